@@ -1,0 +1,4 @@
+//! Misaki: an edge collector for OpenTelemetry.
+
+pub mod otlp;
+pub mod telemetry;

@@ -1,0 +1,212 @@
+//! The protobuf cursor: `Fields` reads a message field by field, the `put_*` functions write one.
+//!
+//! Works on checked bytes. On anything malformed it ends the iteration: it never panics and never reads out of bounds.
+//! Source of the rules: the protobuf encoding guide (varint, wire types, "last one wins", merging of messages).
+
+use std::borrow::Cow;
+
+/// The value of one field as it stands on the wire.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    /// Wire type 2: a string, bytes, a message or a packed list.
+    Bytes(&'a [u8]),
+    /// Wire type 3: what stands between the start and the end tag. OTLP uses none; they are carried as unknown fields.
+    Group(&'a [u8]),
+    Fixed32(u32),
+}
+
+/// One field: its number, its value, and its bytes as they stand (tag and length included).
+#[derive(Clone, Copy, Debug)]
+pub struct Field<'a> {
+    pub number: u32,
+    pub value: Value<'a>,
+    pub raw: &'a [u8],
+}
+
+/// A cursor over the fields of one message.
+#[derive(Clone)]
+pub struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    pub fn new(message: &'a [u8]) -> Self {
+        Fields { rest: message }
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Field<'a>> {
+        let start = self.rest;
+        let (tag, rest) = varint(start)?;
+        let number = u32::try_from(tag >> 3).ok().filter(|number| *number != 0)?;
+        let (value, rest) = match tag & 7 {
+            0 => {
+                let (value, rest) = varint(rest)?;
+                (Value::Varint(value), rest)
+            }
+            1 => {
+                let (bytes, rest) = rest.split_first_chunk::<8>()?;
+                (Value::Fixed64(u64::from_le_bytes(*bytes)), rest)
+            }
+            2 => {
+                let (length, rest) = varint(rest)?;
+                let (bytes, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+                (Value::Bytes(bytes), rest)
+            }
+            3 => group(rest, number)?,
+            5 => {
+                let (bytes, rest) = rest.split_first_chunk::<4>()?;
+                (Value::Fixed32(u32::from_le_bytes(*bytes)), rest)
+            }
+            _ => return None,
+        };
+        self.rest = rest;
+        let raw = start.get(..start.len() - rest.len())?;
+        Some(Field { number, value, raw })
+    }
+}
+
+/// How deeply unknown groups may nest; they have no use in OTLP.
+const GROUP_DEPTH: usize = 16;
+
+/// Reads an unknown group up to its end tag, without recursion.
+fn group(start: &[u8], number: u32) -> Option<(Value<'_>, &[u8])> {
+    let mut open = [0u32; GROUP_DEPTH];
+    *open.first_mut()? = number;
+    let mut depth = 1;
+    let mut rest = start;
+    loop {
+        let before = rest;
+        let (tag, after) = varint(rest)?;
+        let number = u32::try_from(tag >> 3).ok().filter(|number| *number != 0)?;
+        rest = match tag & 7 {
+            0 => varint(after)?.1,
+            1 => after.get(8..)?,
+            2 => {
+                let (length, after) = varint(after)?;
+                after.get(usize::try_from(length).ok()?..)?
+            }
+            3 => {
+                *open.get_mut(depth)? = number;
+                depth += 1;
+                after
+            }
+            4 => {
+                depth -= 1;
+                if *open.get(depth)? != number {
+                    return None;
+                }
+                if depth == 0 {
+                    let inside = start.get(..start.len() - before.len())?;
+                    return Some((Value::Group(inside), after));
+                }
+                after
+            }
+            5 => after.get(4..)?,
+            _ => return None,
+        };
+    }
+}
+
+/// Reads a varint: its value and what follows it. `None` when it is cut off, longer than ten bytes or over 64 bits.
+#[inline(always)]
+pub fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    match *bytes {
+        [a, ref rest @ ..] if a < 0x80 => Some((u64::from(a), rest)),
+        [a, b, ref rest @ ..] if b < 0x80 => Some((u64::from(a & 0x7f) | u64::from(b) << 7, rest)),
+        _ => long_varint(bytes),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn long_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    for (index, byte) in bytes.iter().take(10).enumerate() {
+        let bits = u64::from(byte & 0x7f);
+        if index == 9 && bits > 1 {
+            return None;
+        }
+        value |= bits << (7 * index);
+        if *byte < 0x80 {
+            return Some((value, bytes.get(index + 1..)?));
+        }
+    }
+    None
+}
+
+/// The length of a varint in bytes.
+#[inline]
+pub fn varint_len(value: u64) -> usize {
+    (70 - (value | 1).leading_zeros() as usize) / 7
+}
+
+/// The length of a length-delimited field with a payload of `length` bytes.
+#[inline]
+pub fn field_len(number: u32, length: usize) -> usize {
+    varint_len(u64::from(number) << 3) + varint_len(length as u64) + length
+}
+
+#[inline]
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Writes the tag and the length of a length-delimited field; the caller writes `length` bytes after it.
+#[inline]
+pub fn put_header(out: &mut Vec<u8>, number: u32, length: usize) {
+    put_varint(out, u64::from(number) << 3 | 2);
+    put_varint(out, length as u64);
+}
+
+#[inline]
+pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    put_header(out, number, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+#[inline]
+pub fn put_uint(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_varint(out, u64::from(number) << 3);
+    put_varint(out, value);
+}
+
+#[inline]
+pub fn put_fixed64(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_varint(out, u64::from(number) << 3 | 1);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+#[inline]
+pub fn put_fixed32(out: &mut Vec<u8>, number: u32, value: u32) {
+    put_varint(out, u64::from(number) << 3 | 5);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// A singular message field: given once it is a slice of `message`; given more often the encodings are concatenated,
+/// which is how protobuf merges them. Absent is empty.
+pub fn merged<'a>(message: &'a [u8], number: u32) -> Cow<'a, [u8]> {
+    let mut found: Cow<'a, [u8]> = Cow::Borrowed(&[]);
+    for field in Fields::new(message) {
+        if field.number == number
+            && let Value::Bytes(bytes) = field.value
+        {
+            if found.is_empty() {
+                found = Cow::Borrowed(bytes);
+            } else {
+                found.to_mut().extend_from_slice(bytes);
+            }
+        }
+    }
+    found
+}
