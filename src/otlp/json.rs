@@ -34,7 +34,7 @@ pub fn to_wire(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
         let needed = "OTLP/JSON is UTF-8";
         return Err(explain(json, Fault { at: error.valid_up_to(), field: "", needed }));
     }
-    reader::read(root(signal), json).map_err(|fault| explain(json, fault))
+    reader::read(root(signal), json).map_err(|fault| explain(json, *fault))
 }
 
 /// Appends a checked request as JSON, in the Go collector's form. Invalid UTF-8 becomes U+FFFD.

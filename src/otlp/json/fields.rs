@@ -29,8 +29,12 @@ pub struct Key {
 }
 
 impl Key {
-    /// How many bytes of the text are looked at: no name is longer than 29.
-    pub const WINDOW: usize = 32;
+    /// The text at a key, in the form that keys are compared in; no name is longer than 29.
+    #[inline(always)]
+    pub fn window(text: &[u8; 32]) -> Option<[u128; 2]> {
+        let (halves, _) = text.as_chunks::<16>();
+        Some([u128::from_le_bytes(*halves.first()?), u128::from_le_bytes(*halves.last()?)])
+    }
 
     const fn new(name: &str) -> Key {
         let (name, length) = (name.as_bytes(), name.len() + 3);

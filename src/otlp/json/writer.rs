@@ -21,10 +21,14 @@ pub fn write(message: &'static Message, wire: &[u8], out: &mut Vec<u8>) {
 fn put_message(message: &Message, wire: &[u8], depth: usize, out: &mut Vec<u8>) {
     out.push(b'{');
     let start = out.len();
-    let chosen = chosen_member(message, wire);
+    let (given, chosen) = summary(message, wire);
     for field in message.fields {
-        let is_chosen = field.presence != Presence::Oneof || chosen == Some(field.number);
-        if !is_chosen || depth == 0 {
+        let shown = match field.presence {
+            Presence::Always => true,
+            Presence::Oneof => chosen == field.number,
+            Presence::Implicit | Presence::Optional => given & bit(field.number) != 0,
+        };
+        if !shown || depth == 0 {
             continue;
         }
         let before = out.len();
@@ -57,13 +61,23 @@ fn put_message(message: &Message, wire: &[u8], depth: usize, out: &mut Vec<u8>) 
     out.push(b'}');
 }
 
-/// The member of the oneof that counts: the last one on the wire.
-fn chosen_member(message: &Message, wire: &[u8]) -> Option<u32> {
-    let is_member = |field: &&Field| field.presence == Presence::Oneof;
-    message.fields.iter().find(is_member)?;
-    let members = message.fields.iter().filter(is_member);
-    let known = |number: &u32| members.clone().any(|field| field.number == *number);
-    Fields::new(wire).map(|field| field.number).filter(known).last()
+/// One bit for every field that is given, and the member of the oneof that counts: the last one on the wire, 0 for none.
+fn summary(message: &Message, wire: &[u8]) -> (u64, u32) {
+    let mut members = 0;
+    for field in message.fields.iter().filter(|field| field.presence == Presence::Oneof) {
+        members |= bit(field.number);
+    }
+    let (mut given, mut chosen) = (0, 0);
+    for field in Fields::new(wire).filter(|field| field.number < 64) {
+        given |= bit(field.number);
+        chosen = if members & bit(field.number) != 0 { field.number } else { chosen };
+    }
+    (given, chosen)
+}
+
+/// No number of OTLP's is above 16.
+fn bit(number: u32) -> u64 {
+    1 << (number & 63)
 }
 
 fn put_key(field: &Field, first: bool, out: &mut Vec<u8>) {
