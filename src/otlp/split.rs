@@ -4,10 +4,13 @@
 //! One piece at a time, from where the last one ended: a hostile request that would become many large pieces is never
 //! held in more than one of them.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::telemetry::Signal;
 
+use super::schema;
 use super::wire::{Fields, Value, put_bytes};
 
 pub struct Splitter {
@@ -114,13 +117,14 @@ impl Splitter {
     /// What was gathered since the last piece, with every open container closed around it.
     fn piece(&mut self) -> Option<Vec<u8>> {
         let mut inner: Option<(u32, Vec<u8>)> = None;
-        for container in self.open.iter_mut().rev() {
+        for (index, container) in self.open.iter_mut().enumerate().rev() {
             let mut children = std::mem::take(&mut container.children);
             if let Some((number, message)) = inner.take() {
                 put_bytes(&mut children, number, &message);
             }
             if !children.is_empty() {
-                inner = Some((container.number, [container.header.as_slice(), &children].concat()));
+                let header = container.header_of_piece(self.signal == Signal::Metrics && index == 3);
+                inner = Some((container.number, [&header, children.as_slice()].concat()));
                 container.written = true;
             }
         }
@@ -129,6 +133,15 @@ impl Splitter {
 }
 
 impl Container {
+    /// A metric that goes on in the next piece leaves its metadata to the last one, as in the Go collector.
+    fn header_of_piece(&self, is_metric: bool) -> Cow<'_, [u8]> {
+        if !is_metric {
+            return Cow::Borrowed(&self.header);
+        }
+        let kept = Fields::new(&self.header).filter(|field| field.number != schema::metric::METADATA);
+        Cow::Owned(kept.flat_map(|field| field.raw).copied().collect())
+    }
+
     fn write_to(self, parent: &mut Vec<u8>) {
         put_bytes(parent, self.number, &[self.header, self.children].concat());
     }
