@@ -2,6 +2,8 @@
 //! when a component is built, so that a missing file is an error at start-up; and what goes wrong in a handshake is
 //! told in words that say which key to set.
 
+mod decode;
+
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -471,7 +473,8 @@ fn explain_tls(error: &Error, peer: Peer) -> String {
 
 fn explain_certificate(error: &CertificateError, who: &str, ours: &str) -> String {
     match error {
-        CertificateError::UnknownIssuer => format!(
+        // A bad signature is how a CA shows that took the name of another.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "{who}'s certificate is not signed by a CA that is trusted here: set {ours} to the certificate of its CA"
         ),
         CertificateError::NotValidForNameContext { expected, presented } => format!(
@@ -532,7 +535,7 @@ fn explain_alert(alert: AlertDescription, who: &str, peer: Peer) -> String {
 fn names(presented: &[String]) -> String {
     match presented {
         [] => "no name at all".into(),
-        [few @ ..] if few.len() <= 4 => few.join(", "),
+        few if few.len() <= 4 => few.join(", "),
         [first, .., last] => format!("{first} … {last} ({} names)", presented.len()),
         [one] => one.clone(),
     }

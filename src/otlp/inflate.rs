@@ -5,8 +5,7 @@
 
 use std::cell::RefCell;
 use std::io::Read;
-use std::ops::{Deref, DerefMut};
-use std::thread::LocalKey;
+use std::mem;
 
 use flate2::{Decompress, FlushDecompress, Status};
 use libdeflater::Crc;
@@ -29,31 +28,26 @@ pub enum Coding {
 impl Coding {
     /// What `Content-Encoding` names.
     pub fn from_http(name: &str) -> Option<Coding> {
-        const NAMES: [(&str, Coding); 8] = [
-            ("", Coding::Identity),
-            ("identity", Coding::Identity),
-            ("gzip", Coding::Gzip),
-            ("zstd", Coding::Zstd),
-            ("deflate", Coding::Deflate),
-            ("zlib", Coding::Deflate),
-            ("snappy", Coding::Snappy),
-            ("x-snappy-framed", Coding::SnappyFramed),
-        ];
-        NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|&(_, coding)| coding)
-    }
-
-    /// What `grpc-encoding` names; there `snappy` means the framed kind.
-    pub fn from_grpc(name: &str) -> Option<Coding> {
-        match name {
-            "identity" | "" => Some(Coding::Identity),
+        match name.to_ascii_lowercase().as_str() {
+            "" | "identity" => Some(Coding::Identity),
             "gzip" => Some(Coding::Gzip),
             "zstd" => Some(Coding::Zstd),
-            "snappy" => Some(Coding::SnappyFramed),
+            "deflate" | "zlib" => Some(Coding::Deflate),
+            "snappy" => Some(Coding::Snappy),
+            "x-snappy-framed" => Some(Coding::SnappyFramed),
             _ => None,
         }
     }
 
-    /// The name for `Content-Encoding`; gRPC says `snappy` for the framed kind.
+    /// What `grpc-encoding` names; there `snappy` means the framed kind.
+    pub fn from_grpc(name: &str) -> Option<Coding> {
+        match Coding::from_http(name)? {
+            Coding::Snappy => Some(Coding::SnappyFramed),
+            Coding::Deflate | Coding::SnappyFramed => None,
+            shared => Some(shared),
+        }
+    }
+
     pub fn http_name(self) -> &'static str {
         match self {
             Coding::Identity => "identity",
@@ -66,10 +60,7 @@ impl Coding {
     }
 
     pub fn grpc_name(self) -> &'static str {
-        match self {
-            Coding::SnappyFramed => "snappy",
-            other => other.http_name(),
-        }
+        if self == Coding::SnappyFramed { "snappy" } else { self.http_name() }
     }
 }
 
@@ -111,8 +102,8 @@ pub struct Inflater {
 enum Stream {
     Identity,
     Gzip(Gzip),
-    Zlib { inflate: Pooled<Decompress>, ended: bool },
-    Zstd { context: Pooled<DCtx<'static>>, started: bool, ended: bool },
+    Zlib { inflate: Decompress, ended: bool },
+    Zstd { context: DCtx<'static>, started: bool, ended: bool },
     Snappy { input: Vec<u8> },
 }
 
@@ -121,12 +112,8 @@ impl Inflater {
         let stream = match coding {
             Coding::Identity => Stream::Identity,
             Coding::Gzip => Stream::Gzip(Gzip::new()),
-            Coding::Deflate => {
-                let mut inflate = Pooled::<Decompress>::take();
-                inflate.reset(true);
-                Stream::Zlib { inflate, ended: false }
-            }
-            Coding::Zstd => Stream::Zstd { context: Pooled::take(), started: false, ended: false },
+            Coding::Deflate => Stream::Zlib { inflate: take_deflate(true), ended: false },
+            Coding::Zstd => Stream::Zstd { context: take_zstd(), started: false, ended: false },
             Coding::Snappy | Coding::SnappyFramed => Stream::Snappy { input: Vec::new() },
         };
         Inflater { stream, limit, produced: 0 }
@@ -272,7 +259,7 @@ fn push_zlib(
 
 /// RFC 1952: members, each a header, a deflate stream, its checksum and its length, one after another.
 struct Gzip {
-    inflate: Pooled<Decompress>,
+    inflate: Decompress,
     at: Member,
     /// The part of a header or trailer that has arrived.
     held: Vec<u8>,
@@ -289,7 +276,7 @@ enum Member {
 
 impl Gzip {
     fn new() -> Gzip {
-        let inflate = Pooled::take();
+        let inflate = take_deflate(false);
         Gzip { inflate, at: Member::Header, held: Vec::new(), crc: Crc::new(), length: 0, members: 0 }
     }
 
@@ -454,7 +441,9 @@ fn push_zstd(
 }
 
 fn hold_snappy(held: &mut Vec<u8>, input: &[u8], output: &mut Output) -> Result<(), InflateError> {
-    if input.len() > output.limit - held.len() {
+    // What does not compress grows a little.
+    let most = output.limit.saturating_add(output.limit / 6).saturating_add(64);
+    if input.len() > most - held.len() {
         return Err(InflateError::TooLarge { limit: output.limit });
     }
     if input.len() > held.capacity() - held.len() {
@@ -505,85 +494,47 @@ fn unframe_snappy(input: &[u8], output: &mut Output) -> Result<(), InflateError>
     }
 }
 
-/// State that is dear to set up, so that each thread keeps a few of them for the next body.
-trait Reusable: Sized + 'static {
-    fn fresh() -> Self;
-    /// Makes it ready for the next body; false when it had better be thrown away.
-    fn recycle(&mut self) -> bool;
-    fn pool() -> &'static LocalKey<RefCell<Vec<Self>>>;
+/// State that is dear to set up: each thread keeps a few of each kind for the next body.
+#[derive(Default)]
+struct Pool {
+    deflate: Vec<Decompress>,
+    zstd: Vec<DCtx<'static>>,
 }
 
 const POOLED_MOST: usize = 8;
+/// A context that grew a large window is not worth keeping.
 const POOLED_CONTEXT_MOST: usize = 1 << 20;
 
-impl Reusable for Decompress {
-    fn fresh() -> Self {
-        Decompress::new(false)
-    }
+thread_local!(static POOL: RefCell<Pool> = RefCell::default());
 
-    fn recycle(&mut self) -> bool {
-        self.reset(false);
-        true
-    }
-
-    fn pool() -> &'static LocalKey<RefCell<Vec<Self>>> {
-        thread_local!(static POOL: RefCell<Vec<Decompress>> = const { RefCell::new(Vec::new()) });
-        &POOL
-    }
+fn take_deflate(zlib: bool) -> Decompress {
+    let mut inflate = POOL.with_borrow_mut(|pool| pool.deflate.pop()).unwrap_or_else(|| Decompress::new(zlib));
+    inflate.reset(zlib);
+    inflate
 }
 
-impl Reusable for DCtx<'static> {
-    fn fresh() -> Self {
+fn take_zstd() -> DCtx<'static> {
+    POOL.with_borrow_mut(|pool| pool.zstd.pop()).unwrap_or_else(|| {
         let mut context = DCtx::create();
         context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).expect("23 is within what zstd allows");
         context
-    }
-
-    fn recycle(&mut self) -> bool {
-        self.reset(ResetDirective::SessionOnly).is_ok() && self.sizeof() <= POOLED_CONTEXT_MOST
-    }
-
-    fn pool() -> &'static LocalKey<RefCell<Vec<Self>>> {
-        thread_local!(static POOL: RefCell<Vec<DCtx<'static>>> = const { RefCell::new(Vec::new()) });
-        &POOL
-    }
+    })
 }
 
-struct Pooled<T: Reusable>(Option<T>);
-
-impl<T: Reusable> Pooled<T> {
-    fn take() -> Self {
-        Pooled(Some(T::pool().with_borrow_mut(Vec::pop).unwrap_or_else(T::fresh)))
-    }
-}
-
-impl<T: Reusable> Deref for Pooled<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        self.0.as_ref().expect("present until it is dropped")
-    }
-}
-
-impl<T: Reusable> DerefMut for Pooled<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        self.0.as_mut().expect("present until it is dropped")
-    }
-}
-
-impl<T: Reusable> Drop for Pooled<T> {
+impl Drop for Inflater {
     fn drop(&mut self) {
-        let Some(mut state) = self.0.take().filter(|_| !std::thread::panicking()) else {
-            return;
-        };
-        if state.recycle() {
-            // A thread that is ending has no pool any more.
-            let _ = T::pool().try_with(|pool| {
-                let mut pool = pool.borrow_mut();
-                if pool.len() < POOLED_MOST {
-                    pool.push(state);
-                }
-            });
-        }
+        let stream = mem::replace(&mut self.stream, Stream::Identity);
+        // A thread that is ending has no pool any more.
+        let _ = POOL.try_with(|pool| match (stream, &mut *pool.borrow_mut()) {
+            (Stream::Gzip(Gzip { inflate, .. }) | Stream::Zlib { inflate, .. }, Pool { deflate, .. }) => {
+                deflate.push(inflate);
+                deflate.truncate(POOLED_MOST);
+            }
+            (Stream::Zstd { mut context, .. }, Pool { zstd, .. }) if context.sizeof() <= POOLED_CONTEXT_MOST => {
+                zstd.extend(context.reset(ResetDirective::SessionOnly).is_ok().then_some(context));
+                zstd.truncate(POOLED_MOST);
+            }
+            _ => {}
+        });
     }
 }
