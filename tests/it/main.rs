@@ -1,4 +1,6 @@
 //! The integration tests: one binary, one module a subject.
 
 mod config;
+mod debug_output;
+mod debug_text;
 mod json;
