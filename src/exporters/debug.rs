@@ -100,7 +100,6 @@ pub fn render_chunks(
 }
 
 /// `render` under the limits on repeated messages: of the summary by its name, of the dump by its text.
-#[expect(clippy::too_many_arguments, reason = "a plain function of its inputs")]
 pub fn render_sampled(
     signal: Signal,
     verbosity: Verbosity,

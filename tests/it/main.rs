@@ -1,6 +1,8 @@
 //! The integration tests: one binary, one module a subject.
 
 mod config;
+mod debug_output;
+mod debug_text;
 mod endpoint;
 mod inflate;
 mod json;

@@ -84,7 +84,7 @@ fn log_record(text: &mut Text<'_>, index: usize, message: &[u8]) {
     text.line("Timestamp: ", Time(record.time));
     text.line("SeverityText: ", Str(record.severity_text));
     text.raw("SeverityNumber: ");
-    text.raw(severity(record.severity_number));
+    severity(text, record.severity_number);
     text.raw("(");
     text.item(Int(record.severity_number.into()));
     text.line(")", Name(""));
@@ -100,35 +100,17 @@ fn log_record(text: &mut Text<'_>, index: usize, message: &[u8]) {
     text.line("Flags: ", Uint(record.flags.into()));
 }
 
-fn severity(number: i32) -> &'static str {
-    const NAMES: [&str; 25] = [
-        "Unspecified",
-        "Trace",
-        "Trace2",
-        "Trace3",
-        "Trace4",
-        "Debug",
-        "Debug2",
-        "Debug3",
-        "Debug4",
-        "Info",
-        "Info2",
-        "Info3",
-        "Info4",
-        "Warn",
-        "Warn2",
-        "Warn3",
-        "Warn4",
-        "Error",
-        "Error2",
-        "Error3",
-        "Error4",
-        "Fatal",
-        "Fatal2",
-        "Fatal3",
-        "Fatal4",
-    ];
-    name(&NAMES, number)
+/// `Trace`, `Trace2`, `Trace3`, `Trace4`, `Debug` …; nothing for a number that has no name.
+fn severity(text: &mut Text<'_>, number: i32) {
+    const NAMES: [&str; 6] = ["Trace", "Debug", "Info", "Warn", "Error", "Fatal"];
+    match number {
+        0 => text.raw("Unspecified"),
+        1..=24 => {
+            text.raw(name(&NAMES, (number - 1) / 4));
+            text.raw(name(&["", "2", "3", "4"], (number - 1) % 4));
+        }
+        _ => {}
+    }
 }
 
 /// The name of an enum's value; empty for one that is not known.

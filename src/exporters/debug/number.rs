@@ -194,13 +194,19 @@ fn whole(value: f64) -> Option<i64> {
 
 /// Writes the shortest digits that read back as `value`; with an exponent when it lies outside `plain`.
 fn put_shortest(out: &mut Vec<u8>, value: f64, plain: std::ops::Range<i32>, exponent_digits: usize) {
-    let mut text = Short { bytes: [0; 32], len: 0 };
+    let mut text = Short::default();
     // `1.7976931348623157e-308` is as long as it gets.
     let _ = write!(text, "{:e}", value.abs());
-    let text = text.bytes.get(..text.len).unwrap_or_default();
-    let at = text.iter().position(|byte| *byte == b'e').unwrap_or(text.len());
-    let (mantissa, exponent) = text.split_at(at);
-    let exponent = exponent.get(1..).and_then(|digits| str::from_utf8(digits).ok()?.parse::<i32>().ok()).unwrap_or(0);
+    // Where two shortest candidates are equally near, Go takes the even one and Rust the larger.
+    if text.len > 16 && (value * (1 << 30) as f64).fract() == 0.0 {
+        let mut even = Short::default();
+        let _ = write!(even, "{:.*e}", text.digits() - 1, value.abs());
+        if even.text().parse() == Ok(value.abs()) {
+            text = even;
+        }
+    }
+    let (mantissa, exponent) = text.text().split_once('e').unwrap_or((text.text(), "0"));
+    let (mantissa, exponent) = (mantissa.as_bytes(), exponent.parse::<i32>().unwrap_or(0));
     if value.is_sign_negative() {
         out.push(b'-');
     }
@@ -228,9 +234,21 @@ fn put_shortest(out: &mut Vec<u8>, value: f64, plain: std::ops::Range<i32>, expo
     }
 }
 
+#[derive(Default)]
 struct Short {
     bytes: [u8; 32],
     len: usize,
+}
+
+impl Short {
+    fn text(&self) -> &str {
+        self.bytes.get(..self.len).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
+    /// Of the mantissa.
+    fn digits(&self) -> usize {
+        self.text().bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count()
+    }
 }
 
 impl Write for Short {
@@ -266,13 +284,16 @@ fn exp(x: f64) -> f64 {
     const LN2_LOWER: f64 = 2.823_529_056_303_157_7e-13;
     const INVERSE_FACTORIALS: [f64; 8] =
         [1.0 / 40_320.0, 1.0 / 5_040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
-    if x.is_nan() || x == f64::NEG_INFINITY {
-        return if x.is_nan() { x } else { 0.0 };
+    if x.is_nan() {
+        return x;
     }
     let power = (x * std::f64::consts::LOG2_E).round_ties_even();
     // From 709.44 on; the largest double is e^709.78.
     if power >= 1024.0 {
         return f64::INFINITY;
+    }
+    if power < -1075.0 {
+        return 0.0;
     }
     let rest = (-power).mul_add(LN2_LOWER, (-power).mul_add(LN2_UPPER, x)) * 0.0625;
     let series = INVERSE_FACTORIALS.into_iter().reduce(|sum, factor| sum.mul_add(rest, factor)).unwrap_or(1.0);
