@@ -3,6 +3,7 @@
 //! `endpoint` reads what a configuration names and connects to it, `tls` makes either side of a stream confidential.
 
 pub mod admin;
+pub mod coalesce;
 pub mod endpoint;
 pub mod listen;
 pub mod settings;

@@ -11,11 +11,13 @@ use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use smallvec::SmallVec;
 
 use crate::network::Stream;
+use crate::network::coalesce::{Coalesced, Turns};
 use crate::network::endpoint::{self, Address, Endpoint};
 use crate::network::tls::{self, ClientTls, Peer};
 use crate::telemetry::Status;
@@ -134,22 +136,23 @@ impl Upstream {
         let (stream, is_http2) = tokio::time::timeout(CONNECT, self.connect())
             .await
             .map_err(|_| self.unavailable(&format!("no connection within {CONNECT:?}")))??;
-        let io = TokioIo::new(stream);
         let failed = |error: hyper::Error| self.unavailable(&describe(&error));
         if !is_http2 {
             drop(shared);
-            let (sender, connection) = http1::handshake(io).await.map_err(failed)?;
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
             tokio::spawn(connection);
             return Ok(Sender::Http1(sender));
         }
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let socket = Coalesced::new(stream);
+        let turns = Turns(socket.clone());
+        let mut builder = http2::Builder::new(turns.clone());
         builder.timer(TokioTimer::new()).max_header_list_size(16 * 1024).max_send_buf_size(256 * 1024);
         builder.initial_stream_window_size(64 * 1024).initial_connection_window_size(1024 * 1024);
         if let Some((interval, timeout)) = self.keep_alive {
             builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
         }
-        let (sender, connection) = builder.handshake(io).await.map_err(failed)?;
-        tokio::spawn(connection);
+        let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(failed)?;
+        turns.execute(connection);
         *shared = Some(sender.clone());
         Ok(Sender::Http2(sender))
     }
