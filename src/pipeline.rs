@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::processors::Processor;
-use crate::telemetry::{Full, Now, Outlet, Place, Receipt, Refusal, Signal, Sink, Telemetry};
+use crate::telemetry::{Ask, Full, Now, Outlet, Place, Receipt, Refusal, Signal, Sink, Telemetry};
 
 /// How long a sink may refuse before its siblings stop waiting for it.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -127,12 +127,12 @@ impl Branches {
 
 impl Plan {
     /// A place in every sink, or none: what was reserved before the refusal is given back.
-    fn reserve(&self, now: Instant) -> Result<Reserved, (Full, Arc<dyn Sink>)> {
+    fn reserve(&self, now: Instant, waited: bool) -> Result<Reserved, (Full, Arc<dyn Sink>)> {
         let alone = self.shares.len() == 1;
         let mut places = SmallVec::new();
         let mut stuck = None;
         for (sink, telemetry) in &self.shares {
-            match Place::reserve(sink, telemetry, alone) {
+            match Place::reserve(sink, telemetry, Ask { alone, waited }) {
                 Ok(place) => places.push(Some(place)),
                 Err(full) => {
                     let is_stuck = sink.full_since().is_some_and(|since| now.duration_since(since) >= STUCK_AFTER);
@@ -173,9 +173,9 @@ impl Plan {
 }
 
 impl Outlet for Branches {
-    fn offer(&self, telemetry: &mut Telemetry, now: Now) -> Result<(), Full> {
+    fn offer(&self, telemetry: &mut Telemetry, now: Now, ask: Ask) -> Result<(), Full> {
         let plan = self.plan(telemetry.share(), now).map_err(Full::Refuse)?;
-        let reserved = plan.reserve(now.instant).map_err(|(full, _)| full)?;
+        let reserved = plan.reserve(now.instant, ask.waited).map_err(|(full, _)| full)?;
         if telemetry.tickets.is_empty() {
             plan.commit(reserved, None);
         } else {

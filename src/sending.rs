@@ -11,7 +11,7 @@ mod upstream;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -19,11 +19,16 @@ use tokio::task::JoinSet;
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::exporters::Exporter;
 use crate::telemetry::{
-    Account, Budget, Full, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry,
+    Account, Ask, Budget, Full, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry,
 };
 
 use config::{BatchSettings, Settings, Sizer};
 use upstream::Upstream;
+
+/// Above this part of the queue share, clients are slowed down to what the upstream takes…
+const PACED_ABOVE: u64 = 4;
+/// …by waiting this long for room before a place is taken all the same.
+const PACE: Duration = Duration::from_millis(200);
 
 /// The sending queue of one exporter and signal, in memory.
 pub struct Queue {
@@ -218,13 +223,18 @@ impl Queue {
 }
 
 impl Sink for Queue {
-    fn reserve(&self, _telemetry: &Telemetry, load: Load, _alone: bool) -> Result<(), Full> {
+    fn reserve(&self, _telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
         let queue = &self.settings.queue;
         let size = self.size_of(load);
         if size > queue.queue_size {
             return Err(Full::Refuse(Refusal::TooLarge { limit: queue.queue_size }));
         }
+        let upstream_is_down = self.upstream.is_down();
         let mut state = self.lock();
+        let paced = queue.enabled && state.bytes + load.bytes > self.budget.limit(Share::Queue) / PACED_ABOVE;
+        if paced && !ask.waited && !upstream_is_down && state.bytes > 0 {
+            return Err(Full::Wait { most: Some(PACE) });
+        }
         let reason = if state.size + size > queue.queue_size {
             Some(Reason::QueueFull)
         } else if queue.enabled
@@ -243,10 +253,10 @@ impl Sink for Queue {
         state.full_since.get_or_insert_with(Instant::now);
         drop(state);
         if queue.block_on_overflow {
-            return Err(Full::Wait);
+            return Err(Full::Wait { most: None });
         }
         self.enqueue_failed.fetch_add(load.items, Relaxed);
-        let after = backoff::hint(self.upstream.is_down());
+        let after = backoff::hint(upstream_is_down);
         Err(Full::Refuse(Refusal::Busy { after, reason }))
     }
 

@@ -21,7 +21,7 @@ pub use budget::{Budget, Charge, Share};
 pub use pending::{Most, Pending};
 pub use receipt::{Receipt, Ticket};
 pub use refusal::{Refusal, Status};
-pub use sink::{Full, Intake, Load, Outlet, Place, Sink, Submission, Wakeful};
+pub use sink::{Ask, Full, Intake, Load, Outlet, Place, Sink, Submission, Wakeful};
 
 /// The three signals of OTLP that Misaki carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::telemetry::{Account, Full, Load, Sink, Telemetry};
+use crate::telemetry::{Account, Ask, Full, Load, Sink, Telemetry};
 
 pub struct Nop {
     account: Arc<Account>,
@@ -18,7 +18,7 @@ impl Nop {
 }
 
 impl Sink for Nop {
-    fn reserve(&self, _: &Telemetry, _: Load, _: bool) -> Result<(), Full> {
+    fn reserve(&self, _: &Telemetry, _: Load, _: Ask) -> Result<(), Full> {
         Ok(())
     }
 

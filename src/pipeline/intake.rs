@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::telemetry::{Accounts, Full, Intake, Receipt, Refusal, Signal, Sink, Submission, Telemetry};
+use crate::telemetry::{Accounts, Full, Intake, Receipt, Refusal, Signal, Submission, Telemetry};
 
 use super::{Branches, Plan, Reserved};
 
@@ -64,14 +65,25 @@ impl Gate {
 
     /// A place in every sink. If one must be waited for, everything is given back first.
     async fn reserve(&self, plan: &Plan) -> Result<Reserved, Refusal> {
+        let mut waited = false;
         loop {
-            let (full, sink) = match plan.reserve(std::time::Instant::now()) {
+            let (full, sink) = match plan.reserve(Instant::now(), waited) {
                 Ok(reserved) => return Ok(reserved),
                 Err(refused) => refused,
             };
-            match full {
+            let most = match full {
                 Full::Refuse(refusal) => return Err(refusal),
-                Full::Wait => wait_for_room(sink, plan).await,
+                Full::Wait { most } => most,
+            };
+            let mut room = std::pin::pin!(sink.room().notified());
+            room.as_mut().enable();
+            // Once more, now that no notice can be missed.
+            if let Ok(reserved) = plan.reserve(Instant::now(), waited) {
+                return Ok(reserved);
+            }
+            match most {
+                None => room.await,
+                Some(most) => waited = tokio::time::timeout(most, room).await.is_err(),
             }
         }
     }
@@ -79,16 +91,6 @@ impl Gate {
     fn refuse(&self, items: u64) {
         self.refused.fetch_add(items, Relaxed);
     }
-}
-
-/// Waits for a place in `sink`; looks once more after registering, so that no notice is missed.
-async fn wait_for_room(sink: Arc<dyn Sink>, plan: &Plan) {
-    let mut room = std::pin::pin!(sink.room().notified());
-    room.as_mut().enable();
-    if plan.reserve(std::time::Instant::now()).is_ok() {
-        return;
-    }
-    room.await;
 }
 
 impl Intake for Gate {

@@ -14,12 +14,14 @@ use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
 use crate::telemetry::refusal::code;
 use crate::telemetry::{
-    Accounts, Alarm, Budget, Client, Full, Load, Most, Now, Outlet, Pending, Reason, Refusal, Share, Signal, Sink,
+    Accounts, Alarm, Ask, Budget, Client, Full, Load, Most, Now, Outlet, Pending, Reason, Refusal, Share, Signal, Sink,
     Status, Telemetry, Wakeful,
 };
 
 /// How soon a refused batch is offered again when nothing else happens.
 const RETRY: Duration = Duration::from_millis(20);
+/// The same when the successor says that there will be room.
+const SOON: Duration = Duration::from_millis(2);
 
 /// The `batch` section (facts 5.1). Sizes are items: spans, log records, data points.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +82,16 @@ pub struct Batch {
     size_triggers: AtomicU64,
     timeout_triggers: AtomicU64,
     sizes: Histogram,
+}
+
+/// Which batches are handed on.
+#[derive(Clone, Copy)]
+enum Flush {
+    /// Those that are full or have waited long enough.
+    Due {
+        waited: bool,
+    },
+    Everything,
 }
 
 #[derive(Default)]
@@ -185,7 +197,9 @@ impl Batch {
     }
 
     /// Hands on what is due, batch by batch, until the successor refuses or nothing is due any more.
-    fn flush(&self, shard: &Shard, now: Now, everything: bool) {
+    fn flush(&self, shard: &Shard, now: Now, flush: Flush) {
+        let everything = matches!(flush, Flush::Everything);
+        let ask = Ask { alone: true, waited: !matches!(flush, Flush::Due { waited: false }) };
         loop {
             let (mut pending, by_size) = {
                 let mut state = shard.lock();
@@ -206,14 +220,15 @@ impl Batch {
                 tickets: pending.tickets(),
             };
             let items = batch.items();
-            let offered = self.outlet.offer(&mut batch, now);
+            let offered = self.outlet.offer(&mut batch, now, ask);
             let mut state = shard.lock();
             let refused = match offered {
                 Ok(()) => None,
                 Err(full) => {
                     pending.put_back(batch);
                     let since = state.refused.as_ref().map_or(now.instant, |refused| refused.since);
-                    Some(Refused { full, since, retry_at: now.instant + RETRY })
+                    let soon = if matches!(full, Full::Wait { .. }) { SOON } else { RETRY };
+                    Some(Refused { full, since, retry_at: now.instant + soon })
                 }
             };
             pending.append(std::mem::take(&mut state.pending));
@@ -240,10 +255,10 @@ impl Shard {
 }
 
 impl Sink for Batch {
-    fn reserve(&self, telemetry: &Telemetry, load: Load, _alone: bool) -> Result<(), Full> {
+    fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
         let shard = self.shard(telemetry.client.as_ref()).map_err(Full::Refuse)?;
         if self.is_full(shard.lock().pending.items()) {
-            self.flush(&shard, Now::read(), false);
+            self.flush(&shard, Now::read(), Flush::Due { waited: ask.waited });
             let state = shard.lock();
             if self.is_full(state.pending.items()) {
                 let refused = state.refused.as_ref().map(|refused| refused.full.clone());
@@ -270,7 +285,7 @@ impl Sink for Batch {
         let is_due = self.is_full(state.pending.items()) || self.config.timeout.is_zero();
         drop(state);
         if is_due {
-            self.flush(&shard, now, false);
+            self.flush(&shard, now, Flush::Due { waited: false });
         } else {
             self.alarm.ring_at(since + self.config.timeout);
         }
@@ -307,13 +322,13 @@ impl Wakeful for Batch {
     }
 
     fn wake(&self, now: Now) {
-        self.each_shard(|shard| self.flush(shard, now, false));
+        self.each_shard(|shard| self.flush(shard, now, Flush::Due { waited: false }));
     }
 
     fn drain(&self, now: Now) -> bool {
         let mut empty = true;
         self.each_shard(|shard| {
-            self.flush(shard, now, true);
+            self.flush(shard, now, Flush::Everything);
             empty &= shard.lock().pending.items() == 0;
         });
         empty

@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -39,14 +39,25 @@ impl Load {
 #[derive(Clone, Debug)]
 pub enum Full {
     Refuse(Refusal),
-    /// There will be room: wait for [`Sink::room`] (`block_on_overflow`, or output whose reader is at work).
-    Wait,
+    /// There will be room: wait for [`Sink::room`], but not longer than this; then ask again as one who has waited.
+    Wait {
+        most: Option<Duration>,
+    },
+}
+
+/// How a place is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask {
+    /// No other sink waits for this one.
+    pub alone: bool,
+    /// It has waited as long as it was told to.
+    pub waited: bool,
 }
 
 /// Where telemetry ends up: a batch, a sending queue, or an exporter without one.
 pub trait Sink: Send + Sync {
-    /// Takes a place for `load`. `alone` says that no other sink waits for this one.
-    fn reserve(&self, telemetry: &Telemetry, load: Load, alone: bool) -> Result<(), Full>;
+    /// Takes a place for `load`.
+    fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full>;
     /// Gives back a place that was not filled.
     fn release(&self, load: Load);
     /// Fills a place. Cannot fail.
@@ -71,9 +82,9 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn reserve(sink: &Arc<dyn Sink>, telemetry: &Telemetry, alone: bool) -> Result<Place, Full> {
+    pub fn reserve(sink: &Arc<dyn Sink>, telemetry: &Telemetry, ask: Ask) -> Result<Place, Full> {
         let load = Load::of(telemetry);
-        sink.reserve(telemetry, load, alone)?;
+        sink.reserve(telemetry, load, ask)?;
         Ok(Place { sink: sink.clone(), load, filled: false })
     }
 
@@ -94,7 +105,7 @@ impl Drop for Place {
 /// What follows a stage that holds telemetry: the rest of its pipeline.
 pub trait Outlet: Send + Sync {
     /// Hands a batch on, whole or not at all; on refusal it is left as it was.
-    fn offer(&self, telemetry: &mut Telemetry, now: Now) -> Result<(), Full>;
+    fn offer(&self, telemetry: &mut Telemetry, now: Now, ask: Ask) -> Result<(), Full>;
     /// Whether the answer to a client depends on what becomes of the telemetry behind it.
     fn answers(&self) -> bool;
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::config::section::Section;
-use crate::telemetry::{Account, Full, Load, Reason, Signal, Sink, Telemetry};
+use crate::telemetry::{Account, Ask, Full, Load, Reason, Signal, Sink, Telemetry};
 
 use super::output::{DEFAULT_BUFFER_BYTES, Offered, Output};
 use super::sampling::{Key, Sampler};
@@ -166,10 +166,11 @@ impl DebugSink {
 }
 
 impl Sink for DebugSink {
-    fn reserve(&self, _: &Telemetry, _: Load, alone: bool) -> Result<(), Full> {
+    fn reserve(&self, _: &Telemetry, _: Load, ask: Ask) -> Result<(), Full> {
         let output = &self.debug.output;
         let is_full = output.buffered_bytes() > DEFAULT_BUFFER_BYTES / 2;
-        if alone && is_full && output.progressing(PATIENCE) { Err(Full::Wait) } else { Ok(()) }
+        let waits = ask.alone && is_full && output.progressing(PATIENCE);
+        if waits { Err(Full::Wait { most: Some(PATIENCE) }) } else { Ok(()) }
     }
 
     fn release(&self, _: Load) {}
