@@ -139,6 +139,7 @@ impl Upstream {
         if !is_http2 {
             drop(shared);
             let (sender, connection) = http1::handshake(io).await.map_err(failed)?;
+            #[expect(clippy::disallowed_methods, reason = "ends with the connection, which its sender holds")]
             tokio::spawn(connection);
             return Ok(Sender::Http1(sender));
         }
@@ -149,6 +150,7 @@ impl Upstream {
             builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
         }
         let (sender, connection) = builder.handshake(io).await.map_err(failed)?;
+        #[expect(clippy::disallowed_methods, reason = "ends with the connection, which its senders hold")]
         tokio::spawn(connection);
         *shared = Some(sender.clone());
         Ok(Sender::Http2(sender))

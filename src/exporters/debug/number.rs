@@ -1,5 +1,11 @@
 //! Numbers and times as Go prints them, appended to a buffer without going through a formatter where that is hot.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "all indices follow from the arrays' own lengths; hot"
+)]
+
 use std::fmt::{self, Write};
 use std::io::Write as _;
 
