@@ -15,4 +15,5 @@ mod debug_text;
 mod endpoint;
 mod inflate;
 mod json;
+mod pipelines;
 mod tls;
