@@ -184,7 +184,7 @@ impl Running {
         if !in_time {
             self.receivers.shutdown().await;
         }
-        while !self.graph.batches.iter().fold(true, |empty, batch| batch.drain(Now::read()) && empty) {
+        while self.graph.batches.iter().filter(|batch| !batch.drain(Now::read())).count() > 0 {
             if Instant::now() >= deadline {
                 break;
             }

@@ -5,6 +5,15 @@
 //! `coalesce`), `sink` is the upstream, `process` the collector between them, `measure` one measurement,
 //! `rows` the list of them, `report` what is printed. docs/benchmarks.md says how to run and read it.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unimplemented,
+    reason = "the driver reads its own data"
+)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the driver ends with the run")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report goes there")]
+
 mod client;
 mod coalesce;
 mod generate;

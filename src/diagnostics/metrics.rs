@@ -78,8 +78,7 @@ impl Page {
 
 /// What a family counts, in words.
 fn help(name: &str) -> String {
-    let words = name.trim_start_matches("otelcol_").replace('_', " ");
-    format!("{words}")
+    name.trim_start_matches("otelcol_").replace('_', " ")
 }
 
 /// Counts values by the bound they stay below.

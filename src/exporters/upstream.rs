@@ -140,6 +140,7 @@ impl Upstream {
         if !is_http2 {
             drop(shared);
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+            #[expect(clippy::disallowed_methods, reason = "ends with the connection, which its sender holds")]
             tokio::spawn(connection);
             return Ok(Sender::Http1(sender));
         }

@@ -28,7 +28,7 @@ impl Config {
             healthy: given("healthy"),
             unhealthy: given("unhealthy"),
         };
-        body.map(Section::finish);
+        drop(body);
         section.ignored(&["check_collector_pipeline"]);
         section.finish();
         config

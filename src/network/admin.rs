@@ -55,7 +55,7 @@ pub async fn serve(listener: Listener, answer: Arc<dyn Fn(&str) -> Reply + Send 
     }
 }
 
-fn response(reply: Reply) -> Response<crate::network::admin::Whole> {
+fn response(reply: Reply) -> Response<Whole> {
     let mut response = Response::new(Whole(Some(Bytes::from(reply.body))));
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));

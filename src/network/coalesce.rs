@@ -90,6 +90,7 @@ pub struct Turns(pub Coalesced);
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Turns {
     fn execute(&self, task: F) {
         let socket = self.0.clone();
+        #[expect(clippy::disallowed_methods, reason = "ends with the connection, which its senders hold")]
         tokio::spawn(async move {
             let mut task = std::pin::pin!(task);
             std::future::poll_fn(|context| {

@@ -62,7 +62,9 @@ impl Walk {
         while let Some((&tag, after)) = rest.split_first() {
             let field = u32::from(tag >> 3);
             let cut_off = Malformed { message, field, fault: Fault::CutOff };
-            rest = match row[tag as usize] {
+            #[expect(clippy::indexing_slicing, reason = "a row has all 256 values of a byte")]
+            let kind = row[tag as usize];
+            rest = match kind {
                 VARINT => varint(after).ok_or(cut_off)?.1,
                 FIXED64 => after.get(8..).ok_or(cut_off)?,
                 FIXED32 => after.get(4..).ok_or(cut_off)?,
@@ -260,6 +262,7 @@ messages! {
 }
 
 /// For every message, what stands behind each one-byte tag.
+#[expect(clippy::indexing_slicing, reason = "filled while compiling")]
 static TABLE: [[u8; 256]; COUNT] = {
     let mut table = [[UNKNOWN; 256]; COUNT];
     let mut message = 0;

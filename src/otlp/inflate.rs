@@ -3,6 +3,8 @@
 //! Output is bounded twice: by the request limit, and by the memory budget, which is asked before each allocation.
 //! What a stream claims about its own size is at most a hint. `deflate` is the way back.
 
+#![expect(clippy::disallowed_types, reason = "this is where inflating is held to a limit")]
+
 use std::cell::RefCell;
 use std::io::Read;
 use std::mem;

@@ -94,7 +94,7 @@ impl Queue {
         }
         drop(open);
         for ticket in tickets {
-            ticket.resolve(outcome.as_ref().map(|()| ()));
+            ticket.resolve(outcome.as_ref().copied());
         }
     }
 

@@ -57,6 +57,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Builds all pipelines and the gates of every receiver in use.
+    #[expect(clippy::indexing_slicing, reason = "one gate a signal, indexed by it")]
     pub fn build(mut self) -> Result<(Graph, HashMap<ComponentId, Gates>), String> {
         let mut receivers: HashMap<ComponentId, Gates> = HashMap::new();
         let plan = self.plan;

@@ -32,7 +32,7 @@ impl Waiting {
         if !before.is_empty() {
             let outcome = self.outcome();
             for ticket in before {
-                ticket.resolve(outcome.as_ref().map(|()| ()));
+                ticket.resolve(outcome.as_ref().copied());
             }
         }
         self.complete.notify_waiters();

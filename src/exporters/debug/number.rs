@@ -1,5 +1,7 @@
 //! Numbers and times as Go prints them, appended to a buffer without going through a formatter where that is hot.
 
+#![expect(clippy::indexing_slicing, reason = "hot, and every index follows from the lengths of the arrays")]
+
 use std::fmt::{self, Write};
 use std::io::Write as _;
 

@@ -1,6 +1,8 @@
 //! What stands behind `output_paths`: a thread that writes rendered chunks to stdout, stderr or files, and the bounded
 //! buffer before it. A reader that is slow or gone costs lines, never the pipeline.
 
+#![expect(clippy::indexing_slicing, reason = "arrays of one entry a signal, indexed by it")]
+
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -102,6 +104,7 @@ fn write_all(writer: &mut dyn Write, mut rest: &[u8], progress: &dyn Fn()) -> io
                 progress();
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            #[expect(clippy::disallowed_methods, reason = "the writer's thread is its own")]
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(5)),
             Err(error) => return Err(error),
         }
