@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::telemetry::{Accounts, Full, Intake, Receipt, Refusal, Signal, Sink, Submission, Telemetry};
+use crate::telemetry::{Accounts, Full, Intake, Receipt, Refusal, Signal, Sink, Submission, Telemetry, clock};
 
 use super::{Branches, Plan, Reserved};
 
@@ -65,7 +65,7 @@ impl Gate {
     /// A place in every sink. If one must be waited for, everything is given back first.
     async fn reserve(&self, plan: &Plan) -> Result<Reserved, Refusal> {
         loop {
-            let (full, sink) = match plan.reserve(std::time::Instant::now()) {
+            let (full, sink) = match plan.reserve(clock()) {
                 Ok(reserved) => return Ok(reserved),
                 Err(refused) => refused,
             };
@@ -85,7 +85,7 @@ impl Gate {
 async fn wait_for_room(sink: Arc<dyn Sink>, plan: &Plan) {
     let mut room = std::pin::pin!(sink.room().notified());
     room.as_mut().enable();
-    if plan.reserve(std::time::Instant::now()).is_ok() {
+    if plan.reserve(clock()).is_ok() {
         return;
     }
     room.await;

@@ -4,6 +4,8 @@ mod config;
 mod debug_output;
 mod debug_text;
 mod endpoint;
+mod harness;
 mod inflate;
 mod json;
+mod service;
 mod tls;
