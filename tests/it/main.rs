@@ -1,5 +1,7 @@
 //! The integration tests: one binary, one module a subject.
 
+mod batch;
+mod cancellation;
 mod config;
 mod debug_output;
 mod debug_text;
