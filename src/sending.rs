@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::exporters::Exporter;
 use crate::telemetry::{
-    Account, Ask, Budget, Full, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry,
+    Account, Ask, Budget, Full, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry, clock,
 };
 
 use config::{BatchSettings, Settings, Sizer};
@@ -250,7 +250,7 @@ impl Sink for Queue {
             state.full_since = None;
             return Ok(());
         };
-        state.full_since.get_or_insert_with(Instant::now);
+        state.full_since.get_or_insert_with(clock);
         drop(state);
         if queue.block_on_overflow {
             return Err(Full::Wait { most: None });

@@ -9,7 +9,7 @@ pub mod registry;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,7 +26,7 @@ use crate::network::listen::{self, Listener};
 use crate::network::workers::Workers;
 use crate::pipeline::timekeeper::keep_time;
 use crate::receivers::otlp::Receiver;
-use crate::telemetry::{Account, Alarm, Budget, Now, Reason, Wakeful};
+use crate::telemetry::{Account, Alarm, Budget, Now, Reason, Wakeful, clock};
 
 use graph::{Builder, Graph};
 use plan::Plan;
@@ -41,7 +41,7 @@ const OUTPUT: Duration = Duration::from_secs(1);
 pub struct Running {
     pub addresses: Vec<(&'static str, Option<SocketAddr>)>,
     pub budget: Arc<Budget>,
-    graph: Graph,
+    pub graph: Graph,
     health: Arc<Health>,
     stop: watch::Sender<bool>,
     receivers: JoinSet<()>,
@@ -175,7 +175,7 @@ impl Running {
 
     /// Stops the receivers, lets everything drain until the deadline, and says what became of it.
     pub async fn drain(&mut self, within: Duration) -> Vec<Balance> {
-        let deadline = Instant::now() + within;
+        let deadline = clock() + within;
         self.health.set(false);
         // Everyone who listened is gone only if the receivers have ended already.
         let _ = self.stop.send(true);
@@ -185,13 +185,13 @@ impl Running {
             self.receivers.shutdown().await;
         }
         while self.graph.batches.iter().filter(|batch| !batch.drain(Now::read())).count() > 0 {
-            if Instant::now() >= deadline {
+            if clock() >= deadline {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.graph.queues.iter().for_each(|queue| queue.drain());
-        let rest = deadline.saturating_duration_since(Instant::now());
+        let rest = deadline.saturating_duration_since(clock());
         let sent = async { while self.dispatchers.join_next().await.is_some() {} };
         if tokio::time::timeout(rest, sent).await.is_err() {
             self.dispatchers.shutdown().await;

@@ -132,10 +132,15 @@ pub struct Now {
 
 impl Now {
     pub fn read() -> Now {
-        Now { instant: Instant::now(), wall: SystemTime::now() }
+        Now { instant: clock(), wall: SystemTime::now() }
     }
 
     pub fn since(&self, earlier: Now) -> Duration {
         self.instant.saturating_duration_since(earlier.instant)
     }
+}
+
+/// The monotonic clock. It is tokio's, so that it agrees with every timer and a test can move both.
+pub fn clock() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::telemetry::{Accounts, Full, Intake, Receipt, Refusal, Signal, Submission, Telemetry};
+use crate::telemetry::{Accounts, Full, Intake, Receipt, Refusal, Signal, Submission, Telemetry, clock};
 
 use super::{Branches, Plan, Reserved};
 
@@ -67,7 +66,7 @@ impl Gate {
     async fn reserve(&self, plan: &Plan) -> Result<Reserved, Refusal> {
         let mut waited = false;
         loop {
-            let (full, sink) = match plan.reserve(Instant::now(), waited) {
+            let (full, sink) = match plan.reserve(clock(), waited) {
                 Ok(reserved) => return Ok(reserved),
                 Err(refused) => refused,
             };
@@ -78,7 +77,7 @@ impl Gate {
             let mut room = std::pin::pin!(sink.room().notified());
             room.as_mut().enable();
             // Once more, now that no notice can be missed.
-            if let Ok(reserved) = plan.reserve(Instant::now(), waited) {
+            if let Ok(reserved) = plan.reserve(clock(), waited) {
                 return Ok(reserved);
             }
             match most {

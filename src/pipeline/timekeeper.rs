@@ -1,18 +1,20 @@
 //! The one timekeeper: wakes every stage that wants waking, at the time it asked for.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::telemetry::{Alarm, Now, Wakeful};
+use crate::telemetry::{Alarm, Now, Wakeful, clock};
 
 /// Runs until it is dropped.
 pub async fn keep_time(alarm: Arc<Alarm>, stages: Vec<Arc<dyn Wakeful>>) {
     loop {
+        // While it looks, every stage that wants waking rings.
+        alarm.expect(None);
         let next = stages.iter().filter_map(|stage| stage.wake_at()).min();
         alarm.expect(next);
         let sleep = async {
             match next {
-                Some(at) => tokio::time::sleep_until(at.max(Instant::now() + Duration::from_millis(1)).into()).await,
+                Some(at) => tokio::time::sleep_until(at.max(clock() + Duration::from_millis(1)).into()).await,
                 None => std::future::pending().await,
             }
         };

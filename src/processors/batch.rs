@@ -196,6 +196,13 @@ impl Batch {
         }
     }
 
+    /// Asks to be woken when what is left is due: nobody else may come by.
+    fn ring(&self, state: &State) {
+        if let Some(due) = self.due_at(state) {
+            self.alarm.ring_at(due);
+        }
+    }
+
     /// Hands on what is due, batch by batch, until the successor refuses or nothing is due any more.
     fn flush(&self, shard: &Shard, now: Now, flush: Flush) {
         let everything = matches!(flush, Flush::Everything);
@@ -207,7 +214,7 @@ impl Batch {
                 let by_size = self.is_full(items) || self.config.timeout.is_zero();
                 let waited = state.since.is_some_and(|since| now.instant.duration_since(since) >= self.config.timeout);
                 if items == 0 || state.flushing || !(by_size || waited || everything) {
-                    return;
+                    return self.ring(&state);
                 }
                 state.flushing = true;
                 (std::mem::take(&mut state.pending), by_size)
@@ -237,7 +244,7 @@ impl Batch {
             let failed = refused.is_some();
             state.refused = refused;
             if failed {
-                return;
+                return self.ring(&state);
             }
             state.since = (state.pending.items() > 0).then_some(now.instant);
             drop(state);
@@ -281,14 +288,9 @@ impl Sink for Batch {
         let shard = self.shard(telemetry.client.as_ref()).unwrap_or_else(|_| self.single.clone());
         let mut state = shard.lock();
         state.pending.push(telemetry, &self.budget);
-        let since = *state.since.get_or_insert(now.instant);
-        let is_due = self.is_full(state.pending.items()) || self.config.timeout.is_zero();
+        state.since.get_or_insert(now.instant);
         drop(state);
-        if is_due {
-            self.flush(&shard, now, Flush::Due { waited: false });
-        } else {
-            self.alarm.ring_at(since + self.config.timeout);
-        }
+        self.flush(&shard, now, Flush::Due { waited: false });
         self.budget.give_back(Share::Queue, load.fresh_bytes);
     }
 

@@ -1,7 +1,7 @@
 //! One batch, from leaving the queue to its final outcome: attempts, pauses, cutting, holding; counted once.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::exporters::{Accepted, Payload, SendError};
 use crate::otlp::split::Splitter;
 use crate::telemetry::refusal::code;
-use crate::telemetry::{Now, Part, Reason, Refusal, Status, Telemetry};
+use crate::telemetry::{Now, Part, Reason, Refusal, Status, Telemetry, clock};
 
 use super::backoff::Backoff;
 use super::{Departure, Queue};
@@ -111,7 +111,7 @@ impl Queue {
     /// Attempts until there is an outcome that no further attempt will change.
     async fn attempt(&self, payload: &Payload) -> Result<Accepted, SendError> {
         let retry = &self.settings.retry;
-        let started = Instant::now();
+        let started = clock();
         let mut backoff = Backoff::new(retry);
         loop {
             let error = match self.send_once(payload).await {
@@ -132,7 +132,7 @@ impl Queue {
                 }
                 _ => return Err(error),
             };
-            if retry.max_elapsed_time.is_some_and(|limit| started.elapsed() + pause > limit) {
+            if retry.max_elapsed_time.is_some_and(|limit| clock().duration_since(started) + pause > limit) {
                 let message = format!("no more retries left: {}", error.status().message);
                 return Err(SendError::Retry { after: None, status: Status { code: error.status().code, message } });
             }

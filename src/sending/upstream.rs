@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::telemetry::Signal;
+use crate::telemetry::{Signal, clock};
 
 const SUMMARY: Duration = Duration::from_secs(60);
 
@@ -37,7 +37,7 @@ impl Upstream {
 
     /// An attempt failed in a way that will be tried again.
     pub fn failed(&self, why: &str, queue_fill: f64) {
-        let now = Instant::now();
+        let now = clock();
         let (exporter, signal, destination) = (&self.exporter, self.signal.name(), &self.destination);
         let queue = format!("{:.0} %", queue_fill * 100.0);
         let mut down = self.lock();
@@ -64,7 +64,8 @@ impl Upstream {
     /// An attempt succeeded.
     pub fn succeeded(&self) {
         let Some(state) = self.lock().take() else { return };
-        let (exporter, signal, seconds) = (&self.exporter, self.signal.name(), state.since.elapsed().as_secs());
+        let (exporter, signal, seconds) =
+            (&self.exporter, self.signal.name(), clock().duration_since(state.since).as_secs());
         tracing::info!(%exporter, signal, seconds, attempts = state.attempts, "exporter is back");
     }
 }

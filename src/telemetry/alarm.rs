@@ -17,7 +17,7 @@ pub struct Alarm {
 
 impl Alarm {
     pub fn new() -> Arc<Alarm> {
-        Arc::new(Alarm { started: Instant::now(), next: AtomicU64::new(u64::MAX), earlier: Notify::new() })
+        Arc::new(Alarm { started: super::clock(), next: AtomicU64::new(u64::MAX), earlier: Notify::new() })
     }
 
     /// Says that a stage wants to be woken at `at`. Costs one load when the timekeeper is up earlier anyway.
