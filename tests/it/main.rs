@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one module a subject.
 
+mod bad_inputs;
 mod config;
 mod debug_output;
 mod debug_text;
