@@ -10,6 +10,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests make what src must withstand")]
 
 mod bad_inputs;
+mod batch;
+mod cancellation;
 mod config;
 mod debug_output;
 mod debug_text;
@@ -17,5 +19,6 @@ mod endpoint;
 mod harness;
 mod inflate;
 mod json;
+mod pipelines;
 mod service;
 mod tls;
