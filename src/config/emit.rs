@@ -56,19 +56,12 @@ fn text(text: &str) -> String {
     if text.contains(odd) || !matches!(resolve(text), Value::Text(_)) {
         return serde_json::to_string(text).expect("text can be written");
     }
-    let special = text.starts_with(|c: char| "-?:,[]{}#&*!|>'\"%@`".contains(c))
-        || text.starts_with(' ')
+    let looks_like_a_date = text.bytes().take(4).all(|byte| byte.is_ascii_digit()) && text.get(4..5) == Some("-");
+    let special = text.starts_with(|c: char| " -?:,[]{}#&*!|>'\"%@`".contains(c))
         || text.ends_with([' ', ':'])
-        || text.contains(": ")
-        || text.contains(" #")
-        || matches!(text, "<<" | "=")
-        || matches!(text.to_ascii_lowercase().as_str(), "y" | "n" | "yes" | "no" | "on" | "off");
-    let date = text.len() >= 8 && text.chars().take(4).all(|c| c.is_ascii_digit()) && text.get(4..5) == Some("-");
-    match (special, date) {
-        (false, false) => text.to_owned(),
-        (true, _) => format!("'{}'", text.replace('\'', "''")),
-        (_, true) => format!("\"{text}\""),
-    }
+        || [": ", " #"].iter().any(|part| text.contains(part))
+        || ["<<", "=", "y", "n", "yes", "no", "on", "off"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    if special || looks_like_a_date { format!("'{}'", text.replace('\'', "''")) } else { text.to_owned() }
 }
 
 fn json_value(node: &Node) -> serde_json::Value {

@@ -6,9 +6,9 @@ use super::source::{Sources, is_scheme, retrieve};
 use super::tree::{Node, Place, Value, quoted};
 use super::yaml::{self, MAX_DEPTH};
 
-const MAX_ROUNDS: usize = 1000;
-/// What all references of a config may yield together, in bytes.
+/// What all references of a config may yield together, in bytes, where each of them costs some.
 const MAX_RETRIEVED: usize = 4 << 20;
+const COST: usize = 1 << 10;
 
 pub struct Expansion<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
@@ -26,11 +26,11 @@ impl<'a> Expansion<'a> {
     }
 
     pub fn expand(&mut self, root: &mut Node) {
-        self.node(root, None, 0, 0);
+        self.node(root, None, 0);
     }
 
-    /// Expands `node` in place. `within` is the place of the reference that yielded it, which took `rounds` already.
-    fn node(&mut self, node: &mut Node, within: Option<Place>, rounds: usize, depth: usize) {
+    /// Expands `node` in place. `within` is the place of the reference that yielded it.
+    fn node(&mut self, node: &mut Node, within: Option<Place>, depth: usize) {
         node.place = within.unwrap_or(node.place);
         if depth > 2 * MAX_DEPTH {
             self.error(node.place, "too many recursive expansions".into(), None);
@@ -38,58 +38,49 @@ impl<'a> Expansion<'a> {
             return;
         }
         match &mut node.value {
-            Value::List(list) => list.iter_mut().for_each(|item| self.node(item, within, rounds, depth + 1)),
+            Value::List(list) => list.iter_mut().for_each(|item| self.node(item, within, depth + 1)),
             Value::Map(entries) => {
                 for entry in entries {
                     entry.key_place = within.unwrap_or(entry.key_place);
-                    self.node(&mut entry.node, within, rounds, depth + 1);
+                    self.node(&mut entry.node, within, depth + 1);
                 }
             }
             Value::Text(text) if text.contains('$') => {
                 let text = std::mem::take(text);
-                self.text(node, text, within, rounds, depth);
+                self.text(node, text, within, depth);
             }
             _ => {}
         }
     }
 
-    fn text(&mut self, node: &mut Node, written: String, mut within: Option<Place>, mut rounds: usize, depth: usize) {
-        let mut text = written.clone();
-        // For each byte of `text`, the byte of `written` it stems from: the place of a reference that another yielded.
-        let mut origin: Vec<u32> = Vec::new();
+    fn text(&mut self, node: &mut Node, written: String, within: Option<Place>, depth: usize) {
+        let (mut text, mut place) = (written.clone(), node.place);
+        // How much of the end of `text` is still as written; what a reference yielded has that reference's place.
+        let mut tail = if within.is_none() { text.len() } else { 0 };
         while let Some((open, close)) = innermost(&text) {
-            if within.is_none() && origin.is_empty() {
-                origin = (0..text.len() as u32).collect();
+            if text.len() - open <= tail {
+                place = self.locate(node.place, &written, written.len() - (text.len() - open));
             }
-            let offset = origin.get(open).map_or(0, |&offset| offset as usize);
-            let place = within.unwrap_or_else(|| self.locate(node.place, &written, offset));
-            let reference = text.get(open + 2..close).unwrap_or_default();
-            rounds += 1;
-            let Some((value, new)) = self.retrieve(reference, place, rounds) else {
+            tail = tail.min(text.len() - close - 1);
+            let Some((value, new)) = self.retrieve(text.get(open + 2..close).unwrap_or_default(), place) else {
                 return node.value = Value::Null;
             };
             let whole = open == 0 && close + 1 == text.len();
-            match (value, new) {
-                (Value::Text(_), Some(new)) if whole => (text, node.place, within) = (new, place, Some(place)),
-                (value, new) if whole => {
-                    let scalar = !matches!(value, Value::List(_) | Value::Map(_));
-                    node.text = new.filter(|_| scalar).map(|text| text.replace("$$", "$").into());
-                    node.value = value;
-                    return self.node(node, Some(place), rounds, depth);
-                }
-                (_, new) => {
-                    let new = new.unwrap_or_default();
-                    if within.is_none() {
-                        origin.splice(open..=close, std::iter::repeat_n(offset as u32, new.len()));
-                    }
-                    text.replace_range(open..=close, &new);
-                }
+            if whole && !matches!(value, Value::Text(_)) {
+                let scalar = !matches!(value, Value::List(_) | Value::Map(_));
+                node.text = new.filter(|_| scalar).map(|text| text.replace("$$", "$").into());
+                node.value = value;
+                return self.node(node, Some(place), depth);
+            }
+            text.replace_range(open..=close, &new.unwrap_or_default());
+            if whole {
+                node.place = place;
             }
         }
         node.value = Value::Text(text.replace("$$", "$"));
     }
 
-    fn retrieve(&mut self, reference: &str, place: Place, rounds: usize) -> Option<Retrieved> {
+    fn retrieve(&mut self, reference: &str, place: Place) -> Option<Retrieved> {
         let (scheme, rest) = reference.split_once(':').unwrap_or(("env", reference));
         if !is_scheme(scheme) || !["env", "file", "yaml"].contains(&scheme) {
             let help = match rest.strip_prefix('-') {
@@ -100,16 +91,15 @@ impl<'a> Expansion<'a> {
             return self.error(place, message, Some(help));
         }
         if rest.contains('$') {
-            let message =
-                format!("the uri {} contains unsupported characters ('$')", quoted(&format!("{scheme}:{rest}")));
-            return self.error(place, message, None);
+            let uri = quoted(&format!("{scheme}:{rest}"));
+            return self.error(place, format!("the uri {uri} contains unsupported characters ('$')"), None);
         }
         let text = match retrieve(scheme, rest, self.environment) {
             Ok(text) => text,
             Err((message, help)) => return self.error(place, message, help),
         };
-        let cost = text.as_ref().map_or(0, String::len) + 64;
-        if rounds > MAX_ROUNDS || cost > self.left {
+        let cost = text.as_ref().map_or(0, String::len) + COST;
+        if cost > self.left {
             return self.error(place, "too many recursive expansions".into(), None);
         }
         self.left -= cost;
@@ -149,17 +139,13 @@ impl<'a> Expansion<'a> {
             return scalar;
         };
         let (head, tail) = written.split_at(at);
-        let length = tail.find('}').map_or(tail.len(), |close| close + 1);
+        let reference = tail.split_inclusive(['}', '\n']).next().unwrap_or_default().trim_end_matches('\n');
         let column = match head.rsplit_once('\n') {
             Some((_, last)) => 1 + last.chars().count() as u32,
             None => scalar.column + head.chars().count() as u32,
         };
-        Place {
-            line: scalar.line + head.matches('\n').count() as u32,
-            column,
-            length: tail.chars().take_while(|&character| character != '\n').take(length).count() as u32,
-            ..scalar
-        }
+        let line = scalar.line + head.matches('\n').count() as u32;
+        Place { line, column, length: reference.chars().count() as u32, ..scalar }
     }
 }
 

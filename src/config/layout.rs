@@ -3,10 +3,10 @@
 
 use super::id::{ComponentId, PipelineId};
 use super::nearest::{nearest, suggestion};
-use super::problems::{Problem, Problems};
+use super::problems::{Level, Problem, Problems};
 use super::section::Section;
 use super::telemetry::Telemetry;
-use super::tree::{Node, Place, Value, quoted};
+use super::tree::{Node, Place, quoted};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -39,6 +39,17 @@ impl Kind {
             Kind::Extension => "extensions",
         }
     }
+
+    /// What a reference to this kind may name: connectors end one pipeline and start another.
+    fn alternatives(self) -> &'static [Kind] {
+        match self {
+            Kind::Receiver => &[Kind::Receiver, Kind::Connector],
+            Kind::Exporter => &[Kind::Exporter, Kind::Connector],
+            Kind::Processor => &[Kind::Processor],
+            Kind::Connector => &[Kind::Connector],
+            Kind::Extension => &[Kind::Extension],
+        }
+    }
 }
 
 /// The components there are: the registry's answer to a type name.
@@ -60,11 +71,7 @@ pub enum Lookup {
 
 #[derive(Debug, Default)]
 pub struct Layout<'a> {
-    pub receivers: Vec<Declared<'a>>,
-    pub processors: Vec<Declared<'a>>,
-    pub exporters: Vec<Declared<'a>>,
-    pub connectors: Vec<Declared<'a>>,
-    pub extensions: Vec<Declared<'a>>,
+    components: [Vec<Declared<'a>>; 5],
     pub service: Service,
 }
 
@@ -117,13 +124,7 @@ pub struct Reference {
 
 impl<'a> Layout<'a> {
     pub fn declared(&self, kind: Kind) -> &[Declared<'a>] {
-        match kind {
-            Kind::Receiver => &self.receivers,
-            Kind::Processor => &self.processors,
-            Kind::Exporter => &self.exporters,
-            Kind::Connector => &self.connectors,
-            Kind::Extension => &self.extensions,
-        }
+        self.components.get(kind as usize).map_or(&[], Vec::as_slice)
     }
 
     fn has(&self, kind: Kind, id: &ComponentId) -> bool {
@@ -132,61 +133,54 @@ impl<'a> Layout<'a> {
 
     /// Reads the whole of it. A null root is one that could not be loaded, about which all has been said.
     pub fn read(root: &'a Node, catalog: &dyn Catalog, problems: &'a Problems) -> Self {
-        match root.entries() {
-            _ if root.is_null() => return Layout::default(),
-            [] => {
-                let help = "it wants receivers, exporters, and service with pipelines that join them";
-                problems.push(Problem::error(None, "the config is empty").help(help.to_owned()));
-                return Layout::default();
-            }
-            _ => {}
+        if root.is_null() {
+            return Layout::default();
+        }
+        if root.entries().is_empty() {
+            let help = "it wants receivers, exporters, and service with pipelines that join them";
+            problems.push(Problem::error(None, "the config is empty").help(help.to_owned()));
+            return Layout::default();
         }
         let top = Section::opened_at(Place::NOWHERE, root, "", problems);
-        let [receivers, processors, exporters, connectors, extensions] =
-            Kind::ALL.map(|kind| declared(kind, &top.subsection(kind.section()), catalog));
-        let mut layout =
-            Layout { receivers, processors, exporters, connectors, extensions, service: Service::default() };
+        let components = Kind::ALL.map(|kind| declared(kind, &top.subsection(kind.section()), catalog));
         for kind in [Kind::Receiver, Kind::Exporter] {
-            if root.get(kind.section()).is_none_or(|node| node.is_null() || node.value == Value::Map(Vec::new())) {
+            if root.get(kind.section()).is_none_or(Node::is_empty) {
                 let message = format!("no {} configuration specified in config", kind.name());
                 problems.push(Problem::error(top.place(kind.section()), message));
             }
         }
         let service = top.subsection("service");
-        layout.service = Service {
+        let service = Service {
             extensions: references(&service, "extensions"),
             pipelines: pipelines(&service),
             telemetry: Telemetry::decode(&service.subsection("telemetry")),
         };
+        let layout = Layout { components, service };
         layout.check(catalog, problems);
         layout
     }
 
     fn check(&self, catalog: &dyn Catalog, problems: &Problems) {
-        for connector in &self.connectors {
-            for kind in [Kind::Receiver, Kind::Exporter] {
-                if self.has(kind, &connector.id) {
-                    let message = format!("ambiguous id: it names {} too", kind.with_article());
-                    let help = format!("rename the connector, to \"{}/connector\" for example", connector.id);
-                    problems.push(Problem::error(connector.place, message).at(connector.path()).help(help));
-                }
+        for connector in self.declared(Kind::Connector) {
+            for kind in [Kind::Receiver, Kind::Exporter].into_iter().filter(|kind| self.has(*kind, &connector.id)) {
+                let message = format!("ambiguous id: it names {} too", kind.with_article());
+                let help = format!("rename the connector, to \"{}/connector\" for example", connector.id);
+                problems.push(Problem::error(connector.place, message).at(connector.path()).help(help));
             }
         }
-        let check = |path: &str, list: &[Reference], kinds: &[Kind]| {
-            let missing = list.iter().filter(|reference| !kinds.iter().any(|kind| self.has(*kind, &reference.id)));
-            for reference in missing {
-                let kind = kinds.first().copied().unwrap_or(Kind::Extension);
-                let message = format!("no {} \"{}\" is configured", kind.name(), reference.id);
-                let help = self.where_to_look(&reference.id, kinds, catalog);
-                problems.push(Problem::error(reference.place, message).at(path).help(help));
+        let check = |path: &str, list: &[Reference], kind: Kind| {
+            let known = |id| kind.alternatives().iter().any(|kind| self.has(*kind, id));
+            for Reference { id, place } in list.iter().filter(|reference| !known(&reference.id)) {
+                let message = format!("no {} \"{id}\" is configured", kind.name());
+                problems.push(Problem::error(*place, message).at(path).help(self.where_to_look(id, kind, catalog)));
             }
         };
-        check("service.extensions", &self.service.extensions, &[Kind::Extension]);
+        check("service.extensions", &self.service.extensions, Kind::Extension);
         for pipeline in &self.service.pipelines {
             let path = format!("service.pipelines.{}", pipeline.id);
-            check(&path, &pipeline.receivers, &[Kind::Receiver, Kind::Connector]);
-            check(&path, &pipeline.processors, &[Kind::Processor]);
-            check(&path, &pipeline.exporters, &[Kind::Exporter, Kind::Connector]);
+            check(&path, &pipeline.receivers, Kind::Receiver);
+            check(&path, &pipeline.processors, Kind::Processor);
+            check(&path, &pipeline.exporters, Kind::Exporter);
             for (index, reference) in pipeline.processors.iter().enumerate() {
                 if pipeline.processors.iter().take(index).any(|earlier| earlier.id == reference.id) {
                     let message = format!("lists processor \"{}\" multiple times", reference.id);
@@ -196,79 +190,69 @@ impl<'a> Layout<'a> {
         }
     }
 
-    fn where_to_look(&self, id: &ComponentId, kinds: &[Kind], catalog: &dyn Catalog) -> Option<String> {
-        let kind = kinds.first()?;
+    fn where_to_look(&self, id: &ComponentId, kind: Kind, catalog: &dyn Catalog) -> String {
         if let Some(other) = Kind::ALL.into_iter().find(|other| self.has(*other, id)) {
-            return Some(format!("\"{id}\" is defined under {}", other.section()));
+            return format!("\"{id}\" is defined under {}", other.section());
         }
-        let defined = kinds.iter().flat_map(|kind| self.declared(*kind)).map(|declared| declared.id.to_string());
-        let defined: Vec<String> = defined.collect();
-        let defined = || defined.iter().map(String::as_str);
-        match catalog.lookup(*kind, id.type_name()) {
-            Lookup::Known(_) | Lookup::Alias(_) if nearest(&id.to_string(), defined()).is_none() => {
-                Some(format!("define it under {}, with a line \"{id}:\"", kind.section()))
-            }
-            _ => suggestion(&id.to_string(), defined(), &format!("the {} here are", kind.section()))
-                .or_else(|| Some(format!("nothing is defined under {}", kind.section()))),
+        let (name, section) = (id.to_string(), kind.section());
+        let defined = kind.alternatives().iter().flat_map(|kind| self.declared(*kind));
+        let defined: Vec<String> = defined.map(|declared| declared.id.to_string()).collect();
+        let exists = matches!(catalog.lookup(kind, id.type_name()), Lookup::Known(_) | Lookup::Alias(_));
+        if exists && nearest(&name, defined.iter().map(String::as_str)).is_none() {
+            return format!("define it under {section}, with a line \"{id}:\"");
         }
+        suggestion(&name, defined.iter().map(String::as_str), &format!("the {section} here are"))
+            .unwrap_or_else(|| format!("nothing is defined under {section}"))
     }
 }
 
 fn declared<'a>(kind: Kind, section: &Section<'a>, catalog: &dyn Catalog) -> Vec<Declared<'a>> {
     let mut list: Vec<Declared> = Vec::new();
     for entry in section.claim() {
-        let fault = |message: String, help: Option<String>| {
-            section.problems().push(Problem::error(entry.key_place, message).at(section.path()).help(help));
-        };
+        let error = |message: String| Problem::error(entry.key_place, message).at(section.path());
         let id = match ComponentId::parse(&entry.key) {
             Ok(id) => id,
             Err(message) => {
-                fault(message, Some("an id is type or type/name; a type has letters, digits and _".into()));
+                let help = "an id is type or type/name; a type has letters, digits and _";
+                section.problems().push(error(message).help(help.to_owned()));
                 continue;
             }
         };
         if let Some(first) = list.iter().find(|known| known.id == id) {
-            let problem = Problem::error(entry.key_place, format!("duplicate id \"{id}\"")).at(section.path());
-            section.problems().push(problem.related(Some((first.place, "first defined here".into()))));
+            let related = (first.place, "first defined here".into());
+            section.problems().push(error(format!("duplicate id \"{id}\"")).related(Some(related)));
             continue;
         }
-        let canonical = match catalog.lookup(kind, id.type_name()) {
-            Lookup::Known(canonical) => canonical,
+        let (canonical, problem) = match catalog.lookup(kind, id.type_name()) {
+            Lookup::Known(canonical) => (canonical, None),
             Lookup::Alias(canonical) => {
                 let message = format!("\"{}\" alias is deprecated; use \"{canonical}\" instead", id.type_name());
-                section.problems().push(Problem::warning(entry.key_place, message).at(section.path()));
-                canonical
+                (canonical, Some(Problem { level: Level::Warning, ..error(message) }))
             }
-            Lookup::Deprecated(message) => {
-                fault(message.to_owned(), None);
-                ""
-            }
+            Lookup::Deprecated(message) => ("", Some(error(message.to_owned()))),
             Lookup::Unknown => {
                 let (message, help) = unknown_type(kind, id.type_name(), catalog);
-                fault(message, help);
-                ""
+                ("", Some(error(message).help(help)))
             }
         };
+        problem.into_iter().for_each(|problem| section.problems().push(problem));
         list.push(Declared { kind, id, canonical, node: &entry.node, place: entry.key_place });
     }
     list
 }
 
 fn unknown_type(kind: Kind, type_name: &str, catalog: &dyn Catalog) -> (String, Option<String>) {
-    let names = catalog.names(kind);
-    let all = format!("the {} there are: {}", kind.section(), names.join(", "));
+    let (names, name) = (catalog.names(kind), quoted(type_name));
+    let all = format!("the {} there are", kind.section());
     if let Some(other) = Kind::ALL.into_iter().find(|other| catalog.names(*other).contains(&type_name)) {
         let help = format!("{type_name} is declared under {}", other.section());
-        return (
-            format!("{} is not {}, it is {}", quoted(type_name), kind.with_article(), other.with_article()),
-            Some(help),
-        );
+        return (format!("{name} is not {}, it is {}", kind.with_article(), other.with_article()), Some(help));
     }
-    if UNSUPPORTED.split(' ').any(|name| name == type_name) {
-        return (format!("the {} {} of the Go collector is not supported", kind.name(), quoted(type_name)), Some(all));
+    if UNSUPPORTED.split(' ').any(|known| known == type_name) {
+        let message = format!("the {} {name} of the Go collector is not supported", kind.name());
+        return (message, Some(format!("{all}: {}", names.join(", "))));
     }
-    let help = suggestion(type_name, names.iter().copied(), &format!("the {} there are", kind.section()));
-    (format!("unknown {} type {}", kind.name(), quoted(type_name)), help)
+    (format!("unknown {} type {name}", kind.name()), suggestion(type_name, names, &all))
 }
 
 fn pipelines(service: &Section) -> Vec<Pipeline> {
@@ -287,8 +271,7 @@ fn pipelines(service: &Section) -> Vec<Pipeline> {
         let [receivers, processors, exporters] =
             ["receivers", "processors", "exporters"].map(|key| references(&inner, key));
         for (key, one) in [("receivers", "receiver"), ("exporters", "exporter")] {
-            let none = inner.node(key).is_none_or(|node| node.is_null() || node.value == Value::List(Vec::new()));
-            if none {
+            if inner.node(key).is_none_or(Node::is_empty) {
                 let message = format!("must have at least one {one}");
                 section.problems().push(Problem::error(inner.place(key), message).at(inner.path()));
             }
@@ -319,13 +302,8 @@ fn references(section: &Section, key: &str) -> Vec<Reference> {
     items.into_iter().filter_map(reference).collect()
 }
 
-/// The better known components that people may bring along: named, so that they see it is not a typing error.
+/// Well-known components that people may bring along: named, so that they see it is not a typing error.
 const UNSUPPORTED: &str = "\
-    awscloudwatchlogs awsxray azuremonitor cassandra clickhouse count cumulativetodelta datadog \
-    deltatocumulative docker_stats elasticsearch failover filelog file_log fluentforward geoip \
-    googlecloud groupbyattrs groupbytrace headers_setter httpcheck influxdb interval jaeger journald \
-    k8s_cluster k8s_observer k8sattributes k8s_attributes kafka kubeletstats loadbalancing \
-    load_balancing logdedup loki metricsgeneration metricstransform mysql nginx oauth2client oidc opamp \
-    opencensus postgresql pprof prometheus prometheusremotewrite prometheus_remote_write redis remotetap \
-    routing schema servicegraph signalfx sigv4auth span spanmetrics span_metrics splunk_hec sqlquery \
-    statsd sumologic syslog tcplog udplog windowseventlog zipkin zpages";
+    count datadog docker_stats elasticsearch filelog file_log fluentforward googlecloud jaeger journald k8s_cluster \
+    k8sattributes k8s_attributes kafka kubeletstats loadbalancing loki metricstransform pprof prometheus \
+    prometheusremotewrite redis routing span spanmetrics splunk_hec statsd syslog zipkin zpages";

@@ -191,14 +191,13 @@ fn groups<'a>(problem: &'a Problem, sources: &'a Sources) -> Vec<Group<'a>> {
         let note = format!("in {}", printable(&problem.path));
         group = group.element(annotate_snippets::Level::NOTE.message(note));
     }
-    let help = problem.help.as_ref().map(|help| wrap(&printable(help), WIDTH - HELP_MARGIN));
-    match help {
-        None => vec![group],
-        // Without a snippet there is no gutter that the help could stand beside.
-        Some(help) if problem.place.is_none() => {
-            vec![group, Group::with_title(annotate_snippets::Level::HELP.secondary_title(help))]
-        }
-        Some(help) => vec![group.element(annotate_snippets::Level::HELP.message(help))],
+    let Some(help) = problem.help.as_ref().map(|help| wrap(&printable(help), WIDTH - HELP_MARGIN)) else {
+        return vec![group];
+    };
+    // Without a snippet there is no gutter that the help could stand beside.
+    match problem.place {
+        None => vec![group, Group::with_title(annotate_snippets::Level::HELP.secondary_title(help))],
+        Some(_) => vec![group.element(annotate_snippets::Level::HELP.message(help))],
     }
 }
 
@@ -223,14 +222,11 @@ fn line_start(text: &str, lines: u32) -> usize {
     text.split_inclusive('\n').take(lines as usize).map(str::len).sum()
 }
 
+/// `2 errors and 1 warning in edge.yaml`
 fn closing(problems: &[Problem], sources: &Sources) -> String {
-    let count = |level: Level, word: &str| match problems.iter().filter(|problem| problem.level == level).count() {
-        0 => None,
-        1 => Some(format!("1 {word}")),
-        several => Some(format!("{several} {word}s")),
-    };
-    let counts: Vec<_> =
-        [count(Level::Error, "error"), count(Level::Warning, "warning")].into_iter().flatten().collect();
+    let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
+    let counts = [(errors, "error"), (problems.len() - errors, "warning")].into_iter().filter(|(count, _)| *count > 0);
+    let counts = counts.map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
     let mut names: Vec<&str> = Vec::new();
     for source in problems.iter().filter_map(|problem| sources.get(problem.place?)) {
         if !names.contains(&source.name.as_str()) {
@@ -238,7 +234,7 @@ fn closing(problems: &[Problem], sources: &Sources) -> String {
         }
     }
     let place = if names.is_empty() { String::new() } else { format!(" in {}", printable(&names.join(", "))) };
-    format!("{}{place}\n", counts.join(" and "))
+    format!("{}{place}\n", counts.collect::<Vec<_>>().join(" and "))
 }
 
 /// The bytes that a caret line points at, in a text that starts with line `first`: one character at least.

@@ -45,26 +45,22 @@ pub fn load(sources: &[String], sets: &[String], environment: &dyn Fn(&str) -> O
     let mut complete = sources.len() + sets.len() <= usize::from(u16::MAX);
     if !complete {
         problems.push(Problem::error(None, format!("a config has at most {} sources", u16::MAX)));
-        return Loaded { root: Node::new(Value::Null, root.place), sources: read, problems };
     }
-    for uri in sources {
-        let document = retrieve_source(uri, environment, &mut read, &problems);
+    let inputs = sources.iter().map(|uri| (uri, false)).chain(sets.iter().map(|set| (set, true)));
+    for (input, is_set) in inputs.take(usize::from(u16::MAX)) {
+        let document = match is_set {
+            true => set_document(input, &mut read, &problems),
+            false => retrieve_source(input, environment, &mut read, &problems),
+        };
         match document {
             Some(Node { value: Value::Null, .. }) => {}
             Some(document) => merge::overlay(&mut root, document),
             None => complete = false,
         }
     }
-    for set in sets {
-        match set_document(set, &mut read, &problems) {
-            Some(document) => merge::overlay(&mut root, document),
-            None => complete = false,
-        }
-    }
-    if complete {
-        Expansion::new(environment, &read, &problems).expand(&mut root);
-    } else {
-        root.value = Value::Null;
+    match complete {
+        true => Expansion::new(environment, &read, &problems).expand(&mut root),
+        false => root.value = Value::Null,
     }
     Loaded { root, sources: read, problems }
 }
@@ -79,18 +75,16 @@ fn retrieve_source(
         Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
         _ => ("file", uri),
     };
-    let (name, text) = match (scheme, retrieve(scheme, rest, environment)) {
-        (_, Err((message, help))) => {
-            problems.push(Problem::error(None, message).help(help.or(Some(CONFIG_HELP.into()))));
-            return None;
-        }
-        (_, Ok(None)) => {
-            problems.push(Problem::error(None, format!("environment variable \"{rest}\" is not set")));
-            return None;
-        }
-        ("file", Ok(Some(text))) => (rest.to_owned(), text),
-        ("env", Ok(Some(text))) => (format!("env:{}", rest.split(":-").next().unwrap_or(rest)), text),
-        (_, Ok(Some(text))) => (format!("inline {scheme}"), text),
+    let text = match retrieve(scheme, rest, environment) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Err(Problem::error(None, format!("environment variable \"{rest}\" is not set"))),
+        Err((message, help)) => Err(Problem::error(None, message).help(help.or(Some(CONFIG_HELP.into())))),
+    };
+    let text = text.map_err(|problem| problems.push(problem)).ok()?;
+    let name = match scheme {
+        "file" => rest.to_owned(),
+        "env" => format!("env:{}", rest.split(":-").next().unwrap_or(rest)),
+        _ => format!("inline {scheme}"),
     };
     let source = sources.add(&name, text);
     let text = sources.0.last().map_or("", |source| source.text.as_str());

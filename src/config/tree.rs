@@ -50,6 +50,15 @@ impl Node {
         self.value == Value::Null
     }
 
+    /// Null, or a list or map with nothing in it.
+    pub fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::List(list) => list.is_empty(),
+            Value::Map(entries) => entries.is_empty(),
+            value => *value == Value::Null,
+        }
+    }
+
     /// The entries of a map; none for everything else.
     pub fn entries(&self) -> &[Entry] {
         match &self.value {
