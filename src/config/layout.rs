@@ -208,7 +208,7 @@ impl<'a> Layout<'a> {
 
 fn declared<'a>(kind: Kind, section: &Section<'a>, catalog: &dyn Catalog) -> Vec<Declared<'a>> {
     let mut list: Vec<Declared> = Vec::new();
-    for entry in section.claim() {
+    for entry in section.entries() {
         let error = |message: String| Problem::error(entry.key_place, message).at(section.path());
         let id = match ComponentId::parse(&entry.key) {
             Ok(id) => id,
@@ -219,8 +219,8 @@ fn declared<'a>(kind: Kind, section: &Section<'a>, catalog: &dyn Catalog) -> Vec
             }
         };
         if let Some(first) = list.iter().find(|known| known.id == id) {
-            let related = (first.place, "first defined here".into());
-            section.problems().push(error(format!("duplicate id \"{id}\"")).related(Some(related)));
+            let problem = error(format!("duplicate id \"{id}\""));
+            section.problems().push(problem.related(first.place, "first defined here"));
             continue;
         }
         let (canonical, problem) = match catalog.lookup(kind, id.type_name()) {
@@ -257,7 +257,7 @@ fn unknown_type(kind: Kind, type_name: &str, catalog: &dyn Catalog) -> (String, 
 
 fn pipelines(service: &Section) -> Vec<Pipeline> {
     let section = service.subsection("pipelines");
-    let entries = section.claim();
+    let entries = section.entries();
     if entries.is_empty() && section.is_map() {
         service.problem_with_help(
             "pipelines",

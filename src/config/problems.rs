@@ -44,8 +44,8 @@ impl Problem {
         Self { help: help.into(), ..self }
     }
 
-    pub fn related(self, related: Option<(Place, String)>) -> Self {
-        Self { related, ..self }
+    pub fn related(self, place: Place, label: &str) -> Self {
+        Self { related: Some((place, label.to_owned())), ..self }
     }
 }
 

@@ -112,14 +112,8 @@ impl<'a> Section<'a> {
         Some(&entry.node)
     }
 
-    /// All entries, for a map whose keys are the user's own.
+    /// All entries, for a map whose keys are the user's own; recorded by whoever decodes them.
     pub fn entries(&self) -> &'a [Entry] {
-        self.entries.iter().for_each(|entry| self.note(&entry.key, entry.node.value.clone()));
-        self.claim()
-    }
-
-    /// The same, recorded by whoever decodes them.
-    pub(super) fn claim(&self) -> &'a [Entry] {
         self.asked.borrow_mut().extend(self.entries.iter().map(|entry| entry.key.clone()));
         self.entries
     }
@@ -228,7 +222,7 @@ impl<'a> Section<'a> {
             self.sections(key).into_iter().flatten().filter_map(pair).collect()
         } else {
             let map = self.subsection(key);
-            map.claim().iter().filter_map(|entry| Some((entry.key.clone(), map.secret(&entry.key)?))).collect()
+            map.entries().iter().filter_map(|entry| Some((entry.key.clone(), map.secret(&entry.key)?))).collect()
         };
         self.note(key, Value::List(Vec::new()));
         for (index, (name, value)) in pairs.iter().enumerate() {
@@ -258,7 +252,7 @@ impl<'a> Section<'a> {
         let section = section.filter(|section| {
             let enabled = !section.has("enabled") || section.boolean("enabled", true);
             if !enabled {
-                section.claim();
+                section.entries();
             }
             enabled
         });
@@ -280,22 +274,18 @@ impl<'a> Section<'a> {
 
     /// A list of sections.
     pub fn sections(&self, key: &str) -> Option<Vec<Section<'a>>> {
-        let list = self.list(key)?;
+        let node = self.node(key)?;
+        let list = match &node.value {
+            Value::List(list) => list,
+            Value::Null => return None,
+            _ => return self.refuse(self.place(key), key, expected("a list", node)),
+        };
         self.note(key, Value::List(Vec::new()));
         let sections = list.iter().enumerate().map(|(index, node)| {
             let trail = [self.trail_of(key), vec![index_key(index)]].concat();
             Self::new(node.place, node, format!("{}[{index}]", self.path_of(key)), trail, self.problems)
         });
         Some(sections.collect())
-    }
-
-    pub fn list(&self, key: &str) -> Option<&'a [Node]> {
-        let node = self.node(key)?;
-        match &node.value {
-            Value::List(list) => Some(list),
-            Value::Null => None,
-            _ => self.refuse(self.place(key), key, expected("a list", node)),
-        }
     }
 
     /// Keys that are allowed and mean nothing here.
@@ -402,13 +392,12 @@ fn index_key(index: usize) -> String {
 }
 
 fn expected(wanted: &str, node: &Node) -> Fault {
-    let help = match (&node.value, wanted) {
-        (Value::Bool(_) | Value::Int(_) | Value::Float(_), "text") => Some("put it in quotes"),
-        (Value::Text(text), _) => match (resolve(text), wanted) {
-            (Value::Bool(_), "true or false") | (Value::Int(_), "a whole number") => Some("write it without quotes"),
-            (Value::Int(_) | Value::Float(_), "a number") => Some("write it without quotes"),
-            _ => None,
-        },
+    let resolved = if let Value::Text(text) = &node.value { resolve(text) } else { Value::Null };
+    let help = match (&node.value, &resolved, wanted) {
+        (Value::Bool(_) | Value::Int(_) | Value::Float(_), _, "text") => Some("put it in quotes"),
+        (_, Value::Bool(_), "true or false")
+        | (_, Value::Int(_), "a whole number")
+        | (_, Value::Int(_) | Value::Float(_), "a number") => Some("write it without quotes"),
         _ => None,
     };
     let found = match &node.value {

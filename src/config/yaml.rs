@@ -117,7 +117,7 @@ impl<'t> Reader<'t> {
             };
             if let Some(first) = places.insert(key.clone(), key_place) {
                 let problem = fault(key_place, format!("the key {} is defined twice", quoted(&key)));
-                return Err(Box::new((*problem).related(Some((first, "first defined here".into())))));
+                return Err(Box::new((*problem).related(first, "first defined here")));
             }
             let nesting = key.matches("::").count();
             split |= nesting > 0;
