@@ -11,3 +11,4 @@ mod inflate;
 mod json;
 mod service;
 mod tls;
+mod wire;
