@@ -196,7 +196,8 @@ fn halves(telemetry: Telemetry) -> impl Iterator<Item = Telemetry> {
         } else {
             let mut splitter = Splitter::new(telemetry.signal, part.bytes.clone());
             for (size, pieces) in [(room, &mut first), (items - room, &mut second)] {
-                if let Some((piece, items)) = splitter.next_piece(u32::try_from(size).unwrap_or(u32::MAX)) {
+                let size = u32::try_from(size).unwrap_or(u32::MAX);
+                if let Some((piece, items)) = splitter.next_piece(size, usize::MAX) {
                     pieces.push(Part { bytes: Bytes::from(piece), items, charge: part.charge.clone() });
                 }
             }

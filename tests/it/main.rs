@@ -22,3 +22,4 @@ mod json;
 mod pipelines;
 mod service;
 mod tls;
+mod wire;
