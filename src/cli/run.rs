@@ -70,7 +70,7 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
     match (forwards_to, refused) {
         (Some(to), _) => out.push_str(&format!("  Forwarding to {to}; held in memory until sent, a crash loses it.\n")),
         (None, Some(itself)) => {
-            out.push_str(&format!("  OTEL_EXPORTER_OTLP_ENDPOINT={itself} is this collector: only printing.\n"));
+            out.push_str(&format!("  {itself} of OTEL_EXPORTER_OTLP_ENDPOINT is this collector:\n  not forwarding.\n"));
         }
         (None, None) => {}
     }
@@ -88,6 +88,10 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
 async fn live(mut running: Running) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let signal = signals.next().await;
+    if signal == "interrupt" && std::io::stderr().is_terminal() {
+        // The terminal has written ^C; what follows begins a line.
+        let _ = std::io::stderr().write_all(b"\n");
+    }
     tracing::info!(signal, "Received signal from OS");
     let waiting = running.held_items();
     if waiting > 0 {
@@ -105,7 +109,7 @@ async fn live(mut running: Running) -> Result<(), String> {
     let lines: Vec<String> = balance.iter().map(ToString::to_string).collect();
     let (accepted, refused) = running.intake();
     let all = if lines.is_empty() { "nothing was received".to_owned() } else { lines.join("; ") };
-    tracing::info!(accepted, refused, "Shutdown complete. {all}");
+    tracing::info!(accepted, refused, "Shutdown complete: {all}");
     Ok(())
 }
 
