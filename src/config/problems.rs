@@ -140,6 +140,8 @@ impl Problems {
 }
 
 const WIDTH: usize = 80;
+/// What stands left of the title: its level.
+const TITLE_MARGIN: usize = "warning: ".len();
 /// What stands left of a help line: the gutter and `= help: `.
 const HELP_MARGIN: usize = 12;
 
@@ -152,8 +154,8 @@ fn group<'a>(problem: &'a Problem, sources: &'a Sources) -> Group<'a> {
         "" => problem.message.clone(),
         path => format!("{path}: {}", problem.message),
     };
-    let fits = full.chars().count() + "warning: ".len() <= WIDTH;
-    let title = printable(if fits { &full } else { &problem.message });
+    let fits = full.chars().count() + TITLE_MARGIN <= WIDTH;
+    let title = if fits { printable(&full) } else { wrap(&printable(&problem.message), WIDTH - TITLE_MARGIN) };
     let mut group =
         level.primary_title(title).elements(problem.place.and_then(|place| snippet(problem, place, sources)));
     if !fits && !problem.path.is_empty() {
