@@ -1,6 +1,7 @@
 //! `misaki run`: start, wait for a signal, drain, say what became of everything.
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +64,13 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (bold, plain) = if colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let version = env!("CARGO_PKG_VERSION");
-    let mut out = format!("{bold}misaki {version}{plain}  listening on {}\n", addresses(running).join(", "));
+    let name = |address: SocketAddr| match address.ip().is_loopback() {
+        true => format!("localhost:{}", address.port()),
+        false => address.to_string(),
+    };
+    let mut listening: Vec<_> = running.addresses.iter().filter_map(|(_, address)| address.map(name)).collect();
+    listening.dedup();
+    let mut out = format!("{bold}misaki {version}{plain}  listening on {}\n", listening.join(", "));
     if running.addresses.iter().filter_map(|(_, address)| *address).any(|address| address.ip().is_unspecified()) {
         out.push_str("  In a container: open to every interface.\n");
     }
