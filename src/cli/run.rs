@@ -75,7 +75,9 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
         out.push_str("  In a container: open to every interface.\n");
     }
     match (forwards_to, refused) {
-        (Some(to), _) => out.push_str(&format!("  Forwarding to {to}; held in memory until sent, a crash loses it.\n")),
+        (Some(to), _) => {
+            out.push_str(&format!("  Forwarding to {to}\n  What is not sent yet is in memory: a crash loses it.\n"))
+        }
         (None, Some(itself)) => {
             out.push_str(&format!("  {itself} of OTEL_EXPORTER_OTLP_ENDPOINT is this collector:\n  not forwarding.\n"));
         }
@@ -86,8 +88,14 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
     } else {
         out.push_str("  Point a program at it:\n\n");
     }
-    out.push_str(&format!("    {bold}export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318{plain}\n"));
-    out.push_str("    # gRPC: OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317\n\n");
+    let port = |protocol| running.addresses.iter().find(|(known, _)| *known == protocol)?.1.map(|found| found.port());
+    let endpoint = |port: u16| format!("OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:{port}");
+    if let Some(http) = port("http") {
+        out.push_str(&format!("    {bold}export {}{plain}\n", endpoint(http)));
+    }
+    if let Some(grpc) = port("grpc") {
+        out.push_str(&format!("    # gRPC: {}\n\n", endpoint(grpc)));
+    }
     out
 }
 
