@@ -76,7 +76,8 @@ impl Default for Telemetry {
 
 impl Telemetry {
     pub(super) fn decode(section: &Section) -> Self {
-        section.ignored(&["traces"]);
+        // The metrics say who they are of themselves.
+        section.ignored(&["traces", "resource"]);
         Self {
             logs: logs(&section.subsection("logs")),
             metrics: metrics(&section.subsection("metrics")),
@@ -92,6 +93,10 @@ fn logs(section: &Section) -> Logs {
         encoding: section.choice("encoding", Encoding::Console, &encodings),
         output_paths: section.texts("output_paths").unwrap_or_else(|| vec!["stderr".into()]),
     };
+    if decoded.output_paths != ["stderr"] {
+        // It is written where nothing else is: stderr.
+        section.ignored(&["output_paths"]);
+    }
     section.ignored(&["development", "disable_caller", "disable_stacktrace", "disable_zap_resource", "sampling"]);
     section.ignored(&["error_output_paths", "initial_fields", "processors"]);
     decoded

@@ -160,7 +160,7 @@ impl Upstream {
 
     async fn connect(&self) -> Result<(Stream, bool), Status> {
         let stream = endpoint::connect(&self.endpoint.address, CONNECT).await;
-        let stream = stream.map_err(|error| self.unavailable(&error.to_string()))?;
+        let stream = stream.map_err(|error| Status { code: code::UNAVAILABLE, message: error.to_string() })?;
         let Some(tls) = &self.tls else { return Ok((stream, self.protocol == Protocol::Http2)) };
         let config = match self.tls_config.get() {
             Some(config) => config.clone(),

@@ -84,11 +84,14 @@ impl Receiver {
             let tls = tls.as_ref().map(|tls| tls::server_config(tls, &[b"h2", b"http/1.1"])).transpose();
             let tls = tls.map_err(|error| format!("failed to load TLS config ({place}): {error}"))?;
             let bound = listen::bind(endpoint).await.map_err(|error| {
-                let help = match error.kind() {
-                    io::ErrorKind::AddrInUse => "address in use: another collector may be running".to_owned(),
+                let why = match error.kind() {
+                    io::ErrorKind::AddrInUse => format!(
+                        "address in use\n  help: another collector may be running; for another port:\n        \
+                         --set {place}.endpoint=localhost:14317"
+                    ),
                     _ => error.to_string(),
                 };
-                format!("cannot listen on {} ({place}): {help}", endpoint.address)
+                format!("cannot listen on {} ({place}): {why}", endpoint.address)
             })?;
             for socket in bound {
                 listeners.push(Listener { name, socket, tls: tls.clone() });

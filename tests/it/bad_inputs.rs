@@ -642,7 +642,7 @@ fn not_now() {
         assert_eq!(answer.status, 503, "74");
         check_error("74", &answer, kind);
     }
-    let answer = grpc(misaki.grpc, &EXPORT, &[], framed(0, &log()));
+    let answer = grpc(misaki.grpc, EXPORT, &[], framed(0, &log()));
     assert_eq!((answer.http_status, answer.code), (200, Some(14)), "74: {answer:?}");
     assert!(answer.retry_delay.is_some(), "74: {answer:?}");
     misaki.budget.give_back(Share::Ingest, all);
@@ -662,7 +662,7 @@ fn not_now() {
     let refused = answers.last().unwrap();
     assert_eq!(refused.status, 503, "75: {answers:?}");
     check_error("75", refused, PROTOBUF);
-    let answer = grpc(misaki.grpc, &EXPORT, &[], framed(0, &log()));
+    let answer = grpc(misaki.grpc, EXPORT, &[], framed(0, &log()));
     assert_eq!(answer.code, Some(14), "75: {answer:?}");
     assert!(answer.retry_delay.is_some(), "75: {answer:?}");
     drop(silent);
