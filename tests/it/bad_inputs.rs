@@ -987,6 +987,24 @@ fn what_never_fits_is_too_large() {
     misaki.finish();
 }
 
+/// An HTTP/2 connection may rest between requests, and before the first, longer than a request's head may take.
+#[test]
+fn http2_connections_may_rest() {
+    let misaki = start(PLAIN);
+    let mut stream = TcpStream::connect(misaki.grpc).unwrap();
+    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    let fields = [(":method", "POST"), (":scheme", "http"), (":path", EXPORT), ("content-type", "application/grpc")];
+    for id in [1, 3] {
+        std::thread::sleep(Duration::from_millis(900));
+        let request = [frame(HEADERS, 4, id, &head(&fields)), frame(DATA, 1, id, &framed(0, &log()).concat())].concat();
+        stream.write_all(&request).unwrap();
+        let answered = frames(&mut stream).iter().any(|(kind, stream, _)| (*kind, *stream) == (DATA, id));
+        assert!(answered, "stream {id}");
+        stream.write_all(&frame(6, 0, 0, &[0; 8])).unwrap();
+    }
+    misaki.finish();
+}
+
 #[test]
 fn json_stays_within_its_memory() {
     use misaki::otlp::json::to_wire_within;
