@@ -169,9 +169,10 @@ impl Shared {
         Shared::gate(&self.gates.http, signal)
     }
 
-    /// A size limit, which is never more than the memory that requests may hold together.
+    /// A size limit, which is never more than what a request can hold when it is alone.
     fn limit(&self, configured: usize) -> usize {
-        configured.min(usize::try_from(self.budget.limit(Share::Ingest)).unwrap_or(usize::MAX))
+        let share = self.budget.limit(Share::Ingest);
+        configured.min(usize::try_from(share - share / 16).unwrap_or(usize::MAX))
     }
 
     fn grpc_limit(&self) -> usize {

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
+use super::{Reason, Refusal};
+
 /// Who holds the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
@@ -60,6 +62,11 @@ impl Budget {
         let queue = self.held(Share::Queue);
         let free = queue.limit.saturating_sub(queue.used.load(Relaxed));
         self.holders.load(Relaxed) <= 1 || held + more <= 2 * free
+    }
+
+    /// Whether more than three quarters of a share are used.
+    pub fn is_short(&self, share: Share) -> bool {
+        self.used(share) > self.limit(share) / 4 * 3
     }
 
     /// Takes bytes of a share, or none at all.
@@ -132,6 +139,15 @@ impl Charge {
             let bytes = self.0.bytes.load(Relaxed);
             self.0.budget.held(Share::Queue).used.fetch_add(bytes, Relaxed);
             self.0.budget.give_back(Share::Ingest, bytes);
+        }
+    }
+
+    /// Why its share had no room for `more` bytes: what would not fit if this were alone will not fit later.
+    pub fn no_room_for(&self, more: u64) -> Refusal {
+        let limit = self.0.budget.limit(self.0.share());
+        match self.0.bytes.load(Relaxed) + more > limit - limit / 16 {
+            true => Refusal::TooLarge { limit },
+            false => Refusal::busy(Reason::MemoryFull),
         }
     }
 
