@@ -4,7 +4,6 @@
 //! of them be under way; `deliver` stays with one batch until its final outcome, and counts it once.
 
 pub mod backoff;
-pub mod config;
 mod deliver;
 mod upstream;
 
@@ -18,11 +17,11 @@ use tokio::task::JoinSet;
 
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::exporters::Exporter;
+use crate::exporters::settings::{BatchSettings, Settings, Sizer};
 use crate::telemetry::{
     Account, Ask, Budget, Full, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry, clock,
 };
 
-use config::{BatchSettings, Settings, Sizer};
 use upstream::Upstream;
 
 /// Above this part of the queue share, clients are slowed down to what the upstream takes…

@@ -20,8 +20,8 @@ use crate::network::Stream;
 use crate::network::coalesce::{Coalesced, Turns};
 use crate::network::endpoint::{self, Address, Endpoint};
 use crate::network::tls::{self, ClientTls, Peer};
+use crate::otlp::status::code;
 use crate::telemetry::Status;
-use crate::telemetry::refusal::code;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Idle connections that are kept beside those in use.

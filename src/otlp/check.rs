@@ -6,8 +6,8 @@
 //! It is the hottest code there is, so a field costs one look-up: a table per message maps the tag byte straight to what
 //! the field must be, and the commonest shape of all, an attribute with a short value, is recognised whole.
 
+use super::Signal;
 use super::wire::varint;
-use crate::telemetry::Signal;
 
 /// How many `AnyValue`s may stand in one another; it also bounds the stack.
 pub const VALUE_DEPTH: u32 = 64;

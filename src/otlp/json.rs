@@ -11,7 +11,7 @@ mod reader;
 mod scanner;
 mod writer;
 
-use crate::telemetry::Signal;
+use super::Signal;
 use scanner::Fault;
 
 /// Why a text is no OTLP/JSON request, and where: `offset` in bytes from 0, `line` and `column` in characters from 1.

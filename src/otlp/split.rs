@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::telemetry::Signal;
+use super::Signal;
 
 use super::schema;
 use super::wire::{Fields, Value, field_len, put_bytes};

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
-use crate::telemetry::refusal::code;
+use crate::otlp::status::code;
 use crate::telemetry::{
     Accounts, Alarm, Ask, Budget, Client, Full, Load, Most, Now, Outlet, Pending, Reason, Refusal, Share, Signal, Sink,
     Status, Telemetry, Wakeful,

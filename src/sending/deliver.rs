@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::exporters::{Accepted, Payload, SendError};
 use crate::otlp::split::Splitter;
-use crate::telemetry::refusal::code;
+use crate::otlp::status::code;
 use crate::telemetry::{Now, Part, Reason, Refusal, Status, Telemetry, clock};
 
 use super::backoff::Backoff;

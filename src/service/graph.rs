@@ -11,13 +11,13 @@ use crate::exporters::debug::sink::{Debug, DebugSink};
 use crate::exporters::nop::Nop;
 use crate::exporters::otlp_grpc::Grpc;
 use crate::exporters::otlp_http::Http;
+use crate::exporters::settings::Settings;
 use crate::pipeline::intake::Gate;
 use crate::pipeline::{Branches, End, Segment, Step};
 use crate::processors::batch::Batch;
 use crate::processors::memory_limiter::MemoryLimiter;
 use crate::receivers::otlp::Gates;
 use crate::sending::Queue;
-use crate::sending::config::Settings;
 use crate::telemetry::{Account, Accounts, Alarm, Budget, Intake, Signal, Sink};
 
 use super::plan::Plan;

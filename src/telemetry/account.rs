@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Signal;
-use crate::diagnostics::metrics::{Observe, Page};
 
 /// Why something was refused or dropped: one closed set, shared by answers, metrics and the closing line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,16 +140,5 @@ impl Account {
     pub fn waiting(&self) -> u64 {
         let settled = self.sent() + self.dropped_in_all();
         self.accepted().saturating_sub(settled)
-    }
-}
-
-/// For an exporter that sends at once, which has no queue to count for it.
-impl Observe for Account {
-    fn observe(&self, page: &mut Page) {
-        if self.accepted() > 0 {
-            let (labels, items) = ([("exporter", self.exporter.as_str())], self.signal.items_name());
-            page.counter(&format!("otelcol_exporter_sent_{items}"), &labels, self.sent());
-            page.counter(&format!("otelcol_exporter_send_failed_{items}"), &labels, self.dropped_in_all());
-        }
     }
 }

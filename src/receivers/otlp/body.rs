@@ -163,7 +163,7 @@ impl Reader {
 }
 
 fn internal(why: &str) -> Refusal {
-    let code = crate::telemetry::refusal::code::INTERNAL;
+    let code = crate::otlp::status::code::INTERNAL;
     Refusal::Rejected(crate::telemetry::Status { code, message: why.to_owned() })
 }
 

@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use crate::network::listen::Accepted;
 use crate::network::tls::{self, Peer};
 use crate::network::{Stream, looks_like_tls};
+use crate::otlp::status::code;
 use crate::telemetry::Status;
-use crate::telemetry::refusal::code;
 
 use super::body::Answer;
 use super::connections::{Busy, Pulse, Unsent};

@@ -8,8 +8,8 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::otlp::inflate::Coding;
+use crate::otlp::status::code;
 use crate::otlp::{base64, status};
-use crate::telemetry::refusal::code;
 use crate::telemetry::{Refusal, Signal, Status};
 
 use super::Shared;

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use crate::otlp::inflate::Coding;
 use crate::otlp::status;
-use crate::telemetry::refusal::code;
+use crate::otlp::status::code;
 use crate::telemetry::{Signal, Status};
 
 use super::Shared;
