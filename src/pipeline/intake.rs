@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::telemetry::{Accounts, Full, Intake, Receipt, Refusal, Signal, Sink, Submission, Telemetry, clock};
+use crate::telemetry::{Accounts, Full, Intake, Receipt, Refusal, Signal, Submission, Telemetry, clock};
 
 use super::{Branches, Plan, Reserved};
 
@@ -65,13 +65,18 @@ impl Gate {
     /// A place in every sink. If one must be waited for, everything is given back first.
     async fn reserve(&self, plan: &Plan) -> Result<Reserved, Refusal> {
         loop {
-            let (full, sink) = match plan.reserve(clock()) {
+            let sink = match plan.reserve(clock()) {
                 Ok(reserved) => return Ok(reserved),
-                Err(refused) => refused,
+                Err((Full::Refuse(refusal), _)) => return Err(refusal),
+                Err((Full::Wait, sink)) => sink,
             };
-            match full {
-                Full::Refuse(refusal) => return Err(refusal),
-                Full::Wait => wait_for_room(sink, plan).await,
+            let mut room = std::pin::pin!(sink.room().notified());
+            room.as_mut().enable();
+            // Looked at once more after registering, so that no notice is missed, or that of another sink waited for.
+            if let Err((Full::Wait, full)) = plan.reserve(clock())
+                && Arc::ptr_eq(&full, &sink)
+            {
+                room.await;
             }
         }
     }
@@ -79,16 +84,6 @@ impl Gate {
     fn refuse(&self, items: u64) {
         self.refused.fetch_add(items, Relaxed);
     }
-}
-
-/// Waits for a place in `sink`; looks once more after registering, so that no notice is missed.
-async fn wait_for_room(sink: Arc<dyn Sink>, plan: &Plan) {
-    let mut room = std::pin::pin!(sink.room().notified());
-    room.as_mut().enable();
-    if plan.reserve(clock()).is_ok() {
-        return;
-    }
-    room.await;
 }
 
 impl Intake for Gate {

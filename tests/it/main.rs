@@ -9,6 +9,7 @@ mod endpoint;
 mod harness;
 mod inflate;
 mod json;
+mod sending;
 mod service;
 mod tls;
 mod wire;

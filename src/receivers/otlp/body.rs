@@ -62,7 +62,7 @@ impl Reader {
     }
 
     fn too_large(&self) -> Refusal {
-        Refusal::TooLarge { limit: self.limit as u64 }
+        Refusal::TooLarge { limit: self.limit as u64, unit: "bytes" }
     }
 
     /// The next piece of the body, `None` at its end.
@@ -230,7 +230,7 @@ impl Message {
 
 fn refusal(error: InflateError) -> Refusal {
     match error {
-        InflateError::TooLarge { limit } => Refusal::TooLarge { limit: limit as u64 },
+        InflateError::TooLarge { limit } => Refusal::TooLarge { limit: limit as u64, unit: "bytes" },
         InflateError::NoMemory => Refusal::busy(Reason::MemoryFull),
         error @ InflateError::Corrupt(_) => Refusal::Malformed(error.to_string()),
     }
