@@ -12,9 +12,10 @@ pub enum Refusal {
         after: Duration,
         reason: Reason,
     },
-    /// Larger than `limit` bytes, whole or after inflating: final.
+    /// Larger than `limit` bytes, whole or after inflating, or than a queue's many items: final.
     TooLarge {
         limit: u64,
+        unit: &'static str,
     },
     /// Not valid OTLP: final.
     Malformed(String),
@@ -35,8 +36,8 @@ impl Refusal {
             Refusal::Busy { after, reason } => {
                 (503, status(code::UNAVAILABLE, reason.words().to_owned()), Some(*after))
             }
-            Refusal::TooLarge { limit } => {
-                (413, status(code::RESOURCE_EXHAUSTED, format!("request is larger than {limit} bytes")), None)
+            Refusal::TooLarge { limit, unit } => {
+                (413, status(code::RESOURCE_EXHAUSTED, format!("request is larger than {limit} {unit}")), None)
             }
             Refusal::Malformed(why) => (400, status(code::INVALID_ARGUMENT, why.clone()), None),
             Refusal::Rejected(rejected) => (http_status(rejected.code), rejected.clone(), None),

@@ -70,7 +70,7 @@ impl Reader {
     }
 
     fn too_large(&self) -> Refusal {
-        Refusal::TooLarge { limit: self.limit as u64 }
+        Refusal::TooLarge { limit: self.limit as u64, unit: "bytes" }
     }
 
     /// The next piece of the body, `None` at its end.
@@ -222,7 +222,7 @@ impl Message {
             charge.grow(bytes as u64)
         };
         work(&mut self.bytes, &mut grant).map_err(|error| match error {
-            InflateError::TooLarge { limit } => Refusal::TooLarge { limit: limit as u64 },
+            InflateError::TooLarge { limit } => Refusal::TooLarge { limit: limit as u64, unit: "bytes" },
             InflateError::NoMemory => self.no_memory(wanted),
             error @ InflateError::Corrupt(_) => Refusal::Malformed(error.to_string()),
         })

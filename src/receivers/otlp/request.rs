@@ -50,7 +50,7 @@ fn from_json(signal: Signal, message: &Message, budget: &Arc<Budget>) -> Result<
             return Ok((bytes, charge));
         }
     }
-    Err(Refusal::TooLarge { limit: message.bytes.len() as u64 })
+    Err(Refusal::TooLarge { limit: message.bytes.len() as u64, unit: "bytes" })
 }
 
 /// What a request costs while it is answered, whatever its body: its head, its stream, its task.
