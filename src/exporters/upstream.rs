@@ -166,14 +166,14 @@ impl Upstream {
             Some(config) => config.clone(),
             None => {
                 let alpn: &[&[u8]] = if self.protocol == Protocol::Http2 { &[b"h2"] } else { &[b"h2", b"http/1.1"] };
-                let config = tls::client_config(tls, alpn).map_err(|error| self.unavailable(&error.to_string()))?;
+                let tls = tls.clone();
+                let config = tokio::task::spawn_blocking(move || tls::client_config(&tls, alpn)).await;
+                let config = config.map_err(|error| self.unavailable(&error.to_string()))?;
+                let config = config.map_err(|error| self.unavailable(&error.to_string()))?;
                 self.tls_config.get_or_init(|| config).clone()
             }
         };
         let name = tls.server_name(self.endpoint.host()).map_err(|error| self.unavailable(&error.to_string()))?;
-        if tls.trusts_system() {
-            tls::load_system_roots().await;
-        }
         let stream = tls::connect(stream, config, name).await;
         let stream = stream.map_err(|error| self.unavailable(&tls::explain(&error, Peer::Server)))?;
         let is_http2 = self.protocol == Protocol::Http2 || stream.alpn() == Some(b"h2".as_slice());

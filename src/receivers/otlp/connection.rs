@@ -56,7 +56,7 @@ pub async fn serve(
     let pulse = entry.pulse.clone();
     let (stream_stop, served) = (stop.clone(), shared.clone());
     let work = async {
-        let stream = accepted.into_stream().ok()?;
+        let stream = accepted().ok()?;
         let prepared = tokio::time::timeout(HEAD, prepare(stream, tls, &served, pulse.clone())).await;
         let (socket, is_http2) = prepared.ok()??;
         run(socket, is_http2, &served, pulse.clone(), stream_stop).await;
