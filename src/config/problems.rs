@@ -1,10 +1,10 @@
 //! What is wrong with a configuration: collected while it is read and decoded, shown all at once, each with its line.
 //! The same collector gathers what decoding finds out besides: the keys without effect and the effective values.
 
-use super::effective::Effective;
 use super::source::Sources;
-use super::tree::{Node, Place, Value};
+use super::tree::{Entry, Node, Place, Value};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -57,7 +57,8 @@ pub struct Problems(Mutex<State>);
 struct State {
     list: Vec<Problem>,
     ignored: Vec<(Place, String)>,
-    effective: Effective,
+    /// What was read or defaulted, by the keys that lead there, and whether it is secret.
+    effective: BTreeMap<Vec<String>, (Value, bool)>,
 }
 
 impl Problems {
@@ -95,19 +96,24 @@ impl Problems {
         ignored.into_iter().map(|(_, path)| path).collect()
     }
 
-    /// Records the effective value of a key below `parent`, for `print-config`; 0 is the root.
-    pub(super) fn record(&self, parent: usize, key: &str, value: Value, secret: bool) -> usize {
-        self.state().effective.record(parent, key, value, secret)
-    }
-
-    /// The record of a map below `parent`, made when it is not there.
-    pub(super) fn record_map(&self, parent: usize, key: &str) -> usize {
-        self.state().effective.map(parent, key)
+    /// Records the effective value at the end of `trail`, for `print-config`. It replaces an earlier answer and what was
+    /// below that, unless it opens a map.
+    pub(super) fn record(&self, trail: &[String], value: Value, secret: bool) {
+        let effective = &mut self.state().effective;
+        if value != Value::Map(Vec::new()) {
+            effective.retain(|known, _| !known.starts_with(trail));
+        }
+        effective.insert(trail.to_vec(), (value, secret));
     }
 
     /// The decoded configuration with its defaults, keys sorted.
     pub fn effective(&self, redacted: bool) -> Node {
-        self.state().effective.tree(redacted)
+        let mut root = Node::new(Value::Map(Vec::new()), Place::NOWHERE);
+        for (trail, (value, secret)) in &self.state().effective {
+            let hidden = *secret && redacted;
+            graft(&mut root, trail, if hidden { Value::Text(REDACTED.into()) } else { value.clone() });
+        }
+        root
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -138,6 +144,36 @@ impl Problems {
         report
     }
 }
+
+/// Puts `value` where `trail` leads below `node`; a list is filled in order.
+fn graft(node: &mut Node, trail: &[String], value: Value) {
+    let Some((key, rest)) = trail.split_first() else {
+        node.value = value;
+        return;
+    };
+    let empty = || Node::new(Value::Map(Vec::new()), Place::NOWHERE);
+    let inner = match &mut node.value {
+        Value::Map(entries) => {
+            if !entries.iter().any(|entry| entry.key == *key) {
+                entries.push(Entry { key: key.clone(), key_place: Place::NOWHERE, node: empty() });
+            }
+            entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.node)
+        }
+        Value::List(list) => {
+            if key.parse() == Ok(list.len()) {
+                list.push(empty());
+            }
+            list.last_mut()
+        }
+        _ => None,
+    };
+    if let Some(inner) = inner {
+        graft(inner, rest, value);
+    }
+}
+
+/// What stands for a secret.
+pub(super) const REDACTED: &str = "[REDACTED]";
 
 const WIDTH: usize = 80;
 /// What stands left of the title: its level.
