@@ -125,7 +125,12 @@ impl Problems {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(WIDTH);
         let (problems, mut report) = (self.sorted(), String::new());
         for problem in &problems {
-            report.push_str(&renderer.render(&groups(problem, sources)));
+            report.push_str(&renderer.render(&[group(problem, sources)]));
+            if let (None, Some(help)) = (problem.place, &problem.help) {
+                // Without a snippet there is no gutter that the help could stand beside.
+                let help = wrap(&printable(help), WIDTH - HELP_MARGIN).replace('\n', "\n        ");
+                report.push_str(&format!("\n  help: {help}"));
+            }
             report.push_str("\n\n");
         }
         let ignored = self.ignored();
@@ -171,10 +176,12 @@ fn graft(node: &mut Node, trail: &[String], value: Value) {
 pub(super) const REDACTED: &str = "[REDACTED]";
 
 const WIDTH: usize = 80;
+/// What stands left of the title: its level.
+const TITLE_MARGIN: usize = "warning: ".len();
 /// What stands left of a help line: the gutter and `= help: `.
 const HELP_MARGIN: usize = 12;
 
-fn groups<'a>(problem: &'a Problem, sources: &'a Sources) -> Vec<Group<'a>> {
+fn group<'a>(problem: &'a Problem, sources: &'a Sources) -> Group<'a> {
     let level = match problem.level {
         Level::Error => annotate_snippets::Level::ERROR,
         Level::Warning => annotate_snippets::Level::WARNING,
@@ -183,21 +190,19 @@ fn groups<'a>(problem: &'a Problem, sources: &'a Sources) -> Vec<Group<'a>> {
         "" => problem.message.clone(),
         path => format!("{path}: {}", problem.message),
     };
-    let fits = full.chars().count() + "warning: ".len() <= WIDTH;
-    let title = printable(if fits { &full } else { &problem.message });
+    let fits = full.chars().count() + TITLE_MARGIN <= WIDTH;
+    let title = if fits { printable(&full) } else { wrap(&printable(&problem.message), WIDTH - TITLE_MARGIN) };
     let mut group =
         level.primary_title(title).elements(problem.place.and_then(|place| snippet(problem, place, sources)));
     if !fits && !problem.path.is_empty() {
         let note = format!("in {}", printable(&problem.path));
         group = group.element(annotate_snippets::Level::NOTE.message(note));
     }
-    let Some(help) = problem.help.as_ref().map(|help| wrap(&printable(help), WIDTH - HELP_MARGIN)) else {
-        return vec![group];
-    };
-    // Without a snippet there is no gutter that the help could stand beside.
-    match problem.place {
-        None => vec![group, Group::with_title(annotate_snippets::Level::HELP.secondary_title(help))],
-        Some(_) => vec![group.element(annotate_snippets::Level::HELP.message(help))],
+    match &problem.help {
+        Some(help) if problem.place.is_some() => {
+            group.element(annotate_snippets::Level::HELP.message(wrap(&printable(help), WIDTH - HELP_MARGIN)))
+        }
+        _ => group,
     }
 }
 
