@@ -20,8 +20,8 @@ use crate::network::Stream;
 use crate::network::coalesce::{Coalesced, Turns};
 use crate::network::endpoint::{self, Address, Endpoint};
 use crate::network::tls::{self, ClientTls, Peer};
+use crate::otlp::status::code;
 use crate::telemetry::Status;
-use crate::telemetry::refusal::code;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Idle connections that are kept beside those in use.
@@ -160,7 +160,7 @@ impl Upstream {
 
     async fn connect(&self) -> Result<(Stream, bool), Status> {
         let stream = endpoint::connect(&self.endpoint.address, CONNECT).await;
-        let stream = stream.map_err(|error| self.unavailable(&error.to_string()))?;
+        let stream = stream.map_err(|error| Status { code: code::UNAVAILABLE, message: error.to_string() })?;
         let Some(tls) = &self.tls else { return Ok((stream, self.protocol == Protocol::Http2)) };
         let config = match self.tls_config.get() {
             Some(config) => config.clone(),
