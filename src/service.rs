@@ -132,7 +132,7 @@ async fn scrape_endpoints(
     }
     let observers = Arc::new(observers);
     for (host, port) in &metrics.readers {
-        let endpoint = Listen::parse(&format!("{host}:{port}"), "tcp").map_err(|error| error.to_string())?;
+        let endpoint = Listen::parse(&format!("{host}:{port}"), "tcp")?;
         match bind(&endpoint, "service.telemetry.metrics").await {
             Ok(listeners) => {
                 for listener in listeners {

@@ -46,7 +46,7 @@ impl Compression {
         let parts: Vec<&[u8]> = plain.body.iter().map(|piece| piece.as_ref()).collect();
         // The other connections of this worker get a turn before a long piece of work.
         tokio::task::yield_now().await;
-        match deflate(self.coding, self.level, &parts, guess) {
+        match deflate(self.coding, self.level, &parts) {
             Ok(body) => {
                 charge.shrink_to(body.len() as u64);
                 Payload { body: smallvec![Bytes::from(body)], charge: Some(charge), ..plain }

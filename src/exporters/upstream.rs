@@ -169,11 +169,12 @@ impl Upstream {
                 let tls = tls.clone();
                 let config = tokio::task::spawn_blocking(move || tls::client_config(&tls, alpn)).await;
                 let config = config.map_err(|error| self.unavailable(&error.to_string()))?;
-                let config = config.map_err(|error| self.unavailable(&error.to_string()))?;
+                let config =
+                    config.map_err(|error| self.unavailable(&format!("failed to load TLS config: {error}")))?;
                 self.tls_config.get_or_init(|| config).clone()
             }
         };
-        let name = tls.server_name(self.endpoint.host()).map_err(|error| self.unavailable(&error.to_string()))?;
+        let name = tls.server_name(self.endpoint.host()).map_err(|error| self.unavailable(&error))?;
         let stream = tls::connect(stream, config, name).await;
         let stream = stream.map_err(|error| self.unavailable(&tls::explain(&error, Peer::Server)))?;
         let is_http2 = self.protocol == Protocol::Http2 || stream.alpn() == Some(b"h2".as_slice());

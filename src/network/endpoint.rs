@@ -1,4 +1,6 @@
 //! Where to listen and where to send: what the Go collector accepts as an `endpoint`, read once, and connected to.
+//!
+//! What is wrong with an endpoint is told without its user, password or query.
 
 use std::fmt;
 use std::io;
@@ -15,15 +17,6 @@ use super::Stream;
 /// How long one address may stay silent before the next is tried beside it (RFC 8305 asks for 250 ms or so).
 const STAGGER: Duration = Duration::from_millis(300);
 
-/// What is wrong with an endpoint. The text never holds a user, a password or a query.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EndpointError(String);
-
-fn refuse<T>(what: impl Into<String>) -> Result<T, EndpointError> {
-    Err(EndpointError(what.into()))
-}
-
 /// A peer, or a place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
@@ -37,29 +30,29 @@ pub enum Address {
 
 impl Address {
     /// `host:port`, where an IPv6 address stands in brackets.
-    pub fn tcp(text: &str) -> Result<Address, EndpointError> {
+    pub fn tcp(text: &str) -> Result<Address, String> {
         let bracketed = text.strip_prefix('[');
         let parts = bracketed.map_or_else(|| text.rsplit_once(':'), |rest| rest.split_once("]:"));
         let Some((host, port)) = parts else {
-            return refuse(format!("address {text}: missing port in address"));
+            return Err(format!("address {text}: missing port in address"));
         };
         if bracketed.is_none() && host.contains(':') {
-            return refuse(format!("address {text}: too many colons in address"));
+            return Err(format!("address {text}: too many colons in address"));
         }
         if host.chars().any(|char| char.is_whitespace() || char.is_control() || "[]/@".contains(char)) {
-            return refuse(format!("invalid host {host:?}"));
+            return Err(format!("invalid host {host:?}"));
         }
         match port.parse() {
             Ok(number) if !port.starts_with('+') => Ok(Address::Tcp { host: host.to_owned(), port: number }),
-            _ => refuse(format!("invalid port {port:?}")),
+            _ => Err(format!("invalid port {port:?}")),
         }
     }
 
-    fn unix(path: &str) -> Result<Address, EndpointError> {
+    fn unix(path: &str) -> Result<Address, String> {
         match path {
-            "" => refuse("unix socket path cannot be empty"),
+            "" => Err("unix socket path cannot be empty".into()),
             path if cfg!(unix) => Ok(Address::Unix(PathBuf::from(path))),
-            _ => refuse("unix sockets do not exist on this system"),
+            _ => Err("unix sockets do not exist on this system".into()),
         }
     }
 
@@ -98,13 +91,13 @@ enum Family {
 
 impl Listen {
     /// `transport` is the receiver's setting of that name.
-    pub fn parse(endpoint: &str, transport: &str) -> Result<Listen, EndpointError> {
+    pub fn parse(endpoint: &str, transport: &str) -> Result<Listen, String> {
         let (parse, family): (fn(&str) -> _, _) = match transport {
             "tcp" => (Address::tcp, Family::Any),
             "tcp4" => (Address::tcp, Family::V4),
             "tcp6" => (Address::tcp, Family::V6),
             "unix" => (Address::unix, Family::Any),
-            other => return refuse(format!("unsupported transport type {other:?}: use tcp or unix")),
+            other => return Err(format!("unsupported transport type {other:?}: use tcp or unix")),
         };
         Ok(Listen { address: parse(endpoint)?, family })
     }
@@ -166,7 +159,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// `host:port`, also behind `http://`, `https://`, `dns:///` or `passthrough:///`, or `unix:///path`.
-    pub fn grpc(text: &str) -> Result<Endpoint, EndpointError> {
+    pub fn grpc(text: &str) -> Result<Endpoint, String> {
         let at = |address| Endpoint { address, scheme: None, target: PathAndQuery::from_static("/"), userinfo: None };
         if let Some(path) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")) {
             return Address::unix(path).map(at);
@@ -174,27 +167,27 @@ impl Endpoint {
         let rest = match text.split_once("://") {
             Some(("http" | "https", rest)) => rest.strip_suffix('/').unwrap_or(rest),
             Some(("dns" | "passthrough", rest)) => rest.strip_prefix('/').unwrap_or(rest),
-            Some((unknown, _)) => return refuse(format!("unknown scheme {unknown:?}: use host:port")),
-            None if text.is_empty() => return refuse(r#"requires a non-empty "endpoint""#),
+            Some((unknown, _)) => return Err(format!("unknown scheme {unknown:?}: use host:port")),
+            None if text.is_empty() => return Err(r#"requires a non-empty "endpoint""#.into()),
             None => text.strip_prefix("dns:").filter(|rest| rest.contains(':')).unwrap_or(text),
         };
         if rest.contains('@') {
-            return refuse("an endpoint of gRPC has no place for a user and a password: use headers or auth");
+            return Err("an endpoint of gRPC has no place for a user and a password: use headers or auth".into());
         }
         if rest.contains('/') {
-            return refuse(format!("an endpoint of gRPC has no path: {rest:?}"));
+            return Err(format!("an endpoint of gRPC has no path: {rest:?}"));
         }
         peer(rest).map(at)
     }
 
     /// A URL.
-    pub fn http(text: &str) -> Result<Endpoint, EndpointError> {
+    pub fn http(text: &str) -> Result<Endpoint, String> {
         let (scheme, rest) = match text.split_once("://") {
             Some((name, rest)) if name.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
             Some((name, rest)) if name.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
-            Some((name, _)) => return refuse(format!("unsupported protocol scheme {name:?}: use http:// or https://")),
-            None if text.is_empty() => return refuse("at least one endpoint must be specified"),
-            None => return refuse("an endpoint of HTTP is a URL: it opens with http:// or https://"),
+            Some((name, _)) => return Err(format!("unsupported protocol scheme {name:?}: use http:// or https://")),
+            None if text.is_empty() => return Err("at least one endpoint must be specified".into()),
+            None => return Err("an endpoint of HTTP is a URL: it opens with http:// or https://".into()),
         };
         let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let (userinfo, authority) = match authority.rsplit_once('@') {
@@ -209,16 +202,16 @@ impl Endpoint {
         };
         let slash = if target.starts_with('/') { "" } else { "/" };
         let target = PathAndQuery::try_from(format!("{slash}{target}"))
-            .or_else(|_| refuse("its path holds a character that has no place there"))?;
+            .map_err(|_| "its path holds a character that has no place there".to_owned())?;
         Ok(Endpoint { address, scheme: Some(scheme), target, userinfo })
     }
 
     /// The endpoint of a signal below this base: `suffix`, such as `v1/logs`, after exactly one slash.
-    pub fn join(&self, suffix: &str) -> Result<Endpoint, EndpointError> {
+    pub fn join(&self, suffix: &str) -> Result<Endpoint, String> {
         let path = self.target.path().strip_suffix('/').unwrap_or(self.target.path());
         let query = self.target.query().map(|query| format!("?{query}")).unwrap_or_default();
         let target = PathAndQuery::try_from(format!("{path}/{suffix}{query}"));
-        Ok(Endpoint { target: target.or_else(|_| refuse(format!("invalid path {suffix:?}")))?, ..self.clone() })
+        Ok(Endpoint { target: target.map_err(|_| format!("invalid path {suffix:?}"))?, ..self.clone() })
     }
 
     /// The path and query of a request.
@@ -246,9 +239,9 @@ impl Endpoint {
 }
 
 /// An address to connect to. Nobody can be reached at an empty host; Go means this machine by it.
-fn peer(text: &str) -> Result<Address, EndpointError> {
+fn peer(text: &str) -> Result<Address, String> {
     match Address::tcp(text)? {
-        Address::Tcp { port: 0, .. } => refuse(r#"invalid port "0""#),
+        Address::Tcp { port: 0, .. } => Err(r#"invalid port "0""#.into()),
         Address::Tcp { host, port } if host.is_empty() => Ok(Address::Tcp { host: "localhost".into(), port }),
         address => Ok(address),
     }

@@ -2,25 +2,21 @@
 
 use crate::config::section::Section;
 
-use super::endpoint::{Endpoint, EndpointError, Listen};
+use super::endpoint::{Endpoint, Listen};
 
 /// `endpoint` and `transport` of a server.
 pub fn listen(section: &Section, default: &str) -> Listen {
     let transport = section.text_or("transport", "tcp");
     let endpoint = section.text_or("endpoint", default);
     Listen::parse(&endpoint, &transport).unwrap_or_else(|error| {
-        let key = if section.has("transport") && Listen::parse(default, &transport).is_err() {
-            "transport"
-        } else {
-            "endpoint"
-        };
-        section.problem(key, error.to_string());
+        let key = if Listen::parse(default, &transport).is_err() { "transport" } else { "endpoint" };
+        section.problem(key, error);
         Listen::parse(default, "tcp").expect("a default endpoint is an endpoint")
     })
 }
 
 /// An upstream's endpoint; on a problem, one that is never used.
-pub fn endpoint(section: &Section, key: &str, parse: fn(&str) -> Result<Endpoint, EndpointError>) -> Option<Endpoint> {
+pub fn endpoint(section: &Section, key: &str, parse: fn(&str) -> Result<Endpoint, String>) -> Option<Endpoint> {
     let text = section.text(key)?;
-    parse(&text).inspect_err(|error| section.problem(key, error.to_string())).ok()
+    parse(&text).map_err(|error| section.problem(key, error)).ok()
 }

@@ -25,15 +25,6 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::Stream;
 
-/// What is wrong with a `tls` section, or with the files that it names.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("failed to load TLS config: {0}")]
-pub struct TlsError(String);
-
-fn refuse<T>(what: impl Into<String>) -> Result<T, TlsError> {
-    Err(TlsError(what.into()))
-}
-
 /// Certificates or a key, and the setting that they came from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Pem {
@@ -42,37 +33,34 @@ pub enum Pem {
 }
 
 impl Pem {
-    fn read(&self) -> Result<Vec<u8>, TlsError> {
+    fn read(&self) -> Result<Vec<u8>, String> {
         match self {
             Pem::Inline { text, .. } => Ok(text.as_bytes().to_vec()),
-            Pem::File { path, .. } => match std::fs::read(path) {
-                Ok(bytes) => Ok(bytes),
-                Err(error) => refuse(format!("cannot read {self:?}: {error}")),
-            },
+            Pem::File { path, .. } => std::fs::read(path).map_err(|error| format!("cannot read {self:?}: {error}")),
         }
     }
 
-    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         let bytes = self.read()?;
         match CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>() {
-            Ok(certificates) if certificates.is_empty() => refuse(format!("{self:?} holds no certificate")),
+            Ok(certificates) if certificates.is_empty() => Err(format!("{self:?} holds no certificate")),
             Ok(certificates) => Ok(certificates),
-            Err(error) => refuse(format!("{self:?} is not valid PEM: {error}")),
+            Err(error) => Err(format!("{self:?} is not valid PEM: {error}")),
         }
     }
 
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, String> {
         let bytes = self.read()?;
         let encrypted = memchr::memmem::find(&bytes, b"ENCRYPTED").is_some();
-        PrivateKeyDer::from_pem_slice(&bytes).or_else(|_| match encrypted {
-            true => refuse(format!("{self:?} is protected by a passphrase, which is not supported")),
-            false => refuse(format!("{self:?} holds no private key")),
+        PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| match encrypted {
+            true => format!("{self:?} is protected by a passphrase, which is not supported"),
+            false => format!("{self:?} holds no private key"),
         })
     }
 
-    fn add_to(&self, roots: &mut RootCertStore) -> Result<(), TlsError> {
+    fn add_to(&self, roots: &mut RootCertStore) -> Result<(), String> {
         self.certificates()?.into_iter().try_for_each(|certificate| {
-            roots.add(certificate).or_else(|error| refuse(format!("{self:?} holds a certificate of no CA: {error}")))
+            roots.add(certificate).map_err(|error| format!("{self:?} holds a certificate of no CA: {error}"))
         })
     }
 }
@@ -96,14 +84,14 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn load(&self) -> Result<Arc<CertifiedKey>, TlsError> {
+    fn load(&self) -> Result<Arc<CertifiedKey>, String> {
         let (chain, key) = (self.cert.certificates()?, self.key.private_key()?);
         match CertifiedKey::from_der(chain, key, &provider()) {
             Ok(certified) => Ok(Arc::new(certified)),
             Err(Error::InconsistentKeys(_)) => {
-                refuse(format!("the key in {:?} does not belong to the certificate in {:?}", self.key, self.cert))
+                Err(format!("the key in {:?} does not belong to the certificate in {:?}", self.key, self.cert))
             }
-            Err(error) => refuse(format!("cannot use the key in {:?}: {error}", self.key)),
+            Err(error) => Err(format!("cannot use the key in {:?}: {error}", self.key)),
         }
     }
 }
@@ -130,12 +118,12 @@ impl Default for Versions {
 }
 
 impl Versions {
-    fn supported(self) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
+    fn supported(self) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
         match (self.min, self.max) {
             (min, max) if min > max => {
-                refuse("invalid TLS configuration: min_version cannot be greater than max_version")
+                Err("invalid TLS configuration: min_version cannot be greater than max_version".into())
             }
-            (_, Version::Tls10 | Version::Tls11) => refuse("max_version is below 1.2, the least that is supported"),
+            (_, Version::Tls10 | Version::Tls11) => Err("max_version is below 1.2, the least that is supported".into()),
             (_, Version::Tls12) => Ok(vec![&rustls::version::TLS12]),
             (Version::Tls13, _) => Ok(vec![&rustls::version::TLS13]),
             (_, Version::Tls13) => Ok(rustls::ALL_VERSIONS.to_vec()),
@@ -171,7 +159,7 @@ impl ClientTls {
     }
 
     /// The CAs that may sign the server's certificate.
-    fn roots(&self) -> Result<RootCertStore, TlsError> {
+    fn roots(&self) -> Result<RootCertStore, String> {
         let mut roots = RootCertStore::empty();
         if let Some(ca) = &self.ca {
             ca.add_to(&mut roots)?;
@@ -181,17 +169,17 @@ impl ClientTls {
             roots.add_parsable_certificates(found.certs);
             if roots.is_empty() {
                 let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-                return refuse(format!("this system has no CA certificates{why}: set tls.ca_file"));
+                return Err(format!("this system has no CA certificates{why}: set tls.ca_file"));
             }
         }
         Ok(roots)
     }
 
     /// The name that the server's certificate must be for, when it is reached at `host`.
-    pub fn server_name(&self, host: &str) -> Result<ServerName<'static>, TlsError> {
+    pub fn server_name(&self, host: &str) -> Result<ServerName<'static>, String> {
         let name = self.server_name_override.as_deref().unwrap_or(host);
         let name = name.split('%').next().unwrap_or_default();
-        ServerName::try_from(name.to_owned()).or_else(|_| refuse(format!("{name:?} cannot be the name of a server")))
+        ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} cannot be the name of a server"))
     }
 }
 
@@ -201,17 +189,17 @@ fn provider() -> Arc<CryptoProvider> {
     PROVIDER.get_or_init(|| Arc::new(crypto::ring::default_provider())).clone()
 }
 
-pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, String> {
     let versions = tls.versions.supported()?;
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&versions);
-    let builder = builder.or_else(|error| refuse(error.to_string()))?;
+    let builder = builder.map_err(|error| error.to_string())?;
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(ca) => {
             let mut roots = RootCertStore::empty();
             ca.add_to(&mut roots)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-            builder.with_client_cert_verifier(verifier.or_else(|error| refuse(format!("cannot use {ca:?}: {error}")))?)
+            builder.with_client_cert_verifier(verifier.map_err(|error| format!("cannot use {ca:?}: {error}"))?)
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(Reloaded::new(&tls.identity)?));
@@ -221,10 +209,10 @@ pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<ServerConfig
 
 /// Takes 30 ms where it reads the CAs of the system: not for the event loop. For `is_plaintext` sections there is
 /// nothing to configure, and the result is of no use.
-pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, String> {
     let versions = tls.versions.supported()?;
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&versions);
-    let builder = builder.or_else(|error| refuse(error.to_string()))?;
+    let builder = builder.map_err(|error| error.to_string())?;
     let builder = match tls.insecure_skip_verify {
         true => builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone)),
         false => builder.with_root_certificates(tls.roots()?),
@@ -245,7 +233,7 @@ struct Reloaded {
 }
 
 impl Reloaded {
-    fn new(identity: &Identity) -> Result<Reloaded, TlsError> {
+    fn new(identity: &Identity) -> Result<Reloaded, String> {
         let current = Mutex::new((identity.load()?, Instant::now()));
         Ok(Reloaded { identity: identity.clone(), current })
     }

@@ -23,8 +23,8 @@ const ZSTD_LEVEL: i32 = 3;
 const ZSTD_LEVEL_MOST: i32 = 11;
 
 /// Compresses `parts`, one after another, as one body. `level` is the collector's `compression_params.level`: none, 0
-/// and -1 mean the default, and snappy has none. `size_hint` is the size expected of the result, 0 when nothing is known.
-pub fn deflate(coding: Coding, level: Option<i32>, parts: &[&[u8]], size_hint: usize) -> io::Result<Vec<u8>> {
+/// and -1 mean the default, and snappy has none.
+pub fn deflate(coding: Coding, level: Option<i32>, parts: &[&[u8]]) -> io::Result<Vec<u8>> {
     let input = match parts {
         [part] => Cow::Borrowed(*part),
         parts => Cow::Owned(parts.concat()),
@@ -32,26 +32,15 @@ pub fn deflate(coding: Coding, level: Option<i32>, parts: &[&[u8]], size_hint: u
     match coding {
         Coding::Identity => Ok(input.into_owned()),
         Coding::Gzip | Coding::Deflate => with_compressor(deflate_level(level, input.len()), |compressor| {
-            let most = match coding {
-                Coding::Gzip => compressor.gzip_compress_bound(input.len()),
-                _ => compressor.zlib_compress_bound(input.len()),
+            // Room for the worst: fresh zeroed pages cost nothing until they are written.
+            let mut output = vec![0; compressor.gzip_compress_bound(input.len())];
+            let length = match coding {
+                Coding::Gzip => compressor.gzip_compress(&input, &mut output),
+                _ => compressor.zlib_compress(&input, &mut output),
             };
-            // What does not fit is compressed once more, and fresh zeroed pages cost nothing until they are written: so
-            // a small hint is not trusted.
-            let expected = size_hint.max(input.len() / 2).max(SMALL).min(most);
-            for size in [expected, most] {
-                let mut output = vec![0; size];
-                let result = match coding {
-                    Coding::Gzip => compressor.gzip_compress(&input, &mut output),
-                    _ => compressor.zlib_compress(&input, &mut output),
-                };
-                if let Ok(length) = result {
-                    output.truncate(length);
-                    output.shrink_to_fit();
-                    return Ok(output);
-                }
-            }
-            Err(io::Error::other("compressed body is larger than its bound"))
+            output.truncate(length.map_err(io::Error::other)?);
+            output.shrink_to_fit();
+            Ok(output)
         }),
         Coding::Zstd => compress_zstd(level, &input),
         Coding::Snappy => snap::raw::Encoder::new().compress_vec(&input).map_err(io::Error::other),
@@ -76,12 +65,9 @@ fn deflate_level(level: Option<i32>, length: usize) -> i32 {
 fn with_compressor<T>(level: i32, work: impl FnOnce(&mut Compressor) -> io::Result<T>) -> io::Result<T> {
     thread_local!(static COMPRESSORS: RefCell<Vec<(i32, Compressor)>> = const { RefCell::new(Vec::new()) });
     COMPRESSORS.with_borrow_mut(|kept| {
-        let known = kept.iter().position(|(of, _)| *of == level);
-        let (_, mut compressor) = match known {
+        let (_, mut compressor) = match kept.iter().position(|(of, _)| *of == level) {
             Some(at) => kept.remove(at),
-            None => {
-                (level, Compressor::new(CompressionLvl::new(level).map_err(|_| io::Error::other("unknown level"))?))
-            }
+            None => (level, Compressor::new(CompressionLvl::new(level).expect("levels are held to 1 to 9"))),
         };
         let result = work(&mut compressor);
         kept.insert(0, (level, compressor));

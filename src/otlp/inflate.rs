@@ -7,7 +7,6 @@
 
 use std::cell::RefCell;
 use std::io::Read;
-use std::mem;
 
 use flate2::{Decompress, FlushDecompress, Status};
 use libdeflater::Crc;
@@ -111,7 +110,6 @@ pub struct Inflater {
 }
 
 enum Stream {
-    Identity,
     Gzip(Gzip),
     Zlib { inflate: Decompress, ended: bool },
     Zstd { context: DCtx<'static>, started: bool, ended: bool },
@@ -119,13 +117,13 @@ enum Stream {
 }
 
 impl Inflater {
+    /// For any coding but `Identity`, which there is nothing to open of.
     pub fn new(coding: Coding, limit: usize) -> Inflater {
         let stream = match coding {
-            Coding::Identity => Stream::Identity,
             Coding::Gzip => Stream::Gzip(Gzip::new()),
             Coding::Deflate => Stream::Zlib { inflate: take_deflate(true), ended: false },
             Coding::Zstd => Stream::Zstd { context: take_zstd(), started: false, ended: false },
-            Coding::Snappy | Coding::SnappyFramed => Stream::Snappy { input: Vec::new() },
+            Coding::Identity | Coding::Snappy | Coding::SnappyFramed => Stream::Snappy { input: Vec::new() },
         };
         Inflater { stream, limit, produced: 0 }
     }
@@ -138,30 +136,34 @@ impl Inflater {
         out: &mut Vec<u8>,
         grant: &mut dyn FnMut(usize) -> bool,
     ) -> Result<(), InflateError> {
+        let start = out.len();
         let mut output = Output::new(self, out, grant);
         let result = match &mut self.stream {
-            Stream::Identity => output.append(input),
             Stream::Gzip(gzip) => gzip.push(input, &mut output),
             Stream::Zlib { inflate, ended } => push_zlib(inflate, ended, input, &mut output),
             Stream::Zstd { context, started, ended } => push_zstd(context, started, ended, input, &mut output),
             Stream::Snappy { input: held } => hold_snappy(held, input, &mut output),
         };
-        self.produced += output.written();
+        self.produced += out.len() - start;
         result
     }
 
     /// Says whether the stream came to its proper end. Snappy, whose blocks want their whole input, yields only here.
-    pub fn finish(mut self, out: &mut Vec<u8>, grant: &mut dyn FnMut(usize) -> bool) -> Result<(), InflateError> {
+    pub fn finish(self, out: &mut Vec<u8>, grant: &mut dyn FnMut(usize) -> bool) -> Result<(), InflateError> {
         let mut output = Output::new(&self, out, grant);
-        let complete = match &mut self.stream {
-            Stream::Identity => true,
-            Stream::Gzip(gzip) => gzip.is_complete(),
-            Stream::Zlib { ended, .. } | Stream::Zstd { ended, .. } => *ended,
-            Stream::Snappy { input } if input.is_empty() => false,
-            Stream::Snappy { input } if input.starts_with(SNAPPY_IDENTIFIER) => {
-                return unframe_snappy(input, &mut output);
+        let complete = match self.stream {
+            Stream::Gzip(gzip) => gzip.finish(),
+            Stream::Zlib { inflate, ended } => {
+                keep_deflate(inflate);
+                ended
             }
-            Stream::Snappy { input } => return unblock_snappy(input, &mut output),
+            Stream::Zstd { context, ended, .. } => {
+                keep_zstd(context);
+                ended
+            }
+            Stream::Snappy { input } if input.is_empty() => false,
+            Stream::Snappy { input } if input.starts_with(SNAPPY_IDENTIFIER) => unframe_snappy(&input, &mut output)?,
+            Stream::Snappy { input } => unblock_snappy(&input, &mut output)?,
         };
         if complete { Ok(()) } else { corrupt("it ends too early") }
     }
@@ -171,7 +173,6 @@ impl Inflater {
 struct Output<'a> {
     bytes: &'a mut Vec<u8>,
     grant: &'a mut dyn FnMut(usize) -> bool,
-    start: usize,
     /// The length that may not be exceeded.
     most: usize,
     limit: usize,
@@ -179,13 +180,8 @@ struct Output<'a> {
 
 impl<'a> Output<'a> {
     fn new(inflater: &Inflater, bytes: &'a mut Vec<u8>, grant: &'a mut dyn FnMut(usize) -> bool) -> Self {
-        let start = bytes.len();
-        let most = start.saturating_add(inflater.limit - inflater.produced);
-        Output { bytes, grant, start, most, limit: inflater.limit }
-    }
-
-    fn written(&self) -> usize {
-        self.bytes.len() - self.start
+        let most = bytes.len().saturating_add(inflater.limit - inflater.produced);
+        Output { bytes, grant, most, limit: inflater.limit }
     }
 
     fn is_full(&self) -> bool {
@@ -222,17 +218,6 @@ impl<'a> Output<'a> {
         }
         self.bytes.truncate(self.most);
         Err(InflateError::TooLarge { limit: self.limit })
-    }
-
-    fn append(&mut self, input: &[u8]) -> Result<(), InflateError> {
-        if input.len() > self.most - self.bytes.len() {
-            return Err(InflateError::TooLarge { limit: self.limit });
-        }
-        if input.len() > self.bytes.capacity() - self.bytes.len() {
-            self.reserve(input.len().max(STEP), 1)?;
-        }
-        self.bytes.extend_from_slice(input);
-        Ok(())
     }
 }
 
@@ -291,7 +276,9 @@ impl Gzip {
         Gzip { inflate, at: Member::Header, held: Vec::new(), crc: Crc::new(), length: 0, members: 0 }
     }
 
-    fn is_complete(&self) -> bool {
+    /// Whether it came to its end, after one member at least.
+    fn finish(self) -> bool {
+        keep_deflate(self.inflate);
         self.members > 0 && matches!(self.at, Member::Header) && self.held.is_empty()
     }
 
@@ -320,23 +307,24 @@ impl Gzip {
 
     fn header(&mut self, input: &mut &[u8]) -> Result<(), InflateError> {
         let before = self.held.len();
-        self.hold(input, GZIP_HEADER_MOST);
-        match gzip_header(&self.held) {
-            Err(what) if self.members > 0 => corrupt(format!("{what} after the end of member {}", self.members)),
-            Err(what) => corrupt(what),
-            Ok(None) if self.held.len() == GZIP_HEADER_MOST => corrupt("its gzip header is longer than 1 KiB"),
-            Ok(None) => {
-                *input = &[];
-                Ok(())
-            }
-            Ok(Some(length)) => {
+        let taken = self.hold(input, GZIP_HEADER_MOST);
+        if !self.held.iter().zip([0x1f, 0x8b, 8]).all(|(&byte, magic)| byte == magic) {
+            return corrupt(match self.members {
+                0 => "no gzip header".to_owned(),
+                members => format!("no gzip header after the end of member {members}"),
+            });
+        }
+        match gzip_header_length(&self.held) {
+            Some(length) => {
                 *input = input.get(length - before..).unwrap_or_default();
                 self.held.clear();
                 self.inflate.reset(false);
                 (self.crc, self.length, self.at) = (Crc::new(), 0, Member::Body);
-                Ok(())
             }
+            None if self.held.len() == GZIP_HEADER_MOST => return corrupt("its gzip header is longer than 1 KiB"),
+            None => *input = input.get(taken..).unwrap_or_default(),
         }
+        Ok(())
     }
 
     fn trailer(&mut self, input: &mut &[u8]) -> Result<(), InflateError> {
@@ -362,46 +350,27 @@ impl Gzip {
     }
 }
 
-/// The length of the gzip header that `bytes` open with; `None` while some of it is missing.
-fn gzip_header(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
+/// The length of the gzip header that `bytes` open with; `None` while some of it is missing. Its own checksum is passed
+/// over, as most do: the one of the content counts.
+fn gzip_header_length(bytes: &[u8]) -> Option<usize> {
     const CHECKSUM: u8 = 1 << 1;
     const EXTRA: u8 = 1 << 2;
     const NAME: u8 = 1 << 3;
     const COMMENT: u8 = 1 << 4;
-    const RESERVED: u8 = 0xe0;
-    if !bytes.iter().zip([0x1f, 0x8b, 8]).all(|(&byte, magic)| byte == magic) {
-        return Err("no gzip header");
-    }
-    let Some(&flags) = bytes.get(3) else { return Ok(None) };
-    if flags & RESERVED != 0 {
-        return Err("unknown flags in its gzip header");
-    }
+    let flags = bytes.get(3)?;
     let mut length = 10;
     if flags & EXTRA != 0 {
-        let Some(&[low, high]) = bytes.get(length..length + 2) else {
-            return Ok(None);
-        };
-        length += 2 + usize::from(u16::from_le_bytes([low, high]));
+        length += 2 + usize::from(u16::from_le_bytes(*bytes.get(length..)?.first_chunk()?));
     }
     for text in [NAME, COMMENT] {
         if flags & text != 0 {
-            let rest = bytes.get(length..).unwrap_or_default();
-            let Some(end) = memchr::memchr(0, rest) else {
-                return Ok(None);
-            };
-            length += end + 1;
+            length += memchr::memchr(0, bytes.get(length..)?)? + 1;
         }
     }
     if flags & CHECKSUM != 0 {
-        let (Some(head), Some(&[low, high])) = (bytes.get(..length), bytes.get(length..length + 2)) else {
-            return Ok(None);
-        };
-        if libdeflater::crc32(head) as u16 != u16::from_le_bytes([low, high]) {
-            return Err("the checksum of its gzip header does not match");
-        }
         length += 2;
     }
-    Ok((bytes.len() >= length).then_some(length))
+    (bytes.len() >= length).then_some(length)
 }
 
 /// A body that came in one piece ends with its length: one allocation then holds it, and one byte, so that the buffer is
@@ -467,7 +436,7 @@ fn hold_snappy(held: &mut Vec<u8>, input: &[u8], output: &mut Output) -> Result<
     Ok(())
 }
 
-fn unblock_snappy(input: &[u8], output: &mut Output) -> Result<(), InflateError> {
+fn unblock_snappy(input: &[u8], output: &mut Output) -> Result<bool, InflateError> {
     let size = snap::raw::decompress_len(input).or_else(|error| corrupt(error.to_string()))?;
     if size > output.most - output.bytes.len() {
         return Err(InflateError::TooLarge { limit: output.limit });
@@ -479,16 +448,11 @@ fn unblock_snappy(input: &[u8], output: &mut Output) -> Result<(), InflateError>
     let start = output.bytes.len();
     output.bytes.resize(start + size, 0);
     let target = output.bytes.get_mut(start..).unwrap_or_default();
-    match snap::raw::Decoder::new().decompress(input, target) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            output.bytes.truncate(start);
-            corrupt(error.to_string())
-        }
-    }
+    let result = snap::raw::Decoder::new().decompress(input, target);
+    result.map(|_| true).or_else(|error| corrupt(error.to_string()))
 }
 
-fn unframe_snappy(input: &[u8], output: &mut Output) -> Result<(), InflateError> {
+fn unframe_snappy(input: &[u8], output: &mut Output) -> Result<bool, InflateError> {
     let mut decoder = snap::read::FrameDecoder::new(input);
     loop {
         output.make_room(1)?;
@@ -498,54 +462,49 @@ fn unframe_snappy(input: &[u8], output: &mut Output) -> Result<(), InflateError>
         output.bytes.truncate(start + result.as_ref().copied().unwrap_or(0));
         output.check()?;
         match result {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(true),
             Ok(_) => {}
             Err(error) => return corrupt(error.to_string()),
         }
     }
 }
 
-/// State that is dear to set up: each thread keeps a few of each kind for the next body.
-#[derive(Default)]
-struct Pool {
-    deflate: Vec<Decompress>,
-    zstd: Vec<DCtx<'static>>,
-}
-
 const POOLED_MOST: usize = 8;
 /// A context that grew a large window is not worth keeping.
 const POOLED_CONTEXT_MOST: usize = 1 << 20;
 
-thread_local!(static POOL: RefCell<Pool> = RefCell::default());
+// State that is dear to set up: each thread keeps a few of each kind for the next body, from those that came to an end.
+thread_local! {
+    static DEFLATE: RefCell<Vec<Decompress>> = const { RefCell::new(Vec::new()) };
+    static ZSTD: RefCell<Vec<DCtx<'static>>> = const { RefCell::new(Vec::new()) };
+}
 
 fn take_deflate(zlib: bool) -> Decompress {
-    let mut inflate = POOL.with_borrow_mut(|pool| pool.deflate.pop()).unwrap_or_else(|| Decompress::new(zlib));
+    let mut inflate = DEFLATE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Decompress::new(zlib));
     inflate.reset(zlib);
     inflate
 }
 
+fn keep_deflate(inflate: Decompress) {
+    DEFLATE.with_borrow_mut(|pool| {
+        pool.push(inflate);
+        pool.truncate(POOLED_MOST);
+    });
+}
+
 fn take_zstd() -> DCtx<'static> {
-    POOL.with_borrow_mut(|pool| pool.zstd.pop()).unwrap_or_else(|| {
+    ZSTD.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
         let mut context = DCtx::create();
         context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).expect("23 is within what zstd allows");
         context
     })
 }
 
-impl Drop for Inflater {
-    fn drop(&mut self) {
-        let stream = mem::replace(&mut self.stream, Stream::Identity);
-        // A thread that is ending has no pool any more.
-        let _ = POOL.try_with(|pool| match (stream, &mut *pool.borrow_mut()) {
-            (Stream::Gzip(Gzip { inflate, .. }) | Stream::Zlib { inflate, .. }, Pool { deflate, .. }) => {
-                deflate.push(inflate);
-                deflate.truncate(POOLED_MOST);
-            }
-            (Stream::Zstd { mut context, .. }, Pool { zstd, .. }) if context.sizeof() <= POOLED_CONTEXT_MOST => {
-                zstd.extend(context.reset(ResetDirective::SessionOnly).is_ok().then_some(context));
-                zstd.truncate(POOLED_MOST);
-            }
-            _ => {}
+fn keep_zstd(mut context: DCtx<'static>) {
+    if context.sizeof() <= POOLED_CONTEXT_MOST && context.reset(ResetDirective::SessionOnly).is_ok() {
+        ZSTD.with_borrow_mut(|pool| {
+            pool.push(context);
+            pool.truncate(POOLED_MOST);
         });
     }
 }

@@ -8,8 +8,7 @@ use misaki::otlp::inflate::{Coding, InflateError, Inflater};
 use proptest::prelude::*;
 
 const MIB: usize = 1 << 20;
-const CODINGS: [Coding; 6] =
-    [Coding::Identity, Coding::Gzip, Coding::Zstd, Coding::Deflate, Coding::Snappy, Coding::SnappyFramed];
+const CODINGS: [Coding; 5] = [Coding::Gzip, Coding::Zstd, Coding::Deflate, Coding::Snappy, Coding::SnappyFramed];
 
 /// What came of a body: the result, the output, and the sum of what was granted.
 fn inflate_in(coding: Coding, body: &[u8], chunk: usize, limit: usize) -> (Result<(), InflateError>, Vec<u8>, usize) {
@@ -46,7 +45,7 @@ fn is_corrupt(coding: Coding, body: &[u8], what: &str) {
 }
 
 fn compressed(coding: Coding, text: &[u8]) -> Vec<u8> {
-    deflate(coding, None, &[text], 0).unwrap()
+    deflate(coding, None, &[text]).unwrap()
 }
 
 fn repetitive(size: usize) -> Vec<u8> {
@@ -77,7 +76,7 @@ proptest! {
         slices.push(&noise);
         let whole = slices.concat();
         for coding in CODINGS {
-            let body = deflate(coding, level, &slices, 0).unwrap();
+            let body = deflate(coding, level, &slices).unwrap();
             let (result, out, _) = inflate_in(coding, &body, chunk, whole.len());
             prop_assert_eq!(result, Ok(()));
             prop_assert_eq!(&out, &whole);
@@ -88,7 +87,7 @@ proptest! {
 
     /// Whatever comes, it ends in bounds.
     #[test]
-    fn arbitrary_bytes(mut body in prop::collection::vec(any::<u8>(), 0..2000), flip in any::<prop::sample::Index>(), pick in 0usize..6) {
+    fn arbitrary_bytes(mut body in prop::collection::vec(any::<u8>(), 0..2000), flip in any::<prop::sample::Index>(), pick in 0usize..5) {
         let _ = inflate_in(CODINGS[pick], &body, 100, 10_000);
         body = compressed(CODINGS[pick], &body);
         if !body.is_empty() {
@@ -144,8 +143,6 @@ fn gzip_headers() {
     let head = [&[0x1f, 0x8b, 8, 2 | 8], &body[4..10], b"n\0"].concat();
     let checksum = (libdeflater::crc32(&head) as u16).to_le_bytes();
     assert_eq!(inflate(Coding::Gzip, &[&head, &checksum[..], &body[10..]].concat()).unwrap(), b"text");
-    is_corrupt(Coding::Gzip, &[&head, &[0, 0][..], &body[10..]].concat(), "header does not match");
-    is_corrupt(Coding::Gzip, &with(0x80, b""), "unknown flags");
     is_corrupt(Coding::Gzip, &with(8, &[b'x'; 2000]), "longer than 1 KiB");
     is_corrupt(Coding::Gzip, b"{\"resourceLogs\":[]}", "no gzip header");
 }

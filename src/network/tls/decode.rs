@@ -7,64 +7,49 @@ use std::time::Duration;
 impl ServerTls {
     /// None when it is not usable, which has been reported.
     pub fn decode(section: Section) -> Option<ServerTls> {
-        let common = Common::decode(&section);
+        let ClientTls { identity, versions, .. } = common(&section);
         let client_ca = section.text("client_ca_file").filter(|path| !path.is_empty());
         let client_ca = client_ca.map(|path| Pem::File { setting: "client_ca_file", path: path.into() });
         // The client CAs are read at the start and at a reload.
         section.ignored(&["client_ca_file_reload"]);
-        if common.identity.is_none() && !section.has("cert_file") && !section.has("cert_pem") {
+        if identity.is_none() && !section.has("cert_file") && !section.has("cert_pem") {
             section.problem("", "TLS configuration must include both certificate and key for server connections");
         }
-        Some(ServerTls { identity: common.identity?, client_ca, versions: common.versions })
+        Some(ServerTls { identity: identity?, client_ca, versions })
     }
 }
 
 impl ClientTls {
     pub fn decode(section: Section) -> ClientTls {
-        let Common { ca, include_system_ca_certs_pool, identity, versions } = Common::decode(&section);
         ClientTls {
             insecure: section.boolean("insecure", false),
             insecure_skip_verify: section.boolean("insecure_skip_verify", false),
-            ca,
-            include_system_ca_certs_pool,
-            identity,
             server_name_override: section.text("server_name_override").filter(|name| !name.is_empty()),
-            versions,
+            ..common(&section)
         }
     }
 }
 
 /// What both sides have.
-struct Common {
-    ca: Option<Pem>,
-    include_system_ca_certs_pool: bool,
-    identity: Option<Identity>,
-    versions: Versions,
-}
-
-impl Common {
-    fn decode(section: &Section) -> Common {
-        section.ignored(&["include_insecure_cipher_suites"]);
-        for key in ["cipher_suites", "curve_preferences"] {
-            if section.texts(key).is_some_and(|list| !list.is_empty()) {
-                section.problem_with_help(
-                    key,
-                    "choosing them is not supported",
-                    "remove it: only suites with authenticated encryption and forward secrecy are ever used",
-                );
-            }
+fn common(section: &Section) -> ClientTls {
+    section.ignored(&["include_insecure_cipher_suites"]);
+    for key in ["cipher_suites", "curve_preferences"] {
+        if section.texts(key).is_some_and(|list| !list.is_empty()) {
+            let help = "remove it: only suites with authenticated encryption and forward secrecy are ever used";
+            section.problem_with_help(key, "choosing them is not supported", help);
         }
-        let tpm = section.subsection("tpm");
-        if tpm.boolean("enabled", false) {
-            tpm.problem("enabled", "keys in a TPM are not supported");
-        }
-        tpm.ignored(&["path", "owner_auth", "auth"]);
-        Common {
-            ca: pem(section, "ca_file", "ca_pem", "provide either a CA file or the PEM-encoded string, but not both"),
-            include_system_ca_certs_pool: section.boolean("include_system_ca_certs_pool", false),
-            identity: identity(section),
-            versions: versions(section),
-        }
+    }
+    let tpm = section.subsection("tpm");
+    if tpm.boolean("enabled", false) {
+        tpm.problem("enabled", "keys in a TPM are not supported");
+    }
+    tpm.ignored(&["path", "owner_auth", "auth"]);
+    ClientTls {
+        ca: pem(section, "ca_file", "ca_pem", "provide either a CA file or the PEM-encoded string, but not both"),
+        include_system_ca_certs_pool: section.boolean("include_system_ca_certs_pool", false),
+        identity: identity(section),
+        versions: versions(section),
+        ..ClientTls::default()
     }
 }
 
@@ -72,12 +57,14 @@ fn pem(section: &Section, file: &'static str, inline: &'static str, both: &str) 
     let path = section.text(file).filter(|path| !path.is_empty());
     let text = section.secret(inline).filter(|text| !text.expose().is_empty());
     match (path, text) {
-        (Some(_), Some(_)) => section.problem(inline, both),
-        (Some(path), None) => return Some(Pem::File { setting: file, path: path.into() }),
-        (None, Some(text)) => return Some(Pem::Inline { setting: inline, text: text.expose().into() }),
-        (None, None) => {}
+        (Some(path), None) => Some(Pem::File { setting: file, path: path.into() }),
+        (None, Some(text)) => Some(Pem::Inline { setting: inline, text: text.expose().into() }),
+        (None, None) => None,
+        (Some(_), Some(_)) => {
+            section.problem(inline, both);
+            None
+        }
     }
-    None
 }
 
 fn identity(section: &Section) -> Option<Identity> {
@@ -107,7 +94,7 @@ fn versions(section: &Section) -> Versions {
     let Versions { min, max } = Versions::default();
     let versions = Versions { min: version("min_version", min), max: version("max_version", max) };
     if let Err(error) = versions.supported() {
-        section.problem("max_version", error.0);
+        section.problem("max_version", error);
     }
     if versions.min < Version::Tls12 {
         let notice = "TLS 1.0 and 1.1 are not supported: min_version means 1.2";
