@@ -1,0 +1,109 @@
+//! OTLP/JSON: requests to and from their wire form, without a tree in between. `reader` serves the OTLP receiver's JSON
+//! side; `writer` the file exporter and JSON over HTTP.
+//!
+//! What is read: the names of the `.proto` files, in lowerCamelCase or as they stand there; unknown members are skipped;
+//! integers as numbers or in quotes, enums as numbers or names; `null` is the same as absent (an empty message in a list
+//! of messages, refused in a list of scalars). A member given twice: the last scalar counts, lists go on, messages merge.
+
+mod encoding;
+mod fields;
+mod reader;
+mod scanner;
+mod writer;
+
+use crate::telemetry::Signal;
+use scanner::Fault;
+
+/// Why a text is no OTLP/JSON request, and where: `offset` in bytes from 0, `line` and `column` in characters from 1.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} at line {line} column {column}: {needed}")]
+pub struct JsonError {
+    pub offset: usize,
+    pub line: usize,
+    pub column: usize,
+    /// What stands there, such as `invalid traceId "xyz"`.
+    pub what: String,
+    /// What should: `32 hex digits are needed`.
+    pub needed: &'static str,
+}
+
+/// Reads a JSON `Export…ServiceRequest` into its protobuf encoding, which is well-formed, holds ids of the right length
+/// only, and is at most four times as long as the text (a list of doubles that are all `0`).
+pub fn to_wire(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
+    if let Err(error) = std::str::from_utf8(json) {
+        let needed = "OTLP/JSON is UTF-8";
+        return Err(explain(
+            json,
+            Fault {
+                at: error.valid_up_to(),
+                field: "",
+                needed,
+            },
+        ));
+    }
+    reader::read(root(signal), json).map_err(|fault| explain(json, fault))
+}
+
+/// Appends a checked request as JSON, in the Go collector's form. Invalid UTF-8 becomes U+FFFD.
+pub fn to_json(signal: Signal, wire: &[u8], out: &mut Vec<u8>) {
+    writer::write(root(signal), wire, out);
+}
+
+fn root(signal: Signal) -> &'static fields::Message {
+    match signal {
+        Signal::Logs => &fields::LOGS,
+        Signal::Metrics => &fields::METRICS,
+        Signal::Traces => &fields::TRACES,
+    }
+}
+
+/// How many characters of a wrong value an error repeats.
+const EXCERPT: usize = 40;
+
+#[cold]
+fn explain(json: &[u8], fault: Fault) -> JsonError {
+    let (before, rest) = json.split_at_checked(fault.at).unwrap_or((json, &[]));
+    let before = String::from_utf8_lossy(before);
+    let last_line = before.rsplit('\n').next().unwrap_or_default();
+    let excerpt = excerpt(&String::from_utf8_lossy(rest.get(..4 * EXCERPT + 4).unwrap_or(rest)));
+    let what = match fault.field {
+        _ if excerpt.is_empty() => "unexpected end".to_owned(),
+        "" => format!("unexpected {excerpt}"),
+        field => format!("invalid {field} {excerpt}"),
+    };
+    JsonError {
+        offset: fault.at,
+        line: before.matches('\n').count() + 1,
+        column: last_line.chars().count() + 1,
+        what,
+        needed: fault.needed,
+    }
+}
+
+/// The first token of `text`, safe to show on a terminal.
+fn excerpt(text: &str) -> String {
+    let mut escaped = false;
+    let mut ends = |character: char| {
+        let ends = character == '"' && !escaped;
+        escaped = character == '\\' && !escaped;
+        ends
+    };
+    let length = match text.strip_prefix('"') {
+        Some(string) => string.find(&mut ends).map(|end| end + 2),
+        None => text
+            .find(|c: char| c.is_whitespace() || ",:{}[]".contains(c))
+            .map(|end| end.max(1)),
+    };
+    let token = text.get(..length.unwrap_or(text.len())).unwrap_or(text);
+    let mut shown = String::new();
+    for character in token.chars().take(EXCERPT) {
+        match character {
+            '"' | '\'' | '\\' => shown.push(character),
+            _ => shown.extend(character.escape_debug()),
+        }
+    }
+    if token.chars().nth(EXCERPT).is_some() {
+        shown.push('…');
+    }
+    shown
+}

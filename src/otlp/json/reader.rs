@@ -1,0 +1,420 @@
+//! OTLP/JSON → wire: one walk over the text, driven by the tables in `fields`, that writes protobuf as it reads.
+//!
+//! Open messages are kept in a list of their own, so a deep text costs no stack. How long a message is shows only at its
+//! end: a guessed number of bytes is left free for its length, and its content moves where the guess was wrong.
+
+use super::encoding::{double, from_base64, from_hex, whole};
+use super::fields::{Field, Kind, Message, Presence};
+use super::scanner::{COMMA_OR_BRACE, COMMA_OR_BRACKET, Fault, Read, Scanner, unescape};
+use crate::otlp::wire::{put_varint, varint_len};
+use std::mem::replace;
+
+/// How deeply AnyValues may nest; protobuf requests have the same limit.
+const VALUE_LEVELS: usize = 64;
+
+pub fn read(root: &'static Message, text: &[u8]) -> Read<Vec<u8>> {
+    let mut reader = Reader {
+        text: Scanner::new(text),
+        out: Vec::with_capacity(text.len() / 2),
+        value_levels: 0,
+    };
+    reader.request(root)?;
+    match reader.text.at_end() {
+        true => Ok(reader.out),
+        false => Err(reader.text.unexpected("nothing may follow the request")),
+    }
+}
+
+struct Reader<'a> {
+    text: Scanner<'a>,
+    out: Vec<u8>,
+    /// How many of the open messages are AnyValues.
+    value_levels: usize,
+}
+
+/// A list of messages: its field, and what it lists.
+type List = (&'static Field, &'static Message);
+
+/// A message whose end was not read yet.
+struct Open {
+    message: &'static Message,
+    /// The list it is an element of.
+    list: Option<List>,
+    /// Where its length shall stand.
+    length_at: usize,
+    /// The field that probably comes next: SDKs keep the order of the tables.
+    likely: usize,
+    /// One bit for each field that was given.
+    given: u32,
+    first: bool,
+}
+
+impl Reader<'_> {
+    fn request(&mut self, root: &'static Message) -> Read<()> {
+        self.text.expect(b'{', "an object is needed")?;
+        let mut open = Open {
+            message: root,
+            list: None,
+            length_at: 0,
+            likely: 0,
+            given: 0,
+            first: true,
+        };
+        let mut parents = Vec::with_capacity(16);
+        loop {
+            let inner = if let Some((field, again)) = self.member(&mut open)? {
+                self.text.peek();
+                let at = self.text.at;
+                self.value(field, again).map_err(|fault| match fault.at {
+                    place if place == at => Fault {
+                        field: field.name,
+                        ..fault
+                    },
+                    _ => fault,
+                })?
+            } else {
+                let Some(parent) = parents.pop() else { return Ok(()) };
+                let ended = replace(&mut open, parent);
+                self.close(&ended);
+                match ended.list {
+                    Some((field, message)) => self.element(field, message, false)?,
+                    None => None,
+                }
+            };
+            if let Some(inner) = inner {
+                parents.push(replace(&mut open, inner));
+            }
+        }
+    }
+
+    /// Passes the name of the next member that OTLP knows, and says whether it was given before. `None`: the object ended.
+    #[inline(always)]
+    fn member(&mut self, open: &mut Open) -> Read<Option<(&'static Field, bool)>> {
+        loop {
+            match self.text.peek() {
+                b'}' => {
+                    self.text.at += 1;
+                    return Ok(None);
+                }
+                b',' if !open.first => {
+                    self.text.at += 1;
+                    self.text.peek();
+                }
+                _ if open.first => open.first = false,
+                _ => return Err(self.text.unexpected(COMMA_OR_BRACE)),
+            }
+            let Some((index, field)) = self.field(open.message.fields, open.likely)? else {
+                self.text.peek();
+                self.text.skip()?;
+                continue;
+            };
+            let bit = 1u32 << (index & 31);
+            let again = open.given & bit != 0;
+            open.given |= bit;
+            open.likely = index + 1;
+            return Ok(Some((field, again)));
+        }
+    }
+
+    /// Passes the key of a member: its field, if OTLP knows it.
+    #[inline(always)]
+    fn field(&mut self, fields: &'static [Field], likely: usize) -> Read<Option<(usize, &'static Field)>> {
+        if let Some(window) = self.text.window() {
+            if let Some(field) = fields.get(likely).filter(|field| field.key.begins(window)) {
+                self.text.at += field.key.length;
+                return Ok(Some((likely, field)));
+            }
+            for (index, field) in fields.iter().enumerate() {
+                if field.key.begins(window) {
+                    self.text.at += field.key.length;
+                    return Ok(Some((index, field)));
+                }
+            }
+        }
+        self.unusual_field(fields)
+    }
+
+    /// The same for a key with spaces or escapes, in snake_case, or unknown.
+    #[cold]
+    fn unusual_field(&mut self, fields: &'static [Field]) -> Read<Option<(usize, &'static Field)>> {
+        let key = self.text.key()?;
+        let named = |field: &Field| field.name.as_bytes() == &*key || field.has_snake_name(&key);
+        Ok(fields.iter().enumerate().find(|(_, field)| named(field)))
+    }
+
+    /// Reads the value of `field`, or up to where a message within it begins.
+    #[inline(always)]
+    fn value(&mut self, field: &'static Field, again: bool) -> Read<Option<Open>> {
+        if self.text.rest().first() == Some(&b'n') && self.text.word("null") {
+            return Ok(None);
+        }
+        match field.kind {
+            Kind::One(message) => {
+                let open = self.open(field, message, None)?;
+                self.text.expect(b'{', "an object is needed").map(|()| Some(open))
+            }
+            Kind::Many(message) => {
+                self.text.expect(b'[', "a list is needed")?;
+                self.element(field, message, true)
+            }
+            Kind::Texts | Kind::Packed(_) => self.list(field).map(|()| None),
+            kind => {
+                let before = self.out.len();
+                put_varint(&mut self.out, field.tag);
+                let is_zero = self.scalar(kind)?;
+                // A zero is kept only where it differs from nothing, or undoes an earlier value.
+                if is_zero && !again && field.presence == Presence::Implicit {
+                    self.out.truncate(before);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Where a list of messages goes on, its next element. A `null` in it is an empty message, as for the Go collector.
+    #[inline(always)]
+    fn element(&mut self, field: &'static Field, message: &'static Message, mut first: bool) -> Read<Option<Open>> {
+        loop {
+            if !self.goes_on(first)? {
+                return Ok(None);
+            }
+            let element = self.open(field, message, Some((field, message)))?;
+            if self.text.peek() == b'{' {
+                self.text.at += 1;
+                return Ok(Some(element));
+            }
+            if !self.text.word("null") {
+                return Err(self.text.unexpected("an object is needed"));
+            }
+            self.close(&element);
+            first = false;
+        }
+    }
+
+    /// Passes what stands between two elements of a list, or its end.
+    #[inline(always)]
+    fn goes_on(&mut self, first: bool) -> Read<bool> {
+        match self.text.peek() {
+            b']' => {
+                self.text.at += 1;
+                Ok(false)
+            }
+            _ if first => Ok(true),
+            _ => {
+                self.text.expect(b',', COMMA_OR_BRACKET)?;
+                self.text.peek();
+                Ok(true)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn open(&mut self, field: &Field, message: &'static Message, list: Option<List>) -> Read<Open> {
+        if message.is_any_value() {
+            if self.value_levels == VALUE_LEVELS {
+                return Err(self.text.unexpected("values nest at most 64 levels"));
+            }
+            self.value_levels += 1;
+        }
+        put_varint(&mut self.out, field.tag);
+        let length_at = self.reserve(message.length_bytes);
+        Ok(Open {
+            message,
+            list,
+            length_at,
+            likely: 0,
+            given: 0,
+            first: true,
+        })
+    }
+
+    #[inline(always)]
+    fn close(&mut self, ended: &Open) {
+        self.value_levels -= usize::from(ended.message.is_any_value());
+        self.patch(ended.length_at, ended.message.length_bytes);
+    }
+
+    /// Leaves bytes free for a length.
+    #[inline(always)]
+    fn reserve(&mut self, length_bytes: usize) -> usize {
+        let at = self.out.len();
+        self.out.resize(at + length_bytes, 0);
+        at
+    }
+
+    /// Writes the length of what was written since `reserve`.
+    #[inline(always)]
+    fn patch(&mut self, at: usize, reserved: usize) {
+        let length = self.out.len() - at - reserved;
+        match self.out.get_mut(at) {
+            Some(byte) if reserved == 1 && length < 0x80 => *byte = length as u8,
+            _ => self.move_and_patch(at, reserved, length),
+        }
+    }
+
+    fn move_and_patch(&mut self, at: usize, reserved: usize, length: usize) {
+        let needed = varint_len(length as u64);
+        let content = at + reserved..at + reserved + length;
+        if needed > reserved {
+            self.out.resize(at + needed + length, 0);
+        }
+        if needed != reserved {
+            self.out.copy_within(content, at + needed);
+            self.out.truncate(at + needed + length);
+        }
+        for (index, byte) in self.out.iter_mut().skip(at).take(needed).enumerate() {
+            let more = if index + 1 < needed { 0x80 } else { 0 };
+            *byte = (length >> (7 * index)) as u8 & 0x7f | more;
+        }
+    }
+
+    /// Reads a scalar and writes what follows its tag; says whether it is the zero of its type.
+    #[inline(always)]
+    fn scalar(&mut self, kind: Kind) -> Read<bool> {
+        match kind {
+            Kind::Text => {
+                let text = self.text.string("a string is needed")?;
+                if text.escaped {
+                    let at = self.reserve(1);
+                    unescape(text, &mut self.out)?;
+                    self.patch(at, 1);
+                } else {
+                    put_varint(&mut self.out, text.raw.len() as u64);
+                    self.out.extend_from_slice(text.raw);
+                }
+                Ok(text.raw.is_empty())
+            }
+            Kind::Bytes => {
+                let start = self.text.at;
+                let text = self.text.string("a string is needed")?.text()?;
+                let at = self.reserve(1);
+                from_base64(&text, &mut self.out).ok_or_else(|| self.text.wrong(start, "padded base64 is needed"))?;
+                self.patch(at, 1);
+                Ok(text.is_empty())
+            }
+            Kind::Id(length) => {
+                let start = self.text.at;
+                let text = self.text.string("a string is needed")?.text()?;
+                let needed = if length == 8 {
+                    "16 hex digits are needed"
+                } else {
+                    "32 hex digits are needed"
+                };
+                let length = if text.is_empty() { 0 } else { length };
+                put_varint(&mut self.out, length as u64);
+                from_hex(&text, length, &mut self.out).ok_or_else(|| self.text.wrong(start, needed))?;
+                Ok(length == 0)
+            }
+            Kind::Bool => {
+                let value = self.text.word("true");
+                if !value && !self.text.word("false") {
+                    return Err(self.text.unexpected("true or false is needed"));
+                }
+                Ok(self.varint(u64::from(value)))
+            }
+            Kind::Enum(prefix, names) => {
+                let value = self.enumeration(prefix, names)?;
+                Ok(self.varint(i64::from(value) as u64))
+            }
+            Kind::Int64 => {
+                let value = self.integer::<i64>(INT64)?;
+                Ok(self.varint(value as u64))
+            }
+            Kind::Uint64 => {
+                let value = self.integer(UINT64)?;
+                Ok(self.varint(value))
+            }
+            Kind::Uint32 => {
+                let value = self.integer::<u32>(UINT32)?;
+                Ok(self.varint(u64::from(value)))
+            }
+            Kind::Sint32 => {
+                let value = self.integer::<i32>(INT32)?;
+                Ok(self.varint(u64::from((value << 1 ^ value >> 31) as u32)))
+            }
+            Kind::Fixed32 => {
+                let value = self.integer::<u32>(UINT32)?;
+                self.out.extend_from_slice(&value.to_le_bytes());
+                Ok(value == 0)
+            }
+            Kind::Fixed64 => {
+                let value = self.integer(UINT64)?;
+                Ok(self.fixed64(value))
+            }
+            Kind::Sfixed64 => {
+                let value = self.integer::<i64>(INT64)?;
+                Ok(self.fixed64(value as u64))
+            }
+            Kind::Double => {
+                let start = self.text.at;
+                let text = self.text.numeric(DOUBLE)?;
+                let value = double(&text).ok_or_else(|| self.text.wrong(start, DOUBLE))?;
+                Ok(self.fixed64(value.to_bits()))
+            }
+            Kind::Texts | Kind::Packed(_) | Kind::One(_) | Kind::Many(_) => Ok(false),
+        }
+    }
+
+    fn varint(&mut self, value: u64) -> bool {
+        put_varint(&mut self.out, value);
+        value == 0
+    }
+
+    fn fixed64(&mut self, bits: u64) -> bool {
+        self.out.extend_from_slice(&bits.to_le_bytes());
+        bits == 0
+    }
+
+    /// Reads a list of scalars. One that is given twice goes on where it was.
+    #[inline(never)]
+    fn list(&mut self, field: &Field) -> Read<()> {
+        self.text.expect(b'[', "a list is needed")?;
+        let Kind::Packed(element) = field.kind else {
+            let mut first = true;
+            while self.goes_on(replace(&mut first, false))? {
+                put_varint(&mut self.out, field.tag);
+                self.scalar(Kind::Text)?;
+            }
+            return Ok(());
+        };
+        let before = self.out.len();
+        put_varint(&mut self.out, field.tag);
+        let at = self.reserve(2);
+        let mut first = true;
+        while self.goes_on(replace(&mut first, false))? {
+            self.scalar(*element)?;
+        }
+        match self.out.len() == at + 2 {
+            true => self.out.truncate(before),
+            false => self.patch(at, 2),
+        }
+        Ok(())
+    }
+
+    /// A whole number, in quotes or not.
+    #[inline(always)]
+    fn integer<T: TryFrom<i128>>(&mut self, needed: &'static str) -> Read<T> {
+        let start = self.text.at;
+        let text = self.text.numeric(needed)?;
+        let value = whole(&text).and_then(|value| T::try_from(value).ok());
+        value.ok_or_else(|| self.text.wrong(start, needed))
+    }
+
+    fn enumeration(&mut self, prefix: &str, names: &[&str]) -> Read<i32> {
+        let start = self.text.at;
+        let [b'"', ..] = self.text.rest() else {
+            return self.integer(INT32);
+        };
+        let text = self.text.string("a name is needed")?.text()?;
+        let name = text.strip_prefix(prefix.as_bytes());
+        let value = names.iter().position(|known| Some(known.as_bytes()) == name);
+        let value = value.and_then(|value| i32::try_from(value).ok());
+        value.ok_or_else(|| self.text.wrong(start, "a number or one of its names is needed"))
+    }
+}
+
+const DOUBLE: &str = "a number of double precision, \"NaN\", \"Infinity\" or \"-Infinity\" is needed";
+const INT32: &str = "a whole number of 32 bits is needed";
+const INT64: &str = "a whole number of 64 bits is needed";
+const UINT32: &str = "a whole number from 0 to 4294967295 is needed";
+const UINT64: &str = "a whole number from 0 to 18446744073709551615 is needed";

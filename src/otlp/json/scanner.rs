@@ -1,0 +1,344 @@
+//! The JSON text, token by token (RFC 8259, nothing more): a cursor that checks the grammar as it goes and copies nothing.
+//!
+//! The text was checked to be UTF-8 before. No function recurses, and none reads past the end.
+
+use super::encoding::hex_digit;
+use super::fields::Key;
+use std::borrow::Cow;
+
+/// How deeply a value may nest that no field of OTLP claims.
+const UNKNOWN_DEPTH: usize = 200;
+
+/// Why the text was refused, and where the value stands that is to blame.
+#[derive(Debug)]
+pub struct Fault {
+    pub at: usize,
+    /// The field whose value is wrong; empty where the text is not JSON.
+    pub field: &'static str,
+    pub needed: &'static str,
+}
+
+pub type Read<T> = Result<T, Fault>;
+
+/// A string between its quotes; `escaped` when it holds a backslash.
+#[derive(Clone, Copy)]
+pub struct Quoted<'a> {
+    pub raw: &'a [u8],
+    pub escaped: bool,
+    /// Where `raw` begins in the text.
+    pub start: usize,
+}
+
+impl<'a> Quoted<'a> {
+    /// What the string stands for.
+    pub fn text(self) -> Read<Cow<'a, [u8]>> {
+        if !self.escaped {
+            return Ok(Cow::Borrowed(self.raw));
+        }
+        let mut text = Vec::with_capacity(self.raw.len());
+        unescape(self, &mut text)?;
+        Ok(Cow::Owned(text))
+    }
+}
+
+pub struct Scanner<'a> {
+    text: &'a [u8],
+    pub at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    pub fn new(text: &'a [u8]) -> Self {
+        Scanner { text, at: 0 }
+    }
+
+    #[cold]
+    pub fn unexpected(&self, needed: &'static str) -> Fault {
+        self.wrong(self.at, needed)
+    }
+
+    #[cold]
+    pub fn wrong(&self, at: usize, needed: &'static str) -> Fault {
+        Fault { at, field: "", needed }
+    }
+
+    #[inline(always)]
+    pub fn rest(&self) -> &'a [u8] {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    /// The first byte of the next token; 0, which begins none, at the end.
+    #[inline(always)]
+    pub fn peek(&mut self) -> u8 {
+        loop {
+            match self.text.get(self.at) {
+                Some(byte) if *byte > b' ' => return *byte,
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                Some(byte) => return *byte,
+                None => return 0,
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub fn expect(&mut self, byte: u8, needed: &'static str) -> Read<()> {
+        if self.peek() != byte {
+            return Err(self.unexpected(needed));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    pub fn at_end(&mut self) -> bool {
+        self.peek() == 0 && self.at == self.text.len()
+    }
+
+    /// Passes `word` if it stands here: `null`, `true` or `false`.
+    pub fn word(&mut self, word: &str) -> bool {
+        let found = self.rest().starts_with(word.as_bytes());
+        self.at += if found { word.len() } else { 0 };
+        found
+    }
+
+    /// The bytes that stand here, as two numbers to compare keys with. `None` near the end of the text.
+    #[inline(always)]
+    pub fn window(&self) -> Option<[u128; 2]> {
+        let (halves, _) = self.rest().first_chunk::<{ Key::WINDOW }>()?.as_chunks::<16>();
+        Some([
+            u128::from_le_bytes(*halves.first()?),
+            u128::from_le_bytes(*halves.last()?),
+        ])
+    }
+
+    /// Passes the name of an object's member and its colon.
+    pub fn key(&mut self) -> Read<Cow<'a, [u8]>> {
+        self.peek();
+        let key = self.string("a member name in quotes is needed")?.text()?;
+        self.expect(b':', "a colon is needed")?;
+        Ok(key)
+    }
+
+    /// Passes the string that stands here.
+    #[inline(always)]
+    pub fn string(&mut self, needed: &'static str) -> Read<Quoted<'a>> {
+        let [b'"', rest @ ..] = self.rest() else {
+            return Err(self.unexpected(needed));
+        };
+        let length = plain_length(rest);
+        self.at += 1;
+        if let Some((raw, [b'"', ..])) = rest.split_at_checked(length) {
+            self.at += length + 1;
+            return Ok(Quoted {
+                raw,
+                escaped: false,
+                start: self.at - length - 1,
+            });
+        }
+        self.escaped_string(length)
+    }
+
+    /// Passes the rest of a string, of which `plain` bytes are known to be plain.
+    #[cold]
+    fn escaped_string(&mut self, plain: usize) -> Read<Quoted<'a>> {
+        let start = self.at;
+        self.at += plain;
+        loop {
+            match self.rest() {
+                [b'"', ..] => break,
+                [b'\\', ..] => self.at += 2,
+                [_, ..] => return Err(self.unexpected("control characters must be escaped")),
+                [] => return Err(self.wrong(start - 1, "the string has no end")),
+            }
+            self.at += plain_length(self.rest());
+        }
+        let raw = self.text.get(start..self.at).unwrap_or_default();
+        self.at += 1;
+        Ok(Quoted {
+            raw,
+            escaped: true,
+            start,
+        })
+    }
+
+    /// The text of the number that stands here, in quotes or not.
+    #[inline(always)]
+    pub fn numeric(&mut self, needed: &'static str) -> Read<Cow<'a, [u8]>> {
+        match self.rest() {
+            [b'"', ..] => self.string(needed)?.text(),
+            _ => self.number(needed).map(Cow::Borrowed),
+        }
+    }
+
+    /// A number's text, as the grammar defines it.
+    fn number(&mut self, needed: &'static str) -> Read<&'a [u8]> {
+        let start = self.at;
+        let number = self.rest();
+        self.at += usize::from(number.first() == Some(&b'-'));
+        let leading_zero = self.rest().first() == Some(&b'0');
+        let whole = self.digits();
+        let mut sound = whole == 1 || whole > 1 && !leading_zero;
+        if let [b'.', ..] = self.rest() {
+            self.at += 1;
+            sound &= self.digits() > 0;
+        }
+        if let [b'e' | b'E', after @ ..] = self.rest() {
+            self.at += 1 + usize::from(matches!(after, [b'+' | b'-', ..]));
+            sound &= self.digits() > 0;
+        }
+        let number = number.get(..self.at - start).unwrap_or_default();
+        if sound {
+            Ok(number)
+        } else {
+            Err(self.wrong(start, needed))
+        }
+    }
+
+    fn digits(&mut self) -> usize {
+        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += count;
+        count
+    }
+
+    /// Passes a value of any kind, checking its grammar.
+    pub fn skip(&mut self) -> Read<()> {
+        let mut closers = [0u8; UNKNOWN_DEPTH];
+        let mut depth = 0;
+        loop {
+            let closer = match self.peek() {
+                b'{' => b'}',
+                b'[' => b']',
+                _ => 0,
+            };
+            if closer == 0 {
+                self.skip_scalar()?;
+            } else {
+                *closers
+                    .get_mut(depth)
+                    .ok_or_else(|| self.unexpected("unknown fields nest at most 200 levels"))? = closer;
+                depth += 1;
+                self.at += 1;
+                if self.peek() != closer {
+                    if closer == b'}' {
+                        self.key()?;
+                    }
+                    continue;
+                }
+            }
+            loop {
+                let Some(&closer) = depth.checked_sub(1).and_then(|index| closers.get(index)) else {
+                    return Ok(());
+                };
+                let next = self.peek();
+                if next == closer {
+                    self.at += 1;
+                    depth -= 1;
+                } else {
+                    self.expect(
+                        b',',
+                        if closer == b'}' {
+                            COMMA_OR_BRACE
+                        } else {
+                            COMMA_OR_BRACKET
+                        },
+                    )?;
+                    if closer == b'}' {
+                        self.key()?;
+                    }
+                    break;
+                }
+            }
+        }
+    }
+
+    fn skip_scalar(&mut self) -> Read<()> {
+        if let [b'"', ..] = self.rest() {
+            return self.string("a string is needed")?.text().map(drop);
+        }
+        if self.word("null") || self.word("true") || self.word("false") {
+            return Ok(());
+        }
+        self.number("a value is needed").map(drop)
+    }
+}
+
+pub const COMMA_OR_BRACE: &str = "a comma or \"}\" is needed";
+pub const COMMA_OR_BRACKET: &str = "a comma or \"]\" is needed";
+
+/// How many bytes a string goes on without a quote, a backslash or a control character. Eight at a time: most strings
+/// of telemetry are too short for a vector search to pay for its call.
+#[inline(always)]
+pub fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    // Both tests set the high bit of every byte that qualifies; bits above the lowest one set may be wrong.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let below_space = |word: u64| word.wrapping_sub(ONES * 0x20) & !word;
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = (zero(word ^ ONES * b'"' as u64) | zero(word ^ ONES * b'\\' as u64) | below_space(word)) & HIGHS;
+        if found != 0 {
+            return index * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let plain = tail
+        .iter()
+        .take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\')
+        .count();
+    words.len() * 8 + plain
+}
+
+/// Appends what the string stands for.
+pub fn unescape(text: Quoted, out: &mut Vec<u8>) -> Read<()> {
+    let mut rest = text.raw;
+    loop {
+        let plain = plain_length(rest);
+        let (before, after) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
+        out.extend_from_slice(before);
+        if after.is_empty() {
+            return Ok(());
+        }
+        let Some((character, after)) = escape(after) else {
+            let at = text.start + text.raw.len() - after.len();
+            return Err(Fault {
+                at,
+                field: "",
+                needed: "an escape that stands for a character is needed",
+            });
+        };
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = after;
+    }
+}
+
+/// Reads one escape. A surrogate counts only as half of a pair.
+fn escape(text: &[u8]) -> Option<(char, &[u8])> {
+    let [b'\\', letter, rest @ ..] = text else { return None };
+    let character = match letter {
+        b'"' | b'\\' | b'/' => char::from(*letter),
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => {
+            let (first, rest) = four_digits(rest)?;
+            if !(0xd800..0xdc00).contains(&first) {
+                return Some((char::from_u32(first)?, rest));
+            }
+            let (second, rest) = four_digits(rest.strip_prefix(b"\\u")?)?;
+            let low = second.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+            return Some((char::from_u32(0x10000 + ((first - 0xd800) << 10) + low)?, rest));
+        }
+        _ => return None,
+    };
+    Some((character, rest))
+}
+
+fn four_digits(text: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, rest) = text.split_first_chunk::<4>()?;
+    let mut value = 0;
+    for digit in digits {
+        value = value << 4 | u32::from(hex_digit(*digit)?);
+    }
+    Some((value, rest))
+}

@@ -1,0 +1,227 @@
+//! Wire → OTLP/JSON, in the form of the Go collector's `pdata`: one line, the fields in the order of the tables in
+//! `fields`, ids in hexadecimal, 64-bit integers in quotes, enums as numbers, doubles as Go writes them.
+//!
+//! Works on checked bytes, whose depth the check bounds; what nests deeper is cut off here.
+
+use super::encoding::{put_base64, put_hex};
+use super::fields::{Field, Kind, Message, Presence};
+use super::scanner::plain_length;
+use crate::otlp::wire::{Fields, Value, merged, varint};
+use std::borrow::Cow;
+use std::io::Write;
+
+/// More than 64 levels of values need: three messages each, and those around them.
+const DEPTH: usize = 208;
+
+pub fn write(message: &'static Message, wire: &[u8], out: &mut Vec<u8>) {
+    put_message(message, wire, DEPTH, out);
+}
+
+/// The only function that calls itself; what needs more of the stack stands in functions of its own.
+fn put_message(message: &Message, wire: &[u8], depth: usize, out: &mut Vec<u8>) {
+    out.push(b'{');
+    let start = out.len();
+    let chosen = chosen_member(message, wire);
+    for field in message.fields {
+        let is_chosen = field.presence != Presence::Oneof || chosen == Some(field.number);
+        if !is_chosen || depth == 0 {
+            continue;
+        }
+        let before = out.len();
+        put_key(field, before == start, out);
+        let present = match field.kind {
+            Kind::One(inner) => match content(field, wire) {
+                Some(bytes) => {
+                    put_message(inner, &bytes, depth - 1, out);
+                    true
+                }
+                None => false,
+            },
+            Kind::Many(inner) => {
+                let list = out.len();
+                let mut rest = Fields::new(wire);
+                while let Some(bytes) = next_message(&mut rest, field.number) {
+                    out.push(if out.len() == list { b'[' } else { b',' });
+                    put_message(inner, bytes, depth - 1, out);
+                }
+                let present = out.len() > list;
+                out.push(b']');
+                present
+            }
+            kind => put_scalars(kind, field, wire, out),
+        };
+        if !present {
+            out.truncate(before);
+        }
+    }
+    out.push(b'}');
+}
+
+/// The member of the oneof that counts: the last one on the wire.
+fn chosen_member(message: &Message, wire: &[u8]) -> Option<u32> {
+    let is_member = |field: &&Field| field.presence == Presence::Oneof;
+    message.fields.iter().find(is_member)?;
+    let members = message.fields.iter().filter(is_member);
+    let known = |number: &u32| members.clone().any(|field| field.number == *number);
+    Fields::new(wire).map(|field| field.number).filter(known).last()
+}
+
+fn put_key(field: &Field, first: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(if first { b"\"" } else { b",\"" });
+    out.extend_from_slice(field.name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// What a singular message consists of. Members of a oneof are absent when they are not given, or something else.
+fn content<'a>(field: &Field, wire: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    if field.presence != Presence::Oneof {
+        return Some(merged(wire, field.number));
+    }
+    match Fields::new(wire)
+        .filter(|found| found.number == field.number)
+        .last()?
+        .value
+    {
+        Value::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
+        _ => None,
+    }
+}
+
+fn next_message<'a>(rest: &mut Fields<'a>, number: u32) -> Option<&'a [u8]> {
+    rest.find_map(|field| match field.value {
+        Value::Bytes(bytes) if field.number == number => Some(bytes),
+        _ => None,
+    })
+}
+
+/// Writes a scalar or a list of them; false when it is absent, or the same as absent.
+fn put_scalars(kind: Kind, field: &Field, wire: &[u8], out: &mut Vec<u8>) -> bool {
+    let values = Fields::new(wire)
+        .filter(|found| found.number == field.number)
+        .map(|found| found.value);
+    let element = match kind {
+        Kind::Texts => &Kind::Text,
+        Kind::Packed(element) => element,
+        _ => {
+            let is_zero = values.last().and_then(|value| put_scalar(kind, value, out));
+            return is_zero.is_some_and(|is_zero| !is_zero || field.presence != Presence::Implicit);
+        }
+    };
+    let list = out.len();
+    let mut put = |value| {
+        let before = out.len();
+        out.push(if before == list { b'[' } else { b',' });
+        if put_scalar(*element, value, out).is_none() {
+            out.truncate(before);
+        }
+    };
+    for value in values {
+        match (kind, value) {
+            (Kind::Packed(Kind::Uint64), Value::Bytes(mut packed)) => {
+                while let Some((value, rest)) = varint(packed) {
+                    put(Value::Varint(value));
+                    packed = rest;
+                }
+            }
+            (Kind::Packed(_), Value::Bytes(packed)) => {
+                packed
+                    .as_chunks::<8>()
+                    .0
+                    .iter()
+                    .for_each(|bytes| put(Value::Fixed64(u64::from_le_bytes(*bytes))));
+            }
+            _ => put(value),
+        }
+    }
+    let present = out.len() > list;
+    out.push(b']');
+    present
+}
+
+/// Writes a scalar and says whether it is the zero of its type. `None`, and nothing, when the wire type is another one.
+fn put_scalar(kind: Kind, value: Value, out: &mut Vec<u8>) -> Option<bool> {
+    match (kind, value) {
+        (Kind::Text, Value::Bytes(text)) => put_text(text, out),
+        (Kind::Bytes | Kind::Id(_), Value::Bytes(bytes)) => {
+            out.push(b'"');
+            if let Kind::Bytes = kind {
+                put_base64(bytes, out)
+            } else {
+                put_hex(bytes, out)
+            }
+            out.push(b'"');
+        }
+        (Kind::Bool, Value::Varint(value)) => put(out, format_args!("{}", value != 0)),
+        (Kind::Int64, Value::Varint(value)) => put(out, format_args!("\"{}\"", value as i64)),
+        (Kind::Uint64, Value::Varint(value)) => put(out, format_args!("\"{value}\"")),
+        (Kind::Uint32, Value::Varint(value)) => put(out, format_args!("{}", value as u32)),
+        (Kind::Enum(..), Value::Varint(value)) => put(out, format_args!("{}", value as i32)),
+        (Kind::Sint32, Value::Varint(value)) => {
+            let value = value as u32;
+            put(out, format_args!("{}", (value >> 1) as i32 ^ -((value & 1) as i32)));
+        }
+        (Kind::Fixed32, Value::Fixed32(value)) => put(out, format_args!("{value}")),
+        (Kind::Fixed64, Value::Fixed64(value)) => put(out, format_args!("\"{value}\"")),
+        (Kind::Sfixed64, Value::Fixed64(value)) => put(out, format_args!("\"{}\"", value as i64)),
+        (Kind::Double, Value::Fixed64(bits)) => put_double(f64::from_bits(bits), out),
+        _ => return None,
+    }
+    Some(match value {
+        Value::Varint(value) | Value::Fixed64(value) => value == 0,
+        Value::Fixed32(value) => value == 0,
+        Value::Bytes(bytes) | Value::Group(bytes) => bytes.iter().all(|byte| *byte == 0 && !matches!(kind, Kind::Text)),
+    })
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments) {
+    out.write_fmt(text).expect("a Vec takes all that is written to it");
+}
+
+/// Go's form: the fewest digits that mean the same number, with an exponent below 1e-6 and from 1e21 on.
+fn put_double(value: f64, out: &mut Vec<u8>) {
+    if value.is_nan() {
+        out.extend_from_slice(b"\"NaN\"");
+    } else if value.is_infinite() {
+        out.extend_from_slice(if value > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" });
+    } else if value == 0.0 || (1e-6..1e21).contains(&value.abs()) {
+        put(out, format_args!("{value}"));
+    } else {
+        let start = out.len();
+        put(out, format_args!("{value:e}"));
+        let mark = start + out.iter().skip(start).take_while(|byte| **byte != b'e').count() + 1;
+        let negative = out.get(mark) == Some(&b'-');
+        let digits = mark + usize::from(negative);
+        if out.len() - digits == 1 {
+            out.insert(digits, b'0');
+        }
+        if !negative {
+            out.insert(mark, b'+');
+        }
+    }
+}
+
+fn put_text(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for chunk in text.utf8_chunks() {
+        let mut rest = chunk.valid().as_bytes();
+        loop {
+            let (before, after) = rest.split_at_checked(plain_length(rest)).unwrap_or((rest, &[]));
+            out.extend_from_slice(before);
+            let Some((byte, after)) = after.split_first() else {
+                break;
+            };
+            match byte {
+                b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+                b'\n' => out.extend_from_slice(b"\\n"),
+                b'\r' => out.extend_from_slice(b"\\r"),
+                b'\t' => out.extend_from_slice(b"\\t"),
+                _ => put(out, format_args!("\\u{byte:04x}")),
+            }
+            rest = after;
+        }
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}
