@@ -32,16 +32,9 @@ pub struct JsonError {
 pub fn to_wire(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
     if let Err(error) = std::str::from_utf8(json) {
         let needed = "OTLP/JSON is UTF-8";
-        return Err(explain(
-            json,
-            Fault {
-                at: error.valid_up_to(),
-                field: "",
-                needed,
-            },
-        ));
+        return Err(explain(json, Fault { at: error.valid_up_to(), field: "", needed }));
     }
-    reader::read(root(signal), json).map_err(|fault| explain(json, fault))
+    reader::read(root(signal), json).map_err(|fault| explain(json, *fault))
 }
 
 /// Appends a checked request as JSON, in the Go collector's form. Invalid UTF-8 becomes U+FFFD.
@@ -90,9 +83,7 @@ fn excerpt(text: &str) -> String {
     };
     let length = match text.strip_prefix('"') {
         Some(string) => string.find(&mut ends).map(|end| end + 2),
-        None => text
-            .find(|c: char| c.is_whitespace() || ",:{}[]".contains(c))
-            .map(|end| end.max(1)),
+        None => text.find(|c: char| c.is_whitespace() || ",:{}[]".contains(c)).map(|end| end.max(1)),
     };
     let token = text.get(..length.unwrap_or(text.len())).unwrap_or(text);
     let mut shown = String::new();

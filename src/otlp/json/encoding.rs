@@ -28,10 +28,7 @@ static BASE64_VALUES: [u8; 256] = values(BASE64);
 
 #[inline(always)]
 pub fn hex_digit(digit: u8) -> Option<u8> {
-    HEX_VALUES
-        .get(usize::from(digit))
-        .copied()
-        .filter(|value| *value != NO_DIGIT)
+    HEX_VALUES.get(usize::from(digit)).copied().filter(|value| *value != NO_DIGIT)
 }
 
 /// Appends the bytes that `digits` stand for, in any case. `None` unless they are exactly `length` bytes.
@@ -40,10 +37,14 @@ pub fn from_hex(digits: &[u8], length: usize, out: &mut Vec<u8>) -> Option<()> {
     if pairs.len() != length || !odd.is_empty() {
         return None;
     }
-    for [high, low] in pairs {
-        out.push(hex_digit(*high)? << 4 | hex_digit(*low)?);
-    }
-    Some(())
+    let value = |digit: u8| HEX_VALUES.get(usize::from(digit)).copied().unwrap_or(NO_DIGIT);
+    let mut all = 0;
+    out.extend(pairs.iter().map(|[high, low]| {
+        let (high, low) = (value(*high), value(*low));
+        all |= high | low;
+        high << 4 | low
+    }));
+    (all < 16).then_some(())
 }
 
 pub fn put_hex(bytes: &[u8], out: &mut Vec<u8>) {
@@ -54,17 +55,9 @@ pub fn put_hex(bytes: &[u8], out: &mut Vec<u8>) {
 /// Appends the bytes of a padded base64 text.
 pub fn from_base64(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (groups, odd) = text.as_chunks::<4>();
-    let (last, groups) = groups
-        .split_last()
-        .map_or((None, groups), |(last, groups)| (Some(last), groups));
-    let value = |digits: &[u8]| {
-        digits
-            .iter()
-            .try_fold(0u32, |sum, digit| match BASE64_VALUES.get(usize::from(*digit)) {
-                Some(&value) if value != NO_DIGIT => Some(sum << 6 | u32::from(value)),
-                _ => None,
-            })
-    };
+    let (last, groups) = groups.split_last().map_or((None, groups), |(last, groups)| (Some(last), groups));
+    let digit = |digit: &u8| BASE64_VALUES.get(usize::from(*digit)).copied().filter(|value| *value != NO_DIGIT);
+    let value = |digits: &[u8]| digits.iter().try_fold(0u32, |sum, byte| Some(sum << 6 | u32::from(digit(byte)?)));
     for group in groups {
         let [_, bytes @ ..] = value(group)?.to_be_bytes();
         out.extend_from_slice(&bytes);
@@ -83,13 +76,8 @@ pub fn put_base64(bytes: &[u8], out: &mut Vec<u8>) {
         let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or_default());
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for index in 0..4 {
-            let digit = BASE64.get((bits >> (18 - 6 * index) & 63) as usize);
-            out.push(
-                digit
-                    .copied()
-                    .filter(|_| index <= group.len() as u32 as usize)
-                    .unwrap_or(b'='),
-            );
+            let digit = BASE64.get((bits >> (18 - 6 * index) & 63) as usize).filter(|_| index <= group.len());
+            out.push(digit.copied().unwrap_or(b'='));
         }
     }
 }
@@ -101,12 +89,8 @@ pub fn whole(text: &[u8]) -> Option<i128> {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] | digits => (false, digits),
     };
-    let magnitude = plain_whole(digits).or_else(|| scaled_whole(digits))?;
-    Some(if negative {
-        -i128::from(magnitude)
-    } else {
-        i128::from(magnitude)
-    })
+    let magnitude = i128::from(plain_whole(digits).or_else(|| scaled_whole(digits))?);
+    Some(if negative { -magnitude } else { magnitude })
 }
 
 #[inline]
@@ -126,19 +110,22 @@ fn scaled_whole(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (before, after) = digits.split_once('.').unwrap_or((digits, "0"));
-    let sound =
-        !before.is_empty() && !after.is_empty() && before.bytes().chain(after.bytes()).all(|b| b.is_ascii_digit());
+    let all_digits = before.bytes().chain(after.bytes()).all(|byte| byte.is_ascii_digit());
     let (sign, places) = match exponent.as_bytes() {
         [b'-', places @ ..] => (-1, places),
         [b'+', places @ ..] | places => (1, places),
     };
-    if !sound || places.is_empty() || !places.iter().all(u8::is_ascii_digit) {
+    if !all_digits
+        || before.is_empty()
+        || after.is_empty()
+        || places.is_empty()
+        || !places.iter().all(u8::is_ascii_digit)
+    {
         return None;
     }
     // An exponent too large for the type stands for one that is too large for any text.
-    let places = places.iter().fold(0i64, |sum, b| {
-        sum.saturating_mul(10).saturating_add(i64::from(b - b'0'))
-    });
+    let place = |sum: i64, byte: &u8| sum.saturating_mul(10).saturating_add(i64::from(byte - b'0'));
+    let places = places.iter().fold(0i64, place);
     let point = (before.len() as i64).saturating_add(places.saturating_mul(sign));
     let mut value = 0u64;
     let mut position = 0i64;

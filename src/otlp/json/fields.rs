@@ -29,16 +29,16 @@ pub struct Key {
 }
 
 impl Key {
-    /// How many bytes of the text are looked at: no name is longer than 29.
-    pub const WINDOW: usize = 32;
+    /// The text at a key, in the form that keys are compared in; no name is longer than 29.
+    #[inline(always)]
+    pub fn window(text: &[u8; 32]) -> Option<[u128; 2]> {
+        let (halves, _) = text.as_chunks::<16>();
+        Some([u128::from_le_bytes(*halves.first()?), u128::from_le_bytes(*halves.last()?)])
+    }
 
     const fn new(name: &str) -> Key {
         let (name, length) = (name.as_bytes(), name.len() + 3);
-        let mut key = Key {
-            words: [0; 2],
-            mask: [0; 2],
-            length,
-        };
+        let mut key = Key { words: [0; 2], mask: [0; 2], length };
         let mut index = 0;
         while index < length {
             let byte = match index {
@@ -118,14 +118,7 @@ impl Message {
 
 impl Field {
     const fn new(name: &'static str, number: u32, kind: Kind, presence: Presence) -> Field {
-        Field {
-            name,
-            key: Key::new(name),
-            number,
-            tag: (number as u64) << 3 | kind.wire_type(),
-            kind,
-            presence,
-        }
+        Field { name, key: Key::new(name), number, tag: (number as u64) << 3 | kind.wire_type(), kind, presence }
     }
 
     /// Whether `key` is this field's original name, such as `time_unix_nano` for `timeUnixNano`.

@@ -16,9 +16,12 @@ pub fn read(root: &'static Message, text: &[u8]) -> Read<Vec<u8>> {
     let mut reader = Reader {
         text: Scanner::new(text),
         out: Vec::with_capacity(text.len() / 2),
+        opens: Vec::with_capacity(16),
         value_levels: 0,
     };
-    reader.request(root)?;
+    reader.text.expect(b'{', "an object is needed")?;
+    reader.opens.push(Open::new(root, None, 0));
+    while reader.step()? {}
     match reader.text.at_end() {
         true => Ok(reader.out),
         false => Err(reader.text.unexpected("nothing may follow the request")),
@@ -28,14 +31,12 @@ pub fn read(root: &'static Message, text: &[u8]) -> Read<Vec<u8>> {
 struct Reader<'a> {
     text: Scanner<'a>,
     out: Vec<u8>,
-    /// How many of the open messages are AnyValues.
+    /// The messages whose end was not read yet, the outermost first.
+    opens: Vec<Open>,
+    /// How many of them are AnyValues.
     value_levels: usize,
 }
 
-/// A list of messages: its field, and what it lists.
-type List = (&'static Field, &'static Message);
-
-/// A message whose end was not read yet.
 struct Open {
     message: &'static Message,
     /// The list it is an element of.
@@ -49,146 +50,127 @@ struct Open {
     first: bool,
 }
 
+/// A list of messages: its field, and what it lists.
+type List = (&'static Field, &'static Message);
+
+impl Open {
+    #[inline(always)]
+    fn new(message: &'static Message, list: Option<List>, length_at: usize) -> Self {
+        Open { message, list, length_at, likely: 0, given: 0, first: true }
+    }
+}
+
 impl Reader<'_> {
-    fn request(&mut self, root: &'static Message) -> Read<()> {
-        self.text.expect(b'{', "an object is needed")?;
-        let mut open = Open {
-            message: root,
-            list: None,
-            length_at: 0,
-            likely: 0,
-            given: 0,
-            first: true,
+    /// Reads one member of the innermost open message, up to where a message within it begins; or the message's end, up to
+    /// where the next one of its list begins. False after the end of the outermost.
+    #[inline(always)]
+    fn step(&mut self) -> Read<bool> {
+        let Some(open) = self.opens.last_mut() else {
+            return Ok(false);
         };
-        let mut parents = Vec::with_capacity(16);
-        loop {
-            let inner = if let Some((field, again)) = self.member(&mut open)? {
+        match self.text.peek() {
+            b'}' => {
+                self.text.at += 1;
+                return self.end();
+            }
+            b',' if !open.first => {
+                self.text.at += 1;
                 self.text.peek();
-                let at = self.text.at;
-                self.value(field, again).map_err(|fault| match fault.at {
-                    place if place == at => Fault {
-                        field: field.name,
-                        ..fault
-                    },
-                    _ => fault,
-                })?
-            } else {
-                let Some(parent) = parents.pop() else { return Ok(()) };
-                let ended = replace(&mut open, parent);
-                self.close(&ended);
-                match ended.list {
-                    Some((field, message)) => self.element(field, message, false)?,
-                    None => None,
-                }
-            };
-            if let Some(inner) = inner {
-                parents.push(replace(&mut open, inner));
             }
+            _ if open.first => open.first = false,
+            _ => return Err(self.text.unexpected(COMMA_OR_BRACE)),
+        }
+        let Some((index, field)) = self.text.field(open.message.fields, open.likely)? else {
+            self.text.peek();
+            return self.text.skip().map(|()| true);
+        };
+        let bit = 1u32 << (index & 31);
+        let again = open.given & bit != 0;
+        open.given |= bit;
+        open.likely = index + 1;
+        self.text.peek();
+        let at = self.text.at;
+        match self.value(field, again) {
+            Ok(()) => Ok(true),
+            Err(fault) if fault.at == at => Err(Box::new(Fault { field: field.name, ..*fault })),
+            Err(fault) => Err(fault),
         }
     }
 
-    /// Passes the name of the next member that OTLP knows, and says whether it was given before. `None`: the object ended.
     #[inline(always)]
-    fn member(&mut self, open: &mut Open) -> Read<Option<(&'static Field, bool)>> {
-        loop {
-            match self.text.peek() {
-                b'}' => {
-                    self.text.at += 1;
-                    return Ok(None);
-                }
-                b',' if !open.first => {
-                    self.text.at += 1;
-                    self.text.peek();
-                }
-                _ if open.first => open.first = false,
-                _ => return Err(self.text.unexpected(COMMA_OR_BRACE)),
-            }
-            let Some((index, field)) = self.field(open.message.fields, open.likely)? else {
-                self.text.peek();
-                self.text.skip()?;
-                continue;
-            };
-            let bit = 1u32 << (index & 31);
-            let again = open.given & bit != 0;
-            open.given |= bit;
-            open.likely = index + 1;
-            return Ok(Some((field, again)));
+    fn end(&mut self) -> Read<bool> {
+        let Some(ended) = self.opens.pop() else { return Ok(false) };
+        if self.opens.is_empty() {
+            return Ok(false);
         }
-    }
-
-    /// Passes the key of a member: its field, if OTLP knows it.
-    #[inline(always)]
-    fn field(&mut self, fields: &'static [Field], likely: usize) -> Read<Option<(usize, &'static Field)>> {
-        if let Some(window) = self.text.window() {
-            if let Some(field) = fields.get(likely).filter(|field| field.key.begins(window)) {
-                self.text.at += field.key.length;
-                return Ok(Some((likely, field)));
-            }
-            for (index, field) in fields.iter().enumerate() {
-                if field.key.begins(window) {
-                    self.text.at += field.key.length;
-                    return Ok(Some((index, field)));
-                }
-            }
+        self.close(&ended);
+        if let Some(list) = ended.list {
+            self.element(list, false)?;
         }
-        self.unusual_field(fields)
-    }
-
-    /// The same for a key with spaces or escapes, in snake_case, or unknown.
-    #[cold]
-    fn unusual_field(&mut self, fields: &'static [Field]) -> Read<Option<(usize, &'static Field)>> {
-        let key = self.text.key()?;
-        let named = |field: &Field| field.name.as_bytes() == &*key || field.has_snake_name(&key);
-        Ok(fields.iter().enumerate().find(|(_, field)| named(field)))
+        Ok(true)
     }
 
     /// Reads the value of `field`, or up to where a message within it begins.
     #[inline(always)]
-    fn value(&mut self, field: &'static Field, again: bool) -> Read<Option<Open>> {
+    fn value(&mut self, field: &'static Field, again: bool) -> Read<()> {
         if self.text.rest().first() == Some(&b'n') && self.text.word("null") {
-            return Ok(None);
+            return Ok(());
         }
         match field.kind {
             Kind::One(message) => {
-                let open = self.open(field, message, None)?;
-                self.text.expect(b'{', "an object is needed").map(|()| Some(open))
+                self.begin(field, message, None)?;
+                self.text.expect(b'{', "an object is needed")
             }
             Kind::Many(message) => {
                 self.text.expect(b'[', "a list is needed")?;
-                self.element(field, message, true)
+                self.element((field, message), true)
             }
-            Kind::Texts | Kind::Packed(_) => self.list(field).map(|()| None),
+            Kind::Texts | Kind::Packed(_) => self.list(field),
             kind => {
                 let before = self.out.len();
-                put_varint(&mut self.out, field.tag);
-                let is_zero = self.scalar(kind)?;
+                let is_zero = self.scalar(field.tag, kind)?;
                 // A zero is kept only where it differs from nothing, or undoes an earlier value.
                 if is_zero && !again && field.presence == Presence::Implicit {
                     self.out.truncate(before);
                 }
-                Ok(None)
+                Ok(())
             }
         }
     }
 
-    /// Where a list of messages goes on, its next element. A `null` in it is an empty message, as for the Go collector.
     #[inline(always)]
-    fn element(&mut self, field: &'static Field, message: &'static Message, mut first: bool) -> Read<Option<Open>> {
-        loop {
-            if !self.goes_on(first)? {
-                return Ok(None);
+    fn begin(&mut self, field: &Field, message: &'static Message, list: Option<List>) -> Read<()> {
+        if message.is_any_value() {
+            if self.value_levels == VALUE_LEVELS {
+                return Err(self.text.unexpected("values nest at most 64 levels"));
             }
-            let element = self.open(field, message, Some((field, message)))?;
-            if self.text.peek() == b'{' {
-                self.text.at += 1;
-                return Ok(Some(element));
+            self.value_levels += 1;
+        }
+        let length_at = self.reserve(field.tag, message.length_bytes);
+        self.opens.push(Open::new(message, list, length_at));
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn close(&mut self, ended: &Open) {
+        self.value_levels -= usize::from(ended.message.is_any_value());
+        self.patch(ended.length_at, ended.message.length_bytes);
+    }
+
+    /// Begins the next message of a list, if there is one. A `null` is an empty message, as for the Go collector.
+    #[inline(always)]
+    fn element(&mut self, (field, message): List, mut first: bool) -> Read<()> {
+        while self.goes_on(first)? {
+            self.begin(field, message, Some((field, message)))?;
+            if self.text.peek() == b'{' || !self.text.word("null") {
+                return self.text.expect(b'{', "an object is needed");
             }
-            if !self.text.word("null") {
-                return Err(self.text.unexpected("an object is needed"));
+            if let Some(empty) = self.opens.pop() {
+                self.close(&empty);
             }
-            self.close(&element);
             first = false;
         }
+        Ok(())
     }
 
     /// Passes what stands between two elements of a list, or its end.
@@ -208,38 +190,15 @@ impl Reader<'_> {
         }
     }
 
+    /// Writes a tag and leaves bytes free for a length: says where.
     #[inline(always)]
-    fn open(&mut self, field: &Field, message: &'static Message, list: Option<List>) -> Read<Open> {
-        if message.is_any_value() {
-            if self.value_levels == VALUE_LEVELS {
-                return Err(self.text.unexpected("values nest at most 64 levels"));
-            }
-            self.value_levels += 1;
+    fn reserve(&mut self, tag: u64, length_bytes: usize) -> usize {
+        put_varint(&mut self.out, tag);
+        match length_bytes {
+            1 => self.out.push(0),
+            _ => self.out.resize(self.out.len() + length_bytes, 0),
         }
-        put_varint(&mut self.out, field.tag);
-        let length_at = self.reserve(message.length_bytes);
-        Ok(Open {
-            message,
-            list,
-            length_at,
-            likely: 0,
-            given: 0,
-            first: true,
-        })
-    }
-
-    #[inline(always)]
-    fn close(&mut self, ended: &Open) {
-        self.value_levels -= usize::from(ended.message.is_any_value());
-        self.patch(ended.length_at, ended.message.length_bytes);
-    }
-
-    /// Leaves bytes free for a length.
-    #[inline(always)]
-    fn reserve(&mut self, length_bytes: usize) -> usize {
-        let at = self.out.len();
-        self.out.resize(at + length_bytes, 0);
-        at
+        self.out.len() - length_bytes
     }
 
     /// Writes the length of what was written since `reserve`.
@@ -268,43 +227,47 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads a scalar and writes what follows its tag; says whether it is the zero of its type.
+    /// Reads a scalar and writes it; says whether it is the zero of its type.
     #[inline(always)]
-    fn scalar(&mut self, kind: Kind) -> Read<bool> {
+    fn scalar(&mut self, tag: u64, kind: Kind) -> Read<bool> {
         match kind {
             Kind::Text => {
                 let text = self.text.string("a string is needed")?;
-                if text.escaped {
-                    let at = self.reserve(1);
-                    unescape(text, &mut self.out)?;
-                    self.patch(at, 1);
-                } else {
-                    put_varint(&mut self.out, text.raw.len() as u64);
-                    self.out.extend_from_slice(text.raw);
+                let at = self.reserve(tag, 1);
+                match text.escaped {
+                    true => unescape(text, &mut self.out)?,
+                    false => self.out.extend_from_slice(text.raw),
                 }
+                self.patch(at, 1);
                 Ok(text.raw.is_empty())
             }
             Kind::Bytes => {
-                let start = self.text.at;
-                let text = self.text.string("a string is needed")?.text()?;
-                let at = self.reserve(1);
-                from_base64(&text, &mut self.out).ok_or_else(|| self.text.wrong(start, "padded base64 is needed"))?;
+                let (start, text) = (self.text.at, self.text.string("a string is needed")?.text()?);
+                let at = self.reserve(tag, 1);
+                from_base64(&text, &mut self.out).ok_or_else(|| Fault::new(start, "padded base64 is needed"))?;
                 self.patch(at, 1);
                 Ok(text.is_empty())
             }
             Kind::Id(length) => {
-                let start = self.text.at;
-                let text = self.text.string("a string is needed")?.text()?;
-                let needed = if length == 8 {
-                    "16 hex digits are needed"
-                } else {
-                    "32 hex digits are needed"
-                };
+                let (start, text) = (self.text.at, self.text.string("a string is needed")?.text()?);
+                let needed = if length == 8 { "16 hex digits are needed" } else { "32 hex digits are needed" };
+                let at = self.reserve(tag, 1);
                 let length = if text.is_empty() { 0 } else { length };
-                put_varint(&mut self.out, length as u64);
-                from_hex(&text, length, &mut self.out).ok_or_else(|| self.text.wrong(start, needed))?;
+                from_hex(&text, length, &mut self.out).ok_or_else(|| Fault::new(start, needed))?;
+                self.patch(at, 1);
                 Ok(length == 0)
             }
+            _ => {
+                put_varint(&mut self.out, tag);
+                self.number(kind)
+            }
+        }
+    }
+
+    /// The same for what is a number on the wire, without its tag.
+    #[inline(always)]
+    fn number(&mut self, kind: Kind) -> Read<bool> {
+        match kind {
             Kind::Bool => {
                 let value = self.text.word("true");
                 if !value && !self.text.word("false") {
@@ -346,12 +309,11 @@ impl Reader<'_> {
                 Ok(self.fixed64(value as u64))
             }
             Kind::Double => {
-                let start = self.text.at;
-                let text = self.text.numeric(DOUBLE)?;
-                let value = double(&text).ok_or_else(|| self.text.wrong(start, DOUBLE))?;
+                let (start, text) = (self.text.at, self.text.numeric(DOUBLE)?);
+                let value = double(&text).ok_or_else(|| Fault::new(start, DOUBLE))?;
                 Ok(self.fixed64(value.to_bits()))
             }
-            Kind::Texts | Kind::Packed(_) | Kind::One(_) | Kind::Many(_) => Ok(false),
+            _ => Ok(false),
         }
     }
 
@@ -372,17 +334,15 @@ impl Reader<'_> {
         let Kind::Packed(element) = field.kind else {
             let mut first = true;
             while self.goes_on(replace(&mut first, false))? {
-                put_varint(&mut self.out, field.tag);
-                self.scalar(Kind::Text)?;
+                self.scalar(field.tag, Kind::Text)?;
             }
             return Ok(());
         };
         let before = self.out.len();
-        put_varint(&mut self.out, field.tag);
-        let at = self.reserve(2);
+        let at = self.reserve(field.tag, 2);
         let mut first = true;
         while self.goes_on(replace(&mut first, false))? {
-            self.scalar(*element)?;
+            self.number(*element)?;
         }
         match self.out.len() == at + 2 {
             true => self.out.truncate(before),
@@ -394,10 +354,9 @@ impl Reader<'_> {
     /// A whole number, in quotes or not.
     #[inline(always)]
     fn integer<T: TryFrom<i128>>(&mut self, needed: &'static str) -> Read<T> {
-        let start = self.text.at;
-        let text = self.text.numeric(needed)?;
+        let (start, text) = (self.text.at, self.text.numeric(needed)?);
         let value = whole(&text).and_then(|value| T::try_from(value).ok());
-        value.ok_or_else(|| self.text.wrong(start, needed))
+        value.ok_or_else(|| Fault::new(start, needed))
     }
 
     fn enumeration(&mut self, prefix: &str, names: &[&str]) -> Read<i32> {
@@ -409,7 +368,7 @@ impl Reader<'_> {
         let name = text.strip_prefix(prefix.as_bytes());
         let value = names.iter().position(|known| Some(known.as_bytes()) == name);
         let value = value.and_then(|value| i32::try_from(value).ok());
-        value.ok_or_else(|| self.text.wrong(start, "a number or one of its names is needed"))
+        value.ok_or_else(|| Fault::new(start, "a number or one of its names is needed"))
     }
 }
 

@@ -3,7 +3,7 @@
 //! The text was checked to be UTF-8 before. No function recurses, and none reads past the end.
 
 use super::encoding::hex_digit;
-use super::fields::Key;
+use super::fields::{Field, Key};
 use std::borrow::Cow;
 
 /// How deeply a value may nest that no field of OTLP claims.
@@ -18,7 +18,14 @@ pub struct Fault {
     pub needed: &'static str,
 }
 
-pub type Read<T> = Result<T, Fault>;
+impl Fault {
+    #[cold]
+    pub fn new(at: usize, needed: &'static str) -> Box<Fault> {
+        Box::new(Fault { at, field: "", needed })
+    }
+}
+
+pub type Read<T> = Result<T, Box<Fault>>;
 
 /// A string between its quotes; `escaped` when it holds a backslash.
 #[derive(Clone, Copy)]
@@ -51,14 +58,9 @@ impl<'a> Scanner<'a> {
         Scanner { text, at: 0 }
     }
 
-    #[cold]
-    pub fn unexpected(&self, needed: &'static str) -> Fault {
-        self.wrong(self.at, needed)
-    }
-
-    #[cold]
-    pub fn wrong(&self, at: usize, needed: &'static str) -> Fault {
-        Fault { at, field: "", needed }
+    /// What stands here is wrong.
+    pub fn unexpected(&self, needed: &'static str) -> Box<Fault> {
+        Fault::new(self.at, needed)
     }
 
     #[inline(always)]
@@ -99,14 +101,26 @@ impl<'a> Scanner<'a> {
         found
     }
 
-    /// The bytes that stand here, as two numbers to compare keys with. `None` near the end of the text.
+    /// Passes the key of a member that is one of `fields`, and which is probably the one at `likely`. `None`: it is none.
     #[inline(always)]
-    pub fn window(&self) -> Option<[u128; 2]> {
-        let (halves, _) = self.rest().first_chunk::<{ Key::WINDOW }>()?.as_chunks::<16>();
-        Some([
-            u128::from_le_bytes(*halves.first()?),
-            u128::from_le_bytes(*halves.last()?),
-        ])
+    pub fn field(&mut self, fields: &'static [Field], likely: usize) -> Read<Option<(usize, &'static Field)>> {
+        if let Some(window) = self.rest().first_chunk().and_then(Key::window) {
+            let expected = fields.get(likely).filter(|field| field.key.begins(window)).map(|field| (likely, field));
+            let found = expected.or_else(|| fields.iter().enumerate().find(|(_, field)| field.key.begins(window)));
+            if let Some((_, field)) = found {
+                self.at += field.key.length;
+                return Ok(found);
+            }
+        }
+        self.unusual_field(fields)
+    }
+
+    /// The same for a key with spaces or escapes, in snake_case, or unknown.
+    #[cold]
+    fn unusual_field(&mut self, fields: &'static [Field]) -> Read<Option<(usize, &'static Field)>> {
+        let key = self.key()?;
+        let named = |field: &Field| field.name.as_bytes() == &*key || field.has_snake_name(&key);
+        Ok(fields.iter().enumerate().find(|(_, field)| named(field)))
     }
 
     /// Passes the name of an object's member and its colon.
@@ -127,11 +141,7 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         if let Some((raw, [b'"', ..])) = rest.split_at_checked(length) {
             self.at += length + 1;
-            return Ok(Quoted {
-                raw,
-                escaped: false,
-                start: self.at - length - 1,
-            });
+            return Ok(Quoted { raw, escaped: false, start: self.at - length - 1 });
         }
         self.escaped_string(length)
     }
@@ -146,17 +156,13 @@ impl<'a> Scanner<'a> {
                 [b'"', ..] => break,
                 [b'\\', ..] => self.at += 2,
                 [_, ..] => return Err(self.unexpected("control characters must be escaped")),
-                [] => return Err(self.wrong(start - 1, "the string has no end")),
+                [] => return Err(Fault::new(start - 1, "the string has no end")),
             }
             self.at += plain_length(self.rest());
         }
         let raw = self.text.get(start..self.at).unwrap_or_default();
         self.at += 1;
-        Ok(Quoted {
-            raw,
-            escaped: true,
-            start,
-        })
+        Ok(Quoted { raw, escaped: true, start })
     }
 
     /// The text of the number that stands here, in quotes or not.
@@ -185,11 +191,7 @@ impl<'a> Scanner<'a> {
             sound &= self.digits() > 0;
         }
         let number = number.get(..self.at - start).unwrap_or_default();
-        if sound {
-            Ok(number)
-        } else {
-            Err(self.wrong(start, needed))
-        }
+        if sound { Ok(number) } else { Err(Fault::new(start, needed)) }
     }
 
     fn digits(&mut self) -> usize {
@@ -208,43 +210,30 @@ impl<'a> Scanner<'a> {
                 b'[' => b']',
                 _ => 0,
             };
-            if closer == 0 {
-                self.skip_scalar()?;
-            } else {
-                *closers
-                    .get_mut(depth)
-                    .ok_or_else(|| self.unexpected("unknown fields nest at most 200 levels"))? = closer;
+            let mut first = closer != 0;
+            if first {
+                let place = closers.get_mut(depth);
+                *place.ok_or_else(|| self.unexpected("unknown fields nest at most 200 levels"))? = closer;
                 depth += 1;
                 self.at += 1;
-                if self.peek() != closer {
-                    if closer == b'}' {
-                        self.key()?;
-                    }
+            } else {
+                self.skip_scalar()?;
+            }
+            // Passes the ends that stand here, up to where the next value begins.
+            loop {
+                let Some(&closer) = depth.checked_sub(1).and_then(|index| closers.get(index)) else { return Ok(()) };
+                if self.peek() == closer {
+                    (depth, first) = (depth - 1, false);
+                    self.at += 1;
                     continue;
                 }
-            }
-            loop {
-                let Some(&closer) = depth.checked_sub(1).and_then(|index| closers.get(index)) else {
-                    return Ok(());
-                };
-                let next = self.peek();
-                if next == closer {
-                    self.at += 1;
-                    depth -= 1;
-                } else {
-                    self.expect(
-                        b',',
-                        if closer == b'}' {
-                            COMMA_OR_BRACE
-                        } else {
-                            COMMA_OR_BRACKET
-                        },
-                    )?;
-                    if closer == b'}' {
-                        self.key()?;
-                    }
-                    break;
+                if !first {
+                    self.expect(b',', if closer == b'}' { COMMA_OR_BRACE } else { COMMA_OR_BRACKET })?;
                 }
+                if closer == b'}' {
+                    self.key()?;
+                }
+                break;
             }
         }
     }
@@ -269,21 +258,20 @@ pub const COMMA_OR_BRACKET: &str = "a comma or \"]\" is needed";
 pub fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = ONES << 7;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    const BACKSLASHES: u64 = ONES * b'\\' as u64;
     // Both tests set the high bit of every byte that qualifies; bits above the lowest one set may be wrong.
     let zero = |word: u64| word.wrapping_sub(ONES) & !word;
     let below_space = |word: u64| word.wrapping_sub(ONES * 0x20) & !word;
     let (words, tail) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        let found = (zero(word ^ ONES * b'"' as u64) | zero(word ^ ONES * b'\\' as u64) | below_space(word)) & HIGHS;
+        let found = (zero(word ^ QUOTES) | zero(word ^ BACKSLASHES) | below_space(word)) & HIGHS;
         if found != 0 {
             return index * 8 + found.trailing_zeros() as usize / 8;
         }
     }
-    let plain = tail
-        .iter()
-        .take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\')
-        .count();
+    let plain = tail.iter().take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\').count();
     words.len() * 8 + plain
 }
 
@@ -299,11 +287,7 @@ pub fn unescape(text: Quoted, out: &mut Vec<u8>) -> Read<()> {
         }
         let Some((character, after)) = escape(after) else {
             let at = text.start + text.raw.len() - after.len();
-            return Err(Fault {
-                at,
-                field: "",
-                needed: "an escape that stands for a character is needed",
-            });
+            return Err(Fault::new(at, "an escape that stands for a character is needed"));
         };
         out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         rest = after;

@@ -21,10 +21,14 @@ pub fn write(message: &'static Message, wire: &[u8], out: &mut Vec<u8>) {
 fn put_message(message: &Message, wire: &[u8], depth: usize, out: &mut Vec<u8>) {
     out.push(b'{');
     let start = out.len();
-    let chosen = chosen_member(message, wire);
+    let (given, chosen) = summary(message, wire);
     for field in message.fields {
-        let is_chosen = field.presence != Presence::Oneof || chosen == Some(field.number);
-        if !is_chosen || depth == 0 {
+        let shown = match field.presence {
+            Presence::Always => true,
+            Presence::Oneof => chosen == field.number,
+            Presence::Implicit | Presence::Optional => given & bit(field.number) != 0,
+        };
+        if !shown || depth == 0 {
             continue;
         }
         let before = out.len();
@@ -57,13 +61,23 @@ fn put_message(message: &Message, wire: &[u8], depth: usize, out: &mut Vec<u8>) 
     out.push(b'}');
 }
 
-/// The member of the oneof that counts: the last one on the wire.
-fn chosen_member(message: &Message, wire: &[u8]) -> Option<u32> {
-    let is_member = |field: &&Field| field.presence == Presence::Oneof;
-    message.fields.iter().find(is_member)?;
-    let members = message.fields.iter().filter(is_member);
-    let known = |number: &u32| members.clone().any(|field| field.number == *number);
-    Fields::new(wire).map(|field| field.number).filter(known).last()
+/// One bit for every field that is given, and the member of the oneof that counts: the last one on the wire, 0 for none.
+fn summary(message: &Message, wire: &[u8]) -> (u64, u32) {
+    let mut members = 0;
+    for field in message.fields.iter().filter(|field| field.presence == Presence::Oneof) {
+        members |= bit(field.number);
+    }
+    let (mut given, mut chosen) = (0, 0);
+    for field in Fields::new(wire).filter(|field| field.number < 64) {
+        given |= bit(field.number);
+        chosen = if members & bit(field.number) != 0 { field.number } else { chosen };
+    }
+    (given, chosen)
+}
+
+/// No number of OTLP's is above 16.
+fn bit(number: u32) -> u64 {
+    1 << (number & 63)
 }
 
 fn put_key(field: &Field, first: bool, out: &mut Vec<u8>) {
@@ -77,11 +91,7 @@ fn content<'a>(field: &Field, wire: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     if field.presence != Presence::Oneof {
         return Some(merged(wire, field.number));
     }
-    match Fields::new(wire)
-        .filter(|found| found.number == field.number)
-        .last()?
-        .value
-    {
+    match Fields::new(wire).filter(|found| found.number == field.number).last()?.value {
         Value::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
         _ => None,
     }
@@ -96,9 +106,7 @@ fn next_message<'a>(rest: &mut Fields<'a>, number: u32) -> Option<&'a [u8]> {
 
 /// Writes a scalar or a list of them; false when it is absent, or the same as absent.
 fn put_scalars(kind: Kind, field: &Field, wire: &[u8], out: &mut Vec<u8>) -> bool {
-    let values = Fields::new(wire)
-        .filter(|found| found.number == field.number)
-        .map(|found| found.value);
+    let values = Fields::new(wire).filter(|found| found.number == field.number).map(|found| found.value);
     let element = match kind {
         Kind::Texts => &Kind::Text,
         Kind::Packed(element) => element,
@@ -124,11 +132,7 @@ fn put_scalars(kind: Kind, field: &Field, wire: &[u8], out: &mut Vec<u8>) -> boo
                 }
             }
             (Kind::Packed(_), Value::Bytes(packed)) => {
-                packed
-                    .as_chunks::<8>()
-                    .0
-                    .iter()
-                    .for_each(|bytes| put(Value::Fixed64(u64::from_le_bytes(*bytes))));
+                packed.as_chunks::<8>().0.iter().for_each(|bytes| put(Value::Fixed64(u64::from_le_bytes(*bytes))));
             }
             _ => put(value),
         }
