@@ -1,4 +1,20 @@
 //! Misaki: an edge collector for OpenTelemetry.
+//!
+//! From top to bottom, each using only what stands below it: `cli` (what a person types), `service` (start, drain),
+//! `pipeline` (plan, reserve, commit), `receivers` `processors` `sending` `exporters` `extensions` (the components),
+//! `network` (sockets, TLS), `telemetry` (what travels, and the contracts), `otlp` (the wire). `config` and
+//! `diagnostics` serve them all.
 
+pub mod cli;
+pub mod config;
+pub mod diagnostics;
+pub mod exporters;
+pub mod extensions;
+pub mod network;
 pub mod otlp;
+pub mod pipeline;
+pub mod processors;
+pub mod receivers;
+pub mod sending;
+pub mod service;
 pub mod telemetry;

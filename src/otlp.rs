@@ -3,6 +3,13 @@
 //! `check` walks a request once at the door; what passed is never checked again, so the cursor in `wire` is infallible:
 //! on bytes that were not checked it stops early instead of failing.
 
+pub mod base64;
+pub mod check;
+pub mod deflate;
+pub mod inflate;
 pub mod json;
 pub mod schema;
+pub mod split;
+pub mod status;
+pub mod views;
 pub mod wire;

@@ -1,4 +1,27 @@
-//! What travels through Misaki: the signals, the parts, and the contracts between receivers and sinks.
+//! What travels through Misaki: a batch of telemetry as its wire encoding, and the contracts between those who take it
+//! in (`Intake`), those who hold or send it (`Sink`), and those who wait to hear what became of it (`Receipt`).
+
+pub mod account;
+pub mod alarm;
+pub mod budget;
+pub mod pending;
+pub mod receipt;
+pub mod refusal;
+pub mod sink;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+pub use account::{Account, Accounts, Reason};
+pub use alarm::Alarm;
+pub use budget::{Budget, Charge, Share};
+pub use pending::{Most, Pending};
+pub use receipt::{Receipt, Ticket};
+pub use refusal::{Refusal, Status};
+pub use sink::{Ask, Full, Intake, Load, Outlet, Place, Sink, Submission, Wakeful};
 
 /// The three signals of OTLP that Misaki carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,4 +51,96 @@ impl Signal {
             Signal::Traces => "spans",
         }
     }
+
+    /// The name for a person: `3 log records`.
+    pub fn items_words(self) -> &'static str {
+        match self {
+            Signal::Logs => "log records",
+            Signal::Metrics => "data points",
+            Signal::Traces => "spans",
+        }
+    }
+}
+
+/// One valid `Export…ServiceRequest`, checked and counted, and the memory it is charged for.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub bytes: Bytes,
+    pub items: u32,
+    pub charge: Charge,
+}
+
+/// Who sent a request, as far as the config asks for it (`include_metadata`).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Header names in lower case, in the order they came.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl Client {
+    /// All values of one key, joined as the Go collector joins them.
+    pub fn value(&self, key: &str) -> String {
+        let values = self.metadata.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key));
+        values.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(";")
+    }
+}
+
+/// A batch of telemetry of one signal. Its parts, one after another, are one valid request.
+#[derive(Debug)]
+pub struct Telemetry {
+    pub signal: Signal,
+    pub parts: SmallVec<[Part; 1]>,
+    pub client: Option<Arc<Client>>,
+    pub received: Now,
+    pub tickets: SmallVec<[Ticket; 1]>,
+}
+
+impl Telemetry {
+    pub fn items(&self) -> u64 {
+        self.parts.iter().map(|part| u64::from(part.items)).sum()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.bytes.len()).sum()
+    }
+
+    /// The same telemetry for another sink; whoever waits for the one waits for neither.
+    pub fn share(&self) -> Telemetry {
+        Telemetry {
+            signal: self.signal,
+            parts: self.parts.clone(),
+            client: self.client.clone(),
+            received: self.received,
+            tickets: SmallVec::new(),
+        }
+    }
+
+    /// Tells everyone who waits what became of this batch.
+    pub fn resolve(&mut self, outcome: Result<(), &Refusal>) {
+        for ticket in self.tickets.drain(..) {
+            ticket.resolve(outcome);
+        }
+    }
+}
+
+/// The time of a request, read once: monotonic for durations, wall clock for what is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub instant: Instant,
+    pub wall: SystemTime,
+}
+
+impl Now {
+    pub fn read() -> Now {
+        Now { instant: clock(), wall: SystemTime::now() }
+    }
+
+    pub fn since(&self, earlier: Now) -> Duration {
+        self.instant.saturating_duration_since(earlier.instant)
+    }
+}
+
+/// The monotonic clock. It is tokio's, so that it agrees with every timer and a test can move both.
+pub fn clock() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

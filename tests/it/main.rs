@@ -1,3 +1,24 @@
 //! The integration tests: one binary, one module a subject.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test may fail"
+)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests make what src must withstand")]
+
+mod bad_inputs;
+mod batch;
+mod cancellation;
+mod config;
+mod debug_output;
+mod debug_text;
+mod endpoint;
+mod harness;
+mod inflate;
 mod json;
+mod pipelines;
+mod service;
+mod tls;

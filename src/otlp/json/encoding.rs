@@ -5,6 +5,7 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 const NO_DIGIT: u8 = 0xff;
 
 /// What each byte stands for as a digit of `alphabet`.
+#[expect(clippy::indexing_slicing, reason = "filled while compiling")]
 const fn values<const N: usize>(alphabet: &[u8; N]) -> [u8; 256] {
     let mut values = [NO_DIGIT; 256];
     let mut index = 0;
@@ -15,6 +16,7 @@ const fn values<const N: usize>(alphabet: &[u8; N]) -> [u8; 256] {
     values
 }
 
+#[expect(clippy::indexing_slicing, reason = "filled while compiling")]
 static HEX_VALUES: [u8; 256] = {
     let mut values = values(HEX);
     let mut index = 10;

@@ -1,0 +1,232 @@
+//! One measurement of one collector: start it, warm it, load it, wait until all it acknowledged has come out, read the meters.
+
+use crate::client::{self, Outcome, Pressure};
+use crate::generate::{self, Template};
+use crate::process::{Collector, Program, machine_cpu_seconds, own_cpu_seconds};
+use crate::rows::{Delivery, Load, Measure, Row};
+use crate::sink::Sink;
+use serde::Serialize;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// The figure of a row, in the row's unit, and how it came about.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    pub figure: f64,
+    pub load: Option<LoadDetail>,
+    /// What makes the figure worth nothing: it is then shown, but judged as failed.
+    pub problem: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LoadDetail {
+    pub acknowledged: u64,
+    pub refused: u64,
+    pub refusal: Option<String>,
+    pub delivered: u64,
+    pub load_seconds: f64,
+    pub cpu_seconds: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub out_bytes_per_item: f64,
+    pub resident_peak_mib: f64,
+    /// CPU time of the driver and the sink, and the share of the machine that went to neither them nor the collector.
+    pub driver_cpu_seconds: f64,
+    pub others_percent: f64,
+    /// Items that a bare append and fdatasync of the same requests, 64 at a time, puts on the same disk in a second.
+    pub probe_per_second: Option<f64>,
+}
+
+/// How long things take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub load: Duration,
+    pub warm_up: Duration,
+    pub idle: Duration,
+    pub starts: usize,
+    pub connections: usize,
+}
+
+/// Without any delivery for that long, what is missing is lost.
+const STALLED: Duration = Duration::from_secs(3);
+const MIB: f64 = 1024.0 * 1024.0;
+
+pub fn measure(row: &Row, program: &Program, timing: &Timing, work: &Path) -> io::Result<Measured> {
+    let config = row.config.text();
+    let plain = |figure| Measured { figure, load: None, problem: None };
+    Ok(match row.measure {
+        Measure::PerCpuSecond(load) => {
+            let (detail, problem) = under_load(&config, &load, program, timing, work)?;
+            let through = detail.delivered as f64 / load.keeps;
+            Measured { figure: through / detail.cpu_seconds / 1e6, load: Some(detail), problem }
+        }
+        Measure::PerSecond(load) => {
+            let (mut detail, problem) = under_load(&config, &load, program, timing, work)?;
+            detail.probe_per_second = Some(disk_probe(&load, timing.load / 2, work)?);
+            Measured { figure: detail.acknowledged as f64 / detail.load_seconds / 1e3, load: Some(detail), problem }
+        }
+        Measure::LoadedMemory(load) => {
+            let (detail, problem) = under_load(&config, &load, program, timing, work)?;
+            Measured { figure: detail.resident_peak_mib, load: Some(detail), problem }
+        }
+        Measure::IdleMemory => {
+            let sink = Sink::start()?;
+            let collector = program.start(&config, sink.address, work)?;
+            std::thread::sleep(timing.idle);
+            plain(collector.usage()?.resident as f64 / MIB)
+        }
+        Measure::Start => {
+            let sink = Sink::start()?;
+            let mut times = (0..timing.starts)
+                .map(|_| Ok(program.start(&config, sink.address, work)?.started))
+                .collect::<io::Result<Vec<Duration>>>()?;
+            times.sort_unstable();
+            plain(times[times.len() / 2].as_secs_f64() * 1e3)
+        }
+        Measure::Size => plain(fs::metadata(&program.binary)?.len() as f64 / 1e6),
+    })
+}
+
+fn under_load(
+    config: &str,
+    load: &Load,
+    program: &Program,
+    timing: &Timing,
+    work: &Path,
+) -> io::Result<(LoadDetail, Option<String>)> {
+    let templates = Arc::new(generate::templates(&load.shape));
+    let sink = Sink::start()?;
+    let collector = program.start(config, sink.address, work)?;
+    let delivered = || match load.delivery {
+        Delivery::Sink => sink.counts.items.load(Relaxed),
+        Delivery::Pipe => collector.printed.load(Relaxed),
+    };
+    let address = match load.shape.protocol {
+        generate::Protocol::Grpc => collector.grpc,
+        generate::Protocol::Http => collector.http,
+    };
+    let press = |time| {
+        let pressure = Pressure { connections: timing.connections, in_flight: load.in_flight, time };
+        client::run(address, &load.shape, &templates, pressure)
+    };
+    let expected = |acknowledged: u64| (acknowledged as f64 * load.keeps).round() as u64;
+
+    // The record that it was knocked up with comes out as well.
+    let warm = press(timing.warm_up);
+    settle(&delivered, 1 + expected(warm.acknowledged));
+
+    let before = Meters::read(&collector, &sink, delivered())?;
+    let outcome = press(timing.load);
+    settle(&delivered, before.delivered + expected(outcome.acknowledged));
+    let after = Meters::read(&collector, &sink, delivered())?;
+
+    let detail = after.since(&before, &outcome);
+    let problem = problem(&detail, expected(outcome.acknowledged), &outcome, &sink);
+    Ok((detail, problem))
+}
+
+/// Waits until that much has come out, or nothing more does.
+fn settle(delivered: &dyn Fn() -> u64, expected: u64) {
+    let (mut seen, mut since) = (delivered(), Instant::now());
+    while seen < expected && since.elapsed() < STALLED {
+        std::thread::sleep(Duration::from_millis(2));
+        let now = delivered();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+    }
+}
+
+fn problem(detail: &LoadDetail, expected: u64, outcome: &Outcome, sink: &Sink) -> Option<String> {
+    let mut problems = Vec::new();
+    if detail.acknowledged == 0 {
+        problems.push("nothing was acknowledged".into());
+    }
+    match detail.delivered.cmp(&expected) {
+        std::cmp::Ordering::Less => problems.push(format!("{} items lost", expected - detail.delivered)),
+        std::cmp::Ordering::Greater => problems.push(format!("{} items too many", detail.delivered - expected)),
+        std::cmp::Ordering::Equal => {}
+    }
+    let malformed = sink.counts.malformed.load(Relaxed);
+    if malformed > 0 {
+        problems.push(format!("{malformed} malformed requests at the sink"));
+    }
+    problems.extend(outcome.broken.clone());
+    (!problems.is_empty()).then(|| problems.join("; "))
+}
+
+/// All the meters at one moment.
+struct Meters {
+    at: Instant,
+    delivered: u64,
+    collector_cpu: f64,
+    resident_peak: u64,
+    own_cpu: f64,
+    machine_cpu: f64,
+    out_items: u64,
+    out_bytes: u64,
+}
+
+impl Meters {
+    fn read(collector: &Collector, sink: &Sink, delivered: u64) -> io::Result<Self> {
+        let usage = collector.usage()?;
+        Ok(Meters {
+            at: Instant::now(),
+            delivered,
+            collector_cpu: usage.cpu,
+            resident_peak: usage.resident_peak,
+            own_cpu: own_cpu_seconds()?,
+            machine_cpu: machine_cpu_seconds()?,
+            out_items: sink.counts.items.load(Relaxed),
+            out_bytes: sink.counts.body_bytes.load(Relaxed),
+        })
+    }
+
+    fn since(&self, before: &Meters, outcome: &Outcome) -> LoadDetail {
+        let cpu_seconds = self.collector_cpu - before.collector_cpu;
+        let driver_cpu_seconds = self.own_cpu - before.own_cpu;
+        let others = self.machine_cpu - before.machine_cpu - cpu_seconds - driver_cpu_seconds;
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get()) as f64;
+        let elapsed = (self.at - before.at).as_secs_f64();
+        LoadDetail {
+            acknowledged: outcome.acknowledged,
+            refused: outcome.refused,
+            refusal: outcome.refusal.clone(),
+            delivered: self.delivered - before.delivered,
+            load_seconds: outcome.elapsed.as_secs_f64(),
+            cpu_seconds,
+            p50_ms: outcome.percentile(50).as_secs_f64() * 1e3,
+            p99_ms: outcome.percentile(99).as_secs_f64() * 1e3,
+            out_bytes_per_item: (self.out_bytes - before.out_bytes) as f64
+                / (self.out_items - before.out_items).max(1) as f64,
+            resident_peak_mib: self.resident_peak as f64 / MIB,
+            driver_cpu_seconds,
+            others_percent: (100.0 * others / elapsed / cores).max(0.0),
+            probe_per_second: None,
+        }
+    }
+}
+
+/// How many items a second the disk takes from a program that only appends the requests and syncs.
+fn disk_probe(load: &Load, time: Duration, work: &Path) -> io::Result<f64> {
+    const GROUP: usize = 64;
+    let templates: Vec<Template> = generate::templates(&load.shape);
+    let path: PathBuf = work.join("probe");
+    let mut file = fs::File::create(&path)?;
+    let (mut items, began) = (0, Instant::now());
+    let mut next = templates.iter().cycle();
+    while began.elapsed() < time {
+        let group: Vec<&Template> = next.by_ref().take(GROUP).collect();
+        let bytes: Vec<u8> = group.iter().flat_map(|template| template.pieces.concat()).collect();
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        items += group.iter().map(|template| template.items).sum::<u64>();
+    }
+    let per_second = items as f64 / began.elapsed().as_secs_f64();
+    fs::remove_file(&path)?;
+    Ok(per_second)
+}

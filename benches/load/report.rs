@@ -1,0 +1,154 @@
+//! What the driver prints: a line per measurement as it goes, a table at the end, and JSON for whoever wants to compare runs.
+
+use crate::measure::Measured;
+use crate::rows::{Goal, Measure, Row};
+use serde_json::{Value, json};
+
+/// A row with what was measured in it.
+pub struct Entry {
+    pub row: &'static Row,
+    pub misaki: Vec<Measured>,
+    pub go: Vec<Measured>,
+}
+
+/// Both collectors' output may differ by that much where it is compressed.
+const OUTPUT_LIMIT: f64 = 1.10;
+/// A durable queue that comes this near to the bare disk is as fast as it needs to be.
+const PROBE_SHARE: f64 = 0.70;
+
+pub fn line(row: &Row, name: &str, measured: &Measured) -> String {
+    let mut line = format!("  {:<16} {name:<8} {:>8} {:<8}", row.id, figure(measured.figure), row.measure.unit());
+    if let Some(load) = &measured.load {
+        line += &format!(
+            " {:>8.0} items/s  cpu {:>5.2} s  p50 {:>6.2} ms  p99 {:>6.2} ms  rss {:>4.0} MiB  out {:>4.0} B/item",
+            load.acknowledged as f64 / load.load_seconds,
+            load.cpu_seconds,
+            load.p50_ms,
+            load.p99_ms,
+            load.resident_peak_mib,
+            load.out_bytes_per_item,
+        );
+        if let Some(probe) = load.probe_per_second {
+            line += &format!("  disk alone {:.0} items/s", probe);
+        }
+        if load.refused > 0 {
+            line += &format!("  refused {} ({})", load.refused, load.refusal.as_deref().unwrap_or_default());
+        }
+        if load.others_percent > 5.0 {
+            line += &format!("  (others took {:.0} % of the machine)", load.others_percent);
+        }
+    }
+    if let Some(problem) = &measured.problem {
+        line += &format!("\n    ! {problem}");
+    }
+    line
+}
+
+/// In Markdown, so that it can be pasted as it is.
+pub fn table(entries: &[Entry]) -> String {
+    let mut table = String::from(
+        "| work | unit | Misaki | Go collector | ratio | must | aims at | |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    for entry in entries {
+        let row = entry.row;
+        let cell = |value: Option<f64>| value.map_or("–".into(), figure);
+        let ratio = entry.ratio().map_or("–".into(), |ratio| format!("{ratio:.1}×"));
+        table += &format!(
+            "| {} | {} | {} | {} | {ratio} | {} | {} | {} |\n",
+            row.work,
+            row.measure.unit(),
+            cell(median(&entry.misaki)),
+            cell(median(&entry.go)),
+            row.must,
+            row.aims,
+            entry.verdict()
+        );
+    }
+    table
+}
+
+pub fn json(entries: &[Entry], conditions: Value) -> Value {
+    let rows: Vec<Value> = entries
+        .iter()
+        .map(|entry| {
+            json!({
+                "row": entry.row.id,
+                "unit": entry.row.measure.unit(),
+                "ratio": entry.ratio(),
+                "verdict": entry.verdict(),
+                "misaki": entry.misaki,
+                "go": entry.go,
+            })
+        })
+        .collect();
+    json!({ "conditions": conditions, "rows": rows })
+}
+
+impl Entry {
+    /// How many times better Misaki is: more work, or less memory, time and size.
+    pub fn ratio(&self) -> Option<f64> {
+        let (misaki, go) = (median(&self.misaki)?, median(&self.go)?);
+        let more_is_better = matches!(self.row.measure, Measure::PerCpuSecond(_) | Measure::PerSecond(_));
+        Some(if more_is_better { misaki / go } else { go / misaki })
+    }
+
+    pub fn failed(&self) -> bool {
+        self.misaki.iter().any(|measured| measured.problem.is_some())
+    }
+
+    fn verdict(&self) -> String {
+        if self.misaki.is_empty() {
+            return String::new();
+        }
+        if self.failed() {
+            return "**FAILED**".into();
+        }
+        let mut verdict = match (self.reaches(self.row.aims), self.reaches(self.row.must)) {
+            (Some(true), _) => "as aimed at".into(),
+            (_, Some(true)) => "ok".into(),
+            (_, Some(false)) => "**short**".into(),
+            (_, None) => String::new(),
+        };
+        if let Some(size) = self.output_ratio().filter(|size| *size > OUTPUT_LIMIT) {
+            verdict = format!("**output {:.0} % larger**", (size - 1.0) * 100.0);
+        }
+        verdict
+    }
+
+    fn reaches(&self, goal: Goal) -> Option<bool> {
+        match goal {
+            Goal::AtMost(limit) => Some(median(&self.misaki)? <= limit),
+            Goal::Times(times) => match self.disk_share() {
+                Some(share) if share >= PROBE_SHARE => Some(true),
+                _ => Some(self.ratio()? >= times),
+            },
+        }
+    }
+
+    fn disk_share(&self) -> Option<f64> {
+        let load = self.misaki.last()?.load.as_ref()?;
+        Some(load.acknowledged as f64 / load.load_seconds / load.probe_per_second?)
+    }
+
+    fn output_ratio(&self) -> Option<f64> {
+        let size = |measured: &[Measured]| Some(measured.last()?.load.as_ref()?.out_bytes_per_item);
+        Some(size(&self.misaki)? / size(&self.go)?).filter(|ratio| ratio.is_finite())
+    }
+}
+
+fn median(measured: &[Measured]) -> Option<f64> {
+    let mut figures: Vec<f64> = measured.iter().map(|measured| measured.figure).filter(|f| f.is_finite()).collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied()
+}
+
+/// Three digits that mean something.
+fn figure(value: f64) -> String {
+    match value {
+        value if value.is_nan() => "–".into(),
+        value if value < 1.0 => format!("{value:.3}"),
+        value if value < 10.0 => format!("{value:.2}"),
+        value if value < 100.0 => format!("{value:.1}"),
+        value => format!("{value:.0}"),
+    }
+}

@@ -1,0 +1,304 @@
+//! What is measured: one entry a row, with the config that both collectors are given and what is asked of Misaki.
+//!
+//! A new row is a new entry. The goals are those of the design's table.
+
+use crate::generate::{Encoding, FILTER_KEEPS, Protocol, Shape, Signal};
+
+pub struct Row {
+    pub id: &'static str,
+    pub work: &'static str,
+    pub measure: Measure,
+    pub config: Config,
+    pub must: Goal,
+    pub aims: Goal,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Measure {
+    /// Millions of items delivered per CPU second of the collector.
+    PerCpuSecond(Load),
+    /// Thousands of items acknowledged per second: where the disk decides, not the processor.
+    PerSecond(Load),
+    /// MiB, with nothing to do.
+    IdleMemory,
+    /// MiB, the most it came to.
+    LoadedMemory(Load),
+    /// Milliseconds from nothing to the first record accepted.
+    Start,
+    /// MB of the binary.
+    Size,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub shape: Shape,
+    pub in_flight: usize,
+    /// The part of the items that the config lets through.
+    pub keeps: f64,
+    pub delivery: Delivery,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Delivery {
+    Sink,
+    /// Printed to a pipe that the driver reads.
+    Pipe,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Goal {
+    /// That many times the Go collector's figure.
+    Times(f64),
+    /// At most this, in the row's unit.
+    AtMost(f64),
+}
+
+/// The Go collector's own YAML; ids with the settings in flow style.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    pub processors: &'static [(&'static str, &'static str)],
+    pub exporter: (&'static str, &'static str),
+    pub extensions: &'static [(&'static str, &'static str)],
+}
+
+const GRPC_OUT: (&str, &str) =
+    ("otlp_grpc", "{endpoint: '127.0.0.1:SINK_PORT', compression: none, tls: {insecure: true}}");
+const GRPC_GZIP_OUT: (&str, &str) =
+    ("otlp_grpc", "{endpoint: '127.0.0.1:SINK_PORT', compression: gzip, tls: {insecure: true}}");
+const GRPC_DURABLE_OUT: (&str, &str) = (
+    "otlp_grpc",
+    "{endpoint: '127.0.0.1:SINK_PORT', compression: none, tls: {insecure: true}, sending_queue: {storage: file_storage, queue_size: 10000}}",
+);
+const HTTP_OUT: (&str, &str) = ("otlp_http", "{endpoint: 'http://127.0.0.1:SINK_PORT', compression: none}");
+const DEBUG_OUT: (&str, &str) =
+    ("debug", "{verbosity: detailed, use_internal_logger: false, sampling_initial: 100000000}");
+
+const BATCH: (&str, &str) = ("batch", "{}");
+const MEMORY_LIMITER: (&str, &str) = ("memory_limiter", "{check_interval: 1s, limit_mib: 1024}");
+const FILTER: (&str, &str) = (
+    "filter",
+    r#"{error_mode: ignore, logs: {log_record: ['severity_number < SEVERITY_NUMBER_INFO', 'attributes["http.route"] == "/healthz"']}}"#,
+);
+const ATTRIBUTES: (&str, &str) = (
+    "attributes",
+    "{actions: [{key: client.address, action: delete}, {key: deployment.environment, value: production, action: upsert}]}",
+);
+
+const BATCHED: Config = Config { processors: &[BATCH], exporter: GRPC_OUT, extensions: &[] };
+
+const LOGS: Load = Load {
+    shape: Shape {
+        signal: Signal::Logs,
+        items: 100,
+        protocol: Protocol::Grpc,
+        encoding: Encoding::Protobuf,
+        gzip: false,
+    },
+    in_flight: 4,
+    keeps: 1.0,
+    delivery: Delivery::Sink,
+};
+const SPANS: Load = Load { shape: Shape { signal: Signal::Traces, ..LOGS.shape }, ..LOGS };
+const POINTS: Load = Load { shape: Shape { signal: Signal::Metrics, ..LOGS.shape }, ..LOGS };
+const LOGS_1: Load = Load { shape: Shape { items: 1, ..LOGS.shape }, ..LOGS };
+const LOGS_10: Load = Load { shape: Shape { items: 10, ..LOGS.shape }, ..LOGS };
+const LOGS_1000: Load = Load { shape: Shape { items: 1000, ..LOGS.shape }, ..LOGS };
+const HTTP: Load = Load { shape: Shape { protocol: Protocol::Http, ..LOGS.shape }, ..LOGS };
+const JSON: Load = Load { shape: Shape { encoding: Encoding::Json, ..HTTP.shape }, ..LOGS };
+const GZIP: Load = Load { shape: Shape { gzip: true, ..LOGS.shape }, ..LOGS };
+
+pub const ROWS: &[Row] = &[
+    Row {
+        id: "grpc-logs",
+        work: "logs, gRPC → batch → gRPC",
+        measure: Measure::PerCpuSecond(LOGS),
+        config: BATCHED,
+        must: Goal::Times(7.0),
+        aims: Goal::Times(10.0),
+    },
+    Row {
+        id: "grpc-spans",
+        work: "spans, gRPC → batch → gRPC",
+        measure: Measure::PerCpuSecond(SPANS),
+        config: BATCHED,
+        must: Goal::Times(7.0),
+        aims: Goal::Times(10.0),
+    },
+    Row {
+        id: "grpc-points",
+        work: "metric points, gRPC → batch → gRPC",
+        measure: Measure::PerCpuSecond(POINTS),
+        config: BATCHED,
+        must: Goal::Times(7.0),
+        aims: Goal::Times(10.0),
+    },
+    Row {
+        id: "grpc-logs-1",
+        work: "logs, gRPC → batch → gRPC, 1 a request",
+        measure: Measure::PerCpuSecond(LOGS_1),
+        config: BATCHED,
+        must: Goal::Times(3.0),
+        aims: Goal::Times(4.0),
+    },
+    Row {
+        id: "grpc-logs-10",
+        work: "logs, gRPC → batch → gRPC, 10 a request",
+        measure: Measure::PerCpuSecond(LOGS_10),
+        config: BATCHED,
+        must: Goal::Times(5.0),
+        aims: Goal::Times(8.0),
+    },
+    Row {
+        id: "grpc-logs-1000",
+        work: "logs, gRPC → batch → gRPC, 1000 a request",
+        measure: Measure::PerCpuSecond(LOGS_1000),
+        config: BATCHED,
+        must: Goal::Times(7.0),
+        aims: Goal::Times(12.0),
+    },
+    Row {
+        id: "http-logs",
+        work: "logs, HTTP protobuf → batch → HTTP",
+        measure: Measure::PerCpuSecond(HTTP),
+        config: Config { exporter: HTTP_OUT, ..BATCHED },
+        must: Goal::Times(9.0),
+        aims: Goal::Times(15.0),
+    },
+    Row {
+        id: "json-logs",
+        work: "logs, OTLP/JSON → batch → gRPC",
+        measure: Measure::PerCpuSecond(JSON),
+        config: BATCHED,
+        must: Goal::Times(5.0),
+        aims: Goal::Times(8.0),
+    },
+    Row {
+        id: "gzip-logs",
+        work: "logs, gRPC, gzip in → batch → gzip out",
+        measure: Measure::PerCpuSecond(GZIP),
+        config: Config { exporter: GRPC_GZIP_OUT, ..BATCHED },
+        must: Goal::Times(3.0),
+        aims: Goal::Times(4.0),
+    },
+    Row {
+        id: "filter-logs",
+        work: "logs, memory_limiter, filter (two conditions), batch",
+        measure: Measure::PerCpuSecond(Load { keeps: FILTER_KEEPS, ..LOGS }),
+        config: Config { processors: &[MEMORY_LIMITER, FILTER, BATCH], ..BATCHED },
+        must: Goal::Times(7.0),
+        aims: Goal::Times(10.0),
+    },
+    Row {
+        id: "attributes-logs",
+        work: "logs, attributes (delete one, upsert one), batch",
+        measure: Measure::PerCpuSecond(LOGS),
+        config: Config { processors: &[ATTRIBUTES, BATCH], ..BATCHED },
+        must: Goal::Times(5.0),
+        aims: Goal::Times(8.0),
+    },
+    Row {
+        id: "debug-logs",
+        work: "logs, debug, detailed, through a pipe that is read",
+        measure: Measure::PerCpuSecond(Load { delivery: Delivery::Pipe, ..LOGS }),
+        config: Config { processors: &[], exporter: DEBUG_OUT, extensions: &[] },
+        must: Goal::Times(8.0),
+        aims: Goal::Times(12.0),
+    },
+    Row {
+        id: "durable-logs",
+        work: "logs, durable queue, fsync before the answer, 64 in flight",
+        measure: Measure::PerSecond(Load { in_flight: 16, ..LOGS }),
+        config: Config {
+            processors: &[],
+            exporter: GRPC_DURABLE_OUT,
+            extensions: &[("file_storage", "{directory: WORK_DIR/queue, create_directory: true, fsync: true}")],
+        },
+        must: Goal::Times(8.0),
+        aims: Goal::Times(15.0),
+    },
+    Row {
+        id: "memory-idle",
+        work: "resident memory, idle",
+        measure: Measure::IdleMemory,
+        config: BATCHED,
+        must: Goal::AtMost(8.0),
+        aims: Goal::AtMost(5.0),
+    },
+    Row {
+        id: "memory-loaded",
+        work: "resident memory, logs, gRPC → batch → gRPC, at most",
+        measure: Measure::LoadedMemory(LOGS),
+        config: BATCHED,
+        must: Goal::AtMost(32.0),
+        aims: Goal::AtMost(20.0),
+    },
+    Row {
+        id: "start",
+        work: "start until the first record is accepted",
+        measure: Measure::Start,
+        config: BATCHED,
+        must: Goal::AtMost(10.0),
+        aims: Goal::AtMost(5.0),
+    },
+    Row {
+        id: "size",
+        work: "binary, stripped",
+        measure: Measure::Size,
+        config: BATCHED,
+        must: Goal::AtMost(9.0),
+        aims: Goal::AtMost(6.0),
+    },
+];
+
+impl Row {
+    /// By its whole name, or by a part of it that is no other row's name.
+    pub fn is_meant_by(&self, name: &str) -> bool {
+        self.id == name || (self.id.contains(name) && ROWS.iter().all(|row| row.id != name))
+    }
+}
+
+impl Config {
+    /// The whole file. Internal metrics are off and the log is at `warn`, for both collectors.
+    pub fn text(&self) -> String {
+        let section = |name: &str, entries: &[(&str, &str)]| match entries {
+            [] => String::new(),
+            _ => {
+                format!("{name}:\n{}", entries.iter().map(|(id, body)| format!("  {id}: {body}\n")).collect::<String>())
+            }
+        };
+        let ids = |entries: &[(&'static str, &str)]| entries.iter().map(|(id, _)| *id).collect::<Vec<_>>().join(", ");
+        let (processors, exporter) = (ids(self.processors), self.exporter.0);
+        let pipeline = format!("{{receivers: [otlp], processors: [{processors}], exporters: [{exporter}]}}");
+        [
+            "receivers:\n  otlp: {protocols: {grpc: {endpoint: '127.0.0.1:GRPC_PORT'}, http: {endpoint: '127.0.0.1:HTTP_PORT'}}}\n",
+            &section("processors", self.processors),
+            &section("exporters", &[self.exporter]),
+            &section("extensions", self.extensions),
+            "service:\n  telemetry: {metrics: {level: none}, logs: {level: warn}}\n",
+            &format!("  extensions: [{}]\n", ids(self.extensions)),
+            &format!("  pipelines:\n    traces: {pipeline}\n    metrics: {pipeline}\n    logs: {pipeline}\n"),
+        ]
+        .concat()
+    }
+}
+
+impl Measure {
+    pub fn unit(&self) -> &'static str {
+        match self {
+            Measure::PerCpuSecond(_) => "M/CPU-s",
+            Measure::PerSecond(_) => "k/s",
+            Measure::IdleMemory | Measure::LoadedMemory(_) => "MiB",
+            Measure::Start => "ms",
+            Measure::Size => "MB",
+        }
+    }
+}
+
+impl std::fmt::Display for Goal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Goal::Times(times) => write!(f, "{times}×"),
+            Goal::AtMost(limit) => write!(f, "≤ {limit}"),
+        }
+    }
+}

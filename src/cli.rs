@@ -1,0 +1,194 @@
+//! The command line: `run` is what happens without a verb; each other verb is a file.
+
+mod components;
+mod default;
+mod print_config;
+mod run;
+mod validate;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Loaded};
+use crate::service::plan::Plan;
+
+/// Exit statuses (sysexits.h for the last two).
+const FAILED: u8 = 1;
+const USAGE: u8 = 64;
+const CONFIG: u8 = 78;
+
+/// An edge collector for OpenTelemetry.
+///
+/// Without a config it receives OTLP on ports 4317 and 4318 and prints what arrives.
+#[derive(Parser)]
+#[command(name = "misaki", version, disable_help_subcommand = true, max_term_width = 80)]
+struct Command {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    sources: Sources,
+    #[command(flatten)]
+    edge: Edge,
+    /// Threads that serve connections [default: half the cores, 1 to 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    workers: Option<u8>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the collector (the default)
+    Run(Run),
+    /// Check a config, and say everything that is wrong with it
+    Validate(Sources),
+    /// List the components there are
+    Components,
+    /// Print the config as it is understood, defaults filled in
+    PrintConfig(PrintConfig),
+}
+
+#[derive(Args)]
+struct Run {
+    #[command(flatten)]
+    sources: Sources,
+    #[command(flatten)]
+    edge: Edge,
+    /// Threads that serve connections [default: half the cores, 1 to 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    workers: Option<u8>,
+}
+
+#[derive(Args, Clone, Default)]
+struct Sources {
+    /// A config: a file, or `file:…`, `env:NAME`, `yaml:…`; later ones are merged over earlier ones
+    #[arg(long, value_name = "URI")]
+    config: Vec<String>,
+    /// One value over the config, as in `processors.batch.timeout=2s`
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Accepted for the Go collector's sake; there are no gates here
+    #[arg(long, value_name = "GATES", hide = true)]
+    feature_gates: Vec<String>,
+}
+
+/// An edge without a config file.
+#[derive(Args, Clone, Default)]
+struct Edge {
+    /// Forward to this collector: http(s)://HOST:4318 for OTLP/HTTP, HOST:4317 or grpc(s)://HOST:4317 for gRPC
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    to: Option<String>,
+    /// Trust the CA in this file
+    #[arg(long, value_name = "FILE", requires = "to")]
+    ca: Option<String>,
+    /// Send the token in this file as `Authorization: Bearer …`
+    #[arg(long, value_name = "FILE", requires = "to")]
+    token_file: Option<String>,
+    /// Print what arrives, too
+    #[arg(long, value_name = "VERBOSITY", requires = "to")]
+    print: Option<Print>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Print {
+    Basic,
+    Normal,
+    Detailed,
+}
+
+#[derive(Args)]
+struct PrintConfig {
+    #[command(flatten)]
+    sources: Sources,
+    /// What to do with secrets
+    #[arg(long, value_name = "MODE", default_value = "redacted")]
+    mode: Mode,
+    #[arg(long, value_name = "FORMAT", default_value = "yaml")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Mode {
+    Redacted,
+    Unredacted,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    Yaml,
+    Json,
+}
+
+/// Why a verb ended without success: what to print, and the exit status.
+struct Failure {
+    status: u8,
+    message: String,
+}
+
+pub fn main() -> ExitCode {
+    let command = match Command::try_parse() {
+        Ok(command) => command,
+        Err(error) => {
+            let status = if error.use_stderr() { USAGE } else { 0 };
+            // A closed terminal is no reason to fail in another way.
+            let _ = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    let outcome = match command.verb {
+        None => run::run(Run { sources: command.sources, edge: command.edge, workers: command.workers }),
+        Some(Verb::Run(run)) => run::run(run),
+        Some(Verb::Validate(sources)) => validate::validate(&sources),
+        Some(Verb::Components) => print(&components::list()),
+        Some(Verb::PrintConfig(options)) => print_config::print_config(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { status, message }) => {
+            // Nothing is left to do when stderr is gone.
+            let _ = std::io::stderr().write_all(message.as_bytes());
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// Writes to stdout; a reader that has left early has what it wanted.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure { status: FAILED, message: format!("cannot write to stdout: {error}\n") })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Sources {
+    fn load(&self) -> Result<Loaded, Failure> {
+        for set in &self.set {
+            if !set.contains('=') {
+                let message = format!("error: invalid argument \"{set}\" for --set: missing equal sign\n");
+                return Err(Failure { status: USAGE, message });
+            }
+        }
+        Ok(config::load(&self.config, &self.set, &environment))
+    }
+}
+
+/// The environment as configs see it.
+fn environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// A plan without errors; else all of them, rendered.
+fn plan(loaded: &Loaded) -> Result<Plan, Failure> {
+    let plan = Plan::read(loaded);
+    if loaded.problems.has_errors() {
+        return Err(Failure { status: CONFIG, message: rendered(loaded) });
+    }
+    Ok(plan)
+}
+
+fn rendered(loaded: &Loaded) -> String {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    loaded.problems.render(&loaded.sources, colour)
+}

@@ -1,0 +1,166 @@
+//! Which config: the one that was named, one that lies where collectors keep theirs, or the embedded default.
+
+use std::path::Path;
+
+use crate::config::{self, Loaded};
+use crate::service::machine;
+
+use super::{Edge, Failure, Print, Sources, USAGE, environment};
+
+/// Receive on both ports, print what arrives.
+const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
+/// Where collectors keep their config.
+const PLACES: [&str; 4] =
+    ["/etc/misaki/config.yaml", "/etc/otelcol-contrib/config.yaml", "/etc/otelcol/config.yaml", "/etc/config.yaml"];
+
+/// A loaded config and where it came from.
+pub struct Chosen {
+    pub loaded: Loaded,
+    pub origin: Origin,
+}
+
+pub enum Origin {
+    /// Named on the command line.
+    Named,
+    /// Found in one of the usual places.
+    Found(&'static str),
+    /// Embedded; and where it forwards to besides printing.
+    Embedded { forwards_to: Option<String>, refused: Option<String> },
+}
+
+pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
+    if !sources.config.is_empty() {
+        return Ok(Chosen { loaded: sources.load()?, origin: Origin::Named });
+    }
+    if let Some(to) = &edge.to {
+        let (yaml, to) = edge_config(to, edge)?;
+        let loaded = load(vec![DEFAULT.to_owned(), yaml], sources);
+        return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: Some(to), refused: None } });
+    }
+    if let Some(path) = PLACES.into_iter().find(|path| Path::new(path).is_file()) {
+        let found = Sources { config: vec![path.to_owned()], ..sources.clone() };
+        return Ok(Chosen { loaded: found.load()?, origin: Origin::Found(path) });
+    }
+    let upstream = upstream_of_environment();
+    let names_itself = upstream.as_ref().is_some_and(|upstream| upstream.names_itself());
+    let (forwards_to, refused, extra) = match upstream {
+        Some(upstream) if names_itself => (None, Some(upstream.url), None),
+        Some(upstream) => (Some(upstream.url.clone()), None, Some(upstream.config())),
+        None => (None, None, None),
+    };
+    let loaded = load([DEFAULT.to_owned()].into_iter().chain(extra).collect(), sources);
+    Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to, refused } })
+}
+
+fn load(texts: Vec<String>, sources: &Sources) -> Loaded {
+    let uris: Vec<String> = texts.into_iter().map(|text| format!("yaml:{text}")).collect();
+    // In a container nobody can reach the loopback interface.
+    let host = if machine::is_container() { "0.0.0.0" } else { "localhost" };
+    let lookup = |name: &str| environment(name).or_else(|| (name == "MISAKI_HOST").then(|| host.to_owned()));
+    config::load(&uris, &sources.set, &lookup)
+}
+
+/// The config of `--to`, and the upstream as a person reads it.
+fn edge_config(to: &str, edge: &Edge) -> Result<(String, String), Failure> {
+    let usage = |message: String| Failure { status: USAGE, message: format!("error: {message}\n") };
+    let (scheme, rest) = to.split_once("://").unwrap_or(("grpcs", to));
+    let (exporter, endpoint, plain) = match scheme {
+        "http" | "https" => ("otlp_http", to.to_owned(), scheme == "http"),
+        "grpc" | "grpcs" => ("otlp_grpc", rest.to_owned(), scheme == "grpc"),
+        _ => return Err(usage(format!("--to {to}: write http://, https://, grpc:// or grpcs:// before the host"))),
+    };
+    let mut headers = String::new();
+    if let Some(file) = &edge.token_file {
+        let token = std::fs::read_to_string(file);
+        let token = token.map_err(|error| usage(format!("cannot read --token-file {file}: {error}")))?;
+        headers = format!(", headers: {{Authorization: {}}}", quoted(&format!("Bearer {}", token.trim())));
+    }
+    let ca = edge.ca.as_ref().map_or_else(String::new, |ca| format!(", ca_file: {}", quoted(ca)));
+    let tls = format!("tls: {{insecure: {plain}{ca}}}");
+    let exporter = format!("{exporter}: {{endpoint: {}, {tls}{headers}}}", quoted(&endpoint));
+    let verbosity = edge.print.map(|print| match print {
+        Print::Basic => "basic",
+        Print::Normal => "normal",
+        Print::Detailed => "detailed",
+    });
+    Ok((forwarding(&exporter, verbosity), to.to_owned()))
+}
+
+/// The embedded default with another exporter: in its place, or beside what it prints.
+fn forwarding(exporter: &str, print: Option<&str>) -> String {
+    let name = exporter.split(':').next().unwrap_or_default();
+    let mut yaml = format!("exporters:\n  {exporter}\n");
+    let printer = match print {
+        None => "",
+        Some("") => "debug/PRINT, ",
+        Some(verbosity) => {
+            yaml.push_str(&format!("  debug/to: {{verbosity: {verbosity}}}\n"));
+            "debug/to, "
+        }
+    };
+    yaml.push_str("service:\n  pipelines:\n");
+    for (signal, own) in [("logs", "detailed"), ("traces", "detailed"), ("metrics", "normal")] {
+        let printer = printer.replace("PRINT", own);
+        yaml.push_str(&format!("    {signal}: {{exporters: [{printer}{name}]}}\n"));
+    }
+    yaml
+}
+
+/// An upstream as the OpenTelemetry SDKs' environment variables name it.
+struct Upstream {
+    url: String,
+    protocol: String,
+}
+
+fn upstream_of_environment() -> Option<Upstream> {
+    let given = |name: &str| environment(name).filter(|value| !value.is_empty());
+    let url = given("OTEL_EXPORTER_OTLP_ENDPOINT")?;
+    let protocol = given("OTEL_EXPORTER_OTLP_PROTOCOL").unwrap_or_else(|| "http/protobuf".to_owned());
+    Some(Upstream { url, protocol })
+}
+
+impl Upstream {
+    /// Whether it is the very port that the embedded default listens on.
+    fn names_itself(&self) -> bool {
+        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        let authority = rest.split('/').next().unwrap_or_default();
+        let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
+        matches!(host, "localhost" | "127.0.0.1" | "[::1]" | "0.0.0.0") && matches!(port, "4317" | "4318")
+    }
+
+    fn config(&self) -> String {
+        let given = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let is_grpc = self.protocol == "grpc";
+        let plain = self.url.starts_with("http://") || given("OTEL_EXPORTER_OTLP_INSECURE").as_deref() == Some("true");
+        let mut settings = format!("endpoint: {}", quoted(&self.url));
+        let ca = given("OTEL_EXPORTER_OTLP_CERTIFICATE").map(|ca| format!(", ca_file: {}", quoted(&ca)));
+        settings.push_str(&format!(", tls: {{insecure: {plain}{}}}", ca.unwrap_or_default()));
+        if let Some(headers) = given("OTEL_EXPORTER_OTLP_HEADERS") {
+            let pairs = headers.split(',').filter_map(|pair| pair.split_once('='));
+            let pairs: Vec<_> =
+                pairs.map(|(name, value)| format!("{}: {}", quoted(name.trim()), quoted(value.trim()))).collect();
+            settings.push_str(&format!(", headers: {{{}}}", pairs.join(", ")));
+        }
+        if let Some(compression) = given("OTEL_EXPORTER_OTLP_COMPRESSION") {
+            settings.push_str(&format!(", compression: {}", quoted(&compression)));
+        }
+        if let Some(millis) = given("OTEL_EXPORTER_OTLP_TIMEOUT").and_then(|millis| millis.parse::<u64>().ok()) {
+            settings.push_str(&format!(", timeout: {millis}ms"));
+        }
+        if self.protocol == "http/json" {
+            settings.push_str(", encoding: json");
+        }
+        for signal in if is_grpc { &[][..] } else { &["logs", "metrics", "traces"] } {
+            if let Some(url) = given(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.to_uppercase())) {
+                settings.push_str(&format!(", {signal}_endpoint: {}", quoted(&url)));
+            }
+        }
+        let name = if is_grpc { "otlp_grpc" } else { "otlp_http" };
+        forwarding(&format!("{name}: {{{settings}}}"), Some(""))
+    }
+}
+
+/// A YAML string in which nothing is expanded.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''").replace('$', "$$"))
+}

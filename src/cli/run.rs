@@ -1,0 +1,149 @@
+//! `misaki run`: start, wait for a signal, drain, say what became of everything.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Kind;
+use crate::diagnostics::log;
+use crate::network::workers::Workers;
+use crate::service::plan::Plan;
+use crate::service::{self, Running};
+
+use super::default::{Chosen, Origin};
+use super::{FAILED, Failure, Run, default, plan, rendered};
+
+/// How long draining may take.
+const DRAIN: Duration = Duration::from_secs(25);
+
+pub fn run(options: Run) -> Result<(), Failure> {
+    let Chosen { loaded, origin } = default::choose(&options.sources, &options.edge)?;
+    let plan = plan(&loaded)?;
+    log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
+    // Warnings come as they would from `validate`.
+    let _ = std::io::stderr().write_all(rendered(&loaded).as_bytes());
+    let failed = |message: String| Failure { status: FAILED, message: format!("error: {message}\n") };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let count = options.workers.map_or_else(Workers::default_count, usize::from);
+        let workers = Workers::start(count).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
+        let running = service::start(&plan, Arc::new(workers)).await.map_err(failed)?;
+        welcome(&origin, &plan, &running);
+        drop((plan, loaded));
+        live(running).await.map_err(failed)
+    })
+}
+
+/// Says where it listens: a banner for a person without a config, a log line for everybody else.
+fn welcome(origin: &Origin, plan: &Plan, running: &Running) {
+    for (protocol, address) in &running.addresses {
+        let endpoint = address.map_or_else(|| "a unix socket".to_owned(), |address| address.to_string());
+        tracing::debug!(%endpoint, protocol, "listening");
+    }
+    if let Origin::Embedded { forwards_to, refused } = origin {
+        let _ = std::io::stderr().write_all(banner(running, forwards_to.as_deref(), refused.as_deref()).as_bytes());
+        return;
+    }
+    let listening = addresses(running).join(", ");
+    let config = if let Origin::Found(path) = origin { *path } else { "named on the command line" };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config, %listening, "Starting misaki...");
+    let in_memory = plan.pipelines.iter().flat_map(|pipeline| &pipeline.exporters);
+    if in_memory.clone().any(|exporter| plan.holds_in_memory(Kind::Exporter, &exporter.id)) {
+        tracing::info!("accepted telemetry is held in memory until it is sent: a crash loses it");
+    }
+    tracing::info!("Everything is ready. Begin running and processing data.");
+}
+
+fn addresses(running: &Running) -> Vec<String> {
+    running.addresses.iter().filter_map(|(_, address)| address.map(|address| address.to_string())).collect()
+}
+
+fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -> String {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (bold, plain) = if colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let version = env!("CARGO_PKG_VERSION");
+    let mut out = format!("{bold}misaki {version}{plain}  listening on {}\n", addresses(running).join(", "));
+    if running.addresses.iter().filter_map(|(_, address)| *address).any(|address| address.ip().is_unspecified()) {
+        out.push_str("  In a container: open to every interface.\n");
+    }
+    match (forwards_to, refused) {
+        (Some(to), _) => out.push_str(&format!("  Forwarding to {to}; held in memory until sent, a crash loses it.\n")),
+        (None, Some(itself)) => {
+            out.push_str(&format!("  OTEL_EXPORTER_OTLP_ENDPOINT={itself} is this collector: only printing.\n"));
+        }
+        (None, None) => {}
+    }
+    if forwards_to.is_none() {
+        out.push_str("  Printing what arrives. Point a program at it:\n\n");
+    } else {
+        out.push_str("  Point a program at it:\n\n");
+    }
+    out.push_str(&format!("    {bold}export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318{plain}\n"));
+    out.push_str("    # gRPC: OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317\n\n");
+    out
+}
+
+/// Runs until a signal, drains until the deadline or a second signal, and closes with the balance.
+async fn live(mut running: Running) -> Result<(), String> {
+    let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let signal = signals.next().await;
+    tracing::info!(signal, "Received signal from OS");
+    let waiting = running.held_items();
+    if waiting > 0 {
+        tracing::info!(items = waiting, seconds = DRAIN.as_secs(), "draining; a second signal ends it at once");
+    }
+    let balance = tokio::select! {
+        balance = running.drain(DRAIN) => balance,
+        _ = signals.next() => {
+            tracing::warn!("second signal, ending at once");
+            // The drain was dropped where it stood; the accounts still say what is left.
+            Vec::new()
+        }
+    };
+    let balance = if balance.is_empty() { running.balance() } else { balance };
+    let lines: Vec<String> = balance.iter().map(ToString::to_string).collect();
+    let (accepted, refused) = running.intake();
+    let all = if lines.is_empty() { "nothing was received".to_owned() } else { lines.join("; ") };
+    tracing::info!(accepted, refused, "Shutdown complete. {all}");
+    Ok(())
+}
+
+#[cfg(unix)]
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "terminated",
+            _ = self.interrupt.recv() => "interrupt",
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals)
+    }
+
+    async fn next(&mut self) -> &'static str {
+        // Without a handler there is nobody to wait for.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        "interrupt"
+    }
+}

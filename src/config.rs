@@ -1,0 +1,25 @@
+//! Configuration: YAML text becomes a tree that remembers where everything stood, the trees are merged and expanded, and
+//! each component decodes its own part through a `Section`. Nothing here stops at the first fault: all of them are
+//! collected in `Problems` and shown together, each with the line it is about.
+
+pub mod duration;
+mod effective;
+pub mod emit;
+mod expand;
+pub mod id;
+pub mod layout;
+mod merge;
+pub mod nearest;
+pub mod problems;
+pub mod section;
+pub mod source;
+pub mod telemetry;
+pub mod tree;
+pub mod yaml;
+
+pub use id::{ComponentId, PipelineId};
+pub use layout::{Catalog, Declared, Kind, Layout, Lookup, Pipeline, Reference};
+pub use problems::{Level, Problem, Problems};
+pub use section::{Secret, Section};
+pub use source::{Loaded, Sources, load};
+pub use tree::{Entry, Node, Place, Value};

@@ -1,0 +1,84 @@
+//! Tree to text: YAML with four spaces, as the Go collector's `print-config` writes it, and JSON.
+
+use super::tree::{Node, Value};
+use super::yaml::resolve;
+
+pub fn yaml(node: &Node) -> String {
+    let mut out = String::new();
+    block(node, 0, &mut out);
+    out.trim_start().to_owned() + "\n"
+}
+
+pub fn json(node: &Node) -> String {
+    serde_json::to_string_pretty(&json_value(node)).expect("a tree of plain values can be written")
+}
+
+/// Writes the lines of a list or map, each after a line break; everything else on the line that is open.
+fn block(node: &Node, indent: usize, out: &mut String) {
+    match &node.value {
+        Value::Map(entries) if !entries.is_empty() => {
+            for entry in entries {
+                out.push_str(&format!("\n{:indent$}{}:", "", text(&entry.key)));
+                block(&entry.node, indent + 4, out);
+            }
+        }
+        Value::List(list) if !list.is_empty() => {
+            for item in list {
+                out.push_str(&format!("\n{:indent$}-", ""));
+                let mut inner = String::new();
+                block(item, indent + 2, &mut inner);
+                // A map in a list starts on the line of the dash.
+                let inner = inner.strip_prefix('\n').map_or(inner.clone(), |rest| format!(" {}", rest.trim_start()));
+                out.push_str(&inner);
+            }
+        }
+        value => out.push_str(&format!(" {}", scalar(value))),
+    }
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(value) => value.to_string(),
+        Value::Int(value) => value.to_string(),
+        Value::Float(value) if value.is_nan() => ".nan".into(),
+        Value::Float(value) if value.is_infinite() => if *value > 0.0 { ".inf" } else { "-.inf" }.into(),
+        Value::Float(value) => value.to_string(),
+        Value::Text(value) => text(value),
+        Value::List(_) => "[]".into(),
+        Value::Map(_) => "{}".into(),
+    }
+}
+
+/// Text bare where it reads back as the same text, else in quotes.
+fn text(text: &str) -> String {
+    let odd = |c: char| c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}');
+    if text.contains(odd) || !matches!(resolve(text), Value::Text(_)) {
+        return serde_json::to_string(text).expect("text can be written");
+    }
+    let special = text.starts_with(|c: char| "-?:,[]{}#&*!|>'\"%@`".contains(c))
+        || text.starts_with(' ')
+        || text.ends_with([' ', ':'])
+        || text.contains(": ")
+        || text.contains(" #")
+        || matches!(text, "<<" | "=")
+        || matches!(text.to_ascii_lowercase().as_str(), "y" | "n" | "yes" | "no" | "on" | "off");
+    let date = text.len() >= 8 && text.chars().take(4).all(|c| c.is_ascii_digit()) && text.get(4..5) == Some("-");
+    match (special, date) {
+        (false, false) => text.to_owned(),
+        (true, _) => format!("'{}'", text.replace('\'', "''")),
+        (_, true) => format!("\"{text}\""),
+    }
+}
+
+fn json_value(node: &Node) -> serde_json::Value {
+    match &node.value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Int(value) => (*value).into(),
+        Value::Float(value) => (*value).into(),
+        Value::Text(value) => value.as_str().into(),
+        Value::List(list) => list.iter().map(json_value).collect(),
+        Value::Map(entries) => entries.iter().map(|entry| (entry.key.clone(), json_value(&entry.node))).collect(),
+    }
+}

@@ -1,0 +1,180 @@
+//! `${…}`: references to the environment, to files and to inline YAML, in values only, after everything is merged. The
+//! innermost reference goes first, what it yields is expanded again, and `$$` becomes `$` at the very end.
+
+use super::problems::{Problem, Problems};
+use super::source::{Sources, is_scheme, retrieve};
+use super::tree::{Node, Place, Value, quoted};
+use super::yaml::{self, MAX_DEPTH};
+
+const MAX_ROUNDS: usize = 1000;
+/// What all references of a config may yield together, in bytes.
+const MAX_RETRIEVED: usize = 4 << 20;
+
+pub struct Expansion<'a> {
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    sources: &'a Sources,
+    problems: &'a Problems,
+    left: usize,
+}
+
+/// What a reference yields: YAML, and the text it was read from.
+type Retrieved = (Value, Option<String>);
+
+impl<'a> Expansion<'a> {
+    pub fn new(environment: &'a dyn Fn(&str) -> Option<String>, sources: &'a Sources, problems: &'a Problems) -> Self {
+        Self { environment, sources, problems, left: MAX_RETRIEVED }
+    }
+
+    pub fn expand(&mut self, root: &mut Node) {
+        self.node(root, None, 0, 0);
+    }
+
+    /// Expands `node` in place. `within` is the place of the reference that yielded it, which took `rounds` already.
+    fn node(&mut self, node: &mut Node, within: Option<Place>, rounds: usize, depth: usize) {
+        node.place = within.unwrap_or(node.place);
+        if depth > 2 * MAX_DEPTH {
+            self.error(node.place, "too many recursive expansions".into(), None);
+            node.value = Value::Null;
+            return;
+        }
+        match &mut node.value {
+            Value::List(list) => list.iter_mut().for_each(|item| self.node(item, within, rounds, depth + 1)),
+            Value::Map(entries) => {
+                for entry in entries {
+                    entry.key_place = within.unwrap_or(entry.key_place);
+                    self.node(&mut entry.node, within, rounds, depth + 1);
+                }
+            }
+            Value::Text(text) if text.contains('$') => {
+                let text = std::mem::take(text);
+                self.text(node, text, within, rounds, depth);
+            }
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, node: &mut Node, written: String, mut within: Option<Place>, mut rounds: usize, depth: usize) {
+        let mut text = written.clone();
+        // For each byte of `text`, the byte of `written` it stems from: the place of a reference that another yielded.
+        let mut origin: Vec<u32> = Vec::new();
+        while let Some((open, close)) = innermost(&text) {
+            if within.is_none() && origin.is_empty() {
+                origin = (0..text.len() as u32).collect();
+            }
+            let offset = origin.get(open).map_or(0, |&offset| offset as usize);
+            let place = within.unwrap_or_else(|| self.locate(node.place, &written, offset));
+            let reference = text.get(open + 2..close).unwrap_or_default();
+            rounds += 1;
+            let Some((value, new)) = self.retrieve(reference, place, rounds) else {
+                return node.value = Value::Null;
+            };
+            let whole = open == 0 && close + 1 == text.len();
+            match (value, new) {
+                (Value::Text(_), Some(new)) if whole => (text, node.place, within) = (new, place, Some(place)),
+                (value, new) if whole => {
+                    let scalar = !matches!(value, Value::List(_) | Value::Map(_));
+                    node.text = new.filter(|_| scalar).map(|text| text.replace("$$", "$").into());
+                    node.value = value;
+                    return self.node(node, Some(place), rounds, depth);
+                }
+                (_, new) => {
+                    let new = new.unwrap_or_default();
+                    if within.is_none() {
+                        origin.splice(open..=close, std::iter::repeat_n(offset as u32, new.len()));
+                    }
+                    text.replace_range(open..=close, &new);
+                }
+            }
+        }
+        node.value = Value::Text(text.replace("$$", "$"));
+    }
+
+    fn retrieve(&mut self, reference: &str, place: Place, rounds: usize) -> Option<Retrieved> {
+        let (scheme, rest) = reference.split_once(':').unwrap_or(("env", reference));
+        if !is_scheme(scheme) || !["env", "file", "yaml"].contains(&scheme) {
+            let help = match rest.strip_prefix('-') {
+                Some(_) => format!("a default wants the scheme written out: ${{env:{reference}}}"),
+                None => "the schemes are env, file and yaml; for a plain $ write $$".into(),
+            };
+            let message = format!("scheme {} is not supported for uri {}", quoted(scheme), quoted(reference));
+            return self.error(place, message, Some(help));
+        }
+        if rest.contains('$') {
+            let message =
+                format!("the uri {} contains unsupported characters ('$')", quoted(&format!("{scheme}:{rest}")));
+            return self.error(place, message, None);
+        }
+        let text = match retrieve(scheme, rest, self.environment) {
+            Ok(text) => text,
+            Err((message, help)) => return self.error(place, message, help),
+        };
+        let cost = text.as_ref().map_or(0, String::len) + 64;
+        if rounds > MAX_ROUNDS || cost > self.left {
+            return self.error(place, "too many recursive expansions".into(), None);
+        }
+        self.left -= cost;
+        let Some(text) = text else {
+            let help = format!("it counts as null; ${{env:{rest}:-VALUE}} would give it a default");
+            let message = format!("environment variable \"{rest}\" is not set");
+            self.problems.push(Problem::warning(place, message).help(help));
+            return Some((Value::Null, None));
+        };
+        let value = match yaml::parse(&text, place.source, 0).map(|document| document.root.value) {
+            // An empty default is empty text, an empty variable is null with an empty text.
+            Ok(Value::Null) if text.is_empty() && rest.ends_with(":-") => Value::Text(String::new()),
+            Ok(value) => value,
+            // What is not YAML is text, and text keeps its quotes.
+            Err(_) => Value::Text(String::new()),
+        };
+        Some((value, Some(text)))
+    }
+
+    fn error(&self, place: Place, message: String, help: Option<String>) -> Option<Retrieved> {
+        self.problems.push(Problem::error(place, message).help(help));
+        None
+    }
+
+    /// The place of the reference at byte `offset` of a scalar: the nth `${` of the value is the nth one of its source,
+    /// whatever quotes and escapes lie between.
+    fn locate(&self, scalar: Place, value: &str, offset: usize) -> Place {
+        let before = value.get(..offset).map_or(0, |before| before.matches("${").count());
+        let source = self.sources.get(scalar).map_or("", |source| source.text.as_str());
+        let line = source.split_inclusive('\n').skip(scalar.line.saturating_sub(1) as usize);
+        let skipped = line.flat_map(str::chars).skip(scalar.column.saturating_sub(1) as usize);
+        let written: String = skipped.take(scalar.length as usize).collect();
+        if written.matches("${").count() != value.matches("${").count() {
+            return scalar;
+        }
+        let Some((at, _)) = written.match_indices("${").nth(before) else {
+            return scalar;
+        };
+        let (head, tail) = written.split_at(at);
+        let length = tail.find('}').map_or(tail.len(), |close| close + 1);
+        let column = match head.rsplit_once('\n') {
+            Some((_, last)) => 1 + last.chars().count() as u32,
+            None => scalar.column + head.chars().count() as u32,
+        };
+        Place {
+            line: scalar.line + head.matches('\n').count() as u32,
+            column,
+            length: tail.chars().take_while(|&character| character != '\n').take(length).count() as u32,
+            ..scalar
+        }
+    }
+}
+
+/// The first reference that holds no other and is not escaped: the bytes of its `$` and of its `}`. An odd number of `$`
+/// before it escapes it.
+fn innermost(text: &str) -> Option<(usize, usize)> {
+    let mut from = 0;
+    loop {
+        let close = from + text.get(from..)?.find('}')?;
+        if let Some(open) = text.get(from..close)?.rfind("${").map(|open| from + open) {
+            let dollars = text.get(from..open)?.bytes().rev().take_while(|&byte| byte == b'$').count();
+            if dollars % 2 == 0 {
+                return Some((open, close));
+            }
+        }
+        from = close + 1;
+    }
+}

@@ -1,0 +1,103 @@
+//! The ids of components (`type` or `type/name`) and of pipelines (`signal` or `signal/name`).
+
+use super::tree::quoted;
+use crate::telemetry::Signal;
+use std::fmt;
+
+/// `otlp` or `otlp/edge`. Blanks around the two parts do not count, so ids are equal when they mean the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ComponentId {
+    type_name: String,
+    name: String,
+}
+
+impl ComponentId {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (type_name, name) = parts(text)?;
+        let rest = |character: char| character.is_ascii_alphanumeric() || character == '_';
+        let starts = type_name.starts_with(|first: char| first.is_ascii_alphabetic());
+        match () {
+            () if !starts || !type_name.chars().all(rest) => {
+                Err(format!("invalid character(s) in type {}", quoted(type_name)))
+            }
+            () if type_name.len() > 63 => Err(format!("the type {} is longer than 63 characters", quoted(type_name))),
+            () => Ok(Self { type_name: type_name.to_owned(), name: name.to_owned() }),
+        }
+    }
+
+    /// The part before the slash, as the user wrote it: it may be an alias.
+    pub fn type_name(&self) -> &str {
+        &self.type_name
+    }
+
+    /// The part after the slash; empty without one.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for ComponentId {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write(formatter, &self.type_name, &self.name)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PipelineId {
+    pub signal: Signal,
+    pub name: String,
+}
+
+impl PipelineId {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (signal, name) = parts(text)?;
+        match Signal::ALL.into_iter().find(|known| known.name() == signal) {
+            Some(signal) => Ok(Self { signal, name: name.to_owned() }),
+            None if signal == "profiles" => Err("the signal profiles is not supported".into()),
+            None => Err(format!("unknown pipeline signal {}", quoted(signal))),
+        }
+    }
+}
+
+impl fmt::Display for PipelineId {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write(formatter, self.signal.name(), &self.name)
+    }
+}
+
+fn write(formatter: &mut fmt::Formatter, first: &str, name: &str) -> fmt::Result {
+    match name {
+        "" => formatter.write_str(first),
+        name => write!(formatter, "{first}/{name}"),
+    }
+}
+
+/// Only the first slash separates: a name may hold more of them.
+fn parts(text: &str) -> Result<(&str, &str), String> {
+    let (first, name) = match text.split_once('/') {
+        Some((first, name)) => (first.trim(), Some(name.trim())),
+        None => (text.trim(), None),
+    };
+    match name {
+        _ if first.is_empty() => Err("the part before / should not be empty".into()),
+        Some("") => Err("the part after / should not be empty".into()),
+        Some(name) if name.len() > 1024 => Err("the part after / is longer than 1024 bytes".into()),
+        Some(name) if name.chars().any(unnameable) => Err(format!("invalid character(s) in name {}", quoted(name))),
+        name => Ok((first, name.unwrap_or_default())),
+    }
+}
+
+/// Unicode's separators, controls and symbols, by their larger ranges.
+fn unnameable(character: char) -> bool {
+    match character {
+        '$' | '+' | '<'..='>' | '^' | '`' | '|' | '~' => true,
+        '\u{a2}'..='\u{a6}' | '\u{a8}' | '\u{a9}' | '\u{ac}'..='\u{b1}' | '\u{b4}' | '\u{b8}' | '×' | '÷' => true,
+        '\u{2c2}'..='\u{2c5}' | '\u{2d2}'..='\u{2df}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}' => true,
+        '\u{2044}' | '\u{2052}' | '\u{205f}'..='\u{206f}' | '\u{207a}'..='\u{207c}' | '\u{20a0}'..='\u{20cf}' => true,
+        '\u{2190}'..='\u{2307}' | '\u{230c}'..='\u{2328}' | '\u{232b}'..='\u{245f}' | '\u{249c}'..='\u{24e9}' => true,
+        '\u{2500}'..='\u{2767}' | '\u{2794}'..='\u{27c4}' | '\u{2900}'..='\u{2982}' | '\u{29dc}'..='\u{2bff}' => true,
+        '\u{e000}'..='\u{f8ff}' | '\u{feff}' | '\u{fff9}'..='\u{ffff}' | '\u{1f000}'..='\u{1faff}' => true,
+        '\u{e0000}'..='\u{e00ff}' | '\u{f0000}'.. => true,
+        _ => character.is_control() || character.is_whitespace(),
+    }
+}

@@ -1,0 +1,238 @@
+//! What is wrong with a configuration: collected while it is read and decoded, shown all at once, each with its line.
+//! The same collector gathers what decoding finds out besides: the keys without effect and the effective values.
+
+use super::effective::Effective;
+use super::source::Sources;
+use super::tree::{Node, Place, Value};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Error,
+    Warning,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    pub level: Level,
+    pub place: Option<Place>,
+    /// Where in the tree, as in `processors.batch.timeout`; empty when the place says it all.
+    pub path: String,
+    pub message: String,
+    pub help: Option<String>,
+    /// What it clashes with.
+    pub related: Option<(Place, String)>,
+}
+
+impl Problem {
+    pub fn error(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
+        let (place, message) = (place.into().filter(|place| *place != Place::NOWHERE), message.into());
+        Self { level: Level::Error, place, path: String::new(), message, help: None, related: None }
+    }
+
+    pub fn warning(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::error(place, message) }
+    }
+
+    pub fn at(self, path: impl Into<String>) -> Self {
+        Self { path: path.into(), ..self }
+    }
+
+    pub fn help(self, help: impl Into<Option<String>>) -> Self {
+        Self { help: help.into(), ..self }
+    }
+
+    pub fn related(self, related: Option<(Place, String)>) -> Self {
+        Self { related, ..self }
+    }
+}
+
+/// The collector, passed around as `&Problems`.
+#[derive(Debug, Default)]
+pub struct Problems(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    list: Vec<Problem>,
+    ignored: Vec<(Place, String)>,
+    effective: Effective,
+}
+
+impl Problems {
+    /// Takes a problem, once: the same one at the same place is kept out.
+    pub fn push(&self, problem: Problem) {
+        let list = &mut self.state().list;
+        if !list.contains(&problem) {
+            list.push(problem);
+        }
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.state().list.iter().any(|problem| problem.level == Level::Error)
+    }
+
+    /// All of them: errors before warnings, each by place.
+    pub fn sorted(&self) -> Vec<Problem> {
+        let mut list = self.state().list.clone();
+        list.sort_by_key(|problem| (problem.level, problem.place));
+        list
+    }
+
+    /// Notes that the key at `path` is known, and means nothing here.
+    pub fn ignore(&self, place: Place, path: String) {
+        let ignored = &mut self.state().ignored;
+        if !ignored.iter().any(|(_, known)| *known == path) {
+            ignored.push((place, path));
+        }
+    }
+
+    /// The paths of the keys without effect, in the order of the file: for one line at start-up.
+    pub fn ignored(&self) -> Vec<String> {
+        let mut ignored = self.state().ignored.clone();
+        ignored.sort();
+        ignored.into_iter().map(|(_, path)| path).collect()
+    }
+
+    /// Records the effective value of a key below `parent`, for `print-config`; 0 is the root.
+    pub(super) fn record(&self, parent: usize, key: &str, value: Value, secret: bool) -> usize {
+        self.state().effective.record(parent, key, value, secret)
+    }
+
+    /// The record of a map below `parent`, made when it is not there.
+    pub(super) fn record_map(&self, parent: usize, key: &str) -> usize {
+        self.state().effective.map(parent, key)
+    }
+
+    /// The decoded configuration with its defaults, keys sorted.
+    pub fn effective(&self, redacted: bool) -> Node {
+        self.state().effective.tree(redacted)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The report for a terminal of 80 columns: each problem with its line and what to do, and a count at the end.
+    pub fn render(&self, sources: &Sources, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(WIDTH);
+        let (problems, mut report) = (self.sorted(), String::new());
+        for problem in &problems {
+            report.push_str(&renderer.render(&groups(problem, sources)));
+            report.push_str("\n\n");
+        }
+        let ignored = self.ignored();
+        if !ignored.is_empty() {
+            let list = format!("these keys have no effect here: {}", ignored.join(", "));
+            report.push_str(&format!("{}\n\n", wrap(&printable(&list), WIDTH)));
+        }
+        if !problems.is_empty() {
+            report.push_str(&closing(&problems, sources));
+        }
+        report
+    }
+}
+
+const WIDTH: usize = 80;
+/// What stands left of a help line: the gutter and `= help: `.
+const HELP_MARGIN: usize = 12;
+
+fn groups<'a>(problem: &'a Problem, sources: &'a Sources) -> Vec<Group<'a>> {
+    let level = match problem.level {
+        Level::Error => annotate_snippets::Level::ERROR,
+        Level::Warning => annotate_snippets::Level::WARNING,
+    };
+    let full = match problem.path.as_str() {
+        "" => problem.message.clone(),
+        path => format!("{path}: {}", problem.message),
+    };
+    let fits = full.chars().count() + "warning: ".len() <= WIDTH;
+    let title = printable(if fits { &full } else { &problem.message });
+    let mut group =
+        level.primary_title(title).elements(problem.place.and_then(|place| snippet(problem, place, sources)));
+    if !fits && !problem.path.is_empty() {
+        let note = format!("in {}", printable(&problem.path));
+        group = group.element(annotate_snippets::Level::NOTE.message(note));
+    }
+    let help = problem.help.as_ref().map(|help| wrap(&printable(help), WIDTH - HELP_MARGIN));
+    match help {
+        None => vec![group],
+        // Without a snippet there is no gutter that the help could stand beside.
+        Some(help) if problem.place.is_none() => {
+            vec![group, Group::with_title(annotate_snippets::Level::HELP.secondary_title(help))]
+        }
+        Some(help) => vec![group.element(annotate_snippets::Level::HELP.message(help))],
+    }
+}
+
+/// The line of a problem, and that of what it clashes with.
+fn snippet<'a>(problem: &'a Problem, place: Place, sources: &'a Sources) -> Option<Snippet<'a, Annotation<'a>>> {
+    let source = sources.get(place)?;
+    let related = problem.related.as_ref().filter(|(other, _)| other.source == place.source);
+    let other = related.map_or(place.line, |(other, _)| other.line);
+    let (first, last) = (place.line.min(other).max(1), place.line.max(other));
+    let text = source.text.get(line_start(&source.text, first - 1)..).unwrap_or_default();
+    let text = text.get(..line_start(text, last - first + 1)).unwrap_or_default();
+    let snippet = Snippet::source(text).line_start(first as usize).path(source.name.as_str());
+    let snippet = snippet.annotation(AnnotationKind::Primary.span(bytes(text, place, first)));
+    let context = |(other, label): &'a (Place, String)| {
+        AnnotationKind::Context.span(bytes(text, *other, first)).label(label.as_str())
+    };
+    Some(snippet.annotations(related.map(context)))
+}
+
+/// The byte that follows the first `lines` lines.
+fn line_start(text: &str, lines: u32) -> usize {
+    text.split_inclusive('\n').take(lines as usize).map(str::len).sum()
+}
+
+fn closing(problems: &[Problem], sources: &Sources) -> String {
+    let count = |level: Level, word: &str| match problems.iter().filter(|problem| problem.level == level).count() {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        several => Some(format!("{several} {word}s")),
+    };
+    let counts: Vec<_> =
+        [count(Level::Error, "error"), count(Level::Warning, "warning")].into_iter().flatten().collect();
+    let mut names: Vec<&str> = Vec::new();
+    for source in problems.iter().filter_map(|problem| sources.get(problem.place?)) {
+        if !names.contains(&source.name.as_str()) {
+            names.push(&source.name);
+        }
+    }
+    let place = if names.is_empty() { String::new() } else { format!(" in {}", printable(&names.join(", "))) };
+    format!("{}{place}\n", counts.join(" and "))
+}
+
+/// The bytes that a caret line points at, in a text that starts with line `first`: one character at least.
+fn bytes(text: &str, place: Place, first: u32) -> Range<usize> {
+    let line_start = line_start(text, place.line.saturating_sub(first));
+    let line = text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let byte = |column: usize| line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
+    let start = place.column.saturating_sub(1) as usize;
+    line_start + byte(start)..line_start + byte(start + place.length.max(1) as usize)
+}
+
+/// Breaks between words, so that no line is wider than `width`.
+fn wrap(text: &str, width: usize) -> String {
+    let (mut out, mut column) = (String::new(), 0);
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        let fits = column + 1 + length <= width;
+        if column > 0 {
+            out.push(if fits { ' ' } else { '\n' });
+        }
+        column = if fits && column > 0 { column + 1 + length } else { length };
+        out.push_str(word);
+    }
+    out
+}
+
+/// Control characters, and those that turn the direction of writing, are shown as escapes.
+fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if hidden(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}

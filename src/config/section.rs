@@ -1,0 +1,475 @@
+//! What a component decodes its settings with. Every method answers with a usable value: a fault is reported with its
+//! place and the default returned. A key that nobody asked for by the time the section is dropped is an unknown key.
+//! On the way the effective value of each key is recorded, so that `print-config` needs no code in the components.
+
+use super::duration;
+use super::nearest::suggestion;
+use super::problems::{Problem, Problems};
+use super::tree::{Entry, Node, Place, Value, quoted};
+use super::yaml::resolve;
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Text that is never shown by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("[REDACTED]")
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("[REDACTED]")
+    }
+}
+
+/// A map that is being decoded.
+#[derive(Debug)]
+pub struct Section<'a> {
+    entries: &'a [Entry],
+    /// The key that opens it, for what is missing inside.
+    place: Place,
+    path: String,
+    problems: &'a Problems,
+    record: usize,
+    is_map: bool,
+    asked: RefCell<Vec<String>>,
+}
+
+/// A message, and what to do about it.
+type Fault = (String, Option<String>);
+
+impl<'a> Section<'a> {
+    /// The section of `node`; null is an empty one. `path` is `group.name`, as in `processors.batch`.
+    pub fn of(node: &'a Node, path: &str, problems: &'a Problems) -> Self {
+        Self::opened_at(node.place, node, path, problems)
+    }
+
+    /// The same, with the place of the key that opens it.
+    pub fn opened_at(place: Place, node: &'a Node, path: &str, problems: &'a Problems) -> Self {
+        let record = match path.split_once('.') {
+            Some((group, name)) => problems.record(problems.record_map(0, group), name, Value::Map(Vec::new()), false),
+            None if path.is_empty() => 0,
+            None => problems.record_map(0, path),
+        };
+        Self::new(place, node, path.to_owned(), problems, record)
+    }
+
+    fn new(place: Place, node: &'a Node, path: String, problems: &'a Problems, record: usize) -> Self {
+        let is_map = matches!(node.value, Value::Map(_) | Value::Null);
+        if !is_map {
+            let (message, help) = expected("a map", node);
+            problems.push(Problem::error(node.place, message).at(path.as_str()).help(help));
+        }
+        Self { entries: node.entries(), place, path, problems, record, is_map, asked: RefCell::default() }
+    }
+
+    /// False when something else stood there, which has been reported.
+    pub(super) fn is_map(&self) -> bool {
+        self.is_map
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub fn problems(&self) -> &'a Problems {
+        self.problems
+    }
+
+    /// Where to point for `key`: at its value, at the key when the value is nothing to point at, else at the section.
+    pub fn place(&self, key: &str) -> Place {
+        match self.entries.iter().find(|entry| entry.key == key) {
+            None => self.place,
+            Some(Entry { key_place, node, .. }) => match node.value {
+                Value::Null | Value::List(_) | Value::Map(_) => *key_place,
+                _ => node.place,
+            },
+        }
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.entry(key).is_some()
+    }
+
+    /// The value of `key` as it stands.
+    pub fn node(&self, key: &str) -> Option<&'a Node> {
+        let entry = self.entry(key)?;
+        self.note(key, entry.node.value.clone());
+        Some(&entry.node)
+    }
+
+    /// All entries, for a map whose keys are the user's own.
+    pub fn entries(&self) -> &'a [Entry] {
+        self.entries.iter().for_each(|entry| self.note(&entry.key, entry.node.value.clone()));
+        self.claim()
+    }
+
+    /// The same, recorded by whoever decodes them.
+    pub(super) fn claim(&self) -> &'a [Entry] {
+        self.asked.borrow_mut().extend(self.entries.iter().map(|entry| entry.key.clone()));
+        self.entries
+    }
+
+    pub fn text(&self, key: &str) -> Option<String> {
+        let text = self.scalar(key, |node| node.as_text().map(str::to_owned).ok_or_else(|| expected("text", node)))?;
+        self.note(key, Value::Text(text.clone()));
+        Some(text)
+    }
+
+    pub fn text_or(&self, key: &str, default: &str) -> String {
+        let text = self.text(key).unwrap_or_else(|| default.to_owned());
+        self.note(key, Value::Text(text.clone()));
+        text
+    }
+
+    pub fn secret(&self, key: &str) -> Option<Secret> {
+        let read = |node: &Node| node.as_text().map(Secret::new).ok_or_else(|| expected_secret(node));
+        let secret = self.scalar(key, read)?;
+        self.problems.record(self.record, key, Value::Text(secret.expose().to_owned()), true);
+        Some(secret)
+    }
+
+    pub fn boolean(&self, key: &str, default: bool) -> bool {
+        let read = |node: &Node| match node.value {
+            Value::Bool(value) => Ok(value),
+            _ => Err(expected("true or false", node)),
+        };
+        self.scalar_or(key, default, Value::Bool, read)
+    }
+
+    pub fn integer(&self, key: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
+        let read = |node: &Node| match node.value {
+            Value::Int(value) => within(value, &range),
+            Value::Float(value) if value.fract() == 0.0 && value.abs() < 9e15 => within(value as i64, &range),
+            _ => Err(expected("a whole number", node)),
+        };
+        self.scalar_or(key, default, Value::Int, read)
+    }
+
+    pub fn float(&self, key: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let read = |node: &Node| match node.value {
+            Value::Int(value) => within(value as f64, &range),
+            Value::Float(value) => within(value, &range),
+            _ => Err(expected("a number", node)),
+        };
+        self.scalar_or(key, default, Value::Float, read)
+    }
+
+    pub fn duration(&self, key: &str, default: Duration) -> Duration {
+        self.scalar_or(key, default, |value| Value::Text(duration::format(value)), read_duration)
+    }
+
+    pub fn duration_opt(&self, key: &str) -> Option<Duration> {
+        let value = self.scalar(key, read_duration)?;
+        self.note(key, Value::Text(duration::format(value)));
+        Some(value)
+    }
+
+    pub fn choice<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
+        self.choose(key, default, choices, |name, text| name == text)
+    }
+
+    /// A choice whose names may be written in upper or lower case.
+    pub fn choice_any_case<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
+        self.choose(key, default, choices, str::eq_ignore_ascii_case)
+    }
+
+    fn choose<T: Copy + PartialEq>(
+        &self,
+        key: &str,
+        default: T,
+        choices: &[(&str, T)],
+        same: impl Fn(&str, &str) -> bool,
+    ) -> T {
+        let value = self.scalar(key, |node| {
+            let text = node.as_text().ok_or_else(|| expected("text", node))?;
+            let found = choices.iter().find(|(name, _)| same(name, text));
+            found.map(|(_, value)| *value).ok_or_else(|| {
+                let help = suggestion(text, choices.iter().map(|(name, _)| *name), "it is one of");
+                (format!("unknown value {}", quoted(text)), help)
+            })
+        });
+        let value = value.unwrap_or(default);
+        if let Some((name, _)) = choices.iter().find(|(_, choice)| *choice == value) {
+            self.note(key, Value::Text((*name).to_owned()));
+        }
+        value
+    }
+
+    /// A list of texts, or one text split at its commas.
+    pub fn texts(&self, key: &str) -> Option<Vec<String>> {
+        Some(self.items(key)?.into_iter().map(|(text, _)| text).collect())
+    }
+
+    /// The same, each with its place.
+    pub fn items(&self, key: &str) -> Option<Vec<(String, Place)>> {
+        let node = &self.entry(key)?.node;
+        let items: Vec<(String, Place)> = match (&node.value, node.as_text()) {
+            (_, Some("")) => Vec::new(),
+            (_, Some(text)) => text.split(',').map(|item| (item.to_owned(), node.place)).collect(),
+            (Value::Null, None) => return None,
+            (Value::List(list), None) => list.iter().filter_map(|item| self.item(key, item)).collect(),
+            _ => {
+                self.fault(self.place(key), key, expected("a list", node));
+                return None;
+            }
+        };
+        let list: Vec<Node> = items.iter().map(|(text, place)| Node::new(Value::Text(text.clone()), *place)).collect();
+        self.note(key, Value::List(list));
+        Some(items)
+    }
+
+    fn item(&self, key: &str, item: &Node) -> Option<(String, Place)> {
+        match item.as_text() {
+            Some(text) => Some((text.to_owned(), item.place)),
+            None => {
+                self.fault(item.place, key, expected("text", item));
+                None
+            }
+        }
+    }
+
+    /// Headers: a map, or a list of `{name, value}`. The values are secrets.
+    pub fn headers(&self, key: &str) -> Vec<(String, Secret)> {
+        let pairs: Vec<(String, Secret)> = match self.entry(key).map(|entry| &entry.node.value) {
+            None => Vec::new(),
+            Some(Value::List(_)) => {
+                let pair = |item: Section| {
+                    let (name, value) = (item.text("name"), item.secret("value"));
+                    Some((name.or_else(|| item.missing("name"))?, value.or_else(|| item.missing("value"))?))
+                };
+                self.sections(key).into_iter().flatten().filter_map(pair).collect()
+            }
+            Some(_) => {
+                let map = self.subsection(key);
+                map.claim().iter().filter_map(|entry| Some((entry.key.clone(), map.secret(&entry.key)?))).collect()
+            }
+        };
+        let list = self.problems.record(self.record, key, Value::List(Vec::new()), false);
+        for (index, (name, value)) in pairs.iter().enumerate() {
+            if pairs.iter().take(index).any(|(earlier, _)| earlier == name) {
+                self.problem(key, format!("the header {} is given twice", quoted(name)));
+            }
+            let item = self.problems.record(list, &format!("{index:05}"), Value::Map(Vec::new()), false);
+            self.problems.record(item, "name", Value::Text(name.clone()), false);
+            self.problems.record(item, "value", Value::Text(value.expose().to_owned()), true);
+        }
+        pairs
+    }
+
+    /// A section that is off unless it is there with something in it, even `{}`; `enabled: false` turns it off.
+    pub fn section(&self, key: &str) -> Option<Section<'a>> {
+        let present = self.entry(key).is_some_and(|entry| !entry.node.is_null());
+        self.optional(key, present)
+    }
+
+    /// A section with defaults of its own: absent it is `on_by_default`, and `key:` alone turns it on.
+    pub fn section_or_default(&self, key: &str, on_by_default: bool) -> Option<Section<'a>> {
+        let present = self.entry(key).is_some();
+        self.optional(key, present || on_by_default)
+    }
+
+    fn optional(&self, key: &str, on: bool) -> Option<Section<'a>> {
+        let section = on.then(|| self.subsection(key));
+        let section = section.filter(|section| {
+            !section.has("enabled") || section.boolean("enabled", true) || {
+                section.claim();
+                false
+            }
+        });
+        if section.is_none() {
+            self.note(key, Value::Null);
+        }
+        section
+    }
+
+    /// A plain section, which nothing turns on or off.
+    pub fn subsection(&self, key: &str) -> Section<'a> {
+        static NOTHING: Node = Node { value: Value::Null, place: Place::NOWHERE, text: None };
+        let (place, node) = match self.entry(key) {
+            Some(entry) => (entry.key_place, &entry.node),
+            None => (self.place, &NOTHING),
+        };
+        let record = self.problems.record_map(self.record, key);
+        Self::new(place, node, self.path_of(key), self.problems, record)
+    }
+
+    /// A list of sections.
+    pub fn sections(&self, key: &str) -> Option<Vec<Section<'a>>> {
+        let list = self.list(key)?;
+        let record = self.problems.record(self.record, key, Value::List(Vec::new()), false);
+        let sections = list.iter().enumerate().map(|(index, node)| {
+            let path = format!("{}[{index}]", self.path_of(key));
+            let record = self.problems.record(record, &format!("{index:05}"), Value::Map(Vec::new()), false);
+            Self::new(node.place, node, path, self.problems, record)
+        });
+        Some(sections.collect())
+    }
+
+    pub fn list(&self, key: &str) -> Option<&'a [Node]> {
+        let node = self.node(key)?;
+        match &node.value {
+            Value::List(list) => Some(list),
+            Value::Null => None,
+            _ => {
+                self.fault(self.place(key), key, expected("a list", node));
+                None
+            }
+        }
+    }
+
+    /// Keys that are allowed and mean nothing here.
+    pub fn ignored(&self, keys: &[&str]) {
+        for key in keys {
+            if let Some(entry) = self.entry(key) {
+                self.problems.ignore(entry.key_place, self.path_of(key));
+            }
+        }
+    }
+
+    pub fn problem(&self, key: &str, message: impl Into<String>) {
+        self.fault(self.place(key), key, (message.into(), None));
+    }
+
+    pub fn problem_with_help(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.fault(self.place(key), key, (message.into(), Some(help.into())));
+    }
+
+    /// The same, at a place inside of the value.
+    pub fn problem_at(&self, place: Place, key: &str, message: impl Into<String>, help: Option<String>) {
+        self.fault(place, key, (message.into(), help));
+    }
+
+    /// Says that `key` must be given, unless it was and has been refused; for an `or_else`.
+    pub fn missing<T>(&self, key: &str) -> Option<T> {
+        if self.entry(key).is_none_or(|entry| entry.node.is_null()) {
+            self.problem(key, "it is required, and missing");
+        }
+        None
+    }
+
+    /// Reports what nobody asked for. Dropping a section does the same.
+    pub fn finish(self) {}
+
+    fn fault(&self, place: Place, key: &str, (message, help): Fault) {
+        self.problems.push(Problem::error(place, message).at(self.path_of(key)).help(help));
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        match (self.path.as_str(), key) {
+            ("", key) => key.to_owned(),
+            (path, "") => path.to_owned(),
+            (path, key) => format!("{path}.{key}"),
+        }
+    }
+
+    fn note(&self, key: &str, value: Value) {
+        self.problems.record(self.record, key, value, false);
+    }
+
+    fn entry(&self, key: &str) -> Option<&'a Entry> {
+        let mut asked = self.asked.borrow_mut();
+        if !asked.iter().any(|known| known == key) {
+            asked.push(key.to_owned());
+        }
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    fn scalar_or<T: Copy>(
+        &self,
+        key: &str,
+        default: T,
+        shown: impl Fn(T) -> Value,
+        read: impl FnOnce(&Node) -> Result<T, Fault>,
+    ) -> T {
+        let value = self.scalar(key, read).unwrap_or(default);
+        self.note(key, shown(value));
+        value
+    }
+
+    /// The value of a scalar; none when it is absent, null, or refused.
+    fn scalar<T>(&self, key: &str, read: impl FnOnce(&Node) -> Result<T, Fault>) -> Option<T> {
+        let node = &self.entry(key)?.node;
+        match read(node) {
+            Ok(value) => Some(value),
+            // An empty variable is null too, and a field of text was content with it.
+            Err(_) if node.is_null() => None,
+            Err(fault) => {
+                self.fault(self.place(key), key, fault);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        let asked = self.asked.borrow();
+        for entry in self.entries.iter().filter(|entry| !asked.contains(&entry.key)) {
+            let message = format!("unknown key {}", quoted(&entry.key));
+            let help = suggestion(&entry.key, asked.iter().map(String::as_str), "the keys here are");
+            let help = help.or_else(|| Some("there is nothing to set here".into()));
+            self.problems.push(Problem::error(entry.key_place, message).at(self.path.as_str()).help(help));
+        }
+    }
+}
+
+fn expected(wanted: &str, node: &Node) -> Fault {
+    let help = match (&node.value, wanted) {
+        (Value::Bool(_) | Value::Int(_) | Value::Float(_), "text") => Some("put it in quotes"),
+        (Value::Text(text), _) => match (resolve(text), wanted) {
+            (Value::Bool(_), "true or false") | (Value::Int(_), "a whole number") => Some("write it without quotes"),
+            (Value::Int(_) | Value::Float(_), "a number") => Some("write it without quotes"),
+            _ => None,
+        },
+        _ => None,
+    };
+    let found = match &node.value {
+        Value::Text(text) => quoted(text),
+        Value::Bool(value) => value.to_string(),
+        Value::Int(value) => value.to_string(),
+        Value::Float(value) => value.to_string(),
+        _ => node.kind().to_owned(),
+    };
+    (format!("expected {wanted}, found {found}"), help.map(str::to_owned))
+}
+
+/// The same without the value.
+fn expected_secret(node: &Node) -> Fault {
+    (format!("expected text, found {}", node.kind()), Some("put it in quotes".into()))
+}
+
+fn read_duration(node: &Node) -> Result<Duration, Fault> {
+    match &node.value {
+        Value::Int(0) => Ok(Duration::ZERO),
+        Value::Int(bare) => Err((format!("a duration wants a unit: {bare}s"), None)),
+        Value::Float(bare) => Err((format!("a duration wants a unit: {bare}s"), None)),
+        Value::Text(text) => duration::parse(text)
+            .map_err(|fault| (format!("{} is not a duration", quoted(text)), Some(fault.to_owned()))),
+        _ => Err(expected("a duration, such as 5s", node)),
+    }
+}
+
+fn within<T: PartialOrd + fmt::Display>(value: T, range: &RangeInclusive<T>) -> Result<T, Fault> {
+    match (value < *range.start(), range.contains(&value)) {
+        (_, true) => Ok(value),
+        (true, _) => Err((format!("{value} is too small"), Some(format!("the least is {}", range.start())))),
+        (false, _) => Err((format!("{value} is too large"), Some(format!("the most is {}", range.end())))),
+    }
+}

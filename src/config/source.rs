@@ -1,0 +1,195 @@
+//! Where a configuration comes from: `file:`, `env:` and `yaml:` URIs, and `--set`. Everything is merged from left to
+//! right, `--set` last, and expanded once at the end.
+
+use super::expand::Expansion;
+use super::merge;
+use super::problems::{Problem, Problems};
+use super::tree::{Node, Place, Value, quoted};
+use super::yaml::{self, MAX_BYTES, MAX_DEPTH};
+use std::io::Read;
+
+/// The texts that were read, for the snippets of the messages. A `Place` names one by its index.
+#[derive(Debug, Default)]
+pub struct Sources(Vec<Source>);
+
+#[derive(Debug)]
+pub struct Source {
+    /// A file's path, or what stands for one: `env:NAME`, `--set`.
+    pub name: String,
+    pub text: String,
+}
+
+/// A configuration as it was read. After an error that kept a source from being read, `root` is null.
+#[derive(Debug)]
+pub struct Loaded {
+    pub root: Node,
+    pub sources: Sources,
+    pub problems: Problems,
+}
+
+impl Sources {
+    pub fn get(&self, place: Place) -> Option<&Source> {
+        self.0.get(usize::from(place.source))
+    }
+
+    fn add(&mut self, name: &str, text: String) -> u16 {
+        self.0.push(Source { name: name.to_owned(), text });
+        (self.0.len() - 1) as u16
+    }
+}
+
+/// Reads, merges and expands. `environment` looks a variable up.
+pub fn load(sources: &[String], sets: &[String], environment: &dyn Fn(&str) -> Option<String>) -> Loaded {
+    let (problems, mut read) = (Problems::default(), Sources::default());
+    let mut root = Node::new(Value::Map(Vec::new()), Place::default());
+    let mut complete = sources.len() + sets.len() <= usize::from(u16::MAX);
+    if !complete {
+        problems.push(Problem::error(None, format!("a config has at most {} sources", u16::MAX)));
+        return Loaded { root: Node::new(Value::Null, root.place), sources: read, problems };
+    }
+    for uri in sources {
+        let document = retrieve_source(uri, environment, &mut read, &problems);
+        match document {
+            Some(Node { value: Value::Null, .. }) => {}
+            Some(document) => merge::overlay(&mut root, document),
+            None => complete = false,
+        }
+    }
+    for set in sets {
+        match set_document(set, &mut read, &problems) {
+            Some(document) => merge::overlay(&mut root, document),
+            None => complete = false,
+        }
+    }
+    if complete {
+        Expansion::new(environment, &read, &problems).expand(&mut root);
+    } else {
+        root.value = Value::Null;
+    }
+    Loaded { root, sources: read, problems }
+}
+
+fn retrieve_source(
+    uri: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+    sources: &mut Sources,
+    problems: &Problems,
+) -> Option<Node> {
+    let (scheme, rest) = match uri.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
+        _ => ("file", uri),
+    };
+    let (name, text) = match (scheme, retrieve(scheme, rest, environment)) {
+        (_, Err((message, help))) => {
+            problems.push(Problem::error(None, message).help(help.or(Some(CONFIG_HELP.into()))));
+            return None;
+        }
+        (_, Ok(None)) => {
+            problems.push(Problem::error(None, format!("environment variable \"{rest}\" is not set")));
+            return None;
+        }
+        ("file", Ok(Some(text))) => (rest.to_owned(), text),
+        ("env", Ok(Some(text))) => (format!("env:{}", rest.split(":-").next().unwrap_or(rest)), text),
+        (_, Ok(Some(text))) => (format!("inline {scheme}"), text),
+    };
+    let source = sources.add(&name, text);
+    let text = sources.0.last().map_or("", |source| source.text.as_str());
+    let document = document(text, source, 0, problems)?;
+    if !matches!(document.value, Value::Map(_) | Value::Null) {
+        let message = format!("a config is a map, and this is {}", document.kind());
+        let help = "its keys are receivers, processors, exporters, connectors, extensions and service";
+        problems.push(Problem::error(document.place, message).help(help.to_owned()));
+        return None;
+    }
+    Some(document)
+}
+
+const CONFIG_HELP: &str = "--config takes a file, or file:PATH, env:VARIABLE, yaml:TEXT";
+
+/// `a.b.c=value`, where the value is YAML.
+fn set_document(set: &str, sources: &mut Sources, problems: &Problems) -> Option<Node> {
+    let source = sources.add("--set", set.to_owned());
+    let Some((key, value)) = set.split_once('=') else {
+        let place = Place { source, line: 1, column: 1, length: set.chars().count() as u32 };
+        problems.push(Problem::error(place, "missing equal sign").help("write --set KEY.PATH=VALUE".to_owned()));
+        return None;
+    };
+    let shift = key.chars().count() as u32 + 1;
+    let node = document(value, source, shift, problems)?;
+    let indent = key.len() - key.trim_start().len();
+    let key = key.trim().replace("::", ".");
+    let key_place = Place { source, line: 1, column: 1 + indent as u32, length: key.chars().count() as u32 };
+    if key.is_empty() || key.matches('.').count() >= MAX_DEPTH {
+        problems.push(Problem::error(key_place, format!("--set has no use for the key {}", quoted(&key))));
+        return None;
+    }
+    let mut entries = Vec::new();
+    merge::insert(&mut entries, &key, ".", key_place, node);
+    Some(Node::new(Value::Map(entries), key_place))
+}
+
+fn document(text: &str, source: u16, shift: u32, problems: &Problems) -> Option<Node> {
+    match yaml::parse(text, source, shift) {
+        Ok(document) => {
+            if let Some(place) = document.more {
+                let help = "give each its own file, and --config once for each".to_owned();
+                problems.push(Problem::warning(place, "only the first YAML document of a file is read").help(help));
+            }
+            Some(document.root)
+        }
+        Err(fault) => {
+            problems.push(Problem::error(fault.place, fault.message).help(fault.help).related(fault.related));
+            None
+        }
+    }
+}
+
+/// Two characters at least, so that the letter of a Windows drive is none.
+pub(super) fn is_scheme(text: &str) -> bool {
+    let rest = |character: char| character.is_ascii_alphanumeric() || "+.-".contains(character);
+    text.len() > 1 && text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.chars().all(rest)
+}
+
+/// The text that a URI stands for; `None` for an environment variable that is not set and has no default.
+pub(super) fn retrieve(
+    scheme: &str,
+    rest: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<String>, (String, Option<String>)> {
+    match scheme {
+        "yaml" => Ok(Some(rest.to_owned())),
+        "file" => read_file(rest).map(Some).map_err(|error| (format!("cannot read {rest}: {error}"), None)),
+        "env" => {
+            let (name, default) = match rest.split_once(":-") {
+                Some((name, default)) => (name, Some(default)),
+                None => (rest, None),
+            };
+            let rest = |character: char| character.is_ascii_alphanumeric() || character == '_';
+            if !name.chars().all(rest) || !name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {
+                let help = "a name has letters, digits and _, and does not start with a digit";
+                return Err((format!("environment variable \"{name}\" has invalid name"), Some(help.to_owned())));
+            }
+            Ok(environment(name).or_else(|| default.map(str::to_owned)))
+        }
+        _ => Err((format!("unsupported scheme on URI \"{scheme}:{rest}\""), None)),
+    }
+}
+
+fn read_file(path: &str) -> Result<String, String> {
+    let plain = |error: std::io::Error| {
+        let text = error.to_string();
+        let text = text.split(" (os error").next().unwrap_or(&text).to_owned();
+        text.get(..1).map(str::to_lowercase).unwrap_or_default() + text.get(1..).unwrap_or_default()
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(plain)?;
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(plain)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(format!("it is larger than {} MiB", MAX_BYTES >> 20));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line =
+            error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|&&byte| byte == b'\n').count();
+        format!("line {} is not UTF-8 text", line + 1)
+    })
+}

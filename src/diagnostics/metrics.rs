@@ -1,0 +1,106 @@
+//! Self-metrics in the Prometheus text format, under the Go collector's names (facts 9.2).
+//!
+//! Nothing is registered: whoever counts writes its own counters into a [`Page`] when it is asked for one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Something that counts.
+pub trait Observe: Send + Sync {
+    fn observe(&self, page: &mut Page);
+}
+
+/// One answer to a scrape: families by name, each with its samples.
+#[derive(Default)]
+pub struct Page {
+    families: BTreeMap<String, (&'static str, String)>,
+}
+
+impl Page {
+    pub fn counter(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.sample("counter", name, "", labels, value);
+    }
+
+    /// A counter of something that is not whole, like seconds.
+    pub fn counter_of(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.sample("counter", name, "", labels, value);
+    }
+
+    pub fn gauge(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.sample("gauge", name, "", labels, value);
+    }
+
+    pub fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
+        let mut below = 0;
+        let mut bucket = |bound: &str, count: u64| {
+            let labels: Vec<_> = labels.iter().copied().chain([("le", bound)]).collect();
+            self.sample("histogram", name, "_bucket", &labels, count);
+        };
+        for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
+            below += count.load(Relaxed);
+            bucket(&bound.to_string(), below);
+        }
+        let count = histogram.count.load(Relaxed);
+        bucket("+Inf", count);
+        self.sample("histogram", name, "_sum", labels, histogram.sum.load(Relaxed));
+        self.sample("histogram", name, "_count", labels, count);
+    }
+
+    fn sample(
+        &mut self,
+        kind: &'static str,
+        name: &str,
+        suffix: &str,
+        labels: &[(&str, &str)],
+        value: impl std::fmt::Display,
+    ) {
+        let (_, text) = self.families.entry(name.to_owned()).or_insert((kind, String::new()));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{name}{suffix}");
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let open = if index == 0 { '{' } else { ',' };
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(text, "{open}{label}=\"{value}\"");
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(text, "{close} {value}");
+    }
+
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for (name, (kind, samples)) in &self.families {
+            let _ = write!(out, "# HELP {name} {}\n# TYPE {name} {kind}\n{samples}", help(name));
+        }
+        out
+    }
+}
+
+/// What a family counts, in words.
+fn help(name: &str) -> String {
+    name.trim_start_matches("otelcol_").replace('_', " ")
+}
+
+/// Counts values by the bound they stay below.
+pub struct Histogram {
+    bounds: &'static [u64],
+    counts: Vec<AtomicU64>,
+    sum: AtomicU64,
+    count: AtomicU64,
+}
+
+impl Histogram {
+    pub fn new(bounds: &'static [u64]) -> Histogram {
+        let counts = bounds.iter().map(|_| AtomicU64::new(0)).collect();
+        Histogram { bounds, counts, sum: AtomicU64::new(0), count: AtomicU64::new(0) }
+    }
+
+    pub fn record(&self, value: u64) {
+        let bucket = self.bounds.iter().position(|bound| value <= *bound).and_then(|bucket| self.counts.get(bucket));
+        if let Some(bucket) = bucket {
+            bucket.fetch_add(1, Relaxed);
+        }
+        self.sum.fetch_add(value, Relaxed);
+        self.count.fetch_add(1, Relaxed);
+    }
+}

@@ -1,0 +1,67 @@
+//! What the process itself uses, and the ledger, as metrics.
+
+use std::fs::read_to_string;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::telemetry::{Accounts, Budget, Reason, Share};
+
+use super::metrics::{Observe, Page};
+
+pub struct Process {
+    started: Instant,
+    budget: Arc<Budget>,
+    accounts: Accounts,
+}
+
+/// Clock ticks a second in /proc, the same on every Linux.
+const TICKS: f64 = 100.0;
+
+impl Process {
+    pub fn new(budget: Arc<Budget>, accounts: Accounts) -> Process {
+        Process { started: Instant::now(), budget, accounts }
+    }
+}
+
+impl Observe for Process {
+    fn observe(&self, page: &mut Page) {
+        page.counter_of("otelcol_process_uptime", &[], self.started.elapsed().as_secs_f64());
+        if let Some(seconds) = cpu_seconds() {
+            page.counter_of("otelcol_process_cpu_seconds", &[], seconds);
+        }
+        if let Some(bytes) = resident_bytes() {
+            page.gauge("otelcol_process_memory_rss", &[], bytes as f64);
+        }
+        for (name, share) in [("ingest", Share::Ingest), ("queue", Share::Queue), ("export", Share::Export)] {
+            page.gauge("misaki_memory_budget_bytes", &[("share", name)], self.budget.limit(share) as f64);
+            page.gauge("misaki_memory_used_bytes", &[("share", name)], self.budget.used(share) as f64);
+        }
+        for account in self.accounts.iter().filter(|account| account.accepted() > 0) {
+            let labels = [("exporter", account.exporter.as_str()), ("otel_signal", account.signal.name())];
+            page.counter("misaki_accepted_items", &labels, account.accepted());
+            page.counter("misaki_exported_items", &labels, account.sent());
+            page.gauge("misaki_waiting_items", &labels, account.waiting() as f64);
+            for reason in Reason::ALL {
+                let dropped = account.dropped(reason);
+                if dropped > 0 {
+                    let [exporter, signal] = labels;
+                    page.counter("misaki_dropped_items", &[exporter, signal, ("reason", reason.name())], dropped);
+                }
+            }
+        }
+    }
+}
+
+fn cpu_seconds() -> Option<f64> {
+    let stat = read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold anything; the numbers follow the last one.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) / TICKS)
+}
+
+fn resident_bytes() -> Option<u64> {
+    let status = read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+}

@@ -1,0 +1,19 @@
+//! The answer to a Prometheus scrape.
+
+use std::sync::Arc;
+
+use crate::network::admin::Reply;
+
+use super::metrics::{Observe, Page};
+
+pub fn answer(observers: &[Arc<dyn Observe>], path: &str) -> Reply {
+    if path != "/metrics" {
+        return Reply { status: 404, content_type: "text/plain; charset=utf-8", body: "404 page not found\n".into() };
+    }
+    let mut page = Page::default();
+    let version = env!("CARGO_PKG_VERSION");
+    page.gauge("target_info", &[("service_name", "misaki"), ("service_version", version)], 1.0);
+    observers.iter().for_each(|observer| observer.observe(&mut page));
+    let content_type = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+    Reply { status: 200, content_type, body: page.text() }
+}

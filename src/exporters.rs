@@ -1,0 +1,82 @@
+//! Exporters: who sends telemetry on, or prints it.
+
+pub mod compress;
+pub mod debug;
+pub mod nop;
+pub mod otlp_grpc;
+pub mod otlp_http;
+pub mod upstream;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::telemetry::{Charge, Client, Signal, Status, Telemetry};
+
+/// A batch as an exporter will send it: encoded once, sent at each attempt.
+pub struct Payload {
+    pub signal: Signal,
+    pub items: u64,
+    /// The body, piece after piece: the parts as they are, or one compressed or converted copy of them.
+    pub body: SmallVec<[Bytes; 4]>,
+    pub client: Option<Arc<Client>>,
+    /// Memory of the export share that a copy is charged for.
+    pub charge: Option<Charge>,
+}
+
+impl Payload {
+    pub fn length(&self) -> usize {
+        self.body.iter().map(Bytes::len).sum()
+    }
+}
+
+/// What the upstream said with its success: how many items it rejected all the same (partial success).
+#[derive(Debug, Default, PartialEq)]
+pub struct Accepted {
+    pub rejected: u64,
+    pub message: String,
+}
+
+/// Why a send failed, which decides what becomes of the batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SendError {
+    /// Try again, not before the hint.
+    Retry { after: Option<Duration>, status: Status },
+    /// Try again in smaller pieces.
+    TooLarge(Status),
+    /// One record may have spoilt the others: bisect.
+    Malformed(Status),
+    /// Final for this batch.
+    Rejected(Status),
+    /// Not the batch is wrong but who we are or where we send: hold everything and probe.
+    Misconfigured(Status),
+}
+
+impl SendError {
+    pub fn status(&self) -> &Status {
+        match self {
+            SendError::Retry { status, .. } => status,
+            SendError::TooLarge(status) | SendError::Malformed(status) => status,
+            SendError::Rejected(status) | SendError::Misconfigured(status) => status,
+        }
+    }
+}
+
+pub type Encoding<'a> = Pin<Box<dyn Future<Output = Payload> + Send + 'a>>;
+pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Accepted, SendError>> + Send + 'a>>;
+
+/// One destination for one signal. Queue, retry, timeout, split and count belong to `sending`.
+pub trait Exporter: Send + Sync {
+    fn encode<'a>(&'a self, telemetry: &'a Telemetry) -> Encoding<'a>;
+    fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a>;
+    /// Where it sends to, for a person.
+    fn destination(&self) -> String;
+    /// The address labels of its metrics.
+    fn labels(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+}

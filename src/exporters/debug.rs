@@ -1,0 +1,166 @@
+//! The `debug` exporter's text, written straight from the wire: byte for byte what the Go collector's prints.
+//!
+//! `render` is the whole of it; a request's text can be a hundred times its size, so `render_chunks` hands it on in
+//! pieces. `output` carries the pieces to stdout or files, `sampling` limits repeated messages.
+
+mod detailed;
+mod normal;
+mod number;
+pub mod output;
+pub mod sampling;
+pub mod sink;
+mod text;
+mod value;
+
+use std::time::Instant;
+
+use crate::otlp::schema::REQUEST_RESOURCES;
+use crate::otlp::views::metrics::Metric;
+use crate::otlp::views::{Repeated, ResourceGroup, ScopeGroup};
+use crate::telemetry::Signal;
+use sampling::{Key, Sampler};
+use text::Text;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verbosity {
+    #[default]
+    Basic,
+    Normal,
+    Detailed,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// A newline inside a value is written `\n`, so that a value cannot forge a line.
+    pub escape_newlines: bool,
+}
+
+/// What the summary line counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub resources: u64,
+    /// Log records, metrics or spans.
+    pub records: u64,
+    /// Of metrics only.
+    pub data_points: u64,
+}
+
+impl Counts {
+    pub fn of(signal: Signal, parts: &[&[u8]]) -> Counts {
+        let mut counts = Counts::default();
+        for resource in resources(parts) {
+            counts.resources += 1;
+            for scope in ResourceGroup::read(resource).scopes {
+                let records = ScopeGroup::read(scope).records;
+                counts.records += records.len() as u64;
+                if signal == Signal::Metrics {
+                    counts.data_points += records.map(|metric| Metric::read(metric).points.len() as u64).sum::<u64>();
+                }
+            }
+        }
+        counts
+    }
+}
+
+/// Writes the summary line and, above `Basic`, the dump and the empty line after it. The parts are concatenated
+/// requests: the numbers of their resources go on from one to the next.
+pub fn render(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], out: &mut Vec<u8>) {
+    render_summary(signal, parts, out);
+    render_dump(signal, verbosity, style, parts, out);
+}
+
+/// The dump as `render` writes it; nothing for `Basic`.
+pub fn render_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], out: &mut Vec<u8>) {
+    render_chunks(signal, verbosity, style, parts, usize::MAX, out, &mut |_, _| {});
+}
+
+/// The dump in pieces: whenever `out` has reached `chunk_bytes` at the end of a line, `emit` is called to take what it
+/// holds, and told how many items (log records, data points, spans) were begun since the last call. What comes after the last call stays in `out`;
+/// returned is the number of items begun there.
+pub fn render_chunks(
+    signal: Signal,
+    verbosity: Verbosity,
+    style: Style,
+    parts: &[&[u8]],
+    chunk_bytes: usize,
+    out: &mut Vec<u8>,
+    emit: &mut dyn FnMut(&mut Vec<u8>, u32),
+) -> u32 {
+    let dump = match verbosity {
+        Verbosity::Basic => return 0,
+        Verbosity::Normal => normal::resource,
+        Verbosity::Detailed => detailed::resource,
+    };
+    let mut text = Text::new(out, style, chunk_bytes, emit);
+    for (index, resource) in resources(parts).enumerate() {
+        dump(&mut text, signal, index, &ResourceGroup::read(resource));
+    }
+    text.end();
+    text.items
+}
+
+/// `render` under the limits on repeated messages: of the summary by its name, of the dump by its text.
+pub fn render_sampled(
+    signal: Signal,
+    verbosity: Verbosity,
+    style: Style,
+    parts: &[&[u8]],
+    sampler: &mut Sampler,
+    now: Instant,
+    out: &mut Vec<u8>,
+) {
+    let counts = Counts::of(signal, parts);
+    let items = if signal == Signal::Metrics { counts.data_points } else { counts.records };
+    let (summary_items, dump_items) = if verbosity == Verbosity::Basic { (items, 0) } else { (0, items) };
+    if sampler.admits(Key::of(summary_message(signal).as_bytes()), summary_items, now) {
+        render_summary(signal, parts, out);
+    }
+    let start = out.len();
+    render_dump(signal, verbosity, style, parts, out);
+    // The empty line after the dump is not of its text.
+    let dump = out.get(start..).and_then(|dump| dump.strip_suffix(b"\n"));
+    if let Some(dump) = dump
+        && sampler.skips()
+        && !sampler.admits(Key::of(dump), dump_items, now)
+    {
+        out.truncate(start);
+    }
+}
+
+/// The summary as a line of its own, as the Go collector writes it with `use_internal_logger: false`.
+pub fn render_summary(signal: Signal, parts: &[&[u8]], out: &mut Vec<u8>) {
+    out.extend_from_slice(summary_message(signal).as_bytes());
+    out.extend_from_slice(b"\t{");
+    render_summary_fields(signal, Counts::of(signal, parts), out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// The message of the summary, which is also its key for sampling.
+pub fn summary_message(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Logs => "Logs",
+        Signal::Metrics => "Metrics",
+        Signal::Traces => "Traces",
+    }
+}
+
+/// The members of the summary's JSON object, without braces: a log line puts its own fields before them.
+pub fn render_summary_fields(signal: Signal, counts: Counts, out: &mut Vec<u8>) {
+    let (resources, records) = match signal {
+        Signal::Logs => ("\"resource logs\": ", ", \"log records\": "),
+        Signal::Metrics => ("\"resource metrics\": ", ", \"metrics\": "),
+        Signal::Traces => ("\"resource spans\": ", ", \"spans\": "),
+    };
+    for (label, count) in [(resources, counts.resources), (records, counts.records)] {
+        out.extend_from_slice(label.as_bytes());
+        number::put_uint(out, count);
+    }
+    if signal == Signal::Metrics {
+        out.extend_from_slice(b", \"data points\": ");
+        number::put_uint(out, counts.data_points);
+    }
+}
+
+fn resources<'a>(parts: &[&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
+    parts.iter().flat_map(|part| Repeated::of(part, REQUEST_RESOURCES))
+}

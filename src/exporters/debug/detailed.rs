@@ -1,0 +1,282 @@
+//! `verbosity: detailed`: every field of every item, on lines of their own.
+
+use super::number::{bucket_bound, put_fixed};
+use super::text::Item::{Fixed, Id, Int, Name, Text as Str, Time, Uint};
+use super::text::Text;
+use super::value::put_typed;
+use crate::otlp::views::metrics::{DataType, Exemplar, Metric, Number, Point, Quantile, doubles, fixed64s};
+use crate::otlp::views::{
+    EntityRef, KeyValue, LogRecord, Repeated, ResourceGroup, ScopeGroup, Span, SpanEvent, SpanLink,
+};
+use crate::telemetry::Signal;
+
+/// The prefix of an attribute below a heading at column 0, and below one that is itself such a line.
+const BELOW: &str = "     -> ";
+const BELOW_ENTRY: &str = "          -> ";
+
+pub fn resource(text: &mut Text<'_>, signal: Signal, index: usize, group: &ResourceGroup<'_>) {
+    let (resource, scope, url, item): (_, _, _, fn(&mut Text<'_>, usize, &[u8])) = match signal {
+        Signal::Logs => ("ResourceLog #", "ScopeLogs #", "ScopeLogs SchemaURL: ", log_record),
+        Signal::Metrics => ("ResourceMetrics #", "ScopeMetrics #", "ScopeMetrics SchemaURL: ", metric),
+        Signal::Traces => ("ResourceSpans #", "ScopeSpans #", "ScopeSpans SchemaURL: ", span),
+    };
+    text.heading(resource, index);
+    text.line("Resource SchemaURL: ", Str(group.schema_url));
+    attributes(text, "Resource attributes:", BELOW, group.attributes());
+    entity_refs(text, group.entity_refs());
+    for (index, message) in group.scopes.clone().enumerate() {
+        let group = ScopeGroup::read(message);
+        text.heading(scope, index);
+        text.line(url, Str(group.schema_url));
+        text.raw("InstrumentationScope ");
+        text.text(group.name());
+        text.line(" ", Str(group.version()));
+        attributes(text, "InstrumentationScope attributes:", BELOW, group.attributes());
+        for (index, record) in group.records.clone().enumerate() {
+            item(text, index, record);
+        }
+    }
+}
+
+fn attributes(text: &mut Text<'_>, heading: &str, prefix: &str, attributes: Repeated<'_>) {
+    if attributes.is_empty() {
+        return;
+    }
+    text.line(heading, Name(""));
+    for attribute in attributes {
+        let KeyValue { key, value } = KeyValue::read(attribute);
+        text.raw(prefix);
+        text.text(key);
+        text.raw(": ");
+        put_typed(text, value);
+        text.end();
+    }
+}
+
+fn entity_refs(text: &mut Text<'_>, refs: Repeated<'_>) {
+    if refs.is_empty() {
+        return;
+    }
+    text.line("Resource entity refs:", Name(""));
+    for (index, message) in refs.enumerate() {
+        let entity = EntityRef::read(message);
+        text.raw("     -> Entity ref #");
+        text.item(Uint(index as u64));
+        text.line(":", Name(""));
+        text.line("          -> Type: ", Str(entity.entity_type));
+        if !entity.schema_url.is_empty() {
+            text.line("          -> Schema URL: ", Str(entity.schema_url));
+        }
+        let lists =
+            [("          -> ID keys:", entity.id_keys), ("          -> Description keys:", entity.description_keys)];
+        for (heading, keys) in lists.into_iter().filter(|(_, keys)| !keys.is_empty()) {
+            text.line(heading, Name(""));
+            keys.for_each(|key| text.line("               -> ", Str(key)));
+        }
+    }
+}
+
+fn log_record(text: &mut Text<'_>, index: usize, message: &[u8]) {
+    let record = LogRecord::read(message);
+    text.items += 1;
+    text.heading("LogRecord #", index);
+    text.line("ObservedTimestamp: ", Time(record.observed_time));
+    text.line("Timestamp: ", Time(record.time));
+    text.line("SeverityText: ", Str(record.severity_text));
+    text.raw("SeverityNumber: ");
+    severity(text, record.severity_number);
+    text.raw("(");
+    text.item(Int(record.severity_number.into()));
+    text.line(")", Name(""));
+    if !record.event_name.is_empty() {
+        text.line("EventName: ", Str(record.event_name));
+    }
+    text.raw("Body: ");
+    put_typed(text, record.body);
+    text.end();
+    attributes(text, "Attributes:", BELOW, record.attributes);
+    text.line("Trace ID: ", Id(record.trace_id));
+    text.line("Span ID: ", Id(record.span_id));
+    text.line("Flags: ", Uint(record.flags.into()));
+}
+
+/// `Trace`, `Trace2`, `Trace3`, `Trace4`, `Debug` …; nothing for a number that has no name.
+fn severity(text: &mut Text<'_>, number: i32) {
+    const NAMES: [&str; 6] = ["Trace", "Debug", "Info", "Warn", "Error", "Fatal"];
+    match number {
+        0 => text.raw("Unspecified"),
+        1..=24 => {
+            text.raw(name(&NAMES, (number - 1) / 4));
+            text.raw(name(&["", "2", "3", "4"], (number - 1) % 4));
+        }
+        _ => {}
+    }
+}
+
+/// The name of an enum's value; empty for one that is not known.
+fn name(names: &[&'static str], number: i32) -> &'static str {
+    usize::try_from(number).ok().and_then(|number| names.get(number)).copied().unwrap_or_default()
+}
+
+fn span(text: &mut Text<'_>, index: usize, message: &[u8]) {
+    const KINDS: [&str; 6] = ["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"];
+    let span = Span::read(message);
+    text.items += 1;
+    text.heading("Span #", index);
+    text.line("    Trace ID       : ", Id(span.trace_id));
+    text.line("    Parent ID      : ", Id(span.parent_span_id));
+    text.line("    ID             : ", Id(span.span_id));
+    text.line("    Name           : ", Str(span.name));
+    text.line("    Kind           : ", Name(name(&KINDS, span.kind)));
+    if !span.trace_state.is_empty() {
+        text.line("    TraceState     : ", Str(span.trace_state));
+    }
+    text.line("    Start time     : ", Time(span.start));
+    text.line("    End time       : ", Time(span.end));
+    text.line("    Status code    : ", Name(name(&["Unset", "Ok", "Error"], span.status_code)));
+    text.line("    Status message : ", Str(span.status_message));
+    text.line("    DroppedAttributesCount: ", Uint(span.dropped_attributes_count.into()));
+    text.line("    DroppedEventsCount: ", Uint(span.dropped_events_count.into()));
+    text.line("    DroppedLinksCount: ", Uint(span.dropped_links_count.into()));
+    attributes(text, "Attributes:", BELOW, span.attributes);
+    if !span.events.is_empty() {
+        text.line("Events:", Name(""));
+    }
+    for (index, message) in span.events.enumerate() {
+        let event = SpanEvent::read(message);
+        text.heading("SpanEvent #", index);
+        text.line("     -> Name: ", Str(event.name));
+        text.line("     -> Timestamp: ", Time(event.time));
+        text.line("     -> DroppedAttributesCount: ", Uint(event.dropped_attributes_count.into()));
+        attributes(text, "     -> Attributes::", BELOW_ENTRY, event.attributes);
+    }
+    if !span.links.is_empty() {
+        text.line("Links:", Name(""));
+    }
+    for (index, message) in span.links.enumerate() {
+        let link = SpanLink::read(message);
+        text.heading("SpanLink #", index);
+        text.line("     -> Trace ID: ", Id(link.trace_id));
+        text.line("     -> ID: ", Id(link.span_id));
+        text.line("     -> TraceState: ", Str(link.trace_state));
+        text.line("     -> DroppedAttributesCount: ", Uint(link.dropped_attributes_count.into()));
+        attributes(text, "     -> Attributes::", BELOW_ENTRY, link.attributes);
+    }
+}
+
+fn metric(text: &mut Text<'_>, index: usize, message: &[u8]) {
+    let metric = Metric::read(message);
+    let (data_type, points) = match metric.data_type {
+        DataType::Empty => ("Empty", ""),
+        DataType::Gauge => ("Gauge", "NumberDataPoints #"),
+        DataType::Sum => ("Sum", "NumberDataPoints #"),
+        DataType::Histogram => ("Histogram", "HistogramDataPoints #"),
+        DataType::ExponentialHistogram => ("ExponentialHistogram", "ExponentialHistogramDataPoints #"),
+        DataType::Summary => ("Summary", "SummaryDataPoints #"),
+    };
+    text.heading("Metric #", index);
+    text.line("Descriptor:", Name(""));
+    text.line("     -> Name: ", Str(metric.name));
+    text.line("     -> Description: ", Str(metric.description));
+    text.line("     -> Unit: ", Str(metric.unit));
+    text.line("     -> DataType: ", Name(data_type));
+    attributes(text, "     -> Metadata:", BELOW_ENTRY, metric.metadata);
+    if metric.data_type == DataType::Sum {
+        text.line("     -> IsMonotonic: ", Name(if metric.is_monotonic { "true" } else { "false" }));
+    }
+    if matches!(metric.data_type, DataType::Sum | DataType::Histogram | DataType::ExponentialHistogram) {
+        let temporality = name(&["Unspecified", "Delta", "Cumulative"], metric.temporality);
+        text.line("     -> AggregationTemporality: ", Name(temporality));
+    }
+    for (index, message) in metric.points.enumerate() {
+        text.items += 1;
+        text.heading(points, index);
+        point(text, metric.data_type, &Point::read(metric.data_type, message));
+    }
+}
+
+fn point(text: &mut Text<'_>, data_type: DataType, point: &Point<'_>) {
+    attributes(text, "Data point attributes:", BELOW, point.attributes.clone());
+    text.line("StartTimestamp: ", Time(point.start));
+    text.line("Timestamp: ", Time(point.time));
+    match data_type {
+        DataType::Empty | DataType::Gauge | DataType::Sum => number(text, "Value: ", point.value),
+        DataType::Summary => {
+            text.line("Count: ", Uint(point.count));
+            text.line("Sum: ", Fixed(point.sum.unwrap_or_default()));
+        }
+        DataType::Histogram | DataType::ExponentialHistogram => {
+            text.line("Count: ", Uint(point.count));
+            for (label, value) in [("Sum: ", point.sum), ("Min: ", point.min), ("Max: ", point.max)] {
+                value.into_iter().for_each(|value| text.line(label, Fixed(value)));
+            }
+        }
+    }
+    for (index, message) in point.quantiles.clone().enumerate() {
+        let Quantile { quantile, value } = Quantile::read(message);
+        text.raw("QuantileValue #");
+        text.item(Uint(index as u64));
+        text.raw(": Quantile ");
+        put_fixed(text.out, quantile);
+        text.line(", Value ", Fixed(value));
+    }
+    for (index, bound) in doubles(&point.explicit_bounds).enumerate() {
+        text.raw("ExplicitBounds #");
+        text.item(Uint(index as u64));
+        text.line(": ", Fixed(bound));
+    }
+    for (index, count) in fixed64s(&point.bucket_counts).enumerate() {
+        text.raw("Buckets #");
+        text.item(Uint(index as u64));
+        text.line(", Count: ", Uint(count));
+    }
+    exponential_buckets(text, point);
+    exemplars(text, point.exemplars.clone());
+}
+
+fn exponential_buckets(text: &mut Text<'_>, point: &Point<'_>) {
+    let bucket = |text: &mut Text<'_>, [open, close]: [&str; 2], from: f64, to: f64, count: u64| {
+        text.raw(open);
+        put_fixed(text.out, from);
+        text.raw(", ");
+        put_fixed(text.out, to);
+        text.line(close, Uint(count));
+    };
+    let bound = |index: f64| bucket_bound(index, point.scale);
+    let offset = f64::from(point.negative.offset);
+    for (position, count) in (0..point.negative.len()).rev().zip(point.negative.counts_reversed()) {
+        let index = offset + position as f64;
+        bucket(text, ["Bucket [", "), Count: "], -bound(index + 1.0), -bound(index), count);
+    }
+    if point.zero_count != 0 {
+        text.line("Bucket [0, 0], Count: ", Uint(point.zero_count));
+    }
+    let offset = f64::from(point.positive.offset);
+    for (position, count) in point.positive.counts().enumerate() {
+        let index = offset + position as f64;
+        bucket(text, ["Bucket (", "], Count: "], bound(index), bound(index + 1.0), count);
+    }
+}
+
+fn number(text: &mut Text<'_>, label: &str, value: Option<Number>) {
+    match value {
+        Some(Number::Int(n)) => text.line(label, Int(n)),
+        Some(Number::Double(value)) => text.line(label, Fixed(value)),
+        None => {}
+    }
+}
+
+fn exemplars(text: &mut Text<'_>, exemplars: Repeated<'_>) {
+    if !exemplars.is_empty() {
+        text.line("Exemplars:", Name(""));
+    }
+    for (index, message) in exemplars.enumerate() {
+        let exemplar = Exemplar::read(message);
+        text.heading("Exemplar #", index);
+        text.line("     -> Trace ID: ", Id(exemplar.trace_id));
+        text.line("     -> Span ID: ", Id(exemplar.span_id));
+        text.line("     -> Timestamp: ", Time(exemplar.time));
+        number(text, "     -> Value: ", exemplar.value);
+        attributes(text, "     -> FilteredAttributes:", BELOW_ENTRY, exemplar.filtered_attributes);
+    }
+}

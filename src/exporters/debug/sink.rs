@@ -1,0 +1,202 @@
+//! The `debug` exporter as a sink: its section (facts 4.1), and telemetry turned into text on the task that brought it.
+//!
+//! It never refuses. While its reader is at work, a client that has nothing else to wait for waits for the output;
+//! what does not fit otherwise is not printed, and counted.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::config::section::Section;
+use crate::telemetry::{Account, Ask, Full, Load, Reason, Signal, Sink, Telemetry};
+
+use super::output::{DEFAULT_BUFFER_BYTES, Offered, Output};
+use super::sampling::{Key, Sampler};
+use super::{Counts, Style, Verbosity};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub verbosity: Verbosity,
+    pub style: Style,
+    pub sampling_initial: u64,
+    pub sampling_thereafter: u64,
+    pub use_internal_logger: bool,
+    pub output_paths: Vec<String>,
+}
+
+const VERBOSITIES: &[(&str, Verbosity)] =
+    &[("basic", Verbosity::Basic), ("normal", Verbosity::Normal), ("detailed", Verbosity::Detailed)];
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        let any = 0..=i64::MAX;
+        let paths = section.texts("output_paths");
+        let config = Config {
+            verbosity: section.choice_any_case("verbosity", Verbosity::Basic, VERBOSITIES),
+            style: Style { escape_newlines: section.boolean("escape_newlines", false) },
+            sampling_initial: section.integer("sampling_initial", 2, any.clone()) as u64,
+            sampling_thereafter: section.integer("sampling_thereafter", 1, any) as u64,
+            use_internal_logger: section.boolean("use_internal_logger", false),
+            output_paths: paths.clone().unwrap_or_else(|| vec!["stdout".to_owned()]),
+        };
+        if config.use_internal_logger && paths.is_some() {
+            let message = "output_paths is not supported when use_internal_logger is true";
+            section.problem_with_help("output_paths", message, "remove one of the two");
+        } else if config.output_paths.is_empty() {
+            section.problem("output_paths", "output_paths must not be empty when use_internal_logger is false");
+        }
+        section.ignored(&["sending_queue"]);
+        section.finish();
+        config
+    }
+}
+
+/// One `debug` exporter: its output and its limits on repeated messages, shared by its signals.
+pub struct Debug {
+    id: String,
+    config: Config,
+    output: Output,
+    sampler: Mutex<Sampler>,
+}
+
+impl Debug {
+    pub fn open(id: &str, config: Config) -> std::io::Result<Arc<Debug>> {
+        let stderr = ["stderr".to_owned()];
+        let paths = if config.use_internal_logger { &stderr[..] } else { &config.output_paths };
+        let output = Output::open(paths, DEFAULT_BUFFER_BYTES)?;
+        let sampler = Sampler::new(config.sampling_initial, config.sampling_thereafter, Instant::now());
+        Ok(Arc::new(Debug { id: id.to_owned(), config, output, sampler: Mutex::new(sampler) }))
+    }
+
+    /// Writes what is buffered, for at most this long; returns how many items were not written.
+    pub fn close(&self, within: Duration) -> u64 {
+        self.output.close(within).records
+    }
+}
+
+/// One signal of a `debug` exporter.
+pub struct DebugSink {
+    debug: Arc<Debug>,
+    signal: Signal,
+    account: Arc<Account>,
+}
+
+/// Text is handed to the output in pieces of about this size.
+const CHUNK: usize = 64 * 1024;
+/// A reader that took nothing for this long is not waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl DebugSink {
+    pub fn new(debug: Arc<Debug>, signal: Signal, account: Arc<Account>) -> DebugSink {
+        DebugSink { debug, signal, account }
+    }
+
+    fn offer(&self, text: Vec<u8>, items: u32) {
+        match self.debug.output.offer(text, self.signal, items) {
+            Offered::Taken => self.account.send(u64::from(items)),
+            Offered::Full | Offered::Closed => self.account.drop_items(Reason::OutputTooSlow, u64::from(items)),
+        }
+    }
+
+    fn print(&self, parts: &[&[u8]], items: u64) {
+        let Config { verbosity, style, .. } = self.debug.config;
+        let mut text = self.debug.output.buffer();
+        super::render_summary(self.signal, parts, &mut text);
+        let mut emit = |chunk: &mut Vec<u8>, items| {
+            self.offer(std::mem::replace(chunk, self.debug.output.buffer()), items);
+        };
+        let mut left = super::render_chunks(self.signal, verbosity, style, parts, CHUNK, &mut text, &mut emit);
+        if verbosity == Verbosity::Basic {
+            left = u32::try_from(items).unwrap_or(u32::MAX);
+        }
+        self.offer(text, left);
+    }
+
+    /// With limits on repeated messages: the summary by its name, the dump by its text.
+    fn print_sampled(&self, parts: &[&[u8]], items: u64, now: Instant) {
+        let Config { verbosity, style, .. } = self.debug.config;
+        let mut sampler = self.debug.sampler.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_dump = verbosity != Verbosity::Basic;
+        let mut text = self.debug.output.buffer();
+        if let Some(skipped) = sampler.skipped(now) {
+            let words = self.signal.items_words();
+            text.extend_from_slice(format!("… {skipped} {words} were not printed: sampling\n").as_bytes());
+        }
+        let summary = Key::of(super::summary_message(self.signal).as_bytes());
+        let mut printed = sampler.admits(summary, if has_dump { 0 } else { items }, now);
+        if printed {
+            super::render_summary(self.signal, parts, &mut text);
+        }
+        if has_dump {
+            let start = text.len();
+            super::render_dump(self.signal, verbosity, style, parts, &mut text);
+            printed = sampler.admits(Key::of(text.get(start..).unwrap_or_default()), items, now);
+            if !printed {
+                text.truncate(start);
+            }
+        }
+        drop(sampler);
+        let items = u32::try_from(items).unwrap_or(u32::MAX);
+        if !printed {
+            self.account.drop_items(Reason::SampledOut, u64::from(items));
+        }
+        self.offer(text, if printed { items } else { 0 });
+    }
+
+    /// The way of the Go collector's own log: a time and a level before, the component's fields behind.
+    fn print_as_log(&self, parts: &[&[u8]], telemetry: &Telemetry, items: u64) {
+        let time = crate::diagnostics::log::timestamp(telemetry.received.wall);
+        let (id, signal) = (&self.debug.id, self.signal.name());
+        let fields = format!(
+            "\"otelcol.component.id\": \"{id}\", \"otelcol.component.kind\": \"exporter\", \"otelcol.signal\": \"{signal}\""
+        );
+        let name = super::summary_message(self.signal);
+        let mut text = format!("{time}\tinfo\t{name}\t{{{fields}, ").into_bytes();
+        super::render_summary_fields(self.signal, Counts::of(self.signal, parts), &mut text);
+        text.extend_from_slice(b"}\n");
+        if self.debug.config.verbosity != Verbosity::Basic {
+            text.extend_from_slice(format!("{time}\tinfo\t").as_bytes());
+            super::render_dump(self.signal, self.debug.config.verbosity, self.debug.config.style, parts, &mut text);
+            text.pop();
+            text.extend_from_slice(format!("\t{{{fields}}}\n").as_bytes());
+        }
+        self.offer(text, u32::try_from(items).unwrap_or(u32::MAX));
+    }
+}
+
+impl Sink for DebugSink {
+    fn reserve(&self, _: &Telemetry, _: Load, ask: Ask) -> Result<(), Full> {
+        let output = &self.debug.output;
+        let is_full = output.buffered_bytes() > DEFAULT_BUFFER_BYTES / 2;
+        let waits = ask.alone && is_full && output.progressing(PATIENCE);
+        if waits { Err(Full::Wait { most: Some(PATIENCE) }) } else { Ok(()) }
+    }
+
+    fn release(&self, _: Load) {}
+
+    fn commit(&self, mut telemetry: Telemetry, load: Load) {
+        let parts: Vec<&[u8]> = telemetry.parts.iter().map(|part| part.bytes.as_ref()).collect();
+        if self.debug.config.use_internal_logger {
+            self.print_as_log(&parts, &telemetry, load.items);
+        } else if self.debug.config.sampling_thereafter == 1 {
+            self.print(&parts, load.items);
+        } else {
+            self.print_sampled(&parts, load.items, telemetry.received.instant);
+        }
+        drop(parts);
+        telemetry.resolve(Ok(()));
+    }
+
+    fn room(&self) -> &Notify {
+        self.debug.output.room()
+    }
+
+    fn answers(&self) -> bool {
+        false
+    }
+
+    fn skip(&self, items: u64) {
+        self.account.drop_items(Reason::SinkStuck, items);
+    }
+}

@@ -1,0 +1,41 @@
+//! `nop`: takes everything and does nothing with it.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::telemetry::{Account, Ask, Full, Load, Sink, Telemetry};
+
+pub struct Nop {
+    account: Arc<Account>,
+    room: Notify,
+}
+
+impl Nop {
+    pub fn new(account: Arc<Account>) -> Nop {
+        Nop { account, room: Notify::new() }
+    }
+}
+
+impl Sink for Nop {
+    fn reserve(&self, _: &Telemetry, _: Load, _: Ask) -> Result<(), Full> {
+        Ok(())
+    }
+
+    fn release(&self, _: Load) {}
+
+    fn commit(&self, mut telemetry: Telemetry, load: Load) {
+        self.account.send(load.items);
+        telemetry.resolve(Ok(()));
+    }
+
+    fn room(&self) -> &Notify {
+        &self.room
+    }
+
+    fn answers(&self) -> bool {
+        false
+    }
+
+    fn skip(&self, _: u64) {}
+}

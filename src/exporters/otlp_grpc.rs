@@ -1,0 +1,228 @@
+//! `otlp_grpc` (alias `otlp`): OTLP over gRPC (facts 3.1).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AGENT};
+use http::{Request, Uri};
+use smallvec::{SmallVec, smallvec};
+
+use crate::config::section::Section;
+use crate::network::endpoint::{Address, Endpoint};
+use crate::network::settings;
+use crate::network::tls::ClientTls;
+use crate::otlp::inflate::Coding;
+use crate::otlp::status;
+use crate::sending::config::Settings;
+use crate::telemetry::refusal::code;
+use crate::telemetry::{Signal, Status, Telemetry};
+
+use super::compress::Compression;
+use super::upstream::{Pieces, Protocol, Upstream};
+use super::{Accepted, Encoding, Exporter, Payload, SendError, Sending};
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub endpoint: Endpoint,
+    pub tls: Option<ClientTls>,
+    pub compression: Coding,
+    pub headers: HeaderMap,
+    pub user_agent: HeaderValue,
+    pub authority: Option<String>,
+    pub keep_alive: Option<(Duration, Duration)>,
+    pub sending: Settings,
+}
+
+/// The codings that gRPC has (facts 3.1).
+const CODINGS: &[(&str, Coding)] = &[
+    ("gzip", Coding::Gzip),
+    ("snappy", Coding::SnappyFramed),
+    ("zstd", Coding::Zstd),
+    ("none", Coding::Identity),
+    ("", Coding::Identity),
+];
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        let endpoint = settings::endpoint(&section, "endpoint", Endpoint::grpc).unwrap_or_else(|| {
+            if section.text("endpoint").is_none() {
+                let help = "write `endpoint: host:4317`";
+                section.problem_with_help("endpoint", "requires a non-empty \"endpoint\"", help);
+            }
+            Endpoint::grpc("localhost:4317").expect("it is an endpoint")
+        });
+        let is_unix = matches!(endpoint.address, Address::Unix(_));
+        let tls = section.section("tls").map(ClientTls::decode).unwrap_or_default();
+        let config = Config {
+            // A prefix does not decide about TLS, `tls.insecure` does.
+            tls: (!tls.is_plaintext() && !is_unix).then_some(tls),
+            endpoint,
+            compression: section.choice("compression", Coding::Gzip, CODINGS),
+            headers: headers(&section),
+            user_agent: user_agent(&section),
+            authority: section.text("authority"),
+            keep_alive: section.section_or_default("keepalive", false).map(|keepalive| {
+                let ten = Duration::from_secs(10);
+                let times = (keepalive.duration("time", ten), keepalive.duration("timeout", ten));
+                keepalive.ignored(&["permit_without_stream"]);
+                keepalive.finish();
+                times
+            }),
+            sending: Settings::decode(&section, Duration::from_secs(5)),
+        };
+        section.ignored(&["read_buffer_size", "write_buffer_size", "wait_for_ready", "balancer_name"]);
+        section.finish();
+        config
+    }
+}
+
+/// `headers`, sent with every request.
+pub fn headers(section: &Section) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in section.headers("headers") {
+        match (HeaderName::try_from(&name), HeaderValue::from_str(value.expose())) {
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(true);
+                headers.append(name, value);
+            }
+            _ => section.problem("headers", format!("\"{name}\" is not a valid header")),
+        }
+    }
+    headers
+}
+
+pub fn user_agent(section: &Section) -> HeaderValue {
+    let default = concat!("misaki/", env!("CARGO_PKG_VERSION"));
+    let given = section.text("user_agent");
+    given.and_then(|given| HeaderValue::try_from(given).ok()).unwrap_or(HeaderValue::from_static(default))
+}
+
+pub struct Grpc {
+    upstream: Upstream,
+    uri: Uri,
+    headers: HeaderMap,
+    compression: Compression,
+}
+
+impl Grpc {
+    pub fn new(signal: Signal, config: &Config, budget: std::sync::Arc<crate::telemetry::Budget>) -> Grpc {
+        let path = match signal {
+            Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        };
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let authority = config.authority.clone().unwrap_or_else(|| config.endpoint.authority());
+        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
+        let mut headers = config.headers.clone();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.entry(USER_AGENT).or_insert_with(|| config.user_agent.clone());
+        if config.compression != Coding::Identity {
+            headers.insert("grpc-encoding", HeaderValue::from_static(config.compression.grpc_name()));
+        }
+        let (endpoint, tls) = (config.endpoint.clone(), config.tls.clone());
+        Grpc {
+            upstream: Upstream::new(endpoint, Protocol::Http2, tls, config.keep_alive),
+            uri: uri.unwrap_or_else(|_| Uri::from_static(path)),
+            headers,
+            compression: Compression::new(config.compression, None, budget),
+        }
+    }
+
+    async fn export(&self, payload: &Payload) -> Result<Accepted, SendError> {
+        let compressed = u8::from(payload.charge.is_some());
+        let length = u32::try_from(payload.length()).unwrap_or(u32::MAX).to_be_bytes();
+        let [a, b, c, d] = length;
+        let mut pieces: SmallVec<[Bytes; 4]> = smallvec![Bytes::copy_from_slice(&[compressed, a, b, c, d])];
+        pieces.extend(payload.body.iter().cloned());
+        let mut request = Request::new(Pieces::new(pieces));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = http::Version::HTTP_2;
+        request.headers_mut().clone_from(&self.headers);
+        let exchange = self.upstream.exchange(request).await;
+        let (head, bytes, trailers) = exchange.map_err(|status| SendError::Retry { after: None, status })?;
+        let headers = if trailers.contains_key("grpc-status") { &trailers } else { &head.headers };
+        let Some(status) = headers.get("grpc-status") else {
+            return Err(classify(from_http(head.status.as_u16()), None));
+        };
+        let number = status.to_str().ok().and_then(|status| status.parse().ok()).unwrap_or(code::UNKNOWN);
+        if number == 0 {
+            // One message: five bytes of framing, then the response; a compressed one says nothing we need.
+            let response = bytes.get(5..).filter(|_| bytes.first() == Some(&0)).unwrap_or_default();
+            let (rejected, message) = status::partial_success(response);
+            return Ok(Accepted { rejected, message });
+        }
+        let message =
+            headers.get("grpc-message").map(|message| percent_decoded(message.as_bytes())).unwrap_or_default();
+        let details =
+            headers.get("grpc-status-details-bin").and_then(|details| crate::otlp::base64::decode(details.as_bytes()));
+        let hint = details.and_then(|details| status::from_wire(&details).1);
+        Err(classify(Status { code: number, message }, hint))
+    }
+}
+
+/// What a gRPC status means for the batch (OTLP specification, "Failures"; DESIGN 5).
+pub fn classify(status: Status, hint: Option<Duration>) -> SendError {
+    match status.code {
+        code::CANCELLED | code::DEADLINE_EXCEEDED | code::ABORTED => SendError::Retry { after: hint, status },
+        code::OUT_OF_RANGE | code::UNAVAILABLE | code::DATA_LOSS => SendError::Retry { after: hint, status },
+        code::RESOURCE_EXHAUSTED if hint.is_some() => SendError::Retry { after: hint, status },
+        code::RESOURCE_EXHAUSTED if status.message.contains("larger than") => SendError::TooLarge(status),
+        code::INVALID_ARGUMENT | code::INTERNAL | code::UNKNOWN => SendError::Malformed(status),
+        code::UNAUTHENTICATED | code::PERMISSION_DENIED | code::UNIMPLEMENTED => SendError::Misconfigured(status),
+        _ => SendError::Rejected(status),
+    }
+}
+
+/// An answer without a gRPC status comes from something that is no gRPC server, a proxy for example.
+fn from_http(http_status: u16) -> Status {
+    let code = match http_status {
+        400 => code::INTERNAL,
+        401 => code::UNAUTHENTICATED,
+        403 => code::PERMISSION_DENIED,
+        404 | 405 | 415 => code::UNIMPLEMENTED,
+        429 | 502 | 503 | 504 => code::UNAVAILABLE,
+        _ => code::UNKNOWN,
+    };
+    Status { code, message: format!("HTTP {http_status} without a gRPC status: is this a gRPC endpoint?") }
+}
+
+fn percent_decoded(message: &[u8]) -> String {
+    let mut out = Vec::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((&byte, after)) = rest.split_first() {
+        let hex = |digits: &[u8]| std::str::from_utf8(digits).ok().and_then(|text| u8::from_str_radix(text, 16).ok());
+        match after.split_at_checked(2).filter(|_| byte == b'%').and_then(|(digits, after)| Some((hex(digits)?, after)))
+        {
+            Some((decoded, after)) => {
+                out.push(decoded);
+                rest = after;
+            }
+            None => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+impl Exporter for Grpc {
+    fn encode<'a>(&'a self, telemetry: &'a Telemetry) -> Encoding<'a> {
+        Box::pin(self.compression.payload(telemetry))
+    }
+
+    fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a> {
+        Box::pin(self.export(payload))
+    }
+
+    fn destination(&self) -> String {
+        self.upstream.endpoint.to_string()
+    }
+
+    fn labels(&self) -> Vec<(&'static str, String)> {
+        self.upstream.labels()
+    }
+}

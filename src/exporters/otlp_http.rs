@@ -1,0 +1,241 @@
+//! `otlp_http` (alias `otlphttp`): OTLP over HTTP, protobuf or JSON (facts 3.2).
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Request, Uri};
+use smallvec::smallvec;
+
+use crate::config::section::Section;
+use crate::network::endpoint::{Endpoint, Scheme};
+use crate::network::settings;
+use crate::network::tls::ClientTls;
+use crate::otlp::inflate::Coding;
+use crate::otlp::{json, status};
+use crate::sending::config::Settings;
+use crate::telemetry::refusal::code;
+use crate::telemetry::{Budget, Signal, Status, Telemetry};
+
+use super::compress::Compression;
+use super::otlp_grpc::{headers, user_agent};
+use super::upstream::{Pieces, Protocol, Upstream};
+use super::{Accepted, Encoding, Exporter, Payload, SendError, Sending};
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where each signal goes; `None` when no endpoint says so.
+    pub endpoints: [Option<Endpoint>; 3],
+    pub tls: ClientTls,
+    pub json: bool,
+    pub compression: Coding,
+    pub level: Option<i32>,
+    pub headers: HeaderMap,
+    pub user_agent: HeaderValue,
+    pub sending: Settings,
+}
+
+const CODINGS: &[(&str, Coding)] = &[
+    ("gzip", Coding::Gzip),
+    ("zstd", Coding::Zstd),
+    ("zlib", Coding::Deflate),
+    ("deflate", Coding::Deflate),
+    ("snappy", Coding::Snappy),
+    ("none", Coding::Identity),
+    ("", Coding::Identity),
+];
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        let base = settings::endpoint(&section, "endpoint", Endpoint::http);
+        let endpoints = Signal::ALL.map(|signal| {
+            let own = settings::endpoint(&section, &format!("{}_endpoint", signal.name()), Endpoint::http);
+            own.or_else(|| base.as_ref()?.join(&format!("v1/{}", signal.name())).ok())
+        });
+        if endpoints.iter().all(Option::is_none) {
+            let help = "write `endpoint: http://host:4318`";
+            section.problem_with_help("endpoint", "at least one endpoint must be specified", help);
+        }
+        let level = section.section("compression_params").map(|params| {
+            let level = params.integer("level", 0, -2..=22) as i32;
+            params.finish();
+            level
+        });
+        let config = Config {
+            endpoints,
+            tls: section.section("tls").map(ClientTls::decode).unwrap_or_default(),
+            json: section.choice("encoding", false, &[("proto", false), ("json", true)]),
+            compression: section.choice("compression", Coding::Gzip, CODINGS),
+            level: level.filter(|level| *level != 0),
+            headers: headers(&section),
+            user_agent: user_agent(&section),
+            sending: Settings::decode(&section, Duration::from_secs(30)),
+        };
+        section.ignored(&[
+            "read_buffer_size",
+            "write_buffer_size",
+            "max_idle_conns",
+            "max_idle_conns_per_host",
+            "max_conns_per_host",
+            "idle_conn_timeout",
+            "disable_keep_alives",
+            "keepalive",
+            "http2_read_idle_timeout",
+            "http2_ping_timeout",
+            "force_attempt_http2",
+        ]);
+        section.finish();
+        config
+    }
+}
+
+pub struct Http {
+    upstream: Upstream,
+    uri: Uri,
+    headers: HeaderMap,
+    json: bool,
+    compression: Compression,
+}
+
+impl Http {
+    pub fn new(config: &Config, url: &Endpoint, budget: Arc<Budget>) -> Http {
+        let mut headers = HeaderMap::new();
+        let kind = if config.json { "application/json" } else { "application/x-protobuf" };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::USER_AGENT, config.user_agent.clone());
+        if let Ok(host) = HeaderValue::try_from(url.authority()) {
+            headers.insert(header::HOST, host);
+        }
+        if config.compression != Coding::Identity {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(config.compression.http_name()));
+        }
+        for (name, value) in &config.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        let uri = Uri::builder()
+            .scheme(if url.scheme == Some(Scheme::Https) { "https" } else { "http" })
+            .authority(url.authority())
+            .path_and_query(url.target())
+            .build();
+        let tls = (url.scheme == Some(Scheme::Https)).then(|| config.tls.clone());
+        Http {
+            upstream: Upstream::new(url.clone(), Protocol::Either, tls, None),
+            uri: uri.unwrap_or_else(|_| Uri::from_static("/")),
+            headers,
+            json: config.json,
+            compression: Compression::new(config.compression, config.level, budget),
+        }
+    }
+
+    async fn encode_batch(&self, telemetry: &Telemetry) -> Payload {
+        if !self.json {
+            return self.compression.payload(telemetry).await;
+        }
+        let mut wire = Vec::with_capacity(telemetry.bytes());
+        telemetry.parts.iter().for_each(|part| wire.extend_from_slice(&part.bytes));
+        let mut body = Vec::with_capacity(wire.len() * 2);
+        json::to_json(telemetry.signal, &wire, &mut body);
+        let plain = Payload {
+            signal: telemetry.signal,
+            items: telemetry.items(),
+            body: smallvec![Bytes::from(body)],
+            client: telemetry.client.clone(),
+            charge: None,
+        };
+        if self.compression.is_on() { self.compression.compressed(plain).await } else { plain }
+    }
+
+    async fn export(&self, payload: &Payload) -> Result<Accepted, SendError> {
+        let length = payload.length();
+        let mut request = Request::new(Pieces::new(payload.body.clone()));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        request.headers_mut().clone_from(&self.headers);
+        if payload.charge.is_none() {
+            request.headers_mut().remove(header::CONTENT_ENCODING);
+        }
+        request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        let exchange = self.upstream.exchange(request).await;
+        let (head, bytes, _) = exchange.map_err(|status| SendError::Retry { after: None, status })?;
+        let is_json =
+            head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+        if head.status.is_success() {
+            let (rejected, message) = if is_json { partial_success(&bytes) } else { status::partial_success(&bytes) };
+            return Ok(Accepted { rejected, message });
+        }
+        Err(classify(head.status.as_u16(), &head.headers, &bytes, is_json, &self.uri))
+    }
+}
+
+fn partial_success(json: &[u8]) -> (u64, String) {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(json) else { return (0, String::new()) };
+    let Some(partial) = value.get("partialSuccess").and_then(|partial| partial.as_object()) else {
+        return (0, String::new());
+    };
+    let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    let rejected = partial.iter().filter(|(key, _)| key.starts_with("rejected")).find_map(|(_, value)| number(value));
+    let message = partial.get("errorMessage").and_then(|message| message.as_str());
+    (rejected.unwrap_or(0), message.unwrap_or_default().to_owned())
+}
+
+/// What an HTTP status means for the batch (OTLP specification, "OTLP/HTTP Response"; DESIGN 5).
+fn classify(http_status: u16, headers: &HeaderMap, body: &[u8], is_json: bool, uri: &Uri) -> SendError {
+    let said = if is_json {
+        let value = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+        value.get("message").and_then(|message| message.as_str()).unwrap_or_default().to_owned()
+    } else {
+        status::from_wire(body).0.message
+    };
+    let mut message = format!("error exporting items, request to {uri} responded with HTTP Status Code {http_status}");
+    if !said.is_empty() {
+        message = format!("{message}, Message={said}");
+    }
+    let code = match http_status {
+        400 => code::INVALID_ARGUMENT,
+        401 => code::UNAUTHENTICATED,
+        403 => code::PERMISSION_DENIED,
+        404 => code::UNIMPLEMENTED,
+        429 => code::RESOURCE_EXHAUSTED,
+        502..=504 => code::UNAVAILABLE,
+        _ => code::UNKNOWN,
+    };
+    let status = Status { code, message };
+    match http_status {
+        429 | 502 | 503 | 504 => SendError::Retry { after: retry_after(headers), status },
+        413 => SendError::TooLarge(status),
+        300..=399 | 401 | 403 | 404 | 405 | 415 => SendError::Misconfigured(status),
+        400 | 500 => SendError::Malformed(status),
+        _ => SendError::Rejected(status),
+    }
+}
+
+/// `Retry-After` in seconds or as a date, at most five minutes.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    let after = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default(),
+    };
+    Some(after.min(Duration::from_secs(300)))
+}
+
+impl Exporter for Http {
+    fn encode<'a>(&'a self, telemetry: &'a Telemetry) -> Encoding<'a> {
+        Box::pin(self.encode_batch(telemetry))
+    }
+
+    fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a> {
+        Box::pin(self.export(payload))
+    }
+
+    fn destination(&self) -> String {
+        self.upstream.endpoint.to_string()
+    }
+
+    fn labels(&self) -> Vec<(&'static str, String)> {
+        let mut labels = self.upstream.labels();
+        labels.push(("url_path", self.uri.path().to_owned()));
+        labels
+    }
+}

@@ -1,0 +1,3 @@
+//! Extensions: what runs beside the pipelines. Started first, stopped last.
+
+pub mod health_check;

@@ -1,0 +1,82 @@
+//! `health_check`: says over HTTP whether the collector is ready (facts 7.1).
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::config::section::Section;
+use crate::diagnostics::log::timestamp;
+use crate::network::admin::Reply;
+use crate::network::endpoint::Listen;
+use crate::network::settings;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub endpoint: Listen,
+    path: String,
+    healthy: Option<String>,
+    unhealthy: Option<String>,
+}
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        let body = section.section("response_body");
+        let given = |key| body.as_ref().and_then(|body| body.text(key));
+        let config = Config {
+            endpoint: settings::listen(&section, "localhost:13133"),
+            path: section.text_or("path", "/"),
+            healthy: given("healthy"),
+            unhealthy: given("unhealthy"),
+        };
+        drop(body);
+        section.ignored(&["check_collector_pipeline"]);
+        section.finish();
+        config
+    }
+
+    pub fn answer(&self, health: &Health, path: &str) -> Reply {
+        if self.path != "/" && !path.starts_with(&self.path) {
+            return Reply {
+                status: 404,
+                content_type: "text/plain; charset=utf-8",
+                body: "404 page not found\n".into(),
+            };
+        }
+        let ready = health.ready.load(Relaxed);
+        let own = if ready { &self.healthy } else { &self.unhealthy };
+        let status = if ready { 200 } else { 503 };
+        match own {
+            Some(body) => Reply { status, content_type: "text/plain; charset=utf-8", body: body.clone() },
+            None => Reply { status, content_type: "application/json", body: health.describe(ready) },
+        }
+    }
+}
+
+/// Whether the collector is ready, shared by all who ask.
+#[derive(Default)]
+pub struct Health {
+    ready: AtomicBool,
+    since: Mutex<Option<(Instant, String)>>,
+}
+
+impl Health {
+    pub fn new() -> Arc<Health> {
+        Arc::default()
+    }
+
+    pub fn set(&self, ready: bool) {
+        let since = ready.then(|| (Instant::now(), timestamp(std::time::SystemTime::now())));
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        self.ready.store(ready, Relaxed);
+    }
+
+    fn describe(&self, ready: bool) -> String {
+        let status = if ready { "Server available" } else { "Server not available" };
+        let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let (up_since, uptime) = match &*since {
+            Some((since, text)) => (text.as_str(), crate::config::duration::format(since.elapsed())),
+            None => ("0001-01-01T00:00:00Z", String::new()),
+        };
+        format!("{{\"status\":\"{status}\",\"upSince\":\"{up_since}\",\"uptime\":\"{uptime}\"}}")
+    }
+}

@@ -1,0 +1,83 @@
+//! The small HTTP/1 server behind health checks and metrics: a function from a path to an answer.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::task::JoinSet;
+
+use super::listen::Listener;
+
+/// Connections at once; a scraper needs one.
+const CONNECTIONS: usize = 32;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Status, content type and body.
+pub struct Reply {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: String,
+}
+
+/// Serves until it is dropped.
+pub async fn serve(listener: Listener, answer: Arc<dyn Fn(&str) -> Reply + Send + Sync>) {
+    let mut open = JoinSet::new();
+    loop {
+        while open.len() >= CONNECTIONS {
+            open.join_next().await;
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = open.join_next() => continue,
+        };
+        let Ok(stream) = accepted.and_then(|accepted| accepted.into_stream()) else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let answer = answer.clone();
+        open.spawn(async move {
+            let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+                let reply = answer(request.uri().path());
+                async move { Ok::<_, Infallible>(response(reply)) }
+            });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            // A client that breaks off is its own affair.
+            let _ = tokio::time::timeout(PATIENCE, connection).await;
+        });
+    }
+}
+
+fn response(reply: Reply) -> Response<Whole> {
+    let mut response = Response::new(Whole(Some(Bytes::from(reply.body))));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    response
+}
+
+/// A body in one piece.
+pub struct Whole(Option<Bytes>);
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        let bytes = self.0.take().filter(|bytes| !bytes.is_empty());
+        std::task::Poll::Ready(bytes.map(|bytes| Ok(http_body::Frame::data(bytes))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}

@@ -1,0 +1,115 @@
+//! Listening sockets: every address that an endpoint stands for.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use super::Stream;
+use super::endpoint::{Address, Listen};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixListener),
+}
+
+/// A socket as it was accepted; it becomes a stream on the worker that serves it.
+pub enum Accepted {
+    Tcp(std::net::TcpStream),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// Binds all addresses of an endpoint; for "every interface" the first that works is enough.
+pub async fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
+    #[cfg(unix)]
+    if let Address::Unix(path) = &listen.address {
+        return Ok(vec![Listener::Unix(bind_unix(path)?)]);
+    }
+    let mut bound: Vec<Listener> = Vec::new();
+    let mut failure = None;
+    for mut address in listen.addresses().await? {
+        // A port that the system chose for the first address serves the others too.
+        if let (0, Some(first)) = (address.port(), bound.first().and_then(Listener::address)) {
+            address.set_port(first.port());
+        }
+        match bind_tcp(address, listen.is_everywhere()) {
+            Ok(listener) => bound.push(Listener::Tcp(listener)),
+            // A machine without IPv6 has no [::1]; the other address is what is wanted then.
+            Err(error) if matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported) => {
+                failure = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+        if listen.is_everywhere() && !bound.is_empty() {
+            break;
+        }
+    }
+    match failure {
+        Some(error) if bound.is_empty() => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+fn bind_tcp(address: SocketAddr, everywhere: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(cfg!(unix))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!everywhere)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A socket file that nobody listens on any more is replaced.
+#[cfg(unix)]
+fn bind_unix(path: &std::path::Path) -> io::Result<tokio::net::UnixListener> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    tokio::net::UnixListener::bind(path)
+}
+
+impl Listener {
+    pub async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Answers are small and must not wait for more.
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tcp(stream.into_std()?))
+            }
+            #[cfg(unix)]
+            Listener::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0.into_std()?)),
+        }
+    }
+
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            #[cfg(unix)]
+            Listener::Unix(_) => None,
+        }
+    }
+}
+
+impl Accepted {
+    /// Must be called on the runtime that will serve it.
+    pub fn into_stream(self) -> io::Result<Stream> {
+        Ok(match self {
+            Accepted::Tcp(stream) => Stream::Tcp(tokio::net::TcpStream::from_std(stream)?),
+            #[cfg(unix)]
+            Accepted::Unix(stream) => Stream::Unix(tokio::net::UnixStream::from_std(stream)?),
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! The `tls:` sections of the configuration, with the Go collector's rules and words (facts 2.4).
+
+use super::{ClientTls, Identity, Pem, ServerTls, Version, Versions};
+use crate::config::{Problem, Section};
+use std::time::Duration;
+
+impl ServerTls {
+    /// None when it is not usable, which has been reported.
+    pub fn decode(section: Section) -> Option<ServerTls> {
+        let common = Common::decode(&section);
+        let client_ca = section.text("client_ca_file").filter(|path| !path.is_empty());
+        let client_ca = client_ca.map(|path| Pem::File { setting: "client_ca_file", path: path.into() });
+        // The client CAs are read at the start and at a reload.
+        section.ignored(&["client_ca_file_reload"]);
+        if common.identity.is_none() && !section.has("cert_file") && !section.has("cert_pem") {
+            section.problem("", "TLS configuration must include both certificate and key for server connections");
+        }
+        Some(ServerTls { identity: common.identity?, client_ca, versions: common.versions })
+    }
+}
+
+impl ClientTls {
+    pub fn decode(section: Section) -> ClientTls {
+        let Common { ca, include_system_ca_certs_pool, identity, versions } = Common::decode(&section);
+        ClientTls {
+            insecure: section.boolean("insecure", false),
+            insecure_skip_verify: section.boolean("insecure_skip_verify", false),
+            ca,
+            include_system_ca_certs_pool,
+            identity,
+            server_name_override: section.text("server_name_override").filter(|name| !name.is_empty()),
+            versions,
+        }
+    }
+}
+
+/// What both sides have.
+struct Common {
+    ca: Option<Pem>,
+    include_system_ca_certs_pool: bool,
+    identity: Option<Identity>,
+    versions: Versions,
+}
+
+impl Common {
+    fn decode(section: &Section) -> Common {
+        section.ignored(&["include_insecure_cipher_suites"]);
+        for key in ["cipher_suites", "curve_preferences"] {
+            if section.texts(key).is_some_and(|list| !list.is_empty()) {
+                section.problem_with_help(
+                    key,
+                    "choosing them is not supported",
+                    "remove it: only suites with authenticated encryption and forward secrecy are ever used",
+                );
+            }
+        }
+        let tpm = section.subsection("tpm");
+        if tpm.boolean("enabled", false) {
+            tpm.problem("enabled", "keys in a TPM are not supported");
+        }
+        tpm.ignored(&["path", "owner_auth", "auth"]);
+        Common {
+            ca: pem(section, "ca_file", "ca_pem", "provide either a CA file or the PEM-encoded string, but not both"),
+            include_system_ca_certs_pool: section.boolean("include_system_ca_certs_pool", false),
+            identity: identity(section),
+            versions: versions(section),
+        }
+    }
+}
+
+fn pem(section: &Section, file: &'static str, inline: &'static str, both: &str) -> Option<Pem> {
+    let path = section.text(file).filter(|path| !path.is_empty());
+    let text = section.secret(inline).filter(|text| !text.expose().is_empty());
+    match (path, text) {
+        (Some(_), Some(_)) => section.problem(inline, both),
+        (Some(path), None) => return Some(Pem::File { setting: file, path: path.into() }),
+        (None, Some(text)) => return Some(Pem::Inline { setting: inline, text: text.expose().into() }),
+        (None, None) => {}
+    }
+    None
+}
+
+fn identity(section: &Section) -> Option<Identity> {
+    let cert = pem(section, "cert_file", "cert_pem", "provide either certificate file or PEM, but not both");
+    let key = pem(section, "key_file", "key_pem", "provide either key file or PEM, but not both");
+    let reload_interval = section.duration("reload_interval", Duration::ZERO);
+    let given = |keys: [&str; 2]| keys.into_iter().any(|key| section.has(key));
+    if given(["cert_file", "cert_pem"]) != given(["key_file", "key_pem"]) {
+        let both = "TLS configuration must include both certificate and key (CertFile/CertPem and KeyFile/KeyPem)";
+        section.problem("", both);
+    }
+    Some(Identity { cert: cert?, key: key?, reload_interval })
+}
+
+fn versions(section: &Section) -> Versions {
+    let version = |key, default| match section.text(key).filter(|name| !name.is_empty()) {
+        None => default,
+        Some(name) => Version::from_name(&name).unwrap_or_else(|| {
+            section.problem(key, format!("invalid TLS {key}: unsupported TLS version: {name:?}"));
+            default
+        }),
+    };
+    let Versions { min, max } = Versions::default();
+    let versions = Versions { min: version("min_version", min), max: version("max_version", max) };
+    if let Err(error) = versions.supported() {
+        section.problem("max_version", error.0);
+    }
+    if let Some(notice) = versions.notice() {
+        let warning = Problem::warning(section.place("min_version"), notice);
+        section.problems().push(warning.at(format!("{}.min_version", section.path())));
+    }
+    versions
+}

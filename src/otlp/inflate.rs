@@ -1,0 +1,542 @@
+//! Opens compressed request bodies, a chunk at a time as they arrive, before `check` walks them.
+//!
+//! Output is bounded twice: by the request limit, and by the memory budget, which is asked before each allocation.
+//! What a stream claims about its own size is at most a hint. `deflate` is the way back.
+
+#![expect(clippy::disallowed_types, reason = "this is where inflating is held to a limit")]
+
+use std::cell::RefCell;
+use std::io::Read;
+use std::mem;
+
+use flate2::{Decompress, FlushDecompress, Status};
+use libdeflater::Crc;
+use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
+
+/// How a body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Coding {
+    Identity,
+    Gzip,
+    Zstd,
+    /// The zlib format, which HTTP calls `deflate`.
+    Deflate,
+    /// One block without framing.
+    Snappy,
+    /// The framing format, with checksums. Both kinds are told apart by their first bytes when they are read.
+    SnappyFramed,
+}
+
+impl Coding {
+    /// What `Content-Encoding` names.
+    pub fn from_http(name: &str) -> Option<Coding> {
+        match name.to_ascii_lowercase().as_str() {
+            "" | "identity" => Some(Coding::Identity),
+            "gzip" => Some(Coding::Gzip),
+            "zstd" => Some(Coding::Zstd),
+            "deflate" | "zlib" => Some(Coding::Deflate),
+            "snappy" => Some(Coding::Snappy),
+            "x-snappy-framed" => Some(Coding::SnappyFramed),
+            _ => None,
+        }
+    }
+
+    /// What `grpc-encoding` names; there `snappy` means the framed kind.
+    pub fn from_grpc(name: &str) -> Option<Coding> {
+        match Coding::from_http(name)? {
+            Coding::Snappy => Some(Coding::SnappyFramed),
+            Coding::Deflate | Coding::SnappyFramed => None,
+            shared => Some(shared),
+        }
+    }
+
+    pub fn http_name(self) -> &'static str {
+        match self {
+            Coding::Identity => "identity",
+            Coding::Gzip => "gzip",
+            Coding::Zstd => "zstd",
+            Coding::Deflate => "deflate",
+            Coding::Snappy => "snappy",
+            Coding::SnappyFramed => "x-snappy-framed",
+        }
+    }
+
+    pub fn grpc_name(self) -> &'static str {
+        if self == Coding::SnappyFramed { "snappy" } else { self.http_name() }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InflateError {
+    #[error("body is larger than {limit} bytes when decompressed")]
+    TooLarge { limit: usize },
+    #[error("cannot decompress body: {0}")]
+    Corrupt(String),
+    #[error("no memory left to decompress the body")]
+    NoMemory,
+}
+
+fn corrupt<T>(what: impl Into<String>) -> Result<T, InflateError> {
+    Err(InflateError::Corrupt(what.into()))
+}
+
+/// Output grows by at least this much.
+const STEP: usize = 64 << 10;
+/// The largest zstd window accepted: 2^23 is 8 MiB, which every encoder of the Go collector stays within.
+const ZSTD_WINDOW_LOG: u32 = 23;
+/// A size that a stream announces is believed up to this multiple of the bytes in hand.
+const BELIEVABLE_RATIO: usize = 64;
+/// A copy of snappy takes three bytes and yields at most 64.
+const SNAPPY_RATIO: usize = 22;
+const SNAPPY_IDENTIFIER: &[u8] = b"\xff\x06\x00\x00sNaPpY";
+/// A gzip header may carry a file name and a comment, of any length; no exporter sends either.
+const GZIP_HEADER_MOST: usize = 1 << 10;
+const GZIP_TRAILER: usize = 8;
+
+/// Decompresses one body. The time of a `push` is bounded by its input: at most 1 MiB of output for each KiB of gzip,
+/// 32 MiB for each KiB of zstd, so who must not keep others waiting pushes small chunks.
+pub struct Inflater {
+    stream: Stream,
+    limit: usize,
+    produced: usize,
+}
+
+enum Stream {
+    Identity,
+    Gzip(Gzip),
+    Zlib { inflate: Decompress, ended: bool },
+    Zstd { context: DCtx<'static>, started: bool, ended: bool },
+    Snappy { input: Vec<u8> },
+}
+
+impl Inflater {
+    pub fn new(coding: Coding, limit: usize) -> Inflater {
+        let stream = match coding {
+            Coding::Identity => Stream::Identity,
+            Coding::Gzip => Stream::Gzip(Gzip::new()),
+            Coding::Deflate => Stream::Zlib { inflate: take_deflate(true), ended: false },
+            Coding::Zstd => Stream::Zstd { context: take_zstd(), started: false, ended: false },
+            Coding::Snappy | Coding::SnappyFramed => Stream::Snappy { input: Vec::new() },
+        };
+        Inflater { stream, limit, produced: 0 }
+    }
+
+    /// Appends to `out` what `input` yields. `grant(n)` is asked before each allocation of `n` bytes, and once more for
+    /// what zstd keeps as its window and snappy as its input: the sum granted may exceed what `out` ends up with.
+    pub fn push(
+        &mut self,
+        input: &[u8],
+        out: &mut Vec<u8>,
+        grant: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<(), InflateError> {
+        let mut output = Output::new(self, out, grant);
+        let result = match &mut self.stream {
+            Stream::Identity => output.append(input),
+            Stream::Gzip(gzip) => gzip.push(input, &mut output),
+            Stream::Zlib { inflate, ended } => push_zlib(inflate, ended, input, &mut output),
+            Stream::Zstd { context, started, ended } => push_zstd(context, started, ended, input, &mut output),
+            Stream::Snappy { input: held } => hold_snappy(held, input, &mut output),
+        };
+        self.produced += output.written();
+        result
+    }
+
+    /// Says whether the stream came to its proper end. Snappy, whose blocks want their whole input, yields only here.
+    pub fn finish(mut self, out: &mut Vec<u8>, grant: &mut dyn FnMut(usize) -> bool) -> Result<(), InflateError> {
+        let mut output = Output::new(&self, out, grant);
+        let complete = match &mut self.stream {
+            Stream::Identity => true,
+            Stream::Gzip(gzip) => gzip.is_complete(),
+            Stream::Zlib { ended, .. } | Stream::Zstd { ended, .. } => *ended,
+            Stream::Snappy { input } if input.is_empty() => false,
+            Stream::Snappy { input } if input.starts_with(SNAPPY_IDENTIFIER) => {
+                return unframe_snappy(input, &mut output);
+            }
+            Stream::Snappy { input } => return unblock_snappy(input, &mut output),
+        };
+        if complete { Ok(()) } else { corrupt("it ends too early") }
+    }
+}
+
+/// The caller's buffer, with the two bounds on its growth.
+struct Output<'a> {
+    bytes: &'a mut Vec<u8>,
+    grant: &'a mut dyn FnMut(usize) -> bool,
+    start: usize,
+    /// The length that may not be exceeded.
+    most: usize,
+    limit: usize,
+}
+
+impl<'a> Output<'a> {
+    fn new(inflater: &Inflater, bytes: &'a mut Vec<u8>, grant: &'a mut dyn FnMut(usize) -> bool) -> Self {
+        let start = bytes.len();
+        let most = start.saturating_add(inflater.limit - inflater.produced);
+        Output { bytes, grant, start, most, limit: inflater.limit }
+    }
+
+    fn written(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() == self.bytes.capacity()
+    }
+
+    /// Makes room for `size` more bytes, but for no more than one above the limit, by which an overrun shows. `copies`
+    /// counts the buffers that grow with this one.
+    fn reserve(&mut self, size: usize, copies: usize) -> Result<(), InflateError> {
+        let size = size.min(self.most.saturating_add(1) - self.bytes.len());
+        if size <= self.bytes.capacity() - self.bytes.len() {
+            return Ok(());
+        }
+        let granted = (self.grant)(size.saturating_mul(copies)) && self.bytes.try_reserve_exact(size).is_ok();
+        if granted { Ok(()) } else { Err(InflateError::NoMemory) }
+    }
+
+    /// Room for at least one more byte: half as much again, or when that is not granted, one step.
+    fn make_room(&mut self, copies: usize) -> Result<(), InflateError> {
+        if !self.is_full() {
+            return Ok(());
+        }
+        let generous = (self.bytes.len() / 2).max(STEP);
+        match self.reserve(generous, copies) {
+            Err(InflateError::NoMemory) if generous > STEP => self.reserve(STEP, copies),
+            result => result,
+        }
+    }
+
+    /// To be called after each write.
+    fn check(&mut self) -> Result<(), InflateError> {
+        if self.bytes.len() <= self.most {
+            return Ok(());
+        }
+        self.bytes.truncate(self.most);
+        Err(InflateError::TooLarge { limit: self.limit })
+    }
+
+    fn append(&mut self, input: &[u8]) -> Result<(), InflateError> {
+        if input.len() > self.most - self.bytes.len() {
+            return Err(InflateError::TooLarge { limit: self.limit });
+        }
+        if input.len() > self.bytes.capacity() - self.bytes.len() {
+            self.reserve(input.len().max(STEP), 1)?;
+        }
+        self.bytes.extend_from_slice(input);
+        Ok(())
+    }
+}
+
+/// Runs deflate or zlib over `input`, leaving there what follows the stream; true once the stream has ended.
+fn inflate(stream: &mut Decompress, input: &mut &[u8], output: &mut Output) -> Result<bool, InflateError> {
+    loop {
+        output.make_room(1)?;
+        let (read, length) = (stream.total_in(), output.bytes.len());
+        let status = stream.decompress_vec(input, output.bytes, FlushDecompress::None);
+        let read = (stream.total_in() - read) as usize;
+        *input = input.get(read..).unwrap_or_default();
+        output.check()?;
+        match status {
+            Ok(Status::StreamEnd) => return Ok(true),
+            Ok(_) if output.is_full() => {}
+            Ok(_) if input.is_empty() => return Ok(false),
+            Ok(_) if read == 0 && output.bytes.len() == length => return corrupt("it makes no progress"),
+            Ok(_) => {}
+            Err(error) => return corrupt(error.message().unwrap_or("not a deflate stream")),
+        }
+    }
+}
+
+fn push_zlib(
+    stream: &mut Decompress,
+    ended: &mut bool,
+    mut input: &[u8],
+    output: &mut Output,
+) -> Result<(), InflateError> {
+    if !*ended && !input.is_empty() {
+        *ended = inflate(stream, &mut input, output)?;
+    }
+    if *ended && !input.is_empty() { corrupt("bytes follow its end") } else { Ok(()) }
+}
+
+/// RFC 1952: members, each a header, a deflate stream, its checksum and its length, one after another.
+struct Gzip {
+    inflate: Decompress,
+    at: Member,
+    /// The part of a header or trailer that has arrived.
+    held: Vec<u8>,
+    crc: Crc,
+    length: u32,
+    members: u64,
+}
+
+enum Member {
+    Header,
+    Body,
+    Trailer,
+}
+
+impl Gzip {
+    fn new() -> Gzip {
+        let inflate = take_deflate(false);
+        Gzip { inflate, at: Member::Header, held: Vec::new(), crc: Crc::new(), length: 0, members: 0 }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.members > 0 && matches!(self.at, Member::Header) && self.held.is_empty()
+    }
+
+    fn push(&mut self, mut input: &[u8], output: &mut Output) -> Result<(), InflateError> {
+        if self.members == 0 && self.held.is_empty() && matches!(self.at, Member::Header) {
+            expect_gzip_length(input, output)?;
+        }
+        while !input.is_empty() {
+            match self.at {
+                Member::Header => self.header(&mut input)?,
+                Member::Body => {
+                    let start = output.bytes.len();
+                    let result = inflate(&mut self.inflate, &mut input, output);
+                    let fresh = output.bytes.get(start..).unwrap_or_default();
+                    self.crc.update(fresh);
+                    self.length = self.length.wrapping_add(fresh.len() as u32);
+                    if result? {
+                        self.at = Member::Trailer;
+                    }
+                }
+                Member::Trailer => self.trailer(&mut input)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn header(&mut self, input: &mut &[u8]) -> Result<(), InflateError> {
+        let before = self.held.len();
+        self.hold(input, GZIP_HEADER_MOST);
+        match gzip_header(&self.held) {
+            Err(what) if self.members > 0 => corrupt(format!("{what} after the end of member {}", self.members)),
+            Err(what) => corrupt(what),
+            Ok(None) if self.held.len() == GZIP_HEADER_MOST => corrupt("its gzip header is longer than 1 KiB"),
+            Ok(None) => {
+                *input = &[];
+                Ok(())
+            }
+            Ok(Some(length)) => {
+                *input = input.get(length - before..).unwrap_or_default();
+                self.held.clear();
+                self.inflate.reset(false);
+                (self.crc, self.length, self.at) = (Crc::new(), 0, Member::Body);
+                Ok(())
+            }
+        }
+    }
+
+    fn trailer(&mut self, input: &mut &[u8]) -> Result<(), InflateError> {
+        let taken = self.hold(input, GZIP_TRAILER);
+        *input = input.get(taken..).unwrap_or_default();
+        if self.held.len() < GZIP_TRAILER {
+            return Ok(());
+        }
+        let stored = [self.crc.sum().to_le_bytes(), self.length.to_le_bytes()].concat();
+        if self.held != stored {
+            return corrupt("its checksum does not match");
+        }
+        self.held.clear();
+        (self.at, self.members) = (Member::Header, self.members + 1);
+        Ok(())
+    }
+
+    /// Copies from `input` until `most` bytes are held; how many it took.
+    fn hold(&mut self, input: &[u8], most: usize) -> usize {
+        let taken = input.len().min(most - self.held.len());
+        self.held.extend_from_slice(input.get(..taken).unwrap_or_default());
+        taken
+    }
+}
+
+/// The length of the gzip header that `bytes` open with; `None` while some of it is missing.
+fn gzip_header(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
+    const CHECKSUM: u8 = 1 << 1;
+    const EXTRA: u8 = 1 << 2;
+    const NAME: u8 = 1 << 3;
+    const COMMENT: u8 = 1 << 4;
+    const RESERVED: u8 = 0xe0;
+    if !bytes.iter().zip([0x1f, 0x8b, 8]).all(|(&byte, magic)| byte == magic) {
+        return Err("no gzip header");
+    }
+    let Some(&flags) = bytes.get(3) else { return Ok(None) };
+    if flags & RESERVED != 0 {
+        return Err("unknown flags in its gzip header");
+    }
+    let mut length = 10;
+    if flags & EXTRA != 0 {
+        let Some(&[low, high]) = bytes.get(length..length + 2) else {
+            return Ok(None);
+        };
+        length += 2 + usize::from(u16::from_le_bytes([low, high]));
+    }
+    for text in [NAME, COMMENT] {
+        if flags & text != 0 {
+            let rest = bytes.get(length..).unwrap_or_default();
+            let Some(end) = memchr::memchr(0, rest) else {
+                return Ok(None);
+            };
+            length += end + 1;
+        }
+    }
+    if flags & CHECKSUM != 0 {
+        let (Some(head), Some(&[low, high])) = (bytes.get(..length), bytes.get(length..length + 2)) else {
+            return Ok(None);
+        };
+        if libdeflater::crc32(head) as u16 != u16::from_le_bytes([low, high]) {
+            return Err("the checksum of its gzip header does not match");
+        }
+        length += 2;
+    }
+    Ok((bytes.len() >= length).then_some(length))
+}
+
+/// A body that came in one piece ends with its length: one allocation then holds it, and one byte, so that the buffer is
+/// not full before the stream has said that it ended. In any other piece these bytes say nothing, and do no harm.
+fn expect_gzip_length(input: &[u8], output: &mut Output) -> Result<(), InflateError> {
+    let Some(&last) = input.last_chunk() else { return Ok(()) };
+    let length = u32::from_le_bytes(last) as usize;
+    let believable = length <= input.len().saturating_mul(BELIEVABLE_RATIO) && length >= input.len() / 2;
+    if believable { output.reserve(length + 1, 1) } else { Ok(()) }
+}
+
+/// A frame in one piece that says its size is written straight to the output. Else zstd keeps a window of its own, which
+/// fills as the output does: it is charged as a second copy.
+fn push_zstd(
+    context: &mut DCtx,
+    started: &mut bool,
+    ended: &mut bool,
+    mut input: &[u8],
+    output: &mut Output,
+) -> Result<(), InflateError> {
+    if !*started && let Ok(Some(size)) = zstd_safe::get_frame_content_size(input) {
+        if size > (output.most - output.bytes.len()) as u64 {
+            return Err(InflateError::TooLarge { limit: output.limit });
+        }
+        if size <= input.len().saturating_mul(BELIEVABLE_RATIO) as u64 {
+            output.reserve(size as usize, 1)?;
+        }
+    }
+    while !input.is_empty() || (*started && !*ended && output.is_full()) {
+        *started = true;
+        output.make_room(2)?;
+        let length = output.bytes.len();
+        let mut source = InBuffer::around(input);
+        let mut target = OutBuffer::around_pos(&mut *output.bytes, length);
+        let result = context.decompress_stream(&mut target, &mut source);
+        let read = source.pos();
+        input = input.get(read..).unwrap_or_default();
+        output.check()?;
+        match result {
+            Ok(wanted) => *ended = wanted == 0,
+            Err(code) => return corrupt(zstd_safe::get_error_name(code)),
+        }
+        if read == 0 && output.bytes.len() == length {
+            return if input.is_empty() { Ok(()) } else { corrupt("it makes no progress") };
+        }
+    }
+    Ok(())
+}
+
+fn hold_snappy(held: &mut Vec<u8>, input: &[u8], output: &mut Output) -> Result<(), InflateError> {
+    // What does not compress grows a little.
+    let most = output.limit.saturating_add(output.limit / 6).saturating_add(64);
+    if input.len() > most - held.len() {
+        return Err(InflateError::TooLarge { limit: output.limit });
+    }
+    if input.len() > held.capacity() - held.len() {
+        let more = input.len().max(held.len() / 2).max(STEP);
+        if !(output.grant)(more) || held.try_reserve_exact(more).is_err() {
+            return Err(InflateError::NoMemory);
+        }
+    }
+    held.extend_from_slice(input);
+    Ok(())
+}
+
+fn unblock_snappy(input: &[u8], output: &mut Output) -> Result<(), InflateError> {
+    let size = snap::raw::decompress_len(input).or_else(|error| corrupt(error.to_string()))?;
+    if size > output.most - output.bytes.len() {
+        return Err(InflateError::TooLarge { limit: output.limit });
+    }
+    if size > input.len().saturating_mul(SNAPPY_RATIO) {
+        return corrupt("it is too short for the size that it announces");
+    }
+    output.reserve(size, 1)?;
+    let start = output.bytes.len();
+    output.bytes.resize(start + size, 0);
+    let target = output.bytes.get_mut(start..).unwrap_or_default();
+    match snap::raw::Decoder::new().decompress(input, target) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            output.bytes.truncate(start);
+            corrupt(error.to_string())
+        }
+    }
+}
+
+fn unframe_snappy(input: &[u8], output: &mut Output) -> Result<(), InflateError> {
+    let mut decoder = snap::read::FrameDecoder::new(input);
+    loop {
+        output.make_room(1)?;
+        let start = output.bytes.len();
+        output.bytes.resize(output.bytes.capacity().min(start + STEP), 0);
+        let result = decoder.read(output.bytes.get_mut(start..).unwrap_or_default());
+        output.bytes.truncate(start + result.as_ref().copied().unwrap_or(0));
+        output.check()?;
+        match result {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return corrupt(error.to_string()),
+        }
+    }
+}
+
+/// State that is dear to set up: each thread keeps a few of each kind for the next body.
+#[derive(Default)]
+struct Pool {
+    deflate: Vec<Decompress>,
+    zstd: Vec<DCtx<'static>>,
+}
+
+const POOLED_MOST: usize = 8;
+/// A context that grew a large window is not worth keeping.
+const POOLED_CONTEXT_MOST: usize = 1 << 20;
+
+thread_local!(static POOL: RefCell<Pool> = RefCell::default());
+
+fn take_deflate(zlib: bool) -> Decompress {
+    let mut inflate = POOL.with_borrow_mut(|pool| pool.deflate.pop()).unwrap_or_else(|| Decompress::new(zlib));
+    inflate.reset(zlib);
+    inflate
+}
+
+fn take_zstd() -> DCtx<'static> {
+    POOL.with_borrow_mut(|pool| pool.zstd.pop()).unwrap_or_else(|| {
+        let mut context = DCtx::create();
+        context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).expect("23 is within what zstd allows");
+        context
+    })
+}
+
+impl Drop for Inflater {
+    fn drop(&mut self) {
+        let stream = mem::replace(&mut self.stream, Stream::Identity);
+        // A thread that is ending has no pool any more.
+        let _ = POOL.try_with(|pool| match (stream, &mut *pool.borrow_mut()) {
+            (Stream::Gzip(Gzip { inflate, .. }) | Stream::Zlib { inflate, .. }, Pool { deflate, .. }) => {
+                deflate.push(inflate);
+                deflate.truncate(POOLED_MOST);
+            }
+            (Stream::Zstd { mut context, .. }, Pool { zstd, .. }) if context.sizeof() <= POOLED_CONTEXT_MOST => {
+                zstd.extend(context.reset(ResetDirective::SessionOnly).is_ok().then_some(context));
+                zstd.truncate(POOLED_MOST);
+            }
+            _ => {}
+        });
+    }
+}

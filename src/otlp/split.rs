@@ -1,0 +1,177 @@
+//! Cuts a request into smaller ones at record borders (data points for metrics), repeating the resource and scope
+//! headers, the schema URLs and, for metrics, what describes the metric.
+//!
+//! One piece at a time, from where the last one ended: a hostile request that would become many large pieces is never
+//! held in more than one of them.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::telemetry::Signal;
+
+use super::schema;
+use super::wire::{Fields, Value, put_bytes};
+
+pub struct Splitter {
+    signal: Signal,
+    bytes: Bytes,
+    /// The containers that are open: request, resource group, scope group, and for metrics the metric and its data.
+    open: Vec<Container>,
+}
+
+struct Container {
+    /// Its field number in the container around it.
+    number: u32,
+    position: usize,
+    end: usize,
+    /// All fields that are not children, repeated in every piece.
+    header: Vec<u8>,
+    children: Vec<u8>,
+    /// Whether an earlier piece already holds this container.
+    written: bool,
+}
+
+impl Splitter {
+    pub fn new(signal: Signal, bytes: Bytes) -> Splitter {
+        let end = bytes.len();
+        let mut splitter = Splitter { signal, bytes, open: Vec::with_capacity(5) };
+        splitter.enter(0, 0, end);
+        splitter
+    }
+
+    /// The next piece, of at most `size` items, and how many it holds.
+    pub fn next_piece(&mut self, size: u32) -> Option<(Vec<u8>, u32)> {
+        let mut items = 0;
+        while items < size.max(1) {
+            let depth = self.open.len();
+            let Some(container) = self.open.last_mut() else { break };
+            let rest = self.bytes.get(container.position..container.end).unwrap_or_default();
+            let Some(field) = Fields::new(rest).next() else {
+                if depth == 1 {
+                    break;
+                }
+                self.leave();
+                continue;
+            };
+            let start = container.position;
+            container.position += field.raw.len();
+            let Value::Bytes(payload) = field.value else { continue };
+            if !is_child(self.signal, depth, field.number) {
+                continue;
+            }
+            if depth == leaf_depth(self.signal) {
+                container.children.extend_from_slice(field.raw);
+                items += 1;
+            } else {
+                let (end, length) = (start + field.raw.len(), payload.len());
+                self.enter(field.number, end - length, end);
+            }
+        }
+        if self.signal == Signal::Metrics {
+            self.take_empty_metrics();
+        }
+        self.piece().map(|piece| (piece, items))
+    }
+
+    /// Metrics without points that follow in the same scope go with the piece that is full already, as in the Go
+    /// collector's batch.
+    fn take_empty_metrics(&mut self) {
+        while let (depth @ 3.., Some(container)) = (self.open.len(), self.open.last_mut()) {
+            let rest = self.bytes.get(container.position..container.end).unwrap_or_default();
+            match (depth, Fields::new(rest).next()) {
+                (4.., None) => self.leave(),
+                (3, Some(field)) if !has_points(field.value) => {
+                    container.position += field.raw.len();
+                    if is_child(Signal::Metrics, depth, field.number) {
+                        container.children.extend_from_slice(field.raw);
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn enter(&mut self, number: u32, position: usize, end: usize) {
+        let message = self.bytes.get(position..end).unwrap_or_default();
+        let depth = self.open.len() + 1;
+        let mut header = Vec::new();
+        for field in Fields::new(message) {
+            if !is_child(self.signal, depth, field.number) {
+                header.extend_from_slice(field.raw);
+            }
+        }
+        self.open.push(Container { number, position, end, header, children: Vec::new(), written: false });
+    }
+
+    /// Closes the innermost container into the one around it, unless all it held went into an earlier piece.
+    fn leave(&mut self) {
+        let Some(closed) = self.open.pop() else { return };
+        if let Some(parent) = self.open.last_mut()
+            && !(closed.written && closed.children.is_empty())
+        {
+            closed.write_to(&mut parent.children);
+        }
+    }
+
+    /// What was gathered since the last piece, with every open container closed around it.
+    fn piece(&mut self) -> Option<Vec<u8>> {
+        let mut inner: Option<(u32, Vec<u8>)> = None;
+        for (index, container) in self.open.iter_mut().enumerate().rev() {
+            let mut children = std::mem::take(&mut container.children);
+            if let Some((number, message)) = inner.take() {
+                put_bytes(&mut children, number, &message);
+            }
+            if !children.is_empty() {
+                let header = container.header_of_piece(self.signal == Signal::Metrics && index == 3);
+                inner = Some((container.number, [&header, children.as_slice()].concat()));
+                container.written = true;
+            }
+        }
+        inner.map(|(_, request)| request)
+    }
+}
+
+impl Container {
+    /// A metric that goes on in the next piece leaves its metadata to the last one, as in the Go collector.
+    fn header_of_piece(&self, is_metric: bool) -> Cow<'_, [u8]> {
+        if !is_metric {
+            return Cow::Borrowed(&self.header);
+        }
+        let kept = Fields::new(&self.header).filter(|field| field.number != schema::metric::METADATA);
+        Cow::Owned(kept.flat_map(|field| field.raw).copied().collect())
+    }
+
+    fn write_to(self, parent: &mut Vec<u8>) {
+        put_bytes(parent, self.number, &[self.header, self.children].concat());
+    }
+}
+
+/// Whether a field of a scope group is a metric with at least one data point.
+fn has_points(metric: Value) -> bool {
+    let Value::Bytes(metric) = metric else { return false };
+    let data = Fields::new(metric).filter(|field| is_child(Signal::Metrics, 4, field.number));
+    let mut points = data.flat_map(|field| match field.value {
+        Value::Bytes(data) => Fields::new(data),
+        _ => Fields::new(&[]),
+    });
+    points.any(|field| field.number == 1)
+}
+
+/// Whether a field of the container at `depth` (1 is the request) is one that is cut between pieces.
+fn is_child(signal: Signal, depth: usize, number: u32) -> bool {
+    match (depth, signal) {
+        (1, _) => number == 1,
+        (2 | 3, _) => number == 2,
+        (4, Signal::Metrics) => matches!(number, 5 | 7 | 9 | 10 | 11),
+        (5, Signal::Metrics) => number == 1,
+        _ => false,
+    }
+}
+
+fn leaf_depth(signal: Signal) -> usize {
+    match signal {
+        Signal::Metrics => 5,
+        Signal::Logs | Signal::Traces => 3,
+    }
+}

@@ -1,0 +1,194 @@
+//! The pipelines as they run: segments of processors that are plain calls, each ending in sinks.
+//!
+//! A request is *planned* (processors run, nothing is touched), a place is *reserved* in every sink it shall reach, and
+//! then it is *committed* to all of them at once. The only await is for a place, and it holds none while it waits.
+
+pub mod intake;
+pub mod timekeeper;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::diagnostics::metrics::{Observe, Page};
+use crate::processors::Processor;
+use crate::telemetry::{Ask, Full, Now, Outlet, Place, Receipt, Refusal, Signal, Sink, Telemetry};
+
+/// How long a sink may refuse before its siblings stop waiting for it.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// One processor of one pipeline, with its counters.
+pub struct Step {
+    pub id: String,
+    pub signal: Signal,
+    pub processor: Arc<dyn Processor>,
+    pub incoming: AtomicU64,
+    pub outgoing: AtomicU64,
+}
+
+/// The processors between one holder of telemetry and the next.
+pub struct Segment {
+    pub steps: Vec<Arc<Step>>,
+    pub ends: Vec<End>,
+}
+
+pub enum End {
+    Sink(Arc<dyn Sink>),
+    /// A connector: the first segment of another pipeline.
+    Segment(Arc<Segment>),
+}
+
+/// Everything that follows a receiver or a stage that holds.
+pub struct Branches {
+    segments: Vec<Arc<Segment>>,
+    answers: bool,
+}
+
+/// What each sink shall get, and what the counters shall say, once it is committed.
+struct Plan {
+    shares: SmallVec<[(Arc<dyn Sink>, Telemetry); 2]>,
+    tally: SmallVec<[(Arc<Step>, u64, u64); 4]>,
+}
+
+/// A plan with a place in every sink; a share without a place is skipped.
+struct Reserved {
+    places: SmallVec<[Option<Place>; 2]>,
+}
+
+impl Observe for Step {
+    fn observe(&self, page: &mut Page) {
+        let labels = [("processor", self.id.as_str()), ("otel_signal", self.signal.name())];
+        let incoming = self.incoming.load(Relaxed);
+        if incoming > 0 {
+            page.counter("otelcol_processor_incoming_items", &labels, incoming);
+            page.counter("otelcol_processor_outgoing_items", &labels, self.outgoing.load(Relaxed));
+        }
+    }
+}
+
+impl Segment {
+    fn plan(&self, mut telemetry: Telemetry, now: Now, plan: &mut Plan) {
+        for step in &self.steps {
+            let incoming = telemetry.items();
+            let outgoing = step.processor.process(telemetry, now);
+            plan.tally.push((step.clone(), incoming, outgoing.as_ref().map_or(0, Telemetry::items)));
+            match outgoing {
+                Some(kept) => telemetry = kept,
+                None => return,
+            }
+        }
+        let Some((last, others)) = self.ends.split_last() else { return };
+        for end in others {
+            end.plan(telemetry.share(), now, plan);
+        }
+        last.plan(telemetry, now, plan);
+    }
+
+    fn answers(&self) -> bool {
+        self.ends.iter().any(|end| match end {
+            End::Sink(sink) => sink.answers(),
+            End::Segment(segment) => segment.answers(),
+        })
+    }
+}
+
+impl End {
+    fn plan(&self, telemetry: Telemetry, now: Now, plan: &mut Plan) {
+        match self {
+            End::Sink(sink) => plan.shares.push((sink.clone(), telemetry)),
+            End::Segment(segment) => segment.plan(telemetry, now, plan),
+        }
+    }
+}
+
+impl Branches {
+    pub fn new(segments: Vec<Arc<Segment>>) -> Branches {
+        let answers = segments.iter().any(|segment| segment.answers());
+        Branches { segments, answers }
+    }
+
+    /// Runs the processors. A panic in one is this request's error and nobody else's.
+    fn plan(&self, telemetry: Telemetry, now: Now) -> Result<Plan, Refusal> {
+        let mut plan = Plan { shares: SmallVec::new(), tally: SmallVec::new() };
+        let run = AssertUnwindSafe(|| {
+            let Some((last, others)) = self.segments.split_last() else { return };
+            for segment in others {
+                segment.plan(telemetry.share(), now, &mut plan);
+            }
+            last.plan(telemetry, now, &mut plan);
+        });
+        catch_unwind(run).map_err(|_| Refusal::Internal)?;
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    /// A place in every sink, or none: what was reserved before the refusal is given back.
+    fn reserve(&self, now: Instant, waited: bool) -> Result<Reserved, (Full, Arc<dyn Sink>)> {
+        let alone = self.shares.len() == 1;
+        let mut places = SmallVec::new();
+        let mut stuck = None;
+        for (sink, telemetry) in &self.shares {
+            match Place::reserve(sink, telemetry, Ask { alone, waited }) {
+                Ok(place) => places.push(Some(place)),
+                Err(full) => {
+                    let is_stuck = sink.full_since().is_some_and(|since| now.duration_since(since) >= STUCK_AFTER);
+                    if alone || !is_stuck {
+                        return Err((full, sink.clone()));
+                    }
+                    places.push(None);
+                    stuck = Some((full, sink.clone()));
+                }
+            }
+        }
+        match stuck {
+            // Nobody has room: that is a refusal, not a reason to drop.
+            Some(full) if places.iter().all(Option::is_none) => Err(full),
+            _ => Ok(Reserved { places }),
+        }
+    }
+
+    /// Hands every share to its sink and publishes the tally. Cannot fail.
+    fn commit(self, reserved: Reserved, receipt: Option<&Receipt>) {
+        for (step, incoming, outgoing) in self.tally {
+            step.incoming.fetch_add(incoming, Relaxed);
+            step.outgoing.fetch_add(outgoing, Relaxed);
+        }
+        for ((sink, mut telemetry), place) in self.shares.into_iter().zip(reserved.places) {
+            let Some(place) = place else {
+                sink.skip(telemetry.items());
+                continue;
+            };
+            if let Some(receipt) = receipt
+                && sink.answers()
+            {
+                telemetry.tickets.push(receipt.ticket());
+            }
+            place.fill(telemetry);
+        }
+    }
+}
+
+impl Outlet for Branches {
+    fn offer(&self, telemetry: &mut Telemetry, now: Now, ask: Ask) -> Result<(), Full> {
+        let plan = self.plan(telemetry.share(), now).map_err(Full::Refuse)?;
+        let reserved = plan.reserve(now.instant, ask.waited).map_err(|(full, _)| full)?;
+        if telemetry.tickets.is_empty() {
+            plan.commit(reserved, None);
+        } else {
+            let receipt = Receipt::passing_on(std::mem::take(&mut telemetry.tickets));
+            // Open until all shares are handed out, so that an early answer does not complete the receipt.
+            let own = receipt.ticket();
+            plan.commit(reserved, Some(&receipt));
+            own.resolve(Ok(()));
+        }
+        Ok(())
+    }
+
+    fn answers(&self) -> bool {
+        self.answers
+    }
+}

@@ -1,0 +1,116 @@
+//! Where receivers hand in their requests: one gate for each receiver, transport and signal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::diagnostics::metrics::{Observe, Page};
+use crate::telemetry::{Accounts, Full, Intake, Receipt, Refusal, Signal, Submission, Telemetry, clock};
+
+use super::{Branches, Plan, Reserved};
+
+/// The door of the pipelines for one receiver and signal.
+pub struct Gate {
+    pub receiver: String,
+    pub transport: &'static str,
+    signal: Signal,
+    branches: Arc<Branches>,
+    accounts: Accounts,
+    pub accepted: AtomicU64,
+    pub refused: AtomicU64,
+}
+
+impl Gate {
+    pub fn new(
+        receiver: &str,
+        transport: &'static str,
+        signal: Signal,
+        branches: Arc<Branches>,
+        accounts: Accounts,
+    ) -> Gate {
+        let receiver = receiver.to_owned();
+        Gate {
+            receiver,
+            transport,
+            signal,
+            branches,
+            accounts,
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    async fn take(&self, telemetry: Telemetry) -> Result<(), Refusal> {
+        let items = telemetry.items();
+        if items == 0 {
+            return Ok(());
+        }
+        let now = telemetry.received;
+        let receipt = {
+            let plan = self.branches.plan(telemetry, now).inspect_err(|_| self.refuse(items))?;
+            let reserved = self.reserve(&plan).await.inspect_err(|_| self.refuse(items))?;
+            let receipt = self.branches.answers.then(Receipt::default);
+            self.accepted.fetch_add(items, Relaxed);
+            for account in &self.accounts {
+                account.accept(items);
+            }
+            plan.commit(reserved, receipt.as_ref());
+            receipt
+        };
+        match receipt {
+            Some(receipt) => receipt.wait().await,
+            None => Ok(()),
+        }
+    }
+
+    /// A place in every sink. If one must be waited for, everything is given back first.
+    async fn reserve(&self, plan: &Plan) -> Result<Reserved, Refusal> {
+        let mut waited = false;
+        loop {
+            let (full, sink) = match plan.reserve(clock(), waited) {
+                Ok(reserved) => return Ok(reserved),
+                Err(refused) => refused,
+            };
+            let most = match full {
+                Full::Refuse(refusal) => return Err(refusal),
+                Full::Wait { most } => most,
+            };
+            let mut room = std::pin::pin!(sink.room().notified());
+            room.as_mut().enable();
+            // Once more, now that no notice can be missed.
+            if let Ok(reserved) = plan.reserve(clock(), waited) {
+                return Ok(reserved);
+            }
+            match most {
+                None => room.await,
+                Some(most) => waited = tokio::time::timeout(most, room).await.is_err(),
+            }
+        }
+    }
+
+    fn refuse(&self, items: u64) {
+        self.refused.fetch_add(items, Relaxed);
+    }
+}
+
+impl Intake for Gate {
+    fn signal(&self) -> Signal {
+        self.signal
+    }
+
+    fn submit(&self, telemetry: Telemetry) -> Submission<'_> {
+        Box::pin(self.take(telemetry))
+    }
+}
+
+impl Observe for Gate {
+    fn observe(&self, page: &mut Page) {
+        let (accepted, refused) = (self.accepted.load(Relaxed), self.refused.load(Relaxed));
+        if accepted + refused > 0 {
+            let labels = [("receiver", self.receiver.as_str()), ("transport", self.transport)];
+            let items = self.signal.items_name();
+            page.counter(&format!("otelcol_receiver_accepted_{items}"), &labels, accepted);
+            page.counter(&format!("otelcol_receiver_refused_{items}"), &labels, refused);
+            page.counter(&format!("otelcol_receiver_failed_{items}"), &labels, 0);
+        }
+    }
+}

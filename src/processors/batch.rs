@@ -1,0 +1,357 @@
+//! `batch`: gathers telemetry until there is enough of it or it has waited long enough.
+//!
+//! It never drops: what its successor refuses stays here and keeps its charge, so that in the end the intake refuses.
+//! Small parts are joined into larger buffers, because every part becomes a write of its own when it is sent.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::config::section::Section;
+use crate::diagnostics::metrics::{Histogram, Observe, Page};
+use crate::telemetry::refusal::code;
+use crate::telemetry::{
+    Accounts, Alarm, Ask, Budget, Client, Full, Load, Most, Now, Outlet, Pending, Reason, Refusal, Share, Signal, Sink,
+    Status, Telemetry, Wakeful,
+};
+
+/// How soon a refused batch is offered again when nothing else happens.
+const RETRY: Duration = Duration::from_millis(20);
+/// The same when the successor says that there will be room.
+const SOON: Duration = Duration::from_millis(2);
+
+/// The `batch` section (facts 5.1). Sizes are items: spans, log records, data points.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub timeout: Duration,
+    pub send_batch_size: u64,
+    /// 0 is unlimited.
+    pub send_batch_max_size: u64,
+    pub metadata_keys: Vec<String>,
+    pub metadata_cardinality_limit: usize,
+}
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        let config = Config {
+            timeout: section.duration("timeout", Duration::from_millis(200)),
+            send_batch_size: section.integer("send_batch_size", 8192, 0..=i64::from(u32::MAX)) as u64,
+            send_batch_max_size: section.integer("send_batch_max_size", 0, 0..=i64::from(u32::MAX)) as u64,
+            metadata_keys: section.texts("metadata_keys").unwrap_or_default(),
+            metadata_cardinality_limit: section.integer("metadata_cardinality_limit", 1000, 0..=i64::from(u32::MAX))
+                as usize,
+        };
+        if config.send_batch_max_size > 0 && config.send_batch_max_size < config.send_batch_size {
+            let size = config.send_batch_size;
+            section.problem_with_help(
+                "send_batch_max_size",
+                "send_batch_max_size must be greater or equal to send_batch_size",
+                format!("write at least {size}, or lower send_batch_size"),
+            );
+        }
+        let mut seen: Vec<String> = Vec::new();
+        for key in &config.metadata_keys {
+            let lower = key.to_ascii_lowercase();
+            if seen.contains(&lower) {
+                let message = format!("duplicate entry in metadata_keys: \"{key}\" (case-insensitive)");
+                section.problem("metadata_keys", message);
+            }
+            seen.push(lower);
+        }
+        section.finish();
+        config
+    }
+}
+
+/// One `batch` in one pipeline.
+pub struct Batch {
+    id: String,
+    signal: Signal,
+    config: Config,
+    outlet: Arc<dyn Outlet>,
+    accounts: Accounts,
+    budget: Arc<Budget>,
+    alarm: Arc<Alarm>,
+    room: Notify,
+    single: Arc<Shard>,
+    /// One shard for every combination of the metadata keys' values.
+    sharded: Mutex<HashMap<Vec<String>, Arc<Shard>>>,
+    size_triggers: AtomicU64,
+    timeout_triggers: AtomicU64,
+    sizes: Histogram,
+}
+
+/// Which batches are handed on.
+#[derive(Clone, Copy)]
+enum Flush {
+    /// Those that are full or have waited long enough.
+    Due {
+        waited: bool,
+    },
+    Everything,
+}
+
+#[derive(Default)]
+struct Shard {
+    client: Option<Arc<Client>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    pending: Pending,
+    /// When the first of what is pending came, or the last batch left.
+    since: Option<Instant>,
+    /// Whether somebody is handing a batch on right now.
+    flushing: bool,
+    refused: Option<Refused>,
+}
+
+/// What the successor answered when it last refused, since when it does, and when it is asked again.
+struct Refused {
+    full: Full,
+    since: Instant,
+    retry_at: Instant,
+}
+
+impl Batch {
+    pub fn new(
+        id: &str,
+        signal: Signal,
+        config: Config,
+        outlet: Arc<dyn Outlet>,
+        accounts: Accounts,
+        budget: Arc<Budget>,
+        alarm: Arc<Alarm>,
+    ) -> Batch {
+        budget.add_holder();
+        Batch {
+            id: id.to_owned(),
+            signal,
+            config,
+            outlet,
+            accounts,
+            budget,
+            alarm,
+            room: Notify::new(),
+            single: Arc::default(),
+            sharded: Mutex::default(),
+            size_triggers: AtomicU64::new(0),
+            timeout_triggers: AtomicU64::new(0),
+            sizes: Histogram::new(&BATCH_SIZES),
+        }
+    }
+
+    /// The shard that a client's metadata belong to.
+    fn shard(&self, client: Option<&Arc<Client>>) -> Result<Arc<Shard>, Refusal> {
+        if self.config.metadata_keys.is_empty() {
+            return Ok(self.single.clone());
+        }
+        let value = |key: &String| client.map_or_else(String::new, |client| client.value(key));
+        let values: Vec<String> = self.config.metadata_keys.iter().map(value).collect();
+        let mut shards = self.shards();
+        let limit = self.config.metadata_cardinality_limit;
+        if !shards.contains_key(&values) && limit > 0 && shards.len() >= limit {
+            let message = "too many batcher metadata-value combinations".to_owned();
+            return Err(Refusal::Rejected(Status { code: code::INTERNAL, message }));
+        }
+        let metadata = self.config.metadata_keys.iter().cloned().zip(values.iter().cloned()).collect();
+        let new = || Arc::new(Shard { client: Some(Arc::new(Client { metadata })), ..Shard::default() });
+        Ok(shards.entry(values).or_insert_with(new).clone())
+    }
+
+    fn shards(&self) -> MutexGuard<'_, HashMap<Vec<String>, Arc<Shard>>> {
+        self.sharded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn each_shard(&self, mut act: impl FnMut(&Shard)) {
+        act(&self.single);
+        if !self.config.metadata_keys.is_empty() {
+            let shards: Vec<_> = self.shards().values().cloned().collect();
+            shards.iter().for_each(|shard| act(shard));
+        }
+    }
+
+    pub fn held_items(&self) -> u64 {
+        let mut items = 0;
+        self.each_shard(|shard| items += shard.lock().pending.items());
+        items
+    }
+
+    fn is_full(&self, items: u64) -> bool {
+        items > 0 && items >= self.config.send_batch_size
+    }
+
+    fn due_at(&self, state: &State) -> Option<Instant> {
+        if state.flushing || state.pending.items() == 0 {
+            return None;
+        }
+        match &state.refused {
+            Some(refused) => Some(refused.retry_at),
+            None if self.is_full(state.pending.items()) => state.since,
+            None => state.since.map(|since| since + self.config.timeout),
+        }
+    }
+
+    /// Asks to be woken when what is left is due: nobody else may come by.
+    fn ring(&self, state: &State) {
+        if let Some(due) = self.due_at(state) {
+            self.alarm.ring_at(due);
+        }
+    }
+
+    /// Hands on what is due, batch by batch, until the successor refuses or nothing is due any more.
+    fn flush(&self, shard: &Shard, now: Now, flush: Flush) {
+        let everything = matches!(flush, Flush::Everything);
+        let ask = Ask { alone: true, waited: !matches!(flush, Flush::Due { waited: false }) };
+        loop {
+            let (mut pending, by_size) = {
+                let mut state = shard.lock();
+                let items = state.pending.items();
+                let by_size = self.is_full(items) || self.config.timeout.is_zero();
+                let waited = state.since.is_some_and(|since| now.instant.duration_since(since) >= self.config.timeout);
+                if items == 0 || state.flushing || !(by_size || waited || everything) {
+                    return self.ring(&state);
+                }
+                state.flushing = true;
+                (std::mem::take(&mut state.pending), by_size)
+            };
+            let mut batch = Telemetry {
+                signal: self.signal,
+                parts: pending.take(self.signal, Most::Items(self.config.send_batch_max_size)),
+                client: shard.client.clone(),
+                received: now,
+                tickets: pending.tickets(),
+            };
+            let items = batch.items();
+            let offered = self.outlet.offer(&mut batch, now, ask);
+            let mut state = shard.lock();
+            let refused = match offered {
+                Ok(()) => None,
+                Err(full) => {
+                    pending.put_back(batch);
+                    let since = state.refused.as_ref().map_or(now.instant, |refused| refused.since);
+                    let soon = if matches!(full, Full::Wait { .. }) { SOON } else { RETRY };
+                    Some(Refused { full, since, retry_at: now.instant + soon })
+                }
+            };
+            pending.append(std::mem::take(&mut state.pending));
+            state.pending = pending;
+            state.flushing = false;
+            let failed = refused.is_some();
+            state.refused = refused;
+            if failed {
+                return self.ring(&state);
+            }
+            state.since = (state.pending.items() > 0).then_some(now.instant);
+            drop(state);
+            self.room.notify_waiters();
+            self.sizes.record(items);
+            if by_size { &self.size_triggers } else { &self.timeout_triggers }.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Shard {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Batch {
+    fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
+        let shard = self.shard(telemetry.client.as_ref()).map_err(Full::Refuse)?;
+        if self.is_full(shard.lock().pending.items()) {
+            self.flush(&shard, Now::read(), Flush::Due { waited: ask.waited });
+            let state = shard.lock();
+            if self.is_full(state.pending.items()) {
+                let refused = state.refused.as_ref().map(|refused| refused.full.clone());
+                return Err(refused.unwrap_or(Full::Refuse(Refusal::busy(Reason::QueueFull))));
+            }
+        }
+        if !self.budget.take(Share::Queue, load.fresh_bytes) {
+            return Err(Full::Refuse(Refusal::busy(Reason::MemoryFull)));
+        }
+        Ok(())
+    }
+
+    fn release(&self, load: Load) {
+        self.budget.give_back(Share::Queue, load.fresh_bytes);
+    }
+
+    fn commit(&self, telemetry: Telemetry, load: Load) {
+        let now = telemetry.received;
+        // The cardinality was checked when the place was reserved; a combination that came between joins the others.
+        let shard = self.shard(telemetry.client.as_ref()).unwrap_or_else(|_| self.single.clone());
+        let mut state = shard.lock();
+        state.pending.push(telemetry, &self.budget);
+        state.since.get_or_insert(now.instant);
+        drop(state);
+        self.flush(&shard, now, Flush::Due { waited: false });
+        self.budget.give_back(Share::Queue, load.fresh_bytes);
+    }
+
+    fn room(&self) -> &Notify {
+        &self.room
+    }
+
+    fn answers(&self) -> bool {
+        self.outlet.answers()
+    }
+
+    fn full_since(&self) -> Option<Instant> {
+        self.single.lock().refused.as_ref().map(|refused| refused.since)
+    }
+
+    fn skip(&self, items: u64) {
+        for account in &self.accounts {
+            account.drop_items(Reason::SinkStuck, items);
+        }
+    }
+}
+
+impl Wakeful for Batch {
+    fn wake_at(&self) -> Option<Instant> {
+        let mut earliest = None;
+        self.each_shard(|shard| {
+            let due = self.due_at(&shard.lock());
+            earliest = earliest.into_iter().chain(due).min();
+        });
+        earliest
+    }
+
+    fn wake(&self, now: Now) {
+        self.each_shard(|shard| self.flush(shard, now, Flush::Due { waited: false }));
+    }
+
+    fn drain(&self, now: Now) -> bool {
+        let mut empty = true;
+        self.each_shard(|shard| {
+            self.flush(shard, now, Flush::Everything);
+            empty &= shard.lock().pending.items() == 0;
+        });
+        empty
+    }
+}
+
+/// The bounds of `otelcol_processor_batch_batch_send_size`.
+const BATCH_SIZES: [u64; 21] = [
+    10, 25, 50, 75, 100, 250, 500, 750, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10_000, 20_000, 50_000,
+    100_000,
+];
+
+impl Observe for Batch {
+    fn observe(&self, page: &mut Page) {
+        let labels = [("processor", self.id.as_str())];
+        page.histogram("otelcol_processor_batch_batch_send_size", &labels, &self.sizes);
+        page.counter("otelcol_processor_batch_batch_size_trigger_send", &labels, self.size_triggers.load(Relaxed));
+        page.counter("otelcol_processor_batch_timeout_trigger_send", &labels, self.timeout_triggers.load(Relaxed));
+        if !self.config.metadata_keys.is_empty() {
+            let combinations = self.shards().len();
+            page.gauge("otelcol_processor_batch_metadata_cardinality", &labels, combinations as f64);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Receivers: where telemetry comes in.
+
+pub mod otlp;

@@ -1,0 +1,187 @@
+//! The `otlp` receiver: OTLP over gRPC and HTTP (1.1 and 2), protobuf and JSON, on every port it is given.
+//!
+//! Built means bound. Each connection is one task on one worker; what a request may cost is bounded before it is read.
+
+mod body;
+pub mod config;
+mod connection;
+mod connections;
+mod grpc;
+mod http;
+mod request;
+mod socket;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::network::workers::Workers;
+use crate::network::{listen, tls};
+use crate::telemetry::{Budget, Intake, Share, Signal};
+
+use config::{Config, Grpc, Http};
+use connections::Connections;
+
+/// The gates behind the receiver, one for each signal that a pipeline takes from it; `None` where there is none.
+#[derive(Clone, Default)]
+pub struct Gates {
+    pub grpc: [Option<Arc<dyn Intake>>; 3],
+    pub http: [Option<Arc<dyn Intake>>; 3],
+}
+
+/// What every connection of the receiver shares.
+pub struct Shared {
+    grpc: Option<Grpc>,
+    http: Option<Http>,
+    gates: Gates,
+    budget: Arc<Budget>,
+    connections: Arc<Connections>,
+    said: Said,
+}
+
+/// Mistakes of clients that are said once.
+#[derive(Default)]
+struct Said {
+    tls_on_plain_port: AtomicBool,
+    plain_on_tls_port: AtomicBool,
+}
+
+/// A receiver with its sockets bound.
+pub struct Receiver {
+    shared: Arc<Shared>,
+    listeners: Vec<Listener>,
+}
+
+struct Listener {
+    name: &'static str,
+    socket: listen::Listener,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+impl Receiver {
+    /// Binds every endpoint. An error names the endpoint and its place in the config.
+    pub async fn bind(
+        id: &str,
+        config: Config,
+        gates: Gates,
+        budget: Arc<Budget>,
+        cap: usize,
+    ) -> Result<Receiver, String> {
+        let mut listeners = Vec::new();
+        let endpoints = [
+            ("grpc", config.grpc.as_ref().map(|grpc| (&grpc.endpoint, &grpc.tls))),
+            ("http", config.http.as_ref().map(|http| (&http.endpoint, &http.tls))),
+        ];
+        for (name, given) in endpoints {
+            let Some((endpoint, tls)) = given else { continue };
+            let place = format!("receivers.{id}.protocols.{name}");
+            let tls = tls.as_ref().map(|tls| tls::server_config(tls, &[b"h2", b"http/1.1"])).transpose();
+            let tls = tls.map_err(|error| format!("failed to load TLS config ({place}): {error}"))?;
+            let bound = listen::bind(endpoint).await.map_err(|error| {
+                let help = match error.kind() {
+                    io::ErrorKind::AddrInUse => "address in use: another collector may be running".to_owned(),
+                    _ => error.to_string(),
+                };
+                format!("cannot listen on {} ({place}): {help}", endpoint.address)
+            })?;
+            for socket in bound {
+                listeners.push(Listener { name, socket, tls: tls.clone() });
+            }
+        }
+        let shared = Shared {
+            grpc: config.grpc,
+            http: config.http,
+            gates,
+            budget,
+            connections: Connections::new(cap),
+            said: Said::default(),
+        };
+        Ok(Receiver { shared: Arc::new(shared), listeners })
+    }
+
+    /// The addresses that it listens on, with the protocol section each belongs to.
+    pub fn addresses(&self) -> Vec<(&'static str, Option<SocketAddr>)> {
+        self.listeners.iter().map(|listener| (listener.name, listener.socket.address())).collect()
+    }
+
+    /// Serves until `stop` says so, then until what is in flight is answered.
+    pub async fn run(self, workers: Arc<Workers>, stop: watch::Receiver<bool>) {
+        let mut accepting = JoinSet::new();
+        for listener in self.listeners {
+            accepting.spawn(accept(listener, self.shared.clone(), workers.clone(), stop.clone()));
+        }
+        while accepting.join_next().await.is_some() {}
+    }
+}
+
+/// Accepts connections and deals them to the workers, until told to stop; then waits for those that are open.
+async fn accept(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, mut stop: watch::Receiver<bool>) {
+    let mut open = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.socket.accept() => accepted,
+            Some(_) = open.join_next() => continue,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok(stream) => {
+                let worker = workers.least_loaded();
+                let served = worker.serve();
+                let connection = connection::serve(stream, listener.tls.clone(), shared.clone(), stop.clone());
+                open.spawn_on(
+                    async move {
+                        let _served = served;
+                        connection.await;
+                    },
+                    &worker.handle,
+                );
+            }
+            // Out of file descriptors, most likely: those that are open will free some.
+            Err(error) => {
+                tracing::warn!(%error, protocol = listener.name, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    while open.join_next().await.is_some() {}
+}
+
+impl Shared {
+    fn gate(gates: &[Option<Arc<dyn Intake>>; 3], signal: Signal) -> Option<&dyn Intake> {
+        gates.get(signal as usize)?.as_deref()
+    }
+
+    fn grpc_gate(&self, signal: Signal) -> Option<&dyn Intake> {
+        Shared::gate(&self.gates.grpc, signal)
+    }
+
+    fn http_gate(&self, signal: Signal) -> Option<&dyn Intake> {
+        Shared::gate(&self.gates.http, signal)
+    }
+
+    /// A size limit, which is never more than the memory that requests may hold together.
+    fn limit(&self, configured: usize) -> usize {
+        configured.min(usize::try_from(self.budget.limit(Share::Ingest)).unwrap_or(usize::MAX))
+    }
+
+    fn grpc_limit(&self) -> usize {
+        self.limit(self.grpc.as_ref().map_or(0, |grpc| grpc.max_recv_msg_size))
+    }
+
+    fn grpc_metadata(&self) -> bool {
+        self.grpc.as_ref().is_some_and(|grpc| grpc.include_metadata)
+    }
+
+    fn tell_once(said: &AtomicBool, message: &str) {
+        if !said.swap(true, Relaxed) {
+            tracing::warn!("{message}");
+        }
+    }
+}

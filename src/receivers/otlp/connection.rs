@@ -1,0 +1,225 @@
+//! One connection, from the first byte to the last: TLS, HTTP/1.1 or HTTP/2, and the deadlines between requests.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::{CONTENT_TYPE, HeaderValue};
+use ::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::sync::watch;
+
+use crate::network::listen::Accepted;
+use crate::network::tls::{self, Peer};
+use crate::network::{Stream, looks_like_tls};
+use crate::telemetry::Status;
+use crate::telemetry::refusal::code;
+
+use super::body::Answer;
+use super::connections::Pulse;
+use super::socket::Socket;
+use super::{Shared, grpc, http};
+
+/// A request's head, the TLS handshake and the first byte must each come within this time.
+const HEAD: Duration = Duration::from_secs(10);
+/// An HTTP/1 connection without requests is closed after this time.
+const IDLE: Duration = Duration::from_secs(180);
+/// An HTTP/2 connection is asked whether it lives this often, and must answer within the second time.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(20);
+
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const STREAMS: u32 = 64;
+const HEADER_LIST: u32 = 16 * 1024;
+const RESETS: usize = 20;
+
+pub async fn serve(
+    accepted: Accepted,
+    tls: Option<Arc<ServerConfig>>,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let entry = shared.connections.enter();
+    let pulse = entry.pulse.clone();
+    let (stream_stop, served) = (stop.clone(), shared.clone());
+    let work = async {
+        let stream = accepted.into_stream().ok()?;
+        let prepared = tokio::time::timeout(HEAD, prepare(stream, tls, &served, pulse.clone())).await;
+        let (socket, is_http2) = prepared.ok()??;
+        run(socket, is_http2, &served, pulse.clone(), stream_stop).await;
+        Some(())
+    };
+    tokio::select! {
+        _ = work => {}
+        () = pulse.close.notified() => {}
+        // Before its first request there is nothing to wait for.
+        () = stopped_before_first_request(&mut stop, &pulse) => {}
+    }
+}
+
+/// Returns when the receiver stops, or is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await.map(drop);
+}
+
+async fn stopped_before_first_request(stop: &mut watch::Receiver<bool>, pulse: &Pulse) {
+    stopped(stop).await;
+    if !pulse.is_new() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The handshake and the first bytes: what does this client speak?
+async fn prepare(
+    stream: Stream,
+    tls: Option<Arc<ServerConfig>>,
+    shared: &Shared,
+    pulse: Arc<Pulse>,
+) -> Option<(Socket<Stream>, bool)> {
+    let is_tls = tls.is_some();
+    let stream = match tls {
+        None => stream,
+        Some(config) => match tls::accept(stream, config).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                let why = tls::explain(&error, Peer::Client);
+                if why == tls::CLIENT_SPEAKS_PLAINTEXT {
+                    Shared::tell_once(&shared.said.plain_on_tls_port, &why);
+                }
+                tracing::debug!(%why, "the TLS handshake failed");
+                return None;
+            }
+        },
+    };
+    let mut socket = Socket::new(stream, pulse);
+    let is_http2 = socket.speaks_http2().await.ok()?;
+    if !is_tls && looks_like_tls(socket.said()) {
+        Shared::tell_once(&shared.said.tls_on_plain_port, tls::CLIENT_SPEAKS_TLS);
+        return None;
+    }
+    Some((socket, is_http2))
+}
+
+async fn run(
+    socket: Socket<Stream>,
+    is_http2: bool,
+    shared: &Arc<Shared>,
+    pulse: Arc<Pulse>,
+    stop: watch::Receiver<bool>,
+) {
+    let io = TokioIo::new(socket);
+    let service = service_fn(|request| {
+        let (shared, pulse) = (shared.clone(), pulse.clone());
+        async move {
+            pulse.begin();
+            let _end = Ended(pulse);
+            Ok::<_, Infallible>(answer(&shared, request).await)
+        }
+    });
+    if is_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let streams = shared.grpc.as_ref().and_then(|grpc| grpc.max_concurrent_streams).unwrap_or(STREAMS);
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(streams)
+            .max_header_list_size(HEADER_LIST)
+            .max_pending_accept_reset_streams(RESETS)
+            .max_local_error_reset_streams(1024)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PONG);
+        let connection = pin!(builder.serve_connection(io, service));
+        let idle = shared.grpc.as_ref().and_then(|grpc| grpc.max_connection_idle);
+        supervise(connection, |connection| connection.graceful_shutdown(), shared, &pulse, idle, stop).await;
+    } else {
+        let mut builder = http1::Builder::new();
+        let keep_alive = shared.http.as_ref().is_none_or(|http| http.keep_alive);
+        builder
+            .keep_alive(keep_alive)
+            .half_close(false)
+            .max_header_size(HEADER_LIST as usize)
+            .header_read_timeout(None)
+            .max_buf_size(64 * 1024);
+        let connection = pin!(builder.serve_connection(io, service));
+        let idle = shared.http.as_ref().and_then(|http| http.idle_timeout).unwrap_or(IDLE);
+        supervise(connection, |connection| connection.graceful_shutdown(), shared, &pulse, Some(idle), stop).await;
+    }
+}
+
+/// Drives a connection, and ends it when it stalls, idles too long, grows too old, or the receiver stops.
+async fn supervise<C, E>(
+    mut connection: Pin<&mut C>,
+    finish: impl Fn(Pin<&mut C>),
+    shared: &Shared,
+    pulse: &Pulse,
+    idle: Option<Duration>,
+    mut stop: watch::Receiver<bool>,
+) where
+    C: Future<Output = Result<(), E>>,
+{
+    let head = shared.http.as_ref().and_then(|http| http.read_header_timeout).unwrap_or(HEAD);
+    let age = shared.grpc.as_ref().and_then(|grpc| grpc.max_connection_age);
+    let grace = shared.grpc.as_ref().and_then(|grpc| grpc.max_connection_age_grace);
+    let mut tick = tokio::time::interval(head.min(idle.unwrap_or(head)).clamp(Duration::from_millis(10), HEAD) / 2);
+    let mut old = pin!(async {
+        match age {
+            Some(age) => tokio::time::sleep(age).await,
+            None => std::future::pending().await,
+        }
+    });
+    let (mut stopping, mut aged) = (false, false);
+    loop {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = tick.tick() => {
+                if pulse.head_open() > head || idle.is_some_and(|idle| pulse.idle() > idle) {
+                    return;
+                }
+            }
+            () = stopped(&mut stop), if !stopping => {
+                stopping = true;
+                finish(connection.as_mut());
+            }
+            () = &mut old, if !aged => {
+                aged = true;
+                finish(connection.as_mut());
+                if let Some(grace) = grace {
+                    let _ = tokio::time::timeout(grace, connection.as_mut()).await;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Marks the end of a request, also when its future is dropped.
+struct Ended(Arc<Pulse>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// gRPC is known by its content type; everything else is HTTP.
+async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Answer> {
+    let kind = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if kind.starts_with(b"application/grpc") {
+        if shared.grpc.is_some() {
+            return grpc::handle(shared, request).await;
+        }
+        let message = "the receiver has no grpc protocol: add `grpc:` to its protocols".to_owned();
+        return grpc::trailers_only(&Status { code: code::UNIMPLEMENTED, message }, None);
+    }
+    match &shared.http {
+        Some(http) => http::handle(shared, http, request).await,
+        None => http::not_served(),
+    }
+}

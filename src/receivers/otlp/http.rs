@@ -1,0 +1,195 @@
+//! OTLP over HTTP: routes, content types, codings, CORS; every error is a `google.rpc.Status` in the request's encoding.
+
+use std::time::Duration;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::otlp::inflate::Coding;
+use crate::otlp::status;
+use crate::telemetry::refusal::code;
+use crate::telemetry::{Signal, Status};
+
+use super::Shared;
+use super::body::{Answer, Reader, Unread};
+use super::config::Http;
+use super::request::{self, Encoding};
+
+pub async fn handle(shared: &Shared, http: &Http, request: Request<Incoming>) -> Response<Answer> {
+    let encoding = encoding_of(request.headers());
+    let foreign = foreign_origin(&request);
+    let allowed = foreign.as_ref().filter(|origin| http.cors.allows(origin));
+    if foreign.is_some() && allowed.is_none() {
+        let message = "this origin is not in cors.allowed_origins".to_owned();
+        return failure(403, &Status { code: code::PERMISSION_DENIED, message }, None, encoding);
+    }
+    let origin = allowed.cloned();
+    let mut answer = match (request.method(), &origin) {
+        (&Method::OPTIONS, Some(_)) if request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) => {
+            preflight(http, request.headers())
+        }
+        _ => export(shared, http, request, encoding).await,
+    };
+    let headers = answer.headers_mut();
+    if let Some(origin) = origin.and_then(|origin| HeaderValue::from_str(&origin).ok()) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        if let Some(exposed) = &http.cors.exposed_headers {
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
+        }
+    }
+    for (name, value) in &http.response_headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    answer
+}
+
+async fn export(
+    shared: &Shared,
+    http: &Http,
+    request: Request<Incoming>,
+    encoding: Option<Encoding>,
+) -> Response<Answer> {
+    let fail = |http_status, code, message: String| failure(http_status, &Status { code, message }, None, encoding);
+    let signal = http.signal_at(request.uri().path());
+    let Some((signal, gate)) = signal.and_then(|signal| Some((signal, shared.http_gate(signal)?))) else {
+        let path = request::printable(request.uri().path());
+        return fail(404, code::NOT_FOUND, format!("no OTLP signal is received at {path}"));
+    };
+    if request.method() != Method::POST {
+        let mut answer = fail(405, code::UNIMPLEMENTED, "only POST is supported".to_owned());
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return answer;
+    }
+    let Some(encoding) = encoding else {
+        let message = "supported content types: application/x-protobuf, application/json".to_owned();
+        return fail(415, code::INVALID_ARGUMENT, message);
+    };
+    let Some(coding) = http.coding_of(request.headers()) else {
+        let offered = request.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
+        let message = format!("Content-Encoding {} is not supported", request::printable_bytes(offered));
+        let mut answer = fail(415, code::INVALID_ARGUMENT, message);
+        answer.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd, deflate, snappy"));
+        return answer;
+    };
+    match read_and_submit(shared, http, request, encoding, signal, gate, coding).await {
+        Ok(()) => success(encoding),
+        Err(Unread::Refused(refusal)) => {
+            let (http_status, status, after) = refusal.answer();
+            failure(http_status, &status, after, Some(encoding))
+        }
+        Err(Unread::Timeout) => {
+            let mut answer = fail(408, code::CANCELLED, "the request body came too slowly".to_owned());
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            answer
+        }
+        Err(Unread::Gone) => fail(400, code::CANCELLED, "the request body broke off".to_owned()),
+    }
+}
+
+async fn read_and_submit(
+    shared: &Shared,
+    http: &Http,
+    request: Request<Incoming>,
+    encoding: Encoding,
+    signal: Signal,
+    gate: &dyn crate::telemetry::Intake,
+    coding: Coding,
+) -> Result<(), Unread> {
+    let client = request::client(http.include_metadata, &request, "Host");
+    let reader =
+        Reader::new(request.into_body(), &shared.budget, shared.limit(http.max_request_body_size), http.read_timeout);
+    let message = reader.read_all(coding).await?;
+    let telemetry = request::telemetry(signal, encoding, message, client, &shared.budget)?;
+    Ok(gate.submit(telemetry).await?)
+}
+
+/// The encoding that a Content-Type names. Parameters are ignored, but for a charset that is not UTF-8.
+fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
+    let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
+    let (kind, None) = (kinds.next()?.to_str().ok()?, kinds.next()) else { return None };
+    let mut parts = kind.split(';').map(str::trim);
+    let encoding = match parts.next()? {
+        kind if kind.eq_ignore_ascii_case("application/x-protobuf") => Encoding::Protobuf,
+        kind if kind.eq_ignore_ascii_case("application/json") => Encoding::Json,
+        _ => return None,
+    };
+    let is_utf8 = |part: &str| match part.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    };
+    parts.all(is_utf8).then_some(encoding)
+}
+
+/// The origin of a browser's page that is not served from this very host.
+fn foreign_origin<B>(request: &Request<B>) -> Option<String> {
+    let origin = request.headers().get(header::ORIGIN)?;
+    let origin = String::from_utf8_lossy(origin.as_bytes()).into_owned();
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or(request.uri().authority().map(|authority| authority.as_str()));
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    (authority.is_none() || authority != host).then_some(origin)
+}
+
+fn preflight(http: &Http, headers: &HeaderMap) -> Response<Answer> {
+    let mut answer = Response::new(Answer::Done);
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let out = answer.headers_mut();
+    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+    if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+        && wanted.to_str().is_ok_and(|wanted| http.cors.allows_headers(wanted))
+    {
+        out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    }
+    if http.cors.max_age > 0 {
+        out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(http.cors.max_age));
+    }
+    let vary = "Access-Control-Request-Method, Access-Control-Request-Headers";
+    out.append(header::VARY, HeaderValue::from_static(vary));
+    answer
+}
+
+fn success(encoding: Encoding) -> Response<Answer> {
+    let (kind, body) = match encoding {
+        Encoding::Protobuf => ("application/x-protobuf", bytes::Bytes::new()),
+        Encoding::Json => ("application/json", bytes::Bytes::from_static(b"{}")),
+    };
+    let mut answer = Response::new(Answer::Whole(body));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+/// An error. Where the request's encoding is unknown, JSON.
+fn failure(
+    http_status: u16,
+    status: &Status,
+    retry_after: Option<Duration>,
+    encoding: Option<Encoding>,
+) -> Response<Answer> {
+    let (kind, body) = match encoding {
+        Some(Encoding::Protobuf) => ("application/x-protobuf", status::to_wire(status, retry_after)),
+        Some(Encoding::Json) | None => ("application/json", status::to_json(status, retry_after)),
+    };
+    let mut answer = Response::new(Answer::Whole(body.into()));
+    *answer.status_mut() = StatusCode::from_u16(http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    if let Some(after) = retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    if matches!(http_status, 413) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// The answer of a receiver that has no `http` protocol.
+pub fn not_served() -> Response<Answer> {
+    let message = "the receiver has no http protocol: add `http:` to its protocols".to_owned();
+    failure(404, &Status { code: code::UNIMPLEMENTED, message }, None, None)
+}

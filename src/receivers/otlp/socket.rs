@@ -1,0 +1,95 @@
+//! A client's socket as hyper sees it: bytes that were peeked at come first, and every read is a sign of life.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::connections::Pulse;
+
+/// What an HTTP/2 client says first (RFC 9113, 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+pub struct Socket<S> {
+    stream: S,
+    pulse: Arc<Pulse>,
+    peeked: [u8; 24],
+    /// Of the peeked bytes: how many there are and how many hyper has read.
+    length: usize,
+    read: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    pub fn new(stream: S, pulse: Arc<Pulse>) -> Socket<S> {
+        Socket { stream, pulse, peeked: [0; 24], length: 0, read: 0 }
+    }
+
+    /// Reads just enough to tell HTTP/2 from HTTP/1. An error when the client closes or says nothing that is HTTP.
+    pub async fn speaks_http2(&mut self) -> io::Result<bool> {
+        while self.length < PREFACE.len() {
+            let free = self.peeked.get_mut(self.length..).unwrap_or_default();
+            let count = self.stream.read(free).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.length += count;
+            let said = self.peeked.get(..self.length).unwrap_or_default();
+            if !PREFACE.starts_with(said) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The bytes that were peeked at.
+    pub fn said(&self) -> &[u8] {
+        self.peeked.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(rest) = this.peeked.get(this.read..this.length).filter(|rest| !rest.is_empty()) {
+            let count = rest.len().min(buffer.remaining());
+            buffer.put_slice(rest.get(..count).unwrap_or_default());
+            this.read += count;
+            this.pulse.beat();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        if buffer.filled().len() > before {
+            this.pulse.beat();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        slices: &[io::IoSlice],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

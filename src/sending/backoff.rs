@@ -1,0 +1,41 @@
+//! Waiting times: the pauses between attempts and the hints that refusals carry.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::config::Retry;
+
+/// The growing pauses between the attempts for one batch (facts 3.4).
+pub struct Backoff<'a> {
+    retry: &'a Retry,
+    interval: Duration,
+}
+
+impl<'a> Backoff<'a> {
+    pub fn new(retry: &'a Retry) -> Backoff<'a> {
+        Backoff { retry, interval: retry.initial_interval }
+    }
+
+    /// The next pause: around the interval, by the randomization factor; never shorter than the upstream's hint.
+    pub fn next(&mut self, hint: Option<Duration>) -> Duration {
+        let around = 1.0 + self.retry.randomization_factor * (2.0 * random() - 1.0);
+        let pause = self.interval.mul_f64(around.max(0.0));
+        let grown = self.interval.as_secs_f64() * self.retry.multiplier;
+        self.interval = Duration::from_secs_f64(grown.clamp(0.0, self.retry.max_interval.as_secs_f64()));
+        pause.max(hint.unwrap_or_default())
+    }
+}
+
+/// When a refused client may come again: soon when the upstream takes what it is sent, later when it is down.
+pub fn hint(upstream_is_down: bool) -> Duration {
+    let seconds = if upstream_is_down { 5.0 } else { 1.0 };
+    Duration::from_secs_f64(seconds * (1.0 + random())).max(Duration::from_secs(1))
+}
+
+/// 0 to 1, good enough to spread retries.
+pub fn random() -> f64 {
+    static SEED: AtomicU64 = AtomicU64::new(0);
+    let mixed = RandomState::new().hash_one(SEED.fetch_add(1, Relaxed));
+    (mixed >> 11) as f64 / (1u64 << 53) as f64
+}

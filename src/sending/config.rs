@@ -1,0 +1,173 @@
+//! The `sending_queue`, `retry_on_failure` and `timeout` keys of every exporter that sends (facts 3.3, 3.4).
+
+use std::time::Duration;
+
+use crate::config::section::Section;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Per attempt; `None` is no timeout.
+    pub timeout: Option<Duration>,
+    pub queue: QueueSettings,
+    pub retry: Retry,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSettings {
+    pub enabled: bool,
+    pub num_consumers: usize,
+    /// In units of `sizer`.
+    pub queue_size: u64,
+    pub sizer: Sizer,
+    pub wait_for_result: bool,
+    pub block_on_overflow: bool,
+    pub batch: Option<BatchSettings>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sizer {
+    Requests,
+    Items,
+    Bytes,
+}
+
+const SIZERS: &[(&str, Sizer)] = &[("requests", Sizer::Requests), ("items", Sizer::Items), ("bytes", Sizer::Bytes)];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchSettings {
+    pub flush_timeout: Duration,
+    pub min_size: u64,
+    /// 0 is unlimited.
+    pub max_size: u64,
+    pub by_bytes: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    pub enabled: bool,
+    pub initial_interval: Duration,
+    pub randomization_factor: f64,
+    pub multiplier: f64,
+    pub max_interval: Duration,
+    /// `None` is no limit, which is also what an absent key means here.
+    pub max_elapsed_time: Option<Duration>,
+}
+
+/// Without a queue a request waits for the upstream itself; this bounds how many may wait at once.
+const UNQUEUED: u64 = 1024;
+
+impl Settings {
+    /// Reads the three keys from an exporter's section; `timeout` is the exporter's default.
+    pub fn decode(section: &Section, timeout: Duration) -> Settings {
+        let timeout = section.duration("timeout", timeout);
+        Settings {
+            timeout: (!timeout.is_zero()).then_some(timeout),
+            queue: section
+                .section_or_default("sending_queue", true)
+                .map_or(QueueSettings::off(), QueueSettings::decode),
+            retry: section.section_or_default("retry_on_failure", true).map_or(Retry::off(), Retry::decode),
+        }
+    }
+}
+
+impl QueueSettings {
+    pub fn off() -> QueueSettings {
+        QueueSettings {
+            enabled: false,
+            num_consumers: UNQUEUED as usize,
+            queue_size: UNQUEUED,
+            sizer: Sizer::Requests,
+            wait_for_result: true,
+            block_on_overflow: false,
+            batch: None,
+        }
+    }
+
+    fn decode(section: Section) -> QueueSettings {
+        let sizer_given = section.has("sizer");
+        let sizer = section.choice("sizer", Sizer::Requests, SIZERS);
+        let most = i64::MAX;
+        let mut queue = QueueSettings {
+            enabled: true,
+            num_consumers: section.integer("num_consumers", 10, 1..=10_000) as usize,
+            queue_size: section.integer("queue_size", 1000, 1..=most) as u64,
+            sizer,
+            wait_for_result: section.boolean("wait_for_result", false),
+            block_on_overflow: section.boolean("block_on_overflow", false),
+            batch: None,
+        };
+        if let Some(storage) = section.text("storage") {
+            let help = "remove `storage`: the queue is held in memory";
+            section.problem_with_help("storage", format!("there is no storage extension \"{storage}\""), help);
+        }
+        let size = queue.queue_size;
+        queue.batch = section.section_or_default("batch", false).map(|batch| {
+            let choices = &[("items", Sizer::Items), ("bytes", Sizer::Bytes)];
+            if sizer_given && sizer == Sizer::Requests && !batch.has("sizer") {
+                let message = "`batch` supports only `items` or `bytes` sizer, found \"requests\"";
+                batch.problem_with_help("sizer", message, "write `sizer: items` or `sizer: bytes` under `batch`");
+            }
+            let inherited = if sizer == Sizer::Bytes { Sizer::Bytes } else { Sizer::Items };
+            let batch_sizer = batch.choice("sizer", inherited, choices);
+            let settings = BatchSettings {
+                flush_timeout: batch.duration("flush_timeout", Duration::from_millis(200)),
+                min_size: batch.integer("min_size", 8192, 0..=most) as u64,
+                max_size: batch.integer("max_size", 0, 0..=most) as u64,
+                by_bytes: batch_sizer == Sizer::Bytes,
+            };
+            if settings.flush_timeout.is_zero() {
+                batch.problem("flush_timeout", "`flush_timeout` must be positive, found 0");
+            }
+            if settings.max_size > 0 && settings.max_size < settings.min_size {
+                let (most, least) = (settings.max_size, settings.min_size);
+                let message = format!("`max_size` ({most}) must be greater or equal to `min_size` ({least})");
+                batch.problem_with_help("max_size", message, format!("write at least {least}, or lower min_size"));
+            }
+            if batch_sizer == sizer && settings.min_size > size {
+                let help = format!("write at most {size}, or raise queue_size");
+                batch.problem_with_help("min_size", "`min_size` must be less than or equal to `queue_size`", help);
+            }
+            batch.finish();
+            settings
+        });
+        section.finish();
+        queue
+    }
+}
+
+impl Retry {
+    fn off() -> Retry {
+        Retry {
+            enabled: false,
+            initial_interval: Duration::from_secs(5),
+            randomization_factor: 0.5,
+            multiplier: 1.5,
+            max_interval: Duration::from_secs(30),
+            max_elapsed_time: None,
+        }
+    }
+
+    fn decode(section: Section) -> Retry {
+        let retry = Retry {
+            enabled: true,
+            initial_interval: section.duration("initial_interval", Duration::from_secs(5)),
+            randomization_factor: section.float("randomization_factor", 0.5, 0.0..=1.0),
+            multiplier: section.float("multiplier", 1.5, 0.0..=f64::MAX),
+            max_interval: section.duration("max_interval", Duration::from_secs(30)),
+            max_elapsed_time: section.duration_opt("max_elapsed_time").filter(|limit| !limit.is_zero()),
+        };
+        if let Some(limit) = retry.max_elapsed_time.filter(|_| retry.enabled) {
+            for (key, interval) in [("initial_interval", retry.initial_interval), ("max_interval", retry.max_interval)]
+            {
+                if limit < interval {
+                    let message = format!("'max_elapsed_time' must not be less than '{key}'");
+                    let help = format!("write at least {interval:?}, 0 for no limit, or lower {key}");
+                    section.problem_with_help("max_elapsed_time", message, help);
+                    break;
+                }
+            }
+        }
+        section.finish();
+        retry
+    }
+}

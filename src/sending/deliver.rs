@@ -1,0 +1,209 @@
+//! One batch, from leaving the queue to its final outcome: attempts, pauses, cutting, holding; counted once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::exporters::{Accepted, Payload, SendError};
+use crate::otlp::split::Splitter;
+use crate::telemetry::refusal::code;
+use crate::telemetry::{Now, Part, Reason, Refusal, Status, Telemetry, clock};
+
+use super::backoff::Backoff;
+use super::{Departure, Queue};
+
+/// How often an exporter that holds asks whether it is welcome again.
+const PROBE: Duration = Duration::from_secs(60);
+/// How many extra requests one batch may cost when a bad record is looked for in it.
+const BISECTIONS: u32 = 16;
+
+/// Items whose outcome is not final yet. Lost by a panic, they are dropped by name instead of vanishing.
+struct Open<'a> {
+    queue: &'a Queue,
+    items: u64,
+    size: u64,
+    bytes: u64,
+}
+
+impl Open<'_> {
+    fn close(&mut self, items: u64, sent: u64, reason: Reason) {
+        self.items -= items.min(self.items);
+        self.queue.account.send(sent);
+        if items > sent {
+            self.queue.account.drop_items(reason, items - sent);
+        }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let all = self.items;
+        if std::thread::panicking() {
+            self.close(all, 0, Reason::Internal);
+        }
+        self.queue.arrive(all, self.size, self.bytes);
+    }
+}
+
+impl Queue {
+    pub(super) async fn deliver(self: Arc<Self>, departure: Departure) {
+        let Departure { mut telemetry, size, bytes } = departure;
+        let mut open = Open { queue: &self, items: telemetry.items(), size, bytes };
+        let tickets = std::mem::take(&mut telemetry.tickets);
+        let mut outcome = Ok(());
+        let mut bisections = BISECTIONS;
+        let mut left = vec![telemetry];
+        while let Some(telemetry) = left.pop() {
+            let items = telemetry.items();
+            let payload = self.exporter.encode(&telemetry).await;
+            let error = match self.attempt(&payload).await {
+                Ok(accepted) => {
+                    self.say_partial(&accepted);
+                    let rejected = accepted.rejected.min(items);
+                    self.settle(&mut open, items, items - rejected, Reason::PartialSuccess);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            drop(payload);
+            let reason = match &error {
+                SendError::TooLarge(_) if items > 1 => {
+                    left.extend(halves(telemetry));
+                    continue;
+                }
+                SendError::Malformed(_) if items > 1 && bisections > 1 => {
+                    bisections -= 2;
+                    left.extend(halves(telemetry));
+                    continue;
+                }
+                SendError::TooLarge(_) => Reason::TooLarge,
+                SendError::Retry { .. } => Reason::RetriesExhausted,
+                SendError::Malformed(_) | SendError::Rejected(_) | SendError::Misconfigured(_) => {
+                    Reason::RejectedUpstream
+                }
+            };
+            let status = error.status();
+            tracing::error!(
+                exporter = %self.account.exporter, signal = self.signal.name(), error = %status.message,
+                dropped_items = items, reason = reason.name(), "Exporting failed. Dropping data."
+            );
+            outcome = Err(Refusal::Rejected(status.clone()));
+            self.settle(&mut open, items, 0, reason);
+        }
+        drop(open);
+        for ticket in tickets {
+            ticket.resolve(outcome.as_ref().copied());
+        }
+    }
+
+    fn settle(&self, open: &mut Open, items: u64, sent: u64, reason: Reason) {
+        if reason != Reason::PartialSuccess {
+            self.send_failed.fetch_add(items - sent, std::sync::atomic::Ordering::Relaxed);
+        }
+        let mut state = self.lock();
+        state.in_flight -= items.min(state.in_flight);
+        drop(state);
+        open.close(items, sent, reason);
+    }
+
+    /// Attempts until there is an outcome that no further attempt will change.
+    async fn attempt(&self, payload: &Payload) -> Result<Accepted, SendError> {
+        let retry = &self.settings.retry;
+        let started = clock();
+        let mut backoff = Backoff::new(retry);
+        loop {
+            let error = match self.send_once(payload).await {
+                Ok(accepted) => {
+                    self.upstream.succeeded();
+                    return Ok(accepted);
+                }
+                Err(error) => error,
+            };
+            let pause = match &error {
+                SendError::Retry { after, status } if retry.enabled => {
+                    self.upstream.failed(&status.message, self.fill());
+                    backoff.next(*after)
+                }
+                SendError::Misconfigured(status) if retry.enabled => {
+                    self.upstream.failed(&format!("holding: {}", status.message), self.fill());
+                    PROBE
+                }
+                _ => return Err(error),
+            };
+            if retry.max_elapsed_time.is_some_and(|limit| clock().duration_since(started) + pause > limit) {
+                let message = format!("no more retries left: {}", error.status().message);
+                return Err(SendError::Retry { after: None, status: Status { code: error.status().code, message } });
+            }
+            self.pause(pause, matches!(error, SendError::Misconfigured(_))).await;
+        }
+    }
+
+    /// Waits between attempts; while it holds, it ends when an empty export is accepted again.
+    async fn pause(&self, pause: Duration, holding: bool) {
+        tokio::time::sleep(pause).await;
+        if !holding {
+            return;
+        }
+        let empty = Telemetry {
+            signal: self.signal,
+            parts: SmallVec::new(),
+            client: None,
+            received: Now::read(),
+            tickets: SmallVec::new(),
+        };
+        let probe = self.exporter.encode(&empty).await;
+        while let Err(SendError::Misconfigured(status)) = self.send_once(&probe).await {
+            self.upstream.failed(&format!("holding: {}", status.message), self.fill());
+            tokio::time::sleep(PROBE).await;
+        }
+    }
+
+    async fn send_once(&self, payload: &Payload) -> Result<Accepted, SendError> {
+        let sending = self.exporter.send(payload);
+        match self.settings.timeout {
+            None => sending.await,
+            Some(timeout) => tokio::time::timeout(timeout, sending).await.unwrap_or_else(|_| {
+                let message = format!("no answer within {timeout:?}");
+                Err(SendError::Retry { after: None, status: Status { code: code::DEADLINE_EXCEEDED, message } })
+            }),
+        }
+    }
+
+    fn say_partial(&self, accepted: &Accepted) {
+        if accepted.rejected > 0 || !accepted.message.is_empty() {
+            tracing::warn!(
+                exporter = %self.account.exporter, signal = self.signal.name(), message = %accepted.message,
+                dropped_items = accepted.rejected, "Partial success response"
+            );
+        }
+    }
+}
+
+/// The same telemetry in two batches, the first half last (it is taken first).
+fn halves(telemetry: Telemetry) -> impl Iterator<Item = Telemetry> {
+    let half = telemetry.items().div_ceil(2);
+    let (mut first, mut second) = (SmallVec::new(), SmallVec::new());
+    let mut room = half;
+    for part in &telemetry.parts {
+        let items = u64::from(part.items);
+        if room >= items {
+            room -= items;
+            first.push(part.clone());
+        } else if room == 0 {
+            second.push(part.clone());
+        } else {
+            let mut splitter = Splitter::new(telemetry.signal, part.bytes.clone());
+            for (size, pieces) in [(room, &mut first), (items - room, &mut second)] {
+                if let Some((piece, items)) = splitter.next_piece(u32::try_from(size).unwrap_or(u32::MAX)) {
+                    pieces.push(Part { bytes: Bytes::from(piece), items, charge: part.charge.clone() });
+                }
+            }
+            room = 0;
+        }
+    }
+    let whole = telemetry;
+    let with = move |parts| Telemetry { parts, ..whole.share() };
+    [with(second), with(first)].into_iter()
+}

@@ -1,0 +1,212 @@
+//! From a plan to what runs: exporters and their queues first, then the pipelines back to front, then the gates.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::config::{ComponentId, Kind, Pipeline, PipelineId};
+use crate::diagnostics::metrics::Observe;
+use crate::exporters::Exporter;
+use crate::exporters::debug::sink::{Debug, DebugSink};
+use crate::exporters::nop::Nop;
+use crate::exporters::otlp_grpc::Grpc;
+use crate::exporters::otlp_http::Http;
+use crate::pipeline::intake::Gate;
+use crate::pipeline::{Branches, End, Segment, Step};
+use crate::processors::batch::Batch;
+use crate::processors::memory_limiter::MemoryLimiter;
+use crate::receivers::otlp::Gates;
+use crate::sending::Queue;
+use crate::sending::config::Settings;
+use crate::telemetry::{Account, Accounts, Alarm, Budget, Intake, Signal, Sink};
+
+use super::plan::Plan;
+use super::registry::Component;
+
+/// Everything between the receivers and the network.
+pub struct Graph {
+    pub queues: Vec<Arc<Queue>>,
+    pub batches: Vec<Arc<Batch>>,
+    pub outputs: Vec<Arc<Debug>>,
+    pub gates: Vec<Arc<Gate>>,
+    pub accounts: Accounts,
+    pub steps: Vec<Arc<Step>>,
+}
+
+pub struct Builder<'a> {
+    plan: &'a Plan,
+    budget: Arc<Budget>,
+    alarm: Arc<Alarm>,
+    sinks: HashMap<(ComponentId, Signal), (Arc<dyn Sink>, Arc<Account>)>,
+    outputs: HashMap<ComponentId, Arc<Debug>>,
+    built: HashMap<PipelineId, (Arc<Segment>, Accounts)>,
+    graph: Graph,
+}
+
+impl<'a> Builder<'a> {
+    pub fn new(plan: &'a Plan, budget: Arc<Budget>, alarm: Arc<Alarm>) -> Builder<'a> {
+        let graph = Graph {
+            queues: Vec::new(),
+            batches: Vec::new(),
+            outputs: Vec::new(),
+            gates: Vec::new(),
+            accounts: Vec::new(),
+            steps: Vec::new(),
+        };
+        Builder { plan, budget, alarm, sinks: HashMap::new(), outputs: HashMap::new(), built: HashMap::new(), graph }
+    }
+
+    /// Builds all pipelines and the gates of every receiver in use.
+    #[expect(clippy::indexing_slicing, reason = "one gate a signal, indexed by it")]
+    pub fn build(mut self) -> Result<(Graph, HashMap<ComponentId, Gates>), String> {
+        let mut receivers: HashMap<ComponentId, Gates> = HashMap::new();
+        let plan = self.plan;
+        for pipeline in &plan.pipelines {
+            for receiver in &pipeline.receivers {
+                let gates = receivers.entry(receiver.id.clone()).or_default();
+                let signal = pipeline.id.signal;
+                if plan.is_connector(&receiver.id) || gates.grpc[signal as usize].is_some() {
+                    continue;
+                }
+                let mut segments = Vec::new();
+                let mut accounts = Vec::new();
+                for fed in plan.fed_by(&receiver.id, pipeline) {
+                    let (segment, owed) = self.pipeline(fed)?;
+                    segments.push(segment);
+                    accounts.extend(owed);
+                }
+                let branches = Arc::new(Branches::new(segments));
+                let id = receiver.id.to_string();
+                let mut gate = |transport| -> Arc<dyn Intake> {
+                    let gate = Arc::new(Gate::new(&id, transport, signal, branches.clone(), accounts.clone()));
+                    self.graph.gates.push(gate.clone());
+                    gate
+                };
+                gates.grpc[signal as usize] = Some(gate("grpc"));
+                gates.http[signal as usize] = Some(gate("http"));
+            }
+        }
+        receivers.retain(|id, _| !plan.is_connector(id));
+        Ok((self.graph, receivers))
+    }
+
+    /// The first segment of a pipeline, and the accounts of every exporter it leads to.
+    fn pipeline(&mut self, pipeline: &Pipeline) -> Result<(Arc<Segment>, Accounts), String> {
+        if let Some(built) = self.built.get(&pipeline.id) {
+            return Ok(built.clone());
+        }
+        let plan = self.plan;
+        let (mut ends, mut accounts) = (Vec::new(), Vec::new());
+        for exporter in &pipeline.exporters {
+            if plan.is_connector(&exporter.id) {
+                for fed in plan.fed_by(&exporter.id, pipeline) {
+                    let (segment, owed) = self.pipeline(fed)?;
+                    ends.push(End::Segment(segment));
+                    accounts.extend(owed);
+                }
+            } else {
+                let (sink, account) = self.sink(&exporter.id, pipeline.id.signal)?;
+                ends.push(End::Sink(sink));
+                accounts.push(account);
+            }
+        }
+        let mut steps = Vec::new();
+        for reference in pipeline.processors.iter().rev() {
+            let id = reference.id.to_string();
+            match plan.get(Kind::Processor, &reference.id) {
+                Some(Component::Batch(config)) => {
+                    let segment = self.segment(std::mem::take(&mut steps), std::mem::take(&mut ends));
+                    let outlet = Arc::new(Branches::new(vec![segment]));
+                    let signal = pipeline.id.signal;
+                    let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
+                    let batch = Batch::new(&id, signal, config.clone(), outlet, accounts.clone(), budget, alarm);
+                    let batch = Arc::new(batch);
+                    self.graph.batches.push(batch.clone());
+                    ends.push(End::Sink(batch));
+                }
+                Some(Component::MemoryLimiter(_)) => steps.push(Arc::new(Step {
+                    id,
+                    signal: pipeline.id.signal,
+                    processor: Arc::new(MemoryLimiter),
+                    incoming: AtomicU64::new(0),
+                    outgoing: AtomicU64::new(0),
+                })),
+                _ => return Err(format!("\"{id}\" is not a processor")),
+            }
+        }
+        let segment = self.segment(steps, ends);
+        self.built.insert(pipeline.id.clone(), (segment.clone(), accounts.clone()));
+        Ok((segment, accounts))
+    }
+
+    /// A segment of steps that were gathered back to front.
+    fn segment(&mut self, mut steps: Vec<Arc<Step>>, ends: Vec<End>) -> Arc<Segment> {
+        steps.reverse();
+        self.graph.steps.extend(steps.iter().cloned());
+        Arc::new(Segment { steps, ends })
+    }
+
+    fn sink(&mut self, id: &ComponentId, signal: Signal) -> Result<(Arc<dyn Sink>, Arc<Account>), String> {
+        if let Some(sink) = self.sinks.get(&(id.clone(), signal)) {
+            return Ok(sink.clone());
+        }
+        let name = id.to_string();
+        let account = Arc::new(Account::new(&name, signal));
+        self.graph.accounts.push(account.clone());
+        let plan = self.plan;
+        let sink: Arc<dyn Sink> = match plan.get(Kind::Exporter, id) {
+            Some(Component::Nop) => Arc::new(Nop::new(account.clone())),
+            Some(Component::Debug(config)) => {
+                let debug = match self.outputs.get(id) {
+                    Some(debug) => debug.clone(),
+                    None => {
+                        let opened = Debug::open(&name, config.clone());
+                        let debug = opened.map_err(|error| format!("{error} (exporters.{name})"))?;
+                        self.outputs.insert(id.clone(), debug.clone());
+                        self.graph.outputs.push(debug.clone());
+                        debug
+                    }
+                };
+                Arc::new(DebugSink::new(debug, signal, account.clone()))
+            }
+            Some(Component::OtlpGrpc(config)) => {
+                let exporter = Arc::new(Grpc::new(signal, config, self.budget.clone()));
+                self.queue(&name, signal, &config.sending, exporter, &account)
+            }
+            Some(Component::OtlpHttp(config)) => {
+                let Some(Some(url)) = config.endpoints.get(signal as usize) else {
+                    return Err(format!("\"{name}\" has no endpoint for {}", signal.name()));
+                };
+                let exporter = Arc::new(Http::new(config, url, self.budget.clone()));
+                self.queue(&name, signal, &config.sending, exporter, &account)
+            }
+            _ => return Err(format!("\"{name}\" is not an exporter")),
+        };
+        self.sinks.insert((id.clone(), signal), (sink.clone(), account.clone()));
+        Ok((sink, account))
+    }
+
+    fn queue(
+        &mut self,
+        name: &str,
+        signal: Signal,
+        settings: &Settings,
+        exporter: Arc<dyn Exporter>,
+        account: &Arc<Account>,
+    ) -> Arc<dyn Sink> {
+        let queue = Queue::new(name, signal, settings.clone(), exporter, account.clone(), self.budget.clone());
+        self.graph.queues.push(queue.clone());
+        queue
+    }
+}
+
+impl Graph {
+    /// Everyone who counts.
+    pub fn observers(&self) -> Vec<Arc<dyn Observe>> {
+        let gates = self.gates.iter().map(|gate| gate.clone() as Arc<dyn Observe>);
+        let steps = self.steps.iter().map(|step| step.clone() as Arc<dyn Observe>);
+        let batches = self.batches.iter().map(|batch| batch.clone() as Arc<dyn Observe>);
+        let queues = self.queues.iter().map(|queue| queue.clone() as Arc<dyn Observe>);
+        gates.chain(steps).chain(batches).chain(queues).collect()
+    }
+}

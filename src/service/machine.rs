@@ -1,0 +1,48 @@
+//! What the machine or the container gives us: memory, open files.
+
+use std::fs::read_to_string;
+
+/// The memory that this process may use, in bytes: its cgroup's limit, else the machine's.
+pub fn memory_bytes() -> u64 {
+    let number = |path: &str| read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let own = |controller: &str| {
+        let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let matching =
+            |line: &&str| line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == controller));
+        groups.lines().find(matching).and_then(|line| line.split(':').nth(2).map(str::to_owned)).unwrap_or_default()
+    };
+    let limits = [
+        number(&format!("/sys/fs/cgroup{}/memory.max", own(""))),
+        number("/sys/fs/cgroup/memory.max"),
+        number(&format!("/sys/fs/cgroup/memory{}/memory.limit_in_bytes", own("memory"))),
+        number("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        machine_bytes(),
+    ];
+    limits.into_iter().flatten().min().unwrap_or(1 << 30)
+}
+
+fn machine_bytes() -> Option<u64> {
+    let text = read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+}
+
+/// The byte budget for telemetry when no `memory_limiter` sets one.
+pub fn default_budget() -> u64 {
+    const MEBIBYTE: u64 = 1 << 20;
+    (memory_bytes() / 100 * 40).clamp(16 * MEBIBYTE, 96 * MEBIBYTE)
+}
+
+/// How many connections may be open: half the files that may be, at most 10,240.
+pub fn connection_cap() -> usize {
+    let limits = read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let files = files.and_then(|files| files.split_whitespace().next()?.parse::<usize>().ok());
+    (files.unwrap_or(1024) / 2).clamp(16, 10_240)
+}
+
+/// Whether we run in a container, where nobody can reach the loopback interface.
+pub fn is_container() -> bool {
+    let marked = ["/.dockerenv", "/run/.containerenv"].iter().any(|path| std::path::Path::new(path).exists());
+    marked || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() || std::env::var_os("container").is_some()
+}

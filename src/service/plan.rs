@@ -1,0 +1,118 @@
+//! What the configuration means: every component decoded, every reference resolved; or all problems at once.
+
+use std::collections::HashMap;
+
+use crate::config::telemetry::Telemetry;
+use crate::config::{ComponentId, Kind, Layout, Loaded, Pipeline, Problem, Reference};
+
+use super::registry::{Component, ROWS, Registry};
+
+/// A configuration without errors, ready to be built.
+pub struct Plan {
+    components: HashMap<(Kind, ComponentId), Component>,
+    pub pipelines: Vec<Pipeline>,
+    pub extensions: Vec<Reference>,
+    pub telemetry: Telemetry,
+}
+
+impl Plan {
+    /// Decodes everything that is declared, used or not. Problems are left in `loaded`; with errors among them the
+    /// plan must not be built.
+    pub fn read(loaded: &Loaded) -> Plan {
+        let problems = &loaded.problems;
+        let layout = Layout::read(&loaded.root, &Registry, problems);
+        let mut components = HashMap::new();
+        for declared in Kind::ALL.iter().flat_map(|kind| layout.declared(*kind)) {
+            let row = ROWS.iter().find(|row| row.kind == declared.kind && row.name == declared.canonical);
+            if let Some(row) = row {
+                let component = (row.decode)(declared.section(problems));
+                components.insert((declared.kind, declared.id.clone()), component);
+            }
+        }
+        let service = layout.service;
+        let plan = Plan {
+            components,
+            pipelines: service.pipelines,
+            extensions: service.extensions,
+            telemetry: service.telemetry,
+        };
+        if !problems.has_errors() {
+            plan.check(&mut |problem| problems.push(problem));
+        }
+        plan
+    }
+
+    pub fn get(&self, kind: Kind, id: &ComponentId) -> Option<&Component> {
+        self.components.get(&(kind, id.clone()))
+    }
+
+    /// Whether what an exporter has not sent yet is lost by a crash, after its client was told that it was accepted.
+    pub fn holds_in_memory(&self, kind: Kind, id: &ComponentId) -> bool {
+        let queue = match self.get(kind, id) {
+            Some(Component::OtlpGrpc(config)) => &config.sending.queue,
+            Some(Component::OtlpHttp(config)) => &config.sending.queue,
+            _ => return false,
+        };
+        queue.enabled && !queue.wait_for_result
+    }
+
+    pub fn is_connector(&self, id: &ComponentId) -> bool {
+        self.get(Kind::Connector, id).is_some()
+    }
+
+    /// The pipelines of one signal that take from a receiver or connector.
+    pub fn fed_by<'a>(&'a self, id: &'a ComponentId, like: &'a Pipeline) -> impl Iterator<Item = &'a Pipeline> {
+        let takes = move |pipeline: &&Pipeline| {
+            pipeline.id.signal == like.id.signal && pipeline.receivers.iter().any(|reference| reference.id == *id)
+        };
+        self.pipelines.iter().filter(takes)
+    }
+
+    /// The rules that need more than one component.
+    fn check(&self, report: &mut dyn FnMut(Problem)) {
+        for pipeline in &self.pipelines {
+            let (signal, path) = (pipeline.id.signal.name(), format!("service.pipelines.{}", pipeline.id));
+            for exporter in &pipeline.exporters {
+                if let Some(Component::OtlpHttp(config)) = self.get(Kind::Exporter, &exporter.id)
+                    && config.endpoints.get(pipeline.id.signal as usize).is_none_or(Option::is_none)
+                {
+                    let message = format!("either endpoint or {signal}_endpoint must be specified for {}", exporter.id);
+                    report(Problem::error(exporter.place, message).at(&path));
+                }
+                let unread = self.is_connector(&exporter.id) && self.fed_by(&exporter.id, pipeline).next().is_none();
+                if unread {
+                    let id = &exporter.id;
+                    let message = format!(
+                        "connector \"{id}\" used as exporter in [{}] pipeline but not used in any supported receiver pipeline",
+                        pipeline.id
+                    );
+                    report(Problem::error(exporter.place, message).at(&path));
+                }
+            }
+            for receiver in pipeline.receivers.iter().filter(|receiver| self.is_connector(&receiver.id)) {
+                let feeds = |other: &&Pipeline| {
+                    other.id.signal == pipeline.id.signal && other.exporters.iter().any(|fed| fed.id == receiver.id)
+                };
+                if !self.pipelines.iter().any(|other| feeds(&other)) {
+                    let id = &receiver.id;
+                    let message = format!(
+                        "connector \"{id}\" used as receiver in [{}] pipeline but not used in any supported exporter pipeline",
+                        pipeline.id
+                    );
+                    report(Problem::error(receiver.place, message).at(&path));
+                }
+            }
+            if self.reaches(pipeline, pipeline, 0) {
+                let message = format!("cycle detected: pipeline {} feeds itself through connectors", pipeline.id);
+                report(Problem::error(pipeline.place, message).at(&path));
+            }
+        }
+    }
+
+    /// Whether `from` feeds `target` through connectors.
+    fn reaches(&self, from: &Pipeline, target: &Pipeline, depth: usize) -> bool {
+        let connectors = from.exporters.iter().filter(|exporter| self.is_connector(&exporter.id));
+        let mut next = connectors.flat_map(|connector| self.fed_by(&connector.id, from));
+        depth <= self.pipelines.len() && next.any(|fed| fed.id == target.id || self.reaches(fed, target, depth + 1))
+    }
+}

@@ -1,0 +1,89 @@
+//! Every component there is: one row each. A new component is its file, its `mod` line and its row.
+
+use crate::config::section::Section;
+use crate::config::{Catalog, Kind, Lookup};
+use crate::exporters::{debug, otlp_grpc, otlp_http};
+use crate::extensions::health_check;
+use crate::processors::{batch, memory_limiter};
+use crate::receivers::otlp;
+
+/// A component's settings, decoded.
+pub enum Component {
+    Otlp(otlp::config::Config),
+    Batch(batch::Config),
+    MemoryLimiter(memory_limiter::Config),
+    OtlpGrpc(otlp_grpc::Config),
+    OtlpHttp(otlp_http::Config),
+    Debug(debug::sink::Config),
+    Nop,
+    Forward,
+    HealthCheck(health_check::Config),
+}
+
+pub struct Row {
+    pub kind: Kind,
+    pub name: &'static str,
+    pub alias: Option<&'static str>,
+    pub about: &'static str,
+    pub decode: fn(Section) -> Component,
+}
+
+const fn row(kind: Kind, name: &'static str, about: &'static str, decode: fn(Section) -> Component) -> Row {
+    Row { kind, name, alias: None, about, decode }
+}
+
+pub const ROWS: &[Row] = &[
+    row(Kind::Receiver, "otlp", "OTLP over gRPC and HTTP, protobuf and JSON", |section| {
+        Component::Otlp(otlp::config::Config::decode(section))
+    }),
+    row(Kind::Processor, "batch", "gathers telemetry into larger batches", |section| {
+        Component::Batch(batch::Config::decode(section))
+    }),
+    row(Kind::Processor, "memory_limiter", "sets the memory budget", |section| {
+        Component::MemoryLimiter(memory_limiter::Config::decode(section))
+    }),
+    Row {
+        alias: Some("otlp"),
+        ..row(Kind::Exporter, "otlp_grpc", "OTLP over gRPC", |section| {
+            Component::OtlpGrpc(otlp_grpc::Config::decode(section))
+        })
+    },
+    Row {
+        alias: Some("otlphttp"),
+        ..row(Kind::Exporter, "otlp_http", "OTLP over HTTP", |section| {
+            Component::OtlpHttp(otlp_http::Config::decode(section))
+        })
+    },
+    row(Kind::Exporter, "debug", "prints telemetry", |section| Component::Debug(debug::sink::Config::decode(section))),
+    row(Kind::Exporter, "nop", "takes everything and does nothing with it", |section| {
+        section.finish();
+        Component::Nop
+    }),
+    row(Kind::Connector, "forward", "joins pipelines of one signal", |section| {
+        section.finish();
+        Component::Forward
+    }),
+    row(Kind::Extension, "health_check", "says over HTTP whether the collector is ready", |section| {
+        Component::HealthCheck(health_check::Config::decode(section))
+    }),
+];
+
+pub struct Registry;
+
+impl Catalog for Registry {
+    fn lookup(&self, kind: Kind, type_name: &str) -> Lookup {
+        if kind == Kind::Exporter && type_name == "logging" {
+            return Lookup::Deprecated("the logging exporter has been deprecated, use the debug exporter instead");
+        }
+        let mut rows = ROWS.iter().filter(|row| row.kind == kind);
+        match rows.find(|row| row.name == type_name || row.alias == Some(type_name)) {
+            Some(row) if row.name == type_name => Lookup::Known(row.name),
+            Some(row) => Lookup::Alias(row.name),
+            None => Lookup::Unknown,
+        }
+    }
+
+    fn names(&self, kind: Kind) -> Vec<&'static str> {
+        ROWS.iter().filter(|row| row.kind == kind).map(|row| row.name).collect()
+    }
+}

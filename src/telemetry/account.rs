@@ -1,0 +1,144 @@
+//! The ledger's lines: for every exporter and signal, what it was owed, what it sent, and what was dropped and why.
+//!
+//! The balance, at any moment: accepted = sent + dropped (by reason) + waiting. An account is owed its items when the
+//! intake accepts them, so whatever happens on the way stands in it; a fan-out to k exporters balances k times.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::Signal;
+
+/// Why something was refused or dropped: one closed set, shared by answers, metrics and the closing line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    QueueFull,
+    MemoryFull,
+    Draining,
+    UpstreamDown,
+    TooLarge,
+    RejectedUpstream,
+    PartialSuccess,
+    RetriesExhausted,
+    SinkStuck,
+    OutputTooSlow,
+    SampledOut,
+    Shutdown,
+    Internal,
+}
+
+impl Reason {
+    pub const ALL: [Reason; 13] = [
+        Reason::QueueFull,
+        Reason::MemoryFull,
+        Reason::Draining,
+        Reason::UpstreamDown,
+        Reason::TooLarge,
+        Reason::RejectedUpstream,
+        Reason::PartialSuccess,
+        Reason::RetriesExhausted,
+        Reason::SinkStuck,
+        Reason::OutputTooSlow,
+        Reason::SampledOut,
+        Reason::Shutdown,
+        Reason::Internal,
+    ];
+
+    /// The value of the `reason` label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::QueueFull => "queue_full",
+            Reason::MemoryFull => "memory_full",
+            Reason::Draining => "draining",
+            Reason::UpstreamDown => "upstream_down",
+            Reason::TooLarge => "too_large",
+            Reason::RejectedUpstream => "rejected_upstream",
+            Reason::PartialSuccess => "partial_success",
+            Reason::RetriesExhausted => "retries_exhausted",
+            Reason::SinkStuck => "sink_stuck",
+            Reason::OutputTooSlow => "output_too_slow",
+            Reason::SampledOut => "sampled_out",
+            Reason::Shutdown => "shutdown",
+            Reason::Internal => "internal",
+        }
+    }
+
+    /// What the client or a person reads.
+    pub fn words(self) -> &'static str {
+        match self {
+            Reason::QueueFull => "sending queue is full",
+            Reason::MemoryFull => "data refused due to high memory usage",
+            Reason::Draining => "the collector is shutting down",
+            Reason::UpstreamDown => "the upstream cannot be reached",
+            Reason::TooLarge => "too large for the upstream",
+            Reason::RejectedUpstream => "rejected by the upstream",
+            Reason::PartialSuccess => "rejected in part by the upstream",
+            Reason::RetriesExhausted => "no more retries left",
+            Reason::SinkStuck => "another exporter was stuck",
+            Reason::OutputTooSlow => "the reader of the output is too slow",
+            Reason::SampledOut => "not printed, by the exporter's sampling",
+            Reason::Shutdown => "left at shutdown",
+            Reason::Internal => "internal error",
+        }
+    }
+}
+
+/// The exporters that a chain ends in, each once for every way that leads there: what the ledger owes.
+pub type Accounts = Vec<Arc<Account>>;
+
+/// What one exporter did with one signal, in items.
+#[derive(Debug)]
+pub struct Account {
+    pub exporter: String,
+    pub signal: Signal,
+    accepted: AtomicU64,
+    sent: AtomicU64,
+    dropped: [AtomicU64; Reason::ALL.len()],
+}
+
+impl Account {
+    pub fn new(exporter: &str, signal: Signal) -> Account {
+        Account {
+            exporter: exporter.to_owned(),
+            signal,
+            accepted: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            dropped: Default::default(),
+        }
+    }
+
+    pub fn accept(&self, items: u64) {
+        self.accepted.fetch_add(items, Relaxed);
+    }
+
+    pub fn send(&self, items: u64) {
+        self.sent.fetch_add(items, Relaxed);
+    }
+
+    pub fn drop_items(&self, reason: Reason, items: u64) {
+        if let Some(count) = self.dropped.get(reason as usize) {
+            count.fetch_add(items, Relaxed);
+        }
+    }
+
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Relaxed)
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.dropped.get(reason as usize).map_or(0, |count| count.load(Relaxed))
+    }
+
+    pub fn dropped_in_all(&self) -> u64 {
+        Reason::ALL.iter().map(|reason| self.dropped(*reason)).sum()
+    }
+
+    /// What must still be held somewhere: the difference that keeps the balance.
+    pub fn waiting(&self) -> u64 {
+        let settled = self.sent() + self.dropped_in_all();
+        self.accepted().saturating_sub(settled)
+    }
+}

@@ -1,0 +1,176 @@
+//! The byte budget: memory is admitted by bytes held, before they are read, never by watching the heap.
+//!
+//! Three shares, so that a full queue cannot starve the intake's own reading, and neither can starve the export that
+//! would free them. Every held buffer owns a [`Charge`]; when the last clone goes, the bytes are given back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+use tokio::sync::Notify;
+
+/// Who holds the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Requests being read, inflated and processed.
+    Ingest,
+    /// Telemetry in batches and queues.
+    Queue,
+    /// What exporters made of it: compressed or converted copies.
+    Export,
+}
+
+#[derive(Debug)]
+pub struct Budget {
+    shares: [Held; 3],
+    /// How many sinks hold telemetry in the queue share, set once when the graph is built.
+    holders: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Held {
+    limit: u64,
+    used: AtomicU64,
+    freed: Notify,
+}
+
+impl Budget {
+    /// Shares `total` bytes: ingest 1, queue 2, export 1.
+    pub fn new(total: u64) -> Arc<Budget> {
+        let held = |limit| Held { limit, used: AtomicU64::new(0), freed: Notify::new() };
+        let shares = [held(total / 4), held(total / 2), held(total / 4)];
+        Arc::new(Budget { shares, holders: AtomicU64::new(0) })
+    }
+
+    pub fn limit(&self, share: Share) -> u64 {
+        self.held(share).limit
+    }
+
+    pub fn used(&self, share: Share) -> u64 {
+        self.held(share).used.load(Relaxed)
+    }
+
+    /// Adds a sink that will hold telemetry; what one sink may hold depends on whether it shares with others.
+    pub fn add_holder(&self) {
+        self.holders.fetch_add(1, Relaxed);
+    }
+
+    /// Whether a sink that already holds `held` bytes of the queue share may take `more`. Alone it may fill the share;
+    /// beside others no more than twice what is still free, so that a stuck sink always leaves room for a healthy one.
+    pub fn allows(&self, held: u64, more: u64) -> bool {
+        let queue = self.held(Share::Queue);
+        let free = queue.limit.saturating_sub(queue.used.load(Relaxed));
+        self.holders.load(Relaxed) <= 1 || held + more <= 2 * free
+    }
+
+    /// Takes bytes of a share, or none at all.
+    pub fn take(&self, share: Share, bytes: u64) -> bool {
+        let held = self.held(share);
+        let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= held.limit);
+        held.used.fetch_update(Relaxed, Relaxed, fits).is_ok()
+    }
+
+    pub fn give_back(&self, share: Share, bytes: u64) {
+        let held = self.held(share);
+        held.used.fetch_sub(bytes, Relaxed);
+        held.freed.notify_waiters();
+    }
+
+    /// Waits until the export share has room: exports always end, so this does too. One that is larger than the
+    /// whole share goes alone.
+    pub async fn charge_export(self: &Arc<Self>, bytes: u64) -> Charge {
+        let bytes = bytes.min(self.limit(Share::Export));
+        loop {
+            let freed = self.held(Share::Export).freed.notified();
+            if let Some(charge) = Charge::take(self, Share::Export, bytes) {
+                return charge;
+            }
+            freed.await;
+        }
+    }
+
+    fn held(&self, share: Share) -> &Held {
+        match share {
+            Share::Ingest => &self.shares[0],
+            Share::Queue => &self.shares[1],
+            Share::Export => &self.shares[2],
+        }
+    }
+}
+
+/// Bytes of the budget that one buffer owns; clones own them together.
+#[derive(Clone, Debug)]
+pub struct Charge(Arc<Owned>);
+
+#[derive(Debug)]
+struct Owned {
+    budget: Arc<Budget>,
+    share: AtomicU8,
+    bytes: AtomicU64,
+}
+
+impl Charge {
+    pub fn take(budget: &Arc<Budget>, share: Share, bytes: u64) -> Option<Charge> {
+        budget.take(share, bytes).then(|| Charge::held(budget, share, bytes))
+    }
+
+    /// A charge for bytes that were already taken from the budget.
+    pub fn held(budget: &Arc<Budget>, share: Share, bytes: u64) -> Charge {
+        Charge(Arc::new(Owned {
+            budget: budget.clone(),
+            share: AtomicU8::new(share as u8),
+            bytes: AtomicU64::new(bytes),
+        }))
+    }
+
+    pub fn is_queued(&self) -> bool {
+        self.0.share.load(Relaxed) == Share::Queue as u8
+    }
+
+    /// Moves the bytes to the queue share; the caller has reserved them there.
+    pub fn move_to_queue(&self) {
+        if self.0.share.swap(Share::Queue as u8, Relaxed) != Share::Queue as u8 {
+            let bytes = self.0.bytes.load(Relaxed);
+            self.0.budget.held(Share::Queue).used.fetch_add(bytes, Relaxed);
+            self.0.budget.give_back(Share::Ingest, bytes);
+        }
+    }
+
+    /// Takes more bytes of the same share.
+    pub fn grow(&self, bytes: u64) -> bool {
+        let grown = self.0.budget.take(self.0.share(), bytes);
+        if grown {
+            self.0.bytes.fetch_add(bytes, Relaxed);
+        }
+        grown
+    }
+
+    /// Adds bytes that the caller has reserved in the same share.
+    pub fn add(&self, bytes: u64) {
+        self.0.bytes.fetch_add(bytes, Relaxed);
+        self.0.budget.held(self.0.share()).used.fetch_add(bytes, Relaxed);
+    }
+
+    /// Gives back all but `bytes`.
+    pub fn shrink_to(&self, bytes: u64) {
+        let before = self.0.bytes.fetch_min(bytes, Relaxed);
+        if before > bytes {
+            self.0.budget.give_back(self.0.share(), before - bytes);
+        }
+    }
+}
+
+impl Owned {
+    fn share(&self) -> Share {
+        match self.share.load(Relaxed) {
+            0 => Share::Ingest,
+            1 => Share::Queue,
+            _ => Share::Export,
+        }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.budget.give_back(self.share(), self.bytes.load(Relaxed));
+    }
+}

@@ -1,0 +1,190 @@
+//! What a batch or a batching queue holds: parts in the order they came, small ones joined, the front one possibly cut.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::{Budget, Charge, Part, Share, Signal, Telemetry, Ticket};
+use crate::otlp::split::Splitter;
+
+/// Parts below this size are joined: a write costs more than copying them.
+const SMALL: usize = 16 * 1024;
+const JOINED: usize = 64 * 1024;
+
+#[derive(Default)]
+pub struct Pending {
+    entries: VecDeque<Entry>,
+    /// The buffer that small parts are being joined into; it stands behind all entries.
+    joining: Option<Joining>,
+    items: u64,
+    bytes: u64,
+    tickets: SmallVec<[Ticket; 1]>,
+}
+
+/// How much a batch may hold; 0 is no limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Most {
+    Items(u64),
+    Bytes(u64),
+}
+
+enum Entry {
+    Whole(Part),
+    /// A part of which pieces were taken.
+    Cut {
+        splitter: Splitter,
+        items: u32,
+        bytes: u64,
+        charge: Charge,
+    },
+}
+
+struct Joining {
+    buffer: Vec<u8>,
+    items: u32,
+    charge: Charge,
+}
+
+impl Pending {
+    pub fn items(&self) -> u64 {
+        self.items
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Adds telemetry; its bytes are moved to the queue share, which the caller has reserved.
+    pub fn push(&mut self, telemetry: Telemetry, budget: &Arc<Budget>) {
+        self.tickets.extend(telemetry.tickets);
+        for part in telemetry.parts {
+            self.items += u64::from(part.items);
+            self.bytes += part.bytes.len() as u64;
+            if part.bytes.len() < SMALL {
+                self.join(part, budget);
+            } else {
+                part.charge.move_to_queue();
+                self.seal();
+                self.entries.push_back(Entry::Whole(part));
+            }
+        }
+    }
+
+    fn join(&mut self, part: Part, budget: &Arc<Budget>) {
+        let fits = |joining: &Joining| {
+            joining.buffer.len() + part.bytes.len() <= JOINED && joining.items.checked_add(part.items).is_some()
+        };
+        if !self.joining.as_ref().is_some_and(fits) {
+            self.seal();
+        }
+        let joining = self.joining.get_or_insert_with(|| Joining {
+            buffer: Vec::with_capacity(SMALL),
+            items: 0,
+            charge: Charge::held(budget, Share::Queue, 0),
+        });
+        joining.buffer.extend_from_slice(&part.bytes);
+        joining.items += part.items;
+        joining.charge.add(part.bytes.len() as u64);
+    }
+
+    fn seal(&mut self) {
+        if let Some(Joining { buffer, items, charge }) = self.joining.take() {
+            self.entries.push_back(Entry::Whole(Part { bytes: Bytes::from(buffer), items, charge }));
+        }
+    }
+
+    /// Takes up to `most` from the front, cutting a part where the limit falls; at least one item when there is any.
+    pub fn take(&mut self, signal: Signal, most: Most) -> SmallVec<[Part; 1]> {
+        self.seal();
+        let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
+        let (mut items, mut bytes) = (0, 0);
+        while let Some(entry) = self.entries.pop_front() {
+            let (more_items, more_bytes) = entry.size();
+            // How many of its items fit; bytes are shared out evenly over the items of a part.
+            let fitting = match most {
+                Most::Items(0) | Most::Bytes(0) => more_items,
+                Most::Items(limit) => (limit - items).min(more_items),
+                Most::Bytes(limit) if bytes + more_bytes <= limit => more_items,
+                Most::Bytes(limit) => {
+                    let share = (limit - bytes.min(limit)) * more_items / more_bytes.max(1);
+                    share.max(u64::from(parts.is_empty())).min(more_items)
+                }
+            };
+            match entry {
+                Entry::Whole(part) if fitting == more_items => parts.push(part),
+                entry if fitting == 0 => {
+                    self.entries.push_front(entry);
+                    break;
+                }
+                Entry::Whole(Part { bytes, items, charge }) => {
+                    let length = bytes.len() as u64;
+                    let splitter = Splitter::new(signal, bytes);
+                    self.entries.push_front(Entry::Cut { splitter, items, bytes: length, charge });
+                    continue;
+                }
+                Entry::Cut { mut splitter, items, bytes, charge } => {
+                    let size = u32::try_from(fitting).unwrap_or(u32::MAX);
+                    let Some((piece, taken)) = splitter.next_piece(size) else { continue };
+                    let length = (bytes * u64::from(taken) / u64::from(items.max(1))).min(bytes);
+                    if taken < items {
+                        let (items, bytes) = (items - taken, bytes - length);
+                        self.entries.push_front(Entry::Cut { splitter, items, bytes, charge: charge.clone() });
+                    }
+                    self.bytes = self.bytes - length + piece.len() as u64;
+                    parts.push(Part { bytes: Bytes::from(piece), items: taken, charge });
+                }
+            }
+            if let Some(part) = parts.last() {
+                items += u64::from(part.items);
+                bytes += part.bytes.len() as u64;
+            }
+        }
+        self.items -= items;
+        self.bytes -= bytes;
+        parts
+    }
+
+    /// The tickets that a batch just taken must resolve: all of them, and while something is left, it holds them too.
+    pub fn tickets(&mut self) -> SmallVec<[Ticket; 1]> {
+        if self.items == 0 { std::mem::take(&mut self.tickets) } else { self.tickets.clone() }
+    }
+
+    /// Puts a refused batch back to the front.
+    pub fn put_back(&mut self, batch: Telemetry) {
+        self.items += batch.items();
+        self.bytes += batch.bytes() as u64;
+        if self.tickets.is_empty() {
+            self.tickets = batch.tickets;
+        } else {
+            // The same promises are still held here.
+            batch.tickets.into_iter().for_each(|ticket| ticket.resolve(Ok(())));
+        }
+        for part in batch.parts.into_iter().rev() {
+            self.entries.push_front(Entry::Whole(part));
+        }
+    }
+
+    /// Adds what came while a batch was being handed on.
+    pub fn append(&mut self, newer: Pending) {
+        if newer.items == 0 {
+            return;
+        }
+        self.seal();
+        self.items += newer.items;
+        self.bytes += newer.bytes;
+        self.tickets.extend(newer.tickets);
+        self.entries.extend(newer.entries);
+        self.joining = newer.joining;
+    }
+}
+
+impl Entry {
+    fn size(&self) -> (u64, u64) {
+        match self {
+            Entry::Whole(part) => (u64::from(part.items), part.bytes.len() as u64),
+            Entry::Cut { items, bytes, .. } => (u64::from(*items), *bytes),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What the chain answers when it does not take a request. One table turns it into HTTP and gRPC.
+
+use std::time::Duration;
+
+use super::Reason;
+
+/// A status as gRPC and OTLP know it (google.rpc.Status).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub code: u8,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not now: nothing was taken, the client shall send it again after the hint.
+    Busy {
+        after: Duration,
+        reason: Reason,
+    },
+    /// Larger than `limit` bytes, whole or after inflating: final.
+    TooLarge {
+        limit: u64,
+    },
+    /// Not valid OTLP: final.
+    Malformed(String),
+    /// The upstream's own answer, passed on to a client that waited for it.
+    Rejected(Status),
+    Internal,
+}
+
+/// gRPC status codes (google.rpc.Code).
+pub mod code {
+    pub const CANCELLED: u8 = 1;
+    pub const UNKNOWN: u8 = 2;
+    pub const INVALID_ARGUMENT: u8 = 3;
+    pub const DEADLINE_EXCEEDED: u8 = 4;
+    pub const NOT_FOUND: u8 = 5;
+    pub const PERMISSION_DENIED: u8 = 7;
+    pub const RESOURCE_EXHAUSTED: u8 = 8;
+    pub const ABORTED: u8 = 10;
+    pub const OUT_OF_RANGE: u8 = 11;
+    pub const UNIMPLEMENTED: u8 = 12;
+    pub const INTERNAL: u8 = 13;
+    pub const UNAVAILABLE: u8 = 14;
+    pub const DATA_LOSS: u8 = 15;
+    pub const UNAUTHENTICATED: u8 = 16;
+}
+
+impl Refusal {
+    pub fn busy(reason: Reason) -> Refusal {
+        Refusal::Busy { after: Duration::from_secs(1), reason }
+    }
+
+    /// The HTTP status, the status to write, and how long to wait (facts 2.6, the OTLP specification on failures).
+    pub fn answer(&self) -> (u16, Status, Option<Duration>) {
+        let status = |code, message: String| Status { code, message };
+        match self {
+            Refusal::Busy { after, reason } => {
+                (503, status(code::UNAVAILABLE, reason.words().to_owned()), Some(*after))
+            }
+            Refusal::TooLarge { limit } => {
+                (413, status(code::RESOURCE_EXHAUSTED, format!("request is larger than {limit} bytes")), None)
+            }
+            Refusal::Malformed(why) => (400, status(code::INVALID_ARGUMENT, why.clone()), None),
+            Refusal::Rejected(rejected) => (http_status(rejected.code), rejected.clone(), None),
+            Refusal::Internal => (500, status(code::INTERNAL, "internal error".to_owned()), None),
+        }
+    }
+
+    pub fn reason(&self) -> Reason {
+        match self {
+            Refusal::Busy { reason, .. } => *reason,
+            Refusal::TooLarge { .. } => Reason::TooLarge,
+            Refusal::Malformed(_) | Refusal::Rejected(_) => Reason::RejectedUpstream,
+            Refusal::Internal => Reason::Internal,
+        }
+    }
+}
+
+/// gRPC code to HTTP status, as the Go collector maps them.
+fn http_status(code: u8) -> u16 {
+    match code {
+        code::CANCELLED | code::DEADLINE_EXCEEDED | code::ABORTED => 503,
+        code::OUT_OF_RANGE | code::UNAVAILABLE | code::DATA_LOSS => 503,
+        code::RESOURCE_EXHAUSTED => 429,
+        code::INVALID_ARGUMENT => 400,
+        code::UNAUTHENTICATED => 401,
+        code::PERMISSION_DENIED => 403,
+        code::UNIMPLEMENTED => 404,
+        _ => 500,
+    }
+}

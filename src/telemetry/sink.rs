@@ -1,0 +1,128 @@
+//! The contract between the way of a request and those at its end.
+//!
+//! A request first *reserves* a place in every sink it will reach, then *commits* to all of them at once. Reserving may
+//! be refused and takes nothing; committing cannot fail. Between the two there is no await, so a client that leaves can
+//! never leave half a request behind.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::{Now, Refusal, Signal, Telemetry};
+
+/// How much room a batch needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub items: u64,
+    pub bytes: u64,
+    /// The bytes that no queue or batch holds yet and that must be charged anew.
+    pub fresh_bytes: u64,
+}
+
+impl Load {
+    pub fn of(telemetry: &Telemetry) -> Load {
+        let mut load = Load { items: 0, bytes: 0, fresh_bytes: 0 };
+        for part in &telemetry.parts {
+            let bytes = part.bytes.len() as u64;
+            load.items += u64::from(part.items);
+            load.bytes += bytes;
+            load.fresh_bytes += if part.charge.is_queued() { 0 } else { bytes };
+        }
+        load
+    }
+}
+
+/// Why there is no place.
+#[derive(Clone, Debug)]
+pub enum Full {
+    Refuse(Refusal),
+    /// There will be room: wait for [`Sink::room`], but not longer than this; then ask again as one who has waited.
+    Wait {
+        most: Option<Duration>,
+    },
+}
+
+/// How a place is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask {
+    /// No other sink waits for this one.
+    pub alone: bool,
+    /// It has waited as long as it was told to.
+    pub waited: bool,
+}
+
+/// Where telemetry ends up: a batch, a sending queue, or an exporter without one.
+pub trait Sink: Send + Sync {
+    /// Takes a place for `load`.
+    fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full>;
+    /// Gives back a place that was not filled.
+    fn release(&self, load: Load);
+    /// Fills a place. Cannot fail.
+    fn commit(&self, telemetry: Telemetry, load: Load);
+    /// Notified when a place may have become free.
+    fn room(&self) -> &Notify;
+    /// Whether the answer to the client depends on what becomes of the telemetry here.
+    fn answers(&self) -> bool;
+    /// Since when it has been refusing without a pause.
+    fn full_since(&self) -> Option<Instant> {
+        None
+    }
+    /// Drops `items` that were meant for it, under a reason, because others must not wait for it.
+    fn skip(&self, items: u64);
+}
+
+/// A reserved place; given back when it is dropped unfilled.
+pub struct Place {
+    sink: Arc<dyn Sink>,
+    load: Load,
+    filled: bool,
+}
+
+impl Place {
+    pub fn reserve(sink: &Arc<dyn Sink>, telemetry: &Telemetry, ask: Ask) -> Result<Place, Full> {
+        let load = Load::of(telemetry);
+        sink.reserve(telemetry, load, ask)?;
+        Ok(Place { sink: sink.clone(), load, filled: false })
+    }
+
+    pub fn fill(mut self, telemetry: Telemetry) {
+        self.filled = true;
+        self.sink.commit(telemetry, self.load);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.filled {
+            self.sink.release(self.load);
+        }
+    }
+}
+
+/// What follows a stage that holds telemetry: the rest of its pipeline.
+pub trait Outlet: Send + Sync {
+    /// Hands a batch on, whole or not at all; on refusal it is left as it was.
+    fn offer(&self, telemetry: &mut Telemetry, now: Now, ask: Ask) -> Result<(), Full>;
+    /// Whether the answer to a client depends on what becomes of the telemetry behind it.
+    fn answers(&self) -> bool;
+}
+
+/// A stage that wants to be woken: the timekeeper drives them all.
+pub trait Wakeful: Send + Sync {
+    fn wake_at(&self) -> Option<Instant>;
+    fn wake(&self, now: Now);
+    /// Pushes everything on, whatever its time; true when nothing is left.
+    fn drain(&self, now: Now) -> bool;
+}
+
+/// What a receiver hands its requests to.
+pub trait Intake: Send + Sync {
+    fn signal(&self) -> Signal;
+    /// Takes one request through the pipelines; returns when the answer may be given.
+    fn submit(&self, telemetry: Telemetry) -> Submission<'_>;
+}
+
+pub type Submission<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;

@@ -1,0 +1,255 @@
+//! Attacks on a Misaki process: each must stay within the memory budget, leave a good client served, and pass without a
+//! trace. `cargo test` runs them in short; `MISAKI_FULL=1` longer and with more of everything.
+
+mod attacks;
+mod bodies;
+mod process;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use attacks::{Asking, Holding, Pumping, asking, holding, pumping};
+use bodies::*;
+use process::{Misaki, Outcome};
+
+/// One attack at a time: what is measured belongs to it.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn full() -> bool {
+    std::env::var_os("MISAKI_FULL").is_some()
+}
+
+/// How long an attack lasts.
+fn length() -> Duration {
+    Duration::from_millis(if full() { 20_000 } else { 1_000 })
+}
+
+/// So many connections, or ten times as many in full.
+fn many(short: usize) -> usize {
+    if full() { short * 4 } else { short }
+}
+
+/// Runs an attack beside a good client and checks what it left behind.
+fn survives(name: &str, attack: impl FnOnce(&Misaki)) -> Outcome {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut misaki = Misaki::start(1_000);
+    let outcome = misaki.under(name, attack);
+    outcome.check();
+    misaki.stop();
+    outcome
+}
+
+#[test]
+fn slow_heads() {
+    survives("1,000 slow heads", |misaki| {
+        let opening = b"POST /v1/logs HTTP/1.1\r\nHost: x\r\n".to_vec();
+        holding(Holding { address: misaki.http, connections: many(1000), opening, drip: b"X".to_vec() }, length());
+    });
+}
+
+#[test]
+fn slow_bodies() {
+    for coding in ["identity", "gzip", "zstd"] {
+        survives(&format!("1,000 slow bodies, {coding}"), |misaki| {
+            let head = format!(
+                "POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n\
+                 Content-Encoding: {coding}\r\nContent-Length: 1000\r\n\r\n"
+            );
+            let begun: &[u8] = match coding {
+                "gzip" => b"\x1f\x8b\x08\0\0\0\0\0\0\xff",
+                "zstd" => b"\x28\xb5\x2f\xfd\0\x68",
+                _ => b"",
+            };
+            let opening = [head.as_bytes(), begun].concat();
+            holding(Holding { address: misaki.http, connections: many(1000), opening, drip: vec![] }, length());
+        });
+    }
+}
+
+#[test]
+fn slow_streams() {
+    survives("64 slow streams on each of 100 connections", |misaki| {
+        let mut opening = http2_opening();
+        for stream in 0..64 {
+            opening.extend(grpc_head(stream * 2 + 1, &[("grpc-encoding", "zstd"), ("x-filler", &"x".repeat(4000))]));
+            let data = [&[1, 0, 0, 0x10, 0][..], b"\x28\xb5\x2f\xfd\0\x68"].concat();
+            opening.extend(frame(DATA, 0, stream * 2 + 1, &data));
+        }
+        holding(Holding { address: misaki.grpc, connections: many(100), opening, drip: vec![] }, length());
+    });
+}
+
+#[test]
+fn endless_chunks() {
+    survives("chunked without end", |misaki| {
+        let opening = chunked_head();
+        holding(
+            Holding { address: misaki.http, connections: many(300), opening, drip: b"1\r\nx\r\n".to_vec() },
+            length(),
+        );
+    });
+    survives("chunked without end, fast", |misaki| {
+        let chunk = [b"10000\r\n".as_slice(), &[0; 65536], b"\r\n"].concat();
+        pumping(Pumping { address: misaki.http, threads: 8, reads: true }, length(), chunked_head, move |_| {
+            chunk.clone()
+        });
+    });
+}
+
+#[test]
+fn answers_that_nobody_reads() {
+    survives("pipelined requests, answers unread", |misaki| {
+        let request = post("identity", "application/json", b"{}").repeat(50);
+        pumping(Pumping { address: misaki.http, threads: 8, reads: false }, length(), Vec::new, move |_| {
+            request.clone()
+        });
+    });
+    survives("window 0, 64 streams, answers unread", |misaki| {
+        let mut opening = [PREFACE, &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])].concat();
+        for stream in 0..64 {
+            opening.extend(grpc_head(stream * 2 + 1, &[]));
+            opening.extend(frame(DATA, 1, stream * 2 + 1, &grpc_message(&log())));
+        }
+        holding(Holding { address: misaki.grpc, connections: many(200), opening, drip: vec![] }, length());
+    });
+}
+
+#[test]
+fn bombs() {
+    for (name, coding, body) in bombs_of() {
+        survives(&format!("bomb: {name}"), |misaki| {
+            let request = post(coding, "application/x-protobuf", &body);
+            let statuses = asking(Asking { address: misaki.http, threads: 8 }, length(), &request);
+            println!("  answers {statuses:?}");
+            assert!(statuses.keys().all(|status| [200, 400, 413, 503].contains(status)), "{statuses:?}");
+        });
+    }
+}
+
+#[test]
+fn deep_and_giant() {
+    for (name, kind, body) in giants() {
+        survives(&format!("body: {name}, {} KiB", body.len() / 1024), |misaki| {
+            let request = post("identity", kind, &body);
+            let request = if name.contains("histogram") { as_metrics(request) } else { request };
+            let statuses = asking(Asking { address: misaki.http, threads: 4 }, length(), &request);
+            println!("  answers {statuses:?}");
+            assert!(statuses.keys().all(|status| [200, 400, 413, 503].contains(status)), "{statuses:?}");
+        });
+    }
+}
+
+#[test]
+fn floods_of_frames() {
+    let floods: Vec<(&str, Box<dyn Fn(u32) -> Vec<u8> + Send + Sync>)> = vec![
+        (
+            "rapid reset",
+            Box::new(|round| {
+                let streams = (0..100).map(|index| (round * 100 + index) * 2 + 1);
+                streams
+                    .flat_map(|stream| [grpc_head(stream, &[]), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat())
+                    .collect()
+            }),
+        ),
+        (
+            "reset by an error of the client",
+            Box::new(|round| {
+                let streams = (0..100).map(|index| (round * 100 + index) * 2 + 1);
+                streams
+                    .flat_map(|stream| [grpc_head(stream, &[]), frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat())
+                    .collect()
+            }),
+        ),
+        (
+            "continuations",
+            Box::new(|round| match round {
+                0 => frame(HEADERS, 0, 1, &grpc_fields(&[])),
+                _ => frame(CONTINUATION, 0, 1, &literal("x", &"y".repeat(100)).repeat(100)).repeat(20),
+            }),
+        ),
+        (
+            "empty continuations",
+            Box::new(|round| match round {
+                0 => frame(HEADERS, 0, 1, &grpc_fields(&[])),
+                _ => frame(CONTINUATION, 0, 1, &[]).repeat(1000),
+            }),
+        ),
+        ("settings", Box::new(|_| frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]).repeat(1000))),
+        ("pings", Box::new(|_| frame(PING, 0, 0, &[7; 8]).repeat(1000))),
+        (
+            "empty data",
+            Box::new(|round| match round {
+                0 => grpc_head(1, &[]),
+                _ => frame(DATA, 0, 1, &[]).repeat(1000),
+            }),
+        ),
+        (
+            "data of one byte",
+            Box::new(|round| match round {
+                0 => [grpc_head(1, &[]), frame(DATA, 0, 1, &[0, 0, 15, 0, 0])].concat(),
+                _ => frame(DATA, 0, 1, &[0]).repeat(1000),
+            }),
+        ),
+        (
+            "padding",
+            Box::new(|round| match round {
+                0 => grpc_head(1, &[]),
+                _ => frame(DATA, 8, 1, &[&[255][..], &[0; 255]].concat()).repeat(100),
+            }),
+        ),
+        (
+            "headers that grow from a table",
+            Box::new(|round| {
+                // One entry of 4,000 bytes in the table, then named again and again.
+                let stream = round * 2 + 1;
+                let fields = match round {
+                    0 => [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat(),
+                    _ => vec![0xbe; 16_000],
+                };
+                frame(HEADERS, 4, stream, &fields)
+            }),
+        ),
+        ("unknown frames", Box::new(|_| frame(0xbb, 0, 0, &[0; 16_000]).repeat(8))),
+        ("priorities", Box::new(|_| frame(2, 0, 1, &[0, 0, 0, 0, 1]).repeat(1000))),
+        ("window updates", Box::new(|_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]).repeat(1000))),
+    ];
+    for (name, flood) in floods {
+        for reads in [true, false] {
+            let how = if reads { "" } else { ", answers unread" };
+            survives(&format!("flood: {name}{how}"), |misaki| {
+                let length = if full() { length() } else { length() / 3 };
+                pumping(Pumping { address: misaki.grpc, threads: 4, reads }, length, http2_opening, &flood);
+            });
+        }
+    }
+}
+
+#[test]
+fn full_windows() {
+    survives("bodies as large as the windows, then silence", |misaki| {
+        let mut opening = http2_opening();
+        for stream in 0..64 {
+            opening.extend(grpc_head(stream * 2 + 1, &[]));
+            let data = [&[0, 0, 0x10, 0, 0][..], &[0; 16_000]].concat();
+            opening.extend(frame(DATA, 0, stream * 2 + 1, &data));
+        }
+        holding(Holding { address: misaki.grpc, connections: many(100), opening, drip: vec![] }, length());
+    });
+}
+
+/// Every place is taken by connections that say nothing: a new client still gets in at once.
+#[test]
+fn at_the_connection_cap() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // Of 128 open files, 64 are for connections.
+    let mut misaki = Misaki::start(128);
+    let held: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(misaki.http).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(200));
+    for _ in 0..20 {
+        let before = std::time::Instant::now();
+        assert_eq!(process::good_request(misaki.http), Some(200), "at the cap");
+        assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    }
+    drop(held);
+    misaki.stop();
+}

@@ -1,0 +1,177 @@
+//! A Misaki process under attack, and what is measured of it: memory from `/proc`, processor time, a good client's p99.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::attacks::ask;
+use crate::bodies::{log, post};
+
+/// The budget that the config below sets: limit less spike.
+const BUDGET_KIB: u64 = 16 << 10;
+/// What connections, the allocator and this build itself may take beside the budget.
+const BESIDE_KIB: u64 = 40 << 10;
+
+const CONFIG: &str = "
+receivers:
+  otlp: {protocols: {grpc: {endpoint: 127.0.0.1:0}, http: {endpoint: 127.0.0.1:0}}}
+processors:
+  memory_limiter: {check_interval: 1s, limit_mib: 20, spike_limit_mib: 4}
+exporters: {nop: }
+service:
+  telemetry: {metrics: {level: none}}
+  pipelines:
+    logs: {receivers: [otlp], processors: [memory_limiter], exporters: [nop]}
+    metrics: {receivers: [otlp], processors: [memory_limiter], exporters: [nop]}
+    traces: {receivers: [otlp], processors: [memory_limiter], exporters: [nop]}
+";
+
+pub struct Misaki {
+    child: Child,
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+}
+
+/// What an attack did.
+pub struct Outcome {
+    name: String,
+    peak_kib: u64,
+    before: Duration,
+    during: Duration,
+    served: usize,
+    failed: usize,
+    idle: f64,
+}
+
+impl Misaki {
+    /// Starts a process that may open so many files; half of them may be connections.
+    pub fn start(files: usize) -> Misaki {
+        let files = files * 2;
+        let command = format!("ulimit -n {files}; exec \"$0\" --config \"$1\"");
+        let mut child = Command::new("sh")
+            .args(["-c", &command, env!("CARGO_BIN_EXE_misaki"), &format!("yaml:{CONFIG}")])
+            .env("NO_COLOR", "1")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let started = lines.by_ref().map_while(Result::ok).find(|line| line.contains("127.0.0.1:")).expect("it starts");
+        // What it says later must not fill the pipe.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("  {line}")));
+        let mut addresses = started.split("127.0.0.1:").skip(1).map(|rest| {
+            let port = rest.split(|character: char| !character.is_ascii_digit()).next().unwrap();
+            SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()))
+        });
+        let (grpc, http) = (addresses.next().unwrap(), addresses.next().unwrap());
+        Misaki { child, grpc, http }
+    }
+
+    fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("the process lives")
+    }
+
+    fn status_kib(&self, name: &str) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Processor time so far, in ticks of 10 ms.
+    fn ticks(&self) -> u64 {
+        let stat = self.proc("stat");
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// A good client's latencies while `work` runs; also how many of its requests failed.
+    fn beside(&self, work: impl FnOnce()) -> (Vec<Duration>, usize) {
+        let done = AtomicBool::new(false);
+        let taken = Mutex::new((Vec::new(), 0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    let before = Instant::now();
+                    let answer = good_request(self.http);
+                    let mut taken = taken.lock().unwrap();
+                    match answer {
+                        Some(200) => taken.0.push(before.elapsed()),
+                        _ => taken.1 += 1,
+                    }
+                    drop(taken);
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            });
+            work();
+            done.store(true, Relaxed);
+        });
+        taken.into_inner().unwrap()
+    }
+
+    pub fn under(&mut self, name: &str, attack: impl FnOnce(&Misaki)) -> Outcome {
+        let (quiet, _) = self.beside(|| std::thread::sleep(Duration::from_millis(200)));
+        let (busy, failed) = self.beside(|| attack(self));
+        let peak_kib = self.status_kib("VmHWM");
+        // It comes to rest: within two seconds there is a stretch in which it does next to nothing.
+        let mut idle = 1.0f64;
+        for _ in 0..10 {
+            let before = self.ticks();
+            std::thread::sleep(Duration::from_millis(200));
+            idle = (self.ticks() - before) as f64 / 20.0;
+            if idle <= 0.1 {
+                break;
+            }
+        }
+        assert!(self.child.try_wait().unwrap().is_none(), "{name}: the process ended");
+        assert_eq!(good_request(self.http), Some(200), "{name}: a good client afterwards");
+        let name = name.to_owned();
+        let outcome =
+            Outcome { name, peak_kib, before: p99(quiet), served: busy.len(), during: p99(busy), failed, idle };
+        println!("{outcome}");
+        outcome
+    }
+
+    /// Asks it to end and waits for it.
+    pub fn stop(&mut self) {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(self.child.wait().unwrap().success(), "an orderly end");
+    }
+}
+
+impl Drop for Misaki {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Outcome {
+    pub fn check(&self) {
+        assert!(self.peak_kib <= BUDGET_KIB + BESIDE_KIB, "{self}");
+        assert!(self.served > 0, "nobody was served: {self}");
+        assert!(self.idle <= 0.1, "it does not come to rest: {self}");
+        // Two cores that others use too: a bound that only a real stall exceeds.
+        assert!(self.during <= self.before * 2 + Duration::from_millis(1500), "{self}");
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Outcome { name, peak_kib, before, during, served, failed, idle } = self;
+        let peak = *peak_kib as f64 / 1024.0;
+        write!(out, "{name}: peak {peak:.1} MiB, good client {served} served, {failed} failed, ")?;
+        write!(out, "p99 {during:.1?} (alone {before:.1?}), idle at {:.0} % CPU", idle * 100.0)
+    }
+}
+
+fn p99(mut latencies: Vec<Duration>) -> Duration {
+    latencies.sort();
+    latencies.get(latencies.len() * 99 / 100).copied().unwrap_or_default()
+}
+
+pub fn good_request(address: SocketAddr) -> Option<u16> {
+    ask(address, &post("identity", "application/x-protobuf", &log()))
+}

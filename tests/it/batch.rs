@@ -1,0 +1,153 @@
+//! The `batch` processor on the way of a request: by size, by time, cut, by metadata; and that it never drops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use misaki::telemetry::{Client, Signal};
+
+use super::harness::*;
+
+/// A batch with these settings before exporters with those.
+async fn start(batch: &str, exporters: &str, upstream: &Upstream) -> Misaki {
+    let changes = format!(
+        "{{processors: {{batch: {batch}}}, exporters: {exporters}, service: {{pipelines: {{logs: {{processors: [batch]}}}}}}}}"
+    );
+    Misaki::start(&changes, &[upstream]).await
+}
+
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_batch_waits_for_its_time() {
+    let upstream = Upstream::start().await;
+    let mut misaki = start("{timeout: 1h}", "{}", &upstream).await;
+    for name in ["a", "b", "c"] {
+        assert!(misaki.send(&[name]).await.ok);
+    }
+    rest().await;
+    misaki.check();
+    assert_eq!((misaki.held(), upstream.requests()), (3, 0));
+    jump(AN_HOUR).await;
+    misaki.settle().await;
+    assert_eq!(upstream.sizes(), [3]);
+    misaki.finish().await;
+}
+
+#[tokio::test]
+async fn a_batch_leaves_when_it_is_large_enough() {
+    let upstream = Upstream::start().await;
+    let mut misaki = start("{timeout: 1h, send_batch_size: 5}", "{}", &upstream).await;
+    for names in [vec!["a", "b"], vec!["c", "d"], vec!["e", "f"], vec!["g"]] {
+        assert!(misaki.send(&names).await.ok);
+    }
+    until("the batch left", || upstream.sizes() == [6]).await;
+    assert_eq!(misaki.held(), 1);
+    misaki.finish().await;
+    assert_eq!(upstream.sizes(), [6, 1]);
+}
+
+/// What is over the largest size begins the next batch, with its own time and nobody else to wake it: it used to wait
+/// for the next request.
+#[tokio::test]
+async fn what_is_over_the_largest_size_waits_for_its_own_time() {
+    let upstream = Upstream::start().await;
+    let mut misaki = start("{timeout: 1h, send_batch_size: 4, send_batch_max_size: 4}", "{}", &upstream).await;
+    let names = numbered("a", 11);
+    assert!(misaki.send(&refs(&names)).await.ok);
+    until("two batches left", || upstream.sizes() == [4, 4]).await;
+    assert_eq!(misaki.held(), 3);
+    jump(AN_HOUR).await;
+    misaki.settle().await;
+    assert_eq!((upstream.sizes(), upstream.kept()), (vec![4, 4, 3], names));
+    misaki.finish().await;
+}
+
+/// A batch that its successor refuses stays, and is offered again without a further request: it used to wait for one.
+#[tokio::test]
+async fn a_refused_batch_is_offered_again() {
+    let upstream = Upstream::replying(Reply::Hang).await;
+    let queue = "{otlp: {sending_queue: {queue_size: 1, num_consumers: 1}}}";
+    let mut misaki = start("{timeout: 1h, send_batch_size: 2}", queue, &upstream).await;
+    for names in [["a", "b"], ["c", "d"]] {
+        assert!(misaki.send(&names).await.ok);
+    }
+    until("the queue is full", || upstream.requests() == 1).await;
+    let refused = misaki.send(&["e"]).await;
+    assert_eq!((refused.code, refused.message.as_str()), (503, "sending queue is full"));
+    assert!(refused.hint.is_some_and(|hint| hint >= Duration::from_secs(1)));
+    misaki.check();
+    assert_eq!((misaki.held(), misaki.running.intake()), (4, (4, 1)));
+    upstream.release();
+    misaki.settle().await;
+    assert_eq!(upstream.kept(), ["a", "b", "c", "d"]);
+    misaki.finish().await;
+}
+
+#[tokio::test]
+async fn every_combination_of_metadata_is_a_batch_of_its_own() {
+    let upstream = Upstream::start().await;
+    let changes = "{timeout: 1h, send_batch_size: 2, metadata_keys: [Tenant], metadata_cardinality_limit: 2}";
+    let mut misaki = start(changes, "{}", &upstream).await;
+    let client = |tenant: &str| Some(Arc::new(Client { metadata: vec![("tenant".into(), tenant.into())] }));
+    let send =
+        |tenant: &str, name: &str| misaki.submit_wire(Signal::Logs, request(Signal::Logs, &[name]), client(tenant));
+    for (tenant, name) in [("x", "x1"), ("y", "y1"), ("y", "y2"), ("x", "x2")] {
+        send(tenant, name).await.unwrap();
+    }
+    until("both batches left", || upstream.requests() == 2).await;
+    assert_eq!(upstream.kept(), ["y1", "y2", "x1", "x2"]);
+    let (_, status, hint) = send("z", "z1").await.unwrap_err().answer();
+    assert_eq!((status.message.as_str(), hint), ("too many batcher metadata-value combinations", None));
+    send("x", "x3").await.unwrap();
+    jump(AN_HOUR).await;
+    misaki.settle().await;
+    assert_eq!((upstream.sizes(), misaki.running.intake()), (vec![2, 2, 1], (5, 1)));
+    misaki.finish().await;
+}
+
+/// Metadata come from headers where the receiver includes them, through HTTP and gRPC.
+#[tokio::test]
+async fn metadata_are_the_headers_of_the_request() {
+    let upstream = Upstream::start().await;
+    let changes = "{receivers: {otlp: {protocols: {grpc: {include_metadata: true}, http: {include_metadata: true}}}}, processors: {batch: {timeout: 1h, send_batch_size: 2, metadata_keys: [X-Tenant]}}, service: {pipelines: {logs: {processors: [batch]}}}}";
+    let mut misaki = Misaki::start(changes, &[&upstream]).await;
+    for (via, tenant, name) in [(Via::Grpc, "a", "1"), (Via::Http, "b", "2"), (Via::Json, "a", "3")] {
+        assert!(misaki.post(via, Signal::Logs, request(Signal::Logs, &[name]), &[("x-tenant", tenant)]).await.ok);
+    }
+    until("one batch left", || upstream.kept() == ["1", "3"]).await;
+    misaki.finish().await;
+    assert_eq!(upstream.kept(), ["1", "3", "2"]);
+}
+
+/// A receipt passes through a batch: the answer waits for the upstream, and a batch that is cut answers when all of it
+/// has arrived.
+#[tokio::test]
+async fn the_answer_comes_from_behind_the_batch() {
+    let upstream = Upstream::replying(Reply::Hang).await;
+    let waits = "{otlp: {sending_queue: {wait_for_result: true}}}";
+    let mut misaki = start("{timeout: 1h, send_batch_size: 4, send_batch_max_size: 4}", waits, &upstream).await;
+    let names = numbered("a", 6);
+    let mut sending = Box::pin(misaki.submit(Signal::Logs, &refs(&names)));
+    assert!(polled(&mut sending, 3).await.is_none());
+    until("the first batch is under way", || upstream.requests() == 1).await;
+    upstream.release();
+    until("the first batch has arrived", || upstream.sizes() == [4]).await;
+    assert!(polled(&mut sending, 3).await.is_none(), "two of six are still waiting");
+    jump(AN_HOUR).await;
+    assert_eq!(sending.await, Ok(()));
+    assert_eq!(upstream.kept(), names);
+    misaki.finish().await;
+}
+
+/// A refusal comes back through the batch to everybody whose records were in it.
+#[tokio::test]
+async fn a_rejection_comes_back_through_the_batch() {
+    let upstream = Upstream::replying(Reply::Grpc(9, "no", None)).await;
+    let waits = "{otlp: {sending_queue: {wait_for_result: true}}}";
+    let mut misaki = start("{timeout: 1h, send_batch_size: 2}", waits, &upstream).await;
+    let (first, second) = tokio::join!(misaki.send(&["a"]), misaki.send_by(Via::Grpc, Signal::Logs, &["b"]));
+    assert_eq!((first.ok, second.code, second.message.as_str()), (false, 9, "no"));
+    misaki.settle().await;
+    assert_eq!(misaki.line("otlp"), "logs to otlp: 2 accepted = 0 exported + 2 dropped (rejected_upstream 2) + 0 left");
+    misaki.finish().await;
+}

@@ -1,0 +1,196 @@
+//! What stands behind `output_paths`: bounded, never in the way, and honest about what it drops.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use misaki::exporters::debug::output::{DEFAULT_BUFFER_BYTES, Left, Offered, Output, Sink};
+use misaki::telemetry::Signal;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A reader that can be paused, and that may fail.
+#[derive(Clone, Default)]
+struct Reader(Arc<(Mutex<Seen>, Condvar)>);
+
+#[derive(Default)]
+struct Seen {
+    text: Vec<u8>,
+    writes: usize,
+    paused: bool,
+    error: Option<ErrorKind>,
+}
+
+impl Reader {
+    fn paused() -> Reader {
+        let reader = Reader::default();
+        reader.change(|seen| seen.paused = true);
+        reader
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Seen) -> T) -> T {
+        let (seen, changed) = &*self.0;
+        let result = change(&mut seen.lock().unwrap());
+        changed.notify_all();
+        result
+    }
+
+    /// Waits until what was seen is so.
+    fn until(&self, condition: impl Fn(&Seen) -> bool) {
+        let (seen, changed) = &*self.0;
+        let waited = changed.wait_timeout_while(seen.lock().unwrap(), LONG, |seen| !condition(seen)).unwrap();
+        assert!(!waited.1.timed_out());
+    }
+
+    fn text(&self) -> String {
+        self.change(|seen| String::from_utf8(seen.text.clone()).unwrap())
+    }
+}
+
+impl Write for Reader {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.change(|seen| seen.writes += 1);
+        self.until(|seen| !seen.paused);
+        self.change(|seen| match seen.error {
+            Some(error) => Err(error.into()),
+            None => {
+                seen.text.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn output(reader: &Reader, limit: usize) -> Output {
+    Output::start(vec![Sink::new("stdout", reader.clone())], limit).unwrap()
+}
+
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LONG, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn chunks_are_written_in_order() {
+    let reader = Reader::default();
+    let output = output(&reader, DEFAULT_BUFFER_BYTES);
+    for n in 0..1000 {
+        let mut chunk = output.buffer();
+        assert!(chunk.is_empty());
+        chunk.extend_from_slice(format!("{n}\n").as_bytes());
+        assert_eq!(output.offer(chunk, Signal::Logs, 1), Offered::Taken);
+    }
+    assert_eq!(output.close(LONG), Left::default());
+    assert_eq!(reader.text(), (0..1000).map(|n| format!("{n}\n")).collect::<String>());
+}
+
+#[test]
+fn a_slow_reader_costs_lines_and_is_told() {
+    let reader = Reader::paused();
+    let output = output(&reader, 10);
+    let offer = |text: &str, signal, records| output.offer(text.into(), signal, records);
+    assert!(output.progressing(Duration::ZERO));
+    // Larger than the buffer, but it is empty.
+    assert_eq!(offer("0123456789abc\n", Signal::Logs, 1), Offered::Taken);
+    reader.until(|seen| seen.writes == 1);
+    assert_eq!(offer("x\n", Signal::Logs, 1233), Offered::Full);
+    assert_eq!(offer("x\n", Signal::Logs, 1), Offered::Full);
+    assert_eq!(offer("x\n", Signal::Traces, 1), Offered::Full);
+    assert_eq!(output.buffered_bytes(), 14);
+    eventually("the writer stands still", || !output.progressing(Duration::from_millis(1)));
+    assert!(output.progressing(LONG));
+    reader.change(|seen| seen.paused = false);
+    eventually("the buffer empties", || output.buffered_bytes() == 0);
+    assert_eq!(offer("next\n", Signal::Logs, 1), Offered::Taken);
+    eventually("the buffer empties", || output.buffered_bytes() == 0);
+    assert_eq!(offer("last\n", Signal::Logs, 1), Offered::Taken);
+    assert_eq!(Signal::ALL.map(|signal| output.lost(signal)), [1234, 0, 1]);
+    assert_eq!(output.close(LONG), Left::default());
+    let notice = "… 1234 log records, 1 span were not printed: the reader of stdout is too slow\n";
+    assert_eq!(reader.text(), format!("0123456789abc\n{notice}next\nlast\n"));
+}
+
+#[tokio::test]
+async fn room_is_announced() {
+    let reader = Reader::paused();
+    let output = output(&reader, 10);
+    assert_eq!(output.offer(b"0123456789".to_vec(), Signal::Logs, 1), Offered::Taken);
+    let room = output.room().notified();
+    assert_eq!(output.offer(b"x".to_vec(), Signal::Logs, 1), Offered::Full);
+    reader.change(|seen| seen.paused = false);
+    tokio::time::timeout(LONG, room).await.unwrap();
+    assert_eq!(output.offer(b"x".to_vec(), Signal::Logs, 1), Offered::Taken);
+}
+
+/// `misaki | head`: the pipe is gone, the collector lives.
+#[test]
+fn a_closed_pipe_only_costs_its_lines() {
+    let reader = Reader::default();
+    reader.change(|seen| seen.error = Some(ErrorKind::BrokenPipe));
+    let output = output(&reader, 10);
+    assert_eq!(output.offer(b"a".to_vec(), Signal::Metrics, 7), Offered::Taken);
+    eventually("the loss is counted", || output.lost(Signal::Metrics) == 7);
+    eventually("it is closed", || output.offer(b"b".to_vec(), Signal::Logs, 1) == Offered::Closed);
+    assert!(output.lost(Signal::Logs) > 0);
+    assert_eq!(reader.change(|seen| seen.writes), 1);
+    assert_eq!(output.close(LONG), Left::default());
+}
+
+/// A full disk may be emptied again.
+#[test]
+fn a_write_error_costs_its_chunk() {
+    let (failing, other) = (Reader::default(), Reader::default());
+    failing.change(|seen| seen.error = Some(ErrorKind::StorageFull));
+    let output = output(&failing, 10);
+    assert_eq!(output.offer(b"a".to_vec(), Signal::Logs, 2), Offered::Taken);
+    eventually("the loss is counted", || output.lost(Signal::Logs) == 2);
+    failing.change(|seen| seen.error = None);
+    assert_eq!(output.offer(b"b".to_vec(), Signal::Logs, 2), Offered::Taken);
+    assert_eq!(output.close(LONG), Left::default());
+    assert_eq!(failing.text(), "b");
+    // Another sink does not suffer.
+    failing.change(|seen| seen.error = Some(ErrorKind::BrokenPipe));
+    let sinks = vec![Sink::new("stdout", failing), Sink::new("file", other.clone())];
+    let output = Output::start(sinks, 10).unwrap();
+    for text in ["c", "d"] {
+        assert_eq!(output.offer(text.into(), Signal::Logs, 1), Offered::Taken);
+        other.until(|seen| seen.text.ends_with(text.as_bytes()));
+    }
+    assert_eq!(output.lost(Signal::Logs), 0);
+}
+
+#[test]
+fn closing_says_what_was_left() {
+    let reader = Reader::paused();
+    let output = output(&reader, 100_000);
+    let chunk = |bytes| vec![b'x'; bytes];
+    assert_eq!(output.offer(chunk(10), Signal::Logs, 3), Offered::Taken);
+    reader.until(|seen| seen.writes == 1);
+    assert_eq!(output.offer(chunk(40_000), Signal::Logs, 4), Offered::Taken);
+    assert_eq!(output.offer(chunk(50_000), Signal::Traces, 5), Offered::Taken);
+    assert_eq!(output.close(Duration::from_millis(1)), Left { bytes: 90_010, records: 9 });
+    reader.change(|seen| seen.paused = false);
+    reader.until(|seen| seen.text.len() == 90_010);
+}
+
+#[test]
+fn files_are_created_and_appended_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.txt");
+    for (name, text) in [(path.display().to_string(), "one\n"), (format!("file://{}", path.display()), "two\n")] {
+        let output = Output::open(&[name], DEFAULT_BUFFER_BYTES).unwrap();
+        assert_eq!(output.offer(text.into(), Signal::Logs, 1), Offered::Taken);
+        assert_eq!(output.close(LONG), Left::default());
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    let missing = folder.path().join("no/such/folder");
+    let error = Output::open(&[missing.to_str().unwrap()], 1).err().unwrap().to_string();
+    assert!(error.starts_with(&format!("cannot open the debug output {}: ", missing.display())), "{error}");
+}

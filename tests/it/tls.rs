@@ -1,0 +1,358 @@
+//! TLS from files to handshake: what is refused at start-up, what fails later, and what a person is told.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use misaki::config::{Section, load};
+use misaki::network::Stream;
+use misaki::network::tls::{
+    ClientTls, Identity, Peer, Pem, ServerTls, Version, Versions, accept, client_config, connect, explain,
+    server_config,
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// A CA, and what it signs.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, key.serialize_pem().chars().skip(60).take(20).collect::<String>());
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn ca(&self) -> Option<Pem> {
+        Some(inline("ca_pem", &self.pem))
+    }
+
+    fn sign(&self, name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        edit(&mut params);
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        identity(inline("cert_pem", &cert.pem()), inline("key_pem", &key.serialize_pem()))
+    }
+}
+
+fn inline(setting: &'static str, text: &str) -> Pem {
+    Pem::Inline { setting, text: text.into() }
+}
+
+fn file(setting: &'static str, path: &Path) -> Pem {
+    Pem::File { setting, path: path.to_owned() }
+}
+
+fn identity(cert: Pem, key: Pem) -> Identity {
+    Identity { cert, key, reload_interval: Duration::ZERO }
+}
+
+fn server(identity: Identity) -> ServerTls {
+    ServerTls { identity, client_ca: None, versions: Versions::default() }
+}
+
+fn client(ca: Option<Pem>) -> ClientTls {
+    ClientTls { ca, ..ClientTls::default() }
+}
+
+/// One byte there and back; else what the client, and what the server, is told.
+fn handshake(server: &ServerTls, client: &ClientTls) -> Result<Vec<u8>, (String, String)> {
+    let (server, config) = (server_config(server, &[b"h2", b"http/1.1"]), client_config(client, &[b"h2"]));
+    talk(server.unwrap(), config.unwrap(), client)
+}
+
+fn talk(
+    server: Arc<rustls::ServerConfig>,
+    config: Arc<rustls::ClientConfig>,
+    tls: &ClientTls,
+) -> Result<Vec<u8>, (String, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (near, far) = UnixStream::pair().unwrap();
+        let name = tls.server_name("localhost").unwrap();
+        let serve = async {
+            let mut stream = accept(Stream::Unix(far), server).await?;
+            let byte = stream.read_u8().await?;
+            stream.write_all(&[byte]).await?;
+            stream.shutdown().await
+        };
+        let ask = async {
+            let mut stream = connect(Stream::Unix(near), config, name).await?;
+            stream.write_all(b"x").await?;
+            let protocol = stream.alpn().unwrap_or_default().to_vec();
+            stream.read_u8().await.map(|_| protocol)
+        };
+        let (served, asked) = tokio::join!(serve, ask);
+        let told =
+            |result: std::io::Result<()>, peer| result.err().map_or_else(String::new, |error| explain(&error, peer));
+        match asked {
+            Ok(protocol) => Ok(protocol),
+            Err(error) => Err((told(Err(error), Peer::Server), told(served, Peer::Client))),
+        }
+    })
+}
+
+fn fails(server: &ServerTls, tls: &ClientTls, client_is_told: &str, server_is_told: &str) {
+    let (ours, theirs) = handshake(server, tls).expect_err(client_is_told);
+    assert!(ours.contains(client_is_told), "the client is told {ours:?}");
+    assert!(theirs.contains(server_is_told), "the server is told {theirs:?}");
+}
+
+#[test]
+fn good_certificates() {
+    let authority = Authority::new();
+    let good = server(authority.sign("localhost", |_| ()));
+    assert_eq!(handshake(&good, &client(authority.ca())), Ok(b"h2".to_vec()));
+    let insecure = ClientTls { insecure: true, ..client(authority.ca()) };
+    assert!(!insecure.is_plaintext(), "a CA asks for TLS, whatever insecure says");
+    assert_eq!(handshake(&good, &insecure), Ok(b"h2".to_vec()));
+    assert!(ClientTls { insecure: true, ..ClientTls::default() }.is_plaintext());
+    for (min, max) in
+        [(Version::Tls10, Version::Tls12), (Version::Tls12, Version::Tls12), (Version::Tls13, Version::Tls13)]
+    {
+        let only = ServerTls { versions: Versions { min, max }, ..good.clone() };
+        assert_eq!(handshake(&only, &client(authority.ca())), Ok(b"h2".to_vec()));
+        assert_eq!(only.versions.notice().is_some(), min < Version::Tls12);
+    }
+}
+
+#[test]
+fn unknown_authority() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let other = server(theirs.sign("localhost", |_| ()));
+    let told = "not signed by a CA that is trusted here: set tls.ca_file";
+    fails(&other, &client(ours.ca()), told, "the client does not trust the CA of our certificate");
+    let trusting = ClientTls { insecure_skip_verify: true, ..ClientTls::default() };
+    assert_eq!(handshake(&other, &trusting), Ok(b"h2".to_vec()));
+    // The system's CAs beside the given one: they are read at the handshake, and only add.
+    let both = ClientTls { include_system_ca_certs_pool: true, ..client(theirs.ca()) };
+    if !rustls_native_certs::load_native_certs().certs.is_empty() {
+        assert!(both.trusts_system());
+        assert_eq!(handshake(&other, &both), Ok(b"h2".to_vec()));
+        fails(&other, &ClientTls::default(), told, "");
+    } else {
+        fails(&other, &ClientTls::default(), "this system has no CA certificates", "");
+    }
+}
+
+#[test]
+fn wrong_name() {
+    let authority = Authority::new();
+    let other = server(authority.sign("otel.example.com", |_| ()));
+    let told = "certificate is for otel.example.com, not for localhost: use that name in the endpoint, or set tls.server_name_override";
+    let (ours, _) = handshake(&other, &client(authority.ca())).unwrap_err();
+    assert!(ours.replace('"', "").replace("DnsName(otel.example.com)", "otel.example.com").contains(told), "{ours}");
+    let overridden = ClientTls { server_name_override: Some("otel.example.com".into()), ..client(authority.ca()) };
+    assert_eq!(handshake(&other, &overridden), Ok(b"h2".to_vec()));
+}
+
+#[test]
+fn outside_of_its_time() {
+    let authority = Authority::new();
+    let expired = server(authority.sign("localhost", |params| params.not_after = date_time_ymd(2001, 2, 3)));
+    fails(&expired, &client(authority.ca()), "expired on Sat, 03 Feb 2001 00:00:00 GMT", "refuses our certificate");
+    let early = server(authority.sign("localhost", |params| {
+        (params.not_before, params.not_after) = (date_time_ymd(2990, 1, 1), date_time_ymd(2999, 1, 1));
+    }));
+    fails(&early, &client(authority.ca()), "valid from Fri, 01 Jan 2990 00:00:00 GMT on: correct the clock", "");
+}
+
+#[test]
+fn client_certificates() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let client_ca = Some(inline("client_ca_file", &ours.pem));
+    for max in [Version::Tls12, Version::Tls13] {
+        let versions = Versions { max, ..Versions::default() };
+        let mutual = ServerTls { client_ca: client_ca.clone(), versions, ..server(ours.sign("localhost", |_| ())) };
+        let with = |identity| ClientTls { identity, ..client(ours.ca()) };
+        assert_eq!(handshake(&mutual, &with(Some(ours.sign("edge", |_| ())))), Ok(b"h2".to_vec()));
+        let wants = "want a client certificate";
+        let (told, _) = handshake(&mutual, &with(None)).unwrap_err();
+        assert!(
+            told.contains(wants) || told.contains("wants a client certificate: set tls.cert_file and tls.key_file"),
+            "{told}"
+        );
+        fails(
+            &mutual,
+            &with(None),
+            "client certificate",
+            "the client shows no certificate, which tls.client_ca_file demands",
+        );
+        let stranger = Some(theirs.sign("edge", |_| ()));
+        fails(&mutual, &with(stranger), "does not trust the CA of our certificate", "set tls.client_ca_file");
+        let expired = Some(ours.sign("edge", |params| params.not_after = date_time_ymd(2001, 2, 3)));
+        fails(&mutual, &with(expired), "refuses our certificate", "the client's certificate expired on");
+    }
+}
+
+#[test]
+fn no_version_in_common() {
+    let authority = Authority::new();
+    let old = Versions { min: Version::Tls12, max: Version::Tls12 };
+    let new = Versions { min: Version::Tls13, max: Version::Tls13 };
+    let server = ServerTls { versions: new, ..server(authority.sign("localhost", |_| ())) };
+    let client = ClientTls { versions: old, ..client(authority.ca()) };
+    fails(&server, &client, "allows no TLS version", "offers no TLS version");
+}
+
+/// The one who speaks TLS is told what the other one is.
+#[test]
+fn plaintext_peers() {
+    let authority = Authority::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        let tls = client(authority.ca());
+        let config = client_config(&tls, &[]).unwrap();
+        let error = connect(Stream::Unix(near), config, tls.server_name("localhost").unwrap()).await.unwrap_err();
+        assert!(explain(&error, Peer::Server).starts_with("the server does not speak TLS: set tls: {insecure: true}"));
+
+        let (mut near, far) = UnixStream::pair().unwrap();
+        near.write_all(b"POST /v1/logs HTTP/1.1\r\n\r\n").await.unwrap();
+        let config = server_config(&server(authority.sign("localhost", |_| ())), &[]).unwrap();
+        let error = accept(Stream::Unix(far), config).await.unwrap_err();
+        assert!(explain(&error, Peer::Client).starts_with("the client speaks plaintext"));
+
+        let (near, far) = UnixStream::pair().unwrap();
+        drop(far);
+        let config = client_config(&tls, &[]).unwrap();
+        let error = connect(Stream::Unix(near), config, tls.server_name("localhost").unwrap()).await.unwrap_err();
+        let told = explain(&error, Peer::Server);
+        assert!(told.contains("closed the connection") || told.contains("Broken pipe"), "{told}");
+    });
+}
+
+#[test]
+fn broken_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let authority = Authority::new();
+    let (one, two) = (authority.sign("localhost", |_| ()), authority.sign("localhost", |_| ()));
+    let refused = |identity: Identity| server_config(&server(identity), &[]).unwrap_err().to_string();
+    let missing = path("missing.pem");
+    assert_eq!(
+        refused(identity(file("cert_file", &missing), one.key.clone())),
+        format!("failed to load TLS config: cannot read cert_file {missing:?}: No such file or directory (os error 2)")
+    );
+    assert_eq!(
+        refused(identity(one.cert.clone(), two.key.clone())),
+        "failed to load TLS config: the key in key_pem does not belong to the certificate in cert_pem"
+    );
+    assert_eq!(
+        refused(identity(one.key.clone(), one.key.clone())),
+        "failed to load TLS config: key_pem holds no certificate"
+    );
+    assert_eq!(
+        refused(identity(one.cert.clone(), one.cert.clone())),
+        "failed to load TLS config: cert_pem holds no private key"
+    );
+    let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    std::fs::write(path("locked.pem"), locked).unwrap();
+    let told = refused(identity(one.cert.clone(), file("key_file", &path("locked.pem"))));
+    assert!(told.ends_with("is protected by a passphrase, which is not supported"), "{told}");
+    let empty = client_config(&client(Some(inline("ca_pem", "nothing"))), &[]).unwrap_err();
+    assert_eq!(empty.to_string(), "failed to load TLS config: ca_pem holds no certificate");
+    let versions = |min, max| server_config(&ServerTls { versions: Versions { min, max }, ..server(one.clone()) }, &[]);
+    let told = versions(Version::Tls13, Version::Tls12).unwrap_err().to_string();
+    assert!(told.ends_with("min_version cannot be greater than max_version"), "{told}");
+    let told = versions(Version::Tls10, Version::Tls11).unwrap_err().to_string();
+    assert!(told.ends_with("max_version is below 1.2, the least that is supported"), "{told}");
+    assert!(!format!("{one:?}").contains("BEGIN"), "a key shown: {one:?}");
+}
+
+/// What a section decodes to, and all that is said about it.
+fn decoded<T>(yaml: &str, decode: impl FnOnce(Section) -> T) -> (T, Vec<String>) {
+    let loaded = load(&[format!("yaml:{yaml}")], &[], &|_| None);
+    let value = decode(Section::of(&loaded.root, "receivers.otlp.tls", &loaded.problems));
+    (value, loaded.problems.sorted().into_iter().map(|problem| problem.message).collect())
+}
+
+#[test]
+fn sections() {
+    let full = "{cert_file: c.pem, key_file: k.pem, ca_file: a.pem, client_ca_file: m.pem, reload_interval: 1m, \
+                 min_version: '1.3', client_ca_file_reload: true, include_insecure_cipher_suites: true, tpm: {enabled: false}}";
+    let expected = ServerTls {
+        identity: Identity {
+            reload_interval: Duration::from_secs(60),
+            ..identity(file("cert_file", Path::new("c.pem")), file("key_file", Path::new("k.pem")))
+        },
+        client_ca: Some(file("client_ca_file", Path::new("m.pem"))),
+        versions: Versions { min: Version::Tls13, max: Version::Tls13 },
+    };
+    assert_eq!(decoded(full, ServerTls::decode), (Some(expected), vec![]));
+    let full = "{insecure: true, ca_pem: X, server_name_override: n, insecure_skip_verify: true, include_system_ca_certs_pool: true}";
+    let expected = ClientTls {
+        insecure: true,
+        insecure_skip_verify: true,
+        server_name_override: Some("n".into()),
+        include_system_ca_certs_pool: true,
+        ..client(Some(inline("ca_pem", "X")))
+    };
+    assert_eq!(decoded(full, ClientTls::decode), (expected, vec![]));
+    assert_eq!(decoded("{}", ClientTls::decode), (ClientTls::default(), vec![]));
+
+    let server = |yaml| decoded(yaml, ServerTls::decode).1.join("; ");
+    let client = |yaml| decoded(yaml, ClientTls::decode).1.join("; ");
+    let both = "TLS configuration must include both certificate and key (CertFile/CertPem and KeyFile/KeyPem)";
+    assert_eq!(server("{}"), "TLS configuration must include both certificate and key for server connections");
+    assert_eq!(server("{cert_file: c}"), both);
+    assert_eq!(client("{key_pem: k}"), both);
+    assert_eq!(client("{ca_file: c, ca_pem: d}"), "provide either a CA file or the PEM-encoded string, but not both");
+    assert_eq!(
+        client("{cert_file: c, cert_pem: d, key_file: k}"),
+        "provide either certificate file or PEM, but not both"
+    );
+    assert_eq!(client("{min_version: '1.4'}"), "invalid TLS min_version: unsupported TLS version: \"1.4\"");
+    assert_eq!(
+        client("{min_version: '1.3', max_version: '1.2'}"),
+        "invalid TLS configuration: min_version cannot be greater than max_version"
+    );
+    assert_eq!(client("{min_version: '1.0'}"), "TLS 1.0 and 1.1 are not supported: min_version means 1.2");
+    assert_eq!(client("{cipher_suites: [TLS_AES_128_GCM_SHA256]}"), "choosing them is not supported");
+    assert_eq!(client("{tpm: {enabled: true}}"), "keys in a TPM are not supported");
+    assert_eq!(client("{insecure_skip_verfy: true}"), "unknown key \"insecure_skip_verfy\"");
+}
+
+/// Rotated files are picked up; a broken rotation leaves the old certificate in use.
+#[test]
+fn reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let (old, new) = (Authority::new(), Authority::new());
+    let write = |authority: &Authority| match authority.sign("localhost", |_| ()) {
+        Identity { cert: Pem::Inline { text: chain, .. }, key: Pem::Inline { text: secret, .. }, .. } => {
+            std::fs::write(&cert, chain.as_bytes()).unwrap();
+            std::fs::write(&key, secret.as_bytes()).unwrap();
+        }
+        other => panic!("{other:?}"),
+    };
+    write(&old);
+    let reloading = Identity {
+        reload_interval: Duration::from_nanos(1),
+        ..identity(file("cert_file", &cert), file("key_file", &key))
+    };
+    let config = server_config(&server(reloading), &[]).unwrap();
+    let trusted = |authority: &Authority| {
+        let tls = client(authority.ca());
+        talk(config.clone(), client_config(&tls, &[]).unwrap(), &tls).is_ok()
+    };
+    assert_eq!((trusted(&old), trusted(&new)), (true, false));
+    write(&new);
+    assert_eq!((trusted(&old), trusted(&new)), (false, true));
+    std::fs::write(&cert, "rotation went wrong").unwrap();
+    assert_eq!((trusted(&old), trusted(&new)), (false, true));
+}
