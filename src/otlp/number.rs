@@ -67,9 +67,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub fn new() -> Self {
-        Clock { second: 0, text: *b"1970-01-01 00:00:00.000000000 " }
-    }
+    pub const EPOCH: Clock = Clock { second: 0, text: *b"1970-01-01 00:00:00.000000000 " };
 
     /// `2018-12-13 14:51:00.3 +0000 UTC`: no trailing zeros in the fraction. The wire's unsigned nanoseconds are taken
     /// as signed, as the Go collector takes them, so a year lies between 1677 and 2262.

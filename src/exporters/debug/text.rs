@@ -36,7 +36,7 @@ impl<'a> Text<'a> {
         chunk_bytes: usize,
         emit: &'a mut dyn FnMut(&mut Vec<u8>, u64),
     ) -> Self {
-        Text { out, style, clock: Clock::new(), chunk_bytes, emit, items: 0 }
+        Text { out, style, clock: Clock::EPOCH, chunk_bytes, emit, items: 0 }
     }
 
     /// Text of ours, which needs no escaping.
