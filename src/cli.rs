@@ -19,11 +19,13 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 64;
 const CONFIG: u8 = 78;
 
-/// An edge collector for OpenTelemetry.
-///
-/// Without a config it receives OTLP on ports 4317 and 4318 and prints what arrives.
+const WITHOUT_CONFIG: &str = "\
+Without a config it receives OTLP on ports 4317 (gRPC) and 4318 (HTTP) and
+prints what arrives; with --to it forwards. Configs are the Go collector's.";
+
+/// An edge collector for OpenTelemetry
 #[derive(Parser)]
-#[command(name = "misaki", version, disable_help_subcommand = true, max_term_width = 80)]
+#[command(name = "misaki", version, disable_help_subcommand = true, after_help = WITHOUT_CONFIG)]
 struct Command {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -31,7 +33,7 @@ struct Command {
     sources: Sources,
     #[command(flatten)]
     edge: Edge,
-    /// Threads that serve connections [default: half the cores, 1 to 4]
+    /// Threads that serve [default: half the cores, 1 to 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     workers: Option<u8>,
 }
@@ -54,17 +56,17 @@ struct Run {
     sources: Sources,
     #[command(flatten)]
     edge: Edge,
-    /// Threads that serve connections [default: half the cores, 1 to 4]
+    /// Threads that serve [default: half the cores, 1 to 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     workers: Option<u8>,
 }
 
 #[derive(Args, Clone, Default)]
 struct Sources {
-    /// A config: a file, or `file:…`, `env:NAME`, `yaml:…`; later ones are merged over earlier ones
+    /// A file, file:PATH, env:NAME or yaml:TEXT; later ones win
     #[arg(long, value_name = "URI")]
     config: Vec<String>,
-    /// One value over the config, as in `processors.batch.timeout=2s`
+    /// One value, as in processors.batch.timeout=2s
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Accepted for the Go collector's sake; there are no gates here
@@ -75,16 +77,16 @@ struct Sources {
 /// An edge without a config file.
 #[derive(Args, Clone, Default)]
 struct Edge {
-    /// Forward to this collector: http(s)://HOST:4318 for OTLP/HTTP, HOST:4317 or grpc(s)://HOST:4317 for gRPC
+    /// Forward to http(s)://HOST:4318 or grpc(s)://HOST:4317
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     to: Option<String>,
     /// Trust the CA in this file
     #[arg(long, value_name = "FILE", requires = "to")]
     ca: Option<String>,
-    /// Send the token in this file as `Authorization: Bearer …`
+    /// Send the bearer token in this file
     #[arg(long, value_name = "FILE", requires = "to")]
     token_file: Option<String>,
-    /// Print what arrives, too
+    /// Print it too
     #[arg(long, value_name = "VERBOSITY", requires = "to")]
     print: Option<Print>,
 }

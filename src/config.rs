@@ -3,7 +3,6 @@
 //! collected in `Problems` and shown together, each with the line it is about.
 
 pub mod duration;
-mod effective;
 pub mod emit;
 mod expand;
 pub mod id;

@@ -4,4 +4,3 @@ pub mod escape;
 pub mod log;
 pub mod metrics;
 pub mod process;
-pub mod scrape;

@@ -5,6 +5,7 @@ pub mod debug;
 pub mod nop;
 pub mod otlp_grpc;
 pub mod otlp_http;
+pub mod settings;
 pub mod upstream;
 
 use std::future::Future;

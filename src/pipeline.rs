@@ -65,6 +65,7 @@ impl Observe for Step {
         if incoming > 0 {
             page.counter("otelcol_processor_incoming_items", &labels, incoming);
             page.counter("otelcol_processor_outgoing_items", &labels, self.outgoing.load(Relaxed));
+            self.processor.observe(page, &self.id, self.signal, incoming);
         }
     }
 }

@@ -4,7 +4,6 @@
 //! of them be under way; `deliver` stays with one batch until its final outcome, and counts it once.
 
 pub mod backoff;
-pub mod config;
 mod deliver;
 mod upstream;
 
@@ -18,11 +17,11 @@ use tokio::task::JoinSet;
 
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::exporters::Exporter;
+use crate::exporters::settings::{BatchSettings, Settings, Sizer};
 use crate::telemetry::{
     Account, Ask, Budget, Full, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry, clock,
 };
 
-use config::{BatchSettings, Settings, Sizer};
 use upstream::Upstream;
 
 /// Above this part of the queue share, clients are slowed down to what the upstream takes…
@@ -202,7 +201,7 @@ impl Queue {
         state.waiting_size -= size;
         state.batching_since = (left > 0).then_some(now);
         state.in_flight += load.items;
-        (Some(Departure { telemetry, size, bytes: share(bytes_before) }), None, false)
+        (Some(Departure { telemetry, size, bytes: bytes_before - state.batching.bytes() }), None, false)
     }
 
     /// Gives back the place of a batch whose outcome is final.
@@ -227,7 +226,8 @@ impl Sink for Queue {
         let queue = &self.settings.queue;
         let size = self.size_of(load);
         if size > queue.queue_size {
-            return Err(Full::Refuse(Refusal::TooLarge { limit: queue.queue_size }));
+            let unit = if queue.sizer == Sizer::Items { "items" } else { "bytes" };
+            return Err(Full::Refuse(Refusal::TooLarge { limit: queue.queue_size, unit }));
         }
         let upstream_is_down = self.upstream.is_down();
         let mut state = self.lock();
@@ -238,7 +238,8 @@ impl Sink for Queue {
         let reason = if state.size + size > queue.queue_size {
             Some(Reason::QueueFull)
         } else if queue.enabled
-            && !(self.budget.allows(state.bytes, load.bytes) && self.budget.take(Share::Queue, load.fresh_bytes))
+            && !(self.budget.allows(state.bytes, load.bytes, load.fresh_bytes)
+                && self.budget.take(Share::Queue, load.fresh_bytes))
         {
             Some(Reason::MemoryFull)
         } else {
@@ -251,8 +252,10 @@ impl Sink for Queue {
             return Ok(());
         };
         state.full_since.get_or_insert_with(clock);
+        // Memory that others hold comes back without a word to this queue.
+        let will_be_told = state.size > 0;
         drop(state);
-        if queue.block_on_overflow {
+        if queue.block_on_overflow && will_be_told {
             return Err(Full::Wait { most: None });
         }
         self.enqueue_failed.fetch_add(load.items, Relaxed);

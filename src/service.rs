@@ -6,6 +6,7 @@ pub mod graph;
 pub mod machine;
 pub mod plan;
 pub mod registry;
+mod scrape;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +19,6 @@ use crate::config::Kind;
 use crate::config::telemetry::MetricsLevel;
 use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::process::Process;
-use crate::diagnostics::scrape;
 use crate::extensions::health_check::Health;
 use crate::network::admin;
 use crate::network::endpoint::Listen;

@@ -15,52 +15,15 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+pub use crate::otlp::Signal;
+pub use crate::otlp::status::Status;
 pub use account::{Account, Accounts, Reason};
 pub use alarm::Alarm;
 pub use budget::{Budget, Charge, Share};
 pub use pending::{Most, Pending};
 pub use receipt::{Receipt, Ticket};
-pub use refusal::{Refusal, Status};
+pub use refusal::Refusal;
 pub use sink::{Ask, Full, Intake, Load, Outlet, Place, Sink, Submission, Wakeful};
-
-/// The three signals of OTLP that Misaki carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Signal {
-    Logs,
-    Metrics,
-    Traces,
-}
-
-impl Signal {
-    pub const ALL: [Signal; 3] = [Signal::Logs, Signal::Metrics, Signal::Traces];
-
-    /// The name in a pipeline id.
-    pub fn name(self) -> &'static str {
-        match self {
-            Signal::Logs => "logs",
-            Signal::Metrics => "metrics",
-            Signal::Traces => "traces",
-        }
-    }
-
-    /// What one item is called in metric names: metrics count data points.
-    pub fn items_name(self) -> &'static str {
-        match self {
-            Signal::Logs => "log_records",
-            Signal::Metrics => "metric_points",
-            Signal::Traces => "spans",
-        }
-    }
-
-    /// The name for a person: `3 log records`.
-    pub fn items_words(self) -> &'static str {
-        match self {
-            Signal::Logs => "log records",
-            Signal::Metrics => "data points",
-            Signal::Traces => "spans",
-        }
-    }
-}
 
 /// One valid `Export…ServiceRequest`, checked and counted, and the memory it is charged for.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! `misaki run`: start, wait for a signal, drain, say what became of everything.
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,14 +64,22 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (bold, plain) = if colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let version = env!("CARGO_PKG_VERSION");
-    let mut out = format!("{bold}misaki {version}{plain}  listening on {}\n", addresses(running).join(", "));
+    let name = |address: SocketAddr| match address.ip().is_loopback() {
+        true => format!("localhost:{}", address.port()),
+        false => address.to_string(),
+    };
+    let mut listening: Vec<_> = running.addresses.iter().filter_map(|(_, address)| address.map(name)).collect();
+    listening.dedup();
+    let mut out = format!("{bold}misaki {version}{plain}  listening on {}\n", listening.join(", "));
     if running.addresses.iter().filter_map(|(_, address)| *address).any(|address| address.ip().is_unspecified()) {
         out.push_str("  In a container: open to every interface.\n");
     }
     match (forwards_to, refused) {
-        (Some(to), _) => out.push_str(&format!("  Forwarding to {to}; held in memory until sent, a crash loses it.\n")),
+        (Some(to), _) => {
+            out.push_str(&format!("  Forwarding to {to}\n  What is not sent yet is in memory: a crash loses it.\n"))
+        }
         (None, Some(itself)) => {
-            out.push_str(&format!("  OTEL_EXPORTER_OTLP_ENDPOINT={itself} is this collector: only printing.\n"));
+            out.push_str(&format!("  {itself} of OTEL_EXPORTER_OTLP_ENDPOINT is this collector:\n  not forwarding.\n"));
         }
         (None, None) => {}
     }
@@ -79,8 +88,14 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
     } else {
         out.push_str("  Point a program at it:\n\n");
     }
-    out.push_str(&format!("    {bold}export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318{plain}\n"));
-    out.push_str("    # gRPC: OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317\n\n");
+    let port = |protocol| running.addresses.iter().find(|(known, _)| *known == protocol)?.1.map(|found| found.port());
+    let endpoint = |port: u16| format!("OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:{port}");
+    if let Some(http) = port("http") {
+        out.push_str(&format!("    {bold}export {}{plain}\n", endpoint(http)));
+    }
+    if let Some(grpc) = port("grpc") {
+        out.push_str(&format!("    # gRPC: {}\n\n", endpoint(grpc)));
+    }
     out
 }
 
@@ -88,6 +103,10 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
 async fn live(mut running: Running) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let signal = signals.next().await;
+    if signal == "interrupt" && std::io::stderr().is_terminal() {
+        // The terminal has written ^C; what follows begins a line.
+        let _ = std::io::stderr().write_all(b"\n");
+    }
     tracing::info!(signal, "Received signal from OS");
     let waiting = running.held_items();
     if waiting > 0 {
@@ -105,7 +124,7 @@ async fn live(mut running: Running) -> Result<(), String> {
     let lines: Vec<String> = balance.iter().map(ToString::to_string).collect();
     let (accepted, refused) = running.intake();
     let all = if lines.is_empty() { "nothing was received".to_owned() } else { lines.join("; ") };
-    tracing::info!(accepted, refused, "Shutdown complete. {all}");
+    tracing::info!(accepted, refused, "Shutdown complete: {all}");
     Ok(())
 }
 

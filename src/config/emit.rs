@@ -36,7 +36,7 @@ fn block(node: &Node, indent: usize, out: &mut String) {
     }
 }
 
-fn scalar(value: &Value) -> String {
+pub(super) fn scalar(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
         Value::Bool(value) => value.to_string(),

@@ -16,13 +16,13 @@ impl ComponentId {
         let (type_name, name) = parts(text)?;
         let rest = |character: char| character.is_ascii_alphanumeric() || character == '_';
         let starts = type_name.starts_with(|first: char| first.is_ascii_alphabetic());
-        match () {
-            () if !starts || !type_name.chars().all(rest) => {
-                Err(format!("invalid character(s) in type {}", quoted(type_name)))
-            }
-            () if type_name.len() > 63 => Err(format!("the type {} is longer than 63 characters", quoted(type_name))),
-            () => Ok(Self { type_name: type_name.to_owned(), name: name.to_owned() }),
+        if !starts || !type_name.chars().all(rest) {
+            return Err(format!("invalid character(s) in type {}", quoted(type_name)));
         }
+        if type_name.len() > 63 {
+            return Err(format!("the type {} is longer than 63 characters", quoted(type_name)));
+        }
+        Ok(Self { type_name: type_name.to_owned(), name: name.to_owned() })
     }
 
     /// The part before the slash, as the user wrote it: it may be an alias.
@@ -87,17 +87,9 @@ fn parts(text: &str) -> Result<(&str, &str), String> {
     }
 }
 
-/// Unicode's separators, controls and symbols, by their larger ranges.
+/// Blanks, controls and the symbols that people are likely to type; the collector refuses all of Unicode's.
 fn unnameable(character: char) -> bool {
-    match character {
-        '$' | '+' | '<'..='>' | '^' | '`' | '|' | '~' => true,
-        '\u{a2}'..='\u{a6}' | '\u{a8}' | '\u{a9}' | '\u{ac}'..='\u{b1}' | '\u{b4}' | '\u{b8}' | '×' | '÷' => true,
-        '\u{2c2}'..='\u{2c5}' | '\u{2d2}'..='\u{2df}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}' => true,
-        '\u{2044}' | '\u{2052}' | '\u{205f}'..='\u{206f}' | '\u{207a}'..='\u{207c}' | '\u{20a0}'..='\u{20cf}' => true,
-        '\u{2190}'..='\u{2307}' | '\u{230c}'..='\u{2328}' | '\u{232b}'..='\u{245f}' | '\u{249c}'..='\u{24e9}' => true,
-        '\u{2500}'..='\u{2767}' | '\u{2794}'..='\u{27c4}' | '\u{2900}'..='\u{2982}' | '\u{29dc}'..='\u{2bff}' => true,
-        '\u{e000}'..='\u{f8ff}' | '\u{feff}' | '\u{fff9}'..='\u{ffff}' | '\u{1f000}'..='\u{1faff}' => true,
-        '\u{e0000}'..='\u{e00ff}' | '\u{f0000}'.. => true,
-        _ => character.is_control() || character.is_whitespace(),
-    }
+    character.is_control()
+        || character.is_whitespace()
+        || matches!(character, '$' | '+' | '<'..='>' | '^' | '`' | '|' | '~' | '\u{2028}'..='\u{2bff}')
 }

@@ -1,10 +1,10 @@
 //! What is wrong with a configuration: collected while it is read and decoded, shown all at once, each with its line.
 //! The same collector gathers what decoding finds out besides: the keys without effect and the effective values.
 
-use super::effective::Effective;
 use super::source::Sources;
-use super::tree::{Node, Place, Value};
+use super::tree::{Entry, Node, Place, Value};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -57,7 +57,8 @@ pub struct Problems(Mutex<State>);
 struct State {
     list: Vec<Problem>,
     ignored: Vec<(Place, String)>,
-    effective: Effective,
+    /// What was read or defaulted, by the keys that lead there, and whether it is secret.
+    effective: BTreeMap<Vec<String>, (Value, bool)>,
 }
 
 impl Problems {
@@ -95,19 +96,24 @@ impl Problems {
         ignored.into_iter().map(|(_, path)| path).collect()
     }
 
-    /// Records the effective value of a key below `parent`, for `print-config`; 0 is the root.
-    pub(super) fn record(&self, parent: usize, key: &str, value: Value, secret: bool) -> usize {
-        self.state().effective.record(parent, key, value, secret)
-    }
-
-    /// The record of a map below `parent`, made when it is not there.
-    pub(super) fn record_map(&self, parent: usize, key: &str) -> usize {
-        self.state().effective.map(parent, key)
+    /// Records the effective value at the end of `trail`, for `print-config`. It replaces an earlier answer and what was
+    /// below that, unless it opens a map.
+    pub(super) fn record(&self, trail: &[String], value: Value, secret: bool) {
+        let effective = &mut self.state().effective;
+        if value != Value::Map(Vec::new()) {
+            effective.retain(|known, _| !known.starts_with(trail));
+        }
+        effective.insert(trail.to_vec(), (value, secret));
     }
 
     /// The decoded configuration with its defaults, keys sorted.
     pub fn effective(&self, redacted: bool) -> Node {
-        self.state().effective.tree(redacted)
+        let mut root = Node::new(Value::Map(Vec::new()), Place::NOWHERE);
+        for (trail, (value, secret)) in &self.state().effective {
+            let hidden = *secret && redacted;
+            graft(&mut root, trail, if hidden { Value::Text(REDACTED.into()) } else { value.clone() });
+        }
+        root
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -119,7 +125,12 @@ impl Problems {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(WIDTH);
         let (problems, mut report) = (self.sorted(), String::new());
         for problem in &problems {
-            report.push_str(&renderer.render(&groups(problem, sources)));
+            report.push_str(&renderer.render(&[group(problem, sources)]));
+            if let (None, Some(help)) = (problem.place, &problem.help) {
+                // Without a snippet there is no gutter that the help could stand beside.
+                let help = wrap(&printable(help), WIDTH - HELP_MARGIN).replace('\n', "\n        ");
+                report.push_str(&format!("\n  help: {help}"));
+            }
             report.push_str("\n\n");
         }
         let ignored = self.ignored();
@@ -134,11 +145,43 @@ impl Problems {
     }
 }
 
+/// Puts `value` where `trail` leads below `node`; a list is filled in order.
+fn graft(node: &mut Node, trail: &[String], value: Value) {
+    let Some((key, rest)) = trail.split_first() else {
+        node.value = value;
+        return;
+    };
+    let empty = || Node::new(Value::Map(Vec::new()), Place::NOWHERE);
+    let inner = match &mut node.value {
+        Value::Map(entries) => {
+            if !entries.iter().any(|entry| entry.key == *key) {
+                entries.push(Entry { key: key.clone(), key_place: Place::NOWHERE, node: empty() });
+            }
+            entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.node)
+        }
+        Value::List(list) => {
+            if key.parse() == Ok(list.len()) {
+                list.push(empty());
+            }
+            list.last_mut()
+        }
+        _ => None,
+    };
+    if let Some(inner) = inner {
+        graft(inner, rest, value);
+    }
+}
+
+/// What stands for a secret.
+pub(super) const REDACTED: &str = "[REDACTED]";
+
 const WIDTH: usize = 80;
+/// What stands left of the title: its level.
+const TITLE_MARGIN: usize = "warning: ".len();
 /// What stands left of a help line: the gutter and `= help: `.
 const HELP_MARGIN: usize = 12;
 
-fn groups<'a>(problem: &'a Problem, sources: &'a Sources) -> Vec<Group<'a>> {
+fn group<'a>(problem: &'a Problem, sources: &'a Sources) -> Group<'a> {
     let level = match problem.level {
         Level::Error => annotate_snippets::Level::ERROR,
         Level::Warning => annotate_snippets::Level::WARNING,
@@ -147,22 +190,19 @@ fn groups<'a>(problem: &'a Problem, sources: &'a Sources) -> Vec<Group<'a>> {
         "" => problem.message.clone(),
         path => format!("{path}: {}", problem.message),
     };
-    let fits = full.chars().count() + "warning: ".len() <= WIDTH;
-    let title = printable(if fits { &full } else { &problem.message });
+    let fits = full.chars().count() + TITLE_MARGIN <= WIDTH;
+    let title = if fits { printable(&full) } else { wrap(&printable(&problem.message), WIDTH - TITLE_MARGIN) };
     let mut group =
         level.primary_title(title).elements(problem.place.and_then(|place| snippet(problem, place, sources)));
     if !fits && !problem.path.is_empty() {
         let note = format!("in {}", printable(&problem.path));
         group = group.element(annotate_snippets::Level::NOTE.message(note));
     }
-    let help = problem.help.as_ref().map(|help| wrap(&printable(help), WIDTH - HELP_MARGIN));
-    match help {
-        None => vec![group],
-        // Without a snippet there is no gutter that the help could stand beside.
-        Some(help) if problem.place.is_none() => {
-            vec![group, Group::with_title(annotate_snippets::Level::HELP.secondary_title(help))]
+    match &problem.help {
+        Some(help) if problem.place.is_some() => {
+            group.element(annotate_snippets::Level::HELP.message(wrap(&printable(help), WIDTH - HELP_MARGIN)))
         }
-        Some(help) => vec![group.element(annotate_snippets::Level::HELP.message(help))],
+        _ => group,
     }
 }
 

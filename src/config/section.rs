@@ -2,11 +2,11 @@
 //! place and the default returned. A key that nobody asked for by the time the section is dropped is an unknown key.
 //! On the way the effective value of each key is recorded, so that `print-config` needs no code in the components.
 
-use super::duration;
 use super::nearest::suggestion;
-use super::problems::{Problem, Problems};
+use super::problems::{Problem, Problems, REDACTED};
 use super::tree::{Entry, Node, Place, Value, quoted};
 use super::yaml::resolve;
+use super::{duration, emit};
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -28,13 +28,13 @@ impl Secret {
 
 impl fmt::Display for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str("[REDACTED]")
+        formatter.write_str(REDACTED)
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str("[REDACTED]")
+        fmt::Display::fmt(self, formatter)
     }
 }
 
@@ -45,8 +45,9 @@ pub struct Section<'a> {
     /// The key that opens it, for what is missing inside.
     place: Place,
     path: String,
+    /// The keys that lead here in the effective configuration, where the index of a list is one too.
+    trail: Vec<String>,
     problems: &'a Problems,
-    record: usize,
     is_map: bool,
     asked: RefCell<Vec<String>>,
 }
@@ -62,21 +63,18 @@ impl<'a> Section<'a> {
 
     /// The same, with the place of the key that opens it.
     pub fn opened_at(place: Place, node: &'a Node, path: &str, problems: &'a Problems) -> Self {
-        let record = match path.split_once('.') {
-            Some((group, name)) => problems.record(problems.record_map(0, group), name, Value::Map(Vec::new()), false),
-            None if path.is_empty() => 0,
-            None => problems.record_map(0, path),
-        };
-        Self::new(place, node, path.to_owned(), problems, record)
+        let trail = path.splitn(2, '.').filter(|key| !key.is_empty()).map(str::to_owned).collect();
+        Self::new(place, node, path.to_owned(), trail, problems)
     }
 
-    fn new(place: Place, node: &'a Node, path: String, problems: &'a Problems, record: usize) -> Self {
+    fn new(place: Place, node: &'a Node, path: String, trail: Vec<String>, problems: &'a Problems) -> Self {
         let is_map = matches!(node.value, Value::Map(_) | Value::Null);
         if !is_map {
             let (message, help) = expected("a map", node);
             problems.push(Problem::error(node.place, message).at(path.as_str()).help(help));
         }
-        Self { entries: node.entries(), place, path, problems, record, is_map, asked: RefCell::default() }
+        problems.record(&trail, Value::Map(Vec::new()), false);
+        Self { entries: node.entries(), place, path, trail, problems, is_map, asked: RefCell::default() }
     }
 
     /// False when something else stood there, which has been reported.
@@ -141,7 +139,7 @@ impl<'a> Section<'a> {
     pub fn secret(&self, key: &str) -> Option<Secret> {
         let read = |node: &Node| node.as_text().map(Secret::new).ok_or_else(|| expected_secret(node));
         let secret = self.scalar(key, read)?;
-        self.problems.record(self.record, key, Value::Text(secret.expose().to_owned()), true);
+        self.problems.record(&self.trail_of(key), Value::Text(secret.expose().to_owned()), true);
         Some(secret)
     }
 
@@ -181,35 +179,18 @@ impl<'a> Section<'a> {
         Some(value)
     }
 
+    /// One of `choices`, in upper or lower case.
     pub fn choice<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
-        self.choose(key, default, choices, |name, text| name == text)
-    }
-
-    /// A choice whose names may be written in upper or lower case.
-    pub fn choice_any_case<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
-        self.choose(key, default, choices, str::eq_ignore_ascii_case)
-    }
-
-    fn choose<T: Copy + PartialEq>(
-        &self,
-        key: &str,
-        default: T,
-        choices: &[(&str, T)],
-        same: impl Fn(&str, &str) -> bool,
-    ) -> T {
-        let value = self.scalar(key, |node| {
+        let read = |node: &Node| {
             let text = node.as_text().ok_or_else(|| expected("text", node))?;
-            let found = choices.iter().find(|(name, _)| same(name, text));
-            found.map(|(_, value)| *value).ok_or_else(|| {
+            let known = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+            known.map(|(_, value)| *value).ok_or_else(|| {
                 let help = suggestion(text, choices.iter().map(|(name, _)| *name), "it is one of");
                 (format!("unknown value {}", quoted(text)), help)
             })
-        });
-        let value = value.unwrap_or(default);
-        if let Some((name, _)) = choices.iter().find(|(_, choice)| *choice == value) {
-            self.note(key, Value::Text((*name).to_owned()));
-        }
-        value
+        };
+        let name = |value: T| choices.iter().find(|(_, choice)| *choice == value).map_or("", |(name, _)| *name);
+        self.scalar_or(key, default, |value| Value::Text(name(value).to_owned()), read)
     }
 
     /// A list of texts, or one text split at its commas.
@@ -220,78 +201,66 @@ impl<'a> Section<'a> {
     /// The same, each with its place.
     pub fn items(&self, key: &str) -> Option<Vec<(String, Place)>> {
         let node = &self.entry(key)?.node;
+        let text = |item: &Node| match item.as_text() {
+            Some(text) => Some((text.to_owned(), item.place)),
+            None => self.refuse(item.place, key, expected("text", item)),
+        };
         let items: Vec<(String, Place)> = match (&node.value, node.as_text()) {
             (_, Some("")) => Vec::new(),
             (_, Some(text)) => text.split(',').map(|item| (item.to_owned(), node.place)).collect(),
             (Value::Null, None) => return None,
-            (Value::List(list), None) => list.iter().filter_map(|item| self.item(key, item)).collect(),
-            _ => {
-                self.fault(self.place(key), key, expected("a list", node));
-                return None;
-            }
+            (Value::List(list), None) => list.iter().filter_map(text).collect(),
+            _ => return self.refuse(self.place(key), key, expected("a list", node)),
         };
-        let list: Vec<Node> = items.iter().map(|(text, place)| Node::new(Value::Text(text.clone()), *place)).collect();
-        self.note(key, Value::List(list));
+        let list = items.iter().map(|(text, place)| Node::new(Value::Text(text.clone()), *place));
+        self.note(key, Value::List(list.collect()));
         Some(items)
-    }
-
-    fn item(&self, key: &str, item: &Node) -> Option<(String, Place)> {
-        match item.as_text() {
-            Some(text) => Some((text.to_owned(), item.place)),
-            None => {
-                self.fault(item.place, key, expected("text", item));
-                None
-            }
-        }
     }
 
     /// Headers: a map, or a list of `{name, value}`. The values are secrets.
     pub fn headers(&self, key: &str) -> Vec<(String, Secret)> {
-        let pairs: Vec<(String, Secret)> = match self.entry(key).map(|entry| &entry.node.value) {
-            None => Vec::new(),
-            Some(Value::List(_)) => {
-                let pair = |item: Section| {
-                    let (name, value) = (item.text("name"), item.secret("value"));
-                    Some((name.or_else(|| item.missing("name"))?, value.or_else(|| item.missing("value"))?))
-                };
-                self.sections(key).into_iter().flatten().filter_map(pair).collect()
-            }
-            Some(_) => {
-                let map = self.subsection(key);
-                map.claim().iter().filter_map(|entry| Some((entry.key.clone(), map.secret(&entry.key)?))).collect()
-            }
+        let is_list = self.entry(key).is_some_and(|entry| matches!(entry.node.value, Value::List(_)));
+        let pairs: Vec<(String, Secret)> = if is_list {
+            let pair = |item: Section| {
+                let (name, value) = (item.text("name"), item.secret("value"));
+                Some((name.or_else(|| item.missing("name"))?, value.or_else(|| item.missing("value"))?))
+            };
+            self.sections(key).into_iter().flatten().filter_map(pair).collect()
+        } else {
+            let map = self.subsection(key);
+            map.claim().iter().filter_map(|entry| Some((entry.key.clone(), map.secret(&entry.key)?))).collect()
         };
-        let list = self.problems.record(self.record, key, Value::List(Vec::new()), false);
+        self.note(key, Value::List(Vec::new()));
         for (index, (name, value)) in pairs.iter().enumerate() {
             if pairs.iter().take(index).any(|(earlier, _)| earlier == name) {
                 self.problem(key, format!("the header {} is given twice", quoted(name)));
             }
-            let item = self.problems.record(list, &format!("{index:05}"), Value::Map(Vec::new()), false);
-            self.problems.record(item, "name", Value::Text(name.clone()), false);
-            self.problems.record(item, "value", Value::Text(value.expose().to_owned()), true);
+            let item = [self.trail_of(key), vec![index_key(index)]].concat();
+            let part = |key: &str| [item.clone(), vec![key.to_owned()]].concat();
+            self.problems.record(&part("name"), Value::Text(name.clone()), false);
+            self.problems.record(&part("value"), Value::Text(value.expose().to_owned()), true);
         }
         pairs
     }
 
     /// A section that is off unless it is there with something in it, even `{}`; `enabled: false` turns it off.
     pub fn section(&self, key: &str) -> Option<Section<'a>> {
-        let present = self.entry(key).is_some_and(|entry| !entry.node.is_null());
-        self.optional(key, present)
+        self.optional(key, self.entry(key).is_some_and(|entry| !entry.node.is_null()))
     }
 
     /// A section with defaults of its own: absent it is `on_by_default`, and `key:` alone turns it on.
     pub fn section_or_default(&self, key: &str, on_by_default: bool) -> Option<Section<'a>> {
-        let present = self.entry(key).is_some();
-        self.optional(key, present || on_by_default)
+        self.optional(key, self.has(key) || on_by_default)
     }
 
     fn optional(&self, key: &str, on: bool) -> Option<Section<'a>> {
         let section = on.then(|| self.subsection(key));
         let section = section.filter(|section| {
-            !section.has("enabled") || section.boolean("enabled", true) || {
+            let enabled = !section.has("enabled") || section.boolean("enabled", true);
+            if !enabled {
                 section.claim();
-                false
             }
+            enabled
         });
         if section.is_none() {
             self.note(key, Value::Null);
@@ -306,18 +275,16 @@ impl<'a> Section<'a> {
             Some(entry) => (entry.key_place, &entry.node),
             None => (self.place, &NOTHING),
         };
-        let record = self.problems.record_map(self.record, key);
-        Self::new(place, node, self.path_of(key), self.problems, record)
+        Self::new(place, node, self.path_of(key), self.trail_of(key), self.problems)
     }
 
     /// A list of sections.
     pub fn sections(&self, key: &str) -> Option<Vec<Section<'a>>> {
         let list = self.list(key)?;
-        let record = self.problems.record(self.record, key, Value::List(Vec::new()), false);
+        self.note(key, Value::List(Vec::new()));
         let sections = list.iter().enumerate().map(|(index, node)| {
-            let path = format!("{}[{index}]", self.path_of(key));
-            let record = self.problems.record(record, &format!("{index:05}"), Value::Map(Vec::new()), false);
-            Self::new(node.place, node, path, self.problems, record)
+            let trail = [self.trail_of(key), vec![index_key(index)]].concat();
+            Self::new(node.place, node, format!("{}[{index}]", self.path_of(key)), trail, self.problems)
         });
         Some(sections.collect())
     }
@@ -327,10 +294,7 @@ impl<'a> Section<'a> {
         match &node.value {
             Value::List(list) => Some(list),
             Value::Null => None,
-            _ => {
-                self.fault(self.place(key), key, expected("a list", node));
-                None
-            }
+            _ => self.refuse(self.place(key), key, expected("a list", node)),
         }
     }
 
@@ -344,16 +308,16 @@ impl<'a> Section<'a> {
     }
 
     pub fn problem(&self, key: &str, message: impl Into<String>) {
-        self.fault(self.place(key), key, (message.into(), None));
+        self.problem_at(self.place(key), key, message, None);
     }
 
     pub fn problem_with_help(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
-        self.fault(self.place(key), key, (message.into(), Some(help.into())));
+        self.problem_at(self.place(key), key, message, Some(help.into()));
     }
 
     /// The same, at a place inside of the value.
     pub fn problem_at(&self, place: Place, key: &str, message: impl Into<String>, help: Option<String>) {
-        self.fault(place, key, (message.into(), help));
+        self.problems.push(Problem::error(place, message).at(self.path_of(key)).help(help));
     }
 
     /// Says that `key` must be given, unless it was and has been refused; for an `or_else`.
@@ -367,8 +331,9 @@ impl<'a> Section<'a> {
     /// Reports what nobody asked for. Dropping a section does the same.
     pub fn finish(self) {}
 
-    fn fault(&self, place: Place, key: &str, (message, help): Fault) {
-        self.problems.push(Problem::error(place, message).at(self.path_of(key)).help(help));
+    fn refuse<T>(&self, place: Place, key: &str, (message, help): Fault) -> Option<T> {
+        self.problem_at(place, key, message, help);
+        None
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -379,8 +344,12 @@ impl<'a> Section<'a> {
         }
     }
 
+    fn trail_of(&self, key: &str) -> Vec<String> {
+        self.trail.iter().cloned().chain([key.to_owned()]).collect()
+    }
+
     fn note(&self, key: &str, value: Value) {
-        self.problems.record(self.record, key, value, false);
+        self.problems.record(&self.trail_of(key), value, false);
     }
 
     fn entry(&self, key: &str) -> Option<&'a Entry> {
@@ -410,10 +379,7 @@ impl<'a> Section<'a> {
             Ok(value) => Some(value),
             // An empty variable is null too, and a field of text was content with it.
             Err(_) if node.is_null() => None,
-            Err(fault) => {
-                self.fault(self.place(key), key, fault);
-                None
-            }
+            Err(fault) => self.refuse(self.place(key), key, fault),
         }
     }
 }
@@ -430,6 +396,11 @@ impl Drop for Section<'_> {
     }
 }
 
+/// The key of an item of a list, which sorts as the items stand.
+fn index_key(index: usize) -> String {
+    format!("{index:05}")
+}
+
 fn expected(wanted: &str, node: &Node) -> Fault {
     let help = match (&node.value, wanted) {
         (Value::Bool(_) | Value::Int(_) | Value::Float(_), "text") => Some("put it in quotes"),
@@ -442,10 +413,8 @@ fn expected(wanted: &str, node: &Node) -> Fault {
     };
     let found = match &node.value {
         Value::Text(text) => quoted(text),
-        Value::Bool(value) => value.to_string(),
-        Value::Int(value) => value.to_string(),
-        Value::Float(value) => value.to_string(),
-        _ => node.kind().to_owned(),
+        Value::Null | Value::List(_) | Value::Map(_) => node.kind().to_owned(),
+        value => emit::scalar(value),
     };
     (format!("expected {wanted}, found {found}"), help.map(str::to_owned))
 }

@@ -138,7 +138,7 @@ fn document(text: &str, source: u16, shift: u32, problems: &Problems) -> Option<
             Some(document.root)
         }
         Err(fault) => {
-            problems.push(Problem::error(fault.place, fault.message).help(fault.help).related(fault.related));
+            problems.push(*fault);
             None
         }
     }

@@ -1,21 +1,17 @@
-//! `service.telemetry`: the collector's own log, metrics and resource.
+//! `service.telemetry`: the collector's own log and metrics.
 
 use super::section::Section;
-use super::tree::{Node, Value};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telemetry {
     pub logs: Logs,
     pub metrics: Metrics,
-    /// Attributes by name; without a value, a default one is taken away.
-    pub resource: Vec<(String, Option<String>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logs {
     pub level: LogLevel,
     pub encoding: Encoding,
-    pub output_paths: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +55,8 @@ const LOG_LEVELS: [(&str, LogLevel); 7] = [
     ("fatal", LogLevel::Error),
 ];
 
+const ENCODINGS: [(&str, Encoding); 2] = [("console", Encoding::Console), ("json", Encoding::Json)];
+
 const METRICS_LEVELS: [(&str, MetricsLevel); 4] = [
     ("None", MetricsLevel::None),
     ("Basic", MetricsLevel::Basic),
@@ -68,37 +66,39 @@ const METRICS_LEVELS: [(&str, MetricsLevel); 4] = [
 
 impl Default for Telemetry {
     fn default() -> Self {
-        let logs = Logs { level: LogLevel::Info, encoding: Encoding::Console, output_paths: vec!["stderr".into()] };
         let readers = vec![("localhost".into(), 8888)];
-        Self { logs, metrics: Metrics { level: MetricsLevel::Normal, readers, named: false }, resource: Vec::new() }
+        Self {
+            logs: Logs { level: LogLevel::Info, encoding: Encoding::Console },
+            metrics: Metrics { level: MetricsLevel::Normal, readers, named: false },
+        }
     }
 }
 
 impl Telemetry {
     pub(super) fn decode(section: &Section) -> Self {
-        section.ignored(&["traces"]);
+        section.ignored(&["traces", "resource"]);
+        let logs = section.subsection("logs");
+        logs.ignored(&[
+            "development",
+            "disable_caller",
+            "disable_stacktrace",
+            "disable_zap_resource",
+            "sampling",
+            "processors",
+        ]);
+        logs.ignored(&["output_paths", "error_output_paths", "initial_fields"]);
         Self {
-            logs: logs(&section.subsection("logs")),
+            logs: Logs {
+                level: logs.choice("level", LogLevel::Info, &LOG_LEVELS),
+                encoding: logs.choice("encoding", Encoding::Console, &ENCODINGS),
+            },
             metrics: metrics(&section.subsection("metrics")),
-            resource: resource(&section.subsection("resource")),
         }
     }
 }
 
-fn logs(section: &Section) -> Logs {
-    let encodings = [("console", Encoding::Console), ("json", Encoding::Json)];
-    let decoded = Logs {
-        level: section.choice_any_case("level", LogLevel::Info, &LOG_LEVELS),
-        encoding: section.choice("encoding", Encoding::Console, &encodings),
-        output_paths: section.texts("output_paths").unwrap_or_else(|| vec!["stderr".into()]),
-    };
-    section.ignored(&["development", "disable_caller", "disable_stacktrace", "disable_zap_resource", "sampling"]);
-    section.ignored(&["error_output_paths", "initial_fields", "processors"]);
-    decoded
-}
-
 fn metrics(section: &Section) -> Metrics {
-    let level = section.choice_any_case("level", MetricsLevel::Normal, &METRICS_LEVELS);
+    let level = section.choice("level", MetricsLevel::Normal, &METRICS_LEVELS);
     section.ignored(&["views"]);
     if section.has("address") {
         let help = "write readers: [{pull: {exporter: {prometheus: {host: localhost, port: 8888}}}}]";
@@ -119,42 +119,16 @@ fn reader(section: &Section) -> Option<(String, u16)> {
         section.problem_with_help("periodic", "pushing the collector's own metrics is not supported", help);
         return None;
     }
-    let Some(exporter) = section.section("pull").map(|pull| pull.subsection("exporter")) else {
+    let Some(pull) = section.section("pull") else {
         section.problem_with_help("pull", "a reader wants pull", "write pull: {exporter: {prometheus: {port: 8888}}}");
         return None;
     };
-    let prometheus = exporter.section_or_default("prometheus", true)?;
+    let prometheus = pull.subsection("exporter").section_or_default("prometheus", true)?;
     prometheus.ignored(&[
         "with_resource_constant_labels",
         "without_scope_info",
         "without_type_suffix",
         "without_units",
     ]);
-    let host = prometheus.text_or("host", "localhost");
-    let port = prometheus.integer("port", 8888, 0..=65535);
-    Some((host, port as u16))
-}
-
-/// A list of `{name, value}` under `attributes`, or the older map of names to values.
-fn resource(section: &Section) -> Vec<(String, Option<String>)> {
-    section.ignored(&["schema_url", "detectors"]);
-    if section.has("attributes") {
-        let attribute = |item: &Section| {
-            item.ignored(&["type"]);
-            let value = item.node("value").and_then(plain);
-            Some((item.text("name").or_else(|| item.missing("name"))?, value))
-        };
-        return section.sections("attributes").iter().flatten().filter_map(attribute).collect();
-    }
-    let entries = section.entries().iter().filter(|entry| !matches!(entry.key.as_str(), "schema_url" | "detectors"));
-    entries.map(|entry| (entry.key.clone(), plain(&entry.node))).collect()
-}
-
-fn plain(node: &Node) -> Option<String> {
-    match &node.value {
-        Value::Bool(value) => Some(value.to_string()),
-        Value::Int(value) => Some(value.to_string()),
-        Value::Float(value) => Some(value.to_string()),
-        _ => node.as_text().map(str::to_owned),
-    }
+    Some((prometheus.text_or("host", "localhost"), prometheus.integer("port", 8888, 0..=65535) as u16))
 }

@@ -2,22 +2,17 @@
 //! are text, `0123` is octal, `1_000` a number. Depth, nodes and bytes are bounded, so that no alias can blow up.
 
 use super::merge;
+use super::problems::Problem;
 use super::tree::{Entry, Node, Place, Value, quoted};
-use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 use std::collections::{HashMap, HashSet};
 
 pub const MAX_BYTES: usize = 1 << 20;
 pub const MAX_DEPTH: usize = 64;
 pub const MAX_NODES: usize = 100_000;
 
-/// What is wrong with a text, where, and where the thing it clashes with stands.
-#[derive(Debug)]
-pub struct Fault {
-    pub place: Place,
-    pub message: String,
-    pub help: Option<String>,
-    pub related: Option<(Place, String)>,
-}
+/// Why a text was refused; boxed, since it is rare and large.
+type Fault = Box<Problem>;
 
 /// A document, and the place of a second one, which is never read.
 #[derive(Debug)]
@@ -28,10 +23,9 @@ pub struct Document {
 
 /// Reads the first document of `text`. Its first line starts `shift` characters into a line of the source.
 pub fn parse(text: &str, source: u16, shift: u32) -> Result<Document, Fault> {
-    let mut builder = Builder { source, shift, nodes: 0, open: Vec::new(), anchors: HashMap::new(), root: None };
+    let start = Place { source, line: 1, column: 1 + shift, length: 0 };
     if text.len() > MAX_BYTES {
-        let place = Place { source, line: 1, column: 1, length: 0 };
-        return Err(Fault::new(place, format!("a config has at most {} MiB", MAX_BYTES >> 20)));
+        return Err(fault(Place { column: 1, ..start }, format!("a config has at most {} MiB", MAX_BYTES >> 20)));
     }
     let options = granit_parser::options! {
         emit_comments: false,
@@ -39,196 +33,146 @@ pub fn parse(text: &str, source: u16, shift: u32) -> Result<Document, Fault> {
         flow_nesting_limit: MAX_DEPTH + 1,
         block_nesting_limit: MAX_DEPTH + 1
     };
-    let mut more = None;
-    for event in Parser::new_from_str_with_options(text, options) {
-        match event {
-            Err(error) => {
-                let mark = *error.marker();
-                let place = builder.place(&Span::new(mark, mark));
-                let info = error.info();
+    let parser = Parser::new_from_str_with_options(text, options);
+    let mut reader = Reader { text, parser, start, nodes: 0, anchors: HashMap::new() };
+    let mut root = None;
+    loop {
+        match (reader.next()?, root) {
+            ((Event::DocumentStart(..), place), Some(root)) => return Ok(Document { root, more: Some(place) }),
+            ((Event::StreamEnd, _), root) => {
+                return Ok(Document { root: root.unwrap_or(Node::new(Value::Null, start)), more: None });
+            }
+            ((Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd, _), before) => root = before,
+            ((event, place), _) => root = Some(reader.node(event, place, 1)?),
+        }
+    }
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    parser: Parser<'t, StrInput<'t>>,
+    /// Where the text starts in its source.
+    start: Place,
+    nodes: usize,
+    anchors: HashMap<usize, Node>,
+}
+
+impl<'t> Reader<'t> {
+    fn next(&mut self) -> Result<(Event<'t>, Place), Fault> {
+        match self.parser.next() {
+            None => Ok((Event::StreamEnd, self.start)),
+            Some(Ok((event, span))) => Ok((event, self.place(&span))),
+            Some(Err(error)) => {
+                let (mark, info) = (*error.marker(), error.info());
                 // "while parsing …, did not find …": the second half says it.
                 let detail = info.split_once(", ").filter(|_| info.starts_with("while"));
                 let what = detail.map_or(info.as_str(), |(_, detail)| detail);
-                let line = text.lines().nth(mark.line().saturating_sub(1)).unwrap_or_default();
-                let help = advice(&info, line).map(str::to_owned);
-                return Err(Fault { help, ..Fault::new(place, format!("this is not YAML: {what}")) });
+                let line = self.text.lines().nth(mark.line().saturating_sub(1)).unwrap_or_default();
+                let problem = fault(self.place(&Span::new(mark, mark)), format!("this is not YAML: {what}"));
+                Err(Box::new((*problem).help(advice(&info, line).map(str::to_owned))))
             }
-            Ok((Event::DocumentStart(..), span)) if builder.root.is_some() => {
-                more = Some(builder.place(&span));
-                break;
-            }
-            Ok((event, span)) => builder.take(event, &span)?,
         }
     }
-    let nothing = Node::new(Value::Null, Place { source, line: 1, column: 1 + shift, length: 0 });
-    Ok(Document { root: builder.root.unwrap_or(nothing), more })
-}
 
-struct Builder {
-    source: u16,
-    shift: u32,
-    nodes: usize,
-    open: Vec<Open>,
-    anchors: HashMap<usize, Anchored>,
-    root: Option<Node>,
-}
-
-/// A list or map that is being read. `height` is that of its highest child.
-struct Open {
-    node: Node,
-    height: usize,
-    nodes_before: usize,
-    anchor: usize,
-    key: Option<(String, Place)>,
-    keys: HashMap<String, Place>,
-    /// What `<<` brings in.
-    merged: Vec<Vec<Entry>>,
-    /// A key held `::`.
-    split: bool,
-}
-
-struct Anchored {
-    node: Node,
-    height: usize,
-    nodes: usize,
-}
-
-impl Builder {
-    fn take(&mut self, event: Event, span: &Span) -> Result<(), Fault> {
-        let place = self.place(span);
-        match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                let text = if span.is_empty() && style == ScalarStyle::Plain { "" } else { text.as_ref() };
-                if self.wants_key() {
-                    return self.key(text, place);
-                }
-                let node = Node::new(scalar(text, style, tag.as_deref()), place);
-                self.add(node, 1, 1, anchor)
-            }
-            Event::SequenceStart(_, anchor, _) => self.start(Value::List(Vec::new()), place, anchor),
-            Event::MappingStart(_, anchor, _) => self.start(Value::Map(Vec::new()), place, anchor),
-            Event::SequenceEnd | Event::MappingEnd => self.end(),
-            Event::Alias(_) if self.wants_key() => Err(Fault::new(place, "a key is plain text, not an alias")),
+    /// The node that `event` starts, `depth` levels deep.
+    fn node(&mut self, event: Event, place: Place, depth: usize) -> Result<Node, Fault> {
+        self.room(1, depth, place)?;
+        let (value, anchor) = match event {
+            Event::Scalar(text, style, anchor, tag) => (scalar(&text, style, tag.as_deref(), place), anchor),
+            Event::SequenceStart(_, anchor, _) => (Value::List(self.list(depth + 1)?), anchor),
+            Event::MappingStart(_, anchor, _) => (Value::Map(self.map(depth + 1)?), anchor),
             Event::Alias(anchor) => {
-                let Some(target) = self.anchors.get(&anchor) else {
-                    return Err(Fault::new(place, "this alias stands inside the very thing it names"));
-                };
-                self.room(target.nodes, place)?;
-                let (node, height, nodes) = (target.node.clone(), target.height, target.nodes);
-                self.add(node, height, nodes, 0)
+                let inside = || fault(place, "this alias stands inside the very thing it names");
+                let (nodes, height) = extent(self.anchors.get(&anchor).ok_or_else(inside)?);
+                self.room(nodes, depth + height, place)?;
+                return self.anchors.get(&anchor).cloned().ok_or_else(inside);
             }
-            _ => Ok(()),
-        }
-    }
-
-    fn wants_key(&self) -> bool {
-        self.open.last().is_some_and(|open| matches!(open.node.value, Value::Map(_)) && open.key.is_none())
-    }
-
-    fn key(&mut self, text: &str, place: Place) -> Result<(), Fault> {
-        let open = self.open.last_mut().expect("only a map wants a key");
-        if let Some(first) = open.keys.insert(text.to_owned(), place) {
-            let mut fault = Fault::new(place, format!("the key {} is defined twice", quoted(text)));
-            fault.related = Some((first, "first defined here".into()));
-            return Err(fault);
-        }
-        open.key = Some((text.to_owned(), place));
-        Ok(())
-    }
-
-    fn start(&mut self, value: Value, place: Place, anchor: usize) -> Result<(), Fault> {
-        if self.wants_key() {
-            return Err(Fault::new(place, "a key is plain text, not a list or a map"));
-        }
-        let (node, nodes_before) = (Node::new(value, place), self.nodes);
-        self.open.push(Open {
-            node,
-            height: 0,
-            nodes_before,
-            anchor,
-            key: None,
-            keys: HashMap::new(),
-            merged: Vec::new(),
-            split: false,
-        });
-        self.room(0, place)
-    }
-
-    fn end(&mut self) -> Result<(), Fault> {
-        let mut open = self.open.pop().expect("the parser ends what it started");
-        // What `<<` brings in yields to the map's own keys, and of several the first wins.
-        if let Value::Map(own) = &mut open.node.value {
-            let mut known: HashSet<String> = own.iter().map(|entry| entry.key.clone()).collect();
-            let merged = std::mem::take(&mut open.merged).into_iter().flatten();
-            own.extend(merged.filter(|entry| known.insert(entry.key.clone())));
-        }
-        let nodes = self.nodes - open.nodes_before + 1;
-        self.nodes = open.nodes_before;
-        self.add(open.node, open.height + 1, nodes, open.anchor)
-    }
-
-    /// Puts a finished node where it belongs: into the innermost open list or map, or at the root.
-    fn add(&mut self, node: Node, height: usize, nodes: usize, anchor: usize) -> Result<(), Fault> {
-        let place = node.place;
-        self.nodes += nodes;
-        self.room(0, place)?;
-        if anchor != 0 {
-            self.anchors.insert(anchor, Anchored { node: node.clone(), height, nodes });
-        }
-        let depth = self.open.len();
-        let Some(open) = self.open.last_mut() else {
-            self.root = Some(node);
-            return Ok(());
+            _ => return Err(fault(place, "this is not YAML: it ends too early")),
         };
-        let mut levels = height;
-        match &mut open.node.value {
-            Value::List(list) => list.push(node),
-            Value::Map(entries) => match open.key.take() {
-                Some((key, _)) if key == "<<" => {
-                    let fault = |place| Fault::new(place, "<< takes a map, or a list of maps");
-                    open.merged.extend(merge_sources(node).map_err(fault)?);
-                }
-                Some((key, key_place)) => {
-                    let nesting = key.matches("::").count();
-                    levels += nesting;
-                    open.split |= nesting > 0;
-                    match open.split {
-                        // Keys are unique as written; only `::` can make two of them meet.
-                        false => entries.push(Entry { key, key_place, node }),
-                        true if depth + levels <= MAX_DEPTH => merge::insert(entries, &key, "::", key_place, node),
-                        true => {}
-                    }
-                }
-                None => unreachable!("a value follows its key"),
-            },
-            _ => unreachable!("only lists and maps are open"),
+        let node = Node::new(value, place);
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
         }
-        open.height = open.height.max(levels);
-        if depth + levels > MAX_DEPTH { Err(too_deep(place)) } else { Ok(()) }
+        Ok(node)
     }
 
-    fn room(&self, nodes: usize, place: Place) -> Result<(), Fault> {
-        if self.nodes + nodes > MAX_NODES {
-            return Err(Fault::new(place, format!("a config has at most {MAX_NODES} values, aliases written out")));
+    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Fault> {
+        let mut list = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(list),
+                (event, place) => list.push(self.node(event, place, depth)?),
+            }
         }
-        if self.open.len() > MAX_DEPTH { Err(too_deep(place)) } else { Ok(()) }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Vec<Entry>, Fault> {
+        let (mut entries, mut merged, mut places, mut split) = (Vec::new(), Vec::new(), HashMap::new(), false);
+        loop {
+            let (key, key_place) = match self.next()? {
+                (Event::MappingEnd, _) => break,
+                (Event::Scalar(key, style, ..), place) => (written(&key, style, place).to_owned(), place),
+                (Event::Alias(_), place) => return Err(fault(place, "a key is plain text, not an alias")),
+                (_, place) => return Err(fault(place, "a key is plain text, not a list or a map")),
+            };
+            if let Some(first) = places.insert(key.clone(), key_place) {
+                let problem = fault(key_place, format!("the key {} is defined twice", quoted(&key)));
+                return Err(Box::new((*problem).related(Some((first, "first defined here".into())))));
+            }
+            let nesting = key.matches("::").count();
+            split |= nesting > 0;
+            let (event, place) = self.next()?;
+            let node = self.node(event, place, depth + nesting)?;
+            match key.as_str() {
+                "<<" => merged.extend(merge_sources(node)?),
+                // Keys are unique as written; only `::` can make two of them meet.
+                key if split => merge::insert(&mut entries, key, "::", key_place, node),
+                _ => entries.push(Entry { key, key_place, node }),
+            }
+        }
+        // What `<<` brings in yields to the map's own keys, and of several the first wins.
+        let mut known: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+        entries.extend(merged.into_iter().filter(|entry| known.insert(entry.key.clone())));
+        Ok(entries)
+    }
+
+    fn room(&mut self, nodes: usize, depth: usize, place: Place) -> Result<(), Fault> {
+        self.nodes += nodes;
+        if self.nodes > MAX_NODES {
+            return Err(fault(place, format!("a config has at most {MAX_NODES} values, aliases written out")));
+        }
+        if depth > MAX_DEPTH {
+            return Err(fault(place, format!("a config nests at most {MAX_DEPTH} levels deep")));
+        }
+        Ok(())
     }
 
     fn place(&self, span: &Span) -> Place {
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let shift = if span.start.line() == 1 { self.shift } else { 0 };
+        let first = if span.start.line() == 1 { self.start.column } else { 1 };
         Place {
-            source: self.source,
+            source: self.start.source,
             line: small(span.start.line()),
-            column: small(span.start.col()).saturating_add(1 + shift),
+            column: small(span.start.col()).saturating_add(first),
             length: small(span.end.index().saturating_sub(span.start.index())),
         }
     }
 }
 
-impl Fault {
-    fn new(place: Place, message: impl Into<String>) -> Self {
-        Self { place, message: message.into(), help: None, related: None }
+fn fault(place: Place, message: impl Into<String>) -> Fault {
+    Box::new(Problem::error(place, message))
+}
+
+/// How many nodes there are inside, and in how many levels.
+fn extent(node: &Node) -> (usize, usize) {
+    let join = |(nodes, height): (usize, usize), inner: &Node| {
+        let (more, levels) = extent(inner);
+        (nodes + 1 + more, height.max(1 + levels))
+    };
+    match &node.value {
+        Value::List(list) => list.iter().fold((0, 0), join),
+        Value::Map(entries) => entries.iter().map(|entry| &entry.node).fold((0, 0), join),
+        _ => (0, 0),
     }
 }
 
@@ -244,27 +188,30 @@ fn advice(complaint: &str, line: &str) -> Option<&'static str> {
     ADVICE.iter().find(|(part, cause, _)| complaint.contains(part) && line.contains(cause)).map(|(_, _, help)| *help)
 }
 
-fn too_deep(place: Place) -> Fault {
-    Fault::new(place, format!("a config nests at most {MAX_DEPTH} levels deep"))
-}
-
-/// The maps that `<<` brings in, or where something else stands.
-fn merge_sources(node: Node) -> Result<Vec<Vec<Entry>>, Place> {
+/// The entries of the maps that `<<` brings in.
+fn merge_sources(node: Node) -> Result<Vec<Entry>, Fault> {
     let maps = match node.value {
         Value::List(list) => list,
         _ => vec![node],
     };
-    let entries = |node: Node| match node.value {
+    let entries = |map: Node| match map.value {
         Value::Map(entries) => Ok(entries),
-        _ => Err(node.place),
+        _ => Err(fault(map.place, "<< takes a map, or a list of maps")),
     };
-    maps.into_iter().map(entries).collect()
+    Ok(maps.into_iter().map(entries).collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
-    let tagged_text =
-        tag.is_some_and(|tag| matches!(tag.core_suffix(), Some("str" | "binary")) || tag.suffix().is_empty());
-    if style == ScalarStyle::Plain && !tagged_text { resolve(text) } else { Value::Text(text.to_owned()) }
+/// The parser has a mark for a scalar that is left out, where nothing is written.
+fn written(text: &str, style: ScalarStyle, place: Place) -> &str {
+    if place.length == 0 && style == ScalarStyle::Plain { "" } else { text }
+}
+
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Place) -> Value {
+    let is_text = |tag: &Tag| matches!(tag.core_suffix(), Some("str" | "binary")) || tag.suffix().is_empty();
+    match style == ScalarStyle::Plain && !tag.is_some_and(is_text) {
+        true => resolve(written(text, style, place)),
+        false => Value::Text(written(text, style, place).to_owned()),
+    }
 }
 
 /// The value of a plain scalar.
@@ -297,9 +244,9 @@ fn number(text: &str) -> Option<Value> {
         Some(_) if lower.starts_with('0') => (8, lower.get(1..)?),
         _ => (10, lower.as_str()),
     };
-    let whole =
-        digits.chars().all(|digit| digit.is_digit(radix)).then(|| i128::from_str_radix(digits, radix).ok()).flatten();
-    if let Some(whole) = whole.map(|whole| if negative { -whole } else { whole }) {
+    let whole = digits.chars().all(|digit| digit.is_digit(radix)).then(|| i128::from_str_radix(digits, radix));
+    if let Some(Ok(whole)) = whole {
+        let whole = if negative { -whole } else { whole };
         return Some(i64::try_from(whole).map_or(Value::Float(whole as f64), Value::Int));
     }
     let floating = lower.starts_with(|first: char| first.is_ascii_digit() || first == '.')

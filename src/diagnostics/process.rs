@@ -4,7 +4,7 @@ use std::fs::read_to_string;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::telemetry::{Accounts, Budget, Reason, Share};
+use crate::telemetry::{Account, Accounts, Budget, Reason, Share};
 
 use super::metrics::{Observe, Page};
 
@@ -64,4 +64,15 @@ fn resident_bytes() -> Option<u64> {
     let status = read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+}
+
+/// For an exporter that sends at once, which has no queue to count for it.
+impl Observe for Account {
+    fn observe(&self, page: &mut Page) {
+        if self.accepted() > 0 {
+            let (labels, items) = ([("exporter", self.exporter.as_str())], self.signal.items_name());
+            page.counter(&format!("otelcol_exporter_sent_{items}"), &labels, self.sent());
+            page.counter(&format!("otelcol_exporter_send_failed_{items}"), &labels, self.dropped_in_all());
+        }
+    }
 }

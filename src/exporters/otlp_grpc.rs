@@ -8,13 +8,13 @@ use http::{Request, Uri};
 use smallvec::{SmallVec, smallvec};
 
 use crate::config::section::Section;
+use crate::exporters::settings::Settings;
 use crate::network::endpoint::{Address, Endpoint};
 use crate::network::settings;
 use crate::network::tls::ClientTls;
 use crate::otlp::inflate::Coding;
 use crate::otlp::status;
-use crate::sending::config::Settings;
-use crate::telemetry::refusal::code;
+use crate::otlp::status::code;
 use crate::telemetry::{Signal, Status, Telemetry};
 
 use super::compress::Compression;

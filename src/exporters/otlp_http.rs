@@ -9,13 +9,13 @@ use http::{Request, Uri};
 use smallvec::smallvec;
 
 use crate::config::section::Section;
+use crate::exporters::settings::Settings;
 use crate::network::endpoint::{Endpoint, Scheme};
 use crate::network::settings;
 use crate::network::tls::ClientTls;
 use crate::otlp::inflate::Coding;
+use crate::otlp::status::code;
 use crate::otlp::{json, status};
-use crate::sending::config::Settings;
-use crate::telemetry::refusal::code;
 use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;

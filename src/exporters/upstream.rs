@@ -20,8 +20,8 @@ use crate::network::Stream;
 use crate::network::coalesce::{Coalesced, Turns};
 use crate::network::endpoint::{self, Address, Endpoint};
 use crate::network::tls::{self, ClientTls, Peer};
+use crate::otlp::status::code;
 use crate::telemetry::Status;
-use crate::telemetry::refusal::code;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Idle connections that are kept beside those in use.
@@ -160,20 +160,20 @@ impl Upstream {
 
     async fn connect(&self) -> Result<(Stream, bool), Status> {
         let stream = endpoint::connect(&self.endpoint.address, CONNECT).await;
-        let stream = stream.map_err(|error| self.unavailable(&error.to_string()))?;
+        let stream = stream.map_err(|error| Status { code: code::UNAVAILABLE, message: error.to_string() })?;
         let Some(tls) = &self.tls else { return Ok((stream, self.protocol == Protocol::Http2)) };
         let config = match self.tls_config.get() {
             Some(config) => config.clone(),
             None => {
                 let alpn: &[&[u8]] = if self.protocol == Protocol::Http2 { &[b"h2"] } else { &[b"h2", b"http/1.1"] };
-                let config = tls::client_config(tls, alpn).map_err(|error| self.unavailable(&error.to_string()))?;
+                let tls = tls.clone();
+                let config = tokio::task::spawn_blocking(move || tls::client_config(&tls, alpn)).await;
+                let config = config.map_err(|error| self.unavailable(&error.to_string()))?;
+                let config = config.map_err(|error| self.unavailable(&error.to_string()))?;
                 self.tls_config.get_or_init(|| config).clone()
             }
         };
         let name = tls.server_name(self.endpoint.host()).map_err(|error| self.unavailable(&error.to_string()))?;
-        if tls.trusts_system() {
-            tls::load_system_roots().await;
-        }
         let stream = tls::connect(stream, config, name).await;
         let stream = stream.map_err(|error| self.unavailable(&tls::explain(&error, Peer::Server)))?;
         let is_http2 = self.protocol == Protocol::Http2 || stream.alpn() == Some(b"h2".as_slice());

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::server::conn::http1;
@@ -36,7 +35,7 @@ pub async fn serve(listener: Listener, answer: Arc<dyn Fn(&str) -> Reply + Send 
             accepted = listener.accept() => accepted,
             Some(_) = open.join_next() => continue,
         };
-        let Ok(stream) = accepted.and_then(|accepted| accepted.into_stream()) else {
+        let Ok(stream) = accepted.and_then(|accepted| accepted()) else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -55,29 +54,9 @@ pub async fn serve(listener: Listener, answer: Arc<dyn Fn(&str) -> Reply + Send 
     }
 }
 
-fn response(reply: Reply) -> Response<Whole> {
-    let mut response = Response::new(Whole(Some(Bytes::from(reply.body))));
+fn response(reply: Reply) -> Response<String> {
+    let mut response = Response::new(reply.body);
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
     response
-}
-
-/// A body in one piece.
-pub struct Whole(Option<Bytes>);
-
-impl http_body::Body for Whole {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        let bytes = self.0.take().filter(|bytes| !bytes.is_empty());
-        std::task::Poll::Ready(bytes.map(|bytes| Ok(http_body::Frame::data(bytes))))
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
 }

@@ -1,6 +1,5 @@
 //! Where to listen and where to send: what the Go collector accepts as an `endpoint`, read once, and connected to.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -39,27 +38,21 @@ pub enum Address {
 impl Address {
     /// `host:port`, where an IPv6 address stands in brackets.
     pub fn tcp(text: &str) -> Result<Address, EndpointError> {
-        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, rest)) => (host, rest.strip_prefix(':')),
-            None => match text.rsplit_once(':') {
-                Some((host, _)) if host.contains(':') => {
-                    return refuse(format!("address {text}: too many colons in address"));
-                }
-                Some((host, port)) => (host, Some(port)),
-                None => (text, None),
-            },
-        };
-        let Some(port) = port else {
+        let bracketed = text.strip_prefix('[');
+        let parts = bracketed.map_or_else(|| text.rsplit_once(':'), |rest| rest.split_once("]:"));
+        let Some((host, port)) = parts else {
             return refuse(format!("address {text}: missing port in address"));
         };
-        let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-        let Some(port) = port.parse().ok().filter(|_| digits) else {
-            return refuse(format!("invalid port {port:?}"));
-        };
+        if bracketed.is_none() && host.contains(':') {
+            return refuse(format!("address {text}: too many colons in address"));
+        }
         if host.chars().any(|char| char.is_whitespace() || char.is_control() || "[]/@".contains(char)) {
             return refuse(format!("invalid host {host:?}"));
         }
-        Ok(Address::Tcp { host: host.to_owned(), port })
+        match port.parse() {
+            Ok(number) if !port.starts_with('+') => Ok(Address::Tcp { host: host.to_owned(), port: number }),
+            _ => refuse(format!("invalid port {port:?}")),
+        }
     }
 
     fn unix(path: &str) -> Result<Address, EndpointError> {
@@ -74,10 +67,7 @@ impl Address {
     pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
             Address::Unix(_) => Ok(Vec::new()),
-            Address::Tcp { host, port } => match host.parse() {
-                Ok(ip) => Ok(vec![SocketAddr::new(ip, *port)]),
-                Err(_) => Ok(tokio::net::lookup_host((host.as_str(), *port)).await?.collect()),
-            },
+            Address::Tcp { host, port } => Ok(tokio::net::lookup_host((host.as_str(), *port)).await?.collect()),
         }
     }
 }
@@ -109,54 +99,40 @@ enum Family {
 impl Listen {
     /// `transport` is the receiver's setting of that name.
     pub fn parse(endpoint: &str, transport: &str) -> Result<Listen, EndpointError> {
-        let family = match transport {
-            "tcp" => Family::Any,
-            "tcp4" => Family::V4,
-            "tcp6" => Family::V6,
-            "unix" => {
-                return Ok(Listen { address: Address::unix(endpoint)?, family: Family::Any });
-            }
-            "" => return refuse(r#"invalid transport type """#),
-            "udp" | "udp4" | "udp6" | "ip" | "ip4" | "ip6" | "unixgram" | "unixpacket" | "npipe" => {
-                return refuse(format!("transport type {transport:?} cannot carry OTLP: use tcp or unix"));
-            }
-            unknown => return refuse(format!("unsupported transport type {unknown:?}")),
+        let (parse, family): (fn(&str) -> _, _) = match transport {
+            "tcp" => (Address::tcp, Family::Any),
+            "tcp4" => (Address::tcp, Family::V4),
+            "tcp6" => (Address::tcp, Family::V6),
+            "unix" => (Address::unix, Family::Any),
+            other => return refuse(format!("unsupported transport type {other:?}: use tcp or unix")),
         };
-        Ok(Listen { address: Address::tcp(endpoint)?, family })
+        Ok(Listen { address: parse(endpoint)?, family })
     }
 
     /// The addresses to bind. All that `localhost` stands for are wanted; an empty host is one address, `::`, which takes
     /// IPv4 too, with `0.0.0.0` for systems without IPv6: the first of these that works is enough.
     pub async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let all = match &self.address {
+        let mut all = match &self.address {
             Address::Tcp { host, port } if host.is_empty() => {
-                [IpAddr::from(Ipv6Addr::UNSPECIFIED), Ipv4Addr::UNSPECIFIED.into()].map(|ip| (ip, *port).into()).into()
+                vec![(Ipv6Addr::UNSPECIFIED, *port).into(), (Ipv4Addr::UNSPECIFIED, *port).into()]
             }
             Address::Tcp { host, port } if host.eq_ignore_ascii_case("localhost") => {
-                [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].map(|ip| (ip, *port).into()).into()
+                vec![(Ipv4Addr::LOCALHOST, *port).into(), (Ipv6Addr::LOCALHOST, *port).into()]
             }
             address => address.resolve().await?,
         };
-        Ok(all.into_iter().filter(|address| self.family.admits(address)).collect())
+        all.retain(|address| match self.family {
+            Family::Any => true,
+            Family::V4 => address.is_ipv4(),
+            Family::V6 => address.is_ipv6(),
+        });
+        Ok(all)
     }
 
     /// Whether the host means every interface, so that one address that works is enough, and anyone may connect.
     pub fn is_everywhere(&self) -> bool {
-        match &self.address {
-            Address::Tcp { host, .. } if host.is_empty() => true,
-            Address::Tcp { host, .. } => host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()),
-            Address::Unix(_) => false,
-        }
-    }
-}
-
-impl Family {
-    fn admits(self, address: &SocketAddr) -> bool {
-        match self {
-            Family::Any => true,
-            Family::V4 => address.is_ipv4(),
-            Family::V6 => address.is_ipv6(),
-        }
+        matches!(&self.address, Address::Tcp { host, .. }
+            if host.is_empty() || host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()))
     }
 }
 
@@ -167,18 +143,12 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    fn name(self) -> &'static str {
-        match self {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        }
+    pub fn name(self) -> &'static str {
+        if self == Scheme::Https { "https" } else { "http" }
     }
 
     fn default_port(self) -> u16 {
-        match self {
-            Scheme::Http => 80,
-            Scheme::Https => 443,
-        }
+        if self == Scheme::Https { 443 } else { 80 }
     }
 }
 
@@ -186,33 +156,27 @@ impl Scheme {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: Address,
-    /// A gRPC endpoint need not have one, and `http` there does not turn TLS off.
+    /// None for gRPC, where a prefix decides nothing.
     pub scheme: Option<Scheme>,
-    /// What an HTTP request asks for; none for gRPC.
-    target: Option<PathAndQuery>,
-    userinfo: Option<String>,
+    /// What an HTTP request asks for.
+    target: PathAndQuery,
+    /// `user:password` as it stands in the URL, percent-encoded; for basic authentication, never for show.
+    pub userinfo: Option<String>,
 }
 
 impl Endpoint {
     /// `host:port`, also behind `http://`, `https://`, `dns:///` or `passthrough:///`, or `unix:///path`.
     pub fn grpc(text: &str) -> Result<Endpoint, EndpointError> {
+        let at = |address| Endpoint { address, scheme: None, target: PathAndQuery::from_static("/"), userinfo: None };
         if let Some(path) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")) {
-            return Ok(Endpoint { address: Address::unix(path)?, scheme: None, target: None, userinfo: None });
+            return Address::unix(path).map(at);
         }
-        if text.is_empty() {
-            return refuse(r#"requires a non-empty "endpoint""#);
-        }
-        let (scheme, rest) = match text.split_once("://") {
-            Some(("http", rest)) => (Some(Scheme::Http), rest.strip_suffix('/').unwrap_or(rest)),
-            Some(("https", rest)) => (Some(Scheme::Https), rest.strip_suffix('/').unwrap_or(rest)),
-            Some((resolver @ ("dns" | "passthrough"), rest)) => match rest.strip_prefix('/') {
-                Some(target) => (None, target),
-                None => {
-                    return refuse(format!("{resolver} with a server of its own is not supported: use {resolver}:///"));
-                }
-            },
+        let rest = match text.split_once("://") {
+            Some(("http" | "https", rest)) => rest.strip_suffix('/').unwrap_or(rest),
+            Some(("dns" | "passthrough", rest)) => rest.strip_prefix('/').unwrap_or(rest),
             Some((unknown, _)) => return refuse(format!("unknown scheme {unknown:?}: use host:port")),
-            None => (None, text.strip_prefix("dns:").filter(|rest| rest.contains(':')).unwrap_or(text)),
+            None if text.is_empty() => return refuse(r#"requires a non-empty "endpoint""#),
+            None => text.strip_prefix("dns:").filter(|rest| rest.contains(':')).unwrap_or(text),
         };
         if rest.contains('@') {
             return refuse("an endpoint of gRPC has no place for a user and a password: use headers or auth");
@@ -220,7 +184,7 @@ impl Endpoint {
         if rest.contains('/') {
             return refuse(format!("an endpoint of gRPC has no path: {rest:?}"));
         }
-        Ok(Endpoint { address: with_host(Address::tcp(rest)?)?, scheme, target: None, userinfo: None })
+        peer(rest).map(at)
     }
 
     /// A URL.
@@ -232,53 +196,44 @@ impl Endpoint {
             None if text.is_empty() => return refuse("at least one endpoint must be specified"),
             None => return refuse("an endpoint of HTTP is a URL: it opens with http:// or https://"),
         };
-        let rest = rest.split('#').next().unwrap_or_default();
-        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let (userinfo, authority) = match authority.rsplit_once('@') {
             Some((userinfo, authority)) => (Some(userinfo.to_owned()), authority),
             None => (None, authority),
         };
+        let authority = authority.strip_suffix(':').unwrap_or(authority);
         let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
         let address = match has_port {
-            true => Address::tcp(authority.strip_suffix(':').unwrap_or(authority)),
-            false => Address::tcp(&format!("{authority}:{}", scheme.default_port())),
+            true => peer(authority)?,
+            false => peer(&format!("{authority}:{}", scheme.default_port()))?,
         };
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        let target =
-            PathAndQuery::try_from(target).or_else(|_| refuse("its path holds a character that has no place there"))?;
-        Ok(Endpoint { address: with_host(address?)?, scheme: Some(scheme), target: Some(target), userinfo })
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        let target = PathAndQuery::try_from(format!("{slash}{target}"))
+            .or_else(|_| refuse("its path holds a character that has no place there"))?;
+        Ok(Endpoint { address, scheme: Some(scheme), target, userinfo })
     }
 
-    /// The endpoint of a signal below this base: `suffix`, such as `/v1/logs`, after exactly one slash.
+    /// The endpoint of a signal below this base: `suffix`, such as `v1/logs`, after exactly one slash.
     pub fn join(&self, suffix: &str) -> Result<Endpoint, EndpointError> {
-        let (path, query) = match &self.target {
-            Some(target) => (target.path().strip_suffix('/').unwrap_or(target.path()), target.query()),
-            None => ("", None),
-        };
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        let target = PathAndQuery::try_from(format!("{path}/{}{query}", suffix.trim_start_matches('/')));
-        let target = Some(target.or_else(|_| refuse(format!("invalid path {suffix:?}")))?);
-        Ok(Endpoint { target, ..self.clone() })
+        let path = self.target.path().strip_suffix('/').unwrap_or(self.target.path());
+        let query = self.target.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let target = PathAndQuery::try_from(format!("{path}/{suffix}{query}"));
+        Ok(Endpoint { target: target.or_else(|_| refuse(format!("invalid path {suffix:?}")))?, ..self.clone() })
     }
 
     /// The path and query of a request.
     pub fn target(&self) -> &str {
-        self.target.as_ref().map_or("/", PathAndQuery::as_str)
+        self.target.as_str()
     }
 
     /// What `Host` and `:authority` say: the port stays out where the scheme implies it.
     pub fn authority(&self) -> String {
-        match (&self.address, self.scheme) {
-            (Address::Unix(_), _) => "localhost".to_owned(),
-            (Address::Tcp { host, port }, Some(scheme)) if *port == scheme.default_port() && self.target.is_some() => {
-                if host.contains(':') {
-                    format!("[{host}]")
-                } else {
-                    host.clone()
-                }
-            }
-            (address, _) => address.to_string(),
+        if let Address::Unix(_) = self.address {
+            return "localhost".to_owned();
         }
+        let whole = self.address.to_string();
+        let implied = self.scheme.and_then(|scheme| whole.strip_suffix(&format!(":{}", scheme.default_port())));
+        implied.unwrap_or(&whole).to_owned()
     }
 
     /// The name that a certificate must be for, unless the configuration overrides it.
@@ -288,29 +243,22 @@ impl Endpoint {
             Address::Unix(_) => "localhost",
         }
     }
-
-    /// `user:password` as it stands in the URL, percent-encoded; for basic authentication, never for show.
-    pub fn userinfo(&self) -> Option<&str> {
-        self.userinfo.as_deref()
-    }
 }
 
-/// Nobody can be reached at an empty host; Go means this machine by it.
-fn with_host(address: Address) -> Result<Address, EndpointError> {
-    match address {
-        Address::Tcp { host, port } if host.is_empty() => Ok(Address::Tcp { host: "localhost".into(), port }),
+/// An address to connect to. Nobody can be reached at an empty host; Go means this machine by it.
+fn peer(text: &str) -> Result<Address, EndpointError> {
+    match Address::tcp(text)? {
         Address::Tcp { port: 0, .. } => refuse(r#"invalid port "0""#),
+        Address::Tcp { host, port } if host.is_empty() => Ok(Address::Tcp { host: "localhost".into(), port }),
         address => Ok(address),
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let (Some(scheme), Some(target)) = (self.scheme, &self.target) else {
-            return self.address.fmt(formatter);
-        };
-        write!(formatter, "{}://{}{}", scheme.name(), self.authority(), target.path())?;
-        if target.query().is_some() { formatter.write_str("?…") } else { Ok(()) }
+        let Some(scheme) = self.scheme else { return self.address.fmt(formatter) };
+        let query = if self.target.query().is_some() { "?…" } else { "" };
+        write!(formatter, "{}://{}{}{query}", scheme.name(), self.authority(), self.target.path())
     }
 }
 
@@ -321,20 +269,20 @@ impl fmt::Debug for Endpoint {
 }
 
 /// Connects, in clear, within `timeout` (zero means no limit). The name is looked up anew each time, so that a moved
-/// upstream is found; its addresses are tried by turns of family, each `STAGGER` after the one before or at its failure.
+/// upstream is found; its addresses are tried in order, each `STAGGER` after the one before or at its failure.
 pub async fn connect(address: &Address, timeout: Duration) -> io::Result<Stream> {
     let attempt = async {
         match address {
             #[cfg(unix)]
-            Address::Unix(path) => Ok(Stream::Unix(tokio::net::UnixStream::connect(path).await?)),
+            Address::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?) as Stream),
             #[cfg(not(unix))]
             Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
             Address::Tcp { host, .. } => {
                 let addresses = address.resolve().await;
                 let addresses = addresses.map_err(|error| because(format!("cannot resolve {host}"), error))?;
-                let stream = first_to_answer(by_turns(addresses)).await?;
+                let stream = first_to_answer(addresses).await?;
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                Ok(Box::new(stream) as Stream)
             }
         }
     };
@@ -350,40 +298,21 @@ fn because(what: String, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// Alternates the two families, beginning with the one that the resolver prefers.
-fn by_turns(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
-    let preferred = addresses.first().map(SocketAddr::is_ipv6);
-    let (mut these, mut those): (VecDeque<_>, VecDeque<_>) =
-        addresses.into_iter().partition(|address| Some(address.is_ipv6()) == preferred);
-    let mut turns = VecDeque::new();
-    while let Some(address) = these.pop_front() {
-        turns.push_back(address);
-        if !those.is_empty() {
-            std::mem::swap(&mut these, &mut those);
-        }
-    }
-    turns
-}
-
-async fn first_to_answer(mut waiting: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
+async fn first_to_answer(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut waiting = addresses.into_iter();
     let mut attempts = JoinSet::new();
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     loop {
-        if let Some(address) = waiting.pop_front() {
+        if let Some(address) = waiting.next() {
             attempts.spawn(TcpStream::connect(address));
         }
-        let outcome = match waiting.is_empty() {
-            true => attempts.join_next().await,
-            false => match tokio::time::timeout(STAGGER, attempts.join_next()).await {
-                Ok(outcome) => outcome,
-                Err(_) => continue,
-            },
-        };
-        match outcome {
-            Some(Ok(Ok(stream))) => return Ok(stream),
-            Some(Ok(Err(error))) => failure = error,
-            Some(Err(error)) => failure = error.into(),
-            None => return Err(failure),
+        let patience = if waiting.len() > 0 { STAGGER } else { Duration::MAX };
+        match tokio::time::timeout(patience, attempts.join_next()).await {
+            Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
+            Ok(Some(Ok(Err(error)))) => failure = error,
+            Ok(Some(Err(error))) => failure = error.into(),
+            Ok(None) => return Err(failure),
+            Err(_) => {}
         }
     }
 }

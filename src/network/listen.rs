@@ -19,12 +19,8 @@ pub enum Listener {
     Unix(tokio::net::UnixListener),
 }
 
-/// A socket as it was accepted; it becomes a stream on the worker that serves it.
-pub enum Accepted {
-    Tcp(std::net::TcpStream),
-    #[cfg(unix)]
-    Unix(std::os::unix::net::UnixStream),
-}
+/// A socket as it was accepted; it becomes a stream on the runtime that calls this.
+pub type Accepted = Box<dyn FnOnce() -> io::Result<Stream> + Send>;
 
 /// Binds all addresses of an endpoint; for "every interface" the first that works is enough.
 pub async fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
@@ -51,10 +47,7 @@ pub async fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
             break;
         }
     }
-    match failure {
-        Some(error) if bound.is_empty() => Err(error),
-        _ => Ok(bound),
-    }
+    if let (true, Some(error)) = (bound.is_empty(), failure) { Err(error) } else { Ok(bound) }
 }
 
 fn bind_tcp(address: SocketAddr, everywhere: bool) -> io::Result<TcpListener> {
@@ -87,10 +80,14 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 // Answers are small and must not wait for more.
                 stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream.into_std()?))
+                let stream = stream.into_std()?;
+                Ok(Box::new(|| Ok(Box::new(tokio::net::TcpStream::from_std(stream)?))))
             }
             #[cfg(unix)]
-            Listener::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0.into_std()?)),
+            Listener::Unix(listener) => {
+                let stream = listener.accept().await?.0.into_std()?;
+                Ok(Box::new(|| Ok(Box::new(tokio::net::UnixStream::from_std(stream)?))))
+            }
         }
     }
 
@@ -100,16 +97,5 @@ impl Listener {
             #[cfg(unix)]
             Listener::Unix(_) => None,
         }
-    }
-}
-
-impl Accepted {
-    /// Must be called on the runtime that will serve it.
-    pub fn into_stream(self) -> io::Result<Stream> {
-        Ok(match self {
-            Accepted::Tcp(stream) => Stream::Tcp(tokio::net::TcpStream::from_std(stream)?),
-            #[cfg(unix)]
-            Accepted::Unix(stream) => Stream::Unix(tokio::net::UnixStream::from_std(stream)?),
-        })
     }
 }

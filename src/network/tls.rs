@@ -8,10 +8,10 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -21,7 +21,7 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, RootCertStore,
     ServerConfig, SignatureScheme, SupportedProtocolVersion,
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::Stream;
 
@@ -70,14 +70,10 @@ impl Pem {
         })
     }
 
-    fn roots(&self) -> Result<RootCertStore, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in self.certificates()? {
-            roots
-                .add(certificate)
-                .or_else(|error| refuse(format!("{self:?} holds a certificate of no CA: {error}")))?;
-        }
-        Ok(roots)
+    fn add_to(&self, roots: &mut RootCertStore) -> Result<(), TlsError> {
+        self.certificates()?.into_iter().try_for_each(|certificate| {
+            roots.add(certificate).or_else(|error| refuse(format!("{self:?} holds a certificate of no CA: {error}")))
+        })
     }
 }
 
@@ -120,18 +116,6 @@ pub enum Version {
     Tls13,
 }
 
-impl Version {
-    pub fn from_name(name: &str) -> Option<Version> {
-        match name {
-            "1.0" => Some(Version::Tls10),
-            "1.1" => Some(Version::Tls11),
-            "1.2" => Some(Version::Tls12),
-            "1.3" => Some(Version::Tls13),
-            _ => None,
-        }
-    }
-}
-
 /// The versions allowed. 1.0 and 1.1 are spoken by nobody here: a minimum below 1.2 is 1.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Versions {
@@ -146,20 +130,15 @@ impl Default for Versions {
 }
 
 impl Versions {
-    /// Something to say at start-up.
-    pub fn notice(self) -> Option<&'static str> {
-        (self.min < Version::Tls12).then_some("TLS 1.0 and 1.1 are not supported: min_version means 1.2")
-    }
-
     fn supported(self) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
-        let all = [(Version::Tls12, &rustls::version::TLS12), (Version::Tls13, &rustls::version::TLS13)];
-        let allowed: Vec<_> = all.into_iter().filter(|(version, _)| (self.min..=self.max).contains(version)).collect();
-        match allowed.is_empty() {
-            true if self.min > self.max => {
+        match (self.min, self.max) {
+            (min, max) if min > max => {
                 refuse("invalid TLS configuration: min_version cannot be greater than max_version")
             }
-            true => refuse("max_version is below 1.2, the least that is supported"),
-            false => Ok(allowed.into_iter().map(|(_, supported)| supported).collect()),
+            (_, Version::Tls10 | Version::Tls11) => refuse("max_version is below 1.2, the least that is supported"),
+            (_, Version::Tls12) => Ok(vec![&rustls::version::TLS12]),
+            (Version::Tls13, _) => Ok(vec![&rustls::version::TLS13]),
+            (_, Version::Tls13) => Ok(rustls::ALL_VERSIONS.to_vec()),
         }
     }
 }
@@ -191,9 +170,21 @@ impl ClientTls {
         self.insecure && self.ca.is_none()
     }
 
-    /// Whether `load_system_roots` is worth awaiting before the first handshake.
-    pub fn trusts_system(&self) -> bool {
-        !self.insecure_skip_verify && (self.ca.is_none() || self.include_system_ca_certs_pool)
+    /// The CAs that may sign the server's certificate.
+    fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        if let Some(ca) = &self.ca {
+            ca.add_to(&mut roots)?;
+        }
+        if self.ca.is_none() || self.include_system_ca_certs_pool {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            if roots.is_empty() {
+                let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+                return refuse(format!("this system has no CA certificates{why}: set tls.ca_file"));
+            }
+        }
+        Ok(roots)
     }
 
     /// The name that the server's certificate must be for, when it is reached at `host`.
@@ -210,10 +201,6 @@ fn provider() -> Arc<CryptoProvider> {
     PROVIDER.get_or_init(|| Arc::new(crypto::ring::default_provider())).clone()
 }
 
-fn protocols(alpn: &[&[u8]]) -> Vec<Vec<u8>> {
-    alpn.iter().map(|protocol| protocol.to_vec()).collect()
-}
-
 pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
     let versions = tls.versions.supported()?;
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&versions);
@@ -221,32 +208,32 @@ pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<ServerConfig
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(ca) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(ca.roots()?), provider()).build();
+            let mut roots = RootCertStore::empty();
+            ca.add_to(&mut roots)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
             builder.with_client_cert_verifier(verifier.or_else(|error| refuse(format!("cannot use {ca:?}: {error}")))?)
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(Reloaded::new(&tls.identity)?));
-    config.alpn_protocols = protocols(alpn);
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }
 
-/// For `is_plaintext` sections there is nothing to configure, and the result is of no use.
+/// Takes 30 ms where it reads the CAs of the system: not for the event loop. For `is_plaintext` sections there is
+/// nothing to configure, and the result is of no use.
 pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     let versions = tls.versions.supported()?;
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&versions);
-    let builder = builder.or_else(|error| refuse(error.to_string()))?.dangerous();
-    let roots = tls.ca.as_ref().map_or_else(|| Ok(RootCertStore::empty()), Pem::roots)?;
-    let trust = match (tls.insecure_skip_verify, tls.trusts_system()) {
-        (true, _) => Trust::Anyone,
-        (false, true) => Trust::System { besides: roots, verifier: OnceLock::new() },
-        (false, false) => Trust::Only(verifier(roots).or_else(|error| refuse(error.to_string()))?),
+    let builder = builder.or_else(|error| refuse(error.to_string()))?;
+    let builder = match tls.insecure_skip_verify {
+        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone)),
+        false => builder.with_root_certificates(tls.roots()?),
     };
-    let builder = builder.with_custom_certificate_verifier(Arc::new(trust));
     let mut config = match &tls.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => builder.with_client_cert_resolver(Arc::new(Reloaded::new(identity)?)),
     };
-    config.alpn_protocols = protocols(alpn);
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }
 
@@ -293,54 +280,20 @@ impl ResolvesClientCert for Reloaded {
     }
 }
 
-/// Which servers a client believes.
+/// `insecure_skip_verify`: believes whoever has the key of the certificate that they show.
 #[derive(Debug)]
-enum Trust {
-    /// `insecure_skip_verify`: whoever has the key of the certificate that they show.
-    Anyone,
-    Only(Arc<WebPkiServerVerifier>),
-    /// The CAs of the system and those `besides`, gathered at the first handshake.
-    System {
-        besides: RootCertStore,
-        verifier: OnceLock<Arc<WebPkiServerVerifier>>,
-    },
-}
+struct TrustAnyone;
 
-fn verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, Error> {
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-    verifier.map_err(|error| Error::General(error.to_string()))
-}
-
-impl Trust {
-    fn verifier(&self) -> Result<Option<&Arc<WebPkiServerVerifier>>, Error> {
-        let (besides, built) = match self {
-            Trust::Anyone => return Ok(None),
-            Trust::Only(verifier) => return Ok(Some(verifier)),
-            Trust::System { besides, verifier } => (besides, verifier),
-        };
-        if built.get().is_none() {
-            let mut roots = besides.clone();
-            roots.extend(system_roots()?.roots.iter().cloned());
-            // Another handshake may have been quicker, with the same result.
-            let _ = built.set(verifier(roots)?);
-        }
-        Ok(built.get())
-    }
-}
-
-impl ServerCertVerifier for Trust {
+impl ServerCertVerifier for TrustAnyone {
     fn verify_server_cert(
         &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.verifier()? {
-            None => Ok(ServerCertVerified::assertion()),
-            Some(verifier) => verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
-        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -366,46 +319,22 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// The CAs of the system: 30 ms to read, so nobody does before a handshake needs them. None found is tried again.
-fn system_roots() -> Result<Arc<RootCertStore>, Error> {
-    static ROOTS: Mutex<Option<Arc<RootCertStore>>> = Mutex::new(None);
-    let mut cached = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(roots) = &*cached {
-        return Ok(roots.clone());
-    }
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-        return Err(Error::General(format!("this system has no CA certificates{why}: set tls.ca_file")));
-    }
-    Ok(cached.insert(Arc::new(roots)).clone())
-}
-
-/// Reads the CAs of the system beside the event loop, which the first handshake would otherwise hold up.
-pub async fn load_system_roots() {
-    let _ = tokio::task::spawn_blocking(system_roots).await;
-}
-
 /// The client's side of a handshake.
 pub async fn connect(stream: Stream, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Stream> {
     let stream = TlsConnector::from(config).connect(name, stream).await?;
-    Ok(Stream::Tls(Box::new(stream.into())))
+    Ok(Box::new(TlsStream::from(stream)))
 }
 
 /// The server's side of a handshake.
 pub async fn accept(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Stream> {
     let stream = TlsAcceptor::from(config).accept(stream).await?;
-    Ok(Stream::Tls(Box::new(stream.into())))
+    Ok(Box::new(TlsStream::from(stream)))
 }
 
-/// For a plaintext exporter whose upstream `looks_like_tls`.
-pub const PEER_SPEAKS_TLS: &str = "the server speaks TLS, and this exporter is set to plaintext: remove tls.insecure";
 /// For a plaintext receiver whose client `looks_like_tls`.
 pub const CLIENT_SPEAKS_TLS: &str = "the client speaks TLS, and this receiver is set to plaintext: \
     add a tls section here, or use http:// (insecure) in the client";
-/// For a receiver with TLS whose client `looks_like_http`.
+/// For a receiver with TLS whose client sends anything else.
 pub const CLIENT_SPEAKS_PLAINTEXT: &str = "the client speaks plaintext, and this receiver wants TLS: \
     use https:// in the client, or remove the tls section here";
 
@@ -419,19 +348,19 @@ pub enum Peer {
 /// Why a handshake failed, and what to do about it. The cause may be wrapped, as it is when TLS 1.3 tells a client only
 /// at its first read that it wants a certificate.
 pub fn explain(error: &(dyn std::error::Error + 'static), peer: Peer) -> String {
-    if let Some(error) = tls_error(error) {
-        return explain_tls(error, peer);
-    }
-    match (error.downcast_ref::<io::Error>().map(io::Error::kind), peer) {
-        (Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset), Peer::Server) => {
-            "the server closed the connection during the TLS handshake: if it does not speak TLS, \
-             set tls: {insecure: true}"
-                .into()
-        }
-        (Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset), Peer::Client) => {
-            "the client closed the connection during the TLS handshake".into()
-        }
-        _ => error.to_string(),
+    let who = if peer == Peer::Server { "server" } else { "client" };
+    match tls_error(error) {
+        Some(Error::InvalidMessage(_)) if peer == Peer::Client => CLIENT_SPEAKS_PLAINTEXT.to_owned(),
+        Some(error) => match advice(error, peer) {
+            Some(advice) => format!("no TLS with the {who}: {error}: {advice}"),
+            None => format!("no TLS with the {who}: {error}"),
+        },
+        None => match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+                format!("the {who} closed the connection during the TLS handshake: does it want TLS?")
+            }
+            _ => error.to_string(),
+        },
     }
 }
 
@@ -444,103 +373,38 @@ fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Err
     })
 }
 
-fn explain_tls(error: &Error, peer: Peer) -> String {
-    let (who, ours) = match peer {
-        Peer::Server => ("the server", "tls.ca_file"),
-        Peer::Client => ("the client", "tls.client_ca_file"),
-    };
-    match error {
-        Error::InvalidCertificate(certificate) => explain_certificate(certificate, who, ours),
-        Error::InvalidMessage(_) if peer == Peer::Server => {
-            "the server does not speak TLS: set tls: {insecure: true}, or use its TLS port".into()
-        }
-        Error::InvalidMessage(_) => CLIENT_SPEAKS_PLAINTEXT.into(),
-        Error::NoCertificatesPresented => format!("{who} shows no certificate, which tls.client_ca_file demands"),
-        Error::AlertReceived(alert) => explain_alert(*alert, who, peer),
-        Error::PeerIncompatible(
-            PeerIncompatible::ServerDoesNotSupportTls12Or13
-            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-            | PeerIncompatible::Tls12NotOffered
-            | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::SupportedVersionsExtensionRequired,
-        ) => format!("{who} offers no TLS version that is allowed here: see tls.min_version and tls.max_version"),
-        Error::PeerIncompatible(what) => format!("{who} and this collector have no common way to speak TLS ({what:?})"),
-        Error::NoApplicationProtocol => format!("{who} speaks neither HTTP/2 nor HTTP/1.1 over TLS"),
-        Error::General(what) => what.clone(),
-        other => format!("the TLS handshake with {who} failed: {other}"),
-    }
-}
-
-fn explain_certificate(error: &CertificateError, who: &str, ours: &str) -> String {
-    match error {
-        // A bad signature is how a CA shows that took the name of another.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
-            "{who}'s certificate is not signed by a CA that is trusted here: set {ours} to the certificate of its CA"
-        ),
-        CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "{who}'s certificate is for {}, not for {}: use that name in the endpoint, or set tls.server_name_override",
-            names(presented),
-            expected.to_str()
-        ),
-        CertificateError::NotValidForName => {
-            format!("{who}'s certificate is for another name: set tls.server_name_override")
-        }
-        CertificateError::ExpiredContext { not_after, .. } => {
-            format!("{who}'s certificate expired on {}: renew it, or correct the clock", date(*not_after))
-        }
-        CertificateError::Expired => format!("{who}'s certificate has expired: renew it, or correct the clock"),
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("{who}'s certificate is valid from {} on: correct the clock", date(*not_before))
-        }
-        CertificateError::NotValidYet => format!("{who}'s certificate is not valid yet: correct the clock"),
-        CertificateError::Revoked => format!("{who}'s certificate has been revoked"),
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            format!("{who}'s certificate was issued for another purpose (see its extended key usage)")
-        }
-        other => format!("{who}'s certificate is not valid: {other}"),
-    }
-}
-
-fn explain_alert(alert: AlertDescription, who: &str, peer: Peer) -> String {
+/// The mistakes that people meet most, and the setting that each is about.
+fn advice(error: &Error, peer: Peer) -> Option<&'static str> {
     use AlertDescription as Alert;
-    match (alert, peer) {
-        (Alert::CertificateRequired, Peer::Server) => {
-            "the server wants a client certificate: set tls.cert_file and tls.key_file".into()
+    use CertificateError as Bad;
+    use PeerIncompatible as Incompatible;
+    Some(match (error, peer) {
+        (Error::InvalidMessage(_), _) => "it does not speak TLS: set tls: {insecure: true}, or use its TLS port",
+        // A bad signature is how a CA shows that took the name of another.
+        (Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature), Peer::Server) => {
+            "set tls.ca_file to the certificate of its CA"
         }
-        (Alert::UnknownCA, Peer::Server) => {
-            "the server does not trust the CA of our certificate (tls.cert_file)".into()
+        (Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature), Peer::Client) => {
+            "set tls.client_ca_file to the certificate of its CA"
         }
-        (Alert::UnknownCA, Peer::Client) => {
-            "the client does not trust the CA of our certificate: give the client the certificate of that CA".into()
+        (Error::InvalidCertificate(Bad::NotValidForNameContext { .. }), _) => {
+            "use that name in the endpoint, or set tls.server_name_override"
         }
-        (
-            Alert::BadCertificate | Alert::CertificateExpired | Alert::CertificateRevoked | Alert::CertificateUnknown,
-            _,
-        ) => {
-            format!("{who} refuses our certificate ({alert:?}): see tls.cert_file")
+        (Error::InvalidCertificate(Bad::ExpiredContext { .. }), _) => "renew its certificate, or correct the clock",
+        (Error::InvalidCertificate(Bad::NotValidYetContext { .. }), _) => "correct the clock",
+        (Error::NoCertificatesPresented, _) => "tls.client_ca_file demands a certificate",
+        (Error::AlertReceived(Alert::CertificateRequired | Alert::HandshakeFailure), Peer::Server) => {
+            "it wants a client certificate: set tls.cert_file and tls.key_file"
         }
-        (Alert::ProtocolVersion, _) => {
-            format!("{who} allows no TLS version that is allowed here: see tls.min_version and tls.max_version")
+        (Error::AlertReceived(Alert::UnknownCA), _) => "it does not trust the CA of our certificate (tls.cert_file)",
+        (Error::AlertReceived(Alert::BadCertificate | Alert::CertificateExpired | Alert::CertificateUnknown), _) => {
+            "it refuses our certificate (tls.cert_file)"
         }
-        (Alert::HandshakeFailure, Peer::Server) => {
-            "the server refuses the handshake: it may want a client certificate (tls.cert_file, tls.key_file)".into()
+        (Error::AlertReceived(Alert::ProtocolVersion), _)
+        | (Error::PeerIncompatible(Incompatible::Tls12NotOffered | Incompatible::Tls12NotOfferedOrEnabled), _)
+        | (Error::PeerIncompatible(Incompatible::SupportedVersionsExtensionRequired), _) => {
+            "no version in common: see tls.min_version and tls.max_version"
         }
-        (Alert::UnrecognisedName, _) => format!("{who} does not know the name asked for: set tls.server_name_override"),
-        (Alert::NoApplicationProtocol, _) => format!("{who} does not speak this protocol over TLS (ALPN)"),
-        _ => format!("{who} broke off the TLS handshake ({alert:?})"),
-    }
-}
-
-/// The names of a certificate, which a proxy's may have many of.
-fn names(presented: &[String]) -> String {
-    match presented {
-        [] => "no name at all".into(),
-        few if few.len() <= 4 => few.join(", "),
-        [first, .., last] => format!("{first} … {last} ({} names)", presented.len()),
-        [one] => one.clone(),
-    }
-}
-
-fn date(time: UnixTime) -> String {
-    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs().min(u64::from(u32::MAX) * 50)))
+        _ => return None,
+    })
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, Handle};
@@ -14,30 +13,26 @@ pub struct Workers {
     threads: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-#[derive(Clone)]
 pub struct Worker {
     pub handle: Handle,
-    load: Arc<AtomicUsize>,
+    sockets: Served,
 }
 
-/// One socket that a worker serves; the worker's load goes down when it is dropped.
-pub struct Served(Arc<AtomicUsize>);
+/// Held for each socket that a worker serves: how many there are is its load.
+pub type Served = Arc<()>;
 
 impl Workers {
     /// The current runtime and `count - 1` further threads.
     pub fn start(count: usize) -> io::Result<Workers> {
-        let mut workers = vec![Worker { handle: Handle::current(), load: Arc::default() }];
+        let mut workers = vec![Worker { handle: Handle::current(), sockets: Served::default() }];
         let mut threads = Vec::new();
         for index in 1..count {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            workers.push(Worker { handle: runtime.handle().clone(), load: Arc::default() });
+            workers.push(Worker { handle: runtime.handle().clone(), sockets: Served::default() });
             let (stop, stopped) = oneshot::channel::<()>();
-            let name = format!("misaki-{index}");
-            let run = move || {
-                // Ends when the sender is dropped.
-                let _ = runtime.block_on(stopped);
-            };
-            threads.push((stop, std::thread::Builder::new().name(name).spawn(run)?));
+            let thread = std::thread::Builder::new().name(format!("misaki-{index}"));
+            // Ends when the sender is dropped.
+            threads.push((stop, thread.spawn(move || drop(runtime.block_on(stopped)))?));
         }
         Ok(Workers { workers, threads })
     }
@@ -50,21 +45,14 @@ impl Workers {
 
     /// The worker with the fewest sockets.
     pub fn least_loaded(&self) -> &Worker {
-        let least = self.workers.iter().min_by_key(|worker| worker.load.load(Relaxed));
+        let least = self.workers.iter().min_by_key(|worker| Arc::strong_count(&worker.sockets));
         least.expect("there is always the first worker")
     }
 }
 
 impl Worker {
     pub fn serve(&self) -> Served {
-        self.load.fetch_add(1, Relaxed);
-        Served(self.load.clone())
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.sockets.clone()
     }
 }
 

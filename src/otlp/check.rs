@@ -6,8 +6,8 @@
 //! It is the hottest code there is, so a field costs one look-up: a table per message maps the tag byte straight to what
 //! the field must be, and the commonest shape of all, an attribute with a short value, is recognised whole.
 
+use super::Signal;
 use super::wire::varint;
-use crate::telemetry::Signal;
 
 /// How many `AnyValue`s may stand in one another; it also bounds the stack.
 pub const VALUE_DEPTH: u32 = 64;
@@ -68,7 +68,9 @@ impl Walk {
                 VARINT => varint(after).ok_or(cut_off)?.1,
                 FIXED64 => after.get(8..).ok_or(cut_off)?,
                 FIXED32 => after.get(4..).ok_or(cut_off)?,
-                UNKNOWN => self.rare(message, rest)?,
+                // The flags of a span have the one known number of two bytes, and every SDK sends them.
+                LONG_FIXED32 if after.first() == Some(&1) => after.get(5..).ok_or(cut_off)?,
+                LONG_FIXED32 | UNKNOWN => self.rare(message, rest)?,
                 kind => {
                     let (payload, after) = delimited(after).ok_or(cut_off)?;
                     if kind == KEY_VALUE {
@@ -180,6 +182,8 @@ const ID16: u8 = 0xfa;
 const ID8: u8 = 0xf9;
 const PACKED_FIXED64: u8 = 0xf8;
 const PACKED_VARINT: u8 = 0xf7;
+/// Only in the table, never in a field list: the first byte of the tag of field 16, fixed32.
+const LONG_FIXED32: u8 = 0xf6;
 
 const fn wire_type(kind: u8) -> u8 {
     match kind {
@@ -255,8 +259,8 @@ messages! {
     RESOURCE { 1: KEY_VALUE, 2: VARINT, 3: ENTITY_REF }
     ENTITY_REF { 1: BYTES, 2: BYTES, 3: BYTES, 4: BYTES }
     SCOPE { 1: BYTES, 2: BYTES, 3: KEY_VALUE, 4: VARINT }
-    KEY_VALUE { 1: BYTES, 2: ANY_VALUE }
-    ANY_VALUE { 1: BYTES, 2: VARINT, 3: VARINT, 4: FIXED64, 5: ARRAY_VALUE, 6: KEY_VALUE_LIST, 7: BYTES }
+    KEY_VALUE { 1: BYTES, 2: ANY_VALUE, 3: VARINT }
+    ANY_VALUE { 1: BYTES, 2: VARINT, 3: VARINT, 4: FIXED64, 5: ARRAY_VALUE, 6: KEY_VALUE_LIST, 7: BYTES, 8: VARINT }
     ARRAY_VALUE { 1: ANY_VALUE }
     KEY_VALUE_LIST { 1: KEY_VALUE }
 }
@@ -272,6 +276,8 @@ static TABLE: [[u8; 256]; COUNT] = {
             let (number, kind) = FIELDS[message][index];
             if number < 16 {
                 table[message][(number << 3) as usize | wire_type(kind) as usize] = kind;
+            } else if number == 16 && kind == FIXED32 {
+                table[message][0x80 | 5] = LONG_FIXED32;
             }
             index += 1;
         }

@@ -61,6 +61,15 @@ impl Coding {
         }
     }
 
+    /// What its state takes while a body is opened, beside the output.
+    pub fn state_bytes(self) -> usize {
+        match self {
+            Coding::Identity | Coding::Snappy | Coding::SnappyFramed => 0,
+            Coding::Gzip | Coding::Deflate => 48 << 10,
+            Coding::Zstd => 256 << 10,
+        }
+    }
+
     pub fn grpc_name(self) -> &'static str {
         if self == Coding::SnappyFramed { "snappy" } else { self.http_name() }
     }

@@ -8,10 +8,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::telemetry::Signal;
+use super::Signal;
 
 use super::schema;
-use super::wire::{Fields, Value, put_bytes};
+use super::wire::{Fields, Value, field_len, put_bytes};
 
 pub struct Splitter {
     signal: Signal,
@@ -40,32 +40,38 @@ impl Splitter {
         splitter
     }
 
-    /// The next piece, of at most `size` items, and how many it holds.
-    pub fn next_piece(&mut self, size: u32) -> Option<(Vec<u8>, u32)> {
+    /// The next piece, of at most so many items and bytes, and how many items it holds: one at least, however large.
+    pub fn next_piece(&mut self, most_items: u32, most_bytes: usize) -> Option<(Vec<u8>, u32)> {
         let mut items = 0;
-        while items < size.max(1) {
+        while items < most_items.max(1) {
             let depth = self.open.len();
-            let Some(container) = self.open.last_mut() else { break };
-            let rest = self.bytes.get(container.position..container.end).unwrap_or_default();
-            let Some(field) = Fields::new(rest).next() else {
+            let Some(&Container { position, end, .. }) = self.open.last() else { break };
+            let Some(field) = Fields::new(self.bytes.get(position..end).unwrap_or_default()).next() else {
                 if depth == 1 {
                     break;
                 }
                 self.leave();
                 continue;
             };
-            let start = container.position;
-            container.position += field.raw.len();
-            let Value::Bytes(payload) = field.value else { continue };
-            if !is_child(self.signal, depth, field.number) {
-                continue;
+            let length = field.raw.len();
+            let is_child = is_child(self.signal, depth, field.number);
+            let is_item = is_child && depth == leaf_depth(self.signal);
+            if is_item && items > 0 && self.open.iter().map(Container::length).sum::<usize>() + length > most_bytes {
+                break;
             }
-            if depth == leaf_depth(self.signal) {
-                container.children.extend_from_slice(field.raw);
-                items += 1;
-            } else {
-                let (end, length) = (start + field.raw.len(), payload.len());
-                self.enter(field.number, end - length, end);
+            let Some(container) = self.open.last_mut() else { break };
+            container.position += length;
+            match field.value {
+                Value::Bytes(_) if is_item => {
+                    container.children.extend_from_slice(field.raw);
+                    items += 1;
+                }
+                Value::Bytes(payload) if is_child => {
+                    let end = position + length;
+                    let length = payload.len();
+                    self.enter(field.number, end - length, end);
+                }
+                _ => {}
             }
         }
         if self.signal == Signal::Metrics {
@@ -133,6 +139,11 @@ impl Splitter {
 }
 
 impl Container {
+    /// What it adds to a piece, its tag and length included.
+    fn length(&self) -> usize {
+        field_len(self.number, self.header.len() + self.children.len()) + 4
+    }
+
     /// A metric that goes on in the next piece leaves its metadata to the last one, as in the Go collector.
     fn header_of_piece(&self, is_metric: bool) -> Cow<'_, [u8]> {
         if !is_metric {

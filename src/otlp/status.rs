@@ -4,7 +4,31 @@
 use std::time::Duration;
 
 use super::wire::{Fields, Value, put_bytes, put_uint};
-use crate::telemetry::Status;
+
+/// A status as gRPC and OTLP know it (google.rpc.Status).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub code: u8,
+    pub message: String,
+}
+
+/// gRPC status codes (google.rpc.Code).
+pub mod code {
+    pub const CANCELLED: u8 = 1;
+    pub const UNKNOWN: u8 = 2;
+    pub const INVALID_ARGUMENT: u8 = 3;
+    pub const DEADLINE_EXCEEDED: u8 = 4;
+    pub const NOT_FOUND: u8 = 5;
+    pub const PERMISSION_DENIED: u8 = 7;
+    pub const RESOURCE_EXHAUSTED: u8 = 8;
+    pub const ABORTED: u8 = 10;
+    pub const OUT_OF_RANGE: u8 = 11;
+    pub const UNIMPLEMENTED: u8 = 12;
+    pub const INTERNAL: u8 = 13;
+    pub const UNAVAILABLE: u8 = 14;
+    pub const DATA_LOSS: u8 = 15;
+    pub const UNAUTHENTICATED: u8 = 16;
+}
 
 const RETRY_INFO: &[u8] = b"type.googleapis.com/google.rpc.RetryInfo";
 

@@ -64,25 +64,26 @@ impl Gate {
 
     /// A place in every sink. If one must be waited for, everything is given back first.
     async fn reserve(&self, plan: &Plan) -> Result<Reserved, Refusal> {
-        let mut waited = false;
+        let (mut waited, mut deadline) = (false, None);
         loop {
-            let (full, sink) = match plan.reserve(clock(), waited) {
+            let (sink, most) = match plan.reserve(clock(), waited) {
                 Ok(reserved) => return Ok(reserved),
-                Err(refused) => refused,
-            };
-            let most = match full {
-                Full::Refuse(refusal) => return Err(refusal),
-                Full::Wait { most } => most,
+                Err((Full::Refuse(refusal), _)) => return Err(refusal),
+                Err((Full::Wait { most }, sink)) => (sink, most),
             };
             let mut room = std::pin::pin!(sink.room().notified());
             room.as_mut().enable();
-            // Once more, now that no notice can be missed.
-            if let Ok(reserved) = plan.reserve(clock(), waited) {
-                return Ok(reserved);
+            // Looked at once more after registering, so that no notice is missed, or that of another sink waited for.
+            match plan.reserve(clock(), waited) {
+                Err((Full::Wait { .. }, full)) if Arc::ptr_eq(&full, &sink) => {}
+                _ => continue,
             }
             match most {
                 None => room.await,
-                Some(most) => waited = tokio::time::timeout(most, room).await.is_err(),
+                Some(most) => {
+                    let until = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + most);
+                    waited = tokio::time::timeout_at(until, room).await.is_err();
+                }
             }
         }
     }

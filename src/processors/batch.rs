@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
-use crate::telemetry::refusal::code;
+use crate::otlp::status::code;
 use crate::telemetry::{
     Accounts, Alarm, Ask, Budget, Client, Full, Load, Most, Now, Outlet, Pending, Reason, Refusal, Share, Signal, Sink,
     Status, Telemetry, Wakeful,
@@ -264,15 +264,21 @@ impl Shard {
 impl Sink for Batch {
     fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
         let shard = self.shard(telemetry.client.as_ref()).map_err(Full::Refuse)?;
-        if self.is_full(shard.lock().pending.items()) {
+        let (items, mut bytes) = {
+            let pending = &shard.lock().pending;
+            (pending.items(), pending.bytes())
+        };
+        if self.is_full(items) {
             self.flush(&shard, Now::read(), Flush::Due { waited: ask.waited });
             let state = shard.lock();
+            bytes = state.pending.bytes();
             if self.is_full(state.pending.items()) {
                 let refused = state.refused.as_ref().map(|refused| refused.full.clone());
                 return Err(refused.unwrap_or(Full::Refuse(Refusal::busy(Reason::QueueFull))));
             }
         }
-        if !self.budget.take(Share::Queue, load.fresh_bytes) {
+        let allowed = self.budget.allows(bytes, load.bytes, load.fresh_bytes);
+        if !(allowed && self.budget.take(Share::Queue, load.fresh_bytes)) {
             return Err(Full::Refuse(Refusal::busy(Reason::MemoryFull)));
         }
         Ok(())

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::config::section::Section;
-use crate::telemetry::{Now, Telemetry};
+use crate::diagnostics::metrics::Page;
+use crate::telemetry::{Now, Signal, Telemetry};
 
 use super::Processor;
 
@@ -78,5 +79,11 @@ pub struct MemoryLimiter;
 impl Processor for MemoryLimiter {
     fn process(&self, telemetry: Telemetry, _: Now) -> Option<Telemetry> {
         Some(telemetry)
+    }
+
+    fn observe(&self, page: &mut Page, id: &str, signal: Signal, incoming: u64) {
+        let (labels, items) = ([("processor", id)], signal.items_name());
+        page.counter(&format!("otelcol_processor_memory_limiter_accepted_{items}"), &labels, incoming);
+        page.counter(&format!("otelcol_processor_memory_limiter_refused_{items}"), &labels, 0);
     }
 }

@@ -84,11 +84,14 @@ impl Receiver {
             let tls = tls.as_ref().map(|tls| tls::server_config(tls, &[b"h2", b"http/1.1"])).transpose();
             let tls = tls.map_err(|error| format!("failed to load TLS config ({place}): {error}"))?;
             let bound = listen::bind(endpoint).await.map_err(|error| {
-                let help = match error.kind() {
-                    io::ErrorKind::AddrInUse => "address in use: another collector may be running".to_owned(),
+                let why = match error.kind() {
+                    io::ErrorKind::AddrInUse => format!(
+                        "address in use\n  help: another collector may be running; for another port:\n        \
+                         --set {place}.endpoint=localhost:14317"
+                    ),
                     _ => error.to_string(),
                 };
-                format!("cannot listen on {} ({place}): {help}", endpoint.address)
+                format!("cannot listen on {} ({place}): {why}", endpoint.address)
             })?;
             for socket in bound {
                 listeners.push(Listener { name, socket, tls: tls.clone() });
@@ -166,9 +169,10 @@ impl Shared {
         Shared::gate(&self.gates.http, signal)
     }
 
-    /// A size limit, which is never more than the memory that requests may hold together.
+    /// A size limit, which is never more than what a request can hold when it is alone.
     fn limit(&self, configured: usize) -> usize {
-        configured.min(usize::try_from(self.budget.limit(Share::Ingest)).unwrap_or(usize::MAX))
+        let share = self.budget.limit(Share::Ingest);
+        configured.min(usize::try_from(share - share / 16).unwrap_or(usize::MAX))
     }
 
     fn grpc_limit(&self) -> usize {

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::config::Retry;
+use crate::exporters::settings::Retry;
 
 /// The growing pauses between the attempts for one batch (facts 3.4).
 pub struct Backoff<'a> {

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::exporters::{Accepted, Payload, SendError};
 use crate::otlp::split::Splitter;
-use crate::telemetry::refusal::code;
+use crate::otlp::status::code;
 use crate::telemetry::{Now, Part, Reason, Refusal, Status, Telemetry, clock};
 
 use super::backoff::Backoff;
@@ -19,7 +19,8 @@ const PROBE: Duration = Duration::from_secs(60);
 /// How many extra requests one batch may cost when a bad record is looked for in it.
 const BISECTIONS: u32 = 16;
 
-/// Items whose outcome is not final yet. Lost by a panic, they are dropped by name instead of vanishing.
+/// Items whose outcome is not final yet. Lost by a panic, they are dropped by name instead of vanishing; broken off at
+/// the end of a drain, they stay counted as held.
 struct Open<'a> {
     queue: &'a Queue,
     items: u64,
@@ -39,11 +40,9 @@ impl Open<'_> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        let all = self.items;
-        if std::thread::panicking() {
-            self.close(all, 0, Reason::Internal);
-        }
-        self.queue.arrive(all, self.size, self.bytes);
+        let lost = if std::thread::panicking() { self.items } else { 0 };
+        self.close(lost, 0, Reason::Internal);
+        self.queue.arrive(lost, self.size, self.bytes);
     }
 }
 
@@ -196,7 +195,8 @@ fn halves(telemetry: Telemetry) -> impl Iterator<Item = Telemetry> {
         } else {
             let mut splitter = Splitter::new(telemetry.signal, part.bytes.clone());
             for (size, pieces) in [(room, &mut first), (items - room, &mut second)] {
-                if let Some((piece, items)) = splitter.next_piece(u32::try_from(size).unwrap_or(u32::MAX)) {
+                let size = u32::try_from(size).unwrap_or(u32::MAX);
+                if let Some((piece, items)) = splitter.next_piece(size, usize::MAX) {
                     pieces.push(Part { bytes: Bytes::from(piece), items, charge: part.charge.clone() });
                 }
             }

@@ -11,13 +11,13 @@ use crate::exporters::debug::sink::{Debug, DebugSink};
 use crate::exporters::nop::Nop;
 use crate::exporters::otlp_grpc::Grpc;
 use crate::exporters::otlp_http::Http;
+use crate::exporters::settings::Settings;
 use crate::pipeline::intake::Gate;
 use crate::pipeline::{Branches, End, Segment, Step};
 use crate::processors::batch::Batch;
 use crate::processors::memory_limiter::MemoryLimiter;
 use crate::receivers::otlp::Gates;
 use crate::sending::Queue;
-use crate::sending::config::Settings;
 use crate::telemetry::{Account, Accounts, Alarm, Budget, Intake, Signal, Sink};
 
 use super::plan::Plan;
@@ -30,6 +30,8 @@ pub struct Graph {
     pub outputs: Vec<Arc<Debug>>,
     pub gates: Vec<Arc<Gate>>,
     pub accounts: Accounts,
+    /// Those of exporters without a queue, which count for themselves.
+    printed: Accounts,
     pub steps: Vec<Arc<Step>>,
 }
 
@@ -51,6 +53,7 @@ impl<'a> Builder<'a> {
             outputs: Vec::new(),
             gates: Vec::new(),
             accounts: Vec::new(),
+            printed: Vec::new(),
             steps: Vec::new(),
         };
         Builder { plan, budget, alarm, sinks: HashMap::new(), outputs: HashMap::new(), built: HashMap::new(), graph }
@@ -155,8 +158,12 @@ impl<'a> Builder<'a> {
         self.graph.accounts.push(account.clone());
         let plan = self.plan;
         let sink: Arc<dyn Sink> = match plan.get(Kind::Exporter, id) {
-            Some(Component::Nop) => Arc::new(Nop::new(account.clone())),
+            Some(Component::Nop) => {
+                self.graph.printed.push(account.clone());
+                Arc::new(Nop::new(account.clone()))
+            }
             Some(Component::Debug(config)) => {
+                self.graph.printed.push(account.clone());
                 let debug = match self.outputs.get(id) {
                     Some(debug) => debug.clone(),
                     None => {
@@ -207,6 +214,7 @@ impl Graph {
         let steps = self.steps.iter().map(|step| step.clone() as Arc<dyn Observe>);
         let batches = self.batches.iter().map(|batch| batch.clone() as Arc<dyn Observe>);
         let queues = self.queues.iter().map(|queue| queue.clone() as Arc<dyn Observe>);
-        gates.chain(steps).chain(batches).chain(queues).collect()
+        let printed = self.printed.iter().map(|account| account.clone() as Arc<dyn Observe>);
+        gates.chain(steps).chain(batches).chain(queues).chain(printed).collect()
     }
 }

@@ -33,12 +33,14 @@ pub fn default_budget() -> u64 {
     (memory_bytes() / 100 * 40).clamp(16 * MEBIBYTE, 96 * MEBIBYTE)
 }
 
-/// How many connections may be open: half the files that may be, at most 10,240.
+/// How many connections may be open: half the files that may be, one for each 256 KiB of memory, at most 10,240. One with
+/// all its streams waiting for their answers to be read takes half of that.
 pub fn connection_cap() -> usize {
     let limits = read_to_string("/proc/self/limits").unwrap_or_default();
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let files = files.and_then(|files| files.split_whitespace().next()?.parse::<usize>().ok());
-    (files.unwrap_or(1024) / 2).clamp(16, 10_240)
+    let fitting = usize::try_from(memory_bytes() >> 18).unwrap_or(usize::MAX);
+    (files.unwrap_or(1024) / 2).min(fitting).clamp(16, 10_240)
 }
 
 /// Whether we run in a container, where nobody can reach the loopback interface.

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
+use super::{Reason, Refusal};
+
 /// Who holds the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
@@ -54,12 +56,18 @@ impl Budget {
         self.holders.fetch_add(1, Relaxed);
     }
 
-    /// Whether a sink that already holds `held` bytes of the queue share may take `more`. Alone it may fill the share;
-    /// beside others no more than twice what is still free, so that a stuck sink always leaves room for a healthy one.
-    pub fn allows(&self, held: u64, more: u64) -> bool {
+    /// Whether a sink that already holds `held` bytes of the queue share may take `more`, of which `fresh` are not yet in
+    /// the share. Alone it may fill the share; beside others no more than twice what is free without the new bytes, so
+    /// that a stuck sink always leaves room for a healthy one, and an empty queue can always take what a batch holds.
+    pub fn allows(&self, held: u64, more: u64, fresh: u64) -> bool {
         let queue = self.held(Share::Queue);
-        let free = queue.limit.saturating_sub(queue.used.load(Relaxed));
+        let free = (queue.limit + more).saturating_sub(queue.used.load(Relaxed) + fresh);
         self.holders.load(Relaxed) <= 1 || held + more <= 2 * free
+    }
+
+    /// Whether more than three quarters of a share are used.
+    pub fn is_short(&self, share: Share) -> bool {
+        self.used(share) > self.limit(share) / 4 * 3
     }
 
     /// Takes bytes of a share, or none at all.
@@ -132,6 +140,15 @@ impl Charge {
             let bytes = self.0.bytes.load(Relaxed);
             self.0.budget.held(Share::Queue).used.fetch_add(bytes, Relaxed);
             self.0.budget.give_back(Share::Ingest, bytes);
+        }
+    }
+
+    /// Why its share had no room for `more` bytes: what would not fit if this were alone will not fit later.
+    pub fn no_room_for(&self, more: u64) -> Refusal {
+        let limit = self.0.budget.limit(self.0.share());
+        match self.0.bytes.load(Relaxed) + more > limit - limit / 16 {
+            true => Refusal::TooLarge { limit, unit: "bytes" },
+            false => Refusal::busy(Reason::MemoryFull),
         }
     }
 

@@ -32,7 +32,7 @@ pub enum Most {
 
 enum Entry {
     Whole(Part),
-    /// A part of which pieces were taken.
+    /// A part of which pieces were taken; its bytes are shared out evenly over its items.
     Cut {
         splitter: Splitter,
         items: u32,
@@ -98,24 +98,21 @@ impl Pending {
     /// Takes up to `most` from the front, cutting a part where the limit falls; at least one item when there is any.
     pub fn take(&mut self, signal: Signal, most: Most) -> SmallVec<[Part; 1]> {
         self.seal();
+        let (most_items, most_bytes) = match most {
+            Most::Items(0) | Most::Bytes(0) => (u64::MAX, u64::MAX),
+            Most::Items(limit) => (limit, u64::MAX),
+            Most::Bytes(limit) => (u64::MAX, limit),
+        };
         let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
         let (mut items, mut bytes) = (0, 0);
-        while let Some(entry) = self.entries.pop_front() {
-            let (more_items, more_bytes) = entry.size();
-            // How many of its items fit; bytes are shared out evenly over the items of a part.
-            let fitting = match most {
-                Most::Items(0) | Most::Bytes(0) => more_items,
-                Most::Items(limit) => (limit - items).min(more_items),
-                Most::Bytes(limit) if bytes + more_bytes <= limit => more_items,
-                Most::Bytes(limit) => {
-                    let share = (limit - bytes.min(limit)) * more_items / more_bytes.max(1);
-                    share.max(u64::from(parts.is_empty())).min(more_items)
-                }
-            };
-            match entry {
-                Entry::Whole(part) if fitting == more_items => parts.push(part),
-                entry if fitting == 0 => {
-                    self.entries.push_front(entry);
+        while items < most_items && bytes < most_bytes {
+            let Some(entry) = self.entries.pop_front() else { break };
+            let (room_items, room_bytes) = (most_items - items, most_bytes - bytes);
+            let fits = |part: &Part| u64::from(part.items) <= room_items && part.bytes.len() as u64 <= room_bytes;
+            let part = match entry {
+                Entry::Whole(part) if fits(&part) || (part.items <= 1 && parts.is_empty()) => part,
+                Entry::Whole(part) if part.items <= 1 => {
+                    self.entries.push_front(Entry::Whole(part));
                     break;
                 }
                 Entry::Whole(Part { bytes, items, charge }) => {
@@ -125,21 +122,27 @@ impl Pending {
                     continue;
                 }
                 Entry::Cut { mut splitter, items, bytes, charge } => {
-                    let size = u32::try_from(fitting).unwrap_or(u32::MAX);
-                    let Some((piece, taken)) = splitter.next_piece(size) else { continue };
+                    let most_items = u32::try_from(room_items).unwrap_or(u32::MAX);
+                    let most_bytes = usize::try_from(room_bytes).unwrap_or(usize::MAX);
+                    let Some((piece, taken)) = splitter.next_piece(most_items, most_bytes) else { continue };
                     let length = (bytes * u64::from(taken) / u64::from(items.max(1))).min(bytes);
                     if taken < items {
                         let (items, bytes) = (items - taken, bytes - length);
                         self.entries.push_front(Entry::Cut { splitter, items, bytes, charge: charge.clone() });
                     }
                     self.bytes = self.bytes - length + piece.len() as u64;
-                    parts.push(Part { bytes: Bytes::from(piece), items: taken, charge });
+                    let part = Part { bytes: Bytes::from(piece), items: taken, charge };
+                    // Its first item alone was too large for the room beside the others.
+                    if !fits(&part) && !parts.is_empty() {
+                        self.entries.push_front(Entry::Whole(part));
+                        break;
+                    }
+                    part
                 }
-            }
-            if let Some(part) = parts.last() {
-                items += u64::from(part.items);
-                bytes += part.bytes.len() as u64;
-            }
+            };
+            items += u64::from(part.items);
+            bytes += part.bytes.len() as u64;
+            parts.push(part);
         }
         self.items -= items;
         self.bytes -= bytes;
@@ -177,14 +180,5 @@ impl Pending {
         self.tickets.extend(newer.tickets);
         self.entries.extend(newer.entries);
         self.joining = newer.joining;
-    }
-}
-
-impl Entry {
-    fn size(&self) -> (u64, u64) {
-        match self {
-            Entry::Whole(part) => (u64::from(part.items), part.bytes.len() as u64),
-            Entry::Cut { items, bytes, .. } => (u64::from(*items), *bytes),
-        }
     }
 }

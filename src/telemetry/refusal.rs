@@ -2,14 +2,8 @@
 
 use std::time::Duration;
 
-use super::Reason;
-
-/// A status as gRPC and OTLP know it (google.rpc.Status).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    pub code: u8,
-    pub message: String,
-}
+use super::{Reason, Status};
+use crate::otlp::status::code;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -18,33 +12,16 @@ pub enum Refusal {
         after: Duration,
         reason: Reason,
     },
-    /// Larger than `limit` bytes, whole or after inflating: final.
+    /// Larger than `limit` bytes, whole or after inflating, or than a queue's many items: final.
     TooLarge {
         limit: u64,
+        unit: &'static str,
     },
     /// Not valid OTLP: final.
     Malformed(String),
     /// The upstream's own answer, passed on to a client that waited for it.
     Rejected(Status),
     Internal,
-}
-
-/// gRPC status codes (google.rpc.Code).
-pub mod code {
-    pub const CANCELLED: u8 = 1;
-    pub const UNKNOWN: u8 = 2;
-    pub const INVALID_ARGUMENT: u8 = 3;
-    pub const DEADLINE_EXCEEDED: u8 = 4;
-    pub const NOT_FOUND: u8 = 5;
-    pub const PERMISSION_DENIED: u8 = 7;
-    pub const RESOURCE_EXHAUSTED: u8 = 8;
-    pub const ABORTED: u8 = 10;
-    pub const OUT_OF_RANGE: u8 = 11;
-    pub const UNIMPLEMENTED: u8 = 12;
-    pub const INTERNAL: u8 = 13;
-    pub const UNAVAILABLE: u8 = 14;
-    pub const DATA_LOSS: u8 = 15;
-    pub const UNAUTHENTICATED: u8 = 16;
 }
 
 impl Refusal {
@@ -59,8 +36,8 @@ impl Refusal {
             Refusal::Busy { after, reason } => {
                 (503, status(code::UNAVAILABLE, reason.words().to_owned()), Some(*after))
             }
-            Refusal::TooLarge { limit } => {
-                (413, status(code::RESOURCE_EXHAUSTED, format!("request is larger than {limit} bytes")), None)
+            Refusal::TooLarge { limit, unit } => {
+                (413, status(code::RESOURCE_EXHAUSTED, format!("request is larger than {limit} {unit}")), None)
             }
             Refusal::Malformed(why) => (400, status(code::INVALID_ARGUMENT, why.clone()), None),
             Refusal::Rejected(rejected) => (http_status(rejected.code), rejected.clone(), None),

@@ -1,6 +1,15 @@
 //! Attacks on a Misaki process: each must stay within the memory budget, leave a good client served, and pass without a
 //! trace. `cargo test` runs them in short; `MISAKI_FULL=1` longer and with more of everything.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::type_complexity,
+    reason = "a test may fail"
+)]
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "it sleeps, and shows its figures")]
+
 mod attacks;
 mod bodies;
 mod process;

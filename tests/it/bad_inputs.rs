@@ -642,7 +642,7 @@ fn not_now() {
         assert_eq!(answer.status, 503, "74");
         check_error("74", &answer, kind);
     }
-    let answer = grpc(misaki.grpc, &EXPORT, &[], framed(0, &log()));
+    let answer = grpc(misaki.grpc, EXPORT, &[], framed(0, &log()));
     assert_eq!((answer.http_status, answer.code), (200, Some(14)), "74: {answer:?}");
     assert!(answer.retry_delay.is_some(), "74: {answer:?}");
     misaki.budget.give_back(Share::Ingest, all);
@@ -662,7 +662,7 @@ fn not_now() {
     let refused = answers.last().unwrap();
     assert_eq!(refused.status, 503, "75: {answers:?}");
     check_error("75", refused, PROTOBUF);
-    let answer = grpc(misaki.grpc, &EXPORT, &[], framed(0, &log()));
+    let answer = grpc(misaki.grpc, EXPORT, &[], framed(0, &log()));
     assert_eq!(answer.code, Some(14), "75: {answer:?}");
     assert!(answer.retry_delay.is_some(), "75: {answer:?}");
     drop(silent);
@@ -908,4 +908,124 @@ fn http2_frames() {
     );
     let (accepted, _) = misaki.finish();
     assert_eq!(accepted, 2);
+}
+
+/// Who announces a body holds no memory for it, and who stops in the middle of one does not hold it for long.
+#[test]
+fn memory_is_for_those_who_use_it() {
+    let misaki = start_small();
+    let limit = misaki.budget.limit(Share::Ingest);
+    let opening = |length: u64, sent: usize| {
+        let head = format!(
+            "POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: {PROTOBUF}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        [head.as_bytes(), &vec![0; sent]].concat()
+    };
+    let idle: Vec<_> = (0..100)
+        .map(|_| {
+            let mut http = misaki.connect();
+            http.stream.write_all(&opening(1 << 19, 0)).unwrap();
+            http
+        })
+        .collect();
+    eventually("all are being read", || misaki.used() >= 100 * 4096);
+    assert!(misaki.used() < 100 * 8192, "{} bytes for nothing", misaki.used());
+    drop(idle);
+    eventually("nothing is held", || misaki.used() == 0);
+    // Nearly all of the memory is held by a body that does not go on: it is refused soon.
+    let mut stalled = misaki.connect();
+    stalled.stream.write_all(&opening(limit * 9 / 10, limit as usize * 8 / 10)).unwrap();
+    let started = Instant::now();
+    let answer = stalled.read(false).expect("an answer");
+    assert_eq!(answer.status, 503, "{answer:?}");
+    check_error("stalled", &answer, PROTOBUF);
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    misaki.finish();
+}
+
+/// The same with 1 MiB for all requests together.
+fn start_small() -> Misaki {
+    let limited = "
+processors: {memory_limiter: {check_interval: 1s, limit_mib: 5, spike_limit_mib: 1}}
+exporters: {nop: }";
+    let config = PLAIN
+        .replace("\nexporters: {nop: }", limited)
+        .replace("exporters: [nop]", "processors: [memory_limiter], exporters: [nop]")
+        .replace("read_timeout: 400ms, ", "");
+    start(&config)
+}
+
+/// What cannot fit into the memory there is, even alone, is refused for good: "try again" would be for ever.
+#[test]
+fn what_never_fits_is_too_large() {
+    let misaki = start_small();
+    assert_eq!(misaki.budget.limit(Share::Ingest), 1 << 20);
+    let text = |length: usize| json_body(&format!(r#"{{"stringValue":"{}"}}"#, "x".repeat(length)));
+    let large = with_record(&message(5, &message(1, &vec![b'x'; 990_000])));
+    let counts = |count: usize| {
+        let counts = vec!["1"; count].join(",");
+        let point = format!(r#"{{"histogram":{{"dataPoints":[{{"bucketCounts":[{counts}]}}]}}}}"#);
+        let body = format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{point}]}}]}}]}}"#);
+        post("/v1/metrics", JSON, "", body.as_bytes())
+    };
+    let logs = |kind, coding: &str, body: &[u8]| post("/v1/logs", kind, &format!("Content-Encoding: {coding}"), body);
+    let bytes = with_record(&message(5, &message(1, &vec![b'x'; 700_000])));
+    check_http(
+        &misaki,
+        vec![
+            ("fits", PROTOBUF, logs(PROTOBUF, "identity", &bytes), 200),
+            ("gzip fits", PROTOBUF, logs(PROTOBUF, "gzip", &gzip(&bytes)), 200),
+            ("identity", PROTOBUF, logs(PROTOBUF, "identity", &large), 413),
+            ("gzip", PROTOBUF, logs(PROTOBUF, "gzip", &gzip(&large)), 413),
+            ("zstd", PROTOBUF, logs(PROTOBUF, "zstd", &zstd::encode_all(&large[..], 1).unwrap()), 413),
+            ("JSON fits", JSON, logs(JSON, "identity", &text(400_000)), 200),
+            ("JSON and its wire form", JSON, logs(JSON, "identity", &text(600_000)), 413),
+            ("numbers fit", JSON, counts(80_000), 200),
+            ("numbers that grow", JSON, counts(200_000), 413),
+        ],
+    );
+    misaki.finish();
+}
+
+/// An HTTP/2 connection may rest between requests, and before the first, longer than a request's head may take.
+#[test]
+fn http2_connections_may_rest() {
+    let misaki = start(PLAIN);
+    let mut stream = TcpStream::connect(misaki.grpc).unwrap();
+    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+    let fields = [(":method", "POST"), (":scheme", "http"), (":path", EXPORT), ("content-type", "application/grpc")];
+    for id in [1, 3] {
+        std::thread::sleep(Duration::from_millis(900));
+        let request = [frame(HEADERS, 4, id, &head(&fields)), frame(DATA, 1, id, &framed(0, &log()).concat())].concat();
+        stream.write_all(&request).unwrap();
+        let answered = frames(&mut stream).iter().any(|(kind, stream, _)| (*kind, *stream) == (DATA, id));
+        assert!(answered, "stream {id}");
+        stream.write_all(&frame(6, 0, 0, &[0; 8])).unwrap();
+    }
+    misaki.finish();
+}
+
+#[test]
+fn json_stays_within_its_memory() {
+    use misaki::otlp::json::to_wire_within;
+    use misaki::telemetry::Signal;
+    let doubles = |count: usize| {
+        let point = format!(r#"{{"explicitBounds":[{}]}}"#, vec!["0"; count].join(","));
+        format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{point}]}}}}]}}]}}]}}"#
+        )
+    };
+    for (count, fits) in [(0, true), (1, true), (10, true), (40, false), (1_000, false), (100_000, false)] {
+        let text = doubles(count);
+        let wire = to_wire_within(Signal::Metrics, text.as_bytes(), text.len()).unwrap();
+        assert_eq!(wire.is_some(), fits, "{count} doubles");
+        let wire = to_wire_within(Signal::Metrics, text.as_bytes(), text.len() * 4).unwrap().unwrap();
+        assert!(wire.len() >= count * 8 && wire.len() <= text.len() * 4, "{count} doubles");
+    }
+    // Members that are shorter than their wire form, as often as you like.
+    let text = format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{{{}}}]}}}}]}}]}}]}}"#,
+        vec![r#""min":1"#; 10_000].join(",")
+    );
+    assert_eq!(to_wire_within(Signal::Metrics, text.as_bytes(), text.len()).unwrap(), None);
 }

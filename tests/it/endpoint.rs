@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 use misaki::network::endpoint::{Address, Endpoint, Listen, connect};
-use misaki::network::{looks_like_http, looks_like_tls};
+use misaki::network::looks_like_tls;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -40,7 +40,7 @@ fn grpc() {
         ("collector:70000", "error: invalid port \"70000\""),
         ("collector:0", "error: invalid port \"0\""),
         ("xds:///collector:4317", "error: unknown scheme \"xds\": use host:port"),
-        ("dns://8.8.8.8/collector:4317", "error: dns with a server of its own is not supported: use dns:///"),
+        ("dns://8.8.8.8/collector:4317", "error: an endpoint of gRPC has no path: \"8.8.8.8/collector:4317\""),
         ("http://collector:4317/v1/logs", "error: an endpoint of gRPC has no path: \"collector:4317/v1/logs\""),
         (
             "http://me:secret@collector:4317",
@@ -72,12 +72,12 @@ fn http() {
         ("", "error: at least one endpoint must be specified", ""),
     ] {
         let endpoint = Endpoint::http(text);
-        let signal = endpoint.and_then(|base| base.join("/v1/logs"));
+        let signal = endpoint.and_then(|base| base.join("v1/logs"));
         assert_eq!(signal.as_ref().map_or("".to_owned(), Endpoint::authority), authority, "{text:?}");
         assert_eq!(shown(signal), joined, "{text:?}");
     }
     let endpoint = Endpoint::http("http://me:secret@host/a?token=secret").unwrap();
-    assert_eq!((endpoint.userinfo(), endpoint.target()), (Some("me:secret"), "/a?token=secret"));
+    assert_eq!((endpoint.userinfo.as_deref(), endpoint.target()), (Some("me:secret"), "/a?token=secret"));
     assert!(!format!("{endpoint} {endpoint:?}").contains("secret"));
 }
 
@@ -94,9 +94,9 @@ fn listen() {
     assert_eq!(addresses("[::1]:4317", "tcp6"), "[[::1]:4317]");
     assert_eq!(addresses("localhost:http", "tcp"), "invalid port \"http\"");
     assert_eq!(addresses("localhost", "tcp"), "address localhost: missing port in address");
-    assert_eq!(addresses("localhost:1", "udp"), "transport type \"udp\" cannot carry OTLP: use tcp or unix");
-    assert_eq!(addresses("localhost:1", "tpc"), "unsupported transport type \"tpc\"");
-    assert_eq!(addresses("localhost:1", ""), "invalid transport type \"\"");
+    assert_eq!(addresses("localhost:1", "udp"), "unsupported transport type \"udp\": use tcp or unix");
+    assert_eq!(addresses("localhost:1", "tpc"), "unsupported transport type \"tpc\": use tcp or unix");
+    assert_eq!(addresses("localhost:1", ""), "unsupported transport type \"\": use tcp or unix");
     let unix = Listen::parse("/run/otel.sock", "unix").unwrap();
     assert_eq!(unix.address, Address::Unix("/run/otel.sock".into()));
     let everywhere = |endpoint| Listen::parse(endpoint, "tcp").unwrap().is_everywhere();
@@ -107,12 +107,6 @@ fn listen() {
 fn first_bytes() {
     assert!(looks_like_tls(b"\x16\x03\x01\x02\x00") && looks_like_tls(b"\x15\x03\x03\x00\x02\x02"));
     assert!(!looks_like_tls(b"POST /v1/logs") && !looks_like_tls(b"\x16") && !looks_like_tls(b""));
-    assert!(
-        looks_like_http(b"POST /v1/logs HTTP/1.1")
-            && looks_like_http(b"PRI * HTTP/2.0")
-            && looks_like_http(b"HTTP/1.1 400")
-    );
-    assert!(!looks_like_http(b"\x16\x03\x01\x02\x00") && !looks_like_http(b"POSTAL") && !looks_like_http(b""));
 }
 
 #[test]

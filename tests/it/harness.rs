@@ -607,7 +607,7 @@ pub fn until(what: &str, condition: impl FnMut() -> bool) -> impl Future<Output 
 
 /// Lets everything run that can run now.
 pub async fn rest() {
-    for _ in 0..50 {
+    for _ in 0..100 {
         tokio::task::yield_now().await;
     }
 }

@@ -642,7 +642,7 @@ fn scope() -> impl Strategy<Value = Option<InstrumentationScope>> {
     })
 }
 
-fn logs() -> impl Strategy<Value = ExportLogsServiceRequest> {
+pub(super) fn logs() -> impl Strategy<Value = ExportLogsServiceRequest> {
     let record = (number(), number(), any::<i32>(), text(), value(), attributes(), any::<u32>(), id(16), id(8))
         .prop_map(|(time, observed, severity_number, text, value, attributes, count, trace_id, span_id)| LogRecord {
             time_unix_nano: time,
@@ -673,7 +673,7 @@ fn logs() -> impl Strategy<Value = ExportLogsServiceRequest> {
     vec(resources, 0..3).prop_map(|resource_logs| ExportLogsServiceRequest { resource_logs })
 }
 
-fn traces() -> impl Strategy<Value = ExportTraceServiceRequest> {
+pub(super) fn traces() -> impl Strategy<Value = ExportTraceServiceRequest> {
     let event = (number(), text(), attributes(), any::<u32>()).prop_map(
         |(time_unix_nano, name, attributes, dropped_attributes_count)| Event {
             time_unix_nano,
@@ -723,7 +723,7 @@ fn traces() -> impl Strategy<Value = ExportTraceServiceRequest> {
     })
 }
 
-fn metrics() -> impl Strategy<Value = ExportMetricsServiceRequest> {
+pub(super) fn metrics() -> impl Strategy<Value = ExportMetricsServiceRequest> {
     let exemplar = (attributes(), number(), proptest::option::of(double()), id(8), id(16)).prop_map(
         |(attributes, time, value, span_id, trace_id)| Exemplar {
             filtered_attributes: attributes,

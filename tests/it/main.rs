@@ -20,5 +20,7 @@ mod harness;
 mod inflate;
 mod json;
 mod pipelines;
+mod sending;
 mod service;
 mod tls;
+mod wire;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use misaki::config::{Section, load};
-use misaki::network::Stream;
 use misaki::network::tls::{
     ClientTls, Identity, Peer, Pem, ServerTls, Version, Versions, accept, client_config, connect, explain,
     server_config,
@@ -84,13 +83,13 @@ fn talk(
         let (near, far) = UnixStream::pair().unwrap();
         let name = tls.server_name("localhost").unwrap();
         let serve = async {
-            let mut stream = accept(Stream::Unix(far), server).await?;
+            let mut stream = accept(Box::new(far), server).await?;
             let byte = stream.read_u8().await?;
             stream.write_all(&[byte]).await?;
             stream.shutdown().await
         };
         let ask = async {
-            let mut stream = connect(Stream::Unix(near), config, name).await?;
+            let mut stream = connect(Box::new(near), config, name).await?;
             stream.write_all(b"x").await?;
             let protocol = stream.alpn().unwrap_or_default().to_vec();
             stream.read_u8().await.map(|_| protocol)
@@ -125,7 +124,6 @@ fn good_certificates() {
     {
         let only = ServerTls { versions: Versions { min, max }, ..good.clone() };
         assert_eq!(handshake(&only, &client(authority.ca())), Ok(b"h2".to_vec()));
-        assert_eq!(only.versions.notice().is_some(), min < Version::Tls12);
     }
 }
 
@@ -133,18 +131,18 @@ fn good_certificates() {
 fn unknown_authority() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let other = server(theirs.sign("localhost", |_| ()));
-    let told = "not signed by a CA that is trusted here: set tls.ca_file";
-    fails(&other, &client(ours.ca()), told, "the client does not trust the CA of our certificate");
+    let told = "UnknownIssuer: set tls.ca_file";
+    fails(&other, &client(ours.ca()), told, "it does not trust the CA of our certificate");
     let trusting = ClientTls { insecure_skip_verify: true, ..ClientTls::default() };
     assert_eq!(handshake(&other, &trusting), Ok(b"h2".to_vec()));
-    // The system's CAs beside the given one: they are read at the handshake, and only add.
+    // The system's CAs beside the given one only add.
     let both = ClientTls { include_system_ca_certs_pool: true, ..client(theirs.ca()) };
     if !rustls_native_certs::load_native_certs().certs.is_empty() {
-        assert!(both.trusts_system());
         assert_eq!(handshake(&other, &both), Ok(b"h2".to_vec()));
         fails(&other, &ClientTls::default(), told, "");
     } else {
-        fails(&other, &ClientTls::default(), "this system has no CA certificates", "");
+        let refused = client_config(&ClientTls::default(), &[]).unwrap_err().to_string();
+        assert!(refused.contains("this system has no CA certificates"), "{refused}");
     }
 }
 
@@ -152,9 +150,9 @@ fn unknown_authority() {
 fn wrong_name() {
     let authority = Authority::new();
     let other = server(authority.sign("otel.example.com", |_| ()));
-    let told = "certificate is for otel.example.com, not for localhost: use that name in the endpoint, or set tls.server_name_override";
-    let (ours, _) = handshake(&other, &client(authority.ca())).unwrap_err();
-    assert!(ours.replace('"', "").replace("DnsName(otel.example.com)", "otel.example.com").contains(told), "{ours}");
+    let told = "not valid for name \"localhost\"; certificate is only valid for DnsName(\"otel.example.com\")";
+    fails(&other, &client(authority.ca()), told, "");
+    fails(&other, &client(authority.ca()), "use that name in the endpoint, or set tls.server_name_override", "");
     let overridden = ClientTls { server_name_override: Some("otel.example.com".into()), ..client(authority.ca()) };
     assert_eq!(handshake(&other, &overridden), Ok(b"h2".to_vec()));
 }
@@ -163,11 +161,11 @@ fn wrong_name() {
 fn outside_of_its_time() {
     let authority = Authority::new();
     let expired = server(authority.sign("localhost", |params| params.not_after = date_time_ymd(2001, 2, 3)));
-    fails(&expired, &client(authority.ca()), "expired on Sat, 03 Feb 2001 00:00:00 GMT", "refuses our certificate");
+    fails(&expired, &client(authority.ca()), "renew its certificate, or correct the clock", "refuses our certificate");
     let early = server(authority.sign("localhost", |params| {
         (params.not_before, params.not_after) = (date_time_ymd(2990, 1, 1), date_time_ymd(2999, 1, 1));
     }));
-    fails(&early, &client(authority.ca()), "valid from Fri, 01 Jan 2990 00:00:00 GMT on: correct the clock", "");
+    fails(&early, &client(authority.ca()), "not valid yet", "");
 }
 
 #[test]
@@ -179,22 +177,12 @@ fn client_certificates() {
         let mutual = ServerTls { client_ca: client_ca.clone(), versions, ..server(ours.sign("localhost", |_| ())) };
         let with = |identity| ClientTls { identity, ..client(ours.ca()) };
         assert_eq!(handshake(&mutual, &with(Some(ours.sign("edge", |_| ())))), Ok(b"h2".to_vec()));
-        let wants = "want a client certificate";
-        let (told, _) = handshake(&mutual, &with(None)).unwrap_err();
-        assert!(
-            told.contains(wants) || told.contains("wants a client certificate: set tls.cert_file and tls.key_file"),
-            "{told}"
-        );
-        fails(
-            &mutual,
-            &with(None),
-            "client certificate",
-            "the client shows no certificate, which tls.client_ca_file demands",
-        );
+        let wants = "it wants a client certificate: set tls.cert_file and tls.key_file";
+        fails(&mutual, &with(None), wants, "tls.client_ca_file demands a certificate");
         let stranger = Some(theirs.sign("edge", |_| ()));
         fails(&mutual, &with(stranger), "does not trust the CA of our certificate", "set tls.client_ca_file");
         let expired = Some(ours.sign("edge", |params| params.not_after = date_time_ymd(2001, 2, 3)));
-        fails(&mutual, &with(expired), "refuses our certificate", "the client's certificate expired on");
+        fails(&mutual, &with(expired), "refuses our certificate", "renew its certificate");
     }
 }
 
@@ -205,7 +193,7 @@ fn no_version_in_common() {
     let new = Versions { min: Version::Tls13, max: Version::Tls13 };
     let server = ServerTls { versions: new, ..server(authority.sign("localhost", |_| ())) };
     let client = ClientTls { versions: old, ..client(authority.ca()) };
-    fails(&server, &client, "allows no TLS version", "offers no TLS version");
+    fails(&server, &client, "no version in common: see tls.min_version", "no version in common: see tls.min_version");
 }
 
 /// The one who speaks TLS is told what the other one is.
@@ -218,19 +206,19 @@ fn plaintext_peers() {
         far.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         let tls = client(authority.ca());
         let config = client_config(&tls, &[]).unwrap();
-        let error = connect(Stream::Unix(near), config, tls.server_name("localhost").unwrap()).await.unwrap_err();
-        assert!(explain(&error, Peer::Server).starts_with("the server does not speak TLS: set tls: {insecure: true}"));
+        let error = connect(Box::new(near), config, tls.server_name("localhost").unwrap()).await.unwrap_err();
+        assert!(explain(&error, Peer::Server).contains("it does not speak TLS: set tls: {insecure: true}"));
 
         let (mut near, far) = UnixStream::pair().unwrap();
         near.write_all(b"POST /v1/logs HTTP/1.1\r\n\r\n").await.unwrap();
         let config = server_config(&server(authority.sign("localhost", |_| ())), &[]).unwrap();
-        let error = accept(Stream::Unix(far), config).await.unwrap_err();
+        let error = accept(Box::new(far), config).await.unwrap_err();
         assert!(explain(&error, Peer::Client).starts_with("the client speaks plaintext"));
 
         let (near, far) = UnixStream::pair().unwrap();
         drop(far);
         let config = client_config(&tls, &[]).unwrap();
-        let error = connect(Stream::Unix(near), config, tls.server_name("localhost").unwrap()).await.unwrap_err();
+        let error = connect(Box::new(near), config, tls.server_name("localhost").unwrap()).await.unwrap_err();
         let told = explain(&error, Peer::Server);
         assert!(told.contains("closed the connection") || told.contains("Broken pipe"), "{told}");
     });

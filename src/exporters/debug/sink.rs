@@ -3,6 +3,7 @@
 //! It never refuses. While its reader is at work, a client that has nothing else to wait for waits for the output;
 //! what does not fit otherwise is not printed, and counted.
 
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ impl Config {
         let any = 0..=i64::MAX;
         let paths = section.texts("output_paths");
         let config = Config {
-            verbosity: section.choice_any_case("verbosity", Verbosity::Basic, VERBOSITIES),
+            verbosity: section.choice("verbosity", Verbosity::Basic, VERBOSITIES),
             style: Style { escape_newlines: section.boolean("escape_newlines", false) },
             sampling_initial: section.integer("sampling_initial", 2, any.clone()) as u64,
             sampling_thereafter: section.integer("sampling_thereafter", 1, any) as u64,
@@ -61,9 +62,15 @@ pub struct Debug {
 }
 
 impl Debug {
-    pub fn open(id: &str, config: Config) -> std::io::Result<Arc<Debug>> {
+    pub fn open(id: &str, mut config: Config) -> std::io::Result<Arc<Debug>> {
         let stderr = ["stderr".to_owned()];
         let paths = if config.use_internal_logger { &stderr[..] } else { &config.output_paths };
+        // On a terminal a value must not pass for lines of its own.
+        config.style.escape_newlines |= paths.iter().any(|path| match path.as_str() {
+            "stdout" => std::io::stdout().is_terminal(),
+            "stderr" => std::io::stderr().is_terminal(),
+            _ => false,
+        });
         let output = Output::open(paths, DEFAULT_BUFFER_BYTES)?;
         let sampler = Sampler::new(config.sampling_initial, config.sampling_thereafter, Instant::now());
         Ok(Arc::new(Debug { id: id.to_owned(), config, output, sampler: Mutex::new(sampler) }))

@@ -93,19 +93,24 @@ fn identity(section: &Section) -> Option<Identity> {
 }
 
 fn versions(section: &Section) -> Versions {
-    let version = |key, default| match section.text(key).filter(|name| !name.is_empty()) {
-        None => default,
-        Some(name) => Version::from_name(&name).unwrap_or_else(|| {
-            section.problem(key, format!("invalid TLS {key}: unsupported TLS version: {name:?}"));
+    let version = |key, default| match section.text_or(key, "").as_str() {
+        "" => default,
+        "1.0" => Version::Tls10,
+        "1.1" => Version::Tls11,
+        "1.2" => Version::Tls12,
+        "1.3" => Version::Tls13,
+        unknown => {
+            section.problem(key, format!("invalid TLS {key}: unsupported TLS version: {unknown:?}"));
             default
-        }),
+        }
     };
     let Versions { min, max } = Versions::default();
     let versions = Versions { min: version("min_version", min), max: version("max_version", max) };
     if let Err(error) = versions.supported() {
         section.problem("max_version", error.0);
     }
-    if let Some(notice) = versions.notice() {
+    if versions.min < Version::Tls12 {
+        let notice = "TLS 1.0 and 1.1 are not supported: min_version means 1.2";
         let warning = Problem::warning(section.place("min_version"), notice);
         section.problems().push(warning.at(format!("{}.min_version", section.path())));
     }

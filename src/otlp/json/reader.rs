@@ -13,10 +13,15 @@ use std::mem::replace;
 /// How deeply AnyValues may nest; protobuf requests have the same limit.
 const VALUE_LEVELS: usize = 64;
 
-pub fn read(root: &'static Message, text: &[u8]) -> Read<Vec<u8>> {
+/// What a fault needs that is none of the text's: more bytes than the caller allows.
+pub const TOO_LONG: &str = "more memory is needed";
+
+/// `most` is no less than the length of the text. What is read takes no more than what it is read from, numbers apart.
+pub fn read(root: &'static Message, text: &[u8], most: usize) -> Read<Vec<u8>> {
     let mut reader = Reader {
         text: Scanner::new(text),
         out: Vec::with_capacity(text.len() / 2),
+        most,
         opens: Vec::with_capacity(16),
         value_levels: 0,
     };
@@ -32,6 +37,7 @@ pub fn read(root: &'static Message, text: &[u8]) -> Read<Vec<u8>> {
 struct Reader<'a> {
     text: Scanner<'a>,
     out: Vec<u8>,
+    most: usize,
     /// The messages whose end was not read yet, the outermost first.
     opens: Vec<Open>,
     /// How many of them are AnyValues.
@@ -279,13 +285,17 @@ impl Reader<'_> {
             Kind::Uint64 => self.integer::<u64>(UINT64).map(|n| self.varint(n)),
             Kind::Uint32 => self.integer::<u32>(UINT32).map(|n| self.varint(n.into())),
             Kind::Sint32 => self.integer::<i32>(INT32).map(|n| self.varint(u64::from((n << 1 ^ n >> 31) as u32))),
-            Kind::Fixed32 => self.integer::<u32>(UINT32).map(|n| self.fixed(n.to_le_bytes())),
-            Kind::Fixed64 => self.integer::<u64>(UINT64).map(|n| self.fixed(n.to_le_bytes())),
-            Kind::Sfixed64 => self.integer::<i64>(INT64).map(|n| self.fixed(n.to_le_bytes())),
+            Kind::Fixed32 => {
+                let value = self.integer::<u32>(UINT32)?;
+                self.out.extend_from_slice(&value.to_le_bytes());
+                Ok(value == 0)
+            }
+            Kind::Fixed64 => self.integer::<u64>(UINT64).and_then(|n| self.fixed64(n)),
+            Kind::Sfixed64 => self.integer::<i64>(INT64).and_then(|n| self.fixed64(n as u64)),
             Kind::Double => {
                 let (start, text) = (self.text.at, self.text.numeric(DOUBLE)?);
                 let value = double(&text).ok_or_else(|| Fault::new(start, DOUBLE))?;
-                Ok(self.fixed(value.to_le_bytes()))
+                self.fixed64(value.to_bits())
             }
             _ => Ok(false),
         }
@@ -296,9 +306,13 @@ impl Reader<'_> {
         value == 0
     }
 
-    fn fixed<const N: usize>(&mut self, bytes: [u8; N]) -> bool {
-        self.out.extend_from_slice(&bytes);
-        bytes == [0; N]
+    /// Eight bytes for what may be one digit: here it shows whether there is room for the rest of the text as well.
+    fn fixed64(&mut self, bits: u64) -> Read<bool> {
+        if self.out.len() + 8 + self.text.rest().len() > self.most {
+            return Err(Fault::new(self.text.at, TOO_LONG));
+        }
+        self.out.extend_from_slice(&bits.to_le_bytes());
+        Ok(bits == 0)
     }
 
     /// Reads a list of scalars. One that is given twice goes on where it was.

@@ -1,7 +1,7 @@
 //! Reading a request's body: under the size limit, against the memory budget, and not slower than a snail.
 //!
-//! Memory is taken from the budget before bytes are read, 64 KiB at a time, and never waited for while some is held: a
-//! request that finds none is refused and gives back what it had.
+//! Memory is taken from the budget as bytes come, so that who only announces them holds none, and never waited for while
+//! some is held: a request that finds none is refused and gives back what it had.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,12 +17,17 @@ use tokio::time::Instant;
 use crate::otlp::inflate::{Coding, InflateError, Inflater};
 use crate::telemetry::{Budget, Charge, Reason, Refusal, Share};
 
-/// The budget is taken in steps of this size.
-const STEP: usize = 64 * 1024;
-/// A body may take this long whatever its size…
-const GRACE: Duration = Duration::from_secs(5);
-/// …and beyond it must bring at least this many bytes a second.
-const BYTES_PER_SECOND: u64 = 1024;
+/// A body may take this long whatever its size, and beyond it must bring at least so many bytes a second…
+const PATIENCE: (Duration, u64) = (Duration::from_secs(5), 1024);
+/// …but only so many where memory is short: it is not held for those who do not use it.
+const LITTLE_PATIENCE: (Duration, u64) = (Duration::from_secs(1), 1 << 20);
+/// A body that is waited for is looked at this often.
+const LOOK: Duration = Duration::from_millis(250);
+/// Inflating goes by pieces of this size, and makes way for other requests after so many bytes of output; a byte of input
+/// may cost as much as many of them.
+const PIECE: usize = 4 << 10;
+const AT_ONCE: usize = 256 << 10;
+const INPUT_WEIGHS: usize = 16;
 
 /// A body while it is read.
 pub struct Reader {
@@ -38,6 +43,9 @@ pub struct Reader {
 pub struct Message {
     pub bytes: Vec<u8>,
     pub charge: Charge,
+    inflater: Option<Inflater>,
+    /// Since it last made way.
+    worked: usize,
 }
 
 /// Why a body could not be read.
@@ -62,19 +70,21 @@ impl Reader {
     }
 
     fn too_large(&self) -> Refusal {
-        Refusal::TooLarge { limit: self.limit as u64 }
+        Refusal::TooLarge { limit: self.limit as u64, unit: "bytes" }
     }
 
     /// The next piece of the body, `None` at its end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Unread> {
         loop {
-            let brought = Duration::from_millis(self.received.saturating_mul(1000) / BYTES_PER_SECOND);
-            let mut deadline = self.started + GRACE + brought;
-            if let Some(most) = self.most_time {
-                deadline = deadline.min(self.started + most);
-            }
+            let is_short = self.budget.is_short(Share::Ingest);
+            let (grace, bytes_per_second) = if is_short { LITTLE_PATIENCE } else { PATIENCE };
+            let brought = Duration::from_millis(self.received.saturating_mul(1000) / bytes_per_second);
+            let most = self.most_time.unwrap_or(Duration::MAX).min(grace + brought);
+            let left = most.saturating_sub(self.started.elapsed());
             let frame = std::future::poll_fn(|context| Pin::new(&mut self.body).poll_frame(context));
-            match tokio::time::timeout_at(deadline, frame).await {
+            match tokio::time::timeout(left.min(LOOK), frame).await {
+                Err(_) if left > LOOK => {}
+                Err(_) if is_short => return Err(Refusal::busy(Reason::MemoryFull).into()),
                 Err(_) => return Err(Unread::Timeout),
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(_))) => return Err(Unread::Gone),
@@ -88,40 +98,22 @@ impl Reader {
         }
     }
 
-    /// A message of this length (at most; a guess when it is not known) with its first charge.
-    fn start(&self, length: usize) -> Result<Message, Refusal> {
-        let length = length.min(STEP);
-        let charge = Charge::take(&self.budget, Share::Ingest, length as u64);
-        let charge = charge.ok_or(Refusal::busy(Reason::MemoryFull))?;
-        Ok(Message { bytes: Vec::with_capacity(length), charge })
-    }
-
     /// The whole body as one message.
     pub async fn read_all(mut self, coding: Coding) -> Result<Message, Unread> {
         let length = self.body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if length.is_some_and(|length| length > self.limit) {
             return Err(self.too_large().into());
         }
-        let mut message = self.start(length.unwrap_or(STEP))?;
-        if coding != Coding::Identity {
-            let mut inflater = Inflater::new(coding, self.limit);
-            while let Some(data) = self.next().await? {
-                if self.received > self.limit as u64 {
-                    return Err(self.too_large().into());
-                }
-                message.inflate(&mut inflater, &data)?;
+        let mut next = self.next().await?;
+        let mut message = Message::new(&self.budget, coding, self.limit)?;
+        while let Some(data) = next {
+            if self.received > self.limit as u64 {
+                return Err(self.too_large().into());
             }
-            message.finish(inflater)?;
-        } else {
-            while let Some(data) = self.next().await? {
-                if self.received > self.limit as u64 {
-                    return Err(self.too_large().into());
-                }
-                message.append(&data)?;
-            }
+            message.take(&data, length).await?;
+            next = self.next().await?;
         }
-        message.trim();
-        Ok(message)
+        Ok(message.finish()?)
     }
 
     /// One gRPC message: a flag, a length of four bytes, and the message (gRPC over HTTP/2, "Length-Prefixed-Message").
@@ -149,18 +141,15 @@ impl Reader {
             1 => return Err(Unread::Refused(internal("a compressed message without grpc-encoding"))),
             _ => return Err(Unread::Refused(internal("an unknown flag before the message"))),
         };
-        let mut message = self.start(if compressed { STEP } else { length })?;
-        let mut inflater = compressed.then(|| Inflater::new(coding, self.limit));
+        let coding = if compressed { coding } else { Coding::Identity };
+        let mut message = Message::new(&self.budget, coding, self.limit)?;
         let mut left = length;
         loop {
             if data.len() > left {
                 return Err(malformed("more than one message in a unary request"));
             }
             left -= data.len();
-            match &mut inflater {
-                Some(inflater) => message.inflate(inflater, &data)?,
-                None => message.append_up_to(&data, length)?,
-            }
+            message.take(&data, Some(length)).await?;
             match self.next().await? {
                 Some(more) => data = more,
                 None => break,
@@ -169,70 +158,91 @@ impl Reader {
         if left > 0 {
             return Err(malformed("the message ends before its length"));
         }
-        if let Some(inflater) = inflater {
-            message.finish(inflater)?;
-        }
-        message.trim();
-        Ok(message)
+        Ok(message.finish()?)
     }
 }
 
 fn internal(why: &str) -> Refusal {
-    let code = crate::telemetry::refusal::code::INTERNAL;
+    let code = crate::otlp::status::code::INTERNAL;
     Refusal::Rejected(crate::telemetry::Status { code, message: why.to_owned() })
 }
 
 impl Message {
-    fn append(&mut self, data: &[u8]) -> Result<(), Refusal> {
-        self.append_up_to(data, usize::MAX)
+    fn new(budget: &Arc<Budget>, coding: Coding, limit: usize) -> Result<Message, Refusal> {
+        let charge = Charge::take(budget, Share::Ingest, coding.state_bytes() as u64);
+        let charge = charge.ok_or(Refusal::busy(Reason::MemoryFull))?;
+        let inflater = (coding != Coding::Identity).then(|| Inflater::new(coding, limit));
+        Ok(Message { bytes: Vec::new(), charge, inflater, worked: 0 })
     }
 
-    /// Appends, growing towards `length` by doubling: what is charged is what is held.
-    fn append_up_to(&mut self, data: &[u8], length: usize) -> Result<(), Refusal> {
+    /// Takes a piece of a body; `length` is that of the body, as far as it is known.
+    async fn take(&mut self, data: &[u8], length: Option<usize>) -> Result<(), Refusal> {
+        let Some(mut inflater) = self.inflater.take() else { return self.append(data, length) };
+        for piece in data.chunks(PIECE) {
+            let before = self.bytes.len();
+            self.inflate(|bytes, grant| inflater.push(piece, bytes, grant))?;
+            self.worked += self.bytes.len() - before + piece.len() * INPUT_WEIGHS;
+            if self.worked > AT_ONCE {
+                self.worked = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        self.inflater = Some(inflater);
+        Ok(())
+    }
+
+    /// Appends. The buffer grows towards `length`, but to no more than four times what has come.
+    fn append(&mut self, data: &[u8], length: Option<usize>) -> Result<(), Refusal> {
         let needed = self.bytes.len() + data.len();
         if needed > self.bytes.capacity() {
-            let capacity = (self.bytes.capacity() * 2).clamp(STEP, length.max(STEP)).max(needed);
-            self.grow(capacity)?;
+            let generous = length.map_or(needed * 2, |length| length.min(needed * 4)).max(needed);
+            let granted = self.grow(generous).or_else(|_| self.grow(needed));
+            granted.map_err(|_| self.no_memory(needed - self.bytes.capacity()))?;
         }
         self.bytes.extend_from_slice(data);
         Ok(())
     }
 
-    fn grow(&mut self, capacity: usize) -> Result<(), Refusal> {
-        let more = capacity.saturating_sub(self.bytes.capacity());
+    fn grow(&mut self, capacity: usize) -> Result<(), ()> {
+        let more = capacity - self.bytes.capacity();
         if !self.charge.grow(more as u64) {
-            return Err(Refusal::busy(Reason::MemoryFull));
+            return Err(());
         }
         self.bytes.reserve_exact(capacity - self.bytes.len());
         Ok(())
     }
 
-    fn inflate(&mut self, inflater: &mut Inflater, data: &[u8]) -> Result<(), Refusal> {
-        let charge = &self.charge;
-        let mut granted = |bytes: usize| charge.grow(bytes as u64);
-        inflater.push(data, &mut self.bytes, &mut granted).map_err(refusal)
+    fn inflate(
+        &mut self,
+        work: impl FnOnce(&mut Vec<u8>, &mut dyn FnMut(usize) -> bool) -> Result<(), InflateError>,
+    ) -> Result<(), Refusal> {
+        let (charge, mut wanted) = (&self.charge, 0);
+        let mut grant = |bytes: usize| {
+            wanted = bytes;
+            charge.grow(bytes as u64)
+        };
+        work(&mut self.bytes, &mut grant).map_err(|error| match error {
+            InflateError::TooLarge { limit } => Refusal::TooLarge { limit: limit as u64, unit: "bytes" },
+            InflateError::NoMemory => self.no_memory(wanted),
+            error @ InflateError::Corrupt(_) => Refusal::Malformed(error.to_string()),
+        })
     }
 
-    fn finish(&mut self, inflater: Inflater) -> Result<(), Refusal> {
-        let charge = &self.charge;
-        let mut granted = |bytes: usize| charge.grow(bytes as u64);
-        inflater.finish(&mut self.bytes, &mut granted).map_err(refusal)
+    /// What `wanted` bytes more are refused with: what would not fit if it were alone will not fit later.
+    pub fn no_memory(&self, wanted: usize) -> Refusal {
+        self.charge.no_room_for(wanted as u64)
     }
 
-    /// Gives back what the message turned out not to need.
-    fn trim(&mut self) {
+    /// Says whether it is whole, and gives back what it turned out not to need.
+    fn finish(mut self) -> Result<Message, Refusal> {
+        if let Some(inflater) = self.inflater.take() {
+            self.inflate(|bytes, grant| inflater.finish(bytes, grant))?;
+        }
         if self.bytes.capacity() - self.bytes.len() > self.bytes.len() / 4 {
             self.bytes.shrink_to_fit();
         }
         self.charge.shrink_to(self.bytes.len() as u64);
-    }
-}
-
-fn refusal(error: InflateError) -> Refusal {
-    match error {
-        InflateError::TooLarge { limit } => Refusal::TooLarge { limit: limit as u64 },
-        InflateError::NoMemory => Refusal::busy(Reason::MemoryFull),
-        error @ InflateError::Corrupt(_) => Refusal::Malformed(error.to_string()),
+        Ok(self)
     }
 }
 

@@ -3,25 +3,29 @@
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ::http::header::{CONTENT_TYPE, HeaderValue};
 use ::http::{Request, Response};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use crate::network::listen::Accepted;
 use crate::network::tls::{self, Peer};
 use crate::network::{Stream, looks_like_tls};
+use crate::otlp::status::code;
 use crate::telemetry::Status;
-use crate::telemetry::refusal::code;
 
 use super::body::Answer;
-use super::connections::Pulse;
+use super::connections::{Busy, Pulse, Unsent};
 use super::socket::Socket;
 use super::{Shared, grpc, http};
 
@@ -32,6 +36,9 @@ const IDLE: Duration = Duration::from_secs(180);
 /// An HTTP/2 connection is asked whether it lives this often, and must answer within the second time.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
+
+/// A client takes some of the answers that wait for it within this time, or it goes.
+const UNREAD: Duration = Duration::from_secs(30);
 
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -49,7 +56,7 @@ pub async fn serve(
     let pulse = entry.pulse.clone();
     let (stream_stop, served) = (stop.clone(), shared.clone());
     let work = async {
-        let stream = accepted.into_stream().ok()?;
+        let stream = accepted().ok()?;
         let prepared = tokio::time::timeout(HEAD, prepare(stream, tls, &served, pulse.clone())).await;
         let (socket, is_http2) = prepared.ok()??;
         run(socket, is_http2, &served, pulse.clone(), stream_stop).await;
@@ -114,16 +121,16 @@ async fn run(
     stop: watch::Receiver<bool>,
 ) {
     let io = TokioIo::new(socket);
+    // Boxed, so that what waits for its answer to be read holds no more than that.
     let service = service_fn(|request| {
-        let (shared, pulse) = (shared.clone(), pulse.clone());
-        async move {
-            pulse.begin();
-            let _end = Ended(pulse);
-            Ok::<_, Infallible>(answer(&shared, request).await)
-        }
+        let (shared, busy) = (shared.clone(), Busy::new(pulse.clone()));
+        Box::pin(async move {
+            let answer = answer(&shared, request).await;
+            Ok::<_, Infallible>(answer.map(|answer| Sending { answer, _unsent: busy.answered() }))
+        })
     });
     if is_http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let mut builder = http2::Builder::new(AtOnce);
         let streams = shared.grpc.as_ref().and_then(|grpc| grpc.max_concurrent_streams).unwrap_or(STREAMS);
         builder
             .timer(TokioTimer::new())
@@ -137,7 +144,7 @@ async fn run(
             .keep_alive_timeout(PONG);
         let connection = pin!(builder.serve_connection(io, service));
         let idle = shared.grpc.as_ref().and_then(|grpc| grpc.max_connection_idle);
-        supervise(connection, |connection| connection.graceful_shutdown(), shared, &pulse, idle, stop).await;
+        supervise(connection, |connection| connection.graceful_shutdown(), shared, &pulse, (None, idle), stop).await;
     } else {
         let mut builder = http1::Builder::new();
         let keep_alive = shared.http.as_ref().is_none_or(|http| http.keep_alive);
@@ -148,26 +155,29 @@ async fn run(
             .header_read_timeout(None)
             .max_buf_size(64 * 1024);
         let connection = pin!(builder.serve_connection(io, service));
+        let head = shared.http.as_ref().and_then(|http| http.read_header_timeout).unwrap_or(HEAD);
         let idle = shared.http.as_ref().and_then(|http| http.idle_timeout).unwrap_or(IDLE);
-        supervise(connection, |connection| connection.graceful_shutdown(), shared, &pulse, Some(idle), stop).await;
+        let patience = (Some(head), Some(idle));
+        supervise(connection, |connection| connection.graceful_shutdown(), shared, &pulse, patience, stop).await;
     }
 }
 
-/// Drives a connection, and ends it when it stalls, idles too long, grows too old, or the receiver stops.
+/// Drives a connection, and ends it when it stalls, idles too long, grows too old, or the receiver stops. `patience`: for
+/// a head that has begun, and for the next to begin. HTTP/2 has no such head: whatever it sends is a sign of life.
 async fn supervise<C, E>(
     mut connection: Pin<&mut C>,
     finish: impl Fn(Pin<&mut C>),
     shared: &Shared,
     pulse: &Pulse,
-    idle: Option<Duration>,
+    (head, idle): (Option<Duration>, Option<Duration>),
     mut stop: watch::Receiver<bool>,
 ) where
     C: Future<Output = Result<(), E>>,
 {
-    let head = shared.http.as_ref().and_then(|http| http.read_header_timeout).unwrap_or(HEAD);
     let age = shared.grpc.as_ref().and_then(|grpc| grpc.max_connection_age);
     let grace = shared.grpc.as_ref().and_then(|grpc| grpc.max_connection_age_grace);
-    let mut tick = tokio::time::interval(head.min(idle.unwrap_or(head)).clamp(Duration::from_millis(10), HEAD) / 2);
+    let shortest = head.into_iter().chain(idle).fold(HEAD, Duration::min);
+    let mut tick = tokio::time::interval(shortest.max(Duration::from_millis(10)) / 2);
     let mut old = pin!(async {
         match age {
             Some(age) => tokio::time::sleep(age).await,
@@ -179,7 +189,8 @@ async fn supervise<C, E>(
         tokio::select! {
             _ = connection.as_mut() => return,
             _ = tick.tick() => {
-                if pulse.head_open() > head || idle.is_some_and(|idle| pulse.idle() > idle) {
+                let is_slow = head.is_some_and(|head| pulse.head_open() > head);
+                if is_slow || idle.is_some_and(|idle| pulse.idle() > idle) || pulse.unread() > UNREAD {
                     return;
                 }
             }
@@ -199,12 +210,40 @@ async fn supervise<C, E>(
     }
 }
 
-/// Marks the end of a request, also when its future is dropped.
-struct Ended(Arc<Pulse>);
+/// Runs a stream where it was accepted, up to where it must wait: most requests are there as a whole and end at once, and
+/// a client that opens many at a time does not fill the memory with tasks that were never asked whether they may.
+#[derive(Clone, Copy)]
+struct AtOnce;
 
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.end();
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for AtOnce {
+    fn execute(&self, stream: F) {
+        let mut stream = Box::pin(stream);
+        if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tokio::spawn(stream);
+        }
+    }
+}
+
+/// An answer until it is sent.
+struct Sending {
+    answer: Answer,
+    _unsent: Unsent,
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.answer).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.answer.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.answer.size_hint()
     }
 }
 

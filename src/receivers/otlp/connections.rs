@@ -24,11 +24,20 @@ pub struct Pulse {
     last: AtomicU64,
     /// When the first byte of a request came that is not complete yet; 0 when none is.
     head_since: AtomicU64,
-    /// Requests being answered.
+    /// Requests being answered, and answers that are not sent.
     busy: AtomicU32,
+    unsent: AtomicU32,
+    /// While there are such answers: when the first was there, or the last one before them was sent.
+    unsent_since: AtomicU64,
     served: AtomicBool,
     pub close: Notify,
 }
+
+/// A request from its head to its end, also when its future is dropped.
+pub struct Busy(Arc<Pulse>);
+
+/// An answer until it is sent.
+pub struct Unsent(Busy);
 
 /// A connection's entry; taken out when dropped.
 pub struct Entry {
@@ -49,6 +58,8 @@ impl Connections {
             last: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             busy: AtomicU32::new(0),
+            unsent: AtomicU32::new(0),
+            unsent_since: AtomicU64::new(0),
             served: AtomicBool::new(false),
             close: Notify::new(),
         });
@@ -94,18 +105,6 @@ impl Pulse {
         }
     }
 
-    /// A request's head is complete.
-    pub fn begin(&self) {
-        self.head_since.store(0, Relaxed);
-        self.served.store(true, Relaxed);
-        self.busy.fetch_add(1, Relaxed);
-    }
-
-    pub fn end(&self) {
-        self.busy.fetch_sub(1, Relaxed);
-        self.last.store(self.millis(), Relaxed);
-    }
-
     /// How long nothing has happened here; zero while a request is being answered.
     pub fn idle(&self) -> Duration {
         if self.busy.load(Relaxed) > 0 {
@@ -116,9 +115,51 @@ impl Pulse {
 
     /// For how long a request's head has been incomplete.
     pub fn head_open(&self) -> Duration {
-        match self.head_since.load(Relaxed) {
+        self.after(&self.head_since)
+    }
+
+    /// For how long there have been answers and none was taken.
+    pub fn unread(&self) -> Duration {
+        self.after(&self.unsent_since)
+    }
+
+    fn after(&self, since: &AtomicU64) -> Duration {
+        match since.load(Relaxed) {
             0 => Duration::ZERO,
             since => Duration::from_millis(self.millis().saturating_sub(since)),
         }
+    }
+}
+
+impl Busy {
+    /// A request's head is complete.
+    pub fn new(pulse: Arc<Pulse>) -> Busy {
+        pulse.head_since.store(0, Relaxed);
+        pulse.served.store(true, Relaxed);
+        pulse.busy.fetch_add(1, Relaxed);
+        Busy(pulse)
+    }
+
+    /// The answer is there.
+    pub fn answered(self) -> Unsent {
+        if self.0.unsent.fetch_add(1, Relaxed) == 0 {
+            self.0.unsent_since.store(self.0.millis(), Relaxed);
+        }
+        Unsent(self)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Relaxed);
+        self.0.last.store(self.0.millis(), Relaxed);
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        let pulse = &self.0.0;
+        let is_last = pulse.unsent.fetch_sub(1, Relaxed) == 1;
+        pulse.unsent_since.store(if is_last { 0 } else { pulse.millis() }, Relaxed);
     }
 }

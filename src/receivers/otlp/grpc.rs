@@ -8,8 +8,8 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::otlp::inflate::Coding;
+use crate::otlp::status::code;
 use crate::otlp::{base64, status};
-use crate::telemetry::refusal::code;
 use crate::telemetry::{Refusal, Signal, Status};
 
 use super::Shared;
@@ -75,6 +75,7 @@ async fn export(shared: &Shared, request: Request<Incoming>) -> Result<(), Unrea
             unimplemented(format!("grpc-encoding {} is not supported", request::printable_bytes(name)))
         })?,
     };
+    let _cost = request::cost(&request, &shared.budget)?;
     let client = request::client(shared.grpc_metadata(), &request, "host");
     let reader = Reader::new(request.into_body(), &shared.budget, shared.grpc_limit(), None);
     let message = reader.read_grpc(coding).await?;

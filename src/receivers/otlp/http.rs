@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use crate::otlp::inflate::Coding;
 use crate::otlp::status;
-use crate::telemetry::refusal::code;
+use crate::otlp::status::code;
 use crate::telemetry::{Signal, Status};
 
 use super::Shared;
@@ -98,6 +98,7 @@ async fn read_and_submit(
     gate: &dyn crate::telemetry::Intake,
     coding: Coding,
 ) -> Result<(), Unread> {
+    let _cost = request::cost(&request, &shared.budget)?;
     let client = request::client(http.include_metadata, &request, "Host");
     let reader =
         Reader::new(request.into_body(), &shared.budget, shared.limit(http.max_request_body_size), http.read_timeout);

@@ -11,6 +11,9 @@ use crate::telemetry::{Budget, Charge, Client, Now, Part, Reason, Refusal, Share
 
 use super::body::Message;
 
+/// What a request takes in memory beside its head and its body.
+const TASK: usize = 4 << 10;
+
 /// How the body of a request is encoded, and its answer with it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Encoding {
@@ -26,18 +29,35 @@ pub fn telemetry(
     client: Option<Arc<Client>>,
     budget: &Arc<Budget>,
 ) -> Result<Telemetry, Refusal> {
-    let Message { mut bytes, mut charge } = message;
-    if encoding == Encoding::Json {
-        // The wire form is never longer than the JSON it is read from, so the same amount is enough for it.
-        let wire_charge = Charge::take(budget, Share::Ingest, bytes.len() as u64);
-        let wire_charge = wire_charge.ok_or(Refusal::busy(Reason::MemoryFull))?;
-        bytes = json::to_wire(signal, &bytes).map_err(|error| Refusal::Malformed(error.to_string()))?;
-        charge = wire_charge;
-        charge.shrink_to(bytes.len() as u64);
-    }
+    let (bytes, charge) = match encoding {
+        Encoding::Protobuf => (message.bytes, message.charge),
+        Encoding::Json => from_json(signal, &message, budget)?,
+    };
     let items = check::check(signal, &bytes).map_err(|error| Refusal::Malformed(error.to_string()))?;
     let part = Part { bytes: Bytes::from(bytes), items, charge };
     Ok(Telemetry { signal, parts: smallvec![part], client, received: Now::read(), tickets: smallvec![] })
+}
+
+/// The wire form of a JSON message, with a charge of its own. Nearly always it is the shorter one; a list of numbers can
+/// be four times as long as it is in JSON.
+fn from_json(signal: Signal, message: &Message, budget: &Arc<Budget>) -> Result<(Vec<u8>, Charge), Refusal> {
+    for most in [message.bytes.len(), message.bytes.len() * 4] {
+        let charge = Charge::take(budget, Share::Ingest, most as u64);
+        let charge = charge.ok_or_else(|| message.charge.no_room_for(most as u64))?;
+        let wire = json::to_wire_within(signal, &message.bytes, most);
+        if let Some(bytes) = wire.map_err(|error| Refusal::Malformed(error.to_string()))? {
+            charge.shrink_to(bytes.capacity() as u64);
+            return Ok((bytes, charge));
+        }
+    }
+    Err(Refusal::TooLarge { limit: message.bytes.len() as u64, unit: "bytes" })
+}
+
+/// What a request costs while it is answered, whatever its body: its head, its stream, its task.
+pub fn cost<B>(request: &Request<B>, budget: &Arc<Budget>) -> Result<Charge, Refusal> {
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 64);
+    let bytes = TASK + request.uri().path().len() + fields.sum::<usize>();
+    Charge::take(budget, Share::Ingest, bytes as u64).ok_or(Refusal::busy(Reason::MemoryFull))
 }
 
 /// The metadata of a request, when the config asks for them (`include_metadata`).

@@ -12,8 +12,13 @@ use super::connections::Pulse;
 /// What an HTTP/2 client says first (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How much one connection may bring before the others have their turn.
+const TURN: usize = 128 << 10;
+
 pub struct Socket<S> {
     stream: S,
+    /// Bytes read since it last had to wait.
+    turn: usize,
     pulse: Arc<Pulse>,
     peeked: [u8; 24],
     /// Of the peeked bytes: how many there are and how many hyper has read.
@@ -23,7 +28,7 @@ pub struct Socket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     pub fn new(stream: S, pulse: Arc<Pulse>) -> Socket<S> {
-        Socket { stream, pulse, peeked: [0; 24], length: 0, read: 0 }
+        Socket { stream, turn: 0, pulse, peeked: [0; 24], length: 0, read: 0 }
     }
 
     /// Reads just enough to tell HTTP/2 from HTTP/1. An error when the client closes or says nothing that is HTTP.
@@ -59,9 +64,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
             this.pulse.beat();
             return Poll::Ready(Ok(()));
         }
+        let turn = std::mem::take(&mut this.turn);
+        if turn > TURN {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         if buffer.filled().len() > before {
+            this.turn = turn + buffer.filled().len() - before;
             this.pulse.beat();
         }
         Poll::Ready(Ok(()))

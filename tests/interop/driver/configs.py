@@ -55,13 +55,6 @@ service:
 """
 
 
-def trace_context(grpc, http, processor):
-    """Prints everything; logs go through `processor` first, where one is given."""
-    return (receiver(grpc, http) + (f"processors:\n  {processor}:\n" if processor else "") + "exporters:\n" + debug() + "service:\n" + QUIET
-            + f"  pipelines:\n    logs: {{receivers: [otlp], processors: [{processor}], exporters: [debug/logs]}}\n"
-            + "".join(f"    {s}: {{receivers: [otlp], exporters: [debug/{s}]}}\n" for s in ("metrics", "traces")))
-
-
 # What a team runs today, as they wrote it: every port from the environment.
 TEAM = """# edge collector of the shop team
 extensions:
@@ -84,10 +77,6 @@ processors:
     check_interval: 1s
     limit_percentage: 75
     spike_limit_percentage: 20
-  resource:
-    attributes:
-      - {key: site, value: "${env:SITE}", action: upsert}
-      - {key: deployment.environment, value: production, action: insert}
   batch:
     send_batch_size: 60
     send_batch_max_size: 1000
@@ -128,14 +117,14 @@ service:
   pipelines:
     traces:
       receivers: [otlp]
-      processors: [memory_limiter, resource, batch]
+      processors: [memory_limiter, batch]
       exporters: [otlp/management, debug]
     metrics:
       receivers: [otlp]
-      processors: [memory_limiter, resource, batch]
+      processors: [memory_limiter, batch]
       exporters: [otlp/management, debug]
     logs:
       receivers: [otlp]
-      processors: [memory_limiter, resource, batch]
+      processors: [memory_limiter, batch]
       exporters: [otlp/management, debug]
 """

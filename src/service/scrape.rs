@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::network::admin::Reply;
 
-use super::metrics::{Observe, Page};
+use crate::diagnostics::metrics::{Observe, Page};
 
 pub fn answer(observers: &[Arc<dyn Observe>], path: &str) -> Reply {
     if path != "/metrics" {

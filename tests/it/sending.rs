@@ -1,0 +1,507 @@
+//! The sending queue and what follows it: sizes, overflow, receipts, batches, retries, cutting, holding. Exact counts.
+
+use std::time::{Duration, Instant};
+
+use misaki::telemetry::{Refusal, Share, Signal};
+
+use super::harness::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// One exporter with these settings over those of the base.
+async fn start(exporter: &str, upstream: &Upstream) -> Misaki {
+    Misaki::start(&format!("exporters: {{otlp: {exporter}}}"), &[upstream]).await
+}
+
+/// The same over HTTP.
+async fn start_http(exporter: &str, upstream: &Upstream) -> Misaki {
+    let changes = format!(
+        "{{exporters: {{otlp_http: {exporter}}}, service: {{pipelines: {{logs: {{exporters: [otlp_http]}}}}}}}}"
+    );
+    Misaki::start(&changes, &[upstream]).await
+}
+
+#[track_caller]
+fn check_line(misaki: &Misaki, exporter: &str, expected: &str) {
+    assert_eq!(misaki.line(exporter), format!("logs to {exporter}: {expected}"));
+}
+
+/// Requests of three records each until one is refused: how many fit is what `queue_size` means for the sizer.
+#[tokio::test]
+async fn the_queue_is_as_large_as_its_sizer_says() {
+    let bytes = request(Signal::Logs, &["a", "b", "c"]).len();
+    for (sizer, size, fit) in [
+        ("requests", 4, 4),
+        ("items", 12, 4),
+        ("items", 14, 4),
+        ("items", 15, 5),
+        ("bytes", bytes * 4, 4),
+        ("bytes", bytes * 5 - 1, 4),
+    ] {
+        let upstream = Upstream::replying(Reply::Hang).await;
+        let queue = format!("{{sending_queue: {{sizer: {sizer}, queue_size: {size}, num_consumers: 1}}}}");
+        let mut misaki = start(&queue, &upstream).await;
+        let mut answers = Vec::new();
+        for _ in 0..fit + 2 {
+            answers.push(misaki.send(&["a", "b", "c"]).await);
+            misaki.check();
+        }
+        let (taken, refused) = answers.split_at(fit);
+        assert!(taken.iter().all(|answer| answer.ok), "{sizer} {size}: {answers:?}");
+        for answer in refused {
+            assert_eq!((answer.code, answer.message.as_str()), (503, "sending queue is full"));
+            assert!(answer.hint.is_some_and(|hint| hint >= SECOND));
+        }
+        let items = fit as u64 * 3;
+        assert_eq!((misaki.held(), misaki.running.intake()), (items, (items, 6)));
+        upstream.release();
+        misaki.settle().await;
+        check_line(&misaki, "otlp", &format!("{items} accepted = {items} exported + 0 dropped + 0 left"));
+        misaki.finish().await;
+    }
+}
+
+/// What can never fit is not told to come again.
+#[tokio::test]
+async fn a_request_larger_than_the_queue_is_refused_for_good() {
+    let upstream = Upstream::start().await;
+    let mut misaki = start("{sending_queue: {sizer: items, queue_size: 2}}", &upstream).await;
+    for (via, code) in [(Via::Http, 413), (Via::Grpc, 8)] {
+        let answer = misaki.send_by(via, Signal::Logs, &["a", "b", "c"]).await;
+        assert_eq!((answer.code, answer.hint), (code, None), "{answer:?}");
+        assert!(answer.message.contains("2 items"), "{answer:?}");
+    }
+    assert!(misaki.send(&["a", "b"]).await.ok);
+    misaki.finish().await;
+    assert_eq!(upstream.kept(), ["a", "b"]);
+}
+
+/// Every way to refuse says when to come again, over HTTP and gRPC.
+#[tokio::test]
+async fn a_hanging_upstream_and_a_full_queue() {
+    let upstream = Upstream::replying(Reply::Hang).await;
+    let mut misaki = start("{sending_queue: {queue_size: 5, num_consumers: 2}}", &upstream).await;
+    let (mut taken, mut refused) = (0, 0);
+    for (number, via) in [Via::Grpc, Via::Http, Via::Json].into_iter().cycle().take(30).enumerate() {
+        let answer = misaki.send_by(via, Signal::Logs, &[&format!("{number}")]).await;
+        if answer.ok {
+            taken += 1;
+        } else {
+            refused += 1;
+            assert_eq!(answer.code, if via == Via::Grpc { 14 } else { 503 });
+            assert!(answer.hint.is_some_and(|hint| hint >= SECOND && hint <= 10 * SECOND), "{answer:?}");
+        }
+        misaki.check();
+    }
+    assert_eq!((taken, refused, misaki.held(), misaki.running.intake()), (5, 25, 5, (5, 25)));
+    check_line(&misaki, "otlp", "5 accepted = 0 exported + 0 dropped + 5 left");
+    upstream.release();
+    misaki.settle().await;
+    check_line(&misaki, "otlp", "5 accepted = 5 exported + 0 dropped + 0 left");
+    misaki.finish().await;
+    assert_eq!(upstream.kept_once().len(), 5);
+}
+
+#[tokio::test]
+async fn block_on_overflow_waits_for_a_place() {
+    let upstream = Upstream::replying(Reply::Hang).await;
+    let queue = "{sending_queue: {queue_size: 2, num_consumers: 1, block_on_overflow: true}}";
+    let mut misaki = start(queue, &upstream).await;
+    for name in ["a", "b"] {
+        assert!(misaki.send(&[name]).await.ok);
+    }
+    let mut waiting: Vec<_> = ["c", "d", "e"].map(|name| Box::pin(misaki.submit(Signal::Logs, &[name]))).into();
+    for future in &mut waiting {
+        assert!(polled(future, 3).await.is_none());
+    }
+    misaki.check();
+    assert_eq!(misaki.running.intake(), (2, 0), "who waits is neither accepted nor refused");
+    upstream.release();
+    for future in waiting {
+        assert_eq!(future.await, Ok(()));
+    }
+    misaki.settle().await;
+    assert_eq!((upstream.kept_once().len(), misaki.running.intake()), (5, (5, 0)));
+    misaki.finish().await;
+}
+
+/// Memory that a batch holds comes back without a notice to the queue of another pipeline: its client used to wait
+/// forever. And the batch, which holds most of the memory, still gets it into its own queue: that used to be refused
+/// because so little was free.
+#[tokio::test]
+async fn block_on_overflow_does_not_wait_for_the_memory_of_others() {
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    let changes = "{processors: {batch: {timeout: 1h}, memory_limiter: {check_interval: 1s, limit_mib: 2, spike_limit_mib: 1}}, exporters: {otlp/2: {sending_queue: {block_on_overflow: true}}}, service: {pipelines: {logs: {processors: [memory_limiter, batch]}, traces: {receivers: [otlp], exporters: [otlp/2]}}}}";
+    let mut misaki = Misaki::start(changes, &[&upstream, &other]).await;
+    let large = "x".repeat(100_000);
+    while misaki.submit(Signal::Logs, &[&large]).await.is_ok() {}
+    let name = "y".repeat(150_000);
+    let answer = polled(misaki.submit(Signal::Traces, &[&name]), 3).await;
+    assert!(matches!(answer, Some(Err(Refusal::Busy { .. }))), "{answer:?}");
+    jump(3600 * SECOND).await;
+    misaki.settle().await;
+    until("the memory is free", || misaki.running.budget.used(Share::Queue) == 0).await;
+    assert_eq!(misaki.submit(Signal::Traces, &[&name]).await, Ok(()));
+    misaki.finish().await;
+}
+
+#[tokio::test]
+async fn wait_for_result_answers_what_the_upstream_said() {
+    for queue in ["{wait_for_result: true}", "{enabled: false}"] {
+        let replies = [Reply::Accept, Reply::Grpc(14, "busy", None), Reply::Accept, Reply::Grpc(9, "no", None)];
+        let upstream = Upstream::sequence(replies).await;
+        let mut misaki = start(&format!("{{sending_queue: {queue}}}"), &upstream).await;
+        assert!(misaki.send(&["a"]).await.ok);
+        assert_eq!((misaki.held(), upstream.kept()), (0, vec!["a".to_owned()]), "OK means that it is there");
+        assert!(misaki.send(&["b"]).await.ok, "after a retry");
+        let refused = misaki.send_by(Via::Grpc, Signal::Logs, &["c"]).await;
+        assert_eq!((refused.code, refused.message.as_str()), (9, "no"));
+        misaki.settle().await;
+        check_line(&misaki, "otlp", "3 accepted = 2 exported + 1 dropped (rejected_upstream 1) + 0 left");
+        misaki.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn num_consumers_bounds_what_is_under_way() {
+    let upstream = Upstream::replying(Reply::Hang).await;
+    let mut misaki = start("{sending_queue: {num_consumers: 3}}", &upstream).await;
+    for name in numbered("a", 8) {
+        assert!(misaki.send(&[&name]).await.ok);
+    }
+    until("three are under way", || upstream.requests() == 3).await;
+    rest().await;
+    assert_eq!((upstream.requests(), misaki.held()), (3, 8));
+    upstream.release();
+    misaki.settle().await;
+    assert_eq!(upstream.kept_once().len(), 8);
+    misaki.finish().await;
+}
+
+/// Requests of two records; what arrives at once, and what only after the flush timeout.
+#[tokio::test]
+async fn the_queue_batches() {
+    let rows: &[(&str, usize, &[usize], &[usize])] = &[
+        ("{min_size: 6, flush_timeout: 1h}", 7, &[6, 6], &[2]),
+        ("{min_size: 6, max_size: 6, flush_timeout: 1h}", 7, &[6, 6], &[2]),
+        ("{min_size: 5, max_size: 5, flush_timeout: 1h}", 8, &[5, 5, 5], &[1]),
+        ("{min_size: 3, max_size: 3, flush_timeout: 1h}", 4, &[3, 3], &[2]),
+        ("{min_size: 0, flush_timeout: 1h}", 2, &[2, 2], &[]),
+        ("{min_size: 100, flush_timeout: 1h}", 3, &[], &[6]),
+    ];
+    for (batch, requests, at_once, later) in rows {
+        let upstream = Upstream::start().await;
+        let queue = format!("{{sending_queue: {{sizer: items, queue_size: 1000, batch: {batch}}}}}");
+        let mut misaki = start(&queue, &upstream).await;
+        let names = numbered("a", requests * 2);
+        for pair in refs(&names).chunks(2) {
+            assert!(misaki.submit(Signal::Logs, pair).await.is_ok());
+            rest().await;
+        }
+        until(&format!("{batch}: {at_once:?} left"), || upstream.sizes().len() == at_once.len()).await;
+        until(&format!("{batch}: {later:?} wait"), || misaki.held() as usize == later.iter().sum::<usize>()).await;
+        misaki.check();
+        jump(3600 * SECOND).await;
+        misaki.settle().await;
+        assert_eq!(upstream.sizes(), [*at_once, *later].concat(), "{batch}");
+        assert_eq!(upstream.kept(), names);
+        misaki.finish().await;
+    }
+}
+
+/// By bytes, with records of very different length: no batch is over the limit unless a record is.
+#[tokio::test]
+async fn the_queue_batches_by_bytes() {
+    let upstream = Upstream::start().await;
+    let queue = "{sending_queue: {sizer: bytes, queue_size: 1000000, batch: {min_size: 1000, max_size: 2000, flush_timeout: 1h}}}";
+    let mut misaki = start(queue, &upstream).await;
+    let names: Vec<_> = (0..40).map(|index| format!("{index}-{}", "x".repeat([10, 900, 30, 5][index % 4]))).collect();
+    assert!(misaki.send(&refs(&names)).await.ok);
+    misaki.finish().await;
+    assert_eq!(upstream.kept(), names);
+    let sizes: Vec<_> = upstream.arrivals().iter().map(|arrival| arrival.bytes).collect();
+    assert!(sizes.iter().all(|size| *size <= 2000) && sizes.len() < 12, "{sizes:?}");
+}
+
+/// A queue that batches gives back exactly what it took; it used to keep some of it when a long request was before a
+/// short one, and in the end refused everything.
+#[tokio::test]
+async fn the_places_of_a_batching_queue_come_back() {
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    let changes = "{processors: {memory_limiter: {check_interval: 1s, limit_mib: 3, spike_limit_mib: 1}}, exporters: {otlp: {sending_queue: {sizer: items, queue_size: 7, batch: {min_size: 1, max_size: 1, flush_timeout: 1ms}}}}, service: {pipelines: {logs: {processors: [memory_limiter]}, traces: {receivers: [otlp], exporters: [otlp/2]}}}}";
+    let mut misaki = Misaki::start(changes, &[&upstream, &other]).await;
+    let long = "x".repeat(200_000);
+    for round in 0..30 {
+        for name in [long.as_str(), "y"] {
+            let answer = misaki.submit(Signal::Logs, &[name]).await;
+            assert!(answer.is_ok(), "round {round}: {answer:?}");
+        }
+        misaki.settle().await;
+    }
+    misaki.finish().await;
+}
+
+/// The pause grows from the initial interval by the multiplier up to the largest, spread by the randomization factor.
+#[tokio::test]
+async fn pauses_grow() {
+    let started = Instant::now();
+    let upstream = Upstream::sequence(vec![Reply::Grpc(14, "busy", None); 4]).await;
+    let retry =
+        "{retry_on_failure: {initial_interval: 20ms, multiplier: 2, max_interval: 60ms, randomization_factor: 0}}";
+    let mut misaki = start(retry, &upstream).await;
+    assert!(misaki.send(&["a"]).await.ok);
+    misaki.settle().await;
+    // 20 + 40 + 60 + 60
+    assert!(started.elapsed() >= Duration::from_millis(180), "{:?}", started.elapsed());
+    assert_eq!((upstream.requests(), upstream.kept()), (5, vec!["a".to_owned()]));
+    misaki.finish().await;
+}
+
+/// The upstream's hint outweighs the interval; without an initial interval to speak of it is all there is to wait for.
+#[tokio::test]
+async fn the_upstreams_hint_is_waited_for() {
+    let hint = Some(Duration::from_millis(1500));
+    for (reply, http) in [
+        (Reply::Grpc(14, "busy", hint), false),
+        (Reply::Grpc(8, "quota", hint), false),
+        (Reply::Http(429, Some("2")), true),
+        (Reply::Http(503, Some("2")), true),
+    ] {
+        let upstream = Upstream::sequence([reply.clone()]).await;
+        let mut misaki = if http { start_http("{}", &upstream).await } else { start("{}", &upstream).await };
+        assert!(misaki.send(&["a"]).await.ok);
+        until("it was refused", || upstream.requests() == 1).await;
+        rest().await;
+        jump(Duration::from_millis(1300)).await;
+        assert_eq!((upstream.requests(), misaki.held()), (1, 1), "{reply:?}: too early");
+        jump(Duration::from_millis(800)).await;
+        misaki.settle().await;
+        assert_eq!(upstream.kept(), ["a"]);
+        misaki.finish().await;
+    }
+}
+
+/// What is tried again, what is not, and under which name the items are dropped.
+#[tokio::test]
+async fn what_each_answer_means() {
+    let grpc = |code| (Reply::Grpc(code, "said so", None), false);
+    let http = |code| (Reply::Http(code, None), true);
+    for (reply, is_http) in [1, 4, 10, 11, 14, 15].map(grpc).into_iter().chain([429, 502, 503, 504].map(http)) {
+        let upstream = Upstream::sequence([reply.clone()]).await;
+        let mut misaki = if is_http { start_http("{}", &upstream).await } else { start("{}", &upstream).await };
+        assert!(misaki.send(&["a"]).await.ok);
+        misaki.settle().await;
+        assert_eq!((upstream.requests(), upstream.kept().len()), (2, 1), "{reply:?} is tried again");
+        misaki.finish().await;
+    }
+    for reset in [Reply::Reset, Reply::Trickle] {
+        for is_http in [false, true] {
+            let upstream = Upstream::sequence([reset.clone()]).await;
+            let settings = "{timeout: 200ms}";
+            let mut misaki =
+                if is_http { start_http(settings, &upstream).await } else { start(settings, &upstream).await };
+            assert!(misaki.send(&["a"]).await.ok);
+            misaki.settle().await;
+            assert_eq!((upstream.requests(), upstream.kept().len()), (2, 1), "{reset:?} is tried again");
+            misaki.finish().await;
+        }
+    }
+    for (reply, is_http) in [2, 3, 5, 6, 8, 9, 13].map(grpc).into_iter().chain([400, 402, 409, 422, 500, 501].map(http))
+    {
+        let upstream = Upstream::sequence([reply.clone()]).await;
+        let mut misaki = if is_http { start_http("{}", &upstream).await } else { start("{}", &upstream).await };
+        assert!(misaki.send(&["a"]).await.ok);
+        misaki.settle().await;
+        let exporter = if is_http { "otlp_http" } else { "otlp" };
+        assert_eq!(upstream.requests(), 1, "{reply:?} is final");
+        check_line(&misaki, exporter, "1 accepted = 0 exported + 1 dropped (rejected_upstream 1) + 0 left");
+        misaki.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn retries_end_after_max_elapsed_time() {
+    let upstream = Upstream::replying(Reply::Grpc(14, "busy", None)).await;
+    let retry =
+        "{retry_on_failure: {initial_interval: 1s, max_interval: 1s, max_elapsed_time: 10s, randomization_factor: 0}}";
+    let mut misaki = start(retry, &upstream).await;
+    assert!(misaki.send(&["a", "b"]).await.ok);
+    for attempt in 1..10 {
+        until("the next attempt", || upstream.requests() == attempt).await;
+        rest().await;
+        assert_eq!(misaki.held(), 2);
+        jump(SECOND).await;
+    }
+    misaki.settle().await;
+    assert_eq!(upstream.requests(), 10);
+    check_line(&misaki, "otlp", "2 accepted = 0 exported + 2 dropped (retries_exhausted 2) + 0 left");
+    misaki.finish().await;
+}
+
+#[tokio::test]
+async fn without_retries_the_first_failure_is_final() {
+    let upstream = Upstream::sequence([Reply::Grpc(14, "busy", None)]).await;
+    let mut misaki = start("{retry_on_failure: {enabled: false}}", &upstream).await;
+    assert!(misaki.send(&["a"]).await.ok);
+    misaki.settle().await;
+    check_line(&misaki, "otlp", "1 accepted = 0 exported + 1 dropped (retries_exhausted 1) + 0 left");
+    misaki.finish().await;
+}
+
+#[tokio::test]
+async fn an_attempt_ends_after_its_timeout() {
+    let upstream = Upstream::sequence([Reply::Hang]).await;
+    let mut misaki = start("{timeout: 7s}", &upstream).await;
+    assert!(misaki.send(&["a"]).await.ok);
+    until("it hangs", || upstream.requests() == 1).await;
+    jump(6 * SECOND).await;
+    assert_eq!(upstream.requests(), 1);
+    jump(2 * SECOND).await;
+    misaki.settle().await;
+    assert_eq!((upstream.requests(), upstream.kept_once().len()), (2, 1));
+    misaki.finish().await;
+}
+
+/// 413, and gRPC's RESOURCE_EXHAUSTED over the message's size: smaller pieces, down to one record.
+#[tokio::test]
+async fn what_is_too_large_is_cut() {
+    for is_http in [false, true] {
+        let too_large = if is_http {
+            Reply::Http(413, None)
+        } else {
+            Reply::Grpc(8, "grpc: received message larger than max (100 vs. 80)", None)
+        };
+        let upstream =
+            Upstream::scripted(move |arrival| if arrival.bytes > 80 { too_large.clone() } else { Reply::Accept }).await;
+        let mut misaki = if is_http { start_http("{}", &upstream).await } else { start("{}", &upstream).await };
+        let mut names = numbered("record-", 16);
+        names[5] = "x".repeat(200);
+        assert!(misaki.send(&refs(&names)).await.ok);
+        misaki.settle().await;
+        names.remove(5);
+        assert_eq!(upstream.kept(), names, "in their order, without the one that is too large alone");
+        let exporter = if is_http { "otlp_http" } else { "otlp" };
+        check_line(&misaki, exporter, "16 accepted = 15 exported + 1 dropped (too_large 1) + 0 left");
+        misaki.finish().await;
+    }
+}
+
+/// RESOURCE_EXHAUSTED without a hint is final, whatever it is about.
+#[tokio::test]
+async fn a_quota_without_a_hint_is_final() {
+    let upstream = Upstream::sequence([Reply::Grpc(8, "quota exceeded", None)]).await;
+    let mut misaki = start("{}", &upstream).await;
+    assert!(misaki.send(&["a", "b"]).await.ok);
+    misaki.settle().await;
+    check_line(&misaki, "otlp", "2 accepted = 0 exported + 2 dropped (rejected_upstream 2) + 0 left");
+    misaki.finish().await;
+}
+
+/// One record that the upstream cannot take, among those of 49 other clients in one batch.
+#[tokio::test]
+async fn one_bad_record_does_not_spoil_the_others() {
+    for is_http in [false, true] {
+        let malformed = if is_http { Reply::Http(400, None) } else { Reply::Grpc(3, "malformed", None) };
+        let upstream = Upstream::scripted(move |arrival| {
+            if arrival.names.iter().any(|name| name == "bad") { malformed.clone() } else { Reply::Accept }
+        })
+        .await;
+        let exporter = if is_http { "otlp_http" } else { "otlp" };
+        let changes = format!(
+            "{{processors: {{batch: {{timeout: 1h, send_batch_size: 50}}}}, service: {{pipelines: {{logs: {{processors: [batch], exporters: [{exporter}]}}}}}}}}"
+        );
+        let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+        let mut names = numbered("good-", 50);
+        names[31] = "bad".into();
+        for name in &names {
+            assert!(misaki.send(&[name]).await.ok);
+        }
+        misaki.settle().await;
+        names.remove(31);
+        assert_eq!(upstream.kept(), names);
+        assert!(upstream.requests() <= 17, "{} requests", upstream.requests());
+        check_line(&misaki, exporter, "50 accepted = 49 exported + 1 dropped (rejected_upstream 1) + 0 left");
+        misaki.finish().await;
+    }
+}
+
+/// An upstream that calls everything malformed costs a bounded number of requests.
+#[tokio::test]
+async fn bisecting_is_bounded() {
+    let upstream = Upstream::replying(Reply::Grpc(13, "internal", None)).await;
+    let mut misaki = start("{}", &upstream).await;
+    let names = numbered("a", 1000);
+    assert!(misaki.send(&refs(&names)).await.ok);
+    misaki.settle().await;
+    assert!(upstream.requests() <= 17, "{} requests", upstream.requests());
+    check_line(&misaki, "otlp", "1000 accepted = 0 exported + 1000 dropped (rejected_upstream 1000) + 0 left");
+    misaki.finish().await;
+}
+
+#[tokio::test]
+async fn a_partial_success_is_counted_and_not_sent_again() {
+    for (rejected, exported, dropped) in [
+        (2, 3, "2 dropped (partial_success 2)"),
+        (0, 5, "0 dropped"),
+        (-1, 5, "0 dropped"),
+        (9, 0, "5 dropped (partial_success 5)"),
+    ] {
+        for is_http in [false, true] {
+            let upstream = Upstream::sequence([Reply::Partial(rejected, "some were bad")]).await;
+            let mut misaki = if is_http { start_http("{}", &upstream).await } else { start("{}", &upstream).await };
+            assert!(misaki.send(&["a", "b", "c", "d", "e"]).await.ok);
+            misaki.settle().await;
+            assert_eq!(upstream.requests(), 1);
+            let exporter = if is_http { "otlp_http" } else { "otlp" };
+            check_line(&misaki, exporter, &format!("5 accepted = {exported} exported + {dropped} + 0 left"));
+            misaki.finish().await;
+        }
+    }
+}
+
+/// Wrong credentials or a wrong path lose nothing: the exporter holds, asks once a minute with an empty request, and goes
+/// on when it is welcome.
+#[tokio::test]
+async fn a_misconfigured_exporter_holds() {
+    let grpc = [7, 12, 16].map(|code| (Reply::Grpc(code, "who are you", None), false));
+    let http = [401, 403, 404, 405, 307].map(|code| (Reply::Http(code, None), true));
+    for (reply, is_http) in grpc.into_iter().chain(http) {
+        let upstream = Upstream::replying(reply.clone()).await;
+        let settings = "{sending_queue: {num_consumers: 1}}";
+        let mut misaki = if is_http { start_http(settings, &upstream).await } else { start(settings, &upstream).await };
+        for name in ["a", "b"] {
+            assert!(misaki.send(&[name]).await.ok);
+        }
+        until("it was refused", || upstream.requests() == 1).await;
+        rest().await;
+        jump(59 * SECOND).await;
+        assert_eq!((upstream.requests(), misaki.held()), (1, 2), "{reply:?}");
+        for probe in 2..=4 {
+            jump(61 * SECOND).await;
+            until("it was asked", || upstream.requests() == probe).await;
+            rest().await;
+            misaki.check();
+        }
+        assert!(upstream.arrivals()[1..].iter().all(|arrival| arrival.names.is_empty()), "the probes are empty");
+        upstream.script(|_| Reply::Accept);
+        jump(61 * SECOND).await;
+        misaki.settle().await;
+        assert_eq!(upstream.kept(), ["a", "b"]);
+        misaki.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_may_be_absent_at_the_start() {
+    let mut upstream = Upstream::absent();
+    let mut misaki = start("{sending_queue: {queue_size: 3}}", &upstream).await;
+    for name in ["a", "b", "c"] {
+        assert!(misaki.send(&[name]).await.ok);
+    }
+    let refused = misaki.send(&["d"]).await;
+    assert_eq!((refused.code, misaki.held()), (503, 3));
+    upstream.appear();
+    misaki.settle().await;
+    assert_eq!(upstream.kept_once(), ["a", "b", "c"]);
+    misaki.finish().await;
+}
