@@ -6,8 +6,10 @@
 pub mod base64;
 pub mod check;
 pub mod deflate;
+pub mod hex;
 pub mod inflate;
 pub mod json;
+pub mod number;
 pub mod schema;
 pub mod split;
 pub mod status;

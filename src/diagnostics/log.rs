@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
+use super::escape;
 use crate::config::telemetry::{Encoding, LogLevel};
 
 /// Installs the log for the whole process; later calls change nothing.
@@ -105,41 +106,21 @@ impl Visit for Fields {
     }
 }
 
-/// A JSON string that is also safe on a terminal: everything but printable characters is escaped.
+/// A JSON string that is also safe on a terminal.
 fn json(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            character if is_unsafe(character) => {
-                let mut units = [0; 2];
-                for unit in character.encode_utf16(&mut units) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-            character => out.push(character),
-        }
-    }
-    out.push('"');
-    out
+    let mut out = Vec::with_capacity(text.len() + 2);
+    escape::put_json_string(&mut out, text.as_bytes());
+    String::from_utf8(out).expect("escaped text is text")
 }
 
 /// Text for a terminal: what could move its cursor or turn its text around is escaped.
-pub fn safe(text: &str) -> String {
+fn safe(text: &str) -> String {
     let escape = |character: char| match character {
         '\n' => "\\n".to_owned(),
-        character if is_unsafe(character) => format!("\\u{{{:x}}}", u32::from(character)),
+        character if escape::is_control(character) => format!("\\u{{{:x}}}", u32::from(character)),
         character => character.to_string(),
     };
     text.chars().map(escape).collect()
-}
-
-fn is_unsafe(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `2026-11-22T16:35:29.024Z`
@@ -152,7 +133,7 @@ pub fn timestamp(time: SystemTime) -> String {
 }
 
 /// The date that many days after 1970-01-01, in the proleptic Gregorian calendar, counted in eras of 400 years.
-fn civil(days: i64) -> (i64, i64, i64) {
+pub fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

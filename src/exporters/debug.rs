@@ -1,24 +1,21 @@
 //! The `debug` exporter's text, written straight from the wire: byte for byte what the Go collector's prints.
 //!
-//! `render` is the whole of it; a request's text can be a hundred times its size, so `render_chunks` hands it on in
-//! pieces. `output` carries the pieces to stdout or files, `sampling` limits repeated messages.
+//! A request's text can be a hundred times its size, so `render_chunks` hands it on in pieces. `output` carries the pieces to stdout or files, `sampling` limits repeated messages.
 
 mod detailed;
 mod normal;
-mod number;
 pub mod output;
 pub mod sampling;
 pub mod sink;
 mod text;
 mod value;
 
-use std::time::Instant;
+use std::io::Write;
 
 use crate::otlp::schema::REQUEST_RESOURCES;
 use crate::otlp::views::metrics::Metric;
 use crate::otlp::views::{Repeated, ResourceGroup, ScopeGroup};
 use crate::telemetry::Signal;
-use sampling::{Key, Sampler};
 use text::Text;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +51,8 @@ impl Counts {
                 let records = ScopeGroup::read(scope).records;
                 counts.records += records.len() as u64;
                 if signal == Signal::Metrics {
-                    counts.data_points += records.map(|metric| Metric::read(metric).points.len() as u64).sum::<u64>();
+                    counts.data_points +=
+                        records.map(|metric| Metric::read(metric).data.read().points.len() as u64).sum::<u64>();
                 }
             }
         }
@@ -62,21 +60,14 @@ impl Counts {
     }
 }
 
-/// Writes the summary line and, above `Basic`, the dump and the empty line after it. The parts are concatenated
-/// requests: the numbers of their resources go on from one to the next.
-pub fn render(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], out: &mut Vec<u8>) {
-    render_summary(signal, parts, out);
-    render_dump(signal, verbosity, style, parts, out);
-}
-
-/// The dump as `render` writes it; nothing for `Basic`.
+/// The dump with the empty line after it; nothing for `Basic`. The parts are concatenated requests: the numbers of their
+/// resources go on from one to the next.
 pub fn render_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], out: &mut Vec<u8>) {
     render_chunks(signal, verbosity, style, parts, usize::MAX, out, &mut |_, _| {});
 }
 
-/// The dump in pieces: whenever `out` has reached `chunk_bytes` at the end of a line, `emit` is called to take what it
-/// holds, and told how many items (log records, data points, spans) were begun since the last call. What comes after the last call stays in `out`;
-/// returned is the number of items begun there.
+/// The dump in pieces: whenever `out` has reached `chunk_bytes` at the end of a line, `emit` takes what it holds, and is
+/// told how many items were begun since its last call. The last piece stays in `out`, and its items are returned.
 pub fn render_chunks(
     signal: Signal,
     verbosity: Verbosity,
@@ -84,8 +75,8 @@ pub fn render_chunks(
     parts: &[&[u8]],
     chunk_bytes: usize,
     out: &mut Vec<u8>,
-    emit: &mut dyn FnMut(&mut Vec<u8>, u32),
-) -> u32 {
+    emit: &mut dyn FnMut(&mut Vec<u8>, u64),
+) -> u64 {
     let dump = match verbosity {
         Verbosity::Basic => return 0,
         Verbosity::Normal => normal::resource,
@@ -97,34 +88,6 @@ pub fn render_chunks(
     }
     text.end();
     text.items
-}
-
-/// `render` under the limits on repeated messages: of the summary by its name, of the dump by its text.
-pub fn render_sampled(
-    signal: Signal,
-    verbosity: Verbosity,
-    style: Style,
-    parts: &[&[u8]],
-    sampler: &mut Sampler,
-    now: Instant,
-    out: &mut Vec<u8>,
-) {
-    let counts = Counts::of(signal, parts);
-    let items = if signal == Signal::Metrics { counts.data_points } else { counts.records };
-    let (summary_items, dump_items) = if verbosity == Verbosity::Basic { (items, 0) } else { (0, items) };
-    if sampler.admits(Key::of(summary_message(signal).as_bytes()), summary_items, now) {
-        render_summary(signal, parts, out);
-    }
-    let start = out.len();
-    render_dump(signal, verbosity, style, parts, out);
-    // The empty line after the dump is not of its text.
-    let dump = out.get(start..).and_then(|dump| dump.strip_suffix(b"\n"));
-    if let Some(dump) = dump
-        && sampler.skips()
-        && !sampler.admits(Key::of(dump), dump_items, now)
-    {
-        out.truncate(start);
-    }
 }
 
 /// The summary as a line of its own, as the Go collector writes it with `use_internal_logger: false`.
@@ -146,19 +109,14 @@ pub fn summary_message(signal: Signal) -> &'static str {
 
 /// The members of the summary's JSON object, without braces: a log line puts its own fields before them.
 pub fn render_summary_fields(signal: Signal, counts: Counts, out: &mut Vec<u8>) {
-    let (resources, records) = match signal {
-        Signal::Logs => ("\"resource logs\": ", ", \"log records\": "),
-        Signal::Metrics => ("\"resource metrics\": ", ", \"metrics\": "),
-        Signal::Traces => ("\"resource spans\": ", ", \"spans\": "),
+    let Counts { resources, records, data_points } = counts;
+    let _infallible = match signal {
+        Signal::Logs => write!(out, r#""resource logs": {resources}, "log records": {records}"#),
+        Signal::Metrics => {
+            write!(out, r#""resource metrics": {resources}, "metrics": {records}, "data points": {data_points}"#)
+        }
+        Signal::Traces => write!(out, r#""resource spans": {resources}, "spans": {records}"#),
     };
-    for (label, count) in [(resources, counts.resources), (records, counts.records)] {
-        out.extend_from_slice(label.as_bytes());
-        number::put_uint(out, count);
-    }
-    if signal == Signal::Metrics {
-        out.extend_from_slice(b", \"data points\": ");
-        number::put_uint(out, counts.data_points);
-    }
 }
 
 fn resources<'a>(parts: &[&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {

@@ -5,8 +5,8 @@
 //! integers as numbers or in quotes, enums as numbers or names; `null` is the same as absent (an empty message in a list
 //! of messages, refused in a list of scalars). A member given twice: the last scalar counts, lists go on, messages merge.
 
-mod encoding;
 mod fields;
+mod number;
 mod reader;
 mod scanner;
 mod writer;

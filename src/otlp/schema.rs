@@ -7,9 +7,10 @@ macro_rules! messages {
 }
 
 /// `ExportLogsServiceRequest.resource_logs`, and the same for metrics and traces: the only field of a request.
-pub const REQUEST_RESOURCES: u32 = 1;
+pub const REQUEST_RESOURCES: u32 = request::RESOURCES;
 
 messages! {
+    request { RESOURCES = 1 }
     // ResourceLogs, ResourceMetrics and ResourceSpans share their shape, and so do the three Scope… messages.
     resource_group { RESOURCE = 1, SCOPES = 2, SCHEMA_URL = 3 }
     scope_group { SCOPE = 1, RECORDS = 2, SCHEMA_URL = 3 }

@@ -9,9 +9,125 @@ use super::schema::{
     any_value, entity_ref, event, key_value, link, log_record, resource, resource_group, scope, scope_group, span,
     status,
 };
-use super::wire::{self, Fields, Value};
+use super::wire::{Field, Fields, Value};
 
 pub mod metrics;
+
+/// How a field of a view takes one more occurrence from the wire; one of another wire type changes nothing.
+trait Merge<'a> {
+    fn merge(&mut self, found: Field<'a>, here: Fields<'a>);
+}
+
+/// Fills a view from a message: `view, message, numbers { NUMBER field, … }`.
+macro_rules! fill {
+    ($view:ident, $message:expr, $numbers:ident { $($($number:ident)|+ $field:ident),* $(,)? }) => {{
+        let mut fields = Fields::new($message);
+        while let (here, Some(found)) = (fields.clone(), fields.next()) {
+            match found.number {
+                $($($numbers::$number)|+ => Merge::merge(&mut $view.$field, found, here),)*
+                _ => {}
+            }
+        }
+    }};
+}
+
+/// Views whose fields each say by their type how they are read.
+macro_rules! views {
+    ($($(#[$doc:meta])* $view:ident = $numbers:ident { $($($number:ident)|+ $field:ident: $type:ty),* $(,)? })*) => {$(
+        $(#[$doc])*
+        #[derive(Default)]
+        pub struct $view<'a> {
+            $(pub $field: $type),*
+        }
+
+        impl<'a> $view<'a> {
+            pub fn read(message: &'a [u8]) -> Self {
+                let mut view = Self::default();
+                fill!(view, message, $numbers { $($($number)|+ $field),* });
+                view
+            }
+        }
+    )*};
+}
+
+use {fill, views};
+
+views! {
+    /// `ResourceLogs`, `ResourceMetrics` or `ResourceSpans`.
+    ResourceGroup = resource_group {
+        RESOURCE resource: Cow<'a, [u8]>, SCOPES scopes: Repeated<'a>, SCHEMA_URL schema_url: &'a [u8]
+    }
+    Resource = resource { ATTRIBUTES attributes: Repeated<'a>, ENTITY_REFS entity_refs: Repeated<'a> }
+    EntityRef = entity_ref {
+        SCHEMA_URL schema_url: &'a [u8], TYPE entity_type: &'a [u8], ID_KEYS id_keys: Repeated<'a>,
+        DESCRIPTION_KEYS description_keys: Repeated<'a>
+    }
+    /// `ScopeLogs`, `ScopeMetrics` or `ScopeSpans`; its records are log records, metrics or spans.
+    ScopeGroup = scope_group {
+        SCOPE scope: Cow<'a, [u8]>, RECORDS records: Repeated<'a>, SCHEMA_URL schema_url: &'a [u8]
+    }
+    Scope = scope { NAME name: &'a [u8], VERSION version: &'a [u8], ATTRIBUTES attributes: Repeated<'a> }
+    /// Times are nanoseconds since 1970, 0 when unset; an id is empty when unset.
+    LogRecord = log_record {
+        ATTRIBUTES attributes: Repeated<'a>, TIME time: u64, OBSERVED_TIME observed_time: u64,
+        SEVERITY_NUMBER severity_number: i32, SEVERITY_TEXT severity_text: &'a [u8],
+        EVENT_NAME event_name: &'a [u8], BODY body: AnyValue<'a>, FLAGS flags: u32, TRACE_ID trace_id: &'a [u8],
+        SPAN_ID span_id: &'a [u8]
+    }
+    Span = span {
+        ATTRIBUTES attributes: Repeated<'a>, EVENTS events: Repeated<'a>, LINKS links: Repeated<'a>,
+        TRACE_ID trace_id: &'a [u8], SPAN_ID span_id: &'a [u8], PARENT_SPAN_ID parent_span_id: &'a [u8],
+        TRACE_STATE trace_state: &'a [u8], NAME name: &'a [u8], KIND kind: i32, START start: u64, END end: u64,
+        DROPPED_ATTRIBUTES_COUNT dropped_attributes_count: u32, DROPPED_EVENTS_COUNT dropped_events_count: u32,
+        DROPPED_LINKS_COUNT dropped_links_count: u32, STATUS status: Cow<'a, [u8]>
+    }
+    Status = status { MESSAGE message: &'a [u8], CODE code: i32 }
+    SpanEvent = event {
+        TIME time: u64, NAME name: &'a [u8], ATTRIBUTES attributes: Repeated<'a>,
+        DROPPED_ATTRIBUTES_COUNT dropped_attributes_count: u32
+    }
+    SpanLink = link {
+        TRACE_ID trace_id: &'a [u8], SPAN_ID span_id: &'a [u8], TRACE_STATE trace_state: &'a [u8],
+        ATTRIBUTES attributes: Repeated<'a>, DROPPED_ATTRIBUTES_COUNT dropped_attributes_count: u32
+    }
+}
+
+/// `wire value => field of a view`.
+macro_rules! merges {
+    ($($type:ty: $($pattern:pat => $value:expr),+;)*) => {$(
+        impl<'a> Merge<'a> for $type {
+            #[inline(always)]
+            fn merge(&mut self, found: Field<'a>, _: Fields<'a>) {
+                match found.value {
+                    $($pattern => *self = $value,)+
+                    _ => {}
+                }
+            }
+        }
+    )*};
+}
+
+merges! {
+    u64: Value::Fixed64(value) => value;
+    u32: Value::Varint(value) => value as u32, Value::Fixed32(value) => value;
+    i32: Value::Varint(value) => value as i32;
+    bool: Value::Varint(value) => value != 0;
+    f64: Value::Fixed64(bits) => f64::from_bits(bits);
+    Option<f64>: Value::Fixed64(bits) => Some(f64::from_bits(bits));
+    &'a [u8]: Value::Bytes(bytes) => bytes;
+}
+
+impl<'a> Merge<'a> for Cow<'a, [u8]> {
+    #[inline(always)]
+    fn merge(&mut self, found: Field<'a>, _: Fields<'a>) {
+        let Value::Bytes(bytes) = found.value else { return };
+        if self.is_empty() {
+            *self = Cow::Borrowed(bytes);
+        } else {
+            self.to_mut().extend_from_slice(bytes);
+        }
+    }
+}
 
 /// The occurrences of one repeated message or string field, in order. Holds no list: it starts at the first of them.
 #[derive(Clone)]
@@ -24,24 +140,14 @@ pub struct Repeated<'a> {
 impl<'a> Repeated<'a> {
     /// All fields `number` of `message`.
     pub fn of(message: &'a [u8], number: u32) -> Self {
-        let mut found = Repeated::default();
+        let mut repeated = Repeated::default();
         let mut fields = Fields::new(message);
-        while let (here, Some(field)) = (fields.clone(), fields.next()) {
-            if field.number == number && matches!(field.value, Value::Bytes(_)) {
-                found.found(here, number);
+        while let (here, Some(found)) = (fields.clone(), fields.next()) {
+            if found.number == number {
+                repeated.merge(found, here);
             }
         }
-        found
-    }
-
-    /// Notes one more occurrence; the cursor stands before it.
-    #[inline]
-    fn found(&mut self, here: Fields<'a>, number: u32) {
-        if self.left == 0 {
-            self.fields = here;
-            self.number = number;
-        }
-        self.left += 1;
+        repeated
     }
 
     pub fn len(&self) -> usize {
@@ -50,6 +156,17 @@ impl<'a> Repeated<'a> {
 
     pub fn is_empty(&self) -> bool {
         self.left == 0
+    }
+}
+
+impl<'a> Merge<'a> for Repeated<'a> {
+    #[inline(always)]
+    fn merge(&mut self, found: Field<'a>, here: Fields<'a>) {
+        let Value::Bytes(_) = found.value else { return };
+        if self.left == 0 {
+            (self.fields, self.number) = (here, found.number);
+        }
+        self.left += 1;
     }
 }
 
@@ -96,12 +213,12 @@ impl<'a> AnyValue<'a> {
     #[inline]
     pub fn read(message: &'a [u8]) -> Self {
         let mut value = AnyValue::Empty;
-        value.merge(message);
+        value.take(message);
         value
     }
 
     #[inline]
-    fn merge(&mut self, message: &'a [u8]) {
+    fn take(&mut self, message: &'a [u8]) {
         for field in Fields::new(message) {
             *self = match (field.number, field.value) {
                 (any_value::STRING, Value::Bytes(text)) => AnyValue::String(text),
@@ -113,6 +230,15 @@ impl<'a> AnyValue<'a> {
                 (any_value::BYTES, Value::Bytes(bytes)) => AnyValue::Bytes(bytes),
                 _ => continue,
             };
+        }
+    }
+}
+
+impl<'a> Merge<'a> for AnyValue<'a> {
+    #[inline(always)]
+    fn merge(&mut self, found: Field<'a>, _: Fields<'a>) {
+        if let Value::Bytes(message) = found.value {
+            self.take(message);
         }
     }
 }
@@ -137,13 +263,7 @@ impl<'a> KeyValue<'a> {
             return KeyValue { key, value };
         }
         let mut pair = KeyValue::default();
-        for field in Fields::new(message) {
-            match (field.number, field.value) {
-                (key_value::KEY, Value::Bytes(key)) => pair.key = key,
-                (key_value::VALUE, Value::Bytes(value)) => pair.value.merge(value),
-                _ => {}
-            }
-        }
+        fill!(pair, message, key_value { KEY key, VALUE value });
         pair
     }
 }
@@ -157,268 +277,4 @@ fn short(message: &[u8], number: u32) -> Option<(&[u8], &[u8])> {
         }
         _ => None,
     }
-}
-
-/// `ResourceLogs`, `ResourceMetrics` or `ResourceSpans`.
-#[derive(Default)]
-pub struct ResourceGroup<'a> {
-    pub resource: Cow<'a, [u8]>,
-    pub schema_url: &'a [u8],
-    pub scopes: Repeated<'a>,
-}
-
-impl<'a> ResourceGroup<'a> {
-    pub fn read(message: &'a [u8]) -> Self {
-        let mut group = ResourceGroup::default();
-        let mut fields = Fields::new(message);
-        while let (here, Some(field)) = (fields.clone(), fields.next()) {
-            match (field.number, field.value) {
-                (resource_group::RESOURCE, Value::Bytes(bytes)) => join(&mut group.resource, bytes),
-                (resource_group::SCHEMA_URL, Value::Bytes(url)) => group.schema_url = url,
-                (resource_group::SCOPES, Value::Bytes(_)) => group.scopes.found(here, resource_group::SCOPES),
-                _ => {}
-            }
-        }
-        group
-    }
-
-    pub fn attributes(&self) -> Repeated<'_> {
-        Repeated::of(&self.resource, resource::ATTRIBUTES)
-    }
-
-    pub fn entity_refs(&self) -> Repeated<'_> {
-        Repeated::of(&self.resource, resource::ENTITY_REFS)
-    }
-}
-
-/// `ScopeLogs`, `ScopeMetrics` or `ScopeSpans`.
-#[derive(Default)]
-pub struct ScopeGroup<'a> {
-    pub scope: Cow<'a, [u8]>,
-    pub schema_url: &'a [u8],
-    /// Log records, metrics or spans.
-    pub records: Repeated<'a>,
-}
-
-impl<'a> ScopeGroup<'a> {
-    pub fn read(message: &'a [u8]) -> Self {
-        let mut group = ScopeGroup::default();
-        let mut fields = Fields::new(message);
-        while let (here, Some(field)) = (fields.clone(), fields.next()) {
-            match (field.number, field.value) {
-                (scope_group::SCOPE, Value::Bytes(bytes)) => join(&mut group.scope, bytes),
-                (scope_group::SCHEMA_URL, Value::Bytes(url)) => group.schema_url = url,
-                (scope_group::RECORDS, Value::Bytes(_)) => group.records.found(here, scope_group::RECORDS),
-                _ => {}
-            }
-        }
-        group
-    }
-
-    pub fn name(&self) -> &[u8] {
-        last(&self.scope, scope::NAME)
-    }
-
-    pub fn version(&self) -> &[u8] {
-        last(&self.scope, scope::VERSION)
-    }
-
-    pub fn attributes(&self) -> Repeated<'_> {
-        Repeated::of(&self.scope, scope::ATTRIBUTES)
-    }
-}
-
-#[derive(Default)]
-pub struct EntityRef<'a> {
-    pub schema_url: &'a [u8],
-    pub entity_type: &'a [u8],
-    pub id_keys: Repeated<'a>,
-    pub description_keys: Repeated<'a>,
-}
-
-impl<'a> EntityRef<'a> {
-    pub fn read(message: &'a [u8]) -> Self {
-        EntityRef {
-            schema_url: last(message, entity_ref::SCHEMA_URL),
-            entity_type: last(message, entity_ref::TYPE),
-            id_keys: Repeated::of(message, entity_ref::ID_KEYS),
-            description_keys: Repeated::of(message, entity_ref::DESCRIPTION_KEYS),
-        }
-    }
-}
-
-/// Times are nanoseconds since 1970, 0 when unset; an id is empty when unset.
-#[derive(Default)]
-pub struct LogRecord<'a> {
-    pub time: u64,
-    pub observed_time: u64,
-    pub severity_number: i32,
-    pub severity_text: &'a [u8],
-    pub event_name: &'a [u8],
-    pub body: AnyValue<'a>,
-    pub attributes: Repeated<'a>,
-    pub dropped_attributes_count: u32,
-    pub flags: u32,
-    pub trace_id: &'a [u8],
-    pub span_id: &'a [u8],
-}
-
-impl<'a> LogRecord<'a> {
-    pub fn read(message: &'a [u8]) -> Self {
-        use log_record as field;
-        let mut record = LogRecord::default();
-        let mut fields = Fields::new(message);
-        while let (here, Some(found)) = (fields.clone(), fields.next()) {
-            match (found.number, found.value) {
-                (field::ATTRIBUTES, Value::Bytes(_)) => record.attributes.found(here, field::ATTRIBUTES),
-                (field::TIME, Value::Fixed64(time)) => record.time = time,
-                (field::OBSERVED_TIME, Value::Fixed64(time)) => record.observed_time = time,
-                (field::SEVERITY_NUMBER, Value::Varint(number)) => record.severity_number = number as i32,
-                (field::SEVERITY_TEXT, Value::Bytes(text)) => record.severity_text = text,
-                (field::EVENT_NAME, Value::Bytes(name)) => record.event_name = name,
-                (field::BODY, Value::Bytes(body)) => record.body.merge(body),
-                (field::DROPPED_ATTRIBUTES_COUNT, Value::Varint(n)) => record.dropped_attributes_count = n as u32,
-                (field::FLAGS, Value::Fixed32(flags)) => record.flags = flags,
-                (field::TRACE_ID, Value::Bytes(id)) => record.trace_id = id,
-                (field::SPAN_ID, Value::Bytes(id)) => record.span_id = id,
-                _ => {}
-            }
-        }
-        record
-    }
-}
-
-#[derive(Default)]
-pub struct Span<'a> {
-    pub trace_id: &'a [u8],
-    pub span_id: &'a [u8],
-    pub parent_span_id: &'a [u8],
-    pub trace_state: &'a [u8],
-    pub name: &'a [u8],
-    pub kind: i32,
-    pub start: u64,
-    pub end: u64,
-    pub attributes: Repeated<'a>,
-    pub dropped_attributes_count: u32,
-    pub events: Repeated<'a>,
-    pub dropped_events_count: u32,
-    pub links: Repeated<'a>,
-    pub dropped_links_count: u32,
-    pub status_code: i32,
-    pub status_message: &'a [u8],
-    pub flags: u32,
-}
-
-impl<'a> Span<'a> {
-    pub fn read(message: &'a [u8]) -> Self {
-        use span as field;
-        let mut span = Span::default();
-        let mut fields = Fields::new(message);
-        while let (here, Some(found)) = (fields.clone(), fields.next()) {
-            match (found.number, found.value) {
-                (field::ATTRIBUTES, Value::Bytes(_)) => span.attributes.found(here, field::ATTRIBUTES),
-                (field::EVENTS, Value::Bytes(_)) => span.events.found(here, field::EVENTS),
-                (field::LINKS, Value::Bytes(_)) => span.links.found(here, field::LINKS),
-                (field::TRACE_ID, Value::Bytes(id)) => span.trace_id = id,
-                (field::SPAN_ID, Value::Bytes(id)) => span.span_id = id,
-                (field::PARENT_SPAN_ID, Value::Bytes(id)) => span.parent_span_id = id,
-                (field::TRACE_STATE, Value::Bytes(state)) => span.trace_state = state,
-                (field::NAME, Value::Bytes(name)) => span.name = name,
-                (field::KIND, Value::Varint(kind)) => span.kind = kind as i32,
-                (field::START, Value::Fixed64(time)) => span.start = time,
-                (field::END, Value::Fixed64(time)) => span.end = time,
-                (field::DROPPED_ATTRIBUTES_COUNT, Value::Varint(n)) => span.dropped_attributes_count = n as u32,
-                (field::DROPPED_EVENTS_COUNT, Value::Varint(n)) => span.dropped_events_count = n as u32,
-                (field::DROPPED_LINKS_COUNT, Value::Varint(n)) => span.dropped_links_count = n as u32,
-                (field::FLAGS, Value::Fixed32(flags)) => span.flags = flags,
-                (field::STATUS, Value::Bytes(message)) => {
-                    for part in Fields::new(message) {
-                        match (part.number, part.value) {
-                            (status::MESSAGE, Value::Bytes(text)) => span.status_message = text,
-                            (status::CODE, Value::Varint(code)) => span.status_code = code as i32,
-                            _ => {}
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        span
-    }
-}
-
-#[derive(Default)]
-pub struct SpanEvent<'a> {
-    pub time: u64,
-    pub name: &'a [u8],
-    pub attributes: Repeated<'a>,
-    pub dropped_attributes_count: u32,
-}
-
-impl<'a> SpanEvent<'a> {
-    pub fn read(message: &'a [u8]) -> Self {
-        let mut found = SpanEvent { attributes: Repeated::of(message, event::ATTRIBUTES), ..SpanEvent::default() };
-        for field in Fields::new(message) {
-            match (field.number, field.value) {
-                (event::TIME, Value::Fixed64(time)) => found.time = time,
-                (event::NAME, Value::Bytes(name)) => found.name = name,
-                (event::DROPPED_ATTRIBUTES_COUNT, Value::Varint(n)) => found.dropped_attributes_count = n as u32,
-                _ => {}
-            }
-        }
-        found
-    }
-}
-
-#[derive(Default)]
-pub struct SpanLink<'a> {
-    pub trace_id: &'a [u8],
-    pub span_id: &'a [u8],
-    pub trace_state: &'a [u8],
-    pub attributes: Repeated<'a>,
-    pub dropped_attributes_count: u32,
-}
-
-impl<'a> SpanLink<'a> {
-    pub fn read(message: &'a [u8]) -> Self {
-        let mut found = SpanLink { attributes: Repeated::of(message, link::ATTRIBUTES), ..SpanLink::default() };
-        for field in Fields::new(message) {
-            match (field.number, field.value) {
-                (link::TRACE_ID, Value::Bytes(id)) => found.trace_id = id,
-                (link::SPAN_ID, Value::Bytes(id)) => found.span_id = id,
-                (link::TRACE_STATE, Value::Bytes(state)) => found.trace_state = state,
-                (link::DROPPED_ATTRIBUTES_COUNT, Value::Varint(n)) => found.dropped_attributes_count = n as u32,
-                _ => {}
-            }
-        }
-        found
-    }
-}
-
-/// The last occurrence of a string or bytes field; empty when absent.
-pub fn last(message: &[u8], number: u32) -> &[u8] {
-    Repeated::of(message, number).last().unwrap_or_default()
-}
-
-/// Merges one more occurrence of a singular message into what was found so far.
-fn join<'a>(found: &mut Cow<'a, [u8]>, bytes: &'a [u8]) {
-    if found.is_empty() {
-        *found = Cow::Borrowed(bytes);
-    } else if !bytes.is_empty() {
-        found.to_mut().extend_from_slice(bytes);
-    }
-}
-
-/// A repeated scalar field in its packed form, however it was written: varints, or 8 bytes each.
-pub fn packed(message: &[u8], number: u32) -> Cow<'_, [u8]> {
-    let mut found = Cow::Borrowed(&[][..]);
-    for field in Fields::new(message).filter(|field| field.number == number) {
-        match field.value {
-            Value::Bytes(bytes) => join(&mut found, bytes),
-            Value::Varint(value) => wire::put_varint(found.to_mut(), value),
-            Value::Fixed64(value) => found.to_mut().extend_from_slice(&value.to_le_bytes()),
-            Value::Fixed32(_) | Value::Group(_) => {}
-        }
-    }
-    found
 }

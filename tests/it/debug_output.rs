@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use misaki::exporters::debug::output::{DEFAULT_BUFFER_BYTES, Left, Offered, Output, Sink};
+use misaki::exporters::debug::output::{DEFAULT_BUFFER_BYTES, Output, Sink};
 use misaki::telemetry::Signal;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -85,9 +85,9 @@ fn chunks_are_written_in_order() {
         let mut chunk = output.buffer();
         assert!(chunk.is_empty());
         chunk.extend_from_slice(format!("{n}\n").as_bytes());
-        assert_eq!(output.offer(chunk, Signal::Logs, 1), Offered::Taken);
+        assert!(output.offer(chunk, Signal::Logs, 1));
     }
-    assert_eq!(output.close(LONG), Left::default());
+    assert_eq!(output.close(LONG), 0);
     assert_eq!(reader.text(), (0..1000).map(|n| format!("{n}\n")).collect::<String>());
 }
 
@@ -98,21 +98,20 @@ fn a_slow_reader_costs_lines_and_is_told() {
     let offer = |text: &str, signal, records| output.offer(text.into(), signal, records);
     assert!(output.progressing(Duration::ZERO));
     // Larger than the buffer, but it is empty.
-    assert_eq!(offer("0123456789abc\n", Signal::Logs, 1), Offered::Taken);
+    assert!(offer("0123456789abc\n", Signal::Logs, 1));
     reader.until(|seen| seen.writes == 1);
-    assert_eq!(offer("x\n", Signal::Logs, 1233), Offered::Full);
-    assert_eq!(offer("x\n", Signal::Logs, 1), Offered::Full);
-    assert_eq!(offer("x\n", Signal::Traces, 1), Offered::Full);
+    assert!(!offer("x\n", Signal::Logs, 1233));
+    assert!(!offer("x\n", Signal::Logs, 1));
+    assert!(!offer("x\n", Signal::Traces, 1));
     assert_eq!(output.buffered_bytes(), 14);
     eventually("the writer stands still", || !output.progressing(Duration::from_millis(1)));
     assert!(output.progressing(LONG));
     reader.change(|seen| seen.paused = false);
     eventually("the buffer empties", || output.buffered_bytes() == 0);
-    assert_eq!(offer("next\n", Signal::Logs, 1), Offered::Taken);
+    assert!(offer("next\n", Signal::Logs, 1));
     eventually("the buffer empties", || output.buffered_bytes() == 0);
-    assert_eq!(offer("last\n", Signal::Logs, 1), Offered::Taken);
-    assert_eq!(Signal::ALL.map(|signal| output.lost(signal)), [1234, 0, 1]);
-    assert_eq!(output.close(LONG), Left::default());
+    assert!(offer("last\n", Signal::Logs, 1));
+    assert_eq!(output.close(LONG), 0);
     let notice = "… 1234 log records, 1 span were not printed: the reader of stdout is too slow\n";
     assert_eq!(reader.text(), format!("0123456789abc\n{notice}next\nlast\n"));
 }
@@ -121,12 +120,12 @@ fn a_slow_reader_costs_lines_and_is_told() {
 async fn room_is_announced() {
     let reader = Reader::paused();
     let output = output(&reader, 10);
-    assert_eq!(output.offer(b"0123456789".to_vec(), Signal::Logs, 1), Offered::Taken);
+    assert!(output.offer(b"0123456789".to_vec(), Signal::Logs, 1));
     let room = output.room().notified();
-    assert_eq!(output.offer(b"x".to_vec(), Signal::Logs, 1), Offered::Full);
+    assert!(!output.offer(b"x".to_vec(), Signal::Logs, 1));
     reader.change(|seen| seen.paused = false);
     tokio::time::timeout(LONG, room).await.unwrap();
-    assert_eq!(output.offer(b"x".to_vec(), Signal::Logs, 1), Offered::Taken);
+    assert!(output.offer(b"x".to_vec(), Signal::Logs, 1));
 }
 
 /// `misaki | head`: the pipe is gone, the collector lives.
@@ -135,12 +134,13 @@ fn a_closed_pipe_only_costs_its_lines() {
     let reader = Reader::default();
     reader.change(|seen| seen.error = Some(ErrorKind::BrokenPipe));
     let output = output(&reader, 10);
-    assert_eq!(output.offer(b"a".to_vec(), Signal::Metrics, 7), Offered::Taken);
-    eventually("the loss is counted", || output.lost(Signal::Metrics) == 7);
-    eventually("it is closed", || output.offer(b"b".to_vec(), Signal::Logs, 1) == Offered::Closed);
-    assert!(output.lost(Signal::Logs) > 0);
+    assert!(output.offer(b"a".to_vec(), Signal::Metrics, 7));
+    reader.until(|seen| seen.writes == 1);
+    eventually("it is closed", || !output.offer(b"b".to_vec(), Signal::Logs, 1));
+    eventually("the buffer empties", || output.buffered_bytes() == 0);
+    assert!(!output.offer(b"b".to_vec(), Signal::Logs, 1));
     assert_eq!(reader.change(|seen| seen.writes), 1);
-    assert_eq!(output.close(LONG), Left::default());
+    assert_eq!(output.close(LONG), 0);
 }
 
 /// A full disk may be emptied again.
@@ -149,21 +149,22 @@ fn a_write_error_costs_its_chunk() {
     let (failing, other) = (Reader::default(), Reader::default());
     failing.change(|seen| seen.error = Some(ErrorKind::StorageFull));
     let output = output(&failing, 10);
-    assert_eq!(output.offer(b"a".to_vec(), Signal::Logs, 2), Offered::Taken);
-    eventually("the loss is counted", || output.lost(Signal::Logs) == 2);
+    assert!(output.offer(b"a".to_vec(), Signal::Logs, 2));
+    eventually("the write has failed", || output.buffered_bytes() == 0);
     failing.change(|seen| seen.error = None);
-    assert_eq!(output.offer(b"b".to_vec(), Signal::Logs, 2), Offered::Taken);
-    assert_eq!(output.close(LONG), Left::default());
+    assert!(output.offer(b"b".to_vec(), Signal::Logs, 2));
+    assert_eq!(output.close(LONG), 0);
     assert_eq!(failing.text(), "b");
     // Another sink does not suffer.
     failing.change(|seen| seen.error = Some(ErrorKind::BrokenPipe));
     let sinks = vec![Sink::new("stdout", failing), Sink::new("file", other.clone())];
     let output = Output::start(sinks, 10).unwrap();
     for text in ["c", "d"] {
-        assert_eq!(output.offer(text.into(), Signal::Logs, 1), Offered::Taken);
+        assert!(output.offer(text.into(), Signal::Logs, 1));
         other.until(|seen| seen.text.ends_with(text.as_bytes()));
     }
-    assert_eq!(output.lost(Signal::Logs), 0);
+    assert_eq!(output.close(LONG), 0);
+    assert_eq!(other.text(), "cd");
 }
 
 #[test]
@@ -171,11 +172,11 @@ fn closing_says_what_was_left() {
     let reader = Reader::paused();
     let output = output(&reader, 100_000);
     let chunk = |bytes| vec![b'x'; bytes];
-    assert_eq!(output.offer(chunk(10), Signal::Logs, 3), Offered::Taken);
+    assert!(output.offer(chunk(10), Signal::Logs, 3));
     reader.until(|seen| seen.writes == 1);
-    assert_eq!(output.offer(chunk(40_000), Signal::Logs, 4), Offered::Taken);
-    assert_eq!(output.offer(chunk(50_000), Signal::Traces, 5), Offered::Taken);
-    assert_eq!(output.close(Duration::from_millis(1)), Left { bytes: 90_010, records: 9 });
+    assert!(output.offer(chunk(40_000), Signal::Logs, 4));
+    assert!(output.offer(chunk(50_000), Signal::Traces, 5));
+    assert_eq!(output.close(Duration::from_millis(1)), 9);
     reader.change(|seen| seen.paused = false);
     reader.until(|seen| seen.text.len() == 90_010);
 }
@@ -186,8 +187,8 @@ fn files_are_created_and_appended_to() {
     let path = folder.path().join("out.txt");
     for (name, text) in [(path.display().to_string(), "one\n"), (format!("file://{}", path.display()), "two\n")] {
         let output = Output::open(&[name], DEFAULT_BUFFER_BYTES).unwrap();
-        assert_eq!(output.offer(text.into(), Signal::Logs, 1), Offered::Taken);
-        assert_eq!(output.close(LONG), Left::default());
+        assert!(output.offer(text.into(), Signal::Logs, 1));
+        assert_eq!(output.close(LONG), 0);
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
     let missing = folder.path().join("no/such/folder");

@@ -1,12 +1,12 @@
 //! `verbosity: detailed`: every field of every item, on lines of their own.
 
-use super::number::{bucket_bound, put_fixed};
 use super::text::Item::{Fixed, Id, Int, Name, Text as Str, Time, Uint};
 use super::text::Text;
 use super::value::put_typed;
-use crate::otlp::views::metrics::{DataType, Exemplar, Metric, Number, Point, Quantile, doubles, fixed64s};
+use crate::otlp::views::metrics::{Buckets, DataType, Exemplar, Metric, Number, Point, Quantile};
 use crate::otlp::views::{
-    EntityRef, KeyValue, LogRecord, Repeated, ResourceGroup, ScopeGroup, Span, SpanEvent, SpanLink,
+    EntityRef, KeyValue, LogRecord, Repeated, Resource, ResourceGroup, Scope, ScopeGroup, Span, SpanEvent, SpanLink,
+    Status,
 };
 use crate::telemetry::Signal;
 
@@ -22,17 +22,18 @@ pub fn resource(text: &mut Text<'_>, signal: Signal, index: usize, group: &Resou
     };
     text.heading(resource, index);
     text.line("Resource SchemaURL: ", Str(group.schema_url));
-    attributes(text, "Resource attributes:", BELOW, group.attributes());
-    entity_refs(text, group.entity_refs());
+    let resource = Resource::read(&group.resource);
+    attributes(text, "Resource attributes:", BELOW, resource.attributes);
+    entity_refs(text, resource.entity_refs);
     for (index, message) in group.scopes.clone().enumerate() {
         let group = ScopeGroup::read(message);
+        let described = Scope::read(&group.scope);
         text.heading(scope, index);
         text.line(url, Str(group.schema_url));
-        text.raw("InstrumentationScope ");
-        text.text(group.name());
-        text.line(" ", Str(group.version()));
-        attributes(text, "InstrumentationScope attributes:", BELOW, group.attributes());
-        for (index, record) in group.records.clone().enumerate() {
+        text.put("InstrumentationScope ", Str(described.name));
+        text.line(" ", Str(described.version));
+        attributes(text, "InstrumentationScope attributes:", BELOW, described.attributes);
+        for (index, record) in group.records.enumerate() {
             item(text, index, record);
         }
     }
@@ -45,8 +46,7 @@ fn attributes(text: &mut Text<'_>, heading: &str, prefix: &str, attributes: Repe
     text.line(heading, Name(""));
     for attribute in attributes {
         let KeyValue { key, value } = KeyValue::read(attribute);
-        text.raw(prefix);
-        text.text(key);
+        text.put(prefix, Str(key));
         text.raw(": ");
         put_typed(text, value);
         text.end();
@@ -60,8 +60,7 @@ fn entity_refs(text: &mut Text<'_>, refs: Repeated<'_>) {
     text.line("Resource entity refs:", Name(""));
     for (index, message) in refs.enumerate() {
         let entity = EntityRef::read(message);
-        text.raw("     -> Entity ref #");
-        text.item(Uint(index as u64));
+        text.put("     -> Entity ref #", Uint(index as u64));
         text.line(":", Name(""));
         text.line("          -> Type: ", Str(entity.entity_type));
         if !entity.schema_url.is_empty() {
@@ -85,8 +84,7 @@ fn log_record(text: &mut Text<'_>, index: usize, message: &[u8]) {
     text.line("SeverityText: ", Str(record.severity_text));
     text.raw("SeverityNumber: ");
     severity(text, record.severity_number);
-    text.raw("(");
-    text.item(Int(record.severity_number.into()));
+    text.put("(", Int(record.severity_number.into()));
     text.line(")", Name(""));
     if !record.event_name.is_empty() {
         text.line("EventName: ", Str(record.event_name));
@@ -121,6 +119,7 @@ fn name(names: &[&'static str], number: i32) -> &'static str {
 fn span(text: &mut Text<'_>, index: usize, message: &[u8]) {
     const KINDS: [&str; 6] = ["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"];
     let span = Span::read(message);
+    let status = Status::read(&span.status);
     text.items += 1;
     text.heading("Span #", index);
     text.line("    Trace ID       : ", Id(span.trace_id));
@@ -133,8 +132,8 @@ fn span(text: &mut Text<'_>, index: usize, message: &[u8]) {
     }
     text.line("    Start time     : ", Time(span.start));
     text.line("    End time       : ", Time(span.end));
-    text.line("    Status code    : ", Name(name(&["Unset", "Ok", "Error"], span.status_code)));
-    text.line("    Status message : ", Str(span.status_message));
+    text.line("    Status code    : ", Name(name(&["Unset", "Ok", "Error"], status.code)));
+    text.line("    Status message : ", Str(status.message));
     text.line("    DroppedAttributesCount: ", Uint(span.dropped_attributes_count.into()));
     text.line("    DroppedEventsCount: ", Uint(span.dropped_events_count.into()));
     text.line("    DroppedLinksCount: ", Uint(span.dropped_links_count.into()));
@@ -166,7 +165,8 @@ fn span(text: &mut Text<'_>, index: usize, message: &[u8]) {
 
 fn metric(text: &mut Text<'_>, index: usize, message: &[u8]) {
     let metric = Metric::read(message);
-    let (data_type, points) = match metric.data_type {
+    let (data_type, data) = (metric.data.0, metric.data.read());
+    let (name_of_type, points) = match data_type {
         DataType::Empty => ("Empty", ""),
         DataType::Gauge => ("Gauge", "NumberDataPoints #"),
         DataType::Sum => ("Sum", "NumberDataPoints #"),
@@ -179,23 +179,23 @@ fn metric(text: &mut Text<'_>, index: usize, message: &[u8]) {
     text.line("     -> Name: ", Str(metric.name));
     text.line("     -> Description: ", Str(metric.description));
     text.line("     -> Unit: ", Str(metric.unit));
-    text.line("     -> DataType: ", Name(data_type));
+    text.line("     -> DataType: ", Name(name_of_type));
     attributes(text, "     -> Metadata:", BELOW_ENTRY, metric.metadata);
-    if metric.data_type == DataType::Sum {
-        text.line("     -> IsMonotonic: ", Name(if metric.is_monotonic { "true" } else { "false" }));
+    if data_type == DataType::Sum {
+        text.line("     -> IsMonotonic: ", Name(if data.is_monotonic { "true" } else { "false" }));
     }
-    if matches!(metric.data_type, DataType::Sum | DataType::Histogram | DataType::ExponentialHistogram) {
-        let temporality = name(&["Unspecified", "Delta", "Cumulative"], metric.temporality);
+    if matches!(data_type, DataType::Sum | DataType::Histogram | DataType::ExponentialHistogram) {
+        let temporality = name(&["Unspecified", "Delta", "Cumulative"], data.temporality);
         text.line("     -> AggregationTemporality: ", Name(temporality));
     }
-    for (index, message) in metric.points.enumerate() {
+    for (index, message) in data.points.enumerate() {
         text.items += 1;
         text.heading(points, index);
-        point(text, metric.data_type, &Point::read(metric.data_type, message));
+        point(text, data_type, Point::read(data_type, message));
     }
 }
 
-fn point(text: &mut Text<'_>, data_type: DataType, point: &Point<'_>) {
+fn point(text: &mut Text<'_>, data_type: DataType, point: Point<'_>) {
     attributes(text, "Data point attributes:", BELOW, point.attributes.clone());
     text.line("StartTimestamp: ", Time(point.start));
     text.line("Timestamp: ", Time(point.time));
@@ -214,47 +214,39 @@ fn point(text: &mut Text<'_>, data_type: DataType, point: &Point<'_>) {
     }
     for (index, message) in point.quantiles.clone().enumerate() {
         let Quantile { quantile, value } = Quantile::read(message);
-        text.raw("QuantileValue #");
-        text.item(Uint(index as u64));
-        text.raw(": Quantile ");
-        put_fixed(text.out, quantile);
+        text.put("QuantileValue #", Uint(index as u64));
+        text.put(": Quantile ", Fixed(quantile));
         text.line(", Value ", Fixed(value));
     }
-    for (index, bound) in doubles(&point.explicit_bounds).enumerate() {
-        text.raw("ExplicitBounds #");
-        text.item(Uint(index as u64));
+    for (index, bound) in point.explicit_bounds.doubles().enumerate() {
+        text.put("ExplicitBounds #", Uint(index as u64));
         text.line(": ", Fixed(bound));
     }
-    for (index, count) in fixed64s(&point.bucket_counts).enumerate() {
-        text.raw("Buckets #");
-        text.item(Uint(index as u64));
+    for (index, count) in point.bucket_counts.fixed64s().enumerate() {
+        text.put("Buckets #", Uint(index as u64));
         text.line(", Count: ", Uint(count));
     }
-    exponential_buckets(text, point);
-    exemplars(text, point.exemplars.clone());
+    exponential_buckets(text, &point);
+    exemplars(text, point.exemplars);
 }
 
 fn exponential_buckets(text: &mut Text<'_>, point: &Point<'_>) {
     let bucket = |text: &mut Text<'_>, [open, close]: [&str; 2], from: f64, to: f64, count: u64| {
-        text.raw(open);
-        put_fixed(text.out, from);
-        text.raw(", ");
-        put_fixed(text.out, to);
+        text.put(open, Fixed(from));
+        text.put(", ", Fixed(to));
         text.line(close, Uint(count));
     };
-    let bound = |index: f64| bucket_bound(index, point.scale);
-    let offset = f64::from(point.negative.offset);
-    for (position, count) in (0..point.negative.len()).rev().zip(point.negative.counts_reversed()) {
-        let index = offset + position as f64;
-        bucket(text, ["Bucket [", "), Count: "], -bound(index + 1.0), -bound(index), count);
+    let (negative, positive) = (Buckets::read(&point.negative), Buckets::read(&point.positive));
+    for (position, count) in negative.counts.varints_reversed() {
+        let [from, to] = [position + 1, position].map(|position| -negative.bound(position, point.scale));
+        bucket(text, ["Bucket [", "), Count: "], from, to, count);
     }
     if point.zero_count != 0 {
         text.line("Bucket [0, 0], Count: ", Uint(point.zero_count));
     }
-    let offset = f64::from(point.positive.offset);
-    for (position, count) in point.positive.counts().enumerate() {
-        let index = offset + position as f64;
-        bucket(text, ["Bucket (", "], Count: "], bound(index), bound(index + 1.0), count);
+    for (position, count) in positive.counts.varints().enumerate() {
+        let [from, to] = [position, position + 1].map(|position| positive.bound(position, point.scale));
+        bucket(text, ["Bucket (", "], Count: "], from, to, count);
     }
 }
 

@@ -1,10 +1,10 @@
 //! `verbosity: normal`: one line for each resource, scope, log record, span and data point.
 
-use super::number::{bucket_bound, put_fixed, put_general, put_id, put_int, put_uint};
+use super::text::Item::{Fixed, General, Id, Int, Text as Str, Uint};
 use super::text::Text;
 use super::value::put_plain;
-use crate::otlp::views::metrics::{DataType, Metric, Number, Point, Quantile, doubles, fixed64s};
-use crate::otlp::views::{KeyValue, LogRecord, Repeated, ResourceGroup, ScopeGroup, Span};
+use crate::otlp::views::metrics::{Buckets, DataType, Metric, Number, Point, Quantile};
+use crate::otlp::views::{KeyValue, LogRecord, Repeated, Resource, ResourceGroup, Scope, ScopeGroup, Span};
 use crate::telemetry::Signal;
 
 pub fn resource(text: &mut Text<'_>, signal: Signal, index: usize, group: &ResourceGroup<'_>) {
@@ -13,28 +13,24 @@ pub fn resource(text: &mut Text<'_>, signal: Signal, index: usize, group: &Resou
         Signal::Metrics => ("ResourceMetrics #", "ScopeMetrics #", metric),
         Signal::Traces => ("ResourceTraces #", "ScopeTraces #", span),
     };
-    text.raw(resource);
-    put_uint(text.out, index as u64);
+    text.put(resource, Uint(index as u64));
     bracketed(text, group.schema_url);
-    attributes(text, " ", " ", group.attributes());
+    attributes(text, " ", " ", Resource::read(&group.resource).attributes);
     text.end();
     for (index, message) in group.scopes.clone().enumerate() {
         let group = ScopeGroup::read(message);
-        text.raw(scope);
-        put_uint(text.out, index as u64);
-        let (name, version) = (group.name(), group.version());
+        text.put(scope, Uint(index as u64));
+        let Scope { name, version, attributes: described } = Scope::read(&group.scope);
         if !name.is_empty() || !version.is_empty() {
-            text.raw(" ");
+            text.put(" ", Str(name));
         }
-        text.text(name);
         if !version.is_empty() {
-            text.raw("@");
-            text.text(version);
+            text.put("@", Str(version));
         }
         bracketed(text, group.schema_url);
-        attributes(text, " ", " ", group.attributes());
+        attributes(text, " ", " ", described);
         text.end();
-        for record in group.records.clone() {
+        for record in group.records {
             item(text, record);
         }
     }
@@ -42,8 +38,7 @@ pub fn resource(text: &mut Text<'_>, signal: Signal, index: usize, group: &Resou
 
 fn bracketed(text: &mut Text<'_>, schema_url: &[u8]) {
     if !schema_url.is_empty() {
-        text.raw(" [");
-        text.text(schema_url);
+        text.put(" [", Str(schema_url));
         text.raw("]");
     }
 }
@@ -52,8 +47,7 @@ fn bracketed(text: &mut Text<'_>, schema_url: &[u8]) {
 fn attributes(text: &mut Text<'_>, first: &str, between: &str, attributes: Repeated<'_>) {
     for (index, attribute) in attributes.enumerate() {
         let KeyValue { key, value } = KeyValue::read(attribute);
-        text.raw(if index == 0 { first } else { between });
-        text.text(key);
+        text.put(if index == 0 { first } else { between }, Str(key));
         text.raw("=");
         put_plain(text, value);
     }
@@ -72,101 +66,73 @@ fn span(text: &mut Text<'_>, message: &[u8]) {
     let span = Span::read(message);
     text.items += 1;
     text.text(span.name);
-    text.raw(" ");
-    put_id(text.out, span.trace_id);
-    text.raw(" ");
-    put_id(text.out, span.span_id);
+    text.put(" ", Id(span.trace_id));
+    text.put(" ", Id(span.span_id));
     attributes(text, " ", " ", span.attributes);
     text.end();
 }
 
 fn metric(text: &mut Text<'_>, message: &[u8]) {
     let metric = Metric::read(message);
-    for message in metric.points {
-        let point = Point::read(metric.data_type, message);
+    let data_type = metric.data.0;
+    for message in metric.data.read().points {
+        let point = Point::read(data_type, message);
         text.items += 1;
         text.text(metric.name);
         text.raw("{");
         attributes(text, "", ",", point.attributes.clone());
         text.raw("} ");
-        match metric.data_type {
+        match data_type {
             DataType::Empty | DataType::Gauge | DataType::Sum => match point.value {
-                Some(Number::Int(n)) => put_int(text.out, n),
-                Some(Number::Double(value)) => put_general(text.out, value),
+                Some(Number::Int(n)) => text.put("", Int(n)),
+                Some(Number::Double(value)) => text.put("", General(value)),
                 None => {}
             },
-            DataType::Histogram => {
-                count_and_range(text, &point);
-                histogram_buckets(text, &point);
-            }
-            DataType::ExponentialHistogram => {
-                count_and_range(text, &point);
-                exponential_buckets(text, &point);
-            }
+            DataType::Histogram | DataType::ExponentialHistogram => histogram(text, &point),
             DataType::Summary => summary(text, &point),
         }
         text.end();
     }
 }
 
-fn count_and_range(text: &mut Text<'_>, point: &Point<'_>) {
-    text.raw("count=");
-    put_uint(text.out, point.count);
+/// A point of either kind, which has no buckets of the other.
+fn histogram(text: &mut Text<'_>, point: &Point<'_>) {
+    text.put("count=", Uint(point.count));
     for (label, value) in [(" sum=", point.sum), (" min=", point.min), (" max=", point.max)] {
-        if let Some(value) = value {
-            text.raw(label);
-            put_general(text.out, value);
-        }
+        value.into_iter().for_each(|value| text.put(label, General(value)));
     }
-}
-
-fn histogram_buckets(text: &mut Text<'_>, point: &Point<'_>) {
-    let mut bounds = doubles(&point.explicit_bounds);
-    for count in fixed64s(&point.bucket_counts) {
+    let mut bounds = point.explicit_bounds.doubles();
+    for count in point.bucket_counts.fixed64s() {
         match bounds.next() {
             Some(bound) => bucket(text, bound, count),
-            None => {
-                text.raw(" ");
-                put_uint(text.out, count);
-            }
+            None => text.put(" ", Uint(count)),
         }
     }
-}
-
-fn exponential_buckets(text: &mut Text<'_>, point: &Point<'_>) {
-    let offset = f64::from(point.negative.offset);
-    for (position, count) in (0..point.negative.len()).rev().zip(point.negative.counts_reversed()) {
-        bucket(text, -bucket_bound(offset + position as f64, point.scale), count);
+    let (negative, positive) = (Buckets::read(&point.negative), Buckets::read(&point.positive));
+    for (position, count) in negative.counts.varints_reversed() {
+        bucket(text, -negative.bound(position, point.scale), count);
     }
     if point.zero_count != 0 {
-        text.raw(" zero=");
-        put_uint(text.out, point.zero_count);
+        text.put(" zero=", Uint(point.zero_count));
     }
-    let offset = f64::from(point.positive.offset);
-    for (position, count) in point.positive.counts().enumerate() {
-        bucket(text, bucket_bound(offset + position as f64 + 1.0, point.scale), count);
+    for (position, count) in positive.counts.varints().enumerate() {
+        bucket(text, positive.bound(position + 1, point.scale), count);
     }
 }
 
 /// There may be millions of buckets, so the text may go after each.
 fn bucket(text: &mut Text<'_>, bound: f64, count: u64) {
-    text.raw(" le");
-    put_general(text.out, bound);
-    text.raw("=");
-    put_uint(text.out, count);
+    text.put(" le", General(bound));
+    text.put("=", Uint(count));
     text.breathe();
 }
 
 fn summary(text: &mut Text<'_>, point: &Point<'_>) {
-    text.raw("count=");
-    put_uint(text.out, point.count);
-    text.raw(" sum=");
-    put_fixed(text.out, point.sum.unwrap_or_default());
+    text.put("count=", Uint(point.count));
+    text.put(" sum=", Fixed(point.sum.unwrap_or_default()));
     for message in point.quantiles.clone() {
         let Quantile { quantile, value } = Quantile::read(message);
-        text.raw(" q");
-        put_general(text.out, quantile);
-        text.raw("=");
-        put_general(text.out, value);
+        text.put(" q", General(quantile));
+        text.put("=", General(value));
     }
 }

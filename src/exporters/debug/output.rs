@@ -22,22 +22,6 @@ const WRITE_BYTES: usize = 64 << 10;
 const SPARES: usize = 2;
 const SPARE_BYTES: usize = 256 << 10;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offered {
-    Taken,
-    /// Dropped and counted: the buffer is full. `Output::room` tells when it is worth another try.
-    Full,
-    /// Dropped and counted: nobody will ever read it.
-    Closed,
-}
-
-/// What `close` could not write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
-    pub bytes: usize,
-    pub records: u64,
-}
-
 pub struct Sink {
     name: String,
     writer: Option<Box<dyn Write + Send>>,
@@ -131,8 +115,6 @@ struct Shared {
     progress: AtomicU64,
     /// No sink is left.
     closed: AtomicBool,
-    /// Records that were never printed, by signal.
-    lost: [AtomicU64; Signal::ALL.len()],
 }
 
 #[derive(Default)]
@@ -141,18 +123,15 @@ struct State {
     /// Bytes in the queue and in the hands of the writer.
     buffered: usize,
     /// Records lost to a full buffer and not yet owned up to, by signal.
-    unsaid: Records,
+    unsaid: [u64; Signal::ALL.len()],
     spares: Vec<Vec<u8>>,
     closing: bool,
     done: bool,
 }
 
-/// By signal.
-type Records = [u64; Signal::ALL.len()];
-
 struct Chunk {
     text: Vec<u8>,
-    records: Records,
+    records: u64,
 }
 
 impl Output {
@@ -176,38 +155,34 @@ impl Output {
             start: Instant::now(),
             progress: AtomicU64::new(0),
             closed: AtomicBool::new(sinks.is_empty()),
-            lost: Default::default(),
         });
         let writer = shared.clone();
         thread::Builder::new().name("debug-output".into()).spawn(move || writer.write(sinks))?;
         Ok(Output { shared })
     }
 
-    /// Gives a chunk to the writer; never blocks. A chunk larger than the whole buffer is taken when it is empty.
-    pub fn offer(&self, text: Vec<u8>, signal: Signal, records: u32) -> Offered {
+    /// Gives a chunk to the writer; never blocks. A chunk larger than the whole buffer is taken when it is empty. False
+    /// when it was dropped: the buffer is full, or nobody will ever read it.
+    pub fn offer(&self, text: Vec<u8>, signal: Signal, records: u64) -> bool {
         let shared = &*self.shared;
-        let mut records_by_signal = Records::default();
-        records_by_signal[signal as usize] = records.into();
         if shared.closed.load(Ordering::Relaxed) {
-            shared.lose(records_by_signal);
-            return Offered::Closed;
+            return false;
         }
         let mut state = shared.lock();
         if state.buffered > 0 && state.buffered + text.len() > shared.limit {
-            state.unsaid[signal as usize] += u64::from(records);
-            shared.lose(records_by_signal);
-            return Offered::Full;
+            state.unsaid[signal as usize] += records;
+            return false;
         }
         if state.buffered == 0 {
             shared.note_progress();
         }
         if let Some(notice) = notice(std::mem::take(&mut state.unsaid), &shared.name) {
-            state.push(Chunk { text: notice.into_bytes(), records: Records::default() });
+            state.push(Chunk { text: notice.into_bytes(), records: 0 });
         }
-        state.push(Chunk { text, records: records_by_signal });
+        state.push(Chunk { text, records });
         drop(state);
         shared.work.notify_one();
-        Offered::Taken
+        true
     }
 
     /// An empty buffer to render into, one that was written before where there is one.
@@ -230,24 +205,14 @@ impl Output {
         &self.shared.room
     }
 
-    /// Records of a signal that were never printed.
-    pub fn lost(&self, signal: Signal) -> u64 {
-        self.shared.lost[signal as usize].load(Ordering::Relaxed)
-    }
-
-    /// Writes what is buffered, for at most this long; blocks. What is left then is lost with the process.
-    pub fn close(&self, within: Duration) -> Left {
+    /// Writes what is buffered, for at most this long; blocks. Returns how many records are left, and lost with the process.
+    pub fn close(&self, within: Duration) -> u64 {
         let mut state = self.shared.lock();
         state.closing = true;
         self.shared.work.notify_one();
         let waiting = self.shared.done.wait_timeout_while(state, within, |state| !state.done);
-        let (state, timeout) = waiting.unwrap_or_else(PoisonError::into_inner);
-        if timeout.timed_out() {
-            let records = state.queue.iter().flat_map(|chunk| chunk.records).sum();
-            return Left { bytes: state.buffered, records };
-        }
-        drop(state);
-        Left::default()
+        let (state, _) = waiting.unwrap_or_else(PoisonError::into_inner);
+        state.queue.iter().map(|chunk| chunk.records).sum()
     }
 }
 
@@ -265,7 +230,7 @@ impl State {
         match self.queue.back_mut() {
             Some(last) if last.text.len() + chunk.text.len() <= WRITE_BYTES => {
                 last.text.extend_from_slice(&chunk.text);
-                last.records.iter_mut().zip(chunk.records).for_each(|(sum, records)| *sum += records);
+                last.records += chunk.records;
                 self.keep(chunk.text);
             }
             _ => self.queue.push_back(chunk),
@@ -290,18 +255,11 @@ impl Shared {
         self.progress.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    fn lose(&self, records: Records) {
-        for (lost, records) in self.lost.iter().zip(records) {
-            lost.fetch_add(records, Ordering::Relaxed);
-        }
-    }
-
     /// The thread's life.
     fn write(&self, mut sinks: Vec<Sink>) {
         while let Some(chunk) = self.next() {
             let taken = sinks.iter_mut().map(|sink| sink.write(&chunk.text, &|| self.note_progress()));
             if !taken.fold(false, |any, taken| any | taken) {
-                self.lose(chunk.records);
                 self.closed.store(sinks.iter().all(|sink| sink.writer.is_none()), Ordering::Relaxed);
             }
             let mut state = self.lock();
@@ -321,16 +279,11 @@ impl Shared {
     }
 }
 
-fn notice(unsaid: Records, name: &str) -> Option<String> {
-    let nouns = |signal| match signal {
-        Signal::Logs => ("log record", "log records"),
-        Signal::Metrics => ("data point", "data points"),
-        Signal::Traces => ("span", "spans"),
-    };
-    let lost = Signal::ALL.into_iter().filter_map(|signal| match unsaid[signal as usize] {
-        0 => None,
-        1 => Some(format!("1 {}", nouns(signal).0)),
-        count => Some(format!("{count} {}", nouns(signal).1)),
+fn notice(unsaid: [u64; Signal::ALL.len()], name: &str) -> Option<String> {
+    let lost = Signal::ALL.into_iter().zip(unsaid).filter(|(_, count)| *count > 0);
+    let lost = lost.map(|(signal, count)| {
+        let words = signal.items_words();
+        format!("{count} {}", if count == 1 { words.trim_end_matches('s') } else { words })
     });
     let lost = lost.collect::<Vec<_>>().join(", ");
     let verb = if unsaid.iter().sum::<u64>() == 1 { "was" } else { "were" };

@@ -7,20 +7,13 @@ use std::time::{Duration, Instant};
 const COUNTERS: usize = 4096;
 const TICK: Duration = Duration::from_secs(1);
 
-/// What identifies a message: its FNV-1a hash, which can be taken piece by piece.
+/// What identifies a message: its FNV-1a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(u32);
 
 impl Key {
-    pub const EMPTY: Key = Key(0x811c_9dc5);
-
     pub fn of(message: &[u8]) -> Key {
-        Key::EMPTY.and(message)
-    }
-
-    #[must_use]
-    pub fn and(self, more: &[u8]) -> Key {
-        Key(more.iter().fold(self.0, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)))
+        Key(message.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)))
     }
 }
 
@@ -46,11 +39,6 @@ impl Sampler {
     pub fn new(initial: u64, thereafter: u64, now: Instant) -> Sampler {
         let counters = if thereafter == 1 { Vec::new() } else { vec![Counter::default(); COUNTERS] };
         Sampler { initial, thereafter, start: now, counters, skipped: 0, said: now }
-    }
-
-    /// Whether anything can be skipped at all: if not, no key needs to be taken.
-    pub fn skips(&self) -> bool {
-        !self.counters.is_empty()
     }
 
     /// Whether this message is to be printed; if not, `records` are counted as skipped.

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::config::section::Section;
 use crate::telemetry::{Account, Ask, Full, Load, Reason, Signal, Sink, Telemetry};
 
-use super::output::{DEFAULT_BUFFER_BYTES, Offered, Output};
+use super::output::{DEFAULT_BUFFER_BYTES, Output};
 use super::sampling::{Key, Sampler};
 use super::{Counts, Style, Verbosity};
 
@@ -78,7 +78,7 @@ impl Debug {
 
     /// Writes what is buffered, for at most this long; returns how many items were not written.
     pub fn close(&self, within: Duration) -> u64 {
-        self.output.close(within).records
+        self.output.close(within)
     }
 }
 
@@ -99,10 +99,11 @@ impl DebugSink {
         DebugSink { debug, signal, account }
     }
 
-    fn offer(&self, text: Vec<u8>, items: u32) {
-        match self.debug.output.offer(text, self.signal, items) {
-            Offered::Taken => self.account.send(u64::from(items)),
-            Offered::Full | Offered::Closed => self.account.drop_items(Reason::OutputTooSlow, u64::from(items)),
+    fn offer(&self, text: Vec<u8>, items: u64) {
+        if self.debug.output.offer(text, self.signal, items) {
+            self.account.send(items);
+        } else {
+            self.account.drop_items(Reason::OutputTooSlow, items);
         }
     }
 
@@ -115,7 +116,7 @@ impl DebugSink {
         };
         let mut left = super::render_chunks(self.signal, verbosity, style, parts, CHUNK, &mut text, &mut emit);
         if verbosity == Verbosity::Basic {
-            left = u32::try_from(items).unwrap_or(u32::MAX);
+            left = items;
         }
         self.offer(text, left);
     }
@@ -144,9 +145,8 @@ impl DebugSink {
             }
         }
         drop(sampler);
-        let items = u32::try_from(items).unwrap_or(u32::MAX);
         if !printed {
-            self.account.drop_items(Reason::SampledOut, u64::from(items));
+            self.account.drop_items(Reason::SampledOut, items);
         }
         self.offer(text, if printed { items } else { 0 });
     }
@@ -168,7 +168,7 @@ impl DebugSink {
             text.pop();
             text.extend_from_slice(format!("\t{{{fields}}}\n").as_bytes());
         }
-        self.offer(text, u32::try_from(items).unwrap_or(u32::MAX));
+        self.offer(text, items);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Attribute values as text: strings plainly, lists and maps as the JSON that Go's encoder writes, keys sorted.
 
-use super::number;
-use super::text::{Text, is_clean, is_control, put_hex};
+use super::text::Text;
+use crate::diagnostics::escape::put_json_string;
 use crate::otlp::schema::list;
 use crate::otlp::views::{AnyValue, KeyValue, Repeated};
+use crate::otlp::{base64, number};
 
 /// The door refuses deeper values; what is deeper on unchecked bytes prints as `null`.
 const MAX_DEPTH: usize = 64;
@@ -18,7 +19,7 @@ pub fn put_plain(text: &mut Text<'_>, value: AnyValue<'_>) {
         AnyValue::Bool(false) => text.raw("false"),
         AnyValue::Int(n) => number::put_int(text.out, n),
         AnyValue::Double(value) => number::put_double(text.out, value),
-        AnyValue::Bytes(bytes) => number::put_base64(text.out, bytes),
+        AnyValue::Bytes(bytes) => base64::put_padded(bytes, text.out),
         AnyValue::Array(_) | AnyValue::Map(_) => {
             let start = text.out.len();
             // A number that JSON does not have makes Go's encoder give up, and the text empty.
@@ -59,7 +60,7 @@ fn put_json(out: &mut Vec<u8>, value: AnyValue<'_>, depth: usize) -> Option<()> 
         AnyValue::Bytes([]) => out.extend_from_slice(b"null"),
         AnyValue::Bytes(bytes) => {
             out.push(b'"');
-            number::put_base64(out, bytes);
+            base64::put_padded(bytes, out);
             out.push(b'"');
         }
         AnyValue::Array(_) | AnyValue::Map(_) if depth > MAX_DEPTH => out.extend_from_slice(b"null"),
@@ -91,43 +92,4 @@ fn put_json(out: &mut Vec<u8>, value: AnyValue<'_>, depth: usize) -> Option<()> 
         }
     }
     Some(())
-}
-
-fn put_json_string(out: &mut Vec<u8>, string: &[u8]) {
-    out.push(b'"');
-    if is_clean(string) && memchr::memchr2(b'"', b'\\', string).is_none() {
-        out.extend_from_slice(string);
-    } else {
-        escape_json(out, string);
-    }
-    out.push(b'"');
-}
-
-#[inline(never)]
-fn escape_json(out: &mut Vec<u8>, string: &[u8]) {
-    for chunk in string.utf8_chunks() {
-        let text = chunk.valid();
-        let mut written = 0;
-        for (at, c) in text.char_indices() {
-            if !is_control(c) && c != '"' && c != '\\' {
-                continue;
-            }
-            out.extend_from_slice(text.get(written..at).unwrap_or_default().as_bytes());
-            written = at + c.len_utf8();
-            match c {
-                '"' => out.extend_from_slice(b"\\\""),
-                '\\' => out.extend_from_slice(b"\\\\"),
-                '\x08' => out.extend_from_slice(b"\\b"),
-                '\x0c' => out.extend_from_slice(b"\\f"),
-                '\n' => out.extend_from_slice(b"\\n"),
-                '\r' => out.extend_from_slice(b"\\r"),
-                '\t' => out.extend_from_slice(b"\\t"),
-                _ => put_hex(out, b"\\u", u32::from(c), 4),
-            }
-        }
-        out.extend_from_slice(text.get(written..).unwrap_or_default().as_bytes());
-        for _ in chunk.invalid() {
-            out.extend_from_slice(b"\\ufffd");
-        }
-    }
 }

@@ -157,6 +157,9 @@ macro_rules! presence {
 }
 
 messages! {
+    LOGS(0) = request { resourceLogs RESOURCES Many(&RESOURCE_LOGS) }
+    METRICS(0) = request { resourceMetrics RESOURCES Many(&RESOURCE_METRICS) }
+    TRACES(0) = request { resourceSpans RESOURCES Many(&RESOURCE_SPANS) }
     RESOURCE_LOGS(3) = resource_group {
         resource RESOURCE One(&RESOURCE) Always, scopeLogs SCOPES Many(&SCOPE_LOGS), schemaUrl SCHEMA_URL Text
     }
@@ -268,22 +271,6 @@ messages! {
         filteredAttributes FILTERED_ATTRIBUTES Many(&KEY_VALUE), timeUnixNano TIME Fixed64,
         asDouble AS_DOUBLE Double Oneof, asInt AS_INT Sfixed64 Oneof, traceId TRACE_ID Id(16), spanId SPAN_ID Id(8)
     }
-}
-
-/// The requests themselves, which hold one list each.
-macro_rules! requests {
-    ($($request:ident { $name:literal $resources:ident })*) => {$(
-        pub static $request: Message = Message {
-            fields: &[Field::new($name, schema::REQUEST_RESOURCES, Kind::Many(&$resources), Presence::Implicit)],
-            length_bytes: 0,
-        };
-    )*};
-}
-
-requests! {
-    LOGS { "resourceLogs" RESOURCE_LOGS }
-    METRICS { "resourceMetrics" RESOURCE_METRICS }
-    TRACES { "resourceSpans" RESOURCE_SPANS }
 }
 
 #[rustfmt::skip]

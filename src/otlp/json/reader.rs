@@ -3,10 +3,11 @@
 //! Open messages are kept in a list of their own, so a deep text costs no stack. How long a message is shows only at its
 //! end: a guessed number of bytes is left free for its length, and its content moves where the guess was wrong.
 
-use super::encoding::{double, from_base64, from_hex, whole};
 use super::fields::{Field, Kind, Message, Presence};
+use super::number::{double, whole};
 use super::scanner::{COMMA_OR_BRACE, COMMA_OR_BRACKET, Fault, Read, Scanner, unescape};
 use crate::otlp::wire::{put_varint, varint_len};
+use crate::otlp::{base64, hex};
 use std::mem::replace;
 
 /// How deeply AnyValues may nest; protobuf requests have the same limit.
@@ -250,7 +251,8 @@ impl Reader<'_> {
             Kind::Bytes => {
                 let (start, text) = (self.text.at, self.text.string("a string is needed")?.text()?);
                 let at = self.reserve(tag, 1);
-                from_base64(&text, &mut self.out).ok_or_else(|| Fault::new(start, "padded base64 is needed"))?;
+                base64::read_padded(&text, &mut self.out)
+                    .ok_or_else(|| Fault::new(start, "padded base64 is needed"))?;
                 self.patch(at, 1);
                 Ok(text.is_empty())
             }
@@ -259,7 +261,7 @@ impl Reader<'_> {
                 let needed = if length == 8 { "16 hex digits are needed" } else { "32 hex digits are needed" };
                 let at = self.reserve(tag, 1);
                 let length = if text.is_empty() { 0 } else { length };
-                from_hex(&text, length, &mut self.out).ok_or_else(|| Fault::new(start, needed))?;
+                hex::read(&text, length, &mut self.out).ok_or_else(|| Fault::new(start, needed))?;
                 self.patch(at, 1);
                 Ok(length == 0)
             }
@@ -274,46 +276,22 @@ impl Reader<'_> {
     #[inline(always)]
     fn number(&mut self, kind: Kind) -> Read<bool> {
         match kind {
-            Kind::Bool => {
-                let value = self.text.word("true");
-                if !value && !self.text.word("false") {
-                    return Err(self.text.unexpected("true or false is needed"));
-                }
-                Ok(self.varint(u64::from(value)))
-            }
-            Kind::Enum(prefix, names) => {
-                let value = self.enumeration(prefix, names)?;
-                Ok(self.varint(i64::from(value) as u64))
-            }
-            Kind::Int64 => {
-                let value = self.integer::<i64>(INT64)?;
-                Ok(self.varint(value as u64))
-            }
-            Kind::Uint64 => {
-                let value = self.integer(UINT64)?;
-                Ok(self.varint(value))
-            }
-            Kind::Uint32 => {
-                let value = self.integer::<u32>(UINT32)?;
-                Ok(self.varint(u64::from(value)))
-            }
-            Kind::Sint32 => {
-                let value = self.integer::<i32>(INT32)?;
-                Ok(self.varint(u64::from((value << 1 ^ value >> 31) as u32)))
-            }
+            Kind::Bool => match self.text.word("true") {
+                false if !self.text.word("false") => Err(self.text.unexpected("true or false is needed")),
+                value => Ok(self.varint(u64::from(value))),
+            },
+            Kind::Enum(prefix, names) => self.enumeration(prefix, names).map(|n| self.varint(i64::from(n) as u64)),
+            Kind::Int64 => self.integer::<i64>(INT64).map(|n| self.varint(n as u64)),
+            Kind::Uint64 => self.integer::<u64>(UINT64).map(|n| self.varint(n)),
+            Kind::Uint32 => self.integer::<u32>(UINT32).map(|n| self.varint(n.into())),
+            Kind::Sint32 => self.integer::<i32>(INT32).map(|n| self.varint(u64::from((n << 1 ^ n >> 31) as u32))),
             Kind::Fixed32 => {
                 let value = self.integer::<u32>(UINT32)?;
                 self.out.extend_from_slice(&value.to_le_bytes());
                 Ok(value == 0)
             }
-            Kind::Fixed64 => {
-                let value = self.integer(UINT64)?;
-                self.fixed64(value)
-            }
-            Kind::Sfixed64 => {
-                let value = self.integer::<i64>(INT64)?;
-                self.fixed64(value as u64)
-            }
+            Kind::Fixed64 => self.integer::<u64>(UINT64).and_then(|n| self.fixed64(n)),
+            Kind::Sfixed64 => self.integer::<i64>(INT64).and_then(|n| self.fixed64(n as u64)),
             Kind::Double => {
                 let (start, text) = (self.text.at, self.text.numeric(DOUBLE)?);
                 let value = double(&text).ok_or_else(|| Fault::new(start, DOUBLE))?;

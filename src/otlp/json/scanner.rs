@@ -2,7 +2,6 @@
 //!
 //! The text was checked to be UTF-8 before. No function recurses, and none reads past the end.
 
-use super::encoding::hex_digit;
 use super::fields::{Field, Key};
 use std::borrow::Cow;
 
@@ -320,9 +319,6 @@ fn escape(text: &[u8]) -> Option<(char, &[u8])> {
 
 fn four_digits(text: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, rest) = text.split_first_chunk::<4>()?;
-    let mut value = 0;
-    for digit in digits {
-        value = value << 4 | u32::from(hex_digit(*digit)?);
-    }
-    Some((value, rest))
+    let add = |value, digit: &u8| Some(value << 4 | char::from(*digit).to_digit(16)?);
+    Some((digits.iter().try_fold(0, add)?, rest))
 }

@@ -3,10 +3,10 @@
 //!
 //! Works on checked bytes, whose depth the check bounds; what nests deeper is cut off here.
 
-use super::encoding::{put_base64, put_hex};
 use super::fields::{Field, Kind, Message, Presence};
 use super::scanner::plain_length;
 use crate::otlp::wire::{Fields, Value, merged, varint};
+use crate::otlp::{base64, hex, number};
 use std::borrow::Cow;
 use std::io::Write;
 
@@ -149,9 +149,9 @@ fn put_scalar(kind: Kind, value: Value, out: &mut Vec<u8>) -> Option<bool> {
         (Kind::Bytes | Kind::Id(_), Value::Bytes(bytes)) => {
             out.push(b'"');
             if let Kind::Bytes = kind {
-                put_base64(bytes, out)
+                base64::put_padded(bytes, out)
             } else {
-                put_hex(bytes, out)
+                hex::put(bytes, out)
             }
             out.push(b'"');
         }
@@ -167,7 +167,11 @@ fn put_scalar(kind: Kind, value: Value, out: &mut Vec<u8>) -> Option<bool> {
         (Kind::Fixed32, Value::Fixed32(value)) => put(out, format_args!("{value}")),
         (Kind::Fixed64, Value::Fixed64(value)) => put(out, format_args!("\"{value}\"")),
         (Kind::Sfixed64, Value::Fixed64(value)) => put(out, format_args!("\"{}\"", value as i64)),
-        (Kind::Double, Value::Fixed64(bits)) => put_double(f64::from_bits(bits), out),
+        (Kind::Double, Value::Fixed64(bits)) => match f64::from_bits(bits) {
+            value if value.is_finite() => number::put_json_double(out, value),
+            value if value.is_nan() => out.extend_from_slice(b"\"NaN\""),
+            value => out.extend_from_slice(if value > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" }),
+        },
         _ => return None,
     }
     Some(match value {
@@ -179,29 +183,6 @@ fn put_scalar(kind: Kind, value: Value, out: &mut Vec<u8>) -> Option<bool> {
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments) {
     out.write_fmt(text).expect("a Vec takes all that is written to it");
-}
-
-/// Go's form: the fewest digits that mean the same number, with an exponent below 1e-6 and from 1e21 on.
-fn put_double(value: f64, out: &mut Vec<u8>) {
-    if value.is_nan() {
-        out.extend_from_slice(b"\"NaN\"");
-    } else if value.is_infinite() {
-        out.extend_from_slice(if value > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" });
-    } else if value == 0.0 || (1e-6..1e21).contains(&value.abs()) {
-        put(out, format_args!("{value}"));
-    } else {
-        let start = out.len();
-        put(out, format_args!("{value:e}"));
-        let mark = start + out.iter().skip(start).take_while(|byte| **byte != b'e').count() + 1;
-        let negative = out.get(mark) == Some(&b'-');
-        let digits = mark + usize::from(negative);
-        if out.len() - digits == 1 {
-            out.insert(digits, b'0');
-        }
-        if !negative {
-            out.insert(mark, b'+');
-        }
-    }
 }
 
 fn put_text(text: &[u8], out: &mut Vec<u8>) {

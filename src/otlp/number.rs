@@ -2,8 +2,10 @@
 
 #![expect(clippy::indexing_slicing, reason = "hot, and every index follows from the lengths of the arrays")]
 
-use std::fmt::{self, Write};
-use std::io::Write as _;
+use std::io::Write;
+
+use super::hex;
+use crate::diagnostics::log::civil;
 
 const PAIRS: &[u8; 200] = &{
     let mut pairs = [0; 200];
@@ -53,29 +55,8 @@ pub fn put_int(out: &mut Vec<u8>, n: i64) {
 /// Lower-case hex; an id of zeros alone is no id and prints as nothing.
 #[inline]
 pub fn put_id(out: &mut Vec<u8>, id: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    if id.iter().all(|byte| *byte == 0) {
-        return;
-    }
-    let mut digits = [0; 32];
-    for piece in id.chunks(16) {
-        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(piece) {
-            *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-        }
-        out.extend_from_slice(&digits[..2 * piece.len()]);
-    }
-}
-
-/// Standard base64 with padding.
-pub fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    out.reserve(bytes.len().div_ceil(3) * 4);
-    for piece in bytes.chunks(3) {
-        let [a, b, c] = [0, 1, 2].map(|index| u32::from(piece.get(index).copied().unwrap_or_default()));
-        let bits = a << 16 | b << 8 | c;
-        let mut digits = [18, 12, 6, 0].map(|shift| DIGITS[(bits >> shift & 63) as usize]);
-        digits[piece.len() + 1..].fill(b'=');
-        out.extend_from_slice(&digits);
+    if id.iter().any(|byte| *byte != 0) {
+        hex::put(id, out);
     }
 }
 
@@ -86,9 +67,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub fn new() -> Self {
-        Clock { second: 0, text: *b"1970-01-01 00:00:00.000000000 " }
-    }
+    pub const EPOCH: Clock = Clock { second: 0, text: *b"1970-01-01 00:00:00.000000000 " };
 
     /// `2018-12-13 14:51:00.3 +0000 UTC`: no trailing zeros in the fraction. The wire's unsigned nanoseconds are taken
     /// as signed, as the Go collector takes them, so a year lies between 1677 and 2262.
@@ -124,26 +103,13 @@ impl Clock {
     fn set_date_and_time(&mut self, second: i64) {
         let (days, second) = (second.div_euclid(86_400), second.rem_euclid(86_400) as u64);
         let (year, month, day) = civil(days);
-        let fields = [(0, year / 100), (2, year), (5, month), (8, day)];
-        let times = [(11, second / 3600), (14, second / 60 % 60), (17, second % 60)];
-        for (at, n) in fields.into_iter().chain(times) {
+        let [year, month, day] = [year, month, day].map(|part| part as u64);
+        let date = [(0, year / 100), (2, year), (5, month), (8, day)];
+        let time = [(11, second / 3600), (14, second / 60 % 60), (17, second % 60)];
+        for (at, n) in date.into_iter().chain(time) {
             self.text[at..at + 2].copy_from_slice(&pair(n));
         }
     }
-}
-
-/// The date of a day counted from 1970-01-01, by eras of 400 years that begin in March (so that a leap day ends one).
-fn civil(days: i64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let months_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * months_from_march + 2) / 5 + 1;
-    let month = if months_from_march < 10 { months_from_march + 3 } else { months_from_march - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    (year as u64, month as u64, day as u64)
 }
 
 /// Go's `%f`: six decimals, fully expanded.
@@ -168,6 +134,14 @@ pub fn put_double(out: &mut Vec<u8>, value: f64) {
     match whole(value) {
         Some(whole) => put_int(out, whole),
         None => put_shortest(out, value, -6..21, 1),
+    }
+}
+
+/// The form of a finite double in OTLP/JSON: the same, with an exponent of two digits.
+pub fn put_json_double(out: &mut Vec<u8>, value: f64) {
+    match whole(value) {
+        Some(whole) => put_int(out, whole),
+        None => put_shortest(out, value, -6..21, 2),
     }
 }
 
@@ -196,22 +170,20 @@ fn whole(value: f64) -> Option<i64> {
 
 /// Writes the shortest digits that read back as `value`; with an exponent when it lies outside `plain`.
 fn put_shortest(out: &mut Vec<u8>, value: f64, plain: std::ops::Range<i32>, exponent_digits: usize) {
-    let mut text = Short::default();
-    // `1.7976931348623157e-308` is as long as it gets.
-    let _ = write!(text, "{:e}", value.abs());
-    // Where two shortest candidates are equally near, Go takes the even one and Rust the larger.
-    if text.len > 16 && (value * (1 << 30) as f64).fract() == 0.0 {
-        let mut even = Short::default();
-        let _ = write!(even, "{:.*e}", text.digits() - 1, value.abs());
-        if even.text().parse() == Ok(value.abs()) {
-            text = even;
-        }
-    }
-    let (mantissa, exponent) = text.text().split_once('e').unwrap_or((text.text(), "0"));
-    let (mantissa, exponent) = (mantissa.as_bytes(), exponent.parse::<i32>().unwrap_or(0));
     if value.is_sign_negative() {
         out.push(b'-');
     }
+    let value = value.abs();
+    let (mut shortest, mut even) = ([0; 32], [0; 32]);
+    let mut text = scientific(&mut shortest, format_args!("{value:e}"));
+    // Where two shortest candidates are equally near, Go takes the even one and Rust the larger.
+    if text.len() > 16 && (value * (1 << 30) as f64).fract() == 0.0 {
+        let decimals = text.find('e').map_or(0, |end| end - 2);
+        let even = scientific(&mut even, format_args!("{value:.decimals$e}"));
+        text = if even.parse() == Ok(value) { even } else { text };
+    }
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let (mantissa, exponent) = (mantissa.as_bytes(), exponent.parse::<i32>().unwrap_or(0));
     if !plain.contains(&exponent) {
         out.extend_from_slice(mantissa);
         out.extend_from_slice(if exponent < 0 { b"e-" } else { b"e+" });
@@ -236,30 +208,12 @@ fn put_shortest(out: &mut Vec<u8>, value: f64, plain: std::ops::Range<i32>, expo
     }
 }
 
-#[derive(Default)]
-struct Short {
-    bytes: [u8; 32],
-    len: usize,
-}
-
-impl Short {
-    fn text(&self) -> &str {
-        self.bytes.get(..self.len).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
-    }
-
-    /// Of the mantissa.
-    fn digits(&self) -> usize {
-        self.text().bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count()
-    }
-}
-
-impl Write for Short {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.len + text.len();
-        self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.len = end;
-        Ok(())
-    }
+/// Formats a double in place, without an allocation: `1.7976931348623157e-308` is as long as it gets.
+fn scientific<'a>(buffer: &'a mut [u8; 32], text: std::fmt::Arguments<'_>) -> &'a str {
+    let mut rest = &mut buffer[..];
+    rest.write_fmt(text).expect("no double is longer");
+    let length = 32 - rest.len();
+    std::str::from_utf8(&buffer[..length]).expect("digits are ASCII")
 }
 
 /// The bound `e^(index · ln 2 · 2^-scale)` of an exponential histogram's bucket.

@@ -1,0 +1,85 @@
+//! Telemetry's strings made safe for a terminal: what it would act on instead of showing it is written as an escape.
+
+/// Whether all bytes are printable ASCII: eight at a time, and the last eight once more.
+#[inline]
+pub fn is_clean(bytes: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // The high bit of a byte: not ASCII, below a space (borrows), or DEL (carries). A carry from a byte into the next
+    // one is possible only where the lower one is flagged itself.
+    let flags = |bytes: [u8; 8]| {
+        let word = u64::from_le_bytes(bytes);
+        word | word.wrapping_sub(0x20 * ONES) | word.wrapping_add(ONES)
+    };
+    let (words, _) = bytes.as_chunks::<8>();
+    match bytes.last_chunk::<8>() {
+        Some(last) => words.iter().fold(flags(*last), |found, word| found | flags(*word)) & (0x80 * ONES) == 0,
+        None => bytes.iter().all(|byte| matches!(byte, 0x20..=0x7e)),
+    }
+}
+
+/// Whether a terminal would act on a character instead of showing it: controls, bidirectional marks, line separators.
+pub fn is_control(c: char) -> bool {
+    matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{61c}' | '\u{200e}' | '\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Plain text: `\x1b`, `\u202e`, and `\n` if newlines are to be escaped.
+#[inline(never)]
+pub fn put_safe(out: &mut Vec<u8>, bytes: &[u8], escape_newlines: bool) {
+    let escaped = |c| is_control(c) && c != '\t' && (c != '\n' || escape_newlines);
+    let escape = |out: &mut Vec<u8>, c| match c {
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\0'..='\u{ff}' => put_code(out, b"\\x", c, 2),
+        _ => put_code(out, b"\\u", c, 4),
+    };
+    put_escaped(out, bytes, escaped, escape, |_| "\u{fffd}".to_owned());
+}
+
+/// A JSON string with its quotes, as Go's encoder writes it.
+pub fn put_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    if is_clean(bytes) && memchr::memchr2(b'"', b'\\', bytes).is_none() {
+        out.extend_from_slice(bytes);
+    } else {
+        let escaped = |c| is_control(c) || c == '"' || c == '\\';
+        let escape = |out: &mut Vec<u8>, c| match c {
+            '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+            '\x08' => out.extend_from_slice(b"\\b"),
+            '\x0c' => out.extend_from_slice(b"\\f"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            _ => put_code(out, b"\\u", c, 4),
+        };
+        put_escaped(out, bytes, escaped, escape, |bytes| "\\ufffd".repeat(bytes.len()));
+    }
+    out.push(b'"');
+}
+
+/// Copies what needs no escape, piece by piece; `invalid` says what stands for bytes that are not UTF-8.
+fn put_escaped(
+    out: &mut Vec<u8>,
+    bytes: &[u8],
+    escaped: impl Fn(char) -> bool,
+    escape: impl Fn(&mut Vec<u8>, char),
+    invalid: impl Fn(&[u8]) -> String,
+) {
+    for chunk in bytes.utf8_chunks() {
+        for piece in chunk.valid().split_inclusive(&escaped) {
+            let last = piece.chars().next_back().filter(|c| escaped(*c));
+            let plain = piece.len() - last.map_or(0, char::len_utf8);
+            out.extend_from_slice(piece.as_bytes().get(..plain).unwrap_or_default());
+            last.into_iter().for_each(|c| escape(out, c));
+        }
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice(invalid(chunk.invalid()).as_bytes());
+        }
+    }
+}
+
+/// An escape: its prefix and a code point in `digits` hex digits.
+fn put_code(out: &mut Vec<u8>, prefix: &[u8], c: char, digits: u32) {
+    out.extend_from_slice(prefix);
+    let digit = |at| char::from_digit(u32::from(c) >> (4 * at) & 15, 16);
+    out.extend((0..digits).rev().filter_map(digit).map(|digit| digit as u8));
+}
