@@ -71,8 +71,14 @@ service:
 /// A collector that runs. Dropping it ends it without draining.
 pub struct Misaki {
     pub running: Running,
-    pub grpc: SocketAddr,
-    pub http: SocketAddr,
+    pub ports: Ports,
+}
+
+/// Where it listens: all that clients need.
+#[derive(Clone, Copy)]
+pub struct Ports {
+    grpc: SocketAddr,
+    http: SocketAddr,
 }
 
 impl Misaki {
@@ -99,55 +105,8 @@ impl Misaki {
             let found = running.addresses.iter().find(|(name, _)| *name == wanted);
             found.and_then(|(_, address)| *address).unwrap_or_else(|| "127.0.0.1:9".parse().unwrap())
         };
-        let (grpc, http) = (address("grpc"), address("http"));
-        Misaki { running, grpc, http }
-    }
-
-    /// Log records over HTTP.
-    pub async fn send(&self, names: &[&str]) -> Answer {
-        self.send_by(Via::Http, Signal::Logs, names).await
-    }
-
-    pub async fn send_by(&self, via: Via, signal: Signal, names: &[&str]) -> Answer {
-        self.post(via, signal, request(signal, names), &[]).await
-    }
-
-    /// One request on a connection of its own. Dropping the future breaks the connection.
-    pub async fn post(&self, via: Via, signal: Signal, wire: Vec<u8>, headers: &[(&str, &str)]) -> Answer {
-        let address = if via == Via::Grpc { self.grpc } else { self.http };
-        let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
-        let mut request = Request::post(format!("http://{address}{}", path(via, signal)));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut connection = JoinSet::new();
-        let answer = match via {
-            Via::Grpc => {
-                let mut message = vec![0];
-                message.extend((wire.len() as u32).to_be_bytes());
-                message.extend(wire);
-                let (mut sender, driver) =
-                    hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
-                connection.spawn(driver);
-                let request = request.header("content-type", "application/grpc").header("te", "trailers");
-                sender.send_request(request.body(Full::new(Bytes::from(message))).unwrap()).await
-            }
-            Via::Http | Via::Json => {
-                let (kind, body) = match via {
-                    Via::Json => {
-                        let mut text = Vec::new();
-                        json::to_json(signal, &wire, &mut text);
-                        ("application/json", text)
-                    }
-                    _ => ("application/x-protobuf", wire),
-                };
-                let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.unwrap();
-                connection.spawn(driver);
-                let request = request.header("content-type", kind).header("host", address.to_string());
-                sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await
-            }
-        };
-        Answer::read(via, answer.unwrap()).await
+        let ports = Ports { grpc: address("grpc"), http: address("http") };
+        Misaki { running, ports }
     }
 
     /// Telemetry at the gate, without a socket.
@@ -210,6 +169,73 @@ impl Misaki {
             until("the budget is free", || used() == [0, 0, 0]).await;
         }
         balance
+    }
+}
+
+impl Ports {
+    /// Log records over HTTP.
+    pub async fn send(&self, names: &[&str]) -> Answer {
+        self.send_by(Via::Http, Signal::Logs, names).await
+    }
+
+    pub async fn send_by(&self, via: Via, signal: Signal, names: &[&str]) -> Answer {
+        self.post(via, signal, request(signal, names), &[]).await
+    }
+
+    /// One request on a connection of its own. Dropping the future breaks the connection.
+    pub async fn post(&self, via: Via, signal: Signal, wire: Vec<u8>, headers: &[(&str, &str)]) -> Answer {
+        match via {
+            Via::Grpc => {
+                let length = (wire.len() as u32).to_be_bytes();
+                self.exchange(via, signal, [&[0], length.as_slice(), &wire].concat(), headers).await
+            }
+            Via::Http => self.exchange(via, signal, wire, headers).await,
+            Via::Json => {
+                let mut text = Vec::new();
+                json::to_json(signal, &wire, &mut text);
+                self.exchange(via, signal, text, headers).await
+            }
+        }
+    }
+
+    pub async fn post_json(&self, signal: Signal, text: String) -> Answer {
+        self.exchange(Via::Json, signal, text.into(), &[]).await
+    }
+
+    async fn exchange(&self, via: Via, signal: Signal, body: Vec<u8>, headers: &[(&str, &str)]) -> Answer {
+        let address = if via == Via::Grpc { self.grpc } else { self.http };
+        let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+        let kind = match via {
+            Via::Grpc => "application/grpc",
+            Via::Http => "application/x-protobuf",
+            Via::Json => "application/json",
+        };
+        let uri = format!("http://{address}{}", path(via, signal));
+        let mut request = Request::post(uri).header("content-type", kind);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::from(body));
+        // Ends with the request.
+        let mut connection = JoinSet::new();
+        let answer = if via == Via::Grpc {
+            let (mut sender, driver) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            connection.spawn(driver);
+            sender.send_request(request.header("te", "trailers").body(body).unwrap()).await
+        } else {
+            let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.unwrap();
+            connection.spawn(driver);
+            sender.send_request(request.header("host", address.to_string()).body(body).unwrap()).await
+        };
+        Answer::read(via, answer.unwrap()).await
+    }
+}
+
+impl std::ops::Deref for Misaki {
+    type Target = Ports;
+
+    fn deref(&self) -> &Ports {
+        &self.ports
     }
 }
 

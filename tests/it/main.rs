@@ -13,6 +13,7 @@ mod bad_inputs;
 mod batch;
 mod cancellation;
 mod config;
+mod conformance;
 mod debug_output;
 mod debug_text;
 mod endpoint;
