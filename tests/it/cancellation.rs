@@ -18,72 +18,61 @@ struct Way {
     name: &'static str,
     changes: &'static str,
     upstreams: usize,
-    /// Whether OK means that the upstreams have it.
-    answers: bool,
 }
 
-const fn way(name: &'static str, changes: &'static str, upstreams: usize, answers: bool) -> Way {
-    Way { name, changes, upstreams, answers }
+const fn way(name: &'static str, changes: &'static str, upstreams: usize) -> Way {
+    Way { name, changes, upstreams }
 }
 
 const WAYS: &[Way] = &[
-    way("queue in memory", "", 1, false),
-    way("a queue with one place", "exporters: {otlp: {sending_queue: {queue_size: 1, num_consumers: 1}}}", 1, false),
+    way("queue in memory", "", 1),
+    way("a queue with one place", "exporters: {otlp: {sending_queue: {queue_size: 1, num_consumers: 1}}}", 1),
     way(
         "a full queue that blocks",
         "exporters: {otlp: {sending_queue: {queue_size: 1, num_consumers: 1, block_on_overflow: true}}}",
         1,
-        false,
     ),
-    way("waiting for the result", "exporters: {otlp: {sending_queue: {wait_for_result: true}}}", 1, true),
+    way("waiting for the result", "exporters: {otlp: {sending_queue: {wait_for_result: true}}}", 1),
     way(
         "blocking and waiting for the result",
         "exporters: {otlp: {sending_queue: {queue_size: 2, num_consumers: 1, block_on_overflow: true, wait_for_result: true}}}",
         1,
-        true,
     ),
-    way("no queue", "exporters: {otlp: {sending_queue: {enabled: false}}}", 1, true),
+    way("no queue", "exporters: {otlp: {sending_queue: {enabled: false}}}", 1),
     way(
         "batch before the queue",
         "{processors: {batch: {timeout: 1ms, send_batch_size: 4, send_batch_max_size: 5}}, exporters: {otlp: {sending_queue: {queue_size: 1}}}, service: {pipelines: {logs: {processors: [batch]}}}}",
         1,
-        false,
     ),
     way(
         "batch before a queue that blocks",
         "{processors: {batch: {timeout: 1ms, send_batch_size: 4}}, exporters: {otlp: {sending_queue: {queue_size: 1, num_consumers: 1, block_on_overflow: true}}}, service: {pipelines: {logs: {processors: [batch]}}}}",
         1,
-        false,
     ),
     way(
         "batch before waiting for the result",
         "{processors: {batch: {timeout: 1ms, send_batch_size: 4, send_batch_max_size: 5}}, exporters: {otlp: {sending_queue: {wait_for_result: true}}}, service: {pipelines: {logs: {processors: [batch]}}}}",
         1,
-        true,
     ),
     way(
         "a batching queue",
         "exporters: {otlp: {sending_queue: {sizer: items, queue_size: 100, batch: {min_size: 4, max_size: 5, flush_timeout: 1ms}}}}",
         1,
-        false,
     ),
     way(
         "a batching queue that answers",
         "exporters: {otlp: {sending_queue: {sizer: items, queue_size: 100, wait_for_result: true, batch: {min_size: 4, max_size: 5, flush_timeout: 1ms}}}}",
         1,
-        true,
     ),
     way(
         "two exporters",
         "{exporters: {otlp/2: {sending_queue: {queue_size: 1, block_on_overflow: true}}}, service: {pipelines: {logs: {exporters: [otlp, otlp/2]}}}}",
         2,
-        false,
     ),
     way(
         "two exporters, both answering",
         "{exporters: {otlp: {sending_queue: {wait_for_result: true}}, otlp/2: {sending_queue: {enabled: false}}}, service: {pipelines: {logs: {exporters: [otlp, otlp/2]}}}}",
         2,
-        true,
     ),
 ];
 

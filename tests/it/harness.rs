@@ -362,10 +362,8 @@ pub fn refs(names: &[String]) -> Vec<&str> {
 /// One request as the upstream got it.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    pub signal: Signal,
     pub names: Vec<String>,
     pub bytes: usize,
-    pub headers: HeaderMap,
     /// Whether it was answered with success, in whole or in part.
     pub kept: bool,
 }
@@ -522,8 +520,7 @@ async fn answer(
         path if path.contains("etrics") => Signal::Metrics,
         _ => Signal::Traces,
     };
-    let arrival =
-        Arrival { signal, names: names(signal, &wire), bytes: wire.len(), headers: head.headers, kept: false };
+    let arrival = Arrival { names: names(signal, &wire), bytes: wire.len(), kept: false };
     let (index, reply) = {
         let seen = &mut *seen.lock().unwrap();
         let reply = (seen.script)(&arrival);

@@ -561,7 +561,7 @@ fn descend(signal: Signal, message: &[u8], depth: usize, around: &mut Vec<Vec<u8
     };
     let mut header = vec![];
     for field in Fields::new(message) {
-        if !is_child(field.number) && !(signal == Signal::Metrics && depth == 4 && field.number == 12) {
+        if !(is_child(field.number) || signal == Signal::Metrics && depth == 4 && field.number == 12) {
             header.extend_from_slice(field.raw);
         }
     }

@@ -219,6 +219,7 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for AtOnce {
     fn execute(&self, stream: F) {
         let mut stream = Box::pin(stream);
         if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
             tokio::spawn(stream);
         }
     }
