@@ -112,6 +112,8 @@ async fn a_submission_is_dropped_at_every_poll() {
                 for round in ["a", "b", "c"] {
                     let names = numbered(round, 3);
                     if let Some(Ok(())) = polled(misaki.submit(Signal::Logs, &refs(&names)), polls).await {
+                        let there = |upstream: &Upstream| names.iter().all(|name| upstream.kept().contains(name));
+                        assert!(!way.answers || upstreams.iter().all(there), "{}: OK before it is there", way.name);
                         ok.extend(names);
                     }
                     misaki.check();
