@@ -216,7 +216,7 @@ async fn interleave(way: &Way, steps: Vec<Step>) {
     upstreams.iter().for_each(Upstream::release);
     // Those who are still there all get their answer.
     for (names, future) in clients {
-        let answer = tokio::time::timeout(Duration::from_secs(4), future).await;
+        let answer = tokio::time::timeout(Duration::from_secs(20), future).await;
         if answer.unwrap_or_else(|_| panic!("{}: a client waits forever", way.name)).is_ok() {
             ok.extend(names);
         }

@@ -41,7 +41,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long anything may take before a scenario fails.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What every scenario starts from; it says only what is different.
 const BASE: &str = r#"
