@@ -366,6 +366,8 @@ pub fn refs(names: &[String]) -> Vec<&str> {
 /// One request as the upstream got it.
 #[derive(Clone, Debug)]
 pub struct Arrival {
+    pub signal: Signal,
+    pub headers: HeaderMap,
     pub names: Vec<String>,
     pub bytes: usize,
     /// Whether it was answered with success, in whole or in part.
@@ -524,7 +526,8 @@ async fn answer(
         path if path.contains("etrics") => Signal::Metrics,
         _ => Signal::Traces,
     };
-    let arrival = Arrival { names: names(signal, &wire), bytes: wire.len(), kept: false };
+    let arrival =
+        Arrival { signal, headers: head.headers, names: names(signal, &wire), bytes: wire.len(), kept: false };
     let (index, reply) = {
         let seen = &mut *seen.lock().unwrap();
         let reply = (seen.script)(&arrival);
