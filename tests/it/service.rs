@@ -1,9 +1,10 @@
 //! Whole ways of a request, from a client's socket to the upstream's, in exact counts: fan-out, connectors, several
 //! pipelines, draining.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use misaki::telemetry::Signal;
+use misaki::telemetry::{Point, Signal, Telemetry};
 
 use super::harness::*;
 
@@ -271,5 +272,33 @@ async fn many_clients_on_several_workers() {
     misaki.check();
     assert_eq!((first.kept_once().len(), first.kept_once()), (12 * 30, second.kept_once()));
     assert!(first.sizes().iter().all(|size| *size <= 8));
+    misaki.finish().await;
+}
+
+/// Whoever looks sees telemetry come in, leave, and be dropped; when nobody looks any more, nothing is shown.
+#[tokio::test]
+async fn the_tap_shows_what_passes() {
+    let upstream = Upstream::sequence([Reply::Accept, Reply::Grpc(9, "no", None)]).await;
+    let mut misaki = Misaki::start("{}", &[&upstream]).await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let notes = seen.clone();
+    let viewer = move |point: Point, telemetry: &Telemetry| {
+        notes.lock().unwrap().push(format!("{point:?} {}", telemetry.items()));
+    };
+    misaki.running.graph.tap.attach(Some(Arc::new(viewer)));
+    for name in ["a", "b"] {
+        assert!(misaki.send(&[name]).await.ok);
+        misaki.settle().await;
+    }
+    misaki.running.graph.tap.attach(None);
+    assert!(misaki.send(&["c"]).await.ok);
+    misaki.settle().await;
+    let expected = [
+        "Received 1",
+        "Leaving { exporter: \"otlp\" } 1",
+        "Received 1",
+        "Dropped { exporter: \"otlp\", reason: RejectedUpstream } 1",
+    ];
+    assert_eq!(*seen.lock().unwrap(), expected);
     misaki.finish().await;
 }
