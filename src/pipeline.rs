@@ -160,7 +160,7 @@ impl Plan {
         }
         for ((sink, mut telemetry), place) in self.shares.into_iter().zip(reserved.places) {
             let Some(place) = place else {
-                sink.skip(telemetry.items());
+                sink.skip(&telemetry);
                 continue;
             };
             if let Some(receipt) = receipt

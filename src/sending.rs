@@ -310,8 +310,9 @@ impl Sink for Queue {
         if self.settings.queue.block_on_overflow { None } else { self.lock().full_since }
     }
 
-    fn skip(&self, items: u64) {
-        self.account.drop_items(Reason::SinkStuck, items);
+    fn skip(&self, telemetry: &Telemetry) {
+        self.account.drop_items(Reason::SinkStuck, telemetry.items());
+        self.account.show_dropped(Reason::SinkStuck, telemetry);
     }
 }
 

@@ -8,6 +8,7 @@ pub mod pending;
 pub mod receipt;
 pub mod refusal;
 pub mod sink;
+pub mod tap;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,6 +25,7 @@ pub use pending::{Most, Pending};
 pub use receipt::{Receipt, Ticket};
 pub use refusal::Refusal;
 pub use sink::{Ask, Full, Intake, Load, Outlet, Place, Sink, Submission, Wakeful};
+pub use tap::{Point, Tap};
 
 /// One valid `Export…ServiceRequest`, checked and counted, and the memory it is charged for.
 #[derive(Clone, Debug)]

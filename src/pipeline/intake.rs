@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::telemetry::{Accounts, Full, Intake, Receipt, Refusal, Signal, Submission, Telemetry, clock};
+use crate::telemetry::{Accounts, Full, Intake, Point, Receipt, Refusal, Signal, Submission, Tap, Telemetry, clock};
 
 use super::{Branches, Plan, Reserved};
 
@@ -15,6 +15,7 @@ pub struct Gate {
     signal: Signal,
     branches: Arc<Branches>,
     accounts: Accounts,
+    tap: Arc<Tap>,
     pub accepted: AtomicU64,
     pub refused: AtomicU64,
 }
@@ -26,6 +27,7 @@ impl Gate {
         signal: Signal,
         branches: Arc<Branches>,
         accounts: Accounts,
+        tap: Arc<Tap>,
     ) -> Gate {
         let receiver = receiver.to_owned();
         Gate {
@@ -34,6 +36,7 @@ impl Gate {
             signal,
             branches,
             accounts,
+            tap,
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
@@ -45,6 +48,7 @@ impl Gate {
             return Ok(());
         }
         let now = telemetry.received;
+        self.tap.look(Point::Received, &telemetry);
         let receipt = {
             let plan = self.branches.plan(telemetry, now).inspect_err(|_| self.refuse(items))?;
             let reserved = self.reserve(&plan).await.inspect_err(|_| self.refuse(items))?;

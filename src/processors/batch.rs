@@ -312,9 +312,10 @@ impl Sink for Batch {
         self.single.lock().refused.as_ref().map(|refused| refused.since)
     }
 
-    fn skip(&self, items: u64) {
+    fn skip(&self, telemetry: &Telemetry) {
         for account in &self.accounts {
-            account.drop_items(Reason::SinkStuck, items);
+            account.drop_items(Reason::SinkStuck, telemetry.items());
+            account.show_dropped(Reason::SinkStuck, telemetry);
         }
     }
 }

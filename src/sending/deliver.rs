@@ -62,6 +62,7 @@ impl Queue {
                     self.say_partial(&accepted);
                     let rejected = accepted.rejected.min(items);
                     self.settle(&mut open, items, items - rejected, Reason::PartialSuccess);
+                    self.account.show_leaving(&telemetry);
                     continue;
                 }
                 Err(error) => error,
@@ -90,6 +91,7 @@ impl Queue {
             );
             outcome = Err(Refusal::Rejected(status.clone()));
             self.settle(&mut open, items, 0, reason);
+            self.account.show_dropped(reason, &telemetry);
         }
         drop(open);
         for ticket in tickets {

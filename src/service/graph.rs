@@ -18,7 +18,7 @@ use crate::processors::batch::Batch;
 use crate::processors::memory_limiter::MemoryLimiter;
 use crate::receivers::otlp::Gates;
 use crate::sending::Queue;
-use crate::telemetry::{Account, Accounts, Alarm, Budget, Intake, Signal, Sink};
+use crate::telemetry::{Account, Accounts, Alarm, Budget, Intake, Signal, Sink, Tap};
 
 use super::plan::Plan;
 use super::registry::Component;
@@ -33,6 +33,7 @@ pub struct Graph {
     /// Those of exporters without a queue, which count for themselves.
     printed: Accounts,
     pub steps: Vec<Arc<Step>>,
+    pub tap: Arc<Tap>,
 }
 
 pub struct Builder<'a> {
@@ -55,6 +56,7 @@ impl<'a> Builder<'a> {
             accounts: Vec::new(),
             printed: Vec::new(),
             steps: Vec::new(),
+            tap: Arc::default(),
         };
         Builder { plan, budget, alarm, sinks: HashMap::new(), outputs: HashMap::new(), built: HashMap::new(), graph }
     }
@@ -81,7 +83,14 @@ impl<'a> Builder<'a> {
                 let branches = Arc::new(Branches::new(segments));
                 let id = receiver.id.to_string();
                 let mut gate = |transport| -> Arc<dyn Intake> {
-                    let gate = Arc::new(Gate::new(&id, transport, signal, branches.clone(), accounts.clone()));
+                    let gate = Arc::new(Gate::new(
+                        &id,
+                        transport,
+                        signal,
+                        branches.clone(),
+                        accounts.clone(),
+                        self.graph.tap.clone(),
+                    ));
                     self.graph.gates.push(gate.clone());
                     gate
                 };
@@ -154,7 +163,7 @@ impl<'a> Builder<'a> {
             return Ok(sink.clone());
         }
         let name = id.to_string();
-        let account = Arc::new(Account::new(&name, signal));
+        let account = Arc::new(Account::new(&name, signal, self.graph.tap.clone()));
         self.graph.accounts.push(account.clone());
         let plan = self.plan;
         let sink: Arc<dyn Sink> = match plan.get(Kind::Exporter, id) {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::Signal;
+use super::{Point, Signal, Tap, Telemetry};
 
 /// Why something was refused or dropped: one closed set, shared by answers, metrics and the closing line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,16 +90,18 @@ pub type Accounts = Vec<Arc<Account>>;
 pub struct Account {
     pub exporter: String,
     pub signal: Signal,
+    tap: Arc<Tap>,
     accepted: AtomicU64,
     sent: AtomicU64,
     dropped: [AtomicU64; Reason::ALL.len()],
 }
 
 impl Account {
-    pub fn new(exporter: &str, signal: Signal) -> Account {
+    pub fn new(exporter: &str, signal: Signal, tap: Arc<Tap>) -> Account {
         Account {
             exporter: exporter.to_owned(),
             signal,
+            tap,
             accepted: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             dropped: Default::default(),
@@ -118,6 +120,15 @@ impl Account {
         if let Some(count) = self.dropped.get(reason as usize) {
             count.fetch_add(items, Relaxed);
         }
+    }
+
+    /// Shows telemetry that was sent to whoever looks.
+    pub fn show_leaving(&self, telemetry: &Telemetry) {
+        self.tap.look(Point::Leaving { exporter: &self.exporter }, telemetry);
+    }
+
+    pub fn show_dropped(&self, reason: Reason, telemetry: &Telemetry) {
+        self.tap.look(Point::Dropped { exporter: &self.exporter, reason }, telemetry);
     }
 
     pub fn accepted(&self) -> u64 {

@@ -40,7 +40,12 @@ impl Refusal {
                 (413, status(code::RESOURCE_EXHAUSTED, format!("request is larger than {limit} {unit}")), None)
             }
             Refusal::Malformed(why) => (400, status(code::INVALID_ARGUMENT, why.clone()), None),
-            Refusal::Rejected(rejected) => (http_status(rejected.code), rejected.clone(), None),
+            Refusal::Rejected(rejected) => {
+                let http_status = http_status(rejected.code);
+                // The upstream may be there again in a moment.
+                let after = (http_status == 503).then_some(Duration::from_secs(1));
+                (http_status, rejected.clone(), after)
+            }
             Refusal::Internal => (500, status(code::INTERNAL, "internal error".to_owned()), None),
         }
     }

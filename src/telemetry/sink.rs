@@ -70,8 +70,8 @@ pub trait Sink: Send + Sync {
     fn full_since(&self) -> Option<Instant> {
         None
     }
-    /// Drops `items` that were meant for it, under a reason, because others must not wait for it.
-    fn skip(&self, items: u64);
+    /// Drops telemetry that was meant for it, under a reason, because others must not wait for it.
+    fn skip(&self, telemetry: &Telemetry);
 }
 
 /// A reserved place; given back when it is dropped unfilled.

@@ -33,7 +33,7 @@ async fn printed(config: &str, case: &Path, out: &Path) {
         "OUT" => Some(out.clone()),
         _ => None,
     };
-    let mut misaki = Misaki::load(&[config], &environment).await;
+    let mut misaki = Misaki::load(&[config], 1, &environment).await;
     let answer = misaki.post_json(signal_of(case, &input), input).await;
     assert!(answer.ok, "{}: {answer:?}", case.display());
     let balance = misaki.finish().await;

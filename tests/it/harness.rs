@@ -41,7 +41,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long anything may take before a scenario fails.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What every scenario starts from; it says only what is different.
 const BASE: &str = r#"
@@ -84,22 +84,26 @@ pub struct Ports {
 impl Misaki {
     /// Starts with `changes` (YAML) over the base; `otlp` and `otlp_http` send to the first upstream, `otlp/2` to the second.
     pub async fn start(changes: &str, upstreams: &[&Upstream]) -> Misaki {
+        Misaki::start_on(1, changes, upstreams).await
+    }
+
+    pub async fn start_on(workers: usize, changes: &str, upstreams: &[&Upstream]) -> Misaki {
         let addresses: Vec<_> = upstreams.iter().map(|upstream| upstream.address.to_string()).collect();
         let environment = move |name: &str| {
             let number = name.strip_prefix("UPSTREAM")?;
             let index = number.strip_prefix('_').map_or(0, |number| number.parse::<usize>().unwrap() - 1);
             Some(addresses.get(index).cloned().unwrap_or_else(|| "127.0.0.1:9".to_owned()))
         };
-        Misaki::load(&[BASE, changes], &environment).await
+        Misaki::load(&[BASE, changes], workers, &environment).await
     }
 
     /// Starts from these YAML texts alone, merged from left to right.
-    pub async fn load(texts: &[&str], environment: &dyn Fn(&str) -> Option<String>) -> Misaki {
+    pub async fn load(texts: &[&str], workers: usize, environment: &dyn Fn(&str) -> Option<String>) -> Misaki {
         let sources: Vec<_> = texts.iter().map(|text| format!("yaml:{text}")).collect();
         let loaded = config::load(&sources, &[], environment);
         let plan = Plan::read(&loaded);
         assert!(!loaded.problems.has_errors(), "{}", loaded.problems.render(&loaded.sources, false));
-        let workers = Arc::new(Workers::start(1).unwrap());
+        let workers = Arc::new(Workers::start(workers).unwrap());
         let running = service::start(&plan, workers).await.unwrap();
         let address = |wanted| {
             let found = running.addresses.iter().find(|(name, _)| *name == wanted);
@@ -362,6 +366,8 @@ pub fn refs(names: &[String]) -> Vec<&str> {
 /// One request as the upstream got it.
 #[derive(Clone, Debug)]
 pub struct Arrival {
+    pub signal: Signal,
+    pub headers: HeaderMap,
     pub names: Vec<String>,
     pub bytes: usize,
     /// Whether it was answered with success, in whole or in part.
@@ -520,7 +526,8 @@ async fn answer(
         path if path.contains("etrics") => Signal::Metrics,
         _ => Signal::Traces,
     };
-    let arrival = Arrival { names: names(signal, &wire), bytes: wire.len(), kept: false };
+    let arrival =
+        Arrival { signal, headers: head.headers, names: names(signal, &wire), bytes: wire.len(), kept: false };
     let (index, reply) = {
         let seen = &mut *seen.lock().unwrap();
         let reply = (seen.script)(&arrival);

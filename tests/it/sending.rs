@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use misaki::exporters::settings::Retry;
+use misaki::sending::backoff::Backoff;
 use misaki::telemetry::{Refusal, Share, Signal};
 
 use super::harness::*;
@@ -239,6 +241,35 @@ async fn the_places_of_a_batching_queue_come_back() {
         misaki.settle().await;
     }
     misaki.finish().await;
+}
+
+/// Pauses are spread evenly around the interval, which grows to its largest; a hint is never undercut.
+#[test]
+fn pauses_are_spread() {
+    let retry = Retry {
+        enabled: true,
+        initial_interval: SECOND,
+        randomization_factor: 0.5,
+        multiplier: 3.0,
+        max_interval: 4 * SECOND,
+        max_elapsed_time: None,
+    };
+    let pauses: Vec<_> = (0..400)
+        .map(|_| {
+            let mut backoff = Backoff::new(&retry);
+            [(); 4].map(|()| backoff.next(None).as_secs_f64())
+        })
+        .collect();
+    for (attempt, interval) in [1.0, 3.0, 4.0, 4.0].into_iter().enumerate() {
+        let of_attempt = pauses.iter().map(|pauses| pauses[attempt] / interval);
+        assert!(of_attempt.clone().all(|pause| (0.5..=1.5).contains(&pause)), "{attempt}");
+        let mean = of_attempt.clone().sum::<f64>() / 400.0;
+        assert!((0.9..1.1).contains(&mean), "{mean}");
+        let (low, high) = (of_attempt.clone().filter(|pause| *pause < 0.75), of_attempt.filter(|pause| *pause > 1.25));
+        assert!(low.count() > 50 && high.count() > 50);
+    }
+    assert_eq!(Backoff::new(&retry).next(Some(9 * SECOND)), 9 * SECOND);
+    assert!(Backoff::new(&retry).next(Some(Duration::from_millis(1))) >= Duration::from_millis(500));
 }
 
 /// The pause grows from the initial interval by the multiplier up to the largest, spread by the randomization factor.

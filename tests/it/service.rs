@@ -1,9 +1,10 @@
 //! Whole ways of a request, from a client's socket to the upstream's, in exact counts: fan-out, connectors, several
 //! pipelines, draining.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use misaki::telemetry::Signal;
+use misaki::telemetry::{Point, Signal, Telemetry};
 
 use super::harness::*;
 
@@ -18,6 +19,7 @@ async fn what_is_sent_arrives() {
         }
         misaki.settle().await;
         assert_eq!(upstream.kept(), ["a", "b", "a", "b", "a", "b"]);
+        assert!(upstream.arrivals().iter().map(|arrival| arrival.signal).eq(Signal::ALL));
         let balance = misaki.finish().await;
         assert!(balance.iter().all(|line| (line.accepted, line.exported, line.left) == (2, 2, 0)), "{balance:?}");
     }
@@ -227,4 +229,76 @@ async fn what_holds_nothing_leaves_no_trace() {
     }
     assert_eq!((misaki.running.intake(), upstream.requests()), ((0, 0), 0));
     assert_eq!(misaki.finish().await, []);
+}
+
+/// What the config says is sent along with every request, by both exporters.
+#[tokio::test]
+async fn exporters_send_their_headers() {
+    let upstream = Upstream::start().await;
+    let changes = "{exporters: {otlp: {headers: {X-Tenant: edge}}, otlp_http: {headers: {X-Tenant: edge}}}, service: {pipelines: {logs: {exporters: [otlp, otlp_http]}}}}";
+    let mut misaki = Misaki::start(changes, &[&upstream]).await;
+    assert!(misaki.send(&["a"]).await.ok);
+    misaki.settle().await;
+    let kind = |arrival: Arrival| (arrival.headers["x-tenant"].clone(), arrival.headers["content-type"].clone());
+    let mut kinds: Vec<_> = upstream.arrivals().into_iter().map(kind).collect();
+    kinds.sort_by_key(|(_, kind)| kind.to_str().unwrap().to_owned());
+    assert_eq!(kinds[0], ("edge".parse().unwrap(), "application/grpc".parse().unwrap()));
+    assert_eq!(kinds[1], ("edge".parse().unwrap(), "application/x-protobuf".parse().unwrap()));
+    misaki.finish().await;
+}
+
+/// Many clients on several workers at once, a batch by time and size, two queues: nothing is lost, doubled or left lying.
+#[tokio::test]
+async fn many_clients_on_several_workers() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    let changes = "{processors: {batch: {timeout: 2ms, send_batch_size: 7, send_batch_max_size: 8}}, service: {pipelines: {logs: {processors: [batch], exporters: [otlp, otlp/2]}}}}";
+    let mut misaki = Misaki::start_on(3, changes, &[&first, &second]).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..12 {
+        let ports = misaki.ports;
+        clients.spawn(async move {
+            for request in 0..10 {
+                let via = [Via::Grpc, Via::Http, Via::Json][(client + request) % 3];
+                let names = numbered(&format!("{client}-{request}-"), 1 + request % 5);
+                // A batch that is full while another worker hands it on refuses: then it is nobody's, and comes again.
+                while !ports.send_by(via, Signal::Logs, &refs(&names)).await.ok {}
+            }
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    until("nothing is held", || misaki.held() == 0).await;
+    misaki.check();
+    assert_eq!((first.kept_once().len(), first.kept_once()), (12 * 30, second.kept_once()));
+    assert!(first.sizes().iter().all(|size| *size <= 8));
+    misaki.finish().await;
+}
+
+/// Whoever looks sees telemetry come in, leave, and be dropped; when nobody looks any more, nothing is shown.
+#[tokio::test]
+async fn the_tap_shows_what_passes() {
+    let upstream = Upstream::sequence([Reply::Accept, Reply::Grpc(9, "no", None)]).await;
+    let mut misaki = Misaki::start("{}", &[&upstream]).await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let notes = seen.clone();
+    let viewer = move |point: Point, telemetry: &Telemetry| {
+        notes.lock().unwrap().push(format!("{point:?} {}", telemetry.items()));
+    };
+    misaki.running.graph.tap.attach(Some(Arc::new(viewer)));
+    for name in ["a", "b"] {
+        assert!(misaki.send(&[name]).await.ok);
+        misaki.settle().await;
+    }
+    misaki.running.graph.tap.attach(None);
+    assert!(misaki.send(&["c"]).await.ok);
+    misaki.settle().await;
+    let expected = [
+        "Received 1",
+        "Leaving { exporter: \"otlp\" } 1",
+        "Received 1",
+        "Dropped { exporter: \"otlp\", reason: RejectedUpstream } 1",
+    ];
+    assert_eq!(*seen.lock().unwrap(), expected);
+    misaki.finish().await;
 }

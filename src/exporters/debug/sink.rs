@@ -192,6 +192,7 @@ impl Sink for DebugSink {
             self.print_sampled(&parts, load.items, telemetry.received.instant);
         }
         drop(parts);
+        self.account.show_leaving(&telemetry);
         telemetry.resolve(Ok(()));
     }
 
@@ -203,7 +204,7 @@ impl Sink for DebugSink {
         false
     }
 
-    fn skip(&self, items: u64) {
-        self.account.drop_items(Reason::SinkStuck, items);
+    fn skip(&self, telemetry: &Telemetry) {
+        self.account.drop_items(Reason::SinkStuck, telemetry.items());
     }
 }

@@ -1,0 +1,27 @@
+//! The debug text of any checked request: it ends, holds no character that a terminal acts on, and is the same in pieces.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use misaki::exporters::debug::{Style, Verbosity, render_chunks, render_dump};
+use misaki::otlp::check::check;
+use misaki::telemetry::Signal;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((choice, request)) = data.split_first() else { return };
+    let signal = Signal::ALL[usize::from(choice % 3)];
+    if check(signal, request).is_err() {
+        return;
+    }
+    let style = Style { escape_newlines: choice & 0x80 != 0 };
+    for verbosity in [Verbosity::Normal, Verbosity::Detailed] {
+        let mut whole = Vec::new();
+        render_dump(signal, verbosity, style, &[request], &mut whole);
+        let text = std::str::from_utf8(&whole).expect("text");
+        let is_control = |c: char| (c.is_control() && c != '\n' && c != '\t') || ('\u{202a}'..='\u{202e}').contains(&c);
+        assert!(!text.chars().any(is_control), "{text:?}");
+        let (mut rest, mut pieces) = (Vec::new(), Vec::new());
+        render_chunks(signal, verbosity, style, &[request], 64, &mut rest, &mut |piece, _| pieces.append(piece));
+        pieces.append(&mut rest);
+        assert!(pieces == whole);
+    }
+});
