@@ -30,7 +30,7 @@ use report::Entry;
 use rows::{Load, Measure, ROWS, Row};
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -94,6 +94,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let programs = options.programs();
+    let rows = options.offered(rows);
     if programs.is_empty() {
         eprintln!("nothing to measure: neither Misaki nor a Go collector is there");
         return ExitCode::FAILURE;
@@ -117,6 +118,20 @@ fn main() -> ExitCode {
 }
 
 impl Options {
+    /// The rows whose components this Misaki has; the others are named and left out.
+    fn offered(&self, rows: Vec<&'static Row>) -> Vec<&'static Row> {
+        let listed = Command::new(&self.misaki).arg("components").output();
+        let Ok(listed) = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()) else { return rows };
+        let offered = |row: &&Row| match row.missing_in(&listed) {
+            Some(name) if !self.skip_misaki => {
+                println!("left out: {} (Misaki has no {name})", row.id);
+                false
+            }
+            _ => true,
+        };
+        rows.into_iter().filter(offered).collect()
+    }
+
     fn timing(&self) -> Timing {
         let seconds = if self.smoke { 1.0 } else { self.seconds };
         Timing {

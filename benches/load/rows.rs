@@ -255,6 +255,12 @@ impl Row {
     pub fn is_meant_by(&self, name: &str) -> bool {
         self.id == name || (self.id.contains(name) && ROWS.iter().all(|row| row.id != name))
     }
+
+    /// The first component that the row needs and that `components`, what `misaki components` prints, does not list.
+    pub fn missing_in(&self, components: &str) -> Option<&'static str> {
+        let mut needed = self.config.processors.iter().chain(self.config.extensions).map(|(name, _)| *name);
+        needed.find(|name| !components.lines().any(|line| line.trim() == format!("- name: {name}")))
+    }
 }
 
 impl Config {
