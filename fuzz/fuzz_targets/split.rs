@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let size = u32::from(*size).max(1);
     let mut splitter = Splitter::new(signal, Bytes::copy_from_slice(request));
     let mut sum = 0;
-    while let Some((piece, count)) = splitter.next_piece(size) {
+    while let Some((piece, count)) = splitter.next_piece(size, usize::MAX) {
         assert!(count <= size && count > 0);
         assert_eq!(check(signal, &piece).expect("a piece is well-formed"), count);
         sum += count;

@@ -14,7 +14,7 @@ mod socket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -42,6 +42,8 @@ pub struct Shared {
     gates: Gates,
     budget: Arc<Budget>,
     connections: Arc<Connections>,
+    /// Streams of HTTP/2 that wait for their first turn.
+    waiting: Arc<AtomicUsize>,
     said: Said,
 }
 
@@ -103,6 +105,7 @@ impl Receiver {
             gates,
             budget,
             connections: Connections::new(cap),
+            waiting: Arc::default(),
             said: Said::default(),
         };
         Ok(Receiver { shared: Arc::new(shared), listeners })

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -121,16 +122,16 @@ async fn run(
     stop: watch::Receiver<bool>,
 ) {
     let io = TokioIo::new(socket);
-    // Boxed, so that what waits for its answer to be read holds no more than that.
+    // Boxed once it runs: a stream holds little before that, and again while its answer waits to be read.
     let service = service_fn(|request| {
         let (shared, busy) = (shared.clone(), Busy::new(pulse.clone()));
-        Box::pin(async move {
-            let answer = answer(&shared, request).await;
+        async move {
+            let answer = Box::pin(answer(&shared, request)).await;
             Ok::<_, Infallible>(answer.map(|answer| Sending { answer, _unsent: busy.answered() }))
-        })
+        }
     });
     if is_http2 {
-        let mut builder = http2::Builder::new(AtOnce);
+        let mut builder = http2::Builder::new(Streams(shared.waiting.clone()));
         let streams = shared.grpc.as_ref().and_then(|grpc| grpc.max_concurrent_streams).unwrap_or(STREAMS);
         builder
             .timer(TokioTimer::new())
@@ -210,16 +211,35 @@ async fn supervise<C, E>(
     }
 }
 
-/// Runs a stream where it was accepted, up to where it must wait: most requests are there as a whole and end at once, and
-/// a client that opens many at a time does not fill the memory with tasks that were never asked whether they may.
-#[derive(Clone, Copy)]
-struct AtOnce;
+/// Gives each stream of HTTP/2 a task. Beyond so many that wait for their first turn a new one runs where it was accepted, up
+/// to where it must wait: else clients fill the memory with streams that were not asked yet whether they may.
+#[derive(Clone)]
+struct Streams(Arc<AtomicUsize>);
 
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for AtOnce {
+const WAITING: usize = 256;
+
+struct Waiting(Arc<AtomicUsize>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
+    #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
     fn execute(&self, stream: F) {
+        let crowded = self.0.fetch_add(1, Relaxed) >= WAITING;
+        let waiting = Waiting(self.0.clone());
+        if !crowded {
+            tokio::spawn(async move {
+                drop(waiting);
+                stream.await
+            });
+            return;
+        }
         let mut stream = Box::pin(stream);
         if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
             tokio::spawn(stream);
         }
     }
