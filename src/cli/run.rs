@@ -132,19 +132,31 @@ async fn live(mut running: Running) -> Result<(), String> {
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Signals {
     fn new() -> std::io::Result<Signals> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "terminated",
-            _ = self.interrupt.recv() => "interrupt",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "terminated",
+                _ = self.interrupt.recv() => return "interrupt",
+                // Its terminal is gone; without one it is how an operator asks for a new config.
+                _ = self.hangup.recv() => match std::io::stderr().is_terminal() {
+                    true => return "hangup",
+                    false => tracing::warn!("the config is not read again while running: restart to use a new one"),
+                },
+            }
         }
     }
 }
