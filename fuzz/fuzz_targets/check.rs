@@ -30,7 +30,9 @@ fuzz_target!(|data: &[u8]| {
         (Ok(items), Ok(count)) => assert!(count == usize::MAX || items as usize == count, "{items} and {count}"),
         (Err(malformed), Ok(_)) => {
             let why = malformed.to_string();
-            let ours_alone = ["an id of the wrong length", "64 nested values"].iter().any(|rule| why.contains(rule));
+            // Padded tags are no tags here.
+            let rules = ["an id of the wrong length", "64 nested values", "a tag that is no tag"];
+            let ours_alone = rules.iter().any(|rule| why.contains(rule));
             // prost skips groups up to 100 deep, and takes a few long varints and lengths that it then ignores.
             let groups = request.iter().filter(|byte| **byte & 7 == 3).count() > 15;
             assert!(ours_alone || groups, "refused: {why}");

@@ -10,7 +10,7 @@ use misaki::telemetry::Signal;
 fuzz_target!(|data: &[u8]| {
     let [choice, size, request @ ..] = data else { return };
     let signal = Signal::ALL[usize::from(choice % 3)];
-    let Ok(items) = check(signal, request) else { return };
+    let Ok(items @ 1..) = check(signal, request) else { return };
     let size = u32::from(*size).max(1);
     let mut splitter = Splitter::new(signal, Bytes::copy_from_slice(request));
     let mut sum = 0;

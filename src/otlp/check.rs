@@ -7,7 +7,7 @@
 //! the field must be, and the commonest shape of all, an attribute with a short value, is recognised whole.
 
 use super::Signal;
-use super::wire::varint;
+use super::wire::{varint, varint_len};
 
 /// How many `AnyValue`s may stand in one another; it also bounds the stack.
 pub const VALUE_DEPTH: u32 = 64;
@@ -124,6 +124,10 @@ impl Walk {
         let (tag, after) = varint(bytes).ok_or(fail(0, Fault::Tag))?;
         let field = u32::try_from(tag >> 3).ok().filter(|field| (1..1 << 29).contains(field));
         let field = field.ok_or(fail(0, Fault::Tag))?;
+        // No encoder pads a tag. Taken, it would be a known field that the table does not know, and so not walked into.
+        if bytes.len() - after.len() != varint_len(tag) {
+            return Err(fail(field, Fault::Tag));
+        }
         let wire = (tag & 7) as u8;
         let known = MESSAGES.get(message as usize).and_then(|row| row.1.iter().find(|known| known.0 == field));
         if let Some((_, kind)) = known {

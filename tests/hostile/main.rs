@@ -64,7 +64,7 @@ fn slow_heads() {
     let mut siege = Siege::lay();
     siege.attack("1,000 slow heads", |misaki| {
         let opening = b"POST /v1/logs HTTP/1.1\r\nHost: x\r\n".to_vec();
-        holding(Holding { address: misaki.http, connections: many(1000), opening, drip: b"X".to_vec() }, length(400));
+        holding(Holding { address: misaki.http, connections: many(1000), opening, drip: b"X".to_vec() }, length(300));
     });
     siege.end();
 }
@@ -84,7 +84,7 @@ fn slow_bodies() {
                 _ => b"",
             };
             let opening = [head.as_bytes(), begun].concat();
-            holding(Holding { address: misaki.http, connections: many(1000), opening, drip: vec![] }, length(400));
+            holding(Holding { address: misaki.http, connections: many(1000), opening, drip: vec![] }, length(300));
         });
     }
     siege.end();
@@ -100,7 +100,7 @@ fn slow_streams() {
             let data = [&[1, 0, 0, 0x10, 0][..], b"\x28\xb5\x2f\xfd\0\x68"].concat();
             opening.extend(frame(DATA, 0, stream * 2 + 1, &data));
         }
-        holding(Holding { address: misaki.grpc, connections: many(100), opening, drip: vec![] }, length(400));
+        holding(Holding { address: misaki.grpc, connections: many(100), opening, drip: vec![] }, length(300));
     });
     siege.end();
 }
@@ -139,7 +139,7 @@ fn answers_that_nobody_reads() {
             opening.extend(grpc_head(stream * 2 + 1, &[]));
             opening.extend(frame(DATA, 1, stream * 2 + 1, &grpc_message(&log())));
         }
-        holding(Holding { address: misaki.grpc, connections: many(200), opening, drip: vec![] }, length(400));
+        holding(Holding { address: misaki.grpc, connections: many(200), opening, drip: vec![] }, length(300));
     });
     siege.end();
 }
@@ -150,7 +150,7 @@ fn bombs() {
     for (name, coding, body) in bombs_of() {
         siege.attack(&format!("bomb: {name}"), |misaki| {
             let request = post(coding, "application/x-protobuf", &body);
-            let statuses = asking(Asking { address: misaki.http, threads: 8 }, length(120), &request);
+            let statuses = asking(Asking { address: misaki.http, threads: 4 }, length(60), &request);
             println!("  answers {statuses:?}");
             assert!(statuses.keys().all(|status| [200, 400, 413, 503].contains(status)), "{statuses:?}");
         });
@@ -165,7 +165,7 @@ fn deep_and_giant() {
         siege.attack(&format!("body: {name}, {} KiB", body.len() / 1024), |misaki| {
             let request = post("identity", kind, &body);
             let request = if name.contains("histogram") { as_metrics(request) } else { request };
-            let statuses = asking(Asking { address: misaki.http, threads: 4 }, length(120), &request);
+            let statuses = asking(Asking { address: misaki.http, threads: 2 }, length(60), &request);
             println!("  answers {statuses:?}");
             assert!(statuses.keys().all(|status| [200, 400, 413, 503].contains(status)), "{statuses:?}");
         });
@@ -252,7 +252,7 @@ fn floods_of_frames() {
         for reads in [true, false].into_iter().filter(|reads| *reads || full()) {
             let how = if reads { "" } else { ", answers unread" };
             siege.attack(&format!("flood: {name}{how}"), |misaki| {
-                pumping(Pumping { address: misaki.grpc, threads: 4, reads }, length(120), http2_opening, &flood);
+                pumping(Pumping { address: misaki.grpc, threads: 4, reads }, length(80), http2_opening, &flood);
             });
         }
     }
@@ -269,7 +269,7 @@ fn full_windows() {
             let data = [&[0, 0, 0x10, 0, 0][..], &[0; 16_000]].concat();
             opening.extend(frame(DATA, 0, stream * 2 + 1, &data));
         }
-        holding(Holding { address: misaki.grpc, connections: many(100), opening, drip: vec![] }, length(400));
+        holding(Holding { address: misaki.grpc, connections: many(100), opening, drip: vec![] }, length(300));
     });
     siege.end();
 }

@@ -330,6 +330,7 @@ fn protobuf_bodies() {
             ("10 field 0", PROTOBUF, logs(&[0x02, 0x00]), 400),
             ("10 wire type 6", PROTOBUF, logs(&[0x0e]), 400),
             ("10 wire type 7", PROTOBUF, logs(&[0x0f]), 400),
+            ("10 padded tag", PROTOBUF, logs(&[0x8a, 0x00, 0x01, 0xff]), 400),
             ("11 unknown fields", PROTOBUF, logs(&with_record(&unknown.concat())), 200),
             ("12 group without end", PROTOBUF, logs(&[0xa3, 0x06]), 400),
             ("12 10^5 groups", PROTOBUF, logs(&group(100_000)), 400),
