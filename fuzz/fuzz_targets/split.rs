@@ -15,7 +15,8 @@ fuzz_target!(|data: &[u8]| {
     let mut splitter = Splitter::new(signal, Bytes::copy_from_slice(request));
     let mut sum = 0;
     while let Some((piece, count)) = splitter.next_piece(size, usize::MAX) {
-        assert!(count <= size && count > 0);
+        // None, where only containers without items are left.
+        assert!(count <= size);
         assert_eq!(check(signal, &piece).expect("a piece is well-formed"), count);
         sum += count;
         assert!(sum <= items);
