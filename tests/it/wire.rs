@@ -457,7 +457,6 @@ fn odd_encodings() {
         (b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", false, "a varint over 64 bits"),
         (b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x81\x00", false, "a varint of eleven bytes"),
         (b"\x10", false, "a varint that is missing"),
-        (b"\x90\x80\x00\x01", true, "a tag longer than it must be"),
         (b"\x00\x00", false, "field 0"),
         (b"\x06", false, "wire type 6"),
         (b"\x97\x06", false, "wire type 7"),
@@ -480,6 +479,10 @@ fn odd_encodings() {
         let wire = wrapped(&[1, 2, 2], record);
         assert_eq!(check(Signal::Logs, &wire).is_ok(), *accepted, "{what}");
         assert_eq!(decoded(Signal::Logs, &wire).is_ok(), *accepted, "prost: {what}");
+    }
+    // Padded tags are refused: taken, a known message could hide behind one from the walk.
+    for padded in [&b"\x90\x80\x00\x01"[..], b"\xb2\x00\x02\x0a\xff"] {
+        assert!(check(Signal::Logs, &wrapped(&[1, 2, 2], padded)).is_err(), "{padded:?}");
     }
     let packed = |field: u32, bytes: &[u8]| {
         let mut point = Vec::new();
