@@ -12,6 +12,7 @@ pub mod exporters;
 pub mod extensions;
 pub mod network;
 pub mod otlp;
+pub mod ottl;
 pub mod pipeline;
 pub mod processors;
 pub mod receivers;

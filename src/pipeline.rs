@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::processors::Processor;
-use crate::telemetry::{Ask, Full, Now, Outlet, Place, Receipt, Refusal, Signal, Sink, Telemetry};
+use crate::processors::{Notes, Processor};
+use crate::telemetry::{Accounts, Ask, Full, Now, Outlet, Place, Reason, Receipt, Refusal, Signal, Sink, Telemetry};
 
 /// How long a sink may refuse before its siblings stop waiting for it.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -25,6 +25,8 @@ pub struct Step {
     pub id: String,
     pub signal: Signal,
     pub processor: Arc<dyn Processor>,
+    /// Those who are owed what it drops.
+    pub accounts: Accounts,
     pub incoming: AtomicU64,
     pub outgoing: AtomicU64,
 }
@@ -50,7 +52,15 @@ pub struct Branches {
 /// What each sink shall get, and what the counters shall say, once it is committed.
 struct Plan {
     shares: SmallVec<[(Arc<dyn Sink>, Telemetry); 2]>,
-    tally: SmallVec<[(Arc<Step>, u64, u64); 4]>,
+    tally: SmallVec<[Count; 4]>,
+}
+
+/// What one step did to one request.
+struct Count {
+    step: Arc<Step>,
+    incoming: u64,
+    outgoing: u64,
+    notes: Notes,
 }
 
 /// A plan with a place in every sink; a share without a place is skipped.
@@ -71,21 +81,22 @@ impl Observe for Step {
 }
 
 impl Segment {
-    fn plan(&self, mut telemetry: Telemetry, now: Now, plan: &mut Plan) {
+    fn plan(&self, mut telemetry: Telemetry, now: Now, plan: &mut Plan) -> Result<(), Refusal> {
         for step in &self.steps {
-            let incoming = telemetry.items();
-            let outgoing = step.processor.process(telemetry, now);
-            plan.tally.push((step.clone(), incoming, outgoing.as_ref().map_or(0, Telemetry::items)));
-            match outgoing {
+            let (incoming, mut notes) = (telemetry.items(), Notes::new());
+            let kept = step.processor.process(telemetry, now, &mut notes)?;
+            let outgoing = kept.as_ref().map_or(0, Telemetry::items);
+            plan.tally.push(Count { step: step.clone(), incoming, outgoing, notes });
+            match kept {
                 Some(kept) => telemetry = kept,
-                None => return,
+                None => return Ok(()),
             }
         }
-        let Some((last, others)) = self.ends.split_last() else { return };
+        let Some((last, others)) = self.ends.split_last() else { return Ok(()) };
         for end in others {
-            end.plan(telemetry.share(), now, plan);
+            end.plan(telemetry.share(), now, plan)?;
         }
-        last.plan(telemetry, now, plan);
+        last.plan(telemetry, now, plan)
     }
 
     fn answers(&self) -> bool {
@@ -97,11 +108,12 @@ impl Segment {
 }
 
 impl End {
-    fn plan(&self, telemetry: Telemetry, now: Now, plan: &mut Plan) {
+    fn plan(&self, telemetry: Telemetry, now: Now, plan: &mut Plan) -> Result<(), Refusal> {
         match self {
             End::Sink(sink) => plan.shares.push((sink.clone(), telemetry)),
-            End::Segment(segment) => segment.plan(telemetry, now, plan),
+            End::Segment(segment) => segment.plan(telemetry, now, plan)?,
         }
+        Ok(())
     }
 }
 
@@ -115,13 +127,13 @@ impl Branches {
     fn plan(&self, telemetry: Telemetry, now: Now) -> Result<Plan, Refusal> {
         let mut plan = Plan { shares: SmallVec::new(), tally: SmallVec::new() };
         let run = AssertUnwindSafe(|| {
-            let Some((last, others)) = self.segments.split_last() else { return };
+            let Some((last, others)) = self.segments.split_last() else { return Ok(()) };
             for segment in others {
-                segment.plan(telemetry.share(), now, &mut plan);
+                segment.plan(telemetry.share(), now, &mut plan)?;
             }
-            last.plan(telemetry, now, &mut plan);
+            last.plan(telemetry, now, &mut plan)
         });
-        catch_unwind(run).map_err(|_| Refusal::Internal)?;
+        catch_unwind(run).map_err(|_| Refusal::Internal)??;
         Ok(plan)
     }
 }
@@ -154,9 +166,14 @@ impl Plan {
 
     /// Hands every share to its sink and publishes the tally. Cannot fail.
     fn commit(self, reserved: Reserved, receipt: Option<&Receipt>) {
-        for (step, incoming, outgoing) in self.tally {
+        for Count { step, incoming, outgoing, notes } in self.tally {
             step.incoming.fetch_add(incoming, Relaxed);
             step.outgoing.fetch_add(outgoing, Relaxed);
+            step.processor.publish(&notes);
+            for account in step.accounts.iter().filter(|_| incoming != outgoing) {
+                account.drop_items(Reason::Filtered, incoming.saturating_sub(outgoing));
+                account.accept(outgoing.saturating_sub(incoming));
+            }
         }
         for ((sink, mut telemetry), place) in self.shares.into_iter().zip(reserved.places) {
             let Some(place) = place else {

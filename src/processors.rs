@@ -3,12 +3,28 @@
 pub mod batch;
 pub mod memory_limiter;
 
-use crate::diagnostics::metrics::Page;
-use crate::telemetry::{Now, Signal, Telemetry};
+use std::sync::Arc;
 
-/// A stateless processor: synchronous, no I/O, no clock. Returns what goes on, or nothing.
+use smallvec::SmallVec;
+
+use crate::diagnostics::metrics::Page;
+use crate::telemetry::{Now, Refusal, Signal, Telemetry};
+
+/// What a processor wants counted once its request is committed: which of its counters, and by how much.
+pub type Notes = SmallVec<[(u32, u64); 4]>;
+
+/// A stateless processor: synchronous, no I/O, no clock.
 pub trait Processor: Send + Sync {
-    fn process(&self, telemetry: Telemetry, now: Now) -> Option<Telemetry>;
+    /// What goes on, or nothing; or why the whole request is refused. Touches no counter: a plan may be thrown away.
+    fn process(&self, telemetry: Telemetry, now: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal>;
+    /// Counts what `process` noted; called when the request is committed.
+    fn publish(&self, _notes: &Notes) {}
     /// Metrics beyond how many items came in and went out.
     fn observe(&self, _page: &mut Page, _id: &str, _signal: Signal, _incoming: u64) {}
+}
+
+/// The decoded settings of a stateless processor.
+pub trait Factory: Send + Sync {
+    /// The processor for one pipeline of `signal`; an error says why this signal can't have it.
+    fn build(&self, id: &str, signal: Signal) -> Result<Arc<dyn Processor>, String>;
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::config::section::Section;
 use crate::diagnostics::metrics::Page;
-use crate::telemetry::{Now, Signal, Telemetry};
+use crate::telemetry::{Now, Refusal, Signal, Telemetry};
 
-use super::Processor;
+use super::{Notes, Processor};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
@@ -77,8 +77,8 @@ impl Config {
 pub struct MemoryLimiter;
 
 impl Processor for MemoryLimiter {
-    fn process(&self, telemetry: Telemetry, _: Now) -> Option<Telemetry> {
-        Some(telemetry)
+    fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
+        Ok(Some(telemetry))
     }
 
     fn observe(&self, page: &mut Page, id: &str, signal: Signal, incoming: u64) {

@@ -14,6 +14,7 @@ use crate::exporters::otlp_http::Http;
 use crate::exporters::settings::Settings;
 use crate::pipeline::intake::Gate;
 use crate::pipeline::{Branches, End, Segment, Step};
+use crate::processors::Processor;
 use crate::processors::batch::Batch;
 use crate::processors::memory_limiter::MemoryLimiter;
 use crate::receivers::otlp::Gates;
@@ -122,27 +123,29 @@ impl<'a> Builder<'a> {
                 accounts.push(account);
             }
         }
+        let signal = pipeline.id.signal;
         let mut steps = Vec::new();
+        let step = |id, processor: Arc<dyn Processor>, accounts: &Accounts| {
+            let (incoming, outgoing) = (AtomicU64::new(0), AtomicU64::new(0));
+            Arc::new(Step { id, signal, processor, accounts: accounts.clone(), incoming, outgoing })
+        };
         for reference in pipeline.processors.iter().rev() {
             let id = reference.id.to_string();
             match plan.get(Kind::Processor, &reference.id) {
                 Some(Component::Batch(config)) => {
                     let segment = self.segment(std::mem::take(&mut steps), std::mem::take(&mut ends));
                     let outlet = Arc::new(Branches::new(vec![segment]));
-                    let signal = pipeline.id.signal;
                     let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
                     let batch = Batch::new(&id, signal, config.clone(), outlet, accounts.clone(), budget, alarm);
                     let batch = Arc::new(batch);
                     self.graph.batches.push(batch.clone());
                     ends.push(End::Sink(batch));
                 }
-                Some(Component::MemoryLimiter(_)) => steps.push(Arc::new(Step {
-                    id,
-                    signal: pipeline.id.signal,
-                    processor: Arc::new(MemoryLimiter),
-                    incoming: AtomicU64::new(0),
-                    outgoing: AtomicU64::new(0),
-                })),
+                Some(Component::MemoryLimiter(_)) => steps.push(step(id, Arc::new(MemoryLimiter), &accounts)),
+                Some(Component::Processor(factory)) => {
+                    let processor = factory.build(&id, signal).map_err(|error| format!("{error} (processors.{id})"))?;
+                    steps.push(step(id, processor, &accounts));
+                }
                 _ => return Err(format!("\"{id}\" is not a processor")),
             }
         }

@@ -1,10 +1,12 @@
 //! Every component there is: one row each. A new component is its file, its `mod` line and its row.
 
+use std::sync::Arc;
+
 use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
 use crate::extensions::health_check;
-use crate::processors::{batch, memory_limiter};
+use crate::processors::{Factory, batch, memory_limiter};
 use crate::receivers::otlp;
 
 /// A component's settings, decoded.
@@ -12,6 +14,8 @@ pub enum Component {
     Otlp(otlp::config::Config),
     Batch(batch::Config),
     MemoryLimiter(memory_limiter::Config),
+    /// Any other processor, which holds nothing.
+    Processor(Arc<dyn Factory>),
     OtlpGrpc(otlp_grpc::Config),
     OtlpHttp(otlp_http::Config),
     Debug(debug::sink::Config),

@@ -22,12 +22,13 @@ pub enum Reason {
     SinkStuck,
     OutputTooSlow,
     SampledOut,
+    Filtered,
     Shutdown,
     Internal,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 14] = [
         Reason::QueueFull,
         Reason::MemoryFull,
         Reason::Draining,
@@ -39,6 +40,7 @@ impl Reason {
         Reason::SinkStuck,
         Reason::OutputTooSlow,
         Reason::SampledOut,
+        Reason::Filtered,
         Reason::Shutdown,
         Reason::Internal,
     ];
@@ -57,6 +59,7 @@ impl Reason {
             Reason::SinkStuck => "sink_stuck",
             Reason::OutputTooSlow => "output_too_slow",
             Reason::SampledOut => "sampled_out",
+            Reason::Filtered => "filtered",
             Reason::Shutdown => "shutdown",
             Reason::Internal => "internal",
         }
@@ -76,6 +79,7 @@ impl Reason {
             Reason::SinkStuck => "another exporter was stuck",
             Reason::OutputTooSlow => "the reader of the output is too slow",
             Reason::SampledOut => "not printed, by the exporter's sampling",
+            Reason::Filtered => "dropped by a processor's rule",
             Reason::Shutdown => "left at shutdown",
             Reason::Internal => "internal error",
         }

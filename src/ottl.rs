@@ -1,0 +1,11 @@
+//! OTTL, the language of conditions and edits: parsed and typed when the configuration loads, evaluated on the wire.
+//!
+//! From top to bottom: `program` (statements and conditions as a component uses them), `parser` and `lexer` (text to
+//! syntax), `compile` (syntax to expressions, with types and places), `functions` (one row each), `expression`
+//! (evaluation), `paths` (what a path reads and writes), `scene` (what a statement stands before), `value`.
+
+pub mod expression;
+pub mod function;
+pub mod paths;
+pub mod scene;
+pub mod value;

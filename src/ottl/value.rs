@@ -1,0 +1,145 @@
+//! A value as a statement sees it, and the arena that holds what was made on the way.
+//!
+//! Nothing here owns memory: a value borrows from the request, from the program's constants or from the arena. Maps and
+//! lists are their encoding on the wire, so that taking one from a path or storing one is a copy of bytes.
+
+use std::borrow::Cow;
+
+use bumpalo::Bump;
+
+use crate::otlp::schema::{any_value, key_value, list};
+use crate::otlp::views::{AnyValue, KeyValue, Repeated};
+use crate::otlp::wire::{field_len, put_bytes, put_fixed64, put_header, put_uint};
+
+/// Why an evaluation failed, worded as the Go collector does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault(pub Cow<'static, str>);
+
+impl Fault {
+    pub fn new(text: impl Into<Cow<'static, str>>) -> Fault {
+        Fault(text.into())
+    }
+}
+
+/// A point in time: Unix seconds and nanoseconds, and the offset from UTC it is shown at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Time {
+    pub seconds: i64,
+    pub nanos: u32,
+    pub offset_seconds: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Nothing there, or an empty `AnyValue`: both equal `nil`.
+    Nil,
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    /// Not checked to be UTF-8.
+    String(&'a [u8]),
+    Bytes(&'a [u8]),
+    /// An encoded `ArrayValue`.
+    List(&'a [u8]),
+    /// An encoded `KeyValueList`.
+    Map(&'a [u8]),
+    Time(Time),
+    /// Nanoseconds.
+    Duration(i64),
+    TraceId([u8; 16]),
+    SpanId([u8; 8]),
+    /// A part of telemetry that is only read and written whole (`span.events`, `span.status`, `datapoint.exemplars`):
+    /// what it is, and its fields as they stand, tags included.
+    Whole(&'static str, &'a [u8]),
+}
+
+impl<'a> Value<'a> {
+    pub fn from_any(any: AnyValue<'a>) -> Value<'a> {
+        match any {
+            AnyValue::Empty => Value::Nil,
+            AnyValue::String(text) => Value::String(text),
+            AnyValue::Bool(value) => Value::Bool(value),
+            AnyValue::Int(value) => Value::Int(value),
+            AnyValue::Double(value) => Value::Double(value),
+            AnyValue::Array(items) => Value::List(items),
+            AnyValue::Map(entries) => Value::Map(entries),
+            AnyValue::Bytes(bytes) => Value::Bytes(bytes),
+        }
+    }
+
+    /// The length of the value as an `AnyValue`, or none when it can't be one (times, ids, wholes).
+    pub fn any_len(&self) -> Option<usize> {
+        Some(match self {
+            Value::Nil => 0,
+            Value::Bool(_) => 2,
+            Value::Int(value) => 1 + crate::otlp::wire::varint_len(*value as u64),
+            Value::Double(_) => 9,
+            Value::String(bytes) | Value::Bytes(bytes) | Value::List(bytes) | Value::Map(bytes) => {
+                field_len(any_value::STRING, bytes.len())
+            }
+            _ => return None,
+        })
+    }
+
+    /// Appends the fields of the `AnyValue`; nothing for what can't be one.
+    pub fn put_any(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Bool(value) => put_uint(out, any_value::BOOL, u64::from(*value)),
+            Value::Int(value) => put_uint(out, any_value::INT, *value as u64),
+            Value::Double(value) => put_fixed64(out, any_value::DOUBLE, value.to_bits()),
+            Value::String(text) => put_bytes(out, any_value::STRING, text),
+            Value::Bytes(bytes) => put_bytes(out, any_value::BYTES, bytes),
+            Value::List(items) => put_bytes(out, any_value::ARRAY, items),
+            Value::Map(entries) => put_bytes(out, any_value::KVLIST, entries),
+            _ => {}
+        }
+    }
+}
+
+/// The entries of an encoded `KeyValueList`, in order; of two with one key the first counts.
+pub fn entries(map: &[u8]) -> impl Iterator<Item = (&[u8], Value<'_>)> {
+    let pairs = Repeated::of(map, list::VALUES).map(KeyValue::read);
+    pairs.map(|pair| (pair.key, Value::from_any(pair.value)))
+}
+
+/// The items of an encoded `ArrayValue`.
+pub fn items(array: &[u8]) -> impl Iterator<Item = Value<'_>> {
+    Repeated::of(array, list::VALUES).map(|item| Value::from_any(AnyValue::read(item)))
+}
+
+/// Appends an entry to an encoded `KeyValueList`.
+pub fn put_entry(map: &mut Vec<u8>, key: &[u8], value: &Value) {
+    let length = value.any_len().unwrap_or(0);
+    put_header(map, list::VALUES, field_len(key_value::KEY, key.len()) + field_len(key_value::VALUE, length));
+    put_bytes(map, key_value::KEY, key);
+    put_header(map, key_value::VALUE, length);
+    value.put_any(map);
+}
+
+/// Appends an item to an encoded `ArrayValue`.
+pub fn put_item(array: &mut Vec<u8>, value: &Value) {
+    put_header(array, list::VALUES, value.any_len().unwrap_or(0));
+    value.put_any(array);
+}
+
+/// Memory for what statements make, given back as a whole when the request is done. It is capped.
+#[derive(Default)]
+pub struct Arena(Bump);
+
+impl Arena {
+    pub fn with_limit(bytes: usize) -> Arena {
+        let bump = Bump::new();
+        bump.set_allocation_limit(Some(bytes));
+        Arena(bump)
+    }
+
+    /// Keeps bytes as long as the arena.
+    pub fn keep(&self, bytes: &[u8]) -> Result<&[u8], Fault> {
+        let kept = self.0.try_alloc_slice_copy(bytes);
+        kept.map(|kept| &*kept).map_err(|_| Fault::new("the memory of this request's statements is used up"))
+    }
+
+    pub fn text(&self, text: &str) -> Result<Value<'_>, Fault> {
+        Ok(Value::String(self.keep(text.as_bytes())?))
+    }
+}
