@@ -3,12 +3,17 @@
 
 use crate::otlp::schema;
 
-/// One message and its fields; at most 32, since the reader keeps one bit for each.
+/// One message and its fields, at most [`FIELDS`].
 pub struct Message {
     pub fields: &'static [Field],
     /// How many bytes the length of such a message usually takes on the wire. Only a guess that saves moving its content.
     pub length_bytes: usize,
+    /// Its place among the messages.
+    pub index: usize,
 }
+
+/// How many fields a message has at most: the reader keeps one bit for each.
+pub const FIELDS: usize = 32;
 
 pub struct Field {
     /// The lowerCamelCase name. The original snake_case name is derived from it.
@@ -115,6 +120,10 @@ impl Message {
     pub fn is_any_value(&self) -> bool {
         std::ptr::eq(self, &ANY_VALUE)
     }
+
+    pub fn is_key_value(&self) -> bool {
+        std::ptr::eq(self, &KEY_VALUE)
+    }
 }
 
 impl Field {
@@ -137,14 +146,23 @@ impl Field {
 macro_rules! messages {
     ($($message:ident($length_bytes:literal) = $numbers:ident {
         $($name:ident $number:ident $kind:ident$(($($of:tt)*))? $($presence:ident)?),* $(,)?
-    })*) => {$(
-        pub static $message: Message = Message {
+    })*) => {
+        $(pub static $message: Message = Message {
             fields: &[$(Field::new(
                 stringify!($name), schema::$numbers::$number, Kind::$kind$(($($of)*))?, presence!($($presence)?)
             )),*],
             length_bytes: $length_bytes,
+            index: Place::$message as usize,
         };
-    )*};
+    )*
+        /// The names of all messages, for their places.
+        #[derive(Clone, Copy)]
+        #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "named as the messages")]
+        enum Place { $($message),* }
+
+        /// How many messages there are.
+        pub const MESSAGES: usize = [$(Place::$message),*].len();
+    };
 }
 
 macro_rules! presence {

@@ -3,9 +3,10 @@
 //! Open messages are kept in a list of their own, so a deep text costs no stack. How long a message is shows only at its
 //! end: a guessed number of bytes is left free for its length, and its content moves where the guess was wrong.
 
-use super::fields::{Field, Kind, Message, Presence};
+use super::fields::{FIELDS, Field, Kind, MESSAGES, Message, Presence};
 use super::number::{double, whole};
-use super::scanner::{COMMA_OR_BRACE, COMMA_OR_BRACKET, Fault, Read, Scanner, unescape};
+use super::scanner::{COMMA_OR_BRACE, COMMA_OR_BRACKET, Fault, Quoted, Read, Scanner, Usual, unescape};
+use crate::otlp::schema::{any_value, key_value};
 use crate::otlp::wire::{put_varint, varint_len};
 use crate::otlp::{base64, hex};
 use std::mem::replace;
@@ -23,6 +24,7 @@ pub fn read(root: &'static Message, text: &[u8], most: usize) -> Read<Vec<u8>> {
         out: Vec::with_capacity(text.len() / 2),
         most,
         opens: Vec::with_capacity(16),
+        next: [IN_ORDER; MESSAGES],
         value_levels: 0,
     };
     reader.text.expect(b'{', "an object is needed")?;
@@ -40,9 +42,25 @@ struct Reader<'a> {
     most: usize,
     /// The messages whose end was not read yet, the outermost first.
     opens: Vec<Open>,
+    /// What followed each field of each message the last time; first what follows it in the tables.
+    next: [Order; MESSAGES],
     /// How many of them are AnyValues.
     value_levels: usize,
 }
+
+/// The field that comes first, and the one that comes after each: senders are steady in their order, whatever it is.
+type Order = [u8; FIELDS + 1];
+
+#[expect(clippy::indexing_slicing, reason = "runs while compiling")]
+const IN_ORDER: Order = {
+    let mut order = [0; FIELDS + 1];
+    let mut index = 0;
+    while index < order.len() {
+        order[index] = index as u8;
+        index += 1;
+    }
+    order
+};
 
 struct Open {
     message: &'static Message,
@@ -50,8 +68,8 @@ struct Open {
     list: Option<List>,
     /// Where its length shall stand.
     length_at: usize,
-    /// The field that probably comes next: SDKs keep the order of the tables.
-    likely: usize,
+    /// One more than the index of the last field, 0 at first.
+    last: usize,
     /// One bit for each field that was given.
     given: u32,
     first: bool,
@@ -63,7 +81,7 @@ type List = (&'static Field, &'static Message);
 impl Open {
     #[inline(always)]
     fn new(message: &'static Message, list: Option<List>, length_at: usize) -> Self {
-        Open { message, list, length_at, likely: 0, given: 0, first: true }
+        Open { message, list, length_at, last: 0, given: 0, first: true }
     }
 }
 
@@ -87,14 +105,18 @@ impl Reader<'_> {
             _ if open.first => open.first = false,
             _ => return Err(self.text.unexpected(COMMA_OR_BRACE)),
         }
-        let Some((index, field)) = self.text.field(open.message.fields, open.likely)? else {
+        let mut none = 0;
+        let next =
+            self.next.get_mut(open.message.index).and_then(|order| order.get_mut(open.last)).unwrap_or(&mut none);
+        let Some((index, field)) = self.text.field(open.message.fields, usize::from(*next))? else {
             self.text.peek();
             return self.text.skip().map(|()| true);
         };
+        *next = index as u8;
         let bit = 1u32 << (index & 31);
         let again = open.given & bit != 0;
         open.given |= bit;
-        open.likely = index + 1;
+        open.last = index + 1;
         self.text.peek();
         let at = self.text.at;
         match self.value(field, again) {
@@ -168,6 +190,10 @@ impl Reader<'_> {
     #[inline(always)]
     fn element(&mut self, (field, message): List, mut first: bool) -> Read<()> {
         while self.goes_on(first)? {
+            if message.is_key_value() && self.usual_attribute(field.tag) {
+                first = false;
+                continue;
+            }
             self.begin(field, message, Some((field, message)))?;
             if self.text.peek() == b'{' || !self.text.word("null") {
                 return self.text.expect(b'{', "an object is needed");
@@ -178,6 +204,35 @@ impl Reader<'_> {
             first = false;
         }
         Ok(())
+    }
+
+    /// Reads an attribute in the form that all SDKs write, `{"key":"…","value":{"stringValue":"…"}}` or with an
+    /// `intValue`: half of a request is made of them. False, and nothing done, for any other.
+    #[inline(always)]
+    fn usual_attribute(&mut self, tag: u64) -> bool {
+        let Some(attribute) = self.text.usual_attribute() else { return false };
+        let (key, value) = (attribute.key, attribute.value);
+        let (value_tag, value_length) = match value {
+            Usual::Text(text) => (any_value::STRING << 3 | 2, 2 + text.raw.len()),
+            Usual::Whole(value) => (any_value::INT << 3, 1 + varint_len(value)),
+        };
+        let length = key.raw.len() + value_length + 4;
+        if length >= 0x80 || key.raw.is_empty() || self.value_levels == VALUE_LEVELS {
+            return false;
+        }
+        self.text.at = attribute.end;
+        put_varint(&mut self.out, tag);
+        self.out.extend_from_slice(&[length as u8, (key_value::KEY << 3 | 2) as u8, key.raw.len() as u8]);
+        self.append(key);
+        self.out.extend_from_slice(&[(key_value::VALUE << 3 | 2) as u8, value_length as u8, value_tag as u8]);
+        match value {
+            Usual::Text(text) => {
+                self.out.push(text.raw.len() as u8);
+                self.append(text);
+            }
+            Usual::Whole(value) => put_varint(&mut self.out, value),
+        }
+        true
     }
 
     /// Passes what stands between two elements of a list, or its end.
@@ -243,7 +298,7 @@ impl Reader<'_> {
                 let at = self.reserve(tag, 1);
                 match text.escaped {
                     true => unescape(text, &mut self.out)?,
-                    false => self.out.extend_from_slice(text.raw),
+                    false => self.append(text),
                 }
                 self.patch(at, 1);
                 Ok(text.raw.is_empty())
@@ -270,6 +325,23 @@ impl Reader<'_> {
                 self.number(kind)
             }
         }
+    }
+
+    /// Appends a string as it stands: in pieces of one size, since most strings are too short to pay for a call.
+    #[inline(always)]
+    fn append(&mut self, Quoted { raw, start, .. }: Quoted) {
+        const PIECE: usize = 16;
+        let (before, mut from) = (self.out.len(), start);
+        if raw.len() <= 4 * PIECE {
+            while let 1.. = (start + raw.len()).saturating_sub(from)
+                && let Some(piece) = self.text.piece::<PIECE>(from)
+            {
+                self.out.extend_from_slice(piece);
+                from += PIECE;
+            }
+        }
+        self.out.truncate(before + raw.len());
+        self.out.extend_from_slice(raw.get(self.out.len() - before..).unwrap_or_default());
     }
 
     /// The same for what is a number on the wire, without its tag.
@@ -342,7 +414,11 @@ impl Reader<'_> {
     /// A whole number, in quotes or not.
     #[inline(always)]
     fn integer<T: TryFrom<i128>>(&mut self, needed: &'static str) -> Read<T> {
-        let (start, text) = (self.text.at, self.text.numeric(needed)?);
+        let start = self.text.at;
+        if let Some(value) = self.text.short_whole() {
+            return T::try_from(i128::from(value)).map_err(|_| Fault::new(start, needed));
+        }
+        let text = self.text.numeric(needed)?;
         let value = whole(&text).and_then(|value| T::try_from(value).ok());
         value.ok_or_else(|| Fault::new(start, needed))
     }

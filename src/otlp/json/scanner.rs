@@ -47,6 +47,19 @@ impl<'a> Quoted<'a> {
     }
 }
 
+/// An attribute in its usual form, and where it ends.
+pub struct Attribute<'a> {
+    pub key: Quoted<'a>,
+    pub value: Usual<'a>,
+    pub end: usize,
+}
+
+#[derive(Clone, Copy)]
+pub enum Usual<'a> {
+    Text(Quoted<'a>),
+    Whole(u64),
+}
+
 pub struct Scanner<'a> {
     text: &'a [u8],
     pub at: usize,
@@ -65,6 +78,12 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     pub fn rest(&self) -> &'a [u8] {
         self.text.get(self.at..).unwrap_or_default()
+    }
+
+    /// Bytes of the text from `at`, if there are so many.
+    #[inline(always)]
+    pub fn piece<const LENGTH: usize>(&self, at: usize) -> Option<&'a [u8; LENGTH]> {
+        self.text.get(at..)?.first_chunk()
     }
 
     /// The first byte of the next token; 0, which begins none, at the end.
@@ -136,13 +155,11 @@ impl<'a> Scanner<'a> {
         let [b'"', rest @ ..] = self.rest() else {
             return Err(self.unexpected(needed));
         };
-        let length = plain_length(rest);
-        self.at += 1;
-        if let Some((raw, [b'"', ..])) = rest.split_at_checked(length) {
-            self.at += length + 1;
-            return Ok(Quoted { raw, escaped: false, start: self.at - length - 1 });
+        if let Some(string) = self.plain_string() {
+            return Ok(string);
         }
-        self.escaped_string(length)
+        self.at += 1;
+        self.escaped_string(plain_length(rest))
     }
 
     /// Passes the rest of a string, of which `plain` bytes are known to be plain.
@@ -171,6 +188,64 @@ impl<'a> Scanner<'a> {
             [b'"', ..] => self.string(needed)?.text(),
             _ => self.number(needed).map(Cow::Borrowed),
         }
+    }
+
+    /// Passes a whole number of 1 to 19 digits, in quotes or not, if that is all that stands here.
+    #[inline(always)]
+    pub fn short_whole(&mut self) -> Option<u64> {
+        let (quoted, text) = match self.rest() {
+            [b'"', text @ ..] => (true, text),
+            text => (false, text),
+        };
+        let (mut value, mut length) = (0u64, 0);
+        while let Some(digit) = text.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+            length += 1;
+        }
+        let ends = match text.get(length) {
+            Some(b'"') => quoted,
+            Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t') => !quoted,
+            _ => false,
+        };
+        let leading_zero = length > 1 && text.first() == Some(&b'0');
+        if !ends || !(1..=19).contains(&length) || leading_zero && !quoted {
+            return None;
+        }
+        self.at += length + 2 * usize::from(quoted);
+        Some(value)
+    }
+
+    /// The attribute that begins here, if it has its usual form. Passes nothing.
+    #[inline(always)]
+    pub fn usual_attribute(&self) -> Option<Attribute<'a>> {
+        let mut ahead = Scanner { text: self.text, at: self.at };
+        ahead.literal(b"{\"key\":")?;
+        let key = ahead.plain_string()?;
+        ahead.literal(b",\"value\":{\"")?;
+        let value = if ahead.literal(b"stringValue\":").is_some() {
+            Usual::Text(ahead.plain_string()?)
+        } else {
+            ahead.literal(b"intValue\":")?;
+            Usual::Whole(ahead.short_whole().filter(|value| *value <= i64::MAX as u64)?)
+        };
+        ahead.literal(b"}}")?;
+        Some(Attribute { key, value, end: ahead.at })
+    }
+
+    #[inline(always)]
+    fn literal<const LENGTH: usize>(&mut self, literal: &[u8; LENGTH]) -> Option<()> {
+        let found = self.piece::<LENGTH>(self.at)? == literal;
+        self.at += if found { LENGTH } else { 0 };
+        found.then_some(())
+    }
+
+    #[inline(always)]
+    fn plain_string(&mut self) -> Option<Quoted<'a>> {
+        let [b'"', rest @ ..] = self.rest() else { return None };
+        let (raw, [b'"', ..]) = rest.split_at_checked(plain_length(rest))? else { return None };
+        let start = self.at + 1;
+        self.at = start + raw.len() + 1;
+        Some(Quoted { raw, escaped: false, start })
     }
 
     /// A number's text, as the grammar defines it.
