@@ -76,6 +76,28 @@ impl Reader {
     /// The next piece of the body, `None` at its end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Unread> {
         loop {
+            // What is there already needs no clock.
+            let there = std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut self.body).poll_frame(context)));
+            let frame = match there.await {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => self.wait().await?,
+            };
+            match frame {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(Unread::Gone),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.received += data.len() as u64;
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the next frame as long as the body is worth it.
+    async fn wait(&mut self) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Unread> {
+        loop {
             let is_short = self.budget.is_short(Share::Ingest);
             let (grace, bytes_per_second) = if is_short { LITTLE_PATIENCE } else { PATIENCE };
             let brought = Duration::from_millis(self.received.saturating_mul(1000) / bytes_per_second);
@@ -83,17 +105,10 @@ impl Reader {
             let left = most.saturating_sub(self.started.elapsed());
             let frame = std::future::poll_fn(|context| Pin::new(&mut self.body).poll_frame(context));
             match tokio::time::timeout(left.min(LOOK), frame).await {
+                Ok(frame) => return Ok(frame),
                 Err(_) if left > LOOK => {}
                 Err(_) if is_short => return Err(Refusal::busy(Reason::MemoryFull).into()),
                 Err(_) => return Err(Unread::Timeout),
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(_))) => return Err(Unread::Gone),
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.received += data.len() as u64;
-                        return Ok(Some(data));
-                    }
-                }
             }
         }
     }
