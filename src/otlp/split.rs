@@ -170,7 +170,7 @@ fn has_points(metric: Value) -> bool {
 }
 
 /// Whether a field of the container at `depth` (1 is the request) is one that is cut between pieces.
-fn is_child(signal: Signal, depth: usize, number: u32) -> bool {
+pub(super) fn is_child(signal: Signal, depth: usize, number: u32) -> bool {
     match (depth, signal) {
         (1, _) => number == 1,
         (2 | 3, _) => number == 2,
@@ -180,7 +180,7 @@ fn is_child(signal: Signal, depth: usize, number: u32) -> bool {
     }
 }
 
-fn leaf_depth(signal: Signal) -> usize {
+pub(super) fn leaf_depth(signal: Signal) -> usize {
     match signal {
         Signal::Metrics => 5,
         Signal::Logs | Signal::Traces => 3,

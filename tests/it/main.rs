@@ -21,6 +21,7 @@ mod harness;
 mod inflate;
 mod json;
 mod pipelines;
+mod rewrite;
 mod sending;
 mod service;
 mod tls;

@@ -1,0 +1,273 @@
+//! A message that may be edited: its encoding in pieces, of which an edit replaces what it must.
+//!
+//! A message nobody wrote to is one piece, its bytes as they came. Writing a field cuts the piece around it, so an edit
+//! costs one look for its place, and what stays is never taken apart: its order, unknown fields and odd encodings
+//! survive. New bytes are the caller's, encoded as whole fields; they live as long as the request.
+
+use smallvec::SmallVec;
+
+use super::schema::key_value;
+use super::views::{AnyValue, KeyValue};
+use super::wire::{Field, Fields, Value, put_header, varint_len};
+
+/// Runs of whole fields, in order.
+pub type Pieces<'a> = SmallVec<[&'a [u8]; 4]>;
+
+#[derive(Clone, Debug, Default)]
+pub struct Message<'a> {
+    pieces: Pieces<'a>,
+    is_changed: bool,
+}
+
+/// Where a field stands.
+#[derive(Clone, Copy)]
+struct Spot<'a> {
+    piece: usize,
+    start: usize,
+    field: Field<'a>,
+}
+
+impl<'a> Message<'a> {
+    pub fn of(bytes: &'a [u8]) -> Message<'a> {
+        Message { pieces: Pieces::from_slice(&[bytes]), is_changed: false }
+    }
+
+    /// Becomes another message, unchanged.
+    #[inline]
+    pub fn reset(&mut self, bytes: &'a [u8]) {
+        self.pieces.clear();
+        self.pieces.push(bytes);
+        self.is_changed = false;
+    }
+
+    /// Becomes the singular message `number` of another one: nothing when it is absent, merged when it is given twice.
+    pub fn reset_to(&mut self, parent: &Message<'a>, number: u32) {
+        self.pieces.clear();
+        self.pieces.extend(parent.payloads(number));
+        self.is_changed = false;
+    }
+
+    pub fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    pub fn pieces(&self) -> &Pieces<'a> {
+        &self.pieces
+    }
+
+    #[inline]
+    pub fn fields(&self) -> impl Iterator<Item = Field<'a>> {
+        self.pieces.iter().flat_map(|piece| Fields::new(piece))
+    }
+
+    /// All occurrences of a repeated message or string field.
+    pub fn payloads(&self, number: u32) -> impl Iterator<Item = &'a [u8]> {
+        self.fields().filter_map(move |field| match field.value {
+            Value::Bytes(bytes) if field.number == number => Some(bytes),
+            _ => None,
+        })
+    }
+
+    /// The last occurrence of a field, which is the one that counts.
+    #[inline]
+    pub fn last(&self, number: u32) -> Option<Value<'a>> {
+        let mut found = None;
+        for piece in &self.pieces {
+            for field in Fields::new(piece) {
+                if field.number == number {
+                    found = Some(field.value);
+                }
+            }
+        }
+        found
+    }
+
+    /// A string or bytes field; empty when it is absent.
+    pub fn bytes(&self, number: u32) -> &'a [u8] {
+        match self.last(number) {
+            Some(Value::Bytes(bytes)) => bytes,
+            _ => &[],
+        }
+    }
+
+    /// The bits of a number, in whichever form it is encoded; 0 when it is absent.
+    pub fn bits(&self, number: u32) -> u64 {
+        match self.last(number) {
+            Some(Value::Varint(bits) | Value::Fixed64(bits)) => bits,
+            Some(Value::Fixed32(bits)) => u64::from(bits),
+            _ => 0,
+        }
+    }
+
+    /// Gives a field one value, an encoded field or nothing: where its first occurrence stood, else at the end.
+    pub fn replace(&mut self, number: u32, raw: &'a [u8]) {
+        let Some(spot) = self.spots().find(|spot| spot.field.number == number) else { return self.append(raw) };
+        let mut others = self.fields().filter(|field| field.number == number).skip(1);
+        let is_repeated = others.next().is_some();
+        drop(others);
+        if is_repeated {
+            self.retain(|field| field.number != number);
+            self.append(raw);
+        } else {
+            self.splice(spot, raw);
+        }
+    }
+
+    /// Adds encoded fields at the end.
+    pub fn append(&mut self, raw: &'a [u8]) {
+        if !raw.is_empty() {
+            self.pieces.push(raw);
+            self.is_changed = true;
+        }
+    }
+
+    pub fn remove(&mut self, number: u32) {
+        self.retain(|field| field.number != number);
+    }
+
+    /// Removes the fields that `keep` does not want; what stands side by side stays one piece.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Field<'a>) -> bool) {
+        let mut kept = Pieces::new();
+        let mut is_changed = false;
+        for piece in &self.pieces {
+            let (mut start, mut end) = (0, 0);
+            for field in Fields::new(piece) {
+                let next = end + field.raw.len();
+                if !keep(&field) {
+                    kept.extend(piece.get(start..end).filter(|run| !run.is_empty()));
+                    start = next;
+                    is_changed = true;
+                }
+                end = next;
+            }
+            kept.extend(piece.get(start..).filter(|run| !run.is_empty()));
+        }
+        if is_changed {
+            self.pieces = kept;
+            self.is_changed = true;
+        }
+    }
+
+    /// The value of the first attribute with this key in the list that is field `list`.
+    #[inline]
+    pub fn attribute(&self, list: u32, key: &[u8]) -> Option<AnyValue<'a>> {
+        for piece in &self.pieces {
+            for field in Fields::new(piece) {
+                if let Some(pair) = pair_with(&field, list, key) {
+                    return Some(KeyValue::read(pair).value);
+                }
+            }
+        }
+        None
+    }
+
+    /// Puts an attribute, encoded as a field, in the place of the first with its key, else at the end.
+    pub fn set_attribute(&mut self, list: u32, key: &[u8], raw: &'a [u8]) {
+        match self.spot(list, key) {
+            Some(spot) => self.splice(spot, raw),
+            None => self.append(raw),
+        }
+    }
+
+    /// Removes the first attribute with this key. As in the Go collector, the last of the list moves into its place.
+    pub fn delete_attribute(&mut self, list: u32, key: &[u8]) -> bool {
+        let Some(spot) = self.spot(list, key) else { return false };
+        let last = self.spots().filter(|spot| spot.field.number == list).last().unwrap_or(spot);
+        if (last.piece, last.start) == (spot.piece, spot.start) {
+            self.splice(spot, &[]);
+        } else {
+            // The later one first, so that the place of the earlier one still holds.
+            self.splice(last, &[]);
+            self.splice(spot, last.field.raw);
+        }
+        true
+    }
+
+    /// Removes the attributes that `keep` does not want; the others keep their order.
+    pub fn retain_attributes(&mut self, list: u32, mut keep: impl FnMut(KeyValue<'a>) -> bool) {
+        self.retain(|field| match field.value {
+            Value::Bytes(pair) if field.number == list => keep(KeyValue::read(pair)),
+            _ => true,
+        });
+    }
+
+    /// The length of the encoding.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.len()).sum()
+    }
+
+    pub fn write(&self, out: &mut Vec<u8>) {
+        for piece in &self.pieces {
+            out.extend_from_slice(piece);
+        }
+    }
+
+    /// Writes the message as the field `number`.
+    pub fn write_field(&self, out: &mut Vec<u8>, number: u32) {
+        put_header(out, number, self.len());
+        self.write(out);
+    }
+
+    fn spots(&self) -> impl Iterator<Item = Spot<'a>> {
+        self.pieces.iter().enumerate().flat_map(|(piece, bytes)| {
+            Fields::new(bytes).scan(0, move |end, field| {
+                let start = *end;
+                *end += field.raw.len();
+                Some(Spot { piece, start, field })
+            })
+        })
+    }
+
+    fn spot(&self, list: u32, key: &[u8]) -> Option<Spot<'a>> {
+        self.spots().find(|spot| pair_with(&spot.field, list, key).is_some())
+    }
+
+    /// Puts encoded fields in the place of one.
+    fn splice(&mut self, spot: Spot<'a>, raw: &'a [u8]) {
+        let Some(piece) = self.pieces.get(spot.piece) else { return };
+        let end = spot.start + spot.field.raw.len();
+        let parts = [piece.get(..spot.start).unwrap_or_default(), raw, piece.get(end..).unwrap_or_default()];
+        let mut parts = parts.into_iter().filter(|part| !part.is_empty());
+        match (parts.next(), self.pieces.get_mut(spot.piece)) {
+            (Some(first), Some(piece)) => {
+                *piece = first;
+                self.pieces.insert_many(spot.piece + 1, parts);
+            }
+            _ => drop(self.pieces.remove(spot.piece)),
+        }
+        self.is_changed = true;
+    }
+}
+
+/// The payload of a field that is an attribute with this key.
+#[inline(always)]
+fn pair_with<'a>(field: &Field<'a>, list: u32, key: &[u8]) -> Option<&'a [u8]> {
+    let Value::Bytes(pair) = field.value else { return None };
+    if field.number != list {
+        return None;
+    }
+    // The shape that all SDKs write, a short key and then the value, needs no reading of the value.
+    let found = match pair {
+        [0x0a, length, rest @ ..] if *length < 0x80 => match rest.split_at_checked(usize::from(*length)) {
+            Some((found, [0x12, length, value @ ..])) if usize::from(*length) == value.len() => found,
+            _ => KeyValue::read(pair).key,
+        },
+        _ => KeyValue::read(pair).key,
+    };
+    (found == key).then_some(pair)
+}
+
+/// The length of an attribute with a value of `value` bytes, as the payload of its field.
+pub fn pair_len(key: &[u8], value: usize) -> usize {
+    let field = |length: usize| 1 + varint_len(length as u64) + length;
+    field(key.len()) + field(value)
+}
+
+/// Writes an attribute as the field `list`; the caller writes the `value` bytes of its `AnyValue` after it.
+pub fn put_pair_header(out: &mut Vec<u8>, list: u32, key: &[u8], value: usize) {
+    put_header(out, list, pair_len(key, value));
+    put_header(out, key_value::KEY, key.len());
+    out.extend_from_slice(key);
+    put_header(out, key_value::VALUE, value);
+}

@@ -1,0 +1,500 @@
+//! Walks a request with a visitor that keeps, drops or edits what it sees.
+//!
+//! What is untouched goes out as the same bytes, in runs as long as they are; nothing is written before something
+//! changes, and when nothing does the request itself goes on. One message of each depth is open at a time.
+
+use smallvec::SmallVec;
+
+use super::Signal;
+use super::message::{Message, Pieces};
+use super::schema::{
+    exponential_point, histogram_point, metric, metric_data, number_point, request, resource_group, scope_group, span,
+};
+use super::split::{is_child, leaf_depth};
+use super::wire::{Fields, Value, put_header};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Keep,
+    Drop,
+}
+
+/// The innermost messages a visitor wants to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    Resources,
+    Scopes,
+    /// Log records, spans or metrics.
+    Records,
+    /// The events of spans, the data points of metrics; logs have none.
+    Children,
+    /// Of data points.
+    Exemplars,
+}
+
+/// The messages in sight: the one that is visited and all around it. A visitor may edit each of them, but the fields
+/// that hold the children it asked to see.
+#[derive(Default)]
+pub struct Sight<'a> {
+    /// `ResourceLogs`, `ResourceSpans` or `ResourceMetrics`.
+    pub resource_group: Message<'a>,
+    pub resource: Message<'a>,
+    /// `ScopeLogs`, `ScopeSpans` or `ScopeMetrics`.
+    pub scope_group: Message<'a>,
+    pub scope: Message<'a>,
+    /// A log record, span or metric. Of a metric, all but its data.
+    pub record: Message<'a>,
+    /// The data of a metric and which field of it they are (`metric::GAUGE` …), 0 when it has none.
+    pub data: Message<'a>,
+    pub data_number: u32,
+    /// A span event or data point, and its index among what the record came with.
+    pub child: Message<'a>,
+    pub child_index: usize,
+    pub exemplar: Message<'a>,
+}
+
+pub trait Visitor<'a> {
+    /// Why a visit ends the walk.
+    type Fault;
+
+    fn depth(&self) -> Depth;
+    /// Whether resources without scopes, scopes without records and data without points go too, where they were visited.
+    fn prunes(&self) -> bool;
+
+    fn resource(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
+        Ok(Verdict::Keep)
+    }
+    fn scope(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
+        Ok(Verdict::Keep)
+    }
+    fn record(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
+        Ok(Verdict::Keep)
+    }
+    fn child(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
+        Ok(Verdict::Keep)
+    }
+    fn exemplar(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
+        Ok(Verdict::Keep)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The very same request goes on.
+    Unchanged,
+    Empty,
+    Changed {
+        bytes: Vec<u8>,
+        items: u32,
+    },
+}
+
+/// Walks a checked request of `items` items.
+pub fn rewrite<'a, V: Visitor<'a>>(
+    signal: Signal,
+    request: &'a [u8],
+    items: u32,
+    visitor: &mut V,
+) -> Result<Outcome, V::Fault> {
+    let (depth, prunes) = (visitor.depth(), visitor.prunes());
+    let level = Level { raw: request, ..Level::default() };
+    let mut walk = Walk {
+        signal,
+        depth,
+        prunes,
+        visitor,
+        sight: Sight::default(),
+        out: Vec::new(),
+        room: request.len() + request.len() / 8,
+        scratch: Vec::new(),
+        level,
+        outer: SmallVec::new(),
+        items: i64::from(items),
+    };
+    let kept = walk.children(|number| number == request::RESOURCES, Walk::group)?;
+    let mut out = walk.out;
+    Ok(match walk.level.begun {
+        _ if prunes && kept == 0 => Outcome::Empty,
+        None => Outcome::Unchanged,
+        Some(_) => {
+            if out.len() < out.capacity() / 2 {
+                out.shrink_to_fit();
+            }
+            Outcome::Changed { bytes: out, items: u32::try_from(walk.items).unwrap_or_default() }
+        }
+    })
+}
+
+/// The field of a metric that holds its data.
+pub fn is_data(number: u32) -> bool {
+    is_child(Signal::Metrics, METRIC_DEPTH, number)
+}
+
+const METRIC_DEPTH: usize = 4;
+
+struct Walk<'w, 'a, V> {
+    signal: Signal,
+    depth: Depth,
+    prunes: bool,
+    visitor: &'w mut V,
+    sight: Sight<'a>,
+    out: Vec<u8>,
+    /// How much the output is given room for, once there is any.
+    room: usize,
+    scratch: Vec<u8>,
+    /// The container whose children are visited, and those around it.
+    level: Level<'a>,
+    outer: SmallVec<[Level<'a>; 5]>,
+    items: i64,
+}
+
+/// A container on the way to the message that is visited.
+#[derive(Default)]
+struct Level<'a> {
+    raw: &'a [u8],
+    /// Its field number in the container around it; 0 is the request.
+    number: u32,
+    /// Up to where its bytes are in the output or left out of it, and where the child starts that is visited.
+    done: usize,
+    at: usize,
+    /// Where its tag and its first field stand in the output, once something in it has changed.
+    begun: Option<(usize, usize)>,
+}
+
+impl Level<'_> {
+    /// Brings the output up to the child that is visited.
+    fn reach(&mut self, out: &mut Vec<u8>) {
+        if self.begun.is_none() {
+            let start = out.len();
+            if self.number != 0 {
+                // A guess, corrected when the length is known; most often it takes as many bytes.
+                put_header(out, self.number, self.raw.len());
+            }
+            self.begun = Some((start, out.len()));
+        }
+        out.extend_from_slice(self.raw.get(self.done..self.at).unwrap_or_default());
+        self.done = self.at;
+    }
+}
+
+/// One of the messages in sight.
+type Pick<'a> = for<'s> fn(&'s Sight<'a>) -> &'s Message<'a>;
+
+/// What became of a message in its container.
+enum Fate {
+    Same,
+    /// It stands in the output.
+    Written,
+    Gone,
+}
+
+impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
+    fn group(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+        self.sight.resource_group.reset(bytes);
+        self.sight.resource.reset_to(&self.sight.resource_group, resource_group::RESOURCE);
+        if self.visitor.resource(&mut self.sight)? == Verdict::Drop {
+            return Ok(self.dropped(2, bytes));
+        }
+        let is_scope = |number| number == resource_group::SCOPES;
+        self.enter(number, bytes);
+        let kept = match self.depth > Depth::Resources {
+            true => self.children(is_scope, Self::scope)?,
+            false => self.count(is_scope),
+        };
+        if kept == 0 && self.prunes {
+            return Ok(self.discard());
+        }
+        let is_changed = self.sight.resource_group.is_changed() || self.sight.resource.is_changed();
+        Ok(self.close(is_changed, is_scope, |sight, out| {
+            write_with(&sight.resource_group, resource_group::RESOURCE, &sight.resource, is_scope, out);
+        }))
+    }
+
+    fn scope(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+        self.sight.scope_group.reset(bytes);
+        self.sight.scope.reset_to(&self.sight.scope_group, scope_group::SCOPE);
+        if self.visitor.scope(&mut self.sight)? == Verdict::Drop {
+            return Ok(self.dropped(3, bytes));
+        }
+        let is_record = |number| number == scope_group::RECORDS;
+        self.enter(number, bytes);
+        let kept = match self.depth > Depth::Scopes {
+            true => self.children(is_record, Self::record)?,
+            false => self.count(is_record),
+        };
+        if kept == 0 && self.prunes {
+            return Ok(self.discard());
+        }
+        let is_changed = self.sight.scope_group.is_changed() || self.sight.scope.is_changed();
+        Ok(self.close(is_changed, is_record, |sight, out| {
+            write_with(&sight.scope_group, scope_group::SCOPE, &sight.scope, is_record, out);
+        }))
+    }
+
+    #[inline]
+    fn record(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+        if self.signal == Signal::Metrics {
+            return self.metric(number, bytes);
+        }
+        self.sight.record.reset(bytes);
+        if self.visitor.record(&mut self.sight)? == Verdict::Drop {
+            return Ok(self.dropped(4, bytes));
+        }
+        if self.signal == Signal::Logs || self.depth <= Depth::Records {
+            return Ok(self.settle(number, |sight| &sight.record));
+        }
+        let is_event = |number| number == span::EVENTS;
+        self.enter(number, bytes);
+        self.children_of(|sight| &sight.record, is_event, Self::child)?;
+        let is_changed = self.sight.record.is_changed();
+        Ok(self.close(is_changed, is_event, |sight, out| write_around(&sight.record, is_event, out)))
+    }
+
+    fn metric(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+        let sight = &mut self.sight;
+        sight.record.reset(bytes);
+        sight.data_number =
+            sight.record.fields().map(|field| field.number).filter(|it| is_data(*it)).last().unwrap_or(0);
+        sight.data.reset_to(&sight.record, sight.data_number);
+        if self.visitor.record(&mut self.sight)? == Verdict::Drop {
+            return Ok(self.dropped(METRIC_DEPTH, bytes));
+        }
+        self.enter(number, bytes);
+        let is_changed = self.sight.record.is_changed();
+        if self.depth <= Depth::Records {
+            let is_changed = is_changed || self.sight.data.is_changed();
+            let start = self.out.len();
+            let fate = self.close(
+                is_changed,
+                |_| false,
+                |sight, out| {
+                    write_with(&sight.record, sight.data_number, &sight.data, is_data, out);
+                },
+            );
+            if self.sight.data.is_changed() {
+                let after = Fields::new(self.out.get(start..).unwrap_or_default()).last().map(|field| field.value);
+                let Some(Value::Bytes(after)) = after else { return Ok(fate) };
+                self.items += points(after) - points(bytes);
+            }
+            return Ok(fate);
+        }
+        let has_data = self.sight.data_number != 0;
+        let kept = self.children_of(|sight| &sight.record, is_data, Self::data)?;
+        if kept == 0 && has_data && self.prunes {
+            return Ok(self.discard());
+        }
+        let is_changed = self.sight.record.is_changed();
+        Ok(self.close(is_changed, is_data, |sight, out| write_around(&sight.record, is_data, out)))
+    }
+
+    fn data(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+        self.sight.data.reset(bytes);
+        self.sight.data_number = number;
+        let is_point = |number| number == metric_data::POINTS;
+        self.enter(number, bytes);
+        if self.children(is_point, Self::child)? == 0 && self.prunes {
+            return Ok(self.discard());
+        }
+        let is_changed = self.sight.data.is_changed();
+        Ok(self.close(is_changed, is_point, |sight, out| write_around(&sight.data, is_point, out)))
+    }
+
+    fn child(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+        self.sight.child.reset(bytes);
+        if self.visitor.child(&mut self.sight)? == Verdict::Drop {
+            // An event of a span is no item.
+            self.items -= i64::from(self.signal == Signal::Metrics);
+            return Ok(Fate::Gone);
+        }
+        let exemplars = match (self.signal, self.sight.data_number) {
+            (Signal::Metrics, metric::GAUGE | metric::SUM) => number_point::EXEMPLARS,
+            (Signal::Metrics, metric::HISTOGRAM) => histogram_point::EXEMPLARS,
+            (Signal::Metrics, metric::EXPONENTIAL_HISTOGRAM) => exponential_point::EXEMPLARS,
+            _ => 0,
+        };
+        if self.depth < Depth::Exemplars || exemplars == 0 {
+            return Ok(self.settle(number, |sight| &sight.child));
+        }
+        let is_exemplar = |number| number == exemplars;
+        self.enter(number, bytes);
+        self.children_of(|sight| &sight.child, is_exemplar, Self::exemplar)?;
+        let is_changed = self.sight.child.is_changed();
+        Ok(self.close(is_changed, is_exemplar, |sight, out| write_around(&sight.child, is_exemplar, out)))
+    }
+
+    fn exemplar(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+        self.sight.exemplar.reset(bytes);
+        Ok(match self.visitor.exemplar(&mut self.sight)? {
+            Verdict::Drop => Fate::Gone,
+            Verdict::Keep => self.settle(number, |sight| &sight.exemplar),
+        })
+    }
+
+    /// Opens the container that is visited; nothing is written yet.
+    fn enter(&mut self, number: u32, raw: &'a [u8]) {
+        let level = Level { raw, number, ..Level::default() };
+        self.outer.push(std::mem::replace(&mut self.level, level));
+    }
+
+    /// Visits the children of the innermost container and says how many stayed.
+    #[inline]
+    fn children(
+        &mut self,
+        is_child: impl Fn(u32) -> bool,
+        visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, V::Fault>,
+    ) -> Result<usize, V::Fault> {
+        let (mut kept, mut index) = (0, 0);
+        for field in Fields::new(self.level.raw) {
+            let end = self.level.at + field.raw.len();
+            if let Value::Bytes(payload) = field.value
+                && is_child(field.number)
+            {
+                self.sight.child_index = index;
+                index += 1;
+                match visit(self, field.number, payload)? {
+                    Fate::Same => kept += 1,
+                    Fate::Written => {
+                        kept += 1;
+                        self.level.done = end;
+                    }
+                    Fate::Gone => {
+                        self.reach();
+                        self.level.done = end;
+                    }
+                }
+            }
+            self.level.at = end;
+        }
+        if self.level.begun.is_some() {
+            self.reach();
+        }
+        Ok(kept)
+    }
+
+    /// The same for a message that its own visit may have changed: its pieces come one after another.
+    fn children_of(
+        &mut self,
+        message: Pick<'a>,
+        is_child: impl Fn(u32) -> bool,
+        visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, V::Fault>,
+    ) -> Result<usize, V::Fault> {
+        if !message(&self.sight).is_changed() {
+            return self.children(is_child, visit);
+        }
+        self.reach();
+        let pieces: Pieces<'a> = message(&self.sight).pieces().clone();
+        let mut kept = 0;
+        for piece in pieces {
+            (self.level.raw, self.level.done, self.level.at) = (piece, 0, 0);
+            kept += self.children(&is_child, &visit)?;
+        }
+        Ok(kept)
+    }
+
+    /// How many children there are, where nobody wants to see them.
+    fn count(&self, is_child: impl Fn(u32) -> bool) -> usize {
+        Fields::new(self.level.raw).filter(|field| is_child(field.number)).count()
+    }
+
+    /// Brings the output up to the child that is visited, through all containers around it.
+    fn reach(&mut self) {
+        if self.level.begun.is_none() {
+            self.out.reserve(if self.out.is_empty() { self.room } else { 0 });
+            self.outer.iter_mut().for_each(|level| level.reach(&mut self.out));
+        }
+        self.level.reach(&mut self.out);
+    }
+
+    /// Writes a message without visited children, if it was changed.
+    #[inline]
+    fn settle(&mut self, number: u32, message: Pick<'a>) -> Fate {
+        if !message(&self.sight).is_changed() {
+            return Fate::Same;
+        }
+        self.reach();
+        message(&self.sight).write_field(&mut self.out, number);
+        Fate::Written
+    }
+
+    /// Closes the innermost container. What was changed of its own fields is written before its children.
+    fn close(
+        &mut self,
+        is_changed: bool,
+        is_child: impl Fn(u32) -> bool,
+        write_own: impl Fn(&Sight<'a>, &mut Vec<u8>),
+    ) -> Fate {
+        if is_changed {
+            let mut body = self.level.raw;
+            self.scratch.clear();
+            if let Some((_, start)) = self.level.begun {
+                self.scratch.extend_from_slice(self.out.get(start..).unwrap_or_default());
+                self.out.truncate(start);
+                body = &[];
+            } else {
+                self.level.at = 0;
+                self.reach();
+            }
+            write_own(&self.sight, &mut self.out);
+            let children = if body.is_empty() { Fields::new(&self.scratch) } else { Fields::new(body) };
+            for child in children.filter(|field| is_child(field.number)) {
+                self.out.extend_from_slice(child.raw);
+            }
+        }
+        let level = self.leave();
+        let Some((start, body)) = level.begun else { return Fate::Same };
+        let length = self.out.len() - body;
+        self.scratch.clear();
+        put_header(&mut self.scratch, level.number, length);
+        self.out.splice(start..body, self.scratch.drain(..));
+        Fate::Written
+    }
+
+    /// Leaves the innermost container out.
+    fn discard(&mut self) -> Fate {
+        if let Some((start, _)) = self.leave().begun {
+            self.out.truncate(start);
+        }
+        Fate::Gone
+    }
+
+    fn leave(&mut self) -> Level<'a> {
+        let outer = self.outer.pop().unwrap_or_default();
+        std::mem::replace(&mut self.level, outer)
+    }
+
+    /// A message that the visitor does not want, with its items; `depth` as in `split`.
+    fn dropped(&mut self, depth: usize, bytes: &[u8]) -> Fate {
+        self.items -= items(self.signal, depth, bytes);
+        Fate::Gone
+    }
+}
+
+/// Writes the fields of a message that `is_other` does not cover.
+fn write_around(message: &Message, is_other: impl Fn(u32) -> bool, out: &mut Vec<u8>) {
+    for field in message.fields().filter(|field| !is_other(field.number)) {
+        out.extend_from_slice(field.raw);
+    }
+}
+
+/// The same, and the singular message `number` that is in sight beside it; one that is absent stays so.
+fn write_with(message: &Message, number: u32, inner: &Message, is_other: impl Fn(u32) -> bool, out: &mut Vec<u8>) {
+    write_around(message, |field| field == number || is_other(field), out);
+    if !inner.pieces().is_empty() && number != 0 {
+        inner.write_field(out, number);
+    }
+}
+
+/// How many items a message holds; the request is at depth 1, and so on inwards.
+fn items(signal: Signal, depth: usize, message: &[u8]) -> i64 {
+    match depth > leaf_depth(signal) {
+        true => 1,
+        false => Fields::new(message)
+            .filter(|field| is_child(signal, depth, field.number))
+            .map(|field| if let Value::Bytes(inner) = field.value { items(signal, depth + 1, inner) } else { 0 })
+            .sum(),
+    }
+}
+
+fn points(metric: &[u8]) -> i64 {
+    items(Signal::Metrics, METRIC_DEPTH, metric)
+}
