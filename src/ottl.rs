@@ -1,11 +1,15 @@
 //! OTTL, the language of conditions and edits: parsed and typed when the configuration loads, evaluated on the wire.
 //!
 //! From top to bottom: `program` (statements and conditions as a component uses them), `parser` and `lexer` (text to
-//! syntax), `compile` (syntax to expressions, with types and places), `functions` (one row each), `expression`
-//! (evaluation), `paths` (what a path reads and writes), `scene` (what a statement stands before), `value`.
+//! syntax), `compile` (syntax to expressions, with types and places), `functions` (one row each), `condition` and
+//! `expression` (evaluation), `paths` (what a path reads and writes), `scene` (what a statement stands before), `value`.
 
+pub mod condition;
 pub mod expression;
 pub mod function;
+pub mod lexer;
+pub mod parser;
 pub mod paths;
 pub mod scene;
+pub mod syntax;
 pub mod value;

@@ -1,16 +1,24 @@
-//! A compiled expression and its evaluation.
+//! A compiled expression and its evaluation (facts 6.2).
 
 use regex::bytes::Regex;
 
 use super::function::{Arguments, Function};
 use super::paths::Path;
 use super::scene::Scene;
-use super::value::{Fault, Value};
+use super::syntax::Operator;
+use super::value::{Fault, Time, Value, entries, items, put_entry, put_item};
 
 pub enum Expression {
     Constant(Constant),
     Path(Path),
     Call(Box<Call>),
+    /// Keys taken out of a result, one after another.
+    Index(Box<Expression>, Vec<Expression>),
+    Negative(Box<Expression>),
+    /// Operators of one precedence, from left to right.
+    Math(Box<Expression>, Vec<(Operator, Expression)>),
+    List(Vec<Expression>),
+    Map(Vec<(Vec<u8>, Expression)>),
 }
 
 pub struct Call {
@@ -55,14 +63,173 @@ impl Constant {
             Constant::Other(value) => *value,
         }
     }
+
+    /// A value to keep; none for a part of telemetry.
+    pub fn of(value: Value) -> Option<Constant> {
+        Some(match value {
+            Value::Nil => Constant::Nil,
+            Value::Bool(value) => Constant::Bool(value),
+            Value::Int(value) => Constant::Int(value),
+            Value::Double(value) => Constant::Double(value),
+            Value::String(text) => Constant::String(text.into()),
+            Value::Bytes(bytes) => Constant::Bytes(bytes.into()),
+            Value::List(items) => Constant::List(items.into()),
+            Value::Map(entries) => Constant::Map(entries.into()),
+            Value::Time(time) => Constant::Other(Value::Time(time)),
+            Value::Duration(nanos) => Constant::Other(Value::Duration(nanos)),
+            Value::TraceId(id) => Constant::Other(Value::TraceId(id)),
+            Value::SpanId(id) => Constant::Other(Value::SpanId(id)),
+            Value::Whole(..) => return None,
+        })
+    }
 }
 
 impl Expression {
+    #[inline]
     pub fn evaluate<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
         match self {
             Expression::Constant(constant) => Ok(constant.value()),
             Expression::Path(path) => path.get(scene),
             Expression::Call(call) => (call.function.body)(&call.arguments, scene),
+            _ => self.compute(scene),
         }
     }
+
+    fn compute<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+        match self {
+            Expression::Index(inner, keys) => {
+                let mut value = inner.evaluate(scene)?;
+                for key in keys {
+                    value = element(value, key.evaluate(scene)?)?;
+                }
+                Ok(value)
+            }
+            Expression::Negative(inner) => match inner.evaluate(scene)? {
+                Value::Int(value) => Ok(Value::Int(value.wrapping_neg())),
+                Value::Double(value) => Ok(Value::Double(-value)),
+                other => Err(Fault::new(format!("unsupported unary minus operation on type {}", kind(&other)))),
+            },
+            Expression::Math(first, rest) => {
+                let mut value = first.evaluate(scene)?;
+                for (operator, operand) in rest {
+                    value = calculate(value, *operator, operand.evaluate(scene)?)?;
+                }
+                Ok(value)
+            }
+            Expression::List(list) => {
+                let mut out = Vec::new();
+                for item in list {
+                    put_item(&mut out, &storable(item.evaluate(scene)?)?);
+                }
+                Ok(Value::List(scene.arena.keep(&out)?))
+            }
+            Expression::Map(map) => {
+                let mut out = Vec::new();
+                for (key, value) in map {
+                    put_entry(&mut out, key, &storable(value.evaluate(scene)?)?);
+                }
+                Ok(Value::Map(scene.arena.keep(&out)?))
+            }
+            Expression::Constant(_) | Expression::Path(_) | Expression::Call(_) => self.evaluate(scene),
+        }
+    }
+}
+
+/// What can stand in a list or a map.
+fn storable(value: Value<'_>) -> Result<Value<'_>, Fault> {
+    match value.any_len() {
+        Some(_) => Ok(value),
+        None => Err(Fault::new(format!("<Invalid value type {}>", kind(&value)))),
+    }
+}
+
+/// One element of a map or a list.
+pub fn element<'a>(value: Value<'a>, key: Value) -> Result<Value<'a>, Fault> {
+    match (value, key) {
+        (Value::Map(map), Value::String(key)) => {
+            let mut found = entries(map).filter(|(name, _)| *name == key);
+            found.next().map(|(_, value)| value).ok_or_else(|| Fault::new("key not found in map"))
+        }
+        (Value::List(list), Value::Int(index)) => {
+            let found = usize::try_from(index).ok().and_then(|index| items(list).nth(index));
+            found.ok_or_else(|| Fault::new(format!("index {index} out of bounds")))
+        }
+        (other, Value::String(_)) => Err(Fault::new(format!("type {} does not support string indexing", kind(&other)))),
+        (other, Value::Int(_)) => Err(Fault::new(format!("type {} does not support int indexing", kind(&other)))),
+        (_, Value::Nil) => Err(Fault::new("key expression returned nil, expected an int or string")),
+        (_, key) => Err(Fault::new(format!("key expression must evaluate to string or int, got {}", kind(&key)))),
+    }
+}
+
+/// The Go collector's name for a type, for messages.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Nil => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Int(_) => "int64",
+        Value::Double(_) => "float64",
+        Value::String(_) => "string",
+        Value::Bytes(_) => "[]uint8",
+        Value::List(_) => "pcommon.Slice",
+        Value::Map(_) => "pcommon.Map",
+        Value::Time(_) => "time.Time",
+        Value::Duration(_) => "time.Duration",
+        Value::TraceId(_) => "pcommon.TraceID",
+        Value::SpanId(_) => "pcommon.SpanID",
+        Value::Whole(what, _) => what,
+    }
+}
+
+/// Whole numbers wrap around, as they do in Go.
+pub fn calculate<'a>(left: Value, operator: Operator, right: Value) -> Result<Value<'a>, Fault> {
+    let floats = |left: f64, right: f64| match operator {
+        Operator::Add => Ok(Value::Double(left + right)),
+        Operator::Subtract => Ok(Value::Double(left - right)),
+        Operator::Multiply => Ok(Value::Double(left * right)),
+        Operator::Divide if right == 0.0 => Err(Fault::new("attempted to divide by 0")),
+        Operator::Divide => Ok(Value::Double(left / right)),
+    };
+    match (left, operator, right) {
+        (Value::Int(left), _, Value::Int(right)) => Ok(Value::Int(match operator {
+            Operator::Add => left.wrapping_add(right),
+            Operator::Subtract => left.wrapping_sub(right),
+            Operator::Multiply => left.wrapping_mul(right),
+            Operator::Divide if right == 0 => return Err(Fault::new("attempted to divide by 0")),
+            Operator::Divide => left.wrapping_div(right),
+        })),
+        (Value::Int(left), _, Value::Double(right)) => floats(left as f64, right),
+        (Value::Double(left), _, Value::Int(right)) => floats(left, right as f64),
+        (Value::Double(left), _, Value::Double(right)) => floats(left, right),
+        (Value::Time(time), Operator::Add, Value::Duration(nanos))
+        | (Value::Duration(nanos), Operator::Add, Value::Time(time)) => Ok(Value::Time(shifted(time, nanos.into()))),
+        (Value::Time(time), Operator::Subtract, Value::Duration(nanos)) => {
+            Ok(Value::Time(shifted(time, -i128::from(nanos))))
+        }
+        (Value::Time(left), Operator::Subtract, Value::Time(right)) => {
+            let nanos = nanos_of(left) - nanos_of(right);
+            Ok(Value::Duration(nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64))
+        }
+        (Value::Duration(left), Operator::Add, Value::Duration(right)) => Ok(Value::Duration(left.wrapping_add(right))),
+        (Value::Duration(left), Operator::Subtract, Value::Duration(right)) => {
+            Ok(Value::Duration(left.wrapping_sub(right)))
+        }
+        (Value::Time(_) | Value::Duration(_), Operator::Multiply | Operator::Divide, _) => {
+            Err(Fault::new("only addition and subtraction supported for time.Time and time.Duration"))
+        }
+        (left, ..) => {
+            let (left, right) = (kind(&left), kind(&right));
+            Err(Fault::new(format!("{left} and {right} can't be calculated with: both must be numbers, or times")))
+        }
+    }
+}
+
+const SECOND: i128 = 1_000_000_000;
+
+fn nanos_of(time: Time) -> i128 {
+    i128::from(time.seconds) * SECOND + i128::from(time.nanos)
+}
+
+fn shifted(time: Time, nanos: i128) -> Time {
+    let nanos = nanos_of(time) + nanos;
+    Time { seconds: nanos.div_euclid(SECOND) as i64, nanos: nanos.rem_euclid(SECOND) as u32, ..time }
 }

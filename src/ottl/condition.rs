@@ -1,0 +1,115 @@
+//! A compiled condition, and how values compare (facts 6.2): what has another type is not equal, and in no order.
+
+use std::cmp::Ordering;
+
+use super::expression::{Expression, kind};
+use super::scene::Scene;
+use super::syntax::Comparison;
+use super::value::{Fault, Value, entries, items};
+
+pub enum Condition {
+    Constant(bool),
+    /// A converter, which must answer true or false.
+    Truth(Expression),
+    Compare(Box<(Expression, Comparison, Expression)>),
+    Not(Box<Condition>),
+    All(Vec<Condition>),
+    Any(Vec<Condition>),
+}
+
+impl Condition {
+    pub fn holds<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<bool, Fault> {
+        match self {
+            Condition::Constant(value) => Ok(*value),
+            Condition::Compare(sides) => {
+                let (left, comparison, right) = &**sides;
+                let left = left.evaluate(scene)?;
+                Ok(compare(left, *comparison, right.evaluate(scene)?))
+            }
+            Condition::Truth(expression) => match expression.evaluate(scene)? {
+                Value::Bool(value) => Ok(value),
+                other => Err(Fault::new(format!("a condition must be true or false, and this is {}", kind(&other)))),
+            },
+            Condition::Not(inner) => Ok(!inner.holds(scene)?),
+            Condition::All(terms) => {
+                for term in terms {
+                    if !term.holds(scene)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Condition::Any(terms) => {
+                for term in terms {
+                    if term.holds(scene)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+        }
+    }
+}
+
+pub fn compare(left: Value, comparison: Comparison, right: Value) -> bool {
+    match comparison {
+        Comparison::Equal => equal(left, right),
+        Comparison::NotEqual => !equal(left, right),
+        Comparison::Less => order(left, right).is_some_and(Ordering::is_lt),
+        Comparison::LessOrEqual => order(left, right).is_some_and(Ordering::is_le),
+        Comparison::Greater => order(left, right).is_some_and(Ordering::is_gt),
+        Comparison::GreaterOrEqual => order(left, right).is_some_and(Ordering::is_ge),
+    }
+}
+
+fn equal(left: Value, right: Value) -> bool {
+    match (left, right) {
+        (Value::String(left), Value::String(right)) => left == right,
+        (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)) => same(left, right),
+        (Value::TraceId(left), Value::TraceId(right)) => left == right,
+        (Value::SpanId(left), Value::SpanId(right)) => left == right,
+        (Value::Whole(what, left), Value::Whole(other, right)) => what == other && left == right,
+        _ => order(left, right).is_some_and(Ordering::is_eq),
+    }
+}
+
+/// Which comes first, for what has an order.
+fn order(left: Value, right: Value) -> Option<Ordering> {
+    Some(match (left, right) {
+        (Value::Int(left), Value::Int(right)) => left.cmp(&right),
+        (Value::Int(left), Value::Double(right)) => return (left as f64).partial_cmp(&right),
+        (Value::Double(left), Value::Int(right)) => return left.partial_cmp(&(right as f64)),
+        (Value::Double(left), Value::Double(right)) => return left.partial_cmp(&right),
+        (Value::String(left), Value::String(right)) | (Value::Bytes(left), Value::Bytes(right)) => left.cmp(right),
+        (Value::Bool(left), Value::Bool(right)) => left.cmp(&right),
+        (Value::Duration(left), Value::Duration(right)) => left.cmp(&right),
+        (Value::Time(left), Value::Time(right)) => (left.seconds, left.nanos).cmp(&(right.seconds, right.nanos)),
+        (Value::Nil, Value::Nil) => Ordering::Equal,
+        _ => return None,
+    })
+}
+
+/// Equality inside of maps and lists, where a whole number and a float are never the same.
+fn same(left: Value, right: Value) -> bool {
+    match (left, right) {
+        (Value::List(left), Value::List(right)) => left == right || same_lists(left, right),
+        (Value::Map(left), Value::Map(right)) => left == right || same_maps(left, right),
+        _ => left == right,
+    }
+}
+
+fn same_lists(left: &[u8], right: &[u8]) -> bool {
+    items(left).count() == items(right).count() && items(left).zip(items(right)).all(|(one, other)| same(one, other))
+}
+
+/// The order of the keys has no meaning.
+fn same_maps(left: &[u8], right: &[u8]) -> bool {
+    let sorted = |map| {
+        let mut pairs: Vec<_> = entries(map).collect();
+        pairs.sort_by_key(|(key, _)| *key);
+        pairs
+    };
+    let (left, right) = (sorted(left), sorted(right));
+    let mut pairs = left.iter().zip(&right);
+    left.len() == right.len() && pairs.all(|((key, one), (other_key, other))| key == other_key && same(*one, *other))
+}

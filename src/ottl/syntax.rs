@@ -1,0 +1,107 @@
+//! The syntax of OTTL as a tree: what was written, each part with the bytes it stands at.
+
+use std::ops::Range;
+
+/// The bytes of a text that something stands at.
+pub type Span = Range<usize>;
+
+/// Why a statement or condition is refused when the configuration loads, and where in its text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mistake {
+    pub span: Span,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+impl Mistake {
+    pub fn new(span: &Span, message: impl Into<String>) -> Mistake {
+        Mistake { span: span.clone(), message: message.into(), help: None }
+    }
+
+    pub fn help(self, help: impl Into<Option<String>>) -> Mistake {
+        Mistake { help: help.into(), ..self }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    pub syntax: Syntax,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Syntax {
+    Nil,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    String(Vec<u8>),
+    Bytes(Vec<u8>),
+    /// A name in capitals. As an argument it may be a function too, like `SHA256`.
+    Enum(String),
+    /// The bare name of a converter, as an argument.
+    Function(String),
+    Path(Vec<Field>),
+    Call(Call),
+    List(Vec<Node>),
+    Map(Vec<(Vec<u8>, Node)>),
+    Negative(Box<Node>),
+    /// Operators of one precedence, from left to right.
+    Math(Box<Node>, Vec<(Operator, Node)>),
+    Compare(Box<(Node, Comparison, Node)>),
+    Not(Box<Node>),
+    All(Vec<Node>),
+    Any(Vec<Node>),
+}
+
+/// One step of a path: `attributes["a"][0]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    pub name: String,
+    pub keys: Vec<Node>,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    pub name: String,
+    pub name_span: Span,
+    pub arguments: Vec<Argument>,
+    /// What is taken out of the result: `ParseJSON(body)["a"]`.
+    pub keys: Vec<Node>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Argument {
+    pub name: Option<(String, Span)>,
+    pub value: Node,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statement {
+    pub editor: Call,
+    pub condition: Option<Node>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operator {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+/// A name whose first letter is small is an editor's; a capital makes it a converter's.
+pub fn is_editor(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+}
