@@ -6,6 +6,7 @@ pub mod duration;
 pub mod emit;
 mod expand;
 pub mod id;
+pub mod inside;
 pub mod layout;
 mod merge;
 pub mod nearest;

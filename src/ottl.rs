@@ -10,6 +10,7 @@ pub mod function;
 pub mod lexer;
 pub mod parser;
 pub mod paths;
+pub mod plain;
 pub mod scene;
 pub mod syntax;
 pub mod value;

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration: collected while it is read and decoded, shown all at once, each with its line.
 //! The same collector gathers what decoding finds out besides: the keys without effect and the effective values.
 
+use super::inside::Inside;
 use super::source::Sources;
 use super::tree::{Entry, Node, Place, Value};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
@@ -24,12 +25,14 @@ pub struct Problem {
     pub help: Option<String>,
     /// What it clashes with.
     pub related: Option<(Place, String)>,
+    /// The part of the scalar at `place` that it is about.
+    pub inside: Option<Inside>,
 }
 
 impl Problem {
     pub fn error(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
         let (place, message) = (place.into().filter(|place| *place != Place::NOWHERE), message.into());
-        Self { level: Level::Error, place, path: String::new(), message, help: None, related: None }
+        Self { level: Level::Error, place, path: String::new(), message, help: None, related: None, inside: None }
     }
 
     pub fn warning(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
@@ -42,6 +45,10 @@ impl Problem {
 
     pub fn help(self, help: impl Into<Option<String>>) -> Self {
         Self { help: help.into(), ..self }
+    }
+
+    pub fn inside(self, text: &str, span: Range<usize>) -> Self {
+        Self { inside: Some(Inside { text: text.to_owned(), span }), ..self }
     }
 
     pub fn related(self, place: Place, label: &str) -> Self {
@@ -78,6 +85,20 @@ impl Problems {
     pub fn sorted(&self) -> Vec<Problem> {
         let mut list = self.state().list.clone();
         list.sort_by_key(|problem| (problem.level, problem.place));
+        list
+    }
+
+    /// The same, those about a part of a scalar pointing at that; where it can't be found, the text is shown instead.
+    fn located(&self, sources: &Sources) -> Vec<Problem> {
+        let mut list = self.sorted();
+        for problem in &mut list {
+            let Some(inside) = problem.inside.take() else { continue };
+            let written = problem.place.and_then(|place| Some((place, sources.get(place)?)));
+            match written.and_then(|(place, source)| inside.place(&source.text, place)) {
+                Some(place) => problem.place = Some(place),
+                None => problem.message += &format!(", in {}", inside.text),
+            }
+        }
         list
     }
 
@@ -123,7 +144,7 @@ impl Problems {
     /// The report for a terminal of 80 columns: each problem with its line and what to do, and a count at the end.
     pub fn render(&self, sources: &Sources, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(WIDTH);
-        let (problems, mut report) = (self.sorted(), String::new());
+        let (problems, mut report) = (self.located(sources), String::new());
         for problem in &problems {
             report.push_str(&renderer.render(&[group(problem, sources)]));
             if let (None, Some(help)) = (problem.place, &problem.help) {
