@@ -25,6 +25,7 @@ use crate::network::endpoint::Listen;
 use crate::network::listen::{self, Listener};
 use crate::network::workers::Workers;
 use crate::pipeline::timekeeper::keep_time;
+use crate::receivers::hostmetrics;
 use crate::receivers::otlp::Receiver;
 use crate::telemetry::{Account, Alarm, Budget, Now, Reason, Wakeful, clock};
 
@@ -89,10 +90,20 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
     let (mut receivers, mut addresses) = (JoinSet::new(), Vec::new());
     let cap = machine::connection_cap();
     for (id, gates) in gates {
-        if let Some(Component::Otlp(config)) = plan.get(Kind::Receiver, &id) {
-            let receiver = Receiver::bind(&id.to_string(), config.clone(), gates, budget.clone(), cap).await?;
-            addresses.extend(receiver.addresses());
-            receivers.spawn(receiver.run(workers.clone(), stopped.clone()));
+        let name = id.to_string();
+        match plan.get(Kind::Receiver, &id) {
+            Some(Component::Otlp(config)) => {
+                let receiver = Receiver::bind(&name, config.clone(), gates, budget.clone(), cap).await?;
+                addresses.extend(receiver.addresses());
+                receivers.spawn(receiver.run(workers.clone(), stopped.clone()));
+            }
+            Some(Component::HostMetrics(config)) => {
+                for intake in gates.own.into_iter().flatten() {
+                    let receiver = hostmetrics::Receiver::new(&name, config.clone(), intake, budget.clone());
+                    receivers.spawn(receiver.run(stopped.clone()));
+                }
+            }
+            _ => {}
         }
     }
     health.set(true);

@@ -25,15 +25,9 @@ use crate::network::workers::Workers;
 use crate::network::{listen, tls};
 use crate::telemetry::{Budget, Intake, Share, Signal};
 
+use super::Gates;
 use config::{Config, Grpc, Http};
 use connections::Connections;
-
-/// The gates behind the receiver, one for each signal that a pipeline takes from it; `None` where there is none.
-#[derive(Clone, Default)]
-pub struct Gates {
-    pub grpc: [Option<Arc<dyn Intake>>; 3],
-    pub http: [Option<Arc<dyn Intake>>; 3],
-}
 
 /// What every connection of the receiver shares.
 pub struct Shared {

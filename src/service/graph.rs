@@ -17,7 +17,7 @@ use crate::pipeline::{Branches, End, Segment, Step};
 use crate::processors::Processor;
 use crate::processors::batch::Batch;
 use crate::processors::memory_limiter::MemoryLimiter;
-use crate::receivers::otlp::Gates;
+use crate::receivers::Gates;
 use crate::sending::Queue;
 use crate::telemetry::{Account, Accounts, Alarm, Budget, Intake, Signal, Sink, Tap};
 
@@ -71,7 +71,7 @@ impl<'a> Builder<'a> {
             for receiver in &pipeline.receivers {
                 let gates = receivers.entry(receiver.id.clone()).or_default();
                 let signal = pipeline.id.signal;
-                if plan.is_connector(&receiver.id) || gates.grpc[signal as usize].is_some() {
+                if plan.is_connector(&receiver.id) || gates.has(signal) {
                     continue;
                 }
                 let mut segments = Vec::new();
@@ -95,8 +95,12 @@ impl<'a> Builder<'a> {
                     self.graph.gates.push(gate.clone());
                     gate
                 };
-                gates.grpc[signal as usize] = Some(gate("grpc"));
-                gates.http[signal as usize] = Some(gate("http"));
+                if plan.is_scraper(&receiver.id) {
+                    gates.own[signal as usize] = Some(gate(""));
+                } else {
+                    gates.grpc[signal as usize] = Some(gate("grpc"));
+                    gates.http[signal as usize] = Some(gate("http"));
+                }
             }
         }
         receivers.retain(|id, _| !plan.is_connector(id));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::config::telemetry::Telemetry;
 use crate::config::{ComponentId, Kind, Layout, Loaded, Pipeline, Problem, Reference};
+use crate::telemetry::Signal;
 
 use super::registry::{Component, ROWS, Registry};
 
@@ -60,6 +61,11 @@ impl Plan {
         self.get(Kind::Connector, id).is_some()
     }
 
+    /// Whether a receiver makes its telemetry itself: metrics.
+    pub fn is_scraper(&self, id: &ComponentId) -> bool {
+        matches!(self.get(Kind::Receiver, id), Some(Component::HostMetrics(_)))
+    }
+
     /// The pipelines of one signal that take from a receiver or connector.
     pub fn fed_by<'a>(&'a self, id: &'a ComponentId, like: &'a Pipeline) -> impl Iterator<Item = &'a Pipeline> {
         let takes = move |pipeline: &&Pipeline| {
@@ -87,6 +93,13 @@ impl Plan {
                         pipeline.id
                     );
                     report(Problem::error(exporter.place, message).at(&path));
+                }
+            }
+            for receiver in pipeline.receivers.iter().filter(|receiver| self.is_scraper(&receiver.id)) {
+                if pipeline.id.signal != Signal::Metrics {
+                    let id = &receiver.id;
+                    let message = format!("receiver \"{id}\" makes metrics, and [{}] takes {signal}", pipeline.id);
+                    report(Problem::error(receiver.place, message).at(&path));
                 }
             }
             for receiver in pipeline.receivers.iter().filter(|receiver| self.is_connector(&receiver.id)) {

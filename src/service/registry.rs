@@ -7,11 +7,12 @@ use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
 use crate::extensions::health_check;
 use crate::processors::{Factory, batch, memory_limiter};
-use crate::receivers::otlp;
+use crate::receivers::{hostmetrics, otlp};
 
 /// A component's settings, decoded.
 pub enum Component {
     Otlp(otlp::config::Config),
+    HostMetrics(hostmetrics::Config),
     Batch(batch::Config),
     MemoryLimiter(memory_limiter::Config),
     /// Any other processor, which holds nothing.
@@ -40,6 +41,12 @@ pub const ROWS: &[Row] = &[
     row(Kind::Receiver, "otlp", "OTLP over gRPC and HTTP, protobuf and JSON", |section| {
         Component::Otlp(otlp::config::Config::decode(section))
     }),
+    Row {
+        alias: Some("hostmetrics"),
+        ..row(Kind::Receiver, "host_metrics", "CPU, memory, load, filesystems and network of the host", |section| {
+            Component::HostMetrics(hostmetrics::Config::decode(section))
+        })
+    },
     row(Kind::Processor, "batch", "gathers telemetry into larger batches", |section| {
         Component::Batch(batch::Config::decode(section))
     }),

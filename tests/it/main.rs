@@ -18,6 +18,7 @@ mod debug_output;
 mod debug_text;
 mod endpoint;
 mod harness;
+mod hostmetrics;
 mod inflate;
 mod json;
 mod pipelines;

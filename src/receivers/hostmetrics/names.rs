@@ -1,0 +1,63 @@
+//! Which devices, mount points or interfaces are looked at: `include` and `exclude`, by name or by pattern.
+
+use regex::RegexSet;
+
+use crate::config::section::Section;
+
+/// What passes when nothing is configured: everything.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    include: Option<Matcher>,
+    exclude: Option<Matcher>,
+}
+
+#[derive(Clone, Debug)]
+enum Matcher {
+    Strict(Vec<String>),
+    /// Anywhere in the name.
+    Regexp(RegexSet),
+}
+
+impl Names {
+    /// Reads two sections that hold their names under `list`.
+    pub fn decode(section: &Section, include: &str, exclude: &str, list: &str) -> Names {
+        let matcher = |key| Matcher::decode(section.subsection(key), list);
+        Names { include: matcher(include), exclude: matcher(exclude) }
+    }
+
+    pub fn pass(&self, name: &str) -> bool {
+        self.include.as_ref().is_none_or(|matcher| matcher.matches(name))
+            && !self.exclude.as_ref().is_some_and(|matcher| matcher.matches(name))
+    }
+}
+
+impl Matcher {
+    fn decode(section: Section, list: &str) -> Option<Matcher> {
+        let names = section.texts(list).unwrap_or_default();
+        let match_type = section.text("match_type").unwrap_or_default();
+        section.ignored(&["regexp"]);
+        match match_type.as_str() {
+            _ if names.is_empty() => None,
+            "strict" => Some(Matcher::Strict(names)),
+            "regexp" => match RegexSet::new(&names) {
+                Ok(set) => Some(Matcher::Regexp(set)),
+                Err(error) => {
+                    section.problem(list, format!("not a regular expression: {error}"));
+                    None
+                }
+            },
+            other => {
+                let message = format!("unrecognized match_type: '{other}', valid types are: [regexp strict]");
+                section.problem("match_type", message);
+                None
+            }
+        }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            Matcher::Strict(names) => names.iter().any(|known| known == name),
+            Matcher::Regexp(set) => set.is_match(name),
+        }
+    }
+}
