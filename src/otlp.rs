@@ -15,6 +15,7 @@ pub mod rewrite;
 pub mod schema;
 pub mod split;
 pub mod status;
+pub mod tracestate;
 pub mod views;
 pub mod wire;
 

@@ -1,7 +1,9 @@
 //! Processors: what is done to telemetry between a receiver and an exporter.
 
 pub mod batch;
+pub mod edit;
 pub mod memory_limiter;
+pub mod probabilistic_sampler;
 
 use std::sync::Arc;
 

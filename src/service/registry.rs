@@ -6,7 +6,7 @@ use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
 use crate::extensions::health_check;
-use crate::processors::{Factory, batch, memory_limiter};
+use crate::processors::{Factory, batch, memory_limiter, probabilistic_sampler};
 use crate::receivers::{hostmetrics, otlp};
 
 /// A component's settings, decoded.
@@ -52,6 +52,9 @@ pub const ROWS: &[Row] = &[
     }),
     row(Kind::Processor, "memory_limiter", "sets the memory budget", |section| {
         Component::MemoryLimiter(memory_limiter::Config::decode(section))
+    }),
+    row(Kind::Processor, "probabilistic_sampler", "keeps a share of the spans or log records", |section| {
+        Component::Processor(Arc::new(probabilistic_sampler::Config::decode(section)))
     }),
     Row {
         alias: Some("otlp"),

@@ -143,6 +143,17 @@ impl Charge {
         }
     }
 
+    /// A charge of the same share for what was made of these bytes. What is queued goes over the limit for it: from a
+    /// full queue nothing could be passed on otherwise, and one batch at a time is.
+    pub fn for_edited(&self, bytes: u64) -> Option<Charge> {
+        if self.is_queued() {
+            let charge = Charge::held(&self.0.budget, Share::Queue, 0);
+            charge.add(bytes);
+            return Some(charge);
+        }
+        Charge::take(&self.0.budget, self.0.share(), bytes)
+    }
+
     /// Why its share had no room for `more` bytes: what would not fit if this were alone will not fit later.
     pub fn no_room_for(&self, more: u64) -> Refusal {
         let limit = self.0.budget.limit(self.0.share());

@@ -23,6 +23,7 @@ mod inflate;
 mod json;
 mod pipelines;
 mod rewrite;
+mod sampler;
 mod sending;
 mod service;
 mod tls;

@@ -1,0 +1,151 @@
+//! The W3C `tracestate`, and in it the member `ot` with what OpenTelemetry's samplers say: the randomness `rv` and the
+//! threshold `th` below which a span was left out, both 56 bits in hexadecimal.
+
+use smallvec::SmallVec;
+
+/// A randomness is below this; a threshold of this keeps nothing.
+pub const RANGE: u64 = 1 << 56;
+/// How many hexadecimal digits they have.
+pub const DIGITS: usize = 14;
+
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
+/// What stands in one tracestate.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TraceState<'a> {
+    /// The number, and how it is written.
+    pub randomness: Option<(u64, &'a [u8])>,
+    pub threshold: Option<(u64, &'a [u8])>,
+    /// The other members of `ot`.
+    extra: SmallVec<[Pair<'a>; 2]>,
+    /// The other vendors' members.
+    pub vendors: SmallVec<[Pair<'a>; 4]>,
+}
+
+impl<'a> TraceState<'a> {
+    /// `None` when it is not well-formed, or longer than the specification allows.
+    pub fn read(text: &'a [u8]) -> Option<TraceState<'a>> {
+        let mut state = TraceState::default();
+        if text.is_empty() {
+            return Some(state);
+        }
+        // As the Go collector counts them, a list of 32 is too long.
+        if text.len() > 1024 || text.split(|byte| *byte == b',').count() >= 32 {
+            return None;
+        }
+        for member in text.split(|byte| *byte == b',') {
+            let member = trim(member);
+            if member.is_empty() {
+                continue;
+            }
+            let (key, value) = cut(member, b'=')?;
+            if !is_key(key) || !is_value(value) {
+                return None;
+            }
+            if key == b"ot" {
+                (state.randomness, state.threshold) = (None, None);
+                state.extra.clear();
+                state.read_ot(value)?;
+            } else {
+                state.vendors.push((key, value));
+            }
+        }
+        Some(state)
+    }
+
+    fn read_ot(&mut self, text: &'a [u8]) -> Option<()> {
+        for member in text.split(|byte| *byte == b';') {
+            let (key, value) = cut(member, b':')?;
+            let is_value = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+            let is_key = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+            if !key.first()?.is_ascii_lowercase() || !key.iter().all(is_key) || !value.iter().all(is_value) {
+                return None;
+            }
+            match key {
+                b"rv" => self.randomness = Some((randomness(value)?, value)),
+                b"th" => self.threshold = Some((threshold(value)?, value)),
+                _ => self.extra.push((key, value)),
+            }
+        }
+        Some(())
+    }
+
+    /// `ot` first, and in it `rv` and `th`.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let known = [(b"rv", self.randomness), (b"th", self.threshold)];
+        let known = known.iter().filter_map(|(key, given)| Some((key.as_slice(), (*given)?.1)));
+        let mut separator: &[u8] = b"ot=";
+        for (key, value) in known.chain(self.extra.iter().copied()) {
+            [separator, key, b":", value].iter().for_each(|piece| out.extend_from_slice(piece));
+            separator = b";";
+        }
+        let mut separator: &[u8] = if separator == b";" { b"," } else { b"" };
+        for (key, value) in &self.vendors {
+            [separator, key, b"=", value].iter().for_each(|piece| out.extend_from_slice(piece));
+            separator = b",";
+        }
+    }
+}
+
+/// Reads an `rv`.
+pub fn randomness(text: &[u8]) -> Option<u64> {
+    if text.len() == DIGITS { hexadecimal(text) } else { None }
+}
+
+/// Reads a `th`, in which trailing zeros are left out.
+pub fn threshold(text: &[u8]) -> Option<u64> {
+    let missing = DIGITS.checked_sub(text.len())?;
+    if text.is_empty() { None } else { Some(hexadecimal(text)? << (4 * missing)) }
+}
+
+pub fn put_randomness(randomness: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("{randomness:014x}").as_bytes());
+}
+
+/// The shortest form; nothing for one that keeps nothing.
+pub fn put_threshold(threshold: u64, out: &mut Vec<u8>) {
+    match threshold {
+        0 => out.push(b'0'),
+        RANGE.. => {}
+        _ => out.extend_from_slice(format!("{threshold:014x}").trim_end_matches('0').as_bytes()),
+    }
+}
+
+fn hexadecimal(text: &[u8]) -> Option<u64> {
+    text.iter().try_fold(0, |sum, digit| Some(sum << 4 | u64::from((*digit as char).to_digit(16)?)))
+}
+
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let (key, rest) = text.split_at_checked(text.iter().position(|byte| *byte == at)?)?;
+    Some((key, rest.get(1..)?))
+}
+
+/// A vendor's name, or `tenant@vendor`.
+fn is_key(key: &[u8]) -> bool {
+    let is_name = |name: &[u8], digit_first: bool, most: usize| match name {
+        [first, rest @ ..] => {
+            let is_start = first.is_ascii_lowercase() || digit_first && first.is_ascii_digit();
+            let is_part = |byte: &u8| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'*' | b'/')
+            };
+            is_start && rest.iter().all(is_part) && name.len() <= most
+        }
+        [] => false,
+    };
+    match cut(key, b'@') {
+        Some((tenant, vendor)) => is_name(tenant, true, 241) && is_name(vendor, false, 14),
+        None => is_name(key, false, 256),
+    }
+}
+
+fn is_value(value: &[u8]) -> bool {
+    let is_part = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b',' | b'=');
+    value.len() <= 256 && value.iter().all(is_part) && value.last().is_some_and(|last| *last != b' ')
+}
