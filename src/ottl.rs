@@ -2,15 +2,19 @@
 //!
 //! From top to bottom: `program` (statements and conditions as a component uses them), `parser` and `lexer` (text to
 //! syntax), `compile` (syntax to expressions, with types and places), `functions` (one row each), `condition` and
-//! `expression` (evaluation), `paths` (what a path reads and writes), `scene` (what a statement stands before), `value`.
+//! `expression` (evaluation), `paths` (what a path reads and writes), `scene` (what a statement stands before), `pattern`
+//! (regular expressions and globs), `render` (values as text), `value`.
 
 pub mod condition;
 pub mod expression;
 pub mod function;
+pub mod functions;
 pub mod lexer;
 pub mod parser;
 pub mod paths;
+pub mod pattern;
 pub mod plain;
+pub mod render;
 pub mod scene;
 pub mod syntax;
 pub mod value;

@@ -6,9 +6,9 @@
 //! of messages, refused in a list of scalars). A member given twice: the last scalar counts, lists go on, messages merge.
 
 mod fields;
-mod number;
+pub mod number;
 mod reader;
-mod scanner;
+pub mod scanner;
 mod writer;
 
 use super::Signal;

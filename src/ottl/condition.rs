@@ -62,7 +62,7 @@ pub fn compare(left: Value, comparison: Comparison, right: Value) -> bool {
     }
 }
 
-fn equal(left: Value, right: Value) -> bool {
+pub fn equal(left: Value, right: Value) -> bool {
     match (left, right) {
         (Value::String(left), Value::String(right)) => left == right,
         (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)) => same(left, right),

@@ -19,6 +19,8 @@ pub enum Expression {
     Math(Box<Expression>, Vec<(Operator, Expression)>),
     List(Vec<Expression>),
     Map(Vec<(Vec<u8>, Expression)>),
+    /// `Scene::input`.
+    Input,
 }
 
 pub struct Call {
@@ -45,8 +47,10 @@ pub enum Constant {
 
 /// A regular expression argument.
 pub enum Pattern {
+    /// A regular expression, or what a glob says as one.
     Compiled(Regex),
     Computed(Expression),
+    ComputedGlob(Expression),
 }
 
 impl Constant {
@@ -90,6 +94,7 @@ impl Expression {
         match self {
             Expression::Constant(constant) => Ok(constant.value()),
             Expression::Path(path) => path.get(scene),
+            Expression::Input => Ok(scene.input),
             Expression::Call(call) => (call.function.body)(&call.arguments, scene),
             _ => self.compute(scene),
         }
@@ -130,7 +135,7 @@ impl Expression {
                 }
                 Ok(Value::Map(scene.arena.keep(&out)?))
             }
-            Expression::Constant(_) | Expression::Path(_) | Expression::Call(_) => self.evaluate(scene),
+            _ => self.evaluate(scene),
         }
     }
 }

@@ -1,9 +1,14 @@
 //! What a function is: a row with its name, its parameters, and the plain function behind it.
 
-use super::expression::{Expression, Pattern};
+use std::borrow::Cow;
+
+use regex::bytes::Regex;
+
+use super::expression::{Constant, Expression, Pattern};
 use super::paths::Path;
+use super::pattern;
 use super::scene::Scene;
-use super::value::{Fault, Value};
+use super::value::{Fault, Time, Value};
 
 /// Which contexts know a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,15 +26,25 @@ pub enum Kind {
     /// A value that is text; a literal of another type is refused.
     Text,
     Int,
-    Float,
-    Bool,
+    /// Literals only; the same for the three below. They are `Argument::Value`s.
+    FixedText,
+    FixedInt,
+    FixedBool,
+    /// A list of text literals: `Argument::Values`.
+    FixedTexts,
     /// A path that is written: `Argument::Target`.
     Target,
-    /// A regular expression; a literal is compiled when the configuration loads: `Argument::Pattern`.
+    /// A regular expression; a literal is compiled (`pattern::compile`) when the configuration loads: `Argument::Pattern`.
     Pattern,
+    /// The same for a glob (`pattern::glob`).
+    Glob,
     /// Several values, `[…]`: `Argument::Values`.
     Values,
-    /// The name of a converter: `Argument::Function`.
+    /// The same, where a literal that is not text is refused.
+    Texts,
+    /// Several values, or one that is a list when it is evaluated (`Argument::Value`).
+    Spread,
+    /// The name of a converter whose one parameter is of `Kind::Text`: `Argument::Function`.
     Function,
 }
 
@@ -45,20 +60,161 @@ pub enum Argument {
     Target(Path),
     Pattern(Pattern),
     Values(Vec<Expression>),
-    Function(&'static Function),
+    /// A call whose one argument is `Expression::Input`.
+    Function(Expression),
 }
 
 /// The arguments of one call, in the order of the parameters; an optional one that is absent is `None`.
 pub struct Arguments(pub Vec<Option<Argument>>);
+
+pub type Body = for<'a> fn(&'a Arguments, &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault>;
 
 /// A lower-case name is an editor (its value is not used), an upper-case name a converter.
 pub struct Function {
     pub name: &'static str,
     pub parameters: &'static [Parameter],
     pub known: Known,
-    pub body: for<'a> fn(&'a Arguments, &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault>,
+    pub body: Body,
     /// Refuses literal arguments that can't work, when the configuration loads.
     pub check: Option<fn(&Arguments) -> Result<(), String>>,
     /// Whether a call with literal arguments only is evaluated when the configuration loads (not `Now`, `UUID`).
     pub is_constant: bool,
+}
+
+impl Arguments {
+    fn get(&self, index: usize) -> Option<&Argument> {
+        self.0.get(index).and_then(Option::as_ref)
+    }
+
+    pub fn is_given(&self, index: usize) -> bool {
+        self.get(index).is_some()
+    }
+
+    /// The value of an argument; `Nil` when it is absent.
+    pub fn value<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+        match self.get(index) {
+            Some(Argument::Value(expression)) => expression.evaluate(scene),
+            Some(Argument::Target(path)) => path.get(scene),
+            _ => Ok(Value::Nil),
+        }
+    }
+
+    pub fn text<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<&'a [u8], Fault> {
+        self.value(index, scene)?.text()
+    }
+
+    /// What any value reads as; `None` for nil.
+    pub fn text_like<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Option<&'a [u8]>, Fault> {
+        self.value(index, scene)?.text_like(scene.arena)
+    }
+
+    pub fn int<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<i64, Fault> {
+        match self.value(index, scene)? {
+            Value::Int(value) => Ok(value),
+            other => Err(other.not("int64")),
+        }
+    }
+
+    pub fn map<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<&'a [u8], Fault> {
+        match self.value(index, scene)? {
+            Value::Map(entries) => Ok(entries),
+            other => Err(other.not("pcommon.Map")),
+        }
+    }
+
+    pub fn list<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<&'a [u8], Fault> {
+        match self.value(index, scene)? {
+            Value::List(items) => Ok(items),
+            other => Err(other.not("pcommon.Slice")),
+        }
+    }
+
+    pub fn time<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Time, Fault> {
+        match self.value(index, scene)? {
+            Value::Time(time) => Ok(time),
+            other => Err(other.not("time")),
+        }
+    }
+
+    /// Nanoseconds.
+    pub fn duration<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<i64, Fault> {
+        match self.value(index, scene)? {
+            Value::Duration(nanos) => Ok(nanos),
+            other => Err(other.not("duration")),
+        }
+    }
+
+    pub fn pattern<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Cow<'a, Regex>, Fault> {
+        match self.get(index) {
+            Some(Argument::Pattern(Pattern::Compiled(regex))) => Ok(Cow::Borrowed(regex)),
+            Some(Argument::Pattern(Pattern::Computed(expression))) => {
+                pattern::computed(expression.evaluate(scene)?.text()?, pattern::compile)
+            }
+            Some(Argument::Pattern(Pattern::ComputedGlob(expression))) => {
+                pattern::computed(expression.evaluate(scene)?.text()?, pattern::glob)
+            }
+            _ => Err(Fault::new("no pattern is given")),
+        }
+    }
+
+    pub fn literal_pattern(&self, index: usize) -> Option<&Regex> {
+        match self.get(index) {
+            Some(Argument::Pattern(Pattern::Compiled(regex))) => Some(regex),
+            _ => None,
+        }
+    }
+
+    pub fn values(&self, index: usize) -> &[Expression] {
+        match self.get(index) {
+            Some(Argument::Values(values)) => values,
+            _ => &[],
+        }
+    }
+
+    pub fn target(&self, index: usize) -> Result<&Path, Fault> {
+        match self.get(index) {
+            Some(Argument::Target(path)) => Ok(path),
+            _ => Err(Fault::new("no target is given")),
+        }
+    }
+
+    /// The value of the function at `index` for one text.
+    pub fn apply<'a>(
+        &'a self,
+        index: usize,
+        input: &'a [u8],
+        scene: &mut Scene<'_, 'a>,
+    ) -> Result<Option<Value<'a>>, Fault> {
+        let Some(Argument::Function(call)) = self.get(index) else { return Ok(None) };
+        scene.input = Value::String(input);
+        call.evaluate(scene).map(Some)
+    }
+
+    pub fn fixed_text(&self, index: usize) -> Option<&[u8]> {
+        match self.get(index) {
+            Some(Argument::Value(Expression::Constant(Constant::String(text)))) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn fixed_int(&self, index: usize) -> Option<i64> {
+        match self.get(index) {
+            Some(Argument::Value(Expression::Constant(Constant::Int(value)))) => Some(*value),
+            _ => None,
+        }
+    }
+
+    pub fn fixed_bool(&self, index: usize) -> Option<bool> {
+        match self.get(index) {
+            Some(Argument::Value(Expression::Constant(Constant::Bool(value)))) => Some(*value),
+            _ => None,
+        }
+    }
+
+    pub fn fixed_texts(&self, index: usize) -> impl Iterator<Item = &[u8]> {
+        self.values(index).iter().filter_map(|value| match value {
+            Expression::Constant(Constant::String(text)) => Some(&**text),
+            _ => None,
+        })
+    }
 }

@@ -67,6 +67,44 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The name of the value's type in the Go collector's messages.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Nil => "nil",
+            Value::Bool(_) => "bool",
+            Value::Int(_) => "int64",
+            Value::Double(_) => "float64",
+            Value::String(_) => "string",
+            Value::Bytes(_) => "[]uint8",
+            Value::List(_) => "pcommon.Slice",
+            Value::Map(_) => "pcommon.Map",
+            Value::Time(_) => "time.Time",
+            Value::Duration(_) => "time.Duration",
+            Value::TraceId(_) => "pcommon.TraceID",
+            Value::SpanId(_) => "pcommon.SpanID",
+            Value::Whole(name, _) => name,
+        }
+    }
+
+    /// The fault of a value of the wrong type.
+    #[cold]
+    pub fn not(&self, expected: &str) -> Fault {
+        Fault::new(format!("expected {expected} but got {}", self.type_name()))
+    }
+
+    /// The fault of a value that a conversion does not take.
+    #[cold]
+    pub fn unsupported(&self) -> Fault {
+        Fault::new(format!("unsupported type: {}", self.type_name()))
+    }
+
+    pub fn text(&self) -> Result<&'a [u8], Fault> {
+        match self {
+            Value::String(text) => Ok(text),
+            other => Err(other.not("string")),
+        }
+    }
+
     /// The length of the value as an `AnyValue`, or none when it can't be one (times, ids, wholes).
     pub fn any_len(&self) -> Option<usize> {
         Some(match self {

@@ -249,7 +249,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// A number's text, as the grammar defines it.
-    fn number(&mut self, needed: &'static str) -> Read<&'a [u8]> {
+    pub fn number(&mut self, needed: &'static str) -> Read<&'a [u8]> {
         let start = self.at;
         let number = self.rest();
         self.at += usize::from(number.first() == Some(&b'-'));

@@ -1,0 +1,179 @@
+//! The functions of OTTL: a table of rows in each file of the folder, and what their bodies share.
+
+mod casting;
+mod checks;
+mod collections;
+mod editors;
+mod format;
+mod hashing;
+mod parsing;
+mod strings;
+pub mod time;
+
+use std::collections::HashMap;
+
+use super::function::{Arguments, Body, Function, Kind, Known, Parameter};
+use super::value::{Arena, Fault, Value, entries, put_entry, put_item};
+
+/// Those that change telemetry; they stand at the head of a statement.
+pub fn editors() -> &'static [Function] {
+    editors::TABLE
+}
+
+pub fn converters() -> impl Iterator<Item = &'static Function> {
+    let tables = [
+        casting::TABLE,
+        checks::TABLE,
+        collections::TABLE,
+        hashing::TABLE,
+        parsing::TABLE,
+        strings::TABLE,
+        time::TABLE,
+    ];
+    tables.into_iter().flatten()
+}
+
+/// The function of a name, editor or converter.
+pub fn find(name: &str) -> Option<&'static Function> {
+    editors().iter().chain(converters()).find(|function| function.name == name)
+}
+
+/// Functions of the Go collector that Misaki refuses by name, and why.
+pub const REFUSED: &[(&[&str], &str)] = &[
+    (
+        &[
+            "ParseXML",
+            "ParseSimplifiedXML",
+            "GetXML",
+            "InsertXML",
+            "RemoveXML",
+            "ConvertAttributesToElementsXML",
+            "ConvertTextToElementsXML",
+        ],
+        "XML is not supported",
+    ),
+    (&["ExtractGrokPatterns"], "grok patterns are not supported; ExtractPatterns takes a regular expression"),
+    (&["UserAgent"], "it needs a table of browsers that Misaki does not carry"),
+    (&["CommunityID", "ProfileID"], "it is not supported"),
+    (&["XXH3", "XXH128"], "this hash is not supported; Murmur3Hash128 and SHA256 are"),
+    (&["ParseCEF", "ParseCLF", "ParseELF", "ParseLEEF"], "this log format is not supported"),
+    (&["set_semconv_span_name"], "it needs tables of semantic conventions that Misaki does not carry"),
+    (
+        &["All", "Any", "Filter", "Find", "MapEach", "MapKeys", "Reduce", "When"],
+        "functions that take a lambda are not supported (the Go collector keeps them behind a feature gate)",
+    ),
+];
+
+/// Why a function that the Go collector knows is refused.
+pub fn refusal(name: &str) -> Option<&'static str> {
+    REFUSED.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
+}
+
+const fn required(name: &'static str, kind: Kind) -> Parameter {
+    Parameter { name, kind, optional: false }
+}
+
+const fn optional(name: &'static str, kind: Kind) -> Parameter {
+    Parameter { name, kind, optional: true }
+}
+
+const fn function(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
+    Function { name, parameters, known: Known::Everywhere, body, check: None, is_constant: true }
+}
+
+const TARGET: Parameter = required("target", Kind::Value);
+const TEXT: Parameter = required("target", Kind::Text);
+
+/// The longest text, list or map that one function makes.
+const LONGEST: usize = 16 << 20;
+
+/// Appends to what a function makes, as long as that stays within bounds.
+pub fn put(out: &mut Vec<u8>, piece: &[u8]) -> Result<(), Fault> {
+    out.extend_from_slice(piece);
+    within_bounds(out)
+}
+
+fn within_bounds(out: &[u8]) -> Result<(), Fault> {
+    if out.len() <= LONGEST { Ok(()) } else { Err(too_large()) }
+}
+
+#[cold]
+fn too_large() -> Fault {
+    Fault::new("the result is larger than 16 MiB")
+}
+
+/// A text that a function made.
+fn made<'a>(arena: &'a Arena, text: &[u8]) -> Result<Value<'a>, Fault> {
+    arena.keep(text).map(Value::String)
+}
+
+fn list<'a, 'v>(arena: &'a Arena, items: impl Iterator<Item = Value<'v>>) -> Result<Value<'a>, Fault> {
+    let mut out = Vec::new();
+    for item in items {
+        put_item(&mut out, &item);
+        within_bounds(&out)?;
+    }
+    arena.keep(&out).map(Value::List)
+}
+
+/// The literal of a parameter that is text, or what stands in its place.
+fn fixed_or<'a>(arguments: &'a Arguments, index: usize, default: &'a str) -> &'a [u8] {
+    arguments.fixed_text(index).unwrap_or(default.as_bytes())
+}
+
+/// The entries of a map while it is edited: one for each key, in the order they came.
+#[derive(Default)]
+struct Entries<'a> {
+    list: Vec<(&'a [u8], Value<'a>)>,
+    /// Where each key stands, once the list is long.
+    places: HashMap<&'a [u8], usize>,
+    bytes: usize,
+}
+
+impl<'a> Entries<'a> {
+    /// Up to here a search is faster than a table.
+    const SHORT: usize = 16;
+
+    fn of(map: &'a [u8]) -> Result<Entries<'a>, Fault> {
+        let mut all = Entries::default();
+        // The first of two equal keys counts.
+        entries(map).try_for_each(|(key, value)| if all.find(key).is_some() { Ok(()) } else { all.put(key, value) })?;
+        Ok(all)
+    }
+
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        if self.list.len() <= Self::SHORT {
+            self.list.iter().position(|(other, _)| *other == key)
+        } else {
+            self.places.get(key).copied()
+        }
+    }
+
+    /// Writes an entry: in the place of that with the same key, else at the end.
+    fn put(&mut self, key: &'a [u8], value: Value<'a>) -> Result<(), Fault> {
+        if value.any_len().is_none() {
+            return Err(value.unsupported());
+        }
+        self.bytes += key.len() + value.any_len().unwrap_or(0);
+        if self.bytes > LONGEST {
+            return Err(too_large());
+        }
+        if let Some(entry) = self.find(key).and_then(|place| self.list.get_mut(place)) {
+            entry.1 = value;
+            return Ok(());
+        }
+        self.list.push((key, value));
+        if self.list.len() == Self::SHORT + 1 {
+            self.places = self.list.iter().enumerate().map(|(place, (key, _))| (*key, place)).collect();
+        } else if self.list.len() > Self::SHORT {
+            self.places.insert(key, self.list.len() - 1);
+        }
+        Ok(())
+    }
+
+    fn value(&self, arena: &'a Arena) -> Result<Value<'a>, Fault> {
+        let mut out = Vec::with_capacity(self.bytes + 8 * self.list.len());
+        self.list.iter().for_each(|(key, value)| put_entry(&mut out, key, value));
+        arena.keep(&out).map(Value::Map)
+    }
+}

@@ -1,0 +1,324 @@
+//! `Format`: Go's `Sprintf` for the types that OTTL has. Maps and lists print as JSON, where Go prints addresses;
+//! arguments are taken in their order (`%[1]d` is no directive).
+
+use super::{put, time, within_bounds};
+use crate::otlp::{hex, number};
+use crate::ottl::value::{Fault, Value};
+
+/// Go's limit for a width and a precision.
+const WIDEST: i64 = 1_000_000;
+
+pub fn sprintf(format: &[u8], values: &[Value]) -> Result<Vec<u8>, Fault> {
+    let mut out = Vec::new();
+    let mut rest = format;
+    let mut values = values.iter();
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        let (text, after) = rest.split_at_checked(at).unwrap_or_default();
+        put(&mut out, text)?;
+        rest = after.get(1..).unwrap_or_default();
+        let directive = Directive::read(&mut rest, &mut values, &mut out);
+        let Some(verb) = next_char(&mut rest) else {
+            put(&mut out, b"%!(NOVERB)")?;
+            break;
+        };
+        match (verb, values.as_slice().first()) {
+            ('%', _) => out.push(b'%'),
+            (verb, None) => out.extend_from_slice(format!("%!{verb}(MISSING)").as_bytes()),
+            (verb, Some(value)) => {
+                values.next();
+                if directive.put(verb, value, &mut out)?.is_none() {
+                    out.extend_from_slice(format!("%!{verb}(").as_bytes());
+                    put_with_type(value, &mut out)?;
+                    out.push(b')');
+                }
+            }
+        }
+        within_bounds(&out)?;
+    }
+    put(&mut out, rest)?;
+    for (index, value) in values.clone().enumerate() {
+        out.extend_from_slice(if index == 0 { b"%!(EXTRA " } else { b", " });
+        put_with_type(value, &mut out)?;
+        within_bounds(&out)?;
+    }
+    if values.len() > 0 {
+        out.push(b')');
+    }
+    Ok(out)
+}
+
+/// What stands between `%` and the verb.
+#[derive(Default)]
+struct Directive {
+    minus: bool,
+    plus: bool,
+    sharp: bool,
+    space: bool,
+    zero: bool,
+    width: usize,
+    precision: Option<usize>,
+}
+
+impl Directive {
+    fn read(rest: &mut &[u8], values: &mut std::slice::Iter<Value>, out: &mut Vec<u8>) -> Directive {
+        let mut directive = Directive::default();
+        while let [flag @ (b'-' | b'+' | b'#' | b' ' | b'0'), after @ ..] = *rest {
+            match flag {
+                b'-' => directive.minus = true,
+                b'+' => directive.plus = true,
+                b'#' => directive.sharp = true,
+                b' ' => directive.space = true,
+                _ => directive.zero = true,
+            }
+            *rest = after;
+        }
+        let width = read_number(rest, values, out, "%!(BADWIDTH)");
+        directive.minus |= width.is_some_and(|width| width < 0);
+        directive.zero &= !directive.minus;
+        directive.width = width.map_or(0, |width| width.unsigned_abs() as usize);
+        if let Some(after) = rest.strip_prefix(b".") {
+            *rest = after;
+            let precision = read_number(rest, values, out, "%!(BADPREC)");
+            directive.precision = precision.map_or(Some(0), |precision| usize::try_from(precision).ok());
+        }
+        directive
+    }
+
+    /// `None` when the verb is none for this value.
+    fn put(&self, verb: char, value: &Value, out: &mut Vec<u8>) -> Result<Option<()>, Fault> {
+        match (verb, value) {
+            ('T', value) => self.pad(go_type(value).as_bytes(), out),
+            ('v', Value::Nil) => self.pad(b"<nil>", out),
+            ('v', Value::String(text)) if self.sharp => self.pad(&quoted(text), out),
+            ('v' | 't', Value::Bool(value)) => self.pad(value.to_string().as_bytes(), out),
+            ('v' | 's', Value::String(text)) | ('s', Value::Bytes(text)) => self.pad(self.cut(text), out),
+            ('q', Value::String(text) | Value::Bytes(text)) => self.pad(&quoted(self.cut(text)), out),
+            ('x' | 'X', Value::String(text) | Value::Bytes(text)) => {
+                let text = text.get(..self.precision.unwrap_or(usize::MAX).min(text.len())).unwrap_or_default();
+                let mut digits = Vec::new();
+                for (index, byte) in text.iter().enumerate() {
+                    if self.space && index > 0 {
+                        digits.push(b' ');
+                    }
+                    if self.sharp && (index == 0 || self.space) {
+                        digits.extend_from_slice(b"0x");
+                    }
+                    hex::put(&[*byte], &mut digits);
+                }
+                if verb == 'X' {
+                    digits.make_ascii_uppercase();
+                }
+                self.pad(&digits, out);
+            }
+            (_, Value::Int(value)) => return Ok(self.put_int(verb, *value, out)),
+            ('d' | 'x' | 'X' | 'o' | 'b', Value::Duration(nanos)) => return Ok(self.put_int(verb, *nanos, out)),
+            (_, Value::Double(value)) => return Ok(self.put_double(verb, *value, out)),
+            (
+                'v' | 's',
+                Value::Time(_)
+                | Value::Duration(_)
+                | Value::TraceId(_)
+                | Value::SpanId(_)
+                | Value::List(_)
+                | Value::Map(_)
+                | Value::Whole(..),
+            )
+            | ('v' | 'd', Value::Bytes(_)) => {
+                let mut text = Vec::new();
+                put_plain(value, &mut text)?;
+                self.pad(&text, out);
+            }
+            _ => return Ok(None),
+        }
+        Ok(Some(()))
+    }
+
+    fn put_int(&self, verb: char, value: i64, out: &mut Vec<u8>) -> Option<()> {
+        let size = value.unsigned_abs();
+        let (prefix, digits) = match verb {
+            'v' | 'd' => ("", size.to_string()),
+            'x' => ("0x", format!("{size:x}")),
+            'X' => ("0X", format!("{size:X}")),
+            'o' => ("0", format!("{size:o}")),
+            'O' => ("", format!("0o{size:o}")),
+            'b' => ("0b", format!("{size:b}")),
+            'U' => ("", format!("U+{size:04X}")),
+            'c' | 'q' => {
+                let c = u32::try_from(value).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER);
+                let c = if verb == 'c' { c.to_string() } else { format!("'{}'", go_escaped(c, '\'')) };
+                self.pad(c.as_bytes(), out);
+                return Some(());
+            }
+            _ => return None,
+        };
+        let sign = self.sign(value < 0);
+        let shortest = self.precision.unwrap_or(if self.zero { self.width.saturating_sub(sign.len()) } else { 0 });
+        let zeros = "0".repeat(shortest.saturating_sub(digits.len()));
+        let prefix = if self.sharp { prefix } else { "" };
+        Directive { zero: false, ..*self }.pad(format!("{sign}{prefix}{zeros}{digits}").as_bytes(), out);
+        Some(())
+    }
+
+    fn put_double(&self, verb: char, value: f64, out: &mut Vec<u8>) -> Option<()> {
+        let size = value.abs();
+        let digits = match (verb, self.precision) {
+            ('v' | 'g' | 'G' | 'e' | 'E' | 'f' | 'F', _) if !value.is_finite() => {
+                let sign = if value.is_nan() { self.sign(false) } else if value < 0.0 { "-" } else { "+" };
+                let name = if value.is_nan() { "NaN" } else { "Inf" };
+                Directive { zero: false, ..*self }.pad(format!("{sign}{name}").as_bytes(), out);
+                return Some(());
+            }
+            ('v' | 'g' | 'G', None) => {
+                let mut digits = Vec::new();
+                number::put_general(&mut digits, size);
+                String::from_utf8_lossy(&digits).into_owned()
+            }
+            ('v' | 'g' | 'G', Some(precision)) => significant(size, precision.max(1)),
+            ('e' | 'E', precision) => with_exponent(&format!("{size:.*e}", precision.unwrap_or(6))),
+            ('f' | 'F', precision) => format!("{size:.*}", precision.unwrap_or(6)),
+            _ => return None,
+        };
+        let digits = if verb.is_ascii_uppercase() { digits.to_ascii_uppercase() } else { digits };
+        let sign = self.sign(value.is_sign_negative());
+        let zeros = if self.zero { self.width.saturating_sub(sign.len() + digits.len()) } else { 0 };
+        Directive { zero: false, ..*self }.pad(format!("{sign}{}{digits}", "0".repeat(zeros)).as_bytes(), out);
+        Some(())
+    }
+
+    fn sign(&self, is_negative: bool) -> &'static str {
+        match (is_negative, self.plus, self.space) {
+            (true, ..) => "-",
+            (_, true, _) => "+",
+            (_, _, true) => " ",
+            _ => "",
+        }
+    }
+
+    /// As many characters of a text as the precision allows.
+    fn cut<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        let starts = text.iter().enumerate().filter(|(_, byte)| **byte & 0xc0 != 0x80).map(|(at, _)| at);
+        let end = self.precision.and_then(|precision| starts.clone().nth(precision));
+        end.and_then(|end| text.get(..end)).unwrap_or(text)
+    }
+
+    fn pad(&self, text: &[u8], out: &mut Vec<u8>) {
+        let chars = text.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
+        let padding = std::iter::repeat_n(if self.zero { b'0' } else { b' ' }, self.width.saturating_sub(chars));
+        if self.minus {
+            out.extend_from_slice(text);
+            out.extend(padding);
+        } else {
+            out.extend(padding);
+            out.extend_from_slice(text);
+        }
+    }
+}
+
+/// A width or a precision: digits, or `*` for the next value.
+fn read_number(
+    rest: &mut &[u8],
+    values: &mut std::slice::Iter<Value>,
+    out: &mut Vec<u8>,
+    complaint: &str,
+) -> Option<i64> {
+    if let Some(after) = rest.strip_prefix(b"*") {
+        *rest = after;
+        return match values.next() {
+            Some(Value::Int(value)) if value.unsigned_abs() <= WIDEST as u64 => Some(*value),
+            _ => {
+                out.extend_from_slice(complaint.as_bytes());
+                None
+            }
+        };
+    }
+    let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, after) = rest.split_at_checked(length)?;
+    let number = std::str::from_utf8(digits).ok()?.parse::<i64>().ok();
+    *rest = after;
+    number.filter(|number| *number <= WIDEST)
+}
+
+fn next_char(rest: &mut &[u8]) -> Option<char> {
+    let chunk = rest.utf8_chunks().next()?;
+    let c = chunk.valid().chars().next();
+    *rest = rest.get(c.map_or(1, char::len_utf8)..).unwrap_or_default();
+    Some(c.unwrap_or(char::REPLACEMENT_CHARACTER))
+}
+
+/// `2.50e+00` of what Rust writes `2.50e0`.
+fn with_exponent(text: &str) -> String {
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.unsigned_abs())
+}
+
+/// `%.3g`: so many digits, without the zeros at the end.
+fn significant(value: f64, digits: usize) -> String {
+    let trimmed = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    let text = format!("{value:.*e}", digits - 1);
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i64 = exponent.parse().unwrap_or(0);
+    if exponent < -4 || exponent >= digits as i64 {
+        return with_exponent(&format!("{}e{exponent}", trimmed(mantissa)));
+    }
+    trimmed(&format!("{value:.*}", usize::try_from(digits as i64 - 1 - exponent).unwrap_or(0)))
+}
+
+fn quoted(text: &[u8]) -> Vec<u8> {
+    let mut out = vec![b'"'];
+    for chunk in text.utf8_chunks() {
+        chunk.valid().chars().for_each(|c| out.extend_from_slice(go_escaped(c, '"').as_bytes()));
+        chunk.invalid().iter().for_each(|byte| out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()));
+    }
+    out.push(b'"');
+    out
+}
+
+fn go_escaped(c: char, quote: char) -> String {
+    match c {
+        '\x07' => "\\a".into(),
+        '\x08' => "\\b".into(),
+        '\x0b' => "\\v".into(),
+        '\x0c' => "\\f".into(),
+        '\n' => "\\n".into(),
+        '\r' => "\\r".into(),
+        '\t' => "\\t".into(),
+        _ if c == quote || c == '\\' => format!("\\{c}"),
+        '\0'..' ' | '\x7f' => format!("\\x{:02x}", u32::from(c)),
+        _ if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        _ => c.to_string(),
+    }
+}
+
+fn go_type(value: &Value) -> &'static str {
+    if matches!(value, Value::Nil) { "<nil>" } else { value.type_name() }
+}
+
+fn put_with_type(value: &Value, out: &mut Vec<u8>) -> Result<(), Fault> {
+    out.extend_from_slice(go_type(value).as_bytes());
+    if matches!(value, Value::Nil) {
+        return Ok(());
+    }
+    out.push(b'=');
+    put_plain(value, out)
+}
+
+/// `%v`
+fn put_plain(value: &Value, out: &mut Vec<u8>) -> Result<(), Fault> {
+    match value {
+        Value::Time(at) => time::put_time(*at, out)?,
+        Value::Duration(nanos) => out.extend_from_slice(time::format_duration(*nanos).as_bytes()),
+        Value::TraceId(id) => number::put_id(out, id),
+        Value::SpanId(id) => number::put_id(out, id),
+        Value::Double(value) => number::put_general(out, *value),
+        Value::Bytes(bytes) => {
+            let numbers: Vec<_> = bytes.iter().map(u8::to_string).collect();
+            out.extend_from_slice(format!("[{}]", numbers.join(" ")).as_bytes());
+        }
+        other => other.put_as_string(out),
+    }
+    Ok(())
+}

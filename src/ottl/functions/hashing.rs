@@ -1,0 +1,168 @@
+//! Hashes of texts, as hexadecimal digits, and ids.
+
+use ring::digest::{self, Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::casting::bytes;
+use super::{TARGET, TEXT, function, made};
+use crate::otlp::hex;
+use crate::ottl::function::Function;
+use crate::ottl::scene::Scene;
+use crate::ottl::value::{Fault, Value};
+
+/// A hash of a text, in hexadecimal.
+macro_rules! hash {
+    ($name:literal, $hash:expr) => {
+        function($name, &[TEXT], |arguments, scene| {
+            let mut digits = Vec::new();
+            hex::put($hash(arguments.text(0, scene)?).as_ref(), &mut digits);
+            made(scene.arena, &digits)
+        })
+    };
+}
+
+/// An id from its bytes, or from twice as many digits.
+macro_rules! id {
+    ($name:literal, $variant:ident, $length:literal) => {
+        function($name, &[TARGET], |arguments, scene| {
+            let mut buffer = [0; 8];
+            let given = bytes(arguments.value(0, scene)?, &mut buffer)?;
+            let mut id = Vec::new();
+            if given.len() == 2 * $length {
+                let read = hex::read(given, $length, &mut id);
+                read.ok_or_else(|| Fault::new(concat!($name, ": could not decode ID: invalid hex")))?;
+            } else {
+                id.extend_from_slice(given);
+            }
+            let wrong = |_| {
+                let expected = concat!($name, ": could not decode ID: invalid length: expected ");
+                Fault::new(format!("{expected}{} or {} bytes, got {}", $length, 2 * $length, given.len()))
+            };
+            Ok(Value::$variant(<[u8; $length]>::try_from(id.as_slice()).map_err(wrong)?))
+        })
+    };
+}
+
+pub const TABLE: &[Function] = &[
+    function("FNV", &[TEXT], |arguments, scene| {
+        let text = arguments.text(0, scene)?;
+        let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Ok(Value::Int(hash as i64))
+    }),
+    hash!("MD5", md5),
+    hash!("Murmur3Hash", |text| murmur3(text).to_le_bytes()),
+    hash!("Murmur3Hash128", |text| murmur3_128(text).to_le_bytes()),
+    hash!("SHA1", |text| sha(&SHA1_FOR_LEGACY_USE_ONLY, text)),
+    hash!("SHA256", |text| sha(&SHA256, text)),
+    hash!("SHA512", |text| sha(&SHA512, text)),
+    id!("SpanID", SpanId, 8),
+    id!("TraceID", TraceId, 16),
+    Function { is_constant: false, ..function("UUID", &[], |_, scene| uuid(scene, None)) },
+    Function {
+        is_constant: false,
+        ..function("UUIDv7", &[], |_, scene| {
+            let since = scene.now.wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            uuid(scene, Some(since.as_millis() as u64))
+        })
+    },
+];
+
+fn sha(algorithm: &'static Algorithm, text: &[u8]) -> digest::Digest {
+    digest::digest(algorithm, text)
+}
+
+/// A UUID of version 4, or of version 7 for a time in milliseconds (RFC 9562).
+fn uuid<'a>(scene: &Scene<'_, 'a>, milliseconds: Option<u64>) -> Result<Value<'a>, Fault> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Fault::new("the system gives no random numbers"))?;
+    let random = u128::from_be_bytes(bytes);
+    let (version, head) = match milliseconds {
+        None => (4, random >> 80),
+        Some(milliseconds) => (7, u128::from(milliseconds)),
+    };
+    let bits = head << 80 | version << 76 | (random >> 64 & 0xfff) << 64 | 0b10 << 62 | random & (u128::MAX >> 66);
+    let digits = format!("{bits:032x}");
+    let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|group| digits.get(group).unwrap_or_default());
+    made(scene.arena, groups.join("-").as_bytes())
+}
+
+/// RFC 1321.
+fn md5(text: &[u8]) -> [u8; 16] {
+    const SHIFTS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
+    let mut padded = text.to_vec();
+    padded.push(0x80);
+    padded.resize((padded.len() + 8).next_multiple_of(64) - 8, 0);
+    padded.extend_from_slice(&(8 * text.len() as u64).to_le_bytes());
+    let mut state = [0x6745_2301_u32, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
+    for block in padded.as_chunks::<64>().0 {
+        let words = block.as_chunks::<4>().0;
+        let [mut a, mut b, mut c, mut d] = state;
+        for step in 0..64 {
+            let (mixed, word) = match step / 16 {
+                0 => (b & c | !b & d, step),
+                1 => (d & b | !d & c, 5 * step + 1),
+                2 => (b ^ c ^ d, 3 * step + 5),
+                _ => (c ^ (b | !d), 7 * step),
+            };
+            let word = words.get(word % 16).copied().map_or(0, u32::from_le_bytes);
+            let sine = (4_294_967_296.0 * ((step + 1) as f64).sin().abs()) as u32;
+            let shift = SHIFTS.get(step / 16).and_then(|round| round.get(step % 4)).copied().unwrap_or(0);
+            let sum = a.wrapping_add(mixed).wrapping_add(word).wrapping_add(sine);
+            (a, d, c, b) = (d, c, b, b.wrapping_add(sum.rotate_left(shift)));
+        }
+        for (word, add) in state.iter_mut().zip([a, b, c, d]) {
+            *word = word.wrapping_add(add);
+        }
+    }
+    let mut out = [0; 16];
+    for (bytes, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        *bytes = word.to_le_bytes();
+    }
+    out
+}
+
+/// MurmurHash3 of A. Appleby (x86, 32 bits), with seed 0.
+fn murmur3(text: &[u8]) -> u32 {
+    let mix = |word: u32| word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
+    let (blocks, tail) = text.as_chunks::<4>();
+    let hash = blocks.iter().fold(0u32, |hash, block| {
+        (hash ^ mix(u32::from_le_bytes(*block))).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
+    });
+    let tail = tail.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+    let hash = hash ^ mix(tail) ^ text.len() as u32;
+    let hash = (hash ^ hash >> 16).wrapping_mul(0x85eb_ca6b);
+    let hash = (hash ^ hash >> 13).wrapping_mul(0xc2b2_ae35);
+    hash ^ hash >> 16
+}
+
+/// The same for 128 bits (x64); the first half is the lower one.
+fn murmur3_128(text: &[u8]) -> u128 {
+    const ONE: u64 = 0x87c3_7b91_1142_53d5;
+    const TWO: u64 = 0x4cf5_ad43_2745_937f;
+    let mix_one = |word: u64| word.wrapping_mul(ONE).rotate_left(31).wrapping_mul(TWO);
+    let mix_two = |word: u64| word.wrapping_mul(TWO).rotate_left(33).wrapping_mul(ONE);
+    let halves = |block: u128| (block as u64, (block >> 64) as u64);
+    let (blocks, tail) = text.as_chunks::<16>();
+    let (mut one, mut two) = (0u64, 0u64);
+    for block in blocks {
+        let (low, high) = halves(u128::from_le_bytes(*block));
+        one = (one ^ mix_one(low)).rotate_left(27).wrapping_add(two).wrapping_mul(5).wrapping_add(0x52dc_e729);
+        two = (two ^ mix_two(high)).rotate_left(31).wrapping_add(one).wrapping_mul(5).wrapping_add(0x3849_5ab5);
+    }
+    let (low, high) = halves(tail.iter().rev().fold(0, |block, byte| block << 8 | u128::from(*byte)));
+    let finish = |word: u64| {
+        let word = (word ^ word >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let word = (word ^ word >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        word ^ word >> 33
+    };
+    one ^= mix_one(low) ^ text.len() as u64;
+    two ^= mix_two(high) ^ text.len() as u64;
+    one = one.wrapping_add(two);
+    two = two.wrapping_add(one);
+    (one, two) = (finish(one), finish(two));
+    one = one.wrapping_add(two);
+    two = two.wrapping_add(one);
+    u128::from(two) << 64 | u128::from(one)
+}

@@ -1,0 +1,455 @@
+//! Structure out of text.
+
+use std::borrow::Cow;
+
+use super::collections::check_delimiters;
+use super::{Entries, TARGET, TEXT, fixed_or, function, list, optional, required};
+use crate::otlp::json::number;
+use crate::otlp::json::scanner::{self, Scanner};
+use crate::ottl::function::{Arguments, Function, Kind};
+use crate::ottl::scene::Scene;
+use crate::ottl::value::{Arena, Fault, Value, entries, items};
+
+pub const TABLE: &[Function] = &[
+    Function {
+        check: Some(|arguments| match arguments.literal_pattern(1) {
+            Some(pattern) if pattern.capture_names().flatten().next().is_none() => Err(NO_NAMES.into()),
+            _ => Ok(()),
+        }),
+        ..function("ExtractPatterns", &[TEXT, required("pattern", Kind::Pattern)], extract_patterns)
+    },
+    Function {
+        check: Some(|arguments| {
+            for (index, name) in [(2, "delimiter"), (3, "header_delimiter")] {
+                let text = arguments.fixed_text(index).map(String::from_utf8_lossy);
+                if text.is_some_and(|text| text.chars().count() != 1) {
+                    return Err(format!("{name} must be a single character"));
+                }
+            }
+            match arguments.fixed_text(4) {
+                None | Some(b"strict" | b"lazyQuotes" | b"ignoreQuotes") => Ok(()),
+                Some(mode) => Err(format!("unknown mode: {}", String::from_utf8_lossy(mode))),
+            }
+        }),
+        ..function(
+            "ParseCSV",
+            &[
+                TEXT,
+                required("headers", Kind::Text),
+                optional("delimiter", Kind::FixedText),
+                optional("header_delimiter", Kind::FixedText),
+                optional("mode", Kind::FixedText),
+            ],
+            parse_csv,
+        )
+    },
+    function("ParseJSON", &[TEXT], |arguments, scene| parse_json(arguments.text(0, scene)?, scene.arena)),
+    Function {
+        check: Some(check_delimiters),
+        ..function(
+            "ParseKeyValue",
+            &[TEXT, optional("delimiter", Kind::FixedText), optional("pair_delimiter", Kind::FixedText)],
+            parse_key_value,
+        )
+    },
+    function("ParseSeverity", &[TARGET, required("severity_mapping", Kind::Value)], parse_severity),
+    function("URL", &[required("url", Kind::Text)], url),
+];
+
+const NO_NAMES: &str = "at least 1 named capture group must be supplied in the given regex";
+
+fn extract_patterns<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let pattern = arguments.pattern(1, scene)?;
+    if pattern.capture_names().flatten().next().is_none() {
+        return Err(Fault::new(NO_NAMES));
+    }
+    let text = arguments.text(0, scene)?;
+    let mut found = Entries::default();
+    if let Some(captures) = pattern.captures(text) {
+        for name in pattern.capture_names().flatten() {
+            let part = captures.name(name).map_or(&[][..], |part| part.as_bytes());
+            found.put(scene.arena.keep(name.as_bytes())?, Value::String(part))?;
+        }
+    }
+    found.value(scene.arena)
+}
+
+/// How deeply JSON may nest.
+const DEPTH: usize = 64;
+
+fn parse_json<'a>(text: &'a [u8], arena: &'a Arena) -> Result<Value<'a>, Fault> {
+    let mut json = Json { scanner: Scanner::new(text), arena };
+    match json.value(0)? {
+        value @ (Value::List(_) | Value::Map(_)) if json.scanner.at_end() => Ok(value),
+        Value::List(_) | Value::Map(_) => Err(Fault::new("invalid JSON: text after the value")),
+        other => Err(Fault::new(format!("could not convert parsed value of type {} to JSON object", other.type_name()))),
+    }
+}
+
+struct Json<'a> {
+    scanner: Scanner<'a>,
+    arena: &'a Arena,
+}
+
+impl<'a> Json<'a> {
+    /// Numbers are always doubles.
+    fn value(&mut self, depth: usize) -> Result<Value<'a>, Fault> {
+        if depth > DEPTH {
+            return Err(Fault::new(format!("invalid JSON: it nests deeper than {DEPTH} levels")));
+        }
+        match self.scanner.peek() {
+            b'{' => {
+                let mut out = Entries::default();
+                let mut more = self.open(b'{', b'}')?;
+                while more {
+                    let key = self.scanner.key().map_err(invalid)?;
+                    let key = self.keep(key)?;
+                    out.put(key, self.value(depth + 1)?)?;
+                    more = self.goes_on(b'}')?;
+                }
+                out.value(self.arena)
+            }
+            b'[' => {
+                let mut out = Vec::new();
+                let mut more = self.open(b'[', b']')?;
+                while more {
+                    out.push(self.value(depth + 1)?);
+                    more = self.goes_on(b']')?;
+                }
+                list(self.arena, out.into_iter())
+            }
+            b'"' => {
+                let text = self.scanner.string("a string").and_then(|string| string.text()).map_err(invalid)?;
+                self.keep(text).map(Value::String)
+            }
+            b't' if self.scanner.word("true") => Ok(Value::Bool(true)),
+            b'f' if self.scanner.word("false") => Ok(Value::Bool(false)),
+            b'n' if self.scanner.word("null") => Ok(Value::Nil),
+            _ => {
+                let digits = self.scanner.number("a value").map_err(invalid)?;
+                number::double(digits).map(Value::Double).ok_or_else(|| Fault::new("invalid JSON: number out of range"))
+            }
+        }
+    }
+
+    /// Passes an opening sign; false when the closing one follows, which is passed too.
+    fn open(&mut self, open: u8, close: u8) -> Result<bool, Fault> {
+        self.scanner.expect(open, "a value").map_err(invalid)?;
+        if self.scanner.peek() != close {
+            return Ok(true);
+        }
+        self.scanner.expect(close, "its end").map_err(invalid).map(|()| false)
+    }
+
+    fn goes_on(&mut self, close: u8) -> Result<bool, Fault> {
+        let more = self.scanner.peek() == b',';
+        self.scanner.expect(if more { b',' } else { close }, "a comma or the end").map_err(invalid).map(|()| more)
+    }
+
+    fn keep(&self, text: Cow<'a, [u8]>) -> Result<&'a [u8], Fault> {
+        match text {
+            Cow::Borrowed(text) => Ok(text),
+            Cow::Owned(text) => self.arena.keep(&text),
+        }
+    }
+}
+
+#[cold]
+fn invalid(fault: Box<scanner::Fault>) -> Fault {
+    Fault::new(format!("invalid JSON at byte {}: it needs {}", fault.at, fault.needed))
+}
+
+fn parse_key_value<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let source = arguments.text(0, scene)?;
+    if source.is_empty() {
+        return Err(Fault::new("cannot parse from empty target"));
+    }
+    let (delimiter, pair_delimiter) = (fixed_or(arguments, 1, "="), fixed_or(arguments, 2, " "));
+    let mut out = Entries::default();
+    let mut fault = None;
+    split_quoted(source, pair_delimiter, |pair| {
+        let Some(at) = memchr::memmem::find(pair, delimiter) else {
+            let pair = String::from_utf8_lossy(pair);
+            let why = format!("failed to split pairs into key-values: cannot split {pair:?} into 2 items, got 1 item(s)");
+            fault.get_or_insert(Fault::new(why));
+            return Ok(());
+        };
+        let (key, value) = pair.split_at_checked(at).unwrap_or_default();
+        let value = value.get(delimiter.len()..).unwrap_or_default();
+        out.put(scene.arena.keep(key.trim_ascii())?, Value::String(scene.arena.keep(value.trim_ascii())?))
+    })?;
+    fault.map_or_else(|| out.value(scene.arena), Err)
+}
+
+/// Calls `each` for the parts of a text between delimiters that stand outside of quotes. Quotes are dropped, empty parts
+/// skipped; after a backslash a quote is only a quote.
+fn split_quoted(
+    text: &[u8],
+    delimiter: &[u8],
+    mut each: impl FnMut(&[u8]) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut part = Vec::new();
+    let (mut quote, mut is_escaped) = (None, false);
+    let mut rest = text;
+    while let [byte, after @ ..] = rest {
+        if quote.is_none()
+            && let Some(after) = rest.strip_prefix(delimiter)
+        {
+            if !part.is_empty() {
+                each(&part)?;
+                part.clear();
+            }
+            rest = after;
+            continue;
+        }
+        rest = after;
+        if std::mem::take(&mut is_escaped) {
+            part.push(*byte);
+            continue;
+        }
+        match (quote, byte) {
+            (None, b'"' | b'\'') => quote = Some(*byte),
+            (Some(open), byte) if open == *byte => quote = None,
+            _ => {
+                is_escaped = *byte == b'\\';
+                part.push(*byte);
+            }
+        }
+    }
+    match quote {
+        Some(_) => Err(Fault::new("splitting source into pairs failed: never reached the end of a quoted value")),
+        None if part.is_empty() => Ok(()),
+        None => each(&part),
+    }
+}
+
+fn parse_csv<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let (row, headers) = (arguments.text(0, scene)?, arguments.text(1, scene)?);
+    if headers.is_empty() {
+        return Err(Fault::new("headers must not be an empty string"));
+    }
+    let delimiter = fixed_or(arguments, 2, ",");
+    let header_delimiter = arguments.fixed_text(3).unwrap_or(delimiter);
+    let fields = match arguments.fixed_text(4) {
+        Some(b"ignoreQuotes") => split(row, delimiter).map(Cow::Borrowed).collect(),
+        mode => csv_fields(row, delimiter, mode == Some(b"lazyQuotes"))?,
+    };
+    let expected = split(headers, header_delimiter).count();
+    if fields.len() != expected {
+        let found = fields.len();
+        return Err(Fault::new(format!("wrong number of fields: expected {expected}, found {found}")));
+    }
+    let mut out = Entries::default();
+    for (header, field) in split(headers, header_delimiter).zip(fields) {
+        out.put(header, Value::String(scene.arena.keep(&field)?))?;
+    }
+    out.value(scene.arena)
+}
+
+fn split<'t>(text: &'t [u8], delimiter: &'t [u8]) -> impl Iterator<Item = &'t [u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let here = rest?;
+        let found = memchr::memmem::find(here, delimiter);
+        rest = found.and_then(|at| here.get(at + delimiter.len()..));
+        here.get(..found.unwrap_or(here.len()))
+    })
+}
+
+/// The fields of a row (RFC 4180). A line break outside of quotes does not end the row: it belongs to its field.
+fn csv_fields<'t>(row: &'t [u8], delimiter: &[u8], lazy: bool) -> Result<Vec<Cow<'t, [u8]>>, Fault> {
+    let bare = || Fault::new("read csv line: parse error: bare \" in non-quoted field");
+    let row = row.strip_suffix(b"\n").map_or(row, |row| row.strip_suffix(b"\r").unwrap_or(row));
+    if row.is_empty() {
+        return Err(Fault::new("no csv lines found"));
+    }
+    let mut fields = Vec::new();
+    let mut rest = row;
+    loop {
+        let Some(quoted) = rest.strip_prefix(b"\"") else {
+            let end = memchr::memmem::find(rest, delimiter);
+            let field = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+            if !lazy && field.contains(&b'"') {
+                return Err(bare());
+            }
+            fields.push(Cow::Borrowed(field));
+            match end.and_then(|end| rest.get(end + delimiter.len()..)) {
+                Some(after) => rest = after,
+                None => return Ok(fields),
+            }
+            continue;
+        };
+        let mut field = Vec::new();
+        rest = quoted;
+        loop {
+            let Some(at) = memchr::memchr(b'"', rest) else {
+                if lazy {
+                    field.extend_from_slice(rest);
+                    fields.push(Cow::Owned(field));
+                    return Ok(fields);
+                }
+                return Err(Fault::new("read csv line: parse error: extraneous or missing \" in quoted-field"));
+            };
+            let (part, after) = rest.split_at_checked(at).unwrap_or_default();
+            field.extend_from_slice(part);
+            rest = after.get(1..).unwrap_or_default();
+            if let Some(after) = rest.strip_prefix(b"\"") {
+                field.push(b'"');
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix(delimiter) {
+                fields.push(Cow::Owned(std::mem::take(&mut field)));
+                rest = after;
+                break;
+            } else if rest.is_empty() {
+                fields.push(Cow::Owned(field));
+                return Ok(fields);
+            } else if lazy {
+                field.push(b'"');
+            } else {
+                return Err(Fault::new("read csv line: parse error: extraneous or missing \" in quoted-field"));
+            }
+        }
+    }
+}
+
+/// The name of the first level whose criteria take the value: texts by `equals`, numbers by `range`.
+fn parse_severity<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let value = arguments.value(0, scene)?;
+    let mapping = arguments.map(1, scene)?;
+    if !matches!(value, Value::String(_) | Value::Int(_)) {
+        return Err(Fault::new(format!("could not map log level: unsupported value type: {}", value.type_name())));
+    }
+    for (level, criteria) in entries(mapping) {
+        let Value::List(criteria) = criteria else {
+            return Err(Fault::new("severity mapping criteria must be []any"));
+        };
+        for criterion in items(criteria) {
+            let Value::Map(criterion) = criterion else {
+                return Err(Fault::new("severity mapping criteria items must be map[string]any"));
+            };
+            if takes(criterion, value)? {
+                return Ok(Value::String(level));
+            }
+        }
+    }
+    Err(Fault::new("could not map log level: no matching log level found for the value"))
+}
+
+fn takes(criterion: &[u8], value: Value) -> Result<bool, Fault> {
+    let wrong = |why: &'static str| Err(Fault::new(why));
+    for (key, wanted) in entries(criterion) {
+        let found = match (key, wanted) {
+            (b"equals", Value::List(list)) => items(list).any(|item| item == value && matches!(item, Value::String(_))),
+            (b"equals", _) => return wrong("invalid severity mapping criteria: equals must be a list"),
+            (b"range", Value::Map(range)) => {
+                let bound = |name: &[u8]| entries(range).find(|(key, _)| *key == name).map(|(_, value)| value);
+                match (bound(b"min"), bound(b"max"), value) {
+                    (Some(Value::Int(min)), Some(Value::Int(max)), Value::Int(value)) => (min..=max).contains(&value),
+                    (Some(Value::Int(_)), Some(Value::Int(_)), _) => false,
+                    _ => return wrong("invalid severity mapping criteria: range must have a min and a max of int64"),
+                }
+            }
+            (b"range", Value::String([first @ b'2'..=b'5', b'x', b'x'])) => {
+                matches!(value, Value::Int(value) if value / 100 == i64::from(first - b'0'))
+            }
+            (b"range", _) => return wrong("invalid severity mapping criteria: unknown range placeholder"),
+            _ => false,
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The parts of a URL under the names of the semantic conventions.
+fn url<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let original = arguments.text(0, scene)?;
+    if original.is_empty() {
+        return Err(Fault::new("url cannot be empty"));
+    }
+    let wrong = |why: &str| Fault::new(format!("parse {:?}: {why}", String::from_utf8_lossy(original)));
+    if original.iter().any(|byte| byte.is_ascii_control()) {
+        return Err(wrong("net/url: invalid control character in URL"));
+    }
+    let (rest, fragment) = cut(original, b'#');
+    let scheme_end = rest.iter().position(|byte| !byte.is_ascii_alphanumeric() && !b"+-.".contains(byte));
+    let scheme = scheme_end.filter(|end| *end > 0 && rest.get(*end) == Some(&b':'));
+    let scheme = scheme.and_then(|end| rest.get(..end)).filter(|scheme| scheme.first().is_some_and(u8::is_ascii_alphabetic));
+    if scheme.is_none() && rest.starts_with(b":") {
+        return Err(wrong("missing protocol scheme"));
+    }
+    let rest = scheme.and_then(|scheme| rest.get(scheme.len() + 1..)).unwrap_or(rest);
+    let (rest, query) = cut(rest, b'?');
+    let (authority, path) = match rest.strip_prefix(b"//") {
+        Some(after) => after.split_at_checked(memchr::memchr(b'/', after).unwrap_or(after.len())).unwrap_or_default(),
+        // What has a scheme and no slash is opaque, as in mailto:a@b.
+        None if scheme.is_some() && !rest.starts_with(b"/") => (&[][..], &[][..]),
+        None => (&[][..], rest),
+    };
+    let at = memchr::memrchr(b'@', authority);
+    let user = at.and_then(|at| authority.get(..at));
+    let host = at.and_then(|at| authority.get(at + 1..)).unwrap_or(authority);
+    let colon = memchr::memrchr(b':', host).filter(|colon| memchr::memchr(b']', host.get(*colon..).unwrap_or_default()).is_none());
+    let (domain, port) = host.split_at_checked(colon.unwrap_or(host.len())).unwrap_or_default();
+    let domain = domain.strip_prefix(b"[").and_then(|domain| domain.strip_suffix(b"]")).unwrap_or(domain);
+    let unescaped = |text: &[u8]| {
+        let plain = unescape(text).ok_or_else(|| wrong("invalid URL escape"))?;
+        scene.arena.keep(&plain)
+    };
+    let path = unescaped(path)?;
+    let mut out = Entries::default();
+    let mut text = |name: &'static str, value: &'a [u8]| out.put(name.as_bytes(), Value::String(value));
+    text("url.original", original)?;
+    text("url.domain", unescaped(domain)?)?;
+    text("url.scheme", scene.arena.keep(&scheme.unwrap_or_default().to_ascii_lowercase())?)?;
+    text("url.path", path)?;
+    if let Some(fragment) = fragment.filter(|fragment| !fragment.is_empty()) {
+        text("url.fragment", unescaped(fragment)?)?;
+    }
+    if let Some(user) = user {
+        let (name, password) = cut(user, b':');
+        text("url.user_info", user)?;
+        if !name.is_empty() {
+            text("url.username", unescaped(name)?)?;
+        }
+        if let Some(password) = password {
+            text("url.password", unescaped(password)?)?;
+        }
+    }
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        text("url.query", query)?;
+    }
+    let extension = memchr::memrchr(b'.', path).and_then(|dot| path.get(dot + 1..)).unwrap_or_default();
+    if !extension.is_empty() {
+        text("url.extension", extension)?;
+    }
+    if let [b':', digits @ ..] = port
+        && !digits.is_empty()
+    {
+        let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let port = digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| wrong("invalid port after host"))?;
+        out.put(b"url.port", Value::Int(port))?;
+    }
+    out.value(scene.arena)
+}
+
+fn cut(text: &[u8], at: u8) -> (&[u8], Option<&[u8]>) {
+    let found = memchr::memchr(at, text);
+    let (before, after) = text.split_at_checked(found.unwrap_or(text.len())).unwrap_or_default();
+    (before, found.and(after.get(1..)))
+}
+
+/// `%41` is `A`; `None` when a `%` is followed by anything but two digits.
+fn unescape(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        let (before, after) = rest.split_at_checked(at)?;
+        out.extend_from_slice(before);
+        crate::otlp::hex::read(after.get(1..3)?, 1, &mut out)?;
+        rest = after.get(3..)?;
+    }
+    out.extend_from_slice(rest);
+    Some(out)
+}

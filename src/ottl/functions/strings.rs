@@ -1,0 +1,315 @@
+//! Texts: joined, cut, changed in case, encoded.
+
+use super::checks::count_of_slice;
+use super::{TARGET, TEXT, fixed_or, format, function, list, made, optional, put, required};
+use crate::otlp::base64;
+use crate::ottl::function::{Arguments, Function, Kind};
+use crate::ottl::scene::Scene;
+use crate::ottl::value::{Fault, Value, entries, items};
+
+pub const TABLE: &[Function] = &[
+    function("Base64Encode", &[TEXT, optional("variant", Kind::Text)], base64_encode),
+    function("Concat", &[required("values", Kind::Spread), required("delimiter", Kind::Text)], concat),
+    Function {
+        check: Some(|arguments| match arguments.fixed_text(1) {
+            Some(b"lower" | b"upper" | b"snake" | b"camel") | None => Ok(()),
+            Some(case) => {
+                let case = String::from_utf8_lossy(case);
+                Err(format!("invalid case: {case}, allowed cases are: lower, upper, snake, camel"))
+            }
+        }),
+        ..function("ConvertCase", &[TEXT, required("to_case", Kind::FixedText)], |arguments, scene| {
+            let convert = match arguments.fixed_text(1) {
+                Some(b"lower") => lower,
+                Some(b"upper") => upper,
+                Some(b"snake") => snake,
+                _ => camel,
+            };
+            made(scene.arena, &convert(arguments.text(0, scene)?))
+        })
+    },
+    function("Decode", &[TARGET, required("encoding", Kind::Text)], decode),
+    function("Format", &[required("format", Kind::FixedText), required("values", Kind::Values)], |arguments, scene| {
+        let values: Result<Vec<_>, _> = arguments.values(1).iter().map(|value| value.evaluate(scene)).collect();
+        made(scene.arena, &format::sprintf(arguments.fixed_text(0).unwrap_or_default(), &values?)?)
+    }),
+    function("Len", &[TARGET], len),
+    function("Split", &[TEXT, required("delimiter", Kind::Text)], split),
+    function(
+        "Substring",
+        &[TEXT, required("start", Kind::Int), required("length", Kind::Int), optional("utf8_safe", Kind::FixedBool)],
+        substring,
+    ),
+    function("ToCamelCase", &[TEXT], |arguments, scene| made(scene.arena, &camel(arguments.text(0, scene)?))),
+    function("ToLowerCase", &[TEXT], |arguments, scene| made(scene.arena, &lower(arguments.text(0, scene)?))),
+    function("ToSnakeCase", &[TEXT], |arguments, scene| made(scene.arena, &snake(arguments.text(0, scene)?))),
+    function("ToUpperCase", &[TEXT], |arguments, scene| made(scene.arena, &upper(arguments.text(0, scene)?))),
+    function("Trim", &[TEXT, optional("replacement", Kind::FixedText)], |arguments, scene| {
+        Ok(Value::String(trim(arguments.text(0, scene)?, fixed_or(arguments, 1, " "))))
+    }),
+    function("TrimPrefix", &[TEXT, required("prefix", Kind::Text)], |arguments, scene| {
+        let (text, prefix) = (arguments.text(0, scene)?, arguments.text(1, scene)?);
+        Ok(Value::String(text.strip_prefix(prefix).unwrap_or(text)))
+    }),
+    function("TrimSuffix", &[TEXT, required("suffix", Kind::Text)], |arguments, scene| {
+        let (text, suffix) = (arguments.text(0, scene)?, arguments.text(1, scene)?);
+        Ok(Value::String(text.strip_suffix(suffix).unwrap_or(text)))
+    }),
+];
+
+fn concat<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let delimiter = arguments.text(1, scene)?;
+    let mut out = Vec::new();
+    let put_next = |out: &mut Vec<u8>, index: usize, value: Value| {
+        if index > 0 {
+            put(out, delimiter)?;
+        }
+        match value {
+            Value::Nil => put(out, b"<nil>"),
+            value => value.put_text_like(out).and_then(|()| put(out, &[])),
+        }
+    };
+    match arguments.value(0, scene)? {
+        Value::List(list) => items(list).enumerate().try_for_each(|(index, item)| put_next(&mut out, index, item))?,
+        Value::Nil => {}
+        other => return Err(other.not("a list")),
+    }
+    for (index, value) in arguments.values(0).iter().enumerate() {
+        put_next(&mut out, index, value.evaluate(scene)?)?;
+    }
+    made(scene.arena, &out)
+}
+
+fn len<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let value = arguments.value(0, scene)?;
+    let length = match value {
+        Value::String(bytes) | Value::Bytes(bytes) => bytes.len(),
+        Value::List(list) => items(list).count(),
+        Value::Map(map) => entries(map).count(),
+        other => count_of_slice(&other)
+            .ok_or_else(|| Fault::new(format!("Len: unsupported target type {}", other.type_name())))?,
+    };
+    Ok(Value::Int(length as i64))
+}
+
+fn split<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let (text, delimiter) = (arguments.text(0, scene)?, arguments.text(1, scene)?);
+    if delimiter.is_empty() {
+        let chunks = text.utf8_chunks().flat_map(|chunk| {
+            let valid = chunk.valid().char_indices();
+            let chars = valid.filter_map(|(at, c)| chunk.valid().as_bytes().get(at..at + c.len_utf8()));
+            chars.chain(chunk.invalid().chunks(1))
+        });
+        return list(scene.arena, chunks.map(Value::String));
+    }
+    let finder = memchr::memmem::Finder::new(delimiter);
+    let mut rest = Some(text);
+    let pieces = std::iter::from_fn(|| {
+        let here = rest?;
+        let found = finder.find(here);
+        rest = found.and_then(|at| here.get(at + delimiter.len()..));
+        here.get(..found.unwrap_or(here.len())).map(Value::String)
+    });
+    list(scene.arena, pieces)
+}
+
+fn substring<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let start = arguments.int(1, scene)?;
+    if start < 0 {
+        return Err(Fault::new(format!("invalid start for substring function, {start} cannot be negative")));
+    }
+    let length = arguments.int(2, scene)?;
+    if length <= 0 {
+        return Err(Fault::new(format!("invalid length for substring function, {length} cannot be negative or zero")));
+    }
+    let text = arguments.text(0, scene)?;
+    let end = start.checked_add(length).and_then(|end| usize::try_from(end).ok()).filter(|end| *end <= text.len());
+    let Some(mut end) = end else {
+        return Err(Fault::new(format!(
+            "invalid range for substring function, start({start})+length({length}) cannot be greater than the length of target string({})",
+            text.len()
+        )));
+    };
+    let mut start = start as usize;
+    if arguments.fixed_bool(3) == Some(true) {
+        while start < text.len() && is_within_char(text, start) {
+            start += 1;
+        }
+        while start < end && is_within_char(text, end) {
+            end -= 1;
+        }
+    }
+    Ok(Value::String(text.get(start..end.max(start)).unwrap_or_default()))
+}
+
+/// Whether a cut before this byte would part a character.
+pub fn is_within_char(text: &[u8], at: usize) -> bool {
+    text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80)
+}
+
+fn trim<'a>(text: &'a [u8], set: &[u8]) -> &'a [u8] {
+    match (std::str::from_utf8(text), std::str::from_utf8(set)) {
+        (Ok(text), Ok(set)) => text.trim_matches(|c| set.contains(c)).as_bytes(),
+        _ => {
+            let outside = |byte: &u8| !set.contains(byte);
+            let start = text.iter().position(outside).unwrap_or(text.len());
+            text.get(start..text.iter().rposition(outside).map_or(start, |last| last + 1)).unwrap_or_default()
+        }
+    }
+}
+
+/// Every character mapped to one character, as Go does: no ligature becomes two letters.
+fn map_chars<I: ExactSizeIterator<Item = char>>(text: &[u8], map: fn(char) -> I) -> Vec<u8> {
+    let text = String::from_utf8_lossy(text);
+    let mapped = text.chars().map(|c| {
+        let mut mapped = map(c);
+        mapped.next().filter(|_| mapped.len() == 0).unwrap_or(c)
+    });
+    mapped.collect::<String>().into_bytes()
+}
+
+fn lower(text: &[u8]) -> Vec<u8> {
+    if text.is_ascii() { text.to_ascii_lowercase() } else { map_chars(text, char::to_lowercase) }
+}
+
+fn upper(text: &[u8]) -> Vec<u8> {
+    if text.is_ascii() { text.to_ascii_uppercase() } else { map_chars(text, char::to_uppercase) }
+}
+
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b' ' | b'_' | b'-' | b'.')
+}
+
+/// `HTTPServer2 name` is `http_server_2_name`: a word ends where letters, their case or digits begin or end.
+fn snake(text: &[u8]) -> Vec<u8> {
+    let text = trim_space(text);
+    let mut out = Vec::with_capacity(text.len() + 8);
+    for (index, byte) in text.iter().enumerate() {
+        let before = index.checked_sub(1).and_then(|before| text.get(before));
+        let after = text.get(index + 1).copied().unwrap_or_default();
+        let ends_acronym = byte.is_ascii_uppercase()
+            && after.is_ascii_lowercase()
+            && before.is_some_and(u8::is_ascii_uppercase);
+        if ends_acronym {
+            out.push(b'_');
+        }
+        out.push(if is_separator(*byte) { b'_' } else { byte.to_ascii_lowercase() });
+        let ends_word = byte.is_ascii_lowercase() && (after.is_ascii_uppercase() || after.is_ascii_digit())
+            || byte.is_ascii_digit() && after.is_ascii_alphabetic()
+            || byte.is_ascii_uppercase() && after.is_ascii_digit();
+        if ends_word {
+            out.push(b'_');
+        }
+    }
+    out
+}
+
+/// `http_server` is `HttpServer`: a letter after a separator or a digit is a capital, one after a capital is not.
+fn camel(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let (mut begins_word, mut after_capital) = (true, false);
+    for byte in trim_space(text) {
+        let is_capital = byte.is_ascii_uppercase();
+        match byte {
+            _ if byte.is_ascii_alphabetic() => {
+                out.push(match byte {
+                    _ if begins_word => byte.to_ascii_uppercase(),
+                    _ if after_capital => byte.to_ascii_lowercase(),
+                    _ => *byte,
+                });
+                begins_word = false;
+            }
+            b'0'..=b'9' => {
+                out.push(*byte);
+                begins_word = true;
+            }
+            _ => begins_word = is_separator(*byte),
+        }
+        after_capital = is_capital;
+    }
+    out
+}
+
+fn trim_space(text: &[u8]) -> &[u8] {
+    std::str::from_utf8(text).map_or(text.trim_ascii(), |text| text.trim().as_bytes())
+}
+
+fn base64_encode<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let text = arguments.text(0, scene)?;
+    let variant = if arguments.is_given(1) { arguments.text(1, scene)? } else { b"base64" };
+    let mut out = Vec::new();
+    base64::put_padded(text, &mut out);
+    if variant.ends_with(b"url") {
+        to_url_alphabet(&mut out);
+    }
+    match variant {
+        b"base64" | b"base64-url" => made(scene.arena, &out),
+        b"base64-raw" | b"base64-raw-url" => {
+            let digits = out.iter().position(|byte| *byte == b'=').and_then(|end| out.get(..end)).unwrap_or(&out);
+            made(scene.arena, digits)
+        }
+        other => Err(Fault::new(format!("unsupported base64 variant: {}", String::from_utf8_lossy(other)))),
+    }
+}
+
+fn to_url_alphabet(digits: &mut [u8]) {
+    for digit in digits {
+        *digit = match *digit {
+            b'+' => b'-',
+            b'/' => b'_',
+            other => other,
+        };
+    }
+}
+
+fn decode<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let encoded = match arguments.value(0, scene)? {
+        Value::String(bytes) | Value::Bytes(bytes) => bytes,
+        other => {
+            return Err(Fault::new(format!("unsupported type provided to Decode function: {}", other.type_name())));
+        }
+    };
+    let encoding = arguments.text(1, scene)?;
+    let units = |from: fn([u8; 2]) -> u16| {
+        let (pairs, odd) = encoded.as_chunks::<2>();
+        let units = pairs.iter().map(|pair| from(*pair)).chain(odd.first().map(|_| 0xfffd));
+        char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect::<String>()
+    };
+    let text = match encoding.to_ascii_lowercase().as_slice() {
+        b"base64" | b"base64-raw" | b"base64-url" | b"base64-raw-url" => {
+            let decoded = base64_decode(encoded, encoding);
+            return made(scene.arena, &decoded.ok_or_else(|| Fault::new("could not decode: illegal base64 data"))?);
+        }
+        b"" | b"utf-8" | b"utf8" | b"ascii" | b"us-ascii" => String::from_utf8_lossy(encoded).into_owned(),
+        b"nop" | b"utf-8-raw" | b"utf8-raw" => return Ok(Value::String(encoded)),
+        b"iso-8859-1" | b"latin1" | b"l1" | b"iso_8859-1" | b"iso-ir-100" | b"ibm819" | b"cp819" => {
+            encoded.iter().map(|byte| char::from(*byte)).collect()
+        }
+        b"utf-16" | b"utf16" | b"utf-16le" => units(u16::from_le_bytes),
+        b"utf-16be" => units(u16::from_be_bytes),
+        _ => return Err(Fault::new(format!("unsupported encoding '{}'", String::from_utf8_lossy(encoding)))),
+    };
+    made(scene.arena, text.as_bytes())
+}
+
+fn base64_decode(encoded: &[u8], encoding: &[u8]) -> Option<Vec<u8>> {
+    let is_url = encoding.ends_with(b"url");
+    let mut digits = Vec::with_capacity(encoded.len());
+    for byte in encoded {
+        match byte {
+            b'\r' | b'\n' => continue,
+            b'-' if is_url => digits.push(b'+'),
+            b'_' if is_url => digits.push(b'/'),
+            b'+' | b'/' if is_url => return None,
+            other => digits.push(*other),
+        }
+    }
+    if encoding.starts_with(b"base64-raw") {
+        if digits.contains(&b'=') {
+            return None;
+        }
+        digits.resize(digits.len().next_multiple_of(4), b'=');
+    }
+    let mut out = Vec::new();
+    base64::read_padded(&digits, &mut out).map(|()| out)
+}
