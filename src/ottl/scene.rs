@@ -1,5 +1,7 @@
-//! What a statement stands before: one record with everything around it.
+//! What a statement stands before: one message with everything around it.
 
+use crate::otlp::rewrite::Sight;
+use crate::otlp::schema::span;
 use crate::telemetry::{Client, Now};
 
 use super::value::{Arena, Value};
@@ -10,11 +12,24 @@ pub struct Scene<'s, 'a> {
     pub client: Option<&'s Client>,
     /// What `Expression::Input` evaluates to: the text that a function given by its name is called with.
     pub input: Value<'a>,
+    /// The messages that paths read and write.
+    pub sight: &'s mut Sight<'a>,
+    /// The scratch map, an encoded `KeyValueList`; who builds the scene decides how long it lives.
+    pub cache: &'a [u8],
 }
 
-impl Scene<'_, '_> {
-    /// Whether the span at hand has no parent.
+impl<'s, 'a> Scene<'s, 'a> {
+    pub fn new(arena: &'a Arena, now: Now, client: Option<&'s Client>, sight: &'s mut Sight<'a>) -> Self {
+        Scene { arena, now, client, input: Value::Nil, sight, cache: &[] }
+    }
+
+    /// A scene without telemetry, for what needs none: `&mut Sight::default()` is nothing to see.
+    pub fn nowhere(arena: &'a Arena, sight: &'s mut Sight<'a>) -> Self {
+        Scene::new(arena, Now::read(), None, sight)
+    }
+
+    /// Whether the span in sight has no parent.
     pub fn is_root_span(&self) -> bool {
-        false
+        self.sight.record.bytes(span::PARENT_SPAN_ID).iter().all(|byte| *byte == 0)
     }
 }
