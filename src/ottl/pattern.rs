@@ -168,7 +168,8 @@ impl Translator<'_> {
         let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         let name = head.strip_prefix("P<").or_else(|| head.strip_prefix('<')).and_then(|name| name.strip_suffix('>'));
         let flags = head.trim_end_matches([':', ')']);
-        if !name.is_some_and(is_name) && !(name.is_none() && flags.chars().all(|flag| "imsU-".contains(flag))) {
+        let is_sound = name.map_or_else(|| flags.chars().all(|flag| "imsU-".contains(flag)), is_name);
+        if !is_sound {
             return Err(wrong());
         }
         self.out.push('?');
@@ -219,7 +220,8 @@ impl Translator<'_> {
     fn escaped(&mut self) -> Result<char, String> {
         let c = self.rest.next().ok_or("trailing backslash at end of expression")?;
         let wrong = || format!("invalid escape sequence: `\\{c}`");
-        let digits = |rest: &str, most: usize, base: u32| rest.chars().take(most).take_while(|c| c.is_digit(base)).count();
+        let digits =
+            |rest: &str, most: usize, base: u32| rest.chars().take(most).take_while(|c| c.is_digit(base)).count();
         let code = match c {
             'a' => 7,
             'f' => 12,
@@ -254,7 +256,8 @@ impl Translator<'_> {
     /// What follows an opening bracket.
     fn set(&mut self) -> Result<(), String> {
         const OPEN: &str = "missing closing ]";
-        self.out.push_str(if self.pass("^") { "[^" } else { "[" });
+        let is_negated = self.pass("^");
+        self.out.push_str(if is_negated { "[^" } else { "[" });
         let mut is_first = true;
         loop {
             if !is_first && self.pass("]") {
@@ -334,7 +337,7 @@ pub fn expand(template: &[u8], captures: &Captures, out: &mut Vec<u8>) -> Result
 /// The matches of `regex` that Go would replace: none of them empty within a character.
 pub fn captures<'t>(regex: &Regex, text: &'t [u8]) -> impl Iterator<Item = Captures<'t>> {
     let within = |at: usize| text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
-    regex.captures_iter(text).filter(move |captures| {
-        captures.get(0).is_some_and(|whole| !whole.is_empty() || !within(whole.start()))
-    })
+    regex
+        .captures_iter(text)
+        .filter(move |captures| captures.get(0).is_some_and(|whole| !whole.is_empty() || !within(whole.start())))
 }

@@ -62,7 +62,9 @@ fn parse_int<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<
         return Err(Fault::new("invalid target value for ParseInt function, target cannot be empty"));
     }
     match arguments.int(1, scene)? {
-        base @ ..0 => Err(Fault::new(format!("invalid base value: {base} for ParseInt function, base cannot be negative"))),
+        base @ ..0 => {
+            Err(Fault::new(format!("invalid base value: {base} for ParseInt function, base cannot be negative")))
+        }
         base @ (0 | 2..=36) => integer(text, base as u32).map(Value::Int),
         base => Err(unreadable("ParseInt", text, &format!("invalid base {base}"))),
     }

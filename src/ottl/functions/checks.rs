@@ -12,9 +12,7 @@ use crate::ottl::value::{Fault, Value, entries, items};
 /// `Is…`: true when the argument evaluates to a value like this.
 macro_rules! is {
     ($name:literal, $pattern:pat) => {
-        function($name, &[TARGET], |arguments, scene| {
-            Ok(Value::Bool(matches!(arguments.value(0, scene)?, $pattern)))
-        })
+        function($name, &[TARGET], |arguments, scene| Ok(Value::Bool(matches!(arguments.value(0, scene)?, $pattern))))
     };
 }
 

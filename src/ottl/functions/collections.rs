@@ -51,7 +51,10 @@ pub const TABLE: &[Function] = &[
     Function {
         check: Some(|arguments| match arguments.fixed_text(1) {
             None | Some(b"asc" | b"desc") => Ok(()),
-            Some(other) => Err(format!("invalid arguments: {}. Order should be either \"asc\" or \"desc\"", String::from_utf8_lossy(other))),
+            Some(other) => Err(format!(
+                "invalid arguments: {}. Order should be either \"asc\" or \"desc\"",
+                String::from_utf8_lossy(other)
+            )),
         }),
         ..function("Sort", &[TARGET, optional("order", Kind::FixedText)], sort)
     },
@@ -97,7 +100,9 @@ fn slice_to_map<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Resu
                 Value::String(key) => key,
                 other => {
                     let found = other.type_name();
-                    return Err(Fault::new(format!("element {index}: extracted key attribute is not of type string, got {found}")));
+                    return Err(Fault::new(format!(
+                        "element {index}: extracted key attribute is not of type string, got {found}"
+                    )));
                 }
             }
         } else {
@@ -129,37 +134,42 @@ fn sort<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value
     let original = match arguments.value(0, scene)? {
         Value::List(list) => list,
         other => {
-            return Err(Fault::new(format!("sort with unsupported type: '{}'. Target is not a list", other.type_name())));
+            return Err(Fault::new(format!(
+                "sort with unsupported type: '{}'. Target is not a list",
+                other.type_name()
+            )));
         }
     };
     let mut sorted: Vec<(Value, Vec<u8>)> = items(original).map(|item| (item, Vec::new())).collect();
     if sorted.iter().any(|(item, _)| matches!(item, Value::Map(_) | Value::List(_) | Value::Bytes(_))) {
         return Ok(Value::List(original));
     }
-    let number = |value: &Value| match value {
+    if sorted.iter().any(|(item, _)| !matches!(item, Value::Int(_) | Value::Double(_))) {
+        sorted.iter_mut().for_each(|(item, text)| item.put_as_string(text));
+    }
+    // One whole number beside a double is compared as a double, and so are all.
+    let is_whole = sorted.iter().all(|(item, _)| matches!(item, Value::Int(_)));
+    sorted.sort_by(|(one, one_text), (other, other_text)| {
+        let order = match (one, other) {
+            (Value::Int(one), Value::Int(other)) if is_whole => one.cmp(other),
+            _ => one_text.cmp(other_text).then_with(|| compare_numbers(number(one), number(other))),
+        };
+        if arguments.fixed_text(1) == Some(b"desc") { order.reverse() } else { order }
+    });
+    list(scene.arena, sorted.into_iter().map(|(item, _)| item))
+}
+
+fn number(value: &Value) -> f64 {
+    match value {
         Value::Int(value) => *value as f64,
         Value::Double(value) => *value,
-        _ => f64::NAN,
-    };
-    let order: &dyn Fn(&(Value, Vec<u8>), &(Value, Vec<u8>)) -> Ordering =
-        if sorted.iter().all(|(item, _)| matches!(item, Value::Int(_) | Value::Double(_))) {
-            // NaN comes first, as in Go.
-            &|(one, _), (other, _)| match (one, other) {
-                (Value::Int(one), Value::Int(other)) => one.cmp(other),
-                _ => {
-                    let (one, other) = (number(one), number(other));
-                    one.partial_cmp(&other).unwrap_or_else(|| other.is_nan().cmp(&one.is_nan()))
-                }
-            }
-        } else {
-            sorted.iter_mut().for_each(|(item, text)| item.put_as_string(text));
-            &|(_, one), (_, other)| one.cmp(other)
-        };
-    match arguments.fixed_text(1) {
-        Some(b"desc") => sorted.sort_by(|one, other| order(other, one)),
-        _ => sorted.sort_by(order),
+        _ => 0.0,
     }
-    list(scene.arena, sorted.into_iter().map(|(item, _)| item))
+}
+
+/// NaN comes first, as in Go.
+fn compare_numbers(one: f64, other: f64) -> Ordering {
+    one.partial_cmp(&other).unwrap_or_else(|| other.is_nan().cmp(&one.is_nan()))
 }
 
 fn to_key_value_string<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {

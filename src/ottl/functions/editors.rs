@@ -355,9 +355,9 @@ impl<'a> Flat<'a> {
         let full = index.map_or(Cow::Borrowed(key), |index| Cow::Owned([key, format!(".{index}").as_bytes()].concat()));
         match value {
             Value::Map(map) if depth < self.depth => self.put_map(map, &full, depth + 1, scene),
-            Value::List(list) if depth < self.depth => items(list).enumerate().try_for_each(|(index, item)| {
-                self.put_value(&full, Some(index), item, depth + 1, scene)
-            }),
+            Value::List(list) if depth < self.depth => items(list)
+                .enumerate()
+                .try_for_each(|(index, item)| self.put_value(&full, Some(index), item, depth + 1, scene)),
             // Where conflicts are resolved, the items of a list are such conflicts.
             value if self.met.is_some() => self.put_resolved(scene.arena.keep(key)?, value, scene),
             value => self.out.put(scene.arena.keep(&full)?, value),

@@ -163,7 +163,13 @@ impl Directive {
         let size = value.abs();
         let digits = match (verb, self.precision) {
             ('v' | 'g' | 'G' | 'e' | 'E' | 'f' | 'F', _) if !value.is_finite() => {
-                let sign = if value.is_nan() { self.sign(false) } else if value < 0.0 { "-" } else { "+" };
+                let sign = if value.is_nan() {
+                    self.sign(false)
+                } else if value < 0.0 {
+                    "-"
+                } else {
+                    "+"
+                };
                 let name = if value.is_nan() { "NaN" } else { "Inf" };
                 Directive { zero: false, ..*self }.pad(format!("{sign}{name}").as_bytes(), out);
                 return Some(());

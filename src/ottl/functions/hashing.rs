@@ -46,9 +46,9 @@ macro_rules! id {
 pub const TABLE: &[Function] = &[
     function("FNV", &[TEXT], |arguments, scene| {
         let text = arguments.text(0, scene)?;
-        let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = text
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
         Ok(Value::Int(hash as i64))
     }),
     hash!("MD5", md5),

@@ -82,7 +82,9 @@ fn parse_json<'a>(text: &'a [u8], arena: &'a Arena) -> Result<Value<'a>, Fault> 
     match json.value(0)? {
         value @ (Value::List(_) | Value::Map(_)) if json.scanner.at_end() => Ok(value),
         Value::List(_) | Value::Map(_) => Err(Fault::new("invalid JSON: text after the value")),
-        other => Err(Fault::new(format!("could not convert parsed value of type {} to JSON object", other.type_name()))),
+        other => {
+            Err(Fault::new(format!("could not convert parsed value of type {} to JSON object", other.type_name())))
+        }
     }
 }
 
@@ -155,6 +157,7 @@ impl<'a> Json<'a> {
 }
 
 #[cold]
+#[expect(clippy::boxed_local, reason = "the scanner boxes its faults")]
 fn invalid(fault: Box<scanner::Fault>) -> Fault {
     Fault::new(format!("invalid JSON at byte {}: it needs {}", fault.at, fault.needed))
 }
@@ -170,7 +173,8 @@ fn parse_key_value<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> R
     split_quoted(source, pair_delimiter, |pair| {
         let Some(at) = memchr::memmem::find(pair, delimiter) else {
             let pair = String::from_utf8_lossy(pair);
-            let why = format!("failed to split pairs into key-values: cannot split {pair:?} into 2 items, got 1 item(s)");
+            let why =
+                format!("failed to split pairs into key-values: cannot split {pair:?} into 2 items, got 1 item(s)");
             fault.get_or_insert(Fault::new(why));
             return Ok(());
         };
@@ -183,11 +187,7 @@ fn parse_key_value<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> R
 
 /// Calls `each` for the parts of a text between delimiters that stand outside of quotes. Quotes are dropped, empty parts
 /// skipped; after a backslash a quote is only a quote.
-fn split_quoted(
-    text: &[u8],
-    delimiter: &[u8],
-    mut each: impl FnMut(&[u8]) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+fn split_quoted(text: &[u8], delimiter: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
     let mut part = Vec::new();
     let (mut quote, mut is_escaped) = (None, false);
     let mut rest = text;
@@ -375,7 +375,8 @@ fn url<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<
     let (rest, fragment) = cut(original, b'#');
     let scheme_end = rest.iter().position(|byte| !byte.is_ascii_alphanumeric() && !b"+-.".contains(byte));
     let scheme = scheme_end.filter(|end| *end > 0 && rest.get(*end) == Some(&b':'));
-    let scheme = scheme.and_then(|end| rest.get(..end)).filter(|scheme| scheme.first().is_some_and(u8::is_ascii_alphabetic));
+    let scheme =
+        scheme.and_then(|end| rest.get(..end)).filter(|scheme| scheme.first().is_some_and(u8::is_ascii_alphabetic));
     if scheme.is_none() && rest.starts_with(b":") {
         return Err(wrong("missing protocol scheme"));
     }
@@ -390,7 +391,8 @@ fn url<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<
     let at = memchr::memrchr(b'@', authority);
     let user = at.and_then(|at| authority.get(..at));
     let host = at.and_then(|at| authority.get(at + 1..)).unwrap_or(authority);
-    let colon = memchr::memrchr(b':', host).filter(|colon| memchr::memchr(b']', host.get(*colon..).unwrap_or_default()).is_none());
+    let colon = memchr::memrchr(b':', host)
+        .filter(|colon| memchr::memchr(b']', host.get(*colon..).unwrap_or_default()).is_none());
     let (domain, port) = host.split_at_checked(colon.unwrap_or(host.len())).unwrap_or_default();
     let domain = domain.strip_prefix(b"[").and_then(|domain| domain.strip_suffix(b"]")).unwrap_or(domain);
     let unescaped = |text: &[u8]| {

@@ -96,8 +96,8 @@ fn split<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Valu
     let (text, delimiter) = (arguments.text(0, scene)?, arguments.text(1, scene)?);
     if delimiter.is_empty() {
         let chunks = text.utf8_chunks().flat_map(|chunk| {
-            let valid = chunk.valid().char_indices();
-            let chars = valid.filter_map(|(at, c)| chunk.valid().as_bytes().get(at..at + c.len_utf8()));
+            let valid = chunk.valid();
+            let chars = valid.char_indices().filter_map(|(at, c)| valid.as_bytes().get(at..at + c.len_utf8()));
             chars.chain(chunk.invalid().chunks(1))
         });
         return list(scene.arena, chunks.map(Value::String));
@@ -187,9 +187,8 @@ fn snake(text: &[u8]) -> Vec<u8> {
     for (index, byte) in text.iter().enumerate() {
         let before = index.checked_sub(1).and_then(|before| text.get(before));
         let after = text.get(index + 1).copied().unwrap_or_default();
-        let ends_acronym = byte.is_ascii_uppercase()
-            && after.is_ascii_lowercase()
-            && before.is_some_and(u8::is_ascii_uppercase);
+        let ends_acronym =
+            byte.is_ascii_uppercase() && after.is_ascii_lowercase() && before.is_some_and(u8::is_ascii_uppercase);
         if ends_acronym {
             out.push(b'_');
         }

@@ -48,8 +48,8 @@ macro_rules! whole {
 macro_rules! fraction {
     ($name:literal, $unit:literal) => {
         function($name, &[DURATION], |arguments, scene| {
-            let nanos = arguments.duration(0, scene)?;
-            Ok(Value::Double((nanos / $unit) as f64 + (nanos % $unit) as f64 / $unit as f64))
+            let (nanos, unit): (_, i64) = (arguments.duration(0, scene)?, $unit);
+            Ok(Value::Double((nanos / unit) as f64 + (nanos % unit) as f64 / unit as f64))
         })
     };
 }
@@ -198,7 +198,17 @@ fn expanded(directive: u8) -> &'static [u8] {
 
 const SIMPLE: &[u8] = b"YymoqbhBdegaAHlIpPMSLfsZzwijknt%";
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -329,7 +339,8 @@ fn zone(name: &[u8]) -> Result<TimeZone, Fault> {
     match name {
         "" | "Local" => Ok(TimeZone::system()),
         "UTC" => Ok(TimeZone::UTC),
-        _ => TimeZone::get(name).map_err(|_| Fault::new(format!("failed to load location {name}: unknown time zone {name}"))),
+        _ => TimeZone::get(name)
+            .map_err(|_| Fault::new(format!("failed to load location {name}: unknown time zone {name}"))),
     }
 }
 
@@ -485,7 +496,9 @@ impl<'t> Reading<'t> {
         if length == 0 {
             return;
         }
-        let digit = |place: usize| digits.get(..length).and_then(|digits| digits.get(place)).map_or(0, |digit| i32::from(digit - b'0'));
+        let digit = |place: usize| {
+            digits.get(..length).and_then(|digits| digits.get(place)).map_or(0, |digit| i32::from(digit - b'0'))
+        };
         self.nanos = (0..9).fold(0, |nanos, place| nanos * 10 + digit(place));
         self.rest = digits.get(length..).unwrap_or_default();
     }
@@ -568,7 +581,9 @@ impl<'t> Reading<'t> {
         // Go lets the 29th of February run over into March.
         let with_year = |year| {
             let shifted = date.with().year(year).build();
-            shifted.or_else(|_| (date - Span::new().days(1)).with().year(year).build().map(|date| date + Span::new().days(1)))
+            shifted.or_else(|_| {
+                (date - Span::new().days(1)).with().year(year).build().map(|date| date + Span::new().days(1))
+            })
         };
         let this = with_year(today.year()).map_err(|_| out_of_range())?;
         let is_ahead = this > today + Span::new().days(7);
