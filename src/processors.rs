@@ -4,6 +4,7 @@ pub mod batch;
 pub mod edit;
 pub mod memory_limiter;
 pub mod probabilistic_sampler;
+pub mod resourcedetection;
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
 use crate::extensions::health_check;
-use crate::processors::{Factory, batch, memory_limiter, probabilistic_sampler};
+use crate::processors::{Factory, batch, memory_limiter, probabilistic_sampler, resourcedetection};
 use crate::receivers::{hostmetrics, otlp};
 
 /// A component's settings, decoded.
@@ -56,6 +56,12 @@ pub const ROWS: &[Row] = &[
     row(Kind::Processor, "probabilistic_sampler", "keeps a share of the spans or log records", |section| {
         Component::Processor(Arc::new(probabilistic_sampler::Config::decode(section)))
     }),
+    Row {
+        alias: Some("resourcedetection"),
+        ..row(Kind::Processor, "resource_detection", "says on every resource where the collector runs", |section| {
+            Component::Processor(Arc::new(resourcedetection::Config::decode(section)))
+        })
+    },
     Row {
         alias: Some("otlp"),
         ..row(Kind::Exporter, "otlp_grpc", "OTLP over gRPC", |section| {

@@ -16,6 +16,7 @@ mod config;
 mod conformance;
 mod debug_output;
 mod debug_text;
+mod detection;
 mod endpoint;
 mod harness;
 mod hostmetrics;

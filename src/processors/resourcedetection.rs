@@ -1,0 +1,258 @@
+//! `resource_detection` (alias `resourcedetection`): says on every resource where the collector runs. Detected once,
+//! at start, by the detectors `env` and `system`; those of clouds and clusters are refused by name.
+
+use std::fs;
+use std::sync::Arc;
+
+use crate::config::section::Section;
+use crate::otlp::Signal;
+use crate::otlp::message::{Message, put_pair_header};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::schema::{any_value, resource, resource_group};
+use crate::otlp::wire::{field_len, put_bytes};
+use crate::telemetry::{Now, Refusal, Telemetry};
+
+use super::edit::edit;
+use super::{Factory, Notes, Processor};
+
+const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.40.0";
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    detectors: Vec<Detector>,
+    overrides: bool,
+    /// Only these, where the list is not empty.
+    attributes: Vec<String>,
+    hostname_sources: Vec<HostnameSource>,
+    /// Of the system's attributes, those that are on.
+    system: Vec<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Detector {
+    Env,
+    System,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum HostnameSource {
+    /// The full name in /etc/hosts: nothing is asked over the network.
+    Dns,
+    Os,
+}
+
+type Attributes = Vec<(String, String)>;
+
+/// What the system detector knows, whether it is on by default, and where it comes from.
+const SYSTEM: [(&str, bool, fn() -> Option<String>); 6] = [
+    ("os.type", true, os_type),
+    ("os.version", false, || of_release("VERSION_ID")),
+    ("host.id", false, || read("/etc/machine-id").or_else(|| read("/var/lib/dbus/machine-id"))),
+    ("host.arch", false, host_arch),
+    ("os.name", false, || of_release("ID")),
+    ("os.build.id", false, || of_release("BUILD_ID").or_else(|| read("/proc/sys/kernel/osrelease"))),
+];
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        let detector = |(name, place): (String, _)| match name.as_str() {
+            "env" => Some(Detector::Env),
+            "system" => Some(Detector::System),
+            _ => {
+                let help = Some("there are env and system".to_owned());
+                section.problem_at(place, "detectors", format!("invalid detector key: {name}"), help);
+                None
+            }
+        };
+        let detectors = section.items("detectors");
+        let detectors = detectors.map(|names| names.into_iter().filter_map(detector).collect());
+        let system = section.subsection("system");
+        let source = |(name, place): (String, _)| match name.as_str() {
+            "dns" => Some(HostnameSource::Dns),
+            "os" => Some(HostnameSource::Os),
+            _ => {
+                let message = format!("hostname_sources contains invalid value: \"{name}\"");
+                let help = Some("there are dns and os".to_owned());
+                system.problem_at(place, "hostname_sources", message, help);
+                None
+            }
+        };
+        let sources: Vec<_> = system.items("hostname_sources").into_iter().flatten().filter_map(source).collect();
+        let switches = system.subsection("resource_attributes");
+        let is_on = |(name, default): (&'static str, bool)| {
+            switches.subsection(name).boolean("enabled", default).then_some(name)
+        };
+        let known = [("host.name", true)].into_iter().chain(SYSTEM.iter().map(|(name, default, _)| (*name, *default)));
+        let config = Config {
+            detectors: detectors.unwrap_or_else(|| vec![Detector::Env]),
+            overrides: section.boolean("override", true),
+            attributes: section.texts("attributes").unwrap_or_default(),
+            hostname_sources: if sources.is_empty() { vec![HostnameSource::Dns, HostnameSource::Os] } else { sources },
+            system: known.filter_map(is_on).collect(),
+        };
+        section.duration("timeout", std::time::Duration::from_secs(5));
+        section.ignored(&["refresh_interval", "fail_on_missing_metadata", "retry"]);
+        config
+    }
+
+    /// What all detectors found, the first of equal keys, and the schema it follows.
+    fn detect(&self, env: &str) -> Result<(Attributes, &'static str), String> {
+        let (mut found, mut schema_url) = (Attributes::new(), "");
+        for detector in &self.detectors {
+            let detected = match detector {
+                Detector::Env => read_variable(env)?,
+                Detector::System => {
+                    schema_url = SCHEMA_URL;
+                    self.detect_system()?
+                }
+            };
+            for (key, value) in detected {
+                let is_wanted = self.attributes.is_empty() || self.attributes.contains(&key);
+                if is_wanted && found.iter().all(|(known, _)| *known != key) {
+                    found.push((key, value));
+                }
+            }
+        }
+        Ok((found, schema_url))
+    }
+
+    fn detect_system(&self) -> Result<Attributes, String> {
+        let name = self.hostname_sources.iter().find_map(|source| match source {
+            HostnameSource::Os => hostname(),
+            HostnameSource::Dns => full_hostname(&hostname()?, &fs::read_to_string("/etc/hosts").ok()?),
+        });
+        let name = name.ok_or("all hostname sources failed to get hostname")?;
+        let others = SYSTEM.iter().filter_map(|(key, _, detect)| Some((*key, detect()?)));
+        let known = [("host.name", name)].into_iter().chain(others);
+        Ok(known.filter(|(key, _)| self.system.contains(key)).map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
+    /// The processor as it is when the environment variable says `env`.
+    pub fn build_with(&self, env: &str) -> Result<Arc<dyn Processor>, String> {
+        let (attributes, schema_url) = self.detect(env)?;
+        tracing::info!(resource = ?attributes, "detected resource information");
+        let encode = |(key, value): (String, String)| {
+            let mut field = Vec::new();
+            let length = field_len(any_value::STRING, value.len());
+            put_pair_header(&mut field, resource::ATTRIBUTES, key.as_bytes(), length);
+            put_bytes(&mut field, any_value::STRING, value.as_bytes());
+            (key.into_bytes(), field)
+        };
+        let mut schema_field = Vec::new();
+        if !schema_url.is_empty() {
+            put_bytes(&mut schema_field, resource_group::SCHEMA_URL, schema_url.as_bytes());
+        }
+        let attributes = attributes.into_iter().map(encode).collect();
+        Ok(Arc::new(ResourceDetection { attributes, overrides: self.overrides, schema_field }))
+    }
+}
+
+impl Factory for Config {
+    fn build(&self, _: &str, _: Signal) -> Result<Arc<dyn Processor>, String> {
+        let variable = |name| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
+        let env = variable("OTEL_RESOURCE_ATTRIBUTES").or_else(|| variable("OTEL_RESOURCE"));
+        self.build_with(&env.unwrap_or_default())
+    }
+}
+
+/// `key=value,key=value`, the values escaped as in a URL's query.
+fn read_variable(text: &str) -> Result<Attributes, String> {
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=')?;
+        let key = Some(key.trim()).filter(|key| !key.is_empty() && key.len() <= 256 && key.is_ascii())?;
+        Some((key.to_owned(), unescape(value.trim())?))
+    };
+    let pairs = text.trim().trim_end_matches(',').split(',').filter(|_| !text.trim().is_empty());
+    pairs.map(|text| pair(text).ok_or_else(|| format!("invalid resource format, invalid text: {text:?}"))).collect()
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().replace('+', " ").into_bytes();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(rest.replace('+', " ").as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+fn hostname() -> Option<String> {
+    read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname")).or_else(|| std::env::var("COMPUTERNAME").ok())
+}
+
+/// The first name of the line in /etc/hosts that knows this one.
+fn full_hostname(name: &str, hosts: &str) -> Option<String> {
+    let mut lines = hosts.lines().map(|line| line.split('#').next().unwrap_or_default());
+    lines.find_map(|line| {
+        let mut names = line.split_whitespace().skip(1).peekable();
+        let first = names.peek().copied()?;
+        names.any(|known| known == name).then(|| first.to_owned())
+    })
+}
+
+fn of_release(key: &str) -> Option<String> {
+    let text = read("/etc/os-release")?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+    Some(value.trim_matches('"').to_owned())
+}
+
+fn os_type() -> Option<String> {
+    Some(if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS }.to_owned())
+}
+
+fn host_arch() -> Option<String> {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "arm" => "arm32",
+        "powerpc64" => "ppc64",
+        arch => arch,
+    };
+    Some(arch.to_owned())
+}
+
+pub struct ResourceDetection {
+    /// Keys, and the attributes as they are written.
+    attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    overrides: bool,
+    schema_field: Vec<u8>,
+}
+
+impl Processor for ResourceDetection {
+    fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
+        edit(telemetry, |signal, request, items, _| rewrite(signal, request, items, &mut Visit(self)))
+    }
+}
+
+struct Visit<'a>(&'a ResourceDetection);
+
+impl<'a> Visitor<'a> for Visit<'a> {
+    type Fault = Refusal;
+
+    fn depth(&self) -> Depth {
+        Depth::Resources
+    }
+
+    fn prunes(&self) -> bool {
+        false
+    }
+
+    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Refusal> {
+        let found = self.0;
+        if sight.resource_group.bytes(resource_group::SCHEMA_URL).is_empty() && !found.schema_field.is_empty() {
+            sight.resource_group.replace(resource_group::SCHEMA_URL, &found.schema_field);
+        }
+        let resource: &mut Message<'a> = &mut sight.resource;
+        for (key, field) in &found.attributes {
+            if found.overrides || resource.attribute(resource::ATTRIBUTES, key).is_none() {
+                resource.set_attribute(resource::ATTRIBUTES, key, field);
+            }
+        }
+        Ok(Verdict::Keep)
+    }
+}
