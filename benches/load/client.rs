@@ -26,6 +26,8 @@ pub struct Pressure {
     /// Requests in flight on each; HTTP/1.1 opens that many connections instead.
     pub in_flight: usize,
     pub time: Duration,
+    /// Items a second over all connections; without it as many as are answered.
+    pub rate: Option<f64>,
 }
 
 /// What came back.
@@ -54,6 +56,7 @@ pub fn run(address: SocketAddr, shape: &Shape, templates: &Arc<Vec<Template>>, p
     let deadline = started + pressure.time;
     let mut outcome = runtime.block_on(async {
         let mut lanes = JoinSet::new();
+        let lanes_in_all = (pressure.connections * pressure.in_flight) as f64;
         for connection in 0..pressure.connections {
             let first_lane = connection * pressure.in_flight;
             let lane = |index: usize| Lane {
@@ -61,6 +64,8 @@ pub fn run(address: SocketAddr, shape: &Shape, templates: &Arc<Vec<Template>>, p
                 // The lanes start at different templates, so that no two of them send the same one side by side.
                 next: (first_lane + index) * 7919 % templates.len(),
                 deadline,
+                due: started,
+                pause: pressure.rate.map(|rate| Duration::from_secs_f64(lanes_in_all * shape.items as f64 / rate)),
                 outcome: Outcome::default(),
             };
             match shape.protocol {
@@ -113,12 +118,15 @@ struct Lane {
     templates: Arc<Vec<Template>>,
     next: usize,
     deadline: Instant,
+    /// When the next request is due, and how long it is from one to the next, where there is a rate.
+    due: Instant,
+    pause: Option<Duration>,
     outcome: Outcome,
 }
 
 impl Lane {
     async fn grpc(mut self, mut client: SendRequest<Bytes>, head: Request<()>) -> Outcome {
-        while let Some(index) = self.turn() {
+        while let Some(index) = self.turn().await {
             let sent = Instant::now();
             let answer = tokio::time::timeout(PATIENCE, unary(&mut client, head.clone(), &self.templates[index])).await;
             if !self.note(index, sent, answer.unwrap_or_else(|_| Err("no answer".into()))).await {
@@ -134,7 +142,7 @@ impl Lane {
             Err(error) => return Outcome::failed(error.into()),
         };
         let mut buffer = BytesMut::with_capacity(4096);
-        while let Some(index) = self.turn() {
+        while let Some(index) = self.turn().await {
             let sent = Instant::now();
             let answer = tokio::time::timeout(PATIENCE, post(&mut stream, &mut buffer, &self.templates[index])).await;
             if !self.note(index, sent, answer.unwrap_or_else(|_| Err("no answer".into()))).await {
@@ -144,7 +152,11 @@ impl Lane {
         self.outcome
     }
 
-    fn turn(&mut self) -> Option<usize> {
+    async fn turn(&mut self) -> Option<usize> {
+        if let Some(pause) = self.pause {
+            tokio::time::sleep_until(self.due.into()).await;
+            self.due += pause;
+        }
         let index = self.next;
         self.next = (index + 1) % self.templates.len();
         (Instant::now() < self.deadline).then_some(index)

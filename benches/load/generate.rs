@@ -47,6 +47,10 @@ pub struct Shape {
     pub protocol: Protocol,
     pub encoding: Encoding,
     pub gzip: bool,
+    /// At least so many different requests.
+    pub distinct: usize,
+    /// The trace id of a log stands in an attribute, as a program writes it that logs without its context.
+    pub loose_ids: bool,
 }
 
 /// One request, ready to be written.
@@ -88,7 +92,7 @@ impl Signal {
 /// Many different requests of one shape.
 pub fn templates(shape: &Shape) -> Vec<Template> {
     let mut random = Random(0x6d69_7361_6b69);
-    let count = (4096 / shape.items).clamp(64, 1024);
+    let count = (4096 / shape.items).clamp(64, 1024).max(shape.distinct);
     (0..count)
         .map(|index| {
             let body = body(shape, index, &mut random);
@@ -103,8 +107,8 @@ pub fn templates(shape: &Shape) -> Vec<Template> {
 
 /// One log record over HTTP: what the driver knocks with until the collector accepts it.
 pub fn knock() -> Bytes {
-    let shape =
-        Shape { signal: Signal::Logs, items: 1, protocol: Protocol::Http, encoding: Encoding::Protobuf, gzip: false };
+    let (signal, protocol, encoding) = (Signal::Logs, Protocol::Http, Encoding::Protobuf);
+    let shape = Shape { signal, items: 1, protocol, encoding, gzip: false, distinct: 1, loose_ids: false };
     // The second of every ten records is one that the filter row keeps.
     let logs = logs(1, &mut Random(1), 1);
     http_request(&shape, &logs.encode_to_vec())
@@ -112,18 +116,32 @@ pub fn knock() -> Bytes {
 
 fn body(shape: &Shape, index: usize, random: &mut Random) -> Vec<u8> {
     let first = index * shape.items;
-    let plain = match (shape.signal, shape.encoding) {
-        (Signal::Logs, Encoding::Protobuf) => logs(shape.items, random, first).encode_to_vec(),
-        (Signal::Logs, Encoding::Json) => {
-            let mut json = serde_json::to_value(logs(shape.items, random, first)).expect("logs are JSON");
-            prune(&mut json);
-            json.to_string().into_bytes()
+    let plain = match shape.signal {
+        Signal::Logs => {
+            let mut logs = logs(shape.items, random, first);
+            if shape.loose_ids {
+                let scopes = logs.resource_logs.iter_mut().flat_map(|group| &mut group.scope_logs);
+                for record in scopes.flat_map(|scope| &mut scope.log_records) {
+                    let id: String = record.trace_id.drain(..).map(|byte| format!("{byte:02x}")).collect();
+                    record.attributes.push(attribute("trace_id", id));
+                    record.span_id.clear();
+                }
+            }
+            encoded(shape.encoding, &logs)
         }
-        (Signal::Traces, Encoding::Protobuf) => spans(shape.items, random, first).encode_to_vec(),
-        (Signal::Metrics, Encoding::Protobuf) => points(shape.items, random, first).encode_to_vec(),
-        (signal, Encoding::Json) => unimplemented!("no row sends {signal:?} as JSON"),
+        Signal::Traces => encoded(shape.encoding, &spans(shape.items, random, first)),
+        Signal::Metrics => encoded(shape.encoding, &points(shape.items, random, first)),
     };
     if shape.gzip { gzip(&plain) } else { plain }
+}
+
+fn encoded(encoding: Encoding, request: &(impl Message + serde::Serialize)) -> Vec<u8> {
+    if encoding == Encoding::Protobuf {
+        return request.encode_to_vec();
+    }
+    let mut json = serde_json::to_value(request).expect("requests are JSON");
+    prune(&mut json);
+    json.to_string().into_bytes()
 }
 
 /// At level 6, as SDKs do.
@@ -179,6 +197,8 @@ const ROUTES: [&str; 5] =
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 const START: u64 = 1_760_000_000_000_000_000;
 
+const SPANS_A_TRACE: usize = 10;
+
 /// About 346 bytes and 8 attributes a record.
 fn logs(items: usize, random: &mut Random, first: usize) -> ExportLogsServiceRequest {
     let record = |number: usize, random: &mut Random| {
@@ -231,7 +251,8 @@ fn logs(items: usize, random: &mut Random, first: usize) -> ExportLogsServiceReq
 }
 
 fn spans(items: usize, random: &mut Random, first: usize) -> ExportTraceServiceRequest {
-    let span = |number: usize, random: &mut Random| {
+    let mut trace = random.bytes(16);
+    let mut span = |number: usize, random: &mut Random| {
         let start = START + number as u64 * 1_000_003;
         let took = random.below(90_000) as u64 * 1000;
         let event = span::Event {
@@ -240,8 +261,11 @@ fn spans(items: usize, random: &mut Random, first: usize) -> ExportTraceServiceR
             attributes: vec![attribute("cache.key", format!("product:{}", random.below(5_000)))],
             dropped_attributes_count: 0,
         };
+        if number.is_multiple_of(SPANS_A_TRACE) {
+            trace = random.bytes(16);
+        }
         Span {
-            trace_id: random.bytes(16),
+            trace_id: trace.clone(),
             span_id: random.bytes(8),
             parent_span_id: random.bytes(8),
             name: format!("GET {}", ROUTES[random.below(5)]),

@@ -5,12 +5,7 @@
 //! `coalesce`), `sink` is the upstream, `process` the collector between them, `measure` one measurement,
 //! `rows` the list of them, `report` what is printed. docs/benchmarks.md says how to run and read it.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::unimplemented,
-    reason = "the driver reads its own data"
-)]
+#![allow(clippy::indexing_slicing, clippy::string_slice, reason = "the driver reads its own data")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the driver ends with the run")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report goes there")]
 
@@ -164,7 +159,7 @@ impl Options {
     fn run(&self, row: &'static Row, programs: &[Program], timing: &Timing, work: &Path) -> Entry {
         println!("\n{}", row.work);
         if self.show_config {
-            println!("{}", row.config.text());
+            println!("{}", row.config.text(true));
         }
         let mut entry = Entry { row, misaki: Vec::new(), go: Vec::new() };
         for _ in 0..self.rounds {
@@ -217,7 +212,7 @@ fn ceiling(row: &Row, timing: &Timing) {
     let items: u64 = templates.iter().map(|template| template.items).sum();
     let sink = sink::Sink::start().expect("a free port");
     let before = own_cpu_seconds().expect("Linux");
-    let pressure = client::Pressure { connections: timing.connections, in_flight, time: timing.load };
+    let pressure = client::Pressure { connections: timing.connections, in_flight, time: timing.load, rate: None };
     let outcome = client::run(sink.address, &shape, &templates, pressure);
     let cpu = own_cpu_seconds().expect("Linux") - before;
     let millions = outcome.acknowledged as f64 / 1e6;

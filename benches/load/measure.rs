@@ -1,5 +1,6 @@
 //! One measurement of one collector: start it, warm it, load it, wait until all it acknowledged has come out, read the meters.
 
+use crate::MISAKI;
 use crate::client::{self, Outcome, Pressure};
 use crate::generate::{self, Template};
 use crate::process::{Collector, Program, machine_cpu_seconds, own_cpu_seconds};
@@ -56,7 +57,7 @@ const STALLED: Duration = Duration::from_secs(3);
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub fn measure(row: &Row, program: &Program, timing: &Timing, work: &Path) -> io::Result<Measured> {
-    let config = row.config.text();
+    let config = row.config.text(program.name == MISAKI);
     let plain = |figure| Measured { figure, load: None, problem: None };
     Ok(match row.measure {
         Measure::PerCpuSecond(load) => {
@@ -110,7 +111,7 @@ fn under_load(
         generate::Protocol::Http => collector.http,
     };
     let press = |time| {
-        let pressure = Pressure { connections: timing.connections, in_flight: load.in_flight, time };
+        let pressure = Pressure { connections: timing.connections, in_flight: load.in_flight, time, rate: load.rate };
         client::run(address, &load.shape, &templates, pressure)
     };
     let expected = |acknowledged: u64| (acknowledged as f64 * load.keeps).round() as u64;

@@ -36,6 +36,8 @@ pub struct Load {
     /// The part of the items that the config lets through.
     pub keeps: f64,
     pub delivery: Delivery,
+    /// Items a second, where the collector shall not be pressed as hard as it will go.
+    pub rate: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,6 +59,10 @@ pub enum Goal {
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     pub processors: &'static [(&'static str, &'static str)],
+    /// What the Go collector is given in their place, where it has no such processor.
+    pub there: Option<&'static [(&'static str, &'static str)]>,
+    /// The one signal that the processors are for, where they do not take all.
+    pub only: Option<Signal>,
     pub exporter: (&'static str, &'static str),
     pub extensions: &'static [(&'static str, &'static str)],
 }
@@ -84,7 +90,34 @@ const ATTRIBUTES: (&str, &str) = (
     "{actions: [{key: client.address, action: delete}, {key: deployment.environment, value: production, action: upsert}]}",
 );
 
-const BATCHED: Config = Config { processors: &[BATCH], exporter: GRPC_OUT, extensions: &[] };
+/// The same two for spans and for points.
+const FILTER_SPANS: (&str, &str) = (
+    "filter",
+    r#"{error_mode: ignore, traces: {span: ['kind == SPAN_KIND_CLIENT', 'attributes["http.route"] == "/healthz"']}}"#,
+);
+const FILTER_POINTS: (&str, &str) = (
+    "filter",
+    r#"{error_mode: ignore, metrics: {datapoint: ['metric.name == "no.such.metric"', 'attributes["http.route"] == "/healthz"']}}"#,
+);
+const FILTER_NOTHING: (&str, &str) = (
+    "filter",
+    r#"{error_mode: ignore, logs: {log_record: ['severity_number > SEVERITY_NUMBER_FATAL4', 'attributes["http.route"] == "/nowhere"']}}"#,
+);
+const TRANSFORM: (&str, &str) = (
+    "transform",
+    r#"{error_mode: ignore, log_statements: ['set(log.attributes["deployment.environment"], "production")', 'delete_key(log.attributes, "client.address")', 'set(log.severity_text, "WARNING") where log.severity_number == SEVERITY_NUMBER_WARN']}"#,
+);
+const TRACE_CONTEXT: (&str, &str) = ("trace_context", "{}");
+const TRACE_CONTEXT_THERE: (&str, &str) = (
+    "transform",
+    r#"{error_mode: ignore, log_statements: ['set(log.trace_id.string, log.attributes["trace_id"]) where log.trace_id.string == "" and log.attributes["trace_id"] != nil']}"#,
+);
+const TAIL: (&str, &str) = (
+    "tail_sampling",
+    "{decision_wait: 1s, num_traces: 200000, policies: [{name: errors, type: status_code, status_code: {status_codes: [ERROR]}}, {name: slow, type: latency, latency: {threshold_ms: 80}}, {name: all, type: always_sample}]}",
+);
+
+const BATCHED: Config = Config { processors: &[BATCH], there: None, only: None, exporter: GRPC_OUT, extensions: &[] };
 
 const LOGS: Load = Load {
     shape: Shape {
@@ -93,10 +126,13 @@ const LOGS: Load = Load {
         protocol: Protocol::Grpc,
         encoding: Encoding::Protobuf,
         gzip: false,
+        distinct: 64,
+        loose_ids: false,
     },
     in_flight: 4,
     keeps: 1.0,
     delivery: Delivery::Sink,
+    rate: None,
 };
 const SPANS: Load = Load { shape: Shape { signal: Signal::Traces, ..LOGS.shape }, ..LOGS };
 const POINTS: Load = Load { shape: Shape { signal: Signal::Metrics, ..LOGS.shape }, ..LOGS };
@@ -197,10 +233,83 @@ pub const ROWS: &[Row] = &[
         aims: Goal::Times(8.0),
     },
     Row {
+        id: "filter-spans",
+        work: "spans, memory_limiter, filter (two conditions), batch",
+        measure: Measure::PerCpuSecond(SPANS),
+        config: Config { processors: &[MEMORY_LIMITER, FILTER_SPANS, BATCH], ..BATCHED },
+        must: Goal::Times(7.0),
+        aims: Goal::Times(10.0),
+    },
+    Row {
+        id: "filter-points",
+        work: "metric points, memory_limiter, filter (two conditions), batch",
+        measure: Measure::PerCpuSecond(POINTS),
+        config: Config { processors: &[MEMORY_LIMITER, FILTER_POINTS, BATCH], ..BATCHED },
+        must: Goal::Times(7.0),
+        aims: Goal::Times(10.0),
+    },
+    Row {
+        id: "filter-nothing",
+        work: "logs, filter that drops nothing (two conditions), batch",
+        measure: Measure::PerCpuSecond(LOGS),
+        config: Config { processors: &[FILTER_NOTHING, BATCH], ..BATCHED },
+        must: Goal::Times(7.0),
+        aims: Goal::Times(10.0),
+    },
+    Row {
+        id: "attributes-spans",
+        work: "spans, attributes (delete one, upsert one), batch",
+        measure: Measure::PerCpuSecond(SPANS),
+        config: Config { processors: &[ATTRIBUTES, BATCH], ..BATCHED },
+        must: Goal::Times(5.0),
+        aims: Goal::Times(8.0),
+    },
+    Row {
+        id: "attributes-points",
+        work: "metric points, attributes (delete one, upsert one), batch",
+        measure: Measure::PerCpuSecond(POINTS),
+        config: Config { processors: &[ATTRIBUTES, BATCH], ..BATCHED },
+        must: Goal::Times(5.0),
+        aims: Goal::Times(8.0),
+    },
+    Row {
+        id: "transform-logs",
+        work: "logs, transform (three statements), batch",
+        measure: Measure::PerCpuSecond(LOGS),
+        config: Config { processors: &[TRANSFORM, BATCH], ..BATCHED },
+        must: Goal::Times(5.0),
+        aims: Goal::Times(8.0),
+    },
+    Row {
+        id: "trace-context-logs",
+        work: "logs with their id in an attribute, trace_context (there: transform), batch",
+        measure: Measure::PerCpuSecond(Load { shape: Shape { loose_ids: true, ..LOGS.shape }, ..LOGS }),
+        config: Config {
+            processors: &[TRACE_CONTEXT, BATCH],
+            there: Some(&[TRACE_CONTEXT_THERE, BATCH]),
+            only: Some(Signal::Logs),
+            ..BATCHED
+        },
+        must: Goal::Times(5.0),
+        aims: Goal::Times(8.0),
+    },
+    Row {
+        id: "tail-spans",
+        work: "100 k spans/s, tail_sampling (three policies, 1 s), batch",
+        measure: Measure::PerCpuSecond(Load {
+            shape: Shape { distinct: 3000, ..SPANS.shape },
+            rate: Some(100_000.0),
+            ..SPANS
+        }),
+        config: Config { processors: &[TAIL, BATCH], only: Some(Signal::Traces), ..BATCHED },
+        must: Goal::Times(5.0),
+        aims: Goal::Times(8.0),
+    },
+    Row {
         id: "debug-logs",
         work: "logs, debug, detailed, through a pipe that is read",
         measure: Measure::PerCpuSecond(Load { delivery: Delivery::Pipe, ..LOGS }),
-        config: Config { processors: &[], exporter: DEBUG_OUT, extensions: &[] },
+        config: Config { processors: &[], exporter: DEBUG_OUT, ..BATCHED },
         must: Goal::Times(8.0),
         aims: Goal::Times(12.0),
     },
@@ -212,6 +321,7 @@ pub const ROWS: &[Row] = &[
             processors: &[],
             exporter: GRPC_DURABLE_OUT,
             extensions: &[("file_storage", "{directory: WORK_DIR/queue, create_directory: true, fsync: true}")],
+            ..BATCHED
         },
         must: Goal::Times(8.0),
         aims: Goal::Times(15.0),
@@ -265,7 +375,8 @@ impl Row {
 
 impl Config {
     /// The whole file. Internal metrics are off and the log is at `warn`, for both collectors.
-    pub fn text(&self) -> String {
+    pub fn text(&self, is_misaki: bool) -> String {
+        let processors = self.there.filter(|_| !is_misaki).unwrap_or(self.processors);
         let section = |name: &str, entries: &[(&str, &str)]| match entries {
             [] => String::new(),
             _ => {
@@ -273,16 +384,20 @@ impl Config {
             }
         };
         let ids = |entries: &[(&'static str, &str)]| entries.iter().map(|(id, _)| *id).collect::<Vec<_>>().join(", ");
-        let (processors, exporter) = (ids(self.processors), self.exporter.0);
-        let pipeline = format!("{{receivers: [otlp], processors: [{processors}], exporters: [{exporter}]}}");
+        let pipeline = |signal| {
+            let taken = if self.only.is_none_or(|only| only == signal) { processors } else { &[] };
+            let (processors, exporter) = (ids(taken), self.exporter.0);
+            format!("{{receivers: [otlp], processors: [{processors}], exporters: [{exporter}]}}")
+        };
+        let [traces, metrics, logs] = [Signal::Traces, Signal::Metrics, Signal::Logs].map(pipeline);
         [
             "receivers:\n  otlp: {protocols: {grpc: {endpoint: '127.0.0.1:GRPC_PORT'}, http: {endpoint: '127.0.0.1:HTTP_PORT'}}}\n",
-            &section("processors", self.processors),
+            &section("processors", processors),
             &section("exporters", &[self.exporter]),
             &section("extensions", self.extensions),
             "service:\n  telemetry: {metrics: {level: none}, logs: {level: warn}}\n",
             &format!("  extensions: [{}]\n", ids(self.extensions)),
-            &format!("  pipelines:\n    traces: {pipeline}\n    metrics: {pipeline}\n    logs: {pipeline}\n"),
+            &format!("  pipelines:\n    traces: {traces}\n    metrics: {metrics}\n    logs: {logs}\n"),
         ]
         .concat()
     }

@@ -14,13 +14,13 @@ use super::expression::Expression;
 use super::scene::Scene;
 use super::value::{Fault, Time, Value, entries, items, put_entry, put_item};
 use crate::config::nearest::suggestion;
+use crate::otlp::hex;
 use crate::otlp::message::{Message, put_pair_header};
 use crate::otlp::rewrite::Sight;
 use crate::otlp::schema::{list, metric, metric_data};
 use crate::otlp::views::AnyValue;
 use crate::otlp::views::metrics::{Buckets, DataType, Point};
 use crate::otlp::wire::{self, put_bytes, put_fixed32, put_fixed64, put_header, put_uint, put_varint};
-use crate::otlp::{hex};
 use nested::{payloads, retag, text_key, type_name};
 use table::{CONTEXTS, Form, Numbers, Place, Row, rows};
 
