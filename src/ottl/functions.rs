@@ -15,28 +15,24 @@ use std::collections::HashMap;
 use super::function::{Arguments, Body, Function, Kind, Known, Parameter};
 use super::value::{Arena, Fault, Value, entries, put_entry, put_item};
 
-/// Those that change telemetry; they stand at the head of a statement.
-pub fn editors() -> &'static [Function] {
-    editors::TABLE
-}
+/// What a condition may call.
+pub const CONVERTERS: &[&[Function]] =
+    &[casting::TABLE, checks::TABLE, collections::TABLE, hashing::TABLE, parsing::TABLE, strings::TABLE, time::TABLE];
 
-pub fn converters() -> impl Iterator<Item = &'static Function> {
-    let tables = [
-        casting::TABLE,
-        checks::TABLE,
-        collections::TABLE,
-        hashing::TABLE,
-        parsing::TABLE,
-        strings::TABLE,
-        time::TABLE,
-    ];
-    tables.into_iter().flatten()
-}
+/// The functions of the filter processor.
+pub const FILTER: &[&[Function]] = CONVERTERS;
 
-/// The function of a name, editor or converter.
-pub fn find(name: &str) -> Option<&'static Function> {
-    editors().iter().chain(converters()).find(|function| function.name == name)
-}
+/// The functions of the transform processor.
+pub const TRANSFORM: &[&[Function]] = &[
+    casting::TABLE,
+    checks::TABLE,
+    collections::TABLE,
+    editors::TABLE,
+    hashing::TABLE,
+    parsing::TABLE,
+    strings::TABLE,
+    time::TABLE,
+];
 
 /// Functions of the Go collector that Misaki refuses by name, and why.
 pub const REFUSED: &[(&[&str], &str)] = &[

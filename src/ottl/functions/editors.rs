@@ -31,17 +31,13 @@ pub const TABLE: &[Function] = &[
         delete_index,
     ),
     function("delete_key", &[TARGET, required("key", Kind::Text)], |arguments, scene| {
-        let unwanted = arguments.text(1, scene)?;
-        let mut is_done = false;
-        edit(arguments, scene, |_, key, _| {
-            let is_found = !is_done && key == unwanted;
-            is_done |= is_found;
-            Ok(if is_found { Edit::Remove } else { Edit::Keep })
-        })
+        let key = arguments.text(1, scene)?;
+        arguments.target(0)?.delete_key(scene, key)?;
+        Ok(Value::Nil)
     }),
     function("delete_matching_keys", &[TARGET, required("pattern", Kind::Pattern)], |arguments, scene| {
         let pattern = arguments.pattern(1, scene)?;
-        edit(arguments, scene, |_, key, _| Ok(Edit::keep_if(!pattern.is_match(key))))
+        retain(arguments, scene, |key| !pattern.is_match(key))
     }),
     Function {
         check: Some(|arguments| match arguments.fixed_int(2) {
@@ -66,11 +62,11 @@ pub const TABLE: &[Function] = &[
         for key in arguments.values(1) {
             wanted.push(key.evaluate(scene)?.text()?);
         }
-        edit(arguments, scene, |_, key, _| Ok(Edit::keep_if(wanted.contains(&key))))
+        retain(arguments, scene, |key| wanted.contains(&key))
     }),
     function("keep_matching_keys", &[TARGET, required("pattern", Kind::Pattern)], |arguments, scene| {
         let pattern = arguments.pattern(1, scene)?;
-        edit(arguments, scene, |_, key, _| Ok(Edit::keep_if(pattern.is_match(key))))
+        retain(arguments, scene, |key| pattern.is_match(key))
     }),
     Function {
         check: Some(|arguments| {
@@ -109,9 +105,9 @@ pub const TABLE: &[Function] = &[
         |arguments, scene| {
             let pattern = arguments.pattern(1, scene)?;
             let replacement = whole_replacement(arguments, scene)?;
-            edit(arguments, scene, |_, _, value| match value {
-                Value::String(text) if pattern.is_match(text) => Ok(Edit::Replace(Value::String(replacement))),
-                _ => Ok(Edit::Keep),
+            edit(arguments, scene, |_, value| match value {
+                Value::String(text) if pattern.is_match(text) => Ok(Some(Value::String(replacement))),
+                _ => Ok(None),
             })
         },
     ),
@@ -171,12 +167,12 @@ pub const TABLE: &[Function] = &[
         set(arguments, scene, value)
     }),
     function("stringify_all", &[TARGET], |arguments, scene| {
-        edit(arguments, scene, |scene, _, value| match value {
-            Value::String(_) => Ok(Edit::Keep),
+        edit(arguments, scene, |scene, value| match value {
+            Value::String(_) => Ok(None),
             other => {
                 let mut text = Vec::new();
                 other.put_as_string(&mut text);
-                Ok(Edit::Replace(Value::String(scene.arena.keep(&text)?)))
+                Ok(Some(Value::String(scene.arena.keep(&text)?)))
             }
         })
     }),
@@ -209,38 +205,30 @@ fn set<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>, value: Value<'a>
     Ok(Value::Nil)
 }
 
-/// What becomes of one entry of a map.
-enum Edit<'a> {
-    Keep,
-    Remove,
-    Replace(Value<'a>),
+/// Keeps the entries of the target, a map, whose keys are wanted.
+fn retain<'a>(
+    arguments: &'a Arguments,
+    scene: &mut Scene<'_, 'a>,
+    mut is_wanted: impl FnMut(&'a [u8]) -> bool,
+) -> Result<Value<'a>, Fault> {
+    arguments.target(0)?.retain(scene, |key, _| is_wanted(key))?;
+    Ok(Value::Nil)
 }
 
-impl Edit<'_> {
-    fn keep_if(keep: bool) -> Self {
-        if keep { Edit::Keep } else { Edit::Remove }
-    }
-}
-
-/// Edits the target, a map, entry by entry. It is written only when something changed.
+/// Gives the entries of the target, a map, new values where there are any. It is written only when something changed.
 fn edit<'a, 's>(
     arguments: &'a Arguments,
     scene: &mut Scene<'s, 'a>,
-    mut change: impl FnMut(&mut Scene<'s, 'a>, &'a [u8], Value<'a>) -> Result<Edit<'a>, Fault>,
+    mut change: impl FnMut(&mut Scene<'s, 'a>, Value<'a>) -> Result<Option<Value<'a>>, Fault>,
 ) -> Result<Value<'a>, Fault> {
     let map = arguments.map(0, scene)?;
     let mut is_changed = false;
     let mut out = Vec::with_capacity(map.len());
     for (key, value) in entries(map) {
-        match change(scene, key, value)? {
-            Edit::Keep => put_entry(&mut out, key, &value),
-            Edit::Remove => is_changed = true,
-            Edit::Replace(value) => {
-                is_changed = true;
-                put_entry(&mut out, key, &value);
-                put(&mut out, &[])?;
-            }
-        }
+        let new = change(scene, value)?;
+        is_changed |= new.is_some();
+        put_entry(&mut out, key, &new.unwrap_or(value));
+        put(&mut out, &[])?;
     }
     if !is_changed {
         return Ok(Value::Nil);
@@ -387,12 +375,9 @@ fn limit<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Valu
     let is_priority = |key: &[u8]| arguments.fixed_texts(2).any(|wanted| wanted == key);
     let found = |wanted: &&[u8]| entries(map).any(|(key, _)| key == *wanted);
     let mut count = arguments.fixed_texts(2).filter(found).count() as i64;
-    edit(arguments, scene, |_, key, _| {
-        if is_priority(key) {
-            return Ok(Edit::Keep);
-        }
-        count += 1;
-        Ok(Edit::keep_if(count <= limit))
+    retain(arguments, scene, |key| {
+        count += i64::from(!is_priority(key));
+        is_priority(key) || count <= limit
     })
 }
 
@@ -419,11 +404,11 @@ fn replace_all_patterns<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>)
     let replacer = Replacer { arguments, template: arguments.text(3, scene)?, function: 4 };
     let pattern = arguments.pattern(2, scene)?;
     if fixed_or(arguments, 1, "") == b"value" {
-        return edit(arguments, scene, |scene, _, value| {
-            let Value::String(text) = value else { return Ok(Edit::Keep) };
+        return edit(arguments, scene, |scene, value| {
+            let Value::String(text) = value else { return Ok(None) };
             // What the function refuses stays as it is.
             let replaced = replacer.replace(&pattern, text, scene).unwrap_or(None);
-            Ok(replaced.map_or(Edit::Keep, |text| Edit::Replace(Value::String(text))))
+            Ok(replaced.map(Value::String))
         });
     }
     let mut out = Entries::default();
@@ -508,18 +493,18 @@ fn applied<'a>(
 fn truncate_all<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let limit = usize::try_from(arguments.fixed_int(1).unwrap_or(0)).unwrap_or(usize::MAX);
     let (is_safe, marker) = (arguments.fixed_bool(2).unwrap_or(true), fixed_or(arguments, 3, ""));
-    edit(arguments, scene, |scene, _, value| match value {
+    edit(arguments, scene, |scene, value| match value {
         Value::String(text) if text.len() > limit => {
             let mut end = limit.saturating_sub(marker.len());
             while is_safe && end > 0 && is_within_char(text, end) {
                 end -= 1;
             }
             let kept = text.get(..end).unwrap_or_default();
-            Ok(Edit::Replace(Value::String(match marker {
+            Ok(Some(Value::String(match marker {
                 b"" => kept,
                 marker => scene.arena.keep(&[kept, marker].concat())?,
             })))
         }
-        _ => Ok(Edit::Keep),
+        _ => Ok(None),
     })
 }
