@@ -5,15 +5,19 @@
 //! `expression` (evaluation), `paths` (what a path reads and writes), `scene` (what a statement stands before), `pattern`
 //! (regular expressions and globs), `render` (values as text), `value`.
 
+pub mod compile;
 pub mod condition;
+pub mod enums;
 pub mod expression;
 pub mod function;
 pub mod functions;
+pub mod infer;
 pub mod lexer;
 pub mod parser;
 pub mod paths;
 pub mod pattern;
 pub mod plain;
+pub mod program;
 pub mod render;
 pub mod scene;
 pub mod syntax;

@@ -2,9 +2,12 @@
 
 pub mod batch;
 pub mod edit;
+pub mod filter;
+mod matching;
 pub mod memory_limiter;
 pub mod probabilistic_sampler;
 pub mod resourcedetection;
+pub mod transform;
 
 use std::sync::Arc;
 
@@ -24,6 +27,14 @@ pub trait Processor: Send + Sync {
     fn publish(&self, _notes: &Notes) {}
     /// Metrics beyond how many items came in and went out.
     fn observe(&self, _page: &mut Page, _id: &str, _signal: Signal, _incoming: u64) {}
+    /// What its rules do, a line in plain words for each: said when the collector starts.
+    fn intentions(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// What each of them did: said when the collector ends.
+    fn results(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The decoded settings of a stateless processor.

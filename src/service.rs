@@ -175,6 +175,25 @@ impl Running {
         batches + self.graph.queues.iter().map(|queue| queue.held_items()).sum::<u64>()
     }
 
+    /// What the rules of each processor do, in words; once for all pipelines that have it.
+    pub fn intentions(&self) -> Vec<(&str, String)> {
+        let mut lines = Vec::new();
+        for step in &self.graph.steps {
+            for line in step.processor.intentions() {
+                if !lines.contains(&(step.id.as_str(), line.clone())) {
+                    lines.push((step.id.as_str(), line));
+                }
+            }
+        }
+        lines
+    }
+
+    /// What each rule of each processor did.
+    pub fn results(&self) -> Vec<(&str, String)> {
+        let steps = self.graph.steps.iter();
+        steps.flat_map(|step| step.processor.results().into_iter().map(|line| (step.id.as_str(), line))).collect()
+    }
+
     /// Accepted and refused items at the door.
     pub fn intake(&self) -> (u64, u64) {
         use std::sync::atomic::Ordering::Relaxed;

@@ -53,6 +53,9 @@ fn welcome(origin: &Origin, plan: &Plan, running: &Running) {
     if in_memory.clone().any(|exporter| plan.holds_in_memory(Kind::Exporter, &exporter.id)) {
         tracing::info!("accepted telemetry is held in memory until it is sent: a crash loses it");
     }
+    for (processor, intention) in running.intentions() {
+        tracing::info!(processor, "{intention}");
+    }
     tracing::info!("Everything is ready. Begin running and processing data.");
 }
 
@@ -121,6 +124,9 @@ async fn live(mut running: Running) -> Result<(), String> {
         }
     };
     let balance = if balance.is_empty() { running.balance() } else { balance };
+    for (processor, result) in running.results() {
+        tracing::info!(processor, "{result}");
+    }
     let lines: Vec<String> = balance.iter().map(ToString::to_string).collect();
     let (accepted, refused) = running.intake();
     let all = if lines.is_empty() { "nothing was received".to_owned() } else { lines.join("; ") };

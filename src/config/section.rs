@@ -9,7 +9,7 @@ use super::yaml::resolve;
 use super::{duration, emit};
 use std::cell::RefCell;
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 /// Text that is never shown by accident.
@@ -308,6 +308,20 @@ impl<'a> Section<'a> {
     /// The same, at a place inside of the value.
     pub fn problem_at(&self, place: Place, key: &str, message: impl Into<String>, help: Option<String>) {
         self.problems.push(Problem::error(place, message).at(self.path_of(key)).help(help));
+    }
+
+    /// The same, about the bytes `span` of a scalar's `text`.
+    pub fn problem_inside(
+        &self,
+        place: Place,
+        key: &str,
+        text: &str,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        let problem = Problem::error(place, message).at(self.path_of(key)).help(help);
+        self.problems.push(problem.inside(text, span));
     }
 
     /// Says that `key` must be given, unless it was and has been refused; for an `or_else`.

@@ -484,6 +484,19 @@ fn write_with(message: &Message, number: u32, inner: &Message, is_other: impl Fn
     }
 }
 
+/// The items and the bytes of a message as it came: what goes when it is dropped.
+pub fn size(signal: Signal, depth: Depth, message: &Message) -> (u64, usize) {
+    let inside = |depth| message.pieces().iter().map(|piece| items(signal, depth, piece)).sum();
+    let items: i64 = match (depth, signal) {
+        (Depth::Resources, _) => inside(2),
+        (Depth::Scopes, _) => inside(3),
+        (Depth::Records, Signal::Metrics) => points(message.pieces().first().copied().unwrap_or_default()),
+        (Depth::Records, _) | (Depth::Children, Signal::Metrics) => 1,
+        (Depth::Children | Depth::Exemplars, _) => 0,
+    };
+    (items.max(0) as u64, message.len())
+}
+
 /// How many items a message holds; the request is at depth 1, and so on inwards.
 fn items(signal: Signal, depth: usize, message: &[u8]) -> i64 {
     match depth > leaf_depth(signal) {

@@ -6,7 +6,9 @@ use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
 use crate::extensions::health_check;
-use crate::processors::{Factory, batch, memory_limiter, probabilistic_sampler, resourcedetection};
+use crate::processors::{
+    Factory, batch, filter, memory_limiter, probabilistic_sampler, resourcedetection, transform,
+};
 use crate::receivers::{hostmetrics, otlp};
 
 /// A component's settings, decoded.
@@ -55,6 +57,12 @@ pub const ROWS: &[Row] = &[
     }),
     row(Kind::Processor, "probabilistic_sampler", "keeps a share of the spans or log records", |section| {
         Component::Processor(Arc::new(probabilistic_sampler::Config::decode(section)))
+    }),
+    row(Kind::Processor, "filter", "drops what a condition is true for", |section| {
+        Component::Processor(Arc::new(filter::Config::decode(section)))
+    }),
+    row(Kind::Processor, "transform", "edits telemetry with OTTL statements", |section| {
+        Component::Processor(Arc::new(transform::Config::decode(section)))
     }),
     Row {
         alias: Some("resourcedetection"),

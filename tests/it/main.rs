@@ -22,6 +22,7 @@ mod harness;
 mod hostmetrics;
 mod inflate;
 mod json;
+mod ottl_language;
 mod pipelines;
 mod rewrite;
 mod sampler;

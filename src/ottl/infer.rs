@@ -1,0 +1,128 @@
+//! Which context a group of statements and conditions stands in, when it does not say (facts 5.4).
+
+use crate::config::nearest::suggestion;
+
+use super::compile::knows;
+use super::enums;
+use super::function::Function;
+use super::syntax::{Call, Field, Mistake, Node, Span, Syntax};
+
+/// From the innermost outwards.
+const PRIORITY: [&str; 9] =
+    ["log", "exemplar", "datapoint", "metric", "spanevent", "span", "scope", "instrumentation_scope", "resource"];
+
+enum Hint<'n> {
+    Path(&'n Field),
+    Function(&'n str, &'n Span),
+    Symbol(&'n str, &'n Span),
+}
+
+/// What the texts of a group mention; each with the index of its text.
+#[derive(Default)]
+pub struct Hints<'n>(Vec<(usize, Hint<'n>)>);
+
+impl<'n> Hints<'n> {
+    pub fn node(&mut self, index: usize, node: &'n Node) {
+        match &node.syntax {
+            Syntax::Path(fields) => {
+                self.0.extend(fields.first().map(|first| (index, Hint::Path(first))));
+                fields.iter().flat_map(|field| &field.keys).for_each(|key| self.node(index, key));
+            }
+            Syntax::Call(call) => self.call(index, call),
+            Syntax::Function(name) => self.0.push((index, Hint::Function(name, &node.span))),
+            Syntax::Enum(name) => self.0.push((index, Hint::Symbol(name, &node.span))),
+            Syntax::List(nodes) | Syntax::All(nodes) | Syntax::Any(nodes) => {
+                nodes.iter().for_each(|node| self.node(index, node));
+            }
+            Syntax::Map(entries) => entries.iter().for_each(|(_, node)| self.node(index, node)),
+            Syntax::Negative(inner) | Syntax::Not(inner) => self.node(index, inner),
+            Syntax::Math(first, rest) => {
+                self.node(index, first);
+                rest.iter().for_each(|(_, node)| self.node(index, node));
+            }
+            Syntax::Compare(sides) => {
+                self.node(index, &sides.0);
+                self.node(index, &sides.2);
+            }
+            Syntax::Nil | Syntax::Bool(_) | Syntax::Int(_) | Syntax::Float(_) => {}
+            Syntax::String(_) | Syntax::Bytes(_) => {}
+        }
+    }
+
+    pub fn call(&mut self, index: usize, call: &'n Call) {
+        self.0.push((index, Hint::Function(&call.name, &call.name_span)));
+        call.arguments.iter().for_each(|argument| self.node(index, &argument.value));
+        call.keys.iter().for_each(|key| self.node(index, key));
+    }
+
+    /// The innermost context that a path names, if it knows every function and symbol, else one outside of it that does.
+    /// A mistake comes with the index of its text.
+    pub fn context(
+        &self,
+        candidates: &[&'static str],
+        functions: &[&'static [Function]],
+    ) -> Result<&'static str, (usize, Mistake)> {
+        let mut innermost: Option<(usize, usize, &Field)> = None;
+        for (index, hint) in &self.0 {
+            let Hint::Path(field) = hint else { continue };
+            let name = field.name.as_str();
+            match PRIORITY.iter().position(|context| *context == name) {
+                Some(rank) if innermost.is_none_or(|(best, ..)| rank < best) => innermost = Some((rank, *index, field)),
+                Some(_) => {}
+                None if name == "otelcol" => {}
+                None => {
+                    let options: Vec<_> = candidates.iter().map(|context| format!("\"{context}.{name}\"")).collect();
+                    let mistake = Mistake::new(&field.span, format!("missing context name for path \"{name}\""));
+                    return Err((*index, mistake.help(format!("possibly valid options are: {}", options.join(", ")))));
+                }
+            }
+        }
+        let is_known = |context: &&'static str| candidates.contains(context);
+        let first = innermost.map_or(0, |(rank, ..)| rank);
+        let mut contexts = PRIORITY.iter().skip(first).map(|context| alias(context)).filter(is_known);
+        if let Some((rank, index, field)) = innermost
+            && let Some(context) = PRIORITY.get(rank).map(|context| alias(context)).filter(|context| !is_known(context))
+        {
+            let mistake = Mistake::new(&field.span, format!("inferred context \"{context}\" is not a valid candidate"));
+            return Err((index, mistake.help(format!("the contexts here are {}", candidates.join(", ")))));
+        }
+        let fits = |context: &&'static str| self.unknown(context, functions).is_none();
+        if let Some(context) = contexts.clone().find(fits) {
+            return Ok(context);
+        }
+        let context = contexts.next().unwrap_or("resource");
+        let (index, span, what, name) = self.unknown(context, functions).expect("no context fits");
+        let message = format!("inferred context \"{context}\" does not support the {what} \"{name}\"");
+        let near = match what {
+            "function" => {
+                suggestion(name, functions.iter().copied().flatten().map(|row| row.name), "the functions are")
+            }
+            _ => suggestion(
+                name,
+                enums::names(context).collect::<Vec<_>>().iter().map(|(name, _)| name.as_str()),
+                "the symbols are",
+            ),
+        };
+        Err((index, Mistake::new(span, message).help(near)))
+    }
+
+    /// The first function or symbol that a context does not know. A symbol may be the name of a function.
+    fn unknown(
+        &self,
+        context: &str,
+        functions: &[&'static [Function]],
+    ) -> Option<(usize, &'n Span, &'static str, &'n str)> {
+        let has = |name: &str| functions.iter().copied().flatten().any(|row| row.name == name && knows(row, context));
+        self.0.iter().find_map(|(index, hint)| match hint {
+            Hint::Function(name, span) if !has(name) => Some((*index, *span, "function", *name)),
+            Hint::Symbol(name, span) if enums::value(context, name).is_none() && !has(name) => {
+                Some((*index, *span, "enum symbol", *name))
+            }
+            _ => None,
+        })
+    }
+}
+
+fn alias(context: &'static str) -> &'static str {
+    if context == "instrumentation_scope" { "scope" } else { context }
+}

@@ -1,0 +1,268 @@
+//! What components use: the conditions and statements of one group, read from the configuration with their places, and run
+//! before a scene.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::config::section::Section;
+use crate::config::{self, Place, Value};
+
+use super::compile::{self, Dialect};
+use super::condition::Condition;
+use super::expression::Call;
+use super::function::Function;
+use super::infer::Hints;
+use super::parser;
+use super::scene::Scene;
+use super::syntax::{Mistake, Node, Statement};
+use super::value::Fault;
+
+/// What happens when a condition or statement fails while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorMode {
+    /// It is said, and counts as not true, or not done.
+    Ignore,
+    Silent,
+    /// The whole request is refused.
+    Propagate,
+}
+
+impl ErrorMode {
+    pub const CHOICES: [(&str, ErrorMode); 3] =
+        [("ignore", ErrorMode::Ignore), ("silent", ErrorMode::Silent), ("propagate", ErrorMode::Propagate)];
+}
+
+/// A condition with its text.
+pub struct Rule {
+    pub text: String,
+    pub syntax: Node,
+    pub condition: Condition,
+    failed: AtomicBool,
+}
+
+/// A statement with its text.
+pub struct Step {
+    pub text: String,
+    editor: Call,
+    condition: Option<Condition>,
+    failed: AtomicBool,
+}
+
+/// Conditions of which one must be true, and statements, all of one context.
+pub struct Group {
+    pub context: &'static str,
+    pub error_mode: ErrorMode,
+    pub conditions: Vec<Rule>,
+    pub statements: Vec<Step>,
+}
+
+/// What a group is read from: a text with its place, and the key it stands under.
+pub struct Text<'k> {
+    pub key: &'k str,
+    pub text: String,
+    pub place: Place,
+    pub is_statement: bool,
+}
+
+/// Where a component takes its groups from.
+#[derive(Clone, Copy)]
+pub struct Grouping<'k> {
+    /// A list of texts, or of sections with `context`, `error_mode` and lists of texts of their own.
+    pub key: &'k str,
+    /// The innermost first.
+    pub contexts: &'k [&'static str],
+    pub functions: &'k [&'static [Function]],
+    pub error_mode: ErrorMode,
+    /// Whether the texts are statements, which may have conditions beside them; else they are conditions.
+    pub has_statements: bool,
+}
+
+enum Parsed {
+    Condition(Node),
+    Statement(Statement),
+}
+
+impl Grouping<'_> {
+    /// All groups, in order, each with the section of its own if it has one.
+    pub fn read<T>(&self, section: &Section, finish: impl Fn(Group, Option<&Section>) -> T) -> Vec<T> {
+        let Grouping { key, contexts, error_mode, has_statements, .. } = *self;
+        let list = match section.node(key).map(|node| &node.value) {
+            Some(Value::List(list)) => list.as_slice(),
+            _ => &[],
+        };
+        if list.iter().any(config::Node::is_null) {
+            let message = match has_statements {
+                true => format!("invalid {key} item: empty statement list items are not supported"),
+                false => "condition cannot be empty".to_owned(),
+            };
+            section.problem(key, message);
+            return Vec::new();
+        }
+        let is_section = |item: &&config::Node| matches!(item.value, Value::Map(_));
+        let sections = list.iter().filter(is_section).count();
+        if sections > 0 && sections < list.len() {
+            let message = "configuring multiple configuration styles is not supported, please use only Basic \
+                           configuration or only Advanced configuration";
+            section.problem(key, message);
+            return Vec::new();
+        }
+        if sections == 0 {
+            let texts = section.items(key).unwrap_or_default();
+            return self.group(section, &[(key, texts, has_statements)], None, error_mode, |group| finish(group, None));
+        }
+        let choices: Vec<_> = contexts.iter().map(|context| (*context, Some(*context))).collect();
+        let groups = section.sections(key).unwrap_or_default().into_iter().flat_map(|section| {
+            let error_mode = section.choice("error_mode", error_mode, &ErrorMode::CHOICES);
+            let context = section.choice("context", None, &choices);
+            let mut texts = vec![("conditions", section.items("conditions").unwrap_or_default(), false)];
+            if has_statements {
+                texts.push(("statements", section.items("statements").unwrap_or_default(), true));
+            }
+            self.group(&section, &texts, context, error_mode, |group| finish(group, Some(&section)))
+        });
+        groups.collect()
+    }
+
+    fn group<T>(
+        &self,
+        section: &Section,
+        lists: &[(&str, Vec<(String, Place)>, bool)],
+        context: Option<&'static str>,
+        error_mode: ErrorMode,
+        finish: impl Fn(Group) -> T,
+    ) -> Vec<T> {
+        let texts = lists.iter().flat_map(|(key, texts, is_statement)| {
+            texts.iter().map(|(text, place)| Text {
+                key,
+                text: text.clone(),
+                place: *place,
+                is_statement: *is_statement,
+            })
+        });
+        let texts: Vec<Text> = texts.collect();
+        let group = Group::read(section, &texts, context, self.contexts, self.functions, error_mode);
+        group.filter(|_| !texts.is_empty()).map(finish).into_iter().collect()
+    }
+}
+
+impl Group {
+    /// Compiles a group in `context`, or in the one of `candidates` that its paths speak of. All mistakes are reported,
+    /// each at its place in the text; with one among them there is no group.
+    pub fn read(
+        section: &Section,
+        texts: &[Text],
+        context: Option<&'static str>,
+        candidates: &[&'static str],
+        functions: &[&'static [Function]],
+        error_mode: ErrorMode,
+    ) -> Option<Group> {
+        let report = |text: &Text, mistake: Mistake| {
+            let Mistake { span, message, help } = mistake;
+            section.problem_inside(text.place, text.key, &text.text, span, message, help);
+        };
+        let parse = |text: &Text| match text.is_statement {
+            true => parser::statement(&text.text).map(Parsed::Statement),
+            false => parser::condition(&text.text).map(Parsed::Condition),
+        };
+        let parsed = texts.iter().filter_map(|text| {
+            let parsed = parse(text).map_err(|mistake| report(text, mistake)).ok()?;
+            Some((text, parsed))
+        });
+        let parsed: Vec<(&Text, Parsed)> = parsed.collect();
+        let context = match context {
+            Some(context) => context,
+            None => {
+                let mut hints = Hints::default();
+                for (index, (_, parsed)) in parsed.iter().enumerate() {
+                    match parsed {
+                        Parsed::Condition(node) => hints.node(index, node),
+                        Parsed::Statement(statement) => {
+                            hints.call(index, &statement.editor);
+                            statement.condition.iter().for_each(|node| hints.node(index, node));
+                        }
+                    }
+                }
+                let inferred = hints.context(candidates, functions);
+                let reported = inferred.map_err(|(index, mistake)| {
+                    parsed.get(index).into_iter().for_each(|(text, _)| report(text, mistake.clone()));
+                });
+                reported.ok()?
+            }
+        };
+        let is_parsed = parsed.len() == texts.len();
+        let dialect = Dialect { context, functions };
+        let mut group = Group { context, error_mode, conditions: Vec::new(), statements: Vec::new() };
+        for (Text { text, .. }, parsed, report) in
+            parsed.into_iter().map(|(text, parsed)| (text, parsed, |mistake| report(text, mistake)))
+        {
+            let (text, failed) = (text.clone(), AtomicBool::new(false));
+            match parsed {
+                Parsed::Condition(syntax) => {
+                    let compiled = compile::condition(&syntax, &dialect).map_err(report);
+                    let rule = compiled.map(|condition| Rule { text, syntax, condition, failed });
+                    group.conditions.extend(rule.ok());
+                }
+                Parsed::Statement(statement) => {
+                    let compiled = compile::statement(&statement, &dialect).map_err(report);
+                    let step = compiled.map(|(editor, condition)| Step { text, editor, condition, failed });
+                    group.statements.extend(step.ok());
+                }
+            }
+        }
+        let is_sound = is_parsed && group.conditions.len() + group.statements.len() == texts.len();
+        is_sound.then_some(group)
+    }
+
+    /// Runs the statements, if one of the conditions is true or there are none.
+    pub fn run<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<(), Fault> {
+        if !self.conditions.is_empty() && self.first_true(scene)?.is_none() {
+            return Ok(());
+        }
+        for step in &self.statements {
+            if let Err(fault) = step.run(scene) {
+                self.error_mode.settle("failed to execute statement", &step.text, &step.failed, fault)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The index of the first condition that is true.
+    #[inline]
+    pub fn first_true<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Option<usize>, Fault> {
+        for (index, rule) in self.conditions.iter().enumerate() {
+            match rule.condition.holds(scene) {
+                Ok(true) => return Ok(Some(index)),
+                Ok(false) => {}
+                Err(fault) => self.error_mode.settle("failed to eval condition", &rule.text, &rule.failed, fault)?,
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Step {
+    fn run<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<(), Fault> {
+        if let Some(condition) = &self.condition
+            && !condition.holds(scene)?
+        {
+            return Ok(());
+        }
+        (self.editor.function.body)(&self.editor.arguments, scene).map(drop)
+    }
+}
+
+impl ErrorMode {
+    /// What becomes of a failure. It is said once for each text: a fault in every record would fill the log.
+    #[cold]
+    fn settle(self, what: &'static str, text: &str, failed: &AtomicBool, fault: Fault) -> Result<(), Fault> {
+        match self {
+            ErrorMode::Propagate => Err(Fault::new(format!("{what}: {text}, {}", fault.0))),
+            ErrorMode::Silent => Ok(()),
+            ErrorMode::Ignore => {
+                if !failed.swap(true, Relaxed) {
+                    tracing::warn!(error = %fault.0, statement = text, "{what}; it is said only once for this one");
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! `filter`: drops what a condition is true for (facts 5.3), by OTTL in its new and its old keys, or by the older match
+//! properties.
+//!
+//! All conditions are checked in one walk, outermost first, in the order of the file; the first that is true decides.
+//! With `mode: observe` (ours) they are only counted. Every condition counts what it did.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use smallvec::SmallVec;
+
+use crate::config::Place;
+use crate::config::section::Section;
+use crate::diagnostics::metrics::Page;
+use crate::otlp::rewrite::{self, Depth, Sight, Verdict, Visitor};
+use crate::otlp::status::code;
+use crate::ottl::functions;
+use crate::ottl::plain;
+use crate::ottl::program::{ErrorMode, Group, Grouping, Text};
+use crate::ottl::scene::Scene;
+use crate::ottl::value::{Arena, Fault};
+use crate::telemetry::{Client, Now, Refusal, Signal, Status, Telemetry};
+
+use super::edit::edit;
+use super::matching::{self, Subject};
+use super::{Factory, Notes, Processor};
+
+pub struct Config {
+    observe: bool,
+    signals: [Arc<Vec<Rules>>; 3],
+}
+
+/// Conditions of one context, each with what it does in words.
+struct Rules {
+    group: Group,
+    depth: Depth,
+    said: Vec<String>,
+}
+
+/// The keys of one signal.
+struct Keys {
+    signal: Signal,
+    inferred: &'static str,
+    section: &'static str,
+    /// The lists of the older style and their contexts, outermost first.
+    lists: &'static [(&'static str, &'static str)],
+    contexts: &'static [&'static str],
+    matched_section: &'static str,
+    subject: Subject,
+}
+
+const KEYS: [Keys; 3] = [
+    Keys {
+        signal: Signal::Logs,
+        inferred: "log_conditions",
+        section: "logs",
+        lists: &[("resource", "resource"), ("log_record", "log")],
+        contexts: &["log", "scope", "resource"],
+        matched_section: "logs",
+        subject: Subject::Log,
+    },
+    Keys {
+        signal: Signal::Metrics,
+        inferred: "metric_conditions",
+        section: "metrics",
+        lists: &[("resource", "resource"), ("metric", "metric"), ("datapoint", "datapoint")],
+        contexts: &["datapoint", "metric", "scope", "resource"],
+        matched_section: "metrics",
+        subject: Subject::Metric,
+    },
+    Keys {
+        signal: Signal::Traces,
+        inferred: "trace_conditions",
+        section: "traces",
+        lists: &[("resource", "resource"), ("span", "span"), ("spanevent", "spanevent")],
+        contexts: &["spanevent", "span", "scope", "resource"],
+        matched_section: "spans",
+        subject: Subject::Span,
+    },
+];
+
+/// How deep a context stands, and what its items are called.
+pub fn level(context: &str) -> (Depth, &'static str) {
+    match context {
+        "resource" => (Depth::Resources, "resources"),
+        "scope" => (Depth::Scopes, "scopes"),
+        "spanevent" => (Depth::Children, "span events"),
+        "datapoint" => (Depth::Children, "data points"),
+        "exemplar" => (Depth::Exemplars, "exemplars"),
+        "span" => (Depth::Records, "spans"),
+        "metric" => (Depth::Records, "metrics"),
+        _ => (Depth::Records, "logs"),
+    }
+}
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        let error_mode = section.choice("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
+        let observe = section.choice("mode", false, &[("drop", false), ("observe", true)]);
+        section.ignored(&["profiles", "profile_conditions"]);
+        let mut signals: [Arc<Vec<Rules>>; 3] = Default::default();
+        for keys in &KEYS {
+            let mut rules = keys.inferred(&section, error_mode);
+            rules.extend(keys.older(&section, error_mode));
+            // Outermost first: what a container drops is not looked into.
+            rules.sort_by_key(|rules| rules.depth);
+            if let Some(slot) = signals.get_mut(keys.signal as usize) {
+                *slot = Arc::new(rules);
+            }
+        }
+        Config { observe, signals }
+    }
+}
+
+impl Rules {
+    fn of(group: Group) -> Rules {
+        let (depth, items) = level(group.context);
+        let said =
+            group.conditions.iter().map(|rule| format!("drops {}", plain::items(items, &rule.syntax, &rule.text)));
+        Rules { said: said.collect(), group, depth }
+    }
+}
+
+impl Keys {
+    fn read(
+        &self,
+        section: &Section,
+        key: &str,
+        texts: Vec<(String, Place)>,
+        context: Option<&'static str>,
+        error_mode: ErrorMode,
+    ) -> Option<Rules> {
+        let text = |(text, place)| Text { key, text, place, is_statement: false };
+        let texts: Vec<Text> = texts.into_iter().map(text).collect();
+        if texts.is_empty() {
+            return None;
+        }
+        let group = Group::read(section, &texts, context, self.contexts, functions::FILTER, error_mode)?;
+        Some(Rules::of(group))
+    }
+
+    fn inferred(&self, section: &Section, error_mode: ErrorMode) -> Vec<Rules> {
+        let (key, contexts, functions) = (self.inferred, self.contexts, functions::FILTER);
+        Grouping { key, contexts, functions, error_mode, has_statements: false }
+            .read(section, |group, _| Rules::of(group))
+    }
+
+    /// `logs: {resource: […], log_record: […]}`, or `include` and `exclude`.
+    fn older(&self, section: &Section, error_mode: ErrorMode) -> Vec<Rules> {
+        let lists_section = section.subsection(self.section);
+        let lists =
+            self.lists.iter().filter(|(key, _)| lists_section.has(key)).map(|(key, _)| *key).collect::<Vec<_>>();
+        let mut rules: Vec<Rules> = Vec::new();
+        for (key, context) in self.lists {
+            let texts = lists_section.items(key).unwrap_or_default();
+            rules.extend(self.read(&lists_section, key, texts, Some(context), error_mode));
+        }
+        let other = (self.matched_section != self.section).then(|| section.subsection(self.matched_section));
+        let matched = other.as_ref().unwrap_or(&lists_section);
+        lists_section.ignored(&["regexp"]);
+        for (key, verb) in [("include", "keeps only"), ("exclude", "drops")] {
+            let Some(properties) = matched.section(key) else { continue };
+            let place = matched.place(key);
+            if let Some(clash) = lists.first().filter(|_| !section.has(self.inferred)) {
+                let message = format!(
+                    "cannot use \"{}.{clash}\" and the settings \"{}.include\", \"{}.exclude\" at the same time",
+                    self.section, self.matched_section, self.matched_section
+                );
+                matched.problem(key, message);
+            }
+            let Some(condition) = matching::condition(&properties, self.subject) else { continue };
+            let context = self.lists.get(1).map(|(_, context)| *context);
+            let text = if key == "include" { format!("not ({condition})") } else { condition };
+            if let Some(mut read) = self.read(matched, key, vec![(text, place)], context, ErrorMode::Silent) {
+                read.said = read
+                    .group
+                    .conditions
+                    .iter()
+                    .map(|rule| {
+                        let syntax = match &rule.syntax.syntax {
+                            crate::ottl::syntax::Syntax::Not(inner) if key == "include" => inner,
+                            _ => &rule.syntax,
+                        };
+                        format!("{verb} {}", plain::items(level(read.group.context).1, syntax, &rule.text))
+                    })
+                    .collect();
+                rules.push(read);
+            }
+        }
+        if section.has(self.inferred) && (!lists.is_empty() || !rules.is_empty()) {
+            let settings: Vec<String> =
+                self.lists.iter().map(|(key, _)| format!("\"{}.{key}\"", self.section)).collect();
+            let message = format!(
+                "cannot use context inferred {} conditions \"{}\" and the settings {} at the same time",
+                self.inferred.split('_').next().unwrap_or_default(),
+                self.inferred,
+                settings.join(", ")
+            );
+            section.problem(self.inferred, message);
+        }
+        rules
+    }
+}
+
+impl Factory for Config {
+    fn build(&self, _: &str, signal: Signal) -> Result<Arc<dyn Processor>, String> {
+        let rules = self.signals.get(signal as usize).cloned().unwrap_or_default();
+        let counters = rules.iter().flat_map(|rules| &rules.said).map(|_| Counters::default()).collect();
+        Ok(Arc::new(Filter { signal, observe: self.observe, rules, counters, filtered: AtomicU64::new(0) }))
+    }
+}
+
+struct Filter {
+    signal: Signal,
+    observe: bool,
+    rules: Arc<Vec<Rules>>,
+    /// One for each condition, in order.
+    counters: Vec<Counters>,
+    filtered: AtomicU64,
+}
+
+/// What one condition did: how often it was true, and what that dropped.
+#[derive(Default)]
+struct Counters {
+    matched: AtomicU64,
+    items: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// The notes of a filter: three for each condition, and this one.
+const FILTERED: u32 = u32::MAX;
+
+impl Processor for Filter {
+    fn process(&self, telemetry: Telemetry, now: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
+        let Some(depth) = self.rules.iter().map(|rules| rules.depth).max() else { return Ok(Some(telemetry)) };
+        let before = telemetry.items();
+        let mut counts = SmallVec::<[[u64; 3]; 8]>::from_elem([0; 3], self.counters.len());
+        let client = telemetry.client.clone();
+        let kept = edit(telemetry, |signal, request, items, arena| {
+            let client = client.as_deref();
+            let mut sieve = Sieve { filter: self, arena, now, client, depth, matched: None, counts: &mut counts };
+            rewrite::rewrite(signal, request, items, &mut sieve).map_err(refusal)
+        })?;
+        let noted = counts.iter().flatten().zip(0..).filter(|(count, _)| **count > 0);
+        notes.extend(noted.map(|(count, note)| (note, *count)));
+        let filtered = before - kept.as_ref().map_or(0, Telemetry::items);
+        if filtered > 0 {
+            notes.push((FILTERED, filtered));
+        }
+        Ok(kept)
+    }
+
+    fn publish(&self, notes: &Notes) {
+        for (note, count) in notes {
+            let counters = self.counters.get(*note as usize / 3);
+            let counter = match (note, note % 3) {
+                (&FILTERED, _) => Some(&self.filtered),
+                (_, 0) => counters.map(|counters| &counters.matched),
+                (_, 1) => counters.map(|counters| &counters.items),
+                _ => counters.map(|counters| &counters.bytes),
+            };
+            counter.into_iter().for_each(|counter| _ = counter.fetch_add(*count, Relaxed));
+        }
+    }
+
+    fn observe(&self, page: &mut Page, id: &str, signal: Signal, _: u64) {
+        let name = match signal {
+            Signal::Logs => "logs",
+            Signal::Traces => "spans",
+            Signal::Metrics => "datapoints",
+        };
+        let filtered = self.filtered.load(Relaxed);
+        page.counter(&format!("otelcol_processor_filter_{name}_filtered"), &[("filter", id)], filtered);
+        for (text, counters) in self.texts().zip(&self.counters) {
+            let labels = [("processor", id), ("otel_signal", signal.name()), ("condition", text)];
+            page.counter("misaki_filter_condition_matched", &labels, counters.matched.load(Relaxed));
+            page.counter("misaki_filter_condition_dropped_items", &labels, counters.items.load(Relaxed));
+            page.counter("misaki_filter_condition_dropped_bytes", &labels, counters.bytes.load(Relaxed));
+        }
+    }
+
+    fn intentions(&self) -> Vec<String> {
+        let said = self.rules.iter().flat_map(|rules| &rules.said);
+        said.map(|said| format!("{said}{}", if self.observe { " (observes only)" } else { "" })).collect()
+    }
+
+    fn results(&self) -> Vec<String> {
+        let said = self.rules.iter().flat_map(|rules| &rules.said);
+        let line = |(said, counters): (&String, &Counters)| {
+            let (matched, items) = (counters.matched.load(Relaxed), counters.items.load(Relaxed));
+            let (bytes, what) = (counters.bytes.load(Relaxed), self.signal.items_name().replace('_', " "));
+            format!("{said}: {matched} matched, {items} {what} ({bytes} bytes) dropped")
+        };
+        said.zip(&self.counters).map(line).collect()
+    }
+}
+
+impl Filter {
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().flat_map(|rules| &rules.group.conditions).map(|rule| rule.text.as_str())
+    }
+}
+
+/// What the Go collector answers under `error_mode: propagate`: an error that nobody marked as permanent (facts 2.6).
+pub fn refusal(fault: Fault) -> Refusal {
+    Refusal::Rejected(Status { code: code::UNAVAILABLE, message: fault.0.into_owned() })
+}
+
+struct Sieve<'f, 'a> {
+    filter: &'a Filter,
+    arena: &'a Arena,
+    now: Now,
+    client: Option<&'f Client>,
+    depth: Depth,
+    /// While only observing: how deep the container is that would be dropped, so that what is in it counts once.
+    matched: Option<Depth>,
+    counts: &'f mut [[u64; 3]],
+}
+
+impl<'a> Sieve<'_, 'a> {
+    /// Whether a condition at this depth is true for what is in sight; `size` says how many items and bytes go with it.
+    #[inline]
+    fn judge(
+        &mut self,
+        depth: Depth,
+        sight: &mut Sight<'a>,
+        size: impl Fn(&Sight<'a>) -> (u64, usize),
+    ) -> Result<Verdict, Fault> {
+        if self.matched.is_some_and(|matched| depth <= matched) {
+            self.matched = None;
+        }
+        if self.matched.is_some() {
+            return Ok(Verdict::Keep);
+        }
+        let mut number = 0;
+        for rules in self.filter.rules.iter() {
+            if rules.depth == depth {
+                let mut scene = Scene::new(self.arena, self.now, self.client, sight);
+                if let Some(index) = rules.group.first_true(&mut scene)? {
+                    return Ok(self.matched(depth, number + index, size(sight)));
+                }
+            }
+            number += rules.said.len();
+        }
+        Ok(Verdict::Keep)
+    }
+
+    fn matched(&mut self, depth: Depth, rule: usize, (items, bytes): (u64, usize)) -> Verdict {
+        let observe = self.filter.observe;
+        if let Some([matched, dropped, dropped_bytes]) = self.counts.get_mut(rule) {
+            *matched += 1;
+            if !observe {
+                *dropped += items;
+                *dropped_bytes += bytes as u64;
+            }
+        }
+        if observe {
+            self.matched = Some(depth);
+            return Verdict::Keep;
+        }
+        Verdict::Drop
+    }
+}
+
+impl<'a> Visitor<'a> for Sieve<'_, 'a> {
+    type Fault = Fault;
+
+    fn depth(&self) -> Depth {
+        self.depth
+    }
+
+    fn prunes(&self) -> bool {
+        !self.filter.observe
+    }
+
+    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        let signal = self.filter.signal;
+        self.judge(Depth::Resources, sight, |sight| rewrite::size(signal, Depth::Resources, &sight.resource_group))
+    }
+
+    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        let signal = self.filter.signal;
+        self.judge(Depth::Scopes, sight, |sight| rewrite::size(signal, Depth::Scopes, &sight.scope_group))
+    }
+
+    #[inline]
+    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        let signal = self.filter.signal;
+        self.judge(Depth::Records, sight, |sight| rewrite::size(signal, Depth::Records, &sight.record))
+    }
+
+    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        let signal = self.filter.signal;
+        self.judge(Depth::Children, sight, |sight| rewrite::size(signal, Depth::Children, &sight.child))
+    }
+}

@@ -1,0 +1,128 @@
+//! The match properties of `include` and `exclude` (facts 5.3), written out as one OTTL condition: older than OTTL, they
+//! say nothing that it can't.
+
+use crate::config::section::Section;
+use crate::config::{Node, Value};
+use crate::ottl::enums;
+
+/// What the properties are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Log,
+    Span,
+    Metric,
+}
+
+/// How a text is compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Match {
+    Strict,
+    Regexp,
+}
+
+/// The condition under which an item has all the properties; none without any, or when one was refused.
+pub fn condition(section: &Section, subject: Subject) -> Option<String> {
+    let kind = section.choice("match_type", None, &[("strict", Some(Match::Strict)), ("regexp", Some(Match::Regexp))]);
+    let Some(kind) = kind.or_else(|| section.missing("match_type")) else {
+        section.entries();
+        return None;
+    };
+    section.ignored(&["regexp"]);
+    let texts = |key, path: &str| {
+        let texts = section.texts(key).unwrap_or_default();
+        any_of(texts.iter().map(|text| compare(path, text, kind)))
+    };
+    let attributes = |key, path: &str| {
+        let sections = section.sections(key).unwrap_or_default();
+        sections.into_iter().filter_map(|item| attribute(&item, path, kind)).collect::<Vec<_>>()
+    };
+    let mut terms: Vec<String> = Vec::new();
+    match subject {
+        Subject::Log => {
+            terms.extend(texts("bodies", "log.body.string"));
+            terms.extend(texts("severity_texts", "log.severity_text"));
+            terms.extend(section.section("severity_number").and_then(|section| severity(&section)));
+            terms.extend(attributes("record_attributes", "log.attributes"));
+            terms.extend(attributes("resource_attributes", "resource.attributes"));
+        }
+        Subject::Span => {
+            let service = "Coalesce([resource.attributes[\"service.name\"], \"<nil-service-name>\"])";
+            terms.extend(texts("services", service));
+            terms.extend(texts("span_names", "span.name"));
+            terms.extend(texts("span_kinds", "span.kind.deprecated_string"));
+            for library in section.sections("libraries").unwrap_or_default() {
+                let term = |key, path| library.text(key).map(|text| compare(path, &text, kind));
+                terms.extend(term("name", "scope.name").or_else(|| library.missing("name")));
+                terms.extend(term("version", "scope.version"));
+            }
+            terms.extend(attributes("attributes", "span.attributes"));
+            terms.extend(attributes("resources", "resource.attributes"));
+        }
+        Subject::Metric => {
+            if section.has("expressions") {
+                let help = "write a condition under metrics.metric or metrics.datapoint";
+                section.problem_with_help("expressions", "expressions are not supported", help);
+            }
+            terms.extend(texts("metric_names", "metric.name"));
+            terms.extend(attributes("resource_attributes", "resource.attributes"));
+        }
+    }
+    (!terms.is_empty()).then(|| terms.join(" and "))
+}
+
+fn any_of(terms: impl Iterator<Item = String>) -> Option<String> {
+    let terms: Vec<_> = terms.collect();
+    match terms.as_slice() {
+        [] => None,
+        [term] => Some(term.clone()),
+        terms => Some(format!("({})", terms.join(" or "))),
+    }
+}
+
+fn compare(path: &str, text: &str, kind: Match) -> String {
+    match kind {
+        Match::Strict => format!("{path} == {}", literal(text)),
+        Match::Regexp => format!("IsMatch({path}, {})", literal(text)),
+    }
+}
+
+fn attribute(item: &Section, map: &str, kind: Match) -> Option<String> {
+    let key = item.text("key").or_else(|| item.missing("key"))?;
+    let path = format!("{map}[{}]", literal(&key));
+    let value = item.node("value").map(|node: &Node| &node.value);
+    Some(match (value, kind) {
+        (None | Some(Value::Null), _) => format!("{path} != nil"),
+        (Some(Value::Text(text)), _) => compare(&path, text, kind),
+        (Some(_), Match::Regexp) => {
+            item.problem_with_help("value", "a regular expression is text", "put it in quotes");
+            return None;
+        }
+        (Some(Value::Bool(value)), _) => format!("{path} == {value}"),
+        (Some(Value::Int(value)), _) => format!("(IsInt({path}) and {path} == {value})"),
+        (Some(Value::Float(value)), _) => format!("(IsDouble({path}) and {path} == {value:?})"),
+        (Some(Value::List(_) | Value::Map(_)), _) => {
+            item.problem("value", "only text, numbers, true and false can be compared here");
+            return None;
+        }
+    })
+}
+
+fn severity(section: &Section) -> Option<String> {
+    let undefined = section.boolean("match_undefined", false);
+    let min = section.text_or("min", "");
+    let name = format!("SEVERITY_NUMBER_{}", min.to_ascii_uppercase());
+    let number = min.parse().ok().filter(|number| (1..=24).contains(number)).or_else(|| enums::value("log", &name));
+    let Some(number) = number.or_else(|| min.is_empty().then_some(0)) else {
+        section.problem("min", format!("'{min}' is not a valid severity"));
+        return None;
+    };
+    Some(match undefined {
+        true => format!("(log.severity_number >= {number} or log.severity_number == 0)"),
+        false => format!("log.severity_number >= {}", number.max(1)),
+    })
+}
+
+/// A text as OTTL writes it.
+fn literal(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

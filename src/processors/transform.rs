@@ -1,0 +1,144 @@
+//! `transform`: edits telemetry with OTTL statements (facts 5.4). Every group walks the data once, in the order of the file.
+
+use std::sync::Arc;
+
+use crate::config::section::Section;
+use crate::otlp::rewrite::{self, Depth, Outcome, Sight, Verdict, Visitor};
+use crate::ottl::functions;
+use crate::ottl::program::{ErrorMode, Group, Grouping};
+use crate::ottl::scene::Scene;
+use crate::ottl::value::{Arena, Fault};
+use crate::telemetry::{Client, Now, Refusal, Signal, Telemetry};
+
+use super::edit::edit;
+use super::filter::{level, refusal};
+use super::{Factory, Notes, Processor};
+
+pub struct Config {
+    signals: [Arc<Vec<Edits>>; 3],
+}
+
+struct Edits {
+    group: Group,
+    depth: Depth,
+    /// Whether the group's items share one `cache`.
+    shared_cache: bool,
+}
+
+const KEYS: [(Signal, &str, &[&str]); 3] = [
+    (Signal::Logs, "log_statements", &["log", "scope", "resource"]),
+    (Signal::Metrics, "metric_statements", &["exemplar", "datapoint", "metric", "scope", "resource"]),
+    (Signal::Traces, "trace_statements", &["spanevent", "span", "scope", "resource"]),
+];
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        let error_mode = section.choice("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
+        section.ignored(&["profile_statements"]);
+        if section.boolean("flatten_data", false) {
+            let message = "'flatten_data' requires the 'transform.flatten.logs' feature gate to be enabled";
+            section.problem_with_help("flatten_data", message, "it is not supported: the gate does not exist here");
+        }
+        let mut signals: [Arc<Vec<Edits>>; 3] = Default::default();
+        for (signal, key, contexts) in KEYS {
+            let grouping =
+                Grouping { key, contexts, functions: functions::TRANSFORM, error_mode, has_statements: true };
+            let edits = grouping.read(&section, |group, own| {
+                let shared_cache = own.is_some_and(|own| own.boolean("shared_cache", false));
+                Edits { depth: level(group.context).0, group, shared_cache }
+            });
+            if let Some(slot) = signals.get_mut(signal as usize) {
+                *slot = Arc::new(edits);
+            }
+        }
+        Config { signals }
+    }
+}
+
+impl Factory for Config {
+    fn build(&self, _: &str, signal: Signal) -> Result<Arc<dyn Processor>, String> {
+        let edits = self.signals.get(signal as usize).cloned().unwrap_or_default();
+        Ok(Arc::new(Transform { edits }))
+    }
+}
+
+struct Transform {
+    edits: Arc<Vec<Edits>>,
+}
+
+impl Processor for Transform {
+    fn process(&self, telemetry: Telemetry, now: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
+        let client = telemetry.client.clone();
+        edit(telemetry, |signal, request, items, arena| {
+            let mut outcome = Outcome::Unchanged;
+            for edits in self.edits.iter() {
+                let (request, items) = match &outcome {
+                    Outcome::Changed { bytes, items } => (bytes.as_slice(), *items),
+                    _ => (request, items),
+                };
+                let mut editor = Editor { edits, arena, now, client: client.as_deref(), cache: &[] };
+                match rewrite::rewrite(signal, request, items, &mut editor).map_err(refusal)? {
+                    Outcome::Unchanged => {}
+                    changed => outcome = changed,
+                }
+            }
+            Ok(outcome)
+        })
+    }
+}
+
+struct Editor<'e, 'a> {
+    edits: &'a Edits,
+    arena: &'a Arena,
+    now: Now,
+    client: Option<&'e Client>,
+    /// The cache that the group's items share.
+    cache: &'a [u8],
+}
+
+impl<'a> Editor<'_, 'a> {
+    #[inline]
+    fn edit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        if self.edits.depth == depth {
+            let mut scene = Scene::new(self.arena, self.now, self.client, sight);
+            if self.edits.shared_cache {
+                scene.cache = self.cache;
+            }
+            self.edits.group.run(&mut scene)?;
+            self.cache = scene.cache;
+        }
+        Ok(Verdict::Keep)
+    }
+}
+
+impl<'a> Visitor<'a> for Editor<'_, 'a> {
+    type Fault = Fault;
+
+    fn depth(&self) -> Depth {
+        self.edits.depth
+    }
+
+    fn prunes(&self) -> bool {
+        false
+    }
+
+    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        self.edit(Depth::Resources, sight)
+    }
+
+    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        self.edit(Depth::Scopes, sight)
+    }
+
+    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        self.edit(Depth::Records, sight)
+    }
+
+    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        self.edit(Depth::Children, sight)
+    }
+
+    fn exemplar(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        self.edit(Depth::Exemplars, sight)
+    }
+}

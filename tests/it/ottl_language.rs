@@ -1,0 +1,225 @@
+//! The language: what is read, what is refused and where, how values compare and are calculated with, and how conditions
+//! are read back.
+
+use misaki::otlp::rewrite::Sight;
+use misaki::ottl::compile::{self, Dialect};
+use misaki::ottl::scene::Scene;
+use misaki::ottl::syntax::Mistake;
+use misaki::ottl::value::{Arena, Fault};
+use misaki::ottl::{functions, parser, plain};
+
+const LOG: Dialect = Dialect { context: "log", functions: functions::TRANSFORM };
+
+/// Whether a condition without telemetry holds.
+fn holds(text: &str) -> Result<bool, String> {
+    let node = parser::condition(text).map_err(|mistake| mistake.message)?;
+    let condition = compile::condition(&node, &LOG).map_err(|mistake| mistake.message)?;
+    let arena = Arena::with_limit(1 << 20);
+    condition.holds(&mut Scene::nowhere(&arena, &mut Sight::default())).map_err(|Fault(text)| text.into_owned())
+}
+
+/// Where a mistake stands and what it says: the text with `^` before and after the place.
+fn pointed(text: &str, mistake: &Mistake) -> String {
+    let (start, end) = (mistake.span.start, mistake.span.end);
+    format!("{}^{}^{}: {}", &text[..start], &text[start..end], &text[end..], mistake.message)
+}
+
+#[test]
+fn values_compare() {
+    let rows = [
+        ("1 < 2", true),
+        ("2 < 1", false),
+        ("1 == 1.0", true),
+        ("1.5 > 1", true),
+        ("1 < \"a\"", false),
+        ("\"1\" != 1", true),
+        ("\"1\" == 1", false),
+        ("nil == nil", true),
+        ("nil != \"x\"", true),
+        ("nil < 5", false),
+        ("nil <= nil", true),
+        ("false < true", true),
+        ("true >= true", true),
+        ("0x01 < 0x02", true),
+        ("0x0a == 0x0a", true),
+        ("\"a\" < \"b\"", true),
+        ("{\"a\": 1, \"b\": 2} == {\"b\": 2, \"a\": 1}", true),
+        ("{\"a\": 1} == {\"a\": 1.0}", false),
+        ("{\"a\": 1} < {\"a\": 2}", false),
+        ("[1, \"x\"] == [1, \"x\"]", true),
+        ("[1, 2] == [2, 1]", false),
+        ("[1] != {\"a\": 1}", true),
+        ("9223372036854775807 == 9223372036854775807", true),
+        ("-9223372036854775808 < 0", true),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(holds(text), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn logic_binds_and_stops_early() {
+    let rows = [
+        ("true or false and false", true),
+        ("(true or false) and false", false),
+        ("not false and true", true),
+        ("not (true or false)", false),
+        ("not 1 == 2", true),
+        ("true or 1 / 0 == 1", true),
+        ("false and 1 / 0 == 1", false),
+        ("((((1 == 1))))", true),
+        ("(1 + 2) * 3 == 9 and (1 == 1)", true),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(holds(text), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn numbers_are_calculated_with() {
+    let rows = [
+        ("1 + 2 * 3 == 7", true),
+        ("7 / 2 == 3", true),
+        ("7 / 2.0 == 3.5", true),
+        ("7.0 / 2 == 3.5", true),
+        ("10 - 2 - 3 == 5", true),
+        ("-(2 + 3) == -5", true),
+        ("- 5 == -5", true),
+        ("+5 == 5", true),
+        ("2 * -3 == -6", true),
+        ("1. == 1", true),
+        (".5 == 0.5", true),
+        ("1.5e3 == 1500", true),
+        ("9223372036854775807 + 1 == -9223372036854775808", true),
+        ("{\"a\": [1, {\"b\": 5}]} == {\"a\": [0 + 1, {\"b\": 5}]}", true),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(holds(text), Ok(expected), "{text}");
+    }
+    assert_eq!(holds("1 / 0 == 1"), Err("attempted to divide by 0".into()));
+    assert_eq!(holds("1.0 / 0 == 1"), Err("attempted to divide by 0".into()));
+}
+
+#[test]
+fn text_has_the_escapes_of_go() {
+    let rows = [
+        (r#""a\tb" == "a\x09b""#, true),
+        (r#""\u00e9" == "é""#, true),
+        (r#""\U0001F680" == "🚀""#, true),
+        (r#""\101" == "A""#, true),
+        (r#""say \"hi\" \\ back" != """#, true),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(holds(text), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn mistakes_are_pointed_at() {
+    let condition = |text: &str| {
+        let node = parser::condition(text);
+        let compiled = node.and_then(|node| compile::condition(&node, &LOG));
+        pointed(text, &compiled.err().expect("a mistake"))
+    };
+    let rows = [
+        ("severity_number <", "severity_number <^^: expected a value, found the end"),
+        ("severity_number", "^severity_number^: severity_number is no condition"),
+        ("severity_number = 1", "severity_number ^=^ 1: expected a comparison, found ="),
+        ("body == 'x'", "body == ^'^x': ' has no meaning here"),
+        ("body == \"x", "body == ^\"x^: this text has no closing quote"),
+        ("IsMatchh(body, \"x\")", "^IsMatchh^(body, \"x\"): undefined function \"IsMatchh\""),
+        ("IsMatch(body)", "^IsMatch^(body): incorrect number of arguments. Expected: 2 Received: 1"),
+        ("IsMatch(body, wrong=\"x\")", "IsMatch(body, ^wrong^=\"x\"): no such parameter: wrong"),
+        ("IsMatch(target=body, \"x\")", "IsMatch(target=body, ^\"x\"^): unnamed argument used after named argument"),
+        ("set(body, \"x\")", "^set^(body, \"x\"): converter names must start with an uppercase letter but got 'set'"),
+        ("1 == LOUD", "1 == ^LOUD^: enum symbol \"LOUD\" not found in the log context"),
+        ("body == \"\\d\"", "body == \"^\\d^\": \\d is not an escape"),
+        (
+            "body == 99999999999999999999",
+            "body == ^99999999999999999999^: 99999999999999999999 does not fit in 64 bits",
+        ),
+        ("(1 == 1) == 2", "^(1 == 1)^ == 2: a condition stands here, where a value should"),
+        ("body == 1 2", "body == 1 ^2^: expected a comparison, and, or, or the end, found 2"),
+        ("", "^^: expected a value, found the end"),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(condition(text), expected);
+    }
+    let statement = |text: &str| {
+        let statement = parser::statement(text);
+        let compiled = statement.and_then(|statement| compile::statement(&statement, &LOG));
+        pointed(text, &compiled.err().expect("a mistake"))
+    };
+    let rows = [
+        ("Set(body, 1)", "^Set^(body, 1): editor names must start with a lowercase letter but got 'Set'"),
+        ("set(body)", "^set^(body): incorrect number of arguments. Expected: 2 Received: 1"),
+        ("set(1, 2)", "set(^1^, 2): the argument target of set must be a path"),
+        ("set(body, 1)[0]", "^set(body, 1)[0]^: only paths and converters may be indexed, not editors, but got set"),
+        ("set(body, 1) when true", "set(body, 1) ^when^ true: expected where, or the end, found when"),
+        ("set(body, int(1))", "set(body, ^int^(1)): converter names must start with an uppercase letter but got 'int'"),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(statement(text), expected);
+    }
+}
+
+#[test]
+fn nesting_is_bounded() {
+    for open in ["(", "[", "-(", "IsString(", "{\"a\": ", "not (", "body["] {
+        let mistake = parser::condition(&open.repeat(5000)).err().expect("a mistake");
+        assert_eq!(mistake.message, "this nests more than 64 levels deep", "{open}");
+    }
+    let long = vec!["1 == 1"; 20_000].join(" and ");
+    assert_eq!(holds(&long), Ok(true));
+    let long = format!("{} == 20000", vec!["1"; 20_000].join(" + "));
+    assert_eq!(holds(&long), Ok(true));
+}
+
+#[test]
+fn conditions_are_read_back() {
+    let rows = [
+        ("severity_number < SEVERITY_NUMBER_INFO", "logs whose severity is below INFO"),
+        ("log.severity_number <= 13", "logs whose severity is at most WARN"),
+        ("9 > severity_number", "logs whose severity is below INFO"),
+        ("attributes[\"url.path\"] == \"/health\"", "logs whose url.path is \"/health\""),
+        ("resource.attributes[\"service.name\"] == \"a\"", "logs whose resource service.name is \"a\""),
+        ("attributes[\"x\"] == nil", "logs without x"),
+        ("not IsMatch(body, \"^GET\")", "logs whose body does not match \"^GET\""),
+        ("body.string == \"7\"", "logs whose body is \"7\""),
+        ("attributes[\"map\"][\"k\"] != 5", "logs whose map[\"k\"] is not 5"),
+        (
+            "severity_number < 9 and attributes[\"url.path\"] == \"/health\"",
+            "logs whose severity is below INFO and whose url.path is \"/health\"",
+        ),
+        ("(end_time - start_time) >= Duration(\"150ms\")", "logs whose duration is at least 150ms"),
+        ("status.code == STATUS_CODE_ERROR", "logs whose status code is ERROR"),
+        ("true", "all logs"),
+        ("severity_number + 1 == 10", "logs where severity_number + 1 == 10"),
+        ("not (severity_number < 9)", "logs where not (severity_number < 9)"),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(plain::items("logs", &parser::condition(text).unwrap(), text), expected);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_breaks_the_parser(text in "\\PC{0,80}") {
+        let _ = (parser::condition(&text), parser::statement(&text), parser::value(&text));
+    }
+
+    #[test]
+    fn no_tokens_break_the_parser(parts in proptest::collection::vec(0usize..28, 0..40)) {
+        const PARTS: [&str; 28] = [
+            "a", "set", "IsMatch", "(", ")", "[", "]", "{", "}", ",", ".", ":", "==", "<", "=", "+", "-", "*", "/", "not",
+            "and", "or", "where", "1", "2.5", "\"x\"", "nil", "0xff",
+        ];
+        let text = parts.iter().map(|part| PARTS[*part]).collect::<Vec<_>>().join(" ");
+        if let Ok(node) = parser::condition(&text) {
+            let _ = (compile::condition(&node, &LOG).is_ok(), plain::items("logs", &node, &text));
+        }
+        if let Ok(statement) = parser::statement(&text) {
+            let _ = compile::statement(&statement, &LOG).is_ok();
+        }
+    }
+}
