@@ -22,19 +22,17 @@ enum Match {
 
 /// The condition under which an item has all the properties; none without any, or when one was refused.
 pub fn condition(section: &Section, subject: Subject) -> Option<String> {
-    let kind = section.choice("match_type", None, &[("strict", Some(Match::Strict)), ("regexp", Some(Match::Regexp))]);
-    let Some(kind) = kind.or_else(|| section.missing("match_type")) else {
-        section.entries();
-        return None;
-    };
+    let given = section.choice("match_type", None, &[("strict", Some(Match::Strict)), ("regexp", Some(Match::Regexp))]);
+    // Numbers are compared in one way only.
+    let kind = || given.or_else(|| section.missing("match_type")).unwrap_or(Match::Strict);
     section.ignored(&["regexp"]);
     let texts = |key, path: &str| {
         let texts = section.texts(key).unwrap_or_default();
-        any_of(texts.iter().map(|text| compare(path, text, kind)))
+        any_of(texts.iter().map(|text| compare(path, text, kind())))
     };
     let attributes = |key, path: &str| {
         let sections = section.sections(key).unwrap_or_default();
-        sections.into_iter().filter_map(|item| attribute(&item, path, kind)).collect::<Vec<_>>()
+        sections.into_iter().filter_map(|item| attribute(&item, path, kind())).collect::<Vec<_>>()
     };
     let mut terms: Vec<String> = Vec::new();
     match subject {
@@ -51,7 +49,7 @@ pub fn condition(section: &Section, subject: Subject) -> Option<String> {
             terms.extend(texts("span_names", "span.name"));
             terms.extend(texts("span_kinds", "span.kind.deprecated_string"));
             for library in section.sections("libraries").unwrap_or_default() {
-                let term = |key, path| library.text(key).map(|text| compare(path, &text, kind));
+                let term = |key, path| library.text(key).map(|text| compare(path, &text, kind()));
                 terms.extend(term("name", "scope.name").or_else(|| library.missing("name")));
                 terms.extend(term("version", "scope.version"));
             }
