@@ -6,9 +6,7 @@ use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
 use crate::extensions::health_check;
-use crate::processors::{
-    Factory, batch, filter, memory_limiter, probabilistic_sampler, resourcedetection, transform,
-};
+use crate::processors::{Factory, batch, filter, memory_limiter, probabilistic_sampler, resourcedetection, transform};
 use crate::receivers::{hostmetrics, otlp};
 
 /// A component's settings, decoded.
