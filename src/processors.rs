@@ -1,11 +1,13 @@
 //! Processors: what is done to telemetry between a receiver and an exporter.
 
+pub mod attributes;
 pub mod batch;
 pub mod edit;
 pub mod filter;
 mod matching;
 pub mod memory_limiter;
 pub mod probabilistic_sampler;
+pub mod resource;
 pub mod resourcedetection;
 pub mod transform;
 

@@ -171,8 +171,14 @@ impl<'a> Message<'a> {
 
     /// Removes the first attribute with this key. As in the Go collector, the last of the list moves into its place.
     pub fn delete_attribute(&mut self, list: u32, key: &[u8]) -> bool {
-        let Some(spot) = self.spot(list, key) else { return false };
-        let last = self.spots().filter(|spot| spot.field.number == list).last().unwrap_or(spot);
+        let (mut found, mut last) = (None, None);
+        for spot in self.spots().filter(|spot| spot.field.number == list) {
+            if found.is_none() && pair_with(&spot.field, list, key).is_some() {
+                found = Some(spot);
+            }
+            last = Some(spot);
+        }
+        let (Some(spot), Some(last)) = (found, last) else { return false };
         if (last.piece, last.start) == (spot.piece, spot.start) {
             self.splice(spot, &[]);
         } else {

@@ -53,6 +53,17 @@ pub struct Sight<'a> {
     pub exemplar: Message<'a>,
 }
 
+impl Sight<'_> {
+    /// The field with the attributes of the data point in sight.
+    pub fn point_attributes(&self) -> u32 {
+        match self.data_number {
+            metric::HISTOGRAM => histogram_point::ATTRIBUTES,
+            metric::EXPONENTIAL_HISTOGRAM => exponential_point::ATTRIBUTES,
+            _ => number_point::ATTRIBUTES,
+        }
+    }
+}
+
 pub trait Visitor<'a> {
     /// Why a visit ends the walk.
     type Fault;

@@ -6,7 +6,9 @@ use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
 use crate::extensions::health_check;
-use crate::processors::{Factory, batch, filter, memory_limiter, probabilistic_sampler, resourcedetection, transform};
+use crate::processors::{
+    Factory, attributes, batch, filter, memory_limiter, probabilistic_sampler, resource, resourcedetection, transform,
+};
 use crate::receivers::{hostmetrics, otlp};
 
 /// A component's settings, decoded.
@@ -47,6 +49,12 @@ pub const ROWS: &[Row] = &[
             Component::HostMetrics(hostmetrics::Config::decode(section))
         })
     },
+    row(Kind::Processor, "attributes", "edits the attributes of log records, spans and data points", |section| {
+        Component::Processor(Arc::new(attributes::Config::decode(section)))
+    }),
+    row(Kind::Processor, "resource", "edits the attributes of resources", |section| {
+        Component::Processor(Arc::new(resource::Config::decode(section)))
+    }),
     row(Kind::Processor, "batch", "gathers telemetry into larger batches", |section| {
         Component::Batch(batch::Config::decode(section))
     }),

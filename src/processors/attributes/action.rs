@@ -1,0 +1,354 @@
+//! What is done to one list of attributes: the actions of `attributes` and `resource` (facts 5.5).
+
+use regex::bytes::Regex;
+use ring::digest::{SHA256, digest};
+
+use crate::config::section::Section;
+use crate::config::tree::{self, Node};
+use crate::otlp::hex;
+use crate::otlp::message::{Message, put_pair_header};
+use crate::otlp::views::AnyValue;
+use crate::ottl::pattern;
+use crate::ottl::value::{Arena, Fault, Value, put_entry, put_item};
+use crate::telemetry::Client;
+
+/// The fields that hold attributes, for which fixed values are encoded when the configuration loads: of resources, log
+/// records, spans, and data points.
+const LISTS: [u32; 4] = [1, 6, 9, 7];
+
+#[derive(Clone, Debug)]
+pub struct Action {
+    key: Box<[u8]>,
+    deed: Deed,
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    /// Where it is missing, and where it is there already.
+    Put {
+        inserts: bool,
+        updates: bool,
+        source: Source,
+        /// What stands in for a source that is missing.
+        default: Option<Fixed>,
+    },
+    Delete(Option<Regex>),
+    Hash(Option<Regex>),
+    /// With the names of the groups.
+    Extract(Regex),
+    Convert(Type),
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Nothing,
+    Fixed(Fixed),
+    Attribute(Box<[u8]>),
+    /// The name of a header.
+    Metadata(String),
+    /// A property of the client that Misaki does not keep.
+    Unknown,
+}
+
+/// An attribute encoded as a field of each of `LISTS`.
+#[derive(Clone, Debug)]
+struct Fixed([Box<[u8]>; 4]);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Type {
+    String,
+    Int,
+    Double,
+}
+
+impl Fixed {
+    fn new(key: &[u8], any: &[u8]) -> Fixed {
+        Fixed(LISTS.map(|list| {
+            let mut raw = Vec::new();
+            put_pair_header(&mut raw, list, key, any.len());
+            raw.extend_from_slice(any);
+            raw.into()
+        }))
+    }
+
+    fn raw(&self, list: u32) -> &[u8] {
+        let index = LISTS.iter().position(|known| *known == list).unwrap_or_default();
+        self.0.get(index).map_or(&[], |raw| raw)
+    }
+}
+
+/// The actions in a list of sections, each fault where it is.
+pub fn decode(section: &Section, name: &str) -> Vec<Action> {
+    let Some(items) = section.sections(name).filter(|items| !items.is_empty()) else {
+        let help = format!("write `{name}: [{{key: environment, value: production, action: upsert}}]`, for example");
+        section.problem_with_help(name, format!("missing required field \"{name}\""), help);
+        return Vec::new();
+    };
+    items.into_iter().enumerate().filter_map(|(index, item)| Action::decode(item, index)).collect()
+}
+
+impl Action {
+    fn decode(item: Section, index: usize) -> Option<Action> {
+        let text = |key| item.text(key).unwrap_or_default();
+        let (key, written) = (text("key"), text("action"));
+        let (from_attribute, from_context) = (text("from_attribute"), text("from_context"));
+        let (pattern, converted) = (text("pattern"), text("converted_type"));
+        let value = |name| {
+            item.node(name).filter(|node| !node.is_null()).map(|node| Fixed::new(key.as_bytes(), &encoded(node)))
+        };
+        let (fixed, default) = (value("value"), value("default_value"));
+        let sources = [fixed.is_some(), !from_attribute.is_empty(), !from_context.is_empty()];
+        let sources = sources.into_iter().filter(|is_given| *is_given).count();
+
+        let action = written.to_ascii_lowercase();
+        let uses_pattern = matches!(action.as_str(), "delete" | "hash" | "extract");
+        if key.is_empty() && (!matches!(action.as_str(), "delete" | "hash") || pattern.is_empty()) {
+            let missing = match action.as_str() {
+                "delete" | "hash" => "(at least one of \"key\" and \"pattern\" have to be used)",
+                _ => "\"key\"",
+            };
+            let message =
+                format!("error creating AttrProc due to missing required field {missing} at the {index}-th action");
+            item.problem_with_help("key", message, "write `key:` with the name of the attribute");
+            return None;
+        }
+        let wrong = |field: &str, what: String| {
+            item.problem(field, format!("error with key \"{key}\" ({index}-th action): error creating AttrProc{what}"));
+            None
+        };
+        let unused = |fields: &str| format!(". Action \"{action}\" does not use {fields}. These must not be specified");
+        let unused_one = |field: &str| {
+            format!(". Action \"{action}\" does not use the \"{field}\" field. This must not be specified")
+        };
+        let required = |field: &str| format!(" due to missing required field \"{field}\" for action \"{action}\"");
+        let regex = match pattern.is_empty() || !uses_pattern {
+            true => None,
+            false => match pattern::compile(&pattern) {
+                Ok(regex) => Some(regex),
+                Err(_) => return wrong("pattern", format!(". Field \"pattern\" has invalid pattern: \"{pattern}\"")),
+            },
+        };
+        let deed = match action.as_str() {
+            "insert" | "update" | "upsert" => {
+                if sources == 0 && default.is_none() {
+                    let what = "Either field \"value\", \"from_attribute\", \"from_context\", or \"default_value\" must be specified";
+                    return wrong("value", format!(". {what}"));
+                }
+                if sources > 1 {
+                    return wrong("value", " due to multiple value sources being set".to_owned());
+                }
+                if !pattern.is_empty() {
+                    return wrong("pattern", unused_one("pattern"));
+                }
+                if !converted.is_empty() {
+                    return wrong("converted_type", unused_one("converted_type"));
+                }
+                let (inserts, updates) = (action != "update", action != "insert");
+                let source = match (fixed, from_attribute.is_empty(), from_context.as_str()) {
+                    (Some(fixed), ..) => Source::Fixed(fixed),
+                    (_, false, _) => Source::Attribute(from_attribute.into_bytes().into()),
+                    (_, _, "") => Source::Nothing,
+                    (_, _, context) if context == "client.address" || context.starts_with("auth.") => Source::Unknown,
+                    (_, _, context) => Source::Metadata(context.trim_start_matches("metadata.").to_owned()),
+                };
+                Deed::Put { inserts, updates, source, default }
+            }
+            "delete" | "hash" => {
+                if sources > 0 {
+                    return wrong("value", unused("\"value\" or \"from_attribute\" field"));
+                }
+                if !converted.is_empty() {
+                    return wrong("converted_type", unused_one("converted_type"));
+                }
+                if action == "hash" { Deed::Hash(regex) } else { Deed::Delete(regex) }
+            }
+            "extract" => {
+                if sources > 0 {
+                    return wrong("value", unused("a value source field"));
+                }
+                if !converted.is_empty() {
+                    return wrong("converted_type", unused_one("converted_type"));
+                }
+                let Some(regex) = regex else { return wrong("pattern", required("pattern")) };
+                let mut names = regex.capture_names().skip(1).peekable();
+                if names.peek().is_none() {
+                    return wrong("pattern", ". Field \"pattern\" contains no named matcher groups".to_owned());
+                }
+                if names.any(|name| name.is_none()) {
+                    let what = ". Field \"pattern\" contains at least one unnamed matcher group";
+                    return wrong("pattern", what.to_owned());
+                }
+                drop(names);
+                Deed::Extract(regex)
+            }
+            "convert" => {
+                if sources > 0 || !pattern.is_empty() {
+                    return wrong("value", unused("value sources or \"pattern\" field"));
+                }
+                Deed::Convert(match converted.as_str() {
+                    "" => return wrong("converted_type", required("converted_type")),
+                    "string" => Type::String,
+                    "int" => Type::Int,
+                    "double" => Type::Double,
+                    other => {
+                        let what = format!(
+                            " due to invalid value \"{other}\" in field \"converted_type\" for action \"convert\""
+                        );
+                        return wrong("converted_type", what);
+                    }
+                })
+            }
+            _ => return wrong("action", format!(" due to unsupported action \"{written}\"")),
+        };
+        Some(Action { key: key.into_bytes().into(), deed })
+    }
+
+    /// Does it to the attributes in field `list` of a message.
+    pub fn run<'a>(
+        &'a self,
+        message: &mut Message<'a>,
+        list: u32,
+        client: Option<&Client>,
+        arena: &'a Arena,
+    ) -> Result<(), Fault> {
+        let key = &*self.key;
+        match &self.deed {
+            Deed::Put { inserts, updates, source, default } => {
+                let is_there = !(*inserts && *updates) && message.attribute(list, key).is_some();
+                if !(if is_there { *updates } else { *inserts }) {
+                    return Ok(());
+                }
+                let found = match source {
+                    Source::Fixed(fixed) => Some(fixed.raw(list)),
+                    Source::Attribute(other) => match message.attribute(list, other) {
+                        Some(value) => Some(pair(list, key, &Value::from_any(value), arena)?),
+                        None => None,
+                    },
+                    Source::Metadata(name) => match client.filter(|client| has(client, name)) {
+                        Some(client) => Some(pair(list, key, &Value::String(client.value(name).as_bytes()), arena)?),
+                        None => None,
+                    },
+                    Source::Nothing | Source::Unknown => None,
+                };
+                if let Some(raw) = found.or_else(|| default.as_ref().map(|default| default.raw(list))) {
+                    message.set_attribute(list, key, raw);
+                }
+            }
+            Deed::Delete(pattern) => {
+                if !key.is_empty() {
+                    message.delete_attribute(list, key);
+                }
+                if let Some(pattern) = pattern {
+                    message.retain_attributes(list, |pair| !pattern.is_match(pair.key));
+                }
+            }
+            Deed::Hash(pattern) => {
+                if !key.is_empty() {
+                    hash(message, list, key, arena)?;
+                }
+                for key in pattern.iter().flat_map(|pattern| matching(message, list, pattern)).collect::<Vec<_>>() {
+                    hash(message, list, key, arena)?;
+                }
+            }
+            Deed::Extract(regex) => {
+                let Some(AnyValue::String(text)) = message.attribute(list, key) else { return Ok(()) };
+                let Some(captures) = regex.captures(text) else { return Ok(()) };
+                for (index, name) in regex.capture_names().enumerate().skip(1) {
+                    let (Some(name), group) = (name, captures.get(index)) else { continue };
+                    let value = Value::String(group.map_or(&[], |group| group.as_bytes()));
+                    message.set_attribute(list, name.as_bytes(), pair(list, name.as_bytes(), &value, arena)?);
+                }
+            }
+            Deed::Convert(wanted) => {
+                let Some(value) = message.attribute(list, key) else { return Ok(()) };
+                let mut text = Vec::new();
+                if let Some(value) = converted(Value::from_any(value), *wanted, &mut text) {
+                    message.set_attribute(list, key, pair(list, key, &value, arena)?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has(client: &Client, name: &str) -> bool {
+    client.metadata.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+}
+
+fn matching<'a>(message: &Message<'a>, list: u32, pattern: &Regex) -> Vec<&'a [u8]> {
+    let keys = message.payloads(list).map(|pair| crate::otlp::views::KeyValue::read(pair).key);
+    keys.filter(|key| pattern.is_match(key)).collect()
+}
+
+/// An attribute, encoded as a field of its list.
+pub fn pair<'a>(list: u32, key: &[u8], value: &Value, arena: &'a Arena) -> Result<&'a [u8], Fault> {
+    let length = value.any_len().unwrap_or_default();
+    let mut raw = Vec::with_capacity(key.len() + length + 16);
+    put_pair_header(&mut raw, list, key, length);
+    value.put_any(&mut raw);
+    arena.keep(&raw)
+}
+
+/// SHA-256 in hexadecimal; of what is neither text nor a number nor a truth value, nothing.
+fn hash<'a>(message: &mut Message<'a>, list: u32, key: &[u8], arena: &'a Arena) -> Result<(), Fault> {
+    let Some(value) = message.attribute(list, key) else { return Ok(()) };
+    let hash = |bytes: &[u8]| {
+        let mut digits = Vec::with_capacity(64);
+        hex::put(digest(&SHA256, bytes).as_ref(), &mut digits);
+        digits
+    };
+    let digits = match value {
+        AnyValue::String(text) => hash(text),
+        AnyValue::Bool(value) => hash(&[u8::from(value)]),
+        AnyValue::Int(value) => hash(&value.to_le_bytes()),
+        AnyValue::Double(value) => hash(&value.to_le_bytes()),
+        _ => Vec::new(),
+    };
+    message.set_attribute(list, key, pair(list, key, &Value::String(&digits), arena)?);
+    Ok(())
+}
+
+/// The value as another type; nothing when it is of that type or can't be.
+fn converted<'v>(value: Value<'v>, wanted: Type, text: &'v mut Vec<u8>) -> Option<Value<'v>> {
+    let number = |text: &'v [u8]| std::str::from_utf8(text).ok();
+    match (wanted, value) {
+        (Type::String, Value::String(_)) | (Type::Int, Value::Int(_)) | (Type::Double, Value::Double(_)) => None,
+        (Type::String, value) => {
+            value.put_as_string(text);
+            Some(Value::String(text))
+        }
+        (Type::Int, Value::Double(value)) => Some(Value::Int(value as i64)),
+        (Type::Int, Value::Bool(value)) => Some(Value::Int(i64::from(value))),
+        (Type::Int, Value::String(text)) => number(text)?.parse().ok().map(Value::Int),
+        (Type::Double, Value::Int(value)) => Some(Value::Double(value as f64)),
+        (Type::Double, Value::Bool(value)) => Some(Value::Double(f64::from(u8::from(value)))),
+        (Type::Double, Value::String(text)) => number(text)?.parse().ok().map(Value::Double),
+        _ => None,
+    }
+}
+
+/// A value of the configuration as an `AnyValue`.
+pub fn encoded(node: &Node) -> Vec<u8> {
+    let mut inner = Vec::new();
+    let mut out = Vec::new();
+    let value = match &node.value {
+        tree::Value::Null => Value::Nil,
+        tree::Value::Bool(value) => Value::Bool(*value),
+        tree::Value::Int(value) => Value::Int(*value),
+        tree::Value::Float(value) => Value::Double(*value),
+        tree::Value::Text(text) => Value::String(text.as_bytes()),
+        tree::Value::List(items) => {
+            items.iter().for_each(|item| put_item(&mut inner, &Value::from_any(AnyValue::read(&encoded(item)))));
+            Value::List(&inner)
+        }
+        tree::Value::Map(entries) => {
+            for entry in entries {
+                let value = encoded(&entry.node);
+                put_entry(&mut inner, entry.key.as_bytes(), &Value::from_any(AnyValue::read(&value)));
+            }
+            Value::Map(&inner)
+        }
+    };
+    value.put_any(&mut out);
+    out
+}

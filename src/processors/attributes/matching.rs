@@ -1,0 +1,221 @@
+//! Which items `include` and `exclude` mean (facts 5.5): all that is written must match, of each list any one. The Go
+//! collector's exceptions are kept: all attributes, resources and libraries must match.
+
+use regex::bytes::Regex;
+
+use crate::config::section::Section;
+use crate::otlp::Signal;
+use crate::otlp::message::Message;
+use crate::otlp::number;
+use crate::otlp::rewrite::Sight;
+use crate::otlp::schema::{log_record, metric, resource, scope, span};
+use crate::otlp::views::AnyValue;
+use crate::ottl::pattern;
+use crate::ottl::value::Value;
+
+use super::action::encoded;
+
+#[derive(Clone, Debug, Default)]
+pub struct Matcher {
+    services: Vec<Text>,
+    span_names: Vec<Text>,
+    span_kinds: Vec<Text>,
+    bodies: Vec<Text>,
+    severity_texts: Vec<Text>,
+    severity_number: Option<(i32, bool)>,
+    metric_names: Vec<Text>,
+    attributes: Vec<(Box<[u8]>, Wanted)>,
+    resources: Vec<(Box<[u8]>, Wanted)>,
+    libraries: Vec<(Text, Option<Text>)>,
+}
+
+/// A text, or any that a regular expression finds something in.
+#[derive(Clone, Debug)]
+enum Text {
+    Strict(Box<[u8]>),
+    Regexp(Regex),
+}
+
+/// What an attribute must be.
+#[derive(Clone, Debug)]
+enum Wanted {
+    There,
+    /// An `AnyValue`.
+    Equal(Box<[u8]>),
+    Text(Text),
+}
+
+const KINDS: [&[u8]; 6] = [b"", b"Internal", b"Server", b"Client", b"Producer", b"Consumer"];
+
+impl Text {
+    fn matches(&self, text: &[u8]) -> bool {
+        match self {
+            Text::Strict(wanted) => **wanted == *text,
+            Text::Regexp(regex) => regex.is_match(text),
+        }
+    }
+}
+
+/// No list is no condition.
+fn any(list: &[Text], text: impl Fn() -> Vec<u8>) -> bool {
+    list.is_empty() || {
+        let text = text();
+        list.iter().any(|wanted| wanted.matches(&text))
+    }
+}
+
+impl Matcher {
+    pub fn decode(section: Section) -> Matcher {
+        let is_regexp = section.choice("match_type", None, &[("strict", Some(false)), ("regexp", Some(true))]);
+        if is_regexp.is_none() && !section.has("match_type") {
+            let message = "error creating processor: unrecognized match_type: '', valid types are: [regexp strict]";
+            section.problem_with_help("match_type", message, "write `match_type: strict`");
+        }
+        let is_regexp = is_regexp.unwrap_or_default();
+        let text = |section: &Section, key: &str, text: &str| match is_regexp {
+            false => Some(Text::Strict(text.as_bytes().into())),
+            true => match pattern::compile(text) {
+                Ok(regex) => Some(Text::Regexp(regex)),
+                Err(why) => {
+                    section.problem_with_help(key, format!("\"{text}\" is not a regular expression"), why);
+                    None
+                }
+            },
+        };
+        let texts = |key: &str| {
+            let written = section.texts(key).unwrap_or_default();
+            written.iter().filter_map(|written| text(&section, key, written)).collect::<Vec<_>>()
+        };
+        let pairs = |key: &str| {
+            let pair = |item: Section| {
+                let name = item.text("key").or_else(|| item.missing("key"))?;
+                let wanted = match item.node("value").filter(|node| !node.is_null()) {
+                    None => Wanted::There,
+                    Some(node) if !is_regexp => Wanted::Equal(encoded(node).into()),
+                    Some(node) => match node.as_text() {
+                        Some(written) => Wanted::Text(text(&item, "value", written)?),
+                        None => {
+                            let message = format!("match_type=regexp for \"{name}\" only supports Str");
+                            item.problem_with_help("value", message, "put it in quotes");
+                            return None;
+                        }
+                    },
+                };
+                Some((name.into_bytes().into(), wanted))
+            };
+            section.sections(key).into_iter().flatten().filter_map(pair).collect::<Vec<_>>()
+        };
+        let library = |item: Section| {
+            let name = item.text("name").unwrap_or_default();
+            let version = item.text("version").map(|version| text(&item, "version", &version));
+            Some((text(&item, "name", &name)?, version.flatten()))
+        };
+        let severity = section.section("log_severity_number").map(|severity| {
+            let min = severity.integer("min", 0, 0..=24) as i32;
+            (min, severity.boolean("match_undefined", false))
+        });
+        let matcher = Matcher {
+            services: texts("services"),
+            span_names: texts("span_names"),
+            span_kinds: texts("span_kinds"),
+            bodies: texts("log_bodies"),
+            severity_texts: texts("log_severity_texts"),
+            severity_number: severity,
+            metric_names: texts("metric_names"),
+            attributes: pairs("attributes"),
+            resources: pairs("resources"),
+            libraries: section.sections("libraries").into_iter().flatten().filter_map(library).collect(),
+        };
+        section.ignored(&["regexp"]);
+        section.finish();
+        matcher
+    }
+
+    /// What a signal can't be matched by, in the Go collector's words.
+    pub fn check(&self, signal: Signal) -> Result<(), String> {
+        let is_log = !self.bodies.is_empty() || !self.severity_texts.is_empty() || self.severity_number.is_some();
+        let is_span = !self.services.is_empty() || !self.span_names.is_empty() || !self.span_kinds.is_empty();
+        let is_metric = !self.metric_names.is_empty();
+        let has_attributes = !self.attributes.is_empty() || !self.libraries.is_empty();
+        let (is_other, other, is_some, missing) = match signal {
+            Signal::Traces => (
+                is_log || is_metric,
+                "log_bodies, log_severity_texts, log_severity_number and metric_names should not be specified for trace spans",
+                is_span || has_attributes || !self.resources.is_empty(),
+                "at least one of \"services\", \"span_names\", \"span_kinds\", \"attributes\", \"libraries\" or \"resources\" field must be specified",
+            ),
+            Signal::Logs => (
+                is_span || is_metric,
+                "services, span_names, span_kinds and metric_names are not valid for log records",
+                is_log || has_attributes || !self.resources.is_empty(),
+                "at least one of \"attributes\", \"libraries\", \"span_kinds\", \"resources\", \"log_bodies\", \"log_severity_texts\" or \"log_severity_number\" field must be specified",
+            ),
+            Signal::Metrics => (
+                is_span || is_log || has_attributes,
+                "\"span_names\", \"span_kinds\", \"log_bodies\", \"log_severity_texts\", \"log_severity_number\", \"services\", \"attributes\" and \"libraries\" are not valid for metrics",
+                is_metric || !self.resources.is_empty(),
+                "at least one of \"metric_names\" or \"resources\" field must be specified",
+            ),
+        };
+        match (is_other, is_some) {
+            (true, _) => Err(other.to_owned()),
+            (_, false) => Err(missing.to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the log record, span or metric in sight is meant.
+    pub fn matches(&self, signal: Signal, sight: &Sight) -> bool {
+        let record = &sight.record;
+        let own = match signal {
+            Signal::Logs => {
+                any(&self.bodies, || as_string(record.payloads(log_record::BODY).last().map(AnyValue::read)))
+                    && any(&self.severity_texts, || record.bytes(log_record::SEVERITY_TEXT).to_vec())
+                    && self.severity_number.is_none_or(|(min, match_undefined)| {
+                        match record.bits(log_record::SEVERITY_NUMBER) as i32 {
+                            0 => match_undefined,
+                            number => number >= min,
+                        }
+                    })
+            }
+            Signal::Traces => {
+                let service = || match sight.resource.attribute(resource::ATTRIBUTES, b"service.name") {
+                    Some(name) => as_string(Some(name)),
+                    None => b"<nil-service-name>".to_vec(),
+                };
+                let kind = || KINDS.get(record.bits(span::KIND) as usize).map_or(Vec::new(), |kind| kind.to_vec());
+                any(&self.services, service)
+                    && any(&self.span_names, || record.bytes(span::NAME).to_vec())
+                    && any(&self.span_kinds, kind)
+            }
+            Signal::Metrics => any(&self.metric_names, || record.bytes(metric::NAME).to_vec()),
+        };
+        let list = if signal == Signal::Logs { log_record::ATTRIBUTES } else { span::ATTRIBUTES };
+        own && self.libraries.iter().all(|(name, version)| {
+            name.matches(sight.scope.bytes(scope::NAME))
+                && version.as_ref().is_none_or(|version| version.matches(sight.scope.bytes(scope::VERSION)))
+        }) && all(&self.resources, &sight.resource, resource::ATTRIBUTES)
+            && all(&self.attributes, record, list)
+    }
+}
+
+fn all(wanted: &[(Box<[u8]>, Wanted)], message: &Message, list: u32) -> bool {
+    wanted.iter().all(|(key, wanted)| match (message.attribute(list, key), wanted) {
+        (None, _) => false,
+        (Some(_), Wanted::There) => true,
+        (Some(value), Wanted::Equal(any)) => value == AnyValue::read(any),
+        (Some(AnyValue::Empty | AnyValue::Array(_) | AnyValue::Map(_) | AnyValue::Bytes(_)), Wanted::Text(_)) => false,
+        (Some(value), Wanted::Text(text)) => text.matches(&as_string(Some(value))),
+    })
+}
+
+fn as_string(value: Option<AnyValue>) -> Vec<u8> {
+    let mut text = Vec::new();
+    match value {
+        // Without an exponent, unlike everywhere else.
+        Some(AnyValue::Double(value)) if value.is_finite() => text.extend_from_slice(value.to_string().as_bytes()),
+        Some(AnyValue::Double(value)) => number::put_double(&mut text, value),
+        value => Value::from_any(value.unwrap_or_default()).put_as_string(&mut text),
+    }
+    text
+}
