@@ -135,7 +135,13 @@ impl Path {
             Form::Text => Value::String(message.bytes(number)),
             Form::TraceState => match keys.first() {
                 None => Value::String(message.bytes(number)),
-                Some(key) => Value::String(state_member(message.bytes(number), text_key(*key, "get")?)),
+                Some(key) => {
+                    let key = text_key(*key, "get")?;
+                    state_members(message.bytes(number)).map_or(Value::Nil, |members| {
+                        let found = members.into_iter().find(|(name, _)| *name == key);
+                        Value::String(found.map_or(&[], |(_, value)| value))
+                    })
+                }
             },
             Form::Count | Form::Fixed32 => Value::Int(i64::from(bits() as u32)),
             Form::Enum => Value::Int(i64::from(bits() as i32)),
@@ -580,23 +586,22 @@ fn unix_nanos(time: Time) -> i64 {
     time.seconds.wrapping_mul(1_000_000_000).wrapping_add(i64::from(time.nanos))
 }
 
-/// The value of a member of a W3C trace state; empty when it has none.
-fn state_member<'a>(state: &'a [u8], key: &[u8]) -> &'a [u8] {
-    let members = state.split(|byte| *byte == b',').map(|member| member.trim_ascii());
-    let value = |member: &'a [u8]| member.strip_prefix(key)?.strip_prefix(b"=");
-    members.filter_map(value).next().unwrap_or_default()
+/// The members of a W3C trace state, or nothing when it is not one.
+fn state_members(state: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let members = state.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty());
+    let pairs = members.map(|member| {
+        let mut parts = member.splitn(2, |byte| *byte == b'=');
+        Some((parts.next()?, parts.next()?))
+    });
+    pairs.collect()
 }
 
-/// The trace state with a member changed, or put in front.
+/// The trace state with a member changed or added, which comes first then; one that is not well-formed stays.
 fn with_state_member(state: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
-    let is_it = |member: &&[u8]| member.trim_ascii().strip_prefix(key).is_some_and(|rest| rest.starts_with(b"="));
-    let member = [key, b"=", value].concat();
-    let members = state.split(|byte| *byte == b',').filter(|member| !member.is_empty());
-    let mut out: Vec<&[u8]> = members.clone().map(|old| if is_it(&old) { &*member } else { old }).collect();
-    if !members.clone().any(|old| is_it(&old)) {
-        out.insert(0, &member);
-    }
-    out.join(&b","[..])
+    let Some(members) = state_members(state) else { return state.to_vec() };
+    let others = members.into_iter().filter(|(other, _)| *other != key);
+    let members = std::iter::once((key, value)).chain(others).map(|(key, value)| [key, b"=", value].concat());
+    members.collect::<Vec<_>>().join(&b","[..])
 }
 
 /// The client's metadata: a map of lists of texts.

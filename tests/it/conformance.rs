@@ -96,6 +96,10 @@ fn refused(source: &str) -> (Loaded, Vec<Problem>) {
 
 /// Where the first error of each file points at; 0:0 where there is no line to point at.
 const PLACES: &[(&str, u32, u32)] = &[
+    ("attributes_bad_action", 7, 53),
+    ("attributes_no_actions", 7, 16),
+    ("attributes_no_key", 7, 26),
+    ("attributes_no_value", 7, 26),
     ("bad_component_id", 3, 3),
     ("bad_duration", 7, 20),
     ("bad_endpoint_port", 5, 24),

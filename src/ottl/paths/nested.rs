@@ -53,7 +53,8 @@ pub fn put<'a>(current: Value<'a>, keys: &[Value<'a>], value: Value<'a>, arena: 
         (Value::List(_) | Value::Nil, Value::Int(index)) => {
             let (list, old) = match current {
                 Value::List(list) => (list, item(list, *index)?),
-                _ if (0..LONGEST_NEW_LIST).contains(index) => (&[] as &[u8], Value::Nil),
+                // As in the Go collector, a list that is new begins with what a negative index puts there.
+                _ if *index < LONGEST_NEW_LIST => (&[] as &[u8], Value::Nil),
                 _ => return Err(out_of_bounds(*index)),
             };
             let new = put(old, rest, value, arena)?;

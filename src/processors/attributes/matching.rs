@@ -3,6 +3,7 @@
 
 use regex::bytes::Regex;
 
+use crate::config::nearest::suggestion;
 use crate::config::section::Section;
 use crate::otlp::Signal;
 use crate::otlp::message::Message;
@@ -45,7 +46,14 @@ enum Wanted {
     Text(Text),
 }
 
-const KINDS: [&[u8]; 6] = [b"", b"Internal", b"Server", b"Client", b"Producer", b"Consumer"];
+const KINDS: [&str; 6] = [
+    "SPAN_KIND_UNSPECIFIED",
+    "SPAN_KIND_INTERNAL",
+    "SPAN_KIND_SERVER",
+    "SPAN_KIND_CLIENT",
+    "SPAN_KIND_PRODUCER",
+    "SPAN_KIND_CONSUMER",
+];
 
 impl Text {
     fn matches(&self, text: &[u8]) -> bool {
@@ -110,6 +118,15 @@ impl Matcher {
             let version = item.text("version").map(|version| text(&item, "version", &version));
             Some((text(&item, "name", &name)?, version.flatten()))
         };
+        if !is_regexp {
+            for (kind, place) in section.items("span_kinds").unwrap_or_default() {
+                if !KINDS.iter().skip(1).any(|known| *known == kind) {
+                    let message = "span_kinds string must match one of the standard span kinds when match_type=strict";
+                    let help = suggestion(&kind, KINDS, "they are");
+                    section.problem_at(place, "span_kinds", message, help);
+                }
+            }
+        }
         let severity = section.section("log_severity_number").map(|severity| {
             let min = severity.integer("min", 0, 0..=24) as i32;
             (min, severity.boolean("match_undefined", false))
@@ -183,7 +200,8 @@ impl Matcher {
                     Some(name) => as_string(Some(name)),
                     None => b"<nil-service-name>".to_vec(),
                 };
-                let kind = || KINDS.get(record.bits(span::KIND) as usize).map_or(Vec::new(), |kind| kind.to_vec());
+                let kind =
+                    || KINDS.get(record.bits(span::KIND) as usize).map_or(Vec::new(), |kind| kind.as_bytes().to_vec());
                 any(&self.services, service)
                     && any(&self.span_names, || record.bytes(span::NAME).to_vec())
                     && any(&self.span_kinds, kind)
