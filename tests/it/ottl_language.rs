@@ -1,12 +1,14 @@
 //! The language: what is read, what is refused and where, how values compare and are calculated with, and how conditions
 //! are read back.
 
+use misaki::config;
 use misaki::otlp::rewrite::Sight;
 use misaki::ottl::compile::{self, Dialect};
 use misaki::ottl::scene::Scene;
 use misaki::ottl::syntax::Mistake;
 use misaki::ottl::value::{Arena, Fault};
 use misaki::ottl::{functions, parser, plain};
+use misaki::service::plan::Plan;
 
 const LOG: Dialect = Dialect { context: "log", functions: functions::TRANSFORM };
 
@@ -200,6 +202,84 @@ fn conditions_are_read_back() {
     for (text, expected) in rows {
         assert_eq!(plain::items("logs", &parser::condition(text).unwrap(), text), expected);
     }
+}
+
+/// The lines that carets point at, each cut to what they mark.
+fn carets(yaml: &str) -> Vec<String> {
+    let loaded = config::load(&[format!("yaml:{yaml}")], &[], &|_| Some("b".to_owned()));
+    Plan::read(&loaded);
+    let report = loaded.problems.render(&loaded.sources, false);
+    let lines: Vec<&str> = report.lines().collect();
+    let marked = lines.windows(2).filter(|pair| pair[1].contains('^')).map(|pair| {
+        let (start, end) = (pair[1].find('^').unwrap(), pair[1].rfind('^').unwrap() + 1);
+        pair[0].chars().skip(start).take(end - start).collect()
+    });
+    marked.collect()
+}
+
+/// Whatever the scalar is written as, the caret stands at the part that is wrong.
+#[test]
+fn mistakes_are_pointed_at_inside_of_yaml() {
+    let rows = [
+        ("'severity_number < LOUD'", "LOUD"),
+        ("severity_number < LOUD", "LOUD"),
+        ("'body == \"it''s\" or 1 < LOUD'", "LOUD"),
+        (r#""body == \"a\\n\" or 1 < LOUD""#, "LOUD"),
+        (r#""body == \"\u00e9\x41\" or 1 < LOUD""#, "LOUD"),
+        ("body == \"$$1\" or 1 < LOUD", "LOUD"),
+        ("|\n        body == nil or\n\n            1 < LOUD", "LOUD"),
+        (">-\n        body == nil\n        or 1 < LOUD\n", "LOUD"),
+        ("body == nil\n        or\n\n          1 < LOUD", "LOUD"),
+        ("'body == nil\n        or 1 < LOUD'", "LOUD"),
+        ("\"body == nil \\\n        or 1 < LOUD\"", "LOUD"),
+        ("'éé < 1'", "é"),
+        ("'body == ${env:A}'", "'body == ${env:A}'"),
+    ];
+    for (scalar, expected) in rows {
+        let yaml = format!(
+            "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nprocessors:\n  filter:\n    logs:\n      log_record:\n      - {scalar}\nexporters: {{nop: }}\nservice: {{pipelines: {{logs: {{receivers: [otlp], processors: [filter], exporters: [nop]}}}}}}\n"
+        );
+        assert_eq!(carets(&yaml), [expected], "{yaml}");
+    }
+}
+
+#[test]
+fn a_group_has_the_innermost_context_that_knows_its_words() {
+    let check = |key: &str, texts: &str, expected: &str| {
+        let yaml = format!(
+            "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nprocessors:\n  transform:\n    {key}: {texts}\nexporters: {{nop: }}\nservice: {{pipelines: {{logs: {{receivers: [otlp], processors: [transform], exporters: [nop]}}}}}}\n"
+        );
+        let loaded = config::load(&[format!("yaml:{yaml}")], &[], &|_| None);
+        Plan::read(&loaded);
+        let messages: Vec<String> = loaded.problems.sorted().into_iter().map(|problem| problem.message).collect();
+        assert_eq!(messages.join("; "), expected, "{texts}");
+    };
+    check("log_statements", r#"['set(resource.attributes["a"], 1)', 'set(log.body, scope.name)']"#, "");
+    check("log_statements", r#"['set(body, 1)']"#, "missing context name for path \"body\"");
+    check("log_statements", r#"['set(span.name, 1)']"#, "inferred context \"span\" is not a valid candidate");
+    check(
+        "trace_statements",
+        r#"['set(span.name, "x") where spanevent.name == "y" and IsRootSpan()']"#,
+        "segment \"spanevent\" from path \"span.spanevent\" is not a valid path nor a valid OTTL keyword for the span context",
+    );
+    check(
+        "log_statements",
+        r#"['set(log.severity_number, LOUD)']"#,
+        "inferred context \"log\" does not support the enum symbol \"LOUD\"",
+    );
+    check("log_statements", r#"['foo(log.body)']"#, "inferred context \"log\" does not support the function \"foo\"");
+    check("log_statements", r#"['replace_pattern(log.body, "a", "b", SHA256)']"#, "");
+    check("log_statements", r#"[null]"#, "invalid log_statements item: empty statement list items are not supported");
+    check(
+        "log_statements",
+        r#"['set(log.body, 1)', {statements: ['set(log.body, 1)']}]"#,
+        "configuring multiple configuration styles is not supported, please use only Basic configuration or only Advanced configuration",
+    );
+    check(
+        "log_statements",
+        r#"[{context: log, statements: ['set(body, Int("2.0"))']}]"#,
+        "Int: strconv.ParseInt: parsing \"2.0\": invalid syntax",
+    );
 }
 
 proptest::proptest! {

@@ -1,0 +1,55 @@
+//! `transform` beyond what is recorded in `fixtures/pipelines`: groups, the shared cache, error modes.
+
+use misaki::telemetry::Signal;
+
+use super::harness::*;
+
+/// The bodies that come out for these.
+async fn bodies(settings: &str, names: &[&str]) -> Vec<String> {
+    let upstream = Upstream::start().await;
+    let changes = format!(
+        "{{processors: {{transform: {settings}}}, service: {{pipelines: {{logs: {{processors: [transform]}}}}}}}}"
+    );
+    let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+    assert!(misaki.send_by(Via::Grpc, Signal::Logs, names).await.ok);
+    misaki.settle().await;
+    misaki.finish().await;
+    upstream.kept()
+}
+
+#[tokio::test]
+async fn groups_run_one_after_another() {
+    let settings = r#"{log_statements: [{statements: ['set(log.body, Concat([log.body, "1"], ""))', 'set(log.body, Concat([log.body, "2"], "")) where log.body == "a1"']}, {context: log, conditions: ['body == "a12"', 'body == "c1"'], statements: ['set(body, ToUpperCase(body))']}]}"#;
+    assert_eq!(bodies(settings, &["a", "b", "c"]).await, ["A12", "b1", "C1"]);
+}
+
+#[tokio::test]
+async fn a_cache_lasts_as_long_as_it_is_shared() {
+    let group = |shared| {
+        format!(
+            r#"{{log_statements: [{{context: log, shared_cache: {shared}, statements: ['set(cache["seen"], body) where cache["seen"] == nil', 'set(body, Concat([body, cache["seen"]], "-"))']}}]}}"#
+        )
+    };
+    assert_eq!(bodies(&group(false), &["a", "b"]).await, ["a-a", "b-b"]);
+    assert_eq!(bodies(&group(true), &["a", "b"]).await, ["a-a", "b-a"]);
+}
+
+/// A statement that fails leaves what it was to change, and the next one runs; or the whole request is refused.
+#[tokio::test]
+async fn a_failing_statement_follows_the_error_mode() {
+    let statements = r#"['set(body, Int(body))', 'set(body, "done") where body == 1']"#;
+    for mode in ["ignore", "silent"] {
+        let settings = format!("{{error_mode: {mode}, log_statements: [{{context: log, statements: {statements}}}]}}");
+        assert_eq!(bodies(&settings, &["1", "x"]).await, ["done", "x"]);
+    }
+    let upstream = Upstream::start().await;
+    let changes = format!(
+        "{{processors: {{transform: {{log_statements: [{{context: log, error_mode: propagate, statements: {statements}}}]}}}}, service: {{pipelines: {{logs: {{processors: [transform]}}}}}}}}"
+    );
+    let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+    let answer = misaki.send_by(Via::Grpc, Signal::Logs, &["1", "x"]).await;
+    assert_eq!((answer.ok, answer.code), (false, 14));
+    assert!(answer.message.starts_with("failed to execute statement: set(body, Int(body)), "), "{answer:?}");
+    assert_eq!(misaki.finish().await.len(), 0);
+    assert_eq!(upstream.requests(), 0);
+}
