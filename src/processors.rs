@@ -9,6 +9,7 @@ pub mod memory_limiter;
 pub mod probabilistic_sampler;
 pub mod resource;
 pub mod resourcedetection;
+pub mod trace_context;
 pub mod transform;
 
 use std::sync::Arc;

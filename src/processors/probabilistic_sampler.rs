@@ -9,13 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::config::section::Section;
 use crate::diagnostics::metrics::Page;
 use crate::otlp::message::{Message, put_pair_header};
-use crate::otlp::number::{put_double, put_int};
 use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
 use crate::otlp::schema::{any_value, log_record, span};
 use crate::otlp::tracestate::{self, RANGE, TraceState};
 use crate::otlp::views::AnyValue;
 use crate::otlp::wire::{field_len, put_bytes};
-use crate::ottl::value::Arena;
+use crate::ottl::value::{Arena, Value};
 use crate::telemetry::{Now, Refusal, Signal, Telemetry};
 
 use super::edit::edit;
@@ -321,15 +320,11 @@ impl<'a> Visit<'_, 'a> {
     /// The bytes of the attribute that supplies randomness.
     fn attribute(&self, record: &Message<'a>) -> Option<Vec<u8>> {
         let key = Some(self.config.from_attribute.as_bytes()).filter(|key| !key.is_empty())?;
+        let value = record.attribute(log_record::ATTRIBUTES, key).filter(|_| self.signal == Signal::Logs)?;
         let mut text = Vec::new();
-        match record.attribute(log_record::ATTRIBUTES, key).filter(|_| self.signal == Signal::Logs)? {
-            AnyValue::Empty => {}
-            AnyValue::Bool(value) => text.extend_from_slice(value.to_string().as_bytes()),
-            AnyValue::Int(value) => put_int(&mut text, value),
-            AnyValue::Double(value) => put_double(&mut text, value),
-            AnyValue::String(bytes) | AnyValue::Bytes(bytes) | AnyValue::Array(bytes) | AnyValue::Map(bytes) => {
-                text.extend_from_slice(bytes);
-            }
+        match value {
+            AnyValue::Bytes(bytes) => text.extend_from_slice(bytes),
+            other => Value::from_any(other).put_as_string(&mut text),
         }
         Some(text).filter(|text| !text.is_empty())
     }

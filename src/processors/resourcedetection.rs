@@ -42,9 +42,10 @@ enum HostnameSource {
 }
 
 type Attributes = Vec<(String, String)>;
+type SystemAttribute = (&'static str, bool, fn() -> Option<String>);
 
 /// What the system detector knows, whether it is on by default, and where it comes from.
-const SYSTEM: [(&str, bool, fn() -> Option<String>); 6] = [
+const SYSTEM: [SystemAttribute; 6] = [
     ("os.type", true, os_type),
     ("os.version", false, || of_release("VERSION_ID")),
     ("host.id", false, || read("/etc/machine-id").or_else(|| read("/var/lib/dbus/machine-id"))),

@@ -7,7 +7,8 @@ use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
 use crate::extensions::health_check;
 use crate::processors::{
-    Factory, attributes, batch, filter, memory_limiter, probabilistic_sampler, resource, resourcedetection, transform,
+    Factory, attributes, batch, filter, memory_limiter, probabilistic_sampler, resource, resourcedetection,
+    trace_context, transform,
 };
 use crate::receivers::{hostmetrics, otlp};
 
@@ -76,6 +77,9 @@ pub const ROWS: &[Row] = &[
             Component::Processor(Arc::new(resourcedetection::Config::decode(section)))
         })
     },
+    row(Kind::Processor, "trace_context", "puts log records that name their trace on it", |section| {
+        Component::Processor(Arc::new(trace_context::Config::decode(section)))
+    }),
     Row {
         alias: Some("otlp"),
         ..row(Kind::Exporter, "otlp_grpc", "OTLP over gRPC", |section| {

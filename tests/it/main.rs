@@ -30,5 +30,6 @@ mod sampler;
 mod sending;
 mod service;
 mod tls;
+mod trace_context;
 mod transform;
 mod wire;

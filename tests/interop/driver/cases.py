@@ -39,6 +39,24 @@ def terminal(bench):
         check_report(report, Received(text))
 
 
+def slog_without_context(bench):
+    """S2: logs whose trace id is only an attribute land on their trace with `trace_context`, and the source is named once."""
+    grpc, http = free_ports(2)
+    processor = "trace_context" if bench.kind == "misaki" else ""
+    collector = bench.under_test(configs.trace_context(grpc, http, processor), [grpc, http])
+    report = send("slog-without-context", "grpc", grpc)
+    trace_id = report["spans"][0]["trace_id"]
+    await_true(lambda: collector.read("logs.txt").count("LogRecord #") == 4 and "Span #0" in collector.read("traces.txt"), "not everything was printed")
+    collector.stop()
+    for log in report["logs"]:
+        log["trace_id"] = trace_id if processor else ""
+    check_report(report, Received(*collector.texts().values()))
+    check(collector.read("logs.txt").count(f"     -> trace_id: Str({trace_id})\n") == 4, "the attribute trace_id did not stay on all four logs")
+    if processor:
+        advice = [line for line in collector.read("stderr").splitlines() if "InfoContext" in line]
+        check(len(advice) == 1 and "health-reporter" in advice[0], f"wanted one line that names health-reporter and InfoContext, got {advice}")
+
+
 def certificates(folder):
     """A certificate authority and a certificate for 127.0.0.1, made by openssl. Returns (ca file, (certificate file, key file))."""
     def openssl(*arguments):
@@ -272,6 +290,7 @@ def compare_random(bench, printer, reference, client, reference_client, running)
 
 CASES = {
     "s1": (terminal, ["go"]),
+    "s2": (slog_without_context, ["go"]),
     "s5-grpc": (three_pillars("grpc", secure=False), ["collector", "go"]),
     "s5-http": (three_pillars("http", secure=False, compression="gzip"), ["collector", "go"]),
     "s5-grpc-tls": (three_pillars("grpc", secure=True, compression="gzip"), ["collector", "go"]),

@@ -55,6 +55,13 @@ service:
 """
 
 
+def trace_context(grpc, http, processor):
+    """Prints everything; logs go through `processor` first, where one is given."""
+    return (receiver(grpc, http) + (f"processors:\n  {processor}:\n" if processor else "") + "exporters:\n" + debug() + "service:\n" + QUIET
+            + f"  pipelines:\n    logs: {{receivers: [otlp], processors: [{processor}], exporters: [debug/logs]}}\n"
+            + "".join(f"    {s}: {{receivers: [otlp], exporters: [debug/{s}]}}\n" for s in ("metrics", "traces")))
+
+
 # What a team runs today, as they wrote it: every port from the environment.
 TEAM = """# edge collector of the shop team
 extensions:

@@ -1,0 +1,350 @@
+//! `trace_context` (ours): a log record that names its trace in an attribute or in its body lands on its trace.
+//!
+//! Many loggers write the trace id as one more attribute and leave the record's own field empty: Go's `slog` without
+//! `InfoContext`, log shippers, agents of vendors. The id is put in its place, and its service is told how to do that
+//! at the source. An id that is there is never replaced: such a record costs one pass over its fields.
+
+mod read;
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::section::Section;
+use crate::diagnostics::metrics::Page;
+use crate::otlp::Signal;
+use crate::otlp::message::Message;
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::schema::{log_record, resource};
+use crate::otlp::views::{AnyValue, KeyValue};
+use crate::otlp::wire::{Value, put_bytes, put_fixed32};
+use crate::ottl::value::Arena;
+use crate::telemetry::{Now, Refusal, Telemetry};
+
+use super::edit::edit;
+use super::{Factory, Notes, Processor};
+use read::{Context, read_flags, read_span_id, read_trace_id};
+
+/// Services that are told what to change; more than these are not.
+const SERVICES: usize = 256;
+
+const TRACE_ID: [&str; 10] = [
+    "trace_id",
+    "traceId",
+    "traceID",
+    "TraceID",
+    "traceid",
+    "trace.id",
+    "otelTraceID",
+    "dd.trace_id",
+    "logging.googleapis.com/trace",
+    "traceparent",
+];
+const SPAN_ID: [&str; 8] = ["span_id", "spanId", "spanID", "SpanID", "spanid", "span.id", "otelSpanID", "dd.span_id"];
+const GOOGLE_SPAN_ID: &str = "logging.googleapis.com/spanId";
+const TRACE_FLAGS: [&str; 5] =
+    ["trace_flags", "traceFlags", "trace.flags", "otelTraceSampled", "logging.googleapis.com/trace_sampled"];
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    names: Arc<Names>,
+    /// Whether the keys of a body that is a map or JSON are looked at too.
+    body: bool,
+    /// Whether attributes that were put in their place go.
+    remove: bool,
+}
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        let list = |key: &str, default: &[&str]| {
+            section.texts(key).unwrap_or_else(|| default.iter().map(|name| (*name).to_owned()).collect())
+        };
+        let span_id = [SPAN_ID.as_slice(), &[GOOGLE_SPAN_ID]].concat();
+        let lists = [list("trace_id", &TRACE_ID), list("span_id", &span_id), list("trace_flags", &TRACE_FLAGS)];
+        let config = Config {
+            names: Arc::new(Names::new(lists)),
+            body: section.boolean("body", true),
+            remove: section.boolean("remove", false),
+        };
+        section.finish();
+        config
+    }
+}
+
+impl Factory for Config {
+    fn build(&self, _: &str, signal: Signal) -> Result<Arc<dyn Processor>, String> {
+        if signal != Signal::Logs {
+            return Err(format!("trace_context takes logs, not {}", signal.name()));
+        }
+        Ok(Arc::new(TraceContext { config: self.clone(), counts: Default::default(), told: Mutex::default() }))
+    }
+}
+
+/// What an attribute or a key of a body says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Says {
+    TraceId,
+    SpanId,
+    Flags,
+}
+
+/// The configured names; of several that stand in one record the first in its list counts.
+#[derive(Debug)]
+struct Names {
+    all: Vec<(Box<[u8]>, Says)>,
+    /// Which lengths they have, so that most other keys cost one look.
+    lengths: u64,
+}
+
+impl Names {
+    fn new([trace_id, span_id, flags]: [Vec<String>; 3]) -> Names {
+        let named = |names: Vec<String>, says| names.into_iter().map(move |name| (name.into_bytes().into(), says));
+        let all = named(trace_id, Says::TraceId).chain(named(span_id, Says::SpanId)).chain(named(flags, Says::Flags));
+        let all: Vec<(Box<[u8]>, Says)> = all.collect();
+        let lengths = all.iter().fold(0, |lengths, (name, _)| lengths | 1 << name.len().min(63));
+        Names { all, lengths }
+    }
+
+    #[inline]
+    fn find(&self, key: &[u8]) -> Option<(usize, Says)> {
+        if self.lengths >> key.len().min(63) & 1 == 0 {
+            return None;
+        }
+        let found = self.all.iter().enumerate().find(|(_, (name, _))| **name == *key);
+        found.map(|(rank, (_, says))| (rank, *says))
+    }
+
+    fn name(&self, rank: usize) -> &[u8] {
+        self.all.get(rank).map_or(&[], |(name, _)| name)
+    }
+}
+
+/// What was found in one record, and under which of the names: the best of each kind.
+#[derive(Default)]
+struct Found {
+    trace: Option<(usize, Context)>,
+    span: Option<(usize, [u8; 8])>,
+    flags: Option<(usize, u8)>,
+    is_invalid: bool,
+    /// Two names say different traces.
+    is_conflicting: bool,
+}
+
+impl Found {
+    #[cold]
+    fn take(&mut self, names: &Names, rank: usize, says: Says, value: AnyValue) {
+        let decimal_first = names.name(rank).starts_with(b"dd.");
+        let is_better = |best: Option<usize>| best.is_none_or(|best| rank < best);
+        match says {
+            Says::TraceId => match read_trace_id(value) {
+                None => self.is_invalid |= !matches!(value, AnyValue::Empty | AnyValue::String([])),
+                Some(context) => {
+                    let other = self.trace.as_ref().map(|(_, other)| other.trace_id);
+                    self.is_conflicting |= other.is_some_and(|other| other != context.trace_id);
+                    if is_better(self.trace.as_ref().map(|(rank, _)| *rank)) {
+                        self.trace = Some((rank, context));
+                    }
+                }
+            },
+            Says::SpanId if is_better(self.span.map(|(rank, _)| rank)) => {
+                self.span = read_span_id(value, decimal_first).map(|id| (rank, id)).or(self.span);
+            }
+            Says::Flags if is_better(self.flags.map(|(rank, _)| rank)) => {
+                self.flags = read_flags(value).map(|flags| (rank, flags)).or(self.flags);
+            }
+            Says::SpanId | Says::Flags => {}
+        }
+    }
+}
+
+/// What is counted, by the index of its note.
+const COUNTED: [&str; 3] = ["promoted", "invalid", "conflicting"];
+const PROMOTED: usize = 0;
+const INVALID: usize = 1;
+const CONFLICTING: usize = 2;
+
+pub struct TraceContext {
+    config: Config,
+    counts: [AtomicU64; COUNTED.len()],
+    /// The services that were told, by their hash.
+    told: Mutex<HashSet<u64>>,
+}
+
+impl Processor for TraceContext {
+    fn process(&self, telemetry: Telemetry, _: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
+        let mut counts = [0; COUNTED.len()];
+        let after = edit(telemetry, |signal, request, items, arena| {
+            let mut visit = Visit { processor: self, arena, counts: &mut counts, is_told: false };
+            rewrite(signal, request, items, &mut visit)
+        })?;
+        notes.extend(counts.into_iter().zip(0..).filter(|(count, _)| *count > 0).map(|(count, index)| (index, count)));
+        Ok(after)
+    }
+
+    fn publish(&self, notes: &Notes) {
+        for (index, count) in notes {
+            if let Some(counted) = self.counts.get(*index as usize) {
+                counted.fetch_add(*count, Relaxed);
+            }
+        }
+    }
+
+    fn observe(&self, page: &mut Page, id: &str, _: Signal, _: u64) {
+        for (name, count) in COUNTED.iter().zip(&self.counts) {
+            let name = format!("misaki_processor_trace_context_{name}_log_records");
+            page.counter(&name, &[("processor", id)], count.load(Relaxed));
+        }
+    }
+}
+
+impl TraceContext {
+    /// Says once for each service how its records would bring their context themselves.
+    #[cold]
+    fn tell(&self, resource: &Message, name: &[u8]) {
+        let text = |key: &[u8]| match resource.attribute(resource::ATTRIBUTES, key) {
+            Some(AnyValue::String(text)) => String::from_utf8_lossy(text).into_owned(),
+            _ => "unknown".to_owned(),
+        };
+        let (service, attribute) = (text(b"service.name"), String::from_utf8_lossy(name));
+        let mut hasher = DefaultHasher::new();
+        service.hash(&mut hasher);
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.len() >= SERVICES || !told.insert(hasher.finish()) {
+                return;
+            }
+        }
+        let help = match text(b"telemetry.sdk.language").as_str() {
+            "go" | "unknown" => {
+                "log through otelslog with the context: slog.InfoContext(ctx, ...) instead of slog.Info(...)"
+            }
+            _ => "log through the OpenTelemetry bridge of the logger, while the span is the current one",
+        };
+        tracing::warn!(
+            service,
+            attribute = attribute.as_ref(),
+            help,
+            "log records name their trace in an attribute only; it was put in its place"
+        );
+    }
+}
+
+/// One request on its way through.
+struct Visit<'v, 'a> {
+    processor: &'v TraceContext,
+    arena: &'a Arena,
+    counts: &'v mut [u64; COUNTED.len()],
+    /// Whether this resource's service was told already.
+    is_told: bool,
+}
+
+impl<'a> Visitor<'a> for Visit<'_, 'a> {
+    type Fault = Refusal;
+
+    fn depth(&self) -> Depth {
+        Depth::Records
+    }
+
+    fn prunes(&self) -> bool {
+        false
+    }
+
+    fn resource(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Refusal> {
+        self.is_told = false;
+        Ok(Verdict::Keep)
+    }
+
+    #[inline]
+    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Refusal> {
+        let Config { names, body: look_into_body, .. } = &self.processor.config;
+        let (mut id, mut body, mut found) = (&[] as &[u8], &[] as &[u8], Found::default());
+        for field in sight.record.fields() {
+            let Value::Bytes(bytes) = field.value else { continue };
+            match field.number {
+                log_record::TRACE_ID => id = bytes,
+                log_record::BODY => body = bytes,
+                log_record::ATTRIBUTES => {
+                    if let Some((rank, says)) = names.find(key_of(bytes)) {
+                        found.take(names, rank, says, KeyValue::read(bytes).value);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if id.iter().any(|byte| *byte != 0) {
+            let differs = found.trace.is_some_and(|(_, context)| context.trace_id != *id);
+            self.count(CONFLICTING, differs || found.is_conflicting);
+            return Ok(Verdict::Keep);
+        }
+        let is_attribute = found.trace.is_some();
+        if !is_attribute && *look_into_body {
+            read::each_key(AnyValue::read(body), |key, value| {
+                if let Some((rank, says)) = names.find(key) {
+                    found.take(names, rank, says, value);
+                }
+            });
+        }
+        self.count(CONFLICTING, found.is_conflicting);
+        let Some((rank, context)) = found.trace else {
+            self.count(INVALID, found.is_invalid);
+            return Ok(Verdict::Keep);
+        };
+        self.count(PROMOTED, true);
+        if !self.is_told {
+            self.is_told = true;
+            self.processor.tell(&sight.resource, names.name(rank));
+        }
+        self.promote(&mut sight.record, context, &found)?;
+        if self.processor.config.remove && is_attribute {
+            let used = [Some(rank), found.span.map(|(rank, _)| rank), found.flags.map(|(rank, _)| rank)];
+            for rank in used.into_iter().flatten() {
+                sight.record.delete_attribute(log_record::ATTRIBUTES, names.name(rank));
+            }
+        }
+        Ok(Verdict::Keep)
+    }
+}
+
+impl<'a> Visit<'_, 'a> {
+    fn count(&mut self, what: usize, happened: bool) {
+        if let Some(count) = self.counts.get_mut(what) {
+            *count += u64::from(happened);
+        }
+    }
+
+    /// Writes the ids in their place. What says the span beside the trace goes before what the trace's value says.
+    fn promote(&self, record: &mut Message<'a>, context: Context, found: &Found) -> Result<(), Refusal> {
+        let span_id = found.span.map(|(_, id)| id).or(context.span_id);
+        let flags = found.flags.map(|(_, flags)| flags).or(context.flags).unwrap_or(0);
+        let mut fields = Vec::with_capacity(40);
+        put_bytes(&mut fields, log_record::TRACE_ID, &context.trace_id);
+        self.replace(record, log_record::TRACE_ID, &mut fields)?;
+        if let Some(id) = span_id.filter(|_| record.bytes(log_record::SPAN_ID).iter().all(|byte| *byte == 0)) {
+            put_bytes(&mut fields, log_record::SPAN_ID, &id);
+            self.replace(record, log_record::SPAN_ID, &mut fields)?;
+        }
+        if flags != 0 && record.bits(log_record::FLAGS) == 0 {
+            put_fixed32(&mut fields, log_record::FLAGS, u32::from(flags));
+            self.replace(record, log_record::FLAGS, &mut fields)?;
+        }
+        Ok(())
+    }
+
+    fn replace(&self, record: &mut Message<'a>, number: u32, field: &mut Vec<u8>) -> Result<(), Refusal> {
+        record.replace(number, self.arena.keep(field).map_err(|_| Refusal::Internal)?);
+        field.clear();
+        Ok(())
+    }
+}
+
+/// The key of an attribute: the shape that all SDKs write needs no reading of the value.
+#[inline(always)]
+fn key_of(pair: &[u8]) -> &[u8] {
+    match pair {
+        [0x0a, length, rest @ ..] if *length < 0x80 && rest.get(usize::from(*length)) == Some(&0x12) => {
+            rest.get(..usize::from(*length)).unwrap_or_default()
+        }
+        _ => KeyValue::read(pair).key,
+    }
+}
