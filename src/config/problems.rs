@@ -89,7 +89,7 @@ impl Problems {
     }
 
     /// The same, those about a part of a scalar pointing at that; where it can't be found, the text is shown instead.
-    fn located(&self, sources: &Sources) -> Vec<Problem> {
+    pub fn located(&self, sources: &Sources) -> Vec<Problem> {
         let mut list = self.sorted();
         for problem in &mut list {
             let Some(inside) = problem.inside.take() else { continue };

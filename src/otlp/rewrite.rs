@@ -11,7 +11,7 @@ use super::schema::{
     exponential_point, histogram_point, metric, metric_data, number_point, request, resource_group, scope_group, span,
 };
 use super::split::{is_child, leaf_depth};
-use super::wire::{Fields, Value, put_header};
+use super::wire::{Fields, Value, put_bytes, put_header};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -51,6 +51,8 @@ pub struct Sight<'a> {
     pub child: Message<'a>,
     pub child_index: usize,
     pub exemplar: Message<'a>,
+    /// Metrics that join the scope in sight; they are visited after those that came with it.
+    pub added: Vec<&'a [u8]>,
 }
 
 impl Sight<'_> {
@@ -230,7 +232,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         let is_record = |number| number == scope_group::RECORDS;
         self.enter(number, bytes);
         let kept = match self.depth > Depth::Scopes {
-            true => self.children(is_record, Self::record)?,
+            true => self.children(is_record, Self::record)? + self.added()?,
             false => self.count(is_record),
         };
         if kept == 0 && self.prunes {
@@ -240,6 +242,23 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         Ok(self.close(is_changed, is_record, |sight, out| {
             write_with(&sight.scope_group, scope_group::SCOPE, &sight.scope, is_record, out);
         }))
+    }
+
+    /// Visits the metrics that were added to a scope, and writes them behind the others.
+    fn added(&mut self) -> Result<usize, V::Fault> {
+        let (mut kept, mut index) = (0, 0);
+        while let Some(metric) = self.sight.added.get(index).copied() {
+            index += 1;
+            self.items += points(metric);
+            self.reach();
+            let fate = self.metric(scope_group::RECORDS, metric)?;
+            if let Fate::Same = fate {
+                put_bytes(&mut self.out, scope_group::RECORDS, metric);
+            }
+            kept += usize::from(!matches!(fate, Fate::Gone));
+        }
+        self.sight.added.clear();
+        Ok(kept)
     }
 
     #[inline]
@@ -266,28 +285,25 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         sight.record.reset(bytes);
         sight.data_number =
             sight.record.fields().map(|field| field.number).filter(|it| is_data(*it)).last().unwrap_or(0);
-        sight.data.reset_to(&sight.record, sight.data_number);
+        let data_number = sight.data_number;
+        sight.data.reset_to(&sight.record, data_number);
         if self.visitor.record(&mut self.sight)? == Verdict::Drop {
             return Ok(self.dropped(METRIC_DEPTH, bytes));
         }
         self.enter(number, bytes);
         let is_changed = self.sight.record.is_changed();
         if self.depth <= Depth::Records {
-            let is_changed = is_changed || self.sight.data.is_changed();
-            let start = self.out.len();
-            let fate = self.close(
+            let is_changed = is_changed || self.sight.data.is_changed() || self.sight.data_number != data_number;
+            if self.sight.data.is_changed() {
+                self.items += self.sight.data.payloads(metric_data::POINTS).count() as i64 - points(bytes);
+            }
+            return Ok(self.close(
                 is_changed,
                 |_| false,
                 |sight, out| {
                     write_with(&sight.record, sight.data_number, &sight.data, is_data, out);
                 },
-            );
-            if self.sight.data.is_changed() {
-                let after = Fields::new(self.out.get(start..).unwrap_or_default()).last().map(|field| field.value);
-                let Some(Value::Bytes(after)) = after else { return Ok(fate) };
-                self.items += points(after) - points(bytes);
-            }
-            return Ok(fate);
+            ));
         }
         let has_data = self.sight.data_number != 0;
         let kept = self.children_of(|sight| &sight.record, is_data, Self::data)?;

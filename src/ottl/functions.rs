@@ -6,6 +6,7 @@ mod collections;
 mod editors;
 mod format;
 mod hashing;
+mod metrics;
 mod parsing;
 mod strings;
 pub mod time;
@@ -20,7 +21,16 @@ pub const CONVERTERS: &[&[Function]] =
     &[casting::TABLE, checks::TABLE, collections::TABLE, hashing::TABLE, parsing::TABLE, strings::TABLE, time::TABLE];
 
 /// The functions of the filter processor.
-pub const FILTER: &[&[Function]] = CONVERTERS;
+pub const FILTER: &[&[Function]] = &[
+    casting::TABLE,
+    checks::TABLE,
+    collections::TABLE,
+    hashing::TABLE,
+    metrics::CONVERTERS,
+    parsing::TABLE,
+    strings::TABLE,
+    time::TABLE,
+];
 
 /// The functions of the transform processor.
 pub const TRANSFORM: &[&[Function]] = &[
@@ -29,6 +39,7 @@ pub const TRANSFORM: &[&[Function]] = &[
     collections::TABLE,
     editors::TABLE,
     hashing::TABLE,
+    metrics::EDITORS,
     parsing::TABLE,
     strings::TABLE,
     time::TABLE,
@@ -49,6 +60,17 @@ pub const REFUSED: &[(&[&str], &str)] = &[
         "XML is not supported",
     ),
     (&["ExtractGrokPatterns"], "grok patterns are not supported; ExtractPatterns takes a regular expression"),
+    (
+        &[
+            "aggregate_on_attributes",
+            "aggregate_on_attribute_value",
+            "convert_exponential_histogram_to_histogram",
+            "convert_summary_quantile_val_to_gauge",
+            "extract_percentile_metric",
+            "merge_histogram_buckets",
+        ],
+        "it is not supported yet",
+    ),
     (&["UserAgent"], "it needs a table of browsers that Misaki does not carry"),
     (&["CommunityID", "ProfileID"], "it is not supported"),
     (&["XXH3", "XXH128"], "this hash is not supported; Murmur3Hash128 and SHA256 are"),

@@ -5,6 +5,7 @@ use crate::config::nearest::suggestion;
 use super::compile::knows;
 use super::enums;
 use super::function::Function;
+use super::functions::refusal;
 use super::syntax::{Call, Field, Mistake, Node, Span, Syntax};
 
 /// From the innermost outwards.
@@ -94,9 +95,9 @@ impl<'n> Hints<'n> {
         let (index, span, what, name) = self.unknown(context, functions).expect("no context fits");
         let message = format!("inferred context \"{context}\" does not support the {what} \"{name}\"");
         let near = match what {
-            "function" => {
+            "function" => refusal(name).map(str::to_owned).or_else(|| {
                 suggestion(name, functions.iter().copied().flatten().map(|row| row.name), "the functions are")
-            }
+            }),
             _ => suggestion(
                 name,
                 enums::names(context).collect::<Vec<_>>().iter().map(|(name, _)| name.as_str()),

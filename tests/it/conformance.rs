@@ -90,7 +90,8 @@ async fn pipelines_do_what_the_go_collectors_do() {
 fn refused(source: &str) -> (Loaded, Vec<Problem>) {
     let loaded = config::load(&[source.to_owned()], &[], &|_| None);
     let _ = Plan::read(&loaded);
-    let errors = loaded.problems.sorted().into_iter().filter(|problem| problem.level == Level::Error).collect();
+    let errors =
+        loaded.problems.located(&loaded.sources).into_iter().filter(|problem| problem.level == Level::Error).collect();
     (loaded, errors)
 }
 
@@ -117,13 +118,13 @@ const PLACES: &[(&str, u32, u32)] = &[
     ("no_pipelines", 8, 1),
     ("no_protocol", 4, 5),
     ("not_yaml", 3, 10),
-    ("ottl_bad_enum", 7, 32),
-    ("ottl_editor_as_condition", 7, 32),
-    ("ottl_syntax", 7, 32),
-    ("ottl_unknown_function", 7, 32),
-    ("ottl_unknown_path", 7, 32),
-    ("ottl_wrong_arity", 7, 32),
-    ("ottl_wrong_context", 7, 32),
+    ("ottl_bad_enum", 7, 58),
+    ("ottl_editor_as_condition", 7, 33),
+    ("ottl_syntax", 7, 50),
+    ("ottl_unknown_function", 7, 33),
+    ("ottl_unknown_path", 7, 33),
+    ("ottl_wrong_arity", 7, 33),
+    ("ottl_wrong_context", 7, 33),
     ("otlp_bad_compression", 7, 54),
     ("otlp_no_endpoint", 7, 3),
     ("otlphttp_no_endpoint", 7, 3),

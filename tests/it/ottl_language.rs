@@ -168,7 +168,7 @@ fn mistakes_are_pointed_at() {
 #[test]
 fn nesting_is_bounded() {
     for open in ["(", "[", "-(", "IsString(", "{\"a\": ", "not (", "body["] {
-        let mistake = parser::condition(&open.repeat(5000)).err().expect("a mistake");
+        let mistake = parser::condition(&open.repeat(5000)).expect_err("a mistake");
         assert_eq!(mistake.message, "this nests more than 64 levels deep", "{open}");
     }
     let long = vec!["1 == 1"; 20_000].join(" and ");

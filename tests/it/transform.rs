@@ -53,3 +53,35 @@ async fn a_failing_statement_follows_the_error_mode() {
     assert_eq!(misaki.finish().await.len(), 0);
     assert_eq!(upstream.requests(), 0);
 }
+
+/// What is taken out of a metric joins its scope, is visited after the others, and is counted; a copy of a copy of a copy
+/// ends with the memory that a request's statements have.
+#[tokio::test]
+async fn new_metrics_are_visited_and_counted() {
+    let rows = [
+        (r#"copy_metric(name="b") where metric.name == "a""#, vec!["a", "b"]),
+        (r#"copy_metric(Concat([metric.name, "x"], "")) where not IsMatch(metric.name, "xx")"#, vec!["a", "ax", "axx"]),
+        ("convert_gauge_to_sum(\"delta\", true)", vec!["a"]),
+        ("scale_metric(10, \"s\")", vec!["a"]),
+        ("extract_sum_metric(true)", vec!["a"]),
+    ];
+    for (statement, names) in rows {
+        let upstream = Upstream::start().await;
+        let changes = format!(
+            "{{processors: {{transform: {{metric_statements: [{{context: metric, statements: ['{statement}']}}]}}}}, service: {{pipelines: {{metrics: {{receivers: [otlp], processors: [transform], exporters: [otlp]}}}}}}}}"
+        );
+        let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+        assert!(misaki.send_by(Via::Grpc, Signal::Metrics, &["a"]).await.ok);
+        misaki.settle().await;
+        assert_eq!(upstream.kept(), names, "{statement}");
+        assert_eq!(misaki.finish().await[0].exported, names.len() as u64, "{statement}");
+    }
+    let upstream = Upstream::start().await;
+    let changes = "{processors: {transform: {metric_statements: [{context: metric, statements: ['copy_metric()']}]}}, service: {pipelines: {metrics: {receivers: [otlp], processors: [transform], exporters: [otlp]}}}}";
+    let mut misaki = Misaki::start(changes, &[&upstream]).await;
+    assert!(misaki.send_by(Via::Grpc, Signal::Metrics, &["a"]).await.ok);
+    misaki.settle().await;
+    let copies = upstream.kept().len();
+    assert!((2..20_000).contains(&copies), "{copies}");
+    misaki.finish().await;
+}
