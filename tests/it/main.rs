@@ -23,6 +23,7 @@ mod harness;
 mod hostmetrics;
 mod inflate;
 mod json;
+mod ottl_functions;
 mod ottl_language;
 mod pipelines;
 mod rewrite;

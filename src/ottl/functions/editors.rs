@@ -305,6 +305,9 @@ fn delete_index<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Resu
     set(arguments, scene, list)
 }
 
+/// Deeper than values nest.
+const UNLIMITED: i64 = 1 << 32;
+
 /// Nested maps and lists, moved up under joined keys.
 struct Flat<'a> {
     out: Entries<'a>,
@@ -316,7 +319,7 @@ struct Flat<'a> {
 fn flatten<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let map = arguments.map(0, scene)?;
     let met = arguments.fixed_bool(3).filter(|resolve| *resolve).map(|_| std::collections::HashMap::new());
-    let mut flat = Flat { out: Entries::default(), depth: arguments.fixed_int(2).unwrap_or(i64::MAX), met };
+    let mut flat = Flat { out: Entries::default(), depth: arguments.fixed_int(2).unwrap_or(UNLIMITED), met };
     flat.put_map(map, fixed_or(arguments, 1, ""), 0, scene)?;
     let map = flat.out.value(scene.arena)?;
     set(arguments, scene, map)
@@ -326,29 +329,39 @@ impl<'a> Flat<'a> {
     fn put_map(&mut self, map: &'a [u8], prefix: &[u8], depth: i64, scene: &Scene<'_, 'a>) -> Result<(), Fault> {
         for (key, value) in entries(map) {
             let key = if prefix.is_empty() { Cow::Borrowed(key) } else { Cow::Owned([prefix, b".", key].concat()) };
-            self.put_value(&key, None, value, depth, scene)?;
+            self.put_value(&key, value, depth, scene)?;
         }
         Ok(())
     }
 
-    /// `index` is the last part of the key of what stands in a list.
-    fn put_value(
-        &mut self,
-        key: &[u8],
-        index: Option<usize>,
-        value: Value<'a>,
-        depth: i64,
-        scene: &Scene<'_, 'a>,
-    ) -> Result<(), Fault> {
-        let full = index.map_or(Cow::Borrowed(key), |index| Cow::Owned([key, format!(".{index}").as_bytes()].concat()));
-        match value {
-            Value::Map(map) if depth < self.depth => self.put_map(map, &full, depth + 1, scene),
-            Value::List(list) if depth < self.depth => items(list)
-                .enumerate()
-                .try_for_each(|(index, item)| self.put_value(&full, Some(index), item, depth + 1, scene)),
-            // Where conflicts are resolved, the items of a list are such conflicts.
-            value if self.met.is_some() => self.put_resolved(scene.arena.keep(key)?, value, scene),
-            value => self.out.put(scene.arena.keep(&full)?, value),
+    fn put_value(&mut self, key: &[u8], value: Value<'a>, depth: i64, scene: &Scene<'_, 'a>) -> Result<(), Fault> {
+        let list = match value {
+            Value::Map(map) if depth < self.depth => return self.put_map(map, key, depth + 1, scene),
+            Value::List(list) if depth < self.depth => list,
+            value => return self.put_leaf(key, key, value, scene),
+        };
+        for (index, item) in items(list).enumerate() {
+            let numbered = [key, format!(".{index}").as_bytes()].concat();
+            match item {
+                Value::Map(map) if depth + 1 < self.depth => self.put_map(map, &numbered, depth + 2, scene)?,
+                // No point comes between the indexes of a list in a list, as in the Go collector.
+                Value::List(list) if depth + 1 < self.depth => {
+                    for (index, item) in items(list).enumerate() {
+                        let key = [&numbered, index.to_string().as_bytes()].concat();
+                        self.put_value(&key, item, depth + 3, scene)?;
+                    }
+                }
+                item => self.put_leaf(key, &numbered, item, scene)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Where conflicts are resolved, the items of a list are such conflicts: they have the key of the list.
+    fn put_leaf(&mut self, key: &[u8], numbered: &[u8], value: Value<'a>, scene: &Scene<'_, 'a>) -> Result<(), Fault> {
+        match self.met {
+            Some(_) => self.put_resolved(scene.arena.keep(key)?, value, scene),
+            None => self.out.put(scene.arena.keep(numbered)?, value),
         }
     }
 

@@ -399,10 +399,26 @@ fn url<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<
         let plain = unescape(text).ok_or_else(|| wrong("invalid URL escape"))?;
         scene.arena.keep(&plain)
     };
-    let path = unescaped(path)?;
+    if scheme.is_none() && path.split(|byte| *byte == b'/').next().is_some_and(|first| first.contains(&b':')) {
+        return Err(wrong("first path segment in URL cannot contain colon"));
+    }
+    let raw_path = path;
+    let path = unescaped(raw_path)?;
+    let mut whole =
+        original.get(..original.len() - rest_length(raw_path, query, fragment)).unwrap_or_default().to_vec();
+    put_encoded(raw_path, path, &mut whole);
+    for (sign, part) in [(b'?', query), (b'#', fragment)] {
+        let Some(part) = part else { continue };
+        whole.push(sign);
+        if sign == b'?' {
+            whole.extend_from_slice(part);
+        } else {
+            put_encoded(part, unescaped(part)?, &mut whole);
+        }
+    }
     let mut out = Entries::default();
     let mut text = |name: &'static str, value: &'a [u8]| out.put(name.as_bytes(), Value::String(value));
-    text("url.original", original)?;
+    text("url.original", scene.arena.keep(&whole)?)?;
     text("url.domain", unescaped(domain)?)?;
     text("url.scheme", scene.arena.keep(&scheme.unwrap_or_default().to_ascii_lowercase())?)?;
     text("url.path", path)?;
@@ -440,6 +456,25 @@ fn cut(text: &[u8], at: u8) -> (&[u8], Option<&[u8]>) {
     let found = memchr::memchr(at, text);
     let (before, after) = text.split_at_checked(found.unwrap_or(text.len())).unwrap_or_default();
     (before, found.and(after.get(1..)))
+}
+
+/// How much of a URL its path and what follows take.
+fn rest_length(path: &[u8], query: Option<&[u8]>, fragment: Option<&[u8]>) -> usize {
+    path.len() + query.map_or(0, |query| query.len() + 1) + fragment.map_or(0, |fragment| fragment.len() + 1)
+}
+
+/// A path or fragment as Go writes it again: as it stood, or escaped anew where it held what a URL may not.
+fn put_encoded(raw: &[u8], plain: &[u8], out: &mut Vec<u8>) {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(byte);
+    if raw.iter().all(|byte| is_plain(byte) || b"!'()*[]%".contains(byte)) {
+        return out.extend_from_slice(raw);
+    }
+    for byte in plain {
+        match byte {
+            byte if is_plain(byte) => out.push(*byte),
+            byte => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
 }
 
 /// `%41` is `A`; `None` when a `%` is followed by anything but two digits.

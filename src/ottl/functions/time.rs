@@ -556,22 +556,31 @@ impl<'t> Reading<'t> {
     }
 
     fn moment(&self, date: DateTime, zone: &TimeZone) -> Result<Time, Fault> {
+        let at_offset = |offset: Offset| offset.to_timestamp(date).map_err(|_| out_of_range());
+        if let Some(seconds) = self.offset_seconds {
+            let offset = Offset::from_seconds(seconds).map_err(|_| out_of_range())?;
+            return Ok(time_of(at_offset(offset)?, seconds));
+        }
         let in_zone = |zone: &TimeZone| {
             let moment = zone.to_timestamp(date).map_err(|_| out_of_range())?;
-            let info = zone.to_offset_info(moment);
-            Ok((time_of(moment, info.offset().seconds()), info.abbreviation().as_bytes().to_vec()))
+            Ok(time_of(moment, zone.to_offset(moment).seconds()))
         };
-        if let Some(offset) = self.offset_seconds {
-            let moment = TimeZone::UTC.to_timestamp(date).map_err(|_| out_of_range())?;
-            let utc = time_of(moment, offset);
-            return Ok(Time { seconds: utc.seconds - i64::from(offset), ..utc });
+        let Some(name) = self.abbreviation else { return in_zone(zone) };
+        // The abbreviation counts in the given zone, in summer or in winter; else it must be a zone by itself.
+        let named = |zone: &TimeZone| {
+            let moment = zone.to_timestamp(date).map_err(|_| out_of_range())?;
+            let half_a_year = jiff::SignedDuration::from_hours(183 * 24);
+            let around = [Some(moment), moment.checked_add(half_a_year).ok(), moment.checked_sub(half_a_year).ok()];
+            let mut infos = around.iter().flatten().map(|moment| zone.to_offset_info(*moment));
+            let Some(info) = infos.find(|info| info.abbreviation().as_bytes() == name) else { return Ok(None) };
+            let moment = at_offset(info.offset())?;
+            Ok(Some(time_of(moment, zone.to_offset(moment).seconds())))
+        };
+        if let Some(time) = named(zone)? {
+            return Ok(time);
         }
-        let Some(name) = self.abbreviation else { return Ok(in_zone(zone)?.0) };
-        // The abbreviation counts in the given zone; else it must be a zone by itself.
-        match in_zone(zone)? {
-            (time, abbreviation) if abbreviation == name => Ok(time),
-            _ => Ok(in_zone(&self::zone(name)?)?.0),
-        }
+        let zone = self::zone(name)?;
+        named(&zone)?.map_or_else(|| in_zone(&zone), Ok)
     }
 
     /// A time without a year is of this year, or of the last one when it would lie more than a week ahead.

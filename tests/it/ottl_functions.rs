@@ -1,0 +1,654 @@
+//! The functions of OTTL: every converter on values of every kind it takes, with what the Go collector makes of them, and
+//! every editor on one map.
+
+use misaki::otlp::rewrite::Sight;
+use misaki::ottl::compile::{self, Dialect};
+use misaki::ottl::scene::Scene;
+use misaki::ottl::value::{Arena, Fault, Value};
+use misaki::ottl::{functions, parser};
+
+const LOG: Dialect = Dialect { context: "log", functions: functions::TRANSFORM };
+
+/// What the rows below speak of.
+const RECORD: &[&str] = &[
+    r#"set(log.time_unix_nano, 1700000000123456789)"#,
+    r#"set(log.trace_id, TraceID("0102030405060708090a0b0c0d0e0f10"))"#,
+    r#"set(log.span_id, SpanID("0102030405060708"))"#,
+    r#"set(log.attributes["m"], {"b": 1, "a": [1.5, true, nil, "<x>"], "y": 0x0102, "big": 1000000000000000000000.0, "small": 0.0000000015})"#,
+    r#"set(log.attributes["by"], 0x01ff)"#,
+    r#"set(log.attributes["l"], ["a", "b", 3])"#,
+    r#"set(log.attributes["e"], nil)"#,
+    r#"set(log.attributes["i"], 42)"#,
+    r#"set(log.attributes["t"], true)"#,
+    r#"set(log.attributes["sn"], "HTTPServer2Name_foo-bar baz")"#,
+    r#"set(log.attributes["nums"], [3, 1, 2])"#,
+    r#"set(log.attributes["strs"], ["b", "a", "C"])"#,
+    r#"set(log.attributes["deep"], {"x": {"y": {"z": 1}}, "l": [{"k": "v"}, [1, 2]]})"#,
+    r#"set(log.attributes["kvs"], [{"name": "a", "value": 1}, {"name": "b", "value": 2}])"#,
+    r#"set(log.attributes["d"], {"a": 1, "b": "hello world", "c": {"x": "hello", "l": [1, {"q": 2}, [5]]}, "user": "bob", "n": 2.5})"#,
+    r#"set(log.attributes["u"], "ÀÉÎ straße ΑΒΓ")"#,
+    r#"set(log.attributes["js"], "{\"a\":1,\"b\":[1,2.5,\"x\",null,{\"c\":\"d\\u00e9\\n\"}],\"n\":null,\"t\":true,\"e\":1e3}")"#,
+];
+
+fn run(statement: &str, scene: &mut Scene<'_, 'static>) -> Result<(), String> {
+    let parsed = parser::statement(statement).map_err(|mistake| mistake.message)?;
+    let (call, _) = compile::statement(&parsed, &LOG).map_err(|mistake| mistake.message)?;
+    // Values borrow from the program, which lives as long as the test.
+    let call = Box::leak(Box::new(call));
+    (call.function.body)(&call.arguments, scene).map(|_| ()).map_err(|Fault(text)| text.into_owned())
+}
+
+/// Runs statements on the record above, and says what the expression then is, as the debug exporter writes it.
+fn evaluated(statements: &[&str], expression: &str) -> String {
+    let arena = Box::leak(Box::new(Arena::with_limit(1 << 24)));
+    let mut sight = Sight::default();
+    let mut scene = Scene::nowhere(arena, &mut sight);
+    for statement in RECORD.iter().chain(statements) {
+        run(statement, &mut scene).unwrap_or_else(|why| panic!("{statement}: {why}"));
+    }
+    match run(&format!("set(log.body, {expression})"), &mut scene) {
+        Ok(()) => {}
+        Err(_) => return "fault".to_owned(),
+    }
+    let body = parser::statement("set(log.body, log.body)").unwrap();
+    let (call, _) = compile::statement(&body, &LOG).unwrap();
+    let call = Box::leak(Box::new(call));
+    let value = call.arguments.value(1, &mut scene).unwrap();
+    let name = match value {
+        Value::Nil => "Empty",
+        Value::Bool(_) => "Bool",
+        Value::Int(_) => "Int",
+        Value::Double(_) => "Double",
+        Value::String(_) => "Str",
+        Value::Bytes(_) => "Bytes",
+        Value::List(_) => "Slice",
+        _ => "Map",
+    };
+    let mut text = Vec::new();
+    value.put_as_string(&mut text);
+    format!("{name}({})", String::from_utf8_lossy(&text))
+}
+
+#[test]
+fn converters_answer_as_the_go_collectors_do() {
+    for (expression, expected) in CONVERTERS {
+        assert_eq!(evaluated(&[], expression), *expected, "{expression}");
+    }
+}
+
+#[test]
+fn editors_leave_what_the_go_collectors_do() {
+    for (statement, expression, expected) in EDITORS {
+        assert_eq!(evaluated(&[statement], expression), *expected, "{statement}");
+    }
+}
+
+#[test]
+fn every_function_has_a_row() {
+    let rows = CONVERTERS.iter().map(|(text, _)| *text).chain(EDITORS.iter().map(|(text, ..)| *text));
+    let rows: Vec<&str> = rows.collect();
+    for function in functions::TRANSFORM.iter().copied().flatten() {
+        let called = format!("{}(", function.name);
+        let is_named = rows.iter().any(|row| row.contains(&called));
+        assert!(
+            is_named || ["IsRootSpan", "Now", "UUID", "UUIDv7"].contains(&function.name),
+            "{} has none",
+            function.name
+        );
+    }
+}
+
+/// What the Go collector 0.161 answers; `fault` where it fails.
+const CONVERTERS: &[(&str, &str)] = &[
+    (r#"IsDouble(log.attributes["i"])"#, "Bool(false)"),
+    (r#"IsString(log.attributes["missing"])"#, "Bool(false)"),
+    (r#"String(SpanID("0102030405060708"))"#, "Str([1,2,3,4,5,6,7,8])"),
+    ("String(TraceID(0x0102030405060708090a0b0c0d0e0f10))", "Str([1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16])"),
+    (r#"Bool("t")"#, "Bool(true)"),
+    (r#"Bool(log.attributes["i"])"#, "Bool(true)"),
+    ("Bool(nil)", "Empty()"),
+    (r#"Double("2.5")"#, "Double(2.5)"),
+    ("Double(3)", "Double(3)"),
+    (r#"Double(log.attributes["t"])"#, "Double(1)"),
+    ("Hex(1)", "Str(0000000000000001)"),
+    (r#"Hex("ab")"#, "Str(6162)"),
+    (r#"Int("12")"#, "Int(12)"),
+    ("Int(3.9)", "Int(3)"),
+    ("Int(nil)", "Empty()"),
+    ("Log(10)", "Double(2.302585092994046)"),
+    (r#"ParseInt("ff", 16)"#, "Int(255)"),
+    (r#"ParseInt("0x1f", 0)"#, "Int(31)"),
+    (r#"ParseInt("-0b11", 0)"#, "Int(-3)"),
+    (
+        r#"String(log.attributes["m"])"#,
+        r#"Str({"a":[1.5,true,null,"\u003cx\u003e"],"b":1,"big":1e+21,"small":1.5e-09,"y":"AQI="})"#,
+    ),
+    (r#"String(log.attributes["by"])"#, "Str(01ff)"),
+    ("String(log.time)", r#"Str("2023-11-14T22:13:20.123456789Z")"#),
+    ("String(log.trace_id)", "Str([1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16])"),
+    (r#"String(Duration("1s"))"#, "Str(1000000000)"),
+    (r#"HasPrefix("abc", "ab")"#, "Bool(true)"),
+    (r#"HasSuffix("abc", "ab")"#, "Bool(false)"),
+    ("IsBool(true)", "Bool(true)"),
+    ("IsInt(1)", "Bool(true)"),
+    (r#"IsMap(log.attributes["m"])"#, "Bool(true)"),
+    (r#"IsList(log.attributes["l"])"#, "Bool(true)"),
+    (r#"IsEmpty("")"#, "Bool(true)"),
+    (r#"IsEmpty(log.attributes["e"])"#, "Bool(true)"),
+    (r#"IsEmpty(log.attributes["m"])"#, "Bool(false)"),
+    (r#"IsInCIDR("10.1.2.3", ["10.0.0.0/8"])"#, "Bool(true)"),
+    (r#"IsInCIDR("::1", ["fe80::/10"])"#, "Bool(false)"),
+    (r#"IsMatch("abc", "^a.c$")"#, "Bool(true)"),
+    (r#"IsMatch(42, "4.")"#, "Bool(true)"),
+    (r#"IsMatch(log.attributes["missing"], ".*")"#, "Bool(false)"),
+    (r#"IsValidLuhn("4539 1488 0343 6467")"#, "Bool(true)"),
+    (r#"IsValidLuhn("17")"#, "Bool(false)"),
+    (r#"Coalesce([nil, log.attributes["missing"], "x"])"#, "Str(x)"),
+    (r#"ContainsValue(log.attributes["strs"], "a")"#, "Bool(true)"),
+    (r#"Index("hello", "l")"#, "Int(2)"),
+    (r#"Index(log.attributes["nums"], 2)"#, "Int(2)"),
+    ("Index([1], 5)", "Int(-1)"),
+    (r#"Keys(log.attributes["deep"])"#, r#"Slice(["x","l"])"#),
+    (r#"SliceToMap(log.attributes["kvs"], ["name"], ["value"])"#, r#"Map({"a":1,"b":2})"#),
+    (r#"SliceToMap(["a", "b"])"#, r#"Map({"0":"a","1":"b"})"#),
+    ("Sort([3, 1.5, 2])", "Slice([1.5,2,3])"),
+    (r#"Sort(["b", "a", "C"], "desc")"#, r#"Slice(["b","a","C"])"#),
+    (r#"Sort([true, "a", 2])"#, r#"Slice([2,"a",true])"#),
+    (
+        r#"ToKeyValueString(log.attributes["deep"], ":", ";", true)"#,
+        r#"Str(l:"[{\"k\":\"v\"},[1,2]]";x:"{\"y\":{\"z\":1}}")"#,
+    ),
+    (r#"Values(log.attributes["deep"])"#, r#"Slice([{"y":{"z":1}},[{"k":"v"},[1,2]]])"#),
+    (r#"FNV("x")"#, "Int(-5808529385363204345)"),
+    (r#"MD5("x")"#, "Str(9dd4e461268c8034f5c8564e155c67a6)"),
+    (r#"Murmur3Hash("hello")"#, "Str(47fa8b24)"),
+    (r#"Murmur3Hash128("hello")"#, "Str(029bbd41b3a7d8cb191dae486a901e5b)"),
+    (r#"SHA1("x")"#, "Str(11f6ad8ec52a2984abaafd7c3b516503785c2072)"),
+    (r#"SHA256("x")"#, "Str(2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881)"),
+    (
+        r#"SHA512("x")"#,
+        "Str(a4abd4448c49562d828115d13a1fccea927f52b4d5459297f8b43e42da89238bc13626e43dcb38ddb082488927ec904fb42057443983e88585179d50551afe62)",
+    ),
+    (r#"ExtractPatterns("a=1", "(?P<k>\\w)=(?P<v>\\d)")"#, r#"Map({"k":"a","v":"1"})"#),
+    (r#"ExtractPatterns("zzz", "(?P<k>\\d)")"#, "Map({})"),
+    (r#"ParseCSV("1,\"a \"\"q\"\" b\",3", "a,b,c")"#, r#"Map({"a":"1","b":"a \"q\" b","c":"3"})"#),
+    (r#"ParseCSV("a|b", "x y", delimiter="|", header_delimiter=" ")"#, r#"Map({"x":"a","y":"b"})"#),
+    (r#"ParseCSV("a\"b,c", "x,y", mode="lazyQuotes")"#, r#"Map({"x":"a\"b","y":"c"})"#),
+    (r#"ParseCSV("\"a,c", "x,y", mode="ignoreQuotes")"#, r#"Map({"x":"\"a","y":"c"})"#),
+    (
+        r#"ParseJSON(log.attributes["js"])"#,
+        r#"Map({"a":1,"b":[1,2.5,"x",null,{"c":"dé\n"}],"e":1000,"n":null,"t":true})"#,
+    ),
+    (r#"ParseJSON("[1, \"a\"]")"#, r#"Slice([1,"a"])"#),
+    (r#"ParseKeyValue("a=1 b=\"x y\" c='q=1'")"#, r#"Map({"a":"1","b":"x y","c":"q=1"})"#),
+    (r#"ParseKeyValue("k:v;l:w", ":", ";")"#, r#"Map({"k":"v","l":"w"})"#),
+    (r#"ParseSeverity(404, {"error": [{"range": "4xx"}]})"#, "Str(error)"),
+    (r#"ParseSeverity("x", {"info": [{"equals": ["x"]}]})"#, "Str(info)"),
+    (
+        r#"URL("https://user:pw@example.com:8080/a/b.txt?x=1#fr%41g")"#,
+        r#"Map({"url.domain":"example.com","url.extension":"txt","url.fragment":"frAg","url.original":"https://user:pw@example.com:8080/a/b.txt?x=1#fr%41g","url.password":"pw","url.path":"/a/b.txt","url.port":8080,"url.query":"x=1","url.scheme":"https","url.user_info":"user:pw","url.username":"user"})"#,
+    ),
+    (r#"URL("/a b/c")"#, r#"Map({"url.domain":"","url.original":"/a%20b/c","url.path":"/a b/c","url.scheme":""})"#),
+    (r#"Base64Encode("a?>b", "base64-url")"#, "Str(YT8-Yg==)"),
+    (r#"Base64Encode("a")"#, "Str(YQ==)"),
+    (r#"Concat(["a", nil, 1, 2.5, true], "-")"#, "Str(a-<nil>-1-2.5-true)"),
+    (r#"Concat(log.attributes["l"], "|")"#, "Str(a|b|3)"),
+    (r#"ConvertCase("helloWorld", "snake")"#, "Str(hello_world)"),
+    (r#"Decode("aGVsbG8", "base64-raw")"#, "Str(hello)"),
+    (r#"Decode("YT8-Yg==", "base64-url")"#, "Str(a?>b)"),
+    (r#"Decode(log.attributes["sn"], "utf-16le")"#, "Str(呈偔敓癲牥串浡彥潦ⵯ慢⁲慢�)"),
+    (r#"Format("%s-%d-%05.1f", ["a", 3, 2.5])"#, "Str(a-3-002.5)"),
+    (r#"Format("%x %q %8.3f|%-4d|%+d %v", [255, "a\"b", 2.5, 3, 4, true])"#, r#"Str(ff "a\"b"    2.500|3   |+4 true)"#),
+    (r#"Format("%d %s", ["a"])"#, "Str(%!d(string=a) %!s(MISSING))"),
+    (r#"Format("%d", [1, 2])"#, "Str(1%!(EXTRA int64=2))"),
+    (
+        r#"Format("%v %v %v", [log.time, Duration("90s"), log.trace_id])"#,
+        "Str(2023-11-14 22:13:20.123456789 +0000 UTC 1m30s 0102030405060708090a0b0c0d0e0f10)",
+    ),
+    (
+        r#"Format("%6.2f|%.3g|%e|%g|%c|%U|%#x|%t", [1.5, 1234.5678, 1.5, 100000000.0, 65, 65, 10, false])"#,
+        "Str(  1.50|1.23e+03|1.500000e+00|1e+08|A|U+0041|0xa|false)",
+    ),
+    (r#"Len("größe")"#, "Int(7)"),
+    ("Len([1, 2])", "Int(2)"),
+    (r#"Split("a,b,", ",")"#, r#"Slice(["a","b",""])"#),
+    (r#"Split("aé", "")"#, r#"Slice(["a","é"])"#),
+    (r#"Substring("hello", 1, 3)"#, "Str(ell)"),
+    (r#"Substring("größe", 0, 3, true)"#, "Str(gr)"),
+    (r#"ToCamelCase("hello_world 2x")"#, "Str(HelloWorld2X)"),
+    (r#"ToLowerCase("ÀB")"#, "Str(àb)"),
+    (r#"ToSnakeCase("HTTPServer2Name_foo-bar")"#, "Str(http_server_2_name_foo_bar)"),
+    (r#"ToUpperCase("straße")"#, "Str(STRAßE)"),
+    (r#"Trim("  x ")"#, "Str(x)"),
+    (r#"Trim("xxaxx", "x")"#, "Str(a)"),
+    (r#"TrimPrefix("abc", "a")"#, "Str(bc)"),
+    (r#"TrimSuffix("abc", "c")"#, "Str(ab)"),
+    ("Day(log.time)", "Int(14)"),
+    ("Hour(log.time)", "Int(22)"),
+    ("Minute(log.time)", "Int(13)"),
+    ("Month(log.time)", "Int(11)"),
+    ("Nanosecond(log.time)", "Int(123456789)"),
+    ("Second(log.time)", "Int(20)"),
+    ("Weekday(log.time)", "Int(2)"),
+    ("Year(log.time)", "Int(2023)"),
+    ("UnixMicro(log.time)", "Int(1700000000123456)"),
+    ("UnixMilli(log.time)", "Int(1700000000123)"),
+    ("UnixNano(log.time)", "Int(1700000000123456789)"),
+    ("UnixSeconds(log.time)", "Int(1700000000)"),
+    (r#"Hours(Duration("90m"))"#, "Double(1.5)"),
+    (r#"Minutes(Duration("90s"))"#, "Double(1.5)"),
+    (r#"Seconds(Duration("-1.5s"))"#, "Double(-1.5)"),
+    (r#"Microseconds(Duration("2ms"))"#, "Int(2000)"),
+    (r#"Milliseconds(Duration("2s"))"#, "Int(2000)"),
+    (r#"Nanoseconds(Duration("1us"))"#, "Int(1000)"),
+    ("UnixNano(Unix(5, -7))", "Int(4999999993)"),
+    (r#"UnixNano(TruncateTime(log.time, Duration("7m")))"#, "Int(1699999920000000000)"),
+    (r#"FormatTime(log.time, "%F %T.%L %z %Z %j %a %b %p")"#, "Str(2023-11-14 22:13:20.123 Z UTC +00:00 Tue Nov PM)"),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56", "%Y-%m-%d %H:%M:%S", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:56 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-05-26T12:34:56Z", "%Y-%m-%dT%H:%M:%SZ", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:56 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-5-6", "%Y-%m-%d", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-06 00:00:00 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("26/05/23", "%d/%m/%y", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 00:00:00 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("May 26 2023", "%b %d %Y", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 00:00:00 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("may 26 2023", "%b %d %Y", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 00:00:00 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("26 May 2023 1:02:03 PM", "%d %B %Y %I:%M:%S %p", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 13:02:03 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("26 May 2023 12:02:03 am", "%d %B %Y %I:%M:%S %P", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 00:02:03 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("Fri May 26 01:02:03 2023", "%c", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 01:02:03 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("Friday, 26 May 2023", "%A, %d %B %Y", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 00:00:00 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56.123456789", "%F %T.%s", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:56.123456789 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56,123", "%F %T,%L", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:56.123 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56", "%F %T.%L", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:56 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56.5", "%F %T", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:56.5 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56 +0200", "%F %T %z", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:56 +02:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56 -02", "%F %T %z", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:56 -02:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56 Z", "%F %T %z", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:56 +00:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56 EST", "%F %T %Z", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 13:34:56 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56 UTC", "%F %T %Z", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:56 +00:00)",
+    ),
+    (r#"FormatTime(Time("2023-05-26 12:34:56 PST", "%F %T %Z", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (r#"FormatTime(Time("2023-05-26 12:34:56 CEST", "%F %T %Z", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56 GMT", "%F %T %Z", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:56 +00:00)",
+    ),
+    (
+        r#"FormatTime(Time("2023-05-26 12:34:56 CET", "%F %T %Z", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 13:34:56 +02:00)",
+    ),
+    (r#"FormatTime(Time("2023-13-26", "%F", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (r#"FormatTime(Time("2023-02-30", "%F", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (r#"FormatTime(Time("x", "%F", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (r#"FormatTime(Time("2023-05-26x", "%F", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (r#"FormatTime(Time("  2023-05-26", "%F", "America/New_York"), "%F %T.%s %j")"#, "Str(2023-05-26 00:00:00 -04:00)"),
+    (r#"FormatTime(Time("2023- 5-26", "%F", "America/New_York"), "%F %T.%s %j")"#, "Str(2023-05-26 00:00:00 -04:00)"),
+    (r#"FormatTime(Time("05/26/2023", "%D", "America/New_York"), "%F %T.%s %j")"#, "Str(2023-05-26 00:00:00 -04:00)"),
+    (r#"FormatTime(Time("05/26/23", "%D", "America/New_York"), "%F %T.%s %j")"#, "Str(2023-05-26 00:00:00 -04:00)"),
+    (r#"FormatTime(Time("12:34", "%R", "America/New_York"), "%F %T.%s %j")"#, "Str(2026-01-01 12:34:00 -05:00)"),
+    (r#"FormatTime(Time("01:02:03 pm", "%r", "America/New_York"), "%F %T.%s %j")"#, "Str(2026-01-01 13:02:03 -05:00)"),
+    (r#"FormatTime(Time("2023-05-26 24:00", "%F %R", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (
+        r#"FormatTime(Time("2023-05-26  12:34", "%F %R", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 12:34:00 -04:00)",
+    ),
+    (
+        r#"FormatTime(Time("+05:30 2023-05-26", "%j %F", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 00:00:00 +05:30)",
+    ),
+    (
+        r#"FormatTime(Time("+05 2023-05-26", "%i %F", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 00:00:00 +05:00)",
+    ),
+    (
+        r#"FormatTime(Time("-053015 2023-05-26", "%w %F", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 00:00:00 -05:30)",
+    ),
+    (
+        r#"FormatTime(Time("+05:30:15 2023-05-26", "%k %F", "America/New_York"), "%F %T.%s %j")"#,
+        "Str(2023-05-26 00:00:00 +05:30)",
+    ),
+    (r#"FormatTime(Time("2023", "%Y", "America/New_York"), "%F %T.%s %j")"#, "Str(2023-01-01 00:00:00 -05:00)"),
+    (r#"FormatTime(Time("99", "%y", "America/New_York"), "%F %T.%s %j")"#, "Str(1999-01-01 00:00:00 -05:00)"),
+    (r#"FormatTime(Time("68", "%y", "America/New_York"), "%F %T.%s %j")"#, "Str(2068-01-01 00:00:00 -05:00)"),
+    (r#"FormatTime(Time("69", "%y", "America/New_York"), "%F %T.%s %j")"#, "Str(1969-01-01 00:00:00 -05:00)"),
+    (r#"FormatTime(Time("5", "%q", "America/New_York"), "%F %T.%s %j")"#, "Str(2026-05-01 00:00:00 -04:00)"),
+    (r#"FormatTime(Time("2023-05-26 12:34:60", "%F %T", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (r#"FormatTime(Time("20230526", "%Y%m%d", "America/New_York"), "%F %T.%s %j")"#, "Str(2023-05-26 00:00:00 -04:00)"),
+    (r#"FormatTime(Time("100%", "%m%%", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (
+        "FormatTime(Time(\"2023-05-26\t12\", \"%F%t%H\", \"America/New_York\"), \"%F %T.%s %j\")",
+        "Str(2023-05-26 12:00:00 -04:00)",
+    ),
+    (r#"FormatTime(Time("2023-05-26 12:34:56.", "%F %T.%L", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (r#"FormatTime(Time("Feb 29 2023", "%b %d %Y", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (r#"FormatTime(Time("Feb 30", "%b %d", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (r#"FormatTime(Time("00", "%d", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+    (r#"FormatTime(Time("2023-00-01", "%F", "America/New_York"), "%F %T.%s %j")"#, "fault"),
+];
+
+/// A statement on the record, what is looked at then, and what the Go collector 0.161 shows.
+const EDITORS: &[(&str, &str, &str)] = &[
+    (
+        r#"append(log.attributes["d"]["b"], "z")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":["hello world","z"],"c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"append(log.attributes["d"]["new"], values=["p", 1])"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"new":["p",1],"user":"bob"})"#,
+    ),
+    (
+        r#"append(log.attributes["l"], "z", [1.5, true])"#,
+        r#"log.attributes["l"]"#,
+        r#"Slice(["a","b",3,"z",1.5,true])"#,
+    ),
+    (
+        r#"clear(log.attributes["d"]["b"])"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (r#"clear(log.attributes["d"])"#, r#"log.attributes["d"]"#, "Map({})"),
+    (r#"delete_index(log.attributes["l"], 0)"#, r#"log.attributes["l"]"#, r#"Slice(["b",3])"#),
+    (r#"delete_index(log.attributes["l"], 0, 2)"#, r#"log.attributes["l"]"#, "Slice([3])"),
+    (r#"delete_index(log.attributes["l"], 0, 3)"#, r#"log.attributes["l"]"#, "Slice([])"),
+    (
+        r#"delete_key(log.attributes["d"], "a")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"delete_key(log.attributes["d"]["c"], "x")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]]},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"delete_matching_keys(log.attributes["d"], "^[ab]$")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"flatten(log.attributes["d"])"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c.l.0":1,"c.l.1.q":2,"c.l.20":5,"c.x":"hello","n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"flatten(log.attributes["d"], "p")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"p.a":1,"p.b":"hello world","p.c.l.0":1,"p.c.l.1.q":2,"p.c.l.20":5,"p.c.x":"hello","p.n":2.5,"p.user":"bob"})"#,
+    ),
+    (
+        r#"flatten(log.attributes["d"], "p", 1)"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"p.a":1,"p.b":"hello world","p.c.l":[1,{"q":2},[5]],"p.c.x":"hello","p.n":2.5,"p.user":"bob"})"#,
+    ),
+    (
+        r#"flatten(log.attributes["d"], depth=2)"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c.l.0":1,"c.l.1":{"q":2},"c.l.2":[5],"c.x":"hello","n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"flatten(log.attributes["d"], resolve_conflicts=true)"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c.l":1,"c.l.1.q":2,"c.l.20":5,"c.x":"hello","n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"keep_keys(log.attributes["d"], ["a", "user", "zz"])"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"user":"bob"})"#,
+    ),
+    (r#"keep_keys(log.attributes["d"], [])"#, r#"log.attributes["d"]"#, "Map({})"),
+    (r#"keep_matching_keys(log.attributes["d"], "s|n")"#, r#"log.attributes["d"]"#, r#"Map({"n":2.5,"user":"bob"})"#),
+    (r#"limit(log.attributes["d"], 2, ["user"])"#, r#"log.attributes["d"]"#, r#"Map({"a":1,"user":"bob"})"#),
+    (r#"limit(log.attributes["d"], 0, [])"#, r#"log.attributes["d"]"#, "Map({})"),
+    (
+        r#"limit(log.attributes["d"], 9, [])"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"merge_maps(log.attributes["d"], {"a": 9, "z": 1}, "insert")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob","z":1})"#,
+    ),
+    (
+        r#"merge_maps(log.attributes["d"], {"a": 9, "z": 1}, "update")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":9,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"merge_maps(log.attributes["d"], {"a": 9, "z": 1}, "upsert")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":9,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob","z":1})"#,
+    ),
+    (
+        r#"merge_maps(log.attributes["d"], ParseJSON(log.attributes["js"]), "upsert")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":[1,2.5,"x",null,{"c":"dé\n"}],"c":{"l":[1,{"q":2},[5]],"x":"hello"},"e":1000,"n":null,"t":true,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_all_matches(log.attributes["d"], "b*", "X")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"X"})"#,
+    ),
+    (
+        r#"replace_all_matches(log.attributes["d"], "*o*", "X")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"X","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"X"})"#,
+    ),
+    (
+        r#"replace_all_matches(log.attributes["d"], "hell[a-o] {world,x}", "X")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"X","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_all_matches(log.attributes["d"], "b?b", "X", SHA256, "<%s>")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"<4b68ab3847feda7d6c62c1fbcbeebfa35eab7351ed5e78f4ddadea5df64b8015>"})"#,
+    ),
+    (
+        r#"replace_all_patterns(log.attributes["d"], "value", "o", "0")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hell0 w0rld","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"b0b"})"#,
+    ),
+    (
+        r#"replace_all_patterns(log.attributes["d"], "value", "(\\w)o", "[$1]")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hel[l] [w]rld","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"[b]b"})"#,
+    ),
+    (
+        r#"replace_all_patterns(log.attributes["d"], "key", "^(.)$", "k.$1")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"k.a":1,"k.b":"hello world","k.c":{"l":[1,{"q":2},[5]],"x":"hello"},"k.n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_all_patterns(log.attributes["d"], "key", "^(.)$", "$1", ToUpperCase, "k.%s")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"k.A":1,"k.B":"hello world","k.C":{"l":[1,{"q":2},[5]],"x":"hello"},"k.N":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_all_patterns(log.attributes["d"], "key", "^[ab]$", "same")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"same":"hello world","user":"bob"})"#,
+    ),
+    (
+        r#"replace_all_patterns(log.attributes["d"], "value", "l+", "$0", MD5)"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"he5b54c0a045f179bcbbbc9abcb8b5cd4co wor2db95e8e1a9267b7a1188556b2013b33d","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_match(log.attributes["d"]["b"], "hello*", "bye")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"bye","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_match(log.attributes["d"]["b"], "hello", "bye")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_match(log.attributes["d"]["b"], "*", "bye", ToUpperCase, "(%s)")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"(BYE)","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_match(log.attributes["d"]["a"], "*", "bye")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "(?P<first>\\w+) (\\w+)", "$2 ${first} $first_x $$ $9")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"world hello  $ ","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "o", "0")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hell0 w0rld","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "", "-")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"-h-e-l-l-o- -w-o-r-l-d-","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "x*", "-")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"-h-e-l-l-o- -w-o-r-l-d-","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "l", "$0", SHA1, "<%s>")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"he<07c342be6e560e7f43842e2e21b774e61d85f047><07c342be6e560e7f43842e2e21b774e61d85f047>o wor<07c342be6e560e7f43842e2e21b774e61d85f047>d","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["a"], "1", "2")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["missing"], "1", "2")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "WORLD", "x")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "(?i)WORLD", "x")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello x","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "\\bworld\\b", "x")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello x","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "[[:alpha:]]{5}", "x")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"x x","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "\\Qo w\\E", "x")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hellxorld","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "\\p{Greek}|\\pL", "x")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"xxxxx xxxxx","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "(?U)h.*o", "x")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"x world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"replace_pattern(log.attributes["d"]["b"], "[^\\s]+$", "x")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello x","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"set(log.attributes["d"]["new"]["deep"], 1)"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hello world","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"new":{"deep":1},"user":"bob"})"#,
+    ),
+    (
+        r#"set(log.attributes["d"]["b"], nil)"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":null,"c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"stringify_all(log.attributes["d"])"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":"1","b":"hello world","c":"{\"l\":[1,{\"q\":2},[5]],\"x\":\"hello\"}","n":"2.5","user":"bob"})"#,
+    ),
+    (
+        r#"truncate_all(log.attributes["d"], 3)"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hel","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    (
+        r#"truncate_all(log.attributes["d"], 7, true, "...")"#,
+        r#"log.attributes["d"]"#,
+        r#"Map({"a":1,"b":"hell...","c":{"l":[1,{"q":2},[5]],"x":"hello"},"n":2.5,"user":"bob"})"#,
+    ),
+    ("truncate_all(log.attributes, 2)", r#"log.attributes["u"]"#, "Str(À)"),
+];
