@@ -7,6 +7,7 @@ pub mod filter;
 mod matching;
 pub mod memory_limiter;
 pub mod probabilistic_sampler;
+pub mod redaction;
 pub mod resource;
 pub mod resourcedetection;
 pub mod trace_context;

@@ -127,23 +127,29 @@ impl<'a> Message<'a> {
 
     /// Removes the fields that `keep` does not want; what stands side by side stays one piece.
     pub fn retain(&mut self, mut keep: impl FnMut(&Field<'a>) -> bool) {
-        let mut kept = Pieces::new();
+        self.revise(|field| (!keep(field)).then_some(&[]));
+    }
+
+    /// Puts encoded fields, or nothing, in the place of each field that `change` has something for. One pass.
+    pub fn revise(&mut self, mut change: impl FnMut(&Field<'a>) -> Option<&'a [u8]>) {
+        let mut revised = Pieces::new();
         let mut is_changed = false;
         for piece in &self.pieces {
             let (mut start, mut end) = (0, 0);
             for field in Fields::new(piece) {
                 let next = end + field.raw.len();
-                if !keep(&field) {
-                    kept.extend(piece.get(start..end).filter(|run| !run.is_empty()));
+                if let Some(new) = change(&field) {
+                    let runs = [piece.get(start..end).unwrap_or_default(), new];
+                    revised.extend(runs.into_iter().filter(|run| !run.is_empty()));
                     start = next;
                     is_changed = true;
                 }
                 end = next;
             }
-            kept.extend(piece.get(start..).filter(|run| !run.is_empty()));
+            revised.extend(piece.get(start..).filter(|run| !run.is_empty()));
         }
         if is_changed {
-            self.pieces = kept;
+            self.pieces = revised;
             self.is_changed = true;
         }
     }

@@ -7,7 +7,7 @@ use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
 use crate::extensions::health_check;
 use crate::processors::{
-    Factory, attributes, batch, filter, memory_limiter, probabilistic_sampler, resource, resourcedetection,
+    Factory, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource, resourcedetection,
     trace_context, transform,
 };
 use crate::receivers::{hostmetrics, otlp};
@@ -52,6 +52,9 @@ pub const ROWS: &[Row] = &[
     },
     row(Kind::Processor, "attributes", "edits the attributes of log records, spans and data points", |section| {
         Component::Processor(Arc::new(attributes::Config::decode(section)))
+    }),
+    row(Kind::Processor, "redaction", "removes attributes that are not allowed, masks values", |section| {
+        Component::Processor(Arc::new(redaction::Config::decode(section)))
     }),
     row(Kind::Processor, "resource", "edits the attributes of resources", |section| {
         Component::Processor(Arc::new(resource::Config::decode(section)))

@@ -26,6 +26,7 @@ mod json;
 mod ottl_functions;
 mod ottl_language;
 mod pipelines;
+mod redaction;
 mod rewrite;
 mod sampler;
 mod sending;

@@ -229,7 +229,7 @@ fn expected_metrics(mut request: ExportMetricsServiceRequest, random: &mut Rando
 
 /// The same request as another encoder may write it: unknown fields in every container, and what describes a container
 /// in two places, one behind its children.
-fn rewritten(signal: Signal, message: &[u8], depth: usize) -> Vec<u8> {
+fn rewritten(message: &[u8], depth: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let mut late = Vec::new();
     if depth > 0 {
@@ -237,13 +237,13 @@ fn rewritten(signal: Signal, message: &[u8], depth: usize) -> Vec<u8> {
     }
     for field in Fields::new(message) {
         match (depth, field.number, field.value) {
-            (0, 1, Value::Bytes(inner)) => put_bytes(&mut out, 1, &rewritten(signal, inner, 1)),
+            (0, 1, Value::Bytes(inner)) => put_bytes(&mut out, 1, &rewritten(inner, 1)),
             (1 | 2, 1, Value::Bytes(inner)) => {
                 let first = Fields::new(inner).next().map_or(0, |field| field.raw.len());
                 put_bytes(&mut out, 1, &inner[..first]);
                 put_bytes(&mut late, 1, &inner[first..]);
             }
-            (1, 2, Value::Bytes(inner)) => put_bytes(&mut out, 2, &rewritten(signal, inner, 2)),
+            (1, 2, Value::Bytes(inner)) => put_bytes(&mut out, 2, &rewritten(inner, 2)),
             (2, 2, Value::Bytes(inner)) => {
                 let mut record = inner.to_vec();
                 put_bytes(&mut record, 1000, b"newer");
@@ -285,7 +285,7 @@ proptest! {
     #[test]
     fn logs_come_out_as_from_prost(request in logs(), seed in any_random(), odd in any::<bool>()) {
         let wire = request.encode_to_vec();
-        let wire = if odd { rewritten(Signal::Logs, &wire, 0) } else { wire };
+        let wire = if odd { rewritten(&wire, 0) } else { wire };
         let (bytes, _) = run(Signal::Logs, &wire, &mut random(Signal::Logs, seed));
         let expected = expected_logs(request, &mut random(Signal::Logs, seed));
         prop_assert_eq!(ExportLogsServiceRequest::decode(&*bytes).unwrap(), expected);
@@ -294,7 +294,7 @@ proptest! {
     #[test]
     fn traces_come_out_as_from_prost(request in traces(), seed in any_random(), odd in any::<bool>()) {
         let wire = request.encode_to_vec();
-        let wire = if odd { rewritten(Signal::Traces, &wire, 0) } else { wire };
+        let wire = if odd { rewritten(&wire, 0) } else { wire };
         let (bytes, _) = run(Signal::Traces, &wire, &mut random(Signal::Traces, seed));
         let expected = expected_traces(request, &mut random(Signal::Traces, seed));
         prop_assert_eq!(ExportTraceServiceRequest::decode(&*bytes).unwrap(), expected);
@@ -303,7 +303,7 @@ proptest! {
     #[test]
     fn metrics_come_out_as_from_prost(request in metrics(), seed in any_random(), odd in any::<bool>()) {
         let wire = request.encode_to_vec();
-        let wire = if odd { rewritten(Signal::Metrics, &wire, 0) } else { wire };
+        let wire = if odd { rewritten(&wire, 0) } else { wire };
         let (bytes, _) = run(Signal::Metrics, &wire, &mut random(Signal::Metrics, seed));
         let expected = expected_metrics(request, &mut random(Signal::Metrics, seed));
         prop_assert_eq!(ExportMetricsServiceRequest::decode(&*bytes).unwrap(), expected);
@@ -312,7 +312,7 @@ proptest! {
     /// Nothing dropped and nothing edited: the same request. Dropped only: the records that stay are the same bytes.
     #[test]
     fn untouched_records_are_the_same_bytes(request in logs(), seed in any_random()) {
-        let wire = rewritten(Signal::Logs, &request.encode_to_vec(), 0);
+        let wire = rewritten(&request.encode_to_vec(), 0);
         let all: Vec<_> = records(&wire);
         let (state, drops, _, _, _) = seed;
         let mut visitor = random(Signal::Logs, (state, drops, 0, false, 2));

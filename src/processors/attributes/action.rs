@@ -7,7 +7,8 @@ use crate::config::section::Section;
 use crate::config::tree::{self, Node};
 use crate::otlp::hex;
 use crate::otlp::message::{Message, put_pair_header};
-use crate::otlp::views::AnyValue;
+use crate::otlp::views::{AnyValue, KeyValue};
+use crate::otlp::wire;
 use crate::ottl::pattern;
 use crate::ottl::value::{Arena, Fault, Value, put_entry, put_item};
 use crate::telemetry::Client;
@@ -243,11 +244,16 @@ impl Action {
                 }
             }
             Deed::Hash(pattern) => {
-                if !key.is_empty() {
-                    hash(message, list, key, arena)?;
+                if !key.is_empty()
+                    && let Some(value) = message.attribute(list, key)
+                {
+                    message.set_attribute(list, key, pair(list, key, &Value::String(&hash(value)), arena)?);
                 }
-                for key in pattern.iter().flat_map(|pattern| matching(message, list, pattern)).collect::<Vec<_>>() {
-                    hash(message, list, key, arena)?;
+                if let Some(pattern) = pattern {
+                    revise_attributes(message, list, |found| match pattern.is_match(found.key) {
+                        true => pair(list, found.key, &Value::String(&hash(found.value)), arena).map(Some),
+                        false => Ok(None),
+                    })?;
                 }
             }
             Deed::Extract(regex) => {
@@ -275,9 +281,22 @@ fn has(client: &Client, name: &str) -> bool {
     client.metadata.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
 }
 
-fn matching<'a>(message: &Message<'a>, list: u32, pattern: &Regex) -> Vec<&'a [u8]> {
-    let keys = message.payloads(list).map(|pair| crate::otlp::views::KeyValue::read(pair).key);
-    keys.filter(|key| pattern.is_match(key)).collect()
+/// Puts what `change` has for an attribute, encoded as a field or empty, in its place.
+pub fn revise_attributes<'a>(
+    message: &mut Message<'a>,
+    list: u32,
+    mut change: impl FnMut(KeyValue<'a>) -> Result<Option<&'a [u8]>, Fault>,
+) -> Result<(), Fault> {
+    let mut fault = None;
+    message.revise(|field| match field.value {
+        wire::Value::Bytes(pair) if field.number == list && fault.is_none() => change(KeyValue::read(pair))
+            .unwrap_or_else(|found| {
+                fault = Some(found);
+                None
+            }),
+        _ => None,
+    });
+    fault.map_or(Ok(()), Err)
 }
 
 /// An attribute, encoded as a field of its list.
@@ -290,22 +309,17 @@ pub fn pair<'a>(list: u32, key: &[u8], value: &Value, arena: &'a Arena) -> Resul
 }
 
 /// SHA-256 in hexadecimal; of what is neither text nor a number nor a truth value, nothing.
-fn hash<'a>(message: &mut Message<'a>, list: u32, key: &[u8], arena: &'a Arena) -> Result<(), Fault> {
-    let Some(value) = message.attribute(list, key) else { return Ok(()) };
-    let hash = |bytes: &[u8]| {
-        let mut digits = Vec::with_capacity(64);
-        hex::put(digest(&SHA256, bytes).as_ref(), &mut digits);
-        digits
+fn hash(value: AnyValue) -> Vec<u8> {
+    let digest = match value {
+        AnyValue::String(text) => digest(&SHA256, text),
+        AnyValue::Bool(value) => digest(&SHA256, &[u8::from(value)]),
+        AnyValue::Int(value) => digest(&SHA256, &value.to_le_bytes()),
+        AnyValue::Double(value) => digest(&SHA256, &value.to_le_bytes()),
+        _ => return Vec::new(),
     };
-    let digits = match value {
-        AnyValue::String(text) => hash(text),
-        AnyValue::Bool(value) => hash(&[u8::from(value)]),
-        AnyValue::Int(value) => hash(&value.to_le_bytes()),
-        AnyValue::Double(value) => hash(&value.to_le_bytes()),
-        _ => Vec::new(),
-    };
-    message.set_attribute(list, key, pair(list, key, &Value::String(&digits), arena)?);
-    Ok(())
+    let mut digits = Vec::with_capacity(64);
+    hex::put(digest.as_ref(), &mut digits);
+    digits
 }
 
 /// The value as another type; nothing when it is of that type or can't be.
