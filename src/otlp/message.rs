@@ -101,10 +101,15 @@ impl<'a> Message<'a> {
 
     /// Gives a field one value, an encoded field or nothing: where its first occurrence stood, else at the end.
     pub fn replace(&mut self, number: u32, raw: &'a [u8]) {
-        let Some(spot) = self.spots().find(|spot| spot.field.number == number) else { return self.append(raw) };
-        let mut others = self.fields().filter(|field| field.number == number).skip(1);
-        let is_repeated = others.next().is_some();
-        drop(others);
+        let (mut found, mut is_repeated) = (None, false);
+        self.look(|spot| {
+            if spot.field.number == number {
+                is_repeated |= found.is_some();
+                found = found.or(Some(spot));
+            }
+            false
+        });
+        let Some(spot) = found else { return self.append(raw) };
         if is_repeated {
             self.retain(|field| field.number != number);
             self.append(raw);
@@ -178,12 +183,15 @@ impl<'a> Message<'a> {
     /// Removes the first attribute with this key. As in the Go collector, the last of the list moves into its place.
     pub fn delete_attribute(&mut self, list: u32, key: &[u8]) -> bool {
         let (mut found, mut last) = (None, None);
-        for spot in self.spots().filter(|spot| spot.field.number == list) {
-            if found.is_none() && pair_with(&spot.field, list, key).is_some() {
-                found = Some(spot);
+        self.look(|spot| {
+            if spot.field.number == list {
+                if found.is_none() && pair_with(&spot.field, list, key).is_some() {
+                    found = Some(spot);
+                }
+                last = Some(spot);
             }
-            last = Some(spot);
-        }
+            false
+        });
         let (Some(spot), Some(last)) = (found, last) else { return false };
         if (last.piece, last.start) == (spot.piece, spot.start) {
             self.splice(spot, &[]);
@@ -221,18 +229,30 @@ impl<'a> Message<'a> {
         self.write(out);
     }
 
-    fn spots(&self) -> impl Iterator<Item = Spot<'a>> {
-        self.pieces.iter().enumerate().flat_map(|(piece, bytes)| {
-            Fields::new(bytes).scan(0, move |end, field| {
-                let start = *end;
-                *end += field.raw.len();
-                Some(Spot { piece, start, field })
-            })
-        })
+    /// Looks at the fields with their places, until `look` says that it has seen enough.
+    #[inline(always)]
+    fn look(&self, mut look: impl FnMut(Spot<'a>) -> bool) {
+        for (piece, bytes) in self.pieces.iter().enumerate() {
+            let mut start = 0;
+            for field in Fields::new(bytes) {
+                if look(Spot { piece, start, field }) {
+                    return;
+                }
+                start += field.raw.len();
+            }
+        }
     }
 
     fn spot(&self, list: u32, key: &[u8]) -> Option<Spot<'a>> {
-        self.spots().find(|spot| pair_with(&spot.field, list, key).is_some())
+        let mut found = None;
+        self.look(|spot| {
+            let is_it = pair_with(&spot.field, list, key).is_some();
+            if is_it {
+                found = Some(spot);
+            }
+            is_it
+        });
+        found
     }
 
     /// Puts encoded fields in the place of one.

@@ -40,7 +40,7 @@ impl<'a> Fields<'a> {
 impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Field<'a>> {
         let start = self.rest;
         let (tag, rest) = varint(start)?;
@@ -76,6 +76,8 @@ impl<'a> Iterator for Fields<'a> {
 const GROUP_DEPTH: usize = 16;
 
 /// Reads an unknown group up to its end tag, without recursion.
+#[cold]
+#[inline(never)]
 fn group(start: &[u8], number: u32) -> Option<(Value<'_>, &[u8])> {
     let mut open = [0u32; GROUP_DEPTH];
     *open.first_mut()? = number;

@@ -435,8 +435,13 @@ impl Path {
         unstorable(&value).unwrap_or(Ok(()))
     }
 
+    #[inline]
     fn keys<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Keys<'a>, Fault> {
-        self.keys.iter().map(|key| key.evaluate(scene)).collect()
+        let mut keys = Keys::new();
+        for key in &self.keys {
+            keys.push(key.evaluate(scene)?);
+        }
+        Ok(keys)
     }
 
     fn message<'s, 'a>(&self, sight: &'s Sight<'a>) -> &'s Message<'a> {

@@ -93,8 +93,9 @@ enum Says {
 #[derive(Debug)]
 struct Names {
     all: Vec<(Box<[u8]>, Says)>,
-    /// Which lengths they have, so that most other keys cost one look.
+    /// Which lengths and which first bytes they have, so that most other keys cost one look.
     lengths: u64,
+    firsts: u64,
 }
 
 impl Names {
@@ -103,12 +104,13 @@ impl Names {
         let all = named(trace_id, Says::TraceId).chain(named(span_id, Says::SpanId)).chain(named(flags, Says::Flags));
         let all: Vec<(Box<[u8]>, Says)> = all.collect();
         let lengths = all.iter().fold(0, |lengths, (name, _)| lengths | 1 << name.len().min(63));
-        Names { all, lengths }
+        let firsts = all.iter().fold(0, |firsts, (name, _)| firsts | 1 << first(name));
+        Names { all, lengths, firsts }
     }
 
     #[inline]
     fn find(&self, key: &[u8]) -> Option<(usize, Says)> {
-        if self.lengths >> key.len().min(63) & 1 == 0 {
+        if self.lengths >> key.len().min(63) & self.firsts >> first(key) & 1 == 0 {
             return None;
         }
         let found = self.all.iter().enumerate().find(|(_, (name, _))| **name == *key);
@@ -118,6 +120,12 @@ impl Names {
     fn name(&self, rank: usize) -> &[u8] {
         self.all.get(rank).map_or(&[], |(name, _)| name)
     }
+}
+
+/// The low bits of the first byte.
+#[inline]
+fn first(name: &[u8]) -> u8 {
+    name.first().map_or(0, |byte| byte & 63)
 }
 
 /// What was found in one record, and under which of the names: the best of each kind.
