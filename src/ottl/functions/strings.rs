@@ -60,22 +60,25 @@ pub const TABLE: &[Function] = &[
 fn concat<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let delimiter = arguments.text(1, scene)?;
     let mut out = Vec::new();
-    let put_next = |out: &mut Vec<u8>, index: usize, value: Value| {
-        if index > 0 {
-            put(out, delimiter)?;
-        }
-        match value {
-            Value::Nil => put(out, b"<nil>"),
-            value => value.put_text_like(out).and_then(|()| put(out, &[])),
-        }
+    let mut put_next = |text: &dyn Fn(&mut Vec<u8>) -> Result<(), Fault>, index: usize| {
+        put(&mut out, if index > 0 { delimiter } else { b"" })?;
+        text(&mut out)?;
+        put(&mut out, b"")
     };
     match arguments.value(0, scene)? {
-        Value::List(list) => items(list).enumerate().try_for_each(|(index, item)| put_next(&mut out, index, item))?,
+        Value::List(list) => {
+            for (index, item) in items(list).enumerate() {
+                put_next(&|out| Ok(item.put_as_string(out)), index)?;
+            }
+        }
         Value::Nil => {}
         other => return Err(other.not("a list")),
     }
     for (index, value) in arguments.values(0).iter().enumerate() {
-        put_next(&mut out, index, value.evaluate(scene)?)?;
+        match value.evaluate(scene)? {
+            Value::Nil => put_next(&|out| put(out, b"<nil>"), index)?,
+            value => put_next(&|out| value.put_text_like(out), index)?,
+        }
     }
     made(scene.arena, &out)
 }

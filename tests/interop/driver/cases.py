@@ -1,8 +1,10 @@
 """The cases: each starts collectors, lets a real peer speak to them, and checks exact facts of what came out."""
-import json, os, re, subprocess, urllib.request
+import json, os, re, subprocess, sys, urllib.request
 from collections import Counter
 
+sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ottl"))
 import configs
+from differ import differential
 from collectors import SIGNALS, Client, Failure, Skip, await_true, check, free_ports, listens
 from detailed import SUMMARY, Received, arrived, check_equal_text, check_report
 from payloads import Payloads, numbered_logs
@@ -303,4 +305,5 @@ CASES = {
     "sdk-java": (sdk("java", ("grpc", "gzip"), ("http/protobuf", "none")), ["java"]),
     "random-debug": (random_debug, ["collector"]),
     "random-forward": (random_forward, ["collector"]),
+    "random-ottl": (differential, ["collector"]),
 }

@@ -1,0 +1,151 @@
+"""Random OTTL: statements and conditions that load, and records that they meet. The same seed makes the same.
+
+Left out on purpose, for the Go collector answers differently each time: the order of maps that were parsed or written as
+literals (`Keys`, `Values` and the like get maps of the record only), addresses (`Format` of maps), clocks and random ids."""
+import base64, json, random
+
+TEXTS = ["", " ", "plain", "größe ✓", "日本語", "a=1 b=\"x y\" c='q'", '{"a":1,"b":[1,2.5,null,{"c":"d"}],"t":true}', "[1,\"a\"]", "{bad", "HTTPServer2_Name-x.y z",
+         "10.1.2.3", "fe80::1", "4539 1488 0343 6467", "12", "-7", "0x1f", "2.5", "1e3", "true", "F", "a,b,\"c \"\"d\"\" e\"", "https://user:pw@host:8080/a/b.txt?x=1&y=2#f",
+         "/a b/c", "2023-05-26 12:34:56", "2023-05-26T12:34:56.789Z", "0102030405060708", "0102030405060708090a0b0c0d0e0f10", "aGVsbG8=", "aGVsbG8", "user@x", "card 1234 5678", "aaa",
+         "x" * 70, "hello world", "password", "<a&b>", "'", "90s", "1h2m", "GET /api/users/42"]
+INTEGERS = [0, 1, -1, 2, 3, 7, 42, 255, 404, 1000, 2**31, 2**53 + 1, 2**63 - 1, -2**63]
+DOUBLES = [0.0, 1.0, -1.5, 2.5, 0.1, 1e21, 1.5e-7, 123456.789, -0.0, 1e300, 3.0]
+BYTES = [b"", b"\x01\x02", b"abc", bytes(range(16)), b"\x01\x02\x03\x04\x05\x06\x07\x08"]
+KEYS = ["t1", "t2", "t3", "i1", "i2", "d1", "b1", "y1", "m1", "m2", "l1", "l2", "e1", "none"]
+PATTERNS = ["o", "^a", "(\\\\w+) (\\\\w+)", "(?i)HELLO", "[0-9]{2,}", "\\\\d+", "\\\\bx\\\\b", "x*", "", "(?P<k>\\\\w+)=(?P<v>\\\\S+)", "[^a-z]+", "\\\\p{L}+$", "a|b|", "\\\\.", "(a)(b)?", "[[:upper:]]", "(?s).", ".+?"]
+NAMED = ["(?P<k>\\\\w+)=(?P<v>\\\\S+)", "(?P<first>\\\\w)", "^(?P<a>\\\\d+)|(?P<b>[a-z]+)", "(?<n>.*)"]
+TEMPLATES = ["", "X", "$1", "${1}-$2", "[$0]", "$$", "$k", "$1x", "é", "$9"]
+GLOBS = ["*", "h*", "*o*", "?", "[a-h]*", "{plain,aaa}", "*[!a]", "a?a", "", "2*Z"]
+FORMATS = ["%Y-%m-%d %H:%M:%S", "%FT%T.%LZ", "%d/%b/%Y", "%c", "%Y", "%F %T %z", "%I:%M %p", "%A %e %B", "%j %k %i"]
+DURATIONS = ["1s", "90m", "1h2m3.5s", "-1.5s", "7ms", "0s"]
+JOINS = ['", "', '""']
+TRUNCATIONS = ["", ", false", ", true", ', true, "..."']
+FLATTENINGS = ["", ', "p"', ', "p", 1', ", depth=2", ", resolve_conflicts=true"]
+TEXT_FUNCTIONS = ["SHA256", "MD5", "ToUpperCase", "ToLowerCase", "SHA1", "ToSnakeCase"]
+
+
+class Random:
+    """One case for each number; `seed` and number decide it."""
+
+    def __init__(self, seed, number, root="log"):
+        self.r, self.root = random.Random(f"{seed}/{number}"), root
+
+    # What a record holds.
+
+    def value(self, depth=0):
+        kind = self.r.choice("tttttiiddbyelmm" if depth < 3 else "tttidbye")
+        return {"t": lambda: {"stringValue": self.r.choice(TEXTS)}, "i": lambda: {"intValue": str(self.r.choice(INTEGERS))}, "d": lambda: {"doubleValue": self.r.choice(DOUBLES)},
+                "b": lambda: {"boolValue": self.r.random() < 0.5}, "y": lambda: {"bytesValue": base64.b64encode(self.r.choice(BYTES)).decode()}, "e": dict,
+                "l": lambda: self.list(depth), "m": lambda: self.map(depth)}[kind]()
+
+    def list(self, depth=0):
+        make = self.r.choice([lambda: self.value(depth + 1), lambda: {"stringValue": self.r.choice(TEXTS)}, lambda: {"intValue": str(self.r.choice(INTEGERS))}])
+        return {"arrayValue": {"values": [make() for _ in range(self.r.randint(0, 4))]}}
+
+    def map(self, depth=0):
+        keys = self.r.sample(["a", "b", "c", "k.x", "user", "password"], self.r.randint(0, 4))
+        return {"kvlistValue": {"values": [{"key": k, "value": self.value(depth + 1)} for k in keys]}}
+
+    def attributes(self):
+        kinds = {"t": lambda: {"stringValue": self.r.choice(TEXTS)}, "i": lambda: {"intValue": str(self.r.choice(INTEGERS))}, "d": lambda: {"doubleValue": self.r.choice(DOUBLES)},
+                 "b": lambda: {"boolValue": self.r.random() < 0.5}, "y": lambda: {"bytesValue": base64.b64encode(self.r.choice(BYTES)).decode()}, "m": self.map, "l": self.list, "e": dict}
+        kept = [k for k in KEYS[:-1] if self.r.random() < 0.85]
+        return [{"key": k, "value": kinds[k[0]]() if self.r.random() < 0.9 else self.value()} for k in kept]
+
+    # What a statement says. `want` is one of text int double bool map list time duration any.
+
+    def literal(self, want):
+        if want == "text":
+            return json.dumps(self.r.choice(TEXTS), ensure_ascii=False)
+        if want == "int":
+            return str(self.r.choice([0, 1, 2, 3, 5, 10, 16, 42]))
+        if want == "double":
+            return self.r.choice(["0.5", "1.0", "2.5", "-3.25"])
+        if want == "bool":
+            return self.r.choice(["true", "false"])
+        if want == "list":
+            return "[" + ", ".join(self.literal(self.r.choice(["text", "int", "double"])) for _ in range(self.r.randint(0, 3))) + "]"
+        if want == "map":
+            return "{" + f'"k": {self.literal(self.r.choice(["text", "int"]))}' + "}"
+        return "nil"
+
+    def path(self, want):
+        letters = {"text": "t", "int": "i", "double": "d", "bool": "b", "map": "m", "list": "l"}.get(want)
+        names = [k for k in KEYS if letters is None or k[0] == letters]
+        key = self.r.choice(names if self.r.random() < 0.93 else KEYS)
+        return f'{self.root}.attributes["{key}"]'
+
+    def text(self):
+        return self.expression("text")
+
+    def expression(self, want, depth=0):
+        chance = self.r.random()
+        if want == "time":
+            return f'{self.root}.time' if self.root == "log" else f"{self.root}.start_time"
+        if want == "duration":
+            return f'Duration("{self.r.choice(DURATIONS)}")'
+        if want == "any":
+            return self.expression(self.r.choice(["text", "text", "int", "double", "bool", "map", "list"]), depth)
+        if chance < 0.45 or depth > 2:
+            return self.path(want)
+        if chance < 0.55 and want != "map":
+            return self.literal(want)
+        return self.call(want, depth + 1)
+
+    def call(self, want, depth):
+        e = lambda kind: self.expression(kind, depth)
+        p, r = self.path, self.r
+        # A literal that can't be read is refused when the configuration loads: what converts gets paths.
+        calls = {
+            "text": [lambda: f"Concat([{e('any')}, {p('any')}, {e('text')}], {r.choice(JOINS)})", lambda: f"Substring({p('text')}, {r.randint(0, 4)}, {r.randint(1, 6)})",
+                     lambda: f"ToLowerCase({p('text')})", lambda: f"ToUpperCase({p('text')})", lambda: f"ToSnakeCase({p('text')})", lambda: f"ToCamelCase({p('text')})",
+                     lambda: f"ConvertCase({p('text')}, \"{r.choice(['lower', 'upper', 'snake', 'camel'])}\")", lambda: f"String({p('any')})", lambda: f"Trim({p('text')}, \"{r.choice(['a', ' ', 'x1', 'ö'])}\")",
+                     lambda: f"TrimPrefix({p('text')}, {e('text')})", lambda: f"TrimSuffix({p('text')}, {e('text')})", lambda: f"Hex({p('any')})",
+                     lambda: f"Base64Encode({p('text')}, \"{r.choice(['base64', 'base64-raw', 'base64-url', 'base64-raw-url'])}\")",
+                     lambda: f"Decode({p('text')}, \"{r.choice(['base64', 'base64-raw', 'utf-8', 'us-ascii'])}\")", lambda: f"{r.choice(TEXT_FUNCTIONS)}({p('text')})", lambda: f"Murmur3Hash({p('text')})", lambda: f"Murmur3Hash128({p('text')})", lambda: f"SHA512({p('text')})",
+                     lambda: f"Format(\"{r.choice(['%v|%5v', '%s-%s', '%d %d', '%q %x', '%t %e', '%-8v|%08.3f', '%+d %g', '%T %X', '%c %U'])}\", [{p(r.choice(['text', 'int', 'double', 'bool']))}, {p(r.choice(['int', 'double']))}])".replace("m1", "t1").replace("l1", "t1"),
+                     lambda: f"FormatTime({e('time')}, \"{r.choice(FORMATS)}\")", lambda: f"Coalesce([{p('text')}, {e('text')}])", lambda: f"ToKeyValueString({p('map')}, \"=\", \" \", true)",
+                     lambda: f"Split({p('text')}, \"{r.choice([' ', ',', '', 'a'])}\")[{r.randint(0, 2)}]", lambda: f"Concat({p('list')}, \"-\")"],
+            "int": [lambda: f"Int({p('any')})", lambda: f"Len({p('any')})", lambda: f"Index({p(r.choice(['text', 'list']))}, {e('text')})", lambda: f"ParseInt({p('text')}, {r.choice([0, 2, 10, 16, 36])})", lambda: f"FNV({p('text')})",
+                    lambda: f"{r.choice(['Year', 'Month', 'Day', 'Weekday', 'Hour', 'Minute', 'Second', 'Nanosecond', 'UnixNano', 'UnixMicro', 'UnixMilli', 'UnixSeconds'])}({e('time')})",
+                    lambda: f"{r.choice(['Milliseconds', 'Microseconds', 'Nanoseconds'])}({e('duration')})", lambda: f"({p('int')} {r.choice('+-*/')} {e('int')})",
+                    lambda: f"UnixNano(TruncateTime({e('time')}, Duration(\"{r.choice(['1h', '7s', '250ms'])}\")))", lambda: f"UnixNano(Time({p('text')}, \"{r.choice(['%F %T', '%FT%T.%LZ', '%Y-%m-%d'])}\"))"],
+            "double": [lambda: f"Double({p('any')})", lambda: f"{r.choice(['Hours', 'Minutes', 'Seconds'])}({e('duration')})", lambda: f"({p('double')} {r.choice('+-*/')} {e(r.choice(['int', 'double']))})"],
+            "bool": [lambda: f"Bool({p('any')})", lambda: f"Is{r.choice(['String', 'Int', 'Double', 'Bool', 'Map', 'List', 'Empty'])}({p('any')})", lambda: f"IsMatch({p('any')}, \"{r.choice(PATTERNS)}\")",
+                     lambda: f"HasPrefix({p('text')}, {e('text')})", lambda: f"HasSuffix({p('text')}, {e('text')})", lambda: f"ContainsValue({p('list')}, {e('any')})",
+                     lambda: f"IsInCIDR({p('text')}, [\"10.0.0.0/8\", \"{r.choice(['fe80::/10', '::/0', '192.168.0.0/16'])}\"])", lambda: f"IsValidLuhn({p('any')})"],
+            "map": [lambda: f"ParseJSON({p('text')})", lambda: f"ParseKeyValue({p('text')})", lambda: f"ExtractPatterns({p('text')}, \"{r.choice(NAMED)}\")", lambda: f"ParseCSV({p('text')}, \"a,b,c\")",
+                    lambda: f"URL({p('text')})", lambda: f"SliceToMap({p('list')})", lambda: f"{p('map')}[\"a\"]"],
+            "list": [lambda: f"Split({p('text')}, {e('text')})", lambda: f"Keys({p('map')})", lambda: f"Values({p('map')})", lambda: f"Sort({p('list')}, \"{r.choice(['asc', 'desc'])}\")", lambda: self.literal("list")],
+        }
+        return r.choice(calls[want])()
+
+    def condition(self, depth=0):
+        chance = self.r.random()
+        if depth < 2 and chance < 0.2:
+            return f"({self.condition(depth + 1)} {self.r.choice(['and', 'or'])} {self.condition(depth + 1)})"
+        if depth < 2 and chance < 0.3:
+            return f"not ({self.condition(depth + 1)})"
+        if chance < 0.55:
+            return self.call("bool", 1)
+        kind = self.r.choice(["text", "int", "double", "any", "map", "list"])
+        other = kind if self.r.random() < 0.8 else "any"
+        right = self.expression(other, 1) if self.r.random() < 0.85 else "nil"
+        return f"{self.expression(kind, 1)} {self.r.choice(['==', '!=', '<', '<=', '>', '>='])} {right}"
+
+    def statement(self):
+        r, p = self.r, self.path
+        everything = f"{self.root}.attributes"
+        some_map = lambda: r.choice([everything, p("map")])
+        function = lambda: r.choice(["", "", f", {r.choice(TEXT_FUNCTIONS)}", f", {r.choice(TEXT_FUNCTIONS)}, \"<%s>\""])
+        rows = [lambda: f"set({p('any')}, {self.expression('any')})", lambda: f"set({p('any')}, {self.expression('any')})", lambda: f"set({p('map')}[\"new\"][\"x\"], {self.expression('any')})",
+                lambda: f"delete_key({some_map()}, \"{r.choice(KEYS + ['a', 'b'])}\")", lambda: f"delete_matching_keys({some_map()}, \"{r.choice(PATTERNS)}\")", lambda: f"keep_keys({some_map()}, [\"case\", \"t1\", \"a\", \"m1\"])",
+                lambda: f"keep_matching_keys({some_map()}, \"{r.choice(['case|^t', '.', '^[a-m]|case'])}\")", lambda: f"limit({some_map()}, {r.randint(1, 6)}, [\"case\"])",
+                lambda: f"truncate_all({some_map()}, {r.randint(4, 12)}{r.choice(TRUNCATIONS)})",
+                lambda: f"merge_maps({some_map()}, {r.choice([p('map'), 'ParseJSON(' + p('text') + ')', 'ParseKeyValue(' + p('text') + ')'])}, \"{r.choice(['insert', 'update', 'upsert'])}\")",
+                lambda: f"flatten({some_map()}{r.choice(FLATTENINGS)})",
+                lambda: f"replace_pattern({p('text')}, \"{r.choice(PATTERNS)}\", \"{r.choice(TEMPLATES)}\"{function()})", lambda: f"replace_match({p('text')}, \"{r.choice(GLOBS)}\", \"{r.choice(TEMPLATES)}\"{function()})",
+                lambda: f"replace_all_patterns({some_map()}, \"{r.choice(['key', 'value', 'value'])}\", \"{r.choice(PATTERNS)}\", \"{r.choice(TEMPLATES)}\"{function()})",
+                lambda: f"replace_all_matches({some_map()}, \"{r.choice(GLOBS)}\", \"{r.choice(TEMPLATES)}\"{function()})", lambda: f"append({p('any')}, {self.expression('any')})", lambda: f"append({p('list')}, values=[{self.expression('any')}, {p('any')}])",
+                lambda: f"delete_index({p('list')}, {r.randint(0, 2)}{r.choice(['', ', 1', ', 3'])})", lambda: f"clear({p('any')})", lambda: f"stringify_all({p('map')})"]
+        return r.choice(rows)()
