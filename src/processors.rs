@@ -10,6 +10,7 @@ pub mod probabilistic_sampler;
 pub mod redaction;
 pub mod resource;
 pub mod resourcedetection;
+pub mod tail_sampling;
 pub mod trace_context;
 pub mod transform;
 
@@ -17,8 +18,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::diagnostics::metrics::Page;
-use crate::telemetry::{Now, Refusal, Signal, Telemetry};
+use crate::diagnostics::metrics::{Observe, Page};
+use crate::telemetry::{Now, Refusal, Signal, Sink, Telemetry, Wakeful};
 
 /// What a processor wants counted once its request is committed: which of its counters, and by how much.
 pub type Notes = SmallVec<[(u32, u64); 4]>;
@@ -45,4 +46,9 @@ pub trait Processor: Send + Sync {
 pub trait Factory: Send + Sync {
     /// The processor for one pipeline of `signal`; an error says why this signal can't have it.
     fn build(&self, id: &str, signal: Signal) -> Result<Arc<dyn Processor>, String>;
+}
+
+/// A processor that holds telemetry: a sink to what comes before it.
+pub trait Stage: Sink + Wakeful + Observe {
+    fn held_items(&self) -> u64;
 }

@@ -78,7 +78,7 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
     let budget = Budget::new(budget_of(plan));
     let alarm = Alarm::new();
     let (graph, gates) = Builder::new(plan, budget.clone(), alarm.clone()).build()?;
-    let stages: Vec<Arc<dyn Wakeful>> = graph.batches.iter().map(|batch| batch.clone() as Arc<dyn Wakeful>).collect();
+    let stages: Vec<Arc<dyn Wakeful>> = graph.stages.iter().map(|stage| stage.clone() as Arc<dyn Wakeful>).collect();
     helpers.spawn(keep_time(alarm, stages));
     let observers = observers(&graph, &budget);
     scrape_endpoints(plan, observers, &mut helpers).await?;
@@ -171,8 +171,8 @@ impl Running {
 
     /// Items that sit in a batch or a queue, or are on their way: measured where they are, not from the accounts.
     pub fn held_items(&self) -> u64 {
-        let batches: u64 = self.graph.batches.iter().map(|batch| batch.held_items()).sum();
-        batches + self.graph.queues.iter().map(|queue| queue.held_items()).sum::<u64>()
+        let stages: u64 = self.graph.stages.iter().map(|stage| stage.held_items()).sum();
+        stages + self.graph.queues.iter().map(|queue| queue.held_items()).sum::<u64>()
     }
 
     /// What the rules of each processor do, in words; once for all pipelines that have it.
@@ -214,7 +214,7 @@ impl Running {
         if !in_time {
             self.receivers.shutdown().await;
         }
-        while self.graph.batches.iter().filter(|batch| !batch.drain(Now::read())).count() > 0 {
+        while self.graph.stages.iter().filter(|stage| !stage.drain(Now::read())).count() > 0 {
             if clock() >= deadline {
                 break;
             }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Kind;
+use crate::config::{Kind, Pipeline, Reference};
 use crate::diagnostics::log;
 use crate::network::workers::Workers;
 use crate::service::plan::Plan;
@@ -49,8 +49,11 @@ fn welcome(origin: &Origin, plan: &Plan, running: &Running) {
     let listening = addresses(running).join(", ");
     let config = if let Origin::Found(path) = origin { *path } else { "named on the command line" };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config, %listening, "Starting misaki...");
-    let in_memory = plan.pipelines.iter().flat_map(|pipeline| &pipeline.exporters);
-    if in_memory.clone().any(|exporter| plan.holds_in_memory(Kind::Exporter, &exporter.id)) {
+    let holds = |kind, ids: &[Reference]| ids.iter().any(|reference| plan.holds_in_memory(kind, &reference.id));
+    let holds_in_memory = |pipeline: &Pipeline| {
+        holds(Kind::Exporter, &pipeline.exporters) || holds(Kind::Processor, &pipeline.processors)
+    };
+    if plan.pipelines.iter().any(holds_in_memory) {
         tracing::info!("accepted telemetry is held in memory until it is sent: a crash loses it");
     }
     for (processor, intention) in running.intentions() {

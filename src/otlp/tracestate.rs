@@ -149,3 +149,10 @@ fn is_value(value: &[u8]) -> bool {
     let is_part = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b',' | b'=');
     value.len() <= 256 && value.iter().all(is_part) && value.last().is_some_and(|last| *last != b' ')
 }
+
+/// The value of one member of a well-formed tracestate.
+pub fn member<'a>(text: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    TraceState::read(text)?;
+    let mut members = text.split(|byte| *byte == b',').filter_map(|member| cut(trim(member), b'='));
+    members.find(|(key, _)| *key == wanted).map(|(_, value)| value)
+}

@@ -18,6 +18,8 @@ use crate::telemetry::{
     Status, Telemetry, Wakeful,
 };
 
+use super::Stage;
+
 /// How soon a refused batch is offered again when nothing else happens.
 const RETRY: Duration = Duration::from_millis(20);
 /// The same when the successor says that there will be room.
@@ -175,12 +177,6 @@ impl Batch {
         }
     }
 
-    pub fn held_items(&self) -> u64 {
-        let mut items = 0;
-        self.each_shard(|shard| items += shard.lock().pending.items());
-        items
-    }
-
     fn is_full(&self, items: u64) -> bool {
         items > 0 && items >= self.config.send_batch_size
     }
@@ -317,6 +313,14 @@ impl Sink for Batch {
             account.drop_items(Reason::SinkStuck, telemetry.items());
             account.show_dropped(Reason::SinkStuck, telemetry);
         }
+    }
+}
+
+impl Stage for Batch {
+    fn held_items(&self) -> u64 {
+        let mut items = 0;
+        self.each_shard(|shard| items += shard.lock().pending.items());
+        items
     }
 }
 

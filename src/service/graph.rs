@@ -14,9 +14,10 @@ use crate::exporters::otlp_http::Http;
 use crate::exporters::settings::Settings;
 use crate::pipeline::intake::Gate;
 use crate::pipeline::{Branches, End, Segment, Step};
-use crate::processors::Processor;
 use crate::processors::batch::Batch;
 use crate::processors::memory_limiter::MemoryLimiter;
+use crate::processors::tail_sampling::TailSampling;
+use crate::processors::{Processor, Stage};
 use crate::receivers::Gates;
 use crate::sending::Queue;
 use crate::telemetry::{Account, Accounts, Alarm, Budget, Intake, Signal, Sink, Tap};
@@ -27,7 +28,8 @@ use super::registry::Component;
 /// Everything between the receivers and the network.
 pub struct Graph {
     pub queues: Vec<Arc<Queue>>,
-    pub batches: Vec<Arc<Batch>>,
+    /// The processors that hold telemetry.
+    pub stages: Vec<Arc<dyn Stage>>,
     pub outputs: Vec<Arc<Debug>>,
     pub gates: Vec<Arc<Gate>>,
     pub accounts: Accounts,
@@ -51,7 +53,7 @@ impl<'a> Builder<'a> {
     pub fn new(plan: &'a Plan, budget: Arc<Budget>, alarm: Arc<Alarm>) -> Builder<'a> {
         let graph = Graph {
             queues: Vec::new(),
-            batches: Vec::new(),
+            stages: Vec::new(),
             outputs: Vec::new(),
             gates: Vec::new(),
             accounts: Vec::new(),
@@ -137,13 +139,19 @@ impl<'a> Builder<'a> {
             let id = reference.id.to_string();
             match plan.get(Kind::Processor, &reference.id) {
                 Some(Component::Batch(config)) => {
-                    let segment = self.segment(std::mem::take(&mut steps), std::mem::take(&mut ends));
-                    let outlet = Arc::new(Branches::new(vec![segment]));
+                    let outlet = self.outlet(&mut steps, &mut ends);
                     let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
                     let batch = Batch::new(&id, signal, config.clone(), outlet, accounts.clone(), budget, alarm);
-                    let batch = Arc::new(batch);
-                    self.graph.batches.push(batch.clone());
-                    ends.push(End::Sink(batch));
+                    ends.push(self.stage(Arc::new(batch)));
+                }
+                Some(Component::TailSampling(config)) if signal == Signal::Traces => {
+                    let outlet = self.outlet(&mut steps, &mut ends);
+                    let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
+                    let stage = TailSampling::new(&id, config.clone(), outlet, accounts.clone(), budget, alarm);
+                    ends.push(self.stage(Arc::new(stage)));
+                }
+                Some(Component::TailSampling(_)) => {
+                    return Err(format!("tail_sampling takes traces, not {} (processors.{id})", signal.name()));
                 }
                 Some(Component::MemoryLimiter(_)) => steps.push(step(id, Arc::new(MemoryLimiter), &accounts)),
                 Some(Component::Processor(factory)) => {
@@ -156,6 +164,17 @@ impl<'a> Builder<'a> {
         let segment = self.segment(steps, ends);
         self.built.insert(pipeline.id.clone(), (segment.clone(), accounts.clone()));
         Ok((segment, accounts))
+    }
+
+    /// What follows a processor that holds telemetry.
+    fn outlet(&mut self, steps: &mut Vec<Arc<Step>>, ends: &mut Vec<End>) -> Arc<Branches> {
+        let segment = self.segment(std::mem::take(steps), std::mem::take(ends));
+        Arc::new(Branches::new(vec![segment]))
+    }
+
+    fn stage(&mut self, stage: Arc<impl Stage + 'static>) -> End {
+        self.graph.stages.push(stage.clone());
+        End::Sink(stage)
     }
 
     /// A segment of steps that were gathered back to front.
@@ -228,9 +247,9 @@ impl Graph {
     pub fn observers(&self) -> Vec<Arc<dyn Observe>> {
         let gates = self.gates.iter().map(|gate| gate.clone() as Arc<dyn Observe>);
         let steps = self.steps.iter().map(|step| step.clone() as Arc<dyn Observe>);
-        let batches = self.batches.iter().map(|batch| batch.clone() as Arc<dyn Observe>);
+        let stages = self.stages.iter().map(|stage| stage.clone() as Arc<dyn Observe>);
         let queues = self.queues.iter().map(|queue| queue.clone() as Arc<dyn Observe>);
         let printed = self.printed.iter().map(|account| account.clone() as Arc<dyn Observe>);
-        gates.chain(steps).chain(batches).chain(queues).chain(printed).collect()
+        gates.chain(steps).chain(stages).chain(queues).chain(printed).collect()
     }
 }

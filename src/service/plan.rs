@@ -47,11 +47,13 @@ impl Plan {
         self.components.get(&(kind, id.clone()))
     }
 
-    /// Whether what an exporter has not sent yet is lost by a crash, after its client was told that it was accepted.
+    /// Whether what a component has not passed on yet is lost by a crash, after its client was told that it was accepted.
     pub fn holds_in_memory(&self, kind: Kind, id: &ComponentId) -> bool {
         let queue = match self.get(kind, id) {
             Some(Component::OtlpGrpc(config)) => &config.sending.queue,
             Some(Component::OtlpHttp(config)) => &config.sending.queue,
+            // It answers before a trace is decided on.
+            Some(Component::TailSampling(_)) => return true,
             _ => return false,
         };
         queue.enabled && !queue.wait_for_result

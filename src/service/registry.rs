@@ -8,7 +8,7 @@ use crate::exporters::{debug, otlp_grpc, otlp_http};
 use crate::extensions::health_check;
 use crate::processors::{
     Factory, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource, resourcedetection,
-    trace_context, transform,
+    tail_sampling, trace_context, transform,
 };
 use crate::receivers::{hostmetrics, otlp};
 
@@ -17,6 +17,7 @@ pub enum Component {
     Otlp(otlp::config::Config),
     HostMetrics(hostmetrics::Config),
     Batch(batch::Config),
+    TailSampling(Arc<tail_sampling::Config>),
     MemoryLimiter(memory_limiter::Config),
     /// Any other processor, which holds nothing.
     Processor(Arc<dyn Factory>),
@@ -80,6 +81,9 @@ pub const ROWS: &[Row] = &[
             Component::Processor(Arc::new(resourcedetection::Config::decode(section)))
         })
     },
+    row(Kind::Processor, "tail_sampling", "keeps or drops whole traces", |section| {
+        Component::TailSampling(Arc::new(tail_sampling::Config::decode(section)))
+    }),
     row(Kind::Processor, "trace_context", "puts log records that name their trace on it", |section| {
         Component::Processor(Arc::new(trace_context::Config::decode(section)))
     }),

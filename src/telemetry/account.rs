@@ -22,13 +22,14 @@ pub enum Reason {
     SinkStuck,
     OutputTooSlow,
     SampledOut,
+    Evicted,
     Filtered,
     Shutdown,
     Internal,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 15] = [
         Reason::QueueFull,
         Reason::MemoryFull,
         Reason::Draining,
@@ -40,6 +41,7 @@ impl Reason {
         Reason::SinkStuck,
         Reason::OutputTooSlow,
         Reason::SampledOut,
+        Reason::Evicted,
         Reason::Filtered,
         Reason::Shutdown,
         Reason::Internal,
@@ -59,6 +61,7 @@ impl Reason {
             Reason::SinkStuck => "sink_stuck",
             Reason::OutputTooSlow => "output_too_slow",
             Reason::SampledOut => "sampled_out",
+            Reason::Evicted => "evicted",
             Reason::Filtered => "filtered",
             Reason::Shutdown => "shutdown",
             Reason::Internal => "internal",
@@ -78,7 +81,8 @@ impl Reason {
             Reason::RetriesExhausted => "no more retries left",
             Reason::SinkStuck => "another exporter was stuck",
             Reason::OutputTooSlow => "the reader of the output is too slow",
-            Reason::SampledOut => "not printed, by the exporter's sampling",
+            Reason::SampledOut => "left out by sampling",
+            Reason::Evicted => "more traces than num_traces",
             Reason::Filtered => "dropped by a processor's rule",
             Reason::Shutdown => "left at shutdown",
             Reason::Internal => "internal error",

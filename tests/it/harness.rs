@@ -144,7 +144,7 @@ impl Misaki {
     #[track_caller]
     pub fn check(&self) {
         let graph = &self.running.graph;
-        let in_batches: u64 = graph.batches.iter().map(|batch| batch.held_items()).sum();
+        let in_batches: u64 = graph.stages.iter().map(|stage| stage.held_items()).sum();
         for account in &graph.accounts {
             let queues = graph.queues.iter().filter(|queue| Arc::ptr_eq(&queue.account, account));
             let in_queue: u64 = queues.map(|queue| queue.held_items()).sum();

@@ -31,6 +31,7 @@ mod rewrite;
 mod sampler;
 mod sending;
 mod service;
+mod tail_sampling;
 mod tls;
 mod trace_context;
 mod transform;

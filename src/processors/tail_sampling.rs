@@ -1,0 +1,619 @@
+//! `tail_sampling`: keeps or drops whole traces, once they had the time to become whole (facts 5.7).
+//!
+//! It answers at once and holds what it took until its trace is decided on, at most half of the queue's memory: the other
+//! half is for what is handed on. A trace is found and decided on the wire; its spans are copied once, if it is kept.
+
+mod policy;
+mod recent;
+mod spans;
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
+use tokio::sync::Notify;
+
+use crate::config::section::Section;
+use crate::diagnostics::metrics::{Histogram, Observe, Page};
+use crate::telemetry::{
+    Accounts, Alarm, Ask, Budget, Charge, Full, Load, Now, Outlet, Part, Reason, Refusal, Share, Signal, Sink,
+    Telemetry, Wakeful, clock,
+};
+
+use super::Stage;
+use policy::{Decision, Policy, Trace};
+use recent::Recent;
+use spans::{Gathered, PER_SPAN, Piece, gather, request_len, write_request};
+
+/// Traces are decided on in groups, so often.
+const TICK: Duration = Duration::from_millis(100);
+/// How soon a trace that was refused is offered again.
+const RETRY: Duration = Duration::from_millis(20);
+/// A trace with more bytes than this is handed on in several requests.
+const PAYLOAD: usize = 1 << 20;
+
+pub struct Config {
+    decision_wait: Duration,
+    wait_after_root: Duration,
+    num_traces: usize,
+    block_on_overflow: bool,
+    sampled_cache_size: usize,
+    non_sampled_cache_size: usize,
+    sample_on_first_match: bool,
+    drop_pending: bool,
+    /// 0 is no limit.
+    maximum_trace_size: u64,
+    /// Those that drop come first.
+    policies: Vec<(String, Policy)>,
+}
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        let size = |section: &Section, key, default| section.integer(key, default, 0..=i64::from(u32::MAX)) as usize;
+        let cache = section.subsection("decision_cache");
+        let mut policies: Vec<(String, Policy)> = Vec::new();
+        let mut names: Vec<String> = Vec::new();
+        for policy in section.sections("policies").unwrap_or_default() {
+            let name = policy.text("name").unwrap_or_default();
+            if name.is_empty() {
+                policy.problem("name", "policy name cannot be empty");
+            } else if names.contains(&name) {
+                policy.problem("name", format!("duplicate policy name \"{name}\""));
+            }
+            let decoded = Policy::decode(&policy, &name);
+            policies.extend(decoded.map(|policy| (name.clone(), policy)));
+            names.push(name);
+        }
+        policies.sort_by_key(|(_, policy)| !policy.is_drop());
+        let strategy = section.text_or("sampling_strategy", "trace-complete");
+        if strategy != "trace-complete" {
+            let message = match strategy.as_str() {
+                "span-ingest" => "sampling_strategy \"span-ingest\" is not supported".to_owned(),
+                _ => format!("invalid sampling_strategy \"{strategy}\", expected \"trace-complete\""),
+            };
+            section.problem_with_help("sampling_strategy", message, "leave it out");
+        }
+        let shards = section.integer("num_shards", 1, 0..=i64::from(u32::MAX));
+        if shards > 256 {
+            section.problem("num_shards", format!("num_shards ({shards}) must not exceed 256"));
+        }
+        section.ignored(&["expected_new_traces_per_sec"]);
+        Config {
+            decision_wait: section.duration("decision_wait", Duration::from_secs(30)),
+            wait_after_root: section.duration("decision_wait_after_root_received", Duration::ZERO),
+            num_traces: size(&section, "num_traces", 50_000).max(1),
+            block_on_overflow: section.boolean("block_on_overflow", false),
+            sampled_cache_size: size(&cache, "sampled_cache_size", 0),
+            non_sampled_cache_size: size(&cache, "non_sampled_cache_size", 0),
+            sample_on_first_match: section.boolean("sample_on_first_match", false),
+            drop_pending: section.boolean("drop_pending_traces_on_shutdown", false),
+            maximum_trace_size: size(&section, "maximum_trace_size_bytes", 0) as u64,
+            policies,
+        }
+    }
+}
+
+/// One `tail_sampling` in one pipeline of traces.
+pub struct TailSampling {
+    /// What comes before a policy's name in metrics.
+    prefix: String,
+    config: Arc<Config>,
+    outlet: Arc<dyn Outlet>,
+    accounts: Accounts,
+    budget: Arc<Budget>,
+    alarm: Arc<Alarm>,
+    room: Notify,
+    started: Instant,
+    state: Mutex<State>,
+    /// Spans that wait, and bytes that they hold.
+    held_spans: AtomicU64,
+    held_bytes: Arc<AtomicU64>,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct State {
+    traces: HashMap<u128, Remembered>,
+    /// All of them by the time they came, with the number that tells a trace from a later one of the same id.
+    order: VecDeque<(u64, u128)>,
+    next: u64,
+    /// How many are not decided on yet.
+    pending: usize,
+    /// When they are due; and those again whose root came early, which are due earlier.
+    due: VecDeque<(Instant, u64, u128)>,
+    due_after_root: VecDeque<(Instant, u64, u128)>,
+    sampled: Recent,
+    not_sampled: Recent,
+    /// Traces that are kept, on their way out.
+    ready: VecDeque<Vec<Piece>>,
+    flushing: bool,
+    /// Since when what follows refuses, and when it is asked again.
+    refused: Option<(Instant, Instant)>,
+}
+
+/// A trace as long as it is remembered; decided, it says what becomes of late spans.
+struct Remembered {
+    number: u64,
+    arrived: Instant,
+    due: Instant,
+    pieces: Vec<Piece>,
+    spans: u64,
+    bytes: u64,
+    /// Whether it is kept, and when that was decided.
+    decided: Option<(bool, Instant)>,
+}
+
+/// What is counted; of a policy or of all, by decision.
+struct Counts {
+    all: [AtomicU64; 3],
+    policies: Vec<PolicyCounts>,
+    new_traces: AtomicU64,
+    too_early: AtomicU64,
+    too_large: AtomicU64,
+    errors: AtomicU64,
+    released_early: [AtomicU64; 2],
+    decision_milliseconds: Histogram,
+    late_seconds: Histogram,
+    removal_seconds: Histogram,
+}
+
+#[derive(Default)]
+struct PolicyCounts {
+    decisions: [AtomicU64; 3],
+    runs: AtomicU64,
+    nanoseconds: AtomicU64,
+}
+
+/// The bounds of `sampling_decision_timer_latency`, and of what is measured in seconds.
+const MILLISECONDS: [u64; 23] = [
+    1, 2, 5, 10, 25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 2000, 3000, 4000, 5000, 10_000, 20_000, 30_000,
+    50_000,
+];
+const SECONDS: [u64; 15] = [0, 5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000];
+
+impl TailSampling {
+    pub fn new(
+        id: &str,
+        config: Arc<Config>,
+        outlet: Arc<dyn Outlet>,
+        accounts: Accounts,
+        budget: Arc<Budget>,
+        alarm: Arc<Alarm>,
+    ) -> TailSampling {
+        budget.add_holder();
+        let counts = Counts {
+            all: Default::default(),
+            policies: config.policies.iter().map(|_| PolicyCounts::default()).collect(),
+            new_traces: AtomicU64::new(0),
+            too_early: AtomicU64::new(0),
+            too_large: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            released_early: Default::default(),
+            decision_milliseconds: Histogram::new(&MILLISECONDS),
+            late_seconds: Histogram::new(&SECONDS),
+            removal_seconds: Histogram::new(&SECONDS),
+        };
+        let state = State {
+            sampled: Recent::new(config.sampled_cache_size),
+            not_sampled: Recent::new(config.non_sampled_cache_size),
+            ..State::default()
+        };
+        TailSampling {
+            prefix: id.split_once('/').map_or_else(String::new, |(_, name)| format!("{name}.")),
+            config,
+            outlet,
+            accounts,
+            budget,
+            alarm,
+            room: Notify::new(),
+            started: clock(),
+            state: Mutex::new(state),
+            held_spans: AtomicU64::new(0),
+            held_bytes: Arc::default(),
+            counts,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first tick that is so much later.
+    fn tick_after(&self, now: Instant, wait: Duration) -> Instant {
+        let ticks = (now.saturating_duration_since(self.started) + wait).as_nanos().div_ceil(TICK.as_nanos());
+        self.started + TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
+    }
+
+    /// What a load takes of the queue's memory.
+    fn need(load: Load) -> u64 {
+        load.fresh_bytes + PER_SPAN * load.items
+    }
+
+    /// Spans that nobody waits for any more.
+    fn let_go(&self, reason: Reason, pieces: &[Piece]) {
+        let spans = pieces.iter().map(|piece| u64::from(piece.spans)).sum();
+        self.held_spans.fetch_sub(spans, Relaxed);
+        for account in &self.accounts {
+            account.drop_items(reason, spans);
+        }
+    }
+
+    fn remove(&self, state: &mut State, id: u128, now: Instant) -> Option<Remembered> {
+        let removed = state.traces.remove(&id)?;
+        state.pending -= usize::from(removed.decided.is_none());
+        self.counts.removal_seconds.record(now.saturating_duration_since(removed.arrived).as_secs());
+        Some(removed)
+    }
+
+    /// Forgets the oldest trace; one that waits for its decision is lost.
+    fn evict(&self, state: &mut State, now: Instant) {
+        while let Some((number, id)) = state.order.pop_front() {
+            if state.traces.get(&id).is_none_or(|trace| trace.number != number) {
+                continue;
+            }
+            if let Some(evicted) = self.remove(state, id, now).filter(|evicted| evicted.decided.is_none()) {
+                self.counts.too_early.fetch_add(1, Relaxed);
+                self.let_go(Reason::Evicted, &evicted.pieces);
+            }
+            return;
+        }
+    }
+
+    /// Where a span belongs that came now.
+    fn place(&self, state: &mut State, span: &Gathered, now: Instant, late: &mut Late) {
+        let id = span.trace_id;
+        if !state.sampled.is_off() && state.sampled.has(id) {
+            self.counts.released_early[1].fetch_add(1, Relaxed);
+            return span.push(late.kept.entry(id).or_default());
+        }
+        if !state.not_sampled.is_off() && state.not_sampled.has(id) {
+            self.counts.released_early[0].fetch_add(1, Relaxed);
+            return span.push(&mut late.dropped);
+        }
+        if !state.traces.contains_key(&id) {
+            if state.traces.len() >= self.config.num_traces {
+                self.evict(state, now);
+            }
+            self.counts.new_traces.fetch_add(1, Relaxed);
+            state.next += 1;
+            let (number, due) = (state.next, self.tick_after(now, self.config.decision_wait));
+            state.order.push_back((number, id));
+            state.due.push_back((due, number, id));
+            state.pending += 1;
+            let trace = Remembered { number, arrived: now, due, pieces: Vec::new(), spans: 0, bytes: 0, decided: None };
+            state.traces.insert(id, trace);
+        }
+        let Some(trace) = state.traces.get_mut(&id) else { return };
+        trace.bytes += span.length;
+        match trace.decided {
+            None => {
+                span.push(&mut trace.pieces);
+                trace.spans += 1;
+                let wait = self.config.wait_after_root;
+                if span.is_root && !wait.is_zero() {
+                    let due = self.tick_after(now, wait);
+                    if due < trace.due {
+                        trace.due = due;
+                        state.due_after_root.push_back((due, trace.number, id));
+                    }
+                }
+                let limit = self.config.maximum_trace_size;
+                if limit > 0 && trace.bytes > limit {
+                    self.counts.too_large.fetch_add(1, Relaxed);
+                    self.let_go(Reason::SampledOut, &std::mem::take(&mut trace.pieces));
+                    self.remember(state, id, false, now);
+                }
+            }
+            Some((is_kept, decided)) => {
+                self.counts.late_seconds.record(now.saturating_duration_since(decided).as_secs());
+                span.push(if is_kept { late.kept.entry(id).or_default() } else { &mut late.dropped });
+            }
+        }
+    }
+
+    /// Notes what was decided, for spans that come late.
+    fn remember(&self, state: &mut State, id: u128, is_kept: bool, now: Instant) {
+        let cache = if is_kept { &mut state.sampled } else { &mut state.not_sampled };
+        if !cache.is_off() {
+            cache.add(id);
+            self.remove(state, id, now);
+        } else if let Some(trace) = state.traces.get_mut(&id) {
+            trace.decided = Some((is_kept, now));
+            state.pending -= 1;
+        }
+    }
+
+    /// Takes a trace that is due, or any.
+    fn take_due(&self, now: Instant, everything: bool) -> Option<(u128, u64, Vec<Piece>, u64)> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        loop {
+            let is_due = |queue: &VecDeque<(Instant, u64, u128)>| {
+                queue.front().is_some_and(|(due, ..)| everything || *due <= now)
+            };
+            let queue = match is_due(&state.due_after_root) {
+                true => &mut state.due_after_root,
+                false if is_due(&state.due) => &mut state.due,
+                false => return None,
+            };
+            let (_, number, id) = queue.pop_front()?;
+            let trace = state.traces.get_mut(&id).filter(|trace| trace.number == number && trace.decided.is_none());
+            if let Some(trace) = trace.filter(|trace| !trace.pieces.is_empty()) {
+                return Some((id, number, std::mem::take(&mut trace.pieces), trace.spans));
+            }
+        }
+    }
+
+    /// Decides on what is due and hands on what is kept.
+    fn settle(&self, now: Now, everything: bool) {
+        let started = clock();
+        let mut decided = 0;
+        while let Some((id, number, pieces, spans)) = self.take_due(now.instant, everything) {
+            let decision = self.decide(&Trace { id, pieces: &pieces, spans, now });
+            if let Some(count) = self.counts.all.get(decision as usize) {
+                count.fetch_add(1, Relaxed);
+            }
+            decided += 1;
+            let is_kept = decision == Decision::Sampled;
+            let mut state = self.lock();
+            // Spans may have come while it was decided on.
+            let trace = state.traces.get_mut(&id).filter(|trace| trace.number == number);
+            let is_known = trace.is_some();
+            let more = trace.map(|trace| std::mem::take(&mut trace.pieces)).unwrap_or_default();
+            if is_known {
+                self.remember(&mut state, id, is_kept, now.instant);
+            }
+            let pieces: Vec<Piece> = pieces.into_iter().chain(more).collect();
+            if is_kept {
+                state.ready.push_back(pieces);
+            } else {
+                self.let_go(Reason::SampledOut, &pieces);
+            }
+            drop(state);
+            if is_kept {
+                self.flush(now);
+            }
+        }
+        if decided > 0 {
+            let passed = clock().saturating_duration_since(started);
+            self.counts.decision_milliseconds.record(passed.as_millis() as u64);
+            self.room.notify_waiters();
+        }
+        self.flush(now);
+    }
+
+    /// Any that drops, else any that samples.
+    fn decide(&self, trace: &Trace) -> Decision {
+        let mut sampled = false;
+        for ((_, policy), counts) in self.config.policies.iter().zip(&self.counts.policies) {
+            let started = Instant::now();
+            // A policy that panics has failed for this trace, whose spans are still accounted for.
+            let decision = catch_unwind(AssertUnwindSafe(|| policy.evaluate(trace)));
+            counts.nanoseconds.fetch_add(started.elapsed().as_nanos() as u64, Relaxed);
+            counts.runs.fetch_add(1, Relaxed);
+            let Ok(Ok(decision)) = decision else {
+                self.counts.errors.fetch_add(1, Relaxed);
+                continue;
+            };
+            if let Some(count) = counts.decisions.get(decision as usize) {
+                count.fetch_add(1, Relaxed);
+            }
+            match decision {
+                Decision::Dropped => return Decision::Dropped,
+                Decision::Sampled if self.config.sample_on_first_match => return Decision::Sampled,
+                decision => sampled |= decision == Decision::Sampled,
+            }
+        }
+        if sampled { Decision::Sampled } else { Decision::NotSampled }
+    }
+
+    /// Hands on traces that are kept, one request each, until what follows refuses.
+    fn flush(&self, now: Now) {
+        loop {
+            let mut pieces = {
+                let mut state = self.lock();
+                if state.flushing {
+                    return;
+                }
+                let Some(pieces) = state.ready.pop_front() else { return };
+                state.flushing = true;
+                pieces
+            };
+            let is_out = self.hand_on(&mut pieces, now);
+            let mut state = self.lock();
+            state.flushing = false;
+            if !is_out {
+                state.ready.push_front(pieces);
+                let since = state.refused.map_or(now.instant, |(since, _)| since);
+                let again = now.instant + RETRY;
+                state.refused = Some((since, again));
+                return self.alarm.ring_at(again);
+            }
+            state.refused = None;
+        }
+    }
+
+    /// Whether all went; what did not stays in `pieces`.
+    fn hand_on(&self, pieces: &mut Vec<Piece>, now: Now) -> bool {
+        while !pieces.is_empty() {
+            let mut length = 0;
+            let fits = |piece: &&Piece| {
+                length += request_len(std::slice::from_ref(*piece));
+                length <= PAYLOAD
+            };
+            let count = pieces.iter().take_while(fits).count().max(1);
+            let Some(payload) = pieces.get(..count) else { return false };
+            let items = payload.iter().map(|piece| piece.spans).sum();
+            let Some(charge) = Charge::take(&self.budget, Share::Queue, request_len(payload) as u64) else {
+                return false;
+            };
+            let part = Part { bytes: Bytes::from(write_request(payload)), items, charge };
+            let mut telemetry = Telemetry {
+                signal: Signal::Traces,
+                parts: smallvec![part],
+                client: None,
+                received: now,
+                tickets: SmallVec::new(),
+            };
+            if self.outlet.offer(&mut telemetry, now, Ask { alone: true, waited: true }).is_err() {
+                return false;
+            }
+            self.held_spans.fetch_sub(u64::from(items), Relaxed);
+            pieces.drain(..count);
+        }
+        true
+    }
+}
+
+/// Spans of traces that are decided on.
+#[derive(Default)]
+struct Late {
+    kept: HashMap<u128, Vec<Piece>>,
+    dropped: Vec<Piece>,
+}
+
+impl Sink for TailSampling {
+    fn reserve(&self, _: &Telemetry, load: Load, _: Ask) -> Result<(), Full> {
+        let (need, size) = (TailSampling::need(load), load.bytes + PER_SPAN * load.items);
+        let (held, most) = (self.held_bytes.load(Relaxed), self.budget.limit(Share::Queue) / 2);
+        if size > most {
+            return Err(Full::Refuse(Refusal::TooLarge { limit: most, unit: "bytes" }));
+        }
+        if self.config.block_on_overflow && self.lock().pending >= self.config.num_traces {
+            return Err(Full::Refuse(Refusal::busy(Reason::QueueFull)));
+        }
+        let allowed = held + size <= most && self.budget.allows(held, size, need);
+        if !(allowed && self.budget.take(Share::Queue, need)) {
+            return Err(Full::Refuse(Refusal::busy(Reason::MemoryFull)));
+        }
+        Ok(())
+    }
+
+    fn release(&self, load: Load) {
+        self.budget.give_back(Share::Queue, TailSampling::need(load));
+    }
+
+    fn commit(&self, mut telemetry: Telemetry, load: Load) {
+        let now = telemetry.received;
+        let mut late = Late::default();
+        {
+            let mut state = self.lock();
+            for part in telemetry.parts.drain(..) {
+                gather(part, &self.held_bytes, |span| {
+                    self.held_spans.fetch_add(1, Relaxed);
+                    self.place(&mut state, &span, now.instant, &mut late);
+                });
+            }
+            state.ready.extend(late.kept.drain().map(|(_, pieces)| pieces));
+            if state.order.len() > 2 * state.traces.len() + 64 {
+                let State { traces, order, .. } = &mut *state;
+                order.retain(|(number, id)| traces.get(id).is_some_and(|trace| trace.number == *number));
+            }
+            if let Some(due) = state.next_due() {
+                self.alarm.ring_at(due);
+            }
+        }
+        self.let_go(Reason::SampledOut, &late.dropped);
+        telemetry.resolve(Ok(()));
+        self.budget.give_back(Share::Queue, TailSampling::need(load));
+        self.flush(now);
+    }
+
+    fn room(&self) -> &Notify {
+        &self.room
+    }
+
+    fn answers(&self) -> bool {
+        false
+    }
+
+    fn full_since(&self) -> Option<Instant> {
+        self.lock().refused.map(|(since, _)| since)
+    }
+
+    fn skip(&self, telemetry: &Telemetry) {
+        for account in &self.accounts {
+            account.drop_items(Reason::SinkStuck, telemetry.items());
+            account.show_dropped(Reason::SinkStuck, telemetry);
+        }
+    }
+}
+
+impl State {
+    fn next_due(&self) -> Option<Instant> {
+        let again = self.refused.map(|(_, again)| again).filter(|_| !self.ready.is_empty());
+        let fronts = [self.due.front(), self.due_after_root.front()].into_iter().flatten().map(|(due, ..)| *due);
+        fronts.chain(again).min()
+    }
+}
+
+impl Wakeful for TailSampling {
+    fn wake_at(&self) -> Option<Instant> {
+        self.lock().next_due()
+    }
+
+    fn wake(&self, now: Now) {
+        self.settle(now, false);
+    }
+
+    fn drain(&self, now: Now) -> bool {
+        if self.config.drop_pending {
+            while let Some((id, _, pieces, _)) = self.take_due(now.instant, true) {
+                self.let_go(Reason::Shutdown, &pieces);
+                self.remember(&mut self.lock(), id, false, now.instant);
+            }
+        }
+        self.settle(now, true);
+        self.held_items() == 0
+    }
+}
+
+impl Stage for TailSampling {
+    fn held_items(&self) -> u64 {
+        self.held_spans.load(Relaxed)
+    }
+}
+
+impl Observe for TailSampling {
+    fn observe(&self, page: &mut Page) {
+        let counts = &self.counts;
+        let name = |name: &str| format!("otelcol_processor_tail_sampling_{name}");
+        let plain = [
+            ("new_trace_id_received", &counts.new_traces),
+            ("sampling_policy_evaluation_error", &counts.errors),
+            ("sampling_trace_dropped_too_early", &counts.too_early),
+            ("traces_dropped_too_large", &counts.too_large),
+        ];
+        for (key, count) in plain {
+            page.counter(&name(key), &[], count.load(Relaxed));
+        }
+        page.gauge(&name("sampling_traces_on_memory"), &[], self.lock().traces.len() as f64);
+        page.histogram(&name("sampling_decision_timer_latency"), &[], &counts.decision_milliseconds);
+        page.histogram(&name("sampling_late_span_age"), &[], &counts.late_seconds);
+        page.histogram(&name("sampling_trace_removal_age"), &[], &counts.removal_seconds);
+        for (sampled, count) in ["false", "true"].iter().zip(&counts.released_early) {
+            let key = name("early_releases_from_cache_decision");
+            page.counter(&key, &[("sampled", sampled)], count.load(Relaxed));
+        }
+        let decisions = [("true", "sampled"), ("false", "not_sampled"), ("false", "dropped")];
+        for ((sampled, decision), count) in decisions.iter().zip(&counts.all) {
+            let labels = [("sampled", *sampled), ("decision", *decision)];
+            page.counter(&name("global_count_traces_sampled"), &labels, count.load(Relaxed));
+        }
+        for ((policy, _), counts) in self.config.policies.iter().zip(&counts.policies) {
+            let policy = format!("{}{policy}", self.prefix);
+            let label = ("policy", policy.as_str());
+            page.counter(&name("sampling_policy_execution_count"), &[label], counts.runs.load(Relaxed));
+            let microseconds = counts.nanoseconds.load(Relaxed) / 1000;
+            page.counter(&name("sampling_policy_execution_time_sum"), &[label], microseconds);
+            for ((sampled, decision), count) in decisions.iter().zip(&counts.decisions) {
+                let labels = [label, ("sampled", *sampled), ("decision", *decision)];
+                page.counter(&name("count_traces_sampled"), &labels, count.load(Relaxed));
+            }
+        }
+    }
+}
