@@ -27,6 +27,26 @@ struct Spot<'a> {
     field: Field<'a>,
 }
 
+/// The fields of a message, through all its pieces.
+pub struct PieceFields<'m, 'a> {
+    current: Fields<'a>,
+    rest: std::slice::Iter<'m, &'a [u8]>,
+}
+
+impl<'a> Iterator for PieceFields<'_, 'a> {
+    type Item = Field<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Field<'a>> {
+        loop {
+            if let Some(field) = self.current.next() {
+                return Some(field);
+            }
+            self.current = Fields::new(self.rest.next()?);
+        }
+    }
+}
+
 impl<'a> Message<'a> {
     pub fn of(bytes: &'a [u8]) -> Message<'a> {
         Message { pieces: Pieces::from_slice(&[bytes]), is_changed: false }
@@ -55,9 +75,9 @@ impl<'a> Message<'a> {
         &self.pieces
     }
 
-    #[inline]
-    pub fn fields(&self) -> impl Iterator<Item = Field<'a>> {
-        self.pieces.iter().flat_map(|piece| Fields::new(piece))
+    #[inline(always)]
+    pub fn fields(&self) -> PieceFields<'_, 'a> {
+        PieceFields { current: Fields::new(&[]), rest: self.pieces.iter() }
     }
 
     /// All occurrences of a repeated message or string field.
@@ -72,11 +92,9 @@ impl<'a> Message<'a> {
     #[inline]
     pub fn last(&self, number: u32) -> Option<Value<'a>> {
         let mut found = None;
-        for piece in &self.pieces {
-            for field in Fields::new(piece) {
-                if field.number == number {
-                    found = Some(field.value);
-                }
+        for field in self.fields() {
+            if field.number == number {
+                found = Some(field.value);
             }
         }
         found
@@ -162,11 +180,9 @@ impl<'a> Message<'a> {
     /// The value of the first attribute with this key in the list that is field `list`.
     #[inline]
     pub fn attribute(&self, list: u32, key: &[u8]) -> Option<AnyValue<'a>> {
-        for piece in &self.pieces {
-            for field in Fields::new(piece) {
-                if let Some(pair) = pair_with(&field, list, key) {
-                    return Some(KeyValue::read(pair).value);
-                }
+        for field in self.fields() {
+            if let Some(pair) = pair_with(&field, list, key) {
+                return Some(KeyValue::read(pair).value);
             }
         }
         None

@@ -43,6 +43,15 @@ impl<'a> Iterator for Fields<'a> {
     #[inline(always)]
     fn next(&mut self) -> Option<Field<'a>> {
         let start = self.rest;
+        // A short string or message in one of the first fields: nearly all there is.
+        if let [tag @ 0x08..0x80, length @ ..0x80, ref rest @ ..] = *start
+            && tag & 7 == 2
+        {
+            let (bytes, rest) = rest.split_at_checked(usize::from(length))?;
+            self.rest = rest;
+            let raw = start.get(..2 + usize::from(length))?;
+            return Some(Field { number: u32::from(tag >> 3), value: Value::Bytes(bytes), raw });
+        }
         let (tag, rest) = varint(start)?;
         let number = u32::try_from(tag >> 3).ok().filter(|number| *number != 0)?;
         let (value, rest) = match tag & 7 {

@@ -23,8 +23,13 @@ impl Condition {
             Condition::Constant(value) => Ok(*value),
             Condition::Compare(sides) => {
                 let (left, comparison, right) = &**sides;
-                let left = left.evaluate(scene)?;
-                Ok(compare(left, *comparison, right.evaluate(scene)?))
+                let left = left.evaluate(scene);
+                // Looked at where they are: to move a value costs more than to compare it.
+                match (&left, right) {
+                    (Ok(left), Expression::Constant(right)) => Ok(compare(left, *comparison, &right.value())),
+                    (Ok(left), right) => Ok(compare(left, *comparison, &right.evaluate(scene)?)),
+                    (Err(_), _) => left.map(|_| false),
+                }
             }
             Condition::Truth(expression) => match expression.evaluate(scene)? {
                 Value::Bool(value) => Ok(value),
@@ -51,7 +56,8 @@ impl Condition {
     }
 }
 
-pub fn compare(left: Value, comparison: Comparison, right: Value) -> bool {
+#[inline(always)]
+pub fn compare(left: &Value, comparison: Comparison, right: &Value) -> bool {
     match comparison {
         Comparison::Equal => equal(left, right),
         Comparison::NotEqual => !equal(left, right),
@@ -62,10 +68,11 @@ pub fn compare(left: Value, comparison: Comparison, right: Value) -> bool {
     }
 }
 
-pub fn equal(left: Value, right: Value) -> bool {
+#[inline]
+pub fn equal(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::String(left), Value::String(right)) => left == right,
-        (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)) => same(left, right),
+        (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)) => same(*left, *right),
         (Value::TraceId(left), Value::TraceId(right)) => left == right,
         (Value::SpanId(left), Value::SpanId(right)) => left == right,
         (Value::Whole(what, left), Value::Whole(other, right)) => what == other && left == right,
@@ -74,15 +81,16 @@ pub fn equal(left: Value, right: Value) -> bool {
 }
 
 /// Which comes first, for what has an order.
-fn order(left: Value, right: Value) -> Option<Ordering> {
+#[inline]
+fn order(left: &Value, right: &Value) -> Option<Ordering> {
     Some(match (left, right) {
-        (Value::Int(left), Value::Int(right)) => left.cmp(&right),
-        (Value::Int(left), Value::Double(right)) => return (left as f64).partial_cmp(&right),
-        (Value::Double(left), Value::Int(right)) => return left.partial_cmp(&(right as f64)),
-        (Value::Double(left), Value::Double(right)) => return left.partial_cmp(&right),
+        (Value::Int(left), Value::Int(right)) => left.cmp(right),
+        (Value::Int(left), Value::Double(right)) => return (*left as f64).partial_cmp(right),
+        (Value::Double(left), Value::Int(right)) => return left.partial_cmp(&(*right as f64)),
+        (Value::Double(left), Value::Double(right)) => return left.partial_cmp(right),
         (Value::String(left), Value::String(right)) | (Value::Bytes(left), Value::Bytes(right)) => left.cmp(right),
-        (Value::Bool(left), Value::Bool(right)) => left.cmp(&right),
-        (Value::Duration(left), Value::Duration(right)) => left.cmp(&right),
+        (Value::Bool(left), Value::Bool(right)) => left.cmp(right),
+        (Value::Duration(left), Value::Duration(right)) => left.cmp(right),
         (Value::Time(left), Value::Time(right)) => (left.seconds, left.nanos).cmp(&(right.seconds, right.nanos)),
         (Value::Nil, Value::Nil) => Ordering::Equal,
         _ => return None,

@@ -93,9 +93,8 @@ enum Says {
 #[derive(Debug)]
 struct Names {
     all: Vec<(Box<[u8]>, Says)>,
-    /// Which lengths and which first bytes they have, so that most other keys cost one look.
-    lengths: u64,
-    firsts: u64,
+    /// Where those of each length stand, with their first bytes, so that most other keys cost one look.
+    by_length: Vec<Vec<(u8, usize)>>,
 }
 
 impl Names {
@@ -103,29 +102,26 @@ impl Names {
         let named = |names: Vec<String>, says| names.into_iter().map(move |name| (name.into_bytes().into(), says));
         let all = named(trace_id, Says::TraceId).chain(named(span_id, Says::SpanId)).chain(named(flags, Says::Flags));
         let all: Vec<(Box<[u8]>, Says)> = all.collect();
-        let lengths = all.iter().fold(0, |lengths, (name, _)| lengths | 1 << name.len().min(63));
-        let firsts = all.iter().fold(0, |firsts, (name, _)| firsts | 1 << first(name));
-        Names { all, lengths, firsts }
+        let mut by_length = vec![Vec::new(); all.iter().map(|(name, _)| name.len() + 1).max().unwrap_or(0)];
+        for (rank, (name, _)) in all.iter().enumerate() {
+            by_length.get_mut(name.len()).into_iter().for_each(|found: &mut Vec<_>| {
+                found.push((name.first().copied().unwrap_or(0), rank));
+            });
+        }
+        Names { all, by_length }
     }
 
     #[inline]
     fn find(&self, key: &[u8]) -> Option<(usize, Says)> {
-        if self.lengths >> key.len().min(63) & self.firsts >> first(key) & 1 == 0 {
-            return None;
-        }
-        let found = self.all.iter().enumerate().find(|(_, (name, _))| **name == *key);
-        found.map(|(rank, (_, says))| (rank, *says))
+        let first = *key.first()?;
+        let named = self.by_length.get(key.len())?.iter().filter(|(start, _)| *start == first);
+        let mut found = named.filter_map(|(_, rank)| Some((*rank, self.all.get(*rank)?)));
+        found.find(|(_, (name, _))| **name == *key).map(|(rank, (_, says))| (rank, *says))
     }
 
     fn name(&self, rank: usize) -> &[u8] {
         self.all.get(rank).map_or(&[], |(name, _)| name)
     }
-}
-
-/// The low bits of the first byte.
-#[inline]
-fn first(name: &[u8]) -> u8 {
-    name.first().map_or(0, |byte| byte & 63)
 }
 
 /// What was found in one record, and under which of the names: the best of each kind.

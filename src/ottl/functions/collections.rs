@@ -26,7 +26,7 @@ pub const TABLE: &[Function] = &[
     },
     function("ContainsValue", &[TARGET, required("item", Kind::Value)], |arguments, scene| {
         let (list, wanted) = (arguments.list(0, scene)?, arguments.value(1, scene)?);
-        Ok(Value::Bool(items(list).any(|item| equal(item, wanted))))
+        Ok(Value::Bool(items(list).any(|item| equal(&item, &wanted))))
     }),
     function("Index", &[TARGET, required("value", Kind::Value)], |arguments, scene| {
         let place = match (arguments.value(0, scene)?, arguments.value(1, scene)?) {
@@ -34,7 +34,7 @@ pub const TABLE: &[Function] = &[
             (Value::String(_), _) => {
                 return Err(Fault::new("invalid value type for Index function, value must be a string"));
             }
-            (Value::List(list), wanted) => items(list).position(|item| equal(item, wanted)),
+            (Value::List(list), wanted) => items(list).position(|item| equal(&item, &wanted)),
             (other, _) => return Err(other.not("pcommon.Slice")),
         };
         Ok(Value::Int(place.map_or(-1, |place| place as i64)))
