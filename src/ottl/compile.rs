@@ -6,7 +6,7 @@ use regex::bytes::Regex;
 use crate::config::nearest::suggestion;
 use crate::otlp::rewrite::Sight;
 
-use super::condition::Condition;
+use super::condition::{Condition, compare};
 use super::enums;
 use super::expression::{Call, Constant, Expression, Pattern};
 use super::function::{Argument, Arguments, Function, Kind, Known, Parameter};
@@ -37,15 +37,32 @@ pub fn statement(statement: &Statement, dialect: &Dialect) -> Compiled<(Call, Op
 }
 
 pub fn condition(node: &Node, dialect: &Dialect) -> Compiled<Condition> {
-    let all = |terms: &[Node]| terms.iter().map(|term| condition(term, dialect)).collect::<Compiled<Vec<_>>>();
+    // What is known now decides now: a term that would fail when it runs is never asked beside one that settles it.
+    let all = |terms: &[Node], settles: bool, join: fn(Vec<Condition>) -> Condition| {
+        let terms = terms.iter().map(|term| condition(term, dialect)).collect::<Compiled<Vec<_>>>()?;
+        let is_constant = |term: &Condition, value| matches!(term, Condition::Constant(known) if *known == value);
+        if terms.iter().any(|term| is_constant(term, settles)) {
+            return Ok(Condition::Constant(settles));
+        }
+        let open: Vec<_> = terms.into_iter().filter(|term| !is_constant(term, !settles)).collect();
+        Ok(if open.is_empty() { Condition::Constant(!settles) } else { join(open) })
+    };
     Ok(match &node.syntax {
         Syntax::Bool(value) => Condition::Constant(*value),
-        Syntax::Not(inner) => Condition::Not(Box::new(condition(inner, dialect)?)),
-        Syntax::All(terms) => Condition::All(all(terms)?),
-        Syntax::Any(terms) => Condition::Any(all(terms)?),
+        Syntax::Not(inner) => match condition(inner, dialect)? {
+            Condition::Constant(value) => Condition::Constant(!value),
+            inner => Condition::Not(Box::new(inner)),
+        },
+        Syntax::All(terms) => all(terms, false, Condition::All)?,
+        Syntax::Any(terms) => all(terms, true, Condition::Any)?,
         Syntax::Compare(sides) => {
             let (left, comparison, right) = &**sides;
-            Condition::Compare(Box::new((dialect.expression(left)?, *comparison, dialect.expression(right)?)))
+            match (dialect.expression(left)?, dialect.expression(right)?) {
+                (Expression::Constant(one), Expression::Constant(other)) if is_plain(left) && is_plain(right) => {
+                    Condition::Constant(compare(&one.value(), *comparison, &other.value()))
+                }
+                (left, right) => Condition::Compare(Box::new((left, *comparison, right))),
+            }
         }
         _ => match dialect.expression(node)? {
             Expression::Constant(Constant::Bool(value)) => Condition::Constant(value),
@@ -53,6 +70,20 @@ pub fn condition(node: &Node, dialect: &Dialect) -> Compiled<Condition> {
             expression => Condition::Truth(expression),
         },
     })
+}
+
+/// A literal as it stands; what a converter makes of one is not known before it runs, for the Go collector.
+fn is_plain(node: &Node) -> bool {
+    matches!(
+        node.syntax,
+        Syntax::Nil
+            | Syntax::Bool(_)
+            | Syntax::Int(_)
+            | Syntax::Float(_)
+            | Syntax::String(_)
+            | Syntax::Bytes(_)
+            | Syntax::Enum(_)
+    )
 }
 
 impl Dialect<'_> {

@@ -70,7 +70,7 @@ pub fn compare(left: &Value, comparison: Comparison, right: &Value) -> bool {
 
 #[inline]
 pub fn equal(left: &Value, right: &Value) -> bool {
-    match (left, right) {
+    match (left.or_nil(), right.or_nil()) {
         (Value::String(left), Value::String(right)) => left == right,
         (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)) => same(*left, *right),
         (Value::TraceId(left), Value::TraceId(right)) => left == right,
@@ -80,10 +80,18 @@ pub fn equal(left: &Value, right: &Value) -> bool {
     }
 }
 
+impl Value<'_> {
+    /// Bytes that are none are nil in Go, and compare as nil.
+    #[inline]
+    fn or_nil(&self) -> &Self {
+        if let Value::Bytes([]) = self { &Value::Nil } else { self }
+    }
+}
+
 /// Which comes first, for what has an order.
 #[inline]
 fn order(left: &Value, right: &Value) -> Option<Ordering> {
-    Some(match (left, right) {
+    Some(match (left.or_nil(), right.or_nil()) {
         (Value::Int(left), Value::Int(right)) => left.cmp(right),
         (Value::Int(left), Value::Double(right)) => return (*left as f64).partial_cmp(right),
         (Value::Double(left), Value::Int(right)) => return left.partial_cmp(&(*right as f64)),

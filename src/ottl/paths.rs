@@ -114,10 +114,10 @@ impl Path {
         Ok(match form {
             Form::Attributes => match keys.split_first() {
                 None => Value::Map(arena.keep(&retag(message.payloads(number), list::VALUES))?),
-                Some((key, rest)) => {
-                    let found = message.attribute(number, text_key(*key, "get")?);
-                    nested::get(found.map_or(Value::Nil, Value::from_any), rest)?
-                }
+                Some((key, rest)) => match message.attribute(number, text_key(*key, "get")?) {
+                    Some(found) => nested::get(Value::from_any(found), rest)?,
+                    None => Value::Nil,
+                },
             },
             Form::Body => {
                 let body = body(message, number);

@@ -110,6 +110,14 @@ impl Directive {
                 }
                 self.pad(&digits, out);
             }
+            ('v' | 'd' | 'o' | 'O' | 'b' | 'c' | 'U', Value::Bytes(bytes)) => {
+                for (index, byte) in bytes.iter().enumerate() {
+                    out.push(if index == 0 { b'[' } else { b' ' });
+                    self.put_int(verb, i64::from(*byte), out);
+                    within_bounds(out)?;
+                }
+                out.extend_from_slice(if bytes.is_empty() { b"[]" } else { b"]" });
+            }
             (_, Value::Int(value)) => return Ok(self.put_int(verb, *value, out)),
             ('d' | 'x' | 'X' | 'o' | 'b', Value::Duration(nanos)) => return Ok(self.put_int(verb, *nanos, out)),
             (_, Value::Double(value)) => return Ok(self.put_double(verb, *value, out)),
@@ -122,8 +130,7 @@ impl Directive {
                 | Value::List(_)
                 | Value::Map(_)
                 | Value::Whole(..),
-            )
-            | ('v' | 'd', Value::Bytes(_)) => {
+            ) => {
                 let mut text = Vec::new();
                 put_plain(value, &mut text)?;
                 self.pad(&text, out);
@@ -142,7 +149,7 @@ impl Directive {
             'o' => ("0", format!("{size:o}")),
             'O' => ("", format!("0o{size:o}")),
             'b' => ("0b", format!("{size:b}")),
-            'U' => ("", format!("U+{size:04X}")),
+            'U' => ("", format!("U+{value:04X}")),
             'c' | 'q' => {
                 let c = u32::try_from(value).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER);
                 let c = if verb == 'c' { c.to_string() } else { format!("'{}'", go_escaped(c, '\'')) };
@@ -151,7 +158,7 @@ impl Directive {
             }
             _ => return None,
         };
-        let sign = self.sign(value < 0);
+        let sign = self.sign(value < 0 && verb != 'U');
         let shortest = self.precision.unwrap_or(if self.zero { self.width.saturating_sub(sign.len()) } else { 0 });
         let zeros = "0".repeat(shortest.saturating_sub(digits.len()));
         let prefix = if self.sharp { prefix } else { "" };

@@ -68,7 +68,18 @@ fn concat<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Val
     match arguments.value(0, scene)? {
         Value::List(list) => {
             for (index, item) in items(list).enumerate() {
-                put_next(&|out| Ok(item.put_as_string(out)), index)?;
+                put_next(
+                    &|out| {
+                        item.put_as_string(out);
+                        Ok(())
+                    },
+                    index,
+                )?;
+            }
+        }
+        Value::Bytes(bytes) => {
+            for (index, byte) in bytes.iter().enumerate() {
+                put_next(&|out| put(out, byte.to_string().as_bytes()), index)?;
             }
         }
         Value::Nil => {}

@@ -18,8 +18,11 @@ pub fn get<'a>(value: Value<'a>, keys: &[Value<'a>]) -> Result<Value<'a>, Fault>
     let mut value = value;
     for key in keys {
         value = match (value, key) {
-            (Value::Nil, _) => return Ok(Value::Nil),
-            (Value::Map(map), Value::String(key)) => entry(map, key).unwrap_or(Value::Nil),
+            // An empty value that is there has no keys.
+            (Value::Map(map), Value::String(key)) => match entry(map, key) {
+                Some(value) => value,
+                None => return Ok(Value::Nil),
+            },
             (Value::List(list), Value::Int(index)) => item(list, *index)?,
             (value, key) => return Err(no_such_key(value, key)),
         };

@@ -17,7 +17,7 @@ LISTED = [
     ("append nests", r"^append\(", lambda misaki, go: re.search(r"Slice\(\[.*[\[{]", misaki), "a map or a list that is appended becomes an item; the Go collector fails unless it is a literal"),
     ("into itself", r"^(?:set|merge_maps)\((\S+?\[\"\w+\"\]).*, \1[,)]", lambda misaki, go: True, "a map written into itself is what it was before; the Go collector reads what it has half written"),
     ("glob ?", r'"\?"', lambda misaki, go: True, "the glob ? alone is one character; the Go collector's library takes it for none as well"),
-    ("format", r"Format\(", lambda misaki, go: re.search(r"-> [tidb]\d: (?:Slice|Map)", misaki), "Format prints maps and lists as JSON; the Go collector prints addresses"),
+    ("format", r"Format\(", lambda misaki, go: re.search(r"-> [tidb]\d: (?:Slice|Map)|internal\.|\{[0-9A-F]+ ", misaki + go), "Format prints maps and lists as JSON; the Go collector prints addresses"),
 ]
 
 
@@ -78,6 +78,8 @@ def payload(root, made):
 
 def records(text):
     """The text of each record, the lines of its attributes sorted."""
+    # Misaki writes control characters as escapes, in all that it prints.
+    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]|\\x[01789][0-9a-f]|\\u00[0189][0-9a-f]", "~", text)
     found = re.split(r"^(?:LogRecord|Span) #\d+\n", text, flags=re.M)[1:]
     return ["\n".join(line for line in record.splitlines() if not line.startswith("     -> ")) + "\n" +
             "\n".join(sorted(line for line in record.splitlines() if line.startswith("     -> "))) for record in found]
