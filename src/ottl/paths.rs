@@ -162,10 +162,11 @@ impl Path {
             Form::SpanId => Value::SpanId(message.bytes(number).try_into().unwrap_or_default()),
             Form::TraceIdText | Form::SpanIdText => {
                 let mut digits = Vec::new();
+                // An id that is missing is one of zeros.
+                let zeros = [0; 16];
+                let zeros = if form == Form::TraceIdText { &zeros } else { zeros.split_at(8).0 };
                 let id = message.bytes(number);
-                if id.iter().any(|byte| *byte != 0) {
-                    hex::put(id, &mut digits);
-                }
+                hex::put(if id.is_empty() { zeros } else { id }, &mut digits);
                 Value::String(arena.keep(&digits)?)
             }
             Form::KindText => Value::String(KINDS.get(bits() as usize).map_or(b"", |kind| kind.as_bytes())),
