@@ -61,7 +61,7 @@ pub fn count_of_slice(value: &Value) -> Option<usize> {
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Nil | Value::Bool(false) | Value::Int(0) | Value::Duration(0) => true,
-        Value::Double(value) => value.to_bits() == 0,
+        Value::Double(value) => *value == 0.0,
         Value::String(bytes) | Value::Bytes(bytes) => bytes.is_empty(),
         Value::List(list) => items(list).next().is_none(),
         Value::Map(map) => entries(map).next().is_none(),

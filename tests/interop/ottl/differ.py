@@ -17,7 +17,8 @@ LISTED = [
     ("append nests", r"^append\(", lambda misaki, go: re.search(r"Slice\(\[.*[\[{]", misaki), "a map or a list that is appended becomes an item; the Go collector fails unless it is a literal"),
     ("into itself", r"^(?:set|merge_maps)\((\S+?\[\"\w+\"\]).*, \1[,)]", lambda misaki, go: True, "a map written into itself is what it was before; the Go collector reads what it has half written"),
     ("glob ?", r'"\?"', lambda misaki, go: True, "the glob ? alone is one character; the Go collector's library takes it for none as well"),
-    ("format", r"Format\(", lambda misaki, go: re.search(r"-> [tidb]\d: (?:Slice|Map)|internal\.|\{[0-9A-F]+ ", misaki + go), "Format prints maps and lists as JSON; the Go collector prints addresses"),
+    ("format", r'Format\([^)]*\["[ml]\d"', lambda misaki, go: True, "Format prints maps and lists as JSON; the Go collector prints addresses"),
+    ("format", r"Format\(", lambda misaki, go: re.search(r"-> [tidb]\d: (?:Slice|Map)|internal\.|\{[0-9A-F]+ ", misaki + go), "the same, where another key holds the map or list"),
 ]
 
 
