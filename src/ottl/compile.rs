@@ -61,7 +61,7 @@ pub fn condition(node: &Node, dialect: &Dialect) -> Compiled<Condition> {
                 (Expression::Constant(one), Expression::Constant(other)) if is_plain(left) && is_plain(right) => {
                     Condition::Constant(compare(&one.value(), *comparison, &other.value()))
                 }
-                (left, right) => Condition::Compare(Box::new((left, *comparison, right))),
+                (left, right) => Condition::comparing(left, *comparison, right),
             }
         }
         _ => match dialect.expression(node)? {

@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-use super::expression::{Expression, kind};
+use super::expression::{Constant, Expression, kind};
+use super::paths::Path;
 use super::scene::Scene;
 use super::syntax::Comparison;
 use super::value::{Fault, Value, entries, items};
@@ -12,12 +13,29 @@ pub enum Condition {
     /// A converter, which must answer true or false.
     Truth(Expression),
     Compare(Box<(Expression, Comparison, Expression)>),
+    /// The two commonest of them: a whole number in its field against another, a text that is or is not another.
+    Int(Box<(Path, Comparison, i64)>),
+    Text(Box<(Path, bool, Box<[u8]>)>),
     Not(Box<Condition>),
     All(Vec<Condition>),
     Any(Vec<Condition>),
 }
 
 impl Condition {
+    pub fn comparing(left: Expression, comparison: Comparison, right: Expression) -> Condition {
+        match (left, comparison, right) {
+            (Expression::Path(path), _, Expression::Constant(Constant::Int(value))) if path.is_int() => {
+                Condition::Int(Box::new((path, comparison, value)))
+            }
+            (
+                Expression::Path(path),
+                Comparison::Equal | Comparison::NotEqual,
+                Expression::Constant(Constant::String(text)),
+            ) if path.is_text() => Condition::Text(Box::new((path, comparison == Comparison::Equal, text))),
+            sides => Condition::Compare(Box::new(sides)),
+        }
+    }
+
     pub fn holds<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<bool, Fault> {
         match self {
             Condition::Constant(value) => Ok(*value),
@@ -30,6 +48,14 @@ impl Condition {
                     (Ok(left), right) => Ok(compare(left, *comparison, &right.evaluate(scene)?)),
                     (Err(_), _) => left.map(|_| false),
                 }
+            }
+            Condition::Int(sides) => {
+                let (path, comparison, value) = &**sides;
+                Ok(comparison.allows(path.int(scene.sight).cmp(value)))
+            }
+            Condition::Text(sides) => {
+                let (path, equal, text) = &**sides;
+                Ok((path.text(scene.sight) == Some(&**text)) == *equal)
             }
             Condition::Truth(expression) => match expression.evaluate(scene)? {
                 Value::Bool(value) => Ok(value),
@@ -61,10 +87,21 @@ pub fn compare(left: &Value, comparison: Comparison, right: &Value) -> bool {
     match comparison {
         Comparison::Equal => equal(left, right),
         Comparison::NotEqual => !equal(left, right),
-        Comparison::Less => order(left, right).is_some_and(Ordering::is_lt),
-        Comparison::LessOrEqual => order(left, right).is_some_and(Ordering::is_le),
-        Comparison::Greater => order(left, right).is_some_and(Ordering::is_gt),
-        Comparison::GreaterOrEqual => order(left, right).is_some_and(Ordering::is_ge),
+        _ => order(left, right).is_some_and(|order| comparison.allows(order)),
+    }
+}
+
+impl Comparison {
+    #[inline]
+    fn allows(self, order: Ordering) -> bool {
+        match self {
+            Comparison::Equal => order.is_eq(),
+            Comparison::NotEqual => order.is_ne(),
+            Comparison::Less => order.is_lt(),
+            Comparison::LessOrEqual => order.is_le(),
+            Comparison::Greater => order.is_gt(),
+            Comparison::GreaterOrEqual => order.is_ge(),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod table;
 
 use smallvec::SmallVec;
 
-use super::expression::Expression;
+use super::expression::{Constant, Expression};
 use super::scene::Scene;
 use super::value::{Fault, Time, Value, entries, items, put_entry, put_item};
 use crate::config::nearest::suggestion;
@@ -83,6 +83,49 @@ impl Path {
             true => Ok(Path { row, keys }),
             false => Err(not_indexed(name.rsplit('.').next().unwrap_or_default())),
         }
+    }
+
+    /// Whether `int` reads it: a whole number that every message of its kind has in the same field.
+    pub fn is_int(&self) -> bool {
+        self.is_plain() && self.keys.is_empty() && matches!(self.row.form, Form::Enum | Form::Count | Form::Fixed64)
+    }
+
+    #[inline]
+    pub fn int(&self, sight: &Sight) -> i64 {
+        let [number, ..] = self.row.number;
+        let bits = self.message(sight).bits(number);
+        match self.row.form {
+            Form::Enum => i64::from(bits as i32),
+            Form::Count => i64::from(bits as u32),
+            _ => bits as i64,
+        }
+    }
+
+    /// Whether `text` reads it: a text in its field, or an attribute by its name.
+    pub fn is_text(&self) -> bool {
+        let is_named = matches!(&*self.keys, [Expression::Constant(Constant::String(_))]);
+        self.is_plain()
+            && (self.row.form == Form::Text && self.keys.is_empty() || self.row.form == Form::Attributes && is_named)
+    }
+
+    /// The text that stands there; none where an attribute is absent or no text.
+    #[inline]
+    pub fn text<'a>(&self, sight: &Sight<'a>) -> Option<&'a [u8]> {
+        let [number, ..] = self.row.number;
+        let message = self.message(sight);
+        match &*self.keys {
+            [Expression::Constant(Constant::String(key))] => match message.attribute(number, key)? {
+                AnyValue::String(text) => Some(text),
+                _ => None,
+            },
+            _ => Some(message.bytes(number)),
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        let [number, others @ ..] = self.row.number;
+        let is_same = others.iter().all(|other| *other == number) && number != 0;
+        is_same && self.row.inner == [0; 4] && !matches!(self.row.place, Place::Data | Place::Nowhere)
     }
 
     pub fn get<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
