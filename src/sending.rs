@@ -5,6 +5,7 @@
 
 pub mod backoff;
 mod deliver;
+pub mod disk;
 mod upstream;
 
 use std::collections::VecDeque;

@@ -17,6 +17,7 @@ mod conformance;
 mod debug_output;
 mod debug_text;
 mod detection;
+mod disk;
 mod endpoint;
 mod filter;
 mod harness;

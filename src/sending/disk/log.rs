@@ -1,0 +1,479 @@
+//! The log itself: append a group, read the oldest first, settle what is done, give the room back.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io::{self, ErrorKind, IoSlice};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::format::{self, FileHeader, FileKind, Frame, HEADER, Identity, Place, span};
+use super::marks::Marks;
+use super::scan::{Piece, Reader};
+use super::survey::{Found, OpenError, Segment, Survey, file_name, survey};
+use super::{Amount, Clock, Disk, Limits};
+
+/// How long a log that cannot write waits before it tries again.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How much a crash of the machine may bring back of what was settled.
+const SYNC_MARKS: Duration = Duration::from_secs(1);
+/// What is kept of damaged bytes, in all.
+const SET_ASIDE: u64 = 16 << 20;
+const SET_ASIDE_SUFFIX: &str = ".damaged";
+
+/// A record to be written.
+#[derive(Clone, Debug)]
+pub struct NewRecord<'a> {
+    pub kind: u8,
+    pub items: u32,
+    pub received_nanos: u64,
+    /// Together they are its payload.
+    pub parts: &'a [Bytes],
+}
+
+impl NewRecord<'_> {
+    fn length(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
+    }
+}
+
+/// A record that was read back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    pub id: u64,
+    pub kind: u8,
+    pub received_nanos: u64,
+    pub amount: Amount,
+    pub payload: Vec<u8>,
+}
+
+/// Why a group was not written. None of it counts as written, and nothing that was is harmed.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error("the quota of {quota} bytes is used up")]
+    Quota { quota: u64 },
+    #[error("less than {min_free} bytes would stay free on the filesystem")]
+    Space { min_free: u64 },
+    #[error("a record of {bytes} bytes is larger than the quota")]
+    TooLarge { bytes: u64 },
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the last writes failed")]
+    Paused,
+}
+
+pub struct Log<D: Disk, C: Clock> {
+    disk: D,
+    clock: C,
+    limits: Limits,
+    identity: Identity,
+    /// Oldest first.
+    segments: VecDeque<Segment>,
+    /// The last segment's file while it takes groups.
+    active: Option<D::File>,
+    marks: Marks<D::File>,
+    next_sequence: u64,
+    next_id: u64,
+    /// What all records below `next_id` came to.
+    before: Amount,
+    cursor: Cursor<D::File>,
+    /// Records ahead of the cursor that somebody holds already.
+    held: BTreeSet<u64>,
+    waiting: Amount,
+    used: u64,
+    /// Lost while running: they did not verify when they were read back.
+    lost: Amount,
+    failures: u32,
+    retry_at: Duration,
+    sync_marks_at: Duration,
+}
+
+/// Where reading goes on.
+struct Cursor<F> {
+    sequence: u64,
+    at: u64,
+    next_id: u64,
+    reader: Option<Reader<F>>,
+}
+
+impl<D: Disk, C: Clock> Log<D, C> {
+    /// Opens what is there, whatever it holds; `fresh` becomes the identity of a new log.
+    pub fn open(disk: D, clock: C, limits: Limits, fresh: Identity) -> Result<(Log<D, C>, Found), OpenError> {
+        let survey = survey(&disk, fresh)?;
+        let (found, damaged) = (survey.found.clone(), survey.damaged.clone());
+        let mut log = Log::of(disk, clock, limits, survey);
+        if !found.lost.is_zero() {
+            // Best effort: what cannot be set aside is counted all the same.
+            let _ = log.set_aside(&damaged);
+        }
+        // What a run that was killed wrote last was acknowledged to nobody, but counts from now on.
+        if let Some(last) = log.segments.back() {
+            let _ = log.disk.open(&file_name(last.sequence)).and_then(|file| log.disk.sync(&file));
+        }
+        // A log that cannot be written can still be read; this is tried again.
+        let _ = log.marks.open(&log.disk).and_then(|()| log.flush());
+        Ok((log, found))
+    }
+
+    /// The same without writing anything: for looking at a log, and only for that.
+    pub fn view(disk: D, clock: C, limits: Limits) -> Result<(Log<D, C>, Found), OpenError> {
+        let survey = survey(&disk, Identity::default())?;
+        let found = survey.found.clone();
+        Ok((Log::of(disk, clock, limits, survey), found))
+    }
+
+    fn of(disk: D, clock: C, limits: Limits, survey: Survey) -> Log<D, C> {
+        let Survey { identity, marks, segments, next_sequence, next_id, found, .. } = survey;
+        let mut marks = Marks::new(marks, identity, limits.marks);
+        marks.write_off(found.lost);
+        let before = marks.state.settled_in_all() + marks.state.written_off + Amount { records: 0, ..found.waiting };
+        marks.reach(next_id, before);
+        let sizes = segments.iter().map(|segment| segment.length);
+        let now = clock.now();
+        let mut log = Log {
+            used: sizes.sum(),
+            cursor: Cursor { sequence: 0, at: HEADER, next_id: marks.state.low, reader: None },
+            disk,
+            clock,
+            limits,
+            identity,
+            segments: segments.into(),
+            active: None,
+            marks,
+            next_sequence,
+            next_id,
+            before,
+            held: BTreeSet::new(),
+            waiting: found.waiting,
+            lost: Amount::default(),
+            failures: 0,
+            retry_at: now,
+            sync_marks_at: now + SYNC_MARKS,
+        };
+        if log.waiting.is_zero() {
+            log.marks.fill(log.marks.state.low, next_id.saturating_sub(1));
+        }
+        log
+    }
+
+    /// What waits, those included that somebody holds.
+    pub fn waiting(&self) -> Amount {
+        self.waiting
+    }
+
+    /// What was lost since it was opened.
+    pub fn lost(&self) -> Amount {
+        self.lost
+    }
+
+    /// Bytes of all segments.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Whether the last two attempts to write failed.
+    pub fn is_failed(&self) -> bool {
+        self.failures > 1
+    }
+
+    /// Whether there is nothing that is not read or held.
+    pub fn is_caught_up(&self) -> bool {
+        self.cursor.next_id >= self.next_id
+    }
+
+    /// Writes a group and syncs it; returns the id of its first record. `in_hand` says that the caller keeps what it has
+    /// given: these records are not read back.
+    pub fn append(&mut self, records: &[NewRecord], in_hand: bool) -> Result<u64, AppendError> {
+        let size: u64 = records.iter().map(|record| span(record.length())).sum();
+        if size + HEADER > self.limits.quota {
+            return Err(AppendError::TooLarge { bytes: size });
+        }
+        if self.clock.now() < self.retry_at {
+            return Err(AppendError::Paused);
+        }
+        if self.used + size + HEADER > self.limits.quota {
+            return Err(AppendError::Quota { quota: self.limits.quota });
+        }
+        let min_free = self.limits.min_free;
+        if self.disk.free_bytes()? < size + HEADER + min_free {
+            return Err(AppendError::Space { min_free });
+        }
+        let (id, at) = match self.write(records, size) {
+            Ok(place) => place,
+            Err(error) => return Err(self.give_up(error)),
+        };
+        self.failures = 0;
+        let caught_up = self.is_caught_up();
+        let mut written = Amount::default();
+        for record in records {
+            written += Amount { records: 1, items: u64::from(record.items), bytes: record.length() };
+        }
+        self.next_id += written.records;
+        self.before += Amount { records: 0, ..written };
+        self.waiting += written;
+        self.used += size;
+        self.marks.reach(self.next_id, self.before);
+        if let Some(segment) = self.segments.back_mut() {
+            (segment.length, segment.end_id) = (at + size, self.next_id);
+            match in_hand {
+                true if caught_up => {
+                    let (sequence, at, next_id) = (segment.sequence, segment.length, self.next_id);
+                    let reader = self.cursor.reader.take().filter(|_| self.cursor.sequence == sequence);
+                    self.cursor = Cursor { sequence, at, next_id, reader };
+                }
+                true => {
+                    segment.unread += written;
+                    self.held.extend(id..self.next_id);
+                }
+                false => segment.unread += written,
+            }
+        }
+        Ok(id)
+    }
+
+    /// Writes the group to the last segment or a new one; returns its first id and its place.
+    fn write(&mut self, records: &[NewRecord], size: u64) -> io::Result<(u64, u64)> {
+        let full = self.segments.back().is_some_and(|last| {
+            last.length > HEADER && last.length + size > self.limits.segment
+        });
+        if self.active.is_none() || full {
+            self.active = None;
+            self.begin_segment()?;
+        }
+        let (Some(file), Some(segment)) = (&self.active, self.segments.back()) else {
+            return Err(io::Error::other("there is no segment to write to"));
+        };
+        let (first, start) = (self.next_id, segment.length);
+        let (mut heads, mut at) = (Vec::with_capacity(records.len()), start);
+        for (id, record) in (first..).zip(records) {
+            let length = record.length();
+            let frame = Frame {
+                kind: record.kind,
+                length: u32::try_from(length).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?,
+                items: record.items,
+                id,
+                group: first,
+                before: self.before,
+                received_nanos: record.received_nanos,
+                payload_crc: format::crc(record.parts.iter().map(Bytes::as_ref)),
+            };
+            heads.push(frame.encode(Place { identity: self.identity, sequence: segment.sequence, at }));
+            at += frame.span();
+        }
+        let mut pieces = Vec::with_capacity(records.len() * 3);
+        for (head, record) in heads.iter().zip(records) {
+            pieces.push(IoSlice::new(head));
+            pieces.extend(record.parts.iter().map(|part| IoSlice::new(part)));
+            let padding = (span(record.length()) - HEADER - record.length()) as usize;
+            pieces.push(IoSlice::new([0; 8].get(..padding).unwrap_or_default()));
+        }
+        self.disk.write(file, start, &mut pieces)?;
+        if self.limits.sync {
+            self.disk.sync(file)?;
+        }
+        Ok((first, start))
+    }
+
+    /// A new segment is whole and has its name on stable storage before anything is written to it.
+    fn begin_segment(&mut self) -> io::Result<()> {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let name = file_name(sequence);
+        let made = self.disk.create(&name).and_then(|file| {
+            let header = FileHeader::new(FileKind::Segment, self.identity, sequence, self.next_id, self.before);
+            self.disk.write(&file, 0, &mut [IoSlice::new(&header.encode())])?;
+            self.disk.sync(&file)?;
+            self.disk.sync_names()?;
+            Ok(file)
+        });
+        if made.is_err() {
+            // It may not even exist.
+            let _ = self.disk.remove(&name);
+        }
+        self.active = Some(made?);
+        self.used += HEADER;
+        let (end_id, unread) = (self.next_id, Amount::default());
+        self.segments.push_back(Segment { sequence, end_id, length: HEADER, unread });
+        Ok(())
+    }
+
+    /// After an error nothing is ever written to the file again.
+    fn give_up(&mut self, error: io::Error) -> AppendError {
+        if self.active.take().is_some()
+            && let Some(last) = self.segments.back().filter(|last| last.length == HEADER)
+            && self.disk.remove(&file_name(last.sequence)).is_ok()
+        {
+            self.segments.pop_back();
+            self.used -= HEADER;
+        }
+        self.failures += 1;
+        let no_space = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        if no_space || self.failures > 1 {
+            self.retry_at = self.clock.now() + PAUSE;
+        }
+        match no_space {
+            true => AppendError::Space { min_free: 0 },
+            false => AppendError::Io(error),
+        }
+    }
+
+    /// The oldest record that nobody has yet. Reading past what is damaged counts it as lost.
+    pub fn next(&mut self) -> Option<Record> {
+        loop {
+            let index = self.segments.partition_point(|segment| segment.sequence < self.cursor.sequence);
+            let is_last = index + 1 >= self.segments.len();
+            let Some(segment) = self.segments.get_mut(index) else {
+                self.pass(self.next_id);
+                return None;
+            };
+            if segment.sequence != self.cursor.sequence {
+                let (sequence, next_id) = (segment.sequence, self.cursor.next_id);
+                self.cursor = Cursor { sequence, at: HEADER, next_id, reader: None };
+            }
+            if self.cursor.at >= segment.length || segment.unread.is_zero() {
+                if is_last && self.active.is_some() {
+                    self.cursor.at = segment.length;
+                    self.pass(self.next_id);
+                    return None;
+                }
+                let lost = std::mem::take(&mut segment.unread);
+                let (sequence, next_id) = (segment.sequence + 1, self.cursor.next_id);
+                self.cursor = Cursor { sequence, at: HEADER, next_id, reader: None };
+                self.lose(lost);
+                continue;
+            }
+            if self.cursor.reader.is_none() {
+                match self.disk.open(&file_name(segment.sequence)) {
+                    Ok(file) => self.cursor.reader = Some(Reader::new(file)),
+                    Err(_) => {
+                        self.cursor.at = segment.length;
+                        continue;
+                    }
+                }
+            }
+            let Some(reader) = &mut self.cursor.reader else { continue };
+            let place = (self.identity, segment.sequence);
+            match reader.piece(&self.disk, place, self.cursor.at, segment.length) {
+                Piece::End => self.cursor.at = segment.length,
+                Piece::Damaged { to } => self.cursor.at = to,
+                Piece::Record { frame, at } => {
+                    self.cursor.at = at + frame.span();
+                    if frame.id < self.cursor.next_id || frame.id >= segment.end_id {
+                        continue;
+                    }
+                    let payload = reader.payload(&self.disk, &frame, at, segment.length);
+                    let was_held = self.held.remove(&frame.id);
+                    if !was_held && self.marks.state.is_settled(frame.id) {
+                        self.pass(frame.id + 1);
+                        continue;
+                    }
+                    let Some(payload) = payload else { continue };
+                    segment.unread -= frame.amount();
+                    self.pass(frame.id);
+                    self.cursor.next_id = frame.id + 1;
+                    if was_held {
+                        continue;
+                    }
+                    let Frame { id, kind, received_nanos, .. } = frame;
+                    return Some(Record { id, kind, received_nanos, amount: frame.amount(), payload });
+                }
+            }
+        }
+    }
+
+    /// All records below `next_id` that were not read are not there.
+    fn pass(&mut self, next_id: u64) {
+        if next_id > self.cursor.next_id {
+            self.marks.fill(self.cursor.next_id, next_id - 1);
+            self.cursor.next_id = next_id;
+        }
+    }
+
+    fn lose(&mut self, lost: Amount) {
+        self.waiting -= lost;
+        self.lost += lost;
+        self.marks.write_off(lost);
+    }
+
+    /// A record is done with, whatever became of it.
+    pub fn settle(&mut self, id: u64, amount: Amount) {
+        self.marks.settle(id, id, amount);
+        self.waiting -= amount;
+    }
+
+    /// Gives up the oldest segment with all that nobody has read of it.
+    pub fn discard_oldest(&mut self) -> Amount {
+        if self.segments.len() == 1 {
+            self.active = None;
+        }
+        let Some(segment) = self.segments.front_mut() else { return Amount::default() };
+        let (discarded, end) = (std::mem::take(&mut segment.unread), segment.end_id);
+        self.waiting -= discarded;
+        self.marks.write_off(discarded);
+        self.pass(end);
+        discarded
+    }
+
+    /// Writes what was settled, syncs it each second, and gives back the room. Errors are tried again the next time.
+    pub fn tick(&mut self) -> io::Result<()> {
+        self.marks.write(&self.disk)?;
+        if self.clock.now() >= self.sync_marks_at {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// The same at once.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.sync_marks_at = self.clock.now() + SYNC_MARKS;
+        let large = |last: &Segment| last.length >= self.limits.segment / 4;
+        if self.marks.state.low == self.next_id && self.segments.back().is_some_and(large) {
+            self.active = None;
+        }
+        if self.marks.is_behind() {
+            self.marks.sync(&self.disk)?;
+        }
+        self.remove_settled();
+        Ok(())
+    }
+
+    fn remove_settled(&mut self) {
+        let mut removed = false;
+        while let Some(first) = self.segments.front() {
+            let is_active = self.segments.len() == 1 && self.active.is_some();
+            if is_active || first.end_id > self.marks.synced_low || !first.unread.is_zero() {
+                break;
+            }
+            match self.disk.remove(&file_name(first.sequence)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => break,
+                _ => {}
+            }
+            self.used = self.used.saturating_sub(first.length);
+            self.segments.pop_front();
+            removed = true;
+        }
+        if removed {
+            // A name that comes back belongs to a segment that is known to be settled.
+            let _ = self.disk.sync_names();
+        }
+    }
+
+    /// Copies damaged stretches, so that a person can look at them when the segment is gone.
+    fn set_aside(&self, damaged: &[(u64, u64, u64)]) -> io::Result<()> {
+        let names = self.disk.list()?;
+        let mut left = SET_ASIDE.min(self.limits.quota / 16);
+        for (sequence, from, to) in damaged {
+            let name = format!("{sequence:016x}-{from:x}{SET_ASIDE_SUFFIX}");
+            if left == 0 || names.contains(&name) || names.iter().filter(|name| name.ends_with(SET_ASIDE_SUFFIX)).count() > 64 {
+                continue;
+            }
+            let length = (to - from).min(left).min(1 << 20);
+            left -= length;
+            let mut bytes = vec![0; length as usize];
+            let file = self.disk.open(&file_name(*sequence))?;
+            let read = self.disk.read(&file, *from, &mut bytes)?;
+            let aside = self.disk.create(&name)?;
+            self.disk.write(&aside, 0, &mut [IoSlice::new(bytes.get(..read).unwrap_or_default())])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,372 @@
+//! What is settled: which records need not be sent again, how much that was, and how far the log is synced.
+//!
+//! One file of fixed length, so that it can be written on a full disk: two halves of entries, each a true statement that
+//! stays true. All that verify are taken together, whichever half they stand in. When one half is full, the other begins
+//! with everything that is still needed, and is synced before anything follows.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+
+use super::format::{self, FileHeader, FileKind, HEADER, Identity};
+use super::survey::retry;
+use super::{Amount, Disk};
+
+pub const NAME: &str = "marks";
+const NEW: &str = "marks.new";
+/// Where the first half begins.
+const START: u64 = 512;
+const ENTRY: u64 = 128;
+const ENTRY_LEN: usize = ENTRY as usize;
+
+/// What the entries say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// All records below this are settled…
+    pub low: u64,
+    /// …and came to this much.
+    pub settled: Amount,
+    /// Settled beyond `low`: first to last record, and how much.
+    ranges: BTreeMap<u64, (u64, Amount)>,
+    /// What was found to be lost, ever.
+    pub written_off: Amount,
+    /// All records below this are on stable storage, and all that were ever written came to this much.
+    pub durable: (u64, Amount),
+}
+
+impl Default for State {
+    fn default() -> State {
+        let durable = (1, Amount::default());
+        State { low: 1, settled: Amount::default(), ranges: BTreeMap::new(), written_off: Amount::default(), durable }
+    }
+}
+
+impl State {
+    pub fn is_settled(&self, id: u64) -> bool {
+        id < self.low || self.ranges.range(..=id).next_back().is_some_and(|(_, (last, _))| *last >= id)
+    }
+
+    /// What was settled in all.
+    pub fn settled_in_all(&self) -> Amount {
+        self.ranges.values().fold(self.settled, |sum, (_, amount)| sum + *amount)
+    }
+
+    pub fn settle(&mut self, first: u64, last: u64, amount: Amount) {
+        if first > last || self.is_settled(first) {
+            return;
+        }
+        let (mut first, mut last, mut amount) = (first, last, Amount { records: 0, ..amount });
+        if let Some((before, (end, sum))) = self.ranges.range(..first).next_back().map(|(key, value)| (*key, *value))
+            && end.saturating_add(1) == first
+        {
+            self.ranges.remove(&before);
+            (first, amount) = (before, sum + amount);
+        }
+        if let Some((end, sum)) = self.ranges.remove(&last.saturating_add(1)) {
+            (last, amount) = (end, sum + amount);
+        }
+        if first <= self.low {
+            self.low = last.saturating_add(1);
+            self.settled += amount;
+        } else {
+            self.ranges.insert(first, (last, amount));
+        }
+    }
+
+    /// Settles those of `first..=last` that are not yet, as nothing: they are not there any more. What they came to is
+    /// in `written_off`.
+    pub fn fill(&mut self, first: u64, last: u64) {
+        let mut from = first.max(self.low);
+        while from <= last {
+            let next = self.ranges.range(from..).next().map(|(start, _)| *start).filter(|start| *start <= last);
+            if !self.is_settled(from) {
+                self.settle(from, next.map_or(last, |start| start.saturating_sub(1)), Amount::default());
+            }
+            let covering = self.ranges.range(..=from).next_back().map_or(from, |(_, (end, _))| *end);
+            from = self.low.max(covering.saturating_add(1)).max(from.saturating_add(1));
+        }
+    }
+
+    /// Forgets what was settled before the first record that there still is: it says nothing about what is there.
+    pub fn rebase(&mut self, first: u64, before: Amount) {
+        (self.low, self.settled, self.written_off) = (first, before, Amount::default());
+        self.ranges.retain(|start, _| *start >= first);
+        while let Some((last, amount)) = self.ranges.remove(&self.low) {
+            self.low = last.saturating_add(1);
+            self.settled += amount;
+        }
+    }
+
+    /// Takes what an entry says into account. What a larger range says already counts once.
+    fn learn(&mut self, entry: &Entry) {
+        if entry.durable.0 > self.durable.0 {
+            self.durable = entry.durable;
+        }
+        if entry.low > self.low {
+            (self.low, self.settled) = (entry.low, entry.settled);
+        }
+        if entry.written_off.items >= self.written_off.items && entry.written_off.bytes >= self.written_off.bytes {
+            self.written_off = entry.written_off;
+        }
+        let around = self.ranges.range(..=entry.first).next_back().is_some_and(|(_, (last, _))| *last >= entry.last);
+        if entry.first <= entry.last && !around {
+            self.ranges.retain(|first, (last, _)| *first < entry.first || *last > entry.last);
+            self.ranges.insert(entry.first, (entry.last, entry.amount));
+        }
+    }
+
+    /// Brings the ranges in order once all entries are known.
+    fn tidy(&mut self) {
+        for (first, (last, amount)) in std::mem::take(&mut self.ranges) {
+            if last >= self.low {
+                // One that begins below belongs to a larger picture that is gone: its records count as not settled.
+                if first >= self.low {
+                    self.settle(first, last, amount);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    stamp: u64,
+    first: u64,
+    last: u64,
+    amount: Amount,
+    low: u64,
+    settled: Amount,
+    written_off: Amount,
+    durable: (u64, Amount),
+}
+
+impl Entry {
+    fn encode(&self, seed: &[u8]) -> [u8; ENTRY_LEN] {
+        let mut out = format::Writer::default();
+        let Entry { stamp, first, last, amount, low, settled, written_off, durable: (durable, all) } = *self;
+        let sums = |sum: Amount| [sum.items, sum.bytes];
+        let numbers = [&[stamp, first, last][..], &sums(amount), &[low], &sums(settled), &sums(written_off)];
+        let numbers = numbers.into_iter().flatten().copied().chain([durable]).chain(sums(all));
+        numbers.for_each(|number| out.put(&number.to_le_bytes()));
+        out.finish(seed)
+    }
+
+    fn decode(bytes: &[u8], seed: &[u8]) -> Option<Entry> {
+        let mut fields = format::Fields::checked(bytes, seed)?;
+        let mut number = || fields.u64();
+        let (stamp, first, last) = (number()?, number()?, number()?);
+        let amount = Amount::sums(number()?, number()?);
+        let low = number()?;
+        let (settled, written_off) = (Amount::sums(number()?, number()?), Amount::sums(number()?, number()?));
+        let durable = (number()?, Amount::sums(number()?, number()?));
+        Some(Entry { stamp, first, last, amount, low, settled, written_off, durable })
+    }
+}
+
+fn seed(identity: Identity, at: u64) -> Vec<u8> {
+    [identity.as_slice(), &at.to_le_bytes()].concat()
+}
+
+/// What the file held when it was opened.
+#[derive(Debug, Default)]
+pub struct Read {
+    pub state: State,
+    /// Whether there is such a file and all of it verifies.
+    pub whole: bool,
+    stamp: u64,
+    /// Where the entry with the highest stamp stands.
+    newest: u64,
+}
+
+/// Reads the entries of the log `identity`.
+pub fn read<D: Disk>(disk: &D, identity: Identity) -> Read {
+    let mut read = Read { whole: true, ..Read::default() };
+    let Ok(bytes) = retry(|| read_file(disk, NAME)) else { return Read::default() };
+    read.whole &= bytes.first_chunk::<{ HEADER as usize }>().is_some_and(|header| {
+        FileHeader::decode(header).is_some_and(|header| header.identity == identity)
+    });
+    let entries = bytes.get(START as usize..).unwrap_or_default().chunks(ENTRY_LEN);
+    for (at, bytes) in (START..).step_by(ENTRY_LEN).zip(entries) {
+        match Entry::decode(bytes, &seed(identity, at)) {
+            Some(entry) => {
+                read.state.learn(&entry);
+                if entry.stamp > read.stamp {
+                    (read.stamp, read.newest) = (entry.stamp, at);
+                }
+            }
+            None => read.whole &= bytes.iter().all(|byte| *byte == 0),
+        }
+    }
+    read.whole &= read.stamp > 0;
+    read.state.tidy();
+    read
+}
+
+/// A whole small file.
+fn read_file<D: Disk>(disk: &D, name: &str) -> io::Result<Vec<u8>> {
+    let file = disk.open(name)?;
+    let length = disk.length(&file)?.min(16 << 20);
+    let (mut bytes, mut done) = (vec![0; length as usize], 0);
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match disk.read(&file, done as u64, rest)? {
+            0 => break,
+            read => done += read,
+        }
+    }
+    Ok(bytes)
+}
+
+/// The state and its file.
+pub struct Marks<F> {
+    pub state: State,
+    identity: Identity,
+    half: u64,
+    file: Option<F>,
+    /// Where the next entry goes.
+    at: u64,
+    stamp: u64,
+    /// Settled since the last write.
+    fresh: Vec<(u64, u64, Amount)>,
+    changed: bool,
+    unsynced: bool,
+    /// `low` as it is on stable storage.
+    pub synced_low: u64,
+}
+
+impl<F> Marks<F> {
+    pub fn new(read: Read, identity: Identity, half: u64) -> Marks<F> {
+        let half = half.next_multiple_of(ENTRY);
+        // The half that does not hold the newest entry is written first.
+        let at = if read.newest < START + half { START + half } else { START + 2 * half };
+        let Read { state, stamp, .. } = read;
+        Marks { state, identity, half, file: None, at, stamp, fresh: Vec::new(), changed: true, unsynced: true, synced_low: 0 }
+    }
+
+    pub fn settle(&mut self, first: u64, last: u64, amount: Amount) {
+        self.state.settle(first, last, amount);
+        self.changed = true;
+        match self.fresh.last_mut() {
+            Some((_, end, sum)) if *end + 1 == first => (*end, *sum) = (last, *sum + amount),
+            _ => self.fresh.push((first, last, amount)),
+        }
+    }
+
+    pub fn fill(&mut self, first: u64, last: u64) {
+        self.state.fill(first, last);
+        self.changed = true;
+    }
+
+    pub fn write_off(&mut self, lost: Amount) {
+        self.state.written_off += Amount { records: 0, ..lost };
+        self.changed = true;
+    }
+
+    pub fn reach(&mut self, next: u64, all: Amount) {
+        self.changed |= self.state.durable.0 != next;
+        self.state.durable = (next, all);
+    }
+
+    /// Opens the file, or makes a new one where there is none of the right length.
+    pub fn open<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+        let whole = START + 2 * self.half;
+        let known = disk.open(NAME).and_then(|file| {
+            let mut header = [0; HEADER as usize];
+            disk.read(&file, 0, &mut header)?;
+            let ours = FileHeader::decode(&header).is_some_and(|header| header.identity == self.identity);
+            Ok((disk.length(&file)? == whole && ours).then_some(file))
+        });
+        match known {
+            Ok(Some(file)) => {
+                self.file = Some(file);
+                Ok(())
+            }
+            _ => self.create(disk),
+        }
+    }
+
+    fn create<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+        if disk.list()?.iter().any(|name| name == NEW) {
+            disk.remove(NEW)?;
+        }
+        let file = disk.create(NEW)?;
+        let header = FileHeader::new(FileKind::Marks, self.identity, 0, 0, Amount::default()).encode();
+        let zeros = vec![0; (START + 2 * self.half - HEADER) as usize];
+        disk.write(&file, 0, &mut [IoSlice::new(&header), IoSlice::new(&zeros)])?;
+        self.at = START + 2 * self.half;
+        self.snapshot(disk, &file)?;
+        disk.sync(&file)?;
+        disk.rename(NEW, NAME)?;
+        disk.sync_names()?;
+        self.file = Some(file);
+        (self.synced_low, self.unsynced) = (self.state.low, false);
+        Ok(())
+    }
+
+    fn entry(&mut self, (first, last, amount): (u64, u64, Amount)) -> [u8; ENTRY_LEN] {
+        self.stamp += 1;
+        let State { low, settled, written_off, durable, .. } = self.state;
+        let at = self.at;
+        self.at += ENTRY;
+        Entry { stamp: self.stamp, first, last, amount, low, settled, written_off, durable }
+            .encode(&seed(self.identity, at))
+    }
+
+    /// Writes everything that is still needed into the other half.
+    fn snapshot<D: Disk<File = F>>(&mut self, disk: &D, file: &F) -> io::Result<()> {
+        self.at = if self.at > START + self.half { START } else { START + self.half };
+        let start = self.at;
+        // At most half of it: what does not fit is sent again after a restart.
+        let most = (self.half / ENTRY / 2).max(1) as usize;
+        let mut ranges: Vec<_> = self.state.ranges.iter().map(|(first, (last, sum))| (*first, *last, *sum)).collect();
+        ranges.truncate(most);
+        if ranges.is_empty() {
+            ranges.push((1, 0, Amount::default()));
+        }
+        let entries: Vec<u8> = ranges.into_iter().flat_map(|range| self.entry(range)).collect();
+        disk.write(file, start, &mut [IoSlice::new(&entries)])?;
+        self.fresh.clear();
+        self.changed = false;
+        Ok(())
+    }
+
+    /// Writes what is new. After an error the file is given up; the next call makes another.
+    pub fn write<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+        let Some(file) = self.file.take() else { return self.create(disk) };
+        if !self.changed {
+            self.file = Some(file);
+            return Ok(());
+        }
+        // Exactly at the border the first half is full: the second never begins without a snapshot.
+        let end = if self.at <= START + self.half { START + self.half } else { START + 2 * self.half };
+        let fresh = if self.fresh.is_empty() { vec![(1, 0, Amount::default())] } else { std::mem::take(&mut self.fresh) };
+        let room = end.saturating_sub(self.at) / ENTRY;
+        if (fresh.len() as u64) < room {
+            let start = self.at;
+            let entries: Vec<u8> = fresh.into_iter().flat_map(|range| self.entry(range)).collect();
+            disk.write(&file, start, &mut [IoSlice::new(&entries)])?;
+            self.changed = false;
+        } else {
+            // The half that is left holds what the new one says until that is synced.
+            self.snapshot(disk, &file)?;
+            disk.sync(&file)?;
+        }
+        self.unsynced = true;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Whether something settled is not on stable storage yet.
+    pub fn is_behind(&self) -> bool {
+        self.unsynced || self.changed || self.file.is_none()
+    }
+
+    pub fn sync<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+        self.write(disk)?;
+        if self.unsynced {
+            let Some(file) = self.file.take() else { return Ok(()) };
+            disk.sync(&file)?;
+            self.file = Some(file);
+            (self.synced_low, self.unsynced) = (self.state.low, false);
+        }
+        Ok(())
+    }
+}

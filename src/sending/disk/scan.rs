@@ -1,0 +1,142 @@
+//! Reads a segment from front to back, whatever its bytes are: frames that verify, and the stretches that do not.
+
+use super::Disk;
+use super::format::{self, FRAME_MAGIC, Frame, HEADER, Identity, Place};
+
+/// How much is read at once, and how much is given up at once where reading fails.
+const BLOCK: usize = 64 << 10;
+const PAGE: usize = 4 << 10;
+/// How often a read is tried.
+const TRIES: u32 = 3;
+
+/// A file that is read in blocks.
+pub struct Reader<F> {
+    file: F,
+    block: Vec<u8>,
+    start: u64,
+}
+
+/// What stands at some place of a segment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Piece {
+    /// A record whose header and payload verify.
+    Record { frame: Frame, at: u64 },
+    /// Bytes up to `to` that are no record, or one whose payload is damaged.
+    Damaged { to: u64 },
+    /// Nothing but zeros, or nothing at all, up to the end.
+    End,
+}
+
+impl<F> Reader<F> {
+    pub fn new(file: F) -> Reader<F> {
+        Reader { file, block: Vec::new(), start: 0 }
+    }
+
+    /// What is held from `at` on: `length` bytes at least, unless it ends before.
+    fn get<D: Disk<File = F>>(&mut self, disk: &D, at: u64, length: usize, end: u64) -> &[u8] {
+        let left = usize::try_from(end.saturating_sub(at)).unwrap_or(BLOCK);
+        let length = length.min(BLOCK).min(left);
+        let held = at.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
+        let from = match held.filter(|from| self.block.len().saturating_sub(*from) >= length) {
+            Some(from) => from,
+            None => {
+                self.block.resize(BLOCK.min(left), 0);
+                self.start = at;
+                fill(disk, &self.file, at, &mut self.block);
+                0
+            }
+        };
+        let to = self.block.len().min(from + left);
+        self.block.get(from..to).unwrap_or_default()
+    }
+
+    /// The payload of a record that verified; `None` when it does not any more.
+    pub fn payload<D: Disk<File = F>>(&mut self, disk: &D, frame: &Frame, at: u64, end: u64) -> Option<Vec<u8>> {
+        let length = u64::from(frame.length);
+        if at.saturating_add(HEADER).saturating_add(length) > end {
+            return None;
+        }
+        let mut payload = Vec::with_capacity(frame.length as usize);
+        while (payload.len() as u64) < length {
+            let (from, left) = (at + HEADER + payload.len() as u64, length as usize - payload.len());
+            payload.extend(self.get(disk, from, 1, end).iter().take(left));
+        }
+        (format::crc([payload.as_slice()]) == frame.payload_crc).then_some(payload)
+    }
+
+    /// What stands at `at` of the segment `sequence`, which ends at `end`. Always gets further, or says that it ends.
+    pub fn piece<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        (identity, sequence): (Identity, u64),
+        at: u64,
+        end: u64,
+    ) -> Piece {
+        let place = |at| Place { identity, sequence, at };
+        let header = self.get(disk, at, HEADER as usize, end).get(..HEADER as usize).unwrap_or_default();
+        let Some(frame) = Frame::decode(header, place(at)) else { return self.search(disk, &place, at, end) };
+        let to = at.saturating_add(frame.span());
+        if at.saturating_add(HEADER).saturating_add(u64::from(frame.length)) > end {
+            return Piece::Damaged { to: end };
+        }
+        let (mut from, mut left, mut crc) = (at + HEADER, frame.length as usize, libdeflater::Crc::new());
+        while left > 0 {
+            let bytes = self.get(disk, from, 1, end);
+            let bytes = bytes.get(..left).unwrap_or(bytes);
+            crc.update(bytes);
+            from += bytes.len() as u64;
+            left -= bytes.len();
+        }
+        if crc.sum() == frame.payload_crc { Piece::Record { frame, at } } else { Piece::Damaged { to: to.min(end) } }
+    }
+
+    /// Looks for the next header that verifies. Each byte is looked at once.
+    fn search<D: Disk<File = F>>(&mut self, disk: &D, place: &dyn Fn(u64) -> Place, at: u64, end: u64) -> Piece {
+        let (mut from, mut only_zeros) = (at, true);
+        while from < end {
+            let bytes = self.get(disk, from, 1, end);
+            let tried = usize::from(from == at);
+            let found = bytes.chunks(8).skip(tried).position(|eight| eight.starts_with(&FRAME_MAGIC));
+            let clean = found.map_or(bytes.len(), |index| (index + tried) * 8);
+            only_zeros = only_zeros && bytes.iter().take(clean).all(|byte| *byte == 0);
+            from += clean as u64;
+            if found.is_some() {
+                let header = self.get(disk, from, HEADER as usize, end);
+                if Frame::decode(header.get(..HEADER as usize).unwrap_or_default(), place(from)).is_some() {
+                    return Piece::Damaged { to: from };
+                }
+                only_zeros = false;
+                from += 8;
+            }
+        }
+        if only_zeros { Piece::End } else { Piece::Damaged { to: end } }
+    }
+}
+
+/// Fills `into`; what cannot be read is left as zeros, a page at a time.
+fn fill<D: Disk>(disk: &D, file: &D::File, at: u64, into: &mut [u8]) {
+    if read_all(disk, file, at, into) {
+        return;
+    }
+    for (index, page) in into.chunks_mut(PAGE).enumerate() {
+        if !read_all(disk, file, at + (index * PAGE) as u64, page) {
+            page.fill(0);
+        }
+    }
+}
+
+fn read_all<D: Disk>(disk: &D, file: &D::File, at: u64, into: &mut [u8]) -> bool {
+    let (mut done, mut tries) = (0, 0);
+    while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match disk.read(file, at + done as u64, rest) {
+            Ok(0) => {
+                rest.fill(0);
+                return true;
+            }
+            Ok(read) => done += read,
+            Err(_) if tries < TRIES => tries += 1,
+            Err(_) => return false,
+        }
+    }
+    true
+}

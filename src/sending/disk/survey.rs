@@ -1,0 +1,221 @@
+//! What a directory holds: looks at every byte, changes none, and says exactly how much is missing.
+//!
+//! The count does not depend on what the damage looks like. Everything that was ever synced came to a known sum; what was
+//! settled or lost before is known too; what verifies and is not settled is counted. The difference is the loss.
+
+use std::io;
+
+use super::format::{FileHeader, FileKind, HEADER, Identity, VERSION};
+use super::marks::{self, Read};
+use super::scan::{Piece, Reader};
+use super::{Amount, Disk};
+
+const SUFFIX: &str = ".segment";
+
+/// Why a log was not opened; nothing was touched.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{file} was written by a newer version (format {version}, this one knows {VERSION})")]
+    Newer { file: String, version: u16 },
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// What was found when a log was opened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    pub waiting: Amount,
+    /// What was on stable storage, was not settled, and is not there any more.
+    pub lost: Amount,
+    /// Stretches that do not verify, in bytes: damaged, or never acknowledged.
+    pub damaged_bytes: u64,
+    /// The oldest record that waits.
+    pub oldest_nanos: Option<u64>,
+    pub segments: usize,
+}
+
+/// A file of records.
+#[derive(Debug)]
+pub struct Segment {
+    pub sequence: u64,
+    /// The id after its last record. What stands in it beyond was refused when it was written.
+    pub end_id: u64,
+    /// Where its last record ends.
+    pub length: u64,
+    /// Records that wait and were not read yet.
+    pub unread: Amount,
+}
+
+pub struct Survey {
+    pub identity: Identity,
+    pub marks: Read,
+    pub segments: Vec<Segment>,
+    pub next_sequence: u64,
+    pub next_id: u64,
+    pub found: Found,
+    /// Sequence, from, to.
+    pub damaged: Vec<(u64, u64, u64)>,
+}
+
+/// So many damaged stretches are remembered; more are only counted.
+const REMEMBERED: usize = 1024;
+
+pub fn file_name(sequence: u64) -> String {
+    format!("{sequence:016x}{SUFFIX}")
+}
+
+fn sequence_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 16)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+fn header_of<D: Disk>(disk: &D, name: &str) -> Option<FileHeader> {
+    let mut bytes = [0; HEADER as usize];
+    retry(|| disk.read(&disk.open(name)?, 0, &mut bytes)).ok()?;
+    FileHeader::decode(&bytes)
+}
+
+/// What fails once may succeed the next time.
+pub fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    attempt().or_else(|_| attempt()).or_else(|_| attempt())
+}
+
+/// Looks at everything. `fresh` is the identity of a log that is not there yet.
+pub fn survey<D: Disk>(disk: &D, fresh: Identity) -> Result<Survey, OpenError> {
+    let names = disk.list()?;
+    let mut sequences: Vec<u64> = names.iter().filter_map(|name| sequence_of(name)).collect();
+    sequences.sort_unstable();
+    let headers: Vec<_> = sequences.iter().map(|sequence| header_of(disk, &file_name(*sequence))).collect();
+    let marks_header = names.iter().find(|name| *name == marks::NAME).and_then(|name| header_of(disk, name));
+    let files = sequences.iter().map(|sequence| file_name(*sequence)).chain([marks::NAME.to_owned()]);
+    for (file, header) in files.zip(headers.iter().chain([&marks_header])) {
+        if let Some(FileHeader { version, .. }) = header
+            && *version > VERSION
+        {
+            return Err(OpenError::Newer { file, version: *version });
+        }
+    }
+    let identity = elect(&headers, &marks_header, fresh);
+    let is_ours = |header: &FileHeader, sequence: u64| {
+        header.identity == identity && header.sequence == sequence && header.kind == FileKind::Segment as u8
+    };
+    let headers: Vec<_> = sequences
+        .iter()
+        .zip(headers)
+        .map(|(sequence, header)| header.filter(|header| is_ours(header, *sequence)))
+        .collect();
+    let marks = marks::read(disk, identity);
+    let mut survey = Survey {
+        identity,
+        marks,
+        segments: Vec::new(),
+        next_sequence: sequences.last().map_or(1, |last| last.saturating_add(1)),
+        next_id: 1,
+        found: Found { segments: sequences.len(), ..Found::default() },
+        damaged: Vec::new(),
+    };
+    // Without all marks, what was settled in segments that are gone must not look like a loss.
+    let first = headers.iter().flatten().next();
+    if let Some(first) = first.filter(|first| !survey.marks.whole && survey.marks.state.low < first.first) {
+        survey.marks.state.rebase(first.first, first.before);
+    }
+    let mut scan = Scan { next_id: 1, durable: survey.marks.state.durable, in_last_group: Amount::default() };
+    for (index, sequence) in sequences.iter().enumerate() {
+        if let Some(Some(header)) = headers.get(index) {
+            scan.reach(header.first, header.before);
+        }
+        let bound = headers.iter().skip(index + 1).flatten().map(|header| header.first).min().unwrap_or(u64::MAX);
+        scan.segment(disk, *sequence, bound, &mut survey)?;
+    }
+    let state = &survey.marks.state;
+    let (durable_id, durable) = scan.durable;
+    let expected = durable - state.settled_in_all() - state.written_off;
+    let waiting = survey.found.waiting;
+    let lost = expected - (waiting - scan.in_last_group);
+    survey.found.lost = Amount { records: 0, ..lost };
+    survey.next_id = durable_id.max(scan.next_id).max(survey.marks.state.low);
+    Ok(survey)
+}
+
+/// Whose directory this is: what most headers say.
+fn elect(headers: &[Option<FileHeader>], marks: &Option<FileHeader>, fresh: Identity) -> Identity {
+    let all = || marks.iter().chain(headers.iter().flatten()).map(|header| header.identity);
+    let votes = |identity: Identity| all().filter(|other| *other == identity).count();
+    // The marks come first, and win when there is a tie.
+    let mut elected = None;
+    for identity in all() {
+        if elected.is_none_or(|(_, most)| votes(identity) > most) {
+            elected = Some((identity, votes(identity)));
+        }
+    }
+    elected.map_or(fresh, |(identity, _)| identity)
+}
+
+struct Scan {
+    next_id: u64,
+    /// All records below are known to have been synced, and what all of them came to.
+    durable: (u64, Amount),
+    /// Of what waits, the records that are not known to have been.
+    in_last_group: Amount,
+}
+
+impl Scan {
+    fn reach(&mut self, id: u64, before: Amount) {
+        if id > self.durable.0 {
+            self.durable = (id, before);
+            self.in_last_group = Amount::default();
+        }
+    }
+
+    fn segment<D: Disk>(&mut self, disk: &D, sequence: u64, bound: u64, survey: &mut Survey) -> io::Result<()> {
+        let mut segment = Segment { sequence, end_id: self.next_id, length: HEADER, unread: Amount::default() };
+        // A file that does not open is no damage yet: better not to start than to call it lost.
+        let (file, end) = retry(|| {
+            let file = disk.open(&file_name(sequence))?;
+            let end = disk.length(&file)?;
+            Ok((file, end))
+        })?;
+        let state = &survey.marks.state;
+        if bound <= state.low {
+            (segment.end_id, segment.length) = (bound, end);
+            survey.segments.push(segment);
+            return Ok(());
+        }
+        let mut reader = Reader::new(file);
+        let mut at = HEADER;
+        while at < end {
+            let next = match reader.piece(disk, (survey.identity, sequence), at, end) {
+                Piece::End => break,
+                Piece::Damaged { to } => {
+                    survey.found.damaged_bytes += to - at;
+                    if survey.damaged.len() < REMEMBERED {
+                        survey.damaged.push((sequence, at, to));
+                    }
+                    to
+                }
+                Piece::Record { frame, .. } => {
+                    if frame.id >= self.next_id && frame.id < bound {
+                        self.next_id = frame.id.saturating_add(1);
+                        self.reach(frame.group, frame.before);
+                        if !state.is_settled(frame.id) {
+                            survey.found.waiting += frame.amount();
+                            segment.unread += frame.amount();
+                            let oldest = survey.found.oldest_nanos.get_or_insert(frame.received_nanos);
+                            *oldest = frame.received_nanos.min(*oldest);
+                            if frame.id >= self.durable.0 {
+                                self.in_last_group += frame.amount();
+                            }
+                        }
+                    }
+                    segment.length = at + frame.span();
+                    segment.length
+                }
+            };
+            at = next;
+        }
+        segment.end_id = self.next_id.max(state.low);
+        segment.length = segment.length.min(end);
+        survey.segments.push(segment);
+        Ok(())
+    }
+}
