@@ -92,6 +92,7 @@ struct World {
     free: u64,
     /// Says that it synced before it has: what a log that acknowledges too early would do.
     lies: bool,
+    sync_failed: bool,
     now: Duration,
 }
 
@@ -110,6 +111,7 @@ impl Sim {
             fault: None,
             free: u64::MAX,
             lies,
+            sync_failed: false,
             now: Duration::ZERO,
         })))
     }
@@ -254,6 +256,7 @@ impl Disk for Sim {
     fn sync(&self, file: &usize) -> io::Result<()> {
         let outcome = self.call();
         let world = &mut *self.0.borrow_mut();
+        world.sync_failed |= outcome.is_err();
         let file = &mut world.files[*file];
         let synced = if world.lies { std::mem::take(&mut file.promised) } else { file.writes.len() };
         for (at, bytes) in file.writes.drain(..synced) {
@@ -366,7 +369,10 @@ impl Model {
         let missing: Vec<_> = self.owed().difference(&there).copied().collect();
         assert!(missing.is_empty(), "{context}: lost {missing:?}");
         assert_eq!(found.waiting, self.amount(there), "{context}");
-        assert_eq!((found.lost, log.lost()), (Amount::default(), Amount::default()), "{context}");
+        // What a failed sync left in the cache was refused; a killed process finds it there, a later power cut takes it.
+        let refused = self.amount((0..self.given.len()).filter(|number| !self.acknowledged.contains(number)));
+        let most = if sim.0.borrow().sync_failed { refused.items } else { 0 };
+        assert!(found.lost.items <= most && log.lost().is_zero(), "{context}: {:?}", found.lost);
         read
     }
 }
@@ -436,7 +442,7 @@ fn power_cuts(seed: u64, lies: bool) {
     drop(log);
     sim.cut_power();
     let (_, found) = open(&sim).unwrap();
-    assert_eq!((found.waiting, found.lost), Default::default(), "seed {seed}: all of it was settled");
+    assert_eq!(found.waiting, Amount::default(), "seed {seed}: all of it was settled");
 }
 
 fn full() -> bool {
@@ -562,8 +568,7 @@ fn damage(sim: &Sim, random: &mut Random) -> String {
 }
 
 /// Whatever happened to a file, the log opens, gives what is left, and says exactly how much is not.
-fn damaged(seed: u64) {
-    let (base, model) = filled(seed / 20);
+fn damaged(base: &Sim, model: &Model, seed: u64) {
     let (sim, mut random) = (base.copy(), Random(seed));
     let while_open = random.chance(30);
     let opened = while_open.then(|| open(&sim).unwrap());
@@ -575,7 +580,7 @@ fn damaged(seed: u64) {
     assert_eq!((lost.items, lost.bytes), (missing.items, missing.bytes), "{context}, {found:?}");
     assert_eq!(log.waiting(), model.amount(read.iter().copied()), "{context}");
     // It goes on as if nothing had been, and the loss is counted once.
-    let mut model = model;
+    let mut model = model.clone();
     model.append(&mut log, &mut random, false).unwrap();
     log.flush().unwrap();
     drop(log);
@@ -588,5 +593,8 @@ fn damaged(seed: u64) {
 
 #[test]
 fn damage_costs_what_was_damaged() {
-    in_threads(if full() { 200_000 } else { 10_000 }, damaged);
+    in_threads(if full() { 10_000 } else { 500 }, |seed| {
+        let (base, model) = filled(seed);
+        (0..20).for_each(|index| damaged(&base, &model, seed * 20 + index));
+    });
 }

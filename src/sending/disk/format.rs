@@ -64,7 +64,14 @@ impl FileHeader {
         let [kind, _] = fields.take()?;
         let identity = fields.take()?;
         let (sequence, first) = (fields.u64()?, fields.u64()?);
-        Some(FileHeader { version, kind, identity, sequence, first, before: Amount::sums(fields.u64()?, fields.u64()?) })
+        Some(FileHeader {
+            version,
+            kind,
+            identity,
+            sequence,
+            first,
+            before: Amount::sums(fields.u64()?, fields.u64()?),
+        })
     }
 }
 

@@ -14,6 +14,8 @@ use super::{Amount, Clock, Disk, Limits};
 
 /// How long a log that cannot write waits before it tries again.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How often reading is tried again before what cannot be read counts as damaged.
+const READS: u32 = 3;
 /// How much a crash of the machine may bring back of what was settled.
 const SYNC_MARKS: Duration = Duration::from_secs(1);
 /// What is kept of damaged bytes, in all.
@@ -84,6 +86,9 @@ pub struct Log<D: Disk, C: Clock> {
     lost: Amount,
     failures: u32,
     retry_at: Duration,
+    /// Reads that failed at the cursor, and when it is tried again.
+    read_failures: u32,
+    read_at: Duration,
     sync_marks_at: Duration,
 }
 
@@ -106,9 +111,10 @@ impl<D: Disk, C: Clock> Log<D, C> {
             let _ = log.set_aside(&damaged);
         }
         // What a run that was killed wrote last was acknowledged to nobody, but counts from now on.
-        if let Some(last) = log.segments.back() {
-            let _ = log.disk.open(&file_name(last.sequence)).and_then(|file| log.disk.sync(&file));
+        for segment in log.segments.iter().filter(|segment| !segment.unread.is_zero()) {
+            let _ = log.disk.open(&file_name(segment.sequence)).and_then(|file| log.disk.sync(&file));
         }
+        let _ = log.disk.sync_names();
         // A log that cannot be written can still be read; this is tried again.
         let _ = log.marks.open(&log.disk).and_then(|()| log.flush());
         Ok((log, found))
@@ -122,11 +128,12 @@ impl<D: Disk, C: Clock> Log<D, C> {
     }
 
     fn of(disk: D, clock: C, limits: Limits, survey: Survey) -> Log<D, C> {
-        let Survey { identity, marks, segments, next_sequence, next_id, found, .. } = survey;
+        let Survey { identity, marks, segments, next_sequence, next_id, durable, found, .. } = survey;
         let mut marks = Marks::new(marks, identity, limits.marks);
         marks.write_off(found.lost);
         let before = marks.state.settled_in_all() + marks.state.written_off + Amount { records: 0, ..found.waiting };
-        marks.reach(next_id, before);
+        let (reached, all) = durable.unwrap_or((next_id, before));
+        marks.reach(reached, all);
         let sizes = segments.iter().map(|segment| segment.length);
         let now = clock.now();
         let mut log = Log {
@@ -147,6 +154,8 @@ impl<D: Disk, C: Clock> Log<D, C> {
             lost: Amount::default(),
             failures: 0,
             retry_at: now,
+            read_failures: 0,
+            read_at: now,
             sync_marks_at: now + SYNC_MARKS,
         };
         if log.waiting.is_zero() {
@@ -232,9 +241,8 @@ impl<D: Disk, C: Clock> Log<D, C> {
 
     /// Writes the group to the last segment or a new one; returns its first id and its place.
     fn write(&mut self, records: &[NewRecord], size: u64) -> io::Result<(u64, u64)> {
-        let full = self.segments.back().is_some_and(|last| {
-            last.length > HEADER && last.length + size > self.limits.segment
-        });
+        let full =
+            self.segments.back().is_some_and(|last| last.length > HEADER && last.length + size > self.limits.segment);
         if self.active.is_none() || full {
             self.active = None;
             self.begin_segment()?;
@@ -318,6 +326,9 @@ impl<D: Disk, C: Clock> Log<D, C> {
 
     /// The oldest record that nobody has yet. Reading past what is damaged counts it as lost.
     pub fn next(&mut self) -> Option<Record> {
+        if self.clock.now() < self.read_at {
+            return None;
+        }
         loop {
             let index = self.segments.partition_point(|segment| segment.sequence < self.cursor.sequence);
             let is_last = index + 1 >= self.segments.len();
@@ -344,15 +355,27 @@ impl<D: Disk, C: Clock> Log<D, C> {
             if self.cursor.reader.is_none() {
                 match self.disk.open(&file_name(segment.sequence)) {
                     Ok(file) => self.cursor.reader = Some(Reader::new(file)),
-                    Err(_) => {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
                         self.cursor.at = segment.length;
                         continue;
                     }
+                    // No file to spare, perhaps: it is there all the same.
+                    Err(_) => return None,
                 }
             }
             let Some(reader) = &mut self.cursor.reader else { continue };
             let place = (self.identity, segment.sequence);
-            match reader.piece(&self.disk, place, self.cursor.at, segment.length) {
+            let piece = reader.piece(&self.disk, place, self.cursor.at, segment.length);
+            let failed = std::mem::take(&mut reader.failed);
+            if failed && (self.read_failures < READS || self.disk.sync_names().is_err()) {
+                // A bad sector is damage, a disk that is gone is not.
+                self.read_failures += 1;
+                self.read_at = self.clock.now() + PAUSE;
+                self.cursor.reader = None;
+                return None;
+            }
+            self.read_failures = 0;
+            match piece {
                 Piece::End => self.cursor.at = segment.length,
                 Piece::Damaged { to } => self.cursor.at = to,
                 Piece::Record { frame, at } => {
@@ -366,7 +389,13 @@ impl<D: Disk, C: Clock> Log<D, C> {
                         self.pass(frame.id + 1);
                         continue;
                     }
-                    let Some(payload) = payload else { continue };
+                    let Some(payload) = payload.filter(|_| !reader.failed) else {
+                        // It did verify: read it again.
+                        self.cursor.at = at;
+                        self.cursor.reader = None;
+                        self.read_at = self.clock.now() + PAUSE;
+                        return None;
+                    };
                     segment.unread -= frame.amount();
                     self.pass(frame.id);
                     self.cursor.next_id = frame.id + 1;
@@ -463,7 +492,10 @@ impl<D: Disk, C: Clock> Log<D, C> {
         let mut left = SET_ASIDE.min(self.limits.quota / 16);
         for (sequence, from, to) in damaged {
             let name = format!("{sequence:016x}-{from:x}{SET_ASIDE_SUFFIX}");
-            if left == 0 || names.contains(&name) || names.iter().filter(|name| name.ends_with(SET_ASIDE_SUFFIX)).count() > 64 {
+            if left == 0
+                || names.contains(&name)
+                || names.iter().filter(|name| name.ends_with(SET_ASIDE_SUFFIX)).count() > 64
+            {
                 continue;
             }
             let length = (to - from).min(left).min(1 << 20);

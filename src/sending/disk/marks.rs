@@ -181,9 +181,9 @@ pub struct Read {
 pub fn read<D: Disk>(disk: &D, identity: Identity) -> Read {
     let mut read = Read { whole: true, ..Read::default() };
     let Ok(bytes) = retry(|| read_file(disk, NAME)) else { return Read::default() };
-    read.whole &= bytes.first_chunk::<{ HEADER as usize }>().is_some_and(|header| {
-        FileHeader::decode(header).is_some_and(|header| header.identity == identity)
-    });
+    read.whole &= bytes
+        .first_chunk::<{ HEADER as usize }>()
+        .is_some_and(|header| FileHeader::decode(header).is_some_and(|header| header.identity == identity));
     let entries = bytes.get(START as usize..).unwrap_or_default().chunks(ENTRY_LEN);
     for (at, bytes) in (START..).step_by(ENTRY_LEN).zip(entries) {
         match Entry::decode(bytes, &seed(identity, at)) {
@@ -238,7 +238,18 @@ impl<F> Marks<F> {
         // The half that does not hold the newest entry is written first.
         let at = if read.newest < START + half { START + half } else { START + 2 * half };
         let Read { state, stamp, .. } = read;
-        Marks { state, identity, half, file: None, at, stamp, fresh: Vec::new(), changed: true, unsynced: true, synced_low: 0 }
+        Marks {
+            state,
+            identity,
+            half,
+            file: None,
+            at,
+            stamp,
+            fresh: Vec::new(),
+            changed: true,
+            unsynced: true,
+            synced_low: 0,
+        }
     }
 
     pub fn settle(&mut self, first: u64, last: u64, amount: Amount) {
@@ -337,7 +348,8 @@ impl<F> Marks<F> {
         }
         // Exactly at the border the first half is full: the second never begins without a snapshot.
         let end = if self.at <= START + self.half { START + self.half } else { START + 2 * self.half };
-        let fresh = if self.fresh.is_empty() { vec![(1, 0, Amount::default())] } else { std::mem::take(&mut self.fresh) };
+        let fresh =
+            if self.fresh.is_empty() { vec![(1, 0, Amount::default())] } else { std::mem::take(&mut self.fresh) };
         let room = end.saturating_sub(self.at) / ENTRY;
         if (fresh.len() as u64) < room {
             let start = self.at;

@@ -14,6 +14,8 @@ pub struct Reader<F> {
     file: F,
     block: Vec<u8>,
     start: u64,
+    /// Whether something could not be read and was taken for zeros.
+    pub failed: bool,
 }
 
 /// What stands at some place of a segment.
@@ -29,7 +31,7 @@ pub enum Piece {
 
 impl<F> Reader<F> {
     pub fn new(file: F) -> Reader<F> {
-        Reader { file, block: Vec::new(), start: 0 }
+        Reader { file, block: Vec::new(), start: 0, failed: false }
     }
 
     /// What is held from `at` on: `length` bytes at least, unless it ends before.
@@ -42,7 +44,7 @@ impl<F> Reader<F> {
             None => {
                 self.block.resize(BLOCK.min(left), 0);
                 self.start = at;
-                fill(disk, &self.file, at, &mut self.block);
+                self.failed |= !fill(disk, &self.file, at, &mut self.block);
                 0
             }
         };
@@ -59,7 +61,8 @@ impl<F> Reader<F> {
         let mut payload = Vec::with_capacity(frame.length as usize);
         while (payload.len() as u64) < length {
             let (from, left) = (at + HEADER + payload.len() as u64, length as usize - payload.len());
-            payload.extend(self.get(disk, from, 1, end).iter().take(left));
+            let bytes = self.get(disk, from, 1, end);
+            payload.extend_from_slice(bytes.get(..left).unwrap_or(bytes));
         }
         (format::crc([payload.as_slice()]) == frame.payload_crc).then_some(payload)
     }
@@ -114,15 +117,18 @@ impl<F> Reader<F> {
 }
 
 /// Fills `into`; what cannot be read is left as zeros, a page at a time.
-fn fill<D: Disk>(disk: &D, file: &D::File, at: u64, into: &mut [u8]) {
+fn fill<D: Disk>(disk: &D, file: &D::File, at: u64, into: &mut [u8]) -> bool {
     if read_all(disk, file, at, into) {
-        return;
+        return true;
     }
+    let mut whole = true;
     for (index, page) in into.chunks_mut(PAGE).enumerate() {
         if !read_all(disk, file, at + (index * PAGE) as u64, page) {
             page.fill(0);
+            whole = false;
         }
     }
+    whole
 }
 
 fn read_all<D: Disk>(disk: &D, file: &D::File, at: u64, into: &mut [u8]) -> bool {

@@ -52,6 +52,8 @@ pub struct Survey {
     pub segments: Vec<Segment>,
     pub next_sequence: u64,
     pub next_id: u64,
+    /// Set when the last group is not known to have been synced: what is.
+    pub durable: Option<(u64, Amount)>,
     pub found: Found,
     /// Sequence, from, to.
     pub damaged: Vec<(u64, u64, u64)>,
@@ -111,6 +113,7 @@ pub fn survey<D: Disk>(disk: &D, fresh: Identity) -> Result<Survey, OpenError> {
         segments: Vec::new(),
         next_sequence: sequences.last().map_or(1, |last| last.saturating_add(1)),
         next_id: 1,
+        durable: None,
         found: Found { segments: sequences.len(), ..Found::default() },
         damaged: Vec::new(),
     };
@@ -133,6 +136,7 @@ pub fn survey<D: Disk>(disk: &D, fresh: Identity) -> Result<Survey, OpenError> {
     let waiting = survey.found.waiting;
     let lost = expected - (waiting - scan.in_last_group);
     survey.found.lost = Amount { records: 0, ..lost };
+    survey.durable = (!scan.in_last_group.is_zero()).then_some(scan.durable);
     survey.next_id = durable_id.max(scan.next_id).max(survey.marks.state.low);
     Ok(survey)
 }
@@ -212,6 +216,10 @@ impl Scan {
                 }
             };
             at = next;
+        }
+        if reader.failed {
+            // A bad sector is damage, a disk that is gone is not.
+            disk.sync_names()?;
         }
         segment.end_id = self.next_id.max(state.low);
         segment.length = segment.length.min(end);
