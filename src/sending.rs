@@ -2,13 +2,19 @@
 //!
 //! One queue per exporter id and signal. Its dispatcher takes batches from the front and lets at most `num_consumers`
 //! of them be under way; `deliver` stays with one batch until its final outcome, and counts it once.
+//!
+//! With `storage`, telemetry goes to the log on disk first, and what is in the queue is a view of its oldest part:
+//! batching, cutting and sending happen behind the log, and a record is settled there when all its pieces are.
 
 pub mod backoff;
 mod deliver;
 pub mod disk;
+mod spool;
+mod store;
 mod upstream;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +29,9 @@ use crate::telemetry::{
     Account, Ask, Budget, Full, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry, clock,
 };
 
+use disk::{Amount, Found, Limits};
+use spool::Spooled;
+use store::{Append, Store};
 use upstream::Upstream;
 
 /// Above this part of the queue share, clients are slowed down to what the upstream takes…
@@ -30,7 +39,20 @@ const PACED_ABOVE: u64 = 4;
 /// …by waiting this long for room before a place is taken all the same.
 const PACE: Duration = Duration::from_millis(200);
 
-/// The sending queue of one exporter and signal, in memory.
+/// Of the queue share, what one queue may hold of what is on disk: one part in so many.
+const READ_AHEAD: u64 = 4;
+/// How long what is under way may take when a queue on disk is drained; the rest stays there.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// Where a queue is kept.
+pub struct Place<'a> {
+    pub path: &'a Path,
+    pub limits: Limits,
+    /// How long to wait for another process to leave.
+    pub wait: Duration,
+}
+
+/// The sending queue of one exporter and signal.
 pub struct Queue {
     settings: Settings,
     signal: Signal,
@@ -41,6 +63,10 @@ pub struct Queue {
     room: Notify,
     arrived: Notify,
     upstream: Upstream,
+    store: Option<Arc<Store>>,
+    /// Items that are on disk or on their way there, and those of a spooling queue.
+    held: AtomicU64,
+    spool: Mutex<VecDeque<Arc<Spooled>>>,
     enqueue_failed: AtomicU64,
     send_failed: AtomicU64,
 }
@@ -78,6 +104,42 @@ impl Queue {
         account: Arc<Account>,
         budget: Arc<Budget>,
     ) -> Arc<Queue> {
+        Queue::with(id, signal, settings, exporter, account, budget, None)
+    }
+
+    /// A queue that is kept on disk: what an earlier run left is in it, and in the account.
+    pub fn stored(
+        id: &str,
+        signal: Signal,
+        settings: Settings,
+        exporter: Arc<dyn Exporter>,
+        account: Arc<Account>,
+        budget: Arc<Budget>,
+        place: &Place,
+    ) -> Result<Arc<Queue>, String> {
+        let (store, log, found) = Store::open(place.path, place.limits, place.wait)?;
+        say_found(id, signal, &found);
+        account.accept(found.waiting.items + found.lost.items);
+        account.drop_items(Reason::Quarantined, found.lost.items);
+        let queue = Queue::with(id, signal, settings, exporter, account, budget, Some(store.clone()));
+        queue.held.store(found.waiting.items, Relaxed);
+        queue.lock().size = queue.size_of_amount(found.waiting);
+        let weak = Arc::downgrade(&queue);
+        let thread = std::thread::Builder::new().name(format!("log {id}"));
+        let started = thread.spawn(move || store::keep(&store, log, &weak));
+        started.map_err(|error| format!("cannot start the thread of the queue: {error}"))?;
+        Ok(queue)
+    }
+
+    fn with(
+        id: &str,
+        signal: Signal,
+        settings: Settings,
+        exporter: Arc<dyn Exporter>,
+        account: Arc<Account>,
+        budget: Arc<Budget>,
+        store: Option<Arc<Store>>,
+    ) -> Arc<Queue> {
         if settings.queue.enabled {
             budget.add_holder();
         }
@@ -92,6 +154,9 @@ impl Queue {
             room: Notify::new(),
             arrived: Notify::new(),
             upstream,
+            store,
+            held: AtomicU64::new(0),
+            spool: Mutex::default(),
             enqueue_failed: AtomicU64::new(0),
             send_failed: AtomicU64::new(0),
         })
@@ -109,8 +174,19 @@ impl Queue {
         }
     }
 
+    fn size_of_amount(&self, amount: Amount) -> u64 {
+        match self.settings.queue.sizer {
+            Sizer::Requests => amount.records,
+            Sizer::Items => amount.items,
+            Sizer::Bytes => amount.bytes,
+        }
+    }
+
     /// Items that wait or are under way.
     pub fn held_items(&self) -> u64 {
+        if self.store.is_some() {
+            return self.held.load(Relaxed);
+        }
         let state = self.lock();
         state.in_flight + state.batching.items() + state.waiting.iter().map(Telemetry::items).sum::<u64>()
     }
@@ -127,7 +203,9 @@ impl Queue {
         let mut under_way = JoinSet::new();
         let most = self.settings.queue.num_consumers;
         loop {
+            let spooled = self.spool_due();
             tokio::select! {
+                () = async { tokio::time::sleep_until(spooled.unwrap_or_else(clock).into()).await }, if spooled.is_some() => self.write_spool(false),
                 departure = self.next(), if under_way.len() < most => match departure {
                     Some(departure) => { under_way.spawn(self.clone().deliver(departure)); }
                     None => break,
@@ -135,9 +213,92 @@ impl Queue {
                 Some(finished) = under_way.join_next() => self.finished(finished),
             }
         }
-        while let Some(finished) = under_way.join_next().await {
-            self.finished(finished);
+        let Some(store) = &self.store else {
+            while let Some(finished) = under_way.join_next().await {
+                self.finished(finished);
+            }
+            return;
+        };
+        // What is not finished in time stays on disk.
+        self.write_spool(true);
+        let finish = async { while under_way.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(FINISH, finish).await;
+        under_way.shutdown().await;
+        store.close().await;
+    }
+
+    /// When the oldest telemetry that is not on disk must be written.
+    fn spool_due(&self) -> Option<Instant> {
+        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        while spool.front().is_some_and(|first| first.is_over()) {
+            spool.pop_front();
         }
+        spool.front().map(|first| first.due)
+    }
+
+    /// Hands to the log what waited long enough, or everything.
+    fn write_spool(&self, everything: bool) {
+        let Some(store) = &self.store else { return };
+        let now = clock();
+        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(first) = spool.front().filter(|first| everything || first.due <= now) {
+            if let Some(append) = first.take() {
+                store.append(append);
+            }
+            spool.pop_front();
+        }
+    }
+
+    /// Whether more may be read back from disk; one record always.
+    fn has_room(&self) -> bool {
+        let bytes = self.lock().bytes;
+        bytes == 0 || bytes < self.read_ahead() && !self.budget.is_short(Share::Queue)
+    }
+
+    fn has_room_for(&self, bytes: u64) -> bool {
+        let used = self.budget.used(Share::Queue) + bytes;
+        self.lock().bytes + bytes <= self.read_ahead() && used <= self.budget.limit(Share::Queue)
+    }
+
+    fn read_ahead(&self) -> u64 {
+        self.budget.limit(Share::Queue) / READ_AHEAD
+    }
+
+    /// Takes what is on disk, and has a ticket that settles it there, for sending.
+    fn feed(&self, telemetry: Telemetry) {
+        let load = Load::of(&telemetry);
+        let mut state = self.lock();
+        state.bytes += load.bytes;
+        self.push(state, telemetry, load);
+    }
+
+    fn push(&self, mut state: MutexGuard<State>, telemetry: Telemetry, load: Load) {
+        state.waiting_size += self.size_of(load);
+        let mut first = true;
+        if self.settings.queue.batch.is_some() {
+            first = state.batching_since.is_none();
+            state.batching_since.get_or_insert(telemetry.received);
+            state.batching.push(telemetry, &self.budget);
+        } else {
+            if self.settings.queue.enabled {
+                telemetry.parts.iter().for_each(|part| part.charge.move_to_queue());
+            }
+            state.waiting.push_back(telemetry);
+        }
+        let wakes = first
+            || self.settings.queue.batch.is_some_and(|batch| {
+                let size = if batch.by_bytes { state.batching.bytes() } else { state.batching.items() };
+                size >= batch.min_size || self.is_pressed(&state)
+            });
+        drop(state);
+        if wakes {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Whether a batch cannot fill any more, because no more is read from disk while it waits.
+    fn is_pressed(&self, state: &State) -> bool {
+        self.store.is_some() && state.in_flight == 0 && state.bytes >= self.read_ahead()
     }
 
     fn finished(&self, outcome: Result<(), tokio::task::JoinError>) {
@@ -150,6 +311,9 @@ impl Queue {
     async fn next(&self) -> Option<Departure> {
         loop {
             let arrived = self.arrived.notified();
+            if self.store.is_some() && self.lock().draining {
+                return None;
+            }
             let (departure, due, drained) = {
                 let mut state = self.lock();
                 match self.settings.queue.batch {
@@ -185,7 +349,8 @@ impl Queue {
         let now = Now::read();
         let size = if batch.by_bytes { state.batching.bytes() } else { state.batching.items() };
         let due = since.instant + batch.flush_timeout;
-        if size < batch.min_size.max(1) && now.instant < due && !state.draining {
+        let waits = size < batch.min_size.max(1) && now.instant < due;
+        if waits && !state.draining && !self.is_pressed(state) {
             return (None, Some(due), false);
         }
         let (items_before, bytes_before) = (state.batching.items(), state.batching.bytes());
@@ -205,6 +370,12 @@ impl Queue {
         (Some(Departure { telemetry, size, bytes: bytes_before - state.batching.bytes() }), None, false)
     }
 
+    /// These items are held no longer, on disk or before it.
+    fn let_go(&self, items: u64) {
+        let left = |held: u64| Some(held.saturating_sub(items));
+        let _ = self.held.fetch_update(Relaxed, Relaxed, left);
+    }
+
     /// Gives back the place of a batch whose outcome is final.
     fn arrive(&self, items: u64, size: u64, bytes: u64) {
         let mut state = self.lock();
@@ -213,6 +384,9 @@ impl Queue {
         state.bytes -= bytes.min(state.bytes);
         drop(state);
         self.room.notify_waiters();
+        if let Some(store) = &self.store {
+            store.ask();
+        }
     }
 
     /// No more telemetry will come: everything goes out now.
@@ -232,6 +406,24 @@ impl Sink for Queue {
         }
         let upstream_is_down = self.upstream.is_down();
         let mut state = self.lock();
+        if let Some(store) = &self.store {
+            let reason = match state.size + size > queue.queue_size {
+                true => Err(Reason::QueueFull),
+                false => store.reserve(load.bytes),
+            };
+            let Err(reason) = reason else {
+                state.size += size;
+                state.full_since = None;
+                return Ok(());
+            };
+            state.full_since.get_or_insert_with(clock);
+            drop(state);
+            if queue.block_on_overflow && reason == Reason::QueueFull {
+                return Err(Full::Wait { most: None });
+            }
+            self.enqueue_failed.fetch_add(load.items, Relaxed);
+            return Err(Full::Refuse(Refusal::Busy { after: backoff::hint(true), reason }));
+        }
         let paced = queue.enabled && state.bytes + load.bytes > self.budget.limit(Share::Queue) / PACED_ABOVE;
         if paced && !ask.waited && !upstream_is_down && state.bytes > 0 {
             return Err(Full::Wait { most: Some(PACE) });
@@ -265,36 +457,42 @@ impl Sink for Queue {
     }
 
     fn release(&self, load: Load) {
+        if let Some(store) = &self.store {
+            store.release(load.bytes);
+            return self.arrive(0, self.size_of(load), 0);
+        }
         if self.settings.queue.enabled {
             self.budget.give_back(Share::Queue, load.fresh_bytes);
         }
         self.arrive(0, self.size_of(load), load.bytes);
     }
 
-    fn commit(&self, telemetry: Telemetry, load: Load) {
-        let mut state = self.lock();
-        state.waiting_size += self.size_of(load);
-        let mut first = true;
-        if self.settings.queue.batch.is_some() {
-            first = state.batching_since.is_none();
-            state.batching_since.get_or_insert(telemetry.received);
-            state.batching.push(telemetry, &self.budget);
-        } else {
+    fn commit(&self, mut telemetry: Telemetry, load: Load) {
+        let Some(store) = &self.store else {
+            self.push(self.lock(), telemetry, load);
             if self.settings.queue.enabled {
-                telemetry.parts.iter().for_each(|part| part.charge.move_to_queue());
+                self.budget.give_back(Share::Queue, load.fresh_bytes);
             }
-            state.waiting.push_back(telemetry);
+            return;
+        };
+        self.held.fetch_add(load.items, Relaxed);
+        // What cannot be kept on disk must not reach the upstream before a restart either.
+        telemetry.client = None;
+        let at_once = self.settings.queue.wait_for_result
+            && !store.is_behind()
+            && !self.upstream.is_down()
+            && self.has_room_for(load.bytes);
+        if !at_once {
+            return store.append(Append { telemetry, spooled: None });
         }
-        let wakes = first
-            || self.settings.queue.batch.is_some_and(|batch| {
-                let size = if batch.by_bytes { state.batching.bytes() } else { state.batching.items() };
-                size >= batch.min_size
-            });
-        drop(state);
-        if self.settings.queue.enabled {
-            self.budget.give_back(Share::Queue, load.fresh_bytes);
-        }
-        if wakes {
+        store.release(load.bytes);
+        let spooled = Spooled::new(&mut telemetry, store, clock() + spool::PATIENCE);
+        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = spool.is_empty();
+        spool.push_back(spooled);
+        drop(spool);
+        self.feed(telemetry);
+        if is_first {
             self.arrived.notify_one();
         }
     }
@@ -304,7 +502,7 @@ impl Sink for Queue {
     }
 
     fn answers(&self) -> bool {
-        !self.settings.queue.enabled || self.settings.queue.wait_for_result
+        !self.settings.queue.enabled || self.settings.queue.wait_for_result || self.store.is_some()
     }
 
     fn full_since(&self) -> Option<Instant> {
@@ -314,6 +512,27 @@ impl Sink for Queue {
     fn skip(&self, telemetry: &Telemetry) {
         self.account.drop_items(Reason::SinkStuck, telemetry.items());
         self.account.show_dropped(Reason::SinkStuck, telemetry);
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if let Some(store) = &self.store {
+            store.abandon();
+        }
+    }
+}
+
+/// What an earlier run left, and what of it is gone.
+fn say_found(exporter: &str, signal: Signal, found: &Found) {
+    let signal = signal.name();
+    if !found.lost.is_zero() {
+        let (items, bytes) = (found.lost.items, found.lost.bytes);
+        tracing::error!(exporter, signal, dropped_items = items, bytes, "the queue on disk was damaged");
+    }
+    if !found.waiting.is_zero() {
+        let Amount { records, items, bytes } = found.waiting;
+        tracing::info!(exporter, signal, requests = records, items, bytes, "going on with what is on disk");
     }
 }
 
@@ -328,6 +547,10 @@ impl Observe for Queue {
         if self.settings.queue.enabled {
             page.gauge("otelcol_exporter_queue_size", &labels, size as f64);
             page.gauge("otelcol_exporter_queue_capacity", &labels, self.settings.queue.queue_size as f64);
+        }
+        if let Some(store) = &self.store {
+            page.gauge("misaki_queue_disk_bytes", &labels, store.used() as f64);
+            page.gauge("misaki_queue_disk_quota_bytes", &labels, store.limits.quota as f64);
         }
         page.gauge("otelcol_exporter_in_flight_requests", &labels, u64::from(in_flight > 0) as f64);
         if self.account.accepted() == 0 {

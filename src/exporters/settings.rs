@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::Place;
 use crate::config::section::Section;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +23,8 @@ pub struct QueueSettings {
     pub wait_for_result: bool,
     pub block_on_overflow: bool,
     pub batch: Option<BatchSettings>,
+    /// The id of the extension that keeps it on disk, and where that is written.
+    pub storage: Option<(String, Place)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,6 +83,7 @@ impl QueueSettings {
             wait_for_result: true,
             block_on_overflow: false,
             batch: None,
+            storage: None,
         }
     }
 
@@ -95,11 +99,8 @@ impl QueueSettings {
             wait_for_result: section.boolean("wait_for_result", false),
             block_on_overflow: section.boolean("block_on_overflow", false),
             batch: None,
+            storage: section.text("storage").map(|storage| (storage, section.place("storage"))),
         };
-        if let Some(storage) = section.text("storage") {
-            let help = "remove `storage`: the queue is held in memory";
-            section.problem_with_help("storage", format!("there is no storage extension \"{storage}\""), help);
-        }
         let size = queue.queue_size;
         queue.batch = section.section_or_default("batch", false).map(|batch| {
             let choices = &[("items", Sizer::Items), ("bytes", Sizer::Bytes)];

@@ -42,6 +42,7 @@ impl Drop for Open<'_> {
     fn drop(&mut self) {
         let lost = if std::thread::panicking() { self.items } else { 0 };
         self.close(lost, 0, Reason::Internal);
+        self.queue.let_go(lost);
         self.queue.arrive(lost, self.size, self.bytes);
     }
 }
@@ -106,6 +107,7 @@ impl Queue {
         let mut state = self.lock();
         state.in_flight -= items.min(state.in_flight);
         drop(state);
+        self.let_go(items);
         open.close(items, sent, reason);
     }
 

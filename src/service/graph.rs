@@ -19,7 +19,7 @@ use crate::processors::memory_limiter::MemoryLimiter;
 use crate::processors::tail_sampling::TailSampling;
 use crate::processors::{Processor, Stage};
 use crate::receivers::Gates;
-use crate::sending::Queue;
+use crate::sending::{self, Queue};
 use crate::telemetry::{Account, Accounts, Alarm, Budget, Intake, Signal, Sink, Tap};
 
 use super::plan::Plan;
@@ -69,6 +69,15 @@ impl<'a> Builder<'a> {
     pub fn build(mut self) -> Result<(Graph, HashMap<ComponentId, Gates>), String> {
         let mut receivers: HashMap<ComponentId, Gates> = HashMap::new();
         let plan = self.plan;
+        for extension in &plan.extensions {
+            if let Some(Component::FileStorage(storage)) = plan.get(Kind::Extension, &extension.id) {
+                let files = storage.foreign_files();
+                if !files.is_empty() {
+                    let directory = storage.directory.display();
+                    tracing::warn!(%directory, ?files, "queues of the Go collector are left alone: it can still send them");
+                }
+            }
+        }
         for pipeline in &plan.pipelines {
             for receiver in &pipeline.receivers {
                 let gates = receivers.entry(receiver.id.clone()).or_default();
@@ -213,14 +222,14 @@ impl<'a> Builder<'a> {
             }
             Some(Component::OtlpGrpc(config)) => {
                 let exporter = Arc::new(Grpc::new(signal, config, self.budget.clone()));
-                self.queue(&name, signal, &config.sending, exporter, &account)
+                self.queue(&name, signal, &config.sending, exporter, &account)?
             }
             Some(Component::OtlpHttp(config)) => {
                 let Some(Some(url)) = config.endpoints.get(signal as usize) else {
                     return Err(format!("\"{name}\" has no endpoint for {}", signal.name()));
                 };
                 let exporter = Arc::new(Http::new(config, url, self.budget.clone()));
-                self.queue(&name, signal, &config.sending, exporter, &account)
+                self.queue(&name, signal, &config.sending, exporter, &account)?
             }
             _ => return Err(format!("\"{name}\" is not an exporter")),
         };
@@ -235,10 +244,21 @@ impl<'a> Builder<'a> {
         settings: &Settings,
         exporter: Arc<dyn Exporter>,
         account: &Arc<Account>,
-    ) -> Arc<dyn Sink> {
-        let queue = Queue::new(name, signal, settings.clone(), exporter, account.clone(), self.budget.clone());
+    ) -> Result<Arc<dyn Sink>, String> {
+        let (settings, account, budget) = (settings.clone(), account.clone(), self.budget.clone());
+        let storage = settings.queue.storage.as_ref().filter(|_| settings.queue.enabled);
+        let queue = match storage.and_then(|(id, _)| self.plan.storage(id)) {
+            None => Queue::new(name, signal, settings, exporter, account, budget),
+            Some(storage) => {
+                let path = storage.log_path(name, signal.name());
+                let failed = |error: String| format!("{error} (exporters.{name})");
+                let limits = storage.limits().map_err(|error| failed(format!("{}: {error}", path.display())))?;
+                let place = sending::Place { path: &path, limits, wait: storage.timeout };
+                Queue::stored(name, signal, settings, exporter, account, budget, &place).map_err(failed)?
+            }
+        };
         self.graph.queues.push(queue.clone());
-        queue
+        Ok(queue)
     }
 }
 

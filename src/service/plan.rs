@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use crate::config::telemetry::Telemetry;
 use crate::config::{ComponentId, Kind, Layout, Loaded, Pipeline, Problem, Reference};
+use crate::exporters::settings::QueueSettings;
+use crate::extensions::file_storage;
 use crate::telemetry::Signal;
 
 use super::registry::{Component, ROWS, Registry};
@@ -49,14 +51,29 @@ impl Plan {
 
     /// Whether what a component has not passed on yet is lost by a crash, after its client was told that it was accepted.
     pub fn holds_in_memory(&self, kind: Kind, id: &ComponentId) -> bool {
-        let queue = match self.get(kind, id) {
-            Some(Component::OtlpGrpc(config)) => &config.sending.queue,
-            Some(Component::OtlpHttp(config)) => &config.sending.queue,
-            // It answers before a trace is decided on.
-            Some(Component::TailSampling(_)) => return true,
-            _ => return false,
-        };
-        queue.enabled && !queue.wait_for_result
+        // It answers before a trace is decided on.
+        if matches!(self.get(kind, id), Some(Component::TailSampling(_))) {
+            return true;
+        }
+        let queue = if kind == Kind::Exporter { self.queue_of(id) } else { None };
+        queue.is_some_and(|queue| queue.enabled && !queue.wait_for_result && queue.storage.is_none())
+    }
+
+    fn queue_of(&self, exporter: &ComponentId) -> Option<&QueueSettings> {
+        match self.get(Kind::Exporter, exporter)? {
+            Component::OtlpGrpc(config) => Some(&config.sending.queue),
+            Component::OtlpHttp(config) => Some(&config.sending.queue),
+            _ => None,
+        }
+    }
+
+    /// The storage that is started under this id.
+    pub fn storage(&self, id: &str) -> Option<&file_storage::Config> {
+        let mut started = self.extensions.iter().filter(|extension| extension.id.to_string() == id);
+        match self.get(Kind::Extension, &started.next()?.id)? {
+            Component::FileStorage(config) => Some(config),
+            _ => None,
+        }
     }
 
     pub fn is_connector(&self, id: &ComponentId) -> bool {
@@ -78,6 +95,19 @@ impl Plan {
 
     /// The rules that need more than one component.
     fn check(&self, report: &mut dyn FnMut(Problem)) {
+        let mut exporters: Vec<_> = self.components.keys().filter(|(kind, _)| *kind == Kind::Exporter).collect();
+        exporters.sort_by_key(|(_, id)| id);
+        for (_, exporter) in exporters {
+            let queue = self.queue_of(exporter).filter(|queue| queue.enabled);
+            if let Some((id, place)) = queue.and_then(|queue| queue.storage.as_ref())
+                && self.storage(id).is_none()
+            {
+                let message = format!("there is no storage extension \"{id}\"");
+                let help = "declare file_storage under `extensions`, and name it in `service.extensions`";
+                let path = format!("exporters.{exporter}.sending_queue.storage");
+                report(Problem::error(*place, message).at(&path).help(Some(help.to_owned())));
+            }
+        }
         for pipeline in &self.pipelines {
             let (signal, path) = (pipeline.id.signal.name(), format!("service.pipelines.{}", pipeline.id));
             for exporter in &pipeline.exporters {

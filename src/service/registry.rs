@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
-use crate::extensions::health_check;
+use crate::extensions::{file_storage, health_check};
 use crate::processors::{
     Factory, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource, resourcedetection,
     tail_sampling, trace_context, transform,
@@ -27,6 +27,7 @@ pub enum Component {
     Nop,
     Forward,
     HealthCheck(health_check::Config),
+    FileStorage(file_storage::Config),
 }
 
 pub struct Row {
@@ -107,6 +108,9 @@ pub const ROWS: &[Row] = &[
     row(Kind::Connector, "forward", "joins pipelines of one signal", |section| {
         section.finish();
         Component::Forward
+    }),
+    row(Kind::Extension, "file_storage", "keeps sending queues on disk", |section| {
+        Component::FileStorage(file_storage::Config::decode(section))
     }),
     row(Kind::Extension, "health_check", "says over HTTP whether the collector is ready", |section| {
         Component::HealthCheck(health_check::Config::decode(section))

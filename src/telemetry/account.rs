@@ -20,6 +20,9 @@ pub enum Reason {
     PartialSuccess,
     RetriesExhausted,
     SinkStuck,
+    DiskFull,
+    DiskFailed,
+    Quarantined,
     OutputTooSlow,
     SampledOut,
     Evicted,
@@ -29,7 +32,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 15] = [
+    pub const ALL: [Reason; 18] = [
         Reason::QueueFull,
         Reason::MemoryFull,
         Reason::Draining,
@@ -39,6 +42,9 @@ impl Reason {
         Reason::PartialSuccess,
         Reason::RetriesExhausted,
         Reason::SinkStuck,
+        Reason::DiskFull,
+        Reason::DiskFailed,
+        Reason::Quarantined,
         Reason::OutputTooSlow,
         Reason::SampledOut,
         Reason::Evicted,
@@ -59,6 +65,9 @@ impl Reason {
             Reason::PartialSuccess => "partial_success",
             Reason::RetriesExhausted => "retries_exhausted",
             Reason::SinkStuck => "sink_stuck",
+            Reason::DiskFull => "disk_full",
+            Reason::DiskFailed => "disk_failed",
+            Reason::Quarantined => "quarantined",
             Reason::OutputTooSlow => "output_too_slow",
             Reason::SampledOut => "sampled_out",
             Reason::Evicted => "evicted",
@@ -80,6 +89,9 @@ impl Reason {
             Reason::PartialSuccess => "rejected in part by the upstream",
             Reason::RetriesExhausted => "no more retries left",
             Reason::SinkStuck => "another exporter was stuck",
+            Reason::DiskFull => "the queue on disk is full",
+            Reason::DiskFailed => "the disk failed",
+            Reason::Quarantined => "damaged on disk",
             Reason::OutputTooSlow => "the reader of the output is too slow",
             Reason::SampledOut => "left out by sampling",
             Reason::Evicted => "more traces than num_traces",

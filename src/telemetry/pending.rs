@@ -20,7 +20,10 @@ pub struct Pending {
     joining: Option<Joining>,
     items: u64,
     bytes: u64,
-    tickets: SmallVec<[Ticket; 1]>,
+    /// How many items were ever taken: the place of the front.
+    taken: u64,
+    /// Who waits for the items between two places, oldest first.
+    tickets: VecDeque<(u64, u64, Ticket)>,
 }
 
 /// How much a batch may hold; 0 is no limit.
@@ -58,7 +61,9 @@ impl Pending {
 
     /// Adds telemetry; its bytes are moved to the queue share, which the caller has reserved.
     pub fn push(&mut self, telemetry: Telemetry, budget: &Arc<Budget>) {
-        self.tickets.extend(telemetry.tickets);
+        let first = self.taken + self.items;
+        let last = first + telemetry.items();
+        self.tickets.extend(telemetry.tickets.into_iter().map(|ticket| (first, last, ticket)));
         for part in telemetry.parts {
             self.items += u64::from(part.items);
             self.bytes += part.bytes.len() as u64;
@@ -146,23 +151,40 @@ impl Pending {
         }
         self.items -= items;
         self.bytes -= bytes;
+        self.taken += items;
         parts
     }
 
-    /// The tickets that a batch just taken must resolve: all of them, and while something is left, it holds them too.
+    /// The tickets that a batch just taken must resolve: those of its items. One whose items are not all taken is held
+    /// here too.
     pub fn tickets(&mut self) -> SmallVec<[Ticket; 1]> {
-        if self.items == 0 { std::mem::take(&mut self.tickets) } else { self.tickets.clone() }
+        let mut tickets = SmallVec::new();
+        let mut kept = VecDeque::new();
+        while self.tickets.front().is_some_and(|(first, ..)| *first < self.taken) {
+            let Some((first, last, ticket)) = self.tickets.pop_front() else { break };
+            if last > self.taken && self.items > 0 {
+                kept.push_back((first, last, ticket.clone()));
+            }
+            tickets.push(ticket);
+        }
+        kept.append(&mut self.tickets);
+        self.tickets = kept;
+        tickets
     }
 
     /// Puts a refused batch back to the front.
     pub fn put_back(&mut self, batch: Telemetry) {
         self.items += batch.items();
         self.bytes += batch.bytes() as u64;
-        if self.tickets.is_empty() {
-            self.tickets = batch.tickets;
-        } else {
-            // The same promises are still held here.
-            batch.tickets.into_iter().for_each(|ticket| ticket.resolve(Ok(())));
+        let end = self.taken;
+        self.taken -= batch.parts.iter().map(|part| u64::from(part.items)).sum::<u64>();
+        for ticket in batch.tickets.into_iter().rev() {
+            let mut held = self.tickets.iter_mut().take_while(|(first, ..)| *first < end);
+            match held.find(|(.., held)| held.is_same(&ticket)) {
+                // The same promise is still held here.
+                Some(_) => ticket.resolve(Ok(())),
+                None => self.tickets.push_front((self.taken, end, ticket)),
+            }
         }
         for part in batch.parts.into_iter().rev() {
             self.entries.push_front(Entry::Whole(part));
@@ -175,9 +197,10 @@ impl Pending {
             return;
         }
         self.seal();
+        let place = |place: u64| (place + self.taken + self.items).saturating_sub(newer.taken);
+        self.tickets.extend(newer.tickets.into_iter().map(|(first, last, ticket)| (place(first), place(last), ticket)));
         self.items += newer.items;
         self.bytes += newer.bytes;
-        self.tickets.extend(newer.tickets);
         self.entries.extend(newer.entries);
         self.joining = newer.joining;
     }

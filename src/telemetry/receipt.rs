@@ -4,7 +4,7 @@
 //! piece it is split into. The receipt is complete when all tickets are resolved. A ticket that is lost (a panic, a
 //! task that ended) counts as an internal error: nobody is told success for what nobody answered for.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use smallvec::SmallVec;
@@ -19,7 +19,20 @@ struct Waiting {
     before: Mutex<SmallVec<[Ticket; 1]>>,
     /// The first refusal; one is enough to refuse the whole.
     refusal: Mutex<Option<Refusal>>,
+    /// Whether somebody went away without an answer.
+    unanswered: AtomicBool,
+    then: Mutex<Then>,
     complete: Notify,
+}
+
+/// What is done with the outcome; `None` when nobody will ever give one.
+#[derive(Default)]
+struct Then(Option<Box<dyn FnOnce(Option<Result<(), Refusal>>) + Send>>);
+
+impl std::fmt::Debug for Then {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        out.debug_tuple("Then").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Waiting {
@@ -34,6 +47,10 @@ impl Waiting {
             for ticket in before {
                 ticket.resolve(outcome.as_ref().copied());
             }
+        }
+        let then = self.then.lock().unwrap_or_else(PoisonError::into_inner).0.take();
+        if let Some(then) = then {
+            then((!self.unanswered.load(Ordering::Acquire)).then(|| self.outcome()));
         }
         self.complete.notify_waiters();
     }
@@ -74,6 +91,17 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// The only ticket of a promise that a call takes: it hears the outcome once, whoever held the ticket last.
+    pub fn calling(then: impl FnOnce(Option<Result<(), Refusal>>) + Send + 'static) -> Ticket {
+        let waiting = Waiting { then: Mutex::new(Then(Some(Box::new(then)))), ..Waiting::default() };
+        Receipt(Arc::new(waiting)).ticket()
+    }
+
+    /// Whether both are of one promise.
+    pub fn is_same(&self, other: &Ticket) -> bool {
+        Arc::ptr_eq(&self.waiting, &other.waiting)
+    }
+
     pub fn resolve(mut self, outcome: Result<(), &Refusal>) {
         self.resolved = true;
         if let Err(refusal) = outcome {
@@ -97,6 +125,8 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.resolved {
             self.refuse(Refusal::busy(Reason::Internal));
+            // What a panic leaves behind is dropped by name, and that is an answer.
+            self.waiting.unanswered.fetch_or(!std::thread::panicking(), Ordering::AcqRel);
         }
         if self.waiting.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.waiting.complete();

@@ -32,6 +32,7 @@ mod rewrite;
 mod sampler;
 mod sending;
 mod service;
+mod storage;
 mod tail_sampling;
 mod tls;
 mod trace_context;

@@ -184,6 +184,16 @@ impl<D: Disk, C: Clock> Log<D, C> {
         self.failures > 1
     }
 
+    /// Whether it will not try to write yet.
+    pub fn is_paused(&self) -> bool {
+        self.clock.now() < self.retry_at
+    }
+
+    /// Whether something that was settled is not on stable storage yet.
+    pub fn is_unsettled(&self) -> bool {
+        self.marks.is_behind()
+    }
+
     /// Whether there is nothing that is not read or held.
     pub fn is_caught_up(&self) -> bool {
         self.cursor.next_id >= self.next_id
@@ -196,7 +206,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         if size + HEADER > self.limits.quota {
             return Err(AppendError::TooLarge { bytes: size });
         }
-        if self.clock.now() < self.retry_at {
+        if self.is_paused() {
             return Err(AppendError::Paused);
         }
         if self.used + size + HEADER > self.limits.quota {
@@ -204,6 +214,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         }
         let min_free = self.limits.min_free;
         if self.disk.free_bytes()? < size + HEADER + min_free {
+            self.retry_at = self.clock.now() + PAUSE;
             return Err(AppendError::Space { min_free });
         }
         let (id, at) = match self.write(records, size) {

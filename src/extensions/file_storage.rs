@@ -1,0 +1,81 @@
+//! `file_storage`: the directory that sending queues keep their telemetry in (facts 7.2).
+//!
+//! The keys are the Go collector's. `fsync` is true unless it is turned off: success means stable storage.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::section::Section;
+use crate::sending::disk::{Limits, directory};
+
+/// Where our logs are, inside of the directory: the Go collector's files stand beside it.
+const OURS: &str = "misaki";
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub directory: PathBuf,
+    /// How long to wait for another process to leave a log.
+    pub timeout: Duration,
+    max_size: Option<u64>,
+    fsync: bool,
+}
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        let config = Config {
+            directory: section.text_or("directory", "/var/lib/otelcol/file_storage").into(),
+            timeout: section.duration("timeout", Duration::from_secs(1)),
+            max_size: u64::try_from(section.integer("max_size", 0, 0..=i64::MAX)).ok().filter(|size| *size > 0),
+            fsync: section.boolean("fsync", true),
+        };
+        let directory = config.directory.display();
+        match std::fs::metadata(&config.directory) {
+            Ok(found) if !found.is_dir() => section.problem("directory", format!("{directory} is not a directory")),
+            Err(error) if !section.boolean("create_directory", false) => {
+                let help = "make it, or write `create_directory: true`";
+                section.problem_with_help("directory", format!("directory must exist: {directory}: {error}"), help);
+            }
+            _ => {
+                section.boolean("create_directory", false);
+            }
+        }
+        section.ignored(&["directory_permissions", "recreate", "compaction"]);
+        section.finish();
+        config
+    }
+
+    /// Where the log of one exporter and signal is.
+    pub fn log_path(&self, exporter: &str, signal: &str) -> PathBuf {
+        let name: String = exporter.chars().map(escaped).collect();
+        self.directory.join(OURS).join(format!("exporter_{name}_{signal}"))
+    }
+
+    pub fn limits(&self) -> std::io::Result<Limits> {
+        // It is made when the first log is.
+        let there = self.directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+        let (total, _) = directory::space(there)?;
+        let mut limits = Limits::of_filesystem(total, self.fsync);
+        if let Some(size) = self.max_size {
+            limits.quota = size.max(1 << 20);
+            limits.segment = (limits.quota / 16).clamp(256 << 10, 16 << 20);
+        }
+        Ok(limits)
+    }
+
+    /// Queues of the Go collector in the same directory: not read, and left alone.
+    pub fn foreign_files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+        let names = files.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.starts_with("exporter_")).collect()
+    }
+}
+
+/// What may stand in a file name as it is; the rest as the Go collector escapes it.
+fn escaped(character: char) -> String {
+    match character {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '-' => character.to_string(),
+        '/' => "_".to_owned(),
+        other => format!("~{:04X}", u32::from(other)),
+    }
+}

@@ -1,0 +1,352 @@
+//! The log's own thread, and how the queue speaks to it: hand in what shall be written, say what is settled, ask for more.
+//!
+//! While one sync runs the next group gathers by itself. What was just written goes on from memory as long as the queue
+//! has room for it; what does not is read back when its turn comes, so a backlog costs no memory.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use crate::telemetry::{Charge, Now, Part, Reason, Refusal, Share, Telemetry, Ticket, clock};
+
+use super::Queue;
+use super::disk::directory::Directory;
+use super::disk::{Amount, AppendError, Found, GROUP, Limits, Log, NewRecord, Record};
+
+type DiskLog = Log<Directory, Instant>;
+
+/// How long what was settled waits for company before it is written.
+const SETTLING: Duration = Duration::from_millis(200);
+const IDLE: Duration = Duration::from_secs(1);
+/// How much is read back between two groups.
+const READ_AT_ONCE: usize = 64;
+/// What the client of a failed group is told.
+const AFTER: Duration = Duration::from_secs(5);
+
+/// A log on disk, as the queue before it sees it.
+pub struct Store {
+    pub limits: Limits,
+    inbox: Mutex<Inbox>,
+    knock: Condvar,
+    /// Bytes of the log, and of what has a place but is not written yet.
+    used: AtomicU64,
+    coming: AtomicU64,
+    full: AtomicBool,
+    failed: AtomicBool,
+    /// Whether there is more on disk than the queue has been given.
+    behind: AtomicBool,
+    closed: Notify,
+    is_closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Inbox {
+    appends: VecDeque<Append>,
+    settled: Vec<(u64, Amount)>,
+    hungry: bool,
+    closing: bool,
+}
+
+/// Telemetry that shall be written.
+pub struct Append {
+    pub telemetry: Telemetry,
+    /// Set when the queue has it already: what to tell once it is written.
+    pub spooled: Option<Arc<super::spool::Spooled>>,
+}
+
+impl Append {
+    fn record(&self) -> (SmallVec<[Bytes; 1]>, u32, u64) {
+        let parts = self.telemetry.parts.iter().map(|part| part.bytes.clone()).collect();
+        let items = u32::try_from(self.telemetry.items()).unwrap_or(u32::MAX);
+        let received = self.telemetry.received.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        (parts, items, u64::try_from(received.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Store {
+    /// Takes the directory and opens the log in it.
+    pub fn open(path: &Path, limits: Limits, wait: Duration) -> Result<(Arc<Store>, DiskLog, Found), String> {
+        let directory = Directory::take(path, wait).map_err(|error| format!("cannot open the queue: {error}"))?;
+        let identity = std::array::from_fn(|_| (super::backoff::random() * 256.0) as u8);
+        let opened = Log::open(directory, Instant::now(), limits, identity);
+        let (log, found) = opened.map_err(|error| format!("cannot open the queue in {}: {error}", path.display()))?;
+        let store = Store {
+            limits,
+            inbox: Mutex::default(),
+            knock: Condvar::new(),
+            used: AtomicU64::new(log.used()),
+            coming: AtomicU64::new(0),
+            full: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            behind: AtomicBool::new(!found.waiting.is_zero()),
+            closed: Notify::new(),
+            is_closed: AtomicBool::new(false),
+        };
+        Ok((Arc::new(store), log, found))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for so many bytes.
+    pub fn reserve(&self, bytes: u64) -> Result<(), Reason> {
+        let after = self.used.load(Relaxed) + self.coming.load(Relaxed) + bytes;
+        if self.failed.load(Relaxed) {
+            return Err(Reason::DiskFailed);
+        }
+        if self.full.load(Relaxed) || after + self.limits.segment / 16 > self.limits.quota {
+            return Err(Reason::DiskFull);
+        }
+        self.coming.fetch_add(bytes, Relaxed);
+        Ok(())
+    }
+
+    pub fn release(&self, bytes: u64) {
+        self.coming.fetch_sub(bytes, Relaxed);
+    }
+
+    pub fn append(&self, append: Append) {
+        self.lock().appends.push_back(append);
+        self.knock.notify_one();
+    }
+
+    pub fn settle(&self, id: u64, amount: Amount) {
+        let mut inbox = self.lock();
+        inbox.settled.push((id, amount));
+        let first = inbox.settled.len() == 1;
+        drop(inbox);
+        if first {
+            self.knock.notify_one();
+        }
+    }
+
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Relaxed)
+    }
+
+    /// The queue has room again.
+    pub fn ask(&self) {
+        if self.is_behind() {
+            self.lock().hungry = true;
+            self.knock.notify_one();
+        }
+    }
+
+    /// Nothing more will be handed in: writes what there is, and waits until the log is closed.
+    pub async fn close(&self) {
+        self.lock().closing = true;
+        self.knock.notify_one();
+        loop {
+            let closed = self.closed.notified();
+            if self.is_closed.load(Relaxed) {
+                return;
+            }
+            closed.await;
+        }
+    }
+
+    /// The same without waiting.
+    pub fn abandon(&self) {
+        self.lock().closing = true;
+        self.knock.notify_one();
+    }
+
+    pub fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
+    /// Waits for something to do: a group, what was settled, and whether to end.
+    fn work(&self, most: u64, patience: Duration) -> (Vec<Append>, Vec<(u64, Amount)>, bool) {
+        let mut inbox = self.lock();
+        let mut until = Instant::now() + patience;
+        loop {
+            if !inbox.appends.is_empty() || inbox.hungry || inbox.closing {
+                break;
+            }
+            if !inbox.settled.is_empty() {
+                until = until.min(Instant::now() + SETTLING);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            inbox = self.knock.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        inbox.hungry = false;
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while let Some(append) = inbox.appends.front() {
+            // What the queue has already and what it has not are not written together.
+            let alike = |first: &Append| first.spooled.is_some() == append.spooled.is_some();
+            if !group.first().is_none_or(alike) {
+                break;
+            }
+            bytes += append.telemetry.bytes() as u64;
+            if bytes > most && !group.is_empty() {
+                break;
+            }
+            group.extend(inbox.appends.pop_front());
+        }
+        let closing = inbox.closing && inbox.appends.is_empty();
+        (group, std::mem::take(&mut inbox.settled), closing)
+    }
+}
+
+/// The thread: until the queue is gone or closes it.
+pub fn keep(store: &Arc<Store>, mut log: DiskLog, queue: &Weak<Queue>) {
+    let most = GROUP.min(store.limits.segment);
+    let (mut lost, mut said) = (Amount::default(), None::<Instant>);
+    let (mut patience, mut is_closing) = (Duration::ZERO, false);
+    while !is_closing {
+        let (group, settled, closing) = store.work(most, patience);
+        is_closing = closing;
+        settled.into_iter().for_each(|(id, amount)| log.settle(id, amount));
+        let Some(queue) = queue.upgrade() else { break };
+        if !group.is_empty() {
+            write(store, &mut log, &queue, group, &mut said);
+        }
+        let mut read = 0;
+        while read < READ_AT_ONCE && !is_closing && queue.has_room() {
+            let Some(record) = log.next() else { break };
+            queue.feed(from_disk(&queue, store, record));
+            read += 1;
+        }
+        if read == READ_AT_ONCE {
+            store.lock().hungry = true;
+        }
+        let newly = log.lost() - lost;
+        if !newly.is_zero() {
+            lost = log.lost();
+            tracing::error!(exporter = %queue.account.exporter, dropped_items = newly.items, bytes = newly.bytes,
+                "the queue on disk is damaged: what does not verify was skipped");
+            queue.give_up_on(Reason::Quarantined, newly);
+        }
+        store.behind.store(!log.is_caught_up(), Relaxed);
+        if let Err(error) = log.tick() {
+            say(&mut said, || tracing::error!(%error, "cannot write what was settled: it may be sent again"));
+        }
+        publish(store, &log);
+        patience =
+            if log.is_unsettled() || log.is_paused() || !log.is_caught_up() { IDLE } else { Duration::from_secs(3600) };
+    }
+    if let Err(error) = log.flush() {
+        tracing::error!(%error, "cannot write what was settled: it will be sent again");
+    }
+    drop(log);
+    store.is_closed.store(true, Relaxed);
+    store.closed.notify_waiters();
+}
+
+fn publish(store: &Store, log: &DiskLog) {
+    let used = log.used();
+    store.used.store(used, Relaxed);
+    // Full until a tenth is free again, so that it does not flap.
+    if used < store.limits.quota / 10 * 9 && !log.is_paused() {
+        store.full.store(false, Relaxed);
+    }
+    store.failed.store(log.is_failed() && log.is_paused(), Relaxed);
+}
+
+/// Once a minute.
+fn say(said: &mut Option<Instant>, line: impl FnOnce()) {
+    if said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+        *said = Some(Instant::now());
+        line();
+    }
+}
+
+/// Writes one group; then, and only then, its clients hear of it.
+fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<Append>, said: &mut Option<Instant>) {
+    let records: Vec<_> = group.iter().map(Append::record).collect();
+    let new = records.iter().map(|(parts, items, received)| NewRecord {
+        kind: 0,
+        items: *items,
+        received_nanos: *received,
+        parts,
+    });
+    let new: Vec<_> = new.collect();
+    let bytes: u64 = group.iter().map(|append| append.telemetry.bytes() as u64).sum();
+    let spooled = group.iter().any(|append| append.spooled.is_some());
+    // A group is in the queue already, or goes there now as a whole, or waits for its turn.
+    let in_hand = spooled || log.is_caught_up() && queue.has_room_for(bytes);
+    let outcome = log.append(&new, in_hand);
+    drop(new);
+    drop(records);
+    if !spooled {
+        store.release(bytes);
+    }
+    match outcome {
+        Ok(first) => {
+            for (id, Append { mut telemetry, spooled }) in (first..).zip(group) {
+                let amount = Amount { records: 1, items: telemetry.items(), bytes: telemetry.bytes() as u64 };
+                if let Some(spooled) = spooled {
+                    spooled.written(store, id, amount);
+                    continue;
+                }
+                telemetry.resolve(Ok(()));
+                if in_hand {
+                    telemetry.tickets.push(settling(store, id, amount));
+                    queue.feed(telemetry);
+                }
+            }
+        }
+        Err(error) => {
+            say(said, || tracing::error!(exporter = %queue.account.exporter, %error, "cannot write to the queue"));
+            let reason = match error {
+                AppendError::Io(_) => Reason::DiskFailed,
+                AppendError::Paused if log.is_failed() => Reason::DiskFailed,
+                _ => Reason::DiskFull,
+            };
+            store.full.store(reason == Reason::DiskFull, Relaxed);
+            for Append { mut telemetry, spooled } in group {
+                if let Some(spooled) = spooled {
+                    spooled.not_written();
+                    continue;
+                }
+                let amount = Amount { records: 1, items: telemetry.items(), bytes: telemetry.bytes() as u64 };
+                queue.give_up_on(reason, amount);
+                telemetry.resolve(Err(&Refusal::Busy { after: AFTER, reason }));
+            }
+        }
+    }
+}
+
+/// A ticket that settles the record when the last piece of it has its outcome. Without one it is sent again.
+fn settling(store: &Arc<Store>, id: u64, amount: Amount) -> Ticket {
+    let store = store.clone();
+    Ticket::calling(move |outcome| {
+        if outcome.is_some() {
+            store.settle(id, amount);
+        }
+    })
+}
+
+fn from_disk(queue: &Queue, store: &Arc<Store>, record: Record) -> Telemetry {
+    let Record { id, amount, payload, received_nanos, .. } = record;
+    let charge = Charge::held(&queue.budget, Share::Queue, 0);
+    charge.add(amount.bytes);
+    let items = u32::try_from(amount.items).unwrap_or(u32::MAX);
+    let wall = UNIX_EPOCH.checked_add(Duration::from_nanos(received_nanos)).unwrap_or_else(SystemTime::now);
+    Telemetry {
+        signal: queue.signal,
+        parts: SmallVec::from_iter([Part { bytes: Bytes::from(payload), items, charge }]),
+        client: None,
+        received: Now { instant: clock(), wall },
+        tickets: SmallVec::from_iter([settling(store, id, amount)]),
+    }
+}
+
+impl Queue {
+    /// Counts what is not in the log any more, or never got there.
+    fn give_up_on(&self, reason: Reason, amount: Amount) {
+        self.account.drop_items(reason, amount.items);
+        self.let_go(amount.items);
+        self.arrive(0, self.size_of_amount(amount), 0);
+    }
+}

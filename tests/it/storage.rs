@@ -1,0 +1,206 @@
+//! Sending queues on disk, in-process: what a success means, restarts, limits, the ledger.
+
+use std::path::Path;
+use std::time::Duration;
+
+use misaki::telemetry::Signal;
+
+use super::harness::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn storage(path: &Path, exporter: &str, more: &str) -> String {
+    let path = path.display();
+    format!(
+        "{{extensions: {{file_storage: {{directory: \"{path}\", max_size: 4194304}}}}, service: {{extensions: [file_storage]}}, exporters: {{otlp: {exporter}}}{more}}}"
+    )
+}
+
+async fn start(path: &Path, exporter: &str, upstream: &Upstream) -> Misaki {
+    Misaki::start(&storage(path, exporter, ""), &[upstream]).await
+}
+
+const STORED: &str = "{sending_queue: {storage: file_storage}}";
+
+/// What is accepted while the upstream is away is there after a restart, oldest first, and none of it twice.
+#[tokio::test]
+async fn a_restart_goes_on_with_what_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let away = Upstream::replying(Reply::Grpc(14, "away", None)).await;
+    let mut misaki = start(directory.path(), STORED, &away).await;
+    for name in numbered("a", 30) {
+        assert!(misaki.send(&[&name, "x"]).await.ok);
+    }
+    misaki.check();
+    let balance = misaki.finish().await;
+    assert_eq!((balance[0].accepted, balance[0].left, misaki.held()), (60, 60, 60));
+    drop(misaki);
+    let upstream = Upstream::start().await;
+    let mut misaki = start(directory.path(), STORED, &upstream).await;
+    misaki.settle().await;
+    let kept: Vec<_> = upstream.kept().into_iter().filter(|name| name != "x").collect();
+    let mut sorted = kept.clone();
+    sorted.sort_by_key(|name| name[1..].parse::<u32>().unwrap());
+    assert_eq!(sorted, numbered("a", 30));
+    assert_eq!(misaki.line("otlp"), "logs to otlp: 60 accepted = 60 exported + 0 dropped + 0 left");
+    misaki.finish().await;
+    drop(misaki);
+    let mut misaki = start(directory.path(), STORED, &upstream).await;
+    assert_eq!(misaki.held(), 0);
+    misaki.finish().await;
+}
+
+/// Behind the log, requests are gathered, cut and bisected; what the upstream rejects is settled too.
+#[tokio::test]
+async fn batches_are_made_behind_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let batching = "{sending_queue: {storage: file_storage, batch: {min_size: 20, max_size: 20, flush_timeout: 50ms}}}";
+    let upstream = Upstream::scripted(|arrival| match arrival.names.iter().any(|name| name == "poison") {
+        true => Reply::Grpc(3, "bad", None),
+        false => Reply::Accept,
+    })
+    .await;
+    let mut misaki = start(directory.path(), batching, &upstream).await;
+    for index in 0..50 {
+        let name = if index == 33 { "poison".to_owned() } else { format!("{index}") };
+        assert!(misaki.send(&[&name]).await.ok);
+    }
+    misaki.settle().await;
+    let kept = upstream.kept_once();
+    assert!(kept.len() == 49 && !kept.contains(&"poison".to_owned()), "{kept:?}");
+    misaki.finish().await;
+    drop(misaki);
+    let mut misaki = start(directory.path(), batching, &upstream).await;
+    assert_eq!(misaki.held(), 0, "all of it was settled");
+    misaki.finish().await;
+}
+
+/// A backlog larger than the memory of the queue is taken and sent, and holds no more memory than the read-ahead.
+#[tokio::test]
+async fn a_backlog_is_on_disk_and_not_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let more = ", processors: {memory_limiter: {check_interval: 1s, limit_mib: 3, spike_limit_mib: 1}}";
+    let queue = "{sending_queue: {storage: file_storage, num_consumers: 2}}";
+    let changes = storage(directory.path(), queue, more)
+        .replace("service: {extensions", "service: {pipelines: {logs: {processors: [memory_limiter]}}, extensions");
+    let upstream = Upstream::replying(Reply::Hang).await;
+    let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+    let limit = misaki.running.budget.limit(misaki::telemetry::Share::Queue);
+    for index in 0..30 {
+        let name = format!("{index}-{}", "x".repeat(100_000));
+        let answer = misaki.send(&[&name]).await;
+        assert!(answer.ok, "{index}: {answer:?}");
+        assert!(misaki.running.budget.used(misaki::telemetry::Share::Queue) <= limit / 4 + 200_000);
+    }
+    assert_eq!(misaki.held(), 30);
+    upstream.release();
+    misaki.settle().await;
+    assert_eq!(upstream.kept_once().len(), 30);
+    misaki.finish().await;
+}
+
+/// A full disk refuses with a hint, keeps what it has, and takes more when it has drained.
+#[tokio::test]
+async fn a_full_quota_refuses_and_drains() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::replying(Reply::Hang).await;
+    let mut misaki = start(directory.path(), STORED, &upstream).await;
+    let large = "x".repeat(200_000);
+    let mut taken = 0;
+    let refused = loop {
+        let answer = misaki.send(&[&format!("{taken}-{large}")]).await;
+        if !answer.ok {
+            break answer;
+        }
+        taken += 1;
+        assert!(taken < 30);
+    };
+    assert_eq!(refused.code, 503);
+    assert!(refused.hint.is_some_and(|hint| hint >= SECOND), "{refused:?}");
+    assert!(taken >= 15, "{taken} of 200 KB in 4 MiB");
+    misaki.check();
+    upstream.release();
+    misaki.settle().await;
+    assert_eq!(upstream.kept_once().len(), taken);
+    let mut again = false;
+    for _ in 0..40 {
+        again = misaki.send(&[&large]).await.ok;
+        if again {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(again, "there is room again");
+    misaki.settle().await;
+    misaki.finish().await;
+}
+
+#[tokio::test]
+async fn queue_size_bounds_what_is_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::replying(Reply::Hang).await;
+    let queue = "{sending_queue: {storage: file_storage, queue_size: 5, num_consumers: 2}}";
+    let mut misaki = start(directory.path(), queue, &upstream).await;
+    for name in numbered("a", 5) {
+        assert!(misaki.send(&[&name]).await.ok);
+    }
+    let refused = misaki.send(&["b"]).await;
+    assert_eq!((refused.code, refused.message.as_str()), (503, "sending queue is full"));
+    misaki.finish_within(Duration::from_secs(8)).await;
+    drop(misaki);
+    let mut misaki = start(directory.path(), queue, &upstream).await;
+    assert!(!misaki.send(&["b"]).await.ok, "it is as full as it was");
+    upstream.release();
+    misaki.settle().await;
+    assert!(misaki.send(&["b"]).await.ok);
+    misaki.settle().await;
+    misaki.finish().await;
+}
+
+/// With `wait_for_result` nothing is written on a healthy day; without an answer in time, success means the disk.
+#[tokio::test]
+async fn written_only_when_no_answer_comes() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = "{sending_queue: {storage: file_storage, wait_for_result: true}}";
+    let segments = || {
+        let log = directory.path().join("misaki/exporter_otlp_logs");
+        let names = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".segment")).count()
+    };
+    let upstream = Upstream::start().await;
+    let mut misaki = start(directory.path(), queue, &upstream).await;
+    for name in numbered("a", 20) {
+        assert!(misaki.send(&[&name]).await.ok);
+        assert_eq!(upstream.kept().last(), Some(&name), "OK means that it is there");
+    }
+    assert_eq!((segments(), misaki.held()), (0, 0));
+    upstream.script(|_| Reply::Hang);
+    let before = std::time::Instant::now();
+    assert!(misaki.send(&["b"]).await.ok);
+    assert!(before.elapsed() >= Duration::from_millis(240), "{:?}", before.elapsed());
+    assert_eq!((segments(), misaki.held()), (1, 1));
+    misaki.check();
+    misaki.finish_within(Duration::from_secs(8)).await;
+    drop(misaki);
+    upstream.script(|_| Reply::Accept);
+    let mut misaki = start(directory.path(), queue, &upstream).await;
+    misaki.settle().await;
+    assert_eq!(upstream.kept().last().map(String::as_str), Some("b"));
+    upstream.script(|_| Reply::Grpc(9, "no", None));
+    let refused = misaki.send_by(Via::Grpc, Signal::Logs, &["c"]).await;
+    assert_eq!((refused.code, refused.message.as_str()), (9, "no"), "a final answer in time is passed on");
+    misaki.settle().await;
+    misaki.finish().await;
+}
+
+/// One process at a time.
+#[tokio::test]
+async fn a_log_in_use_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await;
+    let mut misaki = start(directory.path(), STORED, &upstream).await;
+    let log = directory.path().join("misaki/exporter_otlp_logs");
+    let taken = misaki::sending::disk::directory::Directory::take(&log, Duration::from_millis(50));
+    assert!(taken.is_err_and(|error| error.to_string().contains("in use")));
+    misaki.finish().await;
+}
