@@ -12,6 +12,7 @@
 
 mod attacks;
 mod bodies;
+mod kill;
 mod process;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
