@@ -3,6 +3,7 @@
 mod components;
 mod default;
 mod print_config;
+mod queue;
 mod run;
 mod validate;
 
@@ -48,6 +49,8 @@ enum Verb {
     Components,
     /// Print the config as it is understood, defaults filled in
     PrintConfig(PrintConfig),
+    /// Look at queues on disk, and rescue what is in them
+    Queue(queue::Queue),
 }
 
 #[derive(Args)]
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Validate(sources)) => validate::validate(&sources),
         Some(Verb::Components) => print(&components::list()),
         Some(Verb::PrintConfig(options)) => print_config::print_config(&options),
+        Some(Verb::Queue(options)) => queue::queue(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@
 //! batching, cutting and sending happen behind the log, and a record is settled there when all its pieces are.
 
 pub mod backoff;
+pub mod dead_letters;
 mod deliver;
 pub mod disk;
 mod spool;
@@ -29,6 +30,7 @@ use crate::telemetry::{
     Account, Ask, Budget, Full, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry, clock,
 };
 
+use dead_letters::DeadLetters;
 use disk::{Amount, Found, Limits};
 use spool::Spooled;
 use store::{Append, Store};
@@ -67,6 +69,7 @@ pub struct Queue {
     /// Items that are on disk or on their way there, and those of a spooling queue.
     held: AtomicU64,
     spool: Mutex<VecDeque<Arc<Spooled>>>,
+    spooling: Notify,
     enqueue_failed: AtomicU64,
     send_failed: AtomicU64,
 }
@@ -125,8 +128,9 @@ impl Queue {
         queue.held.store(found.waiting.items, Relaxed);
         queue.lock().size = queue.size_of_amount(found.waiting);
         let weak = Arc::downgrade(&queue);
+        let dead = DeadLetters::new(place.path, place.limits);
         let thread = std::thread::Builder::new().name(format!("log {id}"));
-        let started = thread.spawn(move || store::keep(&store, log, &weak));
+        let started = thread.spawn(move || store::keep(&store, log, dead, &weak));
         started.map_err(|error| format!("cannot start the thread of the queue: {error}"))?;
         Ok(queue)
     }
@@ -157,6 +161,7 @@ impl Queue {
             store,
             held: AtomicU64::new(0),
             spool: Mutex::default(),
+            spooling: Notify::new(),
             enqueue_failed: AtomicU64::new(0),
             send_failed: AtomicU64::new(0),
         })
@@ -205,7 +210,8 @@ impl Queue {
         loop {
             let spooled = self.spool_due();
             tokio::select! {
-                () = async { tokio::time::sleep_until(spooled.unwrap_or_else(clock).into()).await }, if spooled.is_some() => self.write_spool(false),
+                () = at(spooled), if spooled.is_some() => self.write_spool(false),
+                () = self.spooling.notified(), if spooled.is_none() => {}
                 departure = self.next(), if under_way.len() < most => match departure {
                     Some(departure) => { under_way.spawn(self.clone().deliver(departure)); }
                     None => break,
@@ -407,6 +413,9 @@ impl Sink for Queue {
         let upstream_is_down = self.upstream.is_down();
         let mut state = self.lock();
         if let Some(store) = &self.store {
+            if load.bytes + disk::format::HEADER * 2 > store.limits.quota {
+                return Err(Full::Refuse(Refusal::TooLarge { limit: store.limits.quota, unit: "bytes" }));
+            }
             let reason = match state.size + size > queue.queue_size {
                 true => Err(Reason::QueueFull),
                 false => store.reserve(load.bytes),
@@ -493,7 +502,7 @@ impl Sink for Queue {
         drop(spool);
         self.feed(telemetry);
         if is_first {
-            self.arrived.notify_one();
+            self.spooling.notify_one();
         }
     }
 
@@ -521,6 +530,10 @@ impl Drop for Queue {
             store.abandon();
         }
     }
+}
+
+async fn at(time: Option<Instant>) {
+    tokio::time::sleep_until(time.unwrap_or_else(clock).into()).await;
 }
 
 /// What an earlier run left, and what of it is gone.

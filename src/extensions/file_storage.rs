@@ -9,7 +9,7 @@ use crate::config::section::Section;
 use crate::sending::disk::{Limits, directory};
 
 /// Where our logs are, inside of the directory: the Go collector's files stand beside it.
-const OURS: &str = "misaki";
+pub const OURS: &str = "misaki";
 
 #[derive(Clone, Debug)]
 pub struct Config {

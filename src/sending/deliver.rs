@@ -93,6 +93,9 @@ impl Queue {
             outcome = Err(Refusal::Rejected(status.clone()));
             self.settle(&mut open, items, 0, reason);
             self.account.show_dropped(reason, &telemetry);
+            if let Some(store) = &self.store {
+                store.put_aside(telemetry, reason);
+            }
         }
         drop(open);
         for ticket in tickets {

@@ -16,7 +16,9 @@ use tokio::sync::Notify;
 use crate::telemetry::{Charge, Now, Part, Reason, Refusal, Share, Telemetry, Ticket, clock};
 
 use super::Queue;
+use super::dead_letters::{self, DeadLetters};
 use super::disk::directory::Directory;
+use super::disk::format::Identity;
 use super::disk::{Amount, AppendError, Found, GROUP, Limits, Log, NewRecord, Record};
 
 type DiskLog = Log<Directory, Instant>;
@@ -49,6 +51,8 @@ pub struct Store {
 struct Inbox {
     appends: VecDeque<Append>,
     settled: Vec<(u64, Amount)>,
+    /// To be kept before anything that was settled after them.
+    dead: Vec<(Telemetry, Reason)>,
     hungry: bool,
     closing: bool,
 }
@@ -69,12 +73,16 @@ impl Append {
     }
 }
 
+/// For a log that is made: no other has it.
+pub fn identity() -> Identity {
+    std::array::from_fn(|_| (super::backoff::random() * 256.0) as u8)
+}
+
 impl Store {
     /// Takes the directory and opens the log in it.
     pub fn open(path: &Path, limits: Limits, wait: Duration) -> Result<(Arc<Store>, DiskLog, Found), String> {
         let directory = Directory::take(path, wait).map_err(|error| format!("cannot open the queue: {error}"))?;
-        let identity = std::array::from_fn(|_| (super::backoff::random() * 256.0) as u8);
-        let opened = Log::open(directory, Instant::now(), limits, identity);
+        let opened = Log::open(directory, Instant::now(), limits, identity());
         let (log, found) = opened.map_err(|error| format!("cannot open the queue in {}: {error}", path.display()))?;
         let store = Store {
             limits,
@@ -127,6 +135,13 @@ impl Store {
         }
     }
 
+    /// Keeps what the upstream will never take.
+    pub fn put_aside(&self, telemetry: Telemetry, reason: Reason) {
+        if dead_letters::are_kept(reason) {
+            self.lock().dead.push((telemetry, reason));
+        }
+    }
+
     pub fn is_behind(&self) -> bool {
         self.behind.load(Relaxed)
     }
@@ -163,7 +178,7 @@ impl Store {
     }
 
     /// Waits for something to do: a group, what was settled, and whether to end.
-    fn work(&self, most: u64, patience: Duration) -> (Vec<Append>, Vec<(u64, Amount)>, bool) {
+    fn work(&self, most: u64, patience: Duration) -> Work {
         let mut inbox = self.lock();
         let mut until = Instant::now() + patience;
         loop {
@@ -194,23 +209,37 @@ impl Store {
             group.extend(inbox.appends.pop_front());
         }
         let closing = inbox.closing && inbox.appends.is_empty();
-        (group, std::mem::take(&mut inbox.settled), closing)
+        let (dead, settled) = (std::mem::take(&mut inbox.dead), std::mem::take(&mut inbox.settled));
+        Work { group, dead, settled, closing }
     }
 }
 
+/// What the thread does in one round.
+struct Work {
+    group: Vec<Append>,
+    dead: Vec<(Telemetry, Reason)>,
+    settled: Vec<(u64, Amount)>,
+    closing: bool,
+}
+
 /// The thread: until the queue is gone or closes it.
-pub fn keep(store: &Arc<Store>, mut log: DiskLog, queue: &Weak<Queue>) {
+pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queue: &Weak<Queue>) {
     let most = GROUP.min(store.limits.segment);
     let (mut lost, mut said) = (Amount::default(), None::<Instant>);
     let (mut patience, mut is_closing) = (Duration::ZERO, false);
     while !is_closing {
-        let (group, settled, closing) = store.work(most, patience);
+        let Work { group, dead, settled, closing } = store.work(most, patience);
         is_closing = closing;
+        if let Err(error) = if dead.is_empty() { Ok(()) } else { letters.put(&dead) } {
+            say(&mut said, || tracing::error!(%error, "cannot keep what the upstream rejected"));
+        }
+        drop(dead);
         settled.into_iter().for_each(|(id, amount)| log.settle(id, amount));
         let Some(queue) = queue.upgrade() else { break };
         if !group.is_empty() {
             write(store, &mut log, &queue, group, &mut said);
         }
+        store.behind.store(!log.is_caught_up(), Relaxed);
         let mut read = 0;
         while read < READ_AT_ONCE && !is_closing && queue.has_room() {
             let Some(record) = log.next() else { break };

@@ -598,3 +598,45 @@ fn damage_costs_what_was_damaged() {
         (0..20).for_each(|index| damaged(&base, &model, seed * 20 + index));
     });
 }
+
+/// A log of a newer version is refused, and nothing in it is touched; a damaged version is damage.
+#[test]
+fn a_newer_format_is_refused_untouched() {
+    let (sim, model) = filled(3);
+    let name = sim.file_names().into_iter().find(|name| name.ends_with(".segment")).unwrap();
+    let damaged = sim.copy();
+    damaged.edit(&name, |bytes| bytes[8] = 9);
+    model.check(&damaged, "a version without its checksum");
+    sim.edit(&name, |bytes| {
+        bytes[8] = 9;
+        let check = misaki::sending::disk::format::crc([&bytes[..60]]);
+        bytes[60..64].copy_from_slice(&check.to_le_bytes());
+    });
+    let before: Vec<_> = sim.file_names().iter().map(|name| (name.clone(), sim.bytes(name))).collect();
+    assert!(matches!(open(&sim), Err(OpenError::Newer { version: 9, .. })));
+    let after: Vec<_> = sim.file_names().iter().map(|name| (name.clone(), sim.bytes(name))).collect();
+    assert!(before == after);
+}
+
+/// A full disk refuses, is asked again after a while, and drains while it is still full.
+#[test]
+fn a_full_disk_drains() {
+    let (sim, mut model) = filled(5);
+    let (mut log, _) = open(&sim).unwrap();
+    let mut random = Random(1);
+    sim.0.borrow_mut().free = 10;
+    assert!(model.append(&mut log, &mut random, false).is_none());
+    sim.0.borrow_mut().free = u64::MAX;
+    assert!(model.append(&mut log, &mut random, false).is_none(), "not asked at once");
+    sim.pass(Duration::from_secs(6));
+    assert!(model.append(&mut log, &mut random, false).is_some());
+    sim.0.borrow_mut().free = 0;
+    for (id, number) in model.read(&mut log, "full") {
+        log.settle(id, model.given[number].0);
+    }
+    sim.pass(Duration::from_secs(2));
+    log.tick().unwrap();
+    assert_eq!(log.waiting(), Amount::default());
+    let segments = sim.file_names().into_iter().filter(|name| name.ends_with(".segment")).count();
+    assert!(segments <= 1, "the room is given back");
+}

@@ -204,3 +204,66 @@ async fn a_log_in_use_is_refused() {
     assert!(taken.is_err_and(|error| error.to_string().contains("in use")));
     misaki.finish().await;
 }
+
+fn queue_command(arguments: &[&str]) -> (bool, String) {
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_misaki")).arg("queue").args(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+/// What the upstream rejects is kept; a person looks at it, and sends it again.
+#[tokio::test]
+async fn dead_letters_are_kept_and_replayed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let upstream = Upstream::scripted(|arrival| match arrival.names[0].as_str() {
+        "bad" => Reply::Grpc(3, "bad", None),
+        _ => Reply::Accept,
+    })
+    .await;
+    let mut misaki = start(directory.path(), STORED, &upstream).await;
+    for name in ["good", "bad", "better"] {
+        assert!(misaki.send(&[name]).await.ok);
+    }
+    misaki.settle().await;
+    let line = "logs to otlp: 3 accepted = 2 exported + 1 dropped (rejected_upstream 1) + 0 left";
+    assert_eq!(misaki.line("otlp"), line);
+    let (ok, said) = queue_command(&["replay", path, "exporter_otlp_logs"]);
+    assert!(!ok && said.contains("in use"), "{said}");
+    misaki.finish().await;
+    drop(misaki);
+    let name = "exporter_otlp_logs";
+    let (ok, said) = queue_command(&["list", path]);
+    assert!(ok && said == "exporter_otlp_logs: 0 requests, 0 items, 0 bytes\n", "{said}");
+    let (ok, said) = queue_command(&["inspect", path, name]);
+    assert!(ok && said.contains("rejected_upstream: 1 items"), "{said}");
+    let (ok, said) = queue_command(&["export", "--dead", path, name]);
+    assert!(ok && said.lines().count() == 1 && said.contains("\"bad\""), "{said}");
+    let (ok, said) = queue_command(&["replay", path, name]);
+    assert!(ok && said.starts_with("1 requests with 1 items"), "{said}");
+    let (_, said) = queue_command(&["list", path]);
+    assert!(said.starts_with("exporter_otlp_logs: 1 requests, 1 items"), "{said}");
+    upstream.script(|_| Reply::Accept);
+    let mut misaki = start(directory.path(), STORED, &upstream).await;
+    misaki.settle().await;
+    misaki.finish().await;
+    assert_eq!(upstream.kept(), ["good", "better", "bad"]);
+    drop(misaki);
+    let (ok, said) = queue_command(&["drop", "--dead", "--yes", path, name]);
+    assert!(ok && said.starts_with("0 requests"), "{said}");
+}
+
+/// A folder with the Go collector's queues keeps them as they are.
+#[tokio::test]
+async fn the_go_collectors_queues_are_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let theirs = directory.path().join("exporter_otlp__logs");
+    std::fs::write(&theirs, b"bolt").unwrap();
+    let upstream = Upstream::start().await;
+    let mut misaki = start(directory.path(), STORED, &upstream).await;
+    assert!(misaki.send(&["a"]).await.ok);
+    misaki.settle().await;
+    misaki.finish().await;
+    assert_eq!(std::fs::read(&theirs).unwrap(), b"bolt");
+}

@@ -1,0 +1,198 @@
+//! `misaki queue`: looks at queues on disk, rescues what is in them, sends dead letters again. Looking writes nothing.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+
+use crate::extensions::file_storage;
+use crate::otlp::json;
+use crate::sending::dead_letters;
+use crate::sending::disk::directory::{Directory, space};
+use crate::sending::disk::{Found, Limits, Log, NewRecord};
+use crate::telemetry::Signal;
+
+use super::{FAILED, Failure, print};
+
+#[derive(Args)]
+pub struct Queue {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// List the queues in a file_storage directory
+    List { directory: PathBuf },
+    /// Say what a queue holds, and what of it is damaged
+    Inspect(Which),
+    /// Write what waits as OTLP/JSON, one request a line; the queue stays as it is
+    Export {
+        #[command(flatten)]
+        which: Which,
+        /// The dead letters instead
+        #[arg(long)]
+        dead: bool,
+    },
+    /// Put the dead letters back at the end of the queue; the collector must not be running
+    Replay(Which),
+    /// Delete what waits; the collector must not be running
+    Drop {
+        #[command(flatten)]
+        which: Which,
+        /// The dead letters instead
+        #[arg(long)]
+        dead: bool,
+        /// It cannot be undone
+        #[arg(long, required = true)]
+        yes: bool,
+    },
+}
+
+#[derive(Args)]
+struct Which {
+    directory: PathBuf,
+    /// As `list` names it
+    name: String,
+}
+
+type DiskLog = Log<Directory, Instant>;
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure { status: FAILED, message: format!("error: {error}\n") }
+}
+
+impl Which {
+    fn path(&self) -> Result<PathBuf, Failure> {
+        let path = self.directory.join(file_storage::OURS).join(&self.name);
+        match path.is_dir() && !self.name.contains(['/', '\\']) {
+            true => Ok(path),
+            false => Err(failed(format!("there is no queue \"{}\" in {}", self.name, self.directory.display()))),
+        }
+    }
+}
+
+pub fn queue(queue: &Queue) -> Result<(), Failure> {
+    match &queue.action {
+        Action::List { directory } => print(&list(directory)?),
+        Action::Inspect(which) => print(&inspect(&which.path()?)?),
+        Action::Export { which, dead } => export(&folder(which, *dead)?, &which.name),
+        Action::Replay(which) => replay(&which.path()?),
+        Action::Drop { which, dead, .. } => discard(&folder(which, *dead)?),
+    }
+}
+
+fn folder(which: &Which, dead: bool) -> Result<PathBuf, Failure> {
+    let path = which.path()?;
+    Ok(if dead { path.join(dead_letters::FOLDER) } else { path })
+}
+
+fn limits(path: &Path) -> Limits {
+    Limits::of_filesystem(space(path).map_or(u64::MAX, |(total, _)| total), true)
+}
+
+fn view(path: &Path) -> Result<(DiskLog, Found), Failure> {
+    let opened = Log::view(Directory::view(path), Instant::now(), limits(path));
+    opened.map_err(|error| failed(format!("{}: {error}", path.display())))
+}
+
+/// For changing it: refused while a collector has it.
+fn take(path: &Path) -> Result<DiskLog, Failure> {
+    if !path.is_dir() {
+        return Err(failed(format!("there is nothing in {}", path.display())));
+    }
+    let directory = Directory::take(path, Duration::ZERO).map_err(failed)?;
+    let opened = Log::open(directory, Instant::now(), limits(path), Default::default());
+    Ok(opened.map_err(|error| failed(format!("{}: {error}", path.display())))?.0)
+}
+
+fn list(directory: &Path) -> Result<String, Failure> {
+    let ours = directory.join(file_storage::OURS);
+    let entries = std::fs::read_dir(&ours).map_err(|error| failed(format!("{}: {error}", ours.display())))?;
+    let folders = entries.flatten().filter(|entry| entry.path().is_dir());
+    let mut names: Vec<_> = folders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    let mut out = String::new();
+    for name in names {
+        let (_, found) = view(&ours.join(&name))?;
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{name}: {}", waiting(&found));
+    }
+    Ok(out)
+}
+
+fn waiting(found: &Found) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = |nanos| now.saturating_sub(Duration::from_nanos(nanos)).as_secs();
+    let oldest = found.oldest_nanos.map_or(String::new(), |nanos| format!(", the oldest {} s old", age(nanos)));
+    let waiting = found.waiting;
+    format!("{} requests, {} items, {} bytes{oldest}", waiting.records, waiting.items, waiting.bytes)
+}
+
+fn inspect(path: &Path) -> Result<String, Failure> {
+    let (_, found) = view(path)?;
+    let (segments, lost) = (found.segments, found.lost);
+    let mut out = format!("waiting: {}\nsegments: {segments}\n", waiting(&found));
+    let _ = writeln!(out, "damaged: {} bytes", found.damaged_bytes);
+    let _ = writeln!(out, "lost: {} items, {} bytes", lost.items, lost.bytes);
+    let dead = path.join(dead_letters::FOLDER);
+    if dead.is_dir() {
+        let (mut log, found) = view(&dead)?;
+        let _ = writeln!(out, "dead letters: {}", waiting(&found));
+        while let Some(record) = log.next() {
+            let reason = dead_letters::reason(record.kind).map_or("unknown", |reason| reason.name());
+            let _ = writeln!(out, "  {}: {} items, {} bytes", reason, record.amount.items, record.amount.bytes);
+        }
+    }
+    Ok(out)
+}
+
+fn export(path: &Path, name: &str) -> Result<(), Failure> {
+    let signal = Signal::ALL.into_iter().find(|signal| name.ends_with(&format!("_{}", signal.name())));
+    let signal = signal.ok_or_else(|| failed(format!("\"{name}\" does not end in a signal")))?;
+    let (mut log, _) = view(path)?;
+    let mut out = std::io::stdout().lock();
+    while let Some(record) = log.next() {
+        let mut line = Vec::new();
+        json::to_json(signal, &record.payload, &mut line);
+        line.push(b'\n');
+        match out.write_all(&line) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            outcome => outcome.map_err(|error| failed(format!("cannot write to stdout: {error}")))?,
+        }
+    }
+    Ok(())
+}
+
+fn replay(path: &Path) -> Result<(), Failure> {
+    let (mut queue, mut dead) = (take(path)?, take(&path.join(dead_letters::FOLDER))?);
+    let (mut requests, mut items) = (0u64, 0);
+    while let Some(record) = dead.next() {
+        let new = NewRecord {
+            kind: 0,
+            items: u32::try_from(record.amount.items).unwrap_or(u32::MAX),
+            received_nanos: record.received_nanos,
+            parts: &[Bytes::from(record.payload)],
+        };
+        // In the queue and on stable storage before it is gone here.
+        queue.append(&[new], false).map_err(failed)?;
+        dead.settle(record.id, record.amount);
+        (requests, items) = (requests + 1, items + record.amount.items);
+    }
+    queue.flush().and_then(|()| dead.flush()).map_err(failed)?;
+    print(&format!("{requests} requests with {items} items are in the queue again\n"))
+}
+
+fn discard(path: &Path) -> Result<(), Failure> {
+    let mut log = take(path)?;
+    let (mut requests, mut items) = (0u64, 0);
+    while let Some(record) = log.next() {
+        log.settle(record.id, record.amount);
+        (requests, items) = (requests + 1, items + record.amount.items);
+    }
+    log.flush().map_err(failed)?;
+    print(&format!("{requests} requests with {items} items dropped\n"))
+}

@@ -1,0 +1,78 @@
+//! Dead letters: what the upstream will never take, kept beside the queue for a person to look at and to send again.
+//!
+//! In the ledger they are dropped, under their reason: nobody waits for them. The oldest make room for new ones.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::telemetry::{Reason, Telemetry};
+
+use super::disk::directory::Directory;
+use super::disk::{AppendError, Limits, Log, NewRecord};
+
+/// What they may take on disk, at most.
+const QUOTA: u64 = 64 << 20;
+/// The folder in that of the queue.
+pub const FOLDER: &str = "dead_letters";
+
+/// The reasons as they are written; never renumbered.
+const KINDS: &[(u8, Reason)] = &[(1, Reason::TooLarge), (2, Reason::RejectedUpstream)];
+
+/// The reason that a record was put aside for.
+pub fn reason(kind: u8) -> Option<Reason> {
+    KINDS.iter().find(|(known, _)| *known == kind).map(|(_, reason)| *reason)
+}
+
+/// Whether telemetry that was dropped for this reason is kept.
+pub fn are_kept(reason: Reason) -> bool {
+    KINDS.iter().any(|(_, known)| *known == reason)
+}
+
+pub fn limits(queue: Limits) -> Limits {
+    let quota = QUOTA.min(queue.quota / 4);
+    Limits { quota, segment: (quota / 16).max(64 << 10), ..queue }
+}
+
+/// Opened when the first comes.
+pub struct DeadLetters {
+    path: PathBuf,
+    limits: Limits,
+    log: Option<Log<Directory, Instant>>,
+}
+
+impl DeadLetters {
+    pub fn new(queue: &Path, limits_of_queue: Limits) -> DeadLetters {
+        DeadLetters { path: queue.join(FOLDER), limits: limits(limits_of_queue), log: None }
+    }
+
+    /// Keeps them, and returns when they are on stable storage. Those that cannot be kept are gone: they were counted.
+    pub fn put(&mut self, letters: &[(Telemetry, Reason)]) -> Result<(), String> {
+        let log = match &mut self.log {
+            Some(log) => log,
+            none => {
+                let directory = Directory::take(&self.path, Duration::ZERO).map_err(|error| error.to_string())?;
+                let opened = Log::open(directory, Instant::now(), self.limits, super::store::identity());
+                none.insert(opened.map_err(|error| error.to_string())?.0)
+            }
+        };
+        for (telemetry, reason) in letters {
+            let parts: Vec<Bytes> = telemetry.parts.iter().map(|part| part.bytes.clone()).collect();
+            let received = telemetry.received.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let record = NewRecord {
+                kind: KINDS.iter().find(|(_, known)| known == reason).map_or(0, |(kind, _)| *kind),
+                items: u32::try_from(telemetry.items()).unwrap_or(u32::MAX),
+                received_nanos: u64::try_from(received.as_nanos()).unwrap_or(u64::MAX),
+                parts: &parts,
+            };
+            let mut outcome = log.append(std::slice::from_ref(&record), false);
+            while matches!(outcome, Err(AppendError::Quota { .. })) && !log.discard_oldest().is_zero() {
+                log.flush().map_err(|error| error.to_string())?;
+                outcome = log.append(std::slice::from_ref(&record), false);
+            }
+            outcome.map_err(|error| error.to_string())?;
+        }
+        log.tick().map_err(|error| error.to_string())
+    }
+}
