@@ -69,7 +69,8 @@ pub struct Queue {
     /// Items that are on disk or on their way there, and those of a spooling queue.
     held: AtomicU64,
     spool: Mutex<VecDeque<Arc<Spooled>>>,
-    spooling: Notify,
+    /// Told when something spools, and when a queue on disk shall end.
+    nudged: Notify,
     enqueue_failed: AtomicU64,
     send_failed: AtomicU64,
 }
@@ -161,7 +162,7 @@ impl Queue {
             store,
             held: AtomicU64::new(0),
             spool: Mutex::default(),
-            spooling: Notify::new(),
+            nudged: Notify::new(),
             enqueue_failed: AtomicU64::new(0),
             send_failed: AtomicU64::new(0),
         })
@@ -211,7 +212,11 @@ impl Queue {
             let spooled = self.spool_due();
             tokio::select! {
                 () = at(spooled), if spooled.is_some() => self.write_spool(false),
-                () = self.spooling.notified(), if spooled.is_none() => {}
+                () = self.nudged.notified(), if self.store.is_some() => {
+                    if self.lock().draining {
+                        break;
+                    }
+                }
                 departure = self.next(), if under_way.len() < most => match departure {
                     Some(departure) => { under_way.spawn(self.clone().deliver(departure)); }
                     None => break,
@@ -399,6 +404,7 @@ impl Queue {
     pub fn drain(&self) {
         self.lock().draining = true;
         self.arrived.notify_one();
+        self.nudged.notify_one();
     }
 }
 
@@ -502,7 +508,7 @@ impl Sink for Queue {
         drop(spool);
         self.feed(telemetry);
         if is_first {
-            self.spooling.notify_one();
+            self.nudged.notify_one();
         }
     }
 

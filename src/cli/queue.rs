@@ -142,7 +142,7 @@ fn inspect(path: &Path) -> Result<String, Failure> {
     if dead.is_dir() {
         let (mut log, found) = view(&dead)?;
         let _ = writeln!(out, "dead letters: {}", waiting(&found));
-        while let Some(record) = log.next() {
+        while let Some(record) = log.read_next() {
             let reason = dead_letters::reason(record.kind).map_or("unknown", |reason| reason.name());
             let _ = writeln!(out, "  {}: {} items, {} bytes", reason, record.amount.items, record.amount.bytes);
         }
@@ -155,7 +155,7 @@ fn export(path: &Path, name: &str) -> Result<(), Failure> {
     let signal = signal.ok_or_else(|| failed(format!("\"{name}\" does not end in a signal")))?;
     let (mut log, _) = view(path)?;
     let mut out = std::io::stdout().lock();
-    while let Some(record) = log.next() {
+    while let Some(record) = log.read_next() {
         let mut line = Vec::new();
         json::to_json(signal, &record.payload, &mut line);
         line.push(b'\n');
@@ -170,7 +170,7 @@ fn export(path: &Path, name: &str) -> Result<(), Failure> {
 fn replay(path: &Path) -> Result<(), Failure> {
     let (mut queue, mut dead) = (take(path)?, take(&path.join(dead_letters::FOLDER))?);
     let (mut requests, mut items) = (0u64, 0);
-    while let Some(record) = dead.next() {
+    while let Some(record) = dead.read_next() {
         let new = NewRecord {
             kind: 0,
             items: u32::try_from(record.amount.items).unwrap_or(u32::MAX),
@@ -189,7 +189,7 @@ fn replay(path: &Path) -> Result<(), Failure> {
 fn discard(path: &Path) -> Result<(), Failure> {
     let mut log = take(path)?;
     let (mut requests, mut items) = (0u64, 0);
-    while let Some(record) = log.next() {
+    while let Some(record) = log.read_next() {
         log.settle(record.id, record.amount);
         (requests, items) = (requests + 1, items + record.amount.items);
     }

@@ -224,6 +224,7 @@ struct Work {
 
 /// The thread: until the queue is gone or closes it.
 pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queue: &Weak<Queue>) {
+    let _end = End(store.clone());
     let most = GROUP.min(store.limits.segment);
     let (mut lost, mut said) = (Amount::default(), None::<Instant>);
     let (mut patience, mut is_closing) = (Duration::ZERO, false);
@@ -242,7 +243,7 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
         store.behind.store(!log.is_caught_up(), Relaxed);
         let mut read = 0;
         while read < READ_AT_ONCE && !is_closing && queue.has_room() {
-            let Some(record) = log.next() else { break };
+            let Some(record) = log.read_next() else { break };
             queue.feed(from_disk(&queue, store, record));
             read += 1;
         }
@@ -268,8 +269,20 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
         tracing::error!(%error, "cannot write what was settled: it will be sent again");
     }
     drop(log);
-    store.is_closed.store(true, Relaxed);
-    store.closed.notify_waiters();
+}
+
+/// However the thread ends, nobody waits for it afterwards.
+struct End(Arc<Store>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let End(store) = self;
+        store.failed.store(true, Relaxed);
+        let appends = std::mem::take(&mut store.lock().appends);
+        drop(appends);
+        store.is_closed.store(true, Relaxed);
+        store.closed.notify_waiters();
+    }
 }
 
 fn publish(store: &Store, log: &DiskLog) {

@@ -253,6 +253,12 @@ impl<'a> Builder<'a> {
                 let path = storage.log_path(name, signal.name());
                 let failed = |error: String| format!("{error} (exporters.{name})");
                 let limits = storage.limits().map_err(|error| failed(format!("{}: {error}", path.display())))?;
+                if !limits.sync {
+                    tracing::warn!(
+                        exporter = name,
+                        "fsync is off: what is accepted survives the end of the process, not that of the machine"
+                    );
+                }
                 let place = sending::Place { path: &path, limits, wait: storage.timeout };
                 Queue::stored(name, signal, settings, exporter, account, budget, &place).map_err(failed)?
             }

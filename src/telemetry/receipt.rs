@@ -25,9 +25,12 @@ struct Waiting {
     complete: Notify,
 }
 
-/// What is done with the outcome; `None` when nobody will ever give one.
+/// What is done with the outcome.
 #[derive(Default)]
-struct Then(Option<Box<dyn FnOnce(Option<Result<(), Refusal>>) + Send>>);
+struct Then(Option<Box<dyn FnOnce(Answer) + Send>>);
+
+/// `None` when nobody will ever give one.
+pub type Answer = Option<Result<(), Refusal>>;
 
 impl std::fmt::Debug for Then {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -92,7 +95,7 @@ pub struct Ticket {
 
 impl Ticket {
     /// The only ticket of a promise that a call takes: it hears the outcome once, whoever held the ticket last.
-    pub fn calling(then: impl FnOnce(Option<Result<(), Refusal>>) + Send + 'static) -> Ticket {
+    pub fn calling(then: impl FnOnce(Answer) + Send + 'static) -> Ticket {
         let waiting = Waiting { then: Mutex::new(Then(Some(Box::new(then)))), ..Waiting::default() };
         Receipt(Arc::new(waiting)).ticket()
     }

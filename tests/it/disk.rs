@@ -342,7 +342,7 @@ impl Model {
     /// Everything that can still be read, checked against what was given.
     fn read(&self, log: &mut SimLog, context: &str) -> Vec<(u64, usize)> {
         let mut read = Vec::new();
-        while let Some(record) = log.next() {
+        while let Some(record) = log.read_next() {
             let number = number_of(&record);
             let (amount, payload) = &self.given[number];
             assert_eq!((record.amount, record.payload.as_slice()), (*amount, payload.as_ref()), "{context}");
@@ -394,7 +394,7 @@ fn use_it(sim: &Sim, model: &mut Model, random: &mut Random, steps: u64, stop_on
             }
             4..6 => {
                 for _ in 0..random.below(5) {
-                    held.extend(log.next().map(|record| (record.id, number_of(&record))));
+                    held.extend(log.read_next().map(|record| (record.id, number_of(&record))));
                 }
             }
             6..8 => {
@@ -513,7 +513,7 @@ fn filled(seed: u64) -> (Sim, Model) {
         for _ in 0..5 + random.below(20) {
             model.append(&mut log, &mut random, false).unwrap();
             if random.chance(30) {
-                held.extend(log.next().map(|record| (record.id, number_of(&record))));
+                held.extend(log.read_next().map(|record| (record.id, number_of(&record))));
             }
             if random.chance(50) && !held.is_empty() {
                 let (id, number) = held.swap_remove(random.below(held.len() as u64) as usize);

@@ -336,7 +336,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
     }
 
     /// The oldest record that nobody has yet. Reading past what is damaged counts it as lost.
-    pub fn next(&mut self) -> Option<Record> {
+    pub fn read_next(&mut self) -> Option<Record> {
         if self.clock.now() < self.read_at {
             return None;
         }
