@@ -123,6 +123,7 @@ fn record(name: &str) -> Vec<u8> {
 }
 
 fn kills(count: usize, queue: &str, always_away: bool) {
+    let _alone = crate::ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let directory = tempfile::tempdir().unwrap();
     let upstream = Upstream::start();
     let (acknowledged, sent) = (Mutex::new(BTreeSet::new()), AtomicUsize::new(0));
