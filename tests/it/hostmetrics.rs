@@ -8,7 +8,7 @@ use misaki::service::plan::Plan;
 use super::harness::*;
 
 /// A folder that looks like the root of a host with two CPUs and one disk.
-fn host() -> tempfile::TempDir {
+pub fn host() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let mounts = "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
                   22 21 8:2 / /data\\040disk ro shared:2 - ext4 /dev/sdb1 rw\n\

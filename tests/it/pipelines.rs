@@ -41,9 +41,16 @@ fn address(running: &Running, protocol: &str) -> SocketAddr {
 }
 
 async fn post_a_log(to: &Running) {
+    post(to, "logs", LOG).await;
+}
+
+async fn post(to: &Running, signal: &str, json: &str) {
     let mut stream = TcpStream::connect(address(to, "http")).await.unwrap();
-    let head = "POST /v1/logs HTTP/1.1\r\nhost: edge\r\nconnection: close\r\ncontent-type: application/json";
-    stream.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{LOG}", LOG.len()).as_bytes()).await.unwrap();
+    let head = format!(
+        "POST /v1/{signal} HTTP/1.1\r\nhost: edge\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}",
+        json.len()
+    );
+    stream.write_all(format!("{head}\r\n\r\n{json}").as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -68,7 +75,7 @@ async fn drain(mut running: Running) {
 }
 
 /// `management.yaml` with a certificate of its own, and what an edge needs to reach it.
-async fn management(folder: &Path) -> (Running, Vec<(&'static str, String)>) {
+async fn management(folder: &Path, verbosity: &str) -> (Running, Vec<(&'static str, String)>) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
     let written = |name: &str, text: String| {
@@ -79,7 +86,8 @@ async fn management(folder: &Path) -> (Running, Vec<(&'static str, String)>) {
     let (cert, key) = (written("server.crt", certificate.pem()), written("server.key", key.serialize_pem()));
     let variables = [("TLS_CERT", cert.clone()), ("TLS_KEY", key)];
     let printed = format!("exporters.debug.output_paths=[{}]", folder.join("management.txt").display());
-    let running = start("management.yaml", &variables, &[printed]).await;
+    let sets = [printed, format!("exporters.debug.verbosity={verbosity}")];
+    let running = start("management.yaml", &variables, &sets).await;
     let upstream = format!("localhost:{}", address(&running, "grpc").port());
     (running, vec![("UPSTREAM", upstream), ("UPSTREAM_CA", cert)])
 }
@@ -98,7 +106,7 @@ async fn debug_prints_what_arrives() {
 #[tokio::test]
 async fn an_edge_forwards_over_tls_to_the_management_collector() {
     let folder = tempfile::tempdir().unwrap();
-    let (management, variables) = management(folder.path()).await;
+    let (management, variables) = management(folder.path(), "basic").await;
     let edge = start("edge-forward.yaml", &variables, &[]).await;
     post_a_log(&edge).await;
     until_printed(&folder.path().join("management.txt"), r#""log records": 1}"#).await;
@@ -109,7 +117,7 @@ async fn an_edge_forwards_over_tls_to_the_management_collector() {
 #[tokio::test]
 async fn an_edge_forwards_and_prints() {
     let folder = tempfile::tempdir().unwrap();
-    let (management, variables) = management(folder.path()).await;
+    let (management, variables) = management(folder.path(), "basic").await;
     let printed = folder.path().join("edge.txt");
     let sets = [format!("exporters.debug.output_paths=[{}]", printed.display())];
     let edge = start("edge-and-debug.yaml", &variables, &sets).await;
@@ -127,4 +135,158 @@ async fn an_edge_starts_without_its_upstream() {
     let edge = start("edge-forward.yaml", &variables, &[]).await;
     post_a_log(&edge).await;
     assert_eq!(edge.held_items(), 1);
+}
+
+/// What the management collector prints, a line an item, of what an edge with this file makes of these.
+async fn check_edge(
+    file: &str,
+    environment: &[(&'static str, String)],
+    sets: &[&str],
+    posts: &[(&str, String)],
+    expected: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let (management, mut variables) = management(folder.path(), "normal").await;
+    variables.extend_from_slice(environment);
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    let mut edge = start(file, &variables, &sets).await;
+    for (signal, json) in posts {
+        post(&edge, signal, json).await;
+    }
+    let balances = edge.drain(PATIENCE).await;
+    assert!(balances.iter().all(|balance| balance.left == 0), "{balances:?}");
+    let mut management = management;
+    management.drain(PATIENCE).await;
+    let printed = std::fs::read_to_string(folder.path().join("management.txt")).unwrap();
+    // Items, and resources that say something.
+    let is_item = |line: &&str| {
+        let is_head = |start: &&str| line.starts_with(start);
+        let is_container = ["Logs\t", "Traces\t", "Metrics\t", "Scope"].iter().any(|start| is_head(start));
+        !line.is_empty() && !is_container && (!line.starts_with("Resource") || line.contains('='))
+    };
+    let mut printed: Vec<&str> = printed.lines().filter(is_item).collect();
+    // Each signal travels on its own.
+    printed.sort_unstable();
+    assert_eq!(printed.join("\n"), expected);
+}
+
+fn logs(records: &str) -> (&'static str, String) {
+    ("logs", format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#))
+}
+
+fn spans(spans: &str) -> (&'static str, String) {
+    ("traces", format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#))
+}
+
+#[tokio::test]
+async fn the_default_puts_logs_on_the_trace_that_they_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = folder.path().join("printed.txt");
+    let sets = [format!("exporters.debug/detailed.output_paths=[{}]", printed.display())];
+    let running = start("debug.yaml", &[], &sets).await;
+    let record = r#"{"body":{"stringValue":"{\"trace_id\":\"267e3466a645f6129abffdbf4c43add2\"}"}}"#;
+    post(&running, "logs", &logs(record).1).await;
+    until_printed(&printed, "Trace ID: 267e3466a645f6129abffdbf4c43add2\n").await;
+    drain(running).await;
+}
+
+#[tokio::test]
+async fn the_filtering_edge_drops_health_checks_and_what_is_below_info() {
+    let record = |number: u32, body: &str, attributes: &str| {
+        format!(r#"{{"severityNumber":{number},"body":{{"stringValue":"{body}"}},"attributes":[{attributes}]}}"#)
+    };
+    let path = |path: &str| format!(r#"{{"key":"url.path","value":{{"stringValue":"{path}"}}}}"#);
+    let records = [
+        record(5, "a debug line", ""),
+        record(9, "an info line", ""),
+        record(0, "no severity", ""),
+        record(9, "a health check", &path("/healthz")),
+        record(17, "an order failed", &path("/orders")),
+    ];
+    let span = |name: &str, at: &str| {
+        format!(
+            r#"{{"name":"{name}","traceId":"267e3466a645f6129abffdbf4c43add2","spanId":"7f5aa898380ff08c","attributes":[{}]}}"#,
+            path(at)
+        )
+    };
+    let posts = [logs(&records.join(",")), spans(&[span("probe", "/readyz"), span("order", "/orders")].join(","))];
+    let expected = "\
+ResourceLog #0 site=tokyo-1
+ResourceTraces #0 site=tokyo-1
+an info line 
+an order failed url.path=/orders
+no severity 
+order 267e3466a645f6129abffdbf4c43add2 7f5aa898380ff08c url.path=/orders";
+    check_edge("edge-filter.yaml", &[("SITE", "tokyo-1".to_owned())], &[], &posts, expected).await;
+}
+
+#[tokio::test]
+async fn the_sampling_edge_keeps_errors_slow_traces_and_a_tenth() {
+    let span = |trace: u64, name: &str, millis: u64, status: u32| {
+        let trace = u128::from(trace).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        format!(
+            r#"{{"name":"{name}","traceId":"{trace:032x}","spanId":"7f5aa898380ff08c","startTimeUnixNano":"1000000000","endTimeUnixNano":"{}","status":{{"code":{status}}}}}"#,
+            1_000_000_000 + millis * 1_000_000
+        )
+    };
+    let mut all = vec![span(1, "cause", 20, 2), span(1, "around the cause", 30, 0), span(2, "slow", 700, 1)];
+    all.extend((3..43).map(|trace| span(trace, "usual", 20, 0)));
+    let posts = [spans(&all.join(","))];
+    let expected = "\
+around the cause 9e3779b97f4a7c15f39cc0605cedc835 7f5aa898380ff08c
+cause 9e3779b97f4a7c15f39cc0605cedc835 7f5aa898380ff08c
+slow 3c6ef372fe94f82be73980c0b9db906a 7f5aa898380ff08c
+usual 736ae31d6e461e24ca4ec96913388d2d 7f5aa898380ff08c
+usual de0497cf65c3ef2c35a7cded6e5defa9 7f5aa898380ff08c
+usual f519f86ee2385b99f7b78fcf3f02d8b2 7f5aa898380ff08c";
+    let sets = ["processors.tail_sampling.decision_wait=10ms"];
+    check_edge("edge-sampling.yaml", &[], &sets, &posts, expected).await;
+}
+
+#[tokio::test]
+async fn the_private_edge_deletes_hashes_and_masks() {
+    let attribute = |key: &str, value: &str| format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#);
+    let attributes = [
+        attribute("http.request.header.authorization", "Basic c2VjcmV0"),
+        attribute("api-key", "secret"),
+        attribute("user.id", "jane"),
+        attribute("note", "ask jane@example.org"),
+        attribute("tokens.used", "7"),
+    ]
+    .join(",");
+    let body = "jane@example.org paid with 4111 1111 1111 1111, Bearer abc.def=";
+    let posts = [
+        logs(&format!(r#"{{"body":{{"stringValue":"{body}"}},"attributes":[{attributes}]}}"#)),
+        spans(&format!(
+            r#"{{"name":"pay","traceId":"267e3466a645f6129abffdbf4c43add2","spanId":"7f5aa898380ff08c","attributes":[{attributes}]}}"#
+        )),
+    ];
+    let expected = "\
+**** paid with ****, **** user.id=81f8f6dde88365f3928796ec7aa53f72820b06db8664f5fe76a7eb13e24546a2 note=ask **** tokens.used=7 redaction.masked.count=1 redaction.body.masked.count=1
+pay 267e3466a645f6129abffdbf4c43add2 7f5aa898380ff08c user.id=81f8f6dde88365f3928796ec7aa53f72820b06db8664f5fe76a7eb13e24546a2 note=ask **** tokens.used=7 redaction.masked.count=1";
+    check_edge("edge-privacy.yaml", &[], &[], &posts, expected).await;
+}
+
+#[tokio::test]
+async fn the_host_edge_sends_its_own_metrics_under_its_name() {
+    let root = super::hostmetrics::host();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut management, mut variables) = management(folder.path(), "detailed").await;
+    variables.push(("HOST_ROOT", root.path().display().to_string()));
+    let sets =
+        ["receivers.host_metrics.initial_delay=0s", "processors.resource_detection.system.hostname_sources=[os]"];
+    let mut edge = start("edge-host.yaml", &variables, &sets.map(str::to_owned)).await;
+    super::harness::until("it is scraped", || edge.intake().0 > 0).await;
+    post_a_log(&edge).await;
+    let balances = edge.drain(PATIENCE).await;
+    assert!(balances.iter().all(|balance| balance.accepted == balance.exported), "{balances:?}");
+    management.drain(PATIENCE).await;
+    let printed = std::fs::read_to_string(folder.path().join("management.txt")).unwrap();
+    for name in ["cpu.time", "memory.usage", "cpu.load_average.1m", "filesystem.usage", "network.io"] {
+        assert!(printed.contains(&format!("     -> Name: system.{name}\n")), "{name} is not in {printed}");
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let named = printed.matches(&format!("     -> host.name: Str({})\n", host.trim())).count();
+    assert_eq!(named, printed.matches("Resource SchemaURL").count(), "{printed}");
+    assert!(printed.contains("Body: Str(it left the edge)"), "{printed}");
 }
