@@ -46,6 +46,8 @@ pub enum End {
 /// Everything that follows a receiver or a stage that holds.
 pub struct Branches {
     segments: Vec<Arc<Segment>>,
+    /// Those who are owed what a processor can't take after it was accepted.
+    accounts: Accounts,
     answers: bool,
 }
 
@@ -118,9 +120,9 @@ impl End {
 }
 
 impl Branches {
-    pub fn new(segments: Vec<Arc<Segment>>) -> Branches {
+    pub fn new(segments: Vec<Arc<Segment>>, accounts: Accounts) -> Branches {
         let answers = segments.iter().any(|segment| segment.answers());
-        Branches { segments, answers }
+        Branches { segments, accounts, answers }
     }
 
     /// Runs the processors. A panic in one is this request's error and nobody else's.
@@ -192,7 +194,25 @@ impl Plan {
 
 impl Outlet for Branches {
     fn offer(&self, telemetry: &mut Telemetry, now: Now, ask: Ask) -> Result<(), Full> {
-        let plan = self.plan(telemetry.share(), now).map_err(Full::Refuse)?;
+        let plan = match self.plan(telemetry.share(), now) {
+            Ok(plan) => plan,
+            Err(busy @ Refusal::Busy { .. }) => return Err(Full::Refuse(busy)),
+            // It would fail again, for ever. Dropped, as in the Go collector, and counted.
+            Err(refusal) => {
+                let (_, status, _) = refusal.answer();
+                tracing::error!(
+                    error = status.message,
+                    items = telemetry.items(),
+                    "a processor failed on a batch: dropped"
+                );
+                for account in &self.accounts {
+                    account.drop_items(Reason::ProcessorFailed, telemetry.items());
+                    account.show_dropped(Reason::ProcessorFailed, telemetry);
+                }
+                telemetry.resolve(Err(&refusal));
+                return Ok(());
+            }
+        };
         let reserved = plan.reserve(now.instant, ask.waited).map_err(|(full, _)| full)?;
         if telemetry.tickets.is_empty() {
             plan.commit(reserved, None);

@@ -92,7 +92,7 @@ impl<'a> Builder<'a> {
                     segments.push(segment);
                     accounts.extend(owed);
                 }
-                let branches = Arc::new(Branches::new(segments));
+                let branches = Arc::new(Branches::new(segments, accounts.clone()));
                 let id = receiver.id.to_string();
                 let mut gate = |transport| -> Arc<dyn Intake> {
                     let gate = Arc::new(Gate::new(
@@ -148,13 +148,13 @@ impl<'a> Builder<'a> {
             let id = reference.id.to_string();
             match plan.get(Kind::Processor, &reference.id) {
                 Some(Component::Batch(config)) => {
-                    let outlet = self.outlet(&mut steps, &mut ends);
+                    let outlet = self.outlet(&mut steps, &mut ends, &accounts);
                     let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
                     let batch = Batch::new(&id, signal, config.clone(), outlet, accounts.clone(), budget, alarm);
                     ends.push(self.stage(Arc::new(batch)));
                 }
                 Some(Component::TailSampling(config)) if signal == Signal::Traces => {
-                    let outlet = self.outlet(&mut steps, &mut ends);
+                    let outlet = self.outlet(&mut steps, &mut ends, &accounts);
                     let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
                     let stage = TailSampling::new(&id, config.clone(), outlet, accounts.clone(), budget, alarm);
                     ends.push(self.stage(Arc::new(stage)));
@@ -176,9 +176,9 @@ impl<'a> Builder<'a> {
     }
 
     /// What follows a processor that holds telemetry.
-    fn outlet(&mut self, steps: &mut Vec<Arc<Step>>, ends: &mut Vec<End>) -> Arc<Branches> {
+    fn outlet(&mut self, steps: &mut Vec<Arc<Step>>, ends: &mut Vec<End>, accounts: &Accounts) -> Arc<Branches> {
         let segment = self.segment(std::mem::take(steps), std::mem::take(ends));
-        Arc::new(Branches::new(vec![segment]))
+        Arc::new(Branches::new(vec![segment], accounts.clone()))
     }
 
     fn stage(&mut self, stage: Arc<impl Stage + 'static>) -> End {

@@ -26,13 +26,14 @@ pub enum Reason {
     OutputTooSlow,
     SampledOut,
     Evicted,
+    ProcessorFailed,
     Filtered,
     Shutdown,
     Internal,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 19] = [
         Reason::QueueFull,
         Reason::MemoryFull,
         Reason::Draining,
@@ -48,6 +49,7 @@ impl Reason {
         Reason::OutputTooSlow,
         Reason::SampledOut,
         Reason::Evicted,
+        Reason::ProcessorFailed,
         Reason::Filtered,
         Reason::Shutdown,
         Reason::Internal,
@@ -71,6 +73,7 @@ impl Reason {
             Reason::OutputTooSlow => "output_too_slow",
             Reason::SampledOut => "sampled_out",
             Reason::Evicted => "evicted",
+            Reason::ProcessorFailed => "processor_failed",
             Reason::Filtered => "filtered",
             Reason::Shutdown => "shutdown",
             Reason::Internal => "internal",
@@ -95,6 +98,7 @@ impl Reason {
             Reason::OutputTooSlow => "the reader of the output is too slow",
             Reason::SampledOut => "left out by sampling",
             Reason::Evicted => "more traces than num_traces",
+            Reason::ProcessorFailed => "a processor failed on it",
             Reason::Filtered => "dropped by a processor's rule",
             Reason::Shutdown => "left at shutdown",
             Reason::Internal => "internal error",

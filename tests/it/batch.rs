@@ -151,3 +151,20 @@ async fn a_rejection_comes_back_through_the_batch() {
     assert_eq!(misaki.line("otlp"), "logs to otlp: 2 accepted = 0 exported + 2 dropped (rejected_upstream 2) + 0 left");
     misaki.finish().await;
 }
+
+/// What a processor behind the batch fails on it would fail on again: it is dropped under its own name, and all goes on.
+#[tokio::test]
+async fn what_a_processor_fails_on_behind_a_batch_is_dropped() {
+    let upstream = Upstream::start().await;
+    let changes = r#"{processors: {
+        batch: {timeout: 1h, send_batch_size: 2},
+        transform: {error_mode: propagate, log_statements: ['set(log.severity_number, ParseInt(log.body, 10))']}
+    }, service: {pipelines: {logs: {processors: [batch, transform]}}}}"#;
+    let mut misaki = Misaki::start(changes, &[&upstream]).await;
+    assert!(misaki.send(&["word", "word"]).await.ok);
+    assert!(misaki.send(&["1", "2"]).await.ok);
+    until("the second batch left", || upstream.sizes() == [2]).await;
+    let balance = misaki.finish().await;
+    let dropped: Vec<_> = balance.iter().flat_map(|line| line.dropped.clone()).collect();
+    assert_eq!(dropped, [("processor_failed", 2)], "{balance:?}");
+}
