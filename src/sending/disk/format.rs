@@ -16,6 +16,9 @@ const HEADER_LEN: usize = HEADER as usize;
 const MAGIC: [u8; 8] = *b"MISAKI\xd7Q";
 pub const FRAME_MAGIC: [u8; 4] = *b"\xd7qMk";
 
+/// No log gets this far: a number beyond is not believed, so that counting on from one cannot overflow.
+pub const FARTHEST: u64 = 1 << 62;
+
 pub type Identity = [u8; 16];
 
 /// What a file is.
@@ -63,15 +66,8 @@ impl FileHeader {
         let version = u16::from_le_bytes(fields.take()?);
         let [kind, _] = fields.take()?;
         let identity = fields.take()?;
-        let (sequence, first) = (fields.u64()?, fields.u64()?);
-        Some(FileHeader {
-            version,
-            kind,
-            identity,
-            sequence,
-            first,
-            before: Amount::sums(fields.u64()?, fields.u64()?),
-        })
+        let (sequence, first) = (fields.u64()?, fields.number()?);
+        Some(FileHeader { version, kind, identity, sequence, first, before: fields.sums()? })
     }
 }
 
@@ -130,8 +126,8 @@ impl Frame {
         fields.take::<4>()?;
         let [kind, ..] = fields.take::<4>()?;
         let (length, items) = (fields.u32()?, fields.u32()?);
-        let (id, group) = (fields.u64()?, fields.u64()?);
-        let before = Amount::sums(fields.u64()?, fields.u64()?);
+        let (id, group) = (fields.number()?, fields.number()?);
+        let before = fields.sums()?;
         let (received_nanos, payload_crc) = (fields.u64()?, fields.u32()?);
         Some(Frame { kind, length, items, id, group, before, received_nanos, payload_crc })
     }
@@ -200,6 +196,15 @@ impl<'a> Fields<'a> {
 
     pub fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
+    }
+
+    pub fn sums(&mut self) -> Option<Amount> {
+        Some(Amount::sums(self.u64()?, self.u64()?))
+    }
+
+    /// An id.
+    pub fn number(&mut self) -> Option<u64> {
+        self.u64().filter(|number| *number < FARTHEST)
     }
 
     pub fn u64(&mut self) -> Option<u64> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::format::{self, FileHeader, FileKind, Frame, HEADER, Identity, Place, span};
+use super::format::{self, FARTHEST, FileHeader, FileKind, Frame, HEADER, Identity, Place, span};
 use super::marks::Marks;
 use super::scan::{Piece, Reader};
 use super::survey::{Found, OpenError, Segment, Survey, file_name, survey};
@@ -205,6 +205,9 @@ impl<D: Disk, C: Clock> Log<D, C> {
         let size: u64 = records.iter().map(|record| span(record.length())).sum();
         if size + HEADER > self.limits.quota {
             return Err(AppendError::TooLarge { bytes: size });
+        }
+        if self.next_id + records.len() as u64 >= FARTHEST || self.next_sequence >= FARTHEST {
+            return Err(AppendError::Io(io::Error::other("the log cannot count any further")));
         }
         if self.is_paused() {
             return Err(AppendError::Paused);

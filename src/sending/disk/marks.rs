@@ -152,12 +152,11 @@ impl Entry {
 
     fn decode(bytes: &[u8], seed: &[u8]) -> Option<Entry> {
         let mut fields = format::Fields::checked(bytes, seed)?;
-        let mut number = || fields.u64();
-        let (stamp, first, last) = (number()?, number()?, number()?);
-        let amount = Amount::sums(number()?, number()?);
-        let low = number()?;
-        let (settled, written_off) = (Amount::sums(number()?, number()?), Amount::sums(number()?, number()?));
-        let durable = (number()?, Amount::sums(number()?, number()?));
+        let (stamp, first, last) = (fields.number()?, fields.number()?, fields.number()?);
+        let amount = fields.sums()?;
+        let low = fields.number()?;
+        let (settled, written_off) = (fields.sums()?, fields.sums()?);
+        let durable = (fields.number()?, fields.sums()?);
         Some(Entry { stamp, first, last, amount, low, settled, written_off, durable })
     }
 }

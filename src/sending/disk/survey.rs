@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::format::{FileHeader, FileKind, HEADER, Identity, VERSION};
+use super::format::{FARTHEST, FileHeader, FileKind, HEADER, Identity, VERSION};
 use super::marks::{self, Read};
 use super::scan::{Piece, Reader};
 use super::{Amount, Disk};
@@ -68,7 +68,7 @@ pub fn file_name(sequence: u64) -> String {
 
 fn sequence_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 16)?;
-    u64::from_str_radix(digits, 16).ok()
+    u64::from_str_radix(digits, 16).ok().filter(|sequence| *sequence < FARTHEST)
 }
 
 fn header_of<D: Disk>(disk: &D, name: &str) -> Option<FileHeader> {
