@@ -1,11 +1,27 @@
-//! `filter` beyond what is recorded in `fixtures/pipelines`: its counters, the ledger, observing, refusing, its errors.
+//! `filter` beyond what is recorded in `fixtures/pipelines`: its counters, the ledger, observing, refusing, its errors, and
+//! that on the wire it drops what it would drop of decoded requests.
 
-use misaki::config;
+use misaki::config::{self, section::Section};
 use misaki::diagnostics::metrics::Page;
+use misaki::otlp::check::check;
+use misaki::processors::{Factory, Notes, filter};
 use misaki::service::plan::Plan;
-use misaki::telemetry::Signal;
+use misaki::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{Span, span::Event};
+use proptest::prelude::*;
+use prost::Message;
 
 use super::harness::*;
+use super::json;
+use super::rewrite::rewritten;
 
 fn changes(settings: &str, signal: &str) -> String {
     format!(
@@ -198,4 +214,176 @@ fn errors_are_worded_as_the_go_collectors_are() {
     check_error("{logs: {include: {severity_number: {min: LOUD}}}}", "'LOUD' is not a valid severity");
     check_error("{metrics: {include: {match_type: strict, expressions: [x]}}}", "expressions are not supported");
     check_error("{log_conditions: [{context: span, conditions: []}]}", "unknown value \"span\"");
+}
+
+/// A condition and what it means for a decoded message.
+type Meaning<T> = (&'static str, fn(&T) -> bool);
+
+/// The conditions that a bit chooses.
+fn chosen<T>(meanings: &[Meaning<T>], bits: u8) -> Vec<Meaning<T>> {
+    let is_chosen = |(index, _): &(usize, &Meaning<T>)| bits & (1 << index) != 0;
+    meanings.iter().enumerate().filter(is_chosen).map(|(_, meaning)| *meaning).collect()
+}
+
+fn list<T>(key: &str, meanings: &[Meaning<T>]) -> String {
+    let quoted: Vec<String> = meanings.iter().map(|(text, _)| format!("'{text}'")).collect();
+    format!("{key}: [{}]", quoted.join(", "))
+}
+
+fn drops<T>(meanings: &[Meaning<T>], item: &T) -> bool {
+    meanings.iter().any(|(_, means)| means(item))
+}
+
+/// The first of equal keys counts.
+fn has(attributes: &[KeyValue], key: &str) -> bool {
+    let found = attributes.iter().find(|pair| pair.key == key);
+    found.and_then(|pair| pair.value.as_ref()).is_some_and(|any| any.value.is_some())
+}
+
+const RESOURCES: [Meaning<Resource>; 2] = [
+    ("attributes[\"\"] != nil and dropped_attributes_count > 2000000000", |resource| {
+        has(&resource.attributes, "") && resource.dropped_attributes_count > 2_000_000_000
+    }),
+    ("Len(attributes) == 3", |resource| resource.attributes.len() == 3),
+];
+const LOGS: [Meaning<LogRecord>; 4] = [
+    ("severity_number < SEVERITY_NUMBER_INFO", |record| record.severity_number < 9),
+    ("IsMatch(severity_text, \"^[a-m]\")", |record| record.severity_text.starts_with(|c| ('a'..='m').contains(&c))),
+    ("IsString(body) and (Len(body) > 5 or attributes[\"\"] == nil)", |record| {
+        match record.body.as_ref().and_then(|body| body.value.as_ref()) {
+            Some(Value::StringValue(text)) => text.len() > 5 || !has(&record.attributes, ""),
+            _ => false,
+        }
+    }),
+    ("not (time_unix_nano != 0 or trace_id == TraceID(0x00000000000000000000000000000000))", |record| {
+        record.time_unix_nano == 0 && !record.trace_id.is_empty()
+    }),
+];
+const SPANS: [Meaning<Span>; 3] = [
+    ("IsMatch(name, \"[0-9]\")", |span| span.name.contains(|c: char| c.is_ascii_digit())),
+    ("start_time_unix_nano == 0 and status.code < 0", |span| {
+        span.start_time_unix_nano == 0 && span.status.as_ref().is_some_and(|status| status.code < 0)
+    }),
+    ("IsRootSpan() and attributes[\"\"] != nil", |span| span.parent_span_id.is_empty() && has(&span.attributes, "")),
+];
+const EVENTS: [Meaning<Event>; 2] = [
+    ("name == \"\"", |event| event.name.is_empty()),
+    ("attributes[\"\"] != nil or time_unix_nano == 0", |event| has(&event.attributes, "") || event.time_unix_nano == 0),
+];
+const METRICS: [Meaning<Metric>; 2] = [
+    ("type == METRIC_DATA_TYPE_SUM and name != \"\"", |metric| {
+        matches!(metric.data, Some(Data::Sum(_))) && !metric.name.is_empty()
+    }),
+    ("IsMatch(name, \"^[a-z]\")", |metric| metric.name.starts_with(|c: char| c.is_ascii_lowercase())),
+];
+
+/// What a point shows of itself.
+struct Point {
+    time: u64,
+    has_attribute: bool,
+}
+
+const POINTS: [Meaning<Point>; 2] =
+    [("time_unix_nano == 0", |point| point.time == 0), ("attributes[\"\"] != nil", |point| point.has_attribute)];
+
+/// What the processor leaves of a request.
+fn filtered(settings: &str, signal: Signal, wire: Vec<u8>) -> Vec<u8> {
+    let loaded = config::load(&[format!("yaml:{{it: {{{settings}}}}}")], &[], &|_| None);
+    let config = filter::Config::decode(Section::of(loaded.root.get("it").unwrap(), "it", &loaded.problems));
+    assert_eq!(loaded.problems.render(&loaded.sources, false), "");
+    let processor = config.build("filter", signal).unwrap();
+    let items = check(signal, &wire).unwrap();
+    let charge = Charge::take(&Budget::new(64 << 20), Share::Ingest, wire.len() as u64).unwrap();
+    let parts = [Part { bytes: wire.into(), items, charge }].into_iter().collect();
+    let telemetry = Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() };
+    match processor.process(telemetry, Now::read(), &mut Notes::new()).unwrap() {
+        None => Vec::new(),
+        Some(after) => {
+            assert_eq!(check(signal, &after.parts[0].bytes), Ok(after.parts[0].items), "counted wrongly");
+            after.parts[0].bytes.to_vec()
+        }
+    }
+}
+
+/// The walk over the containers of a decoded request: what is dropped goes, and so does what is empty then.
+macro_rules! keep {
+    ($request:expr, $groups:ident, $scopes:ident, $records:ident, $resources:expr, |$record:ident| $keeps:expr) => {
+        $request.$groups.retain_mut(|group| {
+            !drops($resources, group.resource.as_ref().unwrap()) && {
+                group.$scopes.retain_mut(|scope| {
+                    scope.$records.retain_mut(|$record| $keeps);
+                    !scope.$records.is_empty()
+                });
+                !group.$scopes.is_empty()
+            }
+        })
+    };
+}
+
+fn wire_of(request: &impl Message, odd: bool) -> Vec<u8> {
+    let wire = request.encode_to_vec();
+    if odd { rewritten(&wire, 0) } else { wire }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn logs_are_filtered_as_if_they_were_decoded(mut request in json::logs(), bits in any::<[u8; 2]>(), odd in any::<bool>()) {
+        let wire = wire_of(&request, odd);
+        let (resources, records) = (chosen(&RESOURCES, bits[0]), chosen(&LOGS, bits[1] | 1));
+        let settings = format!("logs: {{{}, {}}}", list("resource", &resources), list("log_record", &records));
+        keep!(request, resource_logs, scope_logs, log_records, &resources, |record| !drops(&records, record));
+        let left = filtered(&settings, Signal::Logs, wire);
+        prop_assert_eq!(ExportLogsServiceRequest::decode(&*left).unwrap(), request, "{}", settings);
+    }
+
+    #[test]
+    fn traces_are_filtered_as_if_they_were_decoded(mut request in json::traces(), bits in any::<[u8; 3]>(), odd in any::<bool>()) {
+        let wire = wire_of(&request, odd);
+        let (resources, spans, events) = (chosen(&RESOURCES, bits[0]), chosen(&SPANS, bits[1]), chosen(&EVENTS, bits[2] | 1));
+        let settings = format!(
+            "traces: {{{}, {}, {}}}",
+            list("resource", &resources),
+            list("span", &spans),
+            list("spanevent", &events)
+        );
+        keep!(request, resource_spans, scope_spans, spans, &resources, |span| !drops(&spans, span) && {
+            span.events.retain(|event| !drops(&events, event));
+            true
+        });
+        let left = filtered(&settings, Signal::Traces, wire);
+        prop_assert_eq!(ExportTraceServiceRequest::decode(&*left).unwrap(), request, "{}", settings);
+    }
+
+    #[test]
+    fn metrics_are_filtered_as_if_they_were_decoded(mut request in json::metrics(), bits in any::<[u8; 3]>(), odd in any::<bool>()) {
+        let wire = wire_of(&request, odd);
+        let (resources, metrics, points) = (chosen(&RESOURCES, bits[0]), chosen(&METRICS, bits[1]), chosen(&POINTS, bits[2] | 1));
+        let settings = format!(
+            "metrics: {{{}, {}, {}}}",
+            list("resource", &resources),
+            list("metric", &metrics),
+            list("datapoint", &points)
+        );
+        macro_rules! left {
+            ($data:ident) => {{
+                $data.data_points.retain(|point| {
+                    !drops(&points, &Point { time: point.time_unix_nano, has_attribute: has(&point.attributes, "") })
+                });
+                !$data.data_points.is_empty()
+            }};
+        }
+        keep!(request, resource_metrics, scope_metrics, metrics, &resources, |metric| !drops(&metrics, metric)
+            && match &mut metric.data {
+                Some(Data::Gauge(data)) => left!(data),
+                Some(Data::Sum(data)) => left!(data),
+                Some(Data::Histogram(data)) => left!(data),
+                Some(Data::ExponentialHistogram(data)) => left!(data),
+                Some(Data::Summary(data)) => left!(data),
+                None => true,
+            });
+        let left = filtered(&settings, Signal::Metrics, wire);
+        prop_assert_eq!(ExportMetricsServiceRequest::decode(&*left).unwrap(), request, "{}", settings);
+    }
 }

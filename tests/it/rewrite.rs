@@ -229,7 +229,7 @@ fn expected_metrics(mut request: ExportMetricsServiceRequest, random: &mut Rando
 
 /// The same request as another encoder may write it: unknown fields in every container, and what describes a container
 /// in two places, one behind its children.
-fn rewritten(message: &[u8], depth: usize) -> Vec<u8> {
+pub(super) fn rewritten(message: &[u8], depth: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let mut late = Vec::new();
     if depth > 0 {
