@@ -72,7 +72,10 @@ impl Observe for Account {
         if self.accepted() > 0 {
             let (labels, items) = ([("exporter", self.exporter.as_str())], self.signal.items_name());
             page.counter(&format!("otelcol_exporter_sent_{items}"), &labels, self.sent());
-            page.counter(&format!("otelcol_exporter_send_failed_{items}"), &labels, self.dropped_in_all());
+            // What a processor dropped never came to the exporter.
+            let never_came = [Reason::Filtered, Reason::SampledOut, Reason::Evicted].map(|reason| self.dropped(reason));
+            let failed = self.dropped_in_all().saturating_sub(never_came.iter().sum());
+            page.counter(&format!("otelcol_exporter_send_failed_{items}"), &labels, failed);
         }
     }
 }

@@ -84,6 +84,33 @@ processors:
     check_interval: 1s
     limit_percentage: 75
     spike_limit_percentage: 20
+  resource:
+    attributes:
+      - key: site
+        value: tokyo-1
+        action: upsert
+      - key: process.pid
+        action: delete
+  filter:
+    error_mode: ignore
+    logs:
+      log_record:
+        - 'severity_number < SEVERITY_NUMBER_INFO and IsMatch(body, "^debug")'
+    traces:
+      span:
+        - 'attributes["url.path"] == "/healthz"'
+  transform:
+    error_mode: ignore
+    log_statements:
+      - context: log
+        statements:
+          - set(attributes["length"], Len(body.string)) where IsString(body)
+          - replace_pattern(body, "^record ([0-9]+)", "record no. $$1")
+    trace_statements:
+      - set(span.attributes["peer"], Concat(["from", resource.attributes["service.name"]], " "))
+      - truncate_all(span.attributes, 64)
+    metric_statements:
+      - set(metric.description, "") where metric.type == METRIC_DATA_TYPE_GAUGE
   batch:
     send_batch_size: 60
     send_batch_max_size: 1000
@@ -124,14 +151,14 @@ service:
   pipelines:
     traces:
       receivers: [otlp]
-      processors: [memory_limiter, batch]
+      processors: [memory_limiter, resource, filter, transform, batch]
       exporters: [otlp/management, debug]
     metrics:
       receivers: [otlp]
-      processors: [memory_limiter, batch]
+      processors: [memory_limiter, resource, filter, transform, batch]
       exporters: [otlp/management, debug]
     logs:
       receivers: [otlp]
-      processors: [memory_limiter, batch]
+      processors: [memory_limiter, resource, filter, transform, batch]
       exporters: [otlp/management, debug]
 """
