@@ -2,8 +2,8 @@
 //!
 //! From top to bottom, each using only what stands below it: `cli` (what a person types), `service` (start, drain),
 //! `pipeline` (plan, reserve, commit), `receivers` `processors` `sending` `exporters` `extensions` (the components),
-//! `network` (sockets, TLS), `telemetry` (what travels, and the contracts), `otlp` (the wire). `config` and
-//! `diagnostics` serve them all.
+//! `network` (sockets, TLS), `ottl` (conditions and edits), `telemetry` (what travels, and the contracts), `otlp` (the
+//! wire). `config` and `diagnostics` serve them all.
 
 pub mod cli;
 pub mod config;
