@@ -161,7 +161,7 @@ async fn check_edge(
     // Items, and resources that say something.
     let is_item = |line: &&str| {
         let is_head = |start: &&str| line.starts_with(start);
-        let is_container = ["Logs\t", "Traces\t", "Metrics\t", "Scope"].iter().any(|start| is_head(start));
+        let is_container = ["Logs\t", "Traces\t", "Metrics\t", "Scope"].iter().any(is_head);
         !line.is_empty() && !is_container && (!line.starts_with("Resource") || line.contains('='))
     };
     let mut printed: Vec<&str> = printed.lines().filter(is_item).collect();
