@@ -173,7 +173,7 @@ impl Plan {
             step.outgoing.fetch_add(outgoing, Relaxed);
             step.processor.publish(&notes);
             for account in step.accounts.iter().filter(|_| incoming != outgoing) {
-                account.drop_items(Reason::Filtered, incoming.saturating_sub(outgoing));
+                account.drop_items(step.processor.reason(), incoming.saturating_sub(outgoing));
                 account.accept(outgoing.saturating_sub(incoming));
             }
         }

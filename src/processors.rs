@@ -19,7 +19,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::telemetry::{Now, Refusal, Signal, Sink, Telemetry, Wakeful};
+use crate::telemetry::{Now, Reason, Refusal, Signal, Sink, Telemetry, Wakeful};
 
 /// What a processor wants counted once its request is committed: which of its counters, and by how much.
 pub type Notes = SmallVec<[(u32, u64); 4]>;
@@ -30,6 +30,10 @@ pub trait Processor: Send + Sync {
     fn process(&self, telemetry: Telemetry, now: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal>;
     /// Counts what `process` noted; called when the request is committed.
     fn publish(&self, _notes: &Notes) {}
+    /// Under which name what it drops is counted.
+    fn reason(&self) -> Reason {
+        Reason::Filtered
+    }
     /// Metrics beyond how many items came in and went out.
     fn observe(&self, _page: &mut Page, _id: &str, _signal: Signal, _incoming: u64) {}
     /// What its rules do, a line in plain words for each: said when the collector starts.

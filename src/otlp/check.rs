@@ -35,6 +35,8 @@ enum Fault {
     Packed,
     #[error("more than 64 nested values")]
     Depth,
+    #[error("a metric with data of two kinds")]
+    Kinds,
 }
 
 /// Walks an `Export…ServiceRequest` and counts its items: log records, spans, or data points.
@@ -59,6 +61,7 @@ impl Walk {
             return Ok(());
         };
         let mut rest = bytes;
+        let mut data = 0;
         while let Some((&tag, after)) = rest.split_first() {
             let field = u32::from(tag >> 3);
             let cut_off = Malformed { message, field, fault: Fault::CutOff };
@@ -78,6 +81,11 @@ impl Walk {
                             self.message(KEY_VALUE, payload, depth)?;
                         }
                     } else if kind != BYTES {
+                        // Its counts would depend on who reads it; nobody sends it.
+                        if message == METRIC && data != 0 && data != kind {
+                            return Err(Malformed { message, field, fault: Fault::Kinds });
+                        }
+                        data = kind;
                         self.payload(message, field, kind, payload, depth)?;
                     }
                     after

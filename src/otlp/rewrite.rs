@@ -192,6 +192,7 @@ impl Level<'_> {
 
 /// One of the messages in sight.
 type Pick<'a> = for<'s> fn(&'s Sight<'a>) -> &'s Message<'a>;
+type PickMut<'a> = for<'s> fn(&'s mut Sight<'a>) -> &'s mut Message<'a>;
 
 /// What became of a message in its container.
 enum Fate {
@@ -211,7 +212,10 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         let is_scope = |number| number == resource_group::SCOPES;
         self.enter(number, bytes);
         let kept = match self.depth > Depth::Resources {
-            true => self.children(is_scope, Self::scope)?,
+            true => {
+                self.sight.resource_group.leave_out(is_scope);
+                self.children(is_scope, Self::scope)?
+            }
             false => self.count(is_scope),
         };
         if kept == 0 && self.prunes {
@@ -232,7 +236,10 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         let is_record = |number| number == scope_group::RECORDS;
         self.enter(number, bytes);
         let kept = match self.depth > Depth::Scopes {
-            true => self.children(is_record, Self::record)? + self.added()?,
+            true => {
+                self.sight.scope_group.leave_out(is_record);
+                self.children(is_record, Self::record)? + self.added()?
+            }
             false => self.count(is_record),
         };
         if kept == 0 && self.prunes {
@@ -275,7 +282,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         }
         let is_event = |number| number == span::EVENTS;
         self.enter(number, bytes);
-        self.children_of(|sight| &sight.record, is_event, Self::child)?;
+        self.children_of(|sight| &mut sight.record, is_event, Self::child)?;
         let is_changed = self.sight.record.is_changed();
         Ok(self.close(is_changed, is_event, |sight, out| write_around(&sight.record, is_event, out)))
     }
@@ -306,7 +313,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
             ));
         }
         let has_data = self.sight.data_number != 0;
-        let kept = self.children_of(|sight| &sight.record, is_data, Self::data)?;
+        let kept = self.children_of(|sight| &mut sight.record, is_data, Self::data)?;
         if kept == 0 && has_data && self.prunes {
             return Ok(self.discard());
         }
@@ -319,7 +326,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         self.sight.data_number = number;
         let is_point = |number| number == metric_data::POINTS;
         self.enter(number, bytes);
-        if self.children(is_point, Self::child)? == 0 && self.prunes {
+        if self.children_of(|sight| &mut sight.data, is_point, Self::child)? == 0 && self.prunes {
             return Ok(self.discard());
         }
         let is_changed = self.sight.data.is_changed();
@@ -344,7 +351,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         }
         let is_exemplar = |number| number == exemplars;
         self.enter(number, bytes);
-        self.children_of(|sight| &sight.child, is_exemplar, Self::exemplar)?;
+        self.children_of(|sight| &mut sight.child, is_exemplar, Self::exemplar)?;
         let is_changed = self.sight.child.is_changed();
         Ok(self.close(is_changed, is_exemplar, |sight, out| write_around(&sight.child, is_exemplar, out)))
     }
@@ -401,15 +408,15 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
     /// The same for a message that its own visit may have changed: its pieces come one after another.
     fn children_of(
         &mut self,
-        message: Pick<'a>,
+        message: PickMut<'a>,
         is_child: impl Fn(u32) -> bool,
         visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, V::Fault>,
     ) -> Result<usize, V::Fault> {
-        if !message(&self.sight).is_changed() {
-            return self.children(is_child, visit);
-        }
+        let parent = message(&mut self.sight);
+        let pieces: Option<Pieces<'a>> = parent.is_changed().then(|| parent.pieces().clone());
+        parent.leave_out(&is_child);
+        let Some(pieces) = pieces else { return self.children(is_child, visit) };
         self.reach();
-        let pieces: Pieces<'a> = message(&self.sight).pieces().clone();
         let mut kept = 0;
         for piece in pieces {
             (self.level.raw, self.level.done, self.level.at) = (piece, 0, 0);

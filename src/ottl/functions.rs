@@ -14,7 +14,7 @@ pub mod time;
 use std::collections::HashMap;
 
 use super::function::{Arguments, Body, Function, Kind, Known, Parameter};
-use super::value::{Arena, Fault, Value, entries, put_entry, put_item};
+use super::value::{Arena, Fault, TOO_LARGE, Value, entries, put_entry, put_item};
 
 /// What a condition may call.
 pub const CONVERTERS: &[&[Function]] =
@@ -117,7 +117,7 @@ fn within_bounds(out: &[u8]) -> Result<(), Fault> {
 
 #[cold]
 fn too_large() -> Fault {
-    Fault::new("the result is larger than 16 MiB")
+    Fault::new(TOO_LARGE)
 }
 
 /// A text that a function made.

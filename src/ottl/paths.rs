@@ -602,7 +602,7 @@ fn one_of(message: &Message, int: u32, double: u32) -> Option<(u32, u64)> {
 /// All occurrences of a field as they stand.
 fn all<'a>(message: &Message<'a>, number: u32, arena: &'a super::value::Arena) -> Result<&'a [u8], Fault> {
     let mut out = Vec::new();
-    for field in message.fields().filter(|field| field.number == number) {
+    for field in message.occurrences(number) {
         out.extend_from_slice(field.raw);
     }
     arena.keep(&out)

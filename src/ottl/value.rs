@@ -21,6 +21,17 @@ impl Fault {
     }
 }
 
+/// What a statement runs into that makes more than one request may hold. No `error_mode` passes over it: a client could
+/// otherwise have any statement skipped.
+const OUT_OF_MEMORY: &str = "the memory of this request's statements is used up";
+pub const TOO_LARGE: &str = "the result is larger than 16 MiB";
+
+impl Fault {
+    pub fn is_out_of_memory(&self) -> bool {
+        self.0.ends_with(OUT_OF_MEMORY) || self.0.ends_with(TOO_LARGE)
+    }
+}
+
 /// A point in time: Unix seconds and nanoseconds, and the offset from UTC it is shown at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Time {
@@ -174,7 +185,7 @@ impl Arena {
     /// Keeps bytes as long as the arena.
     pub fn keep(&self, bytes: &[u8]) -> Result<&[u8], Fault> {
         let kept = self.0.try_alloc_slice_copy(bytes);
-        kept.map(|kept| &*kept).map_err(|_| Fault::new("the memory of this request's statements is used up"))
+        kept.map(|kept| &*kept).map_err(|_| Fault::new(OUT_OF_MEMORY))
     }
 
     pub fn text(&self, text: &str) -> Result<Value<'_>, Fault> {

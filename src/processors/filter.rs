@@ -303,7 +303,8 @@ impl Filter {
 
 /// What the Go collector answers under `error_mode: propagate`: an error that nobody marked as permanent (facts 2.6).
 pub fn refusal(fault: Fault) -> Refusal {
-    Refusal::Rejected(Status { code: code::UNAVAILABLE, message: fault.0.into_owned() })
+    let code = if fault.is_out_of_memory() { code::INVALID_ARGUMENT } else { code::UNAVAILABLE };
+    Refusal::Rejected(Status { code, message: fault.0.into_owned() })
 }
 
 struct Sieve<'f, 'a> {

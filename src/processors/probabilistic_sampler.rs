@@ -15,7 +15,7 @@ use crate::otlp::tracestate::{self, RANGE, TraceState};
 use crate::otlp::views::AnyValue;
 use crate::otlp::wire::{field_len, put_bytes};
 use crate::ottl::value::{Arena, Value};
-use crate::telemetry::{Now, Refusal, Signal, Telemetry};
+use crate::telemetry::{Now, Reason, Refusal, Signal, Telemetry};
 
 use super::edit::edit;
 use super::{Factory, Notes, Processor};
@@ -174,6 +174,10 @@ pub struct Sampler {
 }
 
 impl Processor for Sampler {
+    fn reason(&self) -> Reason {
+        Reason::SampledOut
+    }
+
     fn process(&self, telemetry: Telemetry, _: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         let mut counts = [[0; 2]; POLICIES.len()];
         let kept = edit(telemetry, |signal, request, items, arena| {

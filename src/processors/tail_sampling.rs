@@ -31,6 +31,9 @@ use spans::{Gathered, PER_SPAN, Piece, gather, request_len, write_request};
 
 /// Traces are decided on in groups, so often.
 const TICK: Duration = Duration::from_millis(100);
+/// What a trace takes beside its spans, and an id in a cache, in bytes.
+const TRACE: usize = 320;
+const CACHED: usize = 96;
 /// How soon a trace that was refused is offered again.
 const RETRY: Duration = Duration::from_millis(20);
 /// A trace with more bytes than this is handed on in several requests.
@@ -102,6 +105,8 @@ pub struct TailSampling {
     /// What comes before a policy's name in metrics.
     prefix: String,
     config: Arc<Config>,
+    /// Of the config's, as many as the memory budget has room for.
+    num_traces: usize,
     outlet: Arc<dyn Outlet>,
     accounts: Accounts,
     budget: Arc<Budget>,
@@ -185,6 +190,15 @@ impl TailSampling {
         alarm: Arc<Alarm>,
     ) -> TailSampling {
         budget.add_holder();
+        let queue = budget.limit(Share::Queue) as usize;
+        let fitting = |key: &str, wanted: usize, most: usize| {
+            if wanted > most {
+                tracing::warn!(processor = id, wanted, most, "{key} would take more memory than the budget has for it");
+            }
+            wanted.min(most)
+        };
+        let num_traces = fitting("num_traces", config.num_traces, queue / 2 / TRACE);
+        let cached = |key, wanted| Recent::new(fitting(key, wanted, queue / 8 / CACHED));
         let counts = Counts {
             all: Default::default(),
             policies: config.policies.iter().map(|_| PolicyCounts::default()).collect(),
@@ -198,13 +212,14 @@ impl TailSampling {
             removal_seconds: Histogram::new(&SECONDS),
         };
         let state = State {
-            sampled: Recent::new(config.sampled_cache_size),
-            not_sampled: Recent::new(config.non_sampled_cache_size),
+            sampled: cached("sampled_cache_size", config.sampled_cache_size),
+            not_sampled: cached("non_sampled_cache_size", config.non_sampled_cache_size),
             ..State::default()
         };
         TailSampling {
             prefix: id.split_once('/').map_or_else(String::new, |(_, name)| format!("{name}.")),
             config,
+            num_traces,
             outlet,
             accounts,
             budget,
@@ -275,7 +290,7 @@ impl TailSampling {
             return span.push(&mut late.dropped);
         }
         if !state.traces.contains_key(&id) {
-            if state.traces.len() >= self.config.num_traces {
+            if state.traces.len() >= self.num_traces {
                 self.evict(state, now);
             }
             self.counts.new_traces.fetch_add(1, Relaxed);
@@ -483,7 +498,7 @@ impl Sink for TailSampling {
         if size > most {
             return Err(Full::Refuse(Refusal::TooLarge { limit: most, unit: "bytes" }));
         }
-        if self.config.block_on_overflow && self.lock().pending >= self.config.num_traces {
+        if self.config.block_on_overflow && self.lock().pending >= self.num_traces {
             return Err(Full::Refuse(Refusal::busy(Reason::QueueFull)));
         }
         let allowed = held + size <= most && self.budget.allows(held, size, need);

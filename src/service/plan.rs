@@ -109,6 +109,21 @@ impl Plan {
             }
         }
         for pipeline in &self.pipelines {
+            for processor in &pipeline.processors {
+                let refused = match self.get(Kind::Processor, &processor.id) {
+                    Some(Component::Processor(factory)) => {
+                        factory.build(&processor.id.to_string(), pipeline.id.signal).err()
+                    }
+                    Some(Component::TailSampling(_)) if pipeline.id.signal != Signal::Traces => {
+                        Some(format!("tail_sampling takes traces, not {}", pipeline.id.signal.name()))
+                    }
+                    _ => None,
+                };
+                if let Some(why) = refused {
+                    let path = format!("service.pipelines.{}.processors", pipeline.id);
+                    report(Problem::error(processor.place, why).at(path));
+                }
+            }
             let (signal, path) = (pipeline.id.signal.name(), format!("service.pipelines.{}", pipeline.id));
             for exporter in &pipeline.exporters {
                 if let Some(Component::OtlpHttp(config)) = self.get(Kind::Exporter, &exporter.id)

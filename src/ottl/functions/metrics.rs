@@ -136,7 +136,7 @@ fn attribute_of_points<'a>(key: &[u8], scene: &Scene<'_, 'a>) -> Result<Option<A
     if data_type == DataType::Empty {
         return Err(Fault::new("unknown metric type"));
     }
-    let mut points = scene.sight.data.payloads(metric_data::POINTS).map(|point| Point::read(data_type, point));
+    let mut points = scene.sight.data.all_payloads(metric_data::POINTS).map(|point| Point::read(data_type, point));
     let value = |point: Point<'a>| point.attributes.map(KeyValue::read).find(|pair| pair.key == key);
     Ok(points.find_map(value).map(|pair| pair.value))
 }
@@ -170,7 +170,7 @@ fn add_sum<'a>(
     let data_type = data_type(scene);
     let (mut data, mut raw) = (kind_of_sum(temporality, is_monotonic), Vec::new());
     let empty = data.len();
-    for point in scene.sight.data.payloads(metric_data::POINTS).map(|point| Point::read(data_type, point)) {
+    for point in scene.sight.data.all_payloads(metric_data::POINTS).map(|point| Point::read(data_type, point)) {
         let value = match (value(&point), data_type) {
             // A summary always has a sum; 0 is not written.
             (None, DataType::Summary) => Number::Double(0.0),

@@ -159,7 +159,7 @@ impl<'a> Json<'a> {
 #[cold]
 #[expect(clippy::boxed_local, reason = "the scanner boxes its faults")]
 fn invalid(fault: Box<scanner::Fault>) -> Fault {
-    Fault::new(format!("invalid JSON at byte {}: it needs {}", fault.at, fault.needed))
+    Fault::new(format!("invalid JSON at byte {}: {}", fault.at, fault.needed))
 }
 
 fn parse_key_value<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
