@@ -1,7 +1,7 @@
 //! The ids of components (`type` or `type/name`) and of pipelines (`signal` or `signal/name`).
 
 use super::tree::quoted;
-use crate::telemetry::Signal;
+use crate::otlp::Signal;
 use std::fmt;
 
 /// `otlp` or `otlp/edge`. Blanks around the two parts do not count, so ids are equal when they mean the same.

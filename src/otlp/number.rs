@@ -5,7 +5,6 @@
 use std::io::Write;
 
 use super::hex;
-use crate::diagnostics::log::civil;
 
 const PAIRS: &[u8; 200] = &{
     let mut pairs = [0; 200];
@@ -258,4 +257,16 @@ fn exp(x: f64) -> f64 {
         result *= result + 2.0;
     }
     times_power_of_two((result + 2.0).mul_add(result, 1.0), power as i64)
+}
+
+/// The date that many days after 1970-01-01, in the proleptic Gregorian calendar, counted in eras of 400 years.
+pub fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day_of_year - (153 * shifted_month + 2) / 5 + 1)
 }
