@@ -129,6 +129,8 @@ impl Policy {
         let own = section.subsection(&kind);
         let wrong = |key: &str, message: String| {
             own.problem(key, format!("failed to create policy evaluator for \"{name}\": {message}"));
+            // Reading ends here: the keys that were not come to are no unknown ones.
+            own.entries();
             None
         };
         let any = i64::MIN..=i64::MAX;
@@ -188,7 +190,11 @@ impl Policy {
                 let values = if own.boolean("enabled_regex_matching", false) {
                     match RegexSet::new(&values) {
                         Ok(set) => Values::Regex(set),
-                        Err(error) => return wrong("values", format!("invalid regex: {error}")),
+                        Err(error) => {
+                            let error = error.to_string();
+                            let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                            return wrong("values", format!("invalid regex: {why}"));
+                        }
                     }
                 } else {
                     Values::Exact(
