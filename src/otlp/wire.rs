@@ -44,12 +44,13 @@ impl<'a> Iterator for Fields<'a> {
     fn next(&mut self) -> Option<Field<'a>> {
         let start = self.rest;
         // A short string or message in one of the first fields: nearly all there is.
-        if let [tag @ 0x08..0x80, length @ ..0x80, ref rest @ ..] = *start
+        if let [tag @ 0x08..0x80, length @ ..0x80, ..] = *start
             && tag & 7 == 2
         {
-            let (bytes, rest) = rest.split_at_checked(usize::from(length))?;
+            // One bound is checked: what follows from it costs nothing where it is not used.
+            let (raw, rest) = start.split_at_checked(2 + usize::from(length))?;
             self.rest = rest;
-            let raw = start.get(..2 + usize::from(length))?;
+            let bytes = raw.get(2..).unwrap_or_default();
             return Some(Field { number: u32::from(tag >> 3), value: Value::Bytes(bytes), raw });
         }
         let (tag, rest) = varint(start)?;
@@ -76,7 +77,7 @@ impl<'a> Iterator for Fields<'a> {
             _ => return None,
         };
         self.rest = rest;
-        let raw = start.get(..start.len() - rest.len())?;
+        let raw = start.get(..start.len() - rest.len()).unwrap_or_default();
         Some(Field { number, value, raw })
     }
 }
