@@ -43,6 +43,8 @@ const PACE: Duration = Duration::from_millis(200);
 
 /// Of the queue share, what one queue may hold of what is on disk: one part in so many.
 const READ_AHEAD: u64 = 4;
+/// A queue that was full for less than this is busy, not unwell.
+const GRACE: Duration = Duration::from_secs(5);
 /// How long what is under way may take when a queue on disk is drained; the rest stays there.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -201,6 +203,21 @@ impl Queue {
     pub fn fill(&self) -> f64 {
         let state = self.lock();
         state.size as f64 / self.settings.queue.queue_size.max(1) as f64
+    }
+
+    /// Why telemetry gets stuck here, as long as it does.
+    pub fn trouble(&self) -> Option<&'static str> {
+        if self.upstream.holds() {
+            return Some("the upstream refuses every export: telemetry is held");
+        }
+        let of_disk = self.store.as_ref().and_then(|store| store.trouble());
+        if of_disk == Some(Reason::DiskFailed) {
+            return Some(Reason::DiskFailed.words());
+        }
+        let state = self.lock();
+        // It refused, and what it refused for is still there.
+        let full = state.full_since.is_some_and(|since| clock().duration_since(since) >= GRACE);
+        (full && (state.size > 0 || of_disk.is_some())).then_some(of_disk.unwrap_or(Reason::QueueFull).words())
     }
 
     /// Takes batches and sees them through until the queue is drained. Dropping the future drops nothing from the

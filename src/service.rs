@@ -106,6 +106,7 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
             _ => {}
         }
     }
+    health.ask(graph.troubles());
     health.set(true);
     Ok(Running { addresses, budget, graph, health, stop, receivers, dispatchers, helpers })
 }

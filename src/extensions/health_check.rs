@@ -42,7 +42,7 @@ impl Config {
                 body: "404 page not found\n".into(),
             };
         }
-        let ready = health.ready.load(Relaxed);
+        let ready = health.is_ready();
         let own = if ready { &self.healthy } else { &self.unhealthy };
         let status = if ready { 200 } else { 503 };
         match own {
@@ -52,10 +52,16 @@ impl Config {
     }
 }
 
-/// Whether the collector is ready, shared by all who ask.
+/// What keeps the collector from doing its work: which exporter, and why.
+pub type Troubles = Box<dyn Fn() -> Option<(String, &'static str)> + Send + Sync>;
+
+/// Whether the collector is ready, shared by all who ask: it runs, and nothing that was accepted gets stuck.
 #[derive(Default)]
 pub struct Health {
     ready: AtomicBool,
+    troubles: Mutex<Option<Troubles>>,
+    /// What was said last, so that a probe a second is not a line a second.
+    said: Mutex<Option<(String, &'static str)>>,
     since: Mutex<Option<(Instant, String)>>,
 }
 
@@ -70,12 +76,33 @@ impl Health {
         self.ready.store(ready, Relaxed);
     }
 
+    /// Who is asked from now on.
+    pub fn ask(&self, troubles: Troubles) {
+        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = Some(troubles);
+    }
+
+    fn is_ready(&self) -> bool {
+        if !self.ready.load(Relaxed) {
+            return false;
+        }
+        let trouble = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|ask| ask());
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != trouble {
+            match &trouble {
+                Some((exporter, why)) => tracing::warn!(exporter, why, "health check: not available"),
+                None => tracing::info!("health check: available again"),
+            }
+            said.clone_from(&trouble);
+        }
+        trouble.is_none()
+    }
+
     fn describe(&self, ready: bool) -> String {
         let status = if ready { "Server available" } else { "Server not available" };
         let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         let (up_since, uptime) = match &*since {
-            Some((since, text)) => (text.as_str(), crate::config::duration::format(since.elapsed())),
-            None => ("0001-01-01T00:00:00Z", String::new()),
+            Some((since, text)) if ready => (text.as_str(), crate::config::duration::format(since.elapsed())),
+            _ => ("0001-01-01T00:00:00Z", String::new()),
         };
         format!("{{\"status\":\"{status}\",\"upSince\":\"{up_since}\",\"uptime\":\"{uptime}\"}}")
     }

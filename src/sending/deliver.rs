@@ -129,11 +129,11 @@ impl Queue {
             };
             let pause = match &error {
                 SendError::Retry { after, status } if retry.enabled => {
-                    self.upstream.failed(&status.message, self.fill());
+                    self.upstream.failed(&status.message, false, self.fill());
                     backoff.next(*after)
                 }
                 SendError::Misconfigured(status) if retry.enabled => {
-                    self.upstream.failed(&format!("holding: {}", status.message), self.fill());
+                    self.upstream.failed(&status.message, true, self.fill());
                     PROBE
                 }
                 _ => return Err(error),
@@ -161,7 +161,7 @@ impl Queue {
         };
         let probe = self.exporter.encode(&empty).await;
         while let Err(SendError::Misconfigured(status)) = self.send_once(&probe).await {
-            self.upstream.failed(&format!("holding: {}", status.message), self.fill());
+            self.upstream.failed(&status.message, true, self.fill());
             tokio::time::sleep(PROBE).await;
         }
     }

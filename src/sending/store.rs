@@ -173,6 +173,12 @@ impl Store {
         self.knock.notify_one();
     }
 
+    /// Why it takes nothing.
+    pub fn trouble(&self) -> Option<Reason> {
+        let failed = self.failed.load(Relaxed).then_some(Reason::DiskFailed);
+        failed.or_else(|| self.full.load(Relaxed).then_some(Reason::DiskFull))
+    }
+
     pub fn used(&self) -> u64 {
         self.used.load(Relaxed)
     }

@@ -20,6 +20,8 @@ struct Down {
     said: Instant,
     attempts: u64,
     why: String,
+    /// It refuses whatever it is sent until somebody mends a setting; nothing is thrown away meanwhile.
+    holds: bool,
 }
 
 impl Upstream {
@@ -35,20 +37,28 @@ impl Upstream {
         self.lock().is_some()
     }
 
+    /// Whether telemetry is held back because a setting is wrong, here or there.
+    pub fn holds(&self) -> bool {
+        self.lock().as_ref().is_some_and(|down| down.holds)
+    }
+
     /// An attempt failed in a way that will be tried again.
-    pub fn failed(&self, why: &str, queue_fill: f64) {
+    pub fn failed(&self, why: &str, holds: bool, queue_fill: f64) {
+        let held = if holds { format!("holding: {why}") } else { String::new() };
+        let why = if holds { &held } else { why };
         let now = clock();
         let (exporter, signal, destination) = (&self.exporter, self.signal.name(), &self.destination);
         let queue = format!("{:.0} %", queue_fill * 100.0);
         let mut down = self.lock();
         match &mut *down {
             None => {
-                *down = Some(Down { since: now, said: now, attempts: 1, why: why.to_owned() });
+                *down = Some(Down { since: now, said: now, attempts: 1, why: why.to_owned(), holds });
                 drop(down);
                 tracing::warn!(%exporter, signal, to = %destination, why, %queue, "exporter is down, will keep trying");
             }
             Some(state) => {
                 state.attempts += 1;
+                state.holds = holds;
                 why.clone_into(&mut state.why);
                 if now.duration_since(state.said) < SUMMARY {
                     return;

@@ -12,6 +12,7 @@ use crate::exporters::nop::Nop;
 use crate::exporters::otlp_grpc::Grpc;
 use crate::exporters::otlp_http::Http;
 use crate::exporters::settings::Settings;
+use crate::extensions::health_check::Troubles;
 use crate::pipeline::intake::Gate;
 use crate::pipeline::{Branches, End, Segment, Step};
 use crate::processors::batch::Batch;
@@ -269,6 +270,13 @@ impl<'a> Builder<'a> {
 }
 
 impl Graph {
+    /// The first queue that telemetry gets stuck in, and why.
+    pub fn troubles(&self) -> Troubles {
+        let queues = self.queues.clone();
+        let trouble = |queue: &Arc<Queue>| Some((queue.account.exporter.clone(), queue.trouble()?));
+        Box::new(move || queues.iter().find_map(trouble))
+    }
+
     /// Everyone who counts.
     pub fn observers(&self) -> Vec<Arc<dyn Observe>> {
         let gates = self.gates.iter().map(|gate| gate.clone() as Arc<dyn Observe>);

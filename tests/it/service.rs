@@ -302,3 +302,64 @@ async fn the_tap_shows_what_passes() {
     assert_eq!(*seen.lock().unwrap(), expected);
     misaki.finish().await;
 }
+
+const UNAVAILABLE: &str = "{\"status\":\"Server not available\",\"upSince\":\"0001-01-01T00:00:00Z\",\"uptime\":\"\"}";
+
+fn with_health(port: u16, exporter: &str) -> String {
+    format!(
+        "{{extensions: {{health_check: {{endpoint: \"127.0.0.1:{port}\"}}}}, exporters: {{otlp: {exporter}}}, service: {{extensions: [health_check]}}}}"
+    )
+}
+
+/// An exporter that is refused for a setting of its own holds what it has: the collector is not available until it is let in.
+#[tokio::test]
+async fn health_is_red_while_an_exporter_holds() {
+    let (upstream, port) = (Upstream::replying(Reply::Grpc(16, "token expired", None)).await, free_port().await);
+    let mut misaki = Misaki::start(&with_health(port, "{}"), &[&upstream]).await;
+    let (status, body) = get(port, "/").await;
+    assert!(status == 200 && body.starts_with("{\"status\":\"Server available\",\"upSince\":\"20"), "{status} {body}");
+    assert!(misaki.send(&["a"]).await.ok);
+    until("it is refused", || upstream.requests() == 1).await;
+    rest().await;
+    assert_eq!(get(port, "/any/path").await, (503, UNAVAILABLE.to_owned()));
+    upstream.script(|_| Reply::Accept);
+    jump(61 * SECOND).await;
+    misaki.settle().await;
+    assert_eq!(get(port, "/").await.0, 200);
+    assert_eq!(upstream.kept(), ["a"]);
+    misaki.finish().await;
+}
+
+/// An upstream that is away is what the queue is for; one that refuses while the queue is full for longer than a moment is not.
+#[tokio::test]
+async fn health_is_red_while_a_queue_is_full() {
+    let (upstream, port) = (Upstream::replying(Reply::Hang).await, free_port().await);
+    let exporter = "{timeout: 0s, sending_queue: {queue_size: 1}}";
+    let mut misaki = Misaki::start(&with_health(port, exporter), &[&upstream]).await;
+    assert!(misaki.send(&["a"]).await.ok);
+    assert_eq!(misaki.send(&["b"]).await.code, 503);
+    assert_eq!(get(port, "/").await.0, 200, "a moment is nothing");
+    jump(6 * SECOND).await;
+    assert_eq!(get(port, "/").await, (503, UNAVAILABLE.to_owned()));
+    upstream.release();
+    misaki.settle().await;
+    assert_eq!(get(port, "/").await.0, 200);
+    misaki.finish().await;
+}
+
+/// Whoever balances load over collectors is told before the port closes.
+#[tokio::test]
+async fn health_is_red_during_a_drain() {
+    let (upstream, port) = (Upstream::replying(Reply::Hang).await, free_port().await);
+    let mut misaki = Misaki::start(&with_health(port, "{timeout: 0s}"), &[&upstream]).await;
+    assert!(misaki.send(&["a"]).await.ok);
+    until("it is under way", || upstream.requests() == 1).await;
+    let probe = async {
+        rest().await;
+        let answer = get(port, "/").await;
+        upstream.release();
+        answer
+    };
+    let (balance, answer) = tokio::join!(misaki.finish(), probe);
+    assert_eq!((answer.0, balance[0].exported), (503, 1));
+}
