@@ -95,7 +95,7 @@ def three_pillars(transport, secure, compression="none"):
         report = send("three-pillars", protocol, port, ca_file, compression)
         check(arrived(report) == 5 + 3 + 6, f"the program sent {arrived(report)} items")
         await_true(lambda: arrived_items(behind) == arrived(report), lambda: f"{arrived_items(behind)} of {arrived(report)} items at the Go collector")
-        check_report(report, Received(*behind.texts().values()))
+        await_report(report, behind)
         before = behind.texts()
 
         requests, _ = record(bench, "three-pillars")
@@ -109,6 +109,18 @@ def three_pillars(transport, secure, compression="none"):
         for signal in SIGNALS:
             check_equal_text(f"{signal} at the Go collector behind", wanted[signal], behind.texts()[signal][len(before[signal]):])
     return case
+
+
+def await_report(report, collector):
+    """Waits for all that the report names: the Go collector writes a dump's summary and its text one after the other."""
+    def complete():
+        try:
+            check_report(report, Received(*collector.texts().values()))
+            return True
+        except Failure as failure:
+            complete.failure = failure
+            return False
+    await_true(complete, lambda: str(complete.failure))
 
 
 def arrived_items(collector):
