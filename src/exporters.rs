@@ -14,8 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use crate::network::auth::Authenticator;
+use crate::otlp::status::code;
 use crate::telemetry::{Charge, Client, Signal, Status, Telemetry};
 
 /// A batch as an exporter will send it: encoded once, sent at each attempt.
@@ -79,5 +82,27 @@ pub trait Exporter: Send + Sync {
     /// The address labels of its metrics.
     fn labels(&self) -> Vec<(&'static str, String)> {
         Vec::new()
+    }
+}
+
+/// The header of an authenticator, where there is one.
+pub type Header = Option<(HeaderName, HeaderValue)>;
+
+/// One attempt with our credentials. Refused, it is made again when they have been renewed meanwhile: to hold would
+/// cost a minute.
+async fn signed<F>(auth: Option<&Authenticator>, attempt: impl Fn(Header) -> F) -> Result<Accepted, SendError>
+where
+    F: Future<Output = Result<Accepted, SendError>>,
+{
+    let Some(auth) = auth else { return attempt(None).await };
+    let unreadable = |message| SendError::Retry { after: None, status: Status { code: code::UNAVAILABLE, message } };
+    let header = auth.header(false).map_err(unreadable)?;
+    let refused = match attempt(Some(header.clone())).await {
+        Err(error @ SendError::Misconfigured(_)) => error,
+        outcome => return outcome,
+    };
+    match auth.header(true) {
+        Ok(renewed) if renewed != header => attempt(Some(renewed)).await,
+        _ => Err(refused),
     }
 }

@@ -1,8 +1,10 @@
 //! Connections: the byte streams below HTTP and gRPC, on the side of the receivers as of the exporters.
 //!
-//! `endpoint` reads what a configuration names and connects to it, `tls` makes either side of a stream confidential.
+//! `endpoint` reads what a configuration names and connects to it, `tls` makes either side of a stream confidential,
+//! `auth` says who may come in, and who we are.
 
 pub mod admin;
+pub mod auth;
 pub mod coalesce;
 pub mod endpoint;
 pub mod listen;

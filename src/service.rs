@@ -26,11 +26,11 @@ use crate::network::listen::{self, Listener};
 use crate::network::workers::Workers;
 use crate::pipeline::timekeeper::keep_time;
 use crate::receivers::hostmetrics;
-use crate::receivers::otlp::Receiver;
+use crate::receivers::otlp::{Guards, Receiver};
 use crate::telemetry::{Account, Alarm, Budget, Now, Reason, Wakeful, clock};
 
 use graph::{Builder, Graph};
-use plan::Plan;
+use plan::{Plan, Side};
 use registry::Component;
 
 /// What is in flight when the collector stops gets this long to be answered.
@@ -67,6 +67,9 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
     let health = Health::new();
     let mut helpers = JoinSet::new();
     for extension in &plan.extensions {
+        if let Some(Component::Authenticator(authenticator)) = plan.get(Kind::Extension, &extension.id) {
+            authenticator.warm_up();
+        }
         if let Some(Component::HealthCheck(config)) = plan.get(Kind::Extension, &extension.id) {
             let place = format!("extensions.{}", extension.id);
             for listener in bind(&config.endpoint, &place).await? {
@@ -93,7 +96,12 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
         let name = id.to_string();
         match plan.get(Kind::Receiver, &id) {
             Some(Component::Otlp(config)) => {
-                let receiver = Receiver::bind(&name, config.clone(), gates, budget.clone(), cap).await?;
+                let guard = |auth| plan.authenticator(auth, Side::Server);
+                let guards = Guards {
+                    grpc: config.grpc.as_ref().map_or(Ok(None), |grpc| guard(&grpc.auth))?,
+                    http: config.http.as_ref().map_or(Ok(None), |http| guard(&http.auth))?,
+                };
+                let receiver = Receiver::bind(&name, config.clone(), guards, gates, budget.clone(), cap).await?;
                 addresses.extend(receiver.addresses());
                 receivers.spawn(receiver.run(workers.clone(), stopped.clone()));
             }

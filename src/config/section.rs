@@ -137,6 +137,26 @@ impl<'a> Section<'a> {
         Some(secret)
     }
 
+    /// A list of secrets, or one of them.
+    pub fn secrets(&self, key: &str) -> Vec<Secret> {
+        let list = match self.entry(key).map(|entry| &entry.node) {
+            Some(Node { value: Value::List(list), .. }) => list.as_slice(),
+            Some(node) if !node.is_null() => std::slice::from_ref(node),
+            _ => &[],
+        };
+        let secret = |node: &Node| match node.as_text() {
+            Some(text) => Some(Secret::new(text)),
+            None => self.refuse(Place::NOWHERE, key, expected_secret(node)),
+        };
+        let secrets: Vec<Secret> = list.iter().filter_map(secret).collect();
+        self.note(key, Value::List(Vec::new()));
+        for (index, secret) in secrets.iter().enumerate() {
+            let item = [self.trail_of(key), vec![index_key(index)]].concat();
+            self.problems.record(&item, Value::Text(secret.expose().to_owned()), true);
+        }
+        secrets
+    }
+
     pub fn boolean(&self, key: &str, default: bool) -> bool {
         let read = |node: &Node| match node.value {
             Value::Bool(value) => Ok(value),
@@ -303,6 +323,11 @@ impl<'a> Section<'a> {
 
     pub fn problem_with_help(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
         self.problem_at(self.place(key), key, message, Some(help.into()));
+    }
+
+    /// The same about a secret: without its line, which may show it.
+    pub fn secret_problem(&self, key: &str, message: impl Into<String>) {
+        self.problem_at(Place::NOWHERE, key, message, None);
     }
 
     /// The same, at a place inside of the value.

@@ -1,5 +1,6 @@
 //! `otlp_grpc` (alias `otlp`): OTLP over gRPC (facts 3.1).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,19 +8,21 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AG
 use http::{Request, Uri};
 use smallvec::{SmallVec, smallvec};
 
+use crate::config::Place;
 use crate::config::section::Section;
 use crate::exporters::settings::Settings;
+use crate::network::auth::Authenticator;
 use crate::network::endpoint::{Address, Endpoint};
 use crate::network::settings;
 use crate::network::tls::ClientTls;
 use crate::otlp::inflate::Coding;
 use crate::otlp::status;
 use crate::otlp::status::code;
-use crate::telemetry::{Signal, Status, Telemetry};
+use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
 use super::upstream::{Pieces, Protocol, Upstream};
-use super::{Accepted, Encoding, Exporter, Payload, SendError, Sending};
+use super::{Accepted, Encoding, Exporter, Header, Payload, SendError, Sending, signed};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -27,6 +30,7 @@ pub struct Config {
     pub tls: Option<ClientTls>,
     pub compression: Coding,
     pub headers: HeaderMap,
+    pub auth: Option<(String, Place)>,
     pub user_agent: HeaderValue,
     pub authority: Option<String>,
     pub keep_alive: Option<(Duration, Duration)>,
@@ -59,6 +63,7 @@ impl Config {
             endpoint,
             compression: section.choice("compression", Coding::Gzip, CODINGS),
             headers: headers(&section),
+            auth: settings::authenticator(&section),
             user_agent: user_agent(&section),
             authority: section.text("authority"),
             keep_alive: section.section_or_default("keepalive", false).map(|keepalive| {
@@ -101,11 +106,12 @@ pub struct Grpc {
     upstream: Upstream,
     uri: Uri,
     headers: HeaderMap,
+    auth: Option<Arc<Authenticator>>,
     compression: Compression,
 }
 
 impl Grpc {
-    pub fn new(signal: Signal, config: &Config, budget: std::sync::Arc<crate::telemetry::Budget>) -> Grpc {
+    pub fn new(signal: Signal, config: &Config, auth: Option<Arc<Authenticator>>, budget: Arc<Budget>) -> Grpc {
         let path = match signal {
             Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
             Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
@@ -126,11 +132,12 @@ impl Grpc {
             upstream: Upstream::new(endpoint, Protocol::Http2, tls, config.keep_alive),
             uri: uri.unwrap_or_else(|_| Uri::from_static(path)),
             headers,
+            auth,
             compression: Compression::new(config.compression, None, budget),
         }
     }
 
-    async fn export(&self, payload: &Payload) -> Result<Accepted, SendError> {
+    async fn export(&self, payload: &Payload, credentials: Header) -> Result<Accepted, SendError> {
         let compressed = u8::from(payload.charge.is_some());
         let length = u32::try_from(payload.length()).unwrap_or(u32::MAX).to_be_bytes();
         let [a, b, c, d] = length;
@@ -141,6 +148,9 @@ impl Grpc {
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = http::Version::HTTP_2;
         request.headers_mut().clone_from(&self.headers);
+        if let Some((name, value)) = credentials {
+            request.headers_mut().insert(name, value);
+        }
         let exchange = self.upstream.exchange(request).await;
         let (head, bytes, trailers) = exchange.map_err(|status| SendError::Retry { after: None, status })?;
         let headers = if trailers.contains_key("grpc-status") { &trailers } else { &head.headers };
@@ -215,7 +225,7 @@ impl Exporter for Grpc {
     }
 
     fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a> {
-        Box::pin(self.export(payload))
+        Box::pin(signed(self.auth.as_deref(), |credentials| self.export(payload, credentials)))
     }
 
     fn destination(&self) -> String {

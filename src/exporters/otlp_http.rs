@@ -8,8 +8,10 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Uri};
 use smallvec::smallvec;
 
+use crate::config::Place;
 use crate::config::section::Section;
 use crate::exporters::settings::Settings;
+use crate::network::auth::Authenticator;
 use crate::network::endpoint::{Endpoint, Scheme};
 use crate::network::settings;
 use crate::network::tls::ClientTls;
@@ -21,7 +23,7 @@ use crate::telemetry::{Budget, Signal, Status, Telemetry};
 use super::compress::Compression;
 use super::otlp_grpc::{headers, user_agent};
 use super::upstream::{Pieces, Protocol, Upstream};
-use super::{Accepted, Encoding, Exporter, Payload, SendError, Sending};
+use super::{Accepted, Encoding, Exporter, Header, Payload, SendError, Sending, signed};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +34,7 @@ pub struct Config {
     pub compression: Coding,
     pub level: Option<i32>,
     pub headers: HeaderMap,
+    pub auth: Option<(String, Place)>,
     pub user_agent: HeaderValue,
     pub sending: Settings,
 }
@@ -69,6 +72,7 @@ impl Config {
             compression: section.choice("compression", Coding::Gzip, CODINGS),
             level: level.filter(|level| *level != 0),
             headers: headers(&section),
+            auth: settings::authenticator(&section),
             user_agent: user_agent(&section),
             sending: Settings::decode(&section, Duration::from_secs(30)),
         };
@@ -94,12 +98,13 @@ pub struct Http {
     upstream: Upstream,
     uri: Uri,
     headers: HeaderMap,
+    auth: Option<Arc<Authenticator>>,
     json: bool,
     compression: Compression,
 }
 
 impl Http {
-    pub fn new(config: &Config, url: &Endpoint, budget: Arc<Budget>) -> Http {
+    pub fn new(config: &Config, url: &Endpoint, auth: Option<Arc<Authenticator>>, budget: Arc<Budget>) -> Http {
         let mut headers = HeaderMap::new();
         let kind = if config.json { "application/json" } else { "application/x-protobuf" };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -123,6 +128,7 @@ impl Http {
             upstream: Upstream::new(url.clone(), Protocol::Either, tls, None),
             uri: uri.unwrap_or_else(|_| Uri::from_static("/")),
             headers,
+            auth,
             json: config.json,
             compression: Compression::new(config.compression, config.level, budget),
         }
@@ -146,12 +152,15 @@ impl Http {
         if self.compression.is_on() { self.compression.compressed(plain).await } else { plain }
     }
 
-    async fn export(&self, payload: &Payload) -> Result<Accepted, SendError> {
+    async fn export(&self, payload: &Payload, credentials: Header) -> Result<Accepted, SendError> {
         let length = payload.length();
         let mut request = Request::new(Pieces::new(payload.body.clone()));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().clone_from(&self.headers);
+        if let Some((name, value)) = credentials {
+            request.headers_mut().insert(name, value);
+        }
         if payload.charge.is_none() {
             request.headers_mut().remove(header::CONTENT_ENCODING);
         }
@@ -226,7 +235,7 @@ impl Exporter for Http {
     }
 
     fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a> {
-        Box::pin(self.export(payload))
+        Box::pin(signed(self.auth.as_deref(), |credentials| self.export(payload, credentials)))
     }
 
     fn destination(&self) -> String {

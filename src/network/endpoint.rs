@@ -219,6 +219,17 @@ impl Endpoint {
         self.target.as_str()
     }
 
+    /// Whether what is sent there may be seen on a network.
+    pub fn leaves_the_machine(&self) -> bool {
+        match &self.address {
+            Address::Tcp { host, .. } => {
+                let is_loopback = host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+                !is_loopback && !host.eq_ignore_ascii_case("localhost")
+            }
+            Address::Unix(_) => false,
+        }
+    }
+
     /// What `Host` and `:authority` say: the port stays out where the scheme implies it.
     pub fn authority(&self) -> String {
         if let Address::Unix(_) = self.address {

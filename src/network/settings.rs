@@ -1,5 +1,6 @@
 //! The sections of the config that name sockets: endpoints (facts 2.2, 3.1, 3.2); `tls` decodes its own.
 
+use crate::config::Place;
 use crate::config::section::Section;
 
 use super::endpoint::{Endpoint, Listen};
@@ -19,4 +20,17 @@ pub fn listen(section: &Section, default: &str) -> Listen {
 pub fn endpoint(section: &Section, key: &str, parse: fn(&str) -> Result<Endpoint, String>) -> Option<Endpoint> {
     let text = section.text(key)?;
     parse(&text).map_err(|error| section.problem(key, error)).ok()
+}
+
+/// `auth`: the id of an authenticator among the extensions, and where it is written.
+pub fn authenticator(section: &Section) -> Option<(String, Place)> {
+    let auth = section.section("auth")?;
+    let place = auth.place("authenticator");
+    // Without a name it is none that there is: the door is never left open.
+    let id = auth.text("authenticator").or_else(|| auth.missing("authenticator")).unwrap_or_default();
+    if auth.texts("request_params").is_some_and(|params| !params.is_empty()) {
+        auth.problem("request_params", "credentials are taken from headers alone: what is in a URL ends up in logs");
+    }
+    auth.finish();
+    Some((id, place))
 }

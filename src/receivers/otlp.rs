@@ -17,22 +17,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use ::http::HeaderMap;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::network::auth::Authenticator;
 use crate::network::workers::Workers;
 use crate::network::{listen, tls};
-use crate::telemetry::{Budget, Intake, Share, Signal};
+use crate::telemetry::{Budget, Intake, Refusal, Share, Signal};
 
 use super::Gates;
 use config::{Config, Grpc, Http};
 use connections::Connections;
 
+/// Who judges the requests of each protocol.
+#[derive(Default)]
+pub struct Guards {
+    pub grpc: Option<Arc<Authenticator>>,
+    pub http: Option<Arc<Authenticator>>,
+}
+
 /// What every connection of the receiver shares.
 pub struct Shared {
     grpc: Option<Grpc>,
     http: Option<Http>,
+    guards: Guards,
     gates: Gates,
     budget: Arc<Budget>,
     connections: Arc<Connections>,
@@ -46,6 +56,7 @@ pub struct Shared {
 struct Said {
     tls_on_plain_port: AtomicBool,
     plain_on_tls_port: AtomicBool,
+    without_credentials: AtomicBool,
 }
 
 /// A receiver with its sockets bound.
@@ -65,6 +76,7 @@ impl Receiver {
     pub async fn bind(
         id: &str,
         config: Config,
+        guards: Guards,
         gates: Gates,
         budget: Arc<Budget>,
         cap: usize,
@@ -96,6 +108,7 @@ impl Receiver {
         let shared = Shared {
             grpc: config.grpc,
             http: config.http,
+            guards,
             gates,
             budget,
             connections: Connections::new(cap),
@@ -178,6 +191,16 @@ impl Shared {
 
     fn grpc_metadata(&self) -> bool {
         self.grpc.as_ref().is_some_and(|grpc| grpc.include_metadata)
+    }
+
+    /// Whether a request may come in; nothing else of it was looked at yet.
+    fn admit(&self, guard: Option<&Authenticator>, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(guard) = guard else { return Ok(()) };
+        guard.admit(headers).map_err(|status| {
+            let message = "a request was refused for its credentials: is `auth` the same in the client?";
+            Shared::tell_once(&self.said.without_credentials, message);
+            Refusal::Rejected(status)
+        })
     }
 
     fn tell_once(said: &AtomicBool, message: &str) {

@@ -23,7 +23,7 @@ use crate::receivers::Gates;
 use crate::sending::{self, Queue};
 use crate::telemetry::{Account, Accounts, Alarm, Budget, Intake, Signal, Sink, Tap};
 
-use super::plan::Plan;
+use super::plan::{Plan, Side};
 use super::registry::Component;
 
 /// Everything between the receivers and the network.
@@ -222,14 +222,16 @@ impl<'a> Builder<'a> {
                 Arc::new(DebugSink::new(debug, signal, account.clone()))
             }
             Some(Component::OtlpGrpc(config)) => {
-                let exporter = Arc::new(Grpc::new(signal, config, self.budget.clone()));
+                let auth = plan.authenticator(&config.auth, Side::Client)?;
+                let exporter = Arc::new(Grpc::new(signal, config, auth, self.budget.clone()));
                 self.queue(&name, signal, &config.sending, exporter, &account)?
             }
             Some(Component::OtlpHttp(config)) => {
                 let Some(Some(url)) = config.endpoints.get(signal as usize) else {
                     return Err(format!("\"{name}\" has no endpoint for {}", signal.name()));
                 };
-                let exporter = Arc::new(Http::new(config, url, self.budget.clone()));
+                let auth = plan.authenticator(&config.auth, Side::Client)?;
+                let exporter = Arc::new(Http::new(config, url, auth, self.budget.clone()));
                 self.queue(&name, signal, &config.sending, exporter, &account)?
             }
             _ => return Err(format!("\"{name}\" is not an exporter")),

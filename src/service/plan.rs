@@ -1,14 +1,25 @@
 //! What the configuration means: every component decoded, every reference resolved; or all problems at once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::config::telemetry::Telemetry;
-use crate::config::{ComponentId, Kind, Layout, Loaded, Pipeline, Problem, Reference};
+use crate::config::{ComponentId, Kind, Layout, Loaded, Pipeline, Place, Problem, Reference};
 use crate::exporters::settings::QueueSettings;
+use crate::exporters::{otlp_grpc, otlp_http};
 use crate::extensions::file_storage;
+use crate::network::auth::Authenticator;
+use crate::network::endpoint::Scheme;
 use crate::telemetry::Signal;
 
 use super::registry::{Component, ROWS, Registry};
+
+/// Which end of a connection an authenticator is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Side {
+    Server,
+    Client,
+}
 
 /// A configuration without errors, ready to be built.
 pub struct Plan {
@@ -69,10 +80,69 @@ impl Plan {
 
     /// The storage that is started under this id.
     pub fn storage(&self, id: &str) -> Option<&file_storage::Config> {
-        let mut started = self.extensions.iter().filter(|extension| extension.id.to_string() == id);
-        match self.get(Kind::Extension, &started.next()?.id)? {
+        match self.started(id)? {
             Component::FileStorage(config) => Some(config),
             _ => None,
+        }
+    }
+
+    /// The extension that is started under this id.
+    fn started(&self, id: &str) -> Option<&Component> {
+        let mut started = self.extensions.iter().filter(|extension| extension.id.to_string() == id);
+        self.get(Kind::Extension, &started.next()?.id)
+    }
+
+    /// The authenticator that a section names; an error where it is none of that side, so that no door stays open.
+    pub fn authenticator(
+        &self,
+        named: &Option<(String, Place)>,
+        side: Side,
+    ) -> Result<Option<Arc<Authenticator>>, String> {
+        let Some((id, _)) = named else { return Ok(None) };
+        match self.started(id) {
+            Some(Component::Authenticator(found)) if side == Side::Server && !found.serves => {
+                Err(format!("requested authenticator is not a server authenticator: {id} has no `htpasswd`"))
+            }
+            Some(Component::Authenticator(found)) if side == Side::Client && !found.sends => {
+                Err(format!("requested authenticator is not a client authenticator: {id} has no `client_auth`"))
+            }
+            Some(Component::Authenticator(found)) => Ok(Some(found.clone())),
+            _ => Err(format!("failed to resolve authenticator \"{id}\": authenticator not found")),
+        }
+    }
+
+    fn check_authenticators(&self, report: &mut dyn FnMut(Problem)) {
+        let mut check = |named: &Option<(String, Place)>, side, is_clear, path: String| {
+            let Some((_, place)) = named else { return };
+            if is_clear {
+                let message = "credentials leave this machine without TLS";
+                report(Problem::warning(*place, message).at(&path));
+            }
+            if let Err(why) = self.authenticator(named, side) {
+                let help = why.ends_with("not found").then(
+                    || "declare bearertokenauth or basicauth under `extensions`, and name it in `service.extensions`",
+                );
+                report(Problem::error(*place, why).at(path).help(help.map(str::to_owned)));
+            }
+        };
+        for ((_, id), component) in &self.components {
+            match component {
+                Component::Otlp(config) => {
+                    let path = |protocol| format!("receivers.{id}.protocols.{protocol}.auth.authenticator");
+                    check(&config.grpc.as_ref().and_then(|grpc| grpc.auth.clone()), Side::Server, false, path("grpc"));
+                    check(&config.http.as_ref().and_then(|http| http.auth.clone()), Side::Server, false, path("http"));
+                }
+                Component::OtlpGrpc(otlp_grpc::Config { auth, endpoint, tls, .. }) => {
+                    let is_clear = tls.is_none() && endpoint.leaves_the_machine();
+                    check(auth, Side::Client, is_clear, format!("exporters.{id}.auth.authenticator"));
+                }
+                Component::OtlpHttp(otlp_http::Config { auth, endpoints, .. }) => {
+                    let mut used = endpoints.iter().flatten();
+                    let is_clear = used.any(|url| url.scheme == Some(Scheme::Http) && url.leaves_the_machine());
+                    check(auth, Side::Client, is_clear, format!("exporters.{id}.auth.authenticator"));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -95,6 +165,7 @@ impl Plan {
 
     /// The rules that need more than one component.
     fn check(&self, report: &mut dyn FnMut(Problem)) {
+        self.check_authenticators(report);
         let mut exporters: Vec<_> = self.components.keys().filter(|(kind, _)| *kind == Kind::Exporter).collect();
         exporters.sort_by_key(|(_, id)| id);
         for (_, exporter) in exporters {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
-use crate::extensions::{file_storage, health_check};
+use crate::extensions::{basicauth, bearertokenauth, file_storage, health_check};
+use crate::network::auth::Authenticator;
 use crate::processors::{
     Factory, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource, resourcedetection,
     tail_sampling, trace_context, transform,
@@ -28,6 +29,7 @@ pub enum Component {
     Forward,
     HealthCheck(health_check::Config),
     FileStorage(file_storage::Config),
+    Authenticator(Arc<Authenticator>),
 }
 
 pub struct Row {
@@ -108,6 +110,12 @@ pub const ROWS: &[Row] = &[
     row(Kind::Connector, "forward", "joins pipelines of one signal", |section| {
         section.finish();
         Component::Forward
+    }),
+    row(Kind::Extension, "basicauth", "users and passwords, of clients or our own", |section| {
+        Component::Authenticator(Arc::new(basicauth::decode(section)))
+    }),
+    row(Kind::Extension, "bearertokenauth", "bearer tokens, of clients or our own", |section| {
+        Component::Authenticator(Arc::new(bearertokenauth::decode(section)))
     }),
     row(Kind::Extension, "file_storage", "keeps sending queues on disk", |section| {
         Component::FileStorage(file_storage::Config::decode(section))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::config::Place;
 use crate::config::section::Section;
 use crate::network::endpoint::Listen;
 use crate::network::settings;
@@ -21,6 +22,7 @@ pub struct Config {
 pub struct Grpc {
     pub endpoint: Listen,
     pub tls: Option<ServerTls>,
+    pub auth: Option<(String, Place)>,
     pub max_recv_msg_size: usize,
     pub max_concurrent_streams: Option<u32>,
     pub include_metadata: bool,
@@ -33,6 +35,7 @@ pub struct Grpc {
 pub struct Http {
     pub endpoint: Listen,
     pub tls: Option<ServerTls>,
+    pub auth: Option<(String, Place)>,
     pub max_request_body_size: usize,
     pub include_metadata: bool,
     pub cors: Cors,
@@ -92,6 +95,7 @@ impl Grpc {
         let mut grpc = Grpc {
             endpoint: settings::listen(&section, "localhost:4317"),
             tls: section.section("tls").and_then(ServerTls::decode),
+            auth: settings::authenticator(&section),
             max_recv_msg_size: if limit == 0 { 4 * MEBIBYTE } else { limit * MEBIBYTE },
             max_concurrent_streams: (streams > 0).then_some(streams),
             include_metadata: section.boolean("include_metadata", false),
@@ -133,6 +137,7 @@ impl Http {
         let mut http = Http {
             endpoint: settings::listen(&section, "localhost:4318"),
             tls: section.section("tls").and_then(ServerTls::decode),
+            auth: settings::authenticator(&section),
             max_request_body_size: if body <= 0 { 20 * MEBIBYTE } else { body as usize },
             include_metadata: section.boolean("include_metadata", false),
             cors: section.section("cors").map(Cors::decode).unwrap_or_default(),

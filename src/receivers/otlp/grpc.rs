@@ -28,6 +28,10 @@ pub async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Ans
         *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return answer;
     }
+    if let Err(refusal) = shared.admit(shared.guards.grpc.as_deref(), headers) {
+        let (_, status, after) = refusal.answer();
+        return trailers_only(&status, after);
+    }
     let deadline = match timeout(headers) {
         Some(timeout) if timeout.is_zero() => return deadline_exceeded(),
         other => other,

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use crate::otlp::inflate::Coding;
 use crate::otlp::status;
 use crate::otlp::status::code;
-use crate::telemetry::{Signal, Status};
+use crate::telemetry::{Refusal, Signal, Status};
 
 use super::Shared;
 use super::body::{Answer, Reader, Unread};
@@ -29,7 +29,10 @@ pub async fn handle(shared: &Shared, http: &Http, request: Request<Incoming>) ->
         (&Method::OPTIONS, Some(_)) if request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) => {
             preflight(http, request.headers())
         }
-        _ => export(shared, http, request, encoding).await,
+        _ => match shared.admit(shared.guards.http.as_deref(), request.headers()) {
+            Ok(()) => export(shared, http, request, encoding).await,
+            Err(refusal) => unauthenticated(shared, refusal, encoding),
+        },
     };
     let headers = answer.headers_mut();
     if let Some(origin) = origin.and_then(|origin| HeaderValue::from_str(&origin).ok()) {
@@ -134,6 +137,16 @@ fn foreign_origin<B>(request: &Request<B>) -> Option<String> {
     let host = host.or(request.uri().authority().map(|authority| authority.as_str()));
     let authority = origin.split_once("://").map(|(_, authority)| authority);
     (authority.is_none() || authority != host).then_some(origin)
+}
+
+/// What a request is answered whose credentials are not accepted. Its body stays unread.
+fn unauthenticated(shared: &Shared, refusal: Refusal, encoding: Option<Encoding>) -> Response<Answer> {
+    let (http_status, status, after) = refusal.answer();
+    let mut answer = failure(http_status, &status, after, encoding);
+    if let Some(guard) = shared.guards.http.as_ref().filter(|_| http_status == 401) {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, guard.challenge());
+    }
+    answer
 }
 
 fn preflight(http: &Http, headers: &HeaderMap) -> Response<Answer> {

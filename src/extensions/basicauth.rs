@@ -1,0 +1,191 @@
+//! `basicauth`: a user and a password (facts 7.6). `htpasswd` says who may come in, `client_auth` who we are.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use ring::digest;
+use smallvec::{SmallVec, smallvec};
+
+use crate::config::section::{Secret, Section};
+use crate::network::auth::{Authenticator, Credentials, Fingerprint, Scheme, fingerprint};
+use crate::otlp::base64;
+
+/// Hashes whose passwords cannot be checked here. Those that are slow by intent would cost milliseconds a request, for
+/// anyone who asks.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("$2", "bcrypt"),
+    ("$apr1$", "MD5 (apr1)"),
+    ("$1$", "MD5"),
+    ("$5$", "SHA-256 (crypt)"),
+    ("$6$", "SHA-512 (crypt)"),
+    ("{SSHA}", "{SSHA}"),
+];
+
+/// The users who may come in: those of a file and those of the config.
+#[derive(Debug)]
+struct Users {
+    inline: Option<Secret>,
+}
+
+/// Who we are. What is none stands in a file: the user's name first.
+#[derive(Debug)]
+struct Login {
+    user: Option<String>,
+    password: Option<Secret>,
+}
+
+pub fn decode(section: Section) -> Authenticator {
+    let (users, login) = (section.section("htpasswd"), section.section("client_auth"));
+    if users.is_some() && login.is_some() {
+        section.problem("client_auth", "only one of `htpasswd` or `client_auth` can be specified");
+    }
+    let is_server = users.is_some();
+    let (scheme, files): (Box<dyn Scheme>, _) = match (users, login) {
+        (Some(users), login) => {
+            login.map(Login::decode);
+            Users::decode(users)
+        }
+        (None, Some(login)) => Login::decode(login),
+        (None, None) => {
+            let help = "write `htpasswd` for a receiver, `client_auth` for an exporter";
+            section.problem_with_help("htpasswd", "no credential source provided", help);
+            (Box::new(Users { inline: None }), Vec::new())
+        }
+    };
+    section.finish();
+    Authenticator::new(scheme, AUTHORIZATION, files, is_server, !is_server)
+}
+
+fn file(section: &Section, key: &str) -> Option<PathBuf> {
+    section.text(key).filter(|file| !file.is_empty()).map(PathBuf::from)
+}
+
+impl Users {
+    fn decode(section: Section) -> (Box<dyn Scheme>, Vec<PathBuf>) {
+        let inline = section.secret("inline").filter(|inline| !inline.expose().is_empty());
+        let (users, file) = (Users { inline }, file(&section, "file"));
+        match (&users.inline, &file, users.credentials(&[])) {
+            (Some(_), _, Err(why)) => section.secret_problem("inline", why),
+            (None, None, _) => section.problem("file", "no credential source provided"),
+            _ => {}
+        }
+        section.finish();
+        (Box::new(users), file.into_iter().collect())
+    }
+}
+
+impl Scheme for Users {
+    /// A later line for the same user wins.
+    fn credentials(&self, files: &[String]) -> Result<Credentials, String> {
+        let mut users = BTreeMap::new();
+        let inline = self.inline.iter().map(|inline| ("htpasswd.inline", inline.expose()));
+        for (source, text) in files.iter().map(|file| ("the htpasswd file", file.as_str())).chain(inline) {
+            for (number, line) in text.lines().map(str::trim).enumerate() {
+                if line.is_empty() || line.starts_with('#') {
+                    continue;
+                }
+                let place = format!("line {} of {source}", number + 1);
+                let (user, password) = line.split_once(':').ok_or(format!("{place} has no colon"))?;
+                let accepted = accepted(user, password).map_err(|why| format!("{place} holds {why}"))?;
+                users.insert(user.to_owned(), accepted);
+            }
+        }
+        if users.is_empty() {
+            return Err("there is no user in htpasswd".to_owned());
+        }
+        Ok(Credentials { sent: None, accepted: users.into_values().collect() })
+    }
+
+    fn presented(&self, header: &[u8]) -> Result<SmallVec<[Fingerprint; 2]>, &'static str> {
+        let (scheme, given) = header.split_at_checked(b"Basic ".len()).unwrap_or_default();
+        if !scheme.eq_ignore_ascii_case(b"Basic ") {
+            return Err("invalid authorization scheme prefix");
+        }
+        let given = base64::decode(given.trim_ascii()).ok_or("invalid authorization format")?;
+        let colon = given.iter().position(|byte| *byte == b':').ok_or("invalid authorization format")?;
+        let (user, password) = given.split_at(colon);
+        let password = password.get(1..).unwrap_or_default();
+        let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, password);
+        Ok(smallvec![of_plain(user, password), of_hash(user, hash.as_ref())])
+    }
+
+    fn refusals(&self) -> (&str, &'static str) {
+        ("no basic auth provided", "invalid credentials")
+    }
+
+    fn challenge(&self) -> HeaderValue {
+        HeaderValue::from_static("Basic realm=\"otlp\", charset=\"UTF-8\"")
+    }
+}
+
+/// The fingerprint of a line; what hash it is when that is not supported.
+fn accepted(user: &str, password: &str) -> Result<Fingerprint, String> {
+    if let Some((_, name)) = UNSUPPORTED.iter().find(|(prefix, _)| password.starts_with(prefix)) {
+        return Err(format!("a hash of {name}, which is not supported: use {{SHA}} (htpasswd -s) or plain text (-p)"));
+    }
+    match password.strip_prefix("{SHA}") {
+        None => Ok(of_plain(user.as_bytes(), password.as_bytes())),
+        Some(hash) => match base64::decode(hash.as_bytes()).filter(|hash| hash.len() == digest::SHA1_OUTPUT_LEN) {
+            Some(hash) => Ok(of_hash(user.as_bytes(), &hash)),
+            None => Err("a {SHA} hash that is none".to_owned()),
+        },
+    }
+}
+
+fn of_plain(user: &[u8], password: &[u8]) -> Fingerprint {
+    fingerprint(&[b"plain ", user, b":", password])
+}
+
+fn of_hash(user: &[u8], hash: &[u8]) -> Fingerprint {
+    fingerprint(&[b"sha1 ", user, b":", hash])
+}
+
+impl Login {
+    fn decode(section: Section) -> (Box<dyn Scheme>, Vec<PathBuf>) {
+        let (user_file, password_file) = (file(&section, "username_file"), file(&section, "password_file"));
+        let (user, password) = (section.text("username"), section.secret("password"));
+        if user.is_none() && user_file.is_none() {
+            section.problem("username", "no username: write `username` or `username_file`");
+        }
+        // A file wins over what stands beside it.
+        let login = Login {
+            user: user.filter(|_| user_file.is_none()),
+            password: password.or(Some(Secret::new(""))).filter(|_| password_file.is_none()),
+        };
+        if login.user.as_ref().is_some_and(|user| user.contains(':')) {
+            section.problem("username", "a username has no colon");
+        }
+        section.finish();
+        (Box::new(login), user_file.into_iter().chain(password_file).collect())
+    }
+}
+
+impl Scheme for Login {
+    fn credentials(&self, files: &[String]) -> Result<Credentials, String> {
+        let mut files = files.iter().map(|file| file.trim());
+        let user = self.user.as_deref().or_else(|| files.next()).unwrap_or_default();
+        let password = self.password.as_ref().map(Secret::expose).or_else(|| files.next()).unwrap_or_default();
+        if user.is_empty() || user.contains(':') {
+            return Err("the username is empty or has a colon".to_owned());
+        }
+        let mut value = b"Basic ".to_vec();
+        base64::put_padded(format!("{user}:{password}").as_bytes(), &mut value);
+        let mut value = HeaderValue::try_from(value).map_err(|_| "the credentials fit no header")?;
+        value.set_sensitive(true);
+        Ok(Credentials { sent: Some(value), accepted: Vec::new() })
+    }
+
+    fn presented(&self, _: &[u8]) -> Result<SmallVec<[Fingerprint; 2]>, &'static str> {
+        Err("it is no server authenticator")
+    }
+
+    fn refusals(&self) -> (&str, &'static str) {
+        ("", "")
+    }
+
+    fn challenge(&self) -> HeaderValue {
+        HeaderValue::from_static("Basic")
+    }
+}

@@ -1,0 +1,80 @@
+//! `bearertokenauth`: one token, or several, in a header (facts 7.5). The first one is sent, each of them is accepted.
+
+use std::path::PathBuf;
+
+use http::{HeaderName, HeaderValue};
+use smallvec::{SmallVec, smallvec};
+
+use crate::config::section::{Secret, Section};
+use crate::network::auth::{Authenticator, Credentials, Fingerprint, Scheme, fingerprint};
+
+#[derive(Debug)]
+struct Bearer {
+    /// What stands before the token, with the space between them.
+    prefix: String,
+    /// Those of the config; none when they are in a file.
+    tokens: Vec<Secret>,
+    missing: String,
+    challenge: HeaderValue,
+}
+
+pub fn decode(section: Section) -> Authenticator {
+    let scheme = section.text_or("scheme", "Bearer");
+    let name = section.text_or("header", "Authorization");
+    let file = section.text("filename").filter(|file| !file.is_empty());
+    let token = section.secret("token").filter(|token| !token.expose().is_empty());
+    let tokens = section.secrets("tokens");
+    if token.is_some() && !tokens.is_empty() {
+        section.secret_problem("tokens", "either tokens or token should be provided, not both");
+    }
+    let is_given = token.is_some() || !tokens.is_empty();
+    if file.is_none() && !is_given {
+        let help = "write `token`, `tokens`, or `filename`: the file of a token";
+        section.problem_with_help("token", "no bearer token provided", help);
+    }
+    let header = HeaderName::try_from(&name).unwrap_or_else(|_| {
+        section.problem("header", format!("\"{name}\" is not a valid header"));
+        http::header::AUTHORIZATION
+    });
+    let bearer = Bearer {
+        challenge: HeaderValue::try_from(&scheme).unwrap_or(HeaderValue::from_static("Bearer")),
+        prefix: if scheme.is_empty() { scheme } else { format!("{scheme} ") },
+        // A file wins over what stands beside it.
+        tokens: token.into_iter().chain(tokens).filter(|_| file.is_none()).collect(),
+        missing: format!("missing or empty authorization header: {name}"),
+    };
+    if let (None, true, Err(why)) = (&file, is_given, bearer.credentials(&[])) {
+        section.secret_problem(if section.has("token") { "token" } else { "tokens" }, why);
+    }
+    section.ignored(&["retry_on_failure", "wait_for_token_file"]);
+    section.finish();
+    Authenticator::new(Box::new(bearer), header, file.map(PathBuf::from).into_iter().collect(), true, true)
+}
+
+impl Scheme for Bearer {
+    fn credentials(&self, files: &[String]) -> Result<Credentials, String> {
+        let lines = files.iter().flat_map(|file| file.lines()).map(str::trim);
+        let tokens = self.tokens.iter().map(Secret::expose).chain(lines).filter(|token| !token.is_empty());
+        let mut credentials = Credentials::default();
+        for token in tokens {
+            let value = HeaderValue::try_from(format!("{}{token}", self.prefix));
+            let mut value = value.map_err(|_| "a token holds characters that no header can")?;
+            value.set_sensitive(true);
+            credentials.accepted.push(fingerprint(&[value.as_bytes()]));
+            credentials.sent.get_or_insert(value);
+        }
+        if credentials.accepted.is_empty() { Err("the file holds no token".to_owned()) } else { Ok(credentials) }
+    }
+
+    fn presented(&self, header: &[u8]) -> Result<SmallVec<[Fingerprint; 2]>, &'static str> {
+        Ok(smallvec![fingerprint(&[header])])
+    }
+
+    fn refusals(&self) -> (&str, &'static str) {
+        (&self.missing, "provided authorization does not match expected scheme or token")
+    }
+
+    fn challenge(&self) -> HeaderValue {
+        self.challenge.clone()
+    }
+}
