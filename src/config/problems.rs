@@ -5,6 +5,7 @@ use super::inside::Inside;
 use super::source::Sources;
 use super::tree::{Entry, Node, Place, Value};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -137,6 +138,18 @@ impl Problems {
         root
     }
 
+    /// The lines of all secrets that were read, but for those too short to be one.
+    fn secrets(&self) -> Vec<String> {
+        let mut secrets = Vec::new();
+        for (value, _) in self.state().effective.values().filter(|(_, secret)| *secret) {
+            let Value::Text(text) = value else { continue };
+            secrets.extend(text.lines().filter(|line| line.len() > 3).map(str::to_owned));
+        }
+        // One may be a part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,9 +157,9 @@ impl Problems {
     /// The report for a terminal of 80 columns: each problem with its line and what to do, and a count at the end.
     pub fn render(&self, sources: &Sources, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(WIDTH);
-        let (problems, mut report) = (self.located(sources), String::new());
+        let (problems, secrets, mut report) = (self.located(sources), self.secrets(), String::new());
         for problem in &problems {
-            report.push_str(&renderer.render(&[group(problem, sources)]));
+            report.push_str(&renderer.render(&[group(problem, sources, &secrets)]));
             if let (None, Some(help)) = (problem.place, &problem.help) {
                 // Without a snippet there is no gutter that the help could stand beside.
                 let help = wrap(&printable(help), WIDTH - HELP_MARGIN).replace('\n', "\n        ");
@@ -202,7 +215,7 @@ const TITLE_MARGIN: usize = "warning: ".len();
 /// What stands left of a help line: the gutter and `= help: `.
 const HELP_MARGIN: usize = 12;
 
-fn group<'a>(problem: &'a Problem, sources: &'a Sources) -> Group<'a> {
+fn group<'a>(problem: &'a Problem, sources: &'a Sources, secrets: &[String]) -> Group<'a> {
     let level = match problem.level {
         Level::Error => annotate_snippets::Level::ERROR,
         Level::Warning => annotate_snippets::Level::WARNING,
@@ -214,7 +227,7 @@ fn group<'a>(problem: &'a Problem, sources: &'a Sources) -> Group<'a> {
     let fits = full.chars().count() + TITLE_MARGIN <= WIDTH;
     let title = if fits { printable(&full) } else { wrap(&printable(&problem.message), WIDTH - TITLE_MARGIN) };
     let mut group =
-        level.primary_title(title).elements(problem.place.and_then(|place| snippet(problem, place, sources)));
+        level.primary_title(title).elements(problem.place.and_then(|place| snippet(problem, place, sources, secrets)));
     if !fits && !problem.path.is_empty() {
         let note = format!("in {}", printable(&problem.path));
         group = group.element(annotate_snippets::Level::NOTE.message(note));
@@ -227,20 +240,28 @@ fn group<'a>(problem: &'a Problem, sources: &'a Sources) -> Group<'a> {
     }
 }
 
-/// The line of a problem, and that of what it clashes with.
-fn snippet<'a>(problem: &'a Problem, place: Place, sources: &'a Sources) -> Option<Snippet<'a, Annotation<'a>>> {
+/// The line of a problem, and that of what it clashes with; secrets are shown as stars.
+fn snippet<'a>(
+    problem: &'a Problem,
+    place: Place,
+    sources: &'a Sources,
+    secrets: &[String],
+) -> Option<Snippet<'a, Annotation<'a>>> {
     let source = sources.get(place)?;
     let related = problem.related.as_ref().filter(|(other, _)| other.source == place.source);
     let other = related.map_or(place.line, |(other, _)| other.line);
     let (first, last) = (place.line.min(other).max(1), place.line.max(other));
     let text = source.text.get(line_start(&source.text, first - 1)..).unwrap_or_default();
-    let text = text.get(..line_start(text, last - first + 1)).unwrap_or_default();
+    let mut text = Cow::Borrowed(text.get(..line_start(text, last - first + 1)).unwrap_or_default());
+    for secret in secrets.iter().filter(|secret| source.text.contains(secret.as_str())) {
+        // As many, so that columns stay what they are.
+        text = text.replace(secret, &"*".repeat(secret.chars().count())).into();
+    }
+    let span = |place| bytes(&text, place, first);
+    let (primary, context) = (span(place), related.map(|(other, label)| (span(*other), label.as_str())));
     let snippet = Snippet::source(text).line_start(first as usize).path(source.name.as_str());
-    let snippet = snippet.annotation(AnnotationKind::Primary.span(bytes(text, place, first)));
-    let context = |(other, label): &'a (Place, String)| {
-        AnnotationKind::Context.span(bytes(text, *other, first)).label(label.as_str())
-    };
-    Some(snippet.annotations(related.map(context)))
+    let snippet = snippet.annotation(AnnotationKind::Primary.span(primary));
+    Some(snippet.annotations(context.map(|(span, label)| AnnotationKind::Context.span(span).label(label))))
 }
 
 /// The byte that follows the first `lines` lines.

@@ -463,3 +463,15 @@ fn lists_are_redacted() {
     let Value::Map(root) = loaded.problems.effective(false).value else { panic!("a map") };
     assert!(format!("{root:?}").contains("hush2"));
 }
+
+/// The line that a problem points at may hold a secret, of whatever component.
+#[test]
+fn snippets_show_no_secrets() {
+    for (extension, shown) in [
+        ("bearertokenauth: {token: hush1, tokem: 1}", "bearertokenauth: {token: *****, tokem: 1}"),
+        ("basicauth: {htpasswd: {inline: \"u:hush\\nv:hush2\", x: 1}}", "{inline: \"******\\n*******\", x: 1}"),
+    ] {
+        let (_, rendered) = told(&around(extension));
+        assert!(rendered.contains(shown) && !rendered.contains("hush"), "{rendered}");
+    }
+}
