@@ -34,7 +34,7 @@ pub fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
 }
 
 /// What an authenticator knows at the moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Credentials {
     /// What we send; none when it is for receivers alone.
     pub sent: Option<HeaderValue>,
@@ -138,10 +138,11 @@ impl Authenticator {
         let texts = self.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>();
         match texts.and_then(|texts| self.scheme.credentials(&texts)) {
             Ok(credentials) => {
-                if state.credentials.replace(Arc::new(credentials)).is_some() && stamps.len() == self.files.len() {
+                let credentials = Some(Arc::new(credentials));
+                if state.credentials.is_some() && state.credentials != credentials {
                     tracing::info!(files = ?self.files, "credentials were renewed");
                 }
-                (state.stamps, state.failure) = (stamps, None);
+                (state.credentials, state.stamps, state.failure) = (credentials, stamps, None);
             }
             Err(error) => {
                 if state.failure.as_ref() != Some(&error) {

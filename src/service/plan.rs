@@ -119,10 +119,8 @@ impl Plan {
                 report(Problem::warning(*place, message).at(&path));
             }
             if let Err(why) = self.authenticator(named, side) {
-                let help = why.ends_with("not found").then(
-                    || "declare bearertokenauth or basicauth under `extensions`, and name it in `service.extensions`",
-                );
-                report(Problem::error(*place, why).at(path).help(help.map(str::to_owned)));
+                let help = "name a bearertokenauth or basicauth that stands in `service.extensions`";
+                report(Problem::error(*place, why).at(path).help(Some(help.to_owned())));
             }
         };
         for ((_, id), component) in &self.components {

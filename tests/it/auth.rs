@@ -475,3 +475,22 @@ fn snippets_show_no_secrets() {
         assert!(rendered.contains(shown) && !rendered.contains("hush"), "{rendered}");
     }
 }
+
+/// A stream that has sent its head alone has its answer; the connection goes on.
+#[tokio::test]
+async fn a_grpc_stream_is_refused_by_its_head() {
+    let upstream = Upstream::start().await;
+    let misaki = guarded("bearertokenauth: {token: right}", &upstream).await;
+    let address = misaki.running.addresses.iter().find(|(name, _)| *name == "grpc").unwrap().1.unwrap();
+    let (mut client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    let mut driver = tokio::task::JoinSet::new();
+    driver.spawn(connection);
+    for _ in 0..3 {
+        let head = http::Request::post("http://x/opentelemetry.proto.collector.logs.v1.LogsService/Export")
+            .header("content-type", "application/grpc")
+            .header("authorization", "Bearer wrong");
+        client = client.ready().await.unwrap();
+        let (answer, _body) = client.send_request(head.body(()).unwrap(), false).unwrap();
+        assert_eq!(answer.await.unwrap().headers()["grpc-status"], "16");
+    }
+}
