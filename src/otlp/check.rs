@@ -80,6 +80,8 @@ impl Walk {
                         if !short_attribute(payload) {
                             self.message(KEY_VALUE, payload, depth)?;
                         }
+                    } else if kind == ANY_VALUE && depth < VALUE_DEPTH && short_value(payload) {
+                        // The body of most log records: nothing more to look at.
                     } else if kind != BYTES {
                         // Its counts would depend on who reads it; nobody sends it.
                         if message == METRIC && data != 0 && data != kind {
@@ -173,13 +175,19 @@ fn short_attribute(pair: &[u8]) -> bool {
         return false;
     }
     match rest.get(key_length as usize..) {
-        Some([0x12, length, value @ ..]) if *length < 0x80 && *length as usize == value.len() => match value {
-            [0x0a, length, text @ ..] => *length < 0x80 && *length as usize == text.len(),
-            [0x10, flag] => *flag < 0x80,
-            [0x18, number @ ..] => varint(number).is_some_and(|(_, rest)| rest.is_empty()),
-            [0x21, double @ ..] => double.len() == 8,
-            _ => false,
-        },
+        Some([0x12, length, value @ ..]) => *length < 0x80 && *length as usize == value.len() && short_value(value),
+        _ => false,
+    }
+}
+
+/// Whether an `AnyValue` is one short string, bool, int or double and nothing else.
+#[inline(always)]
+fn short_value(value: &[u8]) -> bool {
+    match value {
+        [0x0a, length, text @ ..] => *length < 0x80 && *length as usize == text.len(),
+        [0x10, flag] => *flag < 0x80,
+        [0x18, number @ ..] => varint(number).is_some_and(|(_, rest)| rest.is_empty()),
+        [0x21, double @ ..] => double.len() == 8,
         _ => false,
     }
 }

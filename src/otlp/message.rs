@@ -4,6 +4,8 @@
 //! costs one look for its place, and what stays is never taken apart: its order, unknown fields and odd encodings
 //! survive. New bytes are the caller's, encoded as whole fields; they live as long as the request.
 
+use std::cell::{Cell, OnceCell};
+
 use smallvec::SmallVec;
 
 use super::schema::key_value;
@@ -19,7 +21,15 @@ pub struct Message<'a> {
     is_changed: bool,
     /// The message as it came, once a part of it was left out.
     whole: &'a [u8],
+    /// The field that holds its attributes, where that is known.
+    pub list: u32,
+    /// Which keys they may have: a bit for each that was met. Nothing while that is not known.
+    keys: Cell<Option<u64>>,
+    places: OnceCell<Places>,
 }
+
+/// Behind where the last occurrence of each field starts, of a message in one piece; 0 for those that are absent.
+type Places = [u32; 16];
 
 /// Where a field stands.
 #[derive(Clone, Copy)]
@@ -51,24 +61,28 @@ impl<'a> Iterator for PieceFields<'_, 'a> {
 
 impl<'a> Message<'a> {
     pub fn of(bytes: &'a [u8]) -> Message<'a> {
-        Message { pieces: Pieces::from_slice(&[bytes]), is_changed: false, whole: &[] }
+        Message { pieces: Pieces::from_slice(&[bytes]), ..Message::default() }
     }
 
     /// Becomes another message, unchanged.
     #[inline]
     pub fn reset(&mut self, bytes: &'a [u8]) {
-        self.pieces.clear();
+        self.clear();
         self.pieces.push(bytes);
+    }
+
+    fn clear(&mut self) {
+        self.pieces.clear();
         self.is_changed = false;
         self.whole = &[];
+        self.keys.set(None);
+        self.places.take();
     }
 
     /// Becomes the singular message `number` of another one: nothing when it is absent, merged when it is given twice.
     pub fn reset_to(&mut self, parent: &Message<'a>, number: u32) {
-        self.pieces.clear();
+        self.clear();
         self.pieces.extend(parent.payloads(number));
-        self.is_changed = false;
-        self.whole = &[];
     }
 
     pub fn is_changed(&self) -> bool {
@@ -95,6 +109,11 @@ impl<'a> Message<'a> {
     /// The last occurrence of a field, which is the one that counts.
     #[inline]
     pub fn last(&self, number: u32) -> Option<Value<'a>> {
+        if let ([piece], 1..16) = (&*self.pieces, number) {
+            let places = self.places.get_or_init(|| self.survey(piece));
+            let place = places.get(number as usize).and_then(|place| place.checked_sub(1))?;
+            return Fields::new(piece.get(place as usize..)?).next().map(|field| field.value);
+        }
         let mut found = None;
         for field in self.fields() {
             if field.number == number {
@@ -144,7 +163,7 @@ impl<'a> Message<'a> {
     pub fn append(&mut self, raw: &'a [u8]) {
         if !raw.is_empty() {
             self.pieces.push(raw);
-            self.is_changed = true;
+            self.changed();
         }
     }
 
@@ -177,41 +196,97 @@ impl<'a> Message<'a> {
         }
         if is_changed {
             self.pieces = revised;
-            self.is_changed = true;
+            self.changed();
         }
+    }
+
+    /// What was known of its fields no longer holds.
+    fn changed(&mut self) {
+        self.is_changed = true;
+        self.keys.set(None);
+        self.places.take();
+    }
+
+    /// One look over all fields, after which most others need none.
+    #[inline(never)]
+    fn survey(&self, piece: &'a [u8]) -> Places {
+        let (mut places, mut start, mut keys) = (Places::default(), 0u32, 0);
+        for field in Fields::new(piece) {
+            if let Some(place) = places.get_mut(field.number as usize) {
+                *place = start.saturating_add(1);
+            }
+            if field.number == self.list
+                && let Value::Bytes(pair) = field.value
+            {
+                keys |= mark(key_of(pair));
+            }
+            start = start.saturating_add(field.raw.len() as u32);
+        }
+        self.keys.set((self.list != 0).then_some(keys));
+        places
+    }
+
+    /// Whether it is known that no attribute has this key.
+    #[inline]
+    fn lacks(&self, list: u32, key: &[u8]) -> bool {
+        list == self.list && self.keys.get().is_some_and(|keys| keys & mark(key) == 0)
     }
 
     /// The value of the first attribute with this key in the list that is field `list`.
     #[inline]
     pub fn attribute(&self, list: u32, key: &[u8]) -> Option<AnyValue<'a>> {
+        if self.lacks(list, key) {
+            return None;
+        }
+        let mut keys = 0;
         for field in self.fields() {
-            if let Some(pair) = pair_with(&field, list, key) {
-                return Some(KeyValue::read(pair).value);
+            if field.number == list
+                && let Value::Bytes(pair) = field.value
+            {
+                let found = key_of(pair);
+                if found == key {
+                    return Some(KeyValue::read(pair).value);
+                }
+                keys |= mark(found);
             }
         }
+        self.keys.set((list == self.list).then_some(keys));
         None
     }
 
     /// Puts an attribute, encoded as a field, in the place of the first with its key, else at the end.
     pub fn set_attribute(&mut self, list: u32, key: &[u8], raw: &'a [u8]) {
-        match self.spot(list, key) {
+        let spot = if self.lacks(list, key) { None } else { self.spot(list, key) };
+        let keys = self.keys.get().filter(|_| list == self.list).map(|keys| keys | mark(key));
+        match spot {
             Some(spot) => self.splice(spot, raw),
             None => self.append(raw),
         }
+        self.keys.set(keys);
     }
 
     /// Removes the first attribute with this key. As in the Go collector, the last of the list moves into its place.
     pub fn delete_attribute(&mut self, list: u32, key: &[u8]) -> bool {
-        let (mut found, mut last) = (None, None);
+        if self.lacks(list, key) {
+            return false;
+        }
+        let (mut found, mut last, mut keys) = (None, None, 0);
         self.look(|spot| {
-            if spot.field.number == list {
-                if found.is_none() && pair_with(&spot.field, list, key).is_some() {
+            if spot.field.number == list
+                && let Value::Bytes(pair) = spot.field.value
+            {
+                let name = key_of(pair);
+                if found.is_none() && name == key {
                     found = Some(spot);
+                } else {
+                    keys |= mark(name);
                 }
                 last = Some(spot);
             }
             false
         });
+        let keys = (list == self.list).then_some(keys);
+        self.keys.set(keys);
         let (Some(spot), Some(last)) = (found, last) else { return false };
         if (last.piece, last.start) == (spot.piece, spot.start) {
             self.splice(spot, &[]);
@@ -220,6 +295,7 @@ impl<'a> Message<'a> {
             self.splice(last, &[]);
             self.splice(spot, last.field.raw);
         }
+        self.keys.set(keys);
         true
     }
 
@@ -244,10 +320,14 @@ impl<'a> Message<'a> {
         self.is_changed = is_changed;
     }
 
+    /// The message in pieces, with what was left out.
+    pub fn everything(&self) -> &[&'a [u8]] {
+        if self.whole.is_empty() { &self.pieces } else { std::slice::from_ref(&self.whole) }
+    }
+
     /// All occurrences of a field, with what was left out.
     pub fn occurrences(&self, number: u32) -> impl Iterator<Item = Field<'a>> + '_ {
-        let pieces = if self.whole.is_empty() { &*self.pieces } else { std::slice::from_ref(&self.whole) };
-        pieces.iter().flat_map(|piece| Fields::new(piece)).filter(move |field| field.number == number)
+        self.everything().iter().flat_map(|piece| Fields::new(piece)).filter(move |field| field.number == number)
     }
 
     /// The messages of a repeated field, with those that were left out.
@@ -293,10 +373,11 @@ impl<'a> Message<'a> {
     fn spot(&self, list: u32, key: &[u8]) -> Option<Spot<'a>> {
         let mut found = None;
         self.look(|spot| {
-            let is_it = pair_with(&spot.field, list, key).is_some();
-            if is_it {
-                found = Some(spot);
-            }
+            let is_it = match spot.field.value {
+                Value::Bytes(pair) => spot.field.number == list && key_of(pair) == key,
+                _ => false,
+            };
+            found = is_it.then_some(spot);
             is_it
         });
         found
@@ -315,26 +396,28 @@ impl<'a> Message<'a> {
             }
             _ => drop(self.pieces.remove(spot.piece)),
         }
-        self.is_changed = true;
+        self.changed();
     }
 }
 
-/// The payload of a field that is an attribute with this key.
+/// The key of an attribute.
 #[inline(always)]
-fn pair_with<'a>(field: &Field<'a>, list: u32, key: &[u8]) -> Option<&'a [u8]> {
-    let Value::Bytes(pair) = field.value else { return None };
-    if field.number != list {
-        return None;
-    }
+fn key_of(pair: &[u8]) -> &[u8] {
     // The shape that all SDKs write, a short key and then the value, needs no reading of the value.
-    let found = match pair {
+    match pair {
         [0x0a, length, rest @ ..] if *length < 0x80 => match rest.split_at_checked(usize::from(*length)) {
-            Some((found, [0x12, length, value @ ..])) if usize::from(*length) == value.len() => found,
+            Some((key, [0x12, length, value @ ..])) if usize::from(*length) == value.len() => key,
             _ => KeyValue::read(pair).key,
         },
         _ => KeyValue::read(pair).key,
-    };
-    (found == key).then_some(pair)
+    }
+}
+
+/// The bit of a key among those of a list.
+#[inline(always)]
+fn mark(key: &[u8]) -> u64 {
+    let (first, last) = (key.first().copied().unwrap_or_default(), key.last().copied().unwrap_or_default());
+    1 << ((key.len() + usize::from(first) * 5 + usize::from(last) * 3) % 64)
 }
 
 /// The length of an attribute with a value of `value` bytes, as the payload of its field.

@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 use super::Signal;
 use super::message::{Message, Pieces};
 use super::schema::{
-    exponential_point, histogram_point, metric, metric_data, number_point, request, resource_group, scope_group, span,
+    event, exponential_point, histogram_point, log_record, metric, metric_data, number_point, request, resource_group,
+    scope_group, span,
 };
 use super::split::{is_child, leaf_depth};
 use super::wire::{Fields, Value, put_bytes, put_header};
@@ -56,6 +57,16 @@ pub struct Sight<'a> {
 }
 
 impl Sight<'_> {
+    pub fn of(signal: Signal) -> Self {
+        let mut sight = Sight::default();
+        (sight.record.list, sight.child.list) = match signal {
+            Signal::Logs => (log_record::ATTRIBUTES, 0),
+            Signal::Traces => (span::ATTRIBUTES, event::ATTRIBUTES),
+            Signal::Metrics => (0, number_point::ATTRIBUTES),
+        };
+        sight
+    }
+
     /// The field with the attributes of the data point in sight.
     pub fn point_attributes(&self) -> u32 {
         match self.data_number {
@@ -116,7 +127,7 @@ pub fn rewrite<'a, V: Visitor<'a>>(
         depth,
         prunes,
         visitor,
-        sight: Sight::default(),
+        sight: Sight::of(signal),
         out: Vec::new(),
         room: request.len() + request.len() / 8,
         scratch: Vec::new(),
@@ -204,18 +215,18 @@ enum Fate {
 
 impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
     fn group(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+        let is_scope = |number| number == resource_group::SCOPES;
         self.sight.resource_group.reset(bytes);
+        if self.depth > Depth::Resources {
+            self.sight.resource_group.leave_out(is_scope);
+        }
         self.sight.resource.reset_to(&self.sight.resource_group, resource_group::RESOURCE);
         if self.visitor.resource(&mut self.sight)? == Verdict::Drop {
             return Ok(self.dropped(2, bytes));
         }
-        let is_scope = |number| number == resource_group::SCOPES;
         self.enter(number, bytes);
         let kept = match self.depth > Depth::Resources {
-            true => {
-                self.sight.resource_group.leave_out(is_scope);
-                self.children(is_scope, Self::scope)?
-            }
+            true => self.children(is_scope, Self::scope)?,
             false => self.count(is_scope),
         };
         if kept == 0 && self.prunes {
@@ -228,18 +239,18 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
     }
 
     fn scope(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+        let is_record = |number| number == scope_group::RECORDS;
         self.sight.scope_group.reset(bytes);
+        if self.depth > Depth::Scopes {
+            self.sight.scope_group.leave_out(is_record);
+        }
         self.sight.scope.reset_to(&self.sight.scope_group, scope_group::SCOPE);
         if self.visitor.scope(&mut self.sight)? == Verdict::Drop {
             return Ok(self.dropped(3, bytes));
         }
-        let is_record = |number| number == scope_group::RECORDS;
         self.enter(number, bytes);
         let kept = match self.depth > Depth::Scopes {
-            true => {
-                self.sight.scope_group.leave_out(is_record);
-                self.children(is_record, Self::record)? + self.added()?
-            }
+            true => self.children(is_record, Self::record)? + self.added()?,
             false => self.count(is_record),
         };
         if kept == 0 && self.prunes {
@@ -324,6 +335,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
     fn data(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         self.sight.data.reset(bytes);
         self.sight.data_number = number;
+        self.sight.child.list = self.sight.point_attributes();
         let is_point = |number| number == metric_data::POINTS;
         self.enter(number, bytes);
         if self.children_of(|sight| &mut sight.data, is_point, Self::child)? == 0 && self.prunes {
@@ -520,7 +532,7 @@ fn write_with(message: &Message, number: u32, inner: &Message, is_other: impl Fn
 
 /// The items and the bytes of a message as it came: what goes when it is dropped.
 pub fn size(signal: Signal, depth: Depth, message: &Message) -> (u64, usize) {
-    let inside = |depth| message.pieces().iter().map(|piece| items(signal, depth, piece)).sum();
+    let inside = |depth| message.everything().iter().map(|piece| items(signal, depth, piece)).sum();
     let items: i64 = match (depth, signal) {
         (Depth::Resources, _) => inside(2),
         (Depth::Scopes, _) => inside(3),
@@ -528,7 +540,7 @@ pub fn size(signal: Signal, depth: Depth, message: &Message) -> (u64, usize) {
         (Depth::Records, _) | (Depth::Children, Signal::Metrics) => 1,
         (Depth::Children | Depth::Exemplars, _) => 0,
     };
-    (items.max(0) as u64, message.len())
+    (items.max(0) as u64, message.everything().iter().map(|piece| piece.len()).sum())
 }
 
 /// How many items a message holds; the request is at depth 1, and so on inwards.
