@@ -36,7 +36,7 @@ type Places = [u32; 16];
 struct Spot<'a> {
     piece: usize,
     start: usize,
-    field: Field<'a>,
+    raw: &'a [u8],
 }
 
 /// The fields of a message, through all its pieces.
@@ -143,8 +143,8 @@ impl<'a> Message<'a> {
     /// Gives a field one value, an encoded field or nothing: where its first occurrence stood, else at the end.
     pub fn replace(&mut self, number: u32, raw: &'a [u8]) {
         let (mut found, mut is_repeated) = (None, false);
-        self.look(|spot| {
-            if spot.field.number == number {
+        self.look(|spot, field| {
+            if field.number == number {
                 is_repeated |= found.is_some();
                 found = found.or(Some(spot));
             }
@@ -271,9 +271,9 @@ impl<'a> Message<'a> {
             return false;
         }
         let (mut found, mut last, mut keys) = (None, None, 0);
-        self.look(|spot| {
-            if spot.field.number == list
-                && let Value::Bytes(pair) = spot.field.value
+        self.look(|spot, field| {
+            if field.number == list
+                && let Value::Bytes(pair) = field.value
             {
                 let name = key_of(pair);
                 if found.is_none() && name == key {
@@ -293,7 +293,7 @@ impl<'a> Message<'a> {
         } else {
             // The later one first, so that the place of the earlier one still holds.
             self.splice(last, &[]);
-            self.splice(spot, last.field.raw);
+            self.splice(spot, last.raw);
         }
         self.keys.set(keys);
         true
@@ -358,11 +358,11 @@ impl<'a> Message<'a> {
 
     /// Looks at the fields with their places, until `look` says that it has seen enough.
     #[inline(always)]
-    fn look(&self, mut look: impl FnMut(Spot<'a>) -> bool) {
+    fn look(&self, mut look: impl FnMut(Spot<'a>, &Field<'a>) -> bool) {
         for (piece, bytes) in self.pieces.iter().enumerate() {
             let mut start = 0;
             for field in Fields::new(bytes) {
-                if look(Spot { piece, start, field }) {
+                if look(Spot { piece, start, raw: field.raw }, &field) {
                     return;
                 }
                 start += field.raw.len();
@@ -372,9 +372,9 @@ impl<'a> Message<'a> {
 
     fn spot(&self, list: u32, key: &[u8]) -> Option<Spot<'a>> {
         let mut found = None;
-        self.look(|spot| {
-            let is_it = match spot.field.value {
-                Value::Bytes(pair) => spot.field.number == list && key_of(pair) == key,
+        self.look(|spot, field| {
+            let is_it = match field.value {
+                Value::Bytes(pair) => field.number == list && key_of(pair) == key,
                 _ => false,
             };
             found = is_it.then_some(spot);
@@ -386,7 +386,7 @@ impl<'a> Message<'a> {
     /// Puts encoded fields in the place of one.
     fn splice(&mut self, spot: Spot<'a>, raw: &'a [u8]) {
         let Some(piece) = self.pieces.get(spot.piece) else { return };
-        let end = spot.start + spot.field.raw.len();
+        let end = spot.start + spot.raw.len();
         let parts = [piece.get(..spot.start).unwrap_or_default(), raw, piece.get(end..).unwrap_or_default()];
         let mut parts = parts.into_iter().filter(|part| !part.is_empty());
         match (parts.next(), self.pieces.get_mut(spot.piece)) {

@@ -275,6 +275,16 @@ impl Path {
                 return Err(Fault::new(format!("unsupported data point type: {name}")));
             }
         }
+        if let ([key], Form::Attributes, Some(length)) = (&*self.keys, form, value.any_len()) {
+            // By far the commonest path of all: what stands there does not matter.
+            let key = text_key(key.evaluate(scene)?, "set")?;
+            let Some(message) = place(self.row.place, scene.sight) else { return Ok(()) };
+            let mut raw = Vec::with_capacity(key.len() + length + 16);
+            put_pair_header(&mut raw, number, key, length);
+            value.put_any(&mut raw);
+            message.set_attribute(number, key, scene.arena.keep(&raw)?);
+            return Ok(());
+        }
         let keys = self.keys(scene)?;
         let arena = scene.arena;
         match form {
