@@ -2,9 +2,13 @@
 
 mod components;
 mod default;
+#[cfg(unix)]
+mod local;
 mod print_config;
 mod queue;
 mod run;
+#[cfg(unix)]
+mod status;
 mod validate;
 
 use std::io::{IsTerminal, Write};
@@ -49,6 +53,9 @@ enum Verb {
     Components,
     /// Print the config as it is understood, defaults filled in
     PrintConfig(PrintConfig),
+    /// Say how the running collector is
+    #[cfg(unix)]
+    Status(status::Status),
     /// Look at queues on disk, and rescue what is in them
     Queue(queue::Queue),
 }
@@ -146,6 +153,8 @@ pub fn main() -> ExitCode {
         Some(Verb::Validate(sources)) => validate::validate(&sources),
         Some(Verb::Components) => print(&components::list()),
         Some(Verb::PrintConfig(options)) => print_config::print_config(&options),
+        #[cfg(unix)]
+        Some(Verb::Status(options)) => status::status(&options),
         Some(Verb::Queue(options)) => queue::queue(&options),
     };
     match outcome {

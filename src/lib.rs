@@ -1,6 +1,7 @@
 //! Misaki: an edge collector for OpenTelemetry.
 //!
-//! From top to bottom, each using only what stands below it: `cli` (what a person types), `service` (start, drain),
+//! From top to bottom, each using only what stands below it: `cli` (what a person types), `inspect` (the inside of a running
+//! collector, for who asks on a local socket), `service` (start, drain),
 //! `pipeline` (plan, reserve, commit), `receivers` `processors` `sending` `exporters` `extensions` (the components),
 //! `network` (sockets, TLS), `ottl` (conditions and edits), `telemetry` (what travels, and the contracts), `otlp` (the
 //! wire). `config` and `diagnostics` serve them all.
@@ -10,6 +11,8 @@ pub mod config;
 pub mod diagnostics;
 pub mod exporters;
 pub mod extensions;
+#[cfg(unix)]
+pub mod inspect;
 pub mod network;
 pub mod otlp;
 pub mod ottl;

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Kind, Pipeline, Reference};
+use crate::config::{Kind, Loaded, Pipeline, Reference};
 use crate::diagnostics::log;
+#[cfg(unix)]
+use crate::inspect::{Inspection, Subject};
 use crate::network::workers::Workers;
 use crate::service::plan::Plan;
 use crate::service::{self, Running};
@@ -31,6 +33,8 @@ pub fn run(options: Run) -> Result<(), Failure> {
         let workers = Workers::start(count).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let running = service::start(&plan, Arc::new(workers)).await.map_err(failed)?;
         welcome(&origin, &plan, &running);
+        #[cfg(unix)]
+        let _inspection = inspection(&plan, &loaded, &running);
         drop((plan, loaded));
         live(running).await.map_err(failed)
     })
@@ -60,6 +64,19 @@ fn welcome(origin: &Origin, plan: &Plan, running: &Running) {
         tracing::info!(processor, "{intention}");
     }
     tracing::info!("Everything is ready. Begin running and processing data.");
+}
+
+/// The local socket; without it everything else works as well.
+#[cfg(unix)]
+fn inspection(plan: &Plan, loaded: &Loaded, running: &Running) -> Option<Inspection> {
+    let config = plan.inspect();
+    let subject = Subject::new(loaded.sources.names().map(str::to_owned).collect(), running);
+    let opened = config.enabled.then(|| Inspection::open(&config, subject))?;
+    match &opened {
+        Ok(inspection) => tracing::debug!(path = %inspection.path().display(), "listening for tail and status"),
+        Err(error) => tracing::warn!(%error, "going on without the socket of tail and status"),
+    }
+    opened.ok()
 }
 
 fn addresses(running: &Running) -> Vec<String> {

@@ -32,6 +32,10 @@ impl Sources {
         self.0.get(usize::from(place.source))
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|source| source.name.as_str())
+    }
+
     fn add(&mut self, name: &str, text: String) -> u16 {
         self.0.push(Source { name: name.to_owned(), text });
         (self.0.len() - 1) as u16

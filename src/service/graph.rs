@@ -27,6 +27,7 @@ use super::plan::{Plan, Side};
 use super::registry::Component;
 
 /// Everything between the receivers and the network.
+#[derive(Clone)]
 pub struct Graph {
     pub queues: Vec<Arc<Queue>>,
     /// The processors that hold telemetry.

@@ -7,7 +7,7 @@ use crate::config::telemetry::Telemetry;
 use crate::config::{ComponentId, Kind, Layout, Loaded, Pipeline, Place, Problem, Reference};
 use crate::exporters::settings::QueueSettings;
 use crate::exporters::{otlp_grpc, otlp_http};
-use crate::extensions::file_storage;
+use crate::extensions::{file_storage, inspect};
 use crate::network::auth::Authenticator;
 use crate::network::endpoint::Scheme;
 use crate::telemetry::Signal;
@@ -76,6 +76,17 @@ impl Plan {
             Component::OtlpHttp(config) => Some(&config.sending.queue),
             _ => None,
         }
+    }
+
+    /// The local socket. What is declared counts, started or not: it is there without being named, too.
+    pub fn inspect(&self) -> inspect::Config {
+        let started = self.extensions.iter().filter_map(|extension| self.get(Kind::Extension, &extension.id));
+        let mut all = started.chain(self.components.values());
+        let found = all.find_map(|component| match component {
+            Component::Inspect(config) => Some(config.clone()),
+            _ => None,
+        });
+        found.unwrap_or_default()
     }
 
     /// The storage that is started under this id.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
 use crate::exporters::{debug, otlp_grpc, otlp_http};
-use crate::extensions::{basicauth, bearertokenauth, file_storage, health_check};
+use crate::extensions::{basicauth, bearertokenauth, file_storage, health_check, inspect};
 use crate::network::auth::Authenticator;
 use crate::processors::{
     Factory, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource, resourcedetection,
@@ -30,6 +30,7 @@ pub enum Component {
     HealthCheck(health_check::Config),
     FileStorage(file_storage::Config),
     Authenticator(Arc<Authenticator>),
+    Inspect(inspect::Config),
 }
 
 pub struct Row {
@@ -122,6 +123,9 @@ pub const ROWS: &[Row] = &[
     }),
     row(Kind::Extension, "health_check", "says over HTTP whether the collector is ready", |section| {
         Component::HealthCheck(health_check::Config::decode(section))
+    }),
+    row(Kind::Extension, "inspect", "the local socket of `misaki tail` and `misaki status`; on by itself", |section| {
+        Component::Inspect(inspect::Config::decode(section))
     }),
 ];
 

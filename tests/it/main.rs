@@ -24,6 +24,7 @@ mod filter;
 mod harness;
 mod hostmetrics;
 mod inflate;
+mod inspect;
 mod json;
 mod ottl_functions;
 mod ottl_language;

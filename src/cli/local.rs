@@ -1,0 +1,128 @@
+//! The way from a verb to the collector that runs on this machine: find its socket, ask, read the answer as it comes.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use clap::Args;
+use http::Request;
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+
+use crate::inspect::place;
+
+use super::{FAILED, Failure};
+
+/// Most that a whole answer may be; what streams has no end.
+const MOST: usize = 64 << 20;
+
+/// Which collector is meant; without either, the one that runs.
+#[derive(Args, Clone, Default)]
+pub struct Target {
+    /// The collector with this process id
+    #[arg(long, value_name = "N", conflicts_with = "socket")]
+    pid: Option<u32>,
+    /// The collector that listens on this socket
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+/// An answer that is being read.
+pub struct Answer {
+    body: Incoming,
+    /// Drives the connection until this is dropped.
+    _connection: JoinSet<()>,
+}
+
+pub fn failed(message: impl std::fmt::Display) -> Failure {
+    Failure { status: FAILED, message: format!("error: {message}\n") }
+}
+
+/// Runs what a verb does on a runtime of its own.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| failed(format!("cannot start: {error}")))?.block_on(work)
+}
+
+impl Target {
+    /// The socket of the one that is meant.
+    fn find(&self) -> Result<PathBuf, Failure> {
+        if let Some(path) = &self.socket {
+            return Ok(path.clone());
+        }
+        let mut found = place::sockets();
+        found.retain(|(process, _)| self.pid.is_none_or(|wanted| wanted == *process));
+        match found.as_slice() {
+            [(_, path)] => Ok(path.clone()),
+            [] => {
+                let which = self.pid.map_or_else(
+                    || "no collector runs here".to_owned(),
+                    |pid| format!("no collector has the process id {pid}"),
+                );
+                let places: Vec<_> = place::directories().iter().map(|path| path.display().to_string()).collect();
+                Err(failed(format!("{which}: there is no socket in {}", places.join(", "))))
+            }
+            several => {
+                let list: Vec<_> =
+                    several.iter().map(|(pid, path)| format!("  --pid {pid}   {}", path.display())).collect();
+                Err(failed(format!("several collectors run here: name one\n{}", list.join("\n"))))
+            }
+        }
+    }
+
+    /// Asks for a page (a path, and a query if there is one) and returns when the head of the answer is there.
+    pub async fn ask(&self, page: &str) -> Result<Answer, Failure> {
+        let path = self.find()?;
+        let unreachable = |error: &dyn std::fmt::Display| {
+            failed(format!("cannot reach the collector at {}: {error}", path.display()))
+        };
+        let stream = UnixStream::connect(&path).await.map_err(|error| unreachable(&error))?;
+        let (mut sender, driver) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
+        let mut connection = JoinSet::new();
+        connection.spawn(async {
+            // What went wrong is said where the answer is read.
+            let _ = driver.await;
+        });
+        let request = Request::get(page).header("host", "localhost").body(String::new());
+        let request = request.map_err(|error| failed(format!("cannot ask for {page}: {error}")))?;
+        let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
+        let is_success = response.status().is_success();
+        let mut answer = Answer { body: response.into_body(), _connection: connection };
+        match is_success {
+            true => Ok(answer),
+            false => Err(failed(String::from_utf8_lossy(&answer.whole().await?).trim_end())),
+        }
+    }
+}
+
+impl Answer {
+    /// The next piece; `None` at the proper end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            match std::future::poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(failed("the collector went away")),
+                // Trailers are not for us.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => return Ok(Some(data)),
+                    Err(_) => continue,
+                },
+            }
+        }
+    }
+
+    pub async fn whole(&mut self) -> Result<Vec<u8>, Failure> {
+        let mut all = Vec::new();
+        while let Some(piece) = self.next().await? {
+            if all.len() + piece.len() > MOST {
+                return Err(failed("the answer is too large"));
+            }
+            all.extend_from_slice(&piece);
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,86 @@
+//! The inside of a running collector, for its own user on the same machine: a small HTTP API on a unix socket.
+
+pub mod place;
+mod server;
+pub mod status;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+
+use crate::extensions::inspect::Config;
+use crate::service::Running;
+use crate::service::graph::Graph;
+use crate::telemetry::{Budget, clock};
+
+/// What is asked about.
+pub struct Subject {
+    pub started: Instant,
+    /// Where the config came from, as a person named it.
+    pub config: Vec<String>,
+    view: RwLock<View>,
+}
+
+/// What runs at the moment.
+#[derive(Clone)]
+pub struct View {
+    pub addresses: Vec<(&'static str, Option<SocketAddr>)>,
+    pub budget: Arc<Budget>,
+    pub graph: Graph,
+}
+
+impl Subject {
+    pub fn new(config: Vec<String>, running: &Running) -> Arc<Subject> {
+        Arc::new(Subject { started: clock(), config, view: RwLock::new(View::of(running)) })
+    }
+
+    /// To be told after a reload.
+    pub fn update(&self, running: &Running) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = View::of(running);
+    }
+
+    pub fn view(&self) -> View {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl View {
+    fn of(running: &Running) -> View {
+        View { addresses: running.addresses.clone(), budget: running.budget.clone(), graph: running.graph.clone() }
+    }
+}
+
+/// The open socket; its file goes when this is dropped.
+pub struct Inspection {
+    path: PathBuf,
+    /// Ended by dropping it.
+    _serving: JoinSet<()>,
+}
+
+impl Inspection {
+    /// Opens the socket and serves it on this runtime.
+    pub fn open(config: &Config, subject: Arc<Subject>) -> io::Result<Inspection> {
+        let (listener, path) = match &config.path {
+            Some(path) => (place::bind(path)?, path.clone()),
+            None => place::bind_own()?,
+        };
+        let mut serving = JoinSet::new();
+        serving.spawn(server::serve(listener, subject));
+        Ok(Inspection { path, _serving: serving })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Inspection {
+    fn drop(&mut self) {
+        // One that is left over is removed by the next collector.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
