@@ -9,6 +9,8 @@ mod queue;
 mod run;
 #[cfg(unix)]
 mod status;
+#[cfg(unix)]
+mod tail;
 mod validate;
 
 use std::io::{IsTerminal, Write};
@@ -53,6 +55,9 @@ enum Verb {
     Components,
     /// Print the config as it is understood, defaults filled in
     PrintConfig(PrintConfig),
+    /// Show what passes through the running collector
+    #[cfg(unix)]
+    Tail(tail::Tail),
     /// Say how the running collector is
     #[cfg(unix)]
     Status(status::Status),
@@ -153,6 +158,8 @@ pub fn main() -> ExitCode {
         Some(Verb::Validate(sources)) => validate::validate(&sources),
         Some(Verb::Components) => print(&components::list()),
         Some(Verb::PrintConfig(options)) => print_config::print_config(&options),
+        #[cfg(unix)]
+        Some(Verb::Tail(options)) => tail::tail(&options),
         #[cfg(unix)]
         Some(Verb::Status(options)) => status::status(&options),
         Some(Verb::Queue(options)) => queue::queue(&options),

@@ -1,8 +1,15 @@
 //! The inside of a running collector, for its own user on the same machine: a small HTTP API on a unix socket.
+//!
+//! `feed` stands at the other end of the tap, with the `ring` of the recent past; `wanted` says what somebody wants to
+//! see of it; `server` answers; `place` knows where sockets are, for those who listen and those who ask.
 
+pub mod feed;
+pub mod percent;
 pub mod place;
+pub mod ring;
 mod server;
 pub mod status;
+pub mod wanted;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +22,9 @@ use tokio::task::JoinSet;
 use crate::extensions::inspect::Config;
 use crate::service::Running;
 use crate::service::graph::Graph;
-use crate::telemetry::{Budget, clock};
+use crate::telemetry::{Budget, Point, Tap, Telemetry, clock};
+
+use feed::Watch;
 
 /// What is asked about.
 pub struct Subject {
@@ -57,6 +66,8 @@ impl View {
 /// The open socket; its file goes when this is dropped.
 pub struct Inspection {
     path: PathBuf,
+    tap: Arc<Tap>,
+    pub watch: Arc<Watch>,
     /// Ended by dropping it.
     _serving: JoinSet<()>,
 }
@@ -68,9 +79,12 @@ impl Inspection {
             Some(path) => (place::bind(path)?, path.clone()),
             None => place::bind_own()?,
         };
+        let (watch, tap) = (Watch::new(config.ring_bytes), subject.view().graph.tap);
+        let viewer = watch.clone();
+        tap.attach(Some(Arc::new(move |point: Point, telemetry: &Telemetry| viewer.look(point, telemetry))));
         let mut serving = JoinSet::new();
-        serving.spawn(server::serve(listener, subject));
-        Ok(Inspection { path, _serving: serving })
+        serving.spawn(server::serve(listener, subject, watch.clone()));
+        Ok(Inspection { path, tap, watch, _serving: serving })
     }
 
     pub fn path(&self) -> &Path {
@@ -80,6 +94,7 @@ impl Inspection {
 
 impl Drop for Inspection {
     fn drop(&mut self) {
+        self.tap.attach(None);
         // One that is left over is removed by the next collector.
         let _ = std::fs::remove_file(&self.path);
     }

@@ -161,6 +161,6 @@ impl Upstream {
 }
 
 /// A YAML string in which nothing is expanded.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''").replace('$', "$$"))
 }

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
+use crate::diagnostics::escape::put_safe;
 use crate::inspect::place;
 
 use super::{FAILED, Failure};
@@ -39,6 +40,13 @@ pub struct Answer {
 
 pub fn failed(message: impl std::fmt::Display) -> Failure {
     Failure { status: FAILED, message: format!("error: {message}\n") }
+}
+
+/// Text that others may have written, for a terminal.
+pub fn safe(text: &str) -> String {
+    let mut out = Vec::new();
+    put_safe(&mut out, text.as_bytes(), true);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Runs what a verb does on a runtime of its own.
@@ -94,7 +102,7 @@ impl Target {
         let mut answer = Answer { body: response.into_body(), _connection: connection };
         match is_success {
             true => Ok(answer),
-            false => Err(failed(String::from_utf8_lossy(&answer.whole().await?).trim_end())),
+            false => Err(failed(safe(String::from_utf8_lossy(&answer.whole().await?).trim_end()))),
         }
     }
 }

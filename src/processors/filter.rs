@@ -93,6 +93,15 @@ pub fn level(context: &str) -> (Depth, &'static str) {
     }
 }
 
+/// The keys, from the outside inwards, under which a condition of a context is written.
+pub fn keys(signal: Signal, context: &str, is_qualified: bool) -> Vec<&'static str> {
+    let Some(keys) = KEYS.iter().find(|keys| keys.signal == signal) else { return Vec::new() };
+    match keys.lists.iter().find(|(_, known)| *known == context) {
+        Some((list, _)) if !is_qualified => vec![keys.section, list],
+        _ => vec![keys.inferred],
+    }
+}
+
 impl Config {
     pub fn decode(section: Section) -> Config {
         let error_mode = section.choice("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);

@@ -44,10 +44,9 @@ impl Tap {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn show(&self, point: Point, telemetry: &Telemetry) {
-        let viewer = self.viewer.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(viewer) = viewer {
+        if let Some(viewer) = &*self.viewer.read().unwrap_or_else(PoisonError::into_inner) {
             viewer(point, telemetry);
         }
     }

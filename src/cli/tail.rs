@@ -1,0 +1,280 @@
+//! `misaki tail`: what passes through the running collector, or passed lately, as far as an expression is true for it.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use crate::config::duration;
+use crate::exporters::debug::{Style, Verbosity, render_dump};
+use crate::inspect::percent;
+use crate::inspect::wanted::Wanted;
+use crate::otlp::json;
+use crate::otlp::split::Splitter;
+use crate::ottl::syntax::Mistake;
+use crate::processors::filter;
+use crate::telemetry::Signal;
+
+use super::default::quoted;
+use super::local::{self, Answer, Target, failed, safe};
+use super::{Failure, USAGE, print};
+
+const EXAMPLES: &str = "\
+Examples:
+  misaki tail 'severity_number >= SEVERITY_NUMBER_WARN'
+  misaki tail 'resource.attributes[\"service.name\"] == \"shop\"' --since 5m
+  misaki tail 4bf92f3577b34da6a3ce929d0e0e4736
+  misaki tail 'span.name == \"GET /\"' --expect 1 --for 10s";
+
+/// How long `--expect` waits when nothing is said about it.
+const EXPECT_FOR: Duration = Duration::from_secs(30);
+/// The longest head and the longest body of what the collector tells.
+const MOST_HEAD: usize = 64 << 10;
+const MOST_BODY: usize = 256 << 20;
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Tail {
+    /// An OTTL condition, a trace id, or a traceparent [default: everything]
+    #[arg(value_name = "EXPR", default_value = "", hide_default_value = true)]
+    expression: String,
+    /// How it is written
+    #[arg(short, long, value_name = "FORM", default_value = "normal")]
+    output: Form,
+    /// Begin with what passed lately, as far as it is still known, as in 5m
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    since: Option<Duration>,
+    /// As it came in, as exporters sent it, or as it was dropped
+    #[arg(long, value_name = "POINT", default_value = "received")]
+    at: At,
+    /// End after so many log records, spans or data points
+    #[arg(short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    items: Option<u64>,
+    /// End with success once so many came, or fail after --for [default: 30s]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    expect: Option<u64>,
+    /// End after this time
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    within: Option<Duration>,
+    /// Print the expression as a filter for the config, and end
+    #[arg(long)]
+    as_rule: bool,
+    /// Colours [default: on a terminal, unless NO_COLOR is set]
+    #[arg(long, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
+    color: Color,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Form {
+    Detailed,
+    Normal,
+    /// OTLP/JSON, one request a line
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum At {
+    Received,
+    Leaving,
+    Dropped,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// One request as the collector tells it.
+struct Sighting {
+    signal: Signal,
+    items: u64,
+    skipped: u64,
+    /// Where it was seen, in words, if it is not where everything comes in.
+    heading: Option<String>,
+    wire: Bytes,
+}
+
+/// Where it is written, and how.
+struct Writer {
+    form: Form,
+    style: Style,
+    colour: bool,
+}
+
+pub fn tail(options: &Tail) -> Result<(), Failure> {
+    let wanted = Wanted::read(&options.expression);
+    let wanted = wanted.map_err(|mistake| refused(&options.expression, &mistake))?;
+    match options.as_rule {
+        true => print(&as_rule(&wanted)?),
+        false => local::block_on(follow(options)),
+    }
+}
+
+async fn follow(options: &Tail) -> Result<(), Failure> {
+    let at = match options.at {
+        At::Received => "received",
+        At::Leaving => "leaving",
+        At::Dropped => "dropped",
+    };
+    let since = options.since.map_or(String::new(), |since| format!("&since={}", since.as_millis()));
+    let page = format!("/tail?at={at}{since}&where={}", percent::encoded(&options.expression));
+    let mut answer = options.target.ask(&page).await?;
+    let within = options.within.or(options.expect.map(|_| EXPECT_FOR));
+    let mut end = std::pin::pin!(async {
+        match within {
+            Some(within) => tokio::time::sleep(within).await,
+            None => std::future::pending().await,
+        }
+    });
+    let (mut buffer, mut seen, writer) = (BytesMut::new(), 0, Writer::new(options));
+    while options.items.is_none_or(|most| seen < most) && options.expect.is_none_or(|expected| seen < expected) {
+        let sighting = tokio::select! {
+            sighting = next(&mut answer, &mut buffer) => sighting?,
+            () = &mut end => break,
+            // Without a handler there is no key to press either.
+            _ = tokio::signal::ctrl_c() => break,
+        };
+        let most = options.items.map_or(u64::MAX, |most| most - seen);
+        seen += sighting.items.min(most);
+        if !writer.write(sighting, most)? {
+            break;
+        }
+    }
+    match options.expect {
+        Some(expected) if seen < expected => Err(failed(format!("{expected} expected, {seen} came"))),
+        _ => Ok(()),
+    }
+}
+
+/// The next one; the collector never ends them by itself.
+async fn next(answer: &mut Answer, buffer: &mut BytesMut) -> Result<Sighting, Failure> {
+    let strange = || failed("the collector says something that this version does not understand");
+    loop {
+        if let Some(length) = memchr::memchr(b'\n', buffer) {
+            let head: Value =
+                buffer.get(..length).and_then(|head| serde_json::from_slice(head).ok()).ok_or_else(strange)?;
+            let body = head.get("bytes").and_then(Value::as_u64).and_then(|bytes| usize::try_from(bytes).ok());
+            let body = body.filter(|bytes| *bytes <= MOST_BODY).ok_or_else(strange)?;
+            if buffer.len() > length + body {
+                let _ = buffer.split_to(length + 1);
+                return Sighting::read(&head, buffer.split_to(body).freeze()).ok_or_else(strange);
+            }
+        } else if buffer.len() > MOST_HEAD {
+            return Err(strange());
+        }
+        // Nothing that was read is lost when this is broken off: it is in the buffer.
+        match answer.next().await? {
+            Some(piece) => buffer.extend_from_slice(&piece),
+            None => return Err(failed("the collector went away")),
+        }
+    }
+}
+
+impl Sighting {
+    fn read(head: &Value, wire: Bytes) -> Option<Sighting> {
+        let text = |key| head.get(key).and_then(Value::as_str);
+        let signal = Signal::ALL.into_iter().find(|signal| text("signal") == Some(signal.name()))?;
+        let number = |key| head.get(key).and_then(Value::as_u64);
+        let heading = text("exporter").map(|exporter| {
+            let reason = text("reason").map_or(String::new(), |reason| format!(": {reason}"));
+            format!("{} by {exporter}{reason}", text("at").unwrap_or_default())
+        });
+        Some(Sighting { signal, items: number("items")?, skipped: number("skipped").unwrap_or(0), heading, wire })
+    }
+}
+
+impl Writer {
+    fn new(options: &Tail) -> Writer {
+        let is_terminal = std::io::stdout().is_terminal();
+        let colour = match options.color {
+            Color::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            Color::Always => true,
+            Color::Never => false,
+        };
+        Writer { form: options.output, style: Style { escape_newlines: is_terminal }, colour }
+    }
+
+    /// Writes at most so many items; says whether there is still somebody who reads.
+    fn write(&self, sighting: Sighting, most: u64) -> Result<bool, Failure> {
+        let Sighting { signal, items, skipped, heading, wire } = sighting;
+        if skipped > 0 {
+            // Nothing can be done about a terminal that is gone.
+            let _ = writeln!(std::io::stderr(), "… {skipped} skipped: they came faster than they were read");
+        }
+        if items == 0 {
+            return Ok(true);
+        }
+        let wire = match u32::try_from(most) {
+            Ok(most) if u64::from(most) < items => {
+                let piece = Splitter::new(signal, wire).next_piece(most, usize::MAX);
+                piece.map(|(bytes, _)| Bytes::from(bytes)).unwrap_or_default()
+            }
+            _ => wire,
+        };
+        let mut out = Vec::new();
+        if let (Some(heading), true) = (heading, self.form != Form::Json) {
+            let (dim, plain) = if self.colour { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+            out.extend_from_slice(format!("{dim}-- {}{plain}\n", safe(&heading)).as_bytes());
+        }
+        let dump = |verbosity, out: &mut Vec<u8>| render_dump(signal, verbosity, self.style, &[&wire], out);
+        match self.form {
+            Form::Detailed => dump(Verbosity::Detailed, &mut out),
+            Form::Normal => {
+                dump(Verbosity::Normal, &mut out);
+                // Nothing stands between one request and the next.
+                out.pop();
+            }
+            Form::Json => {
+                json::to_json(signal, &wire, &mut out);
+                out.push(b'\n');
+            }
+        }
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(&out).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(failed(format!("cannot write to stdout: {error}"))),
+            Ok(()) => Ok(true),
+        }
+    }
+}
+
+/// A processor that drops what the expression is true for.
+fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
+    if wanted.rules.is_empty() {
+        let message = "error: --as-rule wants an expression\n".to_owned();
+        return Err(Failure { status: USAGE, message });
+    }
+    let text = quoted(&wanted.text);
+    let mut out = "# Drops what this is true for; to keep nothing else, write not (…) around it.\n".to_owned();
+    out.push_str("processors:\n  filter/tail:\n    error_mode: ignore\n");
+    for rule in &wanted.rules {
+        let mut indent = "    ".to_owned();
+        for key in filter::keys(rule.signal, rule.context, rule.is_qualified) {
+            out.push_str(&format!("{indent}{key}:\n"));
+            indent.push_str("  ");
+        }
+        out.push_str(&format!("{indent}- {text}\n"));
+    }
+    Ok(out)
+}
+
+/// The expression with a mark under what is wrong in it.
+fn refused(expression: &str, mistake: &Mistake) -> Failure {
+    let text = expression.trim();
+    let mut message = format!("error: {}\n", safe(&mistake.message));
+    if let (Some(before), Some(marked)) = (text.get(..mistake.span.start), text.get(mistake.span.clone())) {
+        let width = |text: &str| safe(text).chars().count();
+        let marks = "^".repeat(width(marked).max(1));
+        message.push_str(&format!("  {}\n  {}{marks}\n", safe(text), " ".repeat(width(before))));
+    }
+    if let Some(help) = &mistake.help {
+        message.push_str(&format!("help: {}\n", safe(help)));
+    }
+    Failure { status: USAGE, message }
+}

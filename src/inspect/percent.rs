@@ -1,0 +1,30 @@
+//! Text in a query: everything but letters and digits as `%XX`.
+
+use crate::otlp::hex;
+
+pub fn encoded(text: &str) -> String {
+    let mut out = Vec::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(byte),
+            _ => {
+                out.push(b'%');
+                hex::put(&[byte], &mut out);
+            }
+        }
+    }
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// A `%` that nothing follows stands for itself.
+pub fn decoded(text: &str) -> String {
+    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
+    while let [byte, after @ ..] = rest {
+        let mut escaped = Vec::new();
+        let escape = after.split_at_checked(2).filter(|_| *byte == b'%');
+        let escape = escape.filter(|(digits, _)| hex::read(digits, 1, &mut escaped).is_some());
+        out.extend_from_slice(if escape.is_some() { &escaped } else { std::slice::from_ref(byte) });
+        rest = escape.map_or(after, |(_, after)| after);
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}

@@ -1,0 +1,195 @@
+//! What somebody wants to see: an OTTL condition, a trace, or everything; read once, asked of every request.
+
+use bytes::Bytes;
+use memchr::memmem::Finder;
+use smallvec::SmallVec;
+
+use crate::otlp::hex;
+use crate::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor, rewrite};
+use crate::ottl::compile::{self, Dialect};
+use crate::ottl::condition::Condition;
+use crate::ottl::functions;
+use crate::ottl::infer::Hints;
+use crate::ottl::parser;
+use crate::ottl::scene::Scene;
+use crate::ottl::syntax::{Mistake, Node};
+use crate::ottl::value::Arena;
+use crate::processors::filter::level;
+use crate::telemetry::{Now, Signal};
+
+/// What a condition may speak of, the innermost first; an event of a span is no item, so that spans are asked.
+const CONTEXTS: [(Signal, &[&str]); 3] = [
+    (Signal::Logs, &["log", "scope", "resource"]),
+    (Signal::Metrics, &["datapoint", "metric", "scope", "resource"]),
+    (Signal::Traces, &["span", "scope", "resource"]),
+];
+
+pub struct Wanted {
+    /// As a filter would say it.
+    pub text: String,
+    /// By signal; empty when everything is wanted.
+    pub rules: Vec<Rule>,
+    /// The bytes of a trace id, without which a request need not be looked into.
+    needle: Option<Finder<'static>>,
+}
+
+pub struct Rule {
+    pub signal: Signal,
+    pub context: &'static str,
+    /// Whether the condition names its context itself (`log.body`), as the newer style of the configs wants it.
+    pub is_qualified: bool,
+    condition: Condition,
+}
+
+/// One request, or what is left of it: the pieces of its wire form and how many items are in them.
+pub type Kept = (SmallVec<[Bytes; 1]>, u64);
+
+impl Wanted {
+    /// A condition, 32 hexadecimal digits, a `traceparent`, or nothing at all.
+    pub fn read(expression: &str) -> Result<Wanted, Mistake> {
+        let expression = expression.trim();
+        let mut wanted = Wanted { text: expression.to_owned(), rules: Vec::new(), needle: None };
+        if expression.is_empty() {
+            return Ok(wanted);
+        }
+        if let Some((text, id)) = trace(expression) {
+            wanted.text = text;
+            wanted.needle = Some(Finder::new(&id).into_owned());
+        }
+        let node = parser::condition(&wanted.text)?;
+        let mut mistakes = Vec::new();
+        for (signal, contexts) in CONTEXTS {
+            match rule(&node, signal, contexts) {
+                Ok(rule) => wanted.rules.push(rule),
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
+        // The points of a metric are on no trace.
+        let said_best = mistakes.into_iter().max_by_key(|(is_inferred, _)| *is_inferred);
+        match (wanted.rules.is_empty(), said_best) {
+            (true, Some((_, mistake))) => Err(mistake),
+            _ => Ok(wanted),
+        }
+    }
+
+    pub fn wants(&self, signal: Signal) -> bool {
+        self.rules.is_empty() || self.rule(signal).is_some()
+    }
+
+    /// Whether looking into a request may be worth it: one pass over its bytes at most.
+    pub fn may_be_in<'a>(&self, mut parts: impl Iterator<Item = &'a Bytes>) -> bool {
+        self.needle.as_ref().is_none_or(|needle| parts.any(|part| needle.find(part).is_some()))
+    }
+
+    fn rule(&self, signal: Signal) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.signal == signal)
+    }
+
+    /// What of a request is wanted.
+    pub fn keep(&self, signal: Signal, parts: &[(Bytes, u32)], now: Now) -> Kept {
+        let mut kept = Kept::default();
+        for (bytes, items) in parts {
+            let found = match self.rule(signal) {
+                None if self.rules.is_empty() => Some((bytes.clone(), *items)),
+                None => None,
+                Some(rule) => rule.keep(bytes, *items, now),
+            };
+            if let Some((bytes, items)) = found {
+                kept.0.push(bytes);
+                kept.1 += u64::from(items);
+            }
+        }
+        kept
+    }
+}
+
+/// The condition that stands for a trace id or a traceparent, and the id.
+fn trace(text: &str) -> Option<(String, Vec<u8>)> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let digits = match parts.as_slice() {
+        [id] => *id,
+        [version, id, span, _, ..] if version.len() == 2 && span.len() == 16 => *id,
+        _ => return None,
+    };
+    let mut id = Vec::new();
+    hex::read(digits.as_bytes(), 16, &mut id)?;
+    Some((format!("trace_id.string == \"{}\"", digits.to_ascii_lowercase()), id))
+}
+
+/// A mistake comes with whether the context was clear, which makes it the one to tell.
+fn rule(node: &Node, signal: Signal, contexts: &[&'static str]) -> Result<Rule, (bool, Mistake)> {
+    let compile = |context| compile::condition(node, &Dialect { context, functions: functions::FILTER });
+    let rule = |context, is_qualified| move |condition| Rule { signal, context, is_qualified, condition };
+    let mut hints = Hints::default();
+    hints.node(0, node);
+    if let Ok(context) = hints.context(contexts, functions::FILTER) {
+        return compile(context).map(rule(context, true)).map_err(|mistake| (true, mistake));
+    }
+    // Without their contexts before them, names mean the innermost thing that has all of them.
+    let mut first = None;
+    for context in contexts.iter().filter(|context| **context != "scope") {
+        match compile(context).map(rule(context, false)) {
+            Ok(rule) => return Ok(rule),
+            Err(mistake) => first = first.or(Some(mistake)),
+        }
+    }
+    Err((false, first.expect("each signal has contexts")))
+}
+
+impl Rule {
+    fn keep(&self, bytes: &Bytes, items: u32, now: Now) -> Option<(Bytes, u32)> {
+        let arena = Arena::with_limit((64 << 10) + 4 * bytes.len());
+        let mut sieve = Sieve { rule: self, depth: level(self.context).0, arena: &arena, now };
+        match rewrite(self.signal, bytes, items, &mut sieve) {
+            Ok(Outcome::Unchanged) => Some((bytes.clone(), items)),
+            Ok(Outcome::Changed { bytes, items }) => Some((bytes.into(), items)),
+            Ok(Outcome::Empty) | Err(()) => None,
+        }
+    }
+}
+
+/// Drops what the condition is not true for; where it fails it is not true.
+struct Sieve<'a> {
+    rule: &'a Rule,
+    depth: Depth,
+    arena: &'a Arena,
+    now: Now,
+}
+
+impl<'a> Sieve<'a> {
+    fn judge(&self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, ()> {
+        if depth != self.depth {
+            return Ok(Verdict::Keep);
+        }
+        let holds = self.rule.condition.holds(&mut Scene::new(self.arena, self.now, None, sight));
+        Ok(if holds.unwrap_or(false) { Verdict::Keep } else { Verdict::Drop })
+    }
+}
+
+impl<'a> Visitor<'a> for Sieve<'a> {
+    type Fault = ();
+
+    fn depth(&self) -> Depth {
+        self.depth
+    }
+
+    fn prunes(&self) -> bool {
+        true
+    }
+
+    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, ()> {
+        self.judge(Depth::Resources, sight)
+    }
+
+    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, ()> {
+        self.judge(Depth::Scopes, sight)
+    }
+
+    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, ()> {
+        self.judge(Depth::Records, sight)
+    }
+
+    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, ()> {
+        self.judge(Depth::Children, sight)
+    }
+}
