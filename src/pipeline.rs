@@ -206,8 +206,7 @@ impl Outlet for Branches {
                     "a processor failed on a batch: dropped"
                 );
                 for account in &self.accounts {
-                    account.drop_items(Reason::ProcessorFailed, telemetry.items());
-                    account.show_dropped(Reason::ProcessorFailed, telemetry);
+                    account.lose(Reason::ProcessorFailed, telemetry);
                 }
                 telemetry.resolve(Err(&refusal));
                 return Ok(());

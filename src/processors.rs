@@ -19,7 +19,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::telemetry::{Now, Reason, Refusal, Signal, Sink, Telemetry, Wakeful};
+use crate::telemetry::{Accounts, Now, Reason, Refusal, Signal, Sink, Telemetry, Wakeful};
 
 /// What a processor wants counted once its request is committed: which of its counters, and by how much.
 pub type Notes = SmallVec<[(u32, u64); 4]>;
@@ -55,4 +55,6 @@ pub trait Factory: Send + Sync {
 /// A processor that holds telemetry: a sink to what comes before it.
 pub trait Stage: Sink + Wakeful + Observe {
     fn held_items(&self) -> u64;
+    /// Those who are owed what it holds.
+    fn accounts(&self) -> &Accounts;
 }

@@ -190,6 +190,11 @@ impl Queue {
         }
     }
 
+    /// Whether it is kept on disk, and outlives the process.
+    pub fn is_stored(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// Items that wait or are under way.
     pub fn held_items(&self) -> u64 {
         if self.store.is_some() {
@@ -542,8 +547,7 @@ impl Sink for Queue {
     }
 
     fn skip(&self, telemetry: &Telemetry) {
-        self.account.drop_items(Reason::SinkStuck, telemetry.items());
-        self.account.show_dropped(Reason::SinkStuck, telemetry);
+        self.account.lose(Reason::SinkStuck, telemetry);
     }
 }
 

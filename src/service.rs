@@ -58,8 +58,12 @@ pub struct Balance {
     pub signal: &'static str,
     pub accepted: u64,
     pub exported: u64,
+    /// By rules of the config, which is no loss.
+    pub filtered: u64,
     pub dropped: Vec<(&'static str, u64)>,
     pub left: u64,
+    /// Of what is left, what is on disk, to be sent by the next run.
+    pub on_disk: u64,
 }
 
 /// Builds and starts everything; when it returns, every port is bound.
@@ -174,7 +178,7 @@ impl Running {
             .accounts
             .iter()
             .filter(|account| account.accepted() > 0)
-            .map(|account| Balance::of(account))
+            .map(|account| Balance::of(account, self.graph.on_disk(account)))
             .collect()
     }
 
@@ -247,29 +251,43 @@ impl Running {
 }
 
 impl Balance {
-    fn of(account: &Account) -> Balance {
+    fn of(account: &Account, on_disk: u64) -> Balance {
         let dropped = |reason: &Reason| Some((reason.name(), account.dropped(*reason))).filter(|(_, items)| *items > 0);
         Balance {
             exporter: account.exporter.clone(),
             signal: account.signal.name(),
             accepted: account.accepted(),
             exported: account.sent(),
-            dropped: Reason::ALL.iter().filter_map(dropped).collect(),
+            filtered: account.filtered(),
+            dropped: Reason::ALL.iter().filter(|reason| !reason.is_rule()).filter_map(dropped).collect(),
             left: account.waiting(),
+            on_disk: on_disk.min(account.waiting()),
         }
+    }
+
+    /// What ends with the process.
+    pub fn left_in_memory(&self) -> u64 {
+        self.left - self.on_disk
     }
 }
 
 impl std::fmt::Display for Balance {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Balance { exporter, signal, accepted, exported, dropped, left } = self;
+        let Balance { exporter, signal, accepted, exported, filtered, dropped, left, on_disk } = self;
         write!(out, "{signal} to {exporter}: {accepted} accepted = {exported} exported")?;
+        if *filtered > 0 {
+            write!(out, " + {filtered} filtered")?;
+        }
         let sum: u64 = dropped.iter().map(|(_, items)| items).sum();
         write!(out, " + {sum} dropped")?;
         if !dropped.is_empty() {
             let reasons: Vec<_> = dropped.iter().map(|(reason, items)| format!("{reason} {items}")).collect();
             write!(out, " ({})", reasons.join(", "))?;
         }
-        write!(out, " + {left} left")
+        match (left - on_disk, on_disk) {
+            (left, 0) => write!(out, " + {left} left"),
+            (0, on_disk) => write!(out, " + {on_disk} left on disk"),
+            (left, on_disk) => write!(out, " + {left} left + {on_disk} left on disk"),
+        }
     }
 }

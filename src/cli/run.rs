@@ -11,7 +11,7 @@ use crate::diagnostics::log;
 use crate::inspect::{Inspection, Subject};
 use crate::network::workers::Workers;
 use crate::service::plan::Plan;
-use crate::service::{self, Running};
+use crate::service::{self, Balance, Running};
 
 use super::default::{Chosen, Origin};
 use super::{FAILED, Failure, Run, default, plan, rendered};
@@ -146,6 +146,10 @@ async fn live(mut running: Running) -> Result<(), String> {
     let balance = if balance.is_empty() { running.balance() } else { balance };
     for (processor, result) in running.results() {
         tracing::info!(processor, "{result}");
+    }
+    let lost: u64 = balance.iter().map(Balance::left_in_memory).sum();
+    if lost > 0 {
+        tracing::warn!(items = lost, "not sent in time, and in memory alone: lost");
     }
     let lines: Vec<String> = balance.iter().map(ToString::to_string).collect();
     let (accepted, refused) = running.intake();

@@ -45,7 +45,8 @@ impl Observe for Process {
                 let dropped = account.dropped(reason);
                 if dropped > 0 {
                     let [exporter, signal] = labels;
-                    page.counter("misaki_dropped_items", &[exporter, signal, ("reason", reason.name())], dropped);
+                    let name = if reason.is_rule() { "misaki_filtered_items" } else { "misaki_dropped_items" };
+                    page.counter(name, &[exporter, signal, ("reason", reason.name())], dropped);
                 }
             }
         }

@@ -39,6 +39,6 @@ impl Sink for Nop {
     }
 
     fn skip(&self, telemetry: &Telemetry) {
-        self.account.drop_items(Reason::SinkStuck, telemetry.items());
+        self.account.lose(Reason::SinkStuck, telemetry);
     }
 }

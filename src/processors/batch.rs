@@ -310,8 +310,7 @@ impl Sink for Batch {
 
     fn skip(&self, telemetry: &Telemetry) {
         for account in &self.accounts {
-            account.drop_items(Reason::SinkStuck, telemetry.items());
-            account.show_dropped(Reason::SinkStuck, telemetry);
+            account.lose(Reason::SinkStuck, telemetry);
         }
     }
 }
@@ -321,6 +320,10 @@ impl Stage for Batch {
         let mut items = 0;
         self.each_shard(|shard| items += shard.lock().pending.items());
         items
+    }
+
+    fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 }
 

@@ -552,8 +552,7 @@ impl Sink for TailSampling {
 
     fn skip(&self, telemetry: &Telemetry) {
         for account in &self.accounts {
-            account.drop_items(Reason::SinkStuck, telemetry.items());
-            account.show_dropped(Reason::SinkStuck, telemetry);
+            account.lose(Reason::SinkStuck, telemetry);
         }
     }
 }
@@ -590,6 +589,10 @@ impl Wakeful for TailSampling {
 impl Stage for TailSampling {
     fn held_items(&self) -> u64 {
         self.held_spans.load(Relaxed)
+    }
+
+    fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 }
 

@@ -280,6 +280,12 @@ impl Graph {
         Box::new(move || queues.iter().find_map(trouble))
     }
 
+    /// Of what an account waits for, what is in a queue on disk.
+    pub fn on_disk(&self, account: &Arc<Account>) -> u64 {
+        let stored = self.queues.iter().filter(|queue| queue.is_stored() && Arc::ptr_eq(&queue.account, account));
+        stored.map(|queue| queue.held_items()).sum()
+    }
+
     /// Everyone who counts.
     pub fn observers(&self) -> Vec<Arc<dyn Observe>> {
         let gates = self.gates.iter().map(|gate| gate.clone() as Arc<dyn Observe>);

@@ -1,6 +1,6 @@
 //! The ledger's lines: for every exporter and signal, what it was owed, what it sent, and what was dropped and why.
 //!
-//! The balance, at any moment: accepted = sent + dropped (by reason) + waiting. An account is owed its items when the
+//! The balance, at any moment: accepted = sent + filtered + dropped (by reason) + waiting. An account is owed its items when the
 //! intake accepts them, so whatever happens on the way stands in it; a fan-out to k exporters balances k times.
 
 use std::sync::Arc;
@@ -54,6 +54,11 @@ impl Reason {
         Reason::Shutdown,
         Reason::Internal,
     ];
+
+    /// Whether the config asked for it: what a rule leaves out is filtered, everything else is dropped.
+    pub fn is_rule(self) -> bool {
+        matches!(self, Reason::Filtered | Reason::SampledOut)
+    }
 
     /// The value of the `reason` label.
     pub fn name(self) -> &'static str {
@@ -155,6 +160,12 @@ impl Account {
         self.tap.look(Point::Dropped { exporter: &self.exporter, reason }, telemetry);
     }
 
+    /// All of a batch is dropped.
+    pub fn lose(&self, reason: Reason, telemetry: &Telemetry) {
+        self.drop_items(reason, telemetry.items());
+        self.show_dropped(reason, telemetry);
+    }
+
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Relaxed)
     }
@@ -169,6 +180,11 @@ impl Account {
 
     pub fn dropped_in_all(&self) -> u64 {
         Reason::ALL.iter().map(|reason| self.dropped(*reason)).sum()
+    }
+
+    /// What rules left out; the rest of what was dropped has other reasons.
+    pub fn filtered(&self) -> u64 {
+        Reason::ALL.iter().filter(|reason| reason.is_rule()).map(|reason| self.dropped(*reason)).sum()
     }
 
     /// What must still be held somewhere: the difference that keeps the balance.

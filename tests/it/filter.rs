@@ -68,7 +68,7 @@ async fn each_condition_counts_what_it_dropped() {
     assert_eq!(results[0], "drops logs whose body is \"a\": 3 matched, 3 log records (15 bytes) dropped");
     assert_eq!(results[2], "drops logs whose body is \"never\": 0 matched, 0 log records (0 bytes) dropped");
     let balance = misaki.finish().await;
-    assert_eq!((balance[0].accepted, balance[0].exported, balance[0].dropped.clone()), (6, 1, vec![("filtered", 5)]));
+    assert_eq!(balance[0].to_string(), "logs to otlp: 6 accepted = 1 exported + 5 filtered + 0 dropped + 0 left");
 }
 
 /// What would go whole counts once, whatever conditions are true for what is in it.
@@ -99,7 +99,7 @@ async fn dropping_all_is_a_success() {
         let upstream = Upstream::start().await;
         let mut misaki = Misaki::start(&changes(&format!("{{{key}: ['true']}}}}"), signal.name()), &[&upstream]).await;
         assert!(misaki.send_by(Via::Grpc, signal, &["a", "b"]).await.ok);
-        assert_eq!(misaki.finish().await[0].dropped, [("filtered", 2)]);
+        assert_eq!(misaki.finish().await[0].filtered, 2);
         assert_eq!(upstream.requests(), 0);
     }
 }

@@ -1,5 +1,6 @@
 //! The harness: Misaki in-process on free ports, an upstream that answers as a test scripts it and keeps what it took,
-//! small clients, conditions that are awaited, and the ledger's balance checked against what is measured.
+//! small clients, conditions that are awaited, and the ledger's balance checked against what is measured: at the end of
+//! every scenario, however it ends.
 //!
 //! Everything of a scenario runs on the one thread of its test, so what is looked at between two awaits is consistent.
 
@@ -21,6 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use misaki::config;
 use misaki::network::workers::Workers;
 use misaki::otlp::{check, json, status};
+use misaki::processors::Stage;
 use misaki::service::plan::Plan;
 use misaki::service::{self, Balance, Running};
 use misaki::telemetry::{
@@ -68,7 +70,7 @@ service:
     logs: {receivers: [otlp], exporters: [otlp]}
 "#;
 
-/// A collector that runs. Dropping it ends it without draining.
+/// A collector that runs. Dropping it ends it without draining; its ledger must balance even so.
 pub struct Misaki {
     pub running: Running,
     pub ports: Ports,
@@ -139,18 +141,29 @@ impl Misaki {
         lines.iter().filter(of).map(ToString::to_string).collect::<Vec<_>>().join("; ")
     }
 
-    /// Accepted = exported + dropped + waiting, and what waits is really held. (What a batch holds is owed to every
-    /// exporter behind it; a scenario with several batches checks when they are empty.)
+    /// Accepted = exported + filtered + dropped + waiting, and what waits is really held: in a queue, or in stages, which
+    /// owe what they hold once for every way to an exporter.
     #[track_caller]
     pub fn check(&self) {
-        let graph = &self.running.graph;
-        let in_batches: u64 = graph.stages.iter().map(|stage| stage.held_items()).sum();
-        for account in &graph.accounts {
-            let queues = graph.queues.iter().filter(|queue| Arc::ptr_eq(&queue.account, account));
-            let in_queue: u64 = queues.map(|queue| queue.held_items()).sum();
-            let in_batches = if account.accepted() == 0 { 0 } else { in_batches };
-            assert_eq!(owed(account), i128::from(in_queue + in_batches), "{}", self.line(&account.exporter));
+        if let Some(problem) = self.imbalance() {
+            panic!("the ledger does not balance: {problem}");
         }
+    }
+
+    fn imbalance(&self) -> Option<String> {
+        let graph = &self.running.graph;
+        for account in &graph.accounts {
+            let is_it = |other: &&Arc<Account>| Arc::ptr_eq(other, account);
+            let queues = graph.queues.iter().filter(|queue| is_it(&&queue.account));
+            let in_queue: u64 = queues.map(|queue| queue.held_items()).sum();
+            let ways = |stage: &Arc<dyn Stage>| stage.accounts().iter().filter(is_it).count() as u64;
+            let in_stages: u64 = graph.stages.iter().map(|stage| stage.held_items() * ways(stage)).sum();
+            if owed(account) != i128::from(in_queue + in_stages) {
+                let line = self.line(&account.exporter);
+                return Some(format!("{line}, {in_queue} in the queue, {in_stages} in stages"));
+            }
+        }
+        None
     }
 
     /// Waits until nothing is held any more, and checks the balance.
@@ -167,6 +180,10 @@ impl Misaki {
     pub async fn finish_within(&mut self, time: Duration) -> Vec<Balance> {
         let balance = self.running.drain(time).await;
         self.check();
+        for line in &balance {
+            let dropped: u64 = line.dropped.iter().map(|(_, items)| items).sum();
+            assert_eq!(line.accepted, line.exported + line.filtered + dropped + line.left, "{line}");
+        }
         let budget = self.running.budget.clone();
         if self.held() == 0 {
             let used = || [Share::Ingest, Share::Queue, Share::Export].map(|share| budget.used(share));
@@ -232,6 +249,17 @@ impl Ports {
             sender.send_request(request.header("host", address.to_string()).body(body).unwrap()).await
         };
         Answer::read(via, answer.unwrap()).await
+    }
+}
+
+impl Drop for Misaki {
+    /// What other threads have in their hands settles in a moment; a difference that stays is a loss.
+    fn drop(&mut self) {
+        let end = std::time::Instant::now() + Duration::from_secs(5);
+        while !std::thread::panicking() && self.imbalance().is_some() {
+            assert!(std::time::Instant::now() < end, "the ledger does not balance: {:?}", self.imbalance());
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

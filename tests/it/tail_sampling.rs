@@ -64,7 +64,7 @@ async fn a_trace_is_decided_on_as_a_whole_when_it_had_its_time() {
     jump(SECOND).await;
     misaki.settle().await;
     assert_eq!(upstream.requests(), 1);
-    assert_eq!(misaki.line("otlp"), "traces to otlp: 5 accepted = 3 exported + 2 dropped (sampled_out 2) + 0 left");
+    assert_eq!(misaki.line("otlp"), "traces to otlp: 5 accepted = 3 exported + 2 filtered + 0 dropped + 0 left");
     assert_eq!(metric(&misaki, "new_trace_id_received"), 3);
     assert_eq!(metric(&misaki, "global_count_traces_sampled{sampled=\"true\",decision=\"sampled\"}"), 1);
     let policy = "count_traces_sampled{policy=\"two\",sampled=\"false\",decision=\"not_sampled\"}";
@@ -83,7 +83,7 @@ async fn late_spans_follow_their_trace() {
         assert!(send(&misaki, &["b2", "a3", "b3", "a4"]).await.ok);
         misaki.settle().await;
         assert_eq!(upstream.kept(), ["a1", "a2", "a3", "a4"], "{cache}");
-        assert_eq!(misaki.line("otlp"), "traces to otlp: 7 accepted = 4 exported + 3 dropped (sampled_out 3) + 0 left");
+        assert_eq!(misaki.line("otlp"), "traces to otlp: 7 accepted = 4 exported + 3 filtered + 0 dropped + 0 left");
         let remembered = if cache.is_empty() { 2 } else { 0 };
         assert_eq!(metric(&misaki, "sampling_traces_on_memory"), remembered);
         let early = metric(&misaki, "early_releases_from_cache_decision{sampled=\"true\"}");
@@ -149,7 +149,7 @@ async fn a_large_trace_is_dropped() {
 #[tokio::test]
 async fn the_end_decides() {
     for (settings, expected) in [
-        ("", "traces to otlp: 3 accepted = 2 exported + 1 dropped (sampled_out 1) + 0 left"),
+        ("", "traces to otlp: 3 accepted = 2 exported + 1 filtered + 0 dropped + 0 left"),
         (
             "drop_pending_traces_on_shutdown: true, ",
             "traces to otlp: 3 accepted = 0 exported + 3 dropped (shutdown 3) + 0 left",

@@ -205,6 +205,6 @@ impl Sink for DebugSink {
     }
 
     fn skip(&self, telemetry: &Telemetry) {
-        self.account.drop_items(Reason::SinkStuck, telemetry.items());
+        self.account.lose(Reason::SinkStuck, telemetry);
     }
 }
