@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
+use crate::extensions::health_check::Health;
 use crate::extensions::inspect::Config;
 use crate::service::Running;
 use crate::service::graph::Graph;
@@ -39,6 +40,7 @@ pub struct Subject {
 pub struct View {
     pub addresses: Vec<(&'static str, Option<SocketAddr>)>,
     pub budget: Arc<Budget>,
+    pub health: Arc<Health>,
     pub graph: Graph,
 }
 
@@ -59,7 +61,12 @@ impl Subject {
 
 impl View {
     fn of(running: &Running) -> View {
-        View { addresses: running.addresses.clone(), budget: running.budget.clone(), graph: running.graph.clone() }
+        View {
+            addresses: running.addresses.clone(),
+            budget: running.budget.clone(),
+            health: running.health.clone(),
+            graph: running.graph.clone(),
+        }
     }
 }
 

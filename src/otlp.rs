@@ -13,6 +13,7 @@ pub mod message;
 pub mod number;
 pub mod rewrite;
 pub mod schema;
+pub mod services;
 pub mod split;
 pub mod status;
 pub mod tracestate;

@@ -15,7 +15,9 @@ use smallvec::SmallVec;
 
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::processors::{Notes, Processor};
-use crate::telemetry::{Accounts, Ask, Full, Now, Outlet, Place, Reason, Receipt, Refusal, Signal, Sink, Telemetry};
+use crate::telemetry::{
+    Accounts, Ask, Full, Now, Outlet, Place, Reason, Receipt, Refusal, Signal, Sink, Tally, Telemetry,
+};
 
 /// How long a sink may refuse before its siblings stop waiting for it.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -63,6 +65,8 @@ struct Count {
     incoming: u64,
     outgoing: u64,
     notes: Notes,
+    /// Whose it was and whose it is, where that differs.
+    billed: Option<Box<(Tally, Tally)>>,
 }
 
 /// A plan with a place in every sink; a share without a place is skipped.
@@ -84,11 +88,22 @@ impl Observe for Step {
 
 impl Segment {
     fn plan(&self, mut telemetry: Telemetry, now: Now, plan: &mut Plan) -> Result<(), Refusal> {
+        let mut tally = None;
         for step in &self.steps {
             let (incoming, mut notes) = (telemetry.items(), Notes::new());
+            if step.processor.is_billed() && tally.is_none() {
+                tally = Some(Tally::of(&telemetry));
+            }
             let kept = step.processor.process(telemetry, now, &mut notes)?;
             let outgoing = kept.as_ref().map_or(0, Telemetry::items);
-            plan.tally.push(Count { step: step.clone(), incoming, outgoing, notes });
+            let before = tally.take_if(|_| step.processor.is_billed());
+            let billed = before.and_then(|before| {
+                let after = kept.as_ref().map_or_else(Tally::default, Tally::of);
+                let same = before == after;
+                tally = Some(after.clone());
+                (!same).then(|| Box::new((before, after)))
+            });
+            plan.tally.push(Count { step: step.clone(), incoming, outgoing, notes, billed });
             match kept {
                 Some(kept) => telemetry = kept,
                 None => return Ok(()),
@@ -168,13 +183,16 @@ impl Plan {
 
     /// Hands every share to its sink and publishes the tally. Cannot fail.
     fn commit(self, reserved: Reserved, receipt: Option<&Receipt>) {
-        for Count { step, incoming, outgoing, notes } in self.tally {
+        for Count { step, incoming, outgoing, notes, billed } in self.tally {
             step.incoming.fetch_add(incoming, Relaxed);
             step.outgoing.fetch_add(outgoing, Relaxed);
             step.processor.publish(&notes);
             for account in step.accounts.iter().filter(|_| incoming != outgoing) {
                 account.drop_items(step.processor.reason(), incoming.saturating_sub(outgoing));
                 account.accept(outgoing.saturating_sub(incoming));
+            }
+            if let (Some(billed), Some(account)) = (billed, step.accounts.first()) {
+                account.bill.change(&billed.0, &billed.1, step.accounts.len());
             }
         }
         for ((sink, mut telemetry), place) in self.shares.into_iter().zip(reserved.places) {

@@ -34,6 +34,10 @@ pub trait Processor: Send + Sync {
     fn reason(&self) -> Reason {
         Reason::Filtered
     }
+    /// Whether it leaves items out or changes resources, so that it shows on the bill.
+    fn is_billed(&self) -> bool {
+        false
+    }
     /// Metrics beyond how many items came in and went out.
     fn observe(&self, _page: &mut Page, _id: &str, _signal: Signal, _incoming: u64) {}
     /// What its rules do, a line in plain words for each: said when the collector starts.

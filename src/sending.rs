@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod dead_letters;
 mod deliver;
 pub mod disk;
+mod flow;
 mod spool;
 mod store;
 mod upstream;
@@ -18,7 +19,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -32,9 +33,10 @@ use crate::telemetry::{
 
 use dead_letters::DeadLetters;
 use disk::{Amount, Found, Limits};
+use flow::Flow;
 use spool::Spooled;
 use store::{Append, Store};
-use upstream::Upstream;
+use upstream::{Outage, Upstream};
 
 /// Above this part of the queue share, clients are slowed down to what the upstream takes…
 const PACED_ABOVE: u64 = 4;
@@ -77,6 +79,25 @@ pub struct Queue {
     send_failed: AtomicU64,
 }
 
+/// A queue as a person wants to know it.
+pub struct Report {
+    pub destination: String,
+    pub outage: Option<Outage>,
+    pub items: u64,
+    pub memory_bytes: u64,
+    pub memory_limit: u64,
+    /// What the log takes, and may take.
+    pub disk: Option<(u64, u64)>,
+    /// Of `capacity`, in `unit`s.
+    pub size: u64,
+    pub capacity: u64,
+    pub unit: &'static str,
+    pub oldest: Option<SystemTime>,
+    pub bytes_per_second: f64,
+    /// How long an outage may last at this rate before clients are refused; `None` when nothing comes.
+    pub seconds_until_full: Option<f64>,
+}
+
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Telemetry>,
@@ -90,6 +111,7 @@ struct State {
     bytes: u64,
     in_flight: u64,
     full_since: Option<Instant>,
+    flow: Flow,
     /// No more will come; what is there goes out without waiting for a batch to fill.
     draining: bool,
 }
@@ -127,9 +149,17 @@ impl Queue {
         say_found(id, signal, &found);
         account.accept(found.waiting.items + found.lost.items);
         account.drop_items(Reason::Quarantined, found.lost.items);
+        account.bill.find(found.waiting.items + found.lost.items);
+        account.bill.drop_unknown(found.lost.items);
         let queue = Queue::with(id, signal, settings, exporter, account, budget, Some(store.clone()));
         queue.held.store(found.waiting.items, Relaxed);
-        queue.lock().size = queue.size_of_amount(found.waiting);
+        {
+            let mut state = queue.lock();
+            state.size = queue.size_of_amount(found.waiting);
+            let oldest = found.oldest_nanos.and_then(|nanos| UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)));
+            let now = Now::read();
+            state.flow.come(Now { wall: oldest.unwrap_or(now.wall), ..now }, found.waiting.items, 0, 0);
+        }
         let weak = Arc::downgrade(&queue);
         let dead = DeadLetters::new(place.path, place.limits);
         let thread = std::thread::Builder::new().name(format!("log {id}"));
@@ -202,6 +232,36 @@ impl Queue {
         }
         let state = self.lock();
         state.in_flight + state.batching.items() + state.waiting.iter().map(Telemetry::items).sum::<u64>()
+    }
+
+    /// What there is to say about it.
+    pub fn report(&self, now: Now) -> Report {
+        let (items, room) = (self.held_items(), self.store.as_ref().map(|store| store.room()));
+        let state = self.lock();
+        let (bytes_per_second, size_per_second) = state.flow.rates(now);
+        let queue = &self.settings.queue;
+        let in_memory = self.budget.limit(Share::Queue).saturating_sub(self.budget.used(Share::Queue));
+        let until_full = |room: u64, rate: f64| if rate > 0.0 { room as f64 / rate } else { f64::INFINITY };
+        let of_bytes = until_full(room.unwrap_or(in_memory), bytes_per_second);
+        let of_size = until_full(queue.queue_size.saturating_sub(state.size), size_per_second);
+        Report {
+            destination: self.upstream.destination().to_owned(),
+            outage: self.upstream.outage(),
+            items,
+            memory_bytes: state.bytes,
+            memory_limit: self.budget.limit(Share::Queue),
+            disk: self.store.as_ref().map(|store| (store.used(), store.limits.quota)),
+            size: state.size,
+            capacity: queue.queue_size,
+            unit: match queue.sizer {
+                Sizer::Requests => "requests",
+                Sizer::Items => "items",
+                Sizer::Bytes => "bytes",
+            },
+            oldest: state.flow.oldest(),
+            bytes_per_second,
+            seconds_until_full: Some(of_bytes.min(of_size)).filter(|seconds| seconds.is_finite()),
+        }
     }
 
     /// How full it is, 0 to 1.
@@ -407,6 +467,7 @@ impl Queue {
     fn let_go(&self, items: u64) {
         let left = |held: u64| Some(held.saturating_sub(items));
         let _ = self.held.fetch_update(Relaxed, Relaxed, left);
+        self.lock().flow.go(items);
     }
 
     /// Gives back the place of a batch whose outcome is final.
@@ -505,13 +566,16 @@ impl Sink for Queue {
     }
 
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
+        let mut state = self.lock();
+        state.flow.come(telemetry.received, load.items, load.bytes, self.size_of(load));
         let Some(store) = &self.store else {
-            self.push(self.lock(), telemetry, load);
+            self.push(state, telemetry, load);
             if self.settings.queue.enabled {
                 self.budget.give_back(Share::Queue, load.fresh_bytes);
             }
             return;
         };
+        drop(state);
         self.held.fetch_add(load.items, Relaxed);
         // What cannot be kept on disk must not reach the upstream before a restart either.
         telemetry.client = None;

@@ -43,7 +43,7 @@ pub struct Running {
     pub addresses: Vec<(&'static str, Option<SocketAddr>)>,
     pub budget: Arc<Budget>,
     pub graph: Graph,
-    health: Arc<Health>,
+    pub health: Arc<Health>,
     stop: watch::Sender<bool>,
     receivers: JoinSet<()>,
     dispatchers: JoinSet<()>,

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod alarm;
+pub mod bill;
 pub mod budget;
 pub mod pending;
 pub mod receipt;
@@ -20,6 +21,7 @@ pub use crate::otlp::Signal;
 pub use crate::otlp::status::Status;
 pub use account::{Account, Accounts, Reason};
 pub use alarm::Alarm;
+pub use bill::{Bill, Fate, Tally};
 pub use budget::{Budget, Charge, Share};
 pub use pending::{Most, Pending};
 pub use receipt::{Receipt, Ticket};

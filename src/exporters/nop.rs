@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::telemetry::{Account, Ask, Full, Load, Reason, Sink, Telemetry};
+use crate::telemetry::{Account, Ask, Fate, Full, Load, Reason, Sink, Telemetry};
 
 pub struct Nop {
     account: Arc<Account>,
@@ -26,6 +26,7 @@ impl Sink for Nop {
 
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
         self.account.send(load.items);
+        self.account.book(&telemetry, Fate::Sent, 0);
         self.account.show_leaving(&telemetry);
         telemetry.resolve(Ok(()));
     }

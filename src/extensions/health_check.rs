@@ -82,8 +82,13 @@ impl Health {
     }
 
     fn is_ready(&self) -> bool {
+        self.verdict().is_ok()
+    }
+
+    /// Why it is not ready, in words: the one truth of every probe.
+    pub fn verdict(&self) -> Result<(), String> {
         if !self.ready.load(Relaxed) {
-            return false;
+            return Err("it is starting or shutting down".to_owned());
         }
         let trouble = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|ask| ask());
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +99,7 @@ impl Health {
             }
             said.clone_from(&trouble);
         }
-        trouble.is_none()
+        trouble.map_or(Ok(()), |(exporter, why)| Err(format!("{exporter}: {why}")))
     }
 
     fn describe(&self, ready: bool) -> String {

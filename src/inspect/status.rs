@@ -1,15 +1,135 @@
-//! `GET /status`: what a collector says of itself.
+//! `GET /status`: what a collector says of itself. The names are stable: scripts read them.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
 
-use super::Subject;
-use crate::telemetry::clock;
+use serde_json::{Map, Value, json};
+
+use super::{Subject, View};
+use crate::diagnostics::process::resident_bytes;
+use crate::sending::{Queue, Report};
+use crate::telemetry::bill::Sums;
+use crate::telemetry::{Account, Now, Reason, Share};
+
+/// Services that are shown; the rest is one line.
+const SHOWN: usize = 32;
 
 pub fn describe(subject: &Subject) -> Value {
+    let (view, now) = (subject.view(), Now::read());
+    let verdict = view.health.verdict();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
-        "uptime_seconds": clock().saturating_duration_since(subject.started).as_secs(),
+        "uptime_seconds": now.instant.saturating_duration_since(subject.started).as_secs(),
         "config": subject.config,
+        "ready": verdict.is_ok(),
+        "not_ready_because": verdict.err(),
+        "listening": view.addresses.iter().map(|(protocol, address)| json!({
+            "protocol": protocol,
+            "address": address.map_or_else(|| "a unix socket".to_owned(), |address| address.to_string()),
+        })).collect::<Value>(),
+        "receivers": receivers(&view),
+        "memory": memory(&view),
+        "exporters": view.graph.queues.iter().map(|queue| exporter(queue, now)).collect::<Value>(),
+        "ledger": view.graph.accounts.iter().map(|account| ledger(account)).collect::<Value>(),
+        "bill": bill(&view),
+    })
+}
+
+/// One line a receiver and signal, whatever the transport.
+fn receivers(view: &View) -> Value {
+    let mut sums = BTreeMap::new();
+    for gate in &view.graph.gates {
+        let (accepted, refused) = sums.entry((&gate.receiver, gate.signal.name())).or_insert((0, 0));
+        *accepted += gate.accepted.load(Relaxed);
+        *refused += gate.refused.load(Relaxed);
+    }
+    let row = |((receiver, signal), (accepted, refused))| json!({"id": receiver, "signal": signal, "accepted": accepted, "refused": refused});
+    sums.into_iter().map(row).collect()
+}
+
+fn memory(view: &View) -> Value {
+    let shares = [("ingest", Share::Ingest), ("queue", Share::Queue), ("export", Share::Export)];
+    let mut of: Map<String, Value> = Map::new();
+    let (mut all, mut used) = (0, 0);
+    for (name, share) in shares {
+        let (limit, taken) = (view.budget.limit(share), view.budget.used(share));
+        (all, used) = (all + limit, used + taken);
+        of.insert(name.to_owned(), json!({"budget_bytes": limit, "used_bytes": taken}));
+    }
+    json!({"budget_bytes": all, "used_bytes": used, "resident_bytes": resident_bytes(), "shares": of})
+}
+
+fn exporter(queue: &Queue, now: Now) -> Value {
+    let seconds_since = |since: SystemTime| now.wall.duration_since(since).unwrap_or_default().as_secs();
+    let report = queue.report(now);
+    let Report { destination, outage, items, memory_bytes, memory_limit, disk, size, capacity, unit, .. } = report;
+    let state = match &outage {
+        Some(outage) if outage.holds => "holding",
+        Some(_) => "down",
+        None => "up",
+    };
+    json!({
+        "id": queue.account.exporter,
+        "signal": queue.account.signal.name(),
+        "destination": destination,
+        "state": state,
+        "since_seconds": outage.as_ref().map(|outage| now.instant.saturating_duration_since(outage.since).as_secs()),
+        "attempts": outage.as_ref().map(|outage| outage.attempts),
+        "why": outage.map(|outage| outage.why),
+        "trouble": queue.trouble(),
+        "queue": {
+            "items": items,
+            "size": size,
+            "capacity": capacity,
+            "unit": unit,
+            "memory_bytes": memory_bytes,
+            "memory_percent": percent(memory_bytes, memory_limit),
+            "disk_bytes": disk.map(|(used, _)| used),
+            "disk_quota_bytes": disk.map(|(_, quota)| quota),
+            "disk_percent": disk.map(|(used, quota)| percent(used, quota)),
+            "oldest_seconds": report.oldest.map(seconds_since),
+            "bytes_per_second": report.bytes_per_second.round(),
+            "seconds_until_full": report.seconds_until_full.map(f64::round),
+        },
+    })
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    (part as f64 * 1000.0 / whole.max(1) as f64).round() / 10.0
+}
+
+fn ledger(account: &Account) -> Value {
+    let dropped = Reason::ALL.into_iter().filter(|reason| !reason.is_rule());
+    let dropped = dropped.map(|reason| (reason.name().to_owned(), account.dropped(reason)));
+    json!({
+        "exporter": account.exporter,
+        "signal": account.signal.name(),
+        "accepted": account.accepted(),
+        "exported": account.sent(),
+        "filtered": account.filtered(),
+        "dropped": dropped.filter(|(_, items)| *items > 0).map(|(name, items)| (name, Value::from(items))).collect::<Map<_, _>>(),
+        "waiting": account.waiting(),
+    })
+}
+
+fn bill(view: &View) -> Value {
+    let reading = view.graph.bill.read(SHOWN);
+    let line = |service: Option<&str>, sums: &Sums| {
+        json!({
+            "service": service,
+            "items": sums.items,
+            "bytes": sums.bytes,
+            "sent": sums.sent,
+            "filtered": sums.filtered,
+            "dropped": sums.dropped,
+            "waiting": sums.waiting(),
+        })
+    };
+    json!({
+        "services": reading.services.iter().map(|(name, sums)| line(Some(name), sums)).collect::<Value>(),
+        "others": line(None, &reading.others),
+        "estimated": reading.is_estimate,
     })
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::telemetry::{Accounts, Full, Intake, Point, Receipt, Refusal, Signal, Submission, Tap, Telemetry, clock};
+use crate::telemetry::{
+    Accounts, Full, Intake, Point, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry, clock,
+};
 
 use super::{Branches, Plan, Reserved};
 
@@ -12,7 +14,7 @@ use super::{Branches, Plan, Reserved};
 pub struct Gate {
     pub receiver: String,
     pub transport: &'static str,
-    signal: Signal,
+    pub signal: Signal,
     branches: Arc<Branches>,
     accounts: Accounts,
     tap: Arc<Tap>,
@@ -49,6 +51,7 @@ impl Gate {
         }
         let now = telemetry.received;
         self.tap.look(Point::Received, &telemetry);
+        let tally = Tally::of(&telemetry);
         let receipt = {
             let plan = self.branches.plan(telemetry, now).inspect_err(|_| self.refuse(items))?;
             let reserved = self.reserve(&plan).await.inspect_err(|_| self.refuse(items))?;
@@ -56,6 +59,9 @@ impl Gate {
             self.accepted.fetch_add(items, Relaxed);
             for account in &self.accounts {
                 account.accept(items);
+            }
+            if let Some(account) = self.accounts.first() {
+                account.bill.accept(&tally, self.accounts.len());
             }
             plan.commit(reserved, receipt.as_ref());
             receipt

@@ -240,6 +240,10 @@ struct Counters {
 const FILTERED: u32 = u32::MAX;
 
 impl Processor for Filter {
+    fn is_billed(&self) -> bool {
+        true
+    }
+
     fn process(&self, telemetry: Telemetry, now: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         let Some(depth) = self.rules.iter().map(|rules| rules.depth).max() else { return Ok(Some(telemetry)) };
         let before = telemetry.items();

@@ -174,6 +174,10 @@ pub struct Sampler {
 }
 
 impl Processor for Sampler {
+    fn is_billed(&self) -> bool {
+        true
+    }
+
     fn reason(&self) -> Reason {
         Reason::SampledOut
     }

@@ -300,6 +300,10 @@ impl Factory for Config {
 struct Redaction(Config);
 
 impl Processor for Redaction {
+    fn is_billed(&self) -> bool {
+        true
+    }
+
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         edit(telemetry, |signal, bytes, items, arena| {
             rewrite(signal, bytes, items, &mut Visit { config: &self.0, signal, arena }).map_err(|_| Refusal::Internal)

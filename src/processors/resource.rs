@@ -35,6 +35,10 @@ impl Factory for Config {
 struct Resource(Vec<Action>);
 
 impl Processor for Resource {
+    fn is_billed(&self) -> bool {
+        true
+    }
+
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         let client = telemetry.client.clone();
         edit(telemetry, |signal, bytes, items, arena| {

@@ -225,6 +225,10 @@ pub struct ResourceDetection {
 }
 
 impl Processor for ResourceDetection {
+    fn is_billed(&self) -> bool {
+        true
+    }
+
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         edit(telemetry, |signal, request, items, _| rewrite(signal, request, items, &mut Visit(self)))
     }

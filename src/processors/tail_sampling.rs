@@ -20,8 +20,8 @@ use tokio::sync::Notify;
 use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Budget, Charge, Full, Load, Now, Outlet, Part, Reason, Refusal, Share, Signal, Sink,
-    Telemetry, Wakeful, clock,
+    Accounts, Alarm, Ask, Budget, Charge, Fate, Full, Load, Now, Outlet, Part, Reason, Refusal, Share, Signal, Sink,
+    Tally, Telemetry, Wakeful, clock,
 };
 
 use super::Stage;
@@ -254,6 +254,12 @@ impl TailSampling {
         self.held_spans.fetch_sub(spans, Relaxed);
         for account in &self.accounts {
             account.drop_items(reason, spans);
+        }
+        if let Some(account) = self.accounts.first() {
+            let mut tally = Tally::default();
+            pieces.iter().for_each(|piece| tally.add_group(&piece.header.resource, u64::from(piece.spans)));
+            let fate = if reason.is_rule() { Fate::Filtered } else { Fate::Dropped };
+            account.bill.settle(&tally, fate, 0, self.accounts.len());
         }
     }
 

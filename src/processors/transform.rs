@@ -67,6 +67,10 @@ struct Transform {
 }
 
 impl Processor for Transform {
+    fn is_billed(&self) -> bool {
+        true
+    }
+
     fn process(&self, telemetry: Telemetry, now: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         let client = telemetry.client.clone();
         edit(telemetry, |signal, request, items, arena| {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::exporters::{Accepted, Payload, SendError};
 use crate::otlp::split::Splitter;
 use crate::otlp::status::code;
-use crate::telemetry::{Now, Part, Reason, Refusal, Status, Telemetry, clock};
+use crate::telemetry::{Fate, Now, Part, Reason, Refusal, Status, Telemetry, clock};
 
 use super::backoff::Backoff;
 use super::{Departure, Queue};
@@ -63,6 +63,7 @@ impl Queue {
                     self.say_partial(&accepted);
                     let rejected = accepted.rejected.min(items);
                     self.settle(&mut open, items, items - rejected, Reason::PartialSuccess);
+                    self.account.book(&telemetry, Fate::Sent, rejected);
                     self.account.show_leaving(&telemetry);
                     continue;
                 }
@@ -92,6 +93,7 @@ impl Queue {
             );
             outcome = Err(Refusal::Rejected(status.clone()));
             self.settle(&mut open, items, 0, reason);
+            self.account.book(&telemetry, Fate::Dropped, 0);
             self.account.show_dropped(reason, &telemetry);
             if let Some(store) = &self.store {
                 store.put_aside(telemetry, reason);

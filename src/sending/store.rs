@@ -4,7 +4,7 @@
 //! has room for it; what does not is read back when its turn comes, so a backlog costs no memory.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,11 +13,11 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use crate::telemetry::{Charge, Now, Part, Reason, Refusal, Share, Telemetry, Ticket, clock};
+use crate::telemetry::{Charge, Fate, Now, Part, Reason, Refusal, Share, Tally, Telemetry, Ticket, clock};
 
 use super::Queue;
 use super::dead_letters::{self, DeadLetters};
-use super::disk::directory::Directory;
+use super::disk::directory::{Directory, space};
 use super::disk::format::Identity;
 use super::disk::{Amount, AppendError, Found, GROUP, Limits, Log, NewRecord, Record};
 
@@ -34,8 +34,11 @@ const AFTER: Duration = Duration::from_secs(5);
 /// A log on disk, as the queue before it sees it.
 pub struct Store {
     pub limits: Limits,
+    path: PathBuf,
     inbox: Mutex<Inbox>,
     knock: Condvar,
+    /// The first record of this run.
+    first: u64,
     /// Bytes of the log, and of what has a place but is not written yet.
     used: AtomicU64,
     coming: AtomicU64,
@@ -86,8 +89,10 @@ impl Store {
         let (log, found) = opened.map_err(|error| format!("cannot open the queue in {}: {error}", path.display()))?;
         let store = Store {
             limits,
+            path: path.to_owned(),
             inbox: Mutex::default(),
             knock: Condvar::new(),
+            first: log.next_id(),
             used: AtomicU64::new(log.used()),
             coming: AtomicU64::new(0),
             full: AtomicBool::new(false),
@@ -114,6 +119,13 @@ impl Store {
         }
         self.coming.fetch_add(bytes, Relaxed);
         Ok(())
+    }
+
+    /// For how many more bytes there is room, within the quota and on the filesystem.
+    pub fn room(&self) -> u64 {
+        let used = self.used.load(Relaxed) + self.coming.load(Relaxed);
+        let free = space(&self.path).map_or(u64::MAX, |(_, free)| free.saturating_sub(self.limits.min_free));
+        self.limits.quota.saturating_sub(used).min(free)
     }
 
     pub fn release(&self, bytes: u64) {
@@ -262,6 +274,7 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
             tracing::error!(exporter = %queue.account.exporter, dropped_items = newly.items, bytes = newly.bytes,
                 "the queue on disk is damaged: what does not verify was skipped");
             queue.give_up_on(Reason::Quarantined, newly);
+            queue.account.bill.drop_unknown(newly.items);
         }
         store.behind.store(!log.is_caught_up(), Relaxed);
         if let Err(error) = log.tick() {
@@ -359,6 +372,7 @@ fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<A
                 }
                 let amount = Amount { records: 1, items: telemetry.items(), bytes: telemetry.bytes() as u64 };
                 queue.give_up_on(reason, amount);
+                queue.account.book(&telemetry, Fate::Dropped, 0);
                 telemetry.resolve(Err(&Refusal::Busy { after: AFTER, reason }));
             }
         }
@@ -381,13 +395,17 @@ fn from_disk(queue: &Queue, store: &Arc<Store>, record: Record) -> Telemetry {
     charge.add(amount.bytes);
     let items = u32::try_from(amount.items).unwrap_or(u32::MAX);
     let wall = UNIX_EPOCH.checked_add(Duration::from_nanos(received_nanos)).unwrap_or_else(SystemTime::now);
-    Telemetry {
+    let telemetry = Telemetry {
         signal: queue.signal,
         parts: SmallVec::from_iter([Part { bytes: Bytes::from(payload), items, charge }]),
         client: None,
         received: Now { instant: clock(), wall },
         tickets: SmallVec::from_iter([settling(store, id, amount)]),
+    };
+    if id < store.first {
+        queue.account.bill.recognise(&Tally::of(&telemetry));
     }
+    telemetry
 }
 
 impl Queue {

@@ -24,7 +24,18 @@ struct Down {
     holds: bool,
 }
 
+pub struct Outage {
+    pub since: Instant,
+    pub attempts: u64,
+    pub why: String,
+    pub holds: bool,
+}
+
 impl Upstream {
+    pub fn destination(&self) -> &str {
+        &self.destination
+    }
+
     pub fn new(exporter: &str, signal: Signal, destination: String) -> Upstream {
         Upstream { exporter: exporter.to_owned(), signal, destination, down: Mutex::new(None) }
     }
@@ -40,6 +51,13 @@ impl Upstream {
     /// Whether telemetry is held back because a setting is wrong, here or there.
     pub fn holds(&self) -> bool {
         self.lock().as_ref().is_some_and(|down| down.holds)
+    }
+
+    /// Since when it is down, why, and after how many attempts; `None` as long as nothing else is known.
+    pub fn outage(&self) -> Option<Outage> {
+        let down = self.lock();
+        let Down { since, attempts, why, holds, .. } = down.as_ref()?;
+        Some(Outage { since: *since, attempts: *attempts, why: why.clone(), holds: *holds })
     }
 
     /// An attempt failed in a way that will be tried again.

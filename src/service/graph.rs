@@ -21,7 +21,7 @@ use crate::processors::tail_sampling::TailSampling;
 use crate::processors::{Processor, Stage};
 use crate::receivers::Gates;
 use crate::sending::{self, Queue};
-use crate::telemetry::{Account, Accounts, Alarm, Budget, Intake, Signal, Sink, Tap};
+use crate::telemetry::{Account, Accounts, Alarm, Bill, Budget, Intake, Signal, Sink, Tap};
 
 use super::plan::{Plan, Side};
 use super::registry::Component;
@@ -39,6 +39,7 @@ pub struct Graph {
     printed: Accounts,
     pub steps: Vec<Arc<Step>>,
     pub tap: Arc<Tap>,
+    pub bill: Arc<Bill>,
 }
 
 pub struct Builder<'a> {
@@ -62,6 +63,7 @@ impl<'a> Builder<'a> {
             printed: Vec::new(),
             steps: Vec::new(),
             tap: Arc::default(),
+            bill: Arc::default(),
         };
         Builder { plan, budget, alarm, sinks: HashMap::new(), outputs: HashMap::new(), built: HashMap::new(), graph }
     }
@@ -200,7 +202,7 @@ impl<'a> Builder<'a> {
             return Ok(sink.clone());
         }
         let name = id.to_string();
-        let account = Arc::new(Account::new(&name, signal, self.graph.tap.clone()));
+        let account = Arc::new(Account::new(&name, signal, self.graph.tap.clone(), self.graph.bill.clone()));
         self.graph.accounts.push(account.clone());
         let plan = self.plan;
         let sink: Arc<dyn Sink> = match plan.get(Kind::Exporter, id) {

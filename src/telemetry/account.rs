@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{Point, Signal, Tap, Telemetry};
+use super::{Bill, Fate, Point, Signal, Tally, Tap, Telemetry};
 
 /// Why something was refused or dropped: one closed set, shared by answers, metrics and the closing line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,17 +120,19 @@ pub struct Account {
     pub exporter: String,
     pub signal: Signal,
     tap: Arc<Tap>,
+    pub bill: Arc<Bill>,
     accepted: AtomicU64,
     sent: AtomicU64,
     dropped: [AtomicU64; Reason::ALL.len()],
 }
 
 impl Account {
-    pub fn new(exporter: &str, signal: Signal, tap: Arc<Tap>) -> Account {
+    pub fn new(exporter: &str, signal: Signal, tap: Arc<Tap>, bill: Arc<Bill>) -> Account {
         Account {
             exporter: exporter.to_owned(),
             signal,
             tap,
+            bill,
             accepted: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             dropped: Default::default(),
@@ -151,6 +153,11 @@ impl Account {
         }
     }
 
+    /// Writes on the bill of its services what became of telemetry; `dropped` of its items otherwise than `fate` says.
+    pub fn book(&self, telemetry: &Telemetry, fate: Fate, dropped: u64) {
+        self.bill.settle(&Tally::of(telemetry), fate, dropped, 1);
+    }
+
     /// Shows telemetry that was sent to whoever looks.
     pub fn show_leaving(&self, telemetry: &Telemetry) {
         self.tap.look(Point::Leaving { exporter: &self.exporter }, telemetry);
@@ -163,6 +170,7 @@ impl Account {
     /// All of a batch is dropped.
     pub fn lose(&self, reason: Reason, telemetry: &Telemetry) {
         self.drop_items(reason, telemetry.items());
+        self.book(telemetry, Fate::Dropped, 0);
         self.show_dropped(reason, telemetry);
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::config::section::Section;
-use crate::telemetry::{Account, Ask, Full, Load, Reason, Signal, Sink, Telemetry};
+use crate::telemetry::{Account, Ask, Fate, Full, Load, Reason, Signal, Sink, Telemetry};
 
 use super::output::{DEFAULT_BUFFER_BYTES, Output};
 use super::sampling::{Key, Sampler};
@@ -99,30 +99,33 @@ impl DebugSink {
         DebugSink { debug, signal, account }
     }
 
-    fn offer(&self, text: Vec<u8>, items: u64) {
+    /// Hands text to the output; returns how many of its items found no room there.
+    fn offer(&self, text: Vec<u8>, items: u64) -> u64 {
         if self.debug.output.offer(text, self.signal, items) {
             self.account.send(items);
-        } else {
-            self.account.drop_items(Reason::OutputTooSlow, items);
+            return 0;
         }
+        self.account.drop_items(Reason::OutputTooSlow, items);
+        items
     }
 
-    fn print(&self, parts: &[&[u8]], items: u64) {
+    fn print(&self, parts: &[&[u8]], items: u64) -> u64 {
         let Config { verbosity, style, .. } = self.debug.config;
         let mut text = self.debug.output.buffer();
         super::render_summary(self.signal, parts, &mut text);
+        let mut dropped = 0;
         let mut emit = |chunk: &mut Vec<u8>, items| {
-            self.offer(std::mem::replace(chunk, self.debug.output.buffer()), items);
+            dropped += self.offer(std::mem::replace(chunk, self.debug.output.buffer()), items);
         };
         let mut left = super::render_chunks(self.signal, verbosity, style, parts, CHUNK, &mut text, &mut emit);
         if verbosity == Verbosity::Basic {
             left = items;
         }
-        self.offer(text, left);
+        dropped + self.offer(text, left)
     }
 
-    /// With limits on repeated messages: the summary by its name, the dump by its text.
-    fn print_sampled(&self, parts: &[&[u8]], items: u64, now: Instant) {
+    /// With limits on repeated messages: the summary by its name, the dump by its text. `None` when a limit applied.
+    fn print_sampled(&self, parts: &[&[u8]], items: u64, now: Instant) -> Option<u64> {
         let Config { verbosity, style, .. } = self.debug.config;
         let mut sampler = self.debug.sampler.lock().unwrap_or_else(PoisonError::into_inner);
         let has_dump = verbosity != Verbosity::Basic;
@@ -148,11 +151,12 @@ impl DebugSink {
         if !printed {
             self.account.drop_items(Reason::SampledOut, items);
         }
-        self.offer(text, if printed { items } else { 0 });
+        let dropped = self.offer(text, if printed { items } else { 0 });
+        printed.then_some(dropped)
     }
 
     /// The way of the Go collector's own log: a time and a level before, the component's fields behind.
-    fn print_as_log(&self, parts: &[&[u8]], telemetry: &Telemetry, items: u64) {
+    fn print_as_log(&self, parts: &[&[u8]], telemetry: &Telemetry, items: u64) -> u64 {
         let time = crate::diagnostics::log::timestamp(telemetry.received.wall);
         let (id, signal) = (&self.debug.id, self.signal.name());
         let fields = format!(
@@ -168,7 +172,7 @@ impl DebugSink {
             text.pop();
             text.extend_from_slice(format!("\t{{{fields}}}\n").as_bytes());
         }
-        self.offer(text, items);
+        self.offer(text, items)
     }
 }
 
@@ -184,14 +188,16 @@ impl Sink for DebugSink {
 
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
         let parts: Vec<&[u8]> = telemetry.parts.iter().map(|part| part.bytes.as_ref()).collect();
-        if self.debug.config.use_internal_logger {
-            self.print_as_log(&parts, &telemetry, load.items);
+        let dropped = if self.debug.config.use_internal_logger {
+            Some(self.print_as_log(&parts, &telemetry, load.items))
         } else if self.debug.config.sampling_thereafter == 1 {
-            self.print(&parts, load.items);
+            Some(self.print(&parts, load.items))
         } else {
-            self.print_sampled(&parts, load.items, telemetry.received.instant);
-        }
+            self.print_sampled(&parts, load.items, telemetry.received.instant)
+        };
         drop(parts);
+        let fate = if dropped.is_some() { Fate::Sent } else { Fate::Filtered };
+        self.account.book(&telemetry, fate, dropped.unwrap_or_default());
         self.account.show_leaving(&telemetry);
         telemetry.resolve(Ok(()));
     }

@@ -174,6 +174,11 @@ impl<D: Disk, C: Clock> Log<D, C> {
         self.lost
     }
 
+    /// What the next record will be called.
+    pub fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
     /// Bytes of all segments.
     pub fn used(&self) -> u64 {
         self.used

@@ -1,0 +1,299 @@
+//! The bill: how much of the telemetry is whose, by `service.name`.
+//!
+//! Names come from clients, so it has a fixed size: [`TRACKED`] services, the largest of which are shown, and one line for
+//! all others. A new name takes the place of the smallest and inherits its rank (the space-saving algorithm), so a service
+//! that matters is found however many others there are. What was counted for those that had to go is in the last line.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+use crate::otlp::services::{each_group, service};
+
+use super::Telemetry;
+
+const TRACKED: usize = 64;
+/// Most of a name that is kept, in bytes.
+const NAME: usize = 64;
+/// Services of one batch that are told apart.
+const AT_ONCE: usize = 32;
+
+type Name = SmallVec<[u8; 32]>;
+
+/// What one batch holds, by service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    lines: SmallVec<[Line; 1]>,
+    /// Items and bytes beyond the lines.
+    others: (u64, u64),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Line {
+    name: Name,
+    items: u64,
+    bytes: u64,
+}
+
+/// What became of items.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fate {
+    Sent,
+    /// Left out by a rule.
+    Filtered,
+    Dropped,
+}
+
+/// One line of the bill. What is owed, and what became of it, counts once for every exporter.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sums {
+    pub items: u64,
+    pub bytes: u64,
+    pub owed: u64,
+    pub sent: u64,
+    pub filtered: u64,
+    pub dropped: u64,
+}
+
+#[derive(Default)]
+pub struct Bill {
+    table: Mutex<Table>,
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Table {
+    /// One a service, beside `services`: what is searched.
+    hashes: Vec<u64>,
+    services: Vec<Service>,
+    others: Sums,
+    /// Whether a service had to make room.
+    is_estimate: bool,
+}
+
+struct Service {
+    name: Name,
+    sums: Sums,
+    /// Its items, and what it inherited.
+    rank: u64,
+}
+
+/// The bill as it is read: the largest first, by bytes.
+pub struct Reading {
+    pub services: Vec<(String, Sums)>,
+    pub others: Sums,
+    pub is_estimate: bool,
+}
+
+impl Tally {
+    pub fn of(telemetry: &Telemetry) -> Tally {
+        let mut tally = Tally::default();
+        for part in &telemetry.parts {
+            each_group(telemetry.signal, &part.bytes, part.items, |service, items, bytes| {
+                tally.add(service, items, bytes);
+            });
+        }
+        tally
+    }
+
+    /// Adds items of a resource group.
+    pub fn add_group(&mut self, group: &[u8], items: u64) {
+        self.add(service(group), items, 0);
+    }
+
+    fn add(&mut self, service: &[u8], items: u64, bytes: u64) {
+        if items == 0 {
+            return;
+        }
+        let name = service.get(..NAME).unwrap_or(service);
+        // Mostly it goes on with the same.
+        if let Some(line) = self.lines.iter_mut().rev().find(|line| line.name.as_slice() == name) {
+            line.items += items;
+            line.bytes += bytes;
+        } else if self.lines.len() < AT_ONCE {
+            self.lines.push(Line { name: Name::from_slice(name), items, bytes });
+        } else {
+            self.others.0 += items;
+            self.others.1 += bytes;
+        }
+    }
+
+    fn items(&self) -> u64 {
+        self.lines.iter().map(|line| line.items).sum::<u64>() + self.others.0
+    }
+}
+
+impl Sums {
+    pub fn waiting(&self) -> u64 {
+        self.owed.saturating_sub(self.sent + self.filtered + self.dropped)
+    }
+
+    fn settle(&mut self, fate: Fate, items: u64) {
+        match fate {
+            Fate::Sent => self.sent += items,
+            Fate::Filtered => self.filtered += items,
+            Fate::Dropped => self.dropped += items,
+        }
+    }
+
+    fn add(&mut self, more: &Sums) {
+        self.items += more.items;
+        self.bytes += more.bytes;
+        self.owed += more.owed;
+        self.sent += more.sent;
+        self.filtered += more.filtered;
+        self.dropped += more.dropped;
+    }
+}
+
+impl Bill {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Books what was accepted and is owed to so many exporters.
+    pub fn accept(&self, tally: &Tally, ways: usize) {
+        let mut table = self.lock();
+        for line in &tally.lines {
+            let service = table.enter(&self.hasher, &line.name, line.items);
+            service.items += line.items;
+            service.bytes += line.bytes;
+            service.owed += line.items * ways as u64;
+        }
+        table.others.items += tally.others.0;
+        table.others.bytes += tally.others.1;
+        table.others.owed += tally.others.0 * ways as u64;
+    }
+
+    /// Books what a processor left out, and what it gave another name.
+    pub fn change(&self, before: &Tally, after: &Tally, ways: usize) {
+        let ways = ways as u64;
+        let is_less = after.items() < before.items();
+        let mut table = self.lock();
+        let of = |tally: &Tally, name: &Name| {
+            tally.lines.iter().find(|line| line.name == *name).map_or(0, |line| line.items)
+        };
+        for line in &before.lines {
+            let gone = line.items.saturating_sub(of(after, &line.name)) * ways;
+            let sums = table.known(&self.hasher, &line.name);
+            match is_less {
+                true => sums.filtered += gone,
+                false => sums.owed = sums.owed.saturating_sub(gone),
+            }
+        }
+        for line in &after.lines {
+            let come = line.items.saturating_sub(of(before, &line.name));
+            if come > 0 {
+                table.enter(&self.hasher, &line.name, come).owed += come * ways;
+            }
+        }
+        let (gone, come) =
+            (before.others.0.saturating_sub(after.others.0), after.others.0.saturating_sub(before.others.0));
+        table.others.owed += come * ways;
+        table.others.filtered += gone * ways;
+    }
+
+    /// Books what one batch came to for `ways` exporters; `dropped` of its items otherwise than `fate` says.
+    pub fn settle(&self, tally: &Tally, fate: Fate, dropped: u64, ways: usize) {
+        let (all, ways) = (tally.items().max(1), ways as u64);
+        let share = |items: u64| (u128::from(items) * u128::from(dropped.min(all)) / u128::from(all)) as u64;
+        let mut table = self.lock();
+        for line in &tally.lines {
+            let (sums, dropped) = (table.known(&self.hasher, &line.name), share(line.items));
+            sums.settle(fate, (line.items - dropped) * ways);
+            sums.settle(Fate::Dropped, dropped * ways);
+        }
+        let dropped = share(tally.others.0);
+        table.others.settle(fate, (tally.others.0 - dropped) * ways);
+        table.others.settle(Fate::Dropped, dropped * ways);
+    }
+
+    /// Books what an earlier run left on disk: nobody knows yet whose it is.
+    pub fn find(&self, items: u64) {
+        self.lock().others.owed += items;
+    }
+
+    /// What an earlier run left was read back.
+    pub fn recognise(&self, tally: &Tally) {
+        let mut table = self.lock();
+        for line in &tally.lines {
+            table.enter(&self.hasher, &line.name, line.items).owed += line.items;
+            table.others.owed = table.others.owed.saturating_sub(line.items);
+        }
+    }
+
+    /// Items of an unknown service, such as those of a record that cannot be read any more.
+    pub fn drop_unknown(&self, items: u64) {
+        self.lock().others.dropped += items;
+    }
+
+    pub fn read(&self, most: usize) -> Reading {
+        let table = self.lock();
+        let name = |service: &Service| String::from_utf8_lossy(&service.name).into_owned();
+        let mut services: Vec<_> = table.services.iter().map(|service| (name(service), service.sums)).collect();
+        let (mut others, is_estimate) = (table.others, table.is_estimate);
+        drop(table);
+        services.sort_by(|(_, one), (_, other)| (other.bytes, other.owed).cmp(&(one.bytes, one.owed)));
+        for (_, rest) in services.drain(most.min(services.len())..) {
+            others.add(&rest);
+        }
+        Reading { services, others, is_estimate }
+    }
+}
+
+impl Table {
+    fn find(&self, hash: u64, name: &Name) -> Option<usize> {
+        let mut found = self.hashes.iter().enumerate().filter(|(_, known)| **known == hash).map(|(index, _)| index);
+        found.find(|index| self.services.get(*index).is_some_and(|service| service.name == *name))
+    }
+
+    /// The line of a service that is known, else that of all others.
+    fn known(&mut self, hasher: &RandomState, name: &Name) -> &mut Sums {
+        let found = self.find(hasher.hash_one(name.as_slice()), name);
+        match found.and_then(|index| self.services.get_mut(index)) {
+            Some(service) => &mut service.sums,
+            None => &mut self.others,
+        }
+    }
+
+    /// The line of a service, which is one of the largest from now on.
+    fn enter(&mut self, hasher: &RandomState, name: &Name, items: u64) -> &mut Sums {
+        let hash = hasher.hash_one(name.as_slice());
+        let index = self.find(hash, name).unwrap_or_else(|| self.make_room(hash, name));
+        match self.services.get_mut(index) {
+            Some(service) => {
+                service.rank = service.rank.saturating_add(items);
+                &mut service.sums
+            }
+            None => &mut self.others,
+        }
+    }
+
+    fn make_room(&mut self, hash: u64, name: &Name) -> usize {
+        let smallest = self.services.iter().enumerate().min_by_key(|(_, service)| service.rank);
+        let mut service = Service { name: name.clone(), sums: Sums::default(), rank: 0 };
+        match smallest.map(|(index, _)| index).filter(|_| self.services.len() >= TRACKED) {
+            Some(index) => {
+                if let (Some(place), Some(known)) = (self.services.get_mut(index), self.hashes.get_mut(index)) {
+                    service.rank = place.rank;
+                    *known = hash;
+                    self.others.add(&std::mem::replace(place, service).sums);
+                }
+                self.is_estimate = true;
+                index
+            }
+            None => {
+                self.services.push(service);
+                self.hashes.push(hash);
+                self.services.len() - 1
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Bill {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        out.debug_struct("Bill").finish_non_exhaustive()
+    }
+}
