@@ -96,6 +96,8 @@ pub struct Report {
     pub bytes_per_second: f64,
     /// How long an outage may last at this rate before clients are refused; `None` when nothing comes.
     pub seconds_until_full: Option<f64>,
+    /// What ends it then: `memory`, `disk` or `queue_size`.
+    pub full_by: &'static str,
 }
 
 #[derive(Default)]
@@ -261,6 +263,11 @@ impl Queue {
             oldest: state.flow.oldest(),
             bytes_per_second,
             seconds_until_full: Some(of_bytes.min(of_size)).filter(|seconds| seconds.is_finite()),
+            full_by: match self.store {
+                _ if of_size < of_bytes => "queue_size",
+                Some(_) => "disk",
+                None => "memory",
+            },
         }
     }
 

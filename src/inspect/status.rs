@@ -92,6 +92,7 @@ fn exporter(queue: &Queue, now: Now) -> Value {
             "oldest_seconds": report.oldest.map(seconds_since),
             "bytes_per_second": report.bytes_per_second.round(),
             "seconds_until_full": report.seconds_until_full.map(f64::round),
+            "full_by": report.full_by,
         },
     })
 }

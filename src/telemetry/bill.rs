@@ -75,7 +75,7 @@ struct Table {
 struct Service {
     name: Name,
     sums: Sums,
-    /// Its items, and what it inherited.
+    /// Its bytes, and what it inherited.
     rank: u64,
 }
 
@@ -156,7 +156,7 @@ impl Bill {
     pub fn accept(&self, tally: &Tally, ways: usize) {
         let mut table = self.lock();
         for line in &tally.lines {
-            let service = table.enter(&self.hasher, &line.name, line.items);
+            let service = table.enter(&self.hasher, &line.name, line.bytes);
             service.items += line.items;
             service.bytes += line.bytes;
             service.owed += line.items * ways as u64;
@@ -185,7 +185,7 @@ impl Bill {
         for line in &after.lines {
             let come = line.items.saturating_sub(of(before, &line.name));
             if come > 0 {
-                table.enter(&self.hasher, &line.name, come).owed += come * ways;
+                table.enter(&self.hasher, &line.name, line.bytes).owed += come * ways;
             }
         }
         let (gone, come) =
@@ -218,7 +218,7 @@ impl Bill {
     pub fn recognise(&self, tally: &Tally) {
         let mut table = self.lock();
         for line in &tally.lines {
-            table.enter(&self.hasher, &line.name, line.items).owed += line.items;
+            table.enter(&self.hasher, &line.name, line.bytes).owed += line.items;
             table.others.owed = table.others.owed.saturating_sub(line.items);
         }
     }
@@ -258,12 +258,12 @@ impl Table {
     }
 
     /// The line of a service, which is one of the largest from now on.
-    fn enter(&mut self, hasher: &RandomState, name: &Name, items: u64) -> &mut Sums {
+    fn enter(&mut self, hasher: &RandomState, name: &Name, bytes: u64) -> &mut Sums {
         let hash = hasher.hash_one(name.as_slice());
         let index = self.find(hash, name).unwrap_or_else(|| self.make_room(hash, name));
         match self.services.get_mut(index) {
             Some(service) => {
-                service.rank = service.rank.saturating_add(items);
+                service.rank = service.rank.saturating_add(bytes);
                 &mut service.sums
             }
             None => &mut self.others,

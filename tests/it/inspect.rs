@@ -34,7 +34,7 @@ async fn the_socket_is_private_answers_and_goes_with_its_collector() {
     let inspection = open(&misaki, directory.path());
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let socket = path.to_str().unwrap();
-    let (status, out, err) = run(&["status", "--socket", socket]).await;
+    let (status, out, err) = run(&["status", "--json", "--socket", socket]).await;
     assert_eq!((status, err.as_str()), (0, ""));
     let told: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));

@@ -34,6 +34,7 @@ mod rewrite;
 mod sampler;
 mod sending;
 mod service;
+mod status;
 mod storage;
 mod tail_sampling;
 mod tls;
