@@ -4,3 +4,4 @@ pub mod escape;
 pub mod log;
 pub mod metrics;
 pub mod process;
+pub mod systemd;

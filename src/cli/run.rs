@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::{Kind, Loaded, Pipeline, Reference};
 use crate::diagnostics::log;
+use crate::diagnostics::systemd::Systemd;
 #[cfg(unix)]
 use crate::inspect::{Inspection, Subject};
 use crate::network::workers::Workers;
@@ -31,12 +32,20 @@ pub fn run(options: Run) -> Result<(), Failure> {
     runtime.block_on(async {
         let count = options.workers.map_or_else(Workers::default_count, usize::from);
         let workers = Workers::start(count).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
+        let handles = workers.handles();
         let running = service::start(&plan, Arc::new(workers)).await.map_err(failed)?;
         welcome(&origin, &plan, &running);
         #[cfg(unix)]
         let _inspection = inspection(&plan, &loaded, &running);
         drop((plan, loaded));
-        live(running).await.map_err(failed)
+        let (systemd, health) = (Systemd::new(super::environment), running.health.clone());
+        let listening = format!("ready, listening on {}", addresses(&running).join(", "));
+        systemd.ready(&listening);
+        let status = || health.verdict().map_or_else(|why| format!("not ready: {why}"), |()| listening.clone());
+        tokio::select! {
+            ended = live(running, &systemd) => ended.map_err(failed),
+            never = systemd.keep_alive(handles, status) => match never {},
+        }
     })
 }
 
@@ -123,7 +132,7 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
 }
 
 /// Runs until a signal, drains until the deadline or a second signal, and closes with the balance.
-async fn live(mut running: Running) -> Result<(), String> {
+async fn live(mut running: Running, systemd: &Systemd) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let signal = signals.next().await;
     if signal == "interrupt" && std::io::stderr().is_terminal() {
@@ -132,6 +141,7 @@ async fn live(mut running: Running) -> Result<(), String> {
     }
     tracing::info!(signal, "Received signal from OS");
     let waiting = running.held_items();
+    systemd.stopping(&format!("draining {waiting} items"));
     if waiting > 0 {
         tracing::info!(items = waiting, seconds = DRAIN.as_secs(), "draining; a second signal ends it at once");
     }

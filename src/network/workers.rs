@@ -43,6 +43,10 @@ impl Workers {
         (cores / 2).clamp(1, 4)
     }
 
+    pub fn handles(&self) -> Vec<Handle> {
+        self.workers.iter().map(|worker| worker.handle.clone()).collect()
+    }
+
     /// The worker with the fewest sockets.
     pub fn least_loaded(&self) -> &Worker {
         let least = self.workers.iter().min_by_key(|worker| Arc::strong_count(&worker.sockets));

@@ -36,6 +36,7 @@ mod sending;
 mod service;
 mod status;
 mod storage;
+mod systemd;
 mod tail_sampling;
 mod tls;
 mod trace_context;

@@ -1,0 +1,99 @@
+//! Tells systemd how it is: ready, reloading, stopping, alive (sd_notify(3)). Where nobody asked for it, it does nothing.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+/// How often the status is looked at when there is no watchdog.
+const EVERY: Duration = Duration::from_secs(10);
+
+pub struct Systemd {
+    to: Option<Manager>,
+    /// Within what time it wants to hear that we are alive.
+    watchdog: Option<Duration>,
+}
+
+impl Systemd {
+    /// `NOTIFY_SOCKET`, a path or the name of an abstract socket, and `WATCHDOG_USEC`, where it is meant for us.
+    pub fn new(environment: impl Fn(&str) -> Option<String>) -> Systemd {
+        let to = environment("NOTIFY_SOCKET").and_then(|name| Manager::named(&name));
+        let is_for_us = environment("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
+        let limit = environment("WATCHDOG_USEC").filter(|_| is_for_us && to.is_some());
+        let watchdog = limit.and_then(|text| text.parse().ok()).filter(|microseconds| *microseconds > 0);
+        Systemd { to, watchdog: watchdog.map(Duration::from_micros) }
+    }
+
+    pub fn ready(&self, status: &str) {
+        self.tell("READY=1", status);
+    }
+
+    /// To be followed by `ready`, whatever came of it.
+    pub fn reloading(&self) {
+        self.tell("RELOADING=1", "reading the config again");
+    }
+
+    pub fn stopping(&self, status: &str) {
+        self.tell("STOPPING=1", status);
+    }
+
+    fn tell(&self, what: &str, status: &str) {
+        let Some(manager) = &self.to else { return };
+        let status: String = status.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        manager.hear(&format!("{what}\nSTATUS={status}\n"));
+    }
+
+    /// As long as all workers do their work it says so in time, and with it the status. Runs until it is dropped.
+    pub async fn keep_alive(&self, workers: Vec<Handle>, status: impl Fn() -> String) -> Infallible {
+        if self.to.is_none() {
+            return std::future::pending().await;
+        }
+        let every = self.watchdog.map_or(EVERY, |limit| limit / 2).min(EVERY);
+        loop {
+            tokio::time::sleep(every).await;
+            let mut calls = JoinSet::new();
+            workers.iter().for_each(|worker| _ = calls.spawn_on(async {}, worker));
+            // One that hangs does not come back from this, and then systemd hears nothing more.
+            while calls.join_next().await.is_some() {}
+            self.tell("WATCHDOG=1", &status());
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+struct Manager(std::os::unix::net::UnixDatagram, std::os::unix::net::SocketAddr);
+
+#[cfg(target_os = "linux")]
+impl Manager {
+    fn named(name: &str) -> Option<Manager> {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixDatagram};
+        let address = match name.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name),
+            None => SocketAddr::from_pathname(name),
+        };
+        let socket = UnixDatagram::unbound().ok()?;
+        // One that does not listen must not hold us up.
+        socket.set_nonblocking(true).ok()?;
+        Some(Manager(socket, address.ok()?))
+    }
+
+    fn hear(&self, message: &str) {
+        // It may have gone; there is nobody else to tell.
+        let _ = self.0.send_to_addr(message.as_bytes(), &self.1);
+    }
+}
+
+/// There is no systemd elsewhere.
+#[cfg(not(target_os = "linux"))]
+enum Manager {}
+
+#[cfg(not(target_os = "linux"))]
+impl Manager {
+    fn named(_: &str) -> Option<Manager> {
+        None
+    }
+
+    fn hear(&self, _: &str) {}
+}
