@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ring::digest;
@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use crate::otlp::status::code;
 use crate::telemetry::Status;
 
+use super::files::{Stamp, stamps};
+
 /// Files are looked at no more often, and only while requests ask for what they hold.
 const LOOK: Duration = Duration::from_secs(1);
-/// A file that changed so short a time ago may have changed again within one tick of its clock.
-const RECENT: Duration = Duration::from_secs(2);
 /// The longest file of credentials.
 const LONGEST: u64 = 1 << 20;
 
@@ -68,13 +68,10 @@ pub struct Authenticator {
 struct State {
     credentials: Option<Arc<Credentials>>,
     looked: Option<Instant>,
-    /// What the files were when they were read; empty when they shall be read again.
-    stamps: Vec<Stamp>,
+    /// What the files were when they were read; none when they shall be read again.
+    stamps: Option<Vec<Stamp>>,
     failure: Option<String>,
 }
-
-/// What changes when a file does: its time, its length, and which file it is.
-type Stamp = (SystemTime, u64, u64);
 
 impl Authenticator {
     pub fn new(
@@ -131,8 +128,8 @@ impl Authenticator {
 
     /// Reads the files again if they have changed. Where that fails, what was known stays known.
     fn look(&self, state: &mut State) {
-        let stamps: Vec<Stamp> = self.files.iter().filter_map(|path| stamp(path)).collect();
-        if state.credentials.is_some() && stamps.len() == self.files.len() && stamps == state.stamps {
+        let stamps = stamps(self.files.iter().map(PathBuf::as_path));
+        if state.credentials.is_some() && stamps.is_some() && stamps == state.stamps {
             return;
         }
         let texts = self.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>();
@@ -148,22 +145,10 @@ impl Authenticator {
                 if state.failure.as_ref() != Some(&error) {
                     tracing::warn!(%error, old_ones_stay = state.credentials.is_some(), "cannot read credentials");
                 }
-                (state.stamps, state.failure) = (Vec::new(), Some(error));
+                (state.stamps, state.failure) = (None, Some(error));
             }
         }
     }
-}
-
-/// None when the file is not there, or too young to be told apart from its next version.
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(path).ok()?;
-    #[cfg(unix)]
-    let number = std::os::unix::fs::MetadataExt::ino(&metadata);
-    #[cfg(not(unix))]
-    let number = 0;
-    let modified = metadata.modified().ok()?;
-    let is_settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > RECENT);
-    is_settled.then_some((modified, metadata.len(), number))
 }
 
 fn read(path: &Path) -> Result<String, String> {

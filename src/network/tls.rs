@@ -6,7 +6,7 @@ mod decode;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use rustls::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::Stream;
+use super::files::{Stamp, stamps};
 
 /// Certificates or a key, and the setting that they came from.
 #[derive(Clone, PartialEq, Eq)]
@@ -79,11 +80,18 @@ impl fmt::Debug for Pem {
 pub struct Identity {
     pub cert: Pem,
     pub key: Pem,
-    /// The files are read again at most this often; zero means never.
+    /// The files are looked at again at most this often; zero means never.
     pub reload_interval: Duration,
 }
 
 impl Identity {
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.cert, &self.key].into_iter().filter_map(|pem| match pem {
+            Pem::File { path, .. } => Some(path.as_path()),
+            Pem::Inline { .. } => None,
+        })
+    }
+
     fn load(&self) -> Result<Arc<CertifiedKey>, String> {
         let (chain, key) = (self.cert.certificates()?, self.key.private_key()?);
         match CertifiedKey::from_der(chain, key, &provider()) {
@@ -225,30 +233,58 @@ pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig
     Ok(Arc::new(config))
 }
 
-/// An identity in use, read again as its interval asks. A file that cannot be read then leaves the old one in place.
+/// An identity in use, read again when its files have changed. What cannot be read then leaves the old one in place.
 #[derive(Debug)]
 struct Reloaded {
     identity: Identity,
-    current: Mutex<(Arc<CertifiedKey>, Instant)>,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    certified: Arc<CertifiedKey>,
+    looked: Instant,
+    /// What the files were when they were read; none when they shall be read again.
+    stamps: Option<Vec<Stamp>>,
+    failure: Option<String>,
 }
 
 impl Reloaded {
     fn new(identity: &Identity) -> Result<Reloaded, String> {
-        let current = Mutex::new((identity.load()?, Instant::now()));
-        Ok(Reloaded { identity: identity.clone(), current })
+        let stamps = stamps(identity.files());
+        let shown = Shown { certified: identity.load()?, looked: Instant::now(), stamps, failure: None };
+        Ok(Reloaded { identity: identity.clone(), shown: Mutex::new(shown) })
     }
 
     fn current(&self) -> Arc<CertifiedKey> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let (certified, read) = &mut *current;
-        if !self.identity.reload_interval.is_zero() && read.elapsed() >= self.identity.reload_interval {
-            *read = Instant::now();
-            match self.identity.load() {
-                Ok(fresh) => *certified = fresh,
-                Err(error) => tracing::warn!(%error, "cannot reload the certificate, the old one stays in use"),
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let Identity { reload_interval, .. } = self.identity;
+        if !reload_interval.is_zero() && shown.looked.elapsed() >= reload_interval {
+            shown.looked = Instant::now();
+            self.look(&mut shown);
+        }
+        shown.certified.clone()
+    }
+
+    fn look(&self, shown: &mut Shown) {
+        let stamps = stamps(self.identity.files());
+        if stamps.is_some() && stamps == shown.stamps {
+            return;
+        }
+        match self.identity.load() {
+            Ok(fresh) => {
+                if fresh.cert != shown.certified.cert {
+                    tracing::info!(certificate = ?self.identity.cert, "a certificate was renewed");
+                }
+                *shown = Shown { certified: fresh, stamps, failure: None, ..*shown };
+            }
+            Err(error) => {
+                if shown.failure.as_ref() != Some(&error) {
+                    tracing::warn!(%error, "cannot reload the certificate, the old one stays in use");
+                }
+                (shown.stamps, shown.failure) = (None, Some(error));
             }
         }
-        certified.clone()
     }
 }
 

@@ -16,13 +16,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 /// A CA, and what it signs.
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params
@@ -33,8 +33,19 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem }
     }
 
-    fn ca(&self) -> Option<Pem> {
+    pub fn ca(&self) -> Option<Pem> {
         Some(inline("ca_pem", &self.pem))
+    }
+
+    /// Writes a new certificate for `localhost` and its key.
+    pub fn write(&self, cert: &Path, key: &Path) {
+        match self.sign("localhost", |_| ()) {
+            Identity { cert: Pem::Inline { text: chain, .. }, key: Pem::Inline { text: secret, .. }, .. } => {
+                std::fs::write(cert, chain.as_bytes()).unwrap();
+                std::fs::write(key, secret.as_bytes()).unwrap();
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     fn sign(&self, name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Identity {
@@ -63,7 +74,7 @@ fn server(identity: Identity) -> ServerTls {
     ServerTls { identity, client_ca: None, versions: Versions::default() }
 }
 
-fn client(ca: Option<Pem>) -> ClientTls {
+pub fn client(ca: Option<Pem>) -> ClientTls {
     ClientTls { ca, ..ClientTls::default() }
 }
 
@@ -315,13 +326,7 @@ fn reload() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
     let (old, new) = (Authority::new(), Authority::new());
-    let write = |authority: &Authority| match authority.sign("localhost", |_| ()) {
-        Identity { cert: Pem::Inline { text: chain, .. }, key: Pem::Inline { text: secret, .. }, .. } => {
-            std::fs::write(&cert, chain.as_bytes()).unwrap();
-            std::fs::write(&key, secret.as_bytes()).unwrap();
-        }
-        other => panic!("{other:?}"),
-    };
+    let write = |authority: &Authority| authority.write(&cert, &key);
     write(&old);
     let reloading = Identity {
         reload_interval: Duration::from_nanos(1),
@@ -337,4 +342,17 @@ fn reload() {
     assert_eq!((trusted(&old), trusted(&new)), (false, true));
     std::fs::write(&cert, "rotation went wrong").unwrap();
     assert_eq!((trusted(&old), trusted(&new)), (false, true));
+    write(&old);
+    assert_eq!((trusted(&old), trusted(&new)), (true, false));
+    // A file that is settled is not read before it changes.
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(60);
+    let age = |path: &Path| std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    age(&cert);
+    age(&key);
+    assert!(trusted(&old));
+    write(&new);
+    assert!(trusted(&new));
+    age(&cert);
+    age(&key);
+    assert!(trusted(&new));
 }

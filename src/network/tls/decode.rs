@@ -4,6 +4,9 @@ use super::{ClientTls, Identity, Pem, ServerTls, Version, Versions};
 use crate::config::{Problem, Section};
 use std::time::Duration;
 
+/// How often certificates are looked at where nothing is said of it.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
+
 impl ServerTls {
     /// None when it is not usable, which has been reported.
     pub fn decode(section: Section) -> Option<ServerTls> {
@@ -70,7 +73,7 @@ fn pem(section: &Section, file: &'static str, inline: &'static str, both: &str) 
 fn identity(section: &Section) -> Option<Identity> {
     let cert = pem(section, "cert_file", "cert_pem", "provide either certificate file or PEM, but not both");
     let key = pem(section, "key_file", "key_pem", "provide either key file or PEM, but not both");
-    let reload_interval = section.duration("reload_interval", Duration::ZERO);
+    let reload_interval = section.duration("reload_interval", RELOAD_INTERVAL);
     let given = |keys: [&str; 2]| keys.into_iter().any(|key| section.has(key));
     if given(["cert_file", "cert_pem"]) != given(["key_file", "key_pem"]) {
         let both = "TLS configuration must include both certificate and key (CertFile/CertPem and KeyFile/KeyPem)";
