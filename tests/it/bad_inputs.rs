@@ -525,6 +525,8 @@ fn codings() {
             ("49 gzip", PROTOBUF, coded("gzip", &gzip(&large)), 413),
             ("49 zstd", PROTOBUF, coded("zstd", &zstd::encode_all(&large[..], 3).unwrap()), 413),
             ("50 content length", PROTOBUF, coded("identity", &large), 413),
+            // More than any socket buffers, written whole before the answer is read.
+            ("50 written first", PROTOBUF, coded("identity", &vec![0; 24 << 20]), 413),
             ("54 window", PROTOBUF, coded("zstd", &window), 400),
             ("54 claimed size", PROTOBUF, coded("zstd", &claims), 413),
         ],

@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_millis(250);
 const PIECE: usize = 4 << 10;
 const AT_ONCE: usize = 256 << 10;
 const INPUT_WEIGHS: usize = 16;
+/// How much and how long is read of what is refused already.
+const LINGER_BYTES: u64 = 32 << 20;
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A body while it is read.
 pub struct Reader {
@@ -113,8 +116,19 @@ impl Reader {
         }
     }
 
-    /// The whole body as one message.
-    pub async fn read_all(mut self, coding: Coding) -> Result<Message, Unread> {
+    /// The whole body as one message. What is refused is still read, within bounds, where the client reads no answer
+    /// before it has written everything: a connection that is closed on it would hide the answer.
+    pub async fn read_all(mut self, coding: Coding, writes_first: bool) -> Result<Message, Unread> {
+        let read = self.read_message(coding).await;
+        if writes_first && matches!(read, Err(Unread::Refused(_))) && self.body.size_hint().lower() <= LINGER_BYTES {
+            let most = self.received + LINGER_BYTES;
+            let rest = async { while self.received < most && matches!(self.next().await, Ok(Some(_))) {} };
+            let _ = tokio::time::timeout(LINGER, rest).await;
+        }
+        read
+    }
+
+    async fn read_message(&mut self, coding: Coding) -> Result<Message, Unread> {
         let length = self.body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if length.is_some_and(|length| length > self.limit) {
             return Err(self.too_large().into());

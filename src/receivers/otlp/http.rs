@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use crate::otlp::inflate::Coding;
@@ -103,9 +103,10 @@ async fn read_and_submit(
 ) -> Result<(), Unread> {
     let _cost = request::cost(&request, &shared.budget)?;
     let client = request::client(http.include_metadata, &request, "Host");
+    let writes_first = request.version() < Version::HTTP_2 && !request.headers().contains_key(header::EXPECT);
     let reader =
         Reader::new(request.into_body(), &shared.budget, shared.limit(http.max_request_body_size), http.read_timeout);
-    let message = reader.read_all(coding).await?;
+    let message = reader.read_all(coding, writes_first).await?;
     let telemetry = request::telemetry(signal, encoding, message, client, &shared.budget)?;
     Ok(gate.submit(telemetry).await?)
 }
