@@ -11,8 +11,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
-use super::ring::{self, Ring};
+use super::ring::Ring;
 use super::wanted::Wanted;
+use crate::otlp::services;
 use crate::telemetry::{Now, Point, Reason, Signal, Telemetry};
 
 /// Those who look at once.
@@ -101,7 +102,7 @@ impl Watch {
         if let Some(ring) = &mut ring
             && let (Point::Received | Point::Dropped { .. }, Some(first)) = (point, telemetry.parts.first())
         {
-            let service = ring::service(&first.bytes);
+            let service = services::first(&first.bytes);
             ring.offer(service, telemetry.bytes(), telemetry.received.instant, || Event::of(point, telemetry));
         }
         // Still with the ring: who begins to look sees each request in the ring or in the feed, and not in both.

@@ -7,10 +7,6 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::feed::Event;
-use crate::otlp::schema::{request, resource, resource_group};
-use crate::otlp::views::{AnyValue, KeyValue};
-use crate::otlp::wire::{Fields, Value};
-
 /// Services with a lane of their own; the others share one.
 const LANES: usize = 64;
 /// What an entry takes besides the request.
@@ -99,28 +95,4 @@ impl Ring {
     pub fn used(&self) -> usize {
         self.used
     }
-}
-
-/// The service of a request: that of its first resource; empty when it has none.
-pub fn service(bytes: &[u8]) -> &[u8] {
-    let inner = |message, number| {
-        Fields::new(message).find_map(|field| match field.value {
-            Value::Bytes(bytes) if field.number == number => Some(bytes),
-            _ => None,
-        })
-    };
-    let Some(found) = inner(bytes, request::RESOURCES).and_then(|group| inner(group, resource_group::RESOURCE)) else {
-        return &[];
-    };
-    let name = Fields::new(found).find_map(|field| match field.value {
-        Value::Bytes(attribute) if field.number == resource::ATTRIBUTES => {
-            let pair = KeyValue::read(attribute);
-            match pair.value {
-                AnyValue::String(name) if pair.key == b"service.name" => Some(name),
-                _ => None,
-            }
-        }
-        _ => None,
-    });
-    name.unwrap_or_default()
 }

@@ -24,6 +24,11 @@ pub fn each_group<'r>(signal: Signal, request: &'r [u8], items: u32, mut each: i
     }
 }
 
+/// The service of a request's first resource group.
+pub fn first(request: &[u8]) -> &[u8] {
+    children(request, request::RESOURCES).next().map_or(&[], service)
+}
+
 /// The `service.name` of a resource group, its scopes left out or not; empty when it has none.
 pub fn service(group: &[u8]) -> &[u8] {
     let pairs = children(group, resource_group::RESOURCE).flat_map(|found| children(found, resource::ATTRIBUTES));

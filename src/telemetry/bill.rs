@@ -234,7 +234,7 @@ impl Bill {
         let mut services: Vec<_> = table.services.iter().map(|service| (name(service), service.sums)).collect();
         let (mut others, is_estimate) = (table.others, table.is_estimate);
         drop(table);
-        services.sort_by(|(_, one), (_, other)| (other.bytes, other.owed).cmp(&(one.bytes, one.owed)));
+        services.sort_by_key(|(_, sums)| std::cmp::Reverse((sums.bytes, sums.owed)));
         for (_, rest) in services.drain(most.min(services.len())..) {
             others.add(&rest);
         }
