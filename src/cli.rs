@@ -28,7 +28,8 @@ const CONFIG: u8 = 78;
 
 const WITHOUT_CONFIG: &str = "\
 Without a config it receives OTLP on ports 4317 (gRPC) and 4318 (HTTP) and
-prints what arrives; with --to it forwards. Configs are the Go collector's.";
+prints what arrives; with --to it forwards. Configs are the Go collector's.
+SIGHUP reads the config again; a wrong one changes nothing.";
 
 /// An edge collector for OpenTelemetry
 #[derive(Parser)]

@@ -75,6 +75,7 @@ pub struct Inspection {
     path: PathBuf,
     tap: Arc<Tap>,
     pub watch: Arc<Watch>,
+    pub subject: Arc<Subject>,
     /// Ended by dropping it.
     _serving: JoinSet<()>,
 }
@@ -90,8 +91,8 @@ impl Inspection {
         let viewer = watch.clone();
         tap.attach(Some(Arc::new(move |point: Point, telemetry: &Telemetry| viewer.look(point, telemetry))));
         let mut serving = JoinSet::new();
-        serving.spawn(server::serve(listener, subject, watch.clone()));
-        Ok(Inspection { path, tap, watch, _serving: serving })
+        serving.spawn(server::serve(listener, subject.clone(), watch.clone()));
+        Ok(Inspection { path, tap, watch, subject, _serving: serving })
     }
 
     pub fn path(&self) -> &Path {

@@ -7,12 +7,13 @@ pub mod intake;
 pub mod timekeeper;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use crate::config::PipelineId;
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::processors::{Notes, Processor};
 use crate::telemetry::{
@@ -24,6 +25,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// One processor of one pipeline, with its counters.
 pub struct Step {
+    pub pipeline: PipelineId,
     pub id: String,
     pub signal: Signal,
     pub processor: Arc<dyn Processor>,
@@ -49,9 +51,13 @@ pub enum End {
 pub struct Branches {
     segments: Vec<Arc<Segment>>,
     /// Those who are owed what a processor can't take after it was accepted.
-    accounts: Accounts,
-    answers: bool,
+    pub accounts: Accounts,
 }
+
+/// What follows a receiver or a stage, which a reload exchanges; nothing while no pipeline takes from it. Whoever uses it
+/// holds it for as long as that takes, so what was exchanged is done with when nobody holds it any more.
+#[derive(Default)]
+pub struct Next(Mutex<Option<Arc<Branches>>>);
 
 /// What each sink shall get, and what the counters shall say, once it is committed.
 struct Plan {
@@ -136,8 +142,7 @@ impl End {
 
 impl Branches {
     pub fn new(segments: Vec<Arc<Segment>>, accounts: Accounts) -> Branches {
-        let answers = segments.iter().any(|segment| segment.answers());
-        Branches { segments, accounts, answers }
+        Branches { segments, accounts }
     }
 
     /// Runs the processors. A panic in one is this request's error and nobody else's.
@@ -244,6 +249,28 @@ impl Outlet for Branches {
     }
 
     fn answers(&self) -> bool {
-        self.answers
+        self.segments.iter().any(|segment| segment.answers())
+    }
+}
+
+impl Next {
+    pub fn get(&self) -> Option<Arc<Branches>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Exchanges it; returns what was there.
+    pub fn set(&self, branches: Option<Arc<Branches>>) -> Option<Arc<Branches>> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), branches)
+    }
+}
+
+impl Outlet for Next {
+    fn offer(&self, telemetry: &mut Telemetry, now: Now, ask: Ask) -> Result<(), Full> {
+        let branches = self.get().ok_or_else(|| Full::Refuse(Refusal::busy(Reason::Draining)))?;
+        branches.offer(telemetry, now, ask)
+    }
+
+    fn answers(&self) -> bool {
+        self.get().is_some_and(|branches| branches.answers())
     }
 }

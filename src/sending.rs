@@ -21,14 +21,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::exporters::Exporter;
 use crate::exporters::settings::{BatchSettings, Settings, Sizer};
 use crate::telemetry::{
-    Account, Ask, Budget, Full, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry, clock,
+    Account, Ask, Budget, Full, Holder, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry,
+    clock,
 };
 
 use dead_letters::DeadLetters;
@@ -58,13 +59,22 @@ pub struct Place<'a> {
     pub wait: Duration,
 }
 
+/// How telemetry is sent: the exporter, its timeout and its patience.
+pub struct Way {
+    pub settings: Settings,
+    pub exporter: Arc<dyn Exporter>,
+}
+
 /// The sending queue of one exporter and signal.
 pub struct Queue {
+    /// Of these, `queue`; the rest is in `way`.
     settings: Settings,
     signal: Signal,
-    exporter: Arc<dyn Exporter>,
+    /// A reload may change how telemetry is sent while it waits.
+    way: watch::Sender<Arc<Way>>,
     pub account: Arc<Account>,
     budget: Arc<Budget>,
+    _holder: Option<Holder>,
     state: Mutex<State>,
     room: Notify,
     arrived: Notify,
@@ -179,16 +189,16 @@ impl Queue {
         budget: Arc<Budget>,
         store: Option<Arc<Store>>,
     ) -> Arc<Queue> {
-        if settings.queue.enabled {
-            budget.add_holder();
-        }
+        let holder = settings.queue.enabled.then(|| budget.add_holder());
+        let way = Way { settings: settings.clone(), exporter: exporter.clone() };
         let upstream = Upstream::new(id, signal, exporter.destination());
         Arc::new(Queue {
             settings,
             signal,
-            exporter,
+            way: watch::Sender::new(Arc::new(way)),
             account,
             budget,
+            _holder: holder,
             state: Mutex::default(),
             room: Notify::new(),
             arrived: Notify::new(),
@@ -247,7 +257,7 @@ impl Queue {
         let of_bytes = until_full(room.unwrap_or(in_memory), bytes_per_second);
         let of_size = until_full(queue.queue_size.saturating_sub(state.size), size_per_second);
         Report {
-            destination: self.upstream.destination().to_owned(),
+            destination: self.upstream.destination(),
             outage: self.upstream.outage(),
             items,
             memory_bytes: state.bytes,
@@ -275,6 +285,26 @@ impl Queue {
     pub fn fill(&self) -> f64 {
         let state = self.lock();
         state.size as f64 / self.settings.queue.queue_size.max(1) as f64
+    }
+
+    /// Sends in another way from now on, also what waits and what is being tried again.
+    pub fn change(&self, way: Way) {
+        self.upstream.moved(way.exporter.destination());
+        self.way.send_replace(Arc::new(way));
+    }
+
+    /// Whether it is the queue that these settings describe.
+    pub fn is_like(&self, settings: &Settings) -> bool {
+        self.settings.queue.is_like(&settings.queue)
+    }
+
+    pub fn limits(&self) -> Option<Limits> {
+        self.store.as_ref().map(|store| store.limits)
+    }
+
+    /// Where it is on disk.
+    pub fn path(&self) -> Option<&Path> {
+        self.store.as_ref().map(|store| store.path.as_path())
     }
 
     /// Why telemetry gets stuck here, as long as it does.
@@ -667,7 +697,7 @@ impl Observe for Queue {
         if self.account.accepted() == 0 {
             return;
         }
-        let address = self.exporter.labels();
+        let address = self.way.borrow().exporter.labels();
         let mut labels = vec![("exporter", exporter)];
         labels.extend(address.iter().map(|(name, value)| (*name, value.as_str())));
         page.counter(&format!("otelcol_exporter_sent_{items}"), &labels, self.account.sent());

@@ -1,4 +1,4 @@
-//! The life of a running collector: start, and drain under one deadline.
+//! The life of a running collector: start, reload, and drain under one deadline.
 //!
 //! Works in-process and without globals: tests start as many as they like.
 
@@ -6,8 +6,10 @@ pub mod graph;
 pub mod machine;
 pub mod plan;
 pub mod registry;
+mod retired;
 mod scrape;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::Kind;
-use crate::config::telemetry::MetricsLevel;
+use crate::config::telemetry::{MetricsLevel, Telemetry};
+use crate::config::{ComponentId, Kind};
 use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::process::Process;
 use crate::extensions::health_check::Health;
@@ -25,13 +27,16 @@ use crate::network::endpoint::Listen;
 use crate::network::listen::{self, Listener};
 use crate::network::workers::Workers;
 use crate::pipeline::timekeeper::keep_time;
-use crate::receivers::hostmetrics;
-use crate::receivers::otlp::{Guards, Receiver};
+use crate::processors::Stage;
+use crate::receivers::otlp::{Guards, Listener as Socket, Receiver};
+use crate::receivers::{Gates, hostmetrics};
+use crate::sending::Queue;
 use crate::telemetry::{Account, Alarm, Budget, Now, Reason, Wakeful, clock};
 
 use graph::{Builder, Graph};
-use plan::{Plan, Side};
+use plan::{Authenticators, Changes, Plan, Side, Written};
 use registry::Component;
+use retired::{Retired, holds};
 
 /// What is in flight when the collector stops gets this long to be answered.
 const ANSWERS: Duration = Duration::from_secs(5);
@@ -44,12 +49,37 @@ pub struct Running {
     pub budget: Arc<Budget>,
     pub graph: Graph,
     pub health: Arc<Health>,
-    stop: watch::Sender<bool>,
+    workers: Arc<Workers>,
+    alarm: Arc<Alarm>,
+    written: Written,
+    authenticators: Authenticators,
+    telemetry: Telemetry,
+    doors: HashMap<ComponentId, Door>,
     receivers: JoinSet<()>,
     dispatchers: JoinSet<()>,
-    /// The timekeeper, the scrape endpoint, the health check: ended last, by dropping them.
-    helpers: JoinSet<()>,
+    timekeeper: JoinSet<()>,
+    /// The scrape endpoint and the health check: ended last, by dropping them.
+    admin: JoinSet<()>,
+    admin_sockets: Vec<AdminSocket>,
+    retired: Vec<Arc<Retired>>,
+    retiring: JoinSet<()>,
 }
+
+/// A receiver that runs, and what it listens on.
+struct Door {
+    /// The receiver ends when this is dropped.
+    _stop: watch::Sender<bool>,
+    sockets: Vec<Socket>,
+}
+
+/// What a receiver needs that can fail.
+#[derive(Default)]
+struct Opening {
+    sockets: Vec<Socket>,
+    guards: Guards,
+}
+
+type AdminSocket = (Listen, Arc<Listener>);
 
 /// What became of one exporter's items when the collector stopped.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,64 +98,40 @@ pub struct Balance {
 
 /// Builds and starts everything; when it returns, every port is bound.
 pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String> {
-    let health = Health::new();
-    let mut helpers = JoinSet::new();
-    for extension in &plan.extensions {
-        if let Some(Component::Authenticator(authenticator)) = plan.get(Kind::Extension, &extension.id) {
-            authenticator.warm_up();
-        }
-        if let Some(Component::HealthCheck(config)) = plan.get(Kind::Extension, &extension.id) {
-            let place = format!("extensions.{}", extension.id);
-            for listener in bind(&config.endpoint, &place).await? {
-                let (config, health) = (config.clone(), health.clone());
-                helpers.spawn(admin::serve(listener, Arc::new(move |path| config.answer(&health, path))));
-            }
-        }
-    }
-    let budget = Budget::new(budget_of(plan));
-    let alarm = Alarm::new();
-    let (graph, gates) = Builder::new(plan, budget.clone(), alarm.clone()).build()?;
-    let stages: Vec<Arc<dyn Wakeful>> = graph.stages.iter().map(|stage| stage.clone() as Arc<dyn Wakeful>).collect();
-    helpers.spawn(keep_time(alarm, stages));
-    let observers = observers(&graph, &budget);
-    scrape_endpoints(plan, observers, &mut helpers).await?;
-    let mut dispatchers = JoinSet::new();
-    for queue in &graph.queues {
-        dispatchers.spawn_on(queue.clone().dispatch(), &workers.least_loaded().handle);
-    }
-    let (stop, stopped) = watch::channel(false);
-    let (mut receivers, mut addresses) = (JoinSet::new(), Vec::new());
-    let cap = machine::connection_cap();
-    for (id, gates) in gates {
-        let name = id.to_string();
-        match plan.get(Kind::Receiver, &id) {
-            Some(Component::Otlp(config)) => {
-                let guard = |auth| plan.authenticator(auth, Side::Server);
-                let guards = Guards {
-                    grpc: config.grpc.as_ref().map_or(Ok(None), |grpc| guard(&grpc.auth))?,
-                    http: config.http.as_ref().map_or(Ok(None), |http| guard(&http.auth))?,
-                };
-                let receiver = Receiver::bind(&name, config.clone(), guards, gates, budget.clone(), cap).await?;
-                addresses.extend(receiver.addresses());
-                receivers.spawn(receiver.run(workers.clone(), stopped.clone()));
-            }
-            Some(Component::HostMetrics(config)) => {
-                for intake in gates.own.into_iter().flatten() {
-                    let receiver = hostmetrics::Receiver::new(&name, config.clone(), intake, budget.clone());
-                    receivers.spawn(receiver.run(stopped.clone()));
-                }
-            }
-            _ => {}
-        }
-    }
-    health.ask(graph.troubles());
-    health.set(true);
-    Ok(Running { addresses, budget, graph, health, stop, receivers, dispatchers, helpers })
+    let mut running = Running {
+        addresses: Vec::new(),
+        budget: Budget::new(budget_of(plan)),
+        graph: Graph::default(),
+        health: Health::new(),
+        workers,
+        alarm: Alarm::new(),
+        written: Written::default(),
+        authenticators: Authenticators::new(),
+        telemetry: plan.telemetry.clone(),
+        doors: HashMap::new(),
+        receivers: JoinSet::new(),
+        dispatchers: JoinSet::new(),
+        timekeeper: JoinSet::new(),
+        admin: JoinSet::new(),
+        admin_sockets: Vec::new(),
+        retired: Vec::new(),
+        retiring: JoinSet::new(),
+    };
+    running.take_over(plan).await?;
+    running.health.set(true);
+    Ok(running)
 }
 
-async fn bind(endpoint: &Listen, place: &str) -> Result<Vec<Listener>, String> {
+/// The socket of an endpoint: one that is open, or a new one.
+async fn bind(endpoint: &Listen, place: &str, open: &mut Vec<AdminSocket>) -> Result<Vec<AdminSocket>, String> {
+    let (kept, others): (Vec<_>, _) = std::mem::take(open).into_iter().partition(|(known, _)| known == endpoint);
+    *open = others;
+    if !kept.is_empty() {
+        return Ok(kept);
+    }
     let bound = listen::bind(endpoint).await;
-    bound.map_err(|error| format!("cannot listen on {} ({place}): {error}", endpoint.address))
+    let bound = bound.map_err(|error| format!("cannot listen on {} ({place}): {error}", endpoint.address))?;
+    Ok(bound.into_iter().map(|listener| (endpoint.clone(), Arc::new(listener))).collect())
 }
 
 /// The smallest budget that a memory_limiter in use sets, else what suits the machine.
@@ -144,48 +150,189 @@ fn observers(graph: &Graph, budget: &Arc<Budget>) -> Vec<Arc<dyn Observe>> {
     observers
 }
 
-/// One endpoint for every Prometheus reader. A port that is taken is an error only where the user named it.
-async fn scrape_endpoints(
-    plan: &Plan,
-    observers: Vec<Arc<dyn Observe>>,
-    helpers: &mut JoinSet<()>,
-) -> Result<(), String> {
+/// A socket for every Prometheus reader. A port that is taken is an error only where the user named it.
+async fn scrape_sockets(plan: &Plan, open: &mut Vec<AdminSocket>) -> Result<Vec<AdminSocket>, String> {
     let metrics = &plan.telemetry.metrics;
+    let mut sockets = Vec::new();
     if metrics.level == MetricsLevel::None {
-        return Ok(());
+        return Ok(sockets);
     }
-    let observers = Arc::new(observers);
     for (host, port) in &metrics.readers {
         let endpoint = Listen::parse(&format!("{host}:{port}"), "tcp")?;
-        match bind(&endpoint, "service.telemetry.metrics").await {
-            Ok(listeners) => {
-                for listener in listeners {
-                    let observers = observers.clone();
-                    helpers.spawn(admin::serve(listener, Arc::new(move |path| scrape::answer(&observers, path))));
-                }
-            }
+        match bind(&endpoint, "service.telemetry.metrics", open).await {
+            Ok(bound) => sockets.extend(bound),
             Err(error) if metrics.named => return Err(error),
             Err(error) => tracing::warn!(%error, "going on without the metrics endpoint"),
         }
     }
-    Ok(())
+    Ok(sockets)
 }
 
 impl Running {
+    /// Goes on with another config. What is the same keeps its sockets, connections and telemetry; the rest drains into what
+    /// follows it. On an error everything is as it was.
+    pub async fn reload(&mut self, mut plan: Plan) -> Result<Changes, String> {
+        let changes = Changes::between(&self.written, &plan.written);
+        plan.keep_authenticators(&self.authenticators, &self.written);
+        self.take_over(&plan).await?;
+        if self.telemetry.logs != plan.telemetry.logs {
+            tracing::warn!("service.telemetry.logs is read when the collector starts: restart for it");
+        }
+        Ok(changes)
+    }
+
+    async fn take_over(&mut self, plan: &Plan) -> Result<(), String> {
+        // Whatever can fail comes first, and changes nothing that runs.
+        let is_reload = !self.written.is_empty();
+        let (mut admin, mut admin_sockets, mut open) = (JoinSet::new(), Vec::new(), self.admin_sockets.clone());
+        for extension in &plan.extensions {
+            if let Some(Component::Authenticator(authenticator)) = plan.get(Kind::Extension, &extension.id)
+                && !plan.is_as(&self.written, Kind::Extension, &extension.id)
+                && let Err(error) = authenticator.warm_up()
+                && is_reload
+            {
+                // At a start they may come late; here there are others that do.
+                return Err(format!("{error} (extensions.{})", extension.id));
+            }
+            if let Some(Component::HealthCheck(config)) = plan.get(Kind::Extension, &extension.id) {
+                for socket in bind(&config.endpoint, &format!("extensions.{}", extension.id), &mut open).await? {
+                    let (config, health) = (config.clone(), self.health.clone());
+                    admin.spawn(admin::serve(socket.1.clone(), Arc::new(move |path| config.answer(&health, path))));
+                    admin_sockets.push(socket);
+                }
+            }
+        }
+        let scraped = scrape_sockets(plan, &mut open).await?;
+        let mut openings = self.openings(plan).await?;
+        let retired = self.retired.iter().filter(|retired| !retired.is_done()).flat_map(|retired| &retired.queues);
+        let mut builder = Builder::new(plan, &self.graph, &self.written, self.budget.clone(), self.alarm.clone());
+        builder.closing = retired.filter_map(|queue| queue.path()).collect();
+        let built = builder.build()?;
+
+        self.budget.resize(budget_of(plan));
+        let mut gates = built.gates.clone();
+        let (graph, before) = built.connect();
+        for queue in graph.queues.iter().filter(|queue| !holds(&self.graph.queues, queue)) {
+            self.dispatchers.spawn_on(queue.clone().dispatch(), &self.workers.least_loaded().handle);
+        }
+        let stages: Vec<_> = graph.stages.iter().map(|stage| stage.clone() as Arc<dyn Wakeful>).collect();
+        self.timekeeper = JoinSet::new();
+        self.timekeeper.spawn(keep_time(self.alarm.clone(), stages));
+        self.health.ask(graph.troubles());
+        let observers = Arc::new(observers(&graph, &self.budget));
+        for socket in scraped {
+            let observers = observers.clone();
+            admin.spawn(admin::serve(socket.1.clone(), Arc::new(move |path| scrape::answer(&observers, path))));
+            admin_sockets.push(socket);
+        }
+        (self.admin, self.admin_sockets) = (admin, admin_sockets);
+        let old = std::mem::replace(&mut self.graph, graph);
+        let mut doors = HashMap::new();
+        for id in plan.receivers() {
+            let Opening { sockets, guards } = openings.remove(id).unwrap_or_default();
+            let door = self.doors.remove(id).filter(|_| plan.is_as(&self.written, Kind::Receiver, id));
+            if let Some(door) = &door {
+                door.sockets.iter().zip(&sockets).for_each(|(socket, read)| socket.renew(read));
+            }
+            let gates = gates.remove(id).unwrap_or_default();
+            let door = door.unwrap_or_else(|| self.open(plan, id, Opening { sockets, guards }, gates));
+            doors.insert(id.clone(), door);
+        }
+        // Those that are left, or had other settings, have lost their stop and end by that.
+        self.doors = doors;
+        self.addresses = self.doors.values().flat_map(|door| door.sockets.iter().map(Socket::address)).collect();
+        self.written.clone_from(&plan.written);
+        self.authenticators = plan.authenticators();
+        self.retire(Retired::of(old, &self.graph, before));
+        Ok(())
+    }
+
+    /// Binds what receivers listen on and reads their certificates. A socket goes from one to the next.
+    async fn openings(&self, plan: &Plan) -> Result<HashMap<ComponentId, Opening>, String> {
+        let mut openings = HashMap::new();
+        let receivers = plan.receivers();
+        let gone = self.doors.iter().filter(|(id, _)| !receivers.contains(id));
+        let mut of_gone: Vec<Socket> = gone.flat_map(|(_, door)| door.sockets.clone()).collect();
+        for id in receivers {
+            let Some(Component::Otlp(config)) = plan.get(Kind::Receiver, id) else { continue };
+            let mut open = self.doors.get(id).map_or_else(Vec::new, |door| door.sockets.clone());
+            if !plan.is_as(&self.written, Kind::Receiver, id) {
+                open.append(&mut of_gone);
+            }
+            let sockets = Receiver::bind(&id.to_string(), config, &mut open).await?;
+            of_gone.append(&mut open);
+            let guard = |auth| plan.authenticator(auth, Side::Server);
+            let guards = Guards {
+                grpc: config.grpc.as_ref().map_or(Ok(None), |grpc| guard(&grpc.auth))?,
+                http: config.http.as_ref().map_or(Ok(None), |http| guard(&http.auth))?,
+            };
+            openings.insert(id.clone(), Opening { sockets, guards });
+        }
+        Ok(openings)
+    }
+
+    /// Starts a receiver.
+    fn open(&mut self, plan: &Plan, id: &ComponentId, opening: Opening, gates: Gates) -> Door {
+        let (_stop, stopped) = watch::channel(false);
+        let Opening { sockets, guards } = opening;
+        match plan.get(Kind::Receiver, id) {
+            Some(Component::Otlp(config)) => {
+                let (config, budget) = (config.clone(), self.budget.clone());
+                let receiver = Receiver::new(sockets.clone(), config, guards, gates, budget, machine::connection_cap());
+                self.receivers.spawn(receiver.run(self.workers.clone(), stopped));
+            }
+            Some(Component::HostMetrics(config)) => {
+                for intake in gates.own.into_iter().flatten() {
+                    let budget = self.budget.clone();
+                    let receiver = hostmetrics::Receiver::new(&id.to_string(), config.clone(), intake, budget);
+                    self.receivers.spawn(receiver.run(stopped.clone()));
+                }
+            }
+            _ => {}
+        }
+        Door { _stop, sockets }
+    }
+
+    fn retire(&mut self, retired: Retired) {
+        while self.dispatchers.try_join_next().is_some() {}
+        while self.receivers.try_join_next().is_some() {}
+        while self.retiring.try_join_next().is_some() {}
+        self.retired.retain(|retired| !retired.is_done());
+        let retired = Arc::new(retired);
+        self.retiring.spawn(retired.clone().drain(self.retired.clone()));
+        self.retired.push(retired);
+    }
+
+    /// All stages, those before others first, and all queues: also the ones that only drain.
+    pub fn stages(&self) -> impl Iterator<Item = &Arc<dyn Stage>> {
+        let retired = self.retired.iter().flat_map(|retired| retired.stages.iter().rev());
+        retired.chain(self.graph.stages.iter().rev())
+    }
+
+    pub fn queues(&self) -> impl Iterator<Item = &Arc<Queue>> {
+        self.retired.iter().flat_map(|retired| &retired.queues).chain(&self.graph.queues)
+    }
+
     /// Every account with its numbers, those that were never used left out.
     pub fn balance(&self) -> Vec<Balance> {
         self.graph
             .accounts
             .iter()
             .filter(|account| account.accepted() > 0)
-            .map(|account| Balance::of(account, self.graph.on_disk(account)))
+            .map(|account| Balance::of(account, self.on_disk(account)))
             .collect()
+    }
+
+    /// Of what an account waits for, what is in a queue on disk.
+    fn on_disk(&self, account: &Arc<Account>) -> u64 {
+        let stored = self.queues().filter(|queue| queue.is_stored() && Arc::ptr_eq(&queue.account, account));
+        stored.map(|queue| queue.held_items()).sum()
     }
 
     /// Items that sit in a batch or a queue, or are on their way: measured where they are, not from the accounts.
     pub fn held_items(&self) -> u64 {
-        let stages: u64 = self.graph.stages.iter().map(|stage| stage.held_items()).sum();
-        stages + self.graph.queues.iter().map(|queue| queue.held_items()).sum::<u64>()
+        let stages: u64 = self.stages().map(|stage| stage.held_items()).sum();
+        stages + self.queues().map(|queue| queue.held_items()).sum::<u64>()
     }
 
     /// What the rules of each processor do, in words; once for all pipelines that have it.
@@ -220,32 +367,36 @@ impl Running {
     pub async fn drain(&mut self, within: Duration) -> Vec<Balance> {
         let deadline = clock() + within;
         self.health.set(false);
-        // Everyone who listened is gone only if the receivers have ended already.
-        let _ = self.stop.send(true);
+        self.retiring.shutdown().await;
+        // A receiver whose stop is gone ends, and so do those that a reload let go.
+        self.doors.clear();
         let answers = async { while self.receivers.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout(ANSWERS.min(within), answers).await.is_ok();
         if !in_time {
             self.receivers.shutdown().await;
         }
-        while self.graph.stages.iter().filter(|stage| !stage.drain(Now::read())).count() > 0 {
+        while self.stages().filter(|stage| !stage.drain(Now::read())).count() > 0 {
             if clock() >= deadline {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.graph.queues.iter().for_each(|queue| queue.drain());
+        self.queues().for_each(|queue| queue.drain());
         let rest = deadline.saturating_duration_since(clock());
         let sent = async { while self.dispatchers.join_next().await.is_some() {} };
         if tokio::time::timeout(rest, sent).await.is_err() {
             self.dispatchers.shutdown().await;
         }
-        let outputs = self.graph.outputs.clone();
+        let retired = self.retired.iter().flat_map(|retired| &retired.outputs);
+        let outputs: Vec<_> = retired.chain(&self.graph.outputs).cloned().collect();
         let unprinted =
             tokio::task::spawn_blocking(move || outputs.iter().map(|output| output.close(OUTPUT)).sum::<u64>());
         if let Ok(unprinted @ 1..) = unprinted.await {
             tracing::warn!(items = unprinted, "the reader of the debug output took not all of it");
         }
-        self.helpers.shutdown().await;
+        self.timekeeper.shutdown().await;
+        self.admin.shutdown().await;
+        self.admin_sockets.clear();
         self.balance()
     }
 }

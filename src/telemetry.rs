@@ -22,7 +22,7 @@ pub use crate::otlp::status::Status;
 pub use account::{Account, Accounts, Reason};
 pub use alarm::Alarm;
 pub use bill::{Bill, Fate, Tally};
-pub use budget::{Budget, Charge, Share};
+pub use budget::{Budget, Charge, Holder, Share};
 pub use pending::{Most, Pending};
 pub use receipt::{Receipt, Ticket};
 pub use refusal::Refusal;

@@ -1,5 +1,6 @@
 //! `misaki run`: start, wait for a signal, drain, say what became of everything.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::diagnostics::systemd::Systemd;
 #[cfg(unix)]
 use crate::inspect::{Inspection, Subject};
 use crate::network::workers::Workers;
-use crate::service::plan::Plan;
+use crate::service::plan::{Changes, Plan};
 use crate::service::{self, Balance, Running};
 
 use super::default::{Chosen, Origin};
@@ -36,14 +37,21 @@ pub fn run(options: Run) -> Result<(), Failure> {
         let running = service::start(&plan, Arc::new(workers)).await.map_err(failed)?;
         welcome(&origin, &plan, &running);
         #[cfg(unix)]
-        let _inspection = inspection(&plan, &loaded, &running);
+        let inspection = inspection(&plan, &loaded, &running);
         drop((plan, loaded));
         let (systemd, health) = (Systemd::new(super::environment), running.health.clone());
-        let listening = format!("ready, listening on {}", addresses(&running).join(", "));
-        systemd.ready(&listening);
-        let status = || health.verdict().map_or_else(|why| format!("not ready: {why}"), |()| listening.clone());
+        let listening = RefCell::new(String::new());
+        let tell = |running: &Running| {
+            *listening.borrow_mut() = format!("ready, listening on {}", addresses(running).join(", "));
+            systemd.ready(&listening.borrow());
+            #[cfg(unix)]
+            inspection.iter().for_each(|inspection| inspection.subject.update(running));
+        };
+        tell(&running);
+        let status =
+            || health.verdict().map_or_else(|why| format!("not ready: {why}"), |()| listening.borrow().clone());
         tokio::select! {
-            ended = live(running, &systemd) => ended.map_err(failed),
+            ended = live(running, &options, &systemd, tell) => ended.map_err(failed),
             never = systemd.keep_alive(handles, status) => match never {},
         }
     })
@@ -131,10 +139,46 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
     out
 }
 
-/// Runs until a signal, drains until the deadline or a second signal, and closes with the balance.
-async fn live(mut running: Running, systemd: &Systemd) -> Result<(), String> {
+/// Reads the config again. Unless all of it is right, everything goes on as it is.
+async fn reload(running: &mut Running, options: &Run) {
+    let read = default::choose(&options.sources, &options.edge).and_then(|chosen| {
+        let plan = plan(&chosen.loaded)?;
+        Ok((plan, rendered(&chosen.loaded)))
+    });
+    let reloaded = match read {
+        Ok((plan, warnings)) => {
+            let _ = std::io::stderr().write_all(warnings.as_bytes());
+            running.reload(plan).await.map_err(|error| format!("error: {error}\n"))
+        }
+        Err(failure) => Err(failure.message),
+    };
+    match reloaded {
+        Ok(Changes { kept, changed, added, removed }) => {
+            let list = |paths: Vec<String>| (!paths.is_empty()).then(|| paths.join(", "));
+            let (changed, added, removed) = (list(changed), list(added), list(removed));
+            let listening = addresses(running).join(", ");
+            tracing::info!(kept, changed, added, removed, %listening, "the config was read again and is in use");
+        }
+        Err(message) => {
+            let _ = std::io::stderr().write_all(message.as_bytes());
+            tracing::error!("the config cannot be used: going on with the one before");
+        }
+    }
+}
+
+/// Runs until a signal, and tells of what runs after each reload; then drains until the deadline or a second signal, and closes with the balance.
+async fn live(mut running: Running, options: &Run, systemd: &Systemd, tell: impl Fn(&Running)) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let signal = signals.next().await;
+    let signal = loop {
+        match signals.next().await {
+            RELOAD => {
+                systemd.reloading();
+                reload(&mut running, options).await;
+                tell(&running);
+            }
+            signal => break signal,
+        }
+    };
     if signal == "interrupt" && std::io::stderr().is_terminal() {
         // The terminal has written ^C; what follows begins a line.
         let _ = std::io::stderr().write_all(b"\n");
@@ -147,7 +191,7 @@ async fn live(mut running: Running, systemd: &Systemd) -> Result<(), String> {
     }
     let balance = tokio::select! {
         balance = running.drain(DRAIN) => balance,
-        _ = signals.next() => {
+        () = signals.second() => {
             tracing::warn!("second signal, ending at once");
             // The drain was dropped where it stood; the accounts still say what is left.
             Vec::new()
@@ -168,11 +212,15 @@ async fn live(mut running: Running, systemd: &Systemd) -> Result<(), String> {
     Ok(())
 }
 
+/// What an operator asks for with a hangup.
+const RELOAD: &str = "reload";
+
 #[cfg(unix)]
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
+    began_on_terminal: bool,
 }
 
 #[cfg(unix)]
@@ -183,20 +231,30 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            began_on_terminal: is_on_terminal(),
         })
     }
 
+    /// A hangup ends it when its terminal has gone, and else asks for a reload.
     async fn next(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "terminated",
-                _ = self.interrupt.recv() => return "interrupt",
-                // Its terminal is gone; without one it is how an operator asks for a new config.
-                _ = self.hangup.recv() => match std::io::stderr().is_terminal() {
-                    true => return "hangup",
-                    false => tracing::warn!("the config is not read again while running: restart to use a new one"),
-                },
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => "terminated",
+            _ = self.interrupt.recv() => "interrupt",
+            _ = self.hangup.recv() => if self.began_on_terminal && !is_on_terminal() { "hangup" } else { RELOAD },
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_on_terminal() -> bool {
+    std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal()
+}
+
+impl Signals {
+    /// One that ends a drain.
+    async fn second(&mut self) {
+        while self.next().await == RELOAD {
+            tracing::warn!("it is ending: the config is not read again");
         }
     }
 }

@@ -46,6 +46,23 @@ impl Node {
         Self { value, place, text: None }
     }
 
+    /// What it says, wherever it was written: equal when nothing was changed.
+    pub fn without_places(&self) -> Node {
+        let value = match &self.value {
+            Value::List(list) => Value::List(list.iter().map(Node::without_places).collect()),
+            Value::Map(entries) => {
+                let bare = |entry: &Entry| Entry {
+                    key: entry.key.clone(),
+                    key_place: Place::NOWHERE,
+                    node: entry.node.without_places(),
+                };
+                Value::Map(entries.iter().map(bare).collect())
+            }
+            value => value.clone(),
+        };
+        Node { value, place: Place::NOWHERE, text: self.text.clone() }
+    }
+
     pub fn is_null(&self) -> bool {
         self.value == Value::Null
     }

@@ -87,6 +87,15 @@ impl QueueSettings {
         }
     }
 
+    /// Whether both say the same, wherever they were written.
+    pub fn is_like(&self, other: &QueueSettings) -> bool {
+        let bare = |queue: &QueueSettings| {
+            let storage = queue.storage.as_ref().map(|(id, _)| (id.clone(), Place::NOWHERE));
+            QueueSettings { storage, ..queue.clone() }
+        };
+        bare(self) == bare(other)
+    }
+
     fn decode(section: Section) -> QueueSettings {
         let sizer_given = section.has("sizer");
         let sizer = section.choice("sizer", Sizer::Requests, SIZERS);

@@ -25,7 +25,7 @@ pub struct Reply {
 }
 
 /// Serves until it is dropped.
-pub async fn serve(listener: Listener, answer: Arc<dyn Fn(&str) -> Reply + Send + Sync>) {
+pub async fn serve(listener: Arc<Listener>, answer: Arc<dyn Fn(&str) -> Reply + Send + Sync>) {
     let mut open = JoinSet::new();
     loop {
         while open.len() >= CONNECTIONS {

@@ -111,8 +111,8 @@ impl Authenticator {
     }
 
     /// Reads what it needs, and says in the log when that fails.
-    pub fn warm_up(&self) {
-        let _ = self.current(true);
+    pub fn warm_up(&self) -> Result<(), String> {
+        self.current(true).map(drop)
     }
 
     fn current(&self, anew: bool) -> Result<Arc<Credentials>, String> {

@@ -5,39 +5,31 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::telemetry::{
-    Accounts, Full, Intake, Point, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry, clock,
+    Full, Intake, Outlet, Point, Reason, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry, clock,
 };
 
-use super::{Branches, Plan, Reserved};
+use super::{Next, Plan, Reserved};
 
 /// The door of the pipelines for one receiver and signal.
 pub struct Gate {
     pub receiver: String,
     pub transport: &'static str,
     pub signal: Signal,
-    branches: Arc<Branches>,
-    accounts: Accounts,
+    pub next: Next,
     tap: Arc<Tap>,
     pub accepted: AtomicU64,
     pub refused: AtomicU64,
 }
 
 impl Gate {
-    pub fn new(
-        receiver: &str,
-        transport: &'static str,
-        signal: Signal,
-        branches: Arc<Branches>,
-        accounts: Accounts,
-        tap: Arc<Tap>,
-    ) -> Gate {
+    /// Closed until something follows.
+    pub fn new(receiver: &str, transport: &'static str, signal: Signal, tap: Arc<Tap>) -> Gate {
         let receiver = receiver.to_owned();
         Gate {
             receiver,
             transport,
             signal,
-            branches,
-            accounts,
+            next: Next::default(),
             tap,
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -53,15 +45,17 @@ impl Gate {
         self.tap.look(Point::Received, &telemetry);
         let tally = Tally::of(&telemetry);
         let receipt = {
-            let plan = self.branches.plan(telemetry, now).inspect_err(|_| self.refuse(items))?;
+            let next = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining));
+            let branches = next.inspect_err(|_| self.refuse(items))?;
+            let plan = branches.plan(telemetry, now).inspect_err(|_| self.refuse(items))?;
             let reserved = self.reserve(&plan).await.inspect_err(|_| self.refuse(items))?;
-            let receipt = self.branches.answers.then(Receipt::default);
+            let receipt = branches.answers().then(Receipt::default);
             self.accepted.fetch_add(items, Relaxed);
-            for account in &self.accounts {
+            for account in &branches.accounts {
                 account.accept(items);
             }
-            if let Some(account) = self.accounts.first() {
-                account.bill.accept(&tally, self.accounts.len());
+            if let Some(account) = branches.accounts.first() {
+                account.bill.accept(&tally, branches.accounts.len());
             }
             plan.commit(reserved, receipt.as_ref());
             receipt
@@ -106,6 +100,10 @@ impl Gate {
 impl Intake for Gate {
     fn signal(&self) -> Signal {
         self.signal
+    }
+
+    fn is_open(&self) -> bool {
+        self.next.get().is_some()
     }
 
     fn submit(&self, telemetry: Telemetry) -> Submission<'_> {

@@ -14,8 +14,8 @@ use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
 use crate::otlp::status::code;
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Budget, Client, Full, Load, Most, Now, Outlet, Pending, Reason, Refusal, Share, Signal, Sink,
-    Status, Telemetry, Wakeful,
+    Accounts, Alarm, Ask, Budget, Client, Full, Holder, Load, Most, Now, Outlet, Pending, Reason, Refusal, Share,
+    Signal, Sink, Status, Telemetry, Wakeful,
 };
 
 use super::Stage;
@@ -76,6 +76,7 @@ pub struct Batch {
     outlet: Arc<dyn Outlet>,
     accounts: Accounts,
     budget: Arc<Budget>,
+    _holder: Holder,
     alarm: Arc<Alarm>,
     room: Notify,
     single: Arc<Shard>,
@@ -129,8 +130,8 @@ impl Batch {
         budget: Arc<Budget>,
         alarm: Arc<Alarm>,
     ) -> Batch {
-        budget.add_holder();
         Batch {
+            _holder: budget.add_holder(),
             id: id.to_owned(),
             signal,
             config,

@@ -20,8 +20,8 @@ use tokio::sync::Notify;
 use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Budget, Charge, Fate, Full, Load, Now, Outlet, Part, Reason, Refusal, Share, Signal, Sink,
-    Tally, Telemetry, Wakeful, clock,
+    Accounts, Alarm, Ask, Budget, Charge, Fate, Full, Holder, Load, Now, Outlet, Part, Reason, Refusal, Share, Signal,
+    Sink, Tally, Telemetry, Wakeful, clock,
 };
 
 use super::Stage;
@@ -110,6 +110,7 @@ pub struct TailSampling {
     outlet: Arc<dyn Outlet>,
     accounts: Accounts,
     budget: Arc<Budget>,
+    _holder: Holder,
     alarm: Arc<Alarm>,
     room: Notify,
     started: Instant,
@@ -189,7 +190,6 @@ impl TailSampling {
         budget: Arc<Budget>,
         alarm: Arc<Alarm>,
     ) -> TailSampling {
-        budget.add_holder();
         let queue = budget.limit(Share::Queue) as usize;
         let fitting = |key: &str, wanted: usize, most: usize| {
             if wanted > most {
@@ -217,6 +217,7 @@ impl TailSampling {
             ..State::default()
         };
         TailSampling {
+            _holder: budget.add_holder(),
             prefix: id.split_once('/').map_or_else(String::new, |(_, name)| format!("{name}.")),
             config,
             num_traces,

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::network::auth::Authenticator;
+use crate::network::endpoint::Listen;
 use crate::network::workers::Workers;
 use crate::network::{listen, tls};
 use crate::telemetry::{Budget, Intake, Refusal, Share, Signal};
@@ -65,22 +66,21 @@ pub struct Receiver {
     listeners: Vec<Listener>,
 }
 
-struct Listener {
+/// One address of one protocol. A receiver that takes its place at a reload goes on with the same socket.
+#[derive(Clone)]
+pub struct Listener {
     name: &'static str,
-    socket: listen::Listener,
-    tls: Option<Arc<ServerConfig>>,
+    endpoint: Listen,
+    socket: Arc<listen::Listener>,
+    tls: Option<Arc<Tls>>,
 }
 
+/// What new connections begin with; a reload exchanges it.
+type Tls = watch::Sender<Arc<ServerConfig>>;
+
 impl Receiver {
-    /// Binds every endpoint. An error names the endpoint and its place in the config.
-    pub async fn bind(
-        id: &str,
-        config: Config,
-        guards: Guards,
-        gates: Gates,
-        budget: Arc<Budget>,
-        cap: usize,
-    ) -> Result<Receiver, String> {
+    /// Binds every endpoint that is not among the `open`, else takes it from there. An error names the endpoint and its place.
+    pub async fn bind(id: &str, config: &Config, open: &mut Vec<Listener>) -> Result<Vec<Listener>, String> {
         let mut listeners = Vec::new();
         let endpoints = [
             ("grpc", config.grpc.as_ref().map(|grpc| (&grpc.endpoint, &grpc.tls))),
@@ -91,6 +91,14 @@ impl Receiver {
             let place = format!("receivers.{id}.protocols.{name}");
             let tls = tls.as_ref().map(|tls| tls::server_config(tls, &[b"h2", b"http/1.1"])).transpose();
             let tls = tls.map_err(|error| format!("failed to load TLS config ({place}): {error}"))?;
+            let tls = tls.map(|tls| Arc::new(Tls::new(tls)));
+            let is_open = |listener: &Listener| listener.endpoint == *endpoint && listener.name == name;
+            let (kept, others): (Vec<_>, _) = std::mem::take(open).into_iter().partition(is_open);
+            *open = others;
+            if !kept.is_empty() {
+                listeners.extend(kept.into_iter().map(|listener| Listener { tls: tls.clone(), ..listener }));
+                continue;
+            }
             let bound = listen::bind(endpoint).await.map_err(|error| {
                 let why = match error.kind() {
                     io::ErrorKind::AddrInUse => format!(
@@ -102,9 +110,21 @@ impl Receiver {
                 format!("cannot listen on {} ({place}): {why}", endpoint.address)
             })?;
             for socket in bound {
-                listeners.push(Listener { name, socket, tls: tls.clone() });
+                let (endpoint, socket, tls) = (endpoint.clone(), Arc::new(socket), tls.clone());
+                listeners.push(Listener { name, endpoint, socket, tls });
             }
         }
+        Ok(listeners)
+    }
+
+    pub fn new(
+        listeners: Vec<Listener>,
+        config: Config,
+        guards: Guards,
+        gates: Gates,
+        budget: Arc<Budget>,
+        cap: usize,
+    ) -> Receiver {
         let shared = Shared {
             grpc: config.grpc,
             http: config.http,
@@ -115,12 +135,7 @@ impl Receiver {
             waiting: Arc::default(),
             said: Said::default(),
         };
-        Ok(Receiver { shared: Arc::new(shared), listeners })
-    }
-
-    /// The addresses that it listens on, with the protocol section each belongs to.
-    pub fn addresses(&self) -> Vec<(&'static str, Option<SocketAddr>)> {
-        self.listeners.iter().map(|listener| (listener.name, listener.socket.address())).collect()
+        Receiver { shared: Arc::new(shared), listeners }
     }
 
     /// Serves until `stop` says so, then until what is in flight is answered.
@@ -146,7 +161,8 @@ async fn accept(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, 
             Ok(stream) => {
                 let worker = workers.least_loaded();
                 let served = worker.serve();
-                let connection = connection::serve(stream, listener.tls.clone(), shared.clone(), stop.clone());
+                let tls = listener.tls.as_ref().map(|tls| tls.borrow().clone());
+                let connection = connection::serve(stream, tls, shared.clone(), stop.clone());
                 open.spawn_on(
                     async move {
                         let _served = served;
@@ -166,9 +182,23 @@ async fn accept(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, 
     while open.join_next().await.is_some() {}
 }
 
+impl Listener {
+    /// The address that it listens on, with the protocol section it belongs to.
+    pub fn address(&self) -> (&'static str, Option<SocketAddr>) {
+        (self.name, self.socket.address())
+    }
+
+    /// Certificates as they were read for another on the same socket: new connections are shown these.
+    pub fn renew(&self, read: &Listener) {
+        if let (Some(tls), Some(read)) = (&self.tls, &read.tls) {
+            tls.send_replace(read.borrow().clone());
+        }
+    }
+}
+
 impl Shared {
     fn gate(gates: &[Option<Arc<dyn Intake>>; 3], signal: Signal) -> Option<&dyn Intake> {
-        gates.get(signal as usize)?.as_deref()
+        gates.get(signal as usize)?.as_deref().filter(|gate| gate.is_open())
     }
 
     fn grpc_gate(&self, signal: Signal) -> Option<&dyn Intake> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tokio::sync::watch;
 
 use crate::exporters::{Accepted, Payload, SendError};
 use crate::otlp::split::Splitter;
@@ -12,7 +13,7 @@ use crate::otlp::status::code;
 use crate::telemetry::{Fate, Now, Part, Reason, Refusal, Status, Telemetry, clock};
 
 use super::backoff::Backoff;
-use super::{Departure, Queue};
+use super::{Departure, Queue, Way};
 
 /// How often an exporter that holds asks whether it is welcome again.
 const PROBE: Duration = Duration::from_secs(60);
@@ -54,11 +55,17 @@ impl Queue {
         let tickets = std::mem::take(&mut telemetry.tickets);
         let mut outcome = Ok(());
         let mut bisections = BISECTIONS;
+        let mut way = self.way.subscribe();
         let mut left = vec![telemetry];
         while let Some(telemetry) = left.pop() {
             let items = telemetry.items();
-            let payload = self.exporter.encode(&telemetry).await;
-            let error = match self.attempt(&payload).await {
+            let current = way.borrow_and_update().clone();
+            let payload = current.exporter.encode(&telemetry).await;
+            let Some(attempted) = self.attempt(&current, &mut way, &payload).await else {
+                left.push(telemetry);
+                continue;
+            };
+            let error = match attempted {
                 Ok(accepted) => {
                     self.say_partial(&accepted);
                     let rejected = accepted.rejected.min(items);
@@ -116,16 +123,21 @@ impl Queue {
         open.close(items, sent, reason);
     }
 
-    /// Attempts until there is an outcome that no further attempt will change.
-    async fn attempt(&self, payload: &Payload) -> Result<Accepted, SendError> {
-        let retry = &self.settings.retry;
+    /// Attempts until there is an outcome that no further attempt will change; `None` when there is another way to try.
+    async fn attempt(
+        &self,
+        way: &Way,
+        changed: &mut watch::Receiver<Arc<Way>>,
+        payload: &Payload,
+    ) -> Option<Result<Accepted, SendError>> {
+        let retry = &way.settings.retry;
         let started = clock();
         let mut backoff = Backoff::new(retry);
         loop {
-            let error = match self.send_once(payload).await {
+            let error = match self.send_once(way, payload).await {
                 Ok(accepted) => {
                     self.upstream.succeeded();
-                    return Ok(accepted);
+                    return Some(Ok(accepted));
                 }
                 Err(error) => error,
             };
@@ -138,18 +150,22 @@ impl Queue {
                     self.upstream.failed(&status.message, true, self.fill());
                     PROBE
                 }
-                _ => return Err(error),
+                _ => return Some(Err(error)),
             };
             if retry.max_elapsed_time.is_some_and(|limit| clock().duration_since(started) + pause > limit) {
                 let message = format!("no more retries left: {}", error.status().message);
-                return Err(SendError::Retry { after: None, status: Status { code: error.status().code, message } });
+                let status = Status { code: error.status().code, message };
+                return Some(Err(SendError::Retry { after: None, status }));
             }
-            self.pause(pause, matches!(error, SendError::Misconfigured(_))).await;
+            tokio::select! {
+                () = self.pause(way, pause, matches!(error, SendError::Misconfigured(_))) => {}
+                Ok(()) = changed.changed() => return None,
+            }
         }
     }
 
     /// Waits between attempts; while it holds, it ends when an empty export is accepted again.
-    async fn pause(&self, pause: Duration, holding: bool) {
+    async fn pause(&self, way: &Way, pause: Duration, holding: bool) {
         tokio::time::sleep(pause).await;
         if !holding {
             return;
@@ -161,16 +177,16 @@ impl Queue {
             received: Now::read(),
             tickets: SmallVec::new(),
         };
-        let probe = self.exporter.encode(&empty).await;
-        while let Err(SendError::Misconfigured(status)) = self.send_once(&probe).await {
+        let probe = way.exporter.encode(&empty).await;
+        while let Err(SendError::Misconfigured(status)) = self.send_once(way, &probe).await {
             self.upstream.failed(&status.message, true, self.fill());
             tokio::time::sleep(PROBE).await;
         }
     }
 
-    async fn send_once(&self, payload: &Payload) -> Result<Accepted, SendError> {
-        let sending = self.exporter.send(payload);
-        match self.settings.timeout {
+    async fn send_once(&self, way: &Way, payload: &Payload) -> Result<Accepted, SendError> {
+        let sending = way.exporter.send(payload);
+        match way.settings.timeout {
             None => sending.await,
             Some(timeout) => tokio::time::timeout(timeout, sending).await.unwrap_or_else(|_| {
                 let message = format!("no answer within {timeout:?}");

@@ -33,8 +33,8 @@ const AFTER: Duration = Duration::from_secs(5);
 
 /// A log on disk, as the queue before it sees it.
 pub struct Store {
+    pub path: PathBuf,
     pub limits: Limits,
-    path: PathBuf,
     inbox: Mutex<Inbox>,
     knock: Condvar,
     /// The first record of this run.
@@ -88,8 +88,8 @@ impl Store {
         let opened = Log::open(directory, Instant::now(), limits, identity());
         let (log, found) = opened.map_err(|error| format!("cannot open the queue in {}: {error}", path.display()))?;
         let store = Store {
-            limits,
             path: path.to_owned(),
+            limits,
             inbox: Mutex::default(),
             knock: Condvar::new(),
             first: log.next_id(),

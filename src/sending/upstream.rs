@@ -11,7 +11,7 @@ const SUMMARY: Duration = Duration::from_secs(60);
 pub struct Upstream {
     exporter: String,
     signal: Signal,
-    destination: String,
+    destination: Mutex<String>,
     down: Mutex<Option<Down>>,
 }
 
@@ -32,12 +32,12 @@ pub struct Outage {
 }
 
 impl Upstream {
-    pub fn destination(&self) -> &str {
-        &self.destination
+    pub fn destination(&self) -> String {
+        self.destination.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn new(exporter: &str, signal: Signal, destination: String) -> Upstream {
-        Upstream { exporter: exporter.to_owned(), signal, destination, down: Mutex::new(None) }
+        Upstream { exporter: exporter.to_owned(), signal, destination: Mutex::new(destination), down: Mutex::new(None) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Down>> {
@@ -46,6 +46,12 @@ impl Upstream {
 
     pub fn is_down(&self) -> bool {
         self.lock().is_some()
+    }
+
+    /// It is somewhere else now, or reached in another way.
+    pub fn moved(&self, destination: String) {
+        *self.destination.lock().unwrap_or_else(PoisonError::into_inner) = destination;
+        self.lock().iter_mut().for_each(|down| down.holds = false);
     }
 
     /// Whether telemetry is held back because a setting is wrong, here or there.
@@ -65,13 +71,14 @@ impl Upstream {
         let held = if holds { format!("holding: {why}") } else { String::new() };
         let why = if holds { &held } else { why };
         let now = clock();
-        let (exporter, signal, destination) = (&self.exporter, self.signal.name(), &self.destination);
+        let (exporter, signal) = (&self.exporter, self.signal.name());
         let queue = format!("{:.0} %", queue_fill * 100.0);
         let mut down = self.lock();
         match &mut *down {
             None => {
                 *down = Some(Down { since: now, said: now, attempts: 1, why: why.to_owned(), holds });
                 drop(down);
+                let destination = self.destination();
                 tracing::warn!(%exporter, signal, to = %destination, why, %queue, "exporter is down, will keep trying");
             }
             Some(state) => {

@@ -1,6 +1,7 @@
 //! From a plan to what runs: exporters and their queues first, then the pipelines back to front, then the gates.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -12,28 +13,33 @@ use crate::exporters::nop::Nop;
 use crate::exporters::otlp_grpc::Grpc;
 use crate::exporters::otlp_http::Http;
 use crate::exporters::settings::Settings;
+use crate::extensions::file_storage;
 use crate::extensions::health_check::Troubles;
 use crate::pipeline::intake::Gate;
-use crate::pipeline::{Branches, End, Segment, Step};
+use crate::pipeline::{Branches, End, Next, Segment, Step};
 use crate::processors::batch::Batch;
 use crate::processors::memory_limiter::MemoryLimiter;
 use crate::processors::tail_sampling::TailSampling;
 use crate::processors::{Processor, Stage};
 use crate::receivers::Gates;
-use crate::sending::{self, Queue};
-use crate::telemetry::{Account, Accounts, Alarm, Bill, Budget, Intake, Signal, Sink, Tap};
+use crate::sending::{self, Queue, Way};
+use crate::telemetry::{Account, Accounts, Alarm, Bill, Budget, Intake, Outlet, Signal, Sink, Tap};
 
-use super::plan::{Plan, Side};
+use super::plan::{Plan, Side, Written};
 use super::registry::Component;
 
-/// Everything between the receivers and the network.
-#[derive(Clone)]
+/// Everything between the receivers and the network. Beside another graph it takes over from it what is the same: gates
+/// and accounts by name, the rest by its id, its place and what was written for it.
+#[derive(Clone, Default)]
 pub struct Graph {
     pub queues: Vec<Arc<Queue>>,
-    /// The processors that hold telemetry.
+    /// The processors that hold telemetry, those behind others first.
     pub stages: Vec<Arc<dyn Stage>>,
+    places: Vec<StagePlace>,
     pub outputs: Vec<Arc<Debug>>,
+    /// Of this config and of earlier ones, which are closed.
     pub gates: Vec<Arc<Gate>>,
+    /// Likewise: the ledger forgets nobody.
     pub accounts: Accounts,
     /// Those of exporters without a queue, which count for themselves.
     printed: Accounts,
@@ -42,36 +48,95 @@ pub struct Graph {
     pub bill: Arc<Bill>,
 }
 
+/// Where a stage stands, and who is owed what it holds.
+#[derive(Clone)]
+struct StagePlace {
+    pipeline: PipelineId,
+    id: ComponentId,
+    stage: Arc<dyn Stage>,
+    next: Arc<Next>,
+    accounts: Accounts,
+}
+
+/// A graph that runs as soon as it is connected.
+pub struct Built {
+    pub graph: Graph,
+    pub gates: HashMap<ComponentId, Gates>,
+    stages: Vec<(Arc<Next>, Arc<Branches>)>,
+    doors: Vec<(Arc<Gate>, Arc<Branches>)>,
+    queues: Vec<(Arc<Queue>, Way)>,
+}
+
+impl Built {
+    /// From now on telemetry takes the ways of this graph; returns those that it took before.
+    pub fn connect(self) -> (Graph, Vec<Arc<Branches>>) {
+        self.queues.into_iter().for_each(|(queue, way)| queue.change(way));
+        let mut before: Vec<_> = self.stages.into_iter().map(|(next, branches)| next.set(Some(branches))).collect();
+        let closed = self.graph.gates.iter().filter(|gate| !self.doors.iter().any(|(open, _)| Arc::ptr_eq(open, gate)));
+        before.extend(closed.map(|gate| gate.next.set(None)));
+        before.extend(self.doors.into_iter().map(|(gate, branches)| gate.next.set(Some(branches))));
+        let mut once: Vec<Arc<Branches>> = Vec::new();
+        for branches in before.into_iter().flatten() {
+            if !once.iter().any(|known| Arc::ptr_eq(known, &branches)) {
+                once.push(branches);
+            }
+        }
+        (self.graph, once)
+    }
+}
+
 pub struct Builder<'a> {
     plan: &'a Plan,
+    old: &'a Graph,
+    written: &'a Written,
+    /// Logs on disk that are still being sent, of exporters that are gone.
+    pub closing: Vec<&'a Path>,
     budget: Arc<Budget>,
     alarm: Arc<Alarm>,
     sinks: HashMap<(ComponentId, Signal), (Arc<dyn Sink>, Arc<Account>)>,
     outputs: HashMap<ComponentId, Arc<Debug>>,
     built: HashMap<PipelineId, (Arc<Segment>, Accounts)>,
+    stages: Vec<(Arc<Next>, Arc<Branches>)>,
+    queues: Vec<(Arc<Queue>, Way)>,
     graph: Graph,
 }
 
 impl<'a> Builder<'a> {
-    pub fn new(plan: &'a Plan, budget: Arc<Budget>, alarm: Arc<Alarm>) -> Builder<'a> {
-        let graph = Graph {
-            queues: Vec::new(),
+    /// Beside `old`, of which `written` is the config; nothing of it is touched before the new graph is connected.
+    pub fn new(
+        plan: &'a Plan,
+        old: &'a Graph,
+        written: &'a Written,
+        budget: Arc<Budget>,
+        alarm: Arc<Alarm>,
+    ) -> Builder<'a> {
+        let (gates, accounts) = (old.gates.clone(), old.accounts.clone());
+        let (tap, bill) = (old.tap.clone(), old.bill.clone());
+        Builder {
+            plan,
+            old,
+            written,
+            closing: Vec::new(),
+            budget,
+            alarm,
+            sinks: HashMap::new(),
+            outputs: HashMap::new(),
+            built: HashMap::new(),
             stages: Vec::new(),
-            outputs: Vec::new(),
-            gates: Vec::new(),
-            accounts: Vec::new(),
-            printed: Vec::new(),
-            steps: Vec::new(),
-            tap: Arc::default(),
-            bill: Arc::default(),
-        };
-        Builder { plan, budget, alarm, sinks: HashMap::new(), outputs: HashMap::new(), built: HashMap::new(), graph }
+            queues: Vec::new(),
+            graph: Graph { gates, accounts, tap, bill, ..Graph::default() },
+        }
+    }
+
+    fn is_kept(&self, kind: Kind, id: &ComponentId) -> bool {
+        self.plan.is_as(self.written, kind, id)
     }
 
     /// Builds all pipelines and the gates of every receiver in use.
     #[expect(clippy::indexing_slicing, reason = "one gate a signal, indexed by it")]
-    pub fn build(mut self) -> Result<(Graph, HashMap<ComponentId, Gates>), String> {
+    pub fn build(mut self) -> Result<Built, String> {
         let mut receivers: HashMap<ComponentId, Gates> = HashMap::new();
+        let (mut doors, mut fed) = (Vec::new(), HashSet::new());
         let plan = self.plan;
         for extension in &plan.extensions {
             if let Some(Component::FileStorage(storage)) = plan.get(Kind::Extension, &extension.id) {
@@ -84,9 +149,8 @@ impl<'a> Builder<'a> {
         }
         for pipeline in &plan.pipelines {
             for receiver in &pipeline.receivers {
-                let gates = receivers.entry(receiver.id.clone()).or_default();
                 let signal = pipeline.id.signal;
-                if plan.is_connector(&receiver.id) || gates.has(signal) {
+                if plan.is_connector(&receiver.id) || !fed.insert((receiver.id.clone(), signal)) {
                     continue;
                 }
                 let mut segments = Vec::new();
@@ -96,30 +160,41 @@ impl<'a> Builder<'a> {
                     segments.push(segment);
                     accounts.extend(owed);
                 }
-                let branches = Arc::new(Branches::new(segments, accounts.clone()));
-                let id = receiver.id.to_string();
-                let mut gate = |transport| -> Arc<dyn Intake> {
-                    let gate = Arc::new(Gate::new(
-                        &id,
-                        transport,
-                        signal,
-                        branches.clone(),
-                        accounts.clone(),
-                        self.graph.tap.clone(),
-                    ));
-                    self.graph.gates.push(gate.clone());
-                    gate
-                };
-                if plan.is_scraper(&receiver.id) {
-                    gates.own[signal as usize] = Some(gate(""));
-                } else {
-                    gates.grpc[signal as usize] = Some(gate("grpc"));
-                    gates.http[signal as usize] = Some(gate("http"));
+                let branches = Arc::new(Branches::new(segments, accounts));
+                let transports = if plan.is_scraper(&receiver.id) { &[""][..] } else { &["grpc", "http"] };
+                for transport in transports {
+                    doors.push((self.gate(&receiver.id, transport, signal), branches.clone()));
                 }
             }
         }
-        receivers.retain(|id, _| !plan.is_connector(id));
-        Ok((self.graph, receivers))
+        for id in plan.receivers() {
+            let gates = receivers.entry(id.clone()).or_default();
+            for signal in Signal::ALL {
+                if plan.is_scraper(id) {
+                    let is_fed = fed.contains(&(id.clone(), signal));
+                    gates.own[signal as usize] = is_fed.then(|| self.gate(id, "", signal) as Arc<dyn Intake>);
+                } else {
+                    gates.grpc[signal as usize] = Some(self.gate(id, "grpc", signal));
+                    gates.http[signal as usize] = Some(self.gate(id, "http", signal));
+                }
+            }
+        }
+        let Builder { stages, queues, graph, .. } = self;
+        Ok(Built { graph, gates: receivers, stages, doors, queues })
+    }
+
+    /// The gate of this name: what it counted goes on.
+    fn gate(&mut self, receiver: &ComponentId, transport: &'static str, signal: Signal) -> Arc<Gate> {
+        let (receiver, gates) = (receiver.to_string(), &mut self.graph.gates);
+        let is_it = |gate: &&Arc<Gate>| {
+            (gate.receiver.as_str(), gate.transport, gate.signal()) == (receiver.as_str(), transport, signal)
+        };
+        if let Some(gate) = gates.iter().find(is_it) {
+            return gate.clone();
+        }
+        let gate = Arc::new(Gate::new(&receiver, transport, signal, self.graph.tap.clone()));
+        gates.push(gate.clone());
+        gate
     }
 
     /// The first segment of a pipeline, and the accounts of every exporter it leads to.
@@ -144,32 +219,31 @@ impl<'a> Builder<'a> {
         }
         let signal = pipeline.id.signal;
         let mut steps = Vec::new();
-        let step = |id, processor: Arc<dyn Processor>, accounts: &Accounts| {
-            let (incoming, outgoing) = (AtomicU64::new(0), AtomicU64::new(0));
-            Arc::new(Step { id, signal, processor, accounts: accounts.clone(), incoming, outgoing })
-        };
         for reference in pipeline.processors.iter().rev() {
-            let id = reference.id.to_string();
-            match plan.get(Kind::Processor, &reference.id) {
+            let (place, id) = (&reference.id, reference.id.to_string());
+            let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
+            match plan.get(Kind::Processor, place) {
                 Some(Component::Batch(config)) => {
-                    let outlet = self.outlet(&mut steps, &mut ends, &accounts);
-                    let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
-                    let batch = Batch::new(&id, signal, config.clone(), outlet, accounts.clone(), budget, alarm);
-                    ends.push(self.stage(Arc::new(batch)));
+                    let before = (std::mem::take(&mut steps), std::mem::take(&mut ends));
+                    ends.push(self.stage(pipeline, place, before, &accounts, |outlet, accounts| {
+                        Arc::new(Batch::new(&id, signal, config.clone(), outlet, accounts, budget, alarm))
+                    }));
                 }
                 Some(Component::TailSampling(config)) if signal == Signal::Traces => {
-                    let outlet = self.outlet(&mut steps, &mut ends, &accounts);
-                    let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
-                    let stage = TailSampling::new(&id, config.clone(), outlet, accounts.clone(), budget, alarm);
-                    ends.push(self.stage(Arc::new(stage)));
+                    let before = (std::mem::take(&mut steps), std::mem::take(&mut ends));
+                    ends.push(self.stage(pipeline, place, before, &accounts, |outlet, accounts| {
+                        Arc::new(TailSampling::new(&id, config.clone(), outlet, accounts, budget, alarm))
+                    }));
                 }
                 Some(Component::TailSampling(_)) => {
                     return Err(format!("tail_sampling takes traces, not {} (processors.{id})", signal.name()));
                 }
-                Some(Component::MemoryLimiter(_)) => steps.push(step(id, Arc::new(MemoryLimiter), &accounts)),
+                Some(Component::MemoryLimiter(_)) => {
+                    steps.push(self.step(pipeline, place, &accounts, || Ok(Arc::new(MemoryLimiter)))?);
+                }
                 Some(Component::Processor(factory)) => {
-                    let processor = factory.build(&id, signal).map_err(|error| format!("{error} (processors.{id})"))?;
-                    steps.push(step(id, processor, &accounts));
+                    let build = || factory.build(&id, signal).map_err(|error| format!("{error} (processors.{id})"));
+                    steps.push(self.step(pipeline, place, &accounts, build)?);
                 }
                 _ => return Err(format!("\"{id}\" is not a processor")),
             }
@@ -179,14 +253,55 @@ impl<'a> Builder<'a> {
         Ok((segment, accounts))
     }
 
-    /// What follows a processor that holds telemetry.
-    fn outlet(&mut self, steps: &mut Vec<Arc<Step>>, ends: &mut Vec<End>, accounts: &Accounts) -> Arc<Branches> {
-        let segment = self.segment(std::mem::take(steps), std::mem::take(ends));
-        Arc::new(Branches::new(vec![segment], accounts.clone()))
+    /// A processor; the one that runs already, with what it counted, when nothing about it changes.
+    fn step(
+        &self,
+        pipeline: &Pipeline,
+        id: &ComponentId,
+        accounts: &Accounts,
+        build: impl FnOnce() -> Result<Arc<dyn Processor>, String>,
+    ) -> Result<Arc<Step>, String> {
+        let (place, name) = (pipeline.id.clone(), id.to_string());
+        let is_it = |step: &&Arc<Step>| step.pipeline == place && step.id == name && are_same(&step.accounts, accounts);
+        if let Some(step) = self.old.steps.iter().find(is_it).filter(|_| self.is_kept(Kind::Processor, id)) {
+            return Ok(step.clone());
+        }
+        Ok(Arc::new(Step {
+            pipeline: place,
+            id: name,
+            signal: pipeline.id.signal,
+            processor: build()?,
+            accounts: accounts.clone(),
+            incoming: AtomicU64::new(0),
+            outgoing: AtomicU64::new(0),
+        }))
     }
 
-    fn stage(&mut self, stage: Arc<impl Stage + 'static>) -> End {
+    /// A processor that holds telemetry, before the steps and ends that follow it. The one that runs goes on with what it
+    /// holds, unless that is owed to others than what follows now leads to.
+    fn stage(
+        &mut self,
+        pipeline: &Pipeline,
+        id: &ComponentId,
+        (steps, ends): (Vec<Arc<Step>>, Vec<End>),
+        accounts: &Accounts,
+        make: impl FnOnce(Arc<dyn Outlet>, Accounts) -> Arc<dyn Stage>,
+    ) -> End {
+        let segment = self.segment(steps, ends);
+        let branches = Arc::new(Branches::new(vec![segment], accounts.clone()));
+        let is_it = |place: &&StagePlace| {
+            place.pipeline == pipeline.id && place.id == *id && are_same(&place.accounts, accounts)
+        };
+        let kept = self.old.places.iter().find(is_it).filter(|_| self.is_kept(Kind::Processor, id));
+        let place = kept.cloned().unwrap_or_else(|| {
+            let next = Arc::new(Next::default());
+            let (pipeline, id, accounts) = (pipeline.id.clone(), id.clone(), accounts.clone());
+            StagePlace { pipeline, id, stage: make(next.clone(), accounts.clone()), next, accounts }
+        });
+        self.stages.push((place.next.clone(), branches));
+        let stage = place.stage.clone();
         self.graph.stages.push(stage.clone());
+        self.graph.places.push(place);
         End::Sink(stage)
     }
 
@@ -202,8 +317,12 @@ impl<'a> Builder<'a> {
             return Ok(sink.clone());
         }
         let name = id.to_string();
-        let account = Arc::new(Account::new(&name, signal, self.graph.tap.clone(), self.graph.bill.clone()));
-        self.graph.accounts.push(account.clone());
+        let known = self.graph.accounts.iter().find(|account| account.exporter == name && account.signal == signal);
+        let account = known.cloned().unwrap_or_else(|| {
+            let account = Arc::new(Account::new(&name, signal, self.graph.tap.clone(), self.graph.bill.clone()));
+            self.graph.accounts.push(account.clone());
+            account
+        });
         let plan = self.plan;
         let sink: Arc<dyn Sink> = match plan.get(Kind::Exporter, id) {
             Some(Component::Nop) => {
@@ -215,7 +334,9 @@ impl<'a> Builder<'a> {
                 let debug = match self.outputs.get(id) {
                     Some(debug) => debug.clone(),
                     None => {
-                        let opened = Debug::open(&name, config.clone());
+                        let kept = self.old.outputs.iter().find(|debug| debug.id() == name);
+                        let kept = kept.filter(|_| self.is_kept(Kind::Exporter, id)).cloned();
+                        let opened = kept.map_or_else(|| Debug::open(&name, config.clone()), Ok);
                         let debug = opened.map_err(|error| format!("{error} (exporters.{name})"))?;
                         self.outputs.insert(id.clone(), debug.clone());
                         self.graph.outputs.push(debug.clone());
@@ -227,7 +348,7 @@ impl<'a> Builder<'a> {
             Some(Component::OtlpGrpc(config)) => {
                 let auth = plan.authenticator(&config.auth, Side::Client)?;
                 let exporter = Arc::new(Grpc::new(signal, config, auth, self.budget.clone()));
-                self.queue(&name, signal, &config.sending, exporter, &account)?
+                self.queue(id, signal, &config.sending, exporter, &account)?
             }
             Some(Component::OtlpHttp(config)) => {
                 let Some(Some(url)) = config.endpoints.get(signal as usize) else {
@@ -235,7 +356,7 @@ impl<'a> Builder<'a> {
                 };
                 let auth = plan.authenticator(&config.auth, Side::Client)?;
                 let exporter = Arc::new(Http::new(config, url, auth, self.budget.clone()));
-                self.queue(&name, signal, &config.sending, exporter, &account)?
+                self.queue(id, signal, &config.sending, exporter, &account)?
             }
             _ => return Err(format!("\"{name}\" is not an exporter")),
         };
@@ -243,21 +364,44 @@ impl<'a> Builder<'a> {
         Ok((sink, account))
     }
 
+    /// The queue that runs keeps what it holds while its settings are the same; how it is sent may change.
     fn queue(
         &mut self,
-        name: &str,
+        id: &ComponentId,
         signal: Signal,
         settings: &Settings,
         exporter: Arc<dyn Exporter>,
         account: &Arc<Account>,
     ) -> Result<Arc<dyn Sink>, String> {
+        let name = &id.to_string();
         let (settings, account, budget) = (settings.clone(), account.clone(), self.budget.clone());
         let storage = settings.queue.storage.as_ref().filter(|_| settings.queue.enabled);
-        let queue = match storage.and_then(|(id, _)| self.plan.storage(id)) {
+        let storage = storage.and_then(|(id, _)| self.plan.storage(id));
+        let failed = |error: String| format!("{error} (exporters.{name})");
+        if let Some(old) = self.old.queues.iter().find(|queue| Arc::ptr_eq(&queue.account, &account)) {
+            // What it holds is sent as the new config says, wherever the rest goes.
+            if !self.is_kept(Kind::Exporter, id) {
+                self.queues.push((old.clone(), Way { settings: settings.clone(), exporter: exporter.clone() }));
+            }
+            let is_place_kept = self.storage_limits(storage)? == old.limits();
+            let path = storage.map(|storage| storage.log_path(name, signal.name()));
+            if old.is_like(&settings) && is_place_kept && path.as_deref() == old.path() {
+                self.graph.queues.push(old.clone());
+                return Ok(old.clone());
+            }
+            if path.is_some() && path.as_deref() == old.path() {
+                let error = "a queue on disk keeps its sending_queue and file_storage settings while it runs: restart";
+                return Err(failed(error.to_owned()));
+            }
+        }
+        let queue = match storage {
             None => Queue::new(name, signal, settings, exporter, account, budget),
             Some(storage) => {
                 let path = storage.log_path(name, signal.name());
-                let failed = |error: String| format!("{error} (exporters.{name})");
+                if self.closing.contains(&path.as_path()) {
+                    let error = "what the exporter left on disk when it was removed is still being sent: add it later";
+                    return Err(failed(error.to_owned()));
+                }
                 let limits = storage.limits().map_err(|error| failed(format!("{}: {error}", path.display())))?;
                 if !limits.sync {
                     tracing::warn!(
@@ -272,6 +416,16 @@ impl<'a> Builder<'a> {
         self.graph.queues.push(queue.clone());
         Ok(queue)
     }
+
+    fn storage_limits(&self, storage: Option<&file_storage::Config>) -> Result<Option<sending::disk::Limits>, String> {
+        let limits = storage.map(file_storage::Config::limits).transpose();
+        limits.map_err(|error| format!("cannot look at the filesystem of a queue: {error}"))
+    }
+}
+
+/// Whether the same is owed to the same exporters.
+fn are_same(one: &Accounts, other: &Accounts) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
 }
 
 impl Graph {
@@ -280,12 +434,6 @@ impl Graph {
         let queues = self.queues.clone();
         let trouble = |queue: &Arc<Queue>| Some((queue.account.exporter.clone(), queue.trouble()?));
         Box::new(move || queues.iter().find_map(trouble))
-    }
-
-    /// Of what an account waits for, what is in a queue on disk.
-    pub fn on_disk(&self, account: &Arc<Account>) -> u64 {
-        let stored = self.queues.iter().filter(|queue| queue.is_stored() && Arc::ptr_eq(&queue.account, account));
-        stored.map(|queue| queue.held_items()).sum()
     }
 
     /// Everyone who counts.

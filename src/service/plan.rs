@@ -1,10 +1,10 @@
 //! What the configuration means: every component decoded, every reference resolved; or all problems at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::config::telemetry::Telemetry;
-use crate::config::{ComponentId, Kind, Layout, Loaded, Pipeline, Place, Problem, Reference};
+use crate::config::{ComponentId, Kind, Layout, Loaded, Node, Pipeline, Place, Problem, Reference, Value};
 use crate::exporters::settings::QueueSettings;
 use crate::exporters::{otlp_grpc, otlp_http};
 use crate::extensions::{file_storage, inspect};
@@ -14,6 +14,30 @@ use crate::telemetry::Signal;
 
 use super::registry::{Component, ROWS, Registry};
 
+/// What a reload did, by the paths of the config.
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes {
+    pub kept: usize,
+    pub changed: Vec<String>,
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+}
+
+impl Changes {
+    pub fn between(before: &Written, now: &Written) -> Changes {
+        let removed = before.keys().filter(|path| !now.contains_key(*path)).cloned().collect();
+        let mut changes = Changes { removed, ..Changes::default() };
+        for (path, written) in now {
+            match before.get(path) {
+                None => changes.added.push(path.clone()),
+                Some(known) if known == written => changes.kept += 1,
+                Some(_) => changes.changed.push(path.clone()),
+            }
+        }
+        changes
+    }
+}
+
 /// Which end of a connection an authenticator is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Side {
@@ -21,9 +45,30 @@ pub enum Side {
     Client,
 }
 
+/// What was written, by its path: for each component with its authenticators, each pipeline, and the rest of `service`. A
+/// reload compares it.
+pub type Written = BTreeMap<String, Node>;
+
+fn written_for_service(root: &Node) -> Written {
+    let mut written = Written::new();
+    for entry in root.get("service").map(Node::entries).unwrap_or_default() {
+        let path = format!("service.{}", entry.key);
+        if entry.key != "pipelines" {
+            written.insert(path, entry.node.without_places());
+            continue;
+        }
+        let pipelines = entry.node.entries().iter();
+        written.extend(pipelines.map(|entry| (format!("{path}.{}", entry.key), entry.node.without_places())));
+    }
+    written
+}
+
+pub type Authenticators = Vec<(ComponentId, Arc<Authenticator>)>;
+
 /// A configuration without errors, ready to be built.
 pub struct Plan {
     components: HashMap<(Kind, ComponentId), Component>,
+    pub written: Written,
     pub pipelines: Vec<Pipeline>,
     pub extensions: Vec<Reference>,
     pub telemetry: Telemetry,
@@ -35,17 +80,28 @@ impl Plan {
     pub fn read(loaded: &Loaded) -> Plan {
         let problems = &loaded.problems;
         let layout = Layout::read(&loaded.root, &Registry, problems);
-        let mut components = HashMap::new();
+        let (mut components, mut written) = (HashMap::new(), written_for_service(&loaded.root));
         for declared in Kind::ALL.iter().flat_map(|kind| layout.declared(*kind)) {
             let row = ROWS.iter().find(|row| row.kind == declared.kind && row.name == declared.canonical);
             if let Some(row) = row {
                 let component = (row.decode)(declared.section(problems));
+                written.insert(declared.path(), declared.node.without_places());
                 components.insert((declared.kind, declared.id.clone()), component);
+            }
+        }
+        for ((kind, id), component) in &components {
+            let named =
+                component.authenticators().filter_map(|name| written.get(&format!("extensions.{name}")).cloned());
+            let named: Vec<Node> = named.collect();
+            if let Some(own) = written.get_mut(&format!("{}.{id}", kind.section())).filter(|_| !named.is_empty()) {
+                let all = std::iter::once(own.clone()).chain(named).collect();
+                *own = Node::new(Value::List(all), Place::NOWHERE);
             }
         }
         let service = layout.service;
         let plan = Plan {
             components,
+            written,
             pipelines: service.pipelines,
             extensions: service.extensions,
             telemetry: service.telemetry,
@@ -89,6 +145,23 @@ impl Plan {
         found.unwrap_or_default()
     }
 
+    /// Whether the same is written for a component as before.
+    pub fn is_as(&self, before: &Written, kind: Kind, id: &ComponentId) -> bool {
+        let path = format!("{}.{id}", kind.section());
+        self.written.get(&path).is_some_and(|written| before.get(&path) == Some(written))
+    }
+
+    /// The receivers that pipelines take from, each once.
+    pub fn receivers(&self) -> Vec<&ComponentId> {
+        let mut ids = Vec::new();
+        for reference in self.pipelines.iter().flat_map(|pipeline| &pipeline.receivers) {
+            if !self.is_connector(&reference.id) && !ids.contains(&&reference.id) {
+                ids.push(&reference.id);
+            }
+        }
+        ids
+    }
+
     /// The storage that is started under this id.
     pub fn storage(&self, id: &str) -> Option<&file_storage::Config> {
         match self.started(id)? {
@@ -101,6 +174,23 @@ impl Plan {
     fn started(&self, id: &str) -> Option<&Component> {
         let mut started = self.extensions.iter().filter(|extension| extension.id.to_string() == id);
         self.get(Kind::Extension, &started.next()?.id)
+    }
+
+    pub fn authenticators(&self) -> Authenticators {
+        let authenticator = |((_, id), component): (&(Kind, ComponentId), &Component)| match component {
+            Component::Authenticator(authenticator) => Some((id.clone(), authenticator.clone())),
+            _ => None,
+        };
+        self.components.iter().filter_map(authenticator).collect()
+    }
+
+    /// Goes on with those that are the same as before: what they know may not be readable any more.
+    pub fn keep_authenticators(&mut self, known: &Authenticators, before: &Written) {
+        for (id, authenticator) in known {
+            if self.is_as(before, Kind::Extension, id) {
+                self.components.insert((Kind::Extension, id.clone()), Component::Authenticator(authenticator.clone()));
+            }
+        }
     }
 
     /// The authenticator that a section names; an error where it is none of that side, so that no door stays open.

@@ -33,6 +33,22 @@ pub enum Component {
     Inspect(inspect::Config),
 }
 
+impl Component {
+    /// The ids of the authenticators that it names.
+    pub fn authenticators(&self) -> impl Iterator<Item = &str> {
+        let named = match self {
+            Component::Otlp(config) => {
+                let (grpc, http) = (config.grpc.as_ref(), config.http.as_ref());
+                [grpc.and_then(|grpc| grpc.auth.as_ref()), http.and_then(|http| http.auth.as_ref())]
+            }
+            Component::OtlpGrpc(config) => [config.auth.as_ref(), None],
+            Component::OtlpHttp(config) => [config.auth.as_ref(), None],
+            _ => [None, None],
+        };
+        named.into_iter().flatten().map(|(id, _)| id.as_str())
+    }
+}
+
 pub struct Row {
     pub kind: Kind,
     pub name: &'static str,

@@ -24,13 +24,13 @@ pub enum Share {
 #[derive(Debug)]
 pub struct Budget {
     shares: [Held; 3],
-    /// How many sinks hold telemetry in the queue share, set once when the graph is built.
+    /// How many sinks hold telemetry in the queue share.
     holders: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Held {
-    limit: u64,
+    limit: AtomicU64,
     used: AtomicU64,
     freed: Notify,
 }
@@ -38,22 +38,30 @@ struct Held {
 impl Budget {
     /// Shares `total` bytes: ingest 1, queue 2, export 1.
     pub fn new(total: u64) -> Arc<Budget> {
-        let held = |limit| Held { limit, used: AtomicU64::new(0), freed: Notify::new() };
+        let held = |limit| Held { limit: AtomicU64::new(limit), used: AtomicU64::new(0), freed: Notify::new() };
         let shares = [held(total / 4), held(total / 2), held(total / 4)];
         Arc::new(Budget { shares, holders: AtomicU64::new(0) })
     }
 
+    /// Shares another total. What is held beyond it stays, and is given back in its time.
+    pub fn resize(&self, total: u64) {
+        for (held, part) in self.shares.iter().zip([4, 2, 4]) {
+            held.limit.store(total / part, Relaxed);
+        }
+    }
+
     pub fn limit(&self, share: Share) -> u64 {
-        self.held(share).limit
+        self.held(share).limit.load(Relaxed)
     }
 
     pub fn used(&self, share: Share) -> u64 {
         self.held(share).used.load(Relaxed)
     }
 
-    /// Adds a sink that will hold telemetry; what one sink may hold depends on whether it shares with others.
-    pub fn add_holder(&self) {
+    /// Adds a sink that will hold telemetry, as long as the holder lives; what one sink may hold depends on whether it shares with others.
+    pub fn add_holder(self: &Arc<Self>) -> Holder {
         self.holders.fetch_add(1, Relaxed);
+        Holder(self.clone())
     }
 
     /// Whether a sink that already holds `held` bytes of the queue share may take `more`, of which `fresh` are not yet in
@@ -61,7 +69,7 @@ impl Budget {
     /// that a stuck sink always leaves room for a healthy one, and an empty queue can always take what a batch holds.
     pub fn allows(&self, held: u64, more: u64, fresh: u64) -> bool {
         let queue = self.held(Share::Queue);
-        let free = (queue.limit + more).saturating_sub(queue.used.load(Relaxed) + fresh);
+        let free = (queue.limit.load(Relaxed) + more).saturating_sub(queue.used.load(Relaxed) + fresh);
         self.holders.load(Relaxed) <= 1 || held + more <= 2 * free
     }
 
@@ -73,7 +81,7 @@ impl Budget {
     /// Takes bytes of a share, or none at all.
     pub fn take(&self, share: Share, bytes: u64) -> bool {
         let held = self.held(share);
-        let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= held.limit);
+        let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= held.limit.load(Relaxed));
         held.used.fetch_update(Relaxed, Relaxed, fits).is_ok()
     }
 
@@ -86,9 +94,9 @@ impl Budget {
     /// Waits until the export share has room: exports always end, so this does too. One that is larger than the
     /// whole share goes alone.
     pub async fn charge_export(self: &Arc<Self>, bytes: u64) -> Charge {
-        let bytes = bytes.min(self.limit(Share::Export));
         loop {
             let freed = self.held(Share::Export).freed.notified();
+            let bytes = bytes.min(self.limit(Share::Export));
             if let Some(charge) = Charge::take(self, Share::Export, bytes) {
                 return charge;
             }
@@ -102,6 +110,16 @@ impl Budget {
             Share::Queue => &self.shares[1],
             Share::Export => &self.shares[2],
         }
+    }
+}
+
+/// A sink that holds telemetry in the queue share.
+#[derive(Debug)]
+pub struct Holder(Arc<Budget>);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.0.holders.fetch_sub(1, Relaxed);
     }
 }
 

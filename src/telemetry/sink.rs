@@ -121,6 +121,10 @@ pub trait Wakeful: Send + Sync {
 /// What a receiver hands its requests to.
 pub trait Intake: Send + Sync {
     fn signal(&self) -> Signal;
+    /// Whether a pipeline takes this signal.
+    fn is_open(&self) -> bool {
+        true
+    }
     /// Takes one request through the pipelines; returns when the answer may be given.
     fn submit(&self, telemetry: Telemetry) -> Submission<'_>;
 }

@@ -23,7 +23,7 @@ use misaki::config;
 use misaki::network::workers::Workers;
 use misaki::otlp::{check, json, status};
 use misaki::processors::Stage;
-use misaki::service::plan::Plan;
+use misaki::service::plan::{Changes, Plan};
 use misaki::service::{self, Balance, Running};
 use misaki::telemetry::{
     Account, Charge, Client, Intake, Now, Part, Refusal, Share, Signal, Status, Submission, Telemetry,
@@ -79,8 +79,8 @@ pub struct Misaki {
 /// Where it listens: all that clients need.
 #[derive(Clone, Copy)]
 pub struct Ports {
-    grpc: SocketAddr,
-    http: SocketAddr,
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
 }
 
 impl Misaki {
@@ -90,28 +90,22 @@ impl Misaki {
     }
 
     pub async fn start_on(workers: usize, changes: &str, upstreams: &[&Upstream]) -> Misaki {
-        let addresses: Vec<_> = upstreams.iter().map(|upstream| upstream.address.to_string()).collect();
-        let environment = move |name: &str| {
-            let number = name.strip_prefix("UPSTREAM")?;
-            let index = number.strip_prefix('_').map_or(0, |number| number.parse::<usize>().unwrap() - 1);
-            Some(addresses.get(index).cloned().unwrap_or_else(|| "127.0.0.1:9".to_owned()))
-        };
-        Misaki::load(&[BASE, changes], workers, &environment).await
+        Misaki::load(&[BASE, changes], workers, &environment(upstreams)).await
+    }
+
+    /// Goes on with other changes over the base.
+    pub async fn reload(&mut self, changes: &str, upstreams: &[&Upstream]) -> Result<Changes, String> {
+        let changes = self.running.reload(plan(&[BASE, changes], &environment(upstreams))).await?;
+        self.ports = Ports::of(&self.running);
+        Ok(changes)
     }
 
     /// Starts from these YAML texts alone, merged from left to right.
     pub async fn load(texts: &[&str], workers: usize, environment: &dyn Fn(&str) -> Option<String>) -> Misaki {
-        let sources: Vec<_> = texts.iter().map(|text| format!("yaml:{text}")).collect();
-        let loaded = config::load(&sources, &[], environment);
-        let plan = Plan::read(&loaded);
-        assert!(!loaded.problems.has_errors(), "{}", loaded.problems.render(&loaded.sources, false));
+        let plan = plan(texts, environment);
         let workers = Arc::new(Workers::start(workers).unwrap());
         let running = service::start(&plan, workers).await.unwrap();
-        let address = |wanted| {
-            let found = running.addresses.iter().find(|(name, _)| *name == wanted);
-            found.and_then(|(_, address)| *address).unwrap_or_else(|| "127.0.0.1:9".parse().unwrap())
-        };
-        let ports = Ports { grpc: address("grpc"), http: address("http") };
+        let ports = Ports::of(&running);
         Misaki { running, ports }
     }
 
@@ -121,7 +115,7 @@ impl Misaki {
     }
 
     pub fn submit_wire(&self, signal: Signal, wire: Vec<u8>, client: Option<Arc<Client>>) -> Submission<'_> {
-        let gate = self.running.graph.gates.iter().find(|gate| gate.signal() == signal).unwrap();
+        let gate = self.running.graph.gates.iter().find(|gate| gate.signal() == signal && gate.is_open()).unwrap();
         let Some(charge) = Charge::take(&self.running.budget, Share::Ingest, wire.len() as u64) else {
             return Box::pin(async { Err(Refusal::busy(misaki::telemetry::Reason::MemoryFull)) });
         };
@@ -154,10 +148,10 @@ impl Misaki {
         let graph = &self.running.graph;
         for account in &graph.accounts {
             let is_it = |other: &&Arc<Account>| Arc::ptr_eq(other, account);
-            let queues = graph.queues.iter().filter(|queue| is_it(&&queue.account));
+            let queues = self.running.queues().filter(|queue| is_it(&&queue.account));
             let in_queue: u64 = queues.map(|queue| queue.held_items()).sum();
             let ways = |stage: &Arc<dyn Stage>| stage.accounts().iter().filter(is_it).count() as u64;
-            let in_stages: u64 = graph.stages.iter().map(|stage| stage.held_items() * ways(stage)).sum();
+            let in_stages: u64 = self.running.stages().map(|stage| stage.held_items() * ways(stage)).sum();
             if owed(account) != i128::from(in_queue + in_stages) {
                 let line = self.line(&account.exporter);
                 return Some(format!("{line}, {in_queue} in the queue, {in_stages} in stages"));
@@ -193,7 +187,32 @@ impl Misaki {
     }
 }
 
+fn plan(texts: &[&str], environment: &dyn Fn(&str) -> Option<String>) -> Plan {
+    let sources: Vec<_> = texts.iter().map(|text| format!("yaml:{text}")).collect();
+    let loaded = config::load(&sources, &[], environment);
+    let plan = Plan::read(&loaded);
+    assert!(!loaded.problems.has_errors(), "{}", loaded.problems.render(&loaded.sources, false));
+    plan
+}
+
+fn environment(upstreams: &[&Upstream]) -> impl Fn(&str) -> Option<String> + use<> {
+    let addresses: Vec<_> = upstreams.iter().map(|upstream| upstream.address.to_string()).collect();
+    move |name: &str| {
+        let number = name.strip_prefix("UPSTREAM")?;
+        let index = number.strip_prefix('_').map_or(0, |number| number.parse::<usize>().unwrap() - 1);
+        Some(addresses.get(index).cloned().unwrap_or_else(|| "127.0.0.1:9".to_owned()))
+    }
+}
+
 impl Ports {
+    fn of(running: &Running) -> Ports {
+        let address = |wanted| {
+            let found = running.addresses.iter().find(|(name, _)| *name == wanted);
+            found.and_then(|(_, address)| *address).unwrap_or_else(|| "127.0.0.1:9".parse().unwrap())
+        };
+        Ports { grpc: address("grpc"), http: address("http") }
+    }
+
     /// Log records over HTTP.
     pub async fn send(&self, names: &[&str]) -> Answer {
         self.send_by(Via::Http, Signal::Logs, names).await

@@ -30,6 +30,7 @@ mod ottl_functions;
 mod ottl_language;
 mod pipelines;
 mod redaction;
+mod reload;
 mod rewrite;
 mod sampler;
 mod sending;

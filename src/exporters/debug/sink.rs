@@ -76,6 +76,10 @@ impl Debug {
         Ok(Arc::new(Debug { id: id.to_owned(), config, output, sampler: Mutex::new(sampler) }))
     }
 
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Writes what is buffered, for at most this long; returns how many items were not written.
     pub fn close(&self, within: Duration) -> u64 {
         self.output.close(within)
