@@ -50,10 +50,18 @@ impl Config {
         self.directory.join(OURS).join(format!("exporter_{name}_{signal}"))
     }
 
+    /// The directory, or what it will be made in: that happens with the first log.
+    fn there(&self) -> &Path {
+        self.directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."))
+    }
+
+    /// Why this is no place for a queue.
+    pub fn hazard(&self) -> Option<&'static str> {
+        directory::hazard(self.there())
+    }
+
     pub fn limits(&self) -> std::io::Result<Limits> {
-        // It is made when the first log is.
-        let there = self.directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-        let (total, _) = directory::space(there)?;
+        let (total, _) = directory::space(self.there())?;
         let mut limits = Limits::of_filesystem(total, self.fsync);
         if let Some(size) = self.max_size {
             limits.quota = size.max(1 << 20);

@@ -140,9 +140,12 @@ impl<'a> Builder<'a> {
         let plan = self.plan;
         for extension in &plan.extensions {
             if let Some(Component::FileStorage(storage)) = plan.get(Kind::Extension, &extension.id) {
+                let directory = storage.directory.display();
+                if let Some(hazard) = storage.hazard() {
+                    tracing::warn!(%directory, "the storage is {hazard}");
+                }
                 let files = storage.foreign_files();
                 if !files.is_empty() {
-                    let directory = storage.directory.display();
                     tracing::warn!(%directory, ?files, "queues of the Go collector are left alone: it can still send them");
                 }
             }

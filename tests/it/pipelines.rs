@@ -107,6 +107,7 @@ async fn debug_prints_what_arrives() {
 async fn an_edge_forwards_over_tls_to_the_management_collector() {
     let folder = tempfile::tempdir().unwrap();
     let (management, variables) = management(folder.path(), "basic").await;
+    let variables = [variables, vec![state(folder.path())]].concat();
     let edge = start("edge-forward.yaml", &variables, &[]).await;
     post_a_log(&edge).await;
     until_printed(&folder.path().join("management.txt"), r#""log records": 1}"#).await;
@@ -128,13 +129,29 @@ async fn an_edge_forwards_and_prints() {
     drain(management).await;
 }
 
-/// With the system's roots and nobody at the other end: no error at the start, and what is accepted waits.
+/// Where `edge-forward.yaml` keeps its queues.
+fn state(folder: &Path) -> (&'static str, String) {
+    ("STATE_DIRECTORY", folder.join("state").display().to_string())
+}
+
+/// With the system's roots and nobody at the other end: no error at the start; what is accepted outlives the process, and is
+/// forwarded by the next.
 #[tokio::test]
-async fn an_edge_starts_without_its_upstream() {
-    let variables = [("UPSTREAM", "localhost:1".to_owned()), ("UPSTREAM_CA", String::new())];
-    let edge = start("edge-forward.yaml", &variables, &[]).await;
+async fn an_edge_keeps_what_its_absent_upstream_does_not_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = [("UPSTREAM", "localhost:1".to_owned()), ("UPSTREAM_CA", String::new()), state(folder.path())];
+    let mut edge = start("edge-forward.yaml", &absent, &[]).await;
     post_a_log(&edge).await;
     assert_eq!(edge.held_items(), 1);
+    let balances = edge.drain(Duration::ZERO).await;
+    assert_eq!(balances.iter().map(|balance| (balance.exported, balance.left)).collect::<Vec<_>>(), [(0, 1)]);
+    drop(edge);
+    let (management, variables) = management(folder.path(), "basic").await;
+    let mut edge = start("edge-forward.yaml", &[variables, vec![state(folder.path())]].concat(), &[]).await;
+    until_printed(&folder.path().join("management.txt"), r#""log records": 1}"#).await;
+    edge.drain(PATIENCE).await;
+    assert_eq!(edge.held_items(), 0);
+    drain(management).await;
 }
 
 /// What the management collector prints, a line an item, of what an edge with this file makes of these.

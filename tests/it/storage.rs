@@ -267,3 +267,37 @@ async fn the_go_collectors_queues_are_left_alone() {
     misaki.finish().await;
     assert_eq!(std::fs::read(&theirs).unwrap(), b"bolt");
 }
+
+/// Where a sync promises less than it says, the start says so; on a disk it does not.
+#[cfg(target_os = "linux")]
+#[test]
+fn storage_in_memory_is_warned_of() {
+    use std::io::{BufRead, BufReader};
+    // Until it listens: by then it has warned.
+    let said = |directory: &Path| {
+        let config = format!(
+            "yaml:{{receivers: {{otlp: {{protocols: {{http: {{endpoint: 127.0.0.1:0}}}}}}}}, exporters: {{nop: }}, extensions: {{file_storage: {{directory: {}}}}}, service: {{extensions: [file_storage], telemetry: {{metrics: {{level: none}}}}, pipelines: {{logs: {{receivers: [otlp], exporters: [nop]}}}}}}}}",
+            directory.display()
+        );
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_misaki"));
+        let mut child = command.args(["--config", &config]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let mut said = String::new();
+        for line in lines {
+            said += &line;
+            if line.contains("127.0.0.1:") {
+                break;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        said
+    };
+    let memory = said(Path::new("/dev/shm"));
+    assert!(memory.contains("the storage is memory (tmpfs)") && memory.contains("/dev/shm"), "{memory}");
+    let target = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if misaki::sending::disk::directory::hazard(target).is_none() {
+        let disk = said(target);
+        assert!(!disk.contains("the storage is"), "{disk}");
+    }
+}

@@ -163,6 +163,27 @@ pub fn space(_: &Path) -> io::Result<(u64, u64)> {
     Ok((u64::MAX, u64::MAX))
 }
 
+/// Why what is synced on this path may still be lost, where its filesystem is known for it (the numbers are statfs(2)'s).
+#[cfg(target_os = "linux")]
+pub fn hazard(path: &Path) -> Option<&'static str> {
+    // Signed or not, and how wide, depends on the machine.
+    match rustix::fs::statfs(path).ok()?.f_type as u32 {
+        0x0102_1994 | 0x8584_58f6 => Some("memory (tmpfs): a queue here ends with the machine, and fills its memory"),
+        0x794c_7630 => {
+            Some("a container's own layer (overlayfs): a queue here ends with the container, mount a volume")
+        }
+        0x6969 | 0xff53_4d42 | 0xfe53_4d42 => {
+            Some("on the network (NFS or SMB): it is lost when the network is, and locks may not hold")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn hazard(_: &Path) -> Option<&'static str> {
+    None
+}
+
 impl Clock for Instant {
     fn now(&self) -> Duration {
         self.elapsed()

@@ -39,7 +39,7 @@ def unchanged(stamp, *inputs):
 def prepare_go():
     need("go")
     os.makedirs(f"{WORK}/bin", exist_ok=True)
-    run_quietly(["go", "build", "-o", f"{WORK}/bin/", "./health-reporter", "./three-pillars"], f"{ROOT}/go")
+    run_quietly(["go", "build", "-o", f"{WORK}/bin/", "./health-reporter", "./steady", "./three-pillars"], f"{ROOT}/go")
 
 
 def prepare_python():
@@ -100,6 +100,8 @@ COMMANDS = {
     "health-reporter": [f"{WORK}/bin/health-reporter"],
     "slog-without-context": [f"{WORK}/bin/health-reporter", "-slog-without-context"],
     "three-pillars": [f"{WORK}/bin/three-pillars"],
+    "steady-go": [f"{WORK}/bin/steady", "-service"],
+    "steady-python": [f"{WORK}/python/bin/python", f"{ROOT}/python/steady.py"],
     "python": [f"{WORK}/python/bin/python", f"{ROOT}/python/sender.py"],
     "js": ["node", f"{WORK}/js/sender.js"],
     "java": ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{WORK}/java/classes:{WORK}/java/lib/*", "Sender"],

@@ -73,7 +73,7 @@ func Start(ctx context.Context, service string) (*Telemetry, error) {
 		defer t.mutex.Unlock()
 		t.failures = append(t.failures, err)
 	}))
-	spans, logs, metrics, err := exporters(ctx)
+	spans, logs, metrics, err := Exporters(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +84,8 @@ func Start(ctx context.Context, service string) (*Telemetry, error) {
 	return t, nil
 }
 
-// exporters picks the transport that OTEL_EXPORTER_OTLP_PROTOCOL names; everything else they read from the environment.
-func exporters(ctx context.Context) (sdktrace.SpanExporter, log.Exporter, metric.Exporter, error) {
+// Exporters picks the transport that OTEL_EXPORTER_OTLP_PROTOCOL names; everything else they read from the environment.
+func Exporters(ctx context.Context) (sdktrace.SpanExporter, log.Exporter, metric.Exporter, error) {
 	var spans *otlptrace.Exporter
 	var logs log.Exporter
 	var metrics metric.Exporter
