@@ -1,6 +1,6 @@
 """What the field tests share: network namespaces and mounts of their own, an upstream that answers as it is told, an edge
 that is killed and started again, and the account of what was acknowledged and what arrived."""
-import contextlib, http.client, http.server, os, re, shutil, signal, subprocess, sys, tempfile, threading, time
+import contextlib, gzip, http.client, http.server, os, re, shutil, signal, subprocess, sys, tempfile, threading, time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
@@ -49,6 +49,8 @@ class Upstream:
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
+                if self.headers["content-encoding"] == "gzip":
+                    body = gzip.decompress(body)
                 status, headers = upstream.answer(self.headers)
                 if status == 200:
                     with upstream.lock:
@@ -199,6 +201,12 @@ def mounted(kind, megabytes):
             subprocess.run(["umount", "--lazy", place], check=False)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def listens_in(network, port):
+    """Whether something listens on a port in a network namespace."""
+    found = subprocess.run(["ip", "netns", "exec", network, "cat", "/proc/net/tcp", "/proc/net/tcp6"], capture_output=True, text=True).stdout
+    return re.search(rf":{port:04X} 0+:0000 0A ", found) is not None
 
 
 def main(title, body, **more):

@@ -59,14 +59,14 @@ def slog_without_context(bench):
         check(len(advice) == 1 and "health-reporter" in advice[0], f"wanted one line that names health-reporter and InfoContext, got {advice}")
 
 
-def certificates(folder):
-    """A certificate authority and a certificate for 127.0.0.1, made by openssl. Returns (ca file, (certificate file, key file))."""
+def certificates(folder, names="IP:127.0.0.1,DNS:localhost"):
+    """A certificate authority and a certificate for `names`, made by openssl. Returns (ca file, (certificate file, key file))."""
     def openssl(*arguments):
         done = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True, timeout=30)
         check(done.returncode == 0, f"openssl {arguments[0]}: {done.stderr[-500:]}")
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     with open(f"{folder}/server.ext", "w") as f:
-        f.write("subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n")
+        f.write(f"subjectAltName={names}\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n")
     openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=interop ca", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
     openssl("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
     openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "server.ext", "-out", "server.pem")

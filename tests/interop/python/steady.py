@@ -48,7 +48,7 @@ def main():
     logging.getLogger().addHandler(Said(logging.WARNING))
     resource = Resource.create({"service.name": service})
     traces = TracerProvider(resource=resource, shutdown_on_exit=False)
-    spans = acknowledged(exporter("trace", "OTLPSpanExporter"), "span", lambda span: f"{span.context.span_id:016x}")
+    spans = acknowledged(exporter("trace", "OTLPSpanExporter"), "span", lambda span: f"{span.context.span_id:016x} {span.name}")
     traces.add_span_processor(BatchSpanProcessor(spans))
     logs = LoggerProvider(resource=resource, shutdown_on_exit=False)
     records = acknowledged(exporter("_log", "OTLPLogExporter"), "log", lambda item: item.log_record.body)

@@ -2,7 +2,7 @@
 // and a DEBUG log too, until it is told to stop. It uses the SDK as it is, by the standard OTEL_EXPORTER_OTLP_* variables.
 //
 // Standard output has the id of each span and log that an exporter was told to have succeeded with, one a line, as
-// `span ID` and `log ID`. Standard error has what the SDK says, with its time: `SECONDS error TEXT`.
+// `span ID NAME` and `log BODY`. Standard error has what the SDK says, with its time: `SECONDS error TEXT`.
 package main
 
 import (
@@ -55,7 +55,7 @@ func (e spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnly
 	begin := time.Now()
 	var ids []string
 	for _, span := range spans {
-		ids = append(ids, span.SpanContext().SpanID().String())
+		ids = append(ids, span.SpanContext().SpanID().String()+" "+span.Name())
 	}
 	err := e.SpanExporter.ExportSpans(ctx, spans)
 	if err == nil {
