@@ -237,7 +237,9 @@ fn drops<T>(meanings: &[Meaning<T>], item: &T) -> bool {
 /// The first of equal keys counts.
 fn has(attributes: &[KeyValue], key: &str) -> bool {
     let found = attributes.iter().find(|pair| pair.key == key);
-    found.and_then(|pair| pair.value.as_ref()).is_some_and(|any| any.value.is_some())
+    // Bytes that are none are nil, as in Go.
+    let is_nil = |value: &Value| matches!(value, Value::BytesValue(bytes) if bytes.is_empty());
+    found.and_then(|pair| pair.value.as_ref()?.value.as_ref()).is_some_and(|value| !is_nil(value))
 }
 
 const RESOURCES: [Meaning<Resource>; 2] = [
