@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 
+use crate::diagnostics::escape::put_safe_json;
 use crate::extensions::file_storage;
 use crate::otlp::json;
 use crate::sending::dead_letters;
@@ -156,8 +157,9 @@ fn export(path: &Path, name: &str) -> Result<(), Failure> {
     let (mut log, _) = view(path)?;
     let mut out = std::io::stdout().lock();
     while let Some(record) = log.read_next() {
-        let mut line = Vec::new();
-        json::to_json(signal, &record.payload, &mut line);
+        let (mut text, mut line) = (Vec::new(), Vec::new());
+        json::to_json(signal, &record.payload, &mut text);
+        put_safe_json(&mut line, &text);
         line.push(b'\n');
         match out.write_all(&line) {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,

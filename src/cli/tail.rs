@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::config::duration;
+use crate::diagnostics::escape::put_safe_json;
 use crate::exporters::debug::{Style, Verbosity, render_dump};
 use crate::inspect::percent;
 use crate::inspect::wanted::Wanted;
@@ -231,7 +232,9 @@ impl Writer {
                 out.pop();
             }
             Form::Json => {
-                json::to_json(signal, &wire, &mut out);
+                let mut text = Vec::new();
+                json::to_json(signal, &wire, &mut text);
+                put_safe_json(&mut out, &text);
                 out.push(b'\n');
             }
         }

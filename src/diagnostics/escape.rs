@@ -56,6 +56,11 @@ pub fn put_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
+/// JSON on one line. What a terminal would act on can stand in its strings only, where an escape means the same.
+pub fn put_safe_json(out: &mut Vec<u8>, json: &[u8]) {
+    put_escaped(out, json, is_control, |out, c| put_code(out, b"\\u", c, 4), |_| "\u{fffd}".to_owned());
+}
+
 /// Copies what needs no escape, piece by piece; `invalid` says what stands for bytes that are not UTF-8.
 fn put_escaped(
     out: &mut Vec<u8>,

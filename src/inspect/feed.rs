@@ -129,6 +129,11 @@ impl Watch {
         Some(View { watch: self.clone(), feed, past, live })
     }
 
+    /// How many look.
+    pub fn looking(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
     pub fn ring_bytes(&self) -> usize {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner).used()
     }

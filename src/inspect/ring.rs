@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::feed::Event;
+
 /// Services with a lane of their own; the others share one.
 const LANES: usize = 64;
 /// What an entry takes besides the request.

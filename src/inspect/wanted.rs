@@ -64,10 +64,11 @@ impl Wanted {
                 Err(mistake) => mistakes.push(mistake),
             }
         }
-        // The points of a metric are on no trace.
-        let said_best = mistakes.into_iter().max_by_key(|(is_inferred, _)| *is_inferred);
-        match (wanted.rules.is_empty(), said_best) {
-            (true, Some((_, mistake))) => Err(mistake),
+        let guesses = |mistake: &Mistake| mistake.help.as_ref().is_some_and(|help| help.starts_with("did you mean"));
+        let best = mistakes.into_iter().min_by_key(|(is_clear, mistake)| (!is_clear, !guesses(mistake)));
+        match best {
+            // What is nothing in any signal is a mistake; what is nothing in one of them is not asked there.
+            Some((_, mistake)) if wanted.rules.is_empty() => Err(mistake),
             _ => Ok(wanted),
         }
     }

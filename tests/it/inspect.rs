@@ -1,13 +1,27 @@
-//! The local socket: who is served, what is said.
+//! The local socket: who is served, what is said; the ring, the feeds, and `misaki tail`.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use misaki::extensions::inspect::Config;
-use misaki::inspect::{Inspection, Subject};
+use misaki::inspect::feed::{Place, View, Watch};
+use misaki::inspect::wanted::Wanted;
+use misaki::inspect::{Inspection, Subject, percent};
+use misaki::telemetry::{Budget, Charge, Now, Part, Point, Reason, Share, Signal, Telemetry};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message;
 
 use crate::harness::*;
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// Opens the socket of a collector in a directory of its own.
 fn open(misaki: &Misaki, directory: &Path) -> Inspection {
@@ -22,6 +36,59 @@ async fn run(arguments: &[&str]) -> (i32, String, String) {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn string(text: &str) -> Option<AnyValue> {
+    Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) })
+}
+
+/// Log records of a service: body and severity, and whether it is on the trace.
+fn logs(service: &str, records: &[(&str, i32, bool)]) -> Vec<u8> {
+    let record = |(body, severity_number, traced): &(&str, i32, bool)| LogRecord {
+        body: string(body),
+        severity_number: *severity_number,
+        trace_id: if *traced { u128::from_str_radix(TRACE, 16).unwrap().to_be_bytes().to_vec() } else { Vec::new() },
+        ..Default::default()
+    };
+    let name = KeyValue { key: "service.name".into(), value: string(service), ..Default::default() };
+    let resource = Some(Resource { attributes: vec![name], ..Default::default() });
+    let scope_logs = vec![ScopeLogs { log_records: records.iter().map(record).collect(), ..Default::default() }];
+    let resource_logs = vec![ResourceLogs { resource, scope_logs, ..Default::default() }];
+    ExportLogsServiceRequest { resource_logs }.encode_to_vec()
+}
+
+/// One log record of `bytes` bytes.
+fn telemetry(service: &str, body: &str, bytes: usize, received: Now) -> Telemetry {
+    let wire = logs(service, &[(&format!("{body}{}", " ".repeat(bytes)), 9, body == "traced")]);
+    let budget = Budget::new(1 << 30);
+    let charge = Charge::take(&budget, Share::Ingest, wire.len() as u64).unwrap();
+    let parts = [Part { bytes: wire.into(), items: 1, charge }].into_iter().collect();
+    Telemetry { signal: Signal::Logs, parts, client: None, received, tickets: Default::default() }
+}
+
+fn later(now: Now, millis: u64) -> Now {
+    let by = Duration::from_millis(millis);
+    Now { instant: now.instant + by, wall: now.wall + by }
+}
+
+fn wanted(expression: &str) -> Wanted {
+    Wanted::read(expression).unwrap_or_else(|mistake| panic!("{expression}: {mistake:?}"))
+}
+
+/// All that is there to see: the bodies, and how many items were skipped.
+fn seen(view: &mut View) -> (Vec<String>, u64) {
+    let (mut bodies, mut skipped) = (Vec::new(), 0);
+    while let Poll::Ready(Some(sighting)) = view.poll_next(&mut Context::from_waker(Waker::noop())) {
+        let names = sighting.pieces.iter().flat_map(|piece| names(Signal::Logs, piece));
+        bodies.extend(names.map(|name| name.trim_end().to_owned()));
+        skipped += sighting.skipped;
+    }
+    (bodies, skipped)
+}
+
+/// The bodies in the ring.
+fn kept(watch: &Arc<Watch>, place: Place, since: Now) -> Vec<String> {
+    seen(&mut watch.open(place, wanted(""), Some(since.instant)).unwrap()).0
 }
 
 #[tokio::test]
@@ -44,4 +111,287 @@ async fn the_socket_is_private_answers_and_goes_with_its_collector() {
     let (status, out, err) = run(&["status", "--socket", socket]).await;
     assert_eq!((status, out.as_str()), (1, ""));
     assert!(err.starts_with("error: cannot reach the collector at "), "{err}");
+}
+
+/// The collector that a person starts has a socket by itself, and `tail` finds it by its process.
+#[tokio::test]
+async fn a_collector_is_found_by_its_process_and_may_be_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = "yaml:{receivers: {otlp: {protocols: {http: {endpoint: '127.0.0.1:0'}}}}, exporters: {nop: {}}, service: {telemetry: {metrics: {level: none}}, pipelines: {logs: {receivers: [otlp], exporters: [nop]}}}}";
+    for (extra, is_there) in [("yaml:{}", true), ("yaml:{extensions: {inspect: {enabled: false}}}", false)] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_misaki"))
+            .args(["--config", yaml, "--config", extra])
+            .env("XDG_RUNTIME_DIR", directory.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let ready = |line: &String| line.contains("Everything is ready");
+        assert!(lines.map_while(Result::ok).any(|line| ready(&line)));
+        let socket = directory.path().join(format!("misaki/{}.sock", child.id()));
+        // It is opened right behind that line.
+        if is_there {
+            until("the socket is there", || socket.exists()).await;
+        }
+        let status = Command::new(env!("CARGO_BIN_EXE_misaki"))
+            .args(["status", "--pid", &child.id().to_string()])
+            .env("XDG_RUNTIME_DIR", directory.path())
+            .output()
+            .unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((status.status.success(), socket.exists()), (is_there, is_there));
+    }
+}
+
+/// A chatty service pushes out its own past, and nobody else's; the ring is never larger than it may be.
+#[test]
+fn the_ring_is_fair_and_bounded() {
+    let (watch, start) = (Watch::new(64 << 10), Now::read());
+    for name in ["a", "b", "c"] {
+        watch.look(Point::Received, &telemetry("quiet", name, 500, start));
+    }
+    for number in 0..500 {
+        let now = later(start, 100 * number);
+        watch.look(Point::Received, &telemetry("loud", &format!("l{number}"), 1000, now));
+        assert!(watch.ring_bytes() <= 64 << 10);
+    }
+    let all = kept(&watch, Place::Received, start);
+    assert_eq!(all[..3], ["a", "b", "c"]);
+    assert!((40..60).contains(&(all.len() - 3)) && all.last().unwrap() == "l499", "{all:?}");
+    assert_eq!(kept(&watch, Place::Received, later(start, 49_900)), ["l499"]);
+    // Names that never end are no memory that never ends.
+    for number in 0..5000 {
+        let now = later(start, 60_000 + 10 * number);
+        watch.look(Point::Received, &telemetry(&format!("service {number}"), "x", 100, now));
+        assert!(watch.ring_bytes() <= 64 << 10);
+    }
+    // One that would fill it is not kept, and neither is anything where it has no room at all.
+    watch.look(Point::Received, &telemetry("huge", "huge", 32 << 10, later(start, 900_000)));
+    assert!(!kept(&watch, Place::Received, start).contains(&"huge".to_owned()));
+    let none = Watch::new(0);
+    none.look(Point::Received, &telemetry("a", "a", 1, start));
+    assert_eq!(none.ring_bytes(), 0);
+}
+
+/// Under load the ring takes some of the requests: as many a second as it can afford.
+#[test]
+fn the_ring_takes_no_more_than_its_allowance() {
+    let (watch, start) = (Watch::new(64 << 10), Now::read());
+    let send = |now| (0..100).for_each(|_| watch.look(Point::Received, &telemetry("loud", "x", 1000, now)));
+    send(start);
+    let at_once = kept(&watch, Place::Received, start).len();
+    assert!((11..=14).contains(&at_once), "{at_once}");
+    send(later(start, 1000));
+    let after_a_second = kept(&watch, Place::Received, start).len();
+    assert!((22..=28).contains(&after_a_second), "{after_a_second}");
+}
+
+#[test]
+fn what_was_dropped_is_kept_beside_what_came() {
+    let (watch, start) = (Watch::new(64 << 10), Now::read());
+    watch.look(Point::Received, &telemetry("a", "came", 1, start));
+    watch.look(Point::Leaving { exporter: "otlp" }, &telemetry("a", "left", 1, start));
+    watch.look(Point::Dropped { exporter: "otlp", reason: Reason::TooLarge }, &telemetry("a", "lost", 1, start));
+    assert_eq!(kept(&watch, Place::Received, start), ["came"]);
+    assert_eq!(kept(&watch, Place::Dropped, start), ["lost"]);
+    assert_eq!(kept(&watch, Place::Leaving, start), [""; 0]);
+}
+
+/// Who does not read is skipped over, hears how much it missed, and costs no more than its share of memory.
+#[test]
+fn a_slow_reader_is_skipped_over() {
+    let (watch, start) = (Watch::new(0), Now::read());
+    let mut view = watch.open(Place::Received, wanted(""), None).unwrap();
+    for number in 0..2000 {
+        watch.look(Point::Received, &telemetry("a", &number.to_string(), 1, start));
+    }
+    let first = seen(&mut view);
+    assert_eq!((first.0.len(), first.1), (512, 1488));
+    for number in 0..3 {
+        watch.look(Point::Received, &telemetry("a", &number.to_string(), 700 << 10, start));
+    }
+    assert_eq!(seen(&mut view), (vec!["0".to_owned()], 2));
+    // One that is larger than all its room finds a place when there is nothing before it.
+    watch.look(Point::Received, &telemetry("a", "large", 2 << 20, start));
+    assert_eq!(seen(&mut view), (vec!["large".to_owned()], 0));
+    // Who looks for a trace misses nothing of it in between.
+    let mut traced = watch.open(Place::Received, wanted(TRACE), None).unwrap();
+    for number in 0..2000 {
+        let body = if number % 1000 == 999 { "traced" } else { "x" };
+        watch.look(Point::Received, &telemetry("a", body, 10, start));
+    }
+    assert_eq!(seen(&mut traced), (vec!["traced".to_owned(); 2], 0));
+}
+
+#[test]
+fn so_many_look_at_once_and_no_more() {
+    let (watch, start) = (Watch::new(0), Now::read());
+    let mut views: Vec<_> = std::iter::from_fn(|| watch.open(Place::Received, wanted(""), None)).take(100).collect();
+    assert_eq!(views.len(), 8);
+    views.pop();
+    assert!(watch.open(Place::Leaving, wanted(""), None).is_some());
+    views.clear();
+    watch.look(Point::Received, &telemetry("a", "nobody sees it", 1, start));
+    assert_eq!(seen(&mut watch.open(Place::Received, wanted(""), None).unwrap()), (vec![], 0));
+}
+
+#[test]
+fn an_expression_keeps_what_it_is_true_for() {
+    let wire = logs("shop", &[("low", 5, false), ("on the trace", 9, true), ("{\"a\": 1}", 17, false)]);
+    let keeps = |expression: &str| {
+        let (pieces, items) = wanted(expression).keep(Signal::Logs, &[(wire.clone().into(), 3)], Now::read());
+        let bodies: Vec<_> = pieces.iter().flat_map(|piece| names(Signal::Logs, piece)).collect();
+        assert_eq!(bodies.len() as u64, items, "{expression}");
+        bodies
+    };
+    let all = ["low", "on the trace", "{\"a\": 1}"];
+    let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let rows: &[(&str, &[&str])] = &[
+        ("", &all),
+        (" ", &all),
+        ("severity_number >= SEVERITY_NUMBER_INFO", &all[1..]),
+        ("log.severity_number >= SEVERITY_NUMBER_INFO and log.body != \"on the trace\"", &all[2..]),
+        ("resource.attributes[\"service.name\"] == \"shop\"", &all),
+        ("resource.attributes[\"service.name\"] == \"cart\"", &[]),
+        ("span.name == \"low\"", &[]),
+        (TRACE, &all[1..2]),
+        (&TRACE.to_uppercase(), &all[1..2]),
+        (&traceparent, &all[1..2]),
+        ("00000000000000000000000000000001", &[]),
+        // Where it fails it is not true.
+        ("ParseJSON(log.body)[\"a\"] == 1", &all[2..]),
+    ];
+    for (expression, expected) in rows {
+        assert_eq!(keeps(expression), *expected, "{expression}");
+    }
+}
+
+#[test]
+fn queries_carry_any_text() {
+    for text in ["", "a == \"b\" and c > 1 %41 & x=y#", "日本語\n\0"] {
+        let encoded = percent::encoded(text);
+        assert!(encoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'%'), "{encoded}");
+        assert_eq!(percent::decoded(&encoded), text);
+    }
+    assert_eq!(percent::decoded("100%"), "100%");
+    assert_eq!(percent::decoded("%zz%4"), "%zz%4");
+}
+
+/// From the command line to the screen: the past first, then what comes; filtered where it is; until enough came.
+#[tokio::test]
+async fn tail_shows_what_passes() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::sequence([Reply::Grpc(9, "no", None)]).await;
+    let mut misaki = Misaki::start("{}", &[&upstream]).await;
+    let inspection = open(&misaki, directory.path());
+    let socket = inspection.path().to_str().unwrap().to_owned();
+    let send = async |wire| assert!(misaki.post(Via::Http, Signal::Logs, wire, &[]).await.ok);
+    let tail = async |arguments: &[&str]| {
+        run(&[&["tail", "--socket", &socket, "--since", "5m", "--for", "200ms"], arguments].concat()).await
+    };
+    send(logs("shop", &[("one", 9, true), ("two", 17, false)])).await;
+    misaki.settle().await;
+    send(logs("cart", &[("three", 17, false)])).await;
+    misaki.settle().await;
+    let shop = "ResourceLog #0 service.name=shop\nScopeLog #0\n";
+    let cart = "ResourceLog #0 service.name=cart\nScopeLog #0\n";
+    let done = |out: String| (0, out, String::new());
+    assert_eq!(tail(&[]).await, done(format!("{shop}one \ntwo \n{cart}three \n")));
+    assert_eq!(tail(&["severity_number > 9"]).await, done(format!("{shop}two \n{cart}three \n")));
+    assert_eq!(tail(&["severity_number > 9", "-n", "1"]).await, done(format!("{shop}two \n")));
+    assert_eq!(tail(&["-n", "1"]).await, done(format!("{shop}one \n")));
+    assert_eq!(tail(&[TRACE, "--expect", "1"]).await, done(format!("{shop}one \n")));
+    assert_eq!(
+        tail(&["--at", "dropped", "--color", "never"]).await,
+        done(format!("-- dropped by otlp: rejected_upstream\n{shop}one \ntwo \n"))
+    );
+    assert_eq!(tail(&["metric.name == \"x\""]).await, done(String::new()));
+    let (status, out, err) = tail(&[TRACE, "--expect", "2"]).await;
+    assert_eq!((status, out, err.as_str()), (1, format!("{shop}one \n"), "error: 2 expected, 1 came\n"));
+    let (_, out, _) = tail(&["-o", "json", "log.body == \"three\""]).await;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["resourceLogs"].as_array().unwrap().len(), 1);
+    let (_, out, _) = tail(&["-o", "detailed", "log.body == \"three\""]).await;
+    assert!(out.contains("\nBody: Str(three)\n"), "{out}");
+    // What comes from now on; then the collector goes away.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
+    let mut child =
+        command.args(["tail", "--socket", &socket]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    until("somebody looks", || inspection.watch.looking() == 1).await;
+    send(logs("live", &[("four", 9, false)])).await;
+    let third = tokio::task::spawn_blocking(move || lines.nth(2)).await.unwrap();
+    assert_eq!(third.unwrap().unwrap(), "four ");
+    drop(inspection);
+    let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "error: the collector went away\n");
+    assert_eq!(ended.status.code(), Some(1));
+    misaki.settle().await;
+    misaki.finish().await;
+}
+
+/// What telemetry says is shown, and never done.
+#[tokio::test]
+async fn nothing_that_is_tailed_acts_on_the_terminal() {
+    let hostile = [
+        "\x1b[2J\x1b[31mred",
+        "\x1b]0;pwned\x07",
+        "\x1b]52;c;ZWNobyBwd25lZA==\x1b\\",
+        "\u{9b}31m \u{85} \u{80}",
+        "safe\rforged",
+        "bell \x07 back \x08 nul \0 del \x7f",
+        "\u{202e}gpj.exe \u{61c}\u{200e}\u{2066}",
+        "a\u{2028}b\u{2029}c",
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await;
+    let mut misaki = Misaki::start("{}", &[&upstream]).await;
+    let inspection = open(&misaki, directory.path());
+    let socket = inspection.path().to_str().unwrap();
+    for text in hostile {
+        assert!(misaki.post(Via::Http, Signal::Logs, logs(text, &[(text, 9, false)]), &[]).await.ok);
+    }
+    for form in ["normal", "detailed", "json"] {
+        let arguments = ["tail", "--socket", socket, "--since", "1m", "-n", "8", "--for", "10s", "-o", form];
+        let (status, out, err) = run(&arguments).await;
+        assert_eq!((status, err.as_str()), (0, ""));
+        assert!(out.contains("gpj.exe") && out.contains("31mred"), "{form}: {out}");
+        let acts = |c| misaki::diagnostics::escape::is_control(c) && c != '\n';
+        assert!(!out.contains(acts), "{form}: {out:?}");
+    }
+    // Neither is what a person pastes, nor what the collector answers to it.
+    let (status, _, err) = run(&["tail", "--socket", socket, "\x1b[31m == \u{202e}"]).await;
+    assert!(status == 64 && !err.contains(['\x1b', '\u{202e}']), "{err:?}");
+    misaki.finish().await;
+}
+
+#[tokio::test]
+async fn expressions_become_rules_and_mistakes_are_shown() {
+    let rows = [
+        ("severity_number >= 13", "logs:\n      log_record:\n        - 'severity_number >= 13'\n"),
+        ("span.name == \"it's $5\"", "trace_conditions:\n      - 'span.name == \"it''s $$5\"'\n"),
+        (
+            "resource.attributes[\"a\"] == 1",
+            "log_conditions:\n      - 'resource.attributes[\"a\"] == 1'\n    metric_conditions:\n      - \
+             'resource.attributes[\"a\"] == 1'\n    trace_conditions:\n      - 'resource.attributes[\"a\"] == 1'\n",
+        ),
+    ];
+    for (expression, rule) in rows {
+        let (status, out, err) = run(&["tail", "--as-rule", expression]).await;
+        assert_eq!((status, err.as_str()), (0, ""));
+        assert!(out.ends_with(&format!("  filter/tail:\n    error_mode: ignore\n    {rule}")), "{out}");
+        // It is a config as it stands.
+        let base = "receivers: {otlp: {protocols: {http: }}}\nexporters: {nop: }\nservice: {pipelines: {logs: {receivers: [otlp], processors: [filter/tail], exporters: [nop]}}}\n";
+        let config = format!("yaml:{out}{base}");
+        assert_eq!(run(&["validate", "--config", &config]).await.0, 0, "{config}");
+    }
+    let mistakes = [
+        ("log.body == ", "error: expected a value, found the end\n  log.body ==\n             ^\n"),
+        ("severty_number > 1", "help: did you mean \"severity_number\"?\n"),
+        ("span.nme == \"x\"", "help: did you mean \"name\"?\n"),
+    ];
+    for (expression, expected) in mistakes {
+        let (status, _, err) = run(&["tail", expression]).await;
+        assert!(status == 64 && err.contains(expected), "{err}");
+    }
 }
