@@ -23,7 +23,7 @@ use crate::extensions::health_check::Health;
 use crate::extensions::inspect::Config;
 use crate::service::Running;
 use crate::service::graph::Graph;
-use crate::telemetry::{Budget, Point, Tap, Telemetry, clock};
+use crate::telemetry::{Budget, Point, Share, Tap, Telemetry, clock};
 
 use feed::Watch;
 
@@ -87,7 +87,9 @@ impl Inspection {
             Some(path) => (place::bind(path)?, path.clone()),
             None => place::bind_own()?,
         };
-        let (watch, tap) = (Watch::new(config.ring_bytes), subject.view().graph.tap);
+        let View { budget, graph: Graph { tap, .. }, .. } = subject.view();
+        let total = [Share::Ingest, Share::Queue, Share::Export].map(|share| budget.limit(share)).iter().sum();
+        let watch = Watch::new(config.ring_bytes(total));
         let viewer = watch.clone();
         tap.attach(Some(Arc::new(move |point: Point, telemetry: &Telemetry| viewer.look(point, telemetry))));
         let mut serving = JoinSet::new();

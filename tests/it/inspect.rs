@@ -313,19 +313,26 @@ async fn tail_shows_what_passes() {
     assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["resourceLogs"].as_array().unwrap().len(), 1);
     let (_, out, _) = tail(&["-o", "detailed", "log.body == \"three\""]).await;
     assert!(out.contains("\nBody: Str(three)\n"), "{out}");
-    // What comes from now on; then the collector goes away.
-    let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
-    let mut child =
-        command.args(["tail", "--socket", &socket]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    until("somebody looks", || inspection.watch.looking() == 1).await;
-    send(logs("live", &[("four", 9, false)])).await;
-    let third = tokio::task::spawn_blocking(move || lines.nth(2)).await.unwrap();
-    assert_eq!(third.unwrap().unwrap(), "four ");
-    drop(inspection);
-    let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
-    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "error: the collector went away\n");
-    assert_eq!(ended.status.code(), Some(1));
+    // What comes from now on, until a person has seen enough; and again, until the collector goes away.
+    let watch = inspection.watch.clone();
+    let mut inspection = Some(inspection);
+    for (is_enough, expected) in [(true, (Some(0), "")), (false, (Some(1), "error: the collector went away\n"))] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
+        command.args(["tail", "--socket", &socket]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        until("somebody looks", || watch.looking() == 1).await;
+        send(logs("live", &[("four", 9, false)])).await;
+        let third = tokio::task::spawn_blocking(move || lines.nth(2)).await.unwrap();
+        assert_eq!(third.unwrap().unwrap(), "four ");
+        match is_enough {
+            true => _ = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap(),
+            false => drop(inspection.take()),
+        }
+        let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+        assert_eq!((ended.status.code(), str::from_utf8(&ended.stderr).unwrap()), expected);
+        until("nobody looks", || watch.looking() == 0).await;
+    }
     misaki.settle().await;
     misaki.finish().await;
 }
