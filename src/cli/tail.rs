@@ -41,7 +41,7 @@ pub struct Tail {
     /// An OTTL condition, a trace id, or a traceparent [default: everything]
     #[arg(value_name = "EXPR", default_value = "", hide_default_value = true)]
     expression: String,
-    /// How it is written
+    /// How it is written; json is OTLP/JSON, one request a line
     #[arg(short, long, value_name = "FORM", default_value = "normal")]
     output: Form,
     /// Begin with what passed lately, as far as it is still known, as in 5m
@@ -73,7 +73,6 @@ pub struct Tail {
 enum Form {
     Detailed,
     Normal,
-    /// OTLP/JSON, one request a line
     Json,
 }
 
