@@ -197,7 +197,7 @@ impl Writer {
             Color::Always => true,
             Color::Never => false,
         };
-        Writer { form: options.output, style: Style { escape_newlines: is_terminal }, colour }
+        Writer { form: options.output, style: Style { escape_newlines: is_terminal, ..Style::default() }, colour }
     }
 
     /// Writes at most so many items; says whether there is still somebody who reads.

@@ -1,13 +1,21 @@
 //! The `debug` exporter's text, written straight from the wire: byte for byte what the Go collector's prints.
 //!
+//! Beside its three forms there are ours: `line` and `json` go item by item, `tree` gathers requests (`requests`), finds what they waited for (`tree`) and draws them (`block`).
+//!
 //! A request's text can be a hundred times its size, so `render_chunks` hands it on in pieces. `output` carries the pieces to stdout or files, `sampling` limits repeated messages.
 
+mod block;
 mod detailed;
+mod json;
+pub mod layout;
+mod line;
 mod normal;
 pub mod output;
+pub mod requests;
 pub mod sampling;
 pub mod sink;
 mod text;
+pub mod tree;
 mod value;
 
 use std::io::Write;
@@ -16,6 +24,7 @@ use crate::otlp::schema::REQUEST_RESOURCES;
 use crate::otlp::views::metrics::Metric;
 use crate::otlp::views::{Repeated, ResourceGroup, ScopeGroup};
 use crate::telemetry::Signal;
+use layout::Layout;
 use text::Text;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,12 +33,31 @@ pub enum Verbosity {
     Basic,
     Normal,
     Detailed,
+    Line,
+    Json,
+    /// Needs [`requests::Requests`]; what is given alone is written as lines.
+    Tree,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+impl Verbosity {
+    /// Whether the Go collector's summary of each request comes first.
+    pub fn has_summary(self) -> bool {
+        matches!(self, Verbosity::Basic | Verbosity::Normal | Verbosity::Detailed)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// A newline inside a value is written `\n`, so that a value cannot forge a line.
     pub escape_newlines: bool,
+    /// Of the forms in lines.
+    pub layout: Layout,
+}
+
+impl Default for Style {
+    fn default() -> Style {
+        Style { escape_newlines: false, layout: Layout::FILE }
+    }
 }
 
 /// What the summary line counts.
@@ -60,7 +88,7 @@ impl Counts {
     }
 }
 
-/// The dump with the empty line after it; nothing for `Basic`. The parts are concatenated requests: the numbers of their
+/// The dump, in the Go collector's forms with the empty line after it; nothing for `Basic`. The parts are concatenated requests: the numbers of their
 /// resources go on from one to the next.
 pub fn render_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], out: &mut Vec<u8>) {
     render_chunks(signal, verbosity, style, parts, usize::MAX, out, &mut |_, _| {});
@@ -77,16 +105,25 @@ pub fn render_chunks(
     out: &mut Vec<u8>,
     emit: &mut dyn FnMut(&mut Vec<u8>, u64),
 ) -> u64 {
-    let dump = match verbosity {
-        Verbosity::Basic => return 0,
-        Verbosity::Normal => normal::resource,
-        Verbosity::Detailed => detailed::resource,
-    };
     let mut text = Text::new(out, style, chunk_bytes, emit);
+    let mut allowance = json::Allowance::of(parts);
     for (index, resource) in resources(parts).enumerate() {
-        dump(&mut text, signal, index, &ResourceGroup::read(resource));
+        let group = ResourceGroup::read(resource);
+        match verbosity {
+            Verbosity::Basic => return 0,
+            Verbosity::Normal => normal::resource(&mut text, signal, index, &group),
+            Verbosity::Detailed => detailed::resource(&mut text, signal, index, &group),
+            Verbosity::Json => json::resource(&mut text, signal, &group, &mut allowance),
+            Verbosity::Line | Verbosity::Tree => line::lines(signal, style.layout, &group, &mut |line| {
+                text.items += 1;
+                line.put(style.layout, text.out);
+                text.breathe();
+            }),
+        }
     }
-    text.end();
+    if matches!(verbosity, Verbosity::Normal | Verbosity::Detailed) {
+        text.end();
+    }
     text.items
 }
 

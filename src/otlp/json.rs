@@ -51,6 +51,28 @@ pub fn to_json(signal: Signal, wire: &[u8], out: &mut Vec<u8>) {
     writer::write(root(signal), wire, out);
 }
 
+/// A message inside of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    Resource,
+    Scope,
+    LogRecord,
+    Metric,
+    Span,
+}
+
+/// Appends a piece of a checked request as JSON.
+pub fn piece_to_json(piece: Piece, wire: &[u8], out: &mut Vec<u8>) {
+    let message = match piece {
+        Piece::Resource => &fields::RESOURCE,
+        Piece::Scope => &fields::SCOPE,
+        Piece::LogRecord => &fields::LOG_RECORD,
+        Piece::Metric => &fields::METRIC,
+        Piece::Span => &fields::SPAN,
+    };
+    writer::write(message, wire, out);
+}
+
 fn root(signal: Signal) -> &'static fields::Message {
     match signal {
         Signal::Logs => &fields::LOGS,

@@ -339,7 +339,7 @@ impl<'a> Builder<'a> {
                     None => {
                         let kept = self.old.outputs.iter().find(|debug| debug.id() == name);
                         let kept = kept.filter(|_| self.is_kept(Kind::Exporter, id)).cloned();
-                        let opened = kept.map_or_else(|| Debug::open(&name, config.clone()), Ok);
+                        let opened = kept.map_or_else(|| Debug::open(&name, config.clone(), self.alarm.clone()), Ok);
                         let debug = opened.map_err(|error| format!("{error} (exporters.{name})"))?;
                         self.outputs.insert(id.clone(), debug.clone());
                         self.graph.outputs.push(debug.clone());

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use misaki::exporters::debug::layout::Layout;
 use misaki::exporters::debug::sampling::{Key, Sampler};
 use misaki::exporters::debug::{
     Counts, Style, Verbosity, render_chunks, render_dump, render_summary, render_summary_fields,
@@ -19,7 +20,7 @@ use proptest::prelude::*;
 
 const VERBOSITIES: [(Verbosity, &str); 3] =
     [(Verbosity::Basic, "basic"), (Verbosity::Normal, "normal"), (Verbosity::Detailed, "detailed")];
-const ESCAPED: Style = Style { escape_newlines: true };
+const ESCAPED: Style = Style { escape_newlines: true, layout: Layout::FILE };
 
 /// `fixtures/debug`: recorded from the Go collector. What holds no item never reaches its exporter and has no text.
 #[test]

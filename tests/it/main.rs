@@ -42,4 +42,5 @@ mod tail_sampling;
 mod tls;
 mod trace_context;
 mod transform;
+mod tree;
 mod wire;

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::config::section::Section;
-use crate::telemetry::{Account, Ask, Fate, Full, Load, Reason, Signal, Sink, Telemetry};
+use crate::telemetry::{Account, Alarm, Ask, Fate, Full, Load, Now, Reason, Signal, Sink, Telemetry, Wakeful};
 
+use super::layout::Layout;
 use super::output::{DEFAULT_BUFFER_BYTES, Output};
+use super::requests::{self, Items, Limits, Requests};
 use super::sampling::{Key, Sampler};
 use super::{Counts, Style, Verbosity};
 
@@ -24,10 +26,18 @@ pub struct Config {
     pub sampling_thereafter: u64,
     pub use_internal_logger: bool,
     pub output_paths: Vec<String>,
+    /// How long `tree` waits for what is missing of a request.
+    pub tree_wait: Duration,
 }
 
-const VERBOSITIES: &[(&str, Verbosity)] =
-    &[("basic", Verbosity::Basic), ("normal", Verbosity::Normal), ("detailed", Verbosity::Detailed)];
+const VERBOSITIES: &[(&str, Verbosity)] = &[
+    ("basic", Verbosity::Basic),
+    ("normal", Verbosity::Normal),
+    ("detailed", Verbosity::Detailed),
+    ("line", Verbosity::Line),
+    ("json", Verbosity::Json),
+    ("tree", Verbosity::Tree),
+];
 
 impl Config {
     pub fn decode(section: Section) -> Config {
@@ -35,11 +45,12 @@ impl Config {
         let paths = section.texts("output_paths");
         let config = Config {
             verbosity: section.choice("verbosity", Verbosity::Basic, VERBOSITIES),
-            style: Style { escape_newlines: section.boolean("escape_newlines", false) },
+            style: Style { escape_newlines: section.boolean("escape_newlines", false), ..Style::default() },
             sampling_initial: section.integer("sampling_initial", 2, any.clone()) as u64,
             sampling_thereafter: section.integer("sampling_thereafter", 1, any) as u64,
             use_internal_logger: section.boolean("use_internal_logger", false),
             output_paths: paths.clone().unwrap_or_else(|| vec!["stdout".to_owned()]),
+            tree_wait: section.duration("tree_wait", requests::WAIT),
         };
         if config.use_internal_logger && paths.is_some() {
             let message = "output_paths is not supported when use_internal_logger is true";
@@ -59,10 +70,15 @@ pub struct Debug {
     config: Config,
     output: Output,
     sampler: Mutex<Sampler>,
+    /// What `tree` gathers.
+    requests: Mutex<Requests>,
+    /// Of the signals that have a sink here.
+    accounts: Mutex<[Option<Arc<Account>>; Signal::ALL.len()]>,
+    alarm: Arc<Alarm>,
 }
 
 impl Debug {
-    pub fn open(id: &str, mut config: Config) -> std::io::Result<Arc<Debug>> {
+    pub fn open(id: &str, mut config: Config, alarm: Arc<Alarm>) -> std::io::Result<Arc<Debug>> {
         let stderr = ["stderr".to_owned()];
         let paths = if config.use_internal_logger { &stderr[..] } else { &config.output_paths };
         // On a terminal a value must not pass for lines of its own.
@@ -71,18 +87,78 @@ impl Debug {
             "stderr" => std::io::stderr().is_terminal(),
             _ => false,
         });
+        config.style.layout = match paths {
+            [path] if path == "stdout" => Layout::of(std::io::stdout()),
+            [path] if path == "stderr" => Layout::of(std::io::stderr()),
+            _ => Layout::FILE,
+        };
         let output = Output::open(paths, DEFAULT_BUFFER_BYTES)?;
         let sampler = Sampler::new(config.sampling_initial, config.sampling_thereafter, Instant::now());
-        Ok(Arc::new(Debug { id: id.to_owned(), config, output, sampler: Mutex::new(sampler) }))
+        let requests = Requests::new(config.style.layout, config.tree_wait, Limits::default());
+        Ok(Arc::new(Debug {
+            id: id.to_owned(),
+            config,
+            output,
+            sampler: Mutex::new(sampler),
+            requests: Mutex::new(requests),
+            accounts: Mutex::default(),
+            alarm,
+        }))
     }
 
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Writes what is buffered, for at most this long; returns how many items were not written.
+    /// Writes what is gathered and buffered, for at most this long; returns how many items were not written.
     pub fn close(&self, within: Duration) -> u64 {
+        self.print_requests(|requests, text| requests.print_all(text));
         self.output.close(within)
+    }
+
+    /// Lets `print` write some of the requests, and counts what it wrote.
+    fn print_requests(&self, print: impl FnOnce(&mut Requests, &mut Vec<u8>) -> Items) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = self.output.buffer();
+        let items = print(&mut requests, &mut text);
+        // Still under the lock, so that texts stay in their order.
+        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = Signal::ALL.into_iter().zip(items).max_by_key(|(_, items)| *items);
+        let taken =
+            text.is_empty() || most.is_none_or(|(signal, _)| self.output.offer(text, signal, items.iter().sum()));
+        for (account, items) in accounts.iter().zip(items) {
+            match account {
+                Some(account) if taken => account.send(items),
+                Some(account) => account.drop_items(Reason::OutputTooSlow, items),
+                None => {}
+            }
+        }
+        drop(accounts);
+        if let Some(at) = requests.wake_at() {
+            self.alarm.ring_at(at);
+        }
+    }
+}
+
+/// One that a reload left behind prints what it has gathered when its last sink goes.
+impl Drop for Debug {
+    fn drop(&mut self) {
+        self.print_requests(|requests, text| requests.print_all(text));
+    }
+}
+
+impl Wakeful for Debug {
+    fn wake_at(&self) -> Option<Instant> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).wake_at()
+    }
+
+    fn wake(&self, now: Now) {
+        self.print_requests(|requests, text| requests.print_due(now.instant, text));
+    }
+
+    fn drain(&self, _: Now) -> bool {
+        self.print_requests(|requests, text| requests.print_all(text));
+        true
     }
 }
 
@@ -100,6 +176,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 impl DebugSink {
     pub fn new(debug: Arc<Debug>, signal: Signal, account: Arc<Account>) -> DebugSink {
+        let mut accounts = debug.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = accounts.get_mut(signal as usize) {
+            *place = Some(account.clone());
+        }
+        drop(accounts);
         DebugSink { debug, signal, account }
     }
 
@@ -116,8 +197,10 @@ impl DebugSink {
     fn print(&self, parts: &[&[u8]], items: u64) -> u64 {
         let Config { verbosity, style, .. } = self.debug.config;
         let mut text = self.debug.output.buffer();
-        super::render_summary(self.signal, parts, &mut text);
         let mut dropped = 0;
+        if verbosity.has_summary() {
+            super::render_summary(self.signal, parts, &mut text);
+        }
         let mut emit = |chunk: &mut Vec<u8>, items| {
             dropped += self.offer(std::mem::replace(chunk, self.debug.output.buffer()), items);
         };
@@ -139,7 +222,7 @@ impl DebugSink {
             text.extend_from_slice(format!("… {skipped} {words} were not printed: sampling\n").as_bytes());
         }
         let summary = Key::of(super::summary_message(self.signal).as_bytes());
-        let mut printed = sampler.admits(summary, if has_dump { 0 } else { items }, now);
+        let mut printed = verbosity.has_summary() && sampler.admits(summary, if has_dump { 0 } else { items }, now);
         if printed {
             super::render_summary(self.signal, parts, &mut text);
         }
@@ -192,7 +275,13 @@ impl Sink for DebugSink {
 
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
         let parts: Vec<&[u8]> = telemetry.parts.iter().map(|part| part.bytes.as_ref()).collect();
-        let dropped = if self.debug.config.use_internal_logger {
+        let Config { verbosity, use_internal_logger, .. } = self.debug.config;
+        let dropped = if verbosity == Verbosity::Tree {
+            let now = telemetry.received.instant;
+            self.debug.print_requests(|requests, text| requests.add(self.signal, &parts, now, text));
+            // The account hears of a drop when it happens; who sent it is not known any more.
+            Some(0)
+        } else if use_internal_logger && verbosity.has_summary() {
             Some(self.print_as_log(&parts, &telemetry, load.items))
         } else if self.debug.config.sampling_thereafter == 1 {
             Some(self.print(&parts, load.items))

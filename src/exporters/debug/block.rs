@@ -1,0 +1,319 @@
+//! A request drawn: what it waited for and what failed, then a row a span with its numbers, and below each what it logged.
+
+use std::collections::{HashMap, HashSet};
+
+use super::layout::{Layout, Tone, column, cut, duration, pair, right, time_of_day, width};
+use super::line::{Line, failed};
+use super::tree::{Row, Span, Tree};
+use crate::otlp::hex;
+
+/// From this severity on, a log gets its span a row of its own.
+const WARN: i32 = 13;
+/// So many failures are named above the rows.
+const FAILURES: usize = 3;
+/// `180 ms`, twice, and `100 %`.
+const NUMBER: usize = 9;
+const SHARE: usize = 6;
+/// The marks before a row.
+const MARGIN: usize = 3;
+
+/// Why a request is drawn now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is whole, or it had its time, or the end has come.
+    Due,
+    /// Too much is waiting.
+    Full,
+    /// These came when it had been printed.
+    Late,
+}
+
+pub struct Log {
+    /// 0 when it names none.
+    pub span: u64,
+    pub severity: i32,
+    pub line: Line,
+}
+
+/// What is known about a trace.
+pub struct Request {
+    pub trace: [u8; 16],
+    pub spans: Vec<Span>,
+    pub logs: Vec<Log>,
+    pub why: Why,
+}
+
+impl Request {
+    pub fn draw(mut self, layout: Layout, out: &mut Vec<u8>) {
+        self.logs.sort_by_key(|log| log.line.time);
+        let mut seen = HashSet::new();
+        let given = self.spans.len();
+        self.spans.retain(|span| seen.insert((span.id, span.start, span.end)));
+        let twice = given - self.spans.len();
+        let mut logs: HashMap<u64, Vec<&Log>> = HashMap::new();
+        for log in &self.logs {
+            logs.entry(log.span).or_default().push(log);
+        }
+        for span in &mut self.spans {
+            span.notable = logs.get(&span.id).is_some_and(|logs| logs.iter().any(|log| log.severity >= WARN));
+        }
+        if !self.spans.is_empty() {
+            let tree = Tree::build(&self.spans);
+            Drawing { layout, spans: &self.spans, tree: &tree, out }.draw(&self.trace, self.why, twice, &mut logs);
+        }
+        // Those of spans that are not here.
+        for log in self.logs.iter().filter(|log| logs.contains_key(&log.span)) {
+            log.line.put(layout, out);
+        }
+        if !self.spans.is_empty() {
+            out.push(b'\n');
+        }
+    }
+}
+
+struct Drawing<'a> {
+    layout: Layout,
+    spans: &'a [Span],
+    tree: &'a Tree,
+    out: &'a mut Vec<u8>,
+}
+
+/// How wide the columns are.
+struct Columns {
+    tree: usize,
+    service: usize,
+    /// The bars of wide terminals.
+    bar: usize,
+}
+
+impl Columns {
+    fn of(layout: Layout) -> Columns {
+        let (service, bar) = if layout.width < 120 { (14, 0) } else { (20, (layout.width - 96) / 2) };
+        let gap = usize::from(bar > 0);
+        let rest = MARGIN + 1 + service + 2 * NUMBER + SHARE + gap + bar;
+        Columns { tree: layout.width.saturating_sub(rest), service, bar }
+    }
+}
+
+impl Drawing<'_> {
+    fn draw(&mut self, trace: &[u8], why: Why, twice: usize, logs: &mut HashMap<u64, Vec<&Log>>) {
+        self.head(trace, why, twice);
+        let columns = Columns::of(self.layout);
+        let tree = column(" * on the critical path", MARGIN + columns.tree);
+        let numbers = format!("{}{}{}", right("total", NUMBER), right("own", NUMBER), right("share", SHARE));
+        self.line(Tone::Faint, &format!("{tree} {}{numbers}", column("service", columns.service)));
+        // Whether rows follow at each depth above the one at hand.
+        let mut open = Vec::new();
+        for (index, row) in self.tree.rows.iter().enumerate() {
+            open.truncate(row.depth.saturating_sub(1));
+            let branch = if row.last { "└ " } else { "├ " };
+            let prefix = format!("{}{}", indent(&open, columns.tree), if row.depth > 0 { branch } else { "" });
+            self.row(index, row, &prefix, &columns, logs);
+            if row.depth > 0 {
+                open.push(!row.last);
+            }
+            if row.folded.is_empty() {
+                let is_parent = self.tree.rows.get(index + 1).is_some_and(|next| next.depth > row.depth);
+                let below = format!("{}{}", indent(&open, columns.tree), if is_parent { "│ " } else { "  " });
+                self.details(row, &below, logs);
+            }
+        }
+    }
+
+    fn line(&mut self, tone: Tone, text: &str) {
+        self.layout.put(self.out, tone, cut(text.trim_end(), self.layout.width).as_str());
+        self.out.push(b'\n');
+    }
+
+    /// The title, what is missing, what it waited for, what failed.
+    fn head(&mut self, trace: &[u8], why: Why, twice: usize) {
+        let (spans, tree) = (self.spans, self.tree);
+        let mut id = Vec::new();
+        hex::put(trace, &mut id);
+        let services = spans.iter().map(|span| &span.service).collect::<HashSet<_>>().len();
+        let start = spans.get(tree.main).map_or(0, |span| span.start);
+        let (time, id) = (time_of_day(start), String::from_utf8_lossy(&id));
+        let (spans_words, services) = (counted(spans.len(), "span"), counted(services, "service"));
+        self.line(Tone::Strong, &format!("── {time}  trace {id}  {spans_words}, {services}"));
+        let has_root = spans.iter().any(|span| span.parent == 0);
+        let notes = [
+            (why == Why::Full, "printed early: too much is waiting".to_owned()),
+            (why == Why::Late, "came after the rest of its trace was printed".to_owned()),
+            (!has_root && why != Why::Late, "its root span has not arrived".to_owned()),
+            (tree.orphans > 0 && (has_root || tree.orphans > 1), {
+                format!("{} of a parent that has not arrived", counted(tree.orphans, "span"))
+            }),
+            (twice > 0, format!("{} came twice", counted(twice, "span"))),
+        ];
+        for (_, note) in notes.iter().filter(|(applies, _)| *applies) {
+            self.line(Tone::Warning, &format!(" ! {note}"));
+        }
+        if let Some(row) = tree.bottleneck.and_then(|row| tree.rows.get(row)) {
+            let text = self.bottleneck(row);
+            self.line(Tone::Strong, &format!(" > bottleneck: {text}"));
+        }
+        let is_failed = |at: &usize| spans.get(*at).is_some_and(|span| span.failure.is_some());
+        let is_origin = |at: &&usize| {
+            is_failed(at) && tree.nodes.get(**at).is_some_and(|node| !node.children.iter().any(is_failed))
+        };
+        let origins: Vec<&Span> = tree.order.iter().filter(is_origin).filter_map(|at| spans.get(*at)).collect();
+        for span in origins.iter().take(FAILURES) {
+            let message = span.failure.as_deref().filter(|message| !message.is_empty());
+            let message = message.map_or_else(String::new, |message| format!(": {message}"));
+            self.line(Tone::Bad, &format!(" ✗ failed: {}{message}", named(span)));
+        }
+        if origins.len() > FAILURES {
+            self.line(Tone::Bad, &format!(" ✗ failed: {} more", origins.len() - FAILURES));
+        }
+    }
+
+    /// `external-api POST /charge, 180 of payment's 200 ms, 59 %`
+    fn bottleneck(&self, row: &Row) -> String {
+        let Some(span) = self.spans.get(row.span) else { return String::new() };
+        let node = self.tree.nodes.get(row.span);
+        let above = node.and_then(|node| node.parent);
+        let above = above.and_then(|at| Some((self.spans.get(at)?, self.tree.nodes.get(at)?)));
+        let times = if row.folded.is_empty() { String::new() } else { format!("×{} ", row.folded.len()) };
+        let of = match above {
+            Some((_, node)) if row.path > node.duration() => duration(row.path),
+            Some((parent, node)) => {
+                let owner = if parent.service == span.service { &parent.name } else { &*parent.service };
+                pair(row.path, &format!(" of {owner}'s "), node.duration())
+            }
+            None => pair(row.path, " of its own ", row.total),
+        };
+        let share = self.share(row.path);
+        let comma = if share.is_empty() { "" } else { ", " };
+        format!("{times}{}, {of}{comma}{share}", named(span))
+    }
+
+    /// How much of the request's time this is.
+    fn share(&self, nanos: u64) -> String {
+        let all = u128::from(self.tree.nodes.get(self.tree.main).map_or(0, |node| node.extent()));
+        let percent = (u128::from(nanos) * 100 + all / 2).checked_div(all);
+        percent.map_or_else(String::new, |percent| format!("{} %", percent.min(999)))
+    }
+
+    fn row(&mut self, index: usize, row: &Row, prefix: &str, columns: &Columns, logs: &mut HashMap<u64, Vec<&Log>>) {
+        let (Some(span), Some(node)) = (self.spans.get(row.span), self.tree.nodes.get(row.span)) else { return };
+        let waited_for = if row.folded.is_empty() { node.path_below } else { row.path };
+        let mark = match waited_for {
+            _ if self.tree.bottleneck == Some(index) => '>',
+            0 => ' ',
+            _ => '*',
+        };
+        let second = match &span.failure {
+            Some(_) => '✗',
+            None if node.moved != 0 || self.outlasts(row.span).is_some() => '~',
+            None => ' ',
+        };
+        let tone = if span.failure.is_some() { Tone::Bad } else { Tone::Plain };
+        let name = match row.folded.is_empty() {
+            true => span.name.to_string(),
+            false => self.folded(row, columns.tree.saturating_sub(width(prefix)), logs),
+        };
+        let name = column(&format!("{prefix}{name}"), columns.tree);
+        self.layout.put(self.out, tone, &format!("{mark}{second} {name} {}", column(&span.service, columns.service)));
+        let numbers = [(duration(row.total), NUMBER), (duration(row.own), NUMBER), (self.share(row.total), SHARE)];
+        let numbers: String = numbers.iter().map(|(number, columns)| right(number, *columns)).collect();
+        self.out.extend_from_slice(numbers.as_bytes());
+        if columns.bar > 0 {
+            let bar = self.bar(row, columns.bar, if waited_for > 0 { '█' } else { '░' });
+            self.out.extend_from_slice(format!(" {}", bar.trim_end()).as_bytes());
+            while self.out.last() == Some(&b' ') {
+                self.out.pop();
+            }
+        }
+        self.out.push(b'\n');
+    }
+
+    /// `×12 database.query 3–9 ms`, and what it hides.
+    fn folded(&self, row: &Row, columns: usize, logs: &mut HashMap<u64, Vec<&Log>>) -> String {
+        let nodes = || row.folded.iter().filter_map(|at| self.tree.nodes.get(*at));
+        let shortest = nodes().map(|node| node.duration()).min().unwrap_or_default();
+        let longest = nodes().map(|node| node.duration()).max().unwrap_or_default();
+        let range = match duration(shortest) == duration(longest) {
+            true => duration(longest),
+            false => pair(shortest, "–", longest),
+        };
+        let mut hidden_logs = 0;
+        let mut stack = row.folded.clone();
+        while let Some(at) = stack.pop() {
+            hidden_logs += self.spans.get(at).and_then(|span| logs.remove(&span.id)).map_or(0, |logs| logs.len());
+            stack.extend(self.tree.nodes.get(at).into_iter().flat_map(|node| &node.children));
+        }
+        let below: usize = nodes().map(|node| node.below).sum();
+        let hidden = match (below, hidden_logs) {
+            (0, 0) => String::new(),
+            (_, 0) => format!(" +{}", counted(below, "span")),
+            (0, _) => format!(" +{}", counted(hidden_logs, "log")),
+            _ => format!(" +{}, {}", counted(below, "span"), counted(hidden_logs, "log")),
+        };
+        let (before, after) = (format!("×{} ", row.folded.len()), format!(" {range}{hidden}"));
+        let name = self.spans.get(row.span).map_or("", |span| &span.name);
+        let left = columns.saturating_sub(width(&before) + width(&after));
+        format!("{before}{}{after}", cut(name, left.max(8)))
+    }
+
+    /// When it ran, on the scale of the root.
+    fn bar(&self, row: &Row, cells: usize, sign: char) -> String {
+        let mut bar = vec![' '; cells];
+        let Some(root) = self.tree.nodes.get(self.tree.main) else { return String::new() };
+        let all = u128::from(root.extent().max(1));
+        let cell =
+            |time: u64| (u128::from(time.clamp(root.start, root.reach) - root.start) * cells as u128 / all) as usize;
+        let own = [row.span];
+        for at in if row.folded.is_empty() { &own[..] } else { &row.folded } {
+            let Some(node) = self.tree.nodes.get(*at) else { continue };
+            let start = cell(node.start).min(cells.saturating_sub(1));
+            let end = cell(node.end).max(start + 1).min(cells);
+            bar.get_mut(start..end).into_iter().for_each(|cells| cells.fill(sign));
+        }
+        bar.into_iter().collect()
+    }
+
+    /// How long a span went on after its parent.
+    fn outlasts(&self, at: usize) -> Option<u64> {
+        let node = self.tree.nodes.get(at)?;
+        let parent = self.tree.nodes.get(node.parent?)?;
+        node.end.checked_sub(parent.end).filter(|nanos| *nanos > 0)
+    }
+
+    /// Below a row: why it failed, what is odd about its times, what it logged.
+    fn details(&mut self, row: &Row, prefix: &str, logs: &mut HashMap<u64, Vec<&Log>>) {
+        let (Some(span), Some(node)) = (self.spans.get(row.span), self.tree.nodes.get(row.span)) else { return };
+        let prefix = format!("{}{prefix}", " ".repeat(MARGIN));
+        if let Some(message) = &span.failure {
+            self.line(Tone::Bad, &format!("{prefix}{}", failed(message)));
+        }
+        if node.moved != 0 {
+            let (sign, by) = (if node.moved > 0 { '+' } else { '-' }, duration(node.moved.unsigned_abs()));
+            self.line(Tone::Warning, &format!("{prefix}~ shifted by {sign}{by} into its parent: clocks differ"));
+        }
+        if let Some(nanos) = self.outlasts(row.span) {
+            self.line(Tone::Warning, &format!("{prefix}~ ends {} after its parent", duration(nanos)));
+        }
+        for log in logs.remove(&span.id).unwrap_or_default() {
+            let Line { time, kind, tone, words, .. } = &log.line;
+            self.line(*tone, &format!("{prefix}{} {} {words}", time_of_day(*time), column(kind, 5)));
+        }
+    }
+}
+
+/// `payment charge`: the service and the span.
+fn named(span: &Span) -> String {
+    if &*span.service == "-" { span.name.to_string() } else { format!("{} {}", span.service, span.name) }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The lines that lead from rows above to rows below; of a deep tree only the last, in at most half of its columns.
+fn indent(open: &[bool], columns: usize) -> String {
+    let most = columns / 4;
+    let skipped = open.len().saturating_sub(most);
+    let levels = open.iter().skip(skipped).map(|follows| if *follows { "│ " } else { "  " });
+    let dots = if skipped > 0 { "… " } else { "" };
+    format!("{dots}{}", levels.collect::<String>())
+}

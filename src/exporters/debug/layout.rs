@@ -1,0 +1,192 @@
+//! What the forms for a person share: a width to keep to, colours that only repeat what words say, columns, durations.
+
+use std::io::IsTerminal;
+
+use super::Style;
+use super::text::Text;
+
+/// How wide a line may be, and whether it may be coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub width: usize,
+    pub colour: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    Plain,
+    Strong,
+    Faint,
+    Bad,
+    Warning,
+}
+
+/// What is no terminal has room.
+const FILE_WIDTH: usize = 160;
+const TERMINAL_WIDTH: usize = 80;
+
+impl Layout {
+    pub const FILE: Layout = Layout { width: FILE_WIDTH, colour: false };
+
+    pub fn new(width: usize, colour: bool) -> Layout {
+        Layout { width: width.clamp(60, 1000), colour }
+    }
+
+    /// What suits stdout or stderr: the terminal's width, and colours unless `NO_COLOR` says otherwise.
+    #[cfg(unix)]
+    pub fn of(stream: impl IsTerminal + std::os::fd::AsFd) -> Layout {
+        Layout::suiting(stream.is_terminal(), || {
+            let size = rustix::termios::tcgetwinsize(stream).ok()?;
+            Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+        })
+    }
+
+    #[cfg(not(unix))]
+    pub fn of(stream: impl IsTerminal) -> Layout {
+        Layout::suiting(stream.is_terminal(), || None)
+    }
+
+    fn suiting(is_terminal: bool, measure: impl FnOnce() -> Option<usize>) -> Layout {
+        if !is_terminal {
+            return Layout::FILE;
+        }
+        let named = || std::env::var("COLUMNS").ok()?.parse().ok();
+        let width = measure().or_else(named).unwrap_or(TERMINAL_WIDTH);
+        Layout::new(width, std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+    }
+
+    /// Appends a piece of a line in a tone.
+    pub fn put(self, out: &mut Vec<u8>, tone: Tone, text: &str) {
+        let code: &[u8] = match tone {
+            Tone::Plain => b"",
+            Tone::Strong => b"\x1b[1m",
+            Tone::Faint => b"\x1b[2m",
+            Tone::Bad => b"\x1b[31m",
+            Tone::Warning => b"\x1b[33m",
+        };
+        let painted = self.colour && !code.is_empty();
+        if painted {
+            out.extend_from_slice(code);
+        }
+        out.extend_from_slice(text.as_bytes());
+        if painted {
+            out.extend_from_slice(b"\x1b[0m");
+        }
+    }
+}
+
+/// Text of others on one line, safe for a terminal, at most so wide.
+pub fn words(columns: usize, fill: impl FnOnce(&mut Text<'_>)) -> String {
+    let mut bytes = Vec::new();
+    fill(&mut Text::new(&mut bytes, Style { escape_newlines: true, ..Style::default() }, usize::MAX, &mut |_, _| {}));
+    let text = String::from_utf8_lossy(&bytes).replace('\t', " ");
+    cut(text.trim_end(), columns)
+}
+
+/// One string of others, of which no more is looked at than could fit.
+pub fn word(columns: usize, text: &[u8]) -> String {
+    words(columns, |out| out.text(head(columns, text)))
+}
+
+/// As much of a text as surely fills so many columns.
+pub fn head(columns: usize, text: &[u8]) -> &[u8] {
+    text.get(..columns * 4 + 4).unwrap_or(text)
+}
+
+/// The text if it fits, else its beginning and `…`.
+pub fn cut(text: &str, columns: usize) -> String {
+    if text.len() <= columns || width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut left = columns.saturating_sub(1);
+    let fits = |character: &char| match left.checked_sub(char_width(*character)) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    let mut short: String = text.chars().take_while(fits).collect();
+    short.push('…');
+    short
+}
+
+/// The text in exactly so many columns.
+pub fn column(text: &str, columns: usize) -> String {
+    let mut text = cut(text, columns);
+    text.extend(std::iter::repeat_n(' ', columns.saturating_sub(width(&text))));
+    text
+}
+
+/// The same, with the text on the right.
+pub fn right(text: &str, columns: usize) -> String {
+    let text = cut(text, columns);
+    format!("{}{text}", " ".repeat(columns.saturating_sub(width(&text))))
+}
+
+/// The columns that a terminal gives a text.
+pub fn width(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.chars().map(char_width).sum() }
+}
+
+/// Near enough: East Asian wide characters and pictures take two columns, marks on other characters none.
+fn char_width(character: char) -> usize {
+    match character {
+        '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{200b}'..='\u{200d}' | '\u{20d0}'..='\u{20ff}' => 0,
+        '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}' => 0,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{303e}' | '\u{3041}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' => 2,
+        '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}' => 2,
+        '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
+}
+
+/// `14:02:11.402`, in UTC; dashes when there is no time.
+pub fn time_of_day(nanos: u64) -> String {
+    if nanos == 0 {
+        return "--:--:--.---".to_owned();
+    }
+    let millis = nanos / 1_000_000;
+    let (hour, minute) = (millis / 3_600_000 % 24, millis / 60_000 % 60);
+    format!("{hour:02}:{minute:02}:{:02}.{:03}", millis / 1000 % 60, millis % 1000)
+}
+
+/// `180 ms`: three digits that count, and a unit.
+pub fn duration(nanos: u64) -> String {
+    let (number, unit) = number_and_unit(nanos);
+    format!("{number} {unit}")
+}
+
+/// `3–9 ms`, `180 of 200 ms`: two durations with a word between them, and one unit where it is the same.
+pub fn pair(first: u64, between: &str, second: u64) -> String {
+    let ((number, unit), (other, second_unit)) = (number_and_unit(first), number_and_unit(second));
+    match unit == second_unit {
+        true => format!("{number}{between}{other} {unit}"),
+        false => format!("{number} {unit}{between}{other} {second_unit}"),
+    }
+}
+
+fn number_and_unit(nanos: u64) -> (String, &'static str) {
+    if nanos == 0 {
+        return ("0".to_owned(), "ms");
+    }
+    const UNITS: [(u64, &str); 6] = [
+        (86_400_000_000_000, "d"),
+        (3_600_000_000_000, "h"),
+        (60_000_000_000, "min"),
+        (1_000_000_000, "s"),
+        (1_000_000, "ms"),
+        (1_000, "µs"),
+    ];
+    let Some((size, unit)) = UNITS.into_iter().find(|(size, _)| nanos >= *size) else {
+        return (nanos.to_string(), "ns");
+    };
+    let value = nanos as f64 / size as f64;
+    let text = match value {
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    };
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    (text.to_owned(), unit)
+}

@@ -1,0 +1,228 @@
+//! `verbosity: line`: an item a line, in columns, cut to the width: when, how bad or of what kind, which service, what.
+
+use std::sync::Arc;
+
+use super::layout::{Layout, Tone, column, cut, duration, head, time_of_day, width, word, words};
+use super::text::Text;
+use super::value::put_plain;
+use crate::otlp::schema::list;
+use crate::otlp::views::metrics::{DataType, Metric, Number, Point};
+use crate::otlp::views::{
+    AnyValue, KeyValue, LogRecord, Repeated, Resource, ResourceGroup, ScopeGroup, Span, SpanEvent, Status,
+};
+use crate::otlp::{hex, number};
+use crate::telemetry::Signal;
+
+/// `ERROR` and `client` fit.
+const KIND: usize = 6;
+/// How much of a trace id is shown.
+pub const SHORT_ID: usize = 4;
+
+/// What one line says.
+pub struct Line {
+    pub time: u64,
+    pub kind: Box<str>,
+    pub tone: Tone,
+    pub service: Arc<str>,
+    pub words: Box<str>,
+    /// The beginning of the trace id; empty when there is none.
+    pub trace: Box<[u8]>,
+}
+
+impl Line {
+    pub fn put(&self, layout: Layout, out: &mut Vec<u8>) {
+        let services = if layout.width < 120 { 14 } else { 20 };
+        // Two spaces and the id.
+        let id = 2 + 2 * SHORT_ID;
+        let left = layout.width.saturating_sub(12 + 1 + KIND + 1 + services + 1 + id);
+        layout.put(out, Tone::Faint, &time_of_day(self.time));
+        layout.put(out, self.tone, &format!(" {} ", column(&self.kind, KIND)));
+        layout.put(out, Tone::Strong, &column(&self.service, services));
+        let words = cut(&self.words, left);
+        out.push(b' ');
+        out.extend_from_slice(words.as_bytes());
+        if !self.trace.is_empty() {
+            out.extend(std::iter::repeat_n(b' ', left + 2 - width(&words)));
+            let mut id = Vec::new();
+            hex::put(&self.trace, &mut id);
+            layout.put(out, Tone::Faint, &String::from_utf8_lossy(&id));
+        }
+        out.push(b'\n');
+    }
+}
+
+/// The lines of a request's resource, each handed to `put`.
+pub fn lines(signal: Signal, layout: Layout, group: &ResourceGroup<'_>, put: &mut dyn FnMut(Line)) {
+    let service = service(group);
+    for scope in group.scopes.clone() {
+        for record in ScopeGroup::read(scope).records {
+            match signal {
+                Signal::Logs => put(log(&LogRecord::read(record), &service, layout.width)),
+                Signal::Traces => put(span(&Span::read(record), &service, layout.width)),
+                Signal::Metrics => metric(&Metric::read(record), &service, layout.width, put),
+            }
+        }
+    }
+}
+
+/// The name of the service that a resource is of.
+pub fn service(group: &ResourceGroup<'_>) -> Arc<str> {
+    let attributes = Resource::read(&group.resource).attributes;
+    let name = attribute(attributes, b"service.name").map(|name| word(60, name)).unwrap_or_default();
+    Arc::from(if name.is_empty() { "-" } else { &*name })
+}
+
+/// The text of the first attribute with this key.
+fn attribute<'a>(attributes: Repeated<'a>, key: &[u8]) -> Option<&'a [u8]> {
+    match attributes.map(KeyValue::read).find(|pair| pair.key == key)?.value {
+        AnyValue::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+pub fn log(record: &LogRecord<'_>, service: &Arc<str>, columns: usize) -> Line {
+    let (kind, tone) = match record.severity_number {
+        21.. => ("FATAL", Tone::Bad),
+        17.. => ("ERROR", Tone::Bad),
+        13.. => ("WARN", Tone::Warning),
+        9.. => ("INFO", Tone::Plain),
+        5.. => ("DEBUG", Tone::Faint),
+        1.. => ("TRACE", Tone::Faint),
+        _ => ("", Tone::Plain),
+    };
+    let kind = if kind.is_empty() { word(KIND, record.severity_text) } else { kind.to_owned() };
+    let words = words(columns, |text| {
+        match record.body {
+            AnyValue::Empty => text.text(head(columns, record.event_name)),
+            body => put_value(text, body, columns),
+        }
+        put_attributes(text, record.attributes.clone(), columns);
+    });
+    let time = if record.time == 0 { record.observed_time } else { record.time };
+    let kind = if kind.is_empty() { "log".into() } else { kind.into() };
+    Line { time, kind, tone, service: service.clone(), words: words.into(), trace: short(record.trace_id) }
+}
+
+pub fn span(span: &Span<'_>, service: &Arc<str>, columns: usize) -> Line {
+    let kind = ["span", "span", "server", "client", "send", "take"].get(span.kind as usize).unwrap_or(&"span");
+    let failure = failure(span, columns);
+    let words = words(columns, |text| {
+        text.text(head(columns, span.name));
+        text.raw("  ");
+        text.raw(&duration(span.end.saturating_sub(span.start)));
+        if let Some(message) = &failure {
+            text.raw("  ");
+            text.raw(&failed(message));
+        }
+        put_attributes(text, span.attributes.clone(), columns);
+    });
+    let tone = if failure.is_some() { Tone::Bad } else { Tone::Plain };
+    let (service, words, trace) = (service.clone(), words.into(), short(span.trace_id));
+    Line { time: span.start, kind: (*kind).into(), tone, service, words, trace }
+}
+
+/// What is said of a span that failed.
+pub fn failed(message: &str) -> String {
+    if message.is_empty() { "✗ failed".to_owned() } else { format!("✗ failed: {message}") }
+}
+
+/// Why a span failed: its status, else the exception that it recorded; `None` when it did not.
+pub fn failure(span: &Span<'_>, columns: usize) -> Option<String> {
+    const ERROR: i32 = 2;
+    let status = Status::read(&span.status);
+    if status.code != ERROR {
+        return None;
+    }
+    if !status.message.is_empty() {
+        return Some(word(columns, status.message));
+    }
+    let mut exceptions = span.events.clone().map(SpanEvent::read).filter(|event| event.name == b"exception");
+    let exception = exceptions.next().and_then(|event| {
+        let text = attribute(event.attributes.clone(), b"exception.message");
+        text.filter(|text| !text.is_empty()).or_else(|| attribute(event.attributes, b"exception.type"))
+    });
+    let said = exception.or_else(|| attribute(span.attributes.clone(), b"error.type"));
+    Some(said.map(|text| word(columns, text)).unwrap_or_default())
+}
+
+fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn FnMut(Line)) {
+    let kind = match metric.data.0 {
+        DataType::Empty => "metric",
+        DataType::Gauge => "gauge",
+        DataType::Sum => "sum",
+        DataType::Histogram | DataType::ExponentialHistogram => "histo",
+        DataType::Summary => "summar",
+    };
+    let (name, unit) = (word(columns, metric.name), word(12, metric.unit));
+    for point in metric.data.read().points {
+        let point = Point::read(metric.data.0, point);
+        let words = words(columns, |text| {
+            text.raw(&name);
+            text.raw("  ");
+            match point.value {
+                Some(Number::Int(n)) => number::put_int(text.out, n),
+                Some(Number::Double(value)) => number::put_double(text.out, value),
+                None => {
+                    text.raw("count=");
+                    number::put_uint(text.out, point.count);
+                    for (label, value) in [(" sum=", point.sum), (" min=", point.min), (" max=", point.max)] {
+                        if let Some(value) = value {
+                            text.raw(label);
+                            number::put_double(text.out, value);
+                        }
+                    }
+                }
+            }
+            if !unit.is_empty() && unit != "1" {
+                text.raw(" ");
+                text.raw(&unit);
+            }
+            put_attributes(text, point.attributes.clone(), columns);
+        });
+        let service = service.clone();
+        put(Line {
+            time: point.time,
+            kind: kind.into(),
+            tone: Tone::Plain,
+            service,
+            words: words.into(),
+            trace: [].into(),
+        });
+    }
+}
+
+/// `  key=value key=value`, as many as can be seen. The ids stand in a column of their own.
+fn put_attributes(text: &mut Text<'_>, attributes: Repeated<'_>, columns: usize) {
+    let mut separator = "  ";
+    for pair in attributes.map(KeyValue::read) {
+        if text.out.len() > 4 * columns {
+            break;
+        }
+        if matches!(pair.key, b"trace_id" | b"span_id" | b"trace_flags") {
+            continue;
+        }
+        text.raw(separator);
+        separator = " ";
+        text.text(head(columns, pair.key));
+        text.raw("=");
+        put_value(text, pair.value, columns);
+    }
+}
+
+/// A value, of which no more is looked at than could fit.
+fn put_value(text: &mut Text<'_>, value: AnyValue<'_>, columns: usize) {
+    match value {
+        AnyValue::String(string) => text.text(head(columns, string)),
+        AnyValue::Bytes(bytes) => put_plain(text, AnyValue::Bytes(head(columns, bytes))),
+        AnyValue::Array(items) | AnyValue::Map(items) if items.len() > 64 * columns => {
+            let count = Repeated::of(items, list::VALUES).len();
+            text.raw(&format!("({count} values)"));
+        }
+        value => put_plain(text, value),
+    }
+}
+
+/// The beginning of an id; nothing of one that is none.
+fn short(id: &[u8]) -> Box<[u8]> {
+    if id.iter().all(|byte| *byte == 0) { [].into() } else { id.get(..SHORT_ID).unwrap_or(id).into() }
+}
