@@ -1,5 +1,7 @@
 //! The command line: `run` is what happens without a verb; each other verb is a file.
 
+#[cfg(unix)]
+mod command;
 mod components;
 mod default;
 #[cfg(unix)]
@@ -44,6 +46,10 @@ struct Command {
     /// Threads that serve [default: half the cores, 1 to 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     workers: Option<u8>,
+    /// Run a program, and show its requests as trees on stderr
+    #[cfg(unix)]
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["config", "to"])]
+    command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Subcommand)]
@@ -112,6 +118,9 @@ enum Print {
     Basic,
     Normal,
     Detailed,
+    Line,
+    Json,
+    Tree,
 }
 
 #[derive(Args)]
@@ -154,6 +163,8 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = match command.verb {
+        #[cfg(unix)]
+        None if !command.command.is_empty() => command::command(&command.command, &command.sources.set),
         None => run::run(Run { sources: command.sources, edge: command.edge, workers: command.workers }),
         Some(Verb::Run(run)) => run::run(run),
         Some(Verb::Validate(sources)) => validate::validate(&sources),

@@ -82,6 +82,9 @@ fn edge_config(to: &str, edge: &Edge) -> Result<(String, String), Failure> {
         Print::Basic => "basic",
         Print::Normal => "normal",
         Print::Detailed => "detailed",
+        Print::Line => "line",
+        Print::Json => "json",
+        Print::Tree => "tree",
     });
     Ok((forwarding(&exporter, verbosity), to.to_owned()))
 }

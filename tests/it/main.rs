@@ -13,6 +13,7 @@ mod auth;
 mod bad_inputs;
 mod batch;
 mod cancellation;
+mod command;
 mod config;
 mod conformance;
 mod debug_output;

@@ -1,0 +1,131 @@
+//! `misaki -- COMMAND…`: runs a program with a collector of its own, and shows its requests on stderr. The program's own
+//! streams, its signals and its exit status are left as they are.
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::config;
+use crate::diagnostics::{escape, log};
+use crate::network::workers::Workers;
+use crate::service;
+
+use super::{FAILED, Failure, environment, plan};
+
+/// Free ports, and what is worth a look.
+const CONFIG: &str = r#"yaml:
+receivers:
+  otlp: {protocols: {grpc: {endpoint: "127.0.0.1:0"}, http: {endpoint: "127.0.0.1:0"}}}
+processors: {trace_context: }
+exporters:
+  debug: {verbosity: tree, output_paths: [stderr]}
+  nop:
+service:
+  telemetry: {metrics: {level: none}, logs: {level: warn}}
+  pipelines:
+    logs: {receivers: [otlp], processors: [trace_context], exporters: [debug]}
+    traces: {receivers: [otlp], exporters: [debug]}
+    metrics: {receivers: [otlp], exporters: [nop]}
+"#;
+
+/// What a program sent while it ended may take so long to arrive, and all of it so long to be printed.
+const ARRIVAL: Duration = Duration::from_millis(50);
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// As shells say it.
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+const SIGNALLED: i32 = 128;
+
+/// Signals that are passed on; those of a terminal's keys reach the program by themselves.
+const SIGNALS: [(SignalKind, Signal, bool); 6] = [
+    (SignalKind::terminate(), Signal::TERM, false),
+    (SignalKind::hangup(), Signal::HUP, false),
+    (SignalKind::user_defined1(), Signal::USR1, false),
+    (SignalKind::user_defined2(), Signal::USR2, false),
+    (SignalKind::interrupt(), Signal::INT, true),
+    (SignalKind::quit(), Signal::QUIT, true),
+];
+
+/// Ends with the program's exit status; 128 and the signal's number when one ended it.
+pub fn command(words: &[OsString], settings: &[String]) -> Result<(), Failure> {
+    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+    let loaded = config::load(&[CONFIG.to_owned()], settings, &environment);
+    let plan = plan(&loaded)?;
+    log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
+    let status = runtime.block_on(async {
+        let workers = Workers::start(1).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
+        let mut running = service::start(&plan, Arc::new(workers)).await.map_err(failed)?;
+        let http = running.addresses.iter().find(|(protocol, _)| *protocol == "http");
+        let address = http.and_then(|(_, address)| *address).expect("the config above names a port of this machine");
+        let mut command = Command::new(program);
+        command.args(arguments).env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"));
+        for name in ["TRACES", "METRICS", "LOGS"] {
+            // It would win over the one for all.
+            command.env_remove(format!("OTEL_EXPORTER_OTLP_{name}_ENDPOINT"));
+            let exporter = format!("OTEL_{name}_EXPORTER");
+            if std::env::var_os(&exporter).is_none_or(|value| value.is_empty()) {
+                command.env(exporter, "otlp");
+            }
+        }
+        // Before the program starts, so that none is missed.
+        let mut passing = JoinSet::new();
+        let mut signals = Vec::new();
+        for (kind, number, of_a_key) in SIGNALS {
+            let heard = signal(kind).map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
+            signals.push((heard, number, of_a_key && std::io::stdin().is_terminal()));
+        }
+        let mut child = command.spawn().map_err(|error| not_started(program, &error))?;
+        let pid = child.id().and_then(|id| Pid::from_raw(id as i32)).expect("it has not been waited for");
+        for (mut heard, number, has_it) in signals {
+            passing.spawn(async move {
+                while heard.recv().await.is_some() {
+                    if !has_it {
+                        // It may have ended just now.
+                        let _ = kill_process(pid, number);
+                    }
+                }
+            });
+        }
+        let ended = child.wait().await;
+        passing.shutdown().await;
+        tokio::time::sleep(ARRIVAL).await;
+        running.drain(DRAIN).await;
+        if running.intake() == (0, 0) {
+            let text = "misaki: no telemetry came; has the program an OpenTelemetry SDK, and does it shut it down?\n";
+            // Nobody to tell when stderr is gone.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+        }
+        ended.map_err(|error| failed(format!("cannot wait for the program: {error}")))
+    })?;
+    match code(status) {
+        0 => Ok(()),
+        status => Err(Failure { status, message: String::new() }),
+    }
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| Some(SIGNALLED + status.signal()?));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)
+}
+
+fn not_started(program: &OsString, error: &std::io::Error) -> Failure {
+    let mut name = Vec::new();
+    escape::put_safe(&mut name, program.to_string_lossy().as_bytes(), true);
+    let status = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
+    Failure { status, message: format!("error: cannot run {}: {error}\n", String::from_utf8_lossy(&name)) }
+}
+
+fn failed(message: String) -> Failure {
+    Failure { status: FAILED, message: format!("error: {message}\n") }
+}
