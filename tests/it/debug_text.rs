@@ -352,7 +352,8 @@ proptest! {
         }
         for request in [bytes.clone(), everything(&bytes), broken] {
             for signal in Signal::ALL {
-                for (verbosity, _) in VERBOSITIES {
+                let ours = [(Verbosity::Line, "line"), (Verbosity::Json, "json")];
+                for (verbosity, _) in VERBOSITIES.into_iter().chain(ours) {
                     let text = rendered(signal, verbosity, ESCAPED, &[&request]);
                     let acts = |c: char| c.is_control() && c != '\n' && c != '\t' || "\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}".contains(c)
                         || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);

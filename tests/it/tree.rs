@@ -20,6 +20,8 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use proptest::prelude::*;
 use prost::Message;
 
+use crate::harness::{Misaki, until};
+
 const MS: u64 = 1_000_000;
 /// 2026-11-22 14:02:11.402
 const START: u64 = 1_795_356_131_402 * MS;
@@ -252,6 +254,32 @@ fn requests_come_when_they_are_whole() {
     requests.print_due(at(750), &mut out);
     let late = String::from_utf8(out).unwrap();
     assert!(late.contains(" ! came after the rest of its trace was printed\n"), "{late}");
+}
+
+/// Through a running collector: the timekeeper prints what is due, the end prints the rest, and the ledger knows both.
+#[tokio::test]
+async fn the_exporter_prints_trees() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.txt");
+    let changes = format!(
+        "{{exporters: {{debug: {{verbosity: tree, tree_wait: 10ms, output_paths: ['{}']}}}}, service: {{pipelines: {{\
+         logs: {{receivers: [otlp], exporters: [debug]}}, traces: {{receivers: [otlp], exporters: [debug]}}}}}}}}",
+        path.display()
+    );
+    let mut misaki = Misaki::start(&changes, &[]).await;
+    let text = || std::fs::read_to_string(&path).unwrap_or_default();
+    misaki.submit_wire(Signal::Logs, logs(vec![log(8, "external-api", 9, "asked", 120)]), None).await.unwrap();
+    misaki.submit_wire(Signal::Traces, traces(purchase()), None).await.unwrap();
+    until("the request is printed", || text().contains("180 of payment's 200 ms")).await;
+    assert!(text().contains("14:02:11.522 INFO  asked"), "{}", text());
+    let other = traces(vec![with(span(1, 2, "shop", "orphan", 0, 1), |span| span.trace_id = vec![7; 16])]);
+    misaki.submit_wire(Signal::Traces, other, None).await.unwrap();
+    misaki.finish().await;
+    assert!(text().contains(" ! its root span has not arrived\n"), "{}", text());
+    assert_eq!(
+        misaki.running.balance().iter().map(|line| (line.accepted, line.exported)).collect::<Vec<_>>(),
+        [(1, 1), (9, 9)]
+    );
 }
 
 /// Beyond a limit the oldest trace goes early, and says so; every item is printed once.
