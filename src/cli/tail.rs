@@ -8,15 +8,15 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::config::duration;
-use crate::diagnostics::escape::put_safe_json;
+use crate::exporters::debug::layout::{Layout, Tone};
+use crate::exporters::debug::requests::{self, Limits, Requests};
 use crate::exporters::debug::{Style, Verbosity, render_dump};
 use crate::inspect::percent;
 use crate::inspect::wanted::Wanted;
-use crate::otlp::json;
 use crate::otlp::split::Splitter;
 use crate::ottl::syntax::Mistake;
 use crate::processors::filter;
-use crate::telemetry::Signal;
+use crate::telemetry::{Signal, clock};
 
 use super::default::quoted;
 use super::local::{self, Answer, Target, failed, safe};
@@ -41,8 +41,8 @@ pub struct Tail {
     /// An OTTL condition, a trace id, or a traceparent [default: everything]
     #[arg(value_name = "EXPR", default_value = "", hide_default_value = true)]
     expression: String,
-    /// How it is written; json is OTLP/JSON, one request a line
-    #[arg(short, long, value_name = "FORM", default_value = "normal")]
+    /// How it is written, as the debug exporter does
+    #[arg(short, long, value_name = "FORM", default_value = "line")]
     output: Form,
     /// Begin with what passed lately, as far as it is still known, as in 5m
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
@@ -73,6 +73,8 @@ pub struct Tail {
 enum Form {
     Detailed,
     Normal,
+    Line,
+    Tree,
     Json,
 }
 
@@ -102,9 +104,10 @@ struct Sighting {
 
 /// Where it is written, and how.
 struct Writer {
-    form: Form,
+    verbosity: Verbosity,
     style: Style,
-    colour: bool,
+    /// Of the tree: what waits for the rest of its trace.
+    requests: Requests,
 }
 
 pub fn tail(options: &Tail) -> Result<(), Failure> {
@@ -132,10 +135,17 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
             None => std::future::pending().await,
         }
     });
-    let (mut buffer, mut seen, writer) = (BytesMut::new(), 0, Writer::new(options));
+    let (mut buffer, mut seen, mut writer) = (BytesMut::new(), 0, Writer::new(options));
     while options.items.is_none_or(|most| seen < most) && options.expect.is_none_or(|expected| seen < expected) {
         let sighting = tokio::select! {
-            sighting = next(&mut answer, &mut buffer) => sighting?,
+            sighting = next(&mut answer, &mut buffer) => match sighting {
+                Ok(sighting) => sighting,
+                Err(failure) => return writer.write_rest().and(Err(failure)),
+            },
+            () = writer.due() => match writer.write_due()? {
+                true => continue,
+                false => break,
+            },
             () = &mut end => break,
             // Without a handler there is no key to press either.
             _ = tokio::signal::ctrl_c() => break,
@@ -146,6 +156,7 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
             break;
         }
     }
+    writer.write_rest()?;
     match options.expect {
         Some(expected) if seen < expected => Err(failed(format!("{expected} expected, {seen} came"))),
         _ => Ok(()),
@@ -191,17 +202,25 @@ impl Sighting {
 
 impl Writer {
     fn new(options: &Tail) -> Writer {
-        let is_terminal = std::io::stdout().is_terminal();
-        let colour = match options.color {
-            Color::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-            Color::Always => true,
-            Color::Never => false,
+        let verbosity = match options.output {
+            Form::Detailed => Verbosity::Detailed,
+            Form::Normal => Verbosity::Normal,
+            Form::Line => Verbosity::Line,
+            Form::Tree => Verbosity::Tree,
+            Form::Json => Verbosity::Json,
         };
-        Writer { form: options.output, style: Style { escape_newlines: is_terminal, ..Style::default() }, colour }
+        let mut layout = Layout::of(std::io::stdout());
+        match options.color {
+            Color::Auto => {}
+            Color::Always => layout.colour = true,
+            Color::Never => layout.colour = false,
+        }
+        let style = Style { escape_newlines: std::io::stdout().is_terminal(), layout };
+        Writer { verbosity, style, requests: Requests::new(layout, requests::WAIT, Limits::default()) }
     }
 
     /// Writes at most so many items; says whether there is still somebody who reads.
-    fn write(&self, sighting: Sighting, most: u64) -> Result<bool, Failure> {
+    fn write(&mut self, sighting: Sighting, most: u64) -> Result<bool, Failure> {
         let Sighting { signal, items, skipped, heading, wire } = sighting;
         if skipped > 0 {
             // Nothing can be done about a terminal that is gone.
@@ -218,31 +237,49 @@ impl Writer {
             _ => wire,
         };
         let mut out = Vec::new();
-        if let (Some(heading), true) = (heading, self.form != Form::Json) {
-            let (dim, plain) = if self.colour { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
-            out.extend_from_slice(format!("{dim}-- {}{plain}\n", safe(&heading)).as_bytes());
+        if let (Some(heading), true) = (heading, self.verbosity != Verbosity::Json) {
+            self.style.layout.put(&mut out, Tone::Faint, &format!("-- {}", safe(&heading)));
+            out.push(b'\n');
         }
-        let dump = |verbosity, out: &mut Vec<u8>| render_dump(signal, verbosity, self.style, &[&wire], out);
-        match self.form {
-            Form::Detailed => dump(Verbosity::Detailed, &mut out),
-            Form::Normal => {
-                dump(Verbosity::Normal, &mut out);
-                // Nothing stands between one request and the next.
-                out.pop();
-            }
-            Form::Json => {
-                let mut text = Vec::new();
-                json::to_json(signal, &wire, &mut text);
-                put_safe_json(&mut out, &text);
-                out.push(b'\n');
-            }
+        match self.verbosity {
+            Verbosity::Tree => _ = self.requests.add(signal, &[&wire], clock(), &mut out),
+            verbosity => render_dump(signal, verbosity, self.style, &[&wire], &mut out),
         }
-        let mut stdout = std::io::stdout().lock();
-        match stdout.write_all(&out).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(failed(format!("cannot write to stdout: {error}"))),
-            Ok(()) => Ok(true),
+        if self.verbosity == Verbosity::Normal {
+            // Nothing stands between one request and the next.
+            out.pop();
         }
+        put(&out)
+    }
+
+    /// Until a trace of the tree need not be waited for any longer.
+    async fn due(&self) {
+        match self.requests.wake_at() {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn write_due(&mut self) -> Result<bool, Failure> {
+        let mut out = Vec::new();
+        self.requests.print_due(clock(), &mut out);
+        put(&out)
+    }
+
+    fn write_rest(&mut self) -> Result<bool, Failure> {
+        let mut out = Vec::new();
+        self.requests.print_all(&mut out);
+        put(&out)
+    }
+}
+
+/// Writes to stdout; says whether somebody reads it.
+fn put(out: &[u8]) -> Result<bool, Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(out).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(failed(format!("cannot write to stdout: {error}"))),
+        Ok(()) => Ok(true),
     }
 }
 

@@ -288,7 +288,8 @@ async fn tail_shows_what_passes() {
     let socket = inspection.path().to_str().unwrap().to_owned();
     let send = async |wire| assert!(misaki.post(Via::Http, Signal::Logs, wire, &[]).await.ok);
     let tail = async |arguments: &[&str]| {
-        run(&[&["tail", "--socket", &socket, "--since", "5m", "--for", "200ms"], arguments].concat()).await
+        run(&[&["tail", "--socket", &socket, "-o", "normal", "--since", "5m", "--for", "200ms"], arguments].concat())
+            .await
     };
     send(logs("shop", &[("one", 9, true), ("two", 17, false)])).await;
     misaki.settle().await;
@@ -309,16 +310,22 @@ async fn tail_shows_what_passes() {
     assert_eq!(tail(&["metric.name == \"x\""]).await, done(String::new()));
     let (status, out, err) = tail(&[TRACE, "--expect", "2"]).await;
     assert_eq!((status, out, err.as_str()), (1, format!("{shop}one \n"), "error: 2 expected, 1 came\n"));
-    let (_, out, _) = tail(&["-o", "json", "log.body == \"three\""]).await;
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["resourceLogs"].as_array().unwrap().len(), 1);
-    let (_, out, _) = tail(&["-o", "detailed", "log.body == \"three\""]).await;
-    assert!(out.contains("\nBody: Str(three)\n"), "{out}");
+    for (form, expected) in [
+        ("detailed", "\nBody: Str(three)\n"),
+        ("line", " three\n"),
+        ("tree", " three\n"),
+        ("json", "\"body\":{\"stringValue\":\"three\"}"),
+    ] {
+        let (status, out, _) =
+            run(&["tail", "--socket", &socket, "--since", "5m", "-n", "1", "-o", form, "log.body == \"three\""]).await;
+        assert!(status == 0 && out.contains(expected), "{form}: {out}");
+    }
     // What comes from now on, until a person has seen enough; and again, until the collector goes away.
     let watch = inspection.watch.clone();
     let mut inspection = Some(inspection);
     for (is_enough, expected) in [(true, (Some(0), "")), (false, (Some(1), "error: the collector went away\n"))] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
-        command.args(["tail", "--socket", &socket]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(["tail", "--socket", &socket, "-o", "normal"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         until("somebody looks", || watch.looking() == 1).await;
@@ -358,7 +365,7 @@ async fn nothing_that_is_tailed_acts_on_the_terminal() {
     for text in hostile {
         assert!(misaki.post(Via::Http, Signal::Logs, logs(text, &[(text, 9, false)]), &[]).await.ok);
     }
-    for form in ["normal", "detailed", "json"] {
+    for form in ["normal", "detailed", "line", "tree", "json"] {
         let arguments = ["tail", "--socket", socket, "--since", "1m", "-n", "8", "--for", "10s", "-o", form];
         let (status, out, err) = run(&arguments).await;
         assert_eq!((status, err.as_str()), (0, ""));
