@@ -13,7 +13,7 @@ use crate::ottl::infer::Hints;
 use crate::ottl::parser;
 use crate::ottl::scene::Scene;
 use crate::ottl::syntax::{Mistake, Node};
-use crate::ottl::value::Arena;
+use crate::ottl::value::{Arena, Fault};
 use crate::processors::filter::level;
 use crate::telemetry::{Now, Signal};
 
@@ -144,7 +144,7 @@ impl Rule {
         match rewrite(self.signal, bytes, items, &mut sieve) {
             Ok(Outcome::Unchanged) => Some((bytes.clone(), items)),
             Ok(Outcome::Changed { bytes, items }) => Some((bytes.into(), items)),
-            Ok(Outcome::Empty) | Err(()) => None,
+            Ok(Outcome::Empty) | Err(_) => None,
         }
     }
 }
@@ -158,7 +158,7 @@ struct Sieve<'a> {
 }
 
 impl<'a> Sieve<'a> {
-    fn judge(&self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, ()> {
+    fn judge(&self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         if depth != self.depth {
             return Ok(Verdict::Keep);
         }
@@ -168,7 +168,7 @@ impl<'a> Sieve<'a> {
 }
 
 impl<'a> Visitor<'a> for Sieve<'a> {
-    type Fault = ();
+    type Fault = Fault;
 
     fn depth(&self) -> Depth {
         self.depth
@@ -178,19 +178,19 @@ impl<'a> Visitor<'a> for Sieve<'a> {
         true
     }
 
-    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, ()> {
+    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         self.judge(Depth::Resources, sight)
     }
 
-    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, ()> {
+    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         self.judge(Depth::Scopes, sight)
     }
 
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, ()> {
+    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         self.judge(Depth::Records, sight)
     }
 
-    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, ()> {
+    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         self.judge(Depth::Children, sight)
     }
 }

@@ -113,13 +113,13 @@ pub enum Outcome {
     },
 }
 
-/// Walks a checked request of `items` items.
-pub fn rewrite<'a, V: Visitor<'a>>(
+/// Walks a checked request of `items` items. The walk is the same code for all visitors: it is large, a call is small.
+pub fn rewrite<'a, F>(
     signal: Signal,
     request: &'a [u8],
     items: u32,
-    visitor: &mut V,
-) -> Result<Outcome, V::Fault> {
+    visitor: &mut dyn Visitor<'a, Fault = F>,
+) -> Result<Outcome, F> {
     let (depth, prunes) = (visitor.depth(), visitor.prunes());
     let level = Level { raw: request, ..Level::default() };
     let mut walk = Walk {
@@ -156,11 +156,11 @@ pub fn is_data(number: u32) -> bool {
 
 const METRIC_DEPTH: usize = 4;
 
-struct Walk<'w, 'a, V> {
+struct Walk<'w, 'a, F> {
     signal: Signal,
     depth: Depth,
     prunes: bool,
-    visitor: &'w mut V,
+    visitor: &'w mut dyn Visitor<'a, Fault = F>,
     sight: Sight<'a>,
     out: Vec<u8>,
     /// How much the output is given room for, once there is any.
@@ -213,8 +213,8 @@ enum Fate {
     Gone,
 }
 
-impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
-    fn group(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+impl<'a, F> Walk<'_, 'a, F> {
+    fn group(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
         let is_scope = |number| number == resource_group::SCOPES;
         self.sight.resource_group.reset(bytes);
         if self.depth > Depth::Resources {
@@ -238,7 +238,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         }))
     }
 
-    fn scope(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+    fn scope(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
         let is_record = |number| number == scope_group::RECORDS;
         self.sight.scope_group.reset(bytes);
         if self.depth > Depth::Scopes {
@@ -263,7 +263,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
     }
 
     /// Visits the metrics that were added to a scope, and writes them behind the others.
-    fn added(&mut self) -> Result<usize, V::Fault> {
+    fn added(&mut self) -> Result<usize, F> {
         let (mut kept, mut index) = (0, 0);
         while let Some(metric) = self.sight.added.get(index).copied() {
             index += 1;
@@ -280,7 +280,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
     }
 
     #[inline]
-    fn record(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+    fn record(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
         if self.signal == Signal::Metrics {
             return self.metric(number, bytes);
         }
@@ -298,7 +298,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         Ok(self.close(is_changed, is_event, |sight, out| write_around(&sight.record, is_event, out)))
     }
 
-    fn metric(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+    fn metric(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
         let sight = &mut self.sight;
         sight.record.reset(bytes);
         sight.data_number =
@@ -332,7 +332,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         Ok(self.close(is_changed, is_data, |sight, out| write_around(&sight.record, is_data, out)))
     }
 
-    fn data(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+    fn data(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
         self.sight.data.reset(bytes);
         self.sight.data_number = number;
         self.sight.child.list = self.sight.point_attributes();
@@ -345,7 +345,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         Ok(self.close(is_changed, is_point, |sight, out| write_around(&sight.data, is_point, out)))
     }
 
-    fn child(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+    fn child(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
         self.sight.child.reset(bytes);
         if self.visitor.child(&mut self.sight)? == Verdict::Drop {
             // An event of a span is no item.
@@ -368,7 +368,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         Ok(self.close(is_changed, is_exemplar, |sight, out| write_around(&sight.child, is_exemplar, out)))
     }
 
-    fn exemplar(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
+    fn exemplar(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
         self.sight.exemplar.reset(bytes);
         Ok(match self.visitor.exemplar(&mut self.sight)? {
             Verdict::Drop => Fate::Gone,
@@ -387,8 +387,8 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
     fn children(
         &mut self,
         is_child: impl Fn(u32) -> bool,
-        visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, V::Fault>,
-    ) -> Result<usize, V::Fault> {
+        visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, F>,
+    ) -> Result<usize, F> {
         let (mut kept, mut index) = (0, 0);
         for field in Fields::new(self.level.raw) {
             let end = self.level.at + field.raw.len();
@@ -422,8 +422,8 @@ impl<'a, V: Visitor<'a>> Walk<'_, 'a, V> {
         &mut self,
         message: PickMut<'a>,
         is_child: impl Fn(u32) -> bool,
-        visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, V::Fault>,
-    ) -> Result<usize, V::Fault> {
+        visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, F>,
+    ) -> Result<usize, F> {
         let parent = message(&mut self.sight);
         let pieces: Option<Pieces<'a>> = parent.is_changed().then(|| parent.pieces().clone());
         parent.leave_out(&is_child);
