@@ -113,13 +113,14 @@ pub enum Outcome {
     },
 }
 
-/// Walks a checked request of `items` items. The walk is the same code for all visitors: it is large, a call is small.
-pub fn rewrite<'a, F>(
+/// Walks a checked request of `items` items. The walk is large: those who need no code of their own for it share it as
+/// `&mut dyn Visitor`.
+pub fn rewrite<'a, V: Visitor<'a> + ?Sized>(
     signal: Signal,
     request: &'a [u8],
     items: u32,
-    visitor: &mut dyn Visitor<'a, Fault = F>,
-) -> Result<Outcome, F> {
+    visitor: &mut V,
+) -> Result<Outcome, V::Fault> {
     let (depth, prunes) = (visitor.depth(), visitor.prunes());
     let level = Level { raw: request, ..Level::default() };
     let mut walk = Walk {
@@ -156,11 +157,11 @@ pub fn is_data(number: u32) -> bool {
 
 const METRIC_DEPTH: usize = 4;
 
-struct Walk<'w, 'a, F> {
+struct Walk<'w, 'a, V: ?Sized> {
     signal: Signal,
     depth: Depth,
     prunes: bool,
-    visitor: &'w mut dyn Visitor<'a, Fault = F>,
+    visitor: &'w mut V,
     sight: Sight<'a>,
     out: Vec<u8>,
     /// How much the output is given room for, once there is any.
@@ -213,8 +214,8 @@ enum Fate {
     Gone,
 }
 
-impl<'a, F> Walk<'_, 'a, F> {
-    fn group(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
+impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
+    fn group(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         let is_scope = |number| number == resource_group::SCOPES;
         self.sight.resource_group.reset(bytes);
         if self.depth > Depth::Resources {
@@ -238,7 +239,7 @@ impl<'a, F> Walk<'_, 'a, F> {
         }))
     }
 
-    fn scope(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
+    fn scope(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         let is_record = |number| number == scope_group::RECORDS;
         self.sight.scope_group.reset(bytes);
         if self.depth > Depth::Scopes {
@@ -263,7 +264,7 @@ impl<'a, F> Walk<'_, 'a, F> {
     }
 
     /// Visits the metrics that were added to a scope, and writes them behind the others.
-    fn added(&mut self) -> Result<usize, F> {
+    fn added(&mut self) -> Result<usize, V::Fault> {
         let (mut kept, mut index) = (0, 0);
         while let Some(metric) = self.sight.added.get(index).copied() {
             index += 1;
@@ -280,7 +281,7 @@ impl<'a, F> Walk<'_, 'a, F> {
     }
 
     #[inline]
-    fn record(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
+    fn record(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         if self.signal == Signal::Metrics {
             return self.metric(number, bytes);
         }
@@ -298,7 +299,7 @@ impl<'a, F> Walk<'_, 'a, F> {
         Ok(self.close(is_changed, is_event, |sight, out| write_around(&sight.record, is_event, out)))
     }
 
-    fn metric(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
+    fn metric(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         let sight = &mut self.sight;
         sight.record.reset(bytes);
         sight.data_number =
@@ -332,7 +333,7 @@ impl<'a, F> Walk<'_, 'a, F> {
         Ok(self.close(is_changed, is_data, |sight, out| write_around(&sight.record, is_data, out)))
     }
 
-    fn data(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
+    fn data(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         self.sight.data.reset(bytes);
         self.sight.data_number = number;
         self.sight.child.list = self.sight.point_attributes();
@@ -345,7 +346,7 @@ impl<'a, F> Walk<'_, 'a, F> {
         Ok(self.close(is_changed, is_point, |sight, out| write_around(&sight.data, is_point, out)))
     }
 
-    fn child(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
+    fn child(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         self.sight.child.reset(bytes);
         if self.visitor.child(&mut self.sight)? == Verdict::Drop {
             // An event of a span is no item.
@@ -368,7 +369,7 @@ impl<'a, F> Walk<'_, 'a, F> {
         Ok(self.close(is_changed, is_exemplar, |sight, out| write_around(&sight.child, is_exemplar, out)))
     }
 
-    fn exemplar(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, F> {
+    fn exemplar(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         self.sight.exemplar.reset(bytes);
         Ok(match self.visitor.exemplar(&mut self.sight)? {
             Verdict::Drop => Fate::Gone,
@@ -387,8 +388,8 @@ impl<'a, F> Walk<'_, 'a, F> {
     fn children(
         &mut self,
         is_child: impl Fn(u32) -> bool,
-        visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, F>,
-    ) -> Result<usize, F> {
+        visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, V::Fault>,
+    ) -> Result<usize, V::Fault> {
         let (mut kept, mut index) = (0, 0);
         for field in Fields::new(self.level.raw) {
             let end = self.level.at + field.raw.len();
@@ -422,8 +423,8 @@ impl<'a, F> Walk<'_, 'a, F> {
         &mut self,
         message: PickMut<'a>,
         is_child: impl Fn(u32) -> bool,
-        visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, F>,
-    ) -> Result<usize, F> {
+        visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, V::Fault>,
+    ) -> Result<usize, V::Fault> {
         let parent = message(&mut self.sight);
         let pieces: Option<Pieces<'a>> = parent.is_changed().then(|| parent.pieces().clone());
         parent.leave_out(&is_child);

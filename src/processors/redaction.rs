@@ -306,7 +306,13 @@ impl Processor for Redaction {
 
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         edit(telemetry, |signal, bytes, items, arena| {
-            rewrite(signal, bytes, items, &mut Visit { config: &self.0, signal, arena }).map_err(|_| Refusal::Internal)
+            rewrite(
+                signal,
+                bytes,
+                items,
+                &mut Visit { config: &self.0, signal, arena } as &mut dyn Visitor<Fault = Fault>,
+            )
+            .map_err(|_| Refusal::Internal)
         })
     }
 }

@@ -81,7 +81,9 @@ impl Processor for Transform {
                     _ => (request, items),
                 };
                 let mut editor = Editor { edits, arena, now, client: client.as_deref(), cache: &[] };
-                match rewrite::rewrite(signal, request, items, &mut editor).map_err(refusal)? {
+                match rewrite::rewrite(signal, request, items, &mut editor as &mut dyn Visitor<Fault = Fault>)
+                    .map_err(refusal)?
+                {
                     Outcome::Unchanged => {}
                     changed => outcome = changed,
                 }
