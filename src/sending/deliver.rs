@@ -157,19 +157,23 @@ impl Queue {
                 let status = Status { code: error.status().code, message };
                 return Some(Err(SendError::Retry { after: None, status }));
             }
+            let pausing = async {
+                match &error {
+                    SendError::Misconfigured(_) => self.hold(way).await,
+                    // What the upstream has asked for is kept to.
+                    SendError::Retry { after: Some(_), .. } => tokio::time::sleep(pause).await,
+                    _ => self.upstream.pause(pause).await,
+                }
+            };
             tokio::select! {
-                () = self.pause(way, pause, matches!(error, SendError::Misconfigured(_))) => {}
+                () = pausing => {}
                 Ok(()) = changed.changed() => return None,
             }
         }
     }
 
-    /// Waits between attempts; while it holds, it ends when an empty export is accepted again.
-    async fn pause(&self, way: &Way, pause: Duration, holding: bool) {
-        tokio::time::sleep(pause).await;
-        if !holding {
-            return;
-        }
+    /// Waits until an empty export is accepted again.
+    async fn hold(&self, way: &Way) {
         let empty = Telemetry {
             signal: self.signal,
             parts: SmallVec::new(),
@@ -178,9 +182,10 @@ impl Queue {
             tickets: SmallVec::new(),
         };
         let probe = way.exporter.encode(&empty).await;
-        while let Err(SendError::Misconfigured(status)) = self.send_once(way, &probe).await {
+        loop {
+            self.upstream.pause(PROBE).await;
+            let Err(SendError::Misconfigured(status)) = self.send_once(way, &probe).await else { return };
             self.upstream.failed(&status.message, true, self.fill());
-            tokio::time::sleep(PROBE).await;
         }
     }
 

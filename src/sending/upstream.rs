@@ -4,15 +4,20 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::telemetry::{Signal, clock};
 
 const SUMMARY: Duration = Duration::from_secs(60);
+/// What has lasted this long was an outage; less may be an upstream that is busy, which shall not be asked sooner.
+const OUTAGE: Duration = Duration::from_secs(5);
 
 pub struct Upstream {
     exporter: String,
     signal: Signal,
     destination: Mutex<String>,
     down: Mutex<Option<Down>>,
+    back: Notify,
 }
 
 struct Down {
@@ -37,7 +42,8 @@ impl Upstream {
     }
 
     pub fn new(exporter: &str, signal: Signal, destination: String) -> Upstream {
-        Upstream { exporter: exporter.to_owned(), signal, destination: Mutex::new(destination), down: Mutex::new(None) }
+        let (destination, down) = (Mutex::new(destination), Mutex::new(None));
+        Upstream { exporter: exporter.to_owned(), signal, destination, down, back: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Down>> {
@@ -96,11 +102,20 @@ impl Upstream {
         }
     }
 
+    /// Waits, but not beyond the end of an outage: the oldest batches wait for their next attempt each on its own, and what is
+    /// younger would overtake them all when the first gets through.
+    pub async fn pause(&self, pause: Duration) {
+        let _ = tokio::time::timeout(pause, self.back.notified()).await;
+    }
+
     /// An attempt succeeded.
     pub fn succeeded(&self) {
         let Some(state) = self.lock().take() else { return };
-        let (exporter, signal, seconds) =
-            (&self.exporter, self.signal.name(), clock().duration_since(state.since).as_secs());
+        let lasted = clock().duration_since(state.since);
+        if lasted >= OUTAGE {
+            self.back.notify_waiters();
+        }
+        let (exporter, signal, seconds) = (&self.exporter, self.signal.name(), lasted.as_secs());
         tracing::info!(%exporter, signal, seconds, attempts = state.attempts, "exporter is back");
     }
 }

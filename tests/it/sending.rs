@@ -522,6 +522,33 @@ async fn a_misconfigured_exporter_holds() {
     }
 }
 
+/// Each batch under way has its own, growing pauses. When the first gets through, the others follow at once: what is
+/// younger would overtake them by as much as such a pause is long.
+#[tokio::test]
+async fn after_an_outage_the_oldest_go_first() {
+    let upstream = Upstream::replying(Reply::Grpc(14, "away", None)).await;
+    let pauses = "retry_on_failure: {initial_interval: 10s, max_interval: 30s}";
+    let mut misaki = start(&format!("{{sending_queue: {{num_consumers: 4}}, {pauses}}}"), &upstream).await;
+    let names = numbered("a", 12);
+    for name in &names {
+        assert!(misaki.send(&[name]).await.ok);
+    }
+    until("they were refused", || upstream.requests() == 4).await;
+    for _ in 0..40 {
+        jump(5 * SECOND).await;
+    }
+    upstream.script(|_| Reply::Accept);
+    let kept = || upstream.kept().len();
+    while kept() == 0 {
+        jump(Duration::from_millis(10)).await;
+    }
+    misaki.settle().await;
+    let mut first: Vec<_> = upstream.kept().into_iter().take(5).collect();
+    first.sort_by_key(|name| name[1..].parse::<u32>().unwrap());
+    assert!(first.starts_with(&names[..3]), "{first:?}");
+    misaki.finish().await;
+}
+
 #[tokio::test]
 async fn an_upstream_may_be_absent_at_the_start() {
     let mut upstream = Upstream::absent();
