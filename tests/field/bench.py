@@ -109,11 +109,12 @@ class Edge:
         check(self.process.wait(40) == 0, f"the edge ended with {self.process.returncode}: {''.join(self.said[-20:])}")
         self.reader.join(5)
         closing = next((line for line in reversed(self.said) if "Shutdown complete" in line), "")
-        found = re.findall(r"(\w+) to (\S+): (\d+) accepted = (\d+) exported \+ (\d+) dropped([^+]*)\+ (\d+) left", closing)
-        check(found, f"there is no balance in the closing line: {closing}")
-        balances = {(s, e): tuple(map(int, (accepted, exported, dropped, left))) for s, e, accepted, exported, dropped, _, left in found}
-        for (signal_name, exporter), (accepted, exported, dropped, left) in balances.items():
-            check(accepted == exported + dropped + left, f"{signal_name} to {exporter} does not balance: {closing}")
+        balances = {}
+        for signal_name, exporter, accepted, rest in re.findall(r"(\w+) to (\S+): (\d+) accepted = ([^;\t]+)", closing):
+            terms = {word: int(number) for number, word in re.findall(r"(?:^|\+ )(\d+) (\w+)", rest)}
+            check(int(accepted) == sum(terms.values()), f"{signal_name} to {exporter} does not balance: {closing}")
+            balances[signal_name, exporter] = tuple([int(accepted), *(terms[word] for word in ("exported", "dropped", "left"))])
+        check(balances, f"there is no balance in the closing line: {closing}")
         return balances
 
     def status(self, name):
