@@ -337,7 +337,10 @@ async fn what_each_answer_means() {
             misaki.finish().await;
         }
     }
-    for (reply, is_http) in [2, 3, 5, 6, 8, 9, 13].map(grpc).into_iter().chain([400, 402, 409, 422, 500, 501].map(http))
+    for (reply, is_http) in [2, 3, 5, 6, 8, 9, 13, 17, 99]
+        .map(grpc)
+        .into_iter()
+        .chain([400, 402, 409, 418, 422, 451, 499, 500, 501, 505, 599].map(http))
     {
         let upstream = Upstream::sequence([reply.clone()]).await;
         let mut misaki = if is_http { start_http("{}", &upstream).await } else { start("{}", &upstream).await };
