@@ -221,7 +221,7 @@ pub fn bucket_bound(index: f64, scale: i32) -> f64 {
 }
 
 /// `value · 2^power`, rounded once.
-fn times_power_of_two(mut value: f64, power: i64) -> f64 {
+pub fn times_power_of_two(mut value: f64, power: i64) -> f64 {
     let mut power = power.clamp(-3000, 3000);
     while power != 0 {
         let step = power.clamp(-1000, 1000);

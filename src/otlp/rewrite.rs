@@ -523,10 +523,11 @@ fn write_around(message: &Message, is_other: impl Fn(u32) -> bool, out: &mut Vec
     }
 }
 
-/// The same, and the singular message `number` that is in sight beside it; one that is absent stays so.
+/// The same, and the singular message `number` that is in sight beside it; one that is absent stays so, and one of which
+/// nothing is left is there still.
 fn write_with(message: &Message, number: u32, inner: &Message, is_other: impl Fn(u32) -> bool, out: &mut Vec<u8>) {
     write_around(message, |field| field == number || is_other(field), out);
-    if !inner.pieces().is_empty() && number != 0 {
+    if number != 0 && (inner.is_changed() || !inner.pieces().is_empty()) {
         inner.write_field(out, number);
     }
 }

@@ -150,6 +150,11 @@ fn is_value(value: &[u8]) -> bool {
     value.len() <= 256 && value.iter().all(is_part) && value.last().is_some_and(|last| *last != b' ')
 }
 
+/// Whether a member may have this key and this value.
+pub fn is_member(key: &[u8], value: &[u8]) -> bool {
+    is_key(key) && is_value(value)
+}
+
 /// The value of one member of a well-formed tracestate.
 pub fn member<'a>(text: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     TraceState::read(text)?;

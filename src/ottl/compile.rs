@@ -221,6 +221,7 @@ impl Dialect<'_> {
         };
         let is_text = |constant: &Constant| matches!(constant, Constant::String(_));
         let is_int = |constant: &Constant| matches!(constant, Constant::Int(_));
+        let is_number = |constant: &Constant| matches!(constant, Constant::Int(_) | Constant::Double(_));
         let is_bool = |constant: &Constant| matches!(constant, Constant::Bool(_));
         let list = |node: &Node, each: &dyn Fn(&Node) -> Compiled<Expression>| match &node.syntax {
             Syntax::List(items) => Ok(Argument::Values(items.iter().map(each).collect::<Compiled<_>>()?)),
@@ -233,6 +234,8 @@ impl Dialect<'_> {
             Kind::FixedText => fixed(node, "text in quotes", is_text).map(Argument::Value),
             Kind::FixedInt => fixed(node, "a whole number, written out", is_int).map(Argument::Value),
             Kind::FixedBool => fixed(node, "true or false", is_bool).map(Argument::Value),
+            Kind::FixedNumber => fixed(node, "a number, written out", is_number).map(Argument::Value),
+            Kind::FixedNumbers => list(node, &|item| fixed(item, "a list of numbers", is_number)),
             Kind::FixedTexts => list(node, &|item| fixed(item, "a list of texts in quotes", is_text)),
             Kind::Values => list(node, &|item| self.expression(item)),
             Kind::Texts => list(node, &|item| literal(item, "a list of texts", is_text)),

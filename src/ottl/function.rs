@@ -26,10 +26,14 @@ pub enum Kind {
     /// A value that is text; a literal of another type is refused.
     Text,
     Int,
-    /// Literals only; the same for the three below. They are `Argument::Value`s.
+    /// Literals only; the same for the four below. They are `Argument::Value`s.
     FixedText,
     FixedInt,
     FixedBool,
+    /// A whole number is as good as one with a point.
+    FixedNumber,
+    /// A list of them: `Argument::Values`.
+    FixedNumbers,
     /// A list of text literals: `Argument::Values`.
     FixedTexts,
     /// A path that is written: `Argument::Target`.
@@ -209,6 +213,19 @@ impl Arguments {
             Some(Argument::Value(Expression::Constant(Constant::Bool(value)))) => Some(*value),
             _ => None,
         }
+    }
+
+    /// The numbers of a list, or the one that stands there.
+    pub fn fixed_numbers(&self, index: usize) -> impl Iterator<Item = f64> {
+        let one = match self.get(index) {
+            Some(Argument::Value(value)) => std::slice::from_ref(value),
+            _ => self.values(index),
+        };
+        one.iter().filter_map(|value| match value {
+            Expression::Constant(Constant::Double(value)) => Some(*value),
+            Expression::Constant(Constant::Int(value)) => Some(*value as f64),
+            _ => None,
+        })
     }
 
     pub fn fixed_texts(&self, index: usize) -> impl Iterator<Item = &[u8]> {

@@ -1,11 +1,13 @@
 //! The functions of OTTL: a table of rows in each file of the folder, and what their bodies share.
 
+mod aggregation;
 mod casting;
 mod checks;
 mod collections;
 mod editors;
 mod format;
 mod hashing;
+mod histograms;
 mod metrics;
 mod parsing;
 mod strings;
@@ -34,11 +36,13 @@ pub const FILTER: &[&[Function]] = &[
 
 /// The functions of the transform processor.
 pub const TRANSFORM: &[&[Function]] = &[
+    aggregation::TABLE,
     casting::TABLE,
     checks::TABLE,
     collections::TABLE,
     editors::TABLE,
     hashing::TABLE,
+    histograms::TABLE,
     metrics::EDITORS,
     parsing::TABLE,
     strings::TABLE,
@@ -60,17 +64,6 @@ pub const REFUSED: &[(&[&str], &str)] = &[
         "XML is not supported",
     ),
     (&["ExtractGrokPatterns"], "grok patterns are not supported; ExtractPatterns takes a regular expression"),
-    (
-        &[
-            "aggregate_on_attributes",
-            "aggregate_on_attribute_value",
-            "convert_exponential_histogram_to_histogram",
-            "convert_summary_quantile_val_to_gauge",
-            "extract_percentile_metric",
-            "merge_histogram_buckets",
-        ],
-        "it is not supported yet",
-    ),
     (&["UserAgent"], "it needs a table of browsers that Misaki does not carry"),
     (&["CommunityID", "ProfileID"], "it is not supported"),
     (&["XXH3", "XXH128"], "this hash is not supported; Murmur3Hash128 and SHA256 are"),

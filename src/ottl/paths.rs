@@ -18,6 +18,7 @@ use crate::otlp::hex;
 use crate::otlp::message::{Message, put_pair_header};
 use crate::otlp::rewrite::Sight;
 use crate::otlp::schema::{list, metric, metric_data};
+use crate::otlp::tracestate;
 use crate::otlp::views::AnyValue;
 use crate::otlp::views::metrics::{Buckets, DataType, Point};
 use crate::otlp::wire::{self, put_bytes, put_fixed32, put_fixed64, put_header, put_uint, put_varint};
@@ -655,9 +656,11 @@ fn state_members(state: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     pairs.collect()
 }
 
-/// The trace state with a member changed or added, which comes first then; one that is not well-formed stays.
+/// The trace state with a member changed or added, which comes first then; one that is not well-formed stays, and so does
+/// one in which the member can't stand.
 fn with_state_member(state: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
-    let Some(members) = state_members(state) else { return state.to_vec() };
+    let members = state_members(state).filter(|_| tracestate::is_member(key, value));
+    let Some(members) = members else { return state.to_vec() };
     let others = members.into_iter().filter(|(other, _)| *other != key);
     let members = std::iter::once((key, value)).chain(others).map(|(key, value)| [key, b"=", value].concat());
     members.collect::<Vec<_>>().join(&b","[..])

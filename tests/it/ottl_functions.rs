@@ -1,12 +1,17 @@
 //! The functions of OTTL: every converter on values of every kind it takes, with what the Go collector makes of them, and
 //! every editor on one map.
 
-use misaki::otlp::rewrite::Sight;
+use misaki::otlp::Signal;
+use misaki::otlp::check::check;
+use misaki::otlp::json::{to_json, to_wire};
+use misaki::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor, rewrite};
 use misaki::ottl::compile::{self, Dialect};
+use misaki::ottl::expression::Call;
 use misaki::ottl::function::Known;
 use misaki::ottl::scene::Scene;
 use misaki::ottl::value::{Arena, Fault, Value};
 use misaki::ottl::{functions, parser};
+use serde_json::Value as Json;
 
 const LOG: Dialect = Dialect { context: "log", functions: functions::TRANSFORM };
 
@@ -99,8 +104,196 @@ fn every_function_has_a_row() {
     }
 }
 
+/// Runs one statement on every metric or data point in sight.
+struct Edit {
+    depth: Depth,
+    call: &'static Call,
+    arena: &'static Arena,
+}
+
+impl Edit {
+    fn run(&self, depth: Depth, sight: &mut Sight<'static>) -> Result<Verdict, Fault> {
+        if depth == self.depth {
+            (self.call.function.body)(&self.call.arguments, &mut Scene::nowhere(self.arena, sight))?;
+        }
+        Ok(Verdict::Keep)
+    }
+}
+
+impl Visitor<'static> for Edit {
+    type Fault = Fault;
+
+    fn depth(&self) -> Depth {
+        self.depth
+    }
+
+    fn prunes(&self) -> bool {
+        false
+    }
+
+    fn record(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, Fault> {
+        self.run(Depth::Records, sight)
+    }
+
+    fn child(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, Fault> {
+        self.run(Depth::Children, sight)
+    }
+}
+
+/// The metrics that a statement makes of one, and how many points the walk says they have.
+fn edited(context: &'static str, metric: &Json, statement: &str) -> Result<(Json, u32), String> {
+    let dialect = Dialect { context, functions: functions::TRANSFORM };
+    let parsed = parser::statement(statement).map_err(|mistake| mistake.message)?;
+    let (call, _) = compile::statement(&parsed, &dialect).map_err(|mistake| mistake.message)?;
+    let request = serde_json::json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}).to_string();
+    let wire = to_wire(Signal::Metrics, request.as_bytes()).unwrap().leak();
+    let depth = if context == "metric" { Depth::Records } else { Depth::Children };
+    let mut edit =
+        Edit { depth, call: Box::leak(Box::new(call)), arena: Box::leak(Box::new(Arena::with_limit(1 << 20))) };
+    let items = check(Signal::Metrics, wire).unwrap();
+    let outcome = rewrite(Signal::Metrics, wire, items, &mut edit).map_err(|fault| fault.0.into_owned())?;
+    let (bytes, items) = match outcome {
+        Outcome::Changed { bytes, items } => (bytes, items),
+        _ => (wire.to_vec(), items),
+    };
+    assert_eq!(check(Signal::Metrics, &bytes), Ok(items), "{statement}: the points are miscounted");
+    let mut text = Vec::new();
+    to_json(Signal::Metrics, &bytes, &mut text);
+    let mut json: Json = serde_json::from_slice(&text).unwrap();
+    Ok((canonical(json["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].take()), items))
+}
+
+/// Without what is 0 or empty, the points of a metric sorted: the Go collector has them in another order each time.
+fn canonical(json: Json) -> Json {
+    match json {
+        Json::Object(map) => {
+            let is_empty = |key: &str, value: &Json| match value {
+                Json::String(text) => matches!(text.as_str(), "" | "0"),
+                Json::Array(list) => list.is_empty(),
+                Json::Object(map) => map.is_empty(),
+                Json::Number(number) => matches!(key, "flags" | "scale" | "offset") && number.as_i64() == Some(0),
+                _ => false,
+            };
+            let map = map.into_iter().map(|(key, value)| (key, canonical(value)));
+            Json::Object(map.filter(|(key, value)| !is_empty(key, value)).collect())
+        }
+        Json::Array(list) => {
+            let mut list: Vec<Json> = list.into_iter().map(canonical).collect();
+            if list.iter().any(|item| item.get("timeUnixNano").is_some()) {
+                list.sort_by_key(Json::to_string);
+            }
+            Json::Array(list)
+        }
+        // Go's logarithms may differ in the last digit.
+        Json::Number(number) if number.is_f64() => format!("{:.12e}", number.as_f64().unwrap()).into(),
+        other => other,
+    }
+}
+
+/// `fixtures/ottl/metrics.json`: metrics, and what statements of the Go collector 0.161 make of them.
+#[test]
+fn metrics_become_what_the_go_collector_makes_of_them() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/ottl/metrics.json");
+    let recorded: Json = serde_json::from_slice(&std::fs::read(root).unwrap()).unwrap();
+    for row in recorded["rows"].as_array().unwrap() {
+        let (context, statement) = (row["context"].as_str().unwrap(), row["statement"].as_str().unwrap());
+        let metric = &recorded["metrics"][row["metric"].as_str().unwrap()];
+        let context = if context == "metric" { "metric" } else { "datapoint" };
+        // What fails leaves all as it was.
+        let made = edited(context, metric, statement)
+            .map_or_else(|_| canonical(serde_json::json!([metric])), |(made, _)| made);
+        assert_eq!(made, canonical(row["result"].clone()), "{statement} on {metric}");
+    }
+}
+
+/// Where the Go collector misplaces counts or loses points, and where it hangs or ends.
+#[test]
+fn metrics_lose_nothing_when_points_merge() {
+    let point = |offset: i32, counts: &[u64]| {
+        let total: u64 = counts.iter().sum();
+        serde_json::json!({"count": total, "positive": {"offset": offset, "bucketCounts": counts}})
+    };
+    let metric = |points: &[Json]| serde_json::json!({"name": "m", "exponentialHistogram": {"dataPoints": points}});
+    let positive = |points: &[Json], statement: &str| {
+        let (made, _) = edited("metric", &metric(points), statement)?;
+        Ok::<_, String>(made[0]["exponentialHistogram"]["dataPoints"][0]["positive"].clone())
+    };
+    let sum = "aggregate_on_attributes(\"sum\")";
+    let merged = positive(&[point(2, &[5, 1]), point(0, &[1, 0, 2]), point(4, &[7])], sum).unwrap();
+    assert_eq!(merged, serde_json::json!({"bucketCounts": ["1", "0", "7", "1", "7"]}), "offset 0");
+    let far = positive(&[point(i32::MIN, &[1]), point(i32::MAX, &[1])], sum);
+    assert_eq!(far.unwrap_err(), "the result is larger than 16 MiB");
+    let explicit = |bounds: &[f64], counts: &[u64]| serde_json::json!({"count": counts.iter().sum::<u64>(), "explicitBounds": bounds, "bucketCounts": counts});
+    let metric = serde_json::json!({"name": "m", "histogram": {"dataPoints": [explicit(&[1.0], &[1, 2]), explicit(&[1.0], &[1, 2, 3])]}});
+    let (made, items) = edited("metric", &metric, sum).unwrap();
+    assert_eq!(
+        (&made[0]["histogram"]["dataPoints"][0]["bucketCounts"], items),
+        (&serde_json::json!(["2", "4", "3"]), 1)
+    );
+    let huge = serde_json::json!({"name": "m", "exponentialHistogram": {"dataPoints": [point(0, &[u64::MAX / 2])]}});
+    let (made, _) =
+        edited("metric", &huge, r#"convert_exponential_histogram_to_histogram("random", [1.0, 1.5, 1.7, 3])"#).unwrap();
+    let counts = made[0]["histogram"]["dataPoints"][0]["bucketCounts"].as_array().unwrap();
+    let total: u64 = counts.iter().map(|count| count.as_str().unwrap().parse::<u64>().unwrap()).sum();
+    assert_eq!(total, u64::MAX / 2);
+    let summary = serde_json::json!({"name": "m", "summary": {"dataPoints": [{"count": 1}]}});
+    let refused = edited("metric", &summary, r#"aggregate_on_attribute_value("sum", "a", ["b"], "c")"#);
+    assert_eq!(refused.unwrap_err(), "aggregating Summary metrics is not supported");
+    // The attributes of a point are written for each of its quantiles: a small request must not become a huge one.
+    let quantiles: Vec<_> = (0..2000).map(|n| serde_json::json!({"quantile": n, "value": 1})).collect();
+    let attribute = serde_json::json!({"key": "a", "value": {"stringValue": "x".repeat(20_000)}});
+    let wide = serde_json::json!({"name": "m", "summary": {"dataPoints": [{"attributes": [attribute], "quantileValues": quantiles}]}});
+    let refused = edited("metric", &wide, "convert_summary_quantile_val_to_gauge()");
+    assert_eq!(refused.unwrap_err(), "the result is larger than 16 MiB");
+}
+
+/// Literals that can't work are refused when the configuration loads, in the Go collector's words.
+#[test]
+fn metrics_functions_check_their_literals() {
+    let rows = [
+        (
+            "metric",
+            r#"aggregate_on_attributes("avg")"#,
+            "invalid aggregation function: 'avg', valid options: sum, mean, min, max, median, count",
+        ),
+        (
+            "metric",
+            "extract_percentile_metric(100)",
+            "percentile must be greater than 0 and less than 100, got 100.000000",
+        ),
+        (
+            "metric",
+            "extract_percentile_metric(metric.name)",
+            "the argument percentile of extract_percentile_metric must be a number, written out",
+        ),
+        (
+            "metric",
+            r#"convert_exponential_histogram_to_histogram("x", [1.0])"#,
+            "invalid conversion function: x, must be one of [upper, midpoint, random, uniform]",
+        ),
+        ("metric", r#"convert_exponential_histogram_to_histogram("upper", [])"#, "explicit bounds cannot be empty: []"),
+        ("metric", "merge_histogram_buckets(1)", "the metric context has no function \"merge_histogram_buckets\""),
+        ("datapoint", "merge_histogram_buckets(nil)", "target_value must not be nil"),
+        (
+            "datapoint",
+            r#"merge_histogram_buckets(2, "x")"#,
+            "unsupported method \"x\", expected \"remove_explicit_bound\" or \"limit_buckets\"",
+        ),
+        (
+            "datapoint",
+            r#"merge_histogram_buckets(2.5, "limit_buckets")"#,
+            "target_value must be a positive integer when method is \"limit_buckets\", got 2.5",
+        ),
+    ];
+    for (context, statement, expected) in rows {
+        assert_eq!(edited(context, &serde_json::json!({"name": "m"}), statement).unwrap_err(), expected, "{statement}");
+    }
+}
+
 /// What the Go collector 0.161 answers; `fault` where it fails.
 const CONVERTERS: &[(&str, &str)] = &[
+    (r#"Format("%08.3f|%-6t|%+d", [1000, "a", true])"#, "Str(%!f(int64=    1000)|%!t(string=a     )|%!d(bool=true))"),
+    (r#"Format("%08.3f", [log.attributes["by"]])"#, "Str([%!f(uint8=     001) %!f(uint8=     255)])"),
     (r#"IsDouble(log.attributes["i"])"#, "Bool(false)"),
     (r#"IsString(log.attributes["missing"])"#, "Bool(false)"),
     (r#"String(SpanID("0102030405060708"))"#, "Str([1,2,3,4,5,6,7,8])"),

@@ -99,7 +99,7 @@ fn integer(text: &[u8], base: u32) -> Result<i64, Fault> {
 }
 
 /// What any value is as a double; `None` for nil.
-fn double(value: Value) -> Result<Option<f64>, Fault> {
+pub fn double(value: Value) -> Result<Option<f64>, Fault> {
     Ok(Some(match value {
         Value::Nil => return Ok(None),
         Value::Bool(value) => f64::from(u8::from(value)),

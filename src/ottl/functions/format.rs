@@ -27,9 +27,7 @@ pub fn sprintf(format: &[u8], values: &[Value]) -> Result<Vec<u8>, Fault> {
             (verb, Some(value)) => {
                 values.next();
                 if directive.put(verb, value, &mut out)?.is_none() {
-                    out.extend_from_slice(format!("%!{verb}(").as_bytes());
-                    put_with_type(value, &mut out)?;
-                    out.push(b')');
+                    directive.complain(verb, value, &mut out)?;
                 }
             }
         }
@@ -135,9 +133,30 @@ impl Directive {
                 put_plain(value, &mut text)?;
                 self.pad(&text, out);
             }
+            (_, Value::Bytes(bytes)) => {
+                for (index, byte) in bytes.iter().enumerate() {
+                    out.extend_from_slice(if index == 0 { b"[" } else { b" " });
+                    out.extend_from_slice(format!("%!{verb}(uint8=").as_bytes());
+                    self.put_int('v', i64::from(*byte), out);
+                    out.push(b')');
+                    within_bounds(out)?;
+                }
+                out.extend_from_slice(if bytes.is_empty() { b"[]" } else { b"]" });
+            }
             _ => return Ok(None),
         }
         Ok(Some(()))
+    }
+
+    /// A verb that is none for this value: `%!d(string=a)`, the value with the flags that were given.
+    fn complain(&self, verb: char, value: &Value, out: &mut Vec<u8>) -> Result<(), Fault> {
+        out.extend_from_slice(format!("%!{verb}({}", go_type(value)).as_bytes());
+        if !matches!(value, Value::Nil) {
+            out.push(b'=');
+            self.put('v', value, out)?;
+        }
+        out.push(b')');
+        Ok(())
     }
 
     fn put_int(&self, verb: char, value: i64, out: &mut Vec<u8>) -> Option<()> {

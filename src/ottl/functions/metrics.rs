@@ -1,15 +1,16 @@
 //! What the filter and transform processors can do with metrics besides (facts 5.3, 5.4): look at their points, turn them
 //! into another kind, take new metrics out of them. A new metric joins its scope, and is visited after the others.
 
-use super::{fixed_or, function, optional, required};
-use crate::otlp::message::Message;
+use super::{fixed_or, function, optional, required, within_bounds};
+use crate::otlp::message::{Message, put_pair_header};
 use crate::otlp::rewrite::is_data;
-use crate::otlp::schema::{exemplar, histogram_point, metric, metric_data, number_point, quantile, summary_point};
-use crate::otlp::views::metrics::{DataType, Number, Point};
+use crate::otlp::schema::{
+    any_value, exemplar, histogram_point, metric, metric_data, number_point, quantile, summary_point,
+};
+use crate::otlp::views::metrics::{DataType, Number, Point, Quantile};
 use crate::otlp::views::{AnyValue, KeyValue};
 use crate::otlp::wire::{Fields, Value as Wire, put_bytes, put_fixed64, put_uint};
-use crate::ottl::expression::{Constant, Expression};
-use crate::ottl::function::{Argument, Arguments, Body, Function, Kind, Known, Parameter};
+use crate::ottl::function::{Arguments, Body, Function, Kind, Known, Parameter};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
@@ -17,7 +18,7 @@ const TEMPORALITY: Parameter = required("aggregation_temporality", Kind::FixedTe
 const MONOTONIC: Parameter = required("monotonic", Kind::FixedBool);
 const SUFFIX: Parameter = optional("suffix", Kind::FixedText);
 
-const DELTA: u64 = 1;
+pub const DELTA: u64 = 1;
 const CUMULATIVE: u64 = 2;
 
 pub const CONVERTERS: &[Function] = &[
@@ -61,6 +62,11 @@ pub const EDITORS: &[Function] = &[
     }),
     of_summaries("convert_summary_sum_val_to_sum", |arguments, scene| convert_summary(arguments, scene, "_sum", sum)),
     of_metrics(
+        "convert_summary_quantile_val_to_gauge",
+        &[optional("attribute_key", Kind::FixedText), SUFFIX],
+        quantiles_to_gauge,
+    ),
+    of_metrics(
         "copy_metric",
         &[optional("name", Kind::Text), optional("description", Kind::Text), optional("unit", Kind::Text)],
         copy_metric,
@@ -75,15 +81,14 @@ pub const EDITORS: &[Function] = &[
         let unit = scene.sight.record.bytes(metric::UNIT);
         add_sum(scene, (fixed_or(arguments, 1, "_sum"), unit), temporality, arguments.fixed_bool(0), sum)
     }),
-    Function {
-        check: Some(|arguments| {
-            multiplier(arguments).map(drop).ok_or_else(|| "multiplier must be a number".to_owned())
-        }),
-        ..of_metrics("scale_metric", &[required("multiplier", Kind::Value), optional("unit", Kind::Text)], scale_metric)
-    },
+    of_metrics(
+        "scale_metric",
+        &[required("multiplier", Kind::FixedNumber), optional("unit", Kind::Text)],
+        scale_metric,
+    ),
 ];
 
-const fn of_metrics(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
+pub const fn of_metrics(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
     Function { known: Known::In(&["metric"]), is_constant: false, ..function(name, parameters, body) }
 }
 
@@ -105,7 +110,7 @@ fn temporality(arguments: &Arguments, index: usize) -> Result<u64, String> {
     }
 }
 
-fn data_type(scene: &Scene) -> DataType {
+pub fn data_type(scene: &Scene) -> DataType {
     match scene.sight.data_number {
         metric::GAUGE => DataType::Gauge,
         metric::SUM => DataType::Sum,
@@ -168,7 +173,7 @@ fn add_sum<'a>(
     value: fn(&Point) -> Option<Number>,
 ) -> Result<Value<'a>, Fault> {
     let data_type = data_type(scene);
-    let (mut data, mut raw) = (kind_of_sum(temporality, is_monotonic), Vec::new());
+    let mut data = kind_of_sum(temporality, is_monotonic);
     let empty = data.len();
     for point in scene.sight.data.all_payloads(metric_data::POINTS).map(|point| Point::read(data_type, point)) {
         let value = match (value(&point), data_type) {
@@ -177,26 +182,72 @@ fn add_sum<'a>(
             (Some(value), DataType::Histogram | DataType::ExponentialHistogram | DataType::Summary) => value,
             _ => continue,
         };
-        raw.clear();
-        put_fixed64(&mut raw, number_point::START, point.start);
-        put_fixed64(&mut raw, number_point::TIME, point.time);
-        match value {
-            Number::Int(value) => put_fixed64(&mut raw, number_point::AS_INT, value as u64),
-            Number::Double(value) => put_fixed64(&mut raw, number_point::AS_DOUBLE, value.to_bits()),
-        }
-        point.attributes.for_each(|pair| put_bytes(&mut raw, number_point::ATTRIBUTES, pair));
-        put_bytes(&mut data, metric_data::POINTS, &raw);
+        put_number_point(&mut data, &point, value, None);
     }
-    if data.len() > empty {
-        let record = &scene.sight.record;
-        let mut out = Vec::with_capacity(data.len() + 64);
-        put_bytes(&mut out, metric::NAME, &[record.bytes(metric::NAME), suffix].concat());
-        put_bytes(&mut out, metric::DESCRIPTION, record.bytes(metric::DESCRIPTION));
-        put_bytes(&mut out, metric::UNIT, unit);
-        put_bytes(&mut out, metric::SUM, &data);
-        scene.sight.added.push(scene.arena.keep(&out)?);
+    if data.len() == empty {
+        return Ok(Value::Nil);
     }
+    let description = scene.sight.record.bytes(metric::DESCRIPTION);
+    add_metric(scene, suffix, description, unit, metric::SUM, &data)
+}
+
+/// Adds a metric that is named after the one in sight.
+pub fn add_metric<'a>(
+    scene: &mut Scene<'_, 'a>,
+    suffix: &[u8],
+    description: &[u8],
+    unit: &[u8],
+    data_number: u32,
+    data: &[u8],
+) -> Result<Value<'a>, Fault> {
+    let mut out = Vec::with_capacity(data.len() + 64);
+    put_bytes(&mut out, metric::NAME, &[scene.sight.record.bytes(metric::NAME), suffix].concat());
+    put_bytes(&mut out, metric::DESCRIPTION, description);
+    put_bytes(&mut out, metric::UNIT, unit);
+    put_bytes(&mut out, data_number, data);
+    scene.sight.added.push(scene.arena.keep(&out)?);
     Ok(Value::Nil)
+}
+
+/// Writes a point with the times and attributes of another, and one more attribute.
+pub fn put_number_point(data: &mut Vec<u8>, from: &Point, value: Number, mut added: Option<(&[u8], f64)>) {
+    let mut raw = Vec::new();
+    put_fixed64(&mut raw, number_point::START, from.start);
+    put_fixed64(&mut raw, number_point::TIME, from.time);
+    match value {
+        Number::Int(value) => put_fixed64(&mut raw, number_point::AS_INT, value as u64),
+        Number::Double(value) => put_fixed64(&mut raw, number_point::AS_DOUBLE, value.to_bits()),
+    }
+    let put_added = |raw: &mut Vec<u8>, (key, value): (&[u8], f64)| {
+        put_pair_header(raw, number_point::ATTRIBUTES, key, 9);
+        put_fixed64(raw, any_value::DOUBLE, value.to_bits());
+    };
+    for pair in from.attributes.clone() {
+        match added.take_if(|(key, _)| KeyValue::read(pair).key == *key) {
+            Some(added) => put_added(&mut raw, added),
+            None => put_bytes(&mut raw, number_point::ATTRIBUTES, pair),
+        }
+    }
+    added.into_iter().for_each(|added| put_added(&mut raw, added));
+    put_bytes(data, metric_data::POINTS, &raw);
+}
+
+/// A gauge with a point for each quantile of a summary.
+fn quantiles_to_gauge<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    if scene.sight.data_number != metric::SUMMARY {
+        return Ok(Value::Nil);
+    }
+    let (key, mut data) = (fixed_or(arguments, 0, "quantile"), Vec::new());
+    for point in scene.sight.data.payloads(metric_data::POINTS).map(|point| Point::read(DataType::Summary, point)) {
+        for Quantile { quantile, value } in point.quantiles.clone().map(Quantile::read) {
+            put_number_point(&mut data, &point, Number::Double(value), Some((key, quantile)));
+            // The attributes of a point are written for each of its quantiles.
+            within_bounds(&data)?;
+        }
+    }
+    let record = &scene.sight.record;
+    let (description, unit) = (record.bytes(metric::DESCRIPTION), record.bytes(metric::UNIT));
+    add_metric(scene, fixed_or(arguments, 1, ".quantiles"), description, unit, metric::GAUGE, &data)
 }
 
 fn convert_summary<'a>(
@@ -235,16 +286,8 @@ fn copy_metric<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Resul
     Ok(Value::Nil)
 }
 
-fn multiplier(arguments: &Arguments) -> Option<f64> {
-    match arguments.0.first() {
-        Some(Some(Argument::Value(Expression::Constant(Constant::Double(value))))) => Some(*value),
-        Some(Some(Argument::Value(Expression::Constant(Constant::Int(value))))) => Some(*value as f64),
-        _ => None,
-    }
-}
-
 fn scale_metric<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let by = multiplier(arguments).unwrap_or(1.0);
+    let by = arguments.fixed_numbers(0).next().unwrap_or(1.0);
     let scale: fn(&[u8], f64, &mut Vec<u8>) = match data_type(scene) {
         DataType::Gauge | DataType::Sum => |point, by, out| {
             scale(point, by, &[number_point::AS_DOUBLE], number_point::AS_INT, 0, &[], out);
