@@ -1,4 +1,4 @@
-"""Random OTTL: statements and conditions that load, and records that they meet. The same seed makes the same.
+"""Random OTTL: statements and conditions of every context that load, and telemetry that they meet. The same seed makes the same.
 
 Left out on purpose, for the Go collector answers differently each time: the order of maps that were parsed or written as
 literals (`Keys`, `Values` and the like get maps of the record only), addresses (`Format` of maps), clocks and random ids."""
@@ -22,6 +22,26 @@ JOINS = ['", "', '""']
 TRUNCATIONS = ["", ", false", ", true", ', true, "..."']
 FLATTENINGS = ["", ', "p"', ', "p", 1', ", depth=2", ", resolve_conflicts=true"]
 TEXT_FUNCTIONS = ["SHA256", "MD5", "ToUpperCase", "ToLowerCase", "SHA1", "ToSnakeCase"]
+TIMES = ["1700000000123456789", "1700000060000000000"]
+SIGNALS = {"log": "logs", "span": "traces", "spanevent": "traces", "metric": "metrics", "datapoint": "metrics", "resource": "logs", "scope": "traces"}
+# Where a context has its map of attributes, and its other fields by their type.
+MAPS = {"metric": "metric.metadata"}
+TIME_FIELDS = {"log": "log.time", "span": "span.start_time", "spanevent": "spanevent.time", "datapoint": "datapoint.time"}
+FIELDS = {
+    "log": {"text": ["severity_text", "event_name", "body.string", "trace_id.string", "span_id.string"], "int": ["severity_number", "flags", "dropped_attributes_count", "time_unix_nano", "observed_time_unix_nano"],
+            "any": ["body", 'body["a"]', "body[0]"], "map": ["body", "attributes"], "list": ["body"]},
+    "span": {"text": ["name", "kind.string", "kind.deprecated_string", "trace_state", 'trace_state["a"]', "status.message", "parent_span_id.string"], "int": ["kind", "status.code", "flags", "dropped_events_count", "end_time_unix_nano"], "map": ["attributes"]},
+    "spanevent": {"text": ["name"], "int": ["event_index", "dropped_attributes_count", "time_unix_nano"], "map": ["attributes"]},
+    "metric": {"text": ["name", "description", "unit"], "int": ["type", "aggregation_temporality"], "bool": ["is_monotonic"], "map": ["metadata"]},
+    "datapoint": {"int": ["value_int", "flags", "count", "scale", "zero_count", "positive.offset", "time_unix_nano", "start_time_unix_nano"], "double": ["value_double", "sum"], "map": ["attributes"]},
+    "resource": {"int": ["dropped_attributes_count"], "map": ["attributes"]},
+    "scope": {"text": ["name", "version"], "int": ["dropped_attributes_count"], "map": ["attributes"]},
+}
+READ_ONLY = {"kind.deprecated_string", "event_index", "type", "trace_id.string", "span_id.string", "parent_span_id.string"}
+OUTER = {"log": ["scope", "resource"], "span": ["scope", "resource"], "spanevent": ["span", "scope", "resource"], "metric": ["scope", "resource"], "datapoint": ["metric", "scope", "resource"], "resource": [], "scope": ["resource"]}
+SYMBOLS = {"log": ["SEVERITY_NUMBER_INFO", "SEVERITY_NUMBER_ERROR2"], "span": ["SPAN_KIND_SERVER", "STATUS_CODE_ERROR"], "spanevent": ["SPAN_KIND_CLIENT"], "metric": ["METRIC_DATA_TYPE_SUM", "AGGREGATION_TEMPORALITY_DELTA"],
+           "datapoint": ["FLAG_NO_RECORDED_VALUE", "METRIC_DATA_TYPE_HISTOGRAM"]}
+AGGREGATIONS = ["sum", "mean", "min", "max", "median", "count"]
 
 
 class Random:
@@ -29,6 +49,7 @@ class Random:
 
     def __init__(self, seed, number, root="log"):
         self.r, self.root = random.Random(f"{seed}/{number}"), root
+        self.attributes_path = MAPS.get(root, f"{root}.attributes")
 
     # What a record holds.
 
@@ -46,11 +67,59 @@ class Random:
         keys = self.r.sample(["a", "b", "c", "k.x", "user", "password"], self.r.randint(0, 4))
         return {"kvlistValue": {"values": [{"key": k, "value": self.value(depth + 1)} for k in keys]}}
 
-    def attributes(self):
+    def attributes(self, keys=KEYS[:-1]):
         kinds = {"t": lambda: {"stringValue": self.r.choice(TEXTS)}, "i": lambda: {"intValue": str(self.r.choice(INTEGERS))}, "d": lambda: {"doubleValue": self.r.choice(DOUBLES)},
                  "b": lambda: {"boolValue": self.r.random() < 0.5}, "y": lambda: {"bytesValue": base64.b64encode(self.r.choice(BYTES)).decode()}, "m": self.map, "l": self.list, "e": dict}
-        kept = [k for k in KEYS[:-1] if self.r.random() < 0.85]
+        kept = [k for k in keys if self.r.random() < 0.85]
         return [{"key": k, "value": kinds[k[0]]() if self.r.random() < 0.9 else self.value()} for k in kept]
+
+    def group(self, root, name, number):
+        """A resource with all that is in it, full of attributes where `root` is; `number` is its case, `name` its schema URL."""
+        some = lambda here: self.attributes(KEYS[:-1] if here == root else self.r.sample(KEYS[:-1], 2))
+        signal, r = SIGNALS[root], self.r
+        records = [getattr(self, signal)(some) for _ in range(r.choice([1, 1, 2]))]
+        scope = {"name": r.choice(TEXTS), "version": r.choice(["", "1.2"]), "attributes": some("scope")}
+        inner, outer, listed = {"logs": ("logRecords", "scopeLogs", "resourceLogs"), "traces": ("spans", "scopeSpans", "resourceSpans"), "metrics": ("metrics", "scopeMetrics", "resourceMetrics")}[signal]
+        case = {"key": "case", "value": {"intValue": str(number)}}
+        return signal, listed, {"resource": {"attributes": [case] + some("resource")}, "schemaUrl": name, outer: [{"scope": scope, inner: records}]}
+
+    def logs(self, some):
+        r = self.r
+        return {"timeUnixNano": TIMES[0], "observedTimeUnixNano": r.choice(TIMES), "severityNumber": r.choice([0, 9, 18]), "severityText": r.choice(["", "INFO", "x"]), "eventName": r.choice(["", "e.v"]), "body": self.value(),
+                "flags": r.choice([0, 1]), "traceId": "0102030405060708090a0b0c0d0e0f10", "spanId": "0102030405060708", "attributes": some("log")}
+
+    def traces(self, some):
+        r = self.r
+        events = [{"timeUnixNano": r.choice(TIMES), "name": r.choice(TEXTS), "attributes": some("spanevent")} for _ in range(r.randint(0, 3))]
+        return {"traceId": "0102030405060708090a0b0c0d0e0f10", "spanId": "0102030405060708", "parentSpanId": r.choice(["", "0807060504030201"]), "name": r.choice(TEXTS), "kind": r.randint(0, 5), "traceState": r.choice(["", "a=1,b=2"]),
+                "startTimeUnixNano": TIMES[0], "endTimeUnixNano": r.choice(TIMES), "events": events, "status": {"code": r.randint(0, 2), "message": r.choice(["", "bad"])}, "attributes": some("span")}
+
+    def metrics(self, some):
+        r = self.r
+        kind, width, offset, scale = r.choice(["gauge", "sum", "histogram", "exponentialHistogram", "summary"]), r.choice([0, 1, 3, 4]), r.randint(-3, 3), r.choice([-1, 0, 1, 3])
+        number = lambda: r.choice([0.0, 1.0, 2.5, -3.0, 17.25, 1e6])
+        counts = lambda n: [str(r.choice([0, 1, 2, 5, 100])) for _ in range(n)]
+        # Few attributes with few values, so that some points agree in them.
+        values = {"t1": [{"stringValue": "a"}, {"stringValue": "b"}], "t2": [{"stringValue": "x"}], "i1": [{"intValue": "1"}, {"doubleValue": 1.0}]}
+
+        def point():
+            few = [{"key": key, "value": r.choice(some_values)} for key, some_values in values.items() if r.random() < 0.5]
+            made = {"timeUnixNano": r.choice(TIMES), "startTimeUnixNano": r.choice(["0", "1600000000000000000"]), "attributes": some("datapoint") if r.random() < 0.3 else few, "flags": r.choice([0, 0, 0, 1])}
+            if kind in ("gauge", "sum"):
+                return made | r.choice([{"asInt": str(r.choice([0, 1, 7, -5]))}, {"asDouble": number()}, {"asDouble": number()}, {}])
+            extremes, sides = r.choice([{}, {"min": -2.5, "max": 12.5}]), [counts(width), counts(r.choice([0, 2]))]
+            if kind == "histogram":
+                return made | extremes | {"count": str(sum(map(int, sides[0]))), "sum": number(), "explicitBounds": [1.0, 2.5, 10.0][:max(width - 1, 0)], "bucketCounts": sides[0]}
+            if kind == "exponentialHistogram":
+                return made | extremes | {"count": str(sum(map(int, sides[0] + sides[1])) + 2), "sum": number(), "scale": scale, "zeroCount": "2", "positive": {"offset": offset, "bucketCounts": sides[0]}, "negative": {"offset": offset, "bucketCounts": sides[1]}}
+            return made | {"count": "5", "sum": number(), "quantileValues": [{"quantile": q, "value": number()} for q in (0.5, 0.99)[:r.randint(0, 2)]]}
+
+        data = {"dataPoints": [point() for _ in range(r.randint(0, 4))]}
+        if kind not in ("gauge", "summary"):
+            data["aggregationTemporality"] = r.choice([1, 2])
+        if kind == "sum":
+            data["isMonotonic"] = r.random() < 0.5
+        return {"name": r.choice(["m", "HTTPServer2_Name-x.y z", "größe ✓"]), "description": r.choice(["", "words"]), "unit": r.choice(["", "s"]), "metadata": some("metric"), **({} if r.random() < 0.03 else {kind: data})}
 
     # What a statement says. `want` is one of text int double bool map list time duration any.
 
@@ -70,10 +139,16 @@ class Random:
         return "nil"
 
     def path(self, want):
+        """An attribute, most often; now and then a field, or an attribute of a context around."""
         letters = {"text": "t", "int": "i", "double": "d", "bool": "b", "map": "m", "list": "l"}.get(want)
         names = [k for k in KEYS if letters is None or k[0] == letters]
-        key = self.r.choice(names if self.r.random() < 0.93 else KEYS)
-        return f'{self.root}.attributes["{key}"]'
+        key, chance = self.r.choice(names if self.r.random() < 0.93 else KEYS), self.r.random()
+        if chance < 0.15 and (fields := FIELDS[self.root].get(want)):
+            return f"{self.root}.{self.r.choice(fields)}"
+        if chance > 0.93 and OUTER[self.root]:
+            outer = self.r.choice(OUTER[self.root])
+            return f'{MAPS.get(outer, outer + ".attributes")}["{key}"]'
+        return f'{self.attributes_path}["{key}"]'
 
     def text(self):
         return self.expression("text")
@@ -81,7 +156,7 @@ class Random:
     def expression(self, want, depth=0):
         chance = self.r.random()
         if want == "time":
-            return f'{self.root}.time' if self.root == "log" else f"{self.root}.start_time"
+            return TIME_FIELDS.get(self.root, 'Time("2023-05-26 12:34:56", "%F %T")')
         if want == "duration":
             return f'Duration("{self.r.choice(DURATIONS)}")'
         if want == "any":
@@ -120,8 +195,12 @@ class Random:
         }
         return r.choice(calls[want])()
 
-    def condition(self, depth=0):
+    def condition(self, depth=0, is_filter=False):
         chance = self.r.random()
+        if is_filter and self.root == "metric" and chance < 0.2:
+            return self.r.choice(['HasAttrKeyOnDatapoint("t1")', 'HasAttrOnDatapoint("t1", "a")', 'HasAttrOnDatapoint("i1", "")'])
+        if chance < 0.03 and self.root in SYMBOLS:
+            return f"{self.root}.{self.r.choice(FIELDS[self.root]['int'])} {self.r.choice(['==', '!=', '>'])} {self.r.choice(SYMBOLS[self.root])}"
         if depth < 2 and chance < 0.2:
             return f"({self.condition(depth + 1)} {self.r.choice(['and', 'or'])} {self.condition(depth + 1)})"
         if depth < 2 and chance < 0.3:
@@ -137,7 +216,7 @@ class Random:
 
     def statement(self):
         r, p = self.r, self.path
-        everything = f"{self.root}.attributes"
+        everything = self.attributes_path
         some_map = lambda: r.choice([everything, p("map")])
         function = lambda: r.choice(["", "", f", {r.choice(TEXT_FUNCTIONS)}", f", {r.choice(TEXT_FUNCTIONS)}, \"<%s>\""])
         rows = [lambda: f"set({p('any')}, {self.expression('any')})", lambda: f"set({p('any')}, {self.expression('any')})", lambda: f"set({p('map')}[\"new\"][\"x\"], {self.expression('any')})",
@@ -150,4 +229,33 @@ class Random:
                 lambda: f"replace_all_patterns({some_map()}, \"{r.choice(['key', 'value', 'value'])}\", \"{r.choice(PATTERNS)}\", \"{r.choice(TEMPLATES)}\"{function()})",
                 lambda: f"replace_all_matches({some_map()}, \"{r.choice(GLOBS)}\", \"{r.choice(TEMPLATES)}\"{function()})", lambda: f"append({p('any')}, {self.expression('any')})", lambda: f"append({p('list')}, values=[{self.expression('any')}, {p('any')}])",
                 lambda: f"delete_index({p('list')}, {r.randint(0, 2)}{r.choice(['', ', 1', ', 3'])})", lambda: f"clear({p('any')})", lambda: f"stringify_all({p('map')})"]
+        chance = r.random()
+        fields = [(kind, field) for kind, names in FIELDS[self.root].items() for field in names if field not in READ_ONLY and kind != "map"]
+        if chance < 0.12 and fields:
+            kind, field = r.choice(fields)
+            return f"set({self.root}.{field}, {self.expression(kind if r.random() < 0.8 else 'any')})"
+        if chance < 0.45 and self.root == "metric":
+            return r.choice(self.metric_rows())()
+        if chance < 0.3 and self.root == "datapoint":
+            return r.choice(self.datapoint_rows())()
         return r.choice(rows)()
+
+    def metric_rows(self):
+        r = self.r
+        temporality, monotonic, suffix = lambda: r.choice(['"delta"', '"cumulative"']), lambda: r.choice(["true", "false"]), lambda: r.choice(["", ', ".s"', ', ""'])
+        keys = lambda: r.choice(["", "", ', ["t1"]', ', ["t1", "i1"]', ", []", ', ["none"]'])
+        values = lambda: r.choice(['["a", "b"]', '["b", ""]', "[]"])
+        quantiles = lambda: r.choice(["", '"t1"', '"q", ".x"'])
+        bounds = lambda: r.choice(["[0.0, 1.0, 5.0, 10.0]", "[2.5]", "[0.5, 1.0, 2.0, 4.0, 8.0, 1000.0]", "[10.0, 1.0]"])
+        by = lambda: r.choice(AGGREGATIONS)
+        return [lambda: f"convert_gauge_to_sum({temporality()}, {monotonic()})", lambda: "convert_sum_to_gauge()", lambda: f"extract_count_metric({monotonic()}{suffix()})", lambda: f"extract_sum_metric({monotonic()}{suffix()})",
+                lambda: 'copy_metric(name="copy", unit=metric.name) where metric.name != "copy"', lambda: f"scale_metric({r.choice(['10.0', '2.5', '0.5'])}{r.choice(['', ', metric.name'])})",
+                lambda: f"extract_percentile_metric({r.choice(['50.0', '99.9', '0.1', '75.0'])}{suffix()})", lambda: f"extract_percentile_metric({r.choice(['10.0', '90.0'])})",
+                lambda: f'aggregate_on_attributes("{by()}"{keys()})', lambda: f'aggregate_on_attributes("{by()}"{keys()})', lambda: f'aggregate_on_attribute_value("{by()}", "{r.choice(["t1", "i1", "none"])}", {values()}, "new")',
+                lambda: f"convert_summary_quantile_val_to_gauge({quantiles()})", lambda: f'convert_exponential_histogram_to_histogram("{r.choice(["upper", "midpoint", "uniform"])}", {bounds()})']
+
+    def datapoint_rows(self):
+        r, p = self.r, self.path
+        kinds = lambda: r.choice(['"delta", true', '"cumulative", false'])
+        return [lambda: f"convert_summary_{r.choice(['count', 'sum'])}_val_to_sum({kinds()})", lambda: f"merge_histogram_buckets({r.choice(['1.0', '2.5', '10', '3'])})", lambda: f'merge_histogram_buckets({r.choice("123")}, "limit_buckets")',
+                lambda: f"merge_histogram_buckets({p('any')})", lambda: f'merge_histogram_buckets({p("int")}, "limit_buckets")']
