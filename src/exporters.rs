@@ -2,6 +2,7 @@
 
 pub mod compress;
 pub mod debug;
+pub mod file;
 pub mod nop;
 pub mod otlp_grpc;
 pub mod otlp_http;
@@ -33,6 +34,17 @@ pub struct Payload {
 }
 
 impl Payload {
+    /// The parts of a batch as they are.
+    pub fn of(telemetry: &Telemetry) -> Payload {
+        Payload {
+            signal: telemetry.signal,
+            items: telemetry.items(),
+            body: telemetry.parts.iter().map(|part| part.bytes.clone()).collect(),
+            client: telemetry.client.clone(),
+            charge: None,
+        }
+    }
+
     pub fn length(&self) -> usize {
         self.body.iter().map(Bytes::len).sum()
     }

@@ -44,6 +44,10 @@ pub trait Processor: Send + Sync {
     fn intentions(&self) -> Vec<String> {
         Vec::new()
     }
+    /// How many items each rule dropped, for those that did.
+    fn dropped_by(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
     /// What each of them did: said when the collector ends.
     fn results(&self) -> Vec<String> {
         Vec::new()

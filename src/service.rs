@@ -135,7 +135,7 @@ async fn bind(endpoint: &Listen, place: &str, open: &mut Vec<AdminSocket>) -> Re
 }
 
 /// The smallest budget that a memory_limiter in use sets, else what suits the machine.
-fn budget_of(plan: &Plan) -> u64 {
+pub fn budget_of(plan: &Plan) -> u64 {
     let used = plan.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
     let limits = used.filter_map(|reference| match plan.get(Kind::Processor, &reference.id) {
         Some(Component::MemoryLimiter(config)) => Some(config.budget(machine::memory_bytes())),

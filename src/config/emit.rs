@@ -51,7 +51,7 @@ pub(super) fn scalar(value: &Value) -> String {
 }
 
 /// Text bare where it reads back as the same text, else in quotes.
-fn text(text: &str) -> String {
+pub fn text(text: &str) -> String {
     let odd = |c: char| c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}');
     if text.contains(odd) || !matches!(resolve(text), Value::Text(_)) {
         return serde_json::to_string(text).expect("text can be written");
@@ -64,7 +64,7 @@ fn text(text: &str) -> String {
     if special || looks_like_a_date { format!("'{}'", text.replace('\'', "''")) } else { text.to_owned() }
 }
 
-fn json_value(node: &Node) -> serde_json::Value {
+pub fn json_value(node: &Node) -> serde_json::Value {
     match &node.value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(value) => (*value).into(),

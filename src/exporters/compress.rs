@@ -28,13 +28,7 @@ impl Compression {
 
     /// The body of a batch in its wire form.
     pub async fn payload(&self, telemetry: &Telemetry) -> Payload {
-        let plain = Payload {
-            signal: telemetry.signal,
-            items: telemetry.items(),
-            body: telemetry.parts.iter().map(|part| part.bytes.clone()).collect(),
-            client: telemetry.client.clone(),
-            charge: None,
-        };
+        let plain = Payload::of(telemetry);
         if self.is_on() { self.compressed(plain).await } else { plain }
     }
 

@@ -16,8 +16,8 @@ use crate::network::endpoint::{Endpoint, Scheme};
 use crate::network::settings;
 use crate::network::tls::ClientTls;
 use crate::otlp::inflate::Coding;
+use crate::otlp::status;
 use crate::otlp::status::code;
-use crate::otlp::{json, status};
 use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
@@ -138,17 +138,7 @@ impl Http {
         if !self.json {
             return self.compression.payload(telemetry).await;
         }
-        let mut wire = Vec::with_capacity(telemetry.bytes());
-        telemetry.parts.iter().for_each(|part| wire.extend_from_slice(&part.bytes));
-        let mut body = Vec::with_capacity(wire.len() * 2);
-        json::to_json(telemetry.signal, &wire, &mut body);
-        let plain = Payload {
-            signal: telemetry.signal,
-            items: telemetry.items(),
-            body: smallvec![Bytes::from(body)],
-            client: telemetry.client.clone(),
-            charge: None,
-        };
+        let plain = Payload { body: smallvec![Bytes::from(telemetry.to_json())], ..Payload::of(telemetry) };
         if self.compression.is_on() { self.compression.compressed(plain).await } else { plain }
     }
 

@@ -71,6 +71,17 @@ impl Settings {
             retry: section.section_or_default("retry_on_failure", true).map_or(Retry::off(), Retry::decode),
         }
     }
+
+    /// The same for an exporter that a request waits for, unless a queue is asked for, and that has no timeout.
+    pub fn decode_direct(section: &Section) -> Settings {
+        Settings {
+            timeout: None,
+            queue: section
+                .section_or_default("sending_queue", false)
+                .map_or(QueueSettings::off(), QueueSettings::decode),
+            retry: section.section_or_default("retry_on_failure", true).map_or(Retry::off(), Retry::decode),
+        }
+    }
 }
 
 impl QueueSettings {

@@ -297,6 +297,11 @@ impl Processor for Filter {
         said.map(|said| format!("{said}{}", if self.observe { " (observes only)" } else { "" })).collect()
     }
 
+    fn dropped_by(&self) -> Vec<(String, u64)> {
+        let all = self.texts().zip(&self.counters).map(|(text, rule)| (text.to_owned(), rule.items.load(Relaxed)));
+        all.filter(|(_, items)| *items > 0).collect()
+    }
+
     fn results(&self) -> Vec<String> {
         let said = self.rules.iter().flat_map(|rules| &rules.said);
         let line = |(said, counters): (&String, &Counters)| {

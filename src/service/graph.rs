@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{ComponentId, Kind, Pipeline, PipelineId};
 use crate::diagnostics::metrics::Observe;
 use crate::exporters::Exporter;
 use crate::exporters::debug::sink::{Debug, DebugSink};
+use crate::exporters::file;
 use crate::exporters::nop::Nop;
 use crate::exporters::otlp_grpc::Grpc;
 use crate::exporters::otlp_http::Http;
@@ -37,6 +38,7 @@ pub struct Graph {
     pub stages: Vec<Arc<dyn Stage>>,
     places: Vec<StagePlace>,
     pub outputs: Vec<Arc<Debug>>,
+    files: Vec<(ComponentId, Arc<Mutex<file::Output>>)>,
     /// Of this config and of earlier ones, which are closed.
     pub gates: Vec<Arc<Gate>>,
     /// Likewise: the ledger forgets nobody.
@@ -348,23 +350,38 @@ impl<'a> Builder<'a> {
                 };
                 Arc::new(DebugSink::new(debug, signal, account.clone()))
             }
-            Some(Component::OtlpGrpc(config)) => {
-                let auth = plan.authenticator(&config.auth, Side::Client)?;
-                let exporter = Arc::new(Grpc::new(signal, config, auth, self.budget.clone()));
+            Some(Component::File(config)) => {
+                let output = self.file(id, config).map_err(|error| format!("{error} (exporters.{name})"))?;
+                let exporter = Arc::new(file::File::new(config, output, self.budget.clone()));
                 self.queue(id, signal, &config.sending, exporter, &account)?
             }
-            Some(Component::OtlpHttp(config)) => {
-                let Some(Some(url)) = config.endpoints.get(signal as usize) else {
-                    return Err(format!("\"{name}\" has no endpoint for {}", signal.name()));
-                };
-                let auth = plan.authenticator(&config.auth, Side::Client)?;
-                let exporter = Arc::new(Http::new(config, url, auth, self.budget.clone()));
-                self.queue(id, signal, &config.sending, exporter, &account)?
+            _ => {
+                let (exporter, settings) = client(plan, id, signal, &self.budget)?;
+                self.queue(id, signal, settings, exporter, &account)?
             }
-            _ => return Err(format!("\"{name}\" is not an exporter")),
         };
         self.sinks.insert((id.clone(), signal), (sink.clone(), account.clone()));
         Ok((sink, account))
+    }
+
+    /// The file of an exporter, for all its signals. One that is written to already goes on where it is.
+    fn file(&mut self, id: &ComponentId, config: &file::Config) -> Result<Arc<Mutex<file::Output>>, String> {
+        if let Some((_, output)) = self.graph.files.iter().find(|(known, _)| known == id) {
+            return Ok(output.clone());
+        }
+        let kept = self.old.files.iter().find(|(known, _)| known == id && self.is_kept(Kind::Exporter, id));
+        let output = match kept {
+            Some((_, output)) => output.clone(),
+            None => {
+                let is_written = |(_, output): &(ComponentId, Arc<Mutex<file::Output>>)| {
+                    output.lock().unwrap_or_else(PoisonError::into_inner).path() == config.path
+                };
+                let goes_on = self.old.files.iter().any(is_written);
+                Arc::new(Mutex::new(file::Output::open(config, goes_on)?))
+            }
+        };
+        self.graph.files.push((id.clone(), output.clone()));
+        Ok(output)
     }
 
     /// The queue that runs keeps what it holds while its settings are the same; how it is sent may change.
@@ -429,6 +446,29 @@ impl<'a> Builder<'a> {
 /// Whether the same is owed to the same exporters.
 fn are_same(one: &Accounts, other: &Accounts) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
+}
+
+/// An exporter that sends over a network, for one signal, and how it wants to be queued.
+pub fn client<'p>(
+    plan: &'p Plan,
+    id: &ComponentId,
+    signal: Signal,
+    budget: &Arc<Budget>,
+) -> Result<(Arc<dyn Exporter>, &'p Settings), String> {
+    match plan.get(Kind::Exporter, id) {
+        Some(Component::OtlpGrpc(config)) => {
+            let auth = plan.authenticator(&config.auth, Side::Client)?;
+            Ok((Arc::new(Grpc::new(signal, config, auth, budget.clone())), &config.sending))
+        }
+        Some(Component::OtlpHttp(config)) => {
+            let Some(Some(url)) = config.endpoints.get(signal as usize) else {
+                return Err(format!("\"{id}\" has no endpoint for {}", signal.name()));
+            };
+            let auth = plan.authenticator(&config.auth, Side::Client)?;
+            Ok((Arc::new(Http::new(config, url, auth, budget.clone())), &config.sending))
+        }
+        _ => Err(format!("\"{id}\" is not an exporter that sends")),
+    }
 }
 
 impl Graph {

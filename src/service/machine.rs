@@ -21,7 +21,8 @@ pub fn memory_bytes() -> u64 {
     limits.into_iter().flatten().min().unwrap_or(1 << 30)
 }
 
-fn machine_bytes() -> Option<u64> {
+/// What is built into the machine, whatever of it this process may use.
+pub fn machine_bytes() -> Option<u64> {
     let text = read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)

@@ -130,6 +130,7 @@ impl Plan {
         match self.get(Kind::Exporter, exporter)? {
             Component::OtlpGrpc(config) => Some(&config.sending.queue),
             Component::OtlpHttp(config) => Some(&config.sending.queue),
+            Component::File(config) => Some(&config.sending.queue),
             _ => None,
         }
     }
@@ -160,6 +161,29 @@ impl Plan {
             }
         }
         ids
+    }
+
+    /// Puts `nop` in the place of every exporter: nothing is opened, and everything is taken.
+    pub fn silence(&mut self) {
+        let exporters = self.components.iter_mut().filter(|((kind, _), _)| *kind == Kind::Exporter);
+        exporters.for_each(|(_, component)| *component = Component::Nop);
+    }
+
+    /// The ids of one kind that pipelines use, each once, in the order of the pipelines, with the signals they are used for.
+    pub fn used(&self, kind: Kind) -> Vec<(&ComponentId, Vec<Signal>)> {
+        let mut used: Vec<(&ComponentId, Vec<Signal>)> = Vec::new();
+        for pipeline in &self.pipelines {
+            let references = if kind == Kind::Receiver { &pipeline.receivers } else { &pipeline.exporters };
+            for reference in references.iter().filter(|reference| self.get(kind, &reference.id).is_some()) {
+                let signal = pipeline.id.signal;
+                match used.iter_mut().find(|(id, _)| *id == &reference.id) {
+                    Some((_, signals)) if signals.contains(&signal) => {}
+                    Some((_, signals)) => signals.push(signal),
+                    None => used.push((&reference.id, vec![signal])),
+                }
+            }
+        }
+        used
     }
 
     /// The storage that is started under this id.

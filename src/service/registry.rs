@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
-use crate::exporters::{debug, otlp_grpc, otlp_http};
+use crate::exporters::{debug, file, otlp_grpc, otlp_http};
 use crate::extensions::{basicauth, bearertokenauth, file_storage, health_check, inspect};
 use crate::network::auth::Authenticator;
 use crate::processors::{
@@ -25,6 +25,7 @@ pub enum Component {
     OtlpGrpc(otlp_grpc::Config),
     OtlpHttp(otlp_http::Config),
     Debug(debug::sink::Config),
+    File(file::Config),
     Nop,
     Forward,
     HealthCheck(health_check::Config),
@@ -120,6 +121,9 @@ pub const ROWS: &[Row] = &[
         })
     },
     row(Kind::Exporter, "debug", "prints telemetry", |section| Component::Debug(debug::sink::Config::decode(section))),
+    row(Kind::Exporter, "file", "writes OTLP/JSON lines or protobuf to a file", |section| {
+        Component::File(file::Config::decode(section))
+    }),
     row(Kind::Exporter, "nop", "takes everything and does nothing with it", |section| {
         section.finish();
         Component::Nop

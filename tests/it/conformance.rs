@@ -120,6 +120,7 @@ const PLACES: &[(&str, u32, u32)] = &[
     ("batch_max_below_size", 7, 54),
     ("duplicate_key", 8, 1),
     ("empty_file", 0, 0),
+    ("file_exporter_no_path", 7, 3),
     ("env_bad_name", 7, 23),
     ("env_bad_scheme", 7, 23),
     ("memory_limiter_no_interval", 7, 3),

@@ -567,7 +567,15 @@ async fn answer(
     let is_grpc = head.headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     let broken = |_| std::io::Error::other("the request broke off");
     let body = body.collect().await.map_err(broken)?.to_bytes();
-    let wire = if is_grpc { body.slice(5..) } else { body };
+    let wire = match body.first() {
+        Some(1) if is_grpc => {
+            let mut inflated = Vec::new();
+            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&body[5..]), &mut inflated).unwrap();
+            Bytes::from(inflated)
+        }
+        _ if is_grpc => body.slice(5..),
+        _ => body,
+    };
     let signal = match head.uri.path() {
         path if path.contains("ogs") => Signal::Logs,
         path if path.contains("etrics") => Signal::Metrics,

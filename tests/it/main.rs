@@ -21,6 +21,7 @@ mod debug_text;
 mod detection;
 mod disk;
 mod endpoint;
+mod file;
 mod filter;
 mod harness;
 mod hostmetrics;

@@ -1,0 +1,203 @@
+//! The `file` exporter: what it writes, when it takes a new file, and what a write that fails means.
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use misaki::otlp::json;
+use misaki::telemetry::Signal;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use prost::Message;
+
+use crate::harness::*;
+
+/// A collector that writes all signals to one file.
+async fn start(path: &Path, keys: &str) -> Misaki {
+    let exporter = format!("file: {{path: \"{}\", {keys}}}", path.display());
+    let pipeline = "{receivers: [otlp], exporters: [file]}";
+    let pipelines = format!("{{logs: {pipeline}, traces: {pipeline}, metrics: {pipeline}}}");
+    Misaki::start(&format!("exporters: {{{exporter}}}\nservice: {{pipelines: {pipelines}}}"), &[]).await
+}
+
+/// Records behind their lengths.
+fn framed(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (record, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        records.push(record.to_vec());
+        bytes = rest;
+    }
+    records
+}
+
+/// The fixtures are what the Go collector's exporter wrote for the same requests.
+#[tokio::test]
+async fn lines_are_those_of_the_go_collector() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut checked = 0;
+    for entry in std::fs::read_dir("fixtures/debug").unwrap() {
+        let case = entry.unwrap().path();
+        let name = case.file_name().unwrap().to_str().unwrap().to_owned();
+        let Ok(expected) = std::fs::read_to_string(format!("fixtures/json/{name}.json")) else { continue };
+        let signal = Signal::ALL.into_iter().find(|signal| name.starts_with(signal.name())).unwrap();
+        let out = folder.path().join(&name);
+        let mut misaki = start(&out, "").await;
+        let input = std::fs::read_to_string(case.join("input.json")).unwrap();
+        assert!(misaki.post_json(signal, input).await.ok);
+        misaki.finish().await;
+        let written = std::fs::read_to_string(out).unwrap();
+        // A request without an item goes nowhere here.
+        if !name.ends_with("_empty") && !written.is_empty() {
+            assert_eq!(written.trim_end(), expected.trim_end(), "{name}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 10, "{checked}");
+}
+
+#[tokio::test]
+async fn all_signals_share_the_file_which_begins_anew_unless_it_is_appended_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    for (keys, lines) in [("", 2), ("", 2), ("append: true", 4)] {
+        let mut misaki = start(&path, keys).await;
+        assert!(misaki.send_by(Via::Grpc, Signal::Logs, &["a"]).await.ok);
+        // Success means that it is written.
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with("]}]}]}\n"));
+        assert!(misaki.send_by(Via::Http, Signal::Traces, &["b"]).await.ok);
+        misaki.finish().await;
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(written.lines().count(), lines, "{keys}");
+        assert_eq!(written.matches("resourceSpans").count(), lines / 2, "{keys}");
+    }
+}
+
+#[tokio::test]
+async fn protobuf_and_what_is_compressed_stand_behind_their_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    let mut misaki = start(&path, "format: proto").await;
+    assert!(misaki.send(&["a", "b"]).await.ok && misaki.send(&["c"]).await.ok);
+    misaki.finish().await;
+    let records = framed(&std::fs::read(&path).unwrap());
+    let items = |wire: &Vec<u8>| {
+        let request = ExportLogsServiceRequest::decode(wire.as_slice()).unwrap();
+        request.resource_logs.iter().flat_map(|group| &group.scope_logs).map(|scope| scope.log_records.len()).sum()
+    };
+    assert_eq!(records.iter().map(items).collect::<Vec<usize>>(), [2, 1]);
+
+    let mut misaki = start(&path, "compression: zstd").await;
+    assert!(misaki.send(&["a"]).await.ok && misaki.send(&["b"]).await.ok);
+    misaki.finish().await;
+    let records = framed(&std::fs::read(&path).unwrap());
+    assert_eq!(records.len(), 2);
+    for record in records {
+        let text = zstd::decode_all(record.as_slice()).unwrap();
+        assert!(json::to_wire(Signal::Logs, &text).is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_full_file_becomes_a_backup_of_which_so_many_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sub/out.jsonl");
+    let misaki = start(&path, "create_directory: true, rotation: {max_megabytes: 1, max_backups: 2}").await;
+    let long = "x".repeat(700_000);
+    for index in 0..5 {
+        assert!(misaki.send(&[&format!("{index}{long}")]).await.ok);
+    }
+    drop(misaki);
+    let mut names: Vec<_> = std::fs::read_dir(path.parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names[0].starts_with("out-20") && names[0].ends_with("-size.jsonl"), "{names:?}");
+    let first = |name: &str| std::fs::read_to_string(path.with_file_name(name)).unwrap().contains("\"2xxx");
+    assert!(first(&names[0]), "the oldest went first");
+    assert_eq!(names[2], "out.jsonl");
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_a_failed_export() {
+    let full = Path::new("/dev/full");
+    let mut misaki = start(full, "retry_on_failure: {enabled: false}").await;
+    let answer = misaki.send(&["a"]).await;
+    assert!(!answer.ok && answer.message.contains("cannot write to /dev/full: No space left"), "{answer:?}");
+    assert_eq!(misaki.finish().await[0].dropped, [("retries_exhausted", 1)]);
+    // With a queue it waits, as for any upstream that is away.
+    let mut misaki = start(full, "sending_queue: {}, retry_on_failure: {initial_interval: 1ms}").await;
+    assert!(misaki.send(&["a"]).await.ok);
+    until("it was tried", || misaki.held() == 1).await;
+    assert_eq!(misaki.finish_within(Duration::from_millis(50)).await[0].left, 1);
+}
+
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The limit on the size of files stands for a full disk: a write stops in the middle of a record.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn no_record_is_torn_by_a_disk_that_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, port) = (folder.path().join("out.jsonl"), free_port().await);
+    let config = format!(
+        "yaml:{{receivers: {{otlp: {{protocols: {{http: {{endpoint: \"127.0.0.1:{port}\"}}}}}}}}, exporters: {{file: {{path: {}, \
+         retry_on_failure: {{enabled: false}}}}}}, service: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{logs: \
+         {{receivers: [otlp], exporters: [file]}}}}}}, extensions: {{inspect: {{enabled: false}}}}}}",
+        path.display()
+    );
+    let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" --config \"$1\"";
+    let child = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_misaki"), &config]).spawn();
+    let _child = Ended(child.unwrap());
+    until("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    let post = async |length: usize| {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let body = format!(
+            r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{{"stringValue":"{}"}}}}]}}]}}]}}"#,
+            "x".repeat(length)
+        );
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let head = format!(
+            "POST /v1/logs HTTP/1.1\r\nhost: edge\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let whole = || std::fs::read_to_string(&path).unwrap().lines().map(str::len).collect::<Vec<_>>();
+    assert!(post(2500).await.starts_with("HTTP/1.1 200"));
+    let answer = post(20_000).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("File too large"), "{answer}");
+    assert!(post(100).await.starts_with("HTTP/1.1 200"));
+    let lengths = whole();
+    assert!(lengths.len() == 2 && lengths[0] > 2500 && lengths[1] > 100, "{lengths:?}");
+}
+
+#[tokio::test]
+async fn a_reload_goes_on_in_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let changes = |keys: &str| {
+        format!(
+            "exporters: {{file: {{path: \"{}\", {keys}}}}}\nservice: {{pipelines: {{logs: {{receivers: [otlp], exporters: [file]}}}}}}",
+            path.display()
+        )
+    };
+    let mut misaki = Misaki::start(&changes(""), &[]).await;
+    assert!(misaki.send(&["a"]).await.ok);
+    for keys in ["", "retry_on_failure: {enabled: false}", "compression_params: {level: 3}"] {
+        misaki.reload(&changes(keys), &[]).await.unwrap();
+        assert!(misaki.send(&["b"]).await.ok);
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
+}
