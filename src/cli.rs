@@ -2,17 +2,21 @@
 
 #[cfg(unix)]
 mod command;
+mod completions;
 mod components;
 mod default;
+mod doctor;
 #[cfg(unix)]
 mod local;
 mod print_config;
 mod queue;
 mod run;
+mod send;
 #[cfg(unix)]
 mod status;
 #[cfg(unix)]
 mod tail;
+mod test;
 mod validate;
 
 use std::io::{IsTerminal, Write};
@@ -21,6 +25,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Loaded};
+use crate::diagnostics::escape::put_safe;
 use crate::service::plan::Plan;
 
 /// Exit statuses (sysexits.h for the last two).
@@ -68,8 +73,16 @@ enum Verb {
     /// Say how the running collector is
     #[cfg(unix)]
     Status(status::Status),
+    /// Try every hop to the upstreams of a config, its ports, its disk
+    Doctor(doctor::Doctor),
+    /// Send telemetry to a collector, made up or recorded
+    Send(send::Send),
+    /// Run the test cases of a config, without a port
+    Test(test::Test),
     /// Look at queues on disk, and rescue what is in them
     Queue(queue::Queue),
+    /// Print a script that completes commands in a shell
+    Completions(completions::Completions),
 }
 
 #[derive(Args)]
@@ -174,7 +187,11 @@ pub fn main() -> ExitCode {
         Some(Verb::Tail(options)) => tail::tail(&options),
         #[cfg(unix)]
         Some(Verb::Status(options)) => status::status(&options),
+        Some(Verb::Doctor(options)) => doctor::doctor(&options),
+        Some(Verb::Send(options)) => send::send(&options),
+        Some(Verb::Test(options)) => test::test(&options),
         Some(Verb::Queue(options)) => queue::queue(&options),
+        Some(Verb::Completions(options)) => completions::completions(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -184,6 +201,23 @@ pub fn main() -> ExitCode {
             ExitCode::from(status)
         }
     }
+}
+
+fn failed(message: impl std::fmt::Display) -> Failure {
+    Failure { status: FAILED, message: format!("error: {message}\n") }
+}
+
+/// Text that others may have written, for a terminal.
+fn safe(text: &str) -> String {
+    let mut out = Vec::new();
+    put_safe(&mut out, text.as_bytes(), true);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Runs what a verb does on a runtime of its own.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| failed(format!("cannot start: {error}")))?.block_on(work)
 }
 
 /// Writes to stdout; a reader that has left early has what it wanted.

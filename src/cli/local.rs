@@ -12,10 +12,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use crate::diagnostics::escape::put_safe;
 use crate::inspect::place;
 
-use super::{FAILED, Failure};
+use super::Failure;
+pub(super) use super::{block_on, failed, safe};
 
 /// Most that a whole answer may be; what streams has no end.
 const MOST: usize = 64 << 20;
@@ -36,23 +36,6 @@ pub struct Answer {
     body: Incoming,
     /// Drives the connection until this is dropped.
     _connection: JoinSet<()>,
-}
-
-pub fn failed(message: impl std::fmt::Display) -> Failure {
-    Failure { status: FAILED, message: format!("error: {message}\n") }
-}
-
-/// Text that others may have written, for a terminal.
-pub fn safe(text: &str) -> String {
-    let mut out = Vec::new();
-    put_safe(&mut out, text.as_bytes(), true);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// Runs what a verb does on a runtime of its own.
-pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| failed(format!("cannot start: {error}")))?.block_on(work)
 }
 
 impl Target {

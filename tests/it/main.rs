@@ -45,4 +45,5 @@ mod tls;
 mod trace_context;
 mod transform;
 mod tree;
+mod verbs;
 mod wire;

@@ -1,0 +1,186 @@
+//! What this machine has for a config: ports that are free, a disk that takes writes, memory.
+
+use std::io;
+use std::path::Path;
+
+use crate::config::Kind;
+use crate::config::telemetry::MetricsLevel;
+use crate::extensions::file_storage;
+use crate::network::endpoint::{Address, Listen};
+use crate::network::listen;
+use crate::sending::disk::directory;
+use crate::service::plan::Plan;
+use crate::service::registry::Component;
+use crate::service::{budget_of, machine};
+
+use super::{Finding, Section};
+
+/// The file that is written to try a directory.
+const TRIAL: &str = ".misaki-doctor";
+/// Of a process's memory, the part that telemetry may take before the rest gets tight.
+const ROOMY: f64 = 0.7;
+
+pub async fn ports(plan: &Plan) -> Vec<Section> {
+    let mut sections = Vec::new();
+    for (id, _) in plan.used(Kind::Receiver) {
+        let Some(Component::Otlp(config)) = plan.get(Kind::Receiver, id) else { continue };
+        let mut findings = Vec::new();
+        if let Some(grpc) = &config.grpc {
+            findings.push(port("gRPC", &grpc.endpoint).await);
+        }
+        if let Some(http) = &config.http {
+            findings.push(port("HTTP", &http.endpoint).await);
+        }
+        sections.push(Section { title: format!("receiver {id}"), findings });
+    }
+    for extension in &plan.extensions {
+        if let Some(Component::HealthCheck(config)) = plan.get(Kind::Extension, &extension.id) {
+            let findings = vec![port("HTTP", &config.endpoint).await];
+            sections.push(Section { title: format!("extension {}", extension.id), findings });
+        }
+    }
+    let metrics = &plan.telemetry.metrics;
+    if metrics.level != MetricsLevel::None {
+        let mut findings = Vec::new();
+        for (host, number) in &metrics.readers {
+            if let Ok(endpoint) = Listen::parse(&format!("{host}:{number}"), "tcp") {
+                findings.push(port("HTTP", &endpoint).await);
+            }
+        }
+        sections.push(Section { title: "own metrics".to_owned(), findings });
+    }
+    sections
+}
+
+async fn port(what: &'static str, endpoint: &Listen) -> Finding {
+    let address = &endpoint.address;
+    let Address::Tcp { port, .. } = address else {
+        return Finding::ok(what, format!("{address}, not tried"));
+    };
+    let error = match listen::bind(endpoint).await {
+        Ok(_) => return Finding::ok(what, format!("{address} is free")),
+        Err(error) => error,
+    };
+    match error.kind() {
+        io::ErrorKind::AddrInUse => match holder(*port) {
+            Some((process, name)) if name == "misaki" => {
+                Finding::ok(what, format!("{address} is served by misaki, process {process}"))
+            }
+            Some((process, name)) => {
+                let says = format!("{address} is taken by {name}, process {process}");
+                Finding::failed(what, says, "end that process, or give the receiver another port")
+            }
+            None => {
+                let says = format!("{address} is taken, by a process of another user or container");
+                Finding::failed(what, says, "`ss -ltnp` as root names it; end it, or take another port")
+            }
+        },
+        io::ErrorKind::PermissionDenied => {
+            Finding::failed(what, format!("{address}: {error}"), "ports below 1024 want CAP_NET_BIND_SERVICE")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            Finding::failed(what, format!("{address}: {error}"), "this machine has no such address")
+        }
+        _ => Finding::failed(what, format!("{address}: {error}"), "check the name of the host"),
+    }
+}
+
+/// Which process listens on a port, where Linux tells us.
+fn holder(port: u16) -> Option<(u32, String)> {
+    const LISTENING: &str = "0A";
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
+        let text = std::fs::read_to_string(table).ok()?;
+        text.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (_, local) = fields.get(1)?.rsplit_once(':')?;
+            let listens = fields.get(3) == Some(&LISTENING) && u16::from_str_radix(local, 16) == Ok(port);
+            listens.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]"))).flatten()
+        })
+    })?;
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    let mut numbered = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbered.find_map(|process| {
+        let files = std::fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten();
+        let mut links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+        let holds = links.any(|link| link.as_os_str() == inode.as_str());
+        let name = || std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        holds.then(|| (process, name().trim().to_owned()))
+    })
+}
+
+pub fn storage(plan: &Plan) -> Vec<Section> {
+    let started = plan.extensions.iter().filter_map(|extension| match plan.get(Kind::Extension, &extension.id) {
+        Some(Component::FileStorage(config)) => Some((&extension.id, config)),
+        _ => None,
+    });
+    started.map(|(id, config)| Section { title: format!("extension {id}"), findings: directory(config) }).collect()
+}
+
+fn directory(config: &file_storage::Config) -> Vec<Finding> {
+    let directory = &config.directory;
+    let mut findings = vec![writable(directory)];
+    // It may still have to be made.
+    let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    let shown = there.display();
+    if is_in_memory(there) {
+        let advice = "a restart of the machine or container loses the queue: use a disk or a volume";
+        findings.push(Finding::warn("disk", format!("{shown} is a tmpfs, in memory"), advice));
+    }
+    match (directory::space(there), config.limits()) {
+        (Ok((_, free)), Ok(limits)) => {
+            let says = format!("{} free, queues may take {} each", size(free), size(limits.quota));
+            findings.push(match free < limits.quota.saturating_add(limits.min_free) {
+                true => Finding::warn("space", says, "make room, or set a smaller `max_size`"),
+                false => Finding::ok("space", says),
+            });
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            findings.push(Finding::failed("space", format!("cannot ask about {shown}: {error}"), ""));
+        }
+    }
+    findings
+}
+
+/// Whether files can be made in a directory, or in the one where it will be made.
+pub fn writable(directory: &Path) -> Finding {
+    let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
+    let (shown, trial) = (there.display(), there.join(TRIAL));
+    match std::fs::write(&trial, b"misaki").and_then(|()| std::fs::remove_file(&trial)) {
+        Ok(()) => Finding::ok("write", format!("{shown} takes files")),
+        Err(error) => {
+            let advice = "let the user that misaki runs as own it, and mount it writable";
+            Finding::failed("write", format!("cannot write in {shown}: {error}"), advice)
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_in_memory(path: &Path) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 == TMPFS)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_in_memory(_: &Path) -> bool {
+    false
+}
+
+pub fn memory(plan: &Plan) -> Section {
+    let (budget, available) = (budget_of(plan), machine::memory_bytes());
+    let limited = machine::machine_bytes().is_none_or(|built_in| available < built_in);
+    let of = if limited { "the limit of its cgroup" } else { "the machine's" };
+    let says = format!("telemetry may take {} of {} ({of})", size(budget), size(available));
+    let finding = match budget as f64 > available as f64 * ROOMY {
+        true => Finding::failed("budget", says, "raise the limit of the container, or lower that of memory_limiter"),
+        false => Finding::ok("budget", says),
+    };
+    let connections = Finding::ok("files", format!("room for {} connections", machine::connection_cap()));
+    Section { title: "memory and files".to_owned(), findings: vec![finding, connections] }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..0x4000_0000 => format!("{} MiB", bytes >> 20),
+        _ => format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64),
+    }
+}

@@ -1,0 +1,290 @@
+//! The hops to an upstream: name, connection, TLS, protocol, export. Each is tried as the exporter would do it.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use smallvec::SmallVec;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::config::{ComponentId, Kind};
+use crate::exporters::SendError;
+use crate::network::Stream;
+use crate::network::endpoint::{self, Address, Endpoint, Scheme};
+use crate::network::tls::certificate::Certificate;
+use crate::network::tls::{self, ClientTls, Peer};
+use crate::otlp::status::code;
+use crate::service::graph;
+use crate::service::plan::Plan;
+use crate::service::registry::Component;
+use crate::telemetry::{Budget, Now, Signal, Telemetry};
+
+use super::machine;
+use super::{Finding, Section, State};
+
+/// How long a hop may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A certificate that ends sooner than this is worth a warning.
+const SOON: i64 = 14 * 86_400;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const HOPS: [&str; 5] = ["name", "connect", "TLS", "protocol", "export"];
+
+/// One upstream of an exporter, and the signals that go there.
+struct Upstream<'a> {
+    endpoint: &'a Endpoint,
+    tls: Option<&'a ClientTls>,
+    /// It wants HTTP/2 from the first byte.
+    grpc: bool,
+    signals: Vec<Signal>,
+}
+
+pub async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: &Arc<Budget>) -> Vec<Section> {
+    let mut upstreams: Vec<Upstream> = Vec::new();
+    match plan.get(Kind::Exporter, id) {
+        Some(Component::OtlpGrpc(config)) => {
+            let (endpoint, tls) = (&config.endpoint, config.tls.as_ref());
+            upstreams.push(Upstream { endpoint, tls, grpc: true, signals: signals.to_vec() });
+        }
+        Some(Component::OtlpHttp(config)) => {
+            for &signal in signals {
+                let Some(Some(endpoint)) = config.endpoints.get(signal as usize) else { continue };
+                let same = |upstream: &&mut Upstream| {
+                    (&upstream.endpoint.address, upstream.endpoint.scheme) == (&endpoint.address, endpoint.scheme)
+                };
+                match upstreams.iter_mut().find(same) {
+                    Some(upstream) => upstream.signals.push(signal),
+                    None => {
+                        let tls = (endpoint.scheme == Some(Scheme::Https)).then_some(&config.tls);
+                        upstreams.push(Upstream { endpoint, tls, grpc: false, signals: vec![signal] });
+                    }
+                }
+            }
+        }
+        Some(Component::File(config)) => {
+            let findings = vec![machine::writable(config.path.parent().unwrap_or(Path::new(".")))];
+            return vec![Section { title: format!("exporter {id} to {}", config.path.display()), findings }];
+        }
+        _ => {}
+    }
+    let mut sections = Vec::new();
+    for upstream in &upstreams {
+        let mut findings = Vec::new();
+        if upstream.reach(&mut findings).await {
+            for &signal in &upstream.signals {
+                findings.push(export(plan, id, signal, budget).await);
+            }
+        }
+        let failed = findings.iter().any(|finding| finding.state == State::Failed);
+        let untried = |what: &&'static str| Finding { state: State::Untried, ..Finding::ok(what, "not tried") };
+        let untried: Vec<_> = HOPS
+            .iter()
+            .filter(|hop| failed && findings.iter().all(|finding| finding.what != **hop))
+            .map(untried)
+            .collect();
+        findings.extend(untried);
+        sections.push(Section { title: format!("exporter {id} to {}", upstream.endpoint), findings });
+    }
+    sections
+}
+
+impl Upstream<'_> {
+    /// Everything below the export; false when it cannot be reached.
+    async fn reach(&self, findings: &mut Vec<Finding>) -> bool {
+        let mut note = |finding: Finding| {
+            let goes_on = finding.state != State::Failed;
+            findings.push(finding);
+            goes_on
+        };
+        if !note(self.resolve().await) {
+            return false;
+        }
+        let started = Instant::now();
+        let stream = match endpoint::connect(&self.endpoint.address, PATIENCE).await {
+            Ok(stream) => stream,
+            Err(error) => return note(Finding::failed("connect", error.to_string(), connect_advice(&error))),
+        };
+        note(Finding::ok("connect", format!("{} in {}", self.endpoint.address, milliseconds(started))));
+        let Some(tls) = self.tls else {
+            note(match self.endpoint.leaves_the_machine() {
+                true => Finding::warn(
+                    "TLS",
+                    "off: telemetry leaves this machine in clear",
+                    "use TLS, or a network you trust",
+                ),
+                false => Finding::ok("TLS", "off"),
+            });
+            return note(self.speak(stream).await);
+        };
+        self.look_at_certificate(stream, tls, findings).await;
+        match self.secure(tls).await {
+            Err(finding) => {
+                findings.push(finding);
+                false
+            }
+            Ok(stream) => {
+                let finding = self.speak(stream).await;
+                let goes_on = finding.state != State::Failed;
+                findings.push(finding);
+                goes_on
+            }
+        }
+    }
+
+    async fn resolve(&self) -> Finding {
+        let host = match &self.endpoint.address {
+            Address::Unix(path) => return Finding::ok("name", format!("a unix socket: {}", path.display())),
+            Address::Tcp { host, .. } => host,
+        };
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Finding::ok("name", format!("{address} is an address"));
+        }
+        let advice = "check how it is spelt, and the resolver of this host or container (/etc/resolv.conf)";
+        match tokio::time::timeout(PATIENCE, self.endpoint.address.resolve()).await {
+            Err(_) => Finding::failed("name", format!("no answer about {host} within {PATIENCE:?}"), advice),
+            Ok(Err(error)) => Finding::failed("name", format!("cannot resolve {host}: {error}"), advice),
+            Ok(Ok(addresses)) => {
+                let mut found: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+                found.dedup();
+                Finding::ok("name", format!("{host} is {}", found.join(", ")))
+            }
+        }
+    }
+
+    /// Who signed it, whom it is for, until when: also where it is not believed.
+    async fn look_at_certificate(&self, stream: Stream, tls: &ClientTls, findings: &mut Vec<Finding>) {
+        let Ok(name) = tls.server_name(self.endpoint.host()) else { return };
+        let shown = tokio::time::timeout(PATIENCE, tls::shown(stream, tls, name)).await;
+        // What fails here fails again, and is told there.
+        let Ok(Ok(shown)) = shown else { return };
+        let Some(own) = shown.first().and_then(|der| Certificate::read(der)) else { return };
+        let Certificate { subject, issuer, expires, names } = own;
+        let signer = if issuer == subject { "itself".to_owned() } else { issuer };
+        let left = expires.as_second() - Timestamp::now().as_second();
+        let (date, days) = (expires.strftime("%F"), left / 86_400);
+        let names = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+        let says = format!("certificate of {subject} for {names}, signed by {signer}, until {date} ({days} days)");
+        findings.push(match left {
+            ..=0 => Finding::warn("TLS", says, "it has expired: renew it, or correct the clock here"),
+            1..=SOON => Finding::warn("TLS", says, "it ends soon: renew it"),
+            _ => Finding::ok("TLS", says),
+        });
+    }
+
+    /// The handshake as the exporter makes it.
+    async fn secure(&self, tls: &ClientTls) -> Result<Stream, Finding> {
+        let failed = |says: String| Finding::failed("TLS", says, "");
+        let alpn: &[&[u8]] = if self.grpc { &[b"h2"] } else { &[b"h2", b"http/1.1"] };
+        let config = tls::client_config(tls, alpn).map_err(failed)?;
+        let name = tls.server_name(self.endpoint.host()).map_err(failed)?;
+        let handshake = async {
+            let stream = endpoint::connect(&self.endpoint.address, PATIENCE).await?;
+            tls::connect(stream, config, name).await
+        };
+        match tokio::time::timeout(PATIENCE, handshake).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(failed(tls::explain(&error, Peer::Server))),
+            Err(_) => Err(failed(format!("no handshake within {PATIENCE:?}: does it speak TLS?"))),
+        }
+    }
+
+    /// Says the first words of its protocol, and looks at the first of the answer.
+    async fn speak(&self, mut stream: Stream) -> Finding {
+        let chosen = stream.alpn().map(|protocol| String::from_utf8_lossy(protocol).into_owned());
+        let http2 = self.grpc || chosen.as_deref() == Some("h2");
+        let request = format!("GET / HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.endpoint.authority());
+        let opening = if http2 { PREFACE } else { request.as_bytes() };
+        let mut answer = [0; 9];
+        let exchange = async {
+            stream.write_all(opening).await?;
+            stream.flush().await?;
+            stream.read_exact(&mut answer).await.map(drop)
+        };
+        let failure = match tokio::time::timeout(PATIENCE, exchange).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("the connection broke: {error}")),
+            Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+        };
+        let wanted = if http2 { "HTTP/2" } else { "HTTP/1.1" };
+        let by_tls = chosen.as_ref().map_or_else(String::new, |chosen| format!(", as TLS chose ({chosen})"));
+        // A SETTINGS frame on stream 0 is how a server greets.
+        let greets = matches!(answer, [0, _, _, 4, _, 0, 0, 0, 0]);
+        let speaks_http1 = answer.starts_with(b"HTTP/1");
+        match failure {
+            _ if tls_answers(&answer) => {
+                Finding::failed("protocol", "it wants TLS", "remove `insecure: true`, or use https://")
+            }
+            None if http2 && greets || !http2 && speaks_http1 => Finding::ok("protocol", format!("{wanted}{by_tls}")),
+            _ if speaks_http1 => Finding::failed(
+                "protocol",
+                "it speaks HTTP/1.1, and gRPC wants HTTP/2",
+                "use its port for gRPC (usually 4317), or the exporter otlp_http",
+            ),
+            _ if greets => Finding::failed(
+                "protocol",
+                "it speaks HTTP/2 only",
+                "use its port for HTTP (usually 4318), or the exporter otlp_grpc",
+            ),
+            failure => {
+                let why = failure.unwrap_or_else(|| "what it answers is something else".to_owned());
+                let advice = "is this the port of an OTLP receiver, and does it want TLS?";
+                Finding::failed("protocol", format!("{wanted}{by_tls}: {why}"), advice)
+            }
+        }
+    }
+}
+
+fn tls_answers(answer: &[u8; 9]) -> bool {
+    crate::network::looks_like_tls(answer)
+}
+
+/// An empty export, with all that goes with a real one.
+async fn export(plan: &Plan, id: &ComponentId, signal: Signal, budget: &Arc<Budget>) -> Finding {
+    let name = signal.name();
+    let (exporter, settings) = match graph::client(plan, id, signal, budget) {
+        Ok(built) => built,
+        Err(error) => return Finding::failed("export", error, ""),
+    };
+    let empty =
+        Telemetry { signal, parts: SmallVec::new(), client: None, received: Now::read(), tickets: SmallVec::new() };
+    let payload = exporter.encode(&empty).await;
+    let started = Instant::now();
+    let patience = settings.timeout.unwrap_or(PATIENCE).min(2 * PATIENCE);
+    match tokio::time::timeout(patience, exporter.send(&payload)).await {
+        Ok(Ok(_)) => Finding::ok("export", format!("{name}: an empty one is accepted, in {}", milliseconds(started))),
+        Ok(Err(error)) => {
+            Finding::failed("export", format!("{name}: {}", error.status().message), export_advice(&error))
+        }
+        Err(_) => {
+            Finding::failed("export", format!("{name}: no answer within {patience:?}"), "is the upstream overloaded?")
+        }
+    }
+}
+
+fn milliseconds(since: Instant) -> String {
+    format!("{:.1} ms", since.elapsed().as_secs_f64() * 1e3)
+}
+
+fn connect_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "nobody listens there: is the upstream up, and is this its port?",
+        io::ErrorKind::TimedOut => "packets are lost: a firewall between, or the host is down",
+        io::ErrorKind::NotFound => "there is no such socket: is the upstream up?",
+        io::ErrorKind::PermissionDenied => "this user may not connect to it",
+        _ => "check the routes and the network of this host or container",
+    }
+}
+
+fn export_advice(error: &SendError) -> &'static str {
+    match (error, error.status().code) {
+        (_, code::UNAUTHENTICATED) => "it does not know who we are: set `auth` or `headers`",
+        (_, code::PERMISSION_DENIED) => "it knows who we are, and refuses: check the rights of this token or user",
+        (_, code::UNIMPLEMENTED) => "it has no pipeline for this signal there: add one, or check the path",
+        (SendError::Retry { .. }, _) => "it may be overloaded or starting: try again",
+        (SendError::TooLarge(_), _) => "it takes not even an empty request: check its limits, and proxies between",
+        _ => "look into the log of the upstream",
+    }
+}

@@ -1,0 +1,316 @@
+//! `misaki send`: telemetry to try a collector with, made up or recorded, and what became of it.
+//!
+//! A scenario is a recorded file, too; with ids and times that are new in each round.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use clap::Args;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::config::{Kind, duration};
+use crate::exporters::{Accepted, Exporter, SendError};
+use crate::otlp::{check, hex, json};
+use crate::service::graph;
+use crate::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
+
+use super::{Edge, Failure, Sources, block_on, default, failed, plan, print, safe};
+
+const SCENARIOS: &[(&str, &str)] = &[
+    ("health-reporter", include_str!("send/health-reporter.jsonl")),
+    ("slog", include_str!("send/slog.jsonl")),
+    ("purchase", include_str!("send/purchase.jsonl")),
+    ("noise", include_str!("send/noise.jsonl")),
+    ("pillars", include_str!("send/pillars.jsonl")),
+];
+
+const LIST: &str = "\
+Scenarios:
+  health-reporter  logs and a span of a small worker
+  slog             the same, its logs not on the trace: the id is an attribute
+  purchase         a slow purchase through five services, and its logs
+  noise            health checks and DEBUG logs among what is wanted
+  pillars          metrics, logs and a trace that failed
+
+A file holds OTLP/JSON requests, as the exporter `file` writes them; it is sent
+as it is, unless --fresh gives it new ids and times.";
+
+/// The largest file.
+const MOST: u64 = 256 << 20;
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Args)]
+#[command(after_help = LIST)]
+pub struct Send {
+    /// A scenario, or a file
+    #[arg(value_name = "SCENARIO|FILE", default_value = "health-reporter")]
+    what: String,
+    /// Where to [default: grpc://localhost:4317], as in `misaki --to`
+    #[arg(long, value_name = "URL", default_value = "grpc://localhost:4317", hide_default_value = true)]
+    to: String,
+    /// Trust the CA in this file
+    #[arg(long, value_name = "FILE")]
+    ca: Option<String>,
+    /// Send the bearer token in this file
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<String>,
+    /// Requests a second [default: one after another]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
+    /// Send all of it so many times [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "within")]
+    count: Option<u64>,
+    /// Again and again for this time
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    within: Option<Duration>,
+    /// New ids and times for what is in a file
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// What became of the requests of one signal.
+#[derive(Clone, Default)]
+struct Tally {
+    requests: u64,
+    items: u64,
+    accepted: u64,
+    refused_requests: u64,
+    /// The first thing that the collector said.
+    said: Option<String>,
+}
+
+struct Sender {
+    exporters: [Arc<dyn Exporter>; 3],
+    budget: Arc<Budget>,
+    tallies: [Tally; 3],
+}
+
+pub fn send(options: &Send) -> Result<(), Failure> {
+    block_on(async {
+        let mut sender = Sender::new(options)?;
+        let text = read(&options.what)?;
+        let is_scenario = SCENARIOS.iter().any(|(name, _)| *name == options.what);
+        let requests = requests(&text, &options.what)?;
+        if requests.is_empty() {
+            return Err(failed(format!("{} holds no request", safe(&options.what))));
+        }
+        let end = options.within.map(|within| Instant::now() + within);
+        let rounds = options.count.unwrap_or(if end.is_some() { u64::MAX } else { 1 });
+        let mut pace = options.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
+        'rounds: for _ in 0..rounds {
+            let wires = match is_scenario || options.fresh {
+                true => fresh(&requests)?,
+                false => requests.iter().map(|(signal, _, wire)| (*signal, wire.clone())).collect(),
+            };
+            for (signal, wire) in wires {
+                if let Some(pace) = &mut pace {
+                    pace.tick().await;
+                }
+                if end.is_some_and(|end| Instant::now() >= end) {
+                    break 'rounds;
+                }
+                sender.send(signal, wire).await?;
+            }
+        }
+        print(&sender.said(&options.to))?;
+        match sender.tallies.iter().all(|tally| tally.accepted == tally.items && tally.refused_requests == 0) {
+            true => Ok(()),
+            false => Err(failed("not everything was accepted")),
+        }
+    })
+}
+
+impl Sender {
+    /// The client of `misaki --to`.
+    fn new(options: &Send) -> Result<Sender, Failure> {
+        let edge = Edge {
+            to: Some(options.to.clone()),
+            ca: options.ca.clone(),
+            token_file: options.token_file.clone(),
+            print: None,
+        };
+        let plan = plan(&default::choose(&Sources::default(), &edge)?.loaded)?;
+        let budget = Budget::new(16 * MOST);
+        let used = plan.used(Kind::Exporter);
+        let (id, _) = used.first().ok_or_else(|| failed("nowhere to send to"))?;
+        let client = |signal| graph::client(&plan, id, signal, &budget).map(|(exporter, _)| exporter).map_err(failed);
+        let exporters = [client(Signal::Logs)?, client(Signal::Metrics)?, client(Signal::Traces)?];
+        Ok(Sender { exporters, budget, tallies: Default::default() })
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "one a signal, indexed by it")]
+    async fn send(&mut self, signal: Signal, wire: Bytes) -> Result<(), Failure> {
+        let items = check::check(signal, &wire).map_err(|error| failed(format!("this is no request: {error}")))?;
+        let charge = Charge::take(&self.budget, Share::Ingest, wire.len() as u64);
+        let charge = charge.ok_or_else(|| failed("a request is too large"))?;
+        let parts = [Part { bytes: wire, items, charge }].into_iter().collect();
+        let telemetry = Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() };
+        let exporter = &self.exporters[signal as usize];
+        let payload = exporter.encode(&telemetry).await;
+        let answer = tokio::time::timeout(TIMEOUT, exporter.send(&payload)).await;
+        let tally = &mut self.tallies[signal as usize];
+        let items = u64::from(items);
+        tally.requests += 1;
+        tally.items += items;
+        let said = match answer {
+            Ok(Ok(Accepted { rejected, message })) => {
+                tally.accepted += items.saturating_sub(rejected);
+                message
+            }
+            Ok(Err(error)) => {
+                tally.refused_requests += 1;
+                let retry = if matches!(error, SendError::Retry { .. }) { " (an SDK would try again)" } else { "" };
+                format!("{}{retry}", error.status().message)
+            }
+            Err(_) => {
+                tally.refused_requests += 1;
+                format!("no answer within {TIMEOUT:?}")
+            }
+        };
+        if !said.is_empty() {
+            tally.said.get_or_insert(said);
+        }
+        Ok(())
+    }
+
+    fn said(&self, to: &str) -> String {
+        let mut out = String::new();
+        for (signal, tally) in Signal::ALL.iter().zip(&self.tallies).filter(|(_, tally)| tally.requests > 0) {
+            let Tally { requests, items, accepted, refused_requests, said } = tally;
+            let plural = if *requests == 1 { "" } else { "s" };
+            let words = signal.items_words();
+            out.push_str(&format!("{words}: {items} sent in {requests} request{plural}, {accepted} accepted"));
+            if *refused_requests > 0 {
+                out.push_str(&format!(", {refused_requests} refused"));
+            }
+            let rejected = items - accepted;
+            if rejected > 0 && *refused_requests == 0 {
+                out.push_str(&format!(", {rejected} rejected"));
+            }
+            out.push('\n');
+            if let Some(said) = said {
+                out.push_str(&format!("  {} says: {}\n", safe(to), safe(said)));
+            }
+        }
+        out
+    }
+}
+
+fn read(what: &str) -> Result<String, Failure> {
+    if let Some((_, text)) = SCENARIOS.iter().find(|(name, _)| *name == what) {
+        return Ok((*text).to_owned());
+    }
+    let named = safe(what);
+    let length = std::fs::metadata(Path::new(what)).map_err(|error| {
+        let names: Vec<_> = SCENARIOS.iter().map(|(name, _)| *name).collect();
+        failed(format!("cannot read {named}: {error}; scenarios are {}", names.join(", ")))
+    })?;
+    if length.len() > MOST {
+        return Err(failed(format!("{named} is larger than {} MiB", MOST >> 20)));
+    }
+    std::fs::read_to_string(what).map_err(|error| failed(format!("cannot read {named}: {error}")))
+}
+
+/// The requests in a text, one after another: what each is, as JSON and on the wire.
+fn requests(text: &str, name: &str) -> Result<Vec<(Signal, Value, Bytes)>, Failure> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let mut all = Vec::new();
+    let mut begin = 0;
+    while let Some(value) = values.next() {
+        let faulty = |error: &dyn std::fmt::Display| {
+            failed(format!("request {} in {}: {}", all.len() + 1, safe(name), safe(&error.to_string())))
+        };
+        let value = value.map_err(|error| faulty(&error))?;
+        let signal =
+            signal_of(&value).ok_or_else(|| faulty(&"it has no resourceLogs, resourceMetrics or resourceSpans"))?;
+        let raw = text.get(begin..values.byte_offset()).unwrap_or_default();
+        begin = values.byte_offset();
+        let wire = json::to_wire(signal, raw.as_bytes()).map_err(|error| faulty(&error))?;
+        all.push((signal, value, Bytes::from(wire)));
+    }
+    Ok(all)
+}
+
+pub fn signal_of(request: &Value) -> Option<Signal> {
+    let has = |key| request.get(key).is_some();
+    match () {
+        () if has("resourceLogs") || has("resource_logs") => Some(Signal::Logs),
+        () if has("resourceMetrics") || has("resource_metrics") => Some(Signal::Metrics),
+        () if has("resourceSpans") || has("resource_spans") => Some(Signal::Traces),
+        () => None,
+    }
+}
+
+/// The same requests as if they happened just now, with ids of their own.
+fn fresh(requests: &[(Signal, Value, Bytes)]) -> Result<Vec<(Signal, Bytes)>, Failure> {
+    let (mut ids, mut latest) = (HashMap::new(), 0);
+    for (_, value, _) in requests {
+        look(value, &mut ids, &mut latest)?;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+    let shift = now.saturating_sub(latest);
+    let renewed = |(signal, value, _): &(Signal, Value, Bytes)| {
+        let mut value = value.clone();
+        renew(&mut value, &ids, shift);
+        let wire = json::to_wire(*signal, value.to_string().as_bytes());
+        wire.map(|wire| (*signal, Bytes::from(wire))).map_err(|error| failed(safe(&error.to_string())))
+    };
+    requests.iter().map(renewed).collect()
+}
+
+/// Gathers the ids in use, with a new one for each, and the latest time. The depth is bounded by that of the reader.
+fn look(value: &Value, ids: &mut HashMap<String, String>, latest: &mut u64) -> Result<(), Failure> {
+    match value {
+        Value::Array(list) => list.iter().try_for_each(|value| look(value, ids, latest)),
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| {
+            if is_time(key) {
+                *latest = nanos(value).unwrap_or(0).max(*latest);
+            } else if let ("traceId" | "spanId" | "parentSpanId", Some(id)) = (key.as_str(), value.as_str())
+                && matches!(id.len(), 16 | 32)
+                && !ids.contains_key(id)
+            {
+                let mut bytes = [0; 16];
+                SystemRandom::new().fill(&mut bytes).map_err(|_| failed("the system has no random numbers"))?;
+                let mut new = Vec::new();
+                hex::put(bytes.get(..id.len() / 2).unwrap_or(&bytes), &mut new);
+                ids.insert(id.to_owned(), String::from_utf8_lossy(&new).into_owned());
+            }
+            look(value, ids, latest)
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn renew(value: &mut Value, ids: &HashMap<String, String>, shift: u64) {
+    match value {
+        Value::Array(list) => list.iter_mut().for_each(|value| renew(value, ids, shift)),
+        Value::Object(map) => {
+            for (key, value) in map {
+                match nanos(value).filter(|_| is_time(key)) {
+                    Some(time @ 1..) => *value = Value::String(time.saturating_add(shift).to_string()),
+                    _ => renew(value, ids, shift),
+                }
+            }
+        }
+        // An id that a log names in an attribute changes with it.
+        Value::String(text) => {
+            if let Some(id) = ids.get(text) {
+                text.clone_from(id);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_time(key: &str) -> bool {
+    key.ends_with("imeUnixNano")
+}
+
+fn nanos(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}

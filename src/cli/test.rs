@@ -1,0 +1,347 @@
+//! `misaki test`: cases of what goes into the pipelines of a config and what must come out, run without a port.
+
+mod short;
+mod trial;
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::config::emit;
+use crate::config::section::Section;
+use crate::config::{self, Entry, Loaded, Node};
+use crate::service::plan::Plan;
+
+use super::{CONFIG, FAILED, Failure, block_on, environment, failed, print, rendered, safe};
+use trial::Outcome;
+
+const ABOUT: &str = "\
+FILE is NAME.test.yaml, and lies beside its config, NAME.yaml:
+  env: {SITE: tokyo}            # variables of the config
+  cases:
+    - name: DEBUG logs stay
+      in:
+        - log: {severity: 5, body: cache miss}
+        - log: {severity: 9, body: paid, resource: {service.name: shop}}
+      out:
+        - log: {severity: 9, body: paid, resource: {service.name: shop}}
+      dropped: {filter: 1}
+`span` and `metric` go the same way; other keys are OTLP/JSON's.";
+
+#[derive(Args)]
+#[command(after_help = ABOUT)]
+pub struct Test {
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Write what comes out into the files
+    #[arg(long)]
+    update: bool,
+    /// Write a report in JUnit's XML
+    #[arg(long, value_name = "PATH")]
+    junit: Option<PathBuf>,
+}
+
+struct Case<'a> {
+    name: String,
+    entries: &'a [Entry],
+    input: Value,
+    expected: Result<Outcome, String>,
+}
+
+/// What a case came to; a failure says why.
+struct Verdict {
+    file: String,
+    case: String,
+    failure: Option<String>,
+}
+
+pub fn test(options: &Test) -> Result<(), Failure> {
+    let mut verdicts = Vec::new();
+    let mut out = String::new();
+    for path in &options.files {
+        for verdict in test_file(path, options.update)? {
+            let state = if verdict.failure.is_some() { "FAILED" } else { "ok" };
+            let _ = writeln!(out, "{state:<8}{}: {}", safe(&verdict.file), safe(&verdict.case));
+            for line in verdict.failure.iter().flat_map(|failure| failure.lines()) {
+                let _ = writeln!(out, "        {}", safe(line));
+            }
+            verdicts.push(verdict);
+        }
+    }
+    let bad = verdicts.iter().filter(|verdict| verdict.failure.is_some()).count();
+    let _ = writeln!(out, "{} passed, {bad} failed", verdicts.len() - bad);
+    print(&out)?;
+    if let Some(path) = &options.junit {
+        let written = std::fs::write(path, junit(&verdicts));
+        written.map_err(|error| failed(format!("cannot write {}: {error}", path.display())))?;
+    }
+    if bad == 0 { Ok(()) } else { Err(Failure { status: FAILED, message: String::new() }) }
+}
+
+fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
+    let file = path.display().to_string();
+    let loaded = config::load(&[format!("file:{file}")], &[], &environment);
+    let refused = |loaded: &Loaded| Failure { status: CONFIG, message: rendered(loaded) };
+    if loaded.problems.has_errors() {
+        return Err(refused(&loaded));
+    }
+    let section = Section::of(&loaded.root, "", &loaded.problems);
+    let named = section.text("config");
+    let variables = section.node("env").map(Node::entries).unwrap_or_default();
+    let written = match loaded.root.get("cases").map(|cases| &cases.value) {
+        Some(config::Value::List(cases)) => cases.as_slice(),
+        _ => &[],
+    };
+    let sections = section.sections("cases").unwrap_or_default();
+    let cases: Vec<Case> = sections.into_iter().zip(written).map(|(section, node)| case(section, node)).collect();
+    section.finish();
+    if loaded.problems.has_errors() {
+        return Err(refused(&loaded));
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let beside = || file.strip_suffix(".test.yaml").map(|stem| PathBuf::from(format!("{stem}.yaml")));
+    let config = named.map(|named| folder.join(named)).or_else(beside);
+    let config = config.ok_or_else(|| failed(format!("{file}: name its config with `config:`")))?;
+    let lookup = |name: &str| {
+        let own = variables.iter().find(|entry| entry.key == name).map(|entry| &entry.node);
+        own.map(|node| node.as_text().map_or_else(|| emit::json_value(node).to_string(), str::to_owned))
+    };
+    let under_test = config::load(&[format!("file:{}", config.display())], &[], &lookup);
+    let mut plan = Plan::read(&under_test);
+    if under_test.problems.has_errors() {
+        return Err(refused(&under_test));
+    }
+    plan.silence();
+    let mut verdicts = Vec::new();
+    let mut outcomes = Vec::new();
+    for case in &cases {
+        let outcome = block_on(async { Ok(trial::run(&plan, &case.input).await) })?;
+        let failure = match (&case.expected, &outcome) {
+            (Err(error), _) => Some(format!("out: {error}")),
+            (_, Err(error)) => Some(error.clone()),
+            (Ok(_), Ok(_)) if update => None,
+            (Ok(expected), Ok(got)) => difference(expected, got),
+        };
+        verdicts.push(Verdict { file: file.clone(), case: case.name.clone(), failure });
+        outcomes.push(outcome);
+    }
+    if update {
+        let text = std::fs::read_to_string(path).map_err(|error| failed(format!("cannot read {file}: {error}")))?;
+        let new = updated(&text, &cases, &outcomes).map_err(|error| failed(format!("{file}: {error}")))?;
+        if new != text {
+            std::fs::write(path, new).map_err(|error| failed(format!("cannot write {file}: {error}")))?;
+        }
+    }
+    Ok(verdicts)
+}
+
+fn case<'a>(section: Section<'a>, node: &'a Node) -> Case<'a> {
+    let name = section.text("name").or_else(|| section.missing("name")).unwrap_or_default();
+    let value = |key| section.node(key).map(emit::json_value).unwrap_or_default();
+    let (input, out, dropped) = (value("in"), value("out"), value("dropped"));
+    // Through the wire and back, so that what is written in another way is the same.
+    let normal = |mut out: Value| {
+        let exporters: Vec<Option<Value>> = out
+            .as_array_mut()
+            .map(|records| records.iter_mut().map(|record| fields(record)?.remove("exporter")).collect())
+            .unwrap_or_default();
+        let mut records = Vec::new();
+        let items = out.as_array().cloned().unwrap_or_default();
+        for (index, item) in items.into_iter().enumerate() {
+            for (signal, wire) in short::requests(&item)? {
+                for mut record in short::records(signal, &wire) {
+                    if let (Some(fields), Some(Some(exporter))) = (fields(&mut record), exporters.get(index)) {
+                        fields.insert("exporter".into(), exporter.clone());
+                    }
+                    records.push((signal, record));
+                }
+            }
+        }
+        records.sort_by_key(|(signal, _)| *signal);
+        Ok::<_, String>(records.into_iter().map(|(_, record)| record).collect())
+    };
+    let expected = normal(out).map(|out| Outcome { out, dropped: dropped.as_object().cloned().unwrap_or_default() });
+    Case { name, entries: node.entries(), input, expected }
+}
+
+fn fields(record: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
+    record.as_object_mut()?.values_mut().next()?.as_object_mut()
+}
+
+/// What is expected and did not come out, and the other way round; a number of items stands for all rules.
+fn difference(expected: &Outcome, got: &Outcome) -> Option<String> {
+    let sum = |value: &Value| match value {
+        Value::Object(rules) => rules.values().filter_map(Value::as_u64).sum(),
+        value => value.as_u64().unwrap_or(0),
+    };
+    let mut wanted = expected.dropped.clone();
+    for (name, value) in &mut wanted {
+        if let Some(found) = got.dropped.get(name).filter(|found| value.is_number() && sum(found) == sum(value)) {
+            *value = found.clone();
+        }
+    }
+    let expected = Outcome { dropped: wanted, out: expected.out.clone() };
+    if expected == *got {
+        return None;
+    }
+    let (before, after) = (lines(&expected), lines(got));
+    // The longest common part, as `diff` finds it; cases are small.
+    let (rows, columns) = (before.len(), after.len());
+    let mut common = vec![vec![0usize; columns + 1]; rows + 1];
+    let at = |table: &Vec<Vec<usize>>, row: usize, column: usize| {
+        table.get(row).and_then(|row| row.get(column)).copied().unwrap_or(0)
+    };
+    for (row, left) in before.iter().enumerate().rev() {
+        for (column, right) in after.iter().enumerate().rev() {
+            let longest = match left == right {
+                true => at(&common, row + 1, column + 1) + 1,
+                false => at(&common, row + 1, column).max(at(&common, row, column + 1)),
+            };
+            if let Some(cell) = common.get_mut(row).and_then(|row| row.get_mut(column)) {
+                *cell = longest;
+            }
+        }
+    }
+    let (mut row, mut column, mut out) = (0, 0, String::from("- expected, + came out\n"));
+    while row < rows || column < columns {
+        let (left, right) = (before.get(row), after.get(column));
+        let (mark, line) = match (left, right) {
+            (Some(left), Some(right)) if left == right => (' ', left),
+            (Some(left), _) if column == columns || at(&common, row + 1, column) >= at(&common, row, column + 1) => {
+                ('-', left)
+            }
+            (_, Some(right)) => ('+', right),
+            _ => break,
+        };
+        row += usize::from(mark != '+');
+        column += usize::from(mark != '-');
+        let _ = writeln!(out, "{mark} {line}");
+    }
+    Some(out)
+}
+
+/// An outcome as it stands in a file.
+fn lines(outcome: &Outcome) -> Vec<String> {
+    let mut lines = vec![if outcome.out.is_empty() { "out: []".to_owned() } else { "out:".to_owned() }];
+    for record in &outcome.out {
+        let (kind, fields) = record.as_object().and_then(|record| record.iter().next()).expect("a record has a kind");
+        lines.push(format!("  - {kind}: {}", flow(fields)));
+    }
+    if !outcome.dropped.is_empty() {
+        lines.push("dropped:".to_owned());
+    }
+    for (name, value) in &outcome.dropped {
+        match value {
+            Value::Object(rules) => {
+                lines.push(format!("  {}:", key(name)));
+                lines.extend(rules.iter().map(|(rule, items)| format!("    {}: {items}", key(rule))));
+            }
+            value => lines.push(format!("  {}: {value}", key(name))),
+        }
+    }
+    lines
+}
+
+/// A value on one line of YAML, in which nothing is expanded.
+fn flow(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let entries: Vec<_> = map.iter().map(|(name, value)| format!("{}: {}", key(name), flow(value))).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+        Value::Array(list) => format!("[{}]", list.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::String(text) => scalar(text),
+        value => value.to_string(),
+    }
+}
+
+/// Text in which nothing is expanded.
+fn scalar(text: &str) -> String {
+    key(&text.replace('$', "$$"))
+}
+
+/// Text that YAML reads as it is; in keys nothing is expanded.
+fn key(text: &str) -> String {
+    let quoted = || format!("'{}'", text.replace('\'', "''"));
+    let written = emit::text(text);
+    let special = text.contains([',', '[', ']', '{', '}', ':', '#', '\'', '"']) || text.is_empty();
+    if written == text && special { quoted() } else { written }
+}
+
+/// The file with what came out in the place of what was expected; everything else stays as it is.
+fn updated(text: &str, cases: &[Case], outcomes: &[Result<Outcome, String>]) -> Result<String, String> {
+    let mut all: Vec<String> = text.lines().map(str::to_owned).collect();
+    // From the last to the first, so that places above stay where they are.
+    for (case, outcome) in cases.iter().zip(outcomes).rev() {
+        let Ok(outcome) = outcome else { continue };
+        let indent = case.entries.first().map_or(0, |entry| entry.key_place.column.saturating_sub(1) as usize);
+        let spans: Vec<(usize, usize)> = case.entries.iter().map(|entry| span(&all, entry)).collect();
+        let opens = |entry: &Entry| {
+            let line =
+                all.get((entry.key_place.line as usize).saturating_sub(1)).map(String::as_str).unwrap_or_default();
+            let before: String = line.chars().take(entry.key_place.column.saturating_sub(1) as usize).collect();
+            before.chars().all(|char| char == ' ' || char == '-')
+        };
+        if !case.entries.iter().all(opens) {
+            return Err(format!("cannot update \"{}\": write each key of a case on a line of its own", case.name));
+        }
+        let end = spans.iter().map(|(_, end)| *end).max().unwrap_or(all.len());
+        let is_outcome = |entry: &Entry| entry.key == "out" || entry.key == "dropped";
+        let mut old: Vec<_> =
+            case.entries.iter().zip(&spans).filter(|(entry, _)| is_outcome(entry)).map(|(_, span)| *span).collect();
+        old.sort_unstable();
+        let new = lines(outcome).into_iter().map(|line| format!("{:indent$}{line}", ""));
+        let first = old.first().map_or(end, |(start, _)| *start);
+        for (start, end) in old.iter().rev() {
+            all.drain(*start..*end);
+        }
+        all.splice(first..first, new);
+    }
+    Ok(all.join("\n") + "\n")
+}
+
+/// The lines of one entry, the blank ones and comments behind it left out.
+fn span(lines: &[String], entry: &Entry) -> (usize, usize) {
+    let start = (entry.key_place.line as usize).saturating_sub(1);
+    let indent = entry.key_place.column.saturating_sub(1) as usize;
+    let mut end = start + 1;
+    for (index, line) in lines.iter().enumerate().skip(start + 1) {
+        let body = line.trim_start();
+        let depth = line.len() - body.len();
+        if body.is_empty() || body.starts_with('#') {
+            continue;
+        }
+        if depth < indent || depth == indent && !body.starts_with("- ") {
+            break;
+        }
+        end = index + 1;
+    }
+    (start.min(lines.len()), end.min(lines.len()))
+}
+
+fn junit(verdicts: &[Verdict]) -> String {
+    let escaped = |text: &str| {
+        let text = safe_xml(text);
+        text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    };
+    let bad = verdicts.iter().filter(|verdict| verdict.failure.is_some()).count();
+    let count = verdicts.len();
+    let mut out = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"misaki\" tests=\"{count}\" failures=\"{bad}\">\n"
+    );
+    for Verdict { file, case, failure } in verdicts {
+        let _ = write!(out, "  <testcase classname=\"{}\" name=\"{}\"", escaped(file), escaped(case));
+        let _ = match failure {
+            None => writeln!(out, "/>"),
+            Some(failure) => writeln!(out, "><failure>{}</failure></testcase>", escaped(failure)),
+        };
+    }
+    out + "</testsuite>\n"
+}
+
+/// XML has no place for most control characters.
+fn safe_xml(text: &str) -> String {
+    text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,212 @@
+//! The short form of telemetry in test cases, and its way to OTLP/JSON and back: a record is a map of one key, its kind.
+//!
+//! `attributes` and `resource` are plain maps, `severity` is a number, `scope` a name; a metric has its value under
+//! `gauge` or `sum`. Every other key is OTLP/JSON's. What comes back is short where the short form says all of it.
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::send::signal_of;
+use crate::otlp::json::{to_json, to_wire};
+use crate::telemetry::Signal;
+
+/// The names of one signal's levels in OTLP/JSON: groups, scopes, records; and of a record in a case.
+struct Names {
+    groups: &'static str,
+    scopes: &'static str,
+    records: &'static str,
+    kind: &'static str,
+}
+
+fn names(signal: Signal) -> Names {
+    let (groups, scopes, records, kind) = match signal {
+        Signal::Logs => ("resourceLogs", "scopeLogs", "logRecords", "log"),
+        Signal::Metrics => ("resourceMetrics", "scopeMetrics", "metrics", "metric"),
+        Signal::Traces => ("resourceSpans", "scopeSpans", "spans", "span"),
+    };
+    Names { groups, scopes, records, kind }
+}
+
+/// Requests in their wire form, one for each signal, from a list of records and OTLP/JSON requests.
+pub fn requests(list: &Value) -> Result<Vec<(Signal, Vec<u8>)>, String> {
+    let one = std::slice::from_ref(list);
+    let items = match list {
+        Value::Null => &[],
+        Value::Array(items) => items.as_slice(),
+        _ => one,
+    };
+    let mut wires: Vec<(Signal, Vec<u8>)> = Vec::new();
+    for item in items {
+        let (signal, request) = request(item)?;
+        let wire = to_wire(signal, request.to_string().as_bytes()).map_err(|error| error.to_string())?;
+        // One request after another is a request.
+        match wires.iter_mut().find(|(known, _)| *known == signal) {
+            Some((_, all)) => all.extend_from_slice(&wire),
+            None => wires.push((signal, wire)),
+        }
+    }
+    Ok(wires)
+}
+
+fn request(item: &Value) -> Result<(Signal, Value), String> {
+    if let Some(signal) = signal_of(item) {
+        return Ok((signal, item.clone()));
+    }
+    let record = item.as_object().filter(|map| map.len() == 1).and_then(|map| map.iter().next());
+    let signal = |kind: &str| Signal::ALL.into_iter().find(|signal| names(*signal).kind == kind);
+    let found = record.and_then(|(kind, record)| Some((signal(kind)?, record.as_object()?)));
+    let Some((signal, record)) = found else {
+        return Err("a record is `log: {…}`, `span: {…}` or `metric: {…}`, or an OTLP/JSON request".to_owned());
+    };
+    let mut record = record.clone();
+    let Names { groups, scopes, records, .. } = names(signal);
+    let mut group = Map::new();
+    if let Some(resource) = record.remove("resource") {
+        group.insert("resource".into(), json!({"attributes": pairs(&resource)?}));
+    }
+    let mut scope = Map::new();
+    if let Some(name) = record.remove("scope") {
+        scope.insert("scope".into(), json!({"name": name}));
+    }
+    lengthen(signal, &mut record)?;
+    scope.insert(records.into(), json!([record]));
+    group.insert(scopes.into(), json!([scope]));
+    Ok((signal, json!({groups: [group]})))
+}
+
+fn lengthen(signal: Signal, record: &mut Map<String, Value>) -> Result<(), String> {
+    let attributes = record.remove("attributes").map(|attributes| pairs(&attributes)).transpose()?;
+    if signal == Signal::Logs {
+        if let Some(severity) = record.remove("severity") {
+            record.insert("severityNumber".into(), severity);
+        }
+        if let Some(body) = record.remove("body") {
+            record.insert("body".into(), any_value(&body));
+        }
+    }
+    let value = |value: &Value| match value.as_i64() {
+        Some(number) => json!({"asInt": number.to_string()}),
+        None => json!({"asDouble": value}),
+    };
+    if signal == Signal::Metrics {
+        for kind in ["gauge", "sum"] {
+            let Some(number) = record.get(kind).filter(|number| number.is_number()) else { continue };
+            let mut point = value(number);
+            if let Some(attributes) = &attributes {
+                point.as_object_mut().map(|point| point.insert("attributes".into(), attributes.clone()));
+            }
+            record.insert(kind.into(), json!({"dataPoints": [point]}));
+        }
+    } else if let Some(attributes) = attributes {
+        record.insert("attributes".into(), attributes);
+    }
+    Ok(())
+}
+
+/// `KeyValue`s of a map; a list is taken for what it is.
+fn pairs(attributes: &Value) -> Result<Value, String> {
+    match attributes {
+        Value::Array(_) => Ok(attributes.clone()),
+        Value::Object(map) => {
+            Ok(map.iter().map(|(key, value)| json!({"key": key, "value": any_value(value)})).collect())
+        }
+        _ => Err("attributes and resource are maps".to_owned()),
+    }
+}
+
+fn any_value(value: &Value) -> Value {
+    match value {
+        Value::Null => json!({}),
+        Value::Bool(value) => json!({"boolValue": value}),
+        Value::Number(number) if number.is_f64() => json!({"doubleValue": number}),
+        Value::Number(number) => json!({"intValue": number.to_string()}),
+        Value::String(text) => json!({"stringValue": text}),
+        Value::Array(list) => json!({"arrayValue": {"values": list.iter().map(any_value).collect::<Vec<_>>()}}),
+        Value::Object(map) => {
+            let pairs: Vec<_> = map.iter().map(|(key, value)| json!({"key": key, "value": any_value(value)})).collect();
+            json!({"kvlistValue": {"values": pairs}})
+        }
+    }
+}
+
+/// The records of a request in its wire form.
+pub fn records(signal: Signal, wire: &[u8]) -> Vec<Value> {
+    let mut text = Vec::new();
+    to_json(signal, wire, &mut text);
+    let request: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let Names { groups, scopes, records, kind } = names(signal);
+    let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut all = Vec::new();
+    for group in list(&request, groups) {
+        for scope in list(&group, scopes) {
+            for record in list(&scope, records) {
+                let Value::Object(mut record) = record else { continue };
+                shorten(signal, &mut record);
+                if let Some(resource) = group.pointer("/resource/attributes") {
+                    record.insert("resource".into(), map_of(resource));
+                }
+                if let Some(name) = scope.pointer("/scope/name") {
+                    record.insert("scope".into(), name.clone());
+                }
+                all.push(json!({kind: record}));
+            }
+        }
+    }
+    all
+}
+
+fn shorten(signal: Signal, record: &mut Map<String, Value>) {
+    if signal == Signal::Metrics {
+        for kind in ["gauge", "sum"] {
+            let Some(data) = record.get(kind).filter(|data| data.as_object().is_some_and(|data| data.len() == 1))
+            else {
+                continue;
+            };
+            let Some([point]) = data.get("dataPoints").and_then(Value::as_array).map(Vec::as_slice) else { continue };
+            let Some(mut point) = point.as_object().cloned() else { continue };
+            let attributes = point.remove("attributes");
+            let whole = point.get("asInt").and_then(|number| number.as_str()?.parse::<i64>().ok()).map(Value::from);
+            let Some(number) = whole.or_else(|| point.get("asDouble").cloned()).filter(|_| point.len() == 1) else {
+                continue;
+            };
+            record.insert(kind.into(), number);
+            if let Some(attributes) = attributes {
+                record.insert("attributes".into(), map_of(&attributes));
+            }
+        }
+        return;
+    }
+    // The Go collector's writer shows a status that nobody set.
+    if record.get("status") == Some(&json!({})) {
+        record.remove("status");
+    }
+    if let Some(attributes) = record.get_mut("attributes") {
+        *attributes = map_of(attributes);
+    }
+    if signal == Signal::Logs {
+        if let Some(severity) = record.remove("severityNumber") {
+            record.insert("severity".into(), severity);
+        }
+        if let Some(body) = record.get_mut("body") {
+            *body = plain(body);
+        }
+    }
+}
+
+/// A map of `KeyValue`s, unless a key stands twice: a map has no place for that.
+fn map_of(pairs: &Value) -> Value {
+    let list = pairs.as_array().map(Vec::as_slice).unwrap_or_default();
+    let entry = |pair: &Value| Some((pair.get("key")?.as_str()?.to_owned(), plain(pair.get("value")?)));
+    let map: Map<String, Value> = list.iter().filter_map(entry).collect();
+    if map.len() == list.len() { Value::Object(map) } else { pairs.clone() }
+}
+
+fn plain(value: &Value) -> Value {
+    let Some((kind, inner)) = value.as_object().and_then(|map| map.iter().next()) else { return Value::Null };
+    let values = || inner.get("values").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    match kind.as_str() {
+        "intValue" => inner.as_str().and_then(|text| text.parse::<i64>().ok()).map_or(inner.clone(), Value::from),
+        "arrayValue" => values().iter().map(plain).collect(),
+        "kvlistValue" => map_of(&Value::Array(values().to_vec())),
+        _ => inner.clone(),
+    }
+}

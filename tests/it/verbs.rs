@@ -1,0 +1,333 @@
+//! The verbs of the command line, end to end: the binary, and a collector or a server beside it.
+
+use std::path::Path;
+use std::process::Command;
+
+use rcgen::{CertificateParams, KeyPair};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::harness::*;
+
+/// What the binary prints, and its exit status, while this thread serves.
+async fn run(arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
+    command.args(arguments).env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn port_of(misaki: &Misaki, protocol: &str) -> u16 {
+    let found = misaki.running.addresses.iter().find(|(name, _)| *name == protocol);
+    found.unwrap().1.unwrap().port()
+}
+
+fn written(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// A config with one exporter, and receivers on free ports.
+fn edge(exporter: &str, extensions: &str) -> String {
+    let name = exporter.split(':').next().unwrap();
+    format!(
+        "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:0\"}}}}}}}}\nexporters:\n  {exporter}\n{extensions}\n\
+         service: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{logs: {{receivers: [otlp], exporters: [{name}]}}}}}}"
+    )
+}
+
+/// What `doctor` says of an exporter: its exit status and its table, which fits on a screen.
+async fn doctor(exporter: &str) -> (i32, String) {
+    let (status, out, err) = run(&["doctor", "--config", &format!("yaml:{}", edge(exporter, ""))]).await;
+    assert_eq!(err, "");
+    let widest = out.lines().max_by_key(|line| line.chars().count()).unwrap();
+    assert!(widest.chars().count() <= 80, "{widest}");
+    (status, out)
+}
+
+/// The lines of one hop, joined.
+#[track_caller]
+fn hop(table: &str, state: &str, what: &str) -> String {
+    let mut lines = table.lines().skip_while(|line| !line.starts_with(&format!("  {state:<8}{what:<10}")));
+    let Some(first) = lines.next() else { panic!("no {state} {what} in:\n{table}") };
+    let rest = lines.take_while(|line| line.starts_with("          "));
+    [first].into_iter().chain(rest).map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn doctor_finds_nothing_wrong_where_nothing_is() {
+    let upstream = Misaki::start("{}", &[]).await;
+    let (grpc, http) = (port_of(&upstream, "grpc"), port_of(&upstream, "http"));
+    let exporters = [
+        format!("otlp: {{endpoint: \"127.0.0.1:{grpc}\", tls: {{insecure: true}}}}"),
+        format!("otlp_http: {{endpoint: \"http://localhost:{http}\", encoding: json}}"),
+    ];
+    for exporter in exporters {
+        let (status, table) = doctor(&exporter).await;
+        assert_eq!(status, 0, "{table}");
+        assert!(hop(&table, "ok", "export").contains("logs: an empty one is accepted"), "{table}");
+        assert!(hop(&table, "ok", "gRPC").contains("127.0.0.1:0 is free"), "{table}");
+        assert!(hop(&table, "ok", "budget").contains("telemetry may take"), "{table}");
+    }
+}
+
+#[tokio::test]
+async fn doctor_names_the_hop_that_fails() {
+    let closed = free_port().await;
+    let (status, table) = doctor(&format!("otlp: {{endpoint: \"127.0.0.1:{closed}\", tls: {{insecure: true}}}}")).await;
+    assert_eq!(status, 1);
+    assert!(hop(&table, "FAILED", "connect").contains("is the upstream up, and is this its port?"), "{table}");
+    assert!(hop(&table, "-", "export").contains("not tried"), "{table}");
+
+    let (status, table) = doctor("otlp: {endpoint: \"no-such-host.invalid:4317\", tls: {insecure: true}}").await;
+    assert_eq!(status, 1);
+    assert!(hop(&table, "FAILED", "name").contains("check how it is spelt"), "{table}");
+
+    // A web server where a gRPC server should be.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = async {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 64]).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
+        }
+    };
+    let exporter = format!("otlp: {{endpoint: \"127.0.0.1:{port}\", tls: {{insecure: true}}}}");
+    let (status, table) = tokio::select! {
+        said = doctor(&exporter) => said,
+        () = server => unreachable!(),
+    };
+    assert_eq!(status, 1);
+    assert!(hop(&table, "FAILED", "protocol").contains("it speaks HTTP/1.1, and gRPC wants HTTP/2"), "{table}");
+    let taken = format!("otlp: {{endpoint: \"127.0.0.1:{port}\", tls: {{insecure: true}}}}");
+    let config = edge(&taken, "").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+    let (status, table, _) = run(&["doctor", "--config", &format!("yaml:{config}")]).await;
+    assert_eq!(status, 1);
+    assert!(hop(&table, "FAILED", "gRPC").contains(&format!("process {}", std::process::id())), "{table}");
+}
+
+#[tokio::test]
+async fn doctor_reads_certificates_and_believes_those_that_it_should() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let cert = written(folder.path(), "server.crt", &certificate.pem());
+    let key = written(folder.path(), "server.key", &key.serialize_pem());
+    let tls = format!("tls: {{cert_file: {cert}, key_file: {key}}}");
+    let changes = format!("receivers: {{otlp: {{protocols: {{grpc: {{{tls}}}}}}}}}");
+    let upstream = Misaki::start(&changes, &[]).await;
+    let port = port_of(&upstream, "grpc");
+    let (status, table) = doctor(&format!("otlp: {{endpoint: \"localhost:{port}\"}}")).await;
+    assert_eq!(status, 1);
+    assert!(hop(&table, "ok", "TLS").contains("for localhost, signed by itself, until "), "{table}");
+    assert!(hop(&table, "FAILED", "TLS").contains("set tls.ca_file"), "{table}");
+    let trusting = format!("otlp: {{endpoint: \"localhost:{port}\", tls: {{ca_file: {cert}}}}}");
+    let (status, table) = doctor(&trusting).await;
+    assert_eq!(status, 0, "{table}");
+    assert!(hop(&table, "ok", "protocol").contains("HTTP/2, as TLS chose (h2)"), "{table}");
+    let elsewhere = format!("otlp: {{endpoint: \"127.0.0.1:{port}\", tls: {{ca_file: {cert}}}}}");
+    let (_, table) = doctor(&elsewhere).await;
+    assert!(hop(&table, "FAILED", "TLS").contains("tls.server_name_override"), "{table}");
+    let plain = format!("otlp: {{endpoint: \"localhost:{port}\", tls: {{insecure: true}}}}");
+    let (_, table) = doctor(&plain).await;
+    assert!(hop(&table, "FAILED", "protocol").contains("TLS"), "{table}");
+}
+
+#[tokio::test]
+async fn send_brings_each_scenario_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.jsonl");
+    let pipeline = "{receivers: [otlp], exporters: [file]}";
+    let changes = format!(
+        "exporters: {{file: {{path: {}}}}}\nservice: {{pipelines: {{logs: {pipeline}, traces: {pipeline}, metrics: {pipeline}}}}}",
+        out.display()
+    );
+    let misaki = Misaki::start(&changes, &[]).await;
+    let grpc = format!("grpc://127.0.0.1:{}", port_of(&misaki, "grpc"));
+    let http = format!("http://127.0.0.1:{}", port_of(&misaki, "http"));
+    let expected = [
+        ("health-reporter", "log records: 4 sent in 1 request, 4 accepted\nspans: 1 sent in 1 request, 1 accepted\n"),
+        ("slog", "log records: 4 sent in 1 request, 4 accepted\nspans: 1 sent in 1 request, 1 accepted\n"),
+        ("purchase", "log records: 2 sent in 1 request, 2 accepted\nspans: 8 sent in 1 request, 8 accepted\n"),
+        ("noise", "log records: 3 sent in 1 request, 3 accepted\nspans: 2 sent in 1 request, 2 accepted\n"),
+        (
+            "pillars",
+            "log records: 2 sent in 1 request, 2 accepted\ndata points: 4 sent in 1 request, 4 accepted\nspans: 2 sent in 1 request, 2 accepted\n",
+        ),
+    ];
+    for (scenario, says) in expected {
+        for to in [&grpc, &http] {
+            assert_eq!(run(&["send", scenario, "--to", to]).await, (0, says.to_owned(), String::new()), "{scenario}");
+        }
+    }
+    let written = std::fs::read_to_string(&out).unwrap();
+    let ids: Vec<&str> = written.split("\"traceId\":\"").skip(1).filter_map(|rest| rest.get(..32)).collect();
+    let different: std::collections::HashSet<_> = ids.iter().collect();
+    assert_eq!(different.len(), 12, "new ones each time; noise has two");
+    // A log that names its trace in an attribute goes on naming it.
+    let first = written.lines().next().unwrap();
+    assert_eq!(first.matches(ids[0]).count(), 8, "{first}");
+    // What was recorded is sent as it is, or as if it were new.
+    let recorded = out.display().to_string();
+    let before = written.lines().count();
+    let copy = written_to(folder.path(), &recorded);
+    let (status, out_text, err) = run(&["send", &copy, "--to", &grpc, "--count", "2", "--rate", "1000"]).await;
+    assert_eq!((status, err.as_str()), (0, ""), "{out_text}");
+    let after = std::fs::read_to_string(&out).unwrap();
+    assert_eq!(after.lines().count(), before * 3);
+    assert_eq!(after.lines().nth(before), after.lines().next());
+}
+
+fn written_to(folder: &Path, original: &str) -> String {
+    let text = std::fs::read_to_string(original).unwrap();
+    written(folder, "copy.jsonl", &text)
+}
+
+#[tokio::test]
+async fn send_says_what_was_not_accepted() {
+    let closed = format!("grpc://127.0.0.1:{}", free_port().await);
+    let (status, out, err) = run(&["send", "--to", &closed]).await;
+    assert_eq!((status, err.as_str()), (1, "error: not everything was accepted\n"));
+    assert!(out.contains("log records: 4 sent in 1 request, 0 accepted, 1 refused\n"), "{out}");
+    assert!(out.contains("Connection refused"), "{out}");
+
+    let upstream = Upstream::start().await;
+    upstream.script(|_| Reply::Partial(3, "too old"));
+    let (status, out, _) = run(&["send", "slog", "--to", &format!("grpc://{}", upstream.address)]).await;
+    assert_eq!(status, 1);
+    assert!(out.contains("log records: 4 sent in 1 request, 1 accepted, 3 rejected\n"), "{out}");
+    assert!(out.contains("says: too old\n"), "{out}");
+
+    let (status, _, err) = run(&["send", "no-such-thing"]).await;
+    assert!(status == 1 && err.contains("scenarios are health-reporter, slog"), "{err}");
+    let folder = tempfile::tempdir().unwrap();
+    let bad = written(folder.path(), "bad.jsonl", "{\"resourceLogs\":[]}\n{\"resourceLogs\":[{\"resource\":7}]}\n");
+    let (status, _, err) = run(&["send", &bad]).await;
+    assert!(status == 1 && err.contains("request 2 in "), "{err}");
+}
+
+#[tokio::test]
+async fn the_cases_of_the_ready_made_configs_pass() {
+    let files: Vec<_> = std::fs::read_dir("pipelines").unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files: Vec<_> =
+        files.iter().map(|path| path.to_str().unwrap()).filter(|path| path.ends_with(".test.yaml")).collect();
+    assert!(!files.is_empty());
+    let (status, out, err) = run(&[&["test"], files.as_slice()].concat()).await;
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    assert!(out.ends_with(" passed, 0 failed\n"), "{out}");
+}
+
+const CONFIG: &str = "\
+receivers: {otlp: {protocols: {grpc: }}}
+processors:
+  filter: {log_conditions: ['log.severity_number < SEVERITY_NUMBER_INFO', 'IsMatch(log.body, \"^ping$$\")']}
+  batch: {timeout: 1h}
+  tail_sampling: {decision_wait: 1h, policies: [{name: slow, type: latency, latency: {threshold_ms: 100}}]}
+exporters: {otlp: {endpoint: 'localhost:1'}}
+service:
+  pipelines:
+    logs: {receivers: [otlp], processors: [filter, batch], exporters: [otlp]}
+    traces: {receivers: [otlp], processors: [tail_sampling], exporters: [otlp]}
+";
+
+const CASES: &str = "\
+# Comments stay.
+cases:
+  - name: debug and pings   # here, too
+    in:
+      - log: {severity: 5, body: noise}
+      - log: {severity: 9, body: ping}
+      - log: {severity: 9, body: {cost: 3.5, sum: $$3, list: [1, true]}}
+    dropped: {filter: 2}
+    out:
+      - log: {severityNumber: 9, body: {cost: 3.5, list: [1, true], sum: $$3}}
+
+  - name: slow traces
+    in:
+      resourceSpans: [{scopeSpans: [{spans: [
+        {traceId: 0af7651916cd43dd8448eb211c80319c, spanId: b7ad6b7169203331, startTimeUnixNano: 1, endTimeUnixNano: 2}]}]}]
+    out: []
+    # Nothing else is held.
+  - name: metrics
+    in: [{metric: {name: up, sum: 1}}]
+    out: []
+";
+
+#[tokio::test]
+async fn a_case_that_fails_says_the_difference_and_can_be_rewritten() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), "edge.yaml", CONFIG);
+    let cases = written(folder.path(), "edge.test.yaml", CASES);
+    let report = folder.path().join("report.xml").display().to_string();
+    let (status, out, err) = run(&["test", &cases, "--junit", &report]).await;
+    assert_eq!((status, err.as_str()), (1, ""));
+    let name = |case: &str| format!("{cases}: {case}");
+    let expected = format!(
+        "ok      {}\nFAILED  {}\n        - expected, + came out\n          out: []\n        + dropped:\n        +   sampled_out: 1\n\
+         FAILED  {}\n        no pipeline of the config takes metrics\n1 passed, 2 failed\n",
+        name("debug and pings"),
+        name("slow traces"),
+        name("metrics")
+    );
+    assert_eq!(out, expected);
+    let report = std::fs::read_to_string(report).unwrap();
+    assert!(report.contains("tests=\"3\" failures=\"2\""), "{report}");
+    assert!(report.contains("name=\"metrics\"><failure>no pipeline of the config takes metrics</failure>"), "{report}");
+
+    let (status, ..) = run(&["test", "--update", &cases]).await;
+    assert_eq!(status, 1, "what cannot run cannot be rewritten");
+    let rewritten = std::fs::read_to_string(&cases).unwrap();
+    assert!(
+        rewritten.starts_with("# Comments stay.\ncases:\n  - name: debug and pings   # here, too\n    in:\n"),
+        "{rewritten}"
+    );
+    let outcome = "\
+    out:
+      - log: {body: {cost: 3.5, list: [1, true], sum: $$3}, severity: 9}
+    dropped:
+      filter:
+        'IsMatch(log.body, \"^ping$\")': 1
+        log.severity_number < SEVERITY_NUMBER_INFO: 1
+";
+    assert!(rewritten.contains(outcome), "{rewritten}");
+    assert!(
+        rewritten.contains("    out: []\n    dropped:\n      sampled_out: 1\n    # Nothing else is held.\n"),
+        "{rewritten}"
+    );
+    let (_, out, _) = run(&["test", &cases]).await;
+    assert!(out.ends_with("2 passed, 1 failed\n"), "{out}");
+
+    let wrong = written(folder.path(), "edge.test.yaml", "cases: [{name: a, inn: 1}]\n");
+    let (status, _, err) = run(&["test", &wrong]).await;
+    assert!(status == 78 && err.contains("unknown key \"inn\"") && err.contains("did you mean \"in\""), "{err}");
+}
+
+/// Where bash is, it is asked what it would offer.
+#[tokio::test]
+async fn shells_complete_verbs_options_and_values() {
+    let (status, script, _) = run(&["completions", "bash"]).await;
+    assert_eq!(status, 0);
+    let offered = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({}); COMP_CWORD={}; _misaki; echo \"${{COMPREPLY[@]}}\"",
+            words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
+            words.len() - 1
+        );
+        let output = Command::new("bash").args(["-c", &ask]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(offered("misaki val"), "validate");
+    assert_eq!(offered("misaki tail --at "), "received leaving dropped");
+    assert_eq!(offered("misaki queue in"), "inspect");
+    assert_eq!(offered("misaki queue drop --"), "--help --dead --yes");
+    assert_eq!(offered("misaki validate --config "), "", "a file");
+    assert_eq!(offered("misaki completions "), "--help bash zsh fish");
+    for shell in ["zsh", "fish"] {
+        let (status, script, _) = run(&["completions", shell]).await;
+        assert!(status == 0 && script.contains("doctor"), "{script}");
+    }
+}
