@@ -284,13 +284,14 @@ fn closing(problems: &[Problem], sources: &Sources) -> String {
     format!("{}{place}\n", counts.collect::<Vec<_>>().join(" and "))
 }
 
-/// The bytes that a caret line points at, in a text that starts with line `first`: one character at least.
+/// The bytes that a caret line points at, in a text that starts with line `first`: one character at least, and no more than
+/// leave room for what stands around them.
 fn bytes(text: &str, place: Place, first: u32) -> Range<usize> {
     let line_start = line_start(text, place.line.saturating_sub(first));
     let line = text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
     let byte = |column: usize| line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
     let start = place.column.saturating_sub(1) as usize;
-    line_start + byte(start)..line_start + byte(start + place.length.max(1) as usize)
+    line_start + byte(start)..line_start + byte(start + (place.length as usize).clamp(1, WIDTH))
 }
 
 /// Breaks between words, so that no line is wider than `width`.

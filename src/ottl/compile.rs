@@ -251,7 +251,7 @@ impl Dialect<'_> {
                 Ok(Argument::Pattern(match literal(node, "text", is_text)? {
                     Expression::Constant(Constant::String(text)) => {
                         Pattern::Compiled(compile_text(&text, compile).map_err(|why| {
-                            let (name, text) = (function.name, String::from_utf8_lossy(&text).into_owned());
+                            let (name, text) = (function.name, shortened(&String::from_utf8_lossy(&text)));
                             let message =
                                 format!("the regex pattern supplied to {name} '\"{text}\"' is not a valid pattern");
                             Mistake::new(&node.span, message).help(why)
@@ -337,6 +337,15 @@ pub fn knows(function: &Function, context: &str) -> bool {
     match function.known {
         Known::Everywhere => true,
         Known::In(contexts) => contexts.contains(&context),
+    }
+}
+
+/// A text in a message; the line below shows where it stands.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 60;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
 }
 

@@ -49,7 +49,7 @@ pub const TRANSFORM: &[&[Function]] = &[
     time::TABLE,
 ];
 
-/// Functions of the Go collector that Misaki refuses by name, and why.
+/// Functions that Misaki refuses by name, and why.
 pub const REFUSED: &[(&[&str], &str)] = &[
     (
         &[
@@ -64,6 +64,7 @@ pub const REFUSED: &[(&[&str], &str)] = &[
         "XML is not supported",
     ),
     (&["ExtractGrokPatterns"], "grok patterns are not supported; ExtractPatterns takes a regular expression"),
+    (&["Base64Decode"], "did you mean Decode(target, \"base64\")?"),
     (&["UserAgent"], "it needs a table of browsers that Misaki does not carry"),
     (&["CommunityID", "ProfileID"], "it is not supported"),
     (&["XXH3", "XXH128"], "this hash is not supported; Murmur3Hash128 and SHA256 are"),
@@ -75,7 +76,7 @@ pub const REFUSED: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Why a function that the Go collector knows is refused.
+/// Why a function that others know is refused.
 pub fn refusal(name: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
 }

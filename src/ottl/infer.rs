@@ -6,6 +6,7 @@ use super::compile::knows;
 use super::enums;
 use super::function::Function;
 use super::functions::refusal;
+use super::paths::table::rows;
 use super::syntax::{Call, Field, Mistake, Node, Span, Syntax};
 
 /// From the innermost outwards.
@@ -72,9 +73,16 @@ impl<'n> Hints<'n> {
                 Some(_) => {}
                 None if name == "otelcol" => {}
                 None => {
-                    let options: Vec<_> = candidates.iter().map(|context| format!("\"{context}.{name}\"")).collect();
+                    let has =
+                        |context: &&&str| rows(context).iter().any(|row| row.name.split('.').next() == Some(name));
+                    let known = candidates.iter().filter(has);
+                    let options: Vec<_> = known.map(|context| format!("\"{context}.{name}\"")).collect();
                     let mistake = Mistake::new(&field.span, format!("missing context name for path \"{name}\""));
-                    return Err((*index, mistake.help(format!("possibly valid options are: {}", options.join(", ")))));
+                    let options = match options.is_empty() {
+                        true => format!("a path begins with its context; here they are {}", candidates.join(", ")),
+                        false => format!("possibly valid options are: {}", options.join(", ")),
+                    };
+                    return Err((*index, mistake.help(options)));
                 }
             }
         }

@@ -6,7 +6,7 @@
 //! for when it runs is the look for the field, and for attributes their key.
 
 mod nested;
-mod table;
+pub mod table;
 
 use smallvec::SmallVec;
 
@@ -58,7 +58,12 @@ impl Path {
                 let message = format!(
                     "segment \"{what}\" from path \"{path}\" is not a valid path nor a valid OTTL keyword for the {own} context"
                 );
-                return Err((message, suggestion(&longer, rows(own).iter().map(|row| row.name), "the paths are")));
+                // A context that is known but not around this one is no misspelled field.
+                let help = match CONTEXTS.iter().any(|(name, _)| !has_context && *name == what) {
+                    true => Some(format!("the contexts here are {}", seen.join(", "))),
+                    false => suggestion(&longer, rows(own).iter().map(|row| row.name), "the paths are"),
+                };
+                return Err((message, help));
             }
             if rest.peek().is_some() && !segment.keys.is_empty() {
                 return Err(not_indexed(&segment.name));

@@ -89,12 +89,12 @@ impl Grouping<'_> {
             Some(Value::List(list)) => list.as_slice(),
             _ => &[],
         };
-        if list.iter().any(config::Node::is_null) {
+        if let Some(empty) = list.iter().find(|node| node.is_null()) {
             let message = match has_statements {
                 true => format!("invalid {key} item: empty statement list items are not supported"),
                 false => "condition cannot be empty".to_owned(),
             };
-            section.problem(key, message);
+            section.problem_at(empty.place, key, message, None);
             return Vec::new();
         }
         let is_section = |item: &&config::Node| matches!(item.value, Value::Map(_));
@@ -167,25 +167,23 @@ impl Group {
             let parsed = parse(text).map_err(|mistake| report(text, mistake)).ok()?;
             Some((text, parsed))
         });
-        let parsed: Vec<(&Text, Parsed)> = parsed.collect();
-        let context = match context {
-            Some(context) => context,
-            None => {
-                let mut hints = Hints::default();
-                for (index, (_, parsed)) in parsed.iter().enumerate() {
-                    match parsed {
-                        Parsed::Condition(node) => hints.node(index, node),
-                        Parsed::Statement(statement) => {
-                            hints.call(index, &statement.editor);
-                            statement.condition.iter().for_each(|node| hints.node(index, node));
-                        }
+        let mut parsed: Vec<(&Text, Parsed)> = parsed.collect();
+        let context = loop {
+            let mut hints = Hints::default();
+            for (index, (_, parsed)) in parsed.iter().enumerate() {
+                match parsed {
+                    Parsed::Condition(node) => hints.node(index, node),
+                    Parsed::Statement(statement) => {
+                        hints.call(index, &statement.editor);
+                        statement.condition.iter().for_each(|node| hints.node(index, node));
                     }
                 }
-                let inferred = hints.context(candidates, functions);
-                let reported = inferred.map_err(|(index, mistake)| {
-                    parsed.get(index).into_iter().for_each(|(text, _)| report(text, mistake.clone()));
-                });
-                reported.ok()?
+            }
+            match context.map_or_else(|| hints.context(candidates, functions), Ok) {
+                Ok(context) => break context,
+                // The others are read without it, so that their mistakes are told as well.
+                Err((index, mistake)) if index < parsed.len() => report(parsed.remove(index).0, mistake),
+                Err(_) => return None,
             }
         };
         let is_parsed = parsed.len() == texts.len();

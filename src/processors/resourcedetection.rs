@@ -131,7 +131,8 @@ impl Config {
     /// The processor as it is when the environment variable says `env`.
     pub fn build_with(&self, env: &str) -> Result<Arc<dyn Processor>, String> {
         let (attributes, schema_url) = self.detect(env)?;
-        tracing::info!(resource = ?attributes, "detected resource information");
+        let told: Vec<_> = attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        tracing::info!(resource = told.join(", "), "detected resource information");
         let encode = |(key, value): (String, String)| {
             let mut field = Vec::new();
             let length = field_len(any_value::STRING, value.len());

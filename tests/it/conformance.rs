@@ -217,3 +217,56 @@ service:
     assert_eq!(said.matches("error: ").count(), 5, "{said}");
     assert!(said.contains("send_batch_size"), "the nearest known name: {said}");
 }
+
+/// One text with a wrong context hides no other mistake of its list, each is marked where it stands, and in a line that fits.
+#[test]
+fn every_mistake_of_a_list_is_told() {
+    let long = "a".repeat(300);
+    let text = format!(
+        "\
+receivers: {{otlp: {{protocols: {{http: {{}}}}}}}}
+processors:
+  filter:
+    log_conditions:
+      - span.name == \"x\"
+      - body == \"x\"
+      - IsMatch(log.body, \"({long}\") or log.body == \"{long}\"
+      - log.body == Base64Decode(\"x\")
+  filter/empty:
+    log_conditions:
+      - log.body == \"x\"
+      -
+  tail_sampling:
+    policies:
+      - {{name: a, type: statuscode, status_code: {{status_codes: [ERROR]}}}}
+      - {{name: b, type: and, and: {{and_sub_policy: [{{name: x, type: drop}}, {{name: y, type: latncy}}]}}}}
+exporters: {{debug: {{}}}}
+service:
+  pipelines:
+    logs: {{receivers: [otlp], processors: [filter, filter/empty], exporters: [debug]}}
+    traces: {{receivers: [otlp], processors: [tail_sampling], exporters: [debug]}}
+"
+    );
+    let (loaded, errors) = refused(&format!("yaml:{text}"));
+    let said = loaded.problems.render(&loaded.sources, false);
+    let found: Vec<_> = errors
+        .iter()
+        .map(|error| {
+            let place = error.place.unwrap();
+            let help = error.help.as_deref().unwrap_or_default();
+            (place.line, place.column, help.split(", latency").next().unwrap())
+        })
+        .collect();
+    let expected = [
+        (5, 9, "the contexts here are log, scope, resource"),
+        (6, 9, "possibly valid options are: \"log.body\""),
+        (7, 27, "unclosed group"),
+        (8, 21, "did you mean Decode(target, \"base64\")?"),
+        (12, 8, ""),
+        (15, 25, "did you mean \"status_code\"?"),
+        (16, 69, "the types here are: always_sample"),
+        (16, 92, "did you mean \"latency\"?"),
+    ];
+    assert_eq!(found, expected, "{said}");
+    assert!(said.lines().all(|line| line.chars().count() <= 160), "{said}");
+}

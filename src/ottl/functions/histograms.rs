@@ -266,7 +266,7 @@ fn find(counts: impl Iterator<Item = (usize, u64)>, before: &mut u64, target: u6
 
 /// A value between two bounds.
 fn between(lower: f64, upper: f64, ratio: f64) -> Result<Option<f64>, Fault> {
-    if ratio < 0.0 || ratio > 1.0 {
+    if !(0.0..=1.0).contains(&ratio) {
         return Err(Fault::new(format!("interpolation: invalid ratio {ratio:.6}, must be between 0 and 1")));
     }
     Ok(Some(lower + ratio * (upper - lower)))

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use regex::bytes::RegexSet;
 
+use crate::config::nearest::suggestion;
 use crate::config::section::Section;
 use crate::otlp::message::Message;
 use crate::otlp::rewrite::Sight;
@@ -118,6 +119,18 @@ const TYPES: [&str; 17] = [
     "composite",
 ];
 
+impl Place {
+    /// Whether a policy of this type may stand here.
+    fn takes(self, kind: &str) -> bool {
+        match kind {
+            "and" => matches!(self, Place::Top | Place::InComposite),
+            "not" => matches!(self, Place::Top | Place::InAnd),
+            "drop" | "composite" => matches!(self, Place::Top),
+            _ => true,
+        }
+    }
+}
+
 impl Policy {
     /// A policy of the list; all mistakes are reported.
     pub fn decode(section: &Section, name: &str) -> Option<Policy> {
@@ -143,7 +156,9 @@ impl Policy {
             Bucket::new(per_second as f64, if burst > 0 { burst } else { per_second.saturating_mul(2) } as f64)
         };
         let nested = |key, place| -> Option<Vec<Policy>> {
-            own.sections(key).unwrap_or_default().iter().map(|section| Policy::nested(section, name, place)).collect()
+            let sections = own.sections(key).unwrap_or_default();
+            let policies: Vec<_> = sections.iter().map(|section| Policy::nested(section, name, place)).collect();
+            policies.into_iter().collect()
         };
         Some(match (kind.as_str(), place) {
             ("always_sample", _) => Policy::AlwaysSample,
@@ -235,17 +250,21 @@ impl Policy {
                 }
                 Policy::OttlCondition { span, event }
             }
-            ("and", Place::Top | Place::InComposite) => Policy::And(nested("and_sub_policy", Place::InAnd)?),
-            ("not", Place::Top | Place::InAnd) => {
+            ("and", _) if place.takes("and") => Policy::And(nested("and_sub_policy", Place::InAnd)?),
+            ("not", _) if place.takes("not") => {
                 let inner = Policy::nested(&own.subsection("not_sub_policy"), name, Place::InNot)?;
                 Policy::Not(Box::new(inner))
             }
-            ("drop", Place::Top) => Policy::Drop(nested("drop_sub_policy", Place::InAnd)?),
-            ("composite", Place::Top) => Policy::Composite(Composite::decode(&own, name)?),
+            ("drop", _) if place.takes("drop") => Policy::Drop(nested("drop_sub_policy", Place::InAnd)?),
+            ("composite", _) if place.takes("composite") => Policy::Composite(Composite::decode(&own, name)?),
             (other, _) => {
                 let message =
                     format!("failed to create policy evaluator for \"{name}\": unknown sampling policy type {other}");
-                section.problem_with_help("type", message, format!("the types are {}", TYPES.join(", ")));
+                let known = TYPES.into_iter().filter(|known| place.takes(known));
+                let near = suggestion(other, known, "the types here are").unwrap_or_default();
+                section.problem_with_help("type", message, near);
+                // Which of its settings it would have is not known.
+                section.entries();
                 return None;
             }
         })
@@ -453,7 +472,8 @@ impl Composite {
             let most = share.map_or(even, |(_, percent)| *percent as f64 / 100.0 * most as f64);
             Some((Policy::read(section, name, Place::InComposite)?, most as u64))
         };
-        let policies: Vec<_> = sections.iter().map(policy).collect::<Option<_>>()?;
+        let policies: Vec<_> = sections.iter().map(policy).collect();
+        let policies: Vec<_> = policies.into_iter().collect::<Option<_>>()?;
         let state = Mutex::new((None, vec![0; policies.len()]));
         Some(Composite { most, policies, state })
     }
