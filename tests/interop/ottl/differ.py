@@ -2,7 +2,7 @@
 
 Every resource has the number of its case in the attribute `case`, and a text is run where the number is its own; the schema URL of a
 resource says which one it is. What both print is compared resource by resource, with attributes in the order of their keys."""
-import os, re, shutil, subprocess, sys
+import json, os, re, shutil, subprocess, sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -81,7 +81,7 @@ service:
 def payload(root, made):
     groups = [Random(SEED, f"record {number} {copy}").group(root, f"{number}/{copy}", number) for number, _, _ in made for copy in range(RECORDS)]
     signal, listed, _ = groups[0]
-    return signal, {listed: [group for _, _, group in groups]}
+    return f"/v1/{signal}", "application/json", json.dumps({listed: [group for _, _, group in groups]}).encode()
 
 
 def resources(text):
@@ -118,7 +118,7 @@ def printed(start, kind, root, made, request, name):
     """What one collector makes of the resources of these cases."""
     http, = free_ports(1)
     collector = start(config(http, kind, root, made), [http], name)
-    status, answer = Client(http).post_json(*request)
+    status, answer = Client(http).post(*request)
     check(status == 200, f"{name} answered {status}: {answer[:300]!r}")
     collector.stop()
     found = resources(collector.read("out.txt"))
