@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::test::short;
 use crate::otlp::check;
+use crate::pipeline::intake::Gate;
 use crate::service::graph::{Builder, Graph};
 use crate::service::plan::{Plan, Written};
 use crate::telemetry::{Alarm, Budget, Charge, Intake, Now, Part, Point, Reason, Share, Signal, Telemetry};
@@ -42,8 +43,13 @@ pub async fn run(plan: &Plan, input: &Value) -> Result<Outcome, String> {
     })));
     for (signal, wire) in short::requests(input)? {
         let items = check::check(signal, &wire).map_err(|error| error.to_string())?;
-        let gate = graph.gates.iter().find(|gate| gate.signal() == signal);
-        let gate = gate.ok_or_else(|| format!("no pipeline of the config takes {}", signal.name()))?;
+        // A receiver that no pipeline of the signal has is closed to it.
+        let mut fed = plan.pipelines.iter().filter(|pipeline| pipeline.id.signal == signal);
+        let fed = fed.find_map(|pipeline| {
+            let takes = |gate: &&Arc<Gate>| pipeline.receivers.iter().any(|fed| fed.id.to_string() == gate.receiver);
+            graph.gates.iter().filter(|gate| gate.signal() == signal).find(takes)
+        });
+        let gate = fed.ok_or_else(|| format!("no pipeline of the config takes {}", signal.name()))?;
         let charge = Charge::take(&budget, Share::Ingest, wire.len() as u64).ok_or("it is too large")?;
         let parts = [Part { bytes: Bytes::from(wire), items, charge }].into_iter().collect();
         let telemetry = Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() };
