@@ -324,6 +324,7 @@ async fn tail_shows_what_passes() {
     let watch = inspection.watch.clone();
     let mut inspection = Some(inspection);
     for (is_enough, expected) in [(true, (Some(0), "")), (false, (Some(1), "error: the collector went away\n"))] {
+        until("the one before has gone", || watch.looking() == 0).await;
         let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
         command.args(["tail", "--socket", &socket, "-o", "normal"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
