@@ -37,6 +37,7 @@ mod rewrite;
 mod sampler;
 mod sending;
 mod service;
+mod simulated_disk;
 mod status;
 mod storage;
 mod systemd;
