@@ -91,8 +91,10 @@ fn folder(which: &Which, dead: bool) -> Result<PathBuf, Failure> {
     Ok(if dead { path.join(dead_letters::FOLDER) } else { path })
 }
 
+/// The config is not known here, and what is put back had its place once: `max_size` is the collector's to keep.
 fn limits(path: &Path) -> Limits {
-    Limits::of_filesystem(space(path).map_or(u64::MAX, |(total, _)| total), true)
+    let limits = Limits::of_filesystem(space(path).map_or(u64::MAX, |(total, _)| total), true);
+    Limits { quota: u64::MAX, ..limits }
 }
 
 fn view(path: &Path) -> Result<(DiskLog, Found), Failure> {
@@ -171,7 +173,7 @@ fn export(path: &Path, name: &str) -> Result<(), Failure> {
 
 fn replay(path: &Path) -> Result<(), Failure> {
     let (mut queue, mut dead) = (take(path)?, take(&path.join(dead_letters::FOLDER))?);
-    let (mut requests, mut items) = (0u64, 0);
+    let (mut requests, mut items, mut put_back) = (0u64, 0, Ok(0));
     while let Some(record) = dead.read_next() {
         let new = NewRecord {
             kind: 0,
@@ -180,12 +182,16 @@ fn replay(path: &Path) -> Result<(), Failure> {
             parts: &[Bytes::from(record.payload)],
         };
         // In the queue and on stable storage before it is gone here.
-        queue.append(&[new], false).map_err(failed)?;
+        put_back = queue.append(&[new], false);
+        if put_back.is_err() {
+            break;
+        }
         dead.settle(record.id, record.amount);
         (requests, items) = (requests + 1, items + record.amount.items);
     }
     queue.flush().and_then(|()| dead.flush()).map_err(failed)?;
-    print(&format!("{requests} requests with {items} items are in the queue again\n"))
+    print(&format!("{requests} requests with {items} items are in the queue again\n"))?;
+    put_back.map(drop).map_err(failed)
 }
 
 fn discard(path: &Path) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! Dead letters: what the upstream will never take, kept beside the queue for a person to look at and to send again.
+//! Dead letters: what the upstream will never take, and what cannot be sent without a panic, kept beside the queue for a person to look at and to send again.
 //!
 //! In the ledger they are dropped, under their reason: nobody waits for them. The oldest make room for new ones.
 
@@ -18,7 +18,7 @@ const QUOTA: u64 = 64 << 20;
 pub const FOLDER: &str = "dead_letters";
 
 /// The reasons as they are written; never renumbered.
-const KINDS: &[(u8, Reason)] = &[(1, Reason::TooLarge), (2, Reason::RejectedUpstream)];
+const KINDS: &[(u8, Reason)] = &[(1, Reason::TooLarge), (2, Reason::RejectedUpstream), (3, Reason::Internal)];
 
 /// The reason that a record was put aside for.
 pub fn reason(kind: u8) -> Option<Reason> {

@@ -27,6 +27,8 @@ struct Open<'a> {
     items: u64,
     size: u64,
     bytes: u64,
+    /// All of it, where it is on disk: what a panic leaves is put aside, so that no restart meets it again.
+    whole: Option<Telemetry>,
 }
 
 impl Open<'_> {
@@ -43,6 +45,11 @@ impl Drop for Open<'_> {
     fn drop(&mut self) {
         let lost = if std::thread::panicking() { self.items } else { 0 };
         self.close(lost, 0, Reason::Internal);
+        if lost > 0
+            && let (Some(store), Some(whole)) = (&self.queue.store, self.whole.take())
+        {
+            store.put_aside(whole, Reason::Internal);
+        }
         self.queue.let_go(lost);
         self.queue.arrive(lost, self.size, self.bytes);
     }
@@ -51,8 +58,10 @@ impl Drop for Open<'_> {
 impl Queue {
     pub(super) async fn deliver(self: Arc<Self>, departure: Departure) {
         let Departure { mut telemetry, size, bytes } = departure;
-        let mut open = Open { queue: &self, items: telemetry.items(), size, bytes };
+        // Longer than `open`: what is put aside is, before it counts as settled.
         let tickets = std::mem::take(&mut telemetry.tickets);
+        let whole = self.store.is_some().then(|| telemetry.share());
+        let mut open = Open { queue: &self, items: telemetry.items(), size, bytes, whole };
         let mut outcome = Ok(());
         let mut bisections = BISECTIONS;
         let mut way = self.way.subscribe();

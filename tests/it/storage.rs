@@ -301,3 +301,166 @@ fn storage_in_memory_is_warned_of() {
         assert!(!disk.contains("the storage is"), "{disk}");
     }
 }
+
+/// What an older build has left: `fixtures/storage`, copied for an exporter that is called `otlp`.
+fn left_by_an_older_build(directory: &Path) -> std::path::PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/storage/misaki/exporter_otlp_http_logs");
+    let to = directory.join("misaki/exporter_otlp_logs");
+    copy(&from, &to);
+    to
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+/// All files below, with what is in them.
+fn contents(path: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let mut all: std::collections::BTreeMap<_, _> =
+        files.into_iter().map(|file| (file.clone(), std::fs::read(file).unwrap())).collect();
+    folders.iter().for_each(|folder| all.extend(contents(folder)));
+    all
+}
+
+/// A queue of each format that was ever written opens with all that was in it: two runs of 0.1, the second killed.
+#[tokio::test]
+async fn a_queue_of_an_older_build_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    left_by_an_older_build(directory.path());
+    let (path, name) = (directory.path().to_str().unwrap(), "exporter_otlp_logs");
+    let before = contents(directory.path());
+    let (ok, said) = queue_command(&["list", path]);
+    assert!(ok && said.starts_with("exporter_otlp_logs: 6 requests, 7 items, 406 bytes, "), "{said}");
+    let (_, said) = queue_command(&["inspect", path, name]);
+    assert!(said.contains("damaged: 0 bytes\nlost: 0 items") && said.contains("rejected_upstream: 1 items"), "{said}");
+    let (_, dead) = queue_command(&["export", "--dead", path, name]);
+    assert!(dead.lines().count() == 1 && dead.contains("\"rejected\""), "{dead}");
+    assert_eq!(contents(directory.path()), before, "looking writes nothing");
+    let upstream = Upstream::start().await;
+    let mut misaki = start(directory.path(), STORED, &upstream).await;
+    assert!(misaki.send(&["new"]).await.ok);
+    misaki.settle().await;
+    let mut expected = numbered("kept", 7);
+    expected[6] += &".".repeat(300);
+    expected.push("new".to_owned());
+    assert_eq!(upstream.kept(), expected);
+    assert_eq!(misaki.line("otlp"), "logs to otlp: 8 accepted = 8 exported + 0 dropped + 0 left");
+    misaki.finish().await;
+}
+
+/// A newer build's queue is refused by each way in, and not a byte of it changes.
+#[tokio::test]
+async fn a_queue_of_a_newer_build_is_refused_untouched() {
+    use misaki::sending::disk::format::crc;
+    for file in ["0000000000000002.segment", "marks"] {
+        let directory = tempfile::tempdir().unwrap();
+        let newer = left_by_an_older_build(directory.path()).join(file);
+        let mut bytes = std::fs::read(&newer).unwrap();
+        bytes[8] = 2;
+        let check = crc([&bytes[..60]]);
+        bytes[60..64].copy_from_slice(&check.to_le_bytes());
+        std::fs::write(&newer, bytes).unwrap();
+        let before = contents(directory.path());
+        let (path, name) = (directory.path().to_str().unwrap(), "exporter_otlp_logs");
+        let why = format!("{file} was written by a newer version (format 2, this one knows 1)");
+        for command in [&["list", path][..], &["inspect", path, name], &["replay", path, name]] {
+            let (ok, said) = queue_command(command);
+            assert!(!ok && said.contains(&why), "{said}");
+        }
+        let config = format!(
+            "yaml:{{receivers: {{otlp: {{protocols: {{http: {{endpoint: 127.0.0.1:0}}}}}}}}, exporters: {{otlp: {{endpoint: 127.0.0.1:9, sending_queue: {{storage: file_storage}}}}}}, extensions: {{file_storage: {{directory: {path}}}}}, service: {{extensions: [file_storage], telemetry: {{metrics: {{level: none}}}}, pipelines: {{logs: {{receivers: [otlp], exporters: [otlp]}}}}}}}}"
+        );
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_misaki"));
+        let output = command.args(["--config", &config]).kill_on_drop(true).output();
+        let output = tokio::time::timeout(Duration::from_secs(20), output).await.expect("it ends").unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains(&why), "{said}");
+        assert!(contents(directory.path()) == before, "{file}: untouched");
+    }
+}
+
+/// What is replayed waits like anything else: it goes where the exporter sends now, with its credentials of now.
+#[tokio::test]
+async fn replayed_letters_go_where_the_exporter_sends_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = |token: &str| {
+        let stored = "{auth: {authenticator: bearertokenauth}, sending_queue: {storage: file_storage}}";
+        let config = storage(directory.path(), stored, "");
+        let config =
+            config.replacen("{file_storage", &format!("{{bearertokenauth: {{token: {token}}}, file_storage"), 1);
+        config.replace("[file_storage]", "[bearertokenauth, file_storage]")
+    };
+    let refuses = Upstream::replying(Reply::Grpc(3, "bad", None)).await;
+    let mut misaki = Misaki::start(&settings("old"), &[&refuses]).await;
+    assert!(misaki.send(&["letter"]).await.ok);
+    misaki.settle().await;
+    misaki.finish().await;
+    drop(misaki);
+    let (ok, said) = queue_command(&["replay", directory.path().to_str().unwrap(), "exporter_otlp_logs"]);
+    assert!(ok && said.starts_with("1 requests"), "{said}");
+    let upstream = Upstream::start().await;
+    let mut misaki = Misaki::start(&settings("new"), &[&upstream]).await;
+    misaki.settle().await;
+    misaki.finish().await;
+    assert_eq!((upstream.kept(), refuses.requests()), (vec!["letter".to_owned()], 1));
+    let authorization = upstream.arrivals()[0].headers["authorization"].clone();
+    assert_eq!(authorization, "Bearer new");
+}
+
+/// Cannot bear one record.
+struct Brittle;
+
+impl misaki::exporters::Exporter for Brittle {
+    fn encode<'a>(&'a self, telemetry: &'a misaki::telemetry::Telemetry) -> misaki::exporters::Encoding<'a> {
+        Box::pin(async {
+            let payload = misaki::exporters::Payload::of(telemetry);
+            assert!(!payload.body.iter().any(|body| body.ends_with(b"poison")));
+            payload
+        })
+    }
+
+    fn send<'a>(&'a self, _: &'a misaki::exporters::Payload) -> misaki::exporters::Sending<'a> {
+        Box::pin(async { Ok(misaki::exporters::Accepted::default()) })
+    }
+
+    fn destination(&self) -> String {
+        "nowhere".to_owned()
+    }
+}
+
+/// A record that nothing can be done with is put aside by the first panic: it stops no other, and no restart meets it.
+#[tokio::test]
+async fn what_panics_is_put_aside() {
+    use misaki::exporters::settings::{QueueSettings, Retry, Settings};
+    let directory = tempfile::tempdir().unwrap();
+    let (path, name) = (directory.path().to_str().unwrap(), "exporter_otlp_logs");
+    let away = Upstream::replying(Reply::Grpc(14, "away", None)).await;
+    let mut misaki = start(directory.path(), STORED, &away).await;
+    for name in ["before", "poison", "after"] {
+        assert!(misaki.send(&[name]).await.ok);
+    }
+    let (initial_interval, max_interval) = (Duration::from_millis(10), Duration::from_millis(10));
+    let (randomization_factor, multiplier, max_elapsed_time) = (0.0, 1.0, None);
+    let retry =
+        Retry { enabled: true, initial_interval, randomization_factor, multiplier, max_interval, max_elapsed_time };
+    let settings = Settings { timeout: None, queue: QueueSettings::off(), retry };
+    let queue = misaki.running.graph.queues.iter().find(|queue| queue.path().is_some()).unwrap();
+    queue.change(misaki::sending::Way { settings, exporter: std::sync::Arc::new(Brittle) });
+    misaki.settle().await;
+    assert_eq!(misaki.line("otlp"), "logs to otlp: 3 accepted = 2 exported + 1 dropped (internal 1) + 0 left");
+    misaki.finish().await;
+    drop(misaki);
+    let (_, said) = queue_command(&["inspect", path, name]);
+    assert!(said.starts_with("waiting: 0 requests") && said.contains("internal: 1 items"), "{said}");
+    let (_, said) = queue_command(&["export", "--dead", path, name]);
+    assert!(said.lines().count() == 1 && said.contains("\"poison\""), "{said}");
+}
