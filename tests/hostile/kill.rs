@@ -74,7 +74,7 @@ fn start(directory: &std::path::Path, upstream: SocketAddr, queue: &str) -> (Chi
     let config = format!(
         "
 receivers: {{otlp: {{protocols: {{http: {{endpoint: 127.0.0.1:0}}}}}}}}
-extensions: {{file_storage: {{directory: {}, timeout: 5s, max_size: 67108864}}}}
+extensions: {{file_storage: {{directory: {}, timeout: 5s, max_size: 1073741824}}}}
 exporters:
   otlp_http:
     endpoint: http://{upstream}
@@ -194,7 +194,7 @@ fn killed_under_load() {
 
 #[test]
 fn killed_while_the_upstream_is_away() {
-    kills(how_many() / 2, "batch: {min_size: 100, flush_timeout: 20ms}", true);
+    kills(how_many(), "batch: {min_size: 100, flush_timeout: 20ms}", true);
 }
 
 #[test]
