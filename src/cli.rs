@@ -121,8 +121,8 @@ struct Edge {
     /// Send the bearer token in this file
     #[arg(long, value_name = "FILE", requires = "to")]
     token_file: Option<String>,
-    /// Print it too
-    #[arg(long, value_name = "VERBOSITY", requires = "to")]
+    /// Print in this form; with --to, print too
+    #[arg(long, value_name = "VERBOSITY", conflicts_with = "config")]
     print: Option<Print>,
 }
 

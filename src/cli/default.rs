@@ -37,6 +37,10 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         let loaded = load(vec![DEFAULT.to_owned(), yaml], sources);
         return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: Some(to), refused: None } });
     }
+    if let Some(print) = edge.print {
+        let loaded = load(vec![DEFAULT.to_owned(), printing(verbosity(print))], sources);
+        return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused: None } });
+    }
     if let Some(path) = PLACES.into_iter().find(|path| Path::new(path).is_file()) {
         let found = Sources { config: vec![path.to_owned()], ..sources.clone() };
         return Ok(Chosen { loaded: found.load()?, origin: Origin::Found(path) });
@@ -78,15 +82,25 @@ fn edge_config(to: &str, edge: &Edge) -> Result<(String, String), Failure> {
     let ca = edge.ca.as_ref().map_or_else(String::new, |ca| format!(", ca_file: {}", quoted(ca)));
     let tls = format!("tls: {{insecure: {plain}{ca}}}");
     let exporter = format!("{exporter}: {{endpoint: {}, {tls}{headers}}}", quoted(&endpoint));
-    let verbosity = edge.print.map(|print| match print {
+    Ok((forwarding(&exporter, edge.print.map(verbosity)), to.to_owned()))
+}
+
+fn verbosity(print: Print) -> &'static str {
+    match print {
         Print::Basic => "basic",
         Print::Normal => "normal",
         Print::Detailed => "detailed",
         Print::Line => "line",
         Print::Json => "json",
         Print::Tree => "tree",
-    });
-    Ok((forwarding(&exporter, verbosity), to.to_owned()))
+    }
+}
+
+/// What the embedded default prints, in another form.
+fn printing(verbosity: &str) -> String {
+    let pipeline = |signal| format!("    {signal}: {{exporters: [debug/form]}}\n");
+    let pipelines: String = ["logs", "traces", "metrics"].map(pipeline).concat();
+    format!("exporters:\n  debug/form: {{verbosity: {verbosity}}}\nservice:\n  pipelines:\n{pipelines}")
 }
 
 /// The embedded default with another exporter: in its place, or beside what it prints.

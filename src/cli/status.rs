@@ -172,7 +172,8 @@ fn exporter_lines(exporter: &Value, line: &mut dyn FnMut(&str, String)) {
     match exporter["since_seconds"].as_f64() {
         Some(since) => {
             let attempts = count(&exporter["attempts"]);
-            line("state", format!("{} for {}, {attempts} attempts", state.to_uppercase(), period(Some(since))));
+            let word = if attempts == "1" { "attempt" } else { "attempts" };
+            line("state", format!("{} for {}, {attempts} {word}", state.to_uppercase(), period(Some(since))));
             line("", texts(&exporter["why"]));
         }
         None => line("state", state),

@@ -349,6 +349,20 @@ impl<'a> Section<'a> {
         self.problems.push(problem.inside(text, span));
     }
 
+    /// The same about what is valid and hardly meant.
+    pub fn warning_inside(
+        &self,
+        place: Place,
+        key: &str,
+        text: &str,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        let problem = Problem::warning(place, message).at(self.path_of(key)).help(help);
+        self.problems.push(problem.inside(text, span));
+    }
+
     /// Says that `key` must be given, unless it was and has been refused; for an `or_else`.
     pub fn missing<T>(&self, key: &str) -> Option<T> {
         if self.entry(key).is_none_or(|entry| entry.node.is_null()) {

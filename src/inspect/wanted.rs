@@ -119,7 +119,12 @@ fn trace(text: &str) -> Option<(String, Vec<u8>)> {
 
 /// A mistake comes with whether the context was clear, which makes it the one to tell.
 fn rule(node: &Node, signal: Signal, contexts: &[&'static str]) -> Result<Rule, (bool, Mistake)> {
-    let compile = |context| compile::condition(node, &Dialect { context, functions: functions::FILTER });
+    let compile = |context| {
+        let dialect = Dialect { context, functions: functions::FILTER };
+        let condition = compile::condition(node, &dialect)?;
+        // Who looks has no use for what is never true.
+        compile::remarks(node, &dialect).pop().map_or(Ok(condition), Err)
+    };
     let rule = |context, is_qualified| move |condition| Rule { signal, context, is_qualified, condition };
     let mut hints = Hints::default();
     hints.node(0, node);

@@ -72,6 +72,32 @@ pub fn condition(node: &Node, dialect: &Dialect) -> Compiled<Condition> {
     })
 }
 
+/// Comparisons whose outcome is the same whatever comes: valid, as in the Go collector, and hardly what is meant.
+pub fn remarks(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
+    match &node.syntax {
+        Syntax::Not(inner) => remarks(inner, dialect),
+        Syntax::All(terms) | Syntax::Any(terms) => terms.iter().flat_map(|term| remarks(term, dialect)).collect(),
+        Syntax::Compare(sides) => {
+            let (left, comparison, right) = &**sides;
+            let remark = match (dialect.expression(left), dialect.expression(right)) {
+                (Ok(Expression::Path(path)), Ok(Expression::Constant(literal))) => {
+                    path.is_foreign_to(&literal.value()).map(|help| (right, help))
+                }
+                (Ok(Expression::Constant(literal)), Ok(Expression::Path(path))) => {
+                    path.is_foreign_to(&literal.value()).map(|help| (left, help))
+                }
+                _ => None,
+            };
+            let outcome = if *comparison == syntax::Comparison::NotEqual { "always" } else { "never" };
+            let remark = remark.map(|(side, (types, help))| {
+                Mistake::new(&side.span, format!("{types}, so this is {outcome} true")).help(Some(help))
+            });
+            remark.into_iter().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// A literal as it stands; what a converter makes of one is not known before it runs, for the Go collector.
 fn is_plain(node: &Node) -> bool {
     matches!(

@@ -91,6 +91,39 @@ impl Path {
         }
     }
 
+    /// Why no value of this path is equal to a literal nor in any order with it, and what to write; `None` where one may be.
+    pub fn is_foreign_to(&self, literal: &Value) -> Option<(String, String)> {
+        let number = "a number";
+        let is = match self.row.form {
+            _ if !self.keys.is_empty() => return None,
+            Form::Count | Form::Enum | Form::Fixed32 | Form::Zigzag | Form::Fixed64 | Form::MetricType => number,
+            Form::OneInt(..) | Form::Double | Form::OneDouble(..) => number,
+            Form::Text | Form::BodyText | Form::TraceIdText | Form::SpanIdText => "text",
+            Form::Bool => "true or false",
+            Form::TraceId | Form::SpanId => "an id",
+            _ => return None,
+        };
+        let (of_literal, is_same) = match literal {
+            Value::String(_) => ("text", is == "text"),
+            Value::Int(_) | Value::Double(_) => (number, is == number),
+            Value::Bool(_) => ("true or false", is == "true or false"),
+            Value::Bytes([_, ..]) => ("bytes", false),
+            _ => return None,
+        };
+        let name = self.row.name;
+        let help = match (is, of_literal) {
+            ("an id", "text") => format!("write `{name}.string == \"…\"`"),
+            ("an id", _) if self.row.form == Form::TraceId => format!("write `{name} == TraceID(0x…)`"),
+            ("an id", _) => format!("write `{name} == SpanID(0x…)`"),
+            ("a number", "text") if name == "severity_number" => {
+                "write a symbol such as SEVERITY_NUMBER_WARN, or compare `severity_text`".to_owned()
+            }
+            ("text", "a number") => "write it in quotes".to_owned(),
+            _ => format!("compare it with {is}"),
+        };
+        (!is_same).then(|| (format!("\"{name}\" is {is} and this is {of_literal}"), help))
+    }
+
     /// Whether `int` reads it: a whole number that every message of its kind has in the same field.
     pub fn is_int(&self) -> bool {
         self.is_plain() && self.keys.is_empty() && matches!(self.row.form, Form::Enum | Form::Count | Form::Fixed64)

@@ -159,6 +159,11 @@ impl Group {
             let Mistake { span, message, help } = mistake;
             section.problem_inside(text.place, text.key, &text.text, span, message, help);
         };
+        let remark = |text: &Text, condition: &Node, dialect: &Dialect| {
+            for Mistake { span, message, help } in compile::remarks(condition, dialect) {
+                section.warning_inside(text.place, text.key, &text.text, span, message, help);
+            }
+        };
         let parse = |text: &Text| match text.is_statement {
             true => parser::statement(&text.text).map(Parsed::Statement),
             false => parser::condition(&text.text).map(Parsed::Condition),
@@ -189,17 +194,18 @@ impl Group {
         let is_parsed = parsed.len() == texts.len();
         let dialect = Dialect { context, functions };
         let mut group = Group { context, error_mode, conditions: Vec::new(), statements: Vec::new() };
-        for (Text { text, .. }, parsed, report) in
-            parsed.into_iter().map(|(text, parsed)| (text, parsed, |mistake| report(text, mistake)))
-        {
-            let (text, failed) = (text.clone(), AtomicBool::new(false));
+        for (written, parsed) in parsed {
+            let (text, failed) = (written.text.clone(), AtomicBool::new(false));
+            let report = |mistake| report(written, mistake);
             match parsed {
                 Parsed::Condition(syntax) => {
+                    remark(written, &syntax, &dialect);
                     let compiled = compile::condition(&syntax, &dialect).map_err(report);
                     let rule = compiled.map(|condition| Rule { text, syntax, condition, failed });
                     group.conditions.extend(rule.ok());
                 }
                 Parsed::Statement(statement) => {
+                    statement.condition.iter().for_each(|condition| remark(written, condition, &dialect));
                     let compiled = compile::statement(&statement, &dialect).map_err(report);
                     let step = compiled.map(|(editor, condition)| Step { text, editor, condition, failed });
                     group.statements.extend(step.ok());
