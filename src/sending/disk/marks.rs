@@ -45,6 +45,11 @@ impl State {
         id < self.low || self.ranges.range(..=id).next_back().is_some_and(|(_, (last, _))| *last >= id)
     }
 
+    /// No record from here on is settled.
+    pub fn end(&self) -> u64 {
+        self.ranges.last_key_value().map_or(self.low, |(_, (last, _))| last.saturating_add(1))
+    }
+
     /// What was settled in all.
     pub fn settled_in_all(&self) -> Amount {
         self.ranges.values().fold(self.settled, |sum, (_, amount)| sum + *amount)

@@ -137,7 +137,7 @@ pub fn survey<D: Disk>(disk: &D, fresh: Identity) -> Result<Survey, OpenError> {
     let lost = expected - (waiting - scan.in_last_group);
     survey.found.lost = Amount { records: 0, ..lost };
     survey.durable = (!scan.in_last_group.is_zero()).then_some(scan.durable);
-    survey.next_id = durable_id.max(scan.next_id).max(survey.marks.state.low);
+    survey.next_id = durable_id.max(scan.next_id).max(survey.marks.state.end());
     Ok(survey)
 }
 
