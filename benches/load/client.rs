@@ -31,7 +31,7 @@ pub struct Pressure {
 }
 
 /// What came back.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Outcome {
     pub acknowledged: u64,
     pub refused: u64,
@@ -98,7 +98,9 @@ impl Outcome {
         Outcome { broken: Some(error.to_string()), ..Outcome::default() }
     }
 
-    fn and(mut self, other: Outcome) -> Self {
+    /// Both together; what comes later adds its time.
+    pub fn and(mut self, other: Outcome) -> Self {
+        self.elapsed += other.elapsed;
         self.acknowledged += other.acknowledged;
         self.refused += other.refused;
         self.latencies.extend(other.latencies);

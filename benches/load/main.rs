@@ -135,6 +135,7 @@ impl Options {
             idle: Duration::from_secs(if self.smoke { 1 } else { 3 }),
             starts: if self.smoke { 3 } else { 15 },
             connections: self.connections,
+            backlog: if self.smoke { 32 << 20 } else { 1 << 30 },
         }
     }
 

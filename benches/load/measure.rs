@@ -3,7 +3,7 @@
 use crate::MISAKI;
 use crate::client::{self, Outcome, Pressure};
 use crate::generate::{self, Template};
-use crate::process::{Collector, Program, machine_cpu_seconds, own_cpu_seconds};
+use crate::process::{Collector, Program, free_port, machine_cpu_seconds, own_cpu_seconds};
 use crate::rows::{Delivery, Load, Measure, Row};
 use crate::sink::Sink;
 use serde::Serialize;
@@ -40,6 +40,10 @@ pub struct LoadDetail {
     pub others_percent: f64,
     /// Items that a bare append and fdatasync of the same requests, 64 at a time, puts on the same disk in a second.
     pub probe_per_second: Option<f64>,
+    /// How long a bare append and fdatasync of one request takes: 50 and 99 of 100.
+    pub probe_ms: Option<[f64; 2]>,
+    /// What was waiting when the upstream came.
+    pub backlog_mib: Option<f64>,
 }
 
 /// How long things take.
@@ -50,10 +54,14 @@ pub struct Timing {
     pub idle: Duration,
     pub starts: usize,
     pub connections: usize,
+    /// Bytes of requests that wait before the upstream comes.
+    pub backlog: u64,
 }
 
 /// Without any delivery for that long, what is missing is lost.
 const STALLED: Duration = Duration::from_secs(3);
+/// How long a backlog is fed at a time.
+const SPELL: Duration = Duration::from_millis(250);
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub fn measure(row: &Row, program: &Program, timing: &Timing, work: &Path) -> io::Result<Measured> {
@@ -67,8 +75,21 @@ pub fn measure(row: &Row, program: &Program, timing: &Timing, work: &Path) -> io
         }
         Measure::PerSecond(load) => {
             let (mut detail, problem) = under_load(&config, &load, program, timing, work)?;
-            detail.probe_per_second = Some(disk_probe(&load, timing.load / 2, work)?);
+            detail.probe_per_second = Some(disk_probe(&load, 64, timing.load / 2, work)?.0);
             Measured { figure: detail.acknowledged as f64 / detail.load_seconds / 1e3, load: Some(detail), problem }
+        }
+        Measure::Answer(load) => {
+            let (mut detail, problem) = under_load(&config, &load, program, timing, work)?;
+            detail.probe_ms = Some(disk_probe(&load, 1, timing.load / 2, work)?.1);
+            Measured { figure: detail.p99_ms, load: Some(detail), problem }
+        }
+        Measure::Drain(load) => {
+            let (detail, per_second, problem) = backlog(&config, &load, program, timing, work)?;
+            Measured { figure: per_second / 1e3, load: Some(detail), problem }
+        }
+        Measure::BacklogMemory(load) => {
+            let (detail, _, problem) = backlog(&config, &load, program, timing, work)?;
+            Measured { figure: detail.resident_peak_mib, load: Some(detail), problem }
         }
         Measure::LoadedMemory(load) => {
             let (detail, problem) = under_load(&config, &load, program, timing, work)?;
@@ -111,7 +132,8 @@ fn under_load(
         generate::Protocol::Http => collector.http,
     };
     let press = |time| {
-        let pressure = Pressure { connections: timing.connections, in_flight: load.in_flight, time, rate: load.rate };
+        let connections = load.clients.unwrap_or(timing.connections);
+        let pressure = Pressure { connections, in_flight: load.in_flight, time, rate: load.rate };
         client::run(address, &load.shape, &templates, pressure)
     };
     let expected = |acknowledged: u64| (acknowledged as f64 * load.keeps).round() as u64;
@@ -128,6 +150,56 @@ fn under_load(
     let detail = after.since(&before, &outcome);
     let problem = problem(&detail, expected(outcome.acknowledged), &outcome, &sink);
     Ok((detail, problem))
+}
+
+/// Lets a backlog grow with no upstream, then lets it out while more comes in: how many items a second go out until it is
+/// gone.
+fn backlog(
+    config: &str,
+    load: &Load,
+    program: &Program,
+    timing: &Timing,
+    work: &Path,
+) -> io::Result<(LoadDetail, f64, Option<String>)> {
+    let templates = Arc::new(generate::templates(&load.shape));
+    let bytes: usize = templates.iter().flat_map(|template| &template.pieces).map(|piece| piece.len()).sum();
+    let bytes_per_item = bytes as f64 / templates.iter().map(|template| template.items).sum::<u64>() as f64;
+    let upstream = free_port()?;
+    let collector = program.start(config, upstream, work)?;
+    let press = |time, rate| {
+        let pressure = Pressure { connections: timing.connections, in_flight: load.in_flight, time, rate };
+        client::run(collector.grpc, &load.shape, &templates, pressure)
+    };
+    let mut grown = Outcome::default();
+    while (grown.acknowledged as f64 * bytes_per_item) < timing.backlog as f64 {
+        let more = press(SPELL, None);
+        if more.acknowledged == 0 {
+            grown.broken = grown.broken.or(more.broken).or(more.refusal).or(Some("nothing was acknowledged".into()));
+            break;
+        }
+        grown = grown.and(more);
+    }
+    // With the record that it was knocked up with.
+    let waiting = 1 + grown.acknowledged;
+    let sink = Sink::at(upstream)?;
+    let delivered = || sink.counts.items.load(Relaxed);
+    let before = Meters::read(&collector, &sink, 0)?;
+    let (mut outcome, mut progress) = (Outcome::default(), (0, Instant::now()));
+    while delivered() < waiting && progress.1.elapsed() < STALLED {
+        outcome = outcome.and(press(SPELL, load.rate.or(Some(20_000.0))));
+        if delivered() != progress.0 {
+            progress = (delivered(), Instant::now());
+        }
+    }
+    let per_second = delivered() as f64 / before.at.elapsed().as_secs_f64();
+    let expected = waiting + outcome.acknowledged;
+    settle(&delivered, expected);
+    outcome.latencies.sort_unstable();
+    outcome.broken = outcome.broken.or(grown.broken);
+    let mut detail = Meters::read(&collector, &sink, delivered())?.since(&before, &outcome);
+    detail.backlog_mib = Some(waiting as f64 * bytes_per_item / MIB);
+    let problem = problem(&detail, expected, &outcome, &sink);
+    Ok((detail, per_second, problem))
 }
 
 /// Waits until that much has come out, or nothing more does.
@@ -208,26 +280,33 @@ impl Meters {
             driver_cpu_seconds,
             others_percent: (100.0 * others / elapsed / cores).max(0.0),
             probe_per_second: None,
+            probe_ms: None,
+            backlog_mib: None,
         }
     }
 }
 
-/// How many items a second the disk takes from a program that only appends the requests and syncs.
-fn disk_probe(load: &Load, time: Duration, work: &Path) -> io::Result<f64> {
-    const GROUP: usize = 64;
+/// What the disk does for a program that only appends so many requests and syncs: items a second, and how long one such
+/// write takes, 50 and 99 of 100, in milliseconds.
+fn disk_probe(load: &Load, group: usize, time: Duration, work: &Path) -> io::Result<(f64, [f64; 2])> {
     let templates: Vec<Template> = generate::templates(&load.shape);
     let path: PathBuf = work.join("probe");
     let mut file = fs::File::create(&path)?;
-    let (mut items, began) = (0, Instant::now());
+    let (mut items, began, mut times) = (0, Instant::now(), Vec::<Duration>::new());
     let mut next = templates.iter().cycle();
     while began.elapsed() < time {
-        let group: Vec<&Template> = next.by_ref().take(GROUP).collect();
+        let group: Vec<&Template> = next.by_ref().take(group).collect();
         let bytes: Vec<u8> = group.iter().flat_map(|template| template.pieces.concat()).collect();
+        let before = Instant::now();
         file.write_all(&bytes)?;
         file.sync_data()?;
+        times.push(before.elapsed());
         items += group.iter().map(|template| template.items).sum::<u64>();
     }
     let per_second = items as f64 / began.elapsed().as_secs_f64();
     fs::remove_file(&path)?;
-    Ok(per_second)
+    times.sort_unstable();
+    let percentile =
+        |percent: usize| times.get(times.len() * percent / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3);
+    Ok((per_second, [percentile(50), percentile(99)]))
 }

@@ -145,7 +145,7 @@ fn cpu_seconds(stat: &Path) -> io::Result<f64> {
     Ok(ticks.sum::<f64>() / TICKS_PER_SECOND)
 }
 
-fn free_port() -> io::Result<SocketAddr> {
+pub fn free_port() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 

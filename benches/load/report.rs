@@ -31,6 +31,12 @@ pub fn line(row: &Row, name: &str, measured: &Measured) -> String {
         if let Some(probe) = load.probe_per_second {
             line += &format!("  disk alone {:.0} items/s", probe);
         }
+        if let Some([p50, p99]) = load.probe_ms {
+            line += &format!("  disk alone p50 {p50:.2} ms  p99 {p99:.2} ms");
+        }
+        if let Some(backlog) = load.backlog_mib {
+            line += &format!("  backlog {backlog:.0} MiB");
+        }
         if load.refused > 0 {
             line += &format!("  refused {} ({})", load.refused, load.refusal.as_deref().unwrap_or_default());
         }
@@ -88,7 +94,8 @@ impl Entry {
     /// How many times better Misaki is: more work, or less memory, time and size.
     pub fn ratio(&self) -> Option<f64> {
         let (misaki, go) = (median(&self.misaki)?, median(&self.go)?);
-        let more_is_better = matches!(self.row.measure, Measure::PerCpuSecond(_) | Measure::PerSecond(_));
+        let more_is_better =
+            matches!(self.row.measure, Measure::PerCpuSecond(_) | Measure::PerSecond(_) | Measure::Drain(_));
         Some(if more_is_better { misaki / go } else { go / misaki })
     }
 
@@ -117,6 +124,7 @@ impl Entry {
 
     fn reaches(&self, goal: Goal) -> Option<bool> {
         match goal {
+            Goal::None => None,
             Goal::AtMost(limit) => Some(median(&self.misaki)? <= limit),
             Goal::Times(times) => match self.disk_share() {
                 Some(share) if share >= PROBE_SHARE => Some(true),

@@ -19,6 +19,12 @@ pub enum Measure {
     PerCpuSecond(Load),
     /// Thousands of items acknowledged per second: where the disk decides, not the processor.
     PerSecond(Load),
+    /// Milliseconds until 99 of 100 requests are answered.
+    Answer(Load),
+    /// Thousands of items delivered per second while a backlog goes out and more comes in.
+    Drain(Load),
+    /// MiB, the most it came to while a backlog grew.
+    BacklogMemory(Load),
     /// MiB, with nothing to do.
     IdleMemory,
     /// MiB, the most it came to.
@@ -38,6 +44,8 @@ pub struct Load {
     pub delivery: Delivery,
     /// Items a second, where the collector shall not be pressed as hard as it will go.
     pub rate: Option<f64>,
+    /// Connections, where it is not for the command line to say.
+    pub clients: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,6 +61,8 @@ pub enum Goal {
     Times(f64),
     /// At most this, in the row's unit.
     AtMost(f64),
+    /// Shown, and not judged.
+    None,
 }
 
 /// The Go collector's own YAML; ids with the settings in flow style.
@@ -74,6 +84,10 @@ const GRPC_GZIP_OUT: (&str, &str) =
 const GRPC_DURABLE_OUT: (&str, &str) = (
     "otlp_grpc",
     "{endpoint: '127.0.0.1:SINK_PORT', compression: none, tls: {insecure: true}, sending_queue: {storage: file_storage, queue_size: 10000}}",
+);
+const GRPC_BACKLOG_OUT: (&str, &str) = (
+    "otlp_grpc",
+    "{endpoint: '127.0.0.1:SINK_PORT', compression: none, tls: {insecure: true}, retry_on_failure: {initial_interval: 100ms, max_interval: 1s, max_elapsed_time: 0}, sending_queue: {storage: file_storage, queue_size: 1000000}}",
 );
 const HTTP_OUT: (&str, &str) = ("otlp_http", "{endpoint: 'http://127.0.0.1:SINK_PORT', compression: none}");
 const DEBUG_OUT: (&str, &str) =
@@ -117,6 +131,10 @@ const TAIL: (&str, &str) = (
     "{decision_wait: 1s, num_traces: 200000, policies: [{name: errors, type: status_code, status_code: {status_codes: [ERROR]}}, {name: slow, type: latency, latency: {threshold_ms: 80}}, {name: all, type: always_sample}]}",
 );
 
+/// Room for more than any backlog here; where `max_size` is not given, each has a bound of its own.
+const STORAGE: (&str, &str) =
+    ("file_storage", "{directory: WORK_DIR/queue, create_directory: true, fsync: true, max_size: 4294967296}");
+
 const BATCHED: Config = Config { processors: &[BATCH], there: None, only: None, exporter: GRPC_OUT, extensions: &[] };
 
 const LOGS: Load = Load {
@@ -133,6 +151,7 @@ const LOGS: Load = Load {
     keeps: 1.0,
     delivery: Delivery::Sink,
     rate: None,
+    clients: None,
 };
 const SPANS: Load = Load { shape: Shape { signal: Signal::Traces, ..LOGS.shape }, ..LOGS };
 const POINTS: Load = Load { shape: Shape { signal: Signal::Metrics, ..LOGS.shape }, ..LOGS };
@@ -140,6 +159,10 @@ const LOGS_1: Load = Load { shape: Shape { items: 1, ..LOGS.shape }, ..LOGS };
 const LOGS_10: Load = Load { shape: Shape { items: 10, ..LOGS.shape }, ..LOGS };
 const LOGS_1000: Load = Load { shape: Shape { items: 1000, ..LOGS.shape }, ..LOGS };
 const HTTP: Load = Load { shape: Shape { protocol: Protocol::Http, ..LOGS.shape }, ..LOGS };
+const DURABLE: Config = Config { processors: &[], exporter: GRPC_DURABLE_OUT, extensions: &[STORAGE], ..BATCHED };
+const BACKLOG: Config = Config { exporter: GRPC_BACKLOG_OUT, ..DURABLE };
+const ONE_BY_ONE: Load = Load { in_flight: 1, ..LOGS };
+
 const JSON: Load = Load { shape: Shape { encoding: Encoding::Json, ..HTTP.shape }, ..LOGS };
 const GZIP: Load = Load { shape: Shape { gzip: true, ..LOGS.shape }, ..LOGS };
 
@@ -327,6 +350,46 @@ pub const ROWS: &[Row] = &[
         aims: Goal::Times(15.0),
     },
     Row {
+        id: "durable-p99-1",
+        work: "durable queue, fsync: 99 of 100 answers within, 1 client",
+        measure: Measure::Answer(Load { clients: Some(1), ..ONE_BY_ONE }),
+        config: DURABLE,
+        must: Goal::None,
+        aims: Goal::None,
+    },
+    Row {
+        id: "durable-p99-8",
+        work: "durable queue, fsync: 99 of 100 answers within, 8 clients",
+        measure: Measure::Answer(Load { clients: Some(8), ..ONE_BY_ONE }),
+        config: DURABLE,
+        must: Goal::None,
+        aims: Goal::None,
+    },
+    Row {
+        id: "durable-p99-64",
+        work: "durable queue, fsync: 99 of 100 answers within, 64 clients",
+        measure: Measure::Answer(Load { clients: Some(64), ..ONE_BY_ONE }),
+        config: DURABLE,
+        must: Goal::None,
+        aims: Goal::None,
+    },
+    Row {
+        id: "backlog-drain",
+        work: "durable queue, a backlog of 1 GiB goes out while 20 k/s come in",
+        measure: Measure::Drain(Load { rate: Some(20_000.0), in_flight: 16, ..LOGS }),
+        config: BACKLOG,
+        must: Goal::None,
+        aims: Goal::None,
+    },
+    Row {
+        id: "backlog-memory",
+        work: "durable queue, resident memory while a backlog of 1 GiB grows, at most",
+        measure: Measure::BacklogMemory(Load { in_flight: 16, ..LOGS }),
+        config: BACKLOG,
+        must: Goal::None,
+        aims: Goal::None,
+    },
+    Row {
         id: "memory-idle",
         work: "resident memory, idle",
         measure: Measure::IdleMemory,
@@ -407,9 +470,9 @@ impl Measure {
     pub fn unit(&self) -> &'static str {
         match self {
             Measure::PerCpuSecond(_) => "M/CPU-s",
-            Measure::PerSecond(_) => "k/s",
-            Measure::IdleMemory | Measure::LoadedMemory(_) => "MiB",
-            Measure::Start => "ms",
+            Measure::PerSecond(_) | Measure::Drain(_) => "k/s",
+            Measure::IdleMemory | Measure::LoadedMemory(_) | Measure::BacklogMemory(_) => "MiB",
+            Measure::Answer(_) | Measure::Start => "ms",
             Measure::Size => "MB",
         }
     }
@@ -420,6 +483,7 @@ impl std::fmt::Display for Goal {
         match self {
             Goal::Times(times) => write!(f, "{times}×"),
             Goal::AtMost(limit) => write!(f, "≤ {limit}"),
+            Goal::None => write!(f, "–"),
         }
     }
 }

@@ -34,8 +34,12 @@ pub struct Sink {
 
 impl Sink {
     pub fn start() -> io::Result<Self> {
+        Sink::at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    pub fn at(address: SocketAddr) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        let listener = runtime.block_on(TcpListener::bind(address))?;
         let address = listener.local_addr()?;
         let counts = Arc::new(Counts::default());
         let (stop, stopped) = oneshot::channel();
