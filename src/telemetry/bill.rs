@@ -1,6 +1,6 @@
 //! The bill: how much of the telemetry is whose, by `service.name`.
 //!
-//! Names come from clients, so it has a fixed size: [`TRACKED`] services, the largest of which are shown, and one line for
+//! Names come from clients, so it has a fixed size: 64 services, the largest of which are shown, and one line for
 //! all others. A new name takes the place of the smallest and inherits its rank (the space-saving algorithm), so a service
 //! that matters is found however many others there are. What was counted for those that had to go is in the last line.
 

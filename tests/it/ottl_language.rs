@@ -234,6 +234,10 @@ fn mistakes_are_pointed_at_inside_of_yaml() {
         ("\"body == nil \\\n        or 1 < LOUD\"", "LOUD"),
         ("'éé < 1'", "é"),
         ("'body == ${env:A}'", "'body == ${env:A}'"),
+        // Valid, and never true.
+        ("'trace_id == \"4bf92f3577b34da6a3ce929d0e0e4736\"'", "\"4bf92f3577b34da6a3ce929d0e0e4736\""),
+        ("'body == 5 or not (severity_number >= \"WARN\")'", "\"WARN\""),
+        ("'13 <= severity_text or trace_id.string == \"a\" or body == \"a\" or severity_number == nil'", "13"),
     ];
     for (scalar, expected) in rows {
         let yaml = format!(
