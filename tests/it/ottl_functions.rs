@@ -293,6 +293,20 @@ fn metrics_functions_check_their_literals() {
 /// What the Go collector 0.161 answers; `fault` where it fails.
 const CONVERTERS: &[(&str, &str)] = &[
     (r#"Format("%08.3f|%-6t|%+d", [1000, "a", true])"#, "Str(%!f(int64=    1000)|%!t(string=a     )|%!d(bool=true))"),
+    (
+        r#"Format("%x|%X|%.1x|%.15x|%b|%x", [0.1, -1.5, 1.97, 3.0, 42.5, 0.0])"#,
+        "Str(0x1.999999999999ap-04|-0X1.8P+00|0x1.0p+01|0x1.800000000000000p+01|5981343255101440p-47|0x0p+00)",
+    ),
+    (r#"Format("%+q|%#q|%q|%+q", ["é😀", "a\"b", 233, 128512])"#, r#"Str("\u00e9\U0001f600"|`a"b`|'é'|'\U0001f600')"#),
+    (
+        r#"Format("%#v|%#v|%+v|%#v|%#U", [log.attributes["by"], "a", 5, 2.5, 1000])"#,
+        r#"Str([]byte{0x1, 0xff}|"a"|5|2.5|U+03E8 'Ϩ')"#,
+    ),
+    (
+        r#"Format("%#g|%#.3e|%#.0f|%#x|%#O|%.0d|%.3O", [1.5, 1.0, 3.0, 1.5, 8, 0, 8])"#,
+        "Str(1.50000|1.000e+00|3.|0x1.8000p+00|0o010||0o010)",
+    ),
+    (r#"Format("%.3T|%T|%020.3U", [1, nil, 65])"#, "Str(int|<nil>|              U+0041)"),
     (r#"Format("%08.3f", [log.attributes["by"]])"#, "Str([%!f(uint8=     001) %!f(uint8=     255)])"),
     (r#"IsDouble(log.attributes["i"])"#, "Bool(false)"),
     (r#"IsString(log.attributes["missing"])"#, "Bool(false)"),

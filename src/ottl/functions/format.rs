@@ -16,7 +16,7 @@ pub fn sprintf(format: &[u8], values: &[Value]) -> Result<Vec<u8>, Fault> {
         let (text, after) = rest.split_at_checked(at).unwrap_or_default();
         put(&mut out, text)?;
         rest = after.get(1..).unwrap_or_default();
-        let directive = Directive::read(&mut rest, &mut values, &mut out);
+        let mut directive = Directive::read(&mut rest, &mut values, &mut out);
         let Some(verb) = next_char(&mut rest) else {
             put(&mut out, b"%!(NOVERB)")?;
             break;
@@ -26,6 +26,10 @@ pub fn sprintf(format: &[u8], values: &[Value]) -> Result<Vec<u8>, Fault> {
             (verb, None) => out.extend_from_slice(format!("%!{verb}(MISSING)").as_bytes()),
             (verb, Some(value)) => {
                 values.next();
+                if verb == 'v' {
+                    // They mean something else there: the syntax of Go, and the names of fields.
+                    (directive.go_syntax, directive.sharp, directive.plus) = (directive.sharp, false, false);
+                }
                 if directive.put(verb, value, &mut out)?.is_none() {
                     directive.complain(verb, value, &mut out)?;
                 }
@@ -53,6 +57,8 @@ struct Directive {
     sharp: bool,
     space: bool,
     zero: bool,
+    /// `%#v`
+    go_syntax: bool,
     width: usize,
     precision: Option<usize>,
 }
@@ -85,12 +91,12 @@ impl Directive {
     /// `None` when the verb is none for this value.
     fn put(&self, verb: char, value: &Value, out: &mut Vec<u8>) -> Result<Option<()>, Fault> {
         match (verb, value) {
-            ('T', value) => self.pad(go_type(value).as_bytes(), out),
-            ('v', Value::Nil) => self.pad(b"<nil>", out),
-            ('v', Value::String(text)) if self.sharp => self.pad(&quoted(text), out),
+            ('T' | 'v', Value::Nil) => self.pad(b"<nil>", out),
+            ('T', value) => self.pad(self.cut(go_type(value).as_bytes()), out),
+            ('v', Value::String(text)) if self.go_syntax => self.pad(&self.quoted(self.cut(text)), out),
             ('v' | 't', Value::Bool(value)) => self.pad(value.to_string().as_bytes(), out),
             ('v' | 's', Value::String(text)) | ('s', Value::Bytes(text)) => self.pad(self.cut(text), out),
-            ('q', Value::String(text) | Value::Bytes(text)) => self.pad(&quoted(self.cut(text)), out),
+            ('q', Value::String(text) | Value::Bytes(text)) => self.pad(&self.quoted(self.cut(text)), out),
             ('x' | 'X', Value::String(text) | Value::Bytes(text)) => {
                 let text = text.get(..self.precision.unwrap_or(usize::MAX).min(text.len())).unwrap_or_default();
                 let mut digits = Vec::new();
@@ -107,6 +113,16 @@ impl Directive {
                     digits.make_ascii_uppercase();
                 }
                 self.pad(&digits, out);
+            }
+            ('v', Value::Bytes([])) if self.go_syntax => out.extend_from_slice(b"[]byte(nil)"),
+            ('v', Value::Bytes(bytes)) if self.go_syntax => {
+                out.extend_from_slice(b"[]byte{");
+                for (index, byte) in bytes.iter().enumerate() {
+                    out.extend_from_slice(if index == 0 { b"" } else { b", " });
+                    Directive { sharp: true, ..*self }.put_int('x', i64::from(*byte), out);
+                    within_bounds(out)?;
+                }
+                out.push(b'}');
             }
             ('v' | 'd' | 'o' | 'O' | 'b' | 'c' | 'U', Value::Bytes(bytes)) => {
                 for (index, byte) in bytes.iter().enumerate() {
@@ -166,29 +182,52 @@ impl Directive {
             'x' => ("0x", format!("{size:x}")),
             'X' => ("0X", format!("{size:X}")),
             'o' => ("0", format!("{size:o}")),
-            'O' => ("", format!("0o{size:o}")),
+            'O' => ("0o", format!("{size:o}")),
             'b' => ("0b", format!("{size:b}")),
-            'U' => ("", format!("U+{value:04X}")),
+            'U' => {
+                let c = u32::try_from(value).ok().and_then(char::from_u32).filter(|c| self.sharp && is_printable(*c));
+                let c = c.map_or_else(String::new, |c| format!(" '{c}'"));
+                let digits = format!("U+{value:0>width$X}{c}", width = self.precision.unwrap_or(0).max(4));
+                Directive { zero: false, ..*self }.pad(digits.as_bytes(), out);
+                return Some(());
+            }
             'c' | 'q' => {
                 let c = u32::try_from(value).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER);
-                let c = if verb == 'c' { c.to_string() } else { format!("'{}'", go_escaped(c, '\'')) };
+                let c = if verb == 'c' { c.to_string() } else { format!("'{}'", go_escaped(c, '\'', self.plus)) };
                 self.pad(c.as_bytes(), out);
                 return Some(());
             }
             _ => return None,
         };
-        let sign = self.sign(value < 0 && verb != 'U');
+        if self.precision == Some(0) && value == 0 {
+            Directive { zero: false, ..*self }.pad(b"", out);
+            return Some(());
+        }
+        let sign = self.sign(value < 0);
         let shortest = self.precision.unwrap_or(if self.zero { self.width.saturating_sub(sign.len()) } else { 0 });
         let zeros = "0".repeat(shortest.saturating_sub(digits.len()));
-        let prefix = if self.sharp { prefix } else { "" };
-        Directive { zero: false, ..*self }.pad(format!("{sign}{prefix}{zeros}{digits}").as_bytes(), out);
+        let digits = format!("{zeros}{digits}");
+        let prefix = match verb {
+            'o' | 'O' if self.sharp && !digits.starts_with('0') => {
+                if verb == 'o' {
+                    "0"
+                } else {
+                    "0o0"
+                }
+            }
+            'o' => "",
+            'O' => prefix,
+            _ if self.sharp => prefix,
+            _ => "",
+        };
+        Directive { zero: false, ..*self }.pad(format!("{sign}{prefix}{digits}").as_bytes(), out);
         Some(())
     }
 
     fn put_double(&self, verb: char, value: f64, out: &mut Vec<u8>) -> Option<()> {
         let size = value.abs();
         let digits = match (verb, self.precision) {
-            ('v' | 'g' | 'G' | 'e' | 'E' | 'f' | 'F', _) if !value.is_finite() => {
+            ('v' | 'g' | 'G' | 'e' | 'E' | 'f' | 'F' | 'x' | 'X' | 'b', _) if !value.is_finite() => {
                 let sign = if value.is_nan() {
                     self.sign(false)
                 } else if value < 0.0 {
@@ -208,13 +247,41 @@ impl Directive {
             ('v' | 'g' | 'G', Some(precision)) => significant(size, precision.max(1)),
             ('e' | 'E', precision) => with_exponent(&format!("{size:.*e}", precision.unwrap_or(6))),
             ('f' | 'F', precision) => format!("{size:.*}", precision.unwrap_or(6)),
+            ('x' | 'X', precision) => hexadecimal(size, precision),
+            ('b', _) => binary(size),
             _ => return None,
         };
+        let digits = if self.sharp && verb != 'b' { self.with_point(verb, &digits) } else { digits };
         let digits = if verb.is_ascii_uppercase() { digits.to_ascii_uppercase() } else { digits };
         let sign = self.sign(value.is_sign_negative());
         let zeros = if self.zero { self.width.saturating_sub(sign.len() + digits.len()) } else { 0 };
         Directive { zero: false, ..*self }.pad(format!("{sign}{}{digits}", "0".repeat(zeros)).as_bytes(), out);
         Some(())
+    }
+
+    /// `%#g`: always with a point, and with the zeros at the end.
+    fn with_point(&self, verb: char, digits: &str) -> String {
+        let at = digits.find(if matches!(verb, 'x' | 'X') { 'p' } else { 'e' }).unwrap_or(digits.len());
+        let (number, exponent) = digits.split_at_checked(at).unwrap_or_default();
+        let point = if number.contains('.') { "" } else { "." };
+        let leading = if number == "0" { 0 } else { number.chars().take_while(|c| matches!(c, '0' | '.')).count() };
+        let has = number.chars().skip(leading).filter(|c| *c != '.').count();
+        let wants = if matches!(verb, 'v' | 'g' | 'G' | 'x') { self.precision.unwrap_or(6) } else { 0 };
+        format!("{number}{point}{}{exponent}", "0".repeat(wants.saturating_sub(has)))
+    }
+
+    fn quoted(&self, text: &[u8]) -> Vec<u8> {
+        let is_plain = |c: char| (!c.is_control() || c == '\t') && !matches!(c, '`' | '\u{feff}');
+        if self.sharp && std::str::from_utf8(text).is_ok_and(|text| text.chars().all(is_plain)) {
+            return [b"`", text, b"`"].concat();
+        }
+        let mut out = vec![b'"'];
+        for chunk in text.utf8_chunks() {
+            chunk.valid().chars().for_each(|c| out.extend_from_slice(go_escaped(c, '"', self.plus).as_bytes()));
+            chunk.invalid().iter().for_each(|byte| out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()));
+        }
+        out.push(b'"');
+        out
     }
 
     fn sign(&self, is_negative: bool) -> &'static str {
@@ -299,17 +366,49 @@ fn significant(value: f64, digits: usize) -> String {
     trimmed(&format!("{value:.*}", usize::try_from(digits as i64 - 1 - exponent).unwrap_or(0)))
 }
 
-fn quoted(text: &[u8]) -> Vec<u8> {
-    let mut out = vec![b'"'];
-    for chunk in text.utf8_chunks() {
-        chunk.valid().chars().for_each(|c| out.extend_from_slice(go_escaped(c, '"').as_bytes()));
-        chunk.invalid().iter().for_each(|byte| out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()));
+/// The 53 bits of a double, the highest of them set but for 0, and the exponent of that bit.
+fn parts(value: f64) -> (u64, i32) {
+    let bits = value.to_bits();
+    let (exponent, mantissa) = ((bits >> 52 & 0x7ff) as i32, bits & ((1 << 52) - 1));
+    match (exponent, mantissa) {
+        (0, 0) => (0, 0),
+        (0, _) => (mantissa << (mantissa.leading_zeros() - 11), -1011 - mantissa.leading_zeros() as i32),
+        _ => (mantissa | 1 << 52, exponent - 1023),
     }
-    out.push(b'"');
-    out
 }
 
-fn go_escaped(c: char, quote: char) -> String {
+/// `0x1.8p+01`; where digits are cut off, it is rounded to the nearest, and to the even one of two.
+fn hexadecimal(value: f64, precision: Option<usize>) -> String {
+    let (mut mantissa, mut exponent) = parts(value);
+    let cut = 4 * 13_usize.saturating_sub(precision.unwrap_or(13));
+    let (half, rest) = ((1_u64 << cut) >> 1, mantissa & ((1 << cut) - 1));
+    mantissa -= rest;
+    if rest > half || (half > 0 && rest == half && mantissa >> cut & 1 == 1) {
+        mantissa += 1 << cut;
+    }
+    if mantissa >> 53 == 1 {
+        (mantissa, exponent) = (mantissa >> 1, exponent + 1);
+    }
+    let mut digits = format!("{:013x}", mantissa & ((1 << 52) - 1));
+    match precision {
+        None => digits.truncate(digits.trim_end_matches('0').len()),
+        Some(precision) => digits = format!("{digits:0<precision$.precision$}"),
+    }
+    let point = if digits.is_empty() { "" } else { "." };
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("0x{}{point}{digits}p{sign}{:02}", mantissa >> 52, exponent.unsigned_abs())
+}
+
+/// `4503599627370496p-52`: a whole number and a power of two, as a double holds them.
+fn binary(value: f64) -> String {
+    let bits = value.to_bits();
+    let (exponent, mantissa) = (bits >> 52 & 0x7ff, bits & ((1 << 52) - 1));
+    let hidden = if exponent == 0 { 0 } else { 1 << 52 };
+    format!("{}p{:+}", mantissa | hidden, exponent.max(1) as i64 - 1075)
+}
+
+/// A character in quotes as Go writes it; with `ascii`, the others as escapes.
+fn go_escaped(c: char, quote: char, ascii: bool) -> String {
     match c {
         '\x07' => "\\a".into(),
         '\x08' => "\\b".into(),
@@ -320,9 +419,16 @@ fn go_escaped(c: char, quote: char) -> String {
         '\t' => "\\t".into(),
         _ if c == quote || c == '\\' => format!("\\{c}"),
         '\0'..' ' | '\x7f' => format!("\\x{:02x}", u32::from(c)),
-        _ if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        '\u{10000}'.. if ascii || !is_printable(c) => format!("\\U{:08x}", u32::from(c)),
+        _ if !is_printable(c) || (ascii && !c.is_ascii()) => format!("\\u{:04x}", u32::from(c)),
         _ => c.to_string(),
     }
+}
+
+/// Whether Go prints a character in quotes as it is; the letter before it keeps a mark that belongs to one from standing
+/// alone.
+fn is_printable(c: char) -> bool {
+    !c.is_control() && format!("a{c}").escape_debug().nth(2) != Some('u')
 }
 
 fn go_type(value: &Value) -> &'static str {

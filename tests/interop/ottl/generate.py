@@ -153,6 +153,12 @@ class Random:
     def text(self):
         return self.expression("text")
 
+    def directive(self):
+        """One of Go's `Sprintf`, most often a plain one."""
+        r = self.r
+        flags = "".join(r.sample("-+# 0", r.choice([0, 0, 0, 1, 2])))
+        return f"%{flags}{r.choice(['', '', '1', '8', '20'])}{r.choice(['', '', '', '.', '.0', '.1', '.3', '.15'])}{r.choice('vvsdqxXtTfeEgGobOcU')}"
+
     def expression(self, want, depth=0):
         chance = self.r.random()
         if want == "time":
@@ -178,7 +184,7 @@ class Random:
                      lambda: f"TrimPrefix({p('text')}, {e('text')})", lambda: f"TrimSuffix({p('text')}, {e('text')})", lambda: f"Hex({p('any')})",
                      lambda: f"Base64Encode({p('text')}, \"{r.choice(['base64', 'base64-raw', 'base64-url', 'base64-raw-url'])}\")",
                      lambda: f"Decode({p('text')}, \"{r.choice(['base64', 'base64-raw', 'utf-8', 'us-ascii'])}\")", lambda: f"{r.choice(TEXT_FUNCTIONS)}({p('text')})", lambda: f"Murmur3Hash({p('text')})", lambda: f"Murmur3Hash128({p('text')})", lambda: f"SHA512({p('text')})",
-                     lambda: f"Format(\"{r.choice(['%v|%5v', '%s-%s', '%d %d', '%q %x', '%t %e', '%-8v|%08.3f', '%+d %g', '%T %o', '%c %U'])}\", [{p(r.choice(['text', 'int', 'double', 'bool']))}, {p(r.choice(['int', 'double']))}])".replace("m1", "t1").replace("l1", "t1"),
+                     lambda: f"Format(\"{self.directive()}|{self.directive()}\", [{p(r.choice(['text', 'int', 'double', 'bool']))}, {p(r.choice(['int', 'double', 'text']))}])".replace("m1", "t1").replace("l1", "t1"),
                      lambda: f"FormatTime({e('time')}, \"{r.choice(FORMATS)}\")", lambda: f"Coalesce([{p('text')}, {e('text')}])", lambda: f"ToKeyValueString({p('map')}, \"=\", \" \", true)",
                      lambda: f"Split({p('text')}, \"{r.choice([' ', ',', '', 'a'])}\")[{r.randint(0, 2)}]", lambda: f"Concat({p('list')}, \"-\")"],
             "int": [lambda: f"Int({p('any')})", lambda: f"Len({p('any')})", lambda: f"Index({p(r.choice(['text', 'list']))}, {e('text')})", lambda: f"ParseInt({p('text')}, {r.choice([0, 2, 10, 16, 36])})", lambda: f"FNV({p('text')})",
