@@ -306,6 +306,11 @@ const CONVERTERS: &[(&str, &str)] = &[
         r#"Format("%#g|%#.3e|%#.0f|%#x|%#O|%.0d|%.3O", [1.5, 1.0, 3.0, 1.5, 8, 0, 8])"#,
         "Str(1.50000|1.000e+00|3.|0x1.8000p+00|0o010||0o010)",
     ),
+    // A precision of more than 16 bits once panicked.
+    (
+        r#"FNV(Format("%.70000f|%.70000e|%.70000x|%.70000d|%.70000U|%.70000g|%#.70000g|%70000s|%-70000d", [0.1, 0.1, 0.1, 1, 1, 0.1, 0.1, "a", 1]))"#,
+        "Int(4370358383079122117)",
+    ),
     (r#"Format("%.3T|%T|%020.3U", [1, nil, 65])"#, "Str(int|<nil>|              U+0041)"),
     (r#"Format("%08.3f", [log.attributes["by"]])"#, "Str([%!f(uint8=     001) %!f(uint8=     255)])"),
     (r#"IsDouble(log.attributes["i"])"#, "Bool(false)"),

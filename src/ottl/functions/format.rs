@@ -7,6 +7,8 @@ use crate::ottl::value::{Fault, Value};
 
 /// Go's limit for a width and a precision.
 const WIDEST: i64 = 1_000_000;
+/// Where the digits of any double have ended; Rust's own formatting panics on a precision that does not fit in 16 bits.
+const DIGITS: usize = 1100;
 
 pub fn sprintf(format: &[u8], values: &[Value]) -> Result<Vec<u8>, Fault> {
     let mut out = Vec::new();
@@ -187,8 +189,9 @@ impl Directive {
             'U' => {
                 let c = u32::try_from(value).ok().and_then(char::from_u32).filter(|c| self.sharp && is_printable(*c));
                 let c = c.map_or_else(String::new, |c| format!(" '{c}'"));
-                let digits = format!("U+{value:0>width$X}{c}", width = self.precision.unwrap_or(0).max(4));
-                Directive { zero: false, ..*self }.pad(digits.as_bytes(), out);
+                let digits = format!("{value:X}");
+                let zeros = "0".repeat(self.precision.unwrap_or(0).max(4).saturating_sub(digits.len()));
+                Directive { zero: false, ..*self }.pad(format!("U+{zeros}{digits}{c}").as_bytes(), out);
                 return Some(());
             }
             'c' | 'q' => {
@@ -207,18 +210,16 @@ impl Directive {
         let shortest = self.precision.unwrap_or(if self.zero { self.width.saturating_sub(sign.len()) } else { 0 });
         let zeros = "0".repeat(shortest.saturating_sub(digits.len()));
         let digits = format!("{zeros}{digits}");
-        let prefix = match verb {
-            'o' | 'O' if self.sharp && !digits.starts_with('0') => {
-                if verb == 'o' {
-                    "0"
+        let prefix = match (verb, self.sharp && !(matches!(verb, 'o' | 'O') && digits.starts_with('0'))) {
+            ('O', true) => "0o0",
+            ('O', false) => "0o",
+            (_, is_told) => {
+                if is_told {
+                    prefix
                 } else {
-                    "0o0"
+                    ""
                 }
             }
-            'o' => "",
-            'O' => prefix,
-            _ if self.sharp => prefix,
-            _ => "",
         };
         Directive { zero: false, ..*self }.pad(format!("{sign}{prefix}{digits}").as_bytes(), out);
         Some(())
@@ -244,9 +245,15 @@ impl Directive {
                 number::put_general(&mut digits, size);
                 String::from_utf8_lossy(&digits).into_owned()
             }
-            ('v' | 'g' | 'G', Some(precision)) => significant(size, precision.max(1)),
-            ('e' | 'E', precision) => with_exponent(&format!("{size:.*e}", precision.unwrap_or(6))),
-            ('f' | 'F', precision) => format!("{size:.*}", precision.unwrap_or(6)),
+            ('v' | 'g' | 'G', Some(precision)) => significant(size, precision.clamp(1, DIGITS)),
+            ('e' | 'E' | 'f' | 'F', precision) => {
+                let precision = precision.unwrap_or(6);
+                let (digits, zeros) = (precision.min(DIGITS), "0".repeat(precision.saturating_sub(DIGITS)));
+                match verb {
+                    'e' | 'E' => with_exponent(&format!("{size:.digits$e}").replace('e', &format!("{zeros}e"))),
+                    _ => format!("{size:.digits$}{zeros}"),
+                }
+            }
             ('x' | 'X', precision) => hexadecimal(size, precision),
             ('b', _) => binary(size),
             _ => return None,
@@ -392,7 +399,10 @@ fn hexadecimal(value: f64, precision: Option<usize>) -> String {
     let mut digits = format!("{:013x}", mantissa & ((1 << 52) - 1));
     match precision {
         None => digits.truncate(digits.trim_end_matches('0').len()),
-        Some(precision) => digits = format!("{digits:0<precision$.precision$}"),
+        Some(precision) => {
+            digits.truncate(precision);
+            digits.push_str(&"0".repeat(precision - digits.len()));
+        }
     }
     let point = if digits.is_empty() { "" } else { "." };
     let sign = if exponent < 0 { '-' } else { '+' };
