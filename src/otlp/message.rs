@@ -4,8 +4,6 @@
 //! costs one look for its place, and what stays is never taken apart: its order, unknown fields and odd encodings
 //! survive. New bytes are the caller's, encoded as whole fields; they live as long as the request.
 
-use std::cell::{Cell, OnceCell};
-
 use smallvec::SmallVec;
 
 use super::schema::key_value;
@@ -23,13 +21,9 @@ pub struct Message<'a> {
     whole: &'a [u8],
     /// The field that holds its attributes, where that is known.
     pub list: u32,
-    /// Which keys they may have: a bit for each that was met. Nothing while that is not known.
-    keys: Cell<Option<u64>>,
-    places: OnceCell<Places>,
+    /// Which keys they may have, once all were looked at for another reason: a bit for each.
+    keys: Option<u64>,
 }
-
-/// Behind where the last occurrence of each field starts, of a message in one piece; 0 for those that are absent.
-type Places = [u32; 16];
 
 /// Where a field stands.
 #[derive(Clone, Copy)]
@@ -75,8 +69,7 @@ impl<'a> Message<'a> {
         self.pieces.clear();
         self.is_changed = false;
         self.whole = &[];
-        self.keys.set(None);
-        self.places.take();
+        self.keys = None;
     }
 
     /// Becomes the singular message `number` of another one: nothing when it is absent, merged when it is given twice.
@@ -109,11 +102,6 @@ impl<'a> Message<'a> {
     /// The last occurrence of a field, which is the one that counts.
     #[inline]
     pub fn last(&self, number: u32) -> Option<Value<'a>> {
-        if let ([piece], 1..16) = (&*self.pieces, number) {
-            let places = self.places.get_or_init(|| self.survey(piece));
-            let place = places.get(number as usize).and_then(|place| place.checked_sub(1))?;
-            return Fields::new(piece.get(place as usize..)?).next().map(|field| field.value);
-        }
         let mut found = None;
         for field in self.fields() {
             if field.number == number {
@@ -203,33 +191,13 @@ impl<'a> Message<'a> {
     /// What was known of its fields no longer holds.
     fn changed(&mut self) {
         self.is_changed = true;
-        self.keys.set(None);
-        self.places.take();
-    }
-
-    /// One look over all fields, after which most others need none.
-    #[inline(never)]
-    fn survey(&self, piece: &'a [u8]) -> Places {
-        let (mut places, mut start, mut keys) = (Places::default(), 0u32, 0);
-        for field in Fields::new(piece) {
-            if let Some(place) = places.get_mut(field.number as usize) {
-                *place = start.saturating_add(1);
-            }
-            if field.number == self.list
-                && let Value::Bytes(pair) = field.value
-            {
-                keys |= mark(key_of(pair));
-            }
-            start = start.saturating_add(field.raw.len() as u32);
-        }
-        self.keys.set((self.list != 0).then_some(keys));
-        places
+        self.keys = None;
     }
 
     /// Whether it is known that no attribute has this key.
     #[inline]
     fn lacks(&self, list: u32, key: &[u8]) -> bool {
-        list == self.list && self.keys.get().is_some_and(|keys| keys & mark(key) == 0)
+        list == self.list && self.keys.is_some_and(|keys| keys & mark(key) == 0)
     }
 
     /// The value of the first attribute with this key in the list that is field `list`.
@@ -238,31 +206,26 @@ impl<'a> Message<'a> {
         if self.lacks(list, key) {
             return None;
         }
-        let mut keys = 0;
         for field in self.fields() {
             if field.number == list
                 && let Value::Bytes(pair) = field.value
+                && key_of(pair) == key
             {
-                let found = key_of(pair);
-                if found == key {
-                    return Some(KeyValue::read(pair).value);
-                }
-                keys |= mark(found);
+                return Some(KeyValue::read(pair).value);
             }
         }
-        self.keys.set((list == self.list).then_some(keys));
         None
     }
 
     /// Puts an attribute, encoded as a field, in the place of the first with its key, else at the end.
     pub fn set_attribute(&mut self, list: u32, key: &[u8], raw: &'a [u8]) {
         let spot = if self.lacks(list, key) { None } else { self.spot(list, key) };
-        let keys = self.keys.get().filter(|_| list == self.list).map(|keys| keys | mark(key));
+        let keys = self.keys.filter(|_| list == self.list).map(|keys| keys | mark(key));
         match spot {
             Some(spot) => self.splice(spot, raw),
             None => self.append(raw),
         }
-        self.keys.set(keys);
+        self.keys = keys;
     }
 
     /// Removes the first attribute with this key. As in the Go collector, the last of the list moves into its place.
@@ -286,7 +249,7 @@ impl<'a> Message<'a> {
             false
         });
         let keys = (list == self.list).then_some(keys);
-        self.keys.set(keys);
+        self.keys = keys;
         let (Some(spot), Some(last)) = (found, last) else { return false };
         if (last.piece, last.start) == (spot.piece, spot.start) {
             self.splice(spot, &[]);
@@ -295,7 +258,7 @@ impl<'a> Message<'a> {
             self.splice(last, &[]);
             self.splice(spot, last.raw);
         }
-        self.keys.set(keys);
+        self.keys = keys;
         true
     }
 
