@@ -125,6 +125,9 @@ impl Receiver {
         budget: Arc<Budget>,
         cap: usize,
     ) -> Receiver {
+        // Each port serves both protocols: one without an authenticator would be a way around that of the other.
+        let Guards { grpc, http } = guards;
+        let guards = Guards { grpc: grpc.clone().or(http.clone()), http: http.or(grpc) };
         let shared = Shared {
             grpc: config.grpc,
             http: config.http,

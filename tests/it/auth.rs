@@ -238,14 +238,14 @@ async fn refused_by_the_head_alone() {
     assert!(String::from_utf8_lossy(&buffer[..count]).starts_with("HTTP/1.1 401 "));
 }
 
-/// Each protocol asks by its own section, on whatever port it comes in.
+/// Both protocols come in by each port: an authenticator of one guards the other too, unless that has its own.
 #[tokio::test]
-async fn the_protocol_decides() {
+async fn no_protocol_is_a_way_around_the_other() {
     let changes = "{extensions: {bearertokenauth: {token: t}}, service: {extensions: [bearertokenauth]}, receivers: {otlp: {protocols: {grpc: {auth: {authenticator: bearertokenauth}}}}}}";
     let upstream = Upstream::start().await;
     let misaki = Misaki::start(changes, &[&upstream]).await;
     let answer = async |via| misaki.send_by(via, Signal::Logs, &["x"]).await.code;
-    assert_eq!((answer(Via::Grpc).await, answer(Via::Http).await), (16, 200));
+    assert_eq!((answer(Via::Grpc).await, answer(Via::Http).await), (16, 401));
 }
 
 /// Accepts one value of `authorization` alone.
