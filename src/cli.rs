@@ -26,6 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Loaded};
 use crate::diagnostics::escape::put_safe;
+use crate::diagnostics::log;
 use crate::service::plan::Plan;
 
 /// Exit statuses (sysexits.h for the last two).
@@ -175,6 +176,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(status);
         }
     };
+    let _end = log::End;
     let outcome = match command.verb {
         #[cfg(unix)]
         None if !command.command.is_empty() => command::command(&command.command, &command.sources.set),
@@ -196,8 +198,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { status, message }) => {
-            // Nothing is left to do when stderr is gone.
-            let _ = std::io::stderr().write_all(message.as_bytes());
+            log::write(message);
             ExitCode::from(status)
         }
     }

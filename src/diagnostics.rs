@@ -3,5 +3,6 @@
 pub mod escape;
 pub mod log;
 pub mod metrics;
+pub mod output;
 pub mod process;
 pub mod systemd;

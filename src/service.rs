@@ -333,7 +333,8 @@ impl Running {
     /// Items that sit in a batch or a queue, or are on their way: measured where they are, not from the accounts.
     pub fn held_items(&self) -> u64 {
         let stages: u64 = self.stages().map(|stage| stage.held_items()).sum();
-        stages + self.queues().map(|queue| queue.held_items()).sum::<u64>()
+        let printing = self.graph.outputs.iter().map(|output| output.waiting().iter().sum::<u64>());
+        stages + self.queues().map(|queue| queue.held_items()).chain(printing).sum::<u64>()
     }
 
     /// What the rules of each processor do, in words; once for all pipelines that have it.

@@ -2,7 +2,7 @@
 //! streams, its signals and its exit status are left as they are.
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -103,8 +103,7 @@ pub fn command(words: &[OsString], settings: &[String]) -> Result<(), Failure> {
         running.drain(DRAIN).await;
         if running.intake() == (0, 0) {
             let text = "misaki: no telemetry came; has the program an OpenTelemetry SDK, and does it shut it down?\n";
-            // Nobody to tell when stderr is gone.
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            log::write(text);
         }
         ended.map_err(|error| failed(format!("cannot wait for the program: {error}")))
     })?;

@@ -1,7 +1,7 @@
 //! `misaki run`: start, wait for a signal, drain, say what became of everything.
 
 use std::cell::RefCell;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub fn run(options: Run) -> Result<(), Failure> {
     let plan = plan(&loaded)?;
     log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
     // Warnings come as they would from `validate`.
-    let _ = std::io::stderr().write_all(rendered(&loaded).as_bytes());
+    log::write(rendered(&loaded));
     let failed = |message: String| Failure { status: FAILED, message: format!("error: {message}\n") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
@@ -64,7 +64,7 @@ fn welcome(origin: &Origin, plan: &Plan, running: &Running) {
         tracing::debug!(%endpoint, protocol, "listening");
     }
     if let Origin::Embedded { forwards_to, refused } = origin {
-        let _ = std::io::stderr().write_all(banner(running, forwards_to.as_deref(), refused.as_deref()).as_bytes());
+        log::write(banner(running, forwards_to.as_deref(), refused.as_deref()));
         return;
     }
     let listening = addresses(running).join(", ");
@@ -147,7 +147,7 @@ async fn reload(running: &mut Running, options: &Run) {
     });
     let reloaded = match read {
         Ok((plan, warnings)) => {
-            let _ = std::io::stderr().write_all(warnings.as_bytes());
+            log::write(warnings);
             running.reload(plan).await.map_err(|error| format!("error: {error}\n"))
         }
         Err(failure) => Err(failure.message),
@@ -160,7 +160,7 @@ async fn reload(running: &mut Running, options: &Run) {
             tracing::info!(kept, changed, added, removed, %listening, "the config was read again and is in use");
         }
         Err(message) => {
-            let _ = std::io::stderr().write_all(message.as_bytes());
+            log::write(message);
             tracing::error!("the config cannot be used: going on with the one before");
         }
     }
@@ -181,7 +181,7 @@ async fn live(mut running: Running, options: &Run, systemd: &Systemd, tell: impl
     };
     if signal == "interrupt" && std::io::stderr().is_terminal() {
         // The terminal has written ^C; what follows begins a line.
-        let _ = std::io::stderr().write_all(b"\n");
+        log::write("\n");
     }
     tracing::info!(signal, "Received signal from OS");
     let waiting = running.held_items();

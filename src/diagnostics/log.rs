@@ -3,7 +3,8 @@
 
 use crate::otlp::number::civil;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
@@ -12,7 +13,16 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::escape;
+use super::output::{Counts, Output, Owner, Sink};
 use crate::config::telemetry::{Encoding, LogLevel};
+
+/// Lines that wait for whoever reads stderr; beyond it they are dropped, and counted.
+const BUFFER: usize = 256 << 10;
+/// At the end a reader has this long to take them.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What writes to stderr. Serving must not depend on who reads it.
+static WRITER: OnceLock<Output> = OnceLock::new();
 
 /// Installs the log for the whole process; later calls change nothing.
 pub fn install(level: LogLevel, encoding: Encoding) {
@@ -22,9 +32,61 @@ pub fn install(level: LogLevel, encoding: Encoding) {
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Error => LevelFilter::ERROR,
     };
+    // Without a thread for it, lines are written where they are said.
+    if let Ok(output) = Output::start(vec![Sink::new("stderr", io::stderr())], BUFFER, Box::new(Lost(encoding))) {
+        let _ = WRITER.set(output);
+        std::panic::set_hook(Box::new(|panic| {
+            let mut text = Vec::new();
+            let thread = std::thread::current();
+            let place = thread.name().unwrap_or("unnamed");
+            escape::put_safe(&mut text, format!("thread '{place}' {panic}\n").as_bytes(), false);
+            let trace = std::backtrace::Backtrace::capture();
+            if trace.status() == std::backtrace::BacktraceStatus::Captured {
+                text.extend_from_slice(trace.to_string().as_bytes());
+            }
+            write(text);
+        }));
+    }
     let subscriber = tracing_subscriber::registry().with(Lines { level, encoding });
     // Fails only when there is one already, which tests that share a process rely on.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Writes to stderr: through the log's buffer once there is one, so that nobody waits for its reader.
+pub fn write(text: impl Into<Vec<u8>>) {
+    let text = text.into();
+    match WRITER.get() {
+        Some(_) if text.is_empty() => {}
+        Some(writer) => {
+            let lines = text.iter().filter(|byte| **byte == b'\n').count() as u64;
+            writer.offer(text, [lines, 0, 0]);
+        }
+        // Nobody to tell when stderr is gone.
+        None => _ = io::stderr().lock().write_all(&text),
+    }
+}
+
+/// The log's end: what was said before it is dropped is written, unless nobody reads it.
+pub struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        WRITER.get().map(|writer| writer.close(PATIENCE));
+    }
+}
+
+/// Speaks of lines that were dropped.
+struct Lost(Encoding);
+
+impl Owner for Lost {
+    fn settle(&self, _: Counts, _: bool) {}
+
+    fn notice(&self, lost: Counts, _: &str) -> String {
+        let lines = lost.iter().sum::<u64>();
+        let words = if lines == 1 { "line of this log was" } else { "lines of this log were" };
+        let message = format!("{lines} {words} not written, the reader was slow");
+        line(self.0, "warn", Fields { message, rest: String::new() })
+    }
 }
 
 struct Lines {
@@ -45,24 +107,25 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event, _: Context<S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let time = timestamp(SystemTime::now());
         let level = match *event.metadata().level() {
             Level::ERROR => "error",
             Level::WARN => "warn",
             Level::INFO => "info",
             Level::DEBUG | Level::TRACE => "debug",
         };
-        let Fields { message, rest } = fields;
-        let line = match self.encoding {
-            Encoding::Console if rest.is_empty() => format!("{time}\t{level}\t{}\n", safe(&message)),
-            Encoding::Console => format!("{time}\t{level}\t{}\t{{{rest}}}\n", safe(&message)),
-            Encoding::Json => {
-                let comma = if rest.is_empty() { "" } else { ", " };
-                format!("{{\"level\":\"{level}\",\"ts\":\"{time}\",\"msg\":{}{comma}{rest}}}\n", json(&message))
-            }
-        };
-        // Nobody to tell when stderr is gone.
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        write(line(self.encoding, level, fields));
+    }
+}
+
+fn line(encoding: Encoding, level: &str, Fields { message, rest }: Fields) -> String {
+    let time = timestamp(SystemTime::now());
+    match encoding {
+        Encoding::Console if rest.is_empty() => format!("{time}\t{level}\t{}\n", safe(&message)),
+        Encoding::Console => format!("{time}\t{level}\t{}\t{{{rest}}}\n", safe(&message)),
+        Encoding::Json => {
+            let comma = if rest.is_empty() { "" } else { ", " };
+            format!("{{\"level\":\"{level}\",\"ts\":\"{time}\",\"msg\":{}{comma}{rest}}}\n", json(&message))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Beside its three forms there are ours: `line` and `json` go item by item, `tree` gathers requests (`requests`), finds what they waited for (`tree`) and draws them (`block`).
 //!
-//! A request's text can be a hundred times its size, so `render_chunks` hands it on in pieces. `output` carries the pieces to stdout or files, `sampling` limits repeated messages.
+//! A request's text can be a hundred times its size, so `render_chunks` hands it on in pieces. `diagnostics/output.rs` carries the pieces to stdout or files, `sampling` limits repeated messages.
 
 mod block;
 mod detailed;
@@ -10,7 +10,6 @@ mod json;
 pub mod layout;
 mod line;
 mod normal;
-pub mod output;
 pub mod requests;
 pub mod sampling;
 pub mod sink;

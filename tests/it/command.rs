@@ -1,7 +1,11 @@
 //! `misaki -- COMMAND…`: the program's streams, signals and status are its own; its requests are shown on stderr.
 
 use std::io::{Read, Write};
-use std::process::{Command, Output, Stdio};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// Sends one span and one log as OTLP/JSON, and says where.
 const PROGRAM: &str = r#"
@@ -91,4 +95,99 @@ fn signals_are_passed_on() {
         stdout.read_to_string(&mut rest).unwrap();
         assert_eq!((rest.as_str(), child.wait().unwrap().code()), ("heard\n", Some(5)), "{signal}");
     }
+}
+
+/// A stderr that takes nothing any more, and its other end, which reads it or not.
+fn full() -> (Stdio, UnixStream) {
+    let (mut writer, reader) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    while writer.write(&[b'x'; 512]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    writer.set_nonblocking(false).unwrap();
+    (OwnedFd::from(writer).into(), reader)
+}
+
+fn ended(mut child: Child, within: Duration) -> Option<i32> {
+    let start = Instant::now();
+    while start.elapsed() < within {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// The log once wrote from the threads that serve: the first line without a reader ended the service.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, port) = (directory.path().join("config.yaml"), free_port_now());
+    let text = format!(
+        "{{receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:{port}'}}}}}}}}, exporters: {{nop: {{}}}}, extensions: {{inspect: {{enabled: false}}}}, service: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{logs: {{receivers: [otlp], exporters: [nop]}}}}}}}}"
+    );
+    std::fs::write(&config, text).unwrap();
+    let (stderr, mut reader) = full();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
+    let child = command.arg("--config").arg(&config).stderr(stderr).spawn().unwrap();
+    let pid = child.id().to_string();
+    // Its own end of the pair.
+    drop(command);
+    let start = Instant::now();
+    let answers = || {
+        let mut stream = loop {
+            match TcpStream::connect(("127.0.0.1", port)) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(start.elapsed() < SOON, "{error}"),
+            }
+        };
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let head = "POST /v1/logs HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    };
+    answers();
+    // Long complaints: more than the log keeps.
+    let unknown: String = (0..150).map(|number| format!("  unknown{number}:\n")).collect();
+    std::fs::write(&config, format!("receivers:\n{unknown}")).unwrap();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    for _ in 0..40 {
+        signal("-HUP");
+        answers();
+    }
+    // Somebody looks again: what was kept is there, and what was not is said.
+    reader.set_read_timeout(Some(SOON)).unwrap();
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains(" lines of this log were not written, the reader was slow\n") {
+        let mut some = [0; 4096];
+        let read = reader.read(&mut some).unwrap();
+        text.extend_from_slice(&some[..read]);
+    }
+    signal("-TERM");
+    assert_eq!(ended(child, SOON), Some(0));
+}
+
+#[test]
+fn a_program_ends_though_nobody_reads_stderr() {
+    for script in ["exit 3", PROGRAM] {
+        let (stderr, _reader) = full();
+        let words: &[&str] = if script == PROGRAM {
+            // Its own words would find no reader either.
+            &["python3", "-c", &PROGRAM.replace("print(\"own words\"", "0 and print(\"own words\""), "3"]
+        } else {
+            &["sh", "-c", script]
+        };
+        let child = misaki(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        assert_eq!(ended(child, SOON), Some(3), "{script}");
+    }
+}
+
+fn free_port_now() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -4,10 +4,30 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use misaki::exporters::debug::output::{DEFAULT_BUFFER_BYTES, Output, Sink};
+use misaki::diagnostics::output::{Counts, Output, Owner, Sink};
+use misaki::exporters::debug::sink::Accounts;
 use misaki::telemetry::Signal;
 
 const LONG: Duration = Duration::from_secs(20);
+const BUFFER: usize = 4 << 20;
+
+/// Words of the debug exporter, and a book of what it heard: records that were written, and lost.
+#[derive(Clone, Default)]
+struct Book(Accounts, Arc<Mutex<[u64; 2]>>);
+
+impl Owner for Book {
+    fn settle(&self, records: Counts, is_written: bool) {
+        self.1.lock().unwrap()[usize::from(!is_written)] += records.iter().sum::<u64>();
+    }
+
+    fn notice(&self, lost: Counts, output: &str) -> String {
+        self.0.notice(lost, output)
+    }
+}
+
+fn of(signal: Signal, records: u64) -> Counts {
+    Signal::ALL.map(|each| if each == signal { records } else { 0 })
+}
 
 /// A reader that can be paused, and that may fail.
 #[derive(Clone, Default)]
@@ -66,7 +86,13 @@ impl Write for Reader {
 }
 
 fn output(reader: &Reader, limit: usize) -> Output {
-    Output::start(vec![Sink::new("stdout", reader.clone())], limit).unwrap()
+    booked(reader, limit).0
+}
+
+fn booked(reader: &Reader, limit: usize) -> (Output, Arc<Mutex<[u64; 2]>>) {
+    let book = Book::default();
+    let sinks = vec![Sink::new("stdout", reader.clone())];
+    (Output::start(sinks, limit, Box::new(book.clone())).unwrap(), book.1)
 }
 
 fn eventually(what: &str, condition: impl Fn() -> bool) {
@@ -80,12 +106,12 @@ fn eventually(what: &str, condition: impl Fn() -> bool) {
 #[test]
 fn chunks_are_written_in_order() {
     let reader = Reader::default();
-    let output = output(&reader, DEFAULT_BUFFER_BYTES);
+    let output = output(&reader, BUFFER);
     for n in 0..1000 {
         let mut chunk = output.buffer();
         assert!(chunk.is_empty());
         chunk.extend_from_slice(format!("{n}\n").as_bytes());
-        assert!(output.offer(chunk, Signal::Logs, 1));
+        assert!(output.offer(chunk, of(Signal::Logs, 1)));
     }
     assert_eq!(output.close(LONG), 0);
     assert_eq!(reader.text(), (0..1000).map(|n| format!("{n}\n")).collect::<String>());
@@ -95,22 +121,24 @@ fn chunks_are_written_in_order() {
 fn a_slow_reader_costs_lines_and_is_told() {
     let reader = Reader::paused();
     let output = output(&reader, 10);
-    let offer = |text: &str, signal, records| output.offer(text.into(), signal, records);
+    let offer = |text: &str, records| output.offer(text.into(), records);
     assert!(output.progressing(Duration::ZERO));
     // Larger than the buffer, but it is empty.
-    assert!(offer("0123456789abc\n", Signal::Logs, 1));
+    assert!(offer("0123456789abc\n", of(Signal::Logs, 1)));
     reader.until(|seen| seen.writes == 1);
-    assert!(!offer("x\n", Signal::Logs, 1233));
-    assert!(!offer("x\n", Signal::Logs, 1));
-    assert!(!offer("x\n", Signal::Traces, 1));
+    assert!(!offer("x\n", of(Signal::Logs, 1233)));
+    assert!(!offer("x\n", of(Signal::Logs, 1)));
+    assert!(!offer("x\n", of(Signal::Traces, 1)));
     assert_eq!(output.buffered_bytes(), 14);
     eventually("the writer stands still", || !output.progressing(Duration::from_millis(1)));
     assert!(output.progressing(LONG));
     reader.change(|seen| seen.paused = false);
     eventually("the buffer empties", || output.buffered_bytes() == 0);
-    assert!(offer("next\n", Signal::Logs, 1));
+    // It is told as soon as there is room, not with what comes next.
+    assert!(reader.text().ends_with(" is too slow\n"));
+    assert!(offer("next\n", of(Signal::Logs, 1)));
     eventually("the buffer empties", || output.buffered_bytes() == 0);
-    assert!(offer("last\n", Signal::Logs, 1));
+    assert!(offer("last\n", of(Signal::Logs, 1)));
     assert_eq!(output.close(LONG), 0);
     let notice = "… 1234 log records, 1 span were not printed: the reader of stdout is too slow\n";
     assert_eq!(reader.text(), format!("0123456789abc\n{notice}next\nlast\n"));
@@ -120,12 +148,12 @@ fn a_slow_reader_costs_lines_and_is_told() {
 async fn room_is_announced() {
     let reader = Reader::paused();
     let output = output(&reader, 10);
-    assert!(output.offer(b"0123456789".to_vec(), Signal::Logs, 1));
+    assert!(output.offer(b"0123456789".to_vec(), of(Signal::Logs, 1)));
     let room = output.room().notified();
-    assert!(!output.offer(b"x".to_vec(), Signal::Logs, 1));
+    assert!(!output.offer(b"x".to_vec(), of(Signal::Logs, 1)));
     reader.change(|seen| seen.paused = false);
     tokio::time::timeout(LONG, room).await.unwrap();
-    assert!(output.offer(b"x".to_vec(), Signal::Logs, 1));
+    assert!(output.offer(b"x".to_vec(), of(Signal::Logs, 1)));
 }
 
 /// `misaki | head`: the pipe is gone, the collector lives.
@@ -134,11 +162,11 @@ fn a_closed_pipe_only_costs_its_lines() {
     let reader = Reader::default();
     reader.change(|seen| seen.error = Some(ErrorKind::BrokenPipe));
     let output = output(&reader, 10);
-    assert!(output.offer(b"a".to_vec(), Signal::Metrics, 7));
+    assert!(output.offer(b"a".to_vec(), of(Signal::Metrics, 7)));
     reader.until(|seen| seen.writes == 1);
-    eventually("it is closed", || !output.offer(b"b".to_vec(), Signal::Logs, 1));
+    eventually("it is closed", || !output.offer(b"b".to_vec(), of(Signal::Logs, 1)));
     eventually("the buffer empties", || output.buffered_bytes() == 0);
-    assert!(!output.offer(b"b".to_vec(), Signal::Logs, 1));
+    assert!(!output.offer(b"b".to_vec(), of(Signal::Logs, 1)));
     assert_eq!(reader.change(|seen| seen.writes), 1);
     assert_eq!(output.close(LONG), 0);
 }
@@ -148,19 +176,19 @@ fn a_closed_pipe_only_costs_its_lines() {
 fn a_write_error_costs_its_chunk() {
     let (failing, other) = (Reader::default(), Reader::default());
     failing.change(|seen| seen.error = Some(ErrorKind::StorageFull));
-    let output = output(&failing, 10);
-    assert!(output.offer(b"a".to_vec(), Signal::Logs, 2));
+    let (output, book) = booked(&failing, 10);
+    assert!(output.offer(b"a".to_vec(), of(Signal::Logs, 2)));
     eventually("the write has failed", || output.buffered_bytes() == 0);
     failing.change(|seen| seen.error = None);
-    assert!(output.offer(b"b".to_vec(), Signal::Logs, 2));
+    assert!(output.offer(b"b".to_vec(), of(Signal::Logs, 2)));
     assert_eq!(output.close(LONG), 0);
-    assert_eq!(failing.text(), "b");
+    assert_eq!((failing.text().as_str(), *book.lock().unwrap()), ("b", [2, 2]));
     // Another sink does not suffer.
     failing.change(|seen| seen.error = Some(ErrorKind::BrokenPipe));
     let sinks = vec![Sink::new("stdout", failing), Sink::new("file", other.clone())];
-    let output = Output::start(sinks, 10).unwrap();
+    let output = Output::start(sinks, 10, Box::new(Book::default())).unwrap();
     for text in ["c", "d"] {
-        assert!(output.offer(text.into(), Signal::Logs, 1));
+        assert!(output.offer(text.into(), of(Signal::Logs, 1)));
         other.until(|seen| seen.text.ends_with(text.as_bytes()));
     }
     assert_eq!(output.close(LONG), 0);
@@ -170,15 +198,20 @@ fn a_write_error_costs_its_chunk() {
 #[test]
 fn closing_says_what_was_left() {
     let reader = Reader::paused();
-    let output = output(&reader, 100_000);
+    let (output, book) = booked(&reader, 100_000);
     let chunk = |bytes| vec![b'x'; bytes];
-    assert!(output.offer(chunk(10), Signal::Logs, 3));
+    assert!(output.offer(chunk(10), of(Signal::Logs, 3)));
     reader.until(|seen| seen.writes == 1);
-    assert!(output.offer(chunk(40_000), Signal::Logs, 4));
-    assert!(output.offer(chunk(50_000), Signal::Traces, 5));
-    assert_eq!(output.close(Duration::from_millis(1)), 9);
+    assert!(output.offer(chunk(40_000), of(Signal::Logs, 4)));
+    assert!(output.offer(chunk(50_000), of(Signal::Traces, 5)));
+    assert_eq!((output.waiting(), *book.lock().unwrap()), ([7, 0, 5], [0, 0]));
+    // What its reader never took was never exported, and what comes of it now is not counted again.
+    assert_eq!(output.close(Duration::from_millis(1)), 12);
+    assert!(!output.offer(chunk(1), of(Signal::Logs, 1)));
     reader.change(|seen| seen.paused = false);
     reader.until(|seen| seen.text.len() == 90_010);
+    output.close(LONG);
+    assert_eq!((output.waiting(), *book.lock().unwrap()), ([0; 3], [0, 12]));
 }
 
 #[test]
@@ -186,12 +219,11 @@ fn files_are_created_and_appended_to() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.txt");
     for (name, text) in [(path.display().to_string(), "one\n"), (format!("file://{}", path.display()), "two\n")] {
-        let output = Output::open(&[name], DEFAULT_BUFFER_BYTES).unwrap();
-        assert!(output.offer(text.into(), Signal::Logs, 1));
+        let output = Output::start(vec![Sink::open(&name).unwrap()], BUFFER, Box::new(Book::default())).unwrap();
+        assert!(output.offer(text.into(), of(Signal::Logs, 1)));
         assert_eq!(output.close(LONG), 0);
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
     let missing = folder.path().join("no/such/folder");
-    let error = Output::open(&[missing.to_str().unwrap()], 1).err().unwrap().to_string();
-    assert!(error.starts_with(&format!("cannot open the debug output {}: ", missing.display())), "{error}");
+    assert!(Sink::open(missing.to_str().unwrap()).is_err());
 }

@@ -3,7 +3,7 @@
 //! It never refuses. While its reader is at work, a client that has nothing else to wait for waits for the output;
 //! what does not fit otherwise is not printed, and counted.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,13 @@ use crate::config::section::Section;
 use crate::telemetry::{Account, Alarm, Ask, Fate, Full, Load, Now, Reason, Signal, Sink, Telemetry, Wakeful};
 
 use super::layout::Layout;
-use super::output::{DEFAULT_BUFFER_BYTES, Output};
 use super::requests::{self, Items, Limits, Requests};
 use super::sampling::{Key, Sampler};
 use super::{Counts, Style, Verbosity};
+use crate::diagnostics::output::{self, Output, Owner};
+
+/// Text that waits for its reader.
+const BUFFER: usize = 4 << 20;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -72,27 +75,78 @@ pub struct Debug {
     sampler: Mutex<Sampler>,
     /// What `tree` gathers.
     requests: Mutex<Requests>,
-    /// Of the signals that have a sink here.
-    accounts: Mutex<[Option<Arc<Account>>; Signal::ALL.len()]>,
+    accounts: Accounts,
     alarm: Arc<Alarm>,
 }
 
+/// The accounts of the signals that have a sink here: what is printed counts as exported when it is written.
+#[derive(Clone, Default)]
+pub struct Accounts(Arc<Mutex<[Option<Arc<Account>>; Signal::ALL.len()]>>);
+
+impl Accounts {
+    fn put(&self, account: &Arc<Account>) {
+        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = accounts.get_mut(account.signal as usize) {
+            *place = Some(account.clone());
+        }
+    }
+}
+
+impl Owner for Accounts {
+    fn settle(&self, records: Items, is_written: bool) {
+        let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (account, items) in accounts.iter().zip(records) {
+            match account {
+                Some(account) if is_written => account.send(items),
+                Some(account) => account.drop_items(Reason::OutputTooSlow, items),
+                None => {}
+            }
+        }
+    }
+
+    fn notice(&self, lost: Items, output: &str) -> String {
+        let kinds = Signal::ALL.into_iter().zip(lost).filter(|(_, items)| *items > 0);
+        let kinds = kinds.map(|(signal, items)| {
+            let words = signal.items_words();
+            format!("{items} {}", if items == 1 { words.trim_end_matches('s') } else { words })
+        });
+        let kinds = kinds.collect::<Vec<_>>().join(", ");
+        let verb = if lost.iter().sum::<u64>() == 1 { "was" } else { "were" };
+        format!("… {kinds} {verb} not printed: the reader of {output} is too slow\n")
+    }
+}
+
+/// So many of one signal.
+fn items_of(signal: Signal, items: u64) -> Items {
+    let mut all = Items::default();
+    if let Some(place) = all.get_mut(signal as usize) {
+        *place = items;
+    }
+    all
+}
+
 impl Debug {
-    pub fn open(id: &str, mut config: Config, alarm: Arc<Alarm>) -> std::io::Result<Arc<Debug>> {
+    pub fn open(id: &str, mut config: Config, alarm: Arc<Alarm>) -> io::Result<Arc<Debug>> {
         let stderr = ["stderr".to_owned()];
         let paths = if config.use_internal_logger { &stderr[..] } else { &config.output_paths };
         // On a terminal a value must not pass for lines of its own.
         config.style.escape_newlines |= paths.iter().any(|path| match path.as_str() {
-            "stdout" => std::io::stdout().is_terminal(),
-            "stderr" => std::io::stderr().is_terminal(),
+            "stdout" => io::stdout().is_terminal(),
+            "stderr" => io::stderr().is_terminal(),
             _ => false,
         });
         config.style.layout = match paths {
-            [path] if path == "stdout" => Layout::of(std::io::stdout()),
-            [path] if path == "stderr" => Layout::of(std::io::stderr()),
+            [path] if path == "stdout" => Layout::of(io::stdout()),
+            [path] if path == "stderr" => Layout::of(io::stderr()),
             _ => Layout::FILE,
         };
-        let output = Output::open(paths, DEFAULT_BUFFER_BYTES)?;
+        let open = |path: &String| {
+            output::Sink::open(path)
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot open the debug output {path}: {error}")))
+        };
+        let accounts = Accounts::default();
+        let sinks = paths.iter().map(open).collect::<io::Result<_>>()?;
+        let output = Output::start(sinks, BUFFER, Box::new(accounts.clone()))?;
         let sampler = Sampler::new(config.sampling_initial, config.sampling_thereafter, Instant::now());
         let requests = Requests::new(config.style.layout, config.tree_wait, Limits::default());
         Ok(Arc::new(Debug {
@@ -101,13 +155,18 @@ impl Debug {
             output,
             sampler: Mutex::new(sampler),
             requests: Mutex::new(requests),
-            accounts: Mutex::default(),
+            accounts,
             alarm,
         }))
     }
 
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Items that are printed and not written yet, by signal.
+    pub fn waiting(&self) -> Items {
+        self.output.waiting()
     }
 
     /// Writes what is gathered and buffered, for at most this long; returns how many items were not written.
@@ -122,18 +181,9 @@ impl Debug {
         let mut text = self.output.buffer();
         let items = print(&mut requests, &mut text);
         // Still under the lock, so that texts stay in their order.
-        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = Signal::ALL.into_iter().zip(items).max_by_key(|(_, items)| *items);
-        let taken =
-            text.is_empty() || most.is_none_or(|(signal, _)| self.output.offer(text, signal, items.iter().sum()));
-        for (account, items) in accounts.iter().zip(items) {
-            match account {
-                Some(account) if taken => account.send(items),
-                Some(account) => account.drop_items(Reason::OutputTooSlow, items),
-                None => {}
-            }
+        if !text.is_empty() && !self.output.offer(text, items) {
+            self.accounts.settle(items, false);
         }
-        drop(accounts);
         if let Some(at) = requests.wake_at() {
             self.alarm.ring_at(at);
         }
@@ -176,18 +226,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 impl DebugSink {
     pub fn new(debug: Arc<Debug>, signal: Signal, account: Arc<Account>) -> DebugSink {
-        let mut accounts = debug.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = accounts.get_mut(signal as usize) {
-            *place = Some(account.clone());
-        }
-        drop(accounts);
+        debug.accounts.put(&account);
         DebugSink { debug, signal, account }
     }
 
     /// Hands text to the output; returns how many of its items found no room there.
     fn offer(&self, text: Vec<u8>, items: u64) -> u64 {
-        if self.debug.output.offer(text, self.signal, items) {
-            self.account.send(items);
+        if self.debug.output.offer(text, items_of(self.signal, items)) {
             return 0;
         }
         self.account.drop_items(Reason::OutputTooSlow, items);
@@ -266,7 +311,7 @@ impl DebugSink {
 impl Sink for DebugSink {
     fn reserve(&self, _: &Telemetry, _: Load, ask: Ask) -> Result<(), Full> {
         let output = &self.debug.output;
-        let is_full = output.buffered_bytes() > DEFAULT_BUFFER_BYTES / 2;
+        let is_full = output.buffered_bytes() > BUFFER / 2;
         let waits = ask.alone && is_full && output.progressing(PATIENCE);
         if waits { Err(Full::Wait { most: Some(PATIENCE) }) } else { Ok(()) }
     }

@@ -1,7 +1,5 @@
-//! What stands behind `output_paths`: a thread that writes rendered chunks to stdout, stderr or files, and the bounded
-//! buffer before it. A reader that is slow or gone costs lines, never the pipeline.
-
-#![expect(clippy::indexing_slicing, reason = "arrays of one entry a signal, indexed by it")]
+//! What stands behind `output_paths`, and behind our own log: a thread that writes chunks of text to stdout, stderr or
+//! files, and the bounded buffer before it. A reader that is slow or gone costs lines, never the pipeline.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -15,12 +13,25 @@ use tokio::sync::Notify;
 
 use crate::telemetry::Signal;
 
-pub const DEFAULT_BUFFER_BYTES: usize = 4 << 20;
 /// What one write may take before progress is noted: a pipe's capacity.
 const WRITE_BYTES: usize = 64 << 10;
+/// The writer's stack; it calls nothing that is deep.
+const STACK: usize = 256 << 10;
 /// Written buffers kept for the next chunks, and the largest worth keeping.
 const SPARES: usize = 2;
 const SPARE_BYTES: usize = 256 << 10;
+
+/// Records by signal; whose records have none counts them all as one.
+pub type Counts = [u64; Signal::ALL.len()];
+
+/// Whose text it is.
+pub trait Owner: Send + Sync {
+    /// Hears what became of records that were taken: written, or lost to an error or to the end. Comes under a lock.
+    fn settle(&self, records: Counts, is_written: bool);
+
+    /// What is written when there is room again, about records that were refused for want of it.
+    fn notice(&self, lost: Counts, output: &str) -> String;
+}
 
 pub struct Sink {
     name: String,
@@ -55,7 +66,7 @@ impl Sink {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(output = %self.name, %error, "cannot write the debug output, discarding it");
+                    tracing::warn!(output = %self.name, %error, "cannot write to an output, discarding what is for it");
                 }
                 if error.kind() == ErrorKind::BrokenPipe {
                     self.writer = None;
@@ -103,6 +114,7 @@ pub struct Output {
 
 struct Shared {
     name: String,
+    owner: Box<dyn Owner>,
     limit: usize,
     state: Mutex<State>,
     /// There is a chunk to write, or the end has come.
@@ -122,31 +134,29 @@ struct State {
     queue: VecDeque<Chunk>,
     /// Bytes in the queue and in the hands of the writer.
     buffered: usize,
-    /// Records lost to a full buffer and not yet owned up to, by signal.
-    unsaid: [u64; Signal::ALL.len()],
+    /// What its owner has not heard of yet: the records in the queue and in the hands of the writer.
+    waiting: Counts,
+    /// Records lost to a full buffer and not yet owned up to.
+    unsaid: Counts,
     spares: Vec<Vec<u8>>,
     closing: bool,
+    /// Nobody waits any longer; what is still written counts as lost.
+    abandoned: bool,
     done: bool,
 }
 
 struct Chunk {
     text: Vec<u8>,
-    records: u64,
+    records: Counts,
 }
 
 impl Output {
-    /// Opens what `output_paths` names and starts the writer.
-    pub fn open(paths: &[impl AsRef<str>], buffer_bytes: usize) -> io::Result<Output> {
-        let open = |path: &str| {
-            Sink::open(path)
-                .map_err(|error| io::Error::new(error.kind(), format!("cannot open the debug output {path}: {error}")))
-        };
-        Output::start(paths.iter().map(|path| open(path.as_ref())).collect::<io::Result<_>>()?, buffer_bytes)
-    }
-
-    pub fn start(sinks: Vec<Sink>, buffer_bytes: usize) -> io::Result<Output> {
+    /// Starts the writer.
+    pub fn start(sinks: Vec<Sink>, buffer_bytes: usize, owner: Box<dyn Owner>) -> io::Result<Output> {
+        let name = sinks.iter().map(|sink| &*sink.name).collect::<Vec<_>>().join(", ");
         let shared = Arc::new(Shared {
-            name: sinks.iter().map(|sink| &*sink.name).collect::<Vec<_>>().join(", "),
+            name: name.clone(),
+            owner,
             limit: buffer_bytes,
             state: Mutex::default(),
             work: Condvar::new(),
@@ -157,28 +167,30 @@ impl Output {
             closed: AtomicBool::new(sinks.is_empty()),
         });
         let writer = shared.clone();
-        thread::Builder::new().name("debug-output".into()).spawn(move || writer.write(sinks))?;
+        thread::Builder::new().name(format!("to {name}")).stack_size(STACK).spawn(move || writer.write(sinks))?;
         Ok(Output { shared })
     }
 
     /// Gives a chunk to the writer; never blocks. A chunk larger than the whole buffer is taken when it is empty. False
-    /// when it was dropped: the buffer is full, or nobody will ever read it.
-    pub fn offer(&self, text: Vec<u8>, signal: Signal, records: u64) -> bool {
+    /// when it was dropped: the buffer is full, or nobody will ever read it; its owner hears no more of it.
+    pub fn offer(&self, text: Vec<u8>, records: Counts) -> bool {
         let shared = &*self.shared;
         if shared.closed.load(Ordering::Relaxed) {
             return false;
         }
         let mut state = shared.lock();
+        if state.closing {
+            return false;
+        }
         if state.buffered > 0 && state.buffered + text.len() > shared.limit {
-            state.unsaid[signal as usize] += records;
+            add(&mut state.unsaid, records);
             return false;
         }
         if state.buffered == 0 {
             shared.note_progress();
         }
-        if let Some(notice) = notice(std::mem::take(&mut state.unsaid), &shared.name) {
-            state.push(Chunk { text: notice.into_bytes(), records: 0 });
-        }
+        shared.own_up(&mut state);
+        add(&mut state.waiting, records);
         state.push(Chunk { text, records });
         drop(state);
         shared.work.notify_one();
@@ -194,6 +206,11 @@ impl Output {
         self.shared.lock().buffered
     }
 
+    /// Records that are taken and not written yet.
+    pub fn waiting(&self) -> Counts {
+        self.shared.lock().waiting
+    }
+
     /// Whether there is nothing to write, or some was written within this time.
     pub fn progressing(&self, within: Duration) -> bool {
         let last = Duration::from_millis(self.shared.progress.load(Ordering::Relaxed));
@@ -205,14 +222,18 @@ impl Output {
         &self.shared.room
     }
 
-    /// Writes what is buffered, for at most this long; blocks. Returns how many records are left, and lost with the process.
+    /// Writes what is buffered, for at most this long; blocks. Returns how many records are left: to their owner they are
+    /// lost from now on, those that the writer is about to write too.
     pub fn close(&self, within: Duration) -> u64 {
         let mut state = self.shared.lock();
         state.closing = true;
         self.shared.work.notify_one();
         let waiting = self.shared.done.wait_timeout_while(state, within, |state| !state.done);
-        let (state, _) = waiting.unwrap_or_else(PoisonError::into_inner);
-        state.queue.iter().map(|chunk| chunk.records).sum()
+        let (mut state, _) = waiting.unwrap_or_else(PoisonError::into_inner);
+        state.abandoned = true;
+        let left = std::mem::take(&mut state.waiting);
+        self.shared.owner.settle(left, false);
+        left.iter().sum()
     }
 }
 
@@ -230,7 +251,7 @@ impl State {
         match self.queue.back_mut() {
             Some(last) if last.text.len() + chunk.text.len() <= WRITE_BYTES => {
                 last.text.extend_from_slice(&chunk.text);
-                last.records += chunk.records;
+                add(&mut last.records, chunk.records);
                 self.keep(chunk.text);
             }
             _ => self.queue.push_back(chunk),
@@ -255,16 +276,33 @@ impl Shared {
         self.progress.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Puts what has to be said of lost records before whatever comes next.
+    fn own_up(&self, state: &mut State) {
+        let unsaid = std::mem::take(&mut state.unsaid);
+        if unsaid.iter().any(|records| *records > 0) {
+            let text = self.owner.notice(unsaid, &self.name).into_bytes();
+            state.push(Chunk { text, records: Counts::default() });
+        }
+    }
+
     /// The thread's life.
     fn write(&self, mut sinks: Vec<Sink>) {
         while let Some(chunk) = self.next() {
             let taken = sinks.iter_mut().map(|sink| sink.write(&chunk.text, &|| self.note_progress()));
-            if !taken.fold(false, |any, taken| any | taken) {
+            let is_written = taken.fold(false, |any, taken| any | taken);
+            if !is_written {
                 self.closed.store(sinks.iter().all(|sink| sink.writer.is_none()), Ordering::Relaxed);
             }
             let mut state = self.lock();
             state.buffered -= chunk.text.len();
             state.keep(chunk.text);
+            if !state.abandoned {
+                state.waiting.iter_mut().zip(chunk.records).for_each(|(waiting, records)| *waiting -= records);
+                self.owner.settle(chunk.records, is_written);
+            }
+            if state.queue.is_empty() {
+                self.own_up(&mut state);
+            }
             drop(state);
             self.room.notify_waiters();
         }
@@ -279,13 +317,6 @@ impl Shared {
     }
 }
 
-fn notice(unsaid: [u64; Signal::ALL.len()], name: &str) -> Option<String> {
-    let lost = Signal::ALL.into_iter().zip(unsaid).filter(|(_, count)| *count > 0);
-    let lost = lost.map(|(signal, count)| {
-        let words = signal.items_words();
-        format!("{count} {}", if count == 1 { words.trim_end_matches('s') } else { words })
-    });
-    let lost = lost.collect::<Vec<_>>().join(", ");
-    let verb = if unsaid.iter().sum::<u64>() == 1 { "was" } else { "were" };
-    (!lost.is_empty()).then(|| format!("… {lost} {verb} not printed: the reader of {name} is too slow\n"))
+fn add(sum: &mut Counts, more: Counts) {
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }
