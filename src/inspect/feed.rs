@@ -1,7 +1,6 @@
 //! From the tap to those who look: every request is offered to the ring and to each feed, by reference and without
 //! waiting. A feed that is full is skipped over, and counts what it missed.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::task::{Context, Poll};
@@ -11,16 +10,18 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
-use super::ring::Ring;
+use super::ring::{Past, Ring};
 use super::wanted::Wanted;
 use crate::otlp::services;
 use crate::telemetry::{Now, Point, Reason, Signal, Telemetry};
 
 /// Those who look at once.
-const FEEDS: usize = 8;
-/// What waits for one of them: requests, and bytes of them. A larger request has to find nothing before it.
+pub const FEEDS: usize = 8;
+/// What waits for one of them or is being written to them: requests, and bytes of them.
 const WAITING: usize = 512;
-const WAITING_BYTES: usize = 1 << 20;
+const WAITING_BYTES: usize = 256 << 10;
+/// A larger request has to find nothing before it, and a place here, which is for all who look together.
+const LARGE_BYTES: usize = 4 << 20;
 
 /// A request that passed, by reference: its memory stays, its charge does not. What is held here is beside the budget,
 /// within the limits of the ring and of the feeds.
@@ -67,6 +68,10 @@ impl Event {
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(|(bytes, _)| bytes.len()).sum()
     }
+
+    pub fn items(&self) -> u64 {
+        self.parts.iter().map(|(_, items)| u64::from(*items)).sum()
+    }
 }
 
 /// Behind the tap.
@@ -74,21 +79,39 @@ pub struct Watch {
     ring: Mutex<Ring>,
     feeds: RwLock<Vec<Arc<Feed>>>,
     open: AtomicUsize,
+    /// Bytes of large requests in the hands of those who look.
+    large: Arc<AtomicUsize>,
 }
 
 struct Feed {
     place: Place,
     wanted: Arc<Wanted>,
-    events: mpsc::Sender<Event>,
-    waiting_bytes: AtomicUsize,
+    events: mpsc::Sender<(Event, Held)>,
+    held: Arc<AtomicUsize>,
+    large: Arc<AtomicUsize>,
     skipped: AtomicU64,
+}
+
+/// Bytes in the hands of one who looks, until this is dropped.
+pub struct Held {
+    bytes: usize,
+    held: Option<Arc<AtomicUsize>>,
+    large: Option<Arc<AtomicUsize>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for counter in self.held.iter().chain(&self.large) {
+            counter.fetch_sub(self.bytes, Relaxed);
+        }
+    }
 }
 
 impl Watch {
     /// With a ring of so many bytes; 0 keeps nothing.
     pub fn new(ring_bytes: usize) -> Arc<Watch> {
         let (ring, feeds) = (Mutex::new(Ring::new(ring_bytes)), RwLock::default());
-        Arc::new(Watch { ring, feeds, open: AtomicUsize::new(0) })
+        Arc::new(Watch { ring, feeds, open: AtomicUsize::new(0), large: Arc::default() })
     }
 
     /// On the task that carries the telemetry: takes no lock that is held for long, and waits for none.
@@ -119,11 +142,10 @@ impl Watch {
         if feeds.len() >= FEEDS {
             return None;
         }
-        let mut past = since.map(|since| ring.since(since)).unwrap_or_default();
-        past.retain(|event| event.place == place);
+        let past = since.map(|since| ring.past(place, since));
         let (events, live) = mpsc::channel(WAITING);
-        let (waiting_bytes, skipped) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let feed = Arc::new(Feed { place, wanted: Arc::new(wanted), events, waiting_bytes, skipped });
+        let (held, large, skipped) = (Arc::default(), self.large.clone(), AtomicU64::new(0));
+        let feed = Arc::new(Feed { place, wanted: Arc::new(wanted), events, held, large, skipped });
         feeds.push(feed.clone());
         self.open.store(feeds.len(), Relaxed);
         Some(View { watch: self.clone(), feed, past, live })
@@ -150,14 +172,37 @@ impl Feed {
         if !is_wanted || !self.wanted.may_be_in(telemetry.parts.iter().map(|part| &part.bytes)) {
             return;
         }
-        let (bytes, waiting) = (telemetry.bytes(), self.waiting_bytes.load(Relaxed));
-        let has_room = waiting == 0 || waiting + bytes <= WAITING_BYTES;
-        match self.events.try_reserve() {
-            Ok(slot) if has_room => {
-                self.waiting_bytes.fetch_add(bytes, Relaxed);
-                slot.send(Event::of(point, telemetry));
-            }
+        match self.hold(telemetry.bytes()).map(|held| (self.events.try_reserve(), held)) {
+            Some((Ok(slot), held)) => slot.send((Event::of(point, telemetry), held)),
             _ => _ = self.skipped.fetch_add(telemetry.items(), Relaxed),
+        }
+    }
+
+    /// Room for a request.
+    fn hold(&self, bytes: usize) -> Option<Held> {
+        let take = |counter: &Arc<AtomicUsize>, limit: usize| {
+            let room = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= limit);
+            counter.fetch_update(Relaxed, Relaxed, room).ok().map(|_| counter.clone())
+        };
+        let is_large = bytes > WAITING_BYTES;
+        // A large one is all that is held.
+        let held = take(&self.held, if is_large { bytes } else { WAITING_BYTES })?;
+        let mut held = Held { bytes, held: Some(held), large: None };
+        if is_large {
+            held.large = Some(take(&self.large, LARGE_BYTES)?);
+        }
+        Some(held)
+    }
+
+    /// Room for one of the past, of which one is held at a time: beside what passes meanwhile.
+    fn hold_past(&self, bytes: usize) -> Option<Held> {
+        let room = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= LARGE_BYTES);
+        match bytes > WAITING_BYTES {
+            false => Some(Held { bytes, held: None, large: None }),
+            true => {
+                self.large.fetch_update(Relaxed, Relaxed, room).ok()?;
+                Some(Held { bytes, held: None, large: Some(self.large.clone()) })
+            }
         }
     }
 }
@@ -166,13 +211,14 @@ impl Feed {
 pub struct View {
     watch: Arc<Watch>,
     feed: Arc<Feed>,
-    past: VecDeque<Event>,
-    live: mpsc::Receiver<Event>,
+    past: Option<Past>,
+    live: mpsc::Receiver<(Event, Held)>,
 }
 
 /// What of one request is wanted.
 pub struct Sighting {
     pub event: Event,
+    pub held: Held,
     pub pieces: SmallVec<[Bytes; 1]>,
     pub items: u64,
     /// Items that passed unseen before it, because nobody took what was there.
@@ -183,13 +229,12 @@ impl View {
     /// The next request of which something is wanted, or before which something was skipped.
     pub fn poll_next(&mut self, context: &mut Context) -> Poll<Option<Sighting>> {
         loop {
-            let event = match self.past.pop_front() {
-                Some(event) => event,
-                None => {
-                    let Some(event) = std::task::ready!(self.live.poll_recv(context)) else { return Poll::Ready(None) };
-                    self.feed.waiting_bytes.fetch_sub(event.bytes(), Relaxed);
-                    event
-                }
+            let (event, held) = match self.recall() {
+                Some(recalled) => recalled,
+                None => match std::task::ready!(self.live.poll_recv(context)) {
+                    Some(passing) => passing,
+                    None => return Poll::Ready(None),
+                },
             };
             let wanted = &self.feed.wanted;
             let (pieces, items) = match wanted.may_be_in(event.parts.iter().map(|(bytes, _)| bytes)) {
@@ -198,7 +243,24 @@ impl View {
             };
             let skipped = self.feed.skipped.swap(0, Relaxed);
             if items > 0 || skipped > 0 {
-                return Poll::Ready(Some(Sighting { event, pieces, items, skipped }));
+                return Poll::Ready(Some(Sighting { event, held, pieces, items, skipped }));
+            }
+        }
+    }
+
+    /// The next of the past that is still in the ring.
+    fn recall(&mut self) -> Option<(Event, Held)> {
+        let past = self.past.as_mut()?;
+        loop {
+            let Some(event) = self.watch.ring.lock().unwrap_or_else(PoisonError::into_inner).recall(past) else {
+                // The ring has forgotten the rest meanwhile.
+                self.feed.skipped.fetch_add(past.items, Relaxed);
+                self.past = None;
+                return None;
+            };
+            match self.feed.hold_past(event.bytes()) {
+                Some(held) => return Some((event, held)),
+                None => _ = self.feed.skipped.fetch_add(event.items(), Relaxed),
             }
         }
     }

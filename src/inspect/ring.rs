@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::feed::Event;
+use super::feed::{Event, Place};
 
 /// Services with a lane of their own; the others share one.
 const LANES: usize = 64;
@@ -18,12 +18,15 @@ const NAME: usize = 128;
 pub struct Ring {
     limit: usize,
     used: usize,
+    /// How many were ever kept: the number of the next.
+    kept: u64,
     lanes: Vec<Lane>,
 }
 
 struct Lane {
     service: Box<[u8]>,
-    events: VecDeque<Event>,
+    /// By their numbers.
+    events: VecDeque<(u64, Event)>,
     used: usize,
     /// Bytes that may still be kept; negative after a large request.
     allowance: i64,
@@ -32,7 +35,7 @@ struct Lane {
 
 impl Ring {
     pub fn new(limit: usize) -> Ring {
-        Ring { limit, used: 0, lanes: Vec::new() }
+        Ring { limit, used: 0, kept: 0, lanes: Vec::new() }
     }
 
     /// Keeps a request that came from `service`, or not; the event is made only if it is.
@@ -42,6 +45,7 @@ impl Ring {
         if size > self.limit / 8 {
             return;
         }
+        let number = self.kept;
         let (limit, lanes) = (self.limit as i64, self.lanes.len().max(1) as i64);
         let lane = self.lane(service, now);
         // All lanes together take in a quarter of the ring a second, and each as much at once.
@@ -54,9 +58,10 @@ impl Ring {
             return;
         }
         lane.allowance -= size as i64;
-        lane.events.push_back(event());
+        lane.events.push_back((number, event()));
         lane.used += size;
         self.used += size;
+        self.kept += 1;
         while self.used > self.limit {
             self.forget_one();
         }
@@ -77,7 +82,7 @@ impl Ring {
     fn forget_one(&mut self) {
         let longest = self.lanes.iter_mut().max_by_key(|lane| lane.used);
         let forgotten = longest.and_then(|lane| {
-            let size = lane.events.pop_front()?.bytes() + ENTRY;
+            let size = lane.events.pop_front()?.1.bytes() + ENTRY;
             lane.used -= size.min(lane.used);
             Some(size)
         });
@@ -85,15 +90,49 @@ impl Ring {
         self.used -= forgotten.unwrap_or(self.used).min(self.used);
     }
 
-    /// Everything since a moment, the oldest first.
-    pub fn since(&self, since: Instant) -> VecDeque<Event> {
-        let lately = |event: &&Event| event.at.instant >= since;
-        let mut all: Vec<_> = self.lanes.iter().flat_map(|lane| &lane.events).filter(lately).cloned().collect();
-        all.sort_by_key(|event| event.at.instant);
-        all.into()
+    /// All there was since a moment, at one place.
+    pub fn past(&self, place: Place, since: Instant) -> Past {
+        let mut past = Past { place, since, next: 0, end: self.kept, items: 0 };
+        let events = self.lanes.iter().flat_map(|lane| &lane.events);
+        past.items = events.map(|(_, event)| event).filter(|event| past.has(event)).map(Event::items).sum();
+        past
+    }
+
+    /// The next one of the past that is still there.
+    pub fn recall(&self, past: &mut Past) -> Option<Event> {
+        loop {
+            let first = |lane: &Lane| {
+                let at = lane.events.partition_point(|(number, _)| *number < past.next);
+                lane.events.get(at).map(|(number, event)| (*number, event.clone()))
+            };
+            let earliest = self.lanes.iter().filter_map(first).min_by_key(|(number, _)| *number);
+            let (number, event) = earliest.filter(|(number, _)| *number < past.end)?;
+            past.next = number + 1;
+            if past.has(&event) {
+                past.items -= event.items().min(past.items);
+                return Some(event);
+            }
+        }
     }
 
     pub fn used(&self) -> usize {
         self.used
+    }
+}
+
+/// How far somebody has come with what was in the ring when they began. It holds nothing: what is forgotten meanwhile is
+/// skipped.
+pub struct Past {
+    place: Place,
+    since: Instant,
+    next: u64,
+    end: u64,
+    /// Items not seen yet.
+    pub items: u64,
+}
+
+impl Past {
+    fn has(&self, event: &Event) -> bool {
+        event.place == self.place && event.at.instant >= self.since
     }
 }

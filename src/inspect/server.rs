@@ -1,10 +1,11 @@
 //! HTTP/1.1 on the socket: who may ask, and who answers what.
 
 use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, UNIX_EPOCH};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -15,21 +16,31 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
+use smallvec::SmallVec;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::feed::{Place, Sighting, View, Watch};
+use super::feed::{FEEDS, Held, Place, Sighting, View, Watch};
 use super::wanted::Wanted;
 use super::{Subject, percent, place, status};
 use crate::telemetry::{Reason, clock};
 
 /// Connections at once: a few people who look.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Who takes nothing of what is there for them for so long is left.
+const STALLED: Duration = Duration::from_secs(30);
+/// All who look get one part in so many of a core's time, and this much of it at once.
+const SHARE: u32 = 20;
+const AT_ONCE: Duration = Duration::from_millis(50);
+/// What is copied into one piece with what is said of it, and what larger pieces are cut to.
+const SMALL: usize = 16 << 10;
+const PIECE: usize = 64 << 10;
 
 /// Serves until it is dropped.
 pub async fn serve(listener: UnixListener, subject: Arc<Subject>, watch: Arc<Watch>) {
     let user = place::own_user();
+    let ration = Arc::new(Ration::default());
     let mut open = JoinSet::new();
     loop {
         while open.len() >= CONNECTIONS {
@@ -41,7 +52,7 @@ pub async fn serve(listener: UnixListener, subject: Arc<Subject>, watch: Arc<Wat
         };
         match accepted {
             Ok((stream, _)) if is_welcome(&stream, user) => {
-                open.spawn(converse(stream, subject.clone(), watch.clone()));
+                open.spawn(converse(stream, subject.clone(), watch.clone(), ration.clone()));
             }
             Ok(_) => {}
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -54,25 +65,81 @@ fn is_welcome(stream: &UnixStream, user: Option<u32>) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || Some(peer.uid()) == user)
 }
 
-async fn converse(stream: UnixStream, subject: Arc<Subject>, watch: Arc<Watch>) {
+/// Serves one connection, within what all of them may take of the processor, while its client takes what is there.
+async fn converse(stream: UnixStream, subject: Arc<Subject>, watch: Arc<Watch>, ration: Arc<Ration>) {
+    let pulse = Arc::new(Pulse { started: clock(), handed: AtomicU64::new(0) });
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(&subject, &watch, &request);
-        async move { Ok::<_, Infallible>(answer) }
+        let response = answer(&subject, &watch, &request).map(|content| Body { content, pulse: pulse.clone() });
+        async move { Ok::<_, Infallible>(response) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
-    // One that breaks off is its own affair.
-    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false).max_buf_size(SMALL);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut look = tokio::time::interval(STALLED / 6);
+    std::future::poll_fn(|context| {
+        while look.poll_tick(context).is_ready() {
+            if pulse.is_stalled() {
+                return Poll::Ready(());
+            }
+        }
+        ready!(pause.as_mut().poll(context));
+        let begun = clock();
+        // One that breaks off is its own affair.
+        let ended = connection.as_mut().poll(context).map(drop);
+        if let Some(rest) = ration.spend(begun, clock()) {
+            pause.as_mut().reset(tokio::time::Instant::now() + rest);
+            context.waker().wake_by_ref();
+        }
+        ended
+    })
+    .await;
 }
 
-fn answer(subject: &Subject, watch: &Arc<Watch>, request: &Request<Incoming>) -> Response<Body> {
+/// What looking may take of the processor: telemetry that has to be searched comes to more than what is left for it.
+#[derive(Default)]
+struct Ration(Mutex<Option<Instant>>);
+
+impl Ration {
+    /// Pays for some work; says how long nothing more may be done, if it was too much. Kept is the moment at which all
+    /// that was ever done is paid for.
+    fn spend(&self, begun: Instant, ended: Instant) -> Option<Duration> {
+        let mut paid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = paid.map_or(begun, |paid| paid.max(begun)) + (ended - begun) * SHARE;
+        *paid = Some(until);
+        until.checked_duration_since(ended + AT_ONCE * SHARE).filter(|rest| !rest.is_zero())
+    }
+}
+
+/// When the client was last given something, in milliseconds; 0 while there is nothing for it.
+struct Pulse {
+    started: Instant,
+    handed: AtomicU64,
+}
+
+impl Pulse {
+    fn now(&self) -> u64 {
+        clock().saturating_duration_since(self.started).as_millis() as u64 + 1
+    }
+
+    fn is_stalled(&self) -> bool {
+        let handed = self.handed.load(Relaxed);
+        handed > 0 && Duration::from_millis(self.now().saturating_sub(handed)) >= STALLED
+    }
+}
+
+fn answer(subject: &Subject, watch: &Arc<Watch>, request: &Request<Incoming>) -> Response<Content> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/status") => {
             let text = status::describe(subject).to_string();
-            response(StatusCode::OK, "application/json", Body::Text(text.into()))
+            response(StatusCode::OK, "application/json", Content::Text(text.into()))
         }
         (&Method::GET, "/tail") => match look(watch, request.uri().query().unwrap_or_default()) {
-            Ok(view) => response(StatusCode::OK, "application/octet-stream", Body::Sightings(Box::new(view))),
+            Ok(view) => response(
+                StatusCode::OK,
+                "application/octet-stream",
+                Content::Sightings(Box::new(view), SmallVec::new()),
+            ),
             Err((status, why)) => refusal(status, &why),
         },
         (_, "/status" | "/tail") => refusal(StatusCode::METHOD_NOT_ALLOWED, "GET alone"),
@@ -101,43 +168,84 @@ fn look(watch: &Arc<Watch>, query: &str) -> Result<View, (StatusCode, String)> {
     }
     let wanted = Wanted::read(&wanted).map_err(|mistake| bad(mistake.message))?;
     let view = watch.open(place, wanted, since);
-    view.ok_or((StatusCode::SERVICE_UNAVAILABLE, "too many are looking already".to_owned()))
+    view.ok_or((
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("{FEEDS} are looking already, and no more may: end one of them"),
+    ))
 }
 
-fn refusal(status: StatusCode, why: &str) -> Response<Body> {
-    response(status, "text/plain; charset=utf-8", Body::Text(why.to_owned().into()))
+fn refusal(status: StatusCode, why: &str) -> Response<Content> {
+    response(status, "text/plain; charset=utf-8", Content::Text(why.to_owned().into()))
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
+fn response(status: StatusCode, content_type: &'static str, content: Content) -> Response<Content> {
+    let mut response = Response::new(content);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
-/// A whole answer, or what passes until the asker leaves.
-pub enum Body {
-    Text(Bytes),
-    Sightings(Box<View>),
+/// What is answered, and when some of it was last taken.
+struct Body {
+    content: Content,
+    pulse: Arc<Pulse>,
 }
+
+/// A whole answer, or what passes until the asker leaves, and the pieces of it that come next, the last one first.
+enum Content {
+    Text(Bytes),
+    Sightings(Box<View>, Pieces),
+}
+
+type Pieces = SmallVec<[Bytes; 2]>;
 
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let frame = |bytes| Ok(Frame::data(bytes));
-        match self.get_mut() {
-            Body::Text(text) if text.is_empty() => Poll::Ready(None),
-            Body::Text(text) => Poll::Ready(Some(frame(std::mem::take(text)))),
-            Body::Sightings(view) => view.poll_next(context).map(|sighting| sighting.map(written).map(frame)),
+        let Body { content, pulse } = self.get_mut();
+        let next = content.poll_next(context);
+        pulse.handed.store(if next.is_ready() { pulse.now() } else { 0 }, Relaxed);
+        next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+impl Content {
+    fn poll_next(&mut self, context: &mut Context) -> Poll<Option<Bytes>> {
+        match self {
+            Content::Text(text) if text.is_empty() => Poll::Ready(None),
+            Content::Text(text) => Poll::Ready(Some(std::mem::take(text))),
+            Content::Sightings(view, pieces) => loop {
+                match pieces.last_mut() {
+                    Some(piece) if piece.len() > PIECE => return Poll::Ready(Some(piece.split_to(PIECE))),
+                    Some(_) => return Poll::Ready(pieces.pop()),
+                    None => match ready!(view.poll_next(context)) {
+                        Some(sighting) => *pieces = written(sighting),
+                        None => return Poll::Ready(None),
+                    },
+                }
+            },
         }
     }
 }
 
-/// One line of JSON that says what follows, and that many bytes of OTLP.
-fn written(sighting: Sighting) -> Bytes {
-    let Sighting { event, pieces, items, skipped } = sighting;
+/// The bytes of a request, and the room that they take until they are written.
+struct Piece {
+    bytes: Bytes,
+    _held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// One line of JSON that says what follows, and that many bytes of OTLP; the last piece first.
+fn written(sighting: Sighting) -> Pieces {
+    let Sighting { event, held, pieces, items, skipped } = sighting;
+    let bytes = pieces.iter().map(Bytes::len).sum::<usize>();
     let nanos = event.at.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let head = json!({
         "at": event.place.name(),
@@ -147,9 +255,14 @@ fn written(sighting: Sighting) -> Bytes {
         "reason": event.reason.map(Reason::name),
         "items": items,
         "skipped": skipped,
-        "bytes": pieces.iter().map(Bytes::len).sum::<usize>(),
+        "bytes": bytes,
     });
-    let mut out = format!("{head}\n").into_bytes();
-    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
-    out.into()
+    let mut head = format!("{head}\n").into_bytes();
+    if bytes <= SMALL {
+        pieces.iter().for_each(|piece| head.extend_from_slice(piece));
+        return [head.into()].into_iter().collect();
+    }
+    let held = Arc::new(held);
+    let shared = pieces.into_iter().rev().map(|bytes| Bytes::from_owner(Piece { bytes, _held: held.clone() }));
+    shared.chain([head.into()]).collect()
 }

@@ -1,6 +1,6 @@
 //! The local socket: who is served, what is said; the ring, the feeds, and `misaki tail`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Valu
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::*;
 
@@ -234,6 +235,123 @@ fn so_many_look_at_once_and_no_more() {
     views.clear();
     watch.look(Point::Received, &telemetry("a", "nobody sees it", 1, start));
     assert_eq!(seen(&mut watch.open(Place::Received, wanted(""), None).unwrap()), (vec![], 0));
+}
+
+/// Whatever comes, and however little they read: those who look hold so much together, and large requests only one or two.
+#[test]
+fn all_who_look_hold_little_together() {
+    let (watch, start) = (Watch::new(0), Now::read());
+    let mut views: Vec<_> = (0..8).map(|_| watch.open(Place::Received, wanted(""), None).unwrap()).collect();
+    let look = |body: &str, bytes| watch.look(Point::Received, &telemetry("a", body, bytes, start));
+    look("huge", 5 << 20);
+    look("large", 3 << 20);
+    (0..100).for_each(|_| look("small", 60 << 10));
+    let next = |view: &mut View| match view.poll_next(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(sighting)) => Some((sighting.event.bytes() >> 10, sighting.skipped, sighting)),
+        _ => None,
+    };
+    // What is being written to them still counts.
+    let held: Vec<Vec<_>> = views.iter_mut().map(|view| std::iter::from_fn(|| next(view)).collect()).collect();
+    let seen: Vec<Vec<_>> =
+        held.iter().map(|of| of.iter().map(|(kib, skipped, _)| (*kib, *skipped)).collect()).collect();
+    assert_eq!(seen[0], [(3072, 101)]);
+    assert!(seen[1..].iter().all(|seen| *seen == [(60, 98), (60, 0), (60, 0), (60, 0)]), "{seen:?}");
+    look("again", 3 << 20);
+    assert!(views.iter_mut().all(|view| next(view).is_none()));
+    drop(held);
+    look("again", 3 << 20);
+    assert_eq!(
+        views.iter_mut().filter_map(next).map(|(kib, skipped, _)| (kib, skipped)).collect::<Vec<_>>(),
+        [(3072, 1)]
+    );
+}
+
+/// Who looks at the past doesn't keep it: what the ring has to forget meanwhile is skipped.
+#[test]
+fn the_past_is_not_kept_for_who_does_not_read() {
+    let (watch, start) = (Watch::new(64 << 10), Now::read());
+    let look = |number: u64| {
+        let now = later(start, 1000 * number);
+        watch.look(Point::Received, &telemetry("a", &number.to_string(), 7000, now));
+    };
+    (0..4).for_each(look);
+    let mut view = watch.open(Place::Received, wanted(""), Some(start.instant)).unwrap();
+    (4..12).for_each(look);
+    let (bodies, skipped) = seen(&mut view);
+    let expected: Vec<_> = (4..12).map(|number: u64| number.to_string()).collect();
+    assert_eq!(bodies.iter().filter(|body| body.parse::<u64>().unwrap() >= 4).cloned().collect::<Vec<_>>(), expected);
+    assert_eq!((bodies.len() as u64 + skipped, skipped), (12, 4), "{bodies:?}");
+}
+
+/// A request to the socket that is never read any further.
+fn stalled(socket: &Path) -> std::os::unix::net::UnixStream {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    stream.write_all(b"GET /tail HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let misaki = Misaki::start("{}", &[]).await;
+    let inspection = open(&misaki, directory.path());
+    let watch = inspection.watch.clone();
+    let _stalled = stalled(inspection.path());
+    until("somebody looks", || watch.looking() == 1).await;
+    // Who has nothing to read is patient.
+    jump(Duration::from_secs(100)).await;
+    assert_eq!(watch.looking(), 1);
+    for _ in 0..20 {
+        watch.look(Point::Received, &telemetry("a", "x", 200 << 10, Now::read()));
+        jump(Duration::from_secs(1)).await;
+    }
+    assert_eq!(watch.looking(), 1);
+    jump(Duration::from_secs(20)).await;
+    until("nobody looks", || watch.looking() == 0).await;
+}
+
+/// Eight that read nothing once held 189 MiB beside every budget.
+#[tokio::test]
+async fn memory_is_bounded_while_nobody_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let (socket, port) = (directory.path().join("misaki.sock"), free_port().await);
+    let yaml = format!(
+        "yaml:{{receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:{port}'}}}}}}}}, exporters: {{nop: {{}}}}, extensions: {{inspect: {{path: {}}}}}, service: {{telemetry: {{metrics: {{level: none}}, logs: {{level: error}}}}, pipelines: {{logs: {{receivers: [otlp], exporters: [nop]}}}}}}}}",
+        socket.display()
+    );
+    let mut child = Command::new(env!("CARGO_BIN_EXE_misaki")).args(["--config", &yaml]).spawn().unwrap();
+    until("the socket is there", || socket.exists()).await;
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+    };
+    let bodies = [3 << 20, 200 << 10, 9 << 20, 30 << 10].map(|bytes| logs("a", &[(&"x".repeat(bytes), 9, false)]));
+    let send = async |rounds| {
+        for body in std::iter::repeat_n(&bodies, rounds).flatten() {
+            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let head = format!(
+                "POST /v1/logs HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(body).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        }
+    };
+    send(10).await;
+    let before = resident();
+    let stalled: Vec<_> = (0..8).map(|_| stalled(&socket)).collect();
+    send(20).await;
+    let after = resident();
+    let (status, _, err) = run(&["tail", "--socket", socket.to_str().unwrap()]).await;
+    assert_eq!((status, err.as_str()), (1, "error: 8 are looking already, and no more may: end one of them\n"));
+    drop(stalled);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(after < before + 16, "{before} MiB, then {after}");
 }
 
 #[test]
