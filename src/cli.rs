@@ -24,7 +24,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Loaded};
+use crate::config::files::Place;
+use crate::config::{self, Loaded, Outside};
 use crate::diagnostics::escape::put_safe;
 use crate::diagnostics::log;
 use crate::service::plan::Plan;
@@ -108,6 +109,9 @@ struct Sources {
     /// Accepted for the Go collector's sake; there are no gates here
     #[arg(long, value_name = "GATES", hide = true)]
     feature_gates: Vec<String>,
+    /// What may stand in the place of a file: at a reload no pipe.
+    #[arg(skip)]
+    place: Place,
 }
 
 /// An edge without a config file.
@@ -239,7 +243,7 @@ impl Sources {
                 return Err(Failure { status: USAGE, message });
             }
         }
-        Ok(config::load(&self.config, &self.set, &environment))
+        Ok(config::load_from(&self.config, &self.set, Outside { environment: &environment, place: self.place }))
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod duration;
 pub mod emit;
 mod expand;
+pub mod files;
 pub mod id;
 pub mod inside;
 pub mod layout;
@@ -21,5 +22,5 @@ pub use id::{ComponentId, PipelineId};
 pub use layout::{Catalog, Declared, Kind, Layout, Lookup, Pipeline, Reference};
 pub use problems::{Level, Problem, Problems};
 pub use section::{Secret, Section};
-pub use source::{Loaded, Sources, load};
+pub use source::{Loaded, Outside, Sources, load, load_from};
 pub use tree::{Entry, Node, Place, Value};

@@ -7,7 +7,7 @@ pub mod admin;
 pub mod auth;
 pub mod coalesce;
 pub mod endpoint;
-mod files;
+pub mod files;
 pub mod listen;
 pub mod settings;
 pub mod tls;

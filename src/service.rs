@@ -17,12 +17,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::config::files;
 use crate::config::telemetry::{MetricsLevel, Telemetry};
 use crate::config::{ComponentId, Kind};
 use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::process::Process;
 use crate::extensions::health_check::Health;
 use crate::network::admin;
+use crate::network::auth::Authenticator;
 use crate::network::endpoint::Listen;
 use crate::network::listen::{self, Listener};
 use crate::network::workers::Workers;
@@ -188,7 +190,7 @@ impl Running {
         for extension in &plan.extensions {
             if let Some(Component::Authenticator(authenticator)) = plan.get(Kind::Extension, &extension.id)
                 && !plan.is_as(&self.written, Kind::Extension, &extension.id)
-                && let Err(error) = authenticator.warm_up()
+                && let Err(error) = warm_up(authenticator.clone()).await
                 && is_reload
             {
                 // At a start they may come late; here there are others that do.
@@ -401,6 +403,10 @@ impl Running {
         self.admin_sockets.clear();
         self.balance()
     }
+}
+
+async fn warm_up(authenticator: Arc<Authenticator>) -> Result<(), String> {
+    files::aside(move || authenticator.warm_up()).await.flatten()
 }
 
 impl Balance {

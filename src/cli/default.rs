@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::config::{self, Loaded};
+use crate::config::files::{self, Place};
+use crate::config::{self, Loaded, Outside};
 use crate::service::machine;
 
 use super::{Edge, Failure, Print, Sources, USAGE, environment};
@@ -12,6 +13,9 @@ const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
 /// Where collectors keep their config.
 const PLACES: [&str; 4] =
     ["/etc/misaki/config.yaml", "/etc/otelcol-contrib/config.yaml", "/etc/otelcol/config.yaml", "/etc/config.yaml"];
+
+/// The longest file of `--token-file`.
+const TOKEN: u64 = 64 << 10;
 
 /// A loaded config and where it came from.
 pub struct Chosen {
@@ -33,7 +37,7 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         return Ok(Chosen { loaded: sources.load()?, origin: Origin::Named });
     }
     if let Some(to) = &edge.to {
-        let (yaml, to) = edge_config(to, edge)?;
+        let (yaml, to) = edge_config(to, edge, sources.place)?;
         let loaded = load(vec![DEFAULT.to_owned(), yaml], sources);
         return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: Some(to), refused: None } });
     }
@@ -61,11 +65,11 @@ fn load(texts: Vec<String>, sources: &Sources) -> Loaded {
     // In a container nobody can reach the loopback interface.
     let host = if machine::is_container() { "0.0.0.0" } else { "localhost" };
     let lookup = |name: &str| environment(name).or_else(|| (name == "MISAKI_HOST").then(|| host.to_owned()));
-    config::load(&uris, &sources.set, &lookup)
+    config::load_from(&uris, &sources.set, Outside { environment: &lookup, place: sources.place })
 }
 
 /// The config of `--to`, and the upstream as a person reads it.
-fn edge_config(to: &str, edge: &Edge) -> Result<(String, String), Failure> {
+fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), Failure> {
     let usage = |message: String| Failure { status: USAGE, message: format!("error: {message}\n") };
     let (scheme, rest) = to.split_once("://").unwrap_or(("grpcs", to));
     let (exporter, endpoint, plain) = match scheme {
@@ -75,7 +79,8 @@ fn edge_config(to: &str, edge: &Edge) -> Result<(String, String), Failure> {
     };
     let mut headers = String::new();
     if let Some(file) = &edge.token_file {
-        let token = std::fs::read_to_string(file);
+        let token = files::read(Path::new(file), TOKEN, place);
+        let token = token.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
         let token = token.map_err(|error| usage(format!("cannot read --token-file {file}: {error}")))?;
         headers = format!(", headers: {{Authorization: {}}}", quoted(&format!("Bearer {}", token.trim())));
     }

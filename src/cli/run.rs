@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::files::{self, Place};
 use crate::config::{Kind, Loaded, Pipeline, Reference};
 use crate::diagnostics::log;
 use crate::diagnostics::systemd::Systemd;
@@ -16,7 +17,7 @@ use crate::service::plan::{Changes, Plan};
 use crate::service::{self, Balance, Running};
 
 use super::default::{Chosen, Origin};
-use super::{FAILED, Failure, Run, default, plan, rendered};
+use super::{FAILED, Failure, Run, Sources, default, plan, rendered};
 
 /// How long draining may take.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -30,7 +31,7 @@ pub fn run(options: Run) -> Result<(), Failure> {
     let failed = |message: String| Failure { status: FAILED, message: format!("error: {message}\n") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let count = options.workers.map_or_else(Workers::default_count, usize::from);
         let workers = Workers::start(count).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let handles = workers.handles();
@@ -54,7 +55,10 @@ pub fn run(options: Run) -> Result<(), Failure> {
             ended = live(running, &options, &systemd, tell) => ended.map_err(failed),
             never = systemd.keep_alive(handles, status) => match never {},
         }
-    })
+    });
+    // A file that hangs, or a name that is being looked up, holds up nobody's end.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Says where it listens: a banner for a person without a config, a log line for everybody else.
@@ -141,11 +145,12 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
 
 /// Reads the config again. Unless all of it is right, everything goes on as it is.
 async fn reload(running: &mut Running, options: &Run) {
-    let read = default::choose(&options.sources, &options.edge).and_then(|chosen| {
-        let plan = plan(&chosen.loaded)?;
-        Ok((plan, rendered(&chosen.loaded)))
+    let (sources, edge) = (Sources { place: Place::File, ..options.sources.clone() }, options.edge.clone());
+    let read = files::aside(move || {
+        let loaded = default::choose(&sources, &edge)?.loaded;
+        Ok((plan(&loaded)?, rendered(&loaded)))
     });
-    let reloaded = match read {
+    let reloaded = match read.await.unwrap_or_else(|error| Err(super::failed(error))) {
         Ok((plan, warnings)) => {
             log::write(warnings);
             running.reload(plan).await.map_err(|error| format!("error: {error}\n"))

@@ -2,7 +2,7 @@
 //! innermost reference goes first, what it yields is expanded again, and `$$` becomes `$` at the very end.
 
 use super::problems::{Problem, Problems};
-use super::source::{Sources, is_scheme, retrieve};
+use super::source::{Outside, Sources, is_scheme, retrieve};
 use super::tree::{Node, Place, Value, quoted};
 use super::yaml::{self, MAX_DEPTH};
 
@@ -11,7 +11,7 @@ const MAX_RETRIEVED: usize = 4 << 20;
 const COST: usize = 1 << 10;
 
 pub struct Expansion<'a> {
-    environment: &'a dyn Fn(&str) -> Option<String>,
+    outside: Outside<'a>,
     sources: &'a Sources,
     problems: &'a Problems,
     left: usize,
@@ -21,8 +21,8 @@ pub struct Expansion<'a> {
 type Retrieved = (Value, Option<String>);
 
 impl<'a> Expansion<'a> {
-    pub fn new(environment: &'a dyn Fn(&str) -> Option<String>, sources: &'a Sources, problems: &'a Problems) -> Self {
-        Self { environment, sources, problems, left: MAX_RETRIEVED }
+    pub fn new(outside: Outside<'a>, sources: &'a Sources, problems: &'a Problems) -> Self {
+        Self { outside, sources, problems, left: MAX_RETRIEVED }
     }
 
     pub fn expand(&mut self, root: &mut Node) {
@@ -94,7 +94,7 @@ impl<'a> Expansion<'a> {
             let uri = quoted(&format!("{scheme}:{rest}"));
             return self.error(place, format!("the uri {uri} contains unsupported characters ('$')"), None);
         }
-        let text = match retrieve(scheme, rest, self.environment) {
+        let text = match retrieve(scheme, rest, self.outside) {
             Ok(text) => text,
             Err((message, help)) => return self.error(place, message, help),
         };

@@ -2,11 +2,12 @@
 //! right, `--set` last, and expanded once at the end.
 
 use super::expand::Expansion;
+use super::files;
 use super::merge;
 use super::problems::{Problem, Problems};
 use super::tree::{Node, Place, Value, quoted};
 use super::yaml::{self, MAX_BYTES, MAX_DEPTH};
-use std::io::Read;
+use std::path::Path;
 
 /// The texts that were read, for the snippets of the messages. A `Place` names one by its index.
 #[derive(Debug, Default)]
@@ -42,8 +43,21 @@ impl Sources {
     }
 }
 
-/// Reads, merges and expands. `environment` looks a variable up.
+/// What a configuration reads from.
+#[derive(Clone, Copy)]
+pub struct Outside<'a> {
+    /// Looks a variable up.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// What may stand where it names a file.
+    pub place: files::Place,
+}
+
+/// Reads, merges and expands, as at a start. `environment` looks a variable up.
 pub fn load(sources: &[String], sets: &[String], environment: &dyn Fn(&str) -> Option<String>) -> Loaded {
+    load_from(sources, sets, Outside { environment, place: files::Place::Any })
+}
+
+pub fn load_from(sources: &[String], sets: &[String], outside: Outside) -> Loaded {
     let (problems, mut read) = (Problems::default(), Sources::default());
     let mut root = Node::new(Value::Map(Vec::new()), Place::default());
     let mut complete = sources.len() + sets.len() <= usize::from(u16::MAX);
@@ -54,7 +68,7 @@ pub fn load(sources: &[String], sets: &[String], environment: &dyn Fn(&str) -> O
     for (input, is_set) in inputs.take(usize::from(u16::MAX)) {
         let document = match is_set {
             true => set_document(input, &mut read, &problems),
-            false => retrieve_source(input, environment, &mut read, &problems),
+            false => retrieve_source(input, outside, &mut read, &problems),
         };
         match document {
             Some(Node { value: Value::Null, .. }) => {}
@@ -63,23 +77,18 @@ pub fn load(sources: &[String], sets: &[String], environment: &dyn Fn(&str) -> O
         }
     }
     match complete {
-        true => Expansion::new(environment, &read, &problems).expand(&mut root),
+        true => Expansion::new(outside, &read, &problems).expand(&mut root),
         false => root.value = Value::Null,
     }
     Loaded { root, sources: read, problems }
 }
 
-fn retrieve_source(
-    uri: &str,
-    environment: &dyn Fn(&str) -> Option<String>,
-    sources: &mut Sources,
-    problems: &Problems,
-) -> Option<Node> {
+fn retrieve_source(uri: &str, outside: Outside, sources: &mut Sources, problems: &Problems) -> Option<Node> {
     let (scheme, rest) = match uri.split_once(':') {
         Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
         _ => ("file", uri),
     };
-    let text = match retrieve(scheme, rest, environment) {
+    let text = match retrieve(scheme, rest, outside) {
         Ok(Some(text)) => Ok(text),
         Ok(None) => Err(Problem::error(None, format!("environment variable \"{rest}\" is not set"))),
         Err((message, help)) => Err(Problem::error(None, message).help(help.or(Some(CONFIG_HELP.into())))),
@@ -149,14 +158,12 @@ pub(super) fn is_scheme(text: &str) -> bool {
 }
 
 /// The text that a URI stands for; `None` for an environment variable that is not set and has no default.
-pub(super) fn retrieve(
-    scheme: &str,
-    rest: &str,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<String>, (String, Option<String>)> {
+pub(super) fn retrieve(scheme: &str, rest: &str, outside: Outside) -> Result<Option<String>, (String, Option<String>)> {
     match scheme {
         "yaml" => Ok(Some(rest.to_owned())),
-        "file" => read_file(rest).map(Some).map_err(|error| (format!("cannot read {rest}: {error}"), None)),
+        "file" => {
+            read_file(rest, outside.place).map(Some).map_err(|error| (format!("cannot read {rest}: {error}"), None))
+        }
         "env" => {
             let (name, default) = match rest.split_once(":-") {
                 Some((name, default)) => (name, Some(default)),
@@ -167,24 +174,14 @@ pub(super) fn retrieve(
                 let help = "a name has letters, digits and _, and does not start with a digit";
                 return Err((format!("environment variable \"{name}\" has invalid name"), Some(help.to_owned())));
             }
-            Ok(environment(name).or_else(|| default.map(str::to_owned)))
+            Ok((outside.environment)(name).or_else(|| default.map(str::to_owned)))
         }
         _ => Err((format!("unsupported scheme on URI \"{scheme}:{rest}\""), None)),
     }
 }
 
-fn read_file(path: &str) -> Result<String, String> {
-    let plain = |error: std::io::Error| {
-        let text = error.to_string();
-        let text = text.split(" (os error").next().unwrap_or(&text).to_owned();
-        text.get(..1).map(str::to_lowercase).unwrap_or_default() + text.get(1..).unwrap_or_default()
-    };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(plain)?;
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(plain)?;
-    if bytes.len() > MAX_BYTES {
-        return Err(format!("it is larger than {} MiB", MAX_BYTES >> 20));
-    }
+fn read_file(path: &str, place: files::Place) -> Result<String, String> {
+    let bytes = files::read(Path::new(path), MAX_BYTES as u64, place)?;
     String::from_utf8(bytes).map_err(|error| {
         let line =
             error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|&&byte| byte == b'\n').count();

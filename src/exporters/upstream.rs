@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use smallvec::SmallVec;
 
+use crate::config::files;
 use crate::network::Stream;
 use crate::network::coalesce::{Coalesced, Turns};
 use crate::network::endpoint::{self, Address, Endpoint};
@@ -167,8 +168,7 @@ impl Upstream {
             None => {
                 let alpn: &[&[u8]] = if self.protocol == Protocol::Http2 { &[b"h2"] } else { &[b"h2", b"http/1.1"] };
                 let tls = tls.clone();
-                let config = tokio::task::spawn_blocking(move || tls::client_config(&tls, alpn)).await;
-                let config = config.map_err(|error| self.unavailable(&error.to_string()))?;
+                let config = files::aside(move || tls::client_config(&tls, alpn)).await.flatten();
                 let config =
                     config.map_err(|error| self.unavailable(&format!("failed to load TLS config: {error}")))?;
                 self.tls_config.get_or_init(|| config).clone()

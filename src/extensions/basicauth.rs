@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
@@ -9,7 +10,7 @@ use ring::digest;
 use smallvec::{SmallVec, smallvec};
 
 use crate::config::section::{Secret, Section};
-use crate::network::auth::{Authenticator, Credentials, Fingerprint, Scheme, fingerprint};
+use crate::network::auth::{Authenticator, Credentials, Fingerprint, MOST, Scheme, fingerprint};
 use crate::otlp::base64;
 
 /// Hashes whose passwords cannot be checked here. Those that are slow by intent would cost milliseconds a request, for
@@ -42,7 +43,7 @@ pub fn decode(section: Section) -> Authenticator {
         section.problem("client_auth", "only one of `htpasswd` or `client_auth` can be specified");
     }
     let is_server = users.is_some();
-    let (scheme, files): (Box<dyn Scheme>, _) = match (users, login) {
+    let (scheme, files): (Arc<dyn Scheme>, _) = match (users, login) {
         (Some(users), login) => {
             login.map(Login::decode);
             Users::decode(users)
@@ -51,7 +52,7 @@ pub fn decode(section: Section) -> Authenticator {
         (None, None) => {
             let help = "write `htpasswd` for a receiver, `client_auth` for an exporter";
             section.problem_with_help("htpasswd", "no credential source provided", help);
-            (Box::new(Users { inline: None }), Vec::new())
+            (Arc::new(Users { inline: None }), Vec::new())
         }
     };
     section.finish();
@@ -63,16 +64,19 @@ fn file(section: &Section, key: &str) -> Option<PathBuf> {
 }
 
 impl Users {
-    fn decode(section: Section) -> (Box<dyn Scheme>, Vec<PathBuf>) {
+    fn decode(section: Section) -> (Arc<dyn Scheme>, Vec<PathBuf>) {
         let inline = section.secret("inline").filter(|inline| !inline.expose().is_empty());
         let (users, file) = (Users { inline }, file(&section, "file"));
         match (&users.inline, &file, users.credentials(&[])) {
             (Some(_), _, Err(why)) => section.secret_problem("inline", why),
+            (Some(_), None, Ok(none)) if none.accepted.is_empty() => {
+                section.secret_problem("inline", "there is no user in htpasswd".to_owned())
+            }
             (None, None, _) => section.problem("file", "no credential source provided"),
             _ => {}
         }
         section.finish();
-        (Box::new(users), file.into_iter().collect())
+        (Arc::new(users), file.into_iter().collect())
     }
 }
 
@@ -92,8 +96,8 @@ impl Scheme for Users {
                 users.insert(user.to_owned(), accepted);
             }
         }
-        if users.is_empty() {
-            return Err("there is no user in htpasswd".to_owned());
+        if users.len() > MOST {
+            return Err(format!("there are more than {MOST} users in htpasswd"));
         }
         Ok(Credentials { sent: None, accepted: users.into_values().collect() })
     }
@@ -143,7 +147,7 @@ fn of_hash(user: &[u8], hash: &[u8]) -> Fingerprint {
 }
 
 impl Login {
-    fn decode(section: Section) -> (Box<dyn Scheme>, Vec<PathBuf>) {
+    fn decode(section: Section) -> (Arc<dyn Scheme>, Vec<PathBuf>) {
         let (user_file, password_file) = (file(&section, "username_file"), file(&section, "password_file"));
         let (user, password) = (section.text("username"), section.secret("password"));
         if user.is_none() && user_file.is_none() {
@@ -158,7 +162,7 @@ impl Login {
             section.problem("username", "a username has no colon");
         }
         section.finish();
-        (Box::new(login), user_file.into_iter().chain(password_file).collect())
+        (Arc::new(login), user_file.into_iter().chain(password_file).collect())
     }
 }
 

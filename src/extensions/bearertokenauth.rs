@@ -1,12 +1,13 @@
 //! `bearertokenauth`: one token, or several, in a header (facts 7.5). The first one is sent, each of them is accepted.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use smallvec::{SmallVec, smallvec};
 
 use crate::config::section::{Secret, Section};
-use crate::network::auth::{Authenticator, Credentials, Fingerprint, Scheme, fingerprint};
+use crate::network::auth::{Authenticator, Credentials, Fingerprint, MOST, Scheme, fingerprint};
 
 #[derive(Debug)]
 struct Bearer {
@@ -48,13 +49,16 @@ pub fn decode(section: Section) -> Authenticator {
     }
     section.ignored(&["retry_on_failure", "wait_for_token_file"]);
     section.finish();
-    Authenticator::new(Box::new(bearer), header, file.map(PathBuf::from).into_iter().collect(), true, true)
+    Authenticator::new(Arc::new(bearer), header, file.map(PathBuf::from).into_iter().collect(), true, true)
 }
 
 impl Scheme for Bearer {
     fn credentials(&self, files: &[String]) -> Result<Credentials, String> {
-        let lines = files.iter().flat_map(|file| file.lines()).map(str::trim);
-        let tokens = self.tokens.iter().map(Secret::expose).chain(lines).filter(|token| !token.is_empty());
+        // Of a line the first word is the token, and what follows is remarks. A `#` alone would be a token there; here it
+        // begins a line of remarks, or anyone could guess it.
+        let words = files.iter().flat_map(|file| file.lines()).filter_map(|line| line.split_whitespace().next());
+        let words = words.filter(|word| *word != "#");
+        let tokens = self.tokens.iter().map(Secret::expose).chain(words).filter(|token| !token.is_empty());
         let mut credentials = Credentials::default();
         for token in tokens {
             let value = HeaderValue::try_from(format!("{}{token}", self.prefix));
@@ -63,7 +67,10 @@ impl Scheme for Bearer {
             credentials.accepted.push(fingerprint(&[value.as_bytes()]));
             credentials.sent.get_or_insert(value);
         }
-        if credentials.accepted.is_empty() { Err("the file holds no token".to_owned()) } else { Ok(credentials) }
+        match credentials.accepted.len() {
+            0..=MOST => Ok(credentials),
+            _ => Err(format!("there are more than {MOST} tokens")),
+        }
     }
 
     fn presented(&self, header: &[u8]) -> Result<SmallVec<[Fingerprint; 2]>, &'static str> {

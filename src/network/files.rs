@@ -1,19 +1,168 @@
-//! What shows that a file has changed: certificates and credentials are read again by it.
+//! What files hold, read again when they have changed: certificates and credentials. Who asks waits for no file: a thread
+//! reads, and what was known stays in force until that is done.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
+use crate::config::files::{self, Place};
+
+/// The longest file of credentials or certificates.
+const LONGEST: u64 = 1 << 20;
 /// A file that changed so short a time ago may have changed again within one tick of its clock.
 const RECENT: Duration = Duration::from_secs(2);
+/// Who asks waits this long for a look that has just begun, so that what was revoked is refused at once. A file takes
+/// far less; of a mount that hangs, nobody waits for a second time.
+const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What changes when a file does: its time, its length, and which file it is.
-pub type Stamp = (SystemTime, u64, u64);
-
-/// None when one of them is not there, or too young to be told apart from its next version.
-pub fn stamps<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Option<Vec<Stamp>> {
-    paths.into_iter().map(stamp).collect()
+/// A secret or a certificate: a file of a bounded size.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    files::read(path, LONGEST, Place::File)
 }
 
+/// What changes when a file does: its time, its length, and which file it is.
+type Stamp = (SystemTime, u64, u64);
+
+/// Reads the files; nothing where they say that nothing is in force any more.
+type Load<T> = Box<dyn Fn(&[PathBuf]) -> Result<Option<T>, String> + Send + Sync>;
+
+pub struct Watched<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    /// What is in the files, for the log.
+    what: &'static str,
+    files: Vec<PathBuf>,
+    /// They are looked at no more often, and only when somebody asks; zero means once.
+    every: Duration,
+    load: Load<T>,
+    state: Mutex<State<T>>,
+    looked: Condvar,
+}
+
+struct State<T> {
+    value: Option<Arc<T>>,
+    /// When the last look began.
+    began: Option<(Instant, std::time::Instant)>,
+    is_looking: bool,
+    /// What the files were when they were read; none when they shall be read again.
+    stamps: Option<Vec<Stamp>>,
+    failure: Option<String>,
+}
+
+impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
+    /// Nothing is read yet.
+    pub fn new(
+        what: &'static str,
+        files: Vec<PathBuf>,
+        every: Duration,
+        load: impl Fn(&[PathBuf]) -> Result<Option<T>, String> + Send + Sync + 'static,
+    ) -> Watched<T> {
+        let state = State { value: None, began: None, is_looking: false, stamps: None, failure: None };
+        let (load, state) = (Box::new(load), Mutex::new(state));
+        Watched(Arc::new(Inner { what, files, every, load, state, looked: Condvar::new() }))
+    }
+
+    /// Looks at the files here and now.
+    pub fn look(&self) -> Result<Arc<T>, String> {
+        self.0.begin(self.0.lock());
+        self.0.look();
+        self.0.lock().known()
+    }
+
+    /// What is in force; `anew` looks at the files at once.
+    pub fn current(&self, anew: bool) -> Result<Arc<T>, String> {
+        let Inner { files, every, looked, .. } = &*self.0;
+        let mut state = self.0.lock();
+        let is_fresh =
+            |(began, _): (Instant, _)| files.is_empty() || every.is_zero() || (!anew && began.elapsed() < *every);
+        if !state.began.is_some_and(is_fresh) && !state.is_looking {
+            self.0.begin(state);
+            let inner = self.0.clone();
+            let thread = std::thread::Builder::new().name("files".to_owned()).spawn(move || inner.look());
+            state = self.0.lock();
+            if thread.is_err() {
+                // The machine has none left; at the next look it may.
+                state.is_looking = false;
+            }
+        }
+        let waited = state.began.map_or(Duration::ZERO, |(_, began)| began.elapsed());
+        let rest = PATIENCE.saturating_sub(waited);
+        let awaited = looked.wait_timeout_while(state, rest, |state| state.is_looking);
+        let (mut state, _) = awaited.unwrap_or_else(PoisonError::into_inner);
+        if state.is_looking {
+            self.0.fail(&mut state, format!("no answer from {files:?} within {PATIENCE:?}"));
+        }
+        state.known()
+    }
+}
+
+impl<T> State<T> {
+    fn known(&self) -> Result<Arc<T>, String> {
+        self.value.clone().ok_or_else(|| self.failure.clone().unwrap_or_default())
+    }
+}
+
+impl<T: PartialEq> Inner<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, mut state: MutexGuard<State<T>>) {
+        state.began = Some((Instant::now(), std::time::Instant::now()));
+        state.is_looking = true;
+    }
+
+    /// Reads the files if they have changed. Where that fails, what was known stays known.
+    fn look(&self) {
+        let stamps: Option<Vec<_>> = self.files.iter().map(|path| stamp(path)).collect();
+        let state = self.lock();
+        let is_same = state.value.is_some() && stamps.is_some() && stamps == state.stamps;
+        drop(state);
+        let read = (!is_same).then(|| (self.load)(&self.files));
+        let mut state = self.lock();
+        match read {
+            None => state.failure = None,
+            Some(Ok(Some(value))) => {
+                if state.value.as_deref().is_some_and(|known| *known != value) {
+                    tracing::info!(what = self.what, files = ?self.files, "read again, and in force");
+                }
+                (state.value, state.stamps, state.failure) = (Some(Arc::new(value)), stamps, None);
+            }
+            Some(Ok(None)) => {
+                let error = "the file is empty".to_owned();
+                if state.value.take().is_some() {
+                    tracing::error!(what = self.what, files = ?self.files, "the file was emptied: nothing of it is valid any more");
+                    state.failure = Some(error.clone());
+                }
+                self.fail(&mut state, error);
+            }
+            Some(Err(error)) => self.fail(&mut state, error),
+        }
+        state.is_looking = false;
+        self.looked.notify_all();
+    }
+
+    /// Says what is wrong once, however often it is found.
+    fn fail(&self, state: &mut State<T>, error: String) {
+        if state.failure.as_ref() != Some(&error) {
+            let old_stays = state.value.is_some();
+            tracing::warn!(%error, what = self.what, old_stays, "cannot read what is in force");
+        }
+        (state.stamps, state.failure) = (None, Some(error));
+    }
+}
+
+impl<T> fmt::Debug for Watched<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        // What it holds is secret.
+        formatter.debug_struct("Watched").field("files", &self.0.files).finish_non_exhaustive()
+    }
+}
+
+/// None when it is not there, or too young to be told apart from its next version.
 fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     #[cfg(unix)]

@@ -8,8 +8,8 @@ mod decode;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -25,7 +25,7 @@ use rustls::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::Stream;
-use super::files::{Stamp, stamps};
+use super::files::{self, Watched};
 
 /// Certificates or a key, and the setting that they came from.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Pem {
     fn read(&self) -> Result<Vec<u8>, String> {
         match self {
             Pem::Inline { text, .. } => Ok(text.as_bytes().to_vec()),
-            Pem::File { path, .. } => std::fs::read(path).map_err(|error| format!("cannot read {self:?}: {error}")),
+            Pem::File { path, .. } => files::read(path).map_err(|error| format!("cannot read {self:?}: {error}")),
         }
     }
 
@@ -236,68 +236,39 @@ pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig
 
 /// An identity in use, read again when its files have changed. What cannot be read then leaves the old one in place.
 #[derive(Debug)]
-struct Reloaded {
-    identity: Identity,
-    shown: Mutex<Shown>,
-}
+struct Reloaded(Watched<Shown>);
 
-#[derive(Debug)]
-struct Shown {
-    certified: Arc<CertifiedKey>,
-    looked: Instant,
-    /// What the files were when they were read; none when they shall be read again.
-    stamps: Option<Vec<Stamp>>,
-    failure: Option<String>,
+struct Shown(Arc<CertifiedKey>);
+
+impl PartialEq for Shown {
+    fn eq(&self, other: &Shown) -> bool {
+        self.0.cert == other.0.cert
+    }
 }
 
 impl Reloaded {
     fn new(identity: &Identity) -> Result<Reloaded, String> {
-        let stamps = stamps(identity.files());
-        let shown = Shown { certified: identity.load()?, looked: Instant::now(), stamps, failure: None };
-        Ok(Reloaded { identity: identity.clone(), shown: Mutex::new(shown) })
+        let (read, files) = (identity.clone(), identity.files().map(Path::to_owned).collect());
+        let load = move |_: &[PathBuf]| read.load().map(|certified| Some(Shown(certified)));
+        let watched = Watched::new("certificate", files, identity.reload_interval, load);
+        watched.look()?;
+        Ok(Reloaded(watched))
     }
 
-    fn current(&self) -> Arc<CertifiedKey> {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let Identity { reload_interval, .. } = self.identity;
-        if !reload_interval.is_zero() && shown.looked.elapsed() >= reload_interval {
-            shown.looked = Instant::now();
-            self.look(&mut shown);
-        }
-        shown.certified.clone()
-    }
-
-    fn look(&self, shown: &mut Shown) {
-        let stamps = stamps(self.identity.files());
-        if stamps.is_some() && stamps == shown.stamps {
-            return;
-        }
-        match self.identity.load() {
-            Ok(fresh) => {
-                if fresh.cert != shown.certified.cert {
-                    tracing::info!(certificate = ?self.identity.cert, "a certificate was renewed");
-                }
-                *shown = Shown { certified: fresh, stamps, failure: None, ..*shown };
-            }
-            Err(error) => {
-                if shown.failure.as_ref() != Some(&error) {
-                    tracing::warn!(%error, "cannot reload the certificate, the old one stays in use");
-                }
-                (shown.stamps, shown.failure) = (None, Some(error));
-            }
-        }
+    fn current(&self) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.current(false).ok()?.0.clone())
     }
 }
 
 impl ResolvesServerCert for Reloaded {
     fn resolve(&self, _: ClientHello) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
+        self.current()
     }
 }
 
 impl ResolvesClientCert for Reloaded {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
+        self.current()
     }
 
     fn has_certs(&self) -> bool {

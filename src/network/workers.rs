@@ -32,7 +32,12 @@ impl Workers {
             let (stop, stopped) = oneshot::channel::<()>();
             let thread = std::thread::Builder::new().name(format!("misaki-{index}"));
             // Ends when the sender is dropped.
-            threads.push((stop, thread.spawn(move || drop(runtime.block_on(stopped)))?));
+            let work = move || {
+                let _ = runtime.block_on(stopped);
+                // What reads files beside it may hang, and is not waited for.
+                runtime.shutdown_background();
+            };
+            threads.push((stop, thread.spawn(work)?));
         }
         Ok(Workers { workers, threads })
     }

@@ -22,6 +22,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::config::files;
 use crate::network::auth::Authenticator;
 use crate::network::endpoint::Listen;
 use crate::network::workers::Workers;
@@ -89,7 +90,12 @@ impl Receiver {
         for (name, given) in endpoints {
             let Some((endpoint, tls)) = given else { continue };
             let place = format!("receivers.{id}.protocols.{name}");
-            let tls = tls.as_ref().map(|tls| tls::server_config(tls, &[b"h2", b"http/1.1"])).transpose();
+            let tls = match tls.clone() {
+                None => Ok(None),
+                Some(tls) => {
+                    files::aside(move || tls::server_config(&tls, &[b"h2", b"http/1.1"]).map(Some)).await.flatten()
+                }
+            };
             let tls = tls.map_err(|error| format!("failed to load TLS config ({place}): {error}"))?;
             let tls = tls.map(|tls| Arc::new(Tls::new(tls)));
             let is_open = |listener: &Listener| listener.endpoint == *endpoint && listener.name == name;

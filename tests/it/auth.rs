@@ -99,19 +99,117 @@ async fn bearer_tokens_at_the_door() {
     assert_eq!(refusal(&misaki, Some("Bearer fifth")).await, None);
     renew("sixth", false).await;
     assert_eq!(refusal(&misaki, Some("Bearer sixth")).await, None);
-    // A file that is gone, empty, or no text leaves what was known.
+    // A file that is gone or no text leaves what was known.
     std::fs::remove_file(&file).unwrap();
     jump(LOOK).await;
     assert_eq!(refusal(&misaki, Some("Bearer sixth")).await, None);
-    for broken in [b"".as_slice(), b"\n", b"\xff", b"a\x01b"] {
+    let many = "t\n".repeat(1025);
+    let large = "t".repeat((1 << 20) + 1);
+    for broken in [b"\xff", b"a\x01b".as_slice(), many.as_bytes(), large.as_bytes()] {
         std::fs::write(&file, broken).unwrap();
         jump(LOOK).await;
-        assert_eq!(refusal(&misaki, Some("Bearer sixth")).await, None, "{broken:?}");
-        assert_eq!(refusal(&misaki, Some("Bearer ")).await, unknown, "{broken:?}");
+        assert_eq!(refusal(&misaki, Some("Bearer sixth")).await, None, "{:?}", broken.first());
+        assert_eq!(refusal(&misaki, Some("Bearer ")).await, unknown, "{:?}", broken.first());
     }
     misaki.settle().await;
     assert_eq!(upstream.kept().len(), taken + 3 * (3 + 1 + 4), "what was refused went nowhere");
     misaki.finish().await;
+}
+
+/// A file that was emptied lets no one in, and says so as one that is not there yet: what clients have stays with them.
+#[tokio::test]
+async fn an_emptied_file_revokes() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    let upstream = Upstream::start().await;
+    let filename = file.display();
+    for (extension, credentials, header) in [
+        (format!("bearertokenauth: {{filename: \"{filename}\"}}"), "right", "Bearer right".to_owned()),
+        (format!("basicauth: {{htpasswd: {{file: \"{filename}\"}}}}"), "u:right", basic("u", "right")),
+    ] {
+        std::fs::write(&file, credentials).unwrap();
+        let misaki = guarded(&extension, &upstream).await;
+        assert_eq!(refusal(&misaki, Some(&header)).await, None);
+        for nothing in ["", "\n \n", "# remarks\n"] {
+            std::fs::write(&file, nothing).unwrap();
+            jump(LOOK).await;
+            for (via, code) in [(Via::Grpc, 14), (Via::Http, 503)] {
+                let headers = [("authorization", header.as_str())];
+                let answer = misaki.post(via, Signal::Logs, request(Signal::Logs, &["x"]), &headers).await;
+                assert_eq!(answer.code, code, "{extension} {nothing:?}: {answer:?}");
+            }
+        }
+        std::fs::write(&file, credentials).unwrap();
+        jump(LOOK).await;
+        assert_eq!(refusal(&misaki, Some(&header)).await, None);
+    }
+}
+
+/// As the Go collector reads them: the first word of a line. A `#` alone is a token there, which anyone could guess.
+#[tokio::test]
+async fn tokens_with_remarks() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tokens");
+    std::fs::write(&file, "# of the shop\nfirst since May\n#second\n").unwrap();
+    let upstream = Upstream::start().await;
+    let misaki = guarded(&format!("bearertokenauth: {{filename: \"{}\"}}", file.display()), &upstream).await;
+    for (token, is_known) in
+        [("first", true), ("#second", true), ("first since May", false), ("#", false), ("# of the shop", false)]
+    {
+        assert_eq!(refusal(&misaki, Some(&format!("Bearer {token}"))).await.is_none(), is_known, "{token}");
+    }
+}
+
+/// What is no file holds up nobody, and what was known stays: a pipe froze the thread for good, SIGTERM with it.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_pipe_in_place_of_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    let upstream = Upstream::start().await;
+    let extension = format!("bearertokenauth: {{filename: \"{}\"}}", file.display());
+    std::fs::write(&file, "right").unwrap();
+    let mut misaki = guarded(&extension, &upstream).await;
+    assert_eq!(refusal(&misaki, Some("Bearer right")).await, None);
+    std::fs::remove_file(&file).unwrap();
+    pipe(&file);
+    jump(LOOK).await;
+    assert_eq!(refusal(&misaki, Some("Bearer right")).await, None);
+    // At a reload it is refused by name.
+    let refused = misaki.reload(&format!("{{extensions: {{bearertokenauth/new: {{filename: \"{}\"}}}}, service: {{extensions: [bearertokenauth/new]}}}}", file.display()), &[&upstream]).await.unwrap_err();
+    assert!(refused.ends_with("it is a pipe, and must be a file (extensions.bearertokenauth/new)"), "{refused}");
+    // A link to a file, as Kubernetes mounts secrets.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(directory.path().join("data"), "next").unwrap();
+    std::os::unix::fs::symlink("data", &file).unwrap();
+    jump(LOOK).await;
+    assert_eq!(refusal(&misaki, Some("Bearer next")).await, None);
+}
+
+/// A mount that hangs: who asks first waits a moment, the others not at all, and what was known stays in force.
+#[test]
+fn a_file_that_hangs() {
+    use misaki::network::files::Watched;
+    let (release, hangs) = std::sync::mpsc::sync_channel::<u8>(0);
+    let hangs = std::sync::Mutex::new(hangs);
+    let mut first = true;
+    let first = std::sync::Mutex::new(move || std::mem::replace(&mut first, false));
+    let watched = Watched::new("numbers", vec!["none".into()], Duration::from_nanos(1), move |_| {
+        let is_first = (first.lock().unwrap())();
+        Ok(Some(if is_first { 1 } else { hangs.lock().unwrap().recv().unwrap() }))
+    });
+    assert_eq!(watched.look().as_deref(), Ok(&1));
+    let started = std::time::Instant::now();
+    for _ in 0..1000 {
+        assert_eq!(watched.current(true).as_deref(), Ok(&1));
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    release.send(2).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while watched.current(false).as_deref() != Ok(&2) {
+        assert!(std::time::Instant::now() < deadline);
+        release.try_send(2).ok();
+    }
 }
 
 /// Whether it is inside of the look's second or not decides alone: nothing is read again for each request.

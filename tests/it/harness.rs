@@ -735,3 +735,9 @@ pub async fn polled<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     }
     None
 }
+
+/// A named pipe that nobody writes to: to open it as a file is opened hangs.
+#[cfg(unix)]
+pub fn pipe(path: &std::path::Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}

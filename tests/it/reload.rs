@@ -534,6 +534,12 @@ async fn sighup_reads_the_config_again() {
     until("it refuses", || says("going on with the one before")).await;
     assert!(says("config.yaml:4:15") && says("unknown key \"endpont\""), "{}", std::fs::read_to_string(&log).unwrap());
     assert_eq!(client.send(&["b"]).await, 200);
+    // A pipe would hold up everything, SIGTERM with it.
+    std::fs::remove_file(&config).unwrap();
+    pipe(&config);
+    signal("-HUP");
+    until("it refuses the pipe", || says("it is a pipe")).await;
+    std::fs::remove_file(&config).unwrap();
     write(&format!("otlp_http: {{endpoint: \"http://{}\", compression: none}}", upstream.address));
     signal("-HUP");
     until("it uses the other", || says("the config was read again and is in use")).await;
@@ -561,4 +567,22 @@ async fn sighup_reads_the_config_again() {
     .await;
     let status = ended.unwrap();
     assert!(status.success() && says("logs to otlp_http: 5 accepted = 5 exported + 0 dropped + 0 left"));
+}
+
+/// At a start a config may come through a pipe, as `--config <(…)` hands it over.
+#[cfg(unix)]
+#[test]
+fn a_config_comes_through_a_pipe() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
+    command.args(["validate", "--config", "/dev/fd/0"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"receivers: {otlp: {protocols: {http: }}}\nexporters: {nop: }\n").unwrap();
+    stdin.write_all(b"service: {pipelines: {logs: {receivers: [otlp], exporters: [nop]}}}\n").unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -245,8 +245,20 @@ fn broken_files() {
     let missing = path("missing.pem");
     assert_eq!(
         refused(identity(file("cert_file", &missing), one.key.clone())),
-        format!("cannot read cert_file {missing:?}: No such file or directory (os error 2)")
+        format!("cannot read cert_file {missing:?}: no such file or directory")
     );
+    let (pipe, device) = (path("pipe"), Path::new("/dev/zero"));
+    super::harness::pipe(&pipe);
+    for (place, why) in [
+        (pipe.as_path(), "a pipe, and must be a file"),
+        (device, "a device, and must be a file"),
+        (folder.path(), "a directory"),
+    ] {
+        let told = format!("cannot read key_file {place:?}: it is {why}");
+        assert_eq!(refused(identity(one.cert.clone(), file("key_file", place))), told);
+        let told = format!("cannot read ca_file {place:?}: it is {why}");
+        assert_eq!(client_config(&client(Some(file("ca_file", place))), &[]).unwrap_err(), told);
+    }
     assert_eq!(
         refused(identity(one.cert.clone(), two.key.clone())),
         "the key in key_pem does not belong to the certificate in cert_pem"
