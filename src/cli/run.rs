@@ -65,7 +65,7 @@ pub fn run(options: Run) -> Result<(), Failure> {
 fn welcome(origin: &Origin, plan: &Plan, running: &Running) {
     for (protocol, address) in &running.addresses {
         let endpoint = address.map_or_else(|| "a unix socket".to_owned(), |address| address.to_string());
-        tracing::debug!(%endpoint, protocol, "listening");
+        tracing::info!(target: log::DETAIL, %endpoint, protocol, "listening");
     }
     if let Origin::Embedded { forwards_to, refused } = origin {
         log::write(banner(running, forwards_to.as_deref(), refused.as_deref()));
@@ -94,7 +94,9 @@ fn inspection(plan: &Plan, loaded: &Loaded, running: &Running) -> Option<Inspect
     let subject = Subject::new(loaded.sources.names().map(str::to_owned).collect(), running);
     let opened = config.enabled.then(|| Inspection::open(&config, subject))?;
     match &opened {
-        Ok(inspection) => tracing::debug!(path = %inspection.path().display(), "listening for tail and status"),
+        Ok(inspection) => {
+            tracing::info!(target: log::DETAIL, path = %inspection.path().display(), "listening for tail and status")
+        }
         Err(error) => tracing::warn!(%error, "going on without the socket of tail and status"),
     }
     opened.ok()

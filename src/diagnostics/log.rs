@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::escape;
 use super::output::{Counts, Output, Owner, Sink};
@@ -20,6 +20,10 @@ use crate::config::telemetry::{Encoding, LogLevel};
 const BUFFER: usize = 256 << 10;
 /// At the end a reader has this long to take them.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The target of what only `level: debug` shows. It is said at level info: a release leaves out what is below, which
+/// libraries say of each frame.
+pub const DETAIL: &str = "misaki::detail";
 
 /// What writes to stderr. Serving must not depend on who reads it.
 static WRITER: OnceLock<Output> = OnceLock::new();
@@ -47,9 +51,8 @@ pub fn install(level: LogLevel, encoding: Encoding) {
             write(text);
         }));
     }
-    let subscriber = tracing_subscriber::registry().with(Lines { level, encoding });
     // Fails only when there is one already, which tests that share a process rely on.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let _ = tracing::subscriber::set_global_default(Lines { level, encoding });
 }
 
 /// Writes to stderr: through the log's buffer once there is one, so that nobody waits for its reader.
@@ -94,20 +97,23 @@ struct Lines {
     encoding: Encoding,
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
-    fn enabled(&self, metadata: &Metadata, _: Context<S>) -> bool {
+impl Lines {
+    /// [`DETAIL`] is of level debug, whatever it was said at.
+    fn level(metadata: &Metadata) -> Level {
+        if metadata.target() == DETAIL { Level::DEBUG } else { *metadata.level() }
+    }
+}
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata) -> bool {
         // Libraries speak of every frame they see; only what we say is for the reader.
-        *metadata.level() <= self.level && metadata.target().starts_with("misaki")
+        Lines::level(metadata) <= self.level && metadata.target().starts_with("misaki")
     }
 
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.level)
-    }
-
-    fn on_event(&self, event: &Event, _: Context<S>) {
+    fn event(&self, event: &Event) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let level = match *event.metadata().level() {
+        let level = match Lines::level(event.metadata()) {
             Level::ERROR => "error",
             Level::WARN => "warn",
             Level::INFO => "info",
@@ -115,6 +121,19 @@ impl<S: Subscriber> Layer<S> for Lines {
         };
         write(line(self.encoding, level, fields));
     }
+
+    // Spans are the libraries' own, and not enabled.
+    fn new_span(&self, _: &Attributes) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 fn line(encoding: Encoding, level: &str, Fields { message, rest }: Fields) -> String {

@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
+use crate::diagnostics::log;
 use crate::network::listen::Accepted;
 use crate::network::tls::{self, Peer};
 use crate::network::{Stream, looks_like_tls};
@@ -100,7 +101,7 @@ async fn prepare(
                 if why == tls::CLIENT_SPEAKS_PLAINTEXT {
                     Shared::tell_once(&shared.said.plain_on_tls_port, &why);
                 }
-                tracing::debug!(%why, "the TLS handshake failed");
+                tracing::info!(target: log::DETAIL, %why, "the TLS handshake failed");
                 return None;
             }
         },
