@@ -178,33 +178,29 @@ impl Feed {
         }
     }
 
-    /// Room for a request.
+    /// Room for a request; a large one is all that is held.
     fn hold(&self, bytes: usize) -> Option<Held> {
-        let take = |counter: &Arc<AtomicUsize>, limit: usize| {
-            let room = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= limit);
-            counter.fetch_update(Relaxed, Relaxed, room).ok().map(|_| counter.clone())
-        };
-        let is_large = bytes > WAITING_BYTES;
-        // A large one is all that is held.
-        let held = take(&self.held, if is_large { bytes } else { WAITING_BYTES })?;
-        let mut held = Held { bytes, held: Some(held), large: None };
-        if is_large {
-            held.large = Some(take(&self.large, LARGE_BYTES)?);
-        }
-        Some(held)
+        let held = take(&self.held, bytes, WAITING_BYTES.max(bytes))?;
+        self.hold_large(Held { bytes, held: Some(held), large: None })
     }
 
     /// Room for one of the past, of which one is held at a time: beside what passes meanwhile.
     fn hold_past(&self, bytes: usize) -> Option<Held> {
-        let room = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= LARGE_BYTES);
-        match bytes > WAITING_BYTES {
-            false => Some(Held { bytes, held: None, large: None }),
-            true => {
-                self.large.fetch_update(Relaxed, Relaxed, room).ok()?;
-                Some(Held { bytes, held: None, large: Some(self.large.clone()) })
-            }
-        }
+        self.hold_large(Held { bytes, held: None, large: None })
     }
+
+    fn hold_large(&self, mut held: Held) -> Option<Held> {
+        if held.bytes > WAITING_BYTES {
+            held.large = Some(take(&self.large, held.bytes, LARGE_BYTES)?);
+        }
+        Some(held)
+    }
+}
+
+/// Adds to a counter what does not make it more than its limit.
+fn take(counter: &Arc<AtomicUsize>, bytes: usize, limit: usize) -> Option<Arc<AtomicUsize>> {
+    let room = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= limit);
+    counter.fetch_update(Relaxed, Relaxed, room).ok().map(|_| counter.clone())
 }
 
 /// One who looks; when it is dropped, nobody does it for them.

@@ -147,8 +147,8 @@ fn a_slow_reader_costs_lines_and_is_told() {
 #[tokio::test]
 async fn room_is_announced() {
     let reader = Reader::paused();
-    let output = output(&reader, 10);
-    assert!(output.offer(b"0123456789".to_vec(), of(Signal::Logs, 1)));
+    let output = output(&reader, 100);
+    assert!(output.offer(vec![b'0'; 100], of(Signal::Logs, 1)));
     let room = output.room().notified();
     assert!(!output.offer(b"x".to_vec(), of(Signal::Logs, 1)));
     reader.change(|seen| seen.paused = false);
