@@ -26,7 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::files::Place;
 use crate::config::{self, Loaded, Outside};
-use crate::diagnostics::escape::put_safe;
+use crate::diagnostics::escape::{put_safe, put_safe_json};
 use crate::diagnostics::log;
 use crate::service::plan::Plan;
 
@@ -216,6 +216,13 @@ fn failed(message: impl std::fmt::Display) -> Failure {
 fn safe(text: &str) -> String {
     let mut out = Vec::new();
     put_safe(&mut out, text.as_bytes(), true);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The same for JSON on one line.
+fn safe_json(json: &[u8]) -> String {
+    let mut out = Vec::new();
+    put_safe_json(&mut out, json);
     String::from_utf8_lossy(&out).into_owned()
 }
 

@@ -5,4 +5,5 @@ pub mod log;
 pub mod metrics;
 pub mod output;
 pub mod process;
+pub mod reloads;
 pub mod systemd;

@@ -85,10 +85,16 @@ impl SendError {
 pub type Encoding<'a> = Pin<Box<dyn Future<Output = Payload> + Send + 'a>>;
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Accepted, SendError>> + Send + 'a>>;
 
+pub type Renewed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// One destination for one signal. Queue, retry, timeout, split and count belong to `sending`.
 pub trait Exporter: Send + Sync {
     fn encode<'a>(&'a self, telemetry: &'a Telemetry) -> Encoding<'a>;
     fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a>;
+    /// Waits until a refusal may end because we are somebody else.
+    fn renewed(&self) -> Renewed<'_> {
+        Box::pin(std::future::pending())
+    }
     /// Where it sends to, for a person.
     fn destination(&self) -> String;
     /// The address labels of its metrics.
@@ -99,6 +105,14 @@ pub trait Exporter: Send + Sync {
 
 /// The header of an authenticator, where there is one.
 pub type Header = Option<(HeaderName, HeaderValue)>;
+
+/// Waits until the credentials are other ones.
+fn renewed(auth: Option<&Authenticator>) -> Renewed<'_> {
+    match auth {
+        Some(auth) => Box::pin(auth.renewed()),
+        None => Box::pin(std::future::pending()),
+    }
+}
 
 /// One attempt with our credentials. Refused, it is made again when they have been renewed meanwhile: to hold would
 /// cost a minute.

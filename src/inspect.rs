@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
+use crate::diagnostics::reloads::Reloads;
 use crate::extensions::health_check::Health;
 use crate::extensions::inspect::Config;
 use crate::service::Running;
@@ -41,6 +42,7 @@ pub struct View {
     pub addresses: Vec<(&'static str, Option<SocketAddr>)>,
     pub budget: Arc<Budget>,
     pub health: Arc<Health>,
+    pub reloads: Arc<Reloads>,
     pub graph: Graph,
 }
 
@@ -65,6 +67,7 @@ impl View {
             addresses: running.addresses.clone(),
             budget: running.budget.clone(),
             health: running.health.clone(),
+            reloads: running.reloads.clone(),
             graph: running.graph.clone(),
         }
     }

@@ -22,6 +22,7 @@ use crate::config::telemetry::{MetricsLevel, Telemetry};
 use crate::config::{ComponentId, Kind};
 use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::process::Process;
+use crate::diagnostics::reloads::Reloads;
 use crate::extensions::health_check::Health;
 use crate::network::admin;
 use crate::network::auth::Authenticator;
@@ -51,6 +52,7 @@ pub struct Running {
     pub budget: Arc<Budget>,
     pub graph: Graph,
     pub health: Arc<Health>,
+    pub reloads: Arc<Reloads>,
     workers: Arc<Workers>,
     alarm: Arc<Alarm>,
     written: Written,
@@ -109,6 +111,7 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
         alarm: Alarm::new(),
         written: Written::default(),
         authenticators: Authenticators::new(),
+        reloads: Arc::default(),
         telemetry: plan.telemetry.clone(),
         doors: HashMap::new(),
         receivers: JoinSet::new(),
@@ -222,7 +225,9 @@ impl Running {
         self.timekeeper = JoinSet::new();
         self.timekeeper.spawn(keep_time(self.alarm.clone(), stages));
         self.health.ask(graph.troubles());
-        let observers = Arc::new(observers(&graph, &self.budget));
+        let mut observers = observers(&graph, &self.budget);
+        observers.push(self.reloads.clone());
+        let observers = Arc::new(observers);
         for socket in scraped {
             let observers = observers.clone();
             admin.spawn(admin::serve(socket.1.clone(), Arc::new(move |path| scrape::answer(&observers, path))));

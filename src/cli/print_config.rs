@@ -2,7 +2,7 @@
 
 use crate::config::emit;
 
-use super::{Failure, Format, Mode, PrintConfig, default, plan, print};
+use super::{Failure, Format, Mode, PrintConfig, default, plan, print, safe_json};
 
 pub fn print_config(options: &PrintConfig) -> Result<(), Failure> {
     let chosen = default::choose(&options.sources, &super::Edge::default())?;
@@ -10,6 +10,9 @@ pub fn print_config(options: &PrintConfig) -> Result<(), Failure> {
     let tree = chosen.loaded.problems.effective(options.mode == Mode::Redacted);
     match options.format {
         Format::Yaml => print(&format!("{}\n", emit::yaml(&tree).trim_end_matches('\n'))),
-        Format::Json => print(&format!("{}\n", emit::json(&tree))),
+        // Line by line: a line break stands between the values only.
+        Format::Json => {
+            print(&emit::json(&tree).split('\n').map(|line| safe_json(line.as_bytes()) + "\n").collect::<String>())
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::sending::disk::directory::{Directory, space};
 use crate::sending::disk::{Found, Limits, Log, NewRecord};
 use crate::telemetry::Signal;
 
-use super::{FAILED, Failure, print};
+use super::{FAILED, Failure, print, safe};
 
 #[derive(Args)]
 pub struct Queue {
@@ -122,7 +122,7 @@ fn list(directory: &Path) -> Result<String, Failure> {
     for name in names {
         let (_, found) = view(&ours.join(&name))?;
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{name}: {}", waiting(&found));
+        let _ = writeln!(out, "{}: {}", safe(&name), waiting(&found));
     }
     Ok(out)
 }

@@ -161,12 +161,14 @@ async fn reload(running: &mut Running, options: &Run) {
     };
     match reloaded {
         Ok(Changes { kept, changed, added, removed }) => {
+            running.reloads.succeed();
             let list = |paths: Vec<String>| (!paths.is_empty()).then(|| paths.join(", "));
             let (changed, added, removed) = (list(changed), list(added), list(removed));
             let listening = addresses(running).join(", ");
             tracing::info!(kept, changed, added, removed, %listening, "the config was read again and is in use");
         }
         Err(message) => {
+            running.reloads.fail(&message);
             log::write(message);
             tracing::error!("the config cannot be used: going on with the one before");
         }

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::local::{self, Target, failed, safe};
-use super::{FAILED, Failure, USAGE, print};
+use super::{FAILED, Failure, USAGE, print, safe_json};
 use table::{bytes, count, fit, period, row, texts};
 
 /// Services that `--watch` shows, so that they fit on a screen.
@@ -51,7 +51,7 @@ pub fn status(options: &Status) -> Result<(), Failure> {
         loop {
             let text = options.target.ask("/status").await?.whole().await?;
             if options.json {
-                return print(&format!("{}\n", String::from_utf8_lossy(&text)));
+                return print(&format!("{}\n", safe_json(&text)));
             }
             let told = read(&text)?;
             let bold = std::io::stdout().is_terminal();
@@ -99,6 +99,13 @@ fn render(told: &Value, bold: bool, services: usize) -> String {
     let each = |value: &Value| value.as_array().cloned().unwrap_or_default();
     for config in each(&told["config"]) {
         out.push_str(&line("config", &texts(&config)));
+    }
+    if let Some(at) = told["reload_refused_at"].as_str() {
+        let minute = |time: &str| safe(time.get(11..16).unwrap_or(time));
+        let since = told["config_since"].as_str().map(minute).unwrap_or_default();
+        out.push_str(&line("", &format!("running the configuration of {since} UTC;")));
+        out.push_str(&line("", &format!("the reload at {} UTC was refused:", minute(at))));
+        out.push_str(&line("", &texts(&told["reload_refused_because"])));
     }
     for listening in each(&told["listening"]) {
         out.push_str(&line(

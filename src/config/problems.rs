@@ -4,6 +4,7 @@
 use super::inside::Inside;
 use super::source::Sources;
 use super::tree::{Entry, Node, Place, Value};
+use crate::diagnostics::escape::is_control;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -309,10 +310,7 @@ fn wrap(text: &str, width: usize) -> String {
     out
 }
 
-/// Control characters, and those that turn the direction of writing, are shown as escapes.
+/// What a terminal would act on, or not show, is shown as an escape.
 fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if hidden(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars().map(|c| if is_control(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }

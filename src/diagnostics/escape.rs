@@ -17,20 +17,24 @@ pub fn is_clean(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether a terminal would act on a character instead of showing it: controls, bidirectional marks, line separators.
+/// Whether a terminal would act on a character instead of showing it: controls, bidirectional marks, line separators; and
+/// those that it shows as nothing, which hide text or make two names look the same: of no width, and tags. The joiner
+/// U+200D and the selectors U+FE0x stay: emoji are made of them.
 pub fn is_control(c: char) -> bool {
-    matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{61c}' | '\u{200e}' | '\u{200f}'
-        | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{61c}' | '\u{200b}' | '\u{200c}' | '\u{200e}' | '\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Plain text: `\x1b`, `\u202e`, and `\n` if newlines are to be escaped.
+/// Plain text: `\x1b`, `\u202e`, `\U000e0041`, and `\n` if newlines are to be escaped.
 #[inline(never)]
 pub fn put_safe(out: &mut Vec<u8>, bytes: &[u8], escape_newlines: bool) {
     let escaped = |c| is_control(c) && c != '\t' && (c != '\n' || escape_newlines);
     let escape = |out: &mut Vec<u8>, c| match c {
         '\n' => out.extend_from_slice(b"\\n"),
         '\0'..='\u{ff}' => put_code(out, b"\\x", c, 2),
-        _ => put_code(out, b"\\u", c, 4),
+        '\u{100}'..='\u{ffff}' => put_code(out, b"\\u", c, 4),
+        _ => put_code(out, b"\\U", c, 8),
     };
     put_escaped(out, bytes, escaped, escape, |_| "\u{fffd}".to_owned());
 }
@@ -49,7 +53,7 @@ pub fn put_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
             '\n' => out.extend_from_slice(b"\\n"),
             '\r' => out.extend_from_slice(b"\\r"),
             '\t' => out.extend_from_slice(b"\\t"),
-            _ => put_code(out, b"\\u", c, 4),
+            _ => put_json_code(out, c),
         };
         put_escaped(out, bytes, escaped, escape, |bytes| "\\ufffd".repeat(bytes.len()));
     }
@@ -58,7 +62,7 @@ pub fn put_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// JSON on one line. What a terminal would act on can stand in its strings only, where an escape means the same.
 pub fn put_safe_json(out: &mut Vec<u8>, json: &[u8]) {
-    put_escaped(out, json, is_control, |out, c| put_code(out, b"\\u", c, 4), |_| "\u{fffd}".to_owned());
+    put_escaped(out, json, is_control, put_json_code, |_| "\u{fffd}".to_owned());
 }
 
 /// Copies what needs no escape, piece by piece; `invalid` says what stands for bytes that are not UTF-8.
@@ -82,9 +86,15 @@ fn put_escaped(
     }
 }
 
+/// An escape of JSON: beyond 16 bits a pair of surrogates.
+fn put_json_code(out: &mut Vec<u8>, c: char) {
+    c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| put_code(out, b"\\u", *unit, 4));
+}
+
 /// An escape: its prefix and a code point in `digits` hex digits.
-fn put_code(out: &mut Vec<u8>, prefix: &[u8], c: char, digits: u32) {
+fn put_code(out: &mut Vec<u8>, prefix: &[u8], code: impl Into<u32>, digits: u32) {
     out.extend_from_slice(prefix);
-    let digit = |at| char::from_digit(u32::from(c) >> (4 * at) & 15, 16);
+    let code = code.into();
+    let digit = |at| char::from_digit(code >> (4 * at) & 15, 16);
     out.extend((0..digits).rev().filter_map(digit).map(|digit| digit as u8));
 }

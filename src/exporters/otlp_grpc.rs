@@ -22,7 +22,7 @@ use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
 use super::upstream::{Pieces, Protocol, Upstream};
-use super::{Accepted, Encoding, Exporter, Header, Payload, SendError, Sending, signed};
+use super::{Accepted, Encoding, Exporter, Header, Payload, Renewed, SendError, Sending, signed};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -226,6 +226,10 @@ impl Exporter for Grpc {
 
     fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a> {
         Box::pin(signed(self.auth.as_deref(), |credentials| self.export(payload, credentials)))
+    }
+
+    fn renewed(&self) -> Renewed<'_> {
+        super::renewed(self.auth.as_deref())
     }
 
     fn destination(&self) -> String {

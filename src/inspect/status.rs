@@ -7,7 +7,9 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use super::{Subject, View};
+use crate::diagnostics::log::timestamp;
 use crate::diagnostics::process::resident_bytes;
+use crate::diagnostics::reloads::State;
 use crate::sending::{Queue, Report};
 use crate::telemetry::bill::Sums;
 use crate::telemetry::{Account, Now, Reason, Share};
@@ -18,11 +20,15 @@ const SHOWN: usize = 32;
 pub fn describe(subject: &Subject) -> Value {
     let (view, now) = (subject.view(), Now::read());
     let verdict = view.health.verdict();
+    let State { since, refused, .. } = view.reloads.state();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "uptime_seconds": now.instant.saturating_duration_since(subject.started).as_secs(),
         "config": subject.config,
+        "config_since": timestamp(since),
+        "reload_refused_at": refused.as_ref().map(|(at, _)| timestamp(*at)),
+        "reload_refused_because": refused.map(|(_, why)| why),
         "ready": verdict.is_ok(),
         "not_ready_because": verdict.err(),
         "listening": view.addresses.iter().map(|(protocol, address)| json!({

@@ -104,6 +104,14 @@ impl Authenticator {
         Ok((self.header.clone(), value.ok_or("it is no client authenticator")?))
     }
 
+    /// Waits until we would send something else.
+    pub async fn renewed(&self) {
+        let sent = self.header(false);
+        while self.header(false) == sent {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Reads what it needs, on this thread, and says in the log when that fails.
     pub fn warm_up(&self) -> Result<(), String> {
         self.credentials.look().map(drop)

@@ -122,6 +122,16 @@ impl Listen {
         Ok(all)
     }
 
+    /// Whether only one of the two can be bound.
+    pub fn overlaps(&self, other: &Listen) -> bool {
+        match (&self.address, &other.address) {
+            (Address::Tcp { host, port }, Address::Tcp { host: others, port: taken }) => {
+                port == taken && *port != 0 && (host == others || self.is_everywhere() || other.is_everywhere())
+            }
+            (address, other) => address == other,
+        }
+    }
+
     /// Whether the host means every interface, so that one address that works is enough, and anyone may connect.
     pub fn is_everywhere(&self) -> bool {
         matches!(&self.address, Address::Tcp { host, .. }

@@ -105,8 +105,15 @@ impl Receiver {
                 listeners.extend(kept.into_iter().map(|listener| Listener { tls: tls.clone(), ..listener }));
                 continue;
             }
+            let mut others = endpoints.iter().filter(|(other, _)| *other != name).filter_map(|(_, given)| *given);
+            let is_given_twice = others.any(|(other, _)| other.overlaps(endpoint));
             let bound = listen::bind(endpoint).await.map_err(|error| {
                 let why = match error.kind() {
+                    io::ErrorKind::AddrInUse if is_given_twice => {
+                        format!(
+                            "both protocols of {id} name this port\n  help: give each its own; either one serves both"
+                        )
+                    }
                     io::ErrorKind::AddrInUse => format!(
                         "address in use\n  help: another collector may be running; for another port:\n        \
                          --set {place}.endpoint=localhost:14317"

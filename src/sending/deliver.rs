@@ -181,7 +181,7 @@ impl Queue {
         }
     }
 
-    /// Waits until an empty export is accepted again.
+    /// Waits until an empty export is accepted again; asks at once when our credentials were renewed.
     async fn hold(&self, way: &Way) {
         let empty = Telemetry {
             signal: self.signal,
@@ -192,7 +192,10 @@ impl Queue {
         };
         let probe = way.exporter.encode(&empty).await;
         loop {
-            self.upstream.pause(PROBE).await;
+            tokio::select! {
+                () = self.upstream.pause(PROBE) => {}
+                () = way.exporter.renewed() => {}
+            }
             let Err(SendError::Misconfigured(status)) = self.send_once(way, &probe).await else { return };
             self.upstream.failed(&status.message, true, self.fill());
         }

@@ -409,8 +409,9 @@ async fn an_expired_token_loses_nothing() {
         jump(PROBE).await;
         until("it asked again", || upstream.requests() >= 3).await;
         assert_eq!((misaki.held(), upstream.kept().len()), (2, 0));
+        // A renewed token is seen at once, long before the next probe is due.
         std::fs::write(&file, "new").unwrap();
-        jump(PROBE).await;
+        jump(2 * LOOK).await;
         misaki.settle().await;
         assert_eq!(upstream.kept_once(), ["a", "b"], "{via:?}");
         misaki.finish().await;
@@ -590,5 +591,52 @@ async fn a_grpc_stream_is_refused_by_its_head() {
         client = client.ready().await.unwrap();
         let (answer, _body) = client.send_request(head.body(()).unwrap(), false).unwrap();
         assert_eq!(answer.await.unwrap().headers()["grpc-status"], "16");
+    }
+}
+
+/// A client that writes its body before it reads: it hears why it is refused, and the stream ends in order.
+#[tokio::test]
+async fn a_refusal_reaches_who_still_writes() {
+    let upstream = Upstream::start().await;
+    let misaki = guarded("bearertokenauth: {token: right}", &upstream).await;
+    let address = misaki.running.addresses.iter().find(|(name, _)| *name == "http").unwrap().1.unwrap();
+    let (client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    let mut driver = tokio::task::JoinSet::new();
+    driver.spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    for (kind, length) in
+        [("application/json", 200_000), ("application/grpc", 200_000), ("application/json", 20_000_000)]
+    {
+        let head = http::Request::post("http://x/v1/logs")
+            .header("content-type", kind)
+            .header("authorization", "Bearer wrong");
+        let (answer, mut body) = client.send_request(head.body(()).unwrap(), false).unwrap();
+        let mut reset = None;
+        let mut left: usize = length;
+        while left > 0 && reset.is_none() {
+            let piece = left.min(16_000);
+            body.reserve_capacity(piece);
+            let capacity = std::future::poll_fn(|context| body.poll_capacity(context));
+            match capacity.await {
+                Some(Ok(granted)) => {
+                    left -= granted;
+                    body.send_data(vec![b' '; granted].into(), left == 0).unwrap();
+                }
+                other => reset = Some(format!("{other:?}")),
+            }
+        }
+        let answer = answer.await.unwrap_or_else(|error| panic!("{kind} {length}: {error}"));
+        match kind {
+            "application/json" => assert_eq!(answer.status(), 401),
+            _ => assert_eq!(answer.headers()["grpc-status"], "16"),
+        }
+        let mut told = answer.into_body();
+        while let Some(data) = told.data().await {
+            data.unwrap_or_else(|error| panic!("{kind} {length}: {error}"));
+        }
+        match length {
+            200_000 => assert_eq!((left, reset), (0, None)),
+            _ => assert!(left > 10_000_000, "all of a stranger's body was read"),
+        }
     }
 }

@@ -127,6 +127,9 @@ fn nothing_acts_on_the_terminal() {
         ("\u{202e}gpj.exe", "\\u202egpj.exe"),
         ("\u{61c}\u{200e}\u{200f}\u{202a}\u{2066}\u{2069}", "\\u061c\\u200e\\u200f\\u202a\\u2066\\u2069"),
         ("a\u{2028}b\u{2029}c", "a\\u2028b\\u2029c"),
+        ("shop\u{200b}\u{200c}\u{2060}\u{2064}\u{feff}", "shop\\u200b\\u200c\\u2060\\u2064\\ufeff"),
+        ("tag \u{e0001}\u{e0041}\u{e007f}", "tag \\U000e0001\\U000e0041\\U000e007f"),
+        ("\u{2764}\u{fe0f}\u{200d}\u{1f525}", "\u{2764}\u{fe0f}\u{200d}\u{1f525}"),
         ("first\nLogRecord #1\nBody: Str(forged)", "first\\nLogRecord #1\\nBody: Str(forged)"),
         ("longer than a word, and its last byte is bad\x1b", "longer than a word, and its last byte is bad\\x1b"),
     ];

@@ -518,7 +518,12 @@ async fn sighup_reads_the_config_again() {
     let says = |words: &str| std::fs::read_to_string(&log).unwrap().contains(words);
     write("otlp_http: {endpoint: \"http://127.0.0.1:9\", retry_on_failure: {initial_interval: 1h, max_interval: 1h}}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
-    command.arg("--config").arg(&config).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+    command
+        .arg("--config")
+        .arg(&config)
+        .env("XDG_RUNTIME_DIR", directory.path())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap());
     let mut child = Ended(command.spawn().unwrap());
     let id = child.0.id().to_string();
     let signal = |name: &str| {
@@ -539,10 +544,26 @@ async fn sighup_reads_the_config_again() {
     pipe(&config);
     signal("-HUP");
     until("it refuses the pipe", || says("it is a pipe")).await;
+    let status = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_misaki"))
+            .args(["status", "--pid", &id])
+            .env("XDG_RUNTIME_DIR", directory.path())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    until("it says so", || {
+        let page = status();
+        page.contains("running the configuration of ")
+            && page.contains(" was refused:")
+            && page.contains("cannot read ")
+    })
+    .await;
     std::fs::remove_file(&config).unwrap();
     write(&format!("otlp_http: {{endpoint: \"http://{}\", compression: none}}", upstream.address));
     signal("-HUP");
     until("it uses the other", || says("the config was read again and is in use")).await;
+    assert!(!status().contains("refused:"), "{}", status());
     assert_eq!(client.send(&["c"]).await, 200);
     until("all arrived", || upstream.kept_once() == ["a", "b", "c"]).await;
     assert!(says("changed\": \"exporters.otlp_http\""), "{}", std::fs::read_to_string(&log).unwrap());
@@ -585,4 +606,48 @@ fn a_config_comes_through_a_pipe() {
     drop(stdin);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A port that both protocols name is not blamed on another collector.
+#[tokio::test]
+async fn one_port_for_both_protocols() {
+    let port = free_port().await;
+    let upstream = Upstream::start().await;
+    let mut misaki = Misaki::start("{}", &[&upstream]).await;
+    let both = |grpc: &str, http: &str| {
+        format!(
+            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: \"{grpc}:{port}\"}}, http: {{endpoint: \"{http}:{port}\"}}}}}}}}"
+        )
+    };
+    for (grpc, http) in [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")] {
+        let refused = misaki.reload(&both(grpc, http), &[&upstream]).await.unwrap_err();
+        let expected = format!(
+            "cannot listen on {http}:{port} (receivers.otlp.protocols.http): both protocols of otlp name this port\n  help: give each its own; either one serves both"
+        );
+        assert_eq!(refused, expected);
+    }
+    misaki.finish().await;
+}
+
+/// Reloads are counted, as used or refused.
+#[tokio::test]
+async fn reloads_are_counted() {
+    use misaki::diagnostics::metrics::{Observe, Page};
+
+    let misaki = Misaki::start("{}", &[]).await;
+    let reloads = misaki.running.reloads.clone();
+    reloads.succeed();
+    reloads.fail("error: one thing\nand another");
+    reloads.fail("error: the last thing");
+    let mut page = Page::default();
+    reloads.observe(&mut page);
+    let text = page.text();
+    assert!(
+        text.contains("misaki_config_reloads{result=\"success\"} 1\n")
+            && text.contains("misaki_config_reloads{result=\"failure\"} 2\n"),
+        "{text}"
+    );
+    assert_eq!(reloads.state().refused.unwrap().1, "the last thing");
+    reloads.succeed();
+    assert!(reloads.state().refused.is_none());
 }

@@ -183,6 +183,9 @@ async fn run(directory: &Path, options: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), text)
 }
 
+/// A name that acts on a terminal, turns its text around, and hides some of it.
+const HOSTILE: &str = "\u{9b}31m\u{202e}\u{200b}\u{e0041}\u{feff}";
+
 /// An exporter that holds, a name that would act on a terminal: a page of 80 columns that says both.
 #[tokio::test]
 async fn the_page_fits_and_says_what_is_wrong() {
@@ -193,7 +196,8 @@ async fn the_page_fits_and_says_what_is_wrong() {
     let _inspection = open(&misaki, directory.path());
     let (status, text) = run(directory.path(), &["--check"]).await;
     assert!(status == 0 && text.starts_with("ready for "), "{status} {text}");
-    let wire = of_services(Signal::Logs, &[("evil\x1b[2J\n岬岬岬岬岬岬岬岬岬岬岬岬岬岬岬岬岬", &["a", "b"])]);
+    let wire =
+        of_services(Signal::Logs, &[("evil\x1b[2J\n岬岬岬岬岬岬岬岬岬岬岬岬岬岬岬岬岬", &["a"]), (HOSTILE, &["b"])]);
     assert!(misaki.post(Via::Grpc, Signal::Logs, wire, &[]).await.ok);
     until("it is refused", || upstream.requests() == 1).await;
     rest().await;
@@ -214,6 +218,8 @@ async fn the_page_fits_and_says_what_is_wrong() {
     let (status, text) = run(directory.path(), &["--json"]).await;
     let told: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((status, &told["exporters"][0]["state"]), (0, &"holding".into()));
+    assert!(told["bill"]["services"].as_array().unwrap().iter().any(|line| line["service"] == HOSTILE), "{text}");
+    assert!(text.trim_end().chars().all(|c| matches!(c, ' '..='~' | '岬')), "{text}");
     let (status, text) = run(directory.path(), &["--watch"]).await;
     assert!(status == 64 && text.contains("redraws a terminal"), "{status} {text}");
     upstream.script(|_| Reply::Accept);

@@ -3,7 +3,7 @@
 //! specification says.
 
 use super::text::Text;
-use crate::diagnostics::escape::is_control;
+use crate::diagnostics::escape::put_safe_json;
 use crate::otlp::json::{Piece, piece_to_json};
 use crate::otlp::schema::{metric, metric_data};
 use crate::otlp::views::{Repeated, ResourceGroup, ScopeGroup};
@@ -103,13 +103,8 @@ fn make_safe(out: &mut Vec<u8>, start: usize) {
     if line.iter().all(|byte| matches!(byte, 0x20..=0x7e)) {
         return;
     }
-    let mut safe = String::with_capacity(line.len());
-    for character in String::from_utf8_lossy(line).chars() {
-        match is_control(character) {
-            true => safe.push_str(&format!("\\u{:04x}", u32::from(character))),
-            false => safe.push(character),
-        }
-    }
+    let mut safe = Vec::with_capacity(line.len());
+    put_safe_json(&mut safe, line);
     out.truncate(start);
-    out.extend_from_slice(safe.as_bytes());
+    out.extend_from_slice(&safe);
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use http::{HeaderMap, Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -31,6 +31,30 @@ const INPUT_WEIGHS: usize = 16;
 /// How much and how long is read of what is refused already.
 const LINGER_BYTES: u64 = 32 << 20;
 const LINGER: Duration = Duration::from_secs(2);
+
+/// The same for a stream whose client may not come in.
+const STRANGERS_BYTES: u64 = 1 << 20;
+
+/// Reads on beside the answer what was refused by its head, within bounds: a stream of HTTP/2 that is reset while its client
+/// writes takes the answer with it. What is reset after the answer says that nothing went wrong (RFC 9113, 8.1).
+pub fn linger(request: Request<Incoming>) {
+    // HTTP/1 does so by itself.
+    if request.version() < Version::HTTP_2 || request.body().is_end_stream() {
+        return;
+    }
+    let mut body = request.into_body();
+    let rest = async move {
+        let mut left = STRANGERS_BYTES;
+        while let Some(Ok(frame)) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "ends with its connection, or soon")]
+    tokio::spawn(tokio::time::timeout(LINGER, rest));
+}
 
 /// A body while it is read.
 pub struct Reader {

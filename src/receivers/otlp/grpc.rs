@@ -13,7 +13,7 @@ use crate::otlp::{base64, status};
 use crate::telemetry::{Refusal, Signal, Status};
 
 use super::Shared;
-use super::body::{Answer, Reader, Unread};
+use super::body::{self, Answer, Reader, Unread};
 use super::request::{self, Encoding};
 
 const ACCEPTED: &str = "identity,gzip,zstd,snappy";
@@ -30,6 +30,7 @@ pub async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Ans
     }
     if let Err(refusal) = shared.admit(shared.guards.grpc.as_deref(), headers) {
         let (_, status, after) = refusal.answer();
+        body::linger(request);
         return trailers_only(&status, after);
     }
     let deadline = match timeout(headers) {

@@ -12,7 +12,7 @@ use crate::otlp::status::code;
 use crate::telemetry::{Refusal, Signal, Status};
 
 use super::Shared;
-use super::body::{Answer, Reader, Unread};
+use super::body::{self, Answer, Reader, Unread};
 use super::config::Http;
 use super::request::{self, Encoding};
 
@@ -31,7 +31,10 @@ pub async fn handle(shared: &Shared, http: &Http, request: Request<Incoming>) ->
         }
         _ => match shared.admit(shared.guards.http.as_deref(), request.headers()) {
             Ok(()) => export(shared, http, request, encoding).await,
-            Err(refusal) => unauthenticated(shared, refusal, encoding),
+            Err(refusal) => {
+                body::linger(request);
+                unauthenticated(shared, refusal, encoding)
+            }
         },
     };
     let headers = answer.headers_mut();
