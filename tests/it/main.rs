@@ -20,6 +20,7 @@ mod debug_output;
 mod debug_text;
 mod detection;
 mod disk;
+mod documentation;
 mod endpoint;
 mod file;
 mod filter;
