@@ -192,7 +192,7 @@ fn from_http(http_status: u16) -> Status {
         400 => code::INTERNAL,
         401 => code::UNAUTHENTICATED,
         403 => code::PERMISSION_DENIED,
-        404 | 405 | 415 => code::UNIMPLEMENTED,
+        300..=399 | 404 | 405 | 415 => code::UNIMPLEMENTED,
         429 | 502 | 503 | 504 => code::UNAVAILABLE,
         _ => code::UNKNOWN,
     };

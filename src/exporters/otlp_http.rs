@@ -204,19 +204,18 @@ fn classify(http_status: u16, headers: &HeaderMap, body: &[u8], is_json: bool, u
         429 | 502 | 503 | 504 => SendError::Retry { after: retry_after(headers), status },
         413 => SendError::TooLarge(status),
         300..=399 | 401 | 403 | 404 | 405 | 415 => SendError::Misconfigured(status),
-        400 | 500 => SendError::Malformed(status),
+        400..=499 | 500 => SendError::Malformed(status),
         _ => SendError::Rejected(status),
     }
 }
 
-/// `Retry-After` in seconds or as a date, at most five minutes.
+/// `Retry-After` in seconds or as a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    let after = match text.parse::<u64>() {
+    Some(match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default(),
-    };
-    Some(after.min(Duration::from_secs(300)))
+    })
 }
 
 impl Exporter for Http {

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::exporters::settings::Retry;
 
+/// No hint of an upstream is waited for longer.
+const LONGEST_HINT: Duration = Duration::from_secs(300);
+
 /// The growing pauses between the attempts for one batch (facts 3.4).
 pub struct Backoff<'a> {
     retry: &'a Retry,
@@ -17,13 +20,13 @@ impl<'a> Backoff<'a> {
         Backoff { retry, interval: retry.initial_interval }
     }
 
-    /// The next pause: around the interval, by the randomization factor; never shorter than the upstream's hint.
+    /// The next pause: around the interval, by the randomization factor; never shorter than the upstream's hint, as far as that can be believed.
     pub fn next(&mut self, hint: Option<Duration>) -> Duration {
         let around = 1.0 + self.retry.randomization_factor * (2.0 * random() - 1.0);
         let pause = self.interval.mul_f64(around.max(0.0));
         let grown = self.interval.as_secs_f64() * self.retry.multiplier;
         self.interval = Duration::from_secs_f64(grown.clamp(0.0, self.retry.max_interval.as_secs_f64()));
-        pause.max(hint.unwrap_or_default())
+        pause.max(hint.unwrap_or_default().min(LONGEST_HINT))
     }
 }
 

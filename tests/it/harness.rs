@@ -432,6 +432,8 @@ pub enum Reply {
     /// An HTTP status, with `Retry-After` when there is one.
     Http(u16, Option<&'static str>),
     Partial(i64, &'static str),
+    /// These headers (a status among them as `:status`) and this body, whatever the protocol.
+    Raw(Vec<(&'static str, String)>, Bytes),
     /// Nothing until [`Upstream::release`], then as `Accept`.
     Hang,
     /// A head and one byte, then nothing.
@@ -610,6 +612,13 @@ async fn answer(
                 answer = answer.header("retry-after", after);
             }
             return Ok(answer.body(ReplyBody::Whole(Bytes::new(), false)).unwrap());
+        }
+        Reply::Raw(headers, body) => {
+            let mut answer = Response::builder();
+            for (name, value) in headers {
+                answer = if name == ":status" { answer.status(value.as_str()) } else { answer.header(name, value) };
+            }
+            return Ok(answer.body(ReplyBody::Whole(body, false)).unwrap());
         }
         Reply::Trickle => {
             let kind = if is_grpc { "application/grpc" } else { "application/x-protobuf" };

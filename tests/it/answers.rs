@@ -1,0 +1,300 @@
+//! Every answer an upstream may give, in one table: what becomes of the batch, when it is tried again, and that the ledger
+//! balances (reliability 2.8, U4 to U6).
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use misaki::otlp::{base64, status};
+use misaki::sending::dead_letters;
+use misaki::telemetry::{Reason, Status};
+
+use super::harness::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What becomes of a batch of two items.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Action {
+    Delivered,
+    /// So many of the two were rejected by a partial success.
+    Partial(u64),
+    /// Again, after this time.
+    Retry(Duration),
+    /// Everything stays, and an empty export asks whether it is welcome.
+    Hold,
+    /// In two halves, since one may have spoilt the other.
+    Split(Reason),
+    /// Dropped at once, and kept as dead letters where there is storage.
+    Dead,
+}
+
+use Action::*;
+
+const AGAIN: Action = Retry(Duration::ZERO);
+const BISECT: Action = Split(Reason::RejectedUpstream);
+
+struct Cell {
+    name: String,
+    is_http: bool,
+    reply: Reply,
+    action: Action,
+}
+
+fn of_http(status: u16, hint: Duration) -> Action {
+    match status {
+        200..=299 => Delivered,
+        429 | 502 | 503 | 504 => Retry(hint),
+        300..=399 | 401 | 403 | 404 | 405 | 415 => Hold,
+        413 => Split(Reason::TooLarge),
+        400..=500 => BISECT,
+        _ => Dead,
+    }
+}
+
+fn of_grpc(code: u8, hint: Option<Duration>) -> Action {
+    match code {
+        0 => Delivered,
+        1 | 4 | 10 | 11 | 14 | 15 => Retry(hint.unwrap_or_default()),
+        8 => hint.map_or(Dead, Retry),
+        7 | 12 | 16 => Hold,
+        2 | 3 | 13 => BISECT,
+        _ => Dead,
+    }
+}
+
+const STATUSES: &[u16] = &[
+    200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 299, 300, 301, 302, 303, 304, 305, 306, 307, 308, 399, 400, 401,
+    402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425, 426,
+    428, 429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511, 520, 522, 599,
+];
+
+fn raw(status: u16, headers: &[(&'static str, &str)], body: impl Into<Bytes>) -> Reply {
+    let all = [(":status", status.to_string())].into_iter();
+    Reply::Raw(all.chain(headers.iter().map(|(name, value)| (*name, (*value).to_owned()))).collect(), body.into())
+}
+
+/// `Retry-After`, and how long that is.
+fn hints_of_http() -> Vec<(Option<String>, Duration)> {
+    let date = |from_now: i64| {
+        let now = SystemTime::now();
+        let by = Duration::from_secs(from_now.unsigned_abs());
+        Some(httpdate::fmt_http_date(if from_now < 0 { now - by } else { now + by }))
+    };
+    let text = |text: &str| Some(text.to_owned());
+    vec![
+        (None, Duration::ZERO),
+        (text("0"), Duration::ZERO),
+        (text("5"), 5 * SECOND),
+        (text("-1"), Duration::ZERO),
+        (text("1000000000"), 300 * SECOND),
+        (text("99999999999999999999999"), Duration::ZERO),
+        (text("1.5"), Duration::ZERO),
+        (text("soon"), Duration::ZERO),
+        (text(""), Duration::ZERO),
+        (date(-3600), Duration::ZERO),
+        (date(100), 100 * SECOND),
+        (date(86_400), 300 * SECOND),
+    ]
+}
+
+/// `grpc-status-details-bin`, and the hint in it.
+fn hints_of_grpc(code: u8) -> Vec<(&'static str, Option<String>, Option<Duration>)> {
+    let details = |hint| status::to_wire(&Status { code, message: "said so".to_owned() }, hint);
+    let text = |wire: &[u8]| Some(base64::encode(wire).to_string());
+    // `RetryInfo{retry_delay: {seconds: 5}}`, and the same with -5.
+    let five = details(Some(5 * SECOND));
+    let any = b"type.googleapis.com/google.rpc.RetryInfo";
+    let minus = {
+        let duration: &[u8] = &[8, 0xfb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+        let info = [&[10, duration.len() as u8], duration].concat();
+        let any = [&[10, any.len() as u8], any.as_slice(), &[18, info.len() as u8], &info].concat();
+        [&[8, code, 26, any.len() as u8], any.as_slice()].concat()
+    };
+    vec![
+        ("no hint", None, None),
+        ("details without a hint", text(&details(None)), None),
+        ("0 s", text(&details(Some(Duration::ZERO))), Some(Duration::ZERO)),
+        ("5 s", text(&five), Some(5 * SECOND)),
+        ("a year", text(&details(Some(31_536_000 * SECOND))), Some(300 * SECOND)),
+        ("-5 s", text(&minus), None),
+        ("garbage", Some("%%%".to_owned()), None),
+        ("cut off", text(&five[..five.len() - 4]), None),
+    ]
+}
+
+fn cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    let mut add = |name: String, is_http, reply, action| cells.push(Cell { name, is_http, reply, action });
+    for status in STATUSES {
+        let hints = hints_of_http();
+        // A hint means something with those that are tried again, and changes nothing with the others.
+        let retried = matches!(of_http(*status, Duration::ZERO), Retry(_));
+        for (text, hint) in hints
+            .into_iter()
+            .take(if retried { usize::MAX } else { 3 })
+            .filter(|(text, _)| retried || text.as_deref() != Some("0"))
+        {
+            let headers: Vec<_> = text.iter().map(|text| ("retry-after", text.as_str())).collect();
+            add(
+                format!("HTTP {status}, Retry-After {text:?}"),
+                true,
+                raw(*status, &headers, ""),
+                of_http(*status, hint),
+            );
+        }
+        let action = match status {
+            300..=399 | 401 | 403 | 404 | 405 | 415 => Hold,
+            429 | 502 | 503 | 504 => AGAIN,
+            // A success without a gRPC status is none.
+            _ => BISECT,
+        };
+        add(
+            format!("HTTP {status} to gRPC"),
+            false,
+            raw(*status, &[("content-type", "text/html")], "<p>no</p>"),
+            action,
+        );
+    }
+    let said = status::to_wire(&Status { code: 3, message: "said so".to_owned() }, None);
+    let bodies: [(&str, &'static str, Bytes); 7] = [
+        ("a status", "application/x-protobuf", said.clone().into()),
+        ("a status in JSON", "application/json", Bytes::from_static(br#"{"code":3,"message":"said so"}"#)),
+        ("JSON cut off", "application/json", Bytes::from_static(br#"{"code":3,"mess"#)),
+        ("HTML", "text/html", Bytes::from_static(b"<html>\x1b[2J</html>")),
+        ("a status cut off", "application/x-protobuf", said[..said.len() - 3].to_vec().into()),
+        ("noise", "application/x-protobuf", vec![0xff; 100].into()),
+        ("10 MiB", "text/plain", vec![b'x'; 10 << 20].into()),
+    ];
+    for status in [200, 400, 401, 413, 429, 500, 501, 503] {
+        for (name, kind, body) in &bodies {
+            // A status is no `Export…ServiceResponse`: what stands in field 1 of it is no partial success.
+            let reply = raw(status, &[("content-type", kind)], body.clone());
+            add(format!("HTTP {status} with {name}"), true, reply, of_http(status, Duration::ZERO));
+        }
+    }
+    for code in (0..=17).chain([99, 255]) {
+        for (name, details, hint) in hints_of_grpc(code) {
+            let number = code.to_string();
+            let mut headers = vec![
+                ("content-type", "application/grpc"),
+                ("grpc-status", number.as_str()),
+                ("grpc-message", "said%20so"),
+            ];
+            headers.extend(details.as_deref().map(|details| ("grpc-status-details-bin", details)));
+            add(format!("gRPC {code}, {name}"), false, raw(200, &headers, ""), of_grpc(code, hint));
+        }
+    }
+    for (text, action) in [("-1", BISECT), ("256", BISECT), ("OK", BISECT), ("", BISECT), ("14 ", BISECT)] {
+        let headers = [("content-type", "application/grpc"), ("grpc-status", text)];
+        add(format!("grpc-status {text:?}"), false, raw(200, &headers, ""), action);
+    }
+    add(
+        "gRPC 8, larger than".to_owned(),
+        false,
+        Reply::Grpc(8, "grpc: received message larger than max", None),
+        Split(Reason::TooLarge),
+    );
+    for is_http in [false, true] {
+        let protocol = if is_http { "HTTP" } else { "gRPC" };
+        for (rejected, action) in
+            [(-1, Delivered), (0, Delivered), (1, Partial(1)), (2, Partial(2)), (i64::MAX, Partial(2))]
+        {
+            add(format!("{protocol} partial success {rejected}"), is_http, Reply::Partial(rejected, "said so"), action);
+        }
+        add(format!("{protocol} reset"), is_http, Reply::Reset, AGAIN);
+        add(format!("{protocol} trickling"), is_http, Reply::Trickle, Retry(2 * SECOND));
+        add(format!("{protocol} hanging"), is_http, Reply::Hang, Retry(2 * SECOND));
+    }
+    for (text, action) in [
+        (r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"x"}}"#, Partial(1)),
+        (r#"{"partialSuccess":{"rejectedLogRecords":2}}"#, Partial(2)),
+        (r#"{"partialSuccess":{}}"#, Delivered),
+        (r#"{"partialSuccess":null}"#, Delivered),
+        ("[]", Delivered),
+    ] {
+        add(
+            format!("HTTP 200 {text}"),
+            true,
+            raw(200, &[("content-type", "application/json")], text.as_bytes().to_vec()),
+            action,
+        );
+    }
+    cells
+}
+
+async fn start(is_http: bool, upstream: &Upstream) -> Misaki {
+    let exporter = if is_http { "otlp_http" } else { "otlp" };
+    Misaki::start(
+        &format!("{{exporters: {{{exporter}: {{timeout: 2s}}}}, service: {{pipelines: {{logs: {{exporters: [{exporter}]}}}}}}}}"),
+        &[upstream],
+    )
+    .await
+}
+
+/// What is wrong with a cell; `None` when it is as the table says.
+async fn judge(Cell { name, is_http, reply, action }: &Cell) -> Option<String> {
+    // Halves get the same answer when the whole is split; everything else is answered so once.
+    let always = matches!(action, Split(_));
+    let mut answers = 0;
+    let given = reply.clone();
+    let upstream = Upstream::scripted(move |_| {
+        answers += 1;
+        if always || answers == 1 { given.clone() } else { Reply::Accept }
+    })
+    .await;
+    let mut misaki = start(*is_http, &upstream).await;
+    assert!(misaki.send(&["a", "b"]).await.ok);
+    until(&format!("{name}: it is sent"), || upstream.requests() > 0).await;
+    let mut early = None;
+    match action {
+        Retry(after) if !after.is_zero() => {
+            for _ in 0..5 {
+                rest().await;
+            }
+            jump(*after * 8 / 10).await;
+            early = Some((upstream.requests(), misaki.held()));
+            jump(*after * 4 / 10).await;
+        }
+        Hold => {
+            until(&format!("{name}: it holds"), || misaki.running.queues().any(|queue| queue.trouble().is_some()))
+                .await;
+            jump(50 * SECOND).await;
+            early = Some((upstream.requests(), misaki.held()));
+            jump(15 * SECOND).await;
+        }
+        _ => {}
+    }
+    misaki.settle().await;
+    let exporter = if *is_http { "otlp_http" } else { "otlp" };
+    let dropped = |reason: Reason, items| match items {
+        0 => "0 dropped".to_owned(),
+        items => format!("{items} dropped ({} {items})", reason.name()),
+    };
+    let (requests, exported, dropped) = match action {
+        Delivered => (1, 2, dropped(Reason::Internal, 0)),
+        Partial(rejected) => (1, 2 - rejected, dropped(Reason::PartialSuccess, *rejected)),
+        Retry(_) => (2, 2, dropped(Reason::Internal, 0)),
+        Hold => (3, 2, dropped(Reason::Internal, 0)),
+        Split(reason) => (3, 0, dropped(*reason, 2)),
+        Dead => (1, 0, dropped(Reason::RejectedUpstream, 2)),
+    };
+    let wanted = (requests, format!("logs to {exporter}: 2 accepted = {exported} exported + {dropped} + 0 left"));
+    let found = (upstream.requests(), misaki.line(exporter));
+    upstream.release();
+    misaki.finish().await;
+    let wrong = found != wanted || early.is_some_and(|early| early != (1, 2));
+    wrong.then(|| format!("{name}: {action:?}: {found:?} and, before its time, {early:?}; wanted {wanted:?}"))
+}
+
+#[tokio::test]
+async fn each_answer_has_its_action() {
+    assert!([Reason::TooLarge, Reason::RejectedUpstream].into_iter().all(dead_letters::are_kept));
+    let cells = cells();
+    assert!(cells.len() >= 400, "{} cells", cells.len());
+    let mut wrong = Vec::new();
+    for cell in &cells {
+        wrong.extend(judge(cell).await);
+    }
+    println!("{} cells, {} wrong", cells.len(), wrong.len());
+    assert!(wrong.is_empty(), "{} of {} cells:\n{}", wrong.len(), cells.len(), wrong.join("\n"));
+}
