@@ -391,6 +391,9 @@ impl Queue {
     }
 
     fn read_ahead(&self) -> u64 {
+        if self.store.as_ref().is_some_and(|store| store.is_careful()) {
+            return 1;
+        }
         self.budget.limit(Share::Queue) / READ_AHEAD
     }
 

@@ -38,7 +38,7 @@ impl Observe for Process {
         }
         for account in self.accounts.iter().filter(|account| account.accepted() > 0) {
             let labels = [("exporter", account.exporter.as_str()), ("otel_signal", account.signal.name())];
-            page.counter("misaki_accepted_items", &labels, account.accepted());
+            page.counter("misaki_accepted_items", &labels, account.most_accepted());
             page.counter("misaki_exported_items", &labels, account.sent());
             page.gauge("misaki_waiting_items", &labels, account.waiting() as f64);
             for reason in Reason::ALL {

@@ -50,7 +50,6 @@ impl Gate {
             let plan = branches.plan(telemetry, now).inspect_err(|_| self.refuse(items))?;
             let reserved = self.reserve(&plan).await.inspect_err(|_| self.refuse(items))?;
             let receipt = branches.answers().then(Receipt::default);
-            self.accepted.fetch_add(items, Relaxed);
             for account in &branches.accounts {
                 account.accept(items);
             }
@@ -60,10 +59,15 @@ impl Gate {
             plan.commit(reserved, receipt.as_ref());
             receipt
         };
-        match receipt {
+        let mut taken = Taken { gate: self, items };
+        let outcome = match receipt {
             Some(receipt) => receipt.wait().await,
             None => Ok(()),
+        };
+        if matches!(outcome, Err(Refusal::Busy { .. })) {
+            self.refuse(std::mem::take(&mut taken.items));
         }
+        outcome
     }
 
     /// A place in every sink. If one must be waited for, everything is given back first.
@@ -94,6 +98,18 @@ impl Gate {
 
     fn refuse(&self, items: u64) {
         self.refused.fetch_add(items, Relaxed);
+    }
+}
+
+/// What was taken, counted once it is answered or its client is gone: a disk may refuse it late.
+struct Taken<'a> {
+    gate: &'a Gate,
+    items: u64,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.gate.accepted.fetch_add(self.items, Relaxed);
     }
 }
 

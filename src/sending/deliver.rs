@@ -203,13 +203,15 @@ impl Queue {
 
     async fn send_once(&self, way: &Way, payload: &Payload) -> Result<Accepted, SendError> {
         let sending = way.exporter.send(payload);
-        match way.settings.timeout {
+        let outcome = match way.settings.timeout {
             None => sending.await,
             Some(timeout) => tokio::time::timeout(timeout, sending).await.unwrap_or_else(|_| {
                 let message = format!("no answer within {timeout:?}");
                 Err(SendError::Retry { after: None, status: Status { code: code::DEADLINE_EXCEEDED, message } })
             }),
-        }
+        };
+        self.store.iter().for_each(|store| store.outlive());
+        outcome
     }
 
     fn say_partial(&self, accepted: &Accepted) {

@@ -1,12 +1,14 @@
 //! The segment log: telemetry that waits on stable storage, one log for each exporter and signal (reliability 2.3–2.7).
 //!
 //! The log is a plain state machine: it sees a [`Disk`] and a [`Clock`] and nothing else, so a simulated disk can tear,
-//! reorder and lose what was not synced, and fail any call. What it promises rests on four rules:
+//! reorder and lose what was not synced, and fail any call. What it promises rests on five rules:
 //! - a group of records is written only after the group before it was synced, and acknowledged only after its own sync;
 //! - a file that failed once is never written or synced again: the next group goes to a new one;
 //! - nothing is changed or cut in a file of an earlier run: what is damaged in it is skipped, counted and set aside;
-//! - what was settled is synced before the segment that held it is removed.
+//! - what was settled is synced before the segment that held it is removed;
+//! - nothing is acknowledged in a file that somebody removed meanwhile.
 
+pub mod attempts;
 pub mod directory;
 pub mod format;
 pub mod log;
@@ -40,6 +42,12 @@ pub trait Disk {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// What the filesystem still has room for.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// Whether the next run would find these files: each still has a name, in the directory that was opened, and ours.
+    fn keeps<'a>(&self, files: impl Iterator<Item = &'a Self::File>) -> io::Result<bool>
+    where
+        Self::File: 'a;
+    /// Makes the directory again where it is gone, and takes it for this process.
+    fn restore(&mut self) -> io::Result<()>;
 }
 
 /// Time since some moment before the log was opened. No promise depends on it, only when things are tried again.

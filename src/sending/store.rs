@@ -13,10 +13,11 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use crate::telemetry::{Charge, Fate, Now, Part, Reason, Refusal, Share, Tally, Telemetry, Ticket, clock};
+use crate::telemetry::{Charge, Now, Part, Reason, Refusal, Share, Tally, Telemetry, Ticket, clock};
 
 use super::Queue;
 use super::dead_letters::{self, DeadLetters};
+use super::disk::attempts::Attempts;
 use super::disk::directory::{Directory, space};
 use super::disk::format::Identity;
 use super::disk::{Amount, AppendError, Found, GROUP, Limits, Log, NewRecord, Record};
@@ -30,6 +31,11 @@ const IDLE: Duration = Duration::from_secs(1);
 const READ_AT_ONCE: usize = 64;
 /// What the client of a failed group is told.
 const AFTER: Duration = Duration::from_secs(5);
+/// A record that was under way when this many runs ended is put aside.
+const RUNS: u64 = 3;
+/// After a run that did not end by itself, so many records are sent one by one, for so long at most.
+const ONE_BY_ONE: usize = 256;
+const CAREFUL: Duration = Duration::from_secs(10);
 
 /// A log on disk, as the queue before it sees it.
 pub struct Store {
@@ -46,6 +52,10 @@ pub struct Store {
     failed: AtomicBool,
     /// Whether there is more on disk than the queue has been given.
     behind: AtomicBool,
+    /// Whether what is on disk is sent one by one, to tell which record ends the process.
+    careful: AtomicBool,
+    /// Whether the process has outlived an attempt to send what it was given.
+    outlived: AtomicBool,
     closed: Notify,
     is_closed: AtomicBool,
 }
@@ -98,6 +108,8 @@ impl Store {
             full: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             behind: AtomicBool::new(!found.waiting.is_zero()),
+            careful: AtomicBool::new(!found.waiting.is_zero()),
+            outlived: AtomicBool::new(false),
             closed: Notify::new(),
             is_closed: AtomicBool::new(false),
         };
@@ -161,6 +173,18 @@ impl Store {
     /// The queue has room again.
     pub fn ask(&self) {
         if self.is_behind() {
+            self.lock().hungry = true;
+            self.knock.notify_one();
+        }
+    }
+
+    pub fn is_careful(&self) -> bool {
+        self.careful.load(Relaxed)
+    }
+
+    /// An attempt came to its end, whatever it was.
+    pub fn outlive(&self) {
+        if self.is_careful() && !self.outlived.swap(true, Relaxed) {
             self.lock().hungry = true;
             self.knock.notify_one();
         }
@@ -244,8 +268,9 @@ struct Work {
 pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queue: &Weak<Queue>) {
     let _end = End(store.clone());
     let most = GROUP.min(store.limits.segment);
-    let (mut lost, mut said) = (Amount::default(), None::<Instant>);
+    let (mut lost, mut said, mut removals) = (Amount::default(), None::<Instant>, 0);
     let (mut patience, mut is_closing) = (Duration::ZERO, false);
+    let mut care = Care::new(&log);
     while !is_closing {
         let Work { group, dead, settled, closing } = store.work(most, patience);
         is_closing = closing;
@@ -262,8 +287,25 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
         let mut read = 0;
         while read < READ_AT_ONCE && !is_closing && queue.has_room() {
             let Some(record) = log.read_next() else { break };
-            queue.feed(from_disk(&queue, store, record));
+            let (id, amount) = (record.id, record.amount);
+            let telemetry = from_disk(&queue, store, record);
             read += 1;
+            if !store.is_careful() || care.sends(store, &mut log, id) {
+                queue.feed(telemetry);
+                continue;
+            }
+            tracing::error!(exporter = %queue.account.exporter, dropped_items = amount.items,
+                "the process ended {RUNS} times while it sent this record: it is put aside with the dead letters");
+            if let Err(error) = letters.put(&[(telemetry.share(), Reason::Internal)]) {
+                tracing::error!(%error, "cannot keep it");
+            }
+            queue.let_go_of(amount);
+            queue.account.lose(Reason::Internal, &telemetry);
+            let mut telemetry = telemetry;
+            telemetry.resolve(Ok(()));
+        }
+        if store.is_careful() {
+            care.look(store, &mut log);
         }
         if read == READ_AT_ONCE {
             store.lock().hungry = true;
@@ -273,21 +315,74 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
             lost = log.lost();
             tracing::error!(exporter = %queue.account.exporter, dropped_items = newly.items, bytes = newly.bytes,
                 "the queue on disk is damaged: what does not verify was skipped");
-            queue.give_up_on(Reason::Quarantined, newly);
+            queue.let_go_of(newly);
+            queue.account.drop_items(Reason::Quarantined, newly.items);
             queue.account.bill.drop_unknown(newly.items);
         }
         store.behind.store(!log.is_caught_up(), Relaxed);
-        if let Err(error) = log.tick() {
+        let ticked = log.tick();
+        if log.removals() > removals {
+            removals = log.removals();
+            tracing::error!(exporter = %queue.account.exporter, queue = %store.path.display(),
+                "the files of the queue were removed while it was in use: what was still open is put back, what is lost is counted when its turn comes");
+        } else if let Err(error) = ticked {
             say(&mut said, || tracing::error!(%error, "cannot write what was settled: it may be sent again"));
         }
         publish(store, &log);
-        patience =
-            if log.is_unsettled() || log.is_paused() || !log.is_caught_up() { IDLE } else { Duration::from_secs(3600) };
+        patience = if log.is_unsettled() || log.is_paused() || !log.waiting().is_zero() {
+            IDLE
+        } else {
+            Duration::from_secs(3600)
+        };
     }
     if let Err(error) = log.flush() {
         tracing::error!(%error, "cannot write what was settled: it will be sent again");
     }
+    log.attempt(None);
     drop(log);
+}
+
+/// The beginning of a run, in which one record after another shows that sending it does not end the process. After a run
+/// that ended by itself the first will do.
+struct Care {
+    attempts: Attempts,
+    left: usize,
+    until: Instant,
+}
+
+impl Care {
+    fn new(log: &DiskLog) -> Care {
+        let attempts = log.attempts();
+        log.attempt(Some(attempts.unwrap_or_default()));
+        let left = if attempts.is_some() { ONE_BY_ONE } else { 1 };
+        Care { attempts: attempts.unwrap_or_default(), left, until: Instant::now() + CAREFUL }
+    }
+
+    /// Whether a record shall be sent; it is under way from now on.
+    fn sends(&mut self, store: &Store, log: &mut DiskLog, id: u64) -> bool {
+        let runs = if self.attempts.id == id { self.attempts.runs } else { 0 };
+        let is_sent = runs < RUNS;
+        self.attempts = if is_sent { Attempts { id, runs: runs + 1 } } else { Attempts::default() };
+        // Those before it must not come first again.
+        let _ = log.tick();
+        log.attempt(Some(self.attempts));
+        store.outlived.store(false, Relaxed);
+        self.left = self.left.saturating_sub(1);
+        is_sent
+    }
+
+    /// What was under way did no harm, or has been for long enough; and enough of them have.
+    fn look(&mut self, store: &Store, log: &mut DiskLog) {
+        let is_late = Instant::now() >= self.until;
+        if store.outlived.swap(false, Relaxed) || is_late {
+            self.attempts = Attempts::default();
+            log.attempt(Some(self.attempts));
+            if self.left == 0 || is_late || log.is_caught_up() {
+                store.careful.store(false, Relaxed);
+                store.lock().hungry = true;
+            }
+        }
+    }
 }
 
 /// However the thread ends, nobody waits for it afterwards.
@@ -336,6 +431,7 @@ fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<A
     let spooled = group.iter().any(|append| append.spooled.is_some());
     // A group is in the queue already, or goes there now as a whole, or waits for its turn.
     let in_hand = spooled || log.is_caught_up() && queue.has_room_for(bytes);
+    let removals = log.removals();
     let outcome = log.append(&new, in_hand);
     drop(new);
     drop(records);
@@ -358,7 +454,9 @@ fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<A
             }
         }
         Err(error) => {
-            say(said, || tracing::error!(exporter = %queue.account.exporter, %error, "cannot write to the queue"));
+            if log.removals() == removals {
+                say(said, || tracing::error!(exporter = %queue.account.exporter, %error, "cannot write to the queue"));
+            }
             let reason = match error {
                 AppendError::Io(_) => Reason::DiskFailed,
                 AppendError::Paused if log.is_failed() => Reason::DiskFailed,
@@ -371,8 +469,13 @@ fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<A
                     continue;
                 }
                 let amount = Amount { records: 1, items: telemetry.items(), bytes: telemetry.bytes() as u64 };
-                queue.give_up_on(reason, amount);
-                queue.account.book(&telemetry, Fate::Dropped, 0);
+                queue.let_go_of(amount);
+                match telemetry.tickets.is_empty() {
+                    // It was answered before it came here: nobody else has it.
+                    true => queue.account.lose(reason, &telemetry),
+                    false => queue.account.give_back(&telemetry),
+                }
+                queue.enqueue_failed.fetch_add(amount.items, Relaxed);
                 telemetry.resolve(Err(&Refusal::Busy { after: AFTER, reason }));
             }
         }
@@ -409,9 +512,8 @@ fn from_disk(queue: &Queue, store: &Arc<Store>, record: Record) -> Telemetry {
 }
 
 impl Queue {
-    /// Counts what is not in the log any more, or never got there.
-    fn give_up_on(&self, reason: Reason, amount: Amount) {
-        self.account.drop_items(reason, amount.items);
+    /// What is not in the log any more, or never got there.
+    fn let_go_of(&self, amount: Amount) {
         self.let_go(amount.items);
         self.arrive(0, self.size_of_amount(amount), 0);
     }

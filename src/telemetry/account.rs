@@ -122,6 +122,8 @@ pub struct Account {
     tap: Arc<Tap>,
     pub bill: Arc<Bill>,
     accepted: AtomicU64,
+    /// The most that `accepted` ever was.
+    most_accepted: AtomicU64,
     sent: AtomicU64,
     dropped: [AtomicU64; Reason::ALL.len()],
 }
@@ -134,6 +136,7 @@ impl Account {
             tap,
             bill,
             accepted: AtomicU64::new(0),
+            most_accepted: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             dropped: Default::default(),
         }
@@ -141,6 +144,13 @@ impl Account {
 
     pub fn accept(&self, items: u64) {
         self.accepted.fetch_add(items, Relaxed);
+    }
+
+    /// It was accepted, and refused after all: its client still has it.
+    pub fn give_back(&self, telemetry: &Telemetry) {
+        self.most_accepted.fetch_max(self.accepted(), Relaxed);
+        self.accepted.fetch_sub(telemetry.items(), Relaxed);
+        self.book(telemetry, Fate::Refused, 0);
     }
 
     pub fn send(&self, items: u64) {
@@ -176,6 +186,11 @@ impl Account {
 
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Relaxed)
+    }
+
+    /// The same for a counter, which must never fall.
+    pub fn most_accepted(&self) -> u64 {
+        self.accepted().max(self.most_accepted.load(Relaxed))
     }
 
     pub fn sent(&self) -> u64 {

@@ -43,6 +43,8 @@ pub enum Fate {
     /// Left out by a rule.
     Filtered,
     Dropped,
+    /// Owed no longer.
+    Refused,
 }
 
 /// One line of the bill. What is owed, and what became of it, counts once for every exporter.
@@ -134,6 +136,7 @@ impl Sums {
             Fate::Sent => self.sent += items,
             Fate::Filtered => self.filtered += items,
             Fate::Dropped => self.dropped += items,
+            Fate::Refused => self.owed = self.owed.saturating_sub(items),
         }
     }
 

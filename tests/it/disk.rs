@@ -232,6 +232,75 @@ fn a_full_disk_drains() {
     assert!(segments <= 1, "the room is given back");
 }
 
+/// Its files are removed while it runs: nothing is acknowledged into the void, what is still open comes back, the rest is
+/// counted exactly, and it goes on.
+fn removed(seed: u64) {
+    let (sim, mut model) = filled(seed);
+    let mut random = Random(seed ^ 0x7777);
+    let (mut log, _) = open(&sim).unwrap();
+    let context = format!("seed {seed}");
+    for _ in 0..random.below(4) {
+        model.append(&mut log, &mut random, false).unwrap();
+    }
+    let mut held = Vec::new();
+    for _ in 0..random.below(8) {
+        held.extend(log.read_next().map(|record| (record.id, number_of(&record))));
+    }
+    let before = model.acknowledged.clone();
+    let what = random.below(3);
+    match what {
+        0 => sim.remove_all(),
+        1 => sim.file_names().into_iter().for_each(|name| sim.change(NameChange::Remove(name))),
+        _ => {
+            let last = sim.file_names().into_iter().rfind(|name| name.ends_with(".segment")).unwrap();
+            sim.change(NameChange::Remove(last));
+        }
+    }
+    if random.chance(50) {
+        assert!(log.tick().is_err() || what == 2, "{context}");
+    }
+    let mut refused = 0;
+    for _ in 0..5 {
+        refused += usize::from(model.append(&mut log, &mut random, false).is_none());
+        sim.pass(Duration::from_secs(2));
+    }
+    assert!(refused <= 1, "{context}: {refused} refused");
+    // A segment of an earlier run is not open: that it is gone is seen when it is read.
+    assert!(log.removals() == 1 || what == 2, "{context}");
+    for (id, number) in held.drain(..random.below(held.len() as u64 + 1) as usize) {
+        log.settle(id, model.given[number].0);
+        model.settled.insert(number);
+    }
+    log.flush().unwrap();
+    drop(log);
+    sim.cut_power();
+    let (mut log, found) = open(&sim).unwrap();
+    let read = model.read(&mut log, &context).into_iter().map(|(_, number)| number).collect();
+    let missing: Vec<_> = model.owed().difference(&read).copied().collect();
+    assert!(missing.iter().all(|number| before.contains(number)), "{context}: acknowledged afterwards and lost");
+    let (lost, missing) = (found.lost + log.lost(), model.amount(missing));
+    assert_eq!((lost.items, lost.bytes), (missing.items, missing.bytes), "{context}: the loss is counted");
+}
+
+#[test]
+fn files_removed_while_it_runs_are_noticed() {
+    in_threads(if full() { 100_000 } else { 2_000 }, removed);
+}
+
+/// The segment that takes groups is open: what it holds survives its removal.
+#[test]
+fn an_open_segment_survives_its_removal() {
+    let (sim, mut random, mut model) = (Sim::new(1, false), Random(1), Model::default());
+    let (mut log, _) = open(&sim).unwrap();
+    model.append(&mut log, &mut random, false).unwrap();
+    sim.remove_all();
+    assert!(model.append(&mut log, &mut random, false).is_none(), "the group that notices it is refused");
+    assert!(model.append(&mut log, &mut random, false).is_some(), "the next is not");
+    drop(log);
+    sim.cut_power();
+    assert_eq!(model.check(&sim, "removed").len(), model.acknowledged.len());
+}
+
 /// Any bytes, and headers and frames that verify but say what no log of ours would: it opens, reads to an end, goes on.
 fn nonsense(seed: u64) {
     let (sim, mut random) = (Sim::new(seed, false), Random(seed));

@@ -464,3 +464,145 @@ async fn what_panics_is_put_aside() {
     let (_, said) = queue_command(&["export", "--dead", path, name]);
     assert!(said.lines().count() == 1 && said.contains("\"poison\""), "{said}");
 }
+
+/// What the receivers took and refused.
+fn at_the_gates(misaki: &Misaki) -> (u64, u64) {
+    use std::sync::atomic::Ordering::Relaxed;
+    let gates = &misaki.running.graph.gates;
+    gates.iter().fold((0, 0), |(accepted, refused), gate| {
+        (accepted + gate.accepted.load(Relaxed), refused + gate.refused.load(Relaxed))
+    })
+}
+
+/// The queue's directory is removed while it is in use: the request that finds out is refused, what was acknowledged
+/// before and after survives the process.
+#[tokio::test]
+async fn a_directory_removed_while_in_use_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let away = Upstream::replying(Reply::Grpc(14, "away", None)).await;
+    let misaki = start(directory.path(), STORED, &away).await;
+    for name in ["a", "b", "c"] {
+        assert!(misaki.send(&[name]).await.ok);
+    }
+    let queue = directory.path().join("misaki/exporter_otlp_logs");
+    std::fs::remove_dir_all(&queue).unwrap();
+    let answers = [misaki.send(&["d"]).await, misaki.send(&["e"]).await, misaki.send(&["f"]).await];
+    assert!(answers[1].ok && answers[2].ok, "{answers:?}");
+    // It may have noticed by itself, before.
+    if !answers[0].ok {
+        assert_eq!((answers[0].code, answers[0].message.as_str()), (503, "the disk failed"));
+        assert_eq!(misaki.line("otlp"), "logs to otlp: 5 accepted = 0 exported + 0 dropped + 5 left on disk");
+        assert_eq!(at_the_gates(&misaki), (5, 1));
+    }
+    misaki.check();
+    // As kill -9 would leave it.
+    let copied = tempfile::tempdir().unwrap();
+    copy(&queue, &copied.path().join("misaki/exporter_otlp_logs"));
+    let upstream = Upstream::start().await;
+    let again = start(copied.path(), STORED, &upstream).await;
+    again.settle().await;
+    let kept = upstream.kept_once();
+    let lost: Vec<_> =
+        ["a", "b", "c", "e", "f"].into_iter().filter(|name| !kept.iter().any(|kept| kept == name)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+/// A disk that fails under way: its requests are refused, not accepted and dropped; it goes on when the disk does.
+#[tokio::test]
+async fn what_a_failing_disk_refuses_was_not_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let away = Upstream::replying(Reply::Grpc(14, "away", None)).await;
+    let misaki = start(directory.path(), STORED, &away).await;
+    assert!(misaki.send(&["a"]).await.ok);
+    let queue = directory.path().join("misaki/exporter_otlp_logs");
+    std::fs::remove_dir_all(&queue).unwrap();
+    // Nothing can be made here.
+    std::fs::write(&queue, "in the way").unwrap();
+    for name in ["b", "c", "d"] {
+        let answer = misaki.send(&[name, "x"]).await;
+        assert_eq!((answer.code, answer.hint.is_some()), (503, true), "{answer:?}");
+        misaki.check();
+    }
+    let balance = misaki.running.balance().remove(0);
+    assert_eq!((balance.accepted, balance.dropped, balance.left), (1, vec![], 1));
+    assert_eq!(at_the_gates(&misaki), (1, 6));
+    std::fs::remove_file(&queue).unwrap();
+    away.script(|_| Reply::Accept);
+    let mut answer = misaki.send(&["e"]).await;
+    let end = std::time::Instant::now() + Duration::from_secs(15);
+    while !answer.ok && std::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        answer = misaki.send(&["e"]).await;
+    }
+    assert!(answer.ok, "{answer:?}");
+    misaki.settle().await;
+    assert_eq!(away.kept_once(), ["a", "e"]);
+}
+
+/// A record that ends the process each time it is sent: after three such runs it is put aside, and no other with it. The
+/// process is ended by copying its files while the upstream is still thinking.
+#[tokio::test]
+async fn what_ends_the_process_is_put_aside() {
+    let away = Upstream::replying(Reply::Grpc(14, "away", None)).await;
+    let mut directory = tempfile::tempdir().unwrap();
+    let mut misaki = start(directory.path(), STORED, &away).await;
+    for name in ["before", "poison", "after"] {
+        assert!(misaki.send(&[name]).await.ok);
+    }
+    misaki.finish().await;
+    drop(misaki);
+    let killed = |directory: &Path| {
+        let copied = tempfile::tempdir().unwrap();
+        copy(directory, copied.path());
+        copied
+    };
+    let upstream = Upstream::scripted(|arrival| match arrival.names.iter().any(|name| name == "poison") {
+        true => Reply::Hang,
+        false => Reply::Accept,
+    })
+    .await;
+    // In the first run it is not alone; then it is, three times.
+    for run in 1..=4 {
+        let misaki = start(directory.path(), STORED, &upstream).await;
+        let arrived = || upstream.arrivals().iter().filter(|arrival| arrival.names == ["poison"]).count();
+        until("it is under way, alone", || arrived() == run && misaki.held() == 1).await;
+        // The marks are written within their time.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let next = killed(directory.path());
+        drop(misaki);
+        directory = next;
+    }
+    let mut misaki = start(directory.path(), STORED, &upstream).await;
+    misaki.settle().await;
+    assert_eq!(misaki.line("otlp"), "logs to otlp: 1 accepted = 0 exported + 1 dropped (internal 1) + 0 left");
+    assert!(misaki.send(&["later"]).await.ok);
+    misaki.settle().await;
+    assert_eq!(upstream.kept_once(), ["after", "before", "later"]);
+    misaki.finish().await;
+    let path = directory.path().to_str().unwrap();
+    let (_, said) = queue_command(&["inspect", path, "exporter_otlp_logs"]);
+    assert!(said.contains("internal: 1 items"), "{said}");
+}
+
+/// A process that is killed again and again while its upstream is away loses nothing to that: an attempt that came to an
+/// end is no crime.
+#[tokio::test]
+async fn a_run_that_is_killed_while_the_upstream_is_away_blames_nobody() {
+    let away = Upstream::replying(Reply::Grpc(14, "away", None)).await;
+    let mut directory = tempfile::tempdir().unwrap();
+    for run in 0..6 {
+        let misaki = start(directory.path(), STORED, &away).await;
+        let before = away.requests();
+        assert!(misaki.send(&[&format!("a{run}")]).await.ok);
+        until("it is tried", || away.requests() > before + 2).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let copied = tempfile::tempdir().unwrap();
+        copy(directory.path(), copied.path());
+        drop(misaki);
+        directory = copied;
+    }
+    away.script(|_| Reply::Accept);
+    let misaki = start(directory.path(), STORED, &away).await;
+    misaki.settle().await;
+    assert_eq!(away.kept_once(), numbered("a", 6));
+}

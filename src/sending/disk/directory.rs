@@ -12,7 +12,7 @@ const LOCK: &str = "lock";
 pub struct Directory {
     path: PathBuf,
     /// Held while it lives; the system gives it back when the process ends, however it ends.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 /// Why a directory cannot be used.
@@ -28,8 +28,7 @@ impl Directory {
     /// Makes the directory where it is missing and takes it for this process, waiting up to `wait` for another to leave.
     pub fn take(path: &Path, wait: Duration) -> Result<Directory, LockError> {
         let failed = |error| LockError::Io(path.to_owned(), error);
-        create(path).map_err(failed)?;
-        let lock = options().create(true).truncate(false).open(path.join(LOCK)).map_err(failed)?;
+        let lock = lock_file(path).map_err(failed)?;
         let until = Instant::now() + wait;
         loop {
             match lock.try_lock() {
@@ -41,13 +40,18 @@ impl Directory {
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
-        Ok(Directory { path: path.to_owned(), _lock: Some(lock) })
+        Ok(Directory { path: path.to_owned(), lock: Some(lock) })
     }
 
     /// For looking at it only, while another process may use it.
     pub fn view(path: &Path) -> Directory {
-        Directory { path: path.to_owned(), _lock: None }
+        Directory { path: path.to_owned(), lock: None }
     }
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    create(path)?;
+    options().create(true).truncate(false).open(path.join(LOCK))
 }
 
 /// Makes a directory with all above it, each with its name on stable storage.
@@ -100,7 +104,7 @@ impl Disk for Directory {
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        match self._lock {
+        match self.lock {
             Some(_) => options().open(self.path.join(name)),
             None => File::open(self.path.join(name)),
         }
@@ -147,6 +151,44 @@ impl Disk for Directory {
 
     fn free_bytes(&self) -> io::Result<u64> {
         space(&self.path).map(|(_, free)| free)
+    }
+
+    /// The lock stands for its directory: it is open, so no other file can be taken for it.
+    #[cfg(unix)]
+    fn keeps<'a>(&self, files: impl Iterator<Item = &'a File>) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+        let Some(lock) = &self.lock else { return Ok(true) };
+        let ours = lock.metadata()?;
+        match fs::metadata(self.path.join(LOCK)) {
+            Ok(found) if (found.dev(), found.ino()) == (ours.dev(), ours.ino()) => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => return Ok(false),
+        }
+        for file in files {
+            if file.metadata()?.nlink() == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Elsewhere a file that is open keeps its name.
+    #[cfg(not(unix))]
+    fn keeps<'a>(&self, _: impl Iterator<Item = &'a File>) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn restore(&mut self) -> io::Result<()> {
+        if self.keeps(std::iter::empty())? {
+            return Ok(());
+        }
+        let lock = lock_file(&self.path)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::other("another process has taken its directory"),
+            TryLockError::Error(error) => error,
+        })?;
+        self.lock = Some(lock);
+        Ok(())
     }
 }
 

@@ -34,6 +34,7 @@ pub struct FileHeader {
     pub version: u16,
     pub kind: u8,
     pub identity: Identity,
+    /// That of a segment; the length of the marks.
     pub sequence: u64,
     /// The id of the first record, and the sums of all items and bytes before it.
     pub first: u64,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::attempts::{self, Attempts};
 use super::format::{self, FARTHEST, FileHeader, FileKind, Frame, HEADER, Identity, Place, span};
 use super::marks::Marks;
 use super::scan::{Piece, Reader};
@@ -20,6 +21,7 @@ const READS: u32 = 3;
 const SYNC_MARKS: Duration = Duration::from_secs(1);
 /// What is kept of damaged bytes, in all.
 const SET_ASIDE: u64 = 16 << 20;
+const COPIED_AT_ONCE: usize = 256 << 10;
 const SET_ASIDE_SUFFIX: &str = ".damaged";
 
 /// A record to be written.
@@ -84,6 +86,8 @@ pub struct Log<D: Disk, C: Clock> {
     used: u64,
     /// Lost while running: they did not verify when they were read back.
     lost: Amount,
+    /// How often its files were removed while it was in use.
+    removals: u64,
     failures: u32,
     retry_at: Duration,
     /// Reads that failed at the cursor, and when it is tried again.
@@ -152,6 +156,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
             held: BTreeSet::new(),
             waiting: found.waiting,
             lost: Amount::default(),
+            removals: 0,
             failures: 0,
             retry_at: now,
             read_failures: 0,
@@ -172,6 +177,10 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// What was lost since it was opened.
     pub fn lost(&self) -> Amount {
         self.lost
+    }
+
+    pub fn removals(&self) -> u64 {
+        self.removals
     }
 
     /// What the next record will be called.
@@ -197,6 +206,20 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// Whether something that was settled is not on stable storage yet.
     pub fn is_unsettled(&self) -> bool {
         self.marks.is_behind()
+    }
+
+    /// What the last run had under way; `None` when it ended by itself.
+    pub fn attempts(&self) -> Option<Attempts> {
+        attempts::read(&self.disk, self.identity)
+    }
+
+    /// Says what is under way, for the next run; `None` before it ends by itself.
+    pub fn attempt(&self, attempts: Option<Attempts>) {
+        // Without it a record that ends the process is sent once more, and that is all.
+        let _ = match attempts {
+            Some(attempts) => attempts::write(&self.disk, self.identity, attempts),
+            None => attempts::clear(&self.disk),
+        };
     }
 
     /// Whether there is nothing that is not read or held.
@@ -297,11 +320,50 @@ impl<D: Disk, C: Clock> Log<D, C> {
         if self.limits.sync {
             self.disk.sync(file)?;
         }
+        self.verify()?;
         Ok((first, start))
+    }
+
+    /// Fails when the next run would not find what was written. What is still open is put back before, so that no more is
+    /// lost than must be; what is not is counted when its turn comes.
+    fn verify(&mut self) -> io::Result<()> {
+        if self.disk.keeps(self.active.iter().chain(self.marks.file()))? {
+            return Ok(());
+        }
+        self.disk.restore()?;
+        self.removals += 1;
+        let active = self.active.take();
+        let written = active.as_ref().and_then(|file| Some((self.segments.back()?.sequence, file)));
+        let read = self.cursor.reader.as_ref().map(|reader| (self.cursor.sequence, &reader.file));
+        for (sequence, file) in written.into_iter().chain(read) {
+            let _ = self.put_back(sequence, file);
+        }
+        let _ = self.marks.renew(&self.disk);
+        Err(io::Error::new(ErrorKind::NotFound, "its files were removed while it was in use"))
+    }
+
+    /// Copies a segment that lost its name: what it holds belongs to its sequence and place, not to a file.
+    fn put_back(&self, sequence: u64, from: &D::File) -> io::Result<()> {
+        let segment = self.segments.iter().find(|segment| segment.sequence == sequence);
+        let length = segment.map_or(0, |segment| segment.length).min(self.disk.length(from)?);
+        let into = self.disk.create(&file_name(sequence))?;
+        let (mut block, mut at) = (vec![0; COPIED_AT_ONCE], 0);
+        while at < length {
+            let most = (length - at).min(COPIED_AT_ONCE as u64) as usize;
+            let read = self.disk.read(from, at, block.get_mut(..most).unwrap_or_default())?;
+            if read == 0 {
+                break;
+            }
+            self.disk.write(&into, at, &mut [IoSlice::new(block.get(..read).unwrap_or_default())])?;
+            at += read as u64;
+        }
+        self.disk.sync(&into)?;
+        self.disk.sync_names()
     }
 
     /// A new segment is whole and has its name on stable storage before anything is written to it.
     fn begin_segment(&mut self) -> io::Result<()> {
+        self.verify()?;
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let name = file_name(sequence);
@@ -463,6 +525,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
 
     /// Writes what was settled, syncs it each second, and gives back the room. Errors are tried again the next time.
     pub fn tick(&mut self) -> io::Result<()> {
+        self.verify()?;
         self.marks.write(&self.disk)?;
         if self.clock.now() >= self.sync_marks_at {
             self.flush()?;

@@ -15,6 +15,9 @@ pub const NAME: &str = "marks";
 const NEW: &str = "marks.new";
 /// Where the first half begins.
 const START: u64 = 512;
+/// What stands where no entry was written yet. Zeros are what a damaged disk leaves, so they would tell nothing; earlier
+/// builds wrote them.
+const BLANK: u8 = 0xff;
 const ENTRY: u64 = 128;
 const ENTRY_LEN: usize = ENTRY as usize;
 
@@ -187,7 +190,9 @@ pub fn read<D: Disk>(disk: &D, identity: Identity) -> Read {
     let Ok(bytes) = retry(|| read_file(disk, NAME)) else { return Read::default() };
     read.whole &= bytes
         .first_chunk::<{ HEADER as usize }>()
-        .is_some_and(|header| FileHeader::decode(header).is_some_and(|header| header.identity == identity));
+        .and_then(|header| FileHeader::decode(header))
+        // Earlier builds did not write its length.
+        .is_some_and(|header| header.identity == identity && [0, bytes.len() as u64].contains(&header.sequence));
     let entries = bytes.get(START as usize..).unwrap_or_default().chunks(ENTRY_LEN);
     for (at, bytes) in (START..).step_by(ENTRY_LEN).zip(entries) {
         match Entry::decode(bytes, &seed(identity, at)) {
@@ -197,7 +202,7 @@ pub fn read<D: Disk>(disk: &D, identity: Identity) -> Read {
                     (read.stamp, read.newest) = (entry.stamp, at);
                 }
             }
-            None => read.whole &= bytes.iter().all(|byte| *byte == 0),
+            None => read.whole &= bytes.iter().all(|byte| *byte == BLANK),
         }
     }
     read.whole &= read.stamp > 0;
@@ -280,6 +285,16 @@ impl<F> Marks<F> {
         self.state.durable = (next, all);
     }
 
+    pub fn file(&self) -> Option<&F> {
+        self.file.as_ref()
+    }
+
+    /// Begins another file with all there is to say.
+    pub fn renew<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+        self.file = None;
+        self.sync(disk)
+    }
+
     /// Opens the file, or makes a new one where there is none of the right length.
     pub fn open<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
         let whole = START + 2 * self.half;
@@ -303,9 +318,10 @@ impl<F> Marks<F> {
             disk.remove(NEW)?;
         }
         let file = disk.create(NEW)?;
-        let header = FileHeader::new(FileKind::Marks, self.identity, 0, 0, Amount::default()).encode();
-        let zeros = vec![0; (START + 2 * self.half - HEADER) as usize];
-        disk.write(&file, 0, &mut [IoSlice::new(&header), IoSlice::new(&zeros)])?;
+        let whole = START + 2 * self.half;
+        let header = FileHeader::new(FileKind::Marks, self.identity, whole, 0, Amount::default()).encode();
+        let blank = vec![BLANK; (whole - HEADER) as usize];
+        disk.write(&file, 0, &mut [IoSlice::new(&header), IoSlice::new(&blank)])?;
         self.at = START + 2 * self.half;
         self.snapshot(disk, &file)?;
         disk.sync(&file)?;

@@ -11,7 +11,7 @@ const TRIES: u32 = 3;
 
 /// A file that is read in blocks.
 pub struct Reader<F> {
-    file: F,
+    pub file: F,
     block: Vec<u8>,
     start: u64,
     /// Whether something could not be read and was taken for zeros.

@@ -1,0 +1,40 @@
+//! Which record was under way when the process ended: one that ends it each time must not do so for ever (reliability 2.8).
+//!
+//! The file is there while the log is in use, so it also tells that the last run did not end by itself. It is not synced: it
+//! has to outlive the process, not the machine.
+
+use std::io::{self, IoSlice};
+
+use super::Disk;
+use super::format::{Fields, Identity, Writer};
+
+const NAME: &str = "attempts";
+const LENGTH: usize = 20;
+
+/// The record that is sent alone, and how many runs have begun to send it; none under way when `runs` is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Attempts {
+    pub id: u64,
+    pub runs: u64,
+}
+
+/// What the last run left; `None` when it ended by itself.
+pub fn read<D: Disk>(disk: &D, identity: Identity) -> Option<Attempts> {
+    let file = disk.open(NAME).ok()?;
+    let mut bytes = [0; LENGTH];
+    disk.read(&file, 0, &mut bytes).ok()?;
+    let fields = Fields::checked(&bytes, &identity);
+    Some(fields.and_then(|mut fields| Some(Attempts { id: fields.number()?, runs: fields.u64()? })).unwrap_or_default())
+}
+
+pub fn write<D: Disk>(disk: &D, identity: Identity, attempts: Attempts) -> io::Result<()> {
+    let mut out = Writer::<LENGTH>::default();
+    out.put(&attempts.id.to_le_bytes());
+    out.put(&attempts.runs.to_le_bytes());
+    let file = disk.open(NAME).or_else(|_| disk.create(NAME))?;
+    disk.write(&file, 0, &mut [IoSlice::new(&out.finish(&identity))])
+}
+
+pub fn clear<D: Disk>(disk: &D) -> io::Result<()> {
+    disk.remove(NAME)
+}
