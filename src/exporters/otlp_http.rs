@@ -204,7 +204,7 @@ fn classify(http_status: u16, headers: &HeaderMap, body: &[u8], is_json: bool, u
         429 | 502 | 503 | 504 => SendError::Retry { after: retry_after(headers), status },
         413 => SendError::TooLarge(status),
         300..=399 | 401 | 403 | 404 | 405 | 415 => SendError::Misconfigured(status),
-        400..=499 | 500 => SendError::Malformed(status),
+        400..=500 => SendError::Malformed(status),
         _ => SendError::Rejected(status),
     }
 }
