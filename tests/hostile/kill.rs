@@ -71,6 +71,11 @@ fn serve(mut stream: std::net::TcpStream, arrived: &Mutex<BTreeMap<String, usize
 }
 
 fn start(directory: &std::path::Path, upstream: SocketAddr, queue: &str) -> (Child, SocketAddr) {
+    start_with(1024, directory, upstream, queue)
+}
+
+/// Starts a process that may open so many files.
+fn start_with(files: usize, directory: &std::path::Path, upstream: SocketAddr, queue: &str) -> (Child, SocketAddr) {
     let config = format!(
         "
 receivers: {{otlp: {{protocols: {{http: {{endpoint: 127.0.0.1:0}}}}}}}}
@@ -88,8 +93,9 @@ service:
 ",
         directory.display()
     );
-    let mut child = Command::new(env!("CARGO_BIN_EXE_misaki"))
-        .args(["--config", &format!("yaml:{config}")])
+    let command = format!("ulimit -n {files}; exec \"$0\" --config \"$1\"");
+    let mut child = Command::new("sh")
+        .args(["-c", &command, env!("CARGO_BIN_EXE_misaki"), &format!("yaml:{config}")])
         .env("NO_COLOR", "1")
         .stderr(Stdio::piped())
         .spawn()
@@ -181,6 +187,50 @@ fn kills(count: usize, queue: &str, always_away: bool) {
     }));
     // Of each life no more than what was under way and what was settled within its last moments.
     assert!(twice <= count * 1000, "{twice} came twice");
+}
+
+/// With next to no files to open, and clients that take all that are for connections: what is acknowledged is on disk, and
+/// it recovers at once.
+#[test]
+fn out_of_files() {
+    let _alone = crate::ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start();
+    upstream.away.store(true, Relaxed);
+    let (mut child, address) = start_with(64, directory.path(), upstream.address, "num_consumers: 2");
+    let held: Vec<_> = (0..200).filter_map(|_| std::net::TcpStream::connect(address).ok()).collect();
+    let (mut acknowledged, mut slowest) = (BTreeSet::new(), Duration::ZERO);
+    let mut send = |name: String, acknowledged: &mut BTreeSet<String>| {
+        let before = Instant::now();
+        let is_taken = ask(address, &post("identity", "application/x-protobuf", &record(&name))) == Some(200);
+        slowest = slowest.max(before.elapsed());
+        is_taken && acknowledged.insert(name)
+    };
+    let served = (0..50).filter(|number| send(format!("0-{number}"), &mut acknowledged)).count();
+    drop(held);
+    let begun = Instant::now();
+    while !send("0-50".to_owned(), &mut acknowledged) {
+        assert!(begun.elapsed() < Duration::from_secs(5), "it does not recover");
+    }
+    let recovered = begun.elapsed();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    upstream.away.store(false, Relaxed);
+    let (mut child, _) = start(directory.path(), upstream.address, "num_consumers: 2");
+    let missing = || {
+        let arrived = upstream.arrived.lock().unwrap();
+        acknowledged.iter().filter(|name| !arrived.contains_key(*name)).count()
+    };
+    let started = Instant::now();
+    while missing() > 0 && started.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    println!(
+        "64 files, 200 connections: {served} of 50 served, the slowest in {slowest:.1?}, recovered in {recovered:.1?}"
+    );
+    assert!(served > 0 && missing() == 0, "{} lost", missing());
 }
 
 fn how_many() -> usize {

@@ -275,6 +275,18 @@ fn full_windows() {
     siege.end();
 }
 
+#[test]
+fn idle_connections() {
+    let mut siege = Siege::lay();
+    for (protocol, opening) in [("HTTP/1.1", vec![]), ("HTTP/2", http2_opening())] {
+        siege.attack(&format!("{} idle connections, {protocol}", many(1000)), |misaki| {
+            let address = if opening.is_empty() { misaki.http } else { misaki.grpc };
+            holding(Holding { address, connections: many(1000), opening, drip: vec![] }, length(300));
+        });
+    }
+    siege.end();
+}
+
 /// Every place is taken by connections that say nothing: a new client still gets in at once.
 #[test]
 fn at_the_connection_cap() {
