@@ -64,7 +64,7 @@ enum Verb {
     /// Run the collector (the default)
     Run(Run),
     /// Check a config, and say everything that is wrong with it
-    Validate(Sources),
+    Validate(validate::Validate),
     /// List the components there are
     Components,
     /// Print the config as it is understood, defaults filled in
@@ -186,7 +186,7 @@ pub fn main() -> ExitCode {
         None if !command.command.is_empty() => command::command(&command.command, &command.sources.set),
         None => run::run(Run { sources: command.sources, edge: command.edge, workers: command.workers }),
         Some(Verb::Run(run)) => run::run(run),
-        Some(Verb::Validate(sources)) => validate::validate(&sources),
+        Some(Verb::Validate(options)) => validate::validate(&options),
         Some(Verb::Components) => print(&components::list()),
         Some(Verb::PrintConfig(options)) => print_config::print_config(&options),
         #[cfg(unix)]

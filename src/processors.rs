@@ -24,6 +24,16 @@ use crate::telemetry::{Accounts, Now, Reason, Refusal, Signal, Sink, Telemetry, 
 /// What a processor wants counted once its request is committed: which of its counters, and by how much.
 pub type Notes = SmallVec<[(u32, u64); 4]>;
 
+/// What one rule dropped.
+pub struct Dropped {
+    /// As it is written.
+    pub rule: String,
+    /// In plain words.
+    pub said: String,
+    pub items: u64,
+    pub bytes: u64,
+}
+
 /// A stateless processor: synchronous, no I/O, no clock.
 pub trait Processor: Send + Sync {
     /// What goes on, or nothing; or why the whole request is refused. Touches no counter: a plan may be thrown away.
@@ -44,8 +54,8 @@ pub trait Processor: Send + Sync {
     fn intentions(&self) -> Vec<String> {
         Vec::new()
     }
-    /// How many items each rule dropped, for those that did.
-    fn dropped_by(&self) -> Vec<(String, u64)> {
+    /// What each rule dropped, for those that did.
+    fn dropped_by(&self) -> Vec<Dropped> {
         Vec::new()
     }
     /// What each of them did: said when the collector ends.

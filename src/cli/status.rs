@@ -2,7 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
 
-mod table;
+pub(super) mod table;
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;

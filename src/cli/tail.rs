@@ -93,13 +93,15 @@ enum Color {
 }
 
 /// One request as the collector tells it.
-struct Sighting {
-    signal: Signal,
-    items: u64,
+pub(super) struct Sighting {
+    pub signal: Signal,
+    pub items: u64,
+    /// When it was seen, since 1970.
+    pub seconds: f64,
     skipped: u64,
     /// Where it was seen, in words, if it is not where everything comes in.
     heading: Option<String>,
-    wire: Bytes,
+    pub wire: Bytes,
 }
 
 /// Where it is written, and how.
@@ -139,7 +141,8 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
     while options.items.is_none_or(|most| seen < most) && options.expect.is_none_or(|expected| seen < expected) {
         let sighting = tokio::select! {
             sighting = next(&mut answer, &mut buffer) => match sighting {
-                Ok(sighting) => sighting,
+                Ok(Some(sighting)) => sighting,
+                Ok(None) => return writer.write_rest().and(Err(failed("the collector went away"))),
                 Err(failure) => return writer.write_rest().and(Err(failure)),
             },
             () = writer.due() => match writer.write_due()? {
@@ -163,8 +166,8 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
     }
 }
 
-/// The next one; the collector never ends them by itself.
-async fn next(answer: &mut Answer, buffer: &mut BytesMut) -> Result<Sighting, Failure> {
+/// The next one; the collector ends them only when it was asked to.
+pub(super) async fn next(answer: &mut Answer, buffer: &mut BytesMut) -> Result<Option<Sighting>, Failure> {
     let strange = || failed("the collector says something that this version does not understand");
     loop {
         if let Some(length) = memchr::memchr(b'\n', buffer) {
@@ -174,7 +177,7 @@ async fn next(answer: &mut Answer, buffer: &mut BytesMut) -> Result<Sighting, Fa
             let body = body.filter(|bytes| *bytes <= MOST_BODY).ok_or_else(strange)?;
             if buffer.len() > length + body {
                 let _ = buffer.split_to(length + 1);
-                return Sighting::read(&head, buffer.split_to(body).freeze()).ok_or_else(strange);
+                return Sighting::read(&head, buffer.split_to(body).freeze()).map(Some).ok_or_else(strange);
             }
         } else if buffer.len() > MOST_HEAD {
             return Err(strange());
@@ -182,6 +185,7 @@ async fn next(answer: &mut Answer, buffer: &mut BytesMut) -> Result<Sighting, Fa
         // Nothing that was read is lost when this is broken off: it is in the buffer.
         match answer.next().await? {
             Some(piece) => buffer.extend_from_slice(&piece),
+            None if buffer.is_empty() => return Ok(None),
             None => return Err(failed("the collector went away")),
         }
     }
@@ -196,7 +200,9 @@ impl Sighting {
             let reason = text("reason").map_or(String::new(), |reason| format!(": {reason}"));
             format!("{} by {exporter}{reason}", text("at").unwrap_or_default())
         });
-        Some(Sighting { signal, items: number("items")?, skipped: number("skipped").unwrap_or(0), heading, wire })
+        let seconds = text("time_unix_nano")?.parse::<f64>().ok()? / 1e9;
+        let (items, skipped) = (number("items")?, number("skipped").unwrap_or(0));
+        Some(Sighting { signal, items, seconds, skipped, heading, wire })
     }
 }
 
@@ -221,7 +227,7 @@ impl Writer {
 
     /// Writes at most so many items; says whether there is still somebody who reads.
     fn write(&mut self, sighting: Sighting, most: u64) -> Result<bool, Failure> {
-        let Sighting { signal, items, skipped, heading, wire } = sighting;
+        let Sighting { signal, items, skipped, heading, wire, .. } = sighting;
         if skipped > 0 {
             // Nothing can be done about a terminal that is gone.
             let _ = writeln!(std::io::stderr(), "… {skipped} skipped: they came faster than they were read");

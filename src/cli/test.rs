@@ -1,7 +1,7 @@
 //! `misaki test`: cases of what goes into the pipelines of a config and what must come out, run without a port.
 
 mod short;
-mod trial;
+pub(super) mod trial;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

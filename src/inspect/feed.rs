@@ -211,6 +211,14 @@ pub struct View {
     live: mpsc::Receiver<(Event, Held)>,
 }
 
+impl View {
+    /// Ends it with what is in the ring.
+    pub fn without_what_comes(mut self) -> View {
+        self.live.close();
+        self
+    }
+}
+
 /// What of one request is wanted.
 pub struct Sighting {
     pub event: Event,

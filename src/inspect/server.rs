@@ -147,10 +147,11 @@ fn answer(subject: &Subject, watch: &Arc<Watch>, request: &Request<Incoming>) ->
     }
 }
 
-/// `at`, `since` in milliseconds before now, and `where`: an expression as `Wanted` reads it.
+/// `at`, `since` in milliseconds before now, `where`: an expression as `Wanted` reads it, and `then=end`: the past alone.
 fn look(watch: &Arc<Watch>, query: &str) -> Result<View, (StatusCode, String)> {
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
     let (mut place, mut since, mut wanted) = (Place::Received, None, String::new());
+    let mut ends = false;
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match key {
             "at" => {
@@ -162,12 +163,14 @@ fn look(watch: &Arc<Watch>, query: &str) -> Result<View, (StatusCode, String)> {
                 let ago = ago.map_err(|_| bad("since is a number of milliseconds".to_owned()))?;
                 since = clock().checked_sub(ago);
             }
+            "then" if value == "end" => ends = true,
             "where" => wanted = percent::decoded(value),
-            _ => return Err(bad("it takes at, since and where".to_owned())),
+            _ => return Err(bad("it takes at, since, where and then=end".to_owned())),
         }
     }
     let wanted = Wanted::read(&wanted).map_err(|mistake| bad(mistake.message))?;
     let view = watch.open(place, wanted, since);
+    let view = view.map(|view| if ends { view.without_what_comes() } else { view });
     view.ok_or((
         StatusCode::SERVICE_UNAVAILABLE,
         format!("{FEEDS} are looking already, and no more may: end one of them"),

@@ -23,7 +23,7 @@ use crate::telemetry::{Client, Now, Refusal, Signal, Status, Telemetry};
 
 use super::edit::edit;
 use super::matching::{self, Subject};
-use super::{Factory, Notes, Processor};
+use super::{Dropped, Factory, Notes, Processor};
 
 pub struct Config {
     observe: bool,
@@ -297,9 +297,15 @@ impl Processor for Filter {
         said.map(|said| format!("{said}{}", if self.observe { " (observes only)" } else { "" })).collect()
     }
 
-    fn dropped_by(&self) -> Vec<(String, u64)> {
-        let all = self.texts().zip(&self.counters).map(|(text, rule)| (text.to_owned(), rule.items.load(Relaxed)));
-        all.filter(|(_, items)| *items > 0).collect()
+    fn dropped_by(&self) -> Vec<Dropped> {
+        let said = self.rules.iter().flat_map(|rules| &rules.said);
+        let all = self.texts().zip(said).zip(&self.counters).map(|((rule, said), counters)| Dropped {
+            rule: rule.to_owned(),
+            said: said.clone(),
+            items: counters.items.load(Relaxed),
+            bytes: counters.bytes.load(Relaxed),
+        });
+        all.filter(|dropped| dropped.items > 0).collect()
     }
 
     fn results(&self) -> Vec<String> {

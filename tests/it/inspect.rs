@@ -528,3 +528,57 @@ async fn expressions_become_rules_and_mistakes_are_shown() {
         assert!(status == 64 && err.contains(expected), "{err}");
     }
 }
+
+/// What a config would drop of the recent past: by rule, in items and bytes, and the errors among it.
+#[tokio::test]
+async fn a_config_is_tried_on_the_recent_past() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await;
+    let misaki = Misaki::start("{}", &[&upstream]).await;
+    let inspection = open(&misaki, directory.path());
+    let socket = inspection.path().to_str().unwrap().to_owned();
+    let config = |processors: &str, used: &str| {
+        format!(
+            "yaml:{{receivers: {{otlp: {{protocols: {{grpc: }}}}}}, processors: {processors}, exporters: {{otlp_grpc: {{endpoint: 'localhost:4317'}}}}, \
+             service: {{pipelines: {{logs: {{receivers: [otlp], processors: {used}, exporters: [otlp_grpc]}}}}}}}}"
+        )
+    };
+    let filter = "{filter: {log_conditions: ['log.severity_number < SEVERITY_NUMBER_INFO', 'log.body == \"ping\"']}}";
+    let validate = async |config: &str| run(&["validate", config, "--against-recent", "--socket", &socket]).await;
+    let (status, out, err) = validate(&config(filter, "[filter]")).await;
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.starts_with("error: nothing to look at"), "{err}");
+    for records in [
+        &[("low", 5, false), ("ping", 9, false), ("ping", 17, false), ("paid", 9, false)][..],
+        &[("lower", 1, false), ("failed", 17, false)],
+    ] {
+        assert!(misaki.post(Via::Http, Signal::Logs, logs("shop", records), &[]).await.ok);
+        misaki.settle().await;
+    }
+    let (status, out, err) = validate(&config(filter, "[filter]")).await;
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    let lines: Vec<&str> = out.lines().collect();
+    let share = |line: &str| line.trim().split(' ').next().unwrap().parse::<u32>().unwrap();
+    assert!(
+        lines[0].starts_with("would drop ") && lines[0].ends_with(" % of the bytes; WARNING: 1 of 2 error logs"),
+        "{out}"
+    );
+    assert!(lines[1].contains(" 2 logs "), "{out}");
+    assert!(out.contains("filter drops logs whose severity is below INFO"), "{out}");
+    assert!(out.contains("filter drops logs whose body is \"ping\""), "{out}");
+    let all = share(lines[0].trim_start_matches("would drop "));
+    assert!(all.abs_diff(share(lines[1]) + share(lines[2])) <= 1 && (20..80).contains(&all), "{out}");
+    assert!(
+        lines[3].starts_with("looked at 6 logs (") && lines[3].contains("that came in 2 requests within 0 s"),
+        "{out}"
+    );
+    // A sampler tells items; nothing at all is said, too; and what is only printed drops nothing.
+    let sampler = "{probabilistic_sampler: {sampling_percentage: 0, attribute_source: record, from_attribute: x}}";
+    let (_, out, _) = validate(&config(sampler, "[probabilistic_sampler]")).await;
+    assert!(out.starts_with("would drop 100 % of the bytes; WARNING: 2 of 2 error logs\n"), "{out}");
+    assert!(out.contains(" 6 logs        probabilistic_sampler (bytes estimated)\n"), "{out}");
+    let (_, out, _) = validate(&config("{}", "[]")).await;
+    assert!(out.starts_with("would drop 0 % of the bytes; 0 of 2 error logs\nlooked at 6 logs"), "{out}");
+    // It has looked only: what runs is as it was.
+    assert_eq!(inspection.watch.looking(), 0);
+}

@@ -1,6 +1,8 @@
-//! One case: its telemetry through the pipelines of its config as they are, but for the exporters, which take everything.
+//! Telemetry through the pipelines of a config as they are, but for the exporters, which take everything: a case of
+//! `misaki test`, or what `misaki validate` looks back at.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -9,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::cli::test::short;
 use crate::otlp::check;
 use crate::pipeline::intake::Gate;
+use crate::processors::Dropped;
 use crate::service::graph::{Builder, Graph};
 use crate::service::plan::{Plan, Written};
 use crate::telemetry::{Alarm, Budget, Charge, Intake, Now, Part, Point, Reason, Share, Signal, Telemetry};
@@ -25,70 +28,125 @@ pub struct Outcome {
 }
 
 /// What exporters were given: which, and what.
-type Taken = Arc<Mutex<Vec<(String, Signal, Vec<u8>)>>>;
+type Taken = Vec<(String, Signal, Vec<u8>)>;
 
-/// `plan` has exporters that take everything.
-pub async fn run(plan: &Plan, input: &Value) -> Result<Outcome, String> {
-    let budget = Budget::new(BUDGET);
-    let (nothing, unwritten) = (Graph::default(), Written::default());
-    let (graph, _) = Builder::new(plan, &nothing, &unwritten, budget.clone(), Alarm::new()).build()?.connect();
-    let taken = Taken::default();
-    let viewer = taken.clone();
-    graph.tap.attach(Some(Arc::new(move |point: Point, telemetry: &Telemetry| {
-        if let Point::Leaving { exporter } = point {
-            let wire = telemetry.parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
-            let leaving = (exporter.to_owned(), telemetry.signal, wire);
-            viewer.lock().unwrap_or_else(PoisonError::into_inner).push(leaving);
-        }
-    })));
-    for (signal, wire) in short::requests(input)? {
-        let items = check::check(signal, &wire).map_err(|error| error.to_string())?;
-        // A receiver that no pipeline of the signal has is closed to it.
-        let mut fed = plan.pipelines.iter().filter(|pipeline| pipeline.id.signal == signal);
-        let fed = fed.find_map(|pipeline| {
+/// Pipelines that run without a port.
+pub struct Trial<'p> {
+    plan: &'p Plan,
+    graph: Graph,
+    budget: Arc<Budget>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+/// What a processor dropped of a signal, and which of its rules did where it tells; or what was dropped for another reason.
+pub struct Lost {
+    pub by: String,
+    pub signal: Signal,
+    pub items: u64,
+    pub rules: Vec<Dropped>,
+}
+
+impl<'p> Trial<'p> {
+    /// `plan` has exporters that take everything.
+    pub fn start(plan: &'p Plan) -> Result<Trial<'p>, String> {
+        let budget = Budget::new(BUDGET);
+        let (nothing, unwritten) = (Graph::default(), Written::default());
+        let (graph, _) = Builder::new(plan, &nothing, &unwritten, budget.clone(), Alarm::new()).build()?.connect();
+        let taken = Arc::new(Mutex::new(Taken::new()));
+        let viewer = taken.clone();
+        graph.tap.attach(Some(Arc::new(move |point: Point, telemetry: &Telemetry| {
+            if let Point::Leaving { exporter } = point {
+                let wire = telemetry.parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
+                let leaving = (exporter.to_owned(), telemetry.signal, wire);
+                viewer.lock().unwrap_or_else(PoisonError::into_inner).push(leaving);
+            }
+        })));
+        Ok(Trial { plan, graph, budget, taken })
+    }
+
+    /// How many pipelines a request of this signal goes into: those of the first receiver that has one.
+    pub fn ways(&self, signal: Signal) -> usize {
+        let gate = self.gate(signal);
+        let is_fed = |pipeline: &&crate::config::Pipeline| {
+            let takes = |gate: &Arc<Gate>| pipeline.receivers.iter().any(|fed| fed.id.to_string() == gate.receiver);
+            pipeline.id.signal == signal && gate.is_some_and(takes)
+        };
+        self.plan.pipelines.iter().filter(is_fed).count()
+    }
+
+    /// A receiver that no pipeline of the signal has is closed to it.
+    fn gate(&self, signal: Signal) -> Option<&Arc<Gate>> {
+        let mut fed = self.plan.pipelines.iter().filter(|pipeline| pipeline.id.signal == signal);
+        fed.find_map(|pipeline| {
             let takes = |gate: &&Arc<Gate>| pipeline.receivers.iter().any(|fed| fed.id.to_string() == gate.receiver);
-            graph.gates.iter().filter(|gate| gate.signal() == signal).find(takes)
-        });
-        let gate = fed.ok_or_else(|| format!("no pipeline of the config takes {}", signal.name()))?;
-        let charge = Charge::take(&budget, Share::Ingest, wire.len() as u64).ok_or("it is too large")?;
-        let parts = [Part { bytes: Bytes::from(wire), items, charge }].into_iter().collect();
+            self.graph.gates.iter().filter(|gate| gate.signal() == signal).find(takes)
+        })
+    }
+
+    pub async fn feed(&self, signal: Signal, wire: Bytes) -> Result<(), String> {
+        let items = check::check(signal, &wire).map_err(|error| error.to_string())?;
+        let gate = self.gate(signal).ok_or_else(|| format!("no pipeline of the config takes {}", signal.name()))?;
+        let charge = Charge::take(&self.budget, Share::Ingest, wire.len() as u64).ok_or("it is too large")?;
+        let parts = [Part { bytes: wire, items, charge }].into_iter().collect();
         let telemetry = Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() };
-        gate.submit(telemetry).await.map_err(|refusal| format!("refused: {}", refusal.answer().1.message))?;
+        gate.submit(telemetry).await.map_err(|refusal| format!("refused: {}", refusal.answer().1.message))
     }
-    for _ in 0..DRAINS {
-        let held = graph.stages.iter().filter(|stage| !stage.drain(Now::read())).count();
-        if held == 0 {
-            break;
+
+    /// Lets go of what is held; returns what exporters were given, by signal.
+    pub async fn end(&self) -> Taken {
+        for _ in 0..DRAINS {
+            let held = self.graph.stages.iter().filter(|stage| !stage.drain(Now::read())).count();
+            if held == 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
+        let mut taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
+        taken.sort_by_key(|(_, signal, _)| *signal);
+        taken
     }
-    let mut dropped: BTreeMap<String, (u64, BTreeMap<String, u64>)> = BTreeMap::new();
-    let mut by_steps = Vec::new();
-    for step in &graph.steps {
-        use std::sync::atomic::Ordering::Relaxed;
-        let lost = step.incoming.load(Relaxed).saturating_sub(step.outgoing.load(Relaxed));
-        if lost > 0 {
-            by_steps.push(step.processor.reason());
-            let (all, rules) = dropped.entry(step.id.clone()).or_default();
-            *all += lost;
-            for (rule, items) in step.processor.dropped_by() {
-                *rules.entry(rule).or_default() += items;
+
+    pub fn lost(&self) -> Vec<Lost> {
+        let (mut all, mut by_steps) = (Vec::new(), Vec::new());
+        for step in &self.graph.steps {
+            let items = step.incoming.load(Relaxed).saturating_sub(step.outgoing.load(Relaxed));
+            if items > 0 {
+                by_steps.push(step.processor.reason());
+                let rules = step.processor.dropped_by();
+                all.push(Lost { by: step.id.clone(), signal: step.signal, items, rules });
             }
         }
-    }
-    for reason in Reason::ALL.into_iter().filter(|reason| !by_steps.contains(reason)) {
-        let most = graph.accounts.iter().map(|account| account.dropped(reason)).max().unwrap_or(0);
-        if most > 0 {
-            dropped.entry(reason.name().to_owned()).or_default().0 = most;
+        for reason in Reason::ALL.into_iter().filter(|reason| !by_steps.contains(reason)) {
+            for signal in Signal::ALL {
+                let accounts = self.graph.accounts.iter().filter(|account| account.signal == signal);
+                let items = accounts.map(|account| account.dropped(reason)).max().unwrap_or(0);
+                if items > 0 {
+                    all.push(Lost { by: reason.name().to_owned(), signal, items, rules: Vec::new() });
+                }
+            }
         }
+        all
+    }
+}
+
+/// One case.
+pub async fn run(plan: &Plan, input: &Value) -> Result<Outcome, String> {
+    let trial = Trial::start(plan)?;
+    for (signal, wire) in short::requests(input)? {
+        trial.feed(signal, wire.into()).await?;
+    }
+    let taken = trial.end().await;
+    let mut dropped: BTreeMap<String, (u64, BTreeMap<String, u64>)> = BTreeMap::new();
+    for Lost { by, items, rules, .. } in trial.lost() {
+        let (all, by_rule) = dropped.entry(by).or_default();
+        *all += items;
+        rules.into_iter().for_each(|rule| *by_rule.entry(rule.rule).or_default() += rule.items);
     }
     let dropped = dropped.into_iter().map(|(name, (all, rules))| match rules.is_empty() {
         true => (name, Value::from(all)),
         false => (name, rules.into_iter().map(|(rule, items)| (rule, Value::from(items))).collect()),
     });
     let dropped = dropped.collect();
-    let mut taken = std::mem::take(&mut *taken.lock().unwrap_or_else(PoisonError::into_inner));
-    taken.sort_by_key(|(_, signal, _)| *signal);
     let several = taken.first().is_some_and(|(first, ..)| taken.iter().any(|(exporter, ..)| exporter != first));
     let mut out = Vec::new();
     for (exporter, signal, wire) in &taken {

@@ -1,0 +1,171 @@
+//! `misaki validate --against-recent`: the recent past of the running collector (its ring of what came in) through the
+//! pipelines of a config that does not run yet, and what they would drop of it.
+
+use std::fmt::Write;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::cli::local::{self, Target, failed, safe};
+use crate::cli::status::table::{bytes, count, period};
+use crate::cli::tail;
+use crate::cli::test::trial::{Lost, Trial};
+use crate::cli::{Failure, print};
+use crate::inspect::wanted::Wanted;
+use crate::otlp::check::check;
+use crate::service::plan::Plan;
+use crate::telemetry::{Now, Signal};
+
+/// All that the ring may still hold: a day.
+const SINCE: &str = "86400000";
+/// What nobody drops on purpose: error logs, and error spans.
+const ERRORS: [&str; 2] = ["severity_number >= SEVERITY_NUMBER_ERROR", "status.code == STATUS_CODE_ERROR"];
+type Errors = Vec<Wanted>;
+
+/// What there is of a signal.
+#[derive(Default)]
+struct Total {
+    items: u64,
+    bytes: u64,
+    errors: u64,
+}
+
+/// A rule, or a processor that does not tell its rules apart, and what it drops.
+struct Share {
+    signal: Signal,
+    items: u64,
+    bytes: f64,
+    words: String,
+}
+
+pub fn report(mut plan: Plan, target: &Target) -> Result<(), Failure> {
+    plan.silence();
+    local::block_on(async { print(&look(&plan, target).await?) })
+}
+
+async fn look(plan: &Plan, target: &Target) -> Result<String, Failure> {
+    let errors: Errors = ERRORS.into_iter().filter_map(|errors| Wanted::read(errors).ok()).collect();
+    let trial = Trial::start(plan).map_err(failed)?;
+    let mut answer = target.ask(&format!("/tail?at=received&since={SINCE}&then=end")).await?;
+    let (mut buffer, mut came): (_, [Total; 3]) = (BytesMut::new(), Default::default());
+    let (mut requests, mut first, mut last) = (0u64, f64::INFINITY, f64::NEG_INFINITY);
+    let mut refused: Vec<(String, u64)> = Vec::new();
+    while let Some(sighting) = tail::next(&mut answer, &mut buffer).await? {
+        let signal = sighting.signal;
+        (requests, first, last) = (requests + 1, first.min(sighting.seconds), last.max(sighting.seconds));
+        if let Some(total) = came.get_mut(signal as usize) {
+            total.add(&errors, signal, &sighting.wire);
+        }
+        if let Err(why) = trial.feed(signal, sighting.wire).await {
+            match refused.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, times)) => *times += 1,
+                None => refused.push((why, 1)),
+            }
+        }
+    }
+    if requests == 0 {
+        return Err(failed("nothing to look at: the collector has taken in nothing lately, or keeps nothing of it"));
+    }
+    let mut left: Vec<(String, Signal, Total)> = Vec::new();
+    for (exporter, signal, wire) in trial.end().await {
+        let index = left.iter().position(|(known, of, _)| (known, *of) == (&exporter, signal));
+        let index = index.unwrap_or_else(|| {
+            left.push((exporter, signal, Total::default()));
+            left.len() - 1
+        });
+        if let Some((_, _, total)) = left.get_mut(index) {
+            total.add(&errors, signal, &wire.into());
+        }
+    }
+    let total = |signal: Signal| came.get(signal as usize).filter(|total| total.items > 0);
+    // What goes into several pipelines may be dropped in each of them.
+    let all: u64 =
+        Signal::ALL.into_iter().filter_map(|signal| Some(total(signal)?.bytes * trial.ways(signal) as u64)).sum();
+    let mut shares: Vec<Share> = trial.lost().into_iter().flat_map(|lost| shares(lost, total)).collect();
+    shares.sort_by(|left, right| right.bytes.total_cmp(&left.bytes));
+    let percent = |bytes: f64| format!("{:.0} %", 100.0 * bytes / all.max(1) as f64);
+
+    let mut out = String::new();
+    let dropped = shares.iter().fold(0.0, |sum, share| sum + share.bytes);
+    let said: Vec<String> =
+        Signal::ALL.into_iter().filter_map(|signal| errors_lost(signal, total(signal)?, &left)).collect();
+    let _ = writeln!(
+        out,
+        "would drop {} of the bytes; {}",
+        percent(dropped),
+        match said.is_empty() {
+            true => "no error logs or spans came".to_owned(),
+            false => said.join(", "),
+        }
+    );
+    for share in &shares {
+        let (items, bytes) = (count(&share.items.into()), bytes(&(share.bytes.round() as u64).into()));
+        let what = name(share.signal);
+        let _ = writeln!(out, "{:>7} {bytes:>10} {items:>9} {what:<11} {}", percent(share.bytes), safe(&share.words));
+    }
+    for (why, times) in &refused {
+        let _ = writeln!(out, "{times} of {requests} requests: {}", safe(why));
+    }
+    let looked: Vec<String> = Signal::ALL
+        .into_iter()
+        .filter_map(|signal| Some((signal, total(signal)?)))
+        .map(|(signal, total)| {
+            format!("{} {} ({})", count(&total.items.into()), name(signal), bytes(&total.bytes.into()))
+        })
+        .collect();
+    let _ = writeln!(
+        out,
+        "looked at {}, that came in {requests} requests within {}",
+        looked.join(", "),
+        period(Some(last - first))
+    );
+    Ok(out)
+}
+
+/// Each rule of those that dropped something. Where only items are known, their bytes are an average's.
+fn shares<'t>(lost: Lost, total: impl Fn(Signal) -> Option<&'t Total>) -> Vec<Share> {
+    let Lost { by, signal, items, rules } = lost;
+    if rules.is_empty() {
+        let each = total(signal).map_or(0.0, |total| total.bytes as f64 / total.items.max(1) as f64);
+        return vec![Share { signal, items, bytes: items as f64 * each, words: format!("{by} (bytes estimated)") }];
+    }
+    let share = |rule: crate::processors::Dropped| Share {
+        signal,
+        items: rule.items,
+        bytes: rule.bytes as f64,
+        words: format!("{by} {}", rule.said),
+    };
+    rules.into_iter().map(share).collect()
+}
+
+/// How many errors do not reach an exporter, the one that misses most; a signal that knows no errors has none.
+fn errors_lost(signal: Signal, came: &Total, left: &[(String, Signal, Total)]) -> Option<String> {
+    if signal == Signal::Metrics {
+        return None;
+    }
+    let reached = left.iter().filter(|(_, of, _)| *of == signal).map(|(.., total)| total.errors).min();
+    let lost = came.errors.saturating_sub(reached.unwrap_or(0));
+    let mark = if lost > 0 { "WARNING: " } else { "" };
+    let what = if signal == Signal::Logs { "error logs" } else { "error spans" };
+    Some(format!("{mark}{} of {} {what}", count(&lost.into()), count(&came.errors.into())))
+}
+
+fn name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Logs => "logs",
+        Signal::Metrics => "data points",
+        Signal::Traces => "spans",
+    }
+}
+
+impl Total {
+    fn add(&mut self, errors: &Errors, signal: Signal, wire: &Bytes) {
+        // It has been checked where it came in.
+        let items = check(signal, wire).unwrap_or(0);
+        self.items += u64::from(items);
+        self.bytes += wire.len() as u64;
+        let of = |wanted: &Wanted| {
+            wanted.wants(signal).then(|| wanted.keep(signal, &[(wire.clone(), items)], Now::read()).1)
+        };
+        self.errors += errors.iter().filter_map(of).sum::<u64>();
+    }
+}
