@@ -8,7 +8,7 @@ from differ import differential
 from collectors import SIGNALS, Client, Failure, Skip, await_true, check, free_ports, listens
 from detailed import SUMMARY, Received, arrived, check_equal_text, check_report
 from payloads import Payloads, numbered_logs
-from programs import send
+from programs import WORK, run_quietly, send
 
 SYSTEM_CONFIGS = ["/etc/misaki/config.yaml", "/etc/otelcol-contrib/config.yaml", "/etc/otelcol/config.yaml", "/etc/config.yaml"]
 RANDOM_SEED, RANDOM_COUNT, BULK_REQUESTS, BULK_RECORDS = 20261122, 200, 50, 1000
@@ -245,6 +245,32 @@ def sdk(program, *ways):
     return case
 
 
+def browser(bench):
+    """A page in Chromium sends its spans to another origin, in both encodings; a page from an origin that is not allowed sends none."""
+    with open(f"{WORK}/browser/page.bundle.js", "rb") as f:
+        script = f.read()
+    known, stranger = bench.site(script), bench.site(script)
+    grpc, http = free_ports(2)
+    collector = bench.under_test(configs.for_pages(grpc, http, known.origin), [grpc, http])
+
+    def title(site, encoding):
+        """Opens the page; what its title says once both exports have ended."""
+        page = f"{site.origin}/?to=http://127.0.0.1:{http}/v1/traces&as={encoding}"
+        dom = run_quietly(["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                           "--no-proxy-server", f"--user-data-dir={bench.folder}/profile", "--virtual-time-budget=10000", "--dump-dom", page], bench.folder, 60)
+        return re.search(r"<title>(.*?)</title>", dom)[1]
+    for number, encoding in enumerate(("http", "proto"), 1):
+        sent, refused = title(known, encoding), title(stranger, encoding)
+        check(sent == "sent sent", f"{encoding}: what became of the page's exports: {sent}")
+        await_true(lambda: arrived_items(collector) == 2 * number, lambda: f"{encoding}: {arrived_items(collector)} of {2 * number} spans")
+        check(refused == "failed failed", f"{encoding}: a page of an origin that is not allowed: {refused}")
+    collector.stop()
+    text = collector.read("traces.txt")
+    found = Counter(re.findall(r"(?m)^    Name +: (.+)$", text))
+    check(found == {"click buy": 2, "POST /purchase": 2}, f"spans: {found}")
+    check(text.count("service.name: Str(shop-page)") == 4, "the spans are not the page's")
+
+
 def random_debug(bench):
     """Random payloads with odd values, as OTLP/JSON: both collectors give the same answer and print the same text."""
     ports, reference_ports = free_ports(2), free_ports(2)
@@ -317,6 +343,7 @@ CASES = {
     "go-sends-http": (go_sends("http"), ["collector"]),
     "sdk-python": (sdk("python", ("grpc", "none"), ("http/protobuf", "gzip")), ["python"]),
     "sdk-js": (sdk("js", ("grpc", "gzip"), ("http/protobuf", "none"), ("http/json", "gzip")), ["js"]),
+    "sdk-browser": (browser, ["browser"]),
     "sdk-java": (sdk("java", ("grpc", "gzip"), ("http/protobuf", "none")), ["java"]),
     "random-debug": (random_debug, ["collector"]),
     "random-forward": (random_forward, ["collector"]),

@@ -150,6 +150,31 @@ class Recorder:
         self.server.server_close()
 
 
+class Site:
+    """Serves one page with one script: an origin of its own, since its port is."""
+
+    def __init__(self, script):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                kind, body = ("text/javascript", script) if self.path == "/page.js" else ("text/html", b"<!doctype html><title>open</title><script src=/page.js></script>")
+                self.send_response(200)
+                self.send_header("content-type", kind)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.origin = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def kill(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
 class Client:
     """Posts over one kept-alive connection."""
 
@@ -214,6 +239,10 @@ class Bench:
 
     def recorder(self):
         self.started.append(Recorder())
+        return self.started[-1]
+
+    def site(self, script):
+        self.started.append(Site(script))
         return self.started[-1]
 
     def end(self):

@@ -32,6 +32,12 @@ def printing(grpc, http, tls=None, verbosity="detailed"):
     return receiver(grpc, http, tls) + "exporters:\n" + debug(verbosity) + pipelines("debug/SIGNAL")
 
 
+def for_pages(grpc, http, origin):
+    """Prints what pages of one origin send, too; they may set a header of their own."""
+    cors = f"cors: {{allowed_origins: [\"{origin}\"], allowed_headers: [content-type, x-site]}}"
+    return receiver(grpc, http).replace(f"{http}\"", f"{http}\", {cors}") + "exporters:\n" + debug() + pipelines("debug/SIGNAL")
+
+
 def exporter(transport, port, ca_file=None, more=""):
     """The exporter that forwards over `grpc` or `http`."""
     security = f"{{ca_file: {ca_file}}}" if ca_file else "{insecure: true}"

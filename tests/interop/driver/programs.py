@@ -63,6 +63,25 @@ def prepare_js():
         note()
 
 
+def prepare_browser():
+    """Chromium, from Debian's packages where it is missing and we may, and the page's script in one file."""
+    need("node", "npm")
+    if shutil.which("chromium") is None:
+        need("apt-get")
+        if os.geteuid() != 0:
+            raise Skip("no chromium on the PATH, and only root installs it")
+        run_quietly(["apt-get", "update", "-qq"], ROOT)
+        run_quietly(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"], ROOT)
+    fresh, note = unchanged("browser", f"{ROOT}/browser/package-lock.json", f"{ROOT}/browser/page.js")
+    os.makedirs(f"{WORK}/browser", exist_ok=True)
+    for name in ("package.json", "package-lock.json", "page.js"):
+        shutil.copy(f"{ROOT}/browser/{name}", f"{WORK}/browser/{name}")
+    if not fresh:
+        run_quietly(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], f"{WORK}/browser")
+        run_quietly(["node_modules/.bin/esbuild", "page.js", "--bundle", "--minify", "--format=iife", "--outfile=page.bundle.js"], f"{WORK}/browser")
+        note()
+
+
 def prepare_java():
     need("mvn", "javac", "java")
     source = f"{ROOT}/java/src/main/java/Sender.java"
@@ -79,7 +98,7 @@ def prepare_collector():
     run_quietly([f"{ROOT}/build-collector.sh"], ROOT)
 
 
-PREPARATIONS = {"collector": prepare_collector, "go": prepare_go, "java": prepare_java, "js": prepare_js, "python": prepare_python}
+PREPARATIONS = {"browser": prepare_browser, "collector": prepare_collector, "go": prepare_go, "java": prepare_java, "js": prepare_js, "python": prepare_python}
 
 
 def prepare(wanted):
