@@ -22,10 +22,13 @@ mod validate;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::files::Place;
+use crate::config::nearest::nearest;
 use crate::config::{self, Loaded, Outside};
+use crate::diagnostics::columns::without_errno;
 use crate::diagnostics::escape::{put_safe, put_safe_json};
 use crate::diagnostics::log;
 use crate::service::plan::Plan;
@@ -177,6 +180,9 @@ pub fn main() -> ExitCode {
             let status = if error.use_stderr() { USAGE } else { 0 };
             // A closed terminal is no reason to fail in another way.
             let _ = error.print();
+            if let Some(verb) = meant(&error) {
+                let _ = writeln!(std::io::stderr(), "\nDid you mean `misaki {verb}`?");
+            }
             return ExitCode::from(status);
         }
     };
@@ -208,8 +214,17 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The verb that an unknown word was meant to be.
+fn meant(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return None };
+    let is_first = std::env::args().nth(1).as_ref() == Some(word);
+    let command = Command::command();
+    let verbs = command.get_subcommands().map(clap::Command::get_name);
+    is_first.then(|| nearest(word, verbs))?.map(str::to_owned)
+}
+
 fn failed(message: impl std::fmt::Display) -> Failure {
-    Failure { status: FAILED, message: format!("error: {message}\n") }
+    Failure { status: FAILED, message: format!("error: {}\n", without_errno(&message.to_string())) }
 }
 
 /// Text that others may have written, for a terminal.

@@ -1,5 +1,6 @@
 //! What Misaki says of itself: its log, its metrics, its balance.
 
+pub mod columns;
 pub mod escape;
 pub mod log;
 pub mod metrics;

@@ -3,8 +3,9 @@
 //! From top to bottom: `program` (statements and conditions as a component uses them), `parser` and `lexer` (text to
 //! syntax), `compile` (syntax to expressions, with types and places), `functions` (one row each), `condition` and
 //! `expression` (evaluation), `paths` (what a path reads and writes), `scene` (what a statement stands before), `pattern`
-//! (regular expressions and globs), `render` (values as text), `value`.
+//! (regular expressions and globs), `render` (values as text), `value`, `advice` (for those who guess).
 
+mod advice;
 pub mod compile;
 pub mod condition;
 pub mod enums;

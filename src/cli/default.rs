@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use crate::config::files::{self, Place};
-use crate::config::{self, Loaded, Outside};
+use crate::config::{self, Level, Loaded, Outside};
+use crate::diagnostics::columns::{hanging, without_errno};
 use crate::service::machine;
+use crate::service::plan::Plan;
 
-use super::{Edge, Failure, Print, Sources, USAGE, environment};
+use super::{Edge, Failure, Print, Sources, USAGE, environment, plan, safe};
 
 /// Receive on both ports, print what arrives.
 const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
@@ -21,33 +23,80 @@ const TOKEN: u64 = 64 << 10;
 pub struct Chosen {
     pub loaded: Loaded,
     pub origin: Origin,
+    /// Names what a person wrote by the key that it became in the second source, and says what to write.
+    blame: Option<(Blame, &'static str)>,
 }
 
+type Blame = Box<dyn Fn(&str) -> String>;
+
+impl Chosen {
+    /// A plan without errors. Those in what an option or a variable became are told of that.
+    pub fn plan(&self) -> Result<Plan, Failure> {
+        let Some((blame, help)) = &self.blame else { return plan(&self.loaded) };
+        plan(&self.loaded).map_err(|failure| {
+            let mut message = String::new();
+            for problem in self.loaded.problems.sorted() {
+                if let (Level::Error, Some(GENERATED)) = (problem.level, problem.place.map(|place| place.source)) {
+                    let key = problem.path.rsplit('.').next().unwrap_or_default();
+                    let text = format!("{}: {}", safe(&blame(key)), safe(&without_errno(&problem.message)));
+                    message.push_str(&format!("{}\n", hanging("error: ", &text, 80)));
+                }
+            }
+            match message.is_empty() {
+                true => failure,
+                false => Failure { status: USAGE, message: format!("{message}{}\n", hanging("help: ", help, 80)) },
+            }
+        })
+    }
+
+    /// The names of what the config was read from.
+    pub fn names(&self) -> Vec<String> {
+        if let Origin::Embedded { .. } = self.origin {
+            return vec!["the embedded default".to_owned()];
+        }
+        // Who asks may stand in another directory.
+        let absolute = |name: &str| {
+            let file = Some(Path::new(name)).filter(|path| path.is_file());
+            file.and_then(|path| std::path::absolute(path).ok()).map(|path| path.display().to_string())
+        };
+        self.loaded.sources.names().map(|name| absolute(name).unwrap_or_else(|| name.to_owned())).collect()
+    }
+}
+
+/// The source that an option or the environment became; the first is the embedded default.
+const GENERATED: u16 = 1;
+const TO: &str = "write http(s)://HOST:4318 or grpc(s)://HOST:4317";
+
 pub enum Origin {
-    /// Named on the command line.
+    /// Named on the command line, or found in one of the usual places.
     Named,
-    /// Found in one of the usual places.
-    Found(&'static str),
     /// Embedded; and where it forwards to besides printing.
     Embedded { forwards_to: Option<String>, refused: Option<String> },
 }
 
 pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     if !sources.config.is_empty() {
-        return Ok(Chosen { loaded: sources.load()?, origin: Origin::Named });
+        return Ok(Chosen { loaded: sources.load()?, origin: Origin::Named, blame: None });
     }
     if let Some(to) = &edge.to {
         let (yaml, to) = edge_config(to, edge, sources.place)?;
         let loaded = load(vec![DEFAULT.to_owned(), yaml], sources);
-        return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: Some(to), refused: None } });
+        let options = [("ca_file", "--ca", &edge.ca), ("Authorization", "--token-file", &edge.token_file)];
+        let options =
+            options.map(|(key, option, value)| (key, format!("{option} {}", value.as_deref().unwrap_or_default())));
+        let url = format!("--to {to}");
+        let blame =
+            move |key: &str| options.iter().find(|(known, _)| *known == key).map_or(&url, |(_, option)| option).clone();
+        let origin = Origin::Embedded { forwards_to: Some(to), refused: None };
+        return Ok(Chosen { loaded, origin, blame: Some((Box::new(blame), TO)) });
     }
     if let Some(print) = edge.print {
         let loaded = load(vec![DEFAULT.to_owned(), printing(verbosity(print))], sources);
-        return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused: None } });
+        return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused: None }, blame: None });
     }
     if let Some(path) = PLACES.into_iter().find(|path| Path::new(path).is_file()) {
         let found = Sources { config: vec![path.to_owned()], ..sources.clone() };
-        return Ok(Chosen { loaded: found.load()?, origin: Origin::Found(path) });
+        return Ok(Chosen { loaded: found.load()?, origin: Origin::Named, blame: None });
     }
     let upstream = upstream_of_environment();
     let names_itself = upstream.as_ref().is_some_and(|upstream| upstream.names_itself());
@@ -57,7 +106,21 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         None => (None, None, None),
     };
     let loaded = load([DEFAULT.to_owned()].into_iter().chain(extra).collect(), sources);
-    Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to, refused } })
+    let variable = |key: &str| {
+        let name = match key {
+            "ca_file" => "CERTIFICATE".to_owned(),
+            key if ["timeout", "compression"].contains(&key) || key.ends_with("_endpoint") => key.to_uppercase(),
+            "endpoint" => "ENDPOINT".to_owned(),
+            _ => "HEADERS".to_owned(),
+        };
+        let name = format!("OTEL_EXPORTER_OTLP_{name}");
+        // Headers are secrets.
+        let value = environment(&name).filter(|_| !name.ends_with("HEADERS")).map(|value| format!("={value}"));
+        format!("{name}{}", value.unwrap_or_default())
+    };
+    let blame =
+        forwards_to.is_some().then(|| (Box::new(variable) as Blame, "unset it to print what arrives, or mend it"));
+    Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to, refused }, blame })
 }
 
 fn load(texts: Vec<String>, sources: &Sources) -> Loaded {
@@ -77,6 +140,9 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
         "grpc" | "grpcs" => ("otlp_grpc", rest.to_owned(), scheme == "grpc"),
         _ => return Err(usage(format!("--to {to}: write http://, https://, grpc:// or grpcs:// before the host"))),
     };
+    if rest.starts_with(['/', ':']) || rest.is_empty() {
+        return Err(usage(format!("--to {to}: it names no host: {TO}")));
+    }
     let mut headers = String::new();
     if let Some(file) = &edge.token_file {
         let token = files::read(Path::new(file), TOKEN, place);

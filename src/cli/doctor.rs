@@ -10,10 +10,11 @@ use std::fmt::Write;
 use clap::Args;
 
 use crate::config::Kind;
+use crate::diagnostics::columns::{hanging, without_errno};
 use crate::service::plan::Plan;
 use crate::telemetry::Budget;
 
-use super::{Edge, FAILED, Failure, Sources, block_on, default, plan, print, safe};
+use super::{Edge, FAILED, Failure, Sources, block_on, default, print, safe};
 
 const WIDTH: usize = 80;
 /// Where the text of a row begins.
@@ -73,8 +74,7 @@ impl Finding {
 }
 
 pub fn doctor(options: &Doctor) -> Result<(), Failure> {
-    let loaded = default::choose(&options.sources, &options.edge)?.loaded;
-    let plan = plan(&loaded)?;
+    let plan = default::choose(&options.sources, &options.edge)?.plan()?;
     let sections = block_on(async { Ok(examine(&plan).await) })?;
     print(&rendered(&sections))?;
     match sections.iter().flat_map(|section| &section.findings).any(|finding| finding.state == State::Failed) {
@@ -108,9 +108,11 @@ fn rendered(sections: &[Section]) -> String {
                 State::Untried => "-",
             };
             let head = format!("  {state:<8}{what:<10}");
-            put_wrapped(&mut out, &head, &safe(says));
+            out.push_str(&hanging(&head, &safe(&without_errno(says)), WIDTH));
+            out.push('\n');
             if let Some(advice) = advice {
-                put_wrapped(&mut out, &format!("{:TEXT$}-> ", ""), &safe(advice));
+                out.push_str(&hanging(&format!("{:TEXT$}-> ", ""), &safe(advice), WIDTH));
+                out.push('\n');
             }
         }
         out.push('\n');
@@ -120,30 +122,4 @@ fn rendered(sections: &[Section]) -> String {
     let (failed, warnings) = (of(State::Failed), of(State::Warn));
     let _ = writeln!(out, "{} checks: {failed} failed, {warnings} warnings", all.len() - of(State::Untried));
     out
-}
-
-/// `text` behind `head`, in lines of at most 80 characters that begin below each other.
-fn put_wrapped(out: &mut String, head: &str, text: &str) {
-    let indent = head.chars().count();
-    let most = WIDTH - indent;
-    let (mut column, mut begins) = (0, true);
-    out.push_str(head);
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        // A path may be longer than a line.
-        let pieces: Vec<char> = word.chars().collect();
-        for (index, piece) in pieces.chunks(most).enumerate() {
-            let space = usize::from(!begins && index == 0);
-            if index > 0 || column + space + piece.len() > most {
-                let _ = write!(out, "\n{:indent$}", "");
-                column = 0;
-            } else if space > 0 {
-                out.push(' ');
-                column += 1;
-            }
-            out.extend(piece);
-            column += piece.len();
-            begins = false;
-        }
-    }
-    out.push('\n');
 }

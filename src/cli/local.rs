@@ -1,7 +1,8 @@
 //! The way from a verb to the collector that runs on this machine: find its socket, ask, read the answer as it comes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -9,16 +10,21 @@ use http::Request;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
+use crate::diagnostics::columns::hanging;
 use crate::inspect::place;
 
-use super::Failure;
+use super::{FAILED, Failure};
 pub(super) use super::{block_on, failed, safe};
 
 /// Most that a whole answer may be; what streams has no end.
 const MOST: usize = 64 << 20;
+
+/// How long one of several may take to say who it is.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Which collector is meant; without either, the one that runs.
 #[derive(Args, Clone, Default)]
@@ -40,7 +46,7 @@ pub struct Answer {
 
 impl Target {
     /// The socket of the one that is meant.
-    fn find(&self) -> Result<PathBuf, Failure> {
+    async fn find(&self) -> Result<PathBuf, Failure> {
         if let Some(path) = &self.socket {
             return Ok(path.clone());
         }
@@ -54,39 +60,60 @@ impl Target {
                     |pid| format!("no collector has the process id {pid}"),
                 );
                 let places: Vec<_> = place::directories().iter().map(|path| path.display().to_string()).collect();
-                Err(failed(format!("{which}: there is no socket in {}", places.join(", "))))
+                let text = hanging("error: ", &format!("{which}: there is no socket in {}", places.join(", ")), 80);
+                Err(Failure { status: FAILED, message: format!("{text}\n") })
             }
             several => {
-                let list: Vec<_> =
-                    several.iter().map(|(pid, path)| format!("  --pid {pid}   {}", path.display())).collect();
-                Err(failed(format!("several collectors run here: name one\n{}", list.join("\n"))))
+                let mut message = format!("error: {} collectors run here: say which with --pid\n", several.len());
+                for (pid, path) in several {
+                    let head = format!("  --pid {pid:<8} ");
+                    message.push_str(&format!("{}\n", hanging(&head, &introduction(path).await, 80)));
+                }
+                Err(Failure { status: FAILED, message })
             }
         }
     }
 
     /// Asks for a page (a path, and a query if there is one) and returns when the head of the answer is there.
     pub async fn ask(&self, page: &str) -> Result<Answer, Failure> {
-        let path = self.find()?;
-        let unreachable = |error: &dyn std::fmt::Display| {
-            failed(format!("cannot reach the collector at {}: {error}", path.display()))
-        };
-        let stream = UnixStream::connect(&path).await.map_err(|error| unreachable(&error))?;
-        let (mut sender, driver) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
-        let mut connection = JoinSet::new();
-        connection.spawn(async {
-            // What went wrong is said where the answer is read.
-            let _ = driver.await;
-        });
-        let request = Request::get(page).header("host", "localhost").body(String::new());
-        let request = request.map_err(|error| failed(format!("cannot ask for {page}: {error}")))?;
-        let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
-        let is_success = response.status().is_success();
-        let mut answer = Answer { body: response.into_body(), _connection: connection };
-        match is_success {
-            true => Ok(answer),
-            false => Err(failed(safe(String::from_utf8_lossy(&answer.whole().await?).trim_end()))),
-        }
+        let path = self.find().await?;
+        ask(&path, page).await
+    }
+}
+
+/// Where one listens, and with which config; that it does not answer.
+#[expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
+async fn introduction(path: &Path) -> String {
+    let asked = async { ask(path, "/status").await?.whole().await };
+    let answer = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok);
+    let told: Option<Value> = answer.and_then(|text| serde_json::from_slice(&text).ok());
+    let Some(told) = told else { return format!("it does not answer at {}", path.display()) };
+    let list = |items: &Value, text: fn(&Value) -> &Value| {
+        let texts = items.as_array().into_iter().flatten().filter_map(|item| text(item).as_str());
+        texts.map(safe).collect::<Vec<_>>().join(", ")
+    };
+    format!("{}, config {}", list(&told["listening"], |item| &item["address"]), list(&told["config"], |item| item))
+}
+
+async fn ask(path: &Path, page: &str) -> Result<Answer, Failure> {
+    let unreachable =
+        |error: &dyn std::fmt::Display| failed(format!("cannot reach the collector at {}: {error}", path.display()));
+    let stream = UnixStream::connect(path).await.map_err(|error| unreachable(&error))?;
+    let (mut sender, driver) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
+    let mut connection = JoinSet::new();
+    connection.spawn(async {
+        // What went wrong is said where the answer is read.
+        let _ = driver.await;
+    });
+    let request = Request::get(page).header("host", "localhost").body(String::new());
+    let request = request.map_err(|error| failed(format!("cannot ask for {page}: {error}")))?;
+    let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
+    let is_success = response.status().is_success();
+    let mut answer = Answer { body: response.into_body(), _connection: connection };
+    match is_success {
+        true => Ok(answer),
+        false => Err(failed(safe(String::from_utf8_lossy(&answer.whole().await?).trim_end()))),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use crate::config::emit;
 
-use super::{Failure, Format, Mode, PrintConfig, default, plan, print, safe_json};
+use super::{Failure, Format, Mode, PrintConfig, default, print, safe_json};
 
 pub fn print_config(options: &PrintConfig) -> Result<(), Failure> {
     let chosen = default::choose(&options.sources, &super::Edge::default())?;
-    plan(&chosen.loaded)?;
+    chosen.plan()?;
     let tree = chosen.loaded.problems.effective(options.mode == Mode::Redacted);
     match options.format {
         Format::Yaml => print(&format!("{}\n", emit::yaml(&tree).trim_end_matches('\n'))),

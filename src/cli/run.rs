@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::files::{self, Place};
-use crate::config::{Kind, Loaded, Pipeline, Reference};
+use crate::config::{Kind, Pipeline, Reference};
 use crate::diagnostics::log;
 use crate::diagnostics::systemd::Systemd;
 #[cfg(unix)]
@@ -17,14 +17,15 @@ use crate::service::plan::{Changes, Plan};
 use crate::service::{self, Balance, Running};
 
 use super::default::{Chosen, Origin};
-use super::{FAILED, Failure, Run, Sources, default, plan, rendered};
+use super::{FAILED, Failure, Run, Sources, default, rendered};
 
 /// How long draining may take.
 const DRAIN: Duration = Duration::from_secs(25);
 
 pub fn run(options: Run) -> Result<(), Failure> {
-    let Chosen { loaded, origin } = default::choose(&options.sources, &options.edge)?;
-    let plan = plan(&loaded)?;
+    let chosen = default::choose(&options.sources, &options.edge)?;
+    let (plan, names) = (chosen.plan()?, chosen.names());
+    let Chosen { loaded, origin, .. } = chosen;
     log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
     // Warnings come as they would from `validate`.
     log::write(rendered(&loaded));
@@ -36,9 +37,9 @@ pub fn run(options: Run) -> Result<(), Failure> {
         let workers = Workers::start(count).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let handles = workers.handles();
         let running = service::start(&plan, Arc::new(workers)).await.map_err(failed)?;
-        welcome(&origin, &plan, &running);
+        welcome(&origin, &names, &plan, &running);
         #[cfg(unix)]
-        let inspection = inspection(&plan, &loaded, &running);
+        let inspection = inspection(&plan, names, &running);
         drop((plan, loaded));
         let (systemd, health) = (Systemd::new(super::environment), running.health.clone());
         let listening = RefCell::new(String::new());
@@ -62,7 +63,7 @@ pub fn run(options: Run) -> Result<(), Failure> {
 }
 
 /// Says where it listens: a banner for a person without a config, a log line for everybody else.
-fn welcome(origin: &Origin, plan: &Plan, running: &Running) {
+fn welcome(origin: &Origin, names: &[String], plan: &Plan, running: &Running) {
     for (protocol, address) in &running.addresses {
         let endpoint = address.map_or_else(|| "a unix socket".to_owned(), |address| address.to_string());
         tracing::info!(target: log::DETAIL, %endpoint, protocol, "listening");
@@ -72,8 +73,8 @@ fn welcome(origin: &Origin, plan: &Plan, running: &Running) {
         return;
     }
     let listening = addresses(running).join(", ");
-    let config = if let Origin::Found(path) = origin { *path } else { "named on the command line" };
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), config, %listening, "Starting misaki...");
+    let config = names.join(", ");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %config, %listening, "Starting misaki...");
     let holds = |kind, ids: &[Reference]| ids.iter().any(|reference| plan.holds_in_memory(kind, &reference.id));
     let holds_in_memory = |pipeline: &Pipeline| {
         holds(Kind::Exporter, &pipeline.exporters) || holds(Kind::Processor, &pipeline.processors)
@@ -89,9 +90,9 @@ fn welcome(origin: &Origin, plan: &Plan, running: &Running) {
 
 /// The local socket; without it everything else works as well.
 #[cfg(unix)]
-fn inspection(plan: &Plan, loaded: &Loaded, running: &Running) -> Option<Inspection> {
+fn inspection(plan: &Plan, names: Vec<String>, running: &Running) -> Option<Inspection> {
     let config = plan.inspect();
-    let subject = Subject::new(loaded.sources.names().map(str::to_owned).collect(), running);
+    let subject = Subject::new(names, running);
     let opened = config.enabled.then(|| Inspection::open(&config, subject))?;
     match &opened {
         Ok(inspection) => {
@@ -149,8 +150,8 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
 async fn reload(running: &mut Running, options: &Run) {
     let (sources, edge) = (Sources { place: Place::File, ..options.sources.clone() }, options.edge.clone());
     let read = files::aside(move || {
-        let loaded = default::choose(&sources, &edge)?.loaded;
-        Ok((plan(&loaded)?, rendered(&loaded)))
+        let chosen = default::choose(&sources, &edge)?;
+        Ok((chosen.plan()?, rendered(&chosen.loaded)))
     });
     let reloaded = match read.await.unwrap_or_else(|error| Err(super::failed(error))) {
         Ok((plan, warnings)) => {
@@ -196,7 +197,12 @@ async fn live(mut running: Running, options: &Run, systemd: &Systemd, tell: impl
     let waiting = running.held_items();
     systemd.stopping(&format!("draining {waiting} items"));
     if waiting > 0 {
-        tracing::info!(items = waiting, seconds = DRAIN.as_secs(), "draining; a second signal ends it at once");
+        let most = DRAIN.as_secs();
+        tracing::info!(
+            waiting,
+            seconds_at_most = most,
+            "draining: what waits is sent first; a second signal ends it at once"
+        );
     }
     let balance = tokio::select! {
         balance = running.drain(DRAIN) => balance,

@@ -19,7 +19,7 @@ use crate::otlp::{check, hex, json};
 use crate::service::graph;
 use crate::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
 
-use super::{Edge, Failure, Sources, block_on, default, failed, plan, print, safe};
+use super::{Edge, Failure, Sources, block_on, default, failed, print, safe};
 
 const SCENARIOS: &[(&str, &str)] = &[
     ("health-reporter", include_str!("send/health-reporter.jsonl")),
@@ -134,7 +134,7 @@ impl Sender {
             token_file: options.token_file.clone(),
             print: None,
         };
-        let plan = plan(&default::choose(&Sources::default(), &edge)?.loaded)?;
+        let plan = default::choose(&Sources::default(), &edge)?.plan()?;
         let budget = Budget::new(16 * MOST);
         let used = plan.used(Kind::Exporter);
         let (id, _) = used.first().ok_or_else(|| failed("nowhere to send to"))?;

@@ -12,10 +12,12 @@ use serde_json::Value;
 
 use super::local::{self, Target, failed, safe};
 use super::{FAILED, Failure, USAGE, print, safe_json};
-use table::{bytes, count, fit, period, row, texts};
+use crate::diagnostics::columns::{cut, hanging};
+use table::{bytes, count, period, row, texts};
 
-/// Services that `--watch` shows, so that they fit on a screen.
-const WATCHED: usize = 8;
+const WIDTH: usize = 80;
+/// The height of a terminal that does not tell.
+const ROWS: usize = 24;
 const EVERY: Duration = Duration::from_secs(1);
 
 const COLUMNS: &str = "\
@@ -56,10 +58,11 @@ pub fn status(options: &Status) -> Result<(), Failure> {
             let told = read(&text)?;
             let bold = std::io::stdout().is_terminal();
             if !options.watch {
-                return print(&render(&told, bold, usize::MAX));
+                return print(&render(&told, bold, false));
             }
+            let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_row));
             // Line by line over what stands there, then nothing below: it does not flicker.
-            let page = render(&told, bold, WATCHED).replace('\n', "\x1b[K\n");
+            let page = watched(&told, bold, if rows == 0 { ROWS } else { rows }).replace('\n', "\x1b[K\n");
             print(&format!("\x1b[H{page}\x1b[J"))?;
             let _ = std::io::stdout().flush();
             tokio::time::sleep(EVERY).await;
@@ -85,21 +88,39 @@ async fn check(asked: Result<local::Answer, Failure>) -> Result<(), Failure> {
     }
 }
 
-/// The whole page: no line is longer than 80 columns, and none needs its weight to be understood.
-fn render(told: &Value, bold: bool, services: usize) -> String {
+/// The page in a terminal of so many rows, the last of which stays free: as it is, else in brief, else what of that fits.
+fn watched(told: &Value, bold: bool, rows: usize) -> String {
+    let most = rows.saturating_sub(1);
+    let fits = |page: &String| page.lines().count() <= most;
+    if let Some(page) = [false, true].map(|brief| render(told, bold, brief)).into_iter().find(fits) {
+        return page;
+    }
+    let page = render(told, bold, true);
+    let shown: String = page.split_inclusive('\n').take(most.saturating_sub(1)).collect();
+    let left = page.lines().count() - shown.lines().count();
+    format!("{shown}… {left} more lines; `misaki status` prints them all\n")
+}
+
+/// The page: no line is longer than 80 columns, and none needs its weight to be understood. In brief an exporter is a row.
+fn render(told: &Value, bold: bool, brief: bool) -> String {
     let (on, off) = if bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    let title = |text: &str| format!("\n{on}{text}{off}\n");
+    let title = |text: &str| format!("{}{on}{}{off}\n", if brief { "" } else { "\n" }, cut(text, WIDTH));
     let mut out = format!("{on}misaki {}{off}", texts(&told["version"]));
     out.push_str(&format!(", process {}, up {}, ", told["pid"], period(told["uptime_seconds"].as_f64())));
-    match told["not_ready_because"].as_str() {
-        None => out.push_str("ready\n"),
-        Some(why) => out.push_str(&format!("NOT READY\n  {}\n", fit(why, 78))),
+    match told["not_ready_because"].is_string() {
+        false => out.push_str("ready\n"),
+        true => out.push_str(&format!("NOT READY\n{}\n", hanging("  ", &texts(&told["not_ready_because"]), WIDTH))),
     }
-    let line = |name: &str, text: &str| format!("  {name:<11}{}\n", fit(text, 67));
+    let line = |name: &str, text: &str| match brief {
+        true => format!("{}\n", cut(&format!("  {name:<11}{text}"), WIDTH)),
+        false => format!("{}\n", hanging(&format!("  {name:<11}"), text, WIDTH)),
+    };
     let each = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    for config in each(&told["config"]) {
-        out.push_str(&line("config", &texts(&config)));
-    }
+    let listed = |out: &mut String, name: &str, items: Vec<String>| match brief {
+        true => out.push_str(&line(name, &items.join(", "))),
+        false => items.iter().for_each(|item| out.push_str(&line(name, item))),
+    };
+    listed(&mut out, "config", each(&told["config"]).iter().map(texts).collect());
     if let Some(at) = told["reload_refused_at"].as_str() {
         let minute = |time: &str| safe(time.get(11..16).unwrap_or(time));
         let since = told["config_since"].as_str().map(minute).unwrap_or_default();
@@ -107,27 +128,39 @@ fn render(told: &Value, bold: bool, services: usize) -> String {
         out.push_str(&line("", &format!("the reload at {} UTC was refused:", minute(at))));
         out.push_str(&line("", &texts(&told["reload_refused_because"])));
     }
-    for listening in each(&told["listening"]) {
-        out.push_str(&line(
-            "listening",
-            &format!("{}  {}", texts(&listening["protocol"]), texts(&listening["address"])),
-        ));
-    }
+    let address = |listening: &Value| format!("{}  {}", texts(&listening["protocol"]), texts(&listening["address"]));
+    listed(&mut out, "listening", each(&told["listening"]).iter().map(address).collect());
     let memory = &told["memory"];
     let budget = format!("{} of {} in use", bytes(&memory["used_bytes"]), bytes(&memory["budget_bytes"]));
     let resident = memory["resident_bytes"].is_u64().then(|| format!(", process {}", bytes(&memory["resident_bytes"])));
     out.push_str(&line("memory", &format!("{budget}{}", resident.unwrap_or_default())));
 
-    let receivers = each(&told["receivers"]);
     out.push_str(&title(&row("RECEIVER", &["SIGNAL", "ACCEPTED", "REFUSED"])));
-    for receiver in &receivers {
+    for receiver in each(&told["receivers"]) {
         let cells = [texts(&receiver["signal"]), count(&receiver["accepted"]), count(&receiver["refused"])];
         out.push_str(&format!("{}\n", row(&texts(&receiver["id"]), &cells)));
     }
 
+    if brief {
+        out.push_str(&title(&row("EXPORTER", &["STATE", "FOR", "ITEMS", "OLDEST", "MEMORY"])));
+    }
     for exporter in each(&told["exporters"]) {
-        let head = format!("EXPORTER {}, {}", texts(&exporter["id"]), texts(&exporter["signal"]));
-        out.push_str(&title(&fit(&head, 80)));
+        let (id, signal) = (texts(&exporter["id"]), texts(&exporter["signal"]));
+        if brief {
+            let (queue, time) = (&exporter["queue"], |value: &Value| {
+                value.as_f64().map_or("-".to_owned(), |seconds| period(Some(seconds)))
+            });
+            let state = state(&exporter);
+            let cells =
+                [state, time(&exporter["since_seconds"]), count(&queue["items"]), time(&queue["oldest_seconds"])];
+            let cells: Vec<_> = cells.into_iter().chain([bytes(&queue["memory_bytes"])]).collect();
+            out.push_str(&format!("{}\n", row(&format!("{signal} to {id}"), &cells)));
+            if exporter["why"].is_string() {
+                out.push_str(&format!("  {}\n", cut(&texts(&exporter["why"]), WIDTH - 2)));
+            }
+            continue;
+        }
+        out.push_str(&title(&format!("EXPORTER {id}, {signal}")));
         out.push_str(&line("to", &texts(&exporter["destination"])));
         exporter_lines(&exporter, &mut |name, text| out.push_str(&line(name, &text)));
     }
@@ -141,26 +174,20 @@ fn render(told: &Value, bold: bool, services: usize) -> String {
             [&account["accepted"], &account["exported"], &account["filtered"], &sum.into(), &account["waiting"]];
         out.push_str(&format!("{}\n", row(&name, &numbers.map(count))));
         for (reason, items) in &dropped {
-            out.push_str(&format!("  {}\n", fit(&format!("dropped: {} {}", safe(reason), count(items)), 78)));
+            out.push_str(&format!("  {}\n", cut(&format!("dropped: {} {}", safe(reason), count(items)), WIDTH - 2)));
         }
     }
 
     let bill = &told["bill"];
     let columns = ["ITEMS", "BYTES", "FILTERED", "DROPPED", "SENT", "WAITING"];
     out.push_str(&title(&row("SERVICE", &columns)));
-    let mut lines = each(&bill["services"]);
-    let unseen = lines.len().saturating_sub(services);
-    lines.truncate(services);
-    for service in &lines {
+    for service in each(&bill["services"]) {
         let name = Some(texts(&service["service"])).filter(|name| !name.is_empty());
-        out.push_str(&format!("{}\n", billed(&name.unwrap_or_else(|| "(no service.name)".to_owned()), service)));
+        out.push_str(&format!("{}\n", billed(&name.unwrap_or_else(|| "(no service.name)".to_owned()), &service)));
     }
     let others = &bill["others"];
     if ["items", "sent", "dropped", "waiting"].iter().any(|key| others[*key].as_u64().is_some_and(|items| items > 0)) {
         out.push_str(&format!("{}\n", billed("(all others)", others)));
-    }
-    if unseen > 0 {
-        out.push_str(&format!("  {unseen} more without --watch\n"));
     }
     if bill["estimated"] == true {
         out.push_str("  estimated: there are more services than are counted one by one\n");
@@ -174,23 +201,33 @@ fn billed(name: &str, line: &Value) -> String {
     row(name, &[count(&line["items"]), bytes(&line["bytes"]), filtered, dropped, sent, waiting])
 }
 
-fn exporter_lines(exporter: &Value, line: &mut dyn FnMut(&str, String)) {
+/// What is not well is in capitals.
+fn state(exporter: &Value) -> String {
     let state = texts(&exporter["state"]);
+    if exporter["since_seconds"].is_null() { state } else { state.to_uppercase() }
+}
+
+fn counted(value: &Value, word: &str) -> String {
+    format!("{} {word}{}", count(value), if *value == 1 { "" } else { "s" })
+}
+
+fn exporter_lines(exporter: &Value, line: &mut dyn FnMut(&str, String)) {
     match exporter["since_seconds"].as_f64() {
         Some(since) => {
-            let attempts = count(&exporter["attempts"]);
-            let word = if attempts == "1" { "attempt" } else { "attempts" };
-            line("state", format!("{} for {}, {attempts} {word}", state.to_uppercase(), period(Some(since))));
-            line("", texts(&exporter["why"]));
+            let (state, attempts) = (state(exporter), counted(&exporter["attempts"], "attempt"));
+            let probe = exporter["next_probe_seconds"].as_f64();
+            let probe = probe.map_or_else(String::new, |seconds| format!(", next probe in {}", period(Some(seconds))));
+            line("state", format!("{state} for {}, {attempts}{probe}", period(Some(since))));
+            line(if probe.is_empty() { "" } else { "answer" }, texts(&exporter["why"]));
         }
-        None => line("state", state),
+        None => line("state", state(exporter)),
     }
     if exporter["trouble"].is_string() {
         line("trouble", texts(&exporter["trouble"]));
     }
     let queue = &exporter["queue"];
     let (size, capacity, unit) = (count(&queue["size"]), count(&queue["capacity"]), texts(&queue["unit"]));
-    line("queue", format!("{} items, {size} of {capacity} {unit}", count(&queue["items"])));
+    line("queue", format!("{}, {size} of {capacity} {unit}", counted(&queue["items"], "item")));
     line("", format!("{} in memory ({} % of what queues may)", bytes(&queue["memory_bytes"]), queue["memory_percent"]));
     if queue["disk_bytes"].is_u64() {
         let quota = bytes(&queue["disk_quota_bytes"]);

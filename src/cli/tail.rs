@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::config::duration;
+use crate::diagnostics::columns::{cut, hanging, width};
 use crate::exporters::debug::layout::{Layout, Tone};
 use crate::exporters::debug::requests::{self, Limits, Requests};
 use crate::exporters::debug::{Style, Verbosity, render_dump};
@@ -22,6 +24,8 @@ use super::default::quoted;
 use super::local::{self, Answer, Target, failed, safe};
 use super::{Failure, USAGE, print};
 
+const WIDTH: usize = 80;
+
 const EXAMPLES: &str = "\
 Examples:
   misaki tail 'severity_number >= SEVERITY_NUMBER_WARN'
@@ -31,6 +35,8 @@ Examples:
 
 /// How long `--expect` waits when nothing is said about it.
 const EXPECT_FOR: Duration = Duration::from_secs(30);
+/// How often one that waits says how things are.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 /// The longest head and the longest body of what the collector tells.
 const MOST_HEAD: usize = 64 << 10;
 const MOST_BODY: usize = 256 << 20;
@@ -138,27 +144,37 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
         }
     });
     let (mut buffer, mut seen, mut writer) = (BytesMut::new(), 0, Writer::new(options));
+    let mut waiting = Waiting::new(options);
     while options.items.is_none_or(|most| seen < most) && options.expect.is_none_or(|expected| seen < expected) {
         let sighting = tokio::select! {
             sighting = next(&mut answer, &mut buffer) => match sighting {
                 Ok(Some(sighting)) => sighting,
-                Ok(None) => return writer.write_rest().and(Err(failed("the collector went away"))),
-                Err(failure) => return writer.write_rest().and(Err(failure)),
+                Ok(None) => {
+                    waiting.wipe();
+                    return writer.write_rest().and(Err(failed("the collector went away")));
+                }
+                Err(failure) => {
+                    waiting.wipe();
+                    return writer.write_rest().and(Err(failure));
+                }
             },
             () = writer.due() => match writer.write_due()? {
                 true => continue,
                 false => break,
             },
+            () = waiting.say() => continue,
             () = &mut end => break,
             // Without a handler there is no key to press either.
             _ = tokio::signal::ctrl_c() => break,
         };
+        waiting.wipe();
         let most = options.items.map_or(u64::MAX, |most| most - seen);
         seen += sighting.items.min(most);
         if !writer.write(sighting, most)? {
             break;
         }
     }
+    waiting.wipe();
     writer.write_rest()?;
     match options.expect {
         Some(expected) if seen < expected => Err(failed(format!("{expected} expected, {seen} came"))),
@@ -187,6 +203,67 @@ pub(super) async fn next(answer: &mut Answer, buffer: &mut BytesMut) -> Result<O
             Some(piece) => buffer.extend_from_slice(&piece),
             None if buffer.is_empty() => return Ok(None),
             None => return Err(failed("the collector went away")),
+        }
+    }
+}
+
+/// What is said on a terminal as long as there is nothing to show.
+struct Waiting<'a> {
+    options: &'a Tail,
+    /// None when there is nobody to say it to, or no need to any more.
+    next: Option<Instant>,
+    is_shown: bool,
+    /// What had passed when this began.
+    before: Option<u64>,
+}
+
+impl Waiting<'_> {
+    fn new(options: &Tail) -> Waiting<'_> {
+        let next = std::io::stderr().is_terminal().then(Instant::now);
+        Waiting { options, next, is_shown: false, before: None }
+    }
+
+    /// Returns when it has said, over what it said before, how things are; broken off, it has said nothing.
+    async fn say(&mut self) {
+        let Some(next) = self.next else { return std::future::pending().await };
+        tokio::time::sleep_until(next).await;
+        let asked = async { self.options.target.ask("/status").await?.whole().await };
+        let told = asked.await.ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok()).unwrap_or_default();
+        let passed = passed(&told, self.options.at);
+        self.next = Some(Instant::now() + SAY_EVERY);
+        let Some(before) = self.before else { return self.before = Some(passed) };
+        let listening = told.get("listening").and_then(Value::as_array).into_iter().flatten();
+        let addresses = listening.filter_map(|listening| Some(safe(listening.get("address")?.as_str()?)));
+        let addresses = addresses.collect::<Vec<_>>().join(", ");
+        let seen = match passed.saturating_sub(before) {
+            0 => "none seen yet".to_owned(),
+            1 => "1 item seen, it did not match".to_owned(),
+            seen => format!("{seen} items seen, none matched yet"),
+        };
+        let text =
+            cut(&format!("waiting for telemetry at {addresses} ({seen})"), Layout::of(std::io::stderr()).width - 1);
+        // Nothing can be done about a terminal that is gone.
+        let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
+        self.is_shown = true;
+    }
+
+    fn wipe(&mut self) {
+        if std::mem::take(&mut self.is_shown) {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        self.next = None;
+    }
+}
+
+/// How many items went by where `tail` looks.
+fn passed(told: &Value, at: At) -> u64 {
+    let each = |list: &str| told.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+    let sum = |list: &str, of: fn(&Value) -> Option<u64>| each(list).iter().filter_map(of).sum();
+    match at {
+        At::Received => sum("receivers", |receiver| receiver.get("accepted")?.as_u64()),
+        At::Leaving => sum("ledger", |account| account.get("exported")?.as_u64()),
+        At::Dropped => {
+            sum("ledger", |account| Some(account.get("dropped")?.as_object()?.values().filter_map(Value::as_u64).sum()))
         }
     }
 }
@@ -309,17 +386,29 @@ fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
     Ok(out)
 }
 
-/// The expression with a mark under what is wrong in it.
+/// The expression with a mark under what is wrong in it, as much of it as fits.
 fn refused(expression: &str, mistake: &Mistake) -> Failure {
     let text = expression.trim();
-    let mut message = format!("error: {}\n", safe(&mistake.message));
-    if let (Some(before), Some(marked)) = (text.get(..mistake.span.start), text.get(mistake.span.clone())) {
-        let width = |text: &str| safe(text).chars().count();
-        let marks = "^".repeat(width(marked).max(1));
-        message.push_str(&format!("  {}\n  {}{marks}\n", safe(text), " ".repeat(width(before))));
+    let mut message = format!("{}\n", hanging("error: ", &safe(&mistake.message), WIDTH));
+    let (start, end) = (mistake.span.start, mistake.span.end);
+    if let (Some(before), Some(marked), Some(after)) = (text.get(..start), text.get(start..end), text.get(end..)) {
+        let (mut before, marked) = (safe(before), cut(&safe(marked), WIDTH - 8));
+        let left = WIDTH - 2 - width(&marked).max(1);
+        // What stands before is of more use than what stands behind.
+        let most = left.saturating_sub(width(after).min(left / 3));
+        if width(&before) > most {
+            while width(&before) > most.saturating_sub(1) {
+                before.remove(0);
+            }
+            before.insert(0, '…');
+        }
+        let after = cut(&safe(after), left - width(&before));
+        let (indent, marks) = (" ".repeat(width(&before)), "^".repeat(width(&marked).max(1)));
+        message.push_str(format!("  {before}{marked}{after}").trim_end());
+        message.push_str(&format!("\n  {indent}{marks}\n"));
     }
     if let Some(help) = &mistake.help {
-        message.push_str(&format!("help: {}\n", safe(help)));
+        message.push_str(&format!("{}\n", hanging("help: ", &safe(help), WIDTH)));
     }
     Failure { status: USAGE, message }
 }

@@ -6,7 +6,7 @@ use super::nearest::{nearest, suggestion};
 use super::problems::{Level, Problem, Problems};
 use super::section::Section;
 use super::telemetry::Telemetry;
-use super::tree::{Node, Place, quoted};
+use super::tree::{Entry, Node, Place, quoted};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -142,14 +142,28 @@ impl<'a> Layout<'a> {
             return Layout::default();
         }
         let top = Section::opened_at(Place::NOWHERE, root, "", problems);
-        let components = Kind::ALL.map(|kind| declared(kind, &top.subsection(kind.section()), catalog));
+        // One that is misspelt is an unknown key, and else taken for what it was meant to be.
+        let sections = || Kind::ALL.map(Kind::section).into_iter().chain(["service"]);
+        let misspelt = |section: &str| {
+            let is_unknown = |entry: &&Entry| sections().all(|known| known != entry.key);
+            let mut unknown = root.entries().iter().filter(is_unknown);
+            unknown.find(|entry| root.get(section).is_none() && nearest(&entry.key, sections()) == Some(section))
+        };
+        let open = |section: &str| match misspelt(section) {
+            // Asked for, so that it is known where the other is not.
+            Some(Entry { key, key_place, node }) if !top.has(section) => {
+                Section::opened_at(*key_place, node, key, problems)
+            }
+            _ => top.subsection(section),
+        };
+        let components = Kind::ALL.map(|kind| declared(kind, &open(kind.section()), catalog));
         for kind in [Kind::Receiver, Kind::Exporter] {
-            if root.get(kind.section()).is_none_or(Node::is_empty) {
+            if root.get(kind.section()).is_none_or(Node::is_empty) && misspelt(kind.section()).is_none() {
                 let message = format!("no {} configuration specified in config", kind.name());
                 problems.push(Problem::error(top.place(kind.section()), message));
             }
         }
-        let service = top.subsection("service");
+        let service = open("service");
         let service = Service {
             extensions: references(&service, "extensions"),
             pipelines: pipelines(&service),

@@ -4,6 +4,7 @@
 use super::inside::Inside;
 use super::source::Sources;
 use super::tree::{Entry, Node, Place, Value};
+use crate::diagnostics::columns::{hanging, width, wrap};
 use crate::diagnostics::escape::is_control;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
 use std::borrow::Cow;
@@ -77,6 +78,13 @@ impl Problems {
         if !list.contains(&problem) {
             list.push(problem);
         }
+    }
+
+    /// Whether something is wrong with a key's value already: what is said about it next follows from that.
+    pub(super) fn has_error_of(&self, place: Place, path: &str) -> bool {
+        let is_it =
+            |problem: &Problem| problem.place == Some(place) && problem.path == path && problem.inside.is_none();
+        self.state().list.iter().any(|problem| problem.level == Level::Error && is_it(problem))
     }
 
     pub fn has_errors(&self) -> bool {
@@ -163,8 +171,7 @@ impl Problems {
             report.push_str(&renderer.render(&[group(problem, sources, &secrets)]));
             if let (None, Some(help)) = (problem.place, &problem.help) {
                 // Without a snippet there is no gutter that the help could stand beside.
-                let help = wrap(&printable(help), WIDTH - HELP_MARGIN).replace('\n', "\n        ");
-                report.push_str(&format!("\n  help: {help}"));
+                report.push_str(&format!("\n{}", hanging("  help: ", &printable(help), WIDTH)));
             }
             report.push_str("\n\n");
         }
@@ -225,7 +232,7 @@ fn group<'a>(problem: &'a Problem, sources: &'a Sources, secrets: &[String]) -> 
         "" => problem.message.clone(),
         path => format!("{path}: {}", problem.message),
     };
-    let fits = full.chars().count() + TITLE_MARGIN <= WIDTH;
+    let fits = width(&full) + TITLE_MARGIN <= WIDTH;
     let title = if fits { printable(&full) } else { wrap(&printable(&problem.message), WIDTH - TITLE_MARGIN) };
     let mut group =
         level.primary_title(title).elements(problem.place.and_then(|place| snippet(problem, place, sources, secrets)));
@@ -293,21 +300,6 @@ fn bytes(text: &str, place: Place, first: u32) -> Range<usize> {
     let byte = |column: usize| line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
     let start = place.column.saturating_sub(1) as usize;
     line_start + byte(start)..line_start + byte(start + (place.length as usize).clamp(1, WIDTH))
-}
-
-/// Breaks between words, so that no line is wider than `width`.
-fn wrap(text: &str, width: usize) -> String {
-    let (mut out, mut column) = (String::new(), 0);
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        let fits = column + 1 + length <= width;
-        if column > 0 {
-            out.push(if fits { ' ' } else { '\n' });
-        }
-        column = if fits && column > 0 { column + 1 + length } else { length };
-        out.push_str(word);
-    }
-    out
 }
 
 /// What a terminal would act on, or not show, is shown as an escape.

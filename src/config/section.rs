@@ -332,7 +332,10 @@ impl<'a> Section<'a> {
 
     /// The same, at a place inside of the value.
     pub fn problem_at(&self, place: Place, key: &str, message: impl Into<String>, help: Option<String>) {
-        self.problems.push(Problem::error(place, message).at(self.path_of(key)).help(help));
+        let path = self.path_of(key);
+        if !self.problems.has_error_of(place, &path) {
+            self.problems.push(Problem::error(place, message).at(path).help(help));
+        }
     }
 
     /// The same, about the bytes `span` of a scalar's `text`.

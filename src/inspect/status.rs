@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use super::{Subject, View};
+use crate::diagnostics::columns::without_errno;
 use crate::diagnostics::log::timestamp;
 use crate::diagnostics::process::resident_bytes;
 use crate::diagnostics::reloads::State;
@@ -83,7 +84,8 @@ fn exporter(queue: &Queue, now: Now) -> Value {
         "state": state,
         "since_seconds": outage.as_ref().map(|outage| now.instant.saturating_duration_since(outage.since).as_secs()),
         "attempts": outage.as_ref().map(|outage| outage.attempts),
-        "why": outage.map(|outage| outage.why),
+        "next_probe_seconds": outage.as_ref().and_then(|outage| outage.next_probe).map(|at| at.saturating_duration_since(now.instant).as_secs()),
+        "why": outage.map(|outage| without_errno(&outage.why)),
         "trouble": queue.trouble(),
         "queue": {
             "items": items,

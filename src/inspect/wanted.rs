@@ -56,21 +56,29 @@ impl Wanted {
             wanted.text = text;
             wanted.needle = Some(Finder::new(&id).into_owned());
         }
-        let node = parser::condition(&wanted.text)?;
+        let node = parser::condition(&wanted.text).map_err(|mistake| misjudged(expression).unwrap_or(mistake))?;
+        let mut hints = Hints::default();
+        hints.node(0, &node);
         let mut mistakes = Vec::new();
         for (signal, contexts) in CONTEXTS {
-            match rule(&node, signal, contexts) {
+            match rule(&node, &hints, signal, contexts) {
                 Ok(rule) => wanted.rules.push(rule),
-                Err(mistake) => mistakes.push(mistake),
+                Err(mistake) => mistakes.push((hints.known_in(contexts), mistake)),
             }
         }
-        let guesses = |mistake: &Mistake| mistake.help.as_ref().is_some_and(|help| help.starts_with("did you mean"));
-        let best = mistakes.into_iter().min_by_key(|(is_clear, mistake)| (!is_clear, !guesses(mistake)));
-        match best {
-            // What is nothing in any signal is a mistake; what is nothing in one of them is not asked there.
-            Some((_, mistake)) if wanted.rules.is_empty() => Err(mistake),
-            _ => Ok(wanted),
+        // What is nothing in any signal is a mistake; what is nothing in one of them is not asked there.
+        if !wanted.rules.is_empty() {
+            return Ok(wanted);
         }
+        // Meant is the signal that knows most of it.
+        mistakes.sort_by_key(|(known, mistake)| (usize::MAX - known, !mistake.is_guessed()));
+        let is_nowhere = mistakes.iter().all(|(known, mistake)| *known == 0 && mistake.message.starts_with("segment "));
+        let (_, mut mistake) = mistakes.into_iter().next().expect("there are signals, and none has a rule");
+        if is_nowhere {
+            let written = wanted.text.get(mistake.span.clone()).unwrap_or_default();
+            mistake.message = format!("{written} is nothing that log records, spans or data points have");
+        }
+        Err(mistake)
     }
 
     pub fn wants(&self, signal: Signal) -> bool {
@@ -117,8 +125,27 @@ fn trace(text: &str) -> Option<(String, Vec<u8>)> {
     Some((format!("trace_id.string == \"{}\"", digits.to_ascii_lowercase()), id))
 }
 
-/// A mistake comes with whether the context was clear, which makes it the one to tell.
-fn rule(node: &Node, signal: Signal, contexts: &[&'static str]) -> Result<Rule, (bool, Mistake)> {
+/// What is nearly the id of a trace.
+fn misjudged(text: &str) -> Option<Mistake> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let digits: usize = parts.iter().map(|part| part.len()).sum();
+    if digits < 12 || !text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
+        return None;
+    }
+    let mistake = |message: String| Mistake::new(&(0..text.len()), message);
+    Some(match parts.as_slice() {
+        [id] if id.len() == 16 => mistake("a trace id has 32 hexadecimal digits, and this has 16".to_owned())
+            .help(format!("is it of a span? span_id.string == \"{}\"", id.to_ascii_lowercase())),
+        [id] => mistake(format!("a trace id has 32 hexadecimal digits, and this has {}", id.len())),
+        _ if digits == 32 => mistake("a trace id is written without dashes".to_owned()).help(parts.concat()),
+        _ => {
+            let lengths: Vec<String> = parts.iter().map(|part| part.len().to_string()).collect();
+            mistake(format!("a traceparent has 2, 32, 16 and 2 hexadecimal digits, and this {}", lengths.join(", ")))
+        }
+    })
+}
+
+fn rule(node: &Node, hints: &Hints, signal: Signal, contexts: &[&'static str]) -> Result<Rule, Mistake> {
     let compile = |context| {
         let dialect = Dialect { context, functions: functions::FILTER };
         let condition = compile::condition(node, &dialect)?;
@@ -126,10 +153,8 @@ fn rule(node: &Node, signal: Signal, contexts: &[&'static str]) -> Result<Rule, 
         compile::remarks(node, &dialect).pop().map_or(Ok(condition), Err)
     };
     let rule = |context, is_qualified| move |condition| Rule { signal, context, is_qualified, condition };
-    let mut hints = Hints::default();
-    hints.node(0, node);
     if let Ok(context) = hints.context(contexts, functions::FILTER) {
-        return compile(context).map(rule(context, true)).map_err(|mistake| (true, mistake));
+        return compile(context).map(rule(context, true));
     }
     // Without their contexts before them, names mean the innermost thing that has all of them.
     let mut first = None;
@@ -139,7 +164,7 @@ fn rule(node: &Node, signal: Signal, contexts: &[&'static str]) -> Result<Rule, 
             Err(mistake) => first = first.or(Some(mistake)),
         }
     }
-    Err((false, first.expect("each signal has contexts")))
+    Err(first.expect("each signal has contexts"))
 }
 
 impl Rule {

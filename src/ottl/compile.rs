@@ -6,6 +6,7 @@ use regex::bytes::Regex;
 use crate::config::nearest::suggestion;
 use crate::otlp::rewrite::Sight;
 
+use super::advice;
 use super::condition::{Condition, compare};
 use super::enums;
 use super::expression::{Call, Constant, Expression, Pattern};
@@ -57,7 +58,11 @@ pub fn condition(node: &Node, dialect: &Dialect) -> Compiled<Condition> {
         Syntax::Any(terms) => all(terms, true, Condition::Any)?,
         Syntax::Compare(sides) => {
             let (left, comparison, right) = &**sides;
-            match (dialect.expression(left)?, dialect.expression(right)?) {
+            let quoted = |mistake: Mistake| match advice::of_operand(right) {
+                Some(help) if !mistake.is_guessed() => mistake.help(help),
+                _ => mistake,
+            };
+            match (dialect.expression(left)?, dialect.expression(right).map_err(quoted)?) {
                 (Expression::Constant(one), Expression::Constant(other)) if is_plain(left) && is_plain(right) => {
                     Condition::Constant(compare(&one.value(), *comparison, &other.value()))
                 }
@@ -158,9 +163,8 @@ impl Dialect<'_> {
 
     fn symbol(&self, name: &str, span: &Span) -> Compiled<Expression> {
         let value = enums::value(self.context, name).ok_or_else(|| {
-            let known: Vec<_> = enums::names(self.context).collect();
-            let near = suggestion(name, known.iter().map(|(name, _)| name.as_str()), "the symbols are");
-            Mistake::new(span, format!("enum symbol \"{name}\" not found in the {} context", self.context)).help(near)
+            let message = format!("enum symbol \"{name}\" not found in the {} context", self.context);
+            Mistake::new(span, message).help(advice::of_symbol(name, self.context))
         })?;
         Ok(Expression::Constant(Constant::Int(value)))
     }
@@ -169,7 +173,20 @@ impl Dialect<'_> {
         let segments =
             fields.iter().map(|field| Ok(Segment { name: field.name.clone(), keys: self.expressions(&field.keys)? }));
         let segments = segments.collect::<Compiled<Vec<_>>>()?;
-        Path::resolve(self.context, segments).map_err(|(message, help)| Mistake::new(span, message).help(help))
+        let written = || fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(".");
+        Path::resolve(self.context, segments).map_err(|(message, help)| {
+            let mistake = Mistake::new(span, message).help(help);
+            if mistake.is_guessed() {
+                return mistake;
+            }
+            let help = advice::of_path(&written()).or_else(|| match (fields, &mistake.help) {
+                ([field], Some(help)) if help.starts_with("the paths are") => {
+                    Some(format!("an attribute is written attributes[\"{}\"]; {help}", field.name))
+                }
+                (_, help) => help.clone(),
+            });
+            mistake.help(help)
+        })
     }
 
     fn function(&self, name: &str, span: &Span) -> Compiled<&'static Function> {

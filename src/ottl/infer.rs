@@ -2,6 +2,7 @@
 
 use crate::config::nearest::suggestion;
 
+use super::advice;
 use super::compile::knows;
 use super::enums;
 use super::function::Function;
@@ -57,6 +58,18 @@ impl<'n> Hints<'n> {
         call.keys.iter().for_each(|key| self.node(index, key));
     }
 
+    /// How many of the paths lead somewhere in one of these contexts.
+    pub fn known_in(&self, contexts: &[&str]) -> usize {
+        let leads = |context: &&str, name: &str| {
+            *context == name || rows(context).iter().any(|row| row.name.split('.').next() == Some(name))
+        };
+        let is_known = |(_, hint): &&(usize, Hint)| match hint {
+            Hint::Path(field) => contexts.iter().any(|context| leads(context, &field.name)),
+            _ => false,
+        };
+        self.0.iter().filter(is_known).count()
+    }
+
     /// The innermost context that a path names, if it knows every function and symbol, else one outside of it that does.
     /// A mistake comes with the index of its text.
     pub fn context(
@@ -79,7 +92,15 @@ impl<'n> Hints<'n> {
                     let options: Vec<_> = known.map(|context| format!("\"{context}.{name}\"")).collect();
                     let mistake = Mistake::new(&field.span, format!("missing context name for path \"{name}\""));
                     let options = match options.is_empty() {
-                        true => format!("a path begins with its context; here they are {}", candidates.join(", ")),
+                        true => match advice::of_path(name) {
+                            Some(advice) => advice,
+                            None => {
+                                let contexts = candidates.join(", ");
+                                format!(
+                                    "a path begins with its context, one of {contexts}; text stands in quotes: \"{name}\""
+                                )
+                            }
+                        },
                         false => format!("possibly valid options are: {}", options.join(", ")),
                     };
                     return Err((*index, mistake.help(options)));
@@ -106,11 +127,7 @@ impl<'n> Hints<'n> {
             "function" => refusal(name).map(str::to_owned).or_else(|| {
                 suggestion(name, functions.iter().copied().flatten().map(|row| row.name), "the functions are")
             }),
-            _ => suggestion(
-                name,
-                enums::names(context).collect::<Vec<_>>().iter().map(|(name, _)| name.as_str()),
-                "the symbols are",
-            ),
+            _ => Some(advice::of_symbol(name, context)),
         };
         Err((index, Mistake::new(span, message).help(near)))
     }

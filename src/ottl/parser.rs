@@ -3,6 +3,7 @@
 //! One grammar serves conditions and values, so that a parenthesis needs no looking ahead; where a condition or a value
 //! is wanted, the other is refused once it is read.
 
+use super::advice;
 use super::lexer::{Token, tokens, unquoted};
 use super::syntax::{Argument, Call, Comparison, Field, Mistake, Node, Operator, Span, Statement, Syntax, is_editor};
 
@@ -108,7 +109,9 @@ impl<'t> Parser<'t> {
             Token::Symbol(">") => Comparison::Greater,
             Token::Symbol(">=") => Comparison::GreaterOrEqual,
             Token::Symbol("=") => {
-                return Err(self.expected("a comparison").help("two values are compared with ==".to_owned()));
+                let written = self.text.get(left.span).unwrap_or_default();
+                let meant = advice::of_path(written).unwrap_or_else(|| format!("write {written} == …"));
+                return Err(self.expected("a comparison").help(format!("two values are compared with ==: {meant}")));
             }
             _ => return Ok(left),
         };
@@ -335,7 +338,7 @@ impl<'t> Parser<'t> {
                     Token::End | Token::Symbol(")") => Mistake::new(&node.span, format!("{written} is no condition")),
                     _ => self.expected("a comparison, such as =="),
                 };
-                Err(mistake.help(format!("compare it with something: {written} == …")))
+                Err(mistake.help(advice::of_condition(written)))
             }
         }
     }

@@ -10,6 +10,7 @@ pub mod table;
 
 use smallvec::SmallVec;
 
+use super::advice;
 use super::expression::{Constant, Expression};
 use super::scene::Scene;
 use super::value::{Fault, Time, Value, entries, items, put_entry, put_item};
@@ -101,6 +102,7 @@ impl Path {
             Form::Text | Form::BodyText | Form::TraceIdText | Form::SpanIdText => "text",
             Form::Bool => "true or false",
             Form::TraceId | Form::SpanId => "an id",
+            Form::Whole("ptrace.Status") => "a message",
             _ => return None,
         };
         let (of_literal, is_same) = match literal {
@@ -119,6 +121,7 @@ impl Path {
                 "write a symbol such as SEVERITY_NUMBER_WARN, or compare `severity_text`".to_owned()
             }
             ("text", "a number") => "write it in quotes".to_owned(),
+            ("a message", _) => advice::of_path(name).unwrap_or_else(|| format!("compare `{name}.code`")),
             _ => format!("compare it with {is}"),
         };
         (!is_same).then(|| (format!("\"{name}\" is {is} and this is {of_literal}"), help))

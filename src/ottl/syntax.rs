@@ -21,6 +21,11 @@ impl Mistake {
     pub fn help(self, help: impl Into<Option<String>>) -> Mistake {
         Mistake { help: help.into(), ..self }
     }
+
+    /// Whether the help is a name that is nearly what was written.
+    pub fn is_guessed(&self) -> bool {
+        self.help.as_ref().is_some_and(|help| help.starts_with("did you mean"))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,6 @@
 //! One batch, from leaving the queue to its final outcome: attempts, pauses, cutting, holding; counted once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -13,10 +12,9 @@ use crate::otlp::status::code;
 use crate::telemetry::{Fate, Now, Part, Reason, Refusal, Status, Telemetry, clock};
 
 use super::backoff::Backoff;
+use super::upstream::PROBE;
 use super::{Departure, Queue, Way};
 
-/// How often an exporter that holds asks whether it is welcome again.
-const PROBE: Duration = Duration::from_secs(60);
 /// How many extra requests one batch may cost when a bad record is looked for in it.
 const BISECTIONS: u32 = 16;
 

@@ -9,6 +9,8 @@ use tokio::sync::Notify;
 use crate::telemetry::{Signal, clock};
 
 const SUMMARY: Duration = Duration::from_secs(60);
+/// How often an exporter that holds asks whether it is welcome again.
+pub const PROBE: Duration = Duration::from_secs(60);
 /// What has lasted this long was an outage; less may be an upstream that is busy, which shall not be asked sooner.
 const OUTAGE: Duration = Duration::from_secs(5);
 
@@ -23,6 +25,8 @@ pub struct Upstream {
 struct Down {
     since: Instant,
     said: Instant,
+    /// When it was asked last.
+    asked: Instant,
     attempts: u64,
     why: String,
     /// It refuses whatever it is sent until somebody mends a setting; nothing is thrown away meanwhile.
@@ -31,6 +35,8 @@ struct Down {
 
 pub struct Outage {
     pub since: Instant,
+    /// When one that holds is asked next.
+    pub next_probe: Option<Instant>,
     pub attempts: u64,
     pub why: String,
     pub holds: bool,
@@ -68,37 +74,43 @@ impl Upstream {
     /// Since when it is down, why, and after how many attempts; `None` as long as nothing else is known.
     pub fn outage(&self) -> Option<Outage> {
         let down = self.lock();
-        let Down { since, attempts, why, holds, .. } = down.as_ref()?;
-        Some(Outage { since: *since, attempts: *attempts, why: why.clone(), holds: *holds })
+        let Down { since, asked, attempts, why, holds, .. } = down.as_ref()?;
+        let next_probe = holds.then(|| *asked + PROBE);
+        Some(Outage { since: *since, next_probe, attempts: *attempts, why: why.clone(), holds: *holds })
     }
 
     /// An attempt failed in a way that will be tried again.
     pub fn failed(&self, why: &str, holds: bool, queue_fill: f64) {
-        let held = if holds { format!("holding: {why}") } else { String::new() };
-        let why = if holds { &held } else { why };
         let now = clock();
         let (exporter, signal) = (&self.exporter, self.signal.name());
         let queue = format!("{:.0} %", queue_fill * 100.0);
-        let mut down = self.lock();
-        match &mut *down {
-            None => {
-                *down = Some(Down { since: now, said: now, attempts: 1, why: why.to_owned(), holds });
-                drop(down);
-                let destination = self.destination();
-                tracing::warn!(%exporter, signal, to = %destination, why, %queue, "exporter is down, will keep trying");
+        let (mut down, probe) = (self.lock(), PROBE.as_secs());
+        let is_news = down.as_ref().is_none_or(|state| state.holds != holds);
+        let new = || Down { since: now, said: now, asked: now, attempts: 0, why: String::new(), holds };
+        let state = down.get_or_insert_with(new);
+        state.attempts += 1;
+        (state.holds, state.asked) = (holds, now);
+        why.clone_into(&mut state.why);
+        if !is_news && now.duration_since(state.said) < SUMMARY {
+            return;
+        }
+        state.said = now;
+        let (attempts, seconds) = (state.attempts, now.duration_since(state.since).as_secs());
+        drop(down);
+        let to = self.destination();
+        match (is_news, holds) {
+            (true, false) => tracing::warn!(%exporter, signal, %to, why, %queue, "exporter is down, will keep trying"),
+            (true, true) => tracing::warn!(
+                %exporter, signal, %to, upstream_answers = why, next_probe_seconds = probe, %queue,
+                "exporter is holding: the upstream refuses every export, and nothing is thrown away"
+            ),
+            (false, false) => {
+                tracing::warn!(%exporter, signal, why, attempts, seconds, %queue, "exporter is still down")
             }
-            Some(state) => {
-                state.attempts += 1;
-                state.holds = holds;
-                why.clone_into(&mut state.why);
-                if now.duration_since(state.said) < SUMMARY {
-                    return;
-                }
-                state.said = now;
-                let (attempts, seconds) = (state.attempts, now.duration_since(state.since).as_secs());
-                drop(down);
-                tracing::warn!(%exporter, signal, why, attempts, seconds, %queue, "exporter is still down");
-            }
+            (false, true) => tracing::warn!(
+                %exporter, signal, upstream_answers = why, next_probe_seconds = probe, seconds, %queue,
+                "exporter is still holding"
+            ),
         }
     }
 

@@ -3,46 +3,19 @@
 use serde_json::Value;
 
 use crate::cli::local::safe;
+use crate::diagnostics::columns::column;
 
 /// A name and columns to the right of it, in 80 columns.
 pub fn row<T: AsRef<str>>(name: &str, cells: &[T]) -> String {
     let width = if cells.len() > 5 { 9 } else { 11 };
-    let name = fit(name, 80 - width * cells.len().max(5));
-    let padding = (80 - width * cells.len().max(5)).saturating_sub(columns(&name));
-    let mut out = format!("{name}{}", " ".repeat(padding));
+    let mut out = column(name, 80 - width * cells.len().max(5));
     cells.iter().for_each(|cell| out.push_str(&format!("{:>width$}", cell.as_ref())));
     out
 }
 
-/// Text in so many columns at most.
-pub fn fit(text: &str, most: usize) -> String {
-    let text = text.replace('\t', " ");
-    if columns(&text) <= most {
-        return text;
-    }
-    let (mut out, mut used) = (String::new(), 0);
-    for character in text.chars() {
-        used += width(character);
-        if used + 1 > most {
-            break;
-        }
-        out.push(character);
-    }
-    out + "…"
-}
-
-fn columns(text: &str) -> usize {
-    text.chars().map(width).sum()
-}
-
-/// As wide as it may be: too much only moves what stands behind it.
-fn width(character: char) -> usize {
-    if character < '\u{1100}' || character == '…' { 1 } else { 2 }
-}
-
 /// A string of the collector's, safe to show; empty when it is none.
 pub fn texts(value: &Value) -> String {
-    safe(value.as_str().unwrap_or_default())
+    safe(value.as_str().unwrap_or_default()).replace('\t', " ")
 }
 
 /// 1,234, then 1.23 M.

@@ -14,6 +14,7 @@ const FAILURES: usize = 3;
 /// `180 ms`, twice, and `100 %`.
 const NUMBER: usize = 9;
 const SHARE: usize = 6;
+const CRITICAL: &str = " * on the critical path";
 /// The marks before a row.
 const MARGIN: usize = 3;
 
@@ -87,19 +88,29 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(layout: Layout) -> Columns {
+    /// A service's name may take what no row needs for its own.
+    fn of(layout: Layout, tree: &Tree, spans: &[Span]) -> Columns {
         let (service, bar) = if layout.width < 120 { (14, 0) } else { (20, (layout.width - 96) / 2) };
         let gap = usize::from(bar > 0);
-        let rest = MARGIN + 1 + service + 2 * NUMBER + SHARE + gap + bar;
-        Columns { tree: layout.width.saturating_sub(rest), service, bar }
+        let both = layout.width.saturating_sub(MARGIN + 1 + 2 * NUMBER + SHARE + gap + bar);
+        let rows = || tree.rows.iter().filter_map(|row| Some((row, spans.get(row.span)?)));
+        let name = |(row, span): (&Row, &Span)| match row.folded.is_empty() {
+            true => 2 * row.depth + width(&span.name),
+            // With how many and how long: as much as there is.
+            false => both,
+        };
+        let longest = rows().map(name).max().unwrap_or_default().max(CRITICAL.len() - MARGIN);
+        let wanted = rows().map(|(_, span)| width(&span.service)).max().unwrap_or_default();
+        let service = wanted.clamp(service, service.max(both.saturating_sub(longest)));
+        Columns { tree: both.saturating_sub(service), service, bar }
     }
 }
 
 impl Drawing<'_> {
     fn draw(&mut self, trace: &[u8], why: Why, twice: usize, logs: &mut HashMap<u64, Vec<&Log>>) {
         self.head(trace, why, twice);
-        let columns = Columns::of(self.layout);
-        let tree = column(" * on the critical path", MARGIN + columns.tree);
+        let columns = Columns::of(self.layout, self.tree, self.spans);
+        let tree = column(CRITICAL, MARGIN + columns.tree);
         let numbers = format!("{}{}{}", right("total", NUMBER), right("own", NUMBER), right("share", SHARE));
         self.line(Tone::Faint, &format!("{tree} {}{numbers}", column("service", columns.service)));
         // Whether rows follow at each depth above the one at hand.

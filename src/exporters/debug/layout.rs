@@ -1,9 +1,10 @@
-//! What the forms for a person share: a width to keep to, colours that only repeat what words say, columns, durations.
+//! What the forms for a person share: a width to keep to, colours that only repeat what words say, durations.
 
 use std::io::IsTerminal;
 
 use super::Style;
 use super::text::Text;
+pub use crate::diagnostics::columns::{column, cut, right, width};
 
 /// How wide a line may be, and whether it may be coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,54 +92,6 @@ pub fn word(columns: usize, text: &[u8]) -> String {
 /// As much of a text as surely fills so many columns.
 pub fn head(columns: usize, text: &[u8]) -> &[u8] {
     text.get(..columns * 4 + 4).unwrap_or(text)
-}
-
-/// The text if it fits, else its beginning and `…`.
-pub fn cut(text: &str, columns: usize) -> String {
-    if text.len() <= columns || width(text) <= columns {
-        return text.to_owned();
-    }
-    let mut left = columns.saturating_sub(1);
-    let fits = |character: &char| match left.checked_sub(char_width(*character)) {
-        Some(rest) => {
-            left = rest;
-            true
-        }
-        None => false,
-    };
-    let mut short: String = text.chars().take_while(fits).collect();
-    short.push('…');
-    short
-}
-
-/// The text in exactly so many columns.
-pub fn column(text: &str, columns: usize) -> String {
-    let mut text = cut(text, columns);
-    text.extend(std::iter::repeat_n(' ', columns.saturating_sub(width(&text))));
-    text
-}
-
-/// The same, with the text on the right.
-pub fn right(text: &str, columns: usize) -> String {
-    let text = cut(text, columns);
-    format!("{}{text}", " ".repeat(columns.saturating_sub(width(&text))))
-}
-
-/// The columns that a terminal gives a text.
-pub fn width(text: &str) -> usize {
-    if text.is_ascii() { text.len() } else { text.chars().map(char_width).sum() }
-}
-
-/// Near enough: East Asian wide characters and pictures take two columns, marks on other characters none.
-fn char_width(character: char) -> usize {
-    match character {
-        '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{200b}'..='\u{200d}' | '\u{20d0}'..='\u{20ff}' => 0,
-        '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}' => 0,
-        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{303e}' | '\u{3041}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' => 2,
-        '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}' => 2,
-        '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}' => 2,
-        _ => 1,
-    }
 }
 
 /// `14:02:11.402`, in UTC; dashes when there is no time.

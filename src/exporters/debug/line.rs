@@ -191,14 +191,15 @@ fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn
     }
 }
 
-/// `  key=value key=value`, as many as can be seen. The ids stand in a column of their own.
+/// `  key=value key=value`, as many as can be seen. The ids stand in a column of their own; where in the code it was written
+/// is left to the forms that show all.
 fn put_attributes(text: &mut Text<'_>, attributes: Repeated<'_>, columns: usize) {
     let mut separator = "  ";
     for pair in attributes.map(KeyValue::read) {
         if text.out.len() > 4 * columns {
             break;
         }
-        if matches!(pair.key, b"trace_id" | b"span_id" | b"trace_flags") {
+        if matches!(pair.key, b"trace_id" | b"span_id" | b"trace_flags") || pair.key.starts_with(b"code.") {
             continue;
         }
         text.raw(separator);

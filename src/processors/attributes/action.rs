@@ -3,6 +3,7 @@
 use regex::bytes::Regex;
 use ring::digest::{SHA256, digest};
 
+use crate::config::nearest::nearest;
 use crate::config::section::Section;
 use crate::config::tree::{self, Node};
 use crate::otlp::hex;
@@ -78,6 +79,11 @@ impl Fixed {
     }
 }
 
+const ACTIONS: [&str; 7] = ["insert", "update", "upsert", "delete", "hash", "extract", "convert"];
+/// What others call them.
+const SYNONYMS: [(&[&str], &str); 3] =
+    [(&["add", "set", "put"], "upsert"), (&["remove", "drop"], "delete"), (&["replace", "modify"], "update")];
+
 /// The actions in a list of sections, each fault where it is.
 pub fn decode(section: &Section, name: &str) -> Vec<Action> {
     let Some(items) = section.sections(name).filter(|items| !items.is_empty()) else {
@@ -113,8 +119,10 @@ impl Action {
             item.problem_with_help("key", message, "write `key:` with the name of the attribute");
             return None;
         }
+        let fault =
+            |what: String| format!("error with key \"{key}\" ({index}-th action): error creating AttrProc{what}");
         let wrong = |field: &str, what: String| {
-            item.problem(field, format!("error with key \"{key}\" ({index}-th action): error creating AttrProc{what}"));
+            item.problem(field, fault(what));
             None
         };
         let unused = |fields: &str| format!(". Action \"{action}\" does not use {fields}. These must not be specified");
@@ -199,7 +207,16 @@ impl Action {
                     }
                 })
             }
-            _ => return wrong("action", format!(" due to unsupported action \"{written}\"")),
+            _ => {
+                let what = format!(" due to unsupported action \"{written}\"");
+                let meant =
+                    SYNONYMS.iter().find(|(names, _)| names.contains(&action.as_str())).map(|(_, meant)| *meant);
+                let meant =
+                    meant.or_else(|| nearest(&action, ACTIONS)).map(|meant| format!("did you mean \"{meant}\"? "));
+                let help = format!("{}the actions are: {}", meant.unwrap_or_default(), ACTIONS.join(", "));
+                item.problem_with_help("action", fault(what), help);
+                return None;
+            }
         };
         Some(Action { key: key.into_bytes().into(), deed })
     }

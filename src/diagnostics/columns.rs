@@ -1,0 +1,89 @@
+//! Text in the columns of a terminal: how wide it is, cut, padded, broken into lines.
+
+/// The text if it fits, else its beginning and `…`.
+pub fn cut(text: &str, columns: usize) -> String {
+    if text.len() <= columns || width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut left = columns.saturating_sub(1);
+    let fits = |character: &char| match left.checked_sub(char_width(*character)) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    let mut short: String = text.chars().take_while(fits).collect();
+    short.push('…');
+    short
+}
+
+/// The text in exactly so many columns.
+pub fn column(text: &str, columns: usize) -> String {
+    let mut text = cut(text, columns);
+    text.extend(std::iter::repeat_n(' ', columns.saturating_sub(width(&text))));
+    text
+}
+
+/// The same, with the text on the right.
+pub fn right(text: &str, columns: usize) -> String {
+    let text = cut(text, columns);
+    format!("{}{text}", " ".repeat(columns.saturating_sub(width(&text))))
+}
+
+/// The columns that a terminal gives a text.
+pub fn width(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.chars().map(char_width).sum() }
+}
+
+/// Near enough: East Asian wide characters and pictures take two columns, marks on other characters none.
+fn char_width(character: char) -> usize {
+    match character {
+        '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{200b}'..='\u{200d}' | '\u{20d0}'..='\u{20ff}' => 0,
+        '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}' => 0,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{303e}' | '\u{3041}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' => 2,
+        '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}' => 2,
+        '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
+}
+
+/// Breaks between words, and inside of one that is wider than a line, so that no line is wider than `columns`.
+pub fn wrap(text: &str, columns: usize) -> String {
+    let (mut out, mut column) = (String::new(), 0);
+    for (index, word) in text.split(' ').enumerate() {
+        let length = width(word);
+        let fits = column + 1 + length <= columns;
+        if index > 0 && column > 0 {
+            out.push(if fits { ' ' } else { '\n' });
+        }
+        column = if fits && column > 0 { column + 1 } else { 0 };
+        for character in word.chars() {
+            let wide = char_width(character);
+            if column + wide > columns {
+                out.push('\n');
+                column = 0;
+            }
+            out.push(character);
+            column += wide;
+        }
+    }
+    out
+}
+
+/// The same behind `head`, all lines beginning below each other.
+pub fn hanging(head: &str, text: &str, columns: usize) -> String {
+    let indent = width(head);
+    let text = wrap(text, columns.saturating_sub(indent).max(8));
+    format!("{head}{}", text.replace('\n', &format!("\n{:indent$}", "")))
+}
+
+/// What the system said of a failure, for a person: without its number.
+pub fn without_errno(text: &str) -> String {
+    let mut pieces = text.split(" (os error ");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |out, piece| match piece.split_once(')') {
+        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => out + rest,
+        _ => out + " (os error " + piece,
+    })
+}

@@ -1,0 +1,73 @@
+//! What people write who come from other query languages, and how OTTL says it: for the help of a mistake, never for its
+//! meaning.
+
+use super::enums;
+use super::paths::table::{CONTEXTS, rows};
+use super::syntax::{Node, Syntax};
+use crate::config::nearest::nearest;
+
+/// Names that are no paths, and what stands for them.
+const FAMILIAR: [(&[&str], &str); 8] = [
+    (&["service", "service.name"], "resource.attributes[\"service.name\"] == \"…\""),
+    (&["host", "host.name", "hostname"], "resource.attributes[\"host.name\"] == \"…\""),
+    (
+        &["error", "errors", "failed"],
+        "severity_number >= SEVERITY_NUMBER_ERROR, or status.code == STATUS_CODE_ERROR of spans",
+    ),
+    (&["level", "severity", "loglevel", "log.level"], "severity_number >= SEVERITY_NUMBER_ERROR"),
+    (&["duration", "latency", "elapsed"], "end_time - start_time > Duration(\"100ms\")"),
+    (&["message", "msg", "text"], "IsMatch(body, \"…\")"),
+    (&["trace", "traceid", "trace.id"], "trace_id.string == \"…\""),
+    (
+        &["status", "http.status", "http.status_code", "http.response.status_code"],
+        "attributes[\"http.response.status_code\"] == 500, or status.code == STATUS_CODE_ERROR",
+    ),
+];
+/// How the names of attributes begin that resources have.
+const OF_RESOURCES: [&str; 8] = ["service", "host", "k8s", "container", "cloud", "deployment", "os", "process"];
+
+/// What to write for a name that is no path.
+pub fn of_path(written: &str) -> Option<String> {
+    let is_context = |first: &str| CONTEXTS.iter().any(|(name, _)| *name == first);
+    let (context, name) = written.split_once('.').filter(|(first, _)| is_context(first)).unwrap_or(("", written));
+    if let Some((_, ottl)) = FAMILIAR.iter().find(|(names, _)| names.contains(&name)) {
+        return Some(format!("write {ottl}"));
+    }
+    let (first, _) = name.split_once('.')?;
+    let owner = match context {
+        "" if OF_RESOURCES.contains(&first) => "resource.",
+        "" => "",
+        context => &format!("{context}."),
+    };
+    Some(format!("an attribute is written {owner}attributes[\"{name}\"]"))
+}
+
+/// What to write for something that is no condition.
+pub fn of_condition(written: &str) -> String {
+    let is_word = written.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_path = CONTEXTS.iter().flat_map(|(context, _)| rows(context)).any(|row| row.name == written);
+    of_path(written).filter(|_| !is_path || written == "status").unwrap_or_else(|| match is_word && !is_path {
+        true => format!("to look for text, write IsMatch(body, \"{written}\")"),
+        false => format!("compare it with something: {written} == …"),
+    })
+}
+
+/// What to write for a name in capitals that no context knows, or this one does not.
+pub fn of_symbol(name: &str, context: &str) -> String {
+    let known: Vec<String> = enums::names(context).map(|(name, _)| name).collect();
+    let by_end = known.iter().find(|known| known.strip_suffix(name).is_some_and(|start| start.ends_with('_')));
+    let near = by_end.map(String::as_str).or_else(|| nearest(name, known.iter().map(String::as_str)));
+    let near = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+    format!("{near}text stands in quotes: \"{name}\"")
+}
+
+/// What to write for a bare word that something is compared with.
+pub fn of_operand(node: &Node) -> Option<String> {
+    match &node.syntax {
+        Syntax::Path(fields) => match fields.as_slice() {
+            [field] if field.keys.is_empty() => Some(format!("text stands in quotes: \"{}\"", field.name)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
