@@ -199,7 +199,7 @@ async fn live(mut running: Running, options: &Run, systemd: &Systemd, tell: impl
     if waiting > 0 {
         let most = DRAIN.as_secs();
         tracing::info!(
-            waiting,
+            items = waiting,
             seconds_at_most = most,
             "draining: what waits is sent first; a second signal ends it at once"
         );

@@ -155,8 +155,9 @@ fn render(told: &Value, bold: bool, brief: bool) -> String {
                 [state, time(&exporter["since_seconds"]), count(&queue["items"]), time(&queue["oldest_seconds"])];
             let cells: Vec<_> = cells.into_iter().chain([bytes(&queue["memory_bytes"])]).collect();
             out.push_str(&format!("{}\n", row(&format!("{signal} to {id}"), &cells)));
-            if exporter["why"].is_string() {
-                out.push_str(&format!("  {}\n", cut(&texts(&exporter["why"]), WIDTH - 2)));
+            if let Some(why) = exporter["why"].as_str() {
+                let why = safe(why.trim_start_matches("error exporting items, "));
+                out.push_str(&format!("  {}\n", cut(&why, WIDTH - 2)));
             }
             continue;
         }

@@ -240,8 +240,9 @@ impl Waiting<'_> {
             1 => "1 item seen, it did not match".to_owned(),
             seen => format!("{seen} items seen, none matched yet"),
         };
-        let text =
-            cut(&format!("waiting for telemetry at {addresses} ({seen})"), Layout::of(std::io::stderr()).width - 1);
+        let room =
+            Layout::of(std::io::stderr()).width.saturating_sub(width(&seen) + "waiting for telemetry at  () ".len());
+        let text = format!("waiting for telemetry at {} ({seen})", cut(&addresses, room));
         // Nothing can be done about a terminal that is gone.
         let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
         self.is_shown = true;

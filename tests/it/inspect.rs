@@ -522,10 +522,69 @@ async fn expressions_become_rules_and_mistakes_are_shown() {
         ("log.body == ", "error: expected a value, found the end\n  log.body ==\n             ^\n"),
         ("severty_number > 1", "help: did you mean \"severity_number\"?\n"),
         ("span.nme == \"x\"", "help: did you mean \"name\"?\n"),
+        // What was meant is judged by the signal that knows most of it.
+        ("span.name == POST", "               ^^^^\nhelp: text stands in quotes: \"POST\"\n"),
+        (
+            "severity_number >= ERROR",
+            "help: did you mean \"SEVERITY_NUMBER_ERROR\"? text stands in quotes: \"ERROR\"\n",
+        ),
+        ("severity_text == error", "help: text stands in quotes: \"error\"\n"),
+        ("service.name == \"shop\"", "help: write resource.attributes[\"service.name\"] == \"…\"\n"),
+        ("k8s.pod.name == \"x\"", "help: an attribute is written resource.attributes[\"k8s.pod.name\"]\n"),
+        ("user.id == 1", "help: an attribute is written attributes[\"user.id\"]\n"),
+        ("error", "help: write severity_number >= SEVERITY_NUMBER_ERROR, or"),
+        ("level == error", "help: write severity_number >= SEVERITY_NUMBER_ERROR\n"),
+        ("span.duration > 100", "help: write end_time - start_time > Duration(\"100ms\")\n"),
+        (
+            "status = 500",
+            "help: two values are compared with ==: write\n      attributes[\"http.response.status_code\"] == 500",
+        ),
+        ("checkout", "help: to look for text, write IsMatch(body, \"checkout\")\n"),
+        ("4bf92f3577b34da6a3ce929d0e0e47", "error: a trace id has 32 hexadecimal digits, and this has 30\n"),
+        ("00f067aa0ba902b7", "help: is it of a span? span_id.string == \"00f067aa0ba902b7\"\n"),
+        (
+            "00-4bf9-00f067aa0ba902b7-01",
+            "error: a traceparent has 2, 32, 16 and 2 hexadecimal digits, and this 2, 4, 16,",
+        ),
     ];
     for (expression, expected) in mistakes {
         let (status, _, err) = run(&["tail", expression]).await;
         assert!(status == 64 && err.contains(expected), "{err}");
+    }
+    // What is advised is right.
+    for advised in [
+        "resource.attributes[\"service.name\"] == \"shop\"",
+        "severity_number >= SEVERITY_NUMBER_ERROR",
+        "status.code == STATUS_CODE_ERROR",
+        "end_time - start_time > Duration(\"100ms\")",
+        "attributes[\"http.response.status_code\"] == 500",
+        "IsMatch(body, \"checkout\")",
+        "trace_id.string == \"4bf92f3577b34da6a3ce929d0e0e4736\"",
+    ] {
+        wanted(advised);
+    }
+}
+
+/// Several collectors: each with where it listens and its config, so that one can be chosen.
+#[tokio::test]
+async fn several_collectors_are_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    let misaki = Misaki::start("{}", &[]).await;
+    let sockets = directory.path().join("misaki");
+    std::fs::create_dir(&sockets).unwrap();
+    let open = |name: &str| {
+        let config = Config { path: Some(sockets.join(name)), ..Config::default() };
+        Inspection::open(&config, Subject::new(vec!["/etc/a.yaml".into()], &misaki.running)).unwrap()
+    };
+    let _open = (open("1001.sock"), open("1002.sock"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
+    command.arg("status").env("XDG_RUNTIME_DIR", directory.path());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("collectors run here: say which with --pid\n"), "{text}");
+    for pid in ["1001", "1002"] {
+        let line = text.lines().find(|line| line.starts_with(&format!("  --pid {pid} "))).unwrap();
+        assert!(line.contains(&misaki.ports.http.to_string()) && text.contains("config /etc/a.yaml"), "{text}");
     }
 }
 

@@ -14,6 +14,7 @@ mod auth;
 mod bad_inputs;
 mod batch;
 mod cancellation;
+mod captures;
 mod command;
 mod config;
 mod conformance;

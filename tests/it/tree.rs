@@ -30,7 +30,7 @@ const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
 
 /// A span of [`TRACE`]: id, parent (0 for none), service, name, start and duration in milliseconds after [`START`].
-fn span(id: u64, parent: u64, service: &str, name: &str, start: i64, millis: u64) -> ResourceSpans {
+pub fn span(id: u64, parent: u64, service: &str, name: &str, start: i64, millis: u64) -> ResourceSpans {
     let start = START.wrapping_add_signed(start * MS as i64);
     let span = Span {
         trace_id: vec![TRACE; 16],
@@ -45,12 +45,12 @@ fn span(id: u64, parent: u64, service: &str, name: &str, start: i64, millis: u64
     ResourceSpans { resource: Some(resource(service)), scope_spans, ..Default::default() }
 }
 
-fn with(mut group: ResourceSpans, change: impl FnOnce(&mut Span)) -> ResourceSpans {
+pub fn with(mut group: ResourceSpans, change: impl FnOnce(&mut Span)) -> ResourceSpans {
     change(&mut group.scope_spans[0].spans[0]);
     group
 }
 
-fn failed(group: ResourceSpans, message: &str) -> ResourceSpans {
+pub fn failed(group: ResourceSpans, message: &str) -> ResourceSpans {
     with(group, |span| span.status = Some(Status { code: 2, message: message.to_owned() }))
 }
 
@@ -58,7 +58,7 @@ fn text(text: &str) -> Option<AnyValue> {
     Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) })
 }
 
-fn pair(key: &str, value: &str) -> KeyValue {
+pub fn pair(key: &str, value: &str) -> KeyValue {
     KeyValue { key: key.to_owned(), value: text(value), ..Default::default() }
 }
 
@@ -66,7 +66,7 @@ fn resource(service: &str) -> Resource {
     Resource { attributes: vec![pair("service.name", service)], ..Default::default() }
 }
 
-fn log(span: u64, service: &str, severity: i32, body: &str, millis: u64) -> ResourceLogs {
+pub fn log(span: u64, service: &str, severity: i32, body: &str, millis: u64) -> ResourceLogs {
     let record = LogRecord {
         time_unix_nano: START + millis * MS,
         severity_number: severity,
@@ -80,16 +80,16 @@ fn log(span: u64, service: &str, severity: i32, body: &str, millis: u64) -> Reso
     ResourceLogs { resource: Some(resource(service)), scope_logs, ..Default::default() }
 }
 
-fn traces(resource_spans: Vec<ResourceSpans>) -> Vec<u8> {
+pub fn traces(resource_spans: Vec<ResourceSpans>) -> Vec<u8> {
     ExportTraceServiceRequest { resource_spans }.encode_to_vec()
 }
 
-fn logs(resource_logs: Vec<ResourceLogs>) -> Vec<u8> {
+pub fn logs(resource_logs: Vec<ResourceLogs>) -> Vec<u8> {
     ExportLogsServiceRequest { resource_logs }.encode_to_vec()
 }
 
 /// Scenario S3, one step after another.
-fn purchase() -> Vec<ResourceSpans> {
+pub fn purchase() -> Vec<ResourceSpans> {
     vec![
         span(1, 0, "frontend", "POST /purchase", 0, 305),
         span(2, 1, "api-gateway", "route", 5, 295),
@@ -103,7 +103,7 @@ fn purchase() -> Vec<ResourceSpans> {
 }
 
 /// Everything at once: a failure, siblings folded, clocks that differ, a span that goes on, logs, a late one.
-fn troubled() -> (Vec<ResourceSpans>, Vec<ResourceLogs>) {
+pub fn troubled() -> (Vec<ResourceSpans>, Vec<ResourceLogs>) {
     let mut spans = vec![
         span(1, 0, "shop", "GET /cart/{id} with a name that is much too long for a row of eighty columns", 0, 240),
         span(2, 1, "shop", "render", 200, 40),
@@ -137,8 +137,8 @@ fn drawn(columns: usize, requests: &[(Signal, Vec<u8>)]) -> String {
 }
 
 #[track_caller]
-fn golden(name: &str, found: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tree").join(name);
+pub fn golden(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, found).unwrap();
@@ -161,7 +161,7 @@ fn requests_look_as_they_should() {
             for line in text.lines() {
                 assert!(width(line) <= columns && line.trim_end() == line, "{line}");
             }
-            golden(&format!("{name}.{columns}.txt"), &text);
+            golden(&format!("tree/{name}.{columns}.txt"), &text);
         }
     }
 }
@@ -247,7 +247,7 @@ fn requests_come_when_they_are_whole() {
     out.clear();
     assert_eq!(requests.add(Signal::Logs, &[&log_of_a_span], at(460), &mut out)[Signal::Logs as usize], 1);
     let line = String::from_utf8(std::mem::take(&mut out)).unwrap();
-    assert!(line.starts_with("14:02:11.682 INFO   external-api         answered  user=17 "), "{line}");
+    assert!(line.starts_with("14:02:11.682 INFO   external-api             answered  user=17 "), "{line}");
     assert!(line.ends_with(" 4b4b4b4b\n"), "{line}");
     requests.add(Signal::Traces, &[&traces(vec![span(9, 7, "payment", "audit", 300, 2)])], at(500), &mut out);
     assert_eq!(requests.wake_at(), Some(at(750)));
@@ -335,7 +335,7 @@ fn harmless_whatever_comes() {
     for name in ["one", "two", "three", "itself", "far", "farther"] {
         assert!(text.lines().any(|line| line.contains(&format!("{name} "))), "{name}: {text}");
     }
-    assert!(text.starts_with("14:02:11.402 span   a              no id  1 ms"), "{text}");
+    assert!(text.starts_with("14:02:11.402 span   a                no id  1 ms"), "{text}");
     assert!(text.contains("\n ! 1 span came twice\n"), "{text}");
 }
 
@@ -511,7 +511,7 @@ fn items_are_lines_and_objects() {
             let (text, items) = rendered(Verbosity::Line, columns, signal, &[&request]);
             assert_eq!((text.lines().count(), items), (count as usize, u64::from(count)));
             assert!(text.lines().all(|line| width(line) <= columns && line.trim_end() == line), "{text}");
-            golden(&format!("{name}.line.{columns}.txt"), &text);
+            golden(&format!("tree/{name}.line.{columns}.txt"), &text);
         }
         let (text, items) = rendered(Verbosity::Json, 80, signal, &[&request]);
         assert_eq!((text.lines().count(), items), (count as usize, u64::from(count)));
@@ -524,7 +524,7 @@ fn items_are_lines_and_objects() {
                 "{line}"
             );
         }
-        golden(&format!("{name}.json.txt"), &text);
+        golden(&format!("tree/{name}.json.txt"), &text);
     }
 }
 

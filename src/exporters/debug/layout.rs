@@ -22,7 +22,7 @@ pub enum Tone {
     Warning,
 }
 
-/// What is no terminal has room.
+/// What is no terminal has room, unless `COLUMNS` says how much.
 const FILE_WIDTH: usize = 160;
 const TERMINAL_WIDTH: usize = 80;
 
@@ -48,10 +48,10 @@ impl Layout {
     }
 
     fn suiting(is_terminal: bool, measure: impl FnOnce() -> Option<usize>) -> Layout {
-        if !is_terminal {
-            return Layout::FILE;
-        }
         let named = || std::env::var("COLUMNS").ok()?.parse().ok();
+        if !is_terminal {
+            return named().map_or(Layout::FILE, |columns| Layout::new(columns, false));
+        }
         let width = measure().or_else(named).unwrap_or(TERMINAL_WIDTH);
         Layout::new(width, std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
     }

@@ -31,7 +31,7 @@ pub struct Line {
 
 impl Line {
     pub fn put(&self, layout: Layout, out: &mut Vec<u8>) {
-        let services = if layout.width < 120 { 14 } else { 20 };
+        let services = if layout.width < 120 { 16 } else { 24 };
         // Two spaces and the id.
         let id = 2 + 2 * SHORT_ID;
         let left = layout.width.saturating_sub(12 + 1 + KIND + 1 + services + 1 + id);
@@ -104,21 +104,24 @@ pub fn log(record: &LogRecord<'_>, service: &Arc<str>, columns: usize) -> Line {
 }
 
 pub fn span(span: &Span<'_>, service: &Arc<str>, columns: usize) -> Line {
-    let kind = ["span", "span", "server", "client", "send", "take"].get(span.kind as usize).unwrap_or(&"span");
+    let kinds = ["span", "span", "server", "client", "send", "take"];
+    let kind = kinds.get(span.kind as usize).copied().unwrap_or("span");
     let failure = failure(span, columns);
+    // In a column that nothing pushes out.
+    let kind = if failure.is_some() { "✗ span" } else { kind };
     let words = words(columns, |text| {
         text.text(head(columns, span.name));
         text.raw("  ");
         text.raw(&duration(span.end.saturating_sub(span.start)));
         if let Some(message) = &failure {
             text.raw("  ");
-            text.raw(&failed(message));
+            text.raw(failed(message).trim_start_matches("✗ "));
         }
         put_attributes(text, span.attributes.clone(), columns);
     });
     let tone = if failure.is_some() { Tone::Bad } else { Tone::Plain };
     let (service, words, trace) = (service.clone(), words.into(), short(span.trace_id));
-    Line { time: span.start, kind: (*kind).into(), tone, service, words, trace }
+    Line { time: span.start, kind: kind.into(), tone, service, words, trace }
 }
 
 /// What is said of a span that failed.
