@@ -38,6 +38,7 @@ mod redaction;
 mod reload;
 mod rewrite;
 mod sampler;
+mod scenarios;
 mod sending;
 mod service;
 mod simulated_disk;
