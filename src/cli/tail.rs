@@ -104,7 +104,7 @@ pub(super) struct Sighting {
     pub items: u64,
     /// When it was seen, since 1970.
     pub seconds: f64,
-    skipped: u64,
+    pub skipped: u64,
     /// Where it was seen, in words, if it is not where everything comes in.
     heading: Option<String>,
     pub wire: Bytes,

@@ -211,14 +211,6 @@ pub struct View {
     live: mpsc::Receiver<(Event, Held)>,
 }
 
-impl View {
-    /// Ends it with what is in the ring.
-    pub fn without_what_comes(mut self) -> View {
-        self.live.close();
-        self
-    }
-}
-
 /// What of one request is wanted.
 pub struct Sighting {
     pub event: Event,
@@ -230,6 +222,12 @@ pub struct Sighting {
 }
 
 impl View {
+    /// Ends it with what is in the ring.
+    pub fn without_what_comes(mut self) -> View {
+        self.live.close();
+        self
+    }
+
     /// The next request of which something is wanted, or before which something was skipped.
     pub fn poll_next(&mut self, context: &mut Context) -> Poll<Option<Sighting>> {
         loop {

@@ -44,7 +44,7 @@ fn put(root: &mut Value, path: &[String], value: Value) {
         return;
     };
     if key == "[]" {
-        if !root.as_array().is_some_and(|list| !list.is_empty()) {
+        if root.as_array().is_none_or(|list| list.is_empty()) {
             *root = json!([{}]);
         }
         put(&mut root[0], rest, value)

@@ -239,6 +239,7 @@ async fn s6_a_teams_config_runs_unchanged_and_a_wrong_key_is_refused_in_its_plac
     let mut misaki = Misaki::load(&[team, &queue, &printed.config("debug")], 1, &environment).await;
     assert_eq!(get(health, "/").await.0, 200);
     assert!(misaki.ports.send(&["record 1", "record 2"]).await.ok);
+    misaki.settle().await;
     misaki.finish().await;
     assert_eq!(upstream.kept_once(), ["record no. 1", "record no. 2"]);
     let text = printed.text();

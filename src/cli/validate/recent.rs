@@ -17,6 +17,8 @@ use crate::telemetry::{Now, Signal};
 
 /// All that the ring may still hold: a day.
 const SINCE: &str = "86400000";
+/// So many reasons for a refusal are told.
+const REFUSALS: usize = 8;
 /// What nobody drops on purpose: error logs, and error spans.
 const ERRORS: [&str; 2] = ["severity_number >= SEVERITY_NUMBER_ERROR", "status.code == STATUS_CODE_ERROR"];
 type Errors = Vec<Wanted>;
@@ -47,18 +49,21 @@ async fn look(plan: &Plan, target: &Target) -> Result<String, Failure> {
     let trial = Trial::start(plan).map_err(failed)?;
     let mut answer = target.ask(&format!("/tail?at=received&since={SINCE}&then=end")).await?;
     let (mut buffer, mut came): (_, [Total; 3]) = (BytesMut::new(), Default::default());
-    let (mut requests, mut first, mut last) = (0u64, f64::INFINITY, f64::NEG_INFINITY);
+    let (mut requests, mut skipped, mut first, mut last) = (0u64, 0u64, f64::INFINITY, f64::NEG_INFINITY);
     let mut refused: Vec<(String, u64)> = Vec::new();
     while let Some(sighting) = tail::next(&mut answer, &mut buffer).await? {
         let signal = sighting.signal;
+        skipped += sighting.skipped;
         (requests, first, last) = (requests + 1, first.min(sighting.seconds), last.max(sighting.seconds));
         if let Some(total) = came.get_mut(signal as usize) {
             total.add(&errors, signal, &sighting.wire);
         }
         if let Err(why) = trial.feed(signal, sighting.wire).await {
+            let has_room = refused.len() < REFUSALS;
             match refused.iter_mut().find(|(known, _)| *known == why) {
                 Some((_, times)) => *times += 1,
-                None => refused.push((why, 1)),
+                None if has_room => refused.push((why, 1)),
+                None => {}
             }
         }
     }
@@ -118,6 +123,9 @@ async fn look(plan: &Plan, target: &Target) -> Result<String, Failure> {
         looked.join(", "),
         period(Some(last - first))
     );
+    if skipped > 0 {
+        let _ = writeln!(out, "{} more were forgotten while it looked", count(&skipped.into()));
+    }
     Ok(out)
 }
 
