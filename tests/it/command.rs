@@ -126,9 +126,9 @@ const SOON: Duration = Duration::from_secs(10);
 #[test]
 fn a_log_that_nobody_reads_stops_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let (config, port) = (directory.path().join("config.yaml"), free_port_now());
+    let (config, port, metrics) = (directory.path().join("config.yaml"), free_port_now(), free_port_now());
     let text = format!(
-        "{{receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:{port}'}}}}}}}}, exporters: {{nop: {{}}}}, extensions: {{inspect: {{enabled: false}}}}, service: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{logs: {{receivers: [otlp], exporters: [nop]}}}}}}}}"
+        "{{receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:{port}'}}}}}}}}, exporters: {{nop: {{}}}}, extensions: {{inspect: {{enabled: false}}}}, service: {{telemetry: {{metrics: {{readers: [{{pull: {{exporter: {{prometheus: {{host: 127.0.0.1, port: {metrics}}}}}}}}}]}}}}, pipelines: {{logs: {{receivers: [otlp], exporters: [nop]}}}}}}}}"
     );
     std::fs::write(&config, text).unwrap();
     let (stderr, mut reader) = full();
@@ -138,7 +138,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
     // Its own end of the pair.
     drop(command);
     let start = Instant::now();
-    let answers = || {
+    let asked = |port: u16, head: &str, body: &str| {
         let mut stream = loop {
             match TcpStream::connect(("127.0.0.1", port)) {
                 Ok(stream) => break stream,
@@ -146,20 +146,27 @@ fn a_log_that_nobody_reads_stops_nothing() {
             }
         };
         stream.set_read_timeout(Some(SOON)).unwrap();
-        let head = "POST /v1/logs HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
-        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(format!("{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{body}").as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        answer
     };
+    let answers = || asked(port, "POST /v1/logs", "content-type: application/json\r\ncontent-length: 2\r\n\r\n{}");
     answers();
-    // Long complaints: a few are more than the log keeps, however many of the signals become one.
-    let unknown: String = (0..500).map(|number| format!("  unknown{number}:\n")).collect();
+    // Long complaints, until there were more than the log keeps; signals that come fast are one.
+    let unknown: String = (0..150).map(|number| format!("  unknown{number}:\n")).collect();
     std::fs::write(&config, format!("receivers:\n{unknown}")).unwrap();
     let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
-    for _ in 0..40 {
+    let complaints = || {
+        let page = asked(metrics, "GET /metrics", "\r\n");
+        let line = page.lines().find_map(|line| line.strip_prefix("misaki_config_reloads{result=\"failure\"} "));
+        line.map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    while complaints() < 20 {
         signal("-HUP");
         answers();
+        assert!(start.elapsed() < 6 * SOON);
     }
     // Somebody looks again: what was kept is there, and what was not is said.
     reader.set_read_timeout(Some(SOON)).unwrap();
