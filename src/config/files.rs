@@ -54,7 +54,7 @@ fn open(path: &Path) -> Result<File, String> {
 /// An error as part of a sentence.
 fn plain(error: io::Error) -> String {
     let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
+    let text = crate::diagnostics::columns::without_errno(&text);
     text.get(..1).map(str::to_lowercase).unwrap_or_default() + text.get(1..).unwrap_or_default()
 }
 
