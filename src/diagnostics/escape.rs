@@ -17,19 +17,27 @@ pub fn is_clean(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether a terminal would act on a character instead of showing it: controls, bidirectional marks, line separators; and
-/// those that it shows as nothing, which hide text or make two names look the same: of no width, and tags. The joiner
-/// U+200D and the selectors U+FE0x stay: emoji are made of them.
-pub fn is_control(c: char) -> bool {
-    matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{61c}' | '\u{200b}' | '\u{200c}' | '\u{200e}' | '\u{200f}'
-        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
-        | '\u{e0000}'..='\u{e007f}')
+/// Whether a terminal would act on a character instead of showing it: controls, bidirectional marks, line separators.
+fn acts(c: char) -> bool {
+    matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}')
 }
 
-/// Plain text: `\x1b`, `\u202e`, `\U000e0041`, and `\n` if newlines are to be escaped.
+/// Whether it would show nothing, which hides text or makes two names look the same: no width, and tags. The joiner U+200D
+/// and the selectors U+FE0x are not meant: emoji are made of them.
+fn hides(c: char) -> bool {
+    matches!(c, '\u{200b}' | '\u{200c}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Whether a terminal would not show a character as it is.
+pub fn is_control(c: char) -> bool {
+    acts(c) || hides(c)
+}
+
+/// Plain text: `\x1b`, `\u202e`. Not for programs but for eyes also `\n`, and what is not seen (`\ufeff`, `\U000e0041`).
 #[inline(never)]
-pub fn put_safe(out: &mut Vec<u8>, bytes: &[u8], escape_newlines: bool) {
-    let escaped = |c| is_control(c) && c != '\t' && (c != '\n' || escape_newlines);
+pub fn put_safe(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool) {
+    let escaped = |c| c != '\t' && (acts(c) && c != '\n' || for_eyes && (hides(c) || c == '\n'));
     let escape = |out: &mut Vec<u8>, c| match c {
         '\n' => out.extend_from_slice(b"\\n"),
         '\0'..='\u{ff}' => put_code(out, b"\\x", c, 2),
@@ -39,13 +47,13 @@ pub fn put_safe(out: &mut Vec<u8>, bytes: &[u8], escape_newlines: bool) {
     put_escaped(out, bytes, escaped, escape, |_| "\u{fffd}".to_owned());
 }
 
-/// A JSON string with its quotes, as Go's encoder writes it.
-pub fn put_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
+/// A JSON string with its quotes, as Go's encoder writes it; for eyes, what is not seen is an escape.
+pub fn put_json_string(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool) {
     out.push(b'"');
     if is_clean(bytes) && memchr::memchr2(b'"', b'\\', bytes).is_none() {
         out.extend_from_slice(bytes);
     } else {
-        let escaped = |c| is_control(c) || c == '"' || c == '\\';
+        let escaped = |c| acts(c) || for_eyes && hides(c) || c == '"' || c == '\\';
         let escape = |out: &mut Vec<u8>, c| match c {
             '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
             '\x08' => out.extend_from_slice(b"\\b"),

@@ -192,7 +192,7 @@ impl Visit for Fields {
 /// A JSON string that is also safe on a terminal.
 fn json(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len() + 2);
-    escape::put_json_string(&mut out, text.as_bytes());
+    escape::put_json_string(&mut out, text.as_bytes(), true);
     String::from_utf8(out).expect("escaped text is text")
 }
 

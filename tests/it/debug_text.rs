@@ -139,7 +139,10 @@ fn nothing_acts_on_the_terminal() {
             rendered(Signal::Logs, Verbosity::Detailed, style, &[&request]).contains(&format!("\nBody: Str({line})\n"))
         };
         assert!(find(ESCAPED, expected), "{input:?}");
-        assert!(find(Style::default(), &expected.replace("\\n", "\n")), "{input:?}");
+        // In a file, what is no danger stays as it is.
+        let is_unseen = |c| matches!(c, '\u{200b}'..='\u{200c}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{e0000}'..);
+        let in_file = if input.contains(is_unseen) { (*input).to_owned() } else { expected.replace("\\n", "\n") };
+        assert!(find(Style::default(), &in_file), "{input:?}");
     }
     let request = log(|record| {
         record.extend([0x1a, 5, b'a', 0xff, 0xc3, b'(', 0xe2]);

@@ -51,8 +51,13 @@ impl<'a> Text<'a> {
         if is_clean(bytes) {
             self.out.extend_from_slice(bytes);
         } else {
-            put_safe(self.out, bytes, self.style.escape_newlines);
+            put_safe(self.out, bytes, self.for_eyes());
         }
+    }
+
+    /// Not for a program that reads the classic forms.
+    pub fn for_eyes(&self) -> bool {
+        self.style.escape_newlines
     }
 
     #[inline(always)]

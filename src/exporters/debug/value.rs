@@ -23,7 +23,7 @@ pub fn put_plain(text: &mut Text<'_>, value: AnyValue<'_>) {
         AnyValue::Array(_) | AnyValue::Map(_) => {
             let start = text.out.len();
             // A number that JSON does not have makes Go's encoder give up, and the text empty.
-            if put_json(text.out, value, 1).is_none() {
+            if put_json(text.out, value, 1, text.for_eyes()).is_none() {
                 text.out.truncate(start);
             }
         }
@@ -48,10 +48,10 @@ pub fn put_typed(text: &mut Text<'_>, value: AnyValue<'_>) {
 }
 
 /// `None` when the value holds a number that JSON does not have.
-fn put_json(out: &mut Vec<u8>, value: AnyValue<'_>, depth: usize) -> Option<()> {
+fn put_json(out: &mut Vec<u8>, value: AnyValue<'_>, depth: usize, for_eyes: bool) -> Option<()> {
     match value {
         AnyValue::Empty => out.extend_from_slice(b"null"),
-        AnyValue::String(string) => put_json_string(out, string),
+        AnyValue::String(string) => put_json_string(out, string, for_eyes),
         AnyValue::Bool(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
         AnyValue::Int(n) => number::put_int(out, n),
         AnyValue::Double(value) if !value.is_finite() => return None,
@@ -70,7 +70,7 @@ fn put_json(out: &mut Vec<u8>, value: AnyValue<'_>, depth: usize) -> Option<()> 
                 if index > 0 {
                     out.push(b',');
                 }
-                put_json(out, AnyValue::read(item), depth + 1)?;
+                put_json(out, AnyValue::read(item), depth + 1, for_eyes)?;
             }
             out.push(b']');
         }
@@ -84,9 +84,9 @@ fn put_json(out: &mut Vec<u8>, value: AnyValue<'_>, depth: usize) -> Option<()> 
                 let Some(pair) = equal.last() else { continue };
                 out.extend_from_slice(separator);
                 separator = b",";
-                put_json_string(out, pair.key);
+                put_json_string(out, pair.key, for_eyes);
                 out.push(b':');
-                put_json(out, pair.value, depth + 1)?;
+                put_json(out, pair.value, depth + 1, for_eyes)?;
             }
             out.push(b'}');
         }
