@@ -9,7 +9,7 @@ use super::yaml::resolve;
 use super::{duration, emit};
 use std::cell::RefCell;
 use std::fmt;
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Text that is never shown by accident.
@@ -338,32 +338,9 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The same, about the bytes `span` of a scalar's `text`.
-    pub fn problem_inside(
-        &self,
-        place: Place,
-        key: &str,
-        text: &str,
-        span: Range<usize>,
-        message: impl Into<String>,
-        help: Option<String>,
-    ) {
-        let problem = Problem::error(place, message).at(self.path_of(key)).help(help);
-        self.problems.push(problem.inside(text, span));
-    }
-
-    /// The same about what is valid and hardly meant.
-    pub fn warning_inside(
-        &self,
-        place: Place,
-        key: &str,
-        text: &str,
-        span: Range<usize>,
-        message: impl Into<String>,
-        help: Option<String>,
-    ) {
-        let problem = Problem::warning(place, message).at(self.path_of(key)).help(help);
-        self.problems.push(problem.inside(text, span));
+    /// A problem of another place or kind, such as one inside of a text, about a key of this section.
+    pub fn push(&self, key: &str, problem: Problem) {
+        self.problems.push(problem.at(self.path_of(key)));
     }
 
     /// Says that `key` must be given, unless it was and has been refused; for an `or_else`.

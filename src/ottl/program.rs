@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::config::section::Section;
-use crate::config::{self, Place, Value};
+use crate::config::{self, Place, Problem, Value};
 
 use super::compile::{self, Dialect};
 use super::condition::Condition;
@@ -155,14 +155,12 @@ impl Group {
         functions: &[&'static [Function]],
         error_mode: ErrorMode,
     ) -> Option<Group> {
-        let report = |text: &Text, mistake: Mistake| {
-            let Mistake { span, message, help } = mistake;
-            section.problem_inside(text.place, text.key, &text.text, span, message, help);
+        let say = |text: &Text, kind: fn(Place, String) -> Problem, Mistake { span, message, help }: Mistake| {
+            section.push(text.key, kind(text.place, message).help(help).inside(&text.text, span));
         };
+        let report = |text: &Text, mistake| say(text, Problem::error, mistake);
         let remark = |text: &Text, condition: &Node, dialect: &Dialect| {
-            for Mistake { span, message, help } in compile::remarks(condition, dialect) {
-                section.warning_inside(text.place, text.key, &text.text, span, message, help);
-            }
+            compile::remarks(condition, dialect).into_iter().for_each(|mistake| say(text, Problem::warning, mistake));
         };
         let parse = |text: &Text| match text.is_statement {
             true => parser::statement(&text.text).map(Parsed::Statement),
