@@ -35,6 +35,7 @@ mod ottl_functions;
 mod ottl_language;
 mod pipelines;
 mod redaction;
+mod refusals;
 mod reload;
 mod rewrite;
 mod sampler;

@@ -5,17 +5,20 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Request, Version};
+use http::header::EXPECT;
+use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::otlp::inflate::{Coding, InflateError, Inflater};
 use crate::telemetry::{Budget, Charge, Reason, Refusal, Share};
+
+use super::connections::Busy;
 
 /// A body may take this long whatever its size, and beyond it must bring at least so many bytes a second…
 const PATIENCE: (Duration, u64) = (Duration::from_secs(5), 1024);
@@ -28,37 +31,52 @@ const LOOK: Duration = Duration::from_millis(250);
 const PIECE: usize = 4 << 10;
 const AT_ONCE: usize = 256 << 10;
 const INPUT_WEIGHS: usize = 16;
-/// How much and how long is read of what is refused already.
-const LINGER_BYTES: u64 = 32 << 20;
+/// How much and how long is read of what is answered already.
+const LINGER_BYTES: usize = 32 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The same for a stream whose client may not come in.
-const STRANGERS_BYTES: u64 = 1 << 20;
+/// A body as it comes, and whether more of it is on its way.
+pub struct Upload {
+    incoming: Incoming,
+    is_coming: bool,
+}
 
-/// Reads on beside the answer what was refused by its head, within bounds: a stream of HTTP/2 that is reset while its client
-/// writes takes the answer with it. What is reset after the answer says that nothing went wrong (RFC 9113, 8.1).
-pub fn linger(request: Request<Incoming>) {
-    // HTTP/1 does so by itself.
-    if request.version() < Version::HTTP_2 || request.body().is_end_stream() {
-        return;
+impl Upload {
+    /// Who asked whether to send it (`Expect`) sends none before some is wanted.
+    pub fn of(request: Request<Incoming>) -> (Request<()>, Upload) {
+        let (head, incoming) = request.into_parts();
+        let is_coming = !incoming.is_end_stream() && !head.headers.contains_key(EXPECT);
+        (Request::from_parts(head, ()), Upload { incoming, is_coming })
     }
-    let mut body = request.into_body();
-    let rest = async move {
-        let mut left = STRANGERS_BYTES;
-        while let Some(Ok(frame)) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
-            if left == 0 {
-                break;
-            }
+
+    fn poll(&mut self, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
+        self.is_coming = matches!(frame, Some(Ok(_)));
+        Poll::Ready(frame)
+    }
+
+    /// Reads on beside the answer what nobody wants, within bounds. A client that writes its request before it reads loses the
+    /// answer with a connection that is closed, or a stream that is reset, under it. What is reset after the answer says that
+    /// nothing went wrong (RFC 9113, 8.1).
+    pub fn linger(mut self, busy: Busy) {
+        if !self.is_coming {
+            return;
         }
-    };
-    #[expect(clippy::disallowed_methods, reason = "ends with its connection, or soon")]
-    tokio::spawn(tokio::time::timeout(LINGER, rest));
+        let rest = async move {
+            let _busy = busy;
+            let mut left = LINGER_BYTES;
+            while let (1.., Some(Ok(frame))) = (left, std::future::poll_fn(|context| self.poll(context)).await) {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            }
+        };
+        #[expect(clippy::disallowed_methods, reason = "ends with its connection, or soon")]
+        tokio::spawn(tokio::time::timeout(LINGER, rest));
+    }
 }
 
 /// A body while it is read.
-pub struct Reader {
-    body: Incoming,
+pub struct Reader<'a> {
+    body: &'a mut Upload,
     budget: Arc<Budget>,
     started: Instant,
     received: u64,
@@ -91,8 +109,8 @@ impl From<Refusal> for Unread {
     }
 }
 
-impl Reader {
-    pub fn new(body: Incoming, budget: &Arc<Budget>, limit: usize, most_time: Option<Duration>) -> Reader {
+impl<'a> Reader<'a> {
+    pub fn new(body: &'a mut Upload, budget: &Arc<Budget>, limit: usize, most_time: Option<Duration>) -> Reader<'a> {
         Reader { body, budget: budget.clone(), started: Instant::now(), received: 0, limit, most_time }
     }
 
@@ -104,7 +122,7 @@ impl Reader {
     pub async fn next(&mut self) -> Result<Option<Bytes>, Unread> {
         loop {
             // What is there already needs no clock.
-            let there = std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut self.body).poll_frame(context)));
+            let there = std::future::poll_fn(|context| Poll::Ready(self.body.poll(context)));
             let frame = match there.await {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => self.wait().await?,
@@ -130,7 +148,7 @@ impl Reader {
             let brought = Duration::from_millis(self.received.saturating_mul(1000) / bytes_per_second);
             let most = self.most_time.unwrap_or(Duration::MAX).min(grace + brought);
             let left = most.saturating_sub(self.started.elapsed());
-            let frame = std::future::poll_fn(|context| Pin::new(&mut self.body).poll_frame(context));
+            let frame = std::future::poll_fn(|context| self.body.poll(context));
             match tokio::time::timeout(left.min(LOOK), frame).await {
                 Ok(frame) => return Ok(frame),
                 Err(_) if left > LOOK => {}
@@ -140,20 +158,9 @@ impl Reader {
         }
     }
 
-    /// The whole body as one message. What is refused is still read, within bounds, where the client reads no answer
-    /// before it has written everything: a connection that is closed on it would hide the answer.
-    pub async fn read_all(mut self, coding: Coding, writes_first: bool) -> Result<Message, Unread> {
-        let read = self.read_message(coding).await;
-        if writes_first && matches!(read, Err(Unread::Refused(_))) && self.body.size_hint().lower() <= LINGER_BYTES {
-            let most = self.received + LINGER_BYTES;
-            let rest = async { while self.received < most && matches!(self.next().await, Ok(Some(_))) {} };
-            let _ = tokio::time::timeout(LINGER, rest).await;
-        }
-        read
-    }
-
-    async fn read_message(&mut self, coding: Coding) -> Result<Message, Unread> {
-        let length = self.body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    /// The whole body as one message.
+    pub async fn read_all(mut self, coding: Coding) -> Result<Message, Unread> {
+        let length = self.body.incoming.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if length.is_some_and(|length| length > self.limit) {
             return Err(self.too_large().into());
         }

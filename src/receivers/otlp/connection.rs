@@ -11,7 +11,6 @@ use ::http::header::{CONTENT_TYPE, HeaderValue};
 use ::http::{Request, Response};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -26,7 +25,7 @@ use crate::network::{Stream, looks_like_tls};
 use crate::otlp::status::code;
 use crate::telemetry::Status;
 
-use super::body::Answer;
+use super::body::{Answer, Upload};
 use super::connections::{Busy, Pulse, Unsent};
 use super::socket::Socket;
 use super::{Shared, grpc, http};
@@ -125,9 +124,15 @@ async fn run(
     let io = TokioIo::new(socket);
     // Boxed once it runs: a stream holds little before that, and again while its answer waits to be read.
     let service = service_fn(|request| {
-        let (shared, busy) = (shared.clone(), Busy::new(pulse.clone()));
+        let (shared, pulse, busy) = (shared.clone(), pulse.clone(), Busy::new(pulse.clone()));
         async move {
-            let answer = Box::pin(answer(&shared, request)).await;
+            let answer = Box::pin(async {
+                let (request, mut body) = Upload::of(request);
+                let answer = answer(&shared, &request, &mut body).await;
+                body.linger(Busy::new(pulse));
+                answer
+            });
+            let answer = answer.await;
             Ok::<_, Infallible>(answer.map(|answer| Sending { answer, _unsent: busy.answered() }))
         }
     });
@@ -270,17 +275,17 @@ impl Body for Sending {
 }
 
 /// gRPC is known by its content type; everything else is HTTP.
-async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Answer> {
+async fn answer(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Response<Answer> {
     let kind = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if kind.starts_with(b"application/grpc") {
         if shared.grpc.is_some() {
-            return grpc::handle(shared, request).await;
+            return grpc::handle(shared, request, body).await;
         }
         let message = "the receiver has no grpc protocol: add `grpc:` to its protocols".to_owned();
         return grpc::trailers_only(&Status { code: code::UNIMPLEMENTED, message }, None);
     }
     match &shared.http {
-        Some(http) => http::handle(shared, http, request).await,
+        Some(http) => http::handle(shared, http, request, body).await,
         None => http::not_served(),
     }
 }

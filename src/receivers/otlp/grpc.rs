@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use crate::otlp::inflate::Coding;
 use crate::otlp::status::code;
@@ -13,12 +12,12 @@ use crate::otlp::{base64, status};
 use crate::telemetry::{Refusal, Signal, Status};
 
 use super::Shared;
-use super::body::{self, Answer, Reader, Unread};
+use super::body::{Answer, Reader, Unread, Upload};
 use super::request::{self, Encoding};
 
 const ACCEPTED: &str = "identity,gzip,zstd,snappy";
 
-pub async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Answer> {
+pub async fn handle(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Response<Answer> {
     let headers = request.headers();
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let is_protobuf =
@@ -30,14 +29,13 @@ pub async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Ans
     }
     if let Err(refusal) = shared.admit(shared.guards.grpc.as_deref(), headers) {
         let (_, status, after) = refusal.answer();
-        body::linger(request);
         return trailers_only(&status, after);
     }
     let deadline = match timeout(headers) {
         Some(timeout) if timeout.is_zero() => return deadline_exceeded(),
         other => other,
     };
-    let export = export(shared, request);
+    let export = export(shared, request, body);
     let outcome = match deadline {
         Some(deadline) => match tokio::time::timeout(deadline, export).await {
             Ok(outcome) => outcome,
@@ -60,7 +58,7 @@ pub async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Ans
     }
 }
 
-async fn export(shared: &Shared, request: Request<Incoming>) -> Result<(), Unread> {
+async fn export(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Result<(), Unread> {
     let signal = match request.uri().path() {
         "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Some(Signal::Logs),
         "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => Some(Signal::Metrics),
@@ -80,9 +78,9 @@ async fn export(shared: &Shared, request: Request<Incoming>) -> Result<(), Unrea
             unimplemented(format!("grpc-encoding {} is not supported", request::printable_bytes(name)))
         })?,
     };
-    let _cost = request::cost(&request, &shared.budget)?;
-    let client = request::client(shared.grpc_metadata(), &request, "host");
-    let reader = Reader::new(request.into_body(), &shared.budget, shared.grpc_limit(), None);
+    let _cost = request::cost(request, &shared.budget)?;
+    let client = request::client(shared.grpc_metadata(), request, "host");
+    let reader = Reader::new(body, &shared.budget, shared.grpc_limit(), None);
     let message = reader.read_grpc(coding).await?;
     let telemetry = request::telemetry(signal, Encoding::Protobuf, message, client, &shared.budget)?;
     Ok(gate.submit(telemetry).await?)

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use crate::otlp::inflate::Coding;
 use crate::otlp::status;
@@ -12,13 +11,13 @@ use crate::otlp::status::code;
 use crate::telemetry::{Refusal, Signal, Status};
 
 use super::Shared;
-use super::body::{self, Answer, Reader, Unread};
+use super::body::{Answer, Reader, Unread, Upload};
 use super::config::Http;
 use super::request::{self, Encoding};
 
-pub async fn handle(shared: &Shared, http: &Http, request: Request<Incoming>) -> Response<Answer> {
+pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &mut Upload) -> Response<Answer> {
     let encoding = encoding_of(request.headers());
-    let foreign = foreign_origin(&request);
+    let foreign = foreign_origin(request);
     let allowed = foreign.as_ref().filter(|origin| http.cors.allows(origin));
     if foreign.is_some() && allowed.is_none() {
         let message = "this origin is not in cors.allowed_origins".to_owned();
@@ -30,11 +29,8 @@ pub async fn handle(shared: &Shared, http: &Http, request: Request<Incoming>) ->
             preflight(http, request.headers())
         }
         _ => match shared.admit(shared.guards.http.as_deref(), request.headers()) {
-            Ok(()) => export(shared, http, request, encoding).await,
-            Err(refusal) => {
-                body::linger(request);
-                unauthenticated(shared, refusal, encoding)
-            }
+            Ok(()) => export(shared, http, request, body, encoding).await,
+            Err(refusal) => unauthenticated(shared, refusal, encoding),
         },
     };
     let headers = answer.headers_mut();
@@ -55,7 +51,8 @@ pub async fn handle(shared: &Shared, http: &Http, request: Request<Incoming>) ->
 async fn export(
     shared: &Shared,
     http: &Http,
-    request: Request<Incoming>,
+    request: &Request<()>,
+    body: &mut Upload,
     encoding: Option<Encoding>,
 ) -> Response<Answer> {
     let fail = |http_status, code, message: String| failure(http_status, &Status { code, message }, None, encoding);
@@ -80,7 +77,7 @@ async fn export(
         answer.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd, deflate, snappy"));
         return answer;
     };
-    match read_and_submit(shared, http, request, encoding, signal, gate, coding).await {
+    match read_and_submit(shared, http, request, body, (encoding, signal, coding), gate).await {
         Ok(()) => success(encoding),
         Err(Unread::Refused(refusal)) => {
             let (http_status, status, after) = refusal.answer();
@@ -98,18 +95,15 @@ async fn export(
 async fn read_and_submit(
     shared: &Shared,
     http: &Http,
-    request: Request<Incoming>,
-    encoding: Encoding,
-    signal: Signal,
+    request: &Request<()>,
+    body: &mut Upload,
+    (encoding, signal, coding): (Encoding, Signal, Coding),
     gate: &dyn crate::telemetry::Intake,
-    coding: Coding,
 ) -> Result<(), Unread> {
-    let _cost = request::cost(&request, &shared.budget)?;
-    let client = request::client(http.include_metadata, &request, "Host");
-    let writes_first = request.version() < Version::HTTP_2 && !request.headers().contains_key(header::EXPECT);
-    let reader =
-        Reader::new(request.into_body(), &shared.budget, shared.limit(http.max_request_body_size), http.read_timeout);
-    let message = reader.read_all(coding, writes_first).await?;
+    let _cost = request::cost(request, &shared.budget)?;
+    let client = request::client(http.include_metadata, request, "Host");
+    let reader = Reader::new(body, &shared.budget, shared.limit(http.max_request_body_size), http.read_timeout);
+    let message = reader.read_all(coding).await?;
     let telemetry = request::telemetry(signal, encoding, message, client, &shared.budget)?;
     Ok(gate.submit(telemetry).await?)
 }
@@ -134,7 +128,7 @@ fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
 }
 
 /// The origin of a browser's page that is not served from this very host.
-fn foreign_origin<B>(request: &Request<B>) -> Option<String> {
+fn foreign_origin(request: &Request<()>) -> Option<String> {
     let origin = request.headers().get(header::ORIGIN)?;
     let origin = String::from_utf8_lossy(origin.as_bytes()).into_owned();
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
@@ -143,7 +137,7 @@ fn foreign_origin<B>(request: &Request<B>) -> Option<String> {
     (authority.is_none() || authority != host).then_some(origin)
 }
 
-/// What a request is answered whose credentials are not accepted. Its body stays unread.
+/// What a request is answered whose credentials are not accepted.
 fn unauthenticated(shared: &Shared, refusal: Refusal, encoding: Option<Encoding>) -> Response<Answer> {
     let (http_status, status, after) = refusal.answer();
     let mut answer = failure(http_status, &status, after, encoding);

@@ -54,14 +54,14 @@ fn from_json(signal: Signal, message: &Message, budget: &Arc<Budget>) -> Result<
 }
 
 /// What a request costs while it is answered, whatever its body: its head, its stream, its task.
-pub fn cost<B>(request: &Request<B>, budget: &Arc<Budget>) -> Result<Charge, Refusal> {
+pub fn cost(request: &Request<()>, budget: &Arc<Budget>) -> Result<Charge, Refusal> {
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 64);
     let bytes = TASK + request.uri().path().len() + fields.sum::<usize>();
     Charge::take(budget, Share::Ingest, bytes as u64).ok_or(Refusal::busy(Reason::MemoryFull))
 }
 
 /// The metadata of a request, when the config asks for them (`include_metadata`).
-pub fn client<B>(include: bool, request: &Request<B>, host: &str) -> Option<Arc<Client>> {
+pub fn client(include: bool, request: &Request<()>, host: &str) -> Option<Arc<Client>> {
     if !include {
         return None;
     }
