@@ -60,10 +60,20 @@ impl Pem {
         })
     }
 
-    fn add_to(&self, roots: &mut RootCertStore) -> Result<(), String> {
-        self.certificates()?.into_iter().try_for_each(|certificate| {
-            roots.add(certificate).map_err(|error| format!("{self:?} holds a certificate of no CA: {error}"))
-        })
+    fn roots(&self, certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
+        let mut roots = RootCertStore::empty();
+        certificates.iter().try_for_each(|certificate| {
+            let added = roots.add(certificate.clone());
+            added.map_err(|error| format!("{self:?} holds a certificate of no CA: {error}"))
+        })?;
+        Ok(roots)
+    }
+
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Pem::File { path, .. } => Some(path),
+            Pem::Inline { .. } => None,
+        }
     }
 }
 
@@ -87,10 +97,7 @@ pub struct Identity {
 
 impl Identity {
     fn files(&self) -> impl Iterator<Item = &Path> {
-        [&self.cert, &self.key].into_iter().filter_map(|pem| match pem {
-            Pem::File { path, .. } => Some(path.as_path()),
-            Pem::Inline { .. } => None,
-        })
+        [&self.cert, &self.key].into_iter().filter_map(Pem::file)
     }
 
     fn load(&self) -> Result<Arc<CertifiedKey>, String> {
@@ -145,6 +152,8 @@ pub struct ServerTls {
     pub identity: Identity,
     /// Given, every client must show a certificate signed by it.
     pub client_ca: Option<Pem>,
+    /// Its file is looked at again at most this often; zero means never.
+    pub client_ca_reload: Duration,
     pub versions: Versions,
 }
 
@@ -169,10 +178,10 @@ impl ClientTls {
 
     /// The CAs that may sign the server's certificate.
     fn roots(&self) -> Result<RootCertStore, String> {
-        let mut roots = RootCertStore::empty();
-        if let Some(ca) = &self.ca {
-            ca.add_to(&mut roots)?;
-        }
+        let mut roots = match &self.ca {
+            Some(ca) => ca.roots(&ca.certificates()?)?,
+            None => RootCertStore::empty(),
+        };
         if self.ca.is_none() || self.include_system_ca_certs_pool {
             let found = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(found.certs);
@@ -198,22 +207,47 @@ fn provider() -> Arc<CryptoProvider> {
     PROVIDER.get_or_init(|| Arc::new(crypto::ring::default_provider())).clone()
 }
 
-pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, String> {
+/// What a listener shows and demands. New connections find it as the files have it; sessions of before `client_ca_file`
+/// changed are not resumed.
+#[derive(Debug)]
+pub struct Server(Watched<Accepting>);
+
+struct Accepting {
+    config: Arc<ServerConfig>,
+    /// Who may sign the certificates of clients.
+    clients: Vec<CertificateDer<'static>>,
+}
+
+impl PartialEq for Accepting {
+    fn eq(&self, other: &Accepting) -> bool {
+        self.clients == other.clients
+    }
+}
+
+pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<Server>, String> {
     let versions = tls.versions.supported()?;
-    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&versions);
-    let builder = builder.map_err(|error| error.to_string())?;
-    let builder = match &tls.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(ca) => {
-            let mut roots = RootCertStore::empty();
-            ca.add_to(&mut roots)?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| format!("cannot use {ca:?}: {error}"))?)
-        }
+    let identity = Arc::new(Reloaded::new(&tls.identity)?);
+    let (ca, alpn) = (tls.client_ca.clone(), alpn.iter().map(|protocol| protocol.to_vec()).collect::<Vec<_>>());
+    let load = move |_: &[PathBuf]| {
+        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&versions);
+        let builder = builder.map_err(|error| error.to_string())?;
+        let clients = ca.as_ref().map(Pem::certificates).transpose()?.unwrap_or_default();
+        let builder = match &ca {
+            None => builder.with_no_client_auth(),
+            Some(ca) => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(ca.roots(&clients)?), provider());
+                let verifier = verifier.build().map_err(|error| format!("cannot use {ca:?}: {error}"))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_cert_resolver(identity.clone());
+        config.alpn_protocols = alpn.clone();
+        Ok(Some(Accepting { config: Arc::new(config), clients }))
     };
-    let mut config = builder.with_cert_resolver(Arc::new(Reloaded::new(&tls.identity)?));
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Arc::new(config))
+    let files = tls.client_ca.iter().filter_map(Pem::file).map(Path::to_owned).collect();
+    let watched = Watched::new("client CA", files, tls.client_ca_reload, load);
+    watched.look()?;
+    Ok(Arc::new(Server(watched)))
 }
 
 /// Takes 30 ms where it reads the CAs of the system: not for the event loop. For `is_plaintext` sections there is
@@ -331,8 +365,9 @@ pub async fn shown(stream: Stream, tls: &ClientTls, name: ServerName<'static>) -
 }
 
 /// The server's side of a handshake.
-pub async fn accept(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Stream> {
-    let stream = TlsAcceptor::from(config).accept(stream).await?;
+pub async fn accept(stream: Stream, server: &Server) -> io::Result<Stream> {
+    let accepting = server.0.current(false).map_err(io::Error::other)?;
+    let stream = TlsAcceptor::from(accepting.config.clone()).accept(stream).await?;
     Ok(Box::new(TlsStream::from(stream)))
 }
 

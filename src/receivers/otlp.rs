@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use ::http::HeaderMap;
-use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -77,7 +76,7 @@ pub struct Listener {
 }
 
 /// What new connections begin with; a reload exchanges it.
-type Tls = watch::Sender<Arc<ServerConfig>>;
+type Tls = watch::Sender<Arc<tls::Server>>;
 
 impl Receiver {
     /// Binds every endpoint that is not among the `open`, else takes it from there. An error names the endpoint and its place.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use misaki::config::{Section, load};
 use misaki::network::tls::{
-    ClientTls, Identity, Peer, Pem, ServerTls, Version, Versions, accept, client_config, connect, explain,
+    ClientTls, Identity, Peer, Pem, Server, ServerTls, Version, Versions, accept, client_config, connect, explain,
     server_config,
 };
 use rcgen::{
@@ -71,7 +71,7 @@ fn identity(cert: Pem, key: Pem) -> Identity {
 }
 
 fn server(identity: Identity) -> ServerTls {
-    ServerTls { identity, client_ca: None, versions: Versions::default() }
+    ServerTls { identity, client_ca: None, client_ca_reload: Duration::ZERO, versions: Versions::default() }
 }
 
 pub fn client(ca: Option<Pem>) -> ClientTls {
@@ -84,17 +84,13 @@ fn handshake(server: &ServerTls, client: &ClientTls) -> Result<Vec<u8>, (String,
     talk(server.unwrap(), config.unwrap(), client)
 }
 
-fn talk(
-    server: Arc<rustls::ServerConfig>,
-    config: Arc<rustls::ClientConfig>,
-    tls: &ClientTls,
-) -> Result<Vec<u8>, (String, String)> {
+fn talk(server: Arc<Server>, config: Arc<rustls::ClientConfig>, tls: &ClientTls) -> Result<Vec<u8>, (String, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (near, far) = UnixStream::pair().unwrap();
         let name = tls.server_name("localhost").unwrap();
         let serve = async {
-            let mut stream = accept(Box::new(far), server).await?;
+            let mut stream = accept(Box::new(far), &server).await?;
             let byte = stream.read_u8().await?;
             stream.write_all(&[byte]).await?;
             stream.shutdown().await
@@ -223,7 +219,7 @@ fn plaintext_peers() {
         let (mut near, far) = UnixStream::pair().unwrap();
         near.write_all(b"POST /v1/logs HTTP/1.1\r\n\r\n").await.unwrap();
         let config = server_config(&server(authority.sign("localhost", |_| ())), &[]).unwrap();
-        let error = accept(Box::new(far), config).await.unwrap_err();
+        let error = accept(Box::new(far), &config).await.unwrap_err();
         assert!(explain(&error, Peer::Client).starts_with("the client speaks plaintext"));
 
         let (near, far) = UnixStream::pair().unwrap();
@@ -296,6 +292,7 @@ fn sections() {
             ..identity(file("cert_file", Path::new("c.pem")), file("key_file", Path::new("k.pem")))
         },
         client_ca: Some(file("client_ca_file", Path::new("m.pem"))),
+        client_ca_reload: Duration::from_secs(1),
         versions: Versions { min: Version::Tls13, max: Version::Tls13 },
     };
     assert_eq!(decoded(full, ServerTls::decode), (Some(expected), vec![]));
@@ -367,4 +364,44 @@ fn reload() {
     age(&cert);
     age(&key);
     assert!(trusted(&new));
+}
+
+/// Who may sign the certificates of clients is seen where `client_ca_file_reload` says so, and what is broken leaves it as it
+/// was. A client that resumes its session is asked anew.
+#[test]
+fn reload_of_client_ca() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clients.pem");
+    let (ours, old, new) = (Authority::new(), Authority::new(), Authority::new());
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    for max in [Version::Tls12, Version::Tls13] {
+        let start = |client_ca_reload| {
+            let client_ca = Some(file("client_ca_file", &path));
+            let versions = Versions { max, ..Versions::default() };
+            let identity = ours.sign("localhost", |_| ());
+            server_config(&ServerTls { client_ca, client_ca_reload, versions, ..server(identity) }, &[]).unwrap()
+        };
+        write(&old.pem);
+        let (reloading, fixed) = (start(Duration::from_nanos(1)), start(Duration::ZERO));
+        let clients = [&old, &new].map(|authority| {
+            let tls = ClientTls { identity: Some(authority.sign("edge", |_| ())), ..client(ours.ca()) };
+            (client_config(&tls, &[]).unwrap(), tls)
+        });
+        let come_in = |server: &Arc<Server>| {
+            clients.each_ref().map(|(config, tls)| talk(server.clone(), config.clone(), tls).is_ok())
+        };
+        for (text, expected) in [
+            (&old.pem, [true, false]),
+            (&format!("{}{}", old.pem, new.pem), [true, true]),
+            (&new.pem, [false, true]),
+            (&"rotation went wrong".to_owned(), [false, true]),
+            (&String::new(), [false, true]),
+            (&old.pem, [true, false]),
+        ] {
+            write(text);
+            assert_eq!((come_in(&reloading), come_in(&fixed)), (expected, [true, false]), "{max:?} {text}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(come_in(&reloading), [true, false], "{max:?} removed");
+    }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// How often certificates are looked at where nothing is said of it.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
+/// The same for the CAs of clients, where they are.
+const CLIENT_CA_RELOAD: Duration = Duration::from_secs(1);
 
 impl ServerTls {
     /// None when it is not usable, which has been reported.
@@ -13,12 +15,14 @@ impl ServerTls {
         let ClientTls { identity, versions, .. } = common(&section);
         let client_ca = section.text("client_ca_file").filter(|path| !path.is_empty());
         let client_ca = client_ca.map(|path| Pem::File { setting: "client_ca_file", path: path.into() });
-        // The client CAs are read at the start and at a reload.
-        section.ignored(&["client_ca_file_reload"]);
+        let client_ca_reload = match section.boolean("client_ca_file_reload", false) {
+            true => CLIENT_CA_RELOAD,
+            false => Duration::ZERO,
+        };
         if identity.is_none() && !section.has("cert_file") && !section.has("cert_pem") {
             section.problem("", "TLS configuration must include both certificate and key for server connections");
         }
-        Some(ServerTls { identity: identity?, client_ca, versions })
+        Some(ServerTls { identity: identity?, client_ca, client_ca_reload, versions })
     }
 }
 

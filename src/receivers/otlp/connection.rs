@@ -15,7 +15,6 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use crate::diagnostics::log;
@@ -49,7 +48,7 @@ const RESETS: usize = 20;
 
 pub async fn serve(
     accepted: Accepted,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<tls::Server>>,
     shared: Arc<Shared>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -86,14 +85,14 @@ async fn stopped_before_first_request(stop: &mut watch::Receiver<bool>, pulse: &
 /// The handshake and the first bytes: what does this client speak?
 async fn prepare(
     stream: Stream,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<tls::Server>>,
     shared: &Shared,
     pulse: Arc<Pulse>,
 ) -> Option<(Socket<Stream>, bool)> {
     let is_tls = tls.is_some();
     let stream = match tls {
         None => stream,
-        Some(config) => match tls::accept(stream, config).await {
+        Some(server) => match tls::accept(stream, &server).await {
             Ok(stream) => stream,
             Err(error) => {
                 let why = tls::explain(&error, Peer::Client);
