@@ -256,10 +256,8 @@ impl ErrorMode {
     /// What becomes of a failure. It is said once for each text: a fault in every record would fill the log.
     #[cold]
     fn settle(self, what: &'static str, text: &str, failed: &AtomicBool, fault: Fault) -> Result<(), Fault> {
-        if fault.is_out_of_memory() {
-            return Err(Fault::new(format!("{what}: {text}, {}", fault.0)));
-        }
         match self {
+            _ if fault.has_no_end() => Err(fault),
             ErrorMode::Propagate => Err(Fault::new(format!("{what}: {text}, {}", fault.0))),
             ErrorMode::Silent => Ok(()),
             ErrorMode::Ignore => {

@@ -20,6 +20,7 @@ pub struct Scene<'s, 'a> {
 
 impl<'s, 'a> Scene<'s, 'a> {
     pub fn new(arena: &'a Arena, now: Now, client: Option<&'s Client>, sight: &'s mut Sight<'a>) -> Self {
+        arena.share();
         Scene { arena, now, client, input: Value::Nil, sight, cache: &[] }
     }
 

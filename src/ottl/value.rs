@@ -21,14 +21,19 @@ impl Fault {
     }
 }
 
-/// What a statement runs into that makes more than one request may hold. No `error_mode` passes over it: a client could
-/// otherwise have any statement skipped.
+/// What a statement runs into that makes more than one request may hold.
 const OUT_OF_MEMORY: &str = "the memory of this request's statements is used up";
 pub const TOO_LARGE: &str = "the result is larger than 16 MiB";
+/// No `error_mode` passes over this: what was made until then is of no use to anyone.
+pub const NO_END: &str = "the metrics that this request's statements add have no room";
 
 impl Fault {
     pub fn is_out_of_memory(&self) -> bool {
-        self.0.ends_with(OUT_OF_MEMORY) || self.0.ends_with(TOO_LARGE)
+        [OUT_OF_MEMORY, TOO_LARGE, NO_END].iter().any(|text| self.0.ends_with(text))
+    }
+
+    pub fn has_no_end(&self) -> bool {
+        self.0 == NO_END
     }
 }
 
@@ -173,18 +178,28 @@ pub fn put_item(array: &mut Vec<u8>, value: &Value) {
 
 /// Memory for what statements make, given back as a whole when the request is done. It is capped.
 #[derive(Default)]
-pub struct Arena(Bump);
+pub struct Arena {
+    bump: Bump,
+    limit: usize,
+}
 
 impl Arena {
-    pub fn with_limit(bytes: usize) -> Arena {
+    pub fn with_limit(limit: usize) -> Arena {
         let bump = Bump::new();
-        bump.set_allocation_limit(Some(bytes));
-        Arena(bump)
+        bump.set_allocation_limit(Some(limit));
+        Arena { bump, limit }
+    }
+
+    /// Lets the next item have half of what is left, so that one that makes too much leaves room for the others.
+    #[inline]
+    pub fn share(&self) {
+        let used = self.bump.allocated_bytes();
+        self.bump.set_allocation_limit(Some(used + self.limit.saturating_sub(used) / 2));
     }
 
     /// Keeps bytes as long as the arena.
     pub fn keep(&self, bytes: &[u8]) -> Result<&[u8], Fault> {
-        let kept = self.0.try_alloc_slice_copy(bytes);
+        let kept = self.bump.try_alloc_slice_copy(bytes);
         kept.map(|kept| &*kept).map_err(|_| Fault::new(OUT_OF_MEMORY))
     }
 

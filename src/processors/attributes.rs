@@ -14,7 +14,7 @@ use crate::telemetry::{Client, Now, Refusal, Telemetry};
 
 use self::action::Action;
 use self::matching::Matcher;
-use super::edit::edit;
+use super::edit::{edit, refusal};
 use super::{Factory, Notes, Processor};
 
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Processor for Attributes {
         let client = telemetry.client.clone();
         edit(telemetry, |signal, bytes, items, arena| {
             let mut visit = Visit { config: &self.0, signal, client: client.as_deref(), arena, is_meant: true };
-            rewrite(signal, bytes, items, &mut visit).map_err(|_| Refusal::Internal)
+            rewrite(signal, bytes, items, &mut visit).map_err(refusal)
         })
     }
 }

@@ -13,15 +13,14 @@ use crate::config::Place;
 use crate::config::section::Section;
 use crate::diagnostics::metrics::Page;
 use crate::otlp::rewrite::{self, Depth, Sight, Verdict, Visitor};
-use crate::otlp::status::code;
 use crate::ottl::functions;
 use crate::ottl::plain;
 use crate::ottl::program::{ErrorMode, Group, Grouping, Text};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault};
-use crate::telemetry::{Client, Now, Refusal, Signal, Status, Telemetry};
+use crate::telemetry::{Client, Now, Refusal, Signal, Telemetry};
 
-use super::edit::edit;
+use super::edit::{edit, refusal};
 use super::matching::{self, Subject};
 use super::{Dropped, Factory, Notes, Processor};
 
@@ -323,12 +322,6 @@ impl Filter {
     fn texts(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().flat_map(|rules| &rules.group.conditions).map(|rule| rule.text.as_str())
     }
-}
-
-/// What the Go collector answers under `error_mode: propagate`: an error that nobody marked as permanent (facts 2.6).
-pub fn refusal(fault: Fault) -> Refusal {
-    let code = if fault.is_out_of_memory() { code::INVALID_ARGUMENT } else { code::UNAVAILABLE };
-    Refusal::Rejected(Status { code, message: fault.0.into_owned() })
 }
 
 struct Sieve<'f, 'a> {

@@ -18,7 +18,7 @@ use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry, put_ite
 use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::attributes::action::{pair, revise_attributes};
-use super::edit::edit;
+use super::edit::{edit, refusal};
 use super::{Factory, Notes, Processor};
 
 #[derive(Clone, Debug)]
@@ -312,7 +312,7 @@ impl Processor for Redaction {
                 items,
                 &mut Visit { config: &self.0, signal, arena } as &mut dyn Visitor<Fault = Fault>,
             )
-            .map_err(|_| Refusal::Internal)
+            .map_err(refusal)
         })
     }
 }

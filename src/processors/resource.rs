@@ -10,7 +10,7 @@ use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::{Client, Now, Refusal, Telemetry};
 
 use super::attributes::action::{self, Action};
-use super::edit::edit;
+use super::edit::{edit, refusal};
 use super::{Factory, Notes, Processor};
 
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl Processor for Resource {
         let client = telemetry.client.clone();
         edit(telemetry, |signal, bytes, items, arena| {
             let mut visit = Visit { actions: &self.0, client: client.as_deref(), arena };
-            rewrite(signal, bytes, items, &mut visit as &mut dyn Visitor<Fault = Fault>).map_err(|_| Refusal::Internal)
+            rewrite(signal, bytes, items, &mut visit as &mut dyn Visitor<Fault = Fault>).map_err(refusal)
         })
     }
 }

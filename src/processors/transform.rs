@@ -10,8 +10,8 @@ use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::{Client, Now, Refusal, Signal, Telemetry};
 
-use super::edit::edit;
-use super::filter::{level, refusal};
+use super::edit::{edit, refusal};
+use super::filter::level;
 use super::{Factory, Notes, Processor};
 
 pub struct Config {

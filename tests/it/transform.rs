@@ -54,6 +54,40 @@ async fn a_failing_statement_follows_the_error_mode() {
     assert_eq!(upstream.requests(), 0);
 }
 
+/// A record of which a statement would make too much fails alone: those before and behind it are edited.
+#[tokio::test]
+async fn one_record_does_not_use_up_the_memory_of_the_others() {
+    let settings = r#"{log_statements: [{context: log, statements: ['set(log.attributes["x"], Split(log.body, ","))', 'set(log.body, Concat(["seen ", Substring(log.body, 0, 1)], ""))']}]}"#;
+    let commas = ",".repeat(300_000);
+    let mut names = vec!["a"; 200];
+    names.push(&commas);
+    names.extend(["b"; 200]);
+    let mut expected = vec!["seen a"; 200];
+    expected.push("seen ,");
+    expected.extend(["seen b"; 200]);
+    assert_eq!(bodies(settings, &names).await, expected);
+}
+
+/// Hashes are longer than what they stand for; many short attributes are a request as any other.
+#[tokio::test]
+async fn hashes_of_many_short_attributes_fit() {
+    let attributes: Vec<String> =
+        (0..5_000).map(|key| format!(r#"{{"key": "k{key}", "value": {{"stringValue": "4"}}}}"#)).collect();
+    let one = format!(r#"{{"body": {{"stringValue": "x"}}, "attributes": [{}]}}"#, attributes.join(","));
+    let few = format!(r#"{{"attributes": [{}]}}"#, attributes.get(..20).unwrap_or_default().join(","));
+    for (records, count) in [(one, 1), (vec![few; 1_000].join(","), 1_000)] {
+        let upstream = Upstream::start().await;
+        let changes = "{processors: {attributes: {actions: [{pattern: 'k.*', action: hash}]}}, service: {pipelines: {logs: {processors: [attributes]}}}}";
+        let mut misaki = Misaki::start(changes, &[&upstream]).await;
+        let body = format!(r#"{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{records}]}}]}}]}}"#);
+        let answer = misaki.post_json(Signal::Logs, body).await;
+        assert!(answer.ok, "{answer:?}");
+        misaki.settle().await;
+        misaki.finish().await;
+        assert_eq!(upstream.kept().len(), count);
+    }
+}
+
 /// What is taken out of a metric joins its scope, is visited after the others, and is counted; a copy of a copy of a copy
 /// ends with the memory that a request's statements have.
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::otlp::views::{AnyValue, KeyValue};
 use crate::otlp::wire::{Fields, Value as Wire, put_bytes, put_fixed64, put_uint};
 use crate::ottl::function::{Arguments, Body, Function, Kind, Known, Parameter};
 use crate::ottl::scene::Scene;
-use crate::ottl::value::{Fault, Value};
+use crate::ottl::value::{Fault, NO_END, Value};
 
 const TEMPORALITY: Parameter = required("aggregation_temporality", Kind::FixedText);
 const MONOTONIC: Parameter = required("monotonic", Kind::FixedBool);
@@ -205,7 +205,12 @@ pub fn add_metric<'a>(
     put_bytes(&mut out, metric::DESCRIPTION, description);
     put_bytes(&mut out, metric::UNIT, unit);
     put_bytes(&mut out, data_number, data);
-    scene.sight.added.push(scene.arena.keep(&out)?);
+    add(scene, &out)
+}
+
+/// What is added is visited in turn, and a statement that always adds would go on for ever.
+fn add<'a>(scene: &mut Scene<'_, 'a>, metric: &[u8]) -> Result<Value<'a>, Fault> {
+    scene.sight.added.push(scene.arena.keep(metric).map_err(|_| Fault::new(NO_END))?);
     Ok(Value::Nil)
 }
 
@@ -272,7 +277,7 @@ fn copy_metric<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Resul
     if scene.sight.data_number != 0 {
         scene.sight.data.write_field(&mut out, scene.sight.data_number);
     }
-    let mut copy = Message::of(scene.arena.keep(&out)?);
+    let mut copy = Message::of(scene.arena.keep(&out).map_err(|_| Fault::new(NO_END))?);
     for (index, number) in [metric::NAME, metric::DESCRIPTION, metric::UNIT].into_iter().enumerate() {
         if arguments.is_given(index) {
             out.clear();
@@ -282,8 +287,7 @@ fn copy_metric<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Resul
     }
     out.clear();
     copy.write(&mut out);
-    scene.sight.added.push(scene.arena.keep(&out)?);
-    Ok(Value::Nil)
+    add(scene, &out)
 }
 
 fn scale_metric<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
