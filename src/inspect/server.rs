@@ -25,8 +25,9 @@ use super::wanted::Wanted;
 use super::{Subject, percent, place, status};
 use crate::telemetry::{Reason, clock};
 
-/// Connections at once: a few people who look.
+/// Connections at once: a few people who look; and so many more that are told so.
 const CONNECTIONS: usize = 32;
+const REFUSED: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Who takes nothing of what is there for them for so long is left.
 const STALLED: Duration = Duration::from_secs(30);
@@ -43,7 +44,7 @@ pub async fn serve(listener: UnixListener, subject: Arc<Subject>, watch: Arc<Wat
     let ration = Arc::new(Ration::default());
     let mut open = JoinSet::new();
     loop {
-        while open.len() >= CONNECTIONS {
+        while open.len() >= CONNECTIONS + REFUSED {
             open.join_next().await;
         }
         let accepted = tokio::select! {
@@ -52,7 +53,8 @@ pub async fn serve(listener: UnixListener, subject: Arc<Subject>, watch: Arc<Wat
         };
         match accepted {
             Ok((stream, _)) if is_welcome(&stream, user) => {
-                open.spawn(converse(stream, subject.clone(), watch.clone(), ration.clone()));
+                let subject = (open.len() < CONNECTIONS).then(|| subject.clone());
+                open.spawn(converse(stream, subject, watch.clone(), ration.clone()));
             }
             Ok(_) => {}
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -65,11 +67,21 @@ fn is_welcome(stream: &UnixStream, user: Option<u32>) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || Some(peer.uid()) == user)
 }
 
-/// Serves one connection, within what all of them may take of the processor, while its client takes what is there.
-async fn converse(stream: UnixStream, subject: Arc<Subject>, watch: Arc<Watch>, ration: Arc<Ration>) {
+/// Serves one connection, within what all of them may take of the processor, while its client takes what is there. Without a
+/// subject it is one too many.
+async fn converse(stream: UnixStream, subject: Option<Arc<Subject>>, watch: Arc<Watch>, ration: Arc<Ration>) {
     let pulse = Arc::new(Pulse { started: clock(), handed: AtomicU64::new(0) });
     let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(&subject, &watch, &request).map(|content| Body { content, pulse: pulse.clone() });
+        let response = subject.as_ref().map_or_else(
+            || {
+                refusal(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    &format!("{CONNECTIONS} are connected already, and no more may: end one of them"),
+                )
+            },
+            |subject| answer(subject, &watch, &request),
+        );
+        let response = response.map(|content| Body { content, pulse: pulse.clone() });
         async move { Ok::<_, Infallible>(response) }
     });
     let mut builder = http1::Builder::new();

@@ -254,3 +254,28 @@ async fn the_ledger_adds_up() {
     assert!(told["exporters"][0]["queue"]["oldest_seconds"].is_null());
     misaki.finish().await;
 }
+
+/// Who comes when all places on the socket are taken hears so at once, and comes in when one is free.
+#[tokio::test]
+async fn one_connection_too_many() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut misaki = Misaki::start("{}", &[]).await;
+    let _inspection = open(&misaki, directory.path());
+    let mut others = Vec::new();
+    for _ in 0..32 {
+        others.push(tokio::net::UnixStream::connect(directory.path().join("misaki.sock")).await.unwrap());
+    }
+    let began = std::time::Instant::now();
+    for _ in 0..3 {
+        let full = "error: 32 are connected already, and no more may: end one of them\n".to_owned();
+        assert_eq!(run(directory.path(), &[]).await, (1, full));
+    }
+    assert!(began.elapsed().as_secs() < 5);
+    others.pop();
+    let mut status = 1;
+    while status != 0 && began.elapsed().as_secs() < 9 {
+        status = run(directory.path(), &[]).await.0;
+    }
+    assert_eq!(status, 0);
+    misaki.finish().await;
+}
