@@ -310,22 +310,24 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
         if read == READ_AT_ONCE {
             store.lock().hungry = true;
         }
-        let newly = log.lost() - lost;
-        if !newly.is_zero() {
-            lost = log.lost();
-            tracing::error!(exporter = %queue.account.exporter, dropped_items = newly.items, bytes = newly.bytes,
-                "the queue on disk is damaged: what does not verify was skipped");
+        store.behind.store(!log.is_caught_up(), Relaxed);
+        let ticked = log.tick();
+        let (newly, is_removed) = (log.lost() - lost, log.removals() > removals);
+        (lost, removals) = (log.lost(), log.removals());
+        if !newly.is_zero() || is_removed {
+            let what = match is_removed {
+                true => {
+                    "files of the queue were removed while it was in use: what was still open is put back, the rest is lost"
+                }
+                false => "the queue on disk is damaged: what does not verify was skipped",
+            };
+            tracing::error!(exporter = %queue.account.exporter, queue = %store.path.display(), dropped_items = newly.items,
+                bytes = newly.bytes, "{what}");
             queue.let_go_of(newly);
             queue.account.drop_items(Reason::Quarantined, newly.items);
             queue.account.bill.drop_unknown(newly.items);
         }
-        store.behind.store(!log.is_caught_up(), Relaxed);
-        let ticked = log.tick();
-        if log.removals() > removals {
-            removals = log.removals();
-            tracing::error!(exporter = %queue.account.exporter, queue = %store.path.display(),
-                "the files of the queue were removed while it was in use: what was still open is put back, what is lost is counted when its turn comes");
-        } else if let Err(error) = ticked {
+        if let Err(error) = ticked.or_else(|error| if is_removed { Ok(()) } else { Err(error) }) {
             say(&mut said, || tracing::error!(%error, "cannot write what was settled: it may be sent again"));
         }
         publish(store, &log);

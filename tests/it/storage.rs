@@ -507,6 +507,38 @@ async fn a_directory_removed_while_in_use_is_noticed() {
     assert!(lost.is_empty(), "{lost:?}");
 }
 
+/// A segment that is full and no more open is removed: seen within seconds, before anything is read, and counted exactly.
+#[tokio::test]
+async fn a_closed_segment_that_is_removed_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let away = Upstream::replying(Reply::Grpc(14, "away", None)).await;
+    let queue = "{sending_queue: {storage: file_storage, num_consumers: 1, queue_size: 100000000, sizer: bytes}}";
+    let more = ", processors: {memory_limiter: {check_interval: 1s, limit_mib: 3, spike_limit_mib: 1}}";
+    let changes = storage(directory.path(), queue, more)
+        .replace("service: {extensions", "service: {pipelines: {logs: {processors: [memory_limiter]}}, extensions");
+    let misaki = Misaki::start(&changes, &[&away]).await;
+    for index in 0..30 {
+        let name = format!("{index}-{}", "x".repeat(100_000));
+        assert!(misaki.send(&[&name]).await.ok);
+    }
+    let folder = directory.path().join("misaki/exporter_otlp_logs");
+    let mut segments: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|kind| kind == "segment"));
+    segments.sort();
+    // Neither the one that is read nor the one that is written.
+    assert!(segments.len() > 2, "{segments:?}");
+    let removed = &segments[segments.len() - 2];
+    let bytes = std::fs::metadata(removed).unwrap().len();
+    std::fs::remove_file(removed).unwrap();
+    let balance = || misaki.running.balance().remove(0);
+    until("it is seen", || !balance().dropped.is_empty()).await;
+    let balance = balance();
+    let dropped: u64 = balance.dropped.iter().map(|(_, items)| items).sum();
+    assert_eq!((balance.accepted, balance.left), (30, 30 - dropped), "{balance:?}");
+    assert_eq!(dropped, bytes / 100_000, "{balance:?}");
+    misaki.check();
+}
+
 /// A disk that fails under way: its requests are refused, not accepted and dropped; it goes on when the disk does.
 #[tokio::test]
 async fn what_a_failing_disk_refuses_was_not_accepted() {

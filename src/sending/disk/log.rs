@@ -1,6 +1,6 @@
 //! The log itself: append a group, read the oldest first, settle what is done, give the room back.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const READS: u32 = 3;
 /// How much a crash of the machine may bring back of what was settled.
 const SYNC_MARKS: Duration = Duration::from_secs(1);
+/// How often it is seen whether the segments that are not open are there.
+const LOOK: Duration = Duration::from_secs(5);
 /// What is kept of damaged bytes, in all.
 const SET_ASIDE: u64 = 16 << 20;
 const COPIED_AT_ONCE: usize = 256 << 10;
@@ -37,6 +39,10 @@ pub struct NewRecord<'a> {
 impl NewRecord<'_> {
     fn length(&self) -> u64 {
         self.parts.iter().map(|part| part.len() as u64).sum()
+    }
+
+    fn amount(&self) -> Amount {
+        Amount { records: 1, items: u64::from(self.items), bytes: self.length() }
     }
 }
 
@@ -81,7 +87,7 @@ pub struct Log<D: Disk, C: Clock> {
     before: Amount,
     cursor: Cursor<D::File>,
     /// Records ahead of the cursor that somebody holds already.
-    held: BTreeSet<u64>,
+    held: BTreeMap<u64, Amount>,
     waiting: Amount,
     used: u64,
     /// Lost while running: they did not verify when they were read back.
@@ -94,6 +100,7 @@ pub struct Log<D: Disk, C: Clock> {
     read_failures: u32,
     read_at: Duration,
     sync_marks_at: Duration,
+    look_at: Duration,
 }
 
 /// Where reading goes on.
@@ -153,7 +160,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
             next_sequence,
             next_id,
             before,
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
             waiting: found.waiting,
             lost: Amount::default(),
             removals: 0,
@@ -162,6 +169,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
             read_failures: 0,
             read_at: now,
             sync_marks_at: now + SYNC_MARKS,
+            look_at: now + LOOK,
         };
         if log.waiting.is_zero() {
             log.marks.fill(log.marks.state.low, next_id.saturating_sub(1));
@@ -256,7 +264,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         let caught_up = self.is_caught_up();
         let mut written = Amount::default();
         for record in records {
-            written += Amount { records: 1, items: u64::from(record.items), bytes: record.length() };
+            written += record.amount();
         }
         self.next_id += written.records;
         self.before += Amount { records: 0, ..written };
@@ -273,7 +281,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
                 }
                 true => {
                     segment.unread += written;
-                    self.held.extend(id..self.next_id);
+                    self.held.extend((id..).zip(records.iter().map(NewRecord::amount)));
                 }
                 false => segment.unread += written,
             }
@@ -325,7 +333,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
     }
 
     /// Fails when the next run would not find what was written. What is still open is put back before, so that no more is
-    /// lost than must be; what is not is counted when its turn comes.
+    /// lost than must be; what is not is counted.
     fn verify(&mut self) -> io::Result<()> {
         if self.disk.keeps(self.active.iter().chain(self.marks.file()))? {
             return Ok(());
@@ -338,6 +346,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         for (sequence, file) in written.into_iter().chain(read) {
             let _ = self.put_back(sequence, file);
         }
+        self.find_missing();
         let _ = self.marks.renew(&self.disk);
         Err(io::Error::new(ErrorKind::NotFound, "its files were removed while it was in use"))
     }
@@ -427,10 +436,9 @@ impl<D: Disk, C: Clock> Log<D, C> {
                     self.pass(self.next_id);
                     return None;
                 }
-                let lost = std::mem::take(&mut segment.unread);
                 let (sequence, next_id) = (segment.sequence + 1, self.cursor.next_id);
                 self.cursor = Cursor { sequence, at: HEADER, next_id, reader: None };
-                self.lose(lost);
+                self.lose(index);
                 continue;
             }
             if self.cursor.reader.is_none() {
@@ -465,7 +473,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
                         continue;
                     }
                     let payload = reader.payload(&self.disk, &frame, at, segment.length);
-                    let was_held = self.held.remove(&frame.id);
+                    let was_held = self.held.remove(&frame.id).is_some();
                     if !was_held && self.marks.state.is_settled(frame.id) {
                         self.pass(frame.id + 1);
                         continue;
@@ -498,10 +506,54 @@ impl<D: Disk, C: Clock> Log<D, C> {
         }
     }
 
-    fn lose(&mut self, lost: Amount) {
-        self.waiting -= lost;
-        self.lost += lost;
-        self.marks.write_off(lost);
+    /// What nobody has read of a segment is gone; what somebody holds of it goes its way without it.
+    fn give_up_rest(&mut self, index: usize) -> Amount {
+        let before = index.checked_sub(1).and_then(|before| self.segments.get(before));
+        let from = before.map_or(0, |before| before.end_id);
+        let Some(segment) = self.segments.get_mut(index) else { return Amount::default() };
+        let (all, ids) = (std::mem::take(&mut segment.unread), from..segment.end_id);
+        let mut gone = all;
+        self.held.retain(|id, amount| {
+            if ids.contains(id) {
+                gone -= *amount;
+                self.marks.fill(*id, *id);
+            }
+            !ids.contains(id)
+        });
+        self.waiting -= gone;
+        self.marks.write_off(all);
+        gone
+    }
+
+    fn lose(&mut self, index: usize) {
+        let gone = self.give_up_rest(index);
+        self.lost += gone;
+    }
+
+    /// Counts as lost what somebody removed of the segments that are not open; says whether any was.
+    fn find_missing(&mut self) -> bool {
+        self.look_at = self.clock.now() + LOOK;
+        if self.segments.iter().all(|segment| segment.unread.is_zero()) {
+            return false;
+        }
+        // What cannot be listed may be there all the same.
+        let Ok(names) = self.disk.list() else { return false };
+        let names: HashSet<_> = names.into_iter().collect();
+        let mut found = false;
+        for index in 0..self.segments.len() - usize::from(self.active.is_some()) {
+            let Some(Segment { sequence, unread, .. }) = self.segments.get(index) else { break };
+            let name = file_name(*sequence);
+            let is_there = |disk: &D| !matches!(disk.open(&name), Err(error) if error.kind() == ErrorKind::NotFound);
+            if unread.is_zero() || names.contains(&name) || is_there(&self.disk) {
+                continue;
+            }
+            found = true;
+            let reader = self.cursor.reader.as_ref().filter(|_| self.cursor.sequence == *sequence);
+            if !reader.is_some_and(|reader| self.put_back(*sequence, &reader.file).is_ok()) {
+                self.lose(index);
+            }
+        }
+        found
     }
 
     /// A record is done with, whatever became of it.
@@ -515,17 +567,17 @@ impl<D: Disk, C: Clock> Log<D, C> {
         if self.segments.len() == 1 {
             self.active = None;
         }
-        let Some(segment) = self.segments.front_mut() else { return Amount::default() };
-        let (discarded, end) = (std::mem::take(&mut segment.unread), segment.end_id);
-        self.waiting -= discarded;
-        self.marks.write_off(discarded);
-        self.pass(end);
+        let discarded = self.give_up_rest(0);
+        self.pass(self.segments.front().map_or(0, |segment| segment.end_id));
         discarded
     }
 
     /// Writes what was settled, syncs it each second, and gives back the room. Errors are tried again the next time.
     pub fn tick(&mut self) -> io::Result<()> {
         self.verify()?;
+        if self.clock.now() >= self.look_at {
+            self.removals += u64::from(self.find_missing());
+        }
         self.marks.write(&self.disk)?;
         if self.clock.now() >= self.sync_marks_at {
             self.flush()?;
