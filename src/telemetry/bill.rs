@@ -121,7 +121,16 @@ impl Tally {
         }
     }
 
-    fn items(&self) -> u64 {
+    /// Makes one of two.
+    pub fn merge(&mut self, more: Tally) {
+        for Line { name, items, bytes } in more.lines {
+            self.add(&name, items, bytes);
+        }
+        self.others.0 += more.others.0;
+        self.others.1 += more.others.1;
+    }
+
+    pub fn items(&self) -> u64 {
         self.lines.iter().map(|line| line.items).sum::<u64>() + self.others.0
     }
 }

@@ -279,3 +279,32 @@ async fn one_connection_too_many() {
     assert_eq!(status, 0);
     misaki.finish().await;
 }
+
+/// What `debug` prints is sent when it is written, and dropped where it cannot be.
+#[tokio::test]
+async fn debug_is_billed_for_what_is_written() {
+    for (output, is_written) in [("/dev/null", true), ("/dev/full", false)] {
+        for form in
+            ["verbosity: basic", "verbosity: line", "verbosity: tree", "sampling_thereafter: 2", "verbosity: json"]
+        {
+            let changes = format!(
+                "{{exporters: {{debug: {{use_internal_logger: false, output_paths: [{output}], {form}}}}}, service: {{pipelines: \
+                 {{logs: {{exporters: [debug]}}}}}}}}"
+            );
+            let mut misaki = Misaki::start(&changes, &[]).await;
+            let wire = of_services(Signal::Logs, &[("shop", &["a", "b"]), ("bank", &["c"])]);
+            assert!(misaki.post(Via::Grpc, Signal::Logs, wire, &[]).await.ok);
+            until("it is written", || reading(&misaki).services.iter().all(|(_, sums)| sums.waiting() == 0)).await;
+            for (name, sums) in reading(&misaki).services {
+                let items = if name == "shop" { 2 } else { 1 };
+                let expected = if is_written { (items, 0) } else { (0, items) };
+                assert_eq!(
+                    (sums.sent, sums.dropped, sums.filtered),
+                    (expected.0, expected.1, 0),
+                    "{form} {output} {name}"
+                );
+            }
+            misaki.finish().await;
+        }
+    }
+}

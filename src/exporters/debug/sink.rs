@@ -3,14 +3,15 @@
 //! It never refuses. While its reader is at work, a client that has nothing else to wait for waits for the output;
 //! what does not fit otherwise is not printed, and counted.
 
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::config::section::Section;
-use crate::telemetry::{Account, Alarm, Ask, Fate, Full, Load, Now, Reason, Signal, Sink, Telemetry, Wakeful};
+use crate::telemetry::{Account, Alarm, Ask, Fate, Full, Load, Now, Reason, Signal, Sink, Tally, Telemetry, Wakeful};
 
 use super::layout::Layout;
 use super::requests::{self, Items, Limits, Requests};
@@ -81,27 +82,78 @@ pub struct Debug {
 
 /// The accounts of the signals that have a sink here: what is printed counts as exported when it is written.
 #[derive(Clone, Default)]
-pub struct Accounts(Arc<Mutex<[Option<Arc<Account>>; Signal::ALL.len()]>>);
+pub struct Accounts(Arc<Mutex<[Place; Signal::ALL.len()]>>);
+
+#[derive(Default)]
+struct Place {
+    account: Option<Arc<Account>>,
+    /// Whose items are not written yet, oldest first.
+    unwritten: VecDeque<Unwritten>,
+}
+
+/// A request, or several: what is on the bill when the last of it is written or lost.
+struct Unwritten {
+    tally: Tally,
+    left: u64,
+    dropped: u64,
+}
+
+/// Beyond so many requests the next ones share a place.
+const UNWRITTEN: usize = 4096;
 
 impl Accounts {
+    fn lock(&self) -> MutexGuard<'_, [Place; Signal::ALL.len()]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn put(&self, account: &Arc<Account>) {
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = accounts.get_mut(account.signal as usize) {
-            *place = Some(account.clone());
+        if let Some(place) = self.lock().get_mut(account.signal as usize) {
+            place.account = Some(account.clone());
+        }
+    }
+
+    /// Items that are about to be printed.
+    fn expect(&self, telemetry: &Telemetry) {
+        let tally = Tally::of(telemetry);
+        let (left, mut places) = (tally.items(), self.lock());
+        let Some(Place { unwritten, .. }) = places.get_mut(telemetry.signal as usize).filter(|_| left > 0) else {
+            return;
+        };
+        let is_crowded = unwritten.len() >= UNWRITTEN;
+        match unwritten.back_mut().filter(|_| is_crowded) {
+            Some(last) => {
+                last.tally.merge(tally);
+                last.left += left;
+            }
+            None => unwritten.push_back(Unwritten { tally, left, dropped: 0 }),
+        }
+    }
+}
+
+impl Place {
+    fn settle(&mut self, mut items: u64, is_written: bool) {
+        let Place { account: Some(account), unwritten } = self else { return };
+        match is_written {
+            true => account.send(items),
+            false => account.drop_items(Reason::OutputTooSlow, items),
+        }
+        // They are written in the order in which they came.
+        while let Some(first) = unwritten.front_mut().filter(|_| items > 0) {
+            let share = items.min(first.left);
+            items -= share;
+            first.left -= share;
+            first.dropped += if is_written { 0 } else { share };
+            if first.left == 0 {
+                account.bill.settle(&first.tally, Fate::Sent, first.dropped, 1);
+                unwritten.pop_front();
+            }
         }
     }
 }
 
 impl Owner for Accounts {
     fn settle(&self, records: Items, is_written: bool) {
-        let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (account, items) in accounts.iter().zip(records) {
-            match account {
-                Some(account) if is_written => account.send(items),
-                Some(account) => account.drop_items(Reason::OutputTooSlow, items),
-                None => {}
-            }
-        }
+        self.lock().iter_mut().zip(records).for_each(|(place, items)| place.settle(items, is_written));
     }
 
     fn notice(&self, lost: Items, output: &str) -> String {
@@ -230,34 +282,33 @@ impl DebugSink {
         DebugSink { debug, signal, account }
     }
 
-    /// Hands text to the output; returns how many of its items found no room there.
-    fn offer(&self, text: Vec<u8>, items: u64) -> u64 {
-        if self.debug.output.offer(text, items_of(self.signal, items)) {
-            return 0;
+    /// Hands text to the output; what finds no room there is lost.
+    fn offer(&self, text: Vec<u8>, items: u64) {
+        let items = items_of(self.signal, items);
+        if !self.debug.output.offer(text, items) {
+            self.debug.accounts.settle(items, false);
         }
-        self.account.drop_items(Reason::OutputTooSlow, items);
-        items
     }
 
-    fn print(&self, parts: &[&[u8]], items: u64) -> u64 {
+    fn print(&self, parts: &[&[u8]], items: u64) {
         let Config { verbosity, style, .. } = self.debug.config;
         let mut text = self.debug.output.buffer();
-        let mut dropped = 0;
         if verbosity.has_summary() {
             super::render_summary(self.signal, parts, &mut text);
         }
         let mut emit = |chunk: &mut Vec<u8>, items| {
-            dropped += self.offer(std::mem::replace(chunk, self.debug.output.buffer()), items);
+            self.offer(std::mem::replace(chunk, self.debug.output.buffer()), items);
         };
         let mut left = super::render_chunks(self.signal, verbosity, style, parts, CHUNK, &mut text, &mut emit);
         if verbosity == Verbosity::Basic {
             left = items;
         }
-        dropped + self.offer(text, left)
+        self.offer(text, left);
     }
 
-    /// With limits on repeated messages: the summary by its name, the dump by its text. `None` when a limit applied.
-    fn print_sampled(&self, parts: &[&[u8]], items: u64, now: Instant) -> Option<u64> {
+    /// With limits on repeated messages: the summary by its name, the dump by its text.
+    fn print_sampled(&self, parts: &[&[u8]], items: u64, telemetry: &Telemetry) {
+        let now = telemetry.received.instant;
         let Config { verbosity, style, .. } = self.debug.config;
         let mut sampler = self.debug.sampler.lock().unwrap_or_else(PoisonError::into_inner);
         let has_dump = verbosity != Verbosity::Basic;
@@ -280,15 +331,18 @@ impl DebugSink {
             }
         }
         drop(sampler);
-        if !printed {
-            self.account.drop_items(Reason::SampledOut, items);
+        match printed {
+            true => self.debug.accounts.expect(telemetry),
+            false => {
+                self.account.drop_items(Reason::SampledOut, items);
+                self.account.book(telemetry, Fate::Filtered, 0);
+            }
         }
-        let dropped = self.offer(text, if printed { items } else { 0 });
-        printed.then_some(dropped)
+        self.offer(text, if printed { items } else { 0 });
     }
 
     /// The way of the Go collector's own log: a time and a level before, the component's fields behind.
-    fn print_as_log(&self, parts: &[&[u8]], telemetry: &Telemetry, items: u64) -> u64 {
+    fn print_as_log(&self, parts: &[&[u8]], telemetry: &Telemetry, items: u64) {
         let time = crate::diagnostics::log::timestamp(telemetry.received.wall);
         let (id, signal) = (&self.debug.id, self.signal.name());
         let fields = format!(
@@ -304,7 +358,7 @@ impl DebugSink {
             text.pop();
             text.extend_from_slice(format!("\t{{{fields}}}\n").as_bytes());
         }
-        self.offer(text, items)
+        self.offer(text, items);
     }
 }
 
@@ -321,21 +375,22 @@ impl Sink for DebugSink {
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
         let parts: Vec<&[u8]> = telemetry.parts.iter().map(|part| part.bytes.as_ref()).collect();
         let Config { verbosity, use_internal_logger, .. } = self.debug.config;
-        let dropped = if verbosity == Verbosity::Tree {
+        let as_log = use_internal_logger && verbosity.has_summary();
+        let is_sampled = verbosity != Verbosity::Tree && !as_log && self.debug.config.sampling_thereafter != 1;
+        if !is_sampled {
+            self.debug.accounts.expect(&telemetry);
+        }
+        if verbosity == Verbosity::Tree {
             let now = telemetry.received.instant;
             self.debug.print_requests(|requests, text| requests.add(self.signal, &parts, now, text));
-            // The account hears of a drop when it happens; who sent it is not known any more.
-            Some(0)
-        } else if use_internal_logger && verbosity.has_summary() {
-            Some(self.print_as_log(&parts, &telemetry, load.items))
-        } else if self.debug.config.sampling_thereafter == 1 {
-            Some(self.print(&parts, load.items))
+        } else if as_log {
+            self.print_as_log(&parts, &telemetry, load.items);
+        } else if is_sampled {
+            self.print_sampled(&parts, load.items, &telemetry);
         } else {
-            self.print_sampled(&parts, load.items, telemetry.received.instant)
-        };
+            self.print(&parts, load.items);
+        }
         drop(parts);
-        let fate = if dropped.is_some() { Fate::Sent } else { Fate::Filtered };
-        self.account.book(&telemetry, fate, dropped.unwrap_or_default());
         self.account.show_leaving(&telemetry);
         telemetry.resolve(Ok(()));
     }
