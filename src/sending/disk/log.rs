@@ -549,7 +549,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
             }
             found = true;
             let reader = self.cursor.reader.as_ref().filter(|_| self.cursor.sequence == *sequence);
-            if !reader.is_some_and(|reader| self.put_back(*sequence, &reader.file).is_ok()) {
+            if reader.is_none_or(|reader| self.put_back(*sequence, &reader.file).is_err()) {
                 self.lose(index);
             }
         }
