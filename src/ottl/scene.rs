@@ -21,12 +21,17 @@ pub struct Scene<'s, 'a> {
 impl<'s, 'a> Scene<'s, 'a> {
     pub fn new(arena: &'a Arena, now: Now, client: Option<&'s Client>, sight: &'s mut Sight<'a>) -> Self {
         arena.share();
+        Self::whole(arena, now, client, sight)
+    }
+
+    /// A scene that may use all of its arena.
+    fn whole(arena: &'a Arena, now: Now, client: Option<&'s Client>, sight: &'s mut Sight<'a>) -> Self {
         Scene { arena, now, client, input: Value::Nil, sight, cache: &[] }
     }
 
     /// A scene without telemetry, for what needs none: `&mut Sight::default()` is nothing to see.
     pub fn nowhere(arena: &'a Arena, sight: &'s mut Sight<'a>) -> Self {
-        Scene::new(arena, Now::read(), None, sight)
+        Self::whole(arena, Now::read(), None, sight)
     }
 
     /// Whether the span in sight has no parent.

@@ -149,7 +149,7 @@ fn edited(context: &'static str, metric: &Json, statement: &str) -> Result<(Json
     let wire = to_wire(Signal::Metrics, request.as_bytes()).unwrap().leak();
     let depth = if context == "metric" { Depth::Records } else { Depth::Children };
     let mut edit =
-        Edit { depth, call: Box::leak(Box::new(call)), arena: Box::leak(Box::new(Arena::with_limit(4 << 20))) };
+        Edit { depth, call: Box::leak(Box::new(call)), arena: Box::leak(Box::new(Arena::with_limit(1 << 20))) };
     let items = check(Signal::Metrics, wire).unwrap();
     let outcome = rewrite(Signal::Metrics, wire, items, &mut edit).map_err(|fault| fault.0.into_owned())?;
     let (bytes, items) = match outcome {
