@@ -2,6 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use misaki::diagnostics::escape::is_control;
+use misaki::exporters::debug::layout::Layout;
 use misaki::exporters::debug::{Style, Verbosity, render_chunks, render_dump};
 use misaki::otlp::check::check;
 use misaki::telemetry::Signal;
@@ -12,13 +14,14 @@ fuzz_target!(|data: &[u8]| {
     if check(signal, request).is_err() {
         return;
     }
-    let style = Style { escape_newlines: choice & 0x80 != 0 };
-    for verbosity in [Verbosity::Normal, Verbosity::Detailed] {
+    let for_eyes = choice & 0x80 != 0;
+    let style = Style { escape_newlines: for_eyes, layout: Layout::FILE };
+    for verbosity in [Verbosity::Normal, Verbosity::Detailed, Verbosity::Line, Verbosity::Json] {
         let mut whole = Vec::new();
         render_dump(signal, verbosity, style, &[request], &mut whole);
         let text = std::str::from_utf8(&whole).expect("text");
-        let is_control = |c: char| (c.is_control() && c != '\n' && c != '\t') || ('\u{202a}'..='\u{202e}').contains(&c);
-        assert!(!text.chars().any(is_control), "{text:?}");
+        let acts = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || for_eyes && is_control(c);
+        assert!(!text.chars().any(|c| acts(c) && c != '\n' && c != '\t'), "{text:?}");
         let (mut rest, mut pieces) = (Vec::new(), Vec::new());
         render_chunks(signal, verbosity, style, &[request], 64, &mut rest, &mut |piece, _| pieces.append(piece));
         pieces.append(&mut rest);
