@@ -29,7 +29,7 @@ use crate::config::files::Place;
 use crate::config::nearest::nearest;
 use crate::config::{self, Loaded, Outside};
 use crate::diagnostics::columns::without_errno;
-use crate::diagnostics::escape::{put_safe, put_safe_json};
+use crate::diagnostics::escape::{put_safe_json, safe};
 use crate::diagnostics::log;
 use crate::service::plan::Plan;
 
@@ -177,6 +177,9 @@ pub fn main() -> ExitCode {
     let command = match Command::try_parse() {
         Ok(command) => command,
         Err(error) => {
+            // Words of others may be among its arguments, and it quotes them.
+            let words = std::env::args_os().map(|word| safe(&word.to_string_lossy()));
+            let error = Command::try_parse_from(words).err().unwrap_or(error);
             let status = if error.use_stderr() { USAGE } else { 0 };
             // A closed terminal is no reason to fail in another way.
             let _ = error.print();
@@ -224,17 +227,10 @@ fn meant(error: &clap::Error) -> Option<String> {
 }
 
 fn failed(message: impl std::fmt::Display) -> Failure {
-    Failure { status: FAILED, message: format!("error: {}\n", without_errno(&message.to_string())) }
+    Failure { status: FAILED, message: format!("error: {}\n", safe(&without_errno(&message.to_string()))) }
 }
 
-/// Text that others may have written, for a terminal.
-fn safe(text: &str) -> String {
-    let mut out = Vec::new();
-    put_safe(&mut out, text.as_bytes(), true);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// The same for JSON on one line.
+/// JSON on one line, for a terminal.
 fn safe_json(json: &[u8]) -> String {
     let mut out = Vec::new();
     put_safe_json(&mut out, json);

@@ -14,11 +14,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::config;
-use crate::diagnostics::{escape, log};
+use crate::diagnostics::log;
 use crate::network::workers::Workers;
 use crate::service;
 
-use super::{FAILED, Failure, environment, plan};
+use super::{FAILED, Failure, environment, failed, plan, safe};
 
 /// Free ports, and what is worth a look.
 const CONFIG: &str = r#"yaml:
@@ -119,12 +119,7 @@ fn code(status: ExitStatus) -> u8 {
 }
 
 fn not_started(program: &OsString, error: &std::io::Error) -> Failure {
-    let mut name = Vec::new();
-    escape::put_safe(&mut name, program.to_string_lossy().as_bytes(), true);
+    let name = safe(&program.to_string_lossy());
     let status = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
-    Failure { status, message: format!("error: cannot run {}: {error}\n", String::from_utf8_lossy(&name)) }
-}
-
-fn failed(message: String) -> Failure {
-    Failure { status: FAILED, message: format!("error: {message}\n") }
+    Failure { status, message: format!("error: cannot run {name}: {error}\n") }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::files::{self, Place};
-use crate::config::{self, Level, Loaded, Outside};
+use crate::config::{self, Level, Loaded, Outside, emit};
 use crate::diagnostics::columns::{hanging, without_errno};
 use crate::service::machine;
 use crate::service::plan::Plan;
@@ -16,8 +16,8 @@ const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
 const PLACES: [&str; 4] =
     ["/etc/misaki/config.yaml", "/etc/otelcol-contrib/config.yaml", "/etc/otelcol/config.yaml", "/etc/config.yaml"];
 
-/// The longest file of `--token-file`.
-const TOKEN: u64 = 64 << 10;
+/// The longest file of `--token-file` and `--ca`.
+const MOST: u64 = 1 << 20;
 
 /// A loaded config and where it came from.
 pub struct Chosen {
@@ -133,7 +133,7 @@ fn load(texts: Vec<String>, sources: &Sources) -> Loaded {
 
 /// The config of `--to`, and the upstream as a person reads it.
 fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), Failure> {
-    let usage = |message: String| Failure { status: USAGE, message: format!("error: {message}\n") };
+    let usage = |message: String| Failure { status: USAGE, message: format!("error: {}\n", safe(&message)) };
     let (scheme, rest) = to.split_once("://").unwrap_or(("grpcs", to));
     let (exporter, endpoint, plain) = match scheme {
         "http" | "https" => ("otlp_http", to.to_owned(), scheme == "http"),
@@ -143,13 +143,18 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
     if rest.starts_with(['/', ':']) || rest.is_empty() {
         return Err(usage(format!("--to {to}: it names no host: {TO}")));
     }
+    let read = |option: &str, file: &str| {
+        let bytes = files::read(Path::new(file), MOST, place);
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
+        text.map_err(|error| usage(format!("cannot read {option} {file}: {}", without_errno(&error))))
+    };
     let mut headers = String::new();
     if let Some(file) = &edge.token_file {
-        let token = files::read(Path::new(file), TOKEN, place);
-        let token = token.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
-        let token = token.map_err(|error| usage(format!("cannot read --token-file {file}: {error}")))?;
+        let token = read("--token-file", file)?;
         headers = format!(", headers: {{Authorization: {}}}", quoted(&format!("Bearer {}", token.trim())));
     }
+    // Not when the first connection is made, which may be much later.
+    edge.ca.as_ref().map(|file| read("--ca", file)).transpose()?;
     let ca = edge.ca.as_ref().map_or_else(String::new, |ca| format!(", ca_file: {}", quoted(ca)));
     let tls = format!("tls: {{insecure: {plain}{ca}}}");
     let exporter = format!("{exporter}: {{endpoint: {}, {tls}{headers}}}", quoted(&endpoint));
@@ -248,7 +253,8 @@ impl Upstream {
     }
 }
 
-/// A YAML string in which nothing is expanded.
+/// A YAML string in which nothing is expanded, and which can be shown.
 pub fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''").replace('$', "$$"))
+    let text = text.replace('$', "$$");
+    if safe(&text) == text { format!("'{}'", text.replace('\'', "''")) } else { emit::escaped(&text) }
 }

@@ -16,7 +16,7 @@ use crate::sending::disk::directory::{Directory, space};
 use crate::sending::disk::{Found, Limits, Log, NewRecord};
 use crate::telemetry::Signal;
 
-use super::{FAILED, Failure, print, safe};
+use super::{Failure, failed, print, safe};
 
 #[derive(Args)]
 pub struct Queue {
@@ -61,10 +61,6 @@ struct Which {
 }
 
 type DiskLog = Log<Directory, Instant>;
-
-fn failed(error: impl std::fmt::Display) -> Failure {
-    Failure { status: FAILED, message: format!("error: {error}\n") }
-}
 
 impl Which {
     fn path(&self) -> Result<PathBuf, Failure> {

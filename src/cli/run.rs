@@ -17,7 +17,7 @@ use crate::service::plan::{Changes, Plan};
 use crate::service::{self, Balance, Running};
 
 use super::default::{Chosen, Origin};
-use super::{FAILED, Failure, Run, Sources, default, rendered};
+use super::{Failure, Run, Sources, default, failed, rendered};
 
 /// How long draining may take.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -29,7 +29,6 @@ pub fn run(options: Run) -> Result<(), Failure> {
     log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
     // Warnings come as they would from `validate`.
     log::write(rendered(&loaded));
-    let failed = |message: String| Failure { status: FAILED, message: format!("error: {message}\n") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
     let ended = runtime.block_on(async {
@@ -153,10 +152,10 @@ async fn reload(running: &mut Running, options: &Run) {
         let chosen = default::choose(&sources, &edge)?;
         Ok((chosen.plan()?, rendered(&chosen.loaded)))
     });
-    let reloaded = match read.await.unwrap_or_else(|error| Err(super::failed(error))) {
+    let reloaded = match read.await.unwrap_or_else(|error| Err(failed(error))) {
         Ok((plan, warnings)) => {
             log::write(warnings);
-            running.reload(plan).await.map_err(|error| format!("error: {error}\n"))
+            running.reload(plan).await.map_err(|error| failed(error).message)
         }
         Err(failure) => Err(failure.message),
     };

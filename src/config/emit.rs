@@ -2,6 +2,7 @@
 
 use super::tree::{Node, Value};
 use super::yaml::resolve;
+use crate::diagnostics::escape::safe;
 
 pub fn yaml(node: &Node) -> String {
     let mut out = String::new();
@@ -52,9 +53,8 @@ pub(super) fn scalar(value: &Value) -> String {
 
 /// Text bare where it reads back as the same text, else in quotes.
 pub fn text(text: &str) -> String {
-    let odd = |c: char| c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}');
-    if text.contains(odd) || !matches!(resolve(text), Value::Text(_)) {
-        return serde_json::to_string(text).expect("text can be written");
+    if safe(text) != text || !matches!(resolve(text), Value::Text(_)) {
+        return escaped(text);
     }
     let looks_like_a_date = text.bytes().take(4).all(|byte| byte.is_ascii_digit()) && text.get(4..5) == Some("-");
     let special = text.starts_with(|c: char| " -?:,[]{}#&*!|>'\"%@`".contains(c))
@@ -62,6 +62,11 @@ pub fn text(text: &str) -> String {
         || [": ", " #"].iter().any(|part| text.contains(part))
         || ["<<", "=", "y", "n", "yes", "no", "on", "off"].iter().any(|word| text.eq_ignore_ascii_case(word));
     if special || looks_like_a_date { format!("'{}'", text.replace('\'', "''")) } else { text.to_owned() }
+}
+
+/// Text in double quotes: the escapes of a terminal's text are YAML's.
+pub fn escaped(text: &str) -> String {
+    format!("\"{}\"", safe(&text.replace('\\', "\\\\").replace('"', "\\\"")))
 }
 
 pub fn json_value(node: &Node) -> serde_json::Value {

@@ -5,7 +5,7 @@ use super::inside::Inside;
 use super::source::Sources;
 use super::tree::{Entry, Node, Place, Value};
 use crate::diagnostics::columns::{hanging, width, wrap};
-use crate::diagnostics::escape::is_control;
+use crate::diagnostics::escape::safe;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -171,14 +171,14 @@ impl Problems {
             report.push_str(&renderer.render(&[group(problem, sources, &secrets)]));
             if let (None, Some(help)) = (problem.place, &problem.help) {
                 // Without a snippet there is no gutter that the help could stand beside.
-                report.push_str(&format!("\n{}", hanging("  help: ", &printable(help), WIDTH)));
+                report.push_str(&format!("\n{}", hanging("  help: ", &safe(help), WIDTH)));
             }
             report.push_str("\n\n");
         }
         let ignored = self.ignored();
         if !ignored.is_empty() {
             let list = format!("these keys have no effect here: {}", ignored.join(", "));
-            report.push_str(&format!("{}\n\n", wrap(&printable(&list), WIDTH)));
+            report.push_str(&format!("{}\n\n", wrap(&safe(&list), WIDTH)));
         }
         if !problems.is_empty() {
             report.push_str(&closing(&problems, sources));
@@ -233,16 +233,16 @@ fn group<'a>(problem: &'a Problem, sources: &'a Sources, secrets: &[String]) -> 
         path => format!("{path}: {}", problem.message),
     };
     let fits = width(&full) + TITLE_MARGIN <= WIDTH;
-    let title = if fits { printable(&full) } else { wrap(&printable(&problem.message), WIDTH - TITLE_MARGIN) };
+    let title = if fits { safe(&full) } else { wrap(&safe(&problem.message), WIDTH - TITLE_MARGIN) };
     let mut group =
         level.primary_title(title).elements(problem.place.and_then(|place| snippet(problem, place, sources, secrets)));
     if !fits && !problem.path.is_empty() {
-        let note = format!("in {}", printable(&problem.path));
+        let note = format!("in {}", safe(&problem.path));
         group = group.element(annotate_snippets::Level::NOTE.message(note));
     }
     match &problem.help {
         Some(help) if problem.place.is_some() => {
-            group.element(annotate_snippets::Level::HELP.message(wrap(&printable(help), WIDTH - HELP_MARGIN)))
+            group.element(annotate_snippets::Level::HELP.message(wrap(&safe(help), WIDTH - HELP_MARGIN)))
         }
         _ => group,
     }
@@ -265,9 +265,15 @@ fn snippet<'a>(
         // As many, so that columns stay what they are.
         text = text.replace(secret, &"*".repeat(secret.chars().count())).into();
     }
-    let span = |place| bytes(&text, place, first);
+    // Whoever reads it sees what is there: escapes, and where the mark stands among them.
+    let shown = |text: &str| text.replace("\r\n", "\n").split('\n').map(safe).collect::<Vec<_>>().join("\n");
+    let shown_to = |byte| shown(text.get(..byte).unwrap_or_default()).len();
+    let span = |place| {
+        let Range { start, end } = bytes(&text, place, first);
+        shown_to(start)..shown_to(end)
+    };
     let (primary, context) = (span(place), related.map(|(other, label)| (span(*other), label.as_str())));
-    let snippet = Snippet::source(text).line_start(first as usize).path(source.name.as_str());
+    let snippet = Snippet::source(shown(&text)).line_start(first as usize).path(safe(&source.name));
     let snippet = snippet.annotation(AnnotationKind::Primary.span(primary));
     Some(snippet.annotations(context.map(|(span, label)| AnnotationKind::Context.span(span).label(label))))
 }
@@ -288,7 +294,7 @@ fn closing(problems: &[Problem], sources: &Sources) -> String {
             names.push(&source.name);
         }
     }
-    let place = if names.is_empty() { String::new() } else { format!(" in {}", printable(&names.join(", "))) };
+    let place = if names.is_empty() { String::new() } else { format!(" in {}", safe(&names.join(", "))) };
     format!("{}{place}\n", counts.collect::<Vec<_>>().join(" and "))
 }
 
@@ -300,9 +306,4 @@ fn bytes(text: &str, place: Place, first: u32) -> Range<usize> {
     let byte = |column: usize| line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
     let start = place.column.saturating_sub(1) as usize;
     line_start + byte(start)..line_start + byte(start + (place.length as usize).clamp(1, WIDTH))
-}
-
-/// What a terminal would act on, or not show, is shown as an escape.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if is_control(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }

@@ -1,5 +1,7 @@
 //! Telemetry's strings made safe for a terminal: what it would act on instead of showing it is written as an escape.
 
+use std::cell::Cell;
+
 /// Whether all bytes are printable ASCII: eight at a time, and the last eight once more.
 #[inline]
 pub fn is_clean(bytes: &[u8]) -> bool {
@@ -23,10 +25,29 @@ fn acts(c: char) -> bool {
         | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether it would show nothing, which hides text or makes two names look the same: no width, and tags. The joiner U+200D
-/// and the selectors U+FE0x are not meant: emoji are made of them.
+/// Whether it would show nothing, which hides text or makes two names look the same: no width, fillers, notes, and tags. The
+/// joiner U+200D and the selectors U+FE0x are not meant: emoji are made of them.
 fn hides(c: char) -> bool {
-    matches!(c, '\u{200b}' | '\u{200c}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}' | '\u{200c}' | '\u{2060}'..='\u{2065}'
+        | '\u{206a}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e00ff}')
+}
+
+/// Whether it belongs to the character before it: marks, joiners, selectors. Many of them bury lines, or hide bytes.
+fn clings(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{483}'..='\u{489}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{200d}'
+        | '\u{20d0}'..='\u{20ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}' | '\u{e0100}'..='\u{e01ef}')
+}
+
+/// No script and no emoji puts more of them on a character.
+const MARKS: u32 = 4;
+
+/// Tells in a text, character by character, what eyes would not see as it is.
+fn unseen() -> impl Fn(char) -> bool {
+    let marks = Cell::new(0);
+    move |c| {
+        marks.set(if clings(c) { marks.get() + 1 } else { 0 });
+        hides(c) || marks.get() > MARKS
+    }
 }
 
 /// Whether a terminal would not show a character as it is.
@@ -34,17 +55,26 @@ pub fn is_control(c: char) -> bool {
     acts(c) || hides(c)
 }
 
-/// Plain text: `\x1b`, `\u202e`. Not for programs but for eyes also `\n`, and what is not seen (`\ufeff`, `\U000e0041`).
+/// Plain text: `\x1b`, `\u202e`. Not for programs but for eyes also `\n`, `\t`, and what is not seen (`\ufeff`, `\U000e0041`).
 #[inline(never)]
 pub fn put_safe(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool) {
-    let escaped = |c| c != '\t' && (acts(c) && c != '\n' || for_eyes && (hides(c) || c == '\n'));
+    let unseen = unseen();
+    let escaped = |c| if for_eyes { acts(c) | unseen(c) } else { acts(c) && c != '\n' && c != '\t' };
     let escape = |out: &mut Vec<u8>, c| match c {
         '\n' => out.extend_from_slice(b"\\n"),
+        '\t' => out.extend_from_slice(b"\\t"),
         '\0'..='\u{ff}' => put_code(out, b"\\x", c, 2),
         '\u{100}'..='\u{ffff}' => put_code(out, b"\\u", c, 4),
         _ => put_code(out, b"\\U", c, 8),
     };
     put_escaped(out, bytes, escaped, escape, |_| "\u{fffd}".to_owned());
+}
+
+/// The same for eyes, from text to text.
+pub fn safe(text: &str) -> String {
+    let mut out = Vec::new();
+    put_safe(&mut out, text.as_bytes(), true);
+    String::from_utf8(out).expect("escaped text is text")
 }
 
 /// A JSON string with its quotes, as Go's encoder writes it; for eyes, what is not seen is an escape.
@@ -53,7 +83,8 @@ pub fn put_json_string(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool) {
     if is_clean(bytes) && memchr::memchr2(b'"', b'\\', bytes).is_none() {
         out.extend_from_slice(bytes);
     } else {
-        let escaped = |c| acts(c) || for_eyes && hides(c) || c == '"' || c == '\\';
+        let unseen = unseen();
+        let escaped = |c| acts(c) || for_eyes && unseen(c) || c == '"' || c == '\\';
         let escape = |out: &mut Vec<u8>, c| match c {
             '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
             '\x08' => out.extend_from_slice(b"\\b"),
@@ -70,7 +101,8 @@ pub fn put_json_string(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool) {
 
 /// JSON on one line. What a terminal would act on can stand in its strings only, where an escape means the same.
 pub fn put_safe_json(out: &mut Vec<u8>, json: &[u8]) {
-    put_escaped(out, json, is_control, put_json_code, |_| "\u{fffd}".to_owned());
+    let unseen = unseen();
+    put_escaped(out, json, |c| acts(c) | unseen(c), put_json_code, |_| "\u{fffd}".to_owned());
 }
 
 /// Copies what needs no escape, piece by piece; `invalid` says what stands for bytes that are not UTF-8.
@@ -82,12 +114,13 @@ fn put_escaped(
     invalid: impl Fn(&[u8]) -> String,
 ) {
     for chunk in bytes.utf8_chunks() {
-        for piece in chunk.valid().split_inclusive(&escaped) {
-            let last = piece.chars().next_back().filter(|c| escaped(*c));
-            let plain = piece.len() - last.map_or(0, char::len_utf8);
-            out.extend_from_slice(piece.as_bytes().get(..plain).unwrap_or_default());
-            last.into_iter().for_each(|c| escape(out, c));
+        let (text, mut start) = (chunk.valid(), 0);
+        for (at, c) in text.char_indices().filter(|(_, c)| escaped(*c)) {
+            out.extend_from_slice(text.as_bytes().get(start..at).unwrap_or_default());
+            escape(out, c);
+            start = at + c.len_utf8();
         }
+        out.extend_from_slice(text.as_bytes().get(start..).unwrap_or_default());
         if !chunk.invalid().is_empty() {
             out.extend_from_slice(invalid(chunk.invalid()).as_bytes());
         }

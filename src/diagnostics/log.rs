@@ -139,8 +139,8 @@ impl Subscriber for Lines {
 fn line(encoding: Encoding, level: &str, Fields { message, rest }: Fields) -> String {
     let time = timestamp(SystemTime::now());
     match encoding {
-        Encoding::Console if rest.is_empty() => format!("{time}\t{level}\t{}\n", safe(&message)),
-        Encoding::Console => format!("{time}\t{level}\t{}\t{{{rest}}}\n", safe(&message)),
+        Encoding::Console if rest.is_empty() => format!("{time}\t{level}\t{}\n", escape::safe(&message)),
+        Encoding::Console => format!("{time}\t{level}\t{}\t{{{rest}}}\n", escape::safe(&message)),
         Encoding::Json => {
             let comma = if rest.is_empty() { "" } else { ", " };
             format!("{{\"level\":\"{level}\",\"ts\":\"{time}\",\"msg\":{}{comma}{rest}}}\n", json(&message))
@@ -194,16 +194,6 @@ fn json(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len() + 2);
     escape::put_json_string(&mut out, text.as_bytes(), true);
     String::from_utf8(out).expect("escaped text is text")
-}
-
-/// Text for a terminal: what could move its cursor or turn its text around is escaped.
-fn safe(text: &str) -> String {
-    let escape = |character: char| match character {
-        '\n' => "\\n".to_owned(),
-        character if escape::is_control(character) => format!("\\u{{{:x}}}", u32::from(character)),
-        character => character.to_string(),
-    };
-    text.chars().map(escape).collect()
 }
 
 /// `2026-11-22T16:35:29.024Z`

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use misaki::exporters::debug::layout::width;
 use misaki::extensions::inspect::Config;
@@ -12,7 +12,8 @@ use misaki::telemetry::Signal;
 use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
+use tokio::task::JoinHandle;
 
 use crate::harness::*;
 use crate::tree::{failed, golden, log, logs, pair, purchase, span, traces};
@@ -166,7 +167,7 @@ async fn status_and_its_watch() {
     for rows in [50, 24, 12] {
         let mut terminal = Terminal::open(rows, 80);
         let shown = terminal.shows(misaki(&["status", "--socket", &socket, "--watch"], 80), "\x1b[J").await;
-        let frame = plain(shown.replace("\r\n", "\n"));
+        let frame = plain(shown);
         fits(&frame, 80);
         assert!(frame.lines().count() < usize::from(rows), "{frame}");
         assert!(frame.contains("HOLDING") || rows == 12, "{frame}");
@@ -184,26 +185,47 @@ async fn status_and_its_watch() {
 }
 
 /// A terminal that a program writes to.
-struct Terminal {
+pub struct Terminal {
     ours: std::fs::File,
     theirs: std::fs::File,
 }
 
 impl Terminal {
-    fn open(rows: u16, columns: u16) -> Terminal {
+    pub fn open(rows: u16, columns: u16) -> Terminal {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
         let name = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
         let theirs = std::fs::File::options().read(true).write(true).open(name).unwrap();
         tcsetwinsize(&theirs, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        // What is read is what was written: no carriage returns before newlines.
+        let mut modes = tcgetattr(&theirs).unwrap();
+        modes.output_modes.remove(OutputModes::OPOST);
+        tcsetattr(&theirs, OptionalActions::Now, &modes).unwrap();
         Terminal { ours: ours.into(), theirs }
     }
 
-    /// What a program writes up to these words; then it is ended.
-    async fn shows(&mut self, mut command: Command, until: &'static str) -> String {
+    fn spawn(&self, mut command: Command) -> Child {
         let stream = || Stdio::from(self.theirs.try_clone().unwrap());
-        let mut child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
+        command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap()
+    }
+
+    /// Runs a program; what it has written is there when it and all that it started are gone.
+    pub fn begin(mut self, command: Command) -> (Child, JoinHandle<Vec<u8>>) {
+        let child = self.spawn(command);
+        drop(self.theirs);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut text = Vec::new();
+            // A terminal that nobody has open any more is an error.
+            let _ = self.ours.read_to_end(&mut text);
+            text
+        });
+        (child, reading)
+    }
+
+    /// What a program writes up to these words; then it is ended.
+    pub async fn shows(&mut self, command: Command, until: &'static str) -> String {
+        let mut child = self.spawn(command);
         let mut ours = self.ours.try_clone().unwrap();
         let reading = tokio::task::spawn_blocking(move || {
             let (mut text, mut buffer) = (Vec::new(), [0; 4096]);

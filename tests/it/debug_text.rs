@@ -123,13 +123,15 @@ fn nothing_acts_on_the_terminal() {
         ("\u{9b}31m \u{85} \u{80}", "\\x9b31m \\x85 \\x80"),
         ("safe\rforged", "safe\\x0dforged"),
         ("bell \x07 back \x08 nul \0 del \x7f", "bell \\x07 back \\x08 nul \\x00 del \\x7f"),
-        ("tab\tstays", "tab\tstays"),
+        ("a\ttab", "a\\ttab"),
         ("\u{202e}gpj.exe", "\\u202egpj.exe"),
         ("\u{61c}\u{200e}\u{200f}\u{202a}\u{2066}\u{2069}", "\\u061c\\u200e\\u200f\\u202a\\u2066\\u2069"),
         ("a\u{2028}b\u{2029}c", "a\\u2028b\\u2029c"),
         ("shop\u{200b}\u{200c}\u{2060}\u{2064}\u{feff}", "shop\\u200b\\u200c\\u2060\\u2064\\ufeff"),
         ("tag \u{e0001}\u{e0041}\u{e007f}", "tag \\U000e0001\\U000e0041\\U000e007f"),
         ("\u{2764}\u{fe0f}\u{200d}\u{1f525}", "\u{2764}\u{fe0f}\u{200d}\u{1f525}"),
+        ("soft\u{ad} \u{3164} \u{fff9}", "soft\\xad \\u3164 \\ufff9"),
+        ("e\u{301}\u{301}\u{301}\u{301}\u{301}\u{fe01}", "e\u{301}\u{301}\u{301}\u{301}\\u0301\\ufe01"),
         ("first\nLogRecord #1\nBody: Str(forged)", "first\\nLogRecord #1\\nBody: Str(forged)"),
         ("longer than a word, and its last byte is bad\x1b", "longer than a word, and its last byte is bad\\x1b"),
     ];
@@ -140,8 +142,12 @@ fn nothing_acts_on_the_terminal() {
         };
         assert!(find(ESCAPED, expected), "{input:?}");
         // In a file, what is no danger stays as it is.
-        let is_unseen = |c| matches!(c, '\u{200b}'..='\u{200c}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{e0000}'..);
-        let in_file = if input.contains(is_unseen) { (*input).to_owned() } else { expected.replace("\\n", "\n") };
+        let is_unseen = |c| matches!(c, '\u{ad}' | '\u{301}' | '\u{3164}' | '\u{fff9}' | '\u{200b}'..='\u{200c}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{e0000}'..);
+        let in_file = if input.contains(is_unseen) {
+            (*input).to_owned()
+        } else {
+            expected.replace("\\n", "\n").replace("\\t", "\t")
+        };
         assert!(find(Style::default(), &in_file), "{input:?}");
     }
     let request = log(|record| {

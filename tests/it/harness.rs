@@ -378,11 +378,12 @@ pub fn request(signal: Signal, names: &[&str]) -> Vec<u8> {
     }
 }
 
-/// The names of the records in a request, in their order; an item of a metric is a data point.
+/// The names of the records in a request, in their order; an item of a metric is a data point. None of one with text that is
+/// not UTF-8, which is carried, but which prost does not take.
 pub fn names(signal: Signal, wire: &[u8]) -> Vec<String> {
     match signal {
         Signal::Logs => {
-            let scopes = ExportLogsServiceRequest::decode(wire).unwrap().resource_logs.into_iter();
+            let scopes = ExportLogsServiceRequest::decode(wire).unwrap_or_default().resource_logs.into_iter();
             let records = scopes.flat_map(|resource| resource.scope_logs).flat_map(|scope| scope.log_records);
             let name = |record: LogRecord| match record.body.and_then(|body| body.value) {
                 Some(Value::StringValue(name)) => name,
@@ -391,12 +392,12 @@ pub fn names(signal: Signal, wire: &[u8]) -> Vec<String> {
             records.map(name).collect()
         }
         Signal::Metrics => {
-            let scopes = ExportMetricsServiceRequest::decode(wire).unwrap().resource_metrics.into_iter();
+            let scopes = ExportMetricsServiceRequest::decode(wire).unwrap_or_default().resource_metrics.into_iter();
             let metrics = scopes.flat_map(|resource| resource.scope_metrics).flat_map(|scope| scope.metrics);
             metrics.map(|metric| metric.name).collect()
         }
         Signal::Traces => {
-            let scopes = ExportTraceServiceRequest::decode(wire).unwrap().resource_spans.into_iter();
+            let scopes = ExportTraceServiceRequest::decode(wire).unwrap_or_default().resource_spans.into_iter();
             let spans = scopes.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
             spans.map(|span| span.name).collect()
         }

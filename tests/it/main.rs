@@ -29,6 +29,7 @@ mod filter;
 mod harness;
 mod hostmetrics;
 mod inflate;
+mod injection;
 mod inspect;
 mod json;
 mod ottl_functions;

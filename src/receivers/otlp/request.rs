@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use smallvec::smallvec;
 
+use crate::diagnostics::escape::is_control;
 use crate::otlp::{check, json};
 use crate::telemetry::{Budget, Charge, Client, Now, Part, Reason, Refusal, Share, Signal, Telemetry};
 
@@ -75,7 +76,7 @@ pub fn client(include: bool, request: &Request<()>, host: &str) -> Option<Arc<Cl
 
 /// Text of a client's for an answer or a log line: short, and without control characters.
 pub fn printable(text: &str) -> String {
-    text.chars().take(100).map(|character| if character.is_control() { '?' } else { character }).collect()
+    text.chars().take(100).map(|character| if is_control(character) { '?' } else { character }).collect()
 }
 
 pub fn printable_bytes(bytes: &[u8]) -> String {
