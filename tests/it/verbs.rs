@@ -331,3 +331,44 @@ async fn shells_complete_verbs_options_and_values() {
         assert!(status == 0 && script.contains("doctor"), "{script}");
     }
 }
+
+/// What an option names is looked at before anything starts, and is told by its name.
+#[tokio::test]
+async fn files_of_options_must_be_there() {
+    for option in ["--ca", "--token-file"] {
+        let (status, _, err) = run(&["--to", "https://collector.example", option, "/no/such/file"]).await;
+        let expected = format!("error: cannot read {option} /no/such/file: no such file or directory\n");
+        assert_eq!((status, err.as_str()), (64, expected.as_str()));
+    }
+}
+
+/// A section spelt in the singular is one mistake, and told with what was meant.
+#[tokio::test]
+async fn an_exporter_below_a_misspelt_section() {
+    let config = "yaml:{receivers: {otlp: {protocols: {grpc: }}}, exporter: {debug: }, service: {pipelines: {logs: {receivers: [otlp], exporters: [debug]}}}}";
+    let (status, _, err) = run(&["validate", "--config", config]).await;
+    assert!(
+        status == 78 && err.contains("unknown key \"exporter\"") && err.contains("did you mean \"exporters\""),
+        "{err}"
+    );
+    assert!(err.contains("1 error in"), "{err}");
+}
+
+/// An upstream of the environment is blamed by the variable's name, and a secret is not shown.
+#[tokio::test]
+async fn variables_are_blamed_by_their_names() {
+    let rows: [(&[(&str, &str)], &str); 4] = [
+        (&[("ENDPOINT", "http://host:none")], "OTEL_EXPORTER_OTLP_ENDPOINT=http://host:none: "),
+        (&[("ENDPOINT", "http://host:1"), ("COMPRESSION", "rar")], "OTEL_EXPORTER_OTLP_COMPRESSION=rar: "),
+        (&[("ENDPOINT", "http://host:1"), ("LOGS_ENDPOINT", "here")], "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=here: "),
+        (&[("ENDPOINT", "http://host:1"), ("HEADERS", "bad name=secret")], "OTEL_EXPORTER_OTLP_HEADERS: "),
+    ];
+    for (variables, said) in rows {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
+        command.arg("doctor").envs(variables.iter().map(|(name, value)| (format!("OTEL_EXPORTER_OTLP_{name}"), value)));
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let err = String::from_utf8(output.stderr).unwrap().replace("\n       ", " ");
+        assert!(output.status.code() == Some(64) && err.contains(said) && !err.contains("secret"), "{said}: {err}");
+        assert!(err.contains("help: unset it to print what arrives, or mend it"), "{err}");
+    }
+}
