@@ -285,7 +285,10 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
         }
         store.behind.store(!log.is_caught_up(), Relaxed);
         let mut read = 0;
-        while read < READ_AT_ONCE && !is_closing && queue.has_room() {
+        if store.is_careful() {
+            care.look(store, &mut log);
+        }
+        while read < READ_AT_ONCE && !is_closing && queue.has_room() && !(store.is_careful() && care.waits(store)) {
             let Some(record) = log.read_next() else { break };
             let (id, amount) = (record.id, record.amount);
             let telemetry = from_disk(&queue, store, record);
@@ -303,9 +306,6 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
             queue.account.lose(Reason::Internal, &telemetry);
             let mut telemetry = telemetry;
             telemetry.resolve(Ok(()));
-        }
-        if store.is_careful() {
-            care.look(store, &mut log);
         }
         if read == READ_AT_ONCE {
             store.lock().hungry = true;
@@ -348,6 +348,7 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
 /// that ended by itself the first will do.
 struct Care {
     attempts: Attempts,
+    is_under_way: bool,
     left: usize,
     until: Instant,
 }
@@ -357,7 +358,7 @@ impl Care {
         let attempts = log.attempts();
         log.attempt(Some(attempts.unwrap_or_default()));
         let left = if attempts.is_some() { ONE_BY_ONE } else { 1 };
-        Care { attempts: attempts.unwrap_or_default(), left, until: Instant::now() + CAREFUL }
+        Care { attempts: attempts.unwrap_or_default(), is_under_way: false, left, until: Instant::now() + CAREFUL }
     }
 
     /// Whether a record shall be sent; it is under way from now on.
@@ -369,8 +370,14 @@ impl Care {
         let _ = log.tick();
         log.attempt(Some(self.attempts));
         store.outlived.store(false, Relaxed);
+        self.is_under_way = is_sent;
         self.left = self.left.saturating_sub(1);
         is_sent
+    }
+
+    /// Whether the one under way has no end yet: its place is free a moment before.
+    fn waits(&self, store: &Store) -> bool {
+        self.is_under_way && !store.outlived.load(Relaxed) && Instant::now() < self.until
     }
 
     /// What was under way did no harm, or has been for long enough; and enough of them have.
@@ -378,6 +385,7 @@ impl Care {
         let is_late = Instant::now() >= self.until;
         if store.outlived.swap(false, Relaxed) || is_late {
             self.attempts = Attempts::default();
+            self.is_under_way = false;
             log.attempt(Some(self.attempts));
             if self.left == 0 || is_late || log.is_caught_up() {
                 store.careful.store(false, Relaxed);
