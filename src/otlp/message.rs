@@ -270,16 +270,16 @@ impl<'a> Message<'a> {
         });
     }
 
-    /// Leaves out what is visited one by one: to look past a million events for the name of their span, and that for each
+    /// Leaves out what is visited one by one, and what nobody reads: to look past a million events for the name of their span, and that for each
     /// of them, is what a hostile request asks for. No edit: it is not written from here.
-    pub fn leave_out(&mut self, is_child: impl Fn(u32) -> bool) {
+    pub fn leave_out(&mut self, is_apart: impl Fn(u32) -> bool) {
         if let [whole] = *self.pieces
             && !self.is_changed
         {
             self.whole = whole;
         }
         let is_changed = self.is_changed;
-        self.retain(|field| !is_child(field.number));
+        self.retain(|field| !is_apart(field.number));
         self.is_changed = is_changed;
     }
 

@@ -217,9 +217,10 @@ enum Fate {
 impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
     fn group(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         let is_scope = |number| number == resource_group::SCOPES;
+        let is_apart = |number| is_scope(number) || is_unknown(resource_group::KNOWN, number);
         self.sight.resource_group.reset(bytes);
         if self.depth > Depth::Resources {
-            self.sight.resource_group.leave_out(is_scope);
+            self.sight.resource_group.leave_out(is_apart);
         }
         self.sight.resource.reset_to(&self.sight.resource_group, resource_group::RESOURCE);
         if self.visitor.resource(&mut self.sight)? == Verdict::Drop {
@@ -234,16 +235,17 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             return Ok(self.discard());
         }
         let is_changed = self.sight.resource_group.is_changed() || self.sight.resource.is_changed();
-        Ok(self.close(is_changed, is_scope, |sight, out| {
-            write_with(&sight.resource_group, resource_group::RESOURCE, &sight.resource, is_scope, out);
+        Ok(self.close(is_changed, is_apart, |sight, out| {
+            write_with(&sight.resource_group, resource_group::RESOURCE, &sight.resource, is_apart, out);
         }))
     }
 
     fn scope(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         let is_record = |number| number == scope_group::RECORDS;
+        let is_apart = |number| is_record(number) || is_unknown(scope_group::KNOWN, number);
         self.sight.scope_group.reset(bytes);
         if self.depth > Depth::Scopes {
-            self.sight.scope_group.leave_out(is_record);
+            self.sight.scope_group.leave_out(is_apart);
         }
         self.sight.scope.reset_to(&self.sight.scope_group, scope_group::SCOPE);
         if self.visitor.scope(&mut self.sight)? == Verdict::Drop {
@@ -258,8 +260,8 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             return Ok(self.discard());
         }
         let is_changed = self.sight.scope_group.is_changed() || self.sight.scope.is_changed();
-        Ok(self.close(is_changed, is_record, |sight, out| {
-            write_with(&sight.scope_group, scope_group::SCOPE, &sight.scope, is_record, out);
+        Ok(self.close(is_changed, is_apart, |sight, out| {
+            write_with(&sight.scope_group, scope_group::SCOPE, &sight.scope, is_apart, out);
         }))
     }
 
@@ -294,9 +296,8 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         }
         let is_event = |number| number == span::EVENTS;
         self.enter(number, bytes);
-        self.children_of(|sight| &mut sight.record, is_event, Self::child)?;
-        let is_changed = self.sight.record.is_changed();
-        Ok(self.close(is_changed, is_event, |sight, out| write_around(&sight.record, is_event, out)))
+        self.children_of(|sight| &mut sight.record, span::KNOWN, is_event, Self::child)?;
+        Ok(self.close_with(|sight| &sight.record, span::KNOWN, is_event))
     }
 
     fn metric(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
@@ -325,12 +326,11 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             ));
         }
         let has_data = self.sight.data_number != 0;
-        let kept = self.children_of(|sight| &mut sight.record, is_data, Self::data)?;
+        let kept = self.children_of(|sight| &mut sight.record, metric::KNOWN, is_data, Self::data)?;
         if kept == 0 && has_data && self.prunes {
             return Ok(self.discard());
         }
-        let is_changed = self.sight.record.is_changed();
-        Ok(self.close(is_changed, is_data, |sight, out| write_around(&sight.record, is_data, out)))
+        Ok(self.close_with(|sight| &sight.record, metric::KNOWN, is_data))
     }
 
     fn data(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
@@ -339,11 +339,10 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         self.sight.child.list = self.sight.point_attributes();
         let is_point = |number| number == metric_data::POINTS;
         self.enter(number, bytes);
-        if self.children_of(|sight| &mut sight.data, is_point, Self::child)? == 0 && self.prunes {
+        if self.children_of(|sight| &mut sight.data, metric_data::KNOWN, is_point, Self::child)? == 0 && self.prunes {
             return Ok(self.discard());
         }
-        let is_changed = self.sight.data.is_changed();
-        Ok(self.close(is_changed, is_point, |sight, out| write_around(&sight.data, is_point, out)))
+        Ok(self.close_with(|sight| &sight.data, metric_data::KNOWN, is_point))
     }
 
     fn child(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
@@ -353,20 +352,21 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             self.items -= i64::from(self.signal == Signal::Metrics);
             return Ok(Fate::Gone);
         }
-        let exemplars = match (self.signal, self.sight.data_number) {
-            (Signal::Metrics, metric::GAUGE | metric::SUM) => number_point::EXEMPLARS,
-            (Signal::Metrics, metric::HISTOGRAM) => histogram_point::EXEMPLARS,
-            (Signal::Metrics, metric::EXPONENTIAL_HISTOGRAM) => exponential_point::EXEMPLARS,
-            _ => 0,
+        let (exemplars, known) = match (self.signal, self.sight.data_number) {
+            (Signal::Metrics, metric::GAUGE | metric::SUM) => (number_point::EXEMPLARS, number_point::KNOWN),
+            (Signal::Metrics, metric::HISTOGRAM) => (histogram_point::EXEMPLARS, histogram_point::KNOWN),
+            (Signal::Metrics, metric::EXPONENTIAL_HISTOGRAM) => {
+                (exponential_point::EXEMPLARS, exponential_point::KNOWN)
+            }
+            _ => (0, 0),
         };
         if self.depth < Depth::Exemplars || exemplars == 0 {
             return Ok(self.settle(number, |sight| &sight.child));
         }
         let is_exemplar = |number| number == exemplars;
         self.enter(number, bytes);
-        self.children_of(|sight| &mut sight.child, is_exemplar, Self::exemplar)?;
-        let is_changed = self.sight.child.is_changed();
-        Ok(self.close(is_changed, is_exemplar, |sight, out| write_around(&sight.child, is_exemplar, out)))
+        self.children_of(|sight| &mut sight.child, known, is_exemplar, Self::exemplar)?;
+        Ok(self.close_with(|sight| &sight.child, known, is_exemplar))
     }
 
     fn exemplar(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
@@ -422,12 +422,13 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
     fn children_of(
         &mut self,
         message: PickMut<'a>,
+        known: u32,
         is_child: impl Fn(u32) -> bool,
         visit: impl Fn(&mut Self, u32, &'a [u8]) -> Result<Fate, V::Fault>,
     ) -> Result<usize, V::Fault> {
         let parent = message(&mut self.sight);
         let pieces: Option<Pieces<'a>> = parent.is_changed().then(|| parent.pieces().clone());
-        parent.leave_out(&is_child);
+        parent.leave_out(|number| is_child(number) || is_unknown(known, number));
         let Some(pieces) = pieces else { return self.children(is_child, visit) };
         self.reach();
         let mut kept = 0;
@@ -463,11 +464,19 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         Fate::Written
     }
 
-    /// Closes the innermost container. What was changed of its own fields is written before its children.
+    /// Closes a container after `children_of`.
+    fn close_with(&mut self, message: Pick<'a>, known: u32, is_child: impl Fn(u32) -> bool) -> Fate {
+        let is_apart = |number| is_child(number) || is_unknown(known, number);
+        let is_changed = message(&self.sight).is_changed();
+        self.close(is_changed, is_apart, |sight, out| write_around(message(sight), is_apart, out))
+    }
+
+    /// Closes the innermost container. What was changed of its own fields is written before what stands apart from them:
+    /// its children, and the fields that nobody reads.
     fn close(
         &mut self,
         is_changed: bool,
-        is_child: impl Fn(u32) -> bool,
+        is_apart: impl Fn(u32) -> bool,
         write_own: impl Fn(&Sight<'a>, &mut Vec<u8>),
     ) -> Fate {
         if is_changed {
@@ -483,7 +492,7 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             }
             write_own(&self.sight, &mut self.out);
             let children = if body.is_empty() { Fields::new(&self.scratch) } else { Fields::new(body) };
-            for child in children.filter(|field| is_child(field.number)) {
+            for child in children.filter(|field| is_apart(field.number)) {
                 self.out.extend_from_slice(child.raw);
             }
         }
@@ -514,6 +523,12 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         self.items -= items(self.signal, depth, bytes);
         Fate::Gone
     }
+}
+
+/// Whether a field is none that OTLP had when this was written. Any number of them may stand between the children of a
+/// message, so they are left out with these.
+fn is_unknown(known: u32, number: u32) -> bool {
+    known.checked_shr(number).unwrap_or_default() & 1 == 0
 }
 
 /// Writes the fields of a message that `is_other` does not cover.

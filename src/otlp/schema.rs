@@ -2,7 +2,11 @@
 
 macro_rules! messages {
     ($($message:ident { $($field:ident = $number:literal),* $(,)? })*) => {
-        $(pub mod $message { $(pub const $field: u32 = $number;)* })*
+        $(pub mod $message {
+            $(pub const $field: u32 = $number;)*
+            /// All of them, a bit for each.
+            pub const KNOWN: u32 = $(1 << $number)|*;
+        })*
     };
 }
 
