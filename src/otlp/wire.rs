@@ -181,6 +181,32 @@ pub fn put_header(out: &mut Vec<u8>, number: u32, length: usize) {
     put_varint(out, length as u64);
 }
 
+/// Writes the length of all that stands behind the bytes `reserved` for it at `at`.
+#[inline(always)]
+pub fn patch_length(out: &mut Vec<u8>, at: usize, reserved: usize) {
+    let length = out.len() - at - reserved;
+    match out.get_mut(at) {
+        Some(byte) if reserved == 1 && length < 0x80 => *byte = length as u8,
+        _ => move_and_patch(out, at, reserved, length),
+    }
+}
+
+fn move_and_patch(out: &mut Vec<u8>, at: usize, reserved: usize, length: usize) {
+    let needed = varint_len(length as u64);
+    let content = at + reserved..at + reserved + length;
+    if needed > reserved {
+        out.resize(at + needed + length, 0);
+    }
+    if needed != reserved {
+        out.copy_within(content, at + needed);
+        out.truncate(at + needed + length);
+    }
+    for (index, byte) in out.iter_mut().skip(at).take(needed).enumerate() {
+        let more = if index + 1 < needed { 0x80 } else { 0 };
+        *byte = (length >> (7 * index)) as u8 & 0x7f | more;
+    }
+}
+
 #[inline]
 pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     put_header(out, number, bytes.len());

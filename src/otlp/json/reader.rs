@@ -7,7 +7,7 @@ use super::fields::{FIELDS, Field, Kind, MESSAGES, Message, Presence};
 use super::number::{double, whole};
 use super::scanner::{COMMA_OR_BRACE, COMMA_OR_BRACKET, Fault, Quoted, Read, Scanner, Usual, unescape};
 use crate::otlp::schema::{any_value, key_value};
-use crate::otlp::wire::{put_varint, varint_len};
+use crate::otlp::wire::{patch_length, put_varint, varint_len};
 use crate::otlp::{base64, hex};
 use std::mem::replace;
 
@@ -266,27 +266,7 @@ impl Reader<'_> {
     /// Writes the length of what was written since `reserve`.
     #[inline(always)]
     fn patch(&mut self, at: usize, reserved: usize) {
-        let length = self.out.len() - at - reserved;
-        match self.out.get_mut(at) {
-            Some(byte) if reserved == 1 && length < 0x80 => *byte = length as u8,
-            _ => self.move_and_patch(at, reserved, length),
-        }
-    }
-
-    fn move_and_patch(&mut self, at: usize, reserved: usize, length: usize) {
-        let needed = varint_len(length as u64);
-        let content = at + reserved..at + reserved + length;
-        if needed > reserved {
-            self.out.resize(at + needed + length, 0);
-        }
-        if needed != reserved {
-            self.out.copy_within(content, at + needed);
-            self.out.truncate(at + needed + length);
-        }
-        for (index, byte) in self.out.iter_mut().skip(at).take(needed).enumerate() {
-            let more = if index + 1 < needed { 0x80 } else { 0 };
-            *byte = (length >> (7 * index)) as u8 & 0x7f | more;
-        }
+        patch_length(&mut self.out, at, reserved);
     }
 
     /// Reads a scalar and writes it; says whether it is the zero of its type.

@@ -2,13 +2,18 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use super::collections::check_delimiters;
-use super::{Entries, TARGET, TEXT, fixed_or, function, list, optional, required};
+use super::{Entries, TARGET, TEXT, fixed_or, function, optional, required, within_bounds};
 use crate::otlp::json::number;
 use crate::otlp::json::scanner::{self, Scanner};
+use crate::otlp::schema::{any_value, key_value, list};
+use crate::otlp::views::AnyValue;
+use crate::otlp::wire::{patch_length, put_bytes, put_header};
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
-use crate::ottl::value::{Arena, Fault, Value, entries, items};
+use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry};
 
 pub const TABLE: &[Function] = &[
     Function {
@@ -78,60 +83,103 @@ fn extract_patterns<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> 
 const DEPTH: usize = 64;
 
 fn parse_json<'a>(text: &'a [u8], arena: &'a Arena) -> Result<Value<'a>, Fault> {
-    let mut json = Json { scanner: Scanner::new(text), arena };
-    match json.value(0)? {
-        value @ (Value::List(_) | Value::Map(_)) if json.scanner.at_end() => Ok(value),
-        Value::List(_) | Value::Map(_) => Err(Fault::new("invalid JSON: text after the value")),
-        other => {
-            Err(Fault::new(format!("could not convert parsed value of type {} to JSON object", other.type_name())))
+    let mut json = Json { scanner: Scanner::new(text), out: Vec::new() };
+    json.value(0)?;
+    let made = match Value::from_any(AnyValue::read(&json.out)) {
+        Value::List(_) | Value::Map(_) if !json.scanner.at_end() => {
+            return Err(Fault::new("invalid JSON: text after the value"));
         }
-    }
+        Value::List(items) => Value::List(arena.keep(items)?),
+        Value::Map(entries) => Value::Map(arena.keep(entries)?),
+        other => {
+            let name = other.type_name();
+            return Err(Fault::new(format!("could not convert parsed value of type {name} to JSON object")));
+        }
+    };
+    Ok(made)
 }
 
+/// JSON on its way into its wire form: an `AnyValue`, written as it is read.
 struct Json<'a> {
     scanner: Scanner<'a>,
-    arena: &'a Arena,
+    out: Vec<u8>,
 }
 
-impl<'a> Json<'a> {
+impl Json<'_> {
     /// Numbers are always doubles.
-    fn value(&mut self, depth: usize) -> Result<Value<'a>, Fault> {
+    fn value(&mut self, depth: usize) -> Result<(), Fault> {
         if depth > DEPTH {
             return Err(Fault::new(format!("invalid JSON: it nests deeper than {DEPTH} levels")));
         }
-        match self.scanner.peek() {
+        let value = match self.scanner.peek() {
             b'{' => {
-                let mut out = Entries::default();
+                let map = self.begin(any_value::KVLIST);
                 let mut more = self.open(b'{', b'}')?;
                 while more {
-                    let key = self.scanner.key().map_err(invalid)?;
-                    let key = self.keep(key)?;
-                    out.put(key, self.value(depth + 1)?)?;
+                    let entry = self.begin(list::VALUES);
+                    put_bytes(&mut self.out, key_value::KEY, &self.scanner.key().map_err(invalid)?);
+                    let value = self.begin(key_value::VALUE);
+                    self.value(depth + 1)?;
+                    patch_length(&mut self.out, value, 1);
+                    patch_length(&mut self.out, entry, 1);
                     more = self.goes_on(b'}')?;
                 }
-                out.value(self.arena)
+                self.unite(map + 1)?;
+                patch_length(&mut self.out, map, 1);
+                return Ok(());
             }
             b'[' => {
-                let mut out = Vec::new();
+                let list = self.begin(any_value::ARRAY);
                 let mut more = self.open(b'[', b']')?;
                 while more {
-                    out.push(self.value(depth + 1)?);
+                    let item = self.begin(list::VALUES);
+                    self.value(depth + 1)?;
+                    patch_length(&mut self.out, item, 1);
                     more = self.goes_on(b']')?;
                 }
-                list(self.arena, out.into_iter())
+                patch_length(&mut self.out, list, 1);
+                return Ok(());
             }
             b'"' => {
                 let text = self.scanner.string("a string").and_then(|string| string.text()).map_err(invalid)?;
-                self.keep(text).map(Value::String)
+                Value::String(&text).put_any(&mut self.out);
+                return within_bounds(&self.out);
             }
-            b't' if self.scanner.word("true") => Ok(Value::Bool(true)),
-            b'f' if self.scanner.word("false") => Ok(Value::Bool(false)),
-            b'n' if self.scanner.word("null") => Ok(Value::Nil),
+            b't' if self.scanner.word("true") => Value::Bool(true),
+            b'f' if self.scanner.word("false") => Value::Bool(false),
+            b'n' if self.scanner.word("null") => Value::Nil,
             _ => {
                 let digits = self.scanner.number("a value").map_err(invalid)?;
-                number::double(digits).map(Value::Double).ok_or_else(|| Fault::new("invalid JSON: number out of range"))
+                let number = number::double(digits);
+                Value::Double(number.ok_or_else(|| Fault::new("invalid JSON: number out of range"))?)
             }
+        };
+        value.put_any(&mut self.out);
+        within_bounds(&self.out)
+    }
+
+    /// Begins a field whose length is not known yet, and says where that goes.
+    fn begin(&mut self, number: u32) -> usize {
+        put_header(&mut self.out, number, 0);
+        self.out.len() - 1
+    }
+
+    /// Of members with one name the last counts, in the place of the first.
+    fn unite(&mut self, start: usize) -> Result<(), Fault> {
+        let map = self.out.get(start..).unwrap_or_default();
+        let is_repeated = {
+            let mut keys: SmallVec<[&[u8]; 16]> = entries(map).map(|(key, _)| key).collect();
+            keys.sort_unstable();
+            !keys.is_sorted_by(|one, next| one < next)
+        };
+        if is_repeated {
+            let map = map.to_vec();
+            let mut united = Entries::default();
+            entries(&map).try_for_each(|(key, value)| united.put(key, value))?;
+            self.out.truncate(start);
+            united.list.iter().for_each(|(key, value)| put_entry(&mut self.out, key, value));
         }
+        Ok(())
     }
 
     /// Passes an opening sign; false when the closing one follows, which is passed too.
@@ -146,13 +194,6 @@ impl<'a> Json<'a> {
     fn goes_on(&mut self, close: u8) -> Result<bool, Fault> {
         let more = self.scanner.peek() == b',';
         self.scanner.expect(if more { b',' } else { close }, "a comma or the end").map_err(invalid).map(|()| more)
-    }
-
-    fn keep(&self, text: Cow<'a, [u8]>) -> Result<&'a [u8], Fault> {
-        match text {
-            Cow::Borrowed(text) => Ok(text),
-            Cow::Owned(text) => self.arena.keep(&text),
-        }
     }
 }
 
