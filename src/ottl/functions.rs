@@ -8,8 +8,10 @@ mod editors;
 mod format;
 mod hashing;
 mod histograms;
+mod logformats;
 mod metrics;
 mod parsing;
+mod semconv;
 mod strings;
 pub mod time;
 
@@ -43,8 +45,10 @@ pub const TRANSFORM: &[&[Function]] = &[
     editors::TABLE,
     hashing::TABLE,
     histograms::TABLE,
+    logformats::TABLE,
     metrics::EDITORS,
     parsing::TABLE,
+    semconv::TABLE,
     strings::TABLE,
     time::TABLE,
 ];
@@ -68,8 +72,6 @@ pub const REFUSED: &[(&[&str], &str)] = &[
     (&["UserAgent"], "it needs a table of browsers that Misaki does not carry"),
     (&["CommunityID", "ProfileID"], "it is not supported"),
     (&["XXH3", "XXH128"], "this hash is not supported; Murmur3Hash128 and SHA256 are"),
-    (&["ParseCEF", "ParseCLF", "ParseELF", "ParseLEEF"], "this log format is not supported"),
-    (&["set_semconv_span_name"], "it needs tables of semantic conventions that Misaki does not carry"),
     (
         &["All", "Any", "Filter", "Find", "MapEach", "MapKeys", "Reduce", "When"],
         "functions that take a lambda are not supported (the Go collector keeps them behind a feature gate)",

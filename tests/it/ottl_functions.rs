@@ -272,6 +272,13 @@ fn metrics_functions_check_their_literals() {
             "invalid conversion function: x, must be one of [upper, midpoint, random, uniform]",
         ),
         ("metric", r#"convert_exponential_histogram_to_histogram("upper", [])"#, "explicit bounds cannot be empty: []"),
+        (
+            "span",
+            r#"set_semconv_span_name("1.36.0")"#,
+            r#"unsupported semconv version "1.36.0": must be between 1.37.0 and 1.43.0"#,
+        ),
+        ("span", r#"set_semconv_span_name("1.37.0", "")"#, "original_span_name_attribute cannot be an empty string"),
+        ("log", r#"set(log.body, ParseCLF("x", "nginx"))"#, r#"invalid format "nginx": must be "clf" or "combined""#),
         ("metric", "merge_histogram_buckets(1)", "the metric context has no function \"merge_histogram_buckets\""),
         ("datapoint", "merge_histogram_buckets(nil)", "target_value must not be nil"),
         (
@@ -393,6 +400,98 @@ const CONVERTERS: &[(&str, &str)] = &[
         r#"Map({"a":1,"b":[1,2.5,"x",null,{"c":"dé\n"}],"e":1000,"n":null,"t":true})"#,
     ),
     (r#"ParseJSON("[1, \"a\"]")"#, r#"Slice([1,"a"])"#),
+    (
+        r#"ParseCEF("CEF:0|Sec\\|urity|th\\\\reat|1.0|100|worm \\= stopped|10|src=10.0.0.1 dst=2.1.2.2 msg=a b\\=c\\nd  spt=1232 _k=\\x")"#,
+        r#"Map({"cef.device_event_class_id":"100","cef.device_product":"th\\reat","cef.device_vendor":"Sec|urity","cef.device_version":"1.0","cef.extensions":{"_k":"\\x","dst":"2.1.2.2","msg":"a b=c\nd","spt":"1232","src":"10.0.0.1"},"cef.name":"worm \\= stopped","cef.severity":"10","cef.version":"0"})"#,
+    ),
+    (
+        r#"ParseCEF("<13>Jan host CEF:1|a|b|c|d|e|f")"#,
+        r#"Map({"cef.device_event_class_id":"d","cef.device_product":"b","cef.device_vendor":"a","cef.device_version":"c","cef.extensions":{},"cef.name":"e","cef.severity":"f","cef.version":"1"})"#,
+    ),
+    (
+        r#"ParseCEF("CEF:0|a|b|c|d|e|f|")"#,
+        r#"Map({"cef.device_event_class_id":"d","cef.device_product":"b","cef.device_vendor":"a","cef.device_version":"c","cef.extensions":{},"cef.name":"e","cef.severity":"f","cef.version":"0"})"#,
+    ),
+    (r#"ParseCEF("CEF:0|a|b|c|d|e")"#, "fault"),
+    (r#"ParseCEF("CEF:|a|b|c|d|e|f|x=1")"#, "fault"),
+    (r#"ParseCEF("no")"#, "fault"),
+    (r#"ParseCEF("")"#, "fault"),
+    (
+        r#"ParseCEF("CEF:0|a|b|c|d|e|f|lost k=1 k=2 a.b=3 =4 c=")"#,
+        r#"Map({"cef.device_event_class_id":"d","cef.device_product":"b","cef.device_vendor":"a","cef.device_version":"c","cef.extensions":{"c":"","k":"2 a.b=3 =4"},"cef.name":"e","cef.severity":"f","cef.version":"0"})"#,
+    ),
+    (
+        r#"ParseCEF("CEF:0|a|b|c|d|e|f\\|g|h=\\\\")"#,
+        r#"Map({"cef.device_event_class_id":"d","cef.device_product":"b","cef.device_vendor":"a","cef.device_version":"c","cef.extensions":{"h":"\\"},"cef.name":"e","cef.severity":"f|g","cef.version":"0"})"#,
+    ),
+    (
+        r#"ParseCLF("127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] \"GET /apache_pb.gif HTTP/1.0\" 200 2326")"#,
+        r#"Map({"clf.auth_user":"frank","clf.bytes":2326,"clf.method":"GET","clf.protocol":"HTTP/1.0","clf.remote_host":"127.0.0.1","clf.request":"GET /apache_pb.gif HTTP/1.0","clf.request_uri":"/apache_pb.gif","clf.rfc931":"-","clf.status":200,"clf.timestamp":"10/Oct/2000:13:55:36 -0700"})"#,
+    ),
+    (
+        r#"ParseCLF(" h i u [d] \"a\\\"b \\x41\\x4g\\t \\q\" -1 - ")"#,
+        r#"Map({"clf.auth_user":"u","clf.method":"a\"b","clf.protocol":"\\q","clf.remote_host":"h","clf.request":"a\"b A\\x4g\t \\q","clf.request_uri":"A\\x4g\t","clf.rfc931":"i","clf.status":-1,"clf.timestamp":"d"})"#,
+    ),
+    (r#"ParseCLF("h i u [d] \"x\" 2x0 1")"#, "fault"),
+    (r#"ParseCLF("h i u [d] \"x\" 200 1k")"#, "fault"),
+    (r#"ParseCLF("h  u [d] \"x\" 200 1")"#, "fault"),
+    (r#"ParseCLF("h i u [d] \"x\" 200 1 \"r\" \"a\"")"#, "fault"),
+    (r#"ParseCLF("")"#, "fault"),
+    (
+        r#"ParseCLF("127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] \"GET / a b\" 200 2326 \"http://www.example.com/start.html\" \"Mozilla/4.08 \\\"x\\\" \\x22\"", "combined")"#,
+        r#"Map({"clf.auth_user":"frank","clf.bytes":2326,"clf.method":"GET","clf.protocol":"a b","clf.referer":"http://www.example.com/start.html","clf.remote_host":"127.0.0.1","clf.request":"GET / a b","clf.request_uri":"/","clf.rfc931":"-","clf.status":200,"clf.timestamp":"10/Oct/2000:13:55:36 -0700","clf.user_agent":"Mozilla/4.08 \"x\" \""})"#,
+    ),
+    (r#"ParseCLF("h i u [d] \"x\" 200 1", "combined")"#, "fault"),
+    (
+        r##"ParseELF("#Version: 1.0\n#Date: 12-Jan-1996 00:00:00\n#Fields: time cs-method cs-uri\n00:34:23 GET /foo/bar.html\n12:21:16 GET \"a \"\"b\"\" c\"\r\n#Remark\n#remark:  x: y \n12:45:52 GET\n1 2 3 4\n")"##,
+        r#"Map({"elf.date":"12-Jan-1996 00:00:00","elf.entries":[{"cs-method":"GET","cs-uri":"/foo/bar.html","time":"00:34:23"},{"cs-method":"GET","cs-uri":"a \"b\" c","time":"12:21:16"},{"cs-method":"GET","cs-uri":"-","time":"12:45:52"},{"cs-method":"2","cs-uri":"3","time":"1"}],"elf.fields":["time","cs-method","cs-uri"],"elf.remark":"x: y","elf.version":"1.0"})"#,
+    ),
+    (r##"ParseELF("#Fields: a\n1")"##, "fault"),
+    (r##"ParseELF("#Version: 1\n1")"##, "fault"),
+    (r##"ParseELF("#Version: 1\n#Fields a")"##, "fault"),
+    (r##"ParseELF("#Version: 1\n#Fields: a b\n\"x\" \"y")"##, "fault"),
+    (
+        r##"ParseELF("#Version: 1\n#Fields: a b\n\"x\"y")"##,
+        r#"Map({"elf.entries":[{"a":"x","b":"y"}],"elf.fields":["a","b"],"elf.version":"1"})"#,
+    ),
+    (r#"ParseELF("x")"#, "fault"),
+    (r#"ParseELF("")"#, "fault"),
+    (
+        r##"ParseELF("#VERSION:2\r#SoftWare:s\r#Start-Date: 1\r#End-Date: 2\r")"##,
+        r#"Map({"elf.end_date":"2","elf.entries":[],"elf.fields":[],"elf.software":"s","elf.start_date":"1","elf.version":"2"})"#,
+    ),
+    (
+        r#"ParseLEEF("LEEF:1.0|Microsoft|MSExchange|4.0 SP1|15345|src=192.0.2.0\tdst=172.50.123.1\tsev=5=6\t=x\tnone\tsev=7")"#,
+        r#"Map({"leef.attributes":{"dst":"172.50.123.1","sev":"7","src":"192.0.2.0"},"leef.event.id":"15345","leef.product.name":"MSExchange","leef.product.version":"4.0 SP1","leef.vendor":"Microsoft","leef.version":"1.0"})"#,
+    ),
+    (
+        r#"ParseLEEF("<1>x LEEF:2.0|Lancope|StealthWatch|1.0|41|^|src=1^dst=2")"#,
+        r#"Map({"leef.attributes":{"dst":"2","src":"1"},"leef.event.id":"41","leef.product.name":"StealthWatch","leef.product.version":"1.0","leef.vendor":"Lancope","leef.version":"2.0"})"#,
+    ),
+    (
+        r#"ParseLEEF("LEEF:2.0|a|b|c|d|0x5E|x=1^y=2|3")"#,
+        r#"Map({"leef.attributes":{"x":"1","y":"2|3"},"leef.event.id":"d","leef.product.name":"b","leef.product.version":"c","leef.vendor":"a","leef.version":"2.0"})"#,
+    ),
+    (
+        r#"ParseLEEF("LEEF:2.0|a|b|c|d|x=1\ty=2|3")"#,
+        r#"Map({"leef.attributes":{"x":"1","y":"2|3"},"leef.event.id":"d","leef.product.name":"b","leef.product.version":"c","leef.vendor":"a","leef.version":"2.0"})"#,
+    ),
+    (
+        r#"ParseLEEF("LEEF:2.0|a|b|c|d")"#,
+        r#"Map({"leef.attributes":{},"leef.event.id":"d","leef.product.name":"b","leef.product.version":"c","leef.vendor":"a","leef.version":"2.0"})"#,
+    ),
+    (
+        r#"ParseLEEF("LEEF:2.0|a|b|c|d||x=1\ty=2")"#,
+        r#"Map({"leef.attributes":{"x":"1","y":"2"},"leef.event.id":"d","leef.product.name":"b","leef.product.version":"c","leef.vendor":"a","leef.version":"2.0"})"#,
+    ),
+    (r#"ParseLEEF("LEEF:2.0|a|b|c|d|0x|x=1")"#, "fault"),
+    (r#"ParseLEEF("LEEF:2.0|a|b|c|d|0x5e5e|x=1")"#, "fault"),
+    (r#"ParseLEEF("LEEF:2.0|a|b|c|d|ab|x=1")"#, "fault"),
+    (r#"ParseLEEF("LEEF:3.0|a")"#, "fault"),
+    (r#"ParseLEEF("LEEF:1.0")"#, "fault"),
+    (r#"ParseLEEF("LEEF:1.0|a|b|c")"#, "fault"),
+    (r#"ParseLEEF("x")"#, "fault"),
+    (r#"ParseJSON("{\"a\":1,\"b\":{\"x\":[],\"x\":{}},\"a\":\"last\"}")"#, r#"Map({"a":"last","b":{"x":{}}})"#),
     (r#"ParseKeyValue("a=1 b=\"x y\" c='q=1'")"#, r#"Map({"a":"1","b":"x y","c":"q=1"})"#),
     (r#"ParseKeyValue("k:v;l:w", ":", ";")"#, r#"Map({"k":"v","l":"w"})"#),
     (r#"ParseSeverity(404, {"error": [{"range": "4xx"}]})"#, "Str(error)"),
@@ -865,3 +964,85 @@ const EDITORS: &[(&str, &str, &str)] = &[
     ),
     ("truncate_all(log.attributes, 2)", r#"log.attributes["u"]"#, "Str(À)"),
 ];
+
+/// Kind, attributes, and what the Go collector calls such a span.
+const SPAN_NAMES: &[(i32, &str, &str)] = &[
+    (2, r#"{"http.request.method": "GET", "http.route": "/a/{b}"}"#, "GET /a/{b}"),
+    (2, r#"{"http.method": "GET", "url.template": "/a"}"#, "GET"),
+    (3, r#"{"http.method": "GET", "url.template": "/a"}"#, "GET /a"),
+    (2, r#"{"http.method": "", "rpc.system": "grpc"}"#, "grpc"),
+    (2, r#"{"rpc.system": "grpc", "rpc.method": "m", "rpc.service": "s"}"#, "s/m"),
+    (3, r#"{"rpc.system.name": "grpc", "rpc.grpc.method": "m"}"#, "m"),
+    (3, r#"{"rpc.system": "grpc", "rpc.service": "s"}"#, "s/*"),
+    (3, r#"{"db.system": "pg", "db.query.summary": "SELECT x"}"#, "SELECT x"),
+    (3, r#"{"db.system": "pg", "db.operation": "SELECT", "db.name": "n", "db.collection.name": "c"}"#, "SELECT n.c"),
+    (3, r#"{"db.system": "pg", "db.operation.name": "SELECT"}"#, "SELECT"),
+    (3, r#"{"db.system": "pg", "db.stored_procedure.name": "p"}"#, "p"),
+    (3, r#"{"db.system": "pg", "server.address": "h", "server.port": 5432}"#, "h:5432"),
+    (3, r#"{"db.system": "pg"}"#, "pg"),
+    (2, r#"{"db.system": "pg"}"#, "old"),
+    (4, r#"{"messaging.system": "kafka", "messaging.operation": "send", "messaging.destination": "t"}"#, "send t"),
+    (
+        5,
+        r#"{"messaging.system": "kafka", "messaging.operation.name": "poll", "messaging.destination.name": "t", "messaging.destination.temporary": true}"#,
+        "poll (temporary)",
+    ),
+    (
+        5,
+        r#"{"messaging.system": "kafka", "messaging.destination.temporary": "true", "messaging.destination.anonymous": true}"#,
+        "(anonymous)",
+    ),
+    (
+        5,
+        r#"{"messaging.system": "kafka", "messaging.destination.template": "t/{x}", "messaging.destination.name": "t"}"#,
+        "t/{x}",
+    ),
+    (5, r#"{"messaging.system": "kafka", "messaging.operation": "poll"}"#, "poll"),
+    (5, r#"{"messaging.system": "kafka"}"#, "kafka"),
+    (5, r#"{"messaging.system": "kafka", "messaging.operation": "", "server.address": "h"}"#, " h"),
+    (5, r#"{"http.method": "GET"}"#, "old"),
+    (1, r#"{"http.method": "GET"}"#, "old"),
+    (2, r#"{"messaging.system": 7, "messaging.operation": "a"}"#, "a"),
+];
+
+#[test]
+fn spans_get_the_names_of_the_semantic_conventions() {
+    let dialect = Dialect { context: "span", functions: functions::TRANSFORM };
+    for (kind, attributes, expected) in SPAN_NAMES {
+        let parsed = parser::statement(r#"set_semconv_span_name("1.37.0", "was")"#).unwrap();
+        let (call, _) = compile::statement(&parsed, &dialect).unwrap();
+        let attributes: serde_json::Map<String, Json> = serde_json::from_str(attributes).unwrap();
+        let pairs = attributes.iter().map(|(key, value)| {
+            let kind = if value.is_boolean() { "boolValue" } else { "stringValue" };
+            let kind = if value.is_number() { "intValue" } else { kind };
+            serde_json::json!({"key": key, "value": {kind: value}})
+        });
+        let span = serde_json::json!({"name": "old", "kind": kind, "attributes": pairs.collect::<Vec<_>>()});
+        let request = serde_json::json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).to_string();
+        let wire = to_wire(Signal::Traces, request.as_bytes()).unwrap().leak();
+        let arena = Box::leak(Box::new(Arena::with_limit(1 << 20)));
+        let mut edit = Edit { depth: Depth::Records, call: Box::leak(Box::new(call)), arena };
+        let mut text = Vec::new();
+        match rewrite(Signal::Traces, wire, 1, &mut edit).unwrap() {
+            Outcome::Changed { bytes, .. } => to_json(Signal::Traces, &bytes, &mut text),
+            _ => to_json(Signal::Traces, wire, &mut text),
+        };
+        let json: Json = serde_json::from_slice(&text).unwrap();
+        let span = &json["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+        assert_eq!(span["name"], *expected, "{attributes:?}");
+        let was = span["attributes"].as_array().unwrap().iter().find(|pair| pair["key"] == "was");
+        assert_eq!(was.is_some(), *expected != "old", "{attributes:?}");
+    }
+}
+
+/// What is read from JSON is kept once, however deeply it nests; it was once for each level.
+#[test]
+fn nested_json_is_kept_once() {
+    let (open, close, numbers) = ("[".repeat(50), "]".repeat(50), "1,".repeat(50_000));
+    let mut sight = Sight::default();
+    let mut scene = Scene::nowhere(Box::leak(Box::new(Arena::with_limit(4 << 20))), &mut sight);
+    let text = format!(r#"set(log.attributes["x"], "{open}{numbers}1{close}")"#);
+    for statement in [&text, r#"set(log.attributes["y"], Len(ParseJSON(log.attributes["x"])))"#] {
+        assert_eq!(run(statement, &mut scene), Ok(()));
+    }
+}
