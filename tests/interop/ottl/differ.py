@@ -14,7 +14,7 @@ from generate import MAPS, SIGNALS, Random
 SEED, PAIRS, STATEMENTS, RECORDS = int(os.environ.get("OTTL_SEED", 20261122)), 20_000, 250, 4
 
 # Each is one request to both: the processor, and the context of its texts.
-BATCHES = [("transform", root) for root in ("log", "metric", "span", "datapoint", "metric", "resource", "log", "scope", "metric", "spanevent", "span", "metric", "datapoint")] + [
+BATCHES = [("transform", root) for root in ("log", "metric", "span", "datapoint", "metric", "resource", "log", "scope", "metric", "spanevent", "span", "metric", "datapoint", "exemplar")] + [
     ("filter", root) for root in ("log", "metric", "datapoint", "span", "resource", "spanevent", "scope")]
 # The lists of the filter's older settings, for every other batch.
 OLDER = {"log": "log_record", "span": "span", "spanevent": "spanevent", "metric": "metric", "datapoint": "datapoint"}

@@ -23,10 +23,10 @@ TRUNCATIONS = ["", ", false", ", true", ', true, "..."']
 FLATTENINGS = ["", ', "p"', ', "p", 1', ", depth=2", ", resolve_conflicts=true"]
 TEXT_FUNCTIONS = ["SHA256", "MD5", "ToUpperCase", "ToLowerCase", "SHA1", "ToSnakeCase"]
 TIMES = ["1700000000123456789", "1700000060000000000"]
-SIGNALS = {"log": "logs", "span": "traces", "spanevent": "traces", "metric": "metrics", "datapoint": "metrics", "resource": "logs", "scope": "traces"}
+SIGNALS = {"log": "logs", "span": "traces", "spanevent": "traces", "metric": "metrics", "datapoint": "metrics", "exemplar": "metrics", "resource": "logs", "scope": "traces"}
 # Where a context has its map of attributes, and its other fields by their type.
-MAPS = {"metric": "metric.metadata"}
-TIME_FIELDS = {"log": "log.time", "span": "span.start_time", "spanevent": "spanevent.time", "datapoint": "datapoint.time"}
+MAPS = {"metric": "metric.metadata", "exemplar": "exemplar.filtered_attributes"}
+TIME_FIELDS = {"log": "log.time", "span": "span.start_time", "spanevent": "spanevent.time", "datapoint": "datapoint.time", "exemplar": "exemplar.time"}
 FIELDS = {
     "log": {"text": ["severity_text", "event_name", "body.string", "trace_id.string", "span_id.string"], "int": ["severity_number", "flags", "dropped_attributes_count", "time_unix_nano", "observed_time_unix_nano"],
             "any": ["body", 'body["a"]', "body[0]"], "map": ["body", "attributes"], "list": ["body"]},
@@ -34,11 +34,12 @@ FIELDS = {
     "spanevent": {"text": ["name"], "int": ["event_index", "dropped_attributes_count", "time_unix_nano"], "map": ["attributes"]},
     "metric": {"text": ["name", "description", "unit"], "int": ["type", "aggregation_temporality"], "bool": ["is_monotonic"], "map": ["metadata"]},
     "datapoint": {"int": ["value_int", "flags", "count", "scale", "zero_count", "positive.offset", "time_unix_nano", "start_time_unix_nano"], "double": ["value_double", "sum"], "map": ["attributes"]},
+    "exemplar": {"text": ["trace_id.string", "span_id.string"], "int": ["int_value", "time_unix_nano"], "double": ["double_value"], "map": ["filtered_attributes"]},
     "resource": {"int": ["dropped_attributes_count"], "map": ["attributes"]},
     "scope": {"text": ["name", "version"], "int": ["dropped_attributes_count"], "map": ["attributes"]},
 }
 READ_ONLY = {"kind.deprecated_string", "event_index", "type", "trace_id.string", "span_id.string", "parent_span_id.string"}
-OUTER = {"log": ["scope", "resource"], "span": ["scope", "resource"], "spanevent": ["span", "scope", "resource"], "metric": ["scope", "resource"], "datapoint": ["metric", "scope", "resource"], "resource": [], "scope": ["resource"]}
+OUTER = {"log": ["scope", "resource"], "span": ["scope", "resource"], "spanevent": ["span", "scope", "resource"], "metric": ["scope", "resource"], "datapoint": ["metric", "scope", "resource"], "exemplar": ["datapoint", "metric", "scope", "resource"], "resource": [], "scope": ["resource"]}
 SYMBOLS = {"log": ["SEVERITY_NUMBER_INFO", "SEVERITY_NUMBER_ERROR2"], "span": ["SPAN_KIND_SERVER", "STATUS_CODE_ERROR"], "spanevent": ["SPAN_KIND_CLIENT"], "metric": ["METRIC_DATA_TYPE_SUM", "AGGREGATION_TEMPORALITY_DELTA"],
            "datapoint": ["FLAG_NO_RECORDED_VALUE", "METRIC_DATA_TYPE_HISTOGRAM"]}
 AGGREGATIONS = ["sum", "mean", "min", "max", "median", "count"]
@@ -77,6 +78,8 @@ class Random:
         """A resource with all that is in it, full of attributes where `root` is; `number` is its case, `name` its schema URL."""
         some = lambda here: self.attributes(KEYS[:-1] if here == root else self.r.sample(KEYS[:-1], 2))
         signal, r = SIGNALS[root], self.r
+        # A point without them is the same in every context that does not see them.
+        self.has_exemplars = root == "exemplar"
         records = [getattr(self, signal)(some) for _ in range(r.choice([1, 1, 2]))]
         scope = {"name": r.choice(TEXTS), "version": r.choice(["", "1.2"]), "attributes": some("scope")}
         inner, outer, listed = {"logs": ("logRecords", "scopeLogs", "resourceLogs"), "traces": ("spans", "scopeSpans", "resourceSpans"), "metrics": ("metrics", "scopeMetrics", "resourceMetrics")}[signal]
@@ -105,6 +108,9 @@ class Random:
         def point():
             few = [{"key": key, "value": r.choice(some_values)} for key, some_values in values.items() if r.random() < 0.5]
             made = {"timeUnixNano": r.choice(TIMES), "startTimeUnixNano": r.choice(["0", "1600000000000000000"]), "attributes": some("datapoint") if r.random() < 0.3 else few, "flags": r.choice([0, 0, 0, 1])}
+            if self.has_exemplars and kind != "summary":
+                made["exemplars"] = [{"timeUnixNano": r.choice(TIMES), "traceId": r.choice(["", "0102030405060708090a0b0c0d0e0f10"]), "spanId": r.choice(["", "0102030405060708"]), "filteredAttributes": some("exemplar"),
+                                      **r.choice([{"asInt": "7"}, {"asDouble": number()}, {}])} for _ in range(r.randint(0, 2))]
             if kind in ("gauge", "sum"):
                 return made | r.choice([{"asInt": str(r.choice([0, 1, 7, -5]))}, {"asDouble": number()}, {"asDouble": number()}, {}])
             extremes, sides = r.choice([{}, {"min": -2.5, "max": 12.5}]), [counts(width), counts(r.choice([0, 2]))]
