@@ -94,8 +94,9 @@ fn limits(path: &Path) -> Limits {
 }
 
 fn view(path: &Path) -> Result<(DiskLog, Found), Failure> {
-    let opened = Log::view(Directory::view(path), Instant::now(), limits(path));
-    opened.map_err(|error| failed(format!("{}: {error}", path.display())))
+    let named = |error: &dyn std::fmt::Display| failed(format!("{}: {error}", path.display()));
+    let directory = Directory::view(path).map_err(|error| named(&error))?;
+    Log::view(directory, Instant::now(), limits(path)).map_err(|error| named(&error))
 }
 
 /// For changing it: refused while a collector has it.

@@ -539,6 +539,76 @@ async fn a_closed_segment_that_is_removed_is_counted() {
     misaki.check();
 }
 
+/// Somebody else's directory is not taken, and no link is followed: neither among its files nor in its own place.
+#[cfg(unix)]
+#[tokio::test]
+async fn links_and_directories_of_others_are_refused() {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    use misaki::sending::disk::{Disk, directory::Directory};
+
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, outside) = (directory.path().join("misaki/exporter_otlp_logs"), directory.path().join("outside"));
+    let take = || Directory::take(&queue, Duration::ZERO).map_err(|error| error.to_string());
+    std::fs::create_dir_all(&queue).unwrap();
+    symlink(&outside, queue.join("lock")).unwrap();
+    assert!(take().is_err_and(|error| error.contains("lock is a link")) && !outside.exists());
+    std::fs::remove_file(queue.join("lock")).unwrap();
+    std::fs::write(&outside, "precious").unwrap();
+    symlink(&outside, queue.join("attempts")).unwrap();
+    pipe(&queue.join("marks"));
+    let taken = take().unwrap();
+    for name in ["attempts", "marks"] {
+        assert!(taken.open(name).is_err_and(|error| error.to_string().contains("must be a file")), "{name}");
+    }
+    drop(taken);
+    std::fs::remove_file(queue.join("marks")).unwrap();
+    pipe(&queue.join("0000000000000001.segment"));
+    let (ok, said) = queue_command(&["list", directory.path().to_str().unwrap()]);
+    assert!(!ok && said.contains("must be a file"), "{said}");
+    let mode = |mode| std::fs::set_permissions(&queue, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o777);
+    assert!(take().is_err_and(|error| error.contains("everyone may write to it")));
+    // As Kubernetes leaves the volumes that it gives to a group.
+    mode(0o2775);
+    assert!(take().is_ok());
+    if chown(&queue, Some(65534), None).is_ok() {
+        assert!(take().is_err_and(|error| error.contains("belongs to user 65534")));
+        chown(&queue, Some(0), None).unwrap();
+        chown(queue.parent().unwrap(), Some(65534), None).unwrap();
+        assert!(take().is_err_and(|error| error.contains("misaki belongs to user 65534")));
+        chown(queue.parent().unwrap(), Some(0), None).unwrap();
+    }
+    assert_eq!(std::fs::read(&outside).unwrap(), b"precious");
+}
+
+/// A link in the place of the queue's directory: nothing is written to where it leads.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_directory_exchanged_for_a_link_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, alien) = (directory.path().join("misaki/exporter_otlp_logs"), directory.path().join("alien"));
+    let away = Upstream::replying(Reply::Grpc(14, "away", None)).await;
+    let misaki = start(directory.path(), STORED, &away).await;
+    assert!(misaki.send(&["a"]).await.ok);
+    std::fs::create_dir(&alien).unwrap();
+    std::fs::rename(&queue, directory.path().join("moved")).unwrap();
+    std::os::unix::fs::symlink(&alien, &queue).unwrap();
+    for name in ["b", "c"] {
+        assert!(!misaki.send(&[name]).await.ok);
+    }
+    assert_eq!(std::fs::read_dir(&alien).unwrap().count(), 0);
+    misaki.check();
+    std::fs::remove_file(&queue).unwrap();
+    std::fs::rename(directory.path().join("moved"), &queue).unwrap();
+    let mut tries = 0;
+    while !misaki.send(&["d"]).await.ok {
+        tries += 1;
+        assert!(tries < 100, "it goes on when its own directory is back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// A disk that fails under way: its requests are refused, not accepted and dropped; it goes on when the disk does.
 #[tokio::test]
 async fn what_a_failing_disk_refuses_was_not_accepted() {

@@ -1,6 +1,6 @@
 //! What this machine has for a config: ports that are free, a disk that takes writes, memory.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::Kind;
@@ -145,7 +145,12 @@ fn directory(config: &file_storage::Config) -> Vec<Finding> {
 pub fn writable(directory: &Path) -> Finding {
     let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
     let (shown, trial) = (there.display(), there.join(TRIAL));
-    match std::fs::write(&trial, b"misaki").and_then(|()| std::fs::remove_file(&trial)) {
+    // One of an earlier look, or what another has planted there: neither is written to.
+    let _ = std::fs::remove_file(&trial);
+    match std::fs::File::create_new(&trial)
+        .and_then(|mut file| file.write_all(b"misaki"))
+        .and_then(|()| std::fs::remove_file(&trial))
+    {
         Ok(()) => Finding::ok("write", format!("{shown} takes files")),
         Err(error) => {
             let advice = "let the user that misaki runs as own it, and mount it writable";

@@ -1,16 +1,19 @@
-//! A real directory: one process at a time, files that only their owner reads.
+//! A real directory: one process at a time, files that only their owner reads. It is opened once, as no link and nobody else's; its files
+//! are reached through that, and no link among them is followed.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{Clock, Disk};
+use handle::Handle;
 
 const LOCK: &str = "lock";
 
 pub struct Directory {
     path: PathBuf,
+    handle: Handle,
     /// Held while it lives; the system gives it back when the process ends, however it ends.
     lock: Option<File>,
 }
@@ -28,7 +31,7 @@ impl Directory {
     /// Makes the directory where it is missing and takes it for this process, waiting up to `wait` for another to leave.
     pub fn take(path: &Path, wait: Duration) -> Result<Directory, LockError> {
         let failed = |error| LockError::Io(path.to_owned(), error);
-        let lock = lock_file(path).map_err(failed)?;
+        let (handle, lock) = enter(path).map_err(failed)?;
         let until = Instant::now() + wait;
         loop {
             match lock.try_lock() {
@@ -40,18 +43,22 @@ impl Directory {
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
-        Ok(Directory { path: path.to_owned(), lock: Some(lock) })
+        Ok(Directory { path: path.to_owned(), handle, lock: Some(lock) })
     }
 
-    /// For looking at it only, while another process may use it.
-    pub fn view(path: &Path) -> Directory {
-        Directory { path: path.to_owned(), lock: None }
+    /// For looking at it only, while another process may use it, of whoever it is.
+    pub fn view(path: &Path) -> io::Result<Directory> {
+        Ok(Directory { path: path.to_owned(), handle: Handle::of(path)?, lock: None })
     }
 }
 
-fn lock_file(path: &Path) -> io::Result<File> {
+/// The directory, made where it is missing, with its lock.
+fn enter(path: &Path) -> io::Result<(Handle, File)> {
     create(path)?;
-    options().create(true).truncate(false).open(path.join(LOCK))
+    let handle = Handle::of(path)?;
+    handle.trust(path)?;
+    let lock = handle.open(LOCK, handle::CREATE)?;
+    Ok((handle, lock))
 }
 
 /// Makes a directory with all above it, each with its name on stable storage.
@@ -67,47 +74,194 @@ fn create(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)?;
-    sync_directory(parent.unwrap_or(Path::new(".")))
+    handle::sync(parent.unwrap_or(Path::new(".")))
 }
 
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+mod handle {
+    use std::fs::{self, File};
+    use std::io::{self, Error};
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+
+    use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+
+    pub const READ: OFlags = OFlags::RDONLY;
+    pub const WRITE: OFlags = OFlags::RDWR;
+    pub const CREATE: OFlags = OFlags::RDWR.union(OFlags::CREATE);
+    pub const CREATE_NEW: OFlags = CREATE.union(OFlags::EXCL);
+
+    /// A directory that is open: what stands under its name later is another.
+    pub struct Handle(File);
+
+    impl Handle {
+        pub fn of(path: &Path) -> io::Result<Handle> {
+            if fs::symlink_metadata(path)?.is_symlink() {
+                return Err(Error::other("it is a link, and must be a directory"));
+            }
+            let flags = READ | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Ok(Handle(rustix::fs::open(path, flags, Mode::empty())?.into()))
+        }
+
+        /// Whose files are these? A group may write, as in volumes that Kubernetes gives to one (`fsGroup`).
+        pub fn trust(&self, path: &Path) -> io::Result<()> {
+            let (us, found) = (rustix::process::geteuid().as_raw(), self.0.metadata()?);
+            if found.uid() != us {
+                let owner = found.uid();
+                let text = format!(
+                    "it belongs to user {owner}, and this process runs as {us}: run it as that user, or `chown -R {us}` what is its own"
+                );
+                return Err(Error::other(text));
+            }
+            if found.mode() & 0o002 != 0 {
+                return Err(Error::other("everyone may write to it: `chmod o-w` it, once you know what is in it"));
+            }
+            let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+            for owner in [fs::symlink_metadata(parent)?.uid(), fs::metadata(parent)?.uid()] {
+                if owner != us && owner != 0 {
+                    let parent = parent.display();
+                    return Err(Error::other(format!(
+                        "{parent} belongs to user {owner}, who could put something else there: `chown {us}` it"
+                    )));
+                }
+            }
+            Ok(())
+        }
+
+        /// A file, and nothing else: a pipe is not waited for.
+        pub fn open(&self, name: &str, how: OFlags) -> io::Result<File> {
+            let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            let no_file = || Error::other(format!("{name} is a link, a pipe or a device, and must be a file"));
+            let opened = rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR);
+            let file = File::from(opened.map_err(|error| match error {
+                rustix::io::Errno::LOOP => no_file(),
+                error => error.into(),
+            })?);
+            if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+        }
+
+        pub fn list(&self) -> io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in Dir::read_from(&self.0)? {
+                names.extend(
+                    entry?.file_name().to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned),
+                );
+            }
+            Ok(names)
+        }
+
+        pub fn sync(&self) -> io::Result<()> {
+            self.0.sync_all()
+        }
+
+        pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
+        }
+
+        pub fn remove(&self, name: &str) -> io::Result<()> {
+            Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
+        }
+
+        /// Whether the directory still stands under its path, and this file in it under its name.
+        pub fn keeps(&self, path: &Path, file: &File, name: &str) -> io::Result<bool> {
+            let (directory, ours) = (self.0.metadata()?, file.metadata()?);
+            let found = fs::symlink_metadata(path).and_then(|found| {
+                let here = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                let is_same = (here.st_dev as u64, here.st_ino as u64) == (ours.dev(), ours.ino());
+                Ok(is_same && (found.dev(), found.ino()) == (directory.dev(), directory.ino()))
+            });
+            match found {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                found => found,
+            }
+        }
+    }
+
+    pub fn sync(path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    pub fn has_name(file: &File) -> io::Result<bool> {
+        Ok(file.metadata()?.nlink() > 0)
+    }
 }
 
+/// Elsewhere a directory is its path, and a file that is open keeps its name.
 #[cfg(not(unix))]
-fn sync_directory(_: &Path) -> io::Result<()> {
-    Ok(())
-}
+mod handle {
+    use std::fs::{self, File, OpenOptions};
+    use std::io;
+    use std::path::{Path, PathBuf};
 
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
+    /// Whether it is written to, is made where it is missing, and must be missing.
+    type How = (bool, bool, bool);
+    pub const READ: How = (false, false, false);
+    pub const WRITE: How = (true, false, false);
+    pub const CREATE: How = (true, true, false);
+    pub const CREATE_NEW: How = (true, true, true);
+
+    pub struct Handle(PathBuf);
+
+    impl Handle {
+        pub fn of(path: &Path) -> io::Result<Handle> {
+            Ok(Handle(path.to_owned()))
+        }
+
+        pub fn trust(&self, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
+
+        pub fn open(&self, name: &str, (write, create, new): How) -> io::Result<File> {
+            OpenOptions::new().read(true).write(write).create(create).create_new(new).open(self.0.join(name))
+        }
+
+        pub fn list(&self) -> io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(&self.0)? {
+                names.extend(entry?.file_name().into_string());
+            }
+            Ok(names)
+        }
+
+        pub fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            fs::rename(self.0.join(from), self.0.join(to))
+        }
+
+        pub fn remove(&self, name: &str) -> io::Result<()> {
+            fs::remove_file(self.0.join(name))
+        }
+
+        pub fn keeps(&self, _: &Path, _: &File, _: &str) -> io::Result<bool> {
+            Ok(true)
+        }
+    }
+
+    pub fn sync(_: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub fn has_name(_: &File) -> io::Result<bool> {
+        Ok(true)
+    }
 }
 
 impl Disk for Directory {
     type File = File;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            names.extend(entry?.file_name().into_string());
-        }
-        Ok(names)
+        self.handle.list()
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
-        options().create_new(true).open(self.path.join(name))
+        self.handle.open(name, handle::CREATE_NEW)
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        match self.lock {
-            Some(_) => options().open(self.path.join(name)),
-            None => File::open(self.path.join(name)),
-        }
+        self.handle.open(name, if self.lock.is_some() { handle::WRITE } else { handle::READ })
     }
 
     fn length(&self, file: &File) -> io::Result<u64> {
@@ -138,56 +292,37 @@ impl Disk for Directory {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        sync_directory(&self.path)
+        self.handle.sync()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
+        self.handle.rename(from, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
+        self.handle.remove(name)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
         space(&self.path).map(|(_, free)| free)
     }
 
-    /// The lock stands for its directory: it is open, so no other file can be taken for it.
-    #[cfg(unix)]
-    fn keeps<'a>(&self, files: impl Iterator<Item = &'a File>) -> io::Result<bool> {
-        use std::os::unix::fs::MetadataExt;
+    fn keeps<'a>(&self, mut files: impl Iterator<Item = &'a File>) -> io::Result<bool> {
         let Some(lock) = &self.lock else { return Ok(true) };
-        let ours = lock.metadata()?;
-        match fs::metadata(self.path.join(LOCK)) {
-            Ok(found) if (found.dev(), found.ino()) == (ours.dev(), ours.ino()) => {}
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => return Ok(false),
-        }
-        for file in files {
-            if file.metadata()?.nlink() == 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Elsewhere a file that is open keeps its name.
-    #[cfg(not(unix))]
-    fn keeps<'a>(&self, _: impl Iterator<Item = &'a File>) -> io::Result<bool> {
-        Ok(true)
+        Ok(self.handle.keeps(&self.path, lock, LOCK)?
+            && files.try_fold(true, |all, file| Ok::<_, io::Error>(all && handle::has_name(file)?))?)
     }
 
     fn restore(&mut self) -> io::Result<()> {
         if self.keeps(std::iter::empty())? {
             return Ok(());
         }
-        let lock = lock_file(&self.path)?;
+        let (handle, lock) = enter(&self.path)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => io::Error::other("another process has taken its directory"),
             TryLockError::Error(error) => error,
         })?;
-        self.lock = Some(lock);
+        (self.handle, self.lock) = (handle, Some(lock));
         Ok(())
     }
 }
