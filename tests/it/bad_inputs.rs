@@ -556,6 +556,12 @@ fn heads_that_http_forbids() {
         ("61 two lengths", raw(&format!("{logs}Content-Length: 1\nContent-Length: 2\n\nxx")), &[400]),
         ("61 length list", raw(&format!("{logs}Content-Length: 1, 2\n\nxx")), &[400]),
         ("61 chunked on top", raw(&format!("{logs}Content-Length: 3\nTransfer-Encoding: chunked, x\n\n0\n\n")), &[400]),
+        (
+            "61 coded before",
+            raw(&format!("{logs}Transfer-Encoding: gzip\nTransfer-Encoding: chunked\n\n0\n\n")),
+            &[501],
+        ),
+        ("61 coded in one", raw(&format!("{logs}Transfer-Encoding: gzip, chunked\n\n0\n\n")), &[501]),
         ("61 bad chunk", raw(&format!("{logs}Transfer-Encoding: chunked\n\nzz\n\n")), &[400]),
         ("61 huge chunk", raw(&format!("{logs}Transfer-Encoding: chunked\n\nfffffffffffffffff\n\n")), &[400]),
         ("62 folded", raw(&format!("{logs}X: a\n b\nContent-Length: 0\n\n")), &[400]),
@@ -911,6 +917,48 @@ fn http2_frames() {
     );
     let (accepted, _) = misaki.finish();
     assert_eq!(accepted, 2);
+}
+
+/// D4: frames that want nothing do not come for ever; requests do.
+#[test]
+fn floods_of_empty_words_end() {
+    let misaki = start(PLAIN);
+    let floods = [
+        ("priority", frame(2, 0, 1, &[0, 0, 0, 3, 16])),
+        ("window", frame(8, 0, 0, &[0, 0, 0, 1])),
+        ("unknown", frame(0x77, 0xff, 1, &[0; 1000])),
+    ];
+    for (row, flood) in floods {
+        let mut stream = TcpStream::connect(misaki.grpc).unwrap();
+        stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+        let (block, mut sent) = (flood.repeat((256 << 10) / flood.len()), 0);
+        while sent < 64 << 20 && stream.write_all(&block).is_ok() {
+            sent += block.len();
+        }
+        println!("{row}: {sent}");
+        assert!(sent < 64 << 20, "{row}: still open");
+    }
+    let mut http = misaki.connect();
+    let record = [&log()[..], &message(15, &vec![0; 900_000])].concat();
+    let one = post("/v1/logs", PROTOBUF, "", &record);
+    for _ in 0..30 {
+        assert_eq!(http.send(&one).status, 200);
+    }
+    misaki.finish();
+}
+
+/// A client of HTTP/2 that does not answer holds up the end for no longer than it takes to see that it is idle.
+#[test]
+fn an_idle_client_does_not_hold_up_the_end() {
+    let misaki = start(PLAIN);
+    let mut stream = TcpStream::connect(misaki.grpc).unwrap();
+    let fields = [(":method", "POST"), (":scheme", "http"), (":path", EXPORT), ("content-type", "application/grpc")];
+    let request = [frame(HEADERS, 4, 1, &head(&fields)), frame(DATA, 1, 1, &framed(0, &log()).concat())].concat();
+    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &request].concat()).unwrap();
+    assert!(frames(&mut stream).iter().any(|(kind, ..)| *kind == DATA));
+    let started = Instant::now();
+    misaki.finish();
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 /// Who announces a body holds no memory for it, and who stops in the middle of one does not hold it for long.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::otlp::inflate::{Coding, InflateError, Inflater};
 use crate::telemetry::{Budget, Charge, Reason, Refusal, Share};
 
-use super::connections::Busy;
+use super::connections::{Busy, Pulse};
 
 /// A body may take this long whatever its size, and beyond it must bring at least so many bytes a second…
 const PATIENCE: (Duration, u64) = (Duration::from_secs(5), 1024);
@@ -39,29 +39,36 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Upload {
     incoming: Incoming,
     is_coming: bool,
+    pulse: Arc<Pulse>,
 }
 
 impl Upload {
     /// Who asked whether to send it (`Expect`) sends none before some is wanted.
-    pub fn of(request: Request<Incoming>) -> (Request<()>, Upload) {
+    pub fn of(request: Request<Incoming>, pulse: Arc<Pulse>) -> (Request<()>, Upload) {
         let (head, incoming) = request.into_parts();
         let is_coming = !incoming.is_end_stream() && !head.headers.contains_key(EXPECT);
-        (Request::from_parts(head, ()), Upload { incoming, is_coming })
+        (Request::from_parts(head, ()), Upload { incoming, is_coming, pulse })
     }
 
     fn poll(&mut self, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
         self.is_coming = matches!(frame, Some(Ok(_)));
+        if let Some(Ok(frame)) = &frame
+            && frame.data_ref().is_some_and(|data| !data.is_empty())
+        {
+            self.pulse.progress();
+        }
         Poll::Ready(frame)
     }
 
     /// Reads on beside the answer what nobody wants, within bounds. A client that writes its request before it reads loses the
     /// answer with a connection that is closed, or a stream that is reset, under it. What is reset after the answer says that
     /// nothing went wrong (RFC 9113, 8.1).
-    pub fn linger(mut self, busy: Busy) {
+    pub fn linger(mut self) {
         if !self.is_coming {
             return;
         }
+        let busy = Busy::new(self.pulse.clone());
         let rest = async move {
             let _busy = busy;
             let mut left = LINGER_BYTES;

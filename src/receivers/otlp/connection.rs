@@ -40,6 +40,9 @@ const PONG: Duration = Duration::from_secs(20);
 /// A client takes some of the answers that wait for it within this time, or it goes.
 const UNREAD: Duration = Duration::from_secs(30);
 
+/// Once it shall end, a connection without requests that has brought nothing for this time is closed: an HTTP/2 client may never answer.
+const LULL: Duration = Duration::from_millis(500);
+
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const STREAMS: u32 = 64;
@@ -126,9 +129,9 @@ async fn run(
         let (shared, pulse, busy) = (shared.clone(), pulse.clone(), Busy::new(pulse.clone()));
         async move {
             let answer = Box::pin(async {
-                let (request, mut body) = Upload::of(request);
+                let (request, mut body) = Upload::of(request, pulse);
                 let answer = answer(&shared, &request, &mut body).await;
-                body.linger(Busy::new(pulse));
+                body.linger();
                 answer
             });
             let answer = answer.await;
@@ -204,6 +207,7 @@ async fn supervise<C, E>(
                 stopping = true;
                 finish(connection.as_mut());
             }
+            () = lull(pulse), if stopping => return,
             () = &mut old, if !aged => {
                 aged = true;
                 finish(connection.as_mut());
@@ -212,6 +216,15 @@ async fn supervise<C, E>(
                     return;
                 }
             }
+        }
+    }
+}
+
+async fn lull(pulse: &Pulse) {
+    loop {
+        tokio::time::sleep(LULL).await;
+        if pulse.idle() >= LULL {
+            return;
         }
     }
 }

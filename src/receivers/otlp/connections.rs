@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+/// What a connection may bring between two requests. Frames of HTTP/2 that want nothing cost work all the same, and nothing else bounds
+/// them; the rest of streams that were reset is less, and so are the pings of a month.
+const IDLE_BYTES: u64 = 16 << 20;
+
 pub struct Connections {
     started: Instant,
     cap: usize,
@@ -29,6 +33,8 @@ pub struct Pulse {
     unsent: AtomicU32,
     /// While there are such answers: when the first was there, or the last one before them was sent.
     unsent_since: AtomicU64,
+    /// Bytes that came since a request or a byte of its body did.
+    idle_bytes: AtomicU64,
     served: AtomicBool,
     pub close: Notify,
 }
@@ -60,6 +66,7 @@ impl Connections {
             busy: AtomicU32::new(0),
             unsent: AtomicU32::new(0),
             unsent_since: AtomicU64::new(0),
+            idle_bytes: AtomicU64::new(0),
             served: AtomicBool::new(false),
             close: Notify::new(),
         });
@@ -96,13 +103,19 @@ impl Pulse {
         !self.served.load(Relaxed)
     }
 
-    /// Bytes came.
-    pub fn beat(&self) {
+    /// So many bytes came. False when there were too many without a request.
+    pub fn beat(&self, bytes: usize) -> bool {
         let now = self.millis();
         self.last.store(now, Relaxed);
         if self.busy.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
             self.head_since.store(now, Relaxed);
         }
+        self.idle_bytes.fetch_add(bytes as u64, Relaxed) < IDLE_BYTES
+    }
+
+    /// A request came, or more of its body.
+    pub fn progress(&self) {
+        self.idle_bytes.store(0, Relaxed);
     }
 
     /// How long nothing has happened here; zero while a request is being answered.
@@ -135,6 +148,7 @@ impl Busy {
     /// A request's head is complete.
     pub fn new(pulse: Arc<Pulse>) -> Busy {
         pulse.head_since.store(0, Relaxed);
+        pulse.progress();
         pulse.served.store(true, Relaxed);
         pulse.busy.fetch_add(1, Relaxed);
         Busy(pulse)

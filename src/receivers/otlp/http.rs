@@ -66,6 +66,13 @@ async fn export(
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return answer;
     }
+    // hyper takes the chunks apart, and knows nothing of what else was done to the body (RFC 9112, 6.1).
+    let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !request.headers().get_all(header::TRANSFER_ENCODING).iter().all(is_chunked) {
+        let mut answer = fail(501, code::UNIMPLEMENTED, "the only Transfer-Encoding is chunked".to_owned());
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return answer;
+    }
     let Some(encoding) = encoding else {
         let message = "supported content types: application/x-protobuf, application/json".to_owned();
         return fail(415, code::INVALID_ARGUMENT, message);

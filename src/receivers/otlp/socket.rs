@@ -61,7 +61,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
             let count = rest.len().min(buffer.remaining());
             buffer.put_slice(rest.get(..count).unwrap_or_default());
             this.read += count;
-            this.pulse.beat();
+            this.pulse.beat(count);
             return Poll::Ready(Ok(()));
         }
         let turn = std::mem::take(&mut this.turn);
@@ -71,9 +71,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > before {
-            this.turn = turn + buffer.filled().len() - before;
-            this.pulse.beat();
+        let count = buffer.filled().len() - before;
+        if count > 0 {
+            this.turn = turn + count;
+            if !this.pulse.beat(count) {
+                return Poll::Ready(Err(io::Error::other("too many bytes without a request")));
+            }
         }
         Poll::Ready(Ok(()))
     }
