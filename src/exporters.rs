@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::network::auth::Authenticator;
+use crate::otlp::base64;
 use crate::otlp::status::code;
 use crate::telemetry::{Charge, Client, Signal, Status, Telemetry};
 
@@ -114,12 +115,22 @@ fn renewed(auth: Option<&Authenticator>) -> Renewed<'_> {
     }
 }
 
-/// One attempt with our credentials. Refused, it is made again when they have been renewed meanwhile: to hold would
+/// One attempt with our headers and credentials. Refused, it is made again when they have been renewed meanwhile: to hold would
 /// cost a minute.
-async fn signed<F>(auth: Option<&Authenticator>, attempt: impl Fn(Header) -> F) -> Result<Accepted, SendError>
+async fn signed<F>(
+    headers: &HeaderMap,
+    auth: Option<&Authenticator>,
+    attempt: impl Fn(Header) -> F,
+) -> Result<Accepted, SendError>
 where
     F: Future<Output = Result<Accepted, SendError>>,
 {
+    let attempt = async |header: Header| {
+        let mut outcome = attempt(header.clone()).await;
+        let sent = headers.values().chain(header.as_ref().map(|(_, value)| value));
+        bound(said(&mut outcome), sent.filter(|value| value.is_sensitive()));
+        outcome
+    };
     let Some(auth) = auth else { return attempt(None).await };
     let unreadable = |message| SendError::Retry { after: None, status: Status { code: code::UNAVAILABLE, message } };
     let header = auth.header(false).map_err(unreadable)?;
@@ -130,5 +141,45 @@ where
     match auth.header(true) {
         Ok(renewed) if renewed != header => attempt(Some(renewed)).await,
         _ => Err(refused),
+    }
+}
+
+fn said(outcome: &mut Result<Accepted, SendError>) -> &mut String {
+    use SendError::{Malformed, Misconfigured, Rejected, Retry, TooLarge};
+    match outcome {
+        Ok(accepted) => &mut accepted.message,
+        Err(Retry { status, .. } | TooLarge(status) | Malformed(status) | Rejected(status) | Misconfigured(status)) => {
+            &mut status.message
+        }
+    }
+}
+
+/// The most characters of what an upstream says that are shown or passed on.
+const SAID: usize = 1024;
+
+/// What an upstream says without what we sent it in confidence, for some repeat the request, and not too much of it.
+fn bound<'a>(text: &mut String, sent: impl Iterator<Item = &'a HeaderValue>) {
+    if text.is_empty() {
+        return;
+    }
+    let mut secrets = Vec::new();
+    for value in sent.filter_map(|value| std::str::from_utf8(value.as_bytes()).ok()) {
+        // Behind the name of a scheme; that of `Basic` has a password in it.
+        let bare = value.split_ascii_whitespace().next_back().unwrap_or_default();
+        let pair = base64::decode(bare.as_bytes()).and_then(|pair| String::from_utf8(pair).ok()).unwrap_or_default();
+        let password = pair.split_once(':').map_or("", |(_, password)| password);
+        secrets.extend([value, bare, password].map(str::to_owned));
+    }
+    // One may be a part of another; what is shorter is none.
+    secrets.retain(|secret| secret.len() > 3);
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets {
+        if text.contains(&secret) {
+            *text = text.replace(&secret, "[redacted]");
+        }
+    }
+    if let Some((end, _)) = text.char_indices().nth(SAID) {
+        text.truncate(end);
+        text.push('…');
     }
 }

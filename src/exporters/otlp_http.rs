@@ -224,7 +224,7 @@ impl Exporter for Http {
     }
 
     fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a> {
-        Box::pin(signed(self.auth.as_deref(), |credentials| self.export(payload, credentials)))
+        Box::pin(signed(&self.headers, self.auth.as_deref(), |credentials| self.export(payload, credentials)))
     }
 
     fn renewed(&self) -> Renewed<'_> {

@@ -393,6 +393,48 @@ async fn exporters_say_who_they_are() {
     }
 }
 
+/// An upstream that repeats the request: what we sent in confidence is in no message, and no message is long.
+#[tokio::test]
+async fn an_echo_shows_no_secrets() {
+    const ECHO: &str = "Bearer s3cr3t-token / s3cr3t-token / s3cr3t-header / Basic ZWRnZTpwYXNzIHdvcmQ= / pass word ";
+    for (via, exporter) in [(Via::Grpc, "otlp"), (Via::Http, "otlp_http")] {
+        for auth in [
+            "bearertokenauth: {token: s3cr3t-token}",
+            "basicauth: {client_auth: {username: edge, password: pass word}}",
+        ] {
+            let upstream = Upstream::scripted(move |_| {
+                let text = ECHO.repeat(40);
+                let wire =
+                    misaki::otlp::status::to_wire(&misaki::telemetry::Status { code: 3, message: text.clone() }, None);
+                let status = match via {
+                    Via::Grpc => vec![
+                        ("content-type", "application/grpc".to_owned()),
+                        ("grpc-status", "3".to_owned()),
+                        ("grpc-message", text),
+                    ],
+                    _ => vec![(":status", "400".to_owned())],
+                };
+                Reply::Raw(status, wire.into())
+            })
+            .await;
+            let name = auth.split(':').next().unwrap();
+            let headers = "{x-api-key: s3cr3t-header, x-other: s3cr3t-token}";
+            let headers =
+                if name == "basicauth" { headers } else { "{x-api-key: s3cr3t-header, x-other: ZWRnZTpwYXNzIHdvcmQ=}" };
+            let misaki = Misaki::start(
+                &format!("{{extensions: {{{auth}}}, exporters: {{{exporter}: {{auth: {{authenticator: {name}}}, headers: {headers}, sending_queue: {{wait_for_result: true}}}}}}, service: {{extensions: [{name}], pipelines: {{logs: {{exporters: [{exporter}]}}}}}}}}"),
+                &[&upstream],
+            )
+            .await;
+            let said = misaki.send(&["a"]).await.message;
+            assert!(said.contains("[redacted]") && said.len() < 2048, "{said}");
+            for secret in ["s3cr3t", "ZWRnZTpwYXNzIHdvcmQ", "pass word"] {
+                assert!(!said.contains(secret), "{via:?} {name} {secret}: {said}");
+            }
+        }
+    }
+}
+
 /// A token that has expired: the exporter holds all there is, and goes on with the next token.
 #[tokio::test]
 async fn an_expired_token_loses_nothing() {
