@@ -537,10 +537,28 @@ fn text_that_looks_like_something_else_is_quoted() {
         "2020-01-01",
         "[a]",
         "\u{7}",
+        "\u{1b}[2J\u{9b}\u{202e}\u{e0041}\"\\ ${a}",
     ] {
         let node = misaki::config::Node::new(misaki::config::Value::Text(text.into()), Default::default());
         let read = yaml::parse(&emit::yaml(&node), 0, 0).unwrap().root.value;
         assert_eq!(read, misaki::config::Value::Text(text.into()));
+        assert!(!emit::yaml(&node).contains(|c| c != '\n' && misaki::diagnostics::escape::is_control(c)), "{text:?}");
+    }
+}
+
+/// What a config holds cannot speak to the terminal that its mistakes are shown on.
+#[test]
+fn mistakes_show_no_control_characters() {
+    for text in ["\u{1b}[2J\u{9b}: x\n", "rec\u{200b}eivers: {\"otlp/a\u{9b}\u{202e}\": {protocols: {foo\u{9b}: 1}}}\n"]
+    {
+        let mut directory = std::env::temp_dir();
+        directory.push(format!("misaki-\u{9b}-{}.yaml", std::process::id()));
+        std::fs::write(&directory, text).unwrap();
+        let loaded = load(&[format!("file:{}", directory.display())], &[], &environment);
+        misaki::service::plan::Plan::read(&loaded);
+        let report = loaded.problems.render(&loaded.sources, false);
+        assert!(!report.contains(|c| c != '\n' && misaki::diagnostics::escape::is_control(c)), "{report:?}");
+        std::fs::remove_file(&directory).unwrap();
     }
 }
 

@@ -501,6 +501,10 @@ async fn nothing_that_is_tailed_acts_on_the_terminal() {
 #[tokio::test]
 async fn expressions_become_rules_and_mistakes_are_shown() {
     let rows = [
+        (
+            "log.body == \"\u{1b}[2J\u{9b}\u{202e}$\"",
+            "log_conditions:\n      - \"log.body == \\\"\\x1b[2J\\x9b\\u202e$$\\\"\"\n",
+        ),
         ("severity_number >= 13", "logs:\n      log_record:\n        - 'severity_number >= 13'\n"),
         ("span.name == \"it's $5\"", "trace_conditions:\n      - 'span.name == \"it''s $$5\"'\n"),
         (
