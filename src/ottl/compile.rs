@@ -202,7 +202,8 @@ impl Dialect<'_> {
                 let refused = refusal(name).map(str::to_owned);
                 Mistake::new(span, format!("undefined function \"{name}\"")).help(refused.or(near))
             }
-            false => Mistake::new(span, format!("the {} context has no function \"{name}\"", self.context)),
+            false => Mistake::new(span, format!("the {} context has no function \"{name}\"", self.context))
+                .help(elsewhere(self.functions, name)),
         })
     }
 
@@ -381,6 +382,18 @@ pub fn knows(function: &Function, context: &str) -> bool {
         Known::Everywhere => true,
         Known::In(contexts) => contexts.contains(&context),
     }
+}
+
+/// What to write for a function that other contexts have.
+pub fn elsewhere(functions: &[&'static [Function]], name: &str) -> Option<String> {
+    let mut known =
+        functions.iter().copied().flatten().filter(|row| row.name == name).filter_map(|row| match row.known {
+            Known::In(contexts) => contexts.first(),
+            Known::Everywhere => None,
+        });
+    known.next().map(|context| {
+        format!("it is a function of the {context} context: write `- context: {context}`, with a list of its own")
+    })
 }
 
 /// A text in a message; the line below shows where it stands.

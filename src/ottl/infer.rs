@@ -3,7 +3,7 @@
 use crate::config::nearest::suggestion;
 
 use super::advice;
-use super::compile::knows;
+use super::compile::{elsewhere, knows};
 use super::enums;
 use super::function::Function;
 use super::functions::refusal;
@@ -124,7 +124,7 @@ impl<'n> Hints<'n> {
         let (index, span, what, name) = self.unknown(context, functions).expect("no context fits");
         let message = format!("inferred context \"{context}\" does not support the {what} \"{name}\"");
         let near = match what {
-            "function" => refusal(name).map(str::to_owned).or_else(|| {
+            "function" => refusal(name).map(str::to_owned).or_else(|| elsewhere(functions, name)).or_else(|| {
                 suggestion(name, functions.iter().copied().flatten().map(|row| row.name), "the functions are")
             }),
             _ => Some(advice::of_symbol(name, context)),

@@ -236,6 +236,18 @@ fn metrics_lose_nothing_when_points_merge() {
     let counts = made[0]["histogram"]["dataPoints"][0]["bucketCounts"].as_array().unwrap();
     let total: u64 = counts.iter().map(|count| count.as_str().unwrap().parse::<u64>().unwrap()).sum();
     assert_eq!(total, u64::MAX / 2);
+    // Buckets that no bound divides, however many: chance costs no more there than arithmetic.
+    let far = point(i32::MAX, &[u64::MAX / 20_000; 20_000]);
+    let far = serde_json::json!({"name": "m", "exponentialHistogram": {"dataPoints": [far]}});
+    let timed = |how: &str| {
+        let statement = format!("convert_exponential_histogram_to_histogram(\"{how}\", [1.0, 1.5, 1.7, 3])");
+        let started = std::time::Instant::now();
+        let (made, _) = edited("metric", &far, &statement).unwrap();
+        (started.elapsed(), made[0]["histogram"]["dataPoints"][0]["bucketCounts"].clone())
+    };
+    let ((upper, expected), (random, counts)) = (timed("upper"), timed("random"));
+    assert_eq!(counts, expected);
+    assert!(random < upper * 4 + std::time::Duration::from_millis(50), "{random:?}, {upper:?}");
     let summary = serde_json::json!({"name": "m", "summary": {"dataPoints": [{"count": 1}]}});
     let refused = edited("metric", &summary, r#"aggregate_on_attribute_value("sum", "a", ["b"], "c")"#);
     assert_eq!(refused.unwrap_err(), "aggregating Summary metrics is not supported");

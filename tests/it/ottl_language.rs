@@ -247,6 +247,23 @@ fn mistakes_are_pointed_at_inside_of_yaml() {
     }
 }
 
+/// A function that another context has: that one is named, and not the function once more.
+#[test]
+fn a_function_of_another_context_is_told_with_it() {
+    for statements in [
+        "['merge_histogram_buckets(1) where metric.name == \"x\"']",
+        "[{context: metric, statements: [merge_histogram_buckets(1)]}]",
+    ] {
+        let yaml = format!(
+            "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nprocessors: {{transform: {{metric_statements: {statements}}}}}\nexporters: {{nop: }}\nservice: {{pipelines: {{metrics: {{receivers: [otlp], processors: [transform], exporters: [nop]}}}}}}\n"
+        );
+        let loaded = config::load(&[format!("yaml:{yaml}")], &[], &|_| None);
+        Plan::read(&loaded);
+        let help: Vec<_> = loaded.problems.sorted().into_iter().filter_map(|problem| problem.help).collect();
+        assert!(help.len() == 1 && help[0].contains("context: datapoint") && !help[0].contains("merge_"), "{help:?}");
+    }
+}
+
 #[test]
 fn a_group_has_the_innermost_context_that_knows_its_words() {
     let check = |key: &str, texts: &str, expected: &str| {

@@ -194,6 +194,11 @@ fn distributed(point: &Point, bounds: &[f64], algorithm: &[u8]) -> Vec<u64> {
                     (start..=end).for_each(|place| add(place, share(place)));
                     continue;
                 }
+                // There is but one place in most buckets, and in all whose bounds are out of reach.
+                if places == 1 {
+                    add(start, count);
+                    continue;
+                }
                 // Ever smaller shares, so that it ends soon however large the count is.
                 let mut left = count;
                 while left > 0 {
