@@ -13,6 +13,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::config::files::{self, Place};
 use crate::config::{Kind, duration};
 use crate::exporters::{Accepted, Exporter, SendError};
 use crate::otlp::{check, hex, json};
@@ -206,14 +207,13 @@ fn read(what: &str) -> Result<String, Failure> {
         return Ok((*text).to_owned());
     }
     let named = safe(what);
-    let length = std::fs::metadata(Path::new(what)).map_err(|error| {
+    let text = files::read(Path::new(what), MOST, Place::Any);
+    text.and_then(|bytes| String::from_utf8(bytes).map_err(|error| error.utf8_error().to_string())).map_err(|error| {
         let names: Vec<_> = SCENARIOS.iter().map(|(name, _)| *name).collect();
-        failed(format!("cannot read {named}: {error}; scenarios are {}", names.join(", ")))
-    })?;
-    if length.len() > MOST {
-        return Err(failed(format!("{named} is larger than {} MiB", MOST >> 20)));
-    }
-    std::fs::read_to_string(what).map_err(|error| failed(format!("cannot read {named}: {error}")))
+        let scenarios =
+            if Path::new(what).exists() { String::new() } else { format!("; scenarios are {}", names.join(", ")) };
+        failed(format!("cannot read {named}: {error}{scenarios}"))
+    })
 }
 
 /// The requests in a text, one after another: what each is, as JSON and on the wire.

@@ -10,8 +10,9 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::config::emit;
+use crate::config::files::Place;
 use crate::config::section::Section;
-use crate::config::{self, Entry, Loaded, Node};
+use crate::config::{self, Entry, Loaded, Node, Outside};
 use crate::service::plan::Plan;
 
 use super::{CONFIG, FAILED, Failure, block_on, environment, failed, print, rendered, safe};
@@ -108,7 +109,8 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
         let own = variables.iter().find(|entry| entry.key == name).map(|entry| &entry.node);
         own.map(|node| node.as_text().map_or_else(|| emit::json_value(node).to_string(), str::to_owned))
     };
-    let under_test = config::load(&[format!("file:{}", config.display())], &[], &lookup);
+    let outside = Outside { environment: &lookup, place: Place::File };
+    let under_test = config::load_from(&[format!("file:{}", config.display())], &[], outside);
     let mut plan = Plan::read(&under_test);
     if under_test.problems.has_errors() {
         return Err(refused(&under_test));

@@ -306,6 +306,21 @@ async fn a_case_that_fails_says_the_difference_and_can_be_rewritten() {
 }
 
 /// Where bash is, it is asked what it would offer.
+/// A pipe that nobody writes to holds up no test, and a device without an end is not read to it.
+#[cfg(unix)]
+#[tokio::test]
+async fn files_without_an_end_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    pipe(&folder.path().join("edge.yaml"));
+    let cases = written(folder.path(), "edge.test.yaml", "cases: []\n");
+    let (status, out, said) = run(&["test", &cases]).await;
+    assert!(status != 0 && format!("{out}{said}").contains("it is a pipe, and must be a file"), "{out}{said}");
+    let endless = folder.path().join("endless.json");
+    std::os::unix::fs::symlink("/dev/zero", &endless).unwrap();
+    let (status, out, said) = run(&["send", endless.to_str().unwrap()]).await;
+    assert!(status != 0 && said.contains("larger than 256 MiB"), "{out}{said}");
+}
+
 #[tokio::test]
 async fn shells_complete_verbs_options_and_values() {
     let (status, script, _) = run(&["completions", "bash"]).await;
