@@ -272,7 +272,17 @@ fn environment(name: &str) -> Option<String> {
 
 /// A plan without errors; else all of them, rendered.
 fn plan(loaded: &Loaded) -> Result<Plan, Failure> {
+    right(loaded, Plan::read(loaded))
+}
+
+/// The same for what shall run here: with a look at what it names on this machine.
+fn runnable(loaded: &Loaded) -> Result<Plan, Failure> {
     let plan = Plan::read(loaded);
+    plan.look(loaded);
+    right(loaded, plan)
+}
+
+fn right(loaded: &Loaded, plan: Plan) -> Result<Plan, Failure> {
     if loaded.problems.has_errors() {
         return Err(Failure { status: CONFIG, message: rendered(loaded) });
     }

@@ -18,7 +18,7 @@ use crate::diagnostics::log;
 use crate::network::workers::Workers;
 use crate::service;
 
-use super::{FAILED, Failure, environment, failed, plan, safe};
+use super::{FAILED, Failure, environment, failed, runnable, safe};
 
 /// Free ports, and what is worth a look.
 const CONFIG: &str = r#"yaml:
@@ -59,7 +59,7 @@ const SIGNALS: [(SignalKind, Signal, bool); 6] = [
 pub fn command(words: &[OsString], settings: &[String]) -> Result<(), Failure> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     let loaded = config::load(&[CONFIG.to_owned()], settings, &environment);
-    let plan = plan(&loaded)?;
+    let plan = runnable(&loaded)?;
     log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;

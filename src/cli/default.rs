@@ -8,7 +8,7 @@ use crate::diagnostics::columns::{hanging, without_errno};
 use crate::service::machine;
 use crate::service::plan::Plan;
 
-use super::{Edge, Failure, Print, Sources, USAGE, environment, plan, safe};
+use super::{Edge, Failure, Print, Sources, USAGE, environment, plan, runnable, safe};
 
 /// Receive on both ports, print what arrives.
 const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
@@ -32,21 +32,31 @@ type Blame = Box<dyn Fn(&str) -> String>;
 impl Chosen {
     /// A plan without errors. Those in what an option or a variable became are told of that.
     pub fn plan(&self) -> Result<Plan, Failure> {
-        let Some((blame, help)) = &self.blame else { return plan(&self.loaded) };
-        plan(&self.loaded).map_err(|failure| {
-            let mut message = String::new();
-            for problem in self.loaded.problems.sorted() {
-                if let (Level::Error, Some(GENERATED)) = (problem.level, problem.place.map(|place| place.source)) {
-                    let key = problem.path.rsplit('.').next().unwrap_or_default();
-                    let text = format!("{}: {}", safe(&blame(key)), safe(&without_errno(&problem.message)));
-                    message.push_str(&format!("{}\n", hanging("error: ", &text, 80)));
+        plan(&self.loaded).map_err(|failure| self.blamed(failure))
+    }
+
+    /// The same, for what shall run here.
+    pub fn runnable(&self) -> Result<Plan, Failure> {
+        runnable(&self.loaded).map_err(|failure| self.blamed(failure))
+    }
+
+    fn blamed(&self, failure: Failure) -> Failure {
+        let Some((blame, help)) = &self.blame else { return failure };
+        let (mut message, mut help) = (String::new(), *help);
+        for problem in self.loaded.problems.sorted() {
+            if let (Level::Error, Some(GENERATED)) = (problem.level, problem.place.map(|place| place.source)) {
+                let key = problem.path.rsplit('.').next().unwrap_or_default();
+                let text = format!("{}: {}", safe(&blame(key)), safe(&without_errno(&problem.message)));
+                message.push_str(&format!("{}\n", hanging("error: ", &text, 80)));
+                if key == "ca_file" {
+                    help = "name a PEM file with the certificate of the CA";
                 }
             }
-            match message.is_empty() {
-                true => failure,
-                false => Failure { status: USAGE, message: format!("{message}{}\n", hanging("help: ", help, 80)) },
-            }
-        })
+        }
+        match message.is_empty() {
+            true => failure,
+            false => Failure { status: USAGE, message: format!("{message}{}\n", hanging("help: ", help, 80)) },
+        }
     }
 
     /// The names of what the config was read from.
@@ -79,16 +89,14 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         return Ok(Chosen { loaded: sources.load()?, origin: Origin::Named, blame: None });
     }
     if let Some(to) = &edge.to {
-        let (yaml, to) = edge_config(to, edge, sources.place)?;
-        let loaded = load(vec![DEFAULT.to_owned(), yaml], sources);
-        let options = [("ca_file", "--ca", &edge.ca), ("Authorization", "--token-file", &edge.token_file)];
-        let options =
-            options.map(|(key, option, value)| (key, format!("{option} {}", value.as_deref().unwrap_or_default())));
-        let url = format!("--to {to}");
-        let blame =
-            move |key: &str| options.iter().find(|(known, _)| *known == key).map_or(&url, |(_, option)| option).clone();
-        let origin = Origin::Embedded { forwards_to: Some(to), refused: None };
-        return Ok(Chosen { loaded, origin, blame: Some((Box::new(blame), TO)) });
+        let chosen = forwarder(to, sources, edge)?;
+        if !feeds_itself(&chosen.loaded) {
+            return Ok(chosen);
+        }
+        let form = edge.print.map(|print| printing(verbosity(print)));
+        let loaded = load([DEFAULT.to_owned()].into_iter().chain(form).collect(), sources);
+        let origin = Origin::Embedded { forwards_to: None, refused: Some(format!("--to {to}")) };
+        return Ok(Chosen { loaded, origin, blame: None });
     }
     if let Some(print) = edge.print {
         let loaded = load(vec![DEFAULT.to_owned(), printing(verbosity(print))], sources);
@@ -99,13 +107,14 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         return Ok(Chosen { loaded: found.load()?, origin: Origin::Named, blame: None });
     }
     let upstream = upstream_of_environment();
-    let names_itself = upstream.as_ref().is_some_and(|upstream| upstream.names_itself());
-    let (forwards_to, refused, extra) = match upstream {
-        Some(upstream) if names_itself => (None, Some(upstream.url), None),
-        Some(upstream) => (Some(upstream.url.clone()), None, Some(upstream.config())),
-        None => (None, None, None),
-    };
+    let extra = upstream.as_ref().map(Upstream::config);
     let loaded = load([DEFAULT.to_owned()].into_iter().chain(extra).collect(), sources);
+    let url = upstream.map(|upstream| upstream.url);
+    if url.is_some() && feeds_itself(&loaded) {
+        let refused = url.map(|url| format!("{url} of OTEL_EXPORTER_OTLP_ENDPOINT"));
+        let loaded = load(vec![DEFAULT.to_owned()], sources);
+        return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused }, blame: None });
+    }
     let variable = |key: &str| {
         let name = match key {
             "ca_file" => "CERTIFICATE".to_owned(),
@@ -118,9 +127,27 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         let value = environment(&name).filter(|_| !name.ends_with("HEADERS")).map(|value| format!("={value}"));
         format!("{name}{}", value.unwrap_or_default())
     };
+    let blame = url.is_some().then(|| (Box::new(variable) as Blame, "unset it to print what arrives, or mend it"));
+    Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: url, refused: None }, blame })
+}
+
+/// The embedded default that forwards to `to`, whoever that is.
+pub fn forwarder(to: &str, sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
+    let (yaml, to) = edge_config(to, edge, sources.place)?;
+    let loaded = load(vec![DEFAULT.to_owned(), yaml], sources);
+    let options = [("ca_file", "--ca", &edge.ca), ("Authorization", "--token-file", &edge.token_file)];
+    let options =
+        options.map(|(key, option, value)| (key, format!("{option} {}", value.as_deref().unwrap_or_default())));
+    let url = format!("--to {to}");
     let blame =
-        forwards_to.is_some().then(|| (Box::new(variable) as Blame, "unset it to print what arrives, or mend it"));
-    Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to, refused }, blame })
+        move |key: &str| options.iter().find(|(known, _)| *known == key).map_or(&url, |(_, option)| option).clone();
+    let origin = Origin::Embedded { forwards_to: Some(to), refused: None };
+    Ok(Chosen { loaded, origin, blame: Some((Box::new(blame), TO)) })
+}
+
+/// Whether what it sends comes back to it.
+fn feeds_itself(loaded: &Loaded) -> bool {
+    !Plan::read(loaded).loops().is_empty()
 }
 
 fn load(texts: Vec<String>, sources: &Sources) -> Loaded {
@@ -213,14 +240,6 @@ fn upstream_of_environment() -> Option<Upstream> {
 }
 
 impl Upstream {
-    /// Whether it is the very port that the embedded default listens on.
-    fn names_itself(&self) -> bool {
-        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
-        let authority = rest.split('/').next().unwrap_or_default();
-        let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
-        matches!(host, "localhost" | "127.0.0.1" | "[::1]" | "0.0.0.0") && matches!(port, "4317" | "4318")
-    }
-
     fn config(&self) -> String {
         let given = |name: &str| environment(name).filter(|value| !value.is_empty());
         let is_grpc = self.protocol == "grpc";

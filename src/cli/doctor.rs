@@ -9,11 +9,12 @@ use std::fmt::Write;
 
 use clap::Args;
 
-use crate::config::Kind;
+use crate::config::{Kind, Level, Problem};
 use crate::diagnostics::columns::{hanging, without_errno};
 use crate::service::plan::Plan;
 use crate::telemetry::Budget;
 
+use super::default::{Chosen, Origin};
 use super::{Edge, FAILED, Failure, Sources, block_on, default, print, safe};
 
 const WIDTH: usize = 80;
@@ -74,13 +75,37 @@ impl Finding {
 }
 
 pub fn doctor(options: &Doctor) -> Result<(), Failure> {
-    let plan = default::choose(&options.sources, &options.edge)?.plan()?;
-    let sections = block_on(async { Ok(examine(&plan).await) })?;
+    let chosen = default::choose(&options.sources, &options.edge)?;
+    let plan = chosen.plan()?;
+    let mut sections: Vec<_> = config(&chosen, &plan).into_iter().collect();
+    sections.extend(block_on(async { Ok(examine(&plan).await) })?);
     print(&rendered(&sections))?;
     match sections.iter().flat_map(|section| &section.findings).any(|finding| finding.state == State::Failed) {
         true => Err(Failure { status: FAILED, message: String::new() }),
         false => Ok(()),
     }
+}
+
+/// What the config says and this machine does not have, where that is anything.
+fn config(chosen: &Chosen, plan: &Plan) -> Option<Section> {
+    let problems = &chosen.loaded.problems;
+    let known = problems.sorted();
+    plan.look(&chosen.loaded);
+    let found = problems.sorted().into_iter().filter(|problem| !known.contains(problem));
+    let finding = |problem: Problem| {
+        let says = format!("{}: {}", problem.path, problem.message);
+        let advice = problem.help.unwrap_or_default();
+        match problem.level {
+            Level::Error => Finding::failed("config", says, &advice),
+            Level::Warning => Finding::warn("config", says, &advice),
+        }
+    };
+    let mut findings: Vec<_> = found.map(finding).collect();
+    if let Origin::Embedded { refused: Some(itself), .. } = &chosen.origin {
+        let says = format!("{itself} is this collector: not forwarding");
+        findings.push(Finding::failed("config", says, "name the collector that comes next"));
+    }
+    (!findings.is_empty()).then(|| Section { title: "config".to_owned(), findings })
 }
 
 async fn examine(plan: &Plan) -> Vec<Section> {

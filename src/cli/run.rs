@@ -24,7 +24,7 @@ const DRAIN: Duration = Duration::from_secs(25);
 
 pub fn run(options: Run) -> Result<(), Failure> {
     let chosen = default::choose(&options.sources, &options.edge)?;
-    let (plan, names) = (chosen.plan()?, chosen.names());
+    let (plan, names) = (chosen.runnable()?, chosen.names());
     let Chosen { loaded, origin, .. } = chosen;
     log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
     // Warnings come as they would from `validate`.
@@ -125,7 +125,7 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
             out.push_str(&format!("  Forwarding to {to}\n  What is not sent yet is in memory: a crash loses it.\n"))
         }
         (None, Some(itself)) => {
-            out.push_str(&format!("  {itself} of OTEL_EXPORTER_OTLP_ENDPOINT is this collector:\n  not forwarding.\n"));
+            out.push_str(&format!("  {itself} is this collector:\n  not forwarding.\n"));
         }
         (None, None) => {}
     }
@@ -150,7 +150,7 @@ async fn reload(running: &mut Running, options: &Run) {
     let (sources, edge) = (Sources { place: Place::File, ..options.sources.clone() }, options.edge.clone());
     let read = files::aside(move || {
         let chosen = default::choose(&sources, &edge)?;
-        Ok((chosen.plan()?, rendered(&chosen.loaded)))
+        Ok((chosen.runnable()?, rendered(&chosen.loaded)))
     });
     let reloaded = match read.await.unwrap_or_else(|error| Err(failed(error))) {
         Ok((plan, warnings)) => {

@@ -135,7 +135,7 @@ impl Sender {
             token_file: options.token_file.clone(),
             print: None,
         };
-        let plan = default::choose(&Sources::default(), &edge)?.plan()?;
+        let plan = default::forwarder(&options.to, &Sources::default(), &edge)?.runnable()?;
         let budget = Budget::new(16 * MOST);
         let used = plan.used(Kind::Exporter);
         let (id, _) = used.first().ok_or_else(|| failed("nowhere to send to"))?;

@@ -1,4 +1,4 @@
-//! `misaki validate`: everything that can be checked without opening a port or a file of data.
+//! `misaki validate`: everything that can be checked without opening a port or writing a file.
 
 #[cfg(unix)]
 mod recent;
@@ -7,7 +7,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::{Failure, Sources, USAGE, plan, rendered};
+use super::{Failure, Sources, USAGE, rendered, runnable};
 
 #[derive(Args)]
 pub struct Validate {
@@ -34,7 +34,7 @@ pub fn validate(options: &Validate) -> Result<(), Failure> {
     }
     let loaded = sources.load()?;
     #[cfg_attr(not(unix), allow(unused_variables, reason = "only a unix socket leads to a collector"))]
-    let plan = plan(&loaded)?;
+    let plan = runnable(&loaded)?;
     // Warnings do not fail a config, but they are what this verb is for.
     let _ = std::io::stderr().write_all(rendered(&loaded).as_bytes());
     #[cfg(unix)]

@@ -9,6 +9,7 @@ use crate::diagnostics::escape::safe;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -59,6 +60,22 @@ impl Problem {
     }
 }
 
+/// Looks at something on this machine: what is wrong with it, and what to do.
+pub type Look = Box<dyn Fn() -> Result<(), (String, Option<String>)> + Send>;
+
+/// What a key names on this machine, which matters only where the config shall run.
+struct Outside {
+    place: Place,
+    path: String,
+    look: Look,
+}
+
+impl fmt::Debug for Outside {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(&self.path)
+    }
+}
+
 /// The collector, passed around as `&Problems`.
 #[derive(Debug, Default)]
 pub struct Problems(Mutex<State>);
@@ -67,6 +84,7 @@ pub struct Problems(Mutex<State>);
 struct State {
     list: Vec<Problem>,
     ignored: Vec<(Place, String)>,
+    outside: Vec<Outside>,
     /// What was read or defaulted, by the keys that lead there, and whether it is secret.
     effective: BTreeMap<Vec<String>, (Value, bool)>,
 }
@@ -110,6 +128,20 @@ impl Problems {
             }
         }
         list
+    }
+
+    pub(super) fn look_later(&self, place: Place, path: String, look: Look) {
+        self.state().outside.push(Outside { place, path, look });
+    }
+
+    /// Looks at what the keys name on this machine, those of components that `is_used` is true for.
+    pub fn look(&self, is_used: impl Fn(&str) -> bool) {
+        let outside = std::mem::take(&mut self.state().outside);
+        for Outside { place, path, look } in &outside {
+            if let (true, Err((message, help))) = (is_used(path), look()) {
+                self.push(Problem::error(*place, message).at(path.as_str()).help(help));
+            }
+        }
     }
 
     /// Notes that the key at `path` is known, and means nothing here.

@@ -338,6 +338,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// What `key` names on this machine: looked at where the config shall run, and not before.
+    pub fn look_later(&self, key: &str, look: impl Fn() -> Result<(), Fault> + Send + 'static) {
+        self.problems.look_later(self.place(key), self.path_of(key), Box::new(look));
+    }
+
     /// A problem of another place or kind, such as one inside of a text, about a key of this section.
     pub fn push(&self, key: &str, problem: Problem) {
         self.problems.push(problem.at(self.path_of(key)));

@@ -104,9 +104,29 @@ impl Config {
             create_directory: mode.filter(|_| creates),
             sending: Settings::decode_direct(&section),
         };
+        let looked = config.clone();
+        section.look_later("path", move || looked.look());
         section.finish();
         config
     }
+
+    /// Whether the file can be there at all, and what to do where it cannot.
+    pub fn look(&self) -> Result<(), (String, Option<String>)> {
+        let (path, folder) = (self.path.display(), folder(&self.path));
+        let wrong = match self.create_directory {
+            _ if self.path.is_dir() => ("it is a directory".to_owned(), "name a file in it"),
+            None if !folder.is_dir() => (format!("there is no directory {}", folder.display()), REMEDY),
+            _ => return Ok(()),
+        };
+        Err((format!("cannot open {path}: {}", wrong.0), Some(wrong.1.to_owned())))
+    }
+}
+
+const REMEDY: &str = "make it, or write `create_directory: true`";
+
+/// Where a file is, or will be.
+pub fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The file that is written to, for all signals.
@@ -124,6 +144,8 @@ struct Open {
 impl Output {
     /// `goes_on` keeps what is in the file, however the config has it.
     pub fn open(config: &Config, goes_on: bool) -> Result<Output, String> {
+        let help = |(message, help): (String, Option<String>)| format!("{message}: {}", help.unwrap_or_default());
+        config.look().map_err(help)?;
         let failed = |error: io::Error| format!("cannot open {}: {error}", config.path.display());
         if let (Some(mode), Some(folder)) = (config.create_directory, config.path.parent()) {
             create_directory(folder, mode).map_err(failed)?;

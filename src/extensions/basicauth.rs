@@ -59,12 +59,13 @@ pub fn decode(section: Section) -> Authenticator {
     Authenticator::new(scheme, AUTHORIZATION, files, is_server, !is_server)
 }
 
-fn file(section: &Section, key: &str) -> Option<PathBuf> {
-    section.text(key).filter(|file| !file.is_empty()).map(PathBuf::from)
+fn file(section: &Section, key: &str) -> Option<(String, PathBuf)> {
+    let file = section.text(key).filter(|file| !file.is_empty())?;
+    Some((format!("{}.{key}", section.path()), file.into()))
 }
 
 impl Users {
-    fn decode(section: Section) -> (Arc<dyn Scheme>, Vec<PathBuf>) {
+    fn decode(section: Section) -> (Arc<dyn Scheme>, Vec<(String, PathBuf)>) {
         let inline = section.secret("inline").filter(|inline| !inline.expose().is_empty());
         let (users, file) = (Users { inline }, file(&section, "file"));
         match (&users.inline, &file, users.credentials(&[])) {
@@ -147,7 +148,7 @@ fn of_hash(user: &[u8], hash: &[u8]) -> Fingerprint {
 }
 
 impl Login {
-    fn decode(section: Section) -> (Arc<dyn Scheme>, Vec<PathBuf>) {
+    fn decode(section: Section) -> (Arc<dyn Scheme>, Vec<(String, PathBuf)>) {
         let (user_file, password_file) = (file(&section, "username_file"), file(&section, "password_file"));
         let (user, password) = (section.text("username"), section.secret("password"));
         if user.is_none() && user_file.is_none() {

@@ -48,8 +48,9 @@ pub fn decode(section: Section) -> Authenticator {
         section.secret_problem(if section.has("token") { "token" } else { "tokens" }, why);
     }
     section.ignored(&["retry_on_failure", "wait_for_token_file"]);
+    let file = file.map(|file| (format!("{}.filename", section.path()), PathBuf::from(file)));
     section.finish();
-    Authenticator::new(Arc::new(bearer), header, file.map(PathBuf::from).into_iter().collect(), true, true)
+    Authenticator::new(Arc::new(bearer), header, file.into_iter().collect(), true, true)
 }
 
 impl Scheme for Bearer {

@@ -62,15 +62,17 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
+    /// The files stand beside the paths of the keys that name them.
     pub fn new(
         scheme: Arc<dyn Scheme>,
         header: HeaderName,
-        files: Vec<PathBuf>,
+        files: Vec<(String, PathBuf)>,
         serves: bool,
         sends: bool,
     ) -> Authenticator {
         let reader = scheme.clone();
-        let credentials = Watched::new("credentials", files, LOOK, move |files| {
+        let (keys, files): (Vec<_>, _) = files.into_iter().unzip();
+        let credentials = Watched::new(keys.join(", "), files, LOOK, move |files| {
             let texts = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
             let credentials = reader.credentials(&texts)?;
             Ok((credentials != Credentials::default()).then_some(credentials))

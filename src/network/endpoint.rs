@@ -56,6 +56,27 @@ impl Address {
         }
     }
 
+    /// What the host is, as far as nobody has to be asked; an empty one is every interface.
+    fn known(&self) -> Vec<IpAddr> {
+        match self {
+            Address::Tcp { host, .. } if host.is_empty() => {
+                vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()]
+            }
+            Address::Tcp { host, .. } if host.eq_ignore_ascii_case("localhost") => {
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            }
+            Address::Tcp { host, .. } => host.parse().into_iter().collect(),
+            Address::Unix(_) => Vec::new(),
+        }
+    }
+
+    fn has_port_of(&self, other: &Address) -> bool {
+        match (self, other) {
+            (Address::Tcp { port, .. }, Address::Tcp { port: others, .. }) => port == others && *port != 0,
+            (one, other) => one == other,
+        }
+    }
+
     /// The addresses that the host has right now; none for a Unix socket.
     pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
@@ -124,12 +145,37 @@ impl Listen {
 
     /// Whether only one of the two can be bound.
     pub fn overlaps(&self, other: &Listen) -> bool {
-        match (&self.address, &other.address) {
-            (Address::Tcp { host, port }, Address::Tcp { host: others, port: taken }) => {
-                port == taken && *port != 0 && (host == others || self.is_everywhere() || other.is_everywhere())
-            }
-            (address, other) => address == other,
-        }
+        let (mine, others) = (self.known(), other.known());
+        let takes = |one: &IpAddr, other: &IpAddr| {
+            one == other || one.is_unspecified() && (one.is_ipv6() == other.is_ipv6() || one.is_ipv6())
+        };
+        let clash = |one: &IpAddr| others.iter().any(|other| takes(one, other) || takes(other, one));
+        self.address.has_port_of(&other.address) && (self.address == other.address || mine.iter().any(clash))
+    }
+
+    /// Whether who connects to `address`, on this machine, comes here.
+    pub fn is_reached_at(&self, address: &Address) -> bool {
+        let dialled = address.known().into_iter().map(|ip| match ip {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        });
+        let dialled: Vec<IpAddr> = dialled.collect();
+        let takes = |own: IpAddr, ip: &IpAddr| {
+            own == *ip || own.is_unspecified() && ip.is_loopback() && (own.is_ipv6() || ip.is_ipv4())
+        };
+        let is_here = |own: IpAddr| dialled.iter().any(|ip| takes(own, ip));
+        self.address.has_port_of(address) && (self.address == *address || self.known().into_iter().any(is_here))
+    }
+
+    fn known(&self) -> Vec<IpAddr> {
+        let mut all = self.address.known();
+        all.retain(|ip| match self.family {
+            Family::Any => true,
+            Family::V4 => ip.is_ipv4(),
+            Family::V6 => ip.is_ipv6(),
+        });
+        all
     }
 
     /// Whether the host means every interface, so that one address that works is enough, and anyone may connect.

@@ -32,8 +32,8 @@ type Load<T> = Box<dyn Fn(&[PathBuf]) -> Result<Option<T>, String> + Send + Sync
 pub struct Watched<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
-    /// What is in the files, for the log.
-    what: &'static str,
+    /// What is in the files, or the keys that name them; for the log.
+    what: String,
     files: Vec<PathBuf>,
     /// They are looked at no more often, and only when somebody asks; zero means once.
     every: Duration,
@@ -55,14 +55,14 @@ struct State<T> {
 impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
     /// Nothing is read yet.
     pub fn new(
-        what: &'static str,
+        what: impl Into<String>,
         files: Vec<PathBuf>,
         every: Duration,
         load: impl Fn(&[PathBuf]) -> Result<Option<T>, String> + Send + Sync + 'static,
     ) -> Watched<T> {
         let state = State { value: None, began: None, is_looking: false, stamps: None, failure: None };
         let (load, state) = (Box::new(load), Mutex::new(state));
-        Watched(Arc::new(Inner { what, files, every, load, state, looked: Condvar::new() }))
+        Watched(Arc::new(Inner { what: what.into(), files, every, load, state, looked: Condvar::new() }))
     }
 
     /// Looks at the files here and now.
@@ -127,14 +127,14 @@ impl<T: PartialEq> Inner<T> {
             None => state.failure = None,
             Some(Ok(Some(value))) => {
                 if state.value.as_deref().is_some_and(|known| *known != value) {
-                    tracing::info!(what = self.what, files = ?self.files, "read again, and in force");
+                    tracing::info!(what = self.what.as_str(), files = ?self.files, "read again, and in force");
                 }
                 (state.value, state.stamps, state.failure) = (Some(Arc::new(value)), stamps, None);
             }
             Some(Ok(None)) => {
                 let error = "the file is empty".to_owned();
                 if state.value.take().is_some() {
-                    tracing::error!(what = self.what, files = ?self.files, "the file was emptied: nothing of it is valid any more");
+                    tracing::error!(what = self.what.as_str(), files = ?self.files, "the file was emptied: nothing of it is valid any more");
                     state.failure = Some(error.clone());
                 }
                 self.fail(&mut state, error);
@@ -148,8 +148,13 @@ impl<T: PartialEq> Inner<T> {
     /// Says what is wrong once, however often it is found.
     fn fail(&self, state: &mut State<T>, error: String) {
         if state.failure.as_ref() != Some(&error) {
-            let old_stays = state.value.is_some();
-            tracing::warn!(%error, what = self.what, old_stays, "cannot read what is in force");
+            let what = self.what.as_str();
+            match state.value {
+                Some(_) => tracing::warn!(%error, what, "cannot read it again: the old one stays in force"),
+                None => {
+                    tracing::warn!(%error, what, "nothing is in force until it can be read: make the file, or name another")
+                }
+            }
         }
         (state.stamps, state.failure) = (None, Some(error));
     }

@@ -69,6 +69,12 @@ impl Pem {
         Ok(roots)
     }
 
+    fn setting(&self) -> &'static str {
+        match self {
+            Pem::File { setting, .. } | Pem::Inline { setting, .. } => setting,
+        }
+    }
+
     fn file(&self) -> Option<&Path> {
         match self {
             Pem::File { path, .. } => Some(path),

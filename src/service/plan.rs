@@ -1,5 +1,7 @@
 //! What the configuration means: every component decoded, every reference resolved; or all problems at once.
 
+mod outside;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

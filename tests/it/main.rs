@@ -34,6 +34,7 @@ mod inspect;
 mod json;
 mod ottl_functions;
 mod ottl_language;
+mod outside;
 mod pipelines;
 mod redaction;
 mod refusals;

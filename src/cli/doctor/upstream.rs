@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::{ComponentId, Kind};
-use crate::exporters::SendError;
+use crate::exporters::{SendError, file};
 use crate::network::Stream;
 use crate::network::endpoint::{self, Address, Endpoint, Scheme};
 use crate::network::tls::certificate::Certificate;
@@ -65,7 +64,11 @@ pub async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: 
             }
         }
         Some(Component::File(config)) => {
-            let findings = vec![machine::writable(config.path.parent().unwrap_or(Path::new(".")))];
+            if config.look().is_err() {
+                // It stands among what is wrong with the config.
+                return Vec::new();
+            }
+            let findings = vec![machine::writable(file::folder(&config.path))];
             return vec![Section { title: format!("exporter {id} to {}", config.path.display()), findings }];
         }
         _ => {}

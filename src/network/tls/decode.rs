@@ -22,18 +22,44 @@ impl ServerTls {
         if identity.is_none() && !section.has("cert_file") && !section.has("cert_pem") {
             section.problem("", "TLS configuration must include both certificate and key for server connections");
         }
-        Some(ServerTls { identity: identity?, client_ca, client_ca_reload, versions })
+        let identity = identity?;
+        look_later(&section, client_ca.as_ref(), Some(&identity));
+        Some(ServerTls { identity, client_ca, client_ca_reload, versions })
     }
 }
 
 impl ClientTls {
     pub fn decode(section: Section) -> ClientTls {
-        ClientTls {
+        let tls = ClientTls {
             insecure: section.boolean("insecure", false),
             insecure_skip_verify: section.boolean("insecure_skip_verify", false),
             server_name_override: section.text("server_name_override").filter(|name| !name.is_empty()),
             ..common(&section)
+        };
+        if !tls.is_plaintext() {
+            look_later(&section, tls.ca.as_ref(), tls.identity.as_ref());
         }
+        tls
+    }
+}
+
+/// Every file is there and holds what it shall; or no connection will ever be made.
+fn look_later(section: &Section, ca: Option<&Pem>, identity: Option<&Identity>) {
+    let look = |pem: &Pem, holds: &'static str, look: Box<dyn Fn() -> Result<(), String> + Send>| {
+        let help = format!("name a PEM file with {holds}, which the user that misaki runs as may read");
+        section.look_later(pem.setting(), move || look().map_err(|error| (error, Some(help.clone()))));
+    };
+    if let Some(ca) = ca.cloned() {
+        look(&ca.clone(), "the certificate of the CA", Box::new(move || ca.roots(&ca.certificates()?).map(drop)));
+    }
+    if let Some(both) = identity.cloned() {
+        let (cert, key) = (both.cert.clone(), both.key.clone());
+        look(&cert.clone(), "the certificate", Box::new(move || cert.certificates().map(drop)));
+        let load = move || match both.cert.certificates() {
+            Ok(_) => both.load().map(drop),
+            Err(_) => both.key.private_key().map(drop),
+        };
+        look(&key, "the key of the certificate", Box::new(load));
     }
 }
 

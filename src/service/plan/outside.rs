@@ -1,0 +1,150 @@
+//! A plan and where it shall run: files that it names, ports that it wants twice, and ways that lead back to it.
+
+use crate::config::telemetry::MetricsLevel;
+use crate::config::{ComponentId, Kind, Loaded, Node, Pipeline, Place, Problem, Value};
+use crate::network::endpoint::{Endpoint, Listen};
+use crate::service::registry::Component;
+use crate::telemetry::Signal;
+
+use super::Plan;
+
+/// The path of a key, and what listens there.
+type Listening = (Vec<String>, Listen);
+
+impl Plan {
+    /// Looks at what only matters where the config shall run, without opening a port or writing a file.
+    pub fn look(&self, loaded: &Loaded) {
+        let path = |kind: Kind, id: &ComponentId| format!("{}.{id}.", kind.section());
+        let both = [Kind::Receiver, Kind::Exporter].into_iter();
+        let used = both.flat_map(|kind| self.used(kind).into_iter().map(move |(id, _)| path(kind, id)));
+        let started = self.extensions.iter().map(|extension| path(Kind::Extension, &extension.id));
+        let used: Vec<_> = used.chain(started).collect();
+        loaded.problems.look(|path| used.iter().any(|component| path.starts_with(component.as_str())));
+        self.check_ports(loaded);
+        for (path, endpoint, receiver) in self.loops() {
+            let message =
+                format!("{endpoint} is {receiver} of this very collector: what is sent there comes back, without end");
+            let problem = Problem::warning(place_of(&loaded.root, &path), message).at(path.join("."));
+            loaded.problems.push(problem.help(Some("name the collector that comes next".to_owned())));
+        }
+    }
+
+    /// Where it listens, once started.
+    fn listening(&self) -> Vec<Listening> {
+        let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        let mut all = Vec::new();
+        for id in self.receivers() {
+            let Some(Component::Otlp(config)) = self.get(Kind::Receiver, id) else { continue };
+            let (grpc, http) = (config.grpc.as_ref(), config.http.as_ref());
+            let both = [("grpc", grpc.map(|grpc| &grpc.endpoint)), ("http", http.map(|http| &http.endpoint))];
+            for (protocol, endpoint) in both.into_iter().filter_map(|(name, given)| Some((name, given?))) {
+                let path = keys(&["receivers", &id.to_string(), "protocols", protocol, "endpoint"]);
+                all.push((path, endpoint.clone()));
+            }
+        }
+        for extension in &self.extensions {
+            if let Some(Component::HealthCheck(config)) = self.get(Kind::Extension, &extension.id) {
+                let path = keys(&["extensions", &extension.id.to_string(), "endpoint"]);
+                all.push((path, config.endpoint.clone()));
+            }
+        }
+        let metrics = &self.telemetry.metrics;
+        // Those that nobody named give way.
+        let readers = metrics.readers.iter().filter(|_| metrics.named && metrics.level != MetricsLevel::None);
+        let readers = readers.filter_map(|(host, port)| Listen::parse(&format!("{host}:{port}"), "tcp").ok());
+        all.extend(readers.map(|endpoint| (keys(&["service", "telemetry", "metrics", "readers"]), endpoint)));
+        all
+    }
+
+    fn check_ports(&self, loaded: &Loaded) {
+        let all = self.listening();
+        for (index, (path, endpoint)) in all.iter().enumerate() {
+            let Some((taken, _)) = all.iter().take(index).find(|(_, other)| other.overlaps(endpoint)) else { continue };
+            let is_one_receiver = path.get(..3) == taken.get(..3) && path.get(2).is_some_and(|key| key == "protocols");
+            let (message, help) = match is_one_receiver {
+                true => ("both protocols name this port".to_owned(), "give each its own; either one serves both"),
+                false => (format!("{} is the port of {} too", endpoint.address, taken.join(".")), "give each its own"),
+            };
+            let problem = Problem::error(place_of(&loaded.root, path), message).at(path.join("."));
+            let problem = problem.help(Some(help.to_owned()));
+            loaded.problems.push(match place_of(&loaded.root, taken) {
+                Place::NOWHERE => problem,
+                place => problem.related(place, "here it is taken"),
+            });
+        }
+    }
+
+    fn upstream(&self, exporter: &ComponentId, signal: Signal) -> Option<&Endpoint> {
+        match self.get(Kind::Exporter, exporter)? {
+            Component::OtlpGrpc(config) => Some(&config.endpoint),
+            Component::OtlpHttp(config) => config.endpoints.get(signal as usize)?.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The receivers of this plan that are reached at an endpoint.
+    fn at<'a>(&self, all: &'a [Listening], endpoint: &'a Endpoint) -> impl Iterator<Item = &'a str> {
+        let reached = all.iter().filter(|(_, listen)| listen.is_reached_at(&endpoint.address));
+        reached.filter_map(|(path, _)| match path.as_slice() {
+            [kind, id, ..] if kind == Kind::Receiver.section() => Some(id.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The exporters whose telemetry comes back to them: the key of the endpoint, the endpoint, the receiver.
+    pub fn loops(&self) -> Vec<(Vec<String>, &Endpoint, String)> {
+        let all = self.listening();
+        let takes = |pipeline: &&Pipeline, signal: Signal, receiver: &str| {
+            pipeline.id.signal == signal && pipeline.receivers.iter().any(|known| known.id.to_string() == receiver)
+        };
+        let fed = |exporter: &ComponentId, from: &Pipeline| -> Vec<&Pipeline> {
+            let signal = from.id.signal;
+            let endpoint = self.upstream(exporter, signal);
+            let receivers: Vec<&str> = endpoint.into_iter().flat_map(|endpoint| self.at(&all, endpoint)).collect();
+            let pipelines = self.pipelines.iter();
+            let own = pipelines.filter(|other| receivers.iter().any(|receiver| takes(other, signal, receiver)));
+            let joined = self.is_connector(exporter).then(|| self.pipelines.iter()).into_iter().flatten();
+            own.chain(joined.filter(|other| takes(other, signal, &exporter.to_string()))).collect()
+        };
+        let mut loops = Vec::new();
+        for pipeline in &self.pipelines {
+            for exporter in &pipeline.exporters {
+                let Some(endpoint) = self.upstream(&exporter.id, pipeline.id.signal) else { continue };
+                let mut reached = fed(&exporter.id, pipeline);
+                let mut next = 0;
+                while let Some(from) = reached.get(next).copied() {
+                    let further = from.exporters.iter().flat_map(|exporter| fed(&exporter.id, from));
+                    for other in further.collect::<Vec<_>>() {
+                        if !reached.iter().any(|known| known.id == other.id) {
+                            reached.push(other);
+                        }
+                    }
+                    next += 1;
+                }
+                if let Some(receiver) = self.at(&all, endpoint).next()
+                    && reached.iter().any(|known| known.id == pipeline.id)
+                {
+                    let id = exporter.id.to_string();
+                    let path = vec![Kind::Exporter.section().to_owned(), id, "endpoint".to_owned()];
+                    let found = (path, endpoint, format!("receivers.{receiver}"));
+                    if !loops.contains(&found) {
+                        loops.push(found);
+                    }
+                }
+            }
+        }
+        loops
+    }
+}
+
+/// Where a key is written, or the closest of those that lead there.
+fn place_of(root: &Node, path: &[String]) -> Place {
+    let (mut node, mut place) = (root, Place::NOWHERE);
+    for key in path {
+        let Some(entry) = node.entries().iter().find(|entry| entry.key.trim() == key) else { break };
+        node = &entry.node;
+        let is_scalar = !matches!(node.value, Value::Null | Value::List(_) | Value::Map(_));
+        place = if is_scalar { node.place } else { entry.key_place };
+    }
+    place
+}
