@@ -169,13 +169,19 @@ impl Problems {
         effective.insert(trail.to_vec(), (value, secret));
     }
 
-    /// The decoded configuration with its defaults, keys sorted.
+    /// Takes back what was recorded at the end of `trail` and below it.
+    pub(super) fn forget(&self, trail: &[String]) {
+        self.state().effective.retain(|known, _| !known.starts_with(trail));
+    }
+
+    /// The decoded configuration with its defaults, keys sorted, as it would be written.
     pub fn effective(&self, redacted: bool) -> Node {
         let mut root = Node::new(Value::Map(Vec::new()), Place::NOWHERE);
         for (trail, (value, secret)) in &self.state().effective {
             let hidden = *secret && redacted;
             graft(&mut root, trail, if hidden { Value::Text(REDACTED.into()) } else { value.clone() });
         }
+        unexpanded(&mut root);
         root
     }
 
@@ -243,6 +249,16 @@ fn graft(node: &mut Node, trail: &[String], value: Value) {
     };
     if let Some(inner) = inner {
         graft(inner, rest, value);
+    }
+}
+
+/// Doubles what would be expanded when it is read again. A tree that was read has a bounded depth.
+fn unexpanded(node: &mut Node) {
+    match &mut node.value {
+        Value::Text(text) if text.contains("${") || text.contains("$$") => *text = text.replace('$', "$$"),
+        Value::Map(entries) => entries.iter_mut().for_each(|entry| unexpanded(&mut entry.node)),
+        Value::List(list) => list.iter_mut().for_each(unexpanded),
+        _ => {}
     }
 }
 

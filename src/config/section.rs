@@ -105,6 +105,11 @@ impl<'a> Section<'a> {
         self.entry(key).is_some()
     }
 
+    /// Whether the key stands there with nothing behind its colon.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.entry(key).is_some_and(|entry| entry.node.is_null())
+    }
+
     /// The value of `key` as it stands.
     pub fn node(&self, key: &str) -> Option<&'a Node> {
         let entry = self.entry(key)?;
@@ -174,6 +179,14 @@ impl<'a> Section<'a> {
         self.scalar_or(key, default, Value::Int, read)
     }
 
+    /// The same where 0, or less, stands for the default.
+    pub fn integer_or_default(&self, key: &str, default: i64, most: i64) -> i64 {
+        let least = if most == i64::MAX { i64::MIN } else { 0 };
+        let value = Some(self.integer(key, default, least..=most)).filter(|value| *value > 0).unwrap_or(default);
+        self.note(key, Value::Int(value));
+        value
+    }
+
     pub fn float(&self, key: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
         let read = |node: &Node| match node.value {
             Value::Int(value) => within(value as f64, &range),
@@ -203,8 +216,27 @@ impl<'a> Section<'a> {
                 (format!("unknown value {}", quoted(text)), help)
             })
         };
-        let name = |value: T| choices.iter().find(|(_, choice)| *choice == value).map_or("", |(name, _)| *name);
-        self.scalar_or(key, default, |value| Value::Text(name(value).to_owned()), read)
+        let value = self.scalar(key, read).unwrap_or(default);
+        // A default that is none of them has no name.
+        if let Some((name, _)) = choices.iter().find(|(_, choice)| *choice == value) {
+            self.note(key, Value::Text((*name).to_owned()));
+        }
+        value
+    }
+
+    /// The same where `{}` is the default, too: the Go collector's `print-config` writes some so, whatever they are.
+    pub fn choice_or_empty<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
+        if !self.has(key) || self.says(key) {
+            return self.choice(key, default, choices);
+        }
+        let name = choices.iter().find(|(_, choice)| *choice == default).map_or("", |(name, _)| *name);
+        self.note(key, Value::Text(name.to_owned()));
+        default
+    }
+
+    /// Whether something stands there, and not only the key.
+    pub fn says(&self, key: &str) -> bool {
+        self.entry(key).is_some_and(|entry| !entry.node.is_empty())
     }
 
     /// A list of texts, or one text split at its commas.
@@ -259,27 +291,36 @@ impl<'a> Section<'a> {
 
     /// A section that is off unless it is there with something in it, even `{}`; `enabled: false` turns it off.
     pub fn section(&self, key: &str) -> Option<Section<'a>> {
-        self.optional(key, self.entry(key).is_some_and(|entry| !entry.node.is_null()))
+        let section = self.optional(key, self.entry(key).is_some_and(|entry| !entry.node.is_null()));
+        if section.is_none() {
+            self.note(key, Value::Null);
+        }
+        section
     }
 
     /// A section with defaults of its own: absent it is `on_by_default`, and `key:` alone turns it on.
     pub fn section_or_default(&self, key: &str, on_by_default: bool) -> Option<Section<'a>> {
-        self.optional(key, self.has(key) || on_by_default)
+        let section = self.optional(key, self.has(key) || on_by_default);
+        if section.is_none() {
+            // Null would turn it on where this is read again, and so would silence where it is on by default.
+            self.problems.forget(&self.trail_of(key));
+            if on_by_default {
+                let switch = [self.trail_of(key), vec!["enabled".to_owned()]].concat();
+                self.problems.record(&switch, Value::Bool(false), false);
+            }
+        }
+        section
     }
 
     fn optional(&self, key: &str, on: bool) -> Option<Section<'a>> {
         let section = on.then(|| self.subsection(key));
-        let section = section.filter(|section| {
+        section.filter(|section| {
             let enabled = !section.has("enabled") || section.boolean("enabled", true);
             if !enabled {
                 section.entries();
             }
             enabled
-        });
-        if section.is_none() {
-            self.note(key, Value::Null);
-        }
-        section
+        })
     }
 
     /// A plain section, which nothing turns on or off.
@@ -315,6 +356,12 @@ impl<'a> Section<'a> {
                 self.problems.ignore(entry.key_place, self.path_of(key));
             }
         }
+    }
+
+    /// Keys of the Go collector that may be there as long as they say nothing, as its `print-config` writes them.
+    pub fn unset(&self, keys: &[&str]) {
+        let known = self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str()) && says_nothing(&entry.node));
+        self.asked.borrow_mut().extend(known.map(|entry| entry.key.clone()));
     }
 
     pub fn problem(&self, key: &str, message: impl Into<String>) {
@@ -421,6 +468,16 @@ impl Drop for Section<'_> {
             let help = help.or_else(|| Some("there is nothing to set here".into()));
             self.problems.push(Problem::error(entry.key_place, message).at(self.path.as_str()).help(help));
         }
+    }
+}
+
+/// Whether a value sets nothing. A tree that was read has a bounded depth.
+fn says_nothing(node: &Node) -> bool {
+    match &node.value {
+        Value::Bool(is_on) => !is_on,
+        Value::Text(text) => text.is_empty(),
+        Value::Map(entries) => entries.iter().all(|entry| says_nothing(&entry.node)),
+        _ => node.is_empty(),
     }
 }
 

@@ -71,7 +71,7 @@ impl Config {
             let message = "append and rotation enabled at the same time is not supported";
             section.problem_with_help("append", message, "remove `append`: what rotates is appended to");
         }
-        let mode = section.text("directory_permissions");
+        let mode = section.text("directory_permissions").filter(|mode| !mode.is_empty());
         let creates = section.boolean("create_directory", false);
         if mode.is_some() && !creates {
             section.problem("directory_permissions", "directory_permissions requires create_directory to be true");

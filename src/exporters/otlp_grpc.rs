@@ -49,7 +49,7 @@ const CODINGS: &[(&str, Coding)] = &[
 impl Config {
     pub fn decode(section: Section) -> Config {
         let endpoint = settings::endpoint(&section, "endpoint", Endpoint::grpc).unwrap_or_else(|| {
-            if section.text("endpoint").is_none() {
+            if section.text("endpoint").is_none_or(|text| text.is_empty()) {
                 let help = "write `endpoint: host:4317`";
                 section.problem_with_help("endpoint", "requires a non-empty \"endpoint\"", help);
             }

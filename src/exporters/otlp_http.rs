@@ -76,6 +76,7 @@ impl Config {
             user_agent: user_agent(&section),
             sending: Settings::decode(&section, Duration::from_secs(30)),
         };
+        section.unset(&["profiles_endpoint"]);
         section.ignored(&[
             "read_buffer_size",
             "write_buffer_size",

@@ -108,8 +108,9 @@ impl QueueSettings {
     }
 
     fn decode(section: Section) -> QueueSettings {
-        let sizer_given = section.has("sizer");
-        let sizer = section.choice("sizer", Sizer::Requests, SIZERS);
+        // A batch of which nothing is said counts items, whatever the queue counts.
+        let sizer_given = section.says("sizer") && !section.is_null("batch");
+        let sizer = section.choice_or_empty("sizer", Sizer::Requests, SIZERS);
         let most = i64::MAX;
         let mut queue = QueueSettings {
             enabled: true,
@@ -124,12 +125,13 @@ impl QueueSettings {
         let size = queue.queue_size;
         queue.batch = section.section_or_default("batch", false).map(|batch| {
             let choices = &[("items", Sizer::Items), ("bytes", Sizer::Bytes)];
-            if sizer_given && sizer == Sizer::Requests && !batch.has("sizer") {
+            if sizer_given && sizer == Sizer::Requests && !batch.says("sizer") {
                 let message = "`batch` supports only `items` or `bytes` sizer, found \"requests\"";
                 batch.problem_with_help("sizer", message, "write `sizer: items` or `sizer: bytes` under `batch`");
             }
-            let inherited = if sizer == Sizer::Bytes { Sizer::Bytes } else { Sizer::Items };
-            let batch_sizer = batch.choice("sizer", inherited, choices);
+            batch.unset(&["partition"]);
+            let inherited = if sizer_given && sizer == Sizer::Bytes { Sizer::Bytes } else { Sizer::Items };
+            let batch_sizer = batch.choice_or_empty("sizer", inherited, choices);
             let settings = BatchSettings {
                 flush_timeout: batch.duration("flush_timeout", Duration::from_millis(200)),
                 min_size: batch.integer("min_size", 8192, 0..=most) as u64,

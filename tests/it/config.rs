@@ -431,7 +431,8 @@ fn optional_sections_follow_one_rule() {
         let on = [
             get(&["receivers", "otlp", "protocols", "grpc"]),
             get(&["receivers", "otlp", "protocols", "grpc", "tls"]),
-            get(&["exporters", "otlp_grpc", "sending_queue"]),
+            get(&["exporters", "otlp_grpc", "sending_queue"])
+                && !get(&["exporters", "otlp_grpc", "sending_queue", "enabled"]),
         ];
         assert_eq!(on, expected, "{config}");
     };

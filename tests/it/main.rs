@@ -40,6 +40,7 @@ mod redaction;
 mod refusals;
 mod reload;
 mod rewrite;
+mod round_trip;
 mod sampler;
 mod scenarios;
 mod sending;

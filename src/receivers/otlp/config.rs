@@ -24,7 +24,7 @@ pub struct Grpc {
     pub tls: Option<ServerTls>,
     pub auth: Option<(String, Place)>,
     pub max_recv_msg_size: usize,
-    pub max_concurrent_streams: Option<u32>,
+    pub max_concurrent_streams: u32,
     pub include_metadata: bool,
     pub max_connection_idle: Option<Duration>,
     pub max_connection_age: Option<Duration>,
@@ -65,6 +65,7 @@ pub struct Cors {
 
 /// What is accepted when the config does not say (facts 2.3; lz4 is left out).
 const CODINGS: &[&str] = &["", "gzip", "zstd", "zlib", "snappy", "deflate", "x-snappy-framed"];
+pub const STREAMS: u32 = 64;
 const MEBIBYTE: usize = 1024 * 1024;
 
 impl Config {
@@ -90,14 +91,14 @@ impl Config {
 
 impl Grpc {
     fn decode(section: Section) -> Grpc {
-        let limit = section.integer("max_recv_msg_size_mib", 0, 0..=2047) as usize;
-        let streams = section.integer("max_concurrent_streams", 0, 0..=i64::from(u32::MAX)) as u32;
+        let limit = section.integer_or_default("max_recv_msg_size_mib", 4, 2047) as usize;
+        let streams = section.integer_or_default("max_concurrent_streams", STREAMS.into(), i64::from(u32::MAX)) as u32;
         let mut grpc = Grpc {
             endpoint: settings::listen(&section, "localhost:4317"),
             tls: section.section("tls").and_then(ServerTls::decode),
             auth: settings::authenticator(&section),
-            max_recv_msg_size: if limit == 0 { 4 * MEBIBYTE } else { limit * MEBIBYTE },
-            max_concurrent_streams: (streams > 0).then_some(streams),
+            max_recv_msg_size: limit * MEBIBYTE,
+            max_concurrent_streams: streams,
             include_metadata: section.boolean("include_metadata", false),
             max_connection_idle: None,
             max_connection_age: None,
@@ -132,13 +133,13 @@ impl Http {
             path("metrics_url_path", "/v1/metrics"),
             path("traces_url_path", "/v1/traces"),
         ];
-        let body = section.integer("max_request_body_size", 0, i64::MIN..=i64::MAX);
+        let body = section.integer_or_default("max_request_body_size", 20 << 20, i64::MAX);
         let given = |key| section.duration_opt(key).filter(|duration| !duration.is_zero());
         let mut http = Http {
             endpoint: settings::listen(&section, "localhost:4318"),
             tls: section.section("tls").and_then(ServerTls::decode),
             auth: settings::authenticator(&section),
-            max_request_body_size: if body <= 0 { 20 * MEBIBYTE } else { body as usize },
+            max_request_body_size: body as usize,
             include_metadata: section.boolean("include_metadata", false),
             cors: section.section("cors").map(Cors::decode).unwrap_or_default(),
             response_headers: Vec::new(),

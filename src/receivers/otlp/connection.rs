@@ -25,6 +25,7 @@ use crate::otlp::status::code;
 use crate::telemetry::Status;
 
 use super::body::{Answer, Upload};
+use super::config::STREAMS;
 use super::connections::{Busy, Pulse, Unsent};
 use super::socket::Socket;
 use super::{Shared, grpc, http};
@@ -45,7 +46,6 @@ const LULL: Duration = Duration::from_millis(500);
 
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-const STREAMS: u32 = 64;
 const HEADER_LIST: u32 = 16 * 1024;
 const RESETS: usize = 20;
 
@@ -140,7 +140,7 @@ async fn run(
     });
     if is_http2 {
         let mut builder = http2::Builder::new(Streams(shared.waiting.clone()));
-        let streams = shared.grpc.as_ref().and_then(|grpc| grpc.max_concurrent_streams).unwrap_or(STREAMS);
+        let streams = shared.grpc.as_ref().map_or(STREAMS, |grpc| grpc.max_concurrent_streams);
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
