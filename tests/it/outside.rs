@@ -90,9 +90,8 @@ fn files_of_tls() {
     let (status, said) = misaki(&["validate", "--config", &unused]);
     assert_eq!((status, said.contains("/nope")), (0, false), "{said}");
     let (status, said) = misaki(&["--to", "https://localhost:1", "--ca", "/nope.pem"]);
-    let told =
-        "error: --ca /nope.pem: cannot read ca_file \"/nope.pem\": no such file or directory help: name a PEM file";
-    assert!(status == 64 && said.starts_with(told), "{said}");
+    let told = "--ca /nope.pem: no such file or directory";
+    assert!(status == 64 && said.contains(told), "{said}");
 }
 
 #[test]
