@@ -4,7 +4,7 @@
 use super::merge;
 use super::problems::Problem;
 use super::tree::{Entry, Node, Place, Value, quoted};
-use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag};
 use std::collections::{HashMap, HashSet};
 
 pub const MAX_BYTES: usize = 1 << 20;
@@ -34,7 +34,7 @@ pub fn parse(text: &str, source: u16, shift: u32) -> Result<Document, Fault> {
         block_nesting_limit: MAX_DEPTH + 1
     };
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut reader = Reader { text, parser, start, nodes: 0, anchors: HashMap::new() };
+    let mut reader = Reader { text, parser, start, nodes: 0, flow: 0, anchors: HashMap::new() };
     let mut root = None;
     loop {
         match (reader.next()?, root) {
@@ -54,6 +54,8 @@ struct Reader<'t> {
     /// Where the text starts in its source.
     start: Place,
     nodes: usize,
+    /// How many `{` and `[` are open.
+    flow: usize,
     anchors: HashMap<usize, Node>,
 }
 
@@ -61,7 +63,26 @@ impl<'t> Reader<'t> {
     fn next(&mut self) -> Result<(Event<'t>, Place), Fault> {
         match self.parser.next() {
             None => Ok((Event::StreamEnd, self.start)),
-            Some(Ok((event, span))) => Ok((event, self.place(&span))),
+            Some(Ok((event, span))) => {
+                let place = self.place(&span);
+                match &event {
+                    Event::SequenceStart(StructureStyle::Flow, ..) | Event::MappingStart(StructureStyle::Flow, ..) => {
+                        self.flow += 1;
+                    }
+                    // Inside of { } and [ ] there is nothing but flow.
+                    Event::SequenceEnd | Event::MappingEnd => self.flow = self.flow.saturating_sub(1),
+                    // YAML allows both; go-yaml takes the one for a key, the other for what follows a key.
+                    Event::Scalar(text, ScalarStyle::Plain, ..)
+                        if self.flow > 0 && (text.contains('?') || text.starts_with(':')) =>
+                    {
+                        let problem = fault(place, format!("{} wants quotes inside of {{ }} and [ ]", quoted(text)));
+                        let help = "without them the Go collector refuses it, or reads something else".to_owned();
+                        return Err(Box::new((*problem).help(Some(help))));
+                    }
+                    _ => {}
+                }
+                Ok((event, place))
+            }
             Some(Err(error)) => {
                 let (mark, info) = (*error.marker(), error.info());
                 // "while parsing …, did not find …": the second half says it.

@@ -219,6 +219,16 @@ fn what_is_not_a_config_is_refused() {
     check("a: 1\nb: 2\na: 3\n", "3:1: the key \"a\" is defined twice");
     check("a: *x\n", "1:4: this is not YAML: found unknown anchor");
     check("a: {b: ${WORD}}\n", "did not find expected ',' or '}' | inside of { } and [ ], a reference wants quotes");
+    for text in ["colou?r", "^/(?P<v>\\d+)$", "http://a/?b=c", ":b", "a ? b"] {
+        check(
+            &format!("x: {{k: {text}}}"),
+            &format!("1:8: {text:?} wants quotes inside of {{ }} and [ ]").replace("\\\\", "\\"),
+        );
+        check(&format!("x: [1, [{{}}, {text} ]]"), "1:13: ");
+        check(&format!("x: {{{text}: 1}}"), "1:5: ");
+        let fine = format!("x: {{k: '{text}'}}\ny: {text}\nz:\n- [1]\n- {text}");
+        assert!(yaml::parse(&fine, 0, 0).is_ok(), "{fine}");
+    }
     check("a:\n\tb: 1\n", "2:2: this is not YAML: tabs disallowed");
     check("? [a]\n: b\n", "1:3: a key is plain text, not a list or a map");
     check("a: &x [*x]", "1:8: this alias stands inside the very thing it names");
