@@ -14,12 +14,12 @@ pub trait Observe: Send + Sync {
 /// One answer to a scrape: families by name, each with its samples.
 #[derive(Default)]
 pub struct Page {
-    families: BTreeMap<String, (&'static str, String)>,
+    families: BTreeMap<String, (&'static str, Vec<(String, f64)>)>,
 }
 
 impl Page {
     pub fn counter(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        self.sample("counter", name, "", labels, value);
+        self.sample("counter", name, "", labels, value as f64);
     }
 
     /// A counter of something that is not whole, like seconds.
@@ -35,7 +35,7 @@ impl Page {
         let mut below = 0;
         let mut bucket = |bound: &str, count: u64| {
             let labels: Vec<_> = labels.iter().copied().chain([("le", bound)]).collect();
-            self.sample("histogram", name, "_bucket", &labels, count);
+            self.sample("histogram", name, "_bucket", &labels, count as f64);
         };
         for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
             below += count.load(Relaxed);
@@ -43,34 +43,32 @@ impl Page {
         }
         let count = histogram.count.load(Relaxed);
         bucket("+Inf", count);
-        self.sample("histogram", name, "_sum", labels, histogram.sum.load(Relaxed));
-        self.sample("histogram", name, "_count", labels, count);
+        self.sample("histogram", name, "_sum", labels, histogram.sum.load(Relaxed) as f64);
+        self.sample("histogram", name, "_count", labels, count as f64);
     }
 
-    fn sample(
-        &mut self,
-        kind: &'static str,
-        name: &str,
-        suffix: &str,
-        labels: &[(&str, &str)],
-        value: impl std::fmt::Display,
-    ) {
-        let (_, text) = self.families.entry(name.to_owned()).or_insert((kind, String::new()));
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{name}{suffix}");
+    /// A component in several pipelines counts in each: what has the same labels is one sample, their sum.
+    fn sample(&mut self, kind: &'static str, name: &str, suffix: &str, labels: &[(&str, &str)], value: f64) {
+        let mut series = format!("{name}{suffix}");
         for (index, (label, value)) in labels.iter().enumerate() {
             let open = if index == 0 { '{' } else { ',' };
             let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(text, "{open}{label}=\"{value}\"");
+            // Writing to a String cannot fail.
+            let _ = write!(series, "{open}{label}=\"{value}\"");
         }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(text, "{close} {value}");
+        series.push_str(if labels.is_empty() { "" } else { "}" });
+        let (_, samples) = self.families.entry(name.to_owned()).or_insert((kind, Vec::new()));
+        match samples.iter_mut().find(|(known, _)| *known == series) {
+            Some((_, sum)) => *sum += value,
+            None => samples.push((series, value)),
+        }
     }
 
     pub fn text(&self) -> String {
         let mut out = String::new();
         for (name, (kind, samples)) in &self.families {
-            let _ = write!(out, "# HELP {name} {}\n# TYPE {name} {kind}\n{samples}", help(name));
+            let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", help(name));
+            samples.iter().for_each(|(series, value)| _ = writeln!(out, "{series} {value}"));
         }
         out
     }

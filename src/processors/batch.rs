@@ -364,9 +364,8 @@ impl Observe for Batch {
         page.histogram("otelcol_processor_batch_batch_send_size", &labels, &self.sizes);
         page.counter("otelcol_processor_batch_batch_size_trigger_send", &labels, self.size_triggers.load(Relaxed));
         page.counter("otelcol_processor_batch_timeout_trigger_send", &labels, self.timeout_triggers.load(Relaxed));
-        if !self.config.metadata_keys.is_empty() {
-            let combinations = self.shards().len();
-            page.gauge("otelcol_processor_batch_metadata_cardinality", &labels, combinations as f64);
-        }
+        // Without `metadata_keys` there is one, that of everything.
+        let combinations = if self.config.metadata_keys.is_empty() { 1 } else { self.shards().len() };
+        page.gauge("otelcol_processor_batch_metadata_cardinality", &labels, combinations as f64);
     }
 }

@@ -168,3 +168,15 @@ async fn what_a_processor_fails_on_behind_a_batch_is_dropped() {
     let dropped: Vec<_> = balance.iter().flat_map(|line| line.dropped.clone()).collect();
     assert_eq!(dropped, [("processor_failed", 2)], "{balance:?}");
 }
+
+/// In two pipelines, `batch` counts twice: Prometheus refuses a page that has a series twice.
+#[test]
+fn a_series_stands_once_on_a_page() {
+    let mut page = misaki::diagnostics::metrics::Page::default();
+    for value in [6, 1] {
+        page.counter("sent", &[("processor", "a\"b")], value);
+        page.counter("sent", &[("processor", "c")], value);
+    }
+    let expected = "# HELP sent sent\n# TYPE sent counter\nsent{processor=\"a\\\"b\"} 7\nsent{processor=\"c\"} 7\n";
+    assert_eq!(page.text(), expected);
+}
