@@ -164,7 +164,7 @@ impl Options {
         }
         let mut entry = Entry { row, misaki: Vec::new(), go: Vec::new() };
         for _ in 0..self.rounds {
-            for program in programs {
+            for program in programs.iter().filter(|program| program.name == MISAKI || !row.measure.is_ours_alone()) {
                 let measured = measure(row, program, timing, work).unwrap_or_else(|error| Measured {
                     figure: f64::NAN,
                     load: None,

@@ -3,7 +3,7 @@
 use crate::MISAKI;
 use crate::client::{self, Outcome, Pressure};
 use crate::generate::{self, Template};
-use crate::process::{Collector, Program, free_port, machine_cpu_seconds, own_cpu_seconds};
+use crate::process::{Collector, Program, Viewer, free_port, machine_cpu_seconds, own_cpu_seconds};
 use crate::rows::{Delivery, Load, Measure, Row};
 use crate::sink::Sink;
 use serde::Serialize;
@@ -42,8 +42,19 @@ pub struct LoadDetail {
     pub probe_per_second: Option<f64>,
     /// How long a bare append and fdatasync of one request takes: 50 and 99 of 100.
     pub probe_ms: Option<[f64; 2]>,
+    /// The part of the items that the viewer beside it printed.
+    pub viewed: Option<f64>,
+    /// What is left of the figure with a viewer that wants nothing, and with one that wants all.
+    pub beside_viewers: Option<[f64; 2]>,
     /// What was waiting when the upstream came.
     pub backlog_mib: Option<f64>,
+}
+
+impl LoadDetail {
+    /// Items that went in for each CPU second.
+    fn per_cpu_second(&self, load: &Load) -> f64 {
+        self.delivered as f64 / load.keeps / self.cpu_seconds
+    }
 }
 
 /// How long things take.
@@ -70,8 +81,21 @@ pub fn measure(row: &Row, program: &Program, timing: &Timing, work: &Path) -> io
     Ok(match row.measure {
         Measure::PerCpuSecond(load) => {
             let (detail, problem) = under_load(&config, &load, program, timing, work)?;
-            let through = detail.delivered as f64 / load.keeps;
-            Measured { figure: through / detail.cpu_seconds / 1e6, load: Some(detail), problem }
+            Measured { figure: detail.per_cpu_second(&load) / 1e6, load: Some(detail), problem }
+        }
+        Measure::Tail(load) => {
+            let beside = |viewer| under_load(&config, &Load { viewer, ..load }, program, timing, work);
+            let (mut detail, problem) = beside(None)?;
+            let (nothing, broken) = beside(Some(r#"body == "never""#))?;
+            let (all, lost) = beside(Some(""))?;
+            let alone = detail.per_cpu_second(&load);
+            detail.beside_viewers = Some([&nothing, &all].map(|detail| detail.per_cpu_second(&load) / alone));
+            detail.viewed = all.viewed;
+            let mut problem = problem.or(broken).or(lost);
+            if nothing.viewed != Some(0.0) || all.viewed == Some(0.0) {
+                problem = problem.or(Some("a viewer saw what it did not want, or nothing".into()));
+            }
+            Measured { figure: alone / 1e6, load: Some(detail), problem }
         }
         Measure::PerSecond(load) => {
             let (mut detail, problem) = under_load(&config, &load, program, timing, work)?;
@@ -123,6 +147,7 @@ fn under_load(
     let templates = Arc::new(generate::templates(&load.shape));
     let sink = Sink::start()?;
     let collector = program.start(config, sink.address, work)?;
+    let mut viewer = load.viewer.map(|expression| program.view(&collector, expression)).transpose()?;
     let delivered = || match load.delivery {
         Delivery::Sink => sink.counts.items.load(Relaxed),
         Delivery::Pipe => collector.printed.load(Relaxed),
@@ -142,14 +167,19 @@ fn under_load(
     let warm = press(timing.warm_up);
     settle(&delivered, 1 + expected(warm.acknowledged));
 
+    let viewed = || viewer.as_ref().map(|viewer| viewer.printed.load(Relaxed));
+    let viewed_before = viewed();
     let before = Meters::read(&collector, &sink, delivered())?;
     let outcome = press(timing.load);
     settle(&delivered, before.delivered + expected(outcome.acknowledged));
     let after = Meters::read(&collector, &sink, delivered())?;
 
-    let detail = after.since(&before, &outcome);
+    let mut detail = after.since(&before, &outcome);
+    detail.viewed =
+        viewed().zip(viewed_before).map(|(lines, before)| (lines - before) as f64 / detail.delivered as f64);
     let problem = problem(&detail, expected(outcome.acknowledged), &outcome, &sink);
-    Ok((detail, problem))
+    let has_left = viewer.as_mut().map_or(Ok(false), Viewer::has_ended)?;
+    Ok((detail, problem.or(has_left.then(|| "the viewer has ended".into()))))
 }
 
 /// Lets a backlog grow with no upstream, then lets it out while more comes in: how many items a second go out until it is
@@ -281,6 +311,8 @@ impl Meters {
             others_percent: (100.0 * others / elapsed / cores).max(0.0),
             probe_per_second: None,
             probe_ms: None,
+            viewed: None,
+            beside_viewers: None,
             backlog_mib: None,
         }
     }

@@ -34,6 +34,13 @@ pub struct Collector {
     child: Child,
 }
 
+/// A `misaki tail` of a collector; it is killed when this is dropped.
+pub struct Viewer {
+    /// Lines seen on its standard output.
+    pub printed: Arc<AtomicU64>,
+    child: Child,
+}
+
 /// What a collector has used so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
@@ -43,6 +50,19 @@ pub struct Usage {
 }
 
 impl Program {
+    /// Looks at what passes through one that this program started, as far as `expression` is true for it.
+    pub fn view(&self, collector: &Collector, expression: &str) -> io::Result<Viewer> {
+        let mut child = Command::new(&self.binary)
+            .args(["tail", "--pid", &collector.child.id().to_string(), expression])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let printed = Arc::new(AtomicU64::new(0));
+        count_marks(child.stdout.take().expect("stdout is piped"), b"\n", &printed)?;
+        Ok(Viewer { printed, child })
+    }
+
     /// Starts it in the (emptied) folder `work` and waits until it has accepted one record.
     /// The config may name GRPC_PORT, HTTP_PORT, SINK_PORT and WORK_DIR.
     pub fn start(&self, config: &str, sink: SocketAddr, work: &Path) -> io::Result<Collector> {
@@ -69,8 +89,7 @@ impl Program {
             .map_err(|error| io::Error::other(format!("cannot start {}: {error}", self.binary.display())))?;
         let printed = Arc::new(AtomicU64::new(0));
         let output = child.stdout.take().expect("stdout is piped");
-        let counter = printed.clone();
-        std::thread::Builder::new().name("pipe".into()).spawn(move || count_printed(output, &counter))?;
+        count_marks(output, b"LogRecord #", &printed)?;
 
         let mut collector = Collector { grpc, http, started: Duration::ZERO, printed, child };
         match collector.knock(began) {
@@ -111,6 +130,19 @@ impl Collector {
             resident: kilobytes("VmRSS:"),
             resident_peak: kilobytes("VmHWM:"),
         })
+    }
+}
+
+impl Viewer {
+    pub fn has_ended(&mut self) -> io::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -159,17 +191,22 @@ fn knock_once(address: SocketAddr, request: &[u8]) -> io::Result<u16> {
     http_status(&answer[..length]).map_err(io::Error::other)
 }
 
-/// Reads what the collector prints, as a log shipper would, and counts the records in it.
-fn count_printed(mut output: impl Read, counter: &AtomicU64) {
-    const MARK: &[u8] = b"LogRecord #";
-    let finder = memchr::memmem::Finder::new(MARK);
+/// Reads what is printed, as a log shipper would, and counts the marks in it: one a record.
+fn count_marks(output: impl Read + Send + 'static, mark: &'static [u8], counter: &Arc<AtomicU64>) -> io::Result<()> {
+    let counter = counter.clone();
+    std::thread::Builder::new().name("pipe".into()).spawn(move || count(output, mark, &counter))?;
+    Ok(())
+}
+
+fn count(mut output: impl Read, mark: &[u8], counter: &AtomicU64) {
+    let finder = memchr::memmem::Finder::new(mark);
     let mut buffer = vec![0; 256 * 1024];
     let mut kept = 0;
     while let Ok(length @ 1..) = output.read(&mut buffer[kept..]) {
         let end = kept + length;
         counter.fetch_add(finder.find_iter(&buffer[..end]).count() as u64, Relaxed);
         // A mark may be cut in two: keep what is one byte short of a whole one.
-        let tail = end.saturating_sub(MARK.len() - 1);
+        let tail = end.saturating_sub(mark.len() - 1);
         buffer.copy_within(tail..end, 0);
         kept = end - tail;
     }

@@ -34,6 +34,9 @@ pub fn line(row: &Row, name: &str, measured: &Measured) -> String {
         if let Some([p50, p99]) = load.probe_ms {
             line += &format!("  disk alone p50 {p50:.2} ms  p99 {p99:.2} ms");
         }
+        if let (Some(ratios), Some(viewed)) = (load.beside_viewers, load.viewed) {
+            line += &format!("  {} (it printed {:.0} %)", beside_viewers(ratios), viewed * 100.0);
+        }
         if let Some(backlog) = load.backlog_mib {
             line += &format!("  backlog {backlog:.0} MiB");
         }
@@ -114,7 +117,7 @@ impl Entry {
             (Some(true), _) => "as aimed at".into(),
             (_, Some(true)) => "ok".into(),
             (_, Some(false)) => "**short**".into(),
-            (_, None) => String::new(),
+            (_, None) => self.ratios_beside_viewers().map_or_else(String::new, beside_viewers),
         };
         if let Some(size) = self.output_ratio().filter(|size| *size > OUTPUT_LIMIT) {
             verdict = format!("**output {:.0} % larger**", (size - 1.0) * 100.0);
@@ -138,6 +141,14 @@ impl Entry {
         Some(load.acknowledged as f64 / load.load_seconds / load.probe_per_second?)
     }
 
+    fn ratios_beside_viewers(&self) -> Option<[f64; 2]> {
+        let ratios = |viewer: usize| {
+            let loads = self.misaki.iter().filter_map(|measured| measured.load.as_ref());
+            middle(loads.filter_map(|load| load.beside_viewers?.get(viewer).copied()))
+        };
+        Some([ratios(0)?, ratios(1)?])
+    }
+
     fn output_ratio(&self) -> Option<f64> {
         let size = |measured: &[Measured]| Some(measured.last()?.load.as_ref()?.out_bytes_per_item);
         Some(size(&self.misaki)? / size(&self.go)?).filter(|ratio| ratio.is_finite())
@@ -145,9 +156,17 @@ impl Entry {
 }
 
 fn median(measured: &[Measured]) -> Option<f64> {
-    let mut figures: Vec<f64> = measured.iter().map(|measured| measured.figure).filter(|f| f.is_finite()).collect();
+    middle(measured.iter().map(|measured| measured.figure))
+}
+
+fn middle(figures: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut figures: Vec<f64> = figures.filter(|figure| figure.is_finite()).collect();
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied()
+}
+
+fn beside_viewers([nothing, all]: [f64; 2]) -> String {
+    format!("{nothing:.2}× beside a viewer of nothing, {all:.2}× beside one of all")
 }
 
 /// Three digits that mean something.

@@ -17,6 +17,8 @@ pub struct Row {
 pub enum Measure {
     /// Millions of items delivered per CPU second of the collector.
     PerCpuSecond(Load),
+    /// The same, and how much of it is left beside a `misaki tail` that wants nothing, and beside one that wants all.
+    Tail(Load),
     /// Thousands of items acknowledged per second: where the disk decides, not the processor.
     PerSecond(Load),
     /// Milliseconds until 99 of 100 requests are answered.
@@ -46,6 +48,8 @@ pub struct Load {
     pub rate: Option<f64>,
     /// Connections, where it is not for the command line to say.
     pub clients: Option<usize>,
+    /// What a `misaki tail` beside it asks for.
+    pub viewer: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -152,6 +156,7 @@ const LOGS: Load = Load {
     delivery: Delivery::Sink,
     rate: None,
     clients: None,
+    viewer: None,
 };
 const SPANS: Load = Load { shape: Shape { signal: Signal::Traces, ..LOGS.shape }, ..LOGS };
 const POINTS: Load = Load { shape: Shape { signal: Signal::Metrics, ..LOGS.shape }, ..LOGS };
@@ -390,6 +395,14 @@ pub const ROWS: &[Row] = &[
         aims: Goal::None,
     },
     Row {
+        id: "tail",
+        work: "logs, gRPC → batch → gRPC, with `misaki tail` beside it",
+        measure: Measure::Tail(LOGS),
+        config: BATCHED,
+        must: Goal::None,
+        aims: Goal::None,
+    },
+    Row {
         id: "memory-idle",
         work: "resident memory, idle",
         measure: Measure::IdleMemory,
@@ -467,9 +480,14 @@ impl Config {
 }
 
 impl Measure {
+    /// What the Go collector has not.
+    pub fn is_ours_alone(&self) -> bool {
+        matches!(self, Measure::Tail(_))
+    }
+
     pub fn unit(&self) -> &'static str {
         match self {
-            Measure::PerCpuSecond(_) => "M/CPU-s",
+            Measure::PerCpuSecond(_) | Measure::Tail(_) => "M/CPU-s",
             Measure::PerSecond(_) | Measure::Drain(_) => "k/s",
             Measure::IdleMemory | Measure::LoadedMemory(_) | Measure::BacklogMemory(_) => "MiB",
             Measure::Answer(_) | Measure::Start => "ms",
