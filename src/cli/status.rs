@@ -12,10 +12,13 @@ use serde_json::Value;
 
 use super::local::{self, Target, failed, safe};
 use super::{FAILED, Failure, USAGE, print, safe_json};
-use crate::diagnostics::columns::{cut, hanging};
-use table::{bytes, count, period, row, texts};
+use crate::diagnostics::columns::{cut, hanging, width};
+use crate::exporters::debug::layout::Layout;
+use table::{CELLS, bytes, count, period, texts};
 
-const WIDTH: usize = 80;
+/// The narrowest page and the widest.
+const NARROW: usize = 80;
+const WIDE: usize = 160;
 /// The height of a terminal that does not tell.
 const ROWS: usize = 24;
 const EVERY: Duration = Duration::from_secs(1);
@@ -57,12 +60,13 @@ pub fn status(options: &Status) -> Result<(), Failure> {
             }
             let told = read(&text)?;
             let bold = std::io::stdout().is_terminal();
+            let columns = if bold { Layout::of(std::io::stdout()).width.clamp(NARROW, WIDE) } else { NARROW };
             if !options.watch {
-                return print(&render(&told, bold, false));
+                return print(&render(&told, columns, bold, false));
             }
             let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_row));
             // Line by line over what stands there, then nothing below: it does not flicker.
-            let page = watched(&told, bold, if rows == 0 { ROWS } else { rows }).replace('\n', "\x1b[K\n");
+            let page = watched(&told, columns, bold, if rows == 0 { ROWS } else { rows }).replace('\n', "\x1b[K\n");
             print(&format!("\x1b[H{page}\x1b[J"))?;
             let _ = std::io::stdout().flush();
             tokio::time::sleep(EVERY).await;
@@ -89,31 +93,48 @@ async fn check(asked: Result<local::Answer, Failure>) -> Result<(), Failure> {
 }
 
 /// The page in a terminal of so many rows, the last of which stays free: as it is, else in brief, else what of that fits.
-fn watched(told: &Value, bold: bool, rows: usize) -> String {
+fn watched(told: &Value, columns: usize, bold: bool, rows: usize) -> String {
     let most = rows.saturating_sub(1);
     let fits = |page: &String| page.lines().count() <= most;
-    if let Some(page) = [false, true].map(|brief| render(told, bold, brief)).into_iter().find(fits) {
+    if let Some(page) = [false, true].map(|brief| render(told, columns, bold, brief)).into_iter().find(fits) {
         return page;
     }
-    let page = render(told, bold, true);
+    let page = render(told, columns, bold, true);
     let shown: String = page.split_inclusive('\n').take(most.saturating_sub(1)).collect();
     let left = page.lines().count() - shown.lines().count();
     format!("{shown}… {left} more lines; `misaki status` prints them all\n")
 }
 
-/// The page: no line is longer than 80 columns, and none needs its weight to be understood. In brief an exporter is a row.
-fn render(told: &Value, bold: bool, brief: bool) -> String {
+/// The columns of the tables: so many that no name is cut, from `NARROW` to `columns`.
+fn breadth(told: &Value, columns: usize) -> usize {
+    let widest = |list: &Value, name: fn(&Value) -> String| {
+        list.as_array().into_iter().flatten().map(|entry| width(&name(entry))).max().unwrap_or_default()
+    };
+    let receivers = widest(&told["receivers"], |receiver| texts(&receiver["id"]));
+    let accounts = widest(&told["ledger"], path);
+    let services = widest(&told["bill"]["services"], |service| texts(&service["service"]));
+    (receivers.max(accounts).max(services) + CELLS).clamp(NARROW, columns)
+}
+
+/// Of an account in the ledger.
+fn path(account: &Value) -> String {
+    format!("{} to {}", texts(&account["signal"]), texts(&account["exporter"]))
+}
+
+/// The page: no line is longer than `columns`, and none needs its weight to be understood. In brief an exporter is a row.
+fn render(told: &Value, columns: usize, bold: bool, brief: bool) -> String {
+    let breadth = breadth(told, columns);
     let (on, off) = if bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    let title = |text: &str| format!("{}{on}{}{off}\n", if brief { "" } else { "\n" }, cut(text, WIDTH));
+    let title = |text: &str| format!("{}{on}{}{off}\n", if brief { "" } else { "\n" }, cut(text, columns));
     let mut out = format!("{on}misaki {}{off}", texts(&told["version"]));
     out.push_str(&format!(", process {}, up {}, ", told["pid"], period(told["uptime_seconds"].as_f64())));
     match told["not_ready_because"].is_string() {
         false => out.push_str("ready\n"),
-        true => out.push_str(&format!("NOT READY\n{}\n", hanging("  ", &texts(&told["not_ready_because"]), WIDTH))),
+        true => out.push_str(&format!("NOT READY\n{}\n", hanging("  ", &texts(&told["not_ready_because"]), columns))),
     }
     let line = |name: &str, text: &str| match brief {
-        true => format!("{}\n", cut(&format!("  {name:<11}{text}"), WIDTH)),
-        false => format!("{}\n", hanging(&format!("  {name:<11}"), text, WIDTH)),
+        true => format!("{}\n", cut(&format!("  {name:<11}{text}"), columns)),
+        false => format!("{}\n", hanging(&format!("  {name:<11}"), text, columns)),
     };
     let each = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let listed = |out: &mut String, name: &str, items: Vec<String>| match brief {
@@ -135,14 +156,14 @@ fn render(told: &Value, bold: bool, brief: bool) -> String {
     let resident = memory["resident_bytes"].is_u64().then(|| format!(", process {}", bytes(&memory["resident_bytes"])));
     out.push_str(&line("memory", &format!("{budget}{}", resident.unwrap_or_default())));
 
-    out.push_str(&title(&row("RECEIVER", &["SIGNAL", "ACCEPTED", "REFUSED"])));
+    out.push_str(&title(&table::row(breadth, "RECEIVER", &["SIGNAL", "ACCEPTED", "REFUSED"])));
     for receiver in each(&told["receivers"]) {
         let cells = [texts(&receiver["signal"]), count(&receiver["accepted"]), count(&receiver["refused"])];
-        out.push_str(&format!("{}\n", row(&texts(&receiver["id"]), &cells)));
+        out.push_str(&format!("{}\n", table::row(breadth, &texts(&receiver["id"]), &cells)));
     }
 
     if brief {
-        out.push_str(&title(&row("EXPORTER", &["STATE", "FOR", "ITEMS", "OLDEST", "MEMORY"])));
+        out.push_str(&title(&table::row(breadth, "EXPORTER", &["STATE", "FOR", "ITEMS", "OLDEST", "MEMORY"])));
     }
     for exporter in each(&told["exporters"]) {
         let (id, signal) = (texts(&exporter["id"]), texts(&exporter["signal"]));
@@ -154,10 +175,10 @@ fn render(told: &Value, bold: bool, brief: bool) -> String {
             let cells =
                 [state, time(&exporter["since_seconds"]), count(&queue["items"]), time(&queue["oldest_seconds"])];
             let cells: Vec<_> = cells.into_iter().chain([bytes(&queue["memory_bytes"])]).collect();
-            out.push_str(&format!("{}\n", row(&format!("{signal} to {id}"), &cells)));
+            out.push_str(&format!("{}\n", table::row(breadth, &format!("{signal} to {id}"), &cells)));
             if let Some(why) = exporter["why"].as_str() {
                 let why = safe(why.trim_start_matches("error exporting items, "));
-                out.push_str(&format!("  {}\n", cut(&why, WIDTH - 2)));
+                out.push_str(&format!("  {}\n", cut(&why, columns - 2)));
             }
             continue;
         }
@@ -166,29 +187,31 @@ fn render(told: &Value, bold: bool, brief: bool) -> String {
         exporter_lines(&exporter, &mut |name, text| out.push_str(&line(name, &text)));
     }
 
-    out.push_str(&title(&row("LEDGER", &["ACCEPTED", "EXPORTED", "FILTERED", "DROPPED", "WAITING"])));
+    out.push_str(&title(&table::row(breadth, "LEDGER", &["ACCEPTED", "EXPORTED", "FILTERED", "DROPPED", "WAITING"])));
     for account in each(&told["ledger"]) {
         let dropped = account["dropped"].as_object().cloned().unwrap_or_default();
         let sum: u64 = dropped.values().filter_map(Value::as_u64).sum();
-        let name = format!("{} to {}", texts(&account["signal"]), texts(&account["exporter"]));
         let numbers =
             [&account["accepted"], &account["exported"], &account["filtered"], &sum.into(), &account["waiting"]];
-        out.push_str(&format!("{}\n", row(&name, &numbers.map(count))));
+        out.push_str(&format!("{}\n", table::row(breadth, &path(&account), &numbers.map(count))));
         for (reason, items) in &dropped {
-            out.push_str(&format!("  {}\n", cut(&format!("dropped: {} {}", safe(reason), count(items)), WIDTH - 2)));
+            out.push_str(&format!("  {}\n", cut(&format!("dropped: {} {}", safe(reason), count(items)), columns - 2)));
         }
     }
 
     let bill = &told["bill"];
-    let columns = ["ITEMS", "BYTES", "FILTERED", "DROPPED", "SENT", "WAITING"];
-    out.push_str(&title(&row("SERVICE", &columns)));
+    let heads = ["ITEMS", "BYTES", "FILTERED", "DROPPED", "SENT", "WAITING"];
+    out.push_str(&title(&table::row(breadth, "SERVICE", &heads)));
     for service in each(&bill["services"]) {
         let name = Some(texts(&service["service"])).filter(|name| !name.is_empty());
-        out.push_str(&format!("{}\n", billed(&name.unwrap_or_else(|| "(no service.name)".to_owned()), &service)));
+        out.push_str(&format!(
+            "{}\n",
+            billed(breadth, &name.unwrap_or_else(|| "(no service.name)".to_owned()), &service)
+        ));
     }
     let others = &bill["others"];
     if ["items", "sent", "dropped", "waiting"].iter().any(|key| others[*key].as_u64().is_some_and(|items| items > 0)) {
-        out.push_str(&format!("{}\n", billed("(all others)", others)));
+        out.push_str(&format!("{}\n", billed(breadth, "(all others)", others)));
     }
     if bill["estimated"] == true {
         out.push_str("  estimated: there are more services than are counted one by one\n");
@@ -196,10 +219,10 @@ fn render(told: &Value, bold: bool, brief: bool) -> String {
     out
 }
 
-fn billed(name: &str, line: &Value) -> String {
+fn billed(columns: usize, name: &str, line: &Value) -> String {
     let after = ["filtered", "dropped", "sent", "waiting"].map(|key| count(&line[key]));
     let [filtered, dropped, sent, waiting] = after;
-    row(name, &[count(&line["items"]), bytes(&line["bytes"]), filtered, dropped, sent, waiting])
+    table::row(columns, name, &[count(&line["items"]), bytes(&line["bytes"]), filtered, dropped, sent, waiting])
 }
 
 /// What is not well is in capitals.

@@ -5,10 +5,13 @@ use serde_json::Value;
 use crate::cli::local::safe;
 use crate::diagnostics::columns::column;
 
-/// A name and columns to the right of it, in 80 columns.
-pub fn row<T: AsRef<str>>(name: &str, cells: &[T]) -> String {
+/// What the columns to the right of a name take.
+pub const CELLS: usize = 55;
+
+/// A name and columns to the right of it, in `columns` in all.
+pub fn row<T: AsRef<str>>(columns: usize, name: &str, cells: &[T]) -> String {
     let width = if cells.len() > 5 { 9 } else { 11 };
-    let mut out = column(name, 80 - width * cells.len().max(5));
+    let mut out = column(name, columns.saturating_sub(width * cells.len().max(CELLS / 11)));
     cells.iter().for_each(|cell| out.push_str(&format!("{:>width$}", cell.as_ref())));
     out
 }
