@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 pub struct Holding {
     pub address: SocketAddr,
@@ -17,12 +20,13 @@ pub struct Holding {
 /// Keeps connections open; one that is closed is opened again.
 pub fn holding(attack: Holding, length: Duration) {
     let deadline = Instant::now() + length;
+    let mut sources = (1..=16).cycle();
     let mut open: Vec<Option<(TcpStream, usize)>> = (0..attack.connections).map(|_| None).collect();
     let mut buffer = [0; 4096];
     while Instant::now() < deadline {
         for slot in &mut open {
             let Some((stream, sent)) = slot else {
-                if let Ok(stream) = TcpStream::connect(attack.address) {
+                if let Ok(stream) = connect(attack.address, sources.next().unwrap()) {
                     stream.set_nonblocking(true).unwrap();
                     *slot = Some((stream, 0));
                 }
@@ -43,6 +47,48 @@ pub fn holding(attack: Holding, length: Duration) {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// From 127.0.0.`source`: each has ports of its own.
+fn connect(address: SocketAddr, source: u8) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, source), 0)).into())?;
+    socket.connect(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Shakes hands that often, says `opening` and falls silent. How many of these connections are still there at the end.
+pub fn shaking(
+    address: SocketAddr,
+    client: &Arc<rustls::ClientConfig>,
+    connections: usize,
+    opening: &[u8],
+    length: Duration,
+) -> usize {
+    const THREADS: usize = 4;
+    let one = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut tls = rustls::ClientConnection::new(client.clone(), "localhost".try_into().unwrap()).unwrap();
+        tls.complete_io(&mut stream)?;
+        rustls::Stream::new(&mut tls, &mut stream).write_all(opening)?;
+        stream.set_nonblocking(true)?;
+        Ok::<_, std::io::Error>((tls, stream))
+    };
+    let started = Instant::now();
+    let lane = || (0..connections / THREADS).filter_map(|_| one().ok()).collect::<Vec<_>>();
+    let mut open: Vec<_> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..THREADS).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().flat_map(|lane| lane.join().unwrap()).collect()
+    });
+    println!("  {} handshakes in {:.1?}", open.len(), started.elapsed());
+    std::thread::sleep(length);
+    open.retain_mut(|(_, stream)| {
+        let mut rest = Vec::new();
+        // Nothing more to read, rather than the end.
+        stream.read_to_end(&mut rest).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
+    open.len()
 }
 
 #[derive(Clone, Copy)]

@@ -18,9 +18,11 @@ mod process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use attacks::{Asking, Holding, Pumping, asking, holding, pumping};
+use attacks::{Asking, Holding, Pumping, asking, holding, pumping, shaking};
 use bodies::*;
-use process::Misaki;
+use process::{CONFIG, Misaki};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::sync::Arc;
 
 /// One attack at a time: what is measured belongs to it.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -47,8 +49,12 @@ struct Siege {
 
 impl Siege {
     fn lay() -> Siege {
+        Siege::of(many(1_000) * 2 + 200, CONFIG)
+    }
+
+    fn of(files: usize, config: &str) -> Siege {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Siege { _alone, misaki: Misaki::start(many(1_000) * 2 + 200) }
+        Siege { _alone, misaki: Misaki::start(files, config) }
     }
 
     fn attack(&mut self, name: &str, attack: impl FnOnce(&Misaki)) {
@@ -275,15 +281,81 @@ fn full_windows() {
     siege.end();
 }
 
+/// How many connections this process may hold and the attacked one have room for, as far as so many are allowed.
+fn crowd(short: usize, full_size: usize) -> usize {
+    let wanted = if full() { full_size } else { short };
+    let files = |connections: usize| Some((connections * 2 + 200) as u64);
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: files(wanted), maximum: now.maximum.max(files(wanted)) };
+    if now.maximum.is_some() && setrlimit(Resource::Nofile, raised).is_err() {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, ..now });
+    }
+    let most = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |most| most as usize);
+    wanted.min((most - 200) / 2)
+}
+
 #[test]
 fn idle_connections() {
-    let mut siege = Siege::lay();
-    for (protocol, opening) in [("HTTP/1.1", vec![]), ("HTTP/2", http2_opening())] {
-        siege.attack(&format!("{} idle connections, {protocol}", many(1000)), |misaki| {
-            let address = if opening.is_empty() { misaki.http } else { misaki.grpc };
-            holding(Holding { address, connections: many(1000), opening, drip: vec![] }, length(300));
-        });
+    let connections = crowd(1_000, 10_000);
+    let request = post("identity", "application/x-protobuf", &log());
+    for (kind, opening) in [("silent", vec![]), ("HTTP/1.1", request), ("HTTP/2", http2_opening())] {
+        let mut siege = Siege::of(connections * 2 + 200, CONFIG);
+        let attack = |misaki: &Misaki| {
+            let address = if kind == "HTTP/2" { misaki.grpc } else { misaki.http };
+            holding(Holding { address, connections, opening, drip: vec![] }, length(300));
+        };
+        siege.misaki.under(&format!("{connections} idle connections, {kind}"), attack).check_each(connections, 24);
+        siege.end();
     }
+}
+
+#[test]
+fn idle_connections_over_tls() {
+    let connections = crowd(200, 2_000);
+    let identity = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let inline = |pem: String| format!("{pem:?}");
+    let tls = format!(
+        "{{cert_pem: {}, key_pem: {}}}",
+        inline(identity.cert.pem()),
+        inline(identity.signing_key.serialize_pem())
+    );
+    let config = CONFIG.replacen("127.0.0.1:0}", &format!("127.0.0.1:0, tls: {tls}}}"), 1);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(identity.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut client = client.with_root_certificates(roots).with_no_client_auth();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    let mut siege = Siege::of(connections * 2 + 200, &config);
+    let attack = |misaki: &Misaki| {
+        let open = shaking(misaki.grpc, &Arc::new(client), connections, &http2_opening(), length(300));
+        assert_eq!(open, connections, "handshakes that were done, of connections that are open");
+    };
+    siege.misaki.under(&format!("{connections} idle connections, TLS"), attack).check_each(connections, 64);
+    siege.end();
+}
+
+/// So few files that a crowd takes them all: what is answered with success is on disk all the same, and no file stays open.
+#[test]
+fn few_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let exporter = "{endpoint: 'http://127.0.0.1:1', retry_on_failure: {max_elapsed_time: 0}, sending_queue: {storage: \
+                    file_storage, queue_size: 100000}}";
+    let storage = format!("{{directory: '{}', fsync: true}}", directory.path().display());
+    let config = CONFIG
+        .replace("{nop: }", &format!("{{otlp_http: {exporter}}}\nextensions: {{file_storage: {storage}}}"))
+        .replace("[nop]", "[otlp_http]")
+        .replace("service:", "service:\n  extensions: [file_storage]");
+    let mut siege = Siege::of(64, &config);
+    let before = siege.misaki.open_files();
+    let outcome = siege.misaki.under(&format!("{} connections, 64 files", many(500)), |misaki| {
+        let opening = b"POST /v1/logs HTTP/1.1\r\nHost: x\r\n".to_vec();
+        holding(Holding { address: misaki.http, connections: many(500), opening, drip: b"X".to_vec() }, length(300));
+    });
+    outcome.check_survival();
+    let after = siege.misaki.open_files();
+    println!("  files open {before} before, {after} after");
+    assert!(after <= before + 8, "{before} files were open, now {after} are");
     siege.end();
 }
 
@@ -292,7 +364,7 @@ fn idle_connections() {
 fn at_the_connection_cap() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // Of 256 open files, 128 are for connections.
-    let mut misaki = Misaki::start(256);
+    let mut misaki = Misaki::start(256, CONFIG);
     let held: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(misaki.http).unwrap()).collect();
     std::thread::sleep(Duration::from_millis(200));
     for _ in 0..20 {

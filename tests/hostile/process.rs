@@ -14,8 +14,10 @@ use crate::bodies::{log, post};
 const BUDGET_KIB: u64 = 16 << 10;
 /// What connections and the allocator may take beside the budget.
 const BESIDE_KIB: u64 = 32 << 10;
+/// What it takes to serve the good client beside a crowd.
+const GOOD_CLIENT_KIB: u64 = 4 << 10;
 
-const CONFIG: &str = "
+pub const CONFIG: &str = "
 receivers:
   otlp: {protocols: {grpc: {endpoint: 127.0.0.1:0}, http: {endpoint: 127.0.0.1:0}}}
 processors:
@@ -38,6 +40,7 @@ pub struct Misaki {
 /// What an attack did.
 pub struct Outcome {
     name: String,
+    rest_kib: u64,
     peak_kib: u64,
     before: Duration,
     during: Duration,
@@ -47,11 +50,12 @@ pub struct Outcome {
 }
 
 impl Misaki {
-    /// Starts a process that may open so many files; half of them may be connections.
-    pub fn start(files: usize) -> Misaki {
+    /// Starts a process that may open so many files; half of them may be connections. `MISAKI_BINARY` names another one.
+    pub fn start(files: usize, config: &str) -> Misaki {
         let command = format!("ulimit -n {files}; exec \"$0\" --config \"$1\"");
+        let binary = std::env::var("MISAKI_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_misaki").to_owned());
         let mut child = Command::new("sh")
-            .args(["-c", &command, env!("CARGO_BIN_EXE_misaki"), &format!("yaml:{CONFIG}")])
+            .args(["-c", &command, &binary, &format!("yaml:{config}")])
             .env("NO_COLOR", "1")
             .stderr(Stdio::piped())
             .spawn()
@@ -70,6 +74,15 @@ impl Misaki {
 
     fn proc(&self, file: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("the process lives")
+    }
+
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Without the pages of the program file: a build with debug information has many.
+    fn own_kib(&self, name: &str) -> u64 {
+        self.status_kib(name).saturating_sub(self.status_kib("RssFile"))
     }
 
     fn status_kib(&self, name: &str) -> u64 {
@@ -111,11 +124,11 @@ impl Misaki {
 
     pub fn under(&mut self, name: &str, attack: impl FnOnce(&Misaki)) -> Outcome {
         let (quiet, _) = self.beside(|| std::thread::sleep(Duration::from_millis(50)));
+        let rest_kib = self.own_kib("VmRSS");
         // From here on, the highest resident memory is that of this attack.
         std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
         let (busy, failed) = self.beside(|| attack(self));
-        // The pages of the program file are not counted: a build with debug information has many.
-        let peak_kib = self.status_kib("VmHWM").saturating_sub(self.status_kib("RssFile"));
+        let peak_kib = self.own_kib("VmHWM");
         // It comes to rest: within five seconds there is a stretch in which it does next to nothing.
         let mut idle = 1.0f64;
         for _ in 0..50 {
@@ -129,8 +142,8 @@ impl Misaki {
         assert!(self.child.try_wait().unwrap().is_none(), "{name}: the process ended");
         assert_eq!(good_request(self.http), Some(200), "{name}: a good client afterwards");
         let name = name.to_owned();
-        let outcome =
-            Outcome { name, peak_kib, before: p99(quiet), served: busy.len(), during: p99(busy), failed, idle };
+        let (before, served, during) = (p99(quiet), busy.len(), p99(busy));
+        let outcome = Outcome { name, rest_kib, peak_kib, before, during, served, failed, idle };
         println!("{outcome}");
         outcome
     }
@@ -152,9 +165,31 @@ impl Drop for Misaki {
 
 impl Outcome {
     pub fn check(&self) {
+        self.check_survival();
+        self.check_latency();
+    }
+
+    /// However long a good client had to wait.
+    pub fn check_survival(&self) {
         assert!(self.peak_kib <= BUDGET_KIB + BESIDE_KIB, "{self}");
+        self.check_service();
+    }
+
+    /// Of a crowd each takes at most so much, and nobody suffers.
+    pub fn check_each(&self, connections: usize, most_kib: u64) {
+        let more_kib = self.peak_kib.saturating_sub(self.rest_kib);
+        println!("  {:.1} KiB for each of {connections}", more_kib as f64 / connections as f64);
+        assert!(more_kib <= connections as u64 * most_kib + GOOD_CLIENT_KIB, "{more_kib} KiB more: {self}");
+        self.check_service();
+        self.check_latency();
+    }
+
+    fn check_service(&self) {
         assert!(self.served > 0, "nobody was served: {self}");
         assert!(self.idle <= 0.1, "it does not come to rest: {self}");
+    }
+
+    fn check_latency(&self) {
         // Two cores that others use too: a bound that only a real stall exceeds.
         assert!(self.during <= self.before * 2 + Duration::from_secs(5), "{self}");
     }
@@ -162,7 +197,7 @@ impl Outcome {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Outcome { name, peak_kib, before, during, served, failed, idle } = self;
+        let Outcome { name, peak_kib, rest_kib: _, before, during, served, failed, idle } = self;
         let peak = *peak_kib as f64 / 1024.0;
         write!(out, "{name}: peak {peak:.1} MiB, good client {served} served, {failed} failed, ")?;
         write!(out, "p99 {during:.1?} (alone {before:.1?}), idle at {:.0} % CPU", idle * 100.0)
