@@ -1,5 +1,6 @@
 //! Attacks on a Misaki process: each must stay within the memory budget, leave a good client served, and pass without a
-//! trace. `cargo test` runs them in short; `MISAKI_FULL=1` longer and with more of everything.
+//! trace. `cargo test` runs them in short; `MISAKI_FULL=1` longer and with more of everything; `MISAKI_BINARY` names a build to
+//! attack in place of the one under test.
 
 #![allow(
     clippy::unwrap_used,
@@ -58,7 +59,12 @@ impl Siege {
     }
 
     fn attack(&mut self, name: &str, attack: impl FnOnce(&Misaki)) {
-        self.misaki.under(name, attack).check();
+        self.misaki.under(name, attack).check(1);
+    }
+
+    /// With four times as many connections in full, which may take four times as much.
+    fn crowd(&mut self, name: &str, attack: impl FnOnce(&Misaki)) {
+        self.misaki.under(name, attack).check(many(1) as u64);
     }
 
     fn end(mut self) {
@@ -69,7 +75,7 @@ impl Siege {
 #[test]
 fn slow_heads() {
     let mut siege = Siege::lay();
-    siege.attack("1,000 slow heads", |misaki| {
+    siege.crowd(&format!("{} slow heads", many(1000)), |misaki| {
         let opening = b"POST /v1/logs HTTP/1.1\r\nHost: x\r\n".to_vec();
         holding(Holding { address: misaki.http, connections: many(1000), opening, drip: b"X".to_vec() }, length(300));
     });
@@ -80,7 +86,7 @@ fn slow_heads() {
 fn slow_bodies() {
     let mut siege = Siege::lay();
     for coding in ["identity", "gzip", "zstd"] {
-        siege.attack(&format!("1,000 slow bodies, {coding}"), |misaki| {
+        siege.crowd(&format!("{} slow bodies, {coding}", many(1000)), |misaki| {
             let head = format!(
                 "POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n\
                  Content-Encoding: {coding}\r\nContent-Length: 1000\r\n\r\n"
@@ -100,7 +106,7 @@ fn slow_bodies() {
 #[test]
 fn slow_streams() {
     let mut siege = Siege::lay();
-    siege.attack("64 slow streams on each of 100 connections", |misaki| {
+    siege.crowd(&format!("64 slow streams on each of {} connections", many(100)), |misaki| {
         let mut opening = http2_opening();
         for stream in 0..64 {
             opening.extend(grpc_head(stream * 2 + 1, &[("grpc-encoding", "zstd"), ("x-filler", &"x".repeat(4000))]));
@@ -115,7 +121,7 @@ fn slow_streams() {
 #[test]
 fn endless_chunks() {
     let mut siege = Siege::lay();
-    siege.attack("chunked without end", |misaki| {
+    siege.crowd("chunked without end", |misaki| {
         let opening = chunked_head();
         holding(
             Holding { address: misaki.http, connections: many(300), opening, drip: b"1\r\nx\r\n".to_vec() },
@@ -140,7 +146,7 @@ fn answers_that_nobody_reads() {
             request.clone()
         });
     });
-    siege.attack("window 0, 64 streams, answers unread", |misaki| {
+    siege.crowd("window 0, 64 streams, answers unread", |misaki| {
         let mut opening = [PREFACE, &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])].concat();
         for stream in 0..64 {
             opening.extend(grpc_head(stream * 2 + 1, &[]));
@@ -269,7 +275,7 @@ fn floods_of_frames() {
 #[test]
 fn full_windows() {
     let mut siege = Siege::lay();
-    siege.attack("bodies as large as the windows, then silence", |misaki| {
+    siege.crowd("bodies as large as the windows, then silence", |misaki| {
         let mut opening = http2_opening();
         for stream in 0..64 {
             opening.extend(grpc_head(stream * 2 + 1, &[]));
@@ -352,7 +358,7 @@ fn few_files() {
         let opening = b"POST /v1/logs HTTP/1.1\r\nHost: x\r\n".to_vec();
         holding(Holding { address: misaki.http, connections: many(500), opening, drip: b"X".to_vec() }, length(300));
     });
-    outcome.check_survival();
+    outcome.check_survival(1);
     let after = siege.misaki.open_files();
     println!("  files open {before} before, {after} after");
     assert!(after <= before + 8, "{before} files were open, now {after} are");
