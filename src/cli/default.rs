@@ -145,9 +145,10 @@ pub fn forwarder(to: &str, sources: &Sources, edge: &Edge) -> Result<Chosen, Fai
     Ok(Chosen { loaded, origin, blame: Some((Box::new(blame), TO)) })
 }
 
-/// Whether what it sends comes back to it.
+/// Whether what it sends comes back to it. Of a config that is wrong nobody knows.
 fn feeds_itself(loaded: &Loaded) -> bool {
-    !Plan::read(loaded).loops().is_empty()
+    let plan = Plan::read(loaded);
+    !loaded.problems.has_errors() && !plan.loops().is_empty()
 }
 
 fn load(texts: Vec<String>, sources: &Sources) -> Loaded {

@@ -17,7 +17,7 @@ use crate::service::plan::{Changes, Plan};
 use crate::service::{self, Balance, Running};
 
 use super::default::{Chosen, Origin};
-use super::{Failure, Run, Sources, default, failed, rendered};
+use super::{Failure, Run, Sources, default, failed, rendered, safe};
 
 /// How long draining may take.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -121,11 +121,12 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
         out.push_str("  In a container: open to every interface.\n");
     }
     match (forwards_to, refused) {
-        (Some(to), _) => {
-            out.push_str(&format!("  Forwarding to {to}\n  What is not sent yet is in memory: a crash loses it.\n"))
-        }
+        (Some(to), _) => out.push_str(&format!(
+            "  Forwarding to {}\n  What is not sent yet is in memory: a crash loses it.\n",
+            safe(to)
+        )),
         (None, Some(itself)) => {
-            out.push_str(&format!("  {itself} is this collector:\n  not forwarding.\n"));
+            out.push_str(&format!("  {} is this collector:\n  not forwarding.\n", safe(itself)));
         }
         (None, None) => {}
     }

@@ -602,7 +602,7 @@ async fn a_config_is_tried_on_the_recent_past() {
     let socket = inspection.path().to_str().unwrap().to_owned();
     let config = |processors: &str, used: &str| {
         format!(
-            "yaml:{{receivers: {{otlp: {{protocols: {{grpc: }}}}}}, processors: {processors}, exporters: {{otlp_grpc: {{endpoint: 'localhost:4317'}}}}, \
+            "yaml:{{receivers: {{otlp: {{protocols: {{grpc: }}}}}}, processors: {processors}, exporters: {{otlp_grpc: {{endpoint: 'collector:4317'}}}}, \
              service: {{pipelines: {{logs: {{receivers: [otlp], processors: {used}, exporters: [otlp_grpc]}}}}}}}}"
         )
     };
