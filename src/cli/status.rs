@@ -81,8 +81,11 @@ fn read(text: &[u8]) -> Result<Value, Failure> {
 async fn check(asked: Result<local::Answer, Failure>) -> Result<(), Failure> {
     let not_ready = |why: &str| Failure { status: FAILED, message: format!("not ready: {why}\n") };
     let because = |failure: Failure| {
-        let first = failure.message.lines().next().unwrap_or_default();
-        not_ready(first.strip_prefix("error: ").unwrap_or(first))
+        // One line of what may have been broken into several.
+        let (mut lines, is_continued) = (failure.message.lines(), |line: &&str| line.starts_with(' '));
+        let first = lines.next().unwrap_or_default().to_owned();
+        let whole = lines.take_while(is_continued).fold(first, |whole, line| format!("{whole} {}", line.trim_start()));
+        not_ready(whole.strip_prefix("error: ").unwrap_or(&whole))
     };
     let text = asked.map_err(because)?.whole().await.map_err(because)?;
     let told = read(&text).map_err(because)?;
