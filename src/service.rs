@@ -31,7 +31,7 @@ use crate::network::listen::{self, Listener};
 use crate::network::workers::Workers;
 use crate::pipeline::timekeeper::keep_time;
 use crate::processors::Stage;
-use crate::receivers::otlp::{Guards, Listener as Socket, Receiver};
+use crate::receivers::otlp::{Connections, Guards, Listener as Socket, Receiver};
 use crate::receivers::{Gates, hostmetrics};
 use crate::sending::Queue;
 use crate::telemetry::{Account, Alarm, Budget, Now, Reason, Wakeful, clock};
@@ -59,6 +59,7 @@ pub struct Running {
     authenticators: Authenticators,
     telemetry: Telemetry,
     doors: HashMap<ComponentId, Door>,
+    connections: Arc<Connections>,
     receivers: JoinSet<()>,
     dispatchers: JoinSet<()>,
     timekeeper: JoinSet<()>,
@@ -114,6 +115,7 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
         reloads: Arc::default(),
         telemetry: plan.telemetry.clone(),
         doors: HashMap::new(),
+        connections: Connections::new(machine::connection_cap()),
         receivers: JoinSet::new(),
         dispatchers: JoinSet::new(),
         timekeeper: JoinSet::new(),
@@ -285,8 +287,8 @@ impl Running {
         let Opening { sockets, guards } = opening;
         match plan.get(Kind::Receiver, id) {
             Some(Component::Otlp(config)) => {
-                let (config, budget) = (config.clone(), self.budget.clone());
-                let receiver = Receiver::new(sockets.clone(), config, guards, gates, budget, machine::connection_cap());
+                let (config, budget, connections) = (config.clone(), self.budget.clone(), self.connections.clone());
+                let receiver = Receiver::new(sockets.clone(), config, guards, gates, budget, connections);
                 self.receivers.spawn(receiver.run(self.workers.clone(), stopped));
             }
             Some(Component::HostMetrics(config)) => {

@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
 use tokio::sync::watch;
@@ -30,7 +30,11 @@ use crate::telemetry::{Budget, Intake, Refusal, Share, Signal};
 
 use super::Gates;
 use config::{Config, Grpc, Http};
-use connections::Connections;
+pub use connections::Connections;
+
+/// While no connection can be accepted: how long until the next attempt, and how often it is said.
+const REST: Duration = Duration::from_millis(20);
+const SAID: Duration = Duration::from_secs(60);
 
 /// Who judges the requests of each protocol.
 #[derive(Default)]
@@ -135,7 +139,7 @@ impl Receiver {
         guards: Guards,
         gates: Gates,
         budget: Arc<Budget>,
-        cap: usize,
+        connections: Arc<Connections>,
     ) -> Receiver {
         // Each port serves both protocols: one without an authenticator would be a way around that of the other.
         let Guards { grpc, http } = guards;
@@ -146,7 +150,7 @@ impl Receiver {
             guards,
             gates,
             budget,
-            connections: Connections::new(cap),
+            connections,
             waiting: Arc::default(),
             said: Said::default(),
         };
@@ -166,6 +170,7 @@ impl Receiver {
 /// Accepts connections and deals them to the workers, until told to stop; then waits for those that are open.
 async fn accept(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, mut stop: watch::Receiver<bool>) {
     let mut open = JoinSet::new();
+    let mut said: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.socket.accept() => accepted,
@@ -174,10 +179,11 @@ async fn accept(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, 
         };
         match accepted {
             Ok(stream) => {
+                let entry = shared.connections.enter().await;
                 let worker = workers.least_loaded();
                 let served = worker.serve();
                 let tls = listener.tls.as_ref().map(|tls| tls.borrow().clone());
-                let connection = connection::serve(stream, tls, shared.clone(), stop.clone());
+                let connection = connection::serve(stream, entry, tls, shared.clone(), stop.clone());
                 open.spawn_on(
                     async move {
                         let _served = served;
@@ -188,8 +194,11 @@ async fn accept(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, 
             }
             // Out of file descriptors, most likely: those that are open will free some.
             Err(error) => {
-                tracing::warn!(%error, protocol = listener.name, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if said.is_none_or(|said| said.elapsed() > SAID) {
+                    said = Some(Instant::now());
+                    tracing::warn!(%error, protocol = listener.name, "cannot accept connections");
+                }
+                tokio::time::sleep(REST).await;
             }
         }
     }

@@ -26,7 +26,7 @@ use crate::telemetry::Status;
 
 use super::body::{Answer, Upload};
 use super::config::STREAMS;
-use super::connections::{Busy, Pulse, Unsent};
+use super::connections::{Busy, Entry, Pulse, Unsent};
 use super::socket::Socket;
 use super::{Shared, grpc, http};
 
@@ -51,11 +51,11 @@ const RESETS: usize = 20;
 
 pub async fn serve(
     accepted: Accepted,
+    entry: Entry,
     tls: Option<Arc<tls::Server>>,
     shared: Arc<Shared>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let entry = shared.connections.enter();
     let pulse = entry.pulse.clone();
     let (stream_stop, served) = (stop.clone(), shared.clone());
     let work = async {

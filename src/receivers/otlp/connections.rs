@@ -1,23 +1,27 @@
 //! Who is connected: the cap on connections, and who has to go when it is reached.
 //!
 //! Each connection keeps the time of its last sign of life. At the cap the one that has been idle longest is closed, so
-//! a new client always gets in, however many others hold sockets open.
+//! a new client always gets in, however many others hold sockets open. All receivers share one cap.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// What a connection may bring between two requests. Frames of HTTP/2 that want nothing cost work all the same, and nothing else bounds
 /// them; the rest of streams that were reset is less, and so are the pings of a month.
 const IDLE_BYTES: u64 = 16 << 20;
 
+/// How many may be closing beside those that are open: files are what runs out first, and accepting waits for them.
+const CLOSING: usize = 8;
+
 pub struct Connections {
     started: Instant,
     cap: usize,
     open: Mutex<HashMap<u64, Arc<Pulse>>>,
+    places: Arc<Semaphore>,
     next: AtomicU64,
 }
 
@@ -50,15 +54,24 @@ pub struct Entry {
     connections: Arc<Connections>,
     id: u64,
     pub pulse: Arc<Pulse>,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Connections {
     pub fn new(cap: usize) -> Arc<Connections> {
-        Arc::new(Connections { started: Instant::now(), cap, open: Mutex::default(), next: AtomicU64::new(0) })
+        Arc::new(Connections {
+            started: Instant::now(),
+            cap,
+            open: Mutex::default(),
+            places: Arc::new(Semaphore::new(cap + CLOSING)),
+            next: AtomicU64::new(0),
+        })
     }
 
-    /// Adds a connection; beyond the cap, tells the longest-idle one to close.
-    pub fn enter(self: &Arc<Self>) -> Entry {
+    /// Adds a connection; beyond the cap, tells the longest-idle one to close, and waits while too many are at it.
+    pub async fn enter(self: &Arc<Self>) -> Entry {
+        // The semaphore is never closed.
+        let place = self.places.clone().acquire_owned().await.ok();
         let pulse = Arc::new(Pulse {
             started: self.started,
             last: AtomicU64::new(0),
@@ -83,7 +96,7 @@ impl Connections {
             }
         }
         open.insert(id, pulse.clone());
-        Entry { connections: self.clone(), id, pulse }
+        Entry { connections: self.clone(), id, pulse, _place: place }
     }
 }
 
