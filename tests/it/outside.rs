@@ -175,6 +175,14 @@ fn what_comes_back() {
     ] {
         assert_eq!(warned(exporter), expected, "{exporter}");
     }
+    // What is missing does not lead anywhere, whatever the default would be.
+    let (status, said) = misaki(&[
+        "validate",
+        "--config",
+        "yaml:{receivers: {otlp: {protocols: {grpc: {endpoint: 'localhost:4317'}}}}, exporters: {otlp_grpc: {endpoint: ''}}, \
+         service: {pipelines: {logs: {receivers: [otlp], exporters: [otlp_grpc]}}}}",
+    ]);
+    assert!(status == 78 && !said.contains("very collector"), "{said}");
     // From one receiver to another one that leads elsewhere is a way, and no loop.
     let chain = |last: &str| {
         format!(

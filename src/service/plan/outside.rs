@@ -21,6 +21,10 @@ impl Plan {
         let used: Vec<_> = used.chain(started).collect();
         loaded.problems.look(|path| used.iter().any(|component| path.starts_with(component.as_str())));
         self.check_ports(loaded);
+        // An endpoint that is wrong stands as a default.
+        if loaded.problems.has_errors() {
+            return;
+        }
         for (path, endpoint, receiver) in self.loops() {
             let message =
                 format!("{endpoint} is {receiver} of this very collector: what is sent there comes back, without end");
