@@ -45,28 +45,33 @@ pub struct Answer {
 }
 
 impl Target {
+    /// All that may be meant: one at least.
+    pub fn all(&self) -> Result<Vec<PathBuf>, Failure> {
+        if let Some(path) = &self.socket {
+            return Ok(vec![path.clone()]);
+        }
+        let found = place::sockets(self.pid);
+        if found.is_empty() {
+            let which = self.pid.map_or_else(
+                || "no collector runs here".to_owned(),
+                |pid| format!("no collector has the process id {pid}"),
+            );
+            let places: Vec<_> = place::directories().iter().map(|path| path.display().to_string()).collect();
+            let text = hanging("error: ", &format!("{which}: there is no socket in {}", places.join(", ")), 80);
+            return Err(Failure { status: FAILED, message: format!("{text}\n") });
+        }
+        Ok(found.into_iter().map(|(_, path)| path).collect())
+    }
+
     /// The socket of the one that is meant.
     async fn find(&self) -> Result<PathBuf, Failure> {
-        if let Some(path) = &self.socket {
-            return Ok(path.clone());
-        }
-        let mut found = place::sockets();
-        found.retain(|(process, _)| self.pid.is_none_or(|wanted| wanted == *process));
-        match found.as_slice() {
-            [(_, path)] => Ok(path.clone()),
-            [] => {
-                let which = self.pid.map_or_else(
-                    || "no collector runs here".to_owned(),
-                    |pid| format!("no collector has the process id {pid}"),
-                );
-                let places: Vec<_> = place::directories().iter().map(|path| path.display().to_string()).collect();
-                let text = hanging("error: ", &format!("{which}: there is no socket in {}", places.join(", ")), 80);
-                Err(Failure { status: FAILED, message: format!("{text}\n") })
-            }
+        let mut found = self.all()?;
+        match found.as_mut_slice() {
+            [path] => Ok(std::mem::take(path)),
             several => {
                 let mut message = format!("error: {} collectors run here: say which with --pid\n", several.len());
-                for (pid, path) in several {
-                    let head = format!("  --pid {pid:<8} ");
+                for path in several {
+                    let head = format!("  --pid {:<8} ", path.file_stem().unwrap_or_default().display());
                     message.push_str(&format!("{}\n", hanging(&head, &introduction(path).await, 80)));
                 }
                 Err(Failure { status: FAILED, message })
@@ -95,7 +100,7 @@ async fn introduction(path: &Path) -> String {
     format!("{}, config {}", list(&told["listening"], |item| &item["address"]), list(&told["config"], |item| item))
 }
 
-async fn ask(path: &Path, page: &str) -> Result<Answer, Failure> {
+pub(super) async fn ask(path: &Path, page: &str) -> Result<Answer, Failure> {
     let unreachable =
         |error: &dyn std::fmt::Display| failed(format!("cannot reach the collector at {}: {error}", path.display()));
     let stream = UnixStream::connect(path).await.map_err(|error| unreachable(&error))?;

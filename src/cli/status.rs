@@ -22,6 +22,8 @@ const WIDE: usize = 160;
 /// The height of a terminal that does not tell.
 const ROWS: usize = 24;
 const EVERY: Duration = Duration::from_secs(1);
+/// How long a probe waits for one answer.
+const PROBE: Duration = Duration::from_secs(5);
 
 const COLUMNS: &str = "\
 Of each service: what came in, and what became of it. Filtered is what rules of
@@ -51,7 +53,7 @@ pub fn status(options: &Status) -> Result<(), Failure> {
     }
     local::block_on(async {
         if options.check {
-            return check(options.target.ask("/status").await).await;
+            return check(&options.target).await;
         }
         loop {
             let text = options.target.ask("/status").await?.whole().await?;
@@ -78,7 +80,8 @@ fn read(text: &[u8]) -> Result<Value, Failure> {
     serde_json::from_slice(text).map_err(|error| failed(format!("cannot read what the collector says: {error}")))
 }
 
-async fn check(asked: Result<local::Answer, Failure>) -> Result<(), Failure> {
+/// Of several collectors each must be ready: a probe does not know which one is meant.
+async fn check(target: &Target) -> Result<(), Failure> {
     let not_ready = |why: &str| Failure { status: FAILED, message: format!("not ready: {why}\n") };
     let because = |failure: Failure| {
         // One line of what may have been broken into several.
@@ -87,12 +90,23 @@ async fn check(asked: Result<local::Answer, Failure>) -> Result<(), Failure> {
         let whole = lines.take_while(is_continued).fold(first, |whole, line| format!("{whole} {}", line.trim_start()));
         not_ready(whole.strip_prefix("error: ").unwrap_or(&whole))
     };
-    let text = asked.map_err(because)?.whole().await.map_err(because)?;
-    let told = read(&text).map_err(because)?;
-    match told["not_ready_because"].as_str() {
-        None if told["ready"] == true => print(&format!("ready for {}\n", period(told["uptime_seconds"].as_f64()))),
-        why => Err(not_ready(&safe(why.unwrap_or("it does not say why")))),
+    let paths = target.all().map_err(because)?;
+    let mut youngest = f64::INFINITY;
+    for path in &paths {
+        let asked = async { local::ask(path, "/status").await?.whole().await };
+        let answer = tokio::time::timeout(PROBE, asked).await;
+        let answer = answer.map_err(|_| not_ready(&format!("no answer at {} within 5 s", path.display())))?;
+        let told = read(&answer.map_err(because)?).map_err(because)?;
+        match told["not_ready_because"].as_str() {
+            None if told["ready"] == true => youngest = told["uptime_seconds"].as_f64().unwrap_or(0.0).min(youngest),
+            why => {
+                let which = if paths.len() > 1 { format!("process {}: ", told["pid"]) } else { String::new() };
+                return Err(not_ready(&format!("{which}{}", safe(why.unwrap_or("it does not say why")))));
+            }
+        }
     }
+    let all = if paths.len() > 1 { format!("all {} ", paths.len()) } else { String::new() };
+    print(&format!("{all}ready for {}\n", period(Some(youngest))))
 }
 
 /// The page in a terminal of so many rows, the last of which stays free: as it is, else in brief, else what of that fits.

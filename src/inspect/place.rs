@@ -18,12 +18,13 @@ pub fn directories() -> Vec<PathBuf> {
     named.into_iter().chain([PathBuf::from("/run/misaki")]).chain(own).collect()
 }
 
-/// The sockets somebody listens on, with their processes.
-pub fn sockets() -> Vec<(u32, PathBuf)> {
-    let listens = |(_, path): &(u32, PathBuf)| UnixStream::connect(path).is_ok();
-    let mut found: Vec<_> = directories().iter().flat_map(|path| named_by_process(path)).filter(listens).collect();
+/// The sockets somebody listens on, with their processes: of the first directory that has any, or of one process wherever it is.
+pub fn sockets(process: Option<u32>) -> Vec<(u32, PathBuf)> {
+    let listens =
+        |(pid, path): &(u32, PathBuf)| process.is_none_or(|wanted| wanted == *pid) && UnixStream::connect(path).is_ok();
+    let found = directories().into_iter().map(|path| named_by_process(&path).into_iter().filter(listens).collect());
+    let mut found: Vec<(u32, PathBuf)> = found.into_iter().find(|found: &Vec<_>| !found.is_empty()).unwrap_or_default();
     found.sort();
-    found.dedup();
     found
 }
 

@@ -569,7 +569,7 @@ async fn expressions_become_rules_and_mistakes_are_shown() {
     }
 }
 
-/// Several collectors: each with where it listens and its config, so that one can be chosen.
+/// Several collectors: each with where it listens and its config, so that one can be chosen. A probe asks them all.
 #[tokio::test]
 async fn several_collectors_are_listed() {
     let directory = tempfile::tempdir().unwrap();
@@ -581,10 +581,21 @@ async fn several_collectors_are_listed() {
         Inspection::open(&config, Subject::new(vec!["/etc/a.yaml".into()], &misaki.running)).unwrap()
     };
     let _open = (open("1001.sock"), open("1002.sock"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
-    command.arg("status").env("XDG_RUNTIME_DIR", directory.path());
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
+    let run = async |arguments: &'static [&'static str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
+        command.args(arguments).env("XDG_RUNTIME_DIR", directory.path());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    misaki.running.health.set(true);
+    let (ready, text) = run(&["status", "--check"]).await;
+    assert!(ready && text.starts_with("all 2 ready for "), "{text}");
+    misaki.running.health.set(false);
+    let (ready, text) = run(&["status", "--check", "--pid", "1002"]).await;
+    assert!(!ready && text.starts_with("not ready: it "), "{text}");
+    let (ready, text) = run(&["status", "--check"]).await;
+    assert!(!ready && text.starts_with(&format!("not ready: process {}: it ", std::process::id())), "{text}");
+    let (_, text) = run(&["status"]).await;
     assert!(text.contains("collectors run here: say which with --pid\n"), "{text}");
     for pid in ["1001", "1002"] {
         let line = text.lines().find(|line| line.starts_with(&format!("  --pid {pid} "))).unwrap();
