@@ -19,6 +19,7 @@ mod tail;
 mod test;
 mod validate;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -43,9 +44,12 @@ Without a config it receives OTLP on ports 4317 (gRPC) and 4318 (HTTP) and
 prints what arrives; with --to it forwards. Configs are the Go collector's.
 SIGHUP reads the config again; a wrong one changes nothing.";
 
+const USAGES: &str = "misaki [OPTIONS] [VERB]\n       misaki [--print VERBOSITY] [--set KEY=VALUE] -- COMMAND...";
+
 /// An edge collector for OpenTelemetry
 #[derive(Parser)]
 #[command(name = "misaki", version, disable_help_subcommand = true, after_help = WITHOUT_CONFIG)]
+#[command(override_usage = USAGES, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
 struct Command {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -56,10 +60,10 @@ struct Command {
     /// Threads that serve [default: half the cores, 1 to 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     workers: Option<u8>,
-    /// Run a program, and show its requests as trees on stderr
+    /// Run a program, and show its requests on stderr: as trees, or as --print says
     #[cfg(unix)]
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["config", "to"])]
-    command: Vec<std::ffi::OsString>,
+    command: Vec<OsString>,
 }
 
 #[derive(Subcommand)]
@@ -174,17 +178,19 @@ struct Failure {
 }
 
 pub fn main() -> ExitCode {
-    let command = match Command::try_parse() {
+    let command = match Command::try_parse_from(spelt(std::env::args_os().collect())) {
         Ok(command) => command,
         Err(error) => {
             // Words of others may be among its arguments, and it quotes them.
-            let words = std::env::args_os().map(|word| safe(&word.to_string_lossy()));
-            let error = Command::try_parse_from(words).err().unwrap_or(error);
+            let words = spelt(std::env::args_os().map(|word| safe(&word.to_string_lossy()).into()).collect());
+            let mut error = Command::try_parse_from(words).err().unwrap_or(error);
+            // What stands behind `--` is a program to run.
+            error.remove(ContextKind::Suggested);
             let status = if error.use_stderr() { USAGE } else { 0 };
             // A closed terminal is no reason to fail in another way.
             let _ = error.print();
-            if let Some(verb) = meant(&error) {
-                let _ = writeln!(std::io::stderr(), "\nDid you mean `misaki {verb}`?");
+            if let Some(words) = meant(&error) {
+                let _ = writeln!(std::io::stderr(), "\nDid you mean `misaki {words}`?");
             }
             return ExitCode::from(status);
         }
@@ -192,7 +198,9 @@ pub fn main() -> ExitCode {
     let _end = log::End;
     let outcome = match command.verb {
         #[cfg(unix)]
-        None if !command.command.is_empty() => command::command(&command.command, &command.sources.set),
+        None if !command.command.is_empty() => {
+            command::command(&command.command, command.sources.set, command.edge.print)
+        }
         None => run::run(Run { sources: command.sources, edge: command.edge, workers: command.workers }),
         Some(Verb::Run(run)) => run::run(run),
         Some(Verb::Validate(options)) => validate::validate(&options),
@@ -217,10 +225,28 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The verb that an unknown word was meant to be.
+/// `misaki help VERB` and `misaki version`, which others have, as options.
+fn spelt(mut words: Vec<OsString>) -> Vec<OsString> {
+    let option = match words.get(1).and_then(|word| word.to_str()) {
+        Some("help") => "--help",
+        Some("version") => "--version",
+        _ => return words,
+    };
+    words.remove(1);
+    words.push(option.into());
+    words
+}
+
+/// What an unknown first word was meant to be: a config, or a verb.
 fn meant(error: &clap::Error) -> Option<String> {
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return None };
-    let is_first = std::env::args().nth(1).as_ref() == Some(word);
+    let invalid = error.get(ContextKind::InvalidArg).or_else(|| error.get(ContextKind::InvalidSubcommand));
+    let Some(ContextValue::String(word)) = invalid else { return None };
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| safe(&word.to_string_lossy())).collect();
+    let is_first = words.first() == Some(word);
+    let file = if word == "-c" { words.get(1)? } else { word };
+    if is_first && (word == "-c" || [".yaml", ".yml"].iter().any(|ending| file.ends_with(ending))) {
+        return Some(format!("--config {file}"));
+    }
     let command = Command::command();
     let verbs = command.get_subcommands().map(clap::Command::get_name);
     is_first.then(|| nearest(word, verbs))?.map(str::to_owned)

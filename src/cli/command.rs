@@ -18,7 +18,8 @@ use crate::diagnostics::log;
 use crate::network::workers::Workers;
 use crate::service;
 
-use super::{FAILED, Failure, environment, failed, runnable, safe};
+use super::default::verbosity;
+use super::{FAILED, Failure, Print, environment, failed, runnable, safe};
 
 /// Free ports, and what is worth a look.
 const CONFIG: &str = r#"yaml:
@@ -56,9 +57,13 @@ const SIGNALS: [(SignalKind, Signal, bool); 6] = [
 ];
 
 /// Ends with the program's exit status; 128 and the signal's number when one ended it.
-pub fn command(words: &[OsString], settings: &[String]) -> Result<(), Failure> {
+pub fn command(words: &[OsString], mut settings: Vec<String>, print: Option<Print>) -> Result<(), Failure> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
-    let loaded = config::load(&[CONFIG.to_owned()], settings, &environment);
+    if let Some(print) = print {
+        let form = format!("exporters.debug.verbosity={}", verbosity(print));
+        settings.splice(..0, [form, "service.pipelines.metrics.exporters=[debug]".to_owned()]);
+    }
+    let loaded = config::load(&[CONFIG.to_owned()], &settings, &environment);
     let plan = runnable(&loaded)?;
     log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

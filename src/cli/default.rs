@@ -189,7 +189,7 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
     Ok((forwarding(&exporter, edge.print.map(verbosity)), to.to_owned()))
 }
 
-fn verbosity(print: Print) -> &'static str {
+pub(super) fn verbosity(print: Print) -> &'static str {
     match print {
         Print::Basic => "basic",
         Print::Normal => "normal",

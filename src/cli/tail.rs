@@ -44,7 +44,7 @@ const MOST_BODY: usize = 256 << 20;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Tail {
-    /// An OTTL condition, a trace id, or a traceparent [default: everything]
+    /// An OTTL condition, a trace id or its first digits, or a traceparent [default: everything]
     #[arg(value_name = "EXPR", default_value = "", hide_default_value = true)]
     expression: String,
     /// How it is written, as the debug exporter does
@@ -374,7 +374,7 @@ fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
         return Err(Failure { status: USAGE, message });
     }
     let text = quoted(&wanted.text);
-    let mut out = "# Drops what this is true for; to keep nothing else, write not (…) around it.\n".to_owned();
+    let mut out = "# Drops what this is true for; to keep nothing else, write not (…) around it. List\n# filter/tail in the `processors` of the pipelines it is for.\n".to_owned();
     out.push_str("processors:\n  filter/tail:\n    error_mode: ignore\n");
     for rule in &wanted.rules {
         let mut indent = "    ".to_owned();

@@ -83,8 +83,14 @@ pub fn test(options: &Test) -> Result<(), Failure> {
 
 fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     let file = path.display().to_string();
+    std::fs::metadata(path).map_err(|error| failed(format!("cannot read {file}: {error}")))?;
     let loaded = config::load(&[format!("file:{file}")], &[], &environment);
     let refused = |loaded: &Loaded| Failure { status: CONFIG, message: rendered(loaded) };
+    if loaded.root.get("service").is_some() {
+        let (cases, way) = (path.with_extension("test.yaml"), "its cases stand in");
+        let way = if cases.exists() { way } else { "write its cases into" };
+        return Err(failed(format!("{file} is a config: {way} {} (see --help)", cases.display())));
+    }
     if loaded.problems.has_errors() {
         return Err(refused(&loaded));
     }

@@ -45,7 +45,7 @@ pub struct Rule {
 pub type Kept = (SmallVec<[Bytes; 1]>, u64);
 
 impl Wanted {
-    /// A condition, 32 hexadecimal digits, a `traceparent`, or nothing at all.
+    /// A condition, a trace id or how one begins, a `traceparent`, or nothing at all.
     pub fn read(expression: &str) -> Result<Wanted, Mistake> {
         let expression = expression.trim();
         let mut wanted = Wanted { text: expression.to_owned(), rules: Vec::new(), needle: None };
@@ -69,6 +69,12 @@ impl Wanted {
         // What is nothing in any signal is a mistake; what is nothing in one of them is not asked there.
         if !wanted.rules.is_empty() {
             return Ok(wanted);
+        }
+        let all: Vec<&str> = CONTEXTS.iter().flat_map(|(_, contexts)| contexts.iter().copied()).collect();
+        if hints.known_in(&all) == hints.paths() && mistakes.iter().all(|(known, _)| *known < hints.paths()) {
+            let message = "a condition is about one signal, and nothing has all that this one names";
+            return Err(Mistake::new(&(0..wanted.text.len()), message)
+                .help("look at each signal with a tail of its own".to_owned()));
         }
         // Meant is the signal that knows most of it.
         mistakes.sort_by_key(|(known, mistake)| (usize::MAX - known, !mistake.is_guessed()));
@@ -112,7 +118,7 @@ impl Wanted {
     }
 }
 
-/// The condition that stands for a trace id or a traceparent, and the id.
+/// The condition that stands for a trace id, or for its first digits as `line` prints them, or for a traceparent; and those bytes.
 fn trace(text: &str) -> Option<(String, Vec<u8>)> {
     let parts: Vec<&str> = text.split('-').collect();
     let digits = match parts.as_slice() {
@@ -120,9 +126,17 @@ fn trace(text: &str) -> Option<(String, Vec<u8>)> {
         [version, id, span, _, ..] if version.len() == 2 && span.len() == 16 => *id,
         _ => return None,
     };
-    let mut id = Vec::new();
-    hex::read(digits.as_bytes(), 16, &mut id)?;
-    Some((format!("trace_id.string == \"{}\"", digits.to_ascii_lowercase()), id))
+    let (mut id, is_alone) = (Vec::new(), parts.len() == 1);
+    let condition = match digits.len() {
+        32 => format!("trace_id.string == \"{}\"", digits.to_ascii_lowercase()),
+        // 16 digits are more likely a span's.
+        6..=15 | 17..=31 if is_alone => format!("HasPrefix(trace_id.string, \"{}\")", digits.to_ascii_lowercase()),
+        _ => return None,
+    };
+    let whole = digits.get(..digits.len() & !1)?;
+    let rest = digits.get(whole.len()..)?;
+    hex::read(whole.as_bytes(), whole.len() / 2, &mut id)?;
+    rest.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some((condition, id))
 }
 
 /// What is nearly the id of a trace.

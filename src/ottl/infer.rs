@@ -58,6 +58,10 @@ impl<'n> Hints<'n> {
         call.keys.iter().for_each(|key| self.node(index, key));
     }
 
+    pub fn paths(&self) -> usize {
+        self.0.iter().filter(|(_, hint)| matches!(hint, Hint::Path(_))).count()
+    }
+
     /// How many of the paths lead somewhere in one of these contexts.
     pub fn known_in(&self, contexts: &[&str]) -> usize {
         let leads = |context: &&str, name: &str| {

@@ -62,6 +62,14 @@ fn a_programs_requests_are_shown() {
 }
 
 #[test]
+fn the_form_is_chosen() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
+    command.args(["--print", "line", "--", "python3", "-c", PROGRAM, "0"]).stdin(Stdio::null());
+    let (_, stderr) = texts(&command.output().unwrap());
+    assert!(stderr.contains("00:00:01.100 ERROR  shop ") && !stderr.contains("──"), "{stderr}");
+}
+
+#[test]
 fn it_ends_as_the_program_does() {
     let rows: [(&[&str], i32, &str); 5] = [
         (&["true"], 0, "misaki: no telemetry came"),

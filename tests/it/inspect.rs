@@ -375,6 +375,11 @@ fn an_expression_keeps_what_it_is_true_for() {
         ("span.name == \"low\"", &[]),
         (TRACE, &all[1..2]),
         (&TRACE.to_uppercase(), &all[1..2]),
+        // As `line` prints it, and further.
+        (&TRACE[..8], &all[1..2]),
+        (&TRACE[..7].to_uppercase(), &all[1..2]),
+        (&TRACE[..31], &all[1..2]),
+        ("f92f3577", &[]),
         (&traceparent, &all[1..2]),
         ("00000000000000000000000000000001", &[]),
         // Where it fails it is not true.
@@ -544,7 +549,9 @@ async fn expressions_become_rules_and_mistakes_are_shown() {
             "help: two values are compared with ==: write\n      attributes[\"http.response.status_code\"] == 500",
         ),
         ("checkout", "help: to look for text, write IsMatch(body, \"checkout\")\n"),
-        ("4bf92f3577b34da6a3ce929d0e0e47", "error: a trace id has 32 hexadecimal digits, and this has 30\n"),
+        ("4bf92f3577b34da6a3ce929d0e0e473600", "error: a trace id has 32 hexadecimal digits, and this has 34\n"),
+        ("span.name == \"a\" or log.body == \"b\"", "help: look at each signal with a tail of its own\n"),
+        ("kind == SPAN_KIND_CLIENT or metric.unit == \"By\"", "error: a condition is about one signal"),
         ("00f067aa0ba902b7", "help: is it of a span? span_id.string == \"00f067aa0ba902b7\"\n"),
         (
             "00-4bf9-00f067aa0ba902b7-01",

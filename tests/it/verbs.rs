@@ -56,6 +56,44 @@ fn hop(table: &str, state: &str, what: &str) -> String {
     [first].into_iter().chain(rest).map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
+/// What people try first is understood, or answered with what to write.
+#[tokio::test]
+async fn first_words() {
+    assert_eq!(run(&["help"]).await, run(&["--help"]).await);
+    assert_eq!(run(&["help", "tail"]).await, run(&["tail", "--help"]).await);
+    assert_eq!(run(&["version"]).await, (0, format!("misaki {}\n", env!("CARGO_PKG_VERSION")), String::new()));
+    for (words, meant) in
+        [(&["edge.yaml"][..], "--config edge.yaml"), (&["-c", "edge.yaml"], "--config edge.yaml"), (&["tial"], "tail")]
+    {
+        let (status, _, err) = run(words).await;
+        assert_eq!(status, 64);
+        assert!(err.ends_with(&format!("Did you mean `misaki {meant}`?\n")) && !err.contains("-- -c"), "{err}");
+    }
+    let (status, _, err) = run(&["test", "pipelines/edge-filter.yaml"]).await;
+    let expected = "error: pipelines/edge-filter.yaml is a config: its cases stand in pipelines/edge-filter.test.yaml (see --help)\n";
+    assert_eq!((status, err.as_str()), (1, expected));
+    let (status, _, err) = run(&["test", "no.test.yaml"]).await;
+    assert_eq!((status, err.as_str()), (1, "error: cannot read no.test.yaml: No such file or directory\n"));
+}
+
+/// The Go collector says nothing of what is declared and used nowhere.
+#[tokio::test]
+async fn what_does_nothing_is_told() {
+    let unused =
+        "processors: {batch: , filter/tail: }\nconnectors: {forward: }\nextensions: {health_check: , inspect: }";
+    let (status, _, err) = run(&["validate", "--config", &format!("yaml:{}", edge("nop: {}", unused))]).await;
+    assert_eq!(status, 0, "{err}");
+    for told in [
+        "warning: processors.batch is in no pipeline: it does nothing\n",
+        "warning: processors.filter/tail is in no pipeline: it does nothing\n",
+        "warning: connectors.forward is in no pipeline: it does nothing\n",
+        "warning: extensions.health_check is not in `service.extensions`: it is not\n         started\n",
+        "4 warnings in",
+    ] {
+        assert!(err.contains(told), "{told}: {err}");
+    }
+}
+
 #[tokio::test]
 async fn doctor_finds_nothing_wrong_where_nothing_is() {
     let upstream = Misaki::start("{}", &[]).await;

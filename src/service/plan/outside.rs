@@ -25,6 +25,7 @@ impl Plan {
         if loaded.problems.has_errors() {
             return;
         }
+        self.check_unused(loaded);
         for (path, endpoint, receiver) in self.loops() {
             let message =
                 format!("{endpoint} is {receiver} of this very collector: what is sent there comes back, without end");
@@ -58,6 +59,33 @@ impl Plan {
         let readers = readers.filter_map(|(host, port)| Listen::parse(&format!("{host}:{port}"), "tcp").ok());
         all.extend(readers.map(|endpoint| (keys(&["service", "telemetry", "metrics", "readers"]), endpoint)));
         all
+    }
+
+    /// What is declared and named nowhere does nothing, which the Go collector does not say.
+    fn check_unused(&self, loaded: &Loaded) {
+        let references = |kind: Kind| {
+            let of = move |pipeline: &Pipeline| match kind {
+                Kind::Receiver => pipeline.receivers.clone(),
+                Kind::Processor => pipeline.processors.clone(),
+                Kind::Exporter | Kind::Connector => pipeline.exporters.clone(),
+                Kind::Extension => Vec::new(),
+            };
+            let own = if kind == Kind::Extension { self.extensions.clone() } else { Vec::new() };
+            self.pipelines.iter().flat_map(of).chain(own).collect::<Vec<_>>()
+        };
+        for ((kind, id), component) in &self.components {
+            let is_used = references(*kind).iter().any(|reference| reference.id == *id);
+            if is_used || matches!(component, Component::Inspect(_)) {
+                continue;
+            }
+            let path = [kind.section().to_owned(), id.to_string()];
+            let (place, name) = (place_of(&loaded.root, &path), path.join("."));
+            let message = match kind {
+                Kind::Extension => format!("{name} is not in `service.extensions`: it is not started"),
+                _ => format!("{name} is in no pipeline: it does nothing"),
+            };
+            loaded.problems.push(Problem::warning(place, message));
+        }
     }
 
     fn check_ports(&self, loaded: &Loaded) {
