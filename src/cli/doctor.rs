@@ -78,7 +78,8 @@ pub fn doctor(options: &Doctor) -> Result<(), Failure> {
     let chosen = default::choose(&options.sources, &options.edge)?;
     let plan = chosen.plan()?;
     let mut sections: Vec<_> = config(&chosen, &plan).into_iter().collect();
-    sections.extend(block_on(async { Ok(examine(&plan).await) })?);
+    let chose_signals = matches!(chosen.origin, Origin::Named);
+    sections.extend(block_on(async { Ok(examine(&plan, chose_signals).await) })?);
     print(&rendered(&sections))?;
     match sections.iter().flat_map(|section| &section.findings).any(|finding| finding.state == State::Failed) {
         true => Err(Failure { status: FAILED, message: String::new() }),
@@ -108,16 +109,28 @@ fn config(chosen: &Chosen, plan: &Plan) -> Option<Section> {
     (!findings.is_empty()).then(|| Section { title: "config".to_owned(), findings })
 }
 
-async fn examine(plan: &Plan) -> Vec<Section> {
+async fn examine(plan: &Plan, chose_signals: bool) -> Vec<Section> {
     let budget = Budget::new(crate::service::budget_of(plan));
     let mut sections = Vec::new();
     for (id, signals) in plan.used(Kind::Exporter) {
-        sections.extend(upstream::examine(plan, id, &signals, &budget).await);
+        let mut upstreams = upstream::examine(plan, id, &signals, &budget).await;
+        if !chose_signals {
+            upstreams.iter_mut().for_each(some_are_enough);
+        }
+        sections.extend(upstreams);
     }
     sections.extend(machine::ports(plan).await);
     sections.extend(machine::storage(plan));
     sections.push(machine::memory(plan));
     sections
+}
+
+/// Without a config nobody said that all signals come: one that is not taken is a warning beside one that is.
+fn some_are_enough(section: &mut Section) {
+    if section.findings.iter().any(|finding| finding.what == "export" && finding.state == State::Ok) {
+        let is_refused = |finding: &&mut Finding| finding.advice.as_deref() == Some(upstream::NO_PIPELINE);
+        section.findings.iter_mut().filter(is_refused).for_each(|finding| finding.state = State::Warn);
+    }
 }
 
 fn rendered(sections: &[Section]) -> String {

@@ -198,6 +198,10 @@ impl Sender {
                 out.push_str(&format!("  {} says: {}\n", safe(to), safe(said)));
             }
         }
+        let is_away = |tally: &Tally| tally.said.as_ref().is_some_and(|said| said.starts_with("cannot connect to "));
+        if self.tallies.iter().any(is_away) {
+            out.push_str("  Is the collector up? `misaki` alone listens on 4317 and 4318.\n");
+        }
         out
     }
 }

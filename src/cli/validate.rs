@@ -35,6 +35,7 @@ pub fn validate(options: &Validate) -> Result<(), Failure> {
     let loaded = sources.load()?;
     #[cfg_attr(not(unix), allow(unused_variables, reason = "only a unix socket leads to a collector"))]
     let plan = runnable(&loaded)?;
+    plan.check_unused(&loaded);
     // Warnings do not fail a config, but they are what this verb is for.
     let _ = std::io::stderr().write_all(rendered(&loaded).as_bytes());
     #[cfg(unix)]

@@ -191,6 +191,10 @@ fn classify(http_status: u16, headers: &HeaderMap, body: &[u8], is_json: bool, u
     if !said.is_empty() {
         message = format!("{message}, Message={said}");
     }
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if kind.starts_with(b"application/grpc") {
+        message.push_str(": this is a port for gRPC: use otlp_grpc (grpc:// or grpcs://)");
+    }
     let code = match http_status {
         400 => code::INVALID_ARGUMENT,
         401 => code::UNAUTHENTICATED,

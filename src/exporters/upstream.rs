@@ -1,6 +1,7 @@
 //! Connections to an upstream: opened when they are needed, kept while they live, the name resolved anew each time.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub struct Upstream {
     tls_config: OnceLock<Arc<ClientConfig>>,
     http2: tokio::sync::Mutex<Option<http2::SendRequest<Pieces>>>,
     http1: Mutex<Vec<http1::SendRequest<Pieces>>>,
+    /// Whether there ever was an answer: until then the address may be wrong.
+    answered: AtomicBool,
 }
 
 /// A request body: pieces of memory, one after another, as they are.
@@ -97,21 +100,24 @@ impl Upstream {
             tls_config: OnceLock::new(),
             http2: tokio::sync::Mutex::new(None),
             http1: Mutex::default(),
+            answered: AtomicBool::new(false),
         }
     }
 
     /// Sends one request and reads its answer: head, body and trailers.
     pub async fn exchange(&self, request: Request<Pieces>) -> Result<(Parts, Bytes, HeaderMap), Status> {
-        let failed = |error: hyper::Error| self.unavailable(&describe(&error));
+        let failed = |error: hyper::Error| self.broken(&error);
         match self.sender().await? {
             Sender::Http2(mut sender) => {
                 let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
                 let (bytes, trailers) = read(body).await.map_err(failed)?;
+                self.answered.store(true, Relaxed);
                 Ok((head, bytes, trailers))
             }
             Sender::Http1(mut sender) => {
                 let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
                 let (bytes, trailers) = read(body).await.map_err(failed)?;
+                self.answered.store(true, Relaxed);
                 let mut idle = self.http1.lock().unwrap_or_else(PoisonError::into_inner);
                 if idle.len() < IDLE {
                     idle.push(sender);
@@ -137,7 +143,7 @@ impl Upstream {
         let (stream, is_http2) = tokio::time::timeout(CONNECT, self.connect())
             .await
             .map_err(|_| self.unavailable(&format!("no connection within {CONNECT:?}")))??;
-        let failed = |error: hyper::Error| self.unavailable(&describe(&error));
+        let failed = |error: hyper::Error| self.broken(&error);
         if !is_http2 {
             drop(shared);
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
@@ -189,6 +195,17 @@ impl Upstream {
         }
     }
 
+    /// A connection that broke, and what it may mean that nothing was ever answered.
+    fn broken(&self, error: &hyper::Error) -> Status {
+        let text = describe(error);
+        if self.answered.load(Relaxed) {
+            return self.unavailable(&text);
+        }
+        let port = if self.protocol == Protocol::Http2 { "gRPC" } else { "HTTP" };
+        let tls = if self.tls.is_none() { ", and does it want TLS" } else { "" };
+        self.unavailable(&format!("{text} (is this the upstream's port for {port}{tls}?)"))
+    }
+
     fn unavailable(&self, why: &str) -> Status {
         Status { code: code::UNAVAILABLE, message: format!("{}: {why}", self.endpoint.address) }
     }
@@ -199,16 +216,13 @@ enum Sender {
     Http2(http2::SendRequest<Pieces>),
 }
 
-/// hyper's error with its cause, which says more than it does, and what it usually means.
+/// hyper's error with its cause, which says more than it does.
 fn describe(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
-    }
-    if text.contains("frame with invalid size") || text.contains("invalid HTTP version") {
-        text.push_str(" (does the upstream speak this protocol, and does it want TLS?)");
     }
     text
 }

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, RootCertStore,
@@ -182,12 +182,10 @@ impl ClientTls {
         self.insecure && self.ca.is_none()
     }
 
-    /// The CAs that may sign the server's certificate.
-    fn roots(&self) -> Result<RootCertStore, String> {
-        let mut roots = match &self.ca {
-            Some(ca) => ca.roots(&ca.certificates()?)?,
-            None => RootCertStore::empty(),
-        };
+    /// Whose signature makes a server's certificate good.
+    fn trust(&self) -> Result<Trust, String> {
+        let known = self.ca.as_ref().map(Pem::certificates).transpose()?.unwrap_or_default();
+        let mut roots = self.ca.as_ref().map_or_else(|| Ok(RootCertStore::empty()), |ca| ca.roots(&known))?;
         if self.ca.is_none() || self.include_system_ca_certs_pool {
             let found = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(found.certs);
@@ -196,7 +194,8 @@ impl ClientTls {
                 return Err(format!("this system has no CA certificates{why}: set tls.ca_file"));
             }
         }
-        Ok(roots)
+        let cas = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+        Ok(Trust { cas: Some(cas.map_err(|error| error.to_string())?), known })
     }
 
     /// The name that the server's certificate must be for, when it is reached at `host`.
@@ -262,10 +261,8 @@ pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig
     let versions = tls.versions.supported()?;
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&versions);
     let builder = builder.map_err(|error| error.to_string())?;
-    let builder = match tls.insecure_skip_verify {
-        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone)),
-        false => builder.with_root_certificates(tls.roots()?),
-    };
+    let trust = if tls.insecure_skip_verify { Trust { cas: None, known: Vec::new() } } else { tls.trust()? };
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(trust));
     let mut config = match &tls.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => builder.with_client_cert_resolver(Arc::new(Reloaded::new(identity)?)),
@@ -316,20 +313,36 @@ impl ResolvesClientCert for Reloaded {
     }
 }
 
-/// `insecure_skip_verify`: believes whoever has the key of the certificate that they show.
+/// Which servers are believed, that have the key of the certificate that they show. Without `cas` all are: `insecure_skip_verify`.
 #[derive(Debug)]
-struct TrustAnyone;
+struct Trust {
+    cas: Option<Arc<WebPkiServerVerifier>>,
+    /// What stands in `ca_file` may also be the server's own, and say that it is a CA's, as `openssl req -x509` makes it.
+    known: Vec<CertificateDer<'static>>,
+}
 
-impl ServerCertVerifier for TrustAnyone {
+/// What `CaUsedAsEndEntity` of webpki becomes; its time was looked at before.
+fn is_of_a_ca(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Other(cause) if cause.0.to_string() == "CaUsedAsEndEntity")
+}
+
+impl ServerCertVerifier for Trust {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        own: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
+        let Some(cas) = &self.cas else { return Ok(ServerCertVerified::assertion()) };
+        match cas.verify_server_cert(own, chain, name, ocsp, now) {
+            Err(Error::InvalidCertificate(error)) if is_of_a_ca(&error) && self.known.contains(own) => {
+                verify_server_name(&ParsedCertificate::try_from(own)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
     }
 
     fn verify_tls12_signature(
@@ -397,13 +410,21 @@ pub fn explain(error: &(dyn std::error::Error + 'static), peer: Peer) -> String 
     let who = if peer == Peer::Server { "server" } else { "client" };
     match tls_error(error) {
         Some(Error::InvalidMessage(_)) if peer == Peer::Client => CLIENT_SPEAKS_PLAINTEXT.to_owned(),
+        Some(Error::InvalidCertificate(error)) if is_of_a_ca(error) => {
+            let advice = "make one that is not, or set tls.ca_file (--ca) to this very one";
+            format!("no TLS with the {who}: its certificate is a CA's: {advice}")
+        }
         Some(error) => match advice(error, peer) {
             Some(advice) => format!("no TLS with the {who}: {error}: {advice}"),
             None => format!("no TLS with the {who}: {error}"),
         },
         None => match error.downcast_ref::<io::Error>().map(io::Error::kind) {
             Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-                format!("the {who} closed the connection during the TLS handshake: does it want TLS?")
+                let question = match peer {
+                    Peer::Server => "does it speak TLS? In clear: tls: {insecure: true}, grpc:// or http://",
+                    Peer::Client => "does it trust our certificate?",
+                };
+                format!("the {who} closed the connection during the TLS handshake: {question}")
             }
             _ => error.to_string(),
         },
@@ -425,10 +446,12 @@ fn advice(error: &Error, peer: Peer) -> Option<&'static str> {
     use CertificateError as Bad;
     use PeerIncompatible as Incompatible;
     Some(match (error, peer) {
-        (Error::InvalidMessage(_), _) => "it does not speak TLS: set tls: {insecure: true}, or use its TLS port",
+        (Error::InvalidMessage(_), _) => {
+            "it does not speak TLS: set tls: {insecure: true} (grpc://, http://), or use its TLS port"
+        }
         // A bad signature is how a CA shows that took the name of another.
         (Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature), Peer::Server) => {
-            "set tls.ca_file to the certificate of its CA"
+            "set tls.ca_file (--ca) to the certificate of its CA"
         }
         (Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature), Peer::Client) => {
             "set tls.client_ca_file to the certificate of its CA"

@@ -164,6 +164,37 @@ fn wrong_name() {
     assert_eq!(handshake(&other, &overridden), Ok(b"h2".to_vec()));
 }
 
+/// `openssl req -x509` makes certificates that say that they are a CA's: named in `ca_file`, one is good for the server that shows it.
+#[test]
+fn a_ca_that_is_the_server_itself() {
+    let own = |name: &str, years: (i32, i32)| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
+        let pem = params.self_signed(&key).unwrap().pem();
+        let ca = Some(inline("ca_pem", &pem));
+        (server(identity(inline("cert_pem", &pem), inline("key_pem", &key.serialize_pem()))), client(ca))
+    };
+    let (good, knowing) = own("localhost", (2020, 2090));
+    assert_eq!(handshake(&good, &knowing), Ok(b"h2".to_vec()));
+    fails(
+        &good,
+        &client(Authority::new().ca()),
+        "its certificate is a CA's: make one that is not, or set tls.ca_file",
+        "",
+    );
+    let (other, knowing_other) = own("localhost", (2020, 2090));
+    fails(&good, &knowing_other, "its certificate is a CA's", "");
+    fails(&other, &knowing, "its certificate is a CA's", "");
+    let (elsewhere, knowing) = own("otel.example.com", (2020, 2090));
+    fails(&elsewhere, &knowing, "not valid for name \"localhost\"", "");
+    let (expired, knowing) = own("localhost", (2000, 2001));
+    fails(&expired, &knowing, "renew its certificate, or correct the clock", "");
+    let (early, knowing) = own("localhost", (2080, 2090));
+    fails(&early, &knowing, "not valid yet", "");
+}
+
 #[test]
 fn outside_of_its_time() {
     let authority = Authority::new();

@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SOON: i64 = 14 * 86_400;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// Of a signal that is not taken.
+pub const NO_PIPELINE: &str = "it has no pipeline for this signal there: add one, or check the path";
 const HOPS: [&str; 5] = ["name", "connect", "TLS", "protocol", "export"];
 
 /// One upstream of an exporter, and the signals that go there.
@@ -283,9 +285,9 @@ fn connect_advice(error: &io::Error) -> &'static str {
 
 fn export_advice(error: &SendError) -> &'static str {
     match (error, error.status().code) {
-        (_, code::UNAUTHENTICATED) => "it does not know who we are: set `auth` or `headers`",
+        (_, code::UNAUTHENTICATED) => "it does not know who we are: set `auth` or `headers` (--token-file)",
         (_, code::PERMISSION_DENIED) => "it knows who we are, and refuses: check the rights of this token or user",
-        (_, code::UNIMPLEMENTED) => "it has no pipeline for this signal there: add one, or check the path",
+        (_, code::UNIMPLEMENTED) => NO_PIPELINE,
         (SendError::Retry { .. }, _) => "it may be overloaded or starting: try again",
         (SendError::TooLarge(_), _) => "it takes not even an empty request: check its limits, and proxies between",
         _ => "look into the log of the upstream",

@@ -25,7 +25,6 @@ impl Plan {
         if loaded.problems.has_errors() {
             return;
         }
-        self.check_unused(loaded);
         for (path, endpoint, receiver) in self.loops() {
             let message =
                 format!("{endpoint} is {receiver} of this very collector: what is sent there comes back, without end");
@@ -62,7 +61,7 @@ impl Plan {
     }
 
     /// What is declared and named nowhere does nothing, which the Go collector does not say.
-    fn check_unused(&self, loaded: &Loaded) {
+    pub fn check_unused(&self, loaded: &Loaded) {
         let references = |kind: Kind| {
             let of = move |pipeline: &Pipeline| match kind {
                 Kind::Receiver => pipeline.receivers.clone(),
