@@ -12,6 +12,7 @@ mod scrape;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -60,6 +61,8 @@ pub struct Running {
     telemetry: Telemetry,
     doors: HashMap<ComponentId, Door>,
     connections: Arc<Connections>,
+    /// Whether processors of the config that runs name clients.
+    tells_clients: Arc<AtomicBool>,
     receivers: JoinSet<()>,
     dispatchers: JoinSet<()>,
     timekeeper: JoinSet<()>,
@@ -116,6 +119,7 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
         telemetry: plan.telemetry.clone(),
         doors: HashMap::new(),
         connections: Connections::new(machine::connection_cap()),
+        tells_clients: Arc::default(),
         receivers: JoinSet::new(),
         dispatchers: JoinSet::new(),
         timekeeper: JoinSet::new(),
@@ -217,6 +221,7 @@ impl Running {
         let built = builder.build()?;
 
         self.budget.resize(budget_of(plan));
+        self.tells_clients.store(plan.names_clients(), Relaxed);
         let mut gates = built.gates.clone();
         let (graph, before) = built.connect();
         for queue in graph.queues.iter().filter(|queue| !holds(&self.graph.queues, queue)) {
@@ -288,7 +293,8 @@ impl Running {
         match plan.get(Kind::Receiver, id) {
             Some(Component::Otlp(config)) => {
                 let (config, budget, connections) = (config.clone(), self.budget.clone(), self.connections.clone());
-                let receiver = Receiver::new(sockets.clone(), config, guards, gates, budget, connections);
+                let told = self.tells_clients.clone();
+                let receiver = Receiver::new(sockets.clone(), config, guards, gates, budget, connections, told);
                 self.receivers.spawn(receiver.run(self.workers.clone(), stopped));
             }
             Some(Component::HostMetrics(config)) => {

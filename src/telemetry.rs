@@ -11,6 +11,7 @@ pub mod refusal;
 pub mod sink;
 pub mod tap;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,14 +40,37 @@ pub struct Part {
     pub charge: Charge,
 }
 
-/// Who sent a request, as far as the config asks for it (`include_metadata`).
+/// Who sent a request, as far as the config asks for it. A batch has none, but for the metadata that it is made by.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Client {
-    /// Header names in lower case, in the order they came.
+    /// Header names in lower case, in the order they came; where `include_metadata` is set.
     pub metadata: Vec<(String, String)>,
+    /// The metadata of a gRPC request as such, and where it and any other comes from: for processors that name them.
+    pub grpc: Vec<(String, String)>,
+    pub peer: Option<SocketAddr>,
+    /// What the authenticator tells.
+    pub auth: Vec<(&'static str, String)>,
 }
 
 impl Client {
+    /// The host alone, as a person knows it.
+    pub fn host(&self) -> Option<String> {
+        Some(self.peer?.ip().to_canonical().to_string())
+    }
+
+    /// As the Go collector knows it: of a gRPC request with the port.
+    pub fn address(&self) -> Option<String> {
+        let peer = self.peer?;
+        match self.grpc.is_empty() {
+            true => self.host(),
+            false => Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string()),
+        }
+    }
+
+    pub fn auth(&self, name: &str) -> Option<&str> {
+        self.auth.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
     /// All values of one key, joined as the Go collector joins them.
     pub fn value(&self, key: &str) -> String {
         let values = self.metadata.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key));

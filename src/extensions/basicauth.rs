@@ -104,13 +104,8 @@ impl Scheme for Users {
     }
 
     fn presented(&self, header: &[u8]) -> Result<SmallVec<[Fingerprint; 2]>, &'static str> {
-        let (scheme, given) = header.split_at_checked(b"Basic ".len()).unwrap_or_default();
-        if !scheme.eq_ignore_ascii_case(b"Basic ") {
-            return Err("invalid authorization scheme prefix");
-        }
-        let given = base64::decode(given.trim_ascii()).ok_or("invalid authorization format")?;
-        let colon = given.iter().position(|byte| *byte == b':').ok_or("invalid authorization format")?;
-        let (user, password) = given.split_at(colon);
+        let (_, given, colon) = read(header)?;
+        let (user, password) = given.split_at_checked(colon).unwrap_or_default();
         let password = password.get(1..).unwrap_or_default();
         let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, password);
         Ok(smallvec![of_plain(user, password), of_hash(user, hash.as_ref())])
@@ -123,6 +118,24 @@ impl Scheme for Users {
     fn challenge(&self) -> HeaderValue {
         HeaderValue::from_static("Basic realm=\"otlp\", charset=\"UTF-8\"")
     }
+
+    fn attributes(&self, header: &[u8]) -> Vec<(&'static str, String)> {
+        let Ok((raw, given, colon)) = read(header) else { return Vec::new() };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        vec![("username", text(given.get(..colon).unwrap_or_default())), ("raw", text(raw))]
+    }
+}
+
+/// The credentials of a header as they stand there, what they stand for, and where the colon is in that.
+fn read(header: &[u8]) -> Result<(&[u8], Vec<u8>, usize), &'static str> {
+    let (scheme, raw) = header.split_at_checked(b"Basic ".len()).unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(b"Basic ") {
+        return Err("invalid authorization scheme prefix");
+    }
+    let raw = raw.trim_ascii();
+    let given = base64::decode(raw).ok_or("invalid authorization format")?;
+    let colon = given.iter().position(|byte| *byte == b':').ok_or("invalid authorization format")?;
+    Ok((raw, given, colon))
 }
 
 /// The fingerprint of a line; what hash it is when that is not supported.

@@ -35,7 +35,7 @@ pub async fn serve(listener: Arc<Listener>, answer: Arc<dyn Fn(&str) -> Reply + 
             accepted = listener.accept() => accepted,
             Some(_) = open.join_next() => continue,
         };
-        let Ok(stream) = accepted.and_then(|accepted| accepted()) else {
+        let Ok(stream) = accepted.and_then(|(accepted, _)| accepted()) else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };

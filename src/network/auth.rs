@@ -50,6 +50,10 @@ pub trait Scheme: Debug + Send + Sync {
     fn refusals(&self) -> (&str, &'static str);
     /// `WWW-Authenticate`.
     fn challenge(&self) -> HeaderValue;
+    /// What a header that was accepted tells of its sender, by the names that `from_context: auth.NAME` has for it.
+    fn attributes(&self, _: &[u8]) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }
 
 #[derive(Debug)]
@@ -94,6 +98,11 @@ impl Authenticator {
         // Every pair is compared, so that the time tells nothing.
         let found = pairs.fold(false, |found, (accepted, given)| found | is_equal(accepted, given));
         if found { Ok(()) } else { Err(refused(unknown)) }
+    }
+
+    /// What is known of the sender of these headers, which were admitted.
+    pub fn attributes(&self, headers: &HeaderMap) -> Vec<(&'static str, String)> {
+        headers.get(&self.header).map_or_else(Vec::new, |value| self.scheme.attributes(value.as_bytes()))
     }
 
     pub fn challenge(&self) -> HeaderValue {

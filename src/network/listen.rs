@@ -74,19 +74,20 @@ fn bind_unix(path: &std::path::Path) -> io::Result<tokio::net::UnixListener> {
 }
 
 impl Listener {
-    pub async fn accept(&self) -> io::Result<Accepted> {
+    /// A connection, and who is at its other end.
+    pub async fn accept(&self) -> io::Result<(Accepted, Option<SocketAddr>)> {
         match self {
             Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 // Answers are small and must not wait for more.
                 stream.set_nodelay(true)?;
                 let stream = stream.into_std()?;
-                Ok(Box::new(|| Ok(Box::new(tokio::net::TcpStream::from_std(stream)?))))
+                Ok((Box::new(|| Ok(Box::new(tokio::net::TcpStream::from_std(stream)?))), Some(peer)))
             }
             #[cfg(unix)]
             Listener::Unix(listener) => {
                 let stream = listener.accept().await?.0.into_std()?;
-                Ok(Box::new(|| Ok(Box::new(tokio::net::UnixStream::from_std(stream)?))))
+                Ok((Box::new(|| Ok(Box::new(tokio::net::UnixStream::from_std(stream)?))), None))
             }
         }
     }

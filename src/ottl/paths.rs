@@ -23,8 +23,9 @@ use crate::otlp::tracestate;
 use crate::otlp::views::AnyValue;
 use crate::otlp::views::metrics::{Buckets, DataType, Point};
 use crate::otlp::wire::{self, put_bytes, put_fixed32, put_fixed64, put_header, put_uint, put_varint};
+use crate::telemetry::Client;
 use nested::{payloads, retag, text_key, type_name};
-use table::{CONTEXTS, Form, Numbers, Place, Row, rows};
+use table::{CONTEXTS, Form, Numbers, Place, Row, Told, rows};
 
 pub struct Path {
     row: &'static Row,
@@ -82,10 +83,8 @@ impl Path {
             );
             return Err((message, None));
         }
-        let takes_keys = matches!(
-            row.form,
-            Form::Attributes | Form::Body | Form::TraceState | Form::Cache | Form::Metadata | Form::Unknown
-        );
+        let takes_keys =
+            matches!(row.form, Form::Attributes | Form::Body | Form::TraceState | Form::Cache | Form::Client(_));
         match keys.is_empty() || takes_keys {
             true => Ok(Path { row, keys }),
             false => Err(not_indexed(name.rsplit('.').next().unwrap_or_default())),
@@ -296,8 +295,7 @@ impl Path {
             // As the Go collector, which never sets it.
             Form::EventIndex => return Err(Fault::new("no 'event_index' property has been set")),
             Form::Cache => nested::get(Value::Map(scene.cache), &keys)?,
-            Form::Metadata => nested::get(metadata(scene)?, &keys)?,
-            Form::Unknown => Value::Nil,
+            Form::Client(known) => nested::get(client(scene, known)?, &keys)?,
         })
     }
 
@@ -306,7 +304,7 @@ impl Path {
         match form {
             Form::MetricType => return Ok(()),
             Form::EventIndex => return Err(Fault::new("the 'event_index' path cannot be modified")),
-            Form::Metadata | Form::Unknown => {
+            Form::Client(_) => {
                 let name = self.row.name;
                 return Err(Fault::new(format!("\"otelcol.{name}\" is read-only and cannot be modified")));
             }
@@ -707,21 +705,36 @@ fn with_state_member(state: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
     members.collect::<Vec<_>>().join(&b","[..])
 }
 
-/// The client's metadata: a map of lists of texts.
-fn metadata<'a>(scene: &Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let Some(client) = scene.client else { return Ok(Value::Nil) };
+/// What is known of the client: its address, what its authenticator tells, or metadata: a map of lists of texts.
+fn client<'a>(scene: &Scene<'_, 'a>, told: Told) -> Result<Value<'a>, Fault> {
+    let (none, arena) = (Client::default(), scene.arena);
+    let client = scene.client.unwrap_or(&none);
     let mut map = Vec::new();
-    for (index, (name, _)) in client.metadata.iter().enumerate() {
-        if client.metadata.iter().take(index).any(|(earlier, _)| earlier == name) {
+    let metadata = match told {
+        Told::Address => {
+            let address = client.address().map(|address| arena.keep(address.as_bytes())).transpose()?;
+            return Ok(address.map_or(Value::Nil, Value::String));
+        }
+        Told::Auth => {
+            client.auth.iter().for_each(|(name, value)| {
+                put_entry(&mut map, name.as_bytes(), &Value::String(value.as_bytes()));
+            });
+            return Ok(Value::Map(arena.keep(&map)?));
+        }
+        Told::Metadata => &client.metadata,
+        Told::Call => &client.grpc,
+    };
+    for (index, (name, _)) in metadata.iter().enumerate() {
+        if metadata.iter().take(index).any(|(earlier, _)| earlier == name) {
             continue;
         }
         let mut values = Vec::new();
-        for (_, value) in client.metadata.iter().filter(|(other, _)| other == name) {
+        for (_, value) in metadata.iter().filter(|(other, _)| other == name) {
             put_item(&mut values, &Value::String(value.as_bytes()));
         }
         put_entry(&mut map, name.as_bytes(), &Value::List(&values));
     }
-    Ok(Value::Map(scene.arena.keep(&map)?))
+    Ok(Value::Map(arena.keep(&map)?))
 }
 
 fn expected(form: Form) -> &'static str {

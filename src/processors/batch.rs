@@ -162,7 +162,8 @@ impl Batch {
             return Err(Refusal::Rejected(Status { code: code::INTERNAL, message }));
         }
         let metadata = self.config.metadata_keys.iter().cloned().zip(values.iter().cloned()).collect();
-        let new = || Arc::new(Shard { client: Some(Arc::new(Client { metadata })), ..Shard::default() });
+        let new =
+            || Arc::new(Shard { client: Some(Arc::new(Client { metadata, ..Client::default() })), ..Shard::default() });
         Ok(shards.entry(values).or_insert_with(new).clone())
     }
 

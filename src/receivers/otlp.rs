@@ -51,6 +51,8 @@ pub struct Shared {
     gates: Gates,
     budget: Arc<Budget>,
     connections: Arc<Connections>,
+    /// Whether processors name the client.
+    tells_clients: Arc<AtomicBool>,
     /// Streams of HTTP/2 that wait for their first turn.
     waiting: Arc<AtomicUsize>,
     said: Said,
@@ -140,6 +142,7 @@ impl Receiver {
         gates: Gates,
         budget: Arc<Budget>,
         connections: Arc<Connections>,
+        tells_clients: Arc<AtomicBool>,
     ) -> Receiver {
         // Each port serves both protocols: one without an authenticator would be a way around that of the other.
         let Guards { grpc, http } = guards;
@@ -151,6 +154,7 @@ impl Receiver {
             gates,
             budget,
             connections,
+            tells_clients,
             waiting: Arc::default(),
             said: Said::default(),
         };
@@ -178,8 +182,8 @@ async fn accept(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, 
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match accepted {
-            Ok(stream) => {
-                let entry = shared.connections.enter().await;
+            Ok((stream, peer)) => {
+                let entry = shared.connections.enter(peer).await;
                 let worker = workers.least_loaded();
                 let served = worker.serve();
                 let tls = listener.tls.as_ref().map(|tls| tls.borrow().clone());

@@ -154,6 +154,16 @@ impl Plan {
         self.written.get(&path).is_some_and(|written| before.get(&path) == Some(written))
     }
 
+    /// Whether a processor may want to know where a request comes from: only then is it kept.
+    pub fn names_clients(&self) -> bool {
+        fn names(node: &Node) -> bool {
+            let in_text = node.as_text().is_some_and(|text| text.contains("otelcol."));
+            let in_list = matches!(&node.value, Value::List(items) if items.iter().any(names));
+            in_text || in_list || node.entries().iter().any(|entry| entry.key == "from_context" || names(&entry.node))
+        }
+        self.written.iter().any(|(path, node)| path.starts_with("processors.") && names(node))
+    }
+
     /// The receivers that pipelines take from, each once.
     pub fn receivers(&self) -> Vec<&ComponentId> {
         let mut ids = Vec::new();

@@ -635,3 +635,55 @@ async fn a_grpc_stream_is_refused_by_its_head() {
         assert_eq!(answer.await.unwrap().headers()["grpc-status"], "16");
     }
 }
+
+/// Where a request comes from and who its client is, as processors name them; a reload begins to ask, and a batch forgets.
+#[tokio::test]
+async fn processors_know_the_client() {
+    const ASKS: &str = r#"
+extensions: {basicauth: {htpasswd: {inline: "ann:pw"}}}
+receivers: {otlp: {protocols: {http: {auth: {authenticator: basicauth}}}}}
+processors:
+  batch: {timeout: 1h, send_batch_size: 1}
+  attributes:
+    actions:
+    - {key: host, from_context: client.address, action: upsert}
+    - {key: user, from_context: auth.username, action: upsert}
+    - {key: raw, from_context: auth.raw, action: upsert}
+    - {key: none, from_context: auth.subject, default_value: nobody, action: insert}
+  transform:
+    log_statements:
+    - set(log.body, Concat([otelcol.client.addr, otelcol.client.auth.attributes["username"], otelcol.grpc.metadata["x-tenant"][0], log.attributes["host"], log.attributes["user"], log.attributes["raw"], log.attributes["none"], otelcol.client.metadata["x-tenant"]], " "))
+    - replace_pattern(log.body, ":[0-9]+", ":PORT")
+service: {extensions: [basicauth], pipelines: {logs: {processors: [attributes, transform]}}}
+"#;
+    let upstream = Upstream::start().await;
+    let silent = ASKS
+        .replace("[attributes, transform]", "[]")
+        .replace("from_context", "value")
+        .replace("otelcol.", "log.cache.");
+    let silent = silent.split("  transform:").next().unwrap().to_owned() + "service: {extensions: [basicauth]}";
+    let mut misaki = Misaki::start(&silent, &[&upstream]).await;
+    let headers = [("authorization", "Basic YW5uOnB3"), ("x-tenant", "one")];
+    let ports = misaki.ports;
+    let http = || ports.post(Via::Http, Signal::Logs, request(Signal::Logs, &["a"]), &headers);
+    assert!(http().await.ok);
+    misaki.reload(ASKS, &[&upstream]).await.unwrap();
+    let ports = misaki.ports;
+    for via in [Via::Http, Via::Grpc] {
+        assert!(ports.post(via, Signal::Logs, request(Signal::Logs, &["a"]), &headers).await.ok);
+    }
+    misaki
+        .reload(&ASKS.replace("[attributes, transform]", "[batch, attributes, transform]"), &[&upstream])
+        .await
+        .unwrap();
+    assert!(ports.post(Via::Http, Signal::Logs, request(Signal::Logs, &["a"]), &headers).await.ok);
+    until("all have arrived", || upstream.kept().len() == 4).await;
+    misaki.finish().await;
+    let expected = [
+        "a",
+        "127.0.0.1 ann <nil> 127.0.0.1 ann YW5uOnB3 nobody <nil>",
+        "127.0.0.1:PORT ann one 127.0.0.1 ann YW5uOnB3 nobody <nil>",
+        "<nil> <nil> <nil> <nil> <nil> <nil> nobody <nil>",
+    ];
+    assert_eq!(upstream.kept(), expected);
+}

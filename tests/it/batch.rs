@@ -88,7 +88,8 @@ async fn every_combination_of_metadata_is_a_batch_of_its_own() {
     let upstream = Upstream::start().await;
     let changes = "{timeout: 1h, send_batch_size: 2, metadata_keys: [Tenant], metadata_cardinality_limit: 2}";
     let mut misaki = start(changes, "{}", &upstream).await;
-    let client = |tenant: &str| Some(Arc::new(Client { metadata: vec![("tenant".into(), tenant.into())] }));
+    let client =
+        |tenant: &str| Some(Arc::new(Client { metadata: vec![("tenant".into(), tenant.into())], ..Client::default() }));
     let send =
         |tenant: &str, name: &str| misaki.submit_wire(Signal::Logs, request(Signal::Logs, &[name]), client(tenant));
     for (tenant, name) in [("x", "x1"), ("y", "y1"), ("y", "y2"), ("x", "x2")] {

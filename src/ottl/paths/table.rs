@@ -23,7 +23,7 @@ pub enum Place {
 /// How a value stands in its field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A repeated field of attributes; the only form but `Body`, `TraceState`, `Cache` and `Metadata` that takes keys.
+    /// A repeated field of attributes; the only form but `Body`, `TraceState`, `Cache` and `Client` that takes keys.
     Attributes,
     Body,
     BodyText,
@@ -59,9 +59,17 @@ pub enum Form {
     MetricType,
     EventIndex,
     Cache,
+    /// Of the client: where it is, its metadata, those of gRPC, what its authenticator tells.
+    Client(Told),
+}
+
+/// What is known of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    Address,
     Metadata,
-    /// What Misaki does not know; nil.
-    Unknown,
+    Auth,
+    Call,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -273,8 +281,8 @@ const EXEMPLAR: &[Row] = &[
 ];
 
 const OTELCOL: &[Row] = &[
-    row("client.addr", Place::Nowhere, 0, Form::Unknown),
-    row("client.metadata", Place::Nowhere, 0, Form::Metadata),
-    row("client.auth.attributes", Place::Nowhere, 0, Form::Unknown),
-    row("grpc.metadata", Place::Nowhere, 0, Form::Unknown),
+    row("client.addr", Place::Nowhere, 0, Form::Client(Told::Address)),
+    row("client.metadata", Place::Nowhere, 0, Form::Client(Told::Metadata)),
+    row("client.auth.attributes", Place::Nowhere, 0, Form::Client(Told::Auth)),
+    row("grpc.metadata", Place::Nowhere, 0, Form::Client(Told::Call)),
 ];

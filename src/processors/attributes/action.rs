@@ -48,8 +48,10 @@ enum Source {
     Attribute(Box<[u8]>),
     /// The name of a header.
     Metadata(String),
-    /// A property of the client that Misaki does not keep.
-    Unknown,
+    /// The host of the client.
+    Host,
+    /// What the authenticator tells of it.
+    Auth(String),
 }
 
 /// An attribute encoded as a field of each of `LISTS`.
@@ -157,7 +159,10 @@ impl Action {
                     (Some(fixed), ..) => Source::Fixed(fixed),
                     (_, false, _) => Source::Attribute(from_attribute.into_bytes().into()),
                     (_, _, "") => Source::Nothing,
-                    (_, _, context) if context == "client.address" || context.starts_with("auth.") => Source::Unknown,
+                    (_, _, "client.address") => Source::Host,
+                    (_, _, context) if context.starts_with("auth.") => {
+                        Source::Auth(context.trim_start_matches("auth.").to_owned())
+                    }
                     (_, _, context) => Source::Metadata(context.trim_start_matches("metadata.").to_owned()),
                 };
                 Deed::Put { inserts, updates, source, default }
@@ -236,17 +241,21 @@ impl Action {
                 if !(if is_there { *updates } else { *inserts }) {
                     return Ok(());
                 }
+                let text = |found: Option<String>| {
+                    found.map(|found| pair(list, key, &Value::String(found.as_bytes()), arena)).transpose()
+                };
                 let found = match source {
                     Source::Fixed(fixed) => Some(fixed.raw(list)),
                     Source::Attribute(other) => match message.attribute(list, other) {
                         Some(value) => Some(pair(list, key, &Value::from_any(value), arena)?),
                         None => None,
                     },
-                    Source::Metadata(name) => match client.filter(|client| has(client, name)) {
-                        Some(client) => Some(pair(list, key, &Value::String(client.value(name).as_bytes()), arena)?),
-                        None => None,
-                    },
-                    Source::Nothing | Source::Unknown => None,
+                    Source::Metadata(name) => {
+                        text(client.filter(|client| has(client, name)).map(|found| found.value(name)))?
+                    }
+                    Source::Host => text(client.and_then(Client::host))?,
+                    Source::Auth(name) => text(client.and_then(|client| Some(client.auth(name)?.to_owned())))?,
+                    Source::Nothing => None,
                 };
                 if let Some(raw) = found.or_else(|| default.as_ref().map(|default| default.raw(list))) {
                     message.set_attribute(list, key, raw);

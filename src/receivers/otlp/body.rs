@@ -3,6 +3,7 @@
 //! Memory is taken from the budget as bytes come, so that who only announces them holds none, and never waited for while
 //! some is held: a request that finds none is refused and gives back what it had.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -48,6 +49,11 @@ impl Upload {
         let (head, incoming) = request.into_parts();
         let is_coming = !incoming.is_end_stream() && !head.headers.contains_key(EXPECT);
         (Request::from_parts(head, ()), Upload { incoming, is_coming, pulse })
+    }
+
+    /// Who sends it.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.pulse.peer
     }
 
     fn poll(&mut self, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {

@@ -4,6 +4,7 @@
 //! a new client always gets in, however many others hold sockets open. All receivers share one cap.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ pub struct Connections {
 
 /// Signs of life of one connection.
 pub struct Pulse {
+    /// Who is at the other end.
+    pub peer: Option<SocketAddr>,
     started: Instant,
     /// Milliseconds after `started`: the last byte that came.
     last: AtomicU64,
@@ -69,10 +72,11 @@ impl Connections {
     }
 
     /// Adds a connection; beyond the cap, tells the longest-idle one to close, and waits while too many are at it.
-    pub async fn enter(self: &Arc<Self>) -> Entry {
+    pub async fn enter(self: &Arc<Self>, peer: Option<SocketAddr>) -> Entry {
         // The semaphore is never closed.
         let place = self.places.clone().acquire_owned().await.ok();
         let pulse = Arc::new(Pulse {
+            peer,
             started: self.started,
             last: AtomicU64::new(0),
             head_since: AtomicU64::new(0),

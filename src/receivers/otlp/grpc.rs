@@ -13,7 +13,7 @@ use crate::telemetry::{Refusal, Signal, Status};
 
 use super::Shared;
 use super::body::{Answer, Reader, Unread, Upload};
-use super::request::{self, Encoding};
+use super::request::{self, Encoding, Protocol};
 
 const ACCEPTED: &str = "identity,gzip,zstd,snappy";
 
@@ -79,7 +79,7 @@ async fn export(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Re
         })?,
     };
     let _cost = request::cost(request, &shared.budget)?;
-    let client = request::client(shared.grpc_metadata(), request, "host");
+    let client = request::client(shared, Protocol::Grpc, shared.grpc_metadata(), request, body);
     let reader = Reader::new(body, &shared.budget, shared.grpc_limit(), None);
     let message = reader.read_grpc(coding).await?;
     let telemetry = request::telemetry(signal, Encoding::Protobuf, message, client, &shared.budget)?;

@@ -13,7 +13,7 @@ use crate::telemetry::{Refusal, Signal, Status};
 use super::Shared;
 use super::body::{Answer, Reader, Unread, Upload};
 use super::config::Http;
-use super::request::{self, Encoding};
+use super::request::{self, Encoding, Protocol};
 
 pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &mut Upload) -> Response<Answer> {
     let encoding = encoding_of(request.headers());
@@ -108,7 +108,7 @@ async fn read_and_submit(
     gate: &dyn crate::telemetry::Intake,
 ) -> Result<(), Unread> {
     let _cost = request::cost(request, &shared.budget)?;
-    let client = request::client(http.include_metadata, request, "Host");
+    let client = request::client(shared, Protocol::Http, http.include_metadata, request, body);
     let reader = Reader::new(body, &shared.budget, shared.limit(http.max_request_body_size), http.read_timeout);
     let message = reader.read_all(coding).await?;
     let telemetry = request::telemetry(signal, encoding, message, client, &shared.budget)?;

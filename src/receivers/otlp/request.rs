@@ -1,6 +1,7 @@
 //! What gRPC and HTTP share: from a message in memory to telemetry, and who sent it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use http::Request;
@@ -10,7 +11,8 @@ use crate::diagnostics::escape::is_control;
 use crate::otlp::{check, json};
 use crate::telemetry::{Budget, Charge, Client, Now, Part, Reason, Refusal, Share, Signal, Telemetry};
 
-use super::body::Message;
+use super::Shared;
+use super::body::{Message, Upload};
 
 /// What a request takes in memory beside its head and its body.
 const TASK: usize = 4 << 10;
@@ -61,17 +63,48 @@ pub fn cost(request: &Request<()>, budget: &Arc<Budget>) -> Result<Charge, Refus
     Charge::take(budget, Share::Ingest, bytes as u64).ok_or(Refusal::busy(Reason::MemoryFull))
 }
 
-/// The metadata of a request, when the config asks for them (`include_metadata`).
-pub fn client(include: bool, request: &Request<()>, host: &str) -> Option<Arc<Client>> {
-    if !include {
+/// How a request came, and what its client is asked by.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Protocol {
+    Grpc,
+    Http,
+}
+
+/// Headers of gRPC that are none of its metadata.
+const RESERVED: [&str; 6] = ["te", "grpc-timeout", "grpc-encoding", "grpc-message-type", "grpc-message", "grpc-status"];
+
+/// Who sent a request, when the config asks: for its metadata (`include_metadata`), or in processors for where it comes from.
+pub fn client(
+    shared: &Shared,
+    protocol: Protocol,
+    includes_metadata: bool,
+    request: &Request<()>,
+    body: &Upload,
+) -> Option<Arc<Client>> {
+    let is_told = shared.tells_clients.load(Relaxed);
+    if !includes_metadata && !is_told {
         return None;
     }
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let mut metadata: Vec<_> = request.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-    if let Some(authority) = request.uri().authority() {
-        metadata.push((host.to_owned(), authority.to_string()));
+    let of = |host: &str| {
+        let authority = request.uri().authority().map(|authority| (host.to_owned(), authority.to_string()));
+        let headers = request.headers().iter().map(|(name, value)| (name.to_string(), text(value)));
+        headers.chain(authority).collect::<Vec<_>>()
+    };
+    let mut client = Client::default();
+    if includes_metadata {
+        client.metadata = of(if protocol == Protocol::Grpc { "host" } else { "Host" });
     }
-    Some(Arc::new(Client { metadata }))
+    if is_told {
+        client.peer = body.peer();
+        let guard = if protocol == Protocol::Grpc { &shared.guards.grpc } else { &shared.guards.http };
+        client.auth = guard.as_ref().map(|guard| guard.attributes(request.headers())).unwrap_or_default();
+        if protocol == Protocol::Grpc {
+            client.grpc = of(":authority");
+            client.grpc.retain(|(name, _)| !RESERVED.contains(&name.as_str()));
+        }
+    }
+    Some(Arc::new(client))
 }
 
 /// Text of a client's for an answer or a log line: short, and without control characters.
