@@ -1,5 +1,6 @@
 //! Which config: the one that was named, one that lies where collectors keep theirs, or the embedded default.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::config::files::{self, Place};
@@ -93,13 +94,12 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         if !feeds_itself(&chosen.loaded) {
             return Ok(chosen);
         }
-        let form = edge.print.map(|print| printing(verbosity(print)));
-        let loaded = load([DEFAULT.to_owned()].into_iter().chain(form).collect(), sources);
+        let loaded = load(edge.forms().map(|forms| exporting(Some(forms), None)), sources);
         let origin = Origin::Embedded { forwards_to: None, refused: Some(format!("--to {to}")) };
         return Ok(Chosen { loaded, origin, blame: None });
     }
-    if let Some(print) = edge.print {
-        let loaded = load(vec![DEFAULT.to_owned(), printing(verbosity(print))], sources);
+    if let Some(forms) = edge.forms() {
+        let loaded = load(Some(exporting(Some(forms), None)), sources);
         return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused: None }, blame: None });
     }
     if let Some(path) = PLACES.into_iter().find(|path| Path::new(path).is_file()) {
@@ -107,12 +107,11 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         return Ok(Chosen { loaded: found.load()?, origin: Origin::Named, blame: None });
     }
     let upstream = upstream_of_environment();
-    let extra = upstream.as_ref().map(Upstream::config);
-    let loaded = load([DEFAULT.to_owned()].into_iter().chain(extra).collect(), sources);
+    let loaded = load(upstream.as_ref().map(Upstream::config), sources);
     let url = upstream.map(|upstream| upstream.url);
     if url.is_some() && feeds_itself(&loaded) {
         let refused = url.map(|url| format!("{url} of OTEL_EXPORTER_OTLP_ENDPOINT"));
-        let loaded = load(vec![DEFAULT.to_owned()], sources);
+        let loaded = load(None, sources);
         return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused }, blame: None });
     }
     let variable = |key: &str| {
@@ -134,7 +133,7 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
 /// The embedded default that forwards to `to`, whoever that is.
 pub fn forwarder(to: &str, sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     let (yaml, to) = edge_config(to, edge, sources.place)?;
-    let loaded = load(vec![DEFAULT.to_owned(), yaml], sources);
+    let loaded = load(Some(yaml), sources);
     let options = [("ca_file", "--ca", &edge.ca), ("Authorization", "--token-file", &edge.token_file)];
     let options =
         options.map(|(key, option, value)| (key, format!("{option} {}", value.as_deref().unwrap_or_default())));
@@ -151,8 +150,14 @@ fn feeds_itself(loaded: &Loaded) -> bool {
     !loaded.problems.has_errors() && !plan.loops().is_empty()
 }
 
-fn load(texts: Vec<String>, sources: &Sources) -> Loaded {
-    let uris: Vec<String> = texts.into_iter().map(|text| format!("yaml:{text}")).collect();
+/// The embedded default, its exporters replaced by others: its own are left out, so that nobody is told they do nothing.
+fn load(exporters: Option<String>, sources: &Sources) -> Loaded {
+    let bare = || {
+        let (head, rest) = DEFAULT.split_once("exporters:\n")?;
+        Some(format!("{head}{}", rest.get(rest.find("service:\n")?..)?))
+    };
+    let base = exporters.as_ref().and_then(|_| bare()).unwrap_or_else(|| DEFAULT.to_owned());
+    let uris: Vec<String> = [base].into_iter().chain(exporters).map(|text| format!("yaml:{text}")).collect();
     // In a container nobody can reach the loopback interface.
     let host = if machine::is_container() { "0.0.0.0" } else { "localhost" };
     let lookup = |name: &str| environment(name).or_else(|| (name == "MISAKI_HOST").then(|| host.to_owned()));
@@ -186,7 +191,14 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
     let ca = edge.ca.as_ref().map_or_else(String::new, |ca| format!(", ca_file: {}", quoted(ca)));
     let tls = format!("tls: {{insecure: {plain}{ca}}}");
     let exporter = format!("{exporter}: {{endpoint: {}, {tls}{headers}}}", quoted(&endpoint));
-    Ok((forwarding(&exporter, edge.print.map(verbosity)), to.to_owned()))
+    Ok((exporting(edge.forms(), Some(&exporter)), to.to_owned()))
+}
+
+impl Edge {
+    /// What `--print` asks for.
+    fn forms(&self) -> Option<[&'static str; 3]> {
+        self.print.map(|print| [verbosity(print); 3])
+    }
 }
 
 pub(super) fn verbosity(print: Print) -> &'static str {
@@ -200,29 +212,20 @@ pub(super) fn verbosity(print: Print) -> &'static str {
     }
 }
 
-/// What the embedded default prints, in another form.
-fn printing(verbosity: &str) -> String {
-    let pipeline = |signal| format!("    {signal}: {{exporters: [debug/form]}}\n");
-    let pipelines: String = ["logs", "traces", "metrics"].map(pipeline).concat();
-    format!("exporters:\n  debug/form: {{verbosity: {verbosity}}}\nservice:\n  pipelines:\n{pipelines}")
-}
+/// In which forms the embedded default prints logs, traces and metrics.
+const FORMS: [&str; 3] = ["detailed", "detailed", "normal"];
 
-/// The embedded default with another exporter: in its place, or beside what it prints.
-fn forwarding(exporter: &str, print: Option<&str>) -> String {
-    let name = exporter.split(':').next().unwrap_or_default();
-    let mut yaml = format!("exporters:\n  {exporter}\n");
-    let printer = match print {
-        None => "",
-        Some("") => "debug/PRINT, ",
-        Some(verbosity) => {
-            yaml.push_str(&format!("  debug/to: {{verbosity: {verbosity}}}\n"));
-            "debug/to, "
-        }
-    };
-    yaml.push_str("service:\n  pipelines:\n");
-    for (signal, own) in [("logs", "detailed"), ("traces", "detailed"), ("metrics", "normal")] {
-        let printer = printer.replace("PRINT", own);
-        yaml.push_str(&format!("    {signal}: {{exporters: [{printer}{name}]}}\n"));
+/// What the embedded default has instead of its exporters: one that prints each signal in a form, one that forwards, or both.
+fn exporting(forms: Option<[&str; 3]>, forwarder: Option<&str>) -> String {
+    let printed: BTreeSet<&str> = forms.into_iter().flatten().collect();
+    let printers = printed.into_iter().map(|form| format!("debug/{form}: {{verbosity: {form}}}"));
+    let exporters = printers.chain(forwarder.map(str::to_owned)).map(|exporter| format!("  {exporter}\n"));
+    let mut yaml = format!("exporters:\n{}service:\n  pipelines:\n", exporters.collect::<String>());
+    for (index, signal) in ["logs", "traces", "metrics"].into_iter().enumerate() {
+        let printer = forms.and_then(|forms| forms.get(index).map(|form| format!("debug/{form}")));
+        let forwarder = forwarder.and_then(|exporter| exporter.split(':').next()).map(str::to_owned);
+        let names: Vec<_> = printer.into_iter().chain(forwarder).collect();
+        yaml.push_str(&format!("    {signal}: {{exporters: [{}]}}\n", names.join(", ")));
     }
     yaml
 }
@@ -269,7 +272,7 @@ impl Upstream {
             }
         }
         let name = if is_grpc { "otlp_grpc" } else { "otlp_http" };
-        forwarding(&format!("{name}: {{{settings}}}"), Some(""))
+        exporting(Some(FORMS), Some(&format!("{name}: {{{settings}}}")))
     }
 }
 

@@ -214,6 +214,11 @@ async fn it_does_not_forward_to_itself() {
     for (arguments, variable, told) in [
         (vec!["--to", to.as_str()], None, format!("--to {to} is this collector: not forwarding. Printing")),
         (vec![], Some(&to), format!("{to} of OTEL_EXPORTER_OTLP_ENDPOINT is this collector: not forwarding. Printing")),
+        // Of what the embedded default has and does not use nobody wants to hear.
+        (vec!["--to", to.as_str(), "--print", "json"], None, format!("--to {to} is this collector")),
+        (vec!["--to", "http://localhost:1"], None, "Forwarding to http://localhost:1 ".to_owned()),
+        (vec!["--to", "http://localhost:1", "--print", "tree"], None, "Forwarding to http://localhost:1 ".to_owned()),
+        (vec!["--print", "line"], None, "Printing".to_owned()),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
         command.args(arguments).args(sets).env_remove("OTEL_EXPORTER_OTLP_ENDPOINT").stderr(Stdio::piped());
@@ -225,7 +230,7 @@ async fn it_does_not_forward_to_itself() {
         let _ = child.kill();
         let _ = child.wait();
         let banner = banner.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(banner.contains(&told), "{banner}");
+        assert!(banner.starts_with("misaki ") && banner.contains(&told), "{banner}");
     }
 }
 
