@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::config::files::{self, Place};
-use crate::config::{self, Level, Loaded, Outside, emit};
+use crate::config::{self, Level, Loaded, Outside, SET, Source, emit};
 use crate::diagnostics::columns::{hanging, without_errno};
 use crate::service::machine;
 use crate::service::plan::Plan;
@@ -60,17 +60,20 @@ impl Chosen {
         }
     }
 
-    /// The names of what the config was read from.
+    /// What the config was read from, as a person named it.
     pub fn names(&self) -> Vec<String> {
-        if let Origin::Embedded { .. } = self.origin {
-            return vec!["the embedded default".to_owned()];
-        }
+        let embedded = matches!(self.origin, Origin::Embedded { .. }).then(|| "the embedded default".to_owned());
+        let is_embedded = embedded.is_some();
         // Who asks may stand in another directory.
         let absolute = |name: &str| {
             let file = Some(Path::new(name)).filter(|path| path.is_file());
             file.and_then(|path| std::path::absolute(path).ok()).map(|path| path.display().to_string())
         };
-        self.loaded.sources.names().map(|name| absolute(name).unwrap_or_else(|| name.to_owned())).collect()
+        let named = self.loaded.sources.iter().filter_map(|Source { name, text }| match name.as_str() {
+            SET => Some(format!("{SET} {}", self.loaded.problems.redacted(text))),
+            name => (!is_embedded).then(|| absolute(name).unwrap_or_else(|| name.to_owned())),
+        });
+        embedded.into_iter().chain(named).collect()
     }
 }
 

@@ -1,13 +1,14 @@
 //! `misaki queue`: looks at queues on disk, rescues what is in them, sends dead letters again. Looking writes nothing.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 
+use crate::diagnostics::columns::counted;
 use crate::diagnostics::escape::put_safe_json;
 use crate::extensions::file_storage;
 use crate::otlp::json;
@@ -111,7 +112,13 @@ fn take(path: &Path) -> Result<DiskLog, Failure> {
 
 fn list(directory: &Path) -> Result<String, Failure> {
     let ours = directory.join(file_storage::OURS);
-    let entries = std::fs::read_dir(&ours).map_err(|error| failed(format!("{}: {error}", ours.display())))?;
+    let entries = std::fs::read_dir(&ours).map_err(|error| {
+        let place = directory.display();
+        failed(match error.kind() {
+            ErrorKind::NotFound if directory.is_dir() => format!("there are no queues in {place}"),
+            _ => format!("cannot read {place}: {error}"),
+        })
+    })?;
     let folders = entries.flatten().filter(|entry| entry.path().is_dir());
     let mut names: Vec<_> = folders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
@@ -129,7 +136,12 @@ fn waiting(found: &Found) -> String {
     let age = |nanos| now.saturating_sub(Duration::from_nanos(nanos)).as_secs();
     let oldest = found.oldest_nanos.map_or(String::new(), |nanos| format!(", the oldest {} s old", age(nanos)));
     let waiting = found.waiting;
-    format!("{} requests, {} items, {} bytes{oldest}", waiting.records, waiting.items, waiting.bytes)
+    format!(
+        "{}, {}, {} bytes{oldest}",
+        counted(waiting.records, "request"),
+        counted(waiting.items, "item"),
+        waiting.bytes
+    )
 }
 
 fn inspect(path: &Path) -> Result<String, Failure> {
@@ -137,14 +149,15 @@ fn inspect(path: &Path) -> Result<String, Failure> {
     let (segments, lost) = (found.segments, found.lost);
     let mut out = format!("waiting: {}\nsegments: {segments}\n", waiting(&found));
     let _ = writeln!(out, "damaged: {} bytes", found.damaged_bytes);
-    let _ = writeln!(out, "lost: {} items, {} bytes", lost.items, lost.bytes);
+    let _ = writeln!(out, "lost: {}, {} bytes", counted(lost.items, "item"), lost.bytes);
     let dead = path.join(dead_letters::FOLDER);
     if dead.is_dir() {
         let (mut log, found) = view(&dead)?;
         let _ = writeln!(out, "dead letters: {}", waiting(&found));
         while let Some(record) = log.read_next() {
             let reason = dead_letters::reason(record.kind).map_or("unknown", |reason| reason.name());
-            let _ = writeln!(out, "  {}: {} items, {} bytes", reason, record.amount.items, record.amount.bytes);
+            let _ =
+                writeln!(out, "  {reason}: {}, {} bytes", counted(record.amount.items, "item"), record.amount.bytes);
         }
     }
     Ok(out)
@@ -161,7 +174,7 @@ fn export(path: &Path, name: &str) -> Result<(), Failure> {
         put_safe_json(&mut line, &text);
         line.push(b'\n');
         match out.write_all(&line) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
             outcome => outcome.map_err(|error| failed(format!("cannot write to stdout: {error}")))?,
         }
     }
@@ -187,7 +200,8 @@ fn replay(path: &Path) -> Result<(), Failure> {
         (requests, items) = (requests + 1, items + record.amount.items);
     }
     queue.flush().and_then(|()| dead.flush()).map_err(failed)?;
-    print(&format!("{requests} requests with {items} items are in the queue again\n"))?;
+    let verb = if requests == 1 { "is" } else { "are" };
+    print(&format!("{} with {} {verb} in the queue again\n", counted(requests, "request"), counted(items, "item")))?;
     put_back.map(drop).map_err(failed)
 }
 
@@ -199,5 +213,5 @@ fn discard(path: &Path) -> Result<(), Failure> {
         (requests, items) = (requests + 1, items + record.amount.items);
     }
     log.flush().map_err(failed)?;
-    print(&format!("{requests} requests with {items} items dropped\n"))
+    print(&format!("{} with {} dropped\n", counted(requests, "request"), counted(items, "item")))
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::config::files::{self, Place};
 use crate::config::{Kind, duration};
+use crate::diagnostics::columns::counted;
 use crate::exporters::{Accepted, Exporter, SendError};
 use crate::otlp::{check, hex, json};
 use crate::service::graph;
@@ -183,9 +184,8 @@ impl Sender {
         let mut out = String::new();
         for (signal, tally) in Signal::ALL.iter().zip(&self.tallies).filter(|(_, tally)| tally.requests > 0) {
             let Tally { requests, items, accepted, refused_requests, said } = tally;
-            let plural = if *requests == 1 { "" } else { "s" };
             let words = signal.items_words();
-            out.push_str(&format!("{words}: {items} sent in {requests} request{plural}, {accepted} accepted"));
+            out.push_str(&format!("{words}: {items} sent in {}, {accepted} accepted", counted(*requests, "request")));
             if *refused_requests > 0 {
                 out.push_str(&format!(", {refused_requests} refused"));
             }

@@ -134,6 +134,10 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
         At::Dropped => "dropped",
     };
     let since = options.since.map_or(String::new(), |since| format!("&since={}", since.as_millis()));
+    if let (At::Leaving, Some(_)) = (options.at, options.since) {
+        // Nothing can be done about a terminal that is gone.
+        let _ = writeln!(std::io::stderr(), "--since: of what leaves nothing is kept: it is shown from now on");
+    }
     let page = format!("/tail?at={at}{since}&where={}", percent::encoded(&options.expression));
     let mut answer = options.target.ask(&page).await?;
     let within = options.within.or(options.expect.map(|_| EXPECT_FOR));

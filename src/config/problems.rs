@@ -4,7 +4,7 @@
 use super::inside::Inside;
 use super::source::Sources;
 use super::tree::{Entry, Node, Place, Value};
-use crate::diagnostics::columns::{hanging, width, wrap};
+use crate::diagnostics::columns::{counted, hanging, width, wrap};
 use crate::diagnostics::escape::safe;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
 use std::borrow::Cow;
@@ -185,6 +185,17 @@ impl Problems {
         root
     }
 
+    /// A `--set` as it may be shown: its value when `print-config` shows that of its key.
+    pub fn redacted(&self, set: &str) -> String {
+        let (key, _) = set.split_once('=').unwrap_or((set, ""));
+        let name = format!("{}.", key.trim().replace("::", "."));
+        let state = self.state();
+        let mut below = state.effective.iter().filter(|(trail, _)| format!("{}.", trail.join(".")).starts_with(&name));
+        // What is not known, as under another name of a component, may be a secret.
+        let is_plain = below.clone().next().is_some() && below.all(|(_, (_, secret))| !secret);
+        if is_plain { set.to_owned() } else { format!("{key}={REDACTED}") }
+    }
+
     /// The lines of all secrets that were read, but for those too short to be one.
     fn secrets(&self) -> Vec<String> {
         let mut secrets = Vec::new();
@@ -335,7 +346,7 @@ fn line_start(text: &str, lines: u32) -> usize {
 fn closing(problems: &[Problem], sources: &Sources) -> String {
     let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
     let counts = [(errors, "error"), (problems.len() - errors, "warning")].into_iter().filter(|(count, _)| *count > 0);
-    let counts = counts.map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
+    let counts = counts.map(|(count, word)| counted(count, word));
     let mut names: Vec<&str> = Vec::new();
     for source in problems.iter().filter_map(|problem| sources.get(problem.place?)) {
         if !names.contains(&source.name.as_str()) {

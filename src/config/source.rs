@@ -20,6 +20,9 @@ pub struct Source {
     pub text: String,
 }
 
+/// The name of what is one value.
+pub const SET: &str = "--set";
+
 /// A configuration as it was read. After an error that kept a source from being read, `root` is null.
 #[derive(Debug)]
 pub struct Loaded {
@@ -33,8 +36,8 @@ impl Sources {
         self.0.get(usize::from(place.source))
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|source| source.name.as_str())
+    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+        self.0.iter()
     }
 
     fn add(&mut self, name: &str, text: String) -> u16 {
@@ -115,7 +118,7 @@ const CONFIG_HELP: &str = "--config takes a file, or file:PATH, env:VARIABLE, ya
 
 /// `a.b.c=value`, where the value is YAML.
 fn set_document(set: &str, sources: &mut Sources, problems: &Problems) -> Option<Node> {
-    let source = sources.add("--set", set.to_owned());
+    let source = sources.add(SET, set.to_owned());
     let Some((key, value)) = set.split_once('=') else {
         let place = Place { source, line: 1, column: 1, length: set.chars().count() as u32 };
         problems.push(Problem::error(place, "missing equal sign").help("write --set KEY.PATH=VALUE".to_owned()));

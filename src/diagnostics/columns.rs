@@ -1,4 +1,6 @@
-//! Text in the columns of a terminal: how wide it is, cut, padded, broken into lines.
+//! Text in the columns of a terminal: how wide it is, cut, padded, broken into lines, counted.
+
+use std::fmt::Display;
 
 /// The text if it fits, else its beginning and `…`.
 pub fn cut(text: &str, columns: usize) -> String {
@@ -86,4 +88,9 @@ pub fn without_errno(text: &str) -> String {
         Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => out + rest,
         _ => out + " (os error " + piece,
     })
+}
+
+/// `1 request`, `2 requests`
+pub fn counted<N: Display + PartialEq<N> + From<u8>>(count: N, word: &str) -> String {
+    format!("{count} {word}{}", if count == N::from(1) { "" } else { "s" })
 }

@@ -464,6 +464,19 @@ fn secrets_stay_secret() {
     let printed = emit::yaml(&loaded.problems.effective(true));
     assert!(!printed.contains("hush") && printed.contains("[REDACTED]"), "{printed}");
     assert!(emit::yaml(&loaded.problems.effective(false)).contains("hush2"));
+    for (set, shown) in [
+        ("exporters.otlp_grpc.timeout=3s", "exporters.otlp_grpc.timeout=3s"),
+        (
+            " exporters::otlp_grpc::sending_queue={enabled: false}",
+            " exporters::otlp_grpc::sending_queue={enabled: false}",
+        ),
+        ("exporters.otlp_grpc.password=hush2", "exporters.otlp_grpc.password=[REDACTED]"),
+        ("exporters.otlp_grpc.headers.x=hush1", "exporters.otlp_grpc.headers.x=[REDACTED]"),
+        ("exporters.otlp_grpc={password: hush2}", "exporters.otlp_grpc=[REDACTED]"),
+        ("exporters.otlp.password=hush2", "exporters.otlp.password=[REDACTED]"),
+    ] {
+        assert_eq!(loaded.problems.redacted(set), shown);
+    }
     let faults = told(&read(&with(
         "exporters: {debug: , otlp_grpc: {headers: [{name: x}, {name: y, value: 12345}], password: 67890}}\n",
     )));

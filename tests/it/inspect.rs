@@ -121,7 +121,7 @@ async fn a_collector_is_found_by_its_process_and_may_be_closed() {
     let yaml = "yaml:{receivers: {otlp: {protocols: {http: {endpoint: '127.0.0.1:0'}}}}, exporters: {nop: {}}, service: {telemetry: {metrics: {level: none}}, pipelines: {logs: {receivers: [otlp], exporters: [nop]}}}}";
     for (extra, is_there) in [("yaml:{}", true), ("yaml:{extensions: {inspect: {enabled: false}}}", false)] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_misaki"))
-            .args(["--config", yaml, "--config", extra])
+            .args(["--config", yaml, "--config", extra, "--set", "service.telemetry.logs.level=info"])
             .env("XDG_RUNTIME_DIR", directory.path())
             .stderr(Stdio::piped())
             .spawn()
@@ -142,6 +142,8 @@ async fn a_collector_is_found_by_its_process_and_may_be_closed() {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((status.status.success(), socket.exists()), (is_there, is_there));
+        let said = String::from_utf8(status.stdout).unwrap();
+        assert_eq!(said.contains("\n  config     --set service.telemetry.logs.level=info\n"), is_there, "{said}");
     }
 }
 
@@ -443,6 +445,9 @@ async fn tail_shows_what_passes() {
             run(&["tail", "--socket", &socket, "--since", "5m", "-n", "1", "-o", form, "log.body == \"three\""]).await;
         assert!(status == 0 && out.contains(expected), "{form}: {out}");
     }
+    let leaving = ["tail", "--socket", &socket, "--at", "leaving", "--since", "5m", "--for", "1ms"];
+    let told = "--since: of what leaves nothing is kept: it is shown from now on\n";
+    assert_eq!(run(&leaving).await, (0, String::new(), told.to_owned()));
     // What comes from now on, until a person has seen enough; and again, until the collector goes away.
     let watch = inspection.watch.clone();
     let mut inspection = Some(inspection);

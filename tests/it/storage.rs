@@ -234,16 +234,19 @@ async fn dead_letters_are_kept_and_replayed() {
     misaki.finish().await;
     drop(misaki);
     let name = "exporter_otlp_logs";
+    let nowhere = ("error: cannot read /nope: No such file or directory\n", "error: there are no queues in /\n");
+    assert_eq!(queue_command(&["list", "/nope"]), (false, nowhere.0.to_owned()));
+    assert_eq!(queue_command(&["list", "/"]), (false, nowhere.1.to_owned()));
     let (ok, said) = queue_command(&["list", path]);
     assert!(ok && said == "exporter_otlp_logs: 0 requests, 0 items, 0 bytes\n", "{said}");
     let (ok, said) = queue_command(&["inspect", path, name]);
-    assert!(ok && said.contains("rejected_upstream: 1 items"), "{said}");
+    assert!(ok && said.contains("rejected_upstream: 1 item, "), "{said}");
     let (ok, said) = queue_command(&["export", "--dead", path, name]);
     assert!(ok && said.lines().count() == 1 && said.contains("\"bad\""), "{said}");
     let (ok, said) = queue_command(&["replay", path, name]);
-    assert!(ok && said.starts_with("1 requests with 1 items"), "{said}");
+    assert!(ok && said.starts_with("1 request with 1 item is in the queue again\n"), "{said}");
     let (_, said) = queue_command(&["list", path]);
-    assert!(said.starts_with("exporter_otlp_logs: 1 requests, 1 items"), "{said}");
+    assert!(said.starts_with("exporter_otlp_logs: 1 request, 1 item, "), "{said}");
     upstream.script(|_| Reply::Accept);
     let mut misaki = start(directory.path(), STORED, &upstream).await;
     misaki.settle().await;
@@ -341,7 +344,7 @@ async fn a_queue_of_an_older_build_is_taken_over() {
     let (ok, said) = queue_command(&["list", path]);
     assert!(ok && said.starts_with("exporter_otlp_logs: 6 requests, 7 items, 406 bytes, "), "{said}");
     let (_, said) = queue_command(&["inspect", path, name]);
-    assert!(said.contains("damaged: 0 bytes\nlost: 0 items") && said.contains("rejected_upstream: 1 items"), "{said}");
+    assert!(said.contains("damaged: 0 bytes\nlost: 0 items") && said.contains("rejected_upstream: 1 item, "), "{said}");
     let (_, dead) = queue_command(&["export", "--dead", path, name]);
     assert!(dead.lines().count() == 1 && dead.contains("\"rejected\""), "{dead}");
     assert_eq!(contents(directory.path()), before, "looking writes nothing");
@@ -406,7 +409,7 @@ async fn replayed_letters_go_where_the_exporter_sends_now() {
     misaki.finish().await;
     drop(misaki);
     let (ok, said) = queue_command(&["replay", directory.path().to_str().unwrap(), "exporter_otlp_logs"]);
-    assert!(ok && said.starts_with("1 requests"), "{said}");
+    assert!(ok && said.starts_with("1 request with "), "{said}");
     let upstream = Upstream::start().await;
     let mut misaki = Misaki::start(&settings("new"), &[&upstream]).await;
     misaki.settle().await;
@@ -460,7 +463,7 @@ async fn what_panics_is_put_aside() {
     misaki.finish().await;
     drop(misaki);
     let (_, said) = queue_command(&["inspect", path, name]);
-    assert!(said.starts_with("waiting: 0 requests") && said.contains("internal: 1 items"), "{said}");
+    assert!(said.starts_with("waiting: 0 requests") && said.contains("internal: 1 item, "), "{said}");
     let (_, said) = queue_command(&["export", "--dead", path, name]);
     assert!(said.lines().count() == 1 && said.contains("\"poison\""), "{said}");
 }
@@ -690,7 +693,7 @@ async fn what_ends_the_process_is_put_aside() {
     misaki.finish().await;
     let path = directory.path().to_str().unwrap();
     let (_, said) = queue_command(&["inspect", path, "exporter_otlp_logs"]);
-    assert!(said.contains("internal: 1 items"), "{said}");
+    assert!(said.contains("internal: 1 item, "), "{said}");
 }
 
 /// A process that is killed again and again while its upstream is away loses nothing to that: an attempt that came to an

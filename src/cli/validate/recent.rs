@@ -10,6 +10,7 @@ use crate::cli::status::table::{bytes, count, period};
 use crate::cli::tail;
 use crate::cli::test::trial::{Lost, Trial};
 use crate::cli::{Failure, print};
+use crate::diagnostics::columns::counted;
 use crate::inspect::wanted::Wanted;
 use crate::otlp::check::check;
 use crate::service::plan::Plan;
@@ -119,8 +120,9 @@ async fn look(plan: &Plan, target: &Target) -> Result<String, Failure> {
         .collect();
     let _ = writeln!(
         out,
-        "looked at {}, that came in {requests} requests within {}",
+        "looked at {}, that came in {} within {}",
         looked.join(", "),
+        counted(requests, "request"),
         period(Some(last - first))
     );
     if skipped > 0 {

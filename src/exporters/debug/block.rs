@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::layout::{Layout, Tone, column, cut, duration, pair, right, time_of_day, width};
 use super::line::{Line, failed};
 use super::tree::{Row, Span, Tree};
+use crate::diagnostics::columns::counted;
 use crate::otlp::hex;
 
 /// From this severity on, a log gets its span a row of its own.
@@ -314,10 +315,6 @@ impl Drawing<'_> {
 /// `payment charge`: the service and the span.
 fn named(span: &Span) -> String {
     if &*span.service == "-" { span.name.to_string() } else { format!("{} {}", span.service, span.name) }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The lines that lead from rows above to rows below; of a deep tree only the last, in at most half of its columns.
