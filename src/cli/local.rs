@@ -1,5 +1,7 @@
 //! The way from a verb to the collector that runs on this machine: find its socket, ask, read the answer as it comes.
 
+#![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
+
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
@@ -87,17 +89,22 @@ impl Target {
 }
 
 /// Where one listens, and with which config; that it does not answer.
-#[expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
 async fn introduction(path: &Path) -> String {
     let asked = async { ask(path, "/status").await?.whole().await };
     let answer = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok);
     let told: Option<Value> = answer.and_then(|text| serde_json::from_slice(&text).ok());
     let Some(told) = told else { return format!("it does not answer at {}", path.display()) };
-    let list = |items: &Value, text: fn(&Value) -> &Value| {
-        let texts = items.as_array().into_iter().flatten().filter_map(|item| text(item).as_str());
-        texts.map(safe).collect::<Vec<_>>().join(", ")
-    };
-    format!("{}, config {}", list(&told["listening"], |item| &item["address"]), list(&told["config"], |item| item))
+    format!("{}, config {}", addresses(&told), list(&told["config"], |item| item))
+}
+
+/// Where a collector listens, of what it says of itself.
+pub(super) fn addresses(told: &Value) -> String {
+    list(&told["listening"], |item| &item["address"])
+}
+
+fn list(items: &Value, text: fn(&Value) -> &Value) -> String {
+    let texts = items.as_array().into_iter().flatten().filter_map(|item| text(item).as_str());
+    texts.map(safe).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) async fn ask(path: &Path, page: &str) -> Result<Answer, Failure> {

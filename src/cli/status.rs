@@ -28,7 +28,10 @@ const PROBE: Duration = Duration::from_secs(5);
 const COLUMNS: &str = "\
 Of each service: what came in, and what became of it. Filtered is what rules of
 the config left out, dropped is what was lost under a reason that the ledger
-names. With several exporters an item is filtered, sent or waiting for each.";
+names. With several exporters an item is filtered, sent or waiting for each.
+
+Collectors are looked for in $XDG_RUNTIME_DIR/misaki, else in /run/misaki, else
+in /tmp/misaki-UID: what is in one hides the next.";
 
 #[derive(Args)]
 #[command(after_help = COLUMNS)]
@@ -38,7 +41,7 @@ pub struct Status {
     /// The same as JSON
     #[arg(long, conflicts_with_all = ["check", "watch"])]
     json: bool,
-    /// One line, and success only if it is ready: for probes
+    /// One line, and success only if all that run are ready: for probes
     #[arg(long, conflicts_with = "watch")]
     check: bool,
     /// Draw it again every second
@@ -100,7 +103,8 @@ async fn check(target: &Target) -> Result<(), Failure> {
         match told["not_ready_because"].as_str() {
             None if told["ready"] == true => youngest = told["uptime_seconds"].as_f64().unwrap_or(0.0).min(youngest),
             why => {
-                let which = if paths.len() > 1 { format!("process {}: ", told["pid"]) } else { String::new() };
+                let which = || format!("process {} at {}: ", told["pid"], local::addresses(&told));
+                let which = if paths.len() > 1 { which() } else { String::new() };
                 return Err(not_ready(&format!("{which}{}", safe(why.unwrap_or("it does not say why")))));
             }
         }

@@ -30,7 +30,7 @@ const EXAMPLES: &str = "\
 Examples:
   misaki tail 'severity_number >= SEVERITY_NUMBER_WARN'
   misaki tail 'resource.attributes[\"service.name\"] == \"shop\"' --since 5m
-  misaki tail 4bf92f3577b34da6a3ce929d0e0e4736
+  misaki tail 4bf92f35 --since 5m
   misaki tail 'span.name == \"GET /\"' --expect 1 --for 10s";
 
 /// How long `--expect` waits when nothing is said about it.
@@ -44,7 +44,7 @@ const MOST_BODY: usize = 256 << 20;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Tail {
-    /// An OTTL condition, a trace id or its first digits, or a traceparent [default: everything]
+    /// An OTTL condition, a trace id or its first digits, a span id, or a traceparent [default: everything]
     #[arg(value_name = "EXPR", default_value = "", hide_default_value = true)]
     expression: String,
     /// How it is written, as the debug exporter does
@@ -236,9 +236,7 @@ impl Waiting<'_> {
         let passed = passed(&told, self.options.at);
         self.next = Some(Instant::now() + SAY_EVERY);
         let Some(before) = self.before else { return self.before = Some(passed) };
-        let listening = told.get("listening").and_then(Value::as_array).into_iter().flatten();
-        let addresses = listening.filter_map(|listening| Some(safe(listening.get("address")?.as_str()?)));
-        let addresses = addresses.collect::<Vec<_>>().join(", ");
+        let addresses = local::addresses(&told);
         let seen = match passed.saturating_sub(before) {
             0 => "none seen yet".to_owned(),
             1 => "1 item seen, it did not match".to_owned(),

@@ -12,7 +12,7 @@ use crate::ottl::functions;
 use crate::ottl::infer::Hints;
 use crate::ottl::parser;
 use crate::ottl::scene::Scene;
-use crate::ottl::syntax::{Mistake, Node};
+use crate::ottl::syntax::{Mistake, Node, Syntax};
 use crate::ottl::value::{Arena, Fault};
 use crate::processors::filter::level;
 use crate::telemetry::{Now, Signal};
@@ -73,8 +73,14 @@ impl Wanted {
         let all: Vec<&str> = CONTEXTS.iter().flat_map(|(_, contexts)| contexts.iter().copied()).collect();
         if hints.known_in(&all) == hints.paths() && mistakes.iter().all(|(known, _)| *known < hints.paths()) {
             let message = "a condition is about one signal, and nothing has all that this one names";
-            return Err(Mistake::new(&(0..wanted.text.len()), message)
-                .help("look at each signal with a tail of its own".to_owned()));
+            let parts = if let Syntax::Any(parts) = &node.syntax { parts.as_slice() } else { &[] };
+            let parts = parts.iter().filter_map(|part| wanted.text.get(part.span.clone()));
+            let tails: Vec<_> = parts.map(|part| format!("misaki tail {}", in_shell(part))).collect();
+            let mut help = "look at each signal with a tail of its own".to_owned();
+            if !tails.is_empty() {
+                help.push_str(&format!(": {}", tails.join(" and ")));
+            }
+            return Err(Mistake::new(&(0..wanted.text.len()), message).help(help));
         }
         // Meant is the signal that knows most of it.
         mistakes.sort_by_key(|(known, mistake)| (usize::MAX - known, !mistake.is_guessed()));
@@ -118,7 +124,13 @@ impl Wanted {
     }
 }
 
-/// The condition that stands for a trace id, or for its first digits as `line` prints them, or for a traceparent; and those bytes.
+/// For a person to paste.
+fn in_shell(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// The condition that stands for a trace id, for its first digits as `line` prints them, for a span id, or for a traceparent; and
+/// the bytes that are in every request it can be true in.
 fn trace(text: &str) -> Option<(String, Vec<u8>)> {
     let parts: Vec<&str> = text.split('-').collect();
     let digits = match parts.as_slice() {
@@ -127,10 +139,14 @@ fn trace(text: &str) -> Option<(String, Vec<u8>)> {
         _ => return None,
     };
     let (mut id, is_alone) = (Vec::new(), parts.len() == 1);
+    let low = digits.to_ascii_lowercase();
+    let begins = format!("HasPrefix(trace_id.string, \"{low}\")");
     let condition = match digits.len() {
-        32 => format!("trace_id.string == \"{}\"", digits.to_ascii_lowercase()),
-        // 16 digits are more likely a span's.
-        6..=15 | 17..=31 if is_alone => format!("HasPrefix(trace_id.string, \"{}\")", digits.to_ascii_lowercase()),
+        32 => format!("trace_id.string == \"{low}\""),
+        16 if is_alone => format!("span_id.string == \"{low}\" or {begins}"),
+        8..=31 if is_alone => begins,
+        // Letters alone may be a word.
+        6 | 7 if is_alone && digits.bytes().any(|digit| digit.is_ascii_digit()) => begins,
         _ => return None,
     };
     let whole = digits.get(..digits.len() & !1)?;
@@ -148,8 +164,6 @@ fn misjudged(text: &str) -> Option<Mistake> {
     }
     let mistake = |message: String| Mistake::new(&(0..text.len()), message);
     Some(match parts.as_slice() {
-        [id] if id.len() == 16 => mistake("a trace id has 32 hexadecimal digits, and this has 16".to_owned())
-            .help(format!("is it of a span? span_id.string == \"{}\"", id.to_ascii_lowercase())),
         [id] => mistake(format!("a trace id has 32 hexadecimal digits, and this has {}", id.len())),
         _ if digits == 32 => mistake("a trace id is written without dashes".to_owned()).help(parts.concat()),
         _ => {

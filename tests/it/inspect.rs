@@ -381,6 +381,7 @@ fn an_expression_keeps_what_it_is_true_for() {
         (&TRACE[..8], &all[1..2]),
         (&TRACE[..7].to_uppercase(), &all[1..2]),
         (&TRACE[..31], &all[1..2]),
+        (&TRACE[..16], &all[1..2]),
         ("f92f3577", &[]),
         (&traceparent, &all[1..2]),
         ("00000000000000000000000000000001", &[]),
@@ -555,9 +556,12 @@ async fn expressions_become_rules_and_mistakes_are_shown() {
         ),
         ("checkout", "help: to look for text, write IsMatch(body, \"checkout\")\n"),
         ("4bf92f3577b34da6a3ce929d0e0e473600", "error: a trace id has 32 hexadecimal digits, and this has 34\n"),
-        ("span.name == \"a\" or log.body == \"b\"", "help: look at each signal with a tail of its own\n"),
+        (
+            "span.name == \"a\" or log.body == \"b\"",
+            "help: look at each signal with a tail of its own: misaki tail 'span.name == \"a\"'\n      and misaki tail 'log.body == \"b\"'\n",
+        ),
         ("kind == SPAN_KIND_CLIENT or metric.unit == \"By\"", "error: a condition is about one signal"),
-        ("00f067aa0ba902b7", "help: is it of a span? span_id.string == \"00f067aa0ba902b7\"\n"),
+        ("facade", "help: to look for text, write IsMatch(body, \"facade\")\n"),
         (
             "00-4bf9-00f067aa0ba902b7-01",
             "error: a traceparent has 2, 32, 16 and 2 hexadecimal digits, and this 2, 4, 16,",
@@ -606,7 +610,7 @@ async fn several_collectors_are_listed() {
     let (ready, text) = run(&["status", "--check", "--pid", "1002"]).await;
     assert!(!ready && text.starts_with("not ready: it "), "{text}");
     let (ready, text) = run(&["status", "--check"]).await;
-    assert!(!ready && text.starts_with(&format!("not ready: process {}: it ", std::process::id())), "{text}");
+    assert!(!ready && text.starts_with(&format!("not ready: process {} at 127.0.0.1:", std::process::id())), "{text}");
     let (_, text) = run(&["status"]).await;
     assert!(text.contains("collectors run here: say which with --pid\n"), "{text}");
     for pid in ["1001", "1002"] {
