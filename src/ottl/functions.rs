@@ -71,7 +71,6 @@ pub const REFUSED: &[(&[&str], &str)] = &[
     (&["Base64Decode"], "did you mean Decode(target, \"base64\")?"),
     (&["UserAgent"], "it needs a table of browsers that Misaki does not carry"),
     (&["CommunityID", "ProfileID"], "it is not supported"),
-    (&["XXH3", "XXH128"], "this hash is not supported; Murmur3Hash128 and SHA256 are"),
     (
         &["All", "Any", "Filter", "Find", "MapEach", "MapKeys", "Reduce", "When"],
         "functions that take a lambda are not supported (the Go collector keeps them behind a feature gate)",

@@ -2,6 +2,7 @@
 
 use ring::digest::{self, Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512};
 use ring::rand::{SecureRandom, SystemRandom};
+use twox_hash::{XxHash3_64, XxHash3_128};
 
 use super::casting::bytes;
 use super::{TARGET, TEXT, function, made};
@@ -57,6 +58,8 @@ pub const TABLE: &[Function] = &[
     hash!("SHA1", |text| sha(&SHA1_FOR_LEGACY_USE_ONLY, text)),
     hash!("SHA256", |text| sha(&SHA256, text)),
     hash!("SHA512", |text| sha(&SHA512, text)),
+    hash!("XXH128", |text| XxHash3_128::oneshot(text).to_be_bytes()),
+    hash!("XXH3", |text| XxHash3_64::oneshot(text).to_be_bytes()),
     id!("SpanID", SpanId, 8),
     id!("TraceID", TraceId, 16),
     Function { is_constant: false, ..function("UUID", &[], |_, scene| uuid(scene, None)) },

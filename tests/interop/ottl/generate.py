@@ -189,7 +189,7 @@ class Random:
                      lambda: f"ConvertCase({p('text')}, \"{r.choice(['lower', 'upper', 'snake', 'camel'])}\")", lambda: f"String({p('any')})", lambda: f"Trim({p('text')}, \"{r.choice(['a', ' ', 'x1', 'ö'])}\")",
                      lambda: f"TrimPrefix({p('text')}, {e('text')})", lambda: f"TrimSuffix({p('text')}, {e('text')})", lambda: f"Hex({p('any')})",
                      lambda: f"Base64Encode({p('text')}, \"{r.choice(['base64', 'base64-raw', 'base64-url', 'base64-raw-url'])}\")",
-                     lambda: f"Decode({p('text')}, \"{r.choice(['base64', 'base64-raw', 'utf-8', 'us-ascii'])}\")", lambda: f"{r.choice(TEXT_FUNCTIONS)}({p('text')})", lambda: f"Murmur3Hash({p('text')})", lambda: f"Murmur3Hash128({p('text')})", lambda: f"SHA512({p('text')})",
+                     lambda: f"Decode({p('text')}, \"{r.choice(['base64', 'base64-raw', 'utf-8', 'us-ascii'])}\")", lambda: f"{r.choice(TEXT_FUNCTIONS)}({p('text')})", lambda: f"Murmur3Hash({p('text')})", lambda: f"Murmur3Hash128({p('text')})", lambda: f"XXH3({p('text')})", lambda: f"XXH128({p('text')})", lambda: f"SHA512({p('text')})",
                      lambda: f"Format(\"{self.directive()}|{self.directive()}\", [{p(r.choice(['text', 'int', 'double', 'bool']))}, {p(r.choice(['int', 'double', 'text']))}])".replace("m1", "t1").replace("l1", "t1"),
                      lambda: f"FormatTime({e('time')}, \"{r.choice(FORMATS)}\")", lambda: f"Coalesce([{p('text')}, {e('text')}])", lambda: f"ToKeyValueString({p('map')}, \"=\", \" \", true)",
                      lambda: f"Split({p('text')}, \"{r.choice([' ', ',', '', 'a'])}\")[{r.randint(0, 2)}]", lambda: f"Concat({p('list')}, \"-\")"],
