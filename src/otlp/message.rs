@@ -4,6 +4,8 @@
 //! costs one look for its place, and what stays is never taken apart: its order, unknown fields and odd encodings
 //! survive. New bytes are the caller's, encoded as whole fields; they live as long as the request.
 
+use std::cell::{Cell, RefCell};
+
 use smallvec::SmallVec;
 
 use super::schema::key_value;
@@ -13,9 +15,24 @@ use super::wire::{Field, Fields, Value, put_header, varint_len};
 /// Runs of whole fields, in order.
 pub type Pieces<'a> = SmallVec<[&'a [u8]; 4]>;
 
+/// From this length on it is worth remembering what was found in a message, and counting what was read for it.
+const LONG: usize = 1024;
+/// So many are remembered.
+const KNOWN: usize = 32;
+
+/// What was looked for in a long message, and what was found: the records in a resource all ask the same of it.
+#[derive(Clone, Debug, Default)]
+struct Known<'a> {
+    attributes: Vec<(u32, Box<[u8]>, Option<AnyValue<'a>>)>,
+    fields: Vec<(u32, Option<Value<'a>>)>,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Message<'a> {
     pieces: Pieces<'a>,
+    known: RefCell<Option<Box<Known<'a>>>>,
+    /// How many bytes of long messages were read in looking for something, of this message and those it was before.
+    looked: Cell<usize>,
     is_changed: bool,
     /// The message as it came, once a part of it was left out.
     whole: &'a [u8],
@@ -67,6 +84,7 @@ impl<'a> Message<'a> {
 
     fn clear(&mut self) {
         self.pieces.clear();
+        *self.known.get_mut() = None;
         self.is_changed = false;
         self.whole = &[];
         self.keys = None;
@@ -75,6 +93,7 @@ impl<'a> Message<'a> {
     /// Becomes the singular message `number` of another one: nothing when it is absent, merged when it is given twice.
     pub fn reset_to(&mut self, parent: &Message<'a>, number: u32) {
         self.clear();
+        parent.count(0);
         self.pieces.extend(parent.payloads(number));
     }
 
@@ -91,6 +110,24 @@ impl<'a> Message<'a> {
         PieceFields { current: Fields::new(&[]), rest: self.pieces.iter() }
     }
 
+    #[inline(always)]
+    fn is_long(&self) -> bool {
+        !matches!(*self.pieces, [piece] if piece.len() < LONG) && self.len() >= LONG
+    }
+
+    /// How much was read of long messages: who asks this of a message once for each of many others asks for too much.
+    pub fn looked(&self) -> usize {
+        self.looked.get()
+    }
+
+    /// All of it is read, but for `rest` bytes.
+    #[inline(always)]
+    fn count(&self, rest: usize) {
+        if self.is_long() {
+            self.looked.set(self.looked.get().saturating_add(self.len().saturating_sub(rest)));
+        }
+    }
+
     /// All occurrences of a repeated message or string field.
     pub fn payloads(&self, number: u32) -> impl Iterator<Item = &'a [u8]> {
         self.fields().filter_map(move |field| match field.value {
@@ -102,11 +139,31 @@ impl<'a> Message<'a> {
     /// The last occurrence of a field, which is the one that counts.
     #[inline]
     pub fn last(&self, number: u32) -> Option<Value<'a>> {
+        if self.is_long() { self.last_of_many(number) } else { self.scanned(number) }
+    }
+
+    #[inline(always)]
+    fn scanned(&self, number: u32) -> Option<Value<'a>> {
         let mut found = None;
         for field in self.fields() {
             if field.number == number {
                 found = Some(field.value);
             }
+        }
+        found
+    }
+
+    #[cold]
+    fn last_of_many(&self, number: u32) -> Option<Value<'a>> {
+        let mut known = self.known.borrow_mut();
+        let known = &mut known.get_or_insert_default().fields;
+        if let Some((_, found)) = known.iter().find(|(known, _)| *known == number) {
+            return *found;
+        }
+        self.count(0);
+        let found = self.scanned(number);
+        if known.len() < KNOWN {
+            known.push((number, found));
         }
         found
     }
@@ -166,6 +223,7 @@ impl<'a> Message<'a> {
 
     /// Puts encoded fields, or nothing, in the place of each field that `change` has something for. One pass.
     pub fn revise(&mut self, mut change: impl FnMut(&Field<'a>) -> Option<&'a [u8]>) {
+        self.count(0);
         let mut revised = Pieces::new();
         let mut is_changed = false;
         for piece in &self.pieces {
@@ -191,6 +249,7 @@ impl<'a> Message<'a> {
     /// What was known of its fields no longer holds.
     fn changed(&mut self) {
         self.is_changed = true;
+        *self.known.get_mut() = None;
         self.keys = None;
     }
 
@@ -206,15 +265,38 @@ impl<'a> Message<'a> {
         if self.lacks(list, key) {
             return None;
         }
-        for field in self.fields() {
+        if self.is_long() { self.attribute_of_many(list, key) } else { self.found(list, key).0 }
+    }
+
+    /// The value, and how many bytes of its piece and those behind it were not read.
+    #[inline(always)]
+    fn found(&self, list: u32, key: &[u8]) -> (Option<AnyValue<'a>>, usize) {
+        let mut fields = self.fields();
+        while let Some(field) = fields.next() {
             if field.number == list
                 && let Value::Bytes(pair) = field.value
                 && key_of(pair) == key
             {
-                return Some(KeyValue::read(pair).value);
+                return (Some(KeyValue::read(pair).value), fields.current.left());
             }
         }
-        None
+        (None, 0)
+    }
+
+    #[cold]
+    fn attribute_of_many(&self, list: u32, key: &[u8]) -> Option<AnyValue<'a>> {
+        let mut known = self.known.borrow_mut();
+        let known = &mut known.get_or_insert_default().attributes;
+        let is_it = |known: &&(u32, Box<[u8]>, Option<AnyValue>)| known.0 == list && *known.1 == *key;
+        if let Some((_, _, found)) = known.iter().find(is_it) {
+            return *found;
+        }
+        let (found, left) = self.found(list, key);
+        self.count(left);
+        if known.len() < KNOWN && key.len() < LONG {
+            known.push((list, key.into(), found));
+        }
+        found
     }
 
     /// Puts an attribute, encoded as a field, in the place of the first with its key, else at the end.
@@ -322,6 +404,7 @@ impl<'a> Message<'a> {
     /// Looks at the fields with their places, until `look` says that it has seen enough.
     #[inline(always)]
     fn look(&self, mut look: impl FnMut(Spot<'a>, &Field<'a>) -> bool) {
+        self.count(0);
         for (piece, bytes) in self.pieces.iter().enumerate() {
             let mut start = 0;
             for field in Fields::new(bytes) {

@@ -67,6 +67,12 @@ impl Sight<'_> {
         sight
     }
 
+    /// How much was read of long messages.
+    fn looked(&self) -> usize {
+        let around = [&self.resource_group, &self.resource, &self.scope_group, &self.scope, &self.record, &self.data];
+        around.iter().fold(self.child.looked(), |sum, message| sum.saturating_add(message.looked()))
+    }
+
     /// The field with the attributes of the data point in sight.
     pub fn point_attributes(&self) -> u32 {
         match self.data_number {
@@ -79,7 +85,7 @@ impl Sight<'_> {
 
 pub trait Visitor<'a> {
     /// Why a visit ends the walk.
-    type Fault;
+    type Fault: From<Exhausted>;
 
     fn depth(&self) -> Depth;
     /// Whether resources without scopes, scopes without records and data without points go too, where they were visited.
@@ -101,6 +107,19 @@ pub trait Visitor<'a> {
         Ok(Verdict::Keep)
     }
 }
+
+/// What the visits look for in what is around them, time and again, is more than a request may ask for: an attribute of a resource with a
+/// million of them, in each of a million records.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exhausted;
+
+impl Exhausted {
+    pub const MESSAGE: &'static str = "this request has too many records within too long resources, scopes, metrics or spans for what is done with them";
+}
+
+/// How many bytes of long messages may be read for that: so many, and so many times the request.
+const LOOKS: usize = 512 << 20;
+const LOOKS_EACH: usize = 64;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -131,6 +150,7 @@ pub fn rewrite<'a, V: Visitor<'a> + ?Sized>(
         sight: Sight::of(signal),
         out: Vec::new(),
         room: request.len() + request.len() / 8,
+        looks: LOOKS + LOOKS_EACH * request.len(),
         scratch: Vec::new(),
         level,
         outer: SmallVec::new(),
@@ -166,6 +186,8 @@ struct Walk<'w, 'a, V: ?Sized> {
     out: Vec<u8>,
     /// How much the output is given room for, once there is any.
     room: usize,
+    /// How much may be read of what is around the visited.
+    looks: usize,
     scratch: Vec<u8>,
     /// The container whose children are visited, and those around it.
     level: Level<'a>,
@@ -398,6 +420,9 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             {
                 self.sight.child_index = index;
                 index += 1;
+                if self.sight.looked() > self.looks {
+                    return Err(Exhausted.into());
+                }
                 match visit(self, field.number, payload)? {
                     Fate::Same => kept += 1,
                     Fate::Written => {

@@ -35,6 +35,11 @@ impl<'a> Fields<'a> {
     pub fn new(message: &'a [u8]) -> Self {
         Fields { rest: message }
     }
+
+    /// How many bytes are still to be read.
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
 }
 
 impl<'a> Iterator for Fields<'a> {

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use bumpalo::Bump;
 
+use crate::otlp::rewrite::Exhausted;
 use crate::otlp::schema::{any_value, key_value, list};
 use crate::otlp::views::{AnyValue, KeyValue, Repeated};
 use crate::otlp::wire::{field_len, put_bytes, put_fixed64, put_header, put_uint};
@@ -27,9 +28,15 @@ pub const TOO_LARGE: &str = "the result is larger than 16 MiB";
 /// No `error_mode` passes over this: what was made until then is of no use to anyone.
 pub const NO_END: &str = "the metrics that this request's statements add have no room";
 
+impl From<Exhausted> for Fault {
+    fn from(_: Exhausted) -> Fault {
+        Fault::new(Exhausted::MESSAGE)
+    }
+}
+
 impl Fault {
     pub fn is_out_of_memory(&self) -> bool {
-        [OUT_OF_MEMORY, TOO_LARGE, NO_END].iter().any(|text| self.0.ends_with(text))
+        [OUT_OF_MEMORY, TOO_LARGE, NO_END, Exhausted::MESSAGE].iter().any(|text| self.0.ends_with(text))
     }
 
     pub fn has_no_end(&self) -> bool {

@@ -198,7 +198,7 @@ impl Config {
         let mut set = |name: String, value: Value| {
             let raw = pair(list, name.as_bytes(), &value, arena)?;
             message.set_attribute(list, name.as_bytes(), raw);
-            Ok(())
+            Ok::<_, Fault>(())
         };
         for (what, mut keys) in [("redacted", tally.redacted), ("masked", tally.masked), ("allowed", tally.allowed)] {
             if keys.is_empty() {

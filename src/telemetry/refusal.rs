@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Reason, Status};
+use crate::otlp::rewrite::Exhausted;
 use crate::otlp::status::code;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,5 +72,11 @@ fn http_status(code: u8) -> u16 {
         code::PERMISSION_DENIED => 403,
         code::UNIMPLEMENTED => 404,
         _ => 500,
+    }
+}
+
+impl From<Exhausted> for Refusal {
+    fn from(_: Exhausted) -> Refusal {
+        Refusal::Rejected(Status { code: code::INVALID_ARGUMENT, message: Exhausted::MESSAGE.to_owned() })
     }
 }

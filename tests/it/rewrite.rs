@@ -3,7 +3,7 @@
 use misaki::otlp::Signal;
 use misaki::otlp::check::check;
 use misaki::otlp::message::{Message, put_pair_header};
-use misaki::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor, rewrite};
+use misaki::otlp::rewrite::{Depth, Exhausted, Outcome, Sight, Verdict, Visitor, rewrite};
 use misaki::otlp::schema::{any_value, exponential_point, log_record, metric, number_point, resource, scope, span};
 use misaki::otlp::views::AnyValue;
 use misaki::otlp::wire::{Fields, Value, put_bytes, put_uint};
@@ -61,13 +61,13 @@ struct Random {
 }
 
 impl Random {
-    fn verdict(&mut self) -> Result<Verdict, ()> {
+    fn verdict(&mut self) -> Result<Verdict, Exhausted> {
         Ok(if self.decisions.keeps() { Verdict::Keep } else { Verdict::Drop })
     }
 }
 
 impl Visitor<'static> for Random {
-    type Fault = ();
+    type Fault = Exhausted;
 
     fn depth(&self) -> Depth {
         self.depth
@@ -75,19 +75,19 @@ impl Visitor<'static> for Random {
     fn prunes(&self) -> bool {
         self.prunes
     }
-    fn resource(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, ()> {
+    fn resource(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, Exhausted> {
         if self.decisions.edits() {
             mark(&mut sight.resource, resource::ATTRIBUTES);
         }
         self.verdict()
     }
-    fn scope(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, ()> {
+    fn scope(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, Exhausted> {
         if self.decisions.edits() {
             mark(&mut sight.scope, scope::ATTRIBUTES);
         }
         self.verdict()
     }
-    fn record(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, ()> {
+    fn record(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, Exhausted> {
         if self.decisions.edits() {
             let list = match self.signal {
                 Signal::Logs => log_record::ATTRIBUTES,
@@ -100,7 +100,7 @@ impl Visitor<'static> for Random {
         }
         self.verdict()
     }
-    fn child(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, ()> {
+    fn child(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, Exhausted> {
         if self.decisions.edits() {
             let list = match sight.data_number {
                 0 => 3,
@@ -409,7 +409,7 @@ fn edits_leave_the_rest_in_place() {
 struct Around;
 
 impl Visitor<'static> for Around {
-    type Fault = ();
+    type Fault = Exhausted;
 
     fn depth(&self) -> Depth {
         Depth::Children
@@ -417,7 +417,7 @@ impl Visitor<'static> for Around {
     fn prunes(&self) -> bool {
         false
     }
-    fn child(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, ()> {
+    fn child(&mut self, sight: &mut Sight<'static>) -> Result<Verdict, Exhausted> {
         assert_eq!(sight.record.bytes(span::NAME), b"name");
         mark(&mut sight.record, span::ATTRIBUTES);
         Ok(Verdict::Keep)

@@ -119,3 +119,44 @@ async fn new_metrics_are_visited_and_counted() {
     assert!(upstream.kept().is_empty());
     misaki.finish().await;
 }
+
+/// What is asked of a long resource for each of its records is looked for once; what is new each time, or is looked for in something that is
+/// edited each time, is refused before it takes longer than a request may.
+#[tokio::test]
+async fn long_resources_are_not_searched_for_each_record() {
+    const RESOURCE: usize = 300;
+    let field = |number: u8, payload: &[u8]| {
+        let mut out = vec![number << 3 | 2];
+        misaki::otlp::wire::put_varint(&mut out, payload.len() as u64);
+        [out, payload.to_vec()].concat()
+    };
+    let text = |text: &str| field(1, text.as_bytes());
+    let attribute = |key: String| field(1, &[field(1, key.as_bytes()), field(2, &text(&"v".repeat(1000)))].concat());
+    let resource: Vec<u8> = (0..RESOURCE).flat_map(|number| attribute(format!("key.{number}"))).collect();
+    let request = |records: usize| {
+        let record = |number: usize| field(2, &field(5, &text(&format!("no.{number}"))));
+        let records: Vec<u8> = (0..records).flat_map(record).collect();
+        field(1, &[field(1, &resource), field(2, &records)].concat())
+    };
+    for (statement, records, is_taken) in [
+        (
+            r#"set(log.attributes["x"], resource.attributes["no.such"]) where resource.attributes["key.299"] != nil"#,
+            4000,
+            true,
+        ),
+        (r#"set(log.attributes["x"], resource.attributes[log.body])"#, 1000, true),
+        (r#"set(log.attributes["x"], resource.attributes[log.body])"#, 4000, false),
+        (r#"set(resource.attributes["key.299"], log.body)"#, 1000, true),
+        (r#"set(resource.attributes["key.299"], log.body)"#, 4000, false),
+    ] {
+        let upstream = Upstream::start().await;
+        let changes = format!(
+            "{{receivers: {{otlp: {{protocols: {{grpc: {{max_recv_msg_size_mib: 64}}}}}}}}, processors: {{transform: {{error_mode: ignore, log_statements: ['{statement}']}}}}, service: {{pipelines: {{logs: {{processors: [transform]}}}}}}}}"
+        );
+        let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+        let answer = misaki.ports.post(Via::Grpc, Signal::Logs, request(records), &[]).await;
+        assert_eq!((answer.ok, answer.code), if is_taken { (true, 0) } else { (false, 3) }, "{statement}: {answer:?}");
+        assert_eq!(answer.message.contains("too many records"), !is_taken, "{answer:?}");
+        misaki.finish().await;
+    }
+}

@@ -572,7 +572,9 @@ impl<'t> Reading<'t> {
             let half_a_year = jiff::SignedDuration::from_hours(183 * 24);
             let around = [Some(moment), moment.checked_add(half_a_year).ok(), moment.checked_sub(half_a_year).ok()];
             let mut infos = around.iter().flatten().map(|moment| zone.to_offset_info(*moment));
-            let Some(info) = infos.find(|info| info.abbreviation().as_bytes() == name) else { return Ok(None) };
+            let Some(info) = infos.find(|info| info.abbreviation().as_bytes() == name) else {
+                return Ok::<_, Fault>(None);
+            };
             let moment = at_offset(info.offset())?;
             Ok(Some(time_of(moment, zone.to_offset(moment).seconds())))
         };
