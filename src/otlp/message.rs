@@ -17,6 +17,8 @@ pub type Pieces<'a> = SmallVec<[&'a [u8]; 4]>;
 
 /// From this length on it is worth remembering what was found in a message, and counting what was read for it.
 const LONG: usize = 1024;
+/// So many pieces are a long message, however short they are.
+const PIECES: usize = 16;
 /// So many are remembered.
 const KNOWN: usize = 32;
 
@@ -112,7 +114,10 @@ impl<'a> Message<'a> {
 
     #[inline(always)]
     fn is_long(&self) -> bool {
-        !matches!(*self.pieces, [piece] if piece.len() < LONG) && self.len() >= LONG
+        match *self.pieces {
+            [piece] => piece.len() >= LONG,
+            ref pieces => pieces.len() >= PIECES || self.len() >= LONG,
+        }
     }
 
     /// How much was read of long messages: who asks this of a message once for each of many others asks for too much.
