@@ -20,7 +20,7 @@ const FAMILIAR: [(&[&str], &str); 8] = [
     (&["trace", "traceid", "trace.id"], "trace_id.string == \"…\""),
     (
         &["status", "http.status", "http.status_code", "http.response.status_code"],
-        "attributes[\"http.response.status_code\"] == 500, or status.code == STATUS_CODE_ERROR",
+        "attributes[\"http.response.status_code\"] >= 500, or status.code == STATUS_CODE_ERROR",
     ),
 ];
 /// How the names of attributes begin that resources have.

@@ -6,7 +6,7 @@ mod checks;
 mod collections;
 mod editors;
 mod format;
-mod hashing;
+pub mod hashing;
 mod histograms;
 mod logformats;
 mod metrics;

@@ -62,6 +62,7 @@ fn unexpected(character: char, at: usize) -> Mistake {
     let help = match character {
         '\'' => Some("text stands in double quotes"),
         '&' | '|' | '!' => Some("write and, or, not"),
+        '~' => Some("to match a regular expression, write IsMatch(…, \"…\")"),
         _ => None,
     };
     let mistake = Mistake::new(&(at..at + character.len_utf8()), format!("{character} has no meaning here"));

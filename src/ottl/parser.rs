@@ -389,7 +389,16 @@ impl<'t> Parser<'t> {
     }
 
     fn end(&self, wanted: &str) -> Parsed<()> {
-        if self.token() == Token::End { Ok(()) } else { Err(self.expected(wanted)) }
+        if self.token() == Token::End { Ok(()) } else { Err(self.expected(wanted).help(self.unit())) }
+    }
+
+    /// What to write for a number with a unit.
+    fn unit(&self) -> Option<String> {
+        let (_, number) = self.tokens.get(self.at.checked_sub(1)?)?;
+        let unit = self.span();
+        let written = self.text.get(number.start..unit.end)?;
+        let is_one = number.end == unit.start && written.starts_with(|first: char| first.is_ascii_digit());
+        is_one.then(|| format!("a duration is written Duration(\"{written}\")"))
     }
 
     fn expected(&self, wanted: &str) -> Mistake {

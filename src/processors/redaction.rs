@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use regex::bytes::{NoExpand, Regex};
 use ring::{digest, hmac};
+use sha3::{Digest, Sha3_256};
 
 use crate::config::section::{Secret, Section};
 use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
@@ -13,8 +14,8 @@ use crate::otlp::schema::{event, log_record, resource, scope, span};
 use crate::otlp::views::AnyValue;
 use crate::otlp::wire::put_header;
 use crate::otlp::{Signal, hex, message::Message};
-use crate::ottl::pattern;
 use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry, put_item};
+use crate::ottl::{functions::hashing::md5, pattern};
 use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::attributes::action::{pair, revise_attributes};
@@ -38,7 +39,9 @@ pub struct Config {
 #[derive(Clone, Debug)]
 enum Mask {
     Stars,
+    Md5,
     Digest(&'static digest::Algorithm),
+    Sha3,
     Hmac(hmac::Key),
 }
 
@@ -89,19 +92,33 @@ impl Config {
         let key = key.as_ref().map_or("", Secret::expose);
         let hmac = |algorithm| Mask::Hmac(hmac::Key::new(algorithm, key.as_bytes()));
         let function = section.text_or("hash_function", "");
-        let mask = match function.as_str() {
+        let mask = match function.to_ascii_lowercase().as_str() {
             "" => Mask::Stars,
+            "md5" => Mask::Md5,
+            "sha3" => Mask::Sha3,
             "sha1" => Mask::Digest(&digest::SHA1_FOR_LEGACY_USE_ONLY),
             "hmac-sha256" => hmac(hmac::HMAC_SHA256),
             "hmac-sha512" => hmac(hmac::HMAC_SHA512),
-            other => {
-                let help = "it is one of sha1, hmac-sha256, hmac-sha512";
-                section.problem_with_help("hash_function", format!("hash function \"{other}\" is not supported"), help);
+            _ => {
+                let help = "it is one of md5, sha1, sha3, hmac-sha256, hmac-sha512";
+                let problem = format!(
+                    "unknown HashFunction {function}, allowed functions are sha1, sha3, md5, hmac-sha256 and hmac-sha512"
+                );
+                section.problem_with_help("hash_function", problem, help);
                 Mask::Stars
             }
         };
-        if matches!(mask, Mask::Hmac(_)) && key.is_empty() {
-            section.problem("hmac_key", format!("hmac_key must not be empty when hash_function is {function}"));
+        if let Mask::Hmac(hmac) = &mask {
+            let (at_least, long) = (hmac.algorithm().digest_algorithm().output_len(), key.len());
+            let problem = match long {
+                0 => Some(format!("hmac_key must not be empty when hash_function is \"{function}\"")),
+                _ => Some(format!(
+                    "hmac_key must be at least {at_least} bytes long for \"{function}\", got {long} bytes"
+                )),
+            };
+            if let Some(problem) = problem.filter(|_| long < at_least) {
+                section.problem("hmac_key", problem);
+            }
         }
         let summaries =
             [("debug", Summary::Keys), ("info", Summary::Counts), ("silent", Summary::Nothing), ("", Summary::Nothing)];
@@ -284,6 +301,8 @@ impl Mask {
         let mut digits = Vec::new();
         match self {
             Mask::Stars => return b"****".to_vec(),
+            Mask::Md5 => hex::put(&md5(text), &mut digits),
+            Mask::Sha3 => hex::put(&Sha3_256::digest(text), &mut digits),
             Mask::Digest(algorithm) => hex::put(digest::digest(algorithm, text).as_ref(), &mut digits),
             Mask::Hmac(key) => hex::put(hmac::sign(key, text).as_ref(), &mut digits),
         }

@@ -552,8 +552,10 @@ async fn expressions_become_rules_and_mistakes_are_shown() {
         ("span.duration > 100", "help: write end_time - start_time > Duration(\"100ms\")\n"),
         (
             "status = 500",
-            "help: two values are compared with ==: write\n      attributes[\"http.response.status_code\"] == 500",
+            "help: two values are compared with ==: write\n      attributes[\"http.response.status_code\"] >= 500",
         ),
+        ("body =~ \"x\"", "help: to match a regular expression, write IsMatch(…, \"…\")\n"),
+        ("end_time - start_time > 1.5s", "help: a duration is written Duration(\"1.5s\")\n"),
         ("checkout", "help: to look for text, write IsMatch(body, \"checkout\")\n"),
         ("4bf92f3577b34da6a3ce929d0e0e473600", "error: a trace id has 32 hexadecimal digits, and this has 34\n"),
         (

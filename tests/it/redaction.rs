@@ -64,8 +64,24 @@ async fn what_must_not_be_read_is_masked() {
     assert_eq!(printed(settings).await, expected);
     let all = printed("{allow_all_keys: true, blocked_values: ['4111'], redact_all_types: true}").await;
     assert!(all.contains(&"-> n: Str(****)".to_owned()), "{all:?}");
-    let hashed = printed("{allow_all_keys: true, blocked_key_patterns: [token], hash_function: sha1}").await;
-    assert!(hashed.contains(&"-> token: Str(a9993e364706816aba3e25717850c26c9cd0d89d)".to_owned()), "{hashed:?}");
+    let key = "0123456789abcdef0123456789abcdef";
+    for (function, digest) in [
+        ("md5", "900150983cd24fb0d6963f7d28e17f72"),
+        ("SHA1", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+        ("sha3", "3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532"),
+        (&format!("hmac-sha256, hmac_key: {key}"), "a60c859a6827c5ea576a48d8d368672fbfe4667c6a927428284a0cb3859cc1d6"),
+        (
+            &format!("hmac-sha512, hmac_key: {key}{key}"),
+            concat!(
+                "a476d5ddf3b2f1546b307f748aa1091143d94a40114bc9b243b14b7189566d14",
+                "da6c68f95e412246b3194dd6dcabca9e2a9b013495ff93a883bbf991132642df"
+            ),
+        ),
+    ] {
+        let settings = format!("{{allow_all_keys: true, blocked_key_patterns: [token], hash_function: {function}}}");
+        let hashed = printed(&settings).await;
+        assert!(hashed.contains(&format!("-> token: Str({digest})")), "{function}: {hashed:?}");
+    }
 }
 
 #[track_caller]
@@ -137,6 +153,20 @@ fn errors_of_actions_are_worded_as_the_go_collectors_are() {
         &with("{match_type: strict, span_kinds: [Server]}"),
         "must match one of the standard span kinds",
     );
-    check_error("redaction", "{hash_function: md5}", "hash function \"md5\" is not supported");
+    check_error(
+        "redaction",
+        "{hash_function: md4}",
+        "unknown HashFunction md4, allowed functions are sha1, sha3, md5,",
+    );
+    check_error(
+        "redaction",
+        "{hash_function: hmac-sha256}",
+        "hmac_key must not be empty when hash_function is \"hmac-sha256\"",
+    );
+    check_error(
+        "redaction",
+        "{hash_function: hmac-sha512, hmac_key: abc}",
+        "hmac_key must be at least 64 bytes long for \"hmac-sha512\", got 3 bytes",
+    );
     check_error("redaction", "{blocked_values: ['(']}", "is not a regular expression");
 }

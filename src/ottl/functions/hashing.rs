@@ -92,7 +92,7 @@ fn uuid<'a>(scene: &Scene<'_, 'a>, milliseconds: Option<u64>) -> Result<Value<'a
 }
 
 /// RFC 1321.
-fn md5(text: &[u8]) -> [u8; 16] {
+pub fn md5(text: &[u8]) -> [u8; 16] {
     const SHIFTS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
     let mut padded = text.to_vec();
     padded.push(0x80);
