@@ -107,7 +107,11 @@ pub fn put(out: &mut Vec<u8>, piece: &[u8]) -> Result<(), Fault> {
 }
 
 fn within_bounds(out: &[u8]) -> Result<(), Fault> {
-    if out.len() <= LONGEST { Ok(()) } else { Err(too_large()) }
+    length_within_bounds(out.len())
+}
+
+pub fn length_within_bounds(length: usize) -> Result<(), Fault> {
+    if length <= LONGEST { Ok(()) } else { Err(too_large()) }
 }
 
 #[cold]

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::str::Chars;
 
-use regex::bytes::{Captures, Regex, RegexBuilder};
+use regex::bytes::{Captures, Match, Regex, RegexBuilder};
 
 use super::functions::put;
 use super::value::Fault;
@@ -336,8 +336,14 @@ pub fn expand(template: &[u8], captures: &Captures, out: &mut Vec<u8>) -> Result
 
 /// The matches of `regex` that Go would replace: none of them empty within a character.
 pub fn captures<'t>(regex: &Regex, text: &'t [u8]) -> impl Iterator<Item = Captures<'t>> {
-    let within = |at: usize| text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
-    regex
-        .captures_iter(text)
-        .filter(move |captures| captures.get(0).is_some_and(|whole| !whole.is_empty() || !within(whole.start())))
+    regex.captures_iter(text).filter(|captures| captures.get(0).is_some_and(|whole| is_seen_by_go(text, &whole)))
+}
+
+/// The same without their groups.
+pub fn matches<'t>(regex: &Regex, text: &'t [u8]) -> impl Iterator<Item = Match<'t>> {
+    regex.find_iter(text).filter(|found| is_seen_by_go(text, found))
+}
+
+fn is_seen_by_go(text: &[u8], found: &Match) -> bool {
+    !found.is_empty() || text.get(found.start()).is_none_or(|byte| byte & 0xc0 != 0x80)
 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use regex::bytes::{NoExpand, Regex};
+use regex::bytes::Regex;
 use ring::{digest, hmac};
 use sha3::{Digest, Sha3_256};
 
@@ -14,8 +14,9 @@ use crate::otlp::schema::{event, log_record, resource, scope, span};
 use crate::otlp::views::AnyValue;
 use crate::otlp::wire::put_header;
 use crate::otlp::{Signal, hex, message::Message};
+use crate::ottl::functions::{hashing::md5, length_within_bounds, put};
+use crate::ottl::pattern;
 use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry, put_item};
-use crate::ottl::{functions::hashing::md5, pattern};
 use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::attributes::action::{pair, revise_attributes};
@@ -54,15 +55,38 @@ enum Summary {
 
 /// What happened to the keys of one map, for its summary.
 #[derive(Default)]
-struct Tally<'a> {
-    redacted: Vec<Cow<'a, [u8]>>,
-    masked: Vec<Cow<'a, [u8]>>,
-    allowed: Vec<Cow<'a, [u8]>>,
-    ignored: i64,
+struct Tally {
+    redacted: Keys,
+    masked: Keys,
+    allowed: Keys,
+    ignored: Keys,
+    /// Bytes that were put in the place of others.
+    made: usize,
 }
 
-/// More keys than this are counted in a summary, not named.
+#[derive(Default)]
+struct Keys {
+    count: i64,
+    names: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+/// More keys than this, or longer ones together, are counted in a summary, not named.
 const NAMED: usize = 256;
+const NAMED_BYTES: usize = 64 << 10;
+
+/// Where a value stands in a body, or among attributes.
+#[derive(Clone, Copy)]
+struct Path<'p> {
+    before: Option<&'p Path<'p>>,
+    part: Part<'p>,
+}
+
+#[derive(Clone, Copy)]
+enum Part<'p> {
+    Key(&'p [u8]),
+    Index(usize),
+}
 
 impl Config {
     pub fn decode(section: Section) -> Config {
@@ -122,8 +146,10 @@ impl Config {
         }
         let summaries =
             [("debug", Summary::Keys), ("info", Summary::Counts), ("silent", Summary::Nothing), ("", Summary::Nothing)];
+        let summarized = ["redacted.keys", "redacted.count", "masked.keys", "masked.count", "ignored.count"];
+        let summarized = summarized.map(|name| format!("redaction.{name}").into_bytes().into_boxed_slice());
         let config = Config {
-            allowed_keys: (!allow_all).then_some(allowed),
+            allowed_keys: (!allow_all).then(|| allowed.into_iter().chain(summarized).collect()),
             ignored_keys: keys("ignored_keys"),
             ignored_key_patterns: patterns("ignored_key_patterns"),
             blocked_key_patterns: patterns("blocked_key_patterns"),
@@ -146,61 +172,68 @@ impl Config {
     }
 
     /// A text without what must not be read; nothing when it stays.
-    fn masked(&self, key: &[u8], text: &[u8]) -> Option<Vec<u8>> {
-        if is_match(&self.blocked_key_patterns, key) {
-            return Some(self.mask.of(text));
-        }
+    fn masked(&self, text: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
         let mut masked = Cow::Borrowed(text);
-        for pattern in &self.blocked_values {
-            let new = match &self.mask {
-                Mask::Stars => pattern.replace_all(&masked, NoExpand(b"****")),
-                mask => pattern.replace_all(&masked, |found: &regex::bytes::Captures| {
-                    mask.of(found.get(0).map_or(&[], |it| it.as_bytes()))
-                }),
-            };
-            if let Cow::Owned(new) = new {
+        for regex in &self.blocked_values {
+            let (mut new, mut end) = (Vec::new(), None);
+            for found in pattern::matches(regex, &masked) {
+                put(&mut new, masked.get(end.unwrap_or(0)..found.start()).unwrap_or_default())?;
+                put(&mut new, &self.mask.of(found.as_bytes()))?;
+                end = Some(found.end());
+            }
+            if let Some(end) = end {
+                put(&mut new, masked.get(end..).unwrap_or_default())?;
                 masked = Cow::Owned(new);
             }
         }
-        (*masked != *text).then(|| masked.into_owned())
+        Ok((*masked != *text).then(|| masked.into_owned()))
     }
 
-    /// What becomes of the value of a key: nothing when it stays.
-    fn value<'a>(&self, key: Cow<'a, [u8]>, value: Value, is_body: bool, tally: &mut Tally<'a>) -> Option<Vec<u8>> {
-        let mut text = Vec::new();
-        match value {
-            Value::String(found) => text.extend_from_slice(found),
-            _ if !self.redact_all_types && !is_body => {}
-            value => value.put_as_string(&mut text),
-        }
+    /// What becomes of the value of an attribute: nothing when it stays.
+    fn value(&self, key: &[u8], value: Value, tally: &mut Tally) -> Result<Option<Vec<u8>>, Fault> {
+        let text = text_of(value, self.redact_all_types);
         if is_match(&self.allowed_values, &text) {
-            tally.allowed.push(key);
-            return None;
+            self.add(&mut tally.allowed, Path::of(key));
+            return Ok(None);
         }
-        let masked = self.masked(&key, &text)?;
-        tally.masked.push(key);
-        Some(masked)
+        let is_blocked = is_match(&self.blocked_key_patterns, key);
+        let masked = if is_blocked { Some(self.mask.all_of(&text)?) } else { self.masked(&text)? };
+        if masked.is_some() {
+            self.add(&mut tally.masked, Path::of(key));
+        }
+        Ok(masked)
+    }
+
+    /// Counts a key, and names it where the summary will.
+    fn add(&self, keys: &mut Keys, path: Path) {
+        keys.count += 1;
+        if self.summary == Summary::Keys && keys.names.len() < NAMED && keys.bytes + path.len() <= NAMED_BYTES {
+            let mut name = Vec::new();
+            path.put(&mut name);
+            keys.bytes += name.len();
+            keys.names.push(name);
+        }
     }
 
     /// Redacts a list of attributes and says there what was done.
     fn attributes<'a>(&self, message: &mut Message<'a>, list: u32, arena: &'a Arena) -> Result<(), Fault> {
         let mut tally = Tally::default();
         revise_attributes(message, list, |found| {
-            let key = Cow::Borrowed(found.key);
             if self.ignores(found.key) {
-                tally.ignored += 1;
+                self.add(&mut tally.ignored, Path::of(found.key));
                 return Ok(None);
             }
             if self.redacts(found.key) {
-                tally.redacted.push(key);
+                self.add(&mut tally.redacted, Path::of(found.key));
                 return Ok(Some(&[]));
             }
-            let masked = self.value(key, Value::from_any(found.value), false, &mut tally);
+            let masked = self.value(found.key, Value::from_any(found.value), &mut tally)?;
             masked.map(|text| pair(list, found.key, &Value::String(&text), arena)).transpose()
         })?;
         self.summarize(message, list, "redaction", tally, arena)
     }
 
+    /// Adds to what a summary says already.
     fn summarize<'a>(
         &self,
         message: &mut Message<'a>,
@@ -212,46 +245,52 @@ impl Config {
         if self.summary == Summary::Nothing {
             return Ok(());
         }
-        let mut set = |name: String, value: Value| {
-            let raw = pair(list, name.as_bytes(), &value, arena)?;
+        let Tally { redacted, masked, allowed, mut ignored, .. } = tally;
+        // Of these the Go collector tells the number alone.
+        ignored.names.clear();
+        for (what, keys) in [("redacted", redacted), ("masked", masked), ("allowed", allowed), ("ignored", ignored)] {
+            let Keys { count: 1.., names, .. } = &keys else { continue };
+            let mut names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+            if !names.is_empty() {
+                let name = format!("{prefix}.{what}.keys");
+                if let Some(AnyValue::String(known @ [_, ..])) = message.attribute(list, name.as_bytes()) {
+                    names.extend(known.split(|byte| *byte == b','));
+                }
+                names.sort();
+                names.truncate(NAMED);
+                let raw = pair(list, name.as_bytes(), &Value::String(&names.join(&b","[..])), arena)?;
+                message.set_attribute(list, name.as_bytes(), raw);
+            }
+            let name = format!("{prefix}.{what}.count");
+            let known = message.attribute(list, name.as_bytes());
+            let known = if let Some(AnyValue::Int(known)) = known { known } else { 0 };
+            let raw = pair(list, name.as_bytes(), &Value::Int(known.wrapping_add(keys.count)), arena)?;
             message.set_attribute(list, name.as_bytes(), raw);
-            Ok::<_, Fault>(())
-        };
-        for (what, mut keys) in [("redacted", tally.redacted), ("masked", tally.masked), ("allowed", tally.allowed)] {
-            if keys.is_empty() {
-                continue;
-            }
-            let count = keys.len() as i64;
-            if self.summary == Summary::Keys {
-                keys.sort();
-                keys.truncate(NAMED);
-                set(format!("{prefix}.{what}.keys"), Value::String(&keys.join(&b","[..])))?;
-            }
-            set(format!("{prefix}.{what}.count"), Value::Int(count))?;
-        }
-        if tally.ignored > 0 {
-            set(format!("{prefix}.ignored.count"), Value::Int(tally.ignored))?;
         }
         Ok(())
     }
 
     /// A body, or a value in one, redacted; nothing when it stays. The door bounds how deep it goes.
-    fn nested<'a>(&self, path: &str, value: Value, tally: &mut Tally<'a>) -> Option<Vec<u8>> {
-        let mut out = Vec::new();
-        let mut is_changed = false;
-        let at = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    fn nested(&self, path: Option<&Path>, value: Value, tally: &mut Tally) -> Result<Option<Vec<u8>>, Fault> {
         let mut inner = Vec::new();
+        let mut is_changed = false;
         let new = match value {
             Value::Map(map) => {
                 for (key, value) in entries(map) {
-                    let inside = at(&String::from_utf8_lossy(key));
+                    let inside = Path { before: path, part: Part::Key(key) };
                     if self.ignores(key) {
-                        tally.ignored += 1;
+                        self.add(&mut tally.ignored, inside);
                     } else if self.redacts(key) {
-                        tally.redacted.push(Cow::Owned(inside.into_bytes()));
+                        self.add(&mut tally.redacted, inside);
                         is_changed = true;
                         continue;
-                    } else if let Some(any) = self.nested(&inside, value, tally) {
+                    } else if is_match(&self.blocked_key_patterns, key) {
+                        self.add(&mut tally.masked, inside);
+                        is_changed = true;
+                        let masked = tally.made(self.mask.all_of(&text_of(value, false))?)?;
+                        put_entry(&mut inner, key, &Value::String(&masked));
+                        continue;
+                    } else if let Some(any) = self.nested(Some(&inside), value, tally)? {
                         is_changed = true;
                         put_entry(&mut inner, key, &Value::from_any(AnyValue::read(&any)));
                         continue;
@@ -262,27 +301,38 @@ impl Config {
             }
             Value::List(list) => {
                 for (index, item) in items(list).enumerate() {
-                    let any = self.nested(&at(&format!("[{index}]")), item, tally);
+                    let any = self.nested(Some(&Path { before: path, part: Part::Index(index) }), item, tally)?;
                     is_changed |= any.is_some();
                     put_item(&mut inner, &any.as_ref().map_or(item, |any| Value::from_any(AnyValue::read(any))));
                 }
                 Value::List(&inner)
             }
             value => {
-                let name = if path.is_empty() { "body" } else { path };
-                inner = self.value(Cow::Owned(name.as_bytes().to_vec()), value, true, tally)?;
-                is_changed = true;
+                let text = text_of(value, true);
+                if is_match(&self.allowed_values, &text) {
+                    // Of a whole body the Go collector does not say it.
+                    if let Some(path) = path {
+                        self.add(&mut tally.allowed, *path);
+                    }
+                    return Ok(None);
+                }
+                let Some(masked) = self.masked(&text)? else { return Ok(None) };
+                self.add(&mut tally.masked, path.copied().unwrap_or(Path::of(b"body")));
+                (inner, is_changed) = (tally.made(masked)?, true);
                 Value::String(&inner)
             }
         };
-        new.put_any(&mut out);
-        is_changed.then_some(out)
+        let mut out = Vec::new();
+        if is_changed {
+            new.put_any(&mut out);
+        }
+        Ok(is_changed.then_some(out))
     }
 
     fn body<'a>(&self, record: &mut Message<'a>, arena: &'a Arena) -> Result<(), Fault> {
         let Some(body) = record.payloads(log_record::BODY).last() else { return Ok(()) };
         let mut tally = Tally::default();
-        if let Some(any) = self.nested("", Value::from_any(AnyValue::read(body)), &mut tally) {
+        if let Some(any) = self.nested(None, Value::from_any(AnyValue::read(body)), &mut tally)? {
             let mut raw = Vec::with_capacity(any.len() + 8);
             put_header(&mut raw, log_record::BODY, any.len());
             raw.extend_from_slice(&any);
@@ -292,11 +342,63 @@ impl Config {
     }
 }
 
+impl Tally {
+    /// Many that are short become long as well.
+    fn made(&mut self, masked: Vec<u8>) -> Result<Vec<u8>, Fault> {
+        self.made += masked.len();
+        length_within_bounds(self.made).map(|()| masked)
+    }
+}
+
+impl<'p> Path<'p> {
+    fn of(key: &'p [u8]) -> Path<'p> {
+        Path { before: None, part: Part::Key(key) }
+    }
+
+    /// At most how long it is.
+    fn len(&self) -> usize {
+        let part = if let Part::Key(key) = self.part { key.len() } else { 22 };
+        self.before.map_or(0, |before| before.len() + 1) + part
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        if let Some(before) = self.before {
+            before.put(out);
+            out.push(b'.');
+        }
+        match self.part {
+            Part::Key(key) => out.extend_from_slice(key),
+            Part::Index(index) => out.extend_from_slice(format!("[{index}]").as_bytes()),
+        }
+    }
+}
+
 fn is_match(patterns: &[Regex], text: &[u8]) -> bool {
     patterns.iter().any(|pattern| pattern.is_match(text))
 }
 
+/// A value as text; nothing of what is no text, unless all is wanted.
+fn text_of(value: Value, wants_all: bool) -> Vec<u8> {
+    let mut text = Vec::new();
+    match value {
+        Value::String(found) => text.extend_from_slice(found),
+        value if wants_all => value.put_as_string(&mut text),
+        _ => {}
+    }
+    text
+}
+
 impl Mask {
+    /// Line by line, as the Go collector's `.*` sees it.
+    fn all_of(&self, text: &[u8]) -> Result<Vec<u8>, Fault> {
+        let mut all = Vec::new();
+        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            put(&mut all, if index > 0 { b"\n" } else { b"" })?;
+            put(&mut all, &self.of(line))?;
+        }
+        Ok(all)
+    }
+
     fn of(&self, text: &[u8]) -> Vec<u8> {
         let mut digits = Vec::new();
         match self {

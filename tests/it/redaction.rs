@@ -4,12 +4,15 @@
 use misaki::config;
 use misaki::service::plan::Plan;
 use misaki::telemetry::Signal;
+use serde_json::Value as Json;
 
 use super::harness::*;
 
 const LOG: &str = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"host","value":{"stringValue":"h1"}}]},"scopeLogs":[{"logRecords":[{
   "body":{"kvlistValue":{"values":[{"key":"user","value":{"stringValue":"card 4111"}},{"key":"list","value":{"arrayValue":{"values":[{"stringValue":"4222"},{"intValue":"4333"}]}}}]}},
   "attributes":[{"key":"id","value":{"stringValue":"a 4111 b"}},{"key":"token","value":{"stringValue":"abc"}},{"key":"n","value":{"intValue":"4111"}},{"key":"ok","value":{"stringValue":"4999 fine"}}]}]}]}]}"#;
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// What `debug` prints of the log's attributes and body behind the processor.
 async fn printed(settings: &str) -> Vec<String> {
@@ -64,14 +67,13 @@ async fn what_must_not_be_read_is_masked() {
     assert_eq!(printed(settings).await, expected);
     let all = printed("{allow_all_keys: true, blocked_values: ['4111'], redact_all_types: true}").await;
     assert!(all.contains(&"-> n: Str(****)".to_owned()), "{all:?}");
-    let key = "0123456789abcdef0123456789abcdef";
     for (function, digest) in [
         ("md5", "900150983cd24fb0d6963f7d28e17f72"),
         ("SHA1", "a9993e364706816aba3e25717850c26c9cd0d89d"),
         ("sha3", "3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532"),
-        (&format!("hmac-sha256, hmac_key: {key}"), "a60c859a6827c5ea576a48d8d368672fbfe4667c6a927428284a0cb3859cc1d6"),
+        (&format!("hmac-sha256, hmac_key: {KEY}"), "a60c859a6827c5ea576a48d8d368672fbfe4667c6a927428284a0cb3859cc1d6"),
         (
-            &format!("hmac-sha512, hmac_key: {key}{key}"),
+            &format!("hmac-sha512, hmac_key: {KEY}{KEY}"),
             concat!(
                 "a476d5ddf3b2f1546b307f748aa1091143d94a40114bc9b243b14b7189566d14",
                 "da6c68f95e412246b3194dd6dcabca9e2a9b013495ff93a883bbf991132642df"
@@ -82,6 +84,79 @@ async fn what_must_not_be_read_is_masked() {
         let hashed = printed(&settings).await;
         assert!(hashed.contains(&format!("-> token: Str({digest})")), "{function}: {hashed:?}");
     }
+}
+
+/// Random settings and telemetry, and what version 0.161 of the Go collector made of them.
+#[tokio::test]
+async fn recorded_cases_come_out_as_from_the_go_collector() {
+    let recorded = std::fs::read_to_string("fixtures/redaction/recorded.jsonl").unwrap();
+    assert!(recorded.lines().count() > 20);
+    for (number, line) in recorded.lines().enumerate() {
+        let recorded: Json = serde_json::from_str(line).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("out");
+        let pipeline = "{receivers: [otlp], processors: [redaction], exporters: [file]}";
+        let config = format!(
+            "{{receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:0'}}}}}}}}, processors: {{redaction: {}}}, exporters: {{file: {{path: '{}'}}}}, service: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{logs: {pipeline}, traces: {pipeline}, metrics: {pipeline}}}}}}}",
+            recorded["config"],
+            file.display()
+        );
+        let mut misaki = Misaki::load(&[&config], 1, &|_| None).await;
+        for case in recorded["cases"].as_array().unwrap() {
+            let signal = Signal::ALL.into_iter().find(|signal| signal.name() == case["signal"]).unwrap();
+            assert!(misaki.post_json(signal, case["in"].to_string()).await.ok, "{number}: {}", recorded["config"]);
+        }
+        misaki.finish().await;
+        let out = std::fs::read_to_string(&file).unwrap();
+        let out: Vec<Json> = out.lines().map(|line| sorted(serde_json::from_str(line).unwrap())).collect();
+        let expected = recorded["cases"].as_array().unwrap().iter().map(|case| sorted(case["out"].clone()));
+        assert_eq!(out, expected.collect::<Vec<_>>(), "{number}: {}", recorded["config"]);
+    }
+}
+
+/// With attributes in the order of their keys: the Go collector moves the last one to where one was removed.
+fn sorted(json: Json) -> Json {
+    match json {
+        Json::Array(items) => {
+            let mut items: Vec<Json> = items.into_iter().map(sorted).collect();
+            if items.iter().all(|item| item.get("value").is_some()) {
+                items.sort_by_key(|item| item["key"].as_str().unwrap_or_default().to_owned());
+            }
+            Json::Array(items)
+        }
+        Json::Object(fields) => Json::Object(fields.into_iter().map(|(key, value)| (key, sorted(value))).collect()),
+        other => other,
+    }
+}
+
+/// What masking makes of a request does not outgrow it by more than it may.
+#[tokio::test]
+async fn what_hashes_make_is_bounded() {
+    let settings = format!(
+        "{{allow_all_keys: true, blocked_values: ['[0-9]'], blocked_key_patterns: [lines], hash_function: hmac-sha512, hmac_key: {KEY}{KEY}}}"
+    );
+    let config = format!(
+        "{{receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:0'}}}}}}}}, processors: {{redaction: {settings}}}, exporters: {{nop: }}, service: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{logs: {{receivers: [otlp], processors: [redaction], exporters: [nop]}}}}}}}}"
+    );
+    let mut misaki = Misaki::load(&[&config], 1, &|_| None).await;
+    let text = |text: &str| format!(r#"{{"stringValue":"{text}"}}"#);
+    let map = |key: &str, value: &str| format!(r#"{{"kvlistValue":{{"values":[{{"key":"{key}","value":{value}}}]}}}}"#);
+    let list = |item: &str, count: usize| format!(r#"{{"arrayValue":{{"values":[{}]}}}}"#, vec![item; count].join(","));
+    // A path of a mebibyte, of which each of many is one.
+    let deep = (0..32).fold(list(&text("1"), 2_000), |inner, _| map(&"k".repeat(32 << 10), &inner));
+    for (body, is_taken) in [
+        (text(&"1".repeat(2_000)), true),
+        (text(&"1".repeat(150 << 10)), false),
+        (map("lines", &text(&"\\n".repeat(150 << 10))), false),
+        (list(&text("1"), 2_000), true),
+        (list(&text("1"), 150_000), false),
+        (deep, true),
+    ] {
+        let log = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{body}}}]}}]}}]}}"#);
+        let answer = misaki.post_json(Signal::Logs, log).await;
+        assert_eq!(answer.ok, is_taken, "{}: {answer:?}", body.get(..100).unwrap_or_default());
+    }
+    misaki.finish().await;
 }
 
 #[track_caller]
