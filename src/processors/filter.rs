@@ -176,7 +176,7 @@ impl Keys {
                 );
                 matched.problem(key, message);
             }
-            let Some(condition) = matching::condition(&properties, self.subject) else { continue };
+            let Some(condition) = matching::condition(&properties, self.subject, key == "exclude") else { continue };
             let context = self.lists.get(1).map(|(_, context)| *context);
             let text = if key == "include" { format!("not ({condition})") } else { condition };
             if let Some(mut read) = self.read(matched, key, vec![(text, place)], context, ErrorMode::Silent) {

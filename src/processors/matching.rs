@@ -1,6 +1,7 @@
 //! The match properties of `include` and `exclude` (facts 5.3), written out as one OTTL condition: older than OTTL, they
 //! say nothing that it can't.
 
+use crate::config::nearest::suggestion;
 use crate::config::section::Section;
 use crate::config::{Node, Value};
 use crate::ottl::enums;
@@ -13,6 +14,30 @@ pub enum Subject {
     Metric,
 }
 
+pub const NO_SPAN_KEY: &str = "at least one of \"services\", \"span_names\", \"span_kinds\", \"attributes\", \"libraries\" or \"resources\" field must be specified";
+const SPAN_KEYS: [&str; 6] = ["services", "span_names", "span_kinds", "attributes", "libraries", "resources"];
+
+/// By their numbers.
+pub const KINDS: [&str; 6] = [
+    "SPAN_KIND_UNSPECIFIED",
+    "SPAN_KIND_INTERNAL",
+    "SPAN_KIND_SERVER",
+    "SPAN_KIND_CLIENT",
+    "SPAN_KIND_PRODUCER",
+    "SPAN_KIND_CONSUMER",
+];
+
+/// What is compared as it stands has to be one of them.
+pub fn check_kinds(section: &Section) {
+    for (kind, place) in section.items("span_kinds").unwrap_or_default() {
+        if !KINDS.iter().skip(1).any(|known| *known == kind) {
+            let message = "span_kinds string must match one of the standard span kinds when match_type=strict";
+            let help = suggestion(&kind, KINDS, "they are");
+            section.problem_at(place, "span_kinds", message, help);
+        }
+    }
+}
+
 /// How a text is compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Match {
@@ -20,8 +45,8 @@ enum Match {
     Regexp,
 }
 
-/// The condition under which an item has all the properties; none without any, or when one was refused.
-pub fn condition(section: &Section, subject: Subject) -> Option<String> {
+/// The condition under which an item is meant, by `include` or by `exclude`; none without properties, or when one was refused.
+pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<String> {
     let given = section.choice("match_type", None, &[("strict", Some(Match::Strict)), ("regexp", Some(Match::Regexp))]);
     // Numbers are compared in one way only.
     let kind = || given.or_else(|| section.missing("match_type")).unwrap_or(Match::Strict);
@@ -48,6 +73,9 @@ pub fn condition(section: &Section, subject: Subject) -> Option<String> {
             terms.extend(texts("services", service));
             terms.extend(texts("span_names", "span.name"));
             terms.extend(texts("span_kinds", "span.kind.deprecated_string"));
+            if given == Some(Match::Strict) {
+                check_kinds(section);
+            }
             for library in section.sections("libraries").unwrap_or_default() {
                 let term = |key, path| library.text(key).map(|text| compare(path, &text, kind()));
                 terms.extend(term("name", "scope.name").or_else(|| library.missing("name")));
@@ -55,6 +83,9 @@ pub fn condition(section: &Section, subject: Subject) -> Option<String> {
             }
             terms.extend(attributes("attributes", "span.attributes"));
             terms.extend(attributes("resources", "resource.attributes"));
+            if !SPAN_KEYS.iter().any(|key| section.has(key)) {
+                section.problem("match_type", NO_SPAN_KEY);
+            }
         }
         Subject::Metric => {
             if section.has("expressions") {
@@ -65,7 +96,9 @@ pub fn condition(section: &Section, subject: Subject) -> Option<String> {
             terms.extend(attributes("resource_attributes", "resource.attributes"));
         }
     }
-    (!terms.is_empty()).then(|| terms.join(" and "))
+    // A metric that is excluded for its resource need not have the name as well, as in the Go collector.
+    let join = if excludes && subject == Subject::Metric { " or " } else { " and " };
+    (!terms.is_empty()).then(|| terms.join(join))
 }
 
 fn any_of(terms: impl Iterator<Item = String>) -> Option<String> {
@@ -90,7 +123,11 @@ fn attribute(item: &Section, map: &str, kind: Match) -> Option<String> {
     let value = item.node("value").map(|node: &Node| &node.value);
     Some(match (value, kind) {
         (None | Some(Value::Null), _) => format!("{path} != nil"),
-        (Some(Value::Text(text)), _) => compare(&path, text, kind),
+        (Some(Value::Text(text)), Match::Strict) => compare(&path, text, kind),
+        (Some(Value::Text(text)), Match::Regexp) => {
+            let is_scalar = ["IsString", "IsInt", "IsDouble", "IsBool"].map(|is| format!("{is}({path})"));
+            format!("(({}) and {})", is_scalar.join(" or "), compare(&path, text, kind))
+        }
         (Some(_), Match::Regexp) => {
             item.problem_with_help("value", "a regular expression is text", "put it in quotes");
             return None;

@@ -290,7 +290,11 @@ impl<'a> Visit<'_, 'a> {
                 given.or_else(by_id).unwrap_or((Policy::MissingRandomness, HIGHEST))
             }
         };
-        let Some(mut state) = state else { return (policy, randomness, None, failed) };
+        let Some(mut state) = state else {
+            // At 0 % the Go collector writes a new state in the place of one that it can't read.
+            let is_new = !logs && matches!(self.config.mode, Mode::Nothing);
+            return (policy, randomness, is_new.then(State::default), failed);
+        };
         let is_missing = policy == Policy::MissingRandomness;
         if let Mode::HashSeed { .. } = self.config.mode {
             // It must not be mixed with consistent sampling.

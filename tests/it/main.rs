@@ -36,6 +36,7 @@ mod ottl_functions;
 mod ottl_language;
 mod outside;
 mod pipelines;
+mod recorded;
 mod redaction;
 mod refusals;
 mod reload;

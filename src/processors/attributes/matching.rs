@@ -3,7 +3,6 @@
 
 use regex::bytes::Regex;
 
-use crate::config::nearest::suggestion;
 use crate::config::section::Section;
 use crate::otlp::Signal;
 use crate::otlp::message::Message;
@@ -15,6 +14,7 @@ use crate::ottl::pattern;
 use crate::ottl::value::Value;
 
 use super::action::encoded;
+use crate::processors::matching::{KINDS, NO_SPAN_KEY, check_kinds};
 
 #[derive(Clone, Debug, Default)]
 pub struct Matcher {
@@ -45,15 +45,6 @@ enum Wanted {
     Equal(Box<[u8]>),
     Text(Text),
 }
-
-const KINDS: [&str; 6] = [
-    "SPAN_KIND_UNSPECIFIED",
-    "SPAN_KIND_INTERNAL",
-    "SPAN_KIND_SERVER",
-    "SPAN_KIND_CLIENT",
-    "SPAN_KIND_PRODUCER",
-    "SPAN_KIND_CONSUMER",
-];
 
 impl Text {
     fn matches(&self, text: &[u8]) -> bool {
@@ -119,13 +110,7 @@ impl Matcher {
             Some((text(&item, "name", &name)?, version.flatten()))
         };
         if !is_regexp {
-            for (kind, place) in section.items("span_kinds").unwrap_or_default() {
-                if !KINDS.iter().skip(1).any(|known| *known == kind) {
-                    let message = "span_kinds string must match one of the standard span kinds when match_type=strict";
-                    let help = suggestion(&kind, KINDS, "they are");
-                    section.problem_at(place, "span_kinds", message, help);
-                }
-            }
+            check_kinds(&section);
         }
         let severity = section.section("log_severity_number").map(|severity| {
             let min = severity.integer("min", 0, 0..=24) as i32;
@@ -159,7 +144,7 @@ impl Matcher {
                 is_log || is_metric,
                 "log_bodies, log_severity_texts, log_severity_number and metric_names should not be specified for trace spans",
                 is_span || has_attributes || !self.resources.is_empty(),
-                "at least one of \"services\", \"span_names\", \"span_kinds\", \"attributes\", \"libraries\" or \"resources\" field must be specified",
+                NO_SPAN_KEY,
             ),
             Signal::Logs => (
                 is_span || is_metric,
