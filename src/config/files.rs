@@ -51,6 +51,26 @@ fn open(path: &Path) -> Result<File, String> {
     File::open(path).map_err(plain)
 }
 
+/// A file that is made, or appended to. A pipe is one that somebody reads: without a reader the call would wait for one.
+#[cfg(unix)]
+pub fn append(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let opened = File::options().append(true).create(true).custom_flags(flags.bits() as i32).open(path);
+    let file = opened.map_err(|error| match rustix::io::Errno::from_io_error(&error) {
+        Some(rustix::io::Errno::NXIO) => io::Error::other("it is a pipe, and nobody reads from it"),
+        _ => error,
+    })?;
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - rustix::fs::OFlags::NONBLOCK)?;
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+pub fn append(path: &Path) -> io::Result<File> {
+    File::options().append(true).create(true).open(path)
+}
+
 /// An error as part of a sentence.
 fn plain(error: io::Error) -> String {
     let text = error.to_string();

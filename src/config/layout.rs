@@ -1,6 +1,8 @@
 //! The shape of a configuration: which components it declares and how its pipelines connect them. Every rule about ids
 //! and references is checked here, so that a `Layout` read without errors only names what is there.
 
+use std::collections::HashMap;
+
 use super::id::{ComponentId, PipelineId};
 use super::nearest::{nearest, suggestion};
 use super::problems::{Level, Problem, Problems};
@@ -221,7 +223,7 @@ impl<'a> Layout<'a> {
 }
 
 fn declared<'a>(kind: Kind, section: &Section<'a>, catalog: &dyn Catalog) -> Vec<Declared<'a>> {
-    let mut list: Vec<Declared> = Vec::new();
+    let (mut list, mut places) = (Vec::new(), HashMap::new());
     for entry in section.entries() {
         let error = |message: String| Problem::error(entry.key_place, message).at(section.path());
         let id = match ComponentId::parse(&entry.key) {
@@ -232,11 +234,12 @@ fn declared<'a>(kind: Kind, section: &Section<'a>, catalog: &dyn Catalog) -> Vec
                 continue;
             }
         };
-        if let Some(first) = list.iter().find(|known| known.id == id) {
+        if let Some(first) = places.get(&id) {
             let problem = error(format!("duplicate id \"{id}\""));
-            section.problems().push(problem.related(first.place, "first defined here"));
+            section.problems().push(problem.related(*first, "first defined here"));
             continue;
         }
+        places.insert(id.clone(), entry.key_place);
         let (canonical, problem) = match catalog.lookup(kind, id.type_name()) {
             Lookup::Known(canonical) => (canonical, None),
             Lookup::Alias(canonical) => {

@@ -10,7 +10,7 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +83,8 @@ pub struct Problems(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     list: Vec<Problem>,
+    /// So many errors and warnings came after the list was full of them.
+    beyond: [usize; 2],
     ignored: Vec<(Place, String)>,
     outside: Vec<Outside>,
     /// What was read or defaulted, by the keys that lead there, and whether it is secret.
@@ -92,8 +94,11 @@ struct State {
 impl Problems {
     /// Takes a problem, once: the same one at the same place is kept out.
     pub fn push(&self, problem: Problem) {
-        let list = &mut self.state().list;
-        if !list.contains(&problem) {
+        let State { list, beyond, .. } = &mut *self.state();
+        let Some(beyond) = beyond.get_mut(problem.level as usize) else { return };
+        if list.iter().filter(|known| known.level == problem.level).count() >= SHOWN {
+            *beyond += 1;
+        } else if !list.contains(&problem) {
             list.push(problem);
         }
     }
@@ -164,14 +169,14 @@ impl Problems {
     pub(super) fn record(&self, trail: &[String], value: Value, secret: bool) {
         let effective = &mut self.state().effective;
         if value != Value::Map(Vec::new()) {
-            effective.retain(|known, _| !known.starts_with(trail));
+            remove_below(effective, trail);
         }
         effective.insert(trail.to_vec(), (value, secret));
     }
 
     /// Takes back what was recorded at the end of `trail` and below it.
     pub(super) fn forget(&self, trail: &[String]) {
-        self.state().effective.retain(|known, _| !known.starts_with(trail));
+        remove_below(&mut self.state().effective, trail);
     }
 
     /// The decoded configuration with its defaults, keys sorted, as it would be written.
@@ -230,9 +235,19 @@ impl Problems {
             report.push_str(&format!("{}\n\n", wrap(&safe(&list), WIDTH)));
         }
         if !problems.is_empty() {
-            report.push_str(&closing(&problems, sources));
+            report.push_str(&closing(&problems, self.state().beyond, sources));
         }
         report
+    }
+}
+
+/// What begins with `trail` stands together.
+fn remove_below<V>(effective: &mut BTreeMap<Vec<String>, V>, trail: &[String]) {
+    let from = (Bound::Included(trail), Bound::Unbounded);
+    let below =
+        effective.range::<[String], _>(from).map(|(known, _)| known).take_while(|known| known.starts_with(trail));
+    for known in below.cloned().collect::<Vec<_>>() {
+        effective.remove(&known);
     }
 }
 
@@ -276,6 +291,8 @@ fn unexpanded(node: &mut Node) {
 /// What stands for a secret.
 pub(super) const REDACTED: &str = "[REDACTED]";
 
+/// So many errors are enough to begin with, and so many warnings.
+const SHOWN: usize = 200;
 const WIDTH: usize = 80;
 /// What stands left of the title: its level.
 const TITLE_MARGIN: usize = "warning: ".len();
@@ -343,10 +360,14 @@ fn line_start(text: &str, lines: u32) -> usize {
 }
 
 /// `2 errors and 1 warning in edge.yaml`
-fn closing(problems: &[Problem], sources: &Sources) -> String {
+fn closing(problems: &[Problem], beyond: [usize; 2], sources: &Sources) -> String {
     let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
-    let counts = [(errors, "error"), (problems.len() - errors, "warning")].into_iter().filter(|(count, _)| *count > 0);
-    let counts = counts.map(|(count, word)| counted(count, word));
+    let [more_errors, more_warnings] = beyond;
+    let counts = [(errors, more_errors, "error"), (problems.len() - errors, more_warnings, "warning")];
+    let counts = counts.into_iter().filter(|(count, ..)| *count > 0).map(|(count, more, word)| match more {
+        0 => counted(count, word),
+        more => format!("{}, of which {count} are shown,", counted(count + more, word)),
+    });
     let mut names: Vec<&str> = Vec::new();
     for source in problems.iter().filter_map(|problem| sources.get(problem.place?)) {
         if !names.contains(&source.name.as_str()) {

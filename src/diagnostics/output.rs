@@ -2,8 +2,9 @@
 //! files, and the bounded buffer before it. A reader that is slow or gone costs lines, never the pipeline.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::config::files;
 use crate::telemetry::Signal;
 
 /// What one write may take before progress is noted: a pipe's capacity.
@@ -51,7 +53,7 @@ impl Sink {
             "stderr" => Sink::new(path, io::stderr()),
             _ => {
                 let file = path.strip_prefix("file://").unwrap_or(path);
-                Sink::new(path, OpenOptions::new().append(true).create(true).open(file)?)
+                Sink::new(path, files::append(Path::new(file))?)
             }
         })
     }

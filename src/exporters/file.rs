@@ -3,7 +3,7 @@
 //! Success means that the system has it: nothing is gathered here. A write that fails is a failed export, which is
 //! attempted again; what it left of itself in the file is cut off first, so that no record is ever torn.
 
-use std::fs::{DirBuilder, File as Handle, OpenOptions};
+use std::fs::{DirBuilder, File as Handle};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use smallvec::{SmallVec, smallvec};
 
+use crate::config::files;
 use crate::config::section::Section;
 use crate::otlp::inflate::Coding;
 use crate::otlp::status::code;
@@ -25,6 +26,10 @@ use super::{Accepted, Encoding, Exporter, Payload, SendError, Sending};
 const MEBIBYTE: u64 = 1 << 20;
 /// How the time stands in the name of a backup.
 const STAMP: &str = "%Y-%m-%dT%H-%M-%S%.3f";
+/// What a backup's name has beside the file's: `-`, the time, `-size` and a number.
+const STAMPED: usize = "-2026-11-23T01-42-27.608-size-999".len();
+/// What filesystems take.
+const LONGEST_NAME: usize = 255;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -66,6 +71,11 @@ impl Config {
             max_backups: rotation.integer("max_backups", 100, 0..=1 << 20) as usize,
             local_time: rotation.boolean("localtime", false),
         });
+        let name = Path::new(&path).file_name().unwrap_or_default();
+        if rotation.is_some() && name.len() + STAMPED > LONGEST_NAME {
+            let message = format!("the names of its backups would be longer than {LONGEST_NAME} bytes");
+            section.problem("path", message);
+        }
         let append = section.boolean("append", false);
         if append && rotation.is_some() {
             let message = "append and rotation enabled at the same time is not supported";
@@ -120,6 +130,18 @@ impl Config {
         };
         Err((format!("cannot open {path}: {}", wrong.0), Some(wrong.1.to_owned())))
     }
+
+    fn open(&self, truncates: bool) -> io::Result<Open> {
+        if let (Some(mode), Some(folder)) = (self.create_directory, self.path.parent()) {
+            create_directory(folder, mode)?;
+        }
+        let handle = files::append(&self.path)?;
+        let is_regular = handle.metadata()?.is_file();
+        if truncates && is_regular {
+            handle.set_len(0)?;
+        }
+        Ok(Open { handle, is_regular })
+    }
 }
 
 const REMEDY: &str = "make it, or write `create_directory: true`";
@@ -147,11 +169,8 @@ impl Output {
         let help = |(message, help): (String, Option<String>)| format!("{message}: {}", help.unwrap_or_default());
         config.look().map_err(help)?;
         let failed = |error: io::Error| format!("cannot open {}: {error}", config.path.display());
-        if let (Some(mode), Some(folder)) = (config.create_directory, config.path.parent()) {
-            create_directory(folder, mode).map_err(failed)?;
-        }
         let truncates = !config.append && !goes_on && config.rotation.is_none();
-        let open = open(&config.path, truncates).map_err(failed)?;
+        let open = config.open(truncates).map_err(failed)?;
         Ok(Output { config: config.clone(), open: Some(open) })
     }
 
@@ -167,11 +186,15 @@ impl Output {
             && length + size as u64 > rotation.max_bytes
         {
             self.open = None;
-            rotate(&self.config.path, rotation)?;
+            match rotate(&self.config.path, rotation) {
+                // Somebody took it away: there is nothing to keep.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                rotated => rotated?,
+            }
         }
         let open = match &mut self.open {
             Some(open) => open,
-            none => none.insert(open(&self.config.path, false)?),
+            none => none.insert(self.config.open(false)?),
         };
         // Asked for each time: others may have cut it.
         let length = open.length()?;
@@ -189,15 +212,6 @@ impl Open {
     fn length(&self) -> io::Result<Option<u64>> {
         Ok(if self.is_regular { Some(self.handle.metadata()?.len()) } else { None })
     }
-}
-
-fn open(path: &Path, truncates: bool) -> io::Result<Open> {
-    let handle = OpenOptions::new().create(true).append(true).open(path)?;
-    let is_regular = handle.metadata()?.is_file();
-    if truncates && is_regular {
-        handle.set_len(0)?;
-    }
-    Ok(Open { handle, is_regular })
 }
 
 fn create_directory(path: &Path, mode: u32) -> io::Result<()> {

@@ -155,7 +155,9 @@ impl Grpc {
         let (head, bytes, trailers) = exchange.map_err(|status| SendError::Retry { after: None, status })?;
         let headers = if trailers.contains_key("grpc-status") { &trailers } else { &head.headers };
         let Some(status) = headers.get("grpc-status") else {
-            return Err(classify(from_http(head.status.as_u16()), None));
+            let kind = head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+            let is_grpc = kind.starts_with(b"application/grpc");
+            return Err(classify(from_http(head.status.as_u16(), is_grpc), None));
         };
         let number = status.to_str().ok().and_then(|status| status.parse().ok()).unwrap_or(code::UNKNOWN);
         if number == 0 {
@@ -186,9 +188,11 @@ pub fn classify(status: Status, hint: Option<Duration>) -> SendError {
     }
 }
 
-/// An answer without a gRPC status comes from something that is no gRPC server, a proxy for example.
-fn from_http(http_status: u16) -> Status {
+/// An answer without a gRPC status comes from something that is no gRPC server, a proxy for example, or was cut off.
+fn from_http(http_status: u16, is_grpc: bool) -> Status {
     let code = match http_status {
+        // A web page.
+        200..=299 if !is_grpc => code::UNIMPLEMENTED,
         400 => code::INTERNAL,
         401 => code::UNAUTHENTICATED,
         403 => code::PERMISSION_DENIED,
@@ -196,7 +200,8 @@ fn from_http(http_status: u16) -> Status {
         429 | 502 | 503 | 504 => code::UNAVAILABLE,
         _ => code::UNKNOWN,
     };
-    Status { code, message: format!("HTTP {http_status} without a gRPC status: is this a gRPC endpoint?") }
+    let why = if is_grpc { "the answer has no end, or is too long" } else { "is this a gRPC endpoint?" };
+    Status { code, message: format!("HTTP {http_status} without a gRPC status: {why}") }
 }
 
 fn percent_decoded(message: &[u8]) -> String {

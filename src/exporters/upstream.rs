@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -105,7 +105,7 @@ impl Upstream {
     }
 
     /// Sends one request and reads its answer: head, body and trailers.
-    pub async fn exchange(&self, request: Request<Pieces>) -> Result<(Parts, Bytes, HeaderMap), Status> {
+    pub async fn exchange(&self, mut request: Request<Pieces>) -> Result<(Parts, Bytes, HeaderMap), Status> {
         let failed = |error: hyper::Error| self.broken(&error);
         match self.sender().await? {
             Sender::Http2(mut sender) => {
@@ -115,6 +115,10 @@ impl Upstream {
                 Ok((head, bytes, trailers))
             }
             Sender::Http1(mut sender) => {
+                // A server is asked for a path (RFC 9112, section 3.2.1); only a proxy would be asked for the whole.
+                if let Some(target) = request.uri().path_and_query().cloned() {
+                    *request.uri_mut() = Uri::from(target);
+                }
                 let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
                 let (bytes, trailers) = read(body).await.map_err(failed)?;
                 self.answered.store(true, Relaxed);

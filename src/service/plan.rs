@@ -2,7 +2,7 @@
 
 mod outside;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::telemetry::Telemetry;
@@ -368,17 +368,26 @@ impl Plan {
                     report(Problem::error(receiver.place, message).at(&path));
                 }
             }
-            if self.reaches(pipeline, pipeline, 0) {
+            if self.feeds_itself(pipeline) {
                 let message = format!("cycle detected: pipeline {} feeds itself through connectors", pipeline.id);
                 report(Problem::error(pipeline.place, message).at(&path));
             }
         }
     }
 
-    /// Whether `from` feeds `target` through connectors.
-    fn reaches(&self, from: &Pipeline, target: &Pipeline, depth: usize) -> bool {
-        let connectors = from.exporters.iter().filter(|exporter| self.is_connector(&exporter.id));
-        let mut next = connectors.flat_map(|connector| self.fed_by(&connector.id, from));
-        depth <= self.pipelines.len() && next.any(|fed| fed.id == target.id || self.reaches(fed, target, depth + 1))
+    fn feeds_itself(&self, pipeline: &Pipeline) -> bool {
+        let (mut seen, mut next) = (HashSet::new(), vec![pipeline]);
+        while let Some(from) = next.pop() {
+            let connectors = from.exporters.iter().filter(|exporter| self.is_connector(&exporter.id));
+            for fed in connectors.flat_map(|connector| self.fed_by(&connector.id, from)) {
+                if fed.id == pipeline.id {
+                    return true;
+                }
+                if seen.insert(&fed.id) {
+                    next.push(fed);
+                }
+            }
+        }
+        false
     }
 }

@@ -143,9 +143,9 @@ fn cells() -> Vec<Cell> {
             );
         }
         let action = match status {
-            300..=399 | 401 | 403 | 404 | 405 | 415 => Hold,
-            429 | 502 | 503 | 504 => AGAIN,
             // A success without a gRPC status is none.
+            200..=399 | 401 | 403 | 404 | 405 | 415 => Hold,
+            429 | 502 | 503 | 504 => AGAIN,
             _ => BISECT,
         };
         add(

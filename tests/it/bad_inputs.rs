@@ -490,6 +490,19 @@ fn heads_that_http_allows() {
     misaki.finish();
 }
 
+/// A page from anywhere may post where all may, and without the credentials that its reader has.
+#[test]
+fn pages_from_anywhere_get_no_credentials() {
+    for (allowed, origin, credentials) in [("*", "*", None), ("http://*.org", "http://a.org", Some("true"))] {
+        let cors = format!("cors: {{allowed_origins: ['{allowed}']}}");
+        let misaki = start(&PLAIN.replace("http: {", &format!("http: {{{cors}, ")));
+        let answer = misaki.connect().send(&post("/v1/logs", JSON, "Origin: http://a.org", b"{}"));
+        assert_eq!(answer.header("access-control-allow-origin"), Some(origin), "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-credentials"), credentials, "{answer:?}");
+        misaki.finish();
+    }
+}
+
 #[test]
 fn codings() {
     let misaki = start(PLAIN);

@@ -865,3 +865,15 @@ proptest! {
         loaded.problems.render(&loaded.sources, true);
     }
 }
+
+/// The first ones are shown, all are counted: in a warning's place no error is lost.
+#[test]
+fn many_mistakes_are_counted() {
+    let keys: Vec<_> = (0..5000).map(|number| format!("key{number}: ")).collect();
+    let text = format!("yaml:{{processors: {{batch: {{{}}}}}}}", keys.join(", "));
+    let loaded = load(&[text], &[], &|_| None);
+    misaki::service::plan::Plan::read(&loaded);
+    let report = loaded.problems.render(&loaded.sources, false);
+    assert!(report.lines().last().unwrap().starts_with("5003 errors, of which 200 are shown, in "), "{report}");
+    assert!(loaded.problems.has_errors());
+}

@@ -1,7 +1,7 @@
 //! What docs/ and the README say of configs, held to the code: each example validates, every key that a decoder asks for
 //! is in docs/configuration.md with its default, and every key that a table there names is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use misaki::config::{self, emit};
 use misaki::service::plan::Plan;
@@ -403,5 +403,26 @@ fn every_link_leads_somewhere() {
                 assert!(headings.any(|line| anchor(line) == heading), "{file}: {link}");
             }
         }
+    }
+}
+
+/// The fuzz targets have a lock file of their own, which a new dependency leaves behind.
+#[test]
+fn the_fuzz_targets_lock_the_same_dependencies() {
+    let dependencies = |file: &str| {
+        let lock = read(file);
+        let ours = lock.split("[[package]]").find(|package| package.contains("name = \"misaki\"\n")).unwrap();
+        let (_, names) = ours.split_once("dependencies = [").unwrap();
+        names.lines().map(|line| line.trim().trim_matches(['"', ',']).to_owned()).collect::<BTreeSet<_>>()
+    };
+    let (own, fuzz) = (dependencies("Cargo.lock"), dependencies("fuzz/Cargo.lock"));
+    let plain = |name: &String| name.split(' ').next().unwrap_or_default().to_owned();
+    let fuzz: BTreeSet<_> = fuzz.iter().map(plain).collect();
+    let manifest = read("Cargo.toml");
+    let (_, normal) = manifest.split_once("[dependencies]\n").unwrap();
+    let (normal, _) = normal.split_once("[dev-dependencies]").unwrap();
+    let is_normal = |name: &String| normal.lines().any(|line| line.starts_with(&format!("{name} = ")));
+    for name in own.iter().map(plain).filter(is_normal) {
+        assert!(fuzz.contains(&name), "{name}: run cargo check --manifest-path fuzz/Cargo.toml");
     }
 }

@@ -119,6 +119,18 @@ async fn a_full_file_becomes_a_backup_of_which_so_many_stay() {
     assert_eq!(names[2], "out.jsonl");
 }
 
+/// Where the directory may be made, it is made again.
+#[tokio::test]
+async fn a_directory_that_is_removed_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sub/out.jsonl");
+    let misaki = start(&path, "create_directory: true, rotation: {max_megabytes: 1}").await;
+    assert!(misaki.send(&[&"x".repeat(700_000)]).await.ok);
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    assert!(misaki.send(&[&"y".repeat(700_000)]).await.ok);
+    assert!(std::fs::read_to_string(&path).unwrap().contains("yyy"));
+}
+
 #[tokio::test]
 async fn a_write_that_fails_is_a_failed_export() {
     let full = Path::new("/dev/full");

@@ -569,6 +569,8 @@ async fn answer(
     mut released: watch::Receiver<bool>,
 ) -> Result<Response<ReplyBody>, std::io::Error> {
     let (head, body) = request.into_parts();
+    let is_origin_form = head.version == hyper::Version::HTTP_2 || head.uri.authority().is_none();
+    assert!(is_origin_form, "a server is asked for a path: {}", head.uri);
     let is_grpc = head.headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     let broken = |_| std::io::Error::other("the request broke off");
     let body = body.collect().await.map_err(broken)?.to_bytes();

@@ -560,21 +560,39 @@ async fn sighup_reads_the_config_again() {
     })
     .await;
     std::fs::remove_file(&config).unwrap();
+    // So would one that telemetry is written to, without a reader.
+    for name in ["for_file", "for_debug"] {
+        let outlet = directory.path().join(name);
+        pipe(&outlet);
+        let used = "endpoint: \"http://127.0.0.1:9\", retry_on_failure: {initial_interval: 1h, max_interval: 1h}";
+        let other = match name {
+            "for_file" => format!("file: {{path: {}}}", outlet.display()),
+            _ => format!("debug: {{output_paths: [{}]}}", outlet.display()),
+        };
+        write(&format!("otlp_http: {{{used}}}\n  {other}"));
+        let text = std::fs::read_to_string(&config).unwrap();
+        let exporter = other.split(':').next().unwrap();
+        std::fs::write(&config, text.replace("[otlp_http]", &format!("[otlp_http, {exporter}]"))).unwrap();
+        signal("-HUP");
+        let refusal = format!("{name}: it is a pipe, and nobody reads from it");
+        until("it refuses the pipe", || says(&refusal)).await;
+    }
+    assert_eq!(client.send(&["b2"]).await, 200);
     write(&format!("otlp_http: {{endpoint: \"http://{}\", compression: none}}", upstream.address));
     signal("-HUP");
     until("it uses the other", || says("the config was read again and is in use")).await;
     assert!(!status().contains("refused:"), "{}", status());
     assert_eq!(client.send(&["c"]).await, 200);
-    until("all arrived", || upstream.kept_once() == ["a", "b", "c"]).await;
+    until("all arrived", || upstream.kept_once() == ["a", "b", "b2", "c"]).await;
     assert!(says("changed\": \"exporters.otlp_http\""), "{}", std::fs::read_to_string(&log).unwrap());
     signal("-HUP");
     signal("-HUP");
     assert_eq!(client.send(&["d"]).await, 200);
-    until("all arrived", || upstream.kept_once().len() == 4).await;
+    until("all arrived", || upstream.kept_once().len() == 5).await;
     // One that comes while it drains ends nothing.
     upstream.script(|_| Reply::Hang);
     assert_eq!(client.send(&["e"]).await, 200);
-    until("it is under way", || upstream.requests() == 5).await;
+    until("it is under way", || upstream.requests() == 6).await;
     signal("-TERM");
     until("it drains", || says("draining")).await;
     signal("-HUP");
@@ -587,7 +605,7 @@ async fn sighup_reads_the_config_again() {
     })
     .await;
     let status = ended.unwrap();
-    assert!(status.success() && says("logs to otlp_http: 5 accepted = 5 exported + 0 dropped + 0 left"));
+    assert!(status.success() && says("logs to otlp_http: 6 accepted = 6 exported + 0 dropped + 0 left"));
 }
 
 /// At a start a config may come through a pipe, as `--config <(…)` hands it over.

@@ -363,3 +363,38 @@ async fn health_is_red_during_a_drain() {
     let (balance, answer) = tokio::join!(misaki.finish(), probe);
     assert_eq!((answer.0, balance[0].exported), (503, 1));
 }
+
+/// What is wrong with a chain of connectors, of which each joins two ways into one; `closes` leads the last one back.
+fn mistakes_of_diamonds(layers: usize, closes: bool) -> String {
+    let mut pipelines = String::new();
+    let mut pipeline = |name: String, from: String, to: &[String]| {
+        pipelines += &format!("logs/{name}: {{receivers: [{from}], exporters: [{}]}}, ", to.join(", "));
+    };
+    let connector = |layer: usize, side: &str| format!("forward/{side}{layer}");
+    for layer in 0..layers {
+        let both = [connector(layer + 1, "a"), connector(layer + 1, "b")];
+        let from = |side| if layer == 0 { "otlp".to_owned() } else { connector(layer, side) };
+        pipeline(format!("a{layer}"), from("a"), &both);
+        pipeline(format!("b{layer}"), from("b"), &both);
+    }
+    let end = if closes { connector(1, "a") } else { "nop".to_owned() };
+    pipeline("a".to_owned(), connector(layers, "a"), &[end]);
+    pipeline("b".to_owned(), connector(layers, "b"), &["nop".to_owned()]);
+    let connectors: Vec<_> =
+        (1..=layers).flat_map(|layer| [connector(layer, "a"), connector(layer, "b")]).map(|id| id + ": ").collect();
+    let text = format!(
+        "yaml:{{receivers: {{otlp: {{protocols: {{grpc: }}}}}}, exporters: {{nop: }}, connectors: {{{}}}, service: {{pipelines: {{{pipelines}}}}}}}",
+        connectors.join(", ")
+    );
+    let loaded = misaki::config::load(&[text], &[], &|_| None);
+    misaki::service::plan::Plan::read(&loaded);
+    loaded.problems.render(&loaded.sources, false)
+}
+
+#[test]
+fn ways_may_join_again_and_not_lead_back() {
+    assert_eq!(mistakes_of_diamonds(40, false), "");
+    let back = mistakes_of_diamonds(40, true);
+    assert!(back.contains("cycle detected: pipeline logs/a1 feeds itself through connectors"), "{back}");
+    assert!(!back.contains("pipeline logs/a0 feeds") && !back.contains("pipeline logs/b feeds"), "{back}");
+}

@@ -220,6 +220,11 @@ impl Cors {
         })
     }
 
+    /// Whether a page from anywhere may, which then gets no credentials along with it.
+    pub fn allows_all(&self) -> bool {
+        self.allowed_origins.iter().any(|allowed| allowed == "*")
+    }
+
     pub fn allows_headers(&self, wanted: &str) -> bool {
         const ALWAYS: [&str; 4] = ["accept", "accept-language", "content-type", "content-language"];
         wanted.split(',').map(str::trim).filter(|name| !name.is_empty()).all(|name| {

@@ -35,8 +35,11 @@ pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &
     };
     let headers = answer.headers_mut();
     if let Some(origin) = origin.and_then(|origin| HeaderValue::from_str(&origin).ok()) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        let all = http.cors.allows_all();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, if all { HeaderValue::from_static("*") } else { origin });
+        if !all {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         if let Some(exposed) = &http.cors.exposed_headers {
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
