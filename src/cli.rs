@@ -237,6 +237,16 @@ fn spelt(mut words: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
+/// What verbs are called elsewhere, or what they show is.
+const ELSEWHERE: [(&[&str], &str); 6] = [
+    (&["tree", "trace", "traces"], "tail -o tree"),
+    (&["logs", "log", "watch"], "tail"),
+    (&["bill", "stats", "metrics"], "status"),
+    (&["top"], "status --watch"),
+    (&["run", "start", "serve"], "--config FILE"),
+    (&["check", "lint"], "validate"),
+];
+
 /// What an unknown first word was meant to be: a config, or a verb.
 fn meant(error: &clap::Error) -> Option<String> {
     let invalid = error.get(ContextKind::InvalidArg).or_else(|| error.get(ContextKind::InvalidSubcommand));
@@ -246,6 +256,10 @@ fn meant(error: &clap::Error) -> Option<String> {
     let file = if word == "-c" { words.get(1)? } else { word };
     if is_first && (word == "-c" || [".yaml", ".yml"].iter().any(|ending| file.ends_with(ending))) {
         return Some(format!("--config {file}"));
+    }
+    let called = |(other, _): &&(&[&str], &str)| other.contains(&word.as_str());
+    if let Some((_, ours)) = ELSEWHERE.iter().find(called).filter(|_| is_first) {
+        return Some((*ours).to_owned());
     }
     let command = Command::command();
     let verbs = command.get_subcommands().map(clap::Command::get_name);

@@ -27,6 +27,8 @@ const MOST: usize = 64 << 20;
 
 /// How long one of several may take to say who it is.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the one that is asked may take to begin with its answer.
+const ANSWERS: Duration = Duration::from_secs(5);
 
 /// Which collector is meant; without either, the one that runs.
 #[derive(Args, Clone, Default)]
@@ -60,7 +62,8 @@ impl Target {
             );
             let places: Vec<_> = place::directories().iter().map(|path| path.display().to_string()).collect();
             let text = hanging("error: ", &format!("{which}: there is no socket in {}", places.join(", ")), 80);
-            return Err(Failure { status: FAILED, message: format!("{text}\n") });
+            let help = if self.pid.is_none() { "help: `misaki` alone starts one\n" } else { "" };
+            return Err(Failure { status: FAILED, message: format!("{text}\n{help}") });
         }
         Ok(found.into_iter().map(|(_, path)| path).collect())
     }
@@ -120,7 +123,9 @@ pub(super) async fn ask(path: &Path, page: &str) -> Result<Answer, Failure> {
     });
     let request = Request::get(page).header("host", "localhost").body(String::new());
     let request = request.map_err(|error| failed(format!("cannot ask for {page}: {error}")))?;
-    let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
+    let response = tokio::time::timeout(ANSWERS, sender.send_request(request)).await;
+    let silent = |_| unreachable(&format!("no answer within {ANSWERS:?}: is it stopped, or are too many connected?"));
+    let response = response.map_err(silent)?.map_err(|error| unreachable(&error))?;
     let is_success = response.status().is_success();
     let mut answer = Answer { body: response.into_body(), _connection: connection };
     match is_success {

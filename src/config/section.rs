@@ -493,6 +493,11 @@ fn expected(wanted: &str, node: &Node) -> Fault {
         (_, Value::Bool(_), "true or false")
         | (_, Value::Int(_), "a whole number")
         | (_, Value::Int(_) | Value::Float(_), "a number") => Some("write it without quotes"),
+        (Value::Text(text), _, "true or false") => match text.to_ascii_lowercase().as_str() {
+            "yes" | "on" => Some("write true"),
+            "no" | "off" => Some("write false"),
+            _ => None,
+        },
         _ => None,
     };
     let found = match &node.value {

@@ -199,9 +199,14 @@ fn extent(node: &Node) -> (usize, usize) {
 
 /// What usually lies behind a parser's complaint.
 fn advice(complaint: &str, line: &str) -> Option<&'static str> {
-    const ADVICE: [(&str, &str, &str); 5] = [
+    const ADVICE: [(&str, &str, &str); 6] = [
         ("flow", "${", "inside of { } and [ ], a reference wants quotes: \"${env:NAME}\""),
         ("tabs", "", "indent with spaces"),
+        (
+            "did not find expected key",
+            "",
+            "the keys of a map stand in one column: is this line a blank too far in, or out?",
+        ),
         ("mapping values", "", "text with a colon and a blank in it wants quotes"),
         ("unexpected character", "", "text that starts with a special character wants quotes"),
         ("unknown anchor", "", "text that starts with * wants quotes"),

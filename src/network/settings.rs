@@ -11,7 +11,10 @@ pub fn listen(section: &Section, default: &str) -> Listen {
     let endpoint = section.text_or("endpoint", default);
     Listen::parse(&endpoint, &transport).unwrap_or_else(|error| {
         let key = if Listen::parse(default, &transport).is_err() { "transport" } else { "endpoint" };
-        section.problem(key, error);
+        match endpoint.split_once("://") {
+            Some((_, address)) => section.problem_with_help(key, error, format!("without a scheme: {address}")),
+            None => section.problem(key, error),
+        }
         Listen::parse(default, "tcp").expect("a default endpoint is an endpoint")
     })
 }

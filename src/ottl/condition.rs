@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::expression::{Constant, Expression, kind};
+use super::functions::MANY;
 use super::paths::Path;
 use super::scene::Scene;
 use super::syntax::Comparison;
@@ -109,7 +110,7 @@ impl Comparison {
 pub fn equal(left: &Value, right: &Value) -> bool {
     match (left.or_nil(), right.or_nil()) {
         (Value::String(left), Value::String(right)) => left == right,
-        (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)) => same(*left, *right),
+        (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)) => same(*left, *right, MANY),
         (Value::TraceId(left), Value::TraceId(right)) => left == right,
         (Value::SpanId(left), Value::SpanId(right)) => left == right,
         (Value::Whole(what, left), Value::Whole(other, right)) => what == other && left == right,
@@ -143,20 +144,24 @@ fn order(left: &Value, right: &Value) -> Option<Ordering> {
 }
 
 /// Equality inside of maps and lists, where a whole number and a float are never the same.
-fn same(left: Value, right: Value) -> bool {
+fn same(left: Value, right: Value, room: usize) -> bool {
     match (left, right) {
-        (Value::List(left), Value::List(right)) => left == right || same_lists(left, right),
-        (Value::Map(left), Value::Map(right)) => left == right || same_maps(left, right),
+        (Value::List(left), Value::List(right)) => left == right || same_lists(left, right, room),
+        (Value::Map(left), Value::Map(right)) => left == right || same_maps(left, right, room),
         _ => left == right,
     }
 }
 
-fn same_lists(left: &[u8], right: &[u8]) -> bool {
-    items(left).count() == items(right).count() && items(left).zip(items(right)).all(|(one, other)| same(one, other))
+fn same_lists(left: &[u8], right: &[u8], room: usize) -> bool {
+    items(left).count() == items(right).count()
+        && items(left).zip(items(right)).all(|(one, other)| same(one, other, room))
 }
 
-/// The order of the keys has no meaning.
-fn same_maps(left: &[u8], right: &[u8]) -> bool {
+/// The order of the keys has no meaning, but where there are more of them than there is `room` for: those have to be
+/// the same bytes.
+fn same_maps(left: &[u8], right: &[u8], room: usize) -> bool {
+    let count = entries(left).count();
+    let Some(room) = room.checked_sub(count).filter(|_| entries(right).count() == count) else { return false };
     let sorted = |map| {
         let mut pairs: Vec<_> = entries(map).collect();
         pairs.sort_by_key(|(key, _)| *key);
@@ -164,5 +169,5 @@ fn same_maps(left: &[u8], right: &[u8]) -> bool {
     };
     let (left, right) = (sorted(left), sorted(right));
     let mut pairs = left.iter().zip(&right);
-    left.len() == right.len() && pairs.all(|((key, one), (other_key, other))| key == other_key && same(*one, *other))
+    pairs.all(|((key, one), (other_key, other))| key == other_key && same(*one, *other, room))
 }

@@ -98,7 +98,23 @@ const TARGET: Parameter = required("target", Kind::Value);
 const TEXT: Parameter = required("target", Kind::Text);
 
 /// The longest text, list or map that one function makes.
-const LONGEST: usize = 16 << 20;
+pub const LONGEST: usize = 16 << 20;
+/// What is taken apart takes more room than on the wire, where two bytes may be an item: so many are the most.
+pub const MANY: usize = LONGEST / 64;
+
+/// Some of a text, a list or a map, at hand at once.
+pub fn gathered<T>(all: impl Iterator<Item = T>) -> Result<Vec<T>, Fault> {
+    let mut list = Vec::new();
+    for one in all {
+        push(&mut list, one)?;
+    }
+    Ok(list)
+}
+
+pub fn push<T>(list: &mut Vec<T>, one: T) -> Result<(), Fault> {
+    list.push(one);
+    if list.len() <= MANY { Ok(()) } else { Err(too_large()) }
+}
 
 /// Appends to what a function makes, as long as that stays within bounds.
 pub fn put(out: &mut Vec<u8>, piece: &[u8]) -> Result<(), Fault> {
@@ -179,7 +195,7 @@ impl<'a> Entries<'a> {
             entry.1 = value;
             return Ok(());
         }
-        self.list.push((key, value));
+        push(&mut self.list, (key, value))?;
         if self.list.len() == Self::SHORT + 1 {
             self.places = self.list.iter().enumerate().map(|(place, (key, _))| (*key, place)).collect();
         } else if self.list.len() > Self::SHORT {

@@ -1,7 +1,7 @@
 //! Values as text, in the two forms of the Go collector: what a converter reads any value as (bytes in hexadecimal,
 //! the rest as JSON), and what replaces a value that becomes a string (`AsString`: bytes in base64).
 
-use super::functions::time;
+use super::functions::{LONGEST, MANY, time};
 use super::value::{Arena, Fault, Value, entries, items};
 use crate::otlp::{base64, hex, number};
 
@@ -35,7 +35,7 @@ impl<'a> Value<'a> {
             Value::Duration(nanos) => number::put_int(out, *nanos),
             Value::TraceId(id) => put_byte_list(id, out),
             Value::SpanId(id) => put_byte_list(id, out),
-            other => put_json(out, other, true, 0).ok_or_else(|| other.unsupported())?,
+            other => put_json(out, other, true, 0, MANY).ok_or_else(|| other.unsupported())?,
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ impl<'a> Value<'a> {
             Value::Nil => {}
             other => {
                 let start = out.len();
-                if put_json(out, other, false, 0).is_none() {
+                if put_json(out, other, false, 0, MANY).is_none() {
                     out.truncate(start);
                 }
             }
@@ -65,8 +65,9 @@ fn put_byte_list(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-/// `None` when the value holds what JSON does not have. With `for_html`, as Go's encoders write by default.
-fn put_json(out: &mut Vec<u8>, value: &Value, for_html: bool, depth: usize) -> Option<()> {
+/// `None` when the value holds what JSON does not have. With `for_html`, as Go's encoders write by default. It ends where it
+/// has become too long for anything; maps of more keys than there is `room` for keep their order.
+fn put_json(out: &mut Vec<u8>, value: &Value, for_html: bool, depth: usize, room: usize) -> Option<()> {
     match value {
         Value::Nil => out.extend_from_slice(b"null"),
         Value::String(text) => put_json_string(out, text, for_html),
@@ -86,26 +87,40 @@ fn put_json(out: &mut Vec<u8>, value: &Value, for_html: bool, depth: usize) -> O
         Value::List(list) => {
             out.push(b'[');
             for (index, item) in items(list).enumerate() {
+                if out.len() > LONGEST {
+                    break;
+                }
                 if index > 0 {
                     out.push(b',');
                 }
-                put_json(out, &item, for_html, depth + 1)?;
+                put_json(out, &item, for_html, depth + 1, room)?;
             }
             out.push(b']');
         }
         Value::Map(map) => {
-            let mut pairs: Vec<(&[u8], Value)> = entries(map).collect();
-            // Equal keys stay in their order, of which the last one counts in Go's map.
-            pairs.sort_by_key(|(key, _)| *key);
-            out.push(b'{');
-            for (index, equal) in pairs.chunk_by(|a, b| a.0 == b.0).enumerate() {
-                let Some((key, value)) = equal.last() else { continue };
+            let left = room.checked_sub(entries(map).count());
+            let put_pair = |out: &mut Vec<u8>, index: usize, key: &[u8], value: &Value| {
+                if out.len() > LONGEST {
+                    return Some(());
+                }
                 if index > 0 {
                     out.push(b',');
                 }
                 put_json_string(out, key, for_html);
                 out.push(b':');
-                put_json(out, value, for_html, depth + 1)?;
+                put_json(out, value, for_html, depth + 1, left.unwrap_or(room))
+            };
+            out.push(b'{');
+            if left.is_none() {
+                entries(map).enumerate().try_for_each(|(index, (key, value))| put_pair(out, index, key, &value))?;
+            } else {
+                let mut pairs: Vec<(&[u8], Value)> = entries(map).collect();
+                // Equal keys stay in their order, of which the last one counts in Go's map.
+                pairs.sort_by_key(|(key, _)| *key);
+                for (index, equal) in pairs.chunk_by(|a, b| a.0 == b.0).enumerate() {
+                    let Some((key, value)) = equal.last() else { continue };
+                    put_pair(out, index, key, value)?;
+                }
             }
             out.push(b'}');
         }
@@ -118,6 +133,9 @@ fn put_json_string(out: &mut Vec<u8>, text: &[u8], for_html: bool) {
     out.push(b'"');
     for chunk in text.utf8_chunks() {
         for c in chunk.valid().chars() {
+            if out.len() > LONGEST {
+                break;
+            }
             let code = |out: &mut Vec<u8>| out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
             match c {
                 '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),

@@ -45,7 +45,12 @@ pub fn edit(
             Outcome::Empty => {}
             Outcome::Changed { bytes, items } => {
                 let length = bytes.len() as u64;
-                let charge = part.charge.for_edited(length).ok_or_else(|| part.charge.no_room_for(length))?;
+                let charge = part.charge.for_edited(length).ok_or_else(|| match part.charge.no_room_for(length) {
+                    Refusal::TooLarge { limit, .. } => {
+                        Refusal::TooLarge { limit, unit: "bytes, with what is made of it" }
+                    }
+                    busy => busy,
+                })?;
                 parts.push(Part { bytes: bytes.into(), items, charge });
             }
         }

@@ -191,7 +191,7 @@ impl Config {
 
     /// What becomes of the value of an attribute: nothing when it stays.
     fn value(&self, key: &[u8], value: Value, tally: &mut Tally) -> Result<Option<Vec<u8>>, Fault> {
-        let text = text_of(value, self.redact_all_types);
+        let text = text_of(value, self.redact_all_types)?;
         if is_match(&self.allowed_values, &text) {
             self.add(&mut tally.allowed, Path::of(key));
             return Ok(None);
@@ -287,7 +287,7 @@ impl Config {
                     } else if is_match(&self.blocked_key_patterns, key) {
                         self.add(&mut tally.masked, inside);
                         is_changed = true;
-                        let masked = tally.made(self.mask.all_of(&text_of(value, false))?)?;
+                        let masked = tally.made(self.mask.all_of(&text_of(value, false)?)?)?;
                         put_entry(&mut inner, key, &Value::String(&masked));
                         continue;
                     } else if let Some(any) = self.nested(Some(&inside), value, tally)? {
@@ -308,7 +308,7 @@ impl Config {
                 Value::List(&inner)
             }
             value => {
-                let text = text_of(value, true);
+                let text = text_of(value, true)?;
                 if is_match(&self.allowed_values, &text) {
                     // Of a whole body the Go collector does not say it.
                     if let Some(path) = path {
@@ -378,14 +378,18 @@ fn is_match(patterns: &[Regex], text: &[u8]) -> bool {
 }
 
 /// A value as text; nothing of what is no text, unless all is wanted.
-fn text_of(value: Value, wants_all: bool) -> Vec<u8> {
+fn text_of(value: Value, wants_all: bool) -> Result<Vec<u8>, Fault> {
     let mut text = Vec::new();
     match value {
         Value::String(found) => text.extend_from_slice(found),
-        value if wants_all => value.put_as_string(&mut text),
+        value if wants_all => {
+            value.put_as_string(&mut text);
+            // What is too long was cut off, and the rest of it must not pass unread.
+            length_within_bounds(text.len())?;
+        }
         _ => {}
     }
-    text
+    Ok(text)
 }
 
 impl Mask {

@@ -160,3 +160,37 @@ async fn long_resources_are_not_searched_for_each_record() {
         misaki.finish().await;
     }
 }
+
+/// What two bytes of a request stand for may take many more where it is taken apart.
+#[tokio::test]
+async fn no_more_is_taken_apart_than_there_is_room_for() {
+    let list = |count: usize| format!(r#"{{"arrayValue":{{"values":[{}]}}}}"#, vec!["{}"; count].join(","));
+    let map = |count: usize| {
+        let entries: Vec<_> = (0..count).map(|number| format!(r#"{{"key":"{number:x}"}}"#)).collect();
+        format!(r#"{{"kvlistValue":{{"values":[{}]}}}}"#, entries.join(","))
+    };
+    let text = |text: String| format!(r#"{{"stringValue":"{text}"}}"#);
+    const MANY: usize = 300_000;
+    for (value, body, is_taken) in [
+        ("Len(Sort(log.body))", list(MANY), false),
+        ("Len(Sort(log.body))", list(1000), true),
+        ("Len(SliceToMap(log.body))", list(MANY), false),
+        ("Len(ToKeyValueString(log.body))", map(MANY), false),
+        ("Len(Sort(Split(log.body, \",\")))", text(",".repeat(MANY)), false),
+        ("Len(ParseCSV(log.body, \"a,b\"))", text(",".repeat(MANY)), false),
+        // Without an order there is nothing to put in order.
+        ("Len(String(log.body))", map(MANY), true),
+        ("Len(log.body.string)", map(MANY), true),
+    ] {
+        let upstream = Upstream::start().await;
+        let statement = format!("set(log.attributes[\"x\"], {value}) where log.body != log.attributes");
+        let changes = format!(
+            "{{processors: {{transform: {{error_mode: propagate, log_statements: ['{statement}']}}}}, service: {{pipelines: {{logs: {{processors: [transform]}}}}}}}}"
+        );
+        let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+        let log = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{body}}}]}}]}}]}}"#);
+        let answer = misaki.post_json(Signal::Logs, log).await;
+        assert_eq!((answer.ok, answer.message.contains("16 MiB")), (is_taken, !is_taken), "{value}: {answer:?}");
+        misaki.finish().await;
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Entries, TARGET, fixed_or, function, list, made, optional, put, required};
+use super::{Entries, TARGET, fixed_or, function, gathered, list, made, optional, put, required};
 use crate::ottl::condition::equal;
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
@@ -140,7 +140,7 @@ fn sort<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value
             )));
         }
     };
-    let mut sorted: Vec<(Value, Vec<u8>)> = items(original).map(|item| (item, Vec::new())).collect();
+    let mut sorted: Vec<(Value, Vec<u8>)> = gathered(items(original).map(|item| (item, Vec::new())))?;
     if sorted.iter().any(|(item, _)| matches!(item, Value::Map(_) | Value::List(_) | Value::Bytes(_))) {
         return Ok(Value::List(original));
     }
@@ -174,7 +174,7 @@ fn compare_numbers(one: f64, other: f64) -> Ordering {
 
 fn to_key_value_string<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let (delimiter, pair_delimiter) = (fixed_or(arguments, 1, "="), fixed_or(arguments, 2, " "));
-    let mut pairs: Vec<_> = entries(arguments.map(0, scene)?).collect();
+    let mut pairs = gathered(entries(arguments.map(0, scene)?))?;
     if arguments.fixed_bool(3) == Some(true) {
         pairs.sort_by_key(|(key, _)| *key);
     }

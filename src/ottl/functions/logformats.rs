@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-use super::{Entries, TEXT, fixed_or, function, optional, within_bounds};
+use super::{Entries, TEXT, fixed_or, function, gathered, optional, push, within_bounds};
 use crate::otlp::hex;
 use crate::ottl::function::{Arguments, Function, Kind, Known};
 use crate::ottl::scene::Scene;
@@ -223,7 +223,7 @@ fn parse_elf<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<
                 continue;
             };
             if name.eq_ignore_ascii_case(b"fields") {
-                fields = value.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).collect();
+                fields = gathered(value.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()))?;
             } else if let Some((_, key)) = DIRECTIVES.iter().find(|(it, _)| name.eq_ignore_ascii_case(it.as_bytes())) {
                 out.put(key.as_bytes(), Value::String(value))?;
             }
@@ -270,11 +270,11 @@ fn elf_values(line: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Fault> {
                 value.push(b'"');
                 rest = after;
             }
-            values.push(Cow::Owned(value));
+            push(&mut values, Cow::Owned(value))?;
         } else {
             let end = rest.iter().position(is_space).unwrap_or(rest.len());
             let (value, after) = rest.split_at_checked(end).unwrap_or_default();
-            values.push(Cow::Borrowed(value));
+            push(&mut values, Cow::Borrowed(value))?;
             rest = after;
         }
     }

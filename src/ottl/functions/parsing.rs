@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::collections::check_delimiters;
-use super::{Entries, TARGET, TEXT, fixed_or, function, optional, required, within_bounds};
+use super::{Entries, TARGET, TEXT, fixed_or, function, gathered, optional, push, required, within_bounds};
 use crate::otlp::json::number;
 use crate::otlp::json::scanner::{self, Scanner};
 use crate::otlp::schema::{any_value, key_value, list};
@@ -272,7 +272,7 @@ fn parse_csv<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<
     let delimiter = fixed_or(arguments, 2, ",");
     let header_delimiter = arguments.fixed_text(3).unwrap_or(delimiter);
     let fields = match arguments.fixed_text(4) {
-        Some(b"ignoreQuotes") => split(row, delimiter).map(Cow::Borrowed).collect(),
+        Some(b"ignoreQuotes") => gathered(split(row, delimiter).map(Cow::Borrowed))?,
         mode => csv_fields(row, delimiter, mode == Some(b"lazyQuotes"))?,
     };
     let expected = split(headers, header_delimiter).count();
@@ -313,7 +313,7 @@ fn csv_fields<'t>(row: &'t [u8], delimiter: &[u8], lazy: bool) -> Result<Vec<Cow
             if !lazy && field.contains(&b'"') {
                 return Err(bare());
             }
-            fields.push(Cow::Borrowed(field));
+            push(&mut fields, Cow::Borrowed(field))?;
             match end.and_then(|end| rest.get(end + delimiter.len()..)) {
                 Some(after) => rest = after,
                 None => return Ok(fields),
@@ -338,7 +338,7 @@ fn csv_fields<'t>(row: &'t [u8], delimiter: &[u8], lazy: bool) -> Result<Vec<Cow
                 field.push(b'"');
                 rest = after;
             } else if let Some(after) = rest.strip_prefix(delimiter) {
-                fields.push(Cow::Owned(std::mem::take(&mut field)));
+                push(&mut fields, Cow::Owned(std::mem::take(&mut field)))?;
                 rest = after;
                 break;
             } else if rest.is_empty() {

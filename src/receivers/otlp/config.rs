@@ -77,7 +77,11 @@ impl Config {
             config.http = protocols.section_or_default("http", false).map(Http::decode);
             protocols.finish();
         }
-        if config.grpc.is_none() && config.http.is_none() {
+        let beside: Vec<_> = ["grpc", "http"].into_iter().filter(|key| section.node(key).is_some()).collect();
+        for key in &beside {
+            section.problem_with_help(key, format!("unknown key \"{key}\""), "it stands under protocols, farther in");
+        }
+        if config.grpc.is_none() && config.http.is_none() && beside.is_empty() {
             section.problem_with_help(
                 "protocols",
                 "must specify at least one protocol when using the OTLP receiver",
