@@ -201,6 +201,10 @@ pub fn main() -> ExitCode {
         None if !command.command.is_empty() => {
             command::command(&command.command, command.sources.set, command.edge.print)
         }
+        None if std::env::args_os().next_back().is_some_and(|last| last == "--") => {
+            let message = "error: a command to run is missing behind `--`, as in `misaki -- python3 app.py`\n";
+            Err(Failure { status: USAGE, message: message.to_owned() })
+        }
         None => run::run(Run { sources: command.sources, edge: command.edge, workers: command.workers }),
         Some(Verb::Run(run)) => run::run(run),
         Some(Verb::Validate(options)) => validate::validate(&options),
@@ -266,8 +270,17 @@ fn meant(error: &clap::Error) -> Option<String> {
     is_first.then(|| nearest(word, verbs))?.map(str::to_owned)
 }
 
+/// A help may follow, on lines of its own.
 fn failed(message: impl std::fmt::Display) -> Failure {
-    Failure { status: FAILED, message: format!("error: {}\n", safe(&without_errno(&message.to_string()))) }
+    const HELP: &str = "\n  help: ";
+    let message = without_errno(&message.to_string());
+    let (what, help) = message.split_once(HELP).unwrap_or((&message, ""));
+    let mut text = format!("error: {}\n", safe(what));
+    if !help.is_empty() {
+        let help = help.lines().map(safe).collect::<Vec<_>>().join("\n");
+        text.push_str(&format!("{}{help}\n", HELP.trim_start_matches('\n')));
+    }
+    Failure { status: FAILED, message: text }
 }
 
 /// JSON on one line, for a terminal.

@@ -126,7 +126,12 @@ fn list(directory: &Path) -> Result<String, Failure> {
     for name in names {
         let (_, found) = view(&ours.join(&name))?;
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{}: {}", safe(&name), waiting(&found));
+        let damage = match (found.lost.items, found.damaged_bytes) {
+            (0, 0) => String::new(),
+            (0, bytes) => format!(", damaged: {bytes} bytes"),
+            (items, bytes) => format!(", damaged: {bytes} bytes, lost: {}", counted(items, "item")),
+        };
+        let _ = writeln!(out, "{}: {}{damage}", safe(&name), waiting(&found));
     }
     Ok(out)
 }

@@ -82,6 +82,8 @@ struct Tally {
     items: u64,
     accepted: u64,
     refused_requests: u64,
+    /// The items in those.
+    refused: u64,
     /// The first thing that the collector said.
     said: Option<String>,
 }
@@ -166,11 +168,13 @@ impl Sender {
             }
             Ok(Err(error)) => {
                 tally.refused_requests += 1;
+                tally.refused += items;
                 let retry = if matches!(error, SendError::Retry { .. }) { " (an SDK would try again)" } else { "" };
                 format!("{}{retry}", error.status().message)
             }
             Err(_) => {
                 tally.refused_requests += 1;
+                tally.refused += items;
                 format!("no answer within {TIMEOUT:?}")
             }
         };
@@ -183,14 +187,14 @@ impl Sender {
     fn said(&self, to: &str) -> String {
         let mut out = String::new();
         for (signal, tally) in Signal::ALL.iter().zip(&self.tallies).filter(|(_, tally)| tally.requests > 0) {
-            let Tally { requests, items, accepted, refused_requests, said } = tally;
+            let Tally { requests, items, accepted, refused_requests, refused, said } = tally;
             let words = signal.items_words();
             out.push_str(&format!("{words}: {items} sent in {}, {accepted} accepted", counted(*requests, "request")));
             if *refused_requests > 0 {
-                out.push_str(&format!(", {refused_requests} refused"));
+                out.push_str(&format!(", {refused} refused"));
             }
-            let rejected = items - accepted;
-            if rejected > 0 && *refused_requests == 0 {
+            let rejected = items - accepted - refused;
+            if rejected > 0 {
                 out.push_str(&format!(", {rejected} rejected"));
             }
             out.push('\n');

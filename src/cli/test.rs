@@ -121,6 +121,9 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     if under_test.problems.has_errors() {
         return Err(refused(&under_test));
     }
+    if cases.is_empty() {
+        return Err(failed(format!("{file}: there are no cases in it: write them under `cases:`")));
+    }
     plan.silence();
     let mut verdicts = Vec::new();
     let mut outcomes = Vec::new();
@@ -148,6 +151,9 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
 fn case<'a>(section: Section<'a>, node: &'a Node) -> Case<'a> {
     let name = section.text("name").or_else(|| section.missing("name")).unwrap_or_default();
     let value = |key| section.node(key).map(emit::json_value).unwrap_or_default();
+    if section.node("in").is_none() {
+        section.missing::<Value>("in");
+    }
     let (input, out, dropped) = (value("in"), value("out"), value("dropped"));
     // Through the wire and back, so that what is written in another way is the same.
     let normal = |mut out: Value| {

@@ -17,6 +17,7 @@ const UNITS: [(&str, u64); 8] = [
 pub fn parse(text: &str) -> Result<Duration, &'static str> {
     const NONE: &str = "it is made of numbers with units, as in 1m30s or 200ms";
     const UNIT: &str = "it wants a unit: ns, us, ms, s, m or h, as in 5s";
+    const DAYS: &str = "the largest unit is h: a day is 24h";
     let negative = text.starts_with('-');
     let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
     if rest == "0" {
@@ -35,7 +36,8 @@ pub fn parse(text: &str) -> Result<Duration, &'static str> {
         }
         let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_end);
-        let unit = UNITS.iter().find(|(name, _)| *name == unit).ok_or(UNIT)?.1;
+        let wrong = if matches!(unit, "d" | "day" | "days") { DAYS } else { UNIT };
+        let unit = UNITS.iter().find(|(name, _)| *name == unit).ok_or(wrong)?.1;
         let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| TOO_LONG)? };
         // More digits than these say nothing about a whole nanosecond.
         let fraction = fraction.get(..fraction.len().min(15)).unwrap_or_default();

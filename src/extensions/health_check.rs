@@ -94,8 +94,8 @@ impl Health {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if *said != trouble {
             match &trouble {
-                Some((exporter, why)) => tracing::warn!(exporter, why, "health check: not available"),
-                None => tracing::info!("health check: available again"),
+                Some((exporter, why)) => tracing::warn!(exporter, why, "not ready"),
+                None => tracing::info!("ready again"),
             }
             said.clone_from(&trouble);
         }

@@ -159,6 +159,15 @@ fn trace(text: &str) -> Option<(String, Vec<u8>)> {
 fn misjudged(text: &str) -> Option<Mistake> {
     let parts: Vec<&str> = text.split('-').collect();
     let digits: usize = parts.iter().map(|part| part.len()).sum();
+    let is_start = |text: &str| text.len() < 6 && text.contains(|digit: char| digit.is_ascii_digit());
+    if is_start(text)
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        let message = "the beginning of a trace id has at least 6 digits".to_owned();
+        let help = format!("to look for text, write IsMatch(body, \"{text}\")");
+        return Some(Mistake::new(&(0..text.len()), message).help(help));
+    }
     if digits < 12 || !text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
         return None;
     }

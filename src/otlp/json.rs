@@ -11,6 +11,8 @@ mod reader;
 pub mod scanner;
 mod writer;
 
+use serde_json::Value;
+
 use super::Signal;
 use scanner::Fault;
 
@@ -71,6 +73,23 @@ pub fn piece_to_json(piece: Piece, wire: &[u8], out: &mut Vec<u8>) {
         Piece::Span => &fields::SPAN,
     };
     writer::write(message, wire, out);
+}
+
+/// The first member of a request that no field has the name of, and how the fields beside it are called.
+pub fn stranger(signal: Signal, request: &Value) -> Option<(&str, Vec<&'static str>)> {
+    strange(root(signal), request)
+}
+
+fn strange<'v>(message: &'static fields::Message, value: &'v Value) -> Option<(&'v str, Vec<&'static str>)> {
+    value.as_object()?.iter().find_map(|(key, value)| {
+        let named = |field: &&fields::Field| field.name == key || field.has_snake_name(key.as_bytes());
+        match message.fields.iter().find(named).map(|field| field.kind) {
+            None => Some((key.as_str(), message.fields.iter().map(|field| field.name).collect())),
+            Some(fields::Kind::One(inner)) => strange(inner, value),
+            Some(fields::Kind::Many(inner)) => value.as_array()?.iter().find_map(|value| strange(inner, value)),
+            Some(_) => None,
+        }
+    })
 }
 
 fn root(signal: Signal) -> &'static fields::Message {

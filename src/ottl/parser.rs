@@ -4,6 +4,7 @@
 //! is wanted, the other is refused once it is read.
 
 use super::advice;
+use super::functions;
 use super::lexer::{Token, tokens, unquoted};
 use super::syntax::{Argument, Call, Comparison, Field, Mistake, Node, Operator, Span, Statement, Syntax, is_editor};
 
@@ -220,8 +221,13 @@ impl<'t> Parser<'t> {
         match (is_editor(name), is_call) {
             (true, true) => {
                 let message = format!("converter names must start with an uppercase letter but got '{name}'");
-                Err(Mistake::new(&span, message)
-                    .help("an editor starts a statement, and stands nowhere else".to_owned()))
+                let meant = functions::TRANSFORM.iter().copied().flatten().map(|function| function.name);
+                let meant = meant.filter(|known| !is_editor(known)).find(|known| known.eq_ignore_ascii_case(name));
+                let help = match meant {
+                    Some(meant) => format!("did you mean \"{meant}\"?"),
+                    None => "an editor starts a statement, and stands nowhere else".to_owned(),
+                };
+                Err(Mistake::new(&span, message).help(help))
             }
             (false, true) => Ok(Syntax::Call(self.call(name, span)?)),
             (true, false) => self.path(name, span),

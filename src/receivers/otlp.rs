@@ -64,6 +64,12 @@ struct Said {
     tls_on_plain_port: AtomicBool,
     plain_on_tls_port: AtomicBool,
     without_credentials: AtomicBool,
+    /// By signal.
+    without_pipeline: [AtomicBool; 3],
+    to_nowhere: AtomicBool,
+    of_another_type: AtomicBool,
+    malformed: AtomicBool,
+    too_large: AtomicBool,
 }
 
 /// A receiver with its sockets bound.
@@ -256,14 +262,39 @@ impl Shared {
         let Some(guard) = guard else { return Ok(()) };
         guard.admit(headers).map_err(|status| {
             let message = "a request was refused for its credentials: is `auth` the same in the client?";
-            Shared::tell_once(&self.said.without_credentials, message);
+            Shared::tell_once(&self.said.without_credentials, || message);
             Refusal::Rejected(status)
         })
     }
 
-    fn tell_once(said: &AtomicBool, message: &str) {
+    /// A client sends a signal that no pipeline takes from this protocol, or something to where nothing is received.
+    fn tell_of_lost(&self, signal: Option<Signal>, place: &str) {
+        match signal.and_then(|signal| Some((signal, self.said.without_pipeline.get(signal as usize)?))) {
+            Some((signal, said)) => Shared::tell_once(said, || {
+                format!("a client sends {}, and no pipeline takes them from this receiver", signal.name())
+            }),
+            None => Shared::tell_once(&self.said.to_nowhere, || {
+                format!("a client sends to {place}: nothing is received there")
+            }),
+        }
+    }
+
+    /// A client's request is not what it should be, and will not be the next time either.
+    fn tell_of_refused(&self, refusal: &Refusal) {
+        match refusal {
+            Refusal::Malformed(why) => {
+                Shared::tell_once(&self.said.malformed, || format!("a client's request is not valid OTLP: {why}"));
+            }
+            Refusal::TooLarge { limit, unit } => Shared::tell_once(&self.said.too_large, || {
+                format!("a client's request is larger than {limit} {unit}: it is refused")
+            }),
+            _ => {}
+        }
+    }
+
+    fn tell_once<T: std::fmt::Display>(said: &AtomicBool, message: impl FnOnce() -> T) {
         if !said.swap(true, Relaxed) {
-            tracing::warn!("{message}");
+            tracing::warn!("{}", message());
         }
     }
 }

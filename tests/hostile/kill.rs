@@ -165,9 +165,14 @@ fn kills(count: usize, queue: &str, always_away: bool) {
         let arrived = upstream.arrived.lock().unwrap();
         acknowledged.iter().filter(|name| !arrived.contains_key(*name)).cloned().collect::<Vec<_>>()
     };
-    let started = Instant::now();
-    while !missing().is_empty() && started.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(50));
+    // A backlog takes its time: it is over when nothing more arrives.
+    let (mut arrived, mut since) = (0, Instant::now());
+    while since.elapsed() < Duration::from_secs(20) && !missing().is_empty() {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = upstream.arrived.lock().unwrap().len();
+        if now > arrived {
+            (arrived, since) = (now, Instant::now());
+        }
     }
     child.kill().unwrap();
     child.wait().unwrap();

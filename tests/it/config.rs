@@ -392,6 +392,10 @@ fn settings_are_decoded() {
             "1:31: {p}timeout: \"5 parsecs\" is not a duration | it wants a unit: ns, us, ms, s, m or h, as in 5s"
         )],
     );
+    batch(
+        "timeout: 1d",
+        &[&format!("1:31: {p}timeout: \"1d\" is not a duration | the largest unit is h: a day is 24h")],
+    );
     batch("timeout: -1s", &[&format!("1:31: {p}timeout: \"-1s\" is not a duration | it is not negative")]);
     batch("send_batch_size: many", &[&format!("1:39: {p}send_batch_size: expected a whole number, found \"many\"")]);
     batch(

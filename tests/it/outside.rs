@@ -249,3 +249,57 @@ async fn a_token_file_that_is_missing_is_named() {
         assert!(line.contains(part), "{line}");
     }
 }
+
+/// What a client does wrong is said where the collector is looked at, once of each kind.
+#[tokio::test]
+async fn mistakes_of_clients_are_said_once() {
+    use std::io::{BufRead, BufReader, Read, Write};
+
+    let port = free_port().await;
+    let config = format!(
+        "yaml:receivers: {{otlp: {{protocols: {{http: {{endpoint: \"127.0.0.1:{port}\", max_request_body_size: 100}}}}}}}}\n\
+         exporters: {{nop: }}\nservice: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{logs: {{receivers: [otlp], exporters: [nop]}}}}}}"
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
+    let mut child = command.args(["--config", &config]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("Everything is ready") && stderr.read_line(&mut said).unwrap() > 0 {}
+    let post = |path: &str, kind: &str, body: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let length = body.len();
+        write!(stream, "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    let json = "application/json";
+    let long = format!("{{{}}}", " ".repeat(200));
+    for (path, kind, body, status, told) in [
+        ("/v1/log", json, "{}", 404, "a client sends to /v1/log: nothing is received there"),
+        ("/v1/metrics", json, "{}", 404, "a client sends metrics, and no pipeline takes them from this receiver"),
+        ("/v1/traces", json, "{}", 404, "a client sends traces, and no pipeline takes them from this receiver"),
+        ("/v1/logs", "text/x", "{}", 415, "a client sends the Content-Type \"text/x\": supported content types: "),
+        (
+            "/v1/logs",
+            json,
+            "{\"resourceLogs\":[",
+            400,
+            "a client's request is not valid OTLP: unexpected end at line 1",
+        ),
+        ("/v1/logs", json, &long, 413, "a client's request is larger than 100 bytes: it is refused"),
+    ] {
+        for _ in 0..3 {
+            assert_eq!(post(path, kind, body), status);
+        }
+        said.clear();
+        stderr.read_line(&mut said).unwrap();
+        assert!(said.contains("warn") && said.contains(told), "{said}");
+    }
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    child.wait().unwrap();
+    said.clear();
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(!said.contains("a client"), "{said}");
+}

@@ -348,6 +348,17 @@ async fn a_queue_of_an_older_build_is_taken_over() {
     let (_, dead) = queue_command(&["export", "--dead", path, name]);
     assert!(dead.lines().count() == 1 && dead.contains("\"rejected\""), "{dead}");
     assert_eq!(contents(directory.path()), before, "looking writes nothing");
+    // What is damaged is told where one looks first.
+    let damaged = tempfile::tempdir().unwrap();
+    left_by_an_older_build(damaged.path());
+    for (file, mut bytes) in contents(damaged.path()) {
+        if let Some(middle) = bytes.len().checked_sub(200).filter(|_| file.display().to_string().contains(name)) {
+            bytes[middle..middle + 40].fill(0xff);
+            std::fs::write(file, bytes).unwrap();
+        }
+    }
+    let (ok, said) = queue_command(&["list", damaged.path().to_str().unwrap()]);
+    assert!(ok && said.contains(", damaged: "), "{said}");
     let upstream = Upstream::start().await;
     let mut misaki = start(directory.path(), STORED, &upstream).await;
     assert!(misaki.send(&["new"]).await.ok);

@@ -72,6 +72,15 @@ async fn first_words() {
     let (status, _, err) = run(&["test", "pipelines/edge-filter.yaml"]).await;
     let expected = "error: pipelines/edge-filter.yaml is a config: its cases stand in pipelines/edge-filter.test.yaml (see --help)\n";
     assert_eq!((status, err.as_str()), (1, expected));
+    let (status, _, err) = run(&["--"]).await;
+    assert!(status == 64 && err.starts_with("error: a command to run is missing behind `--`"), "{err}");
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = format!("receivers.otlp.protocols.grpc.endpoint={}", taken.local_addr().unwrap());
+    let (status, _, err) = run(&["--set", &place, "--set", "receivers.otlp.protocols.http.endpoint=127.0.0.1:0"]).await;
+    let help = "): address in use\n  help: another collector may be running; for another port:\n        --set ";
+    assert!(status == 1 && err.contains(help), "{err}");
+    let (status, _, err) = run(&["tail", "4bf9"]).await;
+    assert!(status != 0 && err.contains("the beginning of a trace id has at least 6 digits"), "{err}");
     let (status, _, err) = run(&["test", "no.test.yaml"]).await;
     assert_eq!((status, err.as_str()), (1, "error: cannot read no.test.yaml: No such file or directory\n"));
 }
@@ -229,7 +238,7 @@ async fn send_says_what_was_not_accepted() {
     let closed = format!("grpc://127.0.0.1:{}", free_port().await);
     let (status, out, err) = run(&["send", "--to", &closed]).await;
     assert_eq!((status, err.as_str()), (1, "error: not everything was accepted\n"));
-    assert!(out.contains("log records: 4 sent in 1 request, 0 accepted, 1 refused\n"), "{out}");
+    assert!(out.contains("log records: 4 sent in 1 request, 0 accepted, 4 refused\n"), "{out}");
     assert!(out.contains("Connection refused"), "{out}");
 
     let upstream = Upstream::start().await;
@@ -341,6 +350,26 @@ async fn a_case_that_fails_says_the_difference_and_can_be_rewritten() {
     let wrong = written(folder.path(), "edge.test.yaml", "cases: [{name: a, inn: 1}]\n");
     let (status, _, err) = run(&["test", &wrong]).await;
     assert!(status == 78 && err.contains("unknown key \"inn\"") && err.contains("did you mean \"in\""), "{err}");
+    for (case, told) in [
+        ("in: [{log: {severty: 5}}]", "unknown key \"severty\" in a log: did you mean \"severity\"?"),
+        ("in: [], out: [{log: {body: x, colour: red}}]", "out: unknown key \"colour\" in a log\n"),
+        ("in: [{span: {name: x, status: {cod: 2}}}]", "unknown key \"cod\" in a span: did you mean \"code\"?"),
+        ("in: [{metric: {name: x, gauge: {data_point: []}}}]", "in a metric: did you mean \"dataPoints\"?"),
+        (
+            "in: {resourceSpans: [{scopeSpans: [{span: []}]}]}",
+            "unknown key \"span\" in a span: did you mean \"spans\"?",
+        ),
+    ] {
+        let wrong = written(folder.path(), "edge.test.yaml", &format!("cases: [{{name: a, {case}}}]\n"));
+        let (status, out, err) = run(&["test", &wrong]).await;
+        assert!(status == 1 && out.contains(told), "{out}{err}");
+    }
+    for (text, told) in
+        [("cases: []", "there are no cases in it"), ("cases: [{name: a, out: []}]", "it is required, and missing")]
+    {
+        let (status, _, err) = run(&["test", &written(folder.path(), "edge.test.yaml", text)]).await;
+        assert!(status != 0 && err.contains(told), "{err}");
+    }
 }
 
 /// Where bash is, it is asked what it would offer.

@@ -6,7 +6,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::cli::send::signal_of;
-use crate::otlp::json::{to_json, to_wire};
+use crate::config::nearest::nearest;
+use crate::otlp::json::{stranger, to_json, to_wire};
 use crate::telemetry::Signal;
 
 /// The names of one signal's levels in OTLP/JSON: groups, scopes, records; and of a record in a case.
@@ -26,6 +27,9 @@ fn names(signal: Signal) -> Names {
     Names { groups, scopes, records, kind }
 }
 
+/// The keys of a record that are not OTLP/JSON's.
+const SHORT: [&str; 3] = ["resource", "scope", "severity"];
+
 /// Requests in their wire form, one for each signal, from a list of records and OTLP/JSON requests.
 pub fn requests(list: &Value) -> Result<Vec<(Signal, Vec<u8>)>, String> {
     let one = std::slice::from_ref(list);
@@ -37,6 +41,11 @@ pub fn requests(list: &Value) -> Result<Vec<(Signal, Vec<u8>)>, String> {
     let mut wires: Vec<(Signal, Vec<u8>)> = Vec::new();
     for item in items {
         let (signal, request) = request(item)?;
+        if let Some((key, mut known)) = stranger(signal, &request) {
+            known.extend(SHORT);
+            let near = nearest(key, known).map_or(String::new(), |near| format!(": did you mean \"{near}\"?"));
+            return Err(format!("unknown key \"{key}\" in a {}{near}", names(signal).kind));
+        }
         let wire = to_wire(signal, request.to_string().as_bytes()).map_err(|error| error.to_string())?;
         // One request after another is a request.
         match wires.iter_mut().find(|(known, _)| *known == signal) {

@@ -96,7 +96,7 @@ pub fn log(record: &LogRecord<'_>, service: &Arc<str>, columns: usize) -> Line {
             AnyValue::Empty => text.text(head(columns, record.event_name)),
             body => put_value(text, body, columns),
         }
-        put_attributes(text, record.attributes.clone(), columns);
+        put_attributes(text, record.attributes.clone(), !record.trace_id.is_empty(), columns);
     });
     let time = if record.time == 0 { record.observed_time } else { record.time };
     let kind = if kind.is_empty() { "log".into() } else { kind.into() };
@@ -117,7 +117,7 @@ pub fn span(span: &Span<'_>, service: &Arc<str>, columns: usize) -> Line {
             text.raw("  ");
             text.raw(failed(message).trim_start_matches("✗ "));
         }
-        put_attributes(text, span.attributes.clone(), columns);
+        put_attributes(text, span.attributes.clone(), true, columns);
     });
     let tone = if failure.is_some() { Tone::Bad } else { Tone::Plain };
     let (service, words, trace) = (service.clone(), words.into(), short(span.trace_id));
@@ -180,7 +180,7 @@ fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn
                 text.raw(" ");
                 text.raw(&unit);
             }
-            put_attributes(text, point.attributes.clone(), columns);
+            put_attributes(text, point.attributes.clone(), false, columns);
         });
         let service = service.clone();
         put(Line {
@@ -194,15 +194,16 @@ fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn
     }
 }
 
-/// `  key=value key=value`, as many as can be seen. The ids stand in a column of their own; where in the code it was written
-/// is left to the forms that show all.
-fn put_attributes(text: &mut Text<'_>, attributes: Repeated<'_>, columns: usize) {
+/// `  key=value key=value`, as many as can be seen. What `has_ids` has them in a column of their own;
+/// where in the code it was written is left to the forms that show all.
+fn put_attributes(text: &mut Text<'_>, attributes: Repeated<'_>, has_ids: bool, columns: usize) {
     let mut separator = "  ";
     for pair in attributes.map(KeyValue::read) {
         if text.out.len() > 4 * columns {
             break;
         }
-        if matches!(pair.key, b"trace_id" | b"span_id" | b"trace_flags") || pair.key.starts_with(b"code.") {
+        let is_id = matches!(pair.key, b"trace_id" | b"span_id" | b"trace_flags");
+        if is_id && has_ids || pair.key.starts_with(b"code.") {
             continue;
         }
         text.raw(separator);

@@ -100,7 +100,7 @@ async fn prepare(
             Err(error) => {
                 let why = tls::explain(&error, Peer::Client);
                 if why == tls::CLIENT_SPEAKS_PLAINTEXT {
-                    Shared::tell_once(&shared.said.plain_on_tls_port, &why);
+                    Shared::tell_once(&shared.said.plain_on_tls_port, || &why);
                 }
                 tracing::info!(target: log::DETAIL, %why, "the TLS handshake failed");
                 return None;
@@ -110,7 +110,7 @@ async fn prepare(
     let mut socket = Socket::new(stream, pulse);
     let is_http2 = socket.speaks_http2().await.ok()?;
     if !is_tls && looks_like_tls(socket.said()) {
-        Shared::tell_once(&shared.said.tls_on_plain_port, tls::CLIENT_SPEAKS_TLS);
+        Shared::tell_once(&shared.said.tls_on_plain_port, || tls::CLIENT_SPEAKS_TLS);
         return None;
     }
     Some((socket, is_http2))

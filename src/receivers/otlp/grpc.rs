@@ -50,6 +50,7 @@ pub async fn handle(shared: &Shared, request: &Request<()>, body: &mut Upload) -
             answer
         }
         Err(Unread::Refused(refusal)) => {
+            shared.tell_of_refused(&refusal);
             let (_, status, after) = refusal.answer();
             trailers_only(&status, after)
         }
@@ -69,8 +70,9 @@ async fn export(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Re
         |message: String| Unread::Refused(Refusal::Rejected(Status { code: code::UNIMPLEMENTED, message }));
     let Some((signal, gate)) = signal.and_then(|signal| Some((signal, shared.grpc_gate(signal)?))) else {
         let path = request.uri().path();
-        let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-        return Err(unimplemented(format!("unknown service {}", request::printable(service))));
+        let service = request::printable(path.trim_start_matches('/').split('/').next().unwrap_or_default());
+        shared.tell_of_lost(signal, &service);
+        return Err(unimplemented(format!("unknown service {service}")));
     };
     let coding = match request.headers().get("grpc-encoding").map(HeaderValue::as_bytes) {
         None => Coding::Identity,

@@ -62,6 +62,9 @@ async fn export(
     let signal = http.signal_at(request.uri().path());
     let Some((signal, gate)) = signal.and_then(|signal| Some((signal, shared.http_gate(signal)?))) else {
         let path = request::printable(request.uri().path());
+        if request.method() == Method::POST {
+            shared.tell_of_lost(signal, &path);
+        }
         return fail(404, code::NOT_FOUND, format!("no OTLP signal is received at {path}"));
     };
     if request.method() != Method::POST {
@@ -78,6 +81,10 @@ async fn export(
     }
     let Some(encoding) = encoding else {
         let message = "supported content types: application/x-protobuf, application/json".to_owned();
+        Shared::tell_once(&shared.said.of_another_type, || {
+            let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+            format!("a client sends the Content-Type {:?}: {message}", request::printable_bytes(kind))
+        });
         return fail(415, code::INVALID_ARGUMENT, message);
     };
     let Some(coding) = http.coding_of(request.headers()) else {
@@ -90,6 +97,7 @@ async fn export(
     match read_and_submit(shared, http, request, body, (encoding, signal, coding), gate).await {
         Ok(()) => success(encoding),
         Err(Unread::Refused(refusal)) => {
+            shared.tell_of_refused(&refusal);
             let (http_status, status, after) = refusal.answer();
             failure(http_status, &status, after, Some(encoding))
         }
