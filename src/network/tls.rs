@@ -412,7 +412,7 @@ pub fn explain(error: &(dyn std::error::Error + 'static), peer: Peer) -> String 
         Some(Error::InvalidMessage(_)) if peer == Peer::Client => CLIENT_SPEAKS_PLAINTEXT.to_owned(),
         Some(Error::InvalidCertificate(error)) if is_of_a_ca(error) => {
             let advice = "make one that is not, or set tls.ca_file (--ca) to this very one";
-            format!("no TLS with the {who}: its certificate is a CA's: {advice}")
+            format!("no TLS with the {who}: its certificate is a CA's, and not trusted: {advice}")
         }
         Some(error) => match advice(error, peer) {
             Some(advice) => format!("no TLS with the {who}: {error}: {advice}"),

@@ -109,10 +109,17 @@ impl Path {
             Value::Int(_) | Value::Double(_) => (number, is == number),
             Value::Bool(_) => ("true or false", is == "true or false"),
             Value::Bytes([_, ..]) => ("bytes", false),
+            // What a message does not have is its zero value, never nil.
+            Value::Nil if matches!(self.row.form, Form::TraceId | Form::SpanId | Form::Text) => ("nil", false),
             _ => return None,
         };
         let name = self.row.name;
         let help = match (is, of_literal) {
+            ("an id", "nil") => {
+                let zeros = "0".repeat(if self.row.form == Form::TraceId { 32 } else { 16 });
+                format!("write `{name}.string == \"{zeros}\"`")
+            }
+            ("text", "nil") => format!("write `{name} == \"\"`"),
             ("an id", "text") => format!("write `{name}.string == \"…\"`"),
             ("an id", _) if self.row.form == Form::TraceId => format!("write `{name} == TraceID(0x…)`"),
             ("an id", _) => format!("write `{name} == SpanID(0x…)`"),

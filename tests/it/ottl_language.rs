@@ -237,6 +237,7 @@ fn mistakes_are_pointed_at_inside_of_yaml() {
         // Valid, and never true.
         ("'trace_id == \"4bf92f3577b34da6a3ce929d0e0e4736\"'", "\"4bf92f3577b34da6a3ce929d0e0e4736\""),
         ("'body == 5 or not (severity_number >= \"WARN\")'", "\"WARN\""),
+        ("'trace_id == nil or severity_number == nil'", "nil"),
         ("'13 <= severity_text or trace_id.string == \"a\" or body == \"a\" or severity_number == nil'", "13"),
     ];
     for (scalar, expected) in rows {

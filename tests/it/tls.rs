@@ -181,7 +181,7 @@ fn a_ca_that_is_the_server_itself() {
     fails(
         &good,
         &client(Authority::new().ca()),
-        "its certificate is a CA's: make one that is not, or set tls.ca_file",
+        "its certificate is a CA's, and not trusted: make one that is not, or set tls.ca_file",
         "",
     );
     let (other, knowing_other) = own("localhost", (2020, 2090));
