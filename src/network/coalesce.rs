@@ -1,7 +1,12 @@
 //! A socket for HTTP/2 that writes once a turn instead of once a frame.
 //!
 //! h2 flushes after every DATA frame, and an upstream takes frames of 16 KiB: a batch would be hundreds of system
-//! calls. Here a flush does nothing; the executor writes what has gathered after each turn of a task that it drives.
+//! calls. Here a flush does nothing; the executor writes what has gathered after each turn of the task that owns the
+//! socket.
+//!
+//! A socket wakes one task a direction: the one that polled it last. So one task alone may poll it: the connection's,
+//! which reads it. If the task of a request's body wrote as well, it could take the wake-up along when it ends, and the
+//! rest would never be written.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task;
 
 use super::Stream;
 
@@ -22,15 +28,37 @@ struct Inner {
     stream: Stream,
     gathered: Vec<u8>,
     written: usize,
+    /// The task that reads it, and the only one that writes it.
+    owner: Option<task::Id>,
+    /// Why the last write failed, until the owner hears of it.
+    failure: Option<io::Error>,
 }
 
 impl Coalesced {
     pub fn new(stream: Stream) -> Coalesced {
-        Coalesced(Arc::new(Mutex::new(Inner { stream, gathered: Vec::new(), written: 0 })))
+        Coalesced(Arc::new(Mutex::new(Inner { stream, gathered: Vec::new(), written: 0, owner: None, failure: None })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The owner reads a failure at its next turn, and the connection ends without waiting for its peer.
+    pub fn abandon(&self) {
+        self.lock().failure = Some(io::ErrorKind::TimedOut.into());
+    }
+
+    /// Writes what a turn of the current task has gathered, if that task owns the socket. A write that cannot go on
+    /// wakes it again; one that fails makes it read the failure at its next turn.
+    fn turn_ends(&self, context: &mut Context) {
+        let mut inner = self.lock();
+        if inner.owner != task::try_id() {
+            return;
+        }
+        if let Poll::Ready(Err(failure)) = inner.write_out(context) {
+            inner.failure = Some(failure);
+            context.waker().wake_by_ref();
+        }
     }
 }
 
@@ -50,7 +78,12 @@ impl Inner {
 
 impl AsyncRead for Coalesced {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.lock().stream).poll_read(context, buffer)
+        let mut inner = self.lock();
+        inner.owner = task::try_id();
+        match inner.failure.take() {
+            Some(failure) => Poll::Ready(Err(failure)),
+            None => Pin::new(&mut inner.stream).poll_read(context, buffer),
+        }
     }
 }
 
@@ -83,7 +116,7 @@ impl AsyncWrite for Coalesced {
     }
 }
 
-/// Drives the tasks of one connection, and writes what each turn has gathered.
+/// Drives the tasks of one connection, and writes what each turn of the owner has gathered.
 #[derive(Clone)]
 pub struct Turns(pub Coalesced);
 
@@ -95,8 +128,7 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Turns 
             let mut task = std::pin::pin!(task);
             std::future::poll_fn(|context| {
                 let turn = task.as_mut().poll(context);
-                // A write that fails fails the connection at its next turn, which reads the same error.
-                let _ = socket.lock().write_out(context);
+                socket.turn_ends(context);
                 turn.map(drop)
             })
             .await;
