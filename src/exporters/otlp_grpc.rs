@@ -21,7 +21,7 @@ use crate::otlp::status::code;
 use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
-use super::upstream::{Pieces, Protocol, Upstream};
+use super::upstream::{Answer, Balance, KeepAlive, Pieces, Protocol, Upstream};
 use super::{Accepted, Encoding, Exporter, Header, Payload, Renewed, SendError, Sending, signed};
 
 #[derive(Clone, Debug)]
@@ -33,7 +33,9 @@ pub struct Config {
     pub auth: Option<(String, Place)>,
     pub user_agent: HeaderValue,
     pub authority: Option<String>,
-    pub keep_alive: Option<(Duration, Duration)>,
+    pub keep_alive: Option<KeepAlive>,
+    /// Whether all addresses of a name get requests, or the first that answers.
+    pub spreads: bool,
     pub sending: Settings,
 }
 
@@ -45,6 +47,9 @@ const CODINGS: &[(&str, Coding)] = &[
     ("none", Coding::Identity),
     ("", Coding::Identity),
 ];
+
+/// An empty name is gRPC's own default.
+const BALANCERS: &[(&str, bool)] = &[("round_robin", true), ("pick_first", false), ("", false)];
 
 impl Config {
     pub fn decode(section: Section) -> Config {
@@ -68,14 +73,15 @@ impl Config {
             authority: section.text("authority"),
             keep_alive: section.section_or_default("keepalive", false).map(|keepalive| {
                 let ten = Duration::from_secs(10);
-                let times = (keepalive.duration("time", ten), keepalive.duration("timeout", ten));
-                keepalive.ignored(&["permit_without_stream"]);
+                let (interval, timeout) = (keepalive.duration("time", ten), keepalive.duration("timeout", ten));
+                let when_idle = keepalive.boolean("permit_without_stream", false);
                 keepalive.finish();
-                times
+                KeepAlive { interval, timeout, when_idle }
             }),
+            spreads: section.choice("balancer_name", true, BALANCERS),
             sending: Settings::decode(&section, Duration::from_secs(5)),
         };
-        section.ignored(&["read_buffer_size", "write_buffer_size", "wait_for_ready", "balancer_name"]);
+        section.ignored(&["read_buffer_size", "write_buffer_size", "wait_for_ready"]);
         section.finish();
         config
     }
@@ -128,8 +134,9 @@ impl Grpc {
             headers.insert("grpc-encoding", HeaderValue::from_static(config.compression.grpc_name()));
         }
         let (endpoint, tls) = (config.endpoint.clone(), config.tls.clone());
+        let balance = if config.spreads { Balance::RoundRobin } else { Balance::PickFirst };
         Grpc {
-            upstream: Upstream::new(endpoint, Protocol::Http2, tls, config.keep_alive),
+            upstream: Upstream::new(endpoint, Protocol::Http2, tls, config.keep_alive, balance),
             uri: uri.unwrap_or_else(|_| Uri::from_static(path)),
             headers,
             auth,
@@ -152,17 +159,14 @@ impl Grpc {
             request.headers_mut().insert(name, value);
         }
         let exchange = self.upstream.exchange(request).await;
-        let (head, bytes, trailers) = exchange.map_err(|status| SendError::Retry { after: None, status })?;
-        let headers = if trailers.contains_key("grpc-status") { &trailers } else { &head.headers };
-        let Some(status) = headers.get("grpc-status") else {
-            let kind = head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
-            let is_grpc = kind.starts_with(b"application/grpc");
-            return Err(classify(from_http(head.status.as_u16(), is_grpc), None));
-        };
+        let answer = exchange.map_err(|status| SendError::Retry { after: None, status })?;
+        let Answer { head, body, trailers, .. } = &answer;
+        let headers = if trailers.contains_key("grpc-status") { trailers } else { &head.headers };
+        let Some(status) = headers.get("grpc-status") else { return Err(classify(without_status(&answer), None)) };
         let number = status.to_str().ok().and_then(|status| status.parse().ok()).unwrap_or(code::UNKNOWN);
         if number == 0 {
             // One message: five bytes of framing, then the response; a compressed one says nothing we need.
-            let response = bytes.get(5..).filter(|_| bytes.first() == Some(&0)).unwrap_or_default();
+            let response = body.get(5..).filter(|_| body.first() == Some(&0)).unwrap_or_default();
             let (rejected, message) = status::partial_success(response);
             return Ok(Accepted { rejected, message });
         }
@@ -182,25 +186,33 @@ pub fn classify(status: Status, hint: Option<Duration>) -> SendError {
         code::OUT_OF_RANGE | code::UNAVAILABLE | code::DATA_LOSS => SendError::Retry { after: hint, status },
         code::RESOURCE_EXHAUSTED if hint.is_some() => SendError::Retry { after: hint, status },
         code::RESOURCE_EXHAUSTED if status.message.contains("larger than") => SendError::TooLarge(status),
-        code::INVALID_ARGUMENT | code::INTERNAL | code::UNKNOWN => SendError::Malformed(status),
+        code::INVALID_ARGUMENT => SendError::Malformed(status),
         code::UNAUTHENTICATED | code::PERMISSION_DENIED | code::UNIMPLEMENTED => SendError::Misconfigured(status),
         _ => SendError::Rejected(status),
     }
 }
 
-/// An answer without a gRPC status comes from something that is no gRPC server, a proxy for example, or was cut off.
-fn from_http(http_status: u16, is_grpc: bool) -> Status {
+/// An answer without a gRPC status was cut off, or comes from something that is no gRPC server, such as a proxy.
+fn without_status(answer: &Answer) -> Status {
+    let http_status = answer.head.status.as_u16();
+    let kind = answer.head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    let is_grpc = kind.starts_with(b"application/grpc");
     let code = match http_status {
+        200..=299 if is_grpc && answer.is_whole => code::UNAVAILABLE,
+        200..=299 if is_grpc => code::UNKNOWN,
         // A web page.
-        200..=299 if !is_grpc => code::UNIMPLEMENTED,
+        200..=399 | 404 | 405 | 415 => code::UNIMPLEMENTED,
         400 => code::INTERNAL,
-        401 => code::UNAUTHENTICATED,
+        401 | 407 | 511 => code::UNAUTHENTICATED,
         403 => code::PERMISSION_DENIED,
-        300..=399 | 404 | 405 | 415 => code::UNIMPLEMENTED,
-        429 | 502 | 503 | 504 => code::UNAVAILABLE,
+        100..=199 | 429 | 502 | 503 | 504 => code::UNAVAILABLE,
         _ => code::UNKNOWN,
     };
-    let why = if is_grpc { "the answer has no end, or is too long" } else { "is this a gRPC endpoint?" };
+    let why = match is_grpc {
+        false => "is this a gRPC endpoint?",
+        true if answer.is_whole => "the answer was cut off, perhaps by a proxy that drops trailers",
+        true => "the answer is too long",
+    };
     Status { code, message: format!("HTTP {http_status} without a gRPC status: {why}") }
 }
 

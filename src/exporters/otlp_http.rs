@@ -22,7 +22,7 @@ use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
 use super::otlp_grpc::{headers, user_agent};
-use super::upstream::{Pieces, Protocol, Upstream};
+use super::upstream::{Answer, Balance, KeepAlive, Pieces, Protocol, Upstream};
 use super::{Accepted, Encoding, Exporter, Header, Payload, Renewed, SendError, Sending, signed};
 
 #[derive(Clone, Debug)]
@@ -36,6 +36,7 @@ pub struct Config {
     pub headers: HeaderMap,
     pub auth: Option<(String, Place)>,
     pub user_agent: HeaderValue,
+    pub keep_alive: Option<KeepAlive>,
     pub sending: Settings,
 }
 
@@ -48,6 +49,9 @@ const CODINGS: &[(&str, Coding)] = &[
     ("none", Coding::Identity),
     ("", Coding::Identity),
 ];
+
+/// How long a ping may stay unanswered, unless the config says.
+const PING: Duration = Duration::from_secs(15);
 
 impl Config {
     pub fn decode(section: Section) -> Config {
@@ -74,6 +78,7 @@ impl Config {
             headers: headers(&section),
             auth: settings::authenticator(&section),
             user_agent: user_agent(&section),
+            keep_alive: keep_alive(&section),
             sending: Settings::decode(&section, Duration::from_secs(30)),
         };
         section.unset(&["profiles_endpoint"]);
@@ -86,13 +91,19 @@ impl Config {
             "idle_conn_timeout",
             "disable_keep_alives",
             "keepalive",
-            "http2_read_idle_timeout",
-            "http2_ping_timeout",
             "force_attempt_http2",
         ]);
         section.finish();
         config
     }
+}
+
+/// A ping when nothing came for `http2_read_idle_timeout`; 0 sends none.
+fn keep_alive(section: &Section) -> Option<KeepAlive> {
+    let interval = section.duration("http2_read_idle_timeout", Duration::ZERO);
+    let timeout = section.duration("http2_ping_timeout", PING);
+    let timeout = if timeout.is_zero() { PING } else { timeout };
+    (!interval.is_zero()).then_some(KeepAlive { interval, timeout, when_idle: true })
 }
 
 pub struct Http {
@@ -126,7 +137,7 @@ impl Http {
             .build();
         let tls = (url.scheme == Some(Scheme::Https)).then(|| config.tls.clone());
         Http {
-            upstream: Upstream::new(url.clone(), Protocol::Either, tls, None),
+            upstream: Upstream::new(url.clone(), Protocol::Either, tls, config.keep_alive, Balance::RoundRobin),
             uri: uri.unwrap_or_else(|_| Uri::from_static("/")),
             headers,
             auth,
@@ -157,15 +168,30 @@ impl Http {
         }
         request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         let exchange = self.upstream.exchange(request).await;
-        let (head, bytes, _) = exchange.map_err(|status| SendError::Retry { after: None, status })?;
-        let is_json =
-            head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-        if head.status.is_success() {
-            let (rejected, message) = if is_json { partial_success(&bytes) } else { status::partial_success(&bytes) };
-            return Ok(Accepted { rejected, message });
+        let answer = exchange.map_err(|status| SendError::Retry { after: None, status })?;
+        let Answer { head, body, .. } = &answer;
+        let kind = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let is_json = kind.starts_with(b"application/json");
+        if !head.status.is_success() {
+            return Err(classify(head.status.as_u16(), &head.headers, body, is_json, &self.uri));
         }
-        Err(classify(head.status.as_u16(), &head.headers, &bytes, is_json, &self.uri))
+        if is_web_page(kind, body) {
+            let (to, number) = (&self.upstream.endpoint, head.status.as_u16());
+            let message = format!(
+                "{to} answered HTTP {number} with a web page: is the path right, and does a proxy or a captive portal \
+                 stand in between?"
+            );
+            return Err(SendError::Misconfigured(Status { code: code::UNIMPLEMENTED, message }));
+        }
+        let (rejected, message) = if is_json { partial_success(body) } else { status::partial_success(body) };
+        Ok(Accepted { rejected, message })
     }
+}
+
+/// A page for people, which no OTLP server answers with; no protobuf and no JSON begins with `<`.
+fn is_web_page(kind: &[u8], body: &[u8]) -> bool {
+    let is_kind = |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    is_kind(b"text/html") || is_kind(b"application/xhtml") || body.trim_ascii_start().starts_with(b"<")
 }
 
 fn partial_success(json: &[u8]) -> (u64, String) {
@@ -197,19 +223,19 @@ fn classify(http_status: u16, headers: &HeaderMap, body: &[u8], is_json: bool, u
     }
     let code = match http_status {
         400 => code::INVALID_ARGUMENT,
-        401 => code::UNAUTHENTICATED,
+        401 | 407 | 511 => code::UNAUTHENTICATED,
         403 => code::PERMISSION_DENIED,
         404 => code::UNIMPLEMENTED,
         429 => code::RESOURCE_EXHAUSTED,
-        502..=504 => code::UNAVAILABLE,
+        100..=199 | 502..=504 => code::UNAVAILABLE,
         _ => code::UNKNOWN,
     };
     let status = Status { code, message };
     match http_status {
-        429 | 502 | 503 | 504 => SendError::Retry { after: retry_after(headers), status },
+        100..=199 | 429 | 502 | 503 | 504 => SendError::Retry { after: retry_after(headers), status },
         413 => SendError::TooLarge(status),
-        300..=399 | 401 | 403 | 404 | 405 | 415 => SendError::Misconfigured(status),
-        400..=500 => SendError::Malformed(status),
+        300..=399 | 401 | 403 | 404 | 405 | 407 | 415 | 511 => SendError::Misconfigured(status),
+        400 | 422 => SendError::Malformed(status),
         _ => SendError::Rejected(status),
     }
 }

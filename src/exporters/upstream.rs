@@ -1,33 +1,30 @@
-//! Connections to an upstream: opened when they are needed, kept while they live, the name resolved anew each time.
+//! An upstream: requests to it, and what it answers.
+//!
+//! `upstream/pool` has the connections to its addresses, `upstream/connection` opens one.
+
+mod connection;
+pub mod pool;
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
-use http::{HeaderMap, Request, Uri};
+use http::{HeaderMap, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper::rt::Executor;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ClientConfig;
 use smallvec::SmallVec;
 
-use crate::config::files;
-use crate::network::Stream;
-use crate::network::coalesce::{Coalesced, Turns};
-use crate::network::endpoint::{self, Address, Endpoint};
-use crate::network::tls::{self, ClientTls, Peer};
-use crate::otlp::status::code;
+use crate::network::endpoint::{Address, Endpoint};
+use crate::network::tls::ClientTls;
 use crate::telemetry::Status;
 
-const CONNECT: Duration = Duration::from_secs(5);
-/// Idle connections that are kept beside those in use.
-const IDLE: usize = 16;
+use connection::{Connection, Opener};
+use pool::{Lookup, Pool};
+
 /// How much of an answer is read.
 const ANSWER: usize = 64 * 1024;
 
@@ -40,16 +37,39 @@ pub enum Protocol {
     Either,
 }
 
+/// Which addresses of a name get requests, as gRPC's balancers of these names have it.
+pub enum Balance {
+    /// All of them.
+    RoundRobin,
+    /// The first that answers.
+    PickFirst,
+    /// All that this finds.
+    Found(Lookup),
+}
+
+/// How often to ask a silent HTTP/2 connection for a sign of life, and how long to wait for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KeepAlive {
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// Also while no request is under way.
+    pub when_idle: bool,
+}
+
 pub struct Upstream {
     pub endpoint: Endpoint,
-    protocol: Protocol,
-    keep_alive: Option<(Duration, Duration)>,
-    tls: Option<ClientTls>,
-    tls_config: OnceLock<Arc<ClientConfig>>,
-    http2: tokio::sync::Mutex<Option<http2::SendRequest<Pieces>>>,
-    http1: Mutex<Vec<http1::SendRequest<Pieces>>>,
+    pool: Arc<Pool>,
     /// Whether there ever was an answer: until then the address may be wrong.
     answered: AtomicBool,
+}
+
+/// An answer: head, body and trailers.
+pub struct Answer {
+    pub head: Parts,
+    pub body: Bytes,
+    pub trailers: HeaderMap,
+    /// Whether it was read to its end.
+    pub is_whole: bool,
 }
 
 /// A request body: pieces of memory, one after another, as they are.
@@ -85,110 +105,55 @@ impl Body for Pieces {
 }
 
 impl Upstream {
-    /// `tls` is `None` for plain text; `keep_alive` is how often to ask an HTTP/2 connection, and how long to wait.
+    /// `tls` is `None` for plain text.
     pub fn new(
         endpoint: Endpoint,
         protocol: Protocol,
         tls: Option<ClientTls>,
-        keep_alive: Option<(Duration, Duration)>,
+        keep_alive: Option<KeepAlive>,
+        balance: Balance,
     ) -> Upstream {
-        Upstream {
-            endpoint,
-            protocol,
-            keep_alive,
-            tls,
-            tls_config: OnceLock::new(),
-            http2: tokio::sync::Mutex::new(None),
-            http1: Mutex::default(),
-            answered: AtomicBool::new(false),
-        }
+        let lookup = match (balance, &endpoint.address) {
+            (Balance::PickFirst, _) | (_, Address::Unix(_)) => None,
+            (Balance::RoundRobin, address) => {
+                let address = address.clone();
+                let lookup: Lookup = Box::new(move || {
+                    let address = address.clone();
+                    Box::pin(async move { address.resolve().await })
+                });
+                Some(lookup)
+            }
+            (Balance::Found(lookup), _) => Some(lookup),
+        };
+        let opener = Opener { endpoint: endpoint.clone(), protocol, tls, keep_alive, tls_config: OnceLock::new() };
+        Upstream { endpoint, pool: Pool::new(opener, lookup), answered: AtomicBool::new(false) }
     }
 
-    /// Sends one request and reads its answer: head, body and trailers.
-    pub async fn exchange(&self, mut request: Request<Pieces>) -> Result<(Parts, Bytes, HeaderMap), Status> {
-        let failed = |error: hyper::Error| self.broken(&error);
-        match self.sender().await? {
-            Sender::Http2(mut sender) => {
-                let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
-                let (bytes, trailers) = read(body).await.map_err(failed)?;
-                self.answered.store(true, Relaxed);
-                Ok((head, bytes, trailers))
-            }
-            Sender::Http1(mut sender) => {
+    /// Sends one request and reads its answer.
+    pub async fn exchange(&self, mut request: Request<Pieces>) -> Result<Answer, Status> {
+        let mut lease = self.pool.lease().await?;
+        let trial = lease.trial();
+        let response = match &mut lease.connection {
+            Connection::Shared(shared) => shared.sender.clone().send_request(request).await,
+            Connection::Single(single) => {
                 // A server is asked for a path (RFC 9112, section 3.2.1); only a proxy would be asked for the whole.
                 if let Some(target) = request.uri().path_and_query().cloned() {
                     *request.uri_mut() = Uri::from(target);
                 }
-                let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
-                let (bytes, trailers) = read(body).await.map_err(failed)?;
-                self.answered.store(true, Relaxed);
-                let mut idle = self.http1.lock().unwrap_or_else(PoisonError::into_inner);
-                if idle.len() < IDLE {
-                    idle.push(sender);
-                }
-                Ok((head, bytes, trailers))
-            }
-        }
-    }
-
-    async fn sender(&self) -> Result<Sender, Status> {
-        loop {
-            let Some(mut sender) = self.http1.lock().unwrap_or_else(PoisonError::into_inner).pop() else { break };
-            if sender.ready().await.is_ok() {
-                return Ok(Sender::Http1(sender));
-            }
-        }
-        // Held while connecting, so that all requests of an HTTP/2 upstream share one connection.
-        let mut shared = self.http2.lock().await;
-        if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(Sender::Http2(sender.clone()));
-        }
-        *shared = None;
-        let (stream, is_http2) = tokio::time::timeout(CONNECT, self.connect())
-            .await
-            .map_err(|_| self.unavailable(&format!("no connection within {CONNECT:?}")))??;
-        let failed = |error: hyper::Error| self.broken(&error);
-        if !is_http2 {
-            drop(shared);
-            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-            #[expect(clippy::disallowed_methods, reason = "ends with the connection, which its sender holds")]
-            tokio::spawn(connection);
-            return Ok(Sender::Http1(sender));
-        }
-        let socket = Coalesced::new(stream);
-        let turns = Turns(socket.clone());
-        let mut builder = http2::Builder::new(turns.clone());
-        builder.timer(TokioTimer::new()).max_header_list_size(16 * 1024).max_send_buf_size(256 * 1024);
-        builder.initial_stream_window_size(64 * 1024).initial_connection_window_size(1024 * 1024);
-        if let Some((interval, timeout)) = self.keep_alive {
-            builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
-        }
-        let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(failed)?;
-        turns.execute(connection);
-        *shared = Some(sender.clone());
-        Ok(Sender::Http2(sender))
-    }
-
-    async fn connect(&self) -> Result<(Stream, bool), Status> {
-        let stream = endpoint::connect(&self.endpoint.address, CONNECT).await;
-        let stream = stream.map_err(|error| Status { code: code::UNAVAILABLE, message: error.to_string() })?;
-        let Some(tls) = &self.tls else { return Ok((stream, self.protocol == Protocol::Http2)) };
-        let config = match self.tls_config.get() {
-            Some(config) => config.clone(),
-            None => {
-                let alpn: &[&[u8]] = if self.protocol == Protocol::Http2 { &[b"h2"] } else { &[b"h2", b"http/1.1"] };
-                let tls = tls.clone();
-                let config = files::aside(move || tls::client_config(&tls, alpn)).await.flatten();
-                let config =
-                    config.map_err(|error| self.unavailable(&format!("failed to load TLS config: {error}")))?;
-                self.tls_config.get_or_init(|| config).clone()
+                single.sender.send_request(request).await
             }
         };
-        let name = tls.server_name(self.endpoint.host()).map_err(|error| self.unavailable(&error))?;
-        let stream = tls::connect(stream, config, name).await;
-        let stream = stream.map_err(|error| self.unavailable(&tls::explain(&error, Peer::Server)))?;
-        let is_http2 = self.protocol == Protocol::Http2 || stream.alpn() == Some(b"h2".as_slice());
-        Ok((stream, is_http2))
+        let answer = match response {
+            Ok(response) => read(response).await,
+            Err(error) => Err(error),
+        };
+        if let Some(trial) = trial {
+            trial.ends(answer.is_ok());
+        }
+        let answer = answer.map_err(|error| self.broken(&error))?;
+        self.answered.store(true, Relaxed);
+        self.pool.give_back(lease);
+        Ok(answer)
     }
 
     /// The address labels of an exporter's metrics.
@@ -205,19 +170,14 @@ impl Upstream {
         if self.answered.load(Relaxed) {
             return self.unavailable(&text);
         }
-        let port = if self.protocol == Protocol::Http2 { "gRPC" } else { "HTTP" };
-        let tls = if self.tls.is_none() { ", and does it want TLS" } else { "" };
+        let port = if self.pool.opener.protocol == Protocol::Http2 { "gRPC" } else { "HTTP" };
+        let tls = if self.pool.opener.tls.is_none() { ", and does it want TLS" } else { "" };
         self.unavailable(&format!("{text} (is this the upstream's port for {port}{tls}?)"))
     }
 
     fn unavailable(&self, why: &str) -> Status {
-        Status { code: code::UNAVAILABLE, message: format!("{}: {why}", self.endpoint.address) }
+        self.pool.opener.unavailable(why)
     }
-}
-
-enum Sender {
-    Http1(http1::SendRequest<Pieces>),
-    Http2(http2::SendRequest<Pieces>),
 }
 
 /// hyper's error with its cause, which says more than it does.
@@ -232,15 +192,18 @@ fn describe(error: &hyper::Error) -> String {
 }
 
 /// Reads an answer's body and trailers, up to a limit; what comes beyond it is not read.
-async fn read(mut body: Incoming) -> Result<(Bytes, HeaderMap), hyper::Error> {
-    let mut bytes = BytesMut::new();
-    let mut trailers = HeaderMap::new();
-    while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
+    let (head, mut incoming) = response.into_parts();
+    let (mut body, mut trailers, mut is_whole) = (BytesMut::new(), HeaderMap::new(), true);
+    while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await {
         match frame?.into_data() {
-            Ok(data) if bytes.len() + data.len() <= ANSWER => bytes.extend_from_slice(&data),
-            Ok(_) => break,
+            Ok(data) if body.len() + data.len() <= ANSWER => body.extend_from_slice(&data),
+            Ok(_) => {
+                is_whole = false;
+                break;
+            }
             Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
         }
     }
-    Ok((bytes.freeze(), trailers))
+    Ok(Answer { head, body: body.freeze(), trailers, is_whole })
 }

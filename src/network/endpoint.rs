@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -16,6 +17,12 @@ use super::Stream;
 
 /// How long one address may stay silent before the next is tried beside it (RFC 8305 asks for 250 ms or so).
 const STAGGER: Duration = Duration::from_millis(300);
+/// An idle connection is asked for a sign of life after this time…
+const IDLE: Duration = Duration::from_secs(30);
+/// …and again after this one.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// A connection whose peer takes nothing of what was sent for this long is over.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// A peer, or a place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -340,9 +347,7 @@ pub async fn connect(address: &Address, timeout: Duration) -> io::Result<Stream>
             Address::Tcp { host, .. } => {
                 let addresses = address.resolve().await;
                 let addresses = addresses.map_err(|error| because(format!("cannot resolve {host}"), error))?;
-                let stream = first_to_answer(addresses).await?;
-                stream.set_nodelay(true)?;
-                Ok(Box::new(stream) as Stream)
+                Ok(Box::new(first_to_answer(addresses).await?) as Stream)
             }
         }
     };
@@ -352,6 +357,26 @@ pub async fn connect(address: &Address, timeout: Duration) -> io::Result<Stream>
         timeout => tokio::time::timeout(timeout, attempt).await.unwrap_or_else(|_| late()),
     };
     result.map_err(|error| because(format!("cannot connect to {address}"), error))
+}
+
+/// Connects to one of the addresses that `address` has.
+pub async fn connect_to(address: &Address, one: SocketAddr) -> io::Result<Stream> {
+    let stream = dial(one).await.map_err(|error| match address.known().as_slice() {
+        [known] if *known == one.ip() => because(format!("cannot connect to {address}"), error),
+        _ => because(format!("cannot connect to {address} ({})", one.ip()), error),
+    })?;
+    Ok(Box::new(stream))
+}
+
+/// A socket that sends at once, and that notices when its peer is gone.
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(IDLE).with_interval(ASK_AGAIN))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    Ok(stream)
 }
 
 fn because(what: String, error: io::Error) -> io::Error {
@@ -364,7 +389,7 @@ async fn first_to_answer(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     loop {
         if let Some(address) = waiting.next() {
-            attempts.spawn(TcpStream::connect(address));
+            attempts.spawn(dial(address));
         }
         let patience = if waiting.len() > 0 { STAGGER } else { Duration::MAX };
         match tokio::time::timeout(patience, attempts.join_next()).await {

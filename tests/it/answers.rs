@@ -43,10 +43,10 @@ struct Cell {
 fn of_http(status: u16, hint: Duration) -> Action {
     match status {
         200..=299 => Delivered,
-        429 | 502 | 503 | 504 => Retry(hint),
-        300..=399 | 401 | 403 | 404 | 405 | 415 => Hold,
+        101 | 429 | 502 | 503 | 504 => Retry(hint),
+        300..=399 | 401 | 403 | 404 | 405 | 407 | 415 | 511 => Hold,
         413 => Split(Reason::TooLarge),
-        400..=500 => BISECT,
+        400 | 422 => BISECT,
         _ => Dead,
     }
 }
@@ -57,15 +57,15 @@ fn of_grpc(code: u8, hint: Option<Duration>) -> Action {
         1 | 4 | 10 | 11 | 14 | 15 => Retry(hint.unwrap_or_default()),
         8 => hint.map_or(Dead, Retry),
         7 | 12 | 16 => Hold,
-        2 | 3 | 13 => BISECT,
+        3 => BISECT,
         _ => Dead,
     }
 }
 
 const STATUSES: &[u16] = &[
-    200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 299, 300, 301, 302, 303, 304, 305, 306, 307, 308, 399, 400, 401,
-    402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425, 426,
-    428, 429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511, 520, 522, 599,
+    101, 200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 299, 300, 301, 302, 303, 304, 305, 306, 307, 308, 399, 400,
+    401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425,
+    426, 428, 429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511, 520, 522, 599,
 ];
 
 fn raw(status: u16, headers: &[(&'static str, &str)], body: impl Into<Bytes>) -> Reply {
@@ -142,11 +142,15 @@ fn cells() -> Vec<Cell> {
                 of_http(*status, hint),
             );
         }
+        // HTTP/2 has no such status.
+        if *status == 101 {
+            continue;
+        }
         let action = match status {
             // A success without a gRPC status is none.
-            200..=399 | 401 | 403 | 404 | 405 | 415 => Hold,
+            200..=399 | 401 | 403 | 404 | 405 | 407 | 415 | 511 => Hold,
             429 | 502 | 503 | 504 => AGAIN,
-            _ => BISECT,
+            _ => Dead,
         };
         add(
             format!("HTTP {status} to gRPC"),
@@ -169,7 +173,9 @@ fn cells() -> Vec<Cell> {
         for (name, kind, body) in &bodies {
             // A status is no `Export…ServiceResponse`: what stands in field 1 of it is no partial success.
             let reply = raw(status, &[("content-type", kind)], body.clone());
-            add(format!("HTTP {status} with {name}"), true, reply, of_http(status, Duration::ZERO));
+            let is_page = status == 200 && *name == "HTML";
+            let action = if is_page { Hold } else { of_http(status, Duration::ZERO) };
+            add(format!("HTTP {status} with {name}"), true, reply, action);
         }
     }
     for code in (0..=17).chain([99, 255]) {
@@ -184,9 +190,28 @@ fn cells() -> Vec<Cell> {
             add(format!("gRPC {code}, {name}"), false, raw(200, &headers, ""), of_grpc(code, hint));
         }
     }
-    for (text, action) in [("-1", BISECT), ("256", BISECT), ("OK", BISECT), ("", BISECT), ("14 ", BISECT)] {
+    for text in ["-1", "256", "OK", "", "14 "] {
         let headers = [("content-type", "application/grpc"), ("grpc-status", text)];
-        add(format!("grpc-status {text:?}"), false, raw(200, &headers, ""), action);
+        add(format!("grpc-status {text:?}"), false, raw(200, &headers, ""), Dead);
+    }
+    // The status of gRPC stands behind the body: without it the answer was cut off, unless its end is out of sight.
+    for (length, action) in [(0, AGAIN), (5, AGAIN), (100, AGAIN), (100_000, Dead)] {
+        let reply = raw(200, &[("content-type", "application/grpc+proto")], vec![0; length]);
+        add(format!("gRPC without trailers, {length} bytes"), false, reply, action);
+    }
+    // What stands between here and the upstream may say that all is well.
+    for (kind, body) in [
+        ("text/html", ""),
+        ("text/html; charset=utf-8", "Please log in"),
+        ("Text/HTML", "<!DOCTYPE html>"),
+        ("application/xhtml+xml", "<html/>"),
+        ("text/plain", "\n<html>"),
+        ("", "<?xml version=\"1.0\"?>"),
+    ] {
+        add(format!("HTTP 200 {kind} {body:?}"), true, raw(200, &[("content-type", kind)], body.to_owned()), Hold);
+    }
+    for (kind, body) in [("text/plain", "ok"), ("application/json", "{}"), ("", "")] {
+        add(format!("HTTP 200 {kind} {body:?}"), true, raw(200, &[("content-type", kind)], body.to_owned()), Delivered);
     }
     add(
         "gRPC 8, larger than".to_owned(),

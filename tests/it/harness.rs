@@ -455,6 +455,7 @@ pub struct Upstream {
     pub address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
     released: Arc<watch::Sender<bool>>,
+    ended: Arc<watch::Sender<()>>,
     serving: JoinSet<()>,
     unheard: Option<TcpSocket>,
 }
@@ -493,6 +494,7 @@ impl Upstream {
             address,
             seen: Arc::new(Mutex::new(seen)),
             released: Arc::new(watch::Sender::new(false)),
+            ended: Arc::new(watch::Sender::new(())),
             serving: JoinSet::new(),
             unheard: Some(socket),
         }
@@ -500,7 +502,7 @@ impl Upstream {
 
     pub fn appear(&mut self) {
         let listener = self.unheard.take().unwrap().listen(64).unwrap();
-        self.serving.spawn(serve(listener, self.seen.clone(), self.released.clone()));
+        self.serving.spawn(serve(listener, self.seen.clone(), self.released.clone(), self.ended.clone()));
     }
 
     pub fn script(&self, script: impl FnMut(&Arrival) -> Reply + Send + 'static) {
@@ -510,6 +512,11 @@ impl Upstream {
     /// Lets everything that hangs go on, now and later.
     pub fn release(&self) {
         self.released.send_replace(true);
+    }
+
+    /// Ends the connections that are open in order, each when what is under way on it is answered.
+    pub fn end_connections(&self) {
+        self.ended.send_replace(());
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -548,17 +555,28 @@ impl Upstream {
     }
 }
 
-async fn serve(listener: TcpListener, seen: Arc<Mutex<Seen>>, released: Arc<watch::Sender<bool>>) {
+async fn serve(
+    listener: TcpListener,
+    seen: Arc<Mutex<Seen>>,
+    released: Arc<watch::Sender<bool>>,
+    ended: Arc<watch::Sender<()>>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         stream.set_nodelay(true).unwrap();
-        let (seen, released) = (seen.clone(), released.clone());
+        let (seen, released, mut ended) = (seen.clone(), released.clone(), ended.subscribe());
         connections.spawn(async move {
             let service =
                 hyper::service::service_fn(move |request| answer(request, seen.clone(), released.subscribe()));
             let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            // A peer that leaves, or a reset of our own.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+            loop {
+                tokio::select! {
+                    // A peer that leaves, or a reset of our own.
+                    _ = connection.as_mut() => break,
+                    Ok(()) = ended.changed() => connection.as_mut().graceful_shutdown(),
+                }
+            }
         });
     }
 }

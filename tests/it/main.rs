@@ -12,12 +12,14 @@
 mod answers;
 mod auth;
 mod bad_inputs;
+mod balancing;
 mod batch;
 mod cancellation;
 mod captures;
 mod command;
 mod config;
 mod conformance;
+mod connections;
 mod debug_output;
 mod debug_text;
 mod detection;

@@ -1,0 +1,175 @@
+//! One connection to an upstream: how it is opened, and for how long it is trusted.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ClientConfig;
+
+use crate::config::files;
+use crate::network::Stream;
+use crate::network::coalesce::{Coalesced, Turns};
+use crate::network::endpoint::{self, Endpoint};
+use crate::network::tls::{self, ClientTls, Peer};
+use crate::otlp::status::code;
+use crate::telemetry::Status;
+
+use super::{KeepAlive, Pieces, Protocol, describe};
+
+/// How long it may take until a connection is there, TLS included.
+pub const CONNECT: Duration = Duration::from_secs(5);
+/// After so many attempts in a row without an answer, an HTTP/2 connection gets no more of them.
+const PATIENCE: u32 = 2;
+
+/// Opens connections to an upstream.
+pub struct Opener {
+    pub endpoint: Endpoint,
+    pub protocol: Protocol,
+    pub tls: Option<ClientTls>,
+    pub keep_alive: Option<KeepAlive>,
+    pub tls_config: OnceLock<Arc<ClientConfig>>,
+}
+
+pub enum Connection {
+    Single(Single),
+    Shared(Arc<Shared>),
+}
+
+/// An HTTP/1.1 connection, which takes one request at a time.
+pub struct Single {
+    pub sender: http1::SendRequest<Pieces>,
+    pub has_answered: bool,
+}
+
+/// An HTTP/2 connection, which takes many.
+pub struct Shared {
+    pub sender: http2::SendRequest<Pieces>,
+    socket: Coalesced,
+    has_answered: AtomicBool,
+    /// Attempts in a row that were given up without an answer.
+    unanswered: AtomicU32,
+    /// How many of these it may have.
+    patience: u32,
+}
+
+/// A request on a shared connection: dropped before it is answered or fails, it counts against the connection. Requests that
+/// wait at the same time count as one attempt.
+pub struct Trial {
+    shared: Arc<Shared>,
+    unanswered_before: u32,
+    is_over: bool,
+}
+
+impl Trial {
+    pub fn new(shared: Arc<Shared>) -> Trial {
+        let unanswered_before = shared.unanswered.load(Relaxed);
+        Trial { shared, unanswered_before, is_over: false }
+    }
+
+    /// It was answered, or failed.
+    pub fn ends(mut self, is_answered: bool) {
+        self.is_over = true;
+        if is_answered {
+            self.shared.has_answered.store(true, Relaxed);
+            self.shared.unanswered.store(0, Relaxed);
+        }
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let (before, after) = (self.unanswered_before, self.unanswered_before + 1);
+            let _ = self.shared.unanswered.compare_exchange(before, after, Relaxed, Relaxed);
+        }
+    }
+}
+
+impl Shared {
+    /// Whether it takes further requests: it is open, and its peer has answered lately.
+    pub fn is_trusted(&self) -> bool {
+        !self.sender.is_closed() && !self.is_silent()
+    }
+
+    pub fn is_silent(&self) -> bool {
+        self.unanswered.load(Relaxed) >= self.patience
+    }
+
+    /// Whether there ever was an answer.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered.load(Relaxed)
+    }
+}
+
+impl Drop for Shared {
+    /// The last request on it has ended. A peer that has stopped reading would keep it open.
+    fn drop(&mut self) {
+        if !self.is_trusted() {
+            self.socket.abandon();
+        }
+    }
+}
+
+impl Opener {
+    /// Connects to one address of the endpoint, or to the first of them that answers. `silences` connections before
+    /// this one never answered: the peer may need more time rather than another connection.
+    pub async fn open(&self, address: Option<SocketAddr>, silences: u32) -> Result<Connection, Status> {
+        let connect = tokio::time::timeout(CONNECT, self.connect(address));
+        let late = |_| self.unavailable(&format!("no connection within {CONNECT:?}"));
+        let (stream, is_http2) = connect.await.map_err(late)??;
+        let failed = |error: hyper::Error| self.unavailable(&describe(&error));
+        if !is_http2 {
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+            #[expect(clippy::disallowed_methods, reason = "ends with the connection, which its sender holds")]
+            tokio::spawn(connection);
+            return Ok(Connection::Single(Single { sender, has_answered: false }));
+        }
+        let socket = Coalesced::new(stream);
+        let turns = Turns(socket.clone());
+        let mut builder = http2::Builder::new(turns.clone());
+        builder.timer(TokioTimer::new()).max_header_list_size(16 * 1024).max_send_buf_size(256 * 1024);
+        builder.initial_stream_window_size(64 * 1024).initial_connection_window_size(1024 * 1024);
+        if let Some(KeepAlive { interval, timeout, when_idle }) = self.keep_alive {
+            builder.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(when_idle);
+        }
+        let (sender, connection) = builder.handshake(TokioIo::new(socket.clone())).await.map_err(failed)?;
+        turns.execute(connection);
+        let (has_answered, unanswered) = (AtomicBool::new(false), AtomicU32::new(0));
+        let patience = PATIENCE << silences.min(3);
+        let shared = Shared { sender, socket, has_answered, unanswered, patience };
+        Ok(Connection::Shared(Arc::new(shared)))
+    }
+
+    async fn connect(&self, address: Option<SocketAddr>) -> Result<(Stream, bool), Status> {
+        let stream = match address {
+            None => endpoint::connect(&self.endpoint.address, CONNECT).await,
+            Some(address) => endpoint::connect_to(&self.endpoint.address, address).await,
+        };
+        let stream = stream.map_err(|error| Status { code: code::UNAVAILABLE, message: error.to_string() })?;
+        let Some(tls) = &self.tls else { return Ok((stream, self.protocol == Protocol::Http2)) };
+        let config = match self.tls_config.get() {
+            Some(config) => config.clone(),
+            None => {
+                let alpn: &[&[u8]] = if self.protocol == Protocol::Http2 { &[b"h2"] } else { &[b"h2", b"http/1.1"] };
+                let tls = tls.clone();
+                let config = files::aside(move || tls::client_config(&tls, alpn)).await.flatten();
+                let config =
+                    config.map_err(|error| self.unavailable(&format!("failed to load TLS config: {error}")))?;
+                self.tls_config.get_or_init(|| config).clone()
+            }
+        };
+        let name = tls.server_name(self.endpoint.host()).map_err(|error| self.unavailable(&error))?;
+        let stream = tls::connect(stream, config, name).await;
+        let stream = stream.map_err(|error| self.unavailable(&tls::explain(&error, Peer::Server)))?;
+        let is_http2 = self.protocol == Protocol::Http2 || stream.alpn() == Some(b"h2".as_slice());
+        Ok((stream, is_http2))
+    }
+
+    pub fn unavailable(&self, why: &str) -> Status {
+        Status { code: code::UNAVAILABLE, message: format!("{}: {why}", self.endpoint.address) }
+    }
+}
