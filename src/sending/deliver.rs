@@ -174,6 +174,7 @@ impl Queue {
             };
             tokio::select! {
                 () = pausing => {}
+                never = self.upstream.notice(|| self.fill()) => match never {},
                 Ok(()) = changed.changed() => return None,
             }
         }

@@ -1,6 +1,10 @@
 //! What is known of an upstream, and when to say so: one line when it goes down, one when it is back, and one a minute
 //! in between.
+//!
+//! It is down after several failures in a row, or when they have lasted for 5 s; at once when it holds. One that was back within
+//! the last minute comes and goes, and is down again only after 5 s.
 
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,20 +15,31 @@ use crate::telemetry::{Signal, clock};
 const SUMMARY: Duration = Duration::from_secs(60);
 /// How often an exporter that holds asks whether it is welcome again.
 pub const PROBE: Duration = Duration::from_secs(60);
-/// What has lasted this long was an outage; less may be an upstream that is busy, which shall not be asked sooner.
+/// Failures that last this long are an outage; a shorter one may be an upstream that is busy, and to ask it sooner would not help.
 const OUTAGE: Duration = Duration::from_secs(5);
+/// So many failures in a row are an outage, too.
+const FAILURES: u64 = 3;
 
 pub struct Upstream {
     exporter: String,
     signal: Signal,
     destination: Mutex<String>,
-    down: Mutex<Option<Down>>,
+    state: Mutex<State>,
     back: Notify,
 }
 
-struct Down {
+#[derive(Default)]
+struct State {
+    failing: Option<Failing>,
+    /// When it was last said to be back.
+    back: Option<Instant>,
+}
+
+/// Attempts have failed since the last success.
+struct Failing {
     since: Instant,
-    said: Instant,
+    /// When that was last said, and whether it held then.
+    said: Option<(Instant, bool)>,
     /// When it was asked last.
     asked: Instant,
     attempts: u64,
@@ -42,39 +57,51 @@ pub struct Outage {
     pub holds: bool,
 }
 
+impl State {
+    /// The failures that make an outage.
+    fn outage(&self) -> Option<&Failing> {
+        let now = clock();
+        let comes_and_goes = self.back.is_some_and(|back| now.duration_since(back) < SUMMARY);
+        self.failing.as_ref().filter(|failing| {
+            let is_plain = failing.holds || failing.attempts >= FAILURES;
+            failing.said.is_some() || is_plain && !comes_and_goes || now.duration_since(failing.since) >= OUTAGE
+        })
+    }
+}
+
 impl Upstream {
     pub fn destination(&self) -> String {
         self.destination.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn new(exporter: &str, signal: Signal, destination: String) -> Upstream {
-        let (destination, down) = (Mutex::new(destination), Mutex::new(None));
-        Upstream { exporter: exporter.to_owned(), signal, destination, down, back: Notify::new() }
+        let (destination, state) = (Mutex::new(destination), Mutex::default());
+        Upstream { exporter: exporter.to_owned(), signal, destination, state, back: Notify::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Down>> {
-        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_down(&self) -> bool {
-        self.lock().is_some()
+        self.lock().outage().is_some()
     }
 
     /// It is somewhere else now, or reached in another way.
     pub fn moved(&self, destination: String) {
         *self.destination.lock().unwrap_or_else(PoisonError::into_inner) = destination;
-        self.lock().iter_mut().for_each(|down| down.holds = false);
+        self.lock().failing.iter_mut().for_each(|failing| failing.holds = false);
     }
 
     /// Whether telemetry is held back because a setting is wrong, here or there.
     pub fn holds(&self) -> bool {
-        self.lock().as_ref().is_some_and(|down| down.holds)
+        self.lock().outage().is_some_and(|failing| failing.holds)
     }
 
     /// Since when it is down, why, and after how many attempts; `None` as long as nothing else is known.
     pub fn outage(&self) -> Option<Outage> {
-        let down = self.lock();
-        let Down { since, asked, attempts, why, holds, .. } = down.as_ref()?;
+        let state = self.lock();
+        let Failing { since, asked, attempts, why, holds, .. } = state.outage()?;
         let next_probe = holds.then(|| *asked + PROBE);
         Some(Outage { since: *since, next_probe, attempts: *attempts, why: why.clone(), holds: *holds })
     }
@@ -82,21 +109,46 @@ impl Upstream {
     /// An attempt failed in a way that will be tried again.
     pub fn failed(&self, why: &str, holds: bool, queue_fill: f64) {
         let now = clock();
-        let (exporter, signal) = (&self.exporter, self.signal.name());
+        let mut state = self.lock();
+        let new = || Failing { since: now, said: None, asked: now, attempts: 0, why: String::new(), holds };
+        let failing = state.failing.get_or_insert_with(new);
+        failing.attempts += 1;
+        (failing.holds, failing.asked) = (holds, now);
+        why.clone_into(&mut failing.why);
+        drop(state);
+        self.say(queue_fill);
+    }
+
+    /// Says that it is down as soon as failures have lasted long enough for that.
+    pub async fn notice(&self, queue_fill: impl Fn() -> f64) -> Infallible {
+        let since = self.lock().failing.as_ref().map(|failing| failing.since);
+        if let Some(since) = since {
+            tokio::time::sleep_until((since + OUTAGE).into()).await;
+            self.say(queue_fill());
+        }
+        std::future::pending().await
+    }
+
+    /// Says what is news, and what was not said for a while.
+    fn say(&self, queue_fill: f64) {
+        let now = clock();
+        let (exporter, signal, probe) = (&self.exporter, self.signal.name(), PROBE.as_secs());
         let queue = format!("{:.0} %", queue_fill * 100.0);
-        let (mut down, probe) = (self.lock(), PROBE.as_secs());
-        let is_news = down.as_ref().is_none_or(|state| state.holds != holds);
-        let new = || Down { since: now, said: now, asked: now, attempts: 0, why: String::new(), holds };
-        let state = down.get_or_insert_with(new);
-        state.attempts += 1;
-        (state.holds, state.asked) = (holds, now);
-        why.clone_into(&mut state.why);
-        if !is_news && now.duration_since(state.said) < SUMMARY {
+        let mut state = self.lock();
+        let is_outage = state.outage().is_some();
+        let Some(failing) = state.failing.as_mut().filter(|_| is_outage) else { return };
+        let (is_news, pause) = match failing.said {
+            None => (true, Duration::ZERO),
+            Some((said, held)) if held != failing.holds => (true, OUTAGE.saturating_sub(now.duration_since(said))),
+            Some((said, _)) => (false, SUMMARY.saturating_sub(now.duration_since(said))),
+        };
+        if !pause.is_zero() {
             return;
         }
-        state.said = now;
-        let (attempts, seconds) = (state.attempts, now.duration_since(state.since).as_secs());
-        drop(down);
+        failing.said = Some((now, failing.holds));
+        let (attempts, seconds) = (failing.attempts, now.duration_since(failing.since).as_secs());
+        let (why, holds) = (failing.why.clone(), failing.holds);
+        drop(state);
         let to = self.destination();
         match (is_news, holds) {
             (true, false) => tracing::warn!(%exporter, signal, %to, why, %queue, "exporter is down, will keep trying"),
@@ -122,12 +174,20 @@ impl Upstream {
 
     /// An attempt succeeded.
     pub fn succeeded(&self) {
-        let Some(state) = self.lock().take() else { return };
-        let lasted = clock().duration_since(state.since);
+        let mut state = self.lock();
+        let Some(failing) = state.failing.take() else { return };
+        let now = clock();
+        let lasted = now.duration_since(failing.since);
+        if failing.said.is_some() {
+            state.back = Some(now);
+        }
+        drop(state);
         if lasted >= OUTAGE {
             self.back.notify_waiters();
         }
-        let (exporter, signal, seconds) = (&self.exporter, self.signal.name(), lasted.as_secs());
-        tracing::info!(%exporter, signal, seconds, attempts = state.attempts, "exporter is back");
+        if failing.said.is_some() {
+            let (exporter, signal, seconds) = (&self.exporter, self.signal.name(), lasted.as_secs());
+            tracing::info!(%exporter, signal, seconds, attempts = failing.attempts, "exporter is back");
+        }
     }
 }

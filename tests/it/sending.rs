@@ -1,10 +1,11 @@
 //! The sending queue and what follows it: sizes, overflow, receipts, batches, retries, cutting, holding. Exact counts.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use misaki::exporters::settings::Retry;
 use misaki::sending::backoff::Backoff;
-use misaki::telemetry::{Refusal, Share, Signal};
+use misaki::telemetry::{Now, Refusal, Share, Signal};
 
 use super::harness::*;
 
@@ -462,7 +463,7 @@ async fn one_bad_record_does_not_spoil_the_others() {
 /// An upstream that calls everything malformed costs a bounded number of requests.
 #[tokio::test]
 async fn bisecting_is_bounded() {
-    let upstream = Upstream::replying(Reply::Grpc(13, "internal", None)).await;
+    let upstream = Upstream::replying(Reply::Grpc(3, "malformed", None)).await;
     let mut misaki = start("{}", &upstream).await;
     let names = numbered("a", 1000);
     assert!(misaki.send(&refs(&names)).await.ok);
@@ -565,4 +566,122 @@ async fn an_upstream_may_be_absent_at_the_start() {
     misaki.settle().await;
     assert_eq!(upstream.kept_once(), ["a", "b", "c"]);
     misaki.finish().await;
+}
+
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Said {
+    /// What is said from now on, on this thread.
+    fn listen() -> (Said, tracing::subscriber::DefaultGuard) {
+        let said = Said::default();
+        let writer = said.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        (said, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// Of the lines about the exporter, what each says it is.
+    fn of_exporter(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let is = |line: &str| Some(line.split_once("exporter is ")?.1.split([' ', ',', ':']).next()?.to_owned());
+        text.lines().filter_map(is).collect()
+    }
+}
+
+fn is_known_to_be_down(misaki: &Misaki) -> bool {
+    misaki.running.queues().any(|queue| queue.report(Now::read()).outage.is_some())
+}
+
+/// One failure in between is not worth a word, however often.
+#[tokio::test]
+async fn an_upstream_that_alternates_is_not_down() {
+    for is_http in [false, true] {
+        let (said, _guard) = Said::listen();
+        let mut requests = 0;
+        let upstream = Upstream::scripted(move |_| {
+            requests += 1;
+            match requests % 2 {
+                1 if is_http => Reply::Http(503, None),
+                1 => Reply::Grpc(14, "busy", None),
+                _ => Reply::Accept,
+            }
+        })
+        .await;
+        let queue = "{sending_queue: {num_consumers: 1, queue_size: 500}}";
+        let mut misaki = if is_http { start_http(queue, &upstream).await } else { start(queue, &upstream).await };
+        for number in 0..250 {
+            assert!(misaki.send(&[&format!("{number}")]).await.ok);
+            assert!(!is_known_to_be_down(&misaki));
+        }
+        misaki.settle().await;
+        assert_eq!((upstream.kept_once().len(), upstream.requests()), (250, 500));
+        assert_eq!(said.of_exporter(), [""; 0]);
+        misaki.finish().await;
+    }
+}
+
+/// Several failures in a row are, the first time; then only what lasts.
+#[tokio::test]
+async fn an_upstream_that_comes_and_goes_is_said_to_once() {
+    let (said, _guard) = Said::listen();
+    let mut requests = 0;
+    let upstream = Upstream::scripted(move |_| {
+        requests += 1;
+        if requests % 10 < 6 { Reply::Grpc(14, "busy", None) } else { Reply::Accept }
+    })
+    .await;
+    let mut misaki = start("{sending_queue: {num_consumers: 1, queue_size: 500}}", &upstream).await;
+    for number in 0..200 {
+        assert!(misaki.send(&[&format!("{number}")]).await.ok);
+    }
+    misaki.settle().await;
+    assert_eq!(said.of_exporter(), ["down", "back"]);
+    misaki.finish().await;
+}
+
+/// It need not be asked again for that: the pause before the next attempt may be longer.
+#[tokio::test]
+async fn what_fails_for_five_seconds_is_down() {
+    let (said, _guard) = Said::listen();
+    let retry = "{retry_on_failure: {initial_interval: 40s, max_interval: 40s, randomization_factor: 0}}";
+    let upstream = Upstream::sequence([Reply::Grpc(14, "busy", None)]).await;
+    let mut misaki = start(retry, &upstream).await;
+    assert!(misaki.send(&["a"]).await.ok);
+    until("it is sent", || upstream.requests() == 1).await;
+    rest().await;
+    jump(4 * SECOND).await;
+    assert_eq!((said.of_exporter().len(), is_known_to_be_down(&misaki)), (0, false));
+    jump(2 * SECOND).await;
+    assert_eq!((said.of_exporter(), is_known_to_be_down(&misaki)), (vec!["down".to_owned()], true));
+    jump(40 * SECOND).await;
+    misaki.settle().await;
+    assert_eq!((said.of_exporter(), is_known_to_be_down(&misaki)), (vec!["down".to_owned(), "back".to_owned()], false));
+    misaki.finish().await;
+}
+
+/// A failure of the upstream's own is not looked for in the batch: one request for each.
+#[tokio::test]
+async fn a_failure_of_the_upstream_is_not_bisected() {
+    for reply in [Reply::Http(500, None), Reply::Grpc(13, "internal", None), Reply::Grpc(2, "unknown", None)] {
+        let is_http = matches!(reply, Reply::Http(..));
+        let upstream = Upstream::replying(reply).await;
+        let mut misaki = if is_http { start_http("{}", &upstream).await } else { start("{}", &upstream).await };
+        for batch in 0..5 {
+            assert!(misaki.send(&refs(&numbered(&format!("{batch} "), 16))).await.ok);
+        }
+        misaki.settle().await;
+        assert_eq!(upstream.requests(), 5);
+        misaki.finish().await;
+    }
 }
