@@ -157,27 +157,33 @@ impl Queue {
         budget: Arc<Budget>,
         place: &Place,
     ) -> Result<Arc<Queue>, String> {
-        let (store, log, found) = Store::open(place.path, place.limits, place.wait)?;
-        say_found(id, signal, &found);
-        account.accept(found.waiting.items + found.lost.items);
-        account.drop_items(Reason::Quarantined, found.lost.items);
-        account.bill.find(found.waiting.items + found.lost.items);
-        account.bill.drop_unknown(found.lost.items);
+        let (store, opened) = Store::open(place.path, place.limits, place.wait)?;
         let queue = Queue::with(id, signal, settings, exporter, account, budget, Some(store.clone()));
-        queue.held.store(found.waiting.items, Relaxed);
-        {
-            let mut state = queue.lock();
-            state.size = queue.size_of_amount(found.waiting);
-            let oldest = found.oldest_nanos.and_then(|nanos| UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)));
-            let now = Now::read();
-            state.flow.come(Now { wall: oldest.unwrap_or(now.wall), ..now }, found.waiting.items, 0, 0);
+        if let Ok((_, found)) = &opened {
+            queue.take_up(found);
         }
         let weak = Arc::downgrade(&queue);
         let dead = DeadLetters::new(place.path, place.limits);
         let thread = std::thread::Builder::new().name(format!("log {id}"));
-        let started = thread.spawn(move || store::keep(&store, log, dead, &weak));
+        let started = thread.spawn(move || store::run(&store, opened, dead, &weak));
         started.map_err(|error| format!("cannot start the thread of the queue: {error}"))?;
         Ok(queue)
+    }
+
+    /// What an earlier run left is in the queue from now on.
+    fn take_up(&self, found: &Found) {
+        say_found(&self.account.exporter, self.signal, found);
+        let account = &self.account;
+        account.accept(found.waiting.items + found.lost.items);
+        account.drop_items(Reason::Quarantined, found.lost.items);
+        account.bill.find(found.waiting.items + found.lost.items);
+        account.bill.drop_unknown(found.lost.items);
+        self.held.store(found.waiting.items, Relaxed);
+        let mut state = self.lock();
+        state.size = self.size_of_amount(found.waiting);
+        let oldest = found.oldest_nanos.and_then(|nanos| UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)));
+        let now = Now::read();
+        state.flow.come(Now { wall: oldest.unwrap_or(now.wall), ..now }, found.waiting.items, 0, 0);
     }
 
     fn with(

@@ -126,11 +126,14 @@ fn list(directory: &Path) -> Result<String, Failure> {
     for name in names {
         let (_, found) = view(&ours.join(&name))?;
         // Writing to a String cannot fail.
-        let damage = match (found.lost.items, found.damaged_bytes) {
+        let mut damage = match (found.lost.items, found.damaged_bytes) {
             (0, 0) => String::new(),
             (0, bytes) => format!(", damaged: {bytes} bytes"),
             (items, bytes) => format!(", damaged: {bytes} bytes, lost: {}", counted(items, "item")),
         };
+        if found.unreadable > 0 {
+            damage += &format!(", cannot read all of {}", counted(found.unreadable, "file"));
+        }
         let _ = writeln!(out, "{}: {}{damage}", safe(&name), waiting(&found));
     }
     Ok(out)
@@ -155,6 +158,10 @@ fn inspect(path: &Path) -> Result<String, Failure> {
     let mut out = format!("waiting: {}\nsegments: {segments}\n", waiting(&found));
     let _ = writeln!(out, "damaged: {} bytes", found.damaged_bytes);
     let _ = writeln!(out, "lost: {}, {} bytes", counted(lost.items, "item"), lost.bytes);
+    if found.unreadable > 0 {
+        let files = counted(found.unreadable, "file");
+        let _ = writeln!(out, "cannot read all of {files}: what lies there is among the damaged and the lost");
+    }
     let dead = path.join(dead_letters::FOLDER);
     if dead.is_dir() {
         let (mut log, found) = view(&dead)?;
@@ -171,7 +178,7 @@ fn inspect(path: &Path) -> Result<String, Failure> {
 fn export(path: &Path, name: &str) -> Result<(), Failure> {
     let signal = Signal::ALL.into_iter().find(|signal| name.ends_with(&format!("_{}", signal.name())));
     let signal = signal.ok_or_else(|| failed(format!("\"{name}\" does not end in a signal")))?;
-    let (mut log, _) = view(path)?;
+    let (mut log, found) = view(path)?;
     let mut out = std::io::stdout().lock();
     while let Some(record) = log.read_next() {
         let (mut text, mut line) = (Vec::new(), Vec::new());
@@ -183,7 +190,19 @@ fn export(path: &Path, name: &str) -> Result<(), Failure> {
             outcome => outcome.map_err(|error| failed(format!("cannot write to stdout: {error}")))?,
         }
     }
-    Ok(())
+    if found.unreadable > 0 {
+        return Err(failed(format!(
+            "cannot read all of {}: what lies there is missing",
+            counted(found.unreadable, "file")
+        )));
+    }
+    readable(&log)
+}
+
+/// Reading ended because there is no more, not because it failed.
+fn readable(log: &DiskLog) -> Result<(), Failure> {
+    let Some(hold) = log.hold() else { return Ok(()) };
+    Err(failed(format!("cannot read {}: {}; what is left stays where it is", hold.file, hold.error)))
 }
 
 fn replay(path: &Path) -> Result<(), Failure> {
@@ -207,7 +226,8 @@ fn replay(path: &Path) -> Result<(), Failure> {
     queue.flush().and_then(|()| dead.flush()).map_err(failed)?;
     let verb = if requests == 1 { "is" } else { "are" };
     print(&format!("{} with {} {verb} in the queue again\n", counted(requests, "request"), counted(items, "item")))?;
-    put_back.map(drop).map_err(failed)
+    put_back.map(drop).map_err(failed)?;
+    readable(&dead)
 }
 
 fn discard(path: &Path) -> Result<(), Failure> {
@@ -218,5 +238,6 @@ fn discard(path: &Path) -> Result<(), Failure> {
         (requests, items) = (requests + 1, items + record.amount.items);
     }
     log.flush().map_err(failed)?;
-    print(&format!("{} with {} dropped\n", counted(requests, "request"), counted(items, "item")))
+    print(&format!("{} with {} dropped\n", counted(requests, "request"), counted(items, "item")))?;
+    readable(&log)
 }

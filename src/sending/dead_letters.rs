@@ -10,7 +10,8 @@ use bytes::Bytes;
 use crate::telemetry::{Reason, Telemetry};
 
 use super::disk::directory::Directory;
-use super::disk::{AppendError, Limits, Log, NewRecord};
+use super::disk::survey::UNREADABLE;
+use super::disk::{AppendError, Limits, Log, NewRecord, Opening};
 
 /// What they may take on disk, at most.
 const QUOTA: u64 = 64 << 20;
@@ -53,10 +54,14 @@ impl DeadLetters {
             Some(log) => log,
             none => {
                 let directory = Directory::take(&self.path, Duration::ZERO).map_err(|error| error.to_string())?;
-                let opened = Log::open(directory, Instant::now(), self.limits, super::store::identity());
-                none.insert(opened.map_err(|error| error.to_string())?.0)
+                // Nobody waits for what is there: what cannot be read now must not keep new letters out.
+                let opening = Opening::new(directory, Instant::now(), self.limits, super::store::identity(), 1);
+                none.insert(opening.attempt().map_err(|(_, error)| error.to_string())?.0)
             }
         };
+        for file in log.take_kept() {
+            tracing::error!(folder = %self.path.display(), file, "dead letters cannot be read: the file is kept as *{UNREADABLE}");
+        }
         for (telemetry, reason) in letters {
             let parts: Vec<Bytes> = telemetry.parts.iter().map(|part| part.bytes.clone()).collect();
             let received = telemetry.received.wall.duration_since(UNIX_EPOCH).unwrap_or_default();

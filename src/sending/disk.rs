@@ -1,16 +1,19 @@
 //! The segment log: telemetry that waits on stable storage, one log for each exporter and signal (reliability 2.3–2.7).
 //!
 //! The log is a plain state machine: it sees a [`Disk`] and a [`Clock`] and nothing else, so a simulated disk can tear,
-//! reorder and lose what was not synced, and fail any call. What it promises rests on five rules:
+//! reorder and lose what was not synced, and fail any call. What it promises rests on six rules:
 //! - a group of records is written only after the group before it was synced, and acknowledged only after its own sync;
 //! - a file that failed once is never written or synced again: the next group goes to a new one;
 //! - nothing is changed or cut in a file of an earlier run: what is damaged in it is skipped, counted and set aside;
 //! - what was settled is synced before the segment that held it is removed;
-//! - nothing is acknowledged in a file that somebody removed meanwhile.
+//! - nothing is acknowledged in a file that somebody removed meanwhile;
+//! - what cannot be read is not damaged: a file in which a read failed is neither passed over, settled nor removed before all of it
+//!   was read ([`hold`]).
 
 pub mod attempts;
 pub mod directory;
 pub mod format;
+pub mod hold;
 pub mod log;
 pub mod marks;
 pub mod scan;
@@ -19,6 +22,7 @@ pub mod survey;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
+pub use hold::{Hold, Opened, Opening};
 pub use log::{AppendError, Log, NewRecord, Record};
 pub use survey::{Found, OpenError};
 

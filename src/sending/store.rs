@@ -20,9 +20,12 @@ use super::dead_letters::{self, DeadLetters};
 use super::disk::attempts::Attempts;
 use super::disk::directory::{Directory, space};
 use super::disk::format::Identity;
-use super::disk::{Amount, AppendError, Found, GROUP, Limits, Log, NewRecord, Record};
+use super::disk::hold::{ATTEMPTS, PAUSE};
+use super::disk::survey::UNREADABLE;
+use super::disk::{self, Amount, AppendError, Found, GROUP, Hold, Limits, Log, NewRecord, OpenError, Opening, Record};
 
 type DiskLog = Log<Directory, Instant>;
+pub type Opened = disk::Opened<Directory, Instant>;
 
 /// How long what was settled waits for company before it is written.
 const SETTLING: Duration = Duration::from_millis(200);
@@ -43,13 +46,13 @@ pub struct Store {
     pub limits: Limits,
     inbox: Mutex<Inbox>,
     knock: Condvar,
-    /// The first record of this run.
-    first: u64,
     /// Bytes of the log, and of what has a place but is not written yet.
     used: AtomicU64,
     coming: AtomicU64,
     full: AtomicBool,
     failed: AtomicBool,
+    /// Whether what is on disk cannot be read at the moment.
+    unreadable: AtomicBool,
     /// Whether there is more on disk than the queue has been given.
     behind: AtomicBool,
     /// Whether what is on disk is sent one by one, to tell which record ends the process.
@@ -92,28 +95,42 @@ pub fn identity() -> Identity {
 }
 
 impl Store {
-    /// Takes the directory and opens the log in it.
-    pub fn open(path: &Path, limits: Limits, wait: Duration) -> Result<(Arc<Store>, DiskLog, Found), String> {
+    /// Takes the directory and opens the log in it; where it cannot be read now, [`run`] tries again.
+    pub fn open(path: &Path, limits: Limits, wait: Duration) -> Result<(Arc<Store>, Opened), String> {
         let directory = Directory::take(path, wait).map_err(|error| format!("cannot open the queue: {error}"))?;
-        let opened = Log::open(directory, Instant::now(), limits, identity());
-        let (log, found) = opened.map_err(|error| format!("cannot open the queue in {}: {error}", path.display()))?;
+        let opened = Opening::new(directory, Instant::now(), limits, identity(), ATTEMPTS).attempt();
+        match &opened {
+            Err((_, OpenError::Unreadable { .. })) | Ok(_) => {}
+            Err((_, error)) => return Err(format!("cannot open the queue in {}: {error}", path.display())),
+        }
         let store = Store {
             path: path.to_owned(),
             limits,
             inbox: Mutex::default(),
             knock: Condvar::new(),
-            first: log.next_id(),
-            used: AtomicU64::new(log.used()),
+            used: AtomicU64::new(0),
             coming: AtomicU64::new(0),
             full: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
-            behind: AtomicBool::new(!found.waiting.is_zero()),
-            careful: AtomicBool::new(!found.waiting.is_zero()),
+            failed: AtomicBool::new(opened.is_err()),
+            unreadable: AtomicBool::new(false),
+            behind: AtomicBool::new(true),
+            careful: AtomicBool::new(false),
             outlived: AtomicBool::new(false),
             closed: Notify::new(),
             is_closed: AtomicBool::new(false),
         };
-        Ok((Arc::new(store), log, found))
+        if let Ok((log, found)) = &opened {
+            store.begin(log, found);
+        }
+        Ok((Arc::new(store), opened))
+    }
+
+    /// The log is open.
+    fn begin(&self, log: &DiskLog, found: &Found) {
+        let waits = !found.waiting.is_zero();
+        self.behind.store(waits, Relaxed);
+        self.careful.store(waits, Relaxed);
+        publish(self, log);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inbox> {
@@ -209,14 +226,21 @@ impl Store {
         self.knock.notify_one();
     }
 
-    /// Why it takes nothing.
+    /// Why it takes nothing, or gives nothing.
     pub fn trouble(&self) -> Option<Reason> {
-        let failed = self.failed.load(Relaxed).then_some(Reason::DiskFailed);
-        failed.or_else(|| self.full.load(Relaxed).then_some(Reason::DiskFull))
+        let is_failed = self.failed.load(Relaxed) || self.unreadable.load(Relaxed);
+        is_failed.then_some(Reason::DiskFailed).or_else(|| self.full.load(Relaxed).then_some(Reason::DiskFull))
     }
 
     pub fn used(&self) -> u64 {
         self.used.load(Relaxed)
+    }
+
+    /// Waits before the disk is tried again; whether to end.
+    fn pause(&self) -> bool {
+        let inbox = self.lock();
+        let waited = self.knock.wait_timeout_while(inbox, PAUSE, |inbox| !inbox.closing);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closing
     }
 
     /// Waits for something to do: a group, what was settled, and whether to end.
@@ -265,8 +289,43 @@ struct Work {
 }
 
 /// The thread: until the queue is gone or closes it.
-pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queue: &Weak<Queue>) {
+pub fn run(store: &Arc<Store>, opened: Opened, letters: DeadLetters, queue: &Weak<Queue>) {
     let _end = End(store.clone());
+    if let Some(log) = open(store, opened, queue) {
+        keep(store, log, letters, queue);
+    }
+}
+
+/// Until it can be read, or the end.
+fn open(store: &Store, mut opened: Opened, queue: &Weak<Queue>) -> Option<DiskLog> {
+    let mut is_said = false;
+    loop {
+        let (opening, error) = match opened {
+            Ok((log, found)) if is_said => {
+                let queue = queue.upgrade()?;
+                tracing::info!(exporter = %queue.account.exporter, "the queue on disk can be read");
+                queue.take_up(&found);
+                store.begin(&log, &found);
+                return Some(log);
+            }
+            Ok((log, _)) => return Some(log),
+            Err(held) => held,
+        };
+        if !is_said {
+            tracing::error!(exporter = %queue.upgrade()?.account.exporter, queue = %store.path.display(), %error,
+                "cannot read the queue on disk: nothing is accepted into it until it can be read; tried again every {} s", PAUSE.as_secs());
+            is_said = true;
+        }
+        if store.pause() {
+            tracing::warn!(queue = %store.path.display(), "the queue on disk could not be read in this run: all of it is left there");
+            return None;
+        }
+        opened = opening.attempt();
+    }
+}
+
+fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queue: &Weak<Queue>) {
+    let first = log.next_id();
     let most = GROUP.min(store.limits.segment);
     let (mut lost, mut said, mut removals) = (Amount::default(), None::<Instant>, 0);
     let (mut patience, mut is_closing) = (Duration::ZERO, false);
@@ -291,7 +350,7 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
         while read < READ_AT_ONCE && !is_closing && queue.has_room() && !(store.is_careful() && care.waits(store)) {
             let Some(record) = log.read_next() else { break };
             let (id, amount) = (record.id, record.amount);
-            let telemetry = from_disk(&queue, store, record);
+            let telemetry = from_disk(&queue, store, first, record);
             read += 1;
             if !store.is_careful() || care.sends(store, &mut log, id) {
                 queue.feed(telemetry);
@@ -311,6 +370,7 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
             store.lock().hungry = true;
         }
         store.behind.store(!log.is_caught_up(), Relaxed);
+        say_reading(store, &mut log, &queue);
         let ticked = log.tick();
         let (newly, is_removed) = (log.lost() - lost, log.removals() > removals);
         (lost, removals) = (log.lost(), log.removals());
@@ -319,7 +379,7 @@ pub fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queu
                 true => {
                     "files of the queue were removed while it was in use: what was still open is put back, the rest is lost"
                 }
-                false => "the queue on disk is damaged: what does not verify was skipped",
+                false => "the queue on disk is damaged: what does not verify, or cannot be read, was skipped",
             };
             tracing::error!(exporter = %queue.account.exporter, queue = %store.path.display(), dropped_items = newly.items,
                 bytes = newly.bytes, "{what}");
@@ -419,6 +479,21 @@ fn publish(store: &Store, log: &DiskLog) {
     store.failed.store(log.is_failed() && log.is_paused(), Relaxed);
 }
 
+/// Says once that reading fails, that it works again, and what is given up.
+fn say_reading(store: &Store, log: &mut DiskLog, queue: &Queue) {
+    let (exporter, path) = (&queue.account.exporter, store.path.display());
+    for file in log.take_kept() {
+        tracing::error!(%exporter, queue = %path, file,
+            "the file cannot be read while others can: it is kept as *{UNREADABLE}, and what cannot be read of it is dropped");
+    }
+    match (log.hold(), store.unreadable.swap(log.hold().is_some(), Relaxed)) {
+        (Some(Hold { file, error, .. }), false) => tracing::error!(%exporter, queue = %path, file, error,
+            "cannot read the queue on disk: what waits there is held; tried again every {} s", PAUSE.as_secs()),
+        (None, true) => tracing::info!(%exporter, "the queue on disk can be read again"),
+        _ => {}
+    }
+}
+
 /// Once a minute.
 fn say(said: &mut Option<Instant>, line: impl FnOnce()) {
     if said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
@@ -502,7 +577,8 @@ fn settling(store: &Arc<Store>, id: u64, amount: Amount) -> Ticket {
     })
 }
 
-fn from_disk(queue: &Queue, store: &Arc<Store>, record: Record) -> Telemetry {
+/// A record that was read back; one before `first` is of an earlier run.
+fn from_disk(queue: &Queue, store: &Arc<Store>, first: u64, record: Record) -> Telemetry {
     let Record { id, amount, payload, received_nanos, .. } = record;
     let charge = Charge::held(&queue.budget, Share::Queue, 0);
     charge.add(amount.bytes);
@@ -515,7 +591,7 @@ fn from_disk(queue: &Queue, store: &Arc<Store>, record: Record) -> Telemetry {
         received: Now { instant: clock(), wall },
         tickets: SmallVec::from_iter([settling(store, id, amount)]),
     };
-    if id < store.first {
+    if id < first {
         queue.account.bill.recognise(&Tally::of(&telemetry));
     }
     telemetry

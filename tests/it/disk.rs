@@ -77,11 +77,11 @@ fn power_cuts(seed: u64, lies: bool) {
     assert_eq!(found.waiting, Amount::default(), "seed {seed}: all of it was settled");
 }
 
-fn full() -> bool {
+pub fn full() -> bool {
     std::env::var_os("MISAKI_FULL").is_some()
 }
 
-fn in_threads(count: u64, run: fn(u64)) {
+pub fn in_threads(count: u64, run: fn(u64)) {
     let threads = std::thread::available_parallelism().map_or(2, |count| count.get() as u64);
     std::thread::scope(|scope| {
         for thread in 0..threads {

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use misaki::sending::disk::{Amount, Clock, Disk, Found, Limits, Log, NewRecord, OpenError, Record};
+use misaki::sending::disk::hold::{ATTEMPTS, PAUSE};
+use misaki::sending::disk::{Amount, Clock, Disk, Found, Limits, Log, NewRecord, OpenError, Opening, Record};
 
 pub const LIMITS: Limits = Limits { quota: 256 << 10, segment: 2 << 10, min_free: 0, marks: 1 << 10, sync: true };
 pub const SECTOR: usize = 512;
@@ -81,6 +82,28 @@ pub struct Fault {
     pub kind: ErrorKind,
 }
 
+/// What a log asks of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    List,
+    Create,
+    Open,
+    Length,
+    Read,
+    Write,
+    Sync,
+    SyncNames,
+    Rename,
+    Remove,
+    FreeBytes,
+    Keeps,
+    Restore,
+}
+
+/// What a disk reads at once.
+pub const PAGE: usize = 4 << 10;
+pub const FOR_EVER: Duration = Duration::MAX;
+
 #[derive(Clone)]
 pub struct World {
     files: Vec<File>,
@@ -90,6 +113,10 @@ pub struct World {
     random: Random,
     calls: u64,
     fault: Option<Fault>,
+    /// Which calls fail, until when.
+    failing: BTreeMap<Call, Duration>,
+    /// Which pages of which files cannot be read, until when.
+    bad_pages: BTreeMap<(usize, usize), Duration>,
     pub free: u64,
     /// Says that it synced before it has: what a log that acknowledges too early would do.
     lies: bool,
@@ -112,6 +139,8 @@ impl Sim {
             random: Random(seed),
             calls: 0,
             fault: None,
+            failing: BTreeMap::new(),
+            bad_pages: BTreeMap::new(),
             free: u64::MAX,
             lies,
             sync_failed: false,
@@ -139,11 +168,34 @@ impl Sim {
         self.0.borrow_mut().now += time;
     }
 
+    /// These calls fail, and no others, for so long.
+    pub fn fail(&self, calls: &[Call], time: Duration) {
+        let mut world = self.0.borrow_mut();
+        let until = world.now.saturating_add(time);
+        world.failing.extend(calls.iter().map(|call| (*call, until)));
+    }
+
+    /// One page of a file cannot be read for so long, whatever name the file gets.
+    pub fn fail_page(&self, name: &str, page: usize, time: Duration) {
+        let mut world = self.0.borrow_mut();
+        let (file, until) = (world.names[name], world.now.saturating_add(time));
+        world.bad_pages.insert((file, page), until);
+    }
+
+    pub fn heal(&self) {
+        let mut world = self.0.borrow_mut();
+        world.failing.clear();
+        world.bad_pages.clear();
+    }
+
     /// Counts a call; whether it fails.
-    fn call(&self) -> io::Result<()> {
+    fn call(&self, call: Call) -> io::Result<()> {
         let mut world = self.0.borrow_mut();
         world.calls += 1;
         let calls = world.calls;
+        if world.failing.get(&call).is_some_and(|until| world.now < *until) {
+            return Err(io::Error::other("it fails"));
+        }
         match world.fault {
             Some(fault) if calls == fault.at || fault.forever && calls > fault.at => Err(fault.kind.into()),
             _ => Ok(()),
@@ -223,12 +275,12 @@ impl Disk for Sim {
     type File = usize;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        self.call()?;
+        self.call(Call::List)?;
         Ok(self.file_names())
     }
 
     fn create(&self, name: &str) -> io::Result<usize> {
-        self.call()?;
+        self.call(Call::Create)?;
         self.there()?;
         if self.0.borrow().names.contains_key(name) {
             return Err(ErrorKind::AlreadyExists.into());
@@ -240,27 +292,34 @@ impl Disk for Sim {
     }
 
     fn open(&self, name: &str) -> io::Result<usize> {
-        self.call()?;
+        self.call(Call::Open)?;
         self.0.borrow().names.get(name).copied().ok_or(ErrorKind::NotFound.into())
     }
 
     fn length(&self, file: &usize) -> io::Result<u64> {
-        self.call()?;
+        self.call(Call::Length)?;
         Ok(self.0.borrow().files[*file].current.len() as u64)
     }
 
     fn read(&self, file: &usize, at: u64, into: &mut [u8]) -> io::Result<usize> {
-        self.call()?;
+        self.call(Call::Read)?;
         let world = self.0.borrow();
-        let bytes = world.files[*file].current.get(at as usize..).unwrap_or_default();
-        let length = bytes.len().min(into.len());
+        let at = at as usize;
+        let bytes = world.files[*file].current.get(at..).unwrap_or_default();
+        let is_bad = |page: usize| world.bad_pages.get(&(*file, page)).is_some_and(|until| world.now < *until);
+        let mut length = bytes.len().min(into.len());
+        if let Some(page) = (at / PAGE..(at + length).div_ceil(PAGE)).find(|page| is_bad(*page)) {
+            // As the system does: what lies before comes first.
+            length =
+                (page * PAGE).checked_sub(at).filter(|length| *length > 0).ok_or(io::Error::other("a bad page"))?;
+        }
         into[..length].copy_from_slice(&bytes[..length]);
         Ok(length)
     }
 
     fn write(&self, file: &usize, at: u64, pieces: &mut [IoSlice]) -> io::Result<()> {
         let mut bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
-        let outcome = self.call();
+        let outcome = self.call(Call::Write);
         let world = &mut *self.0.borrow_mut();
         if outcome.is_err() {
             // Some of it was written.
@@ -273,7 +332,7 @@ impl Disk for Sim {
     }
 
     fn sync(&self, file: &usize) -> io::Result<()> {
-        let outcome = self.call();
+        let outcome = self.call(Call::Sync);
         let world = &mut *self.0.borrow_mut();
         world.sync_failed |= outcome.is_err();
         let file = &mut world.files[*file];
@@ -289,7 +348,7 @@ impl Disk for Sim {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        self.call()?;
+        self.call(Call::SyncNames)?;
         self.there()?;
         let world = &mut *self.0.borrow_mut();
         for made in world.changes.drain(..) {
@@ -299,13 +358,13 @@ impl Disk for Sim {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.call()?;
+        self.call(Call::Rename)?;
         self.change(NameChange::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.call()?;
+        self.call(Call::Remove)?;
         if !self.0.borrow().names.contains_key(name) {
             return Err(ErrorKind::NotFound.into());
         }
@@ -314,18 +373,18 @@ impl Disk for Sim {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        self.call()?;
+        self.call(Call::FreeBytes)?;
         Ok(self.0.borrow().free)
     }
 
     fn keeps<'a>(&self, mut files: impl Iterator<Item = &'a usize>) -> io::Result<bool> {
-        self.call()?;
+        self.call(Call::Keeps)?;
         let world = self.0.borrow();
         Ok(!world.gone && files.all(|file| world.names.values().any(|named| named == file)))
     }
 
     fn restore(&mut self) -> io::Result<()> {
-        self.call()?;
+        self.call(Call::Restore)?;
         self.0.borrow_mut().gone = false;
         Ok(())
     }
@@ -335,6 +394,22 @@ pub type SimLog = Log<Sim, Sim>;
 
 pub fn open(sim: &Sim) -> Result<(SimLog, Found), OpenError> {
     Log::open(sim.clone(), sim.clone(), LIMITS, ITSELF)
+}
+
+/// As a process does: it holds while a file cannot be read, and ends for any other error, to be started again. Gives up after
+/// twice the attempts that one file gets.
+pub fn open_patiently(sim: &Sim, limits: Limits) -> Option<(SimLog, Found)> {
+    let new = || Box::new(Opening::new(sim.clone(), sim.clone(), limits, ITSELF, ATTEMPTS));
+    let mut opening = new();
+    for _ in 0..2 * ATTEMPTS {
+        opening = match opening.attempt() {
+            Ok(opened) => return Some(opened),
+            Err((held, OpenError::Unreadable { .. })) => held,
+            Err(_) => new(),
+        };
+        sim.pass(PAUSE);
+    }
+    None
 }
 
 /// What was given to a log, by a number that stands in each payload.
@@ -352,9 +427,20 @@ pub fn number_of(record: &Record) -> usize {
 impl Model {
     /// Appends a group; its ids when it was acknowledged.
     pub fn append(&mut self, log: &mut SimLog, random: &mut Random, in_hand: bool) -> Option<Vec<(u64, usize)>> {
+        self.append_up_to(300, log, random, in_hand)
+    }
+
+    /// The same with records of up to so many bytes.
+    pub fn append_up_to(
+        &mut self,
+        most: u64,
+        log: &mut SimLog,
+        random: &mut Random,
+        in_hand: bool,
+    ) -> Option<Vec<(u64, usize)>> {
         let first = self.given.len();
         for _ in 0..1 + random.below(4) {
-            let filler = (0..random.below(300)).map(|_| random.next() as u8);
+            let filler = (0..random.below(most)).map(|_| random.next() as u8);
             let payload: Bytes = (self.given.len() as u64).to_le_bytes().into_iter().chain(filler).collect();
             let amount = Amount { records: 1, items: random.below(9), bytes: payload.len() as u64 };
             self.given.push((amount, payload));

@@ -3,10 +3,11 @@
 //! The file is there while the log is in use, so it also tells that the last run did not end by itself. It is not synced: it
 //! has to outlive the process, not the machine.
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 
 use super::Disk;
 use super::format::{Fields, Identity, Writer};
+use super::survey::retry;
 
 const NAME: &str = "attempts";
 const LENGTH: usize = 20;
@@ -18,11 +19,13 @@ pub struct Attempts {
     pub runs: u64,
 }
 
-/// What the last run left; `None` when it ended by itself.
+/// What the last run left; `None` when it ended by itself. Where there is a file, it did not, whatever can be read of it.
 pub fn read<D: Disk>(disk: &D, identity: Identity) -> Option<Attempts> {
-    let file = disk.open(NAME).ok()?;
     let mut bytes = [0; LENGTH];
-    disk.read(&file, 0, &mut bytes).ok()?;
+    match retry(|| disk.read(&disk.open(NAME)?, 0, &mut bytes)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        _ => {}
+    }
     let fields = Fields::checked(&bytes, &identity);
     Some(fields.and_then(|mut fields| Some(Attempts { id: fields.number()?, runs: fields.u64()? })).unwrap_or_default())
 }

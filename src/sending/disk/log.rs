@@ -1,4 +1,6 @@
-//! The log itself: append a group, read the oldest first, settle what is done, give the room back.
+//! The log itself: append a group, read the oldest first ([`reading`]), settle what is done, give the room back.
+
+mod reading;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
@@ -8,15 +10,12 @@ use bytes::Bytes;
 
 use super::attempts::{self, Attempts};
 use super::format::{self, FARTHEST, FileHeader, FileKind, Frame, HEADER, Identity, Place, span};
+use super::hold::{ATTEMPTS, Hold, Opening, PAUSE};
 use super::marks::Marks;
-use super::scan::{Piece, Reader};
-use super::survey::{Found, OpenError, Segment, Survey, file_name, survey};
+use super::survey::{Found, OpenError, Segment, Survey, file_name, retry, survey};
 use super::{Amount, Clock, Disk, Limits};
+use reading::Cursor;
 
-/// How long a log that cannot write waits before it tries again.
-const PAUSE: Duration = Duration::from_secs(5);
-/// How often reading is tried again before what cannot be read counts as damaged.
-const READS: u32 = 3;
 /// How much a crash of the machine may bring back of what was settled.
 const SYNC_MARKS: Duration = Duration::from_secs(1);
 /// How often it is seen whether the segments that are not open are there.
@@ -96,25 +95,24 @@ pub struct Log<D: Disk, C: Clock> {
     removals: u64,
     failures: u32,
     retry_at: Duration,
-    /// Reads that failed at the cursor, and when it is tried again.
-    read_failures: u32,
-    read_at: Duration,
+    /// While reading fails at the cursor.
+    hold: Option<Hold>,
+    /// Whether it is only looked at: what cannot be read is passed over at once.
+    is_view: bool,
+    /// Files that are passed over where they cannot be read, until somebody asks.
+    pub(super) kept: Vec<String>,
     sync_marks_at: Duration,
     look_at: Duration,
 }
 
-/// Where reading goes on.
-struct Cursor<F> {
-    sequence: u64,
-    at: u64,
-    next_id: u64,
-    reader: Option<Reader<F>>,
-}
-
 impl<D: Disk, C: Clock> Log<D, C> {
-    /// Opens what is there, whatever it holds; `fresh` becomes the identity of a new log.
+    /// Opens what is there, whatever it holds, if it can be read now; `fresh` becomes the identity of a new log.
     pub fn open(disk: D, clock: C, limits: Limits, fresh: Identity) -> Result<(Log<D, C>, Found), OpenError> {
-        let survey = survey(&disk, fresh)?;
+        Opening::new(disk, clock, limits, fresh, ATTEMPTS).attempt().map_err(|(_, error)| error)
+    }
+
+    /// Goes on with what was found.
+    pub fn begin(disk: D, clock: C, limits: Limits, survey: Survey) -> (Log<D, C>, Found) {
         let (found, damaged) = (survey.found.clone(), survey.damaged.clone());
         let mut log = Log::of(disk, clock, limits, survey);
         if !found.lost.is_zero() {
@@ -123,19 +121,19 @@ impl<D: Disk, C: Clock> Log<D, C> {
         }
         // What a run that was killed wrote last was acknowledged to nobody, but counts from now on.
         for segment in log.segments.iter().filter(|segment| !segment.unread.is_zero()) {
-            let _ = log.disk.open(&file_name(segment.sequence)).and_then(|file| log.disk.sync(&file));
+            let _ = log.disk.open(&segment.file_name()).and_then(|file| log.disk.sync(&file));
         }
         let _ = log.disk.sync_names();
         // A log that cannot be written can still be read; this is tried again.
         let _ = log.marks.open(&log.disk).and_then(|()| log.flush());
-        Ok((log, found))
+        (log, found)
     }
 
-    /// The same without writing anything: for looking at a log, and only for that.
+    /// For looking at a log, and only for that: writes nothing, and passes over what cannot be read.
     pub fn view(disk: D, clock: C, limits: Limits) -> Result<(Log<D, C>, Found), OpenError> {
-        let survey = survey(&disk, Identity::default())?;
+        let survey = survey(&disk, Identity::default(), true)?;
         let found = survey.found.clone();
-        Ok((Log::of(disk, clock, limits, survey), found))
+        Ok((Log { is_view: true, ..Log::of(disk, clock, limits, survey) }, found))
     }
 
     fn of(disk: D, clock: C, limits: Limits, survey: Survey) -> Log<D, C> {
@@ -166,8 +164,9 @@ impl<D: Disk, C: Clock> Log<D, C> {
             removals: 0,
             failures: 0,
             retry_at: now,
-            read_failures: 0,
-            read_at: now,
+            hold: None,
+            is_view: false,
+            kept: Vec::new(),
             sync_marks_at: now + SYNC_MARKS,
             look_at: now + LOOK,
         };
@@ -194,6 +193,16 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// What the next record will be called.
     pub fn next_id(&self) -> u64 {
         self.next_id
+    }
+
+    /// What fails, while the next record cannot be read.
+    pub fn hold(&self) -> Option<&Hold> {
+        self.hold.as_ref()
+    }
+
+    /// The files that are passed over where they cannot be read; each is told once.
+    pub fn take_kept(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.kept)
     }
 
     /// Bytes of all segments.
@@ -354,12 +363,13 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// Copies a segment that lost its name: what it holds belongs to its sequence and place, not to a file.
     fn put_back(&self, sequence: u64, from: &D::File) -> io::Result<()> {
         let segment = self.segments.iter().find(|segment| segment.sequence == sequence);
-        let length = segment.map_or(0, |segment| segment.length).min(self.disk.length(from)?);
-        let into = self.disk.create(&file_name(sequence))?;
+        let Some(segment) = segment else { return Ok(()) };
+        let length = segment.length.min(retry(|| self.disk.length(from))?);
+        let into = self.disk.create(&segment.file_name())?;
         let (mut block, mut at) = (vec![0; COPIED_AT_ONCE], 0);
         while at < length {
             let most = (length - at).min(COPIED_AT_ONCE as u64) as usize;
-            let read = self.disk.read(from, at, block.get_mut(..most).unwrap_or_default())?;
+            let read = retry(|| self.disk.read(from, at, block.get_mut(..most).unwrap_or_default()))?;
             if read == 0 {
                 break;
             }
@@ -390,7 +400,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         self.active = Some(made?);
         self.used += HEADER;
         let (end_id, unread) = (self.next_id, Amount::default());
-        self.segments.push_back(Segment { sequence, end_id, length: HEADER, unread });
+        self.segments.push_back(Segment { sequence, end_id, length: HEADER, unread, is_kept: false });
         Ok(())
     }
 
@@ -398,7 +408,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
     fn give_up(&mut self, error: io::Error) -> AppendError {
         if self.active.take().is_some()
             && let Some(last) = self.segments.back().filter(|last| last.length == HEADER)
-            && self.disk.remove(&file_name(last.sequence)).is_ok()
+            && self.disk.remove(&last.file_name()).is_ok()
         {
             self.segments.pop_back();
             self.used -= HEADER;
@@ -411,90 +421,6 @@ impl<D: Disk, C: Clock> Log<D, C> {
         match no_space {
             true => AppendError::Space { min_free: 0 },
             false => AppendError::Io(error),
-        }
-    }
-
-    /// The oldest record that nobody has yet. Reading past what is damaged counts it as lost.
-    pub fn read_next(&mut self) -> Option<Record> {
-        if self.clock.now() < self.read_at {
-            return None;
-        }
-        loop {
-            let index = self.segments.partition_point(|segment| segment.sequence < self.cursor.sequence);
-            let is_last = index + 1 >= self.segments.len();
-            let Some(segment) = self.segments.get_mut(index) else {
-                self.pass(self.next_id);
-                return None;
-            };
-            if segment.sequence != self.cursor.sequence {
-                let (sequence, next_id) = (segment.sequence, self.cursor.next_id);
-                self.cursor = Cursor { sequence, at: HEADER, next_id, reader: None };
-            }
-            if self.cursor.at >= segment.length || segment.unread.is_zero() {
-                if is_last && self.active.is_some() {
-                    self.cursor.at = segment.length;
-                    self.pass(self.next_id);
-                    return None;
-                }
-                let (sequence, next_id) = (segment.sequence + 1, self.cursor.next_id);
-                self.cursor = Cursor { sequence, at: HEADER, next_id, reader: None };
-                self.lose(index);
-                continue;
-            }
-            if self.cursor.reader.is_none() {
-                match self.disk.open(&file_name(segment.sequence)) {
-                    Ok(file) => self.cursor.reader = Some(Reader::new(file)),
-                    Err(error) if error.kind() == ErrorKind::NotFound => {
-                        self.cursor.at = segment.length;
-                        continue;
-                    }
-                    // No file to spare, perhaps: it is there all the same.
-                    Err(_) => return None,
-                }
-            }
-            let Some(reader) = &mut self.cursor.reader else { continue };
-            let place = (self.identity, segment.sequence);
-            let piece = reader.piece(&self.disk, place, self.cursor.at, segment.length);
-            let failed = std::mem::take(&mut reader.failed);
-            if failed && (self.read_failures < READS || self.disk.sync_names().is_err()) {
-                // A bad sector is damage, a disk that is gone is not.
-                self.read_failures += 1;
-                self.read_at = self.clock.now() + PAUSE;
-                self.cursor.reader = None;
-                return None;
-            }
-            self.read_failures = 0;
-            match piece {
-                Piece::End => self.cursor.at = segment.length,
-                Piece::Damaged { to } => self.cursor.at = to,
-                Piece::Record { frame, at } => {
-                    self.cursor.at = at + frame.span();
-                    if frame.id < self.cursor.next_id || frame.id >= segment.end_id {
-                        continue;
-                    }
-                    let payload = reader.payload(&self.disk, &frame, at, segment.length);
-                    let was_held = self.held.remove(&frame.id).is_some();
-                    if !was_held && self.marks.state.is_settled(frame.id) {
-                        self.pass(frame.id + 1);
-                        continue;
-                    }
-                    let Some(payload) = payload.filter(|_| !reader.failed) else {
-                        // It did verify: read it again.
-                        self.cursor.at = at;
-                        self.cursor.reader = None;
-                        self.read_at = self.clock.now() + PAUSE;
-                        return None;
-                    };
-                    segment.unread -= frame.amount();
-                    self.pass(frame.id);
-                    self.cursor.next_id = frame.id + 1;
-                    if was_held {
-                        continue;
-                    }
-                    let Frame { id, kind, received_nanos, .. } = frame;
-                    return Some(Record { id, kind, received_nanos, amount: frame.amount(), payload });
-                }
-            }
         }
     }
 
@@ -541,8 +467,8 @@ impl<D: Disk, C: Clock> Log<D, C> {
         let names: HashSet<_> = names.into_iter().collect();
         let mut found = false;
         for index in 0..self.segments.len() - usize::from(self.active.is_some()) {
-            let Some(Segment { sequence, unread, .. }) = self.segments.get(index) else { break };
-            let name = file_name(*sequence);
+            let Some(segment) = self.segments.get(index) else { break };
+            let (Segment { sequence, unread, .. }, name) = (segment, segment.file_name());
             let is_there = |disk: &D| !matches!(disk.open(&name), Err(error) if error.kind() == ErrorKind::NotFound);
             if unread.is_zero() || names.contains(&name) || is_there(&self.disk) {
                 continue;
@@ -606,9 +532,11 @@ impl<D: Disk, C: Clock> Log<D, C> {
             if is_active || first.end_id > self.marks.synced_low || !first.unread.is_zero() {
                 break;
             }
-            match self.disk.remove(&file_name(first.sequence)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => break,
-                _ => {}
+            if !first.is_kept {
+                match self.disk.remove(&first.file_name()) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => break,
+                    _ => {}
+                }
             }
             self.used = self.used.saturating_sub(first.length);
             self.segments.pop_front();
@@ -636,7 +564,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
             left -= length;
             let mut bytes = vec![0; length as usize];
             let file = self.disk.open(&file_name(*sequence))?;
-            let read = self.disk.read(&file, *from, &mut bytes)?;
+            let read = retry(|| self.disk.read(&file, *from, &mut bytes))?;
             let aside = self.disk.create(&name)?;
             self.disk.write(&aside, 0, &mut [IoSlice::new(bytes.get(..read).unwrap_or_default())])?;
         }

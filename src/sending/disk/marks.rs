@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 
 use super::format::{self, FileHeader, FileKind, HEADER, Identity};
-use super::survey::retry;
 use super::{Amount, Disk};
 
 pub const NAME: &str = "marks";
@@ -185,9 +184,9 @@ pub struct Read {
 }
 
 /// Reads the entries of the log `identity`.
-pub fn read<D: Disk>(disk: &D, identity: Identity) -> Read {
+pub fn read<D: Disk>(disk: &D, file: &D::File, length: u64, identity: Identity) -> io::Result<Read> {
     let mut read = Read { whole: true, ..Read::default() };
-    let Ok(bytes) = retry(|| read_file(disk, NAME)) else { return Read::default() };
+    let bytes = read_file(disk, file, length)?;
     read.whole &= bytes
         .first_chunk::<{ HEADER as usize }>()
         .and_then(|header| FileHeader::decode(header))
@@ -207,16 +206,14 @@ pub fn read<D: Disk>(disk: &D, identity: Identity) -> Read {
     }
     read.whole &= read.stamp > 0;
     read.state.tidy();
-    read
+    Ok(read)
 }
 
 /// A whole small file.
-fn read_file<D: Disk>(disk: &D, name: &str) -> io::Result<Vec<u8>> {
-    let file = disk.open(name)?;
-    let length = disk.length(&file)?.min(16 << 20);
-    let (mut bytes, mut done) = (vec![0; length as usize], 0);
+fn read_file<D: Disk>(disk: &D, file: &D::File, length: u64) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut done) = (vec![0; length.min(16 << 20) as usize], 0);
     while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match disk.read(&file, done as u64, rest)? {
+        match disk.read(file, done as u64, rest)? {
             0 => break,
             read => done += read,
         }

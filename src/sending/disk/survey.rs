@@ -11,12 +11,22 @@ use super::scan::{Piece, Reader};
 use super::{Amount, Disk};
 
 const SUFFIX: &str = ".segment";
+/// Of a file that could not be read for long. What can be read of such a segment still counts; the file stays, whatever becomes of it.
+pub const UNREADABLE: &str = ".unreadable";
 
-/// Why a log was not opened; nothing was touched.
+/// Why a log was not opened; nothing in its files was touched.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("{file} was written by a newer version (format {version}, this one knows {VERSION})")]
     Newer { file: String, version: u16 },
+    /// It may be well in a moment.
+    #[error("cannot read {file}: {error}")]
+    Unreadable { file: String, error: io::Error },
+    /// Nor is this damage.
+    #[error(
+        "cannot open {file}: {error}; while it is there, the queue is not opened: what it holds is lost when you move it elsewhere"
+    )]
+    Closed { file: String, error: io::Error },
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -29,6 +39,8 @@ pub struct Found {
     pub lost: Amount,
     /// Stretches that do not verify, in bytes: damaged, or never acknowledged.
     pub damaged_bytes: u64,
+    /// Files of which something could not be read. What waits there counts as lost.
+    pub unreadable: u64,
     /// The oldest record that waits.
     pub oldest_nanos: Option<u64>,
     pub segments: usize,
@@ -44,6 +56,14 @@ pub struct Segment {
     pub length: u64,
     /// Records that wait and were not read yet.
     pub unread: Amount,
+    /// Whether it is kept for ever, and read where it can be.
+    pub is_kept: bool,
+}
+
+impl Segment {
+    pub fn file_name(&self) -> String {
+        name_of(self.sequence, self.is_kept)
+    }
 }
 
 pub struct Survey {
@@ -66,15 +86,53 @@ pub fn file_name(sequence: u64) -> String {
     format!("{sequence:016x}{SUFFIX}")
 }
 
-fn sequence_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 16)?;
-    u64::from_str_radix(digits, 16).ok().filter(|sequence| *sequence < FARTHEST)
+fn name_of(sequence: u64, is_kept: bool) -> String {
+    if is_kept { format!("{sequence:016x}{UNREADABLE}") } else { file_name(sequence) }
 }
 
-fn header_of<D: Disk>(disk: &D, name: &str) -> Option<FileHeader> {
+/// A segment's sequence, and whether it is kept for ever.
+fn sequence_of(name: &str) -> Option<(u64, bool)> {
+    let (digits, is_kept) = match name.strip_suffix(SUFFIX) {
+        Some(digits) => (digits, false),
+        None => (name.strip_suffix(UNREADABLE)?, true),
+    };
+    let sequence =
+        u64::from_str_radix(digits, 16).ok().filter(|sequence| digits.len() == 16 && *sequence < FARTHEST)?;
+    Some((sequence, is_kept))
+}
+
+pub fn is_segment(name: &str) -> bool {
+    sequence_of(name).is_some()
+}
+
+/// The header of a file; where `passes` says so, one that cannot be read counts as damaged.
+fn header_of<D: Disk>(disk: &D, name: &str, passes: bool) -> Result<Option<FileHeader>, OpenError> {
     let mut bytes = [0; HEADER as usize];
-    retry(|| disk.read(&disk.open(name)?, 0, &mut bytes)).ok()?;
-    FileHeader::decode(&bytes)
+    let (file, _) = open(disk, name)?;
+    match retry(|| disk.read(&file, 0, &mut bytes)) {
+        Err(error) if !passes => Err(OpenError::Unreadable { file: name.to_owned(), error }),
+        Err(_) => Ok(None),
+        Ok(_) => Ok(FileHeader::decode(&bytes)),
+    }
+}
+
+/// The marks; `None` when they cannot be read and `passes` says to go on.
+fn marks_of<D: Disk>(disk: &D, identity: Identity, passes: bool) -> Result<Option<Read>, OpenError> {
+    let (file, length) = open(disk, marks::NAME)?;
+    match retry(|| marks::read(disk, &file, length, identity)) {
+        Err(error) if !passes => Err(OpenError::Unreadable { file: marks::NAME.to_owned(), error }),
+        read => Ok(read.ok()),
+    }
+}
+
+/// A file and its length. One that does not open is no damage: better not to start than to call it lost.
+fn open<D: Disk>(disk: &D, name: &str) -> Result<(D::File, u64), OpenError> {
+    let opened = retry(|| {
+        let file = disk.open(name)?;
+        let length = disk.length(&file)?;
+        Ok((file, length))
+    });
+    opened.map_err(|error| OpenError::Closed { file: name.to_owned(), error })
 }
 
 /// What fails once may succeed the next time.
@@ -82,14 +140,21 @@ pub fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     attempt().or_else(|_| attempt()).or_else(|_| attempt())
 }
 
-/// Looks at everything. `fresh` is the identity of a log that is not there yet.
-pub fn survey<D: Disk>(disk: &D, fresh: Identity) -> Result<Survey, OpenError> {
+/// Looks at everything. `fresh` is the identity of a log that is not there yet. What cannot be read ends it, unless `passes` says
+/// to look at the rest.
+pub fn survey<D: Disk>(disk: &D, fresh: Identity, passes: bool) -> Result<Survey, OpenError> {
     let names = disk.list()?;
-    let mut sequences: Vec<u64> = names.iter().filter_map(|name| sequence_of(name)).collect();
+    let mut sequences: Vec<_> = names.iter().filter_map(|name| sequence_of(name)).collect();
     sequences.sort_unstable();
-    let headers: Vec<_> = sequences.iter().map(|sequence| header_of(disk, &file_name(*sequence))).collect();
-    let marks_header = names.iter().find(|name| *name == marks::NAME).and_then(|name| header_of(disk, name));
-    let files = sequences.iter().map(|sequence| file_name(*sequence)).chain([marks::NAME.to_owned()]);
+    sequences.dedup_by_key(|(sequence, _)| *sequence);
+    let mut headers = Vec::with_capacity(sequences.len());
+    for (sequence, is_kept) in &sequences {
+        headers.push(header_of(disk, &name_of(*sequence, *is_kept), passes || *is_kept)?);
+    }
+    let has_marks = names.iter().any(|name| name == marks::NAME);
+    let marks_header = if has_marks { header_of(disk, marks::NAME, passes)? } else { None };
+    let files =
+        sequences.iter().map(|(sequence, is_kept)| name_of(*sequence, *is_kept)).chain([marks::NAME.to_owned()]);
     for (file, header) in files.zip(headers.iter().chain([&marks_header])) {
         if let Some(FileHeader { version, .. }) = header
             && *version > VERSION
@@ -104,17 +169,19 @@ pub fn survey<D: Disk>(disk: &D, fresh: Identity) -> Result<Survey, OpenError> {
     let headers: Vec<_> = sequences
         .iter()
         .zip(headers)
-        .map(|(sequence, header)| header.filter(|header| is_ours(header, *sequence)))
+        .map(|((sequence, _), header)| header.filter(|header| is_ours(header, *sequence)))
         .collect();
-    let marks = marks::read(disk, identity);
+    let marks = if has_marks { marks_of(disk, identity, passes)? } else { Some(Read::default()) };
+    let mut found = Found { segments: sequences.len(), ..Found::default() };
+    found.unreadable += u64::from(marks.is_none());
     let mut survey = Survey {
         identity,
-        marks,
+        marks: marks.unwrap_or_default(),
         segments: Vec::new(),
-        next_sequence: sequences.last().map_or(1, |last| last.saturating_add(1)),
+        next_sequence: sequences.last().map_or(1, |(last, _)| last.saturating_add(1)),
         next_id: 1,
         durable: None,
-        found: Found { segments: sequences.len(), ..Found::default() },
+        found,
         damaged: Vec::new(),
     };
     // Without all marks, what was settled in segments that are gone must not look like a loss.
@@ -123,12 +190,12 @@ pub fn survey<D: Disk>(disk: &D, fresh: Identity) -> Result<Survey, OpenError> {
         survey.marks.state.rebase(first.first, first.before);
     }
     let mut scan = Scan { next_id: 1, durable: survey.marks.state.durable, in_last_group: Amount::default() };
-    for (index, sequence) in sequences.iter().enumerate() {
+    for (index, (sequence, is_kept)) in sequences.iter().enumerate() {
         if let Some(Some(header)) = headers.get(index) {
             scan.reach(header.first, header.before);
         }
         let bound = headers.iter().skip(index + 1).flatten().map(|header| header.first).min().unwrap_or(u64::MAX);
-        scan.segment(disk, *sequence, bound, &mut survey)?;
+        scan.segment(disk, (*sequence, *is_kept), passes, bound, &mut survey)?;
     }
     let state = &survey.marks.state;
     let (durable_id, durable) = scan.durable;
@@ -171,28 +238,36 @@ impl Scan {
         }
     }
 
-    fn segment<D: Disk>(&mut self, disk: &D, sequence: u64, bound: u64, survey: &mut Survey) -> io::Result<()> {
-        let mut segment = Segment { sequence, end_id: self.next_id, length: HEADER, unread: Amount::default() };
-        // A file that does not open is no damage yet: better not to start than to call it lost.
-        let (file, end) = retry(|| {
-            let file = disk.open(&file_name(sequence))?;
-            let end = disk.length(&file)?;
-            Ok((file, end))
-        })?;
+    fn segment<D: Disk>(
+        &mut self,
+        disk: &D,
+        (sequence, is_kept): (u64, bool),
+        passes: bool,
+        bound: u64,
+        survey: &mut Survey,
+    ) -> Result<(), OpenError> {
+        let (end_id, unread) = (self.next_id, Amount::default());
+        let mut segment = Segment { sequence, end_id, length: HEADER, unread, is_kept };
         let state = &survey.marks.state;
+        if is_kept && bound <= state.low {
+            return Ok(());
+        }
+        let name = segment.file_name();
+        let (file, end) = open(disk, &name)?;
         if bound <= state.low {
             (segment.end_id, segment.length) = (bound, end);
             survey.segments.push(segment);
             return Ok(());
         }
-        let mut reader = Reader::new(file);
+        let mut reader = Reader::new(file, passes || is_kept);
         let mut at = HEADER;
         while at < end {
-            let next = match reader.piece(disk, (survey.identity, sequence), at, end) {
+            let piece = reader.piece(disk, (survey.identity, sequence), at, end);
+            let next = match piece.map_err(|error| OpenError::Unreadable { file: name.clone(), error })? {
                 Piece::End => break,
                 Piece::Damaged { to } => {
                     survey.found.damaged_bytes += to - at;
-                    if survey.damaged.len() < REMEMBERED {
+                    if survey.damaged.len() < REMEMBERED && !is_kept {
                         survey.damaged.push((sequence, at, to));
                     }
                     to
@@ -217,10 +292,7 @@ impl Scan {
             };
             at = next;
         }
-        if reader.failed {
-            // A bad sector is damage, a disk that is gone is not.
-            disk.sync_names()?;
-        }
+        survey.found.unreadable += u64::from(reader.gaps > 0);
         segment.end_id = self.next_id.max(state.low);
         segment.length = segment.length.min(end);
         survey.segments.push(segment);
