@@ -61,7 +61,9 @@ impl Target {
                 |pid| format!("no collector has the process id {pid}"),
             );
             let places: Vec<_> = place::directories().iter().map(|path| path.display().to_string()).collect();
-            let text = hanging("error: ", &format!("{which}: there is no socket in {}", places.join(", ")), 80);
+            let left_out: String = place::left_out().iter().map(|why| format!("; left out {why}")).collect();
+            let text = format!("{which}: there is no socket in {}{left_out}", places.join(", "));
+            let text = hanging("error: ", &text, 80);
             let help = if self.pid.is_none() { "help: `misaki` alone starts one\n" } else { "" };
             return Err(Failure { status: FAILED, message: format!("{text}\n{help}") });
         }
@@ -114,6 +116,10 @@ pub(super) async fn ask(path: &Path, page: &str) -> Result<Answer, Failure> {
     let unreachable =
         |error: &dyn std::fmt::Display| failed(format!("cannot reach the collector at {}: {error}", path.display()));
     let stream = UnixStream::connect(path).await.map_err(|error| unreachable(&error))?;
+    let listener = stream.peer_cred().map_err(|error| unreachable(&error))?.uid();
+    if !place::trusts(path, listener) {
+        return Err(unreachable(&format!("user {listener} listens there, which is neither you nor root")));
+    }
     let (mut sender, driver) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
     let mut connection = JoinSet::new();

@@ -97,7 +97,10 @@ fn inspection(plan: &Plan, names: Vec<String>, running: &Running) -> Option<Insp
         Ok(inspection) => {
             tracing::info!(target: log::DETAIL, path = %inspection.path().display(), "listening for tail and status")
         }
-        Err(error) => tracing::warn!(%error, "going on without the socket of tail and status"),
+        Err(error) => tracing::warn!(
+            %error,
+            "cannot open the socket of tail and status, and goes on without it: extensions.inspect.path names another"
+        ),
     }
     opened.ok()
 }

@@ -1,4 +1,5 @@
-//! Where the sockets of collectors are: in a directory that nobody else can write to, each named by its process.
+//! Where the sockets of collectors are: in a directory that no other user can write to, each named by its process. Names
+//! in `/tmp` are free for every local user to take first, so the collector and its clients both look at owners.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -13,24 +14,45 @@ const ENDING: &str = ".sock";
 /// The directories that may hold sockets, the preferred one first.
 pub fn directories() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    let named = runtime.map(|path| path.join("misaki"));
-    let own = own_user().map(|user| PathBuf::from(format!("/tmp/misaki-{user}")));
-    named.into_iter().chain([PathBuf::from("/run/misaki")]).chain(own).collect()
+    // One that came along through `su` or `sudo` belongs to the user before.
+    let is_own = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.uid() == own_user());
+    let named = runtime.filter(is_own).map(|path| path.join("misaki"));
+    let own = PathBuf::from(format!("/tmp/misaki-{}", own_user()));
+    named.into_iter().chain([PathBuf::from("/run/misaki"), own]).collect()
 }
 
-/// The sockets somebody listens on, with their processes: of the first directory that has any, or of one process wherever it is.
+/// The sockets in use, with their processes: of the first directory that has any, or of one process wherever it is. A
+/// directory that somebody else may have filled is left out.
 pub fn sockets(process: Option<u32>) -> Vec<(u32, PathBuf)> {
     let listens =
         |(pid, path): &(u32, PathBuf)| process.is_none_or(|wanted| wanted == *pid) && UnixStream::connect(path).is_ok();
-    let found = directories().into_iter().map(|path| named_by_process(&path).into_iter().filter(listens).collect());
+    let trusted = directories().into_iter().filter(|path| owner(path).is_ok());
+    let found = trusted.map(|path| named_by_process(&path).into_iter().filter(listens).collect());
     let mut found: Vec<(u32, PathBuf)> = found.into_iter().find(|found: &Vec<_>| !found.is_empty()).unwrap_or_default();
     found.sort();
     found
 }
 
+/// The directories that are there and left out, each with the reason.
+pub fn left_out() -> Vec<String> {
+    let reason = |path: PathBuf| match owner(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Some(format!("{}: {error}", path.display())),
+        _ => None,
+    };
+    directories().into_iter().filter_map(reason).collect()
+}
+
+/// Whether a process of the user `listener`, at the other end of this socket, may be a collector to ask: our own user's,
+/// root's, or one whose directory root made for that user.
+pub fn trusts(socket: &Path, listener: u32) -> bool {
+    let folder = socket.parent().and_then(|folder| folder.canonicalize().ok());
+    [0, own_user()].contains(&listener)
+        || folder.is_some_and(|folder| owner(&folder).is_ok_and(|user| user == listener))
+}
+
 /// Binds the socket of this process in the first directory that is fit for it, and tidies up there.
 pub fn bind_own() -> io::Result<(UnixListener, PathBuf)> {
-    let mut failure = io::Error::other("no directory for it");
+    let mut failures = Vec::new();
     for directory in directories() {
         let path = directory.join(format!("{}{ENDING}", std::process::id()));
         match make_private(&directory).and_then(|()| bind(&path)) {
@@ -41,10 +63,10 @@ pub fn bind_own() -> io::Result<(UnixListener, PathBuf)> {
                 }
                 return Ok((listener, path));
             }
-            Err(error) => failure = io::Error::new(error.kind(), format!("{}: {error}", path.display())),
+            Err(error) => failures.push(format!("{}: {error}", directory.display())),
         }
     }
-    Err(failure)
+    Err(io::Error::other(failures.join("; ")))
 }
 
 /// A socket for our own user alone, in the place of one that nobody listens on.
@@ -57,23 +79,36 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The user this process acts as: the owner of its files under /proc, or of its home where there is no /proc.
-pub fn own_user() -> Option<u32> {
-    let home = || fs::metadata(std::env::home_dir()?).ok();
-    fs::metadata("/proc/self").ok().or_else(home).map(|metadata| metadata.uid())
+/// The user this process acts as.
+pub fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
-/// Somebody else's directory under a name of ours may be a trap.
 fn make_private(directory: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let found = fs::symlink_metadata(directory)?;
-    match found.is_dir() && Some(found.uid()) == own_user() && found.mode() & 0o022 == 0 {
-        true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "others can write to the directory")),
+    match owner(directory)? {
+        user if user == own_user() => Ok(()),
+        user => Err(belongs_to(user)),
     }
+}
+
+/// The one user whose sockets a directory can hold: our own, root, or the one for whom root made it.
+fn owner(directory: &Path) -> io::Result<u32> {
+    let found = fs::symlink_metadata(directory)?;
+    let is_roots = |path: &Path| fs::metadata(path).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0);
+    match found.uid() {
+        _ if !found.is_dir() => Err(io::Error::other("it is not a directory")),
+        _ if found.mode() & 0o022 != 0 => Err(io::Error::other("others can write to it")),
+        user if [0, own_user()].contains(&user) || directory.ancestors().skip(1).all(is_roots) => Ok(user),
+        user => Err(belongs_to(user)),
+    }
+}
+
+fn belongs_to(user: u32) -> io::Error {
+    io::Error::other(format!("it belongs to user {user}, and this process runs as {}", own_user()))
 }
 
 fn named_by_process(directory: &Path) -> Vec<(u32, PathBuf)> {

@@ -63,8 +63,8 @@ pub async fn serve(listener: UnixListener, subject: Arc<Subject>, watch: Arc<Wat
 }
 
 /// Our own user, and root, who could look anyway.
-fn is_welcome(stream: &UnixStream, user: Option<u32>) -> bool {
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || Some(peer.uid()) == user)
+fn is_welcome(stream: &UnixStream, user: u32) -> bool {
+    stream.peer_cred().is_ok_and(|peer| [0, user].contains(&peer.uid()))
 }
 
 /// Serves one connection, within what all of them may take of the processor, while its client takes what is there. Without a

@@ -52,6 +52,7 @@ mod service;
 mod simulated_disk;
 mod status;
 mod storage;
+mod strangers;
 mod systemd;
 mod tail_sampling;
 mod tls;
