@@ -12,6 +12,7 @@ pub mod layout;
 mod merge;
 pub mod nearest;
 pub mod problems;
+pub mod secrecy;
 pub mod section;
 pub mod source;
 pub mod telemetry;

@@ -115,10 +115,11 @@ fn renewed(auth: Option<&Authenticator>) -> Renewed<'_> {
     }
 }
 
-/// One attempt with our headers and credentials. Refused, it is made again when they have been renewed meanwhile: to hold would
-/// cost a minute.
+/// One attempt with our headers, the query of our URL, and credentials. Refused, it is made again when the credentials have
+/// been renewed meanwhile: to hold would cost a minute.
 async fn signed<F>(
     headers: &HeaderMap,
+    query: &str,
     auth: Option<&Authenticator>,
     attempt: impl Fn(Header) -> F,
 ) -> Result<Accepted, SendError>
@@ -128,7 +129,7 @@ where
     let attempt = async |header: Header| {
         let mut outcome = attempt(header.clone()).await;
         let sent = headers.values().chain(header.as_ref().map(|(_, value)| value));
-        bound(said(&mut outcome), sent.filter(|value| value.is_sensitive()));
+        bound(said(&mut outcome), sent.filter(|value| value.is_sensitive()), query);
         outcome
     };
     let Some(auth) = auth else { return attempt(None).await };
@@ -158,11 +159,15 @@ fn said(outcome: &mut Result<Accepted, SendError>) -> &mut String {
 const SAID: usize = 1024;
 
 /// What an upstream says without what we sent it in confidence, for some repeat the request, and not too much of it.
-fn bound<'a>(text: &mut String, sent: impl Iterator<Item = &'a HeaderValue>) {
+fn bound<'a>(text: &mut String, sent: impl Iterator<Item = &'a HeaderValue>, query: &str) {
     if text.is_empty() {
         return;
     }
-    let mut secrets = Vec::new();
+    let mut secrets = vec![query.to_owned()];
+    for (_, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        // A server that quotes its target may have decoded it.
+        secrets.extend([value.to_owned(), otlp_grpc::percent_decoded(value.as_bytes())]);
+    }
     for value in sent.filter_map(|value| std::str::from_utf8(value.as_bytes()).ok()) {
         // Behind the name of a scheme; that of `Basic` has a password in it.
         let bare = value.split_ascii_whitespace().next_back().unwrap_or_default();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::config::files::{self, Place};
+use crate::config::secrecy::redacted_url;
 use crate::config::{self, Level, Loaded, Outside, SET, Source, emit};
 use crate::diagnostics::columns::{hanging, without_errno};
 use crate::service::machine;
@@ -98,7 +99,7 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
             return Ok(chosen);
         }
         let loaded = load(edge.forms().map(|forms| exporting(Some(forms), None)), sources);
-        let origin = Origin::Embedded { forwards_to: None, refused: Some(format!("--to {to}")) };
+        let origin = Origin::Embedded { forwards_to: None, refused: Some(format!("--to {}", redacted_url(to))) };
         return Ok(Chosen { loaded, origin, blame: None });
     }
     if let Some(forms) = edge.forms() {
@@ -111,7 +112,7 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     }
     let upstream = upstream_of_environment();
     let loaded = load(upstream.as_ref().map(Upstream::config), sources);
-    let url = upstream.map(|upstream| upstream.url);
+    let url = upstream.map(|upstream| redacted_url(&upstream.url));
     if url.is_some() && feeds_itself(&loaded) {
         let refused = url.map(|url| format!("{url} of OTEL_EXPORTER_OTLP_ENDPOINT"));
         let loaded = load(None, sources);
@@ -126,7 +127,8 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         };
         let name = format!("OTEL_EXPORTER_OTLP_{name}");
         // Headers are secrets.
-        let value = environment(&name).filter(|_| !name.ends_with("HEADERS")).map(|value| format!("={value}"));
+        let value = environment(&name).filter(|_| !name.ends_with("HEADERS"));
+        let value = value.map(|value| format!("={}", redacted_url(&value)));
         format!("{name}{}", value.unwrap_or_default())
     };
     let blame = url.is_some().then(|| (Box::new(variable) as Blame, "unset it to print what arrives, or mend it"));
@@ -167,17 +169,18 @@ fn load(exporters: Option<String>, sources: &Sources) -> Loaded {
     config::load_from(&uris, &sources.set, Outside { environment: &lookup, place: sources.place })
 }
 
-/// The config of `--to`, and the upstream as a person reads it.
+/// The config of `--to`, and the upstream as it may be shown.
 fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), Failure> {
     let usage = |message: String| Failure { status: USAGE, message: format!("error: {}\n", safe(&message)) };
+    let shown = redacted_url(to);
     let (scheme, rest) = to.split_once("://").unwrap_or(("grpcs", to));
     let (exporter, endpoint, plain) = match scheme {
         "http" | "https" => ("otlp_http", to.to_owned(), scheme == "http"),
         "grpc" | "grpcs" => ("otlp_grpc", rest.to_owned(), scheme == "grpc"),
-        _ => return Err(usage(format!("--to {to}: write http://, https://, grpc:// or grpcs:// before the host"))),
+        _ => return Err(usage(format!("--to {shown}: write http://, https://, grpc:// or grpcs:// before the host"))),
     };
     if rest.starts_with(['/', ':']) || rest.is_empty() {
-        return Err(usage(format!("--to {to}: it names no host: {TO}")));
+        return Err(usage(format!("--to {shown}: it names no host: {TO}")));
     }
     let read = |option: &str, file: &str| {
         let bytes = files::read(Path::new(file), MOST, place);
@@ -194,7 +197,7 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
     let ca = edge.ca.as_ref().map_or_else(String::new, |ca| format!(", ca_file: {}", quoted(ca)));
     let tls = format!("tls: {{insecure: {plain}{ca}}}");
     let exporter = format!("{exporter}: {{endpoint: {}, {tls}{headers}}}", quoted(&endpoint));
-    Ok((exporting(edge.forms(), Some(&exporter)), to.to_owned()))
+    Ok((exporting(edge.forms(), Some(&exporter)), shown))
 }
 
 impl Edge {

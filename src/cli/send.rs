@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::config::files::{self, Place};
+use crate::config::secrecy::redacted_url;
 use crate::config::{Kind, duration};
 use crate::diagnostics::columns::counted;
 use crate::exporters::{Accepted, Exporter, SendError};
@@ -199,7 +200,7 @@ impl Sender {
             }
             out.push('\n');
             if let Some(said) = said {
-                out.push_str(&format!("  {} says: {}\n", safe(to), safe(said)));
+                out.push_str(&format!("  {} says: {}\n", safe(&redacted_url(to)), safe(said)));
             }
         }
         let is_away = |tally: &Tally| tally.said.as_ref().is_some_and(|said| said.starts_with("cannot connect to "));

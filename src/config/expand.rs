@@ -15,6 +15,8 @@ pub struct Expansion<'a> {
     sources: &'a Sources,
     problems: &'a Problems,
     left: usize,
+    /// The place of the key whose value is expanded.
+    key: Place,
 }
 
 /// What a reference yields: YAML, and the text it was read from.
@@ -22,7 +24,7 @@ type Retrieved = (Value, Option<String>);
 
 impl<'a> Expansion<'a> {
     pub fn new(outside: Outside<'a>, sources: &'a Sources, problems: &'a Problems) -> Self {
-        Self { outside, sources, problems, left: MAX_RETRIEVED }
+        Self { outside, sources, problems, left: MAX_RETRIEVED, key: Place::NOWHERE }
     }
 
     pub fn expand(&mut self, root: &mut Node) {
@@ -42,7 +44,9 @@ impl<'a> Expansion<'a> {
             Value::Map(entries) => {
                 for entry in entries {
                     entry.key_place = within.unwrap_or(entry.key_place);
+                    let outer = std::mem::replace(&mut self.key, entry.key_place);
                     self.node(&mut entry.node, within, depth + 1);
+                    self.key = outer;
                 }
             }
             Value::Text(text) if text.contains('$') => {
@@ -54,7 +58,7 @@ impl<'a> Expansion<'a> {
     }
 
     fn text(&mut self, node: &mut Node, written: String, within: Option<Place>, depth: usize) {
-        let (mut text, mut place) = (written.clone(), node.place);
+        let (mut text, mut place, mut yielded) = (written.clone(), node.place, Vec::new());
         // How much of the end of `text` is still as written; what a reference yielded has that reference's place.
         let mut tail = if within.is_none() { text.len() } else { 0 };
         while let Some((open, close)) = innermost(&text) {
@@ -68,15 +72,21 @@ impl<'a> Expansion<'a> {
             let whole = open == 0 && close + 1 == text.len();
             if whole && !matches!(value, Value::Text(_)) {
                 let scalar = !matches!(value, Value::List(_) | Value::Map(_));
+                // Several lines of YAML are a part of a config, and no secret.
+                let secret = new.as_deref().filter(|text| scalar || !text.trim_end().contains('\n'));
+                secret.into_iter().for_each(|text| self.withhold(place, text));
                 node.text = new.filter(|_| scalar).map(|text| text.replace("$$", "$").into());
                 node.value = value;
                 return self.node(node, Some(place), depth);
             }
-            text.replace_range(open..=close, &new.unwrap_or_default());
+            let new = new.unwrap_or_default();
+            text.replace_range(open..=close, &new);
+            yielded.push(new);
             if whole {
                 node.place = place;
             }
         }
+        yielded.iter().for_each(|text| self.withhold(node.place, text));
         node.value = Value::Text(text.replace("$$", "$"));
     }
 
@@ -117,6 +127,11 @@ impl<'a> Expansion<'a> {
             Err(_) => Value::Text(String::new()),
         };
         Some((value, Some(text)))
+    }
+
+    /// Keeps what a reference yields out of messages: it may be a secret in the wrong place.
+    fn withhold(&self, place: Place, text: &str) {
+        [place, self.key].into_iter().for_each(|place| self.problems.withhold(place, text));
     }
 
     fn error(&self, place: Place, message: String, help: Option<String>) -> Option<Retrieved> {

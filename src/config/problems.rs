@@ -2,13 +2,14 @@
 //! The same collector gathers what decoding finds out besides: the keys without effect and the effective values.
 
 use super::inside::Inside;
+use super::secrecy::{REDACTED, Secrecy, masked};
 use super::source::Sources;
 use super::tree::{Entry, Node, Place, Value};
 use crate::diagnostics::columns::{counted, hanging, width, wrap};
 use crate::diagnostics::escape::safe;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::{Bound, Range};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -58,6 +59,13 @@ impl Problem {
     pub fn related(self, place: Place, label: &str) -> Self {
         Self { related: Some((place, label.to_owned())), ..self }
     }
+
+    fn conceal(&mut self, secret: &str) {
+        (self.path, self.message) = (masked(&self.path, secret), masked(&self.message, secret));
+        self.help = self.help.as_ref().map(|help| masked(help, secret));
+        // A text that holds it is not searched for what the problem is about.
+        self.inside = self.inside.take().filter(|inside| masked(&inside.text, secret) == inside.text);
+    }
 }
 
 /// Looks at something on this machine: what is wrong with it, and what to do.
@@ -88,7 +96,9 @@ struct State {
     ignored: Vec<(Place, String)>,
     outside: Vec<Outside>,
     /// What was read or defaulted, by the keys that lead there, and whether it is secret.
-    effective: BTreeMap<Vec<String>, (Value, bool)>,
+    effective: BTreeMap<Vec<String>, (Value, Secrecy)>,
+    /// Texts that no message about their place may repeat.
+    withheld: HashMap<Place, Vec<String>>,
 }
 
 impl Problems {
@@ -114,9 +124,21 @@ impl Problems {
         self.state().list.iter().any(|problem| problem.level == Level::Error)
     }
 
+    /// Keeps what stands at a place out of the messages about it: a secret, or what a reference there stands for, which
+    /// is a secret perhaps that got to the wrong place.
+    pub(super) fn withhold(&self, place: Place, text: &str) {
+        self.state().withheld.entry(place).or_default().push(text.to_owned());
+    }
+
     /// All of them: errors before warnings, each by place.
     pub fn sorted(&self) -> Vec<Problem> {
-        let mut list = self.state().list.clone();
+        let state = self.state();
+        let mut list = state.list.clone();
+        for problem in &mut list {
+            for text in problem.place.and_then(|place| state.withheld.get(&place)).into_iter().flatten() {
+                problem.conceal(text);
+            }
+        }
         list.sort_by_key(|problem| (problem.level, problem.place));
         list
     }
@@ -166,12 +188,12 @@ impl Problems {
 
     /// Records the effective value at the end of `trail`, for `print-config`. It replaces an earlier answer and what was
     /// below that, unless it opens a map.
-    pub(super) fn record(&self, trail: &[String], value: Value, secret: bool) {
+    pub(super) fn record(&self, trail: &[String], value: Value, secrecy: Secrecy) {
         let effective = &mut self.state().effective;
         if value != Value::Map(Vec::new()) {
             remove_below(effective, trail);
         }
-        effective.insert(trail.to_vec(), (value, secret));
+        effective.insert(trail.to_vec(), (value, secrecy));
     }
 
     /// Takes back what was recorded at the end of `trail` and below it.
@@ -182,9 +204,8 @@ impl Problems {
     /// The decoded configuration with its defaults, keys sorted, as it would be written.
     pub fn effective(&self, redacted: bool) -> Node {
         let mut root = Node::new(Value::Map(Vec::new()), Place::NOWHERE);
-        for (trail, (value, secret)) in &self.state().effective {
-            let hidden = *secret && redacted;
-            graft(&mut root, trail, if hidden { Value::Text(REDACTED.into()) } else { value.clone() });
+        for (trail, (value, secrecy)) in &self.state().effective {
+            graft(&mut root, trail, if redacted { secrecy.redacted(value) } else { value.clone() });
         }
         unexpanded(&mut root);
         root
@@ -197,16 +218,17 @@ impl Problems {
         let state = self.state();
         let mut below = state.effective.iter().filter(|(trail, _)| format!("{}.", trail.join(".")).starts_with(&name));
         // What is not known, as under another name of a component, may be a secret.
-        let is_plain = below.clone().next().is_some() && below.all(|(_, (_, secret))| !secret);
+        let is_plain =
+            below.clone().next().is_some() && below.all(|(_, (value, secrecy))| secrecy.redacted(value) == *value);
         if is_plain { set.to_owned() } else { format!("{key}={REDACTED}") }
     }
 
     /// The lines of all secrets that were read, but for those too short to be one.
     fn secrets(&self) -> Vec<String> {
         let mut secrets = Vec::new();
-        for (value, _) in self.state().effective.values().filter(|(_, secret)| *secret) {
-            let Value::Text(text) = value else { continue };
-            secrets.extend(text.lines().filter(|line| line.len() > 3).map(str::to_owned));
+        for (value, secrecy) in self.state().effective.values() {
+            let lines = secrecy.secrets(value).into_iter().flat_map(str::lines);
+            secrets.extend(lines.filter(|line| line.len() > 3).map(str::to_owned));
         }
         // One may be a part of another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -287,9 +309,6 @@ fn unexpanded(node: &mut Node) {
         _ => {}
     }
 }
-
-/// What stands for a secret.
-pub(super) const REDACTED: &str = "[REDACTED]";
 
 /// So many errors are enough to begin with, and so many warnings.
 const SHOWN: usize = 200;

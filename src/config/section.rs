@@ -3,11 +3,13 @@
 //! On the way the effective value of each key is recorded, so that `print-config` needs no code in the components.
 
 use super::nearest::suggestion;
-use super::problems::{Problem, Problems, REDACTED};
+use super::problems::{Problem, Problems};
+use super::secrecy::{REDACTED, Secrecy};
 use super::tree::{Entry, Node, Place, Value, quoted};
 use super::yaml::resolve;
 use super::{duration, emit};
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -73,7 +75,7 @@ impl<'a> Section<'a> {
             let (message, help) = expected("a map", node);
             problems.push(Problem::error(node.place, message).at(path.as_str()).help(help));
         }
-        problems.record(&trail, Value::Map(Vec::new()), false);
+        problems.record(&trail, Value::Map(Vec::new()), Secrecy::Open);
         Self { entries: node.entries(), place, path, trail, problems, is_map, asked: RefCell::default() }
     }
 
@@ -138,8 +140,22 @@ impl<'a> Section<'a> {
     pub fn secret(&self, key: &str) -> Option<Secret> {
         let read = |node: &Node| node.as_text().map(Secret::new).ok_or_else(|| expected_secret(node));
         let secret = self.scalar(key, read)?;
-        self.problems.record(&self.trail_of(key), Value::Text(secret.expose().to_owned()), true);
+        self.keep(key, secret.expose(), Secrecy::Secret);
         Some(secret)
+    }
+
+    /// A URL, of which user, password and query are secret.
+    pub fn url(&self, key: &str) -> Option<String> {
+        let url = self.scalar(key, |node| node.as_text().map(str::to_owned).ok_or_else(|| expected("text", node)))?;
+        self.keep(key, &url, Secrecy::Url);
+        Some(url)
+    }
+
+    /// Records a text with secrets in it, and keeps them out of every message about it.
+    fn keep(&self, key: &str, text: &str, secrecy: Secrecy) {
+        let value = Value::Text(text.to_owned());
+        secrecy.secrets(&value).iter().for_each(|secret| self.problems.withhold(self.place(key), secret));
+        self.problems.record(&self.trail_of(key), value, secrecy);
     }
 
     /// A list of secrets, or one of them.
@@ -157,7 +173,7 @@ impl<'a> Section<'a> {
         self.note(key, Value::List(Vec::new()));
         for (index, secret) in secrets.iter().enumerate() {
             let item = [self.trail_of(key), vec![index_key(index)]].concat();
-            self.problems.record(&item, Value::Text(secret.expose().to_owned()), true);
+            self.problems.record(&item, Value::Text(secret.expose().to_owned()), Secrecy::Secret);
         }
         secrets
     }
@@ -263,30 +279,33 @@ impl<'a> Section<'a> {
         Some(items)
     }
 
-    /// Headers: a map, or a list of `{name, value}`. The values are secrets.
-    pub fn headers(&self, key: &str) -> Vec<(String, Secret)> {
+    /// Headers: a map, or a list of `{name, value}`; each with the place of its name. The values are secrets.
+    pub fn headers(&self, key: &str) -> Vec<(String, Secret, Place)> {
         let is_list = self.entry(key).is_some_and(|entry| matches!(entry.node.value, Value::List(_)));
-        let pairs: Vec<(String, Secret)> = if is_list {
-            let pair = |item: Section| {
+        let headers: Vec<(String, Secret, Place)> = if is_list {
+            let header = |item: Section| {
                 let (name, value) = (item.text("name"), item.secret("value"));
-                Some((name.or_else(|| item.missing("name"))?, value.or_else(|| item.missing("value"))?))
+                let (name, value) = (name.or_else(|| item.missing("name"))?, value.or_else(|| item.missing("value"))?);
+                Some((name, value, item.place("name")))
             };
-            self.sections(key).into_iter().flatten().filter_map(pair).collect()
+            self.sections(key).into_iter().flatten().filter_map(header).collect()
         } else {
             let map = self.subsection(key);
-            map.entries().iter().filter_map(|entry| Some((entry.key.clone(), map.secret(&entry.key)?))).collect()
+            let header = |entry: &Entry| Some((entry.key.clone(), map.secret(&entry.key)?, entry.key_place));
+            map.entries().iter().filter_map(header).collect()
         };
         self.note(key, Value::List(Vec::new()));
-        for (index, (name, value)) in pairs.iter().enumerate() {
-            if pairs.iter().take(index).any(|(earlier, _)| earlier == name) {
-                self.problem(key, format!("the header {} is given twice", quoted(name)));
+        let mut known = HashSet::new();
+        for (index, (name, value, place)) in headers.iter().enumerate() {
+            if !known.insert(name) {
+                self.problem_at(*place, key, format!("the header {} is given twice", quoted(name)), None);
             }
             let item = [self.trail_of(key), vec![index_key(index)]].concat();
             let part = |key: &str| [item.clone(), vec![key.to_owned()]].concat();
-            self.problems.record(&part("name"), Value::Text(name.clone()), false);
-            self.problems.record(&part("value"), Value::Text(value.expose().to_owned()), true);
+            self.problems.record(&part("name"), Value::Text(name.clone()), Secrecy::Open);
+            self.problems.record(&part("value"), Value::Text(value.expose().to_owned()), Secrecy::Secret);
         }
-        pairs
+        headers
     }
 
     /// A section that is off unless it is there with something in it, even `{}`; `enabled: false` turns it off.
@@ -306,7 +325,7 @@ impl<'a> Section<'a> {
             self.problems.forget(&self.trail_of(key));
             if on_by_default {
                 let switch = [self.trail_of(key), vec!["enabled".to_owned()]].concat();
-                self.problems.record(&switch, Value::Bool(false), false);
+                self.problems.record(&switch, Value::Bool(false), Secrecy::Open);
             }
         }
         section
@@ -424,7 +443,7 @@ impl<'a> Section<'a> {
     }
 
     fn note(&self, key: &str, value: Value) {
-        self.problems.record(&self.trail_of(key), value, false);
+        self.problems.record(&self.trail_of(key), value, Secrecy::Open);
     }
 
     fn entry(&self, key: &str) -> Option<&'a Entry> {

@@ -2,7 +2,7 @@
 
 /// Where something was written. Lines and columns count from 1, columns and lengths in characters; a scalar over
 /// several lines has a length that includes the line breaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     pub source: u16,
     pub line: u32,

@@ -54,7 +54,7 @@ const BALANCERS: &[(&str, bool)] = &[("round_robin", true), ("pick_first", false
 impl Config {
     pub fn decode(section: Section) -> Config {
         let endpoint = settings::endpoint(&section, "endpoint", Endpoint::grpc).unwrap_or_else(|| {
-            if section.text("endpoint").is_none_or(|text| text.is_empty()) {
+            if section.url("endpoint").is_none_or(|text| text.is_empty()) {
                 let help = "write `endpoint: host:4317`";
                 section.problem_with_help("endpoint", "requires a non-empty \"endpoint\"", help);
             }
@@ -90,13 +90,13 @@ impl Config {
 /// `headers`, sent with every request.
 pub fn headers(section: &Section) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for (name, value) in section.headers("headers") {
+    for (name, value, place) in section.headers("headers") {
         match (HeaderName::try_from(&name), HeaderValue::from_str(value.expose())) {
             (Ok(name), Ok(mut value)) => {
                 value.set_sensitive(true);
                 headers.append(name, value);
             }
-            _ => section.problem("headers", format!("\"{name}\" is not a valid header")),
+            _ => section.problem_at(place, "headers", format!("\"{name}\" is not a valid header"), None),
         }
     }
     headers
@@ -216,7 +216,7 @@ fn without_status(answer: &Answer) -> Status {
     Status { code, message: format!("HTTP {http_status} without a gRPC status: {why}") }
 }
 
-fn percent_decoded(message: &[u8]) -> String {
+pub(super) fn percent_decoded(message: &[u8]) -> String {
     let mut out = Vec::with_capacity(message.len());
     let mut rest = message;
     while let Some((&byte, after)) = rest.split_first() {
@@ -242,7 +242,7 @@ impl Exporter for Grpc {
     }
 
     fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a> {
-        Box::pin(signed(&self.headers, self.auth.as_deref(), |credentials| self.export(payload, credentials)))
+        Box::pin(signed(&self.headers, "", self.auth.as_deref(), |credentials| self.export(payload, credentials)))
     }
 
     fn renewed(&self) -> Renewed<'_> {

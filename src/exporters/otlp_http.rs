@@ -173,7 +173,7 @@ impl Http {
         let kind = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let is_json = kind.starts_with(b"application/json");
         if !head.status.is_success() {
-            return Err(classify(head.status.as_u16(), &head.headers, body, is_json, &self.uri));
+            return Err(classify(head.status.as_u16(), &head.headers, body, is_json, &self.upstream.endpoint));
         }
         if is_web_page(kind, body) {
             let (to, number) = (&self.upstream.endpoint, head.status.as_u16());
@@ -206,14 +206,14 @@ fn partial_success(json: &[u8]) -> (u64, String) {
 }
 
 /// What an HTTP status means for the batch (OTLP specification, "OTLP/HTTP Response"; DESIGN 5).
-fn classify(http_status: u16, headers: &HeaderMap, body: &[u8], is_json: bool, uri: &Uri) -> SendError {
+fn classify(http_status: u16, headers: &HeaderMap, body: &[u8], is_json: bool, url: &Endpoint) -> SendError {
     let said = if is_json {
         let value = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
         value.get("message").and_then(|message| message.as_str()).unwrap_or_default().to_owned()
     } else {
         status::from_wire(body).0.message
     };
-    let mut message = format!("error exporting items, request to {uri} responded with HTTP Status Code {http_status}");
+    let mut message = format!("error exporting items, request to {url} responded with HTTP Status Code {http_status}");
     if !said.is_empty() {
         message = format!("{message}, Message={said}");
     }
@@ -255,7 +255,8 @@ impl Exporter for Http {
     }
 
     fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a> {
-        Box::pin(signed(&self.headers, self.auth.as_deref(), |credentials| self.export(payload, credentials)))
+        let query = self.uri.query().unwrap_or_default();
+        Box::pin(signed(&self.headers, query, self.auth.as_deref(), |credentials| self.export(payload, credentials)))
     }
 
     fn renewed(&self) -> Renewed<'_> {

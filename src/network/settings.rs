@@ -21,7 +21,7 @@ pub fn listen(section: &Section, default: &str) -> Listen {
 
 /// An upstream's endpoint; on a problem, one that is never used.
 pub fn endpoint(section: &Section, key: &str, parse: fn(&str) -> Result<Endpoint, String>) -> Option<Endpoint> {
-    let text = section.text(key).filter(|text| !text.is_empty())?;
+    let text = section.url(key).filter(|text| !text.is_empty())?;
     parse(&text).map_err(|error| section.problem(key, error)).ok()
 }
 

@@ -417,6 +417,8 @@ pub fn refs(names: &[String]) -> Vec<&str> {
 #[derive(Clone, Debug)]
 pub struct Arrival {
     pub signal: Signal,
+    /// The path and query that it was sent to.
+    pub target: String,
     pub headers: HeaderMap,
     pub names: Vec<String>,
     pub bytes: usize,
@@ -606,8 +608,9 @@ async fn answer(
         path if path.contains("etrics") => Signal::Metrics,
         _ => Signal::Traces,
     };
+    let target = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let arrival =
-        Arrival { signal, headers: head.headers, names: names(signal, &wire), bytes: wire.len(), kept: false };
+        Arrival { signal, target, headers: head.headers, names: names(signal, &wire), bytes: wire.len(), kept: false };
     let (index, reply) = {
         let seen = &mut *seen.lock().unwrap();
         let reply = (seen.script)(&arrival);

@@ -47,6 +47,7 @@ mod rewrite;
 mod round_trip;
 mod sampler;
 mod scenarios;
+mod secrets;
 mod sending;
 mod service;
 mod simulated_disk;

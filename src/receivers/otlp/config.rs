@@ -170,10 +170,10 @@ impl Http {
             let names: Vec<_> = codings.into_iter().map(|(name, _)| name).collect();
             http.codings = if names.is_empty() { Codings::Ignored } else { Codings::Accepted(names) };
         }
-        for (name, value) in section.headers("response_headers") {
+        for (name, value, place) in section.headers("response_headers") {
             match (HeaderName::try_from(&name), HeaderValue::from_str(value.expose())) {
                 (Ok(name), Ok(value)) => http.response_headers.push((name, value)),
-                _ => section.problem("response_headers", format!("\"{name}\" is not a valid header")),
+                _ => section.problem_at(place, "response_headers", format!("\"{name}\" is not a valid header"), None),
             }
         }
         section.ignored(&["write_timeout"]);

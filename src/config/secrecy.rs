@@ -1,0 +1,80 @@
+//! What must not be shown of a setting: all of a secret, and of a URL its user, password and query.
+
+use super::tree::Value;
+
+/// What stands for a secret.
+pub const REDACTED: &str = "[REDACTED]";
+/// What is shorter is no secret, but a word that stands in any message.
+const SHORTEST: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    Open,
+    Secret,
+    /// A URL may hold secrets.
+    Url,
+}
+
+impl Secrecy {
+    /// The texts within `value` that are secret.
+    pub fn secrets(self, value: &Value) -> Vec<&str> {
+        let Value::Text(text) = value else { return Vec::new() };
+        let mut secrets = match self {
+            Secrecy::Open => Vec::new(),
+            Secrecy::Secret => vec![text.as_str()],
+            Secrecy::Url => Vec::from(parts(text).1),
+        };
+        secrets.retain(|secret| !secret.is_empty());
+        secrets
+    }
+
+    /// The value as it may be shown.
+    pub fn redacted(self, value: &Value) -> Value {
+        match (self, value) {
+            (Secrecy::Secret, _) => Value::Text(REDACTED.to_owned()),
+            (Secrecy::Url, Value::Text(text)) => Value::Text(redacted_url(text)),
+            (_, value) => value.clone(),
+        }
+    }
+}
+
+/// A URL without its user, password and query.
+pub fn redacted_url(url: &str) -> String {
+    let ([scheme, rest], secrets) = parts(url);
+    let [userinfo, query] = secrets.map(|secret| if secret.is_empty() { "" } else { REDACTED });
+    let at = if userinfo.is_empty() { "" } else { "@" };
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{scheme}{userinfo}{at}{rest}{mark}{query}")
+}
+
+/// What may be shown of a URL (what stands before the user, and what follows him), and what may not (user and password,
+/// the query). A password that was not encoded may hold any character: it ends at the last `@`.
+fn parts(url: &str) -> ([&str; 2], [&str; 2]) {
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + "://".len()));
+    let (userinfo, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let (rest, query) = rest.split_once(['?', '#']).unwrap_or((rest, ""));
+    ([scheme, rest], [userinfo, query])
+}
+
+/// A message without what it repeats of a secret, which may have been cut, quoted or taken apart before it got there.
+pub fn masked(message: &str, secret: &str) -> String {
+    let secret = secret.to_lowercase();
+    let characters: Vec<char> = message.chars().collect();
+    let mut is_hidden = vec![false; characters.len()];
+    for (start, window) in characters.windows(SHORTEST).enumerate() {
+        if secret.contains(&window.iter().flat_map(|character| character.to_lowercase()).collect::<String>()) {
+            is_hidden.iter_mut().skip(start).take(SHORTEST).for_each(|hidden| *hidden = true);
+        }
+    }
+    let mut shown = String::with_capacity(message.len());
+    for (character, hidden) in characters.into_iter().zip(is_hidden) {
+        match hidden {
+            false => shown.push(character),
+            true if shown.ends_with(MASK) => {}
+            true => shown.push_str(MASK),
+        }
+    }
+    shown
+}
+
+const MASK: &str = "***";
