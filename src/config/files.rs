@@ -51,18 +51,24 @@ fn open(path: &Path) -> Result<File, String> {
     File::open(path).map_err(plain)
 }
 
-/// A file that is made, or appended to. A pipe is one that somebody reads: without a reader the call would wait for one.
+/// A file that is made, for its owner alone, or appended to. A pipe is one that somebody reads: without a reader the call
+/// would wait for one. A symbolic link may be another user's, who would choose the file; those in `/dev` are the system's.
 #[cfg(unix)]
 pub fn append(path: &Path) -> io::Result<File> {
+    use rustix::fs::OFlags;
+    use rustix::io::Errno;
     use std::os::unix::fs::OpenOptionsExt;
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let opened = File::options().append(true).create(true).custom_flags(flags.bits() as i32).open(path);
-    let file = opened.map_err(|error| match rustix::io::Errno::from_io_error(&error) {
-        Some(rustix::io::Errno::NXIO) => io::Error::other("it is a pipe, and nobody reads from it"),
+    let is_systems = ["/dev", "/dev/fd"].map(Path::new).iter().any(|folder| path.parent() == Some(*folder));
+    let links = if is_systems { OFlags::empty() } else { OFlags::NOFOLLOW };
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | links;
+    let opened = File::options().append(true).create(true).mode(0o600).custom_flags(flags.bits() as i32).open(path);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => io::Error::other("it is a pipe, and nobody reads from it"),
+        Some(Errno::LOOP) => io::Error::other("it is a symbolic link: name the file that it leads to"),
         _ => error,
     })?;
     let flags = rustix::fs::fcntl_getfl(&file)?;
-    rustix::fs::fcntl_setfl(&file, flags - rustix::fs::OFlags::NONBLOCK)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
     Ok(file)
 }
 

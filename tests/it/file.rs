@@ -154,6 +154,24 @@ impl Drop for Ended {
     }
 }
 
+/// One record with a body of so many bytes, and the answer.
+async fn post_text(port: u16, length: usize) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let body = format!(
+        r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{{"stringValue":"{}"}}}}]}}]}}]}}"#,
+        "x".repeat(length)
+    );
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let head = format!(
+        "POST /v1/logs HTTP/1.1\r\nhost: edge\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 /// The limit on the size of files stands for a full disk: a write stops in the middle of a record.
 #[cfg(target_os = "linux")]
 #[tokio::test]
@@ -170,22 +188,7 @@ async fn no_record_is_torn_by_a_disk_that_is_full() {
     let child = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_misaki"), &config]).spawn();
     let _child = Ended(child.unwrap());
     until("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
-    let post = async |length: usize| {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let body = format!(
-            r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{{"stringValue":"{}"}}}}]}}]}}]}}"#,
-            "x".repeat(length)
-        );
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let head = format!(
-            "POST /v1/logs HTTP/1.1\r\nhost: edge\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    };
+    let post = |length| post_text(port, length);
     let whole = || std::fs::read_to_string(&path).unwrap().lines().map(str::len).collect::<Vec<_>>();
     assert!(post(2500).await.starts_with("HTTP/1.1 200"));
     let answer = post(20_000).await;
@@ -212,4 +215,51 @@ async fn a_reload_goes_on_in_the_same_file() {
         assert!(misaki.send(&["b"]).await.ok);
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// A new file is for its owner alone; one that is there keeps its mode, and hands it on when it is rotated.
+#[cfg(unix)]
+#[tokio::test]
+async fn files_are_for_their_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let long = "x".repeat(700_000);
+    let misaki = start(&path, "rotation: {max_megabytes: 1}").await;
+    assert!(misaki.send(&[&long]).await.ok);
+    assert_eq!(mode(&path), 0o600);
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    assert!(misaki.send(&[&long]).await.ok);
+    let modes =
+        || std::fs::read_dir(folder.path()).unwrap().map(|entry| mode(&entry.unwrap().path())).collect::<Vec<_>>();
+    assert_eq!(modes(), [0o640, 0o640]);
+    drop(misaki);
+    drop(start(&path, "append: true").await);
+    assert_eq!(mode(&path), 0o640);
+}
+
+/// Whoever can write to the folder must not choose the file; the system's own links are followed.
+#[cfg(unix)]
+#[tokio::test]
+async fn links_are_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+    std::fs::write(&file, "kept").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let mut misaki = start(Path::new("/dev/stderr"), "").await;
+    for exporter in ["file: {path: 'PATH'}", "debug: {output_paths: ['PATH']}"] {
+        let (name, _) = exporter.split_once(':').unwrap();
+        let exporter = exporter.replace("PATH", &link.display().to_string());
+        let pipelines = format!("{{logs: {{receivers: [otlp], exporters: [{name}]}}}}");
+        let changes = format!("exporters: {{{exporter}}}\nservice: {{pipelines: {pipelines}}}");
+        let Err(error) = misaki.reload(&changes, &[]).await else { panic!("{name} follows it") };
+        assert!(error.contains("it is a symbolic link: name the file that it leads to"), "{error}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
 }
