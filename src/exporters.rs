@@ -32,6 +32,8 @@ pub struct Payload {
     pub client: Option<Arc<Client>>,
     /// Memory of the export share that a copy is charged for.
     pub charge: Option<Charge>,
+    /// Why there is no body to send.
+    pub unsendable: Option<SendError>,
 }
 
 impl Payload {
@@ -43,6 +45,7 @@ impl Payload {
             body: telemetry.parts.iter().map(|part| part.bytes.clone()).collect(),
             client: telemetry.client.clone(),
             charge: None,
+            unsendable: None,
         }
     }
 

@@ -227,8 +227,7 @@ impl Running {
         for queue in graph.queues.iter().filter(|queue| !holds(&self.graph.queues, queue)) {
             self.dispatchers.spawn_on(queue.clone().dispatch(), &self.workers.least_loaded().handle);
         }
-        let mut stages: Vec<_> = graph.stages.iter().map(|stage| stage.clone() as Arc<dyn Wakeful>).collect();
-        stages.extend(graph.outputs.iter().map(|output| output.clone() as Arc<dyn Wakeful>));
+        let stages = graph.stages.iter().map(|stage| stage.clone() as Arc<dyn Wakeful>).collect();
         self.timekeeper = JoinSet::new();
         self.timekeeper.spawn(keep_time(self.alarm.clone(), stages));
         self.health.ask(graph.troubles());

@@ -18,8 +18,6 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::otlp::json;
-
 pub use crate::otlp::Signal;
 pub use crate::otlp::status::Status;
 pub use account::{Account, Accounts, Reason};
@@ -95,15 +93,6 @@ impl Telemetry {
 
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(|part| part.bytes.len()).sum()
-    }
-
-    /// All of it as one OTLP/JSON request.
-    pub fn to_json(&self) -> Vec<u8> {
-        let mut wire = Vec::with_capacity(self.bytes());
-        self.parts.iter().for_each(|part| wire.extend_from_slice(&part.bytes));
-        let mut text = Vec::with_capacity(wire.len() * 2);
-        json::to_json(self.signal, &wire, &mut text);
-        text
     }
 
     /// The same telemetry for another sink; whoever waits for the one waits for neither.

@@ -23,7 +23,10 @@ fuzz_target!(|data: &[u8]| {
         let acts = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || for_eyes && is_control(c);
         assert!(!text.chars().any(|c| acts(c) && c != '\n' && c != '\t'), "{text:?}");
         let (mut rest, mut pieces) = (Vec::new(), Vec::new());
-        render_chunks(signal, verbosity, style, &[request], 64, &mut rest, &mut |piece, _| pieces.append(piece));
+        render_chunks(signal, verbosity, style, &[request], 64, &mut rest, &mut |piece, _| {
+            pieces.append(piece);
+            true
+        });
         pieces.append(&mut rest);
         assert!(pieces == whole);
     }

@@ -15,6 +15,7 @@ use crate::exporters::debug::requests::{self, Limits, Requests};
 use crate::exporters::debug::{Style, Verbosity, render_dump};
 use crate::inspect::percent;
 use crate::inspect::wanted::Wanted;
+use crate::otlp::pieces::whole;
 use crate::otlp::split::Splitter;
 use crate::ottl::syntax::Mistake;
 use crate::processors::filter;
@@ -328,7 +329,7 @@ impl Writer {
             out.push(b'\n');
         }
         match self.verbosity {
-            Verbosity::Tree => _ = self.requests.add(signal, &[&wire], clock(), &mut out),
+            Verbosity::Tree => _ = whole(&mut out, |to| self.requests.add(signal, &[&wire], clock(), to)),
             verbosity => render_dump(signal, verbosity, self.style, &[&wire], &mut out),
         }
         if self.verbosity == Verbosity::Normal {
@@ -348,13 +349,13 @@ impl Writer {
 
     fn write_due(&mut self) -> Result<bool, Failure> {
         let mut out = Vec::new();
-        self.requests.print_due(clock(), &mut out);
+        whole(&mut out, |to| self.requests.print_due(clock(), to));
         put(&out)
     }
 
     fn write_rest(&mut self) -> Result<bool, Failure> {
         let mut out = Vec::new();
-        self.requests.print_all(&mut out);
+        whole(&mut out, |to| self.requests.print_all(to));
         put(&out)
     }
 }

@@ -41,13 +41,39 @@ fn clings(c: char) -> bool {
 /// No script and no emoji puts more of them on a character.
 const MARKS: u32 = 4;
 
-/// Tells in a text, character by character, what eyes would not see as it is.
-fn unseen() -> impl Fn(char) -> bool {
-    let marks = Cell::new(0);
-    move |c| {
-        marks.set(if clings(c) { marks.get() + 1 } else { 0 });
-        hides(c) || marks.get() > MARKS
+/// Tells in a text, character by character, what eyes would not see as it is. A text that is written window by window
+/// has one for all of it.
+#[derive(Default)]
+pub struct Eyes {
+    marks: Cell<u32>,
+}
+
+impl Eyes {
+    /// Plain characters went by.
+    pub fn rest(&self) {
+        self.marks.set(0);
     }
+
+    fn miss(&self, c: char) -> bool {
+        self.marks.set(if clings(c) { self.marks.get() + 1 } else { 0 });
+        hides(c) || self.marks.get() > MARKS
+    }
+}
+
+/// How much of a long text is written before the next look at how much there is.
+pub const WINDOW: usize = 16 << 10;
+
+/// A long text in windows that end where a character does, so that each is escaped as it would be in the whole.
+pub fn windows(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        // A character has at most three bytes that continue it.
+        let continues = |at: &usize| rest.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+        let end = (WINDOW - 3..=WINDOW).rev().find(|at| !continues(at)).unwrap_or(WINDOW);
+        let (window, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+        rest = after;
+        (!window.is_empty()).then_some(window)
+    })
 }
 
 /// Whether a terminal would not show a character as it is.
@@ -56,10 +82,14 @@ pub fn is_control(c: char) -> bool {
 }
 
 /// Plain text: `\x1b`, `\u202e`. Not for programs but for eyes also `\n`, `\t`, and what is not seen (`\ufeff`, `\U000e0041`).
-#[inline(never)]
 pub fn put_safe(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool) {
-    let unseen = unseen();
-    let escaped = |c| if for_eyes { acts(c) | unseen(c) } else { acts(c) && c != '\n' && c != '\t' };
+    put_safe_window(out, bytes, for_eyes, &Eyes::default());
+}
+
+/// One window of such a text.
+#[inline(never)]
+pub fn put_safe_window(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool, eyes: &Eyes) {
+    let escaped = |c| if for_eyes { acts(c) | eyes.miss(c) } else { acts(c) && c != '\n' && c != '\t' };
     let escape = |out: &mut Vec<u8>, c| match c {
         '\n' => out.extend_from_slice(b"\\n"),
         '\t' => out.extend_from_slice(b"\\t"),
@@ -80,11 +110,17 @@ pub fn safe(text: &str) -> String {
 /// A JSON string with its quotes, as Go's encoder writes it; for eyes, what is not seen is an escape.
 pub fn put_json_string(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool) {
     out.push(b'"');
+    put_json_window(out, bytes, for_eyes, &Eyes::default());
+    out.push(b'"');
+}
+
+/// One window of such a string, without quotes.
+pub fn put_json_window(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool, eyes: &Eyes) {
     if is_clean(bytes) && memchr::memchr2(b'"', b'\\', bytes).is_none() {
+        eyes.rest();
         out.extend_from_slice(bytes);
     } else {
-        let unseen = unseen();
-        let escaped = |c| acts(c) || for_eyes && unseen(c) || c == '"' || c == '\\';
+        let escaped = |c| acts(c) || for_eyes && eyes.miss(c) || c == '"' || c == '\\';
         let escape = |out: &mut Vec<u8>, c| match c {
             '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
             '\x08' => out.extend_from_slice(b"\\b"),
@@ -96,13 +132,16 @@ pub fn put_json_string(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool) {
         };
         put_escaped(out, bytes, escaped, escape, |bytes| "\\ufffd".repeat(bytes.len()));
     }
-    out.push(b'"');
 }
 
 /// JSON on one line. What a terminal would act on can stand in its strings only, where an escape means the same.
 pub fn put_safe_json(out: &mut Vec<u8>, json: &[u8]) {
-    let unseen = unseen();
-    put_escaped(out, json, |c| acts(c) | unseen(c), put_json_code, |_| "\u{fffd}".to_owned());
+    put_safe_json_window(out, json, &Eyes::default());
+}
+
+/// One window of such a text.
+pub fn put_safe_json_window(out: &mut Vec<u8>, json: &[u8], eyes: &Eyes) {
+    put_escaped(out, json, |c| acts(c) | eyes.miss(c), put_json_code, |_| "\u{fffd}".to_owned());
 }
 
 /// Copies what needs no escape, piece by piece; `invalid` says what stands for bytes that are not UTF-8.

@@ -13,11 +13,13 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::escape;
-use super::output::{Counts, Output, Owner, Sink};
+use super::output::{Counts, Outcome, Output, Owner, Plain, Sink, Why};
 use crate::config::telemetry::{Encoding, LogLevel};
 
 /// Lines that wait for whoever reads stderr; beyond it they are dropped, and counted.
 const BUFFER: usize = 256 << 10;
+/// What a line takes beside its text while it waits.
+const LINE: usize = 192;
 /// At the end a reader has this long to take them.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -26,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub const DETAIL: &str = "misaki::detail";
 
 /// What writes to stderr. Serving must not depend on who reads it.
-static WRITER: OnceLock<Output> = OnceLock::new();
+static WRITER: OnceLock<Output<Plain>> = OnceLock::new();
 
 /// Installs the log for the whole process; later calls change nothing.
 pub fn install(level: LogLevel, encoding: Encoding) {
@@ -37,7 +39,8 @@ pub fn install(level: LogLevel, encoding: Encoding) {
         LogLevel::Error => LevelFilter::ERROR,
     };
     // Without a thread for it, lines are written where they are said.
-    if let Ok(output) = Output::start(vec![Sink::new("stderr", io::stderr())], BUFFER, Box::new(Lost(encoding))) {
+    let sinks = vec![Sink::new("stderr", io::stderr())];
+    if let Ok(output) = Output::start(sinks, BUFFER, Box::new(Lost(encoding)), Plain) {
         let _ = WRITER.set(output);
         std::panic::set_hook(Box::new(|panic| {
             let mut text = Vec::new();
@@ -62,7 +65,8 @@ pub fn write(text: impl Into<Vec<u8>>) {
         Some(_) if text.is_empty() => {}
         Some(writer) => {
             let lines = text.iter().filter(|byte| **byte == b'\n').count() as u64;
-            writer.offer(text, [lines, 0, 0]);
+            let bytes = LINE + text.len();
+            writer.offer(text, bytes, [lines, 0, 0]);
         }
         // Nobody to tell when stderr is gone.
         None => _ = io::stderr().lock().write_all(&text),
@@ -82,9 +86,9 @@ impl Drop for End {
 struct Lost(Encoding);
 
 impl Owner for Lost {
-    fn settle(&self, _: Counts, _: bool) {}
+    fn settle(&self, _: Counts, _: Outcome) {}
 
-    fn notice(&self, lost: Counts, _: &str) -> String {
+    fn notice(&self, lost: Counts, _: Why, _: &str) -> String {
         let lines = lost.iter().sum::<u64>();
         let words = if lines == 1 { "line of this log was" } else { "lines of this log were" };
         let message = format!("{lines} {words} not written, the reader was slow");

@@ -1,10 +1,14 @@
-//! What stands behind `output_paths`, and behind our own log: a thread that writes chunks of text to stdout, stderr or
-//! files, and the bounded buffer before it. A reader that is slow or gone costs lines, never the pipeline.
+//! What stands behind `debug`, and behind our own log: a thread that makes text of what it is given and writes it to
+//! stdout, stderr or files, and the bounded queue before it. A reader that is slow or gone costs lines, never the pipeline.
+//!
+//! Text is made where it is written, a piece at a time (`output/page.rs`): it can be a thousand times what it is made of.
+
+mod page;
+mod sink;
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -12,114 +16,88 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::config::files;
 use crate::telemetry::Signal;
 
-/// What one write may take before progress is noted: a pipe's capacity.
-const WRITE_BYTES: usize = 64 << 10;
-/// The writer's stack; it calls nothing that is deep.
-const STACK: usize = 256 << 10;
-/// Written buffers kept for the next chunks, and the largest worth keeping.
-const SPARES: usize = 2;
-const SPARE_BYTES: usize = 256 << 10;
+pub use page::{PIECE, Page, Pen};
+pub use sink::Sink;
+
+/// The writer's stack: values nest 64 levels deep, each a few calls.
+const STACK: usize = 2 << 20;
 
 /// Records by signal; whose records have none counts them all as one.
 pub type Counts = [u64; Signal::ALL.len()];
 
+/// What became of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Written,
+    /// To an error, to a panic, or to the end.
+    Lost,
+    /// A rule said so.
+    LeftOut,
+}
+
+/// Why records were not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The queue is full: its reader is slow.
+    Slow,
+    /// The budget has no memory for them.
+    Memory,
+}
+
 /// Whose text it is.
 pub trait Owner: Send + Sync {
-    /// Hears what became of records that were taken: written, or lost to an error or to the end. Comes under a lock.
-    fn settle(&self, records: Counts, is_written: bool);
+    /// Hears what became of records that were taken. Comes under a lock.
+    fn settle(&self, records: Counts, outcome: Outcome);
 
-    /// What is written when there is room again, about records that were refused for want of it.
-    fn notice(&self, lost: Counts, output: &str) -> String;
+    /// What is written when there is room again, about records that were not taken.
+    fn notice(&self, lost: Counts, why: Why, output: &str) -> String;
 }
 
-pub struct Sink {
-    name: String,
-    writer: Option<Box<dyn Write + Send>>,
-    failing: bool,
-}
+/// Makes text of what an output is given, on the output's thread.
+pub trait Printer: Send + 'static {
+    type Job: Send + 'static;
 
-impl Sink {
-    pub fn new(name: impl Into<String>, writer: impl Write + Send + 'static) -> Sink {
-        Sink { name: name.into(), writer: Some(Box::new(writer)), failing: false }
+    /// Prints a job, and counts its records on the page: with the text that is theirs, now or later.
+    fn print(&mut self, job: Self::Job, records: Counts, page: &mut Page<'_, Self>);
+
+    /// When there is something to print that no job brings.
+    fn due(&self) -> Option<Instant> {
+        None
     }
 
-    /// `stdout`, `stderr`, or a file (a path or a `file://` URL) that is created or appended to.
-    pub fn open(path: &str) -> io::Result<Sink> {
-        Ok(match path {
-            "stdout" => Sink::new(path, stdout()?),
-            "stderr" => Sink::new(path, io::stderr()),
-            _ => {
-                let file = path.strip_prefix("file://").unwrap_or(path);
-                Sink::new(path, files::append(Path::new(file))?)
-            }
-        })
-    }
+    /// Prints what is due; at the end, all that it holds.
+    fn print_due(&mut self, _is_end: bool, _page: &mut Page<'_, Self>) {}
 
-    /// Whether the whole chunk went out.
-    fn write(&mut self, chunk: &[u8], progress: &dyn Fn()) -> bool {
-        let Some(writer) = &mut self.writer else { return false };
-        match write_all(writer, chunk, progress) {
-            Ok(()) => {
-                self.failing = false;
-                true
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(output = %self.name, %error, "cannot write to an output, discarding what is for it");
-                }
-                if error.kind() == ErrorKind::BrokenPipe {
-                    self.writer = None;
-                }
-                false
-            }
-        }
-    }
+    /// Lets go of what it holds: it panicked, and what it held is lost.
+    fn reset(&mut self) {}
 }
 
-/// Without the line buffer of `io::stdout`: a chunk is one write.
-#[cfg(unix)]
-fn stdout() -> io::Result<File> {
-    use std::os::fd::AsFd;
-    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
-}
+/// For text that is there already.
+pub struct Plain;
 
-#[cfg(not(unix))]
-fn stdout() -> io::Result<impl Write + Send + 'static> {
-    Ok(io::stdout())
-}
+impl Printer for Plain {
+    type Job = Vec<u8>;
 
-/// `write_all` that notes progress, and waits where somebody else made our terminal or pipe non-blocking.
-fn write_all(writer: &mut dyn Write, mut rest: &[u8], progress: &dyn Fn()) -> io::Result<()> {
-    while !rest.is_empty() {
-        match writer.write(rest.get(..WRITE_BYTES).unwrap_or(rest)) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                rest = rest.get(written..).unwrap_or_default();
-                progress();
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            #[expect(clippy::disallowed_methods, reason = "the writer's thread is its own")]
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(5)),
-            Err(error) => return Err(error),
-        }
+    fn print(&mut self, text: Vec<u8>, records: Counts, page: &mut Page<'_, Plain>) {
+        page.text.extend_from_slice(&text);
+        page.pen.count(records);
+        page.pen.breathe(&mut page.text);
     }
-    writer.flush()
 }
 
 /// A handle on the writer, whose thread ends when it is closed or dropped.
-pub struct Output {
-    shared: Arc<Shared>,
+pub struct Output<P: Printer> {
+    shared: Arc<Shared<P>>,
 }
 
-struct Shared {
+struct Shared<P: Printer + ?Sized> {
     name: String,
     owner: Box<dyn Owner>,
     limit: usize,
-    state: Mutex<State>,
-    /// There is a chunk to write, or the end has come.
+    state: Mutex<State<P::Job>>,
+    /// There is something to do, or the end has come.
     work: Condvar,
     /// All was written and the thread is done.
     done: Condvar,
@@ -127,55 +105,82 @@ struct Shared {
     start: Instant,
     /// When bytes were last written, in milliseconds after `start`.
     progress: AtomicU64,
+    /// A write has not returned yet.
+    writing: AtomicBool,
     /// No sink is left.
     closed: AtomicBool,
 }
 
-#[derive(Default)]
-struct State {
-    queue: VecDeque<Chunk>,
-    /// Bytes in the queue and in the hands of the writer.
-    buffered: usize,
+struct State<J> {
+    queue: VecDeque<Chunk<J>>,
+    /// Bytes in the queue, and those in the hands of the writer.
+    queued: usize,
+    in_hand: usize,
     /// What its owner has not heard of yet: the records in the queue and in the hands of the writer.
     waiting: Counts,
-    /// Records lost to a full buffer and not yet owned up to.
-    unsaid: Counts,
-    spares: Vec<Vec<u8>>,
+    /// Records that were not taken, which is not told yet.
+    unsaid: Unsaid,
     closing: bool,
-    /// Nobody waits any longer; what is still written counts as lost.
+    /// Nobody waits any longer, and what was left is counted as lost.
     abandoned: bool,
     done: bool,
 }
 
-struct Chunk {
-    text: Vec<u8>,
+struct Chunk<J> {
+    job: J,
+    bytes: usize,
     records: Counts,
+    /// What is told before it.
+    unsaid: Unsaid,
 }
 
-impl Output {
+type Unsaid = [(Why, Counts); 2];
+
+const NOTHING: Unsaid = [(Why::Slow, [0; Signal::ALL.len()]), (Why::Memory, [0; Signal::ALL.len()])];
+
+/// What the thread does next.
+enum Work<J> {
+    Chunk(Chunk<J>),
+    Due,
+}
+
+impl<P: Printer> Output<P> {
     /// Starts the writer.
-    pub fn start(sinks: Vec<Sink>, buffer_bytes: usize, owner: Box<dyn Owner>) -> io::Result<Output> {
-        let name = sinks.iter().map(|sink| &*sink.name).collect::<Vec<_>>().join(", ");
+    pub fn start(sinks: Vec<Sink>, limit: usize, owner: Box<dyn Owner>, printer: P) -> io::Result<Output<P>> {
+        let name = sinks.iter().map(Sink::name).collect::<Vec<_>>().join(", ");
+        let state = State {
+            queue: VecDeque::new(),
+            queued: 0,
+            in_hand: 0,
+            waiting: Counts::default(),
+            unsaid: NOTHING,
+            closing: false,
+            abandoned: false,
+            done: false,
+        };
         let shared = Arc::new(Shared {
             name: name.clone(),
             owner,
-            limit: buffer_bytes,
-            state: Mutex::default(),
+            limit,
+            state: Mutex::new(state),
             work: Condvar::new(),
             done: Condvar::new(),
             room: Notify::new(),
             start: Instant::now(),
             progress: AtomicU64::new(0),
+            writing: AtomicBool::new(false),
             closed: AtomicBool::new(sinks.is_empty()),
         });
         let writer = shared.clone();
-        thread::Builder::new().name(format!("to {name}")).stack_size(STACK).spawn(move || writer.write(sinks))?;
+        let run = move || writer.run(printer, sinks);
+        thread::Builder::new().name(format!("to {name}")).stack_size(STACK).spawn(run)?;
         Ok(Output { shared })
     }
 
-    /// Gives a chunk to the writer; never blocks. A chunk larger than the whole buffer is taken when it is empty. False
-    /// when it was dropped: the buffer is full, or nobody will ever read it; its owner hears no more of it.
-    pub fn offer(&self, text: Vec<u8>, records: Counts) -> bool {
+    /// Gives the writer a job that takes so many bytes; never blocks. One that is larger than the queue is taken when
+    /// there is no other. False when it was not taken: the queue is full, or nobody will ever read it; its owner hears no
+    /// more of it.
+    pub fn offer(&self, job: P::Job, bytes: usize, records: Counts) -> bool {
         let shared = &*self.shared;
         if shared.closed.load(Ordering::Relaxed) {
             return false;
@@ -184,28 +189,44 @@ impl Output {
         if state.closing {
             return false;
         }
-        if state.buffered > 0 && state.buffered + text.len() > shared.limit {
-            add(&mut state.unsaid, records);
+        if state.buffered() > 0 && state.buffered() + bytes > shared.limit {
+            state.miss(Why::Slow, records);
             return false;
         }
-        if state.buffered == 0 {
+        if state.buffered() == 0 {
             shared.note_progress();
         }
-        shared.own_up(&mut state);
         add(&mut state.waiting, records);
-        state.push(Chunk { text, records });
+        state.queued += bytes;
+        let unsaid = std::mem::replace(&mut state.unsaid, NOTHING);
+        state.queue.push_back(Chunk { job, bytes, records, unsaid });
         drop(state);
         shared.work.notify_one();
         true
     }
 
-    /// An empty buffer to render into, one that was written before where there is one.
-    pub fn buffer(&self) -> Vec<u8> {
-        self.shared.lock().spares.pop().unwrap_or_default()
+    /// Lets the reader know of records that could not be offered.
+    pub fn miss(&self, why: Why, records: Counts) {
+        self.shared.lock().miss(why, records);
+        self.shared.work.notify_one();
     }
 
     pub fn buffered_bytes(&self) -> usize {
-        self.shared.lock().buffered
+        self.shared.lock().buffered()
+    }
+
+    /// Whether so many bytes should rather wait: the jobs that wait, beside the one at hand, fill half of the queue.
+    pub fn is_full_for(&self, bytes: usize) -> bool {
+        let state = self.shared.lock();
+        match self.is_large(bytes) {
+            true => state.buffered() > 0,
+            false => state.queued + bytes > self.shared.limit / 2,
+        }
+    }
+
+    /// Whether they need the queue for themselves.
+    pub fn is_large(&self, bytes: usize) -> bool {
+        bytes > self.shared.limit / 2
     }
 
     /// Records that are taken and not written yet.
@@ -219,12 +240,17 @@ impl Output {
         self.buffered_bytes() == 0 || self.shared.start.elapsed().saturating_sub(last) <= within
     }
 
-    /// Notified whenever bytes have left the buffer. Enable the future, offer, then await it, lest a notice is missed.
+    /// Whether it makes text rather than waits for its reader.
+    pub fn is_printing(&self) -> bool {
+        !self.shared.writing.load(Ordering::Relaxed)
+    }
+
+    /// Notified whenever bytes have left the queue. Enable the future, offer, then await it, lest a notice is missed.
     pub fn room(&self) -> &Notify {
         &self.shared.room
     }
 
-    /// Writes what is buffered, for at most this long; blocks. Returns how many records are left: to their owner they are
+    /// Writes what is queued, for at most this long; blocks. Returns how many records are left: to their owner they are
     /// lost from now on, those that the writer is about to write too.
     pub fn close(&self, within: Duration) -> u64 {
         let mut state = self.shared.lock();
@@ -233,44 +259,34 @@ impl Output {
         let waiting = self.shared.done.wait_timeout_while(state, within, |state| !state.done);
         let (mut state, _) = waiting.unwrap_or_else(PoisonError::into_inner);
         state.abandoned = true;
+        state.queue.clear();
+        state.queued = 0;
         let left = std::mem::take(&mut state.waiting);
-        self.shared.owner.settle(left, false);
+        self.shared.owner.settle(left, Outcome::Lost);
         left.iter().sum()
     }
 }
 
-impl Drop for Output {
+impl<P: Printer> Drop for Output<P> {
     fn drop(&mut self) {
         self.shared.lock().closing = true;
         self.shared.work.notify_one();
     }
 }
 
-impl State {
-    /// Small chunks are joined: fewer writes, and no small allocations that the byte limit does not see.
-    fn push(&mut self, chunk: Chunk) {
-        self.buffered += chunk.text.len();
-        match self.queue.back_mut() {
-            Some(last) if last.text.len() + chunk.text.len() <= WRITE_BYTES => {
-                last.text.extend_from_slice(&chunk.text);
-                add(&mut last.records, chunk.records);
-                self.keep(chunk.text);
-            }
-            _ => self.queue.push_back(chunk),
-        }
+impl<J> State<J> {
+    fn buffered(&self) -> usize {
+        self.queued + self.in_hand
     }
 
-    fn keep(&mut self, mut spare: Vec<u8>) {
-        if self.spares.len() < SPARES && spare.capacity() <= SPARE_BYTES {
-            spare.clear();
-            self.spares.push(spare);
-        }
+    fn miss(&mut self, why: Why, records: Counts) {
+        self.unsaid.iter_mut().filter(|(of, _)| *of == why).for_each(|(_, sum)| add(sum, records));
     }
 }
 
-impl Shared {
+impl<P: Printer> Shared<P> {
     /// Every critical section leaves the state whole, so a poisoned lock is as good as any.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<P::Job>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -278,44 +294,90 @@ impl Shared {
         self.progress.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Puts what has to be said of lost records before whatever comes next.
-    fn own_up(&self, state: &mut State) {
-        let unsaid = std::mem::take(&mut state.unsaid);
-        if unsaid.iter().any(|records| *records > 0) {
-            let text = self.owner.notice(unsaid, &self.name).into_bytes();
-            state.push(Chunk { text, records: Counts::default() });
-        }
+    /// What has to be said of records that were not taken.
+    fn notices(&self, unsaid: &Unsaid) -> String {
+        let lost = unsaid.iter().filter(|(_, records)| records.iter().any(|records| *records > 0));
+        lost.map(|(why, records)| self.owner.notice(*records, *why, &self.name)).collect()
     }
 
     /// The thread's life.
-    fn write(&self, mut sinks: Vec<Sink>) {
-        while let Some(chunk) = self.next() {
-            let taken = sinks.iter_mut().map(|sink| sink.write(&chunk.text, &|| self.note_progress()));
-            let is_written = taken.fold(false, |any, taken| any | taken);
-            if !is_written {
-                self.closed.store(sinks.iter().all(|sink| sink.writer.is_none()), Ordering::Relaxed);
+    fn run(&self, mut printer: P, sinks: Vec<Sink>) {
+        let mut page = Page { text: Vec::new(), pen: Pen::new(self, sinks) };
+        while let Some(work) = self.next(&mut page, printer.due()) {
+            let mut bytes = 0;
+            let print = AssertUnwindSafe(|| match work {
+                Work::Due => printer.print_due(false, &mut page),
+                Work::Chunk(chunk) => {
+                    bytes = chunk.bytes;
+                    page.text.extend_from_slice(self.notices(&chunk.unsaid).as_bytes());
+                    printer.print(chunk.job, chunk.records, &mut page);
+                }
+            });
+            if catch_unwind(print).is_err() {
+                printer.reset();
+                page.forget();
+                self.lose();
             }
-            let mut state = self.lock();
-            state.buffered -= chunk.text.len();
-            state.keep(chunk.text);
-            if !state.abandoned {
-                state.waiting.iter_mut().zip(chunk.records).for_each(|(waiting, records)| *waiting -= records);
-                self.owner.settle(chunk.records, is_written);
-            }
-            if state.queue.is_empty() {
-                self.own_up(&mut state);
-            }
-            drop(state);
-            self.room.notify_waiters();
+            page.pen.done_with(bytes);
+        }
+        if !self.lock().abandoned {
+            // What a panic leaves is counted as lost by whoever closes.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                printer.print_due(true, &mut page);
+                page.write();
+            }));
         }
         self.lock().done = true;
         self.done.notify_all();
     }
 
-    fn next(&self) -> Option<Chunk> {
-        let idle = |state: &mut State| state.queue.is_empty() && !state.closing;
-        let state = self.work.wait_while(self.lock(), idle);
-        state.unwrap_or_else(PoisonError::into_inner).queue.pop_front()
+    /// Waits for something to do; what is on the page is written before the thread rests.
+    fn next(&self, page: &mut Page<P>, due: Option<Instant>) -> Option<Work<P::Job>> {
+        loop {
+            let mut state = self.lock();
+            if state.abandoned {
+                return None;
+            }
+            let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Some(Work::Due);
+            }
+            if let Some(chunk) = state.queue.pop_front() {
+                state.queued -= chunk.bytes;
+                state.in_hand += chunk.bytes;
+                return Some(Work::Chunk(chunk));
+            }
+            if !page.is_empty() {
+                drop(state);
+                page.write();
+            } else if state.unsaid != NOTHING {
+                page.own_up(&mut state);
+            } else if state.closing {
+                return None;
+            } else if let Some(left) = left {
+                drop(self.work.wait_timeout(state, left));
+            } else {
+                drop(self.work.wait(state));
+            }
+        }
+    }
+
+    /// A panic has lost all records that are no longer in the queue.
+    fn lose(&self) {
+        let mut state = self.lock();
+        if state.abandoned {
+            return;
+        }
+        let mut queued = Counts::default();
+        state.queue.iter().for_each(|chunk| add(&mut queued, chunk.records));
+        let waiting = std::mem::replace(&mut state.waiting, queued);
+        let mut lost = waiting;
+        lost.iter_mut().zip(queued).for_each(|(lost, queued)| *lost -= queued);
+        self.owner.settle(lost, Outcome::Lost);
+        // The log may be written by this very thread.
+        drop(state);
+        let records = lost.iter().sum::<u64>();
+        tracing::error!(output = %self.name, records, "cannot print records because of an internal error, discarding them");
     }
 }
 

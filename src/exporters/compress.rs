@@ -1,17 +1,32 @@
-//! From telemetry to the body that is sent: the parts as they are, or one compressed copy of them.
+//! From telemetry to the body that is sent: the parts as they are, or one copy of them, in JSON, compressed, or both.
+//!
+//! A copy is charged for before it is made: as much as it mostly takes, and more, from the beginning, when that is too
+//! little. Nothing waits for memory while it holds some.
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smallvec::smallvec;
 
-use crate::otlp::deflate::deflate;
+use crate::otlp::deflate::{Deflater, WHOLE, deflate};
 use crate::otlp::inflate::Coding;
-use crate::telemetry::{Budget, Telemetry};
+use crate::otlp::json;
+use crate::otlp::pieces::Pieces;
+use crate::otlp::status::code;
+use crate::telemetry::{Budget, Share, Status, Telemetry};
 
-use super::Payload;
+use super::{Payload, SendError};
+
+/// The text is handed on in pieces of this size.
+const PIECE: usize = 64 << 10;
+/// The least that is charged first, and how much more after a copy that did not fit.
+const LEAST: usize = 1024;
+const MORE: usize = 4;
+/// What encoders add to what they cannot make shorter.
+const ADDED: usize = 64 << 10;
 
 pub struct Compression {
+    json: bool,
     coding: Coding,
     level: Option<i32>,
     budget: Arc<Budget>,
@@ -19,36 +34,97 @@ pub struct Compression {
 
 impl Compression {
     pub fn new(coding: Coding, level: Option<i32>, budget: Arc<Budget>) -> Compression {
-        Compression { coding, level, budget }
+        Compression { json: false, coding, level, budget }
+    }
+
+    /// The same, of telemetry in JSON.
+    pub fn of_json(self, json: bool) -> Compression {
+        Compression { json, ..self }
     }
 
     pub fn is_on(&self) -> bool {
         self.coding != Coding::Identity
     }
 
-    /// The body of a batch in its wire form.
+    /// The body of a batch. Without a charge it is the parts as they are: to compress them would take more memory than there
+    /// is for exports.
     pub async fn payload(&self, telemetry: &Telemetry) -> Payload {
         let plain = Payload::of(telemetry);
-        if self.is_on() { self.compressed(plain).await } else { plain }
-    }
-
-    /// The same payload, its body compressed. Should that fail, it goes as it is: the caller looks at the charge.
-    pub async fn compressed(&self, plain: Payload) -> Payload {
+        if !self.is_on() && !self.json {
+            return plain;
+        }
         let length = plain.length();
-        let guess = length / 4 + 1024;
-        let charge = self.budget.charge_export(guess as u64).await;
-        let parts: Vec<&[u8]> = plain.body.iter().map(|piece| piece.as_ref()).collect();
-        // The other connections of this worker get a turn before a long piece of work.
-        tokio::task::yield_now().await;
-        match deflate(self.coding, self.level, &parts) {
-            Ok(body) => {
-                charge.shrink_to(body.len() as u64);
-                Payload { body: smallvec![Bytes::from(body)], charge: Some(charge), ..plain }
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot compress a batch, sending it as it is");
-                plain
+        let mut wanted = LEAST
+            + match (self.json, self.is_on()) {
+                (true, false) => 2 * length,
+                (true, true) => length / 2,
+                (false, _) => length / 4,
+            };
+        loop {
+            let limit = self.limit().saturating_add(ADDED);
+            let most = wanted.min(limit);
+            let charge = self.budget.charge_export(most as u64).await;
+            // The other connections of this worker get a turn before a long piece of work.
+            tokio::task::yield_now().await;
+            let error = match self.copy(telemetry, most) {
+                Ok(body) => {
+                    let plain = Payload { body: body.into(), ..plain };
+                    charge.shrink_to(plain.length() as u64);
+                    return Payload { charge: Some(charge), ..plain };
+                }
+                Err(error) => error,
+            };
+            match error.kind() {
+                ErrorKind::FileTooLarge if most < limit => wanted = MORE * most,
+                ErrorKind::FileTooLarge if self.json => return self.too_large(plain),
+                ErrorKind::FileTooLarge => return plain,
+                _ if self.json => {
+                    let status = Status { code: code::INTERNAL, message: format!("cannot compress a batch: {error}") };
+                    return Payload { unsendable: Some(SendError::Rejected(status)), ..plain };
+                }
+                _ => {
+                    tracing::error!(%error, "cannot compress a batch, sending it as it is");
+                    return plain;
+                }
             }
         }
+    }
+
+    /// What is too large for the memory that exports have is sent in smaller batches.
+    pub fn too_large(&self, payload: Payload) -> Payload {
+        let (length, limit) = (payload.length(), self.limit());
+        let message = format!(
+            "a batch of {length} bytes takes more than the {limit} bytes of memory for exports in the form it is sent in: \
+             raise limit_mib of the memory_limiter"
+        );
+        let status = Status { code: code::RESOURCE_EXHAUSTED, message };
+        Payload { unsendable: Some(SendError::TooLarge(status)), ..payload }
+    }
+
+    fn limit(&self) -> usize {
+        usize::try_from(self.budget.limit(Share::Export)).unwrap_or(usize::MAX)
+    }
+
+    /// A copy of at most so many bytes.
+    fn copy(&self, telemetry: &Telemetry, most: usize) -> io::Result<Vec<Bytes>> {
+        let parts: Vec<&[u8]> = telemetry.parts.iter().map(|part| part.bytes.as_ref()).collect();
+        if !self.json && telemetry.bytes() <= WHOLE {
+            return Ok(vec![Bytes::from(deflate(self.coding, self.level, &parts, most)?)]);
+        }
+        let mut deflater = Deflater::new(self.coding, self.level, most);
+        if !self.json {
+            parts.into_iter().try_for_each(|part| deflater.put(part))?;
+            return deflater.finish();
+        }
+        let (mut rest, mut failed) = (Vec::new(), Ok(()));
+        let mut take = |text: &mut Vec<u8>, _| {
+            failed = deflater.put(text);
+            text.clear();
+            failed.is_ok()
+        };
+        json::put_requests(telemetry.signal, &parts, &mut Pieces::new(&mut rest, PIECE, &mut take));
+        failed?;
+        deflater.put(&rest)?;
+        deflater.finish()
     }
 }

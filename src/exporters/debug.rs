@@ -2,7 +2,8 @@
 //!
 //! Beside its three forms there are ours: `line` and `json` go item by item, `tree` gathers requests (`requests`), finds what they waited for (`tree`) and draws them (`block`).
 //!
-//! A request's text can be a hundred times its size, so `render_chunks` hands it on in pieces. `diagnostics/output.rs` carries the pieces to stdout or files, `sampling` limits repeated messages.
+//! A request's text can be a thousand times its size, so it is never held: `printer` writes it on the output's own thread (`diagnostics/output.rs`) in pieces, each of which is written before the next one
+//! is made. `sampling` limits repeated messages.
 
 mod block;
 mod detailed;
@@ -10,6 +11,7 @@ mod json;
 pub mod layout;
 mod line;
 mod normal;
+mod printer;
 pub mod requests;
 pub mod sampling;
 pub mod sink;
@@ -19,6 +21,7 @@ mod value;
 
 use std::io::Write;
 
+use crate::otlp::pieces::{Pieces, Take};
 use crate::otlp::schema::REQUEST_RESOURCES;
 use crate::otlp::views::metrics::Metric;
 use crate::otlp::views::{Repeated, ResourceGroup, ScopeGroup};
@@ -90,40 +93,54 @@ impl Counts {
 /// The dump, in the Go collector's forms with the empty line after it; nothing for `Basic`. The parts are concatenated requests: the numbers of their
 /// resources go on from one to the next.
 pub fn render_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], out: &mut Vec<u8>) {
-    render_chunks(signal, verbosity, style, parts, usize::MAX, out, &mut |_, _| {});
+    render_chunks(signal, verbosity, style, parts, usize::MAX, out, &mut |_, _| true);
 }
 
-/// The dump in pieces: whenever `out` has reached `chunk_bytes` at the end of a line, `emit` takes what it holds, and is
-/// told how many items were begun since its last call. The last piece stays in `out`, and its items are returned.
-pub fn render_chunks(
+/// The dump in pieces: whenever `out` has reached `piece_bytes`, `take` takes what it holds, and is told how many items
+/// were begun since its last call; it says whether to go on. The last piece stays in `out`, and its items are returned.
+pub fn render_chunks<'a>(
     signal: Signal,
     verbosity: Verbosity,
     style: Style,
     parts: &[&[u8]],
-    chunk_bytes: usize,
-    out: &mut Vec<u8>,
-    emit: &mut dyn FnMut(&mut Vec<u8>, u64),
+    piece_bytes: usize,
+    out: &'a mut Vec<u8>,
+    take: &'a mut Take<'a>,
 ) -> u64 {
-    let mut text = Text::new(out, style, chunk_bytes, emit);
+    let mut to = Pieces::new(out, piece_bytes, take);
+    put_dump(signal, verbosity, style, parts, &mut to);
+    to.items
+}
+
+fn put_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
+    put_items(signal, verbosity, style, parts, to);
+    if matches!(verbosity, Verbosity::Normal | Verbosity::Detailed) {
+        to.out.push(b'\n');
+    }
+}
+
+/// The dump without the empty line after it.
+fn put_items(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
+    let text = &mut Text::new(to, style);
     let mut allowance = json::Allowance::of(parts);
     for (index, resource) in resources(parts).enumerate() {
+        if !text.to.is_wanted() {
+            return;
+        }
         let group = ResourceGroup::read(resource);
         match verbosity {
-            Verbosity::Basic => return 0,
-            Verbosity::Normal => normal::resource(&mut text, signal, index, &group),
-            Verbosity::Detailed => detailed::resource(&mut text, signal, index, &group),
-            Verbosity::Json => json::resource(&mut text, signal, &group, &mut allowance),
+            Verbosity::Basic => return,
+            Verbosity::Normal => normal::resource(text, signal, index, &group),
+            Verbosity::Detailed => detailed::resource(text, signal, index, &group),
+            Verbosity::Json => json::resource(text, signal, &group, &mut allowance),
             Verbosity::Line | Verbosity::Tree => line::lines(signal, style.layout, &group, &mut |line| {
-                text.items += 1;
-                line.put(style.layout, text.out);
-                text.breathe();
+                text.to.items += 1;
+                line.put(style.layout, text.to.out);
+                text.to.breathe();
+                text.to.is_wanted()
             }),
         }
     }
-    if matches!(verbosity, Verbosity::Normal | Verbosity::Detailed) {
-        text.end();
-    }
-    text.items
 }
 
 /// The summary as a line of its own, as the Go collector writes it with `use_internal_logger: false`.

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Uri};
-use smallvec::smallvec;
 
 use crate::config::Place;
 use crate::config::section::Section;
@@ -111,7 +109,6 @@ pub struct Http {
     uri: Uri,
     headers: HeaderMap,
     auth: Option<Arc<Authenticator>>,
-    json: bool,
     compression: Compression,
 }
 
@@ -141,17 +138,8 @@ impl Http {
             uri: uri.unwrap_or_else(|_| Uri::from_static("/")),
             headers,
             auth,
-            json: config.json,
-            compression: Compression::new(config.compression, config.level, budget),
+            compression: Compression::new(config.compression, config.level, budget).of_json(config.json),
         }
-    }
-
-    async fn encode_batch(&self, telemetry: &Telemetry) -> Payload {
-        if !self.json {
-            return self.compression.payload(telemetry).await;
-        }
-        let plain = Payload { body: smallvec![Bytes::from(telemetry.to_json())], ..Payload::of(telemetry) };
-        if self.compression.is_on() { self.compression.compressed(plain).await } else { plain }
     }
 
     async fn export(&self, payload: &Payload, credentials: Header) -> Result<Accepted, SendError> {
@@ -251,7 +239,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 impl Exporter for Http {
     fn encode<'a>(&'a self, telemetry: &'a Telemetry) -> Encoding<'a> {
-        Box::pin(self.encode_batch(telemetry))
+        Box::pin(self.compression.payload(telemetry))
     }
 
     fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a> {

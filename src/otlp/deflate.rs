@@ -1,16 +1,22 @@
 //! Compresses payloads on their way out; `inflate` is the way back.
 //!
 //! A payload is several parts. They are joined first, because the fast encoders want their input in one piece: the copy
-//! costs 1 % of what compressing does.
+//! costs 1 % of what compressing does. What is longer than [`WHOLE`] goes through `stream` instead.
+
+mod stream;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
 use libdeflater::{CompressionLvl, Compressor};
 use zstd::zstd_safe::{self, CCtx, CParameter};
 
 use super::inflate::Coding;
+pub use stream::{Body, Deflater};
+
+/// What is joined, at most. A worker that compresses takes so much for it, and as much for a result that is no shorter.
+pub const WHOLE: usize = 4 << 20;
 
 /// Bodies up to this size take the fastest level: there it loses at most 9 % to the Go collector's gzip, but up to 15 %
 /// on large ones, which take the fastest level that stays within 10 %.
@@ -22,34 +28,35 @@ const ZSTD_LEVEL: i32 = 3;
 /// Beyond this zstd takes tens of MiB a thread; the Go collector's best is about here as well.
 const ZSTD_LEVEL_MOST: i32 = 11;
 
-/// Compresses `parts`, one after another, as one body. `level` is the collector's `compression_params.level`: none, 0
-/// and -1 mean the default, and snappy has none.
-pub fn deflate(coding: Coding, level: Option<i32>, parts: &[&[u8]]) -> io::Result<Vec<u8>> {
+/// Compresses `parts`, one after another, as one body; one of more than `most` bytes is [`ErrorKind::FileTooLarge`]. `level`
+/// is the collector's `compression_params.level`: none, 0 and -1 mean the default, and snappy has none.
+pub fn deflate(coding: Coding, level: Option<i32>, parts: &[&[u8]], most: usize) -> io::Result<Vec<u8>> {
     let input = match parts {
         [part] => Cow::Borrowed(*part),
         parts => Cow::Owned(parts.concat()),
     };
-    match coding {
+    let body = match coding {
         Coding::Identity => Ok(input.into_owned()),
         Coding::Gzip | Coding::Deflate => with_compressor(deflate_level(level, input.len()), |compressor| {
             // Room for the worst: fresh zeroed pages cost nothing until they are written.
-            let mut output = vec![0; compressor.gzip_compress_bound(input.len())];
+            let mut output = vec![0; compressor.gzip_compress_bound(input.len()).min(most)];
             let length = match coding {
                 Coding::Gzip => compressor.gzip_compress(&input, &mut output),
                 _ => compressor.zlib_compress(&input, &mut output),
             };
-            output.truncate(length.map_err(io::Error::other)?);
+            output.truncate(length.map_err(|_| ErrorKind::FileTooLarge)?);
             output.shrink_to_fit();
             Ok(output)
         }),
-        Coding::Zstd => compress_zstd(level, &input),
+        Coding::Zstd => compress_zstd(level, &input, most),
         Coding::Snappy => snap::raw::Encoder::new().compress_vec(&input).map_err(io::Error::other),
         Coding::SnappyFramed => {
             let mut encoder = snap::write::FrameEncoder::new(Vec::with_capacity(input.len() / 2));
             encoder.write_all(&input)?;
             encoder.into_inner().map_err(|error| error.into_error())
         }
-    }
+    }?;
+    if body.len() <= most { Ok(body) } else { Err(ErrorKind::FileTooLarge.into()) }
 }
 
 /// Which level of libdeflate; Go's -2, no matches at all, has no equal here.
@@ -76,15 +83,22 @@ fn with_compressor<T>(level: i32, work: impl FnOnce(&mut Compressor) -> io::Resu
     })
 }
 
-fn compress_zstd(level: Option<i32>, input: &[u8]) -> io::Result<Vec<u8>> {
+fn zstd_level(level: Option<i32>) -> i32 {
+    level.filter(|&level| level != 0).unwrap_or(ZSTD_LEVEL).clamp(zstd_safe::min_c_level(), ZSTD_LEVEL_MOST)
+}
+
+fn compress_zstd(level: Option<i32>, input: &[u8], most: usize) -> io::Result<Vec<u8>> {
     thread_local!(static CONTEXT: RefCell<CCtx<'static>> = RefCell::new(CCtx::create()));
-    let level =
-        level.filter(|&level| level != 0).unwrap_or(ZSTD_LEVEL).clamp(zstd_safe::min_c_level(), ZSTD_LEVEL_MOST);
     let failed = |code| io::Error::other(zstd_safe::get_error_name(code));
     CONTEXT.with_borrow_mut(|context| {
-        context.set_parameter(CParameter::CompressionLevel(level)).map_err(failed)?;
-        let mut output = Vec::with_capacity(zstd_safe::compress_bound(input.len()));
-        context.compress2(&mut output, input).map_err(failed)?;
+        context.set_parameter(CParameter::CompressionLevel(zstd_level(level))).map_err(failed)?;
+        let bound = zstd_safe::compress_bound(input.len());
+        let mut output = Vec::with_capacity(bound.min(most));
+        // Room is all that can be missing.
+        context.compress2(&mut output, input).map_err(|code| match bound > most {
+            true => ErrorKind::FileTooLarge.into(),
+            false => failed(code),
+        })?;
         output.shrink_to_fit();
         Ok(output)
     })

@@ -14,6 +14,7 @@ mod writer;
 use serde_json::Value;
 
 use super::Signal;
+use super::pieces::{Pieces, whole};
 use scanner::Fault;
 
 /// Why a text is no OTLP/JSON request, and where: `offset` in bytes from 0, `line` and `column` in characters from 1.
@@ -50,7 +51,12 @@ pub fn to_wire_within(signal: Signal, json: &[u8], most: usize) -> Result<Option
 
 /// Appends a checked request as JSON, in the Go collector's form. Invalid UTF-8 becomes U+FFFD.
 pub fn to_json(signal: Signal, wire: &[u8], out: &mut Vec<u8>) {
-    writer::write(root(signal), wire, out);
+    whole(out, |to| put_requests(signal, &[wire], to));
+}
+
+/// Writes checked requests, which stand one after another, as one in JSON.
+pub fn put_requests(signal: Signal, parts: &[&[u8]], to: &mut Pieces) {
+    writer::write_requests(root(signal), parts, to);
 }
 
 /// A message inside of a request.
@@ -63,8 +69,8 @@ pub enum Piece {
     Span,
 }
 
-/// Appends a piece of a checked request as JSON.
-pub fn piece_to_json(piece: Piece, wire: &[u8], out: &mut Vec<u8>) {
+/// Writes a piece of a checked request as JSON that is safe on a terminal.
+pub fn put_piece(piece: Piece, wire: &[u8], to: &mut Pieces) {
     let message = match piece {
         Piece::Resource => &fields::RESOURCE,
         Piece::Scope => &fields::SCOPE,
@@ -72,7 +78,7 @@ pub fn piece_to_json(piece: Piece, wire: &[u8], out: &mut Vec<u8>) {
         Piece::Metric => &fields::METRIC,
         Piece::Span => &fields::SPAN,
     };
-    writer::write(message, wire, out);
+    writer::write(message, wire, true, to);
 }
 
 /// The first member of a request that no field has the name of, and how the fields beside it are called.

@@ -91,6 +91,8 @@ impl Gate {
                 Some(most) => {
                     let until = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + most);
                     waited = tokio::time::timeout_at(until, room).await.is_err();
+                    // A sink that wants to be waited for again is, for as long again.
+                    deadline = deadline.filter(|_| !waited);
                 }
             }
         }

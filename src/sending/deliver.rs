@@ -201,6 +201,9 @@ impl Queue {
     }
 
     async fn send_once(&self, way: &Way, payload: &Payload) -> Result<Accepted, SendError> {
+        if let Some(error) = &payload.unsendable {
+            return Err(error.clone());
+        }
         let sending = way.exporter.send(payload);
         let outcome = match way.settings.timeout {
             None => sending.await,

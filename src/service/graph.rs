@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{ComponentId, Kind, Pipeline, PipelineId};
 use crate::diagnostics::metrics::Observe;
@@ -38,7 +38,7 @@ pub struct Graph {
     pub stages: Vec<Arc<dyn Stage>>,
     places: Vec<StagePlace>,
     pub outputs: Vec<Arc<Debug>>,
-    files: Vec<(ComponentId, Arc<Mutex<file::Output>>)>,
+    files: Vec<(ComponentId, Arc<file::Output>)>,
     /// Of this config and of earlier ones, which are closed.
     pub gates: Vec<Arc<Gate>>,
     /// Likewise: the ledger forgets nobody.
@@ -341,7 +341,7 @@ impl<'a> Builder<'a> {
                     None => {
                         let kept = self.old.outputs.iter().find(|debug| debug.id() == name);
                         let kept = kept.filter(|_| self.is_kept(Kind::Exporter, id)).cloned();
-                        let opened = kept.map_or_else(|| Debug::open(&name, config.clone(), self.alarm.clone()), Ok);
+                        let opened = kept.map_or_else(|| Debug::open(&name, config.clone(), &self.budget), Ok);
                         let debug = opened.map_err(|error| format!("{error} (exporters.{name})"))?;
                         self.outputs.insert(id.clone(), debug.clone());
                         self.graph.outputs.push(debug.clone());
@@ -365,7 +365,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The file of an exporter, for all its signals. One that is written to already goes on where it is.
-    fn file(&mut self, id: &ComponentId, config: &file::Config) -> Result<Arc<Mutex<file::Output>>, String> {
+    fn file(&mut self, id: &ComponentId, config: &file::Config) -> Result<Arc<file::Output>, String> {
         if let Some((_, output)) = self.graph.files.iter().find(|(known, _)| known == id) {
             return Ok(output.clone());
         }
@@ -373,11 +373,8 @@ impl<'a> Builder<'a> {
         let output = match kept {
             Some((_, output)) => output.clone(),
             None => {
-                let is_written = |(_, output): &(ComponentId, Arc<Mutex<file::Output>>)| {
-                    output.lock().unwrap_or_else(PoisonError::into_inner).path() == config.path
-                };
-                let goes_on = self.old.files.iter().any(is_written);
-                Arc::new(Mutex::new(file::Output::open(config, goes_on)?))
+                let goes_on = self.old.files.iter().any(|(_, output)| output.path() == config.path);
+                Arc::new(file::Output::open(config, goes_on)?)
             }
         };
         self.graph.files.push((id.clone(), output.clone()));

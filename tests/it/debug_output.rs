@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use misaki::diagnostics::output::{Counts, Output, Owner, Sink};
+use misaki::diagnostics::output::{Counts, Outcome, Output, Owner, Plain, Printer, Sink, Why};
 use misaki::exporters::debug::sink::Accounts;
 use misaki::telemetry::Signal;
 
@@ -16,12 +16,12 @@ const BUFFER: usize = 4 << 20;
 struct Book(Accounts, Arc<Mutex<[u64; 2]>>);
 
 impl Owner for Book {
-    fn settle(&self, records: Counts, is_written: bool) {
-        self.1.lock().unwrap()[usize::from(!is_written)] += records.iter().sum::<u64>();
+    fn settle(&self, records: Counts, outcome: Outcome) {
+        self.1.lock().unwrap()[usize::from(outcome == Outcome::Lost)] += records.iter().sum::<u64>();
     }
 
-    fn notice(&self, lost: Counts, output: &str) -> String {
-        self.0.notice(lost, output)
+    fn notice(&self, lost: Counts, why: Why, output: &str) -> String {
+        self.0.notice(lost, why, output)
     }
 }
 
@@ -85,14 +85,20 @@ impl Write for Reader {
     }
 }
 
-fn output(reader: &Reader, limit: usize) -> Output {
-    booked(reader, limit).0
+fn output(reader: &Reader, limit: usize) -> Output<Plain> {
+    booked(reader, limit, Plain).0
 }
 
-fn booked(reader: &Reader, limit: usize) -> (Output, Arc<Mutex<[u64; 2]>>) {
+fn booked<P: Printer>(reader: &Reader, limit: usize, printer: P) -> (Output<P>, Arc<Mutex<[u64; 2]>>) {
     let book = Book::default();
     let sinks = vec![Sink::new("stdout", reader.clone())];
-    (Output::start(sinks, limit, Box::new(book.clone())).unwrap(), book.1)
+    (Output::start(sinks, limit, Box::new(book.clone()), printer).unwrap(), book.1)
+}
+
+fn offer(output: &Output<Plain>, text: impl Into<Vec<u8>>, records: Counts) -> bool {
+    let text = text.into();
+    let bytes = text.len();
+    output.offer(text, bytes, records)
 }
 
 fn eventually(what: &str, condition: impl Fn() -> bool) {
@@ -108,10 +114,7 @@ fn chunks_are_written_in_order() {
     let reader = Reader::default();
     let output = output(&reader, BUFFER);
     for n in 0..1000 {
-        let mut chunk = output.buffer();
-        assert!(chunk.is_empty());
-        chunk.extend_from_slice(format!("{n}\n").as_bytes());
-        assert!(output.offer(chunk, of(Signal::Logs, 1)));
+        assert!(offer(&output, format!("{n}\n"), of(Signal::Logs, 1)));
     }
     assert_eq!(output.close(LONG), 0);
     assert_eq!(reader.text(), (0..1000).map(|n| format!("{n}\n")).collect::<String>());
@@ -121,7 +124,7 @@ fn chunks_are_written_in_order() {
 fn a_slow_reader_costs_lines_and_is_told() {
     let reader = Reader::paused();
     let output = output(&reader, 10);
-    let offer = |text: &str, records| output.offer(text.into(), records);
+    let offer = |text: &str, records| offer(&output, text, records);
     assert!(output.progressing(Duration::ZERO));
     // Larger than the buffer, but it is empty.
     assert!(offer("0123456789abc\n", of(Signal::Logs, 1)));
@@ -148,12 +151,12 @@ fn a_slow_reader_costs_lines_and_is_told() {
 async fn room_is_announced() {
     let reader = Reader::paused();
     let output = output(&reader, 100);
-    assert!(output.offer(vec![b'0'; 100], of(Signal::Logs, 1)));
+    assert!(offer(&output, [b'0'; 100], of(Signal::Logs, 1)));
     let room = output.room().notified();
-    assert!(!output.offer(b"x".to_vec(), of(Signal::Logs, 1)));
+    assert!(!offer(&output, "x", of(Signal::Logs, 1)));
     reader.change(|seen| seen.paused = false);
     tokio::time::timeout(LONG, room).await.unwrap();
-    assert!(output.offer(b"x".to_vec(), of(Signal::Logs, 1)));
+    assert!(offer(&output, "x", of(Signal::Logs, 1)));
 }
 
 /// `misaki | head`: the pipe is gone, the collector lives.
@@ -162,11 +165,11 @@ fn a_closed_pipe_only_costs_its_lines() {
     let reader = Reader::default();
     reader.change(|seen| seen.error = Some(ErrorKind::BrokenPipe));
     let output = output(&reader, 10);
-    assert!(output.offer(b"a".to_vec(), of(Signal::Metrics, 7)));
+    assert!(offer(&output, "a", of(Signal::Metrics, 7)));
     reader.until(|seen| seen.writes == 1);
-    eventually("it is closed", || !output.offer(b"b".to_vec(), of(Signal::Logs, 1)));
+    eventually("it is closed", || !offer(&output, "b", of(Signal::Logs, 1)));
     eventually("the buffer empties", || output.buffered_bytes() == 0);
-    assert!(!output.offer(b"b".to_vec(), of(Signal::Logs, 1)));
+    assert!(!offer(&output, "b", of(Signal::Logs, 1)));
     assert_eq!(reader.change(|seen| seen.writes), 1);
     assert_eq!(output.close(LONG), 0);
 }
@@ -176,19 +179,19 @@ fn a_closed_pipe_only_costs_its_lines() {
 fn a_write_error_costs_its_chunk() {
     let (failing, other) = (Reader::default(), Reader::default());
     failing.change(|seen| seen.error = Some(ErrorKind::StorageFull));
-    let (output, book) = booked(&failing, 10);
-    assert!(output.offer(b"a".to_vec(), of(Signal::Logs, 2)));
+    let (output, book) = booked(&failing, 10, Plain);
+    assert!(offer(&output, "a", of(Signal::Logs, 2)));
     eventually("the write has failed", || output.buffered_bytes() == 0);
     failing.change(|seen| seen.error = None);
-    assert!(output.offer(b"b".to_vec(), of(Signal::Logs, 2)));
+    assert!(offer(&output, "b", of(Signal::Logs, 2)));
     assert_eq!(output.close(LONG), 0);
     assert_eq!((failing.text().as_str(), *book.lock().unwrap()), ("b", [2, 2]));
     // Another sink does not suffer.
     failing.change(|seen| seen.error = Some(ErrorKind::BrokenPipe));
     let sinks = vec![Sink::new("stdout", failing), Sink::new("file", other.clone())];
-    let output = Output::start(sinks, 10, Box::new(Book::default())).unwrap();
+    let output = Output::start(sinks, 10, Box::new(Book::default()), Plain).unwrap();
     for text in ["c", "d"] {
-        assert!(output.offer(text.into(), of(Signal::Logs, 1)));
+        assert!(offer(&output, text, of(Signal::Logs, 1)));
         other.until(|seen| seen.text.ends_with(text.as_bytes()));
     }
     assert_eq!(output.close(LONG), 0);
@@ -198,20 +201,20 @@ fn a_write_error_costs_its_chunk() {
 #[test]
 fn closing_says_what_was_left() {
     let reader = Reader::paused();
-    let (output, book) = booked(&reader, 100_000);
+    let (output, book) = booked(&reader, 100_000, Plain);
     let chunk = |bytes| vec![b'x'; bytes];
-    assert!(output.offer(chunk(10), of(Signal::Logs, 3)));
+    assert!(offer(&output, chunk(10), of(Signal::Logs, 3)));
     reader.until(|seen| seen.writes == 1);
-    assert!(output.offer(chunk(40_000), of(Signal::Logs, 4)));
-    assert!(output.offer(chunk(50_000), of(Signal::Traces, 5)));
+    assert!(offer(&output, chunk(40_000), of(Signal::Logs, 4)));
+    assert!(offer(&output, chunk(50_000), of(Signal::Traces, 5)));
     assert_eq!((output.waiting(), *book.lock().unwrap()), ([7, 0, 5], [0, 0]));
-    // What its reader never took was never exported, and what comes of it now is not counted again.
+    // What its reader never took was never exported, and is neither printed now nor counted again.
     assert_eq!(output.close(Duration::from_millis(1)), 12);
-    assert!(!output.offer(chunk(1), of(Signal::Logs, 1)));
+    assert!(!offer(&output, chunk(1), of(Signal::Logs, 1)));
     reader.change(|seen| seen.paused = false);
-    reader.until(|seen| seen.text.len() == 90_010);
     output.close(LONG);
     assert_eq!((output.waiting(), *book.lock().unwrap()), ([0; 3], [0, 12]));
+    assert_eq!(reader.text().len(), 10);
 }
 
 #[test]
@@ -219,8 +222,9 @@ fn files_are_created_and_appended_to() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.txt");
     for (name, text) in [(path.display().to_string(), "one\n"), (format!("file://{}", path.display()), "two\n")] {
-        let output = Output::start(vec![Sink::open(&name).unwrap()], BUFFER, Box::new(Book::default())).unwrap();
-        assert!(output.offer(text.into(), of(Signal::Logs, 1)));
+        let sinks = vec![Sink::open(&name).unwrap()];
+        let output = Output::start(sinks, BUFFER, Box::new(Book::default()), Plain).unwrap();
+        assert!(offer(&output, text, of(Signal::Logs, 1)));
         assert_eq!(output.close(LONG), 0);
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");

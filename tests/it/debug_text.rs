@@ -317,6 +317,7 @@ fn chunks_add_up_to_the_dump() {
                 largest = largest.max(chunk.len());
                 items += count;
                 all.append(chunk);
+                true
             });
         all.append(&mut out);
         assert_eq!(all, dump(Signal::Logs, verbosity, &request).into_bytes());

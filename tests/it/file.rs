@@ -263,3 +263,44 @@ async fn links_are_not_followed() {
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
 }
+
+/// A disk that hangs takes one thread of the exporter, and what waits for it is answered when it goes on.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_slow_file_takes_one_thread() {
+    const REQUESTS: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, port) = (folder.path().join("out"), free_port().await);
+    pipe(&path);
+    let mut reader = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    let config = format!(
+        "yaml:{{receivers: {{otlp: {{protocols: {{http: {{endpoint: \"127.0.0.1:{port}\"}}}}}}}}, exporters: {{file: {{path: {}}}}}, \
+         service: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{logs: {{receivers: [otlp], exporters: [file]}}}}}}, \
+         extensions: {{inspect: {{enabled: false}}}}}}",
+        path.display()
+    );
+    let child = Ended(Command::new(env!("CARGO_BIN_EXE_misaki")).args(["--config", &config]).spawn().unwrap());
+    until("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", child.0.id())).unwrap().count();
+    let before = threads();
+    let mut answers = tokio::task::JoinSet::new();
+    for _ in 0..REQUESTS {
+        answers.spawn(post_text(port, 100_000));
+    }
+    // Long enough for one that takes a thread for each.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let during = threads();
+    let drained = std::thread::spawn(move || {
+        use std::io::Read;
+        let (mut lines, mut buffer) = (0, vec![0; 1 << 16]);
+        while lines < REQUESTS {
+            let read = reader.read(&mut buffer).unwrap();
+            lines += buffer[..read].iter().filter(|byte| **byte == b'\n').count();
+        }
+    });
+    while let Some(answer) = answers.join_next().await {
+        assert!(answer.unwrap().starts_with("HTTP/1.1 200"));
+    }
+    drained.join().unwrap();
+    assert!(during <= before + 2, "{before} threads, then {during}");
+}

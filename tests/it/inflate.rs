@@ -1,9 +1,9 @@
 //! Compressed bodies: what opens, what is refused, and that neither size nor time follow what a stream claims.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-use misaki::otlp::deflate::deflate;
+use misaki::otlp::deflate::{Deflater, WHOLE, deflate};
 use misaki::otlp::inflate::{Coding, InflateError, Inflater};
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ fn is_corrupt(coding: Coding, body: &[u8], what: &str) {
 }
 
 fn compressed(coding: Coding, text: &[u8]) -> Vec<u8> {
-    deflate(coding, None, &[text]).unwrap()
+    deflate(coding, None, &[text], usize::MAX).unwrap()
 }
 
 fn repetitive(size: usize) -> Vec<u8> {
@@ -76,7 +76,7 @@ proptest! {
         slices.push(&noise);
         let whole = slices.concat();
         for coding in CODINGS {
-            let body = deflate(coding, level, &slices).unwrap();
+            let body = deflate(coding, level, &slices, usize::MAX).unwrap();
             let (result, out, _) = inflate_in(coding, &body, chunk, whole.len());
             prop_assert_eq!(result, Ok(()));
             prop_assert_eq!(&out, &whole);
@@ -94,6 +94,35 @@ proptest! {
             let at = flip.index(body.len());
             body[at] ^= 0x10;
             let _ = inflate_in(CODINGS[pick], &body, 100, 10_000);
+        }
+    }
+}
+
+/// What is longer than is joined goes through encoders that hold none of it; neither kind writes more than it may.
+#[test]
+fn long_bodies_are_compressed_as_they_come() {
+    let noise: Vec<u8> =
+        (0..WHOLE as u64 / 8 + 1).flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
+    for text in [repetitive(300_000), repetitive(WHOLE + 300_000), noise] {
+        for coding in CODINGS.into_iter().chain([Coding::Identity]) {
+            let body = |most: usize, piece: usize| {
+                let mut deflater = Deflater::new(coding, None, most);
+                text.chunks(piece).try_for_each(|piece| deflater.put(piece))?;
+                deflater.finish().map(|pieces| pieces.concat())
+            };
+            let whole = body(usize::MAX, 70_000).unwrap();
+            let is_same = match coding {
+                Coding::Identity => whole == text,
+                _ => inflate_in(coding, &whole, 1 << 16, text.len()).1 == text,
+            };
+            assert!(is_same, "{coding:?}");
+            // Encoders that write to a buffer at once want some more room than they use.
+            let room = if text.len() > WHOLE { 0 } else { 128 << 10 };
+            assert_eq!(body(whole.len() + room, 70_000).unwrap().len(), whole.len(), "{coding:?}");
+            let kind = body(whole.len() - 1, 70_000).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::FileTooLarge, "{coding:?}");
+            let kind = deflate(coding, None, &[&text], whole.len() / 4).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::FileTooLarge, "{coding:?}");
         }
     }
 }

@@ -26,6 +26,7 @@ mod detection;
 mod disk;
 mod documentation;
 mod endpoint;
+mod expansion;
 mod failing_disk;
 mod file;
 mod filter;

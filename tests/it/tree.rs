@@ -10,6 +10,7 @@ use misaki::exporters::debug::requests::{Limits, Requests, WAIT};
 use misaki::exporters::debug::tree::{Span as Leaf, Tree};
 use misaki::exporters::debug::{Style, Verbosity, render_chunks};
 use misaki::otlp::json::to_wire;
+use misaki::otlp::pieces::whole;
 use misaki::telemetry::Signal;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -130,9 +131,9 @@ fn drawn(columns: usize, requests: &[(Signal, Vec<u8>)]) -> String {
     let mut out = Vec::new();
     let now = Instant::now();
     for (signal, request) in requests {
-        gathered.add(*signal, &[request], now, &mut out);
+        whole(&mut out, |to| gathered.add(*signal, &[request], now, to));
     }
-    gathered.print_all(&mut out);
+    whole(&mut out, |to| gathered.print_all(to));
     String::from_utf8(out).unwrap()
 }
 
@@ -206,9 +207,9 @@ fn colours_are_for_terminals_alone() {
     let mut gathered = Requests::new(Layout::new(80, true), WAIT, Limits::default());
     let mut out = Vec::new();
     for (signal, request) in &requests {
-        gathered.add(*signal, &[request], Instant::now(), &mut out);
+        whole(&mut out, |to| gathered.add(*signal, &[request], Instant::now(), to));
     }
-    gathered.print_all(&mut out);
+    whole(&mut out, |to| gathered.print_all(to));
     let mut coloured = String::from_utf8(out).unwrap();
     assert!(coloured.contains("\x1b[31m"));
     for code in ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m"] {
@@ -225,7 +226,7 @@ fn requests_come_when_they_are_whole() {
     let mut requests = Requests::new(Layout::FILE, WAIT, Limits::default());
     let mut add = |spans: &[ResourceSpans], now| {
         let mut out = Vec::new();
-        let items = requests.add(Signal::Traces, &[&traces(spans.to_vec())], now, &mut out);
+        let items = whole(&mut out, |to| requests.add(Signal::Traces, &[&traces(spans.to_vec())], now, to));
         assert_eq!((items, out.is_empty()), ([0; 3], true));
         requests.wake_at()
     };
@@ -235,23 +236,28 @@ fn requests_come_when_they_are_whole() {
     assert_eq!(add(&spans[..1], at(100)), Some(at(5000)));
     assert_eq!(add(&spans[1..2], at(200)), Some(at(450)));
     let mut out = Vec::new();
-    assert_eq!(requests.print_due(at(449), &mut out), [0; 3]);
+    assert_eq!(whole(&mut out, |to| requests.print_due(at(449), to)), [0; 3]);
     let log_of_a_span = logs(vec![log(8, "external-api", 9, "answered", 280)]);
-    assert_eq!(requests.add(Signal::Logs, &[&log_of_a_span], at(449), &mut out), [0; 3]);
+    assert_eq!(whole(&mut out, |to| requests.add(Signal::Logs, &[&log_of_a_span], at(449), to)), [0; 3]);
     assert!(out.is_empty());
-    let items = requests.print_due(at(450), &mut out);
+    let items = whole(&mut out, |to| requests.print_due(at(450), to));
     assert_eq!((items[Signal::Logs as usize], items[Signal::Traces as usize]), (1, 8));
     assert!(String::from_utf8_lossy(&out).contains("└ POST /charge"));
     assert_eq!(requests.wake_at(), None);
     // What comes later: a log as a line, a span by itself.
     out.clear();
-    assert_eq!(requests.add(Signal::Logs, &[&log_of_a_span], at(460), &mut out)[Signal::Logs as usize], 1);
+    assert_eq!(
+        whole(&mut out, |to| requests.add(Signal::Logs, &[&log_of_a_span], at(460), to))[Signal::Logs as usize],
+        1
+    );
     let line = String::from_utf8(std::mem::take(&mut out)).unwrap();
     assert!(line.starts_with("14:02:11.682 INFO   external-api             answered  user=17 "), "{line}");
     assert!(line.ends_with(" 4b4b4b4b\n"), "{line}");
-    requests.add(Signal::Traces, &[&traces(vec![span(9, 7, "payment", "audit", 300, 2)])], at(500), &mut out);
+    whole(&mut out, |to| {
+        requests.add(Signal::Traces, &[&traces(vec![span(9, 7, "payment", "audit", 300, 2)])], at(500), to)
+    });
     assert_eq!(requests.wake_at(), Some(at(750)));
-    requests.print_due(at(750), &mut out);
+    whole(&mut out, |to| requests.print_due(at(750), to));
     let late = String::from_utf8(out).unwrap();
     assert!(late.contains(" ! came after the rest of its trace was printed\n"), "{late}");
 }
@@ -294,11 +300,13 @@ fn what_waits_is_bounded() {
     let mut requests = Requests::new(Layout::FILE, WAIT, limits);
     let (mut out, mut printed) = (Vec::new(), 0);
     for trace in 1..=10 {
-        printed += requests.add(Signal::Traces, &[&one(trace, 2)], Instant::now(), &mut out)[Signal::Traces as usize];
+        printed += whole(&mut out, |to| requests.add(Signal::Traces, &[&one(trace, 2)], Instant::now(), to))
+            [Signal::Traces as usize];
     }
     assert_eq!(printed, 14);
-    printed += requests.add(Signal::Traces, &[&one(11, 100)], Instant::now(), &mut out)[Signal::Traces as usize];
-    printed += requests.print_all(&mut out)[Signal::Traces as usize];
+    printed += whole(&mut out, |to| requests.add(Signal::Traces, &[&one(11, 100)], Instant::now(), to))
+        [Signal::Traces as usize];
+    printed += whole(&mut out, |to| requests.print_all(to))[Signal::Traces as usize];
     assert_eq!(printed, 120);
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains(" ! printed early: too much is waiting\n"), "{text}");
@@ -490,7 +498,7 @@ fn walk(tree: &Tree, at: usize, low: u64, high: u64, path: &mut [u64]) {
 
 fn rendered(verbosity: Verbosity, columns: usize, signal: Signal, requests: &[&[u8]]) -> (String, u64) {
     let (mut out, style) = (Vec::new(), Style { layout: Layout::new(columns, false), ..Style::default() });
-    let items = render_chunks(signal, verbosity, style, requests, usize::MAX, &mut out, &mut |_, _| {});
+    let items = render_chunks(signal, verbosity, style, requests, usize::MAX, &mut out, &mut |_, _| true);
     (String::from_utf8(out).unwrap(), items)
 }
 

@@ -7,6 +7,7 @@ use super::line::{Line, failed};
 use super::tree::{Row, Span, Tree};
 use crate::diagnostics::columns::counted;
 use crate::otlp::hex;
+use crate::otlp::pieces::Pieces;
 
 /// From this severity on, a log gets its span a row of its own.
 const WARN: i32 = 13;
@@ -46,7 +47,7 @@ pub struct Request {
 }
 
 impl Request {
-    pub fn draw(mut self, layout: Layout, out: &mut Vec<u8>) {
+    pub fn draw(mut self, layout: Layout, to: &mut Pieces) {
         self.logs.sort_by_key(|log| log.line.time);
         let mut seen = HashSet::new();
         let given = self.spans.len();
@@ -61,23 +62,24 @@ impl Request {
         }
         if !self.spans.is_empty() {
             let tree = Tree::build(&self.spans);
-            Drawing { layout, spans: &self.spans, tree: &tree, out }.draw(&self.trace, self.why, twice, &mut logs);
+            Drawing { layout, spans: &self.spans, tree: &tree, to }.draw(&self.trace, self.why, twice, &mut logs);
         }
         // Those of spans that are not here.
         for log in self.logs.iter().filter(|log| logs.contains_key(&log.span)) {
-            log.line.put(layout, out);
+            log.line.put(layout, to.out);
+            to.breathe();
         }
         if !self.spans.is_empty() {
-            out.push(b'\n');
+            to.out.push(b'\n');
         }
     }
 }
 
-struct Drawing<'a> {
+struct Drawing<'a, 'p> {
     layout: Layout,
     spans: &'a [Span],
     tree: &'a Tree,
-    out: &'a mut Vec<u8>,
+    to: &'a mut Pieces<'p>,
 }
 
 /// How wide the columns are.
@@ -107,7 +109,7 @@ impl Columns {
     }
 }
 
-impl Drawing<'_> {
+impl Drawing<'_, '_> {
     fn draw(&mut self, trace: &[u8], why: Why, twice: usize, logs: &mut HashMap<u64, Vec<&Log>>) {
         self.head(trace, why, twice);
         let columns = Columns::of(self.layout, self.tree, self.spans);
@@ -133,8 +135,9 @@ impl Drawing<'_> {
     }
 
     fn line(&mut self, tone: Tone, text: &str) {
-        self.layout.put(self.out, tone, cut(text.trim_end(), self.layout.width).as_str());
-        self.out.push(b'\n');
+        self.layout.put(self.to.out, tone, cut(text.trim_end(), self.layout.width).as_str());
+        self.to.out.push(b'\n');
+        self.to.breathe();
     }
 
     /// The title, what is missing, what it waited for, what failed.
@@ -225,18 +228,22 @@ impl Drawing<'_> {
             false => self.folded(row, columns.tree.saturating_sub(width(prefix)), logs),
         };
         let name = column(&format!("{prefix}{name}"), columns.tree);
-        self.layout.put(self.out, tone, &format!("{mark}{second} {name} {}", column(&span.service, columns.service)));
+        self.layout.put(
+            self.to.out,
+            tone,
+            &format!("{mark}{second} {name} {}", column(&span.service, columns.service)),
+        );
         let numbers = [(duration(row.total), NUMBER), (duration(row.own), NUMBER), (self.share(row.total), SHARE)];
         let numbers: String = numbers.iter().map(|(number, columns)| right(number, *columns)).collect();
-        self.out.extend_from_slice(numbers.as_bytes());
+        self.to.out.extend_from_slice(numbers.as_bytes());
         if columns.bar > 0 {
             let bar = self.bar(row, columns.bar, if waited_for > 0 { '█' } else { '░' });
-            self.out.extend_from_slice(format!(" {}", bar.trim_end()).as_bytes());
-            while self.out.last() == Some(&b' ') {
-                self.out.pop();
+            self.to.out.extend_from_slice(format!(" {}", bar.trim_end()).as_bytes());
+            while self.to.out.last() == Some(&b' ') {
+                self.to.out.pop();
             }
         }
-        self.out.push(b'\n');
+        self.to.out.push(b'\n');
     }
 
     /// `×12 database.query 3–9 ms`, and what it hides.

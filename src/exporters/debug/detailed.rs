@@ -14,8 +14,8 @@ use crate::telemetry::Signal;
 const BELOW: &str = "     -> ";
 const BELOW_ENTRY: &str = "          -> ";
 
-pub fn resource(text: &mut Text<'_>, signal: Signal, index: usize, group: &ResourceGroup<'_>) {
-    let (resource, scope, url, item): (_, _, _, fn(&mut Text<'_>, usize, &[u8])) = match signal {
+pub fn resource(text: &mut Text<'_, '_>, signal: Signal, index: usize, group: &ResourceGroup<'_>) {
+    let (resource, scope, url, item): (_, _, _, fn(&mut Text<'_, '_>, usize, &[u8])) = match signal {
         Signal::Logs => ("ResourceLog #", "ScopeLogs #", "ScopeLogs SchemaURL: ", log_record),
         Signal::Metrics => ("ResourceMetrics #", "ScopeMetrics #", "ScopeMetrics SchemaURL: ", metric),
         Signal::Traces => ("ResourceSpans #", "ScopeSpans #", "ScopeSpans SchemaURL: ", span),
@@ -35,11 +35,14 @@ pub fn resource(text: &mut Text<'_>, signal: Signal, index: usize, group: &Resou
         attributes(text, "InstrumentationScope attributes:", BELOW, described.attributes);
         for (index, record) in group.records.enumerate() {
             item(text, index, record);
+            if !text.to.is_wanted() {
+                return;
+            }
         }
     }
 }
 
-fn attributes(text: &mut Text<'_>, heading: &str, prefix: &str, attributes: Repeated<'_>) {
+fn attributes(text: &mut Text<'_, '_>, heading: &str, prefix: &str, attributes: Repeated<'_>) {
     if attributes.is_empty() {
         return;
     }
@@ -50,10 +53,13 @@ fn attributes(text: &mut Text<'_>, heading: &str, prefix: &str, attributes: Repe
         text.raw(": ");
         put_typed(text, value);
         text.end();
+        if !text.to.is_wanted() {
+            return;
+        }
     }
 }
 
-fn entity_refs(text: &mut Text<'_>, refs: Repeated<'_>) {
+fn entity_refs(text: &mut Text<'_, '_>, refs: Repeated<'_>) {
     if refs.is_empty() {
         return;
     }
@@ -75,9 +81,9 @@ fn entity_refs(text: &mut Text<'_>, refs: Repeated<'_>) {
     }
 }
 
-fn log_record(text: &mut Text<'_>, index: usize, message: &[u8]) {
+fn log_record(text: &mut Text<'_, '_>, index: usize, message: &[u8]) {
     let record = LogRecord::read(message);
-    text.items += 1;
+    text.to.items += 1;
     text.heading("LogRecord #", index);
     text.line("ObservedTimestamp: ", Time(record.observed_time));
     text.line("Timestamp: ", Time(record.time));
@@ -99,7 +105,7 @@ fn log_record(text: &mut Text<'_>, index: usize, message: &[u8]) {
 }
 
 /// `Trace`, `Trace2`, `Trace3`, `Trace4`, `Debug` …; nothing for a number that has no name.
-fn severity(text: &mut Text<'_>, number: i32) {
+fn severity(text: &mut Text<'_, '_>, number: i32) {
     const NAMES: [&str; 6] = ["Trace", "Debug", "Info", "Warn", "Error", "Fatal"];
     match number {
         0 => text.raw("Unspecified"),
@@ -116,11 +122,11 @@ fn name(names: &[&'static str], number: i32) -> &'static str {
     usize::try_from(number).ok().and_then(|number| names.get(number)).copied().unwrap_or_default()
 }
 
-fn span(text: &mut Text<'_>, index: usize, message: &[u8]) {
+fn span(text: &mut Text<'_, '_>, index: usize, message: &[u8]) {
     const KINDS: [&str; 6] = ["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"];
     let span = Span::read(message);
     let status = Status::read(&span.status);
-    text.items += 1;
+    text.to.items += 1;
     text.heading("Span #", index);
     text.line("    Trace ID       : ", Id(span.trace_id));
     text.line("    Parent ID      : ", Id(span.parent_span_id));
@@ -163,7 +169,7 @@ fn span(text: &mut Text<'_>, index: usize, message: &[u8]) {
     }
 }
 
-fn metric(text: &mut Text<'_>, index: usize, message: &[u8]) {
+fn metric(text: &mut Text<'_, '_>, index: usize, message: &[u8]) {
     let metric = Metric::read(message);
     let (data_type, data) = (metric.data.0, metric.data.read());
     let (name_of_type, points) = match data_type {
@@ -189,13 +195,13 @@ fn metric(text: &mut Text<'_>, index: usize, message: &[u8]) {
         text.line("     -> AggregationTemporality: ", Name(temporality));
     }
     for (index, message) in data.points.enumerate() {
-        text.items += 1;
+        text.to.items += 1;
         text.heading(points, index);
         point(text, data_type, Point::read(data_type, message));
     }
 }
 
-fn point(text: &mut Text<'_>, data_type: DataType, point: Point<'_>) {
+fn point(text: &mut Text<'_, '_>, data_type: DataType, point: Point<'_>) {
     attributes(text, "Data point attributes:", BELOW, point.attributes.clone());
     text.line("StartTimestamp: ", Time(point.start));
     text.line("Timestamp: ", Time(point.time));
@@ -230,8 +236,8 @@ fn point(text: &mut Text<'_>, data_type: DataType, point: Point<'_>) {
     exemplars(text, point.exemplars);
 }
 
-fn exponential_buckets(text: &mut Text<'_>, point: &Point<'_>) {
-    let bucket = |text: &mut Text<'_>, [open, close]: [&str; 2], from: f64, to: f64, count: u64| {
+fn exponential_buckets(text: &mut Text<'_, '_>, point: &Point<'_>) {
+    let bucket = |text: &mut Text<'_, '_>, [open, close]: [&str; 2], from: f64, to: f64, count: u64| {
         text.put(open, Fixed(from));
         text.put(", ", Fixed(to));
         text.line(close, Uint(count));
@@ -250,7 +256,7 @@ fn exponential_buckets(text: &mut Text<'_>, point: &Point<'_>) {
     }
 }
 
-fn number(text: &mut Text<'_>, label: &str, value: Option<Number>) {
+fn number(text: &mut Text<'_, '_>, label: &str, value: Option<Number>) {
     match value {
         Some(Number::Int(n)) => text.line(label, Int(n)),
         Some(Number::Double(value)) => text.line(label, Fixed(value)),
@@ -258,7 +264,7 @@ fn number(text: &mut Text<'_>, label: &str, value: Option<Number>) {
     }
 }
 
-fn exemplars(text: &mut Text<'_>, exemplars: Repeated<'_>) {
+fn exemplars(text: &mut Text<'_, '_>, exemplars: Repeated<'_>) {
     if !exemplars.is_empty() {
         text.line("Exemplars:", Name(""));
     }

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use super::Style;
 use super::text::Text;
 pub use crate::diagnostics::columns::{column, cut, right, width};
+use crate::otlp::pieces::whole;
 
 /// How wide a line may be, and whether it may be coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +78,10 @@ impl Layout {
 }
 
 /// Text of others on one line, safe for a terminal, at most so wide.
-pub fn words(columns: usize, fill: impl FnOnce(&mut Text<'_>)) -> String {
+pub fn words(columns: usize, fill: impl FnOnce(&mut Text<'_, '_>)) -> String {
     let mut bytes = Vec::new();
-    fill(&mut Text::new(&mut bytes, Style { escape_newlines: true, ..Style::default() }, usize::MAX, &mut |_, _| {}));
+    let style = Style { escape_newlines: true, ..Style::default() };
+    whole(&mut bytes, |to| fill(&mut Text::new(to, style)));
     let text = String::from_utf8_lossy(&bytes).replace('\t', " ");
     cut(text.trim_end(), columns)
 }

@@ -51,15 +51,18 @@ impl Line {
     }
 }
 
-/// The lines of a request's resource, each handed to `put`.
-pub fn lines(signal: Signal, layout: Layout, group: &ResourceGroup<'_>, put: &mut dyn FnMut(Line)) {
+/// The lines of a request's resource, each handed to `put`, which says whether it wants more.
+pub fn lines(signal: Signal, layout: Layout, group: &ResourceGroup<'_>, put: &mut dyn FnMut(Line) -> bool) {
     let service = service(group);
     for scope in group.scopes.clone() {
         for record in ScopeGroup::read(scope).records {
-            match signal {
+            let goes_on = match signal {
                 Signal::Logs => put(log(&LogRecord::read(record), &service, layout.width)),
                 Signal::Traces => put(span(&Span::read(record), &service, layout.width)),
                 Signal::Metrics => metric(&Metric::read(record), &service, layout.width, put),
+            };
+            if !goes_on {
+                return;
             }
         }
     }
@@ -148,7 +151,7 @@ pub fn failure(span: &Span<'_>, columns: usize) -> Option<String> {
     Some(said.map(|text| word(columns, text)).unwrap_or_default())
 }
 
-fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn FnMut(Line)) {
+fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn FnMut(Line) -> bool) -> bool {
     let kind = match metric.data.0 {
         DataType::Empty => "metric",
         DataType::Gauge => "gauge",
@@ -163,15 +166,15 @@ fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn
             text.raw(&name);
             text.raw("  ");
             match point.value {
-                Some(Number::Int(n)) => number::put_int(text.out, n),
-                Some(Number::Double(value)) => number::put_double(text.out, value),
+                Some(Number::Int(n)) => number::put_int(text.to.out, n),
+                Some(Number::Double(value)) => number::put_double(text.to.out, value),
                 None => {
                     text.raw("count=");
-                    number::put_uint(text.out, point.count);
+                    number::put_uint(text.to.out, point.count);
                     for (label, value) in [(" sum=", point.sum), (" min=", point.min), (" max=", point.max)] {
                         if let Some(value) = value {
                             text.raw(label);
-                            number::put_double(text.out, value);
+                            number::put_double(text.to.out, value);
                         }
                     }
                 }
@@ -183,7 +186,7 @@ fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn
             put_attributes(text, point.attributes.clone(), false, columns);
         });
         let service = service.clone();
-        put(Line {
+        let goes_on = put(Line {
             time: point.time,
             kind: kind.into(),
             tone: Tone::Plain,
@@ -191,15 +194,19 @@ fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn
             words: words.into(),
             trace: [].into(),
         });
+        if !goes_on {
+            return false;
+        }
     }
+    true
 }
 
 /// `  key=value key=value`, as many as can be seen. What `has_ids` has them in a column of their own;
 /// where in the code it was written is left to the forms that show all.
-fn put_attributes(text: &mut Text<'_>, attributes: Repeated<'_>, has_ids: bool, columns: usize) {
+fn put_attributes(text: &mut Text<'_, '_>, attributes: Repeated<'_>, has_ids: bool, columns: usize) {
     let mut separator = "  ";
     for pair in attributes.map(KeyValue::read) {
-        if text.out.len() > 4 * columns {
+        if text.to.out.len() > 4 * columns {
             break;
         }
         let is_id = matches!(pair.key, b"trace_id" | b"span_id" | b"trace_flags");
@@ -215,7 +222,7 @@ fn put_attributes(text: &mut Text<'_>, attributes: Repeated<'_>, has_ids: bool, 
 }
 
 /// A value, of which no more is looked at than could fit.
-fn put_value(text: &mut Text<'_>, value: AnyValue<'_>, columns: usize) {
+fn put_value(text: &mut Text<'_, '_>, value: AnyValue<'_>, columns: usize) {
     match value {
         AnyValue::String(string) => text.text(head(columns, string)),
         AnyValue::Bytes(bytes) => put_plain(text, AnyValue::Bytes(head(columns, bytes))),

@@ -7,8 +7,8 @@ use crate::otlp::views::metrics::{Buckets, DataType, Metric, Number, Point, Quan
 use crate::otlp::views::{KeyValue, LogRecord, Repeated, Resource, ResourceGroup, Scope, ScopeGroup, Span};
 use crate::telemetry::Signal;
 
-pub fn resource(text: &mut Text<'_>, signal: Signal, index: usize, group: &ResourceGroup<'_>) {
-    let (resource, scope, item): (_, _, fn(&mut Text<'_>, &[u8])) = match signal {
+pub fn resource(text: &mut Text<'_, '_>, signal: Signal, index: usize, group: &ResourceGroup<'_>) {
+    let (resource, scope, item): (_, _, fn(&mut Text<'_, '_>, &[u8])) = match signal {
         Signal::Logs => ("ResourceLog #", "ScopeLog #", log_record),
         Signal::Metrics => ("ResourceMetrics #", "ScopeMetrics #", metric),
         Signal::Traces => ("ResourceTraces #", "ScopeTraces #", span),
@@ -32,11 +32,14 @@ pub fn resource(text: &mut Text<'_>, signal: Signal, index: usize, group: &Resou
         text.end();
         for record in group.records {
             item(text, record);
+            if !text.to.is_wanted() {
+                return;
+            }
         }
     }
 }
 
-fn bracketed(text: &mut Text<'_>, schema_url: &[u8]) {
+fn bracketed(text: &mut Text<'_, '_>, schema_url: &[u8]) {
     if !schema_url.is_empty() {
         text.put(" [", Str(schema_url));
         text.raw("]");
@@ -44,27 +47,31 @@ fn bracketed(text: &mut Text<'_>, schema_url: &[u8]) {
 }
 
 /// `key=value` of each, the first of them after `first`.
-fn attributes(text: &mut Text<'_>, first: &str, between: &str, attributes: Repeated<'_>) {
+fn attributes(text: &mut Text<'_, '_>, first: &str, between: &str, attributes: Repeated<'_>) {
     for (index, attribute) in attributes.enumerate() {
         let KeyValue { key, value } = KeyValue::read(attribute);
         text.put(if index == 0 { first } else { between }, Str(key));
         text.raw("=");
         put_plain(text, value);
+        text.to.breathe();
+        if !text.to.is_wanted() {
+            return;
+        }
     }
 }
 
-fn log_record(text: &mut Text<'_>, message: &[u8]) {
+fn log_record(text: &mut Text<'_, '_>, message: &[u8]) {
     let record = LogRecord::read(message);
-    text.items += 1;
+    text.to.items += 1;
     put_plain(text, record.body);
     text.raw(" ");
     attributes(text, "", " ", record.attributes);
     text.end();
 }
 
-fn span(text: &mut Text<'_>, message: &[u8]) {
+fn span(text: &mut Text<'_, '_>, message: &[u8]) {
     let span = Span::read(message);
-    text.items += 1;
+    text.to.items += 1;
     text.text(span.name);
     text.put(" ", Id(span.trace_id));
     text.put(" ", Id(span.span_id));
@@ -72,12 +79,12 @@ fn span(text: &mut Text<'_>, message: &[u8]) {
     text.end();
 }
 
-fn metric(text: &mut Text<'_>, message: &[u8]) {
+fn metric(text: &mut Text<'_, '_>, message: &[u8]) {
     let metric = Metric::read(message);
     let data_type = metric.data.0;
     for message in metric.data.read().points {
         let point = Point::read(data_type, message);
-        text.items += 1;
+        text.to.items += 1;
         text.text(metric.name);
         text.raw("{");
         attributes(text, "", ",", point.attributes.clone());
@@ -96,7 +103,7 @@ fn metric(text: &mut Text<'_>, message: &[u8]) {
 }
 
 /// A point of either kind, which has no buckets of the other.
-fn histogram(text: &mut Text<'_>, point: &Point<'_>) {
+fn histogram(text: &mut Text<'_, '_>, point: &Point<'_>) {
     text.put("count=", Uint(point.count));
     for (label, value) in [(" sum=", point.sum), (" min=", point.min), (" max=", point.max)] {
         value.into_iter().for_each(|value| text.put(label, General(value)));
@@ -105,7 +112,10 @@ fn histogram(text: &mut Text<'_>, point: &Point<'_>) {
     for count in point.bucket_counts.fixed64s() {
         match bounds.next() {
             Some(bound) => bucket(text, bound, count),
-            None => text.put(" ", Uint(count)),
+            None => {
+                text.put(" ", Uint(count));
+                text.to.breathe();
+            }
         }
     }
     let (negative, positive) = (Buckets::read(&point.negative), Buckets::read(&point.positive));
@@ -121,18 +131,19 @@ fn histogram(text: &mut Text<'_>, point: &Point<'_>) {
 }
 
 /// There may be millions of buckets, so the text may go after each.
-fn bucket(text: &mut Text<'_>, bound: f64, count: u64) {
+fn bucket(text: &mut Text<'_, '_>, bound: f64, count: u64) {
     text.put(" le", General(bound));
     text.put("=", Uint(count));
-    text.breathe();
+    text.to.breathe();
 }
 
-fn summary(text: &mut Text<'_>, point: &Point<'_>) {
+fn summary(text: &mut Text<'_, '_>, point: &Point<'_>) {
     text.put("count=", Uint(point.count));
     text.put(" sum=", Fixed(point.sum.unwrap_or_default()));
     for message in point.quantiles.clone() {
         let Quantile { quantile, value } = Quantile::read(message);
         text.put(" q", General(quantile));
         text.put("=", General(value));
+        text.to.breathe();
     }
 }

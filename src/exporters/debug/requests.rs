@@ -1,19 +1,22 @@
 //! Requests while they arrive: spans and logs by their trace, until the trace is whole or has had its time.
 //!
 //! A trace is whole when its root and every parent that is named are there; what else of it comes soon after, logs
-//! mostly, still gets its place. How much waits is bounded: beyond it the oldest trace is printed early, and says so.
+//! mostly, still gets its place. How much waits is bounded by what it really takes, from the budget: beyond it the oldest
+//! trace is printed early, and says so.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Style;
 use super::block::{Log, Request, Why};
 use super::layout::{Layout, word};
 use super::line::{self, Line};
-use super::tree::Span;
-use super::{Style, Verbosity};
+use super::tree::{Node, Row, Span};
+use crate::otlp::pieces::Pieces;
 use crate::otlp::views;
 use crate::otlp::views::{LogRecord, ResourceGroup, ScopeGroup};
-use crate::telemetry::Signal;
+use crate::telemetry::{Budget, Charge, Share, Signal};
 
 /// A trace that is whole is printed so long after what made it whole.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -21,8 +24,11 @@ const SETTLE: Duration = Duration::from_millis(250);
 const TEXT: usize = 200;
 /// Printed traces that are remembered, so that what comes late is known for it.
 const PRINTED: usize = 1024;
-/// What an item takes beside its text, roughly, in bytes.
-const PER_ITEM: usize = 256;
+/// What an item takes beside its texts, in bytes: its struct in a list that grows by doubling, its places in the sets and
+/// maps of its trace and of the drawing, what the allocator keeps for each text; and for a span its node and row.
+const PER_SPAN: usize = 2 * size_of::<Span>() + size_of::<Node>() + size_of::<Row>() + 320;
+const PER_LOG: usize = 2 * size_of::<Log>() + 224;
+const PER_TRACE: usize = 2 * size_of::<Trace>() + 256;
 
 pub const WAIT: Duration = Duration::from_secs(5);
 
@@ -32,7 +38,38 @@ pub struct Limits {
     pub traces: usize,
     /// Spans and log records.
     pub items: usize,
+    /// What they take, their drawing included.
     pub bytes: usize,
+}
+
+/// The memory that a collector has for them: a quarter of that for queues.
+struct Memory {
+    budget: Arc<Budget>,
+    charge: Charge,
+    /// What is charged.
+    paid: usize,
+}
+
+impl Memory {
+    /// Charged for in steps of this size.
+    const STEP: usize = 64 << 10;
+
+    /// Whether so many bytes could be charged in all.
+    fn pay(&mut self, bytes: usize) -> bool {
+        if bytes <= self.paid {
+            return true;
+        }
+        let wanted = bytes.next_multiple_of(Memory::STEP);
+        let is_paid =
+            wanted as u64 <= self.budget.limit(Share::Queue) / 4 && self.charge.grow((wanted - self.paid) as u64);
+        self.paid = if is_paid { wanted } else { self.paid };
+        is_paid
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        self.paid = self.paid.min(bytes.next_multiple_of(Memory::STEP));
+        self.charge.shrink_to(self.paid as u64);
+    }
 }
 
 impl Default for Limits {
@@ -50,6 +87,7 @@ pub struct Requests {
     layout: Layout,
     wait: Duration,
     limits: Limits,
+    memory: Option<Memory>,
     traces: HashMap<Id, Trace>,
     /// The oldest first.
     ages: BTreeMap<u64, Id>,
@@ -93,6 +131,7 @@ impl Requests {
             layout,
             wait,
             limits,
+            memory: None,
             traces: HashMap::new(),
             ages: BTreeMap::new(),
             next_age: 0,
@@ -103,15 +142,28 @@ impl Requests {
         }
     }
 
+    /// Takes what it gathers from a budget.
+    pub fn within(mut self, budget: &Arc<Budget>) -> Requests {
+        let charge = Charge::held(budget, Share::Queue, 0);
+        self.memory = Some(Memory { budget: budget.clone(), charge, paid: 0 });
+        self
+    }
+
     /// Takes a request's items; writes what has no trace, and what no longer has room. Returns the items it wrote.
     #[expect(clippy::indexing_slicing, reason = "one count a signal, indexed by it")]
-    pub fn add(&mut self, signal: Signal, parts: &[&[u8]], now: Instant, out: &mut Vec<u8>) -> Items {
+    pub fn add(&mut self, signal: Signal, parts: &[&[u8]], now: Instant, to: &mut Pieces) -> Items {
         let mut written = Items::default();
         if signal == Signal::Metrics {
             let style = Style { layout: self.layout, ..Style::default() };
-            let emit = &mut |_: &mut Vec<u8>, _| {};
-            written[signal as usize] =
-                super::render_chunks(signal, Verbosity::Line, style, parts, usize::MAX, out, emit);
+            for resource in super::resources(parts) {
+                let put = &mut |line: Line| {
+                    line.put(style.layout, to.out);
+                    written[signal as usize] += 1;
+                    to.breathe();
+                    to.is_wanted()
+                };
+                line::lines(signal, style.layout, &ResourceGroup::read(resource), put);
+            }
             return written;
         }
         for resource in super::resources(parts) {
@@ -127,17 +179,40 @@ impl Requests {
                     (!taken).then(|| line::span(&span, &service, self.layout.width))
                 };
                 if let Some(line) = single {
-                    line.put(self.layout, out);
+                    line.put(self.layout, to.out);
                     written[signal as usize] += 1;
                 }
-                let Limits { traces, items, bytes } = self.limits;
-                while self.traces.len() > traces || self.items > items || self.bytes > bytes {
+                while self.is_over() {
                     let Some(oldest) = self.ages.values().next().copied() else { break };
-                    self.print(oldest, Some(Why::Full), out, &mut written);
+                    self.print(oldest, Some(Why::Full), to, &mut written);
+                }
+                to.breathe();
+                if !to.is_wanted() {
+                    return written;
                 }
             }
         }
         written
+    }
+
+    /// Whether more is held than may be.
+    fn is_over(&mut self) -> bool {
+        let Limits { traces, items, bytes } = self.limits;
+        let is_within = self.traces.len() <= traces && self.items <= items && self.bytes <= bytes;
+        !is_within || self.memory.as_mut().is_some_and(|memory| !memory.pay(self.bytes))
+    }
+
+    /// Lets go of all that waits.
+    pub fn clear(&mut self) {
+        self.traces = HashMap::new();
+        self.ages.clear();
+        (self.items, self.bytes) = (0, 0);
+        self.memory.iter_mut().for_each(|memory| memory.give_back(0));
+    }
+
+    /// How many items wait.
+    pub fn items(&self) -> usize {
+        self.items
     }
 
     /// When something is due next.
@@ -146,27 +221,27 @@ impl Requests {
     }
 
     /// Writes the traces that are due; returns the items it wrote.
-    pub fn print_due(&mut self, now: Instant, out: &mut Vec<u8>) -> Items {
-        self.print_where(|trace| trace.due().is_none_or(|due| due <= now), out)
+    pub fn print_due(&mut self, now: Instant, to: &mut Pieces) -> Items {
+        self.print_where(|trace| trace.due().is_none_or(|due| due <= now), to)
     }
 
     /// Writes all that waits.
-    pub fn print_all(&mut self, out: &mut Vec<u8>) -> Items {
-        self.print_where(|_| true, out)
+    pub fn print_all(&mut self, to: &mut Pieces) -> Items {
+        self.print_where(|_| true, to)
     }
 
-    fn print_where(&mut self, is_due: impl Fn(&Trace) -> bool, out: &mut Vec<u8>) -> Items {
+    fn print_where(&mut self, is_due: impl Fn(&Trace) -> bool, to: &mut Pieces) -> Items {
         let mut written = Items::default();
         let due = |id: &&Id| self.traces.get(*id).is_some_and(&is_due);
         let due: Vec<Id> = self.ages.values().filter(due).copied().collect();
         for id in due {
-            self.print(id, None, out, &mut written);
+            self.print(id, None, to, &mut written);
         }
         written
     }
 
     #[expect(clippy::indexing_slicing, reason = "one count a signal, indexed by it")]
-    fn print(&mut self, id: Id, why: Option<Why>, out: &mut Vec<u8>, written: &mut Items) {
+    fn print(&mut self, id: Id, why: Option<Why>, to: &mut Pieces, written: &mut Items) {
         let Some(trace) = self.traces.remove(&id) else { return };
         self.ages.remove(&trace.age);
         self.items -= trace.items();
@@ -182,7 +257,8 @@ impl Requests {
             }
         }
         let why = why.unwrap_or(if trace.is_late { Why::Late } else { Why::Due });
-        Request { trace: id, spans: trace.spans, logs: trace.logs, why }.draw(self.layout, out);
+        Request { trace: id, spans: trace.spans, logs: trace.logs, why }.draw(self.layout, to);
+        self.memory.iter_mut().for_each(|memory| memory.give_back(self.bytes));
     }
 
     /// The line back if the record has no trace to wait for.
@@ -190,14 +266,14 @@ impl Requests {
         let known =
             trace_id(record.trace_id).filter(|id| !self.is_printed.contains(id) || self.traces.contains_key(id));
         let Some(id) = known else { return Some(line) };
-        let bytes = PER_ITEM + line.words.len();
+        let bytes = PER_LOG + line.kind.len() + line.service.len() + line.words.len();
         let trace = self.trace(id, bytes, now);
         trace.logs.push(Log { span: span_id(record.span_id), severity: record.severity_number, line });
         None
     }
 
     /// Whether the span has a trace, and was taken.
-    fn span(&mut self, span: &views::Span<'_>, service: &std::sync::Arc<str>, now: Instant) -> bool {
+    fn span(&mut self, span: &views::Span<'_>, service: &Arc<str>, now: Instant) -> bool {
         let Some(trace) = trace_id(span.trace_id).filter(|_| span_id(span.span_id) != 0) else { return false };
         let span = Span {
             id: span_id(span.span_id),
@@ -210,7 +286,8 @@ impl Requests {
             failure: line::failure(span, TEXT).map(Into::into),
             notable: false,
         };
-        let bytes = PER_ITEM + span.name.len() + span.failure.as_ref().map_or(0, |message| message.len());
+        let failure = span.failure.as_ref().map_or(0, |message| message.len());
+        let bytes = PER_SPAN + span.service.len() + span.name.len() + failure;
         let trace = self.trace(trace, bytes, now);
         trace.ids.insert(span.id);
         trace.missing.remove(&span.id);
@@ -232,8 +309,9 @@ impl Requests {
             let age = self.next_age;
             self.next_age += 1;
             self.ages.insert(age, id);
+            self.bytes += PER_TRACE;
             let is_late = self.is_printed.contains(&id);
-            Trace { age, is_late, latest: Some(now + self.wait), ..Trace::default() }
+            Trace { age, is_late, latest: Some(now + self.wait), bytes: PER_TRACE, ..Trace::default() }
         });
         trace.bytes += bytes;
         trace

@@ -13,7 +13,12 @@ pub struct Key(u32);
 
 impl Key {
     pub fn of(message: &[u8]) -> Key {
-        Key(message.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)))
+        Key(0x811c_9dc5).and(message)
+    }
+
+    /// Of a message that goes on.
+    pub fn and(self, more: &[u8]) -> Key {
+        Key(more.iter().fold(self.0, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The `debug` exporter as a sink: its section (facts 4.1), and telemetry turned into text on the task that brought it.
+//! The `debug` exporter as a sink: its section (facts 4.1), and the queue of its output, whose thread prints.
 //!
 //! It never refuses. While its reader is at work, a client that has nothing else to wait for waits for the output;
 //! what does not fit otherwise is not printed, and counted.
@@ -11,16 +11,21 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::config::section::Section;
-use crate::telemetry::{Account, Alarm, Ask, Fate, Full, Load, Now, Reason, Signal, Sink, Tally, Telemetry, Wakeful};
+use crate::telemetry::{
+    Account, Ask, Budget, Charge, Fate, Full, Holder, Load, Reason, Share, Signal, Sink, Tally, Telemetry,
+};
 
 use super::layout::Layout;
+use super::printer::{Job, Printer, items_of};
 use super::requests::{self, Items, Limits, Requests};
-use super::sampling::{Key, Sampler};
-use super::{Counts, Style, Verbosity};
-use crate::diagnostics::output::{self, Output, Owner};
+use super::sampling::Sampler;
+use super::{Style, Verbosity};
+use crate::diagnostics::output::{self, Outcome, Output, Owner, Why};
 
-/// Text that waits for its reader.
-const BUFFER: usize = 4 << 20;
+/// Bytes of telemetry that may wait to be printed.
+const QUEUE: usize = 4 << 20;
+/// What a request takes in the queue beside its bytes.
+const ENTRY: usize = 512;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -66,18 +71,25 @@ impl Config {
         section.finish();
         config
     }
+
+    /// Whether it is written in the form of the Go collector's own log.
+    pub fn is_as_log(&self) -> bool {
+        self.use_internal_logger && self.verbosity.has_summary()
+    }
+
+    /// Whether repeated messages are limited.
+    pub fn is_sampled(&self) -> bool {
+        self.verbosity != Verbosity::Tree && !self.is_as_log() && self.sampling_thereafter != 1
+    }
 }
 
 /// One `debug` exporter: its output and its limits on repeated messages, shared by its signals.
 pub struct Debug {
     id: String,
-    config: Config,
-    output: Output,
-    sampler: Mutex<Sampler>,
-    /// What `tree` gathers.
-    requests: Mutex<Requests>,
+    output: Output<Printer>,
     accounts: Accounts,
-    alarm: Arc<Alarm>,
+    budget: Arc<Budget>,
+    _holder: Holder,
 }
 
 /// The accounts of the signals that have a sink here: what is printed counts as exported when it is written.
@@ -96,6 +108,7 @@ struct Unwritten {
     tally: Tally,
     left: u64,
     dropped: u64,
+    is_filtered: bool,
 }
 
 /// Beyond so many requests the next ones share a place.
@@ -125,26 +138,29 @@ impl Accounts {
                 last.tally.merge(tally);
                 last.left += left;
             }
-            None => unwritten.push_back(Unwritten { tally, left, dropped: 0 }),
+            None => unwritten.push_back(Unwritten { tally, left, dropped: 0, is_filtered: false }),
         }
     }
 }
 
 impl Place {
-    fn settle(&mut self, mut items: u64, is_written: bool) {
+    fn settle(&mut self, mut items: u64, outcome: Outcome) {
         let Place { account: Some(account), unwritten } = self else { return };
-        match is_written {
-            true => account.send(items),
-            false => account.drop_items(Reason::OutputTooSlow, items),
+        match outcome {
+            Outcome::Written => account.send(items),
+            Outcome::Lost => account.drop_items(Reason::OutputTooSlow, items),
+            Outcome::LeftOut => account.drop_items(Reason::SampledOut, items),
         }
         // They are written in the order in which they came.
         while let Some(first) = unwritten.front_mut().filter(|_| items > 0) {
             let share = items.min(first.left);
             items -= share;
             first.left -= share;
-            first.dropped += if is_written { 0 } else { share };
+            first.dropped += if outcome == Outcome::Lost { share } else { 0 };
+            first.is_filtered |= outcome == Outcome::LeftOut;
             if first.left == 0 {
-                account.bill.settle(&first.tally, Fate::Sent, first.dropped, 1);
+                let fate = if first.is_filtered { Fate::Filtered } else { Fate::Sent };
+                account.bill.settle(&first.tally, fate, first.dropped, 1);
                 unwritten.pop_front();
             }
         }
@@ -152,11 +168,11 @@ impl Place {
 }
 
 impl Owner for Accounts {
-    fn settle(&self, records: Items, is_written: bool) {
-        self.lock().iter_mut().zip(records).for_each(|(place, items)| place.settle(items, is_written));
+    fn settle(&self, records: Items, outcome: Outcome) {
+        self.lock().iter_mut().zip(records).for_each(|(place, items)| place.settle(items, outcome));
     }
 
-    fn notice(&self, lost: Items, output: &str) -> String {
+    fn notice(&self, lost: Items, why: Why, output: &str) -> String {
         let kinds = Signal::ALL.into_iter().zip(lost).filter(|(_, items)| *items > 0);
         let kinds = kinds.map(|(signal, items)| {
             let words = signal.items_words();
@@ -164,21 +180,16 @@ impl Owner for Accounts {
         });
         let kinds = kinds.collect::<Vec<_>>().join(", ");
         let verb = if lost.iter().sum::<u64>() == 1 { "was" } else { "were" };
-        format!("… {kinds} {verb} not printed: the reader of {output} is too slow\n")
+        let why = match why {
+            Why::Slow => format!("the reader of {output} is too slow"),
+            Why::Memory => "no memory is left for what waits to be printed".to_owned(),
+        };
+        format!("… {kinds} {verb} not printed: {why}\n")
     }
-}
-
-/// So many of one signal.
-fn items_of(signal: Signal, items: u64) -> Items {
-    let mut all = Items::default();
-    if let Some(place) = all.get_mut(signal as usize) {
-        *place = items;
-    }
-    all
 }
 
 impl Debug {
-    pub fn open(id: &str, mut config: Config, alarm: Arc<Alarm>) -> io::Result<Arc<Debug>> {
+    pub fn open(id: &str, mut config: Config, budget: &Arc<Budget>) -> io::Result<Arc<Debug>> {
         let stderr = ["stderr".to_owned()];
         let paths = if config.use_internal_logger { &stderr[..] } else { &config.output_paths };
         // On a terminal a value must not pass for lines of its own.
@@ -198,70 +209,51 @@ impl Debug {
         };
         let accounts = Accounts::default();
         let sinks = paths.iter().map(open).collect::<io::Result<_>>()?;
-        let output = Output::start(sinks, BUFFER, Box::new(accounts.clone()))?;
-        let sampler = Sampler::new(config.sampling_initial, config.sampling_thereafter, Instant::now());
-        let requests = Requests::new(config.style.layout, config.tree_wait, Limits::default());
-        Ok(Arc::new(Debug {
+        let printer = Printer {
             id: id.to_owned(),
+            sampler: Sampler::new(config.sampling_initial, config.sampling_thereafter, Instant::now()),
+            requests: Requests::new(config.style.layout, config.tree_wait, Limits::default()).within(budget),
             config,
-            output,
-            sampler: Mutex::new(sampler),
-            requests: Mutex::new(requests),
-            accounts,
-            alarm,
-        }))
+        };
+        let output = Output::start(sinks, QUEUE, Box::new(accounts.clone()), printer)?;
+        let (budget, holder) = (budget.clone(), budget.add_holder());
+        Ok(Arc::new(Debug { id: id.to_owned(), output, accounts, budget, _holder: holder }))
     }
 
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Items that are printed and not written yet, by signal.
+    /// Items that are not written yet, by signal.
     pub fn waiting(&self) -> Items {
         self.output.waiting()
     }
 
-    /// Writes what is gathered and buffered, for at most this long; returns how many items were not written.
+    /// Writes what is gathered and queued, for at most this long; returns how many items were not written.
     pub fn close(&self, within: Duration) -> u64 {
-        self.print_requests(|requests, text| requests.print_all(text));
         self.output.close(within)
     }
 
-    /// Lets `print` write some of the requests, and counts what it wrote.
-    fn print_requests(&self, print: impl FnOnce(&mut Requests, &mut Vec<u8>) -> Items) {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut text = self.output.buffer();
-        let items = print(&mut requests, &mut text);
-        // Still under the lock, so that texts stay in their order.
-        if !text.is_empty() && !self.output.offer(text, items) {
-            self.accounts.settle(items, false);
+    /// Whether there is memory for a request, and for what printing it may take: a copy of what stands in several places,
+    /// at most as long as itself.
+    fn allows(&self, load: Load) -> bool {
+        self.budget.allows(2 * self.output.buffered_bytes() as u64, 2 * load.bytes, needed(load))
+    }
+
+    /// Moves a request's memory to the queue share, and takes there what printing it needs.
+    fn hold(&self, telemetry: &Telemetry, load: Load) -> Option<Charge> {
+        if !self.allows(load) {
+            return None;
         }
-        if let Some(at) = requests.wake_at() {
-            self.alarm.ring_at(at);
-        }
+        let charge = Charge::take(&self.budget, Share::Queue, needed(load))?;
+        telemetry.parts.iter().for_each(|part| part.charge.move_to_queue());
+        charge.shrink_to(load.bytes);
+        Some(charge)
     }
 }
 
-/// One that a reload left behind prints what it has gathered when its last sink goes.
-impl Drop for Debug {
-    fn drop(&mut self) {
-        self.print_requests(|requests, text| requests.print_all(text));
-    }
-}
-
-impl Wakeful for Debug {
-    fn wake_at(&self) -> Option<Instant> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).wake_at()
-    }
-
-    fn wake(&self, now: Now) {
-        self.print_requests(|requests, text| requests.print_due(now.instant, text));
-    }
-
-    fn drain(&self, _: Now) -> bool {
-        self.print_requests(|requests, text| requests.print_all(text));
-        true
-    }
+fn needed(load: Load) -> u64 {
+    load.fresh_bytes + load.bytes
 }
 
 /// One signal of a `debug` exporter.
@@ -271,8 +263,6 @@ pub struct DebugSink {
     account: Arc<Account>,
 }
 
-/// Text is handed to the output in pieces of about this size.
-const CHUNK: usize = 64 * 1024;
 /// A reader that took nothing for this long is not waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -282,117 +272,39 @@ impl DebugSink {
         DebugSink { debug, signal, account }
     }
 
-    /// Hands text to the output; what finds no room there is lost.
-    fn offer(&self, text: Vec<u8>, items: u64) {
-        let items = items_of(self.signal, items);
-        if !self.debug.output.offer(text, items) {
-            self.debug.accounts.settle(items, false);
-        }
-    }
-
-    fn print(&self, parts: &[&[u8]], items: u64) {
-        let Config { verbosity, style, .. } = self.debug.config;
-        let mut text = self.debug.output.buffer();
-        if verbosity.has_summary() {
-            super::render_summary(self.signal, parts, &mut text);
-        }
-        let mut emit = |chunk: &mut Vec<u8>, items| {
-            self.offer(std::mem::replace(chunk, self.debug.output.buffer()), items);
-        };
-        let mut left = super::render_chunks(self.signal, verbosity, style, parts, CHUNK, &mut text, &mut emit);
-        if verbosity == Verbosity::Basic {
-            left = items;
-        }
-        self.offer(text, left);
-    }
-
-    /// With limits on repeated messages: the summary by its name, the dump by its text.
-    fn print_sampled(&self, parts: &[&[u8]], items: u64, telemetry: &Telemetry) {
-        let now = telemetry.received.instant;
-        let Config { verbosity, style, .. } = self.debug.config;
-        let mut sampler = self.debug.sampler.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_dump = verbosity != Verbosity::Basic;
-        let mut text = self.debug.output.buffer();
-        if let Some(skipped) = sampler.skipped(now) {
-            let words = self.signal.items_words();
-            text.extend_from_slice(format!("… {skipped} {words} were not printed: sampling\n").as_bytes());
-        }
-        let summary = Key::of(super::summary_message(self.signal).as_bytes());
-        let mut printed = verbosity.has_summary() && sampler.admits(summary, if has_dump { 0 } else { items }, now);
-        if printed {
-            super::render_summary(self.signal, parts, &mut text);
-        }
-        if has_dump {
-            let start = text.len();
-            super::render_dump(self.signal, verbosity, style, parts, &mut text);
-            printed = sampler.admits(Key::of(text.get(start..).unwrap_or_default()), items, now);
-            if !printed {
-                text.truncate(start);
-            }
-        }
-        drop(sampler);
-        match printed {
-            true => self.debug.accounts.expect(telemetry),
-            false => {
-                self.account.drop_items(Reason::SampledOut, items);
-                self.account.book(telemetry, Fate::Filtered, 0);
-            }
-        }
-        self.offer(text, if printed { items } else { 0 });
-    }
-
-    /// The way of the Go collector's own log: a time and a level before, the component's fields behind.
-    fn print_as_log(&self, parts: &[&[u8]], telemetry: &Telemetry, items: u64) {
-        let time = crate::diagnostics::log::timestamp(telemetry.received.wall);
-        let (id, signal) = (&self.debug.id, self.signal.name());
-        let fields = format!(
-            "\"otelcol.component.id\": \"{id}\", \"otelcol.component.kind\": \"exporter\", \"otelcol.signal\": \"{signal}\""
-        );
-        let name = super::summary_message(self.signal);
-        let mut text = format!("{time}\tinfo\t{name}\t{{{fields}, ").into_bytes();
-        super::render_summary_fields(self.signal, Counts::of(self.signal, parts), &mut text);
-        text.extend_from_slice(b"}\n");
-        if self.debug.config.verbosity != Verbosity::Basic {
-            text.extend_from_slice(format!("{time}\tinfo\t").as_bytes());
-            super::render_dump(self.signal, self.debug.config.verbosity, self.debug.config.style, parts, &mut text);
-            text.pop();
-            text.extend_from_slice(format!("\t{{{fields}}}\n").as_bytes());
-        }
-        self.offer(text, items);
+    fn bytes(load: Load) -> usize {
+        ENTRY + usize::try_from(load.bytes).unwrap_or(usize::MAX - ENTRY)
     }
 }
 
 impl Sink for DebugSink {
-    fn reserve(&self, _: &Telemetry, _: Load, ask: Ask) -> Result<(), Full> {
-        let output = &self.debug.output;
-        let is_full = output.buffered_bytes() > BUFFER / 2;
-        let waits = ask.alone && is_full && output.progressing(PATIENCE);
-        if waits { Err(Full::Wait { most: Some(PATIENCE) }) } else { Ok(()) }
+    fn reserve(&self, _: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
+        let Debug { output, .. } = &*self.debug;
+        let bytes = DebugSink::bytes(load);
+        let is_full = output.is_full_for(bytes) || !self.debug.allows(load);
+        // Beside others it is waited for while it makes text, as if they made it themselves, but not for its reader.
+        let waits = match ask.alone {
+            true => output.progressing(PATIENCE) && !(ask.waited && output.is_large(bytes)),
+            false => output.is_printing() && !ask.waited,
+        };
+        if is_full && waits { Err(Full::Wait { most: Some(PATIENCE) }) } else { Ok(()) }
     }
 
     fn release(&self, _: Load) {}
 
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
-        let parts: Vec<&[u8]> = telemetry.parts.iter().map(|part| part.bytes.as_ref()).collect();
-        let Config { verbosity, use_internal_logger, .. } = self.debug.config;
-        let as_log = use_internal_logger && verbosity.has_summary();
-        let is_sampled = verbosity != Verbosity::Tree && !as_log && self.debug.config.sampling_thereafter != 1;
-        if !is_sampled {
-            self.debug.accounts.expect(&telemetry);
-        }
-        if verbosity == Verbosity::Tree {
-            let now = telemetry.received.instant;
-            self.debug.print_requests(|requests, text| requests.add(self.signal, &parts, now, text));
-        } else if as_log {
-            self.print_as_log(&parts, &telemetry, load.items);
-        } else if is_sampled {
-            self.print_sampled(&parts, load.items, &telemetry);
-        } else {
-            self.print(&parts, load.items);
-        }
-        drop(parts);
+        let Debug { output, accounts, .. } = &*self.debug;
         self.account.show_leaving(&telemetry);
         telemetry.resolve(Ok(()));
+        let items = items_of(self.signal, load.items);
+        let Some(room) = self.debug.hold(&telemetry, load) else {
+            self.account.lose(Reason::MemoryFull, &telemetry);
+            return output.miss(Why::Memory, items);
+        };
+        accounts.expect(&telemetry);
+        if !output.offer(Job { telemetry, room }, DebugSink::bytes(load), items) {
+            accounts.settle(items, Outcome::Lost);
+        }
     }
 
     fn room(&self) -> &Notify {

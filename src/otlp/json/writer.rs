@@ -1,64 +1,237 @@
 //! Wire → OTLP/JSON, in the form of the Go collector's `pdata`: one line, the fields in the order of the tables in
 //! `fields`, ids in hexadecimal, 64-bit integers in quotes, enums as numbers, doubles as Go writes them.
 //!
-//! Works on checked bytes, whose depth the check bounds; what nests deeper is cut off here.
+//! Works on checked bytes, whose depth the check bounds; what nests deeper is cut off here. The text can be twenty times
+//! the request, so it leaves in pieces: whatever is taken back again is taken back before a piece could have left.
 
-use super::fields::{Field, Kind, Message, Presence};
-use super::scanner::plain_length;
-use crate::otlp::wire::{Fields, Value, merged, varint};
-use crate::otlp::{base64, hex, number};
 use std::borrow::Cow;
 use std::io::Write;
 
+use super::fields::{Field, Kind, Message, Presence};
+use super::scanner::plain_length;
+use crate::diagnostics::escape::{self, Eyes};
+use crate::otlp::pieces::Pieces;
+use crate::otlp::wire::{Fields, Value, merged, varint};
+use crate::otlp::{base64, hex, number};
+
 /// More than 64 levels of values need: three messages each, and those around them.
 const DEPTH: usize = 208;
+/// A message that stands in several places is joined. The copies that are open at once have so many bytes; beyond it, the
+/// last place counts alone.
+const COPIES: usize = 1 << 20;
+/// The most bytes whose base64 is written before the next look at how much there is.
+const BYTES: usize = escape::WINDOW / 3 * 3;
 
-pub fn write(message: &'static Message, wire: &[u8], out: &mut Vec<u8>) {
-    put_message(message, wire, DEPTH, out);
+/// Writes a message. What a terminal would act on can stand in its strings only, where an escape means the same: it
+/// stands there when the text is `for_eyes`.
+pub fn write(message: &'static Message, wire: &[u8], for_eyes: bool, to: &mut Pieces) {
+    Writer { to, for_eyes, copies: COPIES }.message(message, wire, DEPTH);
 }
 
-/// The only function that calls itself; what needs more of the stack stands in functions of its own.
-fn put_message(message: &Message, wire: &[u8], depth: usize, out: &mut Vec<u8>) {
-    out.push(b'{');
-    let start = out.len();
-    let (given, chosen) = summary(message, wire);
-    for field in message.fields {
-        let shown = match field.presence {
-            Presence::Always => true,
-            Presence::Oneof => chosen == field.number,
-            Presence::Implicit | Presence::Optional => given & bit(field.number) != 0,
-        };
-        if !shown || depth == 0 {
-            continue;
-        }
-        let before = out.len();
-        put_key(field, before == start, out);
-        let present = match field.kind {
-            Kind::One(inner) => match content(field, wire) {
-                Some(bytes) => {
-                    put_message(inner, &bytes, depth - 1, out);
-                    true
-                }
-                None => false,
-            },
-            Kind::Many(inner) => {
-                let list = out.len();
-                let mut rest = Fields::new(wire);
-                while let Some(bytes) = next_message(&mut rest, field.number) {
-                    out.push(if out.len() == list { b'[' } else { b',' });
-                    put_message(inner, bytes, depth - 1, out);
-                }
-                let present = out.len() > list;
-                out.push(b']');
-                present
-            }
-            kind => put_scalars(kind, field, wire, out),
-        };
-        if !present {
-            out.truncate(before);
-        }
+/// Writes requests as one: the only field of a request is a list, which goes on.
+pub fn write_requests(request: &'static Message, parts: &[&[u8]], to: &mut Pieces) {
+    let mut writer = Writer { to, for_eyes: false, copies: COPIES };
+    writer.put("{");
+    for field in request.fields {
+        writer.list(field, parts, DEPTH, true);
     }
-    out.push(b'}');
+    writer.put("}");
+}
+
+struct Writer<'w, 'a> {
+    to: &'w mut Pieces<'a>,
+    for_eyes: bool,
+    /// How many more bytes may be copied.
+    copies: usize,
+}
+
+impl Writer<'_, '_> {
+    fn put(&mut self, text: &str) {
+        self.to.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// The only function that calls itself; what needs more of the stack stands in functions of its own.
+    fn message(&mut self, message: &Message, wire: &[u8], depth: usize) {
+        self.put("{");
+        let (given, chosen) = summary(message, wire);
+        let mut is_first = true;
+        for field in message.fields {
+            let shown = match field.presence {
+                Presence::Always => true,
+                Presence::Oneof => chosen == field.number,
+                Presence::Implicit | Presence::Optional => given & bit(field.number) != 0,
+            };
+            if !shown || depth == 0 {
+                continue;
+            }
+            let present = match field.kind {
+                Kind::One(inner) => match self.content(field, wire) {
+                    Some(bytes) => {
+                        put_key(field, is_first, self.to.out);
+                        self.message(inner, &bytes, depth - 1);
+                        if let Cow::Owned(bytes) = bytes {
+                            self.copies += bytes.len();
+                        }
+                        true
+                    }
+                    None => false,
+                },
+                Kind::Many(_) => self.list(field, &[wire], depth, is_first),
+                kind => {
+                    let before = self.to.out.len();
+                    put_key(field, is_first, self.to.out);
+                    let present = self.scalars(kind, field, wire);
+                    if !present {
+                        self.to.out.truncate(before);
+                    }
+                    present
+                }
+            };
+            is_first &= !present;
+        }
+        self.put("}");
+    }
+
+    /// A list of messages, from all parts; false when there is none.
+    fn list(&mut self, field: &Field, parts: &[&[u8]], depth: usize, is_first: bool) -> bool {
+        let Kind::Many(inner) = field.kind else { return false };
+        let mut is_empty = true;
+        for part in parts {
+            let mut rest = Fields::new(part);
+            while let Some(bytes) = next_message(&mut rest, field.number).filter(|_| self.to.is_wanted()) {
+                if is_empty {
+                    put_key(field, is_first, self.to.out);
+                }
+                self.put(if is_empty { "[" } else { "," });
+                is_empty = false;
+                self.message(inner, bytes, depth - 1);
+                self.to.breathe();
+            }
+        }
+        self.put(if is_empty { "" } else { "]" });
+        !is_empty
+    }
+
+    /// What a singular message consists of. Members of a oneof are absent when they are not given, or something else.
+    fn content<'a>(&mut self, field: &Field, wire: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let found = || Fields::new(wire).filter(|found| found.number == field.number).map(|found| found.value);
+        if field.presence == Presence::Oneof {
+            let Value::Bytes(bytes) = found().last()? else { return None };
+            return Some(Cow::Borrowed(bytes));
+        }
+        let (mut last, mut places, mut bytes) = (&[][..], 0, 0);
+        for value in found() {
+            if let Value::Bytes(place @ [_, ..]) = value {
+                (last, places, bytes) = (place, places + 1, bytes + place.len());
+            }
+        }
+        if places < 2 || bytes > self.copies {
+            return Some(Cow::Borrowed(last));
+        }
+        self.copies -= bytes;
+        Some(merged(wire, field.number))
+    }
+
+    /// Writes a scalar or a list of them; false when it is absent, or the same as absent.
+    fn scalars(&mut self, kind: Kind, field: &Field, wire: &[u8]) -> bool {
+        let mut values = Fields::new(wire).filter(|found| found.number == field.number).map(|found| found.value);
+        let element = match kind {
+            Kind::Texts => &Kind::Text,
+            Kind::Packed(element) => element,
+            _ => {
+                let is_written = |value: &Value| field.presence != Presence::Implicit || !is_zero(kind, *value);
+                return values.by_ref().last().filter(is_written).is_some_and(|value| self.scalar(kind, value));
+            }
+        };
+        let mut separator = "[";
+        for value in values {
+            match (kind, value) {
+                (Kind::Packed(Kind::Uint64), Value::Bytes(mut packed)) => {
+                    while let Some((value, rest)) = varint(packed) {
+                        self.element(*element, Value::Varint(value), &mut separator);
+                        packed = rest;
+                    }
+                }
+                (Kind::Packed(_), Value::Bytes(packed)) => {
+                    for bytes in packed.as_chunks::<8>().0 {
+                        self.element(*element, Value::Fixed64(u64::from_le_bytes(*bytes)), &mut separator);
+                    }
+                }
+                _ => self.element(*element, value, &mut separator),
+            }
+        }
+        self.put(if separator == "[" { "" } else { "]" });
+        separator != "["
+    }
+
+    fn element(&mut self, kind: Kind, value: Value, separator: &mut &'static str) {
+        let before = self.to.out.len();
+        self.put(separator);
+        match self.scalar(kind, value) {
+            true => *separator = ",",
+            false => self.to.out.truncate(before),
+        }
+        self.to.breathe();
+    }
+
+    /// Writes a scalar; nothing, and false, when the wire type is another one.
+    fn scalar(&mut self, kind: Kind, value: Value) -> bool {
+        let out = &mut *self.to.out;
+        match (kind, value) {
+            (Kind::Text, Value::Bytes(text)) => self.text(text),
+            (Kind::Bytes, Value::Bytes(bytes)) => self.base64(bytes),
+            (Kind::Id(_), Value::Bytes(bytes)) => {
+                out.push(b'"');
+                hex::put(bytes, out);
+                out.push(b'"');
+            }
+            (Kind::Bool, Value::Varint(value)) => put(out, format_args!("{}", value != 0)),
+            (Kind::Int64, Value::Varint(value)) => put(out, format_args!("\"{}\"", value as i64)),
+            (Kind::Uint64, Value::Varint(value)) => put(out, format_args!("\"{value}\"")),
+            (Kind::Uint32, Value::Varint(value)) => put(out, format_args!("{}", value as u32)),
+            (Kind::Enum(..), Value::Varint(value)) => put(out, format_args!("{}", value as i32)),
+            (Kind::Sint32, Value::Varint(value)) => {
+                let value = value as u32;
+                put(out, format_args!("{}", (value >> 1) as i32 ^ -((value & 1) as i32)));
+            }
+            (Kind::Fixed32, Value::Fixed32(value)) => put(out, format_args!("{value}")),
+            (Kind::Fixed64, Value::Fixed64(value)) => put(out, format_args!("\"{value}\"")),
+            (Kind::Sfixed64, Value::Fixed64(value)) => put(out, format_args!("\"{}\"", value as i64)),
+            (Kind::Double, Value::Fixed64(bits)) => match f64::from_bits(bits) {
+                value if value.is_finite() => number::put_json_double(out, value),
+                value if value.is_nan() => out.extend_from_slice(b"\"NaN\""),
+                value => out.extend_from_slice(if value > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" }),
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        let eyes = Eyes::default();
+        self.put("\"");
+        for window in escape::windows(text) {
+            let start = self.to.out.len();
+            put_text(window, self.to.out);
+            if self.for_eyes {
+                make_safe(self.to.out, start, &eyes);
+            }
+            self.to.breathe();
+            if !self.to.is_wanted() {
+                return;
+            }
+        }
+        self.put("\"");
+    }
+
+    fn base64(&mut self, bytes: &[u8]) {
+        self.put("\"");
+        for part in bytes.chunks(BYTES) {
+            base64::put_padded(part, self.to.out);
+            self.to.breathe();
+        }
+        self.put("\"");
+    }
 }
 
 /// One bit for every field that is given, and the member of the oneof that counts: the last one on the wire, 0 for none.
@@ -86,17 +259,6 @@ fn put_key(field: &Field, first: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\":");
 }
 
-/// What a singular message consists of. Members of a oneof are absent when they are not given, or something else.
-fn content<'a>(field: &Field, wire: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-    if field.presence != Presence::Oneof {
-        return Some(merged(wire, field.number));
-    }
-    match Fields::new(wire).filter(|found| found.number == field.number).last()?.value {
-        Value::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
-        _ => None,
-    }
-}
-
 fn next_message<'a>(rest: &mut Fields<'a>, number: u32) -> Option<&'a [u8]> {
     rest.find_map(|field| match field.value {
         Value::Bytes(bytes) if field.number == number => Some(bytes),
@@ -104,89 +266,21 @@ fn next_message<'a>(rest: &mut Fields<'a>, number: u32) -> Option<&'a [u8]> {
     })
 }
 
-/// Writes a scalar or a list of them; false when it is absent, or the same as absent.
-fn put_scalars(kind: Kind, field: &Field, wire: &[u8], out: &mut Vec<u8>) -> bool {
-    let values = Fields::new(wire).filter(|found| found.number == field.number).map(|found| found.value);
-    let element = match kind {
-        Kind::Texts => &Kind::Text,
-        Kind::Packed(element) => element,
-        _ => {
-            let is_zero = values.last().and_then(|value| put_scalar(kind, value, out));
-            return is_zero.is_some_and(|is_zero| !is_zero || field.presence != Presence::Implicit);
-        }
-    };
-    let list = out.len();
-    let mut put = |value| {
-        let before = out.len();
-        out.push(if before == list { b'[' } else { b',' });
-        if put_scalar(*element, value, out).is_none() {
-            out.truncate(before);
-        }
-    };
-    for value in values {
-        match (kind, value) {
-            (Kind::Packed(Kind::Uint64), Value::Bytes(mut packed)) => {
-                while let Some((value, rest)) = varint(packed) {
-                    put(Value::Varint(value));
-                    packed = rest;
-                }
-            }
-            (Kind::Packed(_), Value::Bytes(packed)) => {
-                packed.as_chunks::<8>().0.iter().for_each(|bytes| put(Value::Fixed64(u64::from_le_bytes(*bytes))));
-            }
-            _ => put(value),
-        }
-    }
-    let present = out.len() > list;
-    out.push(b']');
-    present
-}
-
-/// Writes a scalar and says whether it is the zero of its type. `None`, and nothing, when the wire type is another one.
-fn put_scalar(kind: Kind, value: Value, out: &mut Vec<u8>) -> Option<bool> {
-    match (kind, value) {
-        (Kind::Text, Value::Bytes(text)) => put_text(text, out),
-        (Kind::Bytes | Kind::Id(_), Value::Bytes(bytes)) => {
-            out.push(b'"');
-            if let Kind::Bytes = kind {
-                base64::put_padded(bytes, out)
-            } else {
-                hex::put(bytes, out)
-            }
-            out.push(b'"');
-        }
-        (Kind::Bool, Value::Varint(value)) => put(out, format_args!("{}", value != 0)),
-        (Kind::Int64, Value::Varint(value)) => put(out, format_args!("\"{}\"", value as i64)),
-        (Kind::Uint64, Value::Varint(value)) => put(out, format_args!("\"{value}\"")),
-        (Kind::Uint32, Value::Varint(value)) => put(out, format_args!("{}", value as u32)),
-        (Kind::Enum(..), Value::Varint(value)) => put(out, format_args!("{}", value as i32)),
-        (Kind::Sint32, Value::Varint(value)) => {
-            let value = value as u32;
-            put(out, format_args!("{}", (value >> 1) as i32 ^ -((value & 1) as i32)));
-        }
-        (Kind::Fixed32, Value::Fixed32(value)) => put(out, format_args!("{value}")),
-        (Kind::Fixed64, Value::Fixed64(value)) => put(out, format_args!("\"{value}\"")),
-        (Kind::Sfixed64, Value::Fixed64(value)) => put(out, format_args!("\"{}\"", value as i64)),
-        (Kind::Double, Value::Fixed64(bits)) => match f64::from_bits(bits) {
-            value if value.is_finite() => number::put_json_double(out, value),
-            value if value.is_nan() => out.extend_from_slice(b"\"NaN\""),
-            value => out.extend_from_slice(if value > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" }),
-        },
-        _ => return None,
-    }
-    Some(match value {
+/// Whether a scalar is the zero of its type, and not one of another wire type.
+fn is_zero(kind: Kind, value: Value) -> bool {
+    match value {
         Value::Varint(value) | Value::Fixed64(value) => value == 0,
         Value::Fixed32(value) => value == 0,
         Value::Bytes(bytes) | Value::Group(bytes) => bytes.iter().all(|byte| *byte == 0 && !matches!(kind, Kind::Text)),
-    })
+    }
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments) {
     out.write_fmt(text).expect("a Vec takes all that is written to it");
 }
 
+/// A string, or a window of it, without its quotes.
 fn put_text(text: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
     for chunk in text.utf8_chunks() {
         let mut rest = chunk.valid().as_bytes();
         loop {
@@ -208,5 +302,16 @@ fn put_text(text: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
-    out.push(b'"');
+}
+
+/// Writes escapes for what stands behind `start` and a terminal would act on.
+fn make_safe(out: &mut Vec<u8>, start: usize, eyes: &Eyes) {
+    let text = out.get(start..).unwrap_or_default();
+    if escape::is_clean(text) {
+        return eyes.rest();
+    }
+    let mut safe = Vec::with_capacity(text.len());
+    escape::put_safe_json_window(&mut safe, text, eyes);
+    out.truncate(start);
+    out.extend_from_slice(&safe);
 }

@@ -1,0 +1,111 @@
+//! The text in the making, and what becomes of the records that it is about.
+
+use std::sync::atomic::Ordering;
+
+use super::sink::WRITE_BYTES;
+use super::{Counts, NOTHING, Outcome, Printer, Shared, Sink, State, add};
+
+/// Text is written when there is so much of it; with the end of a line it still is one write.
+pub const PIECE: usize = WRITE_BYTES - (4 << 10);
+/// What a long line made the buffer grow to is given back.
+const ROOM: usize = 4 * WRITE_BYTES;
+
+/// What is written next, and whoever writes it.
+pub struct Page<'a, P: Printer + ?Sized> {
+    pub text: Vec<u8>,
+    pub pen: Pen<'a, P>,
+}
+
+/// Writes to all sinks, and settles the records whose text that was.
+pub struct Pen<'a, P: Printer + ?Sized> {
+    shared: &'a Shared<P>,
+    sinks: Vec<Sink>,
+    /// Of the text on the page.
+    records: Counts,
+    /// Bytes of the jobs whose text is on the page.
+    bytes: usize,
+}
+
+impl<P: Printer> Page<'_, P> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.pen.bytes == 0 && self.pen.records == Counts::default()
+    }
+
+    pub(super) fn write(&mut self) {
+        self.pen.write(&mut self.text);
+    }
+
+    /// What stood on it is lost.
+    pub(super) fn forget(&mut self) {
+        self.text.clear();
+        self.pen.records = Counts::default();
+    }
+
+    /// Says what was not taken.
+    pub(super) fn own_up(&mut self, state: &mut State<P::Job>) {
+        let unsaid = std::mem::replace(&mut state.unsaid, NOTHING);
+        self.text.extend_from_slice(self.pen.shared.notices(&unsaid).as_bytes());
+        state.in_hand += self.text.len();
+        self.pen.bytes += self.text.len();
+    }
+}
+
+impl<'a, P: Printer> Pen<'a, P> {
+    pub(super) fn new(shared: &'a Shared<P>, sinks: Vec<Sink>) -> Pen<'a, P> {
+        Pen { shared, sinks, records: Counts::default(), bytes: 0 }
+    }
+
+    /// Records whose text is on the page, or begins there.
+    pub fn count(&mut self, records: Counts) {
+        add(&mut self.records, records);
+    }
+
+    /// Writes the text if it is a piece. False when nobody waits for what comes after it.
+    pub fn breathe(&mut self, text: &mut Vec<u8>) -> bool {
+        text.len() < PIECE || self.write(text)
+    }
+
+    /// Writes the text. False when nobody waits for what comes after it.
+    pub fn write(&mut self, text: &mut Vec<u8>) -> bool {
+        let shared = self.shared;
+        shared.writing.store(true, Ordering::Relaxed);
+        let taken = self.sinks.iter_mut().map(|sink| sink.write(text, &|| shared.note_progress()));
+        let is_written = taken.fold(false, |any, taken| any | taken);
+        shared.writing.store(false, Ordering::Relaxed);
+        if !is_written {
+            shared.closed.store(self.sinks.iter().all(Sink::is_gone), Ordering::Relaxed);
+        }
+        text.clear();
+        text.shrink_to(ROOM);
+        let outcome = if is_written { Outcome::Written } else { Outcome::Lost };
+        self.settle(outcome) && !shared.closed.load(Ordering::Relaxed)
+    }
+
+    /// Leaves out records, which have no text, by a rule.
+    pub fn leave_out(&mut self, records: Counts, text: &mut Vec<u8>) {
+        // In the order in which they came.
+        self.write(text);
+        self.records = records;
+        self.settle(Outcome::LeftOut);
+    }
+
+    /// All text of a job is on the page.
+    pub(super) fn done_with(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// False when nobody waits for the outcome any longer.
+    fn settle(&mut self, outcome: Outcome) -> bool {
+        let (records, bytes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.bytes));
+        let mut state = self.shared.lock();
+        state.in_hand -= bytes;
+        if !state.abandoned {
+            state.waiting.iter_mut().zip(records).for_each(|(waiting, records)| *waiting -= records);
+            self.shared.owner.settle(records, outcome);
+        }
+        let goes_on = !state.abandoned;
+        drop(state);
+        self.shared.room.notify_waiters();
+        goes_on
+    }
+}

@@ -1,0 +1,176 @@
+//! The file that is written to, for all signals: one record at a time, whole or not at all.
+
+use std::fs::{DirBuilder, File as Handle, Permissions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tokio::sync::Mutex;
+
+use crate::config::files;
+use crate::otlp::json;
+use crate::otlp::pieces::Pieces;
+use crate::telemetry::Signal;
+
+use super::Config;
+use super::rotation::rotate;
+
+/// A text up to this length is written at once; of a longer one no more is held.
+const PIECE: usize = 1 << 20;
+
+pub struct Output {
+    path: PathBuf,
+    /// Whoever writes has it; the others wait, in the order in which they came.
+    pub open: Arc<Mutex<Open>>,
+}
+
+pub struct Open {
+    config: Config,
+    /// None after a rotation that could not open the next one.
+    file: Option<File>,
+    /// Whoever may read the file may read the next one, too.
+    permissions: Option<Permissions>,
+}
+
+struct File {
+    handle: Handle,
+    is_regular: bool,
+}
+
+/// What is written, from the parts of a batch.
+pub enum Record {
+    /// As it is.
+    Encoded(SmallVec<[Bytes; 4]>),
+    /// As a line of JSON.
+    Lines(Signal, SmallVec<[Bytes; 4]>),
+}
+
+impl Output {
+    /// `goes_on` keeps what is in the file, however the config has it.
+    pub fn open(config: &Config, goes_on: bool) -> Result<Output, String> {
+        let help = |(message, help): (String, Option<String>)| format!("{message}: {}", help.unwrap_or_default());
+        config.look().map_err(help)?;
+        let failed = |error: io::Error| format!("cannot open {}: {error}", config.path.display());
+        let truncates = !config.append && !goes_on && config.rotation.is_none();
+        let file = File::open(config, truncates).map_err(failed)?;
+        let open = Open { config: config.clone(), file: Some(file), permissions: None };
+        Ok(Output { path: config.path.clone(), open: Arc::new(Mutex::new(open)) })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Open {
+    /// Writes one record, whole or not at all.
+    pub fn write(&mut self, record: &Record) -> io::Result<()> {
+        let mut text = Vec::new();
+        let (size, is_whole) = record.measure(&mut text);
+        self.make_room(size)?;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let file = File::open(&self.config, false)?;
+                self.permissions.take().map(|permissions| file.handle.set_permissions(permissions)).transpose()?;
+                none.insert(file)
+            }
+        };
+        // Asked for each time: others may have cut it.
+        let length = file.length()?;
+        let written = if is_whole { file.handle.write_all(&text) } else { record.write(&mut file.handle) };
+        if written.is_err() {
+            // Where even this fails, a torn record stays, and nobody can do more.
+            length.map(|length| file.handle.set_len(length)).transpose()?;
+        }
+        written
+    }
+
+    /// Makes a backup of a file that has no room for so many bytes more.
+    fn make_room(&mut self, size: u64) -> io::Result<()> {
+        if let (Some(rotation), Some(file)) = (&self.config.rotation, &self.file)
+            && let Some(length @ 1..) = file.length()?
+            && length + size > rotation.max_bytes
+        {
+            self.permissions = Some(file.handle.metadata()?.permissions());
+            self.file = None;
+            match rotate(&self.config.path, rotation) {
+                // Somebody took it away: there is nothing to keep.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                rotated => rotated?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Record {
+    /// How long it is, and whether all of its text is in `text`: that is made once when it is short.
+    fn measure(&self, text: &mut Vec<u8>) -> (u64, bool) {
+        match self {
+            Record::Encoded(pieces) => (pieces.iter().map(|piece| piece.len() as u64).sum(), false),
+            Record::Lines(signal, parts) => {
+                let mut before = 0;
+                let mut take = |text: &mut Vec<u8>, _| {
+                    before += text.len() as u64;
+                    text.clear();
+                    true
+                };
+                put_line(*signal, parts, &mut Pieces::new(text, PIECE, &mut take));
+                (before + text.len() as u64, before == 0)
+            }
+        }
+    }
+
+    fn write(&self, handle: &mut Handle) -> io::Result<()> {
+        match self {
+            Record::Encoded(pieces) => pieces.iter().try_for_each(|piece| handle.write_all(piece)),
+            Record::Lines(signal, parts) => {
+                let (mut rest, mut written) = (Vec::new(), Ok(()));
+                let mut take = |text: &mut Vec<u8>, _| {
+                    written = handle.write_all(text);
+                    text.clear();
+                    written.is_ok()
+                };
+                put_line(*signal, parts, &mut Pieces::new(&mut rest, PIECE, &mut take));
+                written.and_then(|()| handle.write_all(&rest))
+            }
+        }
+    }
+}
+
+fn put_line(signal: Signal, parts: &[Bytes], to: &mut Pieces) {
+    let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_ref()).collect();
+    json::put_requests(signal, &parts, to);
+    to.out.push(b'\n');
+}
+
+impl File {
+    fn open(config: &Config, truncates: bool) -> io::Result<File> {
+        if let (Some(mode), Some(folder)) = (config.create_directory, config.path.parent()) {
+            create_directory(folder, mode)?;
+        }
+        let handle = files::append(&config.path)?;
+        let is_regular = handle.metadata()?.is_file();
+        if truncates && is_regular {
+            handle.set_len(0)?;
+        }
+        Ok(File { handle, is_regular })
+    }
+
+    /// What is no regular file has none, and can't be cut.
+    fn length(&self) -> io::Result<Option<u64>> {
+        Ok(if self.is_regular { Some(self.handle.metadata()?.len()) } else { None })
+    }
+}
+
+fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder.recursive(true).create(path)
+}
