@@ -1,4 +1,4 @@
-//! The log itself: append a group, read the oldest first ([`reading`]), settle what is done, give the room back.
+//! The log itself: append a group, read the oldest first (`log/reading.rs`), settle what is done, give the room back.
 
 mod reading;
 
