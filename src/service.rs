@@ -10,6 +10,7 @@ mod retired;
 mod scrape;
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -29,7 +30,7 @@ use crate::network::admin;
 use crate::network::auth::Authenticator;
 use crate::network::endpoint::Listen;
 use crate::network::listen::{self, Listener};
-use crate::network::workers::Workers;
+use crate::network::workers::{Thread, Workers};
 use crate::pipeline::timekeeper::keep_time;
 use crate::processors::Stage;
 use crate::receivers::otlp::{Connections, Guards, Listener as Socket, Receiver};
@@ -66,9 +67,10 @@ pub struct Running {
     receivers: JoinSet<()>,
     dispatchers: JoinSet<()>,
     timekeeper: JoinSet<()>,
-    /// The scrape endpoint and the health check: ended last, by dropping them.
+    /// The scrape endpoint and the health check, on their own thread: ended last, by dropping them.
     admin: JoinSet<()>,
     admin_sockets: Vec<AdminSocket>,
+    admin_thread: Thread,
     retired: Vec<Arc<Retired>>,
     retiring: JoinSet<()>,
 }
@@ -125,6 +127,7 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
         timekeeper: JoinSet::new(),
         admin: JoinSet::new(),
         admin_sockets: Vec::new(),
+        admin_thread: Thread::start("misaki-admin".to_owned()).map_err(|error| format!("cannot start: {error}"))?,
         retired: Vec::new(),
         retiring: JoinSet::new(),
     };
@@ -133,14 +136,21 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
     Ok(running)
 }
 
-/// The socket of an endpoint: one that is open, or a new one.
-async fn bind(endpoint: &Listen, place: &str, open: &mut Vec<AdminSocket>) -> Result<Vec<AdminSocket>, String> {
+/// The socket of an endpoint: one that is open, or a new one that `thread` waits at.
+async fn bind(
+    endpoint: &Listen,
+    place: &str,
+    open: &mut Vec<AdminSocket>,
+    thread: &Thread,
+) -> Result<Vec<AdminSocket>, String> {
     let (kept, others): (Vec<_>, _) = std::mem::take(open).into_iter().partition(|(known, _)| known == endpoint);
     *open = others;
     if !kept.is_empty() {
         return Ok(kept);
     }
-    let bound = listen::bind(endpoint).await;
+    let (mut binding, wanted) = (JoinSet::new(), endpoint.clone());
+    binding.spawn_on(async move { listen::bind(&wanted).await }, &thread.handle);
+    let bound = binding.join_next().await.and_then(Result::ok).unwrap_or_else(|| Err(io::Error::other("it panicked")));
     let bound = bound.map_err(|error| format!("cannot listen on {} ({place}): {error}", endpoint.address))?;
     Ok(bound.into_iter().map(|listener| (endpoint.clone(), Arc::new(listener))).collect())
 }
@@ -162,7 +172,7 @@ fn observers(graph: &Graph, budget: &Arc<Budget>) -> Vec<Arc<dyn Observe>> {
 }
 
 /// A socket for every Prometheus reader. A port that is taken is an error only where the user named it.
-async fn scrape_sockets(plan: &Plan, open: &mut Vec<AdminSocket>) -> Result<Vec<AdminSocket>, String> {
+async fn scrape_sockets(plan: &Plan, open: &mut Vec<AdminSocket>, thread: &Thread) -> Result<Vec<AdminSocket>, String> {
     let metrics = &plan.telemetry.metrics;
     let mut sockets = Vec::new();
     if metrics.level == MetricsLevel::None {
@@ -170,7 +180,7 @@ async fn scrape_sockets(plan: &Plan, open: &mut Vec<AdminSocket>) -> Result<Vec<
     }
     for (host, port) in &metrics.readers {
         let endpoint = Listen::parse(&format!("{host}:{port}"), "tcp")?;
-        match bind(&endpoint, "service.telemetry.metrics", open).await {
+        match bind(&endpoint, "service.telemetry.metrics", open, thread).await {
             Ok(bound) => sockets.extend(bound),
             Err(error) if metrics.named => return Err(error),
             Err(error) => tracing::warn!(%error, "going on without the metrics endpoint"),
@@ -206,14 +216,16 @@ impl Running {
                 return Err(format!("{error} (extensions.{})", extension.id));
             }
             if let Some(Component::HealthCheck(config)) = plan.get(Kind::Extension, &extension.id) {
-                for socket in bind(&config.endpoint, &format!("extensions.{}", extension.id), &mut open).await? {
+                let place = format!("extensions.{}", extension.id);
+                for socket in bind(&config.endpoint, &place, &mut open, &self.admin_thread).await? {
                     let (config, health) = (config.clone(), self.health.clone());
-                    admin.spawn(admin::serve(socket.1.clone(), Arc::new(move |path| config.answer(&health, path))));
+                    let serving = admin::serve(socket.1.clone(), Arc::new(move |path| config.answer(&health, path)));
+                    admin.spawn_on(serving, &self.admin_thread.handle);
                     admin_sockets.push(socket);
                 }
             }
         }
-        let scraped = scrape_sockets(plan, &mut open).await?;
+        let scraped = scrape_sockets(plan, &mut open, &self.admin_thread).await?;
         let mut openings = self.openings(plan).await?;
         let retired = self.retired.iter().filter(|retired| !retired.is_done()).flat_map(|retired| &retired.queues);
         let mut builder = Builder::new(plan, &self.graph, &self.written, self.budget.clone(), self.alarm.clone());
@@ -236,7 +248,8 @@ impl Running {
         let observers = Arc::new(observers);
         for socket in scraped {
             let observers = observers.clone();
-            admin.spawn(admin::serve(socket.1.clone(), Arc::new(move |path| scrape::answer(&observers, path))));
+            let serving = admin::serve(socket.1.clone(), Arc::new(move |path| scrape::answer(&observers, path)));
+            admin.spawn_on(serving, &self.admin_thread.handle);
             admin_sockets.push(socket);
         }
         (self.admin, self.admin_sockets) = (admin, admin_sockets);

@@ -1,5 +1,7 @@
-//! The small HTTP/1 server behind health checks and metrics: a function from a path to an answer.
+//! The small HTTP/1 server behind health checks and metrics: a function from a path to an answer. It has a thread of its
+//! own, so that it answers however busy the workers are.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +11,11 @@ use http::{Response, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::listen::Listener;
 
-/// Connections at once; a scraper needs one.
+/// Connections at once; a scraper needs one. Beyond these the one that was opened first is closed: each is for one request.
 const CONNECTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -27,10 +29,8 @@ pub struct Reply {
 /// Serves until it is dropped.
 pub async fn serve(listener: Arc<Listener>, answer: Arc<dyn Fn(&str) -> Reply + Send + Sync>) {
     let mut open = JoinSet::new();
+    let mut oldest_first = VecDeque::<AbortHandle>::new();
     loop {
-        while open.len() >= CONNECTIONS {
-            open.join_next().await;
-        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = open.join_next() => continue,
@@ -39,8 +39,14 @@ pub async fn serve(listener: Arc<Listener>, answer: Arc<dyn Fn(&str) -> Reply + 
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        oldest_first.retain(|connection| !connection.is_finished());
+        if oldest_first.len() >= CONNECTIONS
+            && let Some(oldest) = oldest_first.pop_front()
+        {
+            oldest.abort();
+        }
         let answer = answer.clone();
-        open.spawn(async move {
+        oldest_first.push_back(open.spawn(async move {
             let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
                 let reply = answer(request.uri().path());
                 async move { Ok::<_, Infallible>(response(reply)) }
@@ -50,7 +56,7 @@ pub async fn serve(listener: Arc<Listener>, answer: Arc<dyn Fn(&str) -> Reply + 
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             // A client that breaks off is its own affair.
             let _ = tokio::time::timeout(PATIENCE, connection).await;
-        });
+        }));
     }
 }
 

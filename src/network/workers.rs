@@ -10,7 +10,13 @@ use tokio::sync::oneshot;
 /// The runtimes of all workers. Dropping it stops those that it started.
 pub struct Workers {
     workers: Vec<Worker>,
-    threads: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
+    _threads: Vec<Thread>,
+}
+
+/// A current-thread runtime on a thread of its own, until it is dropped.
+pub struct Thread {
+    pub handle: Handle,
+    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 pub struct Worker {
@@ -27,19 +33,11 @@ impl Workers {
         let mut workers = vec![Worker { handle: Handle::current(), sockets: Served::default() }];
         let mut threads = Vec::new();
         for index in 1..count {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            workers.push(Worker { handle: runtime.handle().clone(), sockets: Served::default() });
-            let (stop, stopped) = oneshot::channel::<()>();
-            let thread = std::thread::Builder::new().name(format!("misaki-{index}"));
-            // Ends when the sender is dropped.
-            let work = move || {
-                let _ = runtime.block_on(stopped);
-                // What reads files beside it may hang, and is not waited for.
-                runtime.shutdown_background();
-            };
-            threads.push((stop, thread.spawn(work)?));
+            let thread = Thread::start(format!("misaki-{index}"))?;
+            workers.push(Worker { handle: thread.handle.clone(), sockets: Served::default() });
+            threads.push(thread);
         }
-        Ok(Workers { workers, threads })
+        Ok(Workers { workers, _threads: threads })
     }
 
     /// How many workers suit this machine: one on up to two cores, then half the cores, at most four.
@@ -65,11 +63,27 @@ impl Worker {
     }
 }
 
-impl Drop for Workers {
+impl Thread {
+    pub fn start(name: String) -> io::Result<Thread> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        // Ends when the sender is dropped.
+        let work = move || {
+            let _ = runtime.block_on(stopped);
+            // What reads files beside it may hang, and is not waited for.
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(work)?;
+        Ok(Thread { handle, running: Some((stop, thread)) })
+    }
+}
+
+impl Drop for Thread {
     fn drop(&mut self) {
-        for (stop, thread) in self.threads.drain(..) {
+        if let Some((stop, thread)) = self.running.take() {
             drop(stop);
-            // A worker that panicked has said so; there is nothing to add at the end.
+            // A thread that panicked has said so; there is nothing to add at the end.
             let _ = thread.join();
         }
     }

