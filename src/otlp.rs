@@ -15,6 +15,7 @@ pub mod pieces;
 pub mod rewrite;
 pub mod schema;
 pub mod services;
+pub mod slice;
 pub mod split;
 pub mod status;
 pub mod tracestate;

@@ -122,6 +122,11 @@ impl Segment {
         last.plan(telemetry, now, plan)
     }
 
+    fn has_steps(&self) -> bool {
+        let behind = |end: &End| matches!(end, End::Segment(segment) if segment.has_steps());
+        !self.steps.is_empty() || self.ends.iter().any(behind)
+    }
+
     fn answers(&self) -> bool {
         self.ends.iter().any(|end| match end {
             End::Sink(sink) => sink.answers(),
@@ -143,6 +148,11 @@ impl End {
 impl Branches {
     pub fn new(segments: Vec<Arc<Segment>>, accounts: Accounts) -> Branches {
         Branches { segments, accounts }
+    }
+
+    /// Whether planning is anything but handing on.
+    fn has_steps(&self) -> bool {
+        self.segments.iter().any(|segment| segment.has_steps())
     }
 
     /// Runs the processors. A panic in one is this request's error and nobody else's.

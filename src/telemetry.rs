@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod alarm;
+pub mod aside;
 pub mod bill;
 pub mod budget;
 pub mod pending;
@@ -22,6 +23,7 @@ pub use crate::otlp::Signal;
 pub use crate::otlp::status::Status;
 pub use account::{Account, Accounts, Reason};
 pub use alarm::Alarm;
+pub use aside::Aside;
 pub use bill::{Bill, Fate, Tally};
 pub use budget::{Budget, Charge, Holder, Share};
 pub use pending::{Most, Pending};

@@ -25,37 +25,46 @@ const MORE: usize = 4;
 /// What encoders add to what they cannot make shorter.
 const ADDED: usize = 64 << 10;
 
+/// What is longer than this is not compressed where others wait.
+const LONG: usize = 64 << 10;
+
 pub struct Compression {
+    form: Form,
+    budget: Arc<Budget>,
+}
+
+/// What a copy is made of telemetry.
+#[derive(Clone, Copy)]
+struct Form {
     json: bool,
     coding: Coding,
     level: Option<i32>,
-    budget: Arc<Budget>,
 }
 
 impl Compression {
     pub fn new(coding: Coding, level: Option<i32>, budget: Arc<Budget>) -> Compression {
-        Compression { json: false, coding, level, budget }
+        Compression { form: Form { json: false, coding, level }, budget }
     }
 
     /// The same, of telemetry in JSON.
     pub fn of_json(self, json: bool) -> Compression {
-        Compression { json, ..self }
+        Compression { form: Form { json, ..self.form }, ..self }
     }
 
     pub fn is_on(&self) -> bool {
-        self.coding != Coding::Identity
+        self.form.coding != Coding::Identity
     }
 
     /// The body of a batch. Without a charge it is the parts as they are: to compress them would take more memory than there
     /// is for exports.
     pub async fn payload(&self, telemetry: &Telemetry) -> Payload {
-        let plain = Payload::of(telemetry);
-        if !self.is_on() && !self.json {
+        let (plain, form) = (Payload::of(telemetry), self.form);
+        if !self.is_on() && !form.json {
             return plain;
         }
         let length = plain.length();
         let mut wanted = LEAST
-            + match (self.json, self.is_on()) {
+            + match (form.json, self.is_on()) {
                 (true, false) => 2 * length,
                 (true, true) => length / 2,
                 (false, _) => length / 4,
@@ -64,9 +73,14 @@ impl Compression {
             let limit = self.limit().saturating_add(ADDED);
             let most = wanted.min(limit);
             let charge = self.budget.charge_export(most as u64).await;
-            // The other connections of this worker get a turn before a long piece of work.
-            tokio::task::yield_now().await;
-            let error = match self.copy(telemetry, most) {
+            let copied = if length > LONG {
+                let telemetry = telemetry.share();
+                let done = self.budget.aside_of_exports.run(None, move || form.copy(&telemetry, most)).await;
+                done.unwrap_or_else(|| Err(io::Error::other("the compressor panicked")))
+            } else {
+                form.copy(telemetry, most)
+            };
+            let error = match copied {
                 Ok(body) => {
                     let plain = Payload { body: body.into(), ..plain };
                     charge.shrink_to(plain.length() as u64);
@@ -76,9 +90,9 @@ impl Compression {
             };
             match error.kind() {
                 ErrorKind::FileTooLarge if most < limit => wanted = MORE * most,
-                ErrorKind::FileTooLarge if self.json => return self.too_large(plain),
+                ErrorKind::FileTooLarge if form.json => return self.too_large(plain),
                 ErrorKind::FileTooLarge => return plain,
-                _ if self.json => {
+                _ if form.json => {
                     let status = Status { code: code::INTERNAL, message: format!("cannot compress a batch: {error}") };
                     return Payload { unsendable: Some(SendError::Rejected(status)), ..plain };
                 }
@@ -104,9 +118,11 @@ impl Compression {
     fn limit(&self) -> usize {
         usize::try_from(self.budget.limit(Share::Export)).unwrap_or(usize::MAX)
     }
+}
 
+impl Form {
     /// A copy of at most so many bytes.
-    fn copy(&self, telemetry: &Telemetry, most: usize) -> io::Result<Vec<Bytes>> {
+    fn copy(self, telemetry: &Telemetry, most: usize) -> io::Result<Vec<Bytes>> {
         let parts: Vec<&[u8]> = telemetry.parts.iter().map(|part| part.bytes.as_ref()).collect();
         if !self.json && telemetry.bytes() <= WHOLE {
             return Ok(vec![Bytes::from(deflate(self.coding, self.level, &parts, most)?)]);

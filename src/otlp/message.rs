@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use smallvec::SmallVec;
 
 use super::schema::key_value;
+use super::slice::WORKED_ON;
 use super::views::{AnyValue, KeyValue};
 use super::wire::{Field, Fields, Value, put_header, varint_len};
 
@@ -133,6 +134,11 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// What was read before is asked for again, by one that will read it all.
+    fn count_again(&self, bytes: &[u8]) {
+        self.looked.set(self.looked.get().saturating_add(bytes.len().saturating_mul(WORKED_ON)));
+    }
+
     /// All occurrences of a repeated message or string field.
     pub fn payloads(&self, number: u32) -> impl Iterator<Item = &'a [u8]> {
         self.fields().filter_map(move |field| match field.value {
@@ -163,6 +169,9 @@ impl<'a> Message<'a> {
         let mut known = self.known.borrow_mut();
         let known = &mut known.get_or_insert_default().fields;
         if let Some((_, found)) = known.iter().find(|(known, _)| *known == number) {
+            if let Some(Value::Bytes(bytes)) = found {
+                self.count_again(bytes);
+            }
             return *found;
         }
         self.count(0);
@@ -294,6 +303,12 @@ impl<'a> Message<'a> {
         let known = &mut known.get_or_insert_default().attributes;
         let is_it = |known: &&(u32, Box<[u8]>, Option<AnyValue>)| known.0 == list && *known.1 == *key;
         if let Some((_, _, found)) = known.iter().find(is_it) {
+            if let Some(
+                AnyValue::String(bytes) | AnyValue::Bytes(bytes) | AnyValue::Array(bytes) | AnyValue::Map(bytes),
+            ) = found
+            {
+                self.count_again(bytes);
+            }
             return *found;
         }
         let (found, left) = self.found(list, key);

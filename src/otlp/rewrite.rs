@@ -11,6 +11,7 @@ use super::schema::{
     event, exponential_point, histogram_point, log_record, metric, metric_data, number_point, request, resource_group,
     scope_group, span,
 };
+use super::slice::{self, Exhausted};
 use super::split::{is_child, leaf_depth};
 use super::wire::{Fields, Value, put_bytes, put_header};
 
@@ -108,18 +109,8 @@ pub trait Visitor<'a> {
     }
 }
 
-/// What the visits look for in what is around them, time and again, is more than a request may ask for: an attribute of a resource with a
-/// million of them, in each of a million records.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Exhausted;
-
-impl Exhausted {
-    pub const MESSAGE: &'static str = "this request has too many records within too long resources, scopes, metrics or spans for what is done with them";
-}
-
-/// How many bytes of long messages may be read for that: so many, and so many times the request.
-const LOOKS: usize = 512 << 20;
-const LOOKS_EACH: usize = 64;
+/// Before every so many visits the walk asks whether it may go on.
+const VISITS: u32 = 32;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -150,7 +141,8 @@ pub fn rewrite<'a, V: Visitor<'a> + ?Sized>(
         sight: Sight::of(signal),
         out: Vec::new(),
         room: request.len() + request.len() / 8,
-        looks: LOOKS + LOOKS_EACH * request.len(),
+        looks: slice::bytes_again(request.len()),
+        visits: 0,
         scratch: Vec::new(),
         level,
         outer: SmallVec::new(),
@@ -186,8 +178,10 @@ struct Walk<'w, 'a, V: ?Sized> {
     out: Vec<u8>,
     /// How much the output is given room for, once there is any.
     room: usize,
-    /// How much may be read of what is around the visited.
+    /// How much may be read of what is around the visited, time and again: an attribute of a resource with a million of
+    /// them, in each of a million records.
     looks: usize,
+    visits: u32,
     scratch: Vec<u8>,
     /// The container whose children are visited, and those around it.
     level: Level<'a>,
@@ -420,8 +414,9 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             {
                 self.sight.child_index = index;
                 index += 1;
-                if self.sight.looked() > self.looks {
-                    return Err(Exhausted.into());
+                self.visits = self.visits.wrapping_add(1);
+                if self.visits.is_multiple_of(VISITS) && (self.sight.looked() > self.looks || slice::is_over()) {
+                    return Err(slice::exhausted().into());
                 }
                 match visit(self, field.number, payload)? {
                     Fate::Same => kept += 1,

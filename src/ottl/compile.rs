@@ -1,8 +1,6 @@
 //! Syntax to what runs: names are looked up, arguments bound and typed, literals evaluated (facts 5.4, 6.1). Whatever can
 //! be wrong with a statement is found here, when the configuration loads.
 
-use regex::bytes::Regex;
-
 use crate::config::nearest::suggestion;
 use crate::otlp::rewrite::Sight;
 
@@ -372,7 +370,10 @@ fn is_fixed(argument: &Argument) -> bool {
     }
 }
 
-fn compile_text(text: &[u8], compile: fn(&str) -> Result<Regex, String>) -> Result<Regex, String> {
+fn compile_text(
+    text: &[u8],
+    compile: fn(&str) -> Result<pattern::Pattern, String>,
+) -> Result<pattern::Pattern, String> {
     compile(std::str::from_utf8(text).map_err(|_| "it is not UTF-8 text".to_owned())?)
 }
 

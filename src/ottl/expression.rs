@@ -1,9 +1,8 @@
 //! A compiled expression and its evaluation (facts 6.2).
 
-use regex::bytes::Regex;
-
 use super::function::{Arguments, Function};
 use super::paths::Path;
+use super::pattern;
 use super::scene::Scene;
 use super::syntax::Operator;
 use super::value::{Fault, Time, Value, entries, items, put_entry, put_item};
@@ -48,7 +47,7 @@ pub enum Constant {
 /// A regular expression argument.
 pub enum Pattern {
     /// A regular expression, or what a glob says as one.
-    Compiled(Regex),
+    Compiled(pattern::Pattern),
     Computed(Expression),
     ComputedGlob(Expression),
 }

@@ -1,12 +1,8 @@
 //! What a function is: a row with its name, its parameters, and the plain function behind it.
 
-use std::borrow::Cow;
-
-use regex::bytes::Regex;
-
-use super::expression::{Constant, Expression, Pattern};
+use super::expression::{self, Constant, Expression};
 use super::paths::Path;
-use super::pattern;
+use super::pattern::{Found, Pattern};
 use super::scene::Scene;
 use super::value::{Fault, Time, Value};
 
@@ -62,7 +58,7 @@ pub struct Parameter {
 pub enum Argument {
     Value(Expression),
     Target(Path),
-    Pattern(Pattern),
+    Pattern(expression::Pattern),
     Values(Vec<Expression>),
     /// A call whose one argument is `Expression::Input`.
     Function(Expression),
@@ -148,22 +144,18 @@ impl Arguments {
         }
     }
 
-    pub fn pattern<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Cow<'a, Regex>, Fault> {
+    pub fn pattern<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Found<'a>, Fault> {
         match self.get(index) {
-            Some(Argument::Pattern(Pattern::Compiled(regex))) => Ok(Cow::Borrowed(regex)),
-            Some(Argument::Pattern(Pattern::Computed(expression))) => {
-                pattern::computed(expression.evaluate(scene)?.text()?, pattern::compile)
-            }
-            Some(Argument::Pattern(Pattern::ComputedGlob(expression))) => {
-                pattern::computed(expression.evaluate(scene)?.text()?, pattern::glob)
-            }
+            Some(Argument::Pattern(expression::Pattern::Compiled(pattern))) => Ok(Found::Compiled(pattern)),
+            Some(Argument::Pattern(expression::Pattern::Computed(expression))) => computed(expression, false, scene),
+            Some(Argument::Pattern(expression::Pattern::ComputedGlob(expression))) => computed(expression, true, scene),
             _ => Err(Fault::new("no pattern is given")),
         }
     }
 
-    pub fn literal_pattern(&self, index: usize) -> Option<&Regex> {
+    pub fn literal_pattern(&self, index: usize) -> Option<&Pattern> {
         match self.get(index) {
-            Some(Argument::Pattern(Pattern::Compiled(regex))) => Some(regex),
+            Some(Argument::Pattern(expression::Pattern::Compiled(pattern))) => Some(pattern),
             _ => None,
         }
     }
@@ -234,4 +226,9 @@ impl Arguments {
             _ => None,
         })
     }
+}
+
+fn computed<'a>(expression: &'a Expression, is_glob: bool, scene: &mut Scene<'_, 'a>) -> Result<Found<'a>, Fault> {
+    let text = expression.evaluate(scene)?.text()?;
+    scene.arena.patterns.get(text, is_glob, &scene.arena.again).map(Found::Computed)
 }

@@ -3,13 +3,17 @@
 //! RE2's syntax is nearly the crate's; what differs is written anew: the perl classes are ASCII, `{` that opens no
 //! repetition is a brace, an escaped sign is that sign, sets know no operators, a repetition is at most 1000.
 
-use std::borrow::Cow;
+mod computed;
+mod search;
+
 use std::str::Chars;
 
-use regex::bytes::{Captures, Match, Regex, RegexBuilder};
+use regex::bytes::{Captures, RegexBuilder};
 
 use super::functions::put;
 use super::value::Fault;
+pub use computed::{Computed, Found};
+pub use search::Pattern;
 
 /// What a compiled pattern may take, in bytes.
 const SIZE: usize = 2 << 20;
@@ -18,12 +22,20 @@ const NEST: u32 = 100;
 const REPETITIONS: u32 = 1000;
 
 /// Compiles a regular expression in Go's syntax. The error says what is wrong with it.
-pub fn compile(pattern: &str) -> Result<Regex, String> {
-    build(&Translator { rest: pattern.chars(), out: String::with_capacity(pattern.len() + 8) }.translate()?)
+pub fn compile(pattern: &str) -> Result<Pattern, String> {
+    build(&translated(pattern)?, SIZE)
+}
+
+fn translated(pattern: &str) -> Result<String, String> {
+    Translator { rest: pattern.chars(), out: String::with_capacity(pattern.len() + 8) }.translate()
 }
 
 /// Compiles a glob: `*` and `**` any text, `?` one character, `[a-z]`, `[!abc]`, `{a,b}`, `\` takes the next as it is.
-pub fn glob(pattern: &str) -> Result<Regex, String> {
+pub fn glob(pattern: &str) -> Result<Pattern, String> {
+    build(&translated_glob(pattern)?, SIZE)
+}
+
+fn translated_glob(pattern: &str) -> Result<String, String> {
     let mut out = String::from("\\A");
     let mut rest = pattern.chars();
     let mut open = 0;
@@ -46,7 +58,7 @@ pub fn glob(pattern: &str) -> Result<Regex, String> {
         }
     }
     out.extend(std::iter::repeat_n(')', open));
-    build(&(out + "\\z"))
+    Ok(out + "\\z")
 }
 
 /// The rest of a glob's set: one range, or a list of characters.
@@ -69,17 +81,10 @@ fn glob_set(rest: &mut Chars, out: &mut String) -> Option<()> {
     Some(())
 }
 
-/// Compiles a pattern that is known only now.
-pub fn computed<'a>(pattern: &[u8], compile: fn(&str) -> Result<Regex, String>) -> Result<Cow<'a, Regex>, Fault> {
-    let text = std::str::from_utf8(pattern).map_err(|_| Fault::new("the pattern is not UTF-8"))?;
-    let compiled = compile(text).map_err(|error| Fault::new(format!("{text:?} is not a valid pattern: {error}")))?;
-    Ok(Cow::Owned(compiled))
-}
-
-fn build(pattern: &str) -> Result<Regex, String> {
+fn build(pattern: &str, size: usize) -> Result<Pattern, String> {
     let mut builder = RegexBuilder::new(pattern);
-    builder.size_limit(SIZE).dfa_size_limit(SIZE).nest_limit(NEST);
-    builder.build().map_err(|error| match error {
+    builder.size_limit(size).dfa_size_limit(size).nest_limit(NEST);
+    builder.build().map(Pattern::from).map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => "it is too large when compiled".to_owned(),
         // The crate draws a picture of several lines; the last one says what is wrong.
         other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
@@ -332,18 +337,4 @@ pub fn expand(template: &[u8], captures: &Captures, out: &mut Vec<u8>) -> Result
         rest = end;
     }
     put(out, rest)
-}
-
-/// The matches of `regex` that Go would replace: none of them empty within a character.
-pub fn captures<'t>(regex: &Regex, text: &'t [u8]) -> impl Iterator<Item = Captures<'t>> {
-    regex.captures_iter(text).filter(|captures| captures.get(0).is_some_and(|whole| is_seen_by_go(text, &whole)))
-}
-
-/// The same without their groups.
-pub fn matches<'t>(regex: &Regex, text: &'t [u8]) -> impl Iterator<Item = Match<'t>> {
-    regex.find_iter(text).filter(|found| is_seen_by_go(text, found))
-}
-
-fn is_seen_by_go(text: &[u8], found: &Match) -> bool {
-    !found.is_empty() || text.get(found.start()).is_none_or(|byte| byte & 0xc0 != 0x80)
 }

@@ -7,8 +7,9 @@ use std::borrow::Cow;
 
 use bumpalo::Bump;
 
-use crate::otlp::rewrite::Exhausted;
+use super::pattern::Computed;
 use crate::otlp::schema::{any_value, key_value, list};
+use crate::otlp::slice::{Allowance, Exhausted};
 use crate::otlp::views::{AnyValue, KeyValue, Repeated};
 use crate::otlp::wire::{field_len, put_bytes, put_fixed64, put_header, put_uint};
 
@@ -183,18 +184,25 @@ pub fn put_item(array: &mut Vec<u8>, value: &Value) {
     value.put_any(array);
 }
 
-/// Memory for what statements make, given back as a whole when the request is done. It is capped.
-#[derive(Default)]
+/// Memory for what statements make, given back as a whole when the request is done. It is capped, and so is what they
+/// read again.
 pub struct Arena {
     bump: Bump,
     limit: usize,
+    pub again: Allowance,
+    pub patterns: Computed,
 }
 
 impl Arena {
     pub fn with_limit(limit: usize) -> Arena {
+        Arena::for_request(limit, 0)
+    }
+
+    /// For the statements of a request of this length.
+    pub fn for_request(limit: usize, length: usize) -> Arena {
         let bump = Bump::new();
         bump.set_allocation_limit(Some(limit));
-        Arena { bump, limit }
+        Arena { bump, limit, again: Allowance::of(length), patterns: Computed::default() }
     }
 
     /// Lets the next item have half of what is left, so that one that makes too much leaves room for the others.

@@ -1,14 +1,20 @@
 //! Where receivers hand in their requests: one gate for each receiver, transport and signal.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::diagnostics::metrics::{Observe, Page};
+use crate::otlp::slice;
 use crate::telemetry::{
-    Full, Intake, Outlet, Point, Reason, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry, clock,
+    Budget, Full, Intake, Outlet, Point, Reason, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry, clock,
 };
 
-use super::{Next, Plan, Reserved};
+use super::{Branches, Next, Plan, Reserved};
+
+/// A request that is larger than this is planned aside at once; an item weighs as much as so many bytes.
+const LARGE: u64 = 256 << 10;
+const ITEM: u64 = 32;
 
 /// The door of the pipelines for one receiver and signal.
 pub struct Gate {
@@ -17,13 +23,14 @@ pub struct Gate {
     pub signal: Signal,
     pub next: Next,
     tap: Arc<Tap>,
+    budget: Arc<Budget>,
     pub accepted: AtomicU64,
     pub refused: AtomicU64,
 }
 
 impl Gate {
     /// Closed until something follows.
-    pub fn new(receiver: &str, transport: &'static str, signal: Signal, tap: Arc<Tap>) -> Gate {
+    pub fn new(receiver: &str, transport: &'static str, signal: Signal, tap: Arc<Tap>, budget: Arc<Budget>) -> Gate {
         let receiver = receiver.to_owned();
         Gate {
             receiver,
@@ -31,23 +38,23 @@ impl Gate {
             signal,
             next: Next::default(),
             tap,
+            budget,
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
     }
 
-    async fn take(&self, telemetry: Telemetry) -> Result<(), Refusal> {
+    async fn take(&self, telemetry: Telemetry, peer: Option<IpAddr>) -> Result<(), Refusal> {
         let items = telemetry.items();
         if items == 0 {
             return Ok(());
         }
-        let now = telemetry.received;
         self.tap.look(Point::Received, &telemetry);
         let tally = Tally::of(&telemetry);
         let receipt = {
             let next = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining));
             let branches = next.inspect_err(|_| self.refuse(items))?;
-            let plan = branches.plan(telemetry, now).inspect_err(|_| self.refuse(items))?;
+            let plan = self.plan(&branches, telemetry, peer).await.inspect_err(|_| self.refuse(items))?;
             let reserved = self.reserve(&plan).await.inspect_err(|_| self.refuse(items))?;
             let receipt = branches.answers().then(Receipt::default);
             for account in &branches.accounts {
@@ -68,6 +75,27 @@ impl Gate {
             self.refuse(std::mem::take(&mut taken.items));
         }
         outcome
+    }
+
+    /// Runs the processors: here, if they are done within a slice, else aside.
+    async fn plan(
+        &self,
+        branches: &Arc<Branches>,
+        telemetry: Telemetry,
+        peer: Option<IpAddr>,
+    ) -> Result<Plan, Refusal> {
+        let now = telemetry.received;
+        if !branches.has_steps() {
+            return branches.plan(telemetry, now);
+        }
+        if telemetry.bytes() as u64 + telemetry.items() * ITEM <= LARGE
+            && let Some(plan) = slice::within_slice(|| branches.plan(telemetry.share(), now))
+        {
+            return plan;
+        }
+        let branches = branches.clone();
+        let planned = self.budget.aside.run(peer, move || branches.plan(telemetry, now));
+        planned.await.unwrap_or(Err(Refusal::Internal))
     }
 
     /// A place in every sink. If one must be waited for, everything is given back first.
@@ -124,8 +152,8 @@ impl Intake for Gate {
         self.next.get().is_some()
     }
 
-    fn submit(&self, telemetry: Telemetry) -> Submission<'_> {
-        Box::pin(self.take(telemetry))
+    fn submit_from(&self, peer: Option<IpAddr>, telemetry: Telemetry) -> Submission<'_> {
+        Box::pin(self.take(telemetry, peer))
     }
 }
 

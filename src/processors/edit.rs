@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::otlp::Signal;
 use crate::otlp::rewrite::Outcome;
+use crate::otlp::slice::Exhausted;
 use crate::otlp::status::code;
 use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::{Part, Refusal, Status, Telemetry};
@@ -39,8 +40,13 @@ pub fn edit(
 ) -> Result<Option<Telemetry>, Refusal> {
     let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
     for part in std::mem::take(&mut telemetry.parts) {
-        let arena = Arena::with_limit(room(part.bytes.len(), part.items));
-        match edit(telemetry.signal, &part.bytes, part.items, &arena)? {
+        let arena = Arena::for_request(room(part.bytes.len(), part.items), part.bytes.len());
+        let outcome = edit(telemetry.signal, &part.bytes, part.items, &arena)?;
+        // No error mode passes over this: what was to be hidden would go on as it came.
+        if arena.again.is_exhausted() {
+            return Err(refusal(Exhausted.into()));
+        }
+        match outcome {
             Outcome::Unchanged => parts.push(part),
             Outcome::Empty => {}
             Outcome::Changed { bytes, items } => {

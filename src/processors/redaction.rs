@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use regex::bytes::Regex;
 use ring::{digest, hmac};
 use sha3::{Digest, Sha3_256};
 
@@ -15,7 +14,7 @@ use crate::otlp::views::AnyValue;
 use crate::otlp::wire::put_header;
 use crate::otlp::{Signal, hex, message::Message};
 use crate::ottl::functions::{hashing::md5, length_within_bounds, put};
-use crate::ottl::pattern;
+use crate::ottl::pattern::{self, Pattern};
 use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry, put_item};
 use crate::telemetry::{Now, Refusal, Telemetry};
 
@@ -28,10 +27,10 @@ pub struct Config {
     /// The keys that stay; none when all do.
     allowed_keys: Option<Vec<Box<[u8]>>>,
     ignored_keys: Vec<Box<[u8]>>,
-    ignored_key_patterns: Vec<Regex>,
-    blocked_key_patterns: Vec<Regex>,
-    blocked_values: Vec<Regex>,
-    allowed_values: Vec<Regex>,
+    ignored_key_patterns: Vec<Pattern>,
+    blocked_key_patterns: Vec<Pattern>,
+    blocked_values: Vec<Pattern>,
+    allowed_values: Vec<Pattern>,
     redact_all_types: bool,
     mask: Mask,
     summary: Summary,
@@ -172,11 +171,12 @@ impl Config {
     }
 
     /// A text without what must not be read; nothing when it stays.
-    fn masked(&self, text: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+    fn masked(&self, text: &[u8], arena: &Arena) -> Result<Option<Vec<u8>>, Fault> {
         let mut masked = Cow::Borrowed(text);
-        for regex in &self.blocked_values {
+        for pattern in &self.blocked_values {
             let (mut new, mut end) = (Vec::new(), None);
-            for found in pattern::matches(regex, &masked) {
+            for found in pattern.all_matches(&masked, &arena.again) {
+                let found = found?;
                 put(&mut new, masked.get(end.unwrap_or(0)..found.start()).unwrap_or_default())?;
                 put(&mut new, &self.mask.of(found.as_bytes()))?;
                 end = Some(found.end());
@@ -190,14 +190,14 @@ impl Config {
     }
 
     /// What becomes of the value of an attribute: nothing when it stays.
-    fn value(&self, key: &[u8], value: Value, tally: &mut Tally) -> Result<Option<Vec<u8>>, Fault> {
+    fn value(&self, key: &[u8], value: Value, tally: &mut Tally, arena: &Arena) -> Result<Option<Vec<u8>>, Fault> {
         let text = text_of(value, self.redact_all_types)?;
         if is_match(&self.allowed_values, &text) {
             self.add(&mut tally.allowed, Path::of(key));
             return Ok(None);
         }
         let is_blocked = is_match(&self.blocked_key_patterns, key);
-        let masked = if is_blocked { Some(self.mask.all_of(&text)?) } else { self.masked(&text)? };
+        let masked = if is_blocked { Some(self.mask.all_of(&text)?) } else { self.masked(&text, arena)? };
         if masked.is_some() {
             self.add(&mut tally.masked, Path::of(key));
         }
@@ -227,7 +227,7 @@ impl Config {
                 self.add(&mut tally.redacted, Path::of(found.key));
                 return Ok(Some(&[]));
             }
-            let masked = self.value(found.key, Value::from_any(found.value), &mut tally)?;
+            let masked = self.value(found.key, Value::from_any(found.value), &mut tally, arena)?;
             masked.map(|text| pair(list, found.key, &Value::String(&text), arena)).transpose()
         })?;
         self.summarize(message, list, "redaction", tally, arena)
@@ -271,7 +271,13 @@ impl Config {
     }
 
     /// A body, or a value in one, redacted; nothing when it stays. The door bounds how deep it goes.
-    fn nested(&self, path: Option<&Path>, value: Value, tally: &mut Tally) -> Result<Option<Vec<u8>>, Fault> {
+    fn nested(
+        &self,
+        path: Option<&Path>,
+        value: Value,
+        tally: &mut Tally,
+        arena: &Arena,
+    ) -> Result<Option<Vec<u8>>, Fault> {
         let mut inner = Vec::new();
         let mut is_changed = false;
         let new = match value {
@@ -290,7 +296,7 @@ impl Config {
                         let masked = tally.made(self.mask.all_of(&text_of(value, false)?)?)?;
                         put_entry(&mut inner, key, &Value::String(&masked));
                         continue;
-                    } else if let Some(any) = self.nested(Some(&inside), value, tally)? {
+                    } else if let Some(any) = self.nested(Some(&inside), value, tally, arena)? {
                         is_changed = true;
                         put_entry(&mut inner, key, &Value::from_any(AnyValue::read(&any)));
                         continue;
@@ -301,7 +307,8 @@ impl Config {
             }
             Value::List(list) => {
                 for (index, item) in items(list).enumerate() {
-                    let any = self.nested(Some(&Path { before: path, part: Part::Index(index) }), item, tally)?;
+                    let inside = Path { before: path, part: Part::Index(index) };
+                    let any = self.nested(Some(&inside), item, tally, arena)?;
                     is_changed |= any.is_some();
                     put_item(&mut inner, &any.as_ref().map_or(item, |any| Value::from_any(AnyValue::read(any))));
                 }
@@ -316,7 +323,7 @@ impl Config {
                     }
                     return Ok(None);
                 }
-                let Some(masked) = self.masked(&text)? else { return Ok(None) };
+                let Some(masked) = self.masked(&text, arena)? else { return Ok(None) };
                 self.add(&mut tally.masked, path.copied().unwrap_or(Path::of(b"body")));
                 (inner, is_changed) = (tally.made(masked)?, true);
                 Value::String(&inner)
@@ -332,7 +339,7 @@ impl Config {
     fn body<'a>(&self, record: &mut Message<'a>, arena: &'a Arena) -> Result<(), Fault> {
         let Some(body) = record.payloads(log_record::BODY).last() else { return Ok(()) };
         let mut tally = Tally::default();
-        if let Some(any) = self.nested(None, Value::from_any(AnyValue::read(body)), &mut tally)? {
+        if let Some(any) = self.nested(None, Value::from_any(AnyValue::read(body)), &mut tally, arena)? {
             let mut raw = Vec::with_capacity(any.len() + 8);
             put_header(&mut raw, log_record::BODY, any.len());
             raw.extend_from_slice(&any);
@@ -373,7 +380,7 @@ impl<'p> Path<'p> {
     }
 }
 
-fn is_match(patterns: &[Regex], text: &[u8]) -> bool {
+fn is_match(patterns: &[Pattern], text: &[u8]) -> bool {
     patterns.iter().any(|pattern| pattern.is_match(text))
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::section::Section;
 use crate::otlp::rewrite::{self, Depth, Outcome, Sight, Verdict, Visitor};
+use crate::otlp::slice::WORKED_ON;
 use crate::ottl::functions;
 use crate::ottl::program::{ErrorMode, Group, Grouping};
 use crate::ottl::scene::Scene;
@@ -108,6 +109,8 @@ impl<'a> Editor<'_, 'a> {
         if self.edits.depth == depth {
             let mut scene = Scene::new(self.arena, self.now, self.client, sight);
             if self.edits.shared_cache {
+                // Every item may read all that those before it have gathered.
+                self.arena.again.spend(self.cache.len() * WORKED_ON)?;
                 scene.cache = self.cache;
             }
             self.edits.group.run(&mut scene)?;

@@ -197,7 +197,7 @@ impl<'a> Builder<'a> {
         if let Some(gate) = gates.iter().find(is_it) {
             return gate.clone();
         }
-        let gate = Arc::new(Gate::new(&receiver, transport, signal, self.graph.tap.clone()));
+        let gate = Arc::new(Gate::new(&receiver, transport, signal, self.graph.tap.clone(), self.budget.clone()));
         gates.push(gate.clone());
         gate
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
-use super::{Reason, Refusal};
+use super::{Aside, Reason, Refusal};
 
 /// Who holds the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub struct Budget {
     shares: [Held; 3],
     /// How many sinks hold telemetry in the queue share.
     holders: AtomicU64,
+    /// Where requests are worked on when that would keep others waiting.
+    pub aside: Aside,
+    /// The same for what is sent, which must not wait for requests.
+    pub aside_of_exports: Aside,
 }
 
 #[derive(Debug)]
@@ -40,7 +44,8 @@ impl Budget {
     pub fn new(total: u64) -> Arc<Budget> {
         let held = |limit| Held { limit: AtomicU64::new(limit), used: AtomicU64::new(0), freed: Notify::new() };
         let shares = [held(total / 4), held(total / 2), held(total / 4)];
-        Arc::new(Budget { shares, holders: AtomicU64::new(0) })
+        let (aside, aside_of_exports) = (Aside::default(), Aside::default());
+        Arc::new(Budget { shares, holders: AtomicU64::new(0), aside, aside_of_exports })
     }
 
     /// Shares another total. What is held beyond it stays, and is given back in its time.

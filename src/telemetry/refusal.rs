@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Reason, Status};
-use crate::otlp::rewrite::Exhausted;
+use crate::otlp::slice::Exhausted;
 use crate::otlp::status::code;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! never leave half a request behind.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -125,8 +126,12 @@ pub trait Intake: Send + Sync {
     fn is_open(&self) -> bool {
         true
     }
-    /// Takes one request through the pipelines; returns when the answer may be given.
-    fn submit(&self, telemetry: Telemetry) -> Submission<'_>;
+    /// Takes one request of a peer through the pipelines; returns when the answer may be given.
+    fn submit_from(&self, peer: Option<IpAddr>, telemetry: Telemetry) -> Submission<'_>;
+    /// The same for what is made here.
+    fn submit(&self, telemetry: Telemetry) -> Submission<'_> {
+        self.submit_from(None, telemetry)
+    }
 }
 
 pub type Submission<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;

@@ -166,8 +166,12 @@ pub fn asking(attack: Asking, length: Duration, request: &[u8]) -> BTreeMap<u16,
 
 /// The status of one answer; `None` when there was none.
 pub fn ask(address: SocketAddr, request: &[u8]) -> Option<u16> {
+    ask_within(address, request, Duration::from_secs(10))
+}
+
+pub fn ask_within(address: SocketAddr, request: &[u8], patience: Duration) -> Option<u16> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    stream.set_read_timeout(Some(patience)).ok()?;
     let _ = stream.write_all(request);
     let mut head = [0; 12];
     stream.read_exact(&mut head).ok()?;

@@ -91,7 +91,7 @@ pub fn log() -> Vec<u8> {
     with_record(&message(5, &message(1, b"a good log record")))
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()

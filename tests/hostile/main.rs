@@ -14,6 +14,7 @@
 mod attacks;
 mod bodies;
 mod kill;
+mod neighbours;
 mod process;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -380,4 +381,21 @@ fn at_the_connection_cap() {
     }
     drop(held);
     misaki.stop();
+}
+
+/// What one client sends is work for a second or more: nobody else waits for it, on one core either.
+#[test]
+fn one_request_does_not_stop_the_others() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for work in neighbours::all() {
+        if std::env::var("SKIP").is_ok_and(|skip| work.name.contains(&skip)) {
+            continue;
+        }
+        let (mut misaki, health) = neighbours::start(work.processors);
+        for clients in [1, 5] {
+            let seen = neighbours::beside(&misaki, health, &work.request, clients, length(500));
+            seen.check(&format!("{}, {clients} at once", work.name));
+        }
+        misaki.stop();
+    }
 }

@@ -52,7 +52,17 @@ pub struct Outcome {
 impl Misaki {
     /// Starts a process that may open so many files; half of them may be connections. `MISAKI_BINARY` names another one.
     pub fn start(files: usize, config: &str) -> Misaki {
-        let command = format!("ulimit -n {files}; exec \"$0\" --config \"$1\"");
+        Misaki::start_by("exec", files, config)
+    }
+
+    /// The same on one core, where the system can keep it there.
+    pub fn start_on_one_core(files: usize, config: &str) -> Misaki {
+        let has_taskset = Command::new("taskset").arg("-V").output().is_ok();
+        Misaki::start_by(if has_taskset { "exec taskset -c 0" } else { "exec" }, files, config)
+    }
+
+    fn start_by(start: &str, files: usize, config: &str) -> Misaki {
+        let command = format!("ulimit -n {files}; {start} \"$0\" --config \"$1\"");
         let binary = std::env::var("MISAKI_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_misaki").to_owned());
         let mut child = Command::new("sh")
             .args(["-c", &command, &binary, &format!("yaml:{config}")])
@@ -205,7 +215,7 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-fn p99(mut latencies: Vec<Duration>) -> Duration {
+pub fn p99(mut latencies: Vec<Duration>) -> Duration {
     latencies.sort();
     latencies.get(latencies.len() * 99 / 100).copied().unwrap_or_default()
 }

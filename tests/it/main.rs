@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests make what src must withstand")]
 
 mod answers;
+mod aside;
 mod auth;
 mod bad_inputs;
 mod balancing;

@@ -3,8 +3,9 @@
 use misaki::otlp::Signal;
 use misaki::otlp::check::check;
 use misaki::otlp::message::{Message, put_pair_header};
-use misaki::otlp::rewrite::{Depth, Exhausted, Outcome, Sight, Verdict, Visitor, rewrite};
+use misaki::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor, rewrite};
 use misaki::otlp::schema::{any_value, exponential_point, log_record, metric, number_point, resource, scope, span};
+use misaki::otlp::slice::Exhausted;
 use misaki::otlp::views::AnyValue;
 use misaki::otlp::wire::{Fields, Value, put_bytes, put_uint};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;

@@ -2,12 +2,10 @@
 
 use std::borrow::Cow;
 
-use regex::bytes::Regex;
-
 use super::strings::is_within_char;
 use super::{Entries, fixed_or, function, optional, put, required};
 use crate::ottl::function::{Arguments, Function, Kind, Parameter};
-use crate::ottl::pattern::{captures, expand};
+use crate::ottl::pattern::{Pattern, expand};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value, entries, items, put_entry, put_item};
 
@@ -446,11 +444,12 @@ struct Replacer<'a> {
 
 impl<'a> Replacer<'a> {
     /// The text with every match replaced; `None` when there is none.
-    fn replace(&self, regex: &Regex, text: &'a [u8], scene: &mut Scene<'_, 'a>) -> Result<Option<&'a [u8]>, Fault> {
+    fn replace(&self, pattern: &Pattern, text: &'a [u8], scene: &mut Scene<'_, 'a>) -> Result<Option<&'a [u8]>, Fault> {
         let mut out = Vec::new();
         let mut end = 0;
         let mut is_found = false;
-        for captures in captures(regex, text) {
+        for captures in pattern.all_captures(text, &scene.arena.again) {
+            let captures = captures?;
             let Some(whole) = captures.get(0) else { continue };
             is_found = true;
             put(&mut out, text.get(end..whole.start()).unwrap_or_default())?;

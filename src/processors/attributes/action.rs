@@ -1,6 +1,5 @@
 //! What is done to one list of attributes: the actions of `attributes` and `resource` (facts 5.5).
 
-use regex::bytes::Regex;
 use ring::digest::{SHA256, digest};
 
 use crate::config::nearest::nearest;
@@ -10,7 +9,7 @@ use crate::otlp::hex;
 use crate::otlp::message::{Message, put_pair_header};
 use crate::otlp::views::{AnyValue, KeyValue};
 use crate::otlp::wire;
-use crate::ottl::pattern;
+use crate::ottl::pattern::{self, Pattern};
 use crate::ottl::value::{Arena, Fault, Value, put_entry, put_item};
 use crate::telemetry::Client;
 
@@ -34,10 +33,10 @@ enum Deed {
         /// What stands in for a source that is missing.
         default: Option<Fixed>,
     },
-    Delete(Option<Regex>),
-    Hash(Option<Regex>),
+    Delete(Option<Pattern>),
+    Hash(Option<Pattern>),
     /// With the names of the groups.
-    Extract(Regex),
+    Extract(Pattern),
     Convert(Type),
 }
 

@@ -1,8 +1,6 @@
 //! Which items `include` and `exclude` mean (facts 5.5): all that is written must match, of each list any one. The Go
 //! collector's exceptions are kept: all attributes, resources and libraries must match.
 
-use regex::bytes::Regex;
-
 use crate::config::section::Section;
 use crate::otlp::Signal;
 use crate::otlp::message::Message;
@@ -10,7 +8,7 @@ use crate::otlp::number;
 use crate::otlp::rewrite::Sight;
 use crate::otlp::schema::{log_record, metric, resource, scope, span};
 use crate::otlp::views::AnyValue;
-use crate::ottl::pattern;
+use crate::ottl::pattern::{self, Pattern};
 use crate::ottl::value::Value;
 
 use super::action::encoded;
@@ -34,7 +32,7 @@ pub struct Matcher {
 #[derive(Clone, Debug)]
 enum Text {
     Strict(Box<[u8]>),
-    Regexp(Regex),
+    Regexp(Pattern),
 }
 
 /// What an attribute must be.

@@ -84,8 +84,9 @@ async fn export(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Re
     let client = request::client(shared, Protocol::Grpc, shared.grpc_metadata(), request, body);
     let reader = Reader::new(body, &shared.budget, shared.grpc_limit(), None);
     let message = reader.read_grpc(coding).await?;
-    let telemetry = request::telemetry(signal, Encoding::Protobuf, message, client, &shared.budget)?;
-    Ok(gate.submit(telemetry).await?)
+    let peer = body.peer().map(|peer| peer.ip());
+    let telemetry = request::telemetry(signal, Encoding::Protobuf, message, client, peer, &shared.budget).await?;
+    Ok(gate.submit_from(peer, telemetry).await?)
 }
 
 /// `grpc-timeout`: up to eight digits and a unit; anything else is ignored.

@@ -122,8 +122,9 @@ async fn read_and_submit(
     let client = request::client(shared, Protocol::Http, http.include_metadata, request, body);
     let reader = Reader::new(body, &shared.budget, shared.limit(http.max_request_body_size), http.read_timeout);
     let message = reader.read_all(coding).await?;
-    let telemetry = request::telemetry(signal, encoding, message, client, &shared.budget)?;
-    Ok(gate.submit(telemetry).await?)
+    let peer = body.peer().map(|peer| peer.ip());
+    let telemetry = request::telemetry(signal, encoding, message, client, peer, &shared.budget).await?;
+    Ok(gate.submit_from(peer, telemetry).await?)
 }
 
 /// The encoding that a Content-Type names. Parameters are ignored, but for a charset that is not UTF-8.

@@ -1,5 +1,6 @@
 //! What gRPC and HTTP share: from a message in memory to telemetry, and who sent it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -24,21 +25,37 @@ pub enum Encoding {
     Json,
 }
 
+/// What is longer than this is not checked, or read as JSON, where others wait.
+const LONG: usize = 512 << 10;
+const LONG_JSON: usize = 64 << 10;
+
 /// Checks and counts a message; JSON becomes its wire form first.
-pub fn telemetry(
+pub async fn telemetry(
     signal: Signal,
     encoding: Encoding,
     message: Message,
     client: Option<Arc<Client>>,
+    peer: Option<IpAddr>,
     budget: &Arc<Budget>,
 ) -> Result<Telemetry, Refusal> {
+    let is_long = message.bytes.len() > if encoding == Encoding::Json { LONG_JSON } else { LONG };
+    let part = if is_long {
+        let for_json = budget.clone();
+        let read = budget.aside.run(peer, move || part(signal, encoding, message, &for_json));
+        read.await.unwrap_or(Err(Refusal::Internal))?
+    } else {
+        part(signal, encoding, message, budget)?
+    };
+    Ok(Telemetry { signal, parts: smallvec![part], client, received: Now::read(), tickets: smallvec![] })
+}
+
+fn part(signal: Signal, encoding: Encoding, message: Message, budget: &Arc<Budget>) -> Result<Part, Refusal> {
     let (bytes, charge) = match encoding {
         Encoding::Protobuf => (message.bytes, message.charge),
         Encoding::Json => from_json(signal, &message, budget)?,
     };
     let items = check::check(signal, &bytes).map_err(|error| Refusal::Malformed(error.to_string()))?;
-    let part = Part { bytes: Bytes::from(bytes), items, charge };
-    Ok(Telemetry { signal, parts: smallvec![part], client, received: Now::read(), tickets: smallvec![] })
+    Ok(Part { bytes: Bytes::from(bytes), items, charge })
 }
 
 /// The wire form of a JSON message, with a charge of its own. Nearly always it is the shorter one; a list of numbers can

@@ -1,0 +1,198 @@
+//! Requests that are work, beside a good client and a health probe: on one core, everyone else is served meanwhile.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::attacks::{ask, ask_within};
+use crate::bodies::{gzip, log, message, post, with_record};
+use crate::process::{Misaki, p99};
+
+/// A request that is work, and the processors that it is work for.
+pub struct Work {
+    pub name: &'static str,
+    pub processors: &'static str,
+    pub request: Vec<u8>,
+}
+
+/// What the others saw of it.
+pub struct Seen {
+    pub done: usize,
+    good: Vec<Duration>,
+    probes: Vec<Duration>,
+    failed: usize,
+}
+
+const FILTER: &str = "filter: {log_conditions: [log.severity_number >= SEVERITY_NUMBER_TRACE and log.severity_number < \
+     SEVERITY_NUMBER_INFO, 'IsMatch(log.attributes[\"url.path\"], \"^/(health|healthz|livez|readyz|ping)$\")']}";
+const REPLACE: &str =
+    r#"transform: {log_statements: ['replace_pattern(log.body, "(password=.*;|token=\\w+)", "***")']}"#;
+const REDACT: &str = r"redaction: {allow_all_keys: true, blocked_values: ['/\*.*?\*/|\x27[^\x27]*\x27|[0-9]+']}";
+const HASH: &str = r#"transform: {log_statements: ['set(log.attributes["h"], SHA256(resource.attributes["long"]))']}"#;
+const MATCH: &str =
+    r#"filter: {log_conditions: ['log.severity_number == 0 and IsMatch(resource.attributes["long"], "x+y")']}"#;
+const COMPUTED: &str = r#"filter: {log_conditions: ['IsMatch("text", log.body)']}"#;
+
+fn text(body: &[u8]) -> Vec<u8> {
+    message(5, &message(1, body))
+}
+
+/// So many records that hold nothing, below a resource with an attribute of so many bytes.
+fn empty_records(count: usize, long: usize) -> Vec<u8> {
+    let attribute = [message(1, b"long"), message(2, &message(1, &vec![b'x'; long]))].concat();
+    let resource = message(1, &message(1, &attribute));
+    message(1, &[resource, message(2, &[0x12, 0x00].repeat(count))].concat())
+}
+
+fn large_json(bytes: usize) -> Vec<u8> {
+    let record = r#"{"severityNumber":9,"body":{"stringValue":"GET /api/v1/things took 12 ms"},"attributes":[{"key":"http.status_code","value":{"intValue":"200"}}]}"#;
+    let records = vec![record; bytes / record.len()].join(",");
+    format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#).into_bytes()
+}
+
+pub fn all() -> Vec<Work> {
+    const PROTOBUF: &str = "application/x-protobuf";
+    const JSON: &str = "application/json";
+    let gzipped = |kind, body: &[u8]| post("gzip", kind, &gzip(body));
+    let patterns: Vec<u8> =
+        (0..20_000).flat_map(|index| message(2, &text(format!(r"\pL{{{}}}", index % 90 + 1).as_bytes()))).collect();
+    vec![
+        Work {
+            name: "a pattern that is quadratic in all, replaced",
+            processors: REPLACE,
+            request: gzipped(PROTOBUF, &with_record(&text(&b"password=token=x ".repeat((256 << 10) / 17)))),
+        },
+        Work {
+            name: "a pattern that is quadratic in all, redacted",
+            processors: REDACT,
+            request: gzipped(PROTOBUF, &with_record(&text(&b"/* 1 ".repeat((256 << 10) / 5)))),
+        },
+        Work {
+            name: "an attribute of a resource, matched in each record",
+            processors: MATCH,
+            request: gzipped(PROTOBUF, &empty_records(100_000, 1 << 20)),
+        },
+        Work {
+            name: "an attribute of a resource, hashed in each record",
+            processors: HASH,
+            request: gzipped(PROTOBUF, &empty_records(100_000, 1 << 20)),
+        },
+        Work {
+            name: "patterns that come with the records",
+            processors: COMPUTED,
+            request: gzipped(PROTOBUF, &message(1, &message(2, &patterns))),
+        },
+        Work {
+            name: "empty records through a filter",
+            processors: FILTER,
+            request: gzipped(PROTOBUF, &empty_records(8_000_000, 0)),
+        },
+        Work { name: "JSON of 15 MB", processors: FILTER, request: post("identity", JSON, &large_json(15_000_000)) },
+        Work { name: "JSON of 15 MB, gzip", processors: FILTER, request: gzipped(JSON, &large_json(15_000_000)) },
+        Work {
+            name: "20 MB of zeros, zstd",
+            processors: FILTER,
+            request: post("zstd", PROTOBUF, &zstd::encode_all(&with_record(&text(&vec![0; 20 << 20]))[..], 3).unwrap()),
+        },
+        Work {
+            name: "20 MB of zeros, snappy",
+            processors: FILTER,
+            request: post(
+                "snappy",
+                PROTOBUF,
+                &snap::raw::Encoder::new().compress_vec(&with_record(&text(&vec![0; 20 << 20]))).unwrap(),
+            ),
+        },
+    ]
+}
+
+/// A port that is free now.
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A Misaki on one core whose upstream does not answer, and the address of its health check.
+pub fn start(processors: &str) -> (Misaki, SocketAddr) {
+    let health = free_port();
+    let name = processors.split(':').next().unwrap();
+    let config = format!(
+        "
+receivers:
+  otlp: {{protocols: {{grpc: {{endpoint: 127.0.0.1:0}}, http: {{endpoint: 127.0.0.1:0}}}}}}
+processors:
+  memory_limiter: {{check_interval: 1s, limit_mib: 500, spike_limit_mib: 100}}
+  {processors}
+exporters: {{nop: }}
+extensions: {{health_check: {{endpoint: '{health}'}}}}
+service:
+  extensions: [health_check]
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines: {{logs: {{receivers: [otlp], processors: [memory_limiter, {name}], exporters: [nop]}}}}
+"
+    );
+    (Misaki::start_on_one_core(1000, &config), health)
+}
+
+/// Runs `clients` that send the same for so long, each until it is answered.
+pub fn beside(misaki: &Misaki, health: SocketAddr, request: &[u8], clients: usize, length: Duration) -> Seen {
+    let (over, done, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let good = post("identity", "application/x-protobuf", &log());
+    let probe = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let again_and_again = |address, request: &[u8]| {
+        let mut taken = Vec::new();
+        while !over.load(Relaxed) {
+            let before = Instant::now();
+            if ask(address, request) != Some(200) {
+                failed.fetch_add(1, Relaxed);
+            }
+            taken.push(before.elapsed());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        taken
+    };
+    let (good, probes) = std::thread::scope(|scope| {
+        let good = scope.spawn(|| again_and_again(misaki.http, &good));
+        let probes = scope.spawn(|| again_and_again(health, probe));
+        std::thread::sleep(Duration::from_millis(50));
+        let (deadline, done) = (Instant::now() + length, &done);
+        let clients: Vec<_> = (0..clients)
+            .map(|_| {
+                scope.spawn(move || {
+                    while Instant::now() < deadline {
+                        ask_within(misaki.http, request, Duration::from_secs(60));
+                        done.fetch_add(1, Relaxed);
+                    }
+                })
+            })
+            .collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        over.store(true, Relaxed);
+        (good.join().unwrap(), probes.join().unwrap())
+    });
+    Seen { done: done.into_inner(), good, probes, failed: failed.into_inner() }
+}
+
+impl Seen {
+    /// Two cores that others use too: bounds that only a stall exceeds.
+    pub fn check(&self, name: &str) {
+        let slowest = |taken: &[Duration]| taken.iter().max().copied().unwrap_or_default();
+        let line = format!(
+            "{name}: {} done; a good client {} served, p99 {:.1?}, at most {:.1?}; {} probes, p99 {:.1?}, at most {:.1?}; {} failed",
+            self.done,
+            self.good.len(),
+            p99(self.good.clone()),
+            slowest(&self.good),
+            self.probes.len(),
+            p99(self.probes.clone()),
+            slowest(&self.probes),
+            self.failed,
+        );
+        println!("{line}");
+        if std::env::var_os("SHOW").is_some() {
+            return;
+        }
+        assert_eq!(self.failed, 0, "{line}");
+        assert!(p99(self.good.clone()) < Duration::from_millis(500), "{line}");
+        assert!(p99(self.probes.clone()) < Duration::from_millis(500), "{line}");
+    }
+}
