@@ -7,4 +7,5 @@ pub mod metrics;
 pub mod output;
 pub mod process;
 pub mod reloads;
+pub mod supervisor;
 pub mod systemd;

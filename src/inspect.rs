@@ -20,6 +20,7 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use crate::diagnostics::reloads::Reloads;
+use crate::diagnostics::supervisor::Supervisor;
 use crate::extensions::health_check::Health;
 use crate::extensions::inspect::Config;
 use crate::service::Running;
@@ -43,6 +44,7 @@ pub struct View {
     pub budget: Arc<Budget>,
     pub health: Arc<Health>,
     pub reloads: Arc<Reloads>,
+    pub supervisor: Arc<Supervisor>,
     pub graph: Graph,
 }
 
@@ -68,6 +70,7 @@ impl View {
             budget: running.budget.clone(),
             health: running.health.clone(),
             reloads: running.reloads.clone(),
+            supervisor: running.workers.supervisor.clone(),
             graph: running.graph.clone(),
         }
     }
@@ -90,13 +93,14 @@ impl Inspection {
             Some(path) => (place::bind(path)?, path.clone()),
             None => place::bind_own()?,
         };
-        let View { budget, graph: Graph { tap, .. }, .. } = subject.view();
+        let View { budget, supervisor, graph: Graph { tap, .. }, .. } = subject.view();
         let total = [Share::Ingest, Share::Queue, Share::Export].map(|share| budget.limit(share)).iter().sum();
         let watch = Watch::new(config.ring_bytes(total));
         let viewer = watch.clone();
         tap.attach(Some(Arc::new(move |point: Point, telemetry: &Telemetry| viewer.look(point, telemetry))));
         let mut serving = JoinSet::new();
-        serving.spawn(server::serve(listener, subject.clone(), watch.clone()));
+        let part = supervisor.watch("local socket");
+        serving.spawn(server::serve(part, listener, subject.clone(), watch.clone()));
         Ok(Inspection { path, tap, watch, subject, _serving: serving })
     }
 

@@ -17,7 +17,8 @@ use crate::config::PipelineId;
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::processors::{Notes, Processor};
 use crate::telemetry::{
-    Accounts, Ask, Full, Now, Outlet, Place, Reason, Receipt, Refusal, Signal, Sink, Tally, Telemetry,
+    Accounts, Ask, Blocked, Full, Now, Outlet, Place, Planned, Reason, Receipt, Refusal, Signal, Sink, Tally,
+    Telemetry, Ticket,
 };
 
 /// How long a sink may refuse before its siblings stop waiting for it.
@@ -168,6 +169,10 @@ impl Branches {
         catch_unwind(run).map_err(|_| Refusal::Internal)??;
         Ok(plan)
     }
+
+    fn answers(&self) -> bool {
+        self.segments.iter().any(|segment| segment.answers())
+    }
 }
 
 impl Plan {
@@ -225,41 +230,31 @@ impl Plan {
     }
 }
 
-impl Outlet for Branches {
-    fn offer(&self, telemetry: &mut Telemetry, now: Now, ask: Ask) -> Result<(), Full> {
-        let plan = match self.plan(telemetry.share(), now) {
-            Ok(plan) => plan,
-            Err(busy @ Refusal::Busy { .. }) => return Err(Full::Refuse(busy)),
-            // It would fail again, for ever. Dropped, as in the Go collector, and counted.
-            Err(refusal) => {
-                let (_, status, _) = refusal.answer();
-                tracing::error!(
-                    error = status.message,
-                    items = telemetry.items(),
-                    "a processor failed on a batch: dropped"
-                );
-                for account in &self.accounts {
-                    account.lose(Reason::ProcessorFailed, telemetry);
-                }
-                telemetry.resolve(Err(&refusal));
-                return Ok(());
-            }
+/// A batch that a stage hands on. It holds its way, so that a reload ends none that leads to a sink it may still reach.
+struct Onward {
+    branches: Arc<Branches>,
+    plan: Plan,
+    tickets: SmallVec<[Ticket; 1]>,
+}
+
+impl Planned for Onward {
+    fn hand_over(self: Box<Self>, now: Now, ask: Ask) -> Result<(), Blocked> {
+        let reserved = match self.plan.reserve(now.instant, ask.waited) {
+            Ok(reserved) => reserved,
+            Err((full, sink)) => return Err(Blocked { planned: self, full, sink }),
         };
-        let reserved = plan.reserve(now.instant, ask.waited).map_err(|(full, _)| full)?;
-        if telemetry.tickets.is_empty() {
+        let Onward { branches, plan, tickets } = *self;
+        if tickets.is_empty() {
             plan.commit(reserved, None);
         } else {
-            let receipt = Receipt::passing_on(std::mem::take(&mut telemetry.tickets));
+            let receipt = Receipt::passing_on(tickets);
             // Open until all shares are handed out, so that an early answer does not complete the receipt.
             let own = receipt.ticket();
             plan.commit(reserved, Some(&receipt));
             own.resolve(Ok(()));
         }
+        drop(branches);
         Ok(())
-    }
-
-    fn answers(&self) -> bool {
-        self.segments.iter().any(|segment| segment.answers())
     }
 }
 
@@ -275,9 +270,24 @@ impl Next {
 }
 
 impl Outlet for Next {
-    fn offer(&self, telemetry: &mut Telemetry, now: Now, ask: Ask) -> Result<(), Full> {
-        let branches = self.get().ok_or_else(|| Full::Refuse(Refusal::busy(Reason::Draining)))?;
-        branches.offer(telemetry, now, ask)
+    fn plan(&self, batch: &mut Telemetry, now: Now) -> Result<Option<Box<dyn Planned>>, Refusal> {
+        let branches = self.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
+        let refusal = match branches.plan(batch.share(), now) {
+            Ok(plan) => {
+                let tickets = std::mem::take(&mut batch.tickets);
+                return Ok(Some(Box::new(Onward { branches, plan, tickets })));
+            }
+            Err(busy @ Refusal::Busy { .. }) => return Err(busy),
+            Err(refusal) => refusal,
+        };
+        // It would fail again, for ever. Dropped, as in the Go collector, and counted.
+        let (_, status, _) = refusal.answer();
+        tracing::error!(error = status.message, items = batch.items(), "a processor failed on a batch: dropped");
+        for account in &branches.accounts {
+            account.lose(Reason::ProcessorFailed, batch);
+        }
+        batch.resolve(Err(&refusal));
+        Ok(None)
     }
 
     fn answers(&self) -> bool {

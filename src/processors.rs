@@ -6,6 +6,7 @@ pub mod edit;
 pub mod filter;
 mod matching;
 pub mod memory_limiter;
+mod outbox;
 pub mod probabilistic_sampler;
 pub mod redaction;
 pub mod resource;

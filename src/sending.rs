@@ -16,20 +16,23 @@ mod store;
 mod upstream;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use smallvec::SmallVec;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::diagnostics::metrics::{Observe, Page};
+use crate::diagnostics::supervisor::{Supervisor, Watch};
 use crate::exporters::Exporter;
 use crate::exporters::settings::{BatchSettings, Settings, Sizer};
 use crate::telemetry::{
-    Account, Ask, Budget, Full, Holder, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry,
-    clock,
+    Account, Ask, Budget, Fill, Full, Holder, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink,
+    Telemetry, Ticket, clock,
 };
 
 use dead_letters::DeadLetters;
@@ -51,12 +54,13 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long what is under way may take when a queue on disk is drained; the rest stays there.
 const FINISH: Duration = Duration::from_secs(5);
 
-/// Where a queue is kept.
+/// Where a queue is kept, and who watches its thread.
 pub struct Place<'a> {
     pub path: &'a Path,
     pub limits: Limits,
     /// How long to wait for another process to leave.
     pub wait: Duration,
+    pub supervisor: &'a Arc<Supervisor>,
 }
 
 /// How telemetry is sent: the exporter, its timeout and its patience.
@@ -85,6 +89,7 @@ pub struct Queue {
     spool: Mutex<VecDeque<Arc<Spooled>>>,
     /// Told when something spools, and when a queue on disk shall end.
     nudged: Notify,
+    /// Items that were lost before the queue had them.
     enqueue_failed: AtomicU64,
     send_failed: AtomicU64,
 }
@@ -122,7 +127,8 @@ struct State {
     waiting_size: u64,
     bytes: u64,
     in_flight: u64,
-    full_since: Option<Instant>,
+    /// Since when it has been refusing, and why it did last.
+    full: Option<(Instant, Reason)>,
     flow: Flow,
     /// No more will come; what is there goes out without waiting for a batch to fill.
     draining: bool,
@@ -133,6 +139,13 @@ struct Departure {
     telemetry: Telemetry,
     size: u64,
     bytes: u64,
+}
+
+impl State {
+    fn refuses(&mut self, reason: Reason) {
+        let since = self.full.map_or_else(clock, |(since, _)| since);
+        self.full = Some((since, reason));
+    }
 }
 
 impl Queue {
@@ -165,7 +178,8 @@ impl Queue {
         let weak = Arc::downgrade(&queue);
         let dead = DeadLetters::new(place.path, place.limits);
         let thread = std::thread::Builder::new().name(format!("log {id}"));
-        let started = thread.spawn(move || store::run(&store, opened, dead, &weak));
+        let watch = place.supervisor.watch(format!("disk log of {id}, {}", signal.name()));
+        let started = thread.spawn(move || store::run(&watch, &store, opened, dead, &weak));
         started.map_err(|error| format!("cannot start the thread of the queue: {error}"))?;
         Ok(queue)
     }
@@ -271,11 +285,7 @@ impl Queue {
             disk: self.store.as_ref().map(|store| (store.used(), store.limits.quota)),
             size: state.size,
             capacity: queue.queue_size,
-            unit: match queue.sizer {
-                Sizer::Requests => "requests",
-                Sizer::Items => "items",
-                Sizer::Bytes => "bytes",
-            },
+            unit: self.unit(),
             oldest: state.flow.oldest(),
             bytes_per_second,
             seconds_until_full: Some(of_bytes.min(of_size)).filter(|seconds| seconds.is_finite()),
@@ -287,10 +297,32 @@ impl Queue {
         }
     }
 
-    /// How full it is, 0 to 1.
-    pub fn fill(&self) -> f64 {
-        let state = self.lock();
-        state.size as f64 / self.settings.queue.queue_size.max(1) as f64
+    /// How full it is, by the limit that is nearest.
+    fn fill(&self) -> String {
+        let of_size = self.size_fill(self.lock().size);
+        let of_bytes = match &self.store {
+            Some(store) => store.fill(),
+            None => Fill {
+                limit: "memory for queues",
+                used: self.budget.used(Share::Queue),
+                most: self.budget.limit(Share::Queue),
+                unit: "bytes",
+            },
+        };
+        let nearest = if of_bytes.share() > of_size.share() { of_bytes } else { of_size };
+        format!("{:.0} % of {}", nearest.share() * 100.0, nearest.limit)
+    }
+
+    fn size_fill(&self, used: u64) -> Fill {
+        Fill { limit: "queue_size", used, most: self.settings.queue.queue_size, unit: self.unit() }
+    }
+
+    fn unit(&self) -> &'static str {
+        match self.settings.queue.sizer {
+            Sizer::Requests => "requests",
+            Sizer::Items => "items",
+            Sizer::Bytes => "bytes",
+        }
     }
 
     /// Sends in another way from now on, also what waits and what is being tried again.
@@ -324,14 +356,32 @@ impl Queue {
         }
         let state = self.lock();
         // It refused, and what it refused for is still there.
-        let full = state.full_since.is_some_and(|since| clock().duration_since(since) >= GRACE);
-        (full && (state.size > 0 || of_disk.is_some())).then_some(of_disk.unwrap_or(Reason::QueueFull).words())
+        let is_lasting = |(since, _): &(Instant, Reason)| clock().duration_since(*since) >= GRACE;
+        let (_, reason) = state.full.filter(is_lasting).filter(|_| state.size > 0 || of_disk.is_some())?;
+        Some(of_disk.unwrap_or(reason).words())
     }
 
     /// Takes batches and sees them through until the queue is drained. Dropping the future drops nothing from the
     /// ledger: what was not finished stays counted as waiting.
-    pub async fn dispatch(self: Arc<Self>) {
+    pub async fn dispatch(self: Arc<Self>, watch: Watch) {
+        // They go on while the dispatcher is started again.
         let mut under_way = JoinSet::new();
+        while watch.run(self.dispatch_to(&mut under_way)).await.is_none() {}
+        let Some(store) = &self.store else {
+            while let Some(finished) = under_way.join_next().await {
+                self.finished(finished);
+            }
+            return;
+        };
+        // What is not finished in time stays on disk.
+        self.write_spool(true);
+        let finish = async { while under_way.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(FINISH, finish).await;
+        under_way.shutdown().await;
+        store.close().await;
+    }
+
+    async fn dispatch_to(self: &Arc<Self>, under_way: &mut JoinSet<()>) {
         let most = self.settings.queue.num_consumers;
         loop {
             let spooled = self.spool_due();
@@ -349,18 +399,6 @@ impl Queue {
                 Some(finished) = under_way.join_next() => self.finished(finished),
             }
         }
-        let Some(store) = &self.store else {
-            while let Some(finished) = under_way.join_next().await {
-                self.finished(finished);
-            }
-            return;
-        };
-        // What is not finished in time stays on disk.
-        self.write_spool(true);
-        let finish = async { while under_way.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(FINISH, finish).await;
-        under_way.shutdown().await;
-        store.close().await;
     }
 
     /// When the oldest telemetry that is not on disk must be written.
@@ -378,8 +416,8 @@ impl Queue {
         let now = clock();
         let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(first) = spool.front().filter(|first| everything || first.due <= now) {
-            if let Some(append) = first.take() {
-                store.append(append);
+            if let Some(append) = first.take().and_then(|append| store.append(append)) {
+                self.not_written(append, Reason::DiskFailed);
             }
             spool.pop_front();
         }
@@ -494,19 +532,35 @@ impl Queue {
         }
         let (items_before, bytes_before) = (state.batching.items(), state.batching.bytes());
         let most = if batch.by_bytes { Most::Bytes(batch.max_size) } else { Most::Items(batch.max_size) };
-        let parts = state.batching.take(self.signal, most);
+        let taken = catch_unwind(AssertUnwindSafe(|| state.batching.take(self.signal, most)));
         let tickets = state.batching.tickets();
-        let telemetry = Telemetry { signal: self.signal, parts, client: None, received: since, tickets };
-        let load = Load::of(&telemetry);
         // Merging and cutting change requests and bytes: what leaves takes its share of the places along.
-        let left = state.batching.items();
-        let share =
-            |of: u64| if left == 0 { of } else { (of as u128 * load.items as u128 / items_before as u128) as u64 };
+        let (left, bytes) = (state.batching.items(), bytes_before - state.batching.bytes());
+        let items = items_before - left;
+        let share = |of: u64| if left == 0 { of } else { (of as u128 * items as u128 / items_before as u128) as u64 };
         let size = share(state.waiting_size);
         state.waiting_size -= size;
         state.batching_since = (left > 0).then_some(now);
-        state.in_flight += load.items;
-        (Some(Departure { telemetry, size, bytes: bytes_before - state.batching.bytes() }), None, false)
+        let Ok(parts) = taken else {
+            (state.size, state.bytes) = (state.size.saturating_sub(size), state.bytes.saturating_sub(bytes));
+            state.flow.go(items);
+            self.lose(items, tickets);
+            return (None, Some(now.instant), false);
+        };
+        state.in_flight += items;
+        let telemetry = Telemetry { signal: self.signal, parts, client: None, received: since, tickets };
+        (Some(Departure { telemetry, size, bytes }), None, false)
+    }
+
+    /// What a panic took along while a batch was made of it.
+    fn lose(&self, items: u64, tickets: SmallVec<[Ticket; 1]>) {
+        let exporter = self.account.exporter.as_str();
+        tracing::error!(exporter, dropped_items = items, "making a batch failed by an internal error");
+        self.account.drop_items(Reason::Internal, items);
+        self.send_failed.fetch_add(items, Relaxed);
+        let left = |held: u64| Some(held.saturating_sub(items));
+        let _ = self.held.fetch_update(Relaxed, Relaxed, left);
+        tickets.into_iter().for_each(|ticket| ticket.resolve(Err(&Refusal::Internal)));
     }
 
     /// These items are held no longer, on disk or before it.
@@ -542,8 +596,7 @@ impl Sink for Queue {
         let queue = &self.settings.queue;
         let size = self.size_of(load);
         if size > queue.queue_size {
-            let unit = if queue.sizer == Sizer::Items { "items" } else { "bytes" };
-            return Err(Full::Refuse(Refusal::TooLarge { limit: queue.queue_size, unit }));
+            return Err(Full::Refuse(Refusal::TooLarge { limit: queue.queue_size, unit: self.unit() }));
         }
         let upstream_is_down = self.upstream.is_down();
         let mut state = self.lock();
@@ -557,16 +610,21 @@ impl Sink for Queue {
             };
             let Err(reason) = reason else {
                 state.size += size;
-                state.full_since = None;
+                state.full = None;
                 return Ok(());
             };
-            state.full_since.get_or_insert_with(clock);
+            state.refuses(reason);
+            let size = state.size;
             drop(state);
             if queue.block_on_overflow && reason == Reason::QueueFull {
                 return Err(Full::Wait { most: None });
             }
-            self.enqueue_failed.fetch_add(load.items, Relaxed);
-            return Err(Full::Refuse(Refusal::Busy { after: backoff::hint(true), reason }));
+            let fill = match reason {
+                Reason::QueueFull => Some(self.size_fill(size)),
+                // Else the filesystem is, which may be by others.
+                _ => Some(store.fill()).filter(|fill| fill.used + load.bytes + store.limits.segment / 16 > fill.most),
+            };
+            return Err(Full::Refuse(Refusal::Busy { after: backoff::hint(true), reason, fill }));
         }
         let paced = queue.enabled && state.bytes + load.bytes > self.budget.limit(Share::Queue) / PACED_ABOVE;
         if paced && !ask.waited && !upstream_is_down && state.bytes > 0 {
@@ -585,19 +643,23 @@ impl Sink for Queue {
         let Some(reason) = reason else {
             state.size += size;
             state.bytes += load.bytes;
-            state.full_since = None;
+            state.full = None;
             return Ok(());
         };
-        state.full_since.get_or_insert_with(clock);
+        state.refuses(reason);
         // Memory that others hold comes back without a word to this queue.
         let will_be_told = state.size > 0;
+        let (size, bytes) = (state.size, state.bytes);
         drop(state);
         if queue.block_on_overflow && will_be_told {
             return Err(Full::Wait { most: None });
         }
-        self.enqueue_failed.fetch_add(load.items, Relaxed);
+        let fill = match reason {
+            Reason::QueueFull => self.size_fill(size),
+            _ => self.budget.queue_fill(bytes, load.bytes, load.fresh_bytes),
+        };
         let after = backoff::hint(upstream_is_down);
-        Err(Full::Refuse(Refusal::Busy { after, reason }))
+        Err(Full::Refuse(Refusal::Busy { after, reason, fill: Some(fill) }))
     }
 
     fn release(&self, load: Load) {
@@ -630,7 +692,8 @@ impl Sink for Queue {
             && !self.upstream.is_down()
             && self.has_room_for(load.bytes);
         if !at_once {
-            return store.append(Append { telemetry, spooled: None });
+            let refused = store.append(Append { telemetry, spooled: None });
+            return refused.into_iter().for_each(|append| self.not_written(append, Reason::DiskFailed));
         }
         store.release(load.bytes);
         let spooled = Spooled::new(&mut telemetry, store, clock() + spool::PATIENCE);
@@ -653,10 +716,11 @@ impl Sink for Queue {
     }
 
     fn full_since(&self) -> Option<Instant> {
-        if self.settings.queue.block_on_overflow { None } else { self.lock().full_since }
+        if self.settings.queue.block_on_overflow { None } else { self.lock().full.map(|(since, _)| since) }
     }
 
     fn skip(&self, telemetry: &Telemetry) {
+        self.enqueue_failed.fetch_add(telemetry.items(), Relaxed);
         self.account.lose(Reason::SinkStuck, telemetry);
     }
 }

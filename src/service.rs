@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::config::files;
 use crate::config::telemetry::{MetricsLevel, Telemetry};
 use crate::config::{ComponentId, Kind};
+use crate::diagnostics::log;
 use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::process::Process;
 use crate::diagnostics::reloads::Reloads;
@@ -55,7 +56,7 @@ pub struct Running {
     pub graph: Graph,
     pub health: Arc<Health>,
     pub reloads: Arc<Reloads>,
-    workers: Arc<Workers>,
+    pub workers: Arc<Workers>,
     alarm: Arc<Alarm>,
     written: Written,
     authenticators: Authenticators,
@@ -108,6 +109,8 @@ pub struct Balance {
 
 /// Builds and starts everything; when it returns, every port is bound.
 pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String> {
+    let admin_thread = Thread::start("misaki-admin".to_owned(), workers.supervisor.watch("admin thread"));
+    let admin_thread = admin_thread.map_err(|error| format!("cannot start: {error}"))?;
     let mut running = Running {
         addresses: Vec::new(),
         budget: Budget::new(budget_of(plan)),
@@ -127,7 +130,7 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
         timekeeper: JoinSet::new(),
         admin: JoinSet::new(),
         admin_sockets: Vec::new(),
-        admin_thread: Thread::start("misaki-admin".to_owned()).map_err(|error| format!("cannot start: {error}"))?,
+        admin_thread,
         retired: Vec::new(),
         retiring: JoinSet::new(),
     };
@@ -219,8 +222,9 @@ impl Running {
                 let place = format!("extensions.{}", extension.id);
                 for socket in bind(&config.endpoint, &place, &mut open, &self.admin_thread).await? {
                     let (config, health) = (config.clone(), self.health.clone());
-                    let serving = admin::serve(socket.1.clone(), Arc::new(move |path| config.answer(&health, path)));
-                    admin.spawn_on(serving, &self.admin_thread.handle);
+                    let watch = self.workers.supervisor.watch("health check");
+                    let answer = Arc::new(move |path: &str| config.answer(&health, path));
+                    admin.spawn_on(admin::serve(watch, socket.1.clone(), answer), &self.admin_thread.handle);
                     admin_sockets.push(socket);
                 }
             }
@@ -228,7 +232,9 @@ impl Running {
         let scraped = scrape_sockets(plan, &mut open, &self.admin_thread).await?;
         let mut openings = self.openings(plan).await?;
         let retired = self.retired.iter().filter(|retired| !retired.is_done()).flat_map(|retired| &retired.queues);
-        let mut builder = Builder::new(plan, &self.graph, &self.written, self.budget.clone(), self.alarm.clone());
+        let supervisor = self.workers.supervisor.clone();
+        let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
+        let mut builder = Builder::new(plan, &self.graph, &self.written, budget, alarm, supervisor.clone());
         builder.closing = retired.filter_map(|queue| queue.path()).collect();
         let built = builder.build()?;
 
@@ -237,18 +243,24 @@ impl Running {
         let mut gates = built.gates.clone();
         let (graph, before) = built.connect();
         for queue in graph.queues.iter().filter(|queue| !holds(&self.graph.queues, queue)) {
-            self.dispatchers.spawn_on(queue.clone().dispatch(), &self.workers.least_loaded().handle);
+            let watch =
+                supervisor.watch(format!("queue of {}, {}", queue.account.exporter, queue.account.signal.name()));
+            self.dispatchers.spawn_on(queue.clone().dispatch(watch), &self.workers.least_loaded().handle);
         }
-        let stages = graph.stages.iter().map(|stage| stage.clone() as Arc<dyn Wakeful>).collect();
+        let stages: Vec<_> = graph.stages.iter().map(|stage| stage.clone() as Arc<dyn Wakeful>).collect();
         self.timekeeper = JoinSet::new();
-        self.timekeeper.spawn(keep_time(self.alarm.clone(), stages));
-        self.health.ask(graph.troubles());
+        let (watch, alarm) = (supervisor.watch("timekeeper"), self.alarm.clone());
+        self.timekeeper.spawn(async move { while watch.run(keep_time(&alarm, &stages)).await.is_none() {} });
+        let (of_parts, of_graph) = (supervisor.clone(), graph.troubles());
+        self.health.ask(Box::new(move || of_parts.trouble().or_else(log::trouble).or_else(&of_graph)));
         let mut observers = observers(&graph, &self.budget);
         observers.push(self.reloads.clone());
+        observers.push(supervisor.clone());
         let observers = Arc::new(observers);
         for socket in scraped {
             let observers = observers.clone();
-            let serving = admin::serve(socket.1.clone(), Arc::new(move |path| scrape::answer(&observers, path)));
+            let answer = Arc::new(move |path: &str| scrape::answer(&observers, path));
+            let serving = admin::serve(supervisor.watch("metrics endpoint"), socket.1.clone(), answer);
             admin.spawn_on(serving, &self.admin_thread.handle);
             admin_sockets.push(socket);
         }
@@ -313,7 +325,8 @@ impl Running {
                 for intake in gates.own.into_iter().flatten() {
                     let budget = self.budget.clone();
                     let receiver = hostmetrics::Receiver::new(&id.to_string(), config.clone(), intake, budget);
-                    self.receivers.spawn(receiver.run(stopped.clone()));
+                    let watch = self.workers.supervisor.watch(format!("receiver {id}"));
+                    self.receivers.spawn(receiver.run(watch, stopped.clone()));
                 }
             }
             _ => {}
@@ -327,7 +340,9 @@ impl Running {
         while self.retiring.try_join_next().is_some() {}
         self.retired.retain(|retired| !retired.is_done());
         let retired = Arc::new(retired);
-        self.retiring.spawn(retired.clone().drain(self.retired.clone()));
+        let (watch, earlier) = (self.workers.supervisor.watch("drain after a reload"), self.retired.clone());
+        let drained = retired.clone();
+        self.retiring.spawn(async move { while watch.run(drained.drain(&earlier)).await.is_none() {} });
         self.retired.push(retired);
     }
 

@@ -28,8 +28,8 @@ pub use bill::{Bill, Fate, Tally};
 pub use budget::{Budget, Charge, Holder, Share};
 pub use pending::{Most, Pending};
 pub use receipt::{Receipt, Ticket};
-pub use refusal::Refusal;
-pub use sink::{Ask, Full, Intake, Load, Outlet, Place, Sink, Submission, Wakeful};
+pub use refusal::{Fill, Refusal};
+pub use sink::{Ask, Blocked, Full, Intake, Load, Outlet, Place, Planned, Sink, Submission, Wakeful};
 pub use tap::{Point, Tap};
 
 /// One valid `Export…ServiceRequest`, checked and counted, and the memory it is charged for.

@@ -40,7 +40,7 @@ pub fn install(level: LogLevel, encoding: Encoding) {
     };
     // Without a thread for it, lines are written where they are said.
     let sinks = vec![Sink::new("stderr", io::stderr())];
-    if let Ok(output) = Output::start(sinks, BUFFER, Box::new(Lost(encoding)), Plain) {
+    if let Ok(output) = Output::start(sinks, BUFFER, Box::new(Lost(encoding)), Plain, None) {
         let _ = WRITER.set(output);
         std::panic::set_hook(Box::new(|panic| {
             let mut text = Vec::new();
@@ -63,14 +63,20 @@ pub fn write(text: impl Into<Vec<u8>>) {
     let text = text.into();
     match WRITER.get() {
         Some(_) if text.is_empty() => {}
-        Some(writer) => {
+        Some(writer) if !writer.has_failed() => {
             let lines = text.iter().filter(|byte| **byte == b'\n').count() as u64;
             let bytes = LINE + text.len();
             writer.offer(text, bytes, [lines, 0, 0]);
         }
         // Nobody to tell when stderr is gone.
-        None => _ = io::stderr().lock().write_all(&text),
+        _ => _ = io::stderr().lock().write_all(&text),
     }
+}
+
+/// What has become of the log itself.
+pub fn trouble() -> Option<(String, &'static str)> {
+    let has_failed = WRITER.get().is_some_and(Output::has_failed);
+    has_failed.then(|| ("log".to_owned(), "it ended by an internal error: restart the collector"))
 }
 
 /// The log's end: what was said before it is dropped is written, unless nobody reads it.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::supervisor::Watch;
 use crate::telemetry::Signal;
 
 pub use page::{PIECE, Page, Pen};
@@ -145,8 +146,14 @@ enum Work<J> {
 }
 
 impl<P: Printer> Output<P> {
-    /// Starts the writer.
-    pub fn start(sinks: Vec<Sink>, limit: usize, owner: Box<dyn Owner>, printer: P) -> io::Result<Output<P>> {
+    /// Starts the writer, whose end by a panic its watch tells.
+    pub fn start(
+        sinks: Vec<Sink>,
+        limit: usize,
+        owner: Box<dyn Owner>,
+        printer: P,
+        watch: Option<Watch>,
+    ) -> io::Result<Output<P>> {
         let name = sinks.iter().map(Sink::name).collect::<Vec<_>>().join(", ");
         let state = State {
             queue: VecDeque::new(),
@@ -172,7 +179,10 @@ impl<P: Printer> Output<P> {
             closed: AtomicBool::new(sinks.is_empty()),
         });
         let writer = shared.clone();
-        let run = move || writer.run(printer, sinks);
+        let run = move || {
+            let _end = End(&*writer);
+            writer.run(printer, sinks, watch.as_ref());
+        };
         thread::Builder::new().name(format!("to {name}")).stack_size(STACK).spawn(run)?;
         Ok(Output { shared })
     }
@@ -227,6 +237,12 @@ impl<P: Printer> Output<P> {
     /// Whether they need the queue for themselves.
     pub fn is_large(&self, bytes: usize) -> bool {
         bytes > self.shared.limit / 2
+    }
+
+    /// Whether the writer has ended though nobody closed it.
+    pub fn has_failed(&self) -> bool {
+        let state = self.shared.lock();
+        state.done && !state.closing
     }
 
     /// Records that are taken and not written yet.
@@ -284,6 +300,25 @@ impl<J> State<J> {
     }
 }
 
+/// However the thread ends, nobody waits for it afterwards, and nothing is taken that it would have to write.
+struct End<'a, P: Printer>(&'a Shared<P>);
+
+impl<P: Printer> Drop for End<'_, P> {
+    fn drop(&mut self) {
+        let End(shared) = self;
+        shared.closed.store(true, Ordering::Relaxed);
+        let mut state = shared.lock();
+        (state.done, state.abandoned) = (true, true);
+        (state.queued, state.in_hand) = (0, 0);
+        state.queue.clear();
+        let lost = std::mem::take(&mut state.waiting);
+        shared.owner.settle(lost, Outcome::Lost);
+        drop(state);
+        shared.done.notify_all();
+        shared.room.notify_waiters();
+    }
+}
+
 impl<P: Printer> Shared<P> {
     /// Every critical section leaves the state whole, so a poisoned lock is as good as any.
     fn lock(&self) -> MutexGuard<'_, State<P::Job>> {
@@ -301,9 +336,10 @@ impl<P: Printer> Shared<P> {
     }
 
     /// The thread's life.
-    fn run(&self, mut printer: P, sinks: Vec<Sink>) {
+    fn run(&self, mut printer: P, sinks: Vec<Sink>, watch: Option<&Watch>) {
         let mut page = Page { text: Vec::new(), pen: Pen::new(self, sinks) };
         while let Some(work) = self.next(&mut page, printer.due()) {
+            watch.iter().for_each(|watch| watch.look());
             let mut bytes = 0;
             let print = AssertUnwindSafe(|| match work {
                 Work::Due => printer.print_due(false, &mut page),
@@ -327,8 +363,6 @@ impl<P: Printer> Shared<P> {
                 page.write();
             }));
         }
-        self.lock().done = true;
-        self.done.notify_all();
     }
 
     /// Waits for something to do; what is on the page is written before the thread rests.

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use super::feed::{FEEDS, Held, Place, Sighting, View, Watch};
 use super::wanted::Wanted;
 use super::{Subject, percent, place, status};
+use crate::diagnostics::supervisor;
 use crate::telemetry::{Reason, clock};
 
 /// Connections at once: a few people who look; and so many more that are told so.
@@ -39,17 +40,30 @@ const SMALL: usize = 16 << 10;
 const PIECE: usize = 64 << 10;
 
 /// Serves until it is dropped.
-pub async fn serve(listener: UnixListener, subject: Arc<Subject>, watch: Arc<Watch>) {
+pub async fn serve(part: supervisor::Watch, listener: UnixListener, subject: Arc<Subject>, watch: Arc<Watch>) {
+    let mut open = JoinSet::new();
+    while part.run(accept(&part, &listener, &subject, &watch, &mut open)).await.is_none() {}
+}
+
+async fn accept(
+    part: &supervisor::Watch,
+    listener: &UnixListener,
+    subject: &Arc<Subject>,
+    watch: &Arc<Watch>,
+    open: &mut JoinSet<()>,
+) -> Infallible {
     let user = place::own_user();
     let ration = Arc::new(Ration::default());
-    let mut open = JoinSet::new();
     loop {
         while open.len() >= CONNECTIONS + REFUSED {
-            open.join_next().await;
+            open.join_next().await.into_iter().for_each(|ended| part.note(ended));
         }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            Some(_) = open.join_next() => continue,
+            Some(ended) = open.join_next() => {
+                part.note(ended);
+                continue;
+            }
         };
         match accepted {
             Ok((stream, _)) if is_welcome(&stream, user) => {

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::listen::Listener;
+use crate::diagnostics::supervisor::Watch;
 
 /// Connections at once; a scraper needs one. Beyond these the one that was opened first is closed: each is for one request.
 const CONNECTIONS: usize = 32;
@@ -26,14 +27,29 @@ pub struct Reply {
     pub body: String,
 }
 
+pub type Answers = Arc<dyn Fn(&str) -> Reply + Send + Sync>;
+
 /// Serves until it is dropped.
-pub async fn serve(listener: Arc<Listener>, answer: Arc<dyn Fn(&str) -> Reply + Send + Sync>) {
+pub async fn serve(watch: Watch, listener: Arc<Listener>, answer: Answers) {
     let mut open = JoinSet::new();
     let mut oldest_first = VecDeque::<AbortHandle>::new();
+    while watch.run(accept(&watch, &listener, &answer, &mut open, &mut oldest_first)).await.is_none() {}
+}
+
+async fn accept(
+    watch: &Watch,
+    listener: &Listener,
+    answer: &Answers,
+    open: &mut JoinSet<()>,
+    oldest_first: &mut VecDeque<AbortHandle>,
+) -> Infallible {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            Some(_) = open.join_next() => continue,
+            Some(ended) = open.join_next() => {
+                watch.note(ended);
+                continue;
+            }
         };
         let Ok(stream) = accepted.and_then(|(accepted, _)| accepted()) else {
             tokio::time::sleep(Duration::from_millis(100)).await;

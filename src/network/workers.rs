@@ -7,8 +7,12 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::diagnostics::supervisor::{Supervisor, Watch};
+
 /// The runtimes of all workers. Dropping it stops those that it started.
 pub struct Workers {
+    /// Watches whatever runs on them.
+    pub supervisor: Arc<Supervisor>,
     workers: Vec<Worker>,
     _threads: Vec<Thread>,
 }
@@ -32,12 +36,14 @@ impl Workers {
     pub fn start(count: usize) -> io::Result<Workers> {
         let mut workers = vec![Worker { handle: Handle::current(), sockets: Served::default() }];
         let mut threads = Vec::new();
+        let supervisor = Arc::<Supervisor>::default();
         for index in 1..count {
-            let thread = Thread::start(format!("misaki-{index}"))?;
+            let watch = supervisor.watch(format!("worker {index}"));
+            let thread = Thread::start(format!("misaki-{index}"), watch)?;
             workers.push(Worker { handle: thread.handle.clone(), sockets: Served::default() });
             threads.push(thread);
         }
-        Ok(Workers { workers, _threads: threads })
+        Ok(Workers { supervisor, workers, _threads: threads })
     }
 
     /// How many workers suit this machine: one on up to two cores, then half the cores, at most four.
@@ -64,13 +70,13 @@ impl Worker {
 }
 
 impl Thread {
-    pub fn start(name: String) -> io::Result<Thread> {
+    pub fn start(name: String, watch: Watch) -> io::Result<Thread> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         // Ends when the sender is dropped.
         let work = move || {
-            let _ = runtime.block_on(stopped);
+            runtime.block_on(async { tokio::select!(_ = stopped => (), never = watch.fails() => match never {}) });
             // What reads files beside it may hang, and is not waited for.
             runtime.shutdown_background();
         };

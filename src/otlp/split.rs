@@ -42,6 +42,20 @@ impl Splitter {
 
     /// The next piece, of at most so many items and bytes, and how many items it holds: one at least, however large.
     pub fn next_piece(&mut self, most_items: u32, most_bytes: usize) -> Option<(Vec<u8>, u32)> {
+        self.cut(most_items, most_bytes, true)
+    }
+
+    /// The same, but none when its first item does not fit.
+    pub fn next_fitting(&mut self, most_items: u32, most_bytes: usize) -> Option<(Vec<u8>, u32)> {
+        self.cut(most_items, most_bytes, false)
+    }
+
+    /// How many bytes are in no piece yet, the headers of containers that are open left out.
+    pub fn left(&self) -> usize {
+        self.open.iter().map(|container| container.end - container.position).sum()
+    }
+
+    fn cut(&mut self, most_items: u32, most_bytes: usize, takes_one: bool) -> Option<(Vec<u8>, u32)> {
         let mut items = 0;
         while items < most_items.max(1) {
             let depth = self.open.len();
@@ -56,7 +70,11 @@ impl Splitter {
             let length = field.raw.len();
             let is_child = is_child(self.signal, depth, field.number);
             let is_item = is_child && depth == leaf_depth(self.signal);
-            if is_item && items > 0 && self.open.iter().map(Container::length).sum::<usize>() + length > most_bytes {
+            let fits = || self.open.iter().map(Container::length).sum::<usize>() + length <= most_bytes;
+            if is_item && (items > 0 || !takes_one) && !fits() {
+                if items == 0 {
+                    return None;
+                }
                 break;
             }
             let Some(container) = self.open.last_mut() else { break };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::otlp::slice;
 use crate::telemetry::{
-    Budget, Full, Intake, Outlet, Point, Reason, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry, clock,
+    Budget, Full, Intake, Point, Reason, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry, clock,
 };
 
 use super::{Branches, Next, Plan, Reserved};

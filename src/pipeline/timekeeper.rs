@@ -1,13 +1,29 @@
-//! The one timekeeper: wakes every stage that wants waking, at the time it asked for.
+//! The one timekeeper: wakes every stage that wants waking, at the time it asked for or when a sink it waits for has room.
 
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use crate::telemetry::{Alarm, Now, Wakeful, clock};
+use tokio::sync::futures::Notified;
+
+use crate::telemetry::{Alarm, Now, Sink, Wakeful, clock};
+
+/// Room is looked for no more often than this.
+const AT_MOST: Duration = Duration::from_millis(2);
+
+type Stages<'a> = &'a [Arc<dyn Wakeful>];
 
 /// Runs until it is dropped.
-pub async fn keep_time(alarm: Arc<Alarm>, stages: Vec<Arc<dyn Wakeful>>) {
+pub async fn keep_time(alarm: &Alarm, stages: Stages<'_>) -> Infallible {
     loop {
+        let full = full_sinks(stages);
+        let rooms: Vec<_> = full.iter().map(|sink| enabled(sink.room().notified())).collect();
+        // What they ask for meanwhile is looked at below. One that waits for room may have had it before it could be heard.
+        alarm.expect(Some(clock()));
+        wake(stages);
         // While it looks, every stage that wants waking rings.
         alarm.expect(None);
         let next = stages.iter().filter_map(|stage| stage.wake_at()).min();
@@ -20,16 +36,46 @@ pub async fn keep_time(alarm: Arc<Alarm>, stages: Vec<Arc<dyn Wakeful>>) {
         };
         tokio::select! {
             () = sleep => {}
-            () = alarm.earlier() => continue,
-        }
-        let now = Now::read();
-        for stage in &stages {
-            if stage.wake_at().is_some_and(|at| at <= now.instant) {
-                let wake = std::panic::AssertUnwindSafe(|| stage.wake(now));
-                if std::panic::catch_unwind(wake).is_err() {
-                    tracing::error!("a stage failed while it was woken; its telemetry stays where it is");
-                }
-            }
+            () = any(rooms), if !full.is_empty() => {}
+            () = alarm.earlier() => {}
         }
     }
+}
+
+/// Wakes those that are due, and those that wait for room.
+fn wake(stages: Stages) {
+    let now = Now::read();
+    for stage in stages {
+        let is_due = stage.wake_at().is_some_and(|at| at <= now.instant) || !stage.waits_for().is_empty();
+        if is_due && catch_unwind(AssertUnwindSafe(|| stage.wake(now))).is_err() {
+            tracing::error!("a stage failed by an internal error while it was woken");
+        }
+    }
+}
+
+/// Each once.
+fn full_sinks(stages: Stages) -> Vec<Arc<dyn Sink>> {
+    let mut full: Vec<Arc<dyn Sink>> = Vec::new();
+    for sink in stages.iter().flat_map(|stage| stage.waits_for()) {
+        if !full.iter().any(|known| Arc::ptr_eq(known, &sink)) {
+            full.push(sink);
+        }
+    }
+    full
+}
+
+fn enabled(room: Notified<'_>) -> Pin<Box<Notified<'_>>> {
+    let mut room = Box::pin(room);
+    room.as_mut().enable();
+    room
+}
+
+/// Waits until one of them says that it has room.
+async fn any(mut rooms: Vec<Pin<Box<Notified<'_>>>>) {
+    tokio::time::sleep(AT_MOST).await;
+    std::future::poll_fn(|context| {
+        let has_room = rooms.iter_mut().any(|room| room.as_mut().poll(context).is_ready());
+        if has_room { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }

@@ -1,6 +1,6 @@
 //! `batch`: gathers telemetry until there is enough of it or it has waited long enough.
 //!
-//! It never drops: what its successor refuses stays here and keeps its charge, so that in the end the intake refuses.
+//! It never drops: what its successor refuses stays in its outbox and keeps its charge, so that in the end the intake refuses.
 //! Small parts are joined into larger buffers, because every part becomes a write of its own when it is sent.
 
 use std::collections::HashMap;
@@ -19,11 +19,7 @@ use crate::telemetry::{
 };
 
 use super::Stage;
-
-/// How soon a refused batch is offered again when nothing else happens.
-const RETRY: Duration = Duration::from_millis(20);
-/// The same when the successor says that there will be room.
-const SOON: Duration = Duration::from_millis(2);
+use super::outbox::Outbox;
 
 /// The `batch` section (facts 5.1). Sizes are items: spans, log records, data points.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,10 +93,10 @@ enum Flush {
     Everything,
 }
 
-#[derive(Default)]
 struct Shard {
     client: Option<Arc<Client>>,
     state: Mutex<State>,
+    outbox: Outbox,
 }
 
 #[derive(Default)]
@@ -108,16 +104,6 @@ struct State {
     pending: Pending,
     /// When the first of what is pending came, or the last batch left.
     since: Option<Instant>,
-    /// Whether somebody is handing a batch on right now.
-    flushing: bool,
-    refused: Option<Refused>,
-}
-
-/// What the successor answered when it last refused, since when it does, and when it is asked again.
-struct Refused {
-    full: Full,
-    since: Instant,
-    retry_at: Instant,
 }
 
 impl Batch {
@@ -130,6 +116,7 @@ impl Batch {
         budget: Arc<Budget>,
         alarm: Arc<Alarm>,
     ) -> Batch {
+        let single = Arc::new(Shard::new(None, outlet.clone(), accounts.clone()));
         Batch {
             _holder: budget.add_holder(),
             id: id.to_owned(),
@@ -140,7 +127,7 @@ impl Batch {
             budget,
             alarm,
             room: Notify::new(),
-            single: Arc::default(),
+            single,
             sharded: Mutex::default(),
             size_triggers: AtomicU64::new(0),
             timeout_triggers: AtomicU64::new(0),
@@ -162,8 +149,8 @@ impl Batch {
             return Err(Refusal::Rejected(Status { code: code::INTERNAL, message }));
         }
         let metadata = self.config.metadata_keys.iter().cloned().zip(values.iter().cloned()).collect();
-        let new =
-            || Arc::new(Shard { client: Some(Arc::new(Client { metadata, ..Client::default() })), ..Shard::default() });
+        let client = Arc::new(Client { metadata, ..Client::default() });
+        let new = || Arc::new(Shard::new(Some(client), self.outlet.clone(), self.accounts.clone()));
         Ok(shards.entry(values).or_insert_with(new).clone())
     }
 
@@ -183,101 +170,85 @@ impl Batch {
         items > 0 && items >= self.config.send_batch_size
     }
 
-    fn due_at(&self, state: &State) -> Option<Instant> {
-        if state.flushing || state.pending.items() == 0 {
-            return None;
-        }
-        match &state.refused {
-            Some(refused) => Some(refused.retry_at),
-            None if self.is_full(state.pending.items()) => state.since,
-            None => state.since.map(|since| since + self.config.timeout),
-        }
+    fn due_at(&self, shard: &Shard) -> Option<Instant> {
+        shard.outbox.again_at().or_else(|| {
+            let state = shard.lock();
+            let items = state.pending.items();
+            let wait = if self.is_full(items) { Duration::ZERO } else { self.config.timeout };
+            state.since.filter(|_| items > 0).map(|since| since + wait)
+        })
     }
 
-    /// Asks to be woken when what is left is due: nobody else may come by.
-    fn ring(&self, state: &State) {
-        if let Some(due) = self.due_at(state) {
+    /// Hands on what is due, batch by batch, until the successor refuses or nothing is due any more; and asks to be woken
+    /// for the rest, since nobody else may come by.
+    fn flush(&self, shard: &Shard, now: Now, flush: Flush) {
+        let everything = matches!(flush, Flush::Everything);
+        let ask = Ask { alone: true, waited: !matches!(flush, Flush::Due { waited: false }) };
+        if shard.outbox.flush(now, ask, everything, || self.next(shard, now, everything)) > 0 {
+            self.room.notify_waiters();
+        }
+        if let Some(due) = self.due_at(shard) {
             self.alarm.ring_at(due);
         }
     }
 
-    /// Hands on what is due, batch by batch, until the successor refuses or nothing is due any more.
-    fn flush(&self, shard: &Shard, now: Now, flush: Flush) {
-        let everything = matches!(flush, Flush::Everything);
-        let ask = Ask { alone: true, waited: !matches!(flush, Flush::Due { waited: false }) };
-        loop {
-            let (mut pending, by_size) = {
-                let mut state = shard.lock();
-                let items = state.pending.items();
-                let by_size = self.is_full(items) || self.config.timeout.is_zero();
-                let waited = state.since.is_some_and(|since| now.instant.duration_since(since) >= self.config.timeout);
-                if items == 0 || state.flushing || !(by_size || waited || everything) {
-                    return self.ring(&state);
-                }
-                state.flushing = true;
-                (std::mem::take(&mut state.pending), by_size)
-            };
-            let mut batch = Telemetry {
-                signal: self.signal,
-                parts: pending.take(self.signal, Most::Items(self.config.send_batch_max_size)),
-                client: shard.client.clone(),
-                received: now,
-                tickets: pending.tickets(),
-            };
-            let items = batch.items();
-            let offered = self.outlet.offer(&mut batch, now, ask);
-            let mut state = shard.lock();
-            let refused = match offered {
-                Ok(()) => None,
-                Err(full) => {
-                    pending.put_back(batch);
-                    let since = state.refused.as_ref().map_or(now.instant, |refused| refused.since);
-                    let soon = if matches!(full, Full::Wait { .. }) { SOON } else { RETRY };
-                    Some(Refused { full, since, retry_at: now.instant + soon })
-                }
-            };
-            pending.append(std::mem::take(&mut state.pending));
-            state.pending = pending;
-            state.flushing = false;
-            let failed = refused.is_some();
-            state.refused = refused;
-            if failed {
-                return self.ring(&state);
-            }
-            state.since = (state.pending.items() > 0).then_some(now.instant);
-            drop(state);
-            self.room.notify_waiters();
-            self.sizes.record(items);
-            if by_size { &self.size_triggers } else { &self.timeout_triggers }.fetch_add(1, Relaxed);
+    /// The next batch that is due.
+    fn next(&self, shard: &Shard, now: Now, everything: bool) -> Option<Telemetry> {
+        let mut state = shard.lock();
+        let items = state.pending.items();
+        let by_size = self.is_full(items) || self.config.timeout.is_zero();
+        let waited = state.since.is_some_and(|since| now.instant.duration_since(since) >= self.config.timeout);
+        if items == 0 || !(by_size || waited || everything) {
+            return None;
         }
+        let batch = Telemetry {
+            signal: self.signal,
+            parts: state.pending.take(self.signal, Most::Items(self.config.send_batch_max_size)),
+            client: shard.client.clone(),
+            received: now,
+            tickets: state.pending.tickets(),
+        };
+        state.since = (state.pending.items() > 0).then_some(now.instant);
+        drop(state);
+        self.sizes.record(batch.items());
+        if by_size { &self.size_triggers } else { &self.timeout_triggers }.fetch_add(1, Relaxed);
+        Some(batch)
     }
 }
 
 impl Shard {
+    fn new(client: Option<Arc<Client>>, outlet: Arc<dyn Outlet>, accounts: Accounts) -> Shard {
+        Shard { client, state: Mutex::default(), outbox: Outbox::new(outlet, accounts) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Items and bytes that are held, on their way out too.
+    fn load(&self) -> (u64, u64) {
+        let (items, bytes) = self.outbox.load();
+        let pending = &self.lock().pending;
+        (items + pending.items(), bytes + pending.bytes())
     }
 }
 
 impl Sink for Batch {
     fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
         let shard = self.shard(telemetry.client.as_ref()).map_err(Full::Refuse)?;
-        let (items, mut bytes) = {
-            let pending = &shard.lock().pending;
-            (pending.items(), pending.bytes())
-        };
+        let (items, mut bytes) = shard.load();
         if self.is_full(items) {
             self.flush(&shard, Now::read(), Flush::Due { waited: ask.waited });
-            let state = shard.lock();
-            bytes = state.pending.bytes();
-            if self.is_full(state.pending.items()) {
-                let refused = state.refused.as_ref().map(|refused| refused.full.clone());
-                return Err(refused.unwrap_or(Full::Refuse(Refusal::busy(Reason::QueueFull))));
+            let (items, left) = shard.load();
+            bytes = left;
+            if self.is_full(items) {
+                return Err(shard.outbox.refused().unwrap_or(Full::Refuse(Refusal::busy(Reason::QueueFull))));
             }
         }
         let allowed = self.budget.allows(bytes, load.bytes, load.fresh_bytes);
         if !(allowed && self.budget.take(Share::Queue, load.fresh_bytes)) {
-            return Err(Full::Refuse(Refusal::busy(Reason::MemoryFull)));
+            let fill = self.budget.queue_fill(bytes, load.bytes, load.fresh_bytes);
+            return Err(Full::Refuse(Refusal::full(Reason::MemoryFull, fill)));
         }
         Ok(())
     }
@@ -292,9 +263,13 @@ impl Sink for Batch {
         let shard = self.shard(telemetry.client.as_ref()).unwrap_or_else(|_| self.single.clone());
         let mut state = shard.lock();
         state.pending.push(telemetry, &self.budget);
-        state.since.get_or_insert(now.instant);
+        let due = *state.since.get_or_insert(now.instant) + self.config.timeout;
+        let is_due = self.is_full(state.pending.items()) || due <= now.instant;
         drop(state);
-        self.flush(&shard, now, Flush::Due { waited: false });
+        match is_due {
+            true => self.flush(&shard, now, Flush::Due { waited: false }),
+            false => self.alarm.ring_at(due),
+        }
         self.budget.give_back(Share::Queue, load.fresh_bytes);
     }
 
@@ -303,11 +278,11 @@ impl Sink for Batch {
     }
 
     fn answers(&self) -> bool {
-        self.outlet.answers()
+        self.single.outbox.answers()
     }
 
     fn full_since(&self) -> Option<Instant> {
-        self.single.lock().refused.as_ref().map(|refused| refused.since)
+        self.single.outbox.refused_since()
     }
 
     fn skip(&self, telemetry: &Telemetry) {
@@ -320,7 +295,7 @@ impl Sink for Batch {
 impl Stage for Batch {
     fn held_items(&self) -> u64 {
         let mut items = 0;
-        self.each_shard(|shard| items += shard.lock().pending.items());
+        self.each_shard(|shard| items += shard.load().0);
         items
     }
 
@@ -333,7 +308,7 @@ impl Wakeful for Batch {
     fn wake_at(&self) -> Option<Instant> {
         let mut earliest = None;
         self.each_shard(|shard| {
-            let due = self.due_at(&shard.lock());
+            let due = self.due_at(shard);
             earliest = earliest.into_iter().chain(due).min();
         });
         earliest
@@ -343,11 +318,17 @@ impl Wakeful for Batch {
         self.each_shard(|shard| self.flush(shard, now, Flush::Due { waited: false }));
     }
 
+    fn waits_for(&self) -> Vec<Arc<dyn Sink>> {
+        let mut sinks = Vec::new();
+        self.each_shard(|shard| sinks.extend(shard.outbox.waits_for()));
+        sinks
+    }
+
     fn drain(&self, now: Now) -> bool {
         let mut empty = true;
         self.each_shard(|shard| {
             self.flush(shard, now, Flush::Everything);
-            empty &= shard.lock().pending.items() == 0;
+            empty &= shard.load().0 == 0;
         });
         empty
     }

@@ -20,11 +20,12 @@ use tokio::sync::Notify;
 use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Budget, Charge, Fate, Full, Holder, Load, Now, Outlet, Part, Reason, Refusal, Share, Signal,
-    Sink, Tally, Telemetry, Wakeful, clock,
+    Accounts, Alarm, Ask, Budget, Charge, Fate, Fill, Full, Holder, Load, Now, Outlet, Part, Reason, Refusal, Share,
+    Signal, Sink, Tally, Telemetry, Wakeful, clock,
 };
 
 use super::Stage;
+use super::outbox::Outbox;
 use policy::{Decision, Policy, Trace};
 use recent::Recent;
 use spans::{Gathered, PER_SPAN, Piece, gather, request_len, write_request};
@@ -34,8 +35,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// What a trace takes beside its spans, and an id in a cache, in bytes.
 const TRACE: usize = 320;
 const CACHED: usize = 96;
-/// How soon a trace that was refused is offered again.
-const RETRY: Duration = Duration::from_millis(20);
 /// A trace with more bytes than this is handed on in several requests.
 const PAYLOAD: usize = 1 << 20;
 
@@ -107,7 +106,7 @@ pub struct TailSampling {
     config: Arc<Config>,
     /// Of the config's, as many as the memory budget has room for.
     num_traces: usize,
-    outlet: Arc<dyn Outlet>,
+    outbox: Outbox,
     accounts: Accounts,
     budget: Arc<Budget>,
     _holder: Holder,
@@ -136,9 +135,6 @@ struct State {
     not_sampled: Recent,
     /// Traces that are kept, on their way out.
     ready: VecDeque<Vec<Piece>>,
-    flushing: bool,
-    /// Since when what follows refuses, and when it is asked again.
-    refused: Option<(Instant, Instant)>,
 }
 
 /// A trace as long as it is remembered; decided, it says what becomes of late spans.
@@ -221,7 +217,7 @@ impl TailSampling {
             prefix: id.split_once('/').map_or_else(String::new, |(_, name)| format!("{name}.")),
             config,
             num_traces,
-            outlet,
+            outbox: Outbox::new(outlet, accounts.clone()),
             accounts,
             budget,
             alarm,
@@ -397,7 +393,7 @@ impl TailSampling {
             }
             drop(state);
             if is_kept {
-                self.flush(now);
+                self.flush(now, everything);
             }
         }
         if decided > 0 {
@@ -405,7 +401,7 @@ impl TailSampling {
             self.counts.decision_milliseconds.record(passed.as_millis() as u64);
             self.room.notify_waiters();
         }
-        self.flush(now);
+        self.flush(now, everything);
     }
 
     /// Any that drops, else any that samples.
@@ -433,61 +429,45 @@ impl TailSampling {
         if sampled { Decision::Sampled } else { Decision::NotSampled }
     }
 
-    /// Hands on traces that are kept, one request each, until what follows refuses.
-    fn flush(&self, now: Now) {
-        loop {
-            let mut pieces = {
-                let mut state = self.lock();
-                if state.flushing {
-                    return;
-                }
-                let Some(pieces) = state.ready.pop_front() else { return };
-                state.flushing = true;
-                pieces
-            };
-            let is_out = self.hand_on(&mut pieces, now);
-            let mut state = self.lock();
-            state.flushing = false;
-            if !is_out {
-                state.ready.push_front(pieces);
-                let since = state.refused.map_or(now.instant, |(since, _)| since);
-                let again = now.instant + RETRY;
-                state.refused = Some((since, again));
-                return self.alarm.ring_at(again);
-            }
-            state.refused = None;
+    /// Hands on traces that are kept until what follows refuses.
+    fn flush(&self, now: Now, everything: bool) {
+        let ask = Ask { alone: true, waited: true };
+        let gone = self.outbox.flush(now, ask, everything, || self.next(now));
+        self.held_spans.fetch_sub(gone, Relaxed);
+        if let Some(at) = self.outbox.again_at() {
+            self.alarm.ring_at(at);
         }
     }
 
-    /// Whether all went; what did not stays in `pieces`.
-    fn hand_on(&self, pieces: &mut Vec<Piece>, now: Now) -> bool {
-        while !pieces.is_empty() {
+    /// The next request: a trace, or as much of it as goes into one.
+    fn next(&self, now: Now) -> Option<Telemetry> {
+        let payload: Vec<Piece> = {
+            let mut state = self.lock();
+            let pieces = state.ready.front_mut()?;
             let mut length = 0;
             let fits = |piece: &&Piece| {
                 length += request_len(std::slice::from_ref(*piece));
                 length <= PAYLOAD
             };
-            let count = pieces.iter().take_while(fits).count().max(1);
-            let Some(payload) = pieces.get(..count) else { return false };
-            let items = payload.iter().map(|piece| piece.spans).sum();
-            let Some(charge) = Charge::take(&self.budget, Share::Queue, request_len(payload) as u64) else {
-                return false;
-            };
-            let part = Part { bytes: Bytes::from(write_request(payload)), items, charge };
-            let mut telemetry = Telemetry {
-                signal: Signal::Traces,
-                parts: smallvec![part],
-                client: None,
-                received: now,
-                tickets: SmallVec::new(),
-            };
-            if self.outlet.offer(&mut telemetry, now, Ask { alone: true, waited: true }).is_err() {
-                return false;
+            let count = pieces.iter().take_while(fits).count().max(1).min(pieces.len());
+            let payload = pieces.drain(..count).collect();
+            if pieces.is_empty() {
+                state.ready.pop_front();
             }
-            self.held_spans.fetch_sub(u64::from(items), Relaxed);
-            pieces.drain(..count);
-        }
-        true
+            payload
+        };
+        let items = payload.iter().map(|piece| piece.spans).sum();
+        // Beyond the limit, as what processors make of a batch: from a full queue nothing could be handed on otherwise.
+        let charge = Charge::held(&self.budget, Share::Queue, 0);
+        charge.add(request_len(&payload) as u64);
+        let part = Part { bytes: Bytes::from(write_request(&payload)), items, charge };
+        Some(Telemetry {
+            signal: Signal::Traces,
+            parts: smallvec![part],
+            client: None,
+            received: now,
+            tickets: SmallVec::new(),
+        })
     }
 }
 
@@ -505,12 +485,17 @@ impl Sink for TailSampling {
         if size > most {
             return Err(Full::Refuse(Refusal::TooLarge { limit: most, unit: "bytes" }));
         }
-        if self.config.block_on_overflow && self.lock().pending >= self.num_traces {
-            return Err(Full::Refuse(Refusal::busy(Reason::QueueFull)));
+        let most_traces = self.num_traces as u64;
+        let waiting = self.config.block_on_overflow.then(|| self.lock().pending as u64);
+        if let Some(used) = waiting.filter(|waiting| *waiting >= most_traces) {
+            let fill = Fill { limit: "num_traces", used, most: most_traces, unit: "traces" };
+            return Err(Full::Refuse(Refusal::full(Reason::QueueFull, fill)));
         }
         let allowed = held + size <= most && self.budget.allows(held, size, need);
         if !(allowed && self.budget.take(Share::Queue, need)) {
-            return Err(Full::Refuse(Refusal::busy(Reason::MemoryFull)));
+            let fill = Fill { limit: "memory for traces that wait", used: held, most, unit: "bytes" };
+            let fill = if held + size <= most { self.budget.queue_fill(held, size, need) } else { fill };
+            return Err(Full::Refuse(Refusal::full(Reason::MemoryFull, fill)));
         }
         Ok(())
     }
@@ -542,7 +527,7 @@ impl Sink for TailSampling {
         self.let_go(Reason::SampledOut, &late.dropped);
         telemetry.resolve(Ok(()));
         self.budget.give_back(Share::Queue, TailSampling::need(load));
-        self.flush(now);
+        self.flush(now, false);
     }
 
     fn room(&self) -> &Notify {
@@ -554,7 +539,7 @@ impl Sink for TailSampling {
     }
 
     fn full_since(&self) -> Option<Instant> {
-        self.lock().refused.map(|(since, _)| since)
+        self.outbox.refused_since()
     }
 
     fn skip(&self, telemetry: &Telemetry) {
@@ -566,15 +551,18 @@ impl Sink for TailSampling {
 
 impl State {
     fn next_due(&self) -> Option<Instant> {
-        let again = self.refused.map(|(_, again)| again).filter(|_| !self.ready.is_empty());
-        let fronts = [self.due.front(), self.due_after_root.front()].into_iter().flatten().map(|(due, ..)| *due);
-        fronts.chain(again).min()
+        [self.due.front(), self.due_after_root.front()].into_iter().flatten().map(|(due, ..)| *due).min()
     }
 }
 
 impl Wakeful for TailSampling {
     fn wake_at(&self) -> Option<Instant> {
-        self.lock().next_due()
+        let due = self.lock().next_due();
+        due.into_iter().chain(self.outbox.again_at()).min()
+    }
+
+    fn waits_for(&self) -> Vec<Arc<dyn Sink>> {
+        self.outbox.waits_for().into_iter().collect()
     }
 
     fn wake(&self, now: Now) {

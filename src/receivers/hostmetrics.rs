@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::config::section::Section;
+use crate::diagnostics::supervisor::Watch;
 use crate::telemetry::{Budget, Charge, Intake, Now, Part, Reason, Refusal, Share, Signal, Telemetry, clock};
 
 use basics::CpuTicks;
@@ -173,7 +174,11 @@ impl Receiver {
     }
 
     /// Scrapes until `stop` says so.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, watch: Watch, stop: watch::Receiver<bool>) {
+        while watch.run(self.scrape(stop.clone())).await.is_none() {}
+    }
+
+    async fn scrape(&mut self, mut stop: watch::Receiver<bool>) {
         let mut ticks = interval_at((clock() + self.config.initial_delay).into(), self.config.collection_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -186,10 +191,13 @@ impl Receiver {
                 let scraped = config.scrape(Now::read());
                 (config, scraped)
             });
-            let (config, (wire, points, faults)) = tokio::select! {
-                Ok(scraped) = scraped => scraped,
+            let scraped = tokio::select! {
+                scraped = scraped => scraped,
                 _ = stop.wait_for(|stop| *stop) => return,
-                else => continue,
+            };
+            let Ok((config, (wire, points, faults))) = scraped else {
+                self.say(vec!["a scraper failed by an internal error".to_owned()]);
+                continue;
             };
             self.config = config;
             let refused = self.submit(wire, points).await.err();

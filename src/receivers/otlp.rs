@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::files;
+use crate::diagnostics::supervisor::Watch;
 use crate::network::auth::Authenticator;
 use crate::network::endpoint::Listen;
 use crate::network::workers::Workers;
@@ -171,21 +172,41 @@ impl Receiver {
     pub async fn run(self, workers: Arc<Workers>, stop: watch::Receiver<bool>) {
         let mut accepting = JoinSet::new();
         for listener in self.listeners {
-            accepting.spawn(accept(listener, self.shared.clone(), workers.clone(), stop.clone()));
+            accepting.spawn(serve(listener, self.shared.clone(), workers.clone(), stop.clone()));
         }
         while accepting.join_next().await.is_some() {}
     }
 }
 
-/// Accepts connections and deals them to the workers, until told to stop; then waits for those that are open.
-async fn accept(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, mut stop: watch::Receiver<bool>) {
+/// Accepts connections until told to stop; then waits for those that are open.
+async fn serve(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, stop: watch::Receiver<bool>) {
+    let watch = workers.supervisor.watch(format!("{} receiver", listener.name));
     let mut open = JoinSet::new();
+    while watch.run(accept(&watch, &listener, &shared, &workers, stop.clone(), &mut open)).await.is_none() {}
+    drop(listener);
+    while let Some(ended) = open.join_next().await {
+        watch.note(ended);
+    }
+}
+
+/// Deals connections to the workers.
+async fn accept(
+    watch: &Watch,
+    listener: &Listener,
+    shared: &Arc<Shared>,
+    workers: &Workers,
+    mut stop: watch::Receiver<bool>,
+    open: &mut JoinSet<()>,
+) {
     let mut said: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.socket.accept() => accepted,
-            Some(_) = open.join_next() => continue,
-            _ = stop.wait_for(|stop| *stop) => break,
+            Some(ended) = open.join_next() => {
+                watch.note(ended);
+                continue;
+            }
+            _ = stop.wait_for(|stop| *stop) => return,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -212,8 +233,6 @@ async fn accept(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, 
             }
         }
     }
-    drop(listener);
-    while open.join_next().await.is_some() {}
 }
 
 impl Listener {

@@ -150,11 +150,11 @@ impl Queue {
             };
             let pause = match &error {
                 SendError::Retry { after, status } if retry.enabled => {
-                    self.upstream.failed(&status.message, false, self.fill());
+                    self.upstream.failed(&status.message, false, &self.fill());
                     backoff.next(*after)
                 }
                 SendError::Misconfigured(status) if retry.enabled => {
-                    self.upstream.failed(&status.message, true, self.fill());
+                    self.upstream.failed(&status.message, true, &self.fill());
                     PROBE
                 }
                 _ => return Some(Err(error)),
@@ -196,7 +196,7 @@ impl Queue {
                 () = way.exporter.renewed() => {}
             }
             let Err(SendError::Misconfigured(status)) = self.send_once(way, &probe).await else { return };
-            self.upstream.failed(&status.message, true, self.fill());
+            self.upstream.failed(&status.message, true, &self.fill());
         }
     }
 

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use crate::telemetry::{Charge, Now, Part, Reason, Refusal, Share, Tally, Telemetry, Ticket, clock};
+use crate::diagnostics::supervisor::Watch;
+use crate::telemetry::{Charge, Fill, Now, Part, Reason, Refusal, Share, Tally, Telemetry, Ticket, clock};
 
 use super::Queue;
 use super::dead_letters::{self, DeadLetters};
@@ -71,6 +72,8 @@ struct Inbox {
     dead: Vec<(Telemetry, Reason)>,
     hungry: bool,
     closing: bool,
+    /// The thread has ended.
+    is_over: bool,
 }
 
 /// Telemetry that shall be written.
@@ -150,6 +153,12 @@ impl Store {
         Ok(())
     }
 
+    /// How much of the quota is taken, by what is on its way too.
+    pub fn fill(&self) -> Fill {
+        let used = self.used.load(Relaxed) + self.coming.load(Relaxed);
+        Fill { limit: "max_size of the queue on disk", used, most: self.limits.quota, unit: "bytes" }
+    }
+
     /// For how many more bytes there is room, within the quota and on the filesystem.
     pub fn room(&self) -> u64 {
         let used = self.used.load(Relaxed) + self.coming.load(Relaxed);
@@ -161,9 +170,17 @@ impl Store {
         self.coming.fetch_sub(bytes, Relaxed);
     }
 
-    pub fn append(&self, append: Append) {
-        self.lock().appends.push_back(append);
+    /// Hands in what shall be written; it comes back when nobody writes any more.
+    #[must_use]
+    pub fn append(&self, append: Append) -> Option<Append> {
+        let mut inbox = self.lock();
+        if inbox.is_over {
+            return Some(append);
+        }
+        inbox.appends.push_back(append);
+        drop(inbox);
         self.knock.notify_one();
+        None
     }
 
     pub fn settle(&self, id: u64, amount: Amount) {
@@ -289,10 +306,10 @@ struct Work {
 }
 
 /// The thread: until the queue is gone or closes it.
-pub fn run(store: &Arc<Store>, opened: Opened, letters: DeadLetters, queue: &Weak<Queue>) {
-    let _end = End(store.clone());
+pub fn run(watch: &Watch, store: &Arc<Store>, opened: Opened, letters: DeadLetters, queue: &Weak<Queue>) {
+    let _end = End { store, queue };
     if let Some(log) = open(store, opened, queue) {
-        keep(store, log, letters, queue);
+        keep(watch, store, log, letters, queue);
     }
 }
 
@@ -324,13 +341,14 @@ fn open(store: &Store, mut opened: Opened, queue: &Weak<Queue>) -> Option<DiskLo
     }
 }
 
-fn keep(store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queue: &Weak<Queue>) {
+fn keep(watch: &Watch, store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queue: &Weak<Queue>) {
     let first = log.next_id();
     let most = GROUP.min(store.limits.segment);
     let (mut lost, mut said, mut removals) = (Amount::default(), None::<Instant>, 0);
     let (mut patience, mut is_closing) = (Duration::ZERO, false);
     let mut care = Care::new(&log);
     while !is_closing {
+        watch.look();
         let Work { group, dead, settled, closing } = store.work(most, patience);
         is_closing = closing;
         if let Err(error) = if dead.is_empty() { Ok(()) } else { letters.put(&dead) } {
@@ -456,14 +474,22 @@ impl Care {
 }
 
 /// However the thread ends, nobody waits for it afterwards.
-struct End(Arc<Store>);
+struct End<'a> {
+    store: &'a Arc<Store>,
+    queue: &'a Weak<Queue>,
+}
 
-impl Drop for End {
+impl Drop for End<'_> {
     fn drop(&mut self) {
-        let End(store) = self;
+        let End { store, queue } = self;
         store.failed.store(true, Relaxed);
-        let appends = std::mem::take(&mut store.lock().appends);
-        drop(appends);
+        let mut inbox = store.lock();
+        inbox.is_over = true;
+        let appends = std::mem::take(&mut inbox.appends);
+        drop(inbox);
+        if let Some(queue) = queue.upgrade() {
+            appends.into_iter().for_each(|append| queue.not_written(append, Reason::DiskFailed));
+        }
         store.is_closed.store(true, Relaxed);
         store.closed.notify_waiters();
     }
@@ -548,21 +574,7 @@ fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<A
                 _ => Reason::DiskFull,
             };
             store.full.store(reason == Reason::DiskFull, Relaxed);
-            for Append { mut telemetry, spooled } in group {
-                if let Some(spooled) = spooled {
-                    spooled.not_written();
-                    continue;
-                }
-                let amount = Amount { records: 1, items: telemetry.items(), bytes: telemetry.bytes() as u64 };
-                queue.let_go_of(amount);
-                match telemetry.tickets.is_empty() {
-                    // It was answered before it came here: nobody else has it.
-                    true => queue.account.lose(reason, &telemetry),
-                    false => queue.account.give_back(&telemetry),
-                }
-                queue.enqueue_failed.fetch_add(amount.items, Relaxed);
-                telemetry.resolve(Err(&Refusal::Busy { after: AFTER, reason }));
-            }
+            group.into_iter().for_each(|append| queue.not_written(append, reason));
         }
     }
 }
@@ -598,6 +610,23 @@ fn from_disk(queue: &Queue, store: &Arc<Store>, first: u64, record: Record) -> T
 }
 
 impl Queue {
+    /// Refuses what cannot be written; it is lost where its client was answered before.
+    pub(super) fn not_written(&self, append: Append, reason: Reason) {
+        let Append { mut telemetry, spooled } = append;
+        if let Some(spooled) = spooled {
+            return spooled.not_written();
+        }
+        let amount = Amount { records: 1, items: telemetry.items(), bytes: telemetry.bytes() as u64 };
+        self.let_go_of(amount);
+        if telemetry.tickets.is_empty() {
+            self.enqueue_failed.fetch_add(amount.items, Relaxed);
+            self.account.lose(reason, &telemetry);
+        } else {
+            self.account.give_back(&telemetry);
+        }
+        telemetry.resolve(Err(&Refusal::Busy { after: AFTER, reason, fill: None }));
+    }
+
     /// What is not in the log any more, or never got there.
     fn let_go_of(&self, amount: Amount) {
         self.let_go(amount.items);

@@ -107,7 +107,7 @@ impl Upstream {
     }
 
     /// An attempt failed in a way that will be tried again.
-    pub fn failed(&self, why: &str, holds: bool, queue_fill: f64) {
+    pub fn failed(&self, why: &str, holds: bool, queue: &str) {
         let now = clock();
         let mut state = self.lock();
         let new = || Failing { since: now, said: None, asked: now, attempts: 0, why: String::new(), holds };
@@ -116,24 +116,23 @@ impl Upstream {
         (failing.holds, failing.asked) = (holds, now);
         why.clone_into(&mut failing.why);
         drop(state);
-        self.say(queue_fill);
+        self.say(queue);
     }
 
     /// Says that it is down as soon as failures have lasted long enough for that.
-    pub async fn notice(&self, queue_fill: impl Fn() -> f64) -> Infallible {
+    pub async fn notice(&self, queue: impl Fn() -> String) -> Infallible {
         let since = self.lock().failing.as_ref().map(|failing| failing.since);
         if let Some(since) = since {
             tokio::time::sleep_until((since + OUTAGE).into()).await;
-            self.say(queue_fill());
+            self.say(&queue());
         }
         std::future::pending().await
     }
 
     /// Says what is news, and what was not said for a while.
-    fn say(&self, queue_fill: f64) {
+    fn say(&self, queue: &str) {
         let now = clock();
         let (exporter, signal, probe) = (&self.exporter, self.signal.name(), PROBE.as_secs());
-        let queue = format!("{:.0} %", queue_fill * 100.0);
         let mut state = self.lock();
         let is_outage = state.outage().is_some();
         let Some(failing) = state.failing.as_mut().filter(|_| is_outage) else { return };

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::config::{ComponentId, Kind, Pipeline, PipelineId};
 use crate::diagnostics::metrics::Observe;
+use crate::diagnostics::supervisor::Supervisor;
 use crate::exporters::Exporter;
 use crate::exporters::debug::sink::{Debug, DebugSink};
 use crate::exporters::file;
@@ -95,6 +96,7 @@ pub struct Builder<'a> {
     pub closing: Vec<&'a Path>,
     budget: Arc<Budget>,
     alarm: Arc<Alarm>,
+    supervisor: Arc<Supervisor>,
     sinks: HashMap<(ComponentId, Signal), (Arc<dyn Sink>, Arc<Account>)>,
     outputs: HashMap<ComponentId, Arc<Debug>>,
     built: HashMap<PipelineId, (Arc<Segment>, Accounts)>,
@@ -111,6 +113,7 @@ impl<'a> Builder<'a> {
         written: &'a Written,
         budget: Arc<Budget>,
         alarm: Arc<Alarm>,
+        supervisor: Arc<Supervisor>,
     ) -> Builder<'a> {
         let (gates, accounts) = (old.gates.clone(), old.accounts.clone());
         let (tap, bill) = (old.tap.clone(), old.bill.clone());
@@ -121,6 +124,7 @@ impl<'a> Builder<'a> {
             closing: Vec::new(),
             budget,
             alarm,
+            supervisor,
             sinks: HashMap::new(),
             outputs: HashMap::new(),
             built: HashMap::new(),
@@ -341,7 +345,13 @@ impl<'a> Builder<'a> {
                     None => {
                         let kept = self.old.outputs.iter().find(|debug| debug.id() == name);
                         let kept = kept.filter(|_| self.is_kept(Kind::Exporter, id)).cloned();
-                        let opened = kept.map_or_else(|| Debug::open(&name, config.clone(), &self.budget), Ok);
+                        let opened = kept.map_or_else(
+                            || {
+                                let watch = self.supervisor.watch(format!("output of {name}"));
+                                Debug::open(&name, config.clone(), &self.budget, watch)
+                            },
+                            Ok,
+                        );
                         let debug = opened.map_err(|error| format!("{error} (exporters.{name})"))?;
                         self.outputs.insert(id.clone(), debug.clone());
                         self.graph.outputs.push(debug.clone());
@@ -426,7 +436,8 @@ impl<'a> Builder<'a> {
                         "fsync is off: what is accepted survives the end of the process, not that of the machine"
                     );
                 }
-                let place = sending::Place { path: &path, limits, wait: storage.timeout };
+                let supervisor = &self.supervisor;
+                let place = sending::Place { path: &path, limits, wait: storage.timeout, supervisor };
                 Queue::stored(name, signal, settings, exporter, account, budget, &place).map_err(failed)?
             }
         };

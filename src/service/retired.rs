@@ -49,7 +49,7 @@ impl Retired {
     }
 
     /// Stages first, then queues. What `earlier` reloads left may still flow into these.
-    pub async fn drain(self: Arc<Self>, earlier: Vec<Arc<Retired>>) {
+    pub async fn drain(&self, earlier: &[Arc<Retired>]) {
         wait_until(|| {
             // Looked at before the stages are: what came until then is drained, and no more comes.
             let earlier_are_quiet = earlier.iter().all(|retired| retired.is_quiet.load(Relaxed));

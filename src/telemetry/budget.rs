@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
-use super::{Aside, Reason, Refusal};
+use super::{Aside, Fill, Reason, Refusal};
 
 /// Who holds the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,16 @@ impl Budget {
         let queue = self.held(Share::Queue);
         let free = (queue.limit.load(Relaxed) + more).saturating_sub(queue.used.load(Relaxed) + fresh);
         self.holders.load(Relaxed) <= 1 || held + more <= 2 * free
+    }
+
+    /// Why there is no room for `more` bytes in a sink that holds `held`: the share is full, or it leaves room for others.
+    pub fn queue_fill(&self, held: u64, more: u64, fresh: u64) -> Fill {
+        let (used, most) = (self.used(Share::Queue), self.limit(Share::Queue));
+        if self.allows(held, more, fresh) {
+            return Fill { limit: "memory for queues", used, most, unit: "bytes" };
+        }
+        let free = (most + more).saturating_sub(used + fresh);
+        Fill { limit: "memory for one queue of several", used: held, most: 2 * free, unit: "bytes" }
     }
 
     /// Whether more than three quarters of a share are used.

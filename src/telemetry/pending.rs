@@ -35,11 +35,10 @@ pub enum Most {
 
 enum Entry {
     Whole(Part),
-    /// A part of which pieces were taken; its bytes are shared out evenly over its items.
+    /// A part of which pieces were taken, and how many items are left in it.
     Cut {
         splitter: Splitter,
         items: u32,
-        bytes: u64,
         charge: Charge,
     },
 }
@@ -112,46 +111,28 @@ impl Pending {
         let (mut items, mut bytes) = (0, 0);
         while items < most_items && bytes < most_bytes {
             let Some(entry) = self.entries.pop_front() else { break };
+            // What is put back is counted again, so that the sums hold at every step.
+            self.items -= u64::from(entry.items());
+            self.taken += u64::from(entry.items());
+            self.bytes -= entry.bytes();
             let (room_items, room_bytes) = (most_items - items, most_bytes - bytes);
-            let fits = |part: &Part| u64::from(part.items) <= room_items && part.bytes.len() as u64 <= room_bytes;
-            let part = match entry {
-                Entry::Whole(part) if fits(&part) || (part.items <= 1 && parts.is_empty()) => part,
-                Entry::Whole(part) if part.items <= 1 => {
-                    self.entries.push_front(Entry::Whole(part));
-                    break;
-                }
-                Entry::Whole(Part { bytes, items, charge }) => {
-                    let length = bytes.len() as u64;
-                    let splitter = Splitter::new(signal, bytes);
-                    self.entries.push_front(Entry::Cut { splitter, items, bytes: length, charge });
-                    continue;
-                }
-                Entry::Cut { mut splitter, items, bytes, charge } => {
-                    let most_items = u32::try_from(room_items).unwrap_or(u32::MAX);
-                    let most_bytes = usize::try_from(room_bytes).unwrap_or(usize::MAX);
-                    let Some((piece, taken)) = splitter.next_piece(most_items, most_bytes) else { continue };
-                    let length = (bytes * u64::from(taken) / u64::from(items.max(1))).min(bytes);
-                    if taken < items {
-                        let (items, bytes) = (items - taken, bytes - length);
-                        self.entries.push_front(Entry::Cut { splitter, items, bytes, charge: charge.clone() });
-                    }
-                    self.bytes = self.bytes - length + piece.len() as u64;
-                    let part = Part { bytes: Bytes::from(piece), items: taken, charge };
-                    // Its first item alone was too large for the room beside the others.
-                    if !fits(&part) && !parts.is_empty() {
-                        self.entries.push_front(Entry::Whole(part));
-                        break;
-                    }
-                    part
-                }
-            };
-            items += u64::from(part.items);
-            bytes += part.bytes.len() as u64;
-            parts.push(part);
+            let (taken, rest) = entry.take(signal, room_items, room_bytes, parts.is_empty());
+            let nothing_fits = taken.is_none() && rest.is_some();
+            if let Some(rest) = rest {
+                self.items += u64::from(rest.items());
+                self.taken -= u64::from(rest.items());
+                self.bytes += rest.bytes();
+                self.entries.push_front(rest);
+            }
+            if let Some(part) = taken {
+                items += u64::from(part.items);
+                bytes += part.bytes.len() as u64;
+                parts.push(part);
+            }
+            if nothing_fits {
+                break;
+            }
         }
-        self.items -= items;
-        self.bytes -= bytes;
-        self.taken += items;
         parts
     }
 
@@ -171,37 +152,48 @@ impl Pending {
         self.tickets = kept;
         tickets
     }
+}
 
-    /// Puts a refused batch back to the front.
-    pub fn put_back(&mut self, batch: Telemetry) {
-        self.items += batch.items();
-        self.bytes += batch.bytes() as u64;
-        let end = self.taken;
-        self.taken -= batch.parts.iter().map(|part| u64::from(part.items)).sum::<u64>();
-        for ticket in batch.tickets.into_iter().rev() {
-            let mut held = self.tickets.iter_mut().take_while(|(first, ..)| *first < end);
-            match held.find(|(.., held)| held.is_same(&ticket)) {
-                // The same promise is still held here.
-                Some(_) => ticket.resolve(Ok(())),
-                None => self.tickets.push_front((self.taken, end, ticket)),
-            }
-        }
-        for part in batch.parts.into_iter().rev() {
-            self.entries.push_front(Entry::Whole(part));
+impl Entry {
+    fn items(&self) -> u32 {
+        match self {
+            Entry::Whole(Part { items, .. }) | Entry::Cut { items, .. } => *items,
         }
     }
 
-    /// Adds what came while a batch was being handed on.
-    pub fn append(&mut self, newer: Pending) {
-        if newer.items == 0 {
-            return;
+    /// What is left of the bytes that came; the headers that pieces repeat do not count twice.
+    fn bytes(&self) -> u64 {
+        match self {
+            Entry::Whole(part) => part.bytes.len() as u64,
+            Entry::Cut { splitter, .. } => splitter.left() as u64,
         }
-        self.seal();
-        let place = |place: u64| (place + self.taken + self.items).saturating_sub(newer.taken);
-        self.tickets.extend(newer.tickets.into_iter().map(|(first, last, ticket)| (place(first), place(last), ticket)));
-        self.items += newer.items;
-        self.bytes += newer.bytes;
-        self.entries.extend(newer.entries);
-        self.joining = newer.joining;
+    }
+
+    /// What fits of it, and what is left. A single item that is too large is taken only as the first of a batch.
+    fn take(self, signal: Signal, items: u64, bytes: u64, is_first: bool) -> (Option<Part>, Option<Entry>) {
+        let (mut splitter, left, charge) = match self {
+            Entry::Whole(part) => {
+                let fits = u64::from(part.items) <= items && part.bytes.len() as u64 <= bytes;
+                match part.items <= 1 {
+                    _ if fits => return (Some(part), None),
+                    true if is_first => return (Some(part), None),
+                    true => return (None, Some(Entry::Whole(part))),
+                    false => (Splitter::new(signal, part.bytes), part.items, part.charge),
+                }
+            }
+            Entry::Cut { splitter, items, charge } => (splitter, items, charge),
+        };
+        let most_items = u32::try_from(items).unwrap_or(u32::MAX);
+        let most_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let piece = match is_first {
+            true => splitter.next_piece(most_items, most_bytes),
+            false => splitter.next_fitting(most_items, most_bytes),
+        };
+        let Some((piece, taken)) = piece else {
+            return (None, (!is_first).then_some(Entry::Cut { splitter, items: left, charge }));
+        };
+        let part = Part { bytes: Bytes::from(piece), items: taken, charge: charge.clone() };
+        let left = left.saturating_sub(taken);
+        (Some(part), (left > 0).then_some(Entry::Cut { splitter, items: left, charge }))
     }
 }

@@ -1,5 +1,6 @@
 //! What the chain answers when it does not take a request. One table turns it into HTTP and gRPC.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::{Reason, Status};
@@ -8,10 +9,11 @@ use crate::otlp::status::code;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Not now: nothing was taken, the client shall send it again after the hint.
+    /// Not now: nothing was taken, and the client may send it again after the hint. Where a limit is full, which.
     Busy {
         after: Duration,
         reason: Reason,
+        fill: Option<Fill>,
     },
     /// Larger than `limit` bytes, whole or after inflating, or than a queue's many items: final.
     TooLarge {
@@ -25,17 +27,51 @@ pub enum Refusal {
     Internal,
 }
 
+/// How much of a limit is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// A key of the config, or what the limit bounds.
+    pub limit: &'static str,
+    pub used: u64,
+    pub most: u64,
+    pub unit: &'static str,
+}
+
+impl Fill {
+    pub fn share(&self) -> f64 {
+        self.used as f64 / self.most.max(1) as f64
+    }
+}
+
+impl fmt::Display for Fill {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let Fill { limit, used, most, unit } = self;
+        match *unit {
+            "bytes" if *most >= 1 << 20 => {
+                let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+                write!(out, "{limit}: {:.1} of {:.1} MiB", mebibytes(*used), mebibytes(*most))
+            }
+            unit => write!(out, "{limit}: {used} of {most} {unit}"),
+        }
+    }
+}
+
 impl Refusal {
     pub fn busy(reason: Reason) -> Refusal {
-        Refusal::Busy { after: Duration::from_secs(1), reason }
+        Refusal::Busy { after: Duration::from_secs(1), reason, fill: None }
+    }
+
+    pub fn full(reason: Reason, fill: Fill) -> Refusal {
+        Refusal::Busy { after: Duration::from_secs(1), reason, fill: Some(fill) }
     }
 
     /// The HTTP status, the status to write, and how long to wait (facts 2.6, the OTLP specification on failures).
     pub fn answer(&self) -> (u16, Status, Option<Duration>) {
         let status = |code, message: String| Status { code, message };
         match self {
-            Refusal::Busy { after, reason } => {
-                (503, status(code::UNAVAILABLE, reason.words().to_owned()), Some(*after))
+            Refusal::Busy { after, reason, fill } => {
+                let fill = fill.map_or_else(String::new, |fill| format!(" ({fill})"));
+                (503, status(code::UNAVAILABLE, format!("{}{fill}", reason.words())), Some(*after))
             }
             Refusal::TooLarge { limit, unit } => {
                 (413, status(code::RESOURCE_EXHAUSTED, format!("request is larger than {limit} {unit}")), None)

@@ -105,16 +105,34 @@ impl Drop for Place {
 
 /// What follows a stage that holds telemetry: the rest of its pipeline.
 pub trait Outlet: Send + Sync {
-    /// Hands a batch on, whole or not at all; on refusal it is left as it was.
-    fn offer(&self, telemetry: &mut Telemetry, now: Now, ask: Ask) -> Result<(), Full>;
+    /// Runs the processors on a batch; nothing is counted yet. Nothing comes of a batch that they fail on: it is dropped.
+    /// One that they have no room for now is left as it was.
+    fn plan(&self, batch: &mut Telemetry, now: Now) -> Result<Option<Box<dyn Planned>>, Refusal>;
     /// Whether the answer to a client depends on what becomes of the telemetry behind it.
     fn answers(&self) -> bool;
+}
+
+/// A batch as the processors left it, without a place.
+pub trait Planned: Send {
+    /// Hands it to all its sinks, or to none.
+    fn hand_over(self: Box<Self>, now: Now, ask: Ask) -> Result<(), Blocked>;
+}
+
+/// A batch that is still without a place, and the sink that has none.
+pub struct Blocked {
+    pub planned: Box<dyn Planned>,
+    pub full: Full,
+    pub sink: Arc<dyn Sink>,
 }
 
 /// A stage that wants to be woken: the timekeeper drives them all.
 pub trait Wakeful: Send + Sync {
     fn wake_at(&self) -> Option<Instant>;
     fn wake(&self, now: Now);
+    /// Full sinks: it is woken when one of them says that it has room.
+    fn waits_for(&self) -> Vec<Arc<dyn Sink>> {
+        Vec::new()
+    }
     /// Pushes everything on, whatever its time; true when nothing is left.
     fn drain(&self, now: Now) -> bool;
 }

@@ -73,7 +73,7 @@ async fn a_refused_batch_is_offered_again() {
     }
     until("the queue is full", || upstream.requests() == 1).await;
     let refused = misaki.send(&["e"]).await;
-    assert_eq!((refused.code, refused.message.as_str()), (503, "sending queue is full"));
+    assert_eq!((refused.code, refused.message.as_str()), (503, "sending queue is full (queue_size: 1 of 1 requests)"));
     assert!(refused.hint.is_some_and(|hint| hint >= Duration::from_secs(1)));
     misaki.check();
     assert_eq!((misaki.held(), misaki.running.intake()), (4, (4, 1)));

@@ -92,7 +92,7 @@ fn output(reader: &Reader, limit: usize) -> Output<Plain> {
 fn booked<P: Printer>(reader: &Reader, limit: usize, printer: P) -> (Output<P>, Arc<Mutex<[u64; 2]>>) {
     let book = Book::default();
     let sinks = vec![Sink::new("stdout", reader.clone())];
-    (Output::start(sinks, limit, Box::new(book.clone()), printer).unwrap(), book.1)
+    (Output::start(sinks, limit, Box::new(book.clone()), printer, None).unwrap(), book.1)
 }
 
 fn offer(output: &Output<Plain>, text: impl Into<Vec<u8>>, records: Counts) -> bool {
@@ -189,7 +189,7 @@ fn a_write_error_costs_its_chunk() {
     // Another sink does not suffer.
     failing.change(|seen| seen.error = Some(ErrorKind::BrokenPipe));
     let sinks = vec![Sink::new("stdout", failing), Sink::new("file", other.clone())];
-    let output = Output::start(sinks, 10, Box::new(Book::default()), Plain).unwrap();
+    let output = Output::start(sinks, 10, Box::new(Book::default()), Plain, None).unwrap();
     for text in ["c", "d"] {
         assert!(offer(&output, text, of(Signal::Logs, 1)));
         other.until(|seen| seen.text.ends_with(text.as_bytes()));
@@ -223,7 +223,7 @@ fn files_are_created_and_appended_to() {
     let path = folder.path().join("out.txt");
     for (name, text) in [(path.display().to_string(), "one\n"), (format!("file://{}", path.display()), "two\n")] {
         let sinks = vec![Sink::open(&name).unwrap()];
-        let output = Output::start(sinks, BUFFER, Box::new(Book::default()), Plain).unwrap();
+        let output = Output::start(sinks, BUFFER, Box::new(Book::default()), Plain, None).unwrap();
         assert!(offer(&output, text, of(Signal::Logs, 1)));
         assert_eq!(output.close(LONG), 0);
     }

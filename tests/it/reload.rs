@@ -305,6 +305,56 @@ async fn a_changed_stage_drains() {
     assert_eq!(upstream.kept_once(), ["a", "b", "c"]);
 }
 
+/// A batch that a stage holds, planned and without a place, goes its old way as long as that lives: into the queue before this one,
+/// wherever that sends by now. Behind it all goes the new way.
+#[tokio::test]
+async fn a_batch_that_is_held_goes_across_a_reload() {
+    let config = |filtered: &str, queue: &str, timeout: &str| {
+        format!(
+            "{{processors: {{batch: {{timeout: {timeout}, send_batch_size: 1}}, filter: {{logs: {{log_record: ['body == \"{filtered}\"']}}}}}}, exporters: {{otlp: {{timeout: 0s, sending_queue: {queue}}}}}, service: {{pipelines: {{logs: {{processors: [batch, filter]}}}}}}}}"
+        )
+    };
+    const QUEUE: &str = "{queue_size: 1, num_consumers: 1}";
+    let cases = [
+        ("the processor behind it", config("y", QUEUE, "1h"), false),
+        ("the queue", config("x", "{queue_size: 2, num_consumers: 1}", "1h"), false),
+        ("the stage", config("x", QUEUE, "2h"), false),
+        ("all of it", config("y", "{queue_size: 2, num_consumers: 1}", "2h"), false),
+        ("where it is sent", config("x", QUEUE, "1h"), true),
+        ("all of it, and where it is sent", config("y", "{queue_size: 2, num_consumers: 1}", "2h"), true),
+    ];
+    for (what, changed, moves) in cases {
+        let (old, new) = (Upstream::replying(Reply::Hang).await, Upstream::start().await);
+        let mut misaki = Misaki::start(&config("x", QUEUE, "1h"), &[&old]).await;
+        for names in [["a", "x"], ["b", "x"]] {
+            misaki.submit(Signal::Logs, &names).await.unwrap();
+            rest().await;
+        }
+        assert!(misaki.submit(Signal::Logs, &["refused"]).await.is_err(), "{what}: b is held");
+        misaki.reload(&changed, &[if moves { &new } else { &old }]).await.unwrap();
+        misaki.check();
+        if !moves {
+            old.release();
+        }
+        let kept = || [old.kept(), new.kept()].concat();
+        until(&format!("all has arrived after a reload of {what}"), || {
+            kept().iter().any(|name| name == "b") && misaki.held() == usize::from(moves) as u64
+        })
+        .await;
+        misaki.submit(Signal::Logs, &["c", "x"]).await.unwrap();
+        old.release();
+        misaki.settle().await;
+        let mut arrived = kept();
+        arrived.sort();
+        arrived.dedup();
+        let filtered: u64 = misaki.running.balance().iter().map(|line| line.filtered).sum();
+        let left = arrived.iter().filter(|name| *name != "x").count() as u64;
+        assert_eq!((left, misaki.running.balance()[0].accepted), (3, 6), "{what}: {arrived:?}");
+        assert!(filtered >= 2, "{what}: {filtered}");
+        misaki.finish().await;
+    }
+}
+
 /// Traces that are not decided on stay with a sampler that is as it was, and go on at once from one that changes.
 #[tokio::test]
 async fn a_sampler_keeps_its_traces() {

@@ -52,7 +52,13 @@ async fn the_queue_is_as_large_as_its_sizer_says() {
         let (taken, refused) = answers.split_at(fit);
         assert!(taken.iter().all(|answer| answer.ok), "{sizer} {size}: {answers:?}");
         for answer in refused {
-            assert_eq!((answer.code, answer.message.as_str()), (503, "sending queue is full"));
+            let taken = match sizer {
+                "requests" => fit,
+                "items" => fit * 3,
+                _ => fit * bytes,
+            };
+            let words = format!("sending queue is full (queue_size: {taken} of {size} {sizer})");
+            assert_eq!((answer.code, answer.message.as_str()), (503, words.as_str()));
             assert!(answer.hint.is_some_and(|hint| hint >= SECOND));
         }
         let items = fit as u64 * 3;
@@ -60,6 +66,40 @@ async fn the_queue_is_as_large_as_its_sizer_says() {
         upstream.release();
         misaki.settle().await;
         check_line(&misaki, "otlp", &format!("{items} accepted = {items} exported + 0 dropped + 0 left"));
+        misaki.finish().await;
+    }
+}
+
+/// A small request waits, then one of two records comes whose first does not fit what is left of the batch: it goes into the
+/// next one. The dispatcher used to end there, and everything was accepted and nothing sent from then on.
+#[tokio::test]
+async fn a_record_that_does_not_fit_a_batch_goes_into_the_next() {
+    const MAX: usize = 3000;
+    for (lengths, sizes) in [
+        (&[10, 3100, 10][..], &[1, 1, 1][..]),
+        (&[10, 2970, 90], &[1, 1, 1]),
+        (&[10, 10, 3100], &[2, 1]),
+        (&[3100, 10, 10], &[1, 2]),
+        (&[500, 1400, 1400, 1400, 1400, 10], &[2, 2, 2]),
+    ] {
+        let upstream = Upstream::start().await;
+        let queue = format!(
+            "{{sending_queue: {{num_consumers: 1, batch: {{sizer: bytes, min_size: 2000, max_size: {MAX}}}}}}}"
+        );
+        let mut misaki = start(&queue, &upstream).await;
+        let names: Vec<String> =
+            lengths.iter().enumerate().map(|(at, long)| format!("{at}{}", "x".repeat(*long))).collect();
+        misaki.submit(Signal::Logs, &refs(&names[..1])).await.unwrap();
+        misaki.submit(Signal::Logs, &refs(&names[1..])).await.unwrap();
+        until("all arrive", || upstream.kept() == names).await;
+        assert_eq!(upstream.sizes(), sizes, "{lengths:?}");
+        let arrivals = upstream.arrivals();
+        assert!(arrivals.iter().all(|arrival| arrival.bytes <= MAX || arrival.names.len() == 1), "{lengths:?}");
+        misaki.settle().await;
+        assert!(misaki.send(&["later"]).await.ok);
+        until("it goes on", || upstream.kept().last().is_some_and(|name| name == "later")).await;
+        misaki.settle().await;
+        assert_eq!(misaki.running.queues().map(|queue| queue.report(Now::read()).size).sum::<u64>(), 0);
         misaki.finish().await;
     }
 }

@@ -41,7 +41,10 @@ async fn a_hung_upstream_holds_the_other_back_for_30_seconds() {
     }
     for _ in 0..2 {
         let refused = misaki.send(&["refused"]).await;
-        assert_eq!((refused.code, refused.message.as_str()), (503, "sending queue is full"));
+        assert_eq!(
+            (refused.code, refused.message.as_str()),
+            (503, "sending queue is full (queue_size: 2 of 2 requests)")
+        );
         jump(14 * SECOND).await;
     }
     assert!(!misaki.send(&["refused"]).await.ok, "28 seconds are not enough");

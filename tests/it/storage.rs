@@ -145,7 +145,7 @@ async fn queue_size_bounds_what_is_on_disk() {
         assert!(misaki.send(&[&name]).await.ok);
     }
     let refused = misaki.send(&["b"]).await;
-    assert_eq!((refused.code, refused.message.as_str()), (503, "sending queue is full"));
+    assert_eq!((refused.code, refused.message.as_str()), (503, "sending queue is full (queue_size: 5 of 5 requests)"));
     misaki.finish_within(Duration::from_secs(8)).await;
     drop(misaki);
     let mut misaki = start(directory.path(), queue, &upstream).await;

@@ -51,7 +51,9 @@ impl<'p> Trial<'p> {
     pub fn start(plan: &'p Plan) -> Result<Trial<'p>, String> {
         let budget = Budget::new(BUDGET);
         let (nothing, unwritten) = (Graph::default(), Written::default());
-        let (graph, _) = Builder::new(plan, &nothing, &unwritten, budget.clone(), Alarm::new()).build()?.connect();
+        let (alarm, supervisor) = (Alarm::new(), Arc::default());
+        let builder = Builder::new(plan, &nothing, &unwritten, budget.clone(), alarm, supervisor);
+        let (graph, _) = builder.build()?.connect();
         let taken = Arc::new(Mutex::new(Taken::new()));
         let viewer = taken.clone();
         graph.tap.attach(Some(Arc::new(move |point: Point, telemetry: &Telemetry| {

@@ -21,6 +21,7 @@ use super::requests::{self, Items, Limits, Requests};
 use super::sampling::Sampler;
 use super::{Style, Verbosity};
 use crate::diagnostics::output::{self, Outcome, Output, Owner, Why};
+use crate::diagnostics::supervisor::Watch;
 
 /// Bytes of telemetry that may wait to be printed.
 const QUEUE: usize = 4 << 20;
@@ -189,7 +190,7 @@ impl Owner for Accounts {
 }
 
 impl Debug {
-    pub fn open(id: &str, mut config: Config, budget: &Arc<Budget>) -> io::Result<Arc<Debug>> {
+    pub fn open(id: &str, mut config: Config, budget: &Arc<Budget>, watch: Watch) -> io::Result<Arc<Debug>> {
         let stderr = ["stderr".to_owned()];
         let paths = if config.use_internal_logger { &stderr[..] } else { &config.output_paths };
         // On a terminal a value must not pass for lines of its own.
@@ -215,7 +216,7 @@ impl Debug {
             requests: Requests::new(config.style.layout, config.tree_wait, Limits::default()).within(budget),
             config,
         };
-        let output = Output::start(sinks, QUEUE, Box::new(accounts.clone()), printer)?;
+        let output = Output::start(sinks, QUEUE, Box::new(accounts.clone()), printer, Some(watch))?;
         let (budget, holder) = (budget.clone(), budget.add_holder());
         Ok(Arc::new(Debug { id: id.to_owned(), output, accounts, budget, _holder: holder }))
     }

@@ -1,0 +1,173 @@
+//! What must run as long as the collector does: tasks and threads. One that panics is counted, said, and turns health red;
+//! a task is started again, and health is well again when it has run for a while.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::task::JoinError;
+
+use super::metrics::{Observe, Page};
+use crate::telemetry::clock;
+
+/// How long a part must have run before health is well again.
+const STEADY: Duration = Duration::from_secs(10);
+/// The pause before a part is started again, at first and when it goes on failing.
+const SOON: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+pub struct Supervisor(Mutex<BTreeMap<String, Part>>);
+
+#[derive(Default)]
+struct Part {
+    failures: u64,
+    failed_at: Option<Instant>,
+    pause: Duration,
+    /// A thread that will not run again.
+    is_gone: bool,
+    hook: Arc<Hook>,
+}
+
+/// Lets a test end a part as a fault in it would.
+#[derive(Default)]
+struct Hook {
+    is_set: AtomicBool,
+    set: Notify,
+}
+
+impl Hook {
+    #[expect(clippy::panic, reason = "a test asks for it")]
+    fn look(&self) {
+        if self.is_set.swap(false, Relaxed) {
+            panic!("ended by a test");
+        }
+    }
+}
+
+/// A part's own handle. A thread keeps it: when a panic drops it, the part is gone.
+pub struct Watch {
+    supervisor: Arc<Supervisor>,
+    name: String,
+    hook: Arc<Hook>,
+}
+
+impl Supervisor {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Part>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn watch(self: &Arc<Self>, name: impl Into<String>) -> Watch {
+        let name = name.into();
+        let hook = self.lock().entry(name.clone()).or_default().hook.clone();
+        Watch { supervisor: self.clone(), name, hook }
+    }
+
+    /// Which part has failed, as long as that is a reason for concern, and what was done about it.
+    pub fn trouble(&self) -> Option<(String, &'static str)> {
+        let (parts, now) = (self.lock(), clock());
+        let gone = parts.iter().find(|(_, part)| part.is_gone);
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < STEADY;
+        let failed = || parts.iter().find(|(_, part)| part.failed_at.is_some_and(is_recent));
+        let (name, part) = gone.or_else(failed)?;
+        let what = if part.is_gone { "it ended by an internal error: restart the collector" } else { RESTARTED };
+        Some((name.clone(), what))
+    }
+
+    /// Ends a part by a panic, for tests; false when there is none of this name.
+    #[doc(hidden)]
+    pub fn fail(&self, name: &str) -> bool {
+        let parts = self.lock();
+        let Some(part) = parts.get(name) else { return false };
+        part.hook.is_set.store(true, Relaxed);
+        part.hook.set.notify_one();
+        true
+    }
+
+    /// The names of all parts.
+    pub fn parts(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
+}
+
+const RESTARTED: &str = "it failed by an internal error, and was started again";
+
+impl Watch {
+    /// Runs the part until it ends by itself. When it panics, that is told, and after a pause there is no result: the
+    /// caller starts it again.
+    pub async fn run<T>(&self, part: impl Future<Output = T>) -> Option<T> {
+        let mut part = pin!(async { tokio::select!(result = part => result, never = self.fails() => match never {}) });
+        let poll = |context: &mut Context| match catch_unwind(AssertUnwindSafe(|| part.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(result)) => Poll::Ready(Some(result)),
+            Err(_) => Poll::Ready(None),
+        };
+        let ended = std::future::poll_fn(poll).await;
+        if ended.is_none() {
+            tokio::time::sleep(self.failed(false)).await;
+        }
+        ended
+    }
+
+    /// A short task of the part has ended; a panic of it is counted.
+    pub fn note(&self, ended: Result<(), JoinError>) {
+        if ended.is_err_and(|error| error.is_panic()) {
+            self.supervisor.lock().entry(self.name.clone()).or_default().failures += 1;
+            tracing::error!(part = self.name, "what it did for one client failed by an internal error");
+        }
+    }
+
+    /// Where a thread fails when a test wants it to: passed in each round…
+    pub fn look(&self) {
+        self.hook.look();
+    }
+
+    /// … or waited for beside what it waits for.
+    pub async fn fails(&self) -> Infallible {
+        loop {
+            self.hook.set.notified().await;
+            self.hook.look();
+        }
+    }
+
+    fn failed(&self, is_gone: bool) -> Duration {
+        let now = clock();
+        let mut parts = self.supervisor.lock();
+        let part = parts.entry(self.name.clone()).or_default();
+        let again = part.failed_at.is_some_and(|at| now.saturating_duration_since(at) < STEADY + part.pause);
+        part.pause = if again { (part.pause * 2).min(LATE) } else { SOON };
+        part.failures += 1;
+        part.failed_at = Some(now);
+        part.is_gone |= is_gone;
+        let pause = part.pause;
+        drop(parts);
+        match is_gone {
+            true => tracing::error!(part = self.name, "it ended by an internal error: restart the collector"),
+            false => tracing::error!(part = self.name, "it failed by an internal error: it is started again"),
+        }
+        pause
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.failed(true);
+        }
+    }
+}
+
+impl Observe for Supervisor {
+    fn observe(&self, page: &mut Page) {
+        for (name, part) in self.lock().iter() {
+            page.counter("misaki_internal_failures", &[("part", name)], part.failures);
+        }
+    }
+}
