@@ -601,8 +601,9 @@ impl Sink for Queue {
         let upstream_is_down = self.upstream.is_down();
         let mut state = self.lock();
         if let Some(store) = &self.store {
-            if load.bytes + disk::format::HEADER * 2 > store.limits.quota {
-                return Err(Full::Refuse(Refusal::TooLarge { limit: store.limits.quota, unit: "bytes" }));
+            let limit = store.limits.quota.saturating_sub(disk::format::HEADER * 2);
+            if load.bytes > limit {
+                return Err(Full::Refuse(Refusal::TooLarge { limit, unit: "bytes" }));
             }
             let reason = match state.size + size > queue.queue_size {
                 true => Err(Reason::QueueFull),

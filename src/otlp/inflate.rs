@@ -112,7 +112,7 @@ pub struct Inflater {
 enum Stream {
     Gzip(Gzip),
     Zlib { inflate: Decompress, ended: bool },
-    Zstd { context: DCtx<'static>, started: bool, ended: bool },
+    Zstd(Zstd),
     Snappy { input: Vec<u8> },
 }
 
@@ -122,7 +122,7 @@ impl Inflater {
         let stream = match coding {
             Coding::Gzip => Stream::Gzip(Gzip::new()),
             Coding::Deflate => Stream::Zlib { inflate: take_deflate(true), ended: false },
-            Coding::Zstd => Stream::Zstd { context: take_zstd(), started: false, ended: false },
+            Coding::Zstd => Stream::Zstd(Zstd { context: take_zstd(), started: false, ended: false, window: 0 }),
             Coding::Identity | Coding::Snappy | Coding::SnappyFramed => Stream::Snappy { input: Vec::new() },
         };
         Inflater { stream, limit, produced: 0 }
@@ -141,7 +141,7 @@ impl Inflater {
         let result = match &mut self.stream {
             Stream::Gzip(gzip) => gzip.push(input, &mut output),
             Stream::Zlib { inflate, ended } => push_zlib(inflate, ended, input, &mut output),
-            Stream::Zstd { context, started, ended } => push_zstd(context, started, ended, input, &mut output),
+            Stream::Zstd(zstd) => zstd.push(input, &mut output),
             Stream::Snappy { input: held } => hold_snappy(held, input, &mut output),
         };
         self.produced += out.len() - start;
@@ -157,9 +157,9 @@ impl Inflater {
                 keep_deflate(inflate);
                 ended
             }
-            Stream::Zstd { context, ended, .. } => {
-                keep_zstd(context);
-                ended
+            Stream::Zstd(zstd) => {
+                keep_zstd(zstd.context);
+                zstd.ended
             }
             Stream::Snappy { input } if input.is_empty() => false,
             Stream::Snappy { input } if input.starts_with(SNAPPY_IDENTIFIER) => unframe_snappy(&input, &mut output)?,
@@ -188,25 +188,24 @@ impl<'a> Output<'a> {
         self.bytes.len() == self.bytes.capacity()
     }
 
-    /// Makes room for `size` more bytes, but for no more than one above the limit, by which an overrun shows. `copies`
-    /// counts the buffers that grow with this one.
-    fn reserve(&mut self, size: usize, copies: usize) -> Result<(), InflateError> {
+    /// Makes room for `size` more bytes, but for no more than one above the limit, by which an overrun shows.
+    fn reserve(&mut self, size: usize) -> Result<(), InflateError> {
         let size = size.min(self.most.saturating_add(1) - self.bytes.len());
         if size <= self.bytes.capacity() - self.bytes.len() {
             return Ok(());
         }
-        let granted = (self.grant)(size.saturating_mul(copies)) && self.bytes.try_reserve_exact(size).is_ok();
+        let granted = (self.grant)(size) && self.bytes.try_reserve_exact(size).is_ok();
         if granted { Ok(()) } else { Err(InflateError::NoMemory) }
     }
 
     /// Room for at least one more byte: half as much again, or when that is not granted, one step.
-    fn make_room(&mut self, copies: usize) -> Result<(), InflateError> {
+    fn make_room(&mut self) -> Result<(), InflateError> {
         if !self.is_full() {
             return Ok(());
         }
         let generous = (self.bytes.len() / 2).max(STEP);
-        match self.reserve(generous, copies) {
-            Err(InflateError::NoMemory) if generous > STEP => self.reserve(STEP, copies),
+        match self.reserve(generous) {
+            Err(InflateError::NoMemory) if generous > STEP => self.reserve(STEP),
             result => result,
         }
     }
@@ -224,7 +223,7 @@ impl<'a> Output<'a> {
 /// Runs deflate or zlib over `input`, leaving there what follows the stream; true once the stream has ended.
 fn inflate(stream: &mut Decompress, input: &mut &[u8], output: &mut Output) -> Result<bool, InflateError> {
     loop {
-        output.make_room(1)?;
+        output.make_room()?;
         let (read, length) = (stream.total_in(), output.bytes.len());
         let status = stream.decompress_vec(input, output.bytes, FlushDecompress::None);
         let read = (stream.total_in() - read) as usize;
@@ -379,45 +378,63 @@ fn expect_gzip_length(input: &[u8], output: &mut Output) -> Result<(), InflateEr
     let Some(&last) = input.last_chunk() else { return Ok(()) };
     let length = u32::from_le_bytes(last) as usize;
     let believable = length <= input.len().saturating_mul(BELIEVABLE_RATIO) && length >= input.len() / 2;
-    if believable { output.reserve(length + 1, 1) } else { Ok(()) }
+    if believable { output.reserve(length + 1) } else { Ok(()) }
 }
 
 /// A frame in one piece that says its size is written straight to the output. Else zstd keeps a window of its own, which
-/// fills as the output does: it is charged as a second copy.
-fn push_zstd(
-    context: &mut DCtx,
-    started: &mut bool,
-    ended: &mut bool,
-    mut input: &[u8],
-    output: &mut Output,
-) -> Result<(), InflateError> {
-    if !*started && let Ok(Some(size)) = zstd_safe::get_frame_content_size(input) {
-        if size > (output.most - output.bytes.len()) as u64 {
-            return Err(InflateError::TooLarge { limit: output.limit });
+/// fills as the output does.
+struct Zstd {
+    context: DCtx<'static>,
+    started: bool,
+    ended: bool,
+    /// What was granted for its window.
+    window: usize,
+}
+
+impl Zstd {
+    fn push(&mut self, mut input: &[u8], output: &mut Output) -> Result<(), InflateError> {
+        if !self.started
+            && let Ok(Some(size)) = zstd_safe::get_frame_content_size(input)
+        {
+            if size > (output.most - output.bytes.len()) as u64 {
+                return Err(InflateError::TooLarge { limit: output.limit });
+            }
+            if size <= input.len().saturating_mul(BELIEVABLE_RATIO) as u64 {
+                output.reserve(size as usize)?;
+            }
         }
-        if size <= input.len().saturating_mul(BELIEVABLE_RATIO) as u64 {
-            output.reserve(size as usize, 1)?;
+        while !input.is_empty() || (self.started && !self.ended && output.is_full()) {
+            self.started = true;
+            output.make_room()?;
+            self.charge_window(output)?;
+            let length = output.bytes.len();
+            let mut source = InBuffer::around(input);
+            let mut target = OutBuffer::around_pos(&mut *output.bytes, length);
+            let result = self.context.decompress_stream(&mut target, &mut source);
+            let read = source.pos();
+            input = input.get(read..).unwrap_or_default();
+            output.check()?;
+            match result {
+                Ok(wanted) => self.ended = wanted == 0,
+                Err(code) => return corrupt(zstd_safe::get_error_name(code)),
+            }
+            if read == 0 && output.bytes.len() == length {
+                return if input.is_empty() { Ok(()) } else { corrupt("it makes no progress") };
+            }
         }
+        Ok(())
     }
-    while !input.is_empty() || (*started && !*ended && output.is_full()) {
-        *started = true;
-        output.make_room(2)?;
-        let length = output.bytes.len();
-        let mut source = InBuffer::around(input);
-        let mut target = OutBuffer::around_pos(&mut *output.bytes, length);
-        let result = context.decompress_stream(&mut target, &mut source);
-        let read = source.pos();
-        input = input.get(read..).unwrap_or_default();
-        output.check()?;
-        match result {
-            Ok(wanted) => *ended = wanted == 0,
-            Err(code) => return corrupt(zstd_safe::get_error_name(code)),
+
+    /// The window holds what the output has room for, and no more than the stream wants.
+    fn charge_window(&mut self, output: &mut Output) -> Result<(), InflateError> {
+        let most = self.context.sizeof().max(STEP).min(output.bytes.capacity());
+        let more = most.saturating_sub(self.window);
+        if more > 0 && !(output.grant)(more) {
+            return Err(InflateError::NoMemory);
         }
-        if read == 0 && output.bytes.len() == length {
-            return if input.is_empty() { Ok(()) } else { corrupt("it makes no progress") };
-        }
+        self.window += more;
+        Ok(())
     }
-    Ok(())
 }
 
 fn hold_snappy(held: &mut Vec<u8>, input: &[u8], output: &mut Output) -> Result<(), InflateError> {
@@ -444,7 +461,7 @@ fn unblock_snappy(input: &[u8], output: &mut Output) -> Result<bool, InflateErro
     if size > input.len().saturating_mul(SNAPPY_RATIO) {
         return corrupt("it is too short for the size that it announces");
     }
-    output.reserve(size, 1)?;
+    output.reserve(size)?;
     let start = output.bytes.len();
     output.bytes.resize(start + size, 0);
     let target = output.bytes.get_mut(start..).unwrap_or_default();
@@ -455,7 +472,7 @@ fn unblock_snappy(input: &[u8], output: &mut Output) -> Result<bool, InflateErro
 fn unframe_snappy(input: &[u8], output: &mut Output) -> Result<bool, InflateError> {
     let mut decoder = snap::read::FrameDecoder::new(input);
     loop {
-        output.make_room(1)?;
+        output.make_room()?;
         let start = output.bytes.len();
         output.bytes.resize(output.bytes.capacity().min(start + STEP), 0);
         let result = decoder.read(output.bytes.get_mut(start..).unwrap_or_default());

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::Signal;
 use super::pieces::{Pieces, whole};
+use reader::Room;
 use scanner::Fault;
 
 /// Why a text is no OTLP/JSON request, and where: `offset` in bytes from 0, `line` and `column` in characters from 1.
@@ -33,16 +34,16 @@ pub struct JsonError {
 /// Reads a JSON `Export…ServiceRequest` into its protobuf encoding, which is well-formed, holds ids of the right length
 /// only, and is at most four times as long as the text (a list of doubles that are all `0`).
 pub fn to_wire(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
-    to_wire_within(signal, json, usize::MAX).map(|wire| wire.expect("nothing is longer than usize::MAX"))
+    to_wire_within(signal, json, &mut |_| true).map(|wire| wire.expect("there is always room"))
 }
 
-/// The same within `most` bytes of memory, which are no fewer than those of the text; `None` when it takes more.
-pub fn to_wire_within(signal: Signal, json: &[u8], most: usize) -> Result<Option<Vec<u8>>, JsonError> {
+/// The same in the memory that there is room for, asked before each growth of so many bytes; `None` when there is none.
+pub fn to_wire_within(signal: Signal, json: &[u8], room: Room) -> Result<Option<Vec<u8>>, JsonError> {
     if let Err(error) = std::str::from_utf8(json) {
         let needed = "OTLP/JSON is UTF-8";
         return Err(explain(json, Fault { at: error.valid_up_to(), field: "", needed }));
     }
-    match reader::read(root(signal), json, most) {
+    match reader::read(root(signal), json, room) {
         Ok(wire) => Ok(Some(wire)),
         Err(fault) if fault.needed == reader::TOO_LONG => Ok(None),
         Err(fault) => Err(explain(json, *fault)),

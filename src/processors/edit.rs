@@ -51,12 +51,7 @@ pub fn edit(
             Outcome::Empty => {}
             Outcome::Changed { bytes, items } => {
                 let length = bytes.len() as u64;
-                let charge = part.charge.for_edited(length).ok_or_else(|| match part.charge.no_room_for(length) {
-                    Refusal::TooLarge { limit, .. } => {
-                        Refusal::TooLarge { limit, unit: "bytes, with what is made of it" }
-                    }
-                    busy => busy,
-                })?;
+                let charge = part.charge.for_edited(length).ok_or_else(|| part.charge.no_room_for(length))?;
                 parts.push(Part { bytes: bytes.into(), items, charge });
             }
         }

@@ -483,7 +483,10 @@ impl Sink for TailSampling {
         let (need, size) = (TailSampling::need(load), load.bytes + PER_SPAN * load.items);
         let (held, most) = (self.held_bytes.load(Relaxed), self.budget.limit(Share::Queue) / 2);
         if size > most {
-            return Err(Full::Refuse(Refusal::TooLarge { limit: most, unit: "bytes" }));
+            return Err(Full::Refuse(Refusal::TooLarge {
+                limit: most,
+                unit: "bytes with what tail_sampling keeps beside each span",
+            }));
         }
         let most_traces = self.num_traces as u64;
         let waiting = self.config.block_on_overflow.then(|| self.lock().pending as u64);

@@ -163,6 +163,10 @@ impl Charge {
         }))
     }
 
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.load(Relaxed)
+    }
+
     pub fn is_queued(&self) -> bool {
         self.0.share.load(Relaxed) == Share::Queue as u8
     }
@@ -190,8 +194,8 @@ impl Charge {
     /// Why its share had no room for `more` bytes: what would not fit if this were alone will not fit later.
     pub fn no_room_for(&self, more: u64) -> Refusal {
         let limit = self.0.budget.limit(self.0.share());
-        match self.0.bytes.load(Relaxed) + more > limit - limit / 16 {
-            true => Refusal::TooLarge { limit, unit: "bytes" },
+        match self.bytes() + more > limit - limit / 16 {
+            true => Refusal::TooLarge { limit, unit: "bytes with all that is made of it while it is read" },
             false => Refusal::busy(Reason::MemoryFull),
         }
     }

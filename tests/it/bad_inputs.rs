@@ -575,6 +575,29 @@ fn heads_that_http_forbids() {
             &[501],
         ),
         ("61 coded in one", raw(&format!("{logs}Transfer-Encoding: gzip, chunked\n\n0\n\n")), &[501]),
+        (
+            "61 chunked twice",
+            raw(&format!("{logs}Transfer-Encoding: chunked\nTransfer-Encoding: chunked\n\n0\n\n")),
+            &[400],
+        ),
+        ("61 chunked twice in one", raw(&format!("{logs}Transfer-Encoding: chunked,Chunked\n\n0\n\n")), &[400]),
+        (
+            "61 a length and chunks",
+            raw(&format!("{logs}Content-Length: 3\nTransfer-Encoding: chunked\n\n0\n\n")),
+            &[200, 400],
+        ),
+        (
+            "61 chunks of 1.0",
+            raw(&format!("{}Transfer-Encoding: chunked\n\n0\n\n", logs.replace("1.1", "1.0"))),
+            &[400],
+        ),
+        ("61 length with a sign", raw(&format!("{logs}Content-Length: +0\n\n")), &[400]),
+        ("61 two Hosts", raw(&format!("{logs}Host: x\nContent-Length: 0\n\n")), &[400]),
+        ("61 two Hosts of 1.0", raw(&format!("{}Host: y\nContent-Length: 0\n\n", logs.replace("1.1", "1.0"))), &[400]),
+        ("61 no Host", raw(&format!("{}Content-Length: 0\n\n", logs.replace("Host: x\n", ""))), &[400]),
+        ("61 no Host of gRPC", raw("POST /x HTTP/1.1\nContent-Type: application/grpc\nContent-Length: 0\n\n"), &[400]),
+        ("61 a user in Host", raw(&format!("{}Content-Length: 0\n\n", logs.replace("Host: x", "Host: a@x"))), &[400]),
+        ("61 a path in Host", raw(&format!("{}Content-Length: 0\n\n", logs.replace("Host: x", "Host: x/y"))), &[400]),
         ("61 bad chunk", raw(&format!("{logs}Transfer-Encoding: chunked\n\nzz\n\n")), &[400]),
         ("61 huge chunk", raw(&format!("{logs}Transfer-Encoding: chunked\n\nfffffffffffffffff\n\n")), &[400]),
         ("62 folded", raw(&format!("{logs}X: a\n b\nContent-Length: 0\n\n")), &[400]),
@@ -1069,27 +1092,53 @@ fn http2_connections_may_rest() {
     misaki.finish();
 }
 
+/// What is made of JSON is asked for before it grows, takes no more than was granted, and is little more than it needs.
 #[test]
 fn json_stays_within_its_memory() {
     use misaki::otlp::json::to_wire_within;
     use misaki::telemetry::Signal;
-    let doubles = |count: usize| {
-        let point = format!(r#"{{"explicitBounds":[{}]}}"#, vec!["0"; count].join(","));
+    let point = |member: &str| {
         format!(
-            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{point}]}}}}]}}]}}]}}"#
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{{{member}}}]}}}}]}}]}}]}}"#
         )
     };
-    for (count, fits) in [(0, true), (1, true), (10, true), (40, false), (1_000, false), (100_000, false)] {
-        let text = doubles(count);
-        let wire = to_wire_within(Signal::Metrics, text.as_bytes(), text.len()).unwrap();
-        assert_eq!(wire.is_some(), fits, "{count} doubles");
-        let wire = to_wire_within(Signal::Metrics, text.as_bytes(), text.len() * 4).unwrap().unwrap();
-        assert!(wire.len() >= count * 8 && wire.len() <= text.len() * 4, "{count} doubles");
+    let log = |value: &str| format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{value}}}]}}]}}]}}"#);
+    let list = |item: &str, count: usize| vec![item; count].join(",");
+    for count in [0, 1, 10, 1_000, 100_000] {
+        let cases = [
+            (Signal::Metrics, point(&format!(r#""explicitBounds":[{}]"#, list("0", count)))),
+            (Signal::Metrics, point(&format!(r#""bucketCounts":[{}]"#, list("0", count)))),
+            // Members that are shorter than their wire form, as often as you like.
+            (Signal::Metrics, point(&format!(r#""count":0{}"#, r#","min":1"#.repeat(count)))),
+            (
+                Signal::Metrics,
+                point(&format!(r#""attributes":[{}]"#, list(r#"{"key":"a","value":{"intValue":1}}"#, count))),
+            ),
+            (Signal::Logs, log(&format!(r#"{{"arrayValue":{{"values":[{}]}}}}"#, list("{}", count)))),
+            (Signal::Logs, log(&format!(r#"{{"stringValue":"{}"}}"#, "x".repeat(count * 10)))),
+            (Signal::Logs, log(&format!(r#"{{"stringValue":"{}"}}"#, r"\n\u00e4".repeat(count)))),
+            (Signal::Logs, log(&format!(r#"{{"bytesValue":"{}"}}"#, "AAAA".repeat(count)))),
+        ];
+        for (signal, text) in cases {
+            let mut granted = 0;
+            let mut room = |bytes| {
+                granted += bytes;
+                true
+            };
+            let wire = to_wire_within(signal, text.as_bytes(), &mut room).unwrap().unwrap();
+            assert!(wire.capacity() <= granted, "{} allocated, {granted} granted: {text:.200}", wire.capacity());
+            assert!(
+                granted <= (wire.len() * 3 / 2).max(text.len()) + 4096,
+                "{granted} for {}: {text:.200}",
+                wire.len()
+            );
+            assert!(wire.len() <= text.len() * 4, "{text:.200}");
+            // Where there is too little it ends before it takes more.
+            let most = (text.len() / 2 + 1024).max(wire.len() / 2);
+            let mut left = most;
+            let mut room = |bytes: usize| left.checked_sub(bytes).map(|rest| left = rest).is_some();
+            let less = to_wire_within(signal, text.as_bytes(), &mut room).unwrap();
+            assert!(less.is_none_or(|less| less == wire && less.capacity() <= most));
+        }
     }
-    // Members that are shorter than their wire form, as often as you like.
-    let text = format!(
-        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{{{}}}]}}}}]}}]}}]}}"#,
-        vec![r#""min":1"#; 10_000].join(",")
-    );
-    assert_eq!(to_wire_within(Signal::Metrics, text.as_bytes(), text.len()).unwrap(), None);
 }

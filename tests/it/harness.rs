@@ -244,7 +244,7 @@ impl Ports {
         self.exchange(Via::Json, signal, text.into(), &[]).await
     }
 
-    async fn exchange(&self, via: Via, signal: Signal, body: Vec<u8>, headers: &[(&str, &str)]) -> Answer {
+    pub async fn exchange(&self, via: Via, signal: Signal, body: Vec<u8>, headers: &[(&str, &str)]) -> Answer {
         let address = if via == Via::Grpc { self.grpc } else { self.http };
         let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
         let kind = match via {

@@ -17,16 +17,24 @@ const VALUE_LEVELS: usize = 64;
 /// What a fault needs that is none of the text's: more bytes than the caller allows.
 pub const TOO_LONG: &str = "more memory is needed";
 
-/// `most` is no less than the length of the text. What is read takes no more than what it is read from, numbers apart.
-pub fn read(root: &'static Message, text: &[u8], most: usize) -> Read<Vec<u8>> {
+/// What may be written between two looks at how much room there is left: a usual attribute, or the lengths of all messages
+/// that are open, which may come out longer than guessed.
+const SLACK: usize = 1 << 10;
+
+/// Whether so many bytes more may be taken.
+pub type Room<'a> = &'a mut dyn FnMut(usize) -> bool;
+
+/// `room` is asked before the output grows. Most texts are twice as long as what is read from them.
+pub fn read(root: &'static Message, text: &[u8], room: Room) -> Read<Vec<u8>> {
     let mut reader = Reader {
         text: Scanner::new(text),
-        out: Vec::with_capacity(text.len() / 2),
-        most,
+        out: Vec::new(),
+        room,
         opens: Vec::with_capacity(16),
         next: [IN_ORDER; MESSAGES],
         value_levels: 0,
     };
+    reader.grow(text.len() / 2)?;
     reader.text.expect(b'{', "an object is needed")?;
     reader.opens.push(Open::new(root, None, 0));
     while reader.step()? {}
@@ -38,8 +46,9 @@ pub fn read(root: &'static Message, text: &[u8], most: usize) -> Read<Vec<u8>> {
 
 struct Reader<'a> {
     text: Scanner<'a>,
+    /// Never longer than the capacity that there was room for.
     out: Vec<u8>,
-    most: usize,
+    room: Room<'a>,
     /// The messages whose end was not read yet, the outermost first.
     opens: Vec<Open>,
     /// What followed each field of each message the last time; first what follows it in the tables.
@@ -175,6 +184,7 @@ impl Reader<'_> {
             }
             self.value_levels += 1;
         }
+        self.make_room(0)?;
         let length_at = self.reserve(field.tag, message.length_bytes);
         self.opens.push(Open::new(message, list, length_at));
         Ok(())
@@ -190,6 +200,7 @@ impl Reader<'_> {
     #[inline(always)]
     fn element(&mut self, (field, message): List, mut first: bool) -> Read<()> {
         while self.goes_on(first)? {
+            self.make_room(0)?;
             if message.is_key_value() && self.usual_attribute(field.tag) {
                 first = false;
                 continue;
@@ -252,6 +263,22 @@ impl Reader<'_> {
         }
     }
 
+    /// Room for so many bytes, and some slack.
+    #[inline(always)]
+    fn make_room(&mut self, bytes: usize) -> Read<()> {
+        if self.out.capacity() - self.out.len() < bytes + SLACK { self.grow(bytes) } else { Ok(()) }
+    }
+
+    /// Half as much again, or when that is not granted, what is needed.
+    #[cold]
+    fn grow(&mut self, bytes: usize) -> Read<()> {
+        let least = self.out.len() + bytes + SLACK - self.out.capacity();
+        let granted = [least.max(self.out.capacity() / 2), least].into_iter().find(|more| (self.room)(*more));
+        let more = granted.ok_or_else(|| Fault::new(self.text.at, TOO_LONG))?;
+        self.out.reserve_exact(self.out.capacity() + more - self.out.len());
+        Ok(())
+    }
+
     /// Writes a tag and leaves bytes free for a length: says where.
     #[inline(always)]
     fn reserve(&mut self, tag: u64, length_bytes: usize) -> usize {
@@ -275,6 +302,7 @@ impl Reader<'_> {
         match kind {
             Kind::Text => {
                 let text = self.text.string("a string is needed")?;
+                self.make_room(text.raw.len())?;
                 let at = self.reserve(tag, 1);
                 match text.escaped {
                     true => unescape(text, &mut self.out)?,
@@ -285,6 +313,7 @@ impl Reader<'_> {
             }
             Kind::Bytes => {
                 let (start, text) = (self.text.at, self.text.string("a string is needed")?.text()?);
+                self.make_room(text.len())?;
                 let at = self.reserve(tag, 1);
                 base64::read_padded(&text, &mut self.out)
                     .ok_or_else(|| Fault::new(start, "padded base64 is needed"))?;
@@ -294,6 +323,7 @@ impl Reader<'_> {
             Kind::Id(length) => {
                 let (start, text) = (self.text.at, self.text.string("a string is needed")?.text()?);
                 let needed = if length == 8 { "16 hex digits are needed" } else { "32 hex digits are needed" };
+                self.make_room(0)?;
                 let at = self.reserve(tag, 1);
                 let length = if text.is_empty() { 0 } else { length };
                 hex::read(&text, length, &mut self.out).ok_or_else(|| Fault::new(start, needed))?;
@@ -301,6 +331,7 @@ impl Reader<'_> {
                 Ok(length == 0)
             }
             _ => {
+                self.make_room(0)?;
                 put_varint(&mut self.out, tag);
                 self.number(kind)
             }
@@ -342,12 +373,12 @@ impl Reader<'_> {
                 self.out.extend_from_slice(&value.to_le_bytes());
                 Ok(value == 0)
             }
-            Kind::Fixed64 => self.integer::<u64>(UINT64).and_then(|n| self.fixed64(n)),
-            Kind::Sfixed64 => self.integer::<i64>(INT64).and_then(|n| self.fixed64(n as u64)),
+            Kind::Fixed64 => self.integer::<u64>(UINT64).map(|n| self.fixed64(n)),
+            Kind::Sfixed64 => self.integer::<i64>(INT64).map(|n| self.fixed64(n as u64)),
             Kind::Double => {
                 let (start, text) = (self.text.at, self.text.numeric(DOUBLE)?);
                 let value = double(&text).ok_or_else(|| Fault::new(start, DOUBLE))?;
-                self.fixed64(value.to_bits())
+                Ok(self.fixed64(value.to_bits()))
             }
             _ => Ok(false),
         }
@@ -358,13 +389,9 @@ impl Reader<'_> {
         value == 0
     }
 
-    /// Eight bytes for what may be one digit: here it shows whether there is room for the rest of the text as well.
-    fn fixed64(&mut self, bits: u64) -> Read<bool> {
-        if self.out.len() + 8 + self.text.rest().len() > self.most {
-            return Err(Fault::new(self.text.at, TOO_LONG));
-        }
+    fn fixed64(&mut self, bits: u64) -> bool {
         self.out.extend_from_slice(&bits.to_le_bytes());
-        Ok(bits == 0)
+        bits == 0
     }
 
     /// Reads a list of scalars. One that is given twice goes on where it was.
@@ -378,10 +405,12 @@ impl Reader<'_> {
             }
             return Ok(());
         };
+        self.make_room(0)?;
         let before = self.out.len();
         let at = self.reserve(field.tag, 2);
         let mut first = true;
         while self.goes_on(replace(&mut first, false))? {
+            self.make_room(0)?;
             self.number(*element)?;
         }
         match self.out.len() == at + 2 {

@@ -1,5 +1,6 @@
 //! Hashes of texts, as hexadecimal digits, and ids.
 
+use md5::{Digest, Md5};
 use ring::digest::{self, Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512};
 use ring::rand::{SecureRandom, SystemRandom};
 use twox_hash::{XxHash3_64, XxHash3_128};
@@ -91,39 +92,8 @@ fn uuid<'a>(scene: &Scene<'_, 'a>, milliseconds: Option<u64>) -> Result<Value<'a
     made(scene.arena, groups.join("-").as_bytes())
 }
 
-/// RFC 1321.
 pub fn md5(text: &[u8]) -> [u8; 16] {
-    const SHIFTS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
-    let mut padded = text.to_vec();
-    padded.push(0x80);
-    padded.resize((padded.len() + 8).next_multiple_of(64) - 8, 0);
-    padded.extend_from_slice(&(8 * text.len() as u64).to_le_bytes());
-    let mut state = [0x6745_2301_u32, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
-    for block in padded.as_chunks::<64>().0 {
-        let words = block.as_chunks::<4>().0;
-        let [mut a, mut b, mut c, mut d] = state;
-        for step in 0..64 {
-            let (mixed, word) = match step / 16 {
-                0 => (b & c | !b & d, step),
-                1 => (d & b | !d & c, 5 * step + 1),
-                2 => (b ^ c ^ d, 3 * step + 5),
-                _ => (c ^ (b | !d), 7 * step),
-            };
-            let word = words.get(word % 16).copied().map_or(0, u32::from_le_bytes);
-            let sine = (4_294_967_296.0 * ((step + 1) as f64).sin().abs()) as u32;
-            let shift = SHIFTS.get(step / 16).and_then(|round| round.get(step % 4)).copied().unwrap_or(0);
-            let sum = a.wrapping_add(mixed).wrapping_add(word).wrapping_add(sine);
-            (a, d, c, b) = (d, c, b, b.wrapping_add(sum.rotate_left(shift)));
-        }
-        for (word, add) in state.iter_mut().zip([a, b, c, d]) {
-            *word = word.wrapping_add(add);
-        }
-    }
-    let mut out = [0; 16];
-    for (bytes, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(state) {
-        *bytes = word.to_le_bytes();
-    }
-    out
+    Md5::digest(text).into()
 }
 
 /// MurmurHash3 of A. Appleby (x86, 32 bits), with seed 0.

@@ -74,9 +74,10 @@ impl Fixed {
         }))
     }
 
-    fn raw(&self, list: u32) -> &[u8] {
-        let index = LISTS.iter().position(|known| *known == list).unwrap_or_default();
-        self.0.get(index).map_or(&[], |raw| raw)
+    /// None for a field that holds no attributes.
+    fn raw(&self, list: u32) -> Option<&[u8]> {
+        let known = LISTS.into_iter().zip(&self.0).find(|(known, _)| *known == list);
+        known.map(|(_, raw)| &**raw)
     }
 }
 
@@ -244,7 +245,7 @@ impl Action {
                     found.map(|found| pair(list, key, &Value::String(found.as_bytes()), arena)).transpose()
                 };
                 let found = match source {
-                    Source::Fixed(fixed) => Some(fixed.raw(list)),
+                    Source::Fixed(fixed) => fixed.raw(list),
                     Source::Attribute(other) => match message.attribute(list, other) {
                         Some(value) => Some(pair(list, key, &Value::from_any(value), arena)?),
                         None => None,
@@ -256,7 +257,7 @@ impl Action {
                     Source::Auth(name) => text(client.and_then(|client| Some(client.auth(name)?.to_owned())))?,
                     Source::Nothing => None,
                 };
-                if let Some(raw) = found.or_else(|| default.as_ref().map(|default| default.raw(list))) {
+                if let Some(raw) = found.or_else(|| default.as_ref().and_then(|default| default.raw(list))) {
                     message.set_attribute(list, key, raw);
                 }
             }

@@ -139,6 +139,16 @@ impl Policy {
 
     fn read(section: &Section, name: &str, place: Place) -> Option<Policy> {
         let kind = section.text("type").unwrap_or_default();
+        if !TYPES.contains(&kind.as_str()) || !place.takes(&kind) {
+            let message =
+                format!("failed to create policy evaluator for \"{name}\": unknown sampling policy type {kind}");
+            let known = TYPES.into_iter().filter(|known| place.takes(known));
+            let near = suggestion(&kind, known, "the types here are").unwrap_or_default();
+            section.problem_with_help("type", message, near);
+            // Which of its settings it would have is not known.
+            section.entries();
+            return None;
+        }
         let own = section.subsection(&kind);
         let wrong = |key: &str, message: String| {
             own.problem(key, format!("failed to create policy evaluator for \"{name}\": {message}"));
@@ -160,13 +170,13 @@ impl Policy {
             let policies: Vec<_> = sections.iter().map(|section| Policy::nested(section, name, place)).collect();
             policies.into_iter().collect()
         };
-        Some(match (kind.as_str(), place) {
-            ("always_sample", _) => Policy::AlwaysSample,
-            ("latency", _) => {
+        Some(match kind.as_str() {
+            "always_sample" => Policy::AlwaysSample,
+            "latency" => {
                 let up_to_ms = Some(int("upper_threshold_ms")).filter(|most| *most != 0);
                 Policy::Latency { above_ms: int("threshold_ms"), up_to_ms }
             }
-            ("numeric_attribute", _) => {
+            "numeric_attribute" => {
                 // As in the Go collector a bound of 0 is none.
                 let bound = |key| Some(int(key)).filter(|bound| *bound != 0);
                 let (least, most) = (bound("min_value"), bound("max_value"));
@@ -176,13 +186,13 @@ impl Policy {
                 let (least, most) = (least.unwrap_or(i64::MIN), most.unwrap_or(i64::MAX));
                 Policy::NumericAttribute { key: key(), least, most, invert: invert() }
             }
-            ("probabilistic", _) => {
+            "probabilistic" => {
                 let salt = own.text("hash_salt").filter(|salt| !salt.is_empty());
                 let percentage = own.float("sampling_percentage", 0.0, f64::MIN..=f64::MAX);
                 let salt = salt.unwrap_or_else(|| "default-hash-seed".to_owned());
                 Policy::Probabilistic { salt, threshold: share_of_all(percentage / 100.0) }
             }
-            ("status_code", _) => {
+            "status_code" => {
                 let names = own.texts("status_codes").unwrap_or_default();
                 if names.is_empty() {
                     return wrong("status_codes", "expected at least one status code to filter on".to_owned());
@@ -199,7 +209,7 @@ impl Policy {
                 }
                 Policy::StatusCode(codes)
             }
-            ("string_attribute", _) => {
+            "string_attribute" => {
                 own.ignored(&["cache_max_size"]);
                 let values = own.texts("values").unwrap_or_default();
                 let values = if own.boolean("enabled_regex_matching", false) {
@@ -218,23 +228,23 @@ impl Policy {
                 };
                 Policy::StringAttribute { key: key(), values, invert: invert() }
             }
-            ("boolean_attribute", _) => {
+            "boolean_attribute" => {
                 Policy::BooleanAttribute { key: key(), value: own.boolean("value", false), invert: invert() }
             }
-            ("rate_limiting", _) => Policy::RateLimiting(bucket("spans_per_second")),
-            ("bytes_limiting", _) => Policy::BytesLimiting(bucket("bytes_per_second")),
-            ("span_count", _) => {
+            "rate_limiting" => Policy::RateLimiting(bucket("spans_per_second")),
+            "bytes_limiting" => Policy::BytesLimiting(bucket("bytes_per_second")),
+            "span_count" => {
                 let count = |key| own.integer(key, 0, 0..=i64::from(i32::MAX)) as u64;
                 Policy::SpanCount { least: count("min_spans"), most: Some(count("max_spans")).filter(|most| *most > 0) }
             }
-            ("trace_state", _) => {
+            "trace_state" => {
                 let key = key();
                 let values = own.texts("values").unwrap_or_default().into_iter().map(String::into_bytes);
                 let fits = |value: &Vec<u8>| !value.is_empty() && key.len() + value.len() < 256;
                 Policy::TraceState { values: values.filter(fits).collect(), key }
             }
-            ("trace_flags", _) => Policy::TraceFlags,
-            ("ottl_condition", _) => {
+            "trace_flags" => Policy::TraceFlags,
+            "ottl_condition" => {
                 let error_mode = own.choice("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
                 let group = |key, contexts: &[&'static str]| {
                     let texts = own.items(key).unwrap_or_default().into_iter();
@@ -250,23 +260,15 @@ impl Policy {
                 }
                 Policy::OttlCondition { span, event }
             }
-            ("and", _) if place.takes("and") => Policy::And(nested("and_sub_policy", Place::InAnd)?),
-            ("not", _) if place.takes("not") => {
+            "and" => Policy::And(nested("and_sub_policy", Place::InAnd)?),
+            "not" => {
                 let inner = Policy::nested(&own.subsection("not_sub_policy"), name, Place::InNot)?;
                 Policy::Not(Box::new(inner))
             }
-            ("drop", _) if place.takes("drop") => Policy::Drop(nested("drop_sub_policy", Place::InAnd)?),
-            ("composite", _) if place.takes("composite") => Policy::Composite(Composite::decode(&own, name)?),
-            (other, _) => {
-                let message =
-                    format!("failed to create policy evaluator for \"{name}\": unknown sampling policy type {other}");
-                let known = TYPES.into_iter().filter(|known| place.takes(known));
-                let near = suggestion(other, known, "the types here are").unwrap_or_default();
-                section.problem_with_help("type", message, near);
-                // Which of its settings it would have is not known.
-                section.entries();
-                return None;
-            }
+            "drop" => Policy::Drop(nested("drop_sub_policy", Place::InAnd)?),
+            "composite" => Policy::Composite(Composite::decode(&own, name)?),
+            // None of the types.
+            _ => return None,
         })
     }
 

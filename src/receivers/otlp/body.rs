@@ -311,11 +311,16 @@ impl Message {
         if let Some(inflater) = self.inflater.take() {
             self.inflate(|bytes, grant| inflater.finish(bytes, grant))?;
         }
-        if self.bytes.capacity() - self.bytes.len() > self.bytes.len() / 4 {
-            self.bytes.shrink_to_fit();
-        }
-        self.charge.shrink_to(self.bytes.len() as u64);
+        shrink(&mut self.bytes);
+        self.charge.shrink_to(self.bytes.capacity() as u64);
         Ok(self)
+    }
+}
+
+/// Gives back what a buffer turned out not to need, if that is worth it.
+pub fn shrink(bytes: &mut Vec<u8>) {
+    if bytes.capacity() - bytes.len() > bytes.len() / 4 {
+        bytes.shrink_to_fit();
     }
 }
 

@@ -288,6 +288,9 @@ impl Body for Sending {
 
 /// gRPC is known by its content type; everything else is HTTP.
 async fn answer(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Response<Answer> {
+    if let Some(why) = http::ambiguous(request) {
+        return http::not_understood(why);
+    }
     let kind = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if kind.starts_with(b"application/grpc") {
         if shared.grpc.is_some() {

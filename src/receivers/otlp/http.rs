@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::uri::Authority;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use crate::otlp::inflate::Coding;
 use crate::otlp::status;
@@ -216,6 +217,35 @@ fn failure(
     if matches!(http_status, 413) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    answer
+}
+
+/// What of a head of HTTP/1 two readers may take in two ways, and hyper lets through: that is how one of them is made to see
+/// a request that the other does not (RFC 9112, 3.2 and 6.1; RFC 9110, 7.2).
+pub fn ambiguous(request: &Request<()>) -> Option<&'static str> {
+    if request.version() > Version::HTTP_11 {
+        return None;
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (None, _) if request.version() == Version::HTTP_11 => return Some("the Host header is missing"),
+        (_, Some(_)) => return Some("there is more than one Host header"),
+        (host, None) => host.map(HeaderValue::as_bytes).filter(|host| !host.is_empty()),
+    };
+    if host.is_some_and(|host| host.contains(&b'@') || Authority::try_from(host).is_err()) {
+        return Some("the Host header names no host");
+    }
+    let codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    let codings = codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let chunked = codings.filter(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked")).count();
+    (chunked > 1).then_some("the body is chunked more than once")
+}
+
+/// The answer to such a head: what follows it on the connection may not be a request.
+pub fn not_understood(why: &str) -> Response<Answer> {
+    let status = Status { code: code::INVALID_ARGUMENT, message: why.to_owned() };
+    let mut answer = failure(400, &status, None, None);
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 

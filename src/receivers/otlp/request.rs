@@ -13,7 +13,7 @@ use crate::otlp::{check, json};
 use crate::telemetry::{Budget, Charge, Client, Now, Part, Reason, Refusal, Share, Signal, Telemetry};
 
 use super::Shared;
-use super::body::{Message, Upload};
+use super::body::{Message, Upload, shrink};
 
 /// What a request takes in memory beside its head and its body.
 const TASK: usize = 4 << 10;
@@ -58,19 +58,20 @@ fn part(signal: Signal, encoding: Encoding, message: Message, budget: &Arc<Budge
     Ok(Part { bytes: Bytes::from(bytes), items, charge })
 }
 
-/// The wire form of a JSON message, with a charge of its own. Nearly always it is the shorter one; a list of numbers can
-/// be four times as long as it is in JSON.
+/// The wire form of a JSON message, with a charge of its own, which grows as that does.
 fn from_json(signal: Signal, message: &Message, budget: &Arc<Budget>) -> Result<(Vec<u8>, Charge), Refusal> {
-    for most in [message.bytes.len(), message.bytes.len() * 4] {
-        let charge = Charge::take(budget, Share::Ingest, most as u64);
-        let charge = charge.ok_or_else(|| message.charge.no_room_for(most as u64))?;
-        let wire = json::to_wire_within(signal, &message.bytes, most);
-        if let Some(bytes) = wire.map_err(|error| Refusal::Malformed(error.to_string()))? {
-            charge.shrink_to(bytes.capacity() as u64);
-            return Ok((bytes, charge));
-        }
-    }
-    Err(Refusal::TooLarge { limit: message.bytes.len() as u64, unit: "bytes" })
+    let charge = Charge::held(budget, Share::Ingest, 0);
+    let mut wanted = 0;
+    let mut room = |bytes: usize| {
+        wanted = bytes as u64;
+        charge.grow(wanted)
+    };
+    let wire = json::to_wire_within(signal, &message.bytes, &mut room);
+    let wire = wire.map_err(|error| Refusal::Malformed(error.to_string()))?;
+    let mut bytes = wire.ok_or_else(|| message.charge.no_room_for(charge.bytes() + wanted))?;
+    shrink(&mut bytes);
+    charge.shrink_to(bytes.capacity() as u64);
+    Ok((bytes, charge))
 }
 
 /// What a request costs while it is answered, whatever its body: its head, its stream, its task.

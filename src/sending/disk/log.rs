@@ -62,6 +62,10 @@ pub enum AppendError {
     Quota { quota: u64 },
     #[error("less than {min_free} bytes would stay free on the filesystem")]
     Space { min_free: u64 },
+    #[error(
+        "the filesystem takes no more, though it may have bytes left: {0} (inodes, a quota of this user: df -i, quota)"
+    )]
+    NoSpace(io::Error),
     #[error("a record of {bytes} bytes is larger than the quota")]
     TooLarge { bytes: u64 },
     #[error("{0}")]
@@ -419,7 +423,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
             self.retry_at = self.clock.now() + PAUSE;
         }
         match no_space {
-            true => AppendError::Space { min_free: 0 },
+            true => AppendError::NoSpace(error),
             false => AppendError::Io(error),
         }
     }
