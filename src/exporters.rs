@@ -137,12 +137,12 @@ where
     };
     let Some(auth) = auth else { return attempt(None).await };
     let unreadable = |message| SendError::Retry { after: None, status: Status { code: code::UNAVAILABLE, message } };
-    let header = auth.header(false).map_err(unreadable)?;
+    let header = auth.header(false).await.map_err(unreadable)?;
     let refused = match attempt(Some(header.clone())).await {
         Err(error @ SendError::Misconfigured(_)) => error,
         outcome => return outcome,
     };
-    match auth.header(true) {
+    match auth.header(true).await {
         Ok(renewed) if renewed != header => attempt(Some(renewed)).await,
         _ => Err(refused),
     }

@@ -85,7 +85,7 @@ impl Authenticator {
     }
 
     /// Whether a request with these headers may come in.
-    pub fn admit(&self, headers: &HeaderMap) -> Result<(), Status> {
+    pub async fn admit(&self, headers: &HeaderMap) -> Result<(), Status> {
         let refused = |why: &str| Status { code: code::UNAUTHENTICATED, message: why.to_owned() };
         let (missing, unknown) = self.scheme.refusals();
         let given = headers.get(&self.header).filter(|value| !value.is_empty()).ok_or_else(|| refused(missing))?;
@@ -93,7 +93,7 @@ impl Authenticator {
         // The fault is ours: the client shall keep what it has and come again.
         let unavailable =
             |_| Status { code: code::UNAVAILABLE, message: "the receiver cannot read its credentials".to_owned() };
-        let known = self.credentials.current(false).map_err(unavailable)?;
+        let known = self.credentials.current(false).await.map_err(unavailable)?;
         let pairs = known.accepted.iter().flat_map(|accepted| presented.iter().map(move |given| (accepted, given)));
         // Every pair is compared, so that the time tells nothing.
         let found = pairs.fold(false, |found, (accepted, given)| found | is_equal(accepted, given));
@@ -110,15 +110,15 @@ impl Authenticator {
     }
 
     /// The header that we send; `anew` looks at the files at once.
-    pub fn header(&self, anew: bool) -> Result<(HeaderName, HeaderValue), String> {
-        let value = self.credentials.current(anew)?.sent.clone();
+    pub async fn header(&self, anew: bool) -> Result<(HeaderName, HeaderValue), String> {
+        let value = self.credentials.current(anew).await?.sent.clone();
         Ok((self.header.clone(), value.ok_or("it is no client authenticator")?))
     }
 
     /// Waits until we would send something else.
     pub async fn renewed(&self) {
-        let sent = self.header(false);
-        while self.header(false) == sent {
+        let sent = self.header(false).await;
+        while self.header(false).await == sent {
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -1,11 +1,14 @@
-//! What files hold, read again when they have changed: certificates and credentials. Who asks waits for no file: a thread
-//! reads, and what was known stays in force until that is done.
+//! What files hold, read again when they have changed: certificates and credentials. No worker waits for a file: a thread
+//! beside it reads, and what was known stays in force until that is done.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::files::{self, Place};
@@ -14,8 +17,8 @@ use crate::config::files::{self, Place};
 const LONGEST: u64 = 1 << 20;
 /// A file that changed so short a time ago may have changed again within one tick of its clock.
 const RECENT: Duration = Duration::from_secs(2);
-/// Who asks waits this long for a look that has just begun, so that what was revoked is refused at once. A file takes
-/// far less; of a mount that hangs, nobody waits for a second time.
+/// A request waits this long for a look that has just begun, so that what was revoked is refused at once. A file takes
+/// far less; for a mount that hangs, none waits a second time.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A secret or a certificate: a file of a bounded size.
@@ -39,13 +42,13 @@ struct Inner<T> {
     every: Duration,
     load: Load<T>,
     state: Mutex<State<T>>,
-    looked: Condvar,
+    looked: Notify,
 }
 
 struct State<T> {
     value: Option<Arc<T>>,
     /// When the last look began.
-    began: Option<(Instant, std::time::Instant)>,
+    began: Option<Instant>,
     is_looking: bool,
     /// What the files were when they were read; none when they shall be read again.
     stamps: Option<Vec<Stamp>>,
@@ -62,40 +65,52 @@ impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
     ) -> Watched<T> {
         let state = State { value: None, began: None, is_looking: false, stamps: None, failure: None };
         let (load, state) = (Box::new(load), Mutex::new(state));
-        Watched(Arc::new(Inner { what: what.into(), files, every, load, state, looked: Condvar::new() }))
+        Watched(Arc::new(Inner { what: what.into(), files, every, load, state, looked: Notify::new() }))
     }
 
     /// Looks at the files here and now.
     pub fn look(&self) -> Result<Arc<T>, String> {
-        self.0.begin(self.0.lock());
-        self.0.look();
-        self.0.lock().known()
+        self.0.begin(self.0.lock()).look();
+        self.known()
     }
 
-    /// What is in force; `anew` looks at the files at once.
-    pub fn current(&self, anew: bool) -> Result<Arc<T>, String> {
-        let Inner { files, every, looked, .. } = &*self.0;
-        let mut state = self.0.lock();
-        let is_fresh =
-            |(began, _): (Instant, _)| files.is_empty() || every.is_zero() || (!anew && began.elapsed() < *every);
-        if !state.began.is_some_and(is_fresh) && !state.is_looking {
-            self.0.begin(state);
-            let inner = self.0.clone();
-            let thread = std::thread::Builder::new().name("files".to_owned()).spawn(move || inner.look());
-            state = self.0.lock();
-            if thread.is_err() {
-                // The machine has none left; at the next look it may.
-                state.is_looking = false;
-            }
+    /// What is in force, which a look that has just begun may change; `anew` looks at the files at once.
+    pub async fn current(&self, anew: bool) -> Result<Arc<T>, String> {
+        let mut looked = pin!(self.0.looked.notified());
+        looked.as_mut().enable();
+        self.begin_if_due(anew);
+        if let Some(patience) = self.0.patience() {
+            let _ = tokio::time::timeout(patience, looked).await;
         }
-        let waited = state.began.map_or(Duration::ZERO, |(_, began)| began.elapsed());
-        let rest = PATIENCE.saturating_sub(waited);
-        let awaited = looked.wait_timeout_while(state, rest, |state| state.is_looking);
-        let (mut state, _) = awaited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if state.is_looking {
-            self.0.fail(&mut state, format!("no answer from {files:?} within {PATIENCE:?}"));
+            self.0.fail(&mut state, format!("no answer from {:?} within {PATIENCE:?}", self.0.files));
         }
         state.known()
+    }
+
+    /// The same for one that cannot wait: what changed is in force the next time.
+    pub fn glance(&self) -> Result<Arc<T>, String> {
+        self.begin_if_due(false);
+        self.known()
+    }
+
+    fn begin_if_due(&self, anew: bool) {
+        let Inner { files, every, .. } = &*self.0;
+        let state = self.0.lock();
+        let is_fresh = |began: Instant| files.is_empty() || every.is_zero() || (!anew && began.elapsed() < *every);
+        if state.is_looking || state.began.is_some_and(is_fresh) {
+            return;
+        }
+        let looking = self.0.begin(state);
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || looking.look())),
+            Err(_) => looking.look(),
+        }
+    }
+
+    fn known(&self) -> Result<Arc<T>, String> {
+        self.0.lock().known()
     }
 }
 
@@ -105,24 +120,57 @@ impl<T> State<T> {
     }
 }
 
-impl<T: PartialEq> Inner<T> {
+/// A look that has begun. However it ends, it ends.
+struct Looking<T>(Arc<Inner<T>>);
+
+impl<T: PartialEq> Looking<T> {
+    fn look(self) {
+        let Inner { files, load, .. } = &*self.0;
+        let stamps: Option<Vec<_>> = files.iter().map(|path| stamp(path)).collect();
+        let state = self.0.lock();
+        let is_same = state.value.is_some() && stamps.is_some() && stamps == state.stamps;
+        drop(state);
+        let read = (!is_same).then(|| load(files));
+        let mut state = self.0.lock();
+        self.0.take(&mut state, stamps, read);
+        state.is_looking = false;
+    }
+}
+
+impl<T> Drop for Looking<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if std::mem::take(&mut state.is_looking) {
+            self.0.fail(&mut state, "what reads it panicked".to_owned());
+        }
+        drop(state);
+        self.0.looked.notify_waiters();
+    }
+}
+
+impl<T> Inner<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, mut state: MutexGuard<State<T>>) {
-        state.began = Some((Instant::now(), std::time::Instant::now()));
+    fn begin(self: &Arc<Self>, mut state: MutexGuard<State<T>>) -> Looking<T> {
+        state.began = Some(Instant::now());
         state.is_looking = true;
+        Looking(self.clone())
     }
 
-    /// Reads the files if they have changed. Where that fails, what was known stays known.
-    fn look(&self) {
-        let stamps: Option<Vec<_>> = self.files.iter().map(|path| stamp(path)).collect();
+    /// How long a look that is under way is still waited for.
+    fn patience(&self) -> Option<Duration> {
         let state = self.lock();
-        let is_same = state.value.is_some() && stamps.is_some() && stamps == state.stamps;
-        drop(state);
-        let read = (!is_same).then(|| (self.load)(&self.files));
-        let mut state = self.lock();
+        let waited = state.began.map_or(Duration::ZERO, |began| began.elapsed());
+        state.is_looking.then(|| PATIENCE.saturating_sub(waited))
+    }
+
+    /// Takes what was read, if anything was. Where that failed, what was known stays known.
+    fn take(&self, state: &mut State<T>, stamps: Option<Vec<Stamp>>, read: Option<Result<Option<T>, String>>)
+    where
+        T: PartialEq,
+    {
         match read {
             None => state.failure = None,
             Some(Ok(Some(value))) => {
@@ -137,12 +185,10 @@ impl<T: PartialEq> Inner<T> {
                     tracing::error!(what = self.what.as_str(), files = ?self.files, "the file was emptied: nothing of it is valid any more");
                     state.failure = Some(error.clone());
                 }
-                self.fail(&mut state, error);
+                self.fail(state, error);
             }
-            Some(Err(error)) => self.fail(&mut state, error),
+            Some(Err(error)) => self.fail(state, error),
         }
-        state.is_looking = false;
-        self.looked.notify_all();
     }
 
     /// Says what is wrong once, however often it is found.

@@ -215,7 +215,10 @@ fn provider() -> Arc<CryptoProvider> {
 /// What a listener shows and demands. New connections find it as the files have it; sessions of before `client_ca_file`
 /// changed are not resumed.
 #[derive(Debug)]
-pub struct Server(Watched<Accepting>);
+pub struct Server {
+    accepting: Watched<Accepting>,
+    identity: Arc<Reloaded>,
+}
 
 struct Accepting {
     config: Arc<ServerConfig>,
@@ -233,6 +236,7 @@ pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<Server>, Str
     let versions = tls.versions.supported()?;
     let identity = Arc::new(Reloaded::new(&tls.identity)?);
     let (ca, alpn) = (tls.client_ca.clone(), alpn.iter().map(|protocol| protocol.to_vec()).collect::<Vec<_>>());
+    let shown = identity.clone();
     let load = move |_: &[PathBuf]| {
         let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&versions);
         let builder = builder.map_err(|error| error.to_string())?;
@@ -245,14 +249,14 @@ pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<Server>, Str
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_cert_resolver(identity.clone());
+        let mut config = builder.with_cert_resolver(shown.clone());
         config.alpn_protocols = alpn.clone();
         Ok(Some(Accepting { config: Arc::new(config), clients }))
     };
     let files = tls.client_ca.iter().filter_map(Pem::file).map(Path::to_owned).collect();
     let watched = Watched::new("client CA", files, tls.client_ca_reload, load);
     watched.look()?;
-    Ok(Arc::new(Server(watched)))
+    Ok(Arc::new(Server { accepting: watched, identity }))
 }
 
 /// Takes 30 ms where it reads the CAs of the system: not for the event loop. For `is_plaintext` sections there is
@@ -293,7 +297,7 @@ impl Reloaded {
     }
 
     fn current(&self) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.current(false).ok()?.0.clone())
+        Some(self.0.glance().ok()?.0.clone())
     }
 }
 
@@ -385,7 +389,9 @@ pub async fn shown(stream: Stream, tls: &ClientTls, name: ServerName<'static>) -
 
 /// The server's side of a handshake.
 pub async fn accept(stream: Stream, server: &Server) -> io::Result<Stream> {
-    let accepting = server.0.current(false).map_err(io::Error::other)?;
+    let accepting = server.accepting.current(false).await.map_err(io::Error::other)?;
+    // The handshake cannot wait for what it shows.
+    let _ = server.identity.0.current(false).await;
     let stream = TlsAcceptor::from(accepting.config.clone()).accept(stream).await?;
     Ok(Box::new(TlsStream::from(stream)))
 }

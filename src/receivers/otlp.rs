@@ -277,9 +277,9 @@ impl Shared {
     }
 
     /// Whether a request may come in; nothing else of it was looked at yet.
-    fn admit(&self, guard: Option<&Authenticator>, headers: &HeaderMap) -> Result<(), Refusal> {
+    async fn admit(&self, guard: Option<&Authenticator>, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(guard) = guard else { return Ok(()) };
-        guard.admit(headers).map_err(|status| {
+        guard.admit(headers).await.map_err(|status| {
             let message = "a request was refused for its credentials: is `auth` the same in the client?";
             Shared::tell_once(&self.said.without_credentials, || message);
             Refusal::Rejected(status)

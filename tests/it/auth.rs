@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use misaki::config::{Value, emit, load};
 use misaki::service::plan::Plan;
+use misaki::network::files::Watched;
 use misaki::telemetry::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -186,30 +187,50 @@ async fn a_pipe_in_place_of_a_file() {
     assert_eq!(refusal(&misaki, Some("Bearer next")).await, None);
 }
 
-/// A mount that hangs: who asks first waits a moment, the others not at all, and what was known stays in force.
-#[test]
-fn a_file_that_hangs() {
-    use misaki::network::files::Watched;
-    let (release, hangs) = std::sync::mpsc::sync_channel::<u8>(0);
+/// A mount that hangs: the first request waits a moment, the others not at all, and what was known stays in force. Nothing
+/// else on the worker waits.
+#[tokio::test]
+async fn a_file_that_hangs() {
+    let (release, hangs) = std::sync::mpsc::sync_channel::<u8>(8);
     let hangs = std::sync::Mutex::new(hangs);
-    let mut first = true;
-    let first = std::sync::Mutex::new(move || std::mem::replace(&mut first, false));
+    release.send(1).unwrap();
     let watched = Watched::new("numbers", vec!["none".into()], Duration::from_nanos(1), move |_| {
-        let is_first = (first.lock().unwrap())();
-        Ok(Some(if is_first { 1 } else { hangs.lock().unwrap().recv().unwrap() }))
+        Ok(Some(hangs.lock().unwrap().recv().unwrap()))
     });
     assert_eq!(watched.look().as_deref(), Ok(&1));
     let started = std::time::Instant::now();
+    let beside = async {
+        tokio::task::yield_now().await;
+        started.elapsed()
+    };
+    let (known, beside) = tokio::join!(watched.current(true), beside);
+    assert!(known.as_deref() == Ok(&1) && beside < Duration::from_millis(90), "{known:?}, others waited {beside:?}");
     for _ in 0..1000 {
-        assert_eq!(watched.current(true).as_deref(), Ok(&1));
+        assert_eq!(watched.current(true).await.as_deref(), Ok(&1));
+        assert_eq!(watched.glance().as_deref(), Ok(&1));
     }
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     release.send(2).unwrap();
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while watched.current(false).as_deref() != Ok(&2) {
-        assert!(std::time::Instant::now() < deadline);
-        release.try_send(2).ok();
+    until("it is read", || watched.glance().as_deref() == Ok(&2)).await;
+    // A look that is under way ends before the runtime does.
+    release.send(3).unwrap();
+}
+
+/// A look that panics is one that failed: the next one is made as ever.
+#[tokio::test]
+async fn what_panics_is_read_again() {
+    let mut looks = 0..;
+    let looks = std::sync::Mutex::new(move || looks.next().unwrap());
+    let watched = Watched::new("numbers", vec!["none".into()], Duration::from_nanos(1), move |_| {
+        let look = (looks.lock().unwrap_or_else(std::sync::PoisonError::into_inner))();
+        if look % 2 == 1 { panic!("look {look}") } else { Ok(Some(look)) }
+    });
+    assert_eq!(watched.look().as_deref(), Ok(&0));
+    let started = std::time::Instant::now();
+    for round in 1..=10 {
+        assert_eq!(watched.current(true).await.as_deref(), Ok(&(round / 2 * 2)), "round {round}");
     }
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
 
 /// Whether it is inside of the look's second or not decides alone: nothing is read again for each request.

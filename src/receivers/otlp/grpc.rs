@@ -27,7 +27,7 @@ pub async fn handle(shared: &Shared, request: &Request<()>, body: &mut Upload) -
         *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return answer;
     }
-    if let Err(refusal) = shared.admit(shared.guards.grpc.as_deref(), headers) {
+    if let Err(refusal) = shared.admit(shared.guards.grpc.as_deref(), headers).await {
         let (_, status, after) = refusal.answer();
         return trailers_only(&status, after);
     }

@@ -29,7 +29,7 @@ pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &
         (&Method::OPTIONS, Some(_)) if request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) => {
             preflight(http, request.headers())
         }
-        _ => match shared.admit(shared.guards.http.as_deref(), request.headers()) {
+        _ => match shared.admit(shared.guards.http.as_deref(), request.headers()).await {
             Ok(()) => export(shared, http, request, body, encoding).await,
             Err(refusal) => unauthenticated(shared, refusal, encoding),
         },
