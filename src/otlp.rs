@@ -13,6 +13,7 @@ pub mod message;
 pub mod number;
 pub mod pieces;
 pub mod rewrite;
+pub mod room;
 pub mod schema;
 pub mod services;
 pub mod slice;

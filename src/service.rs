@@ -123,7 +123,7 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
         reloads: Arc::default(),
         telemetry: plan.telemetry.clone(),
         doors: HashMap::new(),
-        connections: Connections::new(machine::connection_cap()),
+        connections: Connections::new(machine::connection_cap(budget_of(plan))),
         tells_clients: Arc::default(),
         receivers: JoinSet::new(),
         dispatchers: JoinSet::new(),

@@ -261,7 +261,7 @@ impl<P: Printer> Output<P> {
         !self.shared.writing.load(Ordering::Relaxed)
     }
 
-    /// Notified whenever bytes have left the queue. Enable the future, offer, then await it, lest a notice is missed.
+    /// Notified whenever a job has left the queue, or was written. Enable the future, offer, then await it, lest a notice is missed.
     pub fn room(&self) -> &Notify {
         &self.shared.room
     }
@@ -345,6 +345,7 @@ impl<P: Printer> Shared<P> {
                 Work::Due => printer.print_due(false, &mut page),
                 Work::Chunk(chunk) => {
                     bytes = chunk.bytes;
+                    self.room.notify_waiters();
                     page.text.extend_from_slice(self.notices(&chunk.unsaid).as_bytes());
                     printer.print(chunk.job, chunk.records, &mut page);
                 }

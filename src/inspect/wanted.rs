@@ -208,7 +208,7 @@ impl Rule {
     fn keep(&self, bytes: &Bytes, items: u32, now: Now) -> Option<(Bytes, u32)> {
         let arena = Arena::with_limit((64 << 10) + 4 * bytes.len());
         let mut sieve = Sieve { rule: self, depth: level(self.context).0, arena: &arena, now };
-        match rewrite(self.signal, bytes, items, &mut sieve as &mut dyn Visitor<Fault = Fault>) {
+        match rewrite(self.signal, bytes, items, arena.room(), &mut sieve as &mut dyn Visitor<Fault = Fault>) {
             Ok(Outcome::Unchanged) => Some((bytes.clone(), items)),
             Ok(Outcome::Changed { bytes, items }) => Some((bytes.into(), items)),
             Ok(Outcome::Empty) | Err(_) => None,

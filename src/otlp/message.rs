@@ -4,17 +4,17 @@
 //! costs one look for its place, and what stays is never taken apart: its order, unknown fields and odd encodings
 //! survive. New bytes are the caller's, encoded as whole fields; they live as long as the request.
 
+mod pieces;
+
 use std::cell::{Cell, RefCell};
 
-use smallvec::SmallVec;
-
+use super::room::Room;
 use super::schema::key_value;
 use super::slice::WORKED_ON;
 use super::views::{AnyValue, KeyValue};
 use super::wire::{Field, Fields, Value, put_header, varint_len};
 
-/// Runs of whole fields, in order.
-pub type Pieces<'a> = SmallVec<[&'a [u8]; 4]>;
+pub use pieces::Pieces;
 
 /// From this length on it is worth remembering what was found in a message, and counting what was read for it.
 const LONG: usize = 1024;
@@ -75,7 +75,14 @@ impl<'a> Iterator for PieceFields<'_, 'a> {
 
 impl<'a> Message<'a> {
     pub fn of(bytes: &'a [u8]) -> Message<'a> {
-        Message { pieces: Pieces::from_slice(&[bytes]), ..Message::default() }
+        let mut message = Message::default();
+        message.pieces.push(bytes);
+        message
+    }
+
+    /// No message yet; what its edits take is of this room.
+    pub fn within(room: &'a Room) -> Message<'a> {
+        Message { pieces: Pieces::within(Some(room)), ..Message::default() }
     }
 
     /// Becomes another message, unchanged.
@@ -115,9 +122,9 @@ impl<'a> Message<'a> {
 
     #[inline(always)]
     fn is_long(&self) -> bool {
-        match *self.pieces {
+        match &*self.pieces {
             [piece] => piece.len() >= LONG,
-            ref pieces => pieces.len() >= PIECES || self.len() >= LONG,
+            pieces => pieces.len() >= PIECES || self.len() >= LONG,
         }
     }
 
@@ -238,9 +245,9 @@ impl<'a> Message<'a> {
     /// Puts encoded fields, or nothing, in the place of each field that `change` has something for. One pass.
     pub fn revise(&mut self, mut change: impl FnMut(&Field<'a>) -> Option<&'a [u8]>) {
         self.count(0);
-        let mut revised = Pieces::new();
+        let mut revised = Pieces::within(self.pieces.room());
         let mut is_changed = false;
-        for piece in &self.pieces {
+        for piece in self.pieces.iter() {
             let (mut start, mut end) = (0, 0);
             for field in Fields::new(piece) {
                 let next = end + field.raw.len();
@@ -375,7 +382,7 @@ impl<'a> Message<'a> {
     /// Leaves out what is visited one by one, and what nobody reads: to look past a million events for the name of their span, and that for each
     /// of them, is what a hostile request asks for. No edit: it is not written from here.
     pub fn leave_out(&mut self, is_apart: impl Fn(u32) -> bool) {
-        if let [whole] = *self.pieces
+        if let [whole] = &*self.pieces
             && !self.is_changed
         {
             self.whole = whole;
@@ -410,7 +417,7 @@ impl<'a> Message<'a> {
     }
 
     pub fn write(&self, out: &mut Vec<u8>) {
-        for piece in &self.pieces {
+        for piece in self.pieces.iter() {
             out.extend_from_slice(piece);
         }
     }
@@ -454,14 +461,7 @@ impl<'a> Message<'a> {
         let Some(piece) = self.pieces.get(spot.piece) else { return };
         let end = spot.start + spot.raw.len();
         let parts = [piece.get(..spot.start).unwrap_or_default(), raw, piece.get(end..).unwrap_or_default()];
-        let mut parts = parts.into_iter().filter(|part| !part.is_empty());
-        match (parts.next(), self.pieces.get_mut(spot.piece)) {
-            (Some(first), Some(piece)) => {
-                *piece = first;
-                self.pieces.insert_many(spot.piece + 1, parts);
-            }
-            _ => drop(self.pieces.remove(spot.piece)),
-        }
+        self.pieces.replace(spot.piece, parts);
         self.changed();
     }
 }

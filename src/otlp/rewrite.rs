@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::Signal;
 use super::message::{Message, Pieces};
+use super::room::Room;
 use super::schema::{
     event, exponential_point, histogram_point, log_record, metric, metric_data, number_point, request, resource_group,
     scope_group, span,
@@ -57,9 +58,20 @@ pub struct Sight<'a> {
     pub added: Vec<&'a [u8]>,
 }
 
-impl Sight<'_> {
-    pub fn of(signal: Signal) -> Self {
-        let mut sight = Sight::default();
+impl<'a> Sight<'a> {
+    pub fn of(signal: Signal, room: &'a Room) -> Self {
+        let message = || Message::within(room);
+        let mut sight = Sight {
+            resource_group: message(),
+            resource: message(),
+            scope_group: message(),
+            scope: message(),
+            record: message(),
+            data: message(),
+            child: message(),
+            exemplar: message(),
+            ..Sight::default()
+        };
         (sight.record.list, sight.child.list) = match signal {
             Signal::Logs => (log_record::ATTRIBUTES, 0),
             Signal::Traces => (span::ATTRIBUTES, event::ATTRIBUTES),
@@ -123,12 +135,16 @@ pub enum Outcome {
     },
 }
 
-/// Walks a checked request of `items` items. The walk is large: those who need no code of their own for it share it as
-/// `&mut dyn Visitor`.
+/// The longest tag and length of a message.
+const HEADER: usize = 16;
+
+/// Walks a checked request of `items` items; what it makes takes its memory from `room`. The walk is large: those who need no
+/// code of their own for it share it as `&mut dyn Visitor`.
 pub fn rewrite<'a, V: Visitor<'a> + ?Sized>(
     signal: Signal,
     request: &'a [u8],
     items: u32,
+    room: &'a Room,
     visitor: &mut V,
 ) -> Result<Outcome, V::Fault> {
     let (depth, prunes) = (visitor.depth(), visitor.prunes());
@@ -138,9 +154,10 @@ pub fn rewrite<'a, V: Visitor<'a> + ?Sized>(
         depth,
         prunes,
         visitor,
-        sight: Sight::of(signal),
+        sight: Sight::of(signal, room),
         out: Vec::new(),
-        room: request.len() + request.len() / 8,
+        room,
+        likely: request.len() + request.len() / 8,
         looks: slice::bytes_again(request.len()),
         visits: 0,
         scratch: Vec::new(),
@@ -149,13 +166,16 @@ pub fn rewrite<'a, V: Visitor<'a> + ?Sized>(
         items: i64::from(items),
     };
     let kept = walk.children(|number| number == request::RESOURCES, Walk::group)?;
+    room.give_back(walk.scratch.capacity());
     let mut out = walk.out;
     Ok(match walk.level.begun {
         _ if prunes && kept == 0 => Outcome::Empty,
         None => Outcome::Unchanged,
         Some(_) => {
-            if out.len() < out.capacity() / 2 {
+            let capacity = out.capacity();
+            if capacity - out.len() > out.len() / 4 {
                 out.shrink_to_fit();
+                room.give_back(capacity - out.capacity());
             }
             Outcome::Changed { bytes: out, items: u32::try_from(walk.items).unwrap_or_default() }
         }
@@ -176,8 +196,9 @@ struct Walk<'w, 'a, V: ?Sized> {
     visitor: &'w mut V,
     sight: Sight<'a>,
     out: Vec<u8>,
-    /// How much the output is given room for, once there is any.
-    room: usize,
+    room: &'a Room,
+    /// How long the output will likely be, once there is any.
+    likely: usize,
     /// How much may be read of what is around the visited, time and again: an attribute of a resource with a million of
     /// them, in each of a million records.
     looks: usize,
@@ -203,6 +224,11 @@ struct Level<'a> {
 }
 
 impl Level<'_> {
+    /// How many bytes `reach` may write.
+    fn behind(&self) -> usize {
+        HEADER + self.at - self.done
+    }
+
     /// Brings the output up to the child that is visited.
     fn reach(&mut self, out: &mut Vec<u8>) {
         if self.begun.is_none() {
@@ -250,10 +276,11 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         if kept == 0 && self.prunes {
             return Ok(self.discard());
         }
-        let is_changed = self.sight.resource_group.is_changed() || self.sight.resource.is_changed();
-        Ok(self.close(is_changed, is_apart, |sight, out| {
+        let Sight { resource_group, resource, .. } = &self.sight;
+        let own = changed(resource_group, resource);
+        self.close(own, is_apart, |sight, out| {
             write_with(&sight.resource_group, resource_group::RESOURCE, &sight.resource, is_apart, out);
-        }))
+        })
     }
 
     fn scope(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
@@ -275,10 +302,10 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         if kept == 0 && self.prunes {
             return Ok(self.discard());
         }
-        let is_changed = self.sight.scope_group.is_changed() || self.sight.scope.is_changed();
-        Ok(self.close(is_changed, is_apart, |sight, out| {
+        let own = changed(&self.sight.scope_group, &self.sight.scope);
+        self.close(own, is_apart, |sight, out| {
             write_with(&sight.scope_group, scope_group::SCOPE, &sight.scope, is_apart, out);
-        }))
+        })
     }
 
     /// Visits the metrics that were added to a scope, and writes them behind the others.
@@ -287,9 +314,10 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         while let Some(metric) = self.sight.added.get(index).copied() {
             index += 1;
             self.items += points(metric);
-            self.reach();
+            self.reach()?;
             let fate = self.metric(scope_group::RECORDS, metric)?;
             if let Fate::Same = fate {
+                self.make_room(metric.len() + HEADER)?;
                 put_bytes(&mut self.out, scope_group::RECORDS, metric);
             }
             kept += usize::from(!matches!(fate, Fate::Gone));
@@ -308,12 +336,12 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             return Ok(self.dropped(4, bytes));
         }
         if self.signal == Signal::Logs || self.depth <= Depth::Records {
-            return Ok(self.settle(number, |sight| &sight.record));
+            return self.settle(number, |sight| &sight.record);
         }
         let is_event = |number| number == span::EVENTS;
         self.enter(number, bytes);
         self.children_of(|sight| &mut sight.record, span::KNOWN, is_event, Self::child)?;
-        Ok(self.close_with(|sight| &sight.record, span::KNOWN, is_event))
+        self.close_with(|sight| &sight.record, span::KNOWN, is_event)
     }
 
     fn metric(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
@@ -327,26 +355,27 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             return Ok(self.dropped(METRIC_DEPTH, bytes));
         }
         self.enter(number, bytes);
-        let is_changed = self.sight.record.is_changed();
         if self.depth <= Depth::Records {
-            let is_changed = is_changed || self.sight.data.is_changed() || self.sight.data_number != data_number;
+            let is_moved = self.sight.data_number != data_number;
+            let own = changed(&self.sight.record, &self.sight.data);
+            let own = own.or_else(|| is_moved.then(|| self.sight.record.len() + self.sight.data.len()));
             if self.sight.data.is_changed() {
                 self.items += self.sight.data.payloads(metric_data::POINTS).count() as i64 - points(bytes);
             }
-            return Ok(self.close(
-                is_changed,
+            return self.close(
+                own,
                 |_| false,
                 |sight, out| {
                     write_with(&sight.record, sight.data_number, &sight.data, is_data, out);
                 },
-            ));
+            );
         }
         let has_data = self.sight.data_number != 0;
         let kept = self.children_of(|sight| &mut sight.record, metric::KNOWN, is_data, Self::data)?;
         if kept == 0 && has_data && self.prunes {
             return Ok(self.discard());
         }
-        Ok(self.close_with(|sight| &sight.record, metric::KNOWN, is_data))
+        self.close_with(|sight| &sight.record, metric::KNOWN, is_data)
     }
 
     fn data(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
@@ -358,7 +387,7 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         if self.children_of(|sight| &mut sight.data, metric_data::KNOWN, is_point, Self::child)? == 0 && self.prunes {
             return Ok(self.discard());
         }
-        Ok(self.close_with(|sight| &sight.data, metric_data::KNOWN, is_point))
+        self.close_with(|sight| &sight.data, metric_data::KNOWN, is_point)
     }
 
     fn child(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
@@ -377,20 +406,20 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             _ => (0, 0),
         };
         if self.depth < Depth::Exemplars || exemplars == 0 {
-            return Ok(self.settle(number, |sight| &sight.child));
+            return self.settle(number, |sight| &sight.child);
         }
         let is_exemplar = |number| number == exemplars;
         self.enter(number, bytes);
         self.children_of(|sight| &mut sight.child, known, is_exemplar, Self::exemplar)?;
-        Ok(self.close_with(|sight| &sight.child, known, is_exemplar))
+        self.close_with(|sight| &sight.child, known, is_exemplar)
     }
 
     fn exemplar(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         self.sight.exemplar.reset(bytes);
-        Ok(match self.visitor.exemplar(&mut self.sight)? {
-            Verdict::Drop => Fate::Gone,
+        match self.visitor.exemplar(&mut self.sight)? {
+            Verdict::Drop => Ok(Fate::Gone),
             Verdict::Keep => self.settle(number, |sight| &sight.exemplar),
-        })
+        }
     }
 
     /// Opens the container that is visited; nothing is written yet.
@@ -418,14 +447,18 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
                 if self.visits.is_multiple_of(VISITS) && (self.sight.looked() > self.looks || slice::is_over()) {
                     return Err(slice::exhausted().into());
                 }
-                match visit(self, field.number, payload)? {
+                let fate = visit(self, field.number, payload)?;
+                if self.room.missing().is_some() {
+                    return Err(Exhausted.into());
+                }
+                match fate {
                     Fate::Same => kept += 1,
                     Fate::Written => {
                         kept += 1;
                         self.level.done = end;
                     }
                     Fate::Gone => {
-                        self.reach();
+                        self.reach()?;
                         self.level.done = end;
                     }
                 }
@@ -433,7 +466,7 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             self.level.at = end;
         }
         if self.level.begun.is_some() {
-            self.reach();
+            self.reach()?;
         }
         Ok(kept)
     }
@@ -450,9 +483,9 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         let pieces: Option<Pieces<'a>> = parent.is_changed().then(|| parent.pieces().clone());
         parent.leave_out(|number| is_child(number) || is_unknown(known, number));
         let Some(pieces) = pieces else { return self.children(is_child, visit) };
-        self.reach();
+        self.reach()?;
         let mut kept = 0;
-        for piece in pieces {
+        for piece in pieces.iter().copied() {
             (self.level.raw, self.level.done, self.level.at) = (piece, 0, 0);
             kept += self.children(&is_child, &visit)?;
         }
@@ -465,51 +498,68 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
     }
 
     /// Brings the output up to the child that is visited, through all containers around it.
-    fn reach(&mut self) {
+    fn reach(&mut self) -> Result<(), V::Fault> {
+        let mut more = self.level.behind();
         if self.level.begun.is_none() {
-            self.out.reserve(if self.out.is_empty() { self.room } else { 0 });
+            more += self.outer.iter().map(Level::behind).sum::<usize>();
+            self.make_room(if self.out.is_empty() { more.max(self.likely) } else { more })?;
             self.outer.iter_mut().for_each(|level| level.reach(&mut self.out));
+        } else {
+            self.make_room(more)?;
         }
         self.level.reach(&mut self.out);
+        Ok(())
+    }
+
+    /// Room for so many bytes more of output.
+    #[inline]
+    fn make_room(&mut self, more: usize) -> Result<(), V::Fault> {
+        if self.room.reserve(&mut self.out, more) { Ok(()) } else { Err(Exhausted.into()) }
     }
 
     /// Writes a message without visited children, if it was changed.
     #[inline]
-    fn settle(&mut self, number: u32, message: Pick<'a>) -> Fate {
+    fn settle(&mut self, number: u32, message: Pick<'a>) -> Result<Fate, V::Fault> {
         if !message(&self.sight).is_changed() {
-            return Fate::Same;
+            return Ok(Fate::Same);
         }
-        self.reach();
+        self.reach()?;
+        self.make_room(message(&self.sight).len() + HEADER)?;
         message(&self.sight).write_field(&mut self.out, number);
-        Fate::Written
+        Ok(Fate::Written)
     }
 
     /// Closes a container after `children_of`.
-    fn close_with(&mut self, message: Pick<'a>, known: u32, is_child: impl Fn(u32) -> bool) -> Fate {
+    fn close_with(&mut self, message: Pick<'a>, known: u32, is_child: impl Fn(u32) -> bool) -> Result<Fate, V::Fault> {
         let is_apart = |number| is_child(number) || is_unknown(known, number);
-        let is_changed = message(&self.sight).is_changed();
-        self.close(is_changed, is_apart, |sight, out| write_around(message(sight), is_apart, out))
+        let own = Some(message(&self.sight)).filter(|message| message.is_changed()).map(Message::len);
+        self.close(own, is_apart, |sight, out| write_around(message(sight), is_apart, out))
     }
 
-    /// Closes the innermost container. What was changed of its own fields is written before what stands apart from them:
-    /// its children, and the fields that nobody reads.
+    /// Closes the innermost container. What was changed of its own fields, `own` bytes, is written before what stands apart
+    /// from them: its children, and the fields that nobody reads.
     fn close(
         &mut self,
-        is_changed: bool,
+        own: Option<usize>,
         is_apart: impl Fn(u32) -> bool,
         write_own: impl Fn(&Sight<'a>, &mut Vec<u8>),
-    ) -> Fate {
-        if is_changed {
+    ) -> Result<Fate, V::Fault> {
+        if let Some(own) = own {
             let mut body = self.level.raw;
             self.scratch.clear();
             if let Some((_, start)) = self.level.begun {
-                self.scratch.extend_from_slice(self.out.get(start..).unwrap_or_default());
+                let written = self.out.get(start..).unwrap_or_default();
+                if !self.room.reserve(&mut self.scratch, written.len()) {
+                    return Err(Exhausted.into());
+                }
+                self.scratch.extend_from_slice(written);
                 self.out.truncate(start);
                 body = &[];
             } else {
                 self.level.at = 0;
-                self.reach();
+                self.reach()?;
             }
+            self.make_room(own + HEADER + body.len() + self.scratch.len())?;
             write_own(&self.sight, &mut self.out);
             let children = if body.is_empty() { Fields::new(&self.scratch) } else { Fields::new(body) };
             for child in children.filter(|field| is_apart(field.number)) {
@@ -517,12 +567,13 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
             }
         }
         let level = self.leave();
-        let Some((start, body)) = level.begun else { return Fate::Same };
+        let Some((start, body)) = level.begun else { return Ok(Fate::Same) };
         let length = self.out.len() - body;
+        self.make_room(HEADER)?;
         self.scratch.clear();
         put_header(&mut self.scratch, level.number, length);
         self.out.splice(start..body, self.scratch.drain(..));
-        Fate::Written
+        Ok(Fate::Written)
     }
 
     /// Leaves the innermost container out.
@@ -549,6 +600,11 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
 /// message, so they are left out with these.
 fn is_unknown(known: u32, number: u32) -> bool {
     known.checked_shr(number).unwrap_or_default() & 1 == 0
+}
+
+/// How long two messages are that are written together, if one of them was changed.
+fn changed(outer: &Message, inner: &Message) -> Option<usize> {
+    (outer.is_changed() || inner.is_changed()).then(|| outer.len() + inner.len() + HEADER)
 }
 
 /// Writes the fields of a message that `is_other` does not cover.

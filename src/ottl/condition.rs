@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::expression::{Constant, Expression, kind};
-use super::functions::MANY;
+use super::functions::many;
 use super::paths::Path;
 use super::scene::Scene;
 use super::syntax::Comparison;
@@ -110,7 +110,7 @@ impl Comparison {
 pub fn equal(left: &Value, right: &Value) -> bool {
     match (left.or_nil(), right.or_nil()) {
         (Value::String(left), Value::String(right)) => left == right,
-        (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)) => same(*left, *right, MANY),
+        (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)) => same(*left, *right, many()),
         (Value::TraceId(left), Value::TraceId(right)) => left == right,
         (Value::SpanId(left), Value::SpanId(right)) => left == right,
         (Value::Whole(what, left), Value::Whole(other, right)) => what == other && left == right,

@@ -15,6 +15,7 @@ mod semconv;
 mod strings;
 pub mod time;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::function::{Arguments, Body, Function, Kind, Known, Parameter};
@@ -97,10 +98,27 @@ const fn function(name: &'static str, parameters: &'static [Parameter], body: Bo
 const TARGET: Parameter = required("target", Kind::Value);
 const TEXT: Parameter = required("target", Kind::Text);
 
+/// The longest text, list or map that one function makes, where there is memory for it.
+const LONGEST: usize = 16 << 20;
+
+thread_local! {
+    static BOUND: Cell<usize> = const { Cell::new(LONGEST) };
+}
+
+/// What functions make on this thread is from now on no longer than what one request may hold.
+pub fn bound(bytes: u64) {
+    BOUND.set(usize::try_from(bytes).unwrap_or(LONGEST).min(LONGEST));
+}
+
 /// The longest text, list or map that one function makes.
-pub const LONGEST: usize = 16 << 20;
+pub fn longest() -> usize {
+    BOUND.get()
+}
+
 /// What is taken apart takes more room than on the wire, where two bytes may be an item: so many are the most.
-pub const MANY: usize = LONGEST / 64;
+pub fn many() -> usize {
+    longest() / 64
+}
 
 /// Some of a text, a list or a map, at hand at once.
 pub fn gathered<T>(all: impl Iterator<Item = T>) -> Result<Vec<T>, Fault> {
@@ -113,7 +131,7 @@ pub fn gathered<T>(all: impl Iterator<Item = T>) -> Result<Vec<T>, Fault> {
 
 pub fn push<T>(list: &mut Vec<T>, one: T) -> Result<(), Fault> {
     list.push(one);
-    if list.len() <= MANY { Ok(()) } else { Err(too_large()) }
+    if list.len() <= many() { Ok(()) } else { Err(too_large()) }
 }
 
 /// Appends to what a function makes, as long as that stays within bounds.
@@ -127,7 +145,7 @@ fn within_bounds(out: &[u8]) -> Result<(), Fault> {
 }
 
 pub fn length_within_bounds(length: usize) -> Result<(), Fault> {
-    if length <= LONGEST { Ok(()) } else { Err(too_large()) }
+    if length <= longest() { Ok(()) } else { Err(too_large()) }
 }
 
 #[cold]
@@ -188,7 +206,7 @@ impl<'a> Entries<'a> {
             return Err(value.unsupported());
         }
         self.bytes += key.len() + value.any_len().unwrap_or(0);
-        if self.bytes > LONGEST {
+        if self.bytes > longest() {
             return Err(too_large());
         }
         if let Some(entry) = self.find(key).and_then(|place| self.list.get_mut(place)) {
@@ -204,9 +222,13 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
-    fn value(&self, arena: &'a Arena) -> Result<Value<'a>, Fault> {
+    fn encoded(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.bytes + 8 * self.list.len());
         self.list.iter().for_each(|(key, value)| put_entry(&mut out, key, value));
-        arena.keep(&out).map(Value::Map)
+        out
+    }
+
+    fn value(&self, arena: &'a Arena) -> Result<Value<'a>, Fault> {
+        arena.keep(&self.encoded()).map(Value::Map)
     }
 }

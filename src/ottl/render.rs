@@ -1,7 +1,7 @@
 //! Values as text, in the two forms of the Go collector: what a converter reads any value as (bytes in hexadecimal,
 //! the rest as JSON), and what replaces a value that becomes a string (`AsString`: bytes in base64).
 
-use super::functions::{LONGEST, MANY, time};
+use super::functions::{longest, many, time};
 use super::value::{Arena, Fault, Value, entries, items};
 use crate::otlp::{base64, hex, number};
 
@@ -35,7 +35,7 @@ impl<'a> Value<'a> {
             Value::Duration(nanos) => number::put_int(out, *nanos),
             Value::TraceId(id) => put_byte_list(id, out),
             Value::SpanId(id) => put_byte_list(id, out),
-            other => put_json(out, other, true, 0, MANY).ok_or_else(|| other.unsupported())?,
+            other => put_json(out, other, true, 0, many()).ok_or_else(|| other.unsupported())?,
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ impl<'a> Value<'a> {
             Value::Nil => {}
             other => {
                 let start = out.len();
-                if put_json(out, other, false, 0, MANY).is_none() {
+                if put_json(out, other, false, 0, many()).is_none() {
                     out.truncate(start);
                 }
             }
@@ -87,7 +87,7 @@ fn put_json(out: &mut Vec<u8>, value: &Value, for_html: bool, depth: usize, room
         Value::List(list) => {
             out.push(b'[');
             for (index, item) in items(list).enumerate() {
-                if out.len() > LONGEST {
+                if out.len() > longest() {
                     break;
                 }
                 if index > 0 {
@@ -100,7 +100,7 @@ fn put_json(out: &mut Vec<u8>, value: &Value, for_html: bool, depth: usize, room
         Value::Map(map) => {
             let left = room.checked_sub(entries(map).count());
             let put_pair = |out: &mut Vec<u8>, index: usize, key: &[u8], value: &Value| {
-                if out.len() > LONGEST {
+                if out.len() > longest() {
                     return Some(());
                 }
                 if index > 0 {
@@ -131,9 +131,10 @@ fn put_json(out: &mut Vec<u8>, value: &Value, for_html: bool, depth: usize, room
 
 fn put_json_string(out: &mut Vec<u8>, text: &[u8], for_html: bool) {
     out.push(b'"');
+    let longest = longest();
     for chunk in text.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if out.len() > LONGEST {
+            if out.len() > longest {
                 break;
             }
             let code = |out: &mut Vec<u8>| out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());

@@ -1,17 +1,18 @@
-//! A value as a statement sees it, and the arena that holds what was made on the way.
+//! A value as a statement sees it. `arena` holds what was made on the way.
 //!
 //! Nothing here owns memory: a value borrows from the request, from the program's constants or from the arena. Maps and
 //! lists are their encoding on the wire, so that taking one from a path or storing one is a copy of bytes.
 
+mod arena;
+
 use std::borrow::Cow;
 
-use bumpalo::Bump;
-
-use super::pattern::Computed;
 use crate::otlp::schema::{any_value, key_value, list};
-use crate::otlp::slice::{Allowance, Exhausted};
+use crate::otlp::slice::Exhausted;
 use crate::otlp::views::{AnyValue, KeyValue, Repeated};
 use crate::otlp::wire::{field_len, put_bytes, put_fixed64, put_header, put_uint};
+
+pub use arena::Arena;
 
 /// Why an evaluation failed, worded as the Go collector does.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +26,7 @@ impl Fault {
 
 /// What a statement runs into that makes more than one request may hold.
 const OUT_OF_MEMORY: &str = "the memory of this request's statements is used up";
-pub const TOO_LARGE: &str = "the result is larger than 16 MiB";
+pub const TOO_LARGE: &str = "the result is larger than what one function may make";
 /// No `error_mode` passes over this: what was made until then is of no use to anyone.
 pub const NO_END: &str = "the metrics that this request's statements add have no room";
 
@@ -182,43 +183,4 @@ pub fn put_entry(map: &mut Vec<u8>, key: &[u8], value: &Value) {
 pub fn put_item(array: &mut Vec<u8>, value: &Value) {
     put_header(array, list::VALUES, value.any_len().unwrap_or(0));
     value.put_any(array);
-}
-
-/// Memory for what statements make, given back as a whole when the request is done. It is capped, and so is what they
-/// read again.
-pub struct Arena {
-    bump: Bump,
-    limit: usize,
-    pub again: Allowance,
-    pub patterns: Computed,
-}
-
-impl Arena {
-    pub fn with_limit(limit: usize) -> Arena {
-        Arena::for_request(limit, 0)
-    }
-
-    /// For the statements of a request of this length.
-    pub fn for_request(limit: usize, length: usize) -> Arena {
-        let bump = Bump::new();
-        bump.set_allocation_limit(Some(limit));
-        Arena { bump, limit, again: Allowance::of(length), patterns: Computed::default() }
-    }
-
-    /// Lets the next item have half of what is left, so that one that makes too much leaves room for the others.
-    #[inline]
-    pub fn share(&self) {
-        let used = self.bump.allocated_bytes();
-        self.bump.set_allocation_limit(Some(used + self.limit.saturating_sub(used) / 2));
-    }
-
-    /// Keeps bytes as long as the arena.
-    pub fn keep(&self, bytes: &[u8]) -> Result<&[u8], Fault> {
-        let kept = self.bump.try_alloc_slice_copy(bytes);
-        kept.map(|kept| &*kept).map_err(|_| Fault::new(OUT_OF_MEMORY))
-    }
-
-    pub fn text(&self, text: &str) -> Result<Value<'_>, Fault> {
-        Ok(Value::String(self.keep(text.as_bytes())?))
-    }
 }

@@ -48,7 +48,7 @@ impl Processor for Attributes {
         let client = telemetry.client.clone();
         edit(telemetry, |signal, bytes, items, arena| {
             let mut visit = Visit { config: &self.0, signal, client: client.as_deref(), arena, is_meant: true };
-            rewrite(signal, bytes, items, &mut visit).map_err(refusal)
+            rewrite(signal, bytes, items, arena.room(), &mut visit).map_err(refusal)
         })
     }
 }

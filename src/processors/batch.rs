@@ -3,7 +3,8 @@
 //! It never drops: what its successor refuses stays in its outbox and keeps its charge, so that in the end the intake refuses.
 //! Small parts are joined into larger buffers, because every part becomes a write of its own when it is sent.
 
-use std::collections::HashMap;
+mod shards;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,14 +13,14 @@ use tokio::sync::Notify;
 
 use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
-use crate::otlp::status::code;
 use crate::telemetry::{
     Accounts, Alarm, Ask, Budget, Client, Full, Holder, Load, Most, Now, Outlet, Pending, Reason, Refusal, Share,
-    Signal, Sink, Status, Telemetry, Wakeful,
+    Signal, Sink, Telemetry, Wakeful,
 };
 
 use super::Stage;
 use super::outbox::Outbox;
+use shards::Shards;
 
 /// The `batch` section (facts 5.1). Sizes are items: spans, log records, data points.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +70,6 @@ pub struct Batch {
     id: String,
     signal: Signal,
     config: Config,
-    outlet: Arc<dyn Outlet>,
     accounts: Accounts,
     budget: Arc<Budget>,
     _holder: Holder,
@@ -77,7 +77,7 @@ pub struct Batch {
     room: Notify,
     single: Arc<Shard>,
     /// One shard for every combination of the metadata keys' values.
-    sharded: Mutex<HashMap<Vec<String>, Arc<Shard>>>,
+    sharded: Shards,
     size_triggers: AtomicU64,
     timeout_triggers: AtomicU64,
     sizes: Histogram,
@@ -121,14 +121,13 @@ impl Batch {
             _holder: budget.add_holder(),
             id: id.to_owned(),
             signal,
+            sharded: Shards::new(&config, &budget, &outlet, &accounts),
             config,
-            outlet,
             accounts,
             budget,
             alarm,
             room: Notify::new(),
             single,
-            sharded: Mutex::default(),
             size_triggers: AtomicU64::new(0),
             timeout_triggers: AtomicU64::new(0),
             sizes: Histogram::new(&BATCH_SIZES),
@@ -136,33 +135,22 @@ impl Batch {
     }
 
     /// The shard that a client's metadata belong to.
-    fn shard(&self, client: Option<&Arc<Client>>) -> Result<Arc<Shard>, Refusal> {
-        if self.config.metadata_keys.is_empty() {
+    fn shard(&self, telemetry: &Telemetry) -> Result<Arc<Shard>, Refusal> {
+        if self.sharded.is_off() {
             return Ok(self.single.clone());
         }
-        let value = |key: &String| client.map_or_else(String::new, |client| client.value(key));
-        let values: Vec<String> = self.config.metadata_keys.iter().map(value).collect();
-        let mut shards = self.shards();
-        let limit = self.config.metadata_cardinality_limit;
-        if !shards.contains_key(&values) && limit > 0 && shards.len() >= limit {
-            let message = "too many batcher metadata-value combinations".to_owned();
-            return Err(Refusal::Rejected(Status { code: code::INTERNAL, message }));
+        let now = telemetry.received.instant;
+        let (shard, is_new) = self.sharded.enter(telemetry.client.as_deref(), now)?;
+        if is_new {
+            self.alarm.ring_at(now + shards::IDLE);
         }
-        let metadata = self.config.metadata_keys.iter().cloned().zip(values.iter().cloned()).collect();
-        let client = Arc::new(Client { metadata, ..Client::default() });
-        let new = || Arc::new(Shard::new(Some(client), self.outlet.clone(), self.accounts.clone()));
-        Ok(shards.entry(values).or_insert_with(new).clone())
-    }
-
-    fn shards(&self) -> MutexGuard<'_, HashMap<Vec<String>, Arc<Shard>>> {
-        self.sharded.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(shard)
     }
 
     fn each_shard(&self, mut act: impl FnMut(&Shard)) {
         act(&self.single);
-        if !self.config.metadata_keys.is_empty() {
-            let shards: Vec<_> = self.shards().values().cloned().collect();
-            shards.iter().for_each(|shard| act(shard));
+        if !self.sharded.is_off() {
+            self.sharded.all().iter().for_each(|shard| act(shard));
         }
     }
 
@@ -221,6 +209,11 @@ impl Shard {
         Shard { client, state: Mutex::default(), outbox: Outbox::new(outlet, accounts) }
     }
 
+    /// Whether it holds nothing.
+    fn is_empty(&self) -> bool {
+        self.load().0 == 0
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,7 +228,7 @@ impl Shard {
 
 impl Sink for Batch {
     fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
-        let shard = self.shard(telemetry.client.as_ref()).map_err(Full::Refuse)?;
+        let shard = self.shard(telemetry).map_err(Full::Refuse)?;
         let (items, mut bytes) = shard.load();
         if self.is_full(items) {
             self.flush(&shard, Now::read(), Flush::Due { waited: ask.waited });
@@ -259,8 +252,10 @@ impl Sink for Batch {
 
     fn commit(&self, telemetry: Telemetry, load: Load) {
         let now = telemetry.received;
-        // The cardinality was checked when the place was reserved; a combination that came between joins the others.
-        let shard = self.shard(telemetry.client.as_ref()).unwrap_or_else(|_| self.single.clone());
+        let shard = match self.sharded.is_off() {
+            true => self.single.clone(),
+            false => self.sharded.enter_reserved(telemetry.client.as_deref(), now.instant),
+        };
         let mut state = shard.lock();
         state.pending.push(telemetry, &self.budget);
         let due = *state.since.get_or_insert(now.instant) + self.config.timeout;
@@ -311,10 +306,11 @@ impl Wakeful for Batch {
             let due = self.due_at(shard);
             earliest = earliest.into_iter().chain(due).min();
         });
-        earliest
+        earliest.into_iter().chain(self.sharded.idle_at()).min()
     }
 
     fn wake(&self, now: Now) {
+        self.sharded.forget_idle(now.instant);
         self.each_shard(|shard| self.flush(shard, now, Flush::Due { waited: false }));
     }
 
@@ -330,6 +326,7 @@ impl Wakeful for Batch {
             self.flush(shard, now, Flush::Everything);
             empty &= shard.load().0 == 0;
         });
+        self.sharded.forget_idle(now.instant + shards::IDLE);
         empty
     }
 }
@@ -347,7 +344,7 @@ impl Observe for Batch {
         page.counter("otelcol_processor_batch_batch_size_trigger_send", &labels, self.size_triggers.load(Relaxed));
         page.counter("otelcol_processor_batch_timeout_trigger_send", &labels, self.timeout_triggers.load(Relaxed));
         // Without `metadata_keys` there is one, that of everything.
-        let combinations = if self.config.metadata_keys.is_empty() { 1 } else { self.shards().len() };
+        let combinations = if self.sharded.is_off() { 1 } else { self.sharded.count() };
         page.gauge("otelcol_processor_batch_metadata_cardinality", &labels, combinations as f64);
     }
 }

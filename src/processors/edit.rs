@@ -1,24 +1,28 @@
 //! What the processors that edit have in common: part by part, with a capped arena for what they write, and the memory
-//! of what comes out charged before it goes on.
+//! of what they make charged before it is used.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use smallvec::SmallVec;
 
 use crate::otlp::Signal;
 use crate::otlp::rewrite::Outcome;
+use crate::otlp::room::Room;
 use crate::otlp::slice::Exhausted;
 use crate::otlp::status::code;
+use crate::ottl::functions;
 use crate::ottl::value::{Arena, Fault};
-use crate::telemetry::{Part, Refusal, Status, Telemetry};
+use crate::telemetry::{Charge, Part, Refusal, Status, Telemetry};
 
 /// Room for what is written beside what came: for each item, and in all.
 const PER_ITEM: usize = 256;
 const AT_LEAST: usize = 256 << 10;
 
-/// How much one request may make: four times its size, and as much again of its first 4 MiB, since a hash in hexadecimal
-/// is seven times what a short attribute is on the wire.
-fn room(bytes: usize, items: u32) -> usize {
+/// How much the statements of one request may make: four times its size, and as much again of its first 4 MiB, since a hash
+/// in hexadecimal is seven times what a short attribute is on the wire.
+fn arena_limit(bytes: usize, items: u32) -> usize {
     AT_LEAST + 4 * bytes + 4 * bytes.min(4 << 20) + PER_ITEM * items as usize
 }
 
@@ -38,10 +42,24 @@ pub fn edit(
     mut telemetry: Telemetry,
     mut edit: impl FnMut(Signal, &[u8], u32, &Arena) -> Result<Outcome, Refusal>,
 ) -> Result<Option<Telemetry>, Refusal> {
+    if let Some(part) = telemetry.parts.first() {
+        functions::bound(part.charge.most_for_one_request());
+    }
+    let beyond = telemetry.parts.first().and_then(|part| Beyond::of(&part.charge, telemetry.bytes()));
     let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
     for part in std::mem::take(&mut telemetry.parts) {
-        let arena = Arena::for_request(room(part.bytes.len(), part.items), part.bytes.len());
-        let outcome = edit(telemetry.signal, &part.bytes, part.items, &arena)?;
+        let charge = part.charge.for_made();
+        let (made, beyond) = (charge.clone(), beyond.clone());
+        let room = Room::new(move |bytes| match &beyond {
+            Some(beyond) => beyond.take(&made, bytes as u64),
+            None => made.grow(bytes as u64),
+        });
+        let arena = Arena::new(arena_limit(part.bytes.len(), part.items), room, part.bytes.len());
+        let outcome = edit(telemetry.signal, &part.bytes, part.items, &arena);
+        if let Some(missing) = arena.room().missing() {
+            return Err(too_much(&part.charge, charge.bytes() + missing as u64));
+        }
+        let outcome = outcome?;
         // No error mode passes over this: what was to be hidden would go on as it came.
         if arena.again.is_exhausted() {
             return Err(refusal(Exhausted.into()));
@@ -50,12 +68,45 @@ pub fn edit(
             Outcome::Unchanged => parts.push(part),
             Outcome::Empty => {}
             Outcome::Changed { bytes, items } => {
-                let length = bytes.len() as u64;
-                let charge = part.charge.for_edited(length).ok_or_else(|| part.charge.no_room_for(length))?;
+                charge.shrink_to(bytes.len() as u64);
                 parts.push(Part { bytes: bytes.into(), items, charge });
             }
         }
     }
     telemetry.parts = parts;
     Ok(Some(telemetry).filter(|telemetry| !telemetry.parts.is_empty()))
+}
+
+#[cold]
+fn too_much(charge: &Charge, more: u64) -> Refusal {
+    let limit = charge.limit();
+    match charge.no_room_for(more) {
+        busy if !charge.is_queued() && matches!(busy, Refusal::Busy { .. }) => busy,
+        _ => Refusal::TooLarge { limit, unit: "bytes, with what is made of it" },
+    }
+}
+
+/// What is made of a batch that is held goes over the limit of the queue's share: from a full queue nothing could be passed on
+/// otherwise, and one batch at a time is. But only by another such share, or by twice the batch: more will not fit later either.
+#[derive(Clone)]
+struct Beyond {
+    most: u64,
+    made: Rc<Cell<u64>>,
+}
+
+impl Beyond {
+    fn of(charge: &Charge, bytes: usize) -> Option<Beyond> {
+        let most = charge.limit().max(2 * bytes as u64);
+        charge.is_queued().then(|| Beyond { most, made: Rc::default() })
+    }
+
+    fn take(&self, charge: &Charge, bytes: u64) -> bool {
+        let made = self.made.get() + bytes;
+        let fits = made <= self.most;
+        if fits {
+            self.made.set(made);
+            charge.add(bytes);
+        }
+        fits
+    }
 }

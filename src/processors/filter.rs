@@ -251,7 +251,7 @@ impl Processor for Filter {
         let kept = edit(telemetry, |signal, request, items, arena| {
             let client = client.as_deref();
             let mut sieve = Sieve { filter: self, arena, now, client, depth, matched: None, counts: &mut counts };
-            rewrite::rewrite(signal, request, items, &mut sieve).map_err(refusal)
+            rewrite::rewrite(signal, request, items, arena.room(), &mut sieve).map_err(refusal)
         })?;
         let noted = counts.iter().flatten().zip(0..).filter(|(count, _)| **count > 0);
         notes.extend(noted.map(|(count, note)| (note, *count)));

@@ -186,7 +186,7 @@ impl Processor for Sampler {
         let mut counts = [[0; 2]; POLICIES.len()];
         let kept = edit(telemetry, |signal, request, items, arena| {
             let mut visit = Visit { config: &self.config, signal, arena, counts: &mut counts };
-            rewrite(signal, request, items, &mut visit as &mut dyn Visitor<Fault = Refusal>)
+            rewrite(signal, request, items, arena.room(), &mut visit as &mut dyn Visitor<Fault = Refusal>)
         })?;
         let counts = counts.iter().flatten().zip(0..).filter(|(count, _)| **count > 0);
         notes.extend(counts.map(|(count, index)| (index, *count)));

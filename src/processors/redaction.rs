@@ -9,7 +9,9 @@ use sha3::{Digest, Sha3_256};
 
 use crate::config::section::{Secret, Section};
 use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::room::Buffer;
 use crate::otlp::schema::{event, log_record, resource, scope, span};
+use crate::otlp::slice::Exhausted;
 use crate::otlp::views::AnyValue;
 use crate::otlp::wire::put_header;
 use crate::otlp::{Signal, hex, message::Message};
@@ -271,14 +273,14 @@ impl Config {
     }
 
     /// A body, or a value in one, redacted; nothing when it stays. The door bounds how deep it goes.
-    fn nested(
+    fn nested<'r>(
         &self,
         path: Option<&Path>,
         value: Value,
         tally: &mut Tally,
-        arena: &Arena,
-    ) -> Result<Option<Vec<u8>>, Fault> {
-        let mut inner = Vec::new();
+        arena: &'r Arena,
+    ) -> Result<Option<Buffer<'r>>, Fault> {
+        let mut inner = Buffer::new(arena.room());
         let mut is_changed = false;
         let new = match value {
             Value::Map(map) => {
@@ -294,14 +296,15 @@ impl Config {
                         self.add(&mut tally.masked, inside);
                         is_changed = true;
                         let masked = tally.made(self.mask.all_of(&text_of(value, false)?)?)?;
-                        put_entry(&mut inner, key, &Value::String(&masked));
+                        put_entry(more(&mut inner, key.len() + masked.len())?, key, &Value::String(&masked));
                         continue;
                     } else if let Some(any) = self.nested(Some(&inside), value, tally, arena)? {
                         is_changed = true;
-                        put_entry(&mut inner, key, &Value::from_any(AnyValue::read(&any)));
+                        let value = Value::from_any(AnyValue::read(&any));
+                        put_entry(more(&mut inner, key.len() + any.len())?, key, &value);
                         continue;
                     }
-                    put_entry(&mut inner, key, &value);
+                    put_entry(more(&mut inner, key.len() + value.any_len().unwrap_or(0))?, key, &value);
                 }
                 Value::Map(&inner)
             }
@@ -310,7 +313,8 @@ impl Config {
                     let inside = Path { before: path, part: Part::Index(index) };
                     let any = self.nested(Some(&inside), item, tally, arena)?;
                     is_changed |= any.is_some();
-                    put_item(&mut inner, &any.as_ref().map_or(item, |any| Value::from_any(AnyValue::read(any))));
+                    let item = any.as_ref().map_or(item, |any| Value::from_any(AnyValue::read(any)));
+                    put_item(more(&mut inner, item.any_len().unwrap_or(0))?, &item);
                 }
                 Value::List(&inner)
             }
@@ -325,13 +329,15 @@ impl Config {
                 }
                 let Some(masked) = self.masked(&text, arena)? else { return Ok(None) };
                 self.add(&mut tally.masked, path.copied().unwrap_or(Path::of(b"body")));
-                (inner, is_changed) = (tally.made(masked)?, true);
+                let masked = tally.made(masked)?;
+                more(&mut inner, masked.len())?.extend_from_slice(&masked);
+                is_changed = true;
                 Value::String(&inner)
             }
         };
-        let mut out = Vec::new();
+        let mut out = Buffer::new(arena.room());
         if is_changed {
-            new.put_any(&mut out);
+            new.put_any(more(&mut out, inner.len())?);
         }
         Ok(is_changed.then_some(out))
     }
@@ -378,6 +384,11 @@ impl<'p> Path<'p> {
             Part::Index(index) => out.extend_from_slice(format!("[{index}]").as_bytes()),
         }
     }
+}
+
+/// Room for a value of so many bytes, its key included, and what stands around them.
+fn more<'b>(buffer: &'b mut Buffer, bytes: usize) -> Result<&'b mut Vec<u8>, Fault> {
+    buffer.for_more(bytes + 32).ok_or_else(|| Exhausted.into())
 }
 
 fn is_match(patterns: &[Pattern], text: &[u8]) -> bool {
@@ -438,13 +449,9 @@ impl Processor for Redaction {
 
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         edit(telemetry, |signal, bytes, items, arena| {
-            rewrite(
-                signal,
-                bytes,
-                items,
-                &mut Visit { config: &self.0, signal, arena } as &mut dyn Visitor<Fault = Fault>,
-            )
-            .map_err(refusal)
+            let mut visit = Visit { config: &self.0, signal, arena };
+            let visitor = &mut visit as &mut dyn Visitor<Fault = Fault>;
+            rewrite(signal, bytes, items, arena.room(), visitor).map_err(refusal)
         })
     }
 }

@@ -43,7 +43,7 @@ impl Processor for Resource {
         let client = telemetry.client.clone();
         edit(telemetry, |signal, bytes, items, arena| {
             let mut visit = Visit { actions: &self.0, client: client.as_deref(), arena };
-            rewrite(signal, bytes, items, &mut visit as &mut dyn Visitor<Fault = Fault>).map_err(refusal)
+            rewrite(signal, bytes, items, arena.room(), &mut visit as &mut dyn Visitor<Fault = Fault>).map_err(refusal)
         })
     }
 }

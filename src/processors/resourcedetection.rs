@@ -231,8 +231,8 @@ impl Processor for ResourceDetection {
     }
 
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        edit(telemetry, |signal, request, items, _| {
-            rewrite(signal, request, items, &mut Visit(self) as &mut dyn Visitor<Fault = Refusal>)
+        edit(telemetry, |signal, request, items, arena| {
+            rewrite(signal, request, items, arena.room(), &mut Visit(self) as &mut dyn Visitor<Fault = Refusal>)
         })
     }
 }

@@ -1,7 +1,7 @@
 //! `tail_sampling`: keeps or drops whole traces, once they had the time to become whole (facts 5.7).
 //!
-//! It answers at once and holds what it took until its trace is decided on, at most half of the queue's memory: the other
-//! half is for what is handed on. A trace is found and decided on the wire; its spans are copied once, if it is kept.
+//! It answers at once and holds what it took until its trace is decided on, at most half of the queue's memory, what is known of
+//! traces included: the other half is for what is handed on. A trace is found and decided on the wire; its spans are copied once, if it is kept.
 
 mod policy;
 mod recent;
@@ -28,13 +28,13 @@ use super::Stage;
 use super::outbox::Outbox;
 use policy::{Decision, Policy, Trace};
 use recent::Recent;
-use spans::{Gathered, PER_SPAN, Piece, gather, request_len, write_request};
+use spans::{Gathered, Piece, gather, request_len, write_request};
 
 /// Traces are decided on in groups, so often.
 const TICK: Duration = Duration::from_millis(100);
-/// What a trace takes beside its spans, and an id in a cache, in bytes.
-const TRACE: usize = 320;
-const CACHED: usize = 96;
+/// What a trace takes beside its spans, and an id in a cache, in bytes: at most, since tables grow to twice their size.
+const TRACE: usize = 400;
+const CACHED: usize = 200;
 /// A trace with more bytes than this is handed on in several requests.
 const PAYLOAD: usize = 1 << 20;
 
@@ -117,6 +117,8 @@ pub struct TailSampling {
     /// Spans that wait, and bytes that they hold.
     held_spans: AtomicU64,
     held_bytes: Arc<AtomicU64>,
+    /// What is known of traces, in the queue's share.
+    known: Charge,
     counts: Counts,
 }
 
@@ -128,8 +130,9 @@ struct State {
     next: u64,
     /// How many are not decided on yet.
     pending: usize,
-    /// When they are due; and those again whose root came early, which are due earlier.
-    due: VecDeque<(Instant, u64, u128)>,
+    /// None with a smaller number waits for its decision.
+    undecided: u64,
+    /// When those are due whose root came, which is earlier than the others.
     due_after_root: VecDeque<(Instant, u64, u128)>,
     sampled: Recent,
     not_sampled: Recent,
@@ -219,13 +222,14 @@ impl TailSampling {
             num_traces,
             outbox: Outbox::new(outlet, accounts.clone()),
             accounts,
-            budget,
             alarm,
             room: Notify::new(),
             started: clock(),
             state: Mutex::new(state),
             held_spans: AtomicU64::new(0),
             held_bytes: Arc::default(),
+            known: Charge::held(&budget, Share::Queue, 0),
+            budget,
             counts,
         }
     }
@@ -240,9 +244,16 @@ impl TailSampling {
         self.started + TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 
+    /// Charges what is known of traces, as it is now.
+    fn charge(&self, state: &State) {
+        let (bytes, charged) = (state.bytes(), self.known.bytes());
+        self.known.add(bytes.saturating_sub(charged));
+        self.known.shrink_to(bytes);
+    }
+
     /// What a load takes of the queue's memory.
     fn need(load: Load) -> u64 {
-        load.fresh_bytes + PER_SPAN * load.items
+        load.fresh_bytes + load.overhead
     }
 
     /// Spans that nobody waits for any more.
@@ -300,7 +311,7 @@ impl TailSampling {
             state.next += 1;
             let (number, due) = (state.next, self.tick_after(now, self.config.decision_wait));
             state.order.push_back((number, id));
-            state.due.push_back((due, number, id));
+            state.forget();
             state.pending += 1;
             let trace = Remembered { number, arrived: now, due, pieces: Vec::new(), spans: 0, bytes: 0, decided: None };
             state.traces.insert(id, trace);
@@ -350,15 +361,13 @@ impl TailSampling {
         let mut state = self.lock();
         let state = &mut *state;
         loop {
-            let is_due = |queue: &VecDeque<(Instant, u64, u128)>| {
-                queue.front().is_some_and(|(due, ..)| everything || *due <= now)
-            };
-            let queue = match is_due(&state.due_after_root) {
-                true => &mut state.due_after_root,
-                false if is_due(&state.due) => &mut state.due,
-                false => return None,
-            };
-            let (_, number, id) = queue.pop_front()?;
+            let is_due = |due: &Instant| everything || *due <= now;
+            let early = state.due_after_root.front().copied().filter(|(due, ..)| is_due(due));
+            let (_, number, id) = early.or_else(|| state.oldest_pending().filter(|(due, ..)| is_due(due)))?;
+            match early {
+                Some(_) => _ = state.due_after_root.pop_front(),
+                None => state.undecided = number + 1,
+            }
             let trace = state.traces.get_mut(&id).filter(|trace| trace.number == number && trace.decided.is_none());
             if let Some(trace) = trace.filter(|trace| !trace.pieces.is_empty()) {
                 return Some((id, number, std::mem::take(&mut trace.pieces), trace.spans));
@@ -399,6 +408,10 @@ impl TailSampling {
         if decided > 0 {
             let passed = clock().saturating_duration_since(started);
             self.counts.decision_milliseconds.record(passed.as_millis() as u64);
+            let mut state = self.lock();
+            state.trim();
+            self.charge(&state);
+            drop(state);
             self.room.notify_waiters();
         }
         self.flush(now, everything);
@@ -479,9 +492,13 @@ struct Late {
 }
 
 impl Sink for TailSampling {
+    fn overhead(&self, telemetry: &Telemetry) -> u64 {
+        telemetry.parts.iter().map(spans::overhead).sum()
+    }
+
     fn reserve(&self, _: &Telemetry, load: Load, _: Ask) -> Result<(), Full> {
-        let (need, size) = (TailSampling::need(load), load.bytes + PER_SPAN * load.items);
-        let (held, most) = (self.held_bytes.load(Relaxed), self.budget.limit(Share::Queue) / 2);
+        let (need, size) = (TailSampling::need(load), load.bytes + load.overhead);
+        let (held, most) = (self.held_bytes.load(Relaxed) + self.known.bytes(), self.budget.limit(Share::Queue) / 2);
         if size > most {
             return Err(Full::Refuse(Refusal::TooLarge {
                 limit: most,
@@ -519,10 +536,7 @@ impl Sink for TailSampling {
                 });
             }
             state.ready.extend(late.kept.drain().map(|(_, pieces)| pieces));
-            if state.order.len() > 2 * state.traces.len() + 64 {
-                let State { traces, order, .. } = &mut *state;
-                order.retain(|(number, id)| traces.get(id).is_some_and(|trace| trace.number == *number));
-            }
+            self.charge(&state);
             if let Some(due) = state.next_due() {
                 self.alarm.ring_at(due);
             }
@@ -553,8 +567,73 @@ impl Sink for TailSampling {
 }
 
 impl State {
-    fn next_due(&self) -> Option<Instant> {
-        [self.due.front(), self.due_after_root.front()].into_iter().flatten().map(|(due, ..)| *due).min()
+    fn next_due(&mut self) -> Option<Instant> {
+        let fronts = [self.oldest_pending(), self.due_after_root.front().copied()];
+        fronts.into_iter().flatten().map(|(due, ..)| due).min()
+    }
+
+    /// The oldest trace that waits for its decision, and when that is due.
+    fn oldest_pending(&mut self) -> Option<(Instant, u64, u128)> {
+        let first = self.order.partition_point(|(number, _)| *number < self.undecided);
+        for (number, id) in self.order.range(first..) {
+            self.undecided = *number;
+            let trace = self.traces.get(id).filter(|trace| trace.number == *number && trace.is_pending());
+            if let Some(trace) = trace {
+                return Some((trace.due, *number, *id));
+            }
+        }
+        self.undecided = self.next + 1;
+        None
+    }
+
+    /// Forgets the places of traces that are gone, once they are more than those of the others.
+    fn forget(&mut self) {
+        let State { traces, order, due_after_root, .. } = self;
+        let most = 2 * traces.len() + 64;
+        let is_there = |number: &u64, id: &u128| traces.get(id).is_some_and(|trace| trace.number == *number);
+        if order.len() > most {
+            order.retain(|(number, id)| is_there(number, id));
+        }
+        if due_after_root.len() > most {
+            due_after_root.retain(|(_, number, id)| is_there(number, id));
+        }
+    }
+
+    /// Gives back what the tables took for many traces when few are left.
+    fn trim(&mut self) {
+        let few = 2 * self.traces.len() + 64;
+        self.forget();
+        if self.traces.capacity() > 4 * few {
+            self.traces.shrink_to(few);
+            self.order.shrink_to(few);
+            self.due_after_root.shrink_to(few);
+        }
+        if self.ready.capacity() > 4 * (self.ready.len() + 64) {
+            self.ready.shrink_to_fit();
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let listed = self.order.capacity() * size_of::<(u64, u128)>()
+            + self.due_after_root.capacity() * size_of::<(Instant, u64, u128)>()
+            + self.ready.capacity() * size_of::<Vec<Piece>>();
+        let traces = table_bytes::<Remembered>(self.traces.capacity());
+        (listed + traces + self.sampled.bytes() + self.not_sampled.bytes()) as u64
+    }
+}
+
+impl Remembered {
+    /// Whether it waits for its decision, and nobody is at it.
+    fn is_pending(&self) -> bool {
+        self.decided.is_none() && !self.pieces.is_empty()
+    }
+}
+
+/// What a hash table of trace ids takes: a power of two of entries, of which seven of eight are used, with a byte for each.
+fn table_bytes<T>(capacity: usize) -> usize {
+    match capacity {
+        0 => 0,
+        _ => (capacity * 8 / 7).next_power_of_two() * (size_of::<(u128, T)>() + 1),
     }
 }
 
@@ -580,7 +659,13 @@ impl Wakeful for TailSampling {
             }
         }
         self.settle(now, true);
-        self.held_items() == 0
+        let is_empty = self.held_items() == 0;
+        if is_empty {
+            let mut state = self.lock();
+            *state = State { next: state.next, ..State::default() };
+            self.charge(&state);
+        }
+        is_empty
     }
 }
 

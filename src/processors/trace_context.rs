@@ -180,7 +180,7 @@ impl Processor for TraceContext {
         let mut counts = [0; COUNTED.len()];
         let after = edit(telemetry, |signal, request, items, arena| {
             let mut visit = Visit { processor: self, arena, counts: &mut counts, is_told: false };
-            rewrite(signal, request, items, &mut visit as &mut dyn Visitor<Fault = Refusal>)
+            rewrite(signal, request, items, arena.room(), &mut visit as &mut dyn Visitor<Fault = Refusal>)
         })?;
         notes.extend(counts.into_iter().zip(0..).filter(|(count, _)| *count > 0).map(|(count, index)| (index, count)));
         Ok(after)

@@ -82,11 +82,12 @@ impl Processor for Transform {
                     _ => (request, items),
                 };
                 let mut editor = Editor { edits, arena, now, client: client.as_deref(), cache: &[] };
-                match rewrite::rewrite(signal, request, items, &mut editor as &mut dyn Visitor<Fault = Fault>)
-                    .map_err(refusal)?
+                let visitor = &mut editor as &mut dyn Visitor<Fault = Fault>;
+                let after = rewrite::rewrite(signal, request, items, arena.room(), visitor).map_err(refusal)?;
+                if !matches!(after, Outcome::Unchanged)
+                    && let Outcome::Changed { bytes, .. } = std::mem::replace(&mut outcome, after)
                 {
-                    Outcome::Unchanged => {}
-                    changed => outcome = changed,
+                    arena.room().give_back(bytes.capacity());
                 }
             }
             Ok(outcome)

@@ -14,7 +14,7 @@ mod socket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
@@ -54,8 +54,6 @@ pub struct Shared {
     connections: Arc<Connections>,
     /// Whether processors name the client.
     tells_clients: Arc<AtomicBool>,
-    /// Streams of HTTP/2 that wait for their first turn.
-    waiting: Arc<AtomicUsize>,
     said: Said,
 }
 
@@ -162,7 +160,6 @@ impl Receiver {
             budget,
             connections,
             tells_clients,
-            waiting: Arc::default(),
             said: Said::default(),
         };
         Receiver { shared: Arc::new(shared), listeners }

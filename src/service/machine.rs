@@ -34,14 +34,21 @@ pub fn default_budget() -> u64 {
     (memory_bytes() / 100 * 40).clamp(16 * MEBIBYTE, 96 * MEBIBYTE)
 }
 
-/// How many connections may be open: half the files that may be, one for each 256 KiB of memory, at most 10,240. One with
-/// all its streams waiting for their answers to be read takes half of that.
-pub fn connection_cap() -> usize {
+/// What a connection takes at most with its buffers: all its streams wait for their answers to be read.
+const CONNECTION: u64 = 128 << 10;
+
+/// How many connections may be open, with so many bytes of memory for telemetry.
+pub fn connection_cap(budget: u64) -> usize {
     let limits = read_to_string("/proc/self/limits").unwrap_or_default();
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let files = files.and_then(|files| files.split_whitespace().next()?.parse::<usize>().ok());
-    let fitting = usize::try_from(memory_bytes() >> 18).unwrap_or(usize::MAX);
-    (files.unwrap_or(1024) / 2).min(fitting).clamp(16, 10_240)
+    connections_within(files.unwrap_or(1024), memory_bytes(), budget)
+}
+
+/// Half the open files, and as many as fit into a quarter of the memory and into half of what the budget leaves of it.
+pub fn connections_within(files: usize, memory: u64, budget: u64) -> usize {
+    let fitting = (memory / 4).min(memory.saturating_sub(budget) / 2) / CONNECTION;
+    (files / 2).min(usize::try_from(fitting).unwrap_or(usize::MAX)).clamp(16, 10_240)
 }
 
 /// Whether we run in a container, where nobody can reach the loopback interface.

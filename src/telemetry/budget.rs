@@ -180,20 +180,24 @@ impl Charge {
         }
     }
 
-    /// A charge of the same share for what was made of these bytes. What is queued goes over the limit for it: from a
-    /// full queue nothing could be passed on otherwise, and one batch at a time is.
-    pub fn for_edited(&self, bytes: u64) -> Option<Charge> {
-        if self.is_queued() {
-            let charge = Charge::held(&self.0.budget, Share::Queue, 0);
-            charge.add(bytes);
-            return Some(charge);
-        }
-        Charge::take(&self.0.budget, self.0.share(), bytes)
+    /// A charge of the same share for what will be made of these bytes: nothing yet.
+    pub fn for_made(&self) -> Charge {
+        Charge::held(&self.0.budget, self.0.share(), 0)
+    }
+
+    /// The share that a request has while it is read and processed.
+    pub fn most_for_one_request(&self) -> u64 {
+        self.0.budget.limit(Share::Ingest)
+    }
+
+    /// The limit of its share.
+    pub fn limit(&self) -> u64 {
+        self.0.budget.limit(self.0.share())
     }
 
     /// Why its share had no room for `more` bytes: what would not fit if this were alone will not fit later.
     pub fn no_room_for(&self, more: u64) -> Refusal {
-        let limit = self.0.budget.limit(self.0.share());
+        let limit = self.limit();
         match self.bytes() + more > limit - limit / 16 {
             true => Refusal::TooLarge { limit, unit: "bytes with all that is made of it while it is read" },
             false => Refusal::busy(Reason::MemoryFull),

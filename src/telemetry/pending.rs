@@ -84,7 +84,8 @@ impl Pending {
             self.seal();
         }
         let joining = self.joining.get_or_insert_with(|| Joining {
-            buffer: Vec::with_capacity(SMALL),
+            // It grows with what comes: there may be one for each of a thousand tenants.
+            buffer: Vec::with_capacity(part.bytes.len().next_power_of_two().clamp(1024, SMALL)),
             items: 0,
             charge: Charge::held(budget, Share::Queue, 0),
         });

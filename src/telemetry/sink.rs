@@ -21,11 +21,13 @@ pub struct Load {
     pub bytes: u64,
     /// The bytes that no queue or batch holds yet and that must be charged anew.
     pub fresh_bytes: u64,
+    /// What the sink takes beside them ([`Sink::overhead`]).
+    pub overhead: u64,
 }
 
 impl Load {
     pub fn of(telemetry: &Telemetry) -> Load {
-        let mut load = Load { items: 0, bytes: 0, fresh_bytes: 0 };
+        let mut load = Load { items: 0, bytes: 0, fresh_bytes: 0, overhead: 0 };
         for part in &telemetry.parts {
             let bytes = part.bytes.len() as u64;
             load.items += u64::from(part.items);
@@ -57,6 +59,10 @@ pub struct Ask {
 
 /// Where telemetry ends up: a batch, a sending queue, or an exporter without one.
 pub trait Sink: Send + Sync {
+    /// What it takes to hold this telemetry, beside its bytes.
+    fn overhead(&self, _: &Telemetry) -> u64 {
+        0
+    }
     /// Takes a place for `load`.
     fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full>;
     /// Gives back a place that was not filled.
@@ -84,7 +90,7 @@ pub struct Place {
 
 impl Place {
     pub fn reserve(sink: &Arc<dyn Sink>, telemetry: &Telemetry, ask: Ask) -> Result<Place, Full> {
-        let load = Load::of(telemetry);
+        let load = Load { overhead: sink.overhead(telemetry), ..Load::of(telemetry) };
         sink.reserve(telemetry, load, ask)?;
         Ok(Place { sink: sink.clone(), load, filled: false })
     }

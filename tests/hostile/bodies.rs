@@ -72,6 +72,27 @@ pub fn as_metrics(request: Vec<u8>) -> Vec<u8> {
     [b"POST /v1/metrics".as_slice(), &request["POST /v1/logs".len()..]].concat()
 }
 
+pub fn as_traces(request: Vec<u8>) -> Vec<u8> {
+    [b"POST /v1/traces".as_slice(), &request["POST /v1/logs".len()..]].concat()
+}
+
+/// A request of so many traces of one span, from one number on.
+pub fn traces(first: u64, count: u64) -> Vec<u8> {
+    let span = |number: u64| {
+        let mut span = Vec::new();
+        put_bytes(&mut span, 1, &u128::from(number + 1).to_be_bytes());
+        put_bytes(&mut span, 2, &(number + 1).to_be_bytes());
+        span
+    };
+    let mut spans = Vec::new();
+    (first..first + count).for_each(|number| put_bytes(&mut spans, 2, &span(number)));
+    [2, 1].into_iter().fold(spans, |inner, number| {
+        let mut outer = Vec::new();
+        put_bytes(&mut outer, number, &inner);
+        outer
+    })
+}
+
 pub fn chunked_head() -> Vec<u8> {
     b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nTransfer-Encoding: chunked\r\n\r\n"
         .to_vec()

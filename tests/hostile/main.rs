@@ -20,7 +20,7 @@ mod process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use attacks::{Asking, Holding, Pumping, asking, holding, pumping, shaking};
+use attacks::{Asking, Holding, Pumping, ask, asking, holding, pumping, shaking};
 use bodies::*;
 use process::{CONFIG, Misaki};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -169,6 +169,25 @@ fn bombs() {
             assert!(statuses.keys().all(|status| [200, 400, 413, 503].contains(status)), "{statuses:?}");
         });
     }
+    siege.end();
+}
+
+/// Of a trace that had to make room nothing stays: its place in the order of decisions did, as long as it would have waited.
+#[test]
+fn traces_without_end() {
+    let sampling =
+        "tail_sampling: {decision_wait: 10m, num_traces: 1000, policies: [{name: all, type: always_sample}]}";
+    let config = CONFIG.replace("processors:\n", &format!("processors:\n  {sampling}\n")).replace(
+        "traces: {receivers: [otlp], processors: [memory_limiter]",
+        "traces: {receivers: [otlp], processors: [memory_limiter, tail_sampling]",
+    );
+    let mut siege = Siege::of(64, &config);
+    siege.attack("traces of one span, one after another", |misaki| {
+        for round in 0..250 {
+            let request = as_traces(post("identity", "application/x-protobuf", &traces(round * 5_000, 5_000)));
+            assert!(ask(misaki.http, &request).is_some());
+        }
+    });
     siege.end();
 }
 
@@ -388,9 +407,6 @@ fn at_the_connection_cap() {
 fn one_request_does_not_stop_the_others() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for work in neighbours::all() {
-        if std::env::var("SKIP").is_ok_and(|skip| work.name.contains(&skip)) {
-            continue;
-        }
         let (mut misaki, health) = neighbours::start(work.processors);
         for clients in [1, 5] {
             let seen = neighbours::beside(&misaki, health, &work.request, clients, length(500));

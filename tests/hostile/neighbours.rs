@@ -1,6 +1,7 @@
 //! Requests that are work, beside a good client and a health probe: on one core, everyone else is served meanwhile.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -50,32 +51,39 @@ fn large_json(bytes: usize) -> Vec<u8> {
     format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#).into_bytes()
 }
 
+/// In short each is so large that a build without optimization shows a stall.
 pub fn all() -> Vec<Work> {
+    let size = |short: usize, full: usize| if crate::full() { full } else { short };
+    let json = large_json(size(1_000_000, 15_000_000));
     const PROTOBUF: &str = "application/x-protobuf";
     const JSON: &str = "application/json";
     let gzipped = |kind, body: &[u8]| post("gzip", kind, &gzip(body));
-    let patterns: Vec<u8> =
-        (0..20_000).flat_map(|index| message(2, &text(format!(r"\pL{{{}}}", index % 90 + 1).as_bytes()))).collect();
+    let patterns: Vec<u8> = (0..size(300, 20_000))
+        .flat_map(|index| message(2, &text(format!(r"\pL{{{}}}", index % 90 + 1).as_bytes())))
+        .collect();
     vec![
         Work {
             name: "a pattern that is quadratic in all, replaced",
             processors: REPLACE,
-            request: gzipped(PROTOBUF, &with_record(&text(&b"password=token=x ".repeat((256 << 10) / 17)))),
+            request: gzipped(
+                PROTOBUF,
+                &with_record(&text(&b"password=token=x ".repeat(size(48 << 10, 256 << 10) / 17))),
+            ),
         },
         Work {
             name: "a pattern that is quadratic in all, redacted",
             processors: REDACT,
-            request: gzipped(PROTOBUF, &with_record(&text(&b"/* 1 ".repeat((256 << 10) / 5)))),
+            request: gzipped(PROTOBUF, &with_record(&text(&b"/* 1 ".repeat(size(24 << 10, 256 << 10) / 5)))),
         },
         Work {
             name: "an attribute of a resource, matched in each record",
             processors: MATCH,
-            request: gzipped(PROTOBUF, &empty_records(100_000, 1 << 20)),
+            request: gzipped(PROTOBUF, &empty_records(size(20_000, 100_000), size(50_000, 1 << 20))),
         },
         Work {
             name: "an attribute of a resource, hashed in each record",
             processors: HASH,
-            request: gzipped(PROTOBUF, &empty_records(100_000, 1 << 20)),
+            request: gzipped(PROTOBUF, &empty_records(size(20_000, 100_000), size(50_000, 1 << 20))),
         },
         Work {
             name: "patterns that come with the records",
@@ -85,10 +93,10 @@ pub fn all() -> Vec<Work> {
         Work {
             name: "empty records through a filter",
             processors: FILTER,
-            request: gzipped(PROTOBUF, &empty_records(8_000_000, 0)),
+            request: gzipped(PROTOBUF, &empty_records(size(500_000, 8_000_000), 0)),
         },
-        Work { name: "JSON of 15 MB", processors: FILTER, request: post("identity", JSON, &large_json(15_000_000)) },
-        Work { name: "JSON of 15 MB, gzip", processors: FILTER, request: gzipped(JSON, &large_json(15_000_000)) },
+        Work { name: "long JSON", processors: FILTER, request: post("identity", JSON, &json) },
+        Work { name: "long JSON, gzip", processors: FILTER, request: gzipped(JSON, &json) },
         Work {
             name: "20 MB of zeros, zstd",
             processors: FILTER,
@@ -106,14 +114,39 @@ pub fn all() -> Vec<Work> {
     ]
 }
 
+/// An upstream that reads what it is sent and calls all of it well.
+fn upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = |stream: TcpStream| -> std::io::Result<()> {
+        let mut answers = stream.try_clone()?;
+        let mut reader = BufReader::new(stream);
+        loop {
+            let (mut length, mut line) = (0, String::new());
+            while reader.read_line(&mut line)? > 2 {
+                length =
+                    line.to_lowercase().strip_prefix("content-length:").map_or(length, |it| it.trim().parse().unwrap());
+                line.clear();
+            }
+            std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink())?;
+            answers
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n")?;
+        }
+    };
+    std::thread::spawn(move || {
+        listener.incoming().flatten().for_each(|stream| drop(std::thread::spawn(move || serve(stream))));
+    });
+    address
+}
+
 /// A port that is free now.
 fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// A Misaki on one core whose upstream does not answer, and the address of its health check.
+/// A Misaki on one core that sends in pieces, compressed, and the address of its health check.
 pub fn start(processors: &str) -> (Misaki, SocketAddr) {
-    let health = free_port();
+    let (health, upstream) = (free_port(), upstream());
     let name = processors.split(':').next().unwrap();
     let config = format!(
         "
@@ -122,12 +155,17 @@ receivers:
 processors:
   memory_limiter: {{check_interval: 1s, limit_mib: 500, spike_limit_mib: 100}}
   {processors}
-exporters: {{nop: }}
+exporters:
+  otlp_http:
+    endpoint: http://{upstream}
+    compression: gzip
+    sending_queue:
+      {{sizer: bytes, queue_size: 100000000, batch: {{sizer: bytes, min_size: 524288, max_size: 3145728, flush_timeout: 1s}}}}
 extensions: {{health_check: {{endpoint: '{health}'}}}}
 service:
   extensions: [health_check]
   telemetry: {{metrics: {{level: none}}}}
-  pipelines: {{logs: {{receivers: [otlp], processors: [memory_limiter, {name}], exporters: [nop]}}}}
+  pipelines: {{logs: {{receivers: [otlp], processors: [memory_limiter, {name}], exporters: [otlp_http]}}}}
 "
     );
     (Misaki::start_on_one_core(1000, &config), health)
@@ -188,11 +226,8 @@ impl Seen {
             self.failed,
         );
         println!("{line}");
-        if std::env::var_os("SHOW").is_some() {
-            return;
-        }
         assert_eq!(self.failed, 0, "{line}");
-        assert!(p99(self.good.clone()) < Duration::from_millis(500), "{line}");
-        assert!(p99(self.probes.clone()) < Duration::from_millis(500), "{line}");
+        assert!(p99(self.good.clone()) < Duration::from_secs(2), "{line}");
+        assert!(p99(self.probes.clone()) < Duration::from_secs(2), "{line}");
     }
 }

@@ -4,8 +4,8 @@
 use std::time::{Duration, SystemTime};
 
 use misaki::config::{Value, emit, load};
-use misaki::service::plan::Plan;
 use misaki::network::files::Watched;
+use misaki::service::plan::Plan;
 use misaki::telemetry::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use misaki::telemetry::{Client, Signal};
+use misaki::telemetry::{Client, Share, Signal};
 
 use super::harness::*;
 
@@ -97,12 +97,59 @@ async fn every_combination_of_metadata_is_a_batch_of_its_own() {
     }
     until("both batches left", || upstream.requests() == 2).await;
     assert_eq!(upstream.kept(), ["y1", "y2", "x1", "x2"]);
-    let (_, status, hint) = send("z", "z1").await.unwrap_err().answer();
-    assert_eq!((status.message.as_str(), hint), ("too many batcher metadata-value combinations", None));
-    send("x", "x3").await.unwrap();
+    // Both hold something, and a third has no place until one holds nothing.
+    for (tenant, name) in [("x", "x3"), ("y", "y3")] {
+        send(tenant, name).await.unwrap();
+    }
+    let (code, status, hint) = send("z", "z1").await.unwrap_err().answer();
+    assert_eq!((code, status.message.as_str()), (503, "too many batcher metadata-value combinations"));
+    assert!(hint.is_some());
+    send("x", "x4").await.unwrap();
+    send("z", "z1").await.unwrap();
     jump(AN_HOUR).await;
     misaki.settle().await;
-    assert_eq!((upstream.sizes(), misaki.running.intake()), (vec![2, 2, 1], (5, 1)));
+    assert_eq!((upstream.sizes().len(), misaki.running.intake()), (5, (8, 1)));
+    misaki.finish().await;
+}
+
+/// Values are the clients', and may be long: they are charged as long as something of theirs is held, and no longer than a second
+/// beyond. They were kept for ever, and then each new tenant was refused until a restart.
+#[tokio::test]
+async fn combinations_are_charged_and_forgotten() {
+    let upstream = Upstream::start().await;
+    let changes = "{timeout: 200ms, metadata_keys: [Tenant], metadata_cardinality_limit: 100}";
+    let mut misaki = start(changes, "{}", &upstream).await;
+    let budget = misaki.running.budget.clone();
+    let client = |number: usize| {
+        let value = format!("{number:05}").repeat(2_000);
+        Some(Arc::new(Client { metadata: vec![("tenant".into(), value)], ..Client::default() }))
+    };
+    for round in 0..5 {
+        for number in 0..100 {
+            let sent = misaki.submit_wire(Signal::Logs, request(Signal::Logs, &["a"]), client(round * 100 + number));
+            assert_eq!(sent.await, Ok(()), "{round} {number}");
+            assert!(budget.used(Share::Queue) >= 20_000 * (number as u64 + 1));
+        }
+        jump(Duration::from_millis(300)).await;
+        misaki.settle().await;
+    }
+    jump(Duration::from_secs(2)).await;
+    assert_eq!(budget.used(Share::Queue), 0);
+    misaki.finish().await;
+    // Together they take an eighth of the memory for queues.
+    let limiter = "memory_limiter: {check_interval: 1s, limit_mib: 5, spike_limit_mib: 1}";
+    let changes = format!(
+        "{{processors: {{{limiter}, batch: {{timeout: 1h, metadata_keys: [Tenant]}}}}, service: {{pipelines: {{logs: {{processors: [memory_limiter, batch]}}}}}}}}"
+    );
+    let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+    let mut taken = 0;
+    while misaki.submit_wire(Signal::Logs, request(Signal::Logs, &["a"]), client(taken)).await.is_ok() {
+        taken += 1;
+    }
+    assert!((8..=13).contains(&taken), "{taken}");
+    jump(AN_HOUR).await;
+    misaki.settle().await;
+    misaki.submit_wire(Signal::Logs, request(Signal::Logs, &["a"]), client(taken)).await.unwrap();
     misaki.finish().await;
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use misaki::diagnostics::output::{Counts, Outcome, Output, Owner, Plain, Printer, Sink, Why};
+use misaki::diagnostics::output::{Counts, Outcome, Output, Owner, Page, Plain, Printer, Sink, Why};
 use misaki::exporters::debug::sink::Accounts;
 use misaki::telemetry::Signal;
 
@@ -196,6 +196,73 @@ fn a_write_error_costs_its_chunk() {
     }
     assert_eq!(output.close(LONG), 0);
     assert_eq!(other.text(), "cd");
+}
+
+/// Prints its jobs, and keeps what it is told to keep; it panics at `!`.
+#[derive(Default)]
+struct Moody {
+    kept: Vec<(&'static str, Counts)>,
+    due: Option<Instant>,
+}
+
+impl Printer for Moody {
+    type Job = &'static str;
+
+    fn print(&mut self, job: &'static str, records: Counts, page: &mut Page<'_, Moody>) {
+        match job.as_bytes()[0] {
+            b'!' => {
+                page.text.extend_from_slice(b"half of");
+                panic!("a fault of ours");
+            }
+            b'k' => self.kept.push((job, records)),
+            b'd' => self.due = Some(Instant::now()),
+            b'-' => page.pen.leave_out(records, &mut page.text),
+            _ => {
+                page.text.extend_from_slice(job.as_bytes());
+                page.pen.count(records);
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn print_due(&mut self, _: bool, page: &mut Page<'_, Moody>) {
+        self.due = None;
+        for (job, records) in self.kept.drain(..) {
+            page.text.extend_from_slice(job.as_bytes());
+            page.pen.count(records);
+        }
+    }
+
+    fn reset(&mut self) {
+        self.kept.clear();
+    }
+}
+
+/// A panic costs what was in hand, which is counted, and nothing else; what is kept is printed in its time, or at the end.
+#[test]
+fn a_panic_costs_what_was_in_hand() {
+    let reader = Reader::paused();
+    let (output, book) = booked(&reader, 1000, Moody::default());
+    let offer = |job: &'static str, records| assert!(output.offer(job, 10, of(Signal::Logs, records)));
+    offer("one\n", 1);
+    reader.until(|seen| seen.writes == 1);
+    for (job, records) in
+        [("kept\n", 2), ("two\n", 4), ("-\n", 8), ("!\n", 16), ("three\n", 32), ("kept too\n", 64), ("due", 0)]
+    {
+        offer(job, records);
+    }
+    assert_eq!(output.waiting(), [127, 0, 0]);
+    reader.change(|seen| seen.paused = false);
+    eventually("what is due is printed", || output.waiting() == [0; 3] && output.buffered_bytes() == 0);
+    assert_eq!(reader.text(), "one\ntwo\nthree\nkept too\n");
+    // What was left out is neither written nor lost; the book counts it with the first.
+    assert_eq!(*book.lock().unwrap(), [1 + 4 + 8 + 32 + 64, 16 + 2]);
+    offer("kept to the end\n", 128);
+    assert_eq!(output.close(LONG), 0);
+    assert!(reader.text().ends_with("kept to the end\n"));
 }
 
 #[test]

@@ -48,6 +48,7 @@ mod redaction;
 mod refusals;
 mod reload;
 mod rewrite;
+mod room;
 mod round_trip;
 mod sampler;
 mod scenarios;

@@ -151,7 +151,8 @@ fn edited(context: &'static str, metric: &Json, statement: &str) -> Result<(Json
     let mut edit =
         Edit { depth, call: Box::leak(Box::new(call)), arena: Box::leak(Box::new(Arena::with_limit(1 << 20))) };
     let items = check(Signal::Metrics, wire).unwrap();
-    let outcome = rewrite(Signal::Metrics, wire, items, &mut edit).map_err(|fault| fault.0.into_owned())?;
+    let outcome =
+        rewrite(Signal::Metrics, wire, items, edit.arena.room(), &mut edit).map_err(|fault| fault.0.into_owned())?;
     let (bytes, items) = match outcome {
         Outcome::Changed { bytes, items } => (bytes, items),
         _ => (wire.to_vec(), items),
@@ -222,7 +223,7 @@ fn metrics_lose_nothing_when_points_merge() {
     let merged = positive(&[point(2, &[5, 1]), point(0, &[1, 0, 2]), point(4, &[7])], sum).unwrap();
     assert_eq!(merged, serde_json::json!({"bucketCounts": ["1", "0", "7", "1", "7"]}), "offset 0");
     let far = positive(&[point(i32::MIN, &[1]), point(i32::MAX, &[1])], sum);
-    assert_eq!(far.unwrap_err(), "the result is larger than 16 MiB");
+    assert_eq!(far.unwrap_err(), "the result is larger than what one function may make");
     let explicit = |bounds: &[f64], counts: &[u64]| serde_json::json!({"count": counts.iter().sum::<u64>(), "explicitBounds": bounds, "bucketCounts": counts});
     let metric = serde_json::json!({"name": "m", "histogram": {"dataPoints": [explicit(&[1.0], &[1, 2]), explicit(&[1.0], &[1, 2, 3])]}});
     let (made, items) = edited("metric", &metric, sum).unwrap();
@@ -256,7 +257,7 @@ fn metrics_lose_nothing_when_points_merge() {
     let attribute = serde_json::json!({"key": "a", "value": {"stringValue": "x".repeat(20_000)}});
     let wide = serde_json::json!({"name": "m", "summary": {"dataPoints": [{"attributes": [attribute], "quantileValues": quantiles}]}});
     let refused = edited("metric", &wide, "convert_summary_quantile_val_to_gauge()");
-    assert_eq!(refused.unwrap_err(), "the result is larger than 16 MiB");
+    assert_eq!(refused.unwrap_err(), "the result is larger than what one function may make");
 }
 
 /// Literals that can't work are refused when the configuration loads, in the Go collector's words.
@@ -1039,7 +1040,7 @@ fn spans_get_the_names_of_the_semantic_conventions() {
         let arena = Box::leak(Box::new(Arena::with_limit(1 << 20)));
         let mut edit = Edit { depth: Depth::Records, call: Box::leak(Box::new(call)), arena };
         let mut text = Vec::new();
-        match rewrite(Signal::Traces, wire, 1, &mut edit).unwrap() {
+        match rewrite(Signal::Traces, wire, 1, arena.room(), &mut edit).unwrap() {
             Outcome::Changed { bytes, .. } => to_json(Signal::Traces, &bytes, &mut text),
             _ => to_json(Signal::Traces, wire, &mut text),
         };

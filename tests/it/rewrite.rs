@@ -4,6 +4,7 @@ use misaki::otlp::Signal;
 use misaki::otlp::check::check;
 use misaki::otlp::message::{Message, put_pair_header};
 use misaki::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor, rewrite};
+use misaki::otlp::room::Room;
 use misaki::otlp::schema::{any_value, exponential_point, log_record, metric, number_point, resource, scope, span};
 use misaki::otlp::slice::Exhausted;
 use misaki::otlp::views::AnyValue;
@@ -18,6 +19,10 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::json::{logs, metrics, traces};
+
+fn unbounded() -> &'static Room {
+    Box::leak(Box::new(Room::within(usize::MAX)))
+}
 
 /// The same decisions for the walk and for the oracle, which ask in the same order.
 #[derive(Clone)]
@@ -261,7 +266,7 @@ pub(super) fn rewritten(message: &[u8], depth: usize) -> Vec<u8> {
 fn run(signal: Signal, wire: &[u8], random: &mut Random) -> (Vec<u8>, u32) {
     let wire = wire.to_vec().leak();
     let items = check(signal, wire).unwrap();
-    match rewrite(signal, wire, items, random).unwrap() {
+    match rewrite(signal, wire, items, unbounded(), random).unwrap() {
         Outcome::Unchanged => (wire.to_vec(), items),
         Outcome::Empty => (Vec::new(), 0),
         Outcome::Changed { bytes, items } => {
@@ -290,6 +295,25 @@ proptest! {
         let (bytes, _) = run(Signal::Logs, &wire, &mut random(Signal::Logs, seed));
         let expected = expected_logs(request, &mut random(Signal::Logs, seed));
         prop_assert_eq!(ExportLogsServiceRequest::decode(&*bytes).unwrap(), expected);
+    }
+
+    /// All that a walk makes has its room, and the room of what it does not hand out comes back.
+    #[test]
+    fn a_walk_keeps_within_its_room(request in logs(), seed in any_random(), part in 0usize..120) {
+        let wire = request.encode_to_vec().leak();
+        let items = check(Signal::Logs, wire).unwrap();
+        let whole = rewrite(Signal::Logs, wire, items, unbounded(), &mut random(Signal::Logs, seed)).unwrap();
+        let most = 2 * wire.len() * part / 100;
+        let room: &Room = Box::leak(Box::new(Room::within(most)));
+        match rewrite(Signal::Logs, wire, items, room, &mut random(Signal::Logs, seed)) {
+            Err(_) => prop_assert!(room.missing().is_some()),
+            Ok(outcome) => {
+                let made = if let Outcome::Changed { bytes, .. } = &outcome { bytes.capacity() } else { 0 };
+                prop_assert!(made <= most);
+                prop_assert!(matches!(outcome, Outcome::Empty) || room.try_take(most - made), "some is lost");
+                prop_assert_eq!(outcome, whole);
+            }
+        }
     }
 
     #[test]
@@ -450,7 +474,7 @@ fn fields_between_events_cost_linear_time_and_stay() {
         });
         let request: &'static [u8] = request.leak();
         let start = std::time::Instant::now();
-        let outcome = rewrite(Signal::Traces, request, 1, &mut Around { edits: !name_between }).unwrap();
+        let outcome = rewrite(Signal::Traces, request, 1, unbounded(), &mut Around { edits: !name_between }).unwrap();
         let elapsed = start.elapsed().as_secs_f64();
         if name_between {
             assert_eq!(outcome, Outcome::Unchanged);

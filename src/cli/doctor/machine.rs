@@ -179,7 +179,7 @@ pub fn memory(plan: &Plan) -> Section {
         true => Finding::failed("budget", says, "raise the limit of the container, or lower that of memory_limiter"),
         false => Finding::ok("budget", says),
     };
-    let connections = Finding::ok("files", format!("room for {} connections", machine::connection_cap()));
+    let connections = Finding::ok("files", format!("room for {} connections", machine::connection_cap(budget)));
     Section { title: "memory and files".to_owned(), findings: vec![finding, connections] }
 }
 

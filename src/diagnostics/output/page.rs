@@ -105,7 +105,9 @@ impl<'a, P: Printer> Pen<'a, P> {
         }
         let goes_on = !state.abandoned;
         drop(state);
-        self.shared.room.notify_waiters();
+        if bytes > 0 {
+            self.shared.room.notify_waiters();
+        }
         goes_on
     }
 }

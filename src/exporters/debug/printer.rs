@@ -8,16 +8,9 @@ use super::sink::Config;
 use super::{Counts, Verbosity};
 use crate::diagnostics::output::{self, PIECE};
 use crate::otlp::pieces::Pieces;
-use crate::telemetry::{Charge, Signal, Telemetry};
+use crate::telemetry::{Signal, Telemetry};
 
 pub type Page<'a> = output::Page<'a, Printer>;
-
-/// A request that waits to be printed.
-pub struct Job {
-    pub telemetry: Telemetry,
-    /// What printing it may take beside it.
-    pub room: Charge,
-}
 
 pub struct Printer {
     pub id: String,
@@ -28,10 +21,9 @@ pub struct Printer {
 }
 
 impl output::Printer for Printer {
-    type Job = Job;
+    type Job = Telemetry;
 
-    fn print(&mut self, job: Job, records: Items, page: &mut Page<'_>) {
-        let Job { telemetry, room: _room } = job;
+    fn print(&mut self, telemetry: Telemetry, records: Items, page: &mut Page<'_>) {
         let parts: Vec<&[u8]> = telemetry.parts.iter().map(|part| part.bytes.as_ref()).collect();
         if self.config.verbosity == Verbosity::Tree {
             let (signal, now) = (telemetry.signal, telemetry.received.instant);

@@ -11,12 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::config::section::Section;
-use crate::telemetry::{
-    Account, Ask, Budget, Charge, Fate, Full, Holder, Load, Reason, Share, Signal, Sink, Tally, Telemetry,
-};
+use crate::telemetry::{Account, Ask, Budget, Fate, Full, Holder, Load, Reason, Share, Signal, Sink, Tally, Telemetry};
 
 use super::layout::Layout;
-use super::printer::{Job, Printer, items_of};
+use super::printer::{Printer, items_of};
 use super::requests::{self, Items, Limits, Requests};
 use super::sampling::Sampler;
 use super::{Style, Verbosity};
@@ -235,26 +233,20 @@ impl Debug {
         self.output.close(within)
     }
 
-    /// Whether there is memory for a request, and for what printing it may take: a copy of what stands in several places,
-    /// at most as long as itself.
+    /// Whether a request may take its part of the memory for queues.
     fn allows(&self, load: Load) -> bool {
-        self.budget.allows(2 * self.output.buffered_bytes() as u64, 2 * load.bytes, needed(load))
+        self.budget.allows(self.output.buffered_bytes() as u64, load.bytes, load.fresh_bytes)
     }
 
-    /// Moves a request's memory to the queue share, and takes there what printing it needs.
-    fn hold(&self, telemetry: &Telemetry, load: Load) -> Option<Charge> {
-        if !self.allows(load) {
-            return None;
+    /// Moves a request's memory to the queue share. False when there is no room.
+    fn hold(&self, telemetry: &Telemetry, load: Load) -> bool {
+        let is_held = self.allows(load) && self.budget.take(Share::Queue, load.fresh_bytes);
+        if is_held {
+            telemetry.parts.iter().for_each(|part| part.charge.move_to_queue());
+            self.budget.give_back(Share::Queue, load.fresh_bytes);
         }
-        let charge = Charge::take(&self.budget, Share::Queue, needed(load))?;
-        telemetry.parts.iter().for_each(|part| part.charge.move_to_queue());
-        charge.shrink_to(load.bytes);
-        Some(charge)
+        is_held
     }
-}
-
-fn needed(load: Load) -> u64 {
-    load.fresh_bytes + load.bytes
 }
 
 /// One signal of a `debug` exporter.
@@ -298,12 +290,12 @@ impl Sink for DebugSink {
         self.account.show_leaving(&telemetry);
         telemetry.resolve(Ok(()));
         let items = items_of(self.signal, load.items);
-        let Some(room) = self.debug.hold(&telemetry, load) else {
+        if !self.debug.hold(&telemetry, load) {
             self.account.lose(Reason::MemoryFull, &telemetry);
             return output.miss(Why::Memory, items);
-        };
+        }
         accounts.expect(&telemetry);
-        if !output.offer(Job { telemetry, room }, DebugSink::bytes(load), items) {
+        if !output.offer(telemetry, DebugSink::bytes(load), items) {
             accounts.settle(items, Outcome::Lost);
         }
     }

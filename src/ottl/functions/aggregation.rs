@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::metrics::{DELTA, data_type, of_metrics};
-use super::{LONGEST, fixed_or, optional, required, too_large, within_bounds};
+use super::{fixed_or, longest, optional, required, too_large, within_bounds};
 use crate::otlp::message::{Message, put_pair_header};
 use crate::otlp::schema::{
     any_value, buckets, exponential_point, histogram_point, list, metric, metric_data, number_point,
@@ -303,8 +303,8 @@ struct Row {
 impl Row {
     /// Each count is added to that of the same bucket.
     fn add(&mut self, offset: i64, counts: impl Iterator<Item = u64>) -> Result<(), Fault> {
-        const MOST: usize = LONGEST / 8;
-        let counts: Vec<u64> = counts.take(MOST).collect();
+        let most = longest() / 8;
+        let counts: Vec<u64> = counts.take(most).collect();
         if counts.is_empty() || self.counts.is_empty() {
             if self.counts.is_empty() {
                 *self = Row { offset, counts };
@@ -314,7 +314,7 @@ impl Row {
         let first = self.offset.min(offset);
         let (before, at) = ((self.offset - first) as usize, (offset - first) as usize);
         let length = (before + self.counts.len()).max(at + counts.len());
-        if length > MOST {
+        if length > most {
             return Err(too_large());
         }
         self.offset = first;

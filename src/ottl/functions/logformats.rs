@@ -236,7 +236,7 @@ fn parse_elf<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<
             for (index, field) in fields.iter().enumerate() {
                 entry.put(field, Value::String(values.get(index).map_or(b"-", |value| &**value)))?;
             }
-            put_item(&mut lines, &entry.value(&Arena::with_limit(usize::MAX))?);
+            put_item(&mut lines, &Value::Map(&entry.encoded()));
             within_bounds(&lines)?;
         }
     }

@@ -10,6 +10,7 @@ use crate::config::section::Section;
 use crate::otlp::message::Message;
 use crate::otlp::rewrite::Sight;
 use crate::otlp::schema::{resource, resource_group, scope_group, span, status};
+use crate::otlp::slice::Exhausted;
 use crate::otlp::tracestate;
 use crate::otlp::views::AnyValue;
 use crate::otlp::wire::merged;
@@ -17,7 +18,7 @@ use crate::ottl::functions;
 use crate::ottl::program::{ErrorMode, Group, Text};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault};
-use crate::telemetry::Now;
+use crate::telemetry::{Now, Signal};
 
 use super::spans::{Piece, request_len};
 
@@ -392,12 +393,15 @@ impl Trace<'_> {
         for piece in self.pieces {
             for bytes in piece.each() {
                 let arena = Arena::with_limit(1 << 20);
-                let mut sight = Sight::default();
+                let mut sight = Sight::of(Signal::Traces, arena.room());
                 sight.resource_group.reset(&piece.header.resource);
                 sight.resource.reset_to(&sight.resource_group, resource_group::RESOURCE);
                 sight.scope_group.reset(&piece.header.scope);
                 sight.scope.reset_to(&sight.scope_group, scope_group::SCOPE);
                 sight.record.reset(bytes);
+                if arena.room().missing().is_some() {
+                    return Err(Exhausted.into());
+                }
                 if let Some(span) = span
                     && span.first_true(&mut Scene::new(&arena, self.now, None, &mut sight))?.is_some()
                 {

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::table_bytes;
+
 /// At most `limit` ids; the one that was not used for longest makes room.
 #[derive(Debug, Default)]
 pub struct Recent {
@@ -20,6 +22,11 @@ impl Recent {
 
     pub fn is_off(&self) -> bool {
         self.limit == 0
+    }
+
+    /// The memory that it takes.
+    pub fn bytes(&self) -> usize {
+        table_bytes::<u64>(self.ids.capacity()) + self.uses.capacity() * size_of::<(u64, u128)>()
     }
 
     /// Whether the id is among them; it counts as used.

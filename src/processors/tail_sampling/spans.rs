@@ -10,8 +10,10 @@ use crate::otlp::schema::{request, resource_group, scope_group, span};
 use crate::otlp::wire::{Fields, Value, field_len, put_header};
 use crate::telemetry::{Charge, Part};
 
-/// What a span costs beside its bytes: its place in a piece, its trace, where that is remembered.
-pub const PER_SPAN: u64 = 96;
+/// What a span costs beside its bytes: a piece of its own in a list that has grown to twice its length.
+const PIECE: usize = 2 * size_of::<Piece>() + BLOCK;
+/// What the allocator takes for a block beside what was asked for.
+const BLOCK: usize = 16;
 
 /// A request that some piece still points into.
 #[derive(Debug)]
@@ -56,9 +58,21 @@ pub struct Gathered<'g> {
     start: u32,
 }
 
+/// What it takes to hold a request beside its bytes: its headers are copied, its spans have places in pieces.
+pub fn overhead(part: &Part) -> u64 {
+    let mut bytes = PIECE * part.items as usize;
+    for group in children(&part.bytes, request::RESOURCES) {
+        bytes += 2 * BLOCK + length(others(group, resource_group::SCOPES));
+        for scope in children(group, resource_group::SCOPES) {
+            bytes += 3 * BLOCK + size_of::<Header>() + length(others(scope, scope_group::RECORDS));
+        }
+    }
+    bytes as u64
+}
+
 /// Takes a request apart; `each` is given its spans in order. `held` counts what origins hold.
 pub fn gather(part: Part, held: &Arc<AtomicU64>, mut each: impl FnMut(Gathered)) {
-    let overhead = PER_SPAN * u64::from(part.items);
+    let overhead = overhead(&part);
     part.charge.move_to_queue();
     part.charge.add(overhead);
     let size = part.bytes.len() as u64 + overhead;
@@ -66,12 +80,12 @@ pub fn gather(part: Part, held: &Arc<AtomicU64>, mut each: impl FnMut(Gathered))
     let origin = Arc::new(Origin { bytes: part.bytes, size, held: held.clone(), _charge: part.charge });
     let start = origin.bytes.as_ptr().addr();
     for group in children(&origin.bytes, request::RESOURCES) {
-        let resource: Arc<[u8]> = others(group, resource_group::SCOPES).into();
+        let resource: Arc<[u8]> = joined(group, resource_group::SCOPES).into();
         for scope in children(group, resource_group::SCOPES) {
             let header = Header {
                 origin: origin.clone(),
                 resource: resource.clone(),
-                scope: others(scope, scope_group::RECORDS).into(),
+                scope: joined(scope, scope_group::RECORDS).into(),
             };
             let header = Arc::new(header);
             for field in Fields::new(scope).filter(|field| field.number == scope_group::RECORDS) {
@@ -101,9 +115,19 @@ fn children(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The fields of a message but one.
-fn others(message: &[u8], number: u32) -> Vec<u8> {
-    Fields::new(message).filter(|field| field.number != number).flat_map(|field| field.raw).copied().collect()
+/// The fields of a message but one, and they as bytes of their own.
+fn others(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
+    Fields::new(message).filter(move |field| field.number != number).map(|field| field.raw)
+}
+
+fn joined(message: &[u8], number: u32) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(length(others(message, number)));
+    others(message, number).for_each(|field| joined.extend_from_slice(field));
+    joined
+}
+
+fn length<'m>(fields: impl Iterator<Item = &'m [u8]>) -> usize {
+    fields.map(<[u8]>::len).sum()
 }
 
 impl Gathered<'_> {
@@ -118,6 +142,10 @@ impl Gathered<'_> {
             piece.spans += 1;
             piece.bytes += self.length;
             return;
+        }
+        // Most traces come in one piece; a list would make room for four.
+        if pieces.is_empty() {
+            pieces.reserve_exact(1);
         }
         let runs = SmallVec::from_iter([(self.start, end)]);
         pieces.push(Piece { header: self.header.clone(), runs, spans: 1, bytes: self.length });

@@ -3,18 +3,17 @@
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::http::header::{CONTENT_TYPE, HeaderValue};
+use ::http::header::{CONTENT_TYPE, HeaderMap};
 use ::http::{Request, Response};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::rt::Executor;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 
 use crate::diagnostics::log;
@@ -22,13 +21,13 @@ use crate::network::listen::Accepted;
 use crate::network::tls::{self, Peer};
 use crate::network::{Stream, looks_like_tls};
 use crate::otlp::status::code;
-use crate::telemetry::Status;
+use crate::telemetry::{Refusal, Status};
 
 use super::body::{Answer, Upload};
 use super::config::STREAMS;
 use super::connections::{Busy, Entry, Pulse, Unsent};
 use super::socket::Socket;
-use super::{Shared, grpc, http};
+use super::{Shared, grpc, http, request};
 
 /// A request's head, the TLS handshake and the first byte must each come within this time.
 const HEAD: Duration = Duration::from_secs(10);
@@ -125,21 +124,31 @@ async fn run(
 ) {
     let io = TokioIo::new(socket);
     // Boxed once it runs: a stream holds little before that, and again while its answer waits to be read.
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         let (shared, pulse, busy) = (shared.clone(), pulse.clone(), Busy::new(pulse.clone()));
+        let admitted = match request::cost(&shared, &request) {
+            Ok(cost) => Ok((request, cost)),
+            Err(refusal) => Err(turned_away(request, &refusal, is_http2, pulse.clone())),
+        };
         async move {
-            let answer = Box::pin(async {
-                let (request, mut body) = Upload::of(request, pulse);
-                let answer = answer(&shared, &request, &mut body).await;
-                body.linger();
-                answer
-            });
-            let answer = answer.await;
+            let answer = match admitted {
+                Ok((request, cost)) => {
+                    let answer = Box::pin(async {
+                        let _cost = cost;
+                        let (request, mut body) = Upload::of(request, pulse);
+                        let answer = answer(&shared, &request, &mut body).await;
+                        body.linger();
+                        answer
+                    });
+                    answer.await
+                }
+                Err(answer) => answer,
+            };
             Ok::<_, Infallible>(answer.map(|answer| Sending { answer, _unsent: busy.answered() }))
         }
     });
     if is_http2 {
-        let mut builder = http2::Builder::new(Streams(shared.waiting.clone()));
+        let mut builder = http2::Builder::new(TokioExecutor::new());
         let streams = shared.grpc.as_ref().map_or(STREAMS, |grpc| grpc.max_concurrent_streams);
         builder
             .timer(TokioTimer::new())
@@ -229,40 +238,6 @@ async fn lull(pulse: &Pulse) {
     }
 }
 
-/// Gives each stream of HTTP/2 a task. Beyond so many that wait for their first turn a new one runs where it was accepted, up
-/// to where it must wait: else clients fill the memory with streams that were not asked yet whether they may.
-#[derive(Clone)]
-struct Streams(Arc<AtomicUsize>);
-
-const WAITING: usize = 256;
-
-struct Waiting(Arc<AtomicUsize>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
-    #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
-    fn execute(&self, stream: F) {
-        let crowded = self.0.fetch_add(1, Relaxed) >= WAITING;
-        let waiting = Waiting(self.0.clone());
-        if !crowded {
-            tokio::spawn(async move {
-                drop(waiting);
-                stream.await
-            });
-            return;
-        }
-        let mut stream = Box::pin(stream);
-        if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            tokio::spawn(stream);
-        }
-    }
-}
-
 /// An answer until it is sent.
 struct Sending {
     answer: Answer,
@@ -287,12 +262,27 @@ impl Body for Sending {
 }
 
 /// gRPC is known by its content type; everything else is HTTP.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The answer where there is no memory for a head. A stream of HTTP/2 ends with it, so that it holds none; nobody waits for its body.
+fn turned_away(request: Request<Incoming>, refusal: &Refusal, is_http2: bool, pulse: Arc<Pulse>) -> Response<Answer> {
+    let (request, body) = Upload::of(request, pulse);
+    if !is_http2 {
+        body.linger();
+    }
+    match is_grpc(request.headers()) {
+        true => grpc::refused(refusal),
+        false => http::refused(refusal, request.headers()),
+    }
+}
+
 async fn answer(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Response<Answer> {
     if let Some(why) = http::ambiguous(request) {
         return http::not_understood(why);
     }
-    let kind = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if kind.starts_with(b"application/grpc") {
+    if is_grpc(request.headers()) {
         if shared.grpc.is_some() {
             return grpc::handle(shared, request, body).await;
         }

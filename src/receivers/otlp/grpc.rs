@@ -28,8 +28,7 @@ pub async fn handle(shared: &Shared, request: &Request<()>, body: &mut Upload) -
         return answer;
     }
     if let Err(refusal) = shared.admit(shared.guards.grpc.as_deref(), headers).await {
-        let (_, status, after) = refusal.answer();
-        return trailers_only(&status, after);
+        return refused(&refusal);
     }
     let deadline = match timeout(headers) {
         Some(timeout) if timeout.is_zero() => return deadline_exceeded(),
@@ -51,8 +50,7 @@ pub async fn handle(shared: &Shared, request: &Request<()>, body: &mut Upload) -
         }
         Err(Unread::Refused(refusal)) => {
             shared.tell_of_refused(&refusal);
-            let (_, status, after) = refusal.answer();
-            trailers_only(&status, after)
+            refused(&refusal)
         }
         Err(Unread::Timeout) => failed(code::CANCELLED, "the request body came too slowly"),
         Err(Unread::Gone) => failed(code::CANCELLED, "the client broke off"),
@@ -80,7 +78,6 @@ async fn export(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Re
             unimplemented(format!("grpc-encoding {} is not supported", request::printable_bytes(name)))
         })?,
     };
-    let _cost = request::cost(request, &shared.budget)?;
     let client = request::client(shared, Protocol::Grpc, shared.grpc_metadata(), request, body);
     let reader = Reader::new(body, &shared.budget, shared.grpc_limit(), None);
     let message = reader.read_grpc(coding).await?;
@@ -111,6 +108,12 @@ fn deadline_exceeded() -> Response<Answer> {
 
 fn failed(code: u8, message: &str) -> Response<Answer> {
     trailers_only(&Status { code, message: message.to_owned() }, None)
+}
+
+/// A refusal before anything of the body was read.
+pub fn refused(refusal: &Refusal) -> Response<Answer> {
+    let (_, status, after) = refusal.answer();
+    trailers_only(&status, after)
 }
 
 /// An error: headers that are trailers at once.

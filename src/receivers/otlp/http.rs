@@ -119,13 +119,18 @@ async fn read_and_submit(
     (encoding, signal, coding): (Encoding, Signal, Coding),
     gate: &dyn crate::telemetry::Intake,
 ) -> Result<(), Unread> {
-    let _cost = request::cost(request, &shared.budget)?;
     let client = request::client(shared, Protocol::Http, http.include_metadata, request, body);
     let reader = Reader::new(body, &shared.budget, shared.limit(http.max_request_body_size), http.read_timeout);
     let message = reader.read_all(coding).await?;
     let peer = body.peer().map(|peer| peer.ip());
     let telemetry = request::telemetry(signal, encoding, message, client, peer, &shared.budget).await?;
     Ok(gate.submit_from(peer, telemetry).await?)
+}
+
+/// A refusal before anything of the body was read.
+pub fn refused(refusal: &Refusal, headers: &HeaderMap) -> Response<Answer> {
+    let (http_status, status, after) = refusal.answer();
+    failure(http_status, &status, after, encoding_of(headers))
 }
 
 /// The encoding that a Content-Type names. Parameters are ignored, but for a charset that is not UTF-8.

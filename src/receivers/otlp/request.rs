@@ -15,8 +15,10 @@ use crate::telemetry::{Budget, Charge, Client, Now, Part, Reason, Refusal, Share
 use super::Shared;
 use super::body::{Message, Upload, shrink};
 
-/// What a request takes in memory beside its head and its body.
+/// What a request takes in memory beside its head and its body: its stream and its task.
 const TASK: usize = 4 << 10;
+/// What a field of its head takes beside its text, in a table that has grown to twice its size.
+const FIELD: usize = 256;
 
 /// How the body of a request is encoded, and its answer with it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,11 +76,14 @@ fn from_json(signal: Signal, message: &Message, budget: &Arc<Budget>) -> Result<
     Ok((bytes, charge))
 }
 
-/// What a request costs while it is answered, whatever its body: its head, its stream, its task.
-pub fn cost(request: &Request<()>, budget: &Arc<Budget>) -> Result<Charge, Refusal> {
-    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 64);
-    let bytes = TASK + request.uri().path().len() + fields.sum::<usize>();
-    Charge::take(budget, Share::Ingest, bytes as u64).ok_or(Refusal::busy(Reason::MemoryFull))
+/// What a request costs while it is answered, whatever its body: its head, the copies of it that processors are shown, its stream,
+/// its task. Taken when the head is there, before a task is.
+pub fn cost<B>(shared: &Shared, request: &Request<B>) -> Result<Charge, Refusal> {
+    let includes_metadata = shared.grpc_metadata() || shared.http.as_ref().is_some_and(|http| http.include_metadata);
+    let copies = 1 + usize::from(includes_metadata) + usize::from(shared.tells_clients.load(Relaxed));
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+    let bytes = TASK + request.uri().path().len() + copies * fields.sum::<usize>();
+    Charge::take(&shared.budget, Share::Ingest, bytes as u64).ok_or(Refusal::busy(Reason::MemoryFull))
 }
 
 /// How a request came, and what its client is asked by.

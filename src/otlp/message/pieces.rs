@@ -1,0 +1,101 @@
+//! Runs of whole fields, in order: a few in place, more on the heap. A run takes more memory than two bytes that it may
+//! consist of, so it is taken from the request's room.
+
+use std::ops::Deref;
+
+use smallvec::SmallVec;
+
+use crate::otlp::room::Room;
+
+#[derive(Debug, Default)]
+pub struct Pieces<'a> {
+    list: SmallVec<[&'a [u8]; 4]>,
+    room: Option<&'a Room>,
+}
+
+const PIECE: usize = size_of::<&[u8]>();
+
+impl<'a> Pieces<'a> {
+    pub fn within(room: Option<&'a Room>) -> Pieces<'a> {
+        Pieces { list: SmallVec::new(), room }
+    }
+
+    pub fn room(&self) -> Option<&'a Room> {
+        self.room
+    }
+
+    /// Without room for it, a piece is lost, and the request refused.
+    #[inline]
+    pub fn push(&mut self, piece: &'a [u8]) {
+        if self.list.len() < self.list.capacity() || self.grow() {
+            self.list.push(piece);
+        }
+    }
+
+    pub fn extend(&mut self, pieces: impl IntoIterator<Item = &'a [u8]>) {
+        pieces.into_iter().for_each(|piece| self.push(piece));
+    }
+
+    pub fn clear(&mut self) {
+        self.list.clear();
+    }
+
+    pub fn remove(&mut self, index: usize) {
+        self.list.remove(index);
+    }
+
+    /// Puts two pieces or fewer in the place of one.
+    pub fn replace(&mut self, index: usize, with: [&'a [u8]; 3]) {
+        let mut with = with.into_iter().filter(|piece| !piece.is_empty());
+        match (with.next(), self.list.get_mut(index)) {
+            (Some(first), Some(piece)) => {
+                *piece = first;
+                while self.list.len() + 2 > self.list.capacity() {
+                    if !self.grow() {
+                        return;
+                    }
+                }
+                self.list.insert_many(index + 1, with);
+            }
+            (None, Some(_)) => self.remove(index),
+            (_, None) => {}
+        }
+    }
+
+    /// Room for twice as many; false where there is none.
+    #[cold]
+    fn grow(&mut self) -> bool {
+        let more = self.list.capacity();
+        let on_heap = if self.list.spilled() { more } else { 2 * more };
+        let is_granted = self.room.is_none_or(|room| room.take(on_heap * PIECE));
+        if is_granted {
+            self.list.reserve_exact(more + self.list.capacity() - self.list.len());
+        }
+        is_granted
+    }
+}
+
+impl<'a> Deref for Pieces<'a> {
+    type Target = [&'a [u8]];
+
+    #[inline(always)]
+    fn deref(&self) -> &[&'a [u8]] {
+        &self.list
+    }
+}
+
+impl Clone for Pieces<'_> {
+    fn clone(&self) -> Self {
+        let mut pieces = Pieces::within(self.room);
+        pieces.extend(self.iter().copied());
+        pieces
+    }
+}
+
+impl Drop for Pieces<'_> {
+    fn drop(&mut self) {
+        if let Some(room) = self.room.filter(|_| self.list.spilled()) {
+            room.give_back(self.list.capacity() * PIECE);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A shard for each combination of the metadata keys' values: made when telemetry of it comes, forgotten a second after nothing of
+//! it is held any more, or at once when another wants its place. Values are the clients', so their memory is charged.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::otlp::status::code;
+use crate::telemetry::{Accounts, Budget, Charge, Client, Outlet, Reason, Refusal, Share, Status};
+
+use super::{Config, Shard};
+
+/// How long a shard is kept that holds nothing.
+pub const IDLE: Duration = Duration::from_secs(1);
+/// What a shard takes beside its names and values.
+const SHARD: usize = 2 << 10;
+/// All of them may take this part of the queue's memory.
+const PART: u64 = 8;
+
+pub struct Shards {
+    keys: Vec<String>,
+    /// 0 is no limit.
+    limit: usize,
+    budget: Arc<Budget>,
+    outlet: Arc<dyn Outlet>,
+    accounts: Accounts,
+    entries: Mutex<HashMap<Vec<String>, Entry>>,
+}
+
+struct Entry {
+    shard: Arc<Shard>,
+    used: Instant,
+    charge: Charge,
+}
+
+impl Shards {
+    pub fn new(config: &Config, budget: &Arc<Budget>, outlet: &Arc<dyn Outlet>, accounts: &Accounts) -> Shards {
+        Shards {
+            keys: config.metadata_keys.clone(),
+            limit: config.metadata_cardinality_limit,
+            budget: budget.clone(),
+            outlet: outlet.clone(),
+            accounts: accounts.clone(),
+            entries: Mutex::default(),
+        }
+    }
+
+    pub fn is_off(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub fn all(&self) -> Vec<Arc<Shard>> {
+        self.lock().values().map(|entry| entry.shard.clone()).collect()
+    }
+
+    /// The shard of a client's metadata, and whether it is new. Where there is no room for another one, it is refused with a hint:
+    /// others are forgotten as soon as what they hold is handed on.
+    pub fn enter(&self, client: Option<&Client>, now: Instant) -> Result<(Arc<Shard>, bool), Refusal> {
+        let values = self.values(client);
+        let mut entries = self.lock();
+        if let Some(entry) = entries.get_mut(&values) {
+            entry.used = now;
+            return Ok((entry.shard.clone(), false));
+        }
+        let bytes = self.bytes(&values);
+        if !self.has_room(&entries, bytes) {
+            entries.retain(|_, entry| !entry.is_idle());
+        }
+        if !self.has_room(&entries, bytes) {
+            let message = "too many batcher metadata-value combinations".to_owned();
+            return Err(Refusal::Rejected(Status { code: code::UNAVAILABLE, message }));
+        }
+        let charge = Charge::take(&self.budget, Share::Queue, bytes).ok_or(Refusal::busy(Reason::MemoryFull))?;
+        Ok((self.add(&mut entries, values, charge, now), true))
+    }
+
+    /// The same for telemetry that has its place already.
+    pub fn enter_reserved(&self, client: Option<&Client>, now: Instant) -> Arc<Shard> {
+        let values = self.values(client);
+        let mut entries = self.lock();
+        if let Some(entry) = entries.get(&values) {
+            return entry.shard.clone();
+        }
+        // It was forgotten since then.
+        let charge = Charge::held(&self.budget, Share::Queue, 0);
+        charge.add(self.bytes(&values));
+        self.add(&mut entries, values, charge, now)
+    }
+
+    /// When the next one may be forgotten.
+    pub fn idle_at(&self) -> Option<Instant> {
+        self.lock().values().filter(|entry| entry.is_idle()).map(|entry| entry.used + IDLE).min()
+    }
+
+    pub fn forget_idle(&self, now: Instant) {
+        self.lock().retain(|_, entry| now < entry.used + IDLE || !entry.is_idle());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<String>, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn values(&self, client: Option<&Client>) -> Vec<String> {
+        self.keys.iter().map(|key| client.map_or_else(String::new, |client| client.value(key))).collect()
+    }
+
+    /// Values stand in the table and in the client that the shard's batches are of.
+    fn bytes(&self, values: &[String]) -> u64 {
+        let one = |text: &String| 2 * (text.len() + size_of::<String>());
+        (SHARD + self.keys.iter().chain(values).map(one).sum::<usize>()) as u64
+    }
+
+    fn has_room(&self, entries: &HashMap<Vec<String>, Entry>, bytes: u64) -> bool {
+        let used: u64 = entries.values().map(|entry| entry.charge.bytes()).sum();
+        (self.limit == 0 || entries.len() < self.limit) && used + bytes <= self.budget.limit(Share::Queue) / PART
+    }
+
+    fn add(
+        &self,
+        entries: &mut HashMap<Vec<String>, Entry>,
+        values: Vec<String>,
+        charge: Charge,
+        used: Instant,
+    ) -> Arc<Shard> {
+        let metadata = self.keys.iter().cloned().zip(values.iter().cloned()).collect();
+        let client = Arc::new(Client { metadata, ..Client::default() });
+        let shard = Arc::new(Shard::new(Some(client), self.outlet.clone(), self.accounts.clone()));
+        entries.insert(values, Entry { shard: shard.clone(), used, charge });
+        shard
+    }
+}
+
+impl Entry {
+    /// Whether nothing of it is held, and nobody is at it: who looked it up holds it.
+    fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.shard) == 1 && self.shard.is_empty()
+    }
+}
