@@ -69,9 +69,22 @@ pub enum AppendError {
     #[error("a record of {bytes} bytes is larger than the quota")]
     TooLarge { bytes: u64 },
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     #[error("the last writes failed")]
     Paused,
+}
+
+impl From<io::Error> for AppendError {
+    fn from(error: io::Error) -> AppendError {
+        match is_no_space(&error) {
+            true => AppendError::NoSpace(error),
+            false => AppendError::Io(error),
+        }
+    }
+}
+
+fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 pub struct Log<D: Disk, C: Clock> {
@@ -418,14 +431,10 @@ impl<D: Disk, C: Clock> Log<D, C> {
             self.used -= HEADER;
         }
         self.failures += 1;
-        let no_space = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-        if no_space || self.failures > 1 {
+        if is_no_space(&error) || self.failures > 1 {
             self.retry_at = self.clock.now() + PAUSE;
         }
-        match no_space {
-            true => AppendError::NoSpace(error),
-            false => AppendError::Io(error),
-        }
+        error.into()
     }
 
     /// All records below `next_id` that were not read are not there.
