@@ -234,7 +234,8 @@ impl Sink for Batch {
             self.flush(&shard, Now::read(), Flush::Due { waited: ask.waited });
             let (items, left) = shard.load();
             bytes = left;
-            if self.is_full(items) {
+            // What another worker is handing on right now is no reason to refuse.
+            if self.is_full(items) && shard.outbox.refused_since().is_some() {
                 return Err(shard.outbox.refused().unwrap_or(Full::Refuse(Refusal::busy(Reason::QueueFull))));
             }
         }
