@@ -358,7 +358,7 @@ impl<P: Printer> Shared<P> {
             page.pen.done_with(bytes);
         }
         if !self.lock().abandoned {
-            // What a panic leaves is counted as lost by whoever closes.
+            // Records that a panic leaves unwritten are counted as lost when the output is closed.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 printer.print_due(true, &mut page);
                 page.write();

@@ -81,7 +81,7 @@ impl Supervisor {
         Some((name.clone(), what))
     }
 
-    /// Ends a part by a panic, for tests; false when there is none of this name.
+    /// Makes a part panic, for tests. Returns false when no part has this name.
     #[doc(hidden)]
     pub fn fail(&self, name: &str) -> bool {
         let parts = self.lock();

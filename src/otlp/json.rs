@@ -37,7 +37,7 @@ pub fn to_wire(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
     to_wire_within(signal, json, &mut |_| true).map(|wire| wire.expect("there is always room"))
 }
 
-/// The same in the memory that there is room for, asked before each growth of so many bytes; `None` when there is none.
+/// The same within a memory budget: `room` is asked before the output grows by so many bytes. `None` when it refuses.
 pub fn to_wire_within(signal: Signal, json: &[u8], room: Room) -> Result<Option<Vec<u8>>, JsonError> {
     if let Err(error) = std::str::from_utf8(json) {
         let needed = "OTLP/JSON is UTF-8";

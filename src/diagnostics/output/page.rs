@@ -10,7 +10,7 @@ pub const PIECE: usize = WRITE_BYTES - (4 << 10);
 /// What a long line made the buffer grow to is given back.
 const ROOM: usize = 4 * WRITE_BYTES;
 
-/// What is written next, and whoever writes it.
+/// The text to write next, and the pen that writes it.
 pub struct Page<'a, P: Printer + ?Sized> {
     pub text: Vec<u8>,
     pub pen: Pen<'a, P>,

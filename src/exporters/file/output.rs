@@ -22,7 +22,7 @@ const PIECE: usize = 1 << 20;
 
 pub struct Output {
     path: PathBuf,
-    /// Whoever writes has it; the others wait, in the order in which they came.
+    /// Held while a request is written; other requests wait for it in the order in which they came.
     pub open: Arc<Mutex<Open>>,
 }
 
@@ -30,7 +30,7 @@ pub struct Open {
     config: Config,
     /// None after a rotation that could not open the next one.
     file: Option<File>,
-    /// Whoever may read the file may read the next one, too.
+    /// A new file after a rotation gets the permissions of the one before.
     permissions: Option<Permissions>,
 }
 
