@@ -139,6 +139,8 @@ struct Departure {
     telemetry: Telemetry,
     size: u64,
     bytes: u64,
+    /// Of these, what was taken from the budget beside the telemetry's own charges.
+    overhead: u64,
 }
 
 impl State {
@@ -242,6 +244,10 @@ impl Queue {
             Sizer::Items => load.items,
             Sizer::Bytes => load.bytes,
         }
+    }
+
+    fn load_of(&self, telemetry: &Telemetry) -> Load {
+        Load { overhead: self.overhead(telemetry), ..Load::of(telemetry) }
     }
 
     fn size_of_amount(&self, amount: Amount) -> u64 {
@@ -443,9 +449,9 @@ impl Queue {
 
     /// Takes what is on disk, and has a ticket that settles it there, for sending.
     fn feed(&self, telemetry: Telemetry) {
-        let load = Load::of(&telemetry);
+        let load = self.load_of(&telemetry);
         let mut state = self.lock();
-        state.bytes += load.bytes;
+        state.bytes += load.held_bytes();
         self.push(state, telemetry, load);
     }
 
@@ -513,11 +519,11 @@ impl Queue {
 
     fn depart_single(&self, state: &mut State) -> Option<Departure> {
         let telemetry = state.waiting.pop_front()?;
-        let load = Load::of(&telemetry);
+        let load = self.load_of(&telemetry);
         let size = self.size_of(load);
         state.waiting_size -= size;
         state.in_flight += load.items;
-        Some(Departure { telemetry, size, bytes: load.bytes })
+        Some(Departure { telemetry, size, bytes: load.held_bytes(), overhead: load.overhead })
     }
 
     /// The next batch when it is full or has waited long enough, else when that will be.
@@ -549,7 +555,7 @@ impl Queue {
         };
         state.in_flight += items;
         let telemetry = Telemetry { signal: self.signal, parts, client: None, received: since, tickets };
-        (Some(Departure { telemetry, size, bytes }), None, false)
+        (Some(Departure { telemetry, size, bytes, overhead: 0 }), None, false)
     }
 
     /// What a panic took along while a batch was made of it.
@@ -571,7 +577,10 @@ impl Queue {
     }
 
     /// Gives back the place of a batch whose outcome is final.
-    fn arrive(&self, items: u64, size: u64, bytes: u64) {
+    fn arrive(&self, items: u64, size: u64, bytes: u64, overhead: u64) {
+        if self.store.is_none() {
+            self.budget.give_back(Share::Queue, overhead);
+        }
         let mut state = self.lock();
         state.in_flight -= items.min(state.in_flight);
         state.size -= size.min(state.size);
@@ -592,6 +601,12 @@ impl Queue {
 }
 
 impl Sink for Queue {
+    /// Nothing where it batches: requests become parts of one there.
+    fn overhead(&self, telemetry: &Telemetry) -> u64 {
+        let queue = &self.settings.queue;
+        if queue.enabled && queue.batch.is_none() { telemetry.overhead() as u64 } else { 0 }
+    }
+
     fn reserve(&self, _telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
         let queue = &self.settings.queue;
         let size = self.size_of(load);
@@ -627,15 +642,15 @@ impl Sink for Queue {
             };
             return Err(Full::Refuse(Refusal::Busy { after: backoff::hint(true), reason, fill }));
         }
-        let paced = queue.enabled && state.bytes + load.bytes > self.budget.limit(Share::Queue) / PACED_ABOVE;
+        let (more, fresh) = (load.held_bytes(), load.fresh_held_bytes());
+        let paced = queue.enabled && state.bytes + more > self.budget.limit(Share::Queue) / PACED_ABOVE;
         if paced && !ask.waited && !upstream_is_down && state.bytes > 0 {
             return Err(Full::Wait { most: Some(PACE) });
         }
         let reason = if state.size + size > queue.queue_size {
             Some(Reason::QueueFull)
         } else if queue.enabled
-            && !(self.budget.allows(state.bytes, load.bytes, load.fresh_bytes)
-                && self.budget.take(Share::Queue, load.fresh_bytes))
+            && !(self.budget.allows(state.bytes, more, fresh) && self.budget.take(Share::Queue, fresh))
         {
             Some(Reason::MemoryFull)
         } else {
@@ -643,7 +658,7 @@ impl Sink for Queue {
         };
         let Some(reason) = reason else {
             state.size += size;
-            state.bytes += load.bytes;
+            state.bytes += more;
             state.full = None;
             return Ok(());
         };
@@ -657,7 +672,7 @@ impl Sink for Queue {
         }
         let fill = match reason {
             Reason::QueueFull => self.size_fill(size),
-            _ => self.budget.queue_fill(bytes, load.bytes, load.fresh_bytes),
+            _ => self.budget.queue_fill(bytes, more, fresh),
         };
         let after = backoff::hint(upstream_is_down);
         Err(Full::Refuse(Refusal::Busy { after, reason, fill: Some(fill) }))
@@ -666,12 +681,12 @@ impl Sink for Queue {
     fn release(&self, load: Load) {
         if let Some(store) = &self.store {
             store.release(load.bytes);
-            return self.arrive(0, self.size_of(load), 0);
+            return self.arrive(0, self.size_of(load), 0, 0);
         }
         if self.settings.queue.enabled {
             self.budget.give_back(Share::Queue, load.fresh_bytes);
         }
-        self.arrive(0, self.size_of(load), load.bytes);
+        self.arrive(0, self.size_of(load), load.held_bytes(), load.overhead);
     }
 
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
@@ -691,7 +706,7 @@ impl Sink for Queue {
         let at_once = self.settings.queue.wait_for_result
             && !store.is_behind()
             && !self.upstream.is_down()
-            && self.has_room_for(load.bytes);
+            && self.has_room_for(load.held_bytes());
         if !at_once {
             let refused = store.append(Append { telemetry, spooled: None });
             return refused.into_iter().for_each(|append| self.not_written(append, Reason::DiskFailed));
@@ -729,8 +744,10 @@ impl Sink for Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         if let Some(store) = &self.store {
-            store.abandon();
+            return store.abandon();
         }
+        let waiting = std::mem::take(&mut self.lock().waiting);
+        self.budget.give_back(Share::Queue, waiting.iter().map(|telemetry| self.overhead(telemetry)).sum());
     }
 }
 

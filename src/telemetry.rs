@@ -32,6 +32,10 @@ pub use refusal::{Fill, Refusal};
 pub use sink::{Ask, Blocked, Full, Intake, Load, Outlet, Place, Planned, Sink, Submission, Wakeful};
 pub use tap::{Point, Tap};
 
+/// What the allocations of a part take beside its bytes, and those of the one who waits for an answer.
+const PART: usize = 160;
+const TICKET: usize = 128;
+
 /// One valid `Export…ServiceRequest`, checked and counted, and the memory it is charged for.
 #[derive(Clone, Debug)]
 pub struct Part {
@@ -71,6 +75,14 @@ impl Client {
         self.auth.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let pairs = self.metadata.iter().chain(&self.grpc);
+        let texts = pairs.map(|(name, value)| name.len() + value.len() + size_of::<(String, String)>());
+        let auth = self.auth.iter().map(|(_, value)| value.len() + size_of::<(&str, String)>());
+        size_of::<Client>() + texts.chain(auth).sum::<usize>()
+    }
+
     /// All values of one key, joined as the Go collector joins them.
     pub fn value(&self, key: &str) -> String {
         let values = self.metadata.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key));
@@ -95,6 +107,12 @@ impl Telemetry {
 
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(|part| part.bytes.len()).sum()
+    }
+
+    /// What it takes in memory beside its bytes, in a list that may have grown to twice its size.
+    pub fn overhead(&self) -> usize {
+        let client = self.client.as_ref().map_or(0, |client| client.bytes());
+        2 * size_of::<Telemetry>() + TICKET + self.parts.len() * PART + client
     }
 
     /// The same telemetry for another sink; whoever waits for the one waits for neither.

@@ -253,7 +253,7 @@ impl TailSampling {
 
     /// What a load takes of the queue's memory.
     fn need(load: Load) -> u64 {
-        load.fresh_bytes + load.overhead
+        load.fresh_held_bytes()
     }
 
     /// Spans that nobody waits for any more.
@@ -497,7 +497,7 @@ impl Sink for TailSampling {
     }
 
     fn reserve(&self, _: &Telemetry, load: Load, _: Ask) -> Result<(), Full> {
-        let (need, size) = (TailSampling::need(load), load.bytes + load.overhead);
+        let (need, size) = (TailSampling::need(load), load.held_bytes());
         let (held, most) = (self.held_bytes.load(Relaxed) + self.known.bytes(), self.budget.limit(Share::Queue) / 2);
         if size > most {
             return Err(Full::Refuse(Refusal::TooLarge {

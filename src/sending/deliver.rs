@@ -25,6 +25,7 @@ struct Open<'a> {
     items: u64,
     size: u64,
     bytes: u64,
+    overhead: u64,
     /// All of it, where it is on disk: what a panic leaves is put aside, so that no restart meets it again.
     whole: Option<Telemetry>,
 }
@@ -49,17 +50,17 @@ impl Drop for Open<'_> {
             store.put_aside(whole, Reason::Internal);
         }
         self.queue.let_go(lost);
-        self.queue.arrive(lost, self.size, self.bytes);
+        self.queue.arrive(lost, self.size, self.bytes, self.overhead);
     }
 }
 
 impl Queue {
     pub(super) async fn deliver(self: Arc<Self>, departure: Departure) {
-        let Departure { mut telemetry, size, bytes } = departure;
+        let Departure { mut telemetry, size, bytes, overhead } = departure;
         // Longer than `open`: what is put aside is, before it counts as settled.
         let tickets = std::mem::take(&mut telemetry.tickets);
         let whole = self.store.is_some().then(|| telemetry.share());
-        let mut open = Open { queue: &self, items: telemetry.items(), size, bytes, whole };
+        let mut open = Open { queue: &self, items: telemetry.items(), size, bytes, overhead, whole };
         let mut outcome = Ok(());
         let mut bisections = BISECTIONS;
         let mut way = self.way.subscribe();

@@ -630,6 +630,6 @@ impl Queue {
     /// What is not in the log any more, or never got there.
     fn let_go_of(&self, amount: Amount) {
         self.let_go(amount.items);
-        self.arrive(0, self.size_of_amount(amount), 0);
+        self.arrive(0, self.size_of_amount(amount), 0, 0);
     }
 }

@@ -96,6 +96,7 @@ impl Pending {
 
     fn seal(&mut self) {
         if let Some(Joining { buffer, items, charge }) = self.joining.take() {
+            charge.add((buffer.capacity() - buffer.len()) as u64);
             self.entries.push_back(Entry::Whole(Part { bytes: Bytes::from(buffer), items, charge }));
         }
     }

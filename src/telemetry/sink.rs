@@ -36,6 +36,16 @@ impl Load {
         }
         load
     }
+
+    /// All that a sink holds with it.
+    pub fn held_bytes(&self) -> u64 {
+        self.bytes + self.overhead
+    }
+
+    /// What of that no queue or batch holds yet.
+    pub fn fresh_held_bytes(&self) -> u64 {
+        self.fresh_bytes + self.overhead
+    }
 }
 
 /// Why there is no place.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use misaki::exporters::settings::Retry;
 use misaki::sending::backoff::Backoff;
-use misaki::telemetry::{Now, Refusal, Share, Signal};
+use misaki::telemetry::{Client, Now, Refusal, Share, Signal};
 
 use super::harness::*;
 
@@ -282,6 +282,31 @@ async fn the_places_of_a_batching_queue_come_back() {
         misaki.settle().await;
     }
     misaki.finish().await;
+}
+
+/// What waits takes memory beside its bytes: its place in the queue, and the head that its client sent. Small requests used to
+/// be charged for their few bytes alone. With `block_on_overflow` off the queue refuses where the memory for queues ends.
+#[tokio::test]
+async fn requests_that_wait_are_charged_for_more_than_their_bytes() {
+    let client = |length: usize| {
+        let metadata = vec![("x".to_owned(), "y".repeat(length))];
+        Arc::new(Client { metadata, ..Client::default() })
+    };
+    let wire = request(Signal::Logs, &["a"]);
+    for (length, most) in [(0, 1 << 20 >> 8), (10_000, 1 << 20 >> 13)] {
+        let upstream = Upstream::replying(Reply::Hang).await;
+        let changes = "{processors: {memory_limiter: {check_interval: 1s, limit_mib: 3, spike_limit_mib: 1}}, exporters: {otlp: {sending_queue: {sizer: bytes, queue_size: 10000000}}}, service: {pipelines: {logs: {processors: [memory_limiter]}}}}";
+        let mut misaki = Misaki::start(changes, &[&upstream]).await;
+        let mut taken = 0;
+        while misaki.submit_wire(Signal::Logs, wire.clone(), Some(client(length))).await.is_ok() {
+            taken += 1;
+            assert!(taken <= most, "{taken} requests with {length} bytes of metadata wait in 1 MiB");
+        }
+        upstream.release();
+        misaki.settle().await;
+        until("the memory is free", || misaki.running.budget.used(Share::Queue) == 0).await;
+        misaki.finish().await;
+    }
 }
 
 /// Pauses are spread evenly around the interval, which grows to its largest; a hint is never undercut.

@@ -81,7 +81,9 @@ fn from_json(signal: Signal, message: &Message, budget: &Arc<Budget>) -> Result<
 pub fn cost<B>(shared: &Shared, request: &Request<B>) -> Result<Charge, Refusal> {
     let includes_metadata = shared.grpc_metadata() || shared.http.as_ref().is_some_and(|http| http.include_metadata);
     let copies = 1 + usize::from(includes_metadata) + usize::from(shared.tells_clients.load(Relaxed));
-    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+    // Text that is not UTF-8 becomes up to three times as long.
+    let text = |value: &http::HeaderValue| if value.to_str().is_ok() { value.len() } else { 3 * value.len() };
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + text(value) + FIELD);
     let bytes = TASK + request.uri().path().len() + copies * fields.sum::<usize>();
     Charge::take(&shared.budget, Share::Ingest, bytes as u64).ok_or(Refusal::busy(Reason::MemoryFull))
 }
