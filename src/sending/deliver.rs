@@ -1,5 +1,6 @@
 //! One batch, from leaving the queue to its final outcome: attempts, pauses, cutting, holding; counted once.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -68,8 +69,7 @@ impl Queue {
         while let Some(telemetry) = left.pop() {
             let items = telemetry.items();
             let current = way.borrow_and_update().clone();
-            let payload = current.exporter.encode(&telemetry).await;
-            let Some(attempted) = self.attempt(&current, &mut way, &payload).await else {
+            let Some(attempted) = self.attempt(&current, &mut way, &telemetry).await else {
                 left.push(telemetry);
                 continue;
             };
@@ -84,7 +84,6 @@ impl Queue {
                 }
                 Err(error) => error,
             };
-            drop(payload);
             let reason = match &error {
                 SendError::TooLarge(_) if items > 1 => {
                     left.extend(halves(telemetry));
@@ -131,18 +130,24 @@ impl Queue {
         open.close(items, sent, reason);
     }
 
-    /// Attempts until there is an outcome that no further attempt will change; `None` when there is another way to try.
+    /// Attempts until there is an outcome that no further attempt will change. A copy is kept for the next attempt while no
+    /// other export waits for its memory. `None` when there is another way to try.
     async fn attempt(
         &self,
         way: &Way,
         changed: &mut watch::Receiver<Arc<Way>>,
-        payload: &Payload,
+        telemetry: &Telemetry,
     ) -> Option<Result<Accepted, SendError>> {
+        let mut payload = None;
         let retry = &way.settings.retry;
         let started = clock();
         let mut backoff = Backoff::new(retry);
         loop {
-            let error = match self.send_once(way, payload).await {
+            let encoded = match payload.take() {
+                Some(encoded) => encoded,
+                None => way.exporter.encode(telemetry).await,
+            };
+            let error = match self.send_once(way, &encoded).await {
                 Ok(accepted) => {
                     self.upstream.succeeded();
                     return Some(Ok(accepted));
@@ -165,18 +170,23 @@ impl Queue {
                 let status = Status { code: error.status().code, message };
                 return Some(Err(SendError::Retry { after: None, status }));
             }
-            let pausing = async {
+            payload = Some(encoded);
+            let mut pausing = pin!(async {
                 match &error {
                     SendError::Misconfigured(_) => self.hold(way).await,
                     // What the upstream has asked for is kept to.
                     SendError::Retry { after: Some(_), .. } => tokio::time::sleep(pause).await,
                     _ => self.upstream.pause(pause).await,
                 }
-            };
-            tokio::select! {
-                () = pausing => {}
-                never = self.upstream.notice(|| self.fill()) => match never {},
-                Ok(()) = changed.changed() => return None,
+            });
+            loop {
+                let is_copy = payload.as_ref().is_some_and(|payload| payload.charge.is_some());
+                tokio::select! {
+                    () = &mut pausing => break,
+                    () = self.budget.exports_wait(), if is_copy => payload = None,
+                    never = self.upstream.notice(|| self.fill()) => match never {},
+                    Ok(()) = changed.changed() => return None,
+                }
             }
         }
     }
@@ -244,7 +254,8 @@ fn halves(telemetry: Telemetry) -> impl Iterator<Item = Telemetry> {
             for (size, pieces) in [(room, &mut first), (items - room, &mut second)] {
                 let size = u32::try_from(size).unwrap_or(u32::MAX);
                 if let Some((piece, items)) = splitter.next_piece(size, usize::MAX) {
-                    pieces.push(Part { bytes: Bytes::from(piece), items, charge: part.charge.clone() });
+                    let charge = part.charge.for_copy(piece.capacity());
+                    pieces.push(Part { bytes: Bytes::from(piece), items, charge });
                 }
             }
             room = 0;

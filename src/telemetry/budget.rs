@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{Aside, Fill, Reason, Refusal};
 
@@ -26,6 +26,8 @@ pub struct Budget {
     shares: [Held; 3],
     /// How many sinks hold telemetry in the queue share.
     holders: AtomicU64,
+    /// How many exports wait for memory.
+    waiting: watch::Sender<usize>,
     /// Where requests are worked on when that would keep others waiting.
     pub aside: Aside,
     /// The same for what is sent, which must not wait for requests.
@@ -45,7 +47,8 @@ impl Budget {
         let held = |limit| Held { limit: AtomicU64::new(limit), used: AtomicU64::new(0), freed: Notify::new() };
         let shares = [held(total / 4), held(total / 2), held(total / 4)];
         let (aside, aside_of_exports) = (Aside::default(), Aside::default());
-        Arc::new(Budget { shares, holders: AtomicU64::new(0), aside, aside_of_exports })
+        let waiting = watch::Sender::new(0);
+        Arc::new(Budget { shares, holders: AtomicU64::new(0), waiting, aside, aside_of_exports })
     }
 
     /// Shares another total. What is held beyond it stays, and is given back in its time.
@@ -106,17 +109,24 @@ impl Budget {
         held.freed.notify_waiters();
     }
 
-    /// Waits until the export share has room: exports always end, so this does too. One that is larger than the
-    /// whole share goes alone.
+    /// Waits until the export share has room. One that is larger than the whole share goes alone. It ends: an attempt to
+    /// send does, and what is kept for the next one makes way for who waits here ([`Budget::exports_wait`]).
     pub async fn charge_export(self: &Arc<Self>, bytes: u64) -> Charge {
+        let mut waiting = None;
         loop {
             let freed = self.held(Share::Export).freed.notified();
             let bytes = bytes.min(self.limit(Share::Export));
             if let Some(charge) = Charge::take(self, Share::Export, bytes) {
                 return charge;
             }
+            waiting.get_or_insert_with(|| Waiting::new(self));
             freed.await;
         }
+    }
+
+    /// Returns when an export waits for memory.
+    pub async fn exports_wait(&self) {
+        let _ = self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await.map(drop);
     }
 
     fn held(&self, share: Share) -> &Held {
@@ -125,6 +135,22 @@ impl Budget {
             Share::Queue => &self.shares[1],
             Share::Export => &self.shares[2],
         }
+    }
+}
+
+/// An export that waits for memory.
+struct Waiting<'a>(&'a Budget);
+
+impl Waiting<'_> {
+    fn new(budget: &Budget) -> Waiting<'_> {
+        budget.waiting.send_modify(|waiting| *waiting += 1);
+        Waiting(budget)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
     }
 }
 
@@ -183,6 +209,13 @@ impl Charge {
     /// A charge of the same share for what will be made of these bytes: nothing yet.
     pub fn for_made(&self) -> Charge {
         Charge::held(&self.0.budget, self.0.share(), 0)
+    }
+
+    /// A charge of the same share for a copy that is made already.
+    pub fn for_copy(&self, bytes: usize) -> Charge {
+        let charge = self.for_made();
+        charge.add(bytes as u64);
+        charge
     }
 
     /// The share that a request has while it is read and processed.

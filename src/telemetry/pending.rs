@@ -194,7 +194,8 @@ impl Entry {
         let Some((piece, taken)) = piece else {
             return (None, (!is_first).then_some(Entry::Cut { splitter, items: left, charge }));
         };
-        let part = Part { bytes: Bytes::from(piece), items: taken, charge: charge.clone() };
+        let own = charge.for_copy(piece.capacity());
+        let part = Part { bytes: Bytes::from(piece), items: taken, charge: own };
         let left = left.saturating_sub(taken);
         (Some(part), (left > 0).then_some(Entry::Cut { splitter, items: left, charge }))
     }

@@ -284,6 +284,28 @@ async fn the_places_of_a_batching_queue_come_back() {
     misaki.finish().await;
 }
 
+/// Copies for an upstream that is away are kept for its next attempt; they used to keep the memory of all exports, and a healthy
+/// upstream got nothing.
+#[tokio::test]
+async fn copies_for_a_dead_upstream_make_way_for_others() {
+    let (upstream, dead) = (Upstream::start().await, Upstream::absent());
+    let changes = "{processors: {memory_limiter: {check_interval: 1s, limit_mib: 3, spike_limit_mib: 1}}, exporters: {otlp: {compression: gzip}, otlp/2: {compression: gzip, retry_on_failure: {initial_interval: 1h, max_interval: 1h, max_elapsed_time: 0}}}, service: {pipelines: {logs: {processors: [memory_limiter]}, traces: {receivers: [otlp], processors: [memory_limiter], exporters: [otlp/2]}}}}";
+    let mut misaki = Misaki::start(changes, &[&upstream, &dead]).await;
+    // Does not get shorter.
+    let mut state = 7u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'!' + (state >> 33) as u8 % 90)
+    };
+    let text: String = (0..300_000).map(|_| next()).collect();
+    assert_eq!(misaki.submit(Signal::Traces, &[&text]).await, Ok(()));
+    until("a copy waits for the dead upstream", || misaki.running.budget.used(Share::Export) > 200_000).await;
+    rest().await;
+    assert_eq!(misaki.submit(Signal::Logs, &[&text]).await, Ok(()));
+    until("the healthy one has it", || upstream.kept() == [text.as_str()]).await;
+    misaki.finish_within(SECOND).await;
+}
+
 /// What waits takes memory beside its bytes: its place in the queue, and the head that its client sent. Small requests used to
 /// be charged for their few bytes alone. With `block_on_overflow` off the queue refuses where the memory for queues ends.
 #[tokio::test]
