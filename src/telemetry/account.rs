@@ -99,7 +99,7 @@ impl Reason {
             Reason::SinkStuck => "another exporter was stuck",
             Reason::DiskFull => "the queue on disk is full",
             Reason::DiskFailed => "the disk failed",
-            Reason::Quarantined => "damaged on disk",
+            Reason::Quarantined => "damaged or unreadable on disk",
             Reason::OutputTooSlow => "the reader of the output is too slow",
             Reason::SampledOut => "left out by sampling",
             Reason::Evicted => "more traces than num_traces",

@@ -103,13 +103,21 @@ async fn everything_that_must_run_is_watched() {
 async fn a_task_that_fails_is_started_again() {
     let collector = start().await;
     let Collector { misaki, upstream, .. } = &collector;
+    // The thread of these two has a clock of its own, which is not moved: they come before the others move theirs.
+    for part in ["health check", "metrics endpoint"] {
+        collector.fail(part);
+        until(part, || collector.failures().contains(&format!("{part}\"}} 1"))).await;
+        assert_eq!(get(collector.health, "/").await.0, 503, "{part}");
+    }
+    jump(STEADY).await;
+    assert_eq!(collector.verdict(), Ok(()));
     let tasks = ["timekeeper", "queue of otlp, logs", "queue of otlp_http, traces", "grpc receiver", "http receiver"];
     let more = ["local socket", "receiver hostmetrics"];
     for (number, part) in tasks.into_iter().chain(more).enumerate() {
         collector.fail(part);
         until(part, || collector.verdict().is_err()).await;
         assert_eq!(collector.verdict(), Err(format!("{part}: it failed by an internal error, and was started again")));
-        assert_eq!(collector.failures().len(), number + 1, "{:?}", collector.failures());
+        assert_eq!(collector.failures().len(), number + 3, "{:?}", collector.failures());
         assert!(collector.failures().contains(&format!("{part}\"}} 1")), "{:?}", collector.failures());
         // It is red for every probe, and works again.
         assert_eq!(get(collector.health, "/").await.0, 503, "{part}");
@@ -123,13 +131,7 @@ async fn a_task_that_fails_is_started_again() {
         })
         .await;
         jump(STEADY).await;
-        // The thread of the health check has a clock of its own, which is not moved.
         assert_eq!(collector.verdict(), Ok(()), "{part}");
-    }
-    for part in ["health check", "metrics endpoint"] {
-        collector.fail(part);
-        until(part, || collector.failures().contains(&format!("{part}\"}} 1"))).await;
-        assert!([200, 503].contains(&get(collector.health, "/").await.0), "{part}");
     }
     collector.misaki.settle().await;
 }
