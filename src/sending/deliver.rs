@@ -16,6 +16,8 @@ use super::backoff::Backoff;
 use super::upstream::PROBE;
 use super::{Departure, Queue, Way};
 
+/// How many times its own length a batch may be sent again in smaller pieces. Pieces below a long resource are as long as it.
+const AGAIN: usize = 16;
 /// How many extra requests one batch may cost when a bad record is looked for in it.
 const BISECTIONS: u32 = 16;
 
@@ -64,6 +66,7 @@ impl Queue {
         let mut open = Open { queue: &self, items: telemetry.items(), size, bytes, overhead, whole };
         let mut outcome = Ok(());
         let mut bisections = BISECTIONS;
+        let mut again = AGAIN * telemetry.bytes();
         let mut way = self.way.subscribe();
         let mut left = vec![telemetry];
         while let Some(telemetry) = left.pop() {
@@ -85,8 +88,10 @@ impl Queue {
                 Err(error) => error,
             };
             let reason = match &error {
-                SendError::TooLarge(_) if items > 1 => {
-                    left.extend(halves(telemetry));
+                SendError::TooLarge(_) if items > 1 && again > telemetry.bytes() => {
+                    let halves = halves(telemetry);
+                    again = again.saturating_sub(halves.iter().map(Telemetry::bytes).sum());
+                    left.extend(halves);
                     continue;
                 }
                 SendError::Malformed(_) if items > 1 && bisections > 1 => {
@@ -238,7 +243,7 @@ impl Queue {
 }
 
 /// The same telemetry in two batches, the first half last (it is taken first).
-fn halves(telemetry: Telemetry) -> impl Iterator<Item = Telemetry> {
+fn halves(telemetry: Telemetry) -> [Telemetry; 2] {
     let half = telemetry.items().div_ceil(2);
     let (mut first, mut second) = (SmallVec::new(), SmallVec::new());
     let mut room = half;
@@ -263,5 +268,5 @@ fn halves(telemetry: Telemetry) -> impl Iterator<Item = Telemetry> {
     }
     let whole = telemetry;
     let with = move |parts| Telemetry { parts, ..whole.share() };
-    [with(second), with(first)].into_iter()
+    [with(second), with(first)]
 }

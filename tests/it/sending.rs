@@ -7,6 +7,9 @@ use misaki::exporters::settings::Retry;
 use misaki::sending::backoff::Backoff;
 use misaki::telemetry::{Client, Now, Refusal, Share, Signal};
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use prost::Message;
+
 use super::harness::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -506,6 +509,24 @@ async fn what_is_too_large_is_cut() {
         check_line(&misaki, exporter, "16 accepted = 15 exported + 1 dropped (too_large 1) + 0 left");
         misaki.finish().await;
     }
+}
+
+/// Each piece says its resource again. Where that alone is too large, cutting on would send it for every record.
+#[tokio::test]
+async fn what_cutting_does_not_make_smaller_is_not_cut_on() {
+    let upstream = Upstream::replying(Reply::Http(413, None)).await;
+    let mut misaki = start_http("{}", &upstream).await;
+    let names = numbered("", 2000);
+    let mut content = ExportLogsServiceRequest::decode(request(Signal::Logs, &refs(&names)).as_slice()).unwrap();
+    content.resource_logs[0].schema_url = "k".repeat(20_000);
+    let wire = content.encode_to_vec();
+    let length = wire.len();
+    assert_eq!(misaki.submit_wire(Signal::Logs, wire, None).await, Ok(()));
+    misaki.settle().await;
+    let sent: usize = upstream.arrivals().iter().map(|arrival| arrival.bytes).sum();
+    assert!(sent < 50 * length, "{sent} bytes were sent of {length}");
+    check_line(&misaki, "otlp_http", "2000 accepted = 0 exported + 2000 dropped (too_large 2000) + 0 left");
+    misaki.finish().await;
 }
 
 /// RESOURCE_EXHAUSTED without a hint is final, whatever it is about.
