@@ -238,9 +238,12 @@ impl Pool {
 
     /// Opens a connection to each of these addresses that has none.
     fn open(self: &Arc<Self>, state: &mut State, is_wanted: impl Fn(&Peer) -> bool) {
+        let is_alone = state.peers.len() == 1;
         let wanted = |peer: &&mut Peer| !peer.is_connected() && !peer.is_opening() && is_wanted(peer);
         for peer in state.peers.iter_mut().filter(wanted) {
-            let (pool, address, silences) = (self.clone(), peer.address, peer.silences);
+            // Beside others, one that is silent gets no more than it needs to show that it has changed.
+            let silences = if is_alone { peer.silences } else { 0 };
+            let (pool, address) = (self.clone(), peer.address);
             #[expect(clippy::disallowed_methods, reason = "ends within CONNECT")]
             let opening = tokio::spawn(async move { pool.opened(address, pool.opener.open(address, silences).await) });
             (peer.opening, peer.failed) = (Some(opening.abort_handle()), false);
