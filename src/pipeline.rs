@@ -15,9 +15,10 @@ use smallvec::SmallVec;
 
 use crate::config::PipelineId;
 use crate::diagnostics::metrics::{Observe, Page};
+use crate::otlp::slice;
 use crate::processors::{Notes, Processor};
 use crate::telemetry::{
-    Accounts, Ask, Blocked, Full, Now, Outlet, Place, Planned, Reason, Receipt, Refusal, Signal, Sink, Tally,
+    Accounts, Ask, Blocked, Full, Now, Outcome, Outlet, Place, Planned, Reason, Receipt, Refusal, Signal, Sink, Tally,
     Telemetry, Ticket,
 };
 
@@ -170,6 +171,37 @@ impl Branches {
         Ok(plan)
     }
 
+    /// The same where others wait; nothing when it takes longer than a slice, and must be done aside.
+    fn plan_at_once(&self, telemetry: &Telemetry, now: Now) -> Option<Result<Plan, Refusal>> {
+        if !self.has_steps() {
+            return Some(self.plan(telemetry.share(), now));
+        }
+        if slice::is_large(telemetry.bytes() as u64, telemetry.items()) {
+            return None;
+        }
+        slice::within_slice(|| self.plan(telemetry.share(), now))
+    }
+
+    /// A batch of a stage as it was planned. Where a processor failed on it, it is dropped, as in the Go collector, and counted:
+    /// it would fail again, for ever.
+    fn onward(self: Arc<Self>, batch: &mut Telemetry, planned: Result<Plan, Refusal>) -> Result<Outcome, Refusal> {
+        let refusal = match planned {
+            Ok(plan) => {
+                let tickets = std::mem::take(&mut batch.tickets);
+                return Ok(Some(Box::new(Onward { branches: self, plan, tickets })));
+            }
+            Err(busy @ Refusal::Busy { .. }) => return Err(busy),
+            Err(refusal) => refusal,
+        };
+        let (_, status, _) = refusal.answer();
+        tracing::error!(error = status.message, items = batch.items(), "a processor failed on a batch: dropped");
+        for account in &self.accounts {
+            account.lose(Reason::ProcessorFailed, batch);
+        }
+        batch.resolve(Err(&refusal));
+        Ok(None)
+    }
+
     fn answers(&self) -> bool {
         self.segments.iter().any(|segment| segment.answers())
     }
@@ -270,24 +302,16 @@ impl Next {
 }
 
 impl Outlet for Next {
-    fn plan(&self, batch: &mut Telemetry, now: Now) -> Result<Option<Box<dyn Planned>>, Refusal> {
+    fn plan(&self, batch: &mut Telemetry, now: Now) -> Result<Outcome, Refusal> {
         let branches = self.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
-        let refusal = match branches.plan(batch.share(), now) {
-            Ok(plan) => {
-                let tickets = std::mem::take(&mut batch.tickets);
-                return Ok(Some(Box::new(Onward { branches, plan, tickets })));
-            }
-            Err(busy @ Refusal::Busy { .. }) => return Err(busy),
-            Err(refusal) => refusal,
-        };
-        // It would fail again, for ever. Dropped, as in the Go collector, and counted.
-        let (_, status, _) = refusal.answer();
-        tracing::error!(error = status.message, items = batch.items(), "a processor failed on a batch: dropped");
-        for account in &branches.accounts {
-            account.lose(Reason::ProcessorFailed, batch);
-        }
-        batch.resolve(Err(&refusal));
-        Ok(None)
+        let planned = branches.plan(batch.share(), now);
+        branches.onward(batch, planned)
+    }
+
+    fn plan_at_once(&self, batch: &mut Telemetry, now: Now) -> Option<Result<Outcome, Refusal>> {
+        let Some(branches) = self.get() else { return Some(Err(Refusal::busy(Reason::Draining))) };
+        let planned = branches.plan_at_once(batch, now)?;
+        Some(branches.onward(batch, planned))
     }
 
     fn answers(&self) -> bool {

@@ -7,6 +7,7 @@
 //! batching, cutting and sending happen behind the log, and a record is settled there when all its pieces are.
 
 pub mod backoff;
+mod batching;
 pub mod dead_letters;
 mod deliver;
 pub mod disk;
@@ -16,23 +17,21 @@ mod store;
 mod upstream;
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use smallvec::SmallVec;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::diagnostics::supervisor::{Supervisor, Watch};
 use crate::exporters::Exporter;
-use crate::exporters::settings::{BatchSettings, Settings, Sizer};
+use crate::exporters::settings::{Settings, Sizer};
 use crate::telemetry::{
-    Account, Ask, Budget, Fill, Full, Holder, Load, Most, Now, Pending, Reason, Refusal, Share, Signal, Sink,
-    Telemetry, Ticket, clock,
+    Account, Ask, Budget, Fill, Full, Holder, Load, Now, Pending, Reason, Refusal, Share, Signal, Sink, Telemetry,
+    clock,
 };
 
 use dead_letters::DeadLetters;
@@ -121,6 +120,9 @@ struct State {
     /// What waits, when the queue batches; `waiting` is empty then.
     batching: Pending,
     batching_since: Option<Now>,
+    /// Whether a batch is made of it elsewhere, and the batch once it is.
+    is_cutting: bool,
+    made: Option<Departure>,
     /// In units of the sizer: what waits, is under way, or has a place reserved.
     size: u64,
     /// Of that, what waits.
@@ -491,7 +493,7 @@ impl Queue {
     }
 
     /// Waits for the next batch; `None` when the queue is drained.
-    async fn next(&self) -> Option<Departure> {
+    async fn next(self: &Arc<Self>) -> Option<Departure> {
         loop {
             let arrived = self.arrived.notified();
             if self.store.is_some() && self.lock().draining {
@@ -501,7 +503,7 @@ impl Queue {
                 let mut state = self.lock();
                 match self.settings.queue.batch {
                     None => (self.depart_single(&mut state), None, state.draining),
-                    Some(batch) => self.depart_batch(&mut state, batch),
+                    Some(batch) => self.depart_batch(state, batch),
                 }
             };
             if departure.is_some() || drained {
@@ -524,49 +526,6 @@ impl Queue {
         state.waiting_size -= size;
         state.in_flight += load.items;
         Some(Departure { telemetry, size, bytes: load.held_bytes(), overhead: load.overhead })
-    }
-
-    /// The next batch when it is full or has waited long enough, else when that will be.
-    fn depart_batch(&self, state: &mut State, batch: BatchSettings) -> (Option<Departure>, Option<Instant>, bool) {
-        let Some(since) = state.batching_since else { return (None, None, state.draining) };
-        let now = Now::read();
-        let size = if batch.by_bytes { state.batching.bytes() } else { state.batching.items() };
-        let due = since.instant + batch.flush_timeout;
-        let waits = size < batch.min_size.max(1) && now.instant < due;
-        if waits && !state.draining && !self.is_pressed(state) {
-            return (None, Some(due), false);
-        }
-        let (items_before, bytes_before) = (state.batching.items(), state.batching.bytes());
-        let most = if batch.by_bytes { Most::Bytes(batch.max_size) } else { Most::Items(batch.max_size) };
-        let taken = catch_unwind(AssertUnwindSafe(|| state.batching.take(self.signal, most)));
-        let tickets = state.batching.tickets();
-        // Merging and cutting change requests and bytes: what leaves takes its share of the places along.
-        let (left, bytes) = (state.batching.items(), bytes_before - state.batching.bytes());
-        let items = items_before - left;
-        let share = |of: u64| if left == 0 { of } else { (of as u128 * items as u128 / items_before as u128) as u64 };
-        let size = share(state.waiting_size);
-        state.waiting_size -= size;
-        state.batching_since = (left > 0).then_some(now);
-        let Ok(parts) = taken else {
-            (state.size, state.bytes) = (state.size.saturating_sub(size), state.bytes.saturating_sub(bytes));
-            state.flow.go(items);
-            self.lose(items, tickets);
-            return (None, Some(now.instant), false);
-        };
-        state.in_flight += items;
-        let telemetry = Telemetry { signal: self.signal, parts, client: None, received: since, tickets };
-        (Some(Departure { telemetry, size, bytes, overhead: 0 }), None, false)
-    }
-
-    /// What a panic took along while a batch was made of it.
-    fn lose(&self, items: u64, tickets: SmallVec<[Ticket; 1]>) {
-        let exporter = self.account.exporter.as_str();
-        tracing::error!(exporter, dropped_items = items, "making a batch failed by an internal error");
-        self.account.drop_items(Reason::Internal, items);
-        self.send_failed.fetch_add(items, Relaxed);
-        let left = |held: u64| Some(held.saturating_sub(items));
-        let _ = self.held.fetch_update(Relaxed, Relaxed, left);
-        tickets.into_iter().for_each(|ticket| ticket.resolve(Err(&Refusal::Internal)));
     }
 
     /// These items are held no longer, on disk or before it.

@@ -26,10 +26,10 @@ pub use alarm::Alarm;
 pub use aside::Aside;
 pub use bill::{Bill, Fate, Tally};
 pub use budget::{Budget, Charge, Holder, Share};
-pub use pending::{Most, Pending};
+pub use pending::{Most, Pending, Taking};
 pub use receipt::{Receipt, Ticket};
 pub use refusal::{Fill, Refusal};
-pub use sink::{Ask, Blocked, Full, Intake, Load, Outlet, Place, Planned, Sink, Submission, Wakeful};
+pub use sink::{Ask, Blocked, Full, Intake, Load, Outcome, Outlet, Place, Planned, Sink, Submission, Wakeful};
 pub use tap::{Point, Tap};
 
 /// What the allocations of a part take beside its bytes, and those of the one who waits for an answer.

@@ -159,7 +159,7 @@ impl QueueSettings {
 }
 
 impl Retry {
-    fn off() -> Retry {
+    pub fn off() -> Retry {
         Retry {
             enabled: false,
             initial_interval: Duration::from_secs(5),

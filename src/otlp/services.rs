@@ -3,65 +3,99 @@
 //! Runs for every request and every batch that is sent, so it looks at as little as it can: in a group at its resource,
 //! where several groups share a request also at how many records there are, never into a record.
 
+use std::cell::Cell;
+
 use super::Signal;
 use super::schema::{any_value, key_value, metric, metric_data, request, resource, resource_group, scope_group};
-use super::wire::{Fields, Value};
+use super::wire::{Field, Fields, Value};
 
 const KEY: &[u8] = b"service.name";
 /// How the key stands in a `KeyValue`, which begins or ends with it.
 const KEY_FIELD: &[u8] = b"\x0a\x0cservice.name";
 
-/// Tells `each` the service, the items and the bytes of every resource group of a checked request with `items` in all.
-pub fn each_group<'r>(signal: Signal, request: &'r [u8], items: u32, mut each: impl FnMut(&'r [u8], u64, u64)) {
-    let mut groups = children(request, request::RESOURCES);
-    let Some(first) = groups.next() else { return };
+/// Tells `each` the service, the items and the bytes of every resource group of a checked request with `items` in all; false when
+/// that takes a look at more fields than `most`.
+pub fn each_group<'r>(
+    signal: Signal,
+    request: &'r [u8],
+    items: u32,
+    most: &Cell<usize>,
+    mut each: impl FnMut(&'r [u8], u64, u64),
+) -> bool {
+    let look = Look(most);
+    let mut groups = look.children(request, request::RESOURCES);
+    let Some(first) = groups.next() else { return look.saw_all() };
     let second = groups.next();
     if second.is_none() {
-        return each(service(first), u64::from(items), first.len() as u64);
+        each(look.service(first), u64::from(items), first.len() as u64);
+        return look.saw_all();
     }
     for group in [first].into_iter().chain(second).chain(groups) {
-        each(service(group), count(signal, group), group.len() as u64);
+        each(look.service(group), look.count(signal, group), group.len() as u64);
     }
+    look.saw_all()
 }
 
 /// The service of a request's first resource group.
 pub fn first(request: &[u8]) -> &[u8] {
-    children(request, request::RESOURCES).next().map_or(&[], service)
+    Look(&Cell::new(usize::MAX)).children(request, request::RESOURCES).next().map_or(&[], service)
 }
 
 /// The `service.name` of a resource group, its scopes left out or not; empty when it has none.
 pub fn service(group: &[u8]) -> &[u8] {
-    let pairs = children(group, resource_group::RESOURCE).flat_map(|found| children(found, resource::ATTRIBUTES));
-    let mut named = pairs.filter(|pair| pair.starts_with(KEY_FIELD) || pair.ends_with(KEY_FIELD));
-    named.find_map(value).unwrap_or_default()
+    Look(&Cell::new(usize::MAX)).service(group)
 }
 
-/// The text of an attribute that is the name of a service.
-fn value(pair: &[u8]) -> Option<&[u8]> {
-    let is_key = children(pair, key_value::KEY).last() == Some(KEY);
-    let value = children(pair, key_value::VALUE).last().filter(|_| is_key)?;
-    children(value, any_value::STRING).last()
-}
+/// A look at fields, of which it may see so many.
+struct Look<'l>(&'l Cell<usize>);
 
-fn count(signal: Signal, group: &[u8]) -> u64 {
-    let scopes = children(group, resource_group::SCOPES);
-    let records = scopes.flat_map(|scope| children(scope, scope_group::RECORDS));
-    if signal != Signal::Metrics {
-        return records.count() as u64;
+impl<'l> Look<'l> {
+    fn saw_all(&self) -> bool {
+        self.0.get() > 0
     }
-    let is_data = |number| (metric::GAUGE..=metric::SUMMARY).contains(&number);
-    let data = records.flat_map(|record| {
-        Fields::new(record).filter_map(move |field| match field.value {
-            Value::Bytes(bytes) if is_data(field.number) => Some(bytes),
+
+    fn fields<'m>(&self, message: &'m [u8]) -> impl Iterator<Item = Field<'m>> + use<'l, 'm> {
+        let left = self.0;
+        Fields::new(message).take_while(move |_| {
+            left.set(left.get().saturating_sub(1));
+            left.get() > 0
+        })
+    }
+
+    fn children<'m>(&self, message: &'m [u8], number: u32) -> impl Iterator<Item = &'m [u8]> + use<'l, 'm> {
+        self.fields(message).filter_map(move |field| match field.value {
+            Value::Bytes(bytes) if field.number == number => Some(bytes),
             _ => None,
         })
-    });
-    data.map(|data| children(data, metric_data::POINTS).count() as u64).sum()
-}
+    }
 
-fn children(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
-    Fields::new(message).filter_map(move |field| match field.value {
-        Value::Bytes(bytes) if field.number == number => Some(bytes),
-        _ => None,
-    })
+    fn service<'m>(&self, group: &'m [u8]) -> &'m [u8] {
+        let resources = self.children(group, resource_group::RESOURCE);
+        let pairs = resources.flat_map(|found| self.children(found, resource::ATTRIBUTES));
+        let mut named = pairs.filter(|pair| pair.starts_with(KEY_FIELD) || pair.ends_with(KEY_FIELD));
+        named.find_map(|pair| self.value(pair)).unwrap_or_default()
+    }
+
+    /// The text of an attribute that is the name of a service.
+    fn value<'m>(&self, pair: &'m [u8]) -> Option<&'m [u8]> {
+        let is_key = self.children(pair, key_value::KEY).last() == Some(KEY);
+        let value = self.children(pair, key_value::VALUE).last().filter(|_| is_key)?;
+        self.children(value, any_value::STRING).last()
+    }
+
+    fn count(&self, signal: Signal, group: &[u8]) -> u64 {
+        let scopes = self.children(group, resource_group::SCOPES);
+        let records = scopes.flat_map(|scope| self.children(scope, scope_group::RECORDS));
+        if signal != Signal::Metrics {
+            return records.count() as u64;
+        }
+        let is_data = |number| (metric::GAUGE..=metric::SUMMARY).contains(&number);
+        let data = records.flat_map(|record| {
+            self.fields(record).filter_map(move |field| match field.value {
+                Value::Bytes(bytes) if is_data(field.number) => Some(bytes),
+                _ => None,
+            })
+        });
+        data.map(|data| self.children(data, metric_data::POINTS).count() as u64).sum()
+    }
 }

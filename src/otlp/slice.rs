@@ -14,7 +14,11 @@ const AGAIN_EACH: usize = 64;
 /// A value that is read again is worked on as well, by a pattern or a hash: that weighs more than to look past it.
 pub const WORKED_ON: usize = 4;
 
-const SLICE: Duration = Duration::from_millis(2);
+/// What is heavier than this is not begun on a worker; an item weighs as much as so many bytes.
+const LARGE: u64 = 256 << 10;
+const ITEM: u64 = 32;
+
+pub const SLICE: Duration = Duration::from_millis(2);
 const AGAIN_IN_SLICE: usize = 1 << 20;
 
 #[derive(Clone, Copy)]
@@ -25,6 +29,11 @@ struct Slice {
 
 thread_local! {
     static SLICE_HERE: Cell<Option<Slice>> = const { Cell::new(None) };
+}
+
+/// Whether so much is not begun where others wait.
+pub fn is_large(bytes: u64, items: u64) -> bool {
+    bytes + items * ITEM > LARGE
 }
 
 /// Does work that others wait for. Returns nothing, and the work is to be thrown away, if it needs more than a slice.

@@ -5,16 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::otlp::slice;
 use crate::telemetry::{
     Budget, Full, Intake, Point, Reason, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry, clock,
 };
 
 use super::{Branches, Next, Plan, Reserved};
-
-/// A request that is larger than this is planned aside at once; an item weighs as much as so many bytes.
-const LARGE: u64 = 256 << 10;
-const ITEM: u64 = 32;
 
 /// The door of the pipelines for one receiver and signal.
 pub struct Gate {
@@ -50,11 +45,10 @@ impl Gate {
             return Ok(());
         }
         self.tap.look(Point::Received, &telemetry);
-        let tally = Tally::of(&telemetry);
         let receipt = {
             let next = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining));
             let branches = next.inspect_err(|_| self.refuse(items))?;
-            let plan = self.plan(&branches, telemetry, peer).await.inspect_err(|_| self.refuse(items))?;
+            let (tally, plan) = self.plan(&branches, telemetry, peer).await.inspect_err(|_| self.refuse(items))?;
             let reserved = self.reserve(&plan).await.inspect_err(|_| self.refuse(items))?;
             let receipt = branches.answers().then(Receipt::default);
             for account in &branches.accounts {
@@ -77,25 +71,25 @@ impl Gate {
         outcome
     }
 
-    /// Runs the processors: here, if they are done within a slice, else aside.
+    /// Looks at whose it is and runs the processors: here, if that is done within a slice, else aside.
     async fn plan(
         &self,
         branches: &Arc<Branches>,
         telemetry: Telemetry,
         peer: Option<IpAddr>,
-    ) -> Result<Plan, Refusal> {
+    ) -> Result<(Tally, Plan), Refusal> {
         let now = telemetry.received;
-        if !branches.has_steps() {
-            return branches.plan(telemetry, now);
-        }
-        if telemetry.bytes() as u64 + telemetry.items() * ITEM <= LARGE
-            && let Some(plan) = slice::within_slice(|| branches.plan(telemetry.share(), now))
-        {
-            return plan;
+        if let Some(tally) = Tally::at_once(&telemetry) {
+            if !branches.has_steps() {
+                return Ok((tally, branches.plan(telemetry, now)?));
+            }
+            if let Some(plan) = branches.plan_at_once(&telemetry, now) {
+                return Ok((tally, plan?));
+            }
         }
         let branches = branches.clone();
-        let planned = self.budget.aside.run(peer, move || branches.plan(telemetry, now));
-        planned.await.unwrap_or(Err(Refusal::Internal))
+        let work = move || Ok((Tally::of(&telemetry), branches.plan(telemetry, now)?));
+        self.budget.aside.run(peer, work).await.unwrap_or(Err(Refusal::Internal))
     }
 
     /// A place in every sink. If one must be waited for, everything is given back first.

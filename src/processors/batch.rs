@@ -15,11 +15,11 @@ use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
 use crate::telemetry::{
     Accounts, Alarm, Ask, Budget, Client, Full, Holder, Load, Most, Now, Outlet, Pending, Reason, Refusal, Share,
-    Signal, Sink, Telemetry, Wakeful,
+    Signal, Sink, Taking, Telemetry, Wakeful,
 };
 
 use super::Stage;
-use super::outbox::Outbox;
+use super::outbox::{Next, Outbox};
 use shards::Shards;
 
 /// The `batch` section (facts 5.1). Sizes are items: spans, log records, data points.
@@ -96,7 +96,7 @@ enum Flush {
 struct Shard {
     client: Option<Arc<Client>>,
     state: Mutex<State>,
-    outbox: Outbox,
+    outbox: Arc<Outbox>,
 }
 
 #[derive(Default)]
@@ -116,12 +116,13 @@ impl Batch {
         budget: Arc<Budget>,
         alarm: Arc<Alarm>,
     ) -> Batch {
-        let single = Arc::new(Shard::new(None, outlet.clone(), accounts.clone()));
+        let maker = Maker { outlet, accounts: accounts.clone(), budget: budget.clone(), alarm: alarm.clone() };
+        let single = maker.shard(None);
         Batch {
             _holder: budget.add_holder(),
             id: id.to_owned(),
             signal,
-            sharded: Shards::new(&config, &budget, &outlet, &accounts),
+            sharded: Shards::new(&config, maker),
             config,
             accounts,
             budget,
@@ -147,10 +148,10 @@ impl Batch {
         Ok(shard)
     }
 
-    fn each_shard(&self, mut act: impl FnMut(&Shard)) {
+    fn each_shard(&self, mut act: impl FnMut(&Arc<Shard>)) {
         act(&self.single);
         if !self.sharded.is_off() {
-            self.sharded.all().iter().for_each(|shard| act(shard));
+            self.sharded.all().iter().for_each(act);
         }
     }
 
@@ -159,7 +160,7 @@ impl Batch {
     }
 
     fn due_at(&self, shard: &Shard) -> Option<Instant> {
-        shard.outbox.again_at().or_else(|| {
+        shard.outbox.due_at(|| {
             let state = shard.lock();
             let items = state.pending.items();
             let wait = if self.is_full(items) { Duration::ZERO } else { self.config.timeout };
@@ -169,7 +170,7 @@ impl Batch {
 
     /// Hands on what is due, batch by batch, until the successor refuses or nothing is due any more; and asks to be woken
     /// for the rest, since nobody else may come by.
-    fn flush(&self, shard: &Shard, now: Now, flush: Flush) {
+    fn flush(&self, shard: &Arc<Shard>, now: Now, flush: Flush) {
         let everything = matches!(flush, Flush::Everything);
         let ask = Ask { alone: true, waited: !matches!(flush, Flush::Due { waited: false }) };
         if shard.outbox.flush(now, ask, everything, || self.next(shard, now, everything)) > 0 {
@@ -181,7 +182,7 @@ impl Batch {
     }
 
     /// The next batch that is due.
-    fn next(&self, shard: &Shard, now: Now, everything: bool) -> Option<Telemetry> {
+    fn next(&self, shard: &Arc<Shard>, now: Now, everything: bool) -> Option<Next> {
         let mut state = shard.lock();
         let items = state.pending.items();
         let by_size = self.is_full(items) || self.config.timeout.is_zero();
@@ -189,24 +190,52 @@ impl Batch {
         if items == 0 || !(by_size || waited || everything) {
             return None;
         }
-        let batch = Telemetry {
-            signal: self.signal,
-            parts: state.pending.take(self.signal, Most::Items(self.config.send_batch_max_size)),
-            client: shard.client.clone(),
-            received: now,
-            tickets: state.pending.tickets(),
-        };
-        state.since = (state.pending.items() > 0).then_some(now.instant);
-        drop(state);
-        self.sizes.record(batch.items());
+        let most = self.config.send_batch_max_size;
+        self.sizes.record(if most == 0 { items } else { items.min(most) });
         if by_size { &self.size_triggers } else { &self.timeout_triggers }.fetch_add(1, Relaxed);
-        Some(batch)
+        let taking = state.pending.take(self.signal, Most::Items(most));
+        if !taking.is_uncut() {
+            return Some(Next::Batch(shard.batch(state, taking, self.signal, now)));
+        }
+        let (load, shard, signal) = (taking.load(), shard.clone(), self.signal);
+        Some(Next::Unmade { load, make: Box::new(move || shard.cut(taking, signal, now)) })
+    }
+}
+
+/// What shards are made of.
+struct Maker {
+    outlet: Arc<dyn Outlet>,
+    accounts: Accounts,
+    budget: Arc<Budget>,
+    alarm: Arc<Alarm>,
+}
+
+impl Maker {
+    fn shard(&self, client: Option<Arc<Client>>) -> Arc<Shard> {
+        let Maker { outlet, accounts, budget, alarm } = self;
+        let outbox = Outbox::new(outlet.clone(), accounts.clone(), budget.clone(), alarm.clone());
+        Arc::new(Shard { client, state: Mutex::default(), outbox })
     }
 }
 
 impl Shard {
-    fn new(client: Option<Arc<Client>>, outlet: Arc<dyn Outlet>, accounts: Accounts) -> Shard {
-        Shard { client, state: Mutex::default(), outbox: Outbox::new(outlet, accounts) }
+    /// The batch that was taken.
+    fn batch(&self, mut state: MutexGuard<State>, taking: Taking, signal: Signal, now: Now) -> Telemetry {
+        state.since = (state.pending.items() > 0).then_some(now.instant);
+        let tickets = state.pending.tickets();
+        Telemetry { signal, parts: taking.parts(), client: self.client.clone(), received: now, tickets }
+    }
+
+    /// The same once its large parts are cut.
+    fn cut(&self, mut taking: Taking, signal: Signal, now: Now) -> Telemetry {
+        loop {
+            taking.cut();
+            let mut state = self.lock();
+            state.pending.go_on(&mut taking);
+            if !taking.is_uncut() {
+                return self.batch(state, taking, signal, now);
+            }
+        }
     }
 
     /// Whether it holds nothing.

@@ -1,10 +1,13 @@
 //! How a stage hands its batches on, one at a time. The processors behind it run once on each: what finds no place is held
 //! as they left it, and from then on only places are asked for.
+//!
+//! Processors have a slice of the worker's time. A batch that takes longer is made and planned aside (`telemetry/aside.rs`); it
+//! keeps its turn meanwhile, and the timekeeper goes on with it then.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::telemetry::{Accounts, Ask, Blocked, Full, Now, Outlet, Planned, Reason, Sink, Telemetry};
+use crate::telemetry::{Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outcome, Outlet, Reason, Sink, Telemetry};
 
 /// How soon a refused batch asks again when nobody says that there is room, at first and at the latest.
 const SOON: Duration = Duration::from_millis(20);
@@ -14,6 +17,8 @@ pub struct Outbox {
     outlet: Arc<dyn Outlet>,
     /// Accounts to charge for a batch that is lost on its way.
     accounts: Accounts,
+    budget: Arc<Budget>,
+    alarm: Arc<Alarm>,
     state: Mutex<State>,
 }
 
@@ -22,17 +27,21 @@ struct State {
     /// Whether somebody is handing a batch on right now, and whether somebody else wanted to meanwhile.
     is_busy: bool,
     is_asked: bool,
+    /// Whether that is done aside.
+    is_aside: bool,
     held: Option<Held>,
     /// Items and bytes, as they came, of the batch that is held or on its way.
     load: (u64, u64),
     refused_since: Option<Instant>,
+    /// Items that went, and of which the stage does not know yet.
+    gone: u64,
 }
 
-/// A refused batch: why, by which sink, and when it asks again.
+/// A batch that waits: why, for which sink, and when it asks again.
 struct Held {
     waiting: Waiting,
-    full: Full,
-    sink: Option<Arc<dyn Sink>>,
+    /// Nothing as long as it has not asked.
+    refused: Option<(Full, Option<Arc<dyn Sink>>)>,
     again_at: Instant,
     pause: Duration,
 }
@@ -40,12 +49,33 @@ struct Held {
 enum Waiting {
     /// The processors have not taken it yet.
     Batch(Telemetry),
-    Planned(Box<dyn Planned>),
+    Planned(Outcome),
+}
+
+/// The next batch of a stage.
+pub enum Next {
+    Batch(Telemetry),
+    /// One that takes long to make, of so many items and bytes at most.
+    Unmade {
+        load: (u64, u64),
+        make: Make,
+    },
+}
+
+pub type Make = Box<dyn FnOnce() -> Telemetry + Send>;
+
+/// What became of a batch that was offered.
+#[expect(clippy::large_enum_variant, reason = "it is looked at where it is made")]
+enum Offered {
+    Gone,
+    Refused(Waiting, Full, Option<Arc<dyn Sink>>),
+    /// It takes longer than others can wait.
+    Heavy(Make),
 }
 
 impl Outbox {
-    pub fn new(outlet: Arc<dyn Outlet>, accounts: Accounts) -> Outbox {
-        Outbox { outlet, accounts, state: Mutex::default() }
+    pub fn new(outlet: Arc<dyn Outlet>, accounts: Accounts, budget: Arc<Budget>, alarm: Arc<Alarm>) -> Arc<Outbox> {
+        Arc::new(Outbox { outlet, accounts, budget, alarm, state: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -63,7 +93,7 @@ impl Outbox {
 
     /// What refused the batch that is held.
     pub fn refused(&self) -> Option<Full> {
-        self.lock().held.as_ref().map(|held| held.full.clone())
+        Some(self.lock().held.as_ref()?.refused.as_ref()?.0.clone())
     }
 
     /// Since when every attempt has been refused.
@@ -71,44 +101,64 @@ impl Outbox {
         self.lock().refused_since
     }
 
-    /// When the batch that is held asks again.
-    pub fn again_at(&self) -> Option<Instant> {
-        self.lock().held.as_ref().map(|held| held.again_at)
+    /// When the batch that is held asks again; without one, when the stage's next is due. Never while one is made aside.
+    pub fn due_at(&self, next: impl FnOnce() -> Option<Instant>) -> Option<Instant> {
+        let state = self.lock();
+        let (is_aside, again_at) = (state.is_aside, state.held.as_ref().map(|held| held.again_at));
+        drop(state);
+        if is_aside { None } else { again_at.or_else(next) }
     }
 
     /// The sink that refused the batch that is held, and says when it has room.
     pub fn waits_for(&self) -> Option<Arc<dyn Sink>> {
-        self.lock().held.as_ref()?.sink.clone()
+        self.lock().held.as_ref()?.refused.as_ref()?.1.clone()
     }
 
-    /// Hands on what is held, then what `next` gives, until a batch is refused or there is none; says how many items went.
-    /// Of several calls at a time one does the work. `at_once` runs refused processors again before they are due.
-    pub fn flush(&self, now: Now, ask: Ask, at_once: bool, mut next: impl FnMut() -> Option<Telemetry>) -> u64 {
-        let mut gone = 0;
-        loop {
-            let Some((turn, held)) = self.turn(now, at_once) else { return gone };
+    /// Hands on what is held, then what `next` gives, until a batch is refused, takes long, or there is none; says how many items
+    /// went since it was asked last. Of several calls at a time one does the work. `at_once` runs refused processors again
+    /// before they are due.
+    pub fn flush(self: &Arc<Self>, now: Now, ask: Ask, at_once: bool, next: impl FnMut() -> Option<Next>) -> u64 {
+        self.hand_on(now, ask, at_once, next);
+        std::mem::take(&mut self.lock().gone)
+    }
+
+    fn hand_on(self: &Arc<Self>, now: Now, ask: Ask, at_once: bool, mut next: impl FnMut() -> Option<Next>) {
+        while let Some((turn, held)) = self.turn(now, at_once) {
             let pause = held.as_ref().map_or(SOON, |held| (held.pause * 2).min(LATE));
-            let waiting = held.map(|held| held.waiting).or_else(|| {
-                let batch = next()?;
-                self.lock().load = (batch.items(), batch.bytes() as u64);
-                Some(Waiting::Batch(batch))
-            });
-            let Some(waiting) = waiting else {
-                match turn.end() {
-                    true => continue,
-                    false => return gone,
-                }
+            let offered = match held {
+                Some(held) => self.offer(held.waiting, now, ask),
+                None => match next() {
+                    Some(next) => {
+                        self.lock().load = next.load();
+                        self.offer_next(next, now, ask)
+                    }
+                    None => match turn.end() {
+                        true => continue,
+                        false => return,
+                    },
+                },
             };
-            let refused = self.offer(waiting, now, ask);
             let mut state = self.lock();
-            let Some((waiting, full, sink)) = refused else {
-                gone += std::mem::take(&mut state.load).0;
-                state.refused_since = None;
-                continue;
-            };
-            state.refused_since.get_or_insert(now.instant);
-            state.held = Some(Held { waiting, full, sink, again_at: now.instant + pause, pause });
-            return gone;
+            match offered {
+                Offered::Gone => {
+                    state.gone += std::mem::take(&mut state.load).0;
+                    state.refused_since = None;
+                }
+                Offered::Refused(waiting, full, sink) => {
+                    state.refused_since.get_or_insert(now.instant);
+                    let refused = Some((full, sink));
+                    state.held = Some(Held { waiting, refused, again_at: now.instant + pause, pause });
+                    return;
+                }
+                Offered::Heavy(make) => {
+                    state.is_aside = true;
+                    drop(state);
+                    turn.hand_over();
+                    let outbox = self.clone();
+                    self.budget.aside.start(move || outbox.plan_aside(make, now, pause));
+                    return;
+                }
+            }
         }
     }
 
@@ -129,17 +179,63 @@ impl Outbox {
         Some((Turn { outbox: self, is_over: false }, held))
     }
 
-    /// Hands a batch on; or what refused it.
-    fn offer(&self, waiting: Waiting, now: Now, ask: Ask) -> Option<(Waiting, Full, Option<Arc<dyn Sink>>)> {
+    fn offer_next(&self, next: Next, now: Now, ask: Ask) -> Offered {
+        match next {
+            Next::Batch(batch) => self.offer(Waiting::Batch(batch), now, ask),
+            Next::Unmade { make, .. } => Offered::Heavy(make),
+        }
+    }
+
+    /// Hands a batch on.
+    fn offer(&self, waiting: Waiting, now: Now, ask: Ask) -> Offered {
         let planned = match waiting {
             Waiting::Planned(planned) => planned,
-            Waiting::Batch(mut batch) => match self.outlet.plan(&mut batch, now) {
-                Ok(planned) => planned?,
-                Err(refusal) => return Some((Waiting::Batch(batch), Full::Refuse(refusal), None)),
+            Waiting::Batch(mut batch) => match self.outlet.plan_at_once(&mut batch, now) {
+                Some(Ok(planned)) => planned,
+                Some(Err(refusal)) => return Offered::Refused(Waiting::Batch(batch), Full::Refuse(refusal), None),
+                None => return Offered::Heavy(Box::new(|| batch)),
             },
         };
-        let Blocked { planned, full, sink } = planned.hand_over(now, ask).err()?;
-        Some((Waiting::Planned(planned), full, Some(sink)))
+        let Some(planned) = planned else { return Offered::Gone };
+        match planned.hand_over(now, ask) {
+            Ok(()) => Offered::Gone,
+            Err(Blocked { planned, full, sink }) => Offered::Refused(Waiting::Planned(Some(planned)), full, Some(sink)),
+        }
+    }
+
+    /// Makes and plans a batch where nobody waits, and holds it until it is handed on.
+    fn plan_aside(&self, make: Make, now: Now, pause: Duration) {
+        // Ends it, and rings, whatever happens.
+        let _turn = Turn { outbox: self, is_over: false };
+        let started = Instant::now();
+        let mut batch = make();
+        self.lock().load = load(&batch);
+        let planned = self.outlet.plan(&mut batch, now);
+        let mut state = self.lock();
+        state.held = Some(match planned {
+            Ok(planned) => {
+                Held { waiting: Waiting::Planned(planned), refused: None, again_at: now.instant, pause: SOON }
+            }
+            Err(refusal) => {
+                state.refused_since.get_or_insert(now.instant);
+                let refused = Some((Full::Refuse(refusal), None));
+                let again_at = now.instant + started.elapsed() + pause;
+                Held { waiting: Waiting::Batch(batch), refused, again_at, pause }
+            }
+        });
+    }
+}
+
+fn load(batch: &Telemetry) -> (u64, u64) {
+    (batch.items(), batch.bytes() as u64)
+}
+
+impl Next {
+    fn load(&self) -> (u64, u64) {
+        match self {
+            Next::Batch(batch) => load(batch),
+            Next::Unmade { load, .. } => *load,
+        }
     }
 }
 
@@ -157,6 +253,11 @@ impl Turn<'_> {
         state.is_busy = false;
         state.is_asked
     }
+
+    /// Another has it from now on.
+    fn hand_over(mut self) {
+        self.is_over = true;
+    }
 }
 
 impl Drop for Turn<'_> {
@@ -164,13 +265,18 @@ impl Drop for Turn<'_> {
         if self.is_over {
             return;
         }
+        let Outbox { accounts, alarm, .. } = self.outbox;
         let mut state = self.outbox.lock();
         state.is_busy = false;
+        if std::mem::take(&mut state.is_aside) {
+            alarm.ring();
+        }
         if std::thread::panicking() {
             let (items, _) = std::mem::take(&mut state.load);
+            state.gone += items;
             drop(state);
             tracing::error!(items, "handing a batch on failed internally: dropped");
-            self.outbox.accounts.iter().for_each(|account| account.drop_items(Reason::Internal, items));
+            accounts.iter().for_each(|account| account.drop_items(Reason::Internal, items));
         }
     }
 }

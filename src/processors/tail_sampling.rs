@@ -10,7 +10,7 @@ mod spans;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,13 +19,14 @@ use tokio::sync::Notify;
 
 use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
+use crate::otlp::slice;
 use crate::telemetry::{
     Accounts, Alarm, Ask, Budget, Charge, Fate, Fill, Full, Holder, Load, Now, Outlet, Part, Reason, Refusal, Share,
     Signal, Sink, Tally, Telemetry, Wakeful, clock,
 };
 
 use super::Stage;
-use super::outbox::Outbox;
+use super::outbox::{Next, Outbox};
 use policy::{Decision, Policy, Trace};
 use recent::Recent;
 use spans::{Gathered, Piece, gather, request_len, write_request};
@@ -51,6 +52,8 @@ pub struct Config {
     maximum_trace_size: u64,
     /// Those that drop come first.
     policies: Vec<(String, Policy)>,
+    /// Whether one has conditions or patterns, of which nobody knows how long they take.
+    has_patterns: bool,
 }
 
 impl Config {
@@ -94,6 +97,7 @@ impl Config {
             sample_on_first_match: section.boolean("sample_on_first_match", false),
             drop_pending: section.boolean("drop_pending_traces_on_shutdown", false),
             maximum_trace_size: size(&section, "maximum_trace_size_bytes", 0) as u64,
+            has_patterns: policies.iter().any(|(_, policy)| policy.has_patterns()),
             policies,
         }
     }
@@ -106,7 +110,9 @@ pub struct TailSampling {
     config: Arc<Config>,
     /// Of the config's, as many as the memory budget has room for.
     num_traces: usize,
-    outbox: Outbox,
+    outbox: Arc<Outbox>,
+    /// Itself, for what it decides aside.
+    this: Weak<TailSampling>,
     accounts: Accounts,
     budget: Arc<Budget>,
     _holder: Holder,
@@ -138,6 +144,8 @@ struct State {
     not_sampled: Recent,
     /// Traces that are kept, on their way out.
     ready: VecDeque<Vec<Piece>>,
+    /// Whether traces are decided on right now.
+    is_deciding: bool,
 }
 
 /// A trace as long as it is remembered; decided, it says what becomes of late spans.
@@ -188,7 +196,7 @@ impl TailSampling {
         accounts: Accounts,
         budget: Arc<Budget>,
         alarm: Arc<Alarm>,
-    ) -> TailSampling {
+    ) -> Arc<TailSampling> {
         let queue = budget.limit(Share::Queue) as usize;
         let fitting = |key: &str, wanted: usize, most: usize| {
             if wanted > most {
@@ -215,12 +223,13 @@ impl TailSampling {
             not_sampled: cached("non_sampled_cache_size", config.non_sampled_cache_size),
             ..State::default()
         };
-        TailSampling {
+        Arc::new_cyclic(|this| TailSampling {
+            this: this.clone(),
             _holder: budget.add_holder(),
             prefix: id.split_once('/').map_or_else(String::new, |(_, name)| format!("{name}.")),
             config,
             num_traces,
-            outbox: Outbox::new(outlet, accounts.clone()),
+            outbox: Outbox::new(outlet, accounts.clone(), budget.clone(), alarm.clone()),
             accounts,
             alarm,
             room: Notify::new(),
@@ -231,7 +240,7 @@ impl TailSampling {
             known: Charge::held(&budget, Share::Queue, 0),
             budget,
             counts,
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -357,7 +366,7 @@ impl TailSampling {
     }
 
     /// Takes a trace that is due, or any.
-    fn take_due(&self, now: Instant, everything: bool) -> Option<(u128, u64, Vec<Piece>, u64)> {
+    fn take_due(&self, now: Instant, everything: bool) -> Option<Due> {
         let mut state = self.lock();
         let state = &mut *state;
         loop {
@@ -370,51 +379,86 @@ impl TailSampling {
             }
             let trace = state.traces.get_mut(&id).filter(|trace| trace.number == number && trace.decided.is_none());
             if let Some(trace) = trace.filter(|trace| !trace.pieces.is_empty()) {
-                return Some((id, number, std::mem::take(&mut trace.pieces), trace.spans));
+                return Some(Due { id, number, pieces: std::mem::take(&mut trace.pieces), spans: trace.spans });
             }
         }
     }
 
     /// Decides on what is due and hands on what is kept.
     fn settle(&self, now: Now, everything: bool) {
-        let started = clock();
-        let mut decided = 0;
-        while let Some((id, number, pieces, spans)) = self.take_due(now.instant, everything) {
-            let decision = self.decide(&Trace { id, pieces: &pieces, spans, now });
-            if let Some(count) = self.counts.all.get(decision as usize) {
-                count.fetch_add(1, Relaxed);
-            }
-            decided += 1;
-            let is_kept = decision == Decision::Sampled;
-            let mut state = self.lock();
-            // Spans may have come while it was decided on.
-            let trace = state.traces.get_mut(&id).filter(|trace| trace.number == number);
-            let is_known = trace.is_some();
-            let more = trace.map(|trace| std::mem::take(&mut trace.pieces)).unwrap_or_default();
-            if is_known {
-                self.remember(&mut state, id, is_kept, now.instant);
-            }
-            let pieces: Vec<Piece> = pieces.into_iter().chain(more).collect();
-            if is_kept {
-                state.ready.push_back(pieces);
-            } else {
-                self.let_go(Reason::SampledOut, &pieces);
-            }
-            drop(state);
-            if is_kept {
-                self.flush(now, everything);
+        if let Some(deciding) = self.begin() {
+            let left = self.decide_due(now, everything, None);
+            let this = self.this.upgrade().filter(|_| left.is_some());
+            if let Some(this) = this {
+                // It keeps the turn until then, and asks for a wake-up to hand on what is kept.
+                deciding.hand_over();
+                self.budget.aside.start(move || {
+                    let _deciding = Deciding { stage: &this, is_aside: true };
+                    this.decide_due(now, everything, left);
+                });
             }
         }
+        self.flush(now, everything);
+    }
+
+    /// The right to decide; nobody has it while another does.
+    fn begin(&self) -> Option<Deciding<'_>> {
+        let is_other = std::mem::replace(&mut self.lock().is_deciding, true);
+        (!is_other).then_some(Deciding { stage: self, is_aside: false })
+    }
+
+    /// Decides on all that is due: aside from `first` on, else for a slice of time. Returns the trace that would take longer.
+    fn decide_due(&self, now: Now, everything: bool, first: Option<Due>) -> Option<Due> {
+        let (started, is_aside) = (Instant::now(), first.is_some());
+        let (mut next, mut left) = (first.or_else(|| self.take_due(now.instant, everything)), None);
+        let mut decided = 0;
+        while let Some(due) = next {
+            if !is_aside && (started.elapsed() >= slice::SLICE || self.is_work(&due)) {
+                left = Some(due);
+                break;
+            }
+            self.decide_one(due, now);
+            decided += 1;
+            next = self.take_due(now.instant, everything);
+        }
         if decided > 0 {
-            let passed = clock().saturating_duration_since(started);
-            self.counts.decision_milliseconds.record(passed.as_millis() as u64);
+            self.counts.decision_milliseconds.record(started.elapsed().as_millis() as u64);
             let mut state = self.lock();
             state.trim();
             self.charge(&state);
             drop(state);
             self.room.notify_waiters();
         }
-        self.flush(now, everything);
+        left
+    }
+
+    /// Whether others cannot wait until the policies have seen all of a trace, or have found a pattern in it.
+    fn is_work(&self, due: &Due) -> bool {
+        self.config.has_patterns || slice::is_large(request_len(&due.pieces) as u64, due.spans)
+    }
+
+    fn decide_one(&self, due: Due, now: Now) {
+        let Due { id, number, pieces, spans } = due;
+        let decision = self.decide(&Trace { id, pieces: &pieces, spans, now });
+        if let Some(count) = self.counts.all.get(decision as usize) {
+            count.fetch_add(1, Relaxed);
+        }
+        let is_kept = decision == Decision::Sampled;
+        let mut state = self.lock();
+        // Spans may have come while it was decided on, so many that it was dropped as too large.
+        let is_it = |trace: &&mut Remembered| trace.number == number && trace.decided.is_none();
+        let trace = state.traces.get_mut(&id).filter(is_it);
+        let is_known = trace.is_some();
+        let more = trace.map(|trace| std::mem::take(&mut trace.pieces)).unwrap_or_default();
+        if is_known {
+            self.remember(&mut state, id, is_kept, now.instant);
+        }
+        let pieces: Vec<Piece> = pieces.into_iter().chain(more).collect();
+        if is_kept {
+            state.ready.push_back(pieces);
+        } else {
+            self.let_go(Reason::SampledOut, &pieces);
+        }
     }
 
     /// Any that drops, else any that samples.
@@ -447,13 +491,13 @@ impl TailSampling {
         let ask = Ask { alone: true, waited: true };
         let gone = self.outbox.flush(now, ask, everything, || self.next(now));
         self.held_spans.fetch_sub(gone, Relaxed);
-        if let Some(at) = self.outbox.again_at() {
+        if let Some(at) = self.outbox.due_at(|| None) {
             self.alarm.ring_at(at);
         }
     }
 
     /// The next request: a trace, or as much of it as goes into one.
-    fn next(&self, now: Now) -> Option<Telemetry> {
+    fn next(&self, now: Now) -> Option<Next> {
         let payload: Vec<Piece> = {
             let mut state = self.lock();
             let pieces = state.ready.front_mut()?;
@@ -474,13 +518,43 @@ impl TailSampling {
         let charge = Charge::held(&self.budget, Share::Queue, 0);
         charge.add(request_len(&payload) as u64);
         let part = Part { bytes: Bytes::from(write_request(&payload)), items, charge };
-        Some(Telemetry {
+        Some(Next::Batch(Telemetry {
             signal: Signal::Traces,
             parts: smallvec![part],
             client: None,
             received: now,
             tickets: SmallVec::new(),
-        })
+        }))
+    }
+}
+
+/// A trace that is taken out to be decided on.
+struct Due {
+    id: u128,
+    number: u64,
+    pieces: Vec<Piece>,
+    spans: u64,
+}
+
+/// Held while traces are decided on.
+struct Deciding<'a> {
+    stage: &'a TailSampling,
+    is_aside: bool,
+}
+
+impl Deciding<'_> {
+    /// Another has it from now on.
+    fn hand_over(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Deciding<'_> {
+    fn drop(&mut self) {
+        self.stage.lock().is_deciding = false;
+        if self.is_aside {
+            self.stage.alarm.ring();
+        }
     }
 }
 
@@ -639,8 +713,10 @@ fn table_bytes<T>(capacity: usize) -> usize {
 
 impl Wakeful for TailSampling {
     fn wake_at(&self) -> Option<Instant> {
-        let due = self.lock().next_due();
-        due.into_iter().chain(self.outbox.again_at()).min()
+        let mut state = self.lock();
+        let (due, is_ready) = (state.next_due().filter(|_| !state.is_deciding), !state.ready.is_empty());
+        drop(state);
+        due.into_iter().chain(self.outbox.due_at(|| is_ready.then_some(self.started))).min()
     }
 
     fn waits_for(&self) -> Vec<Arc<dyn Sink>> {
@@ -653,7 +729,7 @@ impl Wakeful for TailSampling {
 
     fn drain(&self, now: Now) -> bool {
         if self.config.drop_pending {
-            while let Some((id, _, pieces, _)) = self.take_due(now.instant, true) {
+            while let Some(Due { id, pieces, .. }) = self.take_due(now.instant, true) {
                 self.let_go(Reason::Shutdown, &pieces);
                 self.remember(&mut self.lock(), id, false, now.instant);
             }

@@ -8,9 +8,10 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use crate::exporters::{Accepted, Payload, SendError};
+use crate::otlp::slice;
 use crate::otlp::split::Splitter;
 use crate::otlp::status::code;
-use crate::telemetry::{Fate, Now, Part, Reason, Refusal, Status, Telemetry, clock};
+use crate::telemetry::{Fate, Now, Part, Reason, Refusal, Status, Tally, Telemetry, clock};
 
 use super::backoff::Backoff;
 use super::upstream::PROBE;
@@ -81,7 +82,7 @@ impl Queue {
                     self.say_partial(&accepted);
                     let rejected = accepted.rejected.min(items);
                     self.settle(&mut open, items, items - rejected, Reason::PartialSuccess);
-                    self.account.book(&telemetry, Fate::Sent, rejected);
+                    self.book(&telemetry, Fate::Sent, rejected).await;
                     self.account.show_leaving(&telemetry);
                     continue;
                 }
@@ -89,14 +90,14 @@ impl Queue {
             };
             let reason = match &error {
                 SendError::TooLarge(_) if items > 1 && again > telemetry.bytes() => {
-                    let halves = halves(telemetry);
+                    let halves = self.halves(telemetry, &mut open).await;
                     again = again.saturating_sub(halves.iter().map(Telemetry::bytes).sum());
                     left.extend(halves);
                     continue;
                 }
                 SendError::Malformed(_) if items > 1 && bisections > 1 => {
                     bisections -= 2;
-                    left.extend(halves(telemetry));
+                    left.extend(self.halves(telemetry, &mut open).await);
                     continue;
                 }
                 SendError::TooLarge(_) => Reason::TooLarge,
@@ -112,7 +113,7 @@ impl Queue {
             );
             outcome = Err(Refusal::Rejected(status.clone()));
             self.settle(&mut open, items, 0, reason);
-            self.account.book(&telemetry, Fate::Dropped, 0);
+            self.book(&telemetry, Fate::Dropped, 0).await;
             self.account.show_dropped(reason, &telemetry);
             if let Some(store) = &self.store {
                 store.put_aside(telemetry, reason);
@@ -122,6 +123,32 @@ impl Queue {
         for ticket in tickets {
             ticket.resolve(outcome.as_ref().copied());
         }
+    }
+
+    /// Cuts a batch, aside when that takes long; nothing is left of it when that fails.
+    async fn halves(&self, telemetry: Telemetry, open: &mut Open<'_>) -> Vec<Telemetry> {
+        let items = telemetry.items();
+        if !slice::is_large(telemetry.bytes() as u64, items) {
+            return halves(telemetry).into();
+        }
+        let cut = self.budget.aside_of_exports.run(None, move || halves(telemetry).into());
+        cut.await.unwrap_or_else(|| {
+            self.settle(open, items, 0, Reason::Internal);
+            Vec::new()
+        })
+    }
+
+    /// Writes it on the bill: aside when it takes long to see whose it is.
+    async fn book(&self, telemetry: &Telemetry, fate: Fate, dropped: u64) {
+        let tally = match Tally::at_once(telemetry) {
+            Some(tally) => tally,
+            None => {
+                let telemetry = telemetry.share();
+                let tally = self.budget.aside_of_exports.run(None, move || Tally::of(&telemetry));
+                tally.await.unwrap_or_default()
+            }
+        };
+        self.account.bill.settle(&tally, fate, dropped, 1);
     }
 
     fn settle(&self, open: &mut Open, items: u64, sent: u64, reason: Reason) {

@@ -241,7 +241,7 @@ impl<'a> Builder<'a> {
                 Some(Component::TailSampling(config)) if signal == Signal::Traces => {
                     let before = (std::mem::take(&mut steps), std::mem::take(&mut ends));
                     ends.push(self.stage(pipeline, place, before, &accounts, |outlet, accounts| {
-                        Arc::new(TailSampling::new(&id, config.clone(), outlet, accounts, budget, alarm))
+                        TailSampling::new(&id, config.clone(), outlet, accounts, budget, alarm)
                     }));
                 }
                 Some(Component::TailSampling(_)) => {

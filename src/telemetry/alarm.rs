@@ -27,6 +27,11 @@ impl Alarm {
         }
     }
 
+    /// Says that a stage has something to do now.
+    pub fn ring(&self) {
+        self.earlier.notify_one();
+    }
+
     /// The timekeeper's side: when it will be up next.
     pub fn expect(&self, next: Option<Instant>) {
         self.next.store(next.map_or(u64::MAX, |at| self.millis(at)), Relaxed);

@@ -62,12 +62,21 @@ impl Aside {
         let work = move || {
             let _ = done.send(work());
         };
-        let job = Arc::new(Job(Mutex::new(Some(Box::new(work)))));
-        let _waiting = Waiting(job.clone());
+        let _waiting = Waiting(self.push(peer, Box::new(work)));
+        outcome.await.ok()
+    }
+
+    /// Begins work that no task waits for: it says itself what became of it.
+    pub fn start(&self, work: impl FnOnce() + Send + 'static) {
+        self.push(None, Box::new(work));
+    }
+
+    fn push(&self, peer: Option<IpAddr>, work: Work) -> Arc<Job> {
+        let job = Arc::new(Job(Mutex::new(Some(work))));
         if !self.0.push(peer, job.clone()) {
             job.run();
         }
-        outcome.await.ok()
+        job
     }
 }
 

@@ -4,6 +4,7 @@
 //! all others. A new name takes the place of the smallest and inherits its rank (the space-saving algorithm), so a service
 //! that matters is found however many others there are. What was counted for those that had to go is in the last line.
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +19,9 @@ const TRACKED: usize = 64;
 const NAME: usize = 64;
 /// Services of one batch that are told apart.
 const AT_ONCE: usize = 32;
+
+/// Fields that are looked at where others wait.
+const AT_ONCE_FIELDS: usize = 64 << 10;
 
 type Name = SmallVec<[u8; 32]>;
 
@@ -90,13 +94,22 @@ pub struct Reading {
 
 impl Tally {
     pub fn of(telemetry: &Telemetry) -> Tally {
-        let mut tally = Tally::default();
-        for part in &telemetry.parts {
-            each_group(telemetry.signal, &part.bytes, part.items, |service, items, bytes| {
+        Tally::within(telemetry, usize::MAX).unwrap_or_default()
+    }
+
+    /// The same where others wait; nothing when it takes long, and must be done aside.
+    pub fn at_once(telemetry: &Telemetry) -> Option<Tally> {
+        Tally::within(telemetry, AT_ONCE_FIELDS)
+    }
+
+    fn within(telemetry: &Telemetry, fields: usize) -> Option<Tally> {
+        let (mut tally, left) = (Tally::default(), Cell::new(fields));
+        let saw_all = telemetry.parts.iter().all(|part| {
+            each_group(telemetry.signal, &part.bytes, part.items, &left, |service, items, bytes| {
                 tally.add(service, items, bytes);
-            });
-        }
-        tally
+            })
+        });
+        saw_all.then_some(tally)
     }
 
     /// Adds items of a resource group.

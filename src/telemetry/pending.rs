@@ -7,6 +7,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{Budget, Charge, Part, Share, Signal, Telemetry, Ticket};
+use crate::otlp::slice;
 use crate::otlp::split::Splitter;
 
 /// Parts below this size are joined: a write costs more than copying them.
@@ -41,6 +42,22 @@ enum Entry {
         items: u32,
         charge: Charge,
     },
+}
+
+/// A batch as it is made.
+pub struct Taking {
+    signal: Signal,
+    most_items: u64,
+    most_bytes: u64,
+    parts: SmallVec<[Part; 1]>,
+    items: u64,
+    bytes: u64,
+    /// What must be cut; what was left of it, and whether anything of it fitted.
+    uncut: Option<Entry>,
+    rest: Option<Entry>,
+    has_grown: bool,
+    /// Bytes, as they came, that are not pending any more.
+    gone_bytes: u64,
 }
 
 struct Joining {
@@ -101,41 +118,59 @@ impl Pending {
         }
     }
 
-    /// Takes up to `most` from the front, cutting a part where the limit falls; at least one item when there is any.
-    pub fn take(&mut self, signal: Signal, most: Most) -> SmallVec<[Part; 1]> {
-        self.seal();
+    /// Takes up to `most` from the front, cutting a part where the limit falls; at least one item when there is any. It ends
+    /// before a large part that must be cut.
+    pub fn take(&mut self, signal: Signal, most: Most) -> Taking {
         let (most_items, most_bytes) = match most {
             Most::Items(0) | Most::Bytes(0) => (u64::MAX, u64::MAX),
             Most::Items(limit) => (limit, u64::MAX),
             Most::Bytes(limit) => (u64::MAX, limit),
         };
-        let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
-        let (mut items, mut bytes) = (0, 0);
-        while items < most_items && bytes < most_bytes {
-            let Some(entry) = self.entries.pop_front() else { break };
-            // What is put back is counted again, so that the sums hold at every step.
-            self.items -= u64::from(entry.items());
-            self.taken += u64::from(entry.items());
-            self.bytes -= entry.bytes();
-            let (room_items, room_bytes) = (most_items - items, most_bytes - bytes);
-            let (taken, rest) = entry.take(signal, room_items, room_bytes, parts.is_empty());
-            let nothing_fits = taken.is_none() && rest.is_some();
+        let mut taking = Taking {
+            signal,
+            most_items,
+            most_bytes,
+            parts: SmallVec::new(),
+            items: 0,
+            bytes: 0,
+            uncut: None,
+            rest: None,
+            has_grown: false,
+            gone_bytes: 0,
+        };
+        self.go_on(&mut taking);
+        taking
+    }
+
+    /// Puts back what is left of the part that was cut, and takes more, until the batch is full or another part must be cut.
+    pub fn go_on(&mut self, taking: &mut Taking) {
+        self.seal();
+        loop {
+            let rest = taking.rest.take();
+            let nothing_fits = rest.is_some() && !taking.has_grown;
             if let Some(rest) = rest {
                 self.items += u64::from(rest.items());
                 self.taken -= u64::from(rest.items());
                 self.bytes += rest.bytes();
+                taking.gone_bytes -= rest.bytes();
                 self.entries.push_front(rest);
             }
-            if let Some(part) = taken {
-                items += u64::from(part.items);
-                bytes += part.bytes.len() as u64;
-                parts.push(part);
+            if nothing_fits || taking.is_full() {
+                return;
             }
-            if nothing_fits {
-                break;
+            let Some(entry) = self.entries.pop_front() else { return };
+            // What is put back is counted again, so that the sums hold at every step.
+            self.items -= u64::from(entry.items());
+            self.taken += u64::from(entry.items());
+            self.bytes -= entry.bytes();
+            taking.gone_bytes += entry.bytes();
+            let is_large = !taking.is_whole(&entry) && slice::is_large(entry.bytes(), u64::from(entry.items()));
+            taking.uncut = Some(entry);
+            if is_large {
+                return;
             }
+            taking.cut();
         }
-        parts
     }
 
     /// The tickets that a batch just taken must resolve: those of its items. One whose items are not all taken is held
@@ -153,6 +188,48 @@ impl Pending {
         kept.append(&mut self.tickets);
         self.tickets = kept;
         tickets
+    }
+}
+
+impl Taking {
+    /// Whether a large part must be cut before the batch goes on.
+    pub fn is_uncut(&self) -> bool {
+        self.uncut.is_some()
+    }
+
+    /// Cuts it: work that nobody should wait for.
+    pub fn cut(&mut self) {
+        let Some(entry) = self.uncut.take() else { return };
+        let (room_items, room_bytes) = (self.most_items - self.items, self.most_bytes - self.bytes);
+        let (taken, rest) = entry.take(self.signal, room_items, room_bytes, self.parts.is_empty());
+        self.has_grown = taken.is_some();
+        self.rest = rest;
+        if let Some(part) = taken {
+            self.items += u64::from(part.items);
+            self.bytes += part.bytes.len() as u64;
+            self.parts.push(part);
+        }
+    }
+
+    /// Items and bytes that are not pending any more.
+    pub fn load(&self) -> (u64, u64) {
+        let uncut = self.uncut.as_ref().map_or(0, Entry::items);
+        (self.items + u64::from(uncut), self.gone_bytes)
+    }
+
+    pub fn parts(self) -> SmallVec<[Part; 1]> {
+        self.parts
+    }
+
+    fn is_full(&self) -> bool {
+        self.items >= self.most_items || self.bytes >= self.most_bytes
+    }
+
+    /// Whether it needs no cut: all of it fits, or it is one item.
+    fn is_whole(&self, entry: &Entry) -> bool {
+        let Entry::Whole(part) = entry else { return false };
+        let fits = self.items + u64::from(part.items) <= self.most_items;
+        part.items <= 1 || fits && self.bytes + part.bytes.len() as u64 <= self.most_bytes
     }
 }
 

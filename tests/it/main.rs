@@ -56,6 +56,7 @@ mod secrets;
 mod sending;
 mod service;
 mod simulated_disk;
+mod stages;
 mod status;
 mod storage;
 mod strangers;

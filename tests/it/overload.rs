@@ -15,8 +15,8 @@ use misaki::processors::{Notes, Processor, Stage};
 use misaki::service::plan::Plan;
 use misaki::service::registry::Component;
 use misaki::telemetry::{
-    Account, Accounts, Alarm, Ask, Bill, Budget, Charge, Full, Load, Now, Part, Place, Reason, Refusal, Share, Signal,
-    Sink, Tap, Telemetry, Wakeful,
+    Account, Accounts, Alarm, Ask, Bill, Budget, Charge, Full, Load, Now, Outlet, Part, Place, Reason, Refusal, Share,
+    Signal, Sink, Tap, Telemetry, Wakeful,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -81,6 +81,33 @@ impl Sink for Refusing {
     fn skip(&self, _: &Telemetry) {}
 }
 
+/// A `batch` of ten for logs and metrics, a `tail_sampling` that keeps all for traces.
+pub fn stage(
+    signal: Signal,
+    outlet: Arc<dyn Outlet>,
+    accounts: Accounts,
+    budget: &Arc<Budget>,
+    alarm: &Arc<Alarm>,
+) -> (Arc<dyn Stage>, Arc<dyn Sink>) {
+    if signal == Signal::Traces {
+        let text = "yaml:{receivers: {otlp: {protocols: {grpc: }}}, exporters: {nop: }, processors: {tail_sampling: {decision_wait: 1s, policies: [{name: all, type: always_sample}]}}, service: {pipelines: {traces: {receivers: [otlp], processors: [tail_sampling], exporters: [nop]}}}}";
+        let plan = Plan::read(&misaki::config::load(&[text.to_owned()], &[], &|_| None));
+        let id = ComponentId::parse("tail_sampling").unwrap();
+        let Some(Component::TailSampling(config)) = plan.get(Kind::Processor, &id) else { panic!("no config") };
+        let stage = TailSampling::new("tail", config.clone(), outlet, accounts, budget.clone(), alarm.clone());
+        return (stage.clone(), stage);
+    }
+    let config = batch::Config {
+        timeout: SECOND,
+        send_batch_size: 10,
+        send_batch_max_size: 0,
+        metadata_keys: Vec::new(),
+        metadata_cardinality_limit: 0,
+    };
+    let stage = Arc::new(Batch::new("batch", signal, config, outlet, accounts, budget.clone(), alarm.clone()));
+    (stage.clone(), stage)
+}
+
 /// A stage with the counting processor and the refusing sink behind it, and its timekeeper.
 struct Scene {
     stage: Arc<dyn Stage>,
@@ -117,26 +144,7 @@ impl Scene {
         let segment = Segment { steps: vec![step.clone()], ends: vec![End::Sink(full.clone())] };
         let next = Arc::new(Next::default());
         next.set(Some(Arc::new(Branches::new(vec![Arc::new(segment)], accounts.clone()))));
-        let (stage, sink): (Arc<dyn Stage>, Arc<dyn Sink>) = if signal == Signal::Traces {
-            let text = "yaml:{receivers: {otlp: {protocols: {grpc: }}}, exporters: {nop: }, processors: {tail_sampling: {decision_wait: 1s, policies: [{name: all, type: always_sample}]}}, service: {pipelines: {traces: {receivers: [otlp], processors: [tail_sampling], exporters: [nop]}}}}";
-            let plan = Plan::read(&misaki::config::load(&[text.to_owned()], &[], &|_| None));
-            let id = ComponentId::parse("tail_sampling").unwrap();
-            let Some(Component::TailSampling(config)) = plan.get(Kind::Processor, &id) else { panic!("no config") };
-            let stage = TailSampling::new("tail", config.clone(), next, accounts, budget.clone(), alarm.clone());
-            let stage = Arc::new(stage);
-            (stage.clone(), stage)
-        } else {
-            let config = batch::Config {
-                timeout: SECOND,
-                send_batch_size: 10,
-                send_batch_max_size: 0,
-                metadata_keys: Vec::new(),
-                metadata_cardinality_limit: 0,
-            };
-            let stage = Batch::new("batch", signal, config, next, accounts, budget.clone(), alarm.clone());
-            let stage = Arc::new(stage);
-            (stage.clone(), stage)
-        };
+        let (stage, sink) = stage(signal, next, accounts, &budget, &alarm);
         let stages = vec![stage.clone() as Arc<dyn Wakeful>];
         let mut time = JoinSet::new();
         time.spawn(async move { match keep_time(&alarm, &stages).await {} });

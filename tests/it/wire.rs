@@ -728,7 +728,14 @@ fn take_checked(
     got: &mut Vec<String>,
 ) -> Result<u64, TestCaseError> {
     let (items_before, bytes_before) = (pending.items(), pending.bytes());
-    let parts = pending.take(signal, most);
+    let mut taking = pending.take(signal, most);
+    while taking.is_uncut() {
+        let (items, bytes) = taking.load();
+        prop_assert_eq!((pending.items() + items, pending.bytes() + bytes), (items_before, bytes_before));
+        taking.cut();
+        pending.go_on(&mut taking);
+    }
+    let parts = taking.parts();
     let items: u64 = parts.iter().map(|part| u64::from(part.items)).sum();
     let bytes: u64 = parts.iter().map(|part| part.bytes.len() as u64).sum();
     prop_assert_eq!(pending.items(), items_before - items);

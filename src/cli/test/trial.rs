@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -18,7 +19,9 @@ use crate::telemetry::{Alarm, Budget, Charge, Intake, Now, Part, Point, Reason, 
 
 const BUDGET: u64 = 256 << 20;
 /// How often what holds telemetry is asked to hand it on, at most: once for each stage behind another.
-const DRAINS: usize = 64;
+const DRAINS: u32 = 64;
+/// How much longer it waits each time.
+const PAUSE: Duration = Duration::from_millis(4);
 
 /// What came out, and what was dropped by whom.
 #[derive(Debug, Default, PartialEq)]
@@ -96,12 +99,13 @@ impl<'p> Trial<'p> {
 
     /// Lets go of what is held; returns what exporters were given, by signal.
     pub async fn end(&self) -> Taken {
-        for _ in 0..DRAINS {
+        for round in 0..DRAINS {
             let held = self.graph.stages.iter().filter(|stage| !stage.drain(Now::read())).count();
             if held == 0 {
                 break;
             }
-            tokio::task::yield_now().await;
+            // What takes long is done aside.
+            tokio::time::sleep(PAUSE * round).await;
         }
         let mut taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
         taken.sort_by_key(|(_, signal, _)| *signal);

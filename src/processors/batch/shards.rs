@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::otlp::status::code;
-use crate::telemetry::{Accounts, Budget, Charge, Client, Outlet, Reason, Refusal, Share, Status};
+use crate::telemetry::{Charge, Client, Reason, Refusal, Share, Status};
 
-use super::{Config, Shard};
+use super::{Config, Maker, Shard};
 
 /// How long a shard is kept that holds nothing.
 pub const IDLE: Duration = Duration::from_secs(1);
@@ -21,9 +21,7 @@ pub struct Shards {
     keys: Vec<String>,
     /// 0 is no limit.
     limit: usize,
-    budget: Arc<Budget>,
-    outlet: Arc<dyn Outlet>,
-    accounts: Accounts,
+    maker: Maker,
     entries: Mutex<HashMap<Vec<String>, Entry>>,
 }
 
@@ -34,13 +32,11 @@ struct Entry {
 }
 
 impl Shards {
-    pub fn new(config: &Config, budget: &Arc<Budget>, outlet: &Arc<dyn Outlet>, accounts: &Accounts) -> Shards {
+    pub fn new(config: &Config, maker: Maker) -> Shards {
         Shards {
             keys: config.metadata_keys.clone(),
             limit: config.metadata_cardinality_limit,
-            budget: budget.clone(),
-            outlet: outlet.clone(),
-            accounts: accounts.clone(),
+            maker,
             entries: Mutex::default(),
         }
     }
@@ -74,7 +70,7 @@ impl Shards {
             let message = "too many batcher metadata-value combinations".to_owned();
             return Err(Refusal::Rejected(Status { code: code::UNAVAILABLE, message }));
         }
-        let charge = Charge::take(&self.budget, Share::Queue, bytes).ok_or(Refusal::busy(Reason::MemoryFull))?;
+        let charge = Charge::take(&self.maker.budget, Share::Queue, bytes).ok_or(Refusal::busy(Reason::MemoryFull))?;
         Ok((self.add(&mut entries, values, charge, now), true))
     }
 
@@ -86,7 +82,7 @@ impl Shards {
             return entry.shard.clone();
         }
         // It was forgotten since then.
-        let charge = Charge::held(&self.budget, Share::Queue, 0);
+        let charge = Charge::held(&self.maker.budget, Share::Queue, 0);
         charge.add(self.bytes(&values));
         self.add(&mut entries, values, charge, now)
     }
@@ -116,7 +112,7 @@ impl Shards {
 
     fn has_room(&self, entries: &HashMap<Vec<String>, Entry>, bytes: u64) -> bool {
         let used: u64 = entries.values().map(|entry| entry.charge.bytes()).sum();
-        (self.limit == 0 || entries.len() < self.limit) && used + bytes <= self.budget.limit(Share::Queue) / PART
+        (self.limit == 0 || entries.len() < self.limit) && used + bytes <= self.maker.budget.limit(Share::Queue) / PART
     }
 
     fn add(
@@ -128,7 +124,7 @@ impl Shards {
     ) -> Arc<Shard> {
         let metadata = self.keys.iter().cloned().zip(values.iter().cloned()).collect();
         let client = Arc::new(Client { metadata, ..Client::default() });
-        let shard = Arc::new(Shard::new(Some(client), self.outlet.clone(), self.accounts.clone()));
+        let shard = self.maker.shard(Some(client));
         entries.insert(values, Entry { shard: shard.clone(), used, charge });
         shard
     }

@@ -282,6 +282,17 @@ impl Policy {
         matches!(self, Policy::Drop(_))
     }
 
+    /// Whether it has conditions or patterns.
+    pub fn has_patterns(&self) -> bool {
+        match self {
+            Policy::OttlCondition { .. } | Policy::StringAttribute { values: Values::Regex(_), .. } => true,
+            Policy::And(policies) | Policy::Drop(policies) => policies.iter().any(Policy::has_patterns),
+            Policy::Not(policy) => policy.has_patterns(),
+            Policy::Composite(composite) => composite.policies.iter().any(|(policy, _)| policy.has_patterns()),
+            _ => false,
+        }
+    }
+
     pub fn evaluate(&self, trace: &Trace) -> Result<Decision, Fault> {
         let is_sampled = match self {
             Policy::AlwaysSample => true,
