@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::attacks::{ask, ask_within};
-use crate::bodies::{gzip, log, message, post, with_record};
+use crate::bodies::{as_traces, gzip, log, message, post, with_record};
 use crate::process::{Misaki, p99};
 
-/// A request that is work, and the processors that it is work for.
+/// A request that is work, and the processors, a line each, that it is work for.
 pub struct Work {
     pub name: &'static str,
     pub processors: &'static str,
@@ -33,6 +33,15 @@ const HASH: &str = r#"transform: {log_statements: ['set(log.attributes["h"], SHA
 const MATCH: &str =
     r#"filter: {log_conditions: ['log.severity_number == 0 and IsMatch(resource.attributes["long"], "x+y")']}"#;
 const COMPUTED: &str = r#"filter: {log_conditions: ['IsMatch("text", log.body)']}"#;
+
+const BATCH: &str = "batch: {timeout: 100ms}";
+const CUT: &str = "batch: {timeout: 100ms, send_batch_max_size: 8192}";
+const BATCH_FILTER: &str = "batch: {timeout: 100ms}\n  filter: {log_conditions: [log.severity_number > 20]}";
+const BATCH_REPLACE: &str = concat!(
+    "batch: {timeout: 100ms}\n  ",
+    r#"transform: {log_statements: ['replace_pattern(log.body, "(password=.*;|token=\\w+)", "***")']}"#
+);
+const TAIL: &str = r#"tail_sampling: {decision_wait: 100ms, policies: [{name: a, type: ottl_condition, ottl_condition: {span: ['IsMatch("text", span.name)', 'IsMatch(span.name, "(a|b)*c$")']}}]}"#;
 
 fn text(body: &[u8]) -> Vec<u8> {
     message(5, &message(1, body))
@@ -60,6 +69,13 @@ pub fn all() -> Vec<Work> {
     let gzipped = |kind, body: &[u8]| post("gzip", kind, &gzip(body));
     let patterns: Vec<u8> = (0..size(300, 20_000))
         .flat_map(|index| message(2, &text(format!(r"\pL{{{}}}", index % 90 + 1).as_bytes())))
+        .collect();
+    // Of one trace.
+    let spans: Vec<u8> = (0..size(300, 3_000))
+        .flat_map(|index| {
+            let name = format!("a{{{}}}0", index % 700 + 1);
+            message(2, &[message(1, &[7; 16]), message(2, &[1; 8]), message(5, name.as_bytes())].concat())
+        })
         .collect();
     vec![
         Work {
@@ -94,6 +110,47 @@ pub fn all() -> Vec<Work> {
             name: "empty records through a filter",
             processors: FILTER,
             request: gzipped(PROTOBUF, &empty_records(size(500_000, 8_000_000), 0)),
+        },
+        Work {
+            name: "empty records, cut and compressed for the upstream",
+            processors: "",
+            request: gzipped(PROTOBUF, &empty_records(size(2_500_000, 8_000_000), 0)),
+        },
+        Work {
+            name: "empty resources beside a record, for the bill",
+            processors: "",
+            request: gzipped(
+                PROTOBUF,
+                &[with_record(&text(b"x")), [0x0a, 0x00].repeat(size(300_000, 8_000_000))].concat(),
+            ),
+        },
+        Work {
+            name: "empty records in batches",
+            processors: BATCH,
+            request: gzipped(PROTOBUF, &empty_records(size(500_000, 8_000_000), 0)),
+        },
+        Work {
+            name: "empty records, cut by a batch",
+            processors: CUT,
+            request: gzipped(PROTOBUF, &empty_records(size(300_000, 8_000_000), 0)),
+        },
+        Work {
+            name: "empty records through a filter behind a batch",
+            processors: BATCH_FILTER,
+            request: gzipped(PROTOBUF, &empty_records(size(500_000, 8_000_000), 0)),
+        },
+        Work {
+            name: "a pattern that is quadratic in all, behind a batch",
+            processors: BATCH_REPLACE,
+            request: gzipped(
+                PROTOBUF,
+                &with_record(&text(&b"password=token=x ".repeat(size(48 << 10, 256 << 10) / 17))),
+            ),
+        },
+        Work {
+            name: "patterns that come with the spans of a trace that is decided on",
+            processors: TAIL,
+            request: as_traces(gzipped(PROTOBUF, &message(1, &message(2, &spans)))),
         },
         Work { name: "long JSON", processors: FILTER, request: post("identity", JSON, &json) },
         Work { name: "long JSON, gzip", processors: FILTER, request: gzipped(JSON, &json) },
@@ -147,7 +204,15 @@ fn free_port() -> SocketAddr {
 /// A Misaki on one core that sends in pieces, compressed, and the address of its health check.
 pub fn start(processors: &str) -> (Misaki, SocketAddr) {
     let (health, upstream) = (free_port(), upstream());
-    let name = processors.split(':').next().unwrap();
+    let names: Vec<_> = processors.lines().map(|line| line.trim().split(':').next().unwrap()).collect();
+    let names = ["memory_limiter"].into_iter().chain(names).collect::<Vec<_>>().join(", ");
+    // Traces have a pipeline of their own; the good client sends logs.
+    let pipelines = match processors.starts_with("tail_sampling") {
+        true => format!(
+            "logs: {{receivers: [otlp], exporters: [otlp_http]}}, traces: {{receivers: [otlp], processors: [{names}], exporters: [otlp_http]}}"
+        ),
+        false => format!("logs: {{receivers: [otlp], processors: [{names}], exporters: [otlp_http]}}"),
+    };
     let config = format!(
         "
 receivers:
@@ -165,7 +230,7 @@ extensions: {{health_check: {{endpoint: '{health}'}}}}
 service:
   extensions: [health_check]
   telemetry: {{metrics: {{level: none}}}}
-  pipelines: {{logs: {{receivers: [otlp], processors: [memory_limiter, {name}], exporters: [otlp_http]}}}}
+  pipelines: {{{pipelines}}}
 "
     );
     (Misaki::start_on_one_core(1000, &config), health)
