@@ -43,8 +43,11 @@ use upstream::{Outage, Upstream};
 
 /// Above this part of the queue share, clients are slowed down to what the upstream takes…
 const PACED_ABOVE: u64 = 4;
-/// …by waiting this long for room before a place is taken all the same.
+/// …by waiting this long for room before a place is taken all the same: one of common size. A smaller one waits for less, so
+/// that few large ones do not slow all others down.
 const PACE: Duration = Duration::from_millis(200);
+/// How many requests back a size is common.
+const COMMON: u64 = 256;
 
 /// Of the queue share, what one queue may hold of what is on disk: one part in so many.
 const READ_AHEAD: u64 = 4;
@@ -128,6 +131,8 @@ struct State {
     /// Of that, what waits.
     waiting_size: u64,
     bytes: u64,
+    /// The average of the requests that came, times `COMMON`.
+    common_bytes: u64,
     in_flight: u64,
     /// Since when it has been refusing, and why it did last.
     full: Option<(Instant, Reason)>,
@@ -149,6 +154,17 @@ impl State {
     fn refuses(&mut self, reason: Reason) {
         let since = self.full.map_or_else(clock, |(since, _)| since);
         self.full = Some((since, reason));
+    }
+
+    fn come(&mut self, bytes: u64) {
+        self.common_bytes = self.common_bytes - self.common_bytes / COMMON + bytes;
+    }
+
+    /// How long a request of so many bytes waits for room.
+    fn pace(&self, bytes: u64) -> Duration {
+        let all = PACE.as_millis() as u64;
+        let share = (bytes * COMMON).saturating_mul(all) / self.common_bytes.max(1);
+        Duration::from_millis(share.min(all))
     }
 }
 
@@ -604,7 +620,10 @@ impl Sink for Queue {
         let (more, fresh) = (load.held_bytes(), load.fresh_held_bytes());
         let paced = queue.enabled && state.bytes + more > self.budget.limit(Share::Queue) / PACED_ABOVE;
         if paced && !ask.waited && !upstream_is_down && state.bytes > 0 {
-            return Err(Full::Wait { most: Some(PACE) });
+            let pace = state.pace(load.bytes);
+            if !pace.is_zero() {
+                return Err(Full::Wait { most: Some(pace) });
+            }
         }
         let reason = if state.size + size > queue.queue_size {
             Some(Reason::QueueFull)
@@ -652,6 +671,7 @@ impl Sink for Queue {
         let mut state = self.lock();
         state.flow.come(telemetry.received, load.items, load.bytes, self.size_of(load));
         let Some(store) = &self.store else {
+            state.come(load.bytes);
             self.push(state, telemetry, load);
             if self.settings.queue.enabled {
                 self.budget.give_back(Share::Queue, load.fresh_bytes);

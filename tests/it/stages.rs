@@ -368,3 +368,21 @@ async fn whose_it_is_does_not_stop_the_worker() {
     assert!(at_once.is_pending());
     assert_eq!(submission.await, Ok(()));
 }
+
+/// Above a quarter of the memory for queues a client waits for room, one whose requests are small beside those that fill it
+/// waits for less.
+#[tokio::test]
+async fn few_large_requests_do_not_slow_small_ones_down() {
+    let changes = "{processors: {memory_limiter: {check_interval: 1s, limit_mib: 20, spike_limit_mib: 4}}, exporters: {otlp: {sending_queue: {queue_size: 100, num_consumers: 1}}}, service: {pipelines: {logs: {processors: [memory_limiter]}}}}";
+    let stuck = Upstream::replying(Reply::Hang).await;
+    let misaki = Misaki::start(changes, &[&stuck]).await;
+    let long = "x".repeat(1_500_000);
+    let waited = async |names: &[&str]| {
+        let started = Instant::now();
+        assert_eq!(misaki.submit(Signal::Logs, names).await, Ok(()));
+        started.elapsed()
+    };
+    assert!(waited(&[&long]).await < 150 * MILLISECOND);
+    assert!(waited(&[&long]).await >= 200 * MILLISECOND);
+    assert!(waited(&["small"]).await < 150 * MILLISECOND);
+}
