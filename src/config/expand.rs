@@ -35,7 +35,7 @@ impl<'a> Expansion<'a> {
     fn node(&mut self, node: &mut Node, within: Option<Place>, depth: usize) {
         node.place = within.unwrap_or(node.place);
         if depth > 2 * MAX_DEPTH {
-            self.error(node.place, "too many recursive expansions".into(), None);
+            self.error(&|| node.place, "too many recursive expansions".into(), None);
             node.value = Value::Null;
             return;
         }
@@ -58,19 +58,24 @@ impl<'a> Expansion<'a> {
     }
 
     fn text(&mut self, node: &mut Node, written: String, within: Option<Place>, depth: usize) {
-        let (mut text, mut place, mut yielded) = (written.clone(), node.place, Vec::new());
+        let (mut text, mut at, mut yielded) = (written.clone(), None, Vec::new());
+        let (scalar, sources) = (node.place, self.sources);
         // How much of the end of `text` is still as written; what a reference yielded has that reference's place.
         let mut tail = if within.is_none() { text.len() } else { 0 };
-        while let Some((open, close)) = innermost(&text) {
+        // Before here, no reference is left.
+        let mut from = 0;
+        while let Some((open, close)) = innermost(&text, &mut from) {
             if text.len() - open <= tail {
-                place = self.locate(node.place, &written, written.len() - (text.len() - open));
+                at = Some(written.len() - (text.len() - open));
             }
             tail = tail.min(text.len() - close - 1);
-            let Some((value, new)) = self.retrieve(text.get(open + 2..close).unwrap_or_default(), place) else {
+            let place = || at.map_or(scalar, |at| locate(sources, scalar, &written, at));
+            let Some((value, new)) = self.retrieve(text.get(open + 2..close).unwrap_or_default(), &place) else {
                 return node.value = Value::Null;
             };
             let whole = open == 0 && close + 1 == text.len();
             if whole && !matches!(value, Value::Text(_)) {
+                let place = place();
                 let scalar = !matches!(value, Value::List(_) | Value::Map(_));
                 // Several lines of YAML are a part of a config, and no secret.
                 let secret = new.as_deref().filter(|text| scalar || !text.trim_end().contains('\n'));
@@ -83,14 +88,14 @@ impl<'a> Expansion<'a> {
             text.replace_range(open..=close, &new);
             yielded.push(new);
             if whole {
-                node.place = place;
+                node.place = place();
             }
         }
         yielded.iter().for_each(|text| self.withhold(node.place, text));
         node.value = Value::Text(text.replace("$$", "$"));
     }
 
-    fn retrieve(&mut self, reference: &str, place: Place) -> Option<Retrieved> {
+    fn retrieve(&mut self, reference: &str, place: &dyn Fn() -> Place) -> Option<Retrieved> {
         let (scheme, rest) = reference.split_once(':').unwrap_or(("env", reference));
         if !is_scheme(scheme) || !["env", "file", "yaml"].contains(&scheme) {
             let help = match rest.strip_prefix('-') {
@@ -116,10 +121,10 @@ impl<'a> Expansion<'a> {
         let Some(text) = text else {
             let help = format!("it counts as null; ${{env:{rest}:-VALUE}} would give it a default");
             let message = format!("environment variable \"{rest}\" is not set");
-            self.problems.push(Problem::warning(place, message).help(help));
+            self.problems.push(Problem::warning(place(), message).help(help));
             return Some((Value::Null, None));
         };
-        let value = match yaml::parse(&text, place.source, 0).map(|document| document.root.value) {
+        let value = match yaml::parse(&text, 0, 0).map(|document| document.root.value) {
             // An empty default is empty text, an empty variable is null with an empty text.
             Ok(Value::Null) if text.is_empty() && rest.ends_with(":-") => Value::Text(String::new()),
             Ok(value) => value,
@@ -134,48 +139,49 @@ impl<'a> Expansion<'a> {
         [place, self.key].into_iter().for_each(|place| self.problems.withhold(place, text));
     }
 
-    fn error(&self, place: Place, message: String, help: Option<String>) -> Option<Retrieved> {
+    fn error(&self, place: &dyn Fn() -> Place, message: String, help: Option<String>) -> Option<Retrieved> {
+        // A place is searched for where it is shown.
+        let place = (!self.problems.are_enough()).then(place);
         self.problems.push(Problem::error(place, message).help(help));
         None
     }
-
-    /// The place of the reference at byte `offset` of a scalar: the nth `${` of the value is the nth one of its source,
-    /// whatever quotes and escapes lie between.
-    fn locate(&self, scalar: Place, value: &str, offset: usize) -> Place {
-        let before = value.get(..offset).map_or(0, |before| before.matches("${").count());
-        let source = self.sources.get(scalar).map_or("", |source| source.text.as_str());
-        let line = source.split_inclusive('\n').skip(scalar.line.saturating_sub(1) as usize);
-        let skipped = line.flat_map(str::chars).skip(scalar.column.saturating_sub(1) as usize);
-        let written: String = skipped.take(scalar.length as usize).collect();
-        if written.matches("${").count() != value.matches("${").count() {
-            return scalar;
-        }
-        let Some((at, _)) = written.match_indices("${").nth(before) else {
-            return scalar;
-        };
-        let (head, tail) = written.split_at(at);
-        let reference = tail.split_inclusive(['}', '\n']).next().unwrap_or_default().trim_end_matches('\n');
-        let column = match head.rsplit_once('\n') {
-            Some((_, last)) => 1 + last.chars().count() as u32,
-            None => scalar.column + head.chars().count() as u32,
-        };
-        let line = scalar.line + head.matches('\n').count() as u32;
-        Place { line, column, length: reference.chars().count() as u32, ..scalar }
-    }
 }
 
-/// The first reference that holds no other and is not escaped: the bytes of its `$` and of its `}`. An odd number of `$`
-/// before it escapes it.
-fn innermost(text: &str) -> Option<(usize, usize)> {
-    let mut from = 0;
+/// The place of the reference at byte `offset` of a scalar: the nth `${` of the value is the nth one of its source,
+/// whatever quotes and escapes lie between.
+fn locate(sources: &Sources, scalar: Place, value: &str, offset: usize) -> Place {
+    let before = value.get(..offset).map_or(0, |before| before.matches("${").count());
+    let source = sources.get(scalar).map_or("", |source| source.text.as_str());
+    let line = source.split_inclusive('\n').skip(scalar.line.saturating_sub(1) as usize);
+    let skipped = line.flat_map(str::chars).skip(scalar.column.saturating_sub(1) as usize);
+    let written: String = skipped.take(scalar.length as usize).collect();
+    if written.matches("${").count() != value.matches("${").count() {
+        return scalar;
+    }
+    let Some((at, _)) = written.match_indices("${").nth(before) else {
+        return scalar;
+    };
+    let (head, tail) = written.split_at(at);
+    let reference = tail.split_inclusive(['}', '\n']).next().unwrap_or_default().trim_end_matches('\n');
+    let column = match head.rsplit_once('\n') {
+        Some((_, last)) => 1 + last.chars().count() as u32,
+        None => scalar.column + head.chars().count() as u32,
+    };
+    let line = scalar.line + head.matches('\n').count() as u32;
+    Place { line, column, length: reference.chars().count() as u32, ..scalar }
+}
+
+/// The first reference behind `from` that holds no other and is not escaped: the bytes of its `$` and of its `}`. An odd
+/// number of `$` before it escapes it. `from` moves to behind the last `}` that ends none.
+fn innermost(text: &str, from: &mut usize) -> Option<(usize, usize)> {
     loop {
-        let close = from + text.get(from..)?.find('}')?;
-        if let Some(open) = text.get(from..close)?.rfind("${").map(|open| from + open) {
-            let dollars = text.get(from..open)?.bytes().rev().take_while(|&byte| byte == b'$').count();
+        let close = *from + text.get(*from..)?.find('}')?;
+        if let Some(open) = text.get(*from..close)?.rfind("${").map(|open| *from + open) {
+            let dollars = text.get(*from..open)?.bytes().rev().take_while(|&byte| byte == b'$').count();
             if dollars % 2 == 0 {
                 return Some((open, close));
             }
         }
-        from = close + 1;
+        *from = close + 1;
     }
 }

@@ -1,7 +1,7 @@
 //! The shape of a configuration: which components it declares and how its pipelines connect them. Every rule about ids
 //! and references is checked here, so that a `Layout` read without errors only names what is there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::id::{ComponentId, PipelineId};
 use super::nearest::{nearest, suggestion};
@@ -74,6 +74,7 @@ pub enum Lookup {
 #[derive(Debug, Default)]
 pub struct Layout<'a> {
     components: [Vec<Declared<'a>>; 5],
+    ids: [HashSet<ComponentId>; 5],
     pub service: Service,
 }
 
@@ -130,7 +131,7 @@ impl<'a> Layout<'a> {
     }
 
     fn has(&self, kind: Kind, id: &ComponentId) -> bool {
-        self.declared(kind).iter().any(|declared| declared.id == *id)
+        self.ids.get(kind as usize).is_some_and(|ids| ids.contains(id))
     }
 
     /// Reads the whole of it. A null root is one that could not be loaded, about which all has been said.
@@ -141,6 +142,9 @@ impl<'a> Layout<'a> {
         if root.entries().is_empty() {
             let help = "it wants receivers, exporters, and service with pipelines that join them";
             problems.push(Problem::error(None, "the config is empty").help(help.to_owned()));
+            return Layout::default();
+        }
+        if exceeds(root, problems) {
             return Layout::default();
         }
         let top = Section::opened_at(Place::NOWHERE, root, "", problems);
@@ -171,7 +175,11 @@ impl<'a> Layout<'a> {
             pipelines: pipelines(&service),
             telemetry: Telemetry::decode(&service.subsection("telemetry")),
         };
-        let layout = Layout { components, service };
+        let ids = [0, 1, 2, 3, 4].map(|kind: usize| {
+            let declared = components.get(kind).into_iter().flatten();
+            declared.map(|declared| declared.id.clone()).collect()
+        });
+        let layout = Layout { components, ids, service };
         layout.check(catalog, problems);
         layout
     }
@@ -188,7 +196,8 @@ impl<'a> Layout<'a> {
             let known = |id| kind.alternatives().iter().any(|kind| self.has(*kind, id));
             for Reference { id, place } in list.iter().filter(|reference| !known(&reference.id)) {
                 let message = format!("no {} \"{id}\" is configured", kind.name());
-                problems.push(Problem::error(*place, message).at(path).help(self.where_to_look(id, kind, catalog)));
+                let help = (!problems.are_enough()).then(|| self.where_to_look(id, kind, catalog));
+                problems.push(Problem::error(*place, message).at(path).help(help));
             }
         };
         check("service.extensions", &self.service.extensions, Kind::Extension);
@@ -197,8 +206,9 @@ impl<'a> Layout<'a> {
             check(&path, &pipeline.receivers, Kind::Receiver);
             check(&path, &pipeline.processors, Kind::Processor);
             check(&path, &pipeline.exporters, Kind::Exporter);
-            for (index, reference) in pipeline.processors.iter().enumerate() {
-                if pipeline.processors.iter().take(index).any(|earlier| earlier.id == reference.id) {
+            let mut known = HashSet::new();
+            for reference in &pipeline.processors {
+                if !known.insert(&reference.id) {
                     let message = format!("lists processor \"{}\" multiple times", reference.id);
                     problems.push(Problem::error(reference.place, message).at(path.as_str()));
                 }
@@ -220,6 +230,27 @@ impl<'a> Layout<'a> {
         suggestion(&name, defined.iter().map(String::as_str), &format!("the {section} here are"))
             .unwrap_or_else(|| format!("nothing is defined under {section}"))
     }
+}
+
+/// The most components of a kind, pipelines, and keys beside them. Each of them is compared with every other one.
+const MOST: usize = 1000;
+
+/// Reports maps with more keys than that. Such a config is not read any further.
+fn exceeds(root: &Node, problems: &Problems) -> bool {
+    let pipelines = root.get("service").and_then(|service| service.get("pipelines"));
+    let kinds = Kind::ALL.map(|kind| (kind.section(), root.get(kind.section())));
+    let all = kinds.into_iter().chain([("pipelines", pipelines), ("keys", Some(root))]);
+    let mut exceeds = false;
+    for (name, node) in all {
+        let found = node.map_or(0, |node| node.entries().len());
+        if found > MOST {
+            let place = node.map(|node| node.place);
+            let message = format!("a config has at most {MOST} {name}, and this one has {found}");
+            problems.push(Problem::error(place, message));
+            exceeds = true;
+        }
+    }
+    exceeds
 }
 
 fn declared<'a>(kind: Kind, section: &Section<'a>, catalog: &dyn Catalog) -> Vec<Declared<'a>> {
@@ -282,7 +313,7 @@ fn pipelines(service: &Section) -> Vec<Pipeline> {
             "write pipelines: {logs: {receivers: [otlp], exporters: [debug]}}",
         );
     }
-    let mut list: Vec<Pipeline> = Vec::new();
+    let (mut list, mut known) = (Vec::new(), HashSet::new());
     for entry in entries {
         let inner = section.subsection(&entry.key);
         let [receivers, processors, exporters] =
@@ -294,7 +325,7 @@ fn pipelines(service: &Section) -> Vec<Pipeline> {
             }
         }
         match PipelineId::parse(&entry.key) {
-            Ok(id) if list.iter().any(|known| known.id == id) => {
+            Ok(id) if !known.insert(id.clone()) => {
                 section.problem_at(entry.key_place, "", format!("duplicate pipeline \"{id}\""), None);
             }
             Ok(id) => list.push(Pipeline { id, place: entry.key_place, receivers, processors, exporters }),

@@ -1,19 +1,56 @@
 //! Laying one config over another: maps are joined key by key, everything else is replaced by the later one, so that a
 //! later null resets a component to its defaults.
 
+use std::collections::HashMap;
+
 use super::tree::{Entry, Node, Place, Value};
 
 pub fn overlay(base: &mut Node, later: Node) {
     match (&mut base.value, later.value) {
-        (Value::Map(entries), Value::Map(new)) => new.into_iter().for_each(|entry| put(entries, entry)),
+        (Value::Map(entries), Value::Map(new)) => {
+            entries.extend(new);
+            *entries = joined(std::mem::take(entries));
+        }
         (_, value) => *base = Node { value, ..later },
     }
 }
 
-/// Puts `node` under `key`, where each `separator` opens a level of nesting.
-pub fn insert(entries: &mut Vec<Entry>, key: &str, separator: &str, key_place: Place, node: Node) {
+/// Joins the entries that have one key, each over those before it.
+pub fn joined(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut known: HashMap<String, usize> = HashMap::new();
+    // Each with whether it holds the entries of several maps.
+    let mut list: Vec<(Entry, bool)> = Vec::new();
+    for entry in entries {
+        let found = known.get(&entry.key).and_then(|index| list.get_mut(*index));
+        let Some((before, is_mixed)) = found else {
+            known.insert(entry.key.clone(), list.len());
+            list.push((entry, false));
+            continue;
+        };
+        match (&mut before.node.value, entry.node.value) {
+            (Value::Map(entries), Value::Map(new)) => {
+                entries.extend(new);
+                *is_mixed = true;
+            }
+            (_, value) => {
+                (before.key_place, before.node) = (entry.key_place, Node { value, ..entry.node });
+                *is_mixed = false;
+            }
+        }
+    }
+    let unmixed = |(mut entry, is_mixed): (Entry, bool)| {
+        if let (true, Value::Map(entries)) = (is_mixed, &mut entry.node.value) {
+            *entries = joined(std::mem::take(entries));
+        }
+        entry
+    };
+    list.into_iter().map(unmixed).collect()
+}
+
+/// An entry for `node` under `key`, where each `separator` opens a level of nesting.
+pub fn nested(key: &str, separator: &str, key_place: Place, node: Node) -> Entry {
     let Some((first, rest)) = key.split_once(separator) else {
-        return put(entries, Entry { key: key.to_owned(), key_place, node });
+        return Entry { key: key.to_owned(), key_place, node };
     };
     let length = first.chars().count() as u32;
     let skip = length + separator.len() as u32;
@@ -22,21 +59,6 @@ pub fn insert(entries: &mut Vec<Entry>, key: &str, separator: &str, key_place: P
         length: key_place.length.saturating_sub(skip),
         ..key_place
     };
-    let mut inner = Vec::new();
-    insert(&mut inner, rest, separator, rest_place, node);
-    let node = Node::new(Value::Map(inner), rest_place);
-    put(entries, Entry { key: first.to_owned(), key_place: Place { length, ..key_place }, node });
-}
-
-fn put(entries: &mut Vec<Entry>, entry: Entry) {
-    match entries.iter_mut().find(|known| known.key == entry.key) {
-        Some(known) => {
-            let joined = matches!((&known.node.value, &entry.node.value), (Value::Map(_), Value::Map(_)));
-            if !joined {
-                known.key_place = entry.key_place;
-            }
-            overlay(&mut known.node, entry.node);
-        }
-        None => entries.push(entry),
-    }
+    let node = Node::new(Value::Map(vec![nested(rest, separator, rest_place, node)]), rest_place);
+    Entry { key: first.to_owned(), key_place: Place { length, ..key_place }, node }
 }

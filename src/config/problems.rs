@@ -7,7 +7,7 @@ use super::source::Sources;
 use super::tree::{Entry, Node, Place, Value};
 use crate::diagnostics::columns::{counted, hanging, width, wrap};
 use crate::diagnostics::escape::safe;
-use annotate_snippets::{Annotation, AnnotationKind, Group, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Element, Group, Origin, Renderer, Snippet};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -93,7 +93,7 @@ struct State {
     list: Vec<Problem>,
     /// So many errors and warnings came after the list was full of them.
     beyond: [usize; 2],
-    ignored: Vec<(Place, String)>,
+    ignored: HashMap<String, Place>,
     outside: Vec<Outside>,
     /// What was read or defaulted, by the keys that lead there, and whether it is secret.
     effective: BTreeMap<Vec<String>, (Value, Secrecy)>,
@@ -111,6 +111,12 @@ impl Problems {
         } else if !list.contains(&problem) {
             list.push(problem);
         }
+    }
+
+    /// Whether further errors are counted and not shown, so that looking for what helps is not worth it.
+    pub fn are_enough(&self) -> bool {
+        let [errors, _] = self.state().beyond;
+        errors > 0
     }
 
     /// Whether something is wrong with a key's value already: what is said about it next follows from that.
@@ -173,15 +179,12 @@ impl Problems {
 
     /// Notes that the key at `path` is known, and means nothing here.
     pub fn ignore(&self, place: Place, path: String) {
-        let ignored = &mut self.state().ignored;
-        if !ignored.iter().any(|(_, known)| *known == path) {
-            ignored.push((place, path));
-        }
+        self.state().ignored.entry(path).or_insert(place);
     }
 
     /// The paths of the keys without effect, in the order of the file: for one line at start-up.
     pub fn ignored(&self) -> Vec<String> {
-        let mut ignored = self.state().ignored.clone();
+        let mut ignored: Vec<_> = self.state().ignored.iter().map(|(path, place)| (*place, path.clone())).collect();
         ignored.sort();
         ignored.into_iter().map(|(_, path)| path).collect()
     }
@@ -273,7 +276,7 @@ fn remove_below<V>(effective: &mut BTreeMap<Vec<String>, V>, trail: &[String]) {
     }
 }
 
-/// Puts `value` where `trail` leads below `node`; a list is filled in order.
+/// Puts `value` where `trail` leads below `node`: trails come in their order, so what is open stands last.
 fn graft(node: &mut Node, trail: &[String], value: Value) {
     let Some((key, rest)) = trail.split_first() else {
         node.value = value;
@@ -282,10 +285,10 @@ fn graft(node: &mut Node, trail: &[String], value: Value) {
     let empty = || Node::new(Value::Map(Vec::new()), Place::NOWHERE);
     let inner = match &mut node.value {
         Value::Map(entries) => {
-            if !entries.iter().any(|entry| entry.key == *key) {
+            if entries.last().is_none_or(|entry| entry.key != *key) {
                 entries.push(Entry { key: key.clone(), key_place: Place::NOWHERE, node: empty() });
             }
-            entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.node)
+            entries.last_mut().map(|entry| &mut entry.node)
         }
         Value::List(list) => {
             if key.parse() == Ok(list.len()) {
@@ -313,6 +316,8 @@ fn unexpanded(node: &mut Node) {
 /// So many errors are enough to begin with, and so many warnings.
 const SHOWN: usize = 200;
 const WIDTH: usize = 80;
+/// The longest text of a file that is shown with a problem.
+const LONGEST: usize = 16 << 10;
 /// What stands left of the title: its level.
 const TITLE_MARGIN: usize = "warning: ".len();
 /// What stands left of a help line: the gutter and `= help: `.
@@ -330,7 +335,7 @@ fn group<'a>(problem: &'a Problem, sources: &'a Sources, secrets: &[String]) -> 
     let fits = width(&full) + TITLE_MARGIN <= WIDTH;
     let title = if fits { safe(&full) } else { wrap(&safe(&problem.message), WIDTH - TITLE_MARGIN) };
     let mut group =
-        level.primary_title(title).elements(problem.place.and_then(|place| snippet(problem, place, sources, secrets)));
+        level.primary_title(title).elements(problem.place.and_then(|place| shown(problem, place, sources, secrets)));
     if !fits && !problem.path.is_empty() {
         let note = format!("in {}", safe(&problem.path));
         group = group.element(annotate_snippets::Level::NOTE.message(note));
@@ -343,20 +348,23 @@ fn group<'a>(problem: &'a Problem, sources: &'a Sources, secrets: &[String]) -> 
     }
 }
 
-/// The line of a problem, and that of what it clashes with; secrets are shown as stars.
-fn snippet<'a>(
-    problem: &'a Problem,
-    place: Place,
-    sources: &'a Sources,
-    secrets: &[String],
-) -> Option<Snippet<'a, Annotation<'a>>> {
+/// The line of a problem, and that of what it clashes with; secrets are shown as stars. Of lines that are too long only the
+/// place is shown.
+fn shown<'a>(problem: &'a Problem, place: Place, sources: &'a Sources, secrets: &[String]) -> Option<Element<'a>> {
     let source = sources.get(place)?;
     let related = problem.related.as_ref().filter(|(other, _)| other.source == place.source);
     let other = related.map_or(place.line, |(other, _)| other.line);
     let (first, last) = (place.line.min(other).max(1), place.line.max(other));
     let text = source.text.get(line_start(&source.text, first - 1)..).unwrap_or_default();
     let mut text = Cow::Borrowed(text.get(..line_start(text, last - first + 1)).unwrap_or_default());
-    for secret in secrets.iter().filter(|secret| source.text.contains(secret.as_str())) {
+    if text.len() > LONGEST {
+        let origin = Origin::path(safe(&source.name)).line(place.line as usize);
+        return Some(origin.char_column(place.column as usize).into());
+    }
+    for secret in secrets {
+        if !text.contains(secret.as_str()) {
+            continue;
+        }
         // As many, so that columns stay what they are.
         text = text.replace(secret, &"*".repeat(secret.chars().count())).into();
     }
@@ -370,7 +378,7 @@ fn snippet<'a>(
     let (primary, context) = (span(place), related.map(|(other, label)| (span(*other), label.as_str())));
     let snippet = Snippet::source(shown(&text)).line_start(first as usize).path(safe(&source.name));
     let snippet = snippet.annotation(AnnotationKind::Primary.span(primary));
-    Some(snippet.annotations(context.map(|(span, label)| AnnotationKind::Context.span(span).label(label))))
+    Some(snippet.annotations(context.map(|(span, label)| AnnotationKind::Context.span(span).label(label))).into())
 }
 
 /// The byte that follows the first `lines` lines.

@@ -9,7 +9,7 @@ use super::tree::{Entry, Node, Place, Value, quoted};
 use super::yaml::resolve;
 use super::{duration, emit};
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -44,6 +44,7 @@ impl fmt::Debug for Secret {
 #[derive(Debug)]
 pub struct Section<'a> {
     entries: &'a [Entry],
+    by_key: HashMap<&'a str, &'a Entry>,
     /// The key that opens it, for what is missing inside.
     place: Place,
     path: String,
@@ -51,7 +52,22 @@ pub struct Section<'a> {
     trail: Vec<String>,
     problems: &'a Problems,
     is_map: bool,
-    asked: RefCell<Vec<String>>,
+    asked: RefCell<Asked>,
+}
+
+/// The keys that were asked for, in their order.
+#[derive(Debug, Default)]
+struct Asked {
+    keys: Vec<String>,
+    known: HashSet<String>,
+}
+
+impl Asked {
+    fn add(&mut self, key: &str) {
+        if self.known.insert(key.to_owned()) {
+            self.keys.push(key.to_owned());
+        }
+    }
 }
 
 /// A message, and what to do about it.
@@ -76,7 +92,9 @@ impl<'a> Section<'a> {
             problems.push(Problem::error(node.place, message).at(path.as_str()).help(help));
         }
         problems.record(&trail, Value::Map(Vec::new()), Secrecy::Open);
-        Self { entries: node.entries(), place, path, trail, problems, is_map, asked: RefCell::default() }
+        let entries = node.entries();
+        let by_key = entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
+        Self { entries, by_key, place, path, trail, problems, is_map, asked: RefCell::default() }
     }
 
     /// False when something else stood there, which has been reported.
@@ -94,7 +112,7 @@ impl<'a> Section<'a> {
 
     /// Where to point for `key`: at its value, at the key when the value is nothing to point at, else at the section.
     pub fn place(&self, key: &str) -> Place {
-        match self.entries.iter().find(|entry| entry.key == key) {
+        match self.by_key.get(key) {
             None => self.place,
             Some(Entry { key_place, node, .. }) => match node.value {
                 Value::Null | Value::List(_) | Value::Map(_) => *key_place,
@@ -121,7 +139,8 @@ impl<'a> Section<'a> {
 
     /// All entries, for a map whose keys are the user's own; recorded by whoever decodes them.
     pub fn entries(&self) -> &'a [Entry] {
-        self.asked.borrow_mut().extend(self.entries.iter().map(|entry| entry.key.clone()));
+        let mut asked = self.asked.borrow_mut();
+        self.entries.iter().for_each(|entry| asked.add(&entry.key));
         self.entries
     }
 
@@ -380,7 +399,8 @@ impl<'a> Section<'a> {
     /// Keys of the Go collector that may be there as long as they say nothing, as its `print-config` writes them.
     pub fn unset(&self, keys: &[&str]) {
         let known = self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str()) && says_nothing(&entry.node));
-        self.asked.borrow_mut().extend(known.map(|entry| entry.key.clone()));
+        let mut asked = self.asked.borrow_mut();
+        known.for_each(|entry| asked.add(&entry.key));
     }
 
     pub fn problem(&self, key: &str, message: impl Into<String>) {
@@ -447,11 +467,8 @@ impl<'a> Section<'a> {
     }
 
     fn entry(&self, key: &str) -> Option<&'a Entry> {
-        let mut asked = self.asked.borrow_mut();
-        if !asked.iter().any(|known| known == key) {
-            asked.push(key.to_owned());
-        }
-        self.entries.iter().find(|entry| entry.key == key)
+        self.asked.borrow_mut().add(key);
+        self.by_key.get(key).copied()
     }
 
     fn scalar_or<T: Copy>(
@@ -481,10 +498,12 @@ impl<'a> Section<'a> {
 impl Drop for Section<'_> {
     fn drop(&mut self) {
         let asked = self.asked.borrow();
-        for entry in self.entries.iter().filter(|entry| !asked.contains(&entry.key)) {
+        for entry in self.entries.iter().filter(|entry| !asked.known.contains(&entry.key)) {
             let message = format!("unknown key {}", quoted(&entry.key));
-            let help = suggestion(&entry.key, asked.iter().map(String::as_str), "the keys here are");
-            let help = help.or_else(|| Some("there is nothing to set here".into()));
+            let help = (!self.problems.are_enough()).then(|| {
+                suggestion(&entry.key, asked.keys.iter().map(String::as_str), "the keys here are")
+                    .unwrap_or_else(|| "there is nothing to set here".into())
+            });
             self.problems.push(Problem::error(entry.key_place, message).at(self.path.as_str()).help(help));
         }
     }

@@ -133,9 +133,7 @@ fn set_document(set: &str, sources: &mut Sources, problems: &Problems) -> Option
         problems.push(Problem::error(key_place, format!("--set has no use for the key {}", quoted(&key))));
         return None;
     }
-    let mut entries = Vec::new();
-    merge::insert(&mut entries, &key, ".", key_place, node);
-    Some(Node::new(Value::Map(entries), key_place))
+    Some(Node::new(Value::Map(vec![merge::nested(&key, ".", key_place, node)]), key_place))
 }
 
 fn document(text: &str, source: u16, shift: u32, problems: &Problems) -> Option<Node> {

@@ -1,6 +1,7 @@
 //! `service.telemetry`: the collector's own log and metrics.
 
 use super::section::Section;
+use super::tree::Value;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telemetry {
@@ -64,6 +65,9 @@ const METRICS_LEVELS: [(&str, MetricsLevel); 4] = [
     ("Detailed", MetricsLevel::Detailed),
 ];
 
+/// The most readers of metrics.
+const READERS: usize = 16;
+
 impl Default for Telemetry {
     fn default() -> Self {
         let readers = vec![("localhost".into(), 8888)];
@@ -103,6 +107,12 @@ fn metrics(section: &Section) -> Metrics {
     if section.has("address") {
         let help = "write readers: [{pull: {exporter: {prometheus: {host: localhost, port: 8888}}}}]";
         section.problem_with_help("address", "this key of older collectors is gone", help);
+    }
+    if let Some(Value::List(list)) = section.node("readers").map(|node| &node.value)
+        && list.len() > READERS
+    {
+        section.problem("readers", format!("there are at most {READERS} readers, and these are {}", list.len()));
+        return Metrics { level, ..Telemetry::default().metrics };
     }
     let Some(sections) = section.sections("readers") else {
         return Metrics { level, ..Telemetry::default().metrics };

@@ -146,10 +146,13 @@ impl<'t> Reader<'t> {
             let node = self.node(event, place, depth + nesting)?;
             match key.as_str() {
                 "<<" => merged.extend(merge_sources(node)?),
-                // Keys are unique as written; only `::` can make two of them meet.
-                key if split => merge::insert(&mut entries, key, "::", key_place, node),
+                key if nesting > 0 => entries.push(merge::nested(key, "::", key_place, node)),
                 _ => entries.push(Entry { key, key_place, node }),
             }
+        }
+        // Keys are unique as written; only `::` can make two of them meet.
+        if split {
+            entries = merge::joined(entries);
         }
         // What `<<` brings in yields to the map's own keys, and of several the first wins.
         let mut known: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();

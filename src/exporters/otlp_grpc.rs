@@ -94,7 +94,11 @@ pub fn headers(section: &Section) -> HeaderMap {
         match (HeaderName::try_from(&name), HeaderValue::from_str(value.expose())) {
             (Ok(name), Ok(mut value)) => {
                 value.set_sensitive(true);
-                headers.append(name, value);
+                if headers.try_append(name, value).is_err() {
+                    let message = "these are more headers than a request can have";
+                    section.problem_at(place, "headers", message.to_owned(), None);
+                    break;
+                }
             }
             _ => section.problem_at(place, "headers", format!("\"{name}\" is not a valid header"), None),
         }

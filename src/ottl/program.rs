@@ -185,7 +185,9 @@ impl Group {
             match context.map_or_else(|| hints.context(candidates, functions), Ok) {
                 Ok(context) => break context,
                 // The others are read without it, so that their mistakes are told as well.
-                Err((index, mistake)) if index < parsed.len() => report(parsed.remove(index).0, mistake),
+                Err((index, mistake)) if index < parsed.len() && !section.problems().are_enough() => {
+                    report(parsed.remove(index).0, mistake);
+                }
                 Err(_) => return None,
             }
         };

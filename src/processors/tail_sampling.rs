@@ -7,7 +7,7 @@ mod policy;
 mod recent;
 mod spans;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -61,17 +61,16 @@ impl Config {
         let size = |section: &Section, key, default| section.integer(key, default, 0..=i64::from(u32::MAX)) as usize;
         let cache = section.subsection("decision_cache");
         let mut policies: Vec<(String, Policy)> = Vec::new();
-        let mut names: Vec<String> = Vec::new();
+        let mut names = HashSet::new();
         for policy in section.sections("policies").unwrap_or_default() {
             let name = policy.text("name").unwrap_or_default();
             if name.is_empty() {
                 policy.problem("name", "policy name cannot be empty");
-            } else if names.contains(&name) {
+            } else if !names.insert(name.clone()) {
                 policy.problem("name", format!("duplicate policy name \"{name}\""));
             }
             let decoded = Policy::decode(&policy, &name);
-            policies.extend(decoded.map(|policy| (name.clone(), policy)));
-            names.push(name);
+            policies.extend(decoded.map(|policy| (name, policy)));
         }
         policies.sort_by_key(|(_, policy)| !policy.is_drop());
         let strategy = section.text_or("sampling_strategy", "trace-complete");

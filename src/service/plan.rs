@@ -166,13 +166,9 @@ impl Plan {
 
     /// The receivers that pipelines take from, each once.
     pub fn receivers(&self) -> Vec<&ComponentId> {
-        let mut ids = Vec::new();
-        for reference in self.pipelines.iter().flat_map(|pipeline| &pipeline.receivers) {
-            if !self.is_connector(&reference.id) && !ids.contains(&&reference.id) {
-                ids.push(&reference.id);
-            }
-        }
-        ids
+        let mut known = HashSet::new();
+        let ids = self.pipelines.iter().flat_map(|pipeline| &pipeline.receivers).map(|reference| &reference.id);
+        ids.filter(|id| !self.is_connector(id) && known.insert(*id)).collect()
     }
 
     /// Puts `nop` in the place of every exporter: nothing is opened, and everything is taken.
@@ -184,14 +180,18 @@ impl Plan {
     /// The ids of one kind that pipelines use, each once, in the order of the pipelines, with the signals they are used for.
     pub fn used(&self, kind: Kind) -> Vec<(&ComponentId, Vec<Signal>)> {
         let mut used: Vec<(&ComponentId, Vec<Signal>)> = Vec::new();
+        let mut places = HashMap::new();
         for pipeline in &self.pipelines {
             let references = if kind == Kind::Receiver { &pipeline.receivers } else { &pipeline.exporters };
             for reference in references.iter().filter(|reference| self.get(kind, &reference.id).is_some()) {
                 let signal = pipeline.id.signal;
-                match used.iter_mut().find(|(id, _)| *id == &reference.id) {
+                match places.get(&reference.id).and_then(|index: &usize| used.get_mut(*index)) {
                     Some((_, signals)) if signals.contains(&signal) => {}
                     Some((_, signals)) => signals.push(signal),
-                    None => used.push((&reference.id, vec![signal])),
+                    None => {
+                        places.insert(&reference.id, used.len());
+                        used.push((&reference.id, vec![signal]));
+                    }
                 }
             }
         }
@@ -208,8 +208,9 @@ impl Plan {
 
     /// The extension that is started under this id.
     fn started(&self, id: &str) -> Option<&Component> {
-        let mut started = self.extensions.iter().filter(|extension| extension.id.to_string() == id);
-        self.get(Kind::Extension, &started.next()?.id)
+        let id = ComponentId::parse(id).ok().filter(|parsed| parsed.to_string() == id)?;
+        let is_started = self.extensions.iter().any(|extension| extension.id == id);
+        self.get(Kind::Extension, &id).filter(|_| is_started)
     }
 
     pub fn authenticators(&self) -> Authenticators {
@@ -314,7 +315,13 @@ impl Plan {
                 report(Problem::error(*place, message).at(&path).help(Some(help.to_owned())));
             }
         }
-        for pipeline in &self.pipelines {
+        let ends = |of: fn(&Pipeline) -> &Vec<Reference>| -> HashSet<(Signal, &ComponentId)> {
+            let all = self.pipelines.iter();
+            all.flat_map(|pipeline| of(pipeline).iter().map(|end| (pipeline.id.signal, &end.id))).collect()
+        };
+        let (taken_from, fed) = (ends(|pipeline| &pipeline.receivers), ends(|pipeline| &pipeline.exporters));
+        let feeding = self.feeding(|id, _| if self.is_connector(id) { vec![id.clone()] } else { Vec::new() });
+        for (index, pipeline) in self.pipelines.iter().enumerate() {
             for processor in &pipeline.processors {
                 let refused = match self.get(Kind::Processor, &processor.id) {
                     Some(Component::Processor(factory)) => {
@@ -338,8 +345,7 @@ impl Plan {
                     let message = format!("either endpoint or {signal}_endpoint must be specified for {}", exporter.id);
                     report(Problem::error(exporter.place, message).at(&path));
                 }
-                let unread = self.is_connector(&exporter.id) && self.fed_by(&exporter.id, pipeline).next().is_none();
-                if unread {
+                if self.is_connector(&exporter.id) && !taken_from.contains(&(pipeline.id.signal, &exporter.id)) {
                     let id = &exporter.id;
                     let message = format!(
                         "connector \"{id}\" used as exporter in [{}] pipeline but not used in any supported receiver pipeline",
@@ -356,10 +362,7 @@ impl Plan {
                 }
             }
             for receiver in pipeline.receivers.iter().filter(|receiver| self.is_connector(&receiver.id)) {
-                let feeds = |other: &&Pipeline| {
-                    other.id.signal == pipeline.id.signal && other.exporters.iter().any(|fed| fed.id == receiver.id)
-                };
-                if !self.pipelines.iter().any(|other| feeds(&other)) {
+                if !fed.contains(&(pipeline.id.signal, &receiver.id)) {
                     let id = &receiver.id;
                     let message = format!(
                         "connector \"{id}\" used as receiver in [{}] pipeline but not used in any supported exporter pipeline",
@@ -368,24 +371,66 @@ impl Plan {
                     report(Problem::error(receiver.place, message).at(&path));
                 }
             }
-            if self.feeds_itself(pipeline) {
+            if feeding.leads(feeding.ends(index), index) {
                 let message = format!("cycle detected: pipeline {} feeds itself through connectors", pipeline.id);
                 report(Problem::error(pipeline.place, message).at(&path));
             }
         }
     }
 
-    fn feeds_itself(&self, pipeline: &Pipeline) -> bool {
-        let (mut seen, mut next) = (HashSet::new(), vec![pipeline]);
-        while let Some(from) = next.pop() {
-            let connectors = from.exporters.iter().filter(|exporter| self.is_connector(&exporter.id));
-            for fed in connectors.flat_map(|connector| self.fed_by(&connector.id, from)) {
-                if fed.id == pipeline.id {
+    /// Which pipelines feed which, where an exporter or connector of a signal `leads_to` these receivers and connectors.
+    fn feeding(&self, leads_to: impl Fn(&ComponentId, Signal) -> Vec<ComponentId>) -> Feeding {
+        let mut takers: HashMap<(Signal, &ComponentId), Vec<usize>> = HashMap::new();
+        for (index, pipeline) in self.pipelines.iter().enumerate() {
+            for receiver in &pipeline.receivers {
+                takers.entry((pipeline.id.signal, &receiver.id)).or_default().push(index);
+            }
+        }
+        let (mut feeding, mut known) = (Feeding::default(), HashMap::new());
+        for pipeline in &self.pipelines {
+            let signal = pipeline.id.signal;
+            let ends = pipeline.exporters.iter().map(|exporter| {
+                *known.entry((signal, &exporter.id)).or_insert_with(|| {
+                    let receivers = leads_to(&exporter.id, signal);
+                    let takers = receivers.iter().filter_map(|receiver| takers.get(&(signal, receiver)));
+                    feeding.takers.push(takers.flatten().copied().collect());
+                    feeding.takers.len() - 1
+                })
+            });
+            let ends = ends.collect();
+            feeding.ends.push(ends);
+        }
+        feeding
+    }
+}
+
+/// The ways between pipelines.
+#[derive(Default)]
+struct Feeding {
+    /// Of each pipeline, the ends that it gives to: exporters and connectors of its signal.
+    ends: Vec<Vec<usize>>,
+    /// Of each end, the pipelines that take what is given to it.
+    takers: Vec<Vec<usize>>,
+}
+
+impl Feeding {
+    /// The ends of a pipeline, in the order of its exporters.
+    fn ends(&self, pipeline: usize) -> &[usize] {
+        self.ends.get(pipeline).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether what is given to one of these ends comes to the pipeline, directly or through others.
+    fn leads(&self, from: &[usize], pipeline: usize) -> bool {
+        let (mut next, mut asked) = (from.to_vec(), vec![false; self.takers.len()]);
+        let mut reached = vec![false; self.ends.len()];
+        let is_first =
+            |seen: &mut Vec<bool>, index: usize| seen.get_mut(index).is_some_and(|seen| !std::mem::replace(seen, true));
+        while let Some(end) = next.pop() {
+            for taker in self.takers.get(end).into_iter().flatten().filter(|taker| is_first(&mut reached, **taker)) {
+                if *taker == pipeline {
                     return true;
                 }
-                if seen.insert(&fed.id) {
-                    next.push(fed);
-                }
+                next.extend(self.ends(*taker).iter().copied().filter(|end| is_first(&mut asked, *end)));
             }
         }
         false

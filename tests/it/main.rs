@@ -37,6 +37,7 @@ mod inflate;
 mod injection;
 mod inspect;
 mod json;
+mod large_configs;
 mod limits;
 mod ottl_functions;
 mod ottl_language;

@@ -1,7 +1,9 @@
 //! A plan and where it shall run: files that it names, ports that it wants twice, and ways that lead back to it.
 
+use std::collections::HashSet;
+
 use crate::config::telemetry::MetricsLevel;
-use crate::config::{ComponentId, Kind, Loaded, Node, Pipeline, Place, Problem, Value};
+use crate::config::{ComponentId, Kind, Loaded, Node, Place, Problem, Reference, Value};
 use crate::network::endpoint::{Endpoint, Listen};
 use crate::service::registry::Component;
 use crate::telemetry::Signal;
@@ -62,19 +64,21 @@ impl Plan {
 
     /// What is declared and named nowhere does nothing, which the Go collector does not say.
     pub fn check_unused(&self, loaded: &Loaded) {
-        let references = |kind: Kind| {
-            let of = move |pipeline: &Pipeline| match kind {
-                Kind::Receiver => pipeline.receivers.clone(),
-                Kind::Processor => pipeline.processors.clone(),
-                Kind::Exporter | Kind::Connector => pipeline.exporters.clone(),
-                Kind::Extension => Vec::new(),
+        let all = self.pipelines.iter().flat_map(|pipeline| {
+            let of = |kind, references: &'_ [Reference]| {
+                references.iter().map(move |reference| (kind, reference.id.clone())).collect::<Vec<_>>()
             };
-            let own = if kind == Kind::Extension { self.extensions.clone() } else { Vec::new() };
-            self.pipelines.iter().flat_map(of).chain(own).collect::<Vec<_>>()
-        };
-        for ((kind, id), component) in &self.components {
-            let is_used = references(*kind).iter().any(|reference| reference.id == *id);
-            if is_used || matches!(component, Component::Inspect(_)) {
+            [
+                of(Kind::Receiver, &pipeline.receivers),
+                of(Kind::Processor, &pipeline.processors),
+                of(Kind::Exporter, &pipeline.exporters),
+                of(Kind::Connector, &pipeline.exporters),
+            ]
+        });
+        let mut used: HashSet<(Kind, ComponentId)> = all.flatten().collect();
+        used.extend(self.extensions.iter().map(|extension| (Kind::Extension, extension.id.clone())));
+        for (key @ (kind, id), component) in &self.components {
+            if used.contains(key) || matches!(component, Component::Inspect(_)) {
                 continue;
             }
             let path = [kind.section().to_owned(), id.to_string()];
@@ -125,35 +129,17 @@ impl Plan {
     /// The exporters whose telemetry comes back to them: the key of the endpoint, the endpoint, the receiver.
     pub fn loops(&self) -> Vec<(Vec<String>, &Endpoint, String)> {
         let all = self.listening();
-        let takes = |pipeline: &&Pipeline, signal: Signal, receiver: &str| {
-            pipeline.id.signal == signal && pipeline.receivers.iter().any(|known| known.id.to_string() == receiver)
-        };
-        let fed = |exporter: &ComponentId, from: &Pipeline| -> Vec<&Pipeline> {
-            let signal = from.id.signal;
-            let endpoint = self.upstream(exporter, signal);
-            let receivers: Vec<&str> = endpoint.into_iter().flat_map(|endpoint| self.at(&all, endpoint)).collect();
-            let pipelines = self.pipelines.iter();
-            let own = pipelines.filter(|other| receivers.iter().any(|receiver| takes(other, signal, receiver)));
-            let joined = self.is_connector(exporter).then(|| self.pipelines.iter()).into_iter().flatten();
-            own.chain(joined.filter(|other| takes(other, signal, &exporter.to_string()))).collect()
-        };
+        let feeding = self.feeding(|exporter, signal| {
+            let receivers = self.upstream(exporter, signal).into_iter().flat_map(|endpoint| self.at(&all, endpoint));
+            let receivers = receivers.filter_map(|id| ComponentId::parse(id).ok());
+            receivers.chain(self.is_connector(exporter).then(|| exporter.clone())).collect()
+        });
         let mut loops = Vec::new();
-        for pipeline in &self.pipelines {
-            for exporter in &pipeline.exporters {
+        for (index, pipeline) in self.pipelines.iter().enumerate() {
+            for (exporter, end) in pipeline.exporters.iter().zip(feeding.ends(index)) {
                 let Some(endpoint) = self.upstream(&exporter.id, pipeline.id.signal) else { continue };
-                let mut reached = fed(&exporter.id, pipeline);
-                let mut next = 0;
-                while let Some(from) = reached.get(next).copied() {
-                    let further = from.exporters.iter().flat_map(|exporter| fed(&exporter.id, from));
-                    for other in further.collect::<Vec<_>>() {
-                        if !reached.iter().any(|known| known.id == other.id) {
-                            reached.push(other);
-                        }
-                    }
-                    next += 1;
-                }
-                if let Some(receiver) = self.at(&all, endpoint).next()
-                    && reached.iter().any(|known| known.id == pipeline.id)
+                if feeding.leads(&[*end], index)
+                    && let Some(receiver) = self.at(&all, endpoint).next()
                 {
                     let id = exporter.id.to_string();
                     let path = vec![Kind::Exporter.section().to_owned(), id, "endpoint".to_owned()];
