@@ -10,12 +10,13 @@ use tokio::time::Instant;
 
 use crate::config::duration;
 use crate::diagnostics::columns::{cut, hanging, width};
+use crate::diagnostics::output::PIECE;
 use crate::exporters::debug::layout::{Layout, Tone};
 use crate::exporters::debug::requests::{self, Limits, Requests};
-use crate::exporters::debug::{Style, Verbosity, render_dump};
+use crate::exporters::debug::{Style, Verbosity, put_dump, put_items};
 use crate::inspect::percent;
 use crate::inspect::wanted::Wanted;
-use crate::otlp::pieces::whole;
+use crate::otlp::pieces::Pieces;
 use crate::otlp::split::Splitter;
 use crate::ottl::syntax::Mistake;
 use crate::processors::filter;
@@ -323,20 +324,19 @@ impl Writer {
             }
             _ => wire,
         };
-        let mut out = Vec::new();
-        if let (Some(heading), true) = (heading, self.verbosity != Verbosity::Json) {
-            self.style.layout.put(&mut out, Tone::Faint, &format!("-- {}", safe(&heading)));
-            out.push(b'\n');
-        }
-        match self.verbosity {
-            Verbosity::Tree => _ = whole(&mut out, |to| self.requests.add(signal, &[&wire], clock(), to)),
-            verbosity => render_dump(signal, verbosity, self.style, &[&wire], &mut out),
-        }
-        if self.verbosity == Verbosity::Normal {
-            // Nothing stands between one request and the next.
-            out.pop();
-        }
-        put(&out)
+        let Writer { verbosity, style, requests } = self;
+        written(|to| {
+            if let (Some(heading), true) = (heading, *verbosity != Verbosity::Json) {
+                style.layout.put(to.out, Tone::Faint, &format!("-- {}", safe(&heading)));
+                to.out.push(b'\n');
+            }
+            match *verbosity {
+                Verbosity::Tree => _ = requests.add(signal, &[&wire], clock(), to),
+                // Nothing stands between one request and the next.
+                Verbosity::Normal => put_items(signal, Verbosity::Normal, *style, &[&wire], to),
+                verbosity => put_dump(signal, verbosity, *style, &[&wire], to),
+            }
+        })
     }
 
     /// Until a trace of the tree need not be waited for any longer.
@@ -348,15 +348,26 @@ impl Writer {
     }
 
     fn write_due(&mut self) -> Result<bool, Failure> {
-        let mut out = Vec::new();
-        whole(&mut out, |to| self.requests.print_due(clock(), to));
-        put(&out)
+        written(|to| _ = self.requests.print_due(clock(), to))
     }
 
     fn write_rest(&mut self) -> Result<bool, Failure> {
-        let mut out = Vec::new();
-        whole(&mut out, |to| self.requests.print_all(to));
-        put(&out)
+        written(|to| _ = self.requests.print_all(to))
+    }
+}
+
+/// Writes text to stdout piece by piece, since it may be a thousand times its request; says whether somebody reads it.
+fn written(write: impl FnOnce(&mut Pieces)) -> Result<bool, Failure> {
+    let (mut text, mut outcome) = (Vec::new(), Ok(true));
+    let mut take = |text: &mut Vec<u8>, _| {
+        outcome = put(text);
+        text.clear();
+        matches!(outcome, Ok(true))
+    };
+    write(&mut Pieces::new(&mut text, PIECE, &mut take));
+    match outcome {
+        Ok(true) => put(&text),
+        over => over,
     }
 }
 

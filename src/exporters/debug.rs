@@ -112,7 +112,8 @@ pub fn render_chunks<'a>(
     to.items
 }
 
-fn put_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
+/// The dump, written while it leaves.
+pub fn put_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
     put_items(signal, verbosity, style, parts, to);
     if matches!(verbosity, Verbosity::Normal | Verbosity::Detailed) {
         to.out.push(b'\n');
@@ -120,7 +121,7 @@ fn put_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]],
 }
 
 /// The dump without the empty line after it.
-fn put_items(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
+pub fn put_items(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
     let text = &mut Text::new(to, style);
     let mut allowance = json::Allowance::of(parts);
     for (index, resource) in resources(parts).enumerate() {

@@ -404,6 +404,38 @@ fn queries_carry_any_text() {
     assert_eq!(percent::decoded("%zz%4"), "%zz%4");
 }
 
+/// However long the text of a request is, the viewer holds a piece of it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn tail_writes_long_texts_within_little_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await;
+    let mut misaki = Misaki::start("{}", &[&upstream]).await;
+    let inspection = open(&misaki, directory.path());
+    let socket = inspection.path().to_str().unwrap().to_owned();
+    let message = |number: u32, content: &[u8]| {
+        let mut out = Vec::new();
+        misaki::otlp::wire::put_bytes(&mut out, number, content);
+        out
+    };
+    let wire = message(1, &message(2, &message(2, b"").repeat(400_000)));
+    for form in ["detailed", "json"] {
+        let mut command = Command::new("sh");
+        // All that it allocates, stacks included.
+        command.args(["-c", "ulimit -d 60000; exec \"$0\" \"$@\" >/dev/null", env!("CARGO_BIN_EXE_misaki")]);
+        command.args(["tail", "--socket", &socket, "-o", form, "--expect", "400000", "--for", "60s"]);
+        let viewer = tokio::task::spawn_blocking(move || command.output().unwrap());
+        until("the viewer looks", || inspection.watch.looking() == 1).await;
+        assert!(misaki.post(Via::Http, Signal::Logs, wire.clone(), &[]).await.ok);
+        let output = viewer.await.unwrap();
+        assert!(output.status.success(), "{form}: {output:?}");
+        until("the viewer has gone", || inspection.watch.looking() == 0).await;
+    }
+    misaki.settle().await;
+    drop(inspection);
+    misaki.finish().await;
+}
+
 /// From the command line to the screen: the past first, then what comes; filtered where it is; until enough came.
 #[tokio::test]
 async fn tail_shows_what_passes() {
