@@ -1142,3 +1142,41 @@ fn json_stays_within_its_memory() {
         }
     }
 }
+
+/// A string with escapes is copied while it is read: within what was granted, and not at all where it is a name, a number or
+/// skipped.
+#[test]
+fn escapes_in_json_take_no_memory_of_their_own() {
+    use misaki::otlp::json::{to_wire, to_wire_within};
+    use misaki::telemetry::Signal;
+    let log = |member: &str| format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{{member}}}]}}]}}]}}"#);
+    let bytes = |text: &str| log(&format!(r#""body":{{"bytesValue":"{text}"}}"#));
+    let (escaped, plain) = (bytes(&r"AA\/A".repeat(100_000)), bytes(&"AA/A".repeat(100_000)));
+    let mut granted = 0;
+    let mut room = |bytes| {
+        granted += bytes;
+        true
+    };
+    let wire = to_wire_within(Signal::Logs, escaped.as_bytes(), &mut room).unwrap().unwrap();
+    assert_eq!(wire, to_wire(Signal::Logs, plain.as_bytes()).unwrap());
+    assert!(granted >= wire.capacity() + 500_000, "{granted} for {} and a copy", wire.capacity());
+    let mut left = wire.len() + 400_000;
+    let mut room = |bytes: usize| left.checked_sub(bytes).map(|rest| left = rest).is_some();
+    assert_eq!(to_wire_within(Signal::Logs, escaped.as_bytes(), &mut room), Ok(None));
+    let long = r"\u0030".repeat(100_000);
+    for (member, needed) in [
+        (format!(r#""traceId":"{long}""#), "32 hex digits are needed"),
+        (format!(r#""severityNumber":"{long}""#), "a number or one of its names is needed"),
+        (format!(r#""timeUnixNano":"{long}""#), "a whole number from 0 to 18446744073709551615 is needed"),
+        (format!(r#""unknown":"{long}\x""#), "an escape that stands for a character is needed"),
+        (format!(r#""{long}\x":1"#), "an escape that stands for a character is needed"),
+    ] {
+        let error = to_wire(Signal::Logs, log(&member).as_bytes()).unwrap_err();
+        assert_eq!(error.needed, needed);
+    }
+    let skipped = format!(r#""unknown":["{long}",{{"{long}":"{long}"}}],"{long}":1,"body":{{"intValue":"1"}}"#);
+    assert_eq!(
+        to_wire(Signal::Logs, log(&skipped).as_bytes()),
+        to_wire(Signal::Logs, log(r#""body":{"intValue":"1"}"#).as_bytes())
+    );
+}

@@ -312,7 +312,11 @@ impl Reader<'_> {
                 Ok(text.raw.is_empty())
             }
             Kind::Bytes => {
-                let (start, text) = (self.text.at, self.text.string("a string is needed")?.text()?);
+                let (start, text) = (self.text.at, self.text.string("a string is needed")?);
+                if text.escaped && !(self.room)(text.raw.len()) {
+                    return Err(Fault::new(start, TOO_LONG));
+                }
+                let text = text.text()?;
                 self.make_room(text.len())?;
                 let at = self.reserve(tag, 1);
                 base64::read_padded(&text, &mut self.out)
@@ -321,8 +325,8 @@ impl Reader<'_> {
                 Ok(text.is_empty())
             }
             Kind::Id(length) => {
-                let (start, text) = (self.text.at, self.text.string("a string is needed")?.text()?);
                 let needed = if length == 8 { "16 hex digits are needed" } else { "32 hex digits are needed" };
+                let (start, text) = (self.text.at, self.text.string("a string is needed")?.word(needed)?);
                 self.make_room(0)?;
                 let at = self.reserve(tag, 1);
                 let length = if text.is_empty() { 0 } else { length };
@@ -437,11 +441,12 @@ impl Reader<'_> {
         let [b'"', ..] = self.text.rest() else {
             return self.integer(INT32);
         };
-        let text = self.text.string("a name is needed")?.text()?;
+        const NEEDED: &str = "a number or one of its names is needed";
+        let text = self.text.string("a name is needed")?.word(NEEDED)?;
         let name = text.strip_prefix(prefix.as_bytes());
         let value = names.iter().position(|known| Some(known.as_bytes()) == name);
         let value = value.and_then(|value| i32::try_from(value).ok());
-        value.ok_or_else(|| Fault::new(start, "a number or one of its names is needed"))
+        value.ok_or_else(|| Fault::new(start, NEEDED))
     }
 }
 

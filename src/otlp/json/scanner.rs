@@ -35,8 +35,19 @@ pub struct Quoted<'a> {
     pub start: usize,
 }
 
+/// The longest string with escapes that is copied: no name, id or number is longer.
+const LONGEST: usize = 4 << 10;
+
 impl<'a> Quoted<'a> {
-    /// What the string stands for.
+    /// What a name, an id or a number stands for; an error where it is too long for one.
+    pub fn word(self, needed: &'static str) -> Read<Cow<'a, [u8]>> {
+        match self.escaped && self.raw.len() > LONGEST {
+            true => Err(Fault::new(self.start - 1, needed)),
+            false => self.text(),
+        }
+    }
+
+    /// What the string stands for: a copy, where it has escapes.
     pub fn text(self) -> Read<Cow<'a, [u8]>> {
         if !self.escaped {
             return Ok(Cow::Borrowed(self.raw));
@@ -44,6 +55,11 @@ impl<'a> Quoted<'a> {
         let mut text = Vec::with_capacity(self.raw.len());
         unescape(self, &mut text)?;
         Ok(Cow::Owned(text))
+    }
+
+    /// Looks at its escapes without a copy.
+    fn check(self) -> Read<()> {
+        if self.escaped { each_piece(self, |_| {}) } else { Ok(()) }
     }
 }
 
@@ -136,15 +152,23 @@ impl<'a> Scanner<'a> {
     /// The same for a key with spaces or escapes, in snake_case, or unknown.
     #[cold]
     fn unusual_field(&mut self, fields: &'static [Field]) -> Read<Option<(usize, &'static Field)>> {
-        let key = self.key()?;
+        let key = self.quoted_key()?;
+        if key.raw.len() > LONGEST {
+            return key.check().map(|()| None);
+        }
+        let key = key.text()?;
         let named = |field: &Field| field.name.as_bytes() == &*key || field.has_snake_name(&key);
         Ok(fields.iter().enumerate().find(|(_, field)| named(field)))
     }
 
     /// Passes the name of an object's member and its colon.
     pub fn key(&mut self) -> Read<Cow<'a, [u8]>> {
+        self.quoted_key()?.text()
+    }
+
+    fn quoted_key(&mut self) -> Read<Quoted<'a>> {
         self.peek();
-        let key = self.string("a member name in quotes is needed")?.text()?;
+        let key = self.string("a member name in quotes is needed")?;
         self.expect(b':', "a colon is needed")?;
         Ok(key)
     }
@@ -185,7 +209,7 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     pub fn numeric(&mut self, needed: &'static str) -> Read<Cow<'a, [u8]>> {
         match self.rest() {
-            [b'"', ..] => self.string(needed)?.text(),
+            [b'"', ..] => self.string(needed)?.word(needed),
             _ => self.number(needed).map(Cow::Borrowed),
         }
     }
@@ -305,7 +329,7 @@ impl<'a> Scanner<'a> {
                     self.expect(b',', if closer == b'}' { COMMA_OR_BRACE } else { COMMA_OR_BRACKET })?;
                 }
                 if closer == b'}' {
-                    self.key()?;
+                    self.quoted_key()?.check()?;
                 }
                 break;
             }
@@ -314,7 +338,7 @@ impl<'a> Scanner<'a> {
 
     fn skip_scalar(&mut self) -> Read<()> {
         if let [b'"', ..] = self.rest() {
-            return self.string("a string is needed")?.text().map(drop);
+            return self.string("a string is needed")?.check();
         }
         if self.word("null") || self.word("true") || self.word("false") {
             return Ok(());
@@ -351,11 +375,17 @@ pub fn plain_length(bytes: &[u8]) -> usize {
 
 /// Appends what the string stands for.
 pub fn unescape(text: Quoted, out: &mut Vec<u8>) -> Read<()> {
+    each_piece(text, |piece| out.extend_from_slice(piece))
+}
+
+/// Gives what the string stands for, piece by piece.
+#[inline(always)]
+fn each_piece(text: Quoted, mut put: impl FnMut(&[u8])) -> Read<()> {
     let mut rest = text.raw;
     loop {
         let plain = plain_length(rest);
         let (before, after) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
-        out.extend_from_slice(before);
+        put(before);
         if after.is_empty() {
             return Ok(());
         }
@@ -363,7 +393,7 @@ pub fn unescape(text: Quoted, out: &mut Vec<u8>) -> Read<()> {
             let at = text.start + text.raw.len() - after.len();
             return Err(Fault::new(at, "an escape that stands for a character is needed"));
         };
-        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        put(character.encode_utf8(&mut [0; 4]).as_bytes());
         rest = after;
     }
 }
