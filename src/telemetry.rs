@@ -19,6 +19,8 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::otlp::split::Splitter;
+
 pub use crate::otlp::Signal;
 pub use crate::otlp::status::Status;
 pub use account::{Account, Accounts, Reason};
@@ -42,6 +44,15 @@ pub struct Part {
     pub bytes: Bytes,
     pub items: u32,
     pub charge: Charge,
+}
+
+impl Part {
+    /// A piece that was cut from a part: it repeats headers, and it may be there when the part is gone, so it has a charge of
+    /// its own. From a full share something must still be handed on, so that may go beyond the limit.
+    pub fn piece(bytes: Vec<u8>, items: u32, of: &Charge) -> Part {
+        let charge = of.for_copy(bytes.capacity());
+        Part { bytes: bytes.into(), items, charge }
+    }
 }
 
 /// Who sent a request, as far as the config asks for it. A batch has none, but for the metadata that it is made by.
@@ -124,6 +135,31 @@ impl Telemetry {
             received: self.received,
             tickets: SmallVec::new(),
         }
+    }
+
+    /// The same telemetry in two batches, the first half last (it is taken first). Nobody waits for them.
+    pub fn halves(self) -> [Telemetry; 2] {
+        let mut room = self.items().div_ceil(2);
+        let (mut first, mut second) = (SmallVec::new(), SmallVec::new());
+        for part in &self.parts {
+            let items = u64::from(part.items);
+            if room >= items {
+                room -= items;
+                first.push(part.clone());
+            } else if room == 0 {
+                second.push(part.clone());
+            } else {
+                let mut splitter = Splitter::new(self.signal, part.bytes.clone());
+                for (size, pieces) in [(room, &mut first), (items - room, &mut second)] {
+                    let size = u32::try_from(size).unwrap_or(u32::MAX);
+                    if let Some((piece, items)) = splitter.next_piece(size, usize::MAX) {
+                        pieces.push(Part::piece(piece, items, &part.charge));
+                    }
+                }
+                room = 0;
+            }
+        }
+        [second, first].map(|parts| Telemetry { parts, ..self.share() })
     }
 
     /// Tells everyone who waits what became of this batch.

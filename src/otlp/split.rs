@@ -13,6 +13,10 @@ use super::Signal;
 use super::schema;
 use super::wire::{Fields, Value, field_len, put_bytes};
 
+/// A piece goes beyond its limit of bytes until it holds this part of what it repeats: below a resource that is longer than
+/// the limit, each record would have a piece else.
+const MORE_THAN_REPEATED: usize = 4;
+
 pub struct Splitter {
     signal: Signal,
     bytes: Bytes,
@@ -55,6 +59,11 @@ impl Splitter {
         self.open.iter().map(|container| container.end - container.position).sum()
     }
 
+    /// How many bytes it holds beside what it cuts: headers, and what does not fit a piece yet.
+    pub fn held(&self) -> usize {
+        self.open.iter().map(|container| container.header.len() + container.children.len()).sum()
+    }
+
     fn cut(&mut self, most_items: u32, most_bytes: usize, takes_one: bool) -> Option<(Vec<u8>, u32)> {
         let mut items = 0;
         while items < most_items.max(1) {
@@ -70,7 +79,11 @@ impl Splitter {
             let length = field.raw.len();
             let is_child = is_child(self.signal, depth, field.number);
             let is_item = is_child && depth == leaf_depth(self.signal);
-            let fits = || self.open.iter().map(Container::length).sum::<usize>() + length <= most_bytes;
+            let fits = || {
+                let repeated: usize = self.open.iter().filter(|it| it.written).map(|it| it.header.len()).sum();
+                let most = most_bytes.max(repeated + repeated / MORE_THAN_REPEATED);
+                self.open.iter().map(Container::length).sum::<usize>() + length <= most
+            };
             if is_item && (items > 0 || !takes_one) && !fits() {
                 if items == 0 {
                     return None;

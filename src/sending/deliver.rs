@@ -3,15 +3,13 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use crate::exporters::{Accepted, Payload, SendError};
 use crate::otlp::slice;
-use crate::otlp::split::Splitter;
 use crate::otlp::status::code;
-use crate::telemetry::{Fate, Now, Part, Reason, Refusal, Status, Tally, Telemetry, clock};
+use crate::telemetry::{Fate, Now, Reason, Refusal, Status, Tally, Telemetry, clock};
 
 use super::backoff::Backoff;
 use super::upstream::PROBE;
@@ -129,9 +127,9 @@ impl Queue {
     async fn halves(&self, telemetry: Telemetry, open: &mut Open<'_>) -> Vec<Telemetry> {
         let items = telemetry.items();
         if !slice::is_large(telemetry.bytes() as u64, items) {
-            return halves(telemetry).into();
+            return telemetry.halves().into();
         }
-        let cut = self.budget.aside_of_exports.run(None, move || halves(telemetry).into());
+        let cut = self.budget.aside_of_exports.run(None, move || telemetry.halves().into());
         cut.await.unwrap_or_else(|| {
             self.settle(open, items, 0, Reason::Internal);
             Vec::new()
@@ -267,33 +265,4 @@ impl Queue {
             );
         }
     }
-}
-
-/// The same telemetry in two batches, the first half last (it is taken first).
-fn halves(telemetry: Telemetry) -> [Telemetry; 2] {
-    let half = telemetry.items().div_ceil(2);
-    let (mut first, mut second) = (SmallVec::new(), SmallVec::new());
-    let mut room = half;
-    for part in &telemetry.parts {
-        let items = u64::from(part.items);
-        if room >= items {
-            room -= items;
-            first.push(part.clone());
-        } else if room == 0 {
-            second.push(part.clone());
-        } else {
-            let mut splitter = Splitter::new(telemetry.signal, part.bytes.clone());
-            for (size, pieces) in [(room, &mut first), (items - room, &mut second)] {
-                let size = u32::try_from(size).unwrap_or(u32::MAX);
-                if let Some((piece, items)) = splitter.next_piece(size, usize::MAX) {
-                    let charge = part.charge.for_copy(piece.capacity());
-                    pieces.push(Part { bytes: Bytes::from(piece), items, charge });
-                }
-            }
-            room = 0;
-        }
-    }
-    let whole = telemetry;
-    let with = move |parts| Telemetry { parts, ..whole.share() };
-    [with(second), with(first)]
 }

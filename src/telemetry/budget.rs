@@ -96,8 +96,11 @@ impl Budget {
         self.used(share) > self.limit(share) / 4 * 3
     }
 
-    /// Takes bytes of a share, or none at all.
+    /// Takes bytes of a share, or none at all. What is held beyond the limit keeps nobody from taking nothing.
     pub fn take(&self, share: Share, bytes: u64) -> bool {
+        if bytes == 0 {
+            return true;
+        }
         let held = self.held(share);
         let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= held.limit.load(Relaxed));
         held.used.fetch_update(Relaxed, Relaxed, fits).is_ok()

@@ -41,6 +41,8 @@ enum Entry {
         splitter: Splitter,
         items: u32,
         charge: Charge,
+        /// For the headers that the splitter holds, where there is room for it.
+        headers: Charge,
     },
 }
 
@@ -250,17 +252,20 @@ impl Entry {
 
     /// What fits of it, and what is left. A single item that is too large is taken only as the first of a batch.
     fn take(self, signal: Signal, items: u64, bytes: u64, is_first: bool) -> (Option<Part>, Option<Entry>) {
-        let (mut splitter, left, charge) = match self {
+        let (mut splitter, left, charge, headers) = match self {
             Entry::Whole(part) => {
                 let fits = u64::from(part.items) <= items && part.bytes.len() as u64 <= bytes;
                 match part.items <= 1 {
                     _ if fits => return (Some(part), None),
                     true if is_first => return (Some(part), None),
                     true => return (None, Some(Entry::Whole(part))),
-                    false => (Splitter::new(signal, part.bytes), part.items, part.charge),
+                    false => {
+                        let headers = part.charge.for_made();
+                        (Splitter::new(signal, part.bytes), part.items, part.charge, headers)
+                    }
                 }
             }
-            Entry::Cut { splitter, items, charge } => (splitter, items, charge),
+            Entry::Cut { splitter, items, charge, headers } => (splitter, items, charge, headers),
         };
         let most_items = u32::try_from(items).unwrap_or(u32::MAX);
         let most_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -268,12 +273,13 @@ impl Entry {
             true => splitter.next_piece(most_items, most_bytes),
             false => splitter.next_fitting(most_items, most_bytes),
         };
+        headers.shrink_to(splitter.held() as u64);
+        headers.grow(splitter.held() as u64 - headers.bytes());
         let Some((piece, taken)) = piece else {
-            return (None, (!is_first).then_some(Entry::Cut { splitter, items: left, charge }));
+            return (None, (!is_first).then_some(Entry::Cut { splitter, items: left, charge, headers }));
         };
-        let own = charge.for_copy(piece.capacity());
-        let part = Part { bytes: Bytes::from(piece), items: taken, charge: own };
+        let part = Part::piece(piece, taken, &charge);
         let left = left.saturating_sub(taken);
-        (Some(part), (left > 0).then_some(Entry::Cut { splitter, items: left, charge }))
+        (Some(part), (left > 0).then_some(Entry::Cut { splitter, items: left, charge, headers }))
     }
 }

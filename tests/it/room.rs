@@ -4,7 +4,7 @@ use misaki::otlp::room::Room;
 use misaki::otlp::wire::put_bytes;
 use misaki::ottl::value::Arena;
 use misaki::service::machine::connections_within;
-use misaki::telemetry::{Share, Signal};
+use misaki::telemetry::{Budget, Charge, Most, Now, Part, Pending, Share, Signal, Telemetry};
 
 use super::harness::*;
 
@@ -105,6 +105,63 @@ async fn what_is_made_of_a_batch_is_bounded() {
     let dropped: Vec<_> = balance.iter().flat_map(|balance| balance.dropped.clone()).collect();
     assert_eq!(dropped, [("processor_failed", 40_000)]);
     assert_eq!(upstream.requests(), 0);
+}
+
+/// A request with a long resource and so many records.
+fn below_a_long_resource(records: usize, bytes: usize) -> Vec<u8> {
+    let resource = message(1, &message(1, &pair("long", &"x".repeat(bytes))));
+    message(1, &[resource, message(2, &times(&message(2, b""), records))].concat())
+}
+
+/// Each piece repeats the resource, and lives as long as it is held: so does its charge.
+#[test]
+fn pieces_are_charged_with_the_headers_that_they_repeat() {
+    let budget = Budget::new(1 << 30);
+    let wire = below_a_long_resource(20, 1 << 20);
+    let charge = Charge::take(&budget, Share::Ingest, wire.len() as u64).unwrap();
+    let part = Part { bytes: wire.into(), items: 20, charge };
+    let received = Now::read();
+    let parts = [part].into_iter().collect();
+    let mut pending = Pending::default();
+    let whole = Telemetry { signal: Signal::Logs, parts, client: None, received, tickets: Default::default() };
+    pending.push(whole, &budget);
+    let mut pieces = Vec::new();
+    while pending.items() > 0 {
+        pieces.extend(pending.take(Signal::Logs, Most::Items(1)));
+        let held: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
+        // The part is there until its last item is taken, with a copy of its resource.
+        let rest = if pending.items() > 0 { 2 << 20 } else { 0 };
+        let used = budget.used(Share::Queue) as usize;
+        assert!((held + rest..held + rest + 4096).contains(&used), "{used} for {held} and {rest}");
+    }
+    assert_eq!(pieces.len(), 20);
+    let halves = Telemetry {
+        parts: pieces.drain(..).collect(),
+        signal: Signal::Logs,
+        client: None,
+        received,
+        tickets: Default::default(),
+    }
+    .halves();
+    assert_eq!(halves.each_ref().map(Telemetry::items), [10, 10]);
+    drop(halves);
+    assert_eq!(budget.used(Share::Queue), 0);
+}
+
+/// From a share that is full, pieces are still handed on.
+#[tokio::test]
+async fn what_is_held_can_be_cut_in_a_full_share() {
+    let upstream = Upstream::start().await;
+    let mut misaki =
+        start("batch: {timeout: 1h, send_batch_size: 1, send_batch_max_size: 1}", "batch", &upstream).await;
+    let budget = misaki.running.budget.clone();
+    let most = budget.limit(Share::Queue) - 130_000;
+    assert!(budget.take(Share::Queue, most));
+    assert!(misaki.post(Via::Http, Signal::Logs, below_a_long_resource(20, 60_000), &[]).await.ok);
+    misaki.settle().await;
+    budget.give_back(Share::Queue, most);
+    misaki.finish().await;
+    assert_eq!(upstream.kept().len(), 20);
 }
 
 /// A full queue still hands on what it holds.
