@@ -191,6 +191,7 @@ impl Branches {
                 return Ok(Some(Box::new(Onward { branches: self, plan, tickets })));
             }
             Err(busy @ Refusal::Busy { .. }) => return Err(busy),
+            Err(refusal) if refusal.is_of_size() && batch.items() > 1 => return Err(refusal),
             Err(refusal) => refusal,
         };
         let (_, status, _) = refusal.answer();

@@ -1,5 +1,5 @@
 //! How a stage hands its batches on, one at a time. The processors behind it run once on each: what finds no place is held
-//! as they left it, and from then on only places are asked for.
+//! as they left it, and from then on only places are asked for. What is too much for them at once goes on in halves.
 //!
 //! Processors have a slice of the worker's time. A batch that takes longer is made and planned aside (`telemetry/aside.rs`); it
 //! keeps its turn meanwhile, and the timekeeper goes on with it then.
@@ -7,11 +7,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::telemetry::{Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outcome, Outlet, Reason, Sink, Telemetry};
+use crate::telemetry::{
+    Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outcome, Outlet, Reason, Refusal, Sink, Telemetry,
+};
 
 /// How soon a refused batch asks again when nobody says that there is room, at first and at the latest.
 const SOON: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(1);
+
+/// How often parts of one batch are halved: where more than a few of its items are too much for the processors, the rest is
+/// dropped instead of trying each.
+const HALVINGS: u32 = 32;
 
 pub struct Outbox {
     outlet: Arc<dyn Outlet>,
@@ -35,6 +41,9 @@ struct State {
     refused_since: Option<Instant>,
     /// Items that went, and of which the stage does not know yet.
     gone: u64,
+    /// What is left of a batch that was halved, the first part last, and how often that was done.
+    halves: Vec<Telemetry>,
+    halvings: u32,
 }
 
 /// A batch that waits: why, for which sink, and when it asks again.
@@ -88,7 +97,9 @@ impl Outbox {
 
     /// Items and bytes that the stage has taken and that are not handed on yet.
     pub fn load(&self) -> (u64, u64) {
-        self.lock().load
+        let state = self.lock();
+        let add = |(items, bytes), half: &Telemetry| (items + half.items(), bytes + half.bytes() as u64);
+        state.halves.iter().fold(state.load, add)
     }
 
     /// What refused the batch that is held.
@@ -127,7 +138,7 @@ impl Outbox {
             let pause = held.as_ref().map_or(SOON, |held| (held.pause * 2).min(LATE));
             let offered = match held {
                 Some(held) => self.offer(held.waiting, now, ask),
-                None => match next() {
+                None => match self.next_half().map(Next::Batch).or_else(&mut next) {
                     Some(next) => {
                         self.lock().load = next.load();
                         self.offer_next(next, now, ask)
@@ -192,6 +203,10 @@ impl Outbox {
             Waiting::Planned(planned) => planned,
             Waiting::Batch(mut batch) => match self.outlet.plan_at_once(&mut batch, now) {
                 Some(Ok(planned)) => planned,
+                Some(Err(refusal)) if refusal.is_of_size() => {
+                    self.halve(batch, &refusal);
+                    None
+                }
                 Some(Err(refusal)) => return Offered::Refused(Waiting::Batch(batch), Full::Refuse(refusal), None),
                 None => return Offered::Heavy(Box::new(|| batch)),
             },
@@ -210,19 +225,50 @@ impl Outbox {
         let started = Instant::now();
         let mut batch = make();
         self.lock().load = load(&batch);
-        let planned = self.outlet.plan(&mut batch, now);
-        let mut state = self.lock();
-        state.held = Some(match planned {
-            Ok(planned) => {
-                Held { waiting: Waiting::Planned(planned), refused: None, again_at: now.instant, pause: SOON }
+        let planned =
+            |planned| Held { waiting: Waiting::Planned(planned), refused: None, again_at: now.instant, pause: SOON };
+        let held = match self.outlet.plan(&mut batch, now) {
+            Ok(outcome) => planned(outcome),
+            Err(refusal) if refusal.is_of_size() => {
+                self.halve(batch, &refusal);
+                planned(None)
             }
             Err(refusal) => {
-                state.refused_since.get_or_insert(now.instant);
+                self.lock().refused_since.get_or_insert(now.instant);
                 let refused = Some((Full::Refuse(refusal), None));
                 let again_at = now.instant + started.elapsed() + pause;
                 Held { waiting: Waiting::Batch(batch), refused, again_at, pause }
             }
-        });
+        };
+        self.lock().held = Some(held);
+    }
+
+    fn next_half(&self) -> Option<Telemetry> {
+        let mut state = self.lock();
+        let half = state.halves.pop();
+        if half.is_none() {
+            state.halvings = 0;
+        }
+        half
+    }
+
+    /// Puts the halves of a batch in its place, so that only items that are too much by themselves are lost. Never a reason
+    /// to wait.
+    fn halve(&self, mut batch: Telemetry, refusal: &Refusal) {
+        if self.lock().halvings == HALVINGS {
+            let (_, status, _) = refusal.answer();
+            tracing::error!(error = status.message, items = batch.items(), "a processor failed on a batch: dropped");
+            self.accounts.iter().for_each(|account| account.lose(Reason::ProcessorFailed, &batch));
+            batch.resolve(Err(refusal));
+            return;
+        }
+        let tickets = std::mem::take(&mut batch.tickets);
+        let [mut second, mut first] = batch.halves();
+        (second.tickets, first.tickets) = (tickets.clone(), tickets);
+        let mut state = self.lock();
+        state.halvings += 1;
+        state.load = (0, 0);
+        state.halves.extend([second, first]);
     }
 }
 

@@ -65,6 +65,15 @@ impl Refusal {
         Refusal::Busy { after: Duration::from_secs(1), reason, fill: Some(fill) }
     }
 
+    /// Whether it is about how much there is or is made of it, so that a part of it may be taken.
+    pub fn is_of_size(&self) -> bool {
+        match self {
+            Refusal::TooLarge { .. } => true,
+            Refusal::Rejected(status) => status.code == code::INVALID_ARGUMENT,
+            Refusal::Busy { .. } | Refusal::Malformed(_) | Refusal::Internal => false,
+        }
+    }
+
     /// The HTTP status, the status to write, and how long to wait (facts 2.6, the OTLP specification on failures).
     pub fn answer(&self) -> (u16, Status, Option<Duration>) {
         let status = |code, message: String| Status { code, message };

@@ -121,7 +121,8 @@ impl Drop for Place {
 
 /// What follows a stage that holds telemetry: the rest of its pipeline.
 pub trait Outlet: Send + Sync {
-    /// Runs the processors on a batch; nothing is counted yet. One that they have no room for now is left as it was.
+    /// Runs the processors on a batch; nothing is counted yet. One that they have no room for now, or that
+    /// has several items and is too much for them at once, is left as it was.
     fn plan(&self, batch: &mut Telemetry, now: Now) -> Result<Outcome, Refusal>;
     /// The same where others wait; nothing, and the batch as it was, when that takes too long and must be done aside.
     fn plan_at_once(&self, batch: &mut Telemetry, now: Now) -> Option<Result<Outcome, Refusal>>;

@@ -93,18 +93,67 @@ async fn what_fits_alone_is_refused_with_a_hint() {
     misaki.finish().await;
 }
 
-/// Behind a batch it may go beyond the share, by as much again: more is dropped under its name, and not held for ever.
+/// Behind a batch it may go beyond the share, by as much again. A batch of which more is made goes on in parts.
 #[tokio::test]
-async fn what_is_made_of_a_batch_is_bounded() {
+async fn a_batch_that_is_too_much_at_once_goes_on_in_halves() {
     let upstream = Upstream::start().await;
     let processors = "batch: {timeout: 1h, send_batch_size: 40000}, resource_detection: {detectors: [system]}";
     let mut misaki = start(processors, "batch, resource_detection", &upstream).await;
     assert!(misaki.post(Via::Http, Signal::Logs, resources(40_000), &[]).await.ok);
     misaki.settle().await;
     let balance = misaki.finish().await;
+    assert!(balance.iter().all(|balance| balance.dropped.is_empty()), "{balance:?}");
+    assert_eq!(upstream.kept().len(), 40_000);
+}
+
+/// An item that is too much by itself is lost alone; what was batched with it is sent.
+#[tokio::test]
+async fn an_item_that_is_too_much_is_lost_alone() {
+    let bomb = records(&times(&message(6, &pair("a", "b")), 30_000), 1);
+    for (waits, size) in [(false, 9), (true, 3)] {
+        let upstream = Upstream::start().await;
+        let processors = format!(
+            "batch: {{timeout: 1h, send_batch_size: {size}}}, attributes: {{actions: [{{pattern: '^.*$', action: hash}}]}}"
+        );
+        let changes = format!(
+            "{{exporters: {{otlp: {{sending_queue: {{wait_for_result: {waits}}}}}}}, processors: {{{LIMITER}, {processors}}}, \
+             service: {{pipelines: {{logs: {{processors: [memory_limiter, batch, attributes]}}}}}}}}"
+        );
+        let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+        let bodies: Vec<String> = (1..size).map(|index| format!("good {index}")).collect();
+        let (first, rest) = bodies.split_at(1);
+        let (first, rest): (Vec<&str>, Vec<&str>) =
+            (first.iter().map(String::as_str).collect(), rest.iter().map(String::as_str).collect());
+        let (first, lost, rest) = tokio::join!(
+            misaki.send(&first),
+            misaki.post(Via::Http, Signal::Logs, bomb.clone(), &[]),
+            misaki.send(&rest)
+        );
+        // Clients that wait share the outcome of their batch.
+        assert_eq!((first.ok, lost.ok, rest.ok), (!waits, !waits, !waits), "{lost:?}");
+        misaki.settle().await;
+        let balance = misaki.finish().await;
+        let dropped: Vec<_> = balance.iter().flat_map(|balance| balance.dropped.clone()).collect();
+        assert_eq!(dropped, [("processor_failed", 1)]);
+        assert_eq!(upstream.kept().len(), bodies.len());
+    }
+}
+
+/// Where all items are too much, all are counted, and waited for no longer.
+#[tokio::test]
+async fn a_batch_of_bombs_is_dropped_once() {
+    let upstream = Upstream::start().await;
+    let long = "x".repeat(600);
+    let again = format!("set(log.body, Concat([{}], \"{long}\"))", vec!["log.body"; 40].join(", "));
+    let processors = format!(
+        "batch: {{timeout: 1h, send_batch_size: 400}}, transform: {{error_mode: propagate, log_statements: ['{again}', '{again}', '{again}']}}"
+    );
+    let mut misaki = start(&processors, "batch, transform", &upstream).await;
+    assert!(misaki.post(Via::Http, Signal::Logs, records(b"", 400), &[]).await.ok);
+    misaki.settle().await;
+    let balance = misaki.finish().await;
     let dropped: Vec<_> = balance.iter().flat_map(|balance| balance.dropped.clone()).collect();
-    assert_eq!(dropped, [("processor_failed", 40_000)]);
-    assert_eq!(upstream.requests(), 0);
+    assert_eq!(dropped, [("processor_failed", 400)]);
 }
 
 /// A request with a long resource and so many records.
