@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crate::exporters::settings::BatchSettings;
-use crate::telemetry::{Most, Now, Reason, Refusal, Taking, Telemetry};
+use crate::telemetry::{Most, Now, Reason, Refusal, Share, Taking, Telemetry};
 
 use super::{Departure, Queue, State};
 
@@ -32,6 +32,10 @@ impl Queue {
     ) -> (Option<Departure>, Option<Instant>, bool) {
         if state.is_cutting || state.made.is_some() {
             return (state.made.take(), None, false);
+        }
+        // Pieces repeat headers: beyond the limit they go one at a time.
+        if state.in_flight > 0 && self.budget.used(Share::Queue) > self.budget.limit(Share::Queue) {
+            return (None, None, false);
         }
         let Some(since) = state.batching_since else { return (None, None, state.draining) };
         let now = Now::read();
