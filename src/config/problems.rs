@@ -317,7 +317,7 @@ fn unexpanded(node: &mut Node) {
 const SHOWN: usize = 200;
 const WIDTH: usize = 80;
 /// The longest text of a file that is shown with a problem.
-const LONGEST: usize = 16 << 10;
+const LONGEST: usize = 64 << 10;
 /// What stands left of the title: its level.
 const TITLE_MARGIN: usize = "warning: ".len();
 /// What stands left of a help line: the gutter and `= help: `.

@@ -1,6 +1,7 @@
 //! Generated configs: whatever there are many of, a config is read, checked, shown or refused in time that follows its size.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use misaki::config::{Loaded, emit, load};
@@ -11,10 +12,14 @@ const MOST: Duration = Duration::from_secs(5);
 
 /// The CPU time of this thread, so that tests beside this one do not count.
 fn spent() -> Duration {
-    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    let used = std::fs::read_to_string("/proc/thread-self/schedstat");
-    let nanoseconds = used.ok().and_then(|used| used.split(' ').next()?.parse().ok());
-    nanoseconds.map_or_else(|| START.get_or_init(Instant::now).elapsed(), Duration::from_nanos)
+    static START: OnceLock<Instant> = OnceLock::new();
+    let used = std::fs::read_to_string("/proc/thread-self/stat").ok().and_then(|stat| {
+        // Behind the name: user and system time are the 12th and 13th, in hundredths of a second.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let hundredths = |index: usize| fields.get(index)?.parse::<u64>().ok();
+        Some(Duration::from_millis(10 * (hundredths(11)? + hundredths(12)?)))
+    });
+    used.unwrap_or_else(|| START.get_or_init(Instant::now).elapsed())
 }
 
 /// All that `validate`, `print-config` and a reload do with a config.
