@@ -5,6 +5,7 @@
 
 mod shards;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,14 +52,12 @@ impl Config {
                 format!("write at least {size}, or lower send_batch_size"),
             );
         }
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen = HashSet::new();
         for key in &config.metadata_keys {
-            let lower = key.to_ascii_lowercase();
-            if seen.contains(&lower) {
+            if !seen.insert(key.to_ascii_lowercase()) {
                 let message = format!("duplicate entry in metadata_keys: \"{key}\" (case-insensitive)");
                 section.problem("metadata_keys", message);
             }
-            seen.push(lower);
         }
         section.finish();
         config
