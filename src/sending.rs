@@ -119,7 +119,7 @@ pub struct Report {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Telemetry>,
+    waiting: VecDeque<(Telemetry, Load)>,
     /// What waits, when the queue batches; `waiting` is empty then.
     batching: Pending,
     batching_since: Option<Now>,
@@ -134,6 +134,8 @@ struct State {
     /// The average of the requests that came, times `COMMON`.
     common_bytes: u64,
     in_flight: u64,
+    /// Whether what went last is a piece for which there was no memory: until it is sent, no other goes.
+    is_beyond: bool,
     /// Since when it has been refusing, and why it did last.
     full: Option<(Instant, Reason)>,
     flow: Flow,
@@ -264,10 +266,6 @@ impl Queue {
         }
     }
 
-    fn load_of(&self, telemetry: &Telemetry) -> Load {
-        Load { overhead: self.overhead(telemetry), ..Load::of(telemetry) }
-    }
-
     fn size_of_amount(&self, amount: Amount) -> u64 {
         match self.settings.queue.sizer {
             Sizer::Requests => amount.records,
@@ -287,7 +285,7 @@ impl Queue {
             return self.held.load(Relaxed);
         }
         let state = self.lock();
-        state.in_flight + state.batching.items() + state.waiting.iter().map(Telemetry::items).sum::<u64>()
+        state.in_flight + state.batching.items() + state.waiting.iter().map(|(_, load)| load.items).sum::<u64>()
     }
 
     /// What there is to say about it.
@@ -467,7 +465,10 @@ impl Queue {
 
     /// Takes what is on disk, and has a ticket that settles it there, for sending.
     fn feed(&self, telemetry: Telemetry) {
-        let load = self.load_of(&telemetry);
+        let mut load = Load::of(&telemetry);
+        if self.settings.queue.batch.is_none() {
+            load.overhead = telemetry.overhead() as u64;
+        }
         let mut state = self.lock();
         state.bytes += load.held_bytes();
         self.push(state, telemetry, load);
@@ -484,7 +485,7 @@ impl Queue {
             if self.settings.queue.enabled {
                 telemetry.parts.iter().for_each(|part| part.charge.move_to_queue());
             }
-            state.waiting.push_back(telemetry);
+            state.waiting.push_back((telemetry, load));
         }
         let wakes = first
             || self.settings.queue.batch.is_some_and(|batch| {
@@ -536,8 +537,7 @@ impl Queue {
     }
 
     fn depart_single(&self, state: &mut State) -> Option<Departure> {
-        let telemetry = state.waiting.pop_front()?;
-        let load = self.load_of(&telemetry);
+        let (telemetry, load) = state.waiting.pop_front()?;
         let size = self.size_of(load);
         state.waiting_size -= size;
         state.in_flight += load.items;
@@ -576,10 +576,11 @@ impl Queue {
 }
 
 impl Sink for Queue {
-    /// Nothing where it batches: requests become parts of one there.
+    /// Of single requests. Those of a stage are many in one, and so are those that are batched here.
     fn overhead(&self, telemetry: &Telemetry) -> u64 {
         let queue = &self.settings.queue;
-        if queue.enabled && queue.batch.is_none() { telemetry.overhead() as u64 } else { 0 }
+        let is_fresh = || telemetry.parts.iter().any(|part| !part.charge.is_queued());
+        if queue.enabled && queue.batch.is_none() && is_fresh() { telemetry.overhead() as u64 } else { 0 }
     }
 
     fn reserve(&self, _telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
@@ -726,7 +727,7 @@ impl Drop for Queue {
             return store.abandon();
         }
         let waiting = std::mem::take(&mut self.lock().waiting);
-        self.budget.give_back(Share::Queue, waiting.iter().map(|telemetry| self.overhead(telemetry)).sum());
+        self.budget.give_back(Share::Queue, waiting.iter().map(|(_, load)| load.overhead).sum());
     }
 }
 

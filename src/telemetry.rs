@@ -48,9 +48,10 @@ pub struct Part {
 
 impl Part {
     /// A piece that was cut from a part: it repeats headers, and it may be there when the part is gone, so it has a charge of
-    /// its own. From a full share something must still be handed on, so that may go beyond the limit.
+    /// its own. From a full share something must still be handed on: there it goes along with the part.
     pub fn piece(bytes: Vec<u8>, items: u32, of: &Charge) -> Part {
-        let charge = of.for_copy(bytes.capacity());
+        let own = of.for_made();
+        let charge = if own.grow(bytes.capacity() as u64) { own } else { of.clone() };
         Part { bytes: bytes.into(), items, charge }
     }
 }

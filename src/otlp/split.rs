@@ -13,8 +13,8 @@ use super::Signal;
 use super::schema;
 use super::wire::{Fields, Value, field_len, put_bytes};
 
-/// A piece goes beyond its limit of bytes until it holds this part of what it repeats: below a resource that is longer than
-/// the limit, each record would have a piece else.
+/// A piece goes beyond its limit of bytes until it holds one part in so many of what it repeats: below a resource that is
+/// longer than the limit, each record would have a piece else.
 const MORE_THAN_REPEATED: usize = 4;
 
 pub struct Splitter {
@@ -81,8 +81,8 @@ impl Splitter {
             let is_item = is_child && depth == leaf_depth(self.signal);
             let fits = || {
                 let repeated: usize = self.open.iter().filter(|it| it.written).map(|it| it.header.len()).sum();
-                let most = most_bytes.max(repeated + repeated / MORE_THAN_REPEATED);
-                self.open.iter().map(Container::length).sum::<usize>() + length <= most
+                let least = if takes_one { repeated + repeated / MORE_THAN_REPEATED } else { 0 };
+                self.open.iter().map(Container::length).sum::<usize>() + length <= most_bytes.max(least)
             };
             if is_item && (items > 0 || !takes_one) && !fits() {
                 if items == 0 {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crate::exporters::settings::BatchSettings;
-use crate::telemetry::{Most, Now, Reason, Refusal, Share, Taking, Telemetry};
+use crate::telemetry::{Most, Now, Reason, Refusal, Taking, Telemetry};
 
 use super::{Departure, Queue, State};
 
@@ -33,8 +33,7 @@ impl Queue {
         if state.is_cutting || state.made.is_some() {
             return (state.made.take(), None, false);
         }
-        // Pieces repeat headers: beyond the limit they go one at a time.
-        if state.in_flight > 0 && self.budget.used(Share::Queue) > self.budget.limit(Share::Queue) {
+        if state.is_beyond && state.in_flight > 0 {
             return (None, None, false);
         }
         let Some(since) = state.batching_since else { return (None, None, state.draining) };
@@ -68,6 +67,7 @@ impl Queue {
     /// The batch that was taken.
     fn made(&self, state: &mut State, taking: Taking, since: Now, now: Now) -> Departure {
         let (items, bytes) = taking.load();
+        state.is_beyond = taking.is_beyond();
         let size = self.leave(state, items, now);
         state.in_flight += items;
         let tickets = state.batching.tickets();

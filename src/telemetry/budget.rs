@@ -214,11 +214,9 @@ impl Charge {
         Charge::held(&self.0.budget, self.0.share(), 0)
     }
 
-    /// A charge of the same share for a copy that is made already.
-    pub fn for_copy(&self, bytes: usize) -> Charge {
-        let charge = self.for_made();
-        charge.add(bytes as u64);
-        charge
+    /// Whether they are one.
+    pub fn is(&self, other: &Charge) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The share that a request has while it is read and processed.

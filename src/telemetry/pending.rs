@@ -58,6 +58,8 @@ pub struct Taking {
     uncut: Option<Entry>,
     rest: Option<Entry>,
     has_grown: bool,
+    /// Whether a piece of it has no charge of its own, since there was no room for it.
+    is_beyond: bool,
     /// Bytes, as they came, that are not pending any more.
     gone_bytes: u64,
 }
@@ -138,6 +140,7 @@ impl Pending {
             uncut: None,
             rest: None,
             has_grown: false,
+            is_beyond: false,
             gone_bytes: 0,
         };
         self.go_on(&mut taking);
@@ -209,8 +212,14 @@ impl Taking {
         if let Some(part) = taken {
             self.items += u64::from(part.items);
             self.bytes += part.bytes.len() as u64;
+            self.is_beyond |= matches!(&self.rest, Some(Entry::Cut { charge, .. }) if charge.is(&part.charge));
             self.parts.push(part);
         }
+    }
+
+    /// Whether more of it would go beyond the memory there is.
+    pub fn is_beyond(&self) -> bool {
+        self.is_beyond
     }
 
     /// Items and bytes that are not pending any more.
