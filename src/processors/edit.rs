@@ -45,7 +45,7 @@ pub fn edit(
     if let Some(part) = telemetry.parts.first() {
         functions::bound(part.charge.most_for_one_request());
     }
-    let beyond = telemetry.parts.first().and_then(|part| Beyond::of(&part.charge, telemetry.bytes()));
+    let beyond = telemetry.parts.first().and_then(|part| Beyond::of(&part.charge, &telemetry));
     let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
     for part in std::mem::take(&mut telemetry.parts) {
         let charge = part.charge.for_made();
@@ -86,21 +86,29 @@ fn too_much(charge: &Charge, more: u64) -> Refusal {
     }
 }
 
-/// What is made of a batch that is held goes over the limit of the queue's share: from a full queue nothing could be passed on
-/// otherwise, and one batch at a time is. But only by another such share, or by twice the batch: more will not fit later either.
+/// What is made of a batch that is held may go over the limit of the queue's share: from a full queue nothing could be passed on
+/// otherwise, and one batch at a time is. But only by a part of the share, or by twice a single item: a larger batch goes on in
+/// halves.
 #[derive(Clone)]
 struct Beyond {
     most: u64,
     made: Rc<Cell<u64>>,
 }
 
+/// The part of the share.
+const BEYOND: u64 = 4;
+
 impl Beyond {
-    fn of(charge: &Charge, bytes: usize) -> Option<Beyond> {
-        let most = charge.limit().max(2 * bytes as u64);
+    fn of(charge: &Charge, telemetry: &Telemetry) -> Option<Beyond> {
+        let of_one = if telemetry.items() == 1 { 2 * telemetry.bytes() as u64 } else { 0 };
+        let most = (charge.limit() / BEYOND).max(of_one);
         charge.is_queued().then(|| Beyond { most, made: Rc::default() })
     }
 
     fn take(&self, charge: &Charge, bytes: u64) -> bool {
+        if charge.grow(bytes) {
+            return true;
+        }
         let made = self.made.get() + bytes;
         let fits = made <= self.most;
         if fits {
