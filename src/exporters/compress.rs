@@ -1,7 +1,7 @@
 //! From telemetry to the body that is sent: the parts as they are, or one copy of them, in JSON, compressed, or both.
 //!
-//! A copy is charged for before it is made: as much as it mostly takes, and more, from the beginning, when that is too
-//! little. Nothing waits for memory while it holds some.
+//! A copy is charged for before it is made: as much as it mostly takes. When that is too little and no more is free, it is made
+//! again with more from the beginning: nothing waits for memory while it holds some.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::otlp::inflate::Coding;
 use crate::otlp::json;
 use crate::otlp::pieces::Pieces;
 use crate::otlp::status::code;
-use crate::telemetry::{Budget, Share, Status, Telemetry};
+use crate::telemetry::{Budget, Charge, Share, Status, Telemetry};
 
 use super::{Payload, SendError};
 
@@ -74,11 +74,11 @@ impl Compression {
             let most = wanted.min(limit);
             let charge = self.budget.charge_export(most as u64).await;
             let copied = if length > LONG {
-                let telemetry = telemetry.share();
-                let done = self.budget.aside_of_exports.run(None, move || form.copy(&telemetry, most)).await;
+                let (telemetry, charge) = (telemetry.share(), charge.clone());
+                let done = self.budget.aside_of_exports.run(None, move || form.copy(&telemetry, most, &charge)).await;
                 done.unwrap_or_else(|| Err(io::Error::other("the compressor panicked")))
             } else {
-                form.copy(telemetry, most)
+                form.copy(telemetry, most, &charge)
             };
             let error = match copied {
                 Ok(body) => {
@@ -121,11 +121,15 @@ impl Compression {
 }
 
 impl Form {
-    /// A copy of at most so many bytes.
-    fn copy(self, telemetry: &Telemetry, most: usize) -> io::Result<Vec<Bytes>> {
+    /// A copy of at most so many bytes, or of more where they are free.
+    fn copy(self, telemetry: &Telemetry, most: usize, charge: &Charge) -> io::Result<Vec<Bytes>> {
         let parts: Vec<&[u8]> = telemetry.parts.iter().map(|part| part.bytes.as_ref()).collect();
         if !self.json && telemetry.bytes() <= WHOLE {
-            return Ok(vec![Bytes::from(deflate(self.coding, self.level, &parts, most)?)]);
+            // The compressor has room of its own for so much.
+            let body = deflate(self.coding, self.level, &parts, usize::MAX)?;
+            let more = body.len().saturating_sub(most) as u64;
+            let fits = more == 0 || charge.grow(more);
+            return if fits { Ok(vec![Bytes::from(body)]) } else { Err(ErrorKind::FileTooLarge.into()) };
         }
         let mut deflater = Deflater::new(self.coding, self.level, most);
         if !self.json {
