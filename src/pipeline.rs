@@ -24,6 +24,8 @@ use crate::telemetry::{
 
 /// How long a sink may refuse before its siblings stop waiting for it.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// The same when the collector ends: the others must be done before it does.
+const STUCK_AT_END: Duration = Duration::from_secs(2);
 
 /// One processor of one pipeline, with its counters.
 pub struct Step {
@@ -192,6 +194,7 @@ impl Branches {
             }
             Err(busy @ Refusal::Busy { .. }) => return Err(busy),
             Err(refusal) if refusal.is_of_size() && batch.items() > 1 => return Err(refusal),
+            Err(refusal) if refusal.is_of_work() && batch.parts.len() > 1 => return Err(refusal),
             Err(refusal) => refusal,
         };
         let (_, status, _) = refusal.answer();
@@ -210,15 +213,16 @@ impl Branches {
 
 impl Plan {
     /// A place in every sink, or none: what was reserved before the refusal is given back.
-    fn reserve(&self, now: Instant, waited: bool) -> Result<Reserved, (Full, Arc<dyn Sink>)> {
+    fn reserve(&self, now: Instant, ask: Ask) -> Result<Reserved, (Full, Arc<dyn Sink>)> {
         let alone = self.shares.len() == 1;
+        let stuck_after = if ask.is_end { STUCK_AT_END } else { STUCK_AFTER };
         let mut places = SmallVec::new();
         let mut stuck = None;
         for (sink, telemetry) in &self.shares {
-            match Place::reserve(sink, telemetry, Ask { alone, waited }) {
+            match Place::reserve(sink, telemetry, Ask { alone, ..ask }) {
                 Ok(place) => places.push(Some(place)),
                 Err(full) => {
-                    let is_stuck = sink.full_since().is_some_and(|since| now.duration_since(since) >= STUCK_AFTER);
+                    let is_stuck = sink.full_since().is_some_and(|since| now.duration_since(since) >= stuck_after);
                     if alone || !is_stuck {
                         return Err((full, sink.clone()));
                     }
@@ -272,7 +276,7 @@ struct Onward {
 
 impl Planned for Onward {
     fn hand_over(self: Box<Self>, now: Now, ask: Ask) -> Result<(), Blocked> {
-        let reserved = match self.plan.reserve(now.instant, ask.waited) {
+        let reserved = match self.plan.reserve(now.instant, ask) {
             Ok(reserved) => reserved,
             Err((full, sink)) => return Err(Blocked { planned: self, full, sink }),
         };
@@ -305,7 +309,7 @@ impl Next {
 impl Outlet for Next {
     fn plan(&self, batch: &mut Telemetry, now: Now) -> Result<Outcome, Refusal> {
         let branches = self.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
-        let planned = branches.plan(batch.share(), now);
+        let planned = slice::on_a_batch(|| branches.plan(batch.share(), now));
         branches.onward(batch, planned)
     }
 

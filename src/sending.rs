@@ -12,6 +12,7 @@ pub mod dead_letters;
 mod deliver;
 pub mod disk;
 mod flow;
+mod said;
 mod spool;
 mod store;
 mod upstream;
@@ -37,6 +38,7 @@ use crate::telemetry::{
 use dead_letters::DeadLetters;
 use disk::{Amount, Found, Limits};
 use flow::Flow;
+use said::Said;
 use spool::Spooled;
 use store::{Append, Store};
 use upstream::{Outage, Upstream};
@@ -94,6 +96,9 @@ pub struct Queue {
     /// Items that were lost before the queue had them.
     enqueue_failed: AtomicU64,
     send_failed: AtomicU64,
+    /// That clients are refused, and that telemetry is dropped.
+    said_refused: Said,
+    said_dropped: Said,
 }
 
 /// A queue as a person wants to know it.
@@ -251,6 +256,8 @@ impl Queue {
             nudged: Notify::new(),
             enqueue_failed: AtomicU64::new(0),
             send_failed: AtomicU64::new(0),
+            said_refused: Said::default(),
+            said_dropped: Said::default(),
         })
     }
 
@@ -551,6 +558,16 @@ impl Queue {
         self.lock().flow.go(items);
     }
 
+    /// What a client is told that is not waited for. Once a minute the log says it, too.
+    fn refuse(&self, after: Duration, reason: Reason, fill: Option<Fill>, items: u64) -> Full {
+        let refusal = Refusal::Busy { after, reason, fill };
+        if let Some((refused_items, requests)) = self.said_refused.count(items) {
+            let (exporter, signal, why) = (&self.account.exporter, self.signal.name(), refusal.answer().1.message);
+            tracing::warn!(%exporter, signal, why, requests, refused_items, "telemetry is refused: who sent it shall try again");
+        }
+        Full::Refuse(refusal)
+    }
+
     /// Gives back the place of a batch whose outcome is final.
     fn arrive(&self, items: u64, size: u64, bytes: u64, overhead: u64) {
         if self.store.is_none() {
@@ -570,6 +587,7 @@ impl Queue {
     /// No more telemetry will come: everything goes out now.
     pub fn drain(&self) {
         self.lock().draining = true;
+        self.upstream.ask_now();
         self.arrived.notify_one();
         self.nudged.notify_one();
     }
@@ -616,7 +634,7 @@ impl Sink for Queue {
                 // Else the filesystem is, which may be by others.
                 _ => Some(store.fill()).filter(|fill| fill.used + load.bytes + store.limits.segment / 16 > fill.most),
             };
-            return Err(Full::Refuse(Refusal::Busy { after: backoff::hint(true), reason, fill }));
+            return Err(self.refuse(backoff::hint(true), reason, fill, load.items));
         }
         let (more, fresh) = (load.held_bytes(), load.fresh_held_bytes());
         let paced = queue.enabled && state.bytes + more > self.budget.limit(Share::Queue) / PACED_ABOVE;
@@ -654,7 +672,7 @@ impl Sink for Queue {
             _ => self.budget.queue_fill(bytes, more, fresh),
         };
         let after = backoff::hint(upstream_is_down);
-        Err(Full::Refuse(Refusal::Busy { after, reason, fill: Some(fill) }))
+        Err(self.refuse(after, reason, Some(fill), load.items))
     }
 
     fn release(&self, load: Load) {

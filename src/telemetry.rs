@@ -163,6 +163,16 @@ impl Telemetry {
         [second, first].map(|parts| Telemetry { parts, ..self.share() })
     }
 
+    /// The same, but each part stays whole: one that is `blamed` is the first half, if there is one.
+    pub fn halves_of_parts(mut self, blamed: impl Fn(&Part) -> bool) -> [Telemetry; 2] {
+        let first: SmallVec<_> = match self.parts.iter().position(blamed) {
+            Some(at) => [self.parts.remove(at)].into_iter().collect(),
+            None => self.parts.drain(..self.parts.len() / 2).collect(),
+        };
+        let first = Telemetry { parts: first, ..self.share() };
+        [self, first]
+    }
+
     /// Tells everyone who waits what became of this batch.
     pub fn resolve(&mut self, outcome: Result<(), &Refusal>) {
         for ticket in self.tickets.drain(..) {

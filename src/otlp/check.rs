@@ -35,7 +35,7 @@ enum Fault {
     Packed,
     #[error("more than 64 nested values")]
     Depth,
-    #[error("a metric with data of two kinds")]
+    #[error("a metric with data twice, or of two kinds")]
     Kinds,
 }
 
@@ -84,7 +84,7 @@ impl Walk {
                         // The body of most log records: nothing more to look at.
                     } else if kind != BYTES {
                         // Its counts would depend on who reads it; nobody sends it.
-                        if message == METRIC && data != 0 && data != kind {
+                        if message == METRIC && data != 0 {
                             return Err(Malformed { message, field, fault: Fault::Kinds });
                         }
                         data = kind;

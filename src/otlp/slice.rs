@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 /// So many bytes may be read again, and so many times the length of the request.
 const AGAIN: usize = 512 << 20;
 const AGAIN_EACH: usize = 64;
+/// A batch has a part of that: what comes after it waits until it is done, and its clients do not hear of a refusal.
+const IN_A_BATCH: usize = 4;
 /// A value that is read again is worked on as well, by a pattern or a hash: that weighs more than to look past it.
 pub const WORKED_ON: usize = 4;
 
@@ -28,6 +30,8 @@ struct Slice {
 }
 
 thread_local! {
+    static IS_BATCH: Cell<bool> = const { Cell::new(false) };
+    static CULPRIT: Cell<Option<*const u8>> = const { Cell::new(None) };
     static SLICE_HERE: Cell<Option<Slice>> = const { Cell::new(None) };
 }
 
@@ -44,6 +48,25 @@ pub fn within_slice<T>(work: impl FnOnce() -> T) -> Option<T> {
     slice.is_some_and(|slice| !slice.is_overrun).then_some(done)
 }
 
+/// Does work on a batch.
+pub fn on_a_batch<T>(work: impl FnOnce() -> T) -> T {
+    IS_BATCH.set(true);
+    CULPRIT.set(None);
+    let done = work();
+    IS_BATCH.set(false);
+    done
+}
+
+/// This part of a batch was too much work.
+pub fn blame(part: &[u8]) {
+    CULPRIT.set(Some(part.as_ptr()));
+}
+
+/// Whether the work on a batch ended at this part.
+pub fn is_blamed(part: &[u8]) -> bool {
+    CULPRIT.get() == Some(part.as_ptr())
+}
+
 /// Whether the work on a request must stop here, since its slice is over.
 pub fn is_over() -> bool {
     let Some(slice) = SLICE_HERE.get() else { return false };
@@ -54,7 +77,11 @@ pub fn is_over() -> bool {
 
 /// How many bytes the work on a request of this length may read again.
 pub fn bytes_again(request: usize) -> usize {
-    if SLICE_HERE.get().is_some() { AGAIN_IN_SLICE } else { AGAIN.saturating_add(request.saturating_mul(AGAIN_EACH)) }
+    if SLICE_HERE.get().is_some() {
+        return AGAIN_IN_SLICE;
+    }
+    let bytes = AGAIN.saturating_add(request.saturating_mul(AGAIN_EACH));
+    if IS_BATCH.get() { bytes / IN_A_BATCH } else { bytes }
 }
 
 /// The work needs more than that: in a slice it is begun again elsewhere, else the request is refused.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::telemetry::{
-    Budget, Full, Intake, Point, Reason, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry, clock,
+    Ask, Budget, Full, Intake, Point, Reason, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry, clock,
 };
 
 use super::{Branches, Next, Plan, Reserved};
@@ -96,7 +96,7 @@ impl Gate {
     async fn reserve(&self, plan: &Plan) -> Result<Reserved, Refusal> {
         let (mut waited, mut deadline) = (false, None);
         loop {
-            let (sink, most) = match plan.reserve(clock(), waited) {
+            let (sink, most) = match plan.reserve(clock(), Ask { waited, ..Ask::default() }) {
                 Ok(reserved) => return Ok(reserved),
                 Err((Full::Refuse(refusal), _)) => return Err(refusal),
                 Err((Full::Wait { most }, sink)) => (sink, most),
@@ -104,7 +104,7 @@ impl Gate {
             let mut room = std::pin::pin!(sink.room().notified());
             room.as_mut().enable();
             // Looked at once more after registering, so that no notice is missed, or that of another sink waited for.
-            match plan.reserve(clock(), waited) {
+            match plan.reserve(clock(), Ask { waited, ..Ask::default() }) {
                 Err((Full::Wait { .. }, full)) if Arc::ptr_eq(&full, &sink) => {}
                 _ => continue,
             }

@@ -171,7 +171,7 @@ impl Batch {
     /// for the rest, since nobody else may come by.
     fn flush(&self, shard: &Arc<Shard>, now: Now, flush: Flush) {
         let everything = matches!(flush, Flush::Everything);
-        let ask = Ask { alone: true, waited: !matches!(flush, Flush::Due { waited: false }) };
+        let ask = Ask { alone: true, waited: !matches!(flush, Flush::Due { waited: false }), is_end: everything };
         if shard.outbox.flush(now, ask, everything, || self.next(shard, now, everything)) > 0 {
             self.room.notify_waiters();
         }

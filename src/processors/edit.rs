@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::otlp::Signal;
 use crate::otlp::rewrite::Outcome;
 use crate::otlp::room::Room;
-use crate::otlp::slice::Exhausted;
+use crate::otlp::slice::{self, Exhausted};
 use crate::otlp::status::code;
 use crate::ottl::functions;
 use crate::ottl::value::{Arena, Fault};
@@ -59,9 +59,10 @@ pub fn edit(
         if let Some(missing) = arena.room().missing() {
             return Err(too_much(&part.charge, charge.bytes() + missing as u64));
         }
-        let outcome = outcome?;
+        let outcome = outcome.inspect_err(|_| slice::blame(&part.bytes))?;
         // No error mode passes over this: what was to be hidden would go on as it came.
         if arena.again.is_exhausted() {
+            slice::blame(&part.bytes);
             return Err(refusal(Exhausted.into()));
         }
         match outcome {

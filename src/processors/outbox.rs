@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::otlp::slice;
 use crate::telemetry::{
     Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outcome, Outlet, Reason, Refusal, Sink, Telemetry,
 };
@@ -15,8 +16,8 @@ use crate::telemetry::{
 const SOON: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(1);
 
-/// How often parts of one batch are halved: where more than a few of its items are too much for the processors, the rest is
-/// dropped instead of trying each.
+/// How often a batch is halved for its size: where more than a few of its items are too much for the processors, the rest is
+/// dropped instead of trying each. What is too much work is looked for among its parts, which are few.
 const HALVINGS: u32 = 32;
 
 pub struct Outbox {
@@ -203,7 +204,7 @@ impl Outbox {
             Waiting::Planned(planned) => planned,
             Waiting::Batch(mut batch) => match self.outlet.plan_at_once(&mut batch, now) {
                 Some(Ok(planned)) => planned,
-                Some(Err(refusal)) if refusal.is_of_size() => {
+                Some(Err(refusal)) if refusal.is_of_size() || refusal.is_of_work() => {
                     self.halve(batch, &refusal);
                     None
                 }
@@ -229,7 +230,7 @@ impl Outbox {
             |planned| Held { waiting: Waiting::Planned(planned), refused: None, again_at: now.instant, pause: SOON };
         let held = match self.outlet.plan(&mut batch, now) {
             Ok(outcome) => planned(outcome),
-            Err(refusal) if refusal.is_of_size() => {
+            Err(refusal) if refusal.is_of_size() || refusal.is_of_work() => {
                 self.halve(batch, &refusal);
                 planned(None)
             }
@@ -252,10 +253,10 @@ impl Outbox {
         half
     }
 
-    /// Puts the halves of a batch in its place, so that only items that are too much by themselves are lost. Never a reason
-    /// to wait.
+    /// Puts the halves of a batch in its place, so that only what is too much by itself is lost. Never a reason to wait.
     fn halve(&self, mut batch: Telemetry, refusal: &Refusal) {
-        if self.lock().halvings == HALVINGS {
+        let is_of_work = refusal.is_of_work();
+        if !is_of_work && self.lock().halvings == HALVINGS {
             let (_, status, _) = refusal.answer();
             tracing::error!(error = status.message, items = batch.items(), "a processor failed on a batch: dropped");
             self.accounts.iter().for_each(|account| account.lose(Reason::ProcessorFailed, &batch));
@@ -263,10 +264,11 @@ impl Outbox {
             return;
         }
         let tickets = std::mem::take(&mut batch.tickets);
-        let [mut second, mut first] = batch.halves();
+        let [mut second, mut first] =
+            if is_of_work { batch.halves_of_parts(|part| slice::is_blamed(&part.bytes)) } else { batch.halves() };
         (second.tickets, first.tickets) = (tickets.clone(), tickets);
         let mut state = self.lock();
-        state.halvings += 1;
+        state.halvings += u32::from(!is_of_work);
         state.load = (0, 0);
         state.halves.extend([second, first]);
     }

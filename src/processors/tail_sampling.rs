@@ -487,7 +487,7 @@ impl TailSampling {
 
     /// Hands on traces that are kept until what follows refuses.
     fn flush(&self, now: Now, everything: bool) {
-        let ask = Ask { alone: true, waited: true };
+        let ask = Ask { alone: true, waited: true, is_end: everything };
         let gone = self.outbox.flush(now, ask, everything, || self.next(now));
         self.held_spans.fetch_sub(gone, Relaxed);
         if let Some(at) = self.outbox.due_at(|| None) {

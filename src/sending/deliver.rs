@@ -17,6 +17,8 @@ use super::{Departure, Queue, Way};
 
 /// How many times its own length a batch may be sent again in smaller pieces. Pieces below a long resource are as long as it.
 const AGAIN: usize = 16;
+/// How often a batch is cut because it is too large for the upstream.
+const CUTS: u32 = 128;
 /// How many extra requests one batch may cost when a bad record is looked for in it.
 const BISECTIONS: u32 = 16;
 
@@ -65,7 +67,7 @@ impl Queue {
         let mut open = Open { queue: &self, items: telemetry.items(), size, bytes, overhead, whole };
         let mut outcome = Ok(());
         let mut bisections = BISECTIONS;
-        let mut again = AGAIN * telemetry.bytes();
+        let (mut again, mut cuts) = (AGAIN * telemetry.bytes(), CUTS);
         let mut way = self.way.subscribe();
         let mut left = vec![telemetry];
         while let Some(telemetry) = left.pop() {
@@ -87,7 +89,8 @@ impl Queue {
                 Err(error) => error,
             };
             let reason = match &error {
-                SendError::TooLarge(_) if items > 1 && again > telemetry.bytes() => {
+                SendError::TooLarge(_) if items > 1 && cuts > 0 && again > telemetry.bytes() => {
+                    cuts -= 1;
                     let halves = self.halves(telemetry, &mut open).await;
                     again = again.saturating_sub(halves.iter().map(Telemetry::bytes).sum());
                     left.extend(halves);
@@ -105,10 +108,14 @@ impl Queue {
                 }
             };
             let status = error.status();
-            tracing::error!(
-                exporter = %self.account.exporter, signal = self.signal.name(), error = %status.message,
-                dropped_items = items, reason = reason.name(), "Exporting failed. Dropping data."
-            );
+            if let Some((dropped_items, batches)) = self.said_dropped.count(items) {
+                let kept =
+                    if self.store.is_some() { " It is kept as dead letters (misaki queue inspect)." } else { "" };
+                tracing::error!(
+                    exporter = %self.account.exporter, signal = self.signal.name(), error = %status.message,
+                    dropped_items, batches, reason = reason.name(), "Exporting failed. Dropping data.{kept}"
+                );
+            }
             outcome = Err(Refusal::Rejected(status.clone()));
             self.settle(&mut open, items, 0, reason);
             self.book(&telemetry, Fate::Dropped, 0).await;

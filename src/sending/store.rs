@@ -133,7 +133,7 @@ impl Store {
         let waits = !found.waiting.is_zero();
         self.behind.store(waits, Relaxed);
         self.careful.store(waits, Relaxed);
-        publish(self, log);
+        publish(self, log, false);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inbox> {
@@ -346,6 +346,8 @@ fn keep(watch: &Watch, store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLe
     let most = GROUP.min(store.limits.segment);
     let (mut lost, mut said, mut removals) = (Amount::default(), None::<Instant>, 0);
     let (mut patience, mut is_closing) = (Duration::ZERO, false);
+    // Ticks in a row that failed, and when that was said.
+    let (mut failures, mut said_failure) = (0, None::<Instant>);
     let mut care = Care::new(&log);
     while !is_closing {
         watch.look();
@@ -405,11 +407,15 @@ fn keep(watch: &Watch, store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLe
             queue.account.drop_items(Reason::Quarantined, newly.items);
             queue.account.bill.drop_unknown(newly.items);
         }
+        failures = if ticked.is_ok() { 0 } else { failures + 1 };
         if let Err(error) = ticked.or_else(|error| if is_removed { Ok(()) } else { Err(error) }) {
-            say(&mut said, || tracing::error!(%error, "cannot write what was settled: it may be sent again"));
+            say(&mut said_failure, || {
+                tracing::error!(exporter = %queue.account.exporter, queue = %store.path.display(),
+                %error, "cannot write what was settled: it may be sent again")
+            });
         }
-        publish(store, &log);
-        patience = if log.is_unsettled() || log.is_paused() || !log.waiting().is_zero() {
+        publish(store, &log, failures > 1);
+        patience = if failures > 0 || log.is_unsettled() || log.is_paused() || !log.waiting().is_zero() {
             IDLE
         } else {
             Duration::from_secs(3600)
@@ -495,14 +501,14 @@ impl Drop for End<'_> {
     }
 }
 
-fn publish(store: &Store, log: &DiskLog) {
+fn publish(store: &Store, log: &DiskLog, is_failing: bool) {
     let used = log.used();
     store.used.store(used, Relaxed);
     // Full until a tenth is free again, so that it does not flap.
     if used < store.limits.quota / 10 * 9 && !log.is_paused() {
         store.full.store(false, Relaxed);
     }
-    store.failed.store(log.is_failed() && log.is_paused(), Relaxed);
+    store.failed.store(is_failing || log.is_failed() && log.is_paused(), Relaxed);
 }
 
 /// Says once that reading fails, that it works again, and what is given up.
@@ -566,7 +572,10 @@ fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<A
         }
         Err(error) => {
             if log.removals() == removals {
-                say(said, || tracing::error!(exporter = %queue.account.exporter, %error, "cannot write to the queue"));
+                say(said, || {
+                    tracing::error!(exporter = %queue.account.exporter,
+                    queue = %store.path.display(), %error, "cannot write to the queue")
+                });
             }
             let reason = match error {
                 AppendError::Io(_) => Reason::DiskFailed,

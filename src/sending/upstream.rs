@@ -171,6 +171,11 @@ impl Upstream {
         let _ = tokio::time::timeout(pause, self.back.notified()).await;
     }
 
+    /// Ends all pauses: what waits is tried at once.
+    pub fn ask_now(&self) {
+        self.back.notify_waiters();
+    }
+
     /// An attempt succeeded.
     pub fn succeeded(&self) {
         let mut state = self.lock();

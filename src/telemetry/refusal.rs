@@ -67,11 +67,12 @@ impl Refusal {
 
     /// Whether it is about how much there is or is made of it, so that a part of it may be taken.
     pub fn is_of_size(&self) -> bool {
-        match self {
-            Refusal::TooLarge { .. } => true,
-            Refusal::Rejected(status) => status.code == code::INVALID_ARGUMENT,
-            Refusal::Busy { .. } | Refusal::Malformed(_) | Refusal::Internal => false,
-        }
+        matches!(self, Refusal::TooLarge { .. })
+    }
+
+    /// Whether it is about how much work it is, which one of many requests may be to blame for.
+    pub fn is_of_work(&self) -> bool {
+        matches!(self, Refusal::Rejected(status) if status.code == code::INVALID_ARGUMENT)
     }
 
     /// The HTTP status, the status to write, and how long to wait (facts 2.6, the OTLP specification on failures).

@@ -65,6 +65,8 @@ pub struct Ask {
     pub alone: bool,
     /// It has waited as long as it was told to.
     pub waited: bool,
+    /// The collector ends, and does not wait long for what is stuck.
+    pub is_end: bool,
 }
 
 /// Where telemetry ends up: a batch, a sending queue, or an exporter without one.

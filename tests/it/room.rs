@@ -1,5 +1,7 @@
 //! What is made of a request is taken from the budget before it is made: however small the request, and whatever makes it.
 
+use std::time::{Duration, Instant};
+
 use misaki::otlp::room::Room;
 use misaki::otlp::wire::put_bytes;
 use misaki::ottl::value::Arena;
@@ -156,6 +158,29 @@ async fn a_batch_of_bombs_is_dropped_once() {
     assert_eq!(dropped, [("processor_failed", 400)]);
 }
 
+/// A record that is too much work is looked for among the parts of its batch: those of others arrive, and it costs no more than a
+/// few tries, each with a part of what a request may have read again.
+#[tokio::test]
+async fn a_record_that_is_too_much_work_is_lost_alone() {
+    let upstream = Upstream::start().await;
+    let processors = "batch: {timeout: 1h, send_batch_size: 9}, \
+        transform: {log_statements: ['replace_pattern(log.body, \"(password=.*;|token=[a-z]+)\", \"***\")']}";
+    let mut misaki = start(processors, "batch, transform", &upstream).await;
+    let good = "a".repeat(20_000);
+    let bad = "password=token=a ".repeat(9_000);
+    let started = Instant::now();
+    for number in 0..9 {
+        let body = if number == 4 { bad.as_str() } else { good.as_str() };
+        assert!(misaki.send(&[body]).await.ok);
+    }
+    misaki.settle().await;
+    assert_eq!(upstream.kept(), vec![good; 8]);
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    let balance = misaki.finish().await;
+    let dropped: Vec<_> = balance.iter().flat_map(|balance| balance.dropped.clone()).collect();
+    assert_eq!(dropped, [("processor_failed", 1)]);
+}
+
 /// A request with a long resource and so many records.
 fn below_a_long_resource(records: usize, bytes: usize) -> Vec<u8> {
     let resource = message(1, &message(1, &pair("long", &"x".repeat(bytes))));
@@ -228,7 +253,7 @@ async fn what_is_held_can_be_edited_in_a_full_share() {
     let most = budget.limit(Share::Queue) - 100_000;
     assert!(budget.take(Share::Queue, most));
     assert!(misaki.post(Via::Http, Signal::Logs, resources(4_000), &[]).await.ok);
-    jump(std::time::Duration::from_secs(3600)).await;
+    jump(Duration::from_secs(3600)).await;
     budget.give_back(Share::Queue, most);
     misaki.settle().await;
     misaki.finish().await;

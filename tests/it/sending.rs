@@ -529,6 +529,36 @@ async fn what_cutting_does_not_make_smaller_is_not_cut_on() {
     misaki.finish().await;
 }
 
+/// Where nothing is small enough, a request of many small records does not become as many requests.
+#[tokio::test]
+async fn cutting_ends() {
+    let upstream = Upstream::replying(Reply::Http(413, None)).await;
+    let mut misaki = start_http("{}", &upstream).await;
+    assert!(misaki.send(&vec![""; 5000]).await.ok);
+    misaki.settle().await;
+    assert!(upstream.requests() < 300, "{} requests", upstream.requests());
+    check_line(&misaki, "otlp_http", "5000 accepted = 0 exported + 5000 dropped (too_large 5000) + 0 left");
+    misaki.finish().await;
+}
+
+/// A sibling that is full keeps what others can have for a while, but not until the end.
+#[tokio::test]
+async fn at_the_end_a_full_sibling_is_not_waited_for() {
+    let (upstream, dead) = (Upstream::start().await, Upstream::replying(Reply::Http(503, None)).await);
+    let changes = "{processors: {batch: {timeout: 1ms}}, exporters: {otlp/2: {sending_queue: {queue_size: 1}}}, service: {pipelines: {logs: {processors: [batch], exporters: [otlp, otlp/2]}}}}";
+    let mut misaki = Misaki::start(changes, &[&upstream, &dead]).await;
+    let names = numbered("a", 30);
+    for name in &names {
+        assert_eq!(misaki.submit(Signal::Logs, &[name]).await, Ok(()));
+    }
+    misaki.finish_within(25 * SECOND).await;
+    let mut kept = upstream.kept();
+    kept.sort();
+    let mut names = names;
+    names.sort();
+    assert_eq!(kept, names);
+}
+
 /// RESOURCE_EXHAUSTED without a hint is final, whatever it is about.
 #[tokio::test]
 async fn a_quota_without_a_hint_is_final() {
@@ -634,6 +664,54 @@ async fn a_misconfigured_exporter_holds() {
     }
 }
 
+/// What an exporter holds is tried once more when the collector ends: the upstream may be mended since then.
+#[tokio::test]
+async fn the_end_asks_an_upstream_that_refused() {
+    for reply in [Reply::Http(401, None), Reply::Http(503, None)] {
+        let upstream = Upstream::replying(reply).await;
+        let settings = "{retry_on_failure: {initial_interval: 1h, max_interval: 1h, max_elapsed_time: 0}}";
+        let mut misaki = start_http(settings, &upstream).await;
+        assert!(misaki.send(&["a"]).await.ok);
+        until("it was refused", || upstream.requests() == 1).await;
+        rest().await;
+        upstream.script(|_| Reply::Accept);
+        misaki.finish_within(SECOND).await;
+        assert_eq!(upstream.kept(), ["a"]);
+    }
+}
+
+/// A queue that refuses, and an upstream that rejects, are said once a minute, with all that it happened to meanwhile.
+#[tokio::test]
+async fn what_happens_to_each_request_is_said_once_a_minute() {
+    let (said, _guard) = Said::listen();
+    let rejecting = Upstream::replying(Reply::Http(400, None)).await;
+    let mut misaki = start_http("{}", &rejecting).await;
+    for round in 0..2 {
+        for _ in 0..20 {
+            assert!(misaki.send(&["a"]).await.ok);
+        }
+        misaki.settle().await;
+        let lines = said.matching("Dropping data");
+        assert_eq!(lines.len(), round + 1, "{lines:?}");
+        jump(61 * SECOND).await;
+    }
+    let last = said.matching("Dropping data").pop().unwrap();
+    assert!(last.contains("dropped_items=20") && last.contains("batches=20"), "{last}");
+    misaki.finish().await;
+
+    let upstream = Upstream::replying(Reply::Hang).await;
+    let mut misaki = start_http("{sending_queue: {queue_size: 1, num_consumers: 1}}", &upstream).await;
+    for _ in 0..20 {
+        misaki.send(&["a"]).await;
+    }
+    let lines = said.matching("telemetry is refused");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("sending queue is full (queue_size: 1 of 1 requests)"), "{lines:?}");
+    upstream.release();
+    misaki.settle().await;
+    misaki.finish().await;
+}
+
 /// Each batch under way has its own, growing pauses. When the first gets through, the others follow at once: what is
 /// younger would overtake them by as much as such a pause is long.
 #[tokio::test]
@@ -697,6 +775,11 @@ impl Said {
         let writer = said.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         (said, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn matching(&self, part: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
     }
 
     /// Of the lines about the exporter, what each says it is.

@@ -81,7 +81,7 @@ fn telemetry(budget: &Arc<Budget>, signal: Signal, wire: Vec<u8>) -> Telemetry {
 }
 
 fn send(sink: &Arc<dyn Sink>, telemetry: Telemetry) -> bool {
-    let place = Place::reserve(sink, &telemetry, Ask { alone: true, waited: true });
+    let place = Place::reserve(sink, &telemetry, Ask { alone: true, waited: true, is_end: false });
     place.map(|place| place.fill(telemetry)).is_ok()
 }
 
@@ -317,7 +317,7 @@ async fn processors_behind_a_batch_do_not_stop_the_worker() {
         "{{processors: {{batch: {{timeout: 1ms}}, {REPLACE}}}, service: {{pipelines: {{logs: {{processors: [batch, transform]}}}}}}}}"
     );
     let mut misaki = Misaki::start(&changes, &[&upstream]).await;
-    let text = "x".repeat(8_000);
+    let text = "x".repeat(4_000);
     assert_eq!(misaki.submit(Signal::Logs, &[text.as_str(); 3]).await, Ok(()));
     check_wait("a pattern", longest_wait(|| misaki.held() == 0).await);
     // A reload and the end wait for it as well.
