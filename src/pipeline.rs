@@ -131,10 +131,10 @@ impl Segment {
         !self.steps.is_empty() || self.ends.iter().any(behind)
     }
 
-    fn answers(&self) -> bool {
+    fn answers(&self, is_batched: bool) -> bool {
         self.ends.iter().any(|end| match end {
-            End::Sink(sink) => sink.answers(),
-            End::Segment(segment) => segment.answers(),
+            End::Sink(sink) => sink.answers(is_batched),
+            End::Segment(segment) => segment.answers(is_batched),
         })
     }
 }
@@ -206,8 +206,8 @@ impl Branches {
         Ok(None)
     }
 
-    fn answers(&self) -> bool {
-        self.segments.iter().any(|segment| segment.answers())
+    fn answers(&self, is_batched: bool) -> bool {
+        self.segments.iter().any(|segment| segment.answers(is_batched))
     }
 }
 
@@ -239,7 +239,7 @@ impl Plan {
     }
 
     /// Hands every share to its sink and publishes the tally. Cannot fail.
-    fn commit(self, reserved: Reserved, receipt: Option<&Receipt>) {
+    fn commit(self, reserved: Reserved, receipt: Option<&Receipt>, is_batched: bool) {
         for Count { step, incoming, outgoing, notes, billed } in self.tally {
             step.incoming.fetch_add(incoming, Relaxed);
             step.outgoing.fetch_add(outgoing, Relaxed);
@@ -258,7 +258,7 @@ impl Plan {
                 continue;
             };
             if let Some(receipt) = receipt
-                && sink.answers()
+                && sink.answers(is_batched)
             {
                 telemetry.tickets.push(receipt.ticket());
             }
@@ -282,12 +282,12 @@ impl Planned for Onward {
         };
         let Onward { branches, plan, tickets } = *self;
         if tickets.is_empty() {
-            plan.commit(reserved, None);
+            plan.commit(reserved, None, true);
         } else {
             let receipt = Receipt::passing_on(tickets);
             // Open until all shares are handed out, so that an early answer does not complete the receipt.
             let own = receipt.ticket();
-            plan.commit(reserved, Some(&receipt));
+            plan.commit(reserved, Some(&receipt), true);
             own.resolve(Ok(()));
         }
         drop(branches);
@@ -320,6 +320,6 @@ impl Outlet for Next {
     }
 
     fn answers(&self) -> bool {
-        self.get().is_some_and(|branches| branches.answers())
+        self.get().is_some_and(|branches| branches.answers(true))
     }
 }

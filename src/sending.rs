@@ -725,8 +725,8 @@ impl Sink for Queue {
         &self.room
     }
 
-    fn answers(&self) -> bool {
-        !self.settings.queue.enabled || self.settings.queue.wait_for_result || self.store.is_some()
+    fn answers(&self, is_batched: bool) -> bool {
+        self.settings.queue.wait_for_result || self.store.is_some() || !self.settings.queue.enabled && !is_batched
     }
 
     fn full_since(&self) -> Option<Instant> {

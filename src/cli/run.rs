@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::files::{self, Place};
-use crate::config::{Kind, Pipeline, Reference};
+use crate::config::{ComponentId, Kind, Pipeline, Reference};
 use crate::diagnostics::log;
 use crate::diagnostics::systemd::Systemd;
 #[cfg(unix)]
 use crate::inspect::{Inspection, Subject};
 use crate::network::workers::Workers;
 use crate::service::plan::{Changes, Plan};
+use crate::service::registry::Component;
 use crate::service::{self, Balance, Running};
 
 use super::default::{Chosen, Origin};
@@ -74,9 +75,11 @@ fn welcome(origin: &Origin, names: &[String], plan: &Plan, running: &Running) {
     let listening = addresses(running).join(", ");
     let config = names.join(", ");
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %config, %listening, "Starting misaki...");
-    let holds = |kind, ids: &[Reference]| ids.iter().any(|reference| plan.holds_in_memory(kind, &reference.id));
+    let is_batch = |id: &ComponentId| matches!(plan.get(Kind::Processor, id), Some(Component::Batch(_)));
     let holds_in_memory = |pipeline: &Pipeline| {
-        holds(Kind::Exporter, &pipeline.exporters) || holds(Kind::Processor, &pipeline.processors)
+        let is_batched = pipeline.processors.iter().any(|reference| is_batch(&reference.id));
+        let holds = |kind| move |reference: &Reference| plan.holds_in_memory(kind, &reference.id, is_batched);
+        pipeline.exporters.iter().any(holds(Kind::Exporter)) || pipeline.processors.iter().any(holds(Kind::Processor))
     };
     if plan.pipelines.iter().any(holds_in_memory) {
         tracing::info!("accepted telemetry is held in memory until it is sent: a crash loses it");

@@ -32,12 +32,23 @@ pub struct Problem {
     pub related: Option<(Place, String)>,
     /// The part of the scalar at `place` that it is about.
     pub inside: Option<Inside>,
+    /// Whether it says what a file is named.
+    pub names_a_file: bool,
 }
 
 impl Problem {
     pub fn error(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
         let (place, message) = (place.into().filter(|place| *place != Place::NOWHERE), message.into());
-        Self { level: Level::Error, place, path: String::new(), message, help: None, related: None, inside: None }
+        Self {
+            level: Level::Error,
+            place,
+            path: String::new(),
+            message,
+            help: None,
+            related: None,
+            inside: None,
+            names_a_file: false,
+        }
     }
 
     pub fn warning(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
@@ -60,7 +71,11 @@ impl Problem {
         Self { related: Some((place, label.to_owned())), ..self }
     }
 
+    /// An absolute path where a file is named is no secret.
     fn conceal(&mut self, secret: &str) {
+        if self.names_a_file && secret.starts_with('/') {
+            return;
+        }
         (self.path, self.message) = (masked(&self.path, secret), masked(&self.message, secret));
         self.help = self.help.as_ref().map(|help| masked(help, secret));
         // A text that holds it is not searched for what the problem is about.
@@ -172,7 +187,8 @@ impl Problems {
         let outside = std::mem::take(&mut self.state().outside);
         for Outside { place, path, look } in &outside {
             if let (true, Err((message, help))) = (is_used(path), look()) {
-                self.push(Problem::error(*place, message).at(path.as_str()).help(help));
+                let problem = Problem::error(*place, message).at(path.as_str()).help(help);
+                self.push(Problem { names_a_file: true, ..problem });
             }
         }
     }

@@ -35,7 +35,7 @@ impl Sink for Nop {
         &self.room
     }
 
-    fn answers(&self) -> bool {
+    fn answers(&self, _is_batched: bool) -> bool {
         false
     }
 

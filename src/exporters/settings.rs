@@ -91,7 +91,7 @@ impl QueueSettings {
             num_consumers: UNQUEUED as usize,
             queue_size: UNQUEUED,
             sizer: Sizer::Requests,
-            wait_for_result: true,
+            wait_for_result: false,
             block_on_overflow: false,
             batch: None,
             storage: None,

@@ -28,17 +28,15 @@ impl Config {
             max_size: u64::try_from(section.integer("max_size", 0, 0..=i64::MAX)).ok().filter(|size| *size > 0),
             fsync: section.boolean("fsync", true),
         };
-        let directory = config.directory.display();
-        match std::fs::metadata(&config.directory) {
-            Ok(found) if !found.is_dir() => section.problem("directory", format!("{directory} is not a directory")),
-            Err(error) if !section.boolean("create_directory", false) => {
-                let help = "make it, or write `create_directory: true`";
-                section.problem_with_help("directory", format!("directory must exist: {directory}: {error}"), help);
+        let (path, creates) = (config.directory.clone(), section.boolean("create_directory", false));
+        section.look_later("directory", move || match (std::fs::metadata(&path), path.display()) {
+            (Ok(found), path) if !found.is_dir() => Err((format!("{path} is not a directory"), None)),
+            (Err(error), path) if !creates => {
+                let help = "make it, or write `create_directory: true`".to_owned();
+                Err((format!("directory must exist: {path}: {error}"), Some(help)))
             }
-            _ => {
-                section.boolean("create_directory", false);
-            }
-        }
+            _ => Ok(()),
+        });
         section.ignored(&["directory_permissions", "recreate", "compaction"]);
         section.finish();
         config

@@ -50,14 +50,14 @@ impl Gate {
             let branches = next.inspect_err(|_| self.refuse(items))?;
             let (tally, plan) = self.plan(&branches, telemetry, peer).await.inspect_err(|_| self.refuse(items))?;
             let reserved = self.reserve(&plan).await.inspect_err(|_| self.refuse(items))?;
-            let receipt = branches.answers().then(Receipt::default);
+            let receipt = branches.answers(false).then(Receipt::default);
             for account in &branches.accounts {
                 account.accept(items);
             }
             if let Some(account) = branches.accounts.first() {
                 account.bill.accept(&tally, branches.accounts.len());
             }
-            plan.commit(reserved, receipt.as_ref());
+            plan.commit(reserved, receipt.as_ref(), false);
             receipt
         };
         let mut taken = Taken { gate: self, items };

@@ -301,7 +301,7 @@ impl Sink for Batch {
         &self.room
     }
 
-    fn answers(&self) -> bool {
+    fn answers(&self, _is_batched: bool) -> bool {
         self.single.outbox.answers()
     }
 

@@ -624,7 +624,7 @@ impl Sink for TailSampling {
         &self.room
     }
 
-    fn answers(&self) -> bool {
+    fn answers(&self, _is_batched: bool) -> bool {
         false
     }
 

@@ -119,13 +119,13 @@ impl Plan {
     }
 
     /// Whether what a component has not passed on yet is lost by a crash, after its client was told that it was accepted.
-    pub fn holds_in_memory(&self, kind: Kind, id: &ComponentId) -> bool {
+    pub fn holds_in_memory(&self, kind: Kind, id: &ComponentId, is_batched: bool) -> bool {
         // It answers before a trace is decided on.
         if matches!(self.get(kind, id), Some(Component::TailSampling(_))) {
             return true;
         }
         let queue = if kind == Kind::Exporter { self.queue_of(id) } else { None };
-        queue.is_some_and(|queue| queue.enabled && !queue.wait_for_result && queue.storage.is_none())
+        queue.is_some_and(|queue| (queue.enabled || is_batched) && !queue.wait_for_result && queue.storage.is_none())
     }
 
     fn queue_of(&self, exporter: &ComponentId) -> Option<&QueueSettings> {

@@ -83,8 +83,9 @@ pub trait Sink: Send + Sync {
     fn commit(&self, telemetry: Telemetry, load: Load);
     /// Notified when a place may have become free.
     fn room(&self) -> &Notify;
-    /// Whether the answer to the client depends on what becomes of the telemetry here.
-    fn answers(&self) -> bool;
+    /// Whether the answer to the client depends on what becomes of the telemetry here. Behind a `batch` only where somebody asked
+    /// for that: without a queue the client waits for the upstream, but not for a batch to fill as well.
+    fn answers(&self, is_batched: bool) -> bool;
     /// Since when it has been refusing without a pause.
     fn full_since(&self) -> Option<Instant> {
         None

@@ -187,6 +187,19 @@ async fn the_answer_comes_from_behind_the_batch() {
     misaki.finish().await;
 }
 
+/// Without a queue behind it a batch answers at once, as in the Go collector: nobody waits for it to fill.
+#[tokio::test]
+async fn nobody_waits_for_a_batch_to_fill() {
+    let upstream = Upstream::start().await;
+    let mut misaki = start("{timeout: 1h}", "{otlp: {sending_queue: {enabled: false}}}", &upstream).await;
+    for name in ["a", "b"] {
+        assert_eq!(polled(misaki.submit(Signal::Logs, &[name]), 3).await, Some(Ok(())));
+    }
+    assert_eq!(upstream.requests(), 0);
+    misaki.finish().await;
+    assert_eq!(upstream.kept(), ["a", "b"]);
+}
+
 /// A refusal comes back through the batch to everybody whose records were in it.
 #[tokio::test]
 async fn a_rejection_comes_back_through_the_batch() {

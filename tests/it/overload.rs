@@ -74,7 +74,7 @@ impl Sink for Refusing {
         &self.room
     }
 
-    fn answers(&self) -> bool {
+    fn answers(&self, _: bool) -> bool {
         false
     }
 

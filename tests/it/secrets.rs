@@ -119,6 +119,22 @@ fn a_secret_in_the_wrong_place_is_not_shown() {
 
 /// The secrets of a URL, of headers, of an authenticator and of files: wherever they go right or wrong in a collector that
 /// runs, they are in nothing that it or its verbs print.
+/// The name of a file from a variable is told, where the file is what is wrong; and no key is taken for a part of a value.
+#[test]
+fn a_file_from_a_variable_is_named() {
+    let file = std::env::current_exe().unwrap();
+    let name = file.display().to_string();
+    let text = "extensions: {file_storage: {directory: '${env:STORAGE}', create_directory: true}}\n\
+        receivers: {otlp: {protocols: {http: }}}\nexporters: {nop: }\n\
+        service: {extensions: [file_storage], pipelines: {logs: {receivers: [otlp], exporters: [nop]}}}";
+    let loaded = config::load(&[format!("yaml:{text}")], &[], &|key| (key == "STORAGE").then(|| name.clone()));
+    let plan = Plan::read(&loaded);
+    plan.look(&loaded);
+    let said = loaded.problems.render(&loaded.sources, false);
+    let expected = format!("{name} is not a directory");
+    assert!(said.contains(&expected) && !said.contains("unknown key"), "{said}");
+}
+
 #[tokio::test]
 async fn a_collector_shows_no_secret() {
     let folder = tempfile::tempdir().unwrap();

@@ -304,7 +304,7 @@ impl Sink for DebugSink {
         self.debug.output.room()
     }
 
-    fn answers(&self) -> bool {
+    fn answers(&self, _is_batched: bool) -> bool {
         false
     }
 

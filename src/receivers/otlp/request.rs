@@ -29,7 +29,7 @@ pub enum Encoding {
 
 /// What is longer than this is not checked, or read as JSON, where others wait.
 const LONG: usize = 512 << 10;
-const LONG_JSON: usize = 64 << 10;
+const LONG_JSON: usize = 256 << 10;
 
 /// Checks and counts a message; JSON becomes its wire form first.
 pub async fn telemetry(
