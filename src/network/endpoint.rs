@@ -117,6 +117,16 @@ enum Family {
     V6,
 }
 
+impl Family {
+    fn has(self, ip: &IpAddr) -> bool {
+        match self {
+            Family::Any => true,
+            Family::V4 => ip.is_ipv4(),
+            Family::V6 => ip.is_ipv6(),
+        }
+    }
+}
+
 impl Listen {
     /// `transport` is the receiver's setting of that name.
     pub fn parse(endpoint: &str, transport: &str) -> Result<Listen, String> {
@@ -130,23 +140,16 @@ impl Listen {
         Ok(Listen { address: parse(endpoint)?, family })
     }
 
-    /// The addresses to bind. All that `localhost` stands for are wanted; an empty host is one address, `::`, which takes
-    /// IPv4 too, with `0.0.0.0` for systems without IPv6: the first of these that works is enough.
+    /// The addresses to bind. `localhost` stands for two, and both are wanted. An empty host and `0.0.0.0` mean every interface, as in
+    /// Go: `::` takes IPv4 too, and a system without IPv6 has `0.0.0.0`. The first of these that works is enough.
     pub async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let mut all = match &self.address {
-            Address::Tcp { host, port } if host.is_empty() => {
-                vec![(Ipv6Addr::UNSPECIFIED, *port).into(), (Ipv4Addr::UNSPECIFIED, *port).into()]
-            }
-            Address::Tcp { host, port } if host.eq_ignore_ascii_case("localhost") => {
-                vec![(Ipv4Addr::LOCALHOST, *port).into(), (Ipv6Addr::LOCALHOST, *port).into()]
+            Address::Tcp { port, .. } if !self.known().is_empty() => {
+                self.known().into_iter().map(|ip| (ip, *port).into()).collect()
             }
             address => address.resolve().await?,
         };
-        all.retain(|address| match self.family {
-            Family::Any => true,
-            Family::V4 => address.is_ipv4(),
-            Family::V6 => address.is_ipv6(),
-        });
+        all.retain(|address| self.family.has(&address.ip()));
         Ok(all)
     }
 
@@ -177,11 +180,10 @@ impl Listen {
 
     fn known(&self) -> Vec<IpAddr> {
         let mut all = self.address.known();
-        all.retain(|ip| match self.family {
-            Family::Any => true,
-            Family::V4 => ip.is_ipv4(),
-            Family::V6 => ip.is_ipv6(),
-        });
+        if all == [IpAddr::from(Ipv4Addr::UNSPECIFIED)] {
+            all.insert(0, Ipv6Addr::UNSPECIFIED.into());
+        }
+        all.retain(|ip| self.family.has(ip));
         all
     }
 

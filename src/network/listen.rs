@@ -82,6 +82,8 @@ impl Listener {
                 // Answers are small and must not wait for more.
                 stream.set_nodelay(true)?;
                 let stream = stream.into_std()?;
+                // A socket on `::` shows a client of IPv4 as ::ffff:192.0.2.1.
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 Ok((Box::new(|| Ok(Box::new(tokio::net::TcpStream::from_std(stream)?))), Some(peer)))
             }
             #[cfg(unix)]

@@ -90,7 +90,10 @@ fn listen() {
     assert_eq!(addresses("localhost:4317", "tcp"), "[127.0.0.1:4317, [::1]:4317]");
     assert_eq!(addresses("localhost:4317", "tcp4"), "[127.0.0.1:4317]");
     assert_eq!(addresses(":4317", "tcp"), "[[::]:4317, 0.0.0.0:4317]");
-    assert_eq!(addresses("0.0.0.0:0", "tcp"), "[0.0.0.0:0]");
+    assert_eq!(addresses("0.0.0.0:0", "tcp"), "[[::]:0, 0.0.0.0:0]");
+    assert_eq!(addresses("0.0.0.0:0", "tcp4"), "[0.0.0.0:0]");
+    assert_eq!(addresses("[::]:0", "tcp"), "[[::]:0]");
+    assert_eq!(addresses("127.0.0.1:0", "tcp"), "[127.0.0.1:0]");
     assert_eq!(addresses("[::1]:4317", "tcp6"), "[[::1]:4317]");
     assert_eq!(addresses("localhost:http", "tcp"), "invalid port \"http\"");
     assert_eq!(addresses("localhost", "tcp"), "address localhost: missing port in address");
