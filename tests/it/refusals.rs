@@ -22,7 +22,6 @@ type Case = (&'static str, &'static str, &'static str, (&'static str, &'static s
 const RIGHT: (&str, &str) = ("authorization", "Bearer right");
 const CASES: &[Case] = &[
     ("POST", "/v1/logs", "application/json", ("authorization", "Bearer wrong"), b"", 401),
-    ("POST", "/v1/logs", "application/json", ("origin", "https://elsewhere"), b"", 403),
     ("POST", "/v1/nothing", "application/json", RIGHT, b"", 404),
     ("PUT", "/v1/logs", "application/json", RIGHT, b"", 405),
     ("POST", "/v1/logs", "text/plain", RIGHT, b"", 415),
@@ -64,7 +63,7 @@ async fn write_then_read(client: &Client, case: &Case, length: usize, piece: usi
     let (method, path, kind, header, first, _) = *case;
     let mut head = http::Request::builder().method(method).uri(format!("https://x{path}"));
     head = head.header("content-type", kind).header(header.0, header.1);
-    if !matches!(header.0, "authorization" | "origin") {
+    if header.0 != "authorization" {
         head = head.header(RIGHT.0, RIGHT.1);
     }
     let mut client = client.clone().ready().await.unwrap();
@@ -132,14 +131,14 @@ async fn within_bounds() {
     let misaki = start("").await;
     let mut driver = JoinSet::new();
     let client = connect(TcpStream::connect(misaki.ports.http).await.unwrap(), &mut driver).await;
-    for case in [&CASES[0], &CASES[2], &CASES[6], &CASES[8]] {
+    for case in [&CASES[0], &CASES[1], &CASES[5], &CASES[7]] {
         let began = Instant::now();
         let (heard, left) = write_then_read(&client, case, 100 << 20, 1 << 20, Duration::ZERO).await;
         assert!(heard == case.5 && (1..90 << 20).contains(&left), "{case:?}: {heard}, {left} left");
         assert!(began.elapsed() < Duration::from_secs(10), "{case:?}");
     }
     let began = Instant::now();
-    let (heard, left) = write_then_read(&client, &CASES[2], 1000, 1, Duration::from_millis(50)).await;
+    let (heard, left) = write_then_read(&client, &CASES[1], 1000, 1, Duration::from_millis(50)).await;
     assert!(heard == 404 && left > 900, "{heard}, {left} left");
     assert!((1..6).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }
@@ -150,7 +149,7 @@ async fn over_http1() {
     let misaki = start("").await;
     for (method, path, kind, header, _, code) in CASES.iter().filter(|case| !case.2.starts_with(GRPC)) {
         let mut stream = TcpStream::connect(misaki.ports.http).await.unwrap();
-        let token = if matches!(header.0, "authorization" | "origin") { "" } else { "authorization: Bearer right\r\n" };
+        let token = if header.0 == "authorization" { "" } else { "authorization: Bearer right\r\n" };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\n{}: {}\r\n{token}content-length: {}\r\n\r\n",
             header.0,

@@ -182,21 +182,36 @@ impl Http {
     }
 
     pub fn signal_at(&self, path: &str) -> Option<Signal> {
-        let index = self.paths.iter().position(|known| known == path)?;
+        let find = |path: &str| self.paths.iter().position(|known| known == path);
+        let index = find(path).or_else(|| find(&clean(path)))?;
         Signal::ALL.get(index).copied()
     }
 
     /// How the body is encoded; `None` when that is not accepted.
     pub fn coding_of(&self, headers: &HeaderMap) -> Option<Coding> {
-        let mut given = headers.get_all(header::CONTENT_ENCODING).iter();
-        let name = given.next().map_or(Some(""), |value| value.to_str().ok())?;
+        let name = headers.get(header::CONTENT_ENCODING).map_or(Some(""), |value| value.to_str().ok())?;
         let Codings::Accepted(accepted) = &self.codings else { return Some(Coding::Identity) };
         let name = if name == "identity" { "" } else { name };
-        if given.next().is_some() || !accepted.iter().any(|known| known == name) {
+        if !accepted.iter().any(|known| known == name) {
             return None;
         }
         if name.is_empty() { Some(Coding::Identity) } else { Coding::from_http(name) }
     }
+}
+
+/// The path without empty segments, `.` and `..`; a slash at its end stays. The Go collector redirects to it, and clients that post do
+/// not follow.
+fn clean(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    let end = if path.ends_with('/') && !segments.is_empty() { "/" } else { "" };
+    format!("/{}{end}", segments.join("/"))
 }
 
 impl Cors {
@@ -212,14 +227,21 @@ impl Cors {
         cors
     }
 
-    /// Whether a page from `origin` may post here: an allowed origin has at most one `*`.
-    pub fn allows(&self, origin: &str) -> bool {
-        self.allowed_origins.iter().any(|allowed| match allowed.split_once('*') {
-            None => allowed.eq_ignore_ascii_case(origin),
-            Some((start, end)) => {
-                let origin = origin.to_ascii_lowercase();
-                let (start, end) = (start.to_ascii_lowercase(), end.to_ascii_lowercase());
-                origin.len() >= start.len() + end.len() && origin.starts_with(&start) && origin.ends_with(&end)
+    pub fn is_on(&self) -> bool {
+        !self.allowed_origins.is_empty()
+    }
+
+    /// Whether a page from `origin` may read the answers: an allowed origin has at most one `*`.
+    pub fn allows(&self, origin: &[u8]) -> bool {
+        let origin = origin.to_ascii_lowercase();
+        self.allowed_origins.iter().map(|allowed| allowed.to_ascii_lowercase()).any(|allowed| {
+            match allowed.split_once('*') {
+                None => allowed.as_bytes() == origin,
+                Some((start, end)) => {
+                    origin.len() >= start.len() + end.len()
+                        && origin.starts_with(start.as_bytes())
+                        && origin.ends_with(end.as_bytes())
+                }
             }
         })
     }

@@ -46,6 +46,8 @@ const LULL: Duration = Duration::from_millis(500);
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HEADER_LIST: u32 = 16 * 1024;
+/// Lines of an HTTP/1 head; its size bounds it anyway, and proxies add lines of their own.
+const HEADER_LINES: usize = 1024;
 const RESETS: usize = 20;
 
 pub async fn serve(
@@ -170,6 +172,7 @@ async fn run(
             .keep_alive(keep_alive)
             .half_close(false)
             .max_header_size(HEADER_LIST as usize)
+            .max_headers(HEADER_LINES)
             .header_read_timeout(None)
             .max_buf_size(64 * 1024);
         let connection = pin!(builder.serve_connection(io, service));

@@ -18,33 +18,32 @@ use super::request::{self, Encoding, Protocol};
 
 pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &mut Upload) -> Response<Answer> {
     let encoding = encoding_of(request.headers());
-    let foreign = foreign_origin(request);
-    let allowed = foreign.as_ref().filter(|origin| http.cors.allows(origin));
-    if foreign.is_some() && allowed.is_none() {
-        let message = "this origin is not in cors.allowed_origins".to_owned();
-        return failure(403, &Status { code: code::PERMISSION_DENIED, message }, None, encoding);
-    }
-    let origin = allowed.cloned();
-    let mut answer = match (request.method(), &origin) {
-        (&Method::OPTIONS, Some(_)) if request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) => {
-            preflight(http, request.headers())
-        }
-        _ => match shared.admit(shared.guards.http.as_deref(), request.headers()).await {
+    // Any origin is received; `cors` decides which pages may read the answer, as in the Go collector.
+    let origin = request.headers().get(header::ORIGIN).filter(|origin| http.cors.allows(origin.as_bytes())).cloned();
+    let asks_first = request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        && http.cors.is_on();
+    let mut answer = if asks_first {
+        preflight(http, request.headers(), origin.is_some())
+    } else {
+        match shared.admit(shared.guards.http.as_deref(), request.headers()).await {
             Ok(()) => export(shared, http, request, body, encoding).await,
             Err(refusal) => unauthenticated(shared, refusal, encoding),
-        },
+        }
     };
     let headers = answer.headers_mut();
-    if let Some(origin) = origin.and_then(|origin| HeaderValue::from_str(&origin).ok()) {
+    if let Some(origin) = origin {
         let all = http.cors.allows_all();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, if all { HeaderValue::from_static("*") } else { origin });
         if !all {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
         if let Some(exposed) = &http.cors.exposed_headers {
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
         }
+    }
+    if http.cors.is_on() {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
     for (name, value) in &http.response_headers {
         headers.insert(name.clone(), value.clone());
@@ -133,11 +132,9 @@ pub fn refused(refusal: &Refusal, headers: &HeaderMap) -> Response<Answer> {
     failure(http_status, &status, after, encoding_of(headers))
 }
 
-/// The encoding that a Content-Type names. Parameters are ignored, but for a charset that is not UTF-8.
+/// The encoding that a Content-Type names, the first of several. Parameters are ignored, but for a charset that is not UTF-8.
 fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
-    let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
-    let (kind, None) = (kinds.next()?.to_str().ok()?, kinds.next()) else { return None };
-    let mut parts = kind.split(';').map(str::trim);
+    let mut parts = headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').map(str::trim);
     let encoding = match parts.next()? {
         kind if kind.eq_ignore_ascii_case("application/x-protobuf") => Encoding::Protobuf,
         kind if kind.eq_ignore_ascii_case("application/json") => Encoding::Json,
@@ -152,16 +149,6 @@ fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
     parts.all(is_utf8).then_some(encoding)
 }
 
-/// The origin of a browser's page that is not served from this very host.
-fn foreign_origin(request: &Request<()>) -> Option<String> {
-    let origin = request.headers().get(header::ORIGIN)?;
-    let origin = String::from_utf8_lossy(origin.as_bytes()).into_owned();
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.or(request.uri().authority().map(|authority| authority.as_str()));
-    let authority = origin.split_once("://").map(|(_, authority)| authority);
-    (authority.is_none() || authority != host).then_some(origin)
-}
-
 /// What a request is answered whose credentials are not accepted.
 fn unauthenticated(shared: &Shared, refusal: Refusal, encoding: Option<Encoding>) -> Response<Answer> {
     let (http_status, status, after) = refusal.answer();
@@ -172,10 +159,16 @@ fn unauthenticated(shared: &Shared, refusal: Refusal, encoding: Option<Encoding>
     answer
 }
 
-fn preflight(http: &Http, headers: &HeaderMap) -> Response<Answer> {
+/// The answer to a page's question whether it may post here; an origin that is not allowed gets no headers.
+fn preflight(http: &Http, headers: &HeaderMap, is_allowed: bool) -> Response<Answer> {
     let mut answer = Response::new(Answer::Done);
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let out = answer.headers_mut();
+    let vary = "Access-Control-Request-Method, Access-Control-Request-Headers";
+    out.append(header::VARY, HeaderValue::from_static(vary));
+    if !is_allowed {
+        return answer;
+    }
     out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
     if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS)
         && wanted.to_str().is_ok_and(|wanted| http.cors.allows_headers(wanted))
@@ -185,8 +178,6 @@ fn preflight(http: &Http, headers: &HeaderMap) -> Response<Answer> {
     if http.cors.max_age > 0 {
         out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(http.cors.max_age));
     }
-    let vary = "Access-Control-Request-Method, Access-Control-Request-Headers";
-    out.append(header::VARY, HeaderValue::from_static(vary));
     answer
 }
 
