@@ -80,7 +80,7 @@ impl<'a> Expansion<'a> {
                 // Several lines of YAML are a part of a config, and no secret.
                 let secret = new.as_deref().filter(|text| scalar || !text.trim_end().contains('\n'));
                 secret.into_iter().for_each(|text| self.withhold(place, text));
-                node.text = new.filter(|_| scalar).map(|text| text.replace("$$", "$").into());
+                node.text = new.map(|text| text.replace("$$", "$").into());
                 node.value = value;
                 return self.node(node, Some(place), depth);
             }
@@ -127,8 +127,9 @@ impl<'a> Expansion<'a> {
         let value = match yaml::parse(&text, 0, 0).map(|document| document.root.value) {
             // An empty default is empty text, an empty variable is null with an empty text.
             Ok(Value::Null) if text.is_empty() && rest.ends_with(":-") => Value::Text(String::new()),
-            Ok(value) => value,
-            // What is not YAML is text, and text keeps its quotes.
+            Ok(value) if !text.starts_with('!') || text.starts_with("!!") => value,
+            // Text that is not YAML, or has a tag of its own, stays as written. Text keeps its quotes.
+            Ok(_) => Value::Text(String::new()),
             Err(_) => Value::Text(String::new()),
         };
         Some((value, Some(text)))

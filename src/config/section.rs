@@ -287,10 +287,11 @@ impl<'a> Section<'a> {
             None => self.refuse(item.place, key, expected("text", item)),
         };
         let items: Vec<(String, Place)> = match (&node.value, node.as_text()) {
+            (Value::List(list), _) => list.iter().filter_map(text).collect(),
+            (Value::Map(_), _) => return self.refuse(self.place(key), key, expected("a list", node)),
             (_, Some("")) => Vec::new(),
             (_, Some(text)) => text.split(',').map(|item| (item.to_owned(), node.place)).collect(),
             (Value::Null, None) => return None,
-            (Value::List(list), None) => list.iter().filter_map(text).collect(),
             _ => return self.refuse(self.place(key), key, expected("a list", node)),
         };
         let list = items.iter().map(|(text, place)| Node::new(Value::Text(text.clone()), *place));

@@ -19,7 +19,7 @@ impl Place {
 pub struct Node {
     pub value: Value,
     pub place: Place,
-    /// The text of a scalar that came from `${…}`: a field of text takes it, every other field takes the value.
+    /// The text of a value that is one `${…}`: a field of text takes it, whatever it looks like; every other field takes the value.
     pub text: Option<Box<str>>,
 }
 

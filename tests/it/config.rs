@@ -1,6 +1,8 @@
 //! Configuration: how YAML is read, merged and expanded, and what the errors say and point at.
 
+use misaki::config::section::Section;
 use misaki::config::telemetry::{Encoding, LogLevel, MetricsLevel, Telemetry};
+use misaki::config::tree::Node;
 use misaki::config::{Catalog, ComponentId, Declared, Kind, Layout, Loaded, Lookup, PipelineId, Problems};
 use misaki::config::{duration, emit, load, yaml};
 use proptest::prelude::*;
@@ -190,7 +192,11 @@ fn scalars_follow_go_yaml() {
 
 /// YAML after loading, as JSON on one line.
 fn value(loaded: &Loaded) -> String {
-    emit::json(&loaded.root).split_whitespace().collect::<Vec<_>>().join(" ")
+    json(&loaded.root)
+}
+
+fn json(node: &Node) -> String {
+    emit::json(node).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -327,6 +333,42 @@ fn references_are_expanded() {
         ("${env:NOT:-${NUM}}", "83"),
     ];
     rows.iter().for_each(|(written, expected)| check(written, expected));
+}
+
+/// A field of text takes a reference that stands alone as it is, whatever YAML would make of it; an untyped value takes what YAML makes of
+/// it. The Go collector 0.161 prints the same.
+#[test]
+fn a_reference_alone_in_a_field_of_text_is_text() {
+    let rows = [
+        (r#"{"team": "edge"}"#, r#"{ "team": "edge" }"#),
+        ("user: pass", r#"{ "user": "pass" }"#),
+        ("[a, b]", r#"[ "a", "b" ]"#),
+        ("- x", r#"[ "x" ]"#),
+        ("-", "[ null ]"),
+        ("2001:db8::", r#"{ "2001:db8:": null }"#),
+        ("!abc", r#""!abc""#),
+        ("!abc x", r#""!abc x""#),
+        ("*a", r#""*a""#),
+        ("a: b: c", r#""a: b: c""#),
+        ("#c", "null"),
+    ];
+    for (text, untyped) in rows {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("value");
+        std::fs::write(&file, text).unwrap();
+        let file = file.display();
+        let environment = |name: &str| (name == "X").then(|| text.to_owned());
+        for reference in ["${env:X}".to_owned(), format!("${{file:{file}}}")] {
+            let loaded =
+                load(&[format!("yaml:{{t: '{reference}', s: '{reference}', v: '{reference}'}}")], &[], &environment);
+            let section = Section::of(&loaded.root, "it", &loaded.problems);
+            assert_eq!(section.text("t").as_deref(), Some(text), "{reference}");
+            assert_eq!(section.secret("s").unwrap().expose(), text, "{reference}");
+            assert_eq!(json(section.node("v").unwrap()), untyped, "{reference}");
+            drop(section);
+            assert_eq!(told(&loaded), Vec::<String>::new(), "{text}");
+        }
+    }
 }
 
 #[test]
@@ -567,7 +609,7 @@ fn text_that_looks_like_something_else_is_quoted() {
         "\u{7}",
         "\u{1b}[2J\u{9b}\u{202e}\u{e0041}\"\\ ${a}",
     ] {
-        let node = misaki::config::Node::new(misaki::config::Value::Text(text.into()), Default::default());
+        let node = Node::new(misaki::config::Value::Text(text.into()), Default::default());
         let read = yaml::parse(&emit::yaml(&node), 0, 0).unwrap().root.value;
         assert_eq!(read, misaki::config::Value::Text(text.into()));
         assert!(!emit::yaml(&node).contains(|c| c != '\n' && misaki::diagnostics::escape::is_control(c)), "{text:?}");
