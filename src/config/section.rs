@@ -222,6 +222,17 @@ impl<'a> Section<'a> {
         value
     }
 
+    /// A whole number where other values are allowed too; nothing where one of these stands.
+    pub fn whole(&self, key: &str) -> Option<i64> {
+        match self.entry(key)?.node.value {
+            Value::Int(value) => {
+                self.note(key, Value::Int(value));
+                Some(value)
+            }
+            _ => None,
+        }
+    }
+
     pub fn float(&self, key: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
         let read = |node: &Node| match node.value {
             Value::Int(value) => within(value as f64, &range),

@@ -71,7 +71,7 @@ pub fn load_from(sources: &[String], sets: &[String], outside: Outside) -> Loade
     for (input, is_set) in inputs.take(usize::from(u16::MAX)) {
         let document = match is_set {
             true => set_document(input, &mut read, &problems),
-            false => retrieve_source(input, outside, &mut read, &problems),
+            false => retrieve_source(input, sources.len() == 1, outside, &mut read, &problems),
         };
         match document {
             Some(Node { value: Value::Null, .. }) => {}
@@ -86,13 +86,25 @@ pub fn load_from(sources: &[String], sets: &[String], outside: Outside) -> Loade
     Loaded { root, sources: read, problems }
 }
 
-fn retrieve_source(uri: &str, outside: Outside, sources: &mut Sources, problems: &Problems) -> Option<Node> {
+fn retrieve_source(
+    uri: &str,
+    is_alone: bool,
+    outside: Outside,
+    sources: &mut Sources,
+    problems: &Problems,
+) -> Option<Node> {
     let (scheme, rest) = match uri.split_once(':') {
         Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
         _ => ("file", uri),
     };
     let text = match retrieve(scheme, rest, outside) {
         Ok(Some(text)) => Ok(text),
+        // Beside other sources it is an empty one, as in the Go collector.
+        Ok(None) if !is_alone => {
+            problems
+                .push(Problem::warning(None, format!("environment variable \"{rest}\" is not set: it adds nothing")));
+            return Some(Node::new(Value::Null, Place::NOWHERE));
+        }
         Ok(None) => Err(Problem::error(None, format!("environment variable \"{rest}\" is not set"))),
         Err((message, help)) => Err(Problem::error(None, message).help(help.or(Some(CONFIG_HELP.into())))),
     };

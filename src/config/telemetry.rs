@@ -46,10 +46,13 @@ pub enum MetricsLevel {
     Detailed,
 }
 
-const LOG_LEVELS: [(&str, LogLevel); 7] = [
+/// The names that zap takes.
+const LOG_LEVELS: [(&str, LogLevel); 9] = [
     ("debug", LogLevel::Debug),
     ("info", LogLevel::Info),
+    ("", LogLevel::Info),
     ("warn", LogLevel::Warn),
+    ("warning", LogLevel::Warn),
     ("error", LogLevel::Error),
     ("dpanic", LogLevel::Error),
     ("panic", LogLevel::Error),
@@ -102,7 +105,13 @@ impl Telemetry {
 }
 
 fn metrics(section: &Section) -> Metrics {
-    let level = section.choice("level", MetricsLevel::Normal, &METRICS_LEVELS);
+    let level = match section.whole("level") {
+        Some(..0) => MetricsLevel::None,
+        Some(0) => MetricsLevel::Basic,
+        Some(1) => MetricsLevel::Normal,
+        Some(_) => MetricsLevel::Detailed,
+        None => section.choice("level", MetricsLevel::Normal, &METRICS_LEVELS),
+    };
     section.ignored(&["views"]);
     if section.has("address") {
         let help = "write readers: [{pull: {exporter: {prometheus: {host: localhost, port: 8888}}}}]";

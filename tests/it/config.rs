@@ -271,6 +271,14 @@ fn later_sources_lie_over_earlier_ones() {
     check(&["processors::batch::timeout: 2s"], &[], r#"{ "processors": { "batch": { "timeout": "2s" } } }"#);
 }
 
+/// A variable that is not set adds nothing to other sources; alone it is an error.
+#[test]
+fn a_source_of_a_variable_that_is_not_set_is_empty() {
+    let loaded = load(&strings(&["yaml:a: 1", "env:NOT_SET"]), &[], &environment);
+    assert_eq!(value(&loaded), r#"{ "a": 1 }"#);
+    assert_eq!(told(&loaded), ["warning environment variable \"NOT_SET\" is not set: it adds nothing"]);
+}
+
 #[test]
 fn sources_that_cannot_be_read() {
     let check = |source: &str, set: &str, expected: &str| {
@@ -810,6 +818,17 @@ fn own_telemetry_is_decoded() {
         &[],
     );
     check("metrics: {level: none}", &|it| it.metrics.level == MetricsLevel::None && !it.metrics.named, &[]);
+    for (written, level) in
+        [("Warning", LogLevel::Warn), ("WARN", LogLevel::Warn), ("''", LogLevel::Info), ("dPanic", LogLevel::Error)]
+    {
+        check(&format!("logs: {{level: {written}}}"), &|it| it.logs.level == level, &[]);
+    }
+    for (written, level) in
+        [(-1, MetricsLevel::None), (0, MetricsLevel::Basic), (1, MetricsLevel::Normal), (2, MetricsLevel::Detailed)]
+    {
+        check(&format!("metrics: {{level: {written}}}"), &|it| it.metrics.level == level, &[]);
+    }
+    check("logs: {level: trace}", &|_| true, &["unknown value \"trace\""]);
     check("metrics: {level: bogus}", &|_| true, &["unknown value \"bogus\""]);
     check("metrics: {address: ':8888'}", &|_| true, &["this key of older collectors is gone"]);
     check("metrics: {readers: []}", &|_| true, &["metrics without a reader are lost"]);
