@@ -426,3 +426,29 @@ fn the_fuzz_targets_lock_the_same_dependencies() {
         assert!(fuzz.contains(&name), "{name}: run cargo check --manifest-path fuzz/Cargo.toml");
     }
 }
+
+/// The configs inside of the Kubernetes manifests are valid.
+#[test]
+fn configs_in_manifests_validate() {
+    let folder = std::fs::read_dir("deploy/kubernetes").unwrap();
+    let mut configs = 0;
+    for file in folder {
+        let file = file.unwrap().path();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let indented = text.split_once("  config.yaml: |\n").unwrap().1;
+        let lines = indented.lines().take_while(|line| line.starts_with("    "));
+        let config: String = lines.map(|line| format!("{}\n", &line[4..])).collect();
+        let queue = tempfile::tempdir().unwrap();
+        let config = config.replace("/var/lib/misaki", queue.path().to_str().unwrap());
+        let environment = |name: &str| match name {
+            "NODE_NAME" => Some("node-1".to_owned()),
+            "UPSTREAM" => Some("collector.example.org:4317".to_owned()),
+            _ => None,
+        };
+        let loaded = config::load(&[format!("yaml:{config}")], &[], &environment);
+        Plan::read(&loaded);
+        assert!(!loaded.problems.has_errors(), "{file:?}: {}", loaded.problems.render(&loaded.sources, false));
+        configs += 1;
+    }
+    assert_eq!(configs, 2);
+}
