@@ -4,6 +4,7 @@
 //! What is read: the names of the `.proto` files, in lowerCamelCase or as they stand there; unknown members are skipped;
 //! integers as numbers or in quotes, enums as numbers or names; `null` is the same as absent (an empty message in a list
 //! of messages, refused in a list of scalars). A member given twice: the last scalar counts, lists go on, messages merge.
+//! Half of a surrogate pair is U+FFFD; bytes that are not UTF-8 are carried untouched, as in protobuf.
 
 mod fields;
 pub mod number;
@@ -39,10 +40,6 @@ pub fn to_wire(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
 
 /// The same within a memory budget: `room` is asked before the output grows by so many bytes. `None` when it refuses.
 pub fn to_wire_within(signal: Signal, json: &[u8], room: Room) -> Result<Option<Vec<u8>>, JsonError> {
-    if let Err(error) = std::str::from_utf8(json) {
-        let needed = "OTLP/JSON is UTF-8";
-        return Err(explain(json, Fault { at: error.valid_up_to(), field: "", needed }));
-    }
     match reader::read(root(signal), json, room) {
         Ok(wire) => Ok(Some(wire)),
         Err(fault) if fault.needed == reader::TOO_LONG => Ok(None),

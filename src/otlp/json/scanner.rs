@@ -1,6 +1,6 @@
 //! The JSON text, token by token (RFC 8259, nothing more): a cursor that checks the grammar as it goes and copies nothing.
 //!
-//! The text was checked to be UTF-8 before. No function recurses, and none reads past the end.
+//! Bytes that are not UTF-8 pass through strings untouched. No function recurses, and none reads past the end.
 
 use super::fields::{Field, Key};
 use std::borrow::Cow;
@@ -398,7 +398,7 @@ fn each_piece(text: Quoted, mut put: impl FnMut(&[u8])) -> Read<()> {
     }
 }
 
-/// Reads one escape. A surrogate counts only as half of a pair.
+/// Reads one escape. Half of a surrogate pair is U+FFFD: an SDK that cuts a text may cut a pair.
 fn escape(text: &[u8]) -> Option<(char, &[u8])> {
     let [b'\\', letter, rest @ ..] = text else { return None };
     let character = match letter {
@@ -410,12 +410,14 @@ fn escape(text: &[u8]) -> Option<(char, &[u8])> {
         b't' => '\t',
         b'u' => {
             let (first, rest) = four_digits(rest)?;
-            if !(0xd800..0xdc00).contains(&first) {
-                return Some((char::from_u32(first)?, rest));
-            }
-            let (second, rest) = four_digits(rest.strip_prefix(b"\\u")?)?;
-            let low = second.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
-            return Some((char::from_u32(0x10000 + ((first - 0xd800) << 10) + low)?, rest));
+            let half = |code: u32, from: u32| code.checked_sub(from).filter(|half| *half < 0x400);
+            let second = rest.strip_prefix(b"\\u").and_then(four_digits);
+            let second = second.and_then(|(code, rest)| Some((half(code, 0xdc00)?, rest)));
+            let (code, rest) = match (half(first, 0xd800), second) {
+                (Some(high), Some((low, rest))) => (0x10000 + (high << 10) + low, rest),
+                _ => (first, rest),
+            };
+            return Some((char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), rest));
         }
         _ => return None,
     };
