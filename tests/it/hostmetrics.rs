@@ -107,7 +107,7 @@ Value: 0.125000
 #[tokio::test]
 async fn each_scraper_reads_its_files() {
     let root = host();
-    let all = "{cpu: , memory: {metrics: {system.memory.utilization: {enabled: true}}}, network: {include: {match_type: regexp, interfaces: [\"^e\"]}}, filesystem: {}}";
+    let all = "{cpu: , memory: {metrics: {system.memory.utilization: {enabled: true}}}, network: {include: {match_type: regexp, interfaces: [\"^e\", \"^{none}\"]}}, filesystem: {}}";
     let text = scraped(root.path(), all).await;
     let point = |attributes: &[(&str, &str)], value: &str| {
         let lines: String = attributes.iter().map(|(key, value)| format!("     -> {key}: Str({value})\n")).collect();

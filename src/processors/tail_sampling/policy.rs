@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use regex::bytes::RegexSet;
+use regex::bytes::Regex;
 
 use crate::config::nearest::suggestion;
 use crate::config::section::Section;
@@ -14,10 +14,10 @@ use crate::otlp::slice::Exhausted;
 use crate::otlp::tracestate;
 use crate::otlp::views::AnyValue;
 use crate::otlp::wire::merged;
-use crate::ottl::functions;
 use crate::ottl::program::{ErrorMode, Group, Text};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault};
+use crate::ottl::{functions, pattern};
 use crate::telemetry::{Now, Signal};
 
 use super::spans::{Piece, request_len};
@@ -88,7 +88,7 @@ pub enum Policy {
 
 pub enum Values {
     Exact(Vec<Vec<u8>>),
-    Regex(RegexSet),
+    Regex(Vec<Regex>),
 }
 
 /// Which types may stand here.
@@ -214,13 +214,9 @@ impl Policy {
                 own.ignored(&["cache_max_size"]);
                 let values = own.texts("values").unwrap_or_default();
                 let values = if own.boolean("enabled_regex_matching", false) {
-                    match RegexSet::new(&values) {
-                        Ok(set) => Values::Regex(set),
-                        Err(error) => {
-                            let error = error.to_string();
-                            let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                            return wrong("values", format!("invalid regex: {why}"));
-                        }
+                    match values.iter().map(|value| pattern::compile(value)).collect() {
+                        Ok(patterns) => Values::Regex(patterns),
+                        Err(why) => return wrong("values", format!("invalid regex: {why}")),
                     }
                 } else {
                     Values::Exact(
@@ -318,7 +314,7 @@ impl Policy {
                     let text = if let AnyValue::String(text) = value { text } else { &[] };
                     let is_match = match values {
                         Values::Exact(values) => values.iter().any(|value| value == text),
-                        Values::Regex(set) => set.is_match(text),
+                        Values::Regex(patterns) => patterns.iter().any(|pattern| pattern.is_match(text)),
                     };
                     is_match && !(of_span && text.is_empty())
                 };

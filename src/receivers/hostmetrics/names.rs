@@ -1,8 +1,9 @@
 //! Which devices, mount points or interfaces are looked at: `include` and `exclude`, by name or by pattern.
 
-use regex::RegexSet;
+use regex::bytes::Regex;
 
 use crate::config::section::Section;
+use crate::ottl::pattern;
 
 /// What passes when nothing is configured: everything.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +16,7 @@ pub struct Names {
 enum Matcher {
     Strict(Vec<String>),
     /// Anywhere in the name.
-    Regexp(RegexSet),
+    Regexp(Vec<Regex>),
 }
 
 impl Names {
@@ -39,8 +40,8 @@ impl Matcher {
         match match_type.as_str() {
             _ if names.is_empty() => None,
             "strict" => Some(Matcher::Strict(names)),
-            "regexp" => match RegexSet::new(&names) {
-                Ok(set) => Some(Matcher::Regexp(set)),
+            "regexp" => match names.iter().map(|name| pattern::compile(name)).collect() {
+                Ok(patterns) => Some(Matcher::Regexp(patterns)),
                 Err(error) => {
                     section.problem(list, format!("not a regular expression: {error}"));
                     None
@@ -57,7 +58,7 @@ impl Matcher {
     fn matches(&self, name: &str) -> bool {
         match self {
             Matcher::Strict(names) => names.iter().any(|known| known == name),
-            Matcher::Regexp(set) => set.is_match(name),
+            Matcher::Regexp(patterns) => patterns.iter().any(|pattern| pattern.is_match(name.as_bytes())),
         }
     }
 }
