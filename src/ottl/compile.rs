@@ -14,7 +14,7 @@ use super::paths::{Path, Segment};
 use super::pattern;
 use super::scene::Scene;
 use super::syntax::{self, Field, Mistake, Node, Span, Statement, Syntax, is_editor};
-use super::value::Arena;
+use super::value::{Arena, Fault, Value};
 
 /// What a text may say: the context it stands in, and the functions of the component.
 #[derive(Clone, Copy)]
@@ -75,11 +75,11 @@ pub fn condition(node: &Node, dialect: &Dialect) -> Compiled<Condition> {
     })
 }
 
-/// Comparisons whose outcome is the same whatever comes: valid, as in the Go collector, and hardly what is meant.
+/// What is valid, as in the Go collector, and hardly meant: comparisons whose outcome is the same whatever comes, and what is
+/// made of literals and always fails.
 pub fn remarks(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
-    match &node.syntax {
-        Syntax::Not(inner) => remarks(inner, dialect),
-        Syntax::All(terms) | Syntax::Any(terms) => terms.iter().flat_map(|term| remarks(term, dialect)).collect(),
+    let within = node.children().into_iter().flat_map(|child| remarks(child, dialect));
+    let remark = match &node.syntax {
         Syntax::Compare(sides) => {
             let (left, comparison, right) = &**sides;
             let remark = match (dialect.expression(left), dialect.expression(right)) {
@@ -92,13 +92,28 @@ pub fn remarks(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
                 _ => None,
             };
             let outcome = if *comparison == syntax::Comparison::NotEqual { "always" } else { "never" };
-            let remark = remark.map(|(side, (types, help))| {
+            remark.map(|(side, (types, help))| {
                 Mistake::new(&side.span, format!("{types}, so this is {outcome} true")).help(Some(help))
-            });
-            remark.into_iter().collect()
+            })
         }
-        _ => Vec::new(),
-    }
+        Syntax::Call(call) => doubt(call, dialect),
+        Syntax::Math(..) | Syntax::Negative(_) => {
+            let fault = dialect.expression(node).ok().and_then(|expression| constant(&expression)?.err());
+            fault.map(|fault| Mistake::new(&node.span, format!("this always fails: {}", fault.0)))
+        }
+        _ => None,
+    };
+    within.chain(remark).collect()
+}
+
+/// What is wrong with a call that loads, and always fails for what stands in it.
+pub fn doubt(call: &syntax::Call, dialect: &Dialect) -> Option<Mistake> {
+    let bound = dialect.call(call).ok()?;
+    let fault = constant_call(&bound).and_then(Result::err).filter(|fault| !fault.is_out_of_memory());
+    let of_fault = |fault: Fault| Mistake::new(&call.name_span, format!("{} always fails: {}", call.name, fault.0));
+    let of_types =
+        |mistake: Mistake| Mistake { message: format!("{}, so this always fails", mistake.message), ..mistake };
+    fault.map(of_fault).or_else(|| dialect.checked(call, true).err().map(of_types))
 }
 
 /// A literal as it stands; what a converter makes of one is not known before it runs, for the Go collector.
@@ -115,6 +130,16 @@ fn is_plain(node: &Node) -> bool {
     )
 }
 
+/// What the Go collector takes for a literal, and checks when the configuration loads.
+fn is_literal(node: &Node) -> bool {
+    match &node.syntax {
+        Syntax::Function(_) => true,
+        Syntax::Negative(inner) => is_literal(inner),
+        Syntax::List(_) | Syntax::Map(_) => node.children().into_iter().all(is_literal),
+        _ => is_plain(node),
+    }
+}
+
 impl Dialect<'_> {
     pub fn expression(&self, node: &Node) -> Compiled<Expression> {
         let constant = |constant| Ok(Expression::Constant(constant));
@@ -128,7 +153,7 @@ impl Dialect<'_> {
             Syntax::Enum(name) => self.symbol(name, &node.span),
             Syntax::Path(fields) => Ok(Expression::Path(self.path(fields, &node.span)?)),
             Syntax::Call(call) => {
-                let called = self.folded(self.call(call)?, &node.span)?;
+                let called = folded(Expression::Call(Box::new(self.call(call)?)));
                 if call.keys.is_empty() {
                     return Ok(called);
                 }
@@ -206,6 +231,12 @@ impl Dialect<'_> {
     }
 
     pub fn call(&self, call: &syntax::Call) -> Compiled<Call> {
+        self.checked(call, false)
+    }
+
+    /// A call, refused for literals that can't work; if `is_strict`, also for values made of literals, which the Go collector
+    /// finds when it runs.
+    fn checked(&self, call: &syntax::Call, is_strict: bool) -> Compiled<Call> {
         let function = self.function(&call.name, &call.name_span)?;
         let (parameters, given) = (function.parameters, call.arguments.len());
         let count = || {
@@ -217,11 +248,12 @@ impl Dialect<'_> {
             return Err(count());
         }
         let mut bound: Vec<Option<Argument>> = parameters.iter().map(|_| None).collect();
+        let mut all_known = true;
         for (position, argument) in call.arguments.iter().enumerate() {
             let position = match &argument.name {
                 None => position,
                 Some((name, span)) => {
-                    let found = parameters.iter().position(|parameter| parameter.name == name);
+                    let found = parameters.iter().position(|parameter| camel(parameter.name).eq(camel(name)));
                     let unknown = || Mistake::new(span, format!("no such parameter: {name}")).help(usage(function));
                     found.ok_or_else(unknown)?
                 }
@@ -233,28 +265,37 @@ impl Dialect<'_> {
                 let message = format!("the argument {} is given twice", parameter.name);
                 return Err(Mistake::new(&argument.value.span, message));
             }
-            *slot = Some(self.argument(&argument.value, function, parameter)?);
+            let is_known = is_strict || is_literal(&argument.value);
+            let argument = self.argument(&argument.value, function, parameter, is_known)?;
+            all_known &= is_known || !is_fixed(&argument);
+            *slot = Some(argument);
         }
         if parameters.iter().zip(&bound).any(|(parameter, slot)| !parameter.optional && slot.is_none()) {
             return Err(count());
         }
-        let arguments = Arguments(bound);
-        if let Some(check) = function.check {
-            let span =
-                call.name_span.start..call.arguments.last().map_or(call.name_span.end, |last| last.value.span.end);
-            check(&arguments).map_err(|why| Mistake::new(&span, why))?;
+        let span = call.name_span.start..call.arguments.last().map_or(call.name_span.end, |last| last.value.span.end);
+        let bound = Call { function, arguments: Arguments(bound) };
+        if let Some(check) = function.check.filter(|_| all_known && (is_strict || !function.check_only_warns)) {
+            check(&bound.arguments).map_err(|why| Mistake::new(&span, why))?;
         }
-        Ok(Call { function, arguments })
+        let converts = parameters.first().is_some_and(|first| first.kind == Kind::Converted);
+        match constant_call(&bound) {
+            Some(Err(fault)) if all_known && converts => {
+                Err(Mistake::new(&span, format!("{}: {}", function.name, fault.0)))
+            }
+            _ => Ok(bound),
+        }
     }
 
-    fn argument(&self, node: &Node, function: &Function, parameter: &Parameter) -> Compiled<Argument> {
+    /// `is_known`: whether the node is a literal, whose type is checked now.
+    fn argument(&self, node: &Node, function: &Function, parameter: &Parameter, is_known: bool) -> Compiled<Argument> {
         let wanted = |what: &str| {
             let message = format!("the argument {} of {} must be {what}", parameter.name, function.name);
             Mistake::new(&node.span, message).help(usage(function))
         };
         // A literal of another type is refused now; what is computed, when it is there.
         let literal = |node: &Node, what: &str, is_right: fn(&Constant) -> bool| match self.expression(node)? {
-            Expression::Constant(constant) if !is_right(&constant) => Err(wanted(what)),
+            Expression::Constant(constant) if is_known && !is_right(&constant) => Err(wanted(what)),
             expression => Ok(expression),
         };
         let fixed = |node: &Node, what: &str, is_right: fn(&Constant) -> bool| match self.expression(node)? {
@@ -270,9 +311,19 @@ impl Dialect<'_> {
             _ => Err(wanted("a list, […]")),
         };
         match parameter.kind {
-            Kind::Value => self.expression(node).map(Argument::Value),
+            Kind::Value | Kind::Converted => self.expression(node).map(Argument::Value),
             Kind::Text => literal(node, "text", is_text).map(Argument::Value),
             Kind::Int => literal(node, "a whole number", is_int).map(Argument::Value),
+            Kind::Map => literal(node, "a map", |constant| matches!(constant, Constant::Map(_))).map(Argument::Value),
+            Kind::List => {
+                literal(node, "a list", |constant| matches!(constant, Constant::List(_))).map(Argument::Value)
+            }
+            Kind::Time => literal(node, "a time", |constant| matches!(constant, Constant::Other(Value::Time(_))))
+                .map(Argument::Value),
+            Kind::Duration => {
+                literal(node, "a duration", |constant| matches!(constant, Constant::Other(Value::Duration(_))))
+                    .map(Argument::Value)
+            }
             Kind::FixedText => fixed(node, "text in quotes", is_text).map(Argument::Value),
             Kind::FixedInt => fixed(node, "a whole number, written out", is_int).map(Argument::Value),
             Kind::FixedBool => fixed(node, "true or false", is_bool).map(Argument::Value),
@@ -290,17 +341,21 @@ impl Dialect<'_> {
             Kind::Pattern | Kind::Glob => {
                 let is_glob = parameter.kind == Kind::Glob;
                 let compile = if is_glob { pattern::glob } else { pattern::compile };
-                Ok(Argument::Pattern(match literal(node, "text", is_text)? {
-                    Expression::Constant(Constant::String(text)) => {
-                        Pattern::Compiled(compile_text(&text, compile).map_err(|why| {
-                            let (name, text) = (function.name, shortened(&String::from_utf8_lossy(&text)));
-                            let message =
-                                format!("the regex pattern supplied to {name} '\"{text}\"' is not a valid pattern");
-                            Mistake::new(&node.span, message).help(why)
-                        })?)
+                let expression = literal(node, "text", is_text)?;
+                let compiled = match &expression {
+                    Expression::Constant(Constant::String(text)) => Some((text, compile_text(text, compile))),
+                    _ => None,
+                };
+                Ok(Argument::Pattern(match compiled {
+                    Some((_, Ok(regex))) => Pattern::Compiled(regex),
+                    Some((text, Err(why))) if is_known => {
+                        let (name, text) = (function.name, shortened(&String::from_utf8_lossy(text)));
+                        let message =
+                            format!("the regex pattern supplied to {name} '\"{text}\"' is not a valid pattern");
+                        return Err(Mistake::new(&node.span, message).help(why));
                     }
-                    expression if is_glob => Pattern::ComputedGlob(expression),
-                    expression => Pattern::Computed(expression),
+                    _ if is_glob => Pattern::ComputedGlob(expression),
+                    _ => Pattern::Computed(expression),
                 }))
             }
             Kind::Function => match &node.syntax {
@@ -320,27 +375,18 @@ impl Dialect<'_> {
             },
         }
     }
-
-    /// A call of literals only is evaluated once, now; what it fails with is a mistake of the text.
-    fn folded(&self, call: Call, span: &Span) -> Compiled<Expression> {
-        if !call.function.is_constant || !call.arguments.0.iter().flatten().all(is_fixed) {
-            return Ok(Expression::Call(Box::new(call)));
-        }
-        let name = call.function.name;
-        let arena = Arena::with_limit(FOLDED_BYTES);
-        let value =
-            (call.function.body)(&call.arguments, &mut Scene::nowhere(&arena, &mut Sight::default())).map(Constant::of);
-        match value {
-            Ok(Some(constant)) => Ok(Expression::Constant(constant)),
-            Ok(None) => Ok(Expression::Call(Box::new(call))),
-            Err(fault) => Err(Mistake::new(span, format!("{name}: {}", fault.0))),
-        }
-    }
 }
 
 /// What is made of literals only is made once; what can't be made stays, and fails when it runs.
 fn folded(expression: Expression) -> Expression {
-    let is_fixed = match &expression {
+    let made = constant(&expression).and_then(Result::ok).flatten();
+    made.map_or(expression, Expression::Constant)
+}
+
+/// What is made of literals only, or why it can't be made; nothing for what depends on the telemetry.
+fn constant(expression: &Expression) -> Option<Result<Option<Constant>, Fault>> {
+    let is_fixed = match expression {
+        Expression::Call(call) => return constant_call(call),
         Expression::List(items) => items.iter().all(is_constant),
         Expression::Map(entries) => entries.iter().all(|(_, value)| is_constant(value)),
         Expression::Negative(inner) => is_constant(inner),
@@ -348,12 +394,16 @@ fn folded(expression: Expression) -> Expression {
         Expression::Index(inner, keys) => is_constant(inner) && keys.iter().all(is_constant),
         _ => false,
     };
-    if !is_fixed {
-        return expression;
-    }
     let arena = Arena::with_limit(FOLDED_BYTES);
-    let constant = expression.evaluate(&mut Scene::nowhere(&arena, &mut Sight::default())).ok().and_then(Constant::of);
-    constant.map_or(expression, Expression::Constant)
+    is_fixed.then(|| expression.evaluate(&mut Scene::nowhere(&arena, &mut Sight::default())).map(Constant::of))
+}
+
+fn constant_call(call: &Call) -> Option<Result<Option<Constant>, Fault>> {
+    let is_fixed = call.function.is_constant && call.arguments.0.iter().flatten().all(is_fixed);
+    let arena = Arena::with_limit(FOLDED_BYTES);
+    let mut nothing = Sight::default();
+    let mut scene = Scene::nowhere(&arena, &mut nothing);
+    is_fixed.then(|| (call.function.body)(&call.arguments, &mut scene).map(Constant::of))
 }
 
 fn is_constant(expression: &Expression) -> bool {
@@ -364,7 +414,8 @@ fn is_fixed(argument: &Argument) -> bool {
     match argument {
         Argument::Value(expression) => is_constant(expression),
         Argument::Values(values) => values.iter().all(is_constant),
-        Argument::Pattern(pattern) => matches!(pattern, Pattern::Compiled(_)),
+        Argument::Pattern(Pattern::Computed(pattern) | Pattern::ComputedGlob(pattern)) => is_constant(pattern),
+        Argument::Pattern(Pattern::Compiled(_)) => true,
         Argument::Function(_) => true,
         Argument::Target(_) => false,
     }
@@ -404,6 +455,15 @@ fn shortened(text: &str) -> String {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }
+}
+
+/// The name of a parameter as the Go collector compares them, which takes `regex_pattern` and `regexPattern`.
+fn camel(name: &str) -> impl Iterator<Item = char> {
+    let mut begins_word = true;
+    name.chars().filter_map(move |c| {
+        let is_first = std::mem::replace(&mut begins_word, !c.is_ascii_alphabetic());
+        (c != '_').then(|| if is_first { c.to_ascii_uppercase() } else { c })
+    })
 }
 
 /// `Substring(target, start, length, [utf8_safe])`

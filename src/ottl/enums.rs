@@ -1,5 +1,11 @@
 //! The names for numbers that the contexts know (facts 6.4).
 
+/// The beginning that some names share, and how each goes on, in the order of their numbers.
+type Family = (&'static str, &'static [&'static str]);
+
+const TEMPORALITIES: Family = ("AGGREGATION_TEMPORALITY_", &["UNSPECIFIED", "DELTA", "CUMULATIVE"]);
+const TYPES: Family = ("METRIC_DATA_TYPE_", &["NONE", "GAUGE", "SUM", "HISTOGRAM", "EXPONENTIAL_HISTOGRAM", "SUMMARY"]);
+
 /// What a symbol stands for in a context.
 pub fn value(context: &str, symbol: &str) -> Option<i64> {
     names(context).find(|(name, _)| name == symbol).map(|(_, value)| value)
@@ -7,17 +13,14 @@ pub fn value(context: &str, symbol: &str) -> Option<i64> {
 
 /// All symbols of a context with their values.
 pub fn names(context: &str) -> impl Iterator<Item = (String, i64)> + use<> {
-    let families: &[(&str, &[&str])] = match context {
+    let families: &[Family] = match context {
         "log" => &[("SEVERITY_NUMBER_", &["UNSPECIFIED"])],
         "span" | "spanevent" => &[
             ("SPAN_KIND_", &["UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"]),
             ("STATUS_CODE_", &["UNSET", "OK", "ERROR"]),
         ],
-        "metric" | "datapoint" | "exemplar" => &[
-            ("AGGREGATION_TEMPORALITY_", &["UNSPECIFIED", "DELTA", "CUMULATIVE"]),
-            ("METRIC_DATA_TYPE_", &["NONE", "GAUGE", "SUM", "HISTOGRAM", "EXPONENTIAL_HISTOGRAM", "SUMMARY"]),
-            ("FLAG_", &["NONE", "NO_RECORDED_VALUE"]),
-        ],
+        "metric" => &[TEMPORALITIES, TYPES],
+        "datapoint" => &[TEMPORALITIES, TYPES, ("FLAG_", &["NONE", "NO_RECORDED_VALUE"])],
         _ => &[],
     };
     let is_log = context == "log";

@@ -22,6 +22,13 @@ pub enum Kind {
     /// A value that is text; a literal of another type is refused.
     Text,
     Int,
+    /// The same for values of these types.
+    Map,
+    List,
+    Time,
+    Duration,
+    /// A value that the function converts; a literal that it can't convert is refused.
+    Converted,
     /// Literals only; the same for the four below. They are `Argument::Value`s.
     FixedText,
     FixedInt,
@@ -77,6 +84,8 @@ pub struct Function {
     pub body: Body,
     /// Refuses literal arguments that can't work, when the configuration loads.
     pub check: Option<fn(&Arguments) -> Result<(), String>>,
+    /// Whether that is only a warning: the Go collector loads them, and fails when they run.
+    pub check_only_warns: bool,
     /// Whether a call with literal arguments only is evaluated when the configuration loads (not `Now`, `UUID`).
     pub is_constant: bool,
 }

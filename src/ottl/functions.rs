@@ -4,6 +4,8 @@ mod aggregation;
 mod casting;
 mod checks;
 mod collections;
+mod csv;
+mod decode;
 mod editors;
 mod format;
 pub mod hashing;
@@ -14,6 +16,7 @@ mod parsing;
 mod semconv;
 mod strings;
 pub mod time;
+mod url;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -22,19 +25,32 @@ use super::function::{Arguments, Body, Function, Kind, Known, Parameter};
 use super::value::{Arena, Fault, TOO_LARGE, Value, entries, put_entry, put_item};
 
 /// What a condition may call.
-pub const CONVERTERS: &[&[Function]] =
-    &[casting::TABLE, checks::TABLE, collections::TABLE, hashing::TABLE, parsing::TABLE, strings::TABLE, time::TABLE];
+pub const CONVERTERS: &[&[Function]] = &[
+    casting::TABLE,
+    checks::TABLE,
+    collections::TABLE,
+    csv::TABLE,
+    decode::TABLE,
+    hashing::TABLE,
+    parsing::TABLE,
+    strings::TABLE,
+    time::TABLE,
+    url::TABLE,
+];
 
 /// The functions of the filter processor.
 pub const FILTER: &[&[Function]] = &[
     casting::TABLE,
     checks::TABLE,
     collections::TABLE,
+    csv::TABLE,
+    decode::TABLE,
     hashing::TABLE,
     metrics::CONVERTERS,
     parsing::TABLE,
     strings::TABLE,
     time::TABLE,
+    url::TABLE,
 ];
 
 /// The functions of the transform processor.
@@ -43,6 +59,8 @@ pub const TRANSFORM: &[&[Function]] = &[
     casting::TABLE,
     checks::TABLE,
     collections::TABLE,
+    csv::TABLE,
+    decode::TABLE,
     editors::TABLE,
     hashing::TABLE,
     histograms::TABLE,
@@ -52,6 +70,7 @@ pub const TRANSFORM: &[&[Function]] = &[
     semconv::TABLE,
     strings::TABLE,
     time::TABLE,
+    url::TABLE,
 ];
 
 /// Functions that Misaki refuses by name, and why.
@@ -92,11 +111,22 @@ const fn optional(name: &'static str, kind: Kind) -> Parameter {
 }
 
 const fn function(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
-    Function { name, parameters, known: Known::Everywhere, body, check: None, is_constant: true }
+    Function {
+        name,
+        parameters,
+        known: Known::Everywhere,
+        body,
+        check: None,
+        check_only_warns: false,
+        is_constant: true,
+    }
 }
 
 const TARGET: Parameter = required("target", Kind::Value);
 const TEXT: Parameter = required("target", Kind::Text);
+const MAP: Parameter = required("target", Kind::Map);
+const LIST: Parameter = required("target", Kind::List);
+const CONVERTED: Parameter = required("target", Kind::Converted);
 
 /// The longest text, list or map that one function makes, where there is memory for it.
 const LONGEST: usize = 16 << 20;

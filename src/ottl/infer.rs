@@ -27,35 +27,18 @@ pub struct Hints<'n>(Vec<(usize, Hint<'n>)>);
 impl<'n> Hints<'n> {
     pub fn node(&mut self, index: usize, node: &'n Node) {
         match &node.syntax {
-            Syntax::Path(fields) => {
-                self.0.extend(fields.first().map(|first| (index, Hint::Path(first))));
-                fields.iter().flat_map(|field| &field.keys).for_each(|key| self.node(index, key));
-            }
-            Syntax::Call(call) => self.call(index, call),
+            Syntax::Path(fields) => self.0.extend(fields.first().map(|first| (index, Hint::Path(first)))),
+            Syntax::Call(call) => self.0.push((index, Hint::Function(&call.name, &call.name_span))),
             Syntax::Function(name) => self.0.push((index, Hint::Function(name, &node.span))),
             Syntax::Enum(name) => self.0.push((index, Hint::Symbol(name, &node.span))),
-            Syntax::List(nodes) | Syntax::All(nodes) | Syntax::Any(nodes) => {
-                nodes.iter().for_each(|node| self.node(index, node));
-            }
-            Syntax::Map(entries) => entries.iter().for_each(|(_, node)| self.node(index, node)),
-            Syntax::Negative(inner) | Syntax::Not(inner) => self.node(index, inner),
-            Syntax::Math(first, rest) => {
-                self.node(index, first);
-                rest.iter().for_each(|(_, node)| self.node(index, node));
-            }
-            Syntax::Compare(sides) => {
-                self.node(index, &sides.0);
-                self.node(index, &sides.2);
-            }
-            Syntax::Nil | Syntax::Bool(_) | Syntax::Int(_) | Syntax::Float(_) => {}
-            Syntax::String(_) | Syntax::Bytes(_) => {}
+            _ => {}
         }
+        node.children().into_iter().for_each(|node| self.node(index, node));
     }
 
     pub fn call(&mut self, index: usize, call: &'n Call) {
         self.0.push((index, Hint::Function(&call.name, &call.name_span)));
-        call.arguments.iter().for_each(|argument| self.node(index, &argument.value));
-        call.keys.iter().for_each(|key| self.node(index, key));
+        call.nodes().for_each(|node| self.node(index, node));
     }
 
     pub fn paths(&self) -> usize {
@@ -74,8 +57,8 @@ impl<'n> Hints<'n> {
         self.0.iter().filter(is_known).count()
     }
 
-    /// The innermost context that a path names, if it knows every function and symbol, else one outside of it that does.
-    /// A mistake comes with the index of its text.
+    /// The innermost context that a path names, if it knows every function and symbol; else the first from the inside that
+    /// does, down to that one. A mistake comes with the index of its text.
     pub fn context(
         &self,
         candidates: &[&'static str],
@@ -111,20 +94,22 @@ impl<'n> Hints<'n> {
                 }
             }
         }
-        let is_known = |context: &&'static str| candidates.contains(context);
-        let first = innermost.map_or(0, |(rank, ..)| rank);
-        let mut contexts = PRIORITY.iter().skip(first).map(|context| alias(context)).filter(is_known);
-        if let Some((rank, index, field)) = innermost
-            && let Some(context) = PRIORITY.get(rank).map(|context| alias(context)).filter(|context| !is_known(context))
-        {
-            let mistake = Mistake::new(&field.span, format!("inferred context \"{context}\" is not a valid candidate"));
-            return Err((index, mistake.help(format!("the contexts here are {}", candidates.join(", ")))));
+        let inwards =
+            PRIORITY.iter().take(innermost.map_or(PRIORITY.len(), |(rank, ..)| rank)).map(|context| alias(context));
+        let mut contexts: Vec<_> = inwards.filter(|context| candidates.contains(context)).collect();
+        if let Some((rank, index, field)) = innermost {
+            let context = PRIORITY.get(rank).map_or("resource", |context| alias(context));
+            if !candidates.contains(&context) {
+                let message = format!("inferred context \"{context}\" is not a valid candidate");
+                let help = format!("the contexts here are {}", candidates.join(", "));
+                return Err((index, Mistake::new(&field.span, message).help(help)));
+            }
+            contexts.insert(0, context);
         }
-        let fits = |context: &&'static str| self.unknown(context, functions).is_none();
-        if let Some(context) = contexts.clone().find(fits) {
+        if let Some(context) = contexts.iter().find(|context| self.unknown(context, functions).is_none()) {
             return Ok(context);
         }
-        let context = contexts.next().unwrap_or("resource");
+        let context = contexts.first().copied().unwrap_or("resource");
         let (index, span, what, name) = self.unknown(context, functions).expect("no context fits");
         let message = format!("inferred context \"{context}\" does not support the {what} \"{name}\"");
         let near = match what {

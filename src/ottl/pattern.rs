@@ -81,6 +81,7 @@ fn glob_set(rest: &mut Chars, out: &mut String) -> Option<()> {
     Some(())
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one place: what it builds was translated from Go's syntax")]
 fn build(pattern: &str, size: usize) -> Result<Pattern, String> {
     let mut builder = RegexBuilder::new(pattern);
     builder.size_limit(size).dfa_size_limit(size).nest_limit(NEST);

@@ -82,8 +82,13 @@ enum Parsed {
 }
 
 impl Grouping<'_> {
-    /// All groups, in order, each with the section of its own if it has one.
-    pub fn read<T>(&self, section: &Section, finish: impl Fn(Group, Option<&Section>) -> T) -> Vec<T> {
+    /// All groups, in order. `settings` reads the other keys of a group's own section, whether its texts are right or not.
+    pub fn read<S: Default, T>(
+        &self,
+        section: &Section,
+        settings: impl Fn(&Section) -> S,
+        finish: impl Fn(Group, S) -> T,
+    ) -> Vec<T> {
         let Grouping { key, contexts, error_mode, has_statements, .. } = *self;
         let list = match section.node(key).map(|node| &node.value) {
             Some(Value::List(list)) => list.as_slice(),
@@ -107,29 +112,30 @@ impl Grouping<'_> {
         }
         if sections == 0 {
             let texts = section.items(key).unwrap_or_default();
-            return self.group(section, &[(key, texts, has_statements)], None, error_mode, |group| finish(group, None));
+            let group = self.group(section, &[(key, texts, has_statements)], None, error_mode);
+            return group.map(|group| finish(group, S::default())).into_iter().collect();
         }
         let choices: Vec<_> = contexts.iter().map(|context| (*context, Some(*context))).collect();
-        let groups = section.sections(key).unwrap_or_default().into_iter().flat_map(|section| {
+        let groups = section.sections(key).unwrap_or_default().into_iter().filter_map(|section| {
+            let settings = settings(&section);
             let error_mode = section.choice("error_mode", error_mode, &ErrorMode::CHOICES);
             let context = section.choice("context", None, &choices);
             let mut texts = vec![("conditions", section.items("conditions").unwrap_or_default(), false)];
             if has_statements {
                 texts.push(("statements", section.items("statements").unwrap_or_default(), true));
             }
-            self.group(&section, &texts, context, error_mode, |group| finish(group, Some(&section)))
+            self.group(&section, &texts, context, error_mode).map(|group| finish(group, settings))
         });
         groups.collect()
     }
 
-    fn group<T>(
+    fn group(
         &self,
         section: &Section,
         lists: &[(&str, Vec<(String, Place)>, bool)],
         context: Option<&'static str>,
         error_mode: ErrorMode,
-        finish: impl Fn(Group) -> T,
-    ) -> Vec<T> {
+    ) -> Option<Group> {
         let texts = lists.iter().flat_map(|(key, texts, is_statement)| {
             texts.iter().map(|(text, place)| Text {
                 key,
@@ -140,7 +146,7 @@ impl Grouping<'_> {
         });
         let texts: Vec<Text> = texts.collect();
         let group = Group::read(section, &texts, context, self.contexts, self.functions, error_mode);
-        group.filter(|_| !texts.is_empty()).map(finish).into_iter().collect()
+        group.filter(|_| !texts.is_empty())
     }
 }
 
@@ -159,8 +165,8 @@ impl Group {
             section.push(text.key, kind(text.place, message).help(help).inside(&text.text, span));
         };
         let report = |text: &Text, mistake| say(text, Problem::error, mistake);
-        let remark = |text: &Text, condition: &Node, dialect: &Dialect| {
-            compile::remarks(condition, dialect).into_iter().for_each(|mistake| say(text, Problem::warning, mistake));
+        let remark = |text: &Text, node: &Node, dialect: &Dialect| {
+            compile::remarks(node, dialect).into_iter().for_each(|mistake| say(text, Problem::warning, mistake));
         };
         let parse = |text: &Text| match text.is_statement {
             true => parser::statement(&text.text).map(Parsed::Statement),
@@ -205,7 +211,10 @@ impl Group {
                     group.conditions.extend(rule.ok());
                 }
                 Parsed::Statement(statement) => {
-                    statement.condition.iter().for_each(|condition| remark(written, condition, &dialect));
+                    let doubt = compile::doubt(&statement.editor, &dialect);
+                    doubt.into_iter().for_each(|mistake| say(written, Problem::warning, mistake));
+                    let nodes = statement.editor.nodes().chain(&statement.condition);
+                    nodes.for_each(|node| remark(written, node, &dialect));
                     let compiled = compile::statement(&statement, &dialect).map_err(report);
                     let step = compiled.map(|(editor, condition)| Step { text, editor, condition, failed });
                     group.statements.extend(step.ok());

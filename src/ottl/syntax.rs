@@ -34,6 +34,23 @@ pub struct Node {
     pub span: Span,
 }
 
+impl Node {
+    /// The nodes that this one is made of, as they are written.
+    pub fn children(&self) -> Vec<&Node> {
+        match &self.syntax {
+            Syntax::Path(fields) => fields.iter().flat_map(|field| &field.keys).collect(),
+            Syntax::Call(call) => call.nodes().collect(),
+            Syntax::List(nodes) | Syntax::All(nodes) | Syntax::Any(nodes) => nodes.iter().collect(),
+            Syntax::Map(entries) => entries.iter().map(|(_, node)| node).collect(),
+            Syntax::Negative(inner) | Syntax::Not(inner) => vec![&**inner],
+            Syntax::Math(first, rest) => [&**first].into_iter().chain(rest.iter().map(|(_, node)| node)).collect(),
+            Syntax::Compare(sides) => vec![&sides.0, &sides.2],
+            Syntax::Nil | Syntax::Bool(_) | Syntax::Int(_) | Syntax::Float(_) => Vec::new(),
+            Syntax::String(_) | Syntax::Bytes(_) | Syntax::Enum(_) | Syntax::Function(_) => Vec::new(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Syntax {
     Nil,
@@ -74,6 +91,13 @@ pub struct Call {
     pub arguments: Vec<Argument>,
     /// What is taken out of the result: `ParseJSON(body)["a"]`.
     pub keys: Vec<Node>,
+}
+
+impl Call {
+    /// The arguments, and the keys of the result.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.arguments.iter().map(|argument| &argument.value).chain(&self.keys)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

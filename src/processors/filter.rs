@@ -149,8 +149,11 @@ impl Keys {
 
     fn inferred(&self, section: &Section, error_mode: ErrorMode) -> Vec<Rules> {
         let (key, contexts, functions) = (self.inferred, self.contexts, functions::FILTER);
-        Grouping { key, contexts, functions, error_mode, has_statements: false }
-            .read(section, |group, _| Rules::of(group))
+        Grouping { key, contexts, functions, error_mode, has_statements: false }.read(
+            section,
+            |_| (),
+            |group, ()| Rules::of(group),
+        )
     }
 
     /// `logs: {resource: […], log_record: […]}`, or `include` and `exclude`.

@@ -1,5 +1,6 @@
 //! `transform`: edits telemetry with OTTL statements (facts 5.4). Every group walks the data once, in the order of the file.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use crate::config::section::Section;
@@ -22,9 +23,13 @@ pub struct Config {
 struct Edits {
     group: Group,
     depth: Depth,
-    /// Whether the group's items share one `cache`.
-    shared_cache: bool,
+    /// The index of the cache that the items of all such groups share while a request is edited, one for each context; none
+    /// when each item has its own.
+    shared_cache: Option<usize>,
 }
+
+/// The most contexts that a signal has.
+const CONTEXTS: usize = 5;
 
 const KEYS: [(Signal, &str, &[&str]); 3] = [
     (Signal::Logs, "log_statements", &["log", "scope", "resource"]),
@@ -44,9 +49,10 @@ impl Config {
         for (signal, key, contexts) in KEYS {
             let grouping =
                 Grouping { key, contexts, functions: functions::TRANSFORM, error_mode, has_statements: true };
-            let edits = grouping.read(&section, |group, own| {
-                let shared_cache = own.is_some_and(|own| own.boolean("shared_cache", false));
-                Edits { depth: level(group.context).0, group, shared_cache }
+            let is_shared = |own: &Section| own.boolean("shared_cache", false);
+            let edits = grouping.read(&section, is_shared, |group, is_shared| {
+                let cache = contexts.iter().position(|context| is_shared && *context == group.context);
+                Edits { depth: level(group.context).0, group, shared_cache: cache }
             });
             if let Some(slot) = signals.get_mut(signal as usize) {
                 *slot = Arc::new(edits);
@@ -74,6 +80,7 @@ impl Processor for Transform {
 
     fn process(&self, telemetry: Telemetry, now: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         let client = telemetry.client.clone();
+        let mut caches: [Vec<u8>; CONTEXTS] = Default::default();
         edit(telemetry, |signal, request, items, arena| {
             let mut outcome = Outcome::Unchanged;
             for edits in self.edits.iter() {
@@ -81,9 +88,15 @@ impl Processor for Transform {
                     Outcome::Changed { bytes, items } => (bytes.as_slice(), *items),
                     _ => (request, items),
                 };
-                let mut editor = Editor { edits, arena, now, client: client.as_deref(), cache: &[] };
+                let mut own = Vec::new();
+                let cache = edits.shared_cache.and_then(|index| caches.get_mut(index)).unwrap_or(&mut own);
+                let before = take(cache);
+                let mut editor = Editor { edits, arena, now, client: client.as_deref(), cache: &before };
                 let visitor = &mut editor as &mut dyn Visitor<Fault = Fault>;
                 let after = rewrite::rewrite(signal, request, items, arena.room(), visitor).map_err(refusal)?;
+                if arena.room().take(editor.cache.len()) {
+                    *cache = editor.cache.to_vec();
+                }
                 if !matches!(after, Outcome::Unchanged)
                     && let Outcome::Changed { bytes, .. } = std::mem::replace(&mut outcome, after)
                 {
@@ -109,13 +122,15 @@ impl<'a> Editor<'_, 'a> {
     fn edit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         if self.edits.depth == depth {
             let mut scene = Scene::new(self.arena, self.now, self.client, sight);
-            if self.edits.shared_cache {
+            if self.edits.shared_cache.is_none() {
+                self.edits.group.run(&mut scene)?;
+            } else {
                 // Every item may read all that those before it have gathered.
                 self.arena.again.spend(self.cache.len() * WORKED_ON)?;
                 scene.cache = self.cache;
+                self.edits.group.run(&mut scene)?;
+                self.cache = scene.cache;
             }
-            self.edits.group.run(&mut scene)?;
-            self.cache = scene.cache;
         }
         Ok(Verdict::Keep)
     }

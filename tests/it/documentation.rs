@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use misaki::config::{self, emit};
+use misaki::ottl::functions;
 use misaki::service::plan::Plan;
 use misaki::service::registry::ROWS;
 use serde_json::{Value, json};
@@ -403,6 +404,18 @@ fn every_link_leads_somewhere() {
                 assert!(headings.any(|line| anchor(line) == heading), "{file}: {link}");
             }
         }
+    }
+}
+
+/// Every function of OTTL stands in the reference, those that are refused too.
+#[test]
+fn the_reference_names_every_function() {
+    let reference = read("docs/configuration.md");
+    let known = [functions::TRANSFORM, functions::FILTER].concat().into_iter().flatten().map(|function| function.name);
+    let refused = functions::REFUSED.iter().flat_map(|(names, _)| names.iter().copied());
+    // An older name, for which the help says what to write.
+    for name in known.chain(refused).filter(|name| *name != "Base64Decode") {
+        assert!(reference.contains(&format!("`{name}`")), "{name}");
     }
 }
 

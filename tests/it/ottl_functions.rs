@@ -416,6 +416,10 @@ const CONVERTERS: &[(&str, &str)] = &[
         r#"ParseJSON(log.attributes["js"])"#,
         r#"Map({"a":1,"b":[1,2.5,"x",null,{"c":"dé\n"}],"e":1000,"n":null,"t":true})"#,
     ),
+    (
+        r#"ParseJSON("{\"a\":\"\\ud83d\",\"b\":\"x\\ude80\\ud83d\\ude80y\"}")"#,
+        "Map({\"a\":\"\u{fffd}\",\"b\":\"x\u{fffd}\u{1f680}y\"})",
+    ),
     (r#"ParseJSON("[1, \"a\"]")"#, r#"Slice([1,"a"])"#),
     (
         r#"ParseCEF("CEF:0|Sec\\|urity|th\\\\reat|1.0|100|worm \\= stopped|10|src=10.0.0.1 dst=2.1.2.2 msg=a b\\=c\\nd  spt=1232 _k=\\x")"#,

@@ -1,11 +1,12 @@
 //! The language: what is read, what is refused and where, how values compare and are calculated with, and how conditions
 //! are read back.
 
-use misaki::config;
+use misaki::config::{self, Level};
 use misaki::otlp::rewrite::Sight;
 use misaki::ottl::compile::{self, Dialect};
+use misaki::ottl::function::Known;
 use misaki::ottl::scene::Scene;
-use misaki::ottl::syntax::Mistake;
+use misaki::ottl::syntax::{self, Mistake};
 use misaki::ottl::value::{Arena, Fault};
 use misaki::ottl::{functions, parser, plain};
 use misaki::service::plan::Plan;
@@ -252,7 +253,7 @@ fn mistakes_are_pointed_at_inside_of_yaml() {
 #[test]
 fn a_function_of_another_context_is_told_with_it() {
     for statements in [
-        "['merge_histogram_buckets(1) where metric.name == \"x\"']",
+        "['merge_histogram_buckets(1) where exemplar.double_value == 1.5']",
         "[{context: metric, statements: [merge_histogram_buckets(1)]}]",
     ] {
         let yaml = format!(
@@ -282,7 +283,29 @@ fn a_group_has_the_innermost_context_that_knows_its_words() {
     check(
         "trace_statements",
         r#"['set(span.name, "x") where spanevent.name == "y" and IsRootSpan()']"#,
-        "segment \"spanevent\" from path \"span.spanevent\" is not a valid path nor a valid OTTL keyword for the span context",
+        "inferred context \"spanevent\" does not support the function \"IsRootSpan\"",
+    );
+    // The context that the paths name has no such function or symbol, and one further in does.
+    for (key, text) in [
+        ("trace_statements", r#"['set(resource.attributes["root"], true) where IsRootSpan()']"#),
+        ("trace_statements", r#"['set(scope.name, "x") where STATUS_CODE_ERROR == 2']"#),
+        ("metric_statements", r#"['convert_sum_to_gauge() where resource.attributes["x"] == 1']"#),
+        ("metric_statements", r#"['merge_histogram_buckets(1) where metric.name == "x"']"#),
+        ("metric_statements", r#"['set(resource.attributes["type"], METRIC_DATA_TYPE_SUM)']"#),
+        ("log_statements", r#"['set(scope.attributes["c"], ParseCEF(scope.name))']"#),
+    ] {
+        check(key, text, "");
+    }
+    check(
+        "metric_statements",
+        r#"[{context: exemplar, statements: ['set(double_value, METRIC_DATA_TYPE_SUM)']}]"#,
+        "enum symbol \"METRIC_DATA_TYPE_SUM\" not found in the exemplar context",
+    );
+    // The other keys of a group are known, whatever its texts say.
+    check(
+        "log_statements",
+        r#"[{context: log, shared_cache: true, conditions: ['body == nil'], statements: ['set(nowhere, 1)', 'foo()']}]"#,
+        "segment \"nowhere\" from path \"log.nowhere\" is not a valid path nor a valid OTTL keyword for the log context; undefined function \"foo\"",
     );
     check(
         "log_statements",
@@ -302,6 +325,128 @@ fn a_group_has_the_innermost_context_that_knows_its_words() {
         r#"[{context: log, statements: ['set(body, Int("2.0"))']}]"#,
         "Int: strconv.ParseInt: parsing \"2.0\": invalid syntax",
     );
+}
+
+/// What is made of literals and fails loads, as in the Go collector, and is told where it stands; a literal of a type that
+/// a function does not take is refused, as there.
+#[test]
+fn constants_that_always_fail_are_warned_of() {
+    let check = |statement: &str, level: Level, message: &str| {
+        let yaml = format!(
+            "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nprocessors: {{transform: {{log_statements: [{{context: log, statements: ['{statement}']}}]}}}}\nexporters: {{nop: }}\nservice: {{pipelines: {{logs: {{receivers: [otlp], processors: [transform], exporters: [nop]}}}}}}\n"
+        );
+        let loaded = config::load(&[format!("yaml:{yaml}")], &[], &|_| None);
+        Plan::read(&loaded);
+        let problems = loaded.problems.sorted();
+        let told: Vec<_> = problems.iter().map(|problem| (problem.level, problem.message.as_str())).collect();
+        assert_eq!(told, [(level, message)], "{statement}");
+        assert!(problems[0].place.is_some_and(|place| place.line == 2), "{statement}");
+    };
+    for (statement, message) in [
+        (
+            r#"set(body, Substring("abc", 2, 9))"#,
+            "Substring always fails: invalid range for substring function, start(2)+length(9) cannot be greater than the length of target string(3)",
+        ),
+        (
+            r#"set(body, ParseJSON("{")["a"])"#,
+            "ParseJSON always fails: invalid JSON at byte 1: a member name in quotes is needed",
+        ),
+        (r#"set(body, Duration("x"))"#, "Duration always fails: time: invalid duration \"x\""),
+        (r#"set(body, 1) where 1 / 0 == 1"#, "this always fails: attempted to divide by 0"),
+        (
+            r#"set(body, 1) where Int(Concat(["a"], "")) == 1"#,
+            "Int always fails: strconv.ParseInt: parsing \"a\": invalid syntax",
+        ),
+        (
+            r#"set(body, Substring(body, Double("1"), 1))"#,
+            "the argument start of Substring must be a whole number, so this always fails",
+        ),
+        (
+            r#"replace_pattern(body, Concat(["("], ""), "x")"#,
+            "the regex pattern supplied to replace_pattern \'\"(\"\' is not a valid pattern, so this always fails",
+        ),
+        (
+            r#"merge_maps(attributes, ExtractPatterns(body, "a"), "upsert")"#,
+            "at least 1 named capture group must be supplied in the given regex, so this always fails",
+        ),
+    ] {
+        check(statement, Level::Warning, &message.replace("\\'", "'"));
+    }
+    for (statement, message) in [
+        (r#"set(body, Int("2.0"))"#, "Int: strconv.ParseInt: parsing \"2.0\": invalid syntax"),
+        (
+            r#"set(body, TraceID("zz"))"#,
+            "TraceID: TraceID: could not decode ID: invalid length: expected 16 or 32 bytes, got 2",
+        ),
+        (r#"set(body, Hour("x"))"#, "the argument time of Hour must be a time"),
+        (r#"set(body, Seconds(1))"#, "the argument duration of Seconds must be a duration"),
+        (r#"set(body, Keys([1]))"#, "the argument target of Keys must be a map"),
+        (r#"set(body, ContainsValue({"a": 1}, 1))"#, "the argument target of ContainsValue must be a list"),
+        (r#"merge_maps(attributes, "x", "upsert")"#, "the argument source of merge_maps must be a map"),
+        (r#"set(body, Decode(body, "no-such"))"#, "unsupported encoding \'no-such\'"),
+        (r#"set(body, Decode(body, "ibm437"))"#, "unsupported encoding \'ibm437\'"),
+    ] {
+        check(statement, Level::Error, &message.replace("\\'", "'"));
+    }
+}
+
+/// The names of the Go collector's parameters, in both spellings that it takes.
+#[test]
+fn parameters_have_the_names_of_the_go_collectors() {
+    const NAMES: &str = "
+        Base64Encode target variant; Coalesce values; Concat vals delimiter; ContainsValue target item; ConvertCase target to_case;
+        Decode target encoding; Duration duration; ExtractPatterns target pattern; Format format vals; FormatTime time format;
+        HasPrefix target prefix; HasSuffix target suffix; Hour time; Hours duration; Index target value; IsInCIDR target networks;
+        IsMatch target pattern; Keys target; ParseCSV target header delimiter header_delimiter mode; ParseInt target base;
+        ParseKeyValue target delimiter pair_delimiter; ParseSeverity target mapping; SliceToMap target key_path value_path;
+        Sort target order; Split target delimiter; Substring target start length utf8_safe; Time time format location locale;
+        ToKeyValueString target delimiter pair_delimiter sort_output; Trim target replacement; TrimPrefix target prefix;
+        TrimSuffix target suffix; TruncateTime time duration; URL uri; Unix seconds nanoseconds; UnixNano time; Values target;
+        ParseCEF target; ParseCLF target format; ParseELF target; ParseLEEF target;
+        append target value values; clear target; delete_index target start_index end_index; delete_key target key;
+        delete_matching_keys target pattern; flatten target prefix depth resolve_conflicts; keep_keys target keys;
+        keep_matching_keys target pattern; limit target limit priority_keys; merge_maps target source strategy;
+        replace_all_matches target pattern replacement function replacement_format;
+        replace_all_patterns target mode regex_pattern replacement function replacement_format;
+        replace_match target pattern replacement function replacement_format;
+        replace_pattern target regex_pattern replacement function replacement_format; set target value; stringify_all target;
+        truncate_all target limit utf8_safe truncation_marker; set_semconv_span_name semconv_version original_span_name_attribute;
+        aggregate_on_attribute_value aggregation_function attribute values new_value;
+        aggregate_on_attributes aggregation_function attributes; convert_gauge_to_sum string_agg_temp monotonic;
+        convert_exponential_histogram_to_histogram distribution_fn explicit_bounds;
+        convert_summary_count_val_to_sum string_agg_temp monotonic suffix;
+        convert_summary_quantile_val_to_gauge attribute_key suffix; copy_metric name description unit;
+        extract_count_metric monotonic suffix; extract_percentile_metric percentile suffix;
+        merge_histogram_buckets target_value method; scale_metric multiplier unit";
+    for row in NAMES.split(';') {
+        let (name, parameters) = row.trim().split_once(' ').unwrap();
+        let found = functions::TRANSFORM.iter().copied().flatten().find(|function| function.name == name);
+        let function = found.unwrap_or_else(|| panic!("{name}"));
+        let context = match function.known {
+            Known::In(contexts) => contexts[0],
+            Known::Everywhere => "log",
+        };
+        let dialect = Dialect { context, functions: functions::TRANSFORM };
+        let names: Vec<&str> = function.parameters.iter().map(|parameter| parameter.name).collect();
+        assert_eq!(names.join(" "), parameters.split_whitespace().collect::<Vec<_>>().join(" "), "{name}");
+        for parameter in &names {
+            let is_known = |spelling: &str| {
+                // The first is looked at first; with fewer arguments, their number would be told.
+                let others = names.iter().filter(|other| *other != parameter).map(|other| format!(", {other}=nil"));
+                let call = format!("{name}({spelling}=nil{})", others.collect::<String>());
+                let text = if syntax::is_editor(name) { call } else { format!("set(body, {call})") };
+                let compiled = compile::statement(&parser::statement(&text).unwrap(), &dialect);
+                !compiled.err().is_some_and(|mistake| mistake.message.starts_with("no such parameter"))
+            };
+            let mut words = parameter.split('_');
+            let first = words.next().unwrap().to_owned();
+            let camel = words.fold(first, |all, word| all + &word[..1].to_uppercase() + &word[1..]);
+            assert!(is_known(parameter) && is_known(&camel), "{name} has no {parameter}, or no {camel}");
+            let joined = parameter.replace('_', "");
+            let is_one_word = joined == *parameter || parameter.starts_with("utf8");
+            assert!(is_one_word || !is_known(&joined), "{name} has {joined}");
+        }
+    }
 }
 
 proptest::proptest! {

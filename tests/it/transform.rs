@@ -34,6 +34,28 @@ async fn a_cache_lasts_as_long_as_it_is_shared() {
     assert_eq!(bodies(&group(true), &["a", "b"]).await, ["a-a", "b-a"]);
 }
 
+/// All groups of a context that share it have one, for as long as a request goes; those that don't, none of it.
+#[tokio::test]
+async fn groups_of_a_context_share_one_cache() {
+    let groups = r#"{log_statements: [
+        {context: log, shared_cache: true, statements: ['set(cache["seen"], body) where cache["seen"] == nil']},
+        {context: log, statements: ['set(body, Concat([body, "none"], "-")) where cache["seen"] == nil']},
+        {context: scope, shared_cache: true, statements: ['set(cache["seen"], "of another context")']},
+        {context: log, shared_cache: true, statements: ['set(body, Concat([body, cache["seen"]], "-"))']}]}"#;
+    assert_eq!(bodies(groups, &["a", "b"]).await, ["a-none-a", "b-none-a"]);
+    let upstream = Upstream::start().await;
+    let changes = format!(
+        "{{processors: {{transform: {groups}}}, service: {{pipelines: {{logs: {{processors: [transform]}}}}}}}}"
+    );
+    let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+    for name in ["a", "b"] {
+        assert!(misaki.send_by(Via::Grpc, Signal::Logs, &[name]).await.ok);
+        misaki.settle().await;
+    }
+    misaki.finish().await;
+    assert_eq!(upstream.kept(), ["a-none-a", "b-none-b"], "the next request begins with none");
+}
+
 /// A statement that fails leaves what it was to change, and the next one runs; or the whole request is refused.
 #[tokio::test]
 async fn a_failing_statement_follows_the_error_mode() {

@@ -1,22 +1,22 @@
 //! From one type to another.
 
-use super::{TARGET, TEXT, function, made, required};
+use super::{CONVERTED, TARGET, TEXT, function, made, required};
 use crate::otlp::hex;
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
 pub const TABLE: &[Function] = &[
-    function("Bool", &[TARGET], to_bool),
-    function("Double", &[TARGET], |arguments, scene| {
+    function("Bool", &[CONVERTED], to_bool),
+    function("Double", &[CONVERTED], |arguments, scene| {
         Ok(double(arguments.value(0, scene)?)?.map_or(Value::Nil, Value::Double))
     }),
-    function("Hex", &[TARGET], |arguments, scene| {
+    function("Hex", &[CONVERTED], |arguments, scene| {
         let mut digits = Vec::new();
         hex::put(bytes(arguments.value(0, scene)?, &mut [0; 8])?, &mut digits);
         made(scene.arena, &digits)
     }),
-    function("Int", &[TARGET], int),
+    function("Int", &[CONVERTED], int),
     function("Log", &[TARGET], |arguments, scene| match double(arguments.value(0, scene)?)? {
         None => Err(Fault::new("invalid input: <nil>")),
         Some(value) if value <= 0.0 => {

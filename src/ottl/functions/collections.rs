@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Entries, TARGET, fixed_or, function, gathered, list, made, optional, put, required};
+use super::{Entries, LIST, MAP, TARGET, fixed_or, function, gathered, list, made, optional, put, required};
 use crate::ottl::condition::equal;
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
@@ -24,7 +24,7 @@ pub const TABLE: &[Function] = &[
             Ok(Value::Nil)
         })
     },
-    function("ContainsValue", &[TARGET, required("item", Kind::Value)], |arguments, scene| {
+    function("ContainsValue", &[LIST, required("item", Kind::Value)], |arguments, scene| {
         let (list, wanted) = (arguments.list(0, scene)?, arguments.value(1, scene)?);
         Ok(Value::Bool(items(list).any(|item| equal(&item, &wanted))))
     }),
@@ -39,13 +39,13 @@ pub const TABLE: &[Function] = &[
         };
         Ok(Value::Int(place.map_or(-1, |place| place as i64)))
     }),
-    function("Keys", &[TARGET], |arguments, scene| {
+    function("Keys", &[MAP], |arguments, scene| {
         let map = arguments.map(0, scene)?;
         list(scene.arena, entries(map).map(|(key, _)| Value::String(key)))
     }),
     function(
         "SliceToMap",
-        &[TARGET, optional("key_path", Kind::FixedTexts), optional("value_path", Kind::FixedTexts)],
+        &[LIST, optional("key_path", Kind::FixedTexts), optional("value_path", Kind::FixedTexts)],
         slice_to_map,
     ),
     Function {
@@ -63,7 +63,7 @@ pub const TABLE: &[Function] = &[
         ..function(
             "ToKeyValueString",
             &[
-                TARGET,
+                MAP,
                 optional("delimiter", Kind::FixedText),
                 optional("pair_delimiter", Kind::FixedText),
                 optional("sort_output", Kind::FixedBool),
@@ -71,7 +71,7 @@ pub const TABLE: &[Function] = &[
             to_key_value_string,
         )
     },
-    function("Values", &[TARGET], |arguments, scene| {
+    function("Values", &[MAP], |arguments, scene| {
         let map = arguments.map(0, scene)?;
         list(scene.arena, entries(map).map(|(_, value)| value))
     }),

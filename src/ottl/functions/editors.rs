@@ -93,7 +93,7 @@ pub const TABLE: &[Function] = &[
         }),
         ..function(
             "merge_maps",
-            &[TARGET, required("source", Kind::Value), required("strategy", Kind::FixedText)],
+            &[TARGET, required("source", Kind::Map), required("strategy", Kind::FixedText)],
             merge_maps,
         )
     },
@@ -122,7 +122,7 @@ pub const TABLE: &[Function] = &[
             &[
                 TARGET,
                 required("mode", Kind::FixedText),
-                required("regex", Kind::Pattern),
+                required("regex_pattern", Kind::Pattern),
                 REPLACEMENT,
                 FUNCTION,
                 FORMAT,
@@ -145,7 +145,7 @@ pub const TABLE: &[Function] = &[
     ),
     function(
         "replace_pattern",
-        &[TARGET, required("regex", Kind::Pattern), REPLACEMENT, FUNCTION, FORMAT],
+        &[TARGET, required("regex_pattern", Kind::Pattern), REPLACEMENT, FUNCTION, FORMAT],
         |arguments, scene| {
             let target = arguments.value(0, scene)?;
             if matches!(target, Value::Nil) {

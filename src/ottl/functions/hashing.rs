@@ -6,7 +6,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use twox_hash::{XxHash3_64, XxHash3_128};
 
 use super::casting::bytes;
-use super::{TARGET, TEXT, function, made};
+use super::{CONVERTED, TEXT, function, made};
 use crate::otlp::hex;
 use crate::ottl::function::Function;
 use crate::ottl::scene::Scene;
@@ -26,7 +26,7 @@ macro_rules! hash {
 /// An id from its bytes, or from twice as many digits.
 macro_rules! id {
     ($name:literal, $variant:ident, $length:literal) => {
-        function($name, &[TARGET], |arguments, scene| {
+        function($name, &[CONVERTED], |arguments, scene| {
             let mut buffer = [0; 8];
             let given = bytes(arguments.value(0, scene)?, &mut buffer)?;
             let mut id = Vec::new();

@@ -148,6 +148,7 @@ fn cef_extensions<'a>(text: &'a [u8], arena: &'a Arena) -> Result<Value<'a>, Fau
     out.value(arena)
 }
 
+#[expect(clippy::disallowed_methods, reason = "a constant, and its characters are bytes")]
 fn parse_clf<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     static LINE: LazyLock<Regex> = LazyLock::new(|| {
         const QUOTED: &str = r#""((?:[^"\\]|\\.)*)""#;
@@ -324,7 +325,8 @@ fn leef_delimiter(written: &[u8]) -> Result<u8, Fault> {
     let mut bytes = Vec::new();
     match written {
         [] => return Ok(b'\t'),
-        [b'0', b'x' | b'X', digits @ ..] => drop(hex::read(digits, 1, &mut bytes)),
+        [b'0', b'x' | b'X', digits @ ..] if hex::read(digits, 1, &mut bytes).is_none() => bytes.clear(),
+        [b'0', b'x' | b'X', ..] => {}
         other => bytes.extend_from_slice(other),
     }
     match *bytes {

@@ -14,7 +14,7 @@ use crate::ottl::function::{Arguments, Body, Function, Kind, Known, Parameter};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, NO_END, Value};
 
-const TEMPORALITY: Parameter = required("aggregation_temporality", Kind::FixedText);
+const TEMPORALITY: Parameter = required("string_agg_temp", Kind::FixedText);
 const MONOTONIC: Parameter = required("monotonic", Kind::FixedBool);
 const SUFFIX: Parameter = optional("suffix", Kind::FixedText);
 

@@ -1,11 +1,9 @@
 //! Structure out of text.
 
-use std::borrow::Cow;
-
 use smallvec::SmallVec;
 
 use super::collections::check_delimiters;
-use super::{Entries, TARGET, TEXT, fixed_or, function, gathered, optional, push, required, within_bounds};
+use super::{Entries, TARGET, TEXT, fixed_or, function, optional, required, within_bounds};
 use crate::otlp::json::number;
 use crate::otlp::json::scanner::{self, Scanner};
 use crate::otlp::schema::{any_value, key_value, list};
@@ -21,32 +19,8 @@ pub const TABLE: &[Function] = &[
             Some(pattern) if pattern.capture_names().flatten().next().is_none() => Err(NO_NAMES.into()),
             _ => Ok(()),
         }),
+        check_only_warns: true,
         ..function("ExtractPatterns", &[TEXT, required("pattern", Kind::Pattern)], extract_patterns)
-    },
-    Function {
-        check: Some(|arguments| {
-            for (index, name) in [(2, "delimiter"), (3, "header_delimiter")] {
-                let text = arguments.fixed_text(index).map(String::from_utf8_lossy);
-                if text.is_some_and(|text| text.chars().count() != 1) {
-                    return Err(format!("{name} must be a single character"));
-                }
-            }
-            match arguments.fixed_text(4) {
-                None | Some(b"strict" | b"lazyQuotes" | b"ignoreQuotes") => Ok(()),
-                Some(mode) => Err(format!("unknown mode: {}", String::from_utf8_lossy(mode))),
-            }
-        }),
-        ..function(
-            "ParseCSV",
-            &[
-                TEXT,
-                required("headers", Kind::Text),
-                optional("delimiter", Kind::FixedText),
-                optional("header_delimiter", Kind::FixedText),
-                optional("mode", Kind::FixedText),
-            ],
-            parse_csv,
-        )
     },
     function("ParseJSON", &[TEXT], |arguments, scene| parse_json(arguments.text(0, scene)?, scene.arena)),
     Function {
@@ -57,8 +31,7 @@ pub const TABLE: &[Function] = &[
             parse_key_value,
         )
     },
-    function("ParseSeverity", &[TARGET, required("severity_mapping", Kind::Value)], parse_severity),
-    function("URL", &[required("url", Kind::Text)], url),
+    function("ParseSeverity", &[TARGET, required("mapping", Kind::Map)], parse_severity),
 ];
 
 const NO_NAMES: &str = "at least 1 named capture group must be supplied in the given regex";
@@ -264,95 +237,6 @@ fn split_quoted(text: &[u8], delimiter: &[u8], mut each: impl FnMut(&[u8]) -> Re
     }
 }
 
-fn parse_csv<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let (row, headers) = (arguments.text(0, scene)?, arguments.text(1, scene)?);
-    if headers.is_empty() {
-        return Err(Fault::new("headers must not be an empty string"));
-    }
-    let delimiter = fixed_or(arguments, 2, ",");
-    let header_delimiter = arguments.fixed_text(3).unwrap_or(delimiter);
-    let fields = match arguments.fixed_text(4) {
-        Some(b"ignoreQuotes") => gathered(split(row, delimiter).map(Cow::Borrowed))?,
-        mode => csv_fields(row, delimiter, mode == Some(b"lazyQuotes"))?,
-    };
-    let expected = split(headers, header_delimiter).count();
-    if fields.len() != expected {
-        let found = fields.len();
-        return Err(Fault::new(format!("wrong number of fields: expected {expected}, found {found}")));
-    }
-    let mut out = Entries::default();
-    for (header, field) in split(headers, header_delimiter).zip(fields) {
-        out.put(header, Value::String(scene.arena.keep(&field)?))?;
-    }
-    out.value(scene.arena)
-}
-
-fn split<'t>(text: &'t [u8], delimiter: &'t [u8]) -> impl Iterator<Item = &'t [u8]> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let here = rest?;
-        let found = memchr::memmem::find(here, delimiter);
-        rest = found.and_then(|at| here.get(at + delimiter.len()..));
-        here.get(..found.unwrap_or(here.len()))
-    })
-}
-
-/// The fields of a row (RFC 4180). A line break outside of quotes does not end the row: it belongs to its field.
-fn csv_fields<'t>(row: &'t [u8], delimiter: &[u8], lazy: bool) -> Result<Vec<Cow<'t, [u8]>>, Fault> {
-    let bare = || Fault::new("read csv line: parse error: bare \" in non-quoted field");
-    let row = row.strip_suffix(b"\n").map_or(row, |row| row.strip_suffix(b"\r").unwrap_or(row));
-    if row.is_empty() {
-        return Err(Fault::new("no csv lines found"));
-    }
-    let mut fields = Vec::new();
-    let mut rest = row;
-    loop {
-        let Some(quoted) = rest.strip_prefix(b"\"") else {
-            let end = memchr::memmem::find(rest, delimiter);
-            let field = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
-            if !lazy && field.contains(&b'"') {
-                return Err(bare());
-            }
-            push(&mut fields, Cow::Borrowed(field))?;
-            match end.and_then(|end| rest.get(end + delimiter.len()..)) {
-                Some(after) => rest = after,
-                None => return Ok(fields),
-            }
-            continue;
-        };
-        let mut field = Vec::new();
-        rest = quoted;
-        loop {
-            let Some(at) = memchr::memchr(b'"', rest) else {
-                if lazy {
-                    field.extend_from_slice(rest);
-                    fields.push(Cow::Owned(field));
-                    return Ok(fields);
-                }
-                return Err(Fault::new("read csv line: parse error: extraneous or missing \" in quoted-field"));
-            };
-            let (part, after) = rest.split_at_checked(at).unwrap_or_default();
-            field.extend_from_slice(part);
-            rest = after.get(1..).unwrap_or_default();
-            if let Some(after) = rest.strip_prefix(b"\"") {
-                field.push(b'"');
-                rest = after;
-            } else if let Some(after) = rest.strip_prefix(delimiter) {
-                push(&mut fields, Cow::Owned(std::mem::take(&mut field)))?;
-                rest = after;
-                break;
-            } else if rest.is_empty() {
-                fields.push(Cow::Owned(field));
-                return Ok(fields);
-            } else if lazy {
-                field.push(b'"');
-            } else {
-                return Err(Fault::new("read csv line: parse error: extraneous or missing \" in quoted-field"));
-            }
-        }
-    }
-}
-
 /// The name of the first level whose criteria take the value: texts by `equals`, numbers by `range`.
 fn parse_severity<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let value = arguments.value(0, scene)?;
@@ -401,133 +285,4 @@ fn takes(criterion: &[u8], value: Value) -> Result<bool, Fault> {
         }
     }
     Ok(false)
-}
-
-/// The parts of a URL under the names of the semantic conventions.
-fn url<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let original = arguments.text(0, scene)?;
-    if original.is_empty() {
-        return Err(Fault::new("url cannot be empty"));
-    }
-    let wrong = |why: &str| Fault::new(format!("parse {:?}: {why}", String::from_utf8_lossy(original)));
-    if original.iter().any(|byte| byte.is_ascii_control()) {
-        return Err(wrong("net/url: invalid control character in URL"));
-    }
-    let (rest, fragment) = cut(original, b'#');
-    let scheme_end = rest.iter().position(|byte| !byte.is_ascii_alphanumeric() && !b"+-.".contains(byte));
-    let scheme = scheme_end.filter(|end| *end > 0 && rest.get(*end) == Some(&b':'));
-    let scheme =
-        scheme.and_then(|end| rest.get(..end)).filter(|scheme| scheme.first().is_some_and(u8::is_ascii_alphabetic));
-    if scheme.is_none() && rest.starts_with(b":") {
-        return Err(wrong("missing protocol scheme"));
-    }
-    let rest = scheme.and_then(|scheme| rest.get(scheme.len() + 1..)).unwrap_or(rest);
-    let (rest, query) = cut(rest, b'?');
-    let (authority, path) = match rest.strip_prefix(b"//") {
-        Some(after) => after.split_at_checked(memchr::memchr(b'/', after).unwrap_or(after.len())).unwrap_or_default(),
-        // What has a scheme and no slash is opaque, as in mailto:a@b.
-        None if scheme.is_some() && !rest.starts_with(b"/") => (&[][..], &[][..]),
-        None => (&[][..], rest),
-    };
-    let at = memchr::memrchr(b'@', authority);
-    let user = at.and_then(|at| authority.get(..at));
-    let host = at.and_then(|at| authority.get(at + 1..)).unwrap_or(authority);
-    let colon = memchr::memrchr(b':', host)
-        .filter(|colon| memchr::memchr(b']', host.get(*colon..).unwrap_or_default()).is_none());
-    let (domain, port) = host.split_at_checked(colon.unwrap_or(host.len())).unwrap_or_default();
-    let domain = domain.strip_prefix(b"[").and_then(|domain| domain.strip_suffix(b"]")).unwrap_or(domain);
-    let unescaped = |text: &[u8]| {
-        let plain = unescape(text).ok_or_else(|| wrong("invalid URL escape"))?;
-        scene.arena.keep(&plain)
-    };
-    if scheme.is_none() && path.split(|byte| *byte == b'/').next().is_some_and(|first| first.contains(&b':')) {
-        return Err(wrong("first path segment in URL cannot contain colon"));
-    }
-    let raw_path = path;
-    let path = unescaped(raw_path)?;
-    let mut whole =
-        original.get(..original.len() - rest_length(raw_path, query, fragment)).unwrap_or_default().to_vec();
-    put_encoded(raw_path, path, &mut whole);
-    for (sign, part) in [(b'?', query), (b'#', fragment)] {
-        let Some(part) = part else { continue };
-        whole.push(sign);
-        if sign == b'?' {
-            whole.extend_from_slice(part);
-        } else {
-            put_encoded(part, unescaped(part)?, &mut whole);
-        }
-    }
-    let mut out = Entries::default();
-    let mut text = |name: &'static str, value: &'a [u8]| out.put(name.as_bytes(), Value::String(value));
-    text("url.original", scene.arena.keep(&whole)?)?;
-    text("url.domain", unescaped(domain)?)?;
-    text("url.scheme", scene.arena.keep(&scheme.unwrap_or_default().to_ascii_lowercase())?)?;
-    text("url.path", path)?;
-    if let Some(fragment) = fragment.filter(|fragment| !fragment.is_empty()) {
-        text("url.fragment", unescaped(fragment)?)?;
-    }
-    if let Some(user) = user {
-        let (name, password) = cut(user, b':');
-        text("url.user_info", user)?;
-        if !name.is_empty() {
-            text("url.username", unescaped(name)?)?;
-        }
-        if let Some(password) = password {
-            text("url.password", unescaped(password)?)?;
-        }
-    }
-    if let Some(query) = query.filter(|query| !query.is_empty()) {
-        text("url.query", query)?;
-    }
-    let extension = memchr::memrchr(b'.', path).and_then(|dot| path.get(dot + 1..)).unwrap_or_default();
-    if !extension.is_empty() {
-        text("url.extension", extension)?;
-    }
-    if let [b':', digits @ ..] = port
-        && !digits.is_empty()
-    {
-        let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        let port = digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| wrong("invalid port after host"))?;
-        out.put(b"url.port", Value::Int(port))?;
-    }
-    out.value(scene.arena)
-}
-
-fn cut(text: &[u8], at: u8) -> (&[u8], Option<&[u8]>) {
-    let found = memchr::memchr(at, text);
-    let (before, after) = text.split_at_checked(found.unwrap_or(text.len())).unwrap_or_default();
-    (before, found.and(after.get(1..)))
-}
-
-/// How much of a URL its path and what follows take.
-fn rest_length(path: &[u8], query: Option<&[u8]>, fragment: Option<&[u8]>) -> usize {
-    path.len() + query.map_or(0, |query| query.len() + 1) + fragment.map_or(0, |fragment| fragment.len() + 1)
-}
-
-/// A path or fragment as Go writes it again: as it stood, or escaped anew where it held what a URL may not.
-fn put_encoded(raw: &[u8], plain: &[u8], out: &mut Vec<u8>) {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(byte);
-    if raw.iter().all(|byte| is_plain(byte) || b"!'()*[]%".contains(byte)) {
-        return out.extend_from_slice(raw);
-    }
-    for byte in plain {
-        match byte {
-            byte if is_plain(byte) => out.push(*byte),
-            byte => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
-        }
-    }
-}
-
-/// `%41` is `A`; `None` when a `%` is followed by anything but two digits.
-fn unescape(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = memchr::memchr(b'%', rest) {
-        let (before, after) = rest.split_at_checked(at)?;
-        out.extend_from_slice(before);
-        crate::otlp::hex::read(after.get(1..3)?, 1, &mut out)?;
-        rest = after.get(3..)?;
-    }
-    out.extend_from_slice(rest);
-    Some(out)
 }

@@ -9,7 +9,7 @@ use crate::ottl::value::{Fault, Value, entries, items};
 
 pub const TABLE: &[Function] = &[
     function("Base64Encode", &[TEXT, optional("variant", Kind::Text)], base64_encode),
-    function("Concat", &[required("values", Kind::Spread), required("delimiter", Kind::Text)], concat),
+    function("Concat", &[required("vals", Kind::Spread), required("delimiter", Kind::Text)], concat),
     Function {
         check: Some(|arguments| match arguments.fixed_text(1) {
             Some(b"lower" | b"upper" | b"snake" | b"camel") | None => Ok(()),
@@ -28,8 +28,7 @@ pub const TABLE: &[Function] = &[
             made(scene.arena, &convert(arguments.text(0, scene)?))
         })
     },
-    function("Decode", &[TARGET, required("encoding", Kind::Text)], decode),
-    function("Format", &[required("format", Kind::FixedText), required("values", Kind::Values)], |arguments, scene| {
+    function("Format", &[required("format", Kind::FixedText), required("vals", Kind::Values)], |arguments, scene| {
         let values: Result<Vec<_>, _> = arguments.values(1).iter().map(|value| value.evaluate(scene)).collect();
         made(scene.arena, &format::sprintf(arguments.fixed_text(0).unwrap_or_default(), &values?)?)
     }),
@@ -273,56 +272,4 @@ fn to_url_alphabet(digits: &mut [u8]) {
             other => other,
         };
     }
-}
-
-fn decode<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let encoded = match arguments.value(0, scene)? {
-        Value::String(bytes) | Value::Bytes(bytes) => bytes,
-        other => {
-            return Err(Fault::new(format!("unsupported type provided to Decode function: {}", other.type_name())));
-        }
-    };
-    let encoding = arguments.text(1, scene)?;
-    let units = |from: fn([u8; 2]) -> u16| {
-        let (pairs, odd) = encoded.as_chunks::<2>();
-        let units = pairs.iter().map(|pair| from(*pair)).chain(odd.first().map(|_| 0xfffd));
-        char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect::<String>()
-    };
-    let text = match encoding.to_ascii_lowercase().as_slice() {
-        b"base64" | b"base64-raw" | b"base64-url" | b"base64-raw-url" => {
-            let decoded = base64_decode(encoded, encoding);
-            return made(scene.arena, &decoded.ok_or_else(|| Fault::new("could not decode: illegal base64 data"))?);
-        }
-        b"" | b"utf-8" | b"utf8" | b"ascii" | b"us-ascii" => String::from_utf8_lossy(encoded).into_owned(),
-        b"nop" | b"utf-8-raw" | b"utf8-raw" => return Ok(Value::String(encoded)),
-        b"iso-8859-1" | b"latin1" | b"l1" | b"iso_8859-1" | b"iso-ir-100" | b"ibm819" | b"cp819" => {
-            encoded.iter().map(|byte| char::from(*byte)).collect()
-        }
-        b"utf-16" | b"utf16" | b"utf-16le" => units(u16::from_le_bytes),
-        b"utf-16be" => units(u16::from_be_bytes),
-        _ => return Err(Fault::new(format!("unsupported encoding '{}'", String::from_utf8_lossy(encoding)))),
-    };
-    made(scene.arena, text.as_bytes())
-}
-
-fn base64_decode(encoded: &[u8], encoding: &[u8]) -> Option<Vec<u8>> {
-    let is_url = encoding.ends_with(b"url");
-    let mut digits = Vec::with_capacity(encoded.len());
-    for byte in encoded {
-        match byte {
-            b'\r' | b'\n' => continue,
-            b'-' if is_url => digits.push(b'+'),
-            b'_' if is_url => digits.push(b'/'),
-            b'+' | b'/' if is_url => return None,
-            other => digits.push(*other),
-        }
-    }
-    if encoding.starts_with(b"base64-raw") {
-        if digits.contains(&b'=') {
-            return None;
-        }
-        digits.resize(digits.len().next_multiple_of(4), b'=');
-    }
-    let mut out = Vec::new();
-    base64::read_padded(&digits, &mut out).map(|()| out)
 }

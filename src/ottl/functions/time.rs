@@ -15,8 +15,8 @@ use crate::ottl::function::{Arguments, Function, Kind, Parameter};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Time, Value};
 
-const TIME: Parameter = required("time", Kind::Value);
-const DURATION: Parameter = required("duration", Kind::Value);
+const TIME: Parameter = required("time", Kind::Time);
+const DURATION: Parameter = required("duration", Kind::Duration);
 const NANOS: i128 = 1_000_000_000;
 
 /// A function of a time's parts.

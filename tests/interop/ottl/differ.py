@@ -8,14 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from collectors import Client, check, free_ports
-from generate import MAPS, SIGNALS, Random
+from generate import INNER, KEYS, MAPS, SIGNALS, Random
 
 # Another seed finds other differences: OTTL_SEED=1 tests/interop/run --only random-ottl
 SEED, PAIRS, STATEMENTS, RECORDS = int(os.environ.get("OTTL_SEED", 20261122)), 20_000, 250, 4
 
-# Each is one request to both: the processor, and the context of its texts.
+# Each is one request to both: the processor, and the context of its texts. Those that are inferred have a group for each text, which
+# speaks of a resource or scope and has a condition that only the context knows.
 BATCHES = [("transform", root) for root in ("log", "metric", "span", "datapoint", "metric", "resource", "log", "scope", "metric", "spanevent", "span", "metric", "datapoint", "exemplar")] + [
-    ("filter", root) for root in ("log", "metric", "datapoint", "span", "resource", "spanevent", "scope")]
+    ("filter", root) for root in ("log", "metric", "datapoint", "span", "resource", "spanevent", "scope")] + [
+    (kind, f"inferred-{root}") for kind in ("transform", "filter") for root in ("span", "log", "metric")]
 # The lists of the filter's older settings, for every other batch.
 OLDER = {"log": "log_record", "span": "span", "spanevent": "spanevent", "metric": "metric", "datapoint": "datapoint"}
 
@@ -33,10 +35,16 @@ LISTED = [
 def cases(first, count, kind, root):
     """Returns [(case number, condition?, text)]."""
     made = []
+    inferred = root.removeprefix("inferred-")
     for number in range(first, first + count):
-        random = Random(SEED, number, root)
+        outer = ("resource", "scope")[number % 2]
+        random = Random(SEED, number, outer if inferred != root else root)
         is_condition = kind == "filter" or random.r.random() < 0.3
-        made.append((number, is_condition, random.condition(is_filter=kind == "filter") if is_condition else random.statement()))
+        text = random.condition(is_filter=kind == "filter") if is_condition else random.statement()
+        if inferred != root:
+            inner = random.r.choice(INNER[inferred])
+            text = f"({text}) and {inner}" if is_condition else f"{text} and {inner}" if " where " in text else f"{text} where {inner}"
+        made.append((number, is_condition, text))
     return made
 
 
@@ -45,23 +53,37 @@ def quoted(text):
 
 
 def config(http, kind, root, made):
-    """What fails, fails without a word. In a transform a condition marks what it holds for."""
-    signal, lines = SIGNALS[root], []
+    """What fails, fails without a word. In a transform a condition marks what it holds for, and what every fifth statement says is also
+    kept in the cache of its context, which a later group reads."""
+    inferred = root.removeprefix("inferred-")
+    signal, lines, caches = SIGNALS[inferred], [], ([], [])
     for number, is_condition, text in made:
         here = f'resource.attributes["case"] == {number}'
+        marked = ("resource", "scope")[number % 2] if inferred != root else root
         if kind == "filter":
             text = f"{here} and ({text})"
         elif is_condition:
-            text = f'set({MAPS.get(root, root + ".attributes")}["holds"], true) where {here} and ({text})'
+            text = f'set({MAPS.get(marked, marked + ".attributes")}["holds"], true) where {here} and ({text})'
         else:
+            if number % 5 == 0 and inferred == root:
+                attributes = MAPS.get(root, root + ".attributes")
+                caches[0].append(f'set({root}.cache["{number}"], {attributes}["{KEYS[number % len(KEYS)]}"]) where {here}')
+                caches[1].append(f'set({attributes}["cached"], {root}.cache["{number}"]) where {here}')
             text += f" and {here}" if " where " in text else f" where {here}"
-        lines.append(f"          - {quoted(text)}\n")
-    if kind == "transform":
-        settings = f"    {signal[:-1]}_statements:\n      - context: {root}\n        statements:\n"
+        lines.append(text)
+    key, signal_key = ("statements", f"{signal[:-1]}_statements") if kind == "transform" else ("conditions", f"{signal[:-1]}_conditions")
+    listed = lambda texts: "".join(f"          - {quoted(text)}\n" for text in texts)
+    group = lambda texts, *settings: "      - " + "\n        ".join([*settings, f"{key}:\n"]) + listed(texts)
+    context = f"context: {root}"
+    if inferred != root:
+        settings = f"    {signal_key}:\n" + "".join(group([text]) for text in lines)
+    elif kind == "transform":
+        first, last = (group(texts, context, "shared_cache: true") if texts else "" for texts in caches)
+        settings = f"    {signal_key}:\n{first}{group(lines, context)}{last}"
     elif root in OLDER and made[0][0] // STATEMENTS % 2:
-        settings = f"    {signal}:\n        {OLDER[root]}:\n"
+        settings = f"    {signal}:\n        {OLDER[root]}:\n{listed(lines)}"
     else:
-        settings = f"    {signal[:-1]}_conditions:\n      - context: {root}\n        conditions:\n"
+        settings = f"    {signal_key}:\n{group(lines, context)}"
     return f"""receivers:
   otlp:
     protocols:
@@ -69,8 +91,7 @@ def config(http, kind, root, made):
 processors:
   {kind}:
     error_mode: silent
-{settings}{"".join(lines)}
-exporters:
+{settings}exporters:
   debug: {{verbosity: detailed, use_internal_logger: false, output_paths: [out.txt], sampling_initial: 1000000}}
 service:
   telemetry: {{metrics: {{level: none}}}}
@@ -80,6 +101,7 @@ service:
 
 
 def payload(root, made):
+    root = root.removeprefix("inferred-")
     groups = [Random(SEED, f"record {number} {copy}").group(root, f"{number}/{copy}", number) for number, _, _ in made for copy in range(RECORDS)]
     signal, listed, _ = groups[0]
     return f"/v1/{signal}", "application/json", json.dumps({listed: [group for _, _, group in groups]}).encode()

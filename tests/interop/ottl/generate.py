@@ -42,6 +42,10 @@ READ_ONLY = {"kind.deprecated_string", "event_index", "type", "trace_id.string",
 OUTER = {"log": ["scope", "resource"], "span": ["scope", "resource"], "spanevent": ["span", "scope", "resource"], "metric": ["scope", "resource"], "datapoint": ["metric", "scope", "resource"], "exemplar": ["datapoint", "metric", "scope", "resource"], "resource": [], "scope": ["resource"]}
 SYMBOLS = {"log": ["SEVERITY_NUMBER_INFO", "SEVERITY_NUMBER_ERROR2"], "span": ["SPAN_KIND_SERVER", "STATUS_CODE_ERROR"], "spanevent": ["SPAN_KIND_CLIENT"], "metric": ["METRIC_DATA_TYPE_SUM", "AGGREGATION_TEMPORALITY_DELTA"],
            "datapoint": ["FLAG_NO_RECORDED_VALUE", "METRIC_DATA_TYPE_HISTOGRAM"]}
+# What only an inner context of a signal knows: a condition without paths of its own, from which the context of a group is inferred.
+INNER = {"log": ["SEVERITY_NUMBER_INFO == 9", "not (SEVERITY_NUMBER_WARN < 3)"],
+         "span": ["IsRootSpan()", "not IsRootSpan()", "STATUS_CODE_ERROR == 2", "(IsRootSpan() or SPAN_KIND_SERVER == 2)"],
+         "metric": ["METRIC_DATA_TYPE_SUM == 2", "AGGREGATION_TEMPORALITY_DELTA == 1", "FLAG_NO_RECORDED_VALUE == 1"]}
 AGGREGATIONS = ["sum", "mean", "min", "max", "median", "count"]
 
 
@@ -159,6 +163,11 @@ class Random:
     def text(self):
         return self.expression("text")
 
+    def spelled(self, name):
+        """The name of a parameter, in one of its two spellings."""
+        first, *words = name.split("_")
+        return first + "".join(map(str.capitalize, words)) if self.r.random() < 0.5 else name
+
     def directive(self):
         """One of Go's `Sprintf`, most often a plain one."""
         r = self.r
@@ -192,6 +201,9 @@ class Random:
                      lambda: f"Decode({p('text')}, \"{r.choice(['base64', 'base64-raw', 'utf-8', 'us-ascii'])}\")", lambda: f"{r.choice(TEXT_FUNCTIONS)}({p('text')})", lambda: f"Murmur3Hash({p('text')})", lambda: f"Murmur3Hash128({p('text')})", lambda: f"XXH3({p('text')})", lambda: f"XXH128({p('text')})", lambda: f"SHA512({p('text')})",
                      lambda: f"Format(\"{self.directive()}|{self.directive()}\", [{p(r.choice(['text', 'int', 'double', 'bool']))}, {p(r.choice(['int', 'double', 'text']))}])".replace("m1", "t1").replace("l1", "t1"),
                      lambda: f"FormatTime({e('time')}, \"{r.choice(FORMATS)}\")", lambda: f"Coalesce([{p('text')}, {e('text')}])", lambda: f"ToKeyValueString({p('map')}, \"=\", \" \", true)",
+                     lambda: f"Concat(delimiter=\"{r.choice(['-', ''])}\", vals=[{p('text')}, {p('int')}])", lambda: f"Format(vals=[{p('text')}], format=\"<%s>\")",
+                     lambda: f"Substring({p('text')}, {self.spelled('utf8_safe')}={r.choice(['true', 'false'])}, length={r.randint(1, 6)}, start={r.randint(0, 3)})",
+                     lambda: f"ConvertCase({p('text')}, {self.spelled('to_case')}=\"upper\")", lambda: f"ToKeyValueString({p('map')}, {self.spelled('sort_output')}=true, {self.spelled('pair_delimiter')}=\";\")",
                      lambda: f"Split({p('text')}, \"{r.choice([' ', ',', '', 'a'])}\")[{r.randint(0, 2)}]", lambda: f"Concat({p('list')}, \"-\")"],
             "int": [lambda: f"Int({p('any')})", lambda: f"Len({p('any')})", lambda: f"Index({p(r.choice(['text', 'list']))}, {e('text')})", lambda: f"ParseInt({p('text')}, {r.choice([0, 2, 10, 16, 36])})", lambda: f"FNV({p('text')})",
                     lambda: f"{r.choice(['Year', 'Month', 'Day', 'Weekday', 'Hour', 'Minute', 'Second', 'Nanosecond', 'UnixNano', 'UnixMicro', 'UnixMilli', 'UnixSeconds'])}({e('time')})",
@@ -201,7 +213,7 @@ class Random:
             "bool": [lambda: f"Bool({p('any')})", lambda: f"Is{r.choice(['String', 'Int', 'Double', 'Bool', 'Map', 'List', 'Empty'])}({p('any')})", lambda: f"IsMatch({p('any')}, \"{r.choice(PATTERNS)}\")",
                      lambda: f"HasPrefix({p('text')}, {e('text')})", lambda: f"HasSuffix({p('text')}, {e('text')})", lambda: f"ContainsValue({p('list')}, {e('any')})",
                      lambda: f"IsInCIDR({p('text')}, [\"10.0.0.0/8\", \"{r.choice(['fe80::/10', '::/0', '192.168.0.0/16'])}\"])", lambda: f"IsValidLuhn({p('any')})"],
-            "map": [lambda: f"ParseJSON({p('text')})", lambda: f"ParseKeyValue({p('text')})", lambda: f"ExtractPatterns({p('text')}, \"{r.choice(NAMED)}\")", lambda: f"ParseCSV({p('text')}, \"a,b,c\")",
+            "map": [lambda: f"ParseJSON({p('text')})", lambda: f"ParseKeyValue({p('text')})", lambda: f"ExtractPatterns({p('text')}, \"{r.choice(NAMED)}\")", lambda: f"ParseCSV({p('text')}, \"a,b,c\")", lambda: f"ParseCSV(target={p('text')}, header=\"a;b;c\", mode=\"{r.choice(['strict', 'lazyQuotes', 'ignoreQuotes'])}\", {self.spelled('header_delimiter')}=\";\")",
                     lambda: f"URL({p('text')})", lambda: f"SliceToMap({p('list')})", lambda: f"{p('map')}[\"a\"]"],
             "list": [lambda: f"Split({p('text')}, {e('text')})", lambda: f"Keys({p('map')})", lambda: f"Values({p('map')})", lambda: f"Sort({p('list')}, \"{r.choice(['asc', 'desc'])}\")", lambda: self.literal("list")],
         }
@@ -239,7 +251,8 @@ class Random:
                 lambda: f"flatten({some_map()}{r.choice(FLATTENINGS)})",
                 lambda: f"replace_pattern({p('text')}, \"{r.choice(PATTERNS)}\", \"{r.choice(TEMPLATES)}\"{function()})", lambda: f"replace_match({p('text')}, \"{r.choice(GLOBS)}\", \"{r.choice(TEMPLATES)}\"{function()})",
                 lambda: f"replace_all_patterns({some_map()}, \"{r.choice(['key', 'value', 'value'])}\", \"{r.choice(PATTERNS)}\", \"{r.choice(TEMPLATES)}\"{function()})",
-                lambda: f"replace_all_matches({some_map()}, \"{r.choice(GLOBS)}\", \"{r.choice(TEMPLATES)}\"{function()})", lambda: f"append({p('any')}, {self.expression('any')})", lambda: f"append({p('list')}, values=[{self.expression('any')}, {p('any')}])",
+                lambda: f"replace_all_matches({some_map()}, \"{r.choice(GLOBS)}\", \"{r.choice(TEMPLATES)}\"{function()})", lambda: f"replace_pattern({p('text')}, {self.spelled('regex_pattern')}=\"{r.choice(PATTERNS)}\", replacement=\"{r.choice(TEMPLATES)}\")", lambda: f"truncate_all({some_map()}, limit={r.randint(4, 12)}, {self.spelled('utf8_safe')}=true)",
+                lambda: f"flatten({some_map()}, {self.spelled('resolve_conflicts')}=true)", lambda: f"append({p('any')}, {self.expression('any')})", lambda: f"append({p('list')}, values=[{self.expression('any')}, {p('any')}])",
                 lambda: f"delete_index({p('list')}, {r.randint(0, 2)}{r.choice(['', ', 1', ', 3'])})", lambda: f"clear({p('any')})", lambda: f"stringify_all({p('map')})"]
         chance = r.random()
         fields = [(kind, field) for kind, names in FIELDS[self.root].items() for field in names if field not in READ_ONLY and kind != "map"]

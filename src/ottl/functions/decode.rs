@@ -1,0 +1,159 @@
+//! `Decode`: text out of bytes in one of the encodings that the IANA names, or out of base64.
+
+use encoding_rs::{Encoding, WINDOWS_1252, WINDOWS_1254};
+
+use super::{TARGET, function, made, required};
+use crate::otlp::base64;
+use crate::ottl::function::{Arguments, Function, Kind};
+use crate::ottl::scene::Scene;
+use crate::ottl::value::{Fault, Value};
+
+pub const TABLE: &[Function] = &[Function {
+    check: Some(|arguments| match arguments.fixed_text(1) {
+        Some(name) => Coding::named(name).map(drop),
+        None => Ok(()),
+    }),
+    ..function("Decode", &[TARGET, required("encoding", Kind::Text)], decode)
+}];
+
+enum Coding {
+    Base64,
+    /// The bytes as they are.
+    Raw,
+    Utf8,
+    Ascii,
+    /// ISO-8859-1, whose bytes are the first characters of Unicode; browsers read windows-1252 instead.
+    Latin1,
+    /// ISO-8859-9, for which browsers read windows-1254.
+    Latin5,
+    Utf16(fn([u8; 2]) -> u16),
+    /// Big endian unless a byte order mark says otherwise.
+    Utf16Marked,
+    Table(&'static Encoding),
+}
+
+/// Names of the IANA that `encoding_rs`, made for browsers, does not know, and a label that it does.
+const ALIASES: &[(&[&str], &str)] = &[
+    (&["cp936", "csgbk", "ms936", "windows-936"], "gbk"),
+    (&["csgb18030"], "gb18030"),
+    (&["cskoi8u"], "koi8-u"),
+    (&["csutf8"], "utf-8"),
+    (&["csutf16be"], "utf-16be"),
+    (&["csutf16le"], "utf-16le"),
+    (&["csiso885913"], "iso-8859-13"),
+    (&["csiso885914", "iso-celtic", "iso-ir-199", "iso_8859-14:1998", "l8", "latin8"], "iso-8859-14"),
+    (&["csiso885915", "latin-9"], "iso-8859-15"),
+    (&["csiso885916", "iso-ir-226", "iso_8859-16:2001", "l10", "latin10"], "iso-8859-16"),
+    (&["iso_8859-10:1992"], "iso-8859-10"),
+    (&["extended_unix_code_packed_format_for_japanese"], "euc-jp"),
+];
+
+impl Coding {
+    fn named(name: &[u8]) -> Result<Coding, String> {
+        // These four are no encodings of the IANA, and written as they are.
+        if matches!(name, b"base64" | b"base64-raw" | b"base64-url" | b"base64-raw-url") {
+            return Ok(Coding::Base64);
+        }
+        let lower = name.trim_ascii().to_ascii_lowercase();
+        let lower = String::from_utf8_lossy(&lower);
+        let named = |label: &str| Encoding::for_label_no_replacement(label.as_bytes());
+        let renamed = || {
+            let alias = ALIASES.iter().find(|(names, _)| names.contains(&&*lower)).map(|(_, label)| *label);
+            let plain = lower.replacen("iso_8859", "iso-8859", 1).replacen("cswindows", "windows-", 1);
+            alias.and_then(named).or_else(|| named(&plain))
+        };
+        Ok(match &*lower {
+            "" | "utf8" | "utf-8" | "ascii" | "us-ascii" => Coding::Utf8,
+            "nop" | "utf8-raw" | "utf-8-raw" => Coding::Raw,
+            "utf16" | "utf-16" | "utf-16le" | "csutf16le" => Coding::Utf16(u16::from_le_bytes),
+            "utf-16be" | "csutf16be" => Coding::Utf16(u16::from_be_bytes),
+            "csutf16" => Coding::Utf16Marked,
+            "ansi_x3.4-1968" | "ansi_x3.4-1986" | "cp367" | "csascii" | "ibm367" | "iso-ir-6" | "iso646-us"
+            | "iso_646.irv:1991" | "us" => Coding::Ascii,
+            _ => match named(&lower).or_else(renamed) {
+                Some(table) if table == WINDOWS_1252 && !lower.ends_with("1252") => Coding::Latin1,
+                Some(table) if table == WINDOWS_1254 && !lower.ends_with("1254") => Coding::Latin5,
+                Some(table) => Coding::Table(table),
+                None => return Err(format!("unsupported encoding '{}'", String::from_utf8_lossy(name))),
+            },
+        })
+    }
+}
+
+fn decode<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let encoded = match arguments.value(0, scene)? {
+        Value::String(bytes) | Value::Bytes(bytes) => bytes,
+        other => {
+            return Err(Fault::new(format!("unsupported type provided to Decode function: {}", other.type_name())));
+        }
+    };
+    let name = arguments.text(1, scene)?;
+    let latin = |byte: &u8| char::from(*byte);
+    let text = match Coding::named(name).map_err(Fault::new)? {
+        Coding::Base64 => {
+            let decoded = base64_decode(encoded, name);
+            return made(scene.arena, &decoded.ok_or_else(|| Fault::new("could not decode: illegal base64 data"))?);
+        }
+        Coding::Raw => return Ok(Value::String(encoded)),
+        Coding::Utf8 => String::from_utf8_lossy(encoded).into_owned(),
+        Coding::Ascii => encoded.iter().map(|byte| if byte.is_ascii() { latin(byte) } else { '\u{fffd}' }).collect(),
+        Coding::Latin1 => encoded.iter().map(latin).collect(),
+        Coding::Latin5 => encoded.iter().map(latin).map(latin5).collect(),
+        Coding::Utf16(from) => utf16(encoded, from),
+        Coding::Utf16Marked => match encoded {
+            [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+            [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
+            rest => utf16(rest, u16::from_be_bytes),
+        },
+        Coding::Table(table) => {
+            let (text, _) = table.decode_without_bom_handling(encoded);
+            match table.is_single_byte() {
+                // Where a table has nothing, browsers read a control character.
+                true => text.chars().map(|c| if ('\u{80}'..'\u{a0}').contains(&c) { '\u{fffd}' } else { c }).collect(),
+                false => text.into_owned(),
+            }
+        }
+    };
+    made(scene.arena, text.as_bytes())
+}
+
+/// What ISO-8859-9 has in a character's place of ISO-8859-1.
+fn latin5(latin: char) -> char {
+    match latin {
+        'Ð' => 'Ğ',
+        'Ý' => 'İ',
+        'Þ' => 'Ş',
+        'ð' => 'ğ',
+        'ý' => 'ı',
+        'þ' => 'ş',
+        same => same,
+    }
+}
+
+fn utf16(encoded: &[u8], from: fn([u8; 2]) -> u16) -> String {
+    let (pairs, odd) = encoded.as_chunks::<2>();
+    let units = pairs.iter().map(|pair| from(*pair)).chain(odd.first().map(|_| 0xfffd));
+    char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+}
+
+fn base64_decode(encoded: &[u8], encoding: &[u8]) -> Option<Vec<u8>> {
+    let is_url = encoding.ends_with(b"url");
+    let mut digits = Vec::with_capacity(encoded.len());
+    for byte in encoded {
+        match byte {
+            b'\r' | b'\n' => continue,
+            b'-' if is_url => digits.push(b'+'),
+            b'_' if is_url => digits.push(b'/'),
+            b'+' | b'/' if is_url => return None,
+            other => digits.push(*other),
+        }
+    }
+    if encoding.starts_with(b"base64-raw") {
+        if digits.contains(&b'=') {
+            return None;
+        }
+        digits.resize(digits.len().next_multiple_of(4), b'=');
+    }
+    let mut out = Vec::new();
+    base64::read_padded(&digits, &mut out).map(|()| out)
+}
