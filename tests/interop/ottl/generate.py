@@ -54,7 +54,7 @@ class Random:
 
     def __init__(self, seed, number, root="log"):
         self.r, self.root = random.Random(f"{seed}/{number}"), root
-        self.attributes_path = MAPS.get(root, f"{root}.attributes")
+        self.attributes_path, self.functions = MAPS.get(root, f"{root}.attributes"), TEXT_FUNCTIONS
 
     # What a record holds.
 
@@ -242,7 +242,7 @@ class Random:
         r, p = self.r, self.path
         everything = self.attributes_path
         some_map = lambda: r.choice([everything, p("map")])
-        function = lambda: r.choice(["", "", f", {r.choice(TEXT_FUNCTIONS)}", f", {r.choice(TEXT_FUNCTIONS)}, \"<%s>\""])
+        function = lambda: r.choice(["", "", f", {r.choice(self.functions)}", f", {r.choice(self.functions)}, \"<%s>\""])
         rows = [lambda: f"set({p('any')}, {self.expression('any')})", lambda: f"set({p('any')}, {self.expression('any')})", lambda: f"set({p('map')}[\"new\"][\"x\"], {self.expression('any')})",
                 lambda: f"delete_key({some_map()}, \"{r.choice(KEYS + ['a', 'b'])}\")", lambda: f"delete_matching_keys({some_map()}, \"{r.choice(PATTERNS)}\")", lambda: f"keep_keys({some_map()}, [\"case\", \"t1\", \"a\", \"m1\"])",
                 lambda: f"keep_matching_keys({some_map()}, \"{r.choice(['case|^t', '.', '^[a-m]|case'])}\")", lambda: f"limit({some_map()}, {r.randint(1, 6)}, [\"case\"])",
