@@ -3,7 +3,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use regex::bytes::Regex;
 
 use crate::config::nearest::suggestion;
 use crate::config::section::Section;
@@ -17,6 +16,7 @@ use crate::otlp::wire::merged;
 use crate::ottl::program::{ErrorMode, Group, Text};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault};
+use crate::ottl::pattern::Pattern;
 use crate::ottl::{functions, pattern};
 use crate::telemetry::{Now, Signal};
 
@@ -88,7 +88,7 @@ pub enum Policy {
 
 pub enum Values {
     Exact(Vec<Vec<u8>>),
-    Regex(Vec<Regex>),
+    Regex(Vec<Pattern>),
 }
 
 /// Which types may stand here.

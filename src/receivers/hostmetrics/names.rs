@@ -1,9 +1,8 @@
 //! Which devices, mount points or interfaces are looked at: `include` and `exclude`, by name or by pattern.
 
-use regex::bytes::Regex;
 
 use crate::config::section::Section;
-use crate::ottl::pattern;
+use crate::ottl::pattern::{self, Pattern};
 
 /// What passes when nothing is configured: everything.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +15,7 @@ pub struct Names {
 enum Matcher {
     Strict(Vec<String>),
     /// Anywhere in the name.
-    Regexp(Vec<Regex>),
+    Regexp(Vec<Pattern>),
 }
 
 impl Names {
