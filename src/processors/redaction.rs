@@ -1,5 +1,9 @@
 //! `redaction`: removes attributes that are not allowed and masks what must not be read (facts 5.8), in resources,
-//! scopes, log records and their bodies, spans, their events, and data points.
+//! scopes, log records and their bodies, spans, their events, and data points; with `redact_everywhere` (ours) in links,
+//! exemplars and the metadata of metrics as well.
+
+mod sql;
+mod statements;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,18 +14,21 @@ use sha3::{Digest, Sha3_256};
 use crate::config::section::{Secret, Section};
 use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
 use crate::otlp::room::Buffer;
-use crate::otlp::schema::{event, log_record, resource, scope, span};
+use crate::otlp::schema::{event, exemplar, link, log_record, metric, resource, scope, span};
 use crate::otlp::slice::Exhausted;
 use crate::otlp::views::AnyValue;
-use crate::otlp::wire::put_header;
+use crate::otlp::wire::put_bytes;
 use crate::otlp::{Signal, hex, message::Message};
 use crate::ottl::functions::{hashing::md5, length_within_bounds, put};
 use crate::ottl::pattern::{self, Pattern};
 use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry, put_item};
 use crate::telemetry::{Now, Refusal, Telemetry};
 
-use super::attributes::action::{pair, revise_attributes};
+use super::attributes::action::{pair, revise_attributes, revise_payloads};
 use super::edit::{edit, refusal};
+use sql::Dialect;
+use statements::Statements;
+
 use super::{Factory, Notes, Processor};
 
 #[derive(Clone, Debug)]
@@ -34,8 +41,10 @@ pub struct Config {
     blocked_values: Vec<Pattern>,
     allowed_values: Vec<Pattern>,
     redact_all_types: bool,
+    redact_everywhere: bool,
     mask: Mask,
     summary: Summary,
+    statements: Option<Statements>,
 }
 
 #[derive(Clone, Debug)]
@@ -105,12 +114,13 @@ impl Config {
             };
             section.items(key).unwrap_or_default().into_iter().filter_map(compile).collect::<Vec<_>>()
         };
-        for key in ["url_sanitizer", "db_sanitizer"] {
-            if section.node(key).is_some_and(|node| {
-                node.get("enabled").is_none_or(|on| on.value != crate::config::tree::Value::Bool(false))
-            }) {
-                section.problem(key, format!("{key} is not supported"));
-            }
+        let urls = section.subsection("url_sanitizer");
+        urls.ignored(&["attributes", "sanitize_span_name"]);
+        if urls.boolean("enabled", false) {
+            let help = "replace_pattern in transform takes ids out of paths";
+            let message =
+                "url_sanitizer is not supported: it tells words from ids by a table that Misaki does not carry";
+            section.problem_with_help("url_sanitizer", message, help);
         }
         let (allow_all, allowed) = (section.boolean("allow_all_keys", false), keys("allowed_keys"));
         let key = section.secret("hmac_key");
@@ -157,9 +167,12 @@ impl Config {
             blocked_values: patterns("blocked_values"),
             allowed_values: patterns("allowed_values"),
             redact_all_types: section.boolean("redact_all_types", false),
+            redact_everywhere: section.boolean("redact_everywhere", false),
             mask,
             summary: section.choice("summary", Summary::Nothing, &summaries),
+            statements: Statements::decode(&section.subsection("db_sanitizer")),
         };
+        drop(urls);
         section.finish();
         config
     }
@@ -173,7 +186,7 @@ impl Config {
     }
 
     /// A text without what must not be read; nothing when it stays.
-    fn masked(&self, text: &[u8], arena: &Arena) -> Result<Option<Vec<u8>>, Fault> {
+    fn masked(&self, text: &[u8], is_statement: bool, arena: &Arena) -> Result<Option<Vec<u8>>, Fault> {
         let mut masked = Cow::Borrowed(text);
         for pattern in &self.blocked_values {
             let (mut new, mut end) = (Vec::new(), None);
@@ -188,18 +201,31 @@ impl Config {
                 masked = Cow::Owned(new);
             }
         }
+        if is_statement {
+            masked = Cow::Owned(sql::masked(&masked, Dialect::Standard)?);
+        }
         Ok((*masked != *text).then(|| masked.into_owned()))
     }
 
     /// What becomes of the value of an attribute: nothing when it stays.
-    fn value(&self, key: &[u8], value: Value, tally: &mut Tally, arena: &Arena) -> Result<Option<Vec<u8>>, Fault> {
+    fn value(
+        &self,
+        key: &[u8],
+        value: Value,
+        is_statement: bool,
+        tally: &mut Tally,
+        arena: &Arena,
+    ) -> Result<Option<Vec<u8>>, Fault> {
         let text = text_of(value, self.redact_all_types)?;
         if is_match(&self.allowed_values, &text) {
             self.add(&mut tally.allowed, Path::of(key));
             return Ok(None);
         }
         let is_blocked = is_match(&self.blocked_key_patterns, key);
-        let masked = if is_blocked { Some(self.mask.all_of(&text)?) } else { self.masked(&text, arena)? };
+        let masked = match is_blocked {
+            true => Some(self.mask.all_of(&text)?),
+            false => self.masked(&text, is_statement, arena)?,
+        };
         if masked.is_some() {
             self.add(&mut tally.masked, Path::of(key));
         }
@@ -220,6 +246,7 @@ impl Config {
     /// Redacts a list of attributes and says there what was done.
     fn attributes<'a>(&self, message: &mut Message<'a>, list: u32, arena: &'a Arena) -> Result<(), Fault> {
         let mut tally = Tally::default();
+        let statements = self.statements.as_ref().filter(|statements| statements.are_in(message, list));
         revise_attributes(message, list, |found| {
             if self.ignores(found.key) {
                 self.add(&mut tally.ignored, Path::of(found.key));
@@ -229,7 +256,8 @@ impl Config {
                 self.add(&mut tally.redacted, Path::of(found.key));
                 return Ok(Some(&[]));
             }
-            let masked = self.value(found.key, Value::from_any(found.value), &mut tally, arena)?;
+            let is_statement = statements.is_some_and(|statements| statements.are_under(found.key));
+            let masked = self.value(found.key, Value::from_any(found.value), is_statement, &mut tally, arena)?;
             masked.map(|text| pair(list, found.key, &Value::String(&text), arena)).transpose()
         })?;
         self.summarize(message, list, "redaction", tally, arena)
@@ -327,7 +355,7 @@ impl Config {
                     }
                     return Ok(None);
                 }
-                let Some(masked) = self.masked(&text, arena)? else { return Ok(None) };
+                let Some(masked) = self.masked(&text, self.statements.is_some(), arena)? else { return Ok(None) };
                 self.add(&mut tally.masked, path.copied().unwrap_or(Path::of(b"body")));
                 let masked = tally.made(masked)?;
                 more(&mut inner, masked.len())?.extend_from_slice(&masked);
@@ -346,12 +374,41 @@ impl Config {
         let Some(body) = record.payloads(log_record::BODY).last() else { return Ok(()) };
         let mut tally = Tally::default();
         if let Some(any) = self.nested(None, Value::from_any(AnyValue::read(body)), &mut tally, arena)? {
-            let mut raw = Vec::with_capacity(any.len() + 8);
-            put_header(&mut raw, log_record::BODY, any.len());
-            raw.extend_from_slice(&any);
-            record.replace(log_record::BODY, arena.keep(&raw)?);
+            record.replace(log_record::BODY, field(log_record::BODY, &any, arena)?);
         }
         self.summarize(record, log_record::ATTRIBUTES, "redaction.body", tally, arena)
+    }
+
+    /// The name of a span, where it is a statement.
+    fn name<'a>(&self, span: &mut Message<'a>, arena: &'a Arena) -> Result<(), Fault> {
+        let name = span.bytes(span::NAME);
+        if let Some(dialect) = self.statements.as_ref().and_then(|statements| statements.in_name_of(span))
+            && !is_match(&self.allowed_values, name)
+            && let masked = sql::masked(name, dialect)?
+            && !matches!(&*masked, b"" | b"...")
+            && masked != name
+        {
+            span.replace(span::NAME, field(span::NAME, &masked, arena)?);
+        }
+        Ok(())
+    }
+
+    /// The attributes and trace states of a span's links: no statement of `transform` reaches them.
+    fn links<'a>(&self, span: &mut Message<'a>, arena: &'a Arena) -> Result<(), Fault> {
+        revise_payloads(span, span::LINKS, |raw| {
+            let mut link = Message::within(arena.room());
+            link.reset(raw);
+            self.attributes(&mut link, link::ATTRIBUTES, arena)?;
+            if let Some(masked) = self.masked(link.bytes(link::TRACE_STATE), false, arena)? {
+                link.replace(link::TRACE_STATE, field(link::TRACE_STATE, &masked, arena)?);
+            }
+            if !link.is_changed() {
+                return Ok(None);
+            }
+            let mut new = Vec::with_capacity(link.len());
+            link.write(&mut new);
+            field(span::LINKS, &new, arena).map(Some)
+        })
     }
 }
 
@@ -384,6 +441,13 @@ impl<'p> Path<'p> {
             Part::Index(index) => out.extend_from_slice(format!("[{index}]").as_bytes()),
         }
     }
+}
+
+/// A field of bytes, encoded.
+fn field<'a>(number: u32, payload: &[u8], arena: &'a Arena) -> Result<&'a [u8], Fault> {
+    let mut raw = Vec::with_capacity(payload.len() + 8);
+    put_bytes(&mut raw, number, payload);
+    arena.keep(&raw)
 }
 
 /// Room for a value of so many bytes, its key included, and what stands around them.
@@ -435,8 +499,9 @@ impl Mask {
 }
 
 impl Factory for Config {
-    fn build(&self, _: &str, _: Signal) -> Result<Arc<dyn Processor>, String> {
-        Ok(Arc::new(Redaction(self.clone())))
+    fn build(&self, _: &str, signal: Signal) -> Result<Arc<dyn Processor>, String> {
+        let statements = self.statements.clone().map(|statements| statements.of(signal));
+        Ok(Arc::new(Redaction(Config { statements, ..self.clone() })))
     }
 }
 
@@ -466,7 +531,12 @@ impl<'a> Visitor<'a> for Visit<'a> {
     type Fault = Fault;
 
     fn depth(&self) -> Depth {
-        if self.signal == Signal::Logs { Depth::Records } else { Depth::Children }
+        match self.signal {
+            Signal::Logs => Depth::Records,
+            Signal::Traces => Depth::Children,
+            Signal::Metrics if self.config.redact_everywhere => Depth::Exemplars,
+            Signal::Metrics => Depth::Children,
+        }
     }
 
     fn prunes(&self) -> bool {
@@ -484,12 +554,20 @@ impl<'a> Visitor<'a> for Visit<'a> {
     }
 
     fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        let (config, record) = (self.config, &mut sight.record);
         match self.signal {
+            Signal::Metrics if config.redact_everywhere => config.attributes(record, metric::METADATA, self.arena)?,
             Signal::Metrics => {}
-            Signal::Traces => self.config.attributes(&mut sight.record, span::ATTRIBUTES, self.arena)?,
+            Signal::Traces => {
+                config.attributes(record, span::ATTRIBUTES, self.arena)?;
+                config.name(record, self.arena)?;
+                if config.redact_everywhere {
+                    config.links(record, self.arena)?;
+                }
+            }
             Signal::Logs => {
-                self.config.attributes(&mut sight.record, log_record::ATTRIBUTES, self.arena)?;
-                self.config.body(&mut sight.record, self.arena)?;
+                config.attributes(record, log_record::ATTRIBUTES, self.arena)?;
+                config.body(record, self.arena)?;
             }
         }
         Ok(Verdict::Keep)
@@ -499,6 +577,11 @@ impl<'a> Visitor<'a> for Visit<'a> {
         let is_point = self.signal == Signal::Metrics;
         let list = if is_point { sight.point_attributes() } else { event::ATTRIBUTES };
         self.config.attributes(&mut sight.child, list, self.arena)?;
+        Ok(Verdict::Keep)
+    }
+
+    fn exemplar(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        self.config.attributes(&mut sight.exemplar, exemplar::FILTERED_ATTRIBUTES, self.arena)?;
         Ok(Verdict::Keep)
     }
 }

@@ -8,7 +8,15 @@ use super::harness::*;
 
 #[tokio::test]
 async fn processors_do_what_the_go_collectors_do() {
-    for processor in ["attributes", "filter", "probabilistic_sampler", "redaction", "resource", "transform"] {
+    for processor in [
+        "attributes",
+        "filter",
+        "probabilistic_sampler",
+        "redaction",
+        "redaction_sql",
+        "resource",
+        "transform",
+    ] {
         let recorded = std::fs::read_to_string(format!("fixtures/processors/{processor}.jsonl")).unwrap();
         assert!(recorded.lines().count() >= 20);
         for (number, line) in recorded.lines().enumerate() {

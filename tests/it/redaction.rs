@@ -184,6 +184,22 @@ fn errors_of_actions_are_worded_as_the_go_collectors_are() {
         &with("{match_type: strict, span_kinds: [Server]}"),
         "must match one of the standard span kinds",
     );
+    for (key, message) in [
+        ("url_sanitizer: {enabled: true, attributes: [url.path]}", "url_sanitizer is not supported: "),
+        ("db_sanitizer: {redis: {enabled: true}}", "redis statements are not supported"),
+        ("db_sanitizer: {valkey: {enabled: true}}", "valkey statements are not supported"),
+        ("db_sanitizer: {memcached: {enabled: true}}", "memcached statements are not supported"),
+        ("db_sanitizer: {mongo: {enabled: true}}", "mongo statements are not supported"),
+        ("db_sanitizer: {opensearch: {enabled: true}}", "opensearch statements are not supported"),
+        ("db_sanitizer: {es: {enabled: true}}", "es statements are not supported"),
+    ] {
+        check_error("redaction", &format!("{{{key}}}"), message);
+        check_error(
+            "redaction",
+            &format!("{{hash_function: md4, {}}}", key.replace("true", "false")),
+            "unknown HashFunction md4, ",
+        );
+    }
     check_error(
         "redaction",
         "{hash_function: md4}",

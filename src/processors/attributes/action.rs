@@ -313,13 +313,23 @@ pub fn revise_attributes<'a>(
     list: u32,
     mut change: impl FnMut(KeyValue<'a>) -> Result<Option<&'a [u8]>, Fault>,
 ) -> Result<(), Fault> {
+    revise_payloads(message, list, |pair| change(KeyValue::read(pair)))
+}
+
+/// The same for the payloads of any repeated field.
+pub fn revise_payloads<'a>(
+    message: &mut Message<'a>,
+    number: u32,
+    mut change: impl FnMut(&'a [u8]) -> Result<Option<&'a [u8]>, Fault>,
+) -> Result<(), Fault> {
     let mut fault = None;
     message.revise(|field| match field.value {
-        wire::Value::Bytes(pair) if field.number == list && fault.is_none() => change(KeyValue::read(pair))
-            .unwrap_or_else(|found| {
+        wire::Value::Bytes(payload) if field.number == number && fault.is_none() => {
+            change(payload).unwrap_or_else(|found| {
                 fault = Some(found);
                 None
-            }),
+            })
+        }
         _ => None,
     });
     fault.map_or(Ok(()), Err)
