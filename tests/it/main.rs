@@ -44,6 +44,7 @@ mod ottl_language;
 mod outside;
 mod overload;
 mod pipelines;
+mod privacy;
 mod recorded;
 mod redaction;
 mod refusals;

@@ -275,12 +275,12 @@ async fn the_private_edge_deletes_hashes_and_masks() {
     let posts = [
         logs(&format!(r#"{{"body":{{"stringValue":"{body}"}},"attributes":[{attributes}]}}"#)),
         spans(&format!(
-            r#"{{"name":"pay","traceId":"267e3466a645f6129abffdbf4c43add2","spanId":"7f5aa898380ff08c","attributes":[{attributes}]}}"#
+            r#"{{"name":"pay jane@example.org","traceId":"267e3466a645f6129abffdbf4c43add2","spanId":"7f5aa898380ff08c","attributes":[{attributes}]}}"#
         )),
     ];
     let expected = "\
 **** paid with ****, **** user.id=81f8f6dde88365f3928796ec7aa53f72820b06db8664f5fe76a7eb13e24546a2 note=ask **** tokens.used=7 redaction.masked.count=1 redaction.body.masked.count=1
-pay 267e3466a645f6129abffdbf4c43add2 7f5aa898380ff08c user.id=81f8f6dde88365f3928796ec7aa53f72820b06db8664f5fe76a7eb13e24546a2 note=ask **** tokens.used=7 redaction.masked.count=1";
+pay **** 267e3466a645f6129abffdbf4c43add2 7f5aa898380ff08c user.id=81f8f6dde88365f3928796ec7aa53f72820b06db8664f5fe76a7eb13e24546a2 note=ask **** tokens.used=7 redaction.masked.count=1";
     check_edge("edge-privacy.yaml", &[], &[], &posts, expected).await;
 }
 
