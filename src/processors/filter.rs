@@ -4,19 +4,25 @@
 //! All conditions are checked in one walk, outermost first, in the order of the file; the first that is true decides.
 //! With `mode: observe` (ours) they are only counted. Every condition counts what it did.
 
+mod expressions;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use smallvec::SmallVec;
 
-use crate::config::Place;
 use crate::config::section::Section;
+use crate::config::{Place, Problem};
 use crate::diagnostics::metrics::Page;
 use crate::otlp::rewrite::{self, Depth, Sight, Verdict, Visitor};
+use crate::otlp::schema::metric_data;
+use crate::otlp::slice;
+use crate::otlp::wire::{Fields, Value};
 use crate::ottl::functions;
 use crate::ottl::plain;
 use crate::ottl::program::{ErrorMode, Group, Grouping, Text};
 use crate::ottl::scene::Scene;
+use crate::ottl::syntax::Mistake;
 use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::{Client, Now, Refusal, Signal, Telemetry};
 
@@ -34,6 +40,9 @@ struct Rules {
     group: Group,
     depth: Depth,
     said: Vec<String>,
+    /// Whether the one condition is asked of the data points of a metric, and the metric is dropped when it is true for any
+    /// of them (`true`), or for none (`false`).
+    of_points: Option<bool>,
 }
 
 /// The keys of one signal.
@@ -125,7 +134,7 @@ impl Rules {
         let (depth, items) = level(group.context);
         let said =
             group.conditions.iter().map(|rule| format!("drops {}", plain::items(items, &rule.syntax, &rule.text)));
-        Rules { said: said.collect(), group, depth }
+        Rules { said: said.collect(), group, depth, of_points: None }
     }
 }
 
@@ -179,6 +188,10 @@ impl Keys {
                 );
                 matched.problem(key, message);
             }
+            if self.subject == Subject::Metric && properties.text("match_type").is_some_and(|given| given == "expr") {
+                rules.extend(self.expressions(&properties, key == "exclude"));
+                continue;
+            }
             let Some(condition) = matching::condition(&properties, self.subject, key == "exclude") else { continue };
             let context = self.lists.get(1).map(|(_, context)| *context);
             let text = if key == "include" { format!("not ({condition})") } else { condition };
@@ -210,6 +223,32 @@ impl Keys {
             section.problem(self.inferred, message);
         }
         rules
+    }
+
+    /// `match_type: expr`: metrics by what is true for any of their data points.
+    fn expressions(&self, section: &Section, excludes: bool) -> Option<Rules> {
+        let key = "expressions";
+        section.ignored(&["metric_names", "regexp"]);
+        if section.node("resource_attributes").is_some_and(|node| !node.is_empty()) {
+            let help = "filter them under metrics.resource";
+            section.problem_with_help("resource_attributes", "match_type expr takes no attributes of resources", help);
+        }
+        let texts = section.items(key).unwrap_or_default();
+        let place = texts.first().map(|(_, place)| *place)?;
+        let read = |(text, place): &(String, Place)| match expressions::condition(text) {
+            Ok(condition) => Some(condition),
+            Err(Mistake { span, message, help }) => {
+                section.push(key, Problem::error(*place, message).help(help).inside(text, span));
+                None
+            }
+        };
+        let conditions: Vec<Option<String>> = texts.iter().map(read).collect();
+        let condition = conditions.into_iter().collect::<Option<Vec<_>>>()?.join(" or ");
+        let rules = self.read(section, key, vec![(condition, place)], Some("datapoint"), ErrorMode::Silent)?;
+        let verb = if excludes { "drops" } else { "keeps only" };
+        let written: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
+        let said = format!("{verb} metrics with a data point where {}", written.join(" or "));
+        Some(Rules { depth: Depth::Records, said: vec![said], of_points: Some(excludes), ..rules })
     }
 }
 
@@ -356,14 +395,37 @@ impl<'a> Sieve<'_, 'a> {
         let mut number = 0;
         for rules in self.filter.rules.iter() {
             if rules.depth == depth {
-                let mut scene = Scene::new(self.arena, self.now, self.client, sight);
-                if let Some(index) = rules.group.first_true(&mut scene)? {
+                let found = match rules.of_points {
+                    None => rules.group.first_true(&mut Scene::new(self.arena, self.now, self.client, sight))?,
+                    Some(drops) => (self.is_true_for_a_point(&rules.group, sight)? == drops).then_some(0),
+                };
+                if let Some(index) = found {
                     return Ok(self.matched(depth, number + index, size(sight)));
                 }
             }
             number += rules.said.len();
         }
         Ok(Verdict::Keep)
+    }
+
+    /// Whether the condition is true for any data point of the metric in sight.
+    #[cold]
+    fn is_true_for_a_point(&self, group: &'a Group, sight: &mut Sight<'a>) -> Result<bool, Fault> {
+        sight.child.list = sight.point_attributes();
+        let pieces = sight.data.pieces().clone();
+        let points = pieces.iter().flat_map(|piece| Fields::new(piece));
+        for field in points.filter(|field| field.number == metric_data::POINTS) {
+            let Value::Bytes(point) = field.value else { continue };
+            if slice::is_over() {
+                return Err(slice::exhausted().into());
+            }
+            sight.child.reset(point);
+            let mut scene = Scene::new(self.arena, self.now, self.client, sight);
+            if group.first_true(&mut scene)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn matched(&mut self, depth: Depth, rule: usize, (items, bytes): (u64, usize)) -> Verdict {

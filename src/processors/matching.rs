@@ -88,10 +88,8 @@ pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<
             }
         }
         Subject::Metric => {
-            if section.has("expressions") {
-                let help = "write a condition under metrics.metric or metrics.datapoint";
-                section.problem_with_help("expressions", "expressions are not supported", help);
-            }
+            // They are for `match_type: expr` alone.
+            section.ignored(&["expressions"]);
             terms.extend(texts("metric_names", "metric.name"));
             terms.extend(attributes("resource_attributes", "resource.attributes"));
         }
@@ -158,6 +156,6 @@ fn severity(section: &Section) -> Option<String> {
 }
 
 /// A text as OTTL writes it.
-fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -174,6 +174,18 @@ async fn match_properties_are_conditions() {
             vec!["b", "c\"\\"],
             "drops metrics whose name is \"a\"",
         ),
+        (
+            "{metrics: {include: {match_type: expr, expressions: ['MetricName == \"b\"', 'HasLabel(\"none\")']}}}",
+            Signal::Metrics,
+            vec!["b"],
+            "keeps only metrics with a data point where MetricName == \"b\" or HasLabel(\"none\")",
+        ),
+        (
+            "{metrics: {exclude: {match_type: expr, expressions: ['MetricType in [\"Gauge\"] && !(MetricName matches \"^[ab]$\")']}}}",
+            Signal::Metrics,
+            vec!["a", "b"],
+            "",
+        ),
     ];
     for (settings, signal, kept, said) in rows {
         let upstream = Upstream::start().await;
@@ -212,8 +224,45 @@ fn errors_are_worded_as_the_go_collectors_are() {
     );
     check_error("{logs: {include: {bodies: [a]}}}", "it is required, and missing");
     check_error("{logs: {include: {severity_number: {min: LOUD}}}}", "'LOUD' is not a valid severity");
-    check_error("{metrics: {include: {match_type: strict, expressions: [x]}}}", "expressions are not supported");
     check_error("{log_conditions: [{context: span, conditions: []}]}", "unknown value \"span\"");
+}
+
+/// What `match_type: expr` does not take is refused with its place in the expression.
+#[test]
+fn what_an_expression_cannot_say_is_refused_at_its_place() {
+    let here = "this is not supported here";
+    for (expression, at, message) in [
+        ("", 0, here),
+        ("MetricName", 10, "expected a comparison here"),
+        ("HasLabel", 8, "expected ( here"),
+        ("HasLabel(1)", 9, here),
+        ("HasLabel('x') == true", 14, here),
+        ("HasLabel('x') &&", 16, here),
+        ("HasLabel('x') ? true : false", 14, here),
+        ("len(MetricName) == '1'", 0, "len is not supported"),
+        ("MetricName == 1", 14, here),
+        ("MetricName == Label('x')", 14, "expected a text in quotes here"),
+        ("MetricName == 'a", 14, "this text does not end"),
+        (r"MetricName == '\u0061'", 14, "this text has an escape that is not supported"),
+        ("MetricName matches '['", 19, "this is not a regular expression"),
+        ("not MetricName == 'a'", 4, "a comparison behind ! or not stands in parentheses"),
+        ("'a' matches MetricName", 4, "a text may stand on the left of == != < <= > >= only"),
+        ("Foo == 'a'", 0, "Foo is not supported"),
+        ("(true", 5, "expected ) here"),
+        (&"(".repeat(100), 16, "this is nested too deep"),
+    ] {
+        let text = format!(
+            "yaml:{{receivers: {{otlp: {{protocols: {{grpc: }}}}}}, processors: {{filter: {{metrics: {{include: {{match_type: expr, expressions: [{}]}}}}}}}}, exporters: {{nop: }}, service: {{pipelines: {{metrics: {{receivers: [otlp], processors: [filter], exporters: [nop]}}}}}}}}",
+            serde_json::Value::from(expression)
+        );
+        let loaded = config::load(&[text], &[], &|_| None);
+        Plan::read(&loaded);
+        let problems = loaded.problems.sorted();
+        let [problem] = problems.as_slice() else { panic!("{expression}: {problems:?}") };
+        assert_eq!(problem.message, message, "{expression}");
+        assert_eq!(problem.inside.as_ref().map(|inside| inside.span.start), Some(at), "{expression}");
+        assert!(problem.path.ends_with("metrics.include.expressions"), "{}", problem.path);
+    }
 }
 
 /// A condition and what it means for a decoded message.

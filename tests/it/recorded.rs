@@ -11,6 +11,7 @@ async fn processors_do_what_the_go_collectors_do() {
     for processor in [
         "attributes",
         "filter",
+        "filter_expressions",
         "probabilistic_sampler",
         "redaction",
         "redaction_sql",
