@@ -1,14 +1,16 @@
 //! Hashes of texts, as hexadecimal digits, and ids.
 
+use std::net::IpAddr;
+
 use md5::{Digest, Md5};
 use ring::digest::{self, Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512};
 use ring::rand::{SecureRandom, SystemRandom};
 use twox_hash::{XxHash3_64, XxHash3_128};
 
 use super::casting::bytes;
-use super::{CONVERTED, TEXT, function, made};
-use crate::otlp::hex;
-use crate::ottl::function::Function;
+use super::{CONVERTED, TEXT, function, made, optional, required};
+use crate::otlp::{base64, hex};
+use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
@@ -46,6 +48,18 @@ macro_rules! id {
 }
 
 pub const TABLE: &[Function] = &[
+    function(
+        "CommunityID",
+        &[
+            required("source_ip", Kind::Text),
+            required("source_port", Kind::Int),
+            required("destination_ip", Kind::Text),
+            required("destination_port", Kind::Int),
+            optional("protocol", Kind::Text),
+            optional("seed", Kind::Int),
+        ],
+        community_id,
+    ),
     function("FNV", &[TEXT], |arguments, scene| {
         let text = arguments.text(0, scene)?;
         let hash = text
@@ -75,6 +89,43 @@ pub const TABLE: &[Function] = &[
 
 fn sha(algorithm: &'static Algorithm, text: &[u8]) -> digest::Digest {
     digest::digest(algorithm, text)
+}
+
+/// The numbers of the protocols that a `CommunityID` is made of.
+const PROTOCOLS: [(&[u8], u8); 6] =
+    [(b"ICMP", 1), (b"TCP", 6), (b"UDP", 17), (b"RSVP", 46), (b"ICMP6", 58), (b"SCTP", 132)];
+
+/// The Community ID, version 1, of a flow: the same for both directions.
+fn community_id<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    let mut number = |index, what| {
+        let number = arguments.int(index, scene)?;
+        u16::try_from(number).map_err(|_| Fault::new(format!("{what} must be between 0 and 65535, got {number}")))
+    };
+    let (source_port, destination_port) = (number(1, "source port")?, number(3, "destination port")?);
+    let seed = if arguments.is_given(5) { number(5, "seed")? } else { 0 };
+    let mut address = |index, what| {
+        let text = String::from_utf8_lossy(arguments.text(index, scene)?);
+        match text.parse::<IpAddr>().map(|address| address.to_canonical()) {
+            Ok(IpAddr::V4(address)) => Ok(address.octets().to_vec()),
+            Ok(IpAddr::V6(address)) => Ok(address.octets().to_vec()),
+            Err(_) => Err(Fault::new(format!("invalid {what} IP: {text}"))),
+        }
+    };
+    let mut ends = [(address(0, "source")?, source_port), (address(2, "destination")?, destination_port)];
+    let protocol = if arguments.is_given(4) { arguments.text(4, scene)? } else { b"TCP" };
+    let protocol = PROTOCOLS
+        .iter()
+        .find(|(name, _)| *name == protocol)
+        .ok_or_else(|| Fault::new(format!("unsupported protocol: {}", String::from_utf8_lossy(protocol))))?;
+    ends.sort_by(|(one, one_port), (other, other_port)| {
+        (one.len(), one, one_port).cmp(&(other.len(), other, other_port))
+    });
+    let [(lower, lower_port), (upper, upper_port)] = ends;
+    let (lower_port, upper_port) = (lower_port.to_be_bytes(), upper_port.to_be_bytes());
+    let flow = [&seed.to_be_bytes()[..], &lower, &upper, &[protocol.1, 0], &lower_port, &upper_port].concat();
+    let mut id = b"1:".to_vec();
+    base64::put_padded(sha(&SHA1_FOR_LEGACY_USE_ONLY, &flow).as_ref(), &mut id);
+    made(scene.arena, &id)
 }
 
 /// A UUID of version 4, or of version 7 for a time in milliseconds (RFC 9562).
