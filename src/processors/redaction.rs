@@ -15,7 +15,7 @@ use crate::config::section::{Secret, Section};
 use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
 use crate::otlp::room::Buffer;
 use crate::otlp::schema::{event, exemplar, link, log_record, metric, resource, scope, span};
-use crate::otlp::slice::Exhausted;
+use crate::otlp::slice::{self, Exhausted};
 use crate::otlp::views::AnyValue;
 use crate::otlp::wire::put_bytes;
 use crate::otlp::{Signal, hex, message::Message};
@@ -26,10 +26,10 @@ use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::attributes::action::{pair, revise_attributes, revise_payloads};
 use super::edit::{edit, refusal};
+use super::{Factory, Notes, Processor};
+
 use sql::Dialect;
 use statements::Statements;
-
-use super::{Factory, Notes, Processor};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -172,7 +172,6 @@ impl Config {
             summary: section.choice("summary", Summary::Nothing, &summaries),
             statements: Statements::decode(&section.subsection("db_sanitizer")),
         };
-        drop(urls);
         section.finish();
         config
     }
@@ -396,6 +395,9 @@ impl Config {
     /// The attributes and trace states of a span's links: no statement of `transform` reaches them.
     fn links<'a>(&self, span: &mut Message<'a>, arena: &'a Arena) -> Result<(), Fault> {
         revise_payloads(span, span::LINKS, |raw| {
+            if slice::is_over() {
+                return Err(slice::exhausted().into());
+            }
             let mut link = Message::within(arena.room());
             link.reset(raw);
             self.attributes(&mut link, link::ATTRIBUTES, arena)?;
