@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod auth;
 pub mod coalesce;
+pub mod cors;
 pub mod endpoint;
 pub mod files;
 pub mod listen;

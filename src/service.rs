@@ -31,6 +31,7 @@ use crate::network::admin;
 use crate::network::auth::Authenticator;
 use crate::network::endpoint::Listen;
 use crate::network::listen::{self, Listener};
+use crate::network::tls;
 use crate::network::workers::{Thread, Workers};
 use crate::pipeline::timekeeper::keep_time;
 use crate::processors::Stage;
@@ -220,11 +221,23 @@ impl Running {
             }
             if let Some(Component::HealthCheck(config)) = plan.get(Kind::Extension, &extension.id) {
                 let place = format!("extensions.{}", extension.id);
+                let guard = plan.authenticator(&config.auth, Side::Server)?;
+                let tls = match config.tls.clone() {
+                    None => Ok(None),
+                    Some(tls) => {
+                        files::aside(move || tls::server_config(&tls, &[b"http/1.1"]).map(Some)).await.flatten()
+                    }
+                };
+                let tls = tls.map_err(|error| format!("failed to load TLS config ({place}): {error}"))?;
+                let front = Arc::new(config.front(tls, guard));
                 for socket in bind(&config.endpoint, &place, &mut open, &self.admin_thread).await? {
                     let (config, health) = (config.clone(), self.health.clone());
                     let watch = self.workers.supervisor.watch("health check");
                     let answer = Arc::new(move |path: &str| config.answer(&health, path));
-                    admin.spawn_on(admin::serve(watch, socket.1.clone(), answer), &self.admin_thread.handle);
+                    admin.spawn_on(
+                        admin::serve(watch, socket.1.clone(), front.clone(), answer),
+                        &self.admin_thread.handle,
+                    );
                     admin_sockets.push(socket);
                 }
             }
@@ -260,7 +273,7 @@ impl Running {
         for socket in scraped {
             let observers = observers.clone();
             let answer = Arc::new(move |path: &str| scrape::answer(&observers, path));
-            let serving = admin::serve(supervisor.watch("metrics endpoint"), socket.1.clone(), answer);
+            let serving = admin::serve(supervisor.watch("metrics endpoint"), socket.1.clone(), Arc::default(), answer);
             admin.spawn_on(serving, &self.admin_thread.handle);
             admin_sockets.push(socket);
         }

@@ -17,6 +17,8 @@ pub struct Expansion<'a> {
     left: usize,
     /// The place of the key whose value is expanded.
     key: Place,
+    /// Its name.
+    name: String,
 }
 
 /// What a reference yields: YAML, and the text it was read from.
@@ -24,7 +26,7 @@ type Retrieved = (Value, Option<String>);
 
 impl<'a> Expansion<'a> {
     pub fn new(outside: Outside<'a>, sources: &'a Sources, problems: &'a Problems) -> Self {
-        Self { outside, sources, problems, left: MAX_RETRIEVED, key: Place::NOWHERE }
+        Self { outside, sources, problems, left: MAX_RETRIEVED, key: Place::NOWHERE, name: String::new() }
     }
 
     pub fn expand(&mut self, root: &mut Node) {
@@ -44,9 +46,10 @@ impl<'a> Expansion<'a> {
             Value::Map(entries) => {
                 for entry in entries {
                     entry.key_place = within.unwrap_or(entry.key_place);
-                    let outer = std::mem::replace(&mut self.key, entry.key_place);
+                    let place = std::mem::replace(&mut self.key, entry.key_place);
+                    let name = std::mem::replace(&mut self.name, entry.key.clone());
                     self.node(&mut entry.node, within, depth + 1);
-                    self.key = outer;
+                    (self.key, self.name) = (place, name);
                 }
             }
             Value::Text(text) if text.contains('$') => {
@@ -71,6 +74,7 @@ impl<'a> Expansion<'a> {
             tail = tail.min(text.len() - close - 1);
             let place = || at.map_or(scalar, |at| locate(sources, scalar, &written, at));
             let Some((value, new)) = self.retrieve(text.get(open + 2..close).unwrap_or_default(), &place) else {
+                self.problems.unresolved(self.key, scalar);
                 return node.value = Value::Null;
             };
             let whole = open == 0 && close + 1 == text.len();
@@ -143,7 +147,7 @@ impl<'a> Expansion<'a> {
     fn error(&self, place: &dyn Fn() -> Place, message: String, help: Option<String>) -> Option<Retrieved> {
         // A place is searched for where it is shown.
         let place = (!self.problems.are_enough()).then(place);
-        self.problems.push(Problem::error(place, message).help(help));
+        self.problems.push(Problem::error(place, message).help(help).unread(&self.name));
         None
     }
 }

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::id::{ComponentId, PipelineId};
 use super::nearest::{nearest, suggestion};
-use super::problems::{Level, Problem, Problems};
+use super::problems::{Problem, Problems};
 use super::section::Section;
 use super::telemetry::Telemetry;
-use super::tree::{Entry, Node, Place, quoted};
+use super::tree::{Entry, Node, Place, Value, quoted};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -87,6 +87,8 @@ pub struct Declared<'a> {
     pub node: &'a Node,
     /// That of its id.
     pub place: Place,
+    /// Whether a pipeline or `service.extensions` names it: faults of the others are warnings.
+    pub is_used: bool,
 }
 
 impl<'a> Declared<'a> {
@@ -162,11 +164,13 @@ impl<'a> Layout<'a> {
             }
             _ => top.subsection(section),
         };
-        let components = Kind::ALL.map(|kind| declared(kind, &open(kind.section()), catalog));
+        let used = named(root.get("service").or_else(|| misspelt("service").map(|entry| &entry.node)));
+        let components = Kind::ALL.map(|kind| declared(kind, &open(kind.section()), catalog, &used));
         for kind in [Kind::Receiver, Kind::Exporter] {
             if root.get(kind.section()).is_none_or(Node::is_empty) && misspelt(kind.section()).is_none() {
                 let message = format!("no {} configuration specified in config", kind.name());
-                problems.push(Problem::error(top.place(kind.section()), message));
+                let wanted = catalog.names(kind).into_iter().chain([kind.section()]);
+                problems.push(Problem::error(top.place(kind.section()), message).wanting(wanted));
             }
         }
         let service = open("service");
@@ -197,7 +201,9 @@ impl<'a> Layout<'a> {
             for Reference { id, place } in list.iter().filter(|reference| !known(&reference.id)) {
                 let message = format!("no {} \"{id}\" is configured", kind.name());
                 let help = (!problems.are_enough()).then(|| self.where_to_look(id, kind, catalog));
-                problems.push(Problem::error(*place, message).at(path).help(help));
+                let sections = kind.alternatives().iter().map(|kind| kind.section().to_owned());
+                let wanted = sections.chain([id.to_string()]);
+                problems.push(Problem::error(*place, message).at(path).help(help).wanting(wanted));
             }
         };
         check("service.extensions", &self.service.extensions, Kind::Extension);
@@ -253,7 +259,35 @@ fn exceeds(root: &Node, problems: &Problems) -> bool {
     exceeds
 }
 
-fn declared<'a>(kind: Kind, section: &Section<'a>, catalog: &dyn Catalog) -> Vec<Declared<'a>> {
+/// The ids that pipelines and `service.extensions` name, whatever of them is there.
+fn named(service: Option<&Node>) -> HashSet<(&'static str, String)> {
+    fn texts(list: &Node) -> Vec<String> {
+        match (&list.value, list.as_text()) {
+            (Value::List(items), _) => items.iter().filter_map(Node::as_text).map(|id| id.trim().to_owned()).collect(),
+            (_, Some(text)) => text.split(',').map(|id| id.trim().to_owned()).collect(),
+            _ => Vec::new(),
+        }
+    }
+    let below = |node: Option<&Node>, key: &'static str| {
+        let ids = node.and_then(|node| node.get(key)).map(texts).unwrap_or_default();
+        ids.into_iter().map(move |id| (key, id)).collect::<Vec<_>>()
+    };
+    let pipelines = service.and_then(|service| service.get("pipelines")).map(Node::entries).unwrap_or_default();
+    let keys = ["receivers", "processors", "exporters"];
+    let of_pipelines = pipelines.iter().flat_map(|entry| keys.map(|key| below(Some(&entry.node), key))).flatten();
+    of_pipelines.chain(below(service, "extensions")).collect()
+}
+
+fn declared<'a>(
+    kind: Kind,
+    section: &Section<'a>,
+    catalog: &dyn Catalog,
+    named: &HashSet<(&'static str, String)>,
+) -> Vec<Declared<'a>> {
+    let keys = if kind == Kind::Connector { &["receivers", "exporters"][..] } else { &[kind.section()][..] };
+    // Where no pipeline names anything, it is too early to tell.
+    let is_known = named.iter().any(|(key, _)| *key != "extensions");
+    let is_named = |id: &ComponentId| keys.iter().any(|key| named.contains(&(*key, id.to_string())));
     let (mut list, mut places) = (Vec::new(), HashMap::new());
     for entry in section.entries() {
         let error = |message: String| Problem::error(entry.key_place, message).at(section.path());
@@ -261,7 +295,7 @@ fn declared<'a>(kind: Kind, section: &Section<'a>, catalog: &dyn Catalog) -> Vec
             Ok(id) => id,
             Err(message) => {
                 let help = "an id is type or type/name; a type has letters, digits and _";
-                section.problems().push(error(message).help(help.to_owned()));
+                section.problems().push(error(message).help(help.to_owned()).straying(entry));
                 continue;
             }
         };
@@ -275,16 +309,21 @@ fn declared<'a>(kind: Kind, section: &Section<'a>, catalog: &dyn Catalog) -> Vec
             Lookup::Known(canonical) => (canonical, None),
             Lookup::Alias(canonical) => {
                 let message = format!("\"{}\" alias is deprecated; use \"{canonical}\" instead", id.type_name());
-                (canonical, Some(Problem { level: Level::Warning, ..error(message) }))
+                (canonical, Some(Problem::warning(entry.key_place, message).at(section.path())))
             }
             Lookup::Deprecated(message) => ("", Some(error(message.to_owned()))),
             Lookup::Unknown => {
                 let (message, help) = unknown_type(kind, id.type_name(), catalog);
-                ("", Some(error(message).help(help)))
+                ("", Some(error(message).help(help).straying(entry)))
             }
         };
-        problem.into_iter().for_each(|problem| section.problems().push(problem));
-        list.push(Declared { kind, id, canonical, node: &entry.node, place: entry.key_place });
+        // A key of the config among the components is a wrong indentation, and no component that waits for its use.
+        let is_misplaced = canonical.is_empty() && PLACED.contains(&id.type_name());
+        let is_used = !is_known || is_named(&id) || is_misplaced;
+        section
+            .problems()
+            .leniently(!is_used, || problem.into_iter().for_each(|problem| section.problems().push(problem)));
+        list.push(Declared { kind, id, canonical, node: &entry.node, place: entry.key_place, is_used });
     }
     list
 }
@@ -315,24 +354,28 @@ fn pipelines(service: &Section) -> Vec<Pipeline> {
     }
     let (mut list, mut known) = (Vec::new(), HashSet::new());
     for entry in entries {
+        let id = PipelineId::parse(&entry.key);
+        if let Err(message) = id {
+            let help = "a pipeline is called logs, metrics or traces, or logs/NAME".to_owned();
+            let problem = Problem::error(entry.key_place, message).at(section.path()).help(help);
+            section.problems().push(problem.straying(entry));
+            continue;
+        }
         let inner = section.subsection(&entry.key);
         let [receivers, processors, exporters] =
             ["receivers", "processors", "exporters"].map(|key| references(&inner, key));
         for (key, one) in [("receivers", "receiver"), ("exporters", "exporter")] {
             if inner.node(key).is_none_or(Node::is_empty) {
                 let message = format!("must have at least one {one}");
-                section.problems().push(Problem::error(inner.place(key), message).at(inner.path()));
+                section.problems().push(Problem::error(inner.place(key), message).at(inner.path()).wanting([key]));
             }
         }
-        match PipelineId::parse(&entry.key) {
+        match id {
             Ok(id) if !known.insert(id.clone()) => {
                 section.problem_at(entry.key_place, "", format!("duplicate pipeline \"{id}\""), None);
             }
             Ok(id) => list.push(Pipeline { id, place: entry.key_place, receivers, processors, exporters }),
-            Err(message) => {
-                let help = "a pipeline is called logs, metrics or traces, or logs/NAME";
-                section.problem_at(entry.key_place, "", message, Some(help.into()));
-            }
+            Err(_) => {}
         }
     }
     list
@@ -340,6 +383,10 @@ fn pipelines(service: &Section) -> Vec<Pipeline> {
 
 fn references(section: &Section, key: &str) -> Vec<Reference> {
     let items = section.items(key).unwrap_or_default();
+    if section.is_text(key) {
+        let ids: Vec<_> = items.iter().map(|(id, _)| id.trim()).collect();
+        section.warning(key, format!("it is a list, which the Go collector insists on: [{}]", ids.join(", ")));
+    }
     let reference = |(text, place): (String, Place)| match ComponentId::parse(&text) {
         Ok(id) => Some(Reference { id, place }),
         Err(message) => {
@@ -349,6 +396,19 @@ fn references(section: &Section, key: &str) -> Vec<Reference> {
     };
     items.into_iter().filter_map(reference).collect()
 }
+
+/// Keys that stand elsewhere in a config: among components they are in the wrong column.
+const PLACED: [&str; 9] = [
+    "receivers",
+    "processors",
+    "exporters",
+    "connectors",
+    "extensions",
+    "service",
+    "pipelines",
+    "protocols",
+    "telemetry",
+];
 
 /// Well-known components that people may bring along: named, so that they see it is not a typing error.
 const UNSUPPORTED: &str = "\

@@ -9,7 +9,7 @@ use crate::diagnostics::columns::{counted, hanging, width, wrap};
 use crate::diagnostics::escape::safe;
 use annotate_snippets::{AnnotationKind, Element, Group, Origin, Renderer, Snippet};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::ops::{Bound, Range};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,10 @@ pub struct Problem {
     pub inside: Option<Inside>,
     /// Whether it says what a file is named.
     pub names_a_file: bool,
+    /// Keys that stand in a wrong place, or whose value could not be read.
+    strays: Vec<String>,
+    /// Keys that are missing. Where one of them is a stray of another error, this one only follows from that.
+    wants: Vec<String>,
 }
 
 impl Problem {
@@ -48,6 +52,8 @@ impl Problem {
             related: None,
             inside: None,
             names_a_file: false,
+            strays: Vec::new(),
+            wants: Vec::new(),
         }
     }
 
@@ -65,6 +71,31 @@ impl Problem {
 
     pub fn inside(self, text: &str, span: Range<usize>) -> Self {
         Self { inside: Some(Inside { text: text.to_owned(), span }), ..self }
+    }
+
+    /// It is about a key in a wrong place, which took along what stands below it.
+    pub fn straying(mut self, entry: &Entry) -> Self {
+        fn add(strays: &mut Vec<String>, entry: &Entry) {
+            let key = entry.key.trim();
+            strays.push(key.to_owned());
+            strays.extend(key.split_once('/').map(|(type_name, _)| type_name.to_owned()));
+            // The lists of a pipeline have the names of whole sections.
+            let below = entry.node.entries().iter().filter(|entry| !matches!(entry.node.value, Value::List(_)));
+            below.for_each(|entry| add(strays, entry));
+        }
+        add(&mut self.strays, entry);
+        self
+    }
+
+    /// It is about the value of a key, which could not be read.
+    pub fn unread(mut self, key: &str) -> Self {
+        self.strays.push(key.trim().to_owned());
+        self
+    }
+
+    /// It is about the missing of these keys.
+    pub fn wanting<T: Into<String>>(self, keys: impl IntoIterator<Item = T>) -> Self {
+        Self { wants: keys.into_iter().map(Into::into).collect(), ..self }
     }
 
     pub fn related(self, place: Place, label: &str) -> Self {
@@ -109,6 +140,10 @@ struct State {
     /// So many errors and warnings came after the list was full of them.
     beyond: [usize; 2],
     ignored: HashMap<String, Place>,
+    /// Errors are taken as warnings: nothing uses what is being read.
+    is_lenient: bool,
+    /// Values and keys of which a reference could not be read, which has been said.
+    unresolved: HashSet<Place>,
     outside: Vec<Outside>,
     /// What was read or defaulted, by the keys that lead there, and whether it is secret.
     effective: BTreeMap<Vec<String>, (Value, Secrecy)>,
@@ -118,8 +153,11 @@ struct State {
 
 impl Problems {
     /// Takes a problem, once: the same one at the same place is kept out.
-    pub fn push(&self, problem: Problem) {
-        let State { list, beyond, .. } = &mut *self.state();
+    pub fn push(&self, mut problem: Problem) {
+        let State { list, beyond, is_lenient, .. } = &mut *self.state();
+        if *is_lenient {
+            problem.level = Level::Warning;
+        }
         let Some(beyond) = beyond.get_mut(problem.level as usize) else { return };
         if list.iter().filter(|known| known.level == problem.level).count() >= SHOWN {
             *beyond += 1;
@@ -128,10 +166,28 @@ impl Problems {
         }
     }
 
-    /// Whether further errors are counted and not shown, so that looking for what helps is not worth it.
+    /// Runs `read`, and takes the errors that it finds as warnings where nothing uses what it reads.
+    pub fn leniently<T>(&self, is_lenient: bool, read: impl FnOnce() -> T) -> T {
+        self.state().is_lenient = is_lenient;
+        let result = read();
+        self.state().is_lenient = false;
+        result
+    }
+
+    /// Notes that a reference in the value of `key` could not be read: what else is wrong with the value follows from that.
+    pub(super) fn unresolved(&self, key: Place, value: Place) {
+        self.state().unresolved.extend([key, value]);
+    }
+
+    pub(super) fn is_unresolved(&self, place: Place) -> bool {
+        self.state().unresolved.contains(&place)
+    }
+
+    /// Whether further ones are counted and not shown, so that looking for what helps is not worth it.
     pub fn are_enough(&self) -> bool {
-        let [errors, _] = self.state().beyond;
-        errors > 0
+        let state = self.state();
+        let [errors, warnings] = state.beyond;
+        if state.is_lenient { warnings > 0 } else { errors > 0 }
     }
 
     /// Whether something is wrong with a key's value already: what is said about it next follows from that.
@@ -151,10 +207,13 @@ impl Problems {
         self.state().withheld.entry(place).or_default().push(text.to_owned());
     }
 
-    /// All of them: errors before warnings, each by place.
+    /// All of them but for those that only follow from another one: errors before warnings, each by place.
     pub fn sorted(&self) -> Vec<Problem> {
         let state = self.state();
-        let mut list = state.list.clone();
+        let errors = || state.list.iter().filter(|problem| problem.level == Level::Error);
+        let strays: HashSet<&str> = errors().flat_map(|problem| &problem.strays).map(String::as_str).collect();
+        let is_root = |problem: &&Problem| !problem.wants.iter().any(|key| strays.contains(key.as_str()));
+        let mut list: Vec<Problem> = state.list.iter().filter(is_root).cloned().collect();
         for problem in &mut list {
             for text in problem.place.and_then(|place| state.withheld.get(&place)).into_iter().flatten() {
                 problem.conceal(text);

@@ -121,6 +121,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether text stands there, where a list may be meant.
+    pub fn is_text(&self, key: &str) -> bool {
+        self.entry(key).is_some_and(|entry| matches!(entry.node.value, Value::Text(_)))
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.entry(key).is_some()
     }
@@ -214,23 +219,40 @@ impl<'a> Section<'a> {
         self.scalar_or(key, default, Value::Int, read)
     }
 
+    /// The same for a size or a number of things, of which there is a limit here: beyond the most it is the most, and a
+    /// warning says so.
+    pub fn limited(&self, key: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
+        let most = *range.end();
+        let is_beyond = |value: &Value| match value {
+            Value::Int(value) => *value > most,
+            Value::Float(value) => value.fract() == 0.0 && *value > most as f64,
+            _ => false,
+        };
+        let Some(beyond) = self.entry(key).map(|entry| &entry.node.value).filter(|value| is_beyond(value)) else {
+            return self.integer(key, default, range);
+        };
+        self.warning(key, format!("{} is too large: {most}, the most, is used", emit::scalar(beyond)));
+        self.note(key, Value::Int(most));
+        most
+    }
+
     /// The same where 0, or less, stands for the default.
     pub fn integer_or_default(&self, key: &str, default: i64, most: i64) -> i64 {
         let least = if most == i64::MAX { i64::MIN } else { 0 };
-        let value = Some(self.integer(key, default, least..=most)).filter(|value| *value > 0).unwrap_or(default);
+        let value = Some(self.limited(key, default, least..=most)).filter(|value| *value > 0).unwrap_or(default);
         self.note(key, Value::Int(value));
         value
     }
 
-    /// A whole number where other values are allowed too; nothing where one of these stands.
+    /// A number where other values are allowed too, without its fraction; nothing where one of these stands.
     pub fn whole(&self, key: &str) -> Option<i64> {
-        match self.entry(key)?.node.value {
-            Value::Int(value) => {
-                self.note(key, Value::Int(value));
-                Some(value)
-            }
-            _ => None,
-        }
+        let value = match self.entry(key)?.node.value {
+            Value::Int(value) => value,
+            Value::Float(value) => value as i64,
+            _ => return None,
+        };
+        self.note(key, Value::Int(value));
+        Some(value)
     }
 
     pub fn float(&self, key: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
@@ -415,6 +437,19 @@ impl<'a> Section<'a> {
         known.for_each(|entry| asked.add(&entry.key));
     }
 
+    /// Keys of the Go collector for something that is not supported here: what they say is not read.
+    pub fn unread(&self, keys: &[&str], of: &str) {
+        for key in keys.iter().filter(|key| self.says(key)) {
+            self.warning(key, format!("{of} are not supported: what stands here is not read"));
+        }
+        self.ignored(keys);
+    }
+
+    /// What a person should know about a key that is taken all the same.
+    pub fn warning(&self, key: &str, message: impl Into<String>) {
+        self.push(key, Problem::warning(self.place(key), message));
+    }
+
     pub fn problem(&self, key: &str, message: impl Into<String>) {
         self.problem_at(self.place(key), key, message, None);
     }
@@ -431,8 +466,9 @@ impl<'a> Section<'a> {
     /// The same, at a place inside of the value.
     pub fn problem_at(&self, place: Place, key: &str, message: impl Into<String>, help: Option<String>) {
         let path = self.path_of(key);
-        if !self.problems.has_error_of(place, &path) {
-            self.problems.push(Problem::error(place, message).at(path).help(help));
+        if !self.problems.has_error_of(place, &path) && !self.problems.is_unresolved(place) {
+            let wanted = if self.has_value(key) { Vec::new() } else { vec![key.to_owned()] };
+            self.problems.push(Problem::error(place, message).at(path).help(help).wanting(wanted));
         }
     }
 
@@ -478,6 +514,10 @@ impl<'a> Section<'a> {
         self.problems.record(&self.trail_of(key), value, Secrecy::Open);
     }
 
+    fn has_value(&self, key: &str) -> bool {
+        key.is_empty() || self.by_key.get(key).is_some_and(|entry| !entry.node.is_null())
+    }
+
     fn entry(&self, key: &str) -> Option<&'a Entry> {
         self.asked.borrow_mut().add(key);
         self.by_key.get(key).copied()
@@ -516,7 +556,8 @@ impl Drop for Section<'_> {
                 suggestion(&entry.key, asked.keys.iter().map(String::as_str), "the keys here are")
                     .unwrap_or_else(|| "there is nothing to set here".into())
             });
-            self.problems.push(Problem::error(entry.key_place, message).at(self.path.as_str()).help(help));
+            let problem = Problem::error(entry.key_place, message).at(self.path.as_str()).help(help);
+            self.problems.push(problem.straying(entry));
         }
     }
 }

@@ -96,7 +96,13 @@ impl Telemetry {
         logs.ignored(&["output_paths", "error_output_paths", "initial_fields"]);
         Self {
             logs: Logs {
-                level: logs.choice("level", LogLevel::Info, &LOG_LEVELS),
+                level: match logs.whole("level") {
+                    Some(..0) => LogLevel::Debug,
+                    Some(0) => LogLevel::Info,
+                    Some(1) => LogLevel::Warn,
+                    Some(_) => LogLevel::Error,
+                    None => logs.choice("level", LogLevel::Info, &LOG_LEVELS),
+                },
                 encoding: logs.choice("encoding", Encoding::Console, &ENCODINGS),
             },
             metrics: metrics(&section.subsection("metrics")),

@@ -49,14 +49,14 @@ impl Config {
             section.problem_with_help("path", "path must be non-empty", help);
         }
         let compressed = section.choice("compression", false, &[("zstd", true), ("none", false), ("", false)]);
-        let level = section.section("compression_params").map(|params| params.integer("level", 0, -2..=22) as i32);
+        let level = section.section("compression_params").map(|params| params.limited("level", 0, -2..=22) as i32);
         let rotation = section.section_or_default("rotation", false).map(|rotation| Rotation {
-            max_bytes: match rotation.integer("max_megabytes", 100, 0..=1 << 40) as u64 {
+            max_bytes: match rotation.limited("max_megabytes", 100, 0..=1 << 40) as u64 {
                 0 => 100 * MEBIBYTE,
                 mebibytes => mebibytes * MEBIBYTE,
             },
-            max_days: rotation.integer("max_days", 0, 0..=1 << 20),
-            max_backups: rotation.integer("max_backups", 100, 0..=1 << 20) as usize,
+            max_days: rotation.limited("max_days", 0, 0..=1 << 20),
+            max_backups: rotation.limited("max_backups", 100, 0..=1 << 20) as usize,
             local_time: rotation.boolean("localtime", false),
         });
         let name = Path::new(&path).file_name().unwrap_or_default();
@@ -90,7 +90,6 @@ impl Config {
         groups.ignored(&["resource_attribute", "max_open_files"]);
         groups.finish();
         // Nothing waits to be flushed.
-        section.duration_opt("flush_interval");
         section.ignored(&["flush_interval"]);
         let config = Config {
             path: path.into(),

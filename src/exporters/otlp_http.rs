@@ -30,6 +30,8 @@ pub struct Config {
     pub tls: ClientTls,
     pub json: bool,
     pub compression: Coding,
+    /// Its name in `Content-Encoding`: that of the config.
+    content_encoding: &'static str,
     pub level: Option<i32>,
     pub headers: HeaderMap,
     pub auth: Option<(String, Place)>,
@@ -38,14 +40,16 @@ pub struct Config {
     pub sending: Settings,
 }
 
-const CODINGS: &[(&str, Coding)] = &[
-    ("gzip", Coding::Gzip),
-    ("zstd", Coding::Zstd),
-    ("zlib", Coding::Deflate),
-    ("deflate", Coding::Deflate),
-    ("snappy", Coding::Snappy),
-    ("none", Coding::Identity),
-    ("", Coding::Identity),
+const CODINGS: &[(&str, (Coding, &str))] = &[
+    ("gzip", (Coding::Gzip, "gzip")),
+    ("zstd", (Coding::Zstd, "zstd")),
+    ("zlib", (Coding::Deflate, "zlib")),
+    ("deflate", (Coding::Deflate, "deflate")),
+    ("snappy", (Coding::Snappy, "snappy")),
+    ("x-snappy-framed", (Coding::SnappyFramed, "x-snappy-framed")),
+    ("lz4", (Coding::Lz4, "lz4")),
+    ("none", (Coding::Identity, "")),
+    ("", (Coding::Identity, "")),
 ];
 
 /// How long a ping may stay unanswered, unless the config says.
@@ -62,25 +66,23 @@ impl Config {
             let help = "write `endpoint: http://host:4318`";
             section.problem_with_help("endpoint", "at least one endpoint must be specified", help);
         }
-        let level = section.section("compression_params").map(|params| {
-            let level = params.integer("level", 0, -2..=22) as i32;
-            params.finish();
-            level
-        });
+        let (compression, content_encoding) = section.choice("compression", (Coding::Gzip, "gzip"), CODINGS);
         let config = Config {
             endpoints,
             tls: section.section("tls").map(ClientTls::decode).unwrap_or_default(),
             json: section.choice("encoding", false, &[("proto", false), ("json", true)]),
-            compression: section.choice("compression", Coding::Gzip, CODINGS),
-            level: level.filter(|level| *level != 0),
+            compression,
+            content_encoding,
+            level: level(&section, compression),
             headers: headers(&section),
             auth: settings::authenticator(&section),
             user_agent: user_agent(&section),
             keep_alive: keep_alive(&section),
             sending: Settings::decode(&section, Duration::from_secs(30)),
         };
-        section.unset(&["profiles_endpoint"]);
         section.ignored(&[
+            "profiles_endpoint",
+            "cookies",
             "read_buffer_size",
             "write_buffer_size",
             "max_idle_conns",
@@ -94,6 +96,20 @@ impl Config {
         section.finish();
         config
     }
+}
+
+/// The level of `compression_params`; none stands for the default.
+fn level(section: &Section, coding: Coding) -> Option<i32> {
+    let params = section.section("compression_params")?;
+    let range = match coding {
+        Coding::Gzip | Coding::Deflate => -2..=9,
+        Coding::Zstd => i64::from(i32::MIN)..=22,
+        Coding::Identity | Coding::Snappy | Coding::SnappyFramed | Coding::Lz4 => {
+            params.ignored(&["level"]);
+            return None;
+        }
+    };
+    Some(params.limited("level", 0, range) as i32).filter(|level| *level != 0)
 }
 
 /// A ping when nothing came for `http2_read_idle_timeout`; 0 sends none.
@@ -122,7 +138,7 @@ impl Http {
             headers.insert(header::HOST, host);
         }
         if config.compression != Coding::Identity {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(config.compression.http_name()));
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(config.content_encoding));
         }
         for (name, value) in &config.headers {
             headers.insert(name.clone(), value.clone());

@@ -114,7 +114,7 @@ impl QueueSettings {
         let most = i64::MAX;
         let mut queue = QueueSettings {
             enabled: true,
-            num_consumers: section.integer("num_consumers", 10, 1..=10_000) as usize,
+            num_consumers: section.limited("num_consumers", 10, 1..=10_000) as usize,
             queue_size: section.integer("queue_size", 1000, 1..=most) as u64,
             sizer,
             wait_for_result: section.boolean("wait_for_result", false),

@@ -2,17 +2,28 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use http::{HeaderName, HeaderValue};
+
+use crate::config::Place;
 use crate::config::section::Section;
 use crate::diagnostics::log::timestamp;
-use crate::network::admin::Reply;
+use crate::network::admin::{Front, Reply};
+use crate::network::auth::Authenticator;
+use crate::network::cors::Cors;
 use crate::network::endpoint::Listen;
 use crate::network::settings;
+use crate::network::tls::{self, ServerTls};
 
 #[derive(Clone, Debug)]
 pub struct Config {
     pub endpoint: Listen,
+    pub tls: Option<ServerTls>,
+    pub auth: Option<(String, Place)>,
+    cors: Cors,
+    response_headers: Vec<(HeaderName, HeaderValue)>,
+    read_timeout: Option<Duration>,
     path: String,
     healthy: Option<String>,
     unhealthy: Option<String>,
@@ -21,17 +32,47 @@ pub struct Config {
 impl Config {
     pub fn decode(section: Section) -> Config {
         let body = section.section("response_body");
-        let given = |key| body.as_ref().and_then(|body| body.text(key));
+        let [healthy, unhealthy] = ["healthy", "unhealthy"].map(|key| body.as_ref().and_then(|body| body.text(key)));
+        drop(body);
+        let written = section.text_or("path", "/");
+        let path = format!("/{}", written.trim_start_matches('/'));
+        if !written.starts_with('/') {
+            section.warning("path", format!("the Go collector insists on a slash before it: {path}"));
+        }
+        let given = |key| section.duration_opt(key).filter(|timeout| !timeout.is_zero());
+        let timeouts = ["read_timeout", "read_header_timeout"].map(given);
         let config = Config {
             endpoint: settings::listen(&section, "localhost:13133"),
-            path: section.text_or("path", "/"),
-            healthy: given("healthy"),
-            unhealthy: given("unhealthy"),
+            tls: section.section("tls").and_then(ServerTls::decode),
+            auth: settings::authenticator(&section),
+            cors: section.section("cors").map(Cors::decode).unwrap_or_default(),
+            response_headers: settings::response_headers(&section),
+            read_timeout: timeouts.into_iter().flatten().min(),
+            path,
+            healthy,
+            unhealthy,
         };
-        drop(body);
-        section.ignored(&["check_collector_pipeline"]);
+        section.unset(&["middlewares"]);
+        // A connection is for one request, which has no body.
+        section.ignored(&[
+            "check_collector_pipeline",
+            "component_health",
+            "max_request_body_size",
+            "compression_algorithms",
+            "include_metadata",
+            "write_timeout",
+            "idle_timeout",
+            "keep_alives_enabled",
+            "keepalive",
+        ]);
         section.finish();
         config
+    }
+
+    /// What stands before the answers; `tls` and `guard` are what the config names, read.
+    pub fn front(&self, tls: Option<Arc<tls::Server>>, guard: Option<Arc<Authenticator>>) -> Front {
+        let (cors, response_headers) = (self.cors.clone(), self.response_headers.clone());
+        Front { tls, guard, cors, response_headers, read_timeout: self.read_timeout }
     }
 
     pub fn answer(&self, health: &Health, path: &str) -> Reply {

@@ -24,7 +24,7 @@ impl Default for Config {
 
 impl Config {
     pub fn decode(section: Section) -> Config {
-        let ring_mib = section.has("ring_mib").then(|| section.integer("ring_mib", 4, 0..=64));
+        let ring_mib = section.has("ring_mib").then(|| section.limited("ring_mib", 4, 0..=64));
         let config = Config {
             enabled: section.boolean("enabled", true),
             path: section.text("path").filter(|path| !path.is_empty()).map(PathBuf::from),

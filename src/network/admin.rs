@@ -6,15 +6,20 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::auth::Authenticator;
+use super::cors::Cors;
 use super::listen::Listener;
+use super::{Stream, tls};
 use crate::diagnostics::supervisor::Watch;
+use crate::otlp::status::code;
+use crate::telemetry::Status;
 
 /// Connections at once; a scraper needs one. Beyond these the one that was opened first is closed: each is for one request.
 const CONNECTIONS: usize = 32;
@@ -27,19 +32,62 @@ pub struct Reply {
     pub body: String,
 }
 
+/// What stands before the answers.
+#[derive(Default)]
+pub struct Front {
+    pub tls: Option<Arc<tls::Server>>,
+    pub guard: Option<Arc<Authenticator>>,
+    pub cors: Cors,
+    pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// How long a request may take to come, if that is less than the patience.
+    pub read_timeout: Option<Duration>,
+}
+
+impl Front {
+    async fn answer(&self, request: &http::Request<hyper::body::Incoming>, answers: &Answers) -> Response<String> {
+        let headers = request.headers();
+        let mut answer = match self.cors.preflight(request.method(), headers, "GET, HEAD") {
+            Some(allowed) => {
+                let mut answer = Response::new(String::new());
+                (*answer.status_mut(), *answer.headers_mut()) = (StatusCode::NO_CONTENT, allowed);
+                answer
+            }
+            None => match self.admit(headers).await {
+                Some(refusal) => refusal,
+                None => response(answers(request.uri().path())),
+            },
+        };
+        self.cors.mark(headers, answer.headers_mut());
+        for (name, value) in &self.response_headers {
+            answer.headers_mut().insert(name.clone(), value.clone());
+        }
+        answer
+    }
+
+    /// What a client is answered whose credentials are not accepted.
+    async fn admit(&self, headers: &HeaderMap) -> Option<Response<String>> {
+        let guard = self.guard.as_ref()?;
+        let Status { code, message } = guard.admit(headers).await.err()?;
+        let status = if code == code::UNAUTHENTICATED { 401 } else { 503 };
+        let mut answer = response(Reply { status, content_type: "text/plain; charset=utf-8", body: message + "\n" });
+        answer.headers_mut().insert(WWW_AUTHENTICATE, guard.challenge());
+        Some(answer)
+    }
+}
+
 pub type Answers = Arc<dyn Fn(&str) -> Reply + Send + Sync>;
 
 /// Serves until it is dropped.
-pub async fn serve(watch: Watch, listener: Arc<Listener>, answer: Answers) {
+pub async fn serve(watch: Watch, listener: Arc<Listener>, front: Arc<Front>, answer: Answers) {
     let mut open = JoinSet::new();
     let mut oldest_first = VecDeque::<AbortHandle>::new();
-    while watch.run(accept(&watch, &listener, &answer, &mut open, &mut oldest_first)).await.is_none() {}
+    while watch.run(accept(&watch, &listener, (&front, &answer), &mut open, &mut oldest_first)).await.is_none() {}
 }
 
 async fn accept(
     watch: &Watch,
     listener: &Listener,
-    answer: &Answers,
+    (front, answer): (&Arc<Front>, &Answers),
     open: &mut JoinSet<()>,
     oldest_first: &mut VecDeque<AbortHandle>,
 ) -> Infallible {
@@ -61,19 +109,28 @@ async fn accept(
         {
             oldest.abort();
         }
-        let answer = answer.clone();
+        let (front, answer) = (front.clone(), answer.clone());
         oldest_first.push_back(open.spawn(async move {
-            let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-                let reply = answer(request.uri().path());
-                async move { Ok::<_, Infallible>(response(reply)) }
-            });
-            let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
             // A client that breaks off is its own affair.
-            let _ = tokio::time::timeout(PATIENCE, connection).await;
+            let _ = tokio::time::timeout(PATIENCE, connection(stream, &front, &answer)).await;
         }));
     }
+}
+
+/// One request on one connection.
+async fn connection(stream: Stream, front: &Front, answer: &Answers) {
+    let stream = match &front.tls {
+        Some(tls) => tls::accept(stream, tls).await,
+        None => Ok(stream),
+    };
+    let Ok(stream) = stream else { return };
+    let service = service_fn(async |request: http::Request<hyper::body::Incoming>| {
+        Ok::<_, Infallible>(front.answer(&request, answer).await)
+    });
+    let mut builder = http1::Builder::new();
+    let patience = front.read_timeout.map_or(PATIENCE, |timeout| timeout.min(PATIENCE));
+    builder.timer(TokioTimer::new()).header_read_timeout(patience).keep_alive(false);
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
 fn response(reply: Reply) -> Response<String> {

@@ -1,7 +1,9 @@
 //! The sections of the config that name sockets: endpoints (facts 2.2, 3.1, 3.2); `tls` decodes its own.
 
+use http::{HeaderName, HeaderValue};
+
 use crate::config::Place;
-use crate::config::section::Section;
+use crate::config::section::{Secret, Section};
 
 use super::endpoint::{Endpoint, Listen};
 
@@ -23,6 +25,21 @@ pub fn listen(section: &Section, default: &str) -> Listen {
 pub fn endpoint(section: &Section, key: &str, parse: fn(&str) -> Result<Endpoint, String>) -> Option<Endpoint> {
     let text = section.url(key).filter(|text| !text.is_empty())?;
     parse(&text).map_err(|error| section.problem(key, error)).ok()
+}
+
+/// `response_headers` of a server: what stands in each of its answers.
+pub fn response_headers(section: &Section) -> Vec<(HeaderName, HeaderValue)> {
+    let header = |(name, value, place): (String, Secret, Place)| match (
+        HeaderName::try_from(&name),
+        HeaderValue::from_str(value.expose()),
+    ) {
+        (Ok(name), Ok(value)) => Some((name, value)),
+        _ => {
+            section.problem_at(place, "response_headers", format!("\"{name}\" is not a valid header"), None);
+            None
+        }
+    };
+    section.headers("response_headers").into_iter().filter_map(header).collect()
 }
 
 /// `auth`: the id of an authenticator among the extensions, and where it is written.

@@ -29,7 +29,7 @@ const ZSTD_LEVEL: i32 = 3;
 const ZSTD_LEVEL_MOST: i32 = 11;
 
 /// Compresses `parts`, one after another, as one body; one of more than `most` bytes is [`ErrorKind::FileTooLarge`]. `level`
-/// is the collector's `compression_params.level`: none, 0 and -1 mean the default, and snappy has none.
+/// is the collector's `compression_params.level`: none, 0 and -1 mean the default, and snappy and lz4 have none.
 pub fn deflate(coding: Coding, level: Option<i32>, parts: &[&[u8]], most: usize) -> io::Result<Vec<u8>> {
     let input = match parts {
         [part] => Cow::Borrowed(*part),
@@ -54,6 +54,11 @@ pub fn deflate(coding: Coding, level: Option<i32>, parts: &[&[u8]], most: usize)
             let mut encoder = snap::write::FrameEncoder::new(Vec::with_capacity(input.len() / 2));
             encoder.write_all(&input)?;
             encoder.into_inner().map_err(|error| error.into_error())
+        }
+        Coding::Lz4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::with_capacity(input.len() / 2));
+            encoder.write_all(&input)?;
+            encoder.finish().map_err(io::Error::from)
         }
     }?;
     if body.len() <= most { Ok(body) } else { Err(ErrorKind::FileTooLarge.into()) }

@@ -24,6 +24,8 @@ pub enum Coding {
     Snappy,
     /// The framing format, with checksums. Both kinds are told apart by their first bytes when they are read.
     SnappyFramed,
+    /// Frames, with or without checksums.
+    Lz4,
 }
 
 impl Coding {
@@ -36,6 +38,7 @@ impl Coding {
             "deflate" | "zlib" => Some(Coding::Deflate),
             "snappy" => Some(Coding::Snappy),
             "x-snappy-framed" => Some(Coding::SnappyFramed),
+            "lz4" => Some(Coding::Lz4),
             _ => None,
         }
     }
@@ -44,7 +47,7 @@ impl Coding {
     pub fn from_grpc(name: &str) -> Option<Coding> {
         match Coding::from_http(name)? {
             Coding::Snappy => Some(Coding::SnappyFramed),
-            Coding::Deflate | Coding::SnappyFramed => None,
+            Coding::Deflate | Coding::SnappyFramed | Coding::Lz4 => None,
             shared => Some(shared),
         }
     }
@@ -57,13 +60,14 @@ impl Coding {
             Coding::Deflate => "deflate",
             Coding::Snappy => "snappy",
             Coding::SnappyFramed => "x-snappy-framed",
+            Coding::Lz4 => "lz4",
         }
     }
 
     /// What its state takes while a body is opened, beside the output.
     pub fn state_bytes(self) -> usize {
         match self {
-            Coding::Identity | Coding::Snappy | Coding::SnappyFramed => 0,
+            Coding::Identity | Coding::Snappy | Coding::SnappyFramed | Coding::Lz4 => 0,
             Coding::Gzip | Coding::Deflate => 48 << 10,
             Coding::Zstd => 256 << 10,
         }
@@ -97,6 +101,8 @@ const BELIEVABLE_RATIO: usize = 64;
 /// A copy of snappy takes three bytes and yields at most 64.
 const SNAPPY_RATIO: usize = 22;
 const SNAPPY_IDENTIFIER: &[u8] = b"\xff\x06\x00\x00sNaPpY";
+const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
+const LZ4_WINDOW: usize = 64 << 10;
 /// A gzip header may carry a file name and a comment, of any length; no exporter sends either.
 const GZIP_HEADER_MOST: usize = 1 << 10;
 const GZIP_TRAILER: usize = 8;
@@ -111,9 +117,16 @@ pub struct Inflater {
 
 enum Stream {
     Gzip(Gzip),
-    Zlib { inflate: Decompress, ended: bool },
+    Zlib {
+        inflate: Decompress,
+        ended: bool,
+    },
     Zstd(Zstd),
-    Snappy { input: Vec<u8> },
+    /// What wants its whole input.
+    Held {
+        is_lz4: bool,
+        input: Vec<u8>,
+    },
 }
 
 impl Inflater {
@@ -123,13 +136,15 @@ impl Inflater {
             Coding::Gzip => Stream::Gzip(Gzip::new()),
             Coding::Deflate => Stream::Zlib { inflate: take_deflate(true), ended: false },
             Coding::Zstd => Stream::Zstd(Zstd { context: take_zstd(), started: false, ended: false, window: 0 }),
-            Coding::Identity | Coding::Snappy | Coding::SnappyFramed => Stream::Snappy { input: Vec::new() },
+            Coding::Identity | Coding::Snappy | Coding::SnappyFramed | Coding::Lz4 => {
+                Stream::Held { is_lz4: coding == Coding::Lz4, input: Vec::new() }
+            }
         };
         Inflater { stream, limit, produced: 0 }
     }
 
     /// Appends to `out` what `input` yields. `grant(n)` is asked before each allocation of `n` bytes, and once more for
-    /// what zstd keeps as its window and snappy as its input: the sum granted may exceed what `out` ends up with.
+    /// what zstd keeps as its window, snappy and lz4 as their input: the sum granted may exceed what `out` ends up with.
     pub fn push(
         &mut self,
         input: &[u8],
@@ -142,13 +157,13 @@ impl Inflater {
             Stream::Gzip(gzip) => gzip.push(input, &mut output),
             Stream::Zlib { inflate, ended } => push_zlib(inflate, ended, input, &mut output),
             Stream::Zstd(zstd) => zstd.push(input, &mut output),
-            Stream::Snappy { input: held } => hold_snappy(held, input, &mut output),
+            Stream::Held { input: held, .. } => hold(held, input, &mut output),
         };
         self.produced += out.len() - start;
         result
     }
 
-    /// Says whether the stream came to its proper end. Snappy, whose blocks want their whole input, yields only here.
+    /// Says whether the stream came to its proper end. Snappy and lz4, whose blocks want their whole input, yield only here.
     pub fn finish(self, out: &mut Vec<u8>, grant: &mut dyn FnMut(usize) -> bool) -> Result<(), InflateError> {
         let mut output = Output::new(&self, out, grant);
         let complete = match self.stream {
@@ -161,9 +176,10 @@ impl Inflater {
                 keep_zstd(zstd.context);
                 zstd.ended
             }
-            Stream::Snappy { input } if input.is_empty() => false,
-            Stream::Snappy { input } if input.starts_with(SNAPPY_IDENTIFIER) => unframe_snappy(&input, &mut output)?,
-            Stream::Snappy { input } => unblock_snappy(&input, &mut output)?,
+            Stream::Held { input, .. } if input.is_empty() => false,
+            Stream::Held { is_lz4: true, input } => unframe_lz4(&input, &mut output)?,
+            Stream::Held { input, .. } if input.starts_with(SNAPPY_IDENTIFIER) => unframe_snappy(&input, &mut output)?,
+            Stream::Held { input, .. } => unblock_snappy(&input, &mut output)?,
         };
         if complete { Ok(()) } else { corrupt("it ends too early") }
     }
@@ -437,7 +453,7 @@ impl Zstd {
     }
 }
 
-fn hold_snappy(held: &mut Vec<u8>, input: &[u8], output: &mut Output) -> Result<(), InflateError> {
+fn hold(held: &mut Vec<u8>, input: &[u8], output: &mut Output) -> Result<(), InflateError> {
     // What does not compress grows a little.
     let most = output.limit.saturating_add(output.limit / 6).saturating_add(64);
     if input.len() > most - held.len() {
@@ -471,19 +487,37 @@ fn unblock_snappy(input: &[u8], output: &mut Output) -> Result<bool, InflateErro
 
 fn unframe_snappy(input: &[u8], output: &mut Output) -> Result<bool, InflateError> {
     let mut decoder = snap::read::FrameDecoder::new(input);
-    loop {
-        output.make_room()?;
-        let start = output.bytes.len();
-        output.bytes.resize(output.bytes.capacity().min(start + STEP), 0);
-        let result = decoder.read(output.bytes.get_mut(start..).unwrap_or_default());
-        output.bytes.truncate(start + result.as_ref().copied().unwrap_or(0));
-        output.check()?;
-        match result {
-            Ok(0) => return Ok(true),
-            Ok(_) => {}
-            Err(error) => return corrupt(error.to_string()),
-        }
+    while read_step(&mut decoder, output)? > 0 {}
+    Ok(true)
+}
+
+/// One frame. The decoder keeps a block as it came and up to two of them opened.
+fn unframe_lz4(input: &[u8], output: &mut Output) -> Result<bool, InflateError> {
+    if !(output.grant)(3 * lz4_block(input) + LZ4_WINDOW) {
+        return Err(InflateError::NoMemory);
     }
+    let mut decoder = lz4_flex::frame::FrameDecoder::new(input);
+    while read_step(&mut decoder, output)? > 0 {}
+    if decoder.into_inner().is_empty() { Ok(true) } else { corrupt("bytes follow its end") }
+}
+
+/// How large the blocks of a frame may be: what its header says, or what the old format has.
+fn lz4_block(input: &[u8]) -> usize {
+    match (input.starts_with(&LZ4_MAGIC), input.get(LZ4_MAGIC.len() + 1)) {
+        (true, Some(descriptor)) => 1 << (8 + 2 * (descriptor >> 4 & 7)),
+        _ => 8 << 20,
+    }
+}
+
+/// Reads on, by a step at most; 0 is the end.
+fn read_step(decoder: &mut impl Read, output: &mut Output) -> Result<usize, InflateError> {
+    output.make_room()?;
+    let start = output.bytes.len();
+    output.bytes.resize(output.bytes.capacity().min(start + STEP), 0);
+    let result = decoder.read(output.bytes.get_mut(start..).unwrap_or_default());
+    output.bytes.truncate(start + result.as_ref().copied().unwrap_or(0));
+    output.check()?;
+    result.or_else(|error| corrupt(error.to_string()))
 }
 
 const POOLED_MOST: usize = 8;

@@ -38,10 +38,10 @@ impl Config {
     pub fn decode(section: Section) -> Config {
         let config = Config {
             timeout: section.duration("timeout", Duration::from_millis(200)),
-            send_batch_size: section.integer("send_batch_size", 8192, 0..=i64::from(u32::MAX)) as u64,
-            send_batch_max_size: section.integer("send_batch_max_size", 0, 0..=i64::from(u32::MAX)) as u64,
+            send_batch_size: section.limited("send_batch_size", 8192, 0..=i64::from(u32::MAX)) as u64,
+            send_batch_max_size: section.limited("send_batch_max_size", 0, 0..=i64::from(u32::MAX)) as u64,
             metadata_keys: section.texts("metadata_keys").unwrap_or_default(),
-            metadata_cardinality_limit: section.integer("metadata_cardinality_limit", 1000, 0..=i64::from(u32::MAX))
+            metadata_cardinality_limit: section.limited("metadata_cardinality_limit", 1000, 0..=i64::from(u32::MAX))
                 as usize,
         };
         if config.send_batch_max_size > 0 && config.send_batch_max_size < config.send_batch_size {

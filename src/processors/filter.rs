@@ -114,7 +114,7 @@ impl Config {
     pub fn decode(section: Section) -> Config {
         let error_mode = section.choice("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
         let observe = section.choice("mode", false, &[("drop", false), ("observe", true)]);
-        section.ignored(&["profiles", "profile_conditions"]);
+        section.unread(&["profiles", "profile_conditions"], "profiles");
         let mut signals: [Arc<Vec<Rules>>; 3] = Default::default();
         for keys in &KEYS {
             let mut rules = keys.inferred(&section, error_mode);

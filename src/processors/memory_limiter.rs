@@ -25,7 +25,7 @@ enum Limit {
 impl Config {
     pub fn decode(section: Section) -> Config {
         let any = 0..=i64::from(u32::MAX);
-        let number = |key| section.integer(key, 0, any.clone()) as u64;
+        let number = |key| section.limited(key, 0, any.clone()) as u64;
         let interval = section.duration("check_interval", Duration::ZERO);
         let (limit_mib, limit_percentage) = (number("limit_mib"), number("limit_percentage"));
         let (spike_mib, spike_percentage) = (number("spike_limit_mib"), number("spike_limit_percentage"));

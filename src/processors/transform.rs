@@ -40,7 +40,7 @@ const KEYS: [(Signal, &str, &[&str]); 3] = [
 impl Config {
     pub fn decode(section: Section) -> Config {
         let error_mode = section.choice("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
-        section.ignored(&["profile_statements"]);
+        section.unread(&["profile_statements"], "profiles");
         if section.boolean("flatten_data", false) {
             let message = "'flatten_data' requires the 'transform.flatten.logs' feature gate to be enabled";
             section.problem_with_help("flatten_data", message, "it is not supported: the gate does not exist here");

@@ -86,7 +86,9 @@ impl Plan {
         for declared in Kind::ALL.iter().flat_map(|kind| layout.declared(*kind)) {
             let row = ROWS.iter().find(|row| row.kind == declared.kind && row.name == declared.canonical);
             if let Some(row) = row {
-                let component = (row.decode)(declared.section(problems));
+                // The local socket is there without being named.
+                let is_used = declared.is_used || row.name == "inspect";
+                let component = problems.leniently(!is_used, || (row.decode)(declared.section(problems)));
                 written.insert(declared.path(), declared.node.without_places());
                 components.insert((declared.kind, declared.id.clone()), component);
             }
@@ -250,6 +252,7 @@ impl Plan {
     }
 
     fn check_authenticators(&self, report: &mut dyn FnMut(Problem)) {
+        let used = self.in_use();
         let mut check = |named: &Option<(String, Place)>, side, is_clear, path: String| {
             let Some((_, place)) = named else { return };
             if is_clear {
@@ -261,12 +264,15 @@ impl Plan {
                 report(Problem::error(*place, why).at(path).help(Some(help.to_owned())));
             }
         };
-        for ((_, id), component) in &self.components {
+        for ((_, id), component) in self.components.iter().filter(|(key, _)| used.contains(key)) {
             match component {
                 Component::Otlp(config) => {
                     let path = |protocol| format!("receivers.{id}.protocols.{protocol}.auth.authenticator");
                     check(&config.grpc.as_ref().and_then(|grpc| grpc.auth.clone()), Side::Server, false, path("grpc"));
                     check(&config.http.as_ref().and_then(|http| http.auth.clone()), Side::Server, false, path("http"));
+                }
+                Component::HealthCheck(config) => {
+                    check(&config.auth, Side::Server, false, format!("extensions.{id}.auth.authenticator"));
                 }
                 Component::OtlpGrpc(otlp_grpc::Config { auth, endpoint, tls, .. }) => {
                     let is_clear = tls.is_none() && endpoint.leaves_the_machine();
@@ -280,6 +286,23 @@ impl Plan {
                 _ => {}
             }
         }
+    }
+
+    /// What pipelines or `service.extensions` name.
+    pub fn in_use(&self) -> HashSet<(Kind, ComponentId)> {
+        let of = |kind, references: &[Reference]| {
+            references.iter().map(move |reference| (kind, reference.id.clone())).collect::<Vec<_>>()
+        };
+        let named = self.pipelines.iter().flat_map(|pipeline| {
+            [
+                of(Kind::Receiver, &pipeline.receivers),
+                of(Kind::Processor, &pipeline.processors),
+                of(Kind::Exporter, &pipeline.exporters),
+                of(Kind::Connector, &pipeline.exporters),
+            ]
+        });
+        let named = named.flatten().chain(of(Kind::Extension, &self.extensions));
+        named.filter(|key| self.components.contains_key(key)).collect()
     }
 
     pub fn is_connector(&self, id: &ComponentId) -> bool {
@@ -302,9 +325,9 @@ impl Plan {
     /// The rules that need more than one component.
     fn check(&self, report: &mut dyn FnMut(Problem)) {
         self.check_authenticators(report);
-        let mut exporters: Vec<_> = self.components.keys().filter(|(kind, _)| *kind == Kind::Exporter).collect();
-        exporters.sort_by_key(|(_, id)| id);
-        for (_, exporter) in exporters {
+        let mut exporters = self.used(Kind::Exporter);
+        exporters.sort_by_key(|(id, _)| *id);
+        for (exporter, _) in exporters {
             let queue = self.queue_of(exporter).filter(|queue| queue.enabled);
             if let Some((id, place)) = queue.and_then(|queue| queue.storage.as_ref())
                 && self.storage(id).is_none()

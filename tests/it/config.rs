@@ -707,22 +707,24 @@ fn the_layout_is_checked() {
     check(
         "exporters: {debg: }\n",
         &[
-            "1:13: exporters: unknown exporter type \"debg\" | did you mean \"debug\"?",
             "3:61: service.pipelines.logs: no exporter \"debug\" is configured | did you mean \"debg\"?",
+            "warning 1:13: exporters: unknown exporter type \"debg\" | did you mean \"debug\"?",
         ],
     );
     check(
         "processors: {k8sattributes: }\n",
-        &["1:14: processors: the processor \"k8sattributes\" of the Go collector is not supported \
+        &["warning 1:14: processors: the processor \"k8sattributes\" of the Go collector is not supported \
          | the processors there are: attributes, batch, filter, memory_limiter"],
     );
     check(
         "processors: {debug: }\n",
-        &["1:14: processors: \"debug\" is not a processor, it is an exporter | debug is declared under exporters"],
+        &[
+            "warning 1:14: processors: \"debug\" is not a processor, it is an exporter | debug is declared under exporters",
+        ],
     );
     check(
         "exporters: {debug: , logging: }\n",
-        &["1:22: exporters: the logging exporter has been deprecated, use the debug exporter instead"],
+        &["warning 1:22: exporters: the logging exporter has been deprecated, use the debug exporter instead"],
     );
     check(
         "exporters: {debug: , otlp: }\n",
@@ -740,7 +742,7 @@ fn the_layout_is_checked() {
         "connectors: {forward: }\nreceivers: {otlp: , forward: }\n",
         &[
             "1:14: connectors.forward: ambiguous id: it names a receiver too | rename the connector, to \"forward/connector\" for example",
-            "2:21: receivers: \"forward\" is not a receiver, it is a connector | forward is declared under connectors",
+            "warning 2:21: receivers: \"forward\" is not a receiver, it is a connector | forward is declared under connectors",
         ],
     );
     check(
@@ -765,7 +767,10 @@ fn the_layout_is_checked() {
         &service("pipelines: {logs: {receivers: [otlp], exporters: [debug]}}, extensions: [health_chek]"),
         &["1:84: service.extensions: no extension \"health_chek\" is configured | nothing is defined under extensions"],
     );
-    check(&logs("receivers: otlp, exporters: [debug, debug]"), &[]);
+    check(
+        &logs("receivers: otlp, exporters: [debug, debug]"),
+        &["warning 1:41: service.pipelines.logs.receivers: it is a list, which the Go collector insists on: [otlp]"],
+    );
     check(&logs("receivers: [otlp]"), &["1:23: service.pipelines.logs: must have at least one exporter"]);
     check(
         &logs("receivers: [], exporters: [debug]"),

@@ -8,7 +8,8 @@ use misaki::otlp::inflate::{Coding, InflateError, Inflater};
 use proptest::prelude::*;
 
 const MIB: usize = 1 << 20;
-const CODINGS: [Coding; 5] = [Coding::Gzip, Coding::Zstd, Coding::Deflate, Coding::Snappy, Coding::SnappyFramed];
+const CODINGS: [Coding; 6] =
+    [Coding::Gzip, Coding::Zstd, Coding::Deflate, Coding::Snappy, Coding::SnappyFramed, Coding::Lz4];
 
 /// What came of a body: the result, the output, and the sum of what was granted.
 fn inflate_in(coding: Coding, body: &[u8], chunk: usize, limit: usize) -> (Result<(), InflateError>, Vec<u8>, usize) {
@@ -65,6 +66,7 @@ fn names() {
     assert_eq!(Coding::from_grpc("snappy"), Some(Coding::SnappyFramed));
     assert_eq!(Coding::SnappyFramed.grpc_name(), "snappy");
     assert_eq!(Coding::from_grpc("deflate"), None);
+    assert_eq!(Coding::from_grpc("lz4"), None);
 }
 
 proptest! {

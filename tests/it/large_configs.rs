@@ -107,20 +107,31 @@ fn many_keys_of_one_map() {
     check("pipelines", &many("pipelines", |index| format!("    logs/{index}:\n")), &[&beyond("pipelines")]);
     check(
         "unknown in a block",
-        &config(&[("processors", "  batch/b:\n".to_owned() + &each(MANY, |index| format!("    k{index}: 1\n")))]),
+        &config(&[
+            ("processors", "  batch/b:\n".to_owned() + &each(MANY, |index| format!("    k{index}: 1\n"))),
+            ("through", "batch/b".to_owned()),
+        ]),
         &["unknown key \"k0\"", "20000 errors, of which 200 are shown"],
     );
     let flow = format!("  batch/f: {{{}}}\n", listed(MANY, |index| format!("k{index}: 1")));
-    check("unknown in a flow", &config(&[("processors", flow)]), &["unknown key \"k0\"", "20000 errors"]);
+    check(
+        "unknown in a flow",
+        &config(&[("processors", flow), ("through", "batch/f".to_owned())]),
+        &["unknown key \"k0\"", "20000 errors"],
+    );
     let parts = each(MANY, |index| format!("processors::batch/{}::k{index}: 1\n", index % 3));
     check("keys in parts", &format!("{parts}exporters: {{nop: }}\n"), &["unknown key \"k0\""]);
     let merged = format!("  batch/a: &a {{{}}}\n", listed(MANY, |index| format!("k{index}: 1")))
         + "  batch/m:\n    <<: *a\n"
         + &each(MANY, |index| format!("    k{index}: 2\n"));
-    check("merged keys", &config(&[("processors", merged)]), &["40000 errors"]);
+    check(
+        "merged keys",
+        &config(&[("processors", merged), ("through", "batch/a, batch/m".to_owned())]),
+        &["40000 errors"],
+    );
     let anchors = "  batch/a:\n".to_owned()
         + &each(MANY, |index| format!("    k{index}: &a{index} 1\n    l{index}: *a{index}\n"));
-    check("anchors", &config(&[("processors", anchors)]), &["40000 errors"]);
+    check("anchors", &config(&[("processors", anchors), ("through", "batch/a".to_owned())]), &["40000 errors"]);
     let headers = |count| {
         "  otlp_http:\n    endpoint: http://127.0.0.1:1\n    headers:\n".to_owned()
             + &each(count, |index| format!("      header-{index}: value-{index}\n"))
@@ -128,13 +139,17 @@ fn many_keys_of_one_map() {
     check("headers", &config(&[("exporters", headers(15_000))]), &[]);
     check(
         "headers that no request can have",
-        &config(&[("exporters", headers(25_000))]),
+        &config(&[("exporters", headers(25_000)), ("to", "otlp_http".to_owned())]),
         &["more headers than a request can have"],
     );
     let wrong = each(250, |index| format!("  batch/{index}: {{wrong: 1}}\n"));
     check(
         "secrets beside errors",
-        &config(&[("exporters", headers(15_000)), ("processors", wrong)]),
+        &config(&[
+            ("exporters", headers(15_000)),
+            ("processors", wrong),
+            ("through", listed(250, |index| format!("batch/{index}"))),
+        ]),
         &["250 errors, of which 200"],
     );
 }
@@ -150,7 +165,10 @@ fn many_items_of_one_list() {
     let lost = |index: usize| format!("'set(attributes[\"a{index}\"], 1)'");
     check(
         "statements without a context",
-        &processor(format!("transform: {{log_statements: [{}]}}", listed(12_000, lost))),
+        &config(&[
+            ("processors", format!("  transform: {{log_statements: [{}]}}\n", listed(12_000, lost))),
+            ("through", "transform".to_owned()),
+        ]),
         &["missing context name"],
     );
     let asked = |index: usize| format!("'attributes[\"a{index}\"] == 1'");

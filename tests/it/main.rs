@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests make what src must withstand")]
 
+mod agreement;
 mod answers;
 mod aside;
 mod auth;

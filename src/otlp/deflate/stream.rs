@@ -96,6 +96,7 @@ enum Stream {
     Zstd(zstd::Encoder<'static, Body>),
     Snappy(Blocks),
     Framed(Box<FrameEncoder<Body>>),
+    Lz4(Box<lz4_flex::frame::FrameEncoder<Body>>),
 }
 
 impl Stream {
@@ -110,6 +111,7 @@ impl Stream {
             Coding::Zstd => Stream::Zstd(zstd::Encoder::new(body, zstd_level(level))?),
             Coding::Snappy => Stream::Snappy(Blocks { body, block: Vec::new(), length: 0 }),
             Coding::SnappyFramed => Stream::Framed(Box::new(FrameEncoder::new(body))),
+            Coding::Lz4 => Stream::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(body))),
         })
     }
 
@@ -121,6 +123,7 @@ impl Stream {
             Stream::Zstd(encoder) => encoder,
             Stream::Snappy(blocks) => blocks,
             Stream::Framed(encoder) => encoder,
+            Stream::Lz4(encoder) => encoder,
         }
     }
 
@@ -132,6 +135,7 @@ impl Stream {
             Stream::Zstd(encoder) => encoder.finish(),
             Stream::Snappy(blocks) => blocks.finish(),
             Stream::Framed(encoder) => encoder.into_inner().map_err(|error| error.into_error()),
+            Stream::Lz4(encoder) => encoder.finish().map_err(io::Error::from),
         }
     }
 }

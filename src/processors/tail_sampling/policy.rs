@@ -3,7 +3,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-
 use crate::config::nearest::suggestion;
 use crate::config::section::Section;
 use crate::otlp::message::Message;
@@ -13,10 +12,10 @@ use crate::otlp::slice::Exhausted;
 use crate::otlp::tracestate;
 use crate::otlp::views::AnyValue;
 use crate::otlp::wire::merged;
+use crate::ottl::pattern::Pattern;
 use crate::ottl::program::{ErrorMode, Group, Text};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault};
-use crate::ottl::pattern::Pattern;
 use crate::ottl::{functions, pattern};
 use crate::telemetry::{Now, Signal};
 
@@ -150,6 +149,8 @@ impl Policy {
             section.entries();
             return None;
         }
+        // The settings of other types mean nothing, right or wrong.
+        section.ignored(&TYPES.into_iter().filter(|other| *other != kind).collect::<Vec<_>>());
         let own = section.subsection(&kind);
         let wrong = |key: &str, message: String| {
             own.problem(key, format!("failed to create policy evaluator for \"{name}\": {message}"));
@@ -172,7 +173,10 @@ impl Policy {
             policies.into_iter().collect()
         };
         Some(match kind.as_str() {
-            "always_sample" => Policy::AlwaysSample,
+            "always_sample" => {
+                own.entries();
+                Policy::AlwaysSample
+            }
             "latency" => {
                 let up_to_ms = Some(int("upper_threshold_ms")).filter(|most| *most != 0);
                 Policy::Latency { above_ms: int("threshold_ms"), up_to_ms }
@@ -231,7 +235,7 @@ impl Policy {
             "rate_limiting" => Policy::RateLimiting(bucket("spans_per_second")),
             "bytes_limiting" => Policy::BytesLimiting(bucket("bytes_per_second")),
             "span_count" => {
-                let count = |key| own.integer(key, 0, 0..=i64::from(i32::MAX)) as u64;
+                let count = |key| own.limited(key, 0, 0..=i64::from(i32::MAX)) as u64;
                 Policy::SpanCount { least: count("min_spans"), most: Some(count("max_spans")).filter(|most| *most > 0) }
             }
             "trace_state" => {

@@ -1,6 +1,5 @@
 //! Which devices, mount points or interfaces are looked at: `include` and `exclude`, by name or by pattern.
 
-
 use crate::config::section::Section;
 use crate::ottl::pattern::{self, Pattern};
 

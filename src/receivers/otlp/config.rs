@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::Place;
 use crate::config::section::Section;
+use crate::config::{Place, Problem};
+use crate::network::cors::Cors;
 use crate::network::endpoint::Listen;
 use crate::network::settings;
 use crate::network::tls::ServerTls;
@@ -55,16 +56,8 @@ enum Codings {
     Accepted(Vec<String>),
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct Cors {
-    allowed_origins: Vec<String>,
-    allowed_headers: Vec<String>,
-    pub exposed_headers: Option<HeaderValue>,
-    pub max_age: u32,
-}
-
-/// What is accepted when the config does not say (facts 2.3; lz4 is left out).
-const CODINGS: &[&str] = &["", "gzip", "zstd", "zlib", "snappy", "deflate", "x-snappy-framed"];
+/// What is accepted when the config does not say (facts 2.3).
+const CODINGS: &[&str] = &["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed"];
 pub const STREAMS: u32 = 64;
 const MEBIBYTE: usize = 1024 * 1024;
 
@@ -146,7 +139,7 @@ impl Http {
             max_request_body_size: body as usize,
             include_metadata: section.boolean("include_metadata", false),
             cors: section.section("cors").map(Cors::decode).unwrap_or_default(),
-            response_headers: Vec::new(),
+            response_headers: settings::response_headers(&section),
             codings: Codings::Accepted(CODINGS.iter().map(|name| (*name).to_owned()).collect()),
             read_timeout: given("read_timeout"),
             read_header_timeout: given("read_header_timeout"),
@@ -162,21 +155,15 @@ impl Http {
         if let Some(codings) = section.items("compression_algorithms") {
             for (name, place) in &codings {
                 if !CODINGS.contains(&name.as_str()) {
-                    let help = "supported: \"\" (none), gzip, zstd, zlib, deflate, snappy, x-snappy-framed";
-                    let message = format!("unsupported compression type \"{name}\"");
-                    section.problem_at(*place, "compression_algorithms", message, Some(help.to_owned()));
+                    let message = format!("there is no compression \"{name}\": a client that uses it is refused");
+                    let help = "supported: \"\" (none), gzip, zstd, zlib, deflate, snappy, lz4, x-snappy-framed";
+                    section.push("compression_algorithms", Problem::warning(*place, message).help(help.to_owned()));
                 }
             }
             let names: Vec<_> = codings.into_iter().map(|(name, _)| name).collect();
             http.codings = if names.is_empty() { Codings::Ignored } else { Codings::Accepted(names) };
         }
-        for (name, value, place) in section.headers("response_headers") {
-            match (HeaderName::try_from(&name), HeaderValue::from_str(value.expose())) {
-                (Ok(name), Ok(value)) => http.response_headers.push((name, value)),
-                _ => section.problem_at(place, "response_headers", format!("\"{name}\" is not a valid header"), None),
-            }
-        }
-        section.ignored(&["write_timeout"]);
+        section.ignored(&["write_timeout", "profiles_url_path"]);
         section.finish();
         http
     }
@@ -212,52 +199,4 @@ fn clean(path: &str) -> String {
     }
     let end = if path.ends_with('/') && !segments.is_empty() { "/" } else { "" };
     format!("/{}{end}", segments.join("/"))
-}
-
-impl Cors {
-    fn decode(section: Section) -> Cors {
-        let exposed = section.texts("exposed_headers").filter(|names| !names.is_empty());
-        let cors = Cors {
-            allowed_origins: section.texts("allowed_origins").unwrap_or_default(),
-            allowed_headers: section.texts("allowed_headers").unwrap_or_default(),
-            exposed_headers: exposed.and_then(|names| HeaderValue::from_str(&names.join(", ")).ok()),
-            max_age: section.integer("max_age", 0, 0..=i64::from(u32::MAX)) as u32,
-        };
-        section.finish();
-        cors
-    }
-
-    pub fn is_on(&self) -> bool {
-        !self.allowed_origins.is_empty()
-    }
-
-    /// Whether a page from `origin` may read the answers: an allowed origin has at most one `*`.
-    pub fn allows(&self, origin: &[u8]) -> bool {
-        let origin = origin.to_ascii_lowercase();
-        self.allowed_origins.iter().map(|allowed| allowed.to_ascii_lowercase()).any(|allowed| {
-            match allowed.split_once('*') {
-                None => allowed.as_bytes() == origin,
-                Some((start, end)) => {
-                    origin.len() >= start.len() + end.len()
-                        && origin.starts_with(start.as_bytes())
-                        && origin.ends_with(end.as_bytes())
-                }
-            }
-        })
-    }
-
-    /// Whether a page from anywhere may, which then gets no credentials along with it.
-    pub fn allows_all(&self) -> bool {
-        self.allowed_origins.iter().any(|allowed| allowed == "*")
-    }
-
-    pub fn allows_headers(&self, wanted: &str) -> bool {
-        const ALWAYS: [&str; 4] = ["accept", "accept-language", "content-type", "content-language"];
-        wanted.split(',').map(str::trim).filter(|name| !name.is_empty()).all(|name| {
-            let is = |allowed: &str| allowed == "*" || allowed.eq_ignore_ascii_case(name);
-            ALWAYS.iter().any(|allowed| is(allowed))
-                || self.allowed_headers.iter().any(|allowed| is(allowed))
-                || (self.allowed_headers.is_empty() && is("x-requested-with"))
-        })
-    }
 }

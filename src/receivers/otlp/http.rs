@@ -19,12 +19,11 @@ use super::request::{self, Encoding, Protocol};
 pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &mut Upload) -> Response<Answer> {
     let encoding = encoding_of(request.headers());
     // Any origin is received; `cors` decides which pages may read the answer, as in the Go collector.
-    let origin = request.headers().get(header::ORIGIN).filter(|origin| http.cors.allows(origin.as_bytes())).cloned();
-    let asks_first = request.method() == Method::OPTIONS
-        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-        && http.cors.is_on();
-    let mut answer = if asks_first {
-        preflight(http, request.headers(), origin.is_some())
+    let mut answer = if let Some(headers) = http.cors.preflight(request.method(), request.headers(), "POST") {
+        let mut answer = Response::new(Answer::Done);
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        *answer.headers_mut() = headers;
+        answer
     } else {
         match shared.admit(shared.guards.http.as_deref(), request.headers()).await {
             Ok(()) => export(shared, http, request, body, encoding).await,
@@ -32,19 +31,7 @@ pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &
         }
     };
     let headers = answer.headers_mut();
-    if let Some(origin) = origin {
-        let all = http.cors.allows_all();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, if all { HeaderValue::from_static("*") } else { origin });
-        if !all {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        }
-        if let Some(exposed) = &http.cors.exposed_headers {
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
-        }
-    }
-    if http.cors.is_on() {
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    }
+    http.cors.mark(request.headers(), headers);
     for (name, value) in &http.response_headers {
         headers.insert(name.clone(), value.clone());
     }
@@ -155,28 +142,6 @@ fn unauthenticated(shared: &Shared, refusal: Refusal, encoding: Option<Encoding>
     let mut answer = failure(http_status, &status, after, encoding);
     if let Some(guard) = shared.guards.http.as_ref().filter(|_| http_status == 401) {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, guard.challenge());
-    }
-    answer
-}
-
-/// The answer to a page's question whether it may post here; an origin that is not allowed gets no headers.
-fn preflight(http: &Http, headers: &HeaderMap, is_allowed: bool) -> Response<Answer> {
-    let mut answer = Response::new(Answer::Done);
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    let out = answer.headers_mut();
-    let vary = "Access-Control-Request-Method, Access-Control-Request-Headers";
-    out.append(header::VARY, HeaderValue::from_static(vary));
-    if !is_allowed {
-        return answer;
-    }
-    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
-    if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS)
-        && wanted.to_str().is_ok_and(|wanted| http.cors.allows_headers(wanted))
-    {
-        out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
-    }
-    if http.cors.max_age > 0 {
-        out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(http.cors.max_age));
     }
     answer
 }

@@ -1,9 +1,7 @@
 //! A plan and where it shall run: files that it names, ports that it wants twice, and ways that lead back to it.
 
-use std::collections::HashSet;
-
 use crate::config::telemetry::MetricsLevel;
-use crate::config::{ComponentId, Kind, Loaded, Node, Place, Problem, Reference, Value};
+use crate::config::{ComponentId, Kind, Loaded, Node, Place, Problem, Value};
 use crate::network::endpoint::{Endpoint, Listen};
 use crate::service::registry::Component;
 use crate::telemetry::Signal;
@@ -64,19 +62,7 @@ impl Plan {
 
     /// What is declared and named nowhere does nothing, which the Go collector does not say.
     pub fn check_unused(&self, loaded: &Loaded) {
-        let all = self.pipelines.iter().flat_map(|pipeline| {
-            let of = |kind, references: &'_ [Reference]| {
-                references.iter().map(move |reference| (kind, reference.id.clone())).collect::<Vec<_>>()
-            };
-            [
-                of(Kind::Receiver, &pipeline.receivers),
-                of(Kind::Processor, &pipeline.processors),
-                of(Kind::Exporter, &pipeline.exporters),
-                of(Kind::Connector, &pipeline.exporters),
-            ]
-        });
-        let mut used: HashSet<(Kind, ComponentId)> = all.flatten().collect();
-        used.extend(self.extensions.iter().map(|extension| (Kind::Extension, extension.id.clone())));
+        let used = self.in_use();
         for (key @ (kind, id), component) in &self.components {
             if used.contains(key) || matches!(component, Component::Inspect(_)) {
                 continue;

@@ -1,0 +1,109 @@
+//! `cors`: which pages may read what a server answers. It refuses nothing: a browser does.
+
+use http::Method;
+use http::header::{self, HeaderMap, HeaderValue};
+
+use crate::config::section::Section;
+
+#[derive(Clone, Debug, Default)]
+pub struct Cors {
+    allowed_origins: Vec<String>,
+    allowed_headers: Vec<String>,
+    exposed_headers: Option<HeaderValue>,
+    max_age: u32,
+}
+
+impl Cors {
+    pub fn decode(section: Section) -> Cors {
+        let exposed = section.texts("exposed_headers").filter(|names| !names.is_empty());
+        let cors = Cors {
+            allowed_origins: section.texts("allowed_origins").unwrap_or_default(),
+            allowed_headers: section.texts("allowed_headers").unwrap_or_default(),
+            exposed_headers: exposed.and_then(|names| HeaderValue::from_str(&names.join(", ")).ok()),
+            max_age: section.limited("max_age", 0, 0..=i64::from(u32::MAX)) as u32,
+        };
+        section.finish();
+        cors
+    }
+
+    /// The answer to a page's question whether it may send one of `methods`; nothing where a request is no such question. An
+    /// origin that is not allowed gets no headers.
+    pub fn preflight(&self, method: &Method, request: &HeaderMap, methods: &'static str) -> Option<HeaderMap> {
+        let asks = *method == Method::OPTIONS && request.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        if !asks || !self.is_on() {
+            return None;
+        }
+        let mut out = HeaderMap::new();
+        let vary = "Access-Control-Request-Method, Access-Control-Request-Headers";
+        out.append(header::VARY, HeaderValue::from_static(vary));
+        if self.allowed(request).is_none() {
+            return Some(out);
+        }
+        out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+        if let Some(wanted) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+            && wanted.to_str().is_ok_and(|wanted| self.allows_headers(wanted))
+        {
+            out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
+        if self.max_age > 0 {
+            out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age));
+        }
+        Some(out)
+    }
+
+    /// Adds to an answer whether the page that asked may read it.
+    pub fn mark(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+        if let Some(origin) = self.allowed(request) {
+            let all = self.allows_all();
+            let allowed = if all { HeaderValue::from_static("*") } else { origin.clone() };
+            answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+            if !all {
+                answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            }
+            if let Some(exposed) = &self.exposed_headers {
+                answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
+            }
+        }
+        if self.is_on() {
+            answer.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+    }
+
+    fn allowed<'a>(&self, request: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        request.get(header::ORIGIN).filter(|origin| self.allows(origin.as_bytes()))
+    }
+
+    fn is_on(&self) -> bool {
+        !self.allowed_origins.is_empty()
+    }
+
+    /// Whether a page from `origin` may read the answers: an allowed origin has at most one `*`.
+    fn allows(&self, origin: &[u8]) -> bool {
+        let origin = origin.to_ascii_lowercase();
+        self.allowed_origins.iter().map(|allowed| allowed.to_ascii_lowercase()).any(|allowed| {
+            match allowed.split_once('*') {
+                None => allowed.as_bytes() == origin,
+                Some((start, end)) => {
+                    origin.len() >= start.len() + end.len()
+                        && origin.starts_with(start.as_bytes())
+                        && origin.ends_with(end.as_bytes())
+                }
+            }
+        })
+    }
+
+    /// Whether a page from anywhere may, which then gets no credentials along with it.
+    fn allows_all(&self) -> bool {
+        self.allowed_origins.iter().any(|allowed| allowed == "*")
+    }
+
+    fn allows_headers(&self, wanted: &str) -> bool {
+        const ALWAYS: [&str; 4] = ["accept", "accept-language", "content-type", "content-language"];
+        wanted.split(',').map(str::trim).filter(|name| !name.is_empty()).all(|name| {
+            let is = |allowed: &str| allowed == "*" || allowed.eq_ignore_ascii_case(name);
+            ALWAYS.iter().any(|allowed| is(allowed))
+                || self.allowed_headers.iter().any(|allowed| is(allowed))
+                || (self.allowed_headers.is_empty() && is("x-requested-with"))
+        })
+    }
+}
