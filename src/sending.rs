@@ -105,6 +105,8 @@ pub struct Queue {
 pub struct Report {
     pub destination: String,
     pub outage: Option<Outage>,
+    /// Whether anything was sent there yet, or tried to be.
+    pub is_tried: bool,
     pub items: u64,
     pub memory_bytes: u64,
     pub memory_limit: u64,
@@ -215,10 +217,8 @@ impl Queue {
     fn take_up(&self, found: &Found) {
         say_found(&self.account.exporter, self.signal, found);
         let account = &self.account;
-        account.accept(found.waiting.items + found.lost.items);
+        account.find(found.waiting.items + found.lost.items, found.lost.items);
         account.drop_items(Reason::Quarantined, found.lost.items);
-        account.bill.find(found.waiting.items + found.lost.items);
-        account.bill.drop_unknown(found.lost.items);
         self.held.store(found.waiting.items, Relaxed);
         let mut state = self.lock();
         state.size = self.size_of_amount(found.waiting);
@@ -308,6 +308,7 @@ impl Queue {
         Report {
             destination: self.upstream.destination(),
             outage: self.upstream.outage(),
+            is_tried: self.upstream.is_tried(),
             items,
             memory_bytes: state.bytes,
             memory_limit: self.budget.limit(Share::Queue),

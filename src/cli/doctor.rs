@@ -158,6 +158,12 @@ fn rendered(sections: &[Section]) -> String {
     let all: Vec<_> = sections.iter().flat_map(|section| &section.findings).collect();
     let of = |state| all.iter().filter(|finding| finding.state == state).count();
     let (failed, warnings) = (of(State::Failed), of(State::Warn));
-    let _ = writeln!(out, "{} checks: {failed} failed, {warnings} warnings", all.len() - of(State::Untried));
+    let checks = all.len() - of(State::Untried);
+    let _ = writeln!(out, "{checks} checks: {failed} failed, {warnings} warnings");
+    for Section { title, findings } in sections {
+        for finding in findings.iter().filter(|finding| finding.state == State::Failed) {
+            let _ = writeln!(out, "{}", hanging("FAILED: ", &format!("{} of {}", finding.what, safe(title)), WIDTH));
+        }
+    }
     out
 }

@@ -57,14 +57,18 @@ impl Target {
         let found = place::sockets(self.pid);
         if found.is_empty() {
             let which = self.pid.map_or_else(
-                || "no collector runs here".to_owned(),
+                || "no collector was found".to_owned(),
                 |pid| format!("no collector has the process id {pid}"),
             );
             let places: Vec<_> = place::directories().iter().map(|path| path.display().to_string()).collect();
             let left_out: String = place::left_out().iter().map(|why| format!("; left out {why}")).collect();
             let text = format!("{which}: there is no socket in {}{left_out}", places.join(", "));
             let text = hanging("error: ", &text, 80);
-            let help = if self.pid.is_none() { "help: `misaki` alone starts one\n" } else { "" };
+            let help = if self.pid.is_none() {
+                "help: `misaki` alone starts one; that of `misaki -- COMMAND` has no socket, and\n      prints to stderr\n"
+            } else {
+                ""
+            };
             return Err(Failure { status: FAILED, message: format!("{text}\n{help}") });
         }
         Ok(found.into_iter().map(|(_, path)| path).collect())

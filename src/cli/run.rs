@@ -169,10 +169,18 @@ async fn reload(running: &mut Running, options: &Run) {
     match reloaded {
         Ok(Changes { kept, changed, added, removed }) => {
             running.reloads.succeed();
+            let is_new = |processor: &str| {
+                let path = format!("{}.{processor}", Kind::Processor.section());
+                changed.contains(&path) || added.contains(&path)
+            };
+            let new: Vec<_> = running.intentions().into_iter().filter(|(processor, _)| is_new(processor)).collect();
             let list = |paths: Vec<String>| (!paths.is_empty()).then(|| paths.join(", "));
             let (changed, added, removed) = (list(changed), list(added), list(removed));
             let listening = addresses(running).join(", ");
             tracing::info!(kept, changed, added, removed, %listening, "the config was read again and is in use");
+            for (processor, intention) in new {
+                tracing::info!(processor, "{intention}");
+            }
         }
         Err(message) => {
             running.reloads.fail(&message);

@@ -218,6 +218,11 @@ fn render(told: &Value, columns: usize, bold: bool, brief: bool) -> String {
         for (reason, items) in &dropped {
             out.push_str(&format!("  {}\n", cut(&format!("dropped: {} {}", safe(reason), count(items)), columns - 2)));
         }
+        if account["found"].as_u64().is_some_and(|found| found > 0) {
+            let found = count(&account["found"]);
+            let text = format!("of ACCEPTED, {found} were on disk from before the start: no RECEIVER counts them");
+            out.push_str(&format!("  {}\n", cut(&text, columns - 2)));
+        }
     }
 
     let bill = &told["bill"];
@@ -233,6 +238,12 @@ fn render(told: &Value, columns: usize, bold: bool, brief: bool) -> String {
     let others = &bill["others"];
     if ["items", "sent", "dropped", "waiting"].iter().any(|key| others[*key].as_u64().is_some_and(|items| items > 0)) {
         out.push_str(&format!("{}\n", billed(breadth, "(all others)", others)));
+    }
+    let found: u64 = each(&told["ledger"]).iter().filter_map(|account| account["found"].as_u64()).sum();
+    if found > 0 {
+        let text =
+            format!("{} from before the start are in what became of them, and not in ITEMS", count(&found.into()));
+        out.push_str(&format!("  {}\n", cut(&text, columns - 2)));
     }
     if bill["estimated"] == true {
         out.push_str("  estimated: there are more services than are counted one by one\n");

@@ -49,6 +49,8 @@ struct Case<'a> {
     entries: &'a [Entry],
     input: Value,
     expected: Result<Outcome, String>,
+    /// Whether it says what is dropped.
+    names_dropped: bool,
 }
 
 /// What a case came to; a failure says why.
@@ -130,10 +132,13 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     for case in &cases {
         let outcome = block_on(async { Ok(trial::run(&plan, &case.input).await) })?;
         let failure = match (&case.expected, &outcome) {
-            (Err(error), _) => Some(format!("out: {error}")),
-            (_, Err(error)) => Some(error.clone()),
+            (Err(error), _) => Some(located(&file, case, "out", error)),
+            (_, Err(error)) => Some(located(&file, case, "in", error)),
             (Ok(_), Ok(_)) if update => None,
-            (Ok(expected), Ok(got)) => difference(expected, got),
+            (Ok(expected), Ok(got)) if case.names_dropped => difference(expected, got),
+            (Ok(expected), Ok(got)) => {
+                difference(&Outcome { out: expected.out.clone(), dropped: got.dropped.clone() }, got)
+            }
         };
         verdicts.push(Verdict { file: file.clone(), case: case.name.clone(), failure });
         outcomes.push(outcome);
@@ -146,6 +151,20 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
         }
     }
     Ok(verdicts)
+}
+
+/// What is wrong with a record of a case, with its place in the file.
+fn located(file: &str, case: &Case, key: &str, error: &str) -> String {
+    let Some(list) = case.entries.iter().find(|entry| entry.key == key) else { return error.to_owned() };
+    let records: &[Node] = match &list.node.value {
+        config::Value::List(records) => records,
+        _ => std::slice::from_ref(&list.node),
+    };
+    let is_wrong = |record: &&Node| short::requests(&emit::json_value(record)).is_err();
+    match records.iter().find(is_wrong) {
+        Some(record) => format!("{file}:{}: {key}: {error}", record.place.line),
+        None => error.to_owned(),
+    }
 }
 
 fn case<'a>(section: Section<'a>, node: &'a Node) -> Case<'a> {
@@ -177,7 +196,7 @@ fn case<'a>(section: Section<'a>, node: &'a Node) -> Case<'a> {
         Ok::<_, String>(records.into_iter().map(|(_, record)| record).collect())
     };
     let expected = normal(out).map(|out| Outcome { out, dropped: dropped.as_object().cloned().unwrap_or_default() });
-    Case { name, entries: node.entries(), input, expected }
+    Case { name, entries: node.entries(), input, expected, names_dropped: section.has("dropped") }
 }
 
 fn fields(record: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {

@@ -7,7 +7,10 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::{Failure, Sources, USAGE, rendered, runnable};
+use crate::config::SET;
+use crate::diagnostics::columns::counted;
+
+use super::{Failure, Sources, USAGE, print, rendered, runnable, safe};
 
 #[derive(Args)]
 pub struct Validate {
@@ -33,7 +36,6 @@ pub fn validate(options: &Validate) -> Result<(), Failure> {
         return Err(Failure { status: USAGE, message });
     }
     let loaded = sources.load()?;
-    #[cfg_attr(not(unix), allow(unused_variables, reason = "only a unix socket leads to a collector"))]
     let plan = runnable(&loaded)?;
     plan.check_unused(&loaded);
     // Warnings do not fail a config, but they are what this verb is for.
@@ -42,5 +44,8 @@ pub fn validate(options: &Validate) -> Result<(), Failure> {
     if options.against_recent {
         return recent::report(plan, &options.target);
     }
-    Ok(())
+    let (pipelines, components) =
+        (counted(plan.pipelines.len(), "pipeline"), counted(plan.in_use().len(), "component"));
+    let names: Vec<_> = loaded.sources.iter().map(|source| safe(&source.name)).filter(|name| name != SET).collect();
+    print(&format!("{} is valid: {pipelines}, {components}\n", names.join(", ")))
 }

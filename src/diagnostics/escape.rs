@@ -81,6 +81,13 @@ pub fn is_control(c: char) -> bool {
     acts(c) || hides(c)
 }
 
+/// Text of our own without the colours it has on a terminal.
+pub fn without_style(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |plain, part| plain + part.split_once('m').map_or(part, |(_, rest)| rest))
+}
+
 /// Plain text: `\x1b`, `\u202e`. Not for programs but for eyes also `\n`, `\t`, and what is not seen (`\ufeff`, `\U000e0041`).
 pub fn put_safe(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool) {
     put_safe_window(out, bytes, for_eyes, &Eyes::default());

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use super::escape::without_style;
 use super::metrics::{Observe, Page};
 
 pub struct Reloads(Mutex<State>);
@@ -40,8 +41,8 @@ impl Reloads {
 
     /// The one before goes on; `message` is what a person was told, of which the first line stays.
     pub fn fail(&self, message: &str) {
-        let first = message.lines().next().unwrap_or_default();
-        let why = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+        let first = without_style(message.lines().next().unwrap_or_default());
+        let why = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
         let mut state = self.lock();
         (state.refused, state.failed) = (Some((SystemTime::now(), why)), state.failed + 1);
     }

@@ -71,11 +71,13 @@ fn memory(view: &View) -> Value {
 fn exporter(queue: &Queue, now: Now) -> Value {
     let seconds_since = |since: SystemTime| now.wall.duration_since(since).unwrap_or_default().as_secs();
     let report = queue.report(now);
-    let Report { destination, outage, items, memory_bytes, memory_limit, disk, size, capacity, unit, .. } = report;
+    let Report { destination, outage, is_tried, items, memory_bytes, memory_limit, disk, size, capacity, unit, .. } =
+        report;
     let state = match &outage {
         Some(outage) if outage.holds => "holding",
         Some(_) => "down",
-        None => "up",
+        None if is_tried => "up",
+        None => "untried",
     };
     json!({
         "id": queue.account.exporter,
@@ -116,6 +118,7 @@ fn ledger(account: &Account) -> Value {
         "exporter": account.exporter,
         "signal": account.signal.name(),
         "accepted": account.accepted(),
+        "found": account.found(),
         "exported": account.sent(),
         "filtered": account.filtered(),
         "dropped": dropped.filter(|(_, items)| *items > 0).map(|(name, items)| (name, Value::from(items))).collect::<Map<_, _>>(),

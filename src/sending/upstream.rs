@@ -33,6 +33,8 @@ struct State {
     failing: Option<Failing>,
     /// When it was last said to be back.
     back: Option<Instant>,
+    /// Whether an attempt has ended, well or not, where it is now.
+    is_tried: bool,
 }
 
 /// Attempts have failed since the last success.
@@ -83,6 +85,11 @@ impl Upstream {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether anything is known of it.
+    pub fn is_tried(&self) -> bool {
+        self.lock().is_tried
+    }
+
     pub fn is_down(&self) -> bool {
         self.lock().outage().is_some()
     }
@@ -90,7 +97,9 @@ impl Upstream {
     /// It is somewhere else now, or reached in another way.
     pub fn moved(&self, destination: String) {
         *self.destination.lock().unwrap_or_else(PoisonError::into_inner) = destination;
-        self.lock().failing.iter_mut().for_each(|failing| failing.holds = false);
+        let mut state = self.lock();
+        state.failing.iter_mut().for_each(|failing| failing.holds = false);
+        state.is_tried = state.failing.is_some();
     }
 
     /// Whether telemetry is held back because a setting is wrong, here or there.
@@ -110,6 +119,7 @@ impl Upstream {
     pub fn failed(&self, why: &str, holds: bool, queue: &str) {
         let now = clock();
         let mut state = self.lock();
+        state.is_tried = true;
         let new = || Failing { since: now, said: None, asked: now, attempts: 0, why: String::new(), holds };
         let failing = state.failing.get_or_insert_with(new);
         failing.attempts += 1;
@@ -179,6 +189,7 @@ impl Upstream {
     /// An attempt succeeded.
     pub fn succeeded(&self) {
         let mut state = self.lock();
+        state.is_tried = true;
         let Some(failing) = state.failing.take() else { return };
         let now = clock();
         let lasted = now.duration_since(failing.since);

@@ -125,6 +125,8 @@ pub struct Account {
     /// The most that `accepted` ever was.
     most_accepted: AtomicU64,
     sent: AtomicU64,
+    /// Of `accepted`, what an earlier run left on disk.
+    found: AtomicU64,
     dropped: [AtomicU64; Reason::ALL.len()],
 }
 
@@ -138,12 +140,25 @@ impl Account {
             accepted: AtomicU64::new(0),
             most_accepted: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            found: AtomicU64::new(0),
             dropped: Default::default(),
         }
     }
 
     pub fn accept(&self, items: u64) {
         self.accepted.fetch_add(items, Relaxed);
+    }
+
+    /// Takes what an earlier run left on disk, of which `lost` items cannot be read.
+    pub fn find(&self, items: u64, lost: u64) {
+        self.accept(items);
+        self.found.fetch_add(items, Relaxed);
+        self.bill.find(items);
+        self.bill.drop_unknown(lost);
+    }
+
+    pub fn found(&self) -> u64 {
+        self.found.load(Relaxed)
     }
 
     /// It was accepted, and refused after all: its client still has it.

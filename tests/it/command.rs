@@ -51,10 +51,10 @@ fn a_programs_requests_are_shown() {
     assert_eq!(output.status.code(), Some(7), "{stderr}");
     let lines = [
         "own words\n",
-        "── 00:00:01.000  trace 4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b  1 span, 1 service\n",
+        "── 00:00:01.000Z  trace 4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b  1 span, 1 service\n",
         " ✗ failed: shop GET /cart: out of stock\n",
         "\n*✗ GET /cart ",
-        "00:00:01.100 ERROR nothing left\n",
+        "00:00:01.100Z ERROR nothing left\n",
     ];
     for line in lines {
         assert!(stderr.contains(line), "{line}: {stderr}");
@@ -66,7 +66,7 @@ fn the_form_is_chosen() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
     command.args(["--print", "line", "--", "python3", "-c", PROGRAM, "0"]).stdin(Stdio::null());
     let (_, stderr) = texts(&command.output().unwrap());
-    assert!(stderr.contains("00:00:01.100 ERROR  shop ") && !stderr.contains("──"), "{stderr}");
+    assert!(stderr.contains("00:00:01.100Z ERROR  shop ") && !stderr.contains("──"), "{stderr}");
 }
 
 #[test]

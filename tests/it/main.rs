@@ -53,6 +53,7 @@ mod reload;
 mod rewrite;
 mod room;
 mod round_trip;
+mod said;
 mod sampler;
 mod scenarios;
 mod secrets;

@@ -251,7 +251,7 @@ fn requests_come_when_they_are_whole() {
         1
     );
     let line = String::from_utf8(std::mem::take(&mut out)).unwrap();
-    assert!(line.starts_with("14:02:11.682 INFO   external-api             answered  user=17 "), "{line}");
+    assert!(line.starts_with("14:02:11.682Z INFO   external-api             answered  user=17 "), "{line}");
     assert!(line.ends_with(" 4b4b4b4b\n"), "{line}");
     whole(&mut out, |to| {
         requests.add(Signal::Traces, &[&traces(vec![span(9, 7, "payment", "audit", 300, 2)])], at(500), to)
@@ -277,7 +277,7 @@ async fn the_exporter_prints_trees() {
     misaki.submit_wire(Signal::Logs, logs(vec![log(8, "external-api", 9, "asked", 120)]), None).await.unwrap();
     misaki.submit_wire(Signal::Traces, traces(purchase()), None).await.unwrap();
     until("the request is printed", || text().contains("180 of payment's 200 ms")).await;
-    assert!(text().contains("14:02:11.522 INFO  asked"), "{}", text());
+    assert!(text().contains("14:02:11.522Z INFO  asked"), "{}", text());
     let other = traces(vec![with(span(1, 2, "shop", "orphan", 0, 1), |span| span.trace_id = vec![7; 16])]);
     misaki.submit_wire(Signal::Traces, other, None).await.unwrap();
     misaki.finish().await;
@@ -343,7 +343,7 @@ fn harmless_whatever_comes() {
     for name in ["one", "two", "three", "itself", "far", "farther"] {
         assert!(text.lines().any(|line| line.contains(&format!("{name} "))), "{name}: {text}");
     }
-    assert!(text.starts_with("14:02:11.402 span   a                no id  1 ms"), "{text}");
+    assert!(text.starts_with("14:02:11.402Z span   a                no id  1 ms"), "{text}");
     assert!(text.contains("\n ! 1 span came twice\n"), "{text}");
 }
 

@@ -297,6 +297,7 @@ cases:
       resourceSpans: [{scopeSpans: [{spans: [
         {traceId: 0af7651916cd43dd8448eb211c80319c, spanId: b7ad6b7169203331, startTimeUnixNano: 1, endTimeUnixNano: 2}]}]}]
     out: []
+    dropped: {}
     # Nothing else is held.
   - name: metrics
     in: [{metric: {name: up, sum: 1}}]
@@ -352,7 +353,7 @@ async fn a_case_that_fails_says_the_difference_and_can_be_rewritten() {
     assert!(status == 78 && err.contains("unknown key \"inn\"") && err.contains("did you mean \"in\""), "{err}");
     for (case, told) in [
         ("in: [{log: {severty: 5}}]", "unknown key \"severty\" in a log: did you mean \"severity\"?"),
-        ("in: [], out: [{log: {body: x, colour: red}}]", "out: unknown key \"colour\" in a log\n"),
+        ("in: [], out: [{log: {body: x, colour: red}}]", "out: unknown key \"colour\" in a log: the keys are "),
         ("in: [{span: {name: x, status: {cod: 2}}}]", "unknown key \"cod\" in a span: did you mean \"code\"?"),
         ("in: [{metric: {name: x, gauge: {data_point: []}}}]", "in a metric: did you mean \"dataPoints\"?"),
         (

@@ -27,6 +27,8 @@ fn names(signal: Signal) -> Names {
     Names { groups, scopes, records, kind }
 }
 
+const SEVERITIES: &str = "1 is TRACE, 5 DEBUG, 9 INFO, 13 WARN, 17 ERROR, 21 FATAL";
+
 /// The keys of a record that are not OTLP/JSON's.
 const SHORT: [&str; 3] = ["resource", "scope", "severity"];
 
@@ -43,10 +45,14 @@ pub fn requests(list: &Value) -> Result<Vec<(Signal, Vec<u8>)>, String> {
         let (signal, request) = request(item)?;
         if let Some((key, mut known)) = stranger(signal, &request) {
             known.extend(SHORT);
-            let near = nearest(key, known).map_or(String::new(), |near| format!(": did you mean \"{near}\"?"));
-            return Err(format!("unknown key \"{key}\" in a {}{near}", names(signal).kind));
+            let all = || format!(": the keys are {}", known.join(", "));
+            let near = nearest(key, known.iter().copied());
+            let help = near.map_or_else(all, |near| format!(": did you mean \"{near}\"?"));
+            return Err(format!("unknown key \"{key}\" in a {}{help}", names(signal).kind));
         }
-        let wire = to_wire(signal, request.to_string().as_bytes()).map_err(|error| error.to_string())?;
+        // The place in a request that nobody wrote says nothing.
+        let plain = |error: String| error.split(" at line ").next().unwrap_or_default().to_owned();
+        let wire = to_wire(signal, request.to_string().as_bytes()).map_err(|error| plain(error.to_string()))?;
         // One request after another is a request.
         match wires.iter_mut().find(|(known, _)| *known == signal) {
             Some((_, all)) => all.extend_from_slice(&wire),
@@ -86,6 +92,9 @@ fn lengthen(signal: Signal, record: &mut Map<String, Value>) -> Result<(), Strin
     let attributes = record.remove("attributes").map(|attributes| pairs(&attributes)).transpose()?;
     if signal == Signal::Logs {
         if let Some(severity) = record.remove("severity") {
+            if severity.as_u64().is_none_or(|number| number > 24) {
+                return Err(format!("severity {severity} is no number from 0 to 24: {SEVERITIES}"));
+            }
             record.insert("severityNumber".into(), severity);
         }
         if let Some(body) = record.remove("body") {

@@ -96,14 +96,17 @@ pub fn head(columns: usize, text: &[u8]) -> &[u8] {
     text.get(..columns * 4 + 4).unwrap_or(text)
 }
 
-/// `14:02:11.402`, in UTC; dashes when there is no time.
+/// The width of a time of the day.
+pub const TIME: usize = "14:02:11.402Z".len();
+
+/// `14:02:11.402Z`; dashes when there is no time.
 pub fn time_of_day(nanos: u64) -> String {
     if nanos == 0 {
-        return "--:--:--.---".to_owned();
+        return "--:--:--.--- ".to_owned();
     }
     let millis = nanos / 1_000_000;
     let (hour, minute) = (millis / 3_600_000 % 24, millis / 60_000 % 60);
-    format!("{hour:02}:{minute:02}:{:02}.{:03}", millis / 1000 % 60, millis % 1000)
+    format!("{hour:02}:{minute:02}:{:02}.{:03}Z", millis / 1000 % 60, millis % 1000)
 }
 
 /// `180 ms`: three digits that count, and a unit.

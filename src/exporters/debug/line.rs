@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::layout::{Layout, Tone, column, cut, duration, head, time_of_day, width, word, words};
+use super::layout::{Layout, TIME, Tone, column, cut, duration, head, time_of_day, width, word, words};
 use super::text::Text;
 use super::value::put_plain;
 use crate::otlp::schema::list;
@@ -34,7 +34,7 @@ impl Line {
         let services = if layout.width < 120 { 16 } else { 24 };
         // Two spaces and the id.
         let id = 2 + 2 * SHORT_ID;
-        let left = layout.width.saturating_sub(12 + 1 + KIND + 1 + services + 1 + id);
+        let left = layout.width.saturating_sub(TIME + 1 + KIND + 1 + services + 1 + id);
         layout.put(out, Tone::Faint, &time_of_day(self.time));
         layout.put(out, self.tone, &format!(" {} ", column(&self.kind, KIND)));
         layout.put(out, Tone::Strong, &column(&self.service, services));
