@@ -47,7 +47,7 @@ impl Pem {
         match CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>() {
             Ok(certificates) if certificates.is_empty() => Err(format!("{self:?} holds no certificate")),
             Ok(certificates) => Ok(certificates),
-            Err(error) => Err(format!("{self:?} is not valid PEM: {error}")),
+            Err(_) => Err(format!("{self:?} is not valid PEM{}", one_line(&bytes))),
         }
     }
 
@@ -56,7 +56,7 @@ impl Pem {
         let encrypted = memchr::memmem::find(&bytes, b"ENCRYPTED").is_some();
         PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| match encrypted {
             true => format!("{self:?} is protected by a passphrase, which is not supported"),
-            false => format!("{self:?} holds no private key"),
+            false => format!("{self:?} holds no private key{}", one_line(&bytes)),
         })
     }
 
@@ -80,6 +80,14 @@ impl Pem {
             Pem::File { path, .. } => Some(path),
             Pem::Inline { .. } => None,
         }
+    }
+}
+
+/// What is wrong with a PEM that came through a variable or single quotes, where `\n` is no end of a line.
+fn one_line(pem: &[u8]) -> &'static str {
+    match memchr::memmem::find(pem, br"\n") {
+        Some(_) => r": its lines end in `\n` as text: end them with real line ends, or write it in double quotes",
+        None => "",
     }
 }
 
@@ -113,7 +121,10 @@ impl Identity {
             Err(Error::InconsistentKeys(_)) => {
                 Err(format!("the key in {:?} does not belong to the certificate in {:?}", self.key, self.cert))
             }
-            Err(error) => Err(format!("cannot use the key in {:?}: {error}", self.key)),
+            Err(error) => match self.cert.certificates()?.iter().find_map(|own| certificate::unusable_key(own)) {
+                Some(key) => Err(format!("the certificate in {:?} has {key}", self.cert)),
+                None => Err(format!("cannot use the key in {:?}: {error}", self.key)),
+            },
         }
     }
 }
@@ -275,6 +286,35 @@ pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig
     Ok(Arc::new(config))
 }
 
+/// The client's side of TLS to one peer. The files are read when the first connection wants them.
+#[derive(Debug)]
+pub struct Client {
+    tls: ClientTls,
+    alpn: &'static [&'static [u8]],
+    config: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Client {
+    pub fn new(tls: ClientTls, alpn: &'static [&'static [u8]]) -> Client {
+        Client { tls, alpn, config: OnceLock::new() }
+    }
+
+    /// Makes a connection to `host` confidential.
+    pub async fn secure(&self, stream: Stream, host: &str) -> Result<Stream, String> {
+        let config = match self.config.get() {
+            Some(config) => config.clone(),
+            None => {
+                let (tls, alpn) = (self.tls.clone(), self.alpn);
+                let config = crate::config::files::aside(move || client_config(&tls, alpn)).await.flatten();
+                let config = config.map_err(|error| format!("failed to load TLS config: {error}"))?;
+                self.config.get_or_init(|| config).clone()
+            }
+        };
+        let name = self.tls.server_name(host)?;
+        connect(stream, config, name).await.map_err(|error| explain(&error, Peer::Server))
+    }
+}
+
 /// An identity in use, read again when its files have changed. What cannot be read then leaves the old one in place.
 #[derive(Debug)]
 struct Reloaded(Watched<Shown>);
@@ -325,6 +365,25 @@ struct Trust {
     known: Vec<CertificateDer<'static>>,
 }
 
+/// The error of a signature, which is none of the signer's where its key is one that we cannot use.
+fn of_key(error: Error, whose: &str, certificate: &[u8]) -> Error {
+    use CertificateError as Bad;
+    let is_of_signature = matches!(
+        &error,
+        Error::PeerMisbehaved(_)
+            | Error::InvalidCertificate(
+                Bad::BadSignature
+                    | Bad::UnknownIssuer
+                    | Bad::UnsupportedSignatureAlgorithmContext { .. }
+                    | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+            )
+    );
+    match certificate::unusable_key(certificate).filter(|_| is_of_signature) {
+        Some(key) => Error::General(format!("{whose} has {key}")),
+        None => error,
+    }
+}
+
 /// What `CaUsedAsEndEntity` of webpki becomes; its time was looked at before.
 fn is_of_a_ca(error: &CertificateError) -> bool {
     matches!(error, CertificateError::Other(cause) if cause.0.to_string() == "CaUsedAsEndEntity")
@@ -345,6 +404,10 @@ impl ServerCertVerifier for Trust {
                 verify_server_name(&ParsedCertificate::try_from(own)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
+            Err(error) => {
+                let signers = chain.iter().chain(&self.known);
+                Err(signers.fold(error, |error, signer| of_key(error, "the certificate of its CA", signer)))
+            }
             verified => verified,
         }
     }
@@ -356,6 +419,7 @@ impl ServerCertVerifier for Trust {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         crypto::verify_tls12_signature(message, cert, signed, &provider().signature_verification_algorithms)
+            .map_err(|error| of_key(error, "its certificate", cert))
     }
 
     fn verify_tls13_signature(
@@ -365,10 +429,14 @@ impl ServerCertVerifier for Trust {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         crypto::verify_tls13_signature(message, cert, signed, &provider().signature_verification_algorithms)
+            .map_err(|error| of_key(error, "its certificate", cert))
     }
 
+    /// The last one is not supported: a server that has nothing else then shows its certificate, and a person is told what is wrong.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        let mut schemes = provider().signature_verification_algorithms.supported_schemes();
+        schemes.push(SignatureScheme::ECDSA_NISTP521_SHA512);
+        schemes
     }
 }
 
@@ -420,6 +488,7 @@ pub fn explain(error: &(dyn std::error::Error + 'static), peer: Peer) -> String 
             let advice = "make one that is not, or set tls.ca_file (--ca) to this very one";
             format!("no TLS with the {who}: its certificate is a CA's, and not trusted: {advice}")
         }
+        Some(Error::General(why)) => format!("no TLS with the {who}: {why}"),
         Some(error) => match advice(error, peer) {
             Some(advice) => format!("no TLS with the {who}: {error}: {advice}"),
             None => format!("no TLS with the {who}: {error}"),
@@ -468,8 +537,11 @@ fn advice(error: &Error, peer: Peer) -> Option<&'static str> {
         (Error::InvalidCertificate(Bad::ExpiredContext { .. }), _) => "renew its certificate, or correct the clock",
         (Error::InvalidCertificate(Bad::NotValidYetContext { .. }), _) => "correct the clock",
         (Error::NoCertificatesPresented, _) => "tls.client_ca_file demands a certificate",
-        (Error::AlertReceived(Alert::CertificateRequired | Alert::HandshakeFailure), Peer::Server) => {
+        (Error::AlertReceived(Alert::CertificateRequired), Peer::Server) => {
             "it wants a client certificate: set tls.cert_file and tls.key_file"
+        }
+        (Error::AlertReceived(Alert::HandshakeFailure), Peer::Server) => {
+            "it wants a client certificate: set tls.cert_file and tls.key_file; or its own has a P-521 key, which is not supported"
         }
         (Error::AlertReceived(Alert::UnknownCA), _) => "it does not trust the CA of our certificate (tls.cert_file)",
         (Error::AlertReceived(Alert::BadCertificate | Alert::CertificateExpired | Alert::CertificateUnknown), _) => {

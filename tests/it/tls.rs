@@ -436,3 +436,62 @@ fn reload_of_client_ca() {
         assert_eq!(come_in(&reloading), [true, false], "{max:?} removed");
     }
 }
+
+/// ring checks no signatures of these: a person hears of the key, rather than of a CA or of a client certificate.
+#[tokio::test]
+async fn keys_that_cannot_be_checked_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
+    for (kind, size, key_is, told) in [
+        ("ec", "ec_paramgen_curve:P-521", "has a P-521 key", ": use P-256, P-384, Ed25519, or RSA"),
+        ("rsa", "rsa_keygen_bits:1024", "has an RSA key of 1024 bits", ": 2048 are the least"),
+    ] {
+        let names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
+        let mut make = std::process::Command::new("openssl");
+        make.args(["req", "-x509", "-newkey", kind, "-pkeyopt", size, "-nodes", "-keyout", &key, "-out", &cert])
+            .args(names);
+        assert!(make.output().expect("openssl makes the certificates").status.success());
+        for version in ["-tls1_2", "-tls1_3"] {
+            let port = super::harness::free_port().await;
+            let mut serve = tokio::process::Command::new("openssl");
+            serve.args(["s_server", "-accept", &format!("127.0.0.1:{port}"), "-cert", &cert, "-key", &key, version]);
+            serve.args(["-cipher", "DEFAULT@SECLEVEL=0", "-quiet"]).kill_on_drop(true);
+            let _server =
+                serve.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+            let trusting = client(Some(file("ca_file", Path::new(&cert))));
+            for tls in [trusting, ClientTls { insecure_skip_verify: true, ..ClientTls::default() }] {
+                let stream = loop {
+                    match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
+                        Ok(stream) => break stream,
+                        Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    }
+                };
+                let (config, name) = (client_config(&tls, &[]).unwrap(), tls.server_name("localhost").unwrap());
+                let error = explain(&connect(Box::new(stream), config, name).await.unwrap_err(), Peer::Server);
+                assert!(
+                    error.starts_with("no TLS with the server: ") && error.contains(key_is),
+                    "{version} {kind}: {error}"
+                );
+            }
+        }
+        let own = server(identity(file("cert_file", Path::new(&cert)), file("key_file", Path::new(&key))));
+        let error = server_config(&own, &[]).unwrap_err();
+        assert_eq!(error, format!("the certificate in cert_file {cert:?} {key_is}{told}"));
+    }
+}
+
+/// A variable or single quotes leave `\n` as it is.
+#[test]
+fn a_pem_on_one_line_is_told_and_not_shown() {
+    let authority = Authority::new();
+    let one_line = authority.pem.replace('\n', "\\n");
+    let error = client_config(&client(Some(inline("ca_pem", &one_line))), &[]).unwrap_err();
+    let told = r"ca_pem is not valid PEM: its lines end in `\n` as text: end them with real line ends, or write it in double quotes";
+    assert_eq!(error, told);
+    let own = identity(inline("cert_pem", &authority.pem), inline("key_pem", "-----BEGIN PRIVATE KEY-----\\nMIGH"));
+    let error = server_config(&server(own), &[]).unwrap_err();
+    assert!(error.starts_with(r"key_pem holds no private key: its lines end in `\n` as text"), "{error}");
+    let garbage = client_config(&client(Some(inline("ca_pem", "-----BEGIN CERTIFICATE x\n"))), &[]).unwrap_err();
+    assert!(garbage.starts_with("ca_pem ") && garbage.len() < 40, "{garbage}");
+}

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 /// DER tags that are looked for.
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
+const INTEGER: u8 = 0x02;
+const BITS: u8 = 0x03;
 const OBJECT: u8 = 0x06;
 const OCTETS: u8 = 0x04;
 const VERSION: u8 = 0xa0;
@@ -17,6 +19,12 @@ const DNS_NAME: u8 = 0x82;
 const IP_ADDRESS: u8 = 0x87;
 
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+const ELLIPTIC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+const P521: &[u8] = &[0x2b, 0x81, 4, 0, 0x23];
+/// The shortest RSA key that ring takes, in bits.
+const LEAST: usize = 2048;
+
 const ORGANISATION: &[u8] = &[0x55, 4, 10];
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 29, 17];
 
@@ -79,6 +87,25 @@ impl Certificate {
             issuer: name(issuer),
             expires: time(tag, expires)?,
         })
+    }
+}
+
+/// The key in a certificate, where it is one that ring makes and checks no signatures with.
+pub fn unusable_key(der: &[u8]) -> Option<String> {
+    let signed = inside(inside(der, SEQUENCE)?, SEQUENCE)?;
+    // Serial number, algorithm, issuer, validity, subject, then the key.
+    let (_, key) = Elements(signed).skip_while(|(tag, _)| *tag == VERSION).nth(5)?;
+    let mut objects = Elements(inside(key, SEQUENCE)?).filter(|(tag, _)| *tag == OBJECT).map(|(_, object)| object);
+    match (objects.next()?, objects.next()) {
+        (ELLIPTIC, Some(P521)) => Some("a P-521 key: use P-256, P-384, Ed25519, or RSA".to_owned()),
+        (RSA, _) => {
+            // The first byte of a bit string is how many bits its last byte lacks.
+            let (_, numbers) = inside(key, BITS)?.split_first()?;
+            let modulus = inside(inside(numbers, SEQUENCE)?, INTEGER)?;
+            let bits = 8 * modulus.iter().skip_while(|byte| **byte == 0).count();
+            (bits < LEAST).then(|| format!("an RSA key of {bits} bits: {LEAST} are the least"))
+        }
+        _ => None,
     }
 }
 
