@@ -84,6 +84,14 @@ impl SendError {
             SendError::Rejected(status) | SendError::Misconfigured(status) => status,
         }
     }
+
+    fn message_mut(&mut self) -> &mut String {
+        match self {
+            SendError::Retry { status, .. } => &mut status.message,
+            SendError::TooLarge(status) | SendError::Malformed(status) => &mut status.message,
+            SendError::Rejected(status) | SendError::Misconfigured(status) => &mut status.message,
+        }
+    }
 }
 
 pub type Encoding<'a> = Pin<Box<dyn Future<Output = Payload> + Send + 'a>>;
@@ -149,12 +157,9 @@ where
 }
 
 fn said(outcome: &mut Result<Accepted, SendError>) -> &mut String {
-    use SendError::{Malformed, Misconfigured, Rejected, Retry, TooLarge};
     match outcome {
         Ok(accepted) => &mut accepted.message,
-        Err(Retry { status, .. } | TooLarge(status) | Malformed(status) | Rejected(status) | Misconfigured(status)) => {
-            &mut status.message
-        }
+        Err(error) => error.message_mut(),
     }
 }
 

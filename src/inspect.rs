@@ -4,7 +4,6 @@
 //! see of it; `server` answers; `place` knows where sockets are, for those who listen and those who ask.
 
 pub mod feed;
-pub mod percent;
 pub mod place;
 pub mod ring;
 mod server;

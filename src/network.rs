@@ -1,7 +1,7 @@
 //! Connections: the byte streams below HTTP and gRPC, on the side of the receivers as of the exporters.
 //!
 //! `endpoint` reads what a configuration names and connects to it, `tls` makes either side of a stream confidential,
-//! `auth` says who may come in, and who we are.
+//! `auth` says who may come in, and who we are, `proxy` leads through a forward proxy.
 
 pub mod admin;
 pub mod auth;
@@ -10,6 +10,7 @@ pub mod cors;
 pub mod endpoint;
 pub mod files;
 pub mod listen;
+pub mod proxy;
 pub mod settings;
 pub mod tls;
 pub mod workers;
@@ -25,7 +26,7 @@ use tokio_rustls::TlsStream;
 /// One connection, whatever carries it.
 pub type Stream = Box<dyn Carrier>;
 
-pub trait Carrier: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin {
+pub trait Carrier: AsyncRead + AsyncWrite + Debug + Send + Unpin {
     /// The protocol that both sides chose during the TLS handshake, such as `h2`.
     fn alpn(&self) -> Option<&[u8]> {
         None

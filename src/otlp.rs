@@ -11,6 +11,7 @@ pub mod inflate;
 pub mod json;
 pub mod message;
 pub mod number;
+pub mod percent;
 pub mod pieces;
 pub mod rewrite;
 pub mod room;

@@ -44,20 +44,23 @@ impl Chosen {
 
     fn blamed(&self, failure: Failure) -> Failure {
         let Some((blame, help)) = &self.blame else { return failure };
-        let (mut message, mut help) = (String::new(), *help);
+        let (mut message, mut help) = (String::new(), (*help).to_owned());
         for problem in self.loaded.problems.sorted() {
             if let (Level::Error, Some(GENERATED)) = (problem.level, problem.place.map(|place| place.source)) {
                 let key = problem.path.rsplit('.').next().unwrap_or_default();
                 let text = format!("{}: {}", safe(&blame(key)), safe(&without_errno(&problem.message)));
                 message.push_str(&format!("{}\n", hanging("error: ", &text, 80)));
-                if key == "ca_file" {
-                    help = "name a PEM file with the certificate of the CA";
+                match key {
+                    "ca_file" => help = "name a PEM file with the certificate of the CA".to_owned(),
+                    // Of a proxy between here and there.
+                    "endpoint" => help = problem.help.unwrap_or(help),
+                    _ => {}
                 }
             }
         }
         match message.is_empty() {
             true => failure,
-            false => Failure { status: USAGE, message: format!("{message}{}\n", hanging("help: ", help, 80)) },
+            false => Failure { status: USAGE, message: format!("{message}{}\n", hanging("help: ", &help, 80)) },
         }
     }
 

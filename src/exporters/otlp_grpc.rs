@@ -8,16 +8,17 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AG
 use http::{Request, Uri};
 use smallvec::{SmallVec, smallvec};
 
-use crate::config::Place;
 use crate::config::section::Section;
+use crate::config::{Place, Problem};
 use crate::exporters::settings::Settings;
 use crate::network::auth::Authenticator;
-use crate::network::endpoint::{Address, Endpoint};
+use crate::network::endpoint::{Address, Endpoint, Scheme};
+use crate::network::proxy::Proxy;
 use crate::network::settings;
 use crate::network::tls::ClientTls;
 use crate::otlp::inflate::Coding;
-use crate::otlp::status;
 use crate::otlp::status::code;
+use crate::otlp::{percent, status};
 use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
@@ -34,6 +35,7 @@ pub struct Config {
     pub user_agent: HeaderValue,
     pub authority: Option<String>,
     pub keep_alive: Option<KeepAlive>,
+    pub proxy: Option<Proxy>,
     /// Whether all addresses of a name get requests, or the first that answers.
     pub spreads: bool,
     pub sending: Settings,
@@ -60,9 +62,14 @@ impl Config {
             }
             Endpoint::grpc("localhost:4317").expect("it is an endpoint")
         });
+        if let Some(server) = section.url("endpoint").and_then(|text| named_server(&text)) {
+            let message = format!("the name server {server} is not asked: names are looked up as this system does");
+            section.push("endpoint", Problem::warning(section.place("endpoint"), message));
+        }
         let is_unix = matches!(endpoint.address, Address::Unix(_));
         let tls = section.section("tls").map(ClientTls::decode).unwrap_or_default();
         let config = Config {
+            proxy: settings::proxy(&section, "endpoint", &endpoint, Scheme::Https, &tls),
             // A prefix does not decide about TLS, `tls.insecure` does.
             tls: (!tls.is_plaintext() && !is_unix).then_some(tls),
             endpoint,
@@ -81,10 +88,17 @@ impl Config {
             spreads: section.choice("balancer_name", true, BALANCERS),
             sending: Settings::decode(&section, Duration::from_secs(5)),
         };
+        section.unset(&["middlewares"]);
         section.ignored(&["read_buffer_size", "write_buffer_size", "wait_for_ready"]);
         section.finish();
         config
     }
+}
+
+/// `dns://SERVER/host:port` names who shall be asked.
+fn named_server(endpoint: &str) -> Option<String> {
+    let (server, _) = endpoint.strip_prefix("dns://")?.split_once('/')?;
+    (!server.is_empty()).then(|| server.to_owned())
 }
 
 /// `headers`, sent with every request.
@@ -138,7 +152,11 @@ impl Grpc {
             headers.insert("grpc-encoding", HeaderValue::from_static(config.compression.grpc_name()));
         }
         let (endpoint, tls) = (config.endpoint.clone(), config.tls.clone());
-        let balance = if config.spreads { Balance::RoundRobin } else { Balance::PickFirst };
+        let balance = match &config.proxy {
+            Some(proxy) => Balance::Through(proxy.clone()),
+            None if config.spreads => Balance::RoundRobin,
+            None => Balance::PickFirst,
+        };
         Grpc {
             upstream: Upstream::new(endpoint, Protocol::Http2, tls, config.keep_alive, balance),
             uri: uri.unwrap_or_else(|_| Uri::from_static(path)),
@@ -221,23 +239,7 @@ fn without_status(answer: &Answer) -> Status {
 }
 
 pub(super) fn percent_decoded(message: &[u8]) -> String {
-    let mut out = Vec::with_capacity(message.len());
-    let mut rest = message;
-    while let Some((&byte, after)) = rest.split_first() {
-        let hex = |digits: &[u8]| std::str::from_utf8(digits).ok().and_then(|text| u8::from_str_radix(text, 16).ok());
-        match after.split_at_checked(2).filter(|_| byte == b'%').and_then(|(digits, after)| Some((hex(digits)?, after)))
-        {
-            Some((decoded, after)) => {
-                out.push(decoded);
-                rest = after;
-            }
-            None => {
-                out.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8_lossy(&percent::decoded(message)).into_owned()
 }
 
 impl Exporter for Grpc {

@@ -1,5 +1,7 @@
 //! `otlp_http` (alias `otlphttp`): OTLP over HTTP, protobuf or JSON (facts 3.2).
 
+mod redirect;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +13,7 @@ use crate::config::section::Section;
 use crate::exporters::settings::Settings;
 use crate::network::auth::Authenticator;
 use crate::network::endpoint::{Endpoint, Scheme};
+use crate::network::proxy::Proxy;
 use crate::network::settings;
 use crate::network::tls::ClientTls;
 use crate::otlp::inflate::Coding;
@@ -27,6 +30,8 @@ use super::{Accepted, Encoding, Exporter, Header, Payload, Renewed, SendError, S
 pub struct Config {
     /// Where each signal goes; `None` when no endpoint says so.
     pub endpoints: [Option<Endpoint>; 3],
+    /// The proxy on each of these ways.
+    pub proxies: [Option<Proxy>; 3],
     pub tls: ClientTls,
     pub json: bool,
     pub compression: Coding,
@@ -67,9 +72,19 @@ impl Config {
             section.problem_with_help("endpoint", "at least one endpoint must be specified", help);
         }
         let (compression, content_encoding) = section.choice("compression", (Coding::Gzip, "gzip"), CODINGS);
+        let tls = section.section("tls").map(ClientTls::decode).unwrap_or_default();
+        let own = section
+            .url("proxy_url")
+            .filter(|url| !url.is_empty())
+            .and_then(|url| Proxy::new(&url, "proxy_url", &tls).map_err(|why| section.problem("proxy_url", why)).ok());
+        let proxies = Signal::ALL.map(|signal| {
+            let endpoint = endpoints.get(signal as usize)?.as_ref()?;
+            own.clone().or_else(|| settings::proxy(&section, "endpoint", endpoint, endpoint.scheme?, &tls))
+        });
         let config = Config {
             endpoints,
-            tls: section.section("tls").map(ClientTls::decode).unwrap_or_default(),
+            proxies,
+            tls,
             json: section.choice("encoding", false, &[("proto", false), ("json", true)]),
             compression,
             content_encoding,
@@ -80,6 +95,7 @@ impl Config {
             keep_alive: keep_alive(&section),
             sending: Settings::decode(&section, Duration::from_secs(30)),
         };
+        section.unset(&["middlewares"]);
         section.ignored(&[
             "profiles_endpoint",
             "cookies",
@@ -122,6 +138,8 @@ fn keep_alive(section: &Section) -> Option<KeepAlive> {
 
 pub struct Http {
     upstream: Upstream,
+    /// The proxy that answers for an upstream that it cannot reach.
+    forwarder: Option<Proxy>,
     uri: Uri,
     headers: HeaderMap,
     auth: Option<Arc<Authenticator>>,
@@ -129,7 +147,13 @@ pub struct Http {
 }
 
 impl Http {
-    pub fn new(config: &Config, url: &Endpoint, auth: Option<Arc<Authenticator>>, budget: Arc<Budget>) -> Http {
+    pub fn new(
+        signal: Signal,
+        config: &Config,
+        url: &Endpoint,
+        auth: Option<Arc<Authenticator>>,
+        budget: Arc<Budget>,
+    ) -> Http {
         let mut headers = HeaderMap::new();
         let kind = if config.json { "application/json" } else { "application/x-protobuf" };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -140,6 +164,14 @@ impl Http {
         if config.compression != Coding::Identity {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(config.content_encoding));
         }
+        if let Some(credentials) = url.credentials() {
+            headers.insert(header::AUTHORIZATION, credentials);
+        }
+        let proxy = config.proxies.get(signal as usize).cloned().flatten();
+        let forwarder = proxy.clone().filter(|_| url.scheme == Some(Scheme::Http));
+        if let Some(credentials) = forwarder.as_ref().and_then(Proxy::credentials) {
+            headers.insert(header::PROXY_AUTHORIZATION, credentials);
+        }
         for (name, value) in &config.headers {
             headers.insert(name.clone(), value.clone());
         }
@@ -149,8 +181,10 @@ impl Http {
             .path_and_query(url.target())
             .build();
         let tls = (url.scheme == Some(Scheme::Https)).then(|| config.tls.clone());
+        let balance = proxy.map_or(Balance::RoundRobin, Balance::Through);
         Http {
-            upstream: Upstream::new(url.clone(), Protocol::Either, tls, config.keep_alive, Balance::RoundRobin),
+            upstream: Upstream::new(url.clone(), Protocol::Either, tls, config.keep_alive, balance),
+            forwarder,
             uri: uri.unwrap_or_else(|_| Uri::from_static("/")),
             headers,
             auth,
@@ -159,10 +193,26 @@ impl Http {
     }
 
     async fn export(&self, payload: &Payload, credentials: Header) -> Result<Accepted, SendError> {
+        let mut uri = self.uri.clone();
+        for _ in 0..=redirect::MOST {
+            let answer = self.exchange(&uri, payload, credentials.clone()).await;
+            let answer = answer.map_err(|status| SendError::Retry { after: None, status })?;
+            match redirect::next(&uri, &answer.head) {
+                None => return self.outcome(&answer, ""),
+                Some(Ok(next)) => uri = next,
+                Some(Err(why)) => return self.outcome(&answer, &why),
+            }
+        }
+        let (to, most) = (&self.upstream.endpoint, redirect::MOST);
+        let message = format!("{to} redirects a request more than {most} times: is the path right?");
+        Err(SendError::Misconfigured(Status { code: code::UNIMPLEMENTED, message }))
+    }
+
+    async fn exchange(&self, uri: &Uri, payload: &Payload, credentials: Header) -> Result<Answer, Status> {
         let length = payload.length();
         let mut request = Request::new(Pieces::new(payload.body.clone()));
         *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = uri.clone();
         request.headers_mut().clone_from(&self.headers);
         if let Some((name, value)) = credentials {
             request.headers_mut().insert(name, value);
@@ -171,13 +221,26 @@ impl Http {
             request.headers_mut().remove(header::CONTENT_ENCODING);
         }
         request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        let exchange = self.upstream.exchange(request).await;
-        let answer = exchange.map_err(|status| SendError::Retry { after: None, status })?;
-        let Answer { head, body, .. } = &answer;
+        self.upstream.exchange(request).await
+    }
+
+    /// What an answer means; `redirect` says why a redirect in it was not followed.
+    fn outcome(&self, answer: &Answer, redirect: &str) -> Result<Accepted, SendError> {
+        let Answer { head, body, .. } = answer;
         let kind = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let is_json = kind.starts_with(b"application/json");
         if !head.status.is_success() {
-            return Err(classify(head.status.as_u16(), &head.headers, body, is_json, &self.upstream.endpoint));
+            let mut error = classify(head.status.as_u16(), &head.headers, body, is_json, &self.upstream.endpoint);
+            let message = error.message_mut();
+            if !redirect.is_empty() {
+                message.push_str(&format!(": {redirect}"));
+            }
+            if let Some(proxy) = &self.forwarder {
+                let wants =
+                    if head.status.as_u16() == 407 { ", which wants a user and a password in its URL" } else { "" };
+                message.push_str(&format!(" (through {proxy}{wants})"));
+            }
+            return Err(error);
         }
         if is_web_page(kind, body) {
             let (to, number) = (&self.upstream.endpoint, head.status.as_u16());

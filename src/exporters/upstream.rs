@@ -6,8 +6,8 @@ mod connection;
 pub mod pool;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use hyper::body::Incoming;
 use smallvec::SmallVec;
 
 use crate::network::endpoint::{Address, Endpoint};
-use crate::network::tls::ClientTls;
+use crate::network::proxy::Proxy;
+use crate::network::tls::{self, ClientTls};
 use crate::telemetry::Status;
 
 use connection::{Connection, Opener};
@@ -37,6 +38,13 @@ pub enum Protocol {
     Either,
 }
 
+impl Protocol {
+    /// What is offered in a TLS handshake.
+    pub fn alpn(self) -> &'static [&'static [u8]] {
+        if self == Protocol::Http2 { &[b"h2"] } else { &[b"h2", b"http/1.1"] }
+    }
+}
+
 /// Which addresses of a name get requests, as gRPC's balancers of these names have it.
 pub enum Balance {
     /// All of them.
@@ -45,6 +53,8 @@ pub enum Balance {
     PickFirst,
     /// All that this finds.
     Found(Lookup),
+    /// Whichever the proxy finds.
+    Through(Proxy),
 }
 
 /// How often to ask a silent HTTP/2 connection for a sign of life, and how long to wait for it.
@@ -113,19 +123,21 @@ impl Upstream {
         keep_alive: Option<KeepAlive>,
         balance: Balance,
     ) -> Upstream {
-        let lookup = match (balance, &endpoint.address) {
-            (Balance::PickFirst, _) | (_, Address::Unix(_)) => None,
+        let (lookup, proxy) = match (balance, &endpoint.address) {
+            (Balance::PickFirst, _) | (_, Address::Unix(_)) => (None, None),
+            (Balance::Through(proxy), _) => (None, Some(proxy)),
             (Balance::RoundRobin, address) => {
                 let address = address.clone();
                 let lookup: Lookup = Box::new(move || {
                     let address = address.clone();
                     Box::pin(async move { address.resolve().await })
                 });
-                Some(lookup)
+                (Some(lookup), None)
             }
-            (Balance::Found(lookup), _) => Some(lookup),
+            (Balance::Found(lookup), _) => (Some(lookup), None),
         };
-        let opener = Opener { endpoint: endpoint.clone(), protocol, tls, keep_alive, tls_config: OnceLock::new() };
+        let tls = tls.map(|tls| tls::Client::new(tls, protocol.alpn()));
+        let opener = Opener { endpoint: endpoint.clone(), protocol, tls, proxy, keep_alive };
         Upstream { endpoint, pool: Pool::new(opener, lookup), answered: AtomicBool::new(false) }
     }
 
@@ -136,8 +148,9 @@ impl Upstream {
         let response = match &mut lease.connection {
             Connection::Shared(shared) => shared.sender.clone().send_request(request).await,
             Connection::Single(single) => {
-                // A server is asked for a path (RFC 9112, section 3.2.1); only a proxy would be asked for the whole.
-                if let Some(target) = request.uri().path_and_query().cloned() {
+                // A server is asked for a path, a proxy for the whole URL (RFC 9112, section 3.2).
+                let target = request.uri().path_and_query().filter(|_| !self.pool.opener.is_forwarded()).cloned();
+                if let Some(target) = target {
                     *request.uri_mut() = Uri::from(target);
                 }
                 single.sender.send_request(request).await

@@ -22,8 +22,9 @@ use tokio::task::JoinSet;
 
 use super::feed::{FEEDS, Held, Place, Sighting, View, Watch};
 use super::wanted::Wanted;
-use super::{Subject, percent, place, status};
+use super::{Subject, place, status};
 use crate::diagnostics::supervisor;
+use crate::otlp::percent;
 use crate::telemetry::{Reason, clock};
 
 /// Connections at once: a few people who look; and so many more that are told so.
@@ -190,7 +191,7 @@ fn look(watch: &Arc<Watch>, query: &str) -> Result<View, (StatusCode, String)> {
                 since = clock().checked_sub(ago);
             }
             "then" if value == "end" => ends = true,
-            "where" => wanted = percent::decoded(value),
+            "where" => wanted = String::from_utf8_lossy(&percent::decoded(value.as_bytes())).into_owned(),
             _ => return Err(bad("it takes at, since, where and then=end".to_owned())),
         }
     }

@@ -8,12 +8,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::uri::PathAndQuery;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::Stream;
+use crate::otlp::{base64, percent};
 
 /// How long one address may stay silent before the next is tried beside it (RFC 8305 asks for 250 ms or so).
 const STAGGER: Duration = Duration::from_millis(300);
@@ -50,7 +52,7 @@ impl Address {
             return Err(format!("invalid host {host:?}"));
         }
         match port.parse() {
-            Ok(number) if !port.starts_with('+') => Ok(Address::Tcp { host: host.to_owned(), port: number }),
+            Ok(number) if !port.starts_with('+') => Ok(Address::Tcp { host: canonical(host), port: number }),
             _ => Err(format!("invalid port {port:?}")),
         }
     }
@@ -91,6 +93,12 @@ impl Address {
             Address::Tcp { host, port } => Ok(tokio::net::lookup_host((host.as_str(), *port)).await?.collect()),
         }
     }
+}
+
+/// An IPv4 address that is written as one of IPv6 (`::ffff:127.0.0.1`) is the IPv4 address.
+fn canonical(host: &str) -> String {
+    let mapped = host.parse().ok().and_then(|ip: Ipv6Addr| ip.to_ipv4_mapped());
+    mapped.map_or_else(|| host.to_owned(), |ip| ip.to_string())
 }
 
 impl fmt::Display for Address {
@@ -223,7 +231,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// `host:port`, also behind `http://`, `https://`, `dns:///` or `passthrough:///`, or `unix:///path`.
+    /// `host:port`, also behind `http://`, `https://`, `dns:///`, `dns://SERVER/` or `passthrough:///`, or `unix:///path`.
     pub fn grpc(text: &str) -> Result<Endpoint, String> {
         let at = |address| Endpoint { address, scheme: None, target: PathAndQuery::from_static("/"), userinfo: None };
         if let Some(path) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")) {
@@ -231,7 +239,7 @@ impl Endpoint {
         }
         let rest = match text.split_once("://") {
             Some(("http" | "https", rest)) => rest.strip_suffix('/').unwrap_or(rest),
-            Some(("dns" | "passthrough", rest)) => rest.strip_prefix('/').unwrap_or(rest),
+            Some(("dns" | "passthrough", rest)) => rest.split_once('/').map_or(rest, |(_, rest)| rest),
             Some((unknown, _)) => return Err(format!("unknown scheme {unknown:?}: use host:port")),
             None if text.is_empty() => return Err(r#"requires a non-empty "endpoint""#.into()),
             None => text.strip_prefix("dns:").filter(|rest| rest.contains(':')).unwrap_or(text),
@@ -277,6 +285,18 @@ impl Endpoint {
         let query = self.target.query().map(|query| format!("?{query}")).unwrap_or_default();
         let target = PathAndQuery::try_from(format!("{path}/{suffix}{query}"));
         Ok(Endpoint { target: target.map_err(|_| format!("invalid path {suffix:?}"))?, ..self.clone() })
+    }
+
+    /// The user and the password of the URL as basic authentication has them.
+    pub fn credentials(&self) -> Option<HeaderValue> {
+        let userinfo = self.userinfo.as_deref()?;
+        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+        let pair = [percent::decoded(user.as_bytes()), b":".to_vec(), percent::decoded(password.as_bytes())].concat();
+        let mut text = b"Basic ".to_vec();
+        base64::put_padded(&pair, &mut text);
+        let mut value = HeaderValue::try_from(text).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 
     /// The path and query of a request.
@@ -381,7 +401,7 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn because(what: String, error: io::Error) -> io::Error {
+pub(super) fn because(what: String, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 

@@ -5,7 +5,9 @@ use http::{HeaderName, HeaderValue};
 use crate::config::Place;
 use crate::config::section::{Secret, Section};
 
-use super::endpoint::{Endpoint, Listen};
+use super::endpoint::{Endpoint, Listen, Scheme};
+use super::proxy::{Environment, Proxy};
+use super::tls::ClientTls;
 
 /// `endpoint` and `transport` of a server.
 pub fn listen(section: &Section, default: &str) -> Listen {
@@ -40,6 +42,15 @@ pub fn response_headers(section: &Section) -> Vec<(HeaderName, HeaderValue)> {
         }
     };
     section.headers("response_headers").into_iter().filter_map(header).collect()
+}
+
+/// The proxy that the environment names for an upstream.
+pub fn proxy(section: &Section, key: &str, endpoint: &Endpoint, scheme: Scheme, tls: &ClientTls) -> Option<Proxy> {
+    let refused = |why| {
+        let help = "mend the variable, or name the host in NO_PROXY";
+        section.problem_with_help(key, why, help);
+    };
+    Environment::of_process().proxy(endpoint, scheme, tls).map_err(refused).ok().flatten()
 }
 
 /// `auth`: the id of an authenticator among the extensions, and where it is written.

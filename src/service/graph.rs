@@ -473,7 +473,7 @@ pub fn client<'p>(
                 return Err(format!("\"{id}\" has no endpoint for {}", signal.name()));
             };
             let auth = plan.authenticator(&config.auth, Side::Client)?;
-            Ok((Arc::new(Http::new(config, url, auth, budget.clone())), &config.sending))
+            Ok((Arc::new(Http::new(signal, config, url, auth, budget.clone())), &config.sending))
         }
         _ => Err(format!("\"{id}\" is not an exporter that sends")),
     }

@@ -192,7 +192,7 @@ async fn everything_arrives_whatever_the_peer_reads_when() {
     running.join_all().await;
 }
 
-fn secured(directory: &Path, alpn: &[&[u8]]) -> (Arc<Server>, Authority) {
+pub fn secured(directory: &Path, alpn: &[&[u8]]) -> (Arc<Server>, Authority) {
     let authority = Authority::new();
     let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
     authority.write(&cert, &key);

@@ -40,7 +40,10 @@ fn grpc() {
         ("collector:70000", "error: invalid port \"70000\""),
         ("collector:0", "error: invalid port \"0\""),
         ("xds:///collector:4317", "error: unknown scheme \"xds\": use host:port"),
-        ("dns://8.8.8.8/collector:4317", "error: an endpoint of gRPC has no path: \"8.8.8.8/collector:4317\""),
+        ("dns://8.8.8.8/collector:4317", "collector:4317"),
+        ("dns://8.8.8.8:53/[::1]:4317", "[::1]:4317"),
+        ("dns://8.8.8.8/collector:4317/path", "error: an endpoint of gRPC has no path: \"collector:4317/path\""),
+        ("[::ffff:127.0.0.1]:4317", "127.0.0.1:4317"),
         ("http://collector:4317/v1/logs", "error: an endpoint of gRPC has no path: \"collector:4317/v1/logs\""),
         (
             "http://me:secret@collector:4317",
@@ -95,6 +98,7 @@ fn listen() {
     assert_eq!(addresses("[::]:0", "tcp"), "[[::]:0]");
     assert_eq!(addresses("127.0.0.1:0", "tcp"), "[127.0.0.1:0]");
     assert_eq!(addresses("[::1]:4317", "tcp6"), "[[::1]:4317]");
+    assert_eq!(addresses("[::ffff:127.0.0.1]:4317", "tcp"), "[127.0.0.1:4317]");
     assert_eq!(addresses("localhost:http", "tcp"), "invalid port \"http\"");
     assert_eq!(addresses("localhost", "tcp"), "address localhost: missing port in address");
     assert_eq!(addresses("localhost:1", "udp"), "unsupported transport type \"udp\": use tcp or unix");

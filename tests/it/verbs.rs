@@ -455,3 +455,24 @@ async fn variables_are_blamed_by_their_names() {
         assert!(err.contains("help: unset it to print what arrives, or mend it"), "{err}");
     }
 }
+
+/// Forms that mean nothing here and that the Go collector takes.
+#[tokio::test]
+async fn forms_without_meaning_are_taken() {
+    let http = "otlp_http: {endpoint: 'http://[::ffff:127.0.0.1]:4318', middlewares: []}";
+    let (status, _, err) = run(&["validate", "--config", &format!("yaml:{}", edge(http, ""))]).await;
+    assert_eq!((status, err.as_str()), (0, ""));
+    let config = edge("otlp_grpc: {endpoint: 'dns://8.8.8.8/a:4317', middlewares: []}", "").replace(
+        "{grpc: {endpoint: \"127.0.0.1:0\"}}",
+        "{grpc: {endpoint: '[::ffff:127.0.0.1]:0', middlewares: []}, http: {middlewares: []}}",
+    );
+    let (status, _, err) = run(&["validate", "--config", &format!("yaml:{config}")]).await;
+    assert!(status == 0 && err.contains("the name server 8.8.8.8 is not asked"), "{err}");
+    let (status, _, err) = run(&[
+        "validate",
+        "--config",
+        &format!("yaml:{}", edge("otlp_grpc: {endpoint: 'a:1', middlewares: [{id: x}]}", "")),
+    ])
+    .await;
+    assert!(status == 78 && err.contains("middlewares"), "{err}");
+}

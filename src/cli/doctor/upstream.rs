@@ -10,11 +10,13 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::{ComponentId, Kind};
+use crate::exporters::upstream::Protocol;
 use crate::exporters::{SendError, file};
 use crate::network::Stream;
 use crate::network::endpoint::{self, Address, Endpoint, Scheme};
+use crate::network::proxy::Proxy;
 use crate::network::tls::certificate::Certificate;
-use crate::network::tls::{self, ClientTls, Peer};
+use crate::network::tls::{self, ClientTls};
 use crate::otlp::status::code;
 use crate::service::graph;
 use crate::service::plan::Plan;
@@ -38,6 +40,7 @@ const HOPS: [&str; 5] = ["name", "connect", "TLS", "protocol", "export"];
 struct Upstream<'a> {
     endpoint: &'a Endpoint,
     tls: Option<&'a ClientTls>,
+    proxy: Option<&'a Proxy>,
     /// It wants HTTP/2 from the first byte.
     grpc: bool,
     signals: Vec<Signal>,
@@ -47,8 +50,8 @@ pub async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: 
     let mut upstreams: Vec<Upstream> = Vec::new();
     match plan.get(Kind::Exporter, id) {
         Some(Component::OtlpGrpc(config)) => {
-            let (endpoint, tls) = (&config.endpoint, config.tls.as_ref());
-            upstreams.push(Upstream { endpoint, tls, grpc: true, signals: signals.to_vec() });
+            let (endpoint, tls, proxy) = (&config.endpoint, config.tls.as_ref(), config.proxy.as_ref());
+            upstreams.push(Upstream { endpoint, tls, proxy, grpc: true, signals: signals.to_vec() });
         }
         Some(Component::OtlpHttp(config)) => {
             for &signal in signals {
@@ -60,7 +63,8 @@ pub async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: 
                     Some(upstream) => upstream.signals.push(signal),
                     None => {
                         let tls = (endpoint.scheme == Some(Scheme::Https)).then_some(&config.tls);
-                        upstreams.push(Upstream { endpoint, tls, grpc: false, signals: vec![signal] });
+                        let proxy = config.proxies.get(signal as usize).and_then(Option::as_ref);
+                        upstreams.push(Upstream { endpoint, tls, proxy, grpc: false, signals: vec![signal] });
                     }
                 }
             }
@@ -104,15 +108,31 @@ impl Upstream<'_> {
             findings.push(finding);
             goes_on
         };
-        if !note(self.resolve().await) {
+        if !note(resolve(self.proxy.map_or(&self.endpoint.address, Proxy::address)).await) {
             return false;
         }
+        if let Some(proxy) = self.proxy {
+            let started = Instant::now();
+            match patient(proxy.connect()).await {
+                Ok(_) => note(Finding::ok("proxy", format!("{proxy} in {}", milliseconds(started)))),
+                Err(error) => return note(Finding::failed("proxy", error.to_string(), connect_advice(&error))),
+            };
+        }
         let started = Instant::now();
-        let stream = match endpoint::connect(&self.endpoint.address, PATIENCE).await {
+        let stream = match self.connect().await {
             Ok(stream) => stream,
+            Err(error) if self.proxy.is_some() => {
+                let advice = "let the proxy allow it, or name the host in NO_PROXY";
+                return note(Finding::failed("connect", error.to_string(), advice));
+            }
             Err(error) => return note(Finding::failed("connect", error.to_string(), connect_advice(&error))),
         };
-        note(Finding::ok("connect", format!("{} in {}", self.endpoint.address, milliseconds(started))));
+        let (to, time) = (&self.endpoint.address, milliseconds(started));
+        note(match self.proxy {
+            Some(_) if self.is_forwarded() => Finding::ok("connect", format!("the proxy forwards requests to {to}")),
+            Some(_) => Finding::ok("connect", format!("{to} through the proxy in {time}")),
+            None => Finding::ok("connect", format!("{to} in {time}")),
+        });
         let Some(tls) = self.tls else {
             note(match self.endpoint.leaves_the_machine() {
                 true => Finding::warn(
@@ -139,24 +159,18 @@ impl Upstream<'_> {
         }
     }
 
-    async fn resolve(&self) -> Finding {
-        let host = match &self.endpoint.address {
-            Address::Unix(path) => return Finding::ok("name", format!("a unix socket: {}", path.display())),
-            Address::Tcp { host, .. } => host,
-        };
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Finding::ok("name", format!("{address} is an address"));
+    /// The connection that TLS or the protocol goes over.
+    async fn connect(&self) -> io::Result<Stream> {
+        match self.proxy {
+            Some(proxy) if self.is_forwarded() => patient(proxy.connect()).await,
+            Some(proxy) => patient(proxy.tunnel(&self.endpoint.address)).await,
+            None => endpoint::connect(&self.endpoint.address, PATIENCE).await,
         }
-        let advice = "check how it is spelt, and the resolver of this host or container (/etc/resolv.conf)";
-        match tokio::time::timeout(PATIENCE, self.endpoint.address.resolve()).await {
-            Err(_) => Finding::failed("name", format!("no answer about {host} within {PATIENCE:?}"), advice),
-            Ok(Err(error)) => Finding::failed("name", format!("cannot resolve {host}: {error}"), advice),
-            Ok(Ok(addresses)) => {
-                let mut found: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-                found.dedup();
-                Finding::ok("name", format!("{host} is {}", found.join(", ")))
-            }
-        }
+    }
+
+    /// Whether the proxy gets each request, rather than a connection to the upstream.
+    fn is_forwarded(&self) -> bool {
+        self.proxy.is_some() && self.tls.is_none() && !self.grpc
     }
 
     /// Who signed it, whom it is for, until when: also where it is not believed.
@@ -181,26 +195,31 @@ impl Upstream<'_> {
 
     /// The handshake as the exporter makes it.
     async fn secure(&self, tls: &ClientTls) -> Result<Stream, Finding> {
-        let failed = |says: String| Finding::failed("TLS", says, "");
-        let alpn: &[&[u8]] = if self.grpc { &[b"h2"] } else { &[b"h2", b"http/1.1"] };
-        let config = tls::client_config(tls, alpn).map_err(failed)?;
-        let name = tls.server_name(self.endpoint.host()).map_err(failed)?;
+        let protocol = if self.grpc { Protocol::Http2 } else { Protocol::Either };
+        let tls = tls::Client::new(tls.clone(), protocol.alpn());
         let handshake = async {
-            let stream = endpoint::connect(&self.endpoint.address, PATIENCE).await?;
-            tls::connect(stream, config, name).await
+            let stream = self.connect().await.map_err(|error| error.to_string())?;
+            tls.secure(stream, self.endpoint.host()).await
         };
-        match tokio::time::timeout(PATIENCE, handshake).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(failed(tls::explain(&error, Peer::Server))),
-            Err(_) => Err(failed(format!("no handshake within {PATIENCE:?}: does it speak TLS?"))),
-        }
+        let late = |_| Err(format!("no handshake within {PATIENCE:?}: does it speak TLS?"));
+        let secured = tokio::time::timeout(PATIENCE, handshake).await.unwrap_or_else(late);
+        secured.map_err(|says| Finding::failed("TLS", says, ""))
     }
 
     /// Says the first words of its protocol, and looks at the first of the answer.
     async fn speak(&self, mut stream: Stream) -> Finding {
         let chosen = stream.alpn().map(|protocol| String::from_utf8_lossy(protocol).into_owned());
         let http2 = self.grpc || chosen.as_deref() == Some("h2");
-        let request = format!("GET / HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.endpoint.authority());
+        let host = self.endpoint.authority();
+        let (target, credentials) = match self.proxy.filter(|_| self.is_forwarded()) {
+            Some(proxy) => (format!("http://{host}/"), proxy.credentials()),
+            None => ("/".to_owned(), None),
+        };
+        let mut request = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
+        if let Some(credentials) = credentials.as_ref().and_then(|credentials| credentials.to_str().ok()) {
+            request.push_str(&format!("proxy-authorization: {credentials}\r\n"));
+        }
+        request.push_str("\r\n");
         let opening = if http2 { PREFACE } else { request.as_bytes() };
         let mut answer = [0; 9];
         let exchange = async {
@@ -240,6 +259,32 @@ impl Upstream<'_> {
             }
         }
     }
+}
+
+async fn resolve(address: &Address) -> Finding {
+    let host = match address {
+        Address::Unix(path) => return Finding::ok("name", format!("a unix socket: {}", path.display())),
+        Address::Tcp { host, .. } => host,
+    };
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Finding::ok("name", format!("{ip} is an address"));
+    }
+    let advice = "check how it is spelt, and the resolver of this host or container (/etc/resolv.conf)";
+    match tokio::time::timeout(PATIENCE, address.resolve()).await {
+        Err(_) => Finding::failed("name", format!("no answer about {host} within {PATIENCE:?}"), advice),
+        Ok(Err(error)) => Finding::failed("name", format!("cannot resolve {host}: {error}"), advice),
+        Ok(Ok(addresses)) => {
+            let mut found: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+            found.dedup();
+            Finding::ok("name", format!("{host} is {}", found.join(", ")))
+        }
+    }
+}
+
+/// As long as a hop may take.
+async fn patient(connecting: impl Future<Output = io::Result<Stream>>) -> io::Result<Stream> {
+    let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {PATIENCE:?}")));
+    tokio::time::timeout(PATIENCE, connecting).await.unwrap_or_else(late)
 }
 
 fn tls_answers(answer: &[u8; 9]) -> bool {

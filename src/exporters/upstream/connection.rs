@@ -1,20 +1,19 @@
 //! One connection to an upstream: how it is opened, and for how long it is trusted.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ClientConfig;
 
-use crate::config::files;
 use crate::network::Stream;
 use crate::network::coalesce::{Coalesced, Turns};
 use crate::network::endpoint::{self, Endpoint};
-use crate::network::tls::{self, ClientTls, Peer};
+use crate::network::proxy::Proxy;
+use crate::network::tls;
 use crate::otlp::status::code;
 use crate::telemetry::Status;
 
@@ -29,9 +28,9 @@ const PATIENCE: u32 = 2;
 pub struct Opener {
     pub endpoint: Endpoint,
     pub protocol: Protocol,
-    pub tls: Option<ClientTls>,
+    pub tls: Option<tls::Client>,
+    pub proxy: Option<Proxy>,
     pub keep_alive: Option<KeepAlive>,
-    pub tls_config: OnceLock<Arc<ClientConfig>>,
 }
 
 pub enum Connection {
@@ -119,7 +118,8 @@ impl Opener {
     /// this one never answered: the peer may need more time rather than another connection.
     pub async fn open(&self, address: Option<SocketAddr>, silences: u32) -> Result<Connection, Status> {
         let connect = tokio::time::timeout(CONNECT, self.connect(address));
-        let late = |_| self.unavailable(&format!("no connection within {CONNECT:?}"));
+        let through = self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {proxy}"));
+        let late = |_| self.unavailable(&format!("no connection{through} within {CONNECT:?}"));
         let (stream, is_http2) = connect.await.map_err(late)??;
         let failed = |error: hyper::Error| self.unavailable(&describe(&error));
         if !is_http2 {
@@ -145,28 +145,25 @@ impl Opener {
     }
 
     async fn connect(&self, address: Option<SocketAddr>) -> Result<(Stream, bool), Status> {
-        let stream = match address {
-            None => endpoint::connect(&self.endpoint.address, CONNECT).await,
-            Some(address) => endpoint::connect_to(&self.endpoint.address, address).await,
+        let stream = match (&self.proxy, address) {
+            (Some(proxy), _) if self.is_forwarded() => proxy.connect().await,
+            (Some(proxy), _) => proxy.tunnel(&self.endpoint.address).await,
+            (None, None) => endpoint::connect(&self.endpoint.address, CONNECT).await,
+            (None, Some(address)) => endpoint::connect_to(&self.endpoint.address, address).await,
         };
-        let stream = stream.map_err(|error| Status { code: code::UNAVAILABLE, message: error.to_string() })?;
+        let stream = stream.map_err(|error| match self.proxy {
+            Some(_) => self.unavailable(&error.to_string()),
+            None => Status { code: code::UNAVAILABLE, message: error.to_string() },
+        })?;
         let Some(tls) = &self.tls else { return Ok((stream, self.protocol == Protocol::Http2)) };
-        let config = match self.tls_config.get() {
-            Some(config) => config.clone(),
-            None => {
-                let alpn: &[&[u8]] = if self.protocol == Protocol::Http2 { &[b"h2"] } else { &[b"h2", b"http/1.1"] };
-                let tls = tls.clone();
-                let config = files::aside(move || tls::client_config(&tls, alpn)).await.flatten();
-                let config =
-                    config.map_err(|error| self.unavailable(&format!("failed to load TLS config: {error}")))?;
-                self.tls_config.get_or_init(|| config).clone()
-            }
-        };
-        let name = tls.server_name(self.endpoint.host()).map_err(|error| self.unavailable(&error))?;
-        let stream = tls::connect(stream, config, name).await;
-        let stream = stream.map_err(|error| self.unavailable(&tls::explain(&error, Peer::Server)))?;
+        let stream = tls.secure(stream, self.endpoint.host()).await.map_err(|why| self.unavailable(&why))?;
         let is_http2 = self.protocol == Protocol::Http2 || stream.alpn() == Some(b"h2".as_slice());
         Ok((stream, is_http2))
+    }
+
+    /// Whether the proxy gets each request, for the whole URL, rather than a connection to the upstream.
+    pub fn is_forwarded(&self) -> bool {
+        self.proxy.is_some() && self.tls.is_none() && self.protocol == Protocol::Either
     }
 
     pub fn unavailable(&self, why: &str) -> Status {

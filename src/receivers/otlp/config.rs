@@ -113,6 +113,7 @@ impl Grpc {
             keepalive.ignored(&["enforcement_policy"]);
             keepalive.finish();
         }
+        section.unset(&["middlewares"]);
         section.ignored(&["read_buffer_size", "write_buffer_size", "dialer"]);
         section.finish();
         grpc
@@ -163,6 +164,7 @@ impl Http {
             let names: Vec<_> = codings.into_iter().map(|(name, _)| name).collect();
             http.codings = if names.is_empty() { Codings::Ignored } else { Codings::Accepted(names) };
         }
+        section.unset(&["middlewares"]);
         section.ignored(&["write_timeout", "profiles_url_path"]);
         section.finish();
         http

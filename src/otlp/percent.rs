@@ -1,6 +1,6 @@
-//! Text in a query: everything but letters and digits as `%XX`.
+//! Percent-encoding, as in URLs and in the messages of gRPC: everything but letters and digits as `%XX`.
 
-use crate::otlp::hex;
+use super::hex;
 
 pub fn encoded(text: &str) -> String {
     let mut out = Vec::new();
@@ -17,8 +17,8 @@ pub fn encoded(text: &str) -> String {
 }
 
 /// A `%` that nothing follows stands for itself.
-pub fn decoded(text: &str) -> String {
-    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
+pub fn decoded(text: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text);
     while let [byte, after @ ..] = rest {
         let mut escaped = Vec::new();
         let escape = after.split_at_checked(2).filter(|_| *byte == b'%');
@@ -26,5 +26,5 @@ pub fn decoded(text: &str) -> String {
         out.extend_from_slice(if escape.is_some() { &escaped } else { std::slice::from_ref(byte) });
         rest = escape.map_or(after, |(_, after)| after);
     }
-    String::from_utf8_lossy(&out).into_owned()
+    out
 }

@@ -1,0 +1,111 @@
+//! A forward proxy on the way to an upstream, and the connection through it: CONNECT for TLS and for gRPC; for the rest of HTTP the
+//! proxy forwards each request by itself.
+//!
+//! `proxy/environment` says which proxy the environment names. Messages name the proxy and the setting, and none of its credentials.
+
+mod environment;
+
+pub use environment::Environment;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{HOST, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{Request, StatusCode};
+use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+
+use super::endpoint::{self, Address, Endpoint, Scheme, because};
+use super::tls::{self, ClientTls};
+use super::{Carrier, Stream};
+
+/// What is said to a proxy itself has no body.
+type Empty = String;
+
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    url: Endpoint,
+    /// The key or the variable that names it.
+    setting: &'static str,
+    /// For a proxy that speaks TLS.
+    tls: Option<Arc<tls::Client>>,
+}
+
+impl Carrier for TokioIo<Upgraded> {}
+
+impl Proxy {
+    /// `text` is `http://` or `https://`, `user:password@` if it wants them, host, port; `tls` is that of the exporter.
+    pub fn new(text: &str, setting: &'static str, tls: &ClientTls) -> Result<Proxy, String> {
+        if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("socks")) {
+            return Err("a SOCKS proxy is not supported: name one that speaks HTTP".into());
+        }
+        let url = Endpoint::http(text).map_err(|why| format!("it is no URL of a proxy: {why}"))?;
+        let tls = ClientTls { server_name_override: None, ..tls.clone() };
+        let tls = (url.scheme == Some(Scheme::Https)).then(|| Arc::new(tls::Client::new(tls, &[b"http/1.1"])));
+        Ok(Proxy { url, setting, tls })
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.url.address
+    }
+
+    /// `Proxy-Authorization`, where its URL has a user.
+    pub fn credentials(&self) -> Option<HeaderValue> {
+        self.url.credentials()
+    }
+
+    /// A connection to the proxy itself.
+    pub async fn connect(&self) -> io::Result<Stream> {
+        let stream = endpoint::connect(self.address(), Duration::ZERO).await;
+        let stream =
+            stream.map_err(|error| because(format!("cannot reach the proxy that {} names", self.setting), error))?;
+        let Some(tls) = &self.tls else { return Ok(stream) };
+        let secured = tls.secure(stream, self.url.host()).await;
+        secured.map_err(|why| io::Error::other(format!("{self}: {why}")))
+    }
+
+    /// A connection through the proxy, which looks up the name of `target` itself.
+    pub async fn tunnel(&self, target: &Address) -> io::Result<Stream> {
+        let stream = self.connect().await?;
+        let broken =
+            |error: hyper::Error| io::Error::other(format!("{self} ends the connection at CONNECT {target}: {error}"));
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the connection, which its sender or the tunnel holds"
+        )]
+        tokio::spawn(connection.with_upgrades());
+        let mut request = Request::connect(target.to_string());
+        request =
+            request.header(HOST, target.to_string()).header(USER_AGENT, concat!("misaki/", env!("CARGO_PKG_VERSION")));
+        if let Some(credentials) = self.credentials() {
+            request = request.header(PROXY_AUTHORIZATION, credentials);
+        }
+        let request = request.body(Empty::new()).map_err(io::Error::other)?;
+        let answer = sender.send_request(request).await.map_err(broken)?;
+        match answer.status() {
+            StatusCode::OK => Ok(Box::new(TokioIo::new(hyper::upgrade::on(answer).await.map_err(broken)?))),
+            status => Err(io::Error::other(self.refusal(status, target))),
+        }
+    }
+
+    fn refusal(&self, status: StatusCode, target: &Address) -> String {
+        let why = match status.as_u16() {
+            407 if self.url.userinfo.is_none() => "it wants a user and a password: write them into its URL".to_owned(),
+            407 => "it does not accept the user and the password in its URL".to_owned(),
+            403 | 405 => format!("it does not allow connections to {target}"),
+            502..=504 => format!("it cannot reach {target}"),
+            _ => format!("it makes no connection to {target}"),
+        };
+        format!("{self} answered {} to CONNECT: {why}", status.as_u16())
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "the proxy at {} ({})", self.address(), self.setting)
+    }
+}
