@@ -121,17 +121,17 @@ struct Sources {
     place: Place,
 }
 
-/// An edge without a config file.
+/// What an edge can be told on the command line.
 #[derive(Args, Clone, Default)]
 struct Edge {
     /// Forward to http(s)://HOST:4318 or grpc(s)://HOST:4317
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     to: Option<String>,
     /// Trust the CA in this file
-    #[arg(long, value_name = "FILE", requires = "to")]
+    #[arg(long, value_name = "FILE")]
     ca: Option<String>,
     /// Send the bearer token in this file
-    #[arg(long, value_name = "FILE", requires = "to")]
+    #[arg(long, value_name = "FILE")]
     token_file: Option<String>,
     /// Print in this form; with --to, print too
     #[arg(long, value_name = "VERBOSITY", conflicts_with = "config")]

@@ -1,5 +1,7 @@
 //! Which config: the one that was named, one that lies where collectors keep theirs, or the embedded default.
 
+mod completed;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -94,7 +96,7 @@ pub enum Origin {
 
 pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     if !sources.config.is_empty() {
-        return Ok(Chosen { loaded: sources.load()?, origin: Origin::Named, blame: None });
+        return named(sources, edge);
     }
     if let Some(to) = &edge.to {
         let chosen = forwarder(to, sources, edge)?;
@@ -110,8 +112,10 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused: None }, blame: None });
     }
     if let Some(path) = PLACES.into_iter().find(|path| Path::new(path).is_file()) {
-        let found = Sources { config: vec![path.to_owned()], ..sources.clone() };
-        return Ok(Chosen { loaded: found.load()?, origin: Origin::Named, blame: None });
+        return named(&Sources { config: vec![path.to_owned()], ..sources.clone() }, edge);
+    }
+    if edge.ca.is_some() || edge.token_file.is_some() {
+        return Err(usage("--ca and --token-file want an upstream: --to URL, or --config FILE".to_owned()));
     }
     let upstream = upstream_of_environment();
     let loaded = load(upstream.as_ref().map(Upstream::config), sources);
@@ -136,6 +140,25 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     };
     let blame = url.is_some().then(|| (Box::new(variable) as Blame, "unset it to print what arrives, or mend it"));
     Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: url, refused: None }, blame })
+}
+
+fn named(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
+    let mut loaded = sources.load()?;
+    if !loaded.problems.has_errors() {
+        completed::complete(&mut loaded.root, edge, sources.place)?;
+    }
+    Ok(Chosen { loaded, origin: Origin::Named, blame: None })
+}
+
+fn usage(message: String) -> Failure {
+    Failure { status: USAGE, message: format!("error: {}\n", safe(&message)) }
+}
+
+/// What is in the file that an option names.
+fn option_file(option: &str, file: &str, place: Place) -> Result<String, Failure> {
+    let bytes = files::read(Path::new(file), MOST, place);
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
+    text.map_err(|error| usage(format!("cannot read {option} {file}: {}", without_errno(&error))))
 }
 
 /// The embedded default that forwards to `to`, whoever that is.
@@ -174,7 +197,6 @@ fn load(exporters: Option<String>, sources: &Sources) -> Loaded {
 
 /// The config of `--to`, and the upstream as it may be shown.
 fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), Failure> {
-    let usage = |message: String| Failure { status: USAGE, message: format!("error: {}\n", safe(&message)) };
     let shown = redacted_url(to);
     let (scheme, rest) = to.split_once("://").unwrap_or(("grpcs", to));
     let (exporter, endpoint, plain) = match scheme {
@@ -185,18 +207,13 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
     if rest.starts_with(['/', ':']) || rest.is_empty() {
         return Err(usage(format!("--to {shown}: it names no host: {TO}")));
     }
-    let read = |option: &str, file: &str| {
-        let bytes = files::read(Path::new(file), MOST, place);
-        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
-        text.map_err(|error| usage(format!("cannot read {option} {file}: {}", without_errno(&error))))
-    };
     let mut headers = String::new();
     if let Some(file) = &edge.token_file {
-        let token = read("--token-file", file)?;
+        let token = option_file("--token-file", file, place)?;
         headers = format!(", headers: {{Authorization: {}}}", quoted(&format!("Bearer {}", token.trim())));
     }
     // Not when the first connection is made, which may be much later.
-    edge.ca.as_ref().map(|file| read("--ca", file)).transpose()?;
+    edge.ca.as_ref().map(|file| option_file("--ca", file, place)).transpose()?;
     let ca = edge.ca.as_ref().map_or_else(String::new, |ca| format!(", ca_file: {}", quoted(ca)));
     let tls = format!("tls: {{insecure: {plain}{ca}}}");
     let exporter = format!("{exporter}: {{endpoint: {}, {tls}{headers}}}", quoted(&endpoint));

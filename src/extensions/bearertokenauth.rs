@@ -22,14 +22,17 @@ struct Bearer {
 pub fn decode(section: Section) -> Authenticator {
     let scheme = section.text_or("scheme", "Bearer");
     let name = section.text_or("header", "Authorization");
-    let file = section.text("filename").filter(|file| !file.is_empty());
+    let named = section.text("filename");
+    let file = named.clone().filter(|file| !file.is_empty());
     let token = section.secret("token").filter(|token| !token.expose().is_empty());
     let tokens = section.secrets("tokens");
     if token.is_some() && !tokens.is_empty() {
         section.secret_problem("tokens", "either tokens or token should be provided, not both");
     }
     let is_given = token.is_some() || !tokens.is_empty();
-    if file.is_none() && !is_given {
+    // A variable that may be empty: then exporters send none.
+    let is_absent = named.is_some() && file.is_none() && !is_given;
+    if named.is_none() && !is_given {
         let help = "write `token`, `tokens`, or `filename`: the file of a token";
         section.problem_with_help("token", "no bearer token provided", help);
     }
@@ -50,7 +53,7 @@ pub fn decode(section: Section) -> Authenticator {
     section.ignored(&["retry_on_failure", "wait_for_token_file"]);
     let file = file.map(|file| (format!("{}.filename", section.path()), PathBuf::from(file)));
     section.finish();
-    Authenticator::new(Arc::new(bearer), header, file.into_iter().collect(), true, true)
+    Authenticator::new(Arc::new(bearer), header, file.into_iter().collect(), !is_absent, !is_absent)
 }
 
 impl Scheme for Bearer {

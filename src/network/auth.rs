@@ -84,6 +84,11 @@ impl Authenticator {
         Authenticator { scheme, header, serves, sends, credentials }
     }
 
+    /// Whether it has credentials for neither side: an empty `filename` names no token.
+    pub fn is_absent(&self) -> bool {
+        !self.serves && !self.sends
+    }
+
     /// Whether a request with these headers may come in.
     pub async fn admit(&self, headers: &HeaderMap) -> Result<(), Status> {
         let refused = |why: &str| Status { code: code::UNAUTHENTICATED, message: why.to_owned() };
@@ -125,7 +130,7 @@ impl Authenticator {
 
     /// Reads what it needs, on this thread, and says in the log when that fails.
     pub fn warm_up(&self) -> Result<(), String> {
-        self.credentials.look().map(drop)
+        if self.is_absent() { Ok(()) } else { self.credentials.look().map(drop) }
     }
 }
 

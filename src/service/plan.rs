@@ -240,6 +240,12 @@ impl Plan {
     ) -> Result<Option<Arc<Authenticator>>, String> {
         let Some((id, _)) = named else { return Ok(None) };
         match self.started(id) {
+            Some(Component::Authenticator(found)) if found.is_absent() => match side {
+                Side::Client => Ok(None),
+                Side::Server => {
+                    Err(format!("requested authenticator is not a server authenticator: {id} has no token"))
+                }
+            },
             Some(Component::Authenticator(found)) if side == Side::Server && !found.serves => {
                 Err(format!("requested authenticator is not a server authenticator: {id} has no `htpasswd`"))
             }

@@ -13,6 +13,8 @@ use rcgen::{CertificateParams, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::harness::{Upstream, until};
+
 const LOG: &str = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"it left the edge"}}]}]}]}"#;
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -127,6 +129,28 @@ async fn an_edge_forwards_and_prints() {
     until_printed(&folder.path().join("management.txt"), r#""log records": 1}"#).await;
     drain(edge).await;
     drain(management).await;
+}
+
+/// A token of a file that a variable names; without the variable none is sent.
+#[tokio::test]
+async fn an_edge_sends_the_token_that_a_variable_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "abc\n").unwrap();
+    let sets = ["tls.insecure=true", "compression=none"].map(|set| format!("exporters.otlp_grpc.{set}"));
+    for (variable, expected) in [(Some(file.display().to_string()), Some("Bearer abc")), (None, None)] {
+        let upstream = Upstream::start().await;
+        let state = ("STATE_DIRECTORY", folder.path().join(expected.unwrap_or("none")).display().to_string());
+        let upstream_variable = ("UPSTREAM", upstream.address.to_string());
+        let token = variable.map(|file| ("UPSTREAM_TOKEN_FILE", file));
+        let variables: Vec<_> = [upstream_variable, state].into_iter().chain(token).collect();
+        let edge = start("edge-forward.yaml", &variables, &sets).await;
+        post_a_log(&edge).await;
+        until("it has arrived", || edge.held_items() == 0).await;
+        drain(edge).await;
+        let sent = upstream.arrivals().swap_remove(0).headers.get("authorization").cloned();
+        assert_eq!(sent.as_ref().map(|value| value.to_str().unwrap()), expected);
+    }
 }
 
 /// Where `edge-forward.yaml` keeps its queues.
@@ -293,7 +317,7 @@ async fn the_host_edge_sends_its_own_metrics_under_its_name() {
     let sets =
         ["receivers.host_metrics.initial_delay=0s", "processors.resource_detection.system.hostname_sources=[os]"];
     let mut edge = start("edge-host.yaml", &variables, &sets.map(str::to_owned)).await;
-    super::harness::until("it is scraped", || edge.intake().0 > 0).await;
+    until("it is scraped", || edge.intake().0 > 0).await;
     post_a_log(&edge).await;
     let balances = edge.drain(PATIENCE).await;
     assert!(balances.iter().all(|balance| balance.accepted == balance.exported), "{balances:?}");

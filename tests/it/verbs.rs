@@ -456,6 +456,66 @@ async fn variables_are_blamed_by_their_names() {
     }
 }
 
+/// Beside a config they are for each exporter that has none of its own; where that is none, they are refused.
+#[tokio::test]
+async fn options_complete_a_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = written(folder.path(), "token", "right\n");
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let cert = written(folder.path(), "server.crt", &certificate.pem());
+    let key = written(folder.path(), "server.key", &key.serialize_pem());
+    let server = format!("tls: {{cert_file: {cert}, key_file: {key}}}, auth: {{authenticator: bearertokenauth}}");
+    let changes = format!(
+        "{{receivers: {{otlp: {{protocols: {{grpc: {{{server}}}, http: {{{server}}}}}}}}}, \
+         extensions: {{bearertokenauth: {{token: right}}}}, service: {{extensions: [bearertokenauth]}}}}"
+    );
+    let upstream = Misaki::start(&changes, &[]).await;
+    let (grpc, http) = (port_of(&upstream, "grpc"), port_of(&upstream, "http"));
+    let both = ["--ca", cert.as_str(), "--token-file", token.as_str()];
+    for exporter in [
+        format!("otlp: {{endpoint: \"localhost:{grpc}\"}}"),
+        format!("otlp_grpc/2: {{endpoint: \"localhost:{grpc}\", tls: {{ca_file: \"\"}}, headers: }}"),
+        format!("otlp_http: {{endpoint: \"https://localhost:{http}\", headers: {{x: y}}}}"),
+        format!("otlphttp/2: {{endpoint: \"https://localhost:{http}\", headers: [{{name: x, value: y}}]}}"),
+    ] {
+        let config = format!("yaml:{}", edge(&exporter, ""));
+        let (status, table, err) = run(&[&["doctor", "--config", &config][..], &both].concat()).await;
+        assert_eq!(status, 0, "{exporter}: {table}{err}");
+        // Neither is enough alone.
+        for half in [&both[..2], &both[2..]] {
+            let (status, table, _) = run(&[&["doctor", "--config", &config][..], half].concat()).await;
+            assert_eq!(status, 1, "{half:?}: {table}");
+        }
+    }
+    for (exporter, option, file, told) in [
+        (
+            "otlp: {endpoint: 'a:1', tls: {insecure: true}}".to_owned(),
+            "--ca",
+            &cert,
+            "each has its own, or sends in clear",
+        ),
+        (format!("otlp: {{endpoint: 'a:1', tls: {{ca_file: '{cert}'}}}}"), "--ca", &cert, "each has its own"),
+        (
+            "otlp: {endpoint: 'a:1', headers: {AUTHORIZATION: Basic abc}}".to_owned(),
+            "--token-file",
+            &token,
+            "of its own",
+        ),
+        ("otlp_http: {endpoint: 'https://me:secret@a:1'}".to_owned(), "--token-file", &token, "of its own"),
+        ("debug: {}".to_owned(), "--token-file", &token, "no exporter takes it"),
+        ("debug: {}".to_owned(), "--ca", &"/no/such/file".to_owned(), "cannot read --ca /no/such/file"),
+    ] {
+        let (status, _, err) = run(&["--config", &format!("yaml:{}", edge(&exporter, "")), option, file]).await;
+        assert!(status == 64 && err.contains(told) && err.starts_with("error: "), "{exporter}: {err}");
+    }
+    let (status, _, err) = run(&["--set", "receivers.otlp.protocols.grpc.endpoint=127.0.0.1:0", "--ca", &cert]).await;
+    assert!(
+        status == 64 && err.contains("--ca and --token-file want an upstream: --to URL, or --config FILE"),
+        "{err}"
+    );
+}
+
 /// Forms that mean nothing here and that the Go collector takes.
 #[tokio::test]
 async fn forms_without_meaning_are_taken() {
