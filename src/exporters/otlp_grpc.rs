@@ -95,7 +95,7 @@ impl Config {
     }
 }
 
-/// `dns://SERVER/host:port` names who shall be asked.
+/// The name server of `dns://SERVER/host:port`.
 fn named_server(endpoint: &str) -> Option<String> {
     let (server, _) = endpoint.strip_prefix("dns://")?.split_once('/')?;
     (!server.is_empty()).then(|| server.to_owned())

@@ -31,7 +31,7 @@ pub struct Config {
     /// Where each signal goes; `None` when no endpoint says so.
     pub endpoints: [Option<Endpoint>; 3],
     /// The proxy on each of these ways.
-    pub proxies: [Option<Proxy>; 3],
+    pub proxies: Box<[Option<Proxy>; 3]>,
     pub tls: ClientTls,
     pub json: bool,
     pub compression: Coding,
@@ -83,7 +83,7 @@ impl Config {
         });
         let config = Config {
             endpoints,
-            proxies,
+            proxies: Box::new(proxies),
             tls,
             json: section.choice("encoding", false, &[("proto", false), ("json", true)]),
             compression,

@@ -42,7 +42,8 @@ impl Proxy {
         if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("socks")) {
             return Err("a SOCKS proxy is not supported: name one that speaks HTTP".into());
         }
-        let url = Endpoint::http(text).map_err(|why| format!("it is no URL of a proxy: {why}"))?;
+        // Why not may have a part of a password in it.
+        let url = Endpoint::http(text).map_err(|_| "it is no URL of a proxy: write http://HOST:PORT")?;
         let tls = ClientTls { server_name_override: None, ..tls.clone() };
         let tls = (url.scheme == Some(Scheme::Https)).then(|| Arc::new(tls::Client::new(tls, &[b"http/1.1"])));
         Ok(Proxy { url, setting, tls })

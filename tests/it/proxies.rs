@@ -138,7 +138,8 @@ fn the_environment_names_it_as_in_go() {
             &[("HTTPS_PROXY", "socks5://me:secret@s:1")],
             "HTTPS_PROXY: a SOCKS proxy is not supported: name one that speaks HTTP",
         ),
-        (&[("HTTPS_PROXY", "http://me:secret@s:x")], "HTTPS_PROXY: it is no URL of a proxy: invalid port \"x\""),
+        (&[("HTTPS_PROXY", "http://me:secret@s:x")], "HTTPS_PROXY: it is no URL of a proxy: write http://HOST:PORT"),
+        (&[("HTTPS_PROXY", "http://me:sec/ret@s:1")], "HTTPS_PROXY: it is no URL of a proxy: write http://HOST:PORT"),
     ] {
         assert_eq!(found(variables, to), expected, "{variables:?}");
     }
