@@ -562,7 +562,9 @@ impl Queue {
     /// What a client is told that is not waited for. Once a minute the log says it, too.
     fn refuse(&self, after: Duration, reason: Reason, fill: Option<Fill>, items: u64) -> Full {
         let refusal = Refusal::Busy { after, reason, fill };
-        if let Some((refused_items, requests)) = self.said_refused.count(items) {
+        // What is wrong with the disk itself is said where it is written to.
+        let said = refusal.has_fill().then(|| self.said_refused.count(items)).flatten();
+        if let Some((refused_items, requests)) = said {
             let (exporter, signal, why) = (&self.account.exporter, self.signal.name(), refusal.answer().1.message);
             tracing::warn!(%exporter, signal, why, requests, refused_items, "telemetry is refused: who sent it shall try again");
         }

@@ -65,6 +65,11 @@ impl Refusal {
         Refusal::Busy { after: Duration::from_secs(1), reason, fill: Some(fill) }
     }
 
+    /// Whether it names a limit that is full.
+    pub fn has_fill(&self) -> bool {
+        matches!(self, Refusal::Busy { fill: Some(_), .. })
+    }
+
     /// Whether it is about how much there is or is made of it, so that a part of it may be taken.
     pub fn is_of_size(&self) -> bool {
         matches!(self, Refusal::TooLarge { .. })
