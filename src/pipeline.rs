@@ -18,7 +18,7 @@ use crate::diagnostics::metrics::{Observe, Page};
 use crate::otlp::slice;
 use crate::processors::{Notes, Processor};
 use crate::telemetry::{
-    Accounts, Ask, Blocked, Full, Now, Outcome, Outlet, Place, Planned, Reason, Receipt, Refusal, Signal, Sink, Tally,
+    Accounts, Ask, Blocked, Full, Now, Outlet, Place, Planned, Reason, Receipt, Refusal, Signal, Sink, Tally,
     Telemetry, Ticket,
 };
 
@@ -184,28 +184,6 @@ impl Branches {
         slice::within_slice(|| self.plan(telemetry.share(), now))
     }
 
-    /// A batch of a stage as it was planned. Where a processor failed on it, it is dropped, as in the Go collector, and counted:
-    /// it would fail again, for ever.
-    fn onward(self: Arc<Self>, batch: &mut Telemetry, planned: Result<Plan, Refusal>) -> Result<Outcome, Refusal> {
-        let refusal = match planned {
-            Ok(plan) => {
-                let tickets = std::mem::take(&mut batch.tickets);
-                return Ok(Some(Box::new(Onward { branches: self, plan, tickets })));
-            }
-            Err(busy @ Refusal::Busy { .. }) => return Err(busy),
-            Err(refusal) if refusal.is_of_size() && batch.items() > 1 => return Err(refusal),
-            Err(refusal) if refusal.is_of_work() && batch.parts.len() > 1 => return Err(refusal),
-            Err(refusal) => refusal,
-        };
-        let (_, status, _) = refusal.answer();
-        tracing::error!(error = status.message, items = batch.items(), "a processor failed on a batch: dropped");
-        for account in &self.accounts {
-            account.lose(Reason::ProcessorFailed, batch);
-        }
-        batch.resolve(Err(&refusal));
-        Ok(None)
-    }
-
     fn answers(&self, is_batched: bool) -> bool {
         self.segments.iter().any(|segment| segment.answers(is_batched))
     }
@@ -274,6 +252,12 @@ struct Onward {
     tickets: SmallVec<[Ticket; 1]>,
 }
 
+impl Onward {
+    fn of(branches: Arc<Branches>, plan: Plan, batch: &mut Telemetry) -> Box<dyn Planned> {
+        Box::new(Onward { branches, plan, tickets: std::mem::take(&mut batch.tickets) })
+    }
+}
+
 impl Planned for Onward {
     fn hand_over(self: Box<Self>, now: Now, ask: Ask) -> Result<(), Blocked> {
         let reserved = match self.plan.reserve(now.instant, ask) {
@@ -307,16 +291,16 @@ impl Next {
 }
 
 impl Outlet for Next {
-    fn plan(&self, batch: &mut Telemetry, now: Now) -> Result<Outcome, Refusal> {
+    fn plan(&self, batch: &mut Telemetry, now: Now) -> Result<Box<dyn Planned>, Refusal> {
         let branches = self.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
-        let planned = slice::on_a_batch(|| branches.plan(batch.share(), now));
-        branches.onward(batch, planned)
+        let plan = slice::on_a_batch(|| branches.plan(batch.share(), now))?;
+        Ok(Onward::of(branches, plan, batch))
     }
 
-    fn plan_at_once(&self, batch: &mut Telemetry, now: Now) -> Option<Result<Outcome, Refusal>> {
+    fn plan_at_once(&self, batch: &mut Telemetry, now: Now) -> Option<Result<Box<dyn Planned>, Refusal>> {
         let Some(branches) = self.get() else { return Some(Err(Refusal::busy(Reason::Draining))) };
-        let planned = branches.plan_at_once(batch, now)?;
-        Some(branches.onward(batch, planned))
+        let plan = slice::on_a_batch(|| branches.plan_at_once(batch, now))?;
+        Some(plan.map(|plan| Onward::of(branches, plan, batch)))
     }
 
     fn answers(&self) -> bool {

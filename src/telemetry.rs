@@ -31,7 +31,7 @@ pub use budget::{Budget, Charge, Holder, Share};
 pub use pending::{Most, Pending, Taking};
 pub use receipt::{Receipt, Ticket};
 pub use refusal::{Fill, Refusal};
-pub use sink::{Ask, Blocked, Full, Intake, Load, Outcome, Outlet, Place, Planned, Sink, Submission, Wakeful};
+pub use sink::{Ask, Blocked, Full, Intake, Load, Outlet, Place, Planned, Sink, Submission, Wakeful};
 pub use tap::{Point, Tap};
 
 /// What the allocations of a part take beside its bytes, and those of the one who waits for an answer.
@@ -163,14 +163,10 @@ impl Telemetry {
         [second, first].map(|parts| Telemetry { parts, ..self.share() })
     }
 
-    /// The same, but each part stays whole: one that is `blamed` is the first half, if there is one.
-    pub fn halves_of_parts(mut self, blamed: impl Fn(&Part) -> bool) -> [Telemetry; 2] {
-        let first: SmallVec<_> = match self.parts.iter().position(blamed) {
-            Some(at) => [self.parts.remove(at)].into_iter().collect(),
-            None => self.parts.drain(..self.parts.len() / 2).collect(),
-        };
-        let first = Telemetry { parts: first, ..self.share() };
-        [self, first]
+    /// The same, but each part stays whole.
+    pub fn halves_of_parts(mut self) -> [Telemetry; 2] {
+        let second = self.parts.drain(self.parts.len() / 2..).collect();
+        [Telemetry { parts: second, ..self.share() }, self]
     }
 
     /// Tells everyone who waits what became of this batch.

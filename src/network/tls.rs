@@ -365,7 +365,7 @@ struct Trust {
     known: Vec<CertificateDer<'static>>,
 }
 
-/// The error of a signature, which is none of the signer's where its key is one that we cannot use.
+/// Says so where a signature was not checked because its key is of a kind or length that we cannot use.
 fn of_key(error: Error, whose: &str, certificate: &[u8]) -> Error {
     use CertificateError as Bad;
     let is_of_signature = matches!(

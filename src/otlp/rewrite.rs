@@ -138,8 +138,8 @@ pub enum Outcome {
 /// The longest tag and length of a message.
 const HEADER: usize = 16;
 
-/// Walks a checked request of `items` items; what it makes takes its memory from `room`. The walk is large: those who need no
-/// code of their own for it share it as `&mut dyn Visitor`.
+/// Walks a checked request of `items` items; what it makes takes its memory from `room`. The compiled walk is large: visitors
+/// that do not need a copy of their own share one, as `&mut dyn Visitor`.
 pub fn rewrite<'a, V: Visitor<'a> + ?Sized>(
     signal: Signal,
     request: &'a [u8],

@@ -1,5 +1,5 @@
 //! Memory for what is made of a request. All that grows with what a client sends asks here before it grows: a few bytes on
-//! the wire may be a struct, a copy or a line of text for whoever takes them apart.
+//! the wire may become a struct, a copy or a line of text in the parts that read them.
 //!
 //! Room is taken in steps of 64 KiB. Once there was none, the request is refused, whatever becomes of what wanted it: nobody
 //! else has to carry the failure on.
@@ -32,7 +32,7 @@ impl Room {
         Room { grant: None, free: Cell::new(bytes), missing: Cell::new(0) }
     }
 
-    /// Takes room, if there is some; where there is none, the request goes on without.
+    /// Takes room and says whether there was some. Without it the request still goes on.
     pub fn try_take(&self, bytes: usize) -> bool {
         let free = self.free.get();
         if let Some(left) = free.checked_sub(bytes) {
@@ -48,7 +48,7 @@ impl Room {
         })
     }
 
-    /// Takes room; where there is none, the request is refused.
+    /// Takes room and says whether there was some. Without it the request is refused at the end.
     pub fn take(&self, bytes: usize) -> bool {
         let taken = self.try_take(bytes);
         if !taken && self.missing.get() == 0 {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::otlp::slice;
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outcome, Outlet, Reason, Refusal, Sink, Telemetry,
+    Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outlet, Planned, Reason, Refusal, Sink, Telemetry,
 };
 
 /// How soon a refused batch asks again when nobody says that there is room, at first and at the latest.
@@ -59,7 +59,8 @@ struct Held {
 enum Waiting {
     /// The processors have not taken it yet.
     Batch(Telemetry),
-    Planned(Outcome),
+    /// Nothing where they failed on it: it is dropped, or goes on in parts.
+    Planned(Option<Box<dyn Planned>>),
 }
 
 /// The next batch of a stage.
@@ -202,15 +203,18 @@ impl Outbox {
     fn offer(&self, waiting: Waiting, now: Now, ask: Ask) -> Offered {
         let planned = match waiting {
             Waiting::Planned(planned) => planned,
-            Waiting::Batch(mut batch) => match self.outlet.plan_at_once(&mut batch, now) {
-                Some(Ok(planned)) => planned,
-                Some(Err(refusal)) if refusal.is_of_size() || refusal.is_of_work() => {
-                    self.halve(batch, &refusal);
-                    None
+            Waiting::Batch(mut batch) => {
+                let Some(planned) = self.outlet.plan_at_once(&mut batch, now) else {
+                    return Offered::Heavy(Box::new(|| batch));
+                };
+                match self.unless_failed(batch, planned) {
+                    Ok(planned) => planned,
+                    Err(refused) => {
+                        let (batch, busy) = *refused;
+                        return Offered::Refused(Waiting::Batch(batch), Full::Refuse(busy), None);
+                    }
                 }
-                Some(Err(refusal)) => return Offered::Refused(Waiting::Batch(batch), Full::Refuse(refusal), None),
-                None => return Offered::Heavy(Box::new(|| batch)),
-            },
+            }
         };
         let Some(planned) = planned else { return Offered::Gone };
         match planned.hand_over(now, ask) {
@@ -226,22 +230,72 @@ impl Outbox {
         let started = Instant::now();
         let mut batch = make();
         self.lock().load = load(&batch);
-        let planned =
-            |planned| Held { waiting: Waiting::Planned(planned), refused: None, again_at: now.instant, pause: SOON };
-        let held = match self.outlet.plan(&mut batch, now) {
-            Ok(outcome) => planned(outcome),
-            Err(refusal) if refusal.is_of_size() || refusal.is_of_work() => {
-                self.halve(batch, &refusal);
-                planned(None)
+        let planned = self.outlet.plan(&mut batch, now);
+        let held = match self.unless_failed(batch, planned) {
+            Ok(planned) => {
+                Held { waiting: Waiting::Planned(planned), refused: None, again_at: now.instant, pause: SOON }
             }
-            Err(refusal) => {
+            Err(refused) => {
+                let (batch, busy) = *refused;
                 self.lock().refused_since.get_or_insert(now.instant);
-                let refused = Some((Full::Refuse(refusal), None));
+                let refused = Some((Full::Refuse(busy), None));
                 let again_at = now.instant + started.elapsed() + pause;
                 Held { waiting: Waiting::Batch(batch), refused, again_at, pause }
             }
         };
         self.lock().held = Some(held);
+    }
+
+    /// The batch as it was planned, or as it was and why the processors have no room for it now. What they fail on would fail
+    /// again, for ever: it is dropped and counted, as in the Go collector, without the others in its batch where it can be told.
+    fn unless_failed(
+        &self,
+        mut batch: Telemetry,
+        planned: Result<Box<dyn Planned>, Refusal>,
+    ) -> Result<Option<Box<dyn Planned>>, Box<(Telemetry, Refusal)>> {
+        let refusal = match planned {
+            Ok(planned) => return Ok(Some(planned)),
+            Err(busy @ Refusal::Busy { .. }) => return Err(Box::new((batch, busy))),
+            Err(refusal) => refusal,
+        };
+        let tickets = std::mem::take(&mut batch.tickets);
+        let (mut left, lost) = self.divided(batch, &refusal);
+        left.iter_mut().for_each(|half| half.tickets.clone_from(&tickets));
+        let load = lost.as_ref().map_or((0, 0), load);
+        if let Some(mut lost) = lost {
+            let (_, status, _) = refusal.answer();
+            tracing::error!(error = status.message, items = load.0, "a processor failed on a batch: dropped");
+            self.accounts.iter().for_each(|account| account.lose(Reason::ProcessorFailed, &lost));
+            lost.tickets = tickets;
+            lost.resolve(Err(&refusal));
+        }
+        let mut state = self.lock();
+        state.load = load;
+        state.halves.extend(left);
+        Ok(None)
+    }
+
+    /// What goes on of a batch that processors failed on, the first part last, and what is lost of it.
+    fn divided(&self, mut batch: Telemetry, refusal: &Refusal) -> (Vec<Telemetry>, Option<Telemetry>) {
+        if refusal.is_of_size() && batch.items() > 1 {
+            let mut state = self.lock();
+            state.halvings += 1;
+            if state.halvings <= HALVINGS {
+                drop(state);
+                return (batch.halves().into(), None);
+            }
+        }
+        if !refusal.is_of_work() || batch.parts.len() == 1 {
+            return (Vec::new(), Some(batch));
+        }
+        match batch.parts.iter().position(|part| slice::is_blamed(&part.bytes)) {
+            Some(at) => {
+                let parts = [batch.parts.remove(at)].into_iter().collect();
+                let lost = Telemetry { parts, ..batch.share() };
+                (vec![batch], Some(lost))
+            }
+            None => (batch.halves_of_parts().into(), None),
+        }
     }
 
     fn next_half(&self) -> Option<Telemetry> {
@@ -251,26 +305,6 @@ impl Outbox {
             state.halvings = 0;
         }
         half
-    }
-
-    /// Puts the halves of a batch in its place, so that only what is too much by itself is lost. Never a reason to wait.
-    fn halve(&self, mut batch: Telemetry, refusal: &Refusal) {
-        let is_of_work = refusal.is_of_work();
-        if !is_of_work && self.lock().halvings == HALVINGS {
-            let (_, status, _) = refusal.answer();
-            tracing::error!(error = status.message, items = batch.items(), "a processor failed on a batch: dropped");
-            self.accounts.iter().for_each(|account| account.lose(Reason::ProcessorFailed, &batch));
-            batch.resolve(Err(refusal));
-            return;
-        }
-        let tickets = std::mem::take(&mut batch.tickets);
-        let [mut second, mut first] =
-            if is_of_work { batch.halves_of_parts(|part| slice::is_blamed(&part.bytes)) } else { batch.halves() };
-        (second.tickets, first.tickets) = (tickets.clone(), tickets);
-        let mut state = self.lock();
-        state.halvings += u32::from(!is_of_work);
-        state.load = (0, 0);
-        state.halves.extend([second, first]);
     }
 }
 

@@ -18,6 +18,13 @@ struct State {
 }
 
 impl Said {
+    /// Says it, when it is time to.
+    pub fn now_and_then(&self, line: impl FnOnce()) {
+        if self.count(0).is_some() {
+            line();
+        }
+    }
+
     /// It happened once more, to so many items. When it is time to say so: to how many, and how often, since that was said last.
     pub fn count(&self, items: u64) -> Option<(u64, u64)> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,6 +24,7 @@ use super::disk::format::Identity;
 use super::disk::hold::{ATTEMPTS, PAUSE};
 use super::disk::survey::UNREADABLE;
 use super::disk::{self, Amount, AppendError, Found, GROUP, Hold, Limits, Log, NewRecord, OpenError, Opening, Record};
+use super::said::Said;
 
 type DiskLog = Log<Directory, Instant>;
 pub type Opened = disk::Opened<Directory, Instant>;
@@ -344,23 +345,22 @@ fn open(store: &Store, mut opened: Opened, queue: &Weak<Queue>) -> Option<DiskLo
 fn keep(watch: &Watch, store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queue: &Weak<Queue>) {
     let first = log.next_id();
     let most = GROUP.min(store.limits.segment);
-    let (mut lost, mut said, mut removals) = (Amount::default(), None::<Instant>, 0);
+    let (mut lost, mut removals) = (Amount::default(), 0);
     let (mut patience, mut is_closing) = (Duration::ZERO, false);
-    // Ticks in a row that failed, and when that was said.
-    let (mut failures, mut said_failure) = (0, None::<Instant>);
+    let (said, said_failure, mut failures) = (Said::default(), Said::default(), 0);
     let mut care = Care::new(&log);
     while !is_closing {
         watch.look();
         let Work { group, dead, settled, closing } = store.work(most, patience);
         is_closing = closing;
         if let Err(error) = if dead.is_empty() { Ok(()) } else { letters.put(&dead) } {
-            say(&mut said, || tracing::error!(%error, "cannot keep what the upstream rejected"));
+            said.now_and_then(|| tracing::error!(%error, "cannot keep what the upstream rejected"));
         }
         drop(dead);
         settled.into_iter().for_each(|(id, amount)| log.settle(id, amount));
         let Some(queue) = queue.upgrade() else { break };
         if !group.is_empty() {
-            write(store, &mut log, &queue, group, &mut said);
+            write(store, &mut log, &queue, group, &said);
         }
         store.behind.store(!log.is_caught_up(), Relaxed);
         let mut read = 0;
@@ -409,7 +409,7 @@ fn keep(watch: &Watch, store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLe
         }
         failures = if ticked.is_ok() { 0 } else { failures + 1 };
         if let Err(error) = ticked.or_else(|error| if is_removed { Ok(()) } else { Err(error) }) {
-            say(&mut said_failure, || {
+            said_failure.now_and_then(|| {
                 tracing::error!(exporter = %queue.account.exporter, queue = %store.path.display(),
                 %error, "cannot write what was settled: it may be sent again")
             });
@@ -526,16 +526,8 @@ fn say_reading(store: &Store, log: &mut DiskLog, queue: &Queue) {
     }
 }
 
-/// Once a minute.
-fn say(said: &mut Option<Instant>, line: impl FnOnce()) {
-    if said.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
-        *said = Some(Instant::now());
-        line();
-    }
-}
-
 /// Writes one group; then, and only then, its clients hear of it.
-fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<Append>, said: &mut Option<Instant>) {
+fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<Append>, said: &Said) {
     let records: Vec<_> = group.iter().map(Append::record).collect();
     let new = records.iter().map(|(parts, items, received)| NewRecord {
         kind: 0,
@@ -572,7 +564,7 @@ fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<A
         }
         Err(error) => {
             if log.removals() == removals {
-                say(said, || {
+                said.now_and_then(|| {
                     tracing::error!(exporter = %queue.account.exporter,
                     queue = %store.path.display(), %error, "cannot write to the queue")
                 });

@@ -124,17 +124,13 @@ impl Drop for Place {
 
 /// What follows a stage that holds telemetry: the rest of its pipeline.
 pub trait Outlet: Send + Sync {
-    /// Runs the processors on a batch; nothing is counted yet. One that they have no room for now, or that
-    /// has several items and is too much for them at once, is left as it was.
-    fn plan(&self, batch: &mut Telemetry, now: Now) -> Result<Outcome, Refusal>;
+    /// Runs the processors on a batch; nothing is counted yet. A batch that they refuse is left as it was.
+    fn plan(&self, batch: &mut Telemetry, now: Now) -> Result<Box<dyn Planned>, Refusal>;
     /// The same where others wait; nothing, and the batch as it was, when that takes too long and must be done aside.
-    fn plan_at_once(&self, batch: &mut Telemetry, now: Now) -> Option<Result<Outcome, Refusal>>;
+    fn plan_at_once(&self, batch: &mut Telemetry, now: Now) -> Option<Result<Box<dyn Planned>, Refusal>>;
     /// Whether the answer to a client depends on what becomes of the telemetry behind it.
     fn answers(&self) -> bool;
 }
-
-/// What processors made of a batch; nothing when they failed on it, and it is dropped.
-pub type Outcome = Option<Box<dyn Planned>>;
 
 /// A batch as the processors left it, without a place.
 pub trait Planned: Send {

@@ -15,8 +15,8 @@ use misaki::processors::Stage;
 use misaki::processors::batch::{self, Batch};
 use misaki::sending::Queue;
 use misaki::telemetry::{
-    Account, Alarm, Ask, Blocked, Budget, Charge, Now, Outcome, Outlet, Part, Place, Planned, Reason, Refusal, Share,
-    Signal, Sink, Tally, Telemetry, Wakeful,
+    Account, Alarm, Ask, Blocked, Budget, Charge, Now, Outlet, Part, Place, Planned, Reason, Refusal, Share, Signal,
+    Sink, Tally, Telemetry, Wakeful,
 };
 use tokio::task::JoinSet;
 
@@ -46,14 +46,14 @@ impl Planned for Handing {
 }
 
 impl Outlet for Slow {
-    fn plan(&self, batch: &mut Telemetry, _: Now) -> Result<Outcome, Refusal> {
+    fn plan(&self, batch: &mut Telemetry, _: Now) -> Result<Box<dyn Planned>, Refusal> {
         self.planned.fetch_add(1, Relaxed);
         let verdict = self.verdicts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv().unwrap();
         verdict()?;
-        Ok(Some(Box::new(Handing(self.handed.clone(), names_of(batch)))))
+        Ok(Box::new(Handing(self.handed.clone(), names_of(batch))))
     }
 
-    fn plan_at_once(&self, _: &mut Telemetry, _: Now) -> Option<Result<Outcome, Refusal>> {
+    fn plan_at_once(&self, _: &mut Telemetry, _: Now) -> Option<Result<Box<dyn Planned>, Refusal>> {
         self.tried.fetch_add(1, Relaxed);
         None
     }
@@ -267,12 +267,12 @@ async fn a_queue_cuts_a_large_request_aside() {
 struct Noting(Arc<Mutex<Vec<u64>>>);
 
 impl Outlet for Noting {
-    fn plan(&self, batch: &mut Telemetry, _: Now) -> Result<Outcome, Refusal> {
+    fn plan(&self, batch: &mut Telemetry, _: Now) -> Result<Box<dyn Planned>, Refusal> {
         self.0.lock().unwrap().push(batch.items());
-        Ok(None)
+        Ok(Box::new(Handing(Arc::default(), names_of(batch))))
     }
 
-    fn plan_at_once(&self, batch: &mut Telemetry, now: Now) -> Option<Result<Outcome, Refusal>> {
+    fn plan_at_once(&self, batch: &mut Telemetry, now: Now) -> Option<Result<Box<dyn Planned>, Refusal>> {
         Some(self.plan(batch, now))
     }
 

@@ -62,7 +62,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Room for twice as many; false where there is none.
+    /// Makes room for twice as many. False when there is no memory for them.
     #[cold]
     fn grow(&mut self) -> bool {
         let more = self.list.capacity();

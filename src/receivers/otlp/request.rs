@@ -80,11 +80,14 @@ fn from_json(signal: Signal, message: &Message, budget: &Arc<Budget>) -> Result<
 /// its task. Taken when the head is there, before a task is.
 pub fn cost<B>(shared: &Shared, request: &Request<B>) -> Result<Charge, Refusal> {
     let includes_metadata = shared.grpc_metadata() || shared.http.as_ref().is_some_and(|http| http.include_metadata);
-    let copies = 1 + usize::from(includes_metadata) + usize::from(shared.tells_clients.load(Relaxed));
-    // Text that is not UTF-8 becomes up to three times as long.
-    let text = |value: &http::HeaderValue| if value.to_str().is_ok() { value.len() } else { 3 * value.len() };
-    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + text(value) + FIELD);
-    let bytes = TASK + request.uri().path().len() + copies * fields.sum::<usize>();
+    let copies = usize::from(includes_metadata) + usize::from(shared.tells_clients.load(Relaxed));
+    let head = |text: fn(&http::HeaderValue) -> usize| -> usize {
+        request.headers().iter().map(|(name, value)| name.as_str().len() + text(value) + FIELD).sum()
+    };
+    // In a copy, text that is not UTF-8 becomes up to three times as long.
+    let as_text = |value: &http::HeaderValue| if value.to_str().is_ok() { value.len() } else { 3 * value.len() };
+    let of_copies = if copies == 0 { 0 } else { copies * head(as_text) };
+    let bytes = TASK + request.uri().path().len() + head(http::HeaderValue::len) + of_copies;
     Charge::take(&shared.budget, Share::Ingest, bytes as u64).ok_or(Refusal::busy(Reason::MemoryFull))
 }
 
