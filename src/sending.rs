@@ -566,7 +566,7 @@ impl Queue {
         let said = refusal.has_fill().then(|| self.said_refused.count(items)).flatten();
         if let Some((refused_items, requests)) = said {
             let (exporter, signal, why) = (&self.account.exporter, self.signal.name(), refusal.answer().1.message);
-            tracing::warn!(%exporter, signal, why, requests, refused_items, "telemetry is refused: who sent it shall try again");
+            tracing::warn!(%exporter, signal, why, requests, refused_items, "telemetry is refused: clients are told to try again");
         }
         Full::Refuse(refusal)
     }
