@@ -45,10 +45,16 @@ pub fn connection_cap(budget: u64) -> usize {
     connections_within(files.unwrap_or(1024), memory_bytes(), budget)
 }
 
-/// Half the open files, and as many as fit into a quarter of the memory and into half of what the budget leaves of it.
+/// Files that are open beside connections: those of threads, listeners, queues on disk and upstreams, and the connections that
+/// are closing.
+const OTHER_FILES: usize = 40;
+
+/// Half the open files, if so many others are left, and as many as fit into a quarter of the memory and into half of what the
+/// budget leaves of it.
 pub fn connections_within(files: usize, memory: u64, budget: u64) -> usize {
     let fitting = (memory / 4).min(memory.saturating_sub(budget) / 2) / CONNECTION;
-    (files / 2).min(usize::try_from(fitting).unwrap_or(usize::MAX)).clamp(16, 10_240)
+    let by_files = (files / 2).min(files.saturating_sub(OTHER_FILES));
+    by_files.min(usize::try_from(fitting).unwrap_or(usize::MAX)).clamp(16, 10_240)
 }
 
 /// Whether we run in a container, where nobody can reach the loopback interface.
