@@ -261,7 +261,8 @@ impl<P: Printer> Output<P> {
         !self.shared.writing.load(Ordering::Relaxed)
     }
 
-    /// Notified whenever a job has left the queue, or was written. Enable the future, offer, then await it, lest a notice is missed.
+    /// Notified when a job has left the queue, or was written, and at most a quarter of the queue waits: who waits for room
+    /// is woken for some that lasts. Enable the future, offer, then await it, lest a notice is missed.
     pub fn room(&self) -> &Notify {
         &self.shared.room
     }
@@ -325,6 +326,14 @@ impl<P: Printer> Shared<P> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell_of_room(&self, state: MutexGuard<'_, State<P::Job>>) {
+        let has_room = state.queued <= self.limit / 4;
+        drop(state);
+        if has_room {
+            self.room.notify_waiters();
+        }
+    }
+
     fn note_progress(&self) {
         self.progress.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
@@ -345,7 +354,6 @@ impl<P: Printer> Shared<P> {
                 Work::Due => printer.print_due(false, &mut page),
                 Work::Chunk(chunk) => {
                     bytes = chunk.bytes;
-                    self.room.notify_waiters();
                     page.text.extend_from_slice(self.notices(&chunk.unsaid).as_bytes());
                     printer.print(chunk.job, chunk.records, &mut page);
                 }
@@ -380,6 +388,7 @@ impl<P: Printer> Shared<P> {
             if let Some(chunk) = state.queue.pop_front() {
                 state.queued -= chunk.bytes;
                 state.in_hand += chunk.bytes;
+                self.tell_of_room(state);
                 return Some(Work::Chunk(chunk));
             }
             if !page.is_empty() {

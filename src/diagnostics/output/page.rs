@@ -104,9 +104,8 @@ impl<'a, P: Printer> Pen<'a, P> {
             self.shared.owner.settle(records, outcome);
         }
         let goes_on = !state.abandoned;
-        drop(state);
         if bytes > 0 {
-            self.shared.room.notify_waiters();
+            self.shared.tell_of_room(state);
         }
         goes_on
     }
