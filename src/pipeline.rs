@@ -65,8 +65,16 @@ pub struct Next(Mutex<Option<Arc<Branches>>>);
 
 /// What each sink shall get, and what the counters shall say, once it is committed.
 struct Plan {
-    shares: SmallVec<[(Arc<dyn Sink>, Telemetry); 2]>,
+    shares: SmallVec<[Part; 2]>,
     tally: SmallVec<[Count; 4]>,
+}
+
+/// What one sink shall get.
+struct Part {
+    sink: Arc<dyn Sink>,
+    telemetry: Telemetry,
+    /// What the sink takes beside its bytes.
+    overhead: u64,
 }
 
 /// What one step did to one request.
@@ -126,8 +134,11 @@ impl Segment {
         last.plan(telemetry, now, plan)
     }
 
-    fn has_steps(&self) -> bool {
-        let behind = |end: &End| matches!(end, End::Segment(segment) if segment.has_steps());
+    fn looks_at_items(&self) -> bool {
+        let behind = |end: &End| match end {
+            End::Sink(sink) => sink.looks_at_items(),
+            End::Segment(segment) => segment.looks_at_items(),
+        };
         !self.steps.is_empty() || self.ends.iter().any(behind)
     }
 
@@ -142,7 +153,10 @@ impl Segment {
 impl End {
     fn plan(&self, telemetry: Telemetry, now: Now, plan: &mut Plan) -> Result<(), Refusal> {
         match self {
-            End::Sink(sink) => plan.shares.push((sink.clone(), telemetry)),
+            End::Sink(sink) => {
+                let overhead = sink.overhead(&telemetry);
+                plan.shares.push(Part { sink: sink.clone(), telemetry, overhead });
+            }
             End::Segment(segment) => segment.plan(telemetry, now, plan)?,
         }
         Ok(())
@@ -154,9 +168,9 @@ impl Branches {
         Branches { segments, accounts }
     }
 
-    /// Whether planning is anything but handing on.
-    fn has_steps(&self) -> bool {
-        self.segments.iter().any(|segment| segment.has_steps())
+    /// Whether planning and committing are anything but handing on.
+    fn look_at_items(&self) -> bool {
+        self.segments.iter().any(|segment| segment.looks_at_items())
     }
 
     /// Runs the processors. A panic in one is this request's error and nobody else's.
@@ -175,7 +189,7 @@ impl Branches {
 
     /// The same where others wait; nothing when it takes longer than a slice, and must be done aside.
     fn plan_at_once(&self, telemetry: &Telemetry, now: Now) -> Option<Result<Plan, Refusal>> {
-        if !self.has_steps() {
+        if !self.look_at_items() {
             return Some(self.plan(telemetry.share(), now));
         }
         if slice::is_large(telemetry.bytes() as u64, telemetry.items()) {
@@ -196,8 +210,8 @@ impl Plan {
         let stuck_after = if ask.is_end { STUCK_AT_END } else { STUCK_AFTER };
         let mut places = SmallVec::new();
         let mut stuck = None;
-        for (sink, telemetry) in &self.shares {
-            match Place::reserve(sink, telemetry, Ask { alone, ..ask }) {
+        for Part { sink, telemetry, overhead } in &self.shares {
+            match Place::reserve(sink, telemetry, *overhead, Ask { alone, ..ask }) {
                 Ok(place) => places.push(Some(place)),
                 Err(full) => {
                     let is_stuck = sink.full_since().is_some_and(|since| now.duration_since(since) >= stuck_after);
@@ -230,7 +244,7 @@ impl Plan {
                 account.bill.change(&billed.0, &billed.1, step.accounts.len());
             }
         }
-        for ((sink, mut telemetry), place) in self.shares.into_iter().zip(reserved.places) {
+        for (Part { sink, mut telemetry, .. }, place) in self.shares.into_iter().zip(reserved.places) {
             let Some(place) = place else {
                 sink.skip(&telemetry);
                 continue;

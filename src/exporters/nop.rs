@@ -24,6 +24,10 @@ impl Sink for Nop {
 
     fn release(&self, _: Load) {}
 
+    fn looks_at_items(&self) -> bool {
+        true
+    }
+
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
         self.account.send(load.items);
         self.account.book(&telemetry, Fate::Sent, 0);

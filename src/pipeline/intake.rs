@@ -45,21 +45,7 @@ impl Gate {
             return Ok(());
         }
         self.tap.look(Point::Received, &telemetry);
-        let receipt = {
-            let next = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining));
-            let branches = next.inspect_err(|_| self.refuse(items))?;
-            let (tally, plan) = self.plan(&branches, telemetry, peer).await.inspect_err(|_| self.refuse(items))?;
-            let reserved = self.reserve(&plan).await.inspect_err(|_| self.refuse(items))?;
-            let receipt = branches.answers(false).then(Receipt::default);
-            for account in &branches.accounts {
-                account.accept(items);
-            }
-            if let Some(account) = branches.accounts.first() {
-                account.bill.accept(&tally, branches.accounts.len());
-            }
-            plan.commit(reserved, receipt.as_ref(), false);
-            receipt
-        };
+        let receipt = self.hand_in(telemetry, peer).await.inspect_err(|_| self.refuse(items))?;
         let mut taken = Taken { gate: self, items };
         let outcome = match receipt {
             Some(receipt) => receipt.wait().await,
@@ -71,25 +57,25 @@ impl Gate {
         outcome
     }
 
-    /// Looks at whose it is and runs the processors: here, if that is done within a slice, else aside.
-    async fn plan(
-        &self,
-        branches: &Arc<Branches>,
-        telemetry: Telemetry,
-        peer: Option<IpAddr>,
-    ) -> Result<(Tally, Plan), Refusal> {
-        let now = telemetry.received;
+    /// Looks at whose it is, runs the processors and hands the outcome to all sinks: here, if that is little work, else aside.
+    async fn hand_in(&self, telemetry: Telemetry, peer: Option<IpAddr>) -> Result<Option<Receipt>, Refusal> {
+        let (now, items) = (telemetry.received, telemetry.items());
+        let branches = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
         if let Some(tally) = Tally::at_once(&telemetry) {
-            if !branches.has_steps() {
-                return Ok((tally, branches.plan(telemetry, now)?));
-            }
             if let Some(plan) = branches.plan_at_once(&telemetry, now) {
-                return Ok((tally, plan?));
+                drop(telemetry);
+                let plan = plan?;
+                let reserved = self.reserve(&plan).await?;
+                return Ok(branches.commit(plan, reserved, items, &tally));
             }
         }
-        let branches = branches.clone();
-        let work = move || Ok((Tally::of(&telemetry), branches.plan(telemetry, now)?));
-        self.budget.aside.run(peer, work).await.unwrap_or(Err(Refusal::Internal))
+        let aside = &self.budget.aside;
+        let ways = branches.clone();
+        let work = move || Ok((Tally::of(&telemetry), ways.plan(telemetry, now)?));
+        let (tally, plan) = aside.run(peer, work).await.unwrap_or(Err(Refusal::Internal))?;
+        let reserved = self.reserve(&plan).await?;
+        let work = move || branches.commit(plan, reserved, items, &tally);
+        aside.run(peer, work).await.ok_or(Refusal::Internal)
     }
 
     /// A place in every sink. If one must be waited for, everything is given back first.
@@ -122,6 +108,21 @@ impl Gate {
 
     fn refuse(&self, items: u64) {
         self.refused.fetch_add(items, Relaxed);
+    }
+}
+
+impl Branches {
+    /// Takes over a request, and hands it to all its sinks. Its client waits for the receipt, if there is one.
+    fn commit(&self, plan: Plan, reserved: Reserved, items: u64, tally: &Tally) -> Option<Receipt> {
+        let receipt = self.answers(false).then(Receipt::default);
+        for account in &self.accounts {
+            account.accept(items);
+        }
+        if let Some(account) = self.accounts.first() {
+            account.bill.accept(tally, self.accounts.len());
+        }
+        plan.commit(reserved, receipt.as_ref(), false);
+        receipt
     }
 }
 

@@ -1,8 +1,8 @@
 //! How a stage hands its batches on, one at a time. The processors behind it run once on each: what finds no place is held
 //! as they left it, and from then on only places are asked for. What is too much for them at once goes on in halves.
 //!
-//! Processors have a slice of the worker's time. A batch that takes longer is made and planned aside (`telemetry/aside.rs`); it
-//! keeps its turn meanwhile, and the timekeeper goes on with it then.
+//! Processors have a slice of the worker's time. A batch that takes longer is made, planned and handed on aside
+//! (`telemetry/aside.rs`); it keeps its turn meanwhile, and the timekeeper goes on then.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,18 +40,21 @@ struct State {
     /// Items and bytes, as they came, of the batch that is held or on its way.
     load: (u64, u64),
     refused_since: Option<Instant>,
-    /// Items that went, and of which the stage does not know yet.
+    /// Items that went, and of which the stage does not know yet; since when, if nobody will ask.
     gone: u64,
+    gone_since: Option<Instant>,
     /// What is left of a batch that was halved, the first part last, and how often that was done.
     halves: Vec<Telemetry>,
     halvings: u32,
 }
 
+/// Why there is no place, and the sink that has none.
+type Refused = (Full, Option<Arc<dyn Sink>>);
+
 /// A batch that waits: why, for which sink, and when it asks again.
 struct Held {
     waiting: Waiting,
-    /// Nothing as long as it has not asked.
-    refused: Option<(Full, Option<Arc<dyn Sink>>)>,
+    refused: Refused,
     again_at: Instant,
     pause: Duration,
 }
@@ -59,8 +62,7 @@ struct Held {
 enum Waiting {
     /// The processors have not taken it yet.
     Batch(Telemetry),
-    /// Nothing where they failed on it: it is dropped, or goes on in parts.
-    Planned(Option<Box<dyn Planned>>),
+    Planned(Box<dyn Planned>),
 }
 
 /// The next batch of a stage.
@@ -79,7 +81,7 @@ pub type Make = Box<dyn FnOnce() -> Telemetry + Send>;
 #[expect(clippy::large_enum_variant, reason = "it is looked at where it is made")]
 enum Offered {
     Gone,
-    Refused(Waiting, Full, Option<Arc<dyn Sink>>),
+    Refused(Waiting, Refused),
     /// It takes longer than others can wait.
     Heavy(Make),
 }
@@ -106,7 +108,7 @@ impl Outbox {
 
     /// What refused the batch that is held.
     pub fn refused(&self) -> Option<Full> {
-        Some(self.lock().held.as_ref()?.refused.as_ref()?.0.clone())
+        Some(self.lock().held.as_ref()?.refused.0.clone())
     }
 
     /// Since when every attempt has been refused.
@@ -114,17 +116,21 @@ impl Outbox {
         self.lock().refused_since
     }
 
-    /// When the batch that is held asks again; without one, when the stage's next is due. Never while one is made aside.
+    /// When to flush: at once for what went aside, when the batch that is held asks again, and without one when the stage's next
+    /// is due. Never while one is made aside.
     pub fn due_at(&self, next: impl FnOnce() -> Option<Instant>) -> Option<Instant> {
         let state = self.lock();
-        let (is_aside, again_at) = (state.is_aside, state.held.as_ref().map(|held| held.again_at));
+        if state.is_aside {
+            return None;
+        }
+        let again_at = state.gone_since.or_else(|| Some(state.held.as_ref()?.again_at));
         drop(state);
-        if is_aside { None } else { again_at.or_else(next) }
+        again_at.or_else(next)
     }
 
     /// The sink that refused the batch that is held, and says when it has room.
     pub fn waits_for(&self) -> Option<Arc<dyn Sink>> {
-        self.lock().held.as_ref()?.refused.as_ref()?.1.clone()
+        self.lock().held.as_ref()?.refused.1.clone()
     }
 
     /// Hands on what is held, then what `next` gives, until a batch is refused, takes long, or there is none; says how many items
@@ -132,7 +138,9 @@ impl Outbox {
     /// before they are due.
     pub fn flush(self: &Arc<Self>, now: Now, ask: Ask, at_once: bool, next: impl FnMut() -> Option<Next>) -> u64 {
         self.hand_on(now, ask, at_once, next);
-        std::mem::take(&mut self.lock().gone)
+        let mut state = self.lock();
+        state.gone_since = None;
+        std::mem::take(&mut state.gone)
     }
 
     fn hand_on(self: &Arc<Self>, now: Now, ask: Ask, at_once: bool, mut next: impl FnMut() -> Option<Next>) {
@@ -151,28 +159,30 @@ impl Outbox {
                     },
                 },
             };
-            let mut state = self.lock();
             match offered {
-                Offered::Gone => {
-                    state.gone += std::mem::take(&mut state.load).0;
-                    state.refused_since = None;
-                }
-                Offered::Refused(waiting, full, sink) => {
-                    state.refused_since.get_or_insert(now.instant);
-                    let refused = Some((full, sink));
-                    state.held = Some(Held { waiting, refused, again_at: now.instant + pause, pause });
-                    return;
-                }
+                Offered::Gone => self.note_gone(),
+                Offered::Refused(waiting, refused) => return self.hold(waiting, refused, now, pause),
                 Offered::Heavy(make) => {
-                    state.is_aside = true;
-                    drop(state);
+                    self.lock().is_aside = true;
                     turn.hand_over();
                     let outbox = self.clone();
-                    self.budget.aside.start(move || outbox.plan_aside(make, now, pause));
+                    self.budget.aside.start(move || outbox.offer_aside(make, now, ask, pause));
                     return;
                 }
             }
         }
+    }
+
+    fn note_gone(&self) {
+        let mut state = self.lock();
+        state.gone += std::mem::take(&mut state.load).0;
+        state.refused_since = None;
+    }
+
+    fn hold(&self, waiting: Waiting, refused: Refused, now: Now, pause: Duration) {
+        let mut state = self.lock();
+        state.refused_since.get_or_insert(now.instant);
+        state.held = Some(Held { waiting, refused, again_at: now.instant + pause, pause });
     }
 
     /// The right to hand on, with the batch that is held; nobody has it while another does, or before processors are due.
@@ -201,61 +211,47 @@ impl Outbox {
 
     /// Hands a batch on.
     fn offer(&self, waiting: Waiting, now: Now, ask: Ask) -> Offered {
-        let planned = match waiting {
-            Waiting::Planned(planned) => planned,
-            Waiting::Batch(mut batch) => {
-                let Some(planned) = self.outlet.plan_at_once(&mut batch, now) else {
-                    return Offered::Heavy(Box::new(|| batch));
-                };
-                match self.unless_failed(batch, planned) {
-                    Ok(planned) => planned,
-                    Err(refused) => {
-                        let (batch, busy) = *refused;
-                        return Offered::Refused(Waiting::Batch(batch), Full::Refuse(busy), None);
-                    }
-                }
-            }
-        };
-        let Some(planned) = planned else { return Offered::Gone };
-        match planned.hand_over(now, ask) {
-            Ok(()) => Offered::Gone,
-            Err(Blocked { planned, full, sink }) => Offered::Refused(Waiting::Planned(Some(planned)), full, Some(sink)),
+        match waiting {
+            Waiting::Planned(planned) => hand_over(planned, now, ask),
+            Waiting::Batch(mut batch) => match self.outlet.plan_at_once(&mut batch, now) {
+                Some(planned) => self.offer_planned(batch, planned, now, ask),
+                None => Offered::Heavy(Box::new(|| batch)),
+            },
         }
     }
 
-    /// Makes and plans a batch where nobody waits, and holds it until it is handed on.
-    fn plan_aside(&self, make: Make, now: Now, pause: Duration) {
+    /// Makes a batch where nobody waits, plans it and hands it on, or holds it.
+    fn offer_aside(&self, make: Make, now: Now, ask: Ask, pause: Duration) {
         // Ends it, and rings, whatever happens.
         let _turn = Turn { outbox: self, is_over: false };
         let started = Instant::now();
         let mut batch = make();
         self.lock().load = load(&batch);
         let planned = self.outlet.plan(&mut batch, now);
-        let held = match self.unless_failed(batch, planned) {
-            Ok(planned) => {
-                Held { waiting: Waiting::Planned(planned), refused: None, again_at: now.instant, pause: SOON }
+        let now = Now { instant: now.instant + started.elapsed(), ..now };
+        match self.offer_planned(batch, planned, now, ask) {
+            Offered::Refused(waiting, refused) => self.hold(waiting, refused, now, pause),
+            Offered::Gone | Offered::Heavy(_) => {
+                self.note_gone();
+                self.lock().gone_since = Some(now.instant);
             }
-            Err(refused) => {
-                let (batch, busy) = *refused;
-                self.lock().refused_since.get_or_insert(now.instant);
-                let refused = Some((Full::Refuse(busy), None));
-                let again_at = now.instant + started.elapsed() + pause;
-                Held { waiting: Waiting::Batch(batch), refused, again_at, pause }
-            }
-        };
-        self.lock().held = Some(held);
+        }
     }
 
-    /// The batch as it was planned, or as it was and why the processors have no room for it now. What they fail on would fail
-    /// again, for ever: it is dropped and counted, as in the Go collector, without the others in its batch where it can be told.
-    fn unless_failed(
+    /// Hands on a batch as it was planned. What the processors fail on would fail again, for ever: it is dropped and counted, as
+    /// in the Go collector, without the others in its batch where it can be told.
+    fn offer_planned(
         &self,
         mut batch: Telemetry,
         planned: Result<Box<dyn Planned>, Refusal>,
-    ) -> Result<Option<Box<dyn Planned>>, Box<(Telemetry, Refusal)>> {
+        now: Now,
+        ask: Ask,
+    ) -> Offered {
         let refusal = match planned {
-            Ok(planned) => return Ok(Some(planned)),
-            Err(busy @ Refusal::Busy { .. }) => return Err(Box::new((batch, busy))),
+            Ok(planned) => return hand_over(planned, now, ask),
+            Err(busy @ Refusal::Busy { .. }) => {
+                return Offered::Refused(Waiting::Batch(batch), (Full::Refuse(busy), None));
+            }
             Err(refusal) => refusal,
         };
         let tickets = std::mem::take(&mut batch.tickets);
@@ -272,7 +268,7 @@ impl Outbox {
         let mut state = self.lock();
         state.load = load;
         state.halves.extend(left);
-        Ok(None)
+        Offered::Gone
     }
 
     /// What goes on of a batch that processors failed on, the first part last, and what is lost of it.
@@ -305,6 +301,13 @@ impl Outbox {
             state.halvings = 0;
         }
         half
+    }
+}
+
+fn hand_over(planned: Box<dyn Planned>, now: Now, ask: Ask) -> Offered {
+    match planned.hand_over(now, ask) {
+        Ok(()) => Offered::Gone,
+        Err(Blocked { planned, full, sink }) => Offered::Refused(Waiting::Planned(planned), (full, Some(sink))),
     }
 }
 

@@ -569,6 +569,10 @@ impl Sink for TailSampling {
         telemetry.parts.iter().map(spans::overhead).sum()
     }
 
+    fn looks_at_items(&self) -> bool {
+        true
+    }
+
     fn reserve(&self, _: &Telemetry, load: Load, _: Ask) -> Result<(), Full> {
         let (need, size) = (TailSampling::need(load), load.held_bytes());
         let (held, most) = (self.held_bytes.load(Relaxed) + self.known.bytes(), self.budget.limit(Share::Queue) / 2);
@@ -600,14 +604,15 @@ impl Sink for TailSampling {
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
         let now = telemetry.received;
         let mut late = Late::default();
+        for part in telemetry.parts.drain(..) {
+            // A lock for each, so that nobody waits for all spans of a large request.
+            gather(part, &self.held_bytes, |span| {
+                self.held_spans.fetch_add(1, Relaxed);
+                self.place(&mut self.lock(), &span, now.instant, &mut late);
+            });
+        }
         {
             let mut state = self.lock();
-            for part in telemetry.parts.drain(..) {
-                gather(part, &self.held_bytes, |span| {
-                    self.held_spans.fetch_add(1, Relaxed);
-                    self.place(&mut state, &span, now.instant, &mut late);
-                });
-            }
             state.ready.extend(late.kept.drain().map(|(_, pieces)| pieces));
             self.charge(&state);
             if let Some(due) = state.next_due() {

@@ -1,8 +1,8 @@
 //! The contract between the way of a request and those at its end.
 //!
 //! A request first *reserves* a place in every sink it will reach, then *commits* to all of them at once. Reserving may
-//! be refused and takes nothing; committing cannot fail. Between the two there is no await, so a client that leaves can
-//! never leave half a request behind.
+//! be refused and takes nothing; committing cannot fail. A client that leaves never leaves half a request behind: between
+//! the two there is no await, but for what is committed aside, and that happens as a whole or not at all.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -75,6 +75,10 @@ pub trait Sink: Send + Sync {
     fn overhead(&self, _: &Telemetry) -> u64 {
         0
     }
+    /// Whether taking telemetry means looking at its items: much of it is then taken where nobody waits.
+    fn looks_at_items(&self) -> bool {
+        false
+    }
     /// Takes a place for `load`.
     fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full>;
     /// Gives back a place that was not filled.
@@ -102,8 +106,9 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn reserve(sink: &Arc<dyn Sink>, telemetry: &Telemetry, ask: Ask) -> Result<Place, Full> {
-        let load = Load { overhead: sink.overhead(telemetry), ..Load::of(telemetry) };
+    /// `overhead` is what the sink said of this telemetry.
+    pub fn reserve(sink: &Arc<dyn Sink>, telemetry: &Telemetry, overhead: u64, ask: Ask) -> Result<Place, Full> {
+        let load = Load { overhead, ..Load::of(telemetry) };
         sink.reserve(telemetry, load, ask)?;
         Ok(Place { sink: sink.clone(), load, filled: false })
     }

@@ -1,5 +1,6 @@
 //! What takes long behind a stage that holds, or in a queue, is done aside: the worker goes on, and nothing else changes.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -81,7 +82,8 @@ fn telemetry(budget: &Arc<Budget>, signal: Signal, wire: Vec<u8>) -> Telemetry {
 }
 
 fn send(sink: &Arc<dyn Sink>, telemetry: Telemetry) -> bool {
-    let place = Place::reserve(sink, &telemetry, Ask { alone: true, waited: true, is_end: false });
+    let place =
+        Place::reserve(sink, &telemetry, sink.overhead(&telemetry), Ask { alone: true, waited: true, is_end: false });
     place.map(|place| place.fill(telemetry)).is_ok()
 }
 
@@ -367,6 +369,32 @@ async fn whose_it_is_does_not_stop_the_worker() {
     let at_once = std::future::poll_fn(|context| std::task::Poll::Ready(submission.as_mut().poll(context))).await;
     assert!(at_once.is_pending());
     assert_eq!(submission.await, Ok(()));
+}
+
+/// What a sink does with every item it takes is done aside where they are many: spans are sorted by trace, items are billed to
+/// their services.
+#[tokio::test]
+async fn taking_many_items_does_not_stop_the_worker() {
+    let span = |number: u32| {
+        let id = [[0; 12].as_slice(), &number.to_be_bytes()].concat();
+        message(2, &[message(1, &id), message(2, &[1; 8])].concat())
+    };
+    let spans: Vec<u8> = (0..100_000).flat_map(span).collect();
+    let many_groups = [request(Signal::Logs, &["a"]), [0x0a, 0x00].repeat(1_000_000)].concat();
+    let sampled = "processors: {tail_sampling: {decision_wait: 30s, policies: [{name: a, type: always_sample}]}}, service: {pipelines: {traces: {receivers: [otlp], processors: [tail_sampling], exporters: [otlp]}}}";
+    let billed = "exporters: {nop: }, service: {pipelines: {logs: {exporters: [nop]}}}";
+    let cases = [(Signal::Traces, sampled, message(1, &message(2, &spans))), (Signal::Logs, billed, many_groups)];
+    for (signal, changes, wire) in cases {
+        let misaki = Misaki::start(&format!("{{{changes}}}"), &[&Upstream::absent()]).await;
+        let submission = misaki.submit_wire(signal, wire, None);
+        let is_done = Cell::new(false);
+        let taken = async {
+            assert_eq!(submission.await, Ok(()));
+            is_done.set(true);
+        };
+        let ((), waits) = tokio::join!(taken, longest_wait(|| is_done.get()));
+        check_wait(signal.name(), waits);
+    }
 }
 
 /// Above a quarter of the memory for queues a client waits for room, one whose requests are small beside those that fill it

@@ -285,6 +285,10 @@ impl Sink for DebugSink {
 
     fn release(&self, _: Load) {}
 
+    fn looks_at_items(&self) -> bool {
+        true
+    }
+
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
         let Debug { output, accounts, .. } = &*self.debug;
         self.account.show_leaving(&telemetry);
