@@ -392,7 +392,7 @@ async fn taking_many_items_does_not_stop_the_worker() {
             assert_eq!(submission.await, Ok(()));
             is_done.set(true);
         };
-        let ((), waits) = tokio::join!(taken, longest_wait(|| is_done.get()));
+        let (waits, ()) = tokio::join!(longest_wait(|| is_done.get()), taken);
         check_wait(signal.name(), waits);
     }
 }
