@@ -31,7 +31,10 @@ const complain = message => failures.push(message);
 diag.setLogger({ error: complain, warn: complain, info() {}, debug() {}, verbose() {} }, DiagLogLevel.WARN);
 
 const resource = resourceFromAttributes({ 'service.name': service, 'deployment.environment': 'development' });
-const traces = new TracerProvider({ resource, spanProcessors: [new BatchSpanProcessor({ exporter: await exporter('trace', 'OTLPTraceExporter') })] });
+// Cuts between the two halves of an emoji: what JSON then holds is no Unicode.
+const spanLimits = { attributeValueLengthLimit: 64 };
+const emoji = 'x'.repeat(63) + '😀';
+const traces = new TracerProvider({ resource, spanLimits, spanProcessors: [new BatchSpanProcessor({ exporter: await exporter('trace', 'OTLPTraceExporter') })] });
 const logs = new LoggerProvider({ resource, processors: [new BatchLogRecordProcessor({ exporter: await exporter('logs', 'OTLPLogExporter') })] });
 const metrics = new MeterProvider({ resource, readers: [new PeriodicExportingMetricReader({ exporter: await exporter('metrics', 'OTLPMetricExporter') })] });
 const tracer = traces.getTracer('interop', '1.0');
@@ -59,7 +62,7 @@ const root = context.active();
 log(root, 'checkout started', SeverityNumber.INFO, { region: 'eu', workers: 2 });
 const cart = start('check out', root, { kind: SpanKind.SERVER });
 for (let i = 0; i < 4; i++) {
-  const item = start(`item ${i}`, cart, { attributes: { index: i, price: i * 1.5, gift: i % 2 === 0, tags: ['a', 'b'] } });
+  const item = start(`item ${i}`, cart, { attributes: { index: i, price: i * 1.5, gift: i % 2 === 0, tags: ['a', 'b'], emoji } });
   log(item, `added item ${i}`, i ? SeverityNumber.WARN : SeverityNumber.DEBUG, { price: i * 1.5, nested: { list: [1, 'two', false] } });
   trace.getSpan(item).addEvent('priced', { currency: 'EUR' });
   trace.getSpan(item).end();
