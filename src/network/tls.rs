@@ -496,7 +496,7 @@ pub fn explain(error: &(dyn std::error::Error + 'static), peer: Peer) -> String 
         None => match error.downcast_ref::<io::Error>().map(io::Error::kind) {
             Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
                 let question = match peer {
-                    Peer::Server => "does it speak TLS? In clear: tls: {insecure: true}, grpc:// or http://",
+                    Peer::Server => "does it speak TLS? In clear is http://, for gRPC also tls: {insecure: true}",
                     Peer::Client => "does it trust our certificate?",
                 };
                 format!("the {who} closed the connection during the TLS handshake: {question}")
@@ -522,7 +522,7 @@ fn advice(error: &Error, peer: Peer) -> Option<&'static str> {
     use PeerIncompatible as Incompatible;
     Some(match (error, peer) {
         (Error::InvalidMessage(_), _) => {
-            "it does not speak TLS: set tls: {insecure: true} (grpc://, http://), or use its TLS port"
+            "it does not speak TLS: use its TLS port, or go in clear by http://, for gRPC also by tls: {insecure: true}"
         }
         // A bad signature is how a CA shows that took the name of another.
         (Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature), Peer::Server) => {

@@ -245,7 +245,7 @@ fn plaintext_peers() {
         let tls = client(authority.ca());
         let config = client_config(&tls, &[]).unwrap();
         let error = connect(Box::new(near), config, tls.server_name("localhost").unwrap()).await.unwrap_err();
-        assert!(explain(&error, Peer::Server).contains("it does not speak TLS: set tls: {insecure: true}"));
+        assert!(explain(&error, Peer::Server).contains("it does not speak TLS: use its TLS port"));
 
         let (mut near, far) = UnixStream::pair().unwrap();
         near.write_all(b"POST /v1/logs HTTP/1.1\r\n\r\n").await.unwrap();
