@@ -61,13 +61,13 @@ impl Gate {
     async fn hand_in(&self, telemetry: Telemetry, peer: Option<IpAddr>) -> Result<Option<Receipt>, Refusal> {
         let (now, items) = (telemetry.received, telemetry.items());
         let branches = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
-        if let Some(tally) = Tally::at_once(&telemetry) {
-            if let Some(plan) = branches.plan_at_once(&telemetry, now) {
-                drop(telemetry);
-                let plan = plan?;
-                let reserved = self.reserve(&plan).await?;
-                return Ok(branches.commit(plan, reserved, items, &tally));
-            }
+        if let Some(tally) = Tally::at_once(&telemetry)
+            && let Some(plan) = branches.plan_at_once(&telemetry, now)
+        {
+            drop(telemetry);
+            let plan = plan?;
+            let reserved = self.reserve(&plan).await?;
+            return Ok(branches.commit(plan, reserved, items, &tally));
         }
         let aside = &self.budget.aside;
         let ways = branches.clone();
