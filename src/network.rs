@@ -9,6 +9,7 @@ pub mod coalesce;
 pub mod cors;
 pub mod endpoint;
 pub mod files;
+pub mod interim;
 pub mod listen;
 pub mod proxy;
 pub mod settings;

@@ -116,6 +116,8 @@ pub struct Report {
     pub size: u64,
     pub capacity: u64,
     pub unit: &'static str,
+    /// Whether anything waits there at all.
+    pub is_enabled: bool,
     pub oldest: Option<SystemTime>,
     pub bytes_per_second: f64,
     /// How long an outage may last at this rate before clients are refused; `None` when nothing comes.
@@ -318,7 +320,8 @@ impl Queue {
             unit: self.unit(),
             oldest: state.flow.oldest(),
             bytes_per_second,
-            seconds_until_full: Some(of_bytes.min(of_size)).filter(|seconds| seconds.is_finite()),
+            is_enabled: queue.enabled,
+            seconds_until_full: Some(of_bytes.min(of_size)).filter(|seconds| queue.enabled && seconds.is_finite()),
             full_by: match self.store {
                 _ if of_size < of_bytes => "queue_size",
                 Some(_) => "disk",

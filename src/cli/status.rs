@@ -283,7 +283,8 @@ fn exporter_lines(exporter: &Value, line: &mut dyn FnMut(&str, String)) {
     }
     let queue = &exporter["queue"];
     let (size, capacity, unit) = (count(&queue["size"]), count(&queue["capacity"]), texts(&queue["unit"]));
-    line("queue", format!("{}, {size} of {capacity} {unit}", counted(&queue["items"], "item")));
+    let of = if queue["enabled"] == false { "no queue".to_owned() } else { format!("{size} of {capacity} {unit}") };
+    line("queue", format!("{}, {of}", counted(&queue["items"], "item")));
     line("", format!("{} in memory ({} % of what queues may)", bytes(&queue["memory_bytes"]), queue["memory_percent"]));
     if queue["disk_bytes"].is_u64() {
         let quota = bytes(&queue["disk_quota_bytes"]);

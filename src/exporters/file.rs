@@ -158,14 +158,12 @@ impl File {
         payload
     }
 
-    /// Waits for its turn, so that a slow disk takes one thread and not one for each request.
     async fn write(&self, payload: &Payload) -> Result<Accepted, SendError> {
         let record = match self.framed {
             true => Record::Encoded(payload.body.clone()),
             false => Record::Lines(payload.signal, payload.body.clone()),
         };
-        let mut open = self.output.open.clone().lock_owned().await;
-        match tokio::task::spawn_blocking(move || open.write(&record)).await.unwrap_or_else(|error| Err(error.into())) {
+        match self.output.write(record).await {
             Ok(()) => Ok(Accepted::default()),
             Err(error) => {
                 let message = format!("cannot write to {}: {error}", self.output.path().display());

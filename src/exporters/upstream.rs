@@ -78,7 +78,7 @@ pub struct Answer {
     pub head: Parts,
     pub body: Bytes,
     pub trailers: HeaderMap,
-    /// Whether it was read to its end.
+    /// Whether all that came of it was read: it was not too long.
     pub is_whole: bool,
 }
 
@@ -153,6 +153,7 @@ impl Upstream {
                 if let Some(target) = target {
                     *request.uri_mut() = Uri::from(target);
                 }
+                single.interim.count_for(&mut request);
                 single.sender.send_request(request).await
             }
         };
@@ -204,12 +205,18 @@ fn describe(error: &hyper::Error) -> String {
     text
 }
 
-/// Reads an answer's body and trailers, up to a limit; what comes beyond it is not read.
+/// Reads an answer's body and trailers, up to a limit; what comes beyond it is not read. A refusal is one whether or not all
+/// of its body comes: many a server closes as soon as it has refused.
 async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
     let (head, mut incoming) = response.into_parts();
     let (mut body, mut trailers, mut is_whole) = (BytesMut::new(), HeaderMap::new(), true);
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await {
-        match frame?.into_data() {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(_) if !head.status.is_success() => break,
+            Err(error) => return Err(error),
+        };
+        match frame.into_data() {
             Ok(data) if body.len() + data.len() <= ANSWER => body.extend_from_slice(&data),
             Ok(_) => {
                 is_whole = false;

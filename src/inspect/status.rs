@@ -90,6 +90,7 @@ fn exporter(queue: &Queue, now: Now) -> Value {
         "why": outage.map(|outage| without_errno(&outage.why)),
         "trouble": queue.trouble(),
         "queue": {
+            "enabled": report.is_enabled,
             "items": items,
             "size": size,
             "capacity": capacity,

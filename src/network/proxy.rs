@@ -19,6 +19,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
 use super::endpoint::{self, Address, Endpoint, Scheme, because};
+use super::interim::Interim;
 use super::tls::{self, ClientTls};
 use super::{Carrier, Stream};
 
@@ -73,7 +74,8 @@ impl Proxy {
         let stream = self.connect().await?;
         let broken =
             |error: hyper::Error| io::Error::other(format!("{self} ends the connection at CONNECT {target}: {error}"));
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let interim = Interim::default();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(interim.limit(stream))).await.map_err(broken)?;
         #[expect(
             clippy::disallowed_methods,
             reason = "ends with the connection, which its sender or the tunnel holds"
@@ -85,7 +87,8 @@ impl Proxy {
         if let Some(credentials) = self.credentials() {
             request = request.header(PROXY_AUTHORIZATION, credentials);
         }
-        let request = request.body(Empty::new()).map_err(io::Error::other)?;
+        let mut request = request.body(Empty::new()).map_err(io::Error::other)?;
+        interim.count_for(&mut request);
         let answer = sender.send_request(request).await.map_err(broken)?;
         match answer.status() {
             StatusCode::OK => Ok(Box::new(TokioIo::new(hyper::upgrade::on(answer).await.map_err(broken)?))),

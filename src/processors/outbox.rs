@@ -40,9 +40,10 @@ struct State {
     /// Items and bytes, as they came, of the batch that is held or on its way.
     load: (u64, u64),
     refused_since: Option<Instant>,
-    /// Items that went, and of which the stage does not know yet; since when, if nobody will ask.
+    /// Items that went, and of which the stage does not know yet.
     gone: u64,
-    gone_since: Option<Instant>,
+    /// Since when it wants to be flushed again: a batch went aside, or more are due than fit a slice.
+    unfinished_since: Option<Instant>,
     /// What is left of a batch that was halved, the first part last, and how often that was done.
     halves: Vec<Telemetry>,
     halvings: u32,
@@ -123,7 +124,7 @@ impl Outbox {
         if state.is_aside {
             return None;
         }
-        let again_at = state.gone_since.or_else(|| Some(state.held.as_ref()?.again_at));
+        let again_at = state.unfinished_since.or_else(|| Some(state.held.as_ref()?.again_at));
         drop(state);
         again_at.or_else(next)
     }
@@ -137,13 +138,13 @@ impl Outbox {
     /// went since it was asked last. Of several calls at a time one does the work. `at_once` runs refused processors again
     /// before they are due.
     pub fn flush(self: &Arc<Self>, now: Now, ask: Ask, at_once: bool, next: impl FnMut() -> Option<Next>) -> u64 {
+        self.lock().unfinished_since = None;
         self.hand_on(now, ask, at_once, next);
-        let mut state = self.lock();
-        state.gone_since = None;
-        std::mem::take(&mut state.gone)
+        std::mem::take(&mut self.lock().gone)
     }
 
     fn hand_on(self: &Arc<Self>, now: Now, ask: Ask, at_once: bool, mut next: impl FnMut() -> Option<Next>) {
+        let started = Instant::now();
         while let Some((turn, held)) = self.turn(now, at_once) {
             let pause = held.as_ref().map_or(SOON, |held| (held.pause * 2).min(LATE));
             let offered = match held {
@@ -160,7 +161,15 @@ impl Outbox {
                 },
             };
             match offered {
-                Offered::Gone => self.note_gone(),
+                Offered::Gone => {
+                    self.note_gone();
+                    // At the end nobody else waits.
+                    if started.elapsed() > slice::SLICE && !ask.is_end {
+                        self.lock().unfinished_since = Some(now.instant);
+                        turn.end();
+                        return;
+                    }
+                }
                 Offered::Refused(waiting, refused) => return self.hold(waiting, refused, now, pause),
                 Offered::Heavy(make) => {
                     self.lock().is_aside = true;
@@ -233,7 +242,7 @@ impl Outbox {
             Offered::Refused(waiting, refused) => self.hold(waiting, refused, now, pause),
             Offered::Gone | Offered::Heavy(_) => {
                 self.note_gone();
-                self.lock().gone_since = Some(now.instant);
+                self.lock().unfinished_since = Some(now.instant);
             }
         }
     }

@@ -192,15 +192,26 @@ impl Queue {
                 Err(error) => error,
             };
             let pause = match &error {
-                SendError::Retry { after, status } if retry.enabled => {
+                SendError::Retry { status, .. } | SendError::Misconfigured(status) if !retry.enabled => {
+                    // What becomes of the batch says the rest.
+                    self.upstream.note_failure(&status.message, false);
+                    return Some(Err(error));
+                }
+                SendError::Retry { after, status } => {
                     self.upstream.failed(&status.message, false, &self.fill());
                     backoff.next(*after)
                 }
-                SendError::Misconfigured(status) if retry.enabled => {
+                SendError::Misconfigured(status) => {
                     self.upstream.failed(&status.message, true, &self.fill());
                     PROBE
                 }
-                _ => return Some(Err(error)),
+                _ => {
+                    // An answer, though not to our liking.
+                    if encoded.unsendable.is_none() {
+                        self.upstream.succeeded();
+                    }
+                    return Some(Err(error));
+                }
             };
             if retry.max_elapsed_time.is_some_and(|limit| clock().duration_since(started) + pause > limit) {
                 let message = format!("no more retries left: {}", error.status().message);

@@ -117,6 +117,12 @@ impl Upstream {
 
     /// An attempt failed in a way that will be tried again.
     pub fn failed(&self, why: &str, holds: bool, queue: &str) {
+        self.note_failure(why, holds);
+        self.say(queue);
+    }
+
+    /// An attempt failed; nothing is said of it here.
+    pub fn note_failure(&self, why: &str, holds: bool) {
         let now = clock();
         let mut state = self.lock();
         state.is_tried = true;
@@ -125,8 +131,6 @@ impl Upstream {
         failing.attempts += 1;
         (failing.holds, failing.asked) = (holds, now);
         why.clone_into(&mut failing.why);
-        drop(state);
-        self.say(queue);
     }
 
     /// Says that it is down as soon as failures have lasted long enough for that.
@@ -186,7 +190,7 @@ impl Upstream {
         self.back.notify_waiters();
     }
 
-    /// An attempt succeeded.
+    /// An attempt was answered by one who is up.
     pub fn succeeded(&self) {
         let mut state = self.lock();
         state.is_tried = true;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use misaki::otlp::{base64, status};
 use misaki::sending::dead_letters;
 use misaki::telemetry::{Reason, Status};
+use tokio::io::AsyncWriteExt;
 
 use super::harness::*;
 
@@ -322,4 +323,63 @@ async fn each_answer_has_its_action() {
     }
     println!("{} cells, {} wrong", cells.len(), wrong.len());
     assert!(wrong.is_empty(), "{} of {} cells:\n{}", wrong.len(), cells.len(), wrong.join("\n"));
+}
+
+/// A server that refuses a request before it has read it closes at once, and its answer breaks off: what its head said counts.
+#[tokio::test]
+async fn a_refusal_counts_when_its_body_breaks_off() {
+    for (status, holds) in [(401, true), (407, true), (400, false)] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let head =
+                    format!("HTTP/1.1 {status} X\r\ncontent-type: text/plain\r\ncontent-length: 900\r\n\r\nno entry\n");
+                let _ = stream.write_all(head.as_bytes()).await;
+            }
+        });
+        let exporter = format!("{{otlp_http: {{endpoint: '{endpoint}'}}}}");
+        let changes =
+            format!("{{exporters: {exporter}, service: {{pipelines: {{logs: {{exporters: [otlp_http]}}}}}}}}");
+        let misaki = Misaki::start(&changes, &[&Upstream::absent()]).await;
+        assert!(misaki.send(&["a"]).await.ok);
+        let trouble = || misaki.running.queues().find_map(|queue| queue.trouble());
+        until(&format!("{status} is final"), || trouble().is_some() || misaki.held() == 0).await;
+        assert_eq!((trouble().is_some(), misaki.held()), (holds, u64::from(holds)), "{status}");
+    }
+}
+
+/// A server may say `100 Continue` before its answer. One that says it without end is given up, and others go on meanwhile.
+#[tokio::test]
+async fn interim_responses_are_passed_over_and_counted() {
+    let serve = |interim: usize| async move {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let lines = "HTTP/1.1 100 Continue\r\n\r\n".repeat(interim.min(1000));
+                for _ in 0..interim.div_ceil(1000) {
+                    if stream.write_all(lines.as_bytes()).await.is_err() {
+                        break;
+                    }
+                }
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            }
+        });
+        (address, serving)
+    };
+    for (interim, arrives) in [(0, true), (3, true), (1_000_000, false)] {
+        let (address, _serving) = serve(interim).await;
+        let changes = format!(
+            "{{exporters: {{otlp_http: {{endpoint: 'http://{address}', retry_on_failure: {{enabled: false}}}}}}, service: {{pipelines: {{logs: {{exporters: [otlp_http]}}}}}}}}"
+        );
+        let misaki = Misaki::start(&changes, &[&Upstream::absent()]).await;
+        assert!(misaki.send(&["a"]).await.ok);
+        misaki.settle().await;
+        let outcome = if arrives { "1 exported + 0 dropped" } else { "0 exported + 1 dropped" };
+        assert!(misaki.line("otlp_http").contains(outcome), "{interim}: {}", misaki.line("otlp_http"));
+    }
 }

@@ -304,3 +304,23 @@ async fn a_slow_file_takes_one_thread() {
     drained.join().unwrap();
     assert!(during <= before + 2, "{before} threads, then {during}");
 }
+
+/// Requests whose text is long are written one after another; one whose text is short has one of them before it at most.
+#[tokio::test]
+async fn a_short_record_passes_long_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let changes = format!(
+        "{{exporters: {{file: {{path: '{}'}}}}, service: {{pipelines: {{logs: {{exporters: [file]}}}}}}}}",
+        path.display()
+    );
+    let misaki = Misaki::start(&changes, &[&Upstream::absent()]).await;
+    let long: Vec<String> = (0..4).map(|number| format!("{number}{}", "x".repeat(500_000))).collect();
+    let submit = |text: &str| misaki.submit(Signal::Logs, &[text]);
+    let [a, b, c, d] = [&long[0], &long[1], &long[2], &long[3]].map(|text| submit(text));
+    let outcomes = tokio::join!(a, b, c, d, submit("short"));
+    assert_eq!(outcomes, (Ok(()), Ok(()), Ok(()), Ok(()), Ok(())));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let at = text.lines().position(|line| line.contains("short")).unwrap();
+    assert!(at <= 1, "it is line {at} of {}", text.lines().count());
+}

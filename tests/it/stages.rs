@@ -310,6 +310,36 @@ async fn a_batch_cuts_a_large_request_aside() {
     assert_eq!(budget.used(Share::Queue), 0);
 }
 
+/// Each piece is little work, and all of them are much: between them others have their turn.
+#[tokio::test]
+async fn many_batches_of_one_request_do_not_stop_the_worker() {
+    let (budget, alarm, noted) = (Budget::new(256 << 20), Alarm::new(), Arc::default());
+    let config = batch::Config {
+        timeout: MILLISECOND,
+        send_batch_size: 1,
+        send_batch_max_size: 1,
+        metadata_keys: Vec::new(),
+        metadata_cardinality_limit: 0,
+    };
+    let outlet = Arc::new(Noting(Arc::clone(&noted)));
+    let accounts = vec![account(Signal::Logs)];
+    let stage = Arc::new(Batch::new("batch", Signal::Logs, config, outlet, accounts, budget.clone(), alarm.clone()));
+    let stages = vec![stage.clone() as Arc<dyn Wakeful>];
+    let mut time = JoinSet::new();
+    time.spawn(async move { match keep_time(&alarm, &stages).await {} });
+    let sink: Arc<dyn Sink> = stage.clone();
+    let attribute = message(1, &[message(1, b"long"), message(2, &message(1, &[b'x'; 100_000]))].concat());
+    let group = [message(1, &attribute), message(2, &[0x12, 0x00].repeat(3000))].concat();
+    let telemetry = telemetry(&budget, Signal::Logs, message(1, &group));
+    let started = Instant::now();
+    assert!(send(&sink, telemetry));
+    let committed = started.elapsed();
+    let (elapsed, longest) = longest_wait(|| stage.held_items() == 0).await;
+    check_wait("a batch", (committed + elapsed, longest.max(committed)));
+    assert_eq!(*noted.lock().unwrap(), [1; 3000]);
+    assert_eq!(budget.used(Share::Queue), 0);
+}
+
 const REPLACE: &str = r#"transform: {log_statements: ['replace_pattern(log.body, "x*y|x", "z")']}"#;
 
 #[tokio::test]

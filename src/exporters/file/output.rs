@@ -19,11 +19,15 @@ use super::rotation::rotate;
 
 /// A text up to this length is written at once; of a longer one no more is held.
 const PIECE: usize = 1 << 20;
+/// The text of more telemetry than this takes long to make.
+const LONG: usize = 128 << 10;
 
 pub struct Output {
     path: PathBuf,
     /// Held while a request is written; other requests wait for it in the order in which they came.
-    pub open: Arc<Mutex<Open>>,
+    open: Arc<Mutex<Open>>,
+    /// Held by one that takes long: the others that do wait here, so that a short one has one such before it at most.
+    long: Mutex<()>,
 }
 
 pub struct Open {
@@ -56,7 +60,15 @@ impl Output {
         let truncates = !config.append && !goes_on && config.rotation.is_none();
         let file = File::open(config, truncates).map_err(failed)?;
         let open = Open { config: config.clone(), file: Some(file), permissions: None };
-        Ok(Output { path: config.path.clone(), open: Arc::new(Mutex::new(open)) })
+        Ok(Output { path: config.path.clone(), open: Arc::new(Mutex::new(open)), long: Mutex::default() })
+    }
+
+    /// Writes one record, whole or not at all. It waits for its turn, so that a slow disk takes one thread and not one for each
+    /// request.
+    pub async fn write(&self, record: Record) -> io::Result<()> {
+        let _long = if record.is_long() { Some(self.long.lock().await) } else { None };
+        let mut open = self.open.clone().lock_owned().await;
+        tokio::task::spawn_blocking(move || open.write(&record)).await.unwrap_or_else(|error| Err(error.into()))
     }
 
     pub fn path(&self) -> &Path {
@@ -66,10 +78,14 @@ impl Output {
 
 impl Open {
     /// Writes one record, whole or not at all.
-    pub fn write(&mut self, record: &Record) -> io::Result<()> {
-        let mut text = Vec::new();
-        let (size, is_whole) = record.measure(&mut text);
-        self.make_room(size)?;
+    fn write(&mut self, record: &Record) -> io::Result<()> {
+        let (mut text, mut is_whole) = (Vec::new(), false);
+        // The length of a long one is asked for where it matters alone: to know it, all of its text is made.
+        if self.config.rotation.is_some() || !record.is_long() {
+            let size;
+            (size, is_whole) = record.measure(&mut text);
+            self.make_room(size)?;
+        }
         let file = match &mut self.file {
             Some(file) => file,
             none => {
@@ -107,6 +123,13 @@ impl Open {
 }
 
 impl Record {
+    fn is_long(&self) -> bool {
+        match self {
+            Record::Encoded(_) => false,
+            Record::Lines(_, parts) => parts.iter().map(Bytes::len).sum::<usize>() > LONG,
+        }
+    }
+
     /// How long it is, and whether all of its text is in `text`: that is made once when it is short.
     fn measure(&self, text: &mut Vec<u8>) -> (u64, bool) {
         match self {

@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use crate::network::Stream;
 use crate::network::coalesce::{Coalesced, Turns};
 use crate::network::endpoint::{self, Endpoint};
+use crate::network::interim::Interim;
 use crate::network::proxy::Proxy;
 use crate::network::tls;
 use crate::otlp::status::code;
@@ -41,6 +42,7 @@ pub enum Connection {
 /// An HTTP/1.1 connection, which takes one request at a time.
 pub struct Single {
     pub sender: http1::SendRequest<Pieces>,
+    pub interim: Interim,
     pub has_answered: bool,
 }
 
@@ -123,10 +125,12 @@ impl Opener {
         let (stream, is_http2) = connect.await.map_err(late)??;
         let failed = |error: hyper::Error| self.unavailable(&describe(&error));
         if !is_http2 {
-            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+            let interim = Interim::default();
+            let shaken = http1::handshake(TokioIo::new(interim.limit(stream))).await;
+            let (sender, connection) = shaken.map_err(failed)?;
             #[expect(clippy::disallowed_methods, reason = "ends with the connection, which its sender holds")]
             tokio::spawn(connection);
-            return Ok(Connection::Single(Single { sender, has_answered: false }));
+            return Ok(Connection::Single(Single { sender, interim, has_answered: false }));
         }
         let socket = Coalesced::new(stream);
         let turns = Turns(socket.clone());

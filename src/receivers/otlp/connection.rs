@@ -49,6 +49,8 @@ const HEADER_LIST: u32 = 16 * 1024;
 /// Lines of an HTTP/1 head; its size bounds it anyway, and proxies add lines of their own.
 const HEADER_LINES: usize = 1024;
 const RESETS: usize = 20;
+/// Streams beyond what we allow at once, which a client may not have heard of yet; after so many the connection ends.
+const REFUSED: usize = 128;
 
 pub async fn serve(
     accepted: Accepted,
@@ -159,7 +161,7 @@ async fn run(
             .max_concurrent_streams(streams)
             .max_header_list_size(HEADER_LIST)
             .max_pending_accept_reset_streams(RESETS)
-            .max_local_error_reset_streams(1024)
+            .max_local_error_reset_streams(REFUSED)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
         let connection = pin!(builder.serve_connection(io, service));
