@@ -2,6 +2,7 @@
 
 pub mod columns;
 pub mod escape;
+pub mod health;
 pub mod log;
 pub mod metrics;
 pub mod output;

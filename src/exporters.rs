@@ -10,6 +10,7 @@ pub mod settings;
 pub mod upstream;
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,104 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use crate::config::ComponentId;
+use crate::diagnostics::supervisor::Supervisor;
+use crate::extensions::Named;
 use crate::network::auth::Authenticator;
+use crate::network::endpoint::Endpoint;
+use crate::network::proxy::Proxy;
+use crate::network::tls::ClientTls;
 use crate::otlp::base64;
 use crate::otlp::status::code;
-use crate::telemetry::{Charge, Client, Signal, Status, Telemetry};
+use crate::telemetry::{Account, Budget, Charge, Client, Signal, Sink, Status, Telemetry};
+
+use settings::Settings;
+
+/// The settings of an exporter: all that is asked of one.
+pub trait ExporterSettings: Send + Sync {
+    /// Why it takes nothing of a signal.
+    fn refuses(&self, _id: &str, _signal: Signal) -> Option<String> {
+        None
+    }
+    /// The extensions that it names.
+    fn named(&self) -> Vec<Named> {
+        Vec::new()
+    }
+    /// The settings of its queue; nothing for one that has none.
+    fn sending(&self) -> Option<&Settings> {
+        None
+    }
+    /// Where it sends a signal to.
+    fn target(&self, _signal: Signal) -> Option<Target<'_>> {
+        None
+    }
+    /// The file that it writes.
+    fn file(&self) -> Option<&Path> {
+        None
+    }
+    /// Opens it, for all signals.
+    fn open(&self, opening: Opening<'_>) -> Result<Arc<dyn Opened>, String>;
+}
+
+/// An upstream, as it is connected to.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    pub endpoint: &'a Endpoint,
+    pub tls: Option<&'a ClientTls>,
+    pub proxy: Option<&'a Proxy>,
+    /// It speaks gRPC: HTTP/2 from the first byte.
+    pub is_grpc: bool,
+}
+
+/// What an exporter is opened with.
+pub struct Opening<'a> {
+    pub id: &'a str,
+    /// The authenticator that it names.
+    pub auth: Option<Arc<Authenticator>>,
+    pub budget: &'a Arc<Budget>,
+    pub supervisor: &'a Arc<Supervisor>,
+    /// Those of the config before this one, which still run.
+    pub before: &'a [(ComponentId, Arc<dyn Opened>)],
+}
+
+/// An exporter that is open. A reload that leaves its settings as they are leaves it open.
+pub trait Opened: Send + Sync {
+    /// Its end for one signal.
+    fn end(self: Arc<Self>, signal: Signal, account: &Arc<Account>) -> Result<End, String>;
+    /// Items that were taken and are not written yet, by signal; for those that have no queue.
+    fn waiting(&self) -> [u64; Signal::ALL.len()] {
+        [0; Signal::ALL.len()]
+    }
+    /// Writes what waits, for at most this long; returns how many items are lost.
+    fn close(&self, _within: Duration) -> u64 {
+        0
+    }
+    /// The file that it writes.
+    fn file(&self) -> Option<&Path> {
+        None
+    }
+}
+
+/// One that holds nothing of its own: each signal has an end that is made for it.
+pub fn opened<F>(end: F) -> Arc<dyn Opened>
+where
+    F: Fn(Signal, &Arc<Account>) -> Result<End, String> + Send + Sync + 'static,
+{
+    struct Ends<F>(F);
+    impl<F: Fn(Signal, &Arc<Account>) -> Result<End, String> + Send + Sync> Opened for Ends<F> {
+        fn end(self: Arc<Self>, signal: Signal, account: &Arc<Account>) -> Result<End, String> {
+            self.0(signal, account)
+        }
+    }
+    Arc::new(Ends(end))
+}
+
+pub enum End {
+    /// Takes telemetry itself.
+    Sink(Arc<dyn Sink>),
+    /// Sends what its queue gives it.
+    Exporter(Arc<dyn Exporter>),
+}
 
 /// A batch as an exporter will send it: encoded once, sent at each attempt.
 pub struct Payload {

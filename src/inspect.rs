@@ -18,10 +18,10 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
+use crate::diagnostics::health::Health;
 use crate::diagnostics::reloads::Reloads;
 use crate::diagnostics::supervisor::Supervisor;
-use crate::extensions::health_check::Health;
-use crate::extensions::inspect::Config;
+use crate::extensions::LocalSocket;
 use crate::service::Running;
 use crate::service::graph::Graph;
 use crate::telemetry::{Budget, Point, Share, Tap, Telemetry, clock};
@@ -87,7 +87,7 @@ pub struct Inspection {
 
 impl Inspection {
     /// Opens the socket and serves it on this runtime.
-    pub fn open(config: &Config, subject: Arc<Subject>) -> io::Result<Inspection> {
+    pub fn open(config: &LocalSocket, subject: Arc<Subject>) -> io::Result<Inspection> {
         let (listener, path) = match &config.path {
             Some(path) => (place::bind(path)?, path.clone()),
             None => place::bind_own()?,

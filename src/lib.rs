@@ -2,12 +2,13 @@
 //!
 //! From top to bottom, each using only what stands below it: `cli` (what a person types), `inspect` (the inside of a running
 //! collector, for who asks on a local socket), `service` (start, drain),
-//! `pipeline` (plan, reserve, commit), `receivers` `processors` `sending` `exporters` `extensions` (the components),
+//! `pipeline` (plan, reserve, commit), `receivers` `processors` `connectors` `sending` `exporters` `extensions` (the components),
 //! `network` (sockets, TLS), `ottl` (conditions and edits), `telemetry` (what travels, and the contracts), `otlp` (the
 //! wire). `config` and `diagnostics` serve them all.
 
 pub mod cli;
 pub mod config;
+pub mod connectors;
 pub mod diagnostics;
 pub mod exporters;
 pub mod extensions;

@@ -6,11 +6,13 @@
 pub mod admin;
 pub mod auth;
 pub mod coalesce;
+pub mod connections;
 pub mod cors;
 pub mod endpoint;
 pub mod files;
 pub mod interim;
 pub mod listen;
+pub mod ports;
 pub mod proxy;
 pub mod settings;
 pub mod tls;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::telemetry::{Accounts, Now, Reason, Refusal, Signal, Sink, Telemetry, Wakeful};
+use crate::telemetry::{Accounts, Alarm, Budget, Now, Outlet, Reason, Refusal, Signal, Sink, Telemetry, Wakeful};
 
 /// What a processor wants counted once its request is committed: which of its counters, and by how much.
 pub type Notes = SmallVec<[(u32, u64); 4]>;
@@ -63,6 +63,53 @@ pub trait Processor: Send + Sync {
     fn results(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// The settings of a processor: all that is asked of one. Those of a stateless one are its factory.
+pub trait ProcessorSettings: Send + Sync {
+    fn role(&self) -> Role<'_>;
+    /// The memory budget that it sets, on a machine or in a container with so much memory.
+    fn budget(&self, _memory: u64) -> Option<u64> {
+        None
+    }
+    /// Whether what it has not passed on yet is lost by a crash, after its client was told that it was accepted.
+    fn holds_in_memory(&self) -> bool {
+        false
+    }
+    /// Whether it answers its clients before what is behind it has the telemetry.
+    fn batches(&self) -> bool {
+        false
+    }
+}
+
+pub enum Role<'a> {
+    Step(&'a dyn Factory),
+    Stage(&'a dyn StageFactory),
+}
+
+impl<F: Factory> ProcessorSettings for F {
+    fn role(&self) -> Role<'_> {
+        Role::Step(self)
+    }
+}
+
+/// The decoded settings of a processor that holds telemetry.
+pub trait StageFactory: Send + Sync {
+    /// Why this signal can't have it.
+    fn refuses(&self, _signal: Signal) -> Option<String> {
+        None
+    }
+    fn build(&self, stage: StageParts<'_>) -> Arc<dyn Stage>;
+}
+
+/// What a stage is built with.
+pub struct StageParts<'a> {
+    pub id: &'a str,
+    pub signal: Signal,
+    pub outlet: Arc<dyn Outlet>,
+    pub accounts: Accounts,
+    pub budget: Arc<Budget>,
+    pub alarm: Arc<Alarm>,
 }
 
 /// The decoded settings of a stateless processor.

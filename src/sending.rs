@@ -14,6 +14,7 @@ pub mod disk;
 mod flow;
 mod said;
 mod spool;
+pub mod storage;
 mod store;
 mod upstream;
 

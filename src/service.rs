@@ -22,27 +22,28 @@ use tokio::task::JoinSet;
 use crate::config::files;
 use crate::config::telemetry::{MetricsLevel, Telemetry};
 use crate::config::{ComponentId, Kind};
+use crate::diagnostics::health::Health;
 use crate::diagnostics::log;
 use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::process::Process;
 use crate::diagnostics::reloads::Reloads;
-use crate::extensions::health_check::Health;
+use crate::extensions::Page;
 use crate::network::admin;
 use crate::network::auth::Authenticator;
+use crate::network::connections::Connections;
 use crate::network::endpoint::Listen;
 use crate::network::listen::{self, Listener};
+use crate::network::ports::Port;
 use crate::network::tls;
 use crate::network::workers::{Thread, Workers};
 use crate::pipeline::timekeeper::keep_time;
 use crate::processors::Stage;
-use crate::receivers::otlp::{Connections, Guards, Listener as Socket, Receiver};
-use crate::receivers::{Gates, hostmetrics};
+use crate::receivers::{Gates, Parts};
 use crate::sending::Queue;
 use crate::telemetry::{Account, Alarm, Budget, Now, Reason, Wakeful, clock};
 
 use graph::{Builder, Graph};
-use plan::{Authenticators, Changes, Plan, Side, Written};
-use registry::Component;
+use plan::{Changes, Extensions, Plan, Written};
 use retired::{Retired, holds};
 
 /// What is in flight when the collector stops gets this long to be answered.
@@ -60,7 +61,7 @@ pub struct Running {
     pub workers: Arc<Workers>,
     alarm: Arc<Alarm>,
     written: Written,
-    authenticators: Authenticators,
+    extensions: Extensions,
     telemetry: Telemetry,
     doors: HashMap<ComponentId, Door>,
     connections: Arc<Connections>,
@@ -81,14 +82,14 @@ pub struct Running {
 struct Door {
     /// The receiver ends when this is dropped.
     _stop: watch::Sender<bool>,
-    sockets: Vec<Socket>,
+    ports: Vec<Port>,
 }
 
 /// What a receiver needs that can fail.
 #[derive(Default)]
 struct Opening {
-    sockets: Vec<Socket>,
-    guards: Guards,
+    ports: Vec<Port>,
+    guards: Vec<(&'static str, Arc<Authenticator>)>,
 }
 
 type AdminSocket = (Listen, Arc<Listener>);
@@ -120,7 +121,7 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String
         workers,
         alarm: Alarm::new(),
         written: Written::default(),
-        authenticators: Authenticators::new(),
+        extensions: Extensions::new(),
         reloads: Arc::default(),
         telemetry: plan.telemetry.clone(),
         doors: HashMap::new(),
@@ -162,10 +163,7 @@ async fn bind(
 /// The smallest budget that a memory_limiter in use sets, else what suits the machine.
 pub fn budget_of(plan: &Plan) -> u64 {
     let used = plan.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
-    let limits = used.filter_map(|reference| match plan.get(Kind::Processor, &reference.id) {
-        Some(Component::MemoryLimiter(config)) => Some(config.budget(machine::memory_bytes())),
-        _ => None,
-    });
+    let limits = used.filter_map(|reference| plan.processor(&reference.id)?.budget(machine::memory_bytes()));
     limits.min().unwrap_or_else(machine::default_budget)
 }
 
@@ -198,7 +196,7 @@ impl Running {
     /// follows it. On an error everything is as it was.
     pub async fn reload(&mut self, mut plan: Plan) -> Result<Changes, String> {
         let changes = Changes::between(&self.written, &plan.written);
-        plan.keep_authenticators(&self.authenticators, &self.written);
+        plan.keep_extensions(&self.extensions, &self.written);
         self.take_over(&plan).await?;
         if self.telemetry.logs != plan.telemetry.logs {
             tracing::warn!("service.telemetry.logs is read when the collector starts: restart for it");
@@ -210,36 +208,29 @@ impl Running {
         // Whatever can fail comes first, and changes nothing that runs.
         let is_reload = !self.written.is_empty();
         let (mut admin, mut admin_sockets, mut open) = (JoinSet::new(), Vec::new(), self.admin_sockets.clone());
-        for extension in &plan.extensions {
-            if let Some(Component::Authenticator(authenticator)) = plan.get(Kind::Extension, &extension.id)
-                && !plan.is_as(&self.written, Kind::Extension, &extension.id)
+        for (id, extension) in plan.started_extensions() {
+            let place = format!("extensions.{id}");
+            if let Some(authenticator) = extension.authenticator()
+                && !plan.is_as(&self.written, Kind::Extension, id)
                 && let Err(error) = warm_up(authenticator.clone()).await
                 && is_reload
             {
                 // At a start they may come late; here there are others that do.
-                return Err(format!("{error} (extensions.{})", extension.id));
+                return Err(format!("{error} ({place})"));
             }
-            if let Some(Component::HealthCheck(config)) = plan.get(Kind::Extension, &extension.id) {
-                let place = format!("extensions.{}", extension.id);
-                let guard = plan.authenticator(&config.auth, Side::Server)?;
-                let tls = match config.tls.clone() {
-                    None => Ok(None),
-                    Some(tls) => {
-                        files::aside(move || tls::server_config(&tls, &[b"http/1.1"]).map(Some)).await.flatten()
-                    }
-                };
-                let tls = tls.map_err(|error| format!("failed to load TLS config ({place}): {error}"))?;
-                let front = Arc::new(config.front(tls, guard));
-                for socket in bind(&config.endpoint, &place, &mut open, &self.admin_thread).await? {
-                    let (config, health) = (config.clone(), self.health.clone());
-                    let watch = self.workers.supervisor.watch("health check");
-                    let answer = Arc::new(move |path: &str| config.answer(&health, path));
-                    admin.spawn_on(
-                        admin::serve(watch, socket.1.clone(), front.clone(), answer),
-                        &self.admin_thread.handle,
-                    );
-                    admin_sockets.push(socket);
-                }
+            let Some(Page { name, endpoint, tls, mut front, answers }) = extension.page(&self.health) else { continue };
+            front.guard = plan.authenticators(&extension.named())?.pop().map(|(_, guard)| guard);
+            if let Some(tls) = tls {
+                let read = files::aside(move || tls::server_config(&tls, &[b"http/1.1"])).await.flatten();
+                let read = read.map_err(|error| format!("failed to load TLS config ({place}): {error}"))?;
+                front.tls = Some(read);
+            }
+            let front = Arc::new(front);
+            for socket in bind(&endpoint, &place, &mut open, &self.admin_thread).await? {
+                let watch = self.workers.supervisor.watch(name);
+                let serving = admin::serve(watch, socket.1.clone(), front.clone(), answers.clone());
+                admin.spawn_on(serving, &self.admin_thread.handle);
+                admin_sockets.push(socket);
             }
         }
         let scraped = scrape_sockets(plan, &mut open, &self.admin_thread).await?;
@@ -281,20 +272,20 @@ impl Running {
         let old = std::mem::replace(&mut self.graph, graph);
         let mut doors = HashMap::new();
         for id in plan.receivers() {
-            let Opening { sockets, guards } = openings.remove(id).unwrap_or_default();
+            let Opening { ports, guards } = openings.remove(id).unwrap_or_default();
             let door = self.doors.remove(id).filter(|_| plan.is_as(&self.written, Kind::Receiver, id));
             if let Some(door) = &door {
-                door.sockets.iter().zip(&sockets).for_each(|(socket, read)| socket.renew(read));
+                door.ports.iter().zip(&ports).for_each(|(port, read)| port.renew(read));
             }
             let gates = gates.remove(id).unwrap_or_default();
-            let door = door.unwrap_or_else(|| self.open(plan, id, Opening { sockets, guards }, gates));
+            let door = door.unwrap_or_else(|| self.open(plan, id, Opening { ports, guards }, gates));
             doors.insert(id.clone(), door);
         }
         // Those that are left, or had other settings, have lost their stop and end by that.
         self.doors = doors;
-        self.addresses = self.doors.values().flat_map(|door| door.sockets.iter().map(Socket::address)).collect();
+        self.addresses = self.doors.values().flat_map(|door| door.ports.iter().map(Port::address)).collect();
         self.written.clone_from(&plan.written);
-        self.authenticators = plan.authenticators();
+        self.extensions.clone_from(plan.all_extensions());
         self.retire(Retired::of(old, &self.graph, before));
         Ok(())
     }
@@ -304,47 +295,40 @@ impl Running {
         let mut openings = HashMap::new();
         let receivers = plan.receivers();
         let gone = self.doors.iter().filter(|(id, _)| !receivers.contains(id));
-        let mut of_gone: Vec<Socket> = gone.flat_map(|(_, door)| door.sockets.clone()).collect();
+        let mut of_gone: Vec<Port> = gone.flat_map(|(_, door)| door.ports.clone()).collect();
         for id in receivers {
-            let Some(Component::Otlp(config)) = plan.get(Kind::Receiver, id) else { continue };
-            let mut open = self.doors.get(id).map_or_else(Vec::new, |door| door.sockets.clone());
+            let Some(settings) = plan.receiver(id) else { continue };
+            let mut open = self.doors.get(id).map_or_else(Vec::new, |door| door.ports.clone());
             if !plan.is_as(&self.written, Kind::Receiver, id) {
                 open.append(&mut of_gone);
             }
-            let sockets = Receiver::bind(&id.to_string(), config, &mut open).await?;
+            let ports = settings.bind(&id.to_string(), &mut open).await?;
             of_gone.append(&mut open);
-            let guard = |auth| plan.authenticator(auth, Side::Server);
-            let guards = Guards {
-                grpc: config.grpc.as_ref().map_or(Ok(None), |grpc| guard(&grpc.auth))?,
-                http: config.http.as_ref().map_or(Ok(None), |http| guard(&http.auth))?,
-            };
-            openings.insert(id.clone(), Opening { sockets, guards });
+            let guards = plan.authenticators(&settings.named())?;
+            openings.insert(id.clone(), Opening { ports, guards });
         }
         Ok(openings)
     }
 
     /// Starts a receiver.
     fn open(&mut self, plan: &Plan, id: &ComponentId, opening: Opening, gates: Gates) -> Door {
-        let (_stop, stopped) = watch::channel(false);
-        let Opening { sockets, guards } = opening;
-        match plan.get(Kind::Receiver, id) {
-            Some(Component::Otlp(config)) => {
-                let (config, budget, connections) = (config.clone(), self.budget.clone(), self.connections.clone());
-                let told = self.tells_clients.clone();
-                let receiver = Receiver::new(sockets.clone(), config, guards, gates, budget, connections, told);
-                self.receivers.spawn(receiver.run(self.workers.clone(), stopped));
-            }
-            Some(Component::HostMetrics(config)) => {
-                for intake in gates.own.into_iter().flatten() {
-                    let budget = self.budget.clone();
-                    let receiver = hostmetrics::Receiver::new(&id.to_string(), config.clone(), intake, budget);
-                    let watch = self.workers.supervisor.watch(format!("receiver {id}"));
-                    self.receivers.spawn(receiver.run(watch, stopped.clone()));
-                }
-            }
-            _ => {}
+        let (_stop, stop) = watch::channel(false);
+        let Opening { ports, guards } = opening;
+        let parts = Parts {
+            id: id.to_string(),
+            ports: ports.clone(),
+            guards,
+            gates,
+            budget: self.budget.clone(),
+            connections: self.connections.clone(),
+            tells_clients: self.tells_clients.clone(),
+            workers: self.workers.clone(),
+            stop,
+        };
+        for run in plan.receiver(id).map(|settings| settings.start(parts)).unwrap_or_default() {
+            self.receivers.spawn(run);
         }
-        Door { _stop, sockets }
+        Door { _stop, ports }
     }
 
     fn retire(&mut self, retired: Retired) {
@@ -388,7 +372,7 @@ impl Running {
     /// Items that sit in a batch or a queue, or are on their way: measured where they are, not from the accounts.
     pub fn held_items(&self) -> u64 {
         let stages: u64 = self.stages().map(|stage| stage.held_items()).sum();
-        let printing = self.graph.outputs.iter().map(|output| output.waiting().iter().sum::<u64>());
+        let printing = self.graph.exporters.iter().map(|(_, exporter)| exporter.waiting().iter().sum::<u64>());
         stages + self.queues().map(|queue| queue.held_items()).chain(printing).sum::<u64>()
     }
 
@@ -444,10 +428,11 @@ impl Running {
         if tokio::time::timeout(rest, sent).await.is_err() {
             self.dispatchers.shutdown().await;
         }
-        let retired = self.retired.iter().flat_map(|retired| &retired.outputs);
-        let outputs: Vec<_> = retired.chain(&self.graph.outputs).cloned().collect();
+        let retired = self.retired.iter().flat_map(|retired| &retired.exporters);
+        let exporters: Vec<_> =
+            retired.chain(self.graph.exporters.iter().map(|(_, exporter)| exporter)).cloned().collect();
         let unprinted =
-            tokio::task::spawn_blocking(move || outputs.iter().map(|output| output.close(OUTPUT)).sum::<u64>());
+            tokio::task::spawn_blocking(move || exporters.iter().map(|exporter| exporter.close(OUTPUT)).sum::<u64>());
         if let Ok(unprinted @ 1..) = unprinted.await {
             tracing::warn!(items = unprinted, "the reader of the debug output took not all of it");
         }

@@ -11,7 +11,7 @@ pub fn list() -> String {
     for kind in [Kind::Receiver, Kind::Processor, Kind::Exporter, Kind::Connector, Kind::Extension] {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{}:", kind.section());
-        let mut rows: Vec<_> = ROWS.iter().filter(|row| row.kind == kind).collect();
+        let mut rows: Vec<_> = ROWS.iter().filter(|row| row.kind() == kind).collect();
         rows.sort_by_key(|row| row.name);
         for row in rows {
             let _ = writeln!(out, "    - name: {}\n      about: {}", row.name, row.about);

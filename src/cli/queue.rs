@@ -10,11 +10,11 @@ use clap::{Args, Subcommand};
 
 use crate::diagnostics::columns::counted;
 use crate::diagnostics::escape::put_safe_json;
-use crate::extensions::file_storage;
 use crate::otlp::json;
 use crate::sending::dead_letters;
 use crate::sending::disk::directory::{Directory, space};
 use crate::sending::disk::{Found, Limits, Log, NewRecord};
+use crate::sending::storage::OURS;
 use crate::telemetry::Signal;
 
 use super::{Failure, failed, print, safe};
@@ -65,7 +65,7 @@ type DiskLog = Log<Directory, Instant>;
 
 impl Which {
     fn path(&self) -> Result<PathBuf, Failure> {
-        let path = self.directory.join(file_storage::OURS).join(&self.name);
+        let path = self.directory.join(OURS).join(&self.name);
         match path.is_dir() && !self.name.contains(['/', '\\']) {
             true => Ok(path),
             false => Err(failed(format!("there is no queue \"{}\" in {}", self.name, self.directory.display()))),
@@ -111,7 +111,7 @@ fn take(path: &Path) -> Result<DiskLog, Failure> {
 }
 
 fn list(directory: &Path) -> Result<String, Failure> {
-    let ours = directory.join(file_storage::OURS);
+    let ours = directory.join(OURS);
     let entries = std::fs::read_dir(&ours).map_err(|error| {
         let place = directory.display();
         failed(match error.kind() {

@@ -6,15 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Kind;
 use crate::config::files::{self, Place};
-use crate::config::{ComponentId, Kind, Pipeline, Reference};
 use crate::diagnostics::log;
 use crate::diagnostics::systemd::Systemd;
 #[cfg(unix)]
 use crate::inspect::{Inspection, Subject};
 use crate::network::workers::Workers;
 use crate::service::plan::{Changes, Plan};
-use crate::service::registry::Component;
 use crate::service::{self, Balance, Running};
 
 use super::default::{Chosen, Origin};
@@ -75,13 +74,7 @@ fn welcome(origin: &Origin, names: &[String], plan: &Plan, running: &Running) {
     let listening = addresses(running).join(", ");
     let config = names.join(", ");
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %config, %listening, "Starting misaki...");
-    let is_batch = |id: &ComponentId| matches!(plan.get(Kind::Processor, id), Some(Component::Batch(_)));
-    let holds_in_memory = |pipeline: &Pipeline| {
-        let is_batched = pipeline.processors.iter().any(|reference| is_batch(&reference.id));
-        let holds = |kind| move |reference: &Reference| plan.holds_in_memory(kind, &reference.id, is_batched);
-        pipeline.exporters.iter().any(holds(Kind::Exporter)) || pipeline.processors.iter().any(holds(Kind::Processor))
-    };
-    if plan.pipelines.iter().any(holds_in_memory) {
+    if plan.pipelines.iter().any(|pipeline| plan.holds_in_memory(pipeline)) {
         tracing::info!("accepted telemetry is held in memory until it is sent: a crash loses it");
     }
     for (processor, intention) in running.intentions() {
@@ -93,7 +86,7 @@ fn welcome(origin: &Origin, names: &[String], plan: &Plan, running: &Running) {
 /// The local socket; without it everything else works as well.
 #[cfg(unix)]
 fn inspection(plan: &Plan, names: Vec<String>, running: &Running) -> Option<Inspection> {
-    let config = plan.inspect();
+    let config = plan.local_socket();
     let subject = Subject::new(names, running);
     let opened = config.enabled.then(|| Inspection::open(&config, subject))?;
     match &opened {

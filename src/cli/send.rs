@@ -143,7 +143,7 @@ impl Sender {
         let budget = Budget::new(16 * MOST);
         let used = plan.used(Kind::Exporter);
         let (id, _) = used.first().ok_or_else(|| failed("nowhere to send to"))?;
-        let client = |signal| graph::client(&plan, id, signal, &budget).map(|(exporter, _)| exporter).map_err(failed);
+        let client = |signal| graph::client(&plan, id, signal, &budget).map_err(failed);
         let exporters = [client(Signal::Logs)?, client(Signal::Metrics)?, client(Signal::Traces)?];
         Ok(Sender { exporters, budget, tallies: Default::default() })
     }

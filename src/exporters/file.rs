@@ -14,13 +14,12 @@ use bytes::Bytes;
 use crate::config::section::Section;
 use crate::otlp::inflate::Coding;
 use crate::otlp::status::code;
-use crate::telemetry::{Budget, Status, Telemetry};
+use crate::telemetry::{Account, Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
 use super::settings::Settings;
-use super::{Accepted, Encoding, Exporter, Payload, SendError, Sending};
-pub use output::Output;
-use output::Record;
+use super::{Accepted, Encoding, End, Exporter, ExporterSettings, Opened, Opening, Payload, SendError, Sending};
+use output::{Output, Record};
 use rotation::Rotation;
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -119,6 +118,40 @@ impl Config {
     }
 }
 
+impl ExporterSettings for Config {
+    fn sending(&self) -> Option<&Settings> {
+        Some(&self.sending)
+    }
+
+    fn file(&self) -> Option<&Path> {
+        // One that cannot be there stands among what is wrong with the config.
+        Some(self.path.as_path()).filter(|_| self.look().is_ok())
+    }
+
+    fn open(&self, opening: Opening<'_>) -> Result<Arc<dyn Opened>, String> {
+        let goes_on = opening.before.iter().any(|(_, opened)| opened.file() == Some(&self.path));
+        let output = Arc::new(Output::open(self, goes_on)?);
+        Ok(Arc::new(Writing { config: self.clone(), output, budget: opening.budget.clone() }))
+    }
+}
+
+/// The open file, for all signals.
+struct Writing {
+    config: Config,
+    output: Arc<Output>,
+    budget: Arc<Budget>,
+}
+
+impl Opened for Writing {
+    fn end(self: Arc<Self>, _: Signal, _: &Arc<Account>) -> Result<End, String> {
+        Ok(End::Exporter(Arc::new(File::new(&self.config, self.output.clone(), self.budget.clone()))))
+    }
+
+    fn file(&self) -> Option<&Path> {
+        Some(&self.config.path)
+    }
+}
+
 const REMEDY: &str = "make it, or write `create_directory: true`";
 
 /// Where a file is, or will be.
@@ -127,7 +160,7 @@ pub fn folder(path: &Path) -> &Path {
 }
 
 /// One signal's way into the file.
-pub struct File {
+struct File {
     /// Records stand behind their length: four bytes, the most significant one first.
     framed: bool,
     compression: Compression,
@@ -135,7 +168,7 @@ pub struct File {
 }
 
 impl File {
-    pub fn new(config: &Config, output: Arc<Output>, budget: Arc<Budget>) -> File {
+    fn new(config: &Config, output: Arc<Output>, budget: Arc<Budget>) -> File {
         let coding = if config.compressed { Coding::Zstd } else { Coding::Identity };
         File {
             framed: config.compressed || !config.json,

@@ -11,6 +11,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::config::section::Section;
 use crate::config::{Place, Problem};
 use crate::exporters::settings::Settings;
+use crate::extensions::{Named, Purpose};
 use crate::network::auth::Authenticator;
 use crate::network::endpoint::{Address, Endpoint, Scheme};
 use crate::network::proxy::Proxy;
@@ -23,7 +24,10 @@ use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
 use super::upstream::{Answer, Balance, KeepAlive, Pieces, Protocol, Upstream};
-use super::{Accepted, Encoding, Exporter, Header, Payload, Renewed, SendError, Sending, signed};
+use super::{
+    Accepted, Encoding, End, Exporter, ExporterSettings, Header, Opened, Opening, Payload, Renewed, SendError, Sending,
+    Target, opened, signed,
+};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -92,6 +96,29 @@ impl Config {
         section.ignored(&["read_buffer_size", "write_buffer_size", "wait_for_ready"]);
         section.finish();
         config
+    }
+}
+
+impl ExporterSettings for Config {
+    fn named(&self) -> Vec<Named> {
+        let in_clear = self.tls.is_none() && self.endpoint.leaves_the_machine();
+        Named::authenticator(&self.auth, "auth.authenticator", Purpose::Client { in_clear }).into_iter().collect()
+    }
+
+    fn sending(&self) -> Option<&Settings> {
+        Some(&self.sending)
+    }
+
+    fn target(&self, _: Signal) -> Option<Target<'_>> {
+        let (endpoint, tls, proxy) = (&self.endpoint, self.tls.as_ref(), self.proxy.as_ref());
+        Some(Target { endpoint, tls, proxy, is_grpc: true })
+    }
+
+    fn open(&self, opening: Opening<'_>) -> Result<Arc<dyn Opened>, String> {
+        let (config, auth, budget) = (self.clone(), opening.auth, opening.budget.clone());
+        Ok(opened(move |signal, _| {
+            Ok(End::Exporter(Arc::new(Grpc::new(signal, &config, auth.clone(), budget.clone()))))
+        }))
     }
 }
 

@@ -11,6 +11,7 @@ use http::{Request, Uri};
 use crate::config::Place;
 use crate::config::section::Section;
 use crate::exporters::settings::Settings;
+use crate::extensions::{Named, Purpose};
 use crate::network::auth::Authenticator;
 use crate::network::endpoint::{Endpoint, Scheme};
 use crate::network::proxy::Proxy;
@@ -24,7 +25,10 @@ use crate::telemetry::{Budget, Signal, Status, Telemetry};
 use super::compress::Compression;
 use super::otlp_grpc::{headers, user_agent};
 use super::upstream::{Answer, Balance, KeepAlive, Pieces, Protocol, Upstream};
-use super::{Accepted, Encoding, Exporter, Header, Payload, Renewed, SendError, Sending, signed};
+use super::{
+    Accepted, Encoding, End, Exporter, ExporterSettings, Header, Opened, Opening, Payload, Renewed, SendError, Sending,
+    Target, opened, signed,
+};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -134,6 +138,48 @@ fn keep_alive(section: &Section) -> Option<KeepAlive> {
     let timeout = section.duration("http2_ping_timeout", PING);
     let timeout = if timeout.is_zero() { PING } else { timeout };
     (!interval.is_zero()).then_some(KeepAlive { interval, timeout, when_idle: true })
+}
+
+impl Config {
+    fn endpoint(&self, signal: Signal) -> Option<&Endpoint> {
+        self.endpoints.get(signal as usize)?.as_ref()
+    }
+}
+
+impl ExporterSettings for Config {
+    fn refuses(&self, id: &str, signal: Signal) -> Option<String> {
+        let name = signal.name();
+        let why = || format!("either endpoint or {name}_endpoint must be specified for {id}");
+        self.endpoint(signal).is_none().then(why)
+    }
+
+    fn named(&self) -> Vec<Named> {
+        let mut used = self.endpoints.iter().flatten();
+        let in_clear = used.any(|url| url.scheme == Some(Scheme::Http) && url.leaves_the_machine());
+        Named::authenticator(&self.auth, "auth.authenticator", Purpose::Client { in_clear }).into_iter().collect()
+    }
+
+    fn sending(&self) -> Option<&Settings> {
+        Some(&self.sending)
+    }
+
+    fn target(&self, signal: Signal) -> Option<Target<'_>> {
+        let endpoint = self.endpoint(signal)?;
+        let tls = (endpoint.scheme == Some(Scheme::Https)).then_some(&self.tls);
+        let proxy = self.proxies.get(signal as usize).and_then(Option::as_ref);
+        Some(Target { endpoint, tls, proxy, is_grpc: false })
+    }
+
+    fn open(&self, opening: Opening<'_>) -> Result<Arc<dyn Opened>, String> {
+        let (id, config) = (opening.id.to_owned(), self.clone());
+        let (auth, budget) = (opening.auth, opening.budget.clone());
+        Ok(opened(move |signal, _| {
+            let Some(url) = config.endpoint(signal) else {
+                return Err(format!("\"{id}\" has no endpoint for {}", signal.name()));
+            };
+            Ok(End::Exporter(Arc::new(Http::new(signal, &config, url, auth.clone(), budget.clone()))))
+        }))
+    }
 }
 
 pub struct Http {

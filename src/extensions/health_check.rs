@@ -1,26 +1,26 @@
 //! `health_check`: says over HTTP whether the collector is ready (facts 7.1).
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use crate::config::Place;
 use crate::config::section::Section;
-use crate::diagnostics::log::timestamp;
+use crate::diagnostics::health::Health;
 use crate::network::admin::{Front, Reply};
-use crate::network::auth::Authenticator;
 use crate::network::cors::Cors;
 use crate::network::endpoint::Listen;
-use crate::network::settings;
-use crate::network::tls::{self, ServerTls};
+use crate::network::settings::{self, Listening};
+use crate::network::tls::ServerTls;
+
+use super::{ExtensionSettings, Named, Page, Purpose};
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub endpoint: Listen,
-    pub tls: Option<ServerTls>,
-    pub auth: Option<(String, Place)>,
+    endpoint: Listen,
+    tls: Option<ServerTls>,
+    auth: Option<(String, Place)>,
     cors: Cors,
     response_headers: Vec<(HeaderName, HeaderValue)>,
     read_timeout: Option<Duration>,
@@ -69,13 +69,7 @@ impl Config {
         config
     }
 
-    /// What stands before the answers; `tls` and `guard` are what the config names, read.
-    pub fn front(&self, tls: Option<Arc<tls::Server>>, guard: Option<Arc<Authenticator>>) -> Front {
-        let (cors, response_headers) = (self.cors.clone(), self.response_headers.clone());
-        Front { tls, guard, cors, response_headers, read_timeout: self.read_timeout }
-    }
-
-    pub fn answer(&self, health: &Health, path: &str) -> Reply {
+    fn answer(&self, health: &Health, path: &str) -> Reply {
         if self.path != "/" && !path.starts_with(&self.path) {
             return Reply {
                 status: 404,
@@ -93,63 +87,24 @@ impl Config {
     }
 }
 
-/// What keeps the collector from doing its work: which exporter, and why.
-pub type Troubles = Box<dyn Fn() -> Option<(String, &'static str)> + Send + Sync>;
-
-/// Whether the collector is ready, shared by all who ask: it runs, and nothing that was accepted gets stuck.
-#[derive(Default)]
-pub struct Health {
-    ready: AtomicBool,
-    troubles: Mutex<Option<Troubles>>,
-    /// What was said last, so that a probe a second is not a line a second.
-    said: Mutex<Option<(String, &'static str)>>,
-    since: Mutex<Option<(Instant, String)>>,
-}
-
-impl Health {
-    pub fn new() -> Arc<Health> {
-        Arc::default()
+impl ExtensionSettings for Config {
+    fn named(&self) -> Vec<Named> {
+        Named::authenticator(&self.auth, "auth.authenticator", Purpose::Server).into_iter().collect()
     }
 
-    pub fn set(&self, ready: bool) {
-        let since = ready.then(|| (Instant::now(), timestamp(std::time::SystemTime::now())));
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
-        self.ready.store(ready, Relaxed);
+    fn listens(&self) -> Vec<Listening> {
+        vec![Listening { keys: &["endpoint"], protocol: "HTTP", endpoint: self.endpoint.clone() }]
     }
 
-    /// Who is asked from now on.
-    pub fn ask(&self, troubles: Troubles) {
-        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = Some(troubles);
-    }
-
-    fn is_ready(&self) -> bool {
-        self.verdict().is_ok()
-    }
-
-    /// Why it is not ready, in words: the one truth of every probe.
-    pub fn verdict(&self) -> Result<(), String> {
-        if !self.ready.load(Relaxed) {
-            return Err("it is starting or shutting down".to_owned());
-        }
-        let trouble = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|ask| ask());
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if *said != trouble {
-            match &trouble {
-                Some((exporter, why)) => tracing::warn!(exporter, why, "not ready"),
-                None => tracing::info!("ready again"),
-            }
-            said.clone_from(&trouble);
-        }
-        trouble.map_or(Ok(()), |(exporter, why)| Err(format!("{exporter}: {why}")))
-    }
-
-    fn describe(&self, ready: bool) -> String {
-        let status = if ready { "Server available" } else { "Server not available" };
-        let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        let (up_since, uptime) = match &*since {
-            Some((since, text)) if ready => (text.as_str(), crate::config::duration::format(since.elapsed())),
-            _ => ("0001-01-01T00:00:00Z", String::new()),
-        };
-        format!("{{\"status\":\"{status}\",\"upSince\":\"{up_since}\",\"uptime\":\"{uptime}\"}}")
+    fn page(&self, health: &Arc<Health>) -> Option<Page> {
+        let (config, health) = (self.clone(), health.clone());
+        let (cors, response_headers) = (self.cors.clone(), self.response_headers.clone());
+        Some(Page {
+            name: "health check",
+            endpoint: self.endpoint.clone(),
+            tls: self.tls.clone(),
+            front: Front { cors, response_headers, read_timeout: self.read_timeout, ..Front::default() },
+            answers: Arc::new(move |path: &str| config.answer(&health, path)),
+        })
     }
 }

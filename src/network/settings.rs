@@ -9,6 +9,16 @@ use super::endpoint::{Endpoint, Listen, Scheme};
 use super::proxy::{Environment, Proxy};
 use super::tls::ClientTls;
 
+/// A port that a component listens on.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// The keys of the endpoint below the component's section.
+    pub keys: &'static [&'static str],
+    /// Its protocol, for a person.
+    pub protocol: &'static str,
+    pub endpoint: Listen,
+}
+
 /// `endpoint` and `transport` of a server.
 pub fn listen(section: &Section, default: &str) -> Listen {
     let transport = section.text_or("transport", "tcp");

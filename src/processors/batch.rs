@@ -19,8 +19,8 @@ use crate::telemetry::{
     Signal, Sink, Taking, Telemetry, Wakeful,
 };
 
-use super::Stage;
 use super::outbox::{Next, Outbox};
+use super::{ProcessorSettings, Role, Stage, StageFactory, StageParts};
 use shards::Shards;
 
 /// The `batch` section (facts 5.1). Sizes are items: spans, log records, data points.
@@ -61,6 +61,23 @@ impl Config {
         }
         section.finish();
         config
+    }
+}
+
+impl ProcessorSettings for Config {
+    fn role(&self) -> Role<'_> {
+        Role::Stage(self)
+    }
+
+    fn batches(&self) -> bool {
+        true
+    }
+}
+
+impl StageFactory for Config {
+    fn build(&self, parts: StageParts<'_>) -> Arc<dyn Stage> {
+        let StageParts { id, signal, outlet, accounts, budget, alarm } = parts;
+        Arc::new(Batch::new(id, signal, self.clone(), outlet, accounts, budget, alarm))
     }
 }
 

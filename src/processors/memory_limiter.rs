@@ -1,13 +1,14 @@
 //! `memory_limiter`: sets the memory budget (facts 5.2). It refuses nothing itself: memory is admitted before it is
 //! used, at the intake, so what reaches this processor has its memory already.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::section::Section;
 use crate::diagnostics::metrics::Page;
 use crate::telemetry::{Now, Refusal, Signal, Telemetry};
 
-use super::{Notes, Processor};
+use super::{Factory, Notes, Processor, ProcessorSettings, Role};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
@@ -63,7 +64,7 @@ impl Config {
     }
 
     /// The soft limit, limit less spike, in bytes; the spike is a fifth of the limit unless it is given.
-    pub fn budget(&self, machine_bytes: u64) -> u64 {
+    pub fn soft_limit(&self, machine_bytes: u64) -> u64 {
         let bytes = |limit| match limit {
             Limit::Mebibytes(mib) => mib << 20,
             Limit::Percent(percent) => machine_bytes / 100 * percent,
@@ -73,8 +74,24 @@ impl Config {
     }
 }
 
+impl ProcessorSettings for Config {
+    fn role(&self) -> Role<'_> {
+        Role::Step(&MemoryLimiter)
+    }
+
+    fn budget(&self, memory: u64) -> Option<u64> {
+        Some(self.soft_limit(memory))
+    }
+}
+
 /// Passes everything on; there for its counters.
-pub struct MemoryLimiter;
+struct MemoryLimiter;
+
+impl Factory for MemoryLimiter {
+    fn build(&self, _: &str, _: Signal) -> Result<Arc<dyn Processor>, String> {
+        Ok(Arc::new(MemoryLimiter))
+    }
+}
 
 impl Processor for MemoryLimiter {
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {

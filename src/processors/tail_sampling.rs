@@ -25,8 +25,8 @@ use crate::telemetry::{
     Signal, Sink, Tally, Telemetry, Wakeful, clock,
 };
 
-use super::Stage;
 use super::outbox::{Next, Outbox};
+use super::{ProcessorSettings, Role, Stage, StageFactory, StageParts};
 use policy::{Decision, Policy, Trace};
 use recent::Recent;
 use spans::{Gathered, Piece, gather, request_len, write_request};
@@ -186,6 +186,28 @@ const MILLISECONDS: [u64; 23] = [
     50_000,
 ];
 const SECONDS: [u64; 15] = [0, 5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000];
+
+impl ProcessorSettings for Arc<Config> {
+    fn role(&self) -> Role<'_> {
+        Role::Stage(self)
+    }
+
+    /// It answers before a trace is decided on.
+    fn holds_in_memory(&self) -> bool {
+        true
+    }
+}
+
+impl StageFactory for Arc<Config> {
+    fn refuses(&self, signal: Signal) -> Option<String> {
+        (signal != Signal::Traces).then(|| format!("tail_sampling takes traces, not {}", signal.name()))
+    }
+
+    fn build(&self, parts: StageParts<'_>) -> Arc<dyn Stage> {
+        let StageParts { id, outlet, accounts, budget, alarm, .. } = parts;
+        TailSampling::new(id, self.clone(), outlet, accounts, budget, alarm)
+    }
+}
 
 impl TailSampling {
     pub fn new(

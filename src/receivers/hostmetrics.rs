@@ -23,6 +23,7 @@ use crate::config::section::Section;
 use crate::diagnostics::supervisor::Watch;
 use crate::telemetry::{Budget, Charge, Intake, Now, Part, Reason, Refusal, Share, Signal, Telemetry, clock};
 
+use super::{Parts, ReceiverSettings, Run};
 use basics::CpuTicks;
 use filesystem::Filter;
 use names::Names;
@@ -159,7 +160,7 @@ impl Config {
     }
 }
 
-pub struct Receiver {
+struct Receiver {
     id: String,
     config: Config,
     intake: Arc<dyn Intake>,
@@ -168,13 +169,30 @@ pub struct Receiver {
     said: Vec<String>,
 }
 
-impl Receiver {
-    pub fn new(id: &str, config: Config, intake: Arc<dyn Intake>, budget: Arc<Budget>) -> Receiver {
-        Receiver { id: id.to_owned(), config, intake, budget, said: Vec::new() }
+impl ReceiverSettings for Config {
+    fn signals(&self) -> &'static [Signal] {
+        &[Signal::Metrics]
     }
 
+    fn transports(&self) -> &'static [&'static str] {
+        &[""]
+    }
+
+    fn start(&self, parts: Parts) -> Vec<Run> {
+        let Parts { id, gates, budget, workers, stop, .. } = parts;
+        let run = |intake| {
+            let watch = workers.supervisor.watch(format!("receiver {id}"));
+            let receiver =
+                Receiver { id: id.clone(), config: self.clone(), intake, budget: budget.clone(), said: Vec::new() };
+            Box::pin(receiver.run(watch, stop.clone())) as Run
+        };
+        gates.of("").into_iter().flatten().map(run).collect()
+    }
+}
+
+impl Receiver {
     /// Scrapes until `stop` says so.
-    pub async fn run(mut self, watch: Watch, stop: watch::Receiver<bool>) {
+    async fn run(mut self, watch: Watch, stop: watch::Receiver<bool>) {
         while watch.run(self.scrape(stop.clone())).await.is_none() {}
     }
 

@@ -5,14 +5,11 @@
 mod body;
 pub mod config;
 mod connection;
-mod connections;
 mod grpc;
 mod http;
 mod request;
 mod socket;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -21,17 +18,17 @@ use ::http::HeaderMap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::files;
 use crate::diagnostics::supervisor::Watch;
+use crate::extensions::{Named, Purpose};
 use crate::network::auth::Authenticator;
-use crate::network::endpoint::Listen;
+use crate::network::connections::Connections;
+use crate::network::ports::{self, Asked, Port};
+use crate::network::settings::Listening;
 use crate::network::workers::Workers;
-use crate::network::{listen, tls};
 use crate::telemetry::{Budget, Intake, Refusal, Share, Signal};
 
-use super::Gates;
+use super::{Binding, BySignal, Parts, ReceiverSettings, Run};
 use config::{Config, Grpc, Http};
-pub use connections::Connections;
 
 /// While no connection can be accepted: how long until the next attempt, and how often it is said.
 const REST: Duration = Duration::from_millis(20);
@@ -49,7 +46,8 @@ pub struct Shared {
     grpc: Option<Grpc>,
     http: Option<Http>,
     guards: Guards,
-    gates: Gates,
+    grpc_gates: BySignal,
+    http_gates: BySignal,
     budget: Arc<Budget>,
     connections: Arc<Connections>,
     /// Whether processors name the client.
@@ -71,112 +69,74 @@ struct Said {
     too_large: AtomicBool,
 }
 
-/// A receiver with its sockets bound.
-pub struct Receiver {
-    shared: Arc<Shared>,
-    listeners: Vec<Listener>,
-}
+const GRPC: &str = "protocols.grpc.auth.authenticator";
+const HTTP: &str = "protocols.http.auth.authenticator";
+const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 
-/// One address of one protocol. A receiver that takes its place at a reload goes on with the same socket.
-#[derive(Clone)]
-pub struct Listener {
-    name: &'static str,
-    endpoint: Listen,
-    socket: Arc<listen::Listener>,
-    tls: Option<Arc<Tls>>,
-}
-
-/// What new connections begin with; a reload exchanges it.
-type Tls = watch::Sender<Arc<tls::Server>>;
-
-impl Receiver {
-    /// Binds every endpoint that is not among the `open`, else takes it from there. An error names the endpoint and its place.
-    pub async fn bind(id: &str, config: &Config, open: &mut Vec<Listener>) -> Result<Vec<Listener>, String> {
-        let mut listeners = Vec::new();
-        let endpoints = [
-            ("grpc", config.grpc.as_ref().map(|grpc| (&grpc.endpoint, &grpc.tls))),
-            ("http", config.http.as_ref().map(|http| (&http.endpoint, &http.tls))),
-        ];
-        for (name, given) in endpoints {
-            let Some((endpoint, tls)) = given else { continue };
-            let place = format!("receivers.{id}.protocols.{name}");
-            let tls = match tls.clone() {
-                None => Ok(None),
-                Some(tls) => {
-                    files::aside(move || tls::server_config(&tls, &[b"h2", b"http/1.1"]).map(Some)).await.flatten()
-                }
-            };
-            let tls = tls.map_err(|error| format!("failed to load TLS config ({place}): {error}"))?;
-            let tls = tls.map(|tls| Arc::new(Tls::new(tls)));
-            let is_open = |listener: &Listener| listener.endpoint == *endpoint && listener.name == name;
-            let (kept, others): (Vec<_>, _) = std::mem::take(open).into_iter().partition(is_open);
-            *open = others;
-            if !kept.is_empty() {
-                listeners.extend(kept.into_iter().map(|listener| Listener { tls: tls.clone(), ..listener }));
-                continue;
-            }
-            let mut others = endpoints.iter().filter(|(other, _)| *other != name).filter_map(|(_, given)| *given);
-            let is_given_twice = others.any(|(other, _)| other.overlaps(endpoint));
-            let bound = listen::bind(endpoint).await.map_err(|error| {
-                let why = match error.kind() {
-                    io::ErrorKind::AddrInUse if is_given_twice => {
-                        format!(
-                            "both protocols of {id} name this port\n  help: give each its own; either one serves both"
-                        )
-                    }
-                    io::ErrorKind::AddrInUse => format!(
-                        "address in use\n  help: another collector may be running; for another port:\n        \
-                         --set {place}.endpoint=localhost:14317"
-                    ),
-                    _ => error.to_string(),
-                };
-                format!("cannot listen on {} ({place}): {why}", endpoint.address)
-            })?;
-            for socket in bound {
-                let (endpoint, socket, tls) = (endpoint.clone(), Arc::new(socket), tls.clone());
-                listeners.push(Listener { name, endpoint, socket, tls });
-            }
-        }
-        Ok(listeners)
+impl ReceiverSettings for Config {
+    fn signals(&self) -> &'static [Signal] {
+        &Signal::ALL
     }
 
-    pub fn new(
-        listeners: Vec<Listener>,
-        config: Config,
-        guards: Guards,
-        gates: Gates,
-        budget: Arc<Budget>,
-        connections: Arc<Connections>,
-        tells_clients: Arc<AtomicBool>,
-    ) -> Receiver {
-        // Each port serves both protocols: one without an authenticator would be a way around that of the other.
-        let Guards { grpc, http } = guards;
-        let guards = Guards { grpc: grpc.clone().or(http.clone()), http: http.or(grpc) };
-        let shared = Shared {
-            grpc: config.grpc,
-            http: config.http,
-            guards,
-            gates,
+    fn transports(&self) -> &'static [&'static str] {
+        &["grpc", "http"]
+    }
+
+    fn named(&self) -> Vec<Named> {
+        let (grpc, http) = (self.grpc.as_ref(), self.http.as_ref());
+        let auth = [(GRPC, grpc.map(|grpc| &grpc.auth)), (HTTP, http.map(|http| &http.auth))];
+        auth.into_iter().filter_map(|(key, auth)| Named::authenticator(auth?, key, Purpose::Server)).collect()
+    }
+
+    fn listens(&self) -> Vec<Listening> {
+        let (grpc, http) = (self.grpc.as_ref(), self.http.as_ref());
+        let both = [
+            (&["protocols", "grpc", "endpoint"], "gRPC", grpc.map(|grpc| &grpc.endpoint)),
+            (&["protocols", "http", "endpoint"], "HTTP", http.map(|http| &http.endpoint)),
+        ];
+        let listening = |(keys, protocol, endpoint): (&'static [&'static str; 3], _, Option<&_>)| {
+            Some(Listening { keys, protocol, endpoint: Clone::clone(endpoint?) })
+        };
+        both.into_iter().filter_map(listening).collect()
+    }
+
+    fn bind<'a>(&'a self, id: &'a str, open: &'a mut Vec<Port>) -> Binding<'a> {
+        let (grpc, http) = (self.grpc.as_ref(), self.http.as_ref());
+        let both = [
+            ("grpc", grpc.map(|grpc| (&grpc.endpoint, &grpc.tls))),
+            ("http", http.map(|http| (&http.endpoint, &http.tls))),
+        ];
+        let asked = both.into_iter().filter_map(move |(name, given)| {
+            let (endpoint, tls) = given?;
+            Some(Asked { name, place: format!("receivers.{id}.protocols.{name}"), endpoint, tls, alpn: ALPN })
+        });
+        let asked: Vec<_> = asked.collect();
+        Box::pin(async move { ports::bind(id, &asked, open).await })
+    }
+
+    fn start(&self, parts: Parts) -> Vec<Run> {
+        let Parts { ports, guards, gates, budget, connections, tells_clients, workers, stop, .. } = parts;
+        let guard = |key| guards.iter().find(|(known, _)| *known == key).map(|(_, guard)| guard.clone());
+        let (grpc, http) = (guard(GRPC), guard(HTTP));
+        let shared = Arc::new(Shared {
+            grpc: self.grpc.clone(),
+            http: self.http.clone(),
+            // Each port serves both protocols: one without an authenticator would be a way around that of the other.
+            guards: Guards { grpc: grpc.clone().or(http.clone()), http: http.or(grpc) },
+            grpc_gates: gates.of("grpc"),
+            http_gates: gates.of("http"),
             budget,
             connections,
             tells_clients,
             said: Said::default(),
-        };
-        Receiver { shared: Arc::new(shared), listeners }
-    }
-
-    /// Serves until `stop` says so, then until what is in flight is answered.
-    pub async fn run(self, workers: Arc<Workers>, stop: watch::Receiver<bool>) {
-        let mut accepting = JoinSet::new();
-        for listener in self.listeners {
-            accepting.spawn(serve(listener, self.shared.clone(), workers.clone(), stop.clone()));
-        }
-        while accepting.join_next().await.is_some() {}
+        });
+        let run = |port| Box::pin(serve(port, shared.clone(), workers.clone(), stop.clone())) as Run;
+        ports.into_iter().map(run).collect()
     }
 }
 
 /// Accepts connections until told to stop; then waits for those that are open.
-async fn serve(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, stop: watch::Receiver<bool>) {
+async fn serve(listener: Port, shared: Arc<Shared>, workers: Arc<Workers>, stop: watch::Receiver<bool>) {
     let watch = workers.supervisor.watch(format!("{} receiver", listener.name));
     let mut open = JoinSet::new();
     while watch.run(accept(&watch, &listener, &shared, &workers, stop.clone(), &mut open)).await.is_none() {}
@@ -189,7 +149,7 @@ async fn serve(listener: Listener, shared: Arc<Shared>, workers: Arc<Workers>, s
 /// Deals connections to the workers.
 async fn accept(
     watch: &Watch,
-    listener: &Listener,
+    listener: &Port,
     shared: &Arc<Shared>,
     workers: &Workers,
     mut stop: watch::Receiver<bool>,
@@ -232,31 +192,17 @@ async fn accept(
     }
 }
 
-impl Listener {
-    /// The address that it listens on, with the protocol section it belongs to.
-    pub fn address(&self) -> (&'static str, Option<SocketAddr>) {
-        (self.name, self.socket.address())
-    }
-
-    /// Certificates as they were read for another on the same socket: new connections are shown these.
-    pub fn renew(&self, read: &Listener) {
-        if let (Some(tls), Some(read)) = (&self.tls, &read.tls) {
-            tls.send_replace(read.borrow().clone());
-        }
-    }
-}
-
 impl Shared {
-    fn gate(gates: &[Option<Arc<dyn Intake>>; 3], signal: Signal) -> Option<&dyn Intake> {
+    fn gate(gates: &BySignal, signal: Signal) -> Option<&dyn Intake> {
         gates.get(signal as usize)?.as_deref().filter(|gate| gate.is_open())
     }
 
     fn grpc_gate(&self, signal: Signal) -> Option<&dyn Intake> {
-        Shared::gate(&self.gates.grpc, signal)
+        Shared::gate(&self.grpc_gates, signal)
     }
 
     fn http_gate(&self, signal: Signal) -> Option<&dyn Intake> {
-        Shared::gate(&self.gates.http, signal)
+        Shared::gate(&self.http_gates, signal)
     }
 
     /// A size limit, which is never more than what a request can hold when it is alone.

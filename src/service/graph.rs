@@ -6,29 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::config::{ComponentId, Kind, Pipeline, PipelineId};
+use crate::diagnostics::health::Troubles;
 use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::supervisor::Supervisor;
-use crate::exporters::Exporter;
-use crate::exporters::debug::sink::{Debug, DebugSink};
-use crate::exporters::file;
-use crate::exporters::nop::Nop;
-use crate::exporters::otlp_grpc::Grpc;
-use crate::exporters::otlp_http::Http;
-use crate::exporters::settings::Settings;
-use crate::extensions::file_storage;
-use crate::extensions::health_check::Troubles;
+use crate::exporters::{self, Exporter, Opened, Opening};
 use crate::pipeline::intake::Gate;
 use crate::pipeline::{Branches, End, Next, Segment, Step};
-use crate::processors::batch::Batch;
-use crate::processors::memory_limiter::MemoryLimiter;
-use crate::processors::tail_sampling::TailSampling;
-use crate::processors::{Processor, Stage};
+use crate::processors::{Processor, Role, Stage, StageFactory, StageParts};
 use crate::receivers::Gates;
+use crate::sending::storage::Storage;
 use crate::sending::{self, Queue, Way};
-use crate::telemetry::{Account, Accounts, Alarm, Bill, Budget, Intake, Outlet, Signal, Sink, Tap};
+use crate::telemetry::{Account, Accounts, Alarm, Bill, Budget, Intake, Signal, Sink, Tap};
 
-use super::plan::{Plan, Side, Written};
-use super::registry::Component;
+use super::plan::{Plan, Written};
 
 /// Everything between the receivers and the network. Beside another graph it takes over from it what is the same: gates
 /// and accounts by name, the rest by its id, its place and what was written for it.
@@ -38,8 +28,7 @@ pub struct Graph {
     /// The processors that hold telemetry, those behind others first.
     pub stages: Vec<Arc<dyn Stage>>,
     places: Vec<StagePlace>,
-    pub outputs: Vec<Arc<Debug>>,
-    files: Vec<(ComponentId, Arc<file::Output>)>,
+    pub exporters: Vec<(ComponentId, Arc<dyn Opened>)>,
     /// Of this config and of earlier ones, which are closed.
     pub gates: Vec<Arc<Gate>>,
     /// Likewise: the ledger forgets nobody.
@@ -98,7 +87,6 @@ pub struct Builder<'a> {
     alarm: Arc<Alarm>,
     supervisor: Arc<Supervisor>,
     sinks: HashMap<(ComponentId, Signal), (Arc<dyn Sink>, Arc<Account>)>,
-    outputs: HashMap<ComponentId, Arc<Debug>>,
     built: HashMap<PipelineId, (Arc<Segment>, Accounts)>,
     stages: Vec<(Arc<Next>, Arc<Branches>)>,
     queues: Vec<(Arc<Queue>, Way)>,
@@ -126,7 +114,6 @@ impl<'a> Builder<'a> {
             alarm,
             supervisor,
             sinks: HashMap::new(),
-            outputs: HashMap::new(),
             built: HashMap::new(),
             stages: Vec::new(),
             queues: Vec::new(),
@@ -139,21 +126,18 @@ impl<'a> Builder<'a> {
     }
 
     /// Builds all pipelines and the gates of every receiver in use.
-    #[expect(clippy::indexing_slicing, reason = "one gate a signal, indexed by it")]
     pub fn build(mut self) -> Result<Built, String> {
         let mut receivers: HashMap<ComponentId, Gates> = HashMap::new();
         let (mut doors, mut fed) = (Vec::new(), HashSet::new());
         let plan = self.plan;
-        for extension in &plan.extensions {
-            if let Some(Component::FileStorage(storage)) = plan.get(Kind::Extension, &extension.id) {
-                let directory = storage.directory.display();
-                if let Some(hazard) = storage.hazard() {
-                    tracing::warn!(%directory, "the storage is {hazard}");
-                }
-                let files = storage.foreign_files();
-                if !files.is_empty() {
-                    tracing::warn!(%directory, ?files, "queues of the Go collector are left alone: it can still send them");
-                }
+        for storage in plan.started_extensions().filter_map(|(_, extension)| extension.storage()) {
+            let directory = storage.directory.display();
+            if let Some(hazard) = storage.hazard() {
+                tracing::warn!(%directory, "the storage is {hazard}");
+            }
+            let files = storage.foreign_files();
+            if !files.is_empty() {
+                tracing::warn!(%directory, ?files, "queues of the Go collector are left alone: it can still send them");
             }
         }
         for pipeline in &plan.pipelines {
@@ -170,23 +154,22 @@ impl<'a> Builder<'a> {
                     accounts.extend(owed);
                 }
                 let branches = Arc::new(Branches::new(segments, accounts));
-                let transports = if plan.is_scraper(&receiver.id) { &[""][..] } else { &["grpc", "http"] };
+                let transports = plan.receiver(&receiver.id).map(|settings| settings.transports()).unwrap_or_default();
                 for transport in transports {
                     doors.push((self.gate(&receiver.id, transport, signal), branches.clone()));
                 }
             }
         }
         for id in plan.receivers() {
-            let gates = receivers.entry(id.clone()).or_default();
-            for signal in Signal::ALL {
-                if plan.is_scraper(id) {
-                    let is_fed = fed.contains(&(id.clone(), signal));
-                    gates.own[signal as usize] = is_fed.then(|| self.gate(id, "", signal) as Arc<dyn Intake>);
-                } else {
-                    gates.grpc[signal as usize] = Some(self.gate(id, "grpc", signal));
-                    gates.http[signal as usize] = Some(self.gate(id, "http", signal));
-                }
-            }
+            let Some(settings) = plan.receiver(id) else { continue };
+            let brings = settings.signals();
+            let by_signal = |builder: &mut Self, transport| {
+                Signal::ALL.map(|signal| {
+                    brings.contains(&signal).then(|| builder.gate(id, transport, signal) as Arc<dyn Intake>)
+                })
+            };
+            let gates = settings.transports().iter().map(|transport| (*transport, by_signal(&mut self, transport)));
+            receivers.insert(id.clone(), Gates(gates.collect()));
         }
         let Builder { stages, queues, graph, .. } = self;
         Ok(Built { graph, gates: receivers, stages, doors, queues })
@@ -230,31 +213,19 @@ impl<'a> Builder<'a> {
         let mut steps = Vec::new();
         for reference in pipeline.processors.iter().rev() {
             let (place, id) = (&reference.id, reference.id.to_string());
-            let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
-            match plan.get(Kind::Processor, place) {
-                Some(Component::Batch(config)) => {
+            match plan.processor(place).map(|settings| settings.role()) {
+                Some(Role::Stage(factory)) => {
+                    if let Some(why) = factory.refuses(signal) {
+                        return Err(format!("{why} (processors.{id})"));
+                    }
                     let before = (std::mem::take(&mut steps), std::mem::take(&mut ends));
-                    ends.push(self.stage(pipeline, place, before, &accounts, |outlet, accounts| {
-                        Arc::new(Batch::new(&id, signal, config.clone(), outlet, accounts, budget, alarm))
-                    }));
+                    ends.push(self.stage(pipeline, place, before, &accounts, factory));
                 }
-                Some(Component::TailSampling(config)) if signal == Signal::Traces => {
-                    let before = (std::mem::take(&mut steps), std::mem::take(&mut ends));
-                    ends.push(self.stage(pipeline, place, before, &accounts, |outlet, accounts| {
-                        TailSampling::new(&id, config.clone(), outlet, accounts, budget, alarm)
-                    }));
-                }
-                Some(Component::TailSampling(_)) => {
-                    return Err(format!("tail_sampling takes traces, not {} (processors.{id})", signal.name()));
-                }
-                Some(Component::MemoryLimiter(_)) => {
-                    steps.push(self.step(pipeline, place, &accounts, || Ok(Arc::new(MemoryLimiter)))?);
-                }
-                Some(Component::Processor(factory)) => {
+                Some(Role::Step(factory)) => {
                     let build = || factory.build(&id, signal).map_err(|error| format!("{error} (processors.{id})"));
                     steps.push(self.step(pipeline, place, &accounts, build)?);
                 }
-                _ => return Err(format!("\"{id}\" is not a processor")),
+                None => return Err(format!("\"{id}\" is not a processor")),
             }
         }
         let segment = self.segment(steps, ends);
@@ -294,7 +265,7 @@ impl<'a> Builder<'a> {
         id: &ComponentId,
         (steps, ends): (Vec<Arc<Step>>, Vec<End>),
         accounts: &Accounts,
-        make: impl FnOnce(Arc<dyn Outlet>, Accounts) -> Arc<dyn Stage>,
+        factory: &dyn StageFactory,
     ) -> End {
         let segment = self.segment(steps, ends);
         let branches = Arc::new(Branches::new(vec![segment], accounts.clone()));
@@ -304,8 +275,16 @@ impl<'a> Builder<'a> {
         let kept = self.old.places.iter().find(is_it).filter(|_| self.is_kept(Kind::Processor, id));
         let place = kept.cloned().unwrap_or_else(|| {
             let next = Arc::new(Next::default());
-            let (pipeline, id, accounts) = (pipeline.id.clone(), id.clone(), accounts.clone());
-            StagePlace { pipeline, id, stage: make(next.clone(), accounts.clone()), next, accounts }
+            let parts = StageParts {
+                id: &id.to_string(),
+                signal: pipeline.id.signal,
+                outlet: next.clone(),
+                accounts: accounts.clone(),
+                budget: self.budget.clone(),
+                alarm: self.alarm.clone(),
+            };
+            let stage = factory.build(parts);
+            StagePlace { pipeline: pipeline.id.clone(), id: id.clone(), stage, next, accounts: accounts.clone() }
         });
         self.stages.push((place.next.clone(), branches));
         let stage = place.stage.clone();
@@ -332,63 +311,31 @@ impl<'a> Builder<'a> {
             self.graph.accounts.push(account.clone());
             account
         });
-        let plan = self.plan;
-        let sink: Arc<dyn Sink> = match plan.get(Kind::Exporter, id) {
-            Some(Component::Nop) => {
+        let failed = |error: String| format!("{error} (exporters.{name})");
+        let exporter = self.exporter(id).map_err(failed)?;
+        let sink = match exporter.end(signal, &account).map_err(failed)? {
+            exporters::End::Sink(sink) => {
                 self.graph.printed.push(account.clone());
-                Arc::new(Nop::new(account.clone()))
+                sink
             }
-            Some(Component::Debug(config)) => {
-                self.graph.printed.push(account.clone());
-                let debug = match self.outputs.get(id) {
-                    Some(debug) => debug.clone(),
-                    None => {
-                        let kept = self.old.outputs.iter().find(|debug| debug.id() == name);
-                        let kept = kept.filter(|_| self.is_kept(Kind::Exporter, id)).cloned();
-                        let opened = kept.map_or_else(
-                            || {
-                                let watch = self.supervisor.watch(format!("output of {name}"));
-                                Debug::open(&name, config.clone(), &self.budget, watch)
-                            },
-                            Ok,
-                        );
-                        let debug = opened.map_err(|error| format!("{error} (exporters.{name})"))?;
-                        self.outputs.insert(id.clone(), debug.clone());
-                        self.graph.outputs.push(debug.clone());
-                        debug
-                    }
-                };
-                Arc::new(DebugSink::new(debug, signal, account.clone()))
-            }
-            Some(Component::File(config)) => {
-                let output = self.file(id, config).map_err(|error| format!("{error} (exporters.{name})"))?;
-                let exporter = Arc::new(file::File::new(config, output, self.budget.clone()));
-                self.queue(id, signal, &config.sending, exporter, &account)?
-            }
-            _ => {
-                let (exporter, settings) = client(plan, id, signal, &self.budget)?;
-                self.queue(id, signal, settings, exporter, &account)?
-            }
+            exporters::End::Exporter(exporter) => self.queue(id, signal, exporter, &account)?,
         };
         self.sinks.insert((id.clone(), signal), (sink.clone(), account.clone()));
         Ok((sink, account))
     }
 
-    /// The file of an exporter, for all its signals. One that is written to already goes on where it is.
-    fn file(&mut self, id: &ComponentId, config: &file::Config) -> Result<Arc<file::Output>, String> {
-        if let Some((_, output)) = self.graph.files.iter().find(|(known, _)| known == id) {
-            return Ok(output.clone());
+    /// An exporter, open for all its signals. One that is open already stays so while its settings are the same.
+    fn exporter(&mut self, id: &ComponentId) -> Result<Arc<dyn Opened>, String> {
+        if let Some((_, opened)) = self.graph.exporters.iter().find(|(known, _)| known == id) {
+            return Ok(opened.clone());
         }
-        let kept = self.old.files.iter().find(|(known, _)| known == id && self.is_kept(Kind::Exporter, id));
-        let output = match kept {
-            Some((_, output)) => output.clone(),
-            None => {
-                let goes_on = self.old.files.iter().any(|(_, output)| output.path() == config.path);
-                Arc::new(file::Output::open(config, goes_on)?)
-            }
+        let kept = self.old.exporters.iter().find(|(known, _)| known == id && self.is_kept(Kind::Exporter, id));
+        let opened = match kept {
+            Some((_, opened)) => opened.clone(),
+            None => open(self.plan, id, &self.budget, &self.supervisor, &self.old.exporters)?,
         };
-        self.graph.files.push((id.clone(), output.clone()));
-        Ok(output)
+        self.graph.exporters.push((id.clone(), opened.clone()));
+        Ok(opened)
     }
 
     /// The queue that runs keeps what it holds while its settings are the same; how it is sent may change.
@@ -396,11 +343,13 @@ impl<'a> Builder<'a> {
         &mut self,
         id: &ComponentId,
         signal: Signal,
-        settings: &Settings,
         exporter: Arc<dyn Exporter>,
         account: &Arc<Account>,
     ) -> Result<Arc<dyn Sink>, String> {
         let name = &id.to_string();
+        let Some(settings) = self.plan.exporter(id).and_then(|settings| settings.sending()) else {
+            return Err(format!("\"{id}\" has no settings for a queue"));
+        };
         let (settings, account, budget) = (settings.clone(), account.clone(), self.budget.clone());
         let storage = settings.queue.storage.as_ref().filter(|_| settings.queue.enabled);
         let storage = storage.and_then(|(id, _)| self.plan.storage(id));
@@ -445,8 +394,8 @@ impl<'a> Builder<'a> {
         Ok(queue)
     }
 
-    fn storage_limits(&self, storage: Option<&file_storage::Config>) -> Result<Option<sending::disk::Limits>, String> {
-        let limits = storage.map(file_storage::Config::limits).transpose();
+    fn storage_limits(&self, storage: Option<&Storage>) -> Result<Option<sending::disk::Limits>, String> {
+        let limits = storage.map(Storage::limits).transpose();
         limits.map_err(|error| format!("cannot look at the filesystem of a queue: {error}"))
     }
 }
@@ -456,26 +405,32 @@ fn are_same(one: &Accounts, other: &Accounts) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
 }
 
-/// An exporter that sends over a network, for one signal, and how it wants to be queued.
-pub fn client<'p>(
-    plan: &'p Plan,
+/// Opens an exporter of a plan, beside those that run `before`.
+pub fn open(
+    plan: &Plan,
+    id: &ComponentId,
+    budget: &Arc<Budget>,
+    supervisor: &Arc<Supervisor>,
+    before: &[(ComponentId, Arc<dyn Opened>)],
+) -> Result<Arc<dyn Opened>, String> {
+    let settings = plan.exporter(id).ok_or_else(|| format!("\"{id}\" is not an exporter"))?;
+    let auth = plan.authenticators(&settings.named())?.pop().map(|(_, auth)| auth);
+    settings.open(Opening { id: &id.to_string(), auth, budget, supervisor, before })
+}
+
+/// The client of an exporter that sends over a network, for one signal.
+pub fn client(
+    plan: &Plan,
     id: &ComponentId,
     signal: Signal,
     budget: &Arc<Budget>,
-) -> Result<(Arc<dyn Exporter>, &'p Settings), String> {
-    match plan.get(Kind::Exporter, id) {
-        Some(Component::OtlpGrpc(config)) => {
-            let auth = plan.authenticator(&config.auth, Side::Client)?;
-            Ok((Arc::new(Grpc::new(signal, config, auth, budget.clone())), &config.sending))
-        }
-        Some(Component::OtlpHttp(config)) => {
-            let Some(Some(url)) = config.endpoints.get(signal as usize) else {
-                return Err(format!("\"{id}\" has no endpoint for {}", signal.name()));
-            };
-            let auth = plan.authenticator(&config.auth, Side::Client)?;
-            Ok((Arc::new(Http::new(signal, config, url, auth, budget.clone())), &config.sending))
-        }
-        _ => Err(format!("\"{id}\" is not an exporter that sends")),
+) -> Result<Arc<dyn Exporter>, String> {
+    let refused = || format!("\"{id}\" is not an exporter that sends {}", signal.name());
+    plan.exporter(id).and_then(|settings| settings.target(signal)).ok_or_else(refused)?;
+    let account = Arc::new(Account::new(&id.to_string(), signal, Arc::default(), Arc::default()));
+    match open(plan, id, budget, &Arc::default(), &[])?.end(signal, &account)? {
+        exporters::End::Exporter(exporter) => Ok(exporter),
+        exporters::End::Sink(_) => Err(refused()),
     }
 }
 

@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use crate::config::telemetry::Telemetry;
 use crate::config::{ComponentId, Kind, Layout, Loaded, Node, Pipeline, Place, Problem, Reference, Value};
+use crate::connectors::ConnectorSettings;
+use crate::exporters::ExporterSettings;
 use crate::exporters::settings::QueueSettings;
-use crate::exporters::{otlp_grpc, otlp_http};
-use crate::extensions::{file_storage, inspect};
+use crate::extensions::{ExtensionSettings, LocalSocket, Named, Purpose};
 use crate::network::auth::Authenticator;
-use crate::network::endpoint::Scheme;
+use crate::processors::{ProcessorSettings, Role};
+use crate::receivers::ReceiverSettings;
+use crate::sending::storage::Storage;
 use crate::telemetry::Signal;
 
-use super::registry::{Component, ROWS, Registry};
+use super::registry::{self, Decode, ROWS, Registry};
 
 /// What a reload did, by the paths of the config.
 #[derive(Debug, Default, PartialEq)]
@@ -40,13 +43,6 @@ impl Changes {
     }
 }
 
-/// Which end of a connection an authenticator is for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Side {
-    Server,
-    Client,
-}
-
 /// What was written, by its path: for each component with its authenticators, each pipeline, and the rest of `service`. A
 /// reload compares it.
 pub type Written = BTreeMap<String, Node>;
@@ -65,11 +61,51 @@ fn written_for_service(root: &Node) -> Written {
     written
 }
 
-pub type Authenticators = Vec<(ComponentId, Arc<Authenticator>)>;
+type Declared<T> = HashMap<ComponentId, Arc<T>>;
+pub type Extensions = Declared<dyn ExtensionSettings>;
+
+/// Everything that is declared, used or not, by kind.
+#[derive(Default)]
+struct Components {
+    receivers: Declared<dyn ReceiverSettings>,
+    processors: Declared<dyn ProcessorSettings>,
+    exporters: Declared<dyn ExporterSettings>,
+    connectors: Declared<dyn ConnectorSettings>,
+    extensions: Extensions,
+}
+
+impl Components {
+    fn has(&self, kind: Kind, id: &ComponentId) -> bool {
+        match kind {
+            Kind::Receiver => self.receivers.contains_key(id),
+            Kind::Processor => self.processors.contains_key(id),
+            Kind::Exporter => self.exporters.contains_key(id),
+            Kind::Connector => self.connectors.contains_key(id),
+            Kind::Extension => self.extensions.contains_key(id),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (Kind, &ComponentId)> {
+        let receivers = self.receivers.keys().map(|id| (Kind::Receiver, id));
+        let processors = self.processors.keys().map(|id| (Kind::Processor, id));
+        let exporters = self.exporters.keys().map(|id| (Kind::Exporter, id));
+        let connectors = self.connectors.keys().map(|id| (Kind::Connector, id));
+        let extensions = self.extensions.keys().map(|id| (Kind::Extension, id));
+        receivers.chain(processors).chain(exporters).chain(connectors).chain(extensions)
+    }
+
+    /// The extensions that each component names.
+    fn named(&self) -> impl Iterator<Item = ((Kind, &ComponentId), Vec<Named>)> {
+        let receivers = self.receivers.iter().map(|(id, settings)| ((Kind::Receiver, id), settings.named()));
+        let exporters = self.exporters.iter().map(|(id, settings)| ((Kind::Exporter, id), settings.named()));
+        let extensions = self.extensions.iter().map(|(id, settings)| ((Kind::Extension, id), settings.named()));
+        receivers.chain(exporters).chain(extensions)
+    }
+}
 
 /// A configuration without errors, ready to be built.
 pub struct Plan {
-    components: HashMap<(Kind, ComponentId), Component>,
+    components: Components,
     pub written: Written,
     pub pipelines: Vec<Pipeline>,
     pub extensions: Vec<Reference>,
@@ -82,21 +118,25 @@ impl Plan {
     pub fn read(loaded: &Loaded) -> Plan {
         let problems = &loaded.problems;
         let layout = Layout::read(&loaded.root, &Registry, problems);
-        let (mut components, mut written) = (HashMap::new(), written_for_service(&loaded.root));
+        let (mut components, mut written) = (Components::default(), written_for_service(&loaded.root));
         for declared in Kind::ALL.iter().flat_map(|kind| layout.declared(*kind)) {
-            let row = ROWS.iter().find(|row| row.kind == declared.kind && row.name == declared.canonical);
-            if let Some(row) = row {
-                // The local socket is there without being named.
-                let is_used = declared.is_used || row.name == "inspect";
-                let component = problems.leniently(!is_used, || (row.decode)(declared.section(problems)));
-                written.insert(declared.path(), declared.node.without_places());
-                components.insert((declared.kind, declared.id.clone()), component);
-            }
+            let row = ROWS.iter().find(|row| row.kind() == declared.kind && row.name == declared.canonical);
+            let Some(row) = row else { continue };
+            let (id, section) = (declared.id.clone(), || declared.section(problems));
+            let mut decode = || match row.decode {
+                Decode::Receiver(decode) => drop(components.receivers.insert(id.clone(), decode(section()))),
+                Decode::Processor(decode) => drop(components.processors.insert(id.clone(), decode(section()))),
+                Decode::Exporter(decode) => drop(components.exporters.insert(id.clone(), decode(section()))),
+                Decode::Connector(decode) => drop(components.connectors.insert(id.clone(), decode(section()))),
+                Decode::Extension(decode) => drop(components.extensions.insert(id.clone(), decode(section()))),
+            };
+            // One that is there without being named is used.
+            problems.leniently(!declared.is_used && !row.is_always_on, &mut decode);
+            written.insert(declared.path(), declared.node.without_places());
         }
-        for ((kind, id), component) in &components {
-            let named =
-                component.authenticators().filter_map(|name| written.get(&format!("extensions.{name}")).cloned());
-            let named: Vec<Node> = named.collect();
+        for ((kind, id), named) in components.named() {
+            let nodes = named.iter().filter_map(|named| written.get(&format!("extensions.{}", named.id)).cloned());
+            let named: Vec<Node> = nodes.collect();
             if let Some(own) = written.get_mut(&format!("{}.{id}", kind.section())).filter(|_| !named.is_empty()) {
                 let all = std::iter::once(own.clone()).chain(named).collect();
                 *own = Node::new(Value::List(all), Place::NOWHERE);
@@ -116,38 +156,44 @@ impl Plan {
         plan
     }
 
-    pub fn get(&self, kind: Kind, id: &ComponentId) -> Option<&Component> {
-        self.components.get(&(kind, id.clone()))
+    pub fn receiver(&self, id: &ComponentId) -> Option<&Arc<dyn ReceiverSettings>> {
+        self.components.receivers.get(id)
     }
 
-    /// Whether what a component has not passed on yet is lost by a crash, after its client was told that it was accepted.
-    pub fn holds_in_memory(&self, kind: Kind, id: &ComponentId, is_batched: bool) -> bool {
-        // It answers before a trace is decided on.
-        if matches!(self.get(kind, id), Some(Component::TailSampling(_))) {
-            return true;
-        }
-        let queue = if kind == Kind::Exporter { self.queue_of(id) } else { None };
-        queue.is_some_and(|queue| (queue.enabled || is_batched) && !queue.wait_for_result && queue.storage.is_none())
+    pub fn processor(&self, id: &ComponentId) -> Option<&Arc<dyn ProcessorSettings>> {
+        self.components.processors.get(id)
+    }
+
+    pub fn exporter(&self, id: &ComponentId) -> Option<&Arc<dyn ExporterSettings>> {
+        self.components.exporters.get(id)
+    }
+
+    /// The extensions of `service.extensions`, in its order.
+    pub fn started_extensions(&self) -> impl Iterator<Item = (&ComponentId, &Arc<dyn ExtensionSettings>)> {
+        let ids = self.extensions.iter().map(|extension| &extension.id);
+        ids.filter_map(|id| Some((id, self.components.extensions.get(id)?)))
+    }
+
+    /// Whether what a pipeline has not passed on yet is lost by a crash, after its client was told that it was accepted.
+    pub fn holds_in_memory(&self, pipeline: &Pipeline) -> bool {
+        let mut processors = pipeline.processors.iter().filter_map(|reference| self.processor(&reference.id));
+        let is_batched = processors.clone().any(|processor| processor.batches());
+        let holds =
+            |queue: &QueueSettings| (queue.enabled || is_batched) && !queue.wait_for_result && queue.storage.is_none();
+        let mut exporters = pipeline.exporters.iter();
+        exporters.any(|exporter| self.queue_of(&exporter.id).is_some_and(holds))
+            || processors.any(|processor| processor.holds_in_memory())
     }
 
     fn queue_of(&self, exporter: &ComponentId) -> Option<&QueueSettings> {
-        match self.get(Kind::Exporter, exporter)? {
-            Component::OtlpGrpc(config) => Some(&config.sending.queue),
-            Component::OtlpHttp(config) => Some(&config.sending.queue),
-            Component::File(config) => Some(&config.sending.queue),
-            _ => None,
-        }
+        self.exporter(exporter)?.sending().map(|settings| &settings.queue)
     }
 
     /// The local socket. What is declared counts, started or not: it is there without being named, too.
-    pub fn inspect(&self) -> inspect::Config {
-        let started = self.extensions.iter().filter_map(|extension| self.get(Kind::Extension, &extension.id));
-        let mut all = started.chain(self.components.values());
-        let found = all.find_map(|component| match component {
-            Component::Inspect(config) => Some(config.clone()),
-            _ => None,
-        });
-        found.unwrap_or_default()
+    pub fn local_socket(&self) -> LocalSocket {
+        let started = self.started_extensions().map(|(_, extension)| extension);
+        let mut all = started.chain(self.components.extensions.values());
+        all.find_map(|extension| extension.local_socket().cloned()).unwrap_or_default()
     }
 
     /// Whether the same is written for a component as before.
@@ -175,8 +221,7 @@ impl Plan {
 
     /// Puts `nop` in the place of every exporter: nothing is opened, and everything is taken.
     pub fn silence(&mut self) {
-        let exporters = self.components.iter_mut().filter(|((kind, _), _)| *kind == Kind::Exporter);
-        exporters.for_each(|(_, component)| *component = Component::Nop);
+        self.components.exporters.values_mut().for_each(|exporter| *exporter = registry::silence());
     }
 
     /// The ids of one kind that pipelines use, each once, in the order of the pipelines, with the signals they are used for.
@@ -185,7 +230,7 @@ impl Plan {
         let mut places = HashMap::new();
         for pipeline in &self.pipelines {
             let references = if kind == Kind::Receiver { &pipeline.receivers } else { &pipeline.exporters };
-            for reference in references.iter().filter(|reference| self.get(kind, &reference.id).is_some()) {
+            for reference in references.iter().filter(|reference| self.components.has(kind, &reference.id)) {
                 let signal = pipeline.id.signal;
                 match places.get(&reference.id).and_then(|index: &usize| used.get_mut(*index)) {
                     Some((_, signals)) if signals.contains(&signal) => {}
@@ -201,95 +246,66 @@ impl Plan {
     }
 
     /// The storage that is started under this id.
-    pub fn storage(&self, id: &str) -> Option<&file_storage::Config> {
-        match self.started(id)? {
-            Component::FileStorage(config) => Some(config),
-            _ => None,
-        }
+    pub fn storage(&self, id: &str) -> Option<&Storage> {
+        self.started(id)?.storage()
     }
 
     /// The extension that is started under this id.
-    fn started(&self, id: &str) -> Option<&Component> {
+    fn started(&self, id: &str) -> Option<&Arc<dyn ExtensionSettings>> {
         let id = ComponentId::parse(id).ok().filter(|parsed| parsed.to_string() == id)?;
-        let is_started = self.extensions.iter().any(|extension| extension.id == id);
-        self.get(Kind::Extension, &id).filter(|_| is_started)
+        self.started_extensions().find(|(started, _)| **started == id).map(|(_, extension)| extension)
     }
 
-    pub fn authenticators(&self) -> Authenticators {
-        let authenticator = |((_, id), component): (&(Kind, ComponentId), &Component)| match component {
-            Component::Authenticator(authenticator) => Some((id.clone(), authenticator.clone())),
-            _ => None,
-        };
-        self.components.iter().filter_map(authenticator).collect()
+    pub fn all_extensions(&self) -> &Extensions {
+        &self.components.extensions
     }
 
     /// Goes on with those that are the same as before: what they know may not be readable any more.
-    pub fn keep_authenticators(&mut self, known: &Authenticators, before: &Written) {
-        for (id, authenticator) in known {
+    pub fn keep_extensions(&mut self, known: &Extensions, before: &Written) {
+        for (id, extension) in known {
             if self.is_as(before, Kind::Extension, id) {
-                self.components.insert((Kind::Extension, id.clone()), Component::Authenticator(authenticator.clone()));
+                self.components.extensions.insert(id.clone(), extension.clone());
             }
         }
     }
 
-    /// The authenticator that a section names; an error where it is none of that side, so that no door stays open.
-    pub fn authenticator(
-        &self,
-        named: &Option<(String, Place)>,
-        side: Side,
-    ) -> Result<Option<Arc<Authenticator>>, String> {
-        let Some((id, _)) = named else { return Ok(None) };
-        match self.started(id) {
-            Some(Component::Authenticator(found)) if found.is_absent() => match side {
-                Side::Client => Ok(None),
-                Side::Server => {
-                    Err(format!("requested authenticator is not a server authenticator: {id} has no token"))
-                }
-            },
-            Some(Component::Authenticator(found)) if side == Side::Server && !found.serves => {
+    /// The authenticators that a component names, by the key that names each.
+    pub fn authenticators(&self, named: &[Named]) -> Result<Vec<(&'static str, Arc<Authenticator>)>, String> {
+        let named = named.iter().map(|named| Ok(self.authenticator(named)?.map(|found| (named.key, found))));
+        named.filter_map(Result::transpose).collect()
+    }
+
+    /// The authenticator that a component names; an error where it is none for that purpose, so that no door stays open.
+    fn authenticator(&self, named: &Named) -> Result<Option<Arc<Authenticator>>, String> {
+        let Named { id, purpose, .. } = named;
+        match (purpose, self.started(id).and_then(|extension| extension.authenticator())) {
+            (_, None) => Err(format!("failed to resolve authenticator \"{id}\": authenticator not found")),
+            (Purpose::Client { .. }, Some(found)) if found.is_absent() => Ok(None),
+            (Purpose::Server, Some(found)) if found.is_absent() => {
+                Err(format!("requested authenticator is not a server authenticator: {id} has no token"))
+            }
+            (Purpose::Server, Some(found)) if !found.serves => {
                 Err(format!("requested authenticator is not a server authenticator: {id} has no `htpasswd`"))
             }
-            Some(Component::Authenticator(found)) if side == Side::Client && !found.sends => {
+            (Purpose::Client { .. }, Some(found)) if !found.sends => {
                 Err(format!("requested authenticator is not a client authenticator: {id} has no `client_auth`"))
             }
-            Some(Component::Authenticator(found)) => Ok(Some(found.clone())),
-            _ => Err(format!("failed to resolve authenticator \"{id}\": authenticator not found")),
+            (_, Some(found)) => Ok(Some(found.clone())),
         }
     }
 
     fn check_authenticators(&self, report: &mut dyn FnMut(Problem)) {
         let used = self.in_use();
-        let mut check = |named: &Option<(String, Place)>, side, is_clear, path: String| {
-            let Some((_, place)) = named else { return };
-            if is_clear {
+        let named = self.components.named().filter(|((kind, id), _)| used.contains(&(*kind, (*id).clone())));
+        for ((kind, id), named) in named.flat_map(|(owner, all)| all.into_iter().map(move |named| (owner, named))) {
+            let path = format!("{}.{id}.{}", kind.section(), named.key);
+            if named.purpose == (Purpose::Client { in_clear: true }) {
                 let message = "credentials leave this machine without TLS";
-                report(Problem::warning(*place, message).at(&path));
+                report(Problem::warning(named.place, message).at(&path));
             }
-            if let Err(why) = self.authenticator(named, side) {
+            if let Err(why) = self.authenticator(&named) {
                 let help = "name a bearertokenauth or basicauth that stands in `service.extensions`";
-                report(Problem::error(*place, why).at(path).help(Some(help.to_owned())));
-            }
-        };
-        for ((_, id), component) in self.components.iter().filter(|(key, _)| used.contains(key)) {
-            match component {
-                Component::Otlp(config) => {
-                    let path = |protocol| format!("receivers.{id}.protocols.{protocol}.auth.authenticator");
-                    check(&config.grpc.as_ref().and_then(|grpc| grpc.auth.clone()), Side::Server, false, path("grpc"));
-                    check(&config.http.as_ref().and_then(|http| http.auth.clone()), Side::Server, false, path("http"));
-                }
-                Component::HealthCheck(config) => {
-                    check(&config.auth, Side::Server, false, format!("extensions.{id}.auth.authenticator"));
-                }
-                Component::OtlpGrpc(otlp_grpc::Config { auth, endpoint, tls, .. }) => {
-                    let is_clear = tls.is_none() && endpoint.leaves_the_machine();
-                    check(auth, Side::Client, is_clear, format!("exporters.{id}.auth.authenticator"));
-                }
-                Component::OtlpHttp(otlp_http::Config { auth, endpoints, .. }) => {
-                    let mut used = endpoints.iter().flatten();
-                    let is_clear = used.any(|url| url.scheme == Some(Scheme::Http) && url.leaves_the_machine());
-                    check(auth, Side::Client, is_clear, format!("exporters.{id}.auth.authenticator"));
-                }
-                _ => {}
+                report(Problem::error(named.place, why).at(path).help(Some(help.to_owned())));
             }
         }
     }
@@ -308,16 +324,11 @@ impl Plan {
             ]
         });
         let named = named.flatten().chain(of(Kind::Extension, &self.extensions));
-        named.filter(|key| self.components.contains_key(key)).collect()
+        named.filter(|(kind, id)| self.components.has(*kind, id)).collect()
     }
 
     pub fn is_connector(&self, id: &ComponentId) -> bool {
-        self.get(Kind::Connector, id).is_some()
-    }
-
-    /// Whether a receiver makes its telemetry itself: metrics.
-    pub fn is_scraper(&self, id: &ComponentId) -> bool {
-        matches!(self.get(Kind::Receiver, id), Some(Component::HostMetrics(_)))
+        self.components.connectors.contains_key(id)
     }
 
     /// The pipelines of one signal that take from a receiver or connector.
@@ -352,14 +363,11 @@ impl Plan {
         let feeding = self.feeding(|id, _| if self.is_connector(id) { vec![id.clone()] } else { Vec::new() });
         for (index, pipeline) in self.pipelines.iter().enumerate() {
             for processor in &pipeline.processors {
-                let refused = match self.get(Kind::Processor, &processor.id) {
-                    Some(Component::Processor(factory)) => {
-                        factory.build(&processor.id.to_string(), pipeline.id.signal).err()
-                    }
-                    Some(Component::TailSampling(_)) if pipeline.id.signal != Signal::Traces => {
-                        Some(format!("tail_sampling takes traces, not {}", pipeline.id.signal.name()))
-                    }
-                    _ => None,
+                let signal = pipeline.id.signal;
+                let refused = match self.processor(&processor.id).map(|settings| settings.role()) {
+                    Some(Role::Step(factory)) => factory.build(&processor.id.to_string(), signal).err(),
+                    Some(Role::Stage(factory)) => factory.refuses(signal),
+                    None => None,
                 };
                 if let Some(why) = refused {
                     let path = format!("service.pipelines.{}.processors", pipeline.id);
@@ -368,11 +376,11 @@ impl Plan {
             }
             let (signal, path) = (pipeline.id.signal.name(), format!("service.pipelines.{}", pipeline.id));
             for exporter in &pipeline.exporters {
-                if let Some(Component::OtlpHttp(config)) = self.get(Kind::Exporter, &exporter.id)
-                    && config.endpoints.get(pipeline.id.signal as usize).is_none_or(Option::is_none)
-                {
-                    let message = format!("either endpoint or {signal}_endpoint must be specified for {}", exporter.id);
-                    report(Problem::error(exporter.place, message).at(&path));
+                let refused = self
+                    .exporter(&exporter.id)
+                    .and_then(|settings| settings.refuses(&exporter.id.to_string(), pipeline.id.signal));
+                if let Some(why) = refused {
+                    report(Problem::error(exporter.place, why).at(&path));
                 }
                 if self.is_connector(&exporter.id) && !taken_from.contains(&(pipeline.id.signal, &exporter.id)) {
                     let id = &exporter.id;
@@ -383,10 +391,12 @@ impl Plan {
                     report(Problem::error(exporter.place, message).at(&path));
                 }
             }
-            for receiver in pipeline.receivers.iter().filter(|receiver| self.is_scraper(&receiver.id)) {
-                if pipeline.id.signal != Signal::Metrics {
-                    let id = &receiver.id;
-                    let message = format!("receiver \"{id}\" makes metrics, and [{}] takes {signal}", pipeline.id);
+            for receiver in &pipeline.receivers {
+                let brings = self.receiver(&receiver.id).map_or(&Signal::ALL[..], |settings| settings.signals());
+                if !brings.contains(&pipeline.id.signal) {
+                    let (id, brings) = (&receiver.id, brings.iter().map(|signal| signal.name()).collect::<Vec<_>>());
+                    let makes = brings.join(" and ");
+                    let message = format!("receiver \"{id}\" makes {makes}, and [{}] takes {signal}", pipeline.id);
                     report(Problem::error(receiver.place, message).at(&path));
                 }
             }

@@ -4,149 +4,91 @@ use std::sync::Arc;
 
 use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
-use crate::exporters::{debug, file, otlp_grpc, otlp_http};
-use crate::extensions::{basicauth, bearertokenauth, file_storage, health_check, inspect};
-use crate::network::auth::Authenticator;
+use crate::connectors::{ConnectorSettings, forward};
+use crate::exporters::{ExporterSettings, debug, file, nop, otlp_grpc, otlp_http};
+use crate::extensions::{ExtensionSettings, basicauth, bearertokenauth, file_storage, health_check, inspect};
 use crate::processors::{
-    Factory, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource, resourcedetection,
-    tail_sampling, trace_context, transform,
+    ProcessorSettings, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource,
+    resourcedetection, tail_sampling, trace_context, transform,
 };
-use crate::receivers::{hostmetrics, otlp};
-
-/// A component's settings, decoded.
-pub enum Component {
-    Otlp(otlp::config::Config),
-    HostMetrics(hostmetrics::Config),
-    Batch(batch::Config),
-    TailSampling(Arc<tail_sampling::Config>),
-    MemoryLimiter(memory_limiter::Config),
-    /// Any other processor, which holds nothing.
-    Processor(Arc<dyn Factory>),
-    OtlpGrpc(otlp_grpc::Config),
-    OtlpHttp(otlp_http::Config),
-    Debug(debug::sink::Config),
-    File(file::Config),
-    Nop,
-    Forward,
-    HealthCheck(health_check::Config),
-    FileStorage(file_storage::Config),
-    Authenticator(Arc<Authenticator>),
-    Inspect(inspect::Config),
-}
-
-impl Component {
-    /// The ids of the authenticators that it names.
-    pub fn authenticators(&self) -> impl Iterator<Item = &str> {
-        let named = match self {
-            Component::Otlp(config) => {
-                let (grpc, http) = (config.grpc.as_ref(), config.http.as_ref());
-                [grpc.and_then(|grpc| grpc.auth.as_ref()), http.and_then(|http| http.auth.as_ref())]
-            }
-            Component::OtlpGrpc(config) => [config.auth.as_ref(), None],
-            Component::OtlpHttp(config) => [config.auth.as_ref(), None],
-            _ => [None, None],
-        };
-        named.into_iter().flatten().map(|(id, _)| id.as_str())
-    }
-}
+use crate::receivers::{ReceiverSettings, hostmetrics, otlp};
 
 pub struct Row {
-    pub kind: Kind,
     pub name: &'static str,
     pub alias: Option<&'static str>,
     pub about: &'static str,
-    pub decode: fn(Section) -> Component,
+    /// It is there without being named.
+    pub is_always_on: bool,
+    pub decode: Decode,
 }
 
-const fn row(kind: Kind, name: &'static str, about: &'static str, decode: fn(Section) -> Component) -> Row {
-    Row { kind, name, alias: None, about, decode }
+/// Reads the settings of a component, by its kind.
+#[derive(Clone, Copy)]
+pub enum Decode {
+    Receiver(fn(Section) -> Arc<dyn ReceiverSettings>),
+    Processor(fn(Section) -> Arc<dyn ProcessorSettings>),
+    Exporter(fn(Section) -> Arc<dyn ExporterSettings>),
+    Connector(fn(Section) -> Arc<dyn ConnectorSettings>),
+    Extension(fn(Section) -> Arc<dyn ExtensionSettings>),
 }
 
+use Decode::{Connector, Exporter, Extension, Processor, Receiver};
+
+impl Row {
+    pub fn kind(&self) -> Kind {
+        match self.decode {
+            Receiver(_) => Kind::Receiver,
+            Processor(_) => Kind::Processor,
+            Exporter(_) => Kind::Exporter,
+            Connector(_) => Kind::Connector,
+            Extension(_) => Kind::Extension,
+        }
+    }
+
+    const fn or(self, alias: &'static str) -> Row {
+        Row { alias: Some(alias), ..self }
+    }
+
+    const fn always_on(self) -> Row {
+        Row { is_always_on: true, ..self }
+    }
+}
+
+const fn row(name: &'static str, about: &'static str, decode: Decode) -> Row {
+    Row { name, alias: None, about, is_always_on: false, decode }
+}
+
+/// What is put in the place of exporters where nothing shall be sent.
+pub fn silence() -> Arc<dyn ExporterSettings> {
+    Arc::new(nop::Config)
+}
+
+#[rustfmt::skip]
 pub const ROWS: &[Row] = &[
-    row(Kind::Receiver, "otlp", "OTLP over gRPC and HTTP, protobuf and JSON", |section| {
-        Component::Otlp(otlp::config::Config::decode(section))
-    }),
-    Row {
-        alias: Some("hostmetrics"),
-        ..row(Kind::Receiver, "host_metrics", "CPU, memory, load, filesystems and network of the host", |section| {
-            Component::HostMetrics(hostmetrics::Config::decode(section))
-        })
-    },
-    row(Kind::Processor, "attributes", "edits the attributes of log records, spans and data points", |section| {
-        Component::Processor(Arc::new(attributes::Config::decode(section)))
-    }),
-    row(Kind::Processor, "redaction", "removes attributes that are not allowed, masks values", |section| {
-        Component::Processor(Arc::new(redaction::Config::decode(section)))
-    }),
-    row(Kind::Processor, "resource", "edits the attributes of resources", |section| {
-        Component::Processor(Arc::new(resource::Config::decode(section)))
-    }),
-    row(Kind::Processor, "batch", "gathers telemetry into larger batches", |section| {
-        Component::Batch(batch::Config::decode(section))
-    }),
-    row(Kind::Processor, "memory_limiter", "sets the memory budget", |section| {
-        Component::MemoryLimiter(memory_limiter::Config::decode(section))
-    }),
-    row(Kind::Processor, "probabilistic_sampler", "keeps a share of the spans or log records", |section| {
-        Component::Processor(Arc::new(probabilistic_sampler::Config::decode(section)))
-    }),
-    row(Kind::Processor, "filter", "drops what a condition is true for", |section| {
-        Component::Processor(Arc::new(filter::Config::decode(section)))
-    }),
-    row(Kind::Processor, "transform", "edits telemetry with OTTL statements", |section| {
-        Component::Processor(Arc::new(transform::Config::decode(section)))
-    }),
-    Row {
-        alias: Some("resourcedetection"),
-        ..row(Kind::Processor, "resource_detection", "says on every resource where the collector runs", |section| {
-            Component::Processor(Arc::new(resourcedetection::Config::decode(section)))
-        })
-    },
-    row(Kind::Processor, "tail_sampling", "keeps or drops whole traces", |section| {
-        Component::TailSampling(Arc::new(tail_sampling::Config::decode(section)))
-    }),
-    row(Kind::Processor, "trace_context", "puts log records that name their trace on it", |section| {
-        Component::Processor(Arc::new(trace_context::Config::decode(section)))
-    }),
-    Row {
-        alias: Some("otlp"),
-        ..row(Kind::Exporter, "otlp_grpc", "OTLP over gRPC", |section| {
-            Component::OtlpGrpc(otlp_grpc::Config::decode(section))
-        })
-    },
-    Row {
-        alias: Some("otlphttp"),
-        ..row(Kind::Exporter, "otlp_http", "OTLP over HTTP", |section| {
-            Component::OtlpHttp(otlp_http::Config::decode(section))
-        })
-    },
-    row(Kind::Exporter, "debug", "prints telemetry", |section| Component::Debug(debug::sink::Config::decode(section))),
-    row(Kind::Exporter, "file", "writes OTLP/JSON lines or protobuf to a file", |section| {
-        Component::File(file::Config::decode(section))
-    }),
-    row(Kind::Exporter, "nop", "takes everything and does nothing with it", |section| {
-        section.finish();
-        Component::Nop
-    }),
-    row(Kind::Connector, "forward", "joins pipelines of one signal", |section| {
-        section.finish();
-        Component::Forward
-    }),
-    row(Kind::Extension, "basicauth", "users and passwords, of clients or our own", |section| {
-        Component::Authenticator(Arc::new(basicauth::decode(section)))
-    }),
-    row(Kind::Extension, "bearertokenauth", "bearer tokens, of clients or our own", |section| {
-        Component::Authenticator(Arc::new(bearertokenauth::decode(section)))
-    }),
-    row(Kind::Extension, "file_storage", "keeps sending queues on disk", |section| {
-        Component::FileStorage(file_storage::Config::decode(section))
-    }),
-    row(Kind::Extension, "health_check", "says over HTTP whether the collector is ready", |section| {
-        Component::HealthCheck(health_check::Config::decode(section))
-    }),
-    row(Kind::Extension, "inspect", "the local socket of `misaki tail` and `misaki status`; on by itself", |section| {
-        Component::Inspect(inspect::Config::decode(section))
-    }),
+    row("otlp", "OTLP over gRPC and HTTP, protobuf and JSON", Receiver(|it| Arc::new(otlp::config::Config::decode(it)))),
+    row("host_metrics", "CPU, memory, load, filesystems and network of the host", Receiver(|it| Arc::new(hostmetrics::Config::decode(it)))).or("hostmetrics"),
+    row("attributes", "edits the attributes of log records, spans and data points", Processor(|it| Arc::new(attributes::Config::decode(it)))),
+    row("redaction", "removes attributes that are not allowed, masks values", Processor(|it| Arc::new(redaction::Config::decode(it)))),
+    row("resource", "edits the attributes of resources", Processor(|it| Arc::new(resource::Config::decode(it)))),
+    row("batch", "gathers telemetry into larger batches", Processor(|it| Arc::new(batch::Config::decode(it)))),
+    row("memory_limiter", "sets the memory budget", Processor(|it| Arc::new(memory_limiter::Config::decode(it)))),
+    row("probabilistic_sampler", "keeps a share of the spans or log records", Processor(|it| Arc::new(probabilistic_sampler::Config::decode(it)))),
+    row("filter", "drops what a condition is true for", Processor(|it| Arc::new(filter::Config::decode(it)))),
+    row("transform", "edits telemetry with OTTL statements", Processor(|it| Arc::new(transform::Config::decode(it)))),
+    row("resource_detection", "says on every resource where the collector runs", Processor(|it| Arc::new(resourcedetection::Config::decode(it)))).or("resourcedetection"),
+    row("tail_sampling", "keeps or drops whole traces", Processor(|it| Arc::new(Arc::new(tail_sampling::Config::decode(it))))),
+    row("trace_context", "puts log records that name their trace on it", Processor(|it| Arc::new(trace_context::Config::decode(it)))),
+    row("otlp_grpc", "OTLP over gRPC", Exporter(|it| Arc::new(otlp_grpc::Config::decode(it)))).or("otlp"),
+    row("otlp_http", "OTLP over HTTP", Exporter(|it| Arc::new(otlp_http::Config::decode(it)))).or("otlphttp"),
+    row("debug", "prints telemetry", Exporter(|it| Arc::new(debug::sink::Config::decode(it)))),
+    row("file", "writes OTLP/JSON lines or protobuf to a file", Exporter(|it| Arc::new(file::Config::decode(it)))),
+    row("nop", "takes everything and does nothing with it", Exporter(|it| Arc::new(nop::Config::decode(it)))),
+    row("forward", "joins pipelines of one signal", Connector(|it| Arc::new(forward::Config::decode(it)))),
+    row("basicauth", "users and passwords, of clients or our own", Extension(|it| Arc::new(Arc::new(basicauth::decode(it))))),
+    row("bearertokenauth", "bearer tokens, of clients or our own", Extension(|it| Arc::new(Arc::new(bearertokenauth::decode(it))))),
+    row("file_storage", "keeps sending queues on disk", Extension(|it| Arc::new(file_storage::Config::decode(it)))),
+    row("health_check", "says over HTTP whether the collector is ready", Extension(|it| Arc::new(health_check::Config::decode(it)))),
+    row("inspect", "the local socket of `misaki tail` and `misaki status`; on by itself", Extension(|it| Arc::new(inspect::Config::decode(it)))).always_on(),
 ];
 
 pub struct Registry;
@@ -156,7 +98,7 @@ impl Catalog for Registry {
         if kind == Kind::Exporter && type_name == "logging" {
             return Lookup::Deprecated("the logging exporter has been deprecated, use the debug exporter instead");
         }
-        let mut rows = ROWS.iter().filter(|row| row.kind == kind);
+        let mut rows = ROWS.iter().filter(|row| row.kind() == kind);
         match rows.find(|row| row.name == type_name || row.alias == Some(type_name)) {
             Some(row) if row.name == type_name => Lookup::Known(row.name),
             Some(row) => Lookup::Alias(row.name),
@@ -165,6 +107,6 @@ impl Catalog for Registry {
     }
 
     fn names(&self, kind: Kind) -> Vec<&'static str> {
-        ROWS.iter().filter(|row| row.kind == kind).map(|row| row.name).collect()
+        ROWS.iter().filter(|row| row.kind() == kind).map(|row| row.name).collect()
     }
 }

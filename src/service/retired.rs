@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::exporters::debug::sink::Debug;
+use crate::exporters::Opened;
 use crate::pipeline::Branches;
 use crate::processors::Stage;
 use crate::sending::Queue;
@@ -23,7 +23,7 @@ pub struct Retired {
     pub stages: Vec<Arc<dyn Stage>>,
     pub queues: Vec<Arc<Queue>>,
     /// They print what they have when they are dropped.
-    pub outputs: Vec<Arc<Debug>>,
+    pub exporters: Vec<Arc<dyn Opened>>,
     /// Nothing comes from here into a queue or a later stage any more.
     is_quiet: AtomicBool,
     is_done: AtomicBool,
@@ -36,12 +36,13 @@ pub fn holds<T: ?Sized>(these: &[Arc<T>], that: &Arc<T>) -> bool {
 
 impl Retired {
     pub fn of(old: Graph, new: &Graph, branches: Vec<Arc<Branches>>) -> Retired {
-        let Graph { mut stages, mut queues, mut outputs, .. } = old;
+        let Graph { mut stages, mut queues, exporters, .. } = old;
         stages.retain(|stage| !holds(&new.stages, stage));
         queues.retain(|queue| !holds(&new.queues, queue));
-        outputs.retain(|output| !holds(&new.outputs, output));
+        let is_gone = |old: &Arc<dyn Opened>| !new.exporters.iter().any(|(_, new)| Arc::ptr_eq(new, old));
+        let exporters = exporters.into_iter().map(|(_, exporter)| exporter).filter(is_gone).collect();
         let (is_quiet, is_done) = (AtomicBool::new(false), AtomicBool::new(false));
-        Retired { branches, stages, queues, outputs, is_quiet, is_done }
+        Retired { branches, stages, queues, exporters, is_quiet, is_done }
     }
 
     pub fn is_done(&self) -> bool {

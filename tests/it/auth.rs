@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use misaki::config::{Value, emit, load};
+use misaki::extensions::{Named, Purpose};
 use misaki::network::files::Watched;
 use misaki::service::plan::Plan;
 use misaki::telemetry::Signal;
@@ -512,17 +513,14 @@ fn told(text: &str) -> (Vec<String>, String) {
         "{}{}{}",
         loaded.problems.render(&loaded.sources, false),
         emit::yaml(&loaded.problems.effective(true)),
-        ["bearertokenauth", "basicauth"]
-            .map(|id| format!(
-                "{:?}",
-                plan.authenticator(
-                    &Some((id.to_owned(), misaki::config::Place::NOWHERE)),
-                    misaki::service::plan::Side::Server
-                )
-            ))
-            .concat(),
+        ["bearertokenauth", "basicauth"].map(|id| format!("{:?}", plan.authenticators(&named(id)))).concat(),
     );
     (told.collect(), shown)
+}
+
+fn named(id: &str) -> [Named; 1] {
+    let place = misaki::config::Place::NOWHERE;
+    [Named { id: id.to_owned(), place, key: "auth.authenticator", purpose: Purpose::Server }]
 }
 
 fn refuses(extension: &str, message: &str) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use misaki::exporters::debug::layout::width;
-use misaki::extensions::inspect::Config;
+use misaki::extensions::LocalSocket as Config;
 use misaki::inspect::{Inspection, Subject};
 use misaki::telemetry::Signal;
 use opentelemetry_proto::tonic::logs::v1::ResourceLogs;

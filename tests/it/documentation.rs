@@ -106,7 +106,7 @@ fn below(root: &mut Value, path: &str, found: &mut Keys, depth: usize) {
 fn all_keys() -> Keys {
     let mut found = Keys::new();
     for row in ROWS {
-        explore(&format!("{}.{}", row.kind.section(), row.name), "{}", &mut found);
+        explore(&format!("{}.{}", row.kind().section(), row.name), "{}", &mut found);
     }
     for (path, seed) in OPENED {
         explore(path, seed, &mut found);
@@ -135,8 +135,8 @@ fn quoted(text: &str) -> Vec<String> {
 }
 
 fn component(kind: Option<&str>, name: &str) -> Option<String> {
-    let mut rows = ROWS.iter().filter(|row| kind.is_none_or(|kind| row.kind.section().starts_with(kind)));
-    rows.find(|row| row.name == name).map(|row| format!("{}.{name}", row.kind.section()))
+    let mut rows = ROWS.iter().filter(|row| kind.is_none_or(|kind| row.kind().section().starts_with(kind)));
+    rows.find(|row| row.name == name).map(|row| format!("{}.{name}", row.kind().section()))
 }
 
 /// The reference by component (or `### …` and `## …` without one), and its tables.

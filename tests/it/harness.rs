@@ -152,8 +152,8 @@ impl Misaki {
             let in_queue: u64 = queues.map(|queue| queue.held_items()).sum();
             let ways = |stage: &Arc<dyn Stage>| stage.accounts().iter().filter(is_it).count() as u64;
             let in_stages: u64 = self.running.stages().map(|stage| stage.held_items() * ways(stage)).sum();
-            let outputs = graph.outputs.iter().filter(|output| output.id() == account.exporter);
-            let printing: u64 = outputs.map(|output| output.waiting()[account.signal as usize]).sum();
+            let exporters = graph.exporters.iter().filter(|(id, _)| id.to_string() == account.exporter);
+            let printing: u64 = exporters.map(|(_, exporter)| exporter.waiting()[account.signal as usize]).sum();
             if owed(account) != i128::from(in_queue + in_stages + printing) {
                 let line = self.line(&account.exporter);
                 return Some(format!("{line}, {in_queue} in the queue, {in_stages} in stages, {printing} not written"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use misaki::diagnostics::escape::is_control;
-use misaki::extensions::inspect::Config;
+use misaki::extensions::LocalSocket as Config;
 use misaki::inspect::{Inspection, Subject};
 use misaki::otlp::json;
 use misaki::telemetry::Signal;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use misaki::extensions::inspect::Config;
+use misaki::extensions::LocalSocket as Config;
 use misaki::inspect::feed::{Place, View, Watch};
 use misaki::inspect::wanted::Wanted;
 use misaki::inspect::{Inspection, Subject};

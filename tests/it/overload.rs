@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use misaki::config::{ComponentId, Kind, PipelineId};
+use misaki::config::{ComponentId, PipelineId};
 use misaki::diagnostics::metrics::Page;
 use misaki::pipeline::timekeeper::keep_time;
 use misaki::pipeline::{Branches, End, Next, Segment, Step};
 use misaki::processors::batch::{self, Batch};
-use misaki::processors::tail_sampling::TailSampling;
-use misaki::processors::{Notes, Processor, Stage};
+use misaki::processors::{Notes, Processor, Role, Stage, StageParts};
 use misaki::service::plan::Plan;
-use misaki::service::registry::Component;
 use misaki::telemetry::{
     Account, Accounts, Alarm, Ask, Bill, Budget, Charge, Full, Load, Now, Outlet, Part, Place, Reason, Refusal, Share,
     Signal, Sink, Tap, Telemetry, Wakeful,
@@ -93,8 +91,9 @@ pub fn stage(
         let text = "yaml:{receivers: {otlp: {protocols: {grpc: }}}, exporters: {nop: }, processors: {tail_sampling: {decision_wait: 1s, policies: [{name: all, type: always_sample}]}}, service: {pipelines: {traces: {receivers: [otlp], processors: [tail_sampling], exporters: [nop]}}}}";
         let plan = Plan::read(&misaki::config::load(&[text.to_owned()], &[], &|_| None));
         let id = ComponentId::parse("tail_sampling").unwrap();
-        let Some(Component::TailSampling(config)) = plan.get(Kind::Processor, &id) else { panic!("no config") };
-        let stage = TailSampling::new("tail", config.clone(), outlet, accounts, budget.clone(), alarm.clone());
+        let Role::Stage(factory) = plan.processor(&id).unwrap().role() else { panic!("it holds nothing") };
+        let (budget, alarm) = (budget.clone(), alarm.clone());
+        let stage = factory.build(StageParts { id: "tail", signal, outlet, accounts, budget, alarm });
         return (stage.clone(), stage);
     }
     let config = batch::Config {

@@ -85,7 +85,7 @@ async fn what_was_left_on_disk_is_told_apart() {
     let account = &told["ledger"][0];
     assert_eq!((&account["accepted"], &account["found"], &account["exported"]), (&3.into(), &2.into(), &3.into()));
     let socket = folder.path().join("status.sock");
-    let config = misaki::extensions::inspect::Config { path: Some(socket.clone()), ..Default::default() };
+    let config = misaki::extensions::LocalSocket { path: Some(socket.clone()), ..Default::default() };
     let inspection = misaki::inspect::Inspection::open(&config, subject).unwrap();
     let shown =
         tokio::task::spawn_blocking(move || run(&["status", "--socket", socket.to_str().unwrap()])).await.unwrap().1;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use misaki::extensions::inspect::Config;
+use misaki::extensions::LocalSocket as Config;
 use misaki::inspect::{Inspection, Subject, status};
 use misaki::telemetry::Signal;
 use misaki::telemetry::bill::{Reading, Sums};

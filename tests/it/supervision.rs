@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use misaki::diagnostics::metrics::{Observe, Page};
-use misaki::extensions::inspect::Config;
+use misaki::extensions::LocalSocket as Config;
 use misaki::inspect::{Inspection, Subject};
 use misaki::telemetry::Signal;
 

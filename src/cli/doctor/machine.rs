@@ -5,12 +5,12 @@ use std::path::Path;
 
 use crate::config::Kind;
 use crate::config::telemetry::MetricsLevel;
-use crate::extensions::file_storage;
 use crate::network::endpoint::{Address, Listen};
 use crate::network::listen;
+use crate::network::settings::Listening;
 use crate::sending::disk::directory;
+use crate::sending::storage::Storage;
 use crate::service::plan::Plan;
-use crate::service::registry::Component;
 use crate::service::{budget_of, machine};
 
 use super::{Finding, Section};
@@ -22,22 +22,16 @@ const ROOMY: f64 = 0.7;
 
 pub async fn ports(plan: &Plan) -> Vec<Section> {
     let mut sections = Vec::new();
-    for (id, _) in plan.used(Kind::Receiver) {
-        let Some(Component::Otlp(config)) = plan.get(Kind::Receiver, id) else { continue };
+    let receivers =
+        plan.used(Kind::Receiver).into_iter().filter_map(|(id, _)| Some((id, plan.receiver(id)?.listens())));
+    let receivers = receivers.map(|(id, listening)| (format!("receiver {id}"), listening));
+    let extensions = plan.started_extensions().map(|(id, settings)| (format!("extension {id}"), settings.listens()));
+    for (title, listening) in receivers.chain(extensions).filter(|(_, listening)| !listening.is_empty()) {
         let mut findings = Vec::new();
-        if let Some(grpc) = &config.grpc {
-            findings.push(port("gRPC", &grpc.endpoint).await);
+        for Listening { protocol, endpoint, .. } in listening {
+            findings.push(port(protocol, &endpoint).await);
         }
-        if let Some(http) = &config.http {
-            findings.push(port("HTTP", &http.endpoint).await);
-        }
-        sections.push(Section { title: format!("receiver {id}"), findings });
-    }
-    for extension in &plan.extensions {
-        if let Some(Component::HealthCheck(config)) = plan.get(Kind::Extension, &extension.id) {
-            let findings = vec![port("HTTP", &config.endpoint).await];
-            sections.push(Section { title: format!("extension {}", extension.id), findings });
-        }
+        sections.push(Section { title, findings });
     }
     let metrics = &plan.telemetry.metrics;
     if metrics.level != MetricsLevel::None {
@@ -109,14 +103,11 @@ fn holder(port: u16) -> Option<(u32, String)> {
 }
 
 pub fn storage(plan: &Plan) -> Vec<Section> {
-    let started = plan.extensions.iter().filter_map(|extension| match plan.get(Kind::Extension, &extension.id) {
-        Some(Component::FileStorage(config)) => Some((&extension.id, config)),
-        _ => None,
-    });
-    started.map(|(id, config)| Section { title: format!("extension {id}"), findings: directory(config) }).collect()
+    let started = plan.started_extensions().filter_map(|(id, extension)| Some((id, extension.storage()?)));
+    started.map(|(id, storage)| Section { title: format!("extension {id}"), findings: directory(storage) }).collect()
 }
 
-fn directory(config: &file_storage::Config) -> Vec<Finding> {
+fn directory(config: &Storage) -> Vec<Finding> {
     let directory = &config.directory;
     let mut findings = vec![writable(directory)];
     // It may still have to be made.

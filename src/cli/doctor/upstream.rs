@@ -9,18 +9,17 @@ use jiff::Timestamp;
 use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::config::{ComponentId, Kind};
+use crate::config::ComponentId;
 use crate::exporters::upstream::Protocol;
-use crate::exporters::{SendError, file};
+use crate::exporters::{SendError, Target};
 use crate::network::Stream;
-use crate::network::endpoint::{self, Address, Endpoint, Scheme};
+use crate::network::endpoint::{self, Address};
 use crate::network::proxy::Proxy;
 use crate::network::tls::certificate::Certificate;
 use crate::network::tls::{self, ClientTls};
 use crate::otlp::status::code;
 use crate::service::graph;
 use crate::service::plan::Plan;
-use crate::service::registry::Component;
 use crate::telemetry::{Budget, Now, Signal, Telemetry};
 
 use super::machine;
@@ -38,46 +37,24 @@ const HOPS: [&str; 5] = ["name", "connect", "TLS", "protocol", "export"];
 
 /// One upstream of an exporter, and the signals that go there.
 struct Upstream<'a> {
-    endpoint: &'a Endpoint,
-    tls: Option<&'a ClientTls>,
-    proxy: Option<&'a Proxy>,
-    /// It wants HTTP/2 from the first byte.
-    grpc: bool,
+    target: Target<'a>,
     signals: Vec<Signal>,
 }
 
 pub async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: &Arc<Budget>) -> Vec<Section> {
+    let Some(settings) = plan.exporter(id) else { return Vec::new() };
+    if let Some(file) = settings.file() {
+        let findings = vec![machine::writable(file.parent().unwrap_or(file))];
+        return vec![Section { title: format!("exporter {id} to {}", file.display()), findings }];
+    }
     let mut upstreams: Vec<Upstream> = Vec::new();
-    match plan.get(Kind::Exporter, id) {
-        Some(Component::OtlpGrpc(config)) => {
-            let (endpoint, tls, proxy) = (&config.endpoint, config.tls.as_ref(), config.proxy.as_ref());
-            upstreams.push(Upstream { endpoint, tls, proxy, grpc: true, signals: signals.to_vec() });
+    for &signal in signals {
+        let Some(target) = settings.target(signal) else { continue };
+        let place = |target: &Target| (target.endpoint.address.clone(), target.endpoint.scheme);
+        match upstreams.iter_mut().find(|upstream| place(&upstream.target) == place(&target)) {
+            Some(upstream) => upstream.signals.push(signal),
+            None => upstreams.push(Upstream { target, signals: vec![signal] }),
         }
-        Some(Component::OtlpHttp(config)) => {
-            for &signal in signals {
-                let Some(Some(endpoint)) = config.endpoints.get(signal as usize) else { continue };
-                let same = |upstream: &&mut Upstream| {
-                    (&upstream.endpoint.address, upstream.endpoint.scheme) == (&endpoint.address, endpoint.scheme)
-                };
-                match upstreams.iter_mut().find(same) {
-                    Some(upstream) => upstream.signals.push(signal),
-                    None => {
-                        let tls = (endpoint.scheme == Some(Scheme::Https)).then_some(&config.tls);
-                        let proxy = config.proxies.get(signal as usize).and_then(Option::as_ref);
-                        upstreams.push(Upstream { endpoint, tls, proxy, grpc: false, signals: vec![signal] });
-                    }
-                }
-            }
-        }
-        Some(Component::File(config)) => {
-            if config.look().is_err() {
-                // It stands among what is wrong with the config.
-                return Vec::new();
-            }
-            let findings = vec![machine::writable(file::folder(&config.path))];
-            return vec![Section { title: format!("exporter {id} to {}", config.path.display()), findings }];
-        }
-        _ => {}
     }
     let mut sections = Vec::new();
     for upstream in &upstreams {
@@ -95,7 +72,7 @@ pub async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: 
             .map(untried)
             .collect();
         findings.extend(untried);
-        sections.push(Section { title: format!("exporter {id} to {}", upstream.endpoint), findings });
+        sections.push(Section { title: format!("exporter {id} to {}", upstream.target.endpoint), findings });
     }
     sections
 }
@@ -108,10 +85,10 @@ impl Upstream<'_> {
             findings.push(finding);
             goes_on
         };
-        if !note(resolve(self.proxy.map_or(&self.endpoint.address, Proxy::address)).await) {
+        if !note(resolve(self.target.proxy.map_or(&self.target.endpoint.address, Proxy::address)).await) {
             return false;
         }
-        if let Some(proxy) = self.proxy {
+        if let Some(proxy) = self.target.proxy {
             let started = Instant::now();
             match patient(proxy.connect()).await {
                 Ok(_) => note(Finding::ok("proxy", format!("{proxy} in {}", milliseconds(started)))),
@@ -121,20 +98,20 @@ impl Upstream<'_> {
         let started = Instant::now();
         let stream = match self.connect().await {
             Ok(stream) => stream,
-            Err(error) if self.proxy.is_some() => {
+            Err(error) if self.target.proxy.is_some() => {
                 let advice = "let the proxy allow it, or name the host in NO_PROXY";
                 return note(Finding::failed("connect", error.to_string(), advice));
             }
             Err(error) => return note(Finding::failed("connect", error.to_string(), connect_advice(&error))),
         };
-        let (to, time) = (&self.endpoint.address, milliseconds(started));
-        note(match self.proxy {
+        let (to, time) = (&self.target.endpoint.address, milliseconds(started));
+        note(match self.target.proxy {
             Some(_) if self.is_forwarded() => Finding::ok("connect", format!("the proxy forwards requests to {to}")),
             Some(_) => Finding::ok("connect", format!("{to} through the proxy in {time}")),
             None => Finding::ok("connect", format!("{to} in {time}")),
         });
-        let Some(tls) = self.tls else {
-            note(match self.endpoint.leaves_the_machine() {
+        let Some(tls) = self.target.tls else {
+            note(match self.target.endpoint.leaves_the_machine() {
                 true => Finding::warn(
                     "TLS",
                     "off: telemetry leaves this machine in clear",
@@ -161,21 +138,21 @@ impl Upstream<'_> {
 
     /// The connection that TLS or the protocol goes over.
     async fn connect(&self) -> io::Result<Stream> {
-        match self.proxy {
+        match self.target.proxy {
             Some(proxy) if self.is_forwarded() => patient(proxy.connect()).await,
-            Some(proxy) => patient(proxy.tunnel(&self.endpoint.address)).await,
-            None => endpoint::connect(&self.endpoint.address, PATIENCE).await,
+            Some(proxy) => patient(proxy.tunnel(&self.target.endpoint.address)).await,
+            None => endpoint::connect(&self.target.endpoint.address, PATIENCE).await,
         }
     }
 
     /// Whether the proxy gets each request, rather than a connection to the upstream.
     fn is_forwarded(&self) -> bool {
-        self.proxy.is_some() && self.tls.is_none() && !self.grpc
+        self.target.proxy.is_some() && self.target.tls.is_none() && !self.target.is_grpc
     }
 
     /// Who signed it, whom it is for, until when: also where it is not believed.
     async fn look_at_certificate(&self, stream: Stream, tls: &ClientTls, findings: &mut Vec<Finding>) {
-        let Ok(name) = tls.server_name(self.endpoint.host()) else { return };
+        let Ok(name) = tls.server_name(self.target.endpoint.host()) else { return };
         let shown = tokio::time::timeout(PATIENCE, tls::shown(stream, tls, name)).await;
         // What fails here fails again, and is told there.
         let Ok(Ok(shown)) = shown else { return };
@@ -195,11 +172,11 @@ impl Upstream<'_> {
 
     /// The handshake as the exporter makes it.
     async fn secure(&self, tls: &ClientTls) -> Result<Stream, Finding> {
-        let protocol = if self.grpc { Protocol::Http2 } else { Protocol::Either };
+        let protocol = if self.target.is_grpc { Protocol::Http2 } else { Protocol::Either };
         let tls = tls::Client::new(tls.clone(), protocol.alpn());
         let handshake = async {
             let stream = self.connect().await.map_err(|error| error.to_string())?;
-            tls.secure(stream, self.endpoint.host()).await
+            tls.secure(stream, self.target.endpoint.host()).await
         };
         let late = |_| Err(format!("no handshake within {PATIENCE:?}: does it speak TLS?"));
         let secured = tokio::time::timeout(PATIENCE, handshake).await.unwrap_or_else(late);
@@ -209,9 +186,9 @@ impl Upstream<'_> {
     /// Says the first words of its protocol, and looks at the first of the answer.
     async fn speak(&self, mut stream: Stream) -> Finding {
         let chosen = stream.alpn().map(|protocol| String::from_utf8_lossy(protocol).into_owned());
-        let http2 = self.grpc || chosen.as_deref() == Some("h2");
-        let host = self.endpoint.authority();
-        let (target, credentials) = match self.proxy.filter(|_| self.is_forwarded()) {
+        let http2 = self.target.is_grpc || chosen.as_deref() == Some("h2");
+        let host = self.target.endpoint.authority();
+        let (target, credentials) = match self.target.proxy.filter(|_| self.is_forwarded()) {
             Some(proxy) => (format!("http://{host}/"), proxy.credentials()),
             None => ("/".to_owned(), None),
         };
@@ -294,15 +271,16 @@ fn tls_answers(answer: &[u8; 9]) -> bool {
 /// An empty export, with all that goes with a real one.
 async fn export(plan: &Plan, id: &ComponentId, signal: Signal, budget: &Arc<Budget>) -> Finding {
     let name = signal.name();
-    let (exporter, settings) = match graph::client(plan, id, signal, budget) {
-        Ok(built) => built,
+    let exporter = match graph::client(plan, id, signal, budget) {
+        Ok(exporter) => exporter,
         Err(error) => return Finding::failed("export", error, ""),
     };
     let empty =
         Telemetry { signal, parts: SmallVec::new(), client: None, received: Now::read(), tickets: SmallVec::new() };
     let payload = exporter.encode(&empty).await;
     let started = Instant::now();
-    let patience = settings.timeout.unwrap_or(PATIENCE).min(2 * PATIENCE);
+    let patience =
+        plan.exporter(id).and_then(|settings| settings.sending()?.timeout).unwrap_or(PATIENCE).min(2 * PATIENCE);
     match tokio::time::timeout(patience, exporter.send(&payload)).await {
         Ok(Ok(_)) => Finding::ok("export", format!("{name}: an empty one is accepted, in {}", milliseconds(started))),
         Ok(Err(error)) => {

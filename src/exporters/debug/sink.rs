@@ -17,9 +17,11 @@ use super::layout::Layout;
 use super::printer::{Printer, items_of};
 use super::requests::{self, Items, Limits, Requests};
 use super::sampling::Sampler;
+
 use super::{Style, Verbosity};
 use crate::diagnostics::output::{self, Outcome, Output, Owner, Why};
 use crate::diagnostics::supervisor::Watch;
+use crate::exporters::{End, ExporterSettings, Opened, Opening};
 
 /// Bytes of telemetry that may wait to be printed.
 const QUEUE: usize = 4 << 20;
@@ -82,9 +84,30 @@ impl Config {
     }
 }
 
+impl ExporterSettings for Config {
+    fn open(&self, opening: Opening<'_>) -> Result<Arc<dyn Opened>, String> {
+        let watch = opening.supervisor.watch(format!("output of {}", opening.id));
+        let debug = Debug::open(opening.id, self.clone(), opening.budget, watch);
+        debug.map(|debug| debug as Arc<dyn Opened>).map_err(|error| error.to_string())
+    }
+}
+
+impl Opened for Debug {
+    fn end(self: Arc<Self>, signal: Signal, account: &Arc<Account>) -> Result<End, String> {
+        Ok(End::Sink(Arc::new(DebugSink::new(self, signal, account.clone()))))
+    }
+
+    fn waiting(&self) -> Items {
+        self.output.waiting()
+    }
+
+    fn close(&self, within: Duration) -> u64 {
+        self.output.close(within)
+    }
+}
+
 /// One `debug` exporter: its output and its limits on repeated messages, shared by its signals.
 pub struct Debug {
-    id: String,
     output: Output<Printer>,
     accounts: Accounts,
     budget: Arc<Budget>,
@@ -216,21 +239,7 @@ impl Debug {
         };
         let output = Output::start(sinks, QUEUE, Box::new(accounts.clone()), printer, Some(watch))?;
         let (budget, holder) = (budget.clone(), budget.add_holder());
-        Ok(Arc::new(Debug { id: id.to_owned(), output, accounts, budget, _holder: holder }))
-    }
-
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Items that are not written yet, by signal.
-    pub fn waiting(&self) -> Items {
-        self.output.waiting()
-    }
-
-    /// Writes what is gathered and queued, for at most this long; returns how many items were not written.
-    pub fn close(&self, within: Duration) -> u64 {
-        self.output.close(within)
+        Ok(Arc::new(Debug { output, accounts, budget, _holder: holder }))
     }
 
     /// Whether a request may take its part of the memory for queues.

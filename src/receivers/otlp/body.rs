@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::otlp::inflate::{Coding, InflateError, Inflater};
 use crate::telemetry::{Budget, Charge, Reason, Refusal, Share};
 
-use super::connections::{Busy, Pulse};
+use crate::network::connections::{Busy, Pulse};
 
 /// A body may take this long whatever its size, and beyond it must bring at least so many bytes a second…
 const PATIENCE: (Duration, u64) = (Duration::from_secs(5), 1024);

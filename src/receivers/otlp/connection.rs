@@ -25,9 +25,9 @@ use crate::telemetry::{Refusal, Status};
 
 use super::body::{Answer, Upload};
 use super::config::STREAMS;
-use super::connections::{Busy, Entry, Pulse, Unsent};
 use super::socket::Socket;
 use super::{Shared, grpc, http, request};
+use crate::network::connections::{Busy, Entry, Pulse, Unsent};
 
 /// A request's head, the TLS handshake and the first byte must each come within this time.
 const HEAD: Duration = Duration::from_secs(10);

@@ -3,13 +3,13 @@
 use crate::config::telemetry::MetricsLevel;
 use crate::config::{ComponentId, Kind, Loaded, Node, Place, Problem, Value};
 use crate::network::endpoint::{Endpoint, Listen};
-use crate::service::registry::Component;
+use crate::network::settings::Listening;
 use crate::telemetry::Signal;
 
 use super::Plan;
 
 /// The path of a key, and what listens there.
-type Listening = (Vec<String>, Listen);
+type Ear = (Vec<String>, Listen);
 
 impl Plan {
     /// Looks at what only matters where the config shall run, without opening a port or writing a file.
@@ -34,37 +34,38 @@ impl Plan {
     }
 
     /// Where it listens, once started.
-    fn listening(&self) -> Vec<Listening> {
-        let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
-        let mut all = Vec::new();
+    fn listening(&self) -> Vec<Ear> {
+        let mut all: Vec<Ear> = Vec::new();
+        let mut add = |kind: Kind, id: &ComponentId, listening: Listening| {
+            let keys = listening.keys.iter().map(|key| (*key).to_owned());
+            all.push((
+                [kind.section().to_owned(), id.to_string()].into_iter().chain(keys).collect(),
+                listening.endpoint,
+            ));
+        };
         for id in self.receivers() {
-            let Some(Component::Otlp(config)) = self.get(Kind::Receiver, id) else { continue };
-            let (grpc, http) = (config.grpc.as_ref(), config.http.as_ref());
-            let both = [("grpc", grpc.map(|grpc| &grpc.endpoint)), ("http", http.map(|http| &http.endpoint))];
-            for (protocol, endpoint) in both.into_iter().filter_map(|(name, given)| Some((name, given?))) {
-                let path = keys(&["receivers", &id.to_string(), "protocols", protocol, "endpoint"]);
-                all.push((path, endpoint.clone()));
-            }
+            let listening = self.receiver(id).map(|settings| settings.listens()).unwrap_or_default();
+            listening.into_iter().for_each(|listening| add(Kind::Receiver, id, listening));
         }
-        for extension in &self.extensions {
-            if let Some(Component::HealthCheck(config)) = self.get(Kind::Extension, &extension.id) {
-                let path = keys(&["extensions", &extension.id.to_string(), "endpoint"]);
-                all.push((path, config.endpoint.clone()));
-            }
+        for (id, settings) in self.started_extensions() {
+            settings.listens().into_iter().for_each(|listening| add(Kind::Extension, id, listening));
         }
         let metrics = &self.telemetry.metrics;
         // Those that nobody named give way.
         let readers = metrics.readers.iter().filter(|_| metrics.named && metrics.level != MetricsLevel::None);
         let readers = readers.filter_map(|(host, port)| Listen::parse(&format!("{host}:{port}"), "tcp").ok());
-        all.extend(readers.map(|endpoint| (keys(&["service", "telemetry", "metrics", "readers"]), endpoint)));
+        all.extend(
+            readers
+                .map(|endpoint| (["service", "telemetry", "metrics", "readers"].map(str::to_owned).to_vec(), endpoint)),
+        );
         all
     }
 
     /// What is declared and named nowhere does nothing, which the Go collector does not say.
     pub fn check_unused(&self, loaded: &Loaded) {
         let used = self.in_use();
-        for (key @ (kind, id), component) in &self.components {
-            if used.contains(key) || matches!(component, Component::Inspect(_)) {
+        for (kind, id) in self.components.all() {
+            if used.contains(&(kind, id.clone())) || self.is_local_socket(kind, id) {
                 continue;
             }
             let path = [kind.section().to_owned(), id.to_string()];
@@ -75,6 +76,12 @@ impl Plan {
             };
             loaded.problems.push(Problem::warning(place, message));
         }
+    }
+
+    /// Whether it is the extension that is there without being named.
+    fn is_local_socket(&self, kind: Kind, id: &ComponentId) -> bool {
+        let extension = self.all_extensions().get(id).filter(|_| kind == Kind::Extension);
+        extension.is_some_and(|extension| extension.local_socket().is_some())
     }
 
     fn check_ports(&self, loaded: &Loaded) {
@@ -96,15 +103,11 @@ impl Plan {
     }
 
     fn upstream(&self, exporter: &ComponentId, signal: Signal) -> Option<&Endpoint> {
-        match self.get(Kind::Exporter, exporter)? {
-            Component::OtlpGrpc(config) => Some(&config.endpoint),
-            Component::OtlpHttp(config) => config.endpoints.get(signal as usize)?.as_ref(),
-            _ => None,
-        }
+        self.exporter(exporter)?.target(signal).map(|target| target.endpoint)
     }
 
     /// The receivers of this plan that are reached at an endpoint.
-    fn at<'a>(&self, all: &'a [Listening], endpoint: &'a Endpoint) -> impl Iterator<Item = &'a str> {
+    fn at<'a>(&self, all: &'a [Ear], endpoint: &'a Endpoint) -> impl Iterator<Item = &'a str> {
         let reached = all.iter().filter(|(_, listen)| listen.is_reached_at(&endpoint.address));
         reached.filter_map(|(path, _)| match path.as_slice() {
             [kind, id, ..] if kind == Kind::Receiver.section() => Some(id.as_str()),

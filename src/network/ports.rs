@@ -1,0 +1,92 @@
+//! The ports of a receiver: bound before anything else of it is built, and handed from one to the next at a reload.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::config::files;
+
+use super::endpoint::Listen;
+use super::listen::{self, Listener};
+use super::tls::{self, ServerTls};
+
+/// A port that a component asks for.
+pub struct Asked<'a> {
+    /// The name of its protocol.
+    pub name: &'static str,
+    /// The path of the section that asks.
+    pub place: String,
+    pub endpoint: &'a Listen,
+    pub tls: &'a Option<ServerTls>,
+    pub alpn: &'static [&'static [u8]],
+}
+
+/// One address of one protocol. A receiver that takes the place of another goes on with the same socket.
+#[derive(Clone)]
+pub struct Port {
+    pub name: &'static str,
+    endpoint: Listen,
+    pub socket: Arc<Listener>,
+    pub tls: Option<Arc<Tls>>,
+}
+
+/// What new connections begin with; a reload exchanges it.
+pub type Tls = watch::Sender<Arc<tls::Server>>;
+
+impl Port {
+    /// The address that it listens on, with the protocol it belongs to.
+    pub fn address(&self) -> (&'static str, Option<SocketAddr>) {
+        (self.name, self.socket.address())
+    }
+
+    /// Takes over certificates that were read for another port on the same socket: new connections are shown these.
+    pub fn renew(&self, read: &Port) {
+        if let (Some(tls), Some(read)) = (&self.tls, &read.tls) {
+            tls.send_replace(read.borrow().clone());
+        }
+    }
+}
+
+/// Binds all that `id` asks for, and takes from `open` what is bound already. An error names the endpoint and its place.
+pub async fn bind(id: &str, all: &[Asked<'_>], open: &mut Vec<Port>) -> Result<Vec<Port>, String> {
+    let mut ports = Vec::new();
+    for asked in all {
+        let Asked { name, place, endpoint, alpn, .. } = asked;
+        let tls = match asked.tls.clone() {
+            None => Ok(None),
+            Some(tls) => {
+                let alpn = *alpn;
+                files::aside(move || tls::server_config(&tls, alpn).map(Some)).await.flatten()
+            }
+        };
+        let tls = tls.map_err(|error| format!("failed to load TLS config ({place}): {error}"))?;
+        let tls = tls.map(|tls| Arc::new(Tls::new(tls)));
+        let is_open = |port: &Port| port.endpoint == **endpoint && port.name == *name;
+        let (kept, others): (Vec<_>, _) = std::mem::take(open).into_iter().partition(is_open);
+        *open = others;
+        if !kept.is_empty() {
+            ports.extend(kept.into_iter().map(|port| Port { tls: tls.clone(), ..port }));
+            continue;
+        }
+        let is_given_twice = all.iter().any(|other| other.name != *name && other.endpoint.overlaps(endpoint));
+        let bound = listen::bind(endpoint).await.map_err(|error| {
+            let why = match error.kind() {
+                io::ErrorKind::AddrInUse if is_given_twice => {
+                    format!("both protocols of {id} name this port\n  help: give each its own; either one serves both")
+                }
+                io::ErrorKind::AddrInUse => format!(
+                    "address in use\n  help: another collector may be running; for another port:\n        \
+                     --set {place}.endpoint=localhost:14317"
+                ),
+                _ => error.to_string(),
+            };
+            format!("cannot listen on {} ({place}): {why}", endpoint.address)
+        })?;
+        for socket in bound {
+            ports.push(Port { name, endpoint: (*endpoint).clone(), socket: Arc::new(socket), tls: tls.clone() });
+        }
+    }
+    Ok(ports)
+}
