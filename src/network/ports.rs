@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::config::files;
 
-use super::endpoint::Listen;
+use super::endpoint::{Address, Listen};
 use super::listen::{self, Listener};
 use super::tls::{self, ServerTls};
 
@@ -21,6 +21,15 @@ pub struct Asked<'a> {
     pub endpoint: &'a Listen,
     pub tls: &'a Option<ServerTls>,
     pub alpn: &'static [&'static [u8]],
+}
+
+impl Asked<'_> {
+    /// How to have it on another port.
+    fn elsewhere(&self) -> String {
+        let Address::Tcp { port, .. } = self.endpoint.address else { return String::new() };
+        let port = port.checked_add(10_000).unwrap_or(port / 2);
+        format!("\n        --set {}.endpoint=localhost:{port}", self.place)
+    }
 }
 
 /// One address of one protocol. A receiver that takes the place of another goes on with the same socket.
@@ -76,10 +85,10 @@ pub async fn bind(id: &str, all: &[Asked<'_>], open: &mut Vec<Port>) -> Result<V
                 io::ErrorKind::AddrInUse if is_given_twice => {
                     format!("both protocols of {id} name this port\n  help: give each its own; either one serves both")
                 }
-                io::ErrorKind::AddrInUse => format!(
-                    "address in use\n  help: another collector may be running; for another port:\n        \
-                     --set {place}.endpoint=localhost:14317"
-                ),
+                io::ErrorKind::AddrInUse => {
+                    let ways: String = all.iter().map(Asked::elsewhere).collect();
+                    format!("address in use\n  help: another collector may be running; for other ports:{ways}")
+                }
                 _ => error.to_string(),
             };
             format!("cannot listen on {} ({place}): {why}", endpoint.address)

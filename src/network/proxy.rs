@@ -98,8 +98,10 @@ impl Proxy {
 
     fn refusal(&self, status: StatusCode, target: &Address) -> String {
         let why = match status.as_u16() {
-            407 if self.url.userinfo.is_none() => "it wants a user and a password: write them into its URL".to_owned(),
-            407 => "it does not accept the user and the password in its URL".to_owned(),
+            401 | 407 if self.url.userinfo.is_none() => {
+                "it wants a user and a password: write them into its URL".to_owned()
+            }
+            401 | 407 => "it does not accept the user and the password in its URL".to_owned(),
             403 | 405 => format!("it does not allow connections to {target}"),
             502..=504 => format!("it cannot reach {target}"),
             _ => format!("it makes no connection to {target}"),

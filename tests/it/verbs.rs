@@ -77,7 +77,7 @@ async fn first_words() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let place = format!("receivers.otlp.protocols.grpc.endpoint={}", taken.local_addr().unwrap());
     let (status, _, err) = run(&["--set", &place, "--set", "receivers.otlp.protocols.http.endpoint=127.0.0.1:0"]).await;
-    let help = "): address in use\n  help: another collector may be running; for another port:\n        --set ";
+    let help = "): address in use\n  help: another collector may be running; for other ports:\n        --set receivers.otlp.protocols.grpc.endpoint=localhost:";
     assert!(status == 1 && err.contains(help), "{err}");
     let (status, _, err) = run(&["tail", "4bf9"]).await;
     assert!(status != 0 && err.contains("the beginning of a trace id has at least 6 digits"), "{err}");

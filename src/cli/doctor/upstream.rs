@@ -85,28 +85,39 @@ impl Upstream<'_> {
             findings.push(finding);
             goes_on
         };
-        if !note(resolve(self.target.proxy.map_or(&self.target.endpoint.address, Proxy::address)).await) {
+        let mut name = resolve(self.target.proxy.map_or(&self.target.endpoint.address, Proxy::address)).await;
+        if self.target.proxy.is_some() {
+            name.says = format!("of the proxy: {}", name.says);
+        }
+        if !note(name) {
             return false;
         }
         if let Some(proxy) = self.target.proxy {
             let started = Instant::now();
             match patient(proxy.connect()).await {
                 Ok(_) => note(Finding::ok("proxy", format!("{proxy} in {}", milliseconds(started)))),
-                Err(error) => return note(Finding::failed("proxy", error.to_string(), connect_advice(&error))),
+                Err(error) => {
+                    return note(Finding::failed("proxy", error.to_string(), &connect_advice(&error, "proxy")));
+                }
             };
         }
         let started = Instant::now();
         let stream = match self.connect().await {
             Ok(stream) => stream,
             Err(error) if self.target.proxy.is_some() => {
-                let advice = "let the proxy allow it, or name the host in NO_PROXY";
+                let advice = "see the log of the proxy, or pass it by: name the host in NO_PROXY";
                 return note(Finding::failed("connect", error.to_string(), advice));
             }
-            Err(error) => return note(Finding::failed("connect", error.to_string(), connect_advice(&error))),
+            Err(error) => {
+                return note(Finding::failed("connect", error.to_string(), &connect_advice(&error, "upstream")));
+            }
         };
         let (to, time) = (&self.target.endpoint.address, milliseconds(started));
         note(match self.target.proxy {
-            Some(_) if self.is_forwarded() => Finding::ok("connect", format!("the proxy forwards requests to {to}")),
+            Some(_) if self.is_forwarded() => {
+                let says = format!("not tried: the proxy connects to {to} for each request");
+                Finding { state: State::Untried, ..Finding::ok("connect", says) }
+            }
             Some(_) => Finding::ok("connect", format!("{to} through the proxy in {time}")),
             None => Finding::ok("connect", format!("{to} in {time}")),
         });
@@ -296,13 +307,13 @@ fn milliseconds(since: Instant) -> String {
     format!("{:.1} ms", since.elapsed().as_secs_f64() * 1e3)
 }
 
-fn connect_advice(error: &io::Error) -> &'static str {
+fn connect_advice(error: &io::Error, peer: &str) -> String {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "nobody listens there: is the upstream up, and is this its port?",
-        io::ErrorKind::TimedOut => "packets are lost: a firewall between, or the host is down",
-        io::ErrorKind::NotFound => "there is no such socket: is the upstream up?",
-        io::ErrorKind::PermissionDenied => "this user may not connect to it",
-        _ => "check the routes and the network of this host or container",
+        io::ErrorKind::ConnectionRefused => format!("nobody listens there: is the {peer} up, and is this its port?"),
+        io::ErrorKind::TimedOut => "packets are lost: a firewall between, or the host is down".to_owned(),
+        io::ErrorKind::NotFound => format!("there is no such socket: is the {peer} up?"),
+        io::ErrorKind::PermissionDenied => "this user may not connect to it".to_owned(),
+        _ => "check the routes and the network of this host or container".to_owned(),
     }
 }
 
