@@ -26,8 +26,8 @@ use crate::network::auth::Authenticator;
 use crate::network::endpoint::Endpoint;
 use crate::network::proxy::Proxy;
 use crate::network::tls::ClientTls;
-use crate::otlp::base64;
 use crate::otlp::status::code;
+use crate::otlp::{base64, percent};
 use crate::telemetry::{Account, Budget, Charge, Client, Signal, Sink, Status, Telemetry};
 
 use settings::Settings;
@@ -269,7 +269,7 @@ fn bound<'a>(text: &mut String, sent: impl Iterator<Item = &'a HeaderValue>, que
     let mut secrets = vec![query.to_owned()];
     for (_, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         // A server that quotes its target may have decoded it.
-        secrets.extend([value.to_owned(), otlp_grpc::percent_decoded(value.as_bytes())]);
+        secrets.extend([value.to_owned(), percent::decoded_text(value.as_bytes())]);
     }
     for value in sent.filter_map(|value| std::str::from_utf8(value.as_bytes()).ok()) {
         // Behind the name of a scheme; that of `Basic` has a password in it.

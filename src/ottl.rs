@@ -23,3 +23,19 @@ pub mod render;
 pub mod scene;
 pub mod syntax;
 pub mod value;
+
+use crate::otlp::rewrite::Depth;
+
+/// How deep a context stands, and what its items are called.
+pub fn level(context: &str) -> (Depth, &'static str) {
+    match context {
+        "resource" => (Depth::Resources, "resources"),
+        "scope" => (Depth::Scopes, "scopes"),
+        "spanevent" => (Depth::Children, "span events"),
+        "datapoint" => (Depth::Children, "data points"),
+        "exemplar" => (Depth::Exemplars, "exemplars"),
+        "span" => (Depth::Records, "spans"),
+        "metric" => (Depth::Records, "metrics"),
+        _ => (Depth::Records, "logs"),
+    }
+}

@@ -1,5 +1,6 @@
 //! Processors: what is done to telemetry between a receiver and an exporter.
 
+mod action;
 pub mod attributes;
 pub mod batch;
 pub mod edit;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AGENT};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
 use http::{Request, Uri};
 use smallvec::{SmallVec, smallvec};
 
@@ -23,6 +23,7 @@ use crate::otlp::{percent, status};
 use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
+use super::settings::{headers, user_agent};
 use super::upstream::{Answer, Balance, KeepAlive, Pieces, Protocol, Upstream};
 use super::{
     Accepted, Encoding, End, Exporter, ExporterSettings, Header, Opened, Opening, Payload, Renewed, SendError, Sending,
@@ -128,31 +129,6 @@ fn named_server(endpoint: &str) -> Option<String> {
     (!server.is_empty()).then(|| server.to_owned())
 }
 
-/// `headers`, sent with every request.
-pub fn headers(section: &Section) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value, place) in section.headers("headers") {
-        match (HeaderName::try_from(&name), HeaderValue::from_str(value.expose())) {
-            (Ok(name), Ok(mut value)) => {
-                value.set_sensitive(true);
-                if headers.try_append(name, value).is_err() {
-                    let message = "these are more headers than a request can have";
-                    section.problem_at(place, "headers", message.to_owned(), None);
-                    break;
-                }
-            }
-            _ => section.problem_at(place, "headers", format!("\"{name}\" is not a valid header"), None),
-        }
-    }
-    headers
-}
-
-pub fn user_agent(section: &Section) -> HeaderValue {
-    let default = concat!("misaki/", env!("CARGO_PKG_VERSION"));
-    let given = section.text("user_agent");
-    given.and_then(|given| HeaderValue::try_from(given).ok()).unwrap_or(HeaderValue::from_static(default))
-}
-
 pub struct Grpc {
     upstream: Upstream,
     uri: Uri,
@@ -220,7 +196,7 @@ impl Grpc {
             return Ok(Accepted { rejected, message });
         }
         let message =
-            headers.get("grpc-message").map(|message| percent_decoded(message.as_bytes())).unwrap_or_default();
+            headers.get("grpc-message").map(|message| percent::decoded_text(message.as_bytes())).unwrap_or_default();
         let details =
             headers.get("grpc-status-details-bin").and_then(|details| crate::otlp::base64::decode(details.as_bytes()));
         let hint = details.and_then(|details| status::from_wire(&details).1);
@@ -263,10 +239,6 @@ fn without_status(answer: &Answer) -> Status {
         true => "the answer is too long",
     };
     Status { code, message: format!("HTTP {http_status} without a gRPC status: {why}") }
-}
-
-pub(super) fn percent_decoded(message: &[u8]) -> String {
-    String::from_utf8_lossy(&percent::decoded(message)).into_owned()
 }
 
 impl Exporter for Grpc {

@@ -23,7 +23,7 @@ use crate::otlp::status::code;
 use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
-use super::otlp_grpc::{headers, user_agent};
+use super::settings::{headers, user_agent};
 use super::upstream::{Answer, Balance, KeepAlive, Pieces, Protocol, Upstream};
 use super::{
     Accepted, Encoding, End, Exporter, ExporterSettings, Header, Opened, Opening, Payload, Renewed, SendError, Sending,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use crate::config::Place;
 use crate::config::section::Section;
 
@@ -193,4 +195,30 @@ impl Retry {
         section.finish();
         retry
     }
+}
+
+/// `headers`, sent with every request.
+pub fn headers(section: &Section) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value, place) in section.headers("headers") {
+        match (HeaderName::try_from(&name), HeaderValue::from_str(value.expose())) {
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(true);
+                if headers.try_append(name, value).is_err() {
+                    let message = "these are more headers than a request can have";
+                    section.problem_at(place, "headers", message.to_owned(), None);
+                    break;
+                }
+            }
+            _ => section.problem_at(place, "headers", format!("\"{name}\" is not a valid header"), None),
+        }
+    }
+    headers
+}
+
+/// `user_agent`, or our own.
+pub fn user_agent(section: &Section) -> HeaderValue {
+    let default = concat!("misaki/", env!("CARGO_PKG_VERSION"));
+    let given = section.text("user_agent");
+    given.and_then(|given| HeaderValue::try_from(given).ok()).unwrap_or(HeaderValue::from_static(default))
 }

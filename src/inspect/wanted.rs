@@ -10,11 +10,11 @@ use crate::ottl::compile::{self, Dialect};
 use crate::ottl::condition::Condition;
 use crate::ottl::functions;
 use crate::ottl::infer::Hints;
+use crate::ottl::level;
 use crate::ottl::parser;
 use crate::ottl::scene::Scene;
 use crate::ottl::syntax::{Mistake, Node, Syntax};
 use crate::ottl::value::{Arena, Fault};
-use crate::processors::filter::level;
 use crate::telemetry::{Now, Signal};
 
 /// What a condition may speak of, the innermost first; an event of a span is no item, so that spans are asked.

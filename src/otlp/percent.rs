@@ -16,6 +16,11 @@ pub fn encoded(text: &str) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
+/// As text, what is no UTF-8 replaced.
+pub fn decoded_text(text: &[u8]) -> String {
+    String::from_utf8_lossy(&decoded(text)).into_owned()
+}
+
 /// A `%` that nothing follows stands for itself.
 pub fn decoded(text: &[u8]) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::with_capacity(text.len()), text);

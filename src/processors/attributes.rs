@@ -1,6 +1,5 @@
 //! `attributes`: edits the attributes of log records, spans and data points (facts 5.5).
 
-pub mod action;
 mod matching;
 
 use std::sync::Arc;
@@ -12,8 +11,8 @@ use crate::otlp::schema::{log_record, span};
 use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::{Client, Now, Refusal, Telemetry};
 
-use self::action::Action;
 use self::matching::Matcher;
+use super::action::{self, Action};
 use super::edit::{edit, refusal};
 use super::{Factory, Notes, Processor};
 

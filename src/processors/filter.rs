@@ -18,12 +18,12 @@ use crate::otlp::rewrite::{self, Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::metric_data;
 use crate::otlp::slice;
 use crate::otlp::wire::{Fields, Value};
-use crate::ottl::functions;
 use crate::ottl::plain;
 use crate::ottl::program::{ErrorMode, Group, Grouping, Text};
 use crate::ottl::scene::Scene;
 use crate::ottl::syntax::Mistake;
 use crate::ottl::value::{Arena, Fault};
+use crate::ottl::{functions, level};
 use crate::telemetry::{Client, Now, Refusal, Signal, Telemetry};
 
 use super::edit::{edit, refusal};
@@ -86,20 +86,6 @@ const KEYS: [Keys; 3] = [
         subject: Subject::Span,
     },
 ];
-
-/// How deep a context stands, and what its items are called.
-pub fn level(context: &str) -> (Depth, &'static str) {
-    match context {
-        "resource" => (Depth::Resources, "resources"),
-        "scope" => (Depth::Scopes, "scopes"),
-        "spanevent" => (Depth::Children, "span events"),
-        "datapoint" => (Depth::Children, "data points"),
-        "exemplar" => (Depth::Exemplars, "exemplars"),
-        "span" => (Depth::Records, "spans"),
-        "metric" => (Depth::Records, "metrics"),
-        _ => (Depth::Records, "logs"),
-    }
-}
 
 /// The keys, from the outside inwards, under which a condition of a context is written.
 pub fn keys(signal: Signal, context: &str, is_qualified: bool) -> Vec<&'static str> {

@@ -24,7 +24,7 @@ use crate::ottl::pattern::{self, Pattern};
 use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry, put_item};
 use crate::telemetry::{Now, Refusal, Telemetry};
 
-use super::attributes::action::{pair, revise_attributes, revise_payloads};
+use super::action::{pair, revise_attributes, revise_payloads};
 use super::edit::{edit, refusal};
 use super::{Factory, Notes, Processor};
 

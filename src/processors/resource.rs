@@ -9,7 +9,7 @@ use crate::otlp::schema::resource;
 use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::{Client, Now, Refusal, Telemetry};
 
-use super::attributes::action::{self, Action};
+use super::action::{self, Action};
 use super::edit::{edit, refusal};
 use super::{Factory, Notes, Processor};
 

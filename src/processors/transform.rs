@@ -13,8 +13,8 @@ use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::{Client, Now, Refusal, Signal, Telemetry};
 
 use super::edit::{edit, refusal};
-use super::filter::level;
 use super::{Factory, Notes, Processor};
+use crate::ottl::level;
 
 pub struct Config {
     signals: [Arc<Vec<Edits>>; 3],

@@ -22,6 +22,7 @@ mod command;
 mod config;
 mod conformance;
 mod connections;
+mod contract;
 mod debug_output;
 mod debug_text;
 mod detection;

@@ -358,7 +358,7 @@ async fn doctor_shows_the_hop() {
             "http",
             "HTTP_PROXY",
             &url,
-            ["(HTTP_PROXY) in", &shown, "forwards requests to collector.example:4317", "accepted"],
+            ["(HTTP_PROXY) in", &shown, "the proxy connects to collector.example:4317 for each request", "accepted"],
         ),
         (
             "grpc",

@@ -11,7 +11,7 @@ use crate::otlp::views::AnyValue;
 use crate::ottl::pattern::{self, Pattern};
 use crate::ottl::value::Value;
 
-use super::action::encoded;
+use crate::processors::action::encoded;
 use crate::processors::matching::{KINDS, NO_SPAN_KEY, check_kinds};
 
 #[derive(Clone, Debug, Default)]
