@@ -1,6 +1,7 @@
 //! Receivers: where telemetry comes in.
 
 pub mod hostmetrics;
+pub mod nop;
 pub mod otlp;
 
 use std::future::{Future, ready};

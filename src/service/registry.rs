@@ -11,7 +11,7 @@ use crate::processors::{
     ProcessorSettings, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource,
     resourcedetection, tail_sampling, trace_context, transform,
 };
-use crate::receivers::{ReceiverSettings, hostmetrics, otlp};
+use crate::receivers::{self, ReceiverSettings, hostmetrics, otlp};
 
 pub struct Row {
     pub name: &'static str,
@@ -67,6 +67,7 @@ pub fn silence() -> Arc<dyn ExporterSettings> {
 pub const ROWS: &[Row] = &[
     row("otlp", "OTLP over gRPC and HTTP, protobuf and JSON", Receiver(|it| Arc::new(otlp::config::Config::decode(it)))),
     row("host_metrics", "CPU, memory, load, filesystems and network of the host", Receiver(|it| Arc::new(hostmetrics::Config::decode(it)))).or("hostmetrics"),
+    row("nop", "brings nothing", Receiver(|it| Arc::new(receivers::nop::Config::decode(it)))),
     row("attributes", "edits the attributes of log records, spans and data points", Processor(|it| Arc::new(attributes::Config::decode(it)))),
     row("redaction", "removes attributes that are not allowed, masks values", Processor(|it| Arc::new(redaction::Config::decode(it)))),
     row("resource", "edits the attributes of resources", Processor(|it| Arc::new(resource::Config::decode(it)))),

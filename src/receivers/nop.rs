@@ -1,0 +1,29 @@
+//! `nop`: brings nothing, for a pipeline that needs a receiver by rule.
+
+use crate::config::section::Section;
+use crate::telemetry::Signal;
+
+use super::{Parts, ReceiverSettings, Run};
+
+pub struct Config;
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        section.finish();
+        Config
+    }
+}
+
+impl ReceiverSettings for Config {
+    fn signals(&self) -> &'static [Signal] {
+        &Signal::ALL
+    }
+
+    fn transports(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn start(&self, _: Parts) -> Vec<Run> {
+        Vec::new()
+    }
+}
