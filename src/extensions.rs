@@ -2,9 +2,12 @@
 
 pub mod basicauth;
 pub mod bearertokenauth;
+pub mod cgroup_runtime;
 pub mod file_storage;
 pub mod health_check;
 pub mod inspect;
+pub mod pprof;
+pub mod zpages;
 
 use std::path::PathBuf;
 use std::sync::Arc;

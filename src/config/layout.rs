@@ -413,5 +413,5 @@ const PLACED: [&str; 9] = [
 /// Well-known components that people may bring along: named, so that they see it is not a typing error.
 const UNSUPPORTED: &str = "\
     count datadog docker_stats elasticsearch filelog file_log fluentforward googlecloud jaeger journald k8s_cluster \
-    k8sattributes k8s_attributes kafka kubeletstats loadbalancing loki metricstransform pprof prometheus \
-    prometheusremotewrite redis routing span spanmetrics splunk_hec statsd syslog zipkin zpages";
+    k8sattributes k8s_attributes kafka kubeletstats loadbalancing loki metricstransform prometheus \
+    prometheusremotewrite redis routing span spanmetrics splunk_hec statsd syslog zipkin";

@@ -430,6 +430,13 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// All of it is accepted, and says nothing here: it is named once as a whole. These are the keys that it may have.
+    pub fn without_effect(&self, keys: &[&str]) {
+        let mut asked = self.asked.borrow_mut();
+        keys.iter().for_each(|key| asked.add(key));
+        self.problems.ignore(self.place, self.path.clone());
+    }
+
     /// Keys of the Go collector that may be there as long as they say nothing, as its `print-config` writes them.
     pub fn unset(&self, keys: &[&str]) {
         let known = self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str()) && says_nothing(&entry.node));
