@@ -81,3 +81,59 @@ fn a_component_is_its_folder_and_its_row() {
     let known = BTreeSet::from(NAMED.map(str::to_owned));
     assert_eq!(found, known);
 }
+
+/// The floors of docs/ARCHITECTURE.md, from the top.
+const FLOORS: [&[&str]; 9] = [
+    &["cli"],
+    &["inspect"],
+    &["service"],
+    &["pipeline"],
+    &["receivers", "processors", "connectors", "sending", "exporters", "extensions"],
+    &["network"],
+    &["ottl"],
+    &["telemetry"],
+    &["otlp"],
+];
+/// What serves all floors, and stands on none.
+const GROUND: [&str; 2] = ["config", "diagnostics"];
+/// Which edges go against the floors, and why.
+const AGAINST: [(&str, &str, &str); 5] = [
+    ("config", "diagnostics", "problems are shown in columns, and text of others safely"),
+    ("config", "otlp", "the signal that the id of a pipeline names"),
+    ("diagnostics", "config", "what is read of files, and times as they are written"),
+    ("diagnostics", "otlp", "times in a log line"),
+    ("diagnostics", "telemetry", "plain types: signals, and the budget that is measured"),
+];
+
+/// Each floor uses what stands below it, or beside it among the components.
+#[test]
+fn imports_run_downwards() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let rank = |module: &str| FLOORS.iter().position(|floor| floor.contains(&module));
+    let mut found = BTreeSet::new();
+    for file in &files {
+        let name = file.strip_prefix(&src).unwrap().display().to_string();
+        let own = name.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+        if rank(&own).is_none() && !GROUND.contains(&own.as_str()) {
+            continue;
+        }
+        let text = code(file);
+        for (at, before) in text.match_indices("crate::") {
+            let rest = &text[at + before.len()..];
+            let other = rest.split(|next: char| !next.is_alphanumeric() && next != '_').next().unwrap();
+            let is_well = match (rank(&own), rank(other)) {
+                _ if own == other => true,
+                (Some(above), Some(below)) => above <= below,
+                (Some(_), None) => true,
+                (None, _) => rank(other).is_none() && !GROUND.contains(&other),
+            };
+            if !is_well {
+                found.insert((own.clone(), other.to_owned()));
+            }
+        }
+    }
+    let known = AGAINST.iter().map(|(own, other, _)| ((*own).to_owned(), (*other).to_owned())).collect();
+    assert_eq!(found, known, "{AGAINST:?}");
+}
