@@ -285,9 +285,13 @@ impl Outbox {
         if refusal.is_of_size() && batch.items() > 1 {
             let mut state = self.lock();
             state.halvings += 1;
-            if state.halvings <= HALVINGS {
-                drop(state);
-                return (batch.halves().into(), None);
+            let is_one_of_few = state.halvings <= HALVINGS;
+            drop(state);
+            // Where most of it is what each half repeats, halves are hardly smaller, and many of them larger than the whole.
+            let halves = is_one_of_few.then(|| batch.share().halves());
+            let length = |halves: &[Telemetry; 2]| halves.iter().map(Telemetry::bytes).sum::<usize>();
+            if let Some(halves) = halves.filter(|halves| length(halves) <= batch.bytes() * 3 / 2) {
+                return (halves.into(), None);
             }
         }
         if !refusal.is_of_work() || batch.parts.len() == 1 {

@@ -415,10 +415,10 @@ async fn taking_many_items_does_not_stop_the_worker() {
     let billed = "exporters: {nop: }, service: {pipelines: {logs: {exporters: [nop]}}}";
     let cases = [(Signal::Traces, sampled, message(1, &message(2, &spans))), (Signal::Logs, billed, many_groups)];
     for (signal, changes, wire) in cases {
-        let misaki = Misaki::start(&format!("{{{changes}}}"), &[&Upstream::absent()]).await;
         let mut waits = Vec::new();
         // Other tests may take the processor from the worker as well: one attempt of three shows that nothing else does.
         for _ in 0..3 {
+            let misaki = Misaki::start(&format!("{{{changes}}}"), &[&Upstream::absent()]).await;
             let submission = misaki.submit_wire(signal, wire.clone(), None);
             let is_done = Cell::new(false);
             let taken = async {
