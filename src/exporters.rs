@@ -55,7 +55,7 @@ pub trait ExporterSettings: Send + Sync {
         None
     }
     /// Opens it, for all signals.
-    fn open(&self, opening: Opening<'_>) -> Result<Arc<dyn Opened>, String>;
+    fn open(&self, opening: ExporterParts<'_>) -> Result<Arc<dyn OpenExporter>, String>;
 }
 
 /// An upstream, as it is connected to.
@@ -69,18 +69,18 @@ pub struct Target<'a> {
 }
 
 /// What an exporter is opened with.
-pub struct Opening<'a> {
+pub struct ExporterParts<'a> {
     pub id: &'a str,
     /// The authenticator that it names.
     pub auth: Option<Arc<Authenticator>>,
     pub budget: &'a Arc<Budget>,
     pub supervisor: &'a Arc<Supervisor>,
     /// Those of the config before this one, which still run.
-    pub before: &'a [(ComponentId, Arc<dyn Opened>)],
+    pub before: &'a [(ComponentId, Arc<dyn OpenExporter>)],
 }
 
 /// An exporter that is open. A reload that leaves its settings as they are leaves it open.
-pub trait Opened: Send + Sync {
+pub trait OpenExporter: Send + Sync {
     /// Its end for one signal.
     fn end(self: Arc<Self>, signal: Signal, account: &Arc<Account>) -> Result<End, String>;
     /// Items that were taken and are not written yet, by signal; for those that have no queue.
@@ -98,12 +98,12 @@ pub trait Opened: Send + Sync {
 }
 
 /// One that holds nothing of its own: each signal has an end that is made for it.
-pub fn opened<F>(end: F) -> Arc<dyn Opened>
+pub fn ends<F>(end: F) -> Arc<dyn OpenExporter>
 where
     F: Fn(Signal, &Arc<Account>) -> Result<End, String> + Send + Sync + 'static,
 {
     struct Ends<F>(F);
-    impl<F: Fn(Signal, &Arc<Account>) -> Result<End, String> + Send + Sync> Opened for Ends<F> {
+    impl<F: Fn(Signal, &Arc<Account>) -> Result<End, String> + Send + Sync> OpenExporter for Ends<F> {
         fn end(self: Arc<Self>, signal: Signal, account: &Arc<Account>) -> Result<End, String> {
             self.0(signal, account)
         }

@@ -30,11 +30,11 @@ pub trait ExtensionSettings: Send + Sync {
     fn listens(&self) -> Vec<Listening> {
         Vec::new()
     }
-    /// For those who name it to judge clients, or to send credentials.
+    /// The authenticator, for components that name this extension: to judge clients, or to send credentials.
     fn authenticator(&self) -> Option<&Arc<Authenticator>> {
         None
     }
-    /// For queues that name it.
+    /// The storage, for queues that name this extension.
     fn storage(&self) -> Option<&Storage> {
         None
     }
@@ -43,7 +43,7 @@ pub trait ExtensionSettings: Send + Sync {
         None
     }
     /// A page that it serves on the thread of health and metrics.
-    fn page(&self, _health: &Arc<Health>) -> Option<Page> {
+    fn page(&self, _health: &Arc<Health>) -> Option<AdminPage> {
         None
     }
 }
@@ -74,7 +74,7 @@ impl Named {
 }
 
 /// A page, and how it is reached.
-pub struct Page {
+pub struct AdminPage {
     /// What it is, for a person.
     pub name: &'static str,
     pub endpoint: Listen,
@@ -88,7 +88,7 @@ pub struct Page {
 #[derive(Clone, Debug)]
 pub struct LocalSocket {
     pub enabled: bool,
-    /// The socket, where it shall not be in the runtime directory.
+    /// The path of the socket; without one it is in the runtime directory.
     pub path: Option<PathBuf>,
     /// How much of the recent past is kept for `tail --since`; by itself what suits the budget.
     pub ring_bytes: Option<u64>,

@@ -63,14 +63,14 @@ pub struct Branches {
 #[derive(Default)]
 pub struct Next(Mutex<Option<Arc<Branches>>>);
 
-/// What each sink shall get, and what the counters shall say, once it is committed.
+/// The telemetry for each sink, and what is counted once it is committed.
 struct Plan {
-    shares: SmallVec<[Part; 2]>,
+    shares: SmallVec<[ForSink; 2]>,
     tally: SmallVec<[Count; 4]>,
 }
 
-/// What one sink shall get.
-struct Part {
+/// Telemetry for one sink.
+struct ForSink {
     sink: Arc<dyn Sink>,
     telemetry: Telemetry,
     /// What the sink takes beside its bytes.
@@ -155,7 +155,7 @@ impl End {
         match self {
             End::Sink(sink) => {
                 let overhead = sink.overhead(&telemetry);
-                plan.shares.push(Part { sink: sink.clone(), telemetry, overhead });
+                plan.shares.push(ForSink { sink: sink.clone(), telemetry, overhead });
             }
             End::Segment(segment) => segment.plan(telemetry, now, plan)?,
         }
@@ -210,7 +210,7 @@ impl Plan {
         let stuck_after = if ask.is_end { STUCK_AT_END } else { STUCK_AFTER };
         let mut places = SmallVec::new();
         let mut stuck = None;
-        for Part { sink, telemetry, overhead } in &self.shares {
+        for ForSink { sink, telemetry, overhead } in &self.shares {
             match Place::reserve(sink, telemetry, *overhead, Ask { alone, ..ask }) {
                 Ok(place) => places.push(Some(place)),
                 Err(full) => {
@@ -244,7 +244,7 @@ impl Plan {
                 account.bill.change(&billed.0, &billed.1, step.accounts.len());
             }
         }
-        for (Part { sink, mut telemetry, .. }, place) in self.shares.into_iter().zip(reserved.places) {
+        for (ForSink { sink, mut telemetry, .. }, place) in self.shares.into_iter().zip(reserved.places) {
             let Some(place) = place else {
                 sink.skip(&telemetry);
                 continue;

@@ -40,7 +40,7 @@ pub trait ReceiverSettings: Send + Sync {
         Box::pin(ready(Ok(Vec::new())))
     }
     /// What runs until it is told to stop, and ends when what was in flight is answered.
-    fn start(&self, parts: Parts) -> Vec<Run>;
+    fn start(&self, parts: ReceiverParts) -> Vec<Run>;
 }
 
 pub type Binding<'a> = Pin<Box<dyn Future<Output = Result<Vec<Port>, String>> + Send + 'a>>;
@@ -48,7 +48,7 @@ pub type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a receiver runs with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct ReceiverParts {
     pub id: String,
     pub ports: Vec<Port>,
     /// The authenticators that it names, by the key that names each.

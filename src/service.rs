@@ -27,7 +27,7 @@ use crate::diagnostics::log;
 use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::process::Process;
 use crate::diagnostics::reloads::Reloads;
-use crate::extensions::Page;
+use crate::extensions::AdminPage;
 use crate::network::admin;
 use crate::network::auth::Authenticator;
 use crate::network::connections::Connections;
@@ -38,7 +38,7 @@ use crate::network::tls;
 use crate::network::workers::{Thread, Workers};
 use crate::pipeline::timekeeper::keep_time;
 use crate::processors::Stage;
-use crate::receivers::{Gates, Parts};
+use crate::receivers::{Gates, ReceiverParts};
 use crate::sending::Queue;
 use crate::telemetry::{Account, Alarm, Budget, Now, Reason, Wakeful, clock};
 
@@ -218,7 +218,9 @@ impl Running {
                 // At a start they may come late; here there are others that do.
                 return Err(format!("{error} ({place})"));
             }
-            let Some(Page { name, endpoint, tls, mut front, answers }) = extension.page(&self.health) else { continue };
+            let Some(AdminPage { name, endpoint, tls, mut front, answers }) = extension.page(&self.health) else {
+                continue;
+            };
             front.guard = plan.authenticators(&extension.named())?.pop().map(|(_, guard)| guard);
             if let Some(tls) = tls {
                 let read = files::aside(move || tls::server_config(&tls, &[b"http/1.1"])).await.flatten();
@@ -314,7 +316,7 @@ impl Running {
     fn open(&mut self, plan: &Plan, id: &ComponentId, opening: Opening, gates: Gates) -> Door {
         let (_stop, stop) = watch::channel(false);
         let Opening { ports, guards } = opening;
-        let parts = Parts {
+        let parts = ReceiverParts {
             id: id.to_string(),
             ports: ports.clone(),
             guards,

@@ -18,7 +18,9 @@ use crate::telemetry::{Account, Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
 use super::settings::Settings;
-use super::{Accepted, Encoding, End, Exporter, ExporterSettings, Opened, Opening, Payload, SendError, Sending};
+use super::{
+    Accepted, Encoding, End, Exporter, ExporterParts, ExporterSettings, OpenExporter, Payload, SendError, Sending,
+};
 use output::{Output, Record};
 use rotation::Rotation;
 
@@ -128,7 +130,7 @@ impl ExporterSettings for Config {
         Some(self.path.as_path()).filter(|_| self.look().is_ok())
     }
 
-    fn open(&self, opening: Opening<'_>) -> Result<Arc<dyn Opened>, String> {
+    fn open(&self, opening: ExporterParts<'_>) -> Result<Arc<dyn OpenExporter>, String> {
         let goes_on = opening.before.iter().any(|(_, opened)| opened.file() == Some(&self.path));
         let output = Arc::new(Output::open(self, goes_on)?);
         Ok(Arc::new(Writing { config: self.clone(), output, budget: opening.budget.clone() }))
@@ -142,7 +144,7 @@ struct Writing {
     budget: Arc<Budget>,
 }
 
-impl Opened for Writing {
+impl OpenExporter for Writing {
     fn end(self: Arc<Self>, _: Signal, _: &Arc<Account>) -> Result<End, String> {
         Ok(End::Exporter(Arc::new(File::new(&self.config, self.output.clone(), self.budget.clone()))))
     }

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use crate::config::section::Section;
 use crate::telemetry::{Account, Ask, Fate, Full, Load, Reason, Sink, Telemetry};
 
-use super::{End, ExporterSettings, Opened, Opening, opened};
+use super::{End, ExporterParts, ExporterSettings, OpenExporter, ends};
 
 pub struct Config;
 
@@ -19,8 +19,8 @@ impl Config {
 }
 
 impl ExporterSettings for Config {
-    fn open(&self, _: Opening<'_>) -> Result<Arc<dyn Opened>, String> {
-        Ok(opened(|_, account| Ok(End::Sink(Arc::new(Nop::new(account.clone()))))))
+    fn open(&self, _: ExporterParts<'_>) -> Result<Arc<dyn OpenExporter>, String> {
+        Ok(ends(|_, account| Ok(End::Sink(Arc::new(Nop::new(account.clone()))))))
     }
 }
 

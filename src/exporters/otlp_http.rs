@@ -26,8 +26,8 @@ use super::compress::Compression;
 use super::settings::{headers, user_agent};
 use super::upstream::{Answer, Balance, KeepAlive, Pieces, Protocol, Upstream};
 use super::{
-    Accepted, Encoding, End, Exporter, ExporterSettings, Header, Opened, Opening, Payload, Renewed, SendError, Sending,
-    Target, opened, signed,
+    Accepted, Encoding, End, Exporter, ExporterParts, ExporterSettings, Header, OpenExporter, Payload, Renewed,
+    SendError, Sending, Target, ends, signed,
 };
 
 #[derive(Clone, Debug)]
@@ -170,10 +170,10 @@ impl ExporterSettings for Config {
         Some(Target { endpoint, tls, proxy, is_grpc: false })
     }
 
-    fn open(&self, opening: Opening<'_>) -> Result<Arc<dyn Opened>, String> {
+    fn open(&self, opening: ExporterParts<'_>) -> Result<Arc<dyn OpenExporter>, String> {
         let (id, config) = (opening.id.to_owned(), self.clone());
         let (auth, budget) = (opening.auth, opening.budget.clone());
-        Ok(opened(move |signal, _| {
+        Ok(ends(move |signal, _| {
             let Some(url) = config.endpoint(signal) else {
                 return Err(format!("\"{id}\" has no endpoint for {}", signal.name()));
             };

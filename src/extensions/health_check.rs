@@ -14,7 +14,7 @@ use crate::network::endpoint::Listen;
 use crate::network::settings::{self, Listening};
 use crate::network::tls::ServerTls;
 
-use super::{ExtensionSettings, Named, Page, Purpose};
+use super::{AdminPage, ExtensionSettings, Named, Purpose};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -96,10 +96,10 @@ impl ExtensionSettings for Config {
         vec![Listening { keys: &["endpoint"], protocol: "HTTP", endpoint: self.endpoint.clone() }]
     }
 
-    fn page(&self, health: &Arc<Health>) -> Option<Page> {
+    fn page(&self, health: &Arc<Health>) -> Option<AdminPage> {
         let (config, health) = (self.clone(), health.clone());
         let (cors, response_headers) = (self.cors.clone(), self.response_headers.clone());
-        Some(Page {
+        Some(AdminPage {
             name: "health check",
             endpoint: self.endpoint.clone(),
             tls: self.tls.clone(),

@@ -19,7 +19,7 @@ pub struct Gate {
     pub next: Next,
     tap: Arc<Tap>,
     budget: Arc<Budget>,
-    pub accepted: AtomicU64,
+    pub accepted: Arc<AtomicU64>,
     pub refused: AtomicU64,
 }
 
@@ -34,7 +34,7 @@ impl Gate {
             next: Next::default(),
             tap,
             budget,
-            accepted: AtomicU64::new(0),
+            accepted: Arc::default(),
             refused: AtomicU64::new(0),
         }
     }
@@ -45,8 +45,7 @@ impl Gate {
             return Ok(());
         }
         self.tap.look(Point::Received, &telemetry);
-        let receipt = self.hand_in(telemetry, peer).await.inspect_err(|_| self.refuse(items))?;
-        let mut taken = Taken { gate: self, items };
+        let (receipt, mut taken) = self.hand_in(telemetry, peer).await.inspect_err(|_| self.refuse(items))?;
         let outcome = match receipt {
             Some(receipt) => receipt.wait().await,
             None => Ok(()),
@@ -58,23 +57,25 @@ impl Gate {
     }
 
     /// Looks at whose it is, runs the processors and hands the outcome to all sinks: here, if that is little work, else aside.
-    async fn hand_in(&self, telemetry: Telemetry, peer: Option<IpAddr>) -> Result<Option<Receipt>, Refusal> {
+    async fn hand_in(&self, telemetry: Telemetry, peer: Option<IpAddr>) -> Result<(Option<Receipt>, Taken), Refusal> {
         let (now, items) = (telemetry.received, telemetry.items());
         let branches = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
+        let accepted = self.accepted.clone();
         if let Some(tally) = Tally::at_once(&telemetry)
             && let Some(plan) = branches.plan_at_once(&telemetry, now)
         {
             drop(telemetry);
             let plan = plan?;
             let reserved = self.reserve(&plan).await?;
-            return Ok(branches.commit(plan, reserved, items, &tally));
+            return Ok((branches.commit(plan, reserved, items, &tally), Taken { accepted, items }));
         }
         let aside = &self.budget.aside;
         let ways = branches.clone();
         let work = move || Ok((Tally::of(&telemetry), ways.plan(telemetry, now)?));
         let (tally, plan) = aside.run(peer, work).await.unwrap_or(Err(Refusal::Internal))?;
         let reserved = self.reserve(&plan).await?;
-        let work = move || branches.commit(plan, reserved, items, &tally);
+        // What was taken is counted there: its client may be gone meanwhile.
+        let work = move || (branches.commit(plan, reserved, items, &tally), Taken { accepted, items });
         aside.run(peer, work).await.ok_or(Refusal::Internal)
     }
 
@@ -127,14 +128,14 @@ impl Branches {
 }
 
 /// What was taken, counted once it is answered or its client is gone: a disk may refuse it late.
-struct Taken<'a> {
-    gate: &'a Gate,
+struct Taken {
+    accepted: Arc<AtomicU64>,
     items: u64,
 }
 
-impl Drop for Taken<'_> {
+impl Drop for Taken {
     fn drop(&mut self) {
-        self.gate.accepted.fetch_add(self.items, Relaxed);
+        self.accepted.fetch_add(self.items, Relaxed);
     }
 }
 

@@ -52,6 +52,9 @@ struct State {
 /// Why there is no place, and the sink that has none.
 type Refused = (Full, Option<Arc<dyn Sink>>);
 
+/// A batch that could not go, and why.
+type Stopped = Box<(Waiting, Refused)>;
+
 /// A batch that waits: why, for which sink, and when it asks again.
 struct Held {
     waiting: Waiting,
@@ -79,10 +82,9 @@ pub enum Next {
 pub type Make = Box<dyn FnOnce() -> Telemetry + Send>;
 
 /// What became of a batch that was offered.
-#[expect(clippy::large_enum_variant, reason = "it is looked at where it is made")]
 enum Offered {
     Gone,
-    Refused(Waiting, Refused),
+    Refused(Stopped),
     /// It takes longer than others can wait.
     Heavy(Make),
 }
@@ -170,7 +172,7 @@ impl Outbox {
                         return;
                     }
                 }
-                Offered::Refused(waiting, refused) => return self.hold(waiting, refused, now, pause),
+                Offered::Refused(stopped) => return self.hold(stopped, now, pause),
                 Offered::Heavy(make) => {
                     self.lock().is_aside = true;
                     turn.hand_over();
@@ -188,7 +190,8 @@ impl Outbox {
         state.refused_since = None;
     }
 
-    fn hold(&self, waiting: Waiting, refused: Refused, now: Now, pause: Duration) {
+    fn hold(&self, stopped: Stopped, now: Now, pause: Duration) {
+        let (waiting, refused) = *stopped;
         let mut state = self.lock();
         state.refused_since.get_or_insert(now.instant);
         state.held = Some(Held { waiting, refused, again_at: now.instant + pause, pause });
@@ -221,9 +224,9 @@ impl Outbox {
     /// Hands a batch on.
     fn offer(&self, waiting: Waiting, now: Now, ask: Ask) -> Offered {
         match waiting {
-            Waiting::Planned(planned) => hand_over(planned, now, ask),
+            Waiting::Planned(planned) => hand_over(planned, now, ask).into(),
             Waiting::Batch(mut batch) => match self.outlet.plan_at_once(&mut batch, now) {
-                Some(planned) => self.offer_planned(batch, planned, now, ask),
+                Some(planned) => self.offer_planned(batch, planned, now, ask).into(),
                 None => Offered::Heavy(Box::new(|| batch)),
             },
         }
@@ -239,8 +242,8 @@ impl Outbox {
         let planned = self.outlet.plan(&mut batch, now);
         let now = Now { instant: now.instant + started.elapsed(), ..now };
         match self.offer_planned(batch, planned, now, ask) {
-            Offered::Refused(waiting, refused) => self.hold(waiting, refused, now, pause),
-            Offered::Gone | Offered::Heavy(_) => {
+            Err(stopped) => self.hold(stopped, now, pause),
+            Ok(()) => {
                 self.note_gone();
                 self.lock().unfinished_since = Some(now.instant);
             }
@@ -255,11 +258,11 @@ impl Outbox {
         planned: Result<Box<dyn Planned>, Refusal>,
         now: Now,
         ask: Ask,
-    ) -> Offered {
+    ) -> Result<(), Stopped> {
         let refusal = match planned {
             Ok(planned) => return hand_over(planned, now, ask),
             Err(busy @ Refusal::Busy { .. }) => {
-                return Offered::Refused(Waiting::Batch(batch), (Full::Refuse(busy), None));
+                return Err(Box::new((Waiting::Batch(batch), (Full::Refuse(busy), None))));
             }
             Err(refusal) => refusal,
         };
@@ -277,7 +280,7 @@ impl Outbox {
         let mut state = self.lock();
         state.load = load;
         state.halves.extend(left);
-        Offered::Gone
+        Ok(())
     }
 
     /// What goes on of a batch that processors failed on, the first part last, and what is lost of it.
@@ -317,10 +320,14 @@ impl Outbox {
     }
 }
 
-fn hand_over(planned: Box<dyn Planned>, now: Now, ask: Ask) -> Offered {
-    match planned.hand_over(now, ask) {
-        Ok(()) => Offered::Gone,
-        Err(Blocked { planned, full, sink }) => Offered::Refused(Waiting::Planned(planned), (full, Some(sink))),
+fn hand_over(planned: Box<dyn Planned>, now: Now, ask: Ask) -> Result<(), Stopped> {
+    let stopped = |Blocked { planned, full, sink }| Box::new((Waiting::Planned(planned), (full, Some(sink))));
+    planned.hand_over(now, ask).map_err(stopped)
+}
+
+impl From<Result<(), Stopped>> for Offered {
+    fn from(outcome: Result<(), Stopped>) -> Offered {
+        outcome.map_or_else(Offered::Refused, |()| Offered::Gone)
     }
 }
 

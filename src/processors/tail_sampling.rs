@@ -3,11 +3,12 @@
 //! It answers at once and holds what it took until its trace is decided on, at most half of the queue's memory, what is known of
 //! traces included: the other half is for what is handed on. A trace is found and decided on the wire; its spans are copied once, if it is kept.
 
+mod config;
 mod policy;
 mod recent;
 mod spans;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,7 +18,6 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 
-use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
 use crate::otlp::slice;
 use crate::telemetry::{
@@ -25,9 +25,10 @@ use crate::telemetry::{
     Signal, Sink, Tally, Telemetry, Wakeful, clock,
 };
 
+use super::Stage;
 use super::outbox::{Next, Outbox};
-use super::{ProcessorSettings, Role, Stage, StageFactory, StageParts};
-use policy::{Decision, Policy, Trace};
+pub use config::Config;
+use policy::{Decision, Trace};
 use recent::Recent;
 use spans::{Gathered, Piece, gather, request_len, write_request};
 
@@ -38,69 +39,6 @@ const TRACE: usize = 400;
 const CACHED: usize = 200;
 /// A trace with more bytes than this is handed on in several requests.
 const PAYLOAD: usize = 1 << 20;
-
-pub struct Config {
-    decision_wait: Duration,
-    wait_after_root: Duration,
-    num_traces: usize,
-    block_on_overflow: bool,
-    sampled_cache_size: usize,
-    non_sampled_cache_size: usize,
-    sample_on_first_match: bool,
-    drop_pending: bool,
-    /// 0 is no limit.
-    maximum_trace_size: u64,
-    /// Those that drop come first.
-    policies: Vec<(String, Policy)>,
-    /// Whether one has conditions or patterns, of which nobody knows how long they take.
-    has_patterns: bool,
-}
-
-impl Config {
-    pub fn decode(section: Section) -> Config {
-        let size = |section: &Section, key, default| section.limited(key, default, 0..=i64::from(u32::MAX)) as usize;
-        let cache = section.subsection("decision_cache");
-        let mut policies: Vec<(String, Policy)> = Vec::new();
-        let mut names = HashSet::new();
-        for policy in section.sections("policies").unwrap_or_default() {
-            let name = policy.text("name").unwrap_or_default();
-            if name.is_empty() {
-                policy.problem("name", "policy name cannot be empty");
-            } else if !names.insert(name.clone()) {
-                policy.problem("name", format!("duplicate policy name \"{name}\""));
-            }
-            let decoded = Policy::decode(&policy, &name);
-            policies.extend(decoded.map(|policy| (name, policy)));
-        }
-        policies.sort_by_key(|(_, policy)| !policy.is_drop());
-        let strategy = section.text_or("sampling_strategy", "trace-complete");
-        if strategy != "trace-complete" {
-            let message = match strategy.as_str() {
-                "span-ingest" => "sampling_strategy \"span-ingest\" is not supported".to_owned(),
-                _ => format!("invalid sampling_strategy \"{strategy}\", expected \"trace-complete\""),
-            };
-            section.problem_with_help("sampling_strategy", message, "leave it out");
-        }
-        let shards = section.integer("num_shards", 1, 0..=i64::from(u32::MAX));
-        if shards > 256 {
-            section.problem("num_shards", format!("num_shards ({shards}) must not exceed 256"));
-        }
-        section.ignored(&["expected_new_traces_per_sec"]);
-        Config {
-            decision_wait: section.duration("decision_wait", Duration::from_secs(30)),
-            wait_after_root: section.duration("decision_wait_after_root_received", Duration::ZERO),
-            num_traces: size(&section, "num_traces", 50_000).max(1),
-            block_on_overflow: section.boolean("block_on_overflow", false),
-            sampled_cache_size: size(&cache, "sampled_cache_size", 0),
-            non_sampled_cache_size: size(&cache, "non_sampled_cache_size", 0),
-            sample_on_first_match: section.boolean("sample_on_first_match", false),
-            drop_pending: section.boolean("drop_pending_traces_on_shutdown", false),
-            maximum_trace_size: size(&section, "maximum_trace_size_bytes", 0) as u64,
-            has_patterns: policies.iter().any(|(_, policy)| policy.has_patterns()),
-            policies,
-        }
-    }
-}
 
 /// One `tail_sampling` in one pipeline of traces.
 pub struct TailSampling {
@@ -186,28 +124,6 @@ const MILLISECONDS: [u64; 23] = [
     50_000,
 ];
 const SECONDS: [u64; 15] = [0, 5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000];
-
-impl ProcessorSettings for Arc<Config> {
-    fn role(&self) -> Role<'_> {
-        Role::Stage(self)
-    }
-
-    /// It answers before a trace is decided on.
-    fn holds_in_memory(&self) -> bool {
-        true
-    }
-}
-
-impl StageFactory for Arc<Config> {
-    fn refuses(&self, signal: Signal) -> Option<String> {
-        (signal != Signal::Traces).then(|| format!("tail_sampling takes traces, not {}", signal.name()))
-    }
-
-    fn build(&self, parts: StageParts<'_>) -> Arc<dyn Stage> {
-        let StageParts { id, outlet, accounts, budget, alarm, .. } = parts;
-        TailSampling::new(id, self.clone(), outlet, accounts, budget, alarm)
-    }
-}
 
 impl TailSampling {
     pub fn new(

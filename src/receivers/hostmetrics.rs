@@ -23,7 +23,7 @@ use crate::config::section::Section;
 use crate::diagnostics::supervisor::Watch;
 use crate::telemetry::{Budget, Charge, Intake, Now, Part, Reason, Refusal, Share, Signal, Telemetry, clock};
 
-use super::{Parts, ReceiverSettings, Run};
+use super::{ReceiverParts, ReceiverSettings, Run};
 use basics::CpuTicks;
 use filesystem::Filter;
 use names::Names;
@@ -178,8 +178,8 @@ impl ReceiverSettings for Config {
         &[""]
     }
 
-    fn start(&self, parts: Parts) -> Vec<Run> {
-        let Parts { id, gates, budget, workers, stop, .. } = parts;
+    fn start(&self, parts: ReceiverParts) -> Vec<Run> {
+        let ReceiverParts { id, gates, budget, workers, stop, .. } = parts;
         let run = |intake| {
             let watch = workers.supervisor.watch(format!("receiver {id}"));
             let receiver =

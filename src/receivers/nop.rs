@@ -3,7 +3,7 @@
 use crate::config::section::Section;
 use crate::telemetry::Signal;
 
-use super::{Parts, ReceiverSettings, Run};
+use super::{ReceiverParts, ReceiverSettings, Run};
 
 pub struct Config;
 
@@ -23,7 +23,7 @@ impl ReceiverSettings for Config {
         &[]
     }
 
-    fn start(&self, _: Parts) -> Vec<Run> {
+    fn start(&self, _: ReceiverParts) -> Vec<Run> {
         Vec::new()
     }
 }

@@ -27,7 +27,7 @@ use crate::network::settings::Listening;
 use crate::network::workers::Workers;
 use crate::telemetry::{Budget, Intake, Refusal, Share, Signal};
 
-use super::{Binding, BySignal, Parts, ReceiverSettings, Run};
+use super::{Binding, BySignal, ReceiverParts, ReceiverSettings, Run};
 use config::{Config, Grpc, Http};
 
 /// While no connection can be accepted: how long until the next attempt, and how often it is said.
@@ -114,8 +114,8 @@ impl ReceiverSettings for Config {
         Box::pin(async move { ports::bind(id, &asked, open).await })
     }
 
-    fn start(&self, parts: Parts) -> Vec<Run> {
-        let Parts { ports, guards, gates, budget, connections, tells_clients, workers, stop, .. } = parts;
+    fn start(&self, parts: ReceiverParts) -> Vec<Run> {
+        let ReceiverParts { ports, guards, gates, budget, connections, tells_clients, workers, stop, .. } = parts;
         let guard = |key| guards.iter().find(|(known, _)| *known == key).map(|(_, guard)| guard.clone());
         let (grpc, http) = (guard(GRPC), guard(HTTP));
         let shared = Arc::new(Shared {

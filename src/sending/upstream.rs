@@ -190,7 +190,7 @@ impl Upstream {
         self.back.notify_waiters();
     }
 
-    /// An attempt was answered by one who is up.
+    /// The upstream answered: it is up.
     pub fn succeeded(&self) {
         let mut state = self.lock();
         state.is_tried = true;

@@ -9,7 +9,7 @@ use crate::config::{ComponentId, Kind, Pipeline, PipelineId};
 use crate::diagnostics::health::Troubles;
 use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::supervisor::Supervisor;
-use crate::exporters::{self, Exporter, Opened, Opening};
+use crate::exporters::{self, Exporter, ExporterParts, OpenExporter};
 use crate::pipeline::intake::Gate;
 use crate::pipeline::{Branches, End, Next, Segment, Step};
 use crate::processors::{Processor, Role, Stage, StageFactory, StageParts};
@@ -28,7 +28,7 @@ pub struct Graph {
     /// The processors that hold telemetry, those behind others first.
     pub stages: Vec<Arc<dyn Stage>>,
     places: Vec<StagePlace>,
-    pub exporters: Vec<(ComponentId, Arc<dyn Opened>)>,
+    pub exporters: Vec<(ComponentId, Arc<dyn OpenExporter>)>,
     /// Of this config and of earlier ones, which are closed.
     pub gates: Vec<Arc<Gate>>,
     /// Likewise: the ledger forgets nobody.
@@ -325,7 +325,7 @@ impl<'a> Builder<'a> {
     }
 
     /// An exporter, open for all its signals. One that is open already stays so while its settings are the same.
-    fn exporter(&mut self, id: &ComponentId) -> Result<Arc<dyn Opened>, String> {
+    fn exporter(&mut self, id: &ComponentId) -> Result<Arc<dyn OpenExporter>, String> {
         if let Some((_, opened)) = self.graph.exporters.iter().find(|(known, _)| known == id) {
             return Ok(opened.clone());
         }
@@ -411,11 +411,11 @@ pub fn open(
     id: &ComponentId,
     budget: &Arc<Budget>,
     supervisor: &Arc<Supervisor>,
-    before: &[(ComponentId, Arc<dyn Opened>)],
-) -> Result<Arc<dyn Opened>, String> {
+    before: &[(ComponentId, Arc<dyn OpenExporter>)],
+) -> Result<Arc<dyn OpenExporter>, String> {
     let settings = plan.exporter(id).ok_or_else(|| format!("\"{id}\" is not an exporter"))?;
     let auth = plan.authenticators(&settings.named())?.pop().map(|(_, auth)| auth);
-    settings.open(Opening { id: &id.to_string(), auth, budget, supervisor, before })
+    settings.open(ExporterParts { id: &id.to_string(), auth, budget, supervisor, before })
 }
 
 /// The client of an exporter that sends over a network, for one signal.

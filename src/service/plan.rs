@@ -275,7 +275,8 @@ impl Plan {
         named.filter_map(Result::transpose).collect()
     }
 
-    /// The authenticator that a component names; an error where it is none for that purpose, so that no door stays open.
+    /// The authenticator that a component names. An extension that cannot serve this purpose is an error: to go on without it would
+    /// leave a door open.
     fn authenticator(&self, named: &Named) -> Result<Option<Arc<Authenticator>>, String> {
         let Named { id, purpose, .. } = named;
         match (purpose, self.started(id).and_then(|extension| extension.authenticator())) {

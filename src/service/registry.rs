@@ -60,7 +60,7 @@ const fn row(name: &'static str, about: &'static str, decode: Decode) -> Row {
     Row { name, alias: None, about, is_always_on: false, decode }
 }
 
-/// What is put in the place of exporters where nothing shall be sent.
+/// The exporter that replaces all others when nothing may be sent.
 pub fn silence() -> Arc<dyn ExporterSettings> {
     Arc::new(nop::Config)
 }

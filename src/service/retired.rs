@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::exporters::Opened;
+use crate::exporters::OpenExporter;
 use crate::pipeline::Branches;
 use crate::processors::Stage;
 use crate::sending::Queue;
@@ -23,7 +23,7 @@ pub struct Retired {
     pub stages: Vec<Arc<dyn Stage>>,
     pub queues: Vec<Arc<Queue>>,
     /// They print what they have when they are dropped.
-    pub exporters: Vec<Arc<dyn Opened>>,
+    pub exporters: Vec<Arc<dyn OpenExporter>>,
     /// Nothing comes from here into a queue or a later stage any more.
     is_quiet: AtomicBool,
     is_done: AtomicBool,
@@ -39,7 +39,7 @@ impl Retired {
         let Graph { mut stages, mut queues, exporters, .. } = old;
         stages.retain(|stage| !holds(&new.stages, stage));
         queues.retain(|queue| !holds(&new.queues, queue));
-        let is_gone = |old: &Arc<dyn Opened>| !new.exporters.iter().any(|(_, new)| Arc::ptr_eq(new, old));
+        let is_gone = |old: &Arc<dyn OpenExporter>| !new.exporters.iter().any(|(_, new)| Arc::ptr_eq(new, old));
         let exporters = exporters.into_iter().map(|(_, exporter)| exporter).filter(is_gone).collect();
         let (is_quiet, is_done) = (AtomicBool::new(false), AtomicBool::new(false));
         Retired { branches, stages, queues, exporters, is_quiet, is_done }

@@ -21,7 +21,8 @@ use super::tls::client;
 
 const EXAMPLE: &str = "collector.example";
 
-/// Leads whoever asks to one upstream, whatever name they ask for; or refuses CONNECT and requests with this status.
+/// A forward proxy. It connects every client to one upstream, whatever host the client names; or it refuses CONNECT and requests with
+/// this status.
 struct Forward {
     address: SocketAddr,
     /// The head of each request that it saw.

@@ -283,13 +283,13 @@ impl Outlet for Noting {
     }
 }
 
-#[tokio::test]
-async fn a_batch_cuts_a_large_request_aside() {
+/// Lets a `batch` of at most so many records take a request, beside its timekeeper, while others wait; the sizes of its batches.
+async fn cut(most: u64, wire: Vec<u8>) -> Vec<u64> {
     let (budget, alarm, noted) = (Budget::new(256 << 20), Alarm::new(), Arc::default());
     let config = batch::Config {
         timeout: MILLISECOND,
-        send_batch_size: 300_000,
-        send_batch_max_size: 300_000,
+        send_batch_size: most,
+        send_batch_max_size: most,
         metadata_keys: Vec::new(),
         metadata_cardinality_limit: 0,
     };
@@ -300,44 +300,28 @@ async fn a_batch_cuts_a_large_request_aside() {
     let mut time = JoinSet::new();
     time.spawn(async move { match keep_time(&alarm, &stages).await {} });
     let sink: Arc<dyn Sink> = stage.clone();
-    let telemetry = telemetry(&budget, Signal::Logs, empty_records(1_000_000));
+    let telemetry = telemetry(&budget, Signal::Logs, wire);
     let started = Instant::now();
     assert!(send(&sink, telemetry));
     let committed = started.elapsed();
     let (elapsed, longest) = longest_wait(|| stage.held_items() == 0).await;
     check_wait("a batch", (committed + elapsed, longest.max(committed)));
-    assert_eq!(*noted.lock().unwrap(), [300_000, 300_000, 300_000, 100_000]);
     assert_eq!(budget.used(Share::Queue), 0);
+    let sizes = noted.lock().unwrap();
+    sizes.clone()
+}
+
+#[tokio::test]
+async fn a_batch_cuts_a_large_request_aside() {
+    assert_eq!(cut(300_000, empty_records(1_000_000)).await, [300_000, 300_000, 300_000, 100_000]);
 }
 
 /// Each piece is little work, and all of them are much: between them others have their turn.
 #[tokio::test]
 async fn many_batches_of_one_request_do_not_stop_the_worker() {
-    let (budget, alarm, noted) = (Budget::new(256 << 20), Alarm::new(), Arc::default());
-    let config = batch::Config {
-        timeout: MILLISECOND,
-        send_batch_size: 1,
-        send_batch_max_size: 1,
-        metadata_keys: Vec::new(),
-        metadata_cardinality_limit: 0,
-    };
-    let outlet = Arc::new(Noting(Arc::clone(&noted)));
-    let accounts = vec![account(Signal::Logs)];
-    let stage = Arc::new(Batch::new("batch", Signal::Logs, config, outlet, accounts, budget.clone(), alarm.clone()));
-    let stages = vec![stage.clone() as Arc<dyn Wakeful>];
-    let mut time = JoinSet::new();
-    time.spawn(async move { match keep_time(&alarm, &stages).await {} });
-    let sink: Arc<dyn Sink> = stage.clone();
     let attribute = message(1, &[message(1, b"long"), message(2, &message(1, &[b'x'; 100_000]))].concat());
     let group = [message(1, &attribute), message(2, &[0x12, 0x00].repeat(3000))].concat();
-    let telemetry = telemetry(&budget, Signal::Logs, message(1, &group));
-    let started = Instant::now();
-    assert!(send(&sink, telemetry));
-    let committed = started.elapsed();
-    let (elapsed, longest) = longest_wait(|| stage.held_items() == 0).await;
-    check_wait("a batch", (committed + elapsed, longest.max(committed)));
-    assert_eq!(*noted.lock().unwrap(), [1; 3000]);
-    assert_eq!(budget.used(Share::Queue), 0);
+    assert_eq!(cut(1, message(1, &group)).await, [1; 3000]);
 }
 
 const REPLACE: &str = r#"transform: {log_statements: ['replace_pattern(log.body, "x*y|x", "z")']}"#;
@@ -430,6 +414,29 @@ async fn taking_many_items_does_not_stop_the_worker() {
         let least = waits.into_iter().min_by_key(|(elapsed, longest)| longest.as_nanos() * 1000 / elapsed.as_nanos());
         check_wait(signal.name(), least.unwrap());
     }
+}
+
+/// A client that leaves while its request is taken aside leaves all of it behind, or nothing: what the receiver counts is what the
+/// exporter's account has.
+#[tokio::test]
+async fn a_client_that_leaves_is_counted_once_or_not_at_all() {
+    let billed = "{exporters: {nop: }, service: {pipelines: {logs: {exporters: [nop]}}}}";
+    let misaki = Misaki::start(billed, &[&Upstream::absent()]).await;
+    let wire = [request(Signal::Logs, &["a"]), [0x0a, 0x00].repeat(200_000)].concat();
+    let whole = {
+        let started = Instant::now();
+        assert_eq!(misaki.submit_wire(Signal::Logs, wire.clone(), None).await, Ok(()));
+        started.elapsed()
+    };
+    for twentieth in 0..20 {
+        let submission = misaki.submit_wire(Signal::Logs, wire.clone(), None);
+        let _ = tokio::time::timeout(whole * twentieth / 20, submission).await;
+    }
+    let sums = || (misaki.running.intake().0, misaki.running.balance()[0].accepted);
+    // What has begun aside goes on.
+    assert_eq!(misaki.running.budget.aside.run(None, || ()).await, Some(()));
+    let (received, accepted) = sums();
+    assert_eq!(received, accepted);
 }
 
 /// Above a quarter of the memory for queues a client waits for room, one whose requests are small beside those that fill it

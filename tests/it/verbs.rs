@@ -456,7 +456,7 @@ async fn variables_are_blamed_by_their_names() {
     }
 }
 
-/// Beside a config they are for each exporter that has none of its own; where that is none, they are refused.
+/// With a config, `--ca` and `--token-file` go to each exporter that has none of its own. If every exporter has its own, they are refused.
 #[tokio::test]
 async fn options_complete_a_config() {
     let folder = tempfile::tempdir().unwrap();

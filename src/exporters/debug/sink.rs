@@ -21,7 +21,7 @@ use super::sampling::Sampler;
 use super::{Style, Verbosity};
 use crate::diagnostics::output::{self, Outcome, Output, Owner, Why};
 use crate::diagnostics::supervisor::Watch;
-use crate::exporters::{End, ExporterSettings, Opened, Opening};
+use crate::exporters::{End, ExporterParts, ExporterSettings, OpenExporter};
 
 /// Bytes of telemetry that may wait to be printed.
 const QUEUE: usize = 4 << 20;
@@ -85,14 +85,14 @@ impl Config {
 }
 
 impl ExporterSettings for Config {
-    fn open(&self, opening: Opening<'_>) -> Result<Arc<dyn Opened>, String> {
+    fn open(&self, opening: ExporterParts<'_>) -> Result<Arc<dyn OpenExporter>, String> {
         let watch = opening.supervisor.watch(format!("output of {}", opening.id));
         let debug = Debug::open(opening.id, self.clone(), opening.budget, watch);
-        debug.map(|debug| debug as Arc<dyn Opened>).map_err(|error| error.to_string())
+        debug.map(|debug| debug as Arc<dyn OpenExporter>).map_err(|error| error.to_string())
     }
 }
 
-impl Opened for Debug {
+impl OpenExporter for Debug {
     fn end(self: Arc<Self>, signal: Signal, account: &Arc<Account>) -> Result<End, String> {
         Ok(End::Sink(Arc::new(DebugSink::new(self, signal, account.clone()))))
     }

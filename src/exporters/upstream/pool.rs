@@ -245,12 +245,12 @@ impl Pool {
             let silences = if is_alone { peer.silences } else { 0 };
             let (pool, address) = (self.clone(), peer.address);
             #[expect(clippy::disallowed_methods, reason = "ends within CONNECT")]
-            let opening = tokio::spawn(async move { pool.opened(address, pool.opener.open(address, silences).await) });
+            let opening = tokio::spawn(async move { pool.ends(address, pool.opener.open(address, silences).await) });
             (peer.opening, peer.failed) = (Some(opening.abort_handle()), false);
         }
     }
 
-    fn opened(&self, address: Option<SocketAddr>, outcome: Result<Connection, Status>) {
+    fn ends(&self, address: Option<SocketAddr>, outcome: Result<Connection, Status>) {
         let mut state = self.lock();
         // One that is gone from the name by now is let go.
         if let Some(peer) = state.peer(address) {
