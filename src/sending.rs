@@ -510,9 +510,13 @@ impl Queue {
         }
     }
 
-    /// Whether a batch cannot fill any more, because no more is read from disk while it waits.
+    /// Whether a batch cannot fill any more, because no more is read from disk while it waits, or no more is taken.
     fn is_pressed(&self, state: &State) -> bool {
-        self.store.is_some() && state.in_flight == 0 && state.bytes >= self.read_ahead()
+        let is_full = match self.store.is_some() {
+            true => state.bytes >= self.read_ahead(),
+            false => state.full.is_some(),
+        };
+        is_full && state.in_flight == 0
     }
 
     fn finished(&self, outcome: Result<(), tokio::task::JoinError>) {
@@ -584,7 +588,11 @@ impl Queue {
         state.in_flight -= items.min(state.in_flight);
         state.size -= size.min(state.size);
         state.bytes -= bytes.min(state.bytes);
+        let is_pressed = self.is_pressed(&state);
         drop(state);
+        if is_pressed {
+            self.arrived.notify_one();
+        }
         self.room.notify_waiters();
         if let Some(store) = &self.store {
             store.ask();
@@ -666,6 +674,10 @@ impl Sink for Queue {
             state.full = None;
             return Ok(());
         };
+        if state.full.is_none() {
+            // A batch that waits for more is now due.
+            self.arrived.notify_one();
+        }
         state.refuses(reason);
         // Memory that others hold comes back without a word to this queue.
         let will_be_told = state.size > 0;

@@ -21,6 +21,9 @@ pub enum Share {
     Export,
 }
 
+/// The part of a share up to which what comes is small.
+const SMALL: u64 = 256;
+
 #[derive(Debug)]
 pub struct Budget {
     shares: [Held; 3],
@@ -73,22 +76,34 @@ impl Budget {
     }
 
     /// Whether a sink that already holds `held` bytes of the queue share may take `more`, of which `fresh` are not yet in
-    /// the share. Alone it may fill the share; beside others no more than twice what is free without the new bytes, so
-    /// that a stuck sink always leaves room for a healthy one, and an empty queue can always take what a batch holds.
+    /// the share. Alone it may fill the share; beside others it may hold no more than [`Budget::most_of_several`]. An empty sink
+    /// takes what is in the share already, even where processors have made more than the share has: else every batch would wait
+    /// for memory that only batches hold.
     pub fn allows(&self, held: u64, more: u64, fresh: u64) -> bool {
-        let queue = self.held(Share::Queue);
-        let free = (queue.limit.load(Relaxed) + more).saturating_sub(queue.used.load(Relaxed) + fresh);
-        self.holders.load(Relaxed) <= 1 || held + more <= 2 * free
+        held == 0 && fresh == 0 || self.holders.load(Relaxed) <= 1 || held + more <= self.most_of_several(more, fresh)
+    }
+
+    /// Twice what is free without the new bytes, so that a stuck sink always leaves room for a healthy one; for what is small
+    /// four times, so that a few large requests do not keep all others out.
+    fn most_of_several(&self, more: u64, fresh: u64) -> u64 {
+        let limit = self.limit(Share::Queue);
+        let free = (limit + more).saturating_sub(self.used(Share::Queue) + fresh);
+        if more <= limit / SMALL { 4 * free } else { 2 * free }
     }
 
     /// Why there is no room for `more` bytes in a sink that holds `held`: the share is full, or it leaves room for others.
     pub fn queue_fill(&self, held: u64, more: u64, fresh: u64) -> Fill {
-        let (used, most) = (self.used(Share::Queue), self.limit(Share::Queue));
-        if self.allows(held, more, fresh) {
-            return Fill { limit: "memory for queues", used, most, unit: "bytes" };
+        let unit = "bytes";
+        match self.allows(held, more, fresh) {
+            true => {
+                let (used, most) = (self.used(Share::Queue), self.limit(Share::Queue));
+                Fill { limit: "memory for queues", used, most, unit }
+            }
+            false => {
+                let most = self.most_of_several(more, fresh);
+                Fill { limit: "memory for one queue of several", used: held, most, unit }
+            }
         }
-        let free = (most + more).saturating_sub(used + fresh);
-        Fill { limit: "memory for one queue of several", used: held, most: 2 * free, unit: "bytes" }
     }
 
     /// Whether more than three quarters of a share are used.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use misaki::otlp::deflate::deflate;
 use misaki::otlp::inflate::Coding;
 use misaki::sending::disk::NewRecord;
-use misaki::telemetry::{Share, Signal};
+use misaki::telemetry::{Budget, Charge, Share, Signal};
 
 use crate::harness::*;
 use crate::simulated_disk::{Fault, Sim, open};
@@ -137,4 +137,34 @@ fn a_policy_of_an_unknown_type_is_one_mistake() {
             "{said}"
         );
     }
+}
+
+/// Several sinks share the memory for queues: a large request keeps no small one out, a stuck sink no healthy one, and what is in
+/// the share already finds an empty sink open, even where processors have made more of it than there is room for.
+#[test]
+fn sinks_share_the_memory_for_queues() {
+    const LIMIT: u64 = 8 << 20;
+    let (large, small) = (100_000, 20_000);
+    let budget = Budget::new(2 * LIMIT);
+    let holders = [budget.add_holder(), budget.add_holder()];
+    let mut held = 0;
+    let fill = |held: &mut u64, request: u64| {
+        while budget.allows(*held, request, request) && budget.take(Share::Queue, request) {
+            *held += request;
+        }
+        *held as f64 / LIMIT as f64
+    };
+    let filled = fill(&mut held, large);
+    assert!((0.63..0.67).contains(&filled), "large requests fill {filled}");
+    let filled = fill(&mut held, small);
+    assert!((0.78..0.81).contains(&filled), "with small ones {filled}");
+    assert!(budget.allows(0, large, large), "another sink");
+    drop(holders);
+    let filled = fill(&mut held, small);
+    assert!(filled > 0.99, "alone {filled}");
+    let _holders = [budget.add_holder(), budget.add_holder()];
+    let charge = Charge::held(&budget, Share::Queue, 0);
+    charge.add(LIMIT / 2);
+    assert!(budget.used(Share::Queue) > LIMIT && budget.allows(0, LIMIT / 2, 0));
+    assert!(!budget.allows(0, small, small) && !budget.allows(1, LIMIT / 2, 0));
 }

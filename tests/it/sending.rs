@@ -255,6 +255,31 @@ async fn the_queue_batches() {
     }
 }
 
+/// A queue that refuses, because of its own size or for memory, does not wait for a batch to fill: nothing more will come.
+#[tokio::test]
+async fn a_full_queue_does_not_wait_for_a_batch_to_fill() {
+    let long = "x".repeat(200_000);
+    let cases = [
+        ("sizer: items, queue_size: 10, batch: {min_size: 8", ["a"; 6]),
+        ("sizer: bytes, queue_size: 100000000, batch: {min_size: 50000000", [long.as_str(); 6]),
+    ];
+    for (queue, names) in cases {
+        let upstream = Upstream::replying(Reply::Hang).await;
+        let changes = format!(
+            "{{processors: {{memory_limiter: {{check_interval: 1s, limit_mib: 12, spike_limit_mib: 1}}}}, exporters: {{otlp: {{sending_queue: {{{queue}, flush_timeout: 1h}}}}}}}}, service: {{pipelines: {{logs: {{processors: [memory_limiter]}}}}}}}}"
+        );
+        let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+        while misaki.submit(Signal::Logs, &names).await.is_ok() {}
+        until(&format!("{queue}: what waited is under way"), || upstream.requests() == 1).await;
+        // And again, when what was under way has arrived.
+        while misaki.submit(Signal::Logs, &names).await.is_ok() {}
+        upstream.script(|_| Reply::Accept);
+        upstream.release();
+        misaki.settle().await;
+        misaki.finish().await;
+    }
+}
+
 /// By bytes, with records of very different length: no batch is over the limit unless a record is.
 #[tokio::test]
 async fn the_queue_batches_by_bytes() {
