@@ -370,6 +370,19 @@ async fn the_health_check_is_a_server_like_others() {
     for part in ["http/1.1 204", "access-control-allow-methods: get, head", "access-control-max-age: 60"] {
         assert!(answer.contains(part), "{part}: {answer}");
     }
+    // Matched as by the Go collector, but that it redirects from what is unclean.
+    let paths = [
+        ("/%68ealth", 200),
+        ("//health", 200),
+        ("/healthx", 404),
+        ("/health/x", 404),
+        ("/health/", 404),
+        ("/%zz", 400),
+    ];
+    for (path, status) in paths {
+        let answer = ask(port, &format!("GET {path} HTTP/1.1"));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+    }
     // A client that sends nothing is not waited for longer than this.
     let began = std::time::Instant::now();
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
