@@ -584,6 +584,9 @@ fn index_key(index: usize) -> String {
     format!("{index:05}")
 }
 
+/// From here on not every whole number has a float of its own.
+const ROUNDED: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+
 fn expected(wanted: &str, node: &Node) -> Fault {
     let resolved = if let Value::Text(text) = &node.value { resolve(text) } else { Value::Null };
     let help = match (&node.value, &resolved, wanted) {
@@ -598,10 +601,13 @@ fn expected(wanted: &str, node: &Node) -> Fault {
         },
         _ => None,
     };
-    let found = match &node.value {
-        Value::Text(text) => quoted(text),
-        Value::Null | Value::List(_) | Value::Map(_) => node.kind().to_owned(),
-        value => emit::scalar(value),
+    let found = match (&node.value, &node.text) {
+        (Value::Text(text), _) => quoted(text),
+        (Value::Null | Value::List(_) | Value::Map(_), _) => node.kind().to_owned(),
+        // As it is written: a secret in another form would not be withheld.
+        (_, Some(written)) => quoted(written),
+        (Value::Float(value), _) if value.abs() >= ROUNDED => node.kind().to_owned(),
+        (value, _) => emit::scalar(value),
     };
     (format!("expected {wanted}, found {found}"), help.map(str::to_owned))
 }
