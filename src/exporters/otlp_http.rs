@@ -167,7 +167,9 @@ impl ExporterSettings for Config {
         let endpoint = self.endpoint(signal)?;
         let tls = (endpoint.scheme == Some(Scheme::Https)).then_some(&self.tls);
         let proxy = self.proxies.get(signal as usize).and_then(Option::as_ref);
-        Some(Target { endpoint, tls, proxy, is_grpc: false })
+        let has_header = self.headers.contains_key(header::AUTHORIZATION);
+        let is_authorized = self.auth.is_some() || has_header || endpoint.userinfo.is_some();
+        Some(Target { endpoint, tls, proxy, is_authorized, is_grpc: false })
     }
 
     fn open(&self, opening: ExporterParts<'_>) -> Result<Arc<dyn OpenExporter>, String> {
