@@ -2,7 +2,7 @@
 //! place and the default returned. A key that nobody asked for by the time the section is dropped is an unknown key.
 //! On the way the effective value of each key is recorded, so that `print-config` needs no code in the components.
 
-use super::nearest::suggestion;
+use super::nearest::{nearest, suggestion};
 use super::problems::{Problem, Problems};
 use super::secrecy::{REDACTED, Secrecy};
 use super::tree::{Entry, Node, Place, Value, quoted};
@@ -559,12 +559,16 @@ impl Drop for Section<'_> {
         let asked = self.asked.borrow();
         for entry in self.entries.iter().filter(|entry| !asked.known.contains(&entry.key)) {
             let message = format!("unknown key {}", quoted(&entry.key));
-            let help = (!self.problems.are_enough()).then(|| {
-                suggestion(&entry.key, asked.keys.iter().map(String::as_str), "the keys here are")
-                    .unwrap_or_else(|| "there is nothing to set here".into())
-            });
-            let problem = Problem::error(entry.key_place, message).at(self.path.as_str()).help(help);
-            self.problems.push(problem.straying(entry));
+            let mut problem = Problem::error(entry.key_place, message).at(self.path.as_str()).straying(entry);
+            if !self.problems.are_enough() {
+                let known = || asked.keys.iter().map(String::as_str);
+                let help = suggestion(&entry.key, known(), "the keys here are");
+                problem = problem.help(help.unwrap_or_else(|| "there is nothing to set here".into()));
+                if let Some(meant) = nearest(&entry.key, known()) {
+                    problem = problem.misspelling(self.path_of(meant));
+                }
+            }
+            self.problems.push(problem);
         }
     }
 }

@@ -299,6 +299,31 @@ fn a_wrong_indentation_is_one_mistake() {
     assert!(tried > 60, "{tried}");
 }
 
+/// A key with a typing error is one mistake, and what misses it follows; another place that misses such a key is one of its own.
+#[test]
+fn a_misspelt_key_is_one_mistake() {
+    for (written, misspelt) in [
+        ("    protocols:", "    protocol:"),
+        ("    endpoint: localhost:1", "    endpiont: localhost:1"),
+        ("      receivers: [otlp]", "      receiver: [otlp]"),
+        ("      exporters: [otlp_grpc, debug]", "      exporter: [otlp_grpc, debug]"),
+        ("  pipelines:", "  pipeline:"),
+        ("receivers:\n  otlp", "receiver:\n  otlp"),
+    ] {
+        let config = WHOLE.replacen(written, misspelt, 1);
+        assert_ne!(config, WHOLE);
+        let (_, errors) = problems(&config);
+        assert!(errors.len() == 1 && errors[0].contains("unknown key"), "{misspelt}: {errors:?}");
+    }
+    let two = WHOLE.replacen("endpoint: localhost:1", "endpiont: localhost:1", 1);
+    let two = two
+        .replacen("  debug:", "  otlp_grpc/2: {tls: {insecure: true}}\n  debug:", 1)
+        .replace("debug]", "debug, otlp_grpc/2]");
+    let (_, errors) = problems(&two);
+    let [unknown, missing] = &errors[..] else { panic!("{errors:?}") };
+    assert!(unknown.contains("endpiont") && missing.starts_with("exporters.otlp_grpc/2.endpoint: "), "{errors:?}");
+}
+
 /// What could not be read is said once; that it is missing follows.
 #[test]
 fn a_reference_that_cannot_be_read_is_one_mistake() {
