@@ -152,6 +152,7 @@ fn cases_are_refused_with_their_place_and_what_is_allowed() {
         ("      - log: {severty: 5}\n", "unknown key \"severty\" in a log: did you mean \"severity\"?"),
         ("      - log: {zzzzzzzzz: 5}\n", "unknown key \"zzzzzzzzz\" in a log: the keys are timeUnixNano, "),
         ("      - log: {timeUnixNano: x}\n", ""),
+        ("      - span: {traceId: abc}\n", "invalid traceId \"abc\": 32 hex digits are needed"),
     ] {
         let (status, said) = cases(&format!("{case}{record}    out: []\n"));
         assert!(status == 1 && said.contains("edge.test.yaml:5: in: ") && said.contains(told), "{said}");
@@ -213,6 +214,9 @@ fn tail_does_not_say_that_nothing_runs() {
     let said = String::from_utf8(output.stderr).unwrap();
     // Another test's collector may have a socket elsewhere.
     if said.contains("there is no socket in") {
-        assert!(!said.contains("runs here") && said.contains("that of `misaki -- COMMAND` has no socket"), "{said}");
+        assert!(
+            !said.contains("runs here") && said.contains("the one that `misaki -- COMMAND` starts has no"),
+            "{said}"
+        );
     }
 }
