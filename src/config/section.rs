@@ -8,7 +8,7 @@ use super::secrecy::{REDACTED, Secrecy};
 use super::tree::{Entry, Node, Place, Value, quoted};
 use super::yaml::resolve;
 use super::{duration, emit};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -53,6 +53,8 @@ pub struct Section<'a> {
     problems: &'a Problems,
     is_map: bool,
     asked: RefCell<Asked>,
+    /// Whether an unknown key is a warning only.
+    passes_unknown: Cell<bool>,
 }
 
 /// The keys that were asked for, in their order.
@@ -94,7 +96,17 @@ impl<'a> Section<'a> {
         problems.record(&trail, Value::Map(Vec::new()), Secrecy::Open);
         let entries = node.entries();
         let by_key = entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
-        Self { entries, by_key, place, path, trail, problems, is_map, asked: RefCell::default() }
+        Self {
+            entries,
+            by_key,
+            place,
+            path,
+            trail,
+            problems,
+            is_map,
+            asked: RefCell::default(),
+            passes_unknown: Cell::default(),
+        }
     }
 
     /// False when something else stood there, which has been reported.
@@ -444,6 +456,16 @@ impl<'a> Section<'a> {
         known.for_each(|entry| asked.add(&entry.key));
     }
 
+    /// The Go collector passes over unknown keys of this section: they are warnings.
+    pub fn pass_unknown(&self) {
+        self.passes_unknown.set(true);
+    }
+
+    /// Passes over unknown keys if the section around it does.
+    pub fn pass_unknown_as(&self, around: &Section) {
+        self.passes_unknown.set(around.passes_unknown.get());
+    }
+
     /// Keys of the Go collector for something that is not supported here: what they say is not read.
     pub fn unread(&self, keys: &[&str], of: &str) {
         for key in keys.iter().filter(|key| self.says(key)) {
@@ -559,7 +581,8 @@ impl Drop for Section<'_> {
         let asked = self.asked.borrow();
         for entry in self.entries.iter().filter(|entry| !asked.known.contains(&entry.key)) {
             let message = format!("unknown key {}", quoted(&entry.key));
-            let mut problem = Problem::error(entry.key_place, message).at(self.path.as_str()).straying(entry);
+            let kind = if self.passes_unknown.get() { Problem::warning } else { Problem::error };
+            let mut problem = kind(entry.key_place, message).at(self.path.as_str()).straying(entry);
             if !self.problems.are_enough() {
                 let known = || asked.keys.iter().map(String::as_str);
                 let help = suggestion(&entry.key, known(), "the keys here are");

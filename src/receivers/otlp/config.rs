@@ -167,6 +167,7 @@ impl Http {
         }
         section.unset(&["middlewares"]);
         section.ignored(&["write_timeout", "profiles_url_path"]);
+        section.pass_unknown();
         section.finish();
         http
     }
