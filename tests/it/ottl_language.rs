@@ -410,6 +410,20 @@ fn constants_that_always_fail_are_warned_of() {
     }
 }
 
+/// Functions that are not here are refused by their names, with the reason or with what to write instead.
+#[test]
+fn functions_that_are_not_here_are_refused_by_name() {
+    for (names, reason) in functions::REFUSED {
+        for name in *names {
+            let [problem] = &told_of(&format!("set(body, {name}(body))"))[..] else { panic!("{name}") };
+            assert_eq!((problem.level, problem.help.as_deref()), (Level::Error, Some(*reason)), "{name}");
+            assert_eq!(problem.message, format!("undefined function \"{name}\""));
+        }
+    }
+    let [problem] = &told_of(r#"set(time, Time(body, "%Y", "UTC", "de"))"#)[..] else { panic!() };
+    assert_eq!(problem.message, "locale is not supported: times are read in English");
+}
+
 /// What reads the clock is known when it runs, and what is random or looks at telemetry too: none of it is warned of.
 #[test]
 fn what_varies_is_not_taken_for_a_constant() {
