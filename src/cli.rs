@@ -127,15 +127,22 @@ struct Edge {
     /// Forward to http(s)://HOST:4318 or grpc(s)://HOST:4317
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     to: Option<String>,
+    #[command(flatten)]
+    credentials: Credentials,
+    /// Print in this form; with --to, print too
+    #[arg(long, value_name = "VERBOSITY", conflicts_with = "config")]
+    print: Option<Print>,
+}
+
+/// What an upstream wants that a config may leave out.
+#[derive(Args, Clone, Default)]
+struct Credentials {
     /// Trust the CA in this file
     #[arg(long, value_name = "FILE")]
     ca: Option<String>,
     /// Send the bearer token in this file
     #[arg(long, value_name = "FILE")]
     token_file: Option<String>,
-    /// Print in this form; with --to, print too
-    #[arg(long, value_name = "VERBOSITY", conflicts_with = "config")]
-    print: Option<Print>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -152,6 +159,8 @@ enum Print {
 struct PrintConfig {
     #[command(flatten)]
     sources: Sources,
+    #[command(flatten)]
+    edge: Edge,
     /// What to do with secrets
     #[arg(long, value_name = "MODE", default_value = "redacted")]
     mode: Mode,

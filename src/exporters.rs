@@ -64,6 +64,8 @@ pub struct Target<'a> {
     pub endpoint: &'a Endpoint,
     pub tls: Option<&'a ClientTls>,
     pub proxy: Option<&'a Proxy>,
+    /// It has credentials: an authenticator, a header, or a user in its URL.
+    pub is_authorized: bool,
     /// It speaks gRPC: HTTP/2 from the first byte.
     pub is_grpc: bool,
 }

@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod files;
 pub mod interim;
 pub mod listen;
+pub mod paths;
 pub mod ports;
 pub mod proxy;
 pub mod settings;

@@ -107,7 +107,7 @@ pub struct Report {
     pub destination: String,
     pub outage: Option<Outage>,
     /// Whether anything was sent there yet, or tried to be.
-    pub is_tried: bool,
+    pub has_answered: bool,
     pub items: u64,
     pub memory_bytes: u64,
     pub memory_limit: u64,
@@ -311,7 +311,7 @@ impl Queue {
         Report {
             destination: self.upstream.destination(),
             outage: self.upstream.outage(),
-            is_tried: self.upstream.is_tried(),
+            has_answered: self.upstream.has_answered(),
             items,
             memory_bytes: state.bytes,
             memory_limit: self.budget.limit(Share::Queue),

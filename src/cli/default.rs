@@ -12,7 +12,7 @@ use crate::diagnostics::columns::{hanging, without_errno};
 use crate::service::machine;
 use crate::service::plan::Plan;
 
-use super::{Edge, Failure, Print, Sources, USAGE, environment, plan, runnable, safe};
+use super::{Credentials, Edge, Failure, Print, Sources, USAGE, environment, plan, runnable, safe};
 
 /// Receive on both ports, print what arrives.
 const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
@@ -96,7 +96,7 @@ pub enum Origin {
 
 pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     if !sources.config.is_empty() {
-        return named(sources, edge);
+        return named(sources, &edge.credentials);
     }
     if let Some(to) = &edge.to {
         let chosen = forwarder(to, sources, edge)?;
@@ -112,9 +112,9 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused: None }, blame: None });
     }
     if let Some(path) = PLACES.into_iter().find(|path| Path::new(path).is_file()) {
-        return named(&Sources { config: vec![path.to_owned()], ..sources.clone() }, edge);
+        return named(&Sources { config: vec![path.to_owned()], ..sources.clone() }, &edge.credentials);
     }
-    if edge.ca.is_some() || edge.token_file.is_some() {
+    if edge.credentials.ca.is_some() || edge.credentials.token_file.is_some() {
         return Err(usage("--ca and --token-file want an upstream: --to URL, or --config FILE".to_owned()));
     }
     let upstream = upstream_of_environment();
@@ -142,11 +142,10 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: url, refused: None }, blame })
 }
 
-fn named(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
+/// The config that the command line names.
+pub fn named(sources: &Sources, credentials: &Credentials) -> Result<Chosen, Failure> {
     let mut loaded = sources.load()?;
-    if !loaded.problems.has_errors() {
-        completed::complete(&mut loaded.root, edge, sources.place)?;
-    }
+    completed::complete(&mut loaded, credentials, sources.place)?;
     Ok(Chosen { loaded, origin: Origin::Named, blame: None })
 }
 
@@ -165,7 +164,8 @@ fn option_file(option: &str, file: &str, place: Place) -> Result<String, Failure
 pub fn forwarder(to: &str, sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     let (yaml, to) = edge_config(to, edge, sources.place)?;
     let loaded = load(Some(yaml), sources);
-    let options = [("ca_file", "--ca", &edge.ca), ("Authorization", "--token-file", &edge.token_file)];
+    let options =
+        [("ca_file", "--ca", &edge.credentials.ca), ("Authorization", "--token-file", &edge.credentials.token_file)];
     let options =
         options.map(|(key, option, value)| (key, format!("{option} {}", value.as_deref().unwrap_or_default())));
     let url = format!("--to {to}");
@@ -208,13 +208,14 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
         return Err(usage(format!("--to {shown}: it names no host: {TO}")));
     }
     let mut headers = String::new();
-    if let Some(file) = &edge.token_file {
+    let Credentials { ca, token_file } = &edge.credentials;
+    if let Some(file) = token_file {
         let token = option_file("--token-file", file, place)?;
         headers = format!(", headers: {{Authorization: {}}}", quoted(&format!("Bearer {}", token.trim())));
     }
     // Not when the first connection is made, which may be much later.
-    edge.ca.as_ref().map(|file| option_file("--ca", file, place)).transpose()?;
-    let ca = edge.ca.as_ref().map_or_else(String::new, |ca| format!(", ca_file: {}", quoted(ca)));
+    ca.as_ref().map(|file| option_file("--ca", file, place)).transpose()?;
+    let ca = ca.as_ref().map_or_else(String::new, |ca| format!(", ca_file: {}", quoted(ca)));
     let tls = format!("tls: {{insecure: {plain}{ca}}}");
     let exporter = format!("{exporter}: {{endpoint: {}, {tls}{headers}}}", quoted(&endpoint));
     Ok((exporting(edge.forms(), Some(&exporter)), shown))

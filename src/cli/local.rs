@@ -65,7 +65,7 @@ impl Target {
             let text = format!("{which}: there is no socket in {}{left_out}", places.join(", "));
             let text = hanging("error: ", &text, 80);
             let help = if self.pid.is_none() {
-                "help: `misaki` alone starts one; that of `misaki -- COMMAND` has no socket, and\n      prints to stderr\n"
+                "help: `misaki` alone starts one; the one that `misaki -- COMMAND` starts has no\n      socket, and prints to stderr\n"
             } else {
                 ""
             };

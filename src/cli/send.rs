@@ -22,7 +22,7 @@ use crate::otlp::{check, hex, json};
 use crate::service::graph;
 use crate::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
 
-use super::{Edge, Failure, Sources, block_on, default, failed, print, safe};
+use super::{Credentials, Edge, Failure, Sources, block_on, default, failed, print, safe};
 
 const SCENARIOS: &[(&str, &str)] = &[
     ("health-reporter", include_str!("send/health-reporter.jsonl")),
@@ -56,12 +56,8 @@ pub struct Send {
     /// Where to [default: grpc://localhost:4317], as in `misaki --to`
     #[arg(long, value_name = "URL", default_value = "grpc://localhost:4317", hide_default_value = true)]
     to: String,
-    /// Trust the CA in this file
-    #[arg(long, value_name = "FILE")]
-    ca: Option<String>,
-    /// Send the bearer token in this file
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<String>,
+    #[command(flatten)]
+    credentials: Credentials,
     /// Requests a second [default: one after another]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
@@ -133,12 +129,7 @@ pub fn send(options: &Send) -> Result<(), Failure> {
 impl Sender {
     /// The client of `misaki --to`.
     fn new(options: &Send) -> Result<Sender, Failure> {
-        let edge = Edge {
-            to: Some(options.to.clone()),
-            ca: options.ca.clone(),
-            token_file: options.token_file.clone(),
-            print: None,
-        };
+        let edge = Edge { to: Some(options.to.clone()), credentials: options.credentials.clone(), print: None };
         let plan = default::forwarder(&options.to, &Sources::default(), &edge)?.runnable()?;
         let budget = Budget::new(16 * MOST);
         let used = plan.used(Kind::Exporter);

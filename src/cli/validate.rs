@@ -10,7 +10,7 @@ use clap::Args;
 use crate::config::SET;
 use crate::diagnostics::columns::counted;
 
-use super::{Failure, Sources, USAGE, print, rendered, runnable, safe};
+use super::{Credentials, Failure, Sources, USAGE, default, print, rendered, safe};
 
 #[derive(Args)]
 pub struct Validate {
@@ -19,6 +19,8 @@ pub struct Validate {
     files: Vec<String>,
     #[command(flatten)]
     sources: Sources,
+    #[command(flatten)]
+    credentials: Credentials,
     /// Say what it would drop of what came in lately
     #[cfg(unix)]
     #[arg(long)]
@@ -35,8 +37,8 @@ pub fn validate(options: &Validate) -> Result<(), Failure> {
         let message = "error: nothing to validate: name a config\n".to_owned();
         return Err(Failure { status: USAGE, message });
     }
-    let loaded = sources.load()?;
-    let plan = runnable(&loaded)?;
+    let chosen = default::named(&sources, &options.credentials)?;
+    let (plan, loaded) = (chosen.runnable()?, chosen.loaded);
     plan.check_unused(&loaded);
     // Warnings do not fail a config, but they are what this verb is for.
     let _ = std::io::stderr().write_all(rendered(&loaded).as_bytes());

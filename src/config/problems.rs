@@ -34,7 +34,7 @@ pub struct Problem {
     pub inside: Option<Inside>,
     /// Whether it says what a file is named.
     pub names_a_file: bool,
-    /// Keys that stand in a wrong place, or whose value could not be read.
+    /// Keys that stand in a wrong place, or whose value could not be read; and the paths of keys that are misspelt.
     strays: Vec<String>,
     /// Keys that are missing. Where one of them is a stray of another error, this one only follows from that.
     wants: Vec<String>,
@@ -90,6 +90,12 @@ impl Problem {
     /// It is about the value of a key, which could not be read.
     pub fn unread(mut self, key: &str) -> Self {
         self.strays.push(key.trim().to_owned());
+        self
+    }
+
+    /// It is about a key that was meant to be the one at this path.
+    pub fn misspelling(mut self, path: String) -> Self {
+        self.strays.push(path);
         self
     }
 
@@ -212,7 +218,10 @@ impl Problems {
         let state = self.state();
         let errors = || state.list.iter().filter(|problem| problem.level == Level::Error);
         let strays: HashSet<&str> = errors().flat_map(|problem| &problem.strays).map(String::as_str).collect();
-        let is_root = |problem: &&Problem| !problem.wants.iter().any(|key| strays.contains(key.as_str()));
+        // A key in a wrong place is known by its name, one that is misspelt by its path.
+        let is_stray =
+            |path: &str, key: &str| [key, path, &format!("{path}.{key}")].iter().any(|stray| strays.contains(stray));
+        let is_root = |problem: &&Problem| !problem.wants.iter().any(|key| is_stray(&problem.path, key));
         let mut list: Vec<Problem> = state.list.iter().filter(is_root).cloned().collect();
         for problem in &mut list {
             for text in problem.place.and_then(|place| state.withheld.get(&place)).into_iter().flatten() {

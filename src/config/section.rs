@@ -2,13 +2,13 @@
 //! place and the default returned. A key that nobody asked for by the time the section is dropped is an unknown key.
 //! On the way the effective value of each key is recorded, so that `print-config` needs no code in the components.
 
-use super::nearest::suggestion;
+use super::nearest::{nearest, suggestion};
 use super::problems::{Problem, Problems};
 use super::secrecy::{REDACTED, Secrecy};
 use super::tree::{Entry, Node, Place, Value, quoted};
 use super::yaml::resolve;
 use super::{duration, emit};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -53,6 +53,8 @@ pub struct Section<'a> {
     problems: &'a Problems,
     is_map: bool,
     asked: RefCell<Asked>,
+    /// Whether an unknown key is a warning only.
+    passes_unknown: Cell<bool>,
 }
 
 /// The keys that were asked for, in their order.
@@ -94,7 +96,17 @@ impl<'a> Section<'a> {
         problems.record(&trail, Value::Map(Vec::new()), Secrecy::Open);
         let entries = node.entries();
         let by_key = entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
-        Self { entries, by_key, place, path, trail, problems, is_map, asked: RefCell::default() }
+        Self {
+            entries,
+            by_key,
+            place,
+            path,
+            trail,
+            problems,
+            is_map,
+            asked: RefCell::default(),
+            passes_unknown: Cell::default(),
+        }
     }
 
     /// False when something else stood there, which has been reported.
@@ -444,6 +456,16 @@ impl<'a> Section<'a> {
         known.for_each(|entry| asked.add(&entry.key));
     }
 
+    /// The Go collector passes over unknown keys of this section: they are warnings.
+    pub fn pass_unknown(&self) {
+        self.passes_unknown.set(true);
+    }
+
+    /// Passes over unknown keys if the section around it does.
+    pub fn pass_unknown_as(&self, around: &Section) {
+        self.passes_unknown.set(around.passes_unknown.get());
+    }
+
     /// Keys of the Go collector for something that is not supported here: what they say is not read.
     pub fn unread(&self, keys: &[&str], of: &str) {
         for key in keys.iter().filter(|key| self.says(key)) {
@@ -559,12 +581,17 @@ impl Drop for Section<'_> {
         let asked = self.asked.borrow();
         for entry in self.entries.iter().filter(|entry| !asked.known.contains(&entry.key)) {
             let message = format!("unknown key {}", quoted(&entry.key));
-            let help = (!self.problems.are_enough()).then(|| {
-                suggestion(&entry.key, asked.keys.iter().map(String::as_str), "the keys here are")
-                    .unwrap_or_else(|| "there is nothing to set here".into())
-            });
-            let problem = Problem::error(entry.key_place, message).at(self.path.as_str()).help(help);
-            self.problems.push(problem.straying(entry));
+            let kind = if self.passes_unknown.get() { Problem::warning } else { Problem::error };
+            let mut problem = kind(entry.key_place, message).at(self.path.as_str()).straying(entry);
+            if !self.problems.are_enough() {
+                let known = || asked.keys.iter().map(String::as_str);
+                let help = suggestion(&entry.key, known(), "the keys here are");
+                problem = problem.help(help.unwrap_or_else(|| "there is nothing to set here".into()));
+                if let Some(meant) = nearest(&entry.key, known()) {
+                    problem = problem.misspelling(self.path_of(meant));
+                }
+            }
+            self.problems.push(problem);
         }
     }
 }
@@ -584,6 +611,9 @@ fn index_key(index: usize) -> String {
     format!("{index:05}")
 }
 
+/// From here on not every whole number has a float of its own.
+const ROUNDED: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+
 fn expected(wanted: &str, node: &Node) -> Fault {
     let resolved = if let Value::Text(text) = &node.value { resolve(text) } else { Value::Null };
     let help = match (&node.value, &resolved, wanted) {
@@ -598,10 +628,13 @@ fn expected(wanted: &str, node: &Node) -> Fault {
         },
         _ => None,
     };
-    let found = match &node.value {
-        Value::Text(text) => quoted(text),
-        Value::Null | Value::List(_) | Value::Map(_) => node.kind().to_owned(),
-        value => emit::scalar(value),
+    let found = match (&node.value, &node.text) {
+        (Value::Text(text), _) => quoted(text),
+        (Value::Null | Value::List(_) | Value::Map(_), _) => node.kind().to_owned(),
+        // As it is written: a secret in another form would not be withheld.
+        (_, Some(written)) => quoted(written),
+        (Value::Float(value), _) if value.abs() >= ROUNDED => node.kind().to_owned(),
+        (value, _) => emit::scalar(value),
     };
     (format!("expected {wanted}, found {found}"), help.map(str::to_owned))
 }

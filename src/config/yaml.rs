@@ -276,7 +276,12 @@ fn number(text: &str) -> Option<Value> {
     let whole = digits.chars().all(|digit| digit.is_digit(radix)).then(|| i128::from_str_radix(digits, radix));
     if let Some(Ok(whole)) = whole {
         let whole = if negative { -whole } else { whole };
-        return Some(i64::try_from(whole).map_or(Value::Float(whole as f64), Value::Int));
+        match i64::try_from(whole) {
+            Ok(whole) => return Some(Value::Int(whole)),
+            Err(_) if u64::try_from(whole).is_ok() => return Some(Value::Float(whole as f64)),
+            // Beyond 64 bits, what is not decimal is text, and a zero in front means nothing.
+            Err(_) => {}
+        }
     }
     let floating = lower.starts_with(|first: char| first.is_ascii_digit() || first == '.')
         && lower.chars().all(|character| character.is_ascii_digit() || ".e+-".contains(character));

@@ -6,6 +6,9 @@ use std::time::SystemTime;
 use super::escape::without_style;
 use super::metrics::{Observe, Page};
 
+/// What each error begins with; its further lines stand below what follows.
+const ERROR: &str = "error: ";
+
 pub struct Reloads(Mutex<State>);
 
 #[derive(Clone)]
@@ -39,13 +42,29 @@ impl Reloads {
         (state.since, state.refused, state.used) = (SystemTime::now(), None, state.used + 1);
     }
 
-    /// The one before goes on; `message` is what a person was told, of which the first line stays.
+    /// The one before goes on; `message` is what a person was told, of which the first error stays, with its place.
     pub fn fail(&self, message: &str) {
-        let first = without_style(message.lines().next().unwrap_or_default());
-        let why = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
         let mut state = self.lock();
+        let why = first_error(&without_style(message));
         (state.refused, state.failed) = (Some((SystemTime::now(), why)), state.failed + 1);
     }
+}
+
+/// The first error of what was rendered, on one line.
+fn first_error(rendered: &str) -> String {
+    let mut lines = rendered.lines();
+    let first = lines.next().unwrap_or_default();
+    let mut why = first.strip_prefix(ERROR).unwrap_or(first).to_owned();
+    for line in lines {
+        if let Some(more) = line.strip_prefix(&" ".repeat(ERROR.len())) {
+            why.push_str(&format!(" {more}"));
+        } else if let Some(place) = line.trim_start().strip_prefix("--> ") {
+            return format!("{why} ({place})");
+        } else {
+            break;
+        }
+    }
+    why
 }
 
 impl Observe for Reloads {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
 use http::{Request, Uri};
 use smallvec::{SmallVec, smallvec};
 
@@ -112,7 +112,8 @@ impl ExporterSettings for Config {
 
     fn target(&self, _: Signal) -> Option<Target<'_>> {
         let (endpoint, tls, proxy) = (&self.endpoint, self.tls.as_ref(), self.proxy.as_ref());
-        Some(Target { endpoint, tls, proxy, is_grpc: true })
+        let is_authorized = self.auth.is_some() || self.headers.contains_key(AUTHORIZATION);
+        Some(Target { endpoint, tls, proxy, is_authorized, is_grpc: true })
     }
 
     fn open(&self, opening: ExporterParts<'_>) -> Result<Arc<dyn OpenExporter>, String> {

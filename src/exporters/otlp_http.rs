@@ -66,6 +66,7 @@ const PING: Duration = Duration::from_secs(15);
 
 impl Config {
     pub fn decode(section: Section) -> Config {
+        section.pass_unknown();
         let base = settings::endpoint(&section, "endpoint", Endpoint::http);
         let endpoints = Signal::ALL.map(|signal| {
             let own = settings::endpoint(&section, &format!("{}_endpoint", signal.name()), Endpoint::http);
@@ -76,7 +77,8 @@ impl Config {
             section.problem_with_help("endpoint", "at least one endpoint must be specified", help);
         }
         let (compression, content_encoding) = section.choice("compression", (Coding::Gzip, "gzip"), CODINGS);
-        let tls = section.section("tls").map(ClientTls::decode).unwrap_or_default();
+        let tls = section.section("tls").inspect(|tls| tls.pass_unknown_as(&section));
+        let tls = tls.map(ClientTls::decode).unwrap_or_default();
         let own = section
             .url("proxy_url")
             .filter(|url| !url.is_empty())
@@ -121,6 +123,7 @@ impl Config {
 /// The level of `compression_params`; none stands for the default.
 fn level(section: &Section, coding: Coding) -> Option<i32> {
     let params = section.section("compression_params")?;
+    params.pass_unknown_as(section);
     let range = match coding {
         Coding::Gzip | Coding::Deflate => -2..=9,
         Coding::Zstd => i64::from(i32::MIN)..=22,
@@ -167,7 +170,9 @@ impl ExporterSettings for Config {
         let endpoint = self.endpoint(signal)?;
         let tls = (endpoint.scheme == Some(Scheme::Https)).then_some(&self.tls);
         let proxy = self.proxies.get(signal as usize).and_then(Option::as_ref);
-        Some(Target { endpoint, tls, proxy, is_grpc: false })
+        let has_header = self.headers.contains_key(header::AUTHORIZATION);
+        let is_authorized = self.auth.is_some() || has_header || endpoint.userinfo.is_some();
+        Some(Target { endpoint, tls, proxy, is_authorized, is_grpc: false })
     }
 
     fn open(&self, opening: ExporterParts<'_>) -> Result<Arc<dyn OpenExporter>, String> {

@@ -65,12 +65,13 @@ impl Settings {
     /// Reads the three keys from an exporter's section; `timeout` is the exporter's default.
     pub fn decode(section: &Section, timeout: Duration) -> Settings {
         let timeout = section.duration("timeout", timeout);
+        let retry = section.section_or_default("retry_on_failure", true);
         Settings {
             timeout: (!timeout.is_zero()).then_some(timeout),
             queue: section
                 .section_or_default("sending_queue", true)
                 .map_or(QueueSettings::off(), QueueSettings::decode),
-            retry: section.section_or_default("retry_on_failure", true).map_or(Retry::off(), Retry::decode),
+            retry: retry.inspect(|retry| retry.pass_unknown_as(section)).map_or(Retry::off(), Retry::decode),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::diagnostics::health::Health;
 use crate::network::admin::{Front, Reply};
 use crate::network::cors::Cors;
 use crate::network::endpoint::Listen;
+use crate::network::paths::ServedPath;
 use crate::network::settings::{self, Listening};
 use crate::network::tls::ServerTls;
 
@@ -24,7 +25,7 @@ pub struct Config {
     cors: Cors,
     response_headers: Vec<(HeaderName, HeaderValue)>,
     read_timeout: Option<Duration>,
-    path: String,
+    path: ServedPath,
     healthy: Option<String>,
     unhealthy: Option<String>,
 }
@@ -48,7 +49,7 @@ impl Config {
             cors: section.section("cors").map(Cors::decode).unwrap_or_default(),
             response_headers: settings::response_headers(&section),
             read_timeout: timeouts.into_iter().flatten().min(),
-            path,
+            path: ServedPath::new(&path),
             healthy,
             unhealthy,
         };
@@ -70,18 +71,14 @@ impl Config {
     }
 
     fn answer(&self, health: &Health, path: &str) -> Reply {
-        if self.path != "/" && !path.starts_with(&self.path) {
-            return Reply {
-                status: 404,
-                content_type: "text/plain; charset=utf-8",
-                body: "404 page not found\n".into(),
-            };
+        if !self.path.matches(path) {
+            return Reply::not_found();
         }
         let ready = health.is_ready();
         let own = if ready { &self.healthy } else { &self.unhealthy };
         let status = if ready { 200 } else { 503 };
         match own {
-            Some(body) => Reply { status, content_type: "text/plain; charset=utf-8", body: body.clone() },
+            Some(body) => Reply::plain(status, body.as_str()),
             None => Reply { status, content_type: "application/json", body: health.describe(ready) },
         }
     }

@@ -71,12 +71,13 @@ fn memory(view: &View) -> Value {
 fn exporter(queue: &Queue, now: Now) -> Value {
     let seconds_since = |since: SystemTime| now.wall.duration_since(since).unwrap_or_default().as_secs();
     let report = queue.report(now);
-    let Report { destination, outage, is_tried, items, memory_bytes, memory_limit, disk, size, capacity, unit, .. } =
-        report;
+    let Report {
+        destination, outage, has_answered, items, memory_bytes, memory_limit, disk, size, capacity, unit, ..
+    } = report;
     let state = match &outage {
         Some(outage) if outage.holds => "holding",
         Some(_) => "down",
-        None if is_tried => "up",
+        None if has_answered => "up",
         None => "untried",
     };
     json!({

@@ -187,7 +187,7 @@ fn rule(node: &Node, hints: &Hints, signal: Signal, contexts: &[&'static str]) -
         let dialect = Dialect { context, functions: functions::FILTER };
         let condition = compile::condition(node, &dialect)?;
         // Who looks has no use for what is never true.
-        compile::remarks(node, &dialect).pop().map_or(Ok(condition), Err)
+        compile::remarks_on_condition(node, &dialect).pop().map_or(Ok(condition), Err)
     };
     let rule = |context, is_qualified| move |condition| Rule { signal, context, is_qualified, condition };
     if let Ok(context) = hints.context(contexts, functions::FILTER) {

@@ -18,6 +18,7 @@ use super::cors::Cors;
 use super::listen::Listener;
 use super::{Stream, tls};
 use crate::diagnostics::supervisor::Watch;
+use crate::otlp::percent;
 use crate::otlp::status::code;
 use crate::telemetry::Status;
 
@@ -30,6 +31,16 @@ pub struct Reply {
     pub status: u16,
     pub content_type: &'static str,
     pub body: String,
+}
+
+impl Reply {
+    pub fn plain(status: u16, body: impl Into<String>) -> Reply {
+        Reply { status, content_type: "text/plain; charset=utf-8", body: body.into() }
+    }
+
+    pub fn not_found() -> Reply {
+        Reply::plain(404, "404 page not found\n")
+    }
 }
 
 /// What stands before the answers.
@@ -54,6 +65,7 @@ impl Front {
             }
             None => match self.admit(headers).await {
                 Some(refusal) => refusal,
+                None if !percent::is_valid(request.uri().path()) => response(Reply::plain(400, "400 Bad Request\n")),
                 None => response(answers(request.uri().path())),
             },
         };
@@ -69,7 +81,7 @@ impl Front {
         let guard = self.guard.as_ref()?;
         let Status { code, message } = guard.admit(headers).await.err()?;
         let status = if code == code::UNAUTHENTICATED { 401 } else { 503 };
-        let mut answer = response(Reply { status, content_type: "text/plain; charset=utf-8", body: message + "\n" });
+        let mut answer = response(Reply::plain(status, message + "\n"));
         answer.headers_mut().insert(WWW_AUTHENTICATE, guard.challenge());
         Some(answer)
     }

@@ -16,6 +16,14 @@ pub fn encoded(text: &str) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
+/// Whether two hex digits follow each `%`.
+pub fn is_valid(text: &str) -> bool {
+    let is_escape = |after: &str| {
+        after.as_bytes().first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    text.split('%').skip(1).all(is_escape)
+}
+
 /// As text, what is no UTF-8 replaced.
 pub fn decoded_text(text: &[u8]) -> String {
     String::from_utf8_lossy(&decoded(text)).into_owned()

@@ -69,15 +69,42 @@ pub fn condition(node: &Node, dialect: &Dialect) -> Compiled<Condition> {
         }
         _ => match dialect.expression(node)? {
             Expression::Constant(Constant::Bool(value)) => Condition::Constant(value),
-            Expression::Constant(_) => return Err(Mistake::new(&node.span, "this is neither true nor false")),
+            Expression::Constant(_) if is_plain(node) => {
+                return Err(Mistake::new(&node.span, "this is neither true nor false"));
+            }
             expression => Condition::Truth(expression),
         },
     })
 }
 
+pub fn remarks_on_statement(statement: &Statement, dialect: &Dialect) -> Vec<Mistake> {
+    let doubt = doubt(&statement.editor, dialect).into_iter();
+    let within = statement.editor.nodes().flat_map(|node| remarks(node, dialect));
+    let condition = statement.condition.iter().flat_map(|node| remarks_on_condition(node, dialect));
+    doubt.chain(within).chain(condition).collect()
+}
+
+/// The remarks on a condition, with the calls in it that are neither true nor false.
+pub fn remarks_on_condition(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
+    [untrue(node, dialect), remarks(node, dialect)].concat()
+}
+
+fn untrue(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
+    match (&node.syntax, dialect.expression(node)) {
+        (Syntax::Not(_) | Syntax::All(_) | Syntax::Any(_), _) => {
+            node.children().into_iter().flat_map(|child| untrue(child, dialect)).collect()
+        }
+        (Syntax::Call(call), Ok(Expression::Constant(made))) if !matches!(made, Constant::Bool(_)) => {
+            let fault = Condition::untrue(&made.value());
+            vec![Mistake::new(&node.span, format!("{} always fails: {}", call.name, fault.0))]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// What is valid, as in the Go collector, and hardly meant: comparisons whose outcome is the same whatever comes, and what is
 /// made of literals and always fails.
-pub fn remarks(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
+fn remarks(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
     let within = node.children().into_iter().flat_map(|child| remarks(child, dialect));
     let remark = match &node.syntax {
         Syntax::Compare(sides) => {
@@ -96,18 +123,21 @@ pub fn remarks(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
                 Mistake::new(&side.span, format!("{types}, so this is {outcome} true")).help(Some(help))
             })
         }
-        Syntax::Call(call) => doubt(call, dialect),
-        Syntax::Math(..) | Syntax::Negative(_) => {
-            let fault = dialect.expression(node).ok().and_then(|expression| constant(&expression)?.err());
-            fault.map(|fault| Mistake::new(&node.span, format!("this always fails: {}", fault.0)))
-        }
+        // The call itself, or the keys behind it.
+        Syntax::Call(call) => doubt(call, dialect).or_else(|| failure(node, dialect)),
+        Syntax::Math(..) | Syntax::Negative(_) => failure(node, dialect),
         _ => None,
     };
     within.chain(remark).collect()
 }
 
+fn failure(node: &Node, dialect: &Dialect) -> Option<Mistake> {
+    let fault = dialect.expression(node).ok().and_then(|expression| constant(&expression)?.err())?;
+    (!fault.is_out_of_memory()).then(|| Mistake::new(&node.span, format!("this always fails: {}", fault.0)))
+}
+
 /// What is wrong with a call that loads, and always fails for what stands in it.
-pub fn doubt(call: &syntax::Call, dialect: &Dialect) -> Option<Mistake> {
+fn doubt(call: &syntax::Call, dialect: &Dialect) -> Option<Mistake> {
     let bound = dialect.call(call).ok()?;
     let fault = constant_call(&bound).and_then(Result::err).filter(|fault| !fault.is_out_of_memory());
     let of_fault = |fault: Fault| Mistake::new(&call.name_span, format!("{} always fails: {}", call.name, fault.0));
@@ -383,7 +413,7 @@ fn folded(expression: Expression) -> Expression {
     made.map_or(expression, Expression::Constant)
 }
 
-/// What is made of literals only, or why it can't be made; nothing for what depends on the telemetry.
+/// What is made of literals only, or why it can't be made; nothing for what depends on the telemetry or on the clock.
 fn constant(expression: &Expression) -> Option<Result<Option<Constant>, Fault>> {
     let is_fixed = match expression {
         Expression::Call(call) => return constant_call(call),
@@ -403,7 +433,8 @@ fn constant_call(call: &Call) -> Option<Result<Option<Constant>, Fault>> {
     let arena = Arena::with_limit(FOLDED_BYTES);
     let mut nothing = Sight::default();
     let mut scene = Scene::nowhere(&arena, &mut nothing);
-    is_fixed.then(|| (call.function.body)(&call.arguments, &mut scene).map(Constant::of))
+    let made = is_fixed.then(|| (call.function.body)(&call.arguments, &mut scene).map(Constant::of))?;
+    (!made.as_ref().is_err_and(Fault::wants_the_clock)).then_some(made)
 }
 
 fn is_constant(expression: &Expression) -> bool {

@@ -23,6 +23,11 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// Why a value is no condition.
+    pub fn untrue(value: &Value) -> Fault {
+        Fault::new(format!("a condition must be true or false, and this is {}", kind(value)))
+    }
+
     pub fn comparing(left: Expression, comparison: Comparison, right: Expression) -> Condition {
         match (left, comparison, right) {
             (Expression::Path(path), _, Expression::Constant(Constant::Int(value))) if path.is_int() => {
@@ -60,7 +65,7 @@ impl Condition {
             }
             Condition::Truth(expression) => match expression.evaluate(scene)? {
                 Value::Bool(value) => Ok(value),
-                other => Err(Fault::new(format!("a condition must be true or false, and this is {}", kind(&other)))),
+                other => Err(Condition::untrue(&other)),
             },
             Condition::Not(inner) => Ok(!inner.holds(scene)?),
             Condition::All(terms) => {

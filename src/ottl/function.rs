@@ -86,7 +86,8 @@ pub struct Function {
     pub check: Option<fn(&Arguments) -> Result<(), String>>,
     /// Whether that is only a warning: the Go collector loads them, and fails when they run.
     pub check_only_warns: bool,
-    /// Whether a call with literal arguments only is evaluated when the configuration loads (not `Now`, `UUID`).
+    /// Whether a call with literal arguments only is evaluated when the configuration loads: not what is random, or looks at
+    /// telemetry. What reads the clock fails there, and is evaluated when it runs.
     pub is_constant: bool,
 }
 

@@ -90,7 +90,7 @@ pub const REFUSED: &[(&[&str], &str)] = &[
     (&["ExtractGrokPatterns"], "grok patterns are not supported; ExtractPatterns takes a regular expression"),
     (&["Base64Decode"], "did you mean Decode(target, \"base64\")?"),
     (&["UserAgent"], "it needs a table of browsers that Misaki does not carry"),
-    (&["ProfileID"], "it is not supported"),
+    (&["ProfileID"], "profiles are not supported, and nothing else has such an id"),
     (
         &["All", "Any", "Filter", "Find", "MapEach", "MapKeys", "Reduce", "When"],
         "functions that take a lambda are not supported (the Go collector keeps them behind a feature gate)",

@@ -165,8 +165,8 @@ impl Group {
             section.push(text.key, kind(text.place, message).help(help).inside(&text.text, span));
         };
         let report = |text: &Text, mistake| say(text, Problem::error, mistake);
-        let remark = |text: &Text, node: &Node, dialect: &Dialect| {
-            compile::remarks(node, dialect).into_iter().for_each(|mistake| say(text, Problem::warning, mistake));
+        let remark = |text: &Text, remarks: Vec<Mistake>| {
+            remarks.into_iter().for_each(|mistake| say(text, Problem::warning, mistake));
         };
         let parse = |text: &Text| match text.is_statement {
             true => parser::statement(&text.text).map(Parsed::Statement),
@@ -205,16 +205,13 @@ impl Group {
             let report = |mistake| report(written, mistake);
             match parsed {
                 Parsed::Condition(syntax) => {
-                    remark(written, &syntax, &dialect);
+                    remark(written, compile::remarks_on_condition(&syntax, &dialect));
                     let compiled = compile::condition(&syntax, &dialect).map_err(report);
                     let rule = compiled.map(|condition| Rule { text, syntax, condition, failed });
                     group.conditions.extend(rule.ok());
                 }
                 Parsed::Statement(statement) => {
-                    let doubt = compile::doubt(&statement.editor, &dialect);
-                    doubt.into_iter().for_each(|mistake| say(written, Problem::warning, mistake));
-                    let nodes = statement.editor.nodes().chain(&statement.condition);
-                    nodes.for_each(|node| remark(written, node, &dialect));
+                    remark(written, compile::remarks_on_statement(&statement, &dialect));
                     let compiled = compile::statement(&statement, &dialect).map_err(report);
                     let step = compiled.map(|(editor, condition)| Step { text, editor, condition, failed });
                     group.statements.extend(step.ok());

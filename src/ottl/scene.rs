@@ -4,11 +4,11 @@ use crate::otlp::rewrite::Sight;
 use crate::otlp::schema::span;
 use crate::telemetry::{Client, Now};
 
-use super::value::{Arena, Value};
+use super::value::{Arena, Fault, Value};
 
 pub struct Scene<'s, 'a> {
     pub arena: &'a Arena,
-    pub now: Now,
+    now: Option<Now>,
     pub client: Option<&'s Client>,
     /// What `Expression::Input` evaluates to: the text that a function given by its name is called with.
     pub input: Value<'a>,
@@ -21,17 +21,21 @@ pub struct Scene<'s, 'a> {
 impl<'s, 'a> Scene<'s, 'a> {
     pub fn new(arena: &'a Arena, now: Now, client: Option<&'s Client>, sight: &'s mut Sight<'a>) -> Self {
         arena.share();
-        Self::whole(arena, now, client, sight)
+        Self::whole(arena, Some(now), client, sight)
     }
 
     /// A scene that may use all of its arena.
-    fn whole(arena: &'a Arena, now: Now, client: Option<&'s Client>, sight: &'s mut Sight<'a>) -> Self {
+    fn whole(arena: &'a Arena, now: Option<Now>, client: Option<&'s Client>, sight: &'s mut Sight<'a>) -> Self {
         Scene { arena, now, client, input: Value::Nil, sight, cache: &[] }
     }
 
-    /// A scene without telemetry, for what needs none: `&mut Sight::default()` is nothing to see.
+    /// A scene without telemetry and without a clock, for what needs neither: `&mut Sight::default()` is nothing to see.
     pub fn nowhere(arena: &'a Arena, sight: &'s mut Sight<'a>) -> Self {
-        Self::whole(arena, Now::read(), None, sight)
+        Self::whole(arena, None, None, sight)
+    }
+
+    pub fn now(&self) -> Result<Now, Fault> {
+        self.now.ok_or_else(Fault::no_clock)
     }
 
     /// Whether the span in sight has no parent.

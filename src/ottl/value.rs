@@ -30,6 +30,9 @@ pub const TOO_LARGE: &str = "the result is larger than what one function may mak
 /// No `error_mode` passes over this: what was made until then is of no use to anyone.
 pub const NO_END: &str = "the metrics that this request's statements add have no room";
 
+/// What a call runs into that depends on the time, when the configuration loads.
+const NO_CLOCK: &str = "there is no clock before telemetry comes";
+
 impl From<Exhausted> for Fault {
     fn from(_: Exhausted) -> Fault {
         Fault::new(Exhausted::MESSAGE)
@@ -39,6 +42,14 @@ impl From<Exhausted> for Fault {
 impl Fault {
     pub fn is_out_of_memory(&self) -> bool {
         [OUT_OF_MEMORY, TOO_LARGE, NO_END, Exhausted::MESSAGE].iter().any(|text| self.0.ends_with(text))
+    }
+
+    pub fn no_clock() -> Fault {
+        Fault::new(NO_CLOCK)
+    }
+
+    pub fn wants_the_clock(&self) -> bool {
+        self.0 == NO_CLOCK
     }
 
     pub fn has_no_end(&self) -> bool {

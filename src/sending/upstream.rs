@@ -33,8 +33,8 @@ struct State {
     failing: Option<Failing>,
     /// When it was last said to be back.
     back: Option<Instant>,
-    /// Whether an attempt has ended, well or not, where it is now.
-    is_tried: bool,
+    /// Whether an attempt has succeeded where it is now.
+    has_answered: bool,
 }
 
 /// Attempts have failed since the last success.
@@ -85,9 +85,9 @@ impl Upstream {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether anything is known of it.
-    pub fn is_tried(&self) -> bool {
-        self.lock().is_tried
+    /// Whether it has ever taken anything: until then the address may be wrong.
+    pub fn has_answered(&self) -> bool {
+        self.lock().has_answered
     }
 
     pub fn is_down(&self) -> bool {
@@ -99,7 +99,7 @@ impl Upstream {
         *self.destination.lock().unwrap_or_else(PoisonError::into_inner) = destination;
         let mut state = self.lock();
         state.failing.iter_mut().for_each(|failing| failing.holds = false);
-        state.is_tried = state.failing.is_some();
+        state.has_answered = false;
     }
 
     /// Whether telemetry is held back because a setting is wrong, here or there.
@@ -125,7 +125,6 @@ impl Upstream {
     pub fn note_failure(&self, why: &str, holds: bool) {
         let now = clock();
         let mut state = self.lock();
-        state.is_tried = true;
         let new = || Failing { since: now, said: None, asked: now, attempts: 0, why: String::new(), holds };
         let failing = state.failing.get_or_insert_with(new);
         failing.attempts += 1;
@@ -193,7 +192,7 @@ impl Upstream {
     /// The upstream answered: it is up.
     pub fn succeeded(&self) {
         let mut state = self.lock();
-        state.is_tried = true;
+        state.has_answered = true;
         let Some(failing) = state.failing.take() else { return };
         let now = clock();
         let lasted = now.duration_since(failing.since);

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::network::admin::Reply;
+use crate::network::paths::ServedPath;
 
 use crate::diagnostics::metrics::{Observe, Page};
 
 pub fn answer(observers: &[Arc<dyn Observe>], path: &str) -> Reply {
-    if path != "/metrics" {
-        return Reply { status: 404, content_type: "text/plain; charset=utf-8", body: "404 page not found\n".into() };
+    if !ServedPath::new("/metrics").matches(path) {
+        return Reply::not_found();
     }
     let mut page = Page::default();
     let version = env!("CARGO_PKG_VERSION");

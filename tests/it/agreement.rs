@@ -299,6 +299,31 @@ fn a_wrong_indentation_is_one_mistake() {
     assert!(tried > 60, "{tried}");
 }
 
+/// A key with a typing error is one mistake, and what misses it follows; another place that misses such a key is one of its own.
+#[test]
+fn a_misspelt_key_is_one_mistake() {
+    for (written, misspelt) in [
+        ("    protocols:", "    protocol:"),
+        ("    endpoint: localhost:1", "    endpiont: localhost:1"),
+        ("      receivers: [otlp]", "      receiver: [otlp]"),
+        ("      exporters: [otlp_grpc, debug]", "      exporter: [otlp_grpc, debug]"),
+        ("  pipelines:", "  pipeline:"),
+        ("receivers:\n  otlp", "receiver:\n  otlp"),
+    ] {
+        let config = WHOLE.replacen(written, misspelt, 1);
+        assert_ne!(config, WHOLE);
+        let (_, errors) = problems(&config);
+        assert!(errors.len() == 1 && errors[0].contains("unknown key"), "{misspelt}: {errors:?}");
+    }
+    let two = WHOLE.replacen("endpoint: localhost:1", "endpiont: localhost:1", 1);
+    let two = two
+        .replacen("  debug:", "  otlp_grpc/2: {tls: {insecure: true}}\n  debug:", 1)
+        .replace("debug]", "debug, otlp_grpc/2]");
+    let (_, errors) = problems(&two);
+    let [unknown, missing] = &errors[..] else { panic!("{errors:?}") };
+    assert!(unknown.contains("endpiont") && missing.starts_with("exporters.otlp_grpc/2.endpoint: "), "{errors:?}");
+}
+
 /// What could not be read is said once; that it is missing follows.
 #[test]
 fn a_reference_that_cannot_be_read_is_one_mistake() {
@@ -369,6 +394,19 @@ async fn the_health_check_is_a_server_like_others() {
         .to_lowercase();
     for part in ["http/1.1 204", "access-control-allow-methods: get, head", "access-control-max-age: 60"] {
         assert!(answer.contains(part), "{part}: {answer}");
+    }
+    // Matched as by the Go collector, but that it redirects from what is unclean.
+    let paths = [
+        ("/%68ealth", 200),
+        ("//health", 200),
+        ("/healthx", 404),
+        ("/health/x", 404),
+        ("/health/", 404),
+        ("/%zz", 400),
+    ];
+    for (path, status) in paths {
+        let answer = ask(port, &format!("GET {path} HTTP/1.1"));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
     }
     // A client that sends nothing is not waited for longer than this.
     let began = std::time::Instant::now();

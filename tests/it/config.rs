@@ -175,6 +175,26 @@ fn scalars_follow_go_yaml() {
         ("1e", "1e"),
         ("9223372036854775807", "Int(9223372036854775807)"),
         ("9223372036854775808", "Float(9.223372036854776e18)"),
+        ("18446744073709551615", "Float(1.8446744073709552e19)"),
+        ("12345678901234567890123", "Float(1.2345678901234568e22)"),
+        ("1_2345678901234567890123", "Float(1.2345678901234568e22)"),
+        ("-12345678901234567890123", "Float(-1.2345678901234568e22)"),
+        ("0777777777777777777777777777", "Float(7.777777777777778e26)"),
+        ("0xFFFFFFFFFFFFFFFF", "Float(1.8446744073709552e19)"),
+        ("0xFFFFFFFFFFFFFFFFF", "0xFFFFFFFFFFFFFFFFF"),
+        ("-0x8000000000000001", "-0x8000000000000001"),
+        ("0o7777777777777777777777777", "0o7777777777777777777777777"),
+        ("-0x8000000000000000", "Int(-9223372036854775808)"),
+        ("0x_1", "Int(1)"),
+        ("0_", "Int(0)"),
+        ("0o9", "0o9"),
+        ("+-1", "+-1"),
+        ("1.e1", "Float(10.0)"),
+        ("5.", "Float(5.0)"),
+        ("-1e400", "-1e400"),
+        ("1e-400", "Float(0.0)"),
+        ("1E+5", "Float(100000.0)"),
+        ("0x1p4", "0x1p4"),
         ("infinity", "infinity"),
         ("1e999", "1e999"),
         ("nan", "nan"),
@@ -359,6 +379,16 @@ fn a_reference_alone_in_a_field_of_text_is_text() {
         ("*a", r#""*a""#),
         ("a: b: c", r#""a: b: c""#),
         ("#c", "null"),
+        ("007", "7"),
+        ("+1", "1"),
+        (".5", "0.5"),
+        ("1_000", "1000"),
+        ("1.10", "1.1"),
+        ("1e5", "100000.0"),
+        ("0x1F", "31"),
+        ("1e400", r#""1e400""#),
+        ("0xFFFFFFFFFFFFFFFFF", r#""0xFFFFFFFFFFFFFFFFF""#),
+        ("12345678901234567890123", "1.2345678901234568e+22"),
     ];
     for (text, untyped) in rows {
         let folder = tempfile::tempdir().unwrap();
@@ -375,6 +405,25 @@ fn a_reference_alone_in_a_field_of_text_is_text() {
             assert_eq!(json(section.node("v").unwrap()), untyped, "{reference}");
             drop(section);
             assert_eq!(told(&loaded), Vec::<String>::new(), "{text}");
+        }
+    }
+}
+
+/// A number from a reference is shown as it is written, where it can be withheld.
+#[test]
+fn a_number_in_a_wrong_place_does_not_show_what_is_withheld() {
+    for number in ["0x5EC2E7", "5.12345e7", "12345678901234567890123"] {
+        let environment = |name: &str| (name == "X").then(|| number.to_owned());
+        for written in ["{f: '${X}', t: a}", "{f: true, t: ['${X}']}"] {
+            let loaded = load(&[format!("yaml:{written}")], &[], &environment);
+            let section = Section::of(&loaded.root, "it", &loaded.problems);
+            section.boolean("f", false);
+            section.text("t");
+            drop(section);
+            for told in told(&loaded) {
+                let shown = told.contains(number) || told.chars().filter(char::is_ascii_digit).count() > 4;
+                assert!(!shown && told.contains("expected"), "{number}: {told}");
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use misaki::ottl::function::Known;
 use misaki::ottl::scene::Scene;
 use misaki::ottl::value::{Arena, Fault, Value};
 use misaki::ottl::{functions, parser};
+use misaki::telemetry::Now;
 use serde_json::Value as Json;
 
 const LOG: Dialect = Dialect { context: "log", functions: functions::TRANSFORM };
@@ -48,7 +49,7 @@ fn run(statement: &str, scene: &mut Scene<'_, 'static>) -> Result<(), String> {
 fn evaluated(statements: &[&str], expression: &str) -> String {
     let arena = Box::leak(Box::new(Arena::with_limit(1 << 24)));
     let mut sight = Sight::default();
-    let mut scene = Scene::nowhere(arena, &mut sight);
+    let mut scene = Scene::new(arena, Now::read(), None, &mut sight);
     for statement in RECORD.iter().chain(statements) {
         run(statement, &mut scene).unwrap_or_else(|why| panic!("{statement}: {why}"));
     }

@@ -1,7 +1,7 @@
 //! The language: what is read, what is refused and where, how values compare and are calculated with, and how conditions
 //! are read back.
 
-use misaki::config::{self, Level};
+use misaki::config::{self, Level, Problem};
 use misaki::otlp::rewrite::Sight;
 use misaki::ottl::compile::{self, Dialect};
 use misaki::ottl::function::Known;
@@ -10,6 +10,7 @@ use misaki::ottl::syntax::{self, Mistake};
 use misaki::ottl::value::{Arena, Fault};
 use misaki::ottl::{functions, parser, plain};
 use misaki::service::plan::Plan;
+use misaki::telemetry::Now;
 
 const LOG: Dialect = Dialect { context: "log", functions: functions::TRANSFORM };
 
@@ -18,7 +19,9 @@ fn holds(text: &str) -> Result<bool, String> {
     let node = parser::condition(text).map_err(|mistake| mistake.message)?;
     let condition = compile::condition(&node, &LOG).map_err(|mistake| mistake.message)?;
     let arena = Arena::with_limit(1 << 20);
-    condition.holds(&mut Scene::nowhere(&arena, &mut Sight::default())).map_err(|Fault(text)| text.into_owned())
+    condition
+        .holds(&mut Scene::new(&arena, Now::read(), None, &mut Sight::default()))
+        .map_err(|Fault(text)| text.into_owned())
 }
 
 /// Where a mistake stands and what it says: the text with `^` before and after the place.
@@ -327,17 +330,21 @@ fn a_group_has_the_innermost_context_that_knows_its_words() {
     );
 }
 
+fn told_of(statement: &str) -> Vec<Problem> {
+    let yaml = format!(
+        "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nprocessors: {{transform: {{log_statements: [{{context: log, statements: ['{statement}']}}]}}}}\nexporters: {{nop: }}\nservice: {{pipelines: {{logs: {{receivers: [otlp], processors: [transform], exporters: [nop]}}}}}}\n"
+    );
+    let loaded = config::load(&[format!("yaml:{yaml}")], &[], &|_| None);
+    Plan::read(&loaded);
+    loaded.problems.sorted()
+}
+
 /// What is made of literals and fails loads, as in the Go collector, and is told where it stands; a literal of a type that
 /// a function does not take is refused, as there.
 #[test]
 fn constants_that_always_fail_are_warned_of() {
     let check = |statement: &str, level: Level, message: &str| {
-        let yaml = format!(
-            "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nprocessors: {{transform: {{log_statements: [{{context: log, statements: ['{statement}']}}]}}}}\nexporters: {{nop: }}\nservice: {{pipelines: {{logs: {{receivers: [otlp], processors: [transform], exporters: [nop]}}}}}}\n"
-        );
-        let loaded = config::load(&[format!("yaml:{yaml}")], &[], &|_| None);
-        Plan::read(&loaded);
-        let problems = loaded.problems.sorted();
+        let problems = told_of(statement);
         let told: Vec<_> = problems.iter().map(|problem| (problem.level, problem.message.as_str())).collect();
         assert_eq!(told, [(level, message)], "{statement}");
         assert!(problems[0].place.is_some_and(|place| place.line == 2), "{statement}");
@@ -352,6 +359,19 @@ fn constants_that_always_fail_are_warned_of() {
             "ParseJSON always fails: invalid JSON at byte 1: a member name in quotes is needed",
         ),
         (r#"set(body, Duration("x"))"#, "Duration always fails: time: invalid duration \"x\""),
+        (r#"set(body, Time("x", "%Y"))"#, "Time always fails: parsing time \"x\" as \"%Y\": cannot parse \"x\""),
+        (r#"set(body, 1) where Time("", "%m") > Now()"#, "Time always fails: time cannot be nil"),
+        (r#"set(body, Split("a", ",")[3])"#, "this always fails: index 3 out of bounds"),
+        (r#"set(body, attributes[ParseJSON("{}")["a"]["b"]])"#, "this always fails: key not found in map"),
+        (r#"set(body, 1) where Len("abc")"#, "Len always fails: a condition must be true or false, and this is int64"),
+        (
+            r#"set(body, 1) where body == 1 or not Concat(["a"], "")"#,
+            "Concat always fails: a condition must be true or false, and this is string",
+        ),
+        (
+            r#"set(body, 1) where ParseJSON("[7]")[0]"#,
+            "ParseJSON always fails: a condition must be true or false, and this is float64",
+        ),
         (r#"set(body, 1) where 1 / 0 == 1"#, "this always fails: attempted to divide by 0"),
         (
             r#"set(body, 1) where Int(Concat(["a"], "")) == 1"#,
@@ -387,6 +407,36 @@ fn constants_that_always_fail_are_warned_of() {
         (r#"set(body, Decode(body, "ibm437"))"#, "unsupported encoding \'ibm437\'"),
     ] {
         check(statement, Level::Error, &message.replace("\\'", "'"));
+    }
+}
+
+/// Functions that are not here are refused by their names, with the reason or with what to write instead.
+#[test]
+fn functions_that_are_not_here_are_refused_by_name() {
+    for (names, reason) in functions::REFUSED {
+        for name in *names {
+            let [problem] = &told_of(&format!("set(body, {name}(body))"))[..] else { panic!("{name}") };
+            assert_eq!((problem.level, problem.help.as_deref()), (Level::Error, Some(*reason)), "{name}");
+            assert_eq!(problem.message, format!("undefined function \"{name}\""));
+        }
+    }
+    let [problem] = &told_of(r#"set(time, Time(body, "%Y", "UTC", "de"))"#)[..] else { panic!() };
+    assert_eq!(problem.message, "locale is not supported: times are read in English");
+}
+
+/// What reads the clock is known when it runs, and what is random or looks at telemetry too: none of it is warned of.
+#[test]
+fn what_varies_is_not_taken_for_a_constant() {
+    for statement in [
+        r#"set(time, Time("Jan 2", "%b %d"))"#,
+        r#"set(time, Now())"#,
+        r#"set(attributes["a"], FormatTime(Now(), "%Y"))"#,
+        r#"set(attributes["a"], Substring(UUID(), 0, 3))"#,
+        r#"set(attributes["a"], UUIDv7()) where UUIDv7() != UUIDv7() and UUID() != UUID()"#,
+    ] {
+        let problems = told_of(statement);
+        let told: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert!(told.is_empty(), "{statement}: {told:?}");
     }
 }
 

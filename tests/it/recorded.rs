@@ -1,6 +1,9 @@
 //! Random settings of the processors and random telemetry, and what version 0.161 of the Go collector made of them
-//! (`fixtures/processors`): a line has a configuration, and for each request what came out, or nothing.
+//! (`fixtures/processors`): a line has a configuration, and for each request what came out, or nothing. What it answers to a request
+//! (`fixtures/answers`) and which configs it takes (`fixtures/taken`) is recorded by `tests/conformance/record.py`.
 
+use misaki::config;
+use misaki::service::plan::Plan;
 use misaki::telemetry::Signal;
 use serde_json::Value as Json;
 
@@ -68,4 +71,98 @@ fn sorted(json: Json) -> Json {
         Json::Object(fields) => Json::Object(fields.into_iter().map(|(key, value)| (key, sorted(value))).collect()),
         other => other,
     }
+}
+
+fn lines(file: &str) -> Vec<Json> {
+    let text = std::fs::read_to_string(file).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What the Go collector's `validate` takes is taken; what it refuses is refused, or a warning says that it is something else.
+#[test]
+fn configs_are_taken_as_by_the_go_collector() {
+    let cases = lines("fixtures/taken/configs.jsonl");
+    assert!(cases.len() > 150);
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let sources = case["sources"].as_array().unwrap().iter().map(|source| source.as_str().unwrap().to_owned());
+        let environment = |name: &str| case["environment"][name].as_str().map(str::to_owned);
+        let loaded = config::load(&sources.collect::<Vec<_>>(), &[], &environment);
+        let plan = Plan::read(&loaded);
+        plan.look(&loaded);
+        let told: Vec<_> =
+            loaded.problems.sorted().into_iter().map(|problem| (problem.level, problem.message)).collect();
+        let is_right = match case["taken"].as_bool().unwrap() {
+            true => !loaded.problems.has_errors(),
+            false => !told.is_empty() || loaded.problems.render(&loaded.sources, false).contains("no effect"),
+        };
+        if !is_right {
+            wrong.push(format!("{case}: {told:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Where the Go collector redirects to a clean path, the answer there is recorded: clients that post do not follow.
+#[tokio::test]
+async fn requests_are_answered_as_by_the_go_collector() {
+    let cases = lines("fixtures/answers/http.jsonl");
+    assert!(cases.len() > 60);
+    let mut wrong = Vec::new();
+    for case in cases {
+        let port = free_port().await;
+        let settings = |server: &str| {
+            let mut settings = if case["server"] == server { case["settings"].clone() } else { serde_json::json!({}) };
+            let port = if case["server"] == server { port } else { 0 };
+            settings["endpoint"] = format!("127.0.0.1:{port}").into();
+            settings
+        };
+        let pipelines =
+            Signal::ALL.map(|signal| format!("{}: {{receivers: [otlp], exporters: [nop]}}", signal.name())).join(", ");
+        let config = format!(
+            "{{receivers: {{otlp: {{protocols: {{http: {}}}}}}}, exporters: {{nop: }}, extensions: {{health_check: {}}}, \
+             service: {{extensions: [health_check], telemetry: {{metrics: {{level: none}}}}, pipelines: {{{pipelines}}}}}}}",
+            settings("otlp"),
+            settings("health_check"),
+        );
+        let mut misaki = Misaki::load(&[&config], 1, &|_| None).await;
+        let head: Vec<_> =
+            case["head"].as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned()).collect();
+        let body = match case["body_base64"].as_str() {
+            Some(body) => {
+                let mut bytes = Vec::new();
+                misaki::otlp::base64::read_padded(body.as_bytes(), &mut bytes).unwrap();
+                bytes
+            }
+            None => case["body"].as_str().unwrap().as_bytes().to_vec(),
+        };
+        let (status, headers) = tokio::task::spawn_blocking(move || answer(port, &head, &body)).await.unwrap();
+        let recorded = case["status"].as_u64().unwrap();
+        // A compression that is not known is 415 here.
+        let is_right =
+            u64::from(status) == recorded || (recorded, status) == (400, 415) && case["subject"] == "compressions";
+        let cors = case["headers"].as_object().unwrap();
+        let is_marked =
+            |(name, value): (&String, &Json)| headers.contains(&format!("{name}: {}", value.as_str().unwrap()));
+        if !is_right || !cors.iter().all(is_marked) || headers.contains("access-control") == cors.is_empty() {
+            wrong.push(format!("{case}: {status}\n{headers}"));
+        }
+        misaki.finish().await;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The status of the answer to one request, and its headers.
+fn answer(port: u16, head: &[String], body: &[u8]) -> (u16, String) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (line, headers) = head.split_first().unwrap();
+    let mut request = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    headers.iter().for_each(|header| request.push_str(&format!("{header}\r\n")));
+    stream.write_all(&[request.as_bytes(), b"\r\n", body].concat()).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let head = answer.split("\r\n\r\n").next().unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase())
 }

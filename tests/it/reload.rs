@@ -717,6 +717,14 @@ async fn reloads_are_counted() {
         "{text}"
     );
     assert_eq!(reloads.state().refused.unwrap().1, "the last thing");
+    let rendered = "error: something is wrong, and it takes more than a line to\n       say so\n --> edge.yaml:9:21\n  |\nerror: more\n";
+    reloads.fail(rendered);
+    assert_eq!(
+        reloads.state().refused.unwrap().1,
+        "something is wrong, and it takes more than a line to say so (edge.yaml:9:21)"
+    );
+    reloads.fail("error: cannot listen\n  help: name another port\n");
+    assert_eq!(reloads.state().refused.unwrap().1, "cannot listen");
     reloads.succeed();
     assert!(reloads.state().refused.is_none());
 }

@@ -40,7 +40,7 @@ fn what_is_valid_is_said_so() {
 fn why_a_reload_was_refused_is_plain_text() {
     let reloads = Reloads::default();
     reloads.fail("\x1b[1m\x1b[91merror\x1b[0m\x1b[1m: processors.batch: unknown key \"a\"\x1b[0m\n  \x1b[94m-->\x1b[0m edge.yaml");
-    assert_eq!(reloads.state().refused.unwrap().1, "processors.batch: unknown key \"a\"");
+    assert_eq!(reloads.state().refused.unwrap().1, "processors.batch: unknown key \"a\" (edge.yaml)");
 }
 
 #[tokio::test]
@@ -59,6 +59,33 @@ async fn an_exporter_is_untried_until_it_has_sent() {
     misaki.settle().await;
     assert_eq!((state(&misaki, "otlp"), state(&misaki, "otlp/2")), ("up".to_owned(), "untried".to_owned()));
     misaki.finish().await;
+}
+
+/// Nor is one `up` that was only ever refused, before that lasts long enough to be an outage.
+#[tokio::test]
+async fn an_exporter_that_never_got_through_is_not_up() {
+    let upstream = Upstream::replying(Reply::Grpc(14, "away", None)).await;
+    let mut misaki = Misaki::start(
+        "{exporters: {otlp: {retry_on_failure: {initial_interval: 1h, max_interval: 1h}}}}",
+        &[&upstream],
+    )
+    .await;
+    let state = |misaki: &Misaki| {
+        let told = status::describe(&Subject::new(Vec::new(), &misaki.running));
+        told["exporters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|each| each["state"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert!(misaki.send(&["a"]).await.ok);
+    until("it was asked", || upstream.requests() == 1).await;
+    for _ in 0..5 {
+        rest().await;
+        assert!(!state(&misaki).contains(&"up".to_owned()), "{:?}", state(&misaki));
+    }
+    misaki.finish_within(std::time::Duration::ZERO).await;
 }
 
 /// What an earlier run left is sent and in the ledger, and no receiver counts it: the page says so.
@@ -125,6 +152,7 @@ fn cases_are_refused_with_their_place_and_what_is_allowed() {
         ("      - log: {severty: 5}\n", "unknown key \"severty\" in a log: did you mean \"severity\"?"),
         ("      - log: {zzzzzzzzz: 5}\n", "unknown key \"zzzzzzzzz\" in a log: the keys are timeUnixNano, "),
         ("      - log: {timeUnixNano: x}\n", ""),
+        ("      - span: {traceId: abc}\n", "invalid traceId \"abc\": 32 hex digits are needed"),
     ] {
         let (status, said) = cases(&format!("{case}{record}    out: []\n"));
         assert!(status == 1 && said.contains("edge.test.yaml:5: in: ") && said.contains(told), "{said}");
@@ -186,6 +214,9 @@ fn tail_does_not_say_that_nothing_runs() {
     let said = String::from_utf8(output.stderr).unwrap();
     // Another test's collector may have a socket elsewhere.
     if said.contains("there is no socket in") {
-        assert!(!said.contains("runs here") && said.contains("that of `misaki -- COMMAND` has no socket"), "{said}");
+        assert!(
+            !said.contains("runs here") && said.contains("the one that `misaki -- COMMAND` starts has no"),
+            "{said}"
+        );
     }
 }

@@ -482,6 +482,10 @@ async fn options_complete_a_config() {
         let config = format!("yaml:{}", edge(&exporter, ""));
         let (status, table, err) = run(&[&["doctor", "--config", &config][..], &both].concat()).await;
         assert_eq!(status, 0, "{exporter}: {table}{err}");
+        let (status, out, err) = run(&[&["validate", "--config", &config][..], &both].concat()).await;
+        assert!(status == 0 && out.contains("is valid") && !err.contains("error"), "{exporter}: {out}{err}");
+        let (status, out, _) = run(&[&["print-config", "--config", &config][..], &both].concat()).await;
+        assert!(status == 0 && out.contains(&cert) && !out.contains("right"), "{exporter}: {out}");
         // Neither is enough alone.
         for half in [&both[..2], &both[2..]] {
             let (status, table, _) = run(&[&["doctor", "--config", &config][..], half].concat()).await;
@@ -503,12 +507,20 @@ async fn options_complete_a_config() {
             "of its own",
         ),
         ("otlp_http: {endpoint: 'https://me:secret@a:1'}".to_owned(), "--token-file", &token, "of its own"),
+        ("otlp_http: {endpoint: 'http://a:1'}".to_owned(), "--ca", &cert, "sends in clear"),
         ("debug: {}".to_owned(), "--token-file", &token, "no exporter takes it"),
         ("debug: {}".to_owned(), "--ca", &"/no/such/file".to_owned(), "cannot read --ca /no/such/file"),
     ] {
-        let (status, _, err) = run(&["--config", &format!("yaml:{}", edge(&exporter, "")), option, file]).await;
-        assert!(status == 64 && err.contains(told) && err.starts_with("error: "), "{exporter}: {err}");
+        let config = format!("yaml:{}", edge(&exporter, ""));
+        for verb in [&[][..], &["run"], &["validate"], &["doctor"], &["print-config"]] {
+            let (status, _, err) = run(&[verb, &["--config", &config, option, file]].concat()).await;
+            assert!(status == 64 && err.contains(told) && err.starts_with("error: "), "{verb:?} {exporter}: {err}");
+        }
     }
+    // What is wrong with the config is told once, and is not that an option has no place.
+    let config = format!("yaml:{}", edge("otlp: {endpoint: 'a:1', compression: rar}", ""));
+    let (status, _, err) = run(&["validate", "--config", &config, "--ca", &cert]).await;
+    assert!(status == 78 && err.contains("1 error") && err.contains("compression"), "{err}");
     let (status, _, err) = run(&["--set", "receivers.otlp.protocols.grpc.endpoint=127.0.0.1:0", "--ca", &cert]).await;
     assert!(
         status == 64 && err.contains("--ca and --token-file want an upstream: --to URL, or --config FILE"),

@@ -1,70 +1,63 @@
 //! `--ca` and `--token-file` beside a config: each exporter that sends over a network gets them, unless it has its own.
 
-use crate::config::{Entry, Node, Place, Value};
+use crate::config::{ComponentId, Entry, Loaded, Node, Place, Problems, Value};
+use crate::exporters::Target;
+use crate::service::plan::Plan;
+use crate::telemetry::Signal;
 
-use super::{Edge, Failure, files, option_file, usage};
+use super::{Credentials, Failure, files, option_file, usage};
 
-/// Exporters that know `tls` and `headers`.
-const SENDERS: [&str; 4] = ["otlp", "otlp_grpc", "otlphttp", "otlp_http"];
 const AUTHORIZATION: &str = "Authorization";
 
-/// `root` is a config as it was read; an option that no exporter takes is refused.
-pub fn complete(root: &mut Node, edge: &Edge, place: files::Place) -> Result<(), Failure> {
-    let senders = |root: &'_ mut Node, give: &dyn Fn(&mut Node) -> Option<()>| {
-        let Some(Node { value: Value::Map(exporters), .. }) = found(root, "exporters") else { return 0 };
-        let is_sender = |entry: &&mut Entry| SENDERS.contains(&entry.key.split('/').next().unwrap_or_default().trim());
-        exporters.iter_mut().filter(is_sender).filter_map(|entry| give(&mut entry.node)).count()
-    };
-    if let Some(file) = &edge.ca {
-        option_file("--ca", file, place)?;
-        if senders(root, &|exporter| trust(exporter, file)) == 0 {
-            return Err(usage(format!("--ca {file}: no exporter takes it: each has its own, or sends in clear")));
-        }
+/// Writes the options into the config as it was read. An option that no exporter takes is refused.
+pub fn complete(loaded: &mut Loaded, options: &Credentials, place: files::Place) -> Result<(), Failure> {
+    let Credentials { ca, token_file } = options;
+    if ca.is_none() && token_file.is_none() || loaded.problems.has_errors() {
+        return Ok(());
     }
-    if let Some(file) = &edge.token_file {
-        let token = option_file("--token-file", file, place)?;
-        let token = format!("Bearer {}", token.trim());
-        if senders(root, &|exporter| authorize(exporter, &token)) == 0 {
-            return Err(usage(format!("--token-file {file}: no exporter takes it: each has credentials of its own")));
-        }
+    ca.as_ref().map(|file| option_file("--ca", file, place)).transpose()?;
+    let token = token_file.as_ref().map(|file| option_file("--token-file", file, place)).transpose()?;
+    // What its settings say before; what is wrong with them is told when they are read again.
+    let before = Loaded { root: loaded.root.clone(), sources: Default::default(), problems: Problems::default() };
+    let plan = Plan::read(&before);
+    if before.problems.has_errors() {
+        return Ok(());
+    }
+    let mut give = |lacks: fn(&Target) -> bool, path: [&str; 2], value: &str| {
+        let is_lacking = |entry: &&mut Entry| {
+            let id = ComponentId::parse(&entry.key).ok();
+            let exporter = id.and_then(|id| plan.exporter(&id).cloned());
+            exporter.is_some_and(|exporter| {
+                Signal::ALL.iter().any(|signal| exporter.target(*signal).is_some_and(|target| lacks(&target)))
+            })
+        };
+        let Some(Node { value: Value::Map(exporters), .. }) = found(&mut loaded.root, "exporters") else { return 0 };
+        exporters.iter_mut().filter(is_lacking).filter_map(|entry| write(&mut entry.node, path, value)).count()
+    };
+    if let Some(file) = ca
+        && give(|target| target.tls.is_some_and(|tls| tls.ca.is_none()), ["tls", "ca_file"], file) == 0
+    {
+        return Err(usage(format!("--ca {file}: no exporter takes it: each has its own, or sends in clear")));
+    }
+    if let (Some(file), Some(token)) = (token_file, token)
+        && give(|target| !target.is_authorized, ["headers", AUTHORIZATION], &format!("Bearer {}", token.trim())) == 0
+    {
+        return Err(usage(format!("--token-file {file}: no exporter takes it: each has credentials of its own")));
     }
     Ok(())
 }
 
-fn trust(exporter: &mut Node, file: &str) -> Option<()> {
-    let tls = child(exporter, "tls")?;
-    let says = |key: &str| tls.get(key).and_then(Node::as_text).is_some_and(|text| !text.is_empty());
-    let is_clear = tls.get("insecure").is_some_and(|insecure| insecure.value == Value::Bool(true));
-    if is_clear || says("ca_file") || says("ca_pem") {
-        return None;
-    }
-    *child(tls, "ca_file")? = text(file);
-    Some(())
-}
-
-fn authorize(exporter: &mut Node, token: &str) -> Option<()> {
-    let is_set = |node: Option<&Node>| node.is_some_and(|node| !node.is_empty());
-    let names_user = exporter.get("endpoint").and_then(Node::as_text).is_some_and(|endpoint| endpoint.contains('@'));
-    if is_set(exporter.get("auth")) || names_user {
-        return None;
-    }
-    let headers = child(exporter, "headers")?;
-    if let Value::List(pairs) = &mut headers.value {
-        let names = |pair: &Node| pair.get("name").and_then(Node::as_text).is_some_and(is_authorization);
+/// Writes a text below two keys; headers may be a list of pairs.
+fn write(exporter: &mut Node, [section, key]: [&str; 2], value: &str) -> Option<()> {
+    let section = child(exporter, section)?;
+    if let Value::List(pairs) = &mut section.value {
         let entry =
             |key: &str, value: &str| Entry { key: key.to_owned(), key_place: Place::NOWHERE, node: text(value) };
-        let pair = Value::Map(vec![entry("name", AUTHORIZATION), entry("value", token)]);
-        return (!pairs.iter().any(names)).then(|| pairs.push(Node::new(pair, Place::NOWHERE)));
+        pairs.push(Node::new(Value::Map(vec![entry("name", key), entry("value", value)]), Place::NOWHERE));
+    } else {
+        *child(section, key)? = text(value);
     }
-    if headers.entries().iter().any(|entry| is_authorization(&entry.key)) {
-        return None;
-    }
-    *child(headers, AUTHORIZATION)? = text(token);
     Some(())
-}
-
-fn is_authorization(name: &str) -> bool {
-    name.eq_ignore_ascii_case(AUTHORIZATION)
 }
 
 fn text(text: &str) -> Node {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::send::signal_of;
 use crate::config::nearest::nearest;
-use crate::otlp::json::{stranger, to_json, to_wire};
+use crate::otlp::json::{JsonError, stranger, to_json, to_wire};
 use crate::telemetry::Signal;
 
 /// The names of one signal's levels in OTLP/JSON: groups, scopes, records; and of a record in a case.
@@ -30,7 +30,7 @@ fn names(signal: Signal) -> Names {
 const SEVERITIES: &str = "1 is TRACE, 5 DEBUG, 9 INFO, 13 WARN, 17 ERROR, 21 FATAL";
 
 /// The keys of a record that are not OTLP/JSON's.
-const SHORT: [&str; 3] = ["resource", "scope", "severity"];
+const SHORT: [&str; 2] = ["resource", "scope"];
 
 /// Requests in their wire form, one for each signal, from a list of records and OTLP/JSON requests.
 pub fn requests(list: &Value) -> Result<Vec<(Signal, Vec<u8>)>, String> {
@@ -44,15 +44,15 @@ pub fn requests(list: &Value) -> Result<Vec<(Signal, Vec<u8>)>, String> {
     for item in items {
         let (signal, request) = request(item)?;
         if let Some((key, mut known)) = stranger(signal, &request) {
-            known.extend(SHORT);
+            known.extend(SHORT.into_iter().chain((signal == Signal::Logs).then_some("severity")));
             let all = || format!(": the keys are {}", known.join(", "));
             let near = nearest(key, known.iter().copied());
             let help = near.map_or_else(all, |near| format!(": did you mean \"{near}\"?"));
             return Err(format!("unknown key \"{key}\" in a {}{help}", names(signal).kind));
         }
         // The place in a request that nobody wrote says nothing.
-        let plain = |error: String| error.split(" at line ").next().unwrap_or_default().to_owned();
-        let wire = to_wire(signal, request.to_string().as_bytes()).map_err(|error| plain(error.to_string()))?;
+        let plain = |error: JsonError| format!("{}: {}", error.what, error.needed);
+        let wire = to_wire(signal, request.to_string().as_bytes()).map_err(plain)?;
         // One request after another is a request.
         match wires.iter_mut().find(|(known, _)| *known == signal) {
             Some((_, all)) => all.extend_from_slice(&wire),

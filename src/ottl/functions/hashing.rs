@@ -78,13 +78,10 @@ pub const TABLE: &[Function] = &[
     id!("SpanID", SpanId, 8),
     id!("TraceID", TraceId, 16),
     Function { is_constant: false, ..function("UUID", &[], |_, scene| uuid(scene, None)) },
-    Function {
-        is_constant: false,
-        ..function("UUIDv7", &[], |_, scene| {
-            let since = scene.now.wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            uuid(scene, Some(since.as_millis() as u64))
-        })
-    },
+    function("UUIDv7", &[], |_, scene| {
+        let since = scene.now()?.wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        uuid(scene, Some(since.as_millis() as u64))
+    }),
 ];
 
 fn sha(algorithm: &'static Algorithm, text: &[u8]) -> digest::Digest {

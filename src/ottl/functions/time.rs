@@ -87,13 +87,10 @@ pub const TABLE: &[Function] = &[
             made(scene.arena, &out)
         })
     },
-    Function {
-        is_constant: false,
-        ..function("Now", &[], |_, scene| {
-            let since = scene.now.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-            local(since.as_secs() as i64, since.subsec_nanos()).map(Value::Time)
-        })
-    },
+    function("Now", &[], |_, scene| {
+        let since = scene.now()?.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        local(since.as_secs() as i64, since.subsec_nanos()).map(Value::Time)
+    }),
     Function {
         check: Some(|arguments| {
             zone(arguments.fixed_text(2).unwrap_or_default()).map_err(|fault| fault.0.into_owned())?;
@@ -102,8 +99,6 @@ pub const TABLE: &[Function] = &[
             }
             check_format(arguments.fixed_text(1).unwrap_or_default())
         }),
-        // A year that the text lacks is that of now.
-        is_constant: false,
         ..function(
             "Time",
             &[
@@ -587,7 +582,7 @@ impl<'t> Reading<'t> {
 
     /// A time without a year is of this year, or of the last one when it would lie more than a week ahead.
     fn this_year(&self, date: DateTime, at: Time, zone: &TimeZone, scene: &Scene<'_, '_>) -> Result<Time, Fault> {
-        let now = Timestamp::try_from(scene.now.wall).map_err(|_| out_of_range())?;
+        let now = Timestamp::try_from(scene.now()?.wall).map_err(|_| out_of_range())?;
         let today = Offset::from_seconds(at.offset_seconds).map_err(|_| out_of_range())?.to_datetime(now);
         // Go lets the 29th of February run over into March.
         let with_year = |year| {

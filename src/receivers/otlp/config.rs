@@ -8,6 +8,7 @@ use crate::config::section::Section;
 use crate::config::{Place, Problem};
 use crate::network::cors::Cors;
 use crate::network::endpoint::Listen;
+use crate::network::paths::ServedPath;
 use crate::network::settings;
 use crate::network::tls::ServerTls;
 use crate::otlp::inflate::Coding;
@@ -46,7 +47,7 @@ pub struct Http {
     pub read_header_timeout: Option<Duration>,
     pub idle_timeout: Option<Duration>,
     pub keep_alive: bool,
-    paths: [String; 3],
+    paths: [ServedPath; 3],
 }
 
 #[derive(Clone, Debug)]
@@ -124,7 +125,7 @@ impl Http {
     fn decode(section: Section) -> Http {
         let path = |key, default: &str| {
             let path = section.text_or(key, default);
-            if path.starts_with('/') { path } else { format!("/{path}") }
+            ServedPath::new(&if path.starts_with('/') { path } else { format!("/{path}") })
         };
         let paths = [
             path("logs_url_path", "/v1/logs"),
@@ -166,14 +167,13 @@ impl Http {
         }
         section.unset(&["middlewares"]);
         section.ignored(&["write_timeout", "profiles_url_path"]);
+        section.pass_unknown();
         section.finish();
         http
     }
 
     pub fn signal_at(&self, path: &str) -> Option<Signal> {
-        let find = |path: &str| self.paths.iter().position(|known| known == path);
-        let index = find(path).or_else(|| find(&clean(path)))?;
-        Signal::ALL.get(index).copied()
+        ServedPath::find(&self.paths, path).and_then(|index| Signal::ALL.get(index).copied())
     }
 
     /// How the body is encoded; `None` when that is not accepted.
@@ -186,19 +186,4 @@ impl Http {
         }
         if name.is_empty() { Some(Coding::Identity) } else { Coding::from_http(name) }
     }
-}
-
-/// The path without empty segments, `.` and `..`; a slash at its end stays. The Go collector redirects to it, and clients that post do
-/// not follow.
-fn clean(path: &str) -> String {
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()),
-            segment => segments.push(segment),
-        }
-    }
-    let end = if path.ends_with('/') && !segments.is_empty() { "/" } else { "" };
-    format!("/{}{end}", segments.join("/"))
 }

@@ -7,6 +7,7 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use crate::otlp::inflate::Coding;
+use crate::otlp::percent;
 use crate::otlp::status;
 use crate::otlp::status::code;
 use crate::telemetry::{Refusal, Signal, Status};
@@ -49,6 +50,9 @@ async fn export(
     let signal = http.signal_at(request.uri().path());
     let Some((signal, gate)) = signal.and_then(|signal| Some((signal, shared.http_gate(signal)?))) else {
         let path = request::printable(request.uri().path());
+        if !percent::is_valid(request.uri().path()) {
+            return fail(400, code::INVALID_ARGUMENT, format!("a % without two hex digits behind it in {path}"));
+        }
         if request.method() == Method::POST {
             shared.tell_of_lost(signal, &path);
         }

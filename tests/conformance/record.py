@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Writes anew what a Go collector does with the cases of these files, each line of which is one case.
+
+  tests/conformance/record.py OTELCOL [FILE...]                      default: all of fixtures/answers and fixtures/taken
+
+answers/*.jsonl   a request, and the status and the headers of its answer. A redirect is followed to where it leads
+taken/*.jsonl     a config, and whether `validate` takes it"""
+import base64, glob, json, os, socket, subprocess, sys, tempfile, time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HEADERS = ("access-control-allow-origin", "access-control-allow-methods", "access-control-allow-headers", "access-control-max-age")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def config_of(case, port):
+    endpoint = {"endpoint": f"127.0.0.1:{port}"}
+    service = {"telemetry": {"metrics": {"level": "none"}}, "pipelines": {signal: {"receivers": ["otlp"], "exporters": ["nop"]} for signal in ("logs", "metrics", "traces")}}
+    config = {"receivers": {"otlp": {"protocols": {"http": {"endpoint": "127.0.0.1:0"}}}}, "exporters": {"nop": None}, "service": service}
+    if case["server"] == "otlp":
+        config["receivers"]["otlp"]["protocols"]["http"] = case["settings"] | endpoint
+    else:
+        config["extensions"] = {case["server"]: case["settings"] | endpoint}
+        service["extensions"] = [case["server"]]
+    return config
+
+
+def ask(port, case, path=None):
+    line, *headers = case["head"]
+    method, target = line.split(" ", 1)
+    body = base64.b64decode(case["body_base64"]) if "body_base64" in case else case.get("body", "").encode()
+    head = [f"{method} {path or target} HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {len(body)}", *headers]
+    with socket.create_connection(("127.0.0.1", port), 5) as stream:
+        stream.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+        text = b""
+        while piece := stream.recv(65536):
+            text += piece
+    status, *lines = text.split(b"\r\n\r\n")[0].decode().split("\r\n")
+    fields = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    if status.split()[1] in ("307", "301") and path is None:
+        return ask(port, case, fields["location"])
+    return int(status.split()[1]), {name: fields[name] for name in HEADERS if name in fields}
+
+
+def record_answers(otelcol, cases):
+    for case in cases:
+        port = free_port()
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            json.dump(config_of(case, port), file)
+            file.flush()
+            process = subprocess.Popen([otelcol, "--config", file.name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                for _ in range(500):
+                    try:
+                        socket.create_connection(("127.0.0.1", port), 0.1).close()
+                        break
+                    except OSError:
+                        time.sleep(0.02)
+                case["status"], case["headers"] = ask(port, case)
+            finally:
+                process.terminate()
+                process.wait(20)
+
+
+def record_taken(otelcol, cases):
+    for case in cases:
+        arguments = [part for source in case["sources"] for part in ("--config", source)]
+        done = subprocess.run([otelcol, "validate", *arguments], env=os.environ | case.get("environment", {}), capture_output=True, timeout=30)
+        case["taken"] = done.returncode == 0
+
+
+def main():
+    otelcol, *files = sys.argv[1:]
+    for path in files or sorted(glob.glob(f"{TOP}/fixtures/answers/*.jsonl") + glob.glob(f"{TOP}/fixtures/taken/*.jsonl")):
+        with open(path, encoding="utf-8") as file:
+            cases = [json.loads(line) for line in file]
+        (record_answers if "/answers/" in os.path.abspath(path) else record_taken)(otelcol, cases)
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(case, ensure_ascii=False) + "\n" for case in cases)
+        print(path, len(cases))
+
+
+if __name__ == "__main__":
+    main()
