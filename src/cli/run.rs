@@ -13,6 +13,8 @@ use crate::diagnostics::systemd::Systemd;
 #[cfg(unix)]
 use crate::inspect::{Inspection, Subject};
 use crate::network::workers::Workers;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use crate::service::machine;
 use crate::service::plan::{Changes, Plan};
 use crate::service::{self, Balance, Running};
 
@@ -23,6 +25,8 @@ use super::{Failure, Run, Sources, default, failed, rendered, safe};
 const DRAIN: Duration = Duration::from_secs(25);
 
 pub fn run(options: Run) -> Result<(), Failure> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    machine::give_freed_memory_back();
     let chosen = default::choose(&options.sources, &options.edge)?;
     let (plan, names) = (chosen.runnable()?, chosen.names());
     let Chosen { loaded, origin, .. } = chosen;

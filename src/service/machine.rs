@@ -34,6 +34,26 @@ pub fn default_budget() -> u64 {
     (memory_bytes() / 100 * 40).clamp(16 * MEBIBYTE, 96 * MEBIBYTE)
 }
 
+/// In a container of less than this, what is freed must go back at once.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const SMALL: u64 = 256 << 20;
+
+/// Sees to it that freed memory is given back where there is little. glibc keeps what large requests have freed, up to 32 MiB a
+/// block, and in a container of 64 MiB that ends the process. From a fixed size on it gives blocks back at once; it reads that
+/// size when a process starts. So this process becomes a new one with it, unless somebody has chosen one.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn give_freed_memory_back() {
+    use std::os::unix::process::CommandExt;
+    const FIXED: &str = "MALLOC_MMAP_THRESHOLD_";
+    if memory_bytes() >= SMALL || [FIXED, "GLIBC_TUNABLES"].iter().any(|name| std::env::var_os(name).is_some()) {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    // It returns where that is not possible, and all goes on as it was.
+    let _ = std::process::Command::new("/proc/self/exe").arg0(name).args(arguments).env(FIXED, "4194304").exec();
+}
+
 /// What a connection takes at most with its buffers: all its streams wait for their answers to be read.
 const CONNECTION: u64 = 128 << 10;
 
