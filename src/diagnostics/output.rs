@@ -22,6 +22,9 @@ use crate::telemetry::Signal;
 pub use page::{PIECE, Page, Pen};
 pub use sink::Sink;
 
+/// The part of the queue up to which bytes are few.
+const FEW: usize = 64;
+
 /// The writer's stack: values nest 64 levels deep, each a few calls.
 const STACK: usize = 2 << 20;
 
@@ -114,9 +117,11 @@ struct Shared<P: Printer + ?Sized> {
 
 struct State<J> {
     queue: VecDeque<Chunk<J>>,
-    /// Bytes in the queue, and those in the hands of the writer.
+    /// Bytes in the queue, those in the hands of the writer, and those that room is kept for; and for how many large jobs it is.
     queued: usize,
     in_hand: usize,
+    reserved: usize,
+    large: usize,
     /// What its owner has not heard of yet: the records in the queue and in the hands of the writer.
     waiting: Counts,
     /// Records that were not taken, which is not told yet.
@@ -159,6 +164,8 @@ impl<P: Printer> Output<P> {
             queue: VecDeque::new(),
             queued: 0,
             in_hand: 0,
+            reserved: 0,
+            large: 0,
             waiting: Counts::default(),
             unsaid: NOTHING,
             closing: false,
@@ -187,8 +194,8 @@ impl<P: Printer> Output<P> {
         Ok(Output { shared })
     }
 
-    /// Gives the writer a job that takes so many bytes; never blocks. One that is larger than the queue is taken when
-    /// there is no other. False when it was not taken: the queue is full, or nobody will ever read it; its owner hears no
+    /// Gives the writer a job that takes so many bytes; never blocks. The job at hand keeps none out, but one that is larger
+    /// than the queue, which is taken when there is no other. False when it was not taken: the queue is full, or nobody will ever read it; its owner hears no
     /// more of it.
     pub fn offer(&self, job: P::Job, bytes: usize, records: Counts) -> bool {
         let shared = &*self.shared;
@@ -199,7 +206,7 @@ impl<P: Printer> Output<P> {
         if state.closing {
             return false;
         }
-        if state.buffered() > 0 && state.buffered() + bytes > shared.limit {
+        if state.buffered() > 0 && state.queued + bytes > shared.limit {
             state.miss(Why::Slow, records);
             return false;
         }
@@ -225,12 +232,34 @@ impl<P: Printer> Output<P> {
         self.shared.lock().buffered()
     }
 
-    /// Whether so many bytes should rather wait: the jobs that wait, beside the one at hand, fill half of the queue.
-    pub fn is_full_for(&self, bytes: usize) -> bool {
-        let state = self.shared.lock();
+    /// Keeps room for so many bytes, until they are offered or given back. False when they should rather wait: the jobs that
+    /// wait, beside the one at hand, fill half of the queue. Few bytes need not wait for many: for them it is three quarters.
+    /// What is large waits for all others, and keeps none of them out.
+    pub fn reserve(&self, bytes: usize) -> bool {
+        let (mut state, limit, is_large) = (self.shared.lock(), self.shared.limit, self.is_large(bytes));
+        let waiting = state.queued + state.reserved;
+        let has_room = match bytes {
+            _ if is_large => waiting + state.in_hand + state.large == 0,
+            _ if bytes <= limit / FEW => waiting + bytes <= limit / 4 * 3,
+            _ => waiting + bytes <= limit / 2,
+        };
+        if has_room {
+            state.keep(bytes, is_large);
+        }
+        has_room
+    }
+
+    /// Keeps room for bytes that wait no longer, though there may be none.
+    pub fn reserve_anyway(&self, bytes: usize) {
+        self.shared.lock().keep(bytes, self.is_large(bytes));
+    }
+
+    /// Gives back what was reserved.
+    pub fn release(&self, bytes: usize) {
+        let mut state = self.shared.lock();
         match self.is_large(bytes) {
-            true => state.buffered() > 0,
-            false => state.queued + bytes > self.shared.limit / 2,
+            true => state.large -= 1,
+            false => state.reserved -= bytes,
         }
     }
 
@@ -294,6 +323,13 @@ impl<P: Printer> Drop for Output<P> {
 impl<J> State<J> {
     fn buffered(&self) -> usize {
         self.queued + self.in_hand
+    }
+
+    fn keep(&mut self, bytes: usize, is_large: bool) {
+        match is_large {
+            true => self.large += 1,
+            false => self.reserved += bytes,
+        }
     }
 
     fn miss(&mut self, why: Why, records: Counts) {

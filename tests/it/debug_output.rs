@@ -129,10 +129,12 @@ fn a_slow_reader_costs_lines_and_is_told() {
     // Larger than the buffer, but it is empty.
     assert!(offer("0123456789abc\n", of(Signal::Logs, 1)));
     reader.until(|seen| seen.writes == 1);
+    // The one at hand keeps none out, those that wait do.
+    assert!(offer("012345678\n", of(Signal::Logs, 1)));
     assert!(!offer("x\n", of(Signal::Logs, 1233)));
     assert!(!offer("x\n", of(Signal::Logs, 1)));
     assert!(!offer("x\n", of(Signal::Traces, 1)));
-    assert_eq!(output.buffered_bytes(), 14);
+    assert_eq!(output.buffered_bytes(), 24);
     eventually("the writer stands still", || !output.progressing(Duration::from_millis(1)));
     assert!(output.progressing(LONG));
     reader.change(|seen| seen.paused = false);
@@ -144,7 +146,7 @@ fn a_slow_reader_costs_lines_and_is_told() {
     assert!(offer("last\n", of(Signal::Logs, 1)));
     assert_eq!(output.close(LONG), 0);
     let notice = "… 1234 log records, 1 span were not printed: the reader of stdout is too slow\n";
-    assert_eq!(reader.text(), format!("0123456789abc\n{notice}next\nlast\n"));
+    assert_eq!(reader.text(), format!("0123456789abc\n012345678\n{notice}next\nlast\n"));
 }
 
 #[tokio::test]
@@ -152,11 +154,33 @@ async fn room_is_announced() {
     let reader = Reader::paused();
     let output = output(&reader, 100);
     assert!(offer(&output, [b'0'; 100], of(Signal::Logs, 1)));
+    eventually("it is at hand", || offer(&output, [b'1'; 100], of(Signal::Logs, 1)));
     let room = output.room().notified();
     assert!(!offer(&output, "x", of(Signal::Logs, 1)));
     reader.change(|seen| seen.paused = false);
     tokio::time::timeout(LONG, room).await.unwrap();
     assert!(offer(&output, "x", of(Signal::Logs, 1)));
+}
+
+/// Room that is kept for one is not given to another, and few bytes find room where many wait; one that needs the queue for
+/// itself waits for what is at hand, too.
+#[test]
+fn room_is_kept() {
+    let reader = Reader::paused();
+    let output = output(&reader, 6400);
+    assert!(output.reserve(3000) && !output.reserve(1000), "half of it");
+    assert!((0..18).all(|_| output.reserve(100)) && !output.reserve(100), "three quarters of it");
+    output.release(3000);
+    assert!(output.reserve(1400) && !output.reserve(1400));
+    output.release(1400 + 18 * 100);
+    assert!(output.reserve(6000) && !output.reserve(6000) && output.reserve(3000), "all of it");
+    output.release(6000);
+    output.release(3000);
+    assert!(offer(&output, "at hand", of(Signal::Logs, 1)));
+    reader.until(|seen| seen.writes == 1);
+    assert!(!output.reserve(6000) && output.reserve(3200));
+    reader.change(|seen| seen.paused = false);
+    assert_eq!(output.close(LONG), 0);
 }
 
 /// `misaki | head`: the pipe is gone, the collector lives.

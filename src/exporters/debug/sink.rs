@@ -283,16 +283,25 @@ impl Sink for DebugSink {
     fn reserve(&self, _: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
         let Debug { output, .. } = &*self.debug;
         let bytes = DebugSink::bytes(load);
-        let is_full = output.is_full_for(bytes) || !self.debug.allows(load);
+        if self.debug.allows(load) && output.reserve(bytes) {
+            return Ok(());
+        }
         // Beside others it is waited for while it makes text, as if they made it themselves, but not for its reader.
         let waits = match ask.alone {
             true => output.progressing(PATIENCE) && !(ask.waited && output.is_large(bytes)),
             false => output.is_printing() && !ask.waited,
         };
-        if is_full && waits { Err(Full::Wait { most: Some(PATIENCE) }) } else { Ok(()) }
+        if waits {
+            return Err(Full::Wait { most: Some(PATIENCE) });
+        }
+        output.reserve_anyway(bytes);
+        Ok(())
     }
 
-    fn release(&self, _: Load) {}
+    fn release(&self, load: Load) {
+        self.debug.output.release(DebugSink::bytes(load));
+        self.room().notify_waiters();
+    }
 
     fn looks_at_items(&self) -> bool {
         true
@@ -300,6 +309,7 @@ impl Sink for DebugSink {
 
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
         let Debug { output, accounts, .. } = &*self.debug;
+        output.release(DebugSink::bytes(load));
         self.account.show_leaving(&telemetry);
         telemetry.resolve(Ok(()));
         let items = items_of(self.signal, load.items);
