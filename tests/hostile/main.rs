@@ -324,13 +324,19 @@ fn crowd(short: usize, full_size: usize) -> usize {
 fn idle_connections() {
     let connections = crowd(1_000, 10_000);
     let request = post("identity", "application/x-protobuf", &log());
-    for (kind, opening) in [("silent", vec![]), ("HTTP/1.1", request), ("HTTP/2", http2_opening())] {
+    // Room for the lines of a head is taken while it is read; between such blocks the heap has gaps.
+    for (kind, opening, most_kib) in
+        [("silent", vec![], 24), ("HTTP/1.1", request, 28), ("HTTP/2", http2_opening(), 24)]
+    {
         let mut siege = Siege::of(connections * 2 + 200, CONFIG);
         let attack = |misaki: &Misaki| {
             let address = if kind == "HTTP/2" { misaki.grpc } else { misaki.http };
             holding(Holding { address, connections, opening, drip: vec![] }, length(300));
         };
-        siege.misaki.under(&format!("{connections} idle connections, {kind}"), attack).check_each(connections, 24);
+        siege
+            .misaki
+            .under(&format!("{connections} idle connections, {kind}"), attack)
+            .check_each(connections, most_kib);
         siege.end();
     }
 }
