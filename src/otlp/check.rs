@@ -7,6 +7,10 @@
 //! the field must be, and the commonest shape of all, an attribute with a short value, is recognised whole.
 
 use super::Signal;
+use super::schema::place::{
+    ANY_VALUE, EXPONENTIAL_POINT, HISTOGRAM_POINT, KEY_VALUE, LOG_RECORD, METRIC, NUMBER_POINT, SPAN, SUMMARY_POINT,
+};
+use super::schema::{COUNT, Kind, MESSAGES, any_value, key_value, root};
 use super::wire::{varint, varint_len};
 
 /// How many `AnyValue`s may stand in one another; it also bounds the stack.
@@ -14,7 +18,7 @@ pub const VALUE_DEPTH: u32 = 64;
 
 /// Why a request is not OTLP: the message and field where the walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("malformed protobuf: {fault} in {}, field {field}", MESSAGES.get(*message as usize).map_or("?", |row| row.0))]
+#[error("malformed protobuf: {fault} in {}, field {field}", MESSAGES.get(*message as usize).map_or("?", |message| message.name))]
 pub struct Malformed {
     message: u8,
     field: u32,
@@ -40,14 +44,9 @@ enum Fault {
 }
 
 /// Walks an `Export…ServiceRequest` and counts its items: log records, spans, or data points.
-pub fn check(signal: Signal, request: &[u8]) -> Result<u32, Malformed> {
-    let root = match signal {
-        Signal::Logs => LOGS_REQUEST,
-        Signal::Metrics => METRICS_REQUEST,
-        Signal::Traces => TRACES_REQUEST,
-    };
+pub fn check(signal: Signal, bytes: &[u8]) -> Result<u32, Malformed> {
     let mut walk = Walk { items: 0 };
-    walk.message(root, request, 0)?;
+    walk.message(root(signal).place as u8, bytes, 0)?;
     Ok(walk.items)
 }
 
@@ -138,16 +137,13 @@ impl Walk {
         if bytes.len() - after.len() != varint_len(tag) {
             return Err(fail(field, Fault::Tag));
         }
-        let wire = (tag & 7) as u8;
-        let known = MESSAGES.get(message as usize).and_then(|row| row.1.iter().find(|known| known.0 == field));
-        if let Some((_, kind)) = known {
-            // A list of numbers may come packed or one by one; the table holds the packed form.
-            let unpacked = matches!((*kind, wire), (PACKED_FIXED64, 1) | (PACKED_VARINT, 0));
-            if wire != wire_type(*kind) && !unpacked {
-                return Err(fail(field, Fault::WireType));
-            }
+        let known = MESSAGES.get(message as usize).and_then(|message| message.kind(field));
+        // A list of numbers may come packed or one by one.
+        let one_by_one = |kind| matches!(kind, Kind::Packed(element) if element.wire_type() == tag & 7);
+        if known.is_some_and(|kind| kind.wire_type() != tag & 7 && !one_by_one(kind)) {
+            return Err(fail(field, Fault::WireType));
         }
-        let rest = match wire {
+        let rest = match tag & 7 {
             0 => varint(after).map(|(_, rest)| rest),
             1 => after.get(8..),
             2 => delimited(after).map(|(_, rest)| rest),
@@ -168,14 +164,14 @@ fn delimited(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Whether a `KeyValue` is a short key followed by one short string, bool, int or double and nothing else.
 #[inline(always)]
 fn short_attribute(pair: &[u8]) -> bool {
-    let Some((&[0x0a, key_length], rest)) = pair.split_first_chunk::<2>() else {
+    let Some((&[KEY, key_length], rest)) = pair.split_first_chunk::<2>() else {
         return false;
     };
     if key_length >= 0x80 {
         return false;
     }
     match rest.get(key_length as usize..) {
-        Some([0x12, length, value @ ..]) => *length < 0x80 && *length as usize == value.len() && short_value(value),
+        Some([VALUE, length, value @ ..]) => *length < 0x80 && *length as usize == value.len() && short_value(value),
         _ => false,
     }
 }
@@ -184,15 +180,23 @@ fn short_attribute(pair: &[u8]) -> bool {
 #[inline(always)]
 fn short_value(value: &[u8]) -> bool {
     match value {
-        [0x0a, length, text @ ..] => *length < 0x80 && *length as usize == text.len(),
-        [0x10, flag] => *flag < 0x80,
-        [0x18, number @ ..] => varint(number).is_some_and(|(_, rest)| rest.is_empty()),
-        [0x21, double @ ..] => double.len() == 8,
+        [STRING, length, text @ ..] => *length < 0x80 && *length as usize == text.len(),
+        [BOOL, flag] => *flag < 0x80,
+        [INT, number @ ..] => varint(number).is_some_and(|(_, rest)| rest.is_empty()),
+        [DOUBLE, double @ ..] => double.len() == 8,
         _ => false,
     }
 }
 
-// What a field must be. Values from `FIRST_MESSAGE` on are the messages themselves, indexes into `MESSAGES`.
+// The tags of the attributes that are recognised whole.
+const KEY: u8 = (key_value::KEY << 3 | 2) as u8;
+const VALUE: u8 = (key_value::VALUE << 3 | 2) as u8;
+const STRING: u8 = (any_value::STRING << 3 | 2) as u8;
+const BOOL: u8 = (any_value::BOOL << 3) as u8;
+const INT: u8 = (any_value::INT << 3) as u8;
+const DOUBLE: u8 = (any_value::DOUBLE << 3 | 1) as u8;
+
+// What a field must be. What is below these is a message, by its place in the schema.
 const UNKNOWN: u8 = 0xff;
 const VARINT: u8 = 0xfe;
 const FIXED64: u8 = 0xfd;
@@ -202,106 +206,41 @@ const ID16: u8 = 0xfa;
 const ID8: u8 = 0xf9;
 const PACKED_FIXED64: u8 = 0xf8;
 const PACKED_VARINT: u8 = 0xf7;
-/// Only in the table, never in a field list: the first byte of the tag of field 16, fixed32.
+/// The first byte of the tag of field 16, fixed32.
 const LONG_FIXED32: u8 = 0xf6;
 
-const fn wire_type(kind: u8) -> u8 {
-    match kind {
-        VARINT => 0,
-        FIXED64 => 1,
-        FIXED32 => 5,
-        _ => 2,
+const fn expected(kind: Kind) -> u8 {
+    match (kind, kind.wire_type()) {
+        (Kind::One(message) | Kind::Many(message), _) => message.place as u8,
+        (Kind::Id(16), _) => ID16,
+        (Kind::Id(_), _) => ID8,
+        (Kind::Packed(element), _) if element.wire_type() == 0 => PACKED_VARINT,
+        (Kind::Packed(_), _) => PACKED_FIXED64,
+        (_, 0) => VARINT,
+        (_, 1) => FIXED64,
+        (_, 5) => FIXED32,
+        _ => BYTES,
     }
-}
-
-macro_rules! messages {
-    ($($name:ident { $($number:literal: $kind:expr),* $(,)? })*) => {
-        messages!(@index 0u8; $($name)*);
-        /// Name and fields of every message that is walked into.
-        static MESSAGES: &[(&str, &[(u32, u8)])] = &[$((stringify!($name), &[$(($number, $kind)),*])),*];
-        const COUNT: usize = [$(stringify!($name)),*].len();
-        const FIELDS: [&[(u32, u8)]; COUNT] = [$(&[$(($number, $kind)),*]),*];
-    };
-    (@index $index:expr; $name:ident $($rest:ident)*) => {
-        const $name: u8 = $index;
-        messages!(@index $index + 1; $($rest)*);
-    };
-    (@index $index:expr;) => {};
-}
-
-messages! {
-    LOGS_REQUEST { 1: RESOURCE_LOGS }
-    RESOURCE_LOGS { 1: RESOURCE, 2: SCOPE_LOGS, 3: BYTES }
-    SCOPE_LOGS { 1: SCOPE, 2: LOG_RECORD, 3: BYTES }
-    LOG_RECORD {
-        1: FIXED64, 2: VARINT, 3: BYTES, 5: ANY_VALUE, 6: KEY_VALUE, 7: VARINT, 8: FIXED32, 9: ID16, 10: ID8,
-        11: FIXED64, 12: BYTES
-    }
-    TRACES_REQUEST { 1: RESOURCE_SPANS }
-    RESOURCE_SPANS { 1: RESOURCE, 2: SCOPE_SPANS, 3: BYTES }
-    SCOPE_SPANS { 1: SCOPE, 2: SPAN, 3: BYTES }
-    SPAN {
-        1: ID16, 2: ID8, 3: BYTES, 4: ID8, 5: BYTES, 6: VARINT, 7: FIXED64, 8: FIXED64, 9: KEY_VALUE, 10: VARINT,
-        11: EVENT, 12: VARINT, 13: LINK, 14: VARINT, 15: STATUS, 16: FIXED32
-    }
-    EVENT { 1: FIXED64, 2: BYTES, 3: KEY_VALUE, 4: VARINT }
-    LINK { 1: ID16, 2: ID8, 3: BYTES, 4: KEY_VALUE, 5: VARINT, 6: FIXED32 }
-    STATUS { 2: BYTES, 3: VARINT }
-    METRICS_REQUEST { 1: RESOURCE_METRICS }
-    RESOURCE_METRICS { 1: RESOURCE, 2: SCOPE_METRICS, 3: BYTES }
-    SCOPE_METRICS { 1: SCOPE, 2: METRIC, 3: BYTES }
-    METRIC {
-        1: BYTES, 2: BYTES, 3: BYTES, 5: GAUGE, 7: SUM, 9: HISTOGRAM, 10: EXPONENTIAL_HISTOGRAM, 11: SUMMARY,
-        12: KEY_VALUE
-    }
-    GAUGE { 1: NUMBER_POINT }
-    SUM { 1: NUMBER_POINT, 2: VARINT, 3: VARINT }
-    HISTOGRAM { 1: HISTOGRAM_POINT, 2: VARINT }
-    EXPONENTIAL_HISTOGRAM { 1: EXPONENTIAL_POINT, 2: VARINT }
-    SUMMARY { 1: SUMMARY_POINT }
-    NUMBER_POINT {
-        2: FIXED64, 3: FIXED64, 4: FIXED64, 5: EXEMPLAR, 6: FIXED64, 7: KEY_VALUE, 8: VARINT
-    }
-    HISTOGRAM_POINT {
-        2: FIXED64, 3: FIXED64, 4: FIXED64, 5: FIXED64, 6: PACKED_FIXED64, 7: PACKED_FIXED64, 8: EXEMPLAR,
-        9: KEY_VALUE, 10: VARINT, 11: FIXED64, 12: FIXED64
-    }
-    EXPONENTIAL_POINT {
-        1: KEY_VALUE, 2: FIXED64, 3: FIXED64, 4: FIXED64, 5: FIXED64, 6: VARINT, 7: FIXED64, 8: BUCKETS, 9: BUCKETS,
-        10: VARINT, 11: EXEMPLAR, 12: FIXED64, 13: FIXED64, 14: FIXED64
-    }
-    BUCKETS { 1: VARINT, 2: PACKED_VARINT }
-    SUMMARY_POINT {
-        2: FIXED64, 3: FIXED64, 4: FIXED64, 5: FIXED64, 6: QUANTILE, 7: KEY_VALUE, 8: VARINT
-    }
-    QUANTILE { 1: FIXED64, 2: FIXED64 }
-    EXEMPLAR { 2: FIXED64, 3: FIXED64, 4: ID8, 5: ID16, 6: FIXED64, 7: KEY_VALUE }
-    RESOURCE { 1: KEY_VALUE, 2: VARINT, 3: ENTITY_REF }
-    ENTITY_REF { 1: BYTES, 2: BYTES, 3: BYTES, 4: BYTES }
-    SCOPE { 1: BYTES, 2: BYTES, 3: KEY_VALUE, 4: VARINT }
-    KEY_VALUE { 1: BYTES, 2: ANY_VALUE, 3: VARINT }
-    ANY_VALUE { 1: BYTES, 2: VARINT, 3: VARINT, 4: FIXED64, 5: ARRAY_VALUE, 6: KEY_VALUE_LIST, 7: BYTES, 8: VARINT }
-    ARRAY_VALUE { 1: ANY_VALUE }
-    KEY_VALUE_LIST { 1: KEY_VALUE }
 }
 
 /// For every message, what stands behind each one-byte tag.
 #[expect(clippy::indexing_slicing, reason = "filled while compiling")]
 static TABLE: [[u8; 256]; COUNT] = {
     let mut table = [[UNKNOWN; 256]; COUNT];
-    let mut message = 0;
-    while message < COUNT {
-        let mut index = 0;
-        while index < FIELDS[message].len() {
-            let (number, kind) = FIELDS[message][index];
-            if number < 16 {
-                table[message][(number << 3) as usize | wire_type(kind) as usize] = kind;
-            } else if number == 16 && kind == FIXED32 {
-                table[message][0x80 | 5] = LONG_FIXED32;
+    let mut place = 0;
+    while place < COUNT {
+        let mut number = 1;
+        while number <= 16 {
+            match MESSAGES[place].kind(number) {
+                Some(Kind::Fixed32) if number == 16 => table[place][0x80 | 5] = LONG_FIXED32,
+                Some(kind) if number < 16 => {
+                    table[place][(number << 3) as usize | kind.wire_type() as usize] = expected(kind);
+                }
+                _ => {}
             }
-            index += 1;
+            number += 1;
         }
-        message += 1;
+        place += 1;
     }
     table
 };

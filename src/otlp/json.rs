@@ -6,7 +6,6 @@
 //! of messages, refused in a list of scalars). A member given twice: the last scalar counts, lists go on, messages merge.
 //! Half of a surrogate pair is U+FFFD; bytes that are not UTF-8 are carried untouched, as in protobuf.
 
-mod fields;
 pub mod number;
 mod reader;
 pub mod scanner;
@@ -16,6 +15,7 @@ use serde_json::Value;
 
 use super::Signal;
 use super::pieces::{Pieces, whole};
+use super::schema::{self, Kind, Message, root};
 use reader::Room;
 use scanner::Fault;
 
@@ -70,11 +70,11 @@ pub enum Piece {
 /// Writes a piece of a checked request as JSON that is safe on a terminal.
 pub fn put_piece(piece: Piece, wire: &[u8], to: &mut Pieces) {
     let message = match piece {
-        Piece::Resource => &fields::RESOURCE,
-        Piece::Scope => &fields::SCOPE,
-        Piece::LogRecord => &fields::LOG_RECORD,
-        Piece::Metric => &fields::METRIC,
-        Piece::Span => &fields::SPAN,
+        Piece::Resource => &schema::RESOURCE,
+        Piece::Scope => &schema::SCOPE,
+        Piece::LogRecord => &schema::LOG_RECORD,
+        Piece::Metric => &schema::METRIC,
+        Piece::Span => &schema::SPAN,
     };
     writer::write(message, wire, true, to);
 }
@@ -84,24 +84,16 @@ pub fn stranger(signal: Signal, request: &Value) -> Option<(&str, Vec<&'static s
     strange(root(signal), request)
 }
 
-fn strange<'v>(message: &'static fields::Message, value: &'v Value) -> Option<(&'v str, Vec<&'static str>)> {
+fn strange<'v>(message: &'static Message, value: &'v Value) -> Option<(&'v str, Vec<&'static str>)> {
     value.as_object()?.iter().find_map(|(key, value)| {
-        let named = |field: &&fields::Field| field.name == key || field.has_snake_name(key.as_bytes());
+        let named = |field: &&schema::Field| field.name == key || field.has_snake_name(key.as_bytes());
         match message.fields.iter().find(named).map(|field| field.kind) {
             None => Some((key.as_str(), message.fields.iter().map(|field| field.name).collect())),
-            Some(fields::Kind::One(inner)) => strange(inner, value),
-            Some(fields::Kind::Many(inner)) => value.as_array()?.iter().find_map(|value| strange(inner, value)),
+            Some(Kind::One(inner)) => strange(inner, value),
+            Some(Kind::Many(inner)) => value.as_array()?.iter().find_map(|value| strange(inner, value)),
             Some(_) => None,
         }
     })
-}
-
-fn root(signal: Signal) -> &'static fields::Message {
-    match signal {
-        Signal::Logs => &fields::LOGS,
-        Signal::Metrics => &fields::METRICS,
-        Signal::Traces => &fields::TRACES,
-    }
 }
 
 /// How many characters of a wrong value an error repeats.

@@ -9,8 +9,8 @@ use super::Signal;
 use super::message::{Message, Pieces};
 use super::room::Room;
 use super::schema::{
-    event, exponential_point, histogram_point, log_record, metric, metric_data, number_point, request, resource_group,
-    scope_group, span,
+    event, exponential_point, histogram_point, is_data, log_record, metric, metric_data, number_point, request,
+    resource_group, scope_group, span,
 };
 use super::slice::{self, Exhausted};
 use super::split::{is_child, leaf_depth};
@@ -180,11 +180,6 @@ pub fn rewrite<'a, V: Visitor<'a> + ?Sized>(
             Outcome::Changed { bytes: out, items: u32::try_from(walk.items).unwrap_or_default() }
         }
     })
-}
-
-/// The field of a metric that holds its data.
-pub fn is_data(number: u32) -> bool {
-    is_child(Signal::Metrics, METRIC_DEPTH, number)
 }
 
 const METRIC_DEPTH: usize = 4;

@@ -1,59 +1,218 @@
-//! The field numbers of OTLP (opentelemetry-proto 1.x), one module a message, named as in the `.proto` files.
+//! OTLP (opentelemetry-proto 1.x), each field said once: its number, its kind on the wire, when it is there, its name in
+//! JSON. The check, both directions of JSON and all that names a field read this table.
 
-macro_rules! messages {
-    ($($message:ident { $($field:ident = $number:literal),* $(,)? })*) => {
-        $(pub mod $message {
-            $(pub const $field: u32 = $number;)*
-            /// All of them, a bit for each.
-            pub const KNOWN: u32 = $(1 << $number)|*;
-        })*
-    };
-}
+mod field;
+
+use std::collections::BTreeSet;
+
+use super::Signal;
+pub use field::{FIELDS, Field, Key, Kind, Message, Names, Presence};
 
 /// `ExportLogsServiceRequest.resource_logs`, and the same for metrics and traces: the only field of a request.
 pub const REQUEST_RESOURCES: u32 = request::RESOURCES;
 
-messages! {
-    request { RESOURCES = 1 }
-    // ResourceLogs, ResourceMetrics and ResourceSpans share their shape, and so do the three Scope… messages.
-    resource_group { RESOURCE = 1, SCOPES = 2, SCHEMA_URL = 3 }
-    scope_group { SCOPE = 1, RECORDS = 2, SCHEMA_URL = 3 }
-    resource { ATTRIBUTES = 1, DROPPED_ATTRIBUTES_COUNT = 2, ENTITY_REFS = 3 }
-    entity_ref { SCHEMA_URL = 1, TYPE = 2, ID_KEYS = 3, DESCRIPTION_KEYS = 4 }
-    scope { NAME = 1, VERSION = 2, ATTRIBUTES = 3, DROPPED_ATTRIBUTES_COUNT = 4 }
-    key_value { KEY = 1, VALUE = 2 }
-    any_value { STRING = 1, BOOL = 2, INT = 3, DOUBLE = 4, ARRAY = 5, KVLIST = 6, BYTES = 7 }
-    // ArrayValue.values and KeyValueList.values
-    list { VALUES = 1 }
-    log_record {
-        TIME = 1, SEVERITY_NUMBER = 2, SEVERITY_TEXT = 3, BODY = 5, ATTRIBUTES = 6, DROPPED_ATTRIBUTES_COUNT = 7,
-        FLAGS = 8, TRACE_ID = 9, SPAN_ID = 10, OBSERVED_TIME = 11, EVENT_NAME = 12
-    }
-    span {
-        TRACE_ID = 1, SPAN_ID = 2, TRACE_STATE = 3, PARENT_SPAN_ID = 4, NAME = 5, KIND = 6, START = 7, END = 8,
-        ATTRIBUTES = 9, DROPPED_ATTRIBUTES_COUNT = 10, EVENTS = 11, DROPPED_EVENTS_COUNT = 12, LINKS = 13,
-        DROPPED_LINKS_COUNT = 14, STATUS = 15, FLAGS = 16
-    }
-    event { TIME = 1, NAME = 2, ATTRIBUTES = 3, DROPPED_ATTRIBUTES_COUNT = 4 }
-    link { TRACE_ID = 1, SPAN_ID = 2, TRACE_STATE = 3, ATTRIBUTES = 4, DROPPED_ATTRIBUTES_COUNT = 5, FLAGS = 6 }
-    status { MESSAGE = 2, CODE = 3 }
-    metric {
-        NAME = 1, DESCRIPTION = 2, UNIT = 3, GAUGE = 5, SUM = 7, HISTOGRAM = 9, EXPONENTIAL_HISTOGRAM = 10,
-        SUMMARY = 11, METADATA = 12
-    }
-    // Gauge, Sum, Histogram, ExponentialHistogram and Summary
-    metric_data { POINTS = 1, AGGREGATION_TEMPORALITY = 2, IS_MONOTONIC = 3 }
-    number_point { START = 2, TIME = 3, AS_DOUBLE = 4, EXEMPLARS = 5, AS_INT = 6, ATTRIBUTES = 7, FLAGS = 8 }
-    histogram_point {
-        START = 2, TIME = 3, COUNT = 4, SUM = 5, BUCKET_COUNTS = 6, EXPLICIT_BOUNDS = 7, EXEMPLARS = 8,
-        ATTRIBUTES = 9, FLAGS = 10, MIN = 11, MAX = 12
-    }
-    exponential_point {
-        ATTRIBUTES = 1, START = 2, TIME = 3, COUNT = 4, SUM = 5, SCALE = 6, ZERO_COUNT = 7, POSITIVE = 8,
-        NEGATIVE = 9, FLAGS = 10, EXEMPLARS = 11, MIN = 12, MAX = 13, ZERO_THRESHOLD = 14
-    }
-    buckets { OFFSET = 1, BUCKET_COUNTS = 2 }
-    summary_point { START = 2, TIME = 3, COUNT = 4, SUM = 5, QUANTILES = 6, ATTRIBUTES = 7, FLAGS = 8 }
-    quantile { QUANTILE = 1, VALUE = 2 }
-    exemplar { TIME = 2, AS_DOUBLE = 3, SPAN_ID = 4, TRACE_ID = 5, AS_INT = 6, FILTERED_ATTRIBUTES = 7 }
+/// `MESSAGE(length_bytes) = module { jsonName NAME = number Kind [Presence], … }`: a message, and a module with the numbers of
+/// its fields. Messages of one shape share a module: one of them has the numbers, the others are `of` it. Behind `+` stands a
+/// field that the wire has and JSON does not.
+macro_rules! messages {
+    ($($message:ident($length_bytes:literal) $means:tt $module:ident {
+        $($name:ident $field:ident $(= $number:literal)? $kind:ident$(($($of:tt)*))? $($presence:ident)?),* $(,)?
+    } $(+ $beside:literal $beside_kind:ident)?)*) => {
+        $(numbers!($means $module { $($field $($number)?),* });
+
+        pub static $message: Message = Message {
+            name: stringify!($message),
+            place: Place::$message as usize,
+            fields: &[$(Field::new(
+                stringify!($name), $module::$field, Kind::$kind$(($($of)*))?, presence!($($presence)?)
+            )),*],
+            beside: &[$(($beside, Kind::$beside_kind))?],
+            oneof: 0 $(| presence!($($presence)?).member($module::$field))*,
+            length_bytes: $length_bytes,
+        };)*
+
+        #[derive(Clone, Copy)]
+        #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "named as the messages")]
+        enum Place { $($message),* }
+
+        /// Where each stands among all.
+        pub mod place {
+            $(pub const $message: u8 = super::Place::$message as u8;)*
+        }
+
+        pub const COUNT: usize = [$(place::$message),*].len();
+        pub static MESSAGES: [&Message; COUNT] = [$(&$message),*];
+    };
 }
+
+macro_rules! numbers {
+    (= $module:ident { $($field:ident $number:literal),* }) => {
+        pub mod $module {
+            $(pub const $field: u32 = $number;)*
+            /// All of them, a bit for each.
+            pub const KNOWN: u32 = $(1 << $number)|*;
+        }
+    };
+    (of $($shape:tt)*) => {};
+}
+
+macro_rules! presence {
+    () => {
+        Presence::Implicit
+    };
+    ($presence:ident) => {
+        Presence::$presence
+    };
+}
+
+messages! {
+    LOGS_REQUEST(0) = request { resourceLogs RESOURCES = 1 Many(&RESOURCE_LOGS) }
+    METRICS_REQUEST(0) of request { resourceMetrics RESOURCES Many(&RESOURCE_METRICS) }
+    TRACES_REQUEST(0) of request { resourceSpans RESOURCES Many(&RESOURCE_SPANS) }
+    RESOURCE_LOGS(3) = resource_group {
+        resource RESOURCE = 1 One(&RESOURCE) Always, scopeLogs SCOPES = 2 Many(&SCOPE_LOGS),
+        schemaUrl SCHEMA_URL = 3 Text
+    }
+    RESOURCE_METRICS(3) of resource_group {
+        resource RESOURCE One(&RESOURCE) Always, scopeMetrics SCOPES Many(&SCOPE_METRICS), schemaUrl SCHEMA_URL Text
+    }
+    RESOURCE_SPANS(3) of resource_group {
+        resource RESOURCE One(&RESOURCE) Always, scopeSpans SCOPES Many(&SCOPE_SPANS), schemaUrl SCHEMA_URL Text
+    }
+    SCOPE_LOGS(3) = scope_group {
+        scope SCOPE = 1 One(&SCOPE) Always, logRecords RECORDS = 2 Many(&LOG_RECORD), schemaUrl SCHEMA_URL = 3 Text
+    }
+    SCOPE_METRICS(3) of scope_group {
+        scope SCOPE One(&SCOPE) Always, metrics RECORDS Many(&METRIC), schemaUrl SCHEMA_URL Text
+    }
+    SCOPE_SPANS(3) of scope_group {
+        scope SCOPE One(&SCOPE) Always, spans RECORDS Many(&SPAN), schemaUrl SCHEMA_URL Text
+    }
+    RESOURCE(1) = resource {
+        attributes ATTRIBUTES = 1 Many(&KEY_VALUE), droppedAttributesCount DROPPED_ATTRIBUTES_COUNT = 2 Uint32,
+        entityRefs ENTITY_REFS = 3 Many(&ENTITY_REF)
+    }
+    ENTITY_REF(1) = entity_ref {
+        schemaUrl SCHEMA_URL = 1 Text, type TYPE = 2 Text, idKeys ID_KEYS = 3 Texts,
+        descriptionKeys DESCRIPTION_KEYS = 4 Texts
+    }
+    SCOPE(1) = scope {
+        name NAME = 1 Text, version VERSION = 2 Text, attributes ATTRIBUTES = 3 Many(&KEY_VALUE),
+        droppedAttributesCount DROPPED_ATTRIBUTES_COUNT = 4 Uint32
+    }
+    KEY_VALUE(1) = key_value { key KEY = 1 Text, value VALUE = 2 One(&ANY_VALUE) Always } + 3 Int64
+    ANY_VALUE(1) = any_value {
+        stringValue STRING = 1 Text Oneof, boolValue BOOL = 2 Bool Oneof, intValue INT = 3 Int64 Oneof,
+        doubleValue DOUBLE = 4 Double Oneof, arrayValue ARRAY = 5 One(&ARRAY_VALUE) Oneof,
+        kvlistValue KVLIST = 6 One(&KEY_VALUE_LIST) Oneof, bytesValue BYTES = 7 Bytes Oneof
+    } + 8 Int64
+    ARRAY_VALUE(1) = list { values VALUES = 1 Many(&ANY_VALUE) }
+    KEY_VALUE_LIST(1) of list { values VALUES Many(&KEY_VALUE) }
+    LOG_RECORD(2) = log_record {
+        timeUnixNano TIME = 1 Fixed64, observedTimeUnixNano OBSERVED_TIME = 11 Fixed64,
+        severityNumber SEVERITY_NUMBER = 2 Enum(&SEVERITIES), severityText SEVERITY_TEXT = 3 Text,
+        body BODY = 5 One(&ANY_VALUE) Always, attributes ATTRIBUTES = 6 Many(&KEY_VALUE),
+        droppedAttributesCount DROPPED_ATTRIBUTES_COUNT = 7 Uint32, flags FLAGS = 8 Fixed32,
+        traceId TRACE_ID = 9 Id(16), spanId SPAN_ID = 10 Id(8), eventName EVENT_NAME = 12 Text
+    }
+    SPAN(2) = span {
+        traceId TRACE_ID = 1 Id(16), spanId SPAN_ID = 2 Id(8), traceState TRACE_STATE = 3 Text,
+        parentSpanId PARENT_SPAN_ID = 4 Id(8), flags FLAGS = 16 Fixed32, name NAME = 5 Text,
+        kind KIND = 6 Enum(&SPAN_KINDS), startTimeUnixNano START = 7 Fixed64,
+        endTimeUnixNano END = 8 Fixed64, attributes ATTRIBUTES = 9 Many(&KEY_VALUE),
+        droppedAttributesCount DROPPED_ATTRIBUTES_COUNT = 10 Uint32, events EVENTS = 11 Many(&EVENT),
+        droppedEventsCount DROPPED_EVENTS_COUNT = 12 Uint32, links LINKS = 13 Many(&LINK),
+        droppedLinksCount DROPPED_LINKS_COUNT = 14 Uint32, status STATUS = 15 One(&STATUS) Always
+    }
+    EVENT(1) = event {
+        timeUnixNano TIME = 1 Fixed64, name NAME = 2 Text, attributes ATTRIBUTES = 3 Many(&KEY_VALUE),
+        droppedAttributesCount DROPPED_ATTRIBUTES_COUNT = 4 Uint32
+    }
+    LINK(1) = link {
+        traceId TRACE_ID = 1 Id(16), spanId SPAN_ID = 2 Id(8), traceState TRACE_STATE = 3 Text,
+        attributes ATTRIBUTES = 4 Many(&KEY_VALUE), droppedAttributesCount DROPPED_ATTRIBUTES_COUNT = 5 Uint32,
+        flags FLAGS = 6 Fixed32
+    }
+    STATUS(1) = status { message MESSAGE = 2 Text, code CODE = 3 Enum(&STATUS_CODES) }
+    METRIC(2) = metric {
+        name NAME = 1 Text, description DESCRIPTION = 2 Text, unit UNIT = 3 Text, gauge GAUGE = 5 One(&GAUGE) Oneof,
+        sum SUM = 7 One(&SUM) Oneof, histogram HISTOGRAM = 9 One(&HISTOGRAM) Oneof,
+        exponentialHistogram EXPONENTIAL_HISTOGRAM = 10 One(&EXPONENTIAL_HISTOGRAM) Oneof,
+        summary SUMMARY = 11 One(&SUMMARY) Oneof, metadata METADATA = 12 Many(&KEY_VALUE)
+    }
+    GAUGE(2) of metric_data { dataPoints POINTS Many(&NUMBER_POINT) }
+    SUM(2) = metric_data {
+        dataPoints POINTS = 1 Many(&NUMBER_POINT), aggregationTemporality AGGREGATION_TEMPORALITY = 2 Enum(&TEMPORALITIES),
+        isMonotonic IS_MONOTONIC = 3 Bool
+    }
+    HISTOGRAM(2) of metric_data {
+        dataPoints POINTS Many(&HISTOGRAM_POINT), aggregationTemporality AGGREGATION_TEMPORALITY Enum(&TEMPORALITIES)
+    }
+    EXPONENTIAL_HISTOGRAM(2) of metric_data {
+        dataPoints POINTS Many(&EXPONENTIAL_POINT), aggregationTemporality AGGREGATION_TEMPORALITY Enum(&TEMPORALITIES)
+    }
+    SUMMARY(2) of metric_data { dataPoints POINTS Many(&SUMMARY_POINT) }
+    NUMBER_POINT(1) = number_point {
+        attributes ATTRIBUTES = 7 Many(&KEY_VALUE), startTimeUnixNano START = 2 Fixed64, timeUnixNano TIME = 3 Fixed64,
+        asDouble AS_DOUBLE = 4 Double Oneof, asInt AS_INT = 6 Sfixed64 Oneof, exemplars EXEMPLARS = 5 Many(&EXEMPLAR),
+        flags FLAGS = 8 Uint32
+    }
+    HISTOGRAM_POINT(2) = histogram_point {
+        attributes ATTRIBUTES = 9 Many(&KEY_VALUE), startTimeUnixNano START = 2 Fixed64, timeUnixNano TIME = 3 Fixed64,
+        count COUNT = 4 Fixed64, sum SUM = 5 Double Optional, bucketCounts BUCKET_COUNTS = 6 Packed(&Kind::Fixed64),
+        explicitBounds EXPLICIT_BOUNDS = 7 Packed(&Kind::Double), exemplars EXEMPLARS = 8 Many(&EXEMPLAR),
+        flags FLAGS = 10 Uint32, min MIN = 11 Double Optional, max MAX = 12 Double Optional
+    }
+    EXPONENTIAL_POINT(2) = exponential_point {
+        attributes ATTRIBUTES = 1 Many(&KEY_VALUE), startTimeUnixNano START = 2 Fixed64, timeUnixNano TIME = 3 Fixed64,
+        count COUNT = 4 Fixed64, sum SUM = 5 Double Optional, scale SCALE = 6 Sint32, zeroCount ZERO_COUNT = 7 Fixed64,
+        positive POSITIVE = 8 One(&BUCKETS) Always, negative NEGATIVE = 9 One(&BUCKETS) Always, flags FLAGS = 10 Uint32,
+        exemplars EXEMPLARS = 11 Many(&EXEMPLAR), min MIN = 12 Double Optional, max MAX = 13 Double Optional,
+        zeroThreshold ZERO_THRESHOLD = 14 Double
+    }
+    BUCKETS(1) = buckets { offset OFFSET = 1 Sint32, bucketCounts BUCKET_COUNTS = 2 Packed(&Kind::Uint64) }
+    SUMMARY_POINT(1) = summary_point {
+        attributes ATTRIBUTES = 7 Many(&KEY_VALUE), startTimeUnixNano START = 2 Fixed64, timeUnixNano TIME = 3 Fixed64,
+        count COUNT = 4 Fixed64, sum SUM = 5 Double, quantileValues QUANTILES = 6 Many(&QUANTILE),
+        flags FLAGS = 8 Uint32
+    }
+    QUANTILE(1) = quantile { quantile QUANTILE = 1 Double, value VALUE = 2 Double }
+    EXEMPLAR(1) = exemplar {
+        filteredAttributes FILTERED_ATTRIBUTES = 7 Many(&KEY_VALUE), timeUnixNano TIME = 2 Fixed64,
+        asDouble AS_DOUBLE = 3 Double Oneof, asInt AS_INT = 6 Sfixed64 Oneof, traceId TRACE_ID = 5 Id(16),
+        spanId SPAN_ID = 4 Id(8)
+    }
+}
+
+/// `Export…ServiceRequest`.
+pub fn root(signal: Signal) -> &'static Message {
+    match signal {
+        Signal::Logs => &LOGS_REQUEST,
+        Signal::Metrics => &METRICS_REQUEST,
+        Signal::Traces => &TRACES_REQUEST,
+    }
+}
+
+/// Whether a field of a metric holds its data.
+#[inline]
+pub fn is_data(number: u32) -> bool {
+    METRIC.oneof.checked_shr(number).unwrap_or_default() & 1 == 1
+}
+
+/// The numbers of the fields that hold attributes, in whichever message.
+pub fn attribute_lists() -> BTreeSet<u32> {
+    let fields = MESSAGES.iter().flat_map(|message| message.fields);
+    fields.filter(|field| field.name == "attributes").map(|field| field.number).collect()
+}
+
+#[rustfmt::skip]
+pub const SEVERITIES: Names = ("SEVERITY_NUMBER_", &[
+    "UNSPECIFIED", "TRACE", "TRACE2", "TRACE3", "TRACE4", "DEBUG", "DEBUG2", "DEBUG3", "DEBUG4", "INFO", "INFO2", "INFO3",
+    "INFO4", "WARN", "WARN2", "WARN3", "WARN4", "ERROR", "ERROR2", "ERROR3", "ERROR4", "FATAL", "FATAL2", "FATAL3", "FATAL4",
+]);
+pub const SPAN_KINDS: Names = ("SPAN_KIND_", &["UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"]);
+pub const STATUS_CODES: Names = ("STATUS_CODE_", &["UNSET", "OK", "ERROR"]);
+pub const TEMPORALITIES: Names = ("AGGREGATION_TEMPORALITY_", &["UNSPECIFIED", "DELTA", "CUMULATIVE"]);
+
+/// The kinds of spans in the words of the Go collector.
+pub const KIND_WORDS: [&str; 6] = ["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"];

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 
 use super::Signal;
-use super::schema::{any_value, key_value, metric, metric_data, request, resource, resource_group, scope_group};
+use super::schema::{any_value, is_data, key_value, metric_data, request, resource, resource_group, scope_group};
 use super::wire::{Field, Fields, Value};
 
 const KEY: &[u8] = b"service.name";
@@ -89,7 +89,6 @@ impl<'l> Look<'l> {
         if signal != Signal::Metrics {
             return records.count() as u64;
         }
-        let is_data = |number| (metric::GAUGE..=metric::SUMMARY).contains(&number);
         let data = records.flat_map(|record| {
             self.fields(record).filter_map(move |field| match field.value {
                 Value::Bytes(bytes) if is_data(field.number) => Some(bytes),

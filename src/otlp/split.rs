@@ -9,8 +9,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::Signal;
-
-use super::schema;
+use super::schema::{is_data, metric, metric_data, request, resource_group, scope_group};
 use super::wire::{Fields, Value, field_len, put_bytes};
 
 /// A piece goes beyond its limit of bytes until it holds one part in so many of what it repeats: below a resource that is
@@ -180,7 +179,7 @@ impl Container {
         if !is_metric {
             return Cow::Borrowed(&self.header);
         }
-        let kept = Fields::new(&self.header).filter(|field| field.number != schema::metric::METADATA);
+        let kept = Fields::new(&self.header).filter(|field| field.number != metric::METADATA);
         Cow::Owned(kept.flat_map(|field| field.raw).copied().collect())
     }
 
@@ -192,21 +191,22 @@ impl Container {
 /// Whether a field of a scope group is a metric with at least one data point.
 fn has_points(metric: Value) -> bool {
     let Value::Bytes(metric) = metric else { return false };
-    let data = Fields::new(metric).filter(|field| is_child(Signal::Metrics, 4, field.number));
+    let data = Fields::new(metric).filter(|field| is_data(field.number));
     let mut points = data.flat_map(|field| match field.value {
         Value::Bytes(data) => Fields::new(data),
         _ => Fields::new(&[]),
     });
-    points.any(|field| field.number == 1)
+    points.any(|field| field.number == metric_data::POINTS)
 }
 
 /// Whether a field of the container at `depth` (1 is the request) is one that is cut between pieces.
 pub(super) fn is_child(signal: Signal, depth: usize, number: u32) -> bool {
     match (depth, signal) {
-        (1, _) => number == 1,
-        (2 | 3, _) => number == 2,
-        (4, Signal::Metrics) => matches!(number, 5 | 7 | 9 | 10 | 11),
-        (5, Signal::Metrics) => number == 1,
+        (1, _) => number == request::RESOURCES,
+        (2, _) => number == resource_group::SCOPES,
+        (3, _) => number == scope_group::RECORDS,
+        (4, Signal::Metrics) => is_data(number),
+        (5, Signal::Metrics) => number == metric_data::POINTS,
         _ => false,
     }
 }

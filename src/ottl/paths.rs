@@ -18,7 +18,7 @@ use crate::config::nearest::suggestion;
 use crate::otlp::hex;
 use crate::otlp::message::{Message, put_pair_header};
 use crate::otlp::rewrite::Sight;
-use crate::otlp::schema::{list, metric, metric_data};
+use crate::otlp::schema::{KIND_WORDS, list, metric, metric_data};
 use crate::otlp::tracestate;
 use crate::otlp::views::AnyValue;
 use crate::otlp::views::metrics::{Buckets, DataType, Point};
@@ -39,8 +39,6 @@ pub struct Segment {
 }
 
 type Keys<'a> = SmallVec<[Value<'a>; 4]>;
-
-const KINDS: [&str; 6] = ["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"];
 
 impl Path {
     /// The path of these segments in a context; else what is wrong with it, and what to do.
@@ -260,8 +258,8 @@ impl Path {
                 hex::put(if id.is_empty() { zeros } else { id }, &mut digits);
                 Value::String(arena.keep(&digits)?)
             }
-            Form::KindText => Value::String(KINDS.get(bits() as usize).map_or(b"", |kind| kind.as_bytes())),
-            Form::DeprecatedKindText => match KINDS.get(bits() as usize) {
+            Form::KindText => Value::String(KIND_WORDS.get(bits() as usize).map_or(b"", |kind| kind.as_bytes())),
+            Form::DeprecatedKindText => match KIND_WORDS.get(bits() as usize) {
                 Some(kind) => arena.text(&format!("SPAN_KIND_{}", kind.to_uppercase()))?,
                 None => Value::String(b""),
             },
@@ -291,14 +289,7 @@ impl Path {
             }
             Form::Wholes(name) => Value::Whole(name, all(message, number, arena)?),
             Form::Points => Value::Whole(points_name(scene.sight), all(message, number, arena)?),
-            Form::MetricType => Value::Int(match scene.sight.data_number {
-                metric::GAUGE => 1,
-                metric::SUM => 2,
-                metric::HISTOGRAM => 3,
-                metric::EXPONENTIAL_HISTOGRAM => 4,
-                metric::SUMMARY => 5,
-                _ => 0,
-            }),
+            Form::MetricType => Value::Int(DataType::of(scene.sight.data_number) as i64),
             // As the Go collector, which never sets it.
             Form::EventIndex => return Err(Fault::new("no 'event_index' property has been set")),
             Form::Cache => nested::get(Value::Map(scene.cache), &keys)?,
@@ -406,10 +397,9 @@ impl Path {
                     Form::KindText => kind.as_bytes() == text,
                     _ => text.strip_prefix(b"SPAN_KIND_").is_some_and(|text| kind.to_uppercase().as_bytes() == text),
                 };
-                let kind =
-                    (0..).zip(KINDS).find(|(_, kind)| is_kind(kind)).map(|(number, _)| number).ok_or_else(|| {
-                        Fault::new(format!("unknown span kind string, {}", String::from_utf8_lossy(text)))
-                    })?;
+                let kind = (0..).zip(KIND_WORDS).find(|(_, kind)| is_kind(kind)).map(|(number, _)| number).ok_or_else(
+                    || Fault::new(format!("unknown span kind string, {}", String::from_utf8_lossy(text))),
+                )?;
                 put_uint(&mut out, number, kind);
             }
             (Form::Varints | Form::Fixed64s | Form::Doubles, Value::List(list)) => {

@@ -7,15 +7,12 @@ use crate::config::section::Section;
 use crate::config::tree::{self, Node};
 use crate::otlp::hex;
 use crate::otlp::message::{Message, put_pair_header};
+use crate::otlp::schema::attribute_lists;
 use crate::otlp::views::{AnyValue, KeyValue};
 use crate::otlp::wire;
 use crate::ottl::pattern::{self, Pattern};
 use crate::ottl::value::{Arena, Fault, Value, put_entry, put_item};
 use crate::telemetry::Client;
-
-/// The fields that hold attributes, for which fixed values are encoded when the configuration loads: of resources, log
-/// records, spans, and data points.
-const LISTS: [u32; 4] = [1, 6, 9, 7];
 
 #[derive(Clone, Debug)]
 pub struct Action {
@@ -53,9 +50,9 @@ enum Source {
     Auth(String),
 }
 
-/// An attribute encoded as a field of each of `LISTS`.
+/// An attribute encoded as each field that holds attributes in some message.
 #[derive(Clone, Debug)]
-struct Fixed([Box<[u8]>; 4]);
+struct Fixed(Box<[(u32, Box<[u8]>)]>);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Type {
@@ -66,18 +63,18 @@ enum Type {
 
 impl Fixed {
     fn new(key: &[u8], any: &[u8]) -> Fixed {
-        Fixed(LISTS.map(|list| {
+        let encoded = attribute_lists().into_iter().map(|list| {
             let mut raw = Vec::new();
             put_pair_header(&mut raw, list, key, any.len());
             raw.extend_from_slice(any);
-            raw.into()
-        }))
+            (list, raw.into())
+        });
+        Fixed(encoded.collect())
     }
 
     /// None for a field that holds no attributes.
     fn raw(&self, list: u32) -> Option<&[u8]> {
-        let known = LISTS.into_iter().zip(&self.0).find(|(known, _)| *known == list);
-        known.map(|(_, raw)| &**raw)
+        self.0.iter().find(|(known, _)| *known == list).map(|(_, raw)| &**raw)
     }
 }
 

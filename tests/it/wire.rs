@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use misaki::otlp::check::check;
-use misaki::otlp::schema;
+use misaki::otlp::schema::{self, Kind, Presence};
 use misaki::otlp::split::Splitter;
 use misaki::otlp::wire::{Fields, Value, put_bytes, put_header, put_uint, put_varint};
 use misaki::telemetry::{Budget, Charge, Most, Now, Part, Pending, Share, Signal, Telemetry};
@@ -148,6 +148,7 @@ struct ProtoField {
     number: u32,
     repeated: bool,
     kind: u64,
+    presence: Presence,
     /// The full name of a message's type.
     message: Option<String>,
 }
@@ -180,6 +181,12 @@ fn describe(around: &str, message: &[u8], messages: &mut BTreeMap<String, Vec<Pr
         number: number(field, 3) as u32,
         repeated: number(field, 4) == 3,
         kind: number(field, 5),
+        // `proto3_optional` is a oneof of one, for those who don't know it.
+        presence: match (number(field, 17), Fields::new(field).any(|field| field.number == 9)) {
+            (1, _) => Presence::Optional,
+            (_, true) => Presence::Oneof,
+            (_, false) => Presence::Implicit,
+        },
         message: (number(field, 5) == 11).then(|| text(children(field, 6)[0])),
     };
     messages.insert(name, children(message, 2).into_iter().map(field).collect());
@@ -284,6 +291,58 @@ fn the_door_knows_the_proto_files() {
         }
     }
     assert!(fields > 150 && checked > 3000, "{fields} fields, {checked} cases");
+}
+
+/// `otlp/schema.rs` has the messages of the `.proto` files, with all that they say of a field.
+#[test]
+fn the_schema_is_that_of_the_proto_files() {
+    let messages = descriptors();
+    let mut left: Vec<_> = ROOTS.map(|(signal, name)| (schema::root(signal), name.to_owned())).into();
+    let mut seen = BTreeMap::new();
+    while let Some((message, name)) = left.pop() {
+        if seen.insert(message.name, name.clone()).inspect(|before| assert_eq!(*before, name)).is_some() {
+            continue;
+        }
+        let proto = messages[&name].iter();
+        let (strange, proto): (Vec<_>, Vec<_>) = proto.partition(|field| field.name.ends_with("strindex"));
+        assert!(strange.iter().all(|field| message.kind(field.number).is_some()), "{name}");
+        assert_eq!(message.fields.len(), proto.len(), "{name}");
+        for field in message.fields {
+            let said = format!("{}.{}", message.name, field.name);
+            let proto = proto.iter().find(|proto| proto.number == field.number).unwrap();
+            assert!(field.has_snake_name(proto.name.as_bytes()), "{said}: {}", proto.name);
+            // A message is there or not: that it is always shown is a matter of the text.
+            let is_shown = field.presence == Presence::Always && proto.presence == Presence::Implicit;
+            assert!(is_shown || field.presence == proto.presence, "{said}: {:?}", proto.presence);
+            let (kind, repeated, inner) = match field.kind {
+                Kind::Texts => (Kind::Text, true, None),
+                Kind::Packed(element) => (*element, true, None),
+                Kind::Many(inner) => (field.kind, true, Some(inner)),
+                Kind::One(inner) => (field.kind, false, Some(inner)),
+                kind => (kind, false, None),
+            };
+            let kind = match kind {
+                Kind::Double => 1,
+                Kind::Int64 => 3,
+                Kind::Uint64 => 4,
+                Kind::Fixed64 => 6,
+                Kind::Fixed32 => 7,
+                Kind::Bool => 8,
+                Kind::Text => 9,
+                Kind::One(_) | Kind::Many(_) => 11,
+                Kind::Bytes | Kind::Id(_) => 12,
+                Kind::Uint32 => 13,
+                Kind::Enum(_) => 14,
+                Kind::Sfixed64 => 16,
+                Kind::Sint32 => 17,
+                Kind::Texts | Kind::Packed(_) => 0,
+            };
+            assert_eq!((kind, repeated), (proto.kind, proto.repeated), "{said}");
+            assert_eq!(matches!(field.kind, Kind::Id(_)), proto.id_length().is_some(), "{said}");
+            left.extend(inner.map(|inner| (inner, proto.message.clone().unwrap())));
+        }
+    }
+    assert_eq!(seen.len(), schema::MESSAGES.len());
 }
 
 /// `otlp/schema.rs` numbers the fields as the `.proto` files do.

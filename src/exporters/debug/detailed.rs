@@ -3,6 +3,7 @@
 use super::text::Item::{Fixed, Id, Int, Name, Text as Str, Time, Uint};
 use super::text::Text;
 use super::value::put_typed;
+use crate::otlp::schema::KIND_WORDS;
 use crate::otlp::views::metrics::{Buckets, DataType, Exemplar, Metric, Number, Point, Quantile};
 use crate::otlp::views::{
     EntityRef, KeyValue, LogRecord, Repeated, Resource, ResourceGroup, Scope, ScopeGroup, Span, SpanEvent, SpanLink,
@@ -123,7 +124,6 @@ fn name(names: &[&'static str], number: i32) -> &'static str {
 }
 
 fn span(text: &mut Text<'_, '_>, index: usize, message: &[u8]) {
-    const KINDS: [&str; 6] = ["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"];
     let span = Span::read(message);
     let status = Status::read(&span.status);
     text.to.items += 1;
@@ -132,7 +132,7 @@ fn span(text: &mut Text<'_, '_>, index: usize, message: &[u8]) {
     text.line("    Parent ID      : ", Id(span.parent_span_id));
     text.line("    ID             : ", Id(span.span_id));
     text.line("    Name           : ", Str(span.name));
-    text.line("    Kind           : ", Name(name(&KINDS, span.kind)));
+    text.line("    Kind           : ", Name(name(&KIND_WORDS, span.kind)));
     if !span.trace_state.is_empty() {
         text.line("    TraceState     : ", Str(span.trace_state));
     }

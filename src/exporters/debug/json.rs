@@ -7,7 +7,7 @@ use std::mem::take;
 use super::text::Text;
 use crate::otlp::json::{Piece, put_piece};
 use crate::otlp::pieces::whole;
-use crate::otlp::schema::{metric, metric_data};
+use crate::otlp::schema::{is_data, metric_data};
 use crate::otlp::views::{Repeated, ResourceGroup, ScopeGroup};
 use crate::otlp::wire::{Field, Fields, Value, field_len, put_bytes, put_header};
 use crate::telemetry::Signal;
@@ -117,9 +117,7 @@ impl Items<'_, '_> {
 
     /// A metric once for each of its data points.
     fn put_points(&mut self, text: &mut Text<'_, '_>, message: &[u8]) {
-        const DATA: [u32; 5] =
-            [metric::GAUGE, metric::SUM, metric::HISTOGRAM, metric::EXPONENTIAL_HISTOGRAM, metric::SUMMARY];
-        let is_data = |field: &Field<'_>| DATA.contains(&field.number);
+        let is_data = |field: &Field<'_>| is_data(field.number);
         let Some(Field { number, value: Value::Bytes(data), .. }) = Fields::new(message).filter(is_data).last() else {
             return;
         };

@@ -1,12 +1,13 @@
-//! OTLP/JSON → wire: one walk over the text, driven by the tables in `fields`, that writes protobuf as it reads.
+//! OTLP/JSON → wire: one walk over the text, driven by the table in `schema`, that writes protobuf as it reads.
 //!
 //! Open messages are kept in a list of their own, so a deep text costs no stack. How long a message is shows only at its
 //! end: a guessed number of bytes is left free for its length, and its content moves where the guess was wrong.
 
-use super::fields::{FIELDS, Field, Kind, MESSAGES, Message, Presence};
 use super::number::{double, whole};
 use super::scanner::{COMMA_OR_BRACE, COMMA_OR_BRACKET, Fault, Quoted, Read, Scanner, Usual, unescape};
-use crate::otlp::schema::{any_value, key_value};
+use crate::otlp::schema::{
+    ANY_VALUE, COUNT, FIELDS, Field, KEY_VALUE, Kind, Message, Names, Presence, any_value, key_value,
+};
 use crate::otlp::wire::{patch_length, put_varint, varint_len};
 use crate::otlp::{base64, hex};
 use std::mem::replace;
@@ -31,7 +32,7 @@ pub fn read(root: &'static Message, text: &[u8], room: Room) -> Read<Vec<u8>> {
         out: Vec::new(),
         room,
         opens: Vec::with_capacity(16),
-        next: [IN_ORDER; MESSAGES],
+        next: [IN_ORDER; COUNT],
         value_levels: 0,
     };
     reader.grow(text.len() / 2)?;
@@ -52,7 +53,7 @@ struct Reader<'a> {
     /// The messages whose end was not read yet, the outermost first.
     opens: Vec<Open>,
     /// What followed each field of each message the last time; first what follows it in the tables.
-    next: [Order; MESSAGES],
+    next: [Order; COUNT],
     /// How many of them are AnyValues.
     value_levels: usize,
 }
@@ -116,7 +117,7 @@ impl Reader<'_> {
         }
         let mut none = 0;
         let next =
-            self.next.get_mut(open.message.index).and_then(|order| order.get_mut(open.last)).unwrap_or(&mut none);
+            self.next.get_mut(open.message.place).and_then(|order| order.get_mut(open.last)).unwrap_or(&mut none);
         let Some((index, field)) = self.text.field(open.message.fields, usize::from(*next))? else {
             self.text.peek();
             return self.text.skip().map(|()| true);
@@ -178,7 +179,7 @@ impl Reader<'_> {
 
     #[inline(always)]
     fn begin(&mut self, field: &Field, message: &'static Message, list: Option<List>) -> Read<()> {
-        if message.is_any_value() {
+        if is_any_value(message) {
             if self.value_levels == VALUE_LEVELS {
                 return Err(self.text.unexpected("values nest at most 64 levels"));
             }
@@ -192,7 +193,7 @@ impl Reader<'_> {
 
     #[inline(always)]
     fn close(&mut self, ended: &Open) {
-        self.value_levels -= usize::from(ended.message.is_any_value());
+        self.value_levels -= usize::from(is_any_value(ended.message));
         self.patch(ended.length_at, ended.message.length_bytes);
     }
 
@@ -201,7 +202,7 @@ impl Reader<'_> {
     fn element(&mut self, (field, message): List, mut first: bool) -> Read<()> {
         while self.goes_on(first)? {
             self.make_room(0)?;
-            if message.is_key_value() && self.usual_attribute(field.tag) {
+            if std::ptr::eq(message, &KEY_VALUE) && self.usual_attribute(field.tag) {
                 first = false;
                 continue;
             }
@@ -367,7 +368,7 @@ impl Reader<'_> {
                 false if !self.text.word("false") => Err(self.text.unexpected("true or false is needed")),
                 value => Ok(self.varint(u64::from(value))),
             },
-            Kind::Enum(prefix, names) => self.enumeration(prefix, names).map(|n| self.varint(i64::from(n) as u64)),
+            Kind::Enum(names) => self.enumeration(names).map(|n| self.varint(i64::from(n) as u64)),
             Kind::Int64 => self.integer::<i64>(INT64).map(|n| self.varint(n as u64)),
             Kind::Uint64 => self.integer::<u64>(UINT64).map(|n| self.varint(n)),
             Kind::Uint32 => self.integer::<u32>(UINT32).map(|n| self.varint(n.into())),
@@ -436,7 +437,7 @@ impl Reader<'_> {
         value.ok_or_else(|| Fault::new(start, needed))
     }
 
-    fn enumeration(&mut self, prefix: &str, names: &[&str]) -> Read<i32> {
+    fn enumeration(&mut self, (prefix, names): &Names) -> Read<i32> {
         let start = self.text.at;
         let [b'"', ..] = self.text.rest() else {
             return self.integer(INT32);
@@ -448,6 +449,11 @@ impl Reader<'_> {
         let value = value.and_then(|value| i32::try_from(value).ok());
         value.ok_or_else(|| Fault::new(start, NEEDED))
     }
+}
+
+/// Whether it is the one message that may contain itself.
+fn is_any_value(message: &Message) -> bool {
+    std::ptr::eq(message, &ANY_VALUE)
 }
 
 const DOUBLE: &str = "a number of double precision, \"NaN\", \"Infinity\" or \"-Infinity\" is needed";

@@ -2,8 +2,9 @@
 //!
 //! Bytes that are not UTF-8 pass through strings untouched. No function recurses, and none reads past the end.
 
-use super::fields::{Field, Key};
 use std::borrow::Cow;
+
+use crate::otlp::schema::{Field, Key};
 
 /// How deeply a value may nest that no field of OTLP claims.
 const UNKNOWN_DEPTH: usize = 200;

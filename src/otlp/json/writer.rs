@@ -1,5 +1,5 @@
-//! Wire → OTLP/JSON, in the form of the Go collector's `pdata`: one line, the fields in the order of the tables in
-//! `fields`, ids in hexadecimal, 64-bit integers in quotes, enums as numbers, doubles as Go writes them.
+//! Wire → OTLP/JSON, in the form of the Go collector's `pdata`: one line, the fields in the order of the table in
+//! `schema`, ids in hexadecimal, 64-bit integers in quotes, enums as numbers, doubles as Go writes them.
 //!
 //! Works on checked bytes, whose depth the check bounds; what nests deeper is cut off here. The text can be twenty times
 //! the request, so it leaves in pieces: whatever is taken back again is taken back before a piece could have left.
@@ -7,10 +7,10 @@
 use std::borrow::Cow;
 use std::io::Write;
 
-use super::fields::{Field, Kind, Message, Presence};
 use super::scanner::plain_length;
 use crate::diagnostics::escape::{self, Eyes};
 use crate::otlp::pieces::Pieces;
+use crate::otlp::schema::{Field, Kind, Message, Presence};
 use crate::otlp::wire::{Fields, Value, merged, varint};
 use crate::otlp::{base64, hex, number};
 
@@ -189,7 +189,7 @@ impl Writer<'_, '_> {
             (Kind::Int64, Value::Varint(value)) => put(out, format_args!("\"{}\"", value as i64)),
             (Kind::Uint64, Value::Varint(value)) => put(out, format_args!("\"{value}\"")),
             (Kind::Uint32, Value::Varint(value)) => put(out, format_args!("{}", value as u32)),
-            (Kind::Enum(..), Value::Varint(value)) => put(out, format_args!("{}", value as i32)),
+            (Kind::Enum(_), Value::Varint(value)) => put(out, format_args!("{}", value as i32)),
             (Kind::Sint32, Value::Varint(value)) => {
                 let value = value as u32;
                 put(out, format_args!("{}", (value >> 1) as i32 ^ -((value & 1) as i32)));
@@ -236,14 +236,10 @@ impl Writer<'_, '_> {
 
 /// One bit for every field that is given, and the member of the oneof that counts: the last one on the wire, 0 for none.
 fn summary(message: &Message, wire: &[u8]) -> (u64, u32) {
-    let mut members = 0;
-    for field in message.fields.iter().filter(|field| field.presence == Presence::Oneof) {
-        members |= bit(field.number);
-    }
     let (mut given, mut chosen) = (0, 0);
     for field in Fields::new(wire).filter(|field| field.number < 64) {
         given |= bit(field.number);
-        chosen = if members & bit(field.number) != 0 { field.number } else { chosen };
+        chosen = if message.oneof & bit(field.number) != 0 { field.number } else { chosen };
     }
     (given, chosen)
 }

@@ -9,6 +9,7 @@ use crate::otlp::schema::{
 };
 use crate::otlp::wire::{self, Field, Fields, Value};
 
+/// In the order of the numbers that OTTL has for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DataType {
     #[default]
@@ -20,6 +21,21 @@ pub enum DataType {
     Summary,
 }
 
+impl DataType {
+    /// The type of the data in a field of a metric.
+    #[inline]
+    pub fn of(number: u32) -> DataType {
+        match number {
+            metric::GAUGE => DataType::Gauge,
+            metric::SUM => DataType::Sum,
+            metric::HISTOGRAM => DataType::Histogram,
+            metric::EXPONENTIAL_HISTOGRAM => DataType::ExponentialHistogram,
+            metric::SUMMARY => DataType::Summary,
+            _ => DataType::Empty,
+        }
+    }
+}
+
 /// The data of a metric: its type, and its message.
 #[derive(Default)]
 pub struct Data<'a>(pub DataType, &'a [u8]);
@@ -27,14 +43,7 @@ pub struct Data<'a>(pub DataType, &'a [u8]);
 impl<'a> Merge<'a> for Data<'a> {
     fn merge(&mut self, found: Field<'a>, _: Fields<'a>) {
         let Value::Bytes(message) = found.value else { return };
-        let data_type = match found.number {
-            metric::GAUGE => DataType::Gauge,
-            metric::SUM => DataType::Sum,
-            metric::HISTOGRAM => DataType::Histogram,
-            metric::EXPONENTIAL_HISTOGRAM => DataType::ExponentialHistogram,
-            _ => DataType::Summary,
-        };
-        *self = Data(data_type, message);
+        *self = Data(DataType::of(found.number), message);
     }
 }
 

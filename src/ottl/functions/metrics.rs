@@ -3,9 +3,8 @@
 
 use super::{fixed_or, function, optional, required, within_bounds};
 use crate::otlp::message::{Message, put_pair_header};
-use crate::otlp::rewrite::is_data;
 use crate::otlp::schema::{
-    any_value, exemplar, histogram_point, metric, metric_data, number_point, quantile, summary_point,
+    any_value, exemplar, histogram_point, is_data, metric, metric_data, number_point, quantile, summary_point,
 };
 use crate::otlp::views::metrics::{DataType, Number, Point, Quantile};
 use crate::otlp::views::{AnyValue, KeyValue};
@@ -111,14 +110,7 @@ fn temporality(arguments: &Arguments, index: usize) -> Result<u64, String> {
 }
 
 pub fn data_type(scene: &Scene) -> DataType {
-    match scene.sight.data_number {
-        metric::GAUGE => DataType::Gauge,
-        metric::SUM => DataType::Sum,
-        metric::HISTOGRAM => DataType::Histogram,
-        metric::EXPONENTIAL_HISTOGRAM => DataType::ExponentialHistogram,
-        metric::SUMMARY => DataType::Summary,
-        _ => DataType::Empty,
-    }
+    DataType::of(scene.sight.data_number)
 }
 
 /// The temporality of what has sums and counts. A summary has none; it is taken for cumulative.
