@@ -1,10 +1,10 @@
-//! The policies: how each reads its settings, and what it says of a trace (facts 5.7).
+//! The policies: what each says of a trace.
+
+mod settings;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::nearest::suggestion;
-use crate::config::section::Section;
 use crate::otlp::message::Message;
 use crate::otlp::rewrite::Sight;
 use crate::otlp::schema::{resource, resource_group, scope_group, span, status};
@@ -13,10 +13,9 @@ use crate::otlp::tracestate;
 use crate::otlp::views::AnyValue;
 use crate::otlp::wire::merged;
 use crate::ottl::pattern::Pattern;
-use crate::ottl::program::{ErrorMode, Group, Text};
+use crate::ottl::program::Group;
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault};
-use crate::ottl::{functions, pattern};
 use crate::telemetry::{Now, Signal};
 
 use super::spans::{Piece, request_len};
@@ -90,194 +89,7 @@ pub enum Values {
     Regex(Vec<Pattern>),
 }
 
-/// Which types may stand here.
-#[derive(Clone, Copy, PartialEq)]
-enum Place {
-    Top,
-    InAnd,
-    InNot,
-    InComposite,
-}
-
-const TYPES: [&str; 17] = [
-    "always_sample",
-    "latency",
-    "numeric_attribute",
-    "probabilistic",
-    "status_code",
-    "string_attribute",
-    "boolean_attribute",
-    "rate_limiting",
-    "bytes_limiting",
-    "span_count",
-    "trace_state",
-    "trace_flags",
-    "ottl_condition",
-    "and",
-    "not",
-    "drop",
-    "composite",
-];
-
-impl Place {
-    /// Whether a policy of this type may stand here.
-    fn takes(self, kind: &str) -> bool {
-        match kind {
-            "and" => matches!(self, Place::Top | Place::InComposite),
-            "not" => matches!(self, Place::Top | Place::InAnd),
-            "drop" | "composite" => matches!(self, Place::Top),
-            _ => true,
-        }
-    }
-}
-
 impl Policy {
-    /// A policy of the list; all mistakes are reported.
-    pub fn decode(section: &Section, name: &str) -> Option<Policy> {
-        Policy::read(section, name, Place::Top)
-    }
-
-    fn read(section: &Section, name: &str, place: Place) -> Option<Policy> {
-        let kind = section.text("type").unwrap_or_default();
-        if !TYPES.contains(&kind.as_str()) || !place.takes(&kind) {
-            let message =
-                format!("failed to create policy evaluator for \"{name}\": unknown sampling policy type {kind}");
-            let known = TYPES.into_iter().filter(|known| place.takes(known));
-            let near = suggestion(&kind, known, "the types here are").unwrap_or_default();
-            section.problem_with_help("type", message, near);
-            // Which of its settings it would have is not known.
-            section.entries();
-            return None;
-        }
-        // The settings of other types mean nothing, right or wrong.
-        section.ignored(&TYPES.into_iter().filter(|other| *other != kind).collect::<Vec<_>>());
-        let own = section.subsection(&kind);
-        let wrong = |key: &str, message: String| {
-            own.problem(key, format!("failed to create policy evaluator for \"{name}\": {message}"));
-            // Reading ends here: the keys that were not come to are no unknown ones.
-            own.entries();
-            None
-        };
-        let any = i64::MIN..=i64::MAX;
-        let int = |key| own.integer(key, 0, any.clone());
-        let key = || own.text("key").unwrap_or_default().into_bytes();
-        let invert = || own.boolean("invert_match", false);
-        let bucket = |key| {
-            let per_second = int(key).max(0);
-            let burst = int("burst_capacity");
-            Bucket::new(per_second as f64, if burst > 0 { burst } else { per_second.saturating_mul(2) } as f64)
-        };
-        let nested = |key, place| -> Option<Vec<Policy>> {
-            let sections = own.sections(key).unwrap_or_default();
-            let policies: Vec<_> = sections.iter().map(|section| Policy::nested(section, name, place)).collect();
-            policies.into_iter().collect()
-        };
-        Some(match kind.as_str() {
-            "always_sample" => {
-                own.entries();
-                Policy::AlwaysSample
-            }
-            "latency" => {
-                let up_to_ms = Some(int("upper_threshold_ms")).filter(|most| *most != 0);
-                Policy::Latency { above_ms: int("threshold_ms"), up_to_ms }
-            }
-            "numeric_attribute" => {
-                // As in the Go collector a bound of 0 is none.
-                let bound = |key| Some(int(key)).filter(|bound| *bound != 0);
-                let (least, most) = (bound("min_value"), bound("max_value"));
-                if least.or(most).is_none() {
-                    return wrong("", "at least one of min_value or max_value must be set".to_owned());
-                }
-                let (least, most) = (least.unwrap_or(i64::MIN), most.unwrap_or(i64::MAX));
-                Policy::NumericAttribute { key: key(), least, most, invert: invert() }
-            }
-            "probabilistic" => {
-                let salt = own.text("hash_salt").filter(|salt| !salt.is_empty());
-                let percentage = own.float("sampling_percentage", 0.0, f64::MIN..=f64::MAX);
-                let salt = salt.unwrap_or_else(|| "default-hash-seed".to_owned());
-                Policy::Probabilistic { salt, threshold: share_of_all(percentage / 100.0) }
-            }
-            "status_code" => {
-                let names = own.texts("status_codes").unwrap_or_default();
-                if names.is_empty() {
-                    return wrong("status_codes", "expected at least one status code to filter on".to_owned());
-                }
-                let mut codes = 0;
-                for name in names {
-                    match ["UNSET", "OK", "ERROR"].iter().position(|known| *known == name) {
-                        Some(code) => codes |= 1 << code,
-                        None => {
-                            let message = format!("unknown status code \"{name}\", supported: OK, ERROR, UNSET");
-                            return wrong("status_codes", message);
-                        }
-                    }
-                }
-                Policy::StatusCode(codes)
-            }
-            "string_attribute" => {
-                own.ignored(&["cache_max_size"]);
-                let values = own.texts("values").unwrap_or_default();
-                let values = if own.boolean("enabled_regex_matching", false) {
-                    match values.iter().map(|value| pattern::compile(value)).collect() {
-                        Ok(patterns) => Values::Regex(patterns),
-                        Err(why) => return wrong("values", format!("invalid regex: {why}")),
-                    }
-                } else {
-                    Values::Exact(
-                        values.into_iter().filter(|value| !value.is_empty()).map(String::into_bytes).collect(),
-                    )
-                };
-                Policy::StringAttribute { key: key(), values, invert: invert() }
-            }
-            "boolean_attribute" => {
-                Policy::BooleanAttribute { key: key(), value: own.boolean("value", false), invert: invert() }
-            }
-            "rate_limiting" => Policy::RateLimiting(bucket("spans_per_second")),
-            "bytes_limiting" => Policy::BytesLimiting(bucket("bytes_per_second")),
-            "span_count" => {
-                let count = |key| own.limited(key, 0, 0..=i64::from(i32::MAX)) as u64;
-                Policy::SpanCount { least: count("min_spans"), most: Some(count("max_spans")).filter(|most| *most > 0) }
-            }
-            "trace_state" => {
-                let key = key();
-                let values = own.texts("values").unwrap_or_default().into_iter().map(String::into_bytes);
-                let fits = |value: &Vec<u8>| !value.is_empty() && key.len() + value.len() < 256;
-                Policy::TraceState { values: values.filter(fits).collect(), key }
-            }
-            "trace_flags" => Policy::TraceFlags,
-            "ottl_condition" => {
-                let error_mode = own.choice("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
-                let group = |key, contexts: &[&'static str]| {
-                    let texts = own.items(key).unwrap_or_default().into_iter();
-                    let texts: Vec<Text> =
-                        texts.map(|(text, place)| Text { key, text, place, is_statement: false }).collect();
-                    let group = Group::read(&own, &texts, Some(key), contexts, functions::FILTER, error_mode);
-                    (group.filter(|_| !texts.is_empty()), texts.len())
-                };
-                let (span, spans) = group("span", &["span", "scope", "resource"]);
-                let (event, events) = group("spanevent", &["spanevent", "span", "scope", "resource"]);
-                if spans + events == 0 {
-                    return wrong("", "expected at least one OTTL condition to filter on".to_owned());
-                }
-                Policy::OttlCondition { span, event }
-            }
-            "and" => Policy::And(nested("and_sub_policy", Place::InAnd)?),
-            "not" => {
-                let inner = Policy::nested(&own.subsection("not_sub_policy"), name, Place::InNot)?;
-                Policy::Not(Box::new(inner))
-            }
-            "drop" => Policy::Drop(nested("drop_sub_policy", Place::InAnd)?),
-            "composite" => Policy::Composite(Composite::decode(&own, name)?),
-            // None of the types.
-            _ => return None,
-        })
-    }
-
-    fn nested(section: &Section, outer: &str, place: Place) -> Option<Policy> {
-        section.text("name");
-        Policy::read(section, outer, place)
-    }
-
     pub fn is_drop(&self) -> bool {
         matches!(self, Policy::Drop(_))
     }
@@ -354,16 +166,6 @@ fn all(policies: &[Policy], trace: &Trace) -> Result<bool, Fault> {
         }
     }
     Ok(true)
-}
-
-/// The part of all 64-bit numbers that is below this share.
-fn share_of_all(share: f64) -> u64 {
-    match share {
-        ..=0.0 => 0,
-        1.0.. => u64::MAX,
-        // 53 bits of mantissa; what is below 2^-63 is nothing.
-        _ => (((share * (1u64 << 63) as f64) as u128 * u128::from(u64::MAX)) >> 63) as u64,
-    }
 }
 
 impl Trace<'_> {
@@ -472,29 +274,6 @@ pub struct Composite {
 }
 
 impl Composite {
-    fn decode(section: &Section, name: &str) -> Option<Composite> {
-        let most = section.integer("max_total_spans_per_second", 0, 0..=i64::MAX) as u64;
-        // The order of the policies themselves counts, as in the Go collector.
-        section.texts("policy_order");
-        let percent = |section: &Section| {
-            let percent = section.integer("percent", 0, i64::MIN..=i64::MAX);
-            (section.text("policy").unwrap_or_default(), percent)
-        };
-        let shares: Vec<_> = section.sections("rate_allocation").unwrap_or_default().iter().map(percent).collect();
-        let sections = section.sections("composite_sub_policy").unwrap_or_default();
-        let even = most as f64 / sections.len().max(1) as f64;
-        let policy = |section: &Section| {
-            let own = section.text("name").unwrap_or_default();
-            let share = shares.iter().rfind(|(policy, percent)| *policy == own && *percent > 0);
-            let most = share.map_or(even, |(_, percent)| *percent as f64 / 100.0 * most as f64);
-            Some((Policy::read(section, name, Place::InComposite)?, most as u64))
-        };
-        let policies: Vec<_> = sections.iter().map(policy).collect();
-        let policies: Vec<_> = policies.into_iter().collect::<Option<_>>()?;
-        let state = Mutex::new((None, vec![0; policies.len()]));
-        Some(Composite { most, policies, state })
-    }
-
     fn evaluate(&self, trace: &Trace) -> Result<bool, Fault> {
         for (index, (policy, most)) in self.policies.iter().enumerate() {
             if policy.evaluate(trace)? != Decision::Sampled {
