@@ -1,18 +1,19 @@
-//! What is done to one list of attributes: the actions of `attributes` and `resource` (facts 5.5).
+//! What is done to one list of attributes: the actions of `attributes` and `resource`.
+
+mod settings;
 
 use ring::digest::{SHA256, digest};
 
-use crate::config::nearest::nearest;
-use crate::config::section::Section;
 use crate::config::tree::{self, Node};
 use crate::otlp::hex;
 use crate::otlp::message::{Message, put_pair_header};
 use crate::otlp::schema::attribute_lists;
 use crate::otlp::views::{AnyValue, KeyValue};
 use crate::otlp::wire;
-use crate::ottl::pattern::{self, Pattern};
+use crate::ottl::pattern::Pattern;
 use crate::ottl::value::{Arena, Fault, Value, put_entry, put_item};
 use crate::telemetry::Client;
+pub use settings::decode;
 
 #[derive(Clone, Debug)]
 pub struct Action {
@@ -78,151 +79,7 @@ impl Fixed {
     }
 }
 
-const ACTIONS: [&str; 7] = ["insert", "update", "upsert", "delete", "hash", "extract", "convert"];
-/// What others call them.
-const SYNONYMS: [(&[&str], &str); 3] =
-    [(&["add", "set", "put"], "upsert"), (&["remove", "drop"], "delete"), (&["replace", "modify"], "update")];
-
-/// The actions in a list of sections, each fault where it is.
-pub fn decode(section: &Section, name: &str) -> Vec<Action> {
-    let Some(items) = section.sections(name).filter(|items| !items.is_empty()) else {
-        let help = format!("write `{name}: [{{key: environment, value: production, action: upsert}}]`, for example");
-        section.problem_with_help(name, format!("missing required field \"{name}\""), help);
-        return Vec::new();
-    };
-    items.into_iter().enumerate().filter_map(|(index, item)| Action::decode(item, index)).collect()
-}
-
 impl Action {
-    fn decode(item: Section, index: usize) -> Option<Action> {
-        let text = |key| item.text(key).unwrap_or_default();
-        let (key, written) = (text("key"), text("action"));
-        let (from_attribute, from_context) = (text("from_attribute"), text("from_context"));
-        let (pattern, converted) = (text("pattern"), text("converted_type"));
-        let value = |name| {
-            item.node(name).filter(|node| !node.is_null()).map(|node| Fixed::new(key.as_bytes(), &encoded(node)))
-        };
-        let (fixed, default) = (value("value"), value("default_value"));
-        let sources = [fixed.is_some(), !from_attribute.is_empty(), !from_context.is_empty()];
-        let sources = sources.into_iter().filter(|is_given| *is_given).count();
-
-        let action = written.to_ascii_lowercase();
-        let uses_pattern = matches!(action.as_str(), "delete" | "hash" | "extract");
-        if key.is_empty() && (!matches!(action.as_str(), "delete" | "hash") || pattern.is_empty()) {
-            let missing = match action.as_str() {
-                "delete" | "hash" => "(at least one of \"key\" and \"pattern\" have to be used)",
-                _ => "\"key\"",
-            };
-            let message =
-                format!("error creating AttrProc due to missing required field {missing} at the {index}-th action");
-            item.problem_with_help("key", message, "write `key:` with the name of the attribute");
-            return None;
-        }
-        let fault =
-            |what: String| format!("error with key \"{key}\" ({index}-th action): error creating AttrProc{what}");
-        let wrong = |field: &str, what: String| {
-            item.problem(field, fault(what));
-            None
-        };
-        let unused = |fields: &str| format!(". Action \"{action}\" does not use {fields}. These must not be specified");
-        let unused_one = |field: &str| {
-            format!(". Action \"{action}\" does not use the \"{field}\" field. This must not be specified")
-        };
-        let required = |field: &str| format!(" due to missing required field \"{field}\" for action \"{action}\"");
-        let regex = match pattern.is_empty() || !uses_pattern {
-            true => None,
-            false => match pattern::compile(&pattern) {
-                Ok(regex) => Some(regex),
-                Err(_) => return wrong("pattern", format!(". Field \"pattern\" has invalid pattern: \"{pattern}\"")),
-            },
-        };
-        let deed = match action.as_str() {
-            "insert" | "update" | "upsert" => {
-                if sources == 0 && default.is_none() {
-                    let what = "Either field \"value\", \"from_attribute\", \"from_context\", or \"default_value\" must be specified";
-                    return wrong("value", format!(". {what}"));
-                }
-                if sources > 1 {
-                    return wrong("value", " due to multiple value sources being set".to_owned());
-                }
-                if !pattern.is_empty() {
-                    return wrong("pattern", unused_one("pattern"));
-                }
-                if !converted.is_empty() {
-                    return wrong("converted_type", unused_one("converted_type"));
-                }
-                let (inserts, updates) = (action != "update", action != "insert");
-                let source = match (fixed, from_attribute.is_empty(), from_context.as_str()) {
-                    (Some(fixed), ..) => Source::Fixed(fixed),
-                    (_, false, _) => Source::Attribute(from_attribute.into_bytes().into()),
-                    (_, _, "") => Source::Nothing,
-                    (_, _, "client.address") => Source::Host,
-                    (_, _, context) if context.starts_with("auth.") => {
-                        Source::Auth(context.trim_start_matches("auth.").to_owned())
-                    }
-                    (_, _, context) => Source::Metadata(context.trim_start_matches("metadata.").to_owned()),
-                };
-                Deed::Put { inserts, updates, source, default }
-            }
-            "delete" | "hash" => {
-                if sources > 0 {
-                    return wrong("value", unused("\"value\" or \"from_attribute\" field"));
-                }
-                if !converted.is_empty() {
-                    return wrong("converted_type", unused_one("converted_type"));
-                }
-                if action == "hash" { Deed::Hash(regex) } else { Deed::Delete(regex) }
-            }
-            "extract" => {
-                if sources > 0 {
-                    return wrong("value", unused("a value source field"));
-                }
-                if !converted.is_empty() {
-                    return wrong("converted_type", unused_one("converted_type"));
-                }
-                let Some(regex) = regex else { return wrong("pattern", required("pattern")) };
-                let mut names = regex.capture_names().skip(1).peekable();
-                if names.peek().is_none() {
-                    return wrong("pattern", ". Field \"pattern\" contains no named matcher groups".to_owned());
-                }
-                if names.any(|name| name.is_none()) {
-                    let what = ". Field \"pattern\" contains at least one unnamed matcher group";
-                    return wrong("pattern", what.to_owned());
-                }
-                drop(names);
-                Deed::Extract(regex)
-            }
-            "convert" => {
-                if sources > 0 || !pattern.is_empty() {
-                    return wrong("value", unused("value sources or \"pattern\" field"));
-                }
-                Deed::Convert(match converted.as_str() {
-                    "" => return wrong("converted_type", required("converted_type")),
-                    "string" => Type::String,
-                    "int" => Type::Int,
-                    "double" => Type::Double,
-                    other => {
-                        let what = format!(
-                            " due to invalid value \"{other}\" in field \"converted_type\" for action \"convert\""
-                        );
-                        return wrong("converted_type", what);
-                    }
-                })
-            }
-            _ => {
-                let what = format!(" due to unsupported action \"{written}\"");
-                let meant =
-                    SYNONYMS.iter().find(|(names, _)| names.contains(&action.as_str())).map(|(_, meant)| *meant);
-                let meant =
-                    meant.or_else(|| nearest(&action, ACTIONS)).map(|meant| format!("did you mean \"{meant}\"? "));
-                let help = format!("{}the actions are: {}", meant.unwrap_or_default(), ACTIONS.join(", "));
-                item.problem_with_help("action", fault(what), help);
-                return None;
-            }
-        };
-        Some(Action { key: key.into_bytes().into(), deed })
-    }
-
     /// Does it to the attributes in field `list` of a message.
     pub fn run<'a>(
         &'a self,
