@@ -573,7 +573,7 @@ impl Queue {
         // What is wrong with the disk itself is said where it is written to.
         let said = refusal.has_fill().then(|| self.said_refused.count(items)).flatten();
         if let Some((refused_items, requests)) = said {
-            let (exporter, signal, why) = (&self.account.exporter, self.signal.name(), refusal.answer().1.message);
+            let (exporter, signal, why) = (&self.account.exporter, self.signal.name(), refusal.answer().status.message);
             tracing::warn!(%exporter, signal, why, requests, refused_items, "telemetry is refused: clients are told to try again");
         }
         Full::Refuse(refusal)
