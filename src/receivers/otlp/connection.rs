@@ -101,7 +101,7 @@ async fn prepare(
             Ok(stream) => stream,
             Err(error) => {
                 let why = tls::explain(&error, Peer::Client);
-                if why == tls::CLIENT_SPEAKS_PLAINTEXT {
+                if tls::is_plaintext(&error) {
                     Shared::tell_once(&shared.said.plain_on_tls_port, || &why);
                 }
                 tracing::info!(target: log::DETAIL, %why, "the TLS handshake failed");
