@@ -32,6 +32,7 @@ use crate::config::{self, Loaded, Outside};
 use crate::diagnostics::columns::without_errno;
 use crate::diagnostics::escape::{put_safe_json, safe};
 use crate::diagnostics::log;
+use crate::network::ports::CannotStart;
 use crate::service::plan::Plan;
 
 /// Exit statuses (sysexits.h for the last two).
@@ -279,17 +280,19 @@ fn meant(error: &clap::Error) -> Option<String> {
     is_first.then(|| nearest(word, verbs))?.map(str::to_owned)
 }
 
-/// A help may follow, on lines of its own.
 fn failed(message: impl std::fmt::Display) -> Failure {
-    const HELP: &str = "\n  help: ";
-    let message = without_errno(&message.to_string());
-    let (what, help) = message.split_once(HELP).unwrap_or((&message, ""));
-    let mut text = format!("error: {}\n", safe(what));
-    if !help.is_empty() {
-        let help = help.lines().map(safe).collect::<Vec<_>>().join("\n");
-        text.push_str(&format!("{}{help}\n", HELP.trim_start_matches('\n')));
+    Failure { status: FAILED, message: format!("error: {}\n", safe(&without_errno(&message.to_string()))) }
+}
+
+impl From<CannotStart> for Failure {
+    fn from(CannotStart { why, help }: CannotStart) -> Failure {
+        let mut failure = failed(why);
+        if let Some(help) = help {
+            let help = help.lines().map(safe).collect::<Vec<_>>().join("\n");
+            failure.message.push_str(&format!("  help: {help}\n"));
+        }
+        failure
     }
-    Failure { status: FAILED, message: text }
 }
 
 /// JSON on one line, for a terminal.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::extensions::Named;
 use crate::network::auth::Authenticator;
 use crate::network::connections::Connections;
-use crate::network::ports::Port;
+use crate::network::ports::{CannotStart, Port};
 use crate::network::settings::Listening;
 use crate::network::workers::Workers;
 use crate::telemetry::{Budget, Intake, Signal};
@@ -43,7 +43,7 @@ pub trait ReceiverSettings: Send + Sync {
     fn start(&self, parts: ReceiverParts) -> Vec<Run>;
 }
 
-pub type Binding<'a> = Pin<Box<dyn Future<Output = Result<Vec<Port>, String>> + Send + 'a>>;
+pub type Binding<'a> = Pin<Box<dyn Future<Output = Result<Vec<Port>, CannotStart>> + Send + 'a>>;
 pub type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a receiver runs with.

@@ -33,7 +33,7 @@ use crate::network::auth::Authenticator;
 use crate::network::connections::Connections;
 use crate::network::endpoint::Listen;
 use crate::network::listen::{self, Listener};
-use crate::network::ports::Port;
+use crate::network::ports::{CannotStart, Port};
 use crate::network::tls;
 use crate::network::workers::{Thread, Workers};
 use crate::pipeline::timekeeper::keep_time;
@@ -110,7 +110,7 @@ pub struct Balance {
 }
 
 /// Builds and starts everything; when it returns, every port is bound.
-pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, String> {
+pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, CannotStart> {
     let admin_thread = Thread::start("misaki-admin".to_owned(), workers.supervisor.watch("admin thread"));
     let admin_thread = admin_thread.map_err(|error| format!("cannot start: {error}"))?;
     let mut running = Running {
@@ -194,7 +194,7 @@ async fn scrape_sockets(plan: &Plan, open: &mut Vec<AdminSocket>, thread: &Threa
 impl Running {
     /// Goes on with another config. What is the same keeps its sockets, connections and telemetry; the rest drains into what
     /// follows it. On an error everything is as it was.
-    pub async fn reload(&mut self, mut plan: Plan) -> Result<Changes, String> {
+    pub async fn reload(&mut self, mut plan: Plan) -> Result<Changes, CannotStart> {
         let changes = Changes::between(&self.written, &plan.written);
         plan.keep_extensions(&self.extensions, &self.written);
         self.take_over(&plan).await?;
@@ -204,7 +204,7 @@ impl Running {
         Ok(changes)
     }
 
-    async fn take_over(&mut self, plan: &Plan) -> Result<(), String> {
+    async fn take_over(&mut self, plan: &Plan) -> Result<(), CannotStart> {
         // Whatever can fail comes first, and changes nothing that runs.
         let is_reload = !self.written.is_empty();
         let (mut admin, mut admin_sockets, mut open) = (JoinSet::new(), Vec::new(), self.admin_sockets.clone());
@@ -216,7 +216,7 @@ impl Running {
                 && is_reload
             {
                 // At a start they may come late; here there are others that do.
-                return Err(format!("{error} ({place})"));
+                return Err(format!("{error} ({place})").into());
             }
             let Some(AdminPage { name, endpoint, tls, mut front, answers }) = extension.page(&self.health) else {
                 continue;
@@ -293,7 +293,7 @@ impl Running {
     }
 
     /// Binds what receivers listen on and reads their certificates. A socket goes from one to the next.
-    async fn openings(&self, plan: &Plan) -> Result<HashMap<ComponentId, Opening>, String> {
+    async fn openings(&self, plan: &Plan) -> Result<HashMap<ComponentId, Opening>, CannotStart> {
         let mut openings = HashMap::new();
         let receivers = plan.receivers();
         let gone = self.doors.iter().filter(|(id, _)| !receivers.contains(id));

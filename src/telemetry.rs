@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod alarm;
+pub mod answer;
 pub mod aside;
 pub mod bill;
 pub mod budget;
@@ -25,6 +26,7 @@ pub use crate::otlp::Signal;
 pub use crate::otlp::status::Status;
 pub use account::{Account, Accounts, Reason};
 pub use alarm::Alarm;
+pub use answer::Answer;
 pub use aside::Aside;
 pub use bill::{Bill, Fate, Tally};
 pub use budget::{Budget, Charge, Holder, Share};

@@ -70,7 +70,7 @@ pub fn command(words: &[OsString], mut settings: Vec<String>, print: Option<Prin
     let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
     let status = runtime.block_on(async {
         let workers = Workers::start(1).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
-        let mut running = service::start(&plan, Arc::new(workers)).await.map_err(failed)?;
+        let mut running = service::start(&plan, Arc::new(workers)).await?;
         let http = running.addresses.iter().find(|(protocol, _)| *protocol == "http");
         let address = http.and_then(|(_, address)| *address).expect("the config above names a port of this machine");
         let mut command = Command::new(program);

@@ -39,7 +39,7 @@ pub fn run(options: Run) -> Result<(), Failure> {
         let count = options.workers.map_or_else(Workers::default_count, usize::from);
         let workers = Workers::start(count).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let handles = workers.handles();
-        let running = service::start(&plan, Arc::new(workers)).await.map_err(failed)?;
+        let running = service::start(&plan, Arc::new(workers)).await?;
         welcome(&origin, &names, &plan, &running);
         #[cfg(unix)]
         let inspection = inspection(&plan, names, &running);
@@ -159,7 +159,7 @@ async fn reload(running: &mut Running, options: &Run) {
     let reloaded = match read.await.unwrap_or_else(|error| Err(failed(error))) {
         Ok((plan, warnings)) => {
             log::write(warnings);
-            running.reload(plan).await.map_err(|error| failed(error).message)
+            running.reload(plan).await.map_err(|error| Failure::from(error).message)
         }
         Err(failure) => Err(failure.message),
     };
@@ -192,7 +192,7 @@ async fn live(mut running: Running, options: &Run, systemd: &Systemd, tell: impl
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let signal = loop {
         match signals.next().await {
-            RELOAD => {
+            Signal::Reload => {
                 systemd.reloading();
                 reload(&mut running, options).await;
                 tell(&running);
@@ -200,11 +200,11 @@ async fn live(mut running: Running, options: &Run, systemd: &Systemd, tell: impl
             signal => break signal,
         }
     };
-    if signal == "interrupt" && std::io::stderr().is_terminal() {
+    if signal == Signal::Interrupt && std::io::stderr().is_terminal() {
         // The terminal has written ^C; what follows begins a line.
         log::write("\n");
     }
-    tracing::info!(signal, "Received signal from OS");
+    tracing::info!(signal = signal.name(), "Received signal from OS");
     let waiting = running.held_items();
     systemd.stopping(&format!("draining {waiting} items"));
     if waiting > 0 {
@@ -238,8 +238,27 @@ async fn live(mut running: Running, options: &Run, systemd: &Systemd, tell: impl
     Ok(())
 }
 
-/// What an operator asks for with a hangup.
-const RELOAD: &str = "reload";
+#[derive(Clone, Copy, PartialEq)]
+#[cfg_attr(not(unix), expect(dead_code, reason = "there is Ctrl-C alone"))]
+enum Signal {
+    Terminate,
+    Interrupt,
+    /// The terminal has gone.
+    Hangup,
+    /// A hangup with which an operator asks for a reload.
+    Reload,
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Signal::Terminate => "terminated",
+            Signal::Interrupt => "interrupt",
+            Signal::Hangup => "hangup",
+            Signal::Reload => "reload",
+        }
+    }
+}
 
 #[cfg(unix)]
 struct Signals {
@@ -262,11 +281,14 @@ impl Signals {
     }
 
     /// A hangup ends it when its terminal has gone, and else asks for a reload.
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => "terminated",
-            _ = self.interrupt.recv() => "interrupt",
-            _ = self.hangup.recv() => if self.began_on_terminal && !is_on_terminal() { "hangup" } else { RELOAD },
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            _ = self.hangup.recv() => match self.began_on_terminal && !is_on_terminal() {
+                true => Signal::Hangup,
+                false => Signal::Reload,
+            },
         }
     }
 }
@@ -279,7 +301,7 @@ fn is_on_terminal() -> bool {
 impl Signals {
     /// One that ends a drain.
     async fn second(&mut self) {
-        while self.next().await == RELOAD {
+        while self.next().await == Signal::Reload {
             tracing::warn!("it is ending: the config is not read again");
         }
     }
@@ -294,11 +316,11 @@ impl Signals {
         Ok(Signals)
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Signal {
         // Without a handler there is nobody to wait for.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-        "interrupt"
+        Signal::Interrupt
     }
 }

@@ -3,11 +3,17 @@
 /// What to say about an unknown name: the nearest known one, or all there are.
 pub fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, introduction: &str) -> Option<String> {
     let known: Vec<&str> = known.into_iter().filter(|name| !name.is_empty()).collect();
-    match nearest(name, known.iter().copied()) {
-        Some(nearest) => Some(format!("did you mean \"{nearest}\"?")),
-        None if known.is_empty() => None,
-        None => Some(format!("{introduction}: {}", known.join(", "))),
-    }
+    guess(name, known.iter().copied()).or_else(|| listing(&known, introduction))
+}
+
+/// What to say where the nearest known name is near enough.
+pub fn guess<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    Some(format!("did you mean \"{}\"?", nearest(name, known)?))
+}
+
+/// All names that there are.
+pub fn listing(known: &[&str], introduction: &str) -> Option<String> {
+    (!known.is_empty()).then(|| format!("{introduction}: {}", known.join(", ")))
 }
 
 /// The known name with the fewest typing errors, when they are few for its length; case counts nothing.

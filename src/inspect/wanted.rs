@@ -83,8 +83,8 @@ impl Wanted {
             return Err(Mistake::new(&(0..wanted.text.len()), message).help(help));
         }
         // Meant is the signal that knows most of it.
-        mistakes.sort_by_key(|(known, mistake)| (usize::MAX - known, !mistake.is_guessed()));
-        let is_nowhere = mistakes.iter().all(|(known, mistake)| *known == 0 && mistake.message.starts_with("segment "));
+        mistakes.sort_by_key(|(known, mistake)| (usize::MAX - known, !mistake.is_guessed));
+        let is_nowhere = mistakes.iter().all(|(known, mistake)| *known == 0 && mistake.is_unknown_path);
         let (_, mut mistake) = mistakes.into_iter().next().expect("there are signals, and none has a rule");
         if is_nowhere {
             let written = wanted.text.get(mistake.span.clone()).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,8 +19,6 @@ use super::listen::Listener;
 use super::{Stream, tls};
 use crate::diagnostics::supervisor::Watch;
 use crate::otlp::percent;
-use crate::otlp::status::code;
-use crate::telemetry::Status;
 
 /// Connections at once; a scraper needs one. Beyond these the one that was opened first is closed: each is for one request.
 const CONNECTIONS: usize = 32;
@@ -58,11 +56,7 @@ impl Front {
     async fn answer(&self, request: &http::Request<hyper::body::Incoming>, answers: &Answers) -> Response<String> {
         let headers = request.headers();
         let mut answer = match self.cors.preflight(request.method(), headers, "GET, HEAD") {
-            Some(allowed) => {
-                let mut answer = Response::new(String::new());
-                (*answer.status_mut(), *answer.headers_mut()) = (StatusCode::NO_CONTENT, allowed);
-                answer
-            }
+            Some(preflight) => preflight.map(|()| String::new()),
             None => match self.admit(headers).await {
                 Some(refusal) => refusal,
                 None if !percent::is_valid(request.uri().path()) => response(Reply::plain(400, "400 Bad Request\n")),
@@ -79,10 +73,9 @@ impl Front {
     /// What a client is answered whose credentials are not accepted.
     async fn admit(&self, headers: &HeaderMap) -> Option<Response<String>> {
         let guard = self.guard.as_ref()?;
-        let Status { code, message } = guard.admit(headers).await.err()?;
-        let status = if code == code::UNAUTHENTICATED { 401 } else { 503 };
-        let mut answer = response(Reply::plain(status, message + "\n"));
-        answer.headers_mut().insert(WWW_AUTHENTICATE, guard.challenge());
+        let refused = guard.admit(headers).await.err()?;
+        let mut answer = response(Reply::plain(refused.http.as_u16(), refused.status.message + "\n"));
+        answer.headers_mut().extend(refused.header.map(|header| *header));
         Some(answer)
     }
 }

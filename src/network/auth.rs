@@ -10,8 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use ring::digest;
 use smallvec::SmallVec;
 
-use crate::otlp::status::code;
-use crate::telemetry::Status;
+use crate::telemetry::Answer;
 
 use super::files::{self, Watched};
 
@@ -90,14 +89,13 @@ impl Authenticator {
     }
 
     /// Whether a request with these headers may come in.
-    pub async fn admit(&self, headers: &HeaderMap) -> Result<(), Status> {
-        let refused = |why: &str| Status { code: code::UNAUTHENTICATED, message: why.to_owned() };
+    pub async fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
+        let refused = |why: &str| Answer::unauthenticated(why, self.scheme.challenge());
         let (missing, unknown) = self.scheme.refusals();
         let given = headers.get(&self.header).filter(|value| !value.is_empty()).ok_or_else(|| refused(missing))?;
         let presented = self.scheme.presented(given.as_bytes()).map_err(refused)?;
-        // The fault is ours: the client shall keep what it has and come again.
-        let unavailable =
-            |_| Status { code: code::UNAVAILABLE, message: "the receiver cannot read its credentials".to_owned() };
+        // The fault is ours: the client keeps what it has and comes again.
+        let unavailable = |_| Answer::unavailable("the receiver cannot read its credentials", Duration::from_secs(1));
         let known = self.credentials.current(false).await.map_err(unavailable)?;
         let pairs = known.accepted.iter().flat_map(|accepted| presented.iter().map(move |given| (accepted, given)));
         // Every pair is compared, so that the time tells nothing.
@@ -108,10 +106,6 @@ impl Authenticator {
     /// What is known of the sender of these headers, which were admitted.
     pub fn attributes(&self, headers: &HeaderMap) -> Vec<(&'static str, String)> {
         headers.get(&self.header).map_or_else(Vec::new, |value| self.scheme.attributes(value.as_bytes()))
-    }
-
-    pub fn challenge(&self) -> HeaderValue {
-        self.scheme.challenge()
     }
 
     /// The header that we send; `anew` looks at the files at once.

@@ -1,7 +1,7 @@
 //! `cors`: which pages may read what a server answers. It refuses nothing: a browser does.
 
-use http::Method;
 use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode};
 
 use crate::config::section::Section;
 
@@ -28,16 +28,18 @@ impl Cors {
 
     /// The answer to a page's question whether it may send one of `methods`; nothing where a request is no such question. An
     /// origin that is not allowed gets no headers.
-    pub fn preflight(&self, method: &Method, request: &HeaderMap, methods: &'static str) -> Option<HeaderMap> {
+    pub fn preflight(&self, method: &Method, request: &HeaderMap, methods: &'static str) -> Option<Response<()>> {
         let asks = *method == Method::OPTIONS && request.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         if !asks || !self.is_on() {
             return None;
         }
-        let mut out = HeaderMap::new();
+        let mut answer = Response::new(());
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        let out = answer.headers_mut();
         let vary = "Access-Control-Request-Method, Access-Control-Request-Headers";
         out.append(header::VARY, HeaderValue::from_static(vary));
         if self.allowed(request).is_none() {
-            return Some(out);
+            return Some(answer);
         }
         out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         if let Some(wanted) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS)
@@ -48,7 +50,7 @@ impl Cors {
         if self.max_age > 0 {
             out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age));
         }
-        Some(out)
+        Some(answer)
     }
 
     /// Adds to an answer whether the page that asked may read it.

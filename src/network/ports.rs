@@ -58,8 +58,21 @@ impl Port {
     }
 }
 
+/// Why the collector does not start, or not in another way, and what to do about it.
+#[derive(Debug)]
+pub struct CannotStart {
+    pub why: String,
+    pub help: Option<String>,
+}
+
+impl From<String> for CannotStart {
+    fn from(why: String) -> CannotStart {
+        CannotStart { why, help: None }
+    }
+}
+
 /// Binds all that `id` asks for, and takes from `open` what is bound already. An error names the endpoint and its place.
-pub async fn bind(id: &str, all: &[Asked<'_>], open: &mut Vec<Port>) -> Result<Vec<Port>, String> {
+pub async fn bind(id: &str, all: &[Asked<'_>], open: &mut Vec<Port>) -> Result<Vec<Port>, CannotStart> {
     let mut ports = Vec::new();
     for asked in all {
         let Asked { name, place, endpoint, alpn, .. } = asked;
@@ -81,17 +94,19 @@ pub async fn bind(id: &str, all: &[Asked<'_>], open: &mut Vec<Port>) -> Result<V
         }
         let is_given_twice = all.iter().any(|other| other.name != *name && other.endpoint.overlaps(endpoint));
         let bound = listen::bind(endpoint).await.map_err(|error| {
-            let why = match error.kind() {
+            let (why, help) = match error.kind() {
                 io::ErrorKind::AddrInUse if is_given_twice => {
-                    format!("both protocols of {id} name this port\n  help: give each its own; either one serves both")
+                    let why = format!("both protocols of {id} name this port");
+                    (why, Some("give each its own; either one serves both".to_owned()))
                 }
                 io::ErrorKind::AddrInUse => {
                     let ways: String = all.iter().map(Asked::elsewhere).collect();
-                    format!("address in use\n  help: another collector may be running; for other ports:{ways}")
+                    let help = format!("another collector may be running; for other ports:{ways}");
+                    ("address in use".to_owned(), Some(help))
                 }
-                _ => error.to_string(),
+                _ => (error.to_string(), None),
             };
-            format!("cannot listen on {} ({place}): {why}", endpoint.address)
+            CannotStart { why: format!("cannot listen on {} ({place}): {why}", endpoint.address), help }
         })?;
         for socket in bound {
             ports.push(Port { name, endpoint: (*endpoint).clone(), socket: Arc::new(socket), tls: tls.clone() });

@@ -384,9 +384,10 @@ fn of_key(error: Error, whose: &str, certificate: &[u8]) -> Error {
     }
 }
 
-/// What `CaUsedAsEndEntity` of webpki becomes; its time was looked at before.
+/// Its time was looked at before.
 fn is_of_a_ca(error: &CertificateError) -> bool {
-    matches!(error, CertificateError::Other(cause) if cause.0.to_string() == "CaUsedAsEndEntity")
+    let CertificateError::Other(cause) = error else { return false };
+    matches!(cause.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 impl ServerCertVerifier for Trust {
@@ -467,9 +468,6 @@ pub async fn accept(stream: Stream, server: &Server) -> io::Result<Stream> {
 /// For a plaintext receiver whose client `looks_like_tls`.
 pub const CLIENT_SPEAKS_TLS: &str = "the client speaks TLS, and this receiver is set to plaintext: \
     add a tls section here, or use http:// (insecure) in the client";
-/// For a receiver with TLS whose client sends anything else.
-pub const CLIENT_SPEAKS_PLAINTEXT: &str = "the client speaks plaintext, and this receiver wants TLS: \
-    use https:// in the client, or remove the tls section here";
 
 /// Who is at the other end of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -483,7 +481,11 @@ pub enum Peer {
 pub fn explain(error: &(dyn std::error::Error + 'static), peer: Peer) -> String {
     let who = if peer == Peer::Server { "server" } else { "client" };
     match tls_error(error) {
-        Some(Error::InvalidMessage(_)) if peer == Peer::Client => CLIENT_SPEAKS_PLAINTEXT.to_owned(),
+        Some(Error::InvalidMessage(_)) if peer == Peer::Client => {
+            "the client speaks plaintext, and this receiver wants TLS: \
+             use https:// in the client, or remove the tls section here"
+                .to_owned()
+        }
         Some(Error::InvalidCertificate(error)) if is_of_a_ca(error) => {
             let advice = "make one that is not, or set tls.ca_file (--ca) to this very one";
             format!("no TLS with the {who}: its certificate is a CA's, and not trusted: {advice}")
@@ -504,6 +506,11 @@ pub fn explain(error: &(dyn std::error::Error + 'static), peer: Peer) -> String 
             _ => error.to_string(),
         },
     }
+}
+
+/// Whether what came from the peer is no TLS.
+pub fn is_plaintext(error: &io::Error) -> bool {
+    matches!(tls_error(error), Some(Error::InvalidMessage(_)))
 }
 
 /// The first error of TLS among the causes; what an `io::Error` wraps is not among its sources.

@@ -42,7 +42,7 @@ pub fn to_wire(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
 pub fn to_wire_within(signal: Signal, json: &[u8], room: Room) -> Result<Option<Vec<u8>>, JsonError> {
     match reader::read(root(signal), json, room) {
         Ok(wire) => Ok(Some(wire)),
-        Err(fault) if fault.needed == reader::TOO_LONG => Ok(None),
+        Err(fault) if fault.is_of_room => Ok(None),
         Err(fault) => Err(explain(json, *fault)),
     }
 }

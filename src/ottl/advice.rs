@@ -52,13 +52,13 @@ pub fn of_condition(written: &str) -> String {
     })
 }
 
-/// What to write for a name in capitals that no context knows, or this one does not.
-pub fn of_symbol(name: &str, context: &str) -> String {
+/// What to write for a name in capitals that no context knows, or this one does not; and whether it is nearly a known one.
+pub fn of_symbol(name: &str, context: &str) -> (String, bool) {
     let known: Vec<String> = enums::names(context).map(|(name, _)| name).collect();
     let by_end = known.iter().find(|known| known.strip_suffix(name).is_some_and(|start| start.ends_with('_')));
     let near = by_end.map(String::as_str).or_else(|| nearest(name, known.iter().map(String::as_str)));
-    let near = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
-    format!("{near}text stands in quotes: \"{name}\"")
+    let meant = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+    (format!("{meant}text stands in quotes: \"{name}\""), near.is_some())
 }
 
 /// What to write for a bare word that something is compared with.

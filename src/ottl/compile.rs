@@ -57,7 +57,7 @@ pub fn condition(node: &Node, dialect: &Dialect) -> Compiled<Condition> {
         Syntax::Compare(sides) => {
             let (left, comparison, right) = &**sides;
             let quoted = |mistake: Mistake| match advice::of_operand(right) {
-                Some(help) if !mistake.is_guessed() => mistake.help(help),
+                Some(help) if !mistake.is_guessed => mistake.help(help),
                 _ => mistake,
             };
             match (dialect.expression(left)?, dialect.expression(right).map_err(quoted)?) {
@@ -217,7 +217,8 @@ impl Dialect<'_> {
     fn symbol(&self, name: &str, span: &Span) -> Compiled<Expression> {
         let value = enums::value(self.context, name).ok_or_else(|| {
             let message = format!("enum symbol \"{name}\" not found in the {} context", self.context);
-            Mistake::new(span, message).help(advice::of_symbol(name, self.context))
+            let (help, is_guessed) = advice::of_symbol(name, self.context);
+            Mistake { is_guessed, ..Mistake::new(span, message).help(help) }
         })?;
         Ok(Expression::Constant(Constant::Int(value)))
     }
@@ -227,18 +228,9 @@ impl Dialect<'_> {
             fields.iter().map(|field| Ok(Segment { name: field.name.clone(), keys: self.expressions(&field.keys)? }));
         let segments = segments.collect::<Compiled<Vec<_>>>()?;
         let written = || fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(".");
-        Path::resolve(self.context, segments).map_err(|(message, help)| {
-            let mistake = Mistake::new(span, message).help(help);
-            if mistake.is_guessed() {
-                return mistake;
-            }
-            let help = advice::of_path(&written()).or_else(|| match (fields, &mistake.help) {
-                ([field], Some(help)) if help.starts_with("the paths are") => {
-                    Some(format!("an attribute is written attributes[\"{}\"]; {help}", field.name))
-                }
-                (_, help) => help.clone(),
-            });
-            mistake.help(help)
+        Path::resolve(self.context, segments, span).map_err(|mistake| match advice::of_path(&written()) {
+            Some(help) if !mistake.is_guessed => mistake.help(help),
+            _ => mistake,
         })
     }
 

@@ -116,7 +116,7 @@ impl<'n> Hints<'n> {
             "function" => refusal(name).map(str::to_owned).or_else(|| elsewhere(functions, name)).or_else(|| {
                 suggestion(name, functions.iter().copied().flatten().map(|row| row.name), "the functions are")
             }),
-            _ => Some(advice::of_symbol(name, context)),
+            _ => Some(advice::of_symbol(name, context).0),
         };
         Err((index, Mistake::new(span, message).help(near)))
     }

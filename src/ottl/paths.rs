@@ -13,8 +13,9 @@ use smallvec::SmallVec;
 use super::advice;
 use super::expression::{Constant, Expression};
 use super::scene::Scene;
+use super::syntax::{Mistake, Span};
 use super::value::{Fault, Time, Value, entries, items, put_entry, put_item};
-use crate::config::nearest::suggestion;
+use crate::config::nearest::{guess, listing};
 use crate::otlp::hex;
 use crate::otlp::message::{Message, put_pair_header};
 use crate::otlp::rewrite::Sight;
@@ -42,12 +43,26 @@ type Keys<'a> = SmallVec<[Value<'a>; 4]>;
 
 impl Path {
     /// The path of these segments in a context; else what is wrong with it, and what to do.
-    pub fn resolve(context: &str, segments: Vec<Segment>) -> Result<Path, (String, Option<String>)> {
+    pub fn resolve(context: &str, segments: Vec<Segment>, span: &Span) -> Result<Path, Mistake> {
         let seen = CONTEXTS.iter().find(|(name, _)| *name == context).map_or(&[] as &[&str], |(_, seen)| *seen);
         let first = segments.first().map_or("", |segment| segment.name.as_str());
         let first = if first == "instrumentation_scope" { "scope" } else { first };
         let named = seen.iter().copied().chain(["otelcol"]).find(|name| *name == first && segments.len() > 1);
         let (own, has_context) = (named.unwrap_or(context), named.is_some());
+        let is_alone = segments.len() == 1;
+        // The path that is meant, else all of them, and how a name alone is written that is an attribute's.
+        let unknown = |name: &str, message: String| {
+            let known: Vec<_> = rows(own).iter().map(|row| row.name).filter(|name| !name.is_empty()).collect();
+            let mistake = Mistake::new(span, message).guess(guess(name, known.iter().copied()));
+            if mistake.is_guessed {
+                return mistake;
+            }
+            let all = listing(&known, "the paths are");
+            mistake.help(all.map(|all| match is_alone {
+                true => format!("an attribute is written attributes[\"{name}\"]; {all}"),
+                false => all,
+            }))
+        };
         let mut rest = segments.into_iter().skip(usize::from(has_context)).peekable();
         let (mut name, mut keys) = (String::new(), Vec::new());
         while let Some(segment) = rest.next() {
@@ -59,33 +74,31 @@ impl Path {
                     "segment \"{what}\" from path \"{path}\" is not a valid path nor a valid OTTL keyword for the {own} context"
                 );
                 // A context that is known but not around this one is no misspelled field.
-                let help = match CONTEXTS.iter().any(|(name, _)| !has_context && *name == what) {
-                    true => Some(format!("the contexts here are {}", seen.join(", "))),
-                    false => suggestion(&longer, rows(own).iter().map(|row| row.name), "the paths are"),
+                let mistake = match CONTEXTS.iter().any(|(name, _)| !has_context && *name == what) {
+                    true => Mistake::new(span, message).help(format!("the contexts here are {}", seen.join(", "))),
+                    false => unknown(&longer, message),
                 };
-                return Err((message, help));
+                return Err(Mistake { is_unknown_path: true, ..mistake });
             }
             if rest.peek().is_some() && !segment.keys.is_empty() {
-                return Err(not_indexed(&segment.name));
+                return Err(not_indexed(&segment.name, span));
             }
             (name, keys) = (longer, segment.keys);
         }
         let Some(row) = rows(own).iter().find(|row| row.name == name) else {
-            let names = rows(own).iter().map(|row| row.name);
-            let message = format!("\"{own}.{name}\" is not a valid path for the {own} context");
-            return Err((message, suggestion(&name, names, "the paths are")));
+            return Err(unknown(&name, format!("\"{own}.{name}\" is not a valid path for the {own} context")));
         };
         if row.form == Form::Cache && own != context {
             let message = format!(
                 "access to cache must be performed using the same context, please replace \"{own}.cache\" with \"{context}.cache\""
             );
-            return Err((message, None));
+            return Err(Mistake::new(span, message));
         }
         let takes_keys =
             matches!(row.form, Form::Attributes | Form::Body | Form::TraceState | Form::Cache | Form::Client(_));
         match keys.is_empty() || takes_keys {
             true => Ok(Path { row, keys }),
-            false => Err(not_indexed(name.rsplit('.').next().unwrap_or_default())),
+            false => Err(not_indexed(name.rsplit('.').next().unwrap_or_default(), span)),
         }
     }
 
@@ -589,12 +602,12 @@ fn inner_number([number, histogram, exponential, summary]: Numbers, sight: &Sigh
     }
 }
 
-fn not_indexed(name: &str) -> (String, Option<String>) {
+fn not_indexed(name: &str, span: &Span) -> Mistake {
     let message = format!(
         "the keys indexing \"{name}\" were not used by the context - this likely means you are trying to index a path \
          that does not support indexing"
     );
-    (message, None)
+    Mistake::new(span, message)
 }
 
 /// A map with a value put at the keys, or another map in its place.

@@ -161,7 +161,7 @@ impl Group {
         functions: &[&'static [Function]],
         error_mode: ErrorMode,
     ) -> Option<Group> {
-        let say = |text: &Text, kind: fn(Place, String) -> Problem, Mistake { span, message, help }: Mistake| {
+        let say = |text: &Text, kind: fn(Place, String) -> Problem, Mistake { span, message, help, .. }: Mistake| {
             section.push(text.key, kind(text.place, message).help(help).inside(&text.text, span));
         };
         let report = |text: &Text, mistake| say(text, Problem::error, mistake);

@@ -11,20 +11,25 @@ pub struct Mistake {
     pub span: Span,
     pub message: String,
     pub help: Option<String>,
+    /// Whether the help is a name that is nearly what was written.
+    pub is_guessed: bool,
+    /// Whether it is about a path that its context does not have.
+    pub is_unknown_path: bool,
 }
 
 impl Mistake {
     pub fn new(span: &Span, message: impl Into<String>) -> Mistake {
-        Mistake { span: span.clone(), message: message.into(), help: None }
+        let (span, message) = (span.clone(), message.into());
+        Mistake { span, message, help: None, is_guessed: false, is_unknown_path: false }
     }
 
     pub fn help(self, help: impl Into<Option<String>>) -> Mistake {
         Mistake { help: help.into(), ..self }
     }
 
-    /// Whether the help is a name that is nearly what was written.
-    pub fn is_guessed(&self) -> bool {
-        self.help.as_ref().is_some_and(|help| help.starts_with("did you mean"))
+    /// With the known name that is nearly what was written, if there is one.
+    pub fn guess(self, help: Option<String>) -> Mistake {
+        Mistake { is_guessed: help.is_some(), ..self }.help(help)
     }
 }
 

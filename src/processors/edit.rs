@@ -11,10 +11,9 @@ use crate::otlp::Signal;
 use crate::otlp::rewrite::Outcome;
 use crate::otlp::room::Room;
 use crate::otlp::slice::{self, Exhausted};
-use crate::otlp::status::code;
 use crate::ottl::functions;
 use crate::ottl::value::{Arena, Fault};
-use crate::telemetry::{Charge, Part, Refusal, Status, Telemetry};
+use crate::telemetry::{Charge, Part, Refusal, Telemetry};
 
 /// Room for what is written beside what came: for each item, and in all.
 const PER_ITEM: usize = 256;
@@ -30,11 +29,13 @@ fn arena_limit(bytes: usize, items: u32) -> usize {
 /// as the Go collector answers (facts 2.6); what makes too much would do so again.
 pub fn refusal(fault: Fault) -> Refusal {
     static SAID: AtomicBool = AtomicBool::new(false);
-    let code = if fault.is_out_of_memory() { code::INVALID_ARGUMENT } else { code::UNAVAILABLE };
-    if fault.is_out_of_memory() && !SAID.swap(true, Relaxed) {
+    if !fault.is_out_of_memory() {
+        return Refusal::unavailable(fault.0);
+    }
+    if !SAID.swap(true, Relaxed) {
         tracing::warn!(error = %fault.0, "refused a request of which too much would be made; it is said only once");
     }
-    Refusal::Rejected(Status { code, message: fault.0.into_owned() })
+    Refusal::too_much_work(fault.0)
 }
 
 /// Replaces each part by what `edit` makes of it; nothing when nothing is left.

@@ -223,7 +223,7 @@ impl Keys {
         let place = texts.first().map(|(_, place)| *place)?;
         let read = |(text, place): &(String, Place)| match expressions::condition(text) {
             Ok(condition) => Some(condition),
-            Err(Mistake { span, message, help }) => {
+            Err(Mistake { span, message, help, .. }) => {
                 section.push(key, Problem::error(*place, message).help(help).inside(text, span));
                 None
             }

@@ -271,7 +271,7 @@ impl Outbox {
         left.iter_mut().for_each(|half| half.tickets.clone_from(&tickets));
         let load = lost.as_ref().map_or((0, 0), load);
         if let Some(mut lost) = lost {
-            let (_, status, _) = refusal.answer();
+            let status = refusal.answer().status;
             tracing::error!(error = status.message, items = load.0, "a processor failed on a batch: dropped");
             self.accounts.iter().for_each(|account| account.lose(Reason::ProcessorFailed, &lost));
             lost.tickets = tickets;

@@ -25,9 +25,10 @@ use crate::network::connections::Connections;
 use crate::network::ports::{self, Asked, Port};
 use crate::network::settings::Listening;
 use crate::network::workers::Workers;
-use crate::telemetry::{Budget, Intake, Refusal, Share, Signal};
+use crate::telemetry::{Answer, Budget, Intake, Refusal, Share, Signal};
 
 use super::{Binding, BySignal, ReceiverParts, ReceiverSettings, Run};
+use body::Unread;
 use config::{Config, Grpc, Http};
 
 /// While no connection can be accepted: how long until the next attempt, and how often it is said.
@@ -220,12 +221,11 @@ impl Shared {
     }
 
     /// Whether a request may come in; nothing else of it was looked at yet.
-    async fn admit(&self, guard: Option<&Authenticator>, headers: &HeaderMap) -> Result<(), Refusal> {
+    async fn admit(&self, guard: Option<&Authenticator>, headers: &HeaderMap) -> Result<(), Answer> {
         let Some(guard) = guard else { return Ok(()) };
-        guard.admit(headers).await.map_err(|status| {
+        guard.admit(headers).await.inspect_err(|_| {
             let message = "a request was refused for its credentials: is `auth` the same in the client?";
             Shared::tell_once(&self.said.without_credentials, || message);
-            Refusal::Rejected(status)
         })
     }
 
@@ -241,9 +241,14 @@ impl Shared {
         }
     }
 
-    /// A client's request is not what it should be, and will not be the next time either.
-    fn tell_of_refused(&self, refusal: &Refusal) {
-        match refusal {
+    /// The answer to a request that was not taken. One that is not what it should be, and will not be the next time either, is
+    /// also said in the log.
+    fn answer_to(&self, unread: Unread) -> Answer {
+        let refusal = match unread {
+            Unread::Refused(refusal) => refusal,
+            Unread::Failed(answer) => return answer,
+        };
+        match &refusal {
             Refusal::Malformed(why) => {
                 Shared::tell_once(&self.said.malformed, || format!("a client's request is not valid OTLP: {why}"));
             }
@@ -252,6 +257,7 @@ impl Shared {
             }),
             _ => {}
         }
+        refusal.answer()
     }
 
     fn tell_once<T: std::fmt::Display>(said: &AtomicBool, message: impl FnOnce() -> T) {

@@ -49,9 +49,9 @@ impl Drop for Open<'_> {
         let lost = if std::thread::panicking() { self.items } else { 0 };
         self.close(lost, 0, Reason::Internal);
         if lost > 0
-            && let (Some(store), Some(whole)) = (&self.queue.store, self.whole.take())
+            && let Some(whole) = self.whole.take()
         {
-            store.put_aside(whole, Reason::Internal);
+            self.queue.keep.put_aside(whole, Reason::Internal);
         }
         self.queue.let_go(lost);
         self.queue.arrive(lost, self.size, self.bytes, self.overhead);
@@ -63,7 +63,7 @@ impl Queue {
         let Departure { mut telemetry, size, bytes, overhead } = departure;
         // Longer than `open`: what is put aside is, before it counts as settled.
         let tickets = std::mem::take(&mut telemetry.tickets);
-        let whole = self.store.is_some().then(|| telemetry.share());
+        let whole = self.is_stored().then(|| telemetry.share());
         let mut open = Open { queue: &self, items: telemetry.items(), size, bytes, overhead, whole };
         let mut outcome = Ok(());
         let mut bisections = BISECTIONS;
@@ -109,8 +109,7 @@ impl Queue {
             };
             let status = error.status();
             if let Some((dropped_items, batches)) = self.said_dropped.count(items) {
-                let kept =
-                    if self.store.is_some() { " It is kept as dead letters (misaki queue inspect)." } else { "" };
+                let kept = if self.is_stored() { " It is kept as dead letters (misaki queue inspect)." } else { "" };
                 tracing::error!(
                     exporter = %self.account.exporter, signal = self.signal.name(), error = %status.message,
                     dropped_items, batches, reason = reason.name(), "Exporting failed. Dropping data.{kept}"
@@ -120,9 +119,7 @@ impl Queue {
             self.settle(&mut open, items, 0, reason);
             self.book(&telemetry, Fate::Dropped, 0).await;
             self.account.show_dropped(reason, &telemetry);
-            if let Some(store) = &self.store {
-                store.put_aside(telemetry, reason);
-            }
+            self.keep.put_aside(telemetry, reason);
         }
         drop(open);
         for ticket in tickets {
@@ -271,7 +268,7 @@ impl Queue {
                 Err(SendError::Retry { after: None, status: Status { code: code::DEADLINE_EXCEEDED, message } })
             }),
         };
-        self.store.iter().for_each(|store| store.outlive());
+        self.keep.outlive();
         outcome
     }
 

@@ -1,46 +1,55 @@
-//! The log's own thread, and how the queue speaks to it: hand in what shall be written, say what is settled, ask for more.
+//! A queue on disk: telemetry goes to the log first, and what is in the queue is a view of its oldest part. What was not sent when
+//! the process ends waits there for the next.
 //!
-//! While one sync runs the next group gathers by itself. What was just written goes on from memory as long as the queue
-//! has room for it; what does not is read back when its turn comes, so a backlog costs no memory.
+//! The log has a thread of its own: the queue hands in what shall be written, says what is settled, and asks for more.
+
+mod thread;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
-use crate::diagnostics::supervisor::Watch;
-use crate::telemetry::{Charge, Fill, Now, Part, Reason, Refusal, Share, Tally, Telemetry, Ticket, clock};
+use crate::diagnostics::supervisor::Supervisor;
+use crate::exporters::Exporter;
+use crate::exporters::settings::Settings;
+use crate::telemetry::{Account, Budget, Fill, Load, Now, Reason, Refusal, Share, Signal, Telemetry, clock};
 
-use super::Queue;
 use super::dead_letters::{self, DeadLetters};
-use super::disk::attempts::Attempts;
 use super::disk::directory::{Directory, space};
-use super::disk::format::Identity;
+use super::disk::format::{HEADER, Identity};
 use super::disk::hold::{ATTEMPTS, PAUSE};
-use super::disk::survey::UNREADABLE;
-use super::disk::{self, Amount, AppendError, Found, GROUP, Hold, Limits, Log, NewRecord, OpenError, Opening, Record};
-use super::said::Said;
+use super::disk::{self, Amount, Found, Limits, Log, OpenError, Opening};
+use super::keep::{Keep, Work};
+use super::spool::{self, Spooled};
+use super::{Queue, State};
 
 type DiskLog = Log<Directory, Instant>;
 pub type Opened = disk::Opened<Directory, Instant>;
 
+/// Of the queue share, what one queue may hold of what is on disk: one part in so many.
+const READ_AHEAD: u64 = 4;
+/// How long what is under way may take when the queue is drained; the rest stays on disk.
+const FINISH: Duration = Duration::from_secs(5);
+/// What the client of telemetry that cannot be written is told.
+const AFTER: Duration = Duration::from_secs(5);
 /// How long what was settled waits for company before it is written.
 const SETTLING: Duration = Duration::from_millis(200);
-const IDLE: Duration = Duration::from_secs(1);
-/// How much is read back between two groups.
-const READ_AT_ONCE: usize = 64;
-/// What the client of a failed group is told.
-const AFTER: Duration = Duration::from_secs(5);
-/// A record that was under way when this many runs ended is put aside.
-const RUNS: u64 = 3;
-/// After a run that did not end by itself, so many records are sent one by one, for so long at most.
-const ONE_BY_ONE: usize = 256;
-const CAREFUL: Duration = Duration::from_secs(10);
+
+/// Where a queue is kept, and who watches its thread.
+pub struct Place<'a> {
+    pub path: &'a Path,
+    pub limits: Limits,
+    /// How long to wait for another process to leave.
+    pub wait: Duration,
+    pub supervisor: &'a Arc<Supervisor>,
+}
 
 /// A log on disk, as the queue before it sees it.
 pub struct Store {
@@ -63,6 +72,8 @@ pub struct Store {
     outlived: AtomicBool,
     closed: Notify,
     is_closed: AtomicBool,
+    /// What is sent from memory, and not written yet.
+    spool: Mutex<VecDeque<Arc<Spooled>>>,
 }
 
 #[derive(Default)]
@@ -81,7 +92,7 @@ struct Inbox {
 pub struct Append {
     pub telemetry: Telemetry,
     /// Set when the queue has it already: what to tell once it is written.
-    pub spooled: Option<Arc<super::spool::Spooled>>,
+    pub spooled: Option<Arc<Spooled>>,
 }
 
 impl Append {
@@ -99,7 +110,7 @@ pub fn identity() -> Identity {
 }
 
 impl Store {
-    /// Takes the directory and opens the log in it; where it cannot be read now, [`run`] tries again.
+    /// Takes the directory and opens the log in it; where it cannot be read now, [`thread::run`] tries again.
     pub fn open(path: &Path, limits: Limits, wait: Duration) -> Result<(Arc<Store>, Opened), String> {
         let directory = Directory::take(path, wait).map_err(|error| format!("cannot open the queue: {error}"))?;
         let opened = Opening::new(directory, Instant::now(), limits, identity(), ATTEMPTS).attempt();
@@ -122,6 +133,7 @@ impl Store {
             outlived: AtomicBool::new(false),
             closed: Notify::new(),
             is_closed: AtomicBool::new(false),
+            spool: Mutex::default(),
         };
         if let Ok((log, found)) = &opened {
             store.begin(log, found);
@@ -141,33 +153,8 @@ impl Store {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for so many bytes.
-    pub fn reserve(&self, bytes: u64) -> Result<(), Reason> {
-        let after = self.used.load(Relaxed) + self.coming.load(Relaxed) + bytes;
-        if self.failed.load(Relaxed) {
-            return Err(Reason::DiskFailed);
-        }
-        if self.full.load(Relaxed) || after + self.limits.segment / 16 > self.limits.quota {
-            return Err(Reason::DiskFull);
-        }
-        self.coming.fetch_add(bytes, Relaxed);
-        Ok(())
-    }
-
-    /// How much of the quota is taken, by what is on its way too.
-    pub fn fill(&self) -> Fill {
-        let used = self.used.load(Relaxed) + self.coming.load(Relaxed);
-        Fill { limit: "max_size of the queue on disk", used, most: self.limits.quota, unit: "bytes" }
-    }
-
-    /// For how many more bytes there is room, within the quota and on the filesystem.
-    pub fn room(&self) -> u64 {
-        let used = self.used.load(Relaxed) + self.coming.load(Relaxed);
-        let free = space(&self.path).map_or(u64::MAX, |(_, free)| free.saturating_sub(self.limits.min_free));
-        self.limits.quota.saturating_sub(used).min(free)
-    }
-
-    pub fn release(&self, bytes: u64) {
+    /// So many bytes have no place beside the log any more.
+    fn give_back(&self, bytes: u64) {
         self.coming.fetch_sub(bytes, Relaxed);
     }
 
@@ -194,35 +181,12 @@ impl Store {
         }
     }
 
-    /// Keeps what the upstream will never take.
-    pub fn put_aside(&self, telemetry: Telemetry, reason: Reason) {
-        if dead_letters::are_kept(reason) {
-            self.lock().dead.push((telemetry, reason));
-        }
-    }
-
     pub fn is_behind(&self) -> bool {
         self.behind.load(Relaxed)
     }
 
-    /// The queue has room again.
-    pub fn ask(&self) {
-        if self.is_behind() {
-            self.lock().hungry = true;
-            self.knock.notify_one();
-        }
-    }
-
     pub fn is_careful(&self) -> bool {
         self.careful.load(Relaxed)
-    }
-
-    /// An attempt came to its end, whatever it was.
-    pub fn outlive(&self) {
-        if self.is_careful() && !self.outlived.swap(true, Relaxed) {
-            self.lock().hungry = true;
-            self.knock.notify_one();
-        }
     }
 
     /// Nothing more will be handed in: writes what there is, and waits until the log is closed.
@@ -238,20 +202,13 @@ impl Store {
         }
     }
 
-    /// The same without waiting.
-    pub fn abandon(&self) {
-        self.lock().closing = true;
-        self.knock.notify_one();
-    }
-
-    /// Why it takes nothing, or gives nothing.
-    pub fn trouble(&self) -> Option<Reason> {
-        let is_failed = self.failed.load(Relaxed) || self.unreadable.load(Relaxed);
-        is_failed.then_some(Reason::DiskFailed).or_else(|| self.full.load(Relaxed).then_some(Reason::DiskFull))
-    }
-
     pub fn used(&self) -> u64 {
         self.used.load(Relaxed)
+    }
+
+    /// With what is on its way.
+    fn taken(&self) -> u64 {
+        self.used() + self.coming.load(Relaxed)
     }
 
     /// Waits before the disk is tried again; whether to end.
@@ -262,7 +219,7 @@ impl Store {
     }
 
     /// Waits for something to do: a group, what was settled, and whether to end.
-    fn work(&self, most: u64, patience: Duration) -> Work {
+    fn work(&self, most: u64, patience: Duration) -> Round {
         let mut inbox = self.lock();
         let mut until = Instant::now() + patience;
         loop {
@@ -294,210 +251,172 @@ impl Store {
         }
         let closing = inbox.closing && inbox.appends.is_empty();
         let (dead, settled) = (std::mem::take(&mut inbox.dead), std::mem::take(&mut inbox.settled));
-        Work { group, dead, settled, closing }
+        Round { group, dead, settled, closing }
+    }
+
+    fn spool(&self) -> MutexGuard<'_, VecDeque<Arc<Spooled>>> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the oldest telemetry that is not on disk must be written.
+    fn due(&self) -> Option<Instant> {
+        let mut spool = self.spool();
+        while spool.front().is_some_and(|first| first.is_over()) {
+            spool.pop_front();
+        }
+        spool.front().map(|first| first.due)
+    }
+
+    /// Hands to the log what waited long enough, or everything.
+    fn write_spool(&self, queue: &Queue, everything: bool) {
+        let now = clock();
+        let mut spool = self.spool();
+        while let Some(first) = spool.front().filter(|first| everything || first.due <= now) {
+            if let Some(append) = first.take().and_then(|append| self.append(append)) {
+                queue.not_written(append, Reason::DiskFailed);
+            }
+            spool.pop_front();
+        }
     }
 }
 
 /// What the thread does in one round.
-struct Work {
+struct Round {
     group: Vec<Append>,
     dead: Vec<(Telemetry, Reason)>,
     settled: Vec<(u64, Amount)>,
     closing: bool,
 }
 
-/// The thread: until the queue is gone or closes it.
-pub fn run(watch: &Watch, store: &Arc<Store>, opened: Opened, letters: DeadLetters, queue: &Weak<Queue>) {
-    let _end = End { store, queue };
-    if let Some(log) = open(store, opened, queue) {
-        keep(watch, store, log, letters, queue);
+impl Keep for Arc<Store> {
+    fn store(&self) -> Option<&Arc<Store>> {
+        Some(self)
     }
-}
 
-/// Until it can be read, or the end.
-fn open(store: &Store, mut opened: Opened, queue: &Weak<Queue>) -> Option<DiskLog> {
-    let mut is_said = false;
-    loop {
-        let (opening, error) = match opened {
-            Ok((log, found)) if is_said => {
-                let queue = queue.upgrade()?;
-                tracing::info!(exporter = %queue.account.exporter, "the queue on disk can be read");
-                queue.take_up(&found);
-                store.begin(&log, &found);
-                return Some(log);
-            }
-            Ok((log, _)) => return Some(log),
-            Err(held) => held,
-        };
-        if !is_said {
-            tracing::error!(exporter = %queue.upgrade()?.account.exporter, queue = %store.path.display(), %error,
-                "cannot read the queue on disk: nothing is accepted into it until it can be read; tried again every {} s", PAUSE.as_secs());
-            is_said = true;
-        }
-        if store.pause() {
-            tracing::warn!(queue = %store.path.display(), "the queue on disk could not be read in this run: all of it is left there");
-            return None;
-        }
-        opened = opening.attempt();
+    fn most_bytes(&self) -> u64 {
+        self.limits.quota.saturating_sub(HEADER * 2)
     }
-}
 
-fn keep(watch: &Watch, store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLetters, queue: &Weak<Queue>) {
-    let first = log.next_id();
-    let most = GROUP.min(store.limits.segment);
-    let (mut lost, mut removals) = (Amount::default(), 0);
-    let (mut patience, mut is_closing) = (Duration::ZERO, false);
-    let (said, said_failure, mut failures) = (Said::default(), Said::default(), 0);
-    let mut care = Care::new(&log);
-    while !is_closing {
-        watch.look();
-        let Work { group, dead, settled, closing } = store.work(most, patience);
-        is_closing = closing;
-        if let Err(error) = if dead.is_empty() { Ok(()) } else { letters.put(&dead) } {
-            said.now_and_then(|| tracing::error!(%error, "cannot keep what the upstream rejected"));
+    fn reserve(&self, _: &Queue, _: &mut State, load: Load) -> Result<(), Reason> {
+        let after = self.taken() + load.bytes;
+        if self.failed.load(Relaxed) {
+            return Err(Reason::DiskFailed);
         }
-        drop(dead);
-        settled.into_iter().for_each(|(id, amount)| log.settle(id, amount));
-        let Some(queue) = queue.upgrade() else { break };
-        if !group.is_empty() {
-            write(store, &mut log, &queue, group, &said);
+        if self.full.load(Relaxed) || after + self.limits.segment / 16 > self.limits.quota {
+            return Err(Reason::DiskFull);
         }
-        store.behind.store(!log.is_caught_up(), Relaxed);
-        let mut read = 0;
-        if store.is_careful() {
-            care.look(store, &mut log);
+        self.coming.fetch_add(load.bytes, Relaxed);
+        Ok(())
+    }
+
+    /// None where the filesystem is full, which may be by others.
+    fn fill_for(&self, queue: &Queue, _: &State, load: Load) -> Option<Fill> {
+        let margin = self.limits.segment / 16;
+        Some(self.fill(queue)).filter(|fill| fill.used + load.bytes + margin > fill.most)
+    }
+
+    fn release(&self, queue: &Queue, load: Load) {
+        self.give_back(load.bytes);
+        queue.arrive(0, queue.size_of(load), 0, 0);
+    }
+
+    fn commit(&self, queue: &Queue, state: MutexGuard<State>, mut telemetry: Telemetry, load: Load) {
+        drop(state);
+        // What cannot be kept on disk must not reach the upstream before a restart either.
+        telemetry.client = None;
+        let at_once = queue.settings.queue.wait_for_result
+            && !self.is_behind()
+            && !queue.upstream.is_down()
+            && queue.has_room_for(self, load.held_bytes());
+        if !at_once {
+            let refused = self.append(Append { telemetry, spooled: None });
+            return refused.into_iter().for_each(|append| queue.not_written(append, Reason::DiskFailed));
         }
-        while read < READ_AT_ONCE && !is_closing && queue.has_room() && !(store.is_careful() && care.waits(store)) {
-            let Some(record) = log.read_next() else { break };
-            let (id, amount) = (record.id, record.amount);
-            let telemetry = from_disk(&queue, store, first, record);
-            read += 1;
-            if !store.is_careful() || care.sends(store, &mut log, id) {
-                queue.feed(telemetry);
-                continue;
-            }
-            tracing::error!(exporter = %queue.account.exporter, dropped_items = amount.items,
-                "the process ended {RUNS} times while it sent this record: it is put aside with the dead letters");
-            if let Err(error) = letters.put(&[(telemetry.share(), Reason::Internal)]) {
-                tracing::error!(%error, "cannot keep it");
-            }
-            queue.let_go_of(amount);
-            queue.account.lose(Reason::Internal, &telemetry);
-            let mut telemetry = telemetry;
-            telemetry.resolve(Ok(()));
+        self.give_back(load.bytes);
+        let spooled = Spooled::new(&mut telemetry, self, clock() + spool::PATIENCE);
+        let mut spool = self.spool();
+        let is_first = spool.is_empty();
+        spool.push_back(spooled);
+        drop(spool);
+        queue.feed(telemetry);
+        if is_first {
+            queue.nudged.notify_one();
         }
-        if read == READ_AT_ONCE {
-            store.lock().hungry = true;
+    }
+
+    fn freed(&self, _: &Queue, _: u64) {
+        if self.is_behind() {
+            self.lock().hungry = true;
+            self.knock.notify_one();
         }
-        store.behind.store(!log.is_caught_up(), Relaxed);
-        say_reading(store, &mut log, &queue);
-        let ticked = log.tick();
-        let (newly, is_removed) = (log.lost() - lost, log.removals() > removals);
-        (lost, removals) = (log.lost(), log.removals());
-        if !newly.is_zero() || is_removed {
-            let what = match is_removed {
-                true => {
-                    "files of the queue were removed while it was in use: what was still open is put back, the rest is lost"
+    }
+
+    fn is_full(&self, queue: &Queue, state: &State) -> bool {
+        state.bytes >= queue.read_ahead(self)
+    }
+
+    fn fill(&self, _: &Queue) -> Fill {
+        Fill { limit: "max_size of the queue on disk", used: self.taken(), most: self.limits.quota, unit: "bytes" }
+    }
+
+    fn room(&self, _: &Queue) -> u64 {
+        let free = space(&self.path).map_or(u64::MAX, |(_, free)| free.saturating_sub(self.limits.min_free));
+        self.limits.quota.saturating_sub(self.taken()).min(free)
+    }
+
+    fn name(&self) -> &'static str {
+        "disk"
+    }
+
+    fn trouble(&self) -> Option<Reason> {
+        let is_failed = self.failed.load(Relaxed) || self.unreadable.load(Relaxed);
+        is_failed.then_some(Reason::DiskFailed).or_else(|| self.full.load(Relaxed).then_some(Reason::DiskFull))
+    }
+
+    fn outlive(&self) {
+        if self.is_careful() && !self.outlived.swap(true, Relaxed) {
+            self.lock().hungry = true;
+            self.knock.notify_one();
+        }
+    }
+
+    fn put_aside(&self, telemetry: Telemetry, reason: Reason) {
+        if dead_letters::are_kept(reason) {
+            self.lock().dead.push((telemetry, reason));
+        }
+    }
+
+    fn tend<'a>(&'a self, queue: &'a Queue) -> Work<'a> {
+        Box::pin(async move {
+            loop {
+                let due = self.due();
+                let is_due = tokio::time::sleep_until(due.unwrap_or_else(clock).into());
+                tokio::select! {
+                    () = is_due, if due.is_some() => self.write_spool(queue, false),
+                    () = queue.nudged.notified() => {
+                        if queue.lock().draining {
+                            return;
+                        }
+                    }
                 }
-                false => "the queue on disk is damaged: what does not verify, or cannot be read, was skipped",
-            };
-            tracing::error!(exporter = %queue.account.exporter, queue = %store.path.display(), dropped_items = newly.items,
-                bytes = newly.bytes, "{what}");
-            queue.let_go_of(newly);
-            queue.account.drop_items(Reason::Quarantined, newly.items);
-            queue.account.bill.drop_unknown(newly.items);
-        }
-        failures = if ticked.is_ok() { 0 } else { failures + 1 };
-        if let Err(error) = ticked.or_else(|error| if is_removed { Ok(()) } else { Err(error) }) {
-            said_failure.now_and_then(|| {
-                tracing::error!(exporter = %queue.account.exporter, queue = %store.path.display(),
-                %error, "cannot write what was settled: it may be sent again")
-            });
-        }
-        publish(store, &log, failures > 1);
-        patience = if failures > 0 || log.is_unsettled() || log.is_paused() || !log.waiting().is_zero() {
-            IDLE
-        } else {
-            Duration::from_secs(3600)
-        };
-    }
-    if let Err(error) = log.flush() {
-        tracing::error!(%error, "cannot write what was settled: it will be sent again");
-    }
-    log.attempt(None);
-    drop(log);
-}
-
-/// The beginning of a run, in which one record after another shows that sending it does not end the process. After a run
-/// that ended by itself the first will do.
-struct Care {
-    attempts: Attempts,
-    is_under_way: bool,
-    left: usize,
-    until: Instant,
-}
-
-impl Care {
-    fn new(log: &DiskLog) -> Care {
-        let attempts = log.attempts();
-        log.attempt(Some(attempts.unwrap_or_default()));
-        let left = if attempts.is_some() { ONE_BY_ONE } else { 1 };
-        Care { attempts: attempts.unwrap_or_default(), is_under_way: false, left, until: Instant::now() + CAREFUL }
-    }
-
-    /// Whether a record shall be sent; it is under way from now on.
-    fn sends(&mut self, store: &Store, log: &mut DiskLog, id: u64) -> bool {
-        let runs = if self.attempts.id == id { self.attempts.runs } else { 0 };
-        let is_sent = runs < RUNS;
-        self.attempts = if is_sent { Attempts { id, runs: runs + 1 } } else { Attempts::default() };
-        // Those before it must not come first again.
-        let _ = log.tick();
-        log.attempt(Some(self.attempts));
-        store.outlived.store(false, Relaxed);
-        self.is_under_way = is_sent;
-        self.left = self.left.saturating_sub(1);
-        is_sent
-    }
-
-    /// Whether the one under way has no end yet: its place is free a moment before.
-    fn waits(&self, store: &Store) -> bool {
-        self.is_under_way && !store.outlived.load(Relaxed) && Instant::now() < self.until
-    }
-
-    /// What was under way did no harm, or has been for long enough; and enough of them have.
-    fn look(&mut self, store: &Store, log: &mut DiskLog) {
-        let is_late = Instant::now() >= self.until;
-        if store.outlived.swap(false, Relaxed) || is_late {
-            self.attempts = Attempts::default();
-            self.is_under_way = false;
-            log.attempt(Some(self.attempts));
-            if self.left == 0 || is_late || log.is_caught_up() {
-                store.careful.store(false, Relaxed);
-                store.lock().hungry = true;
             }
-        }
+        })
     }
-}
 
-/// However the thread ends, nobody waits for it afterwards.
-struct End<'a> {
-    store: &'a Arc<Store>,
-    queue: &'a Weak<Queue>,
-}
+    /// What is not finished in time stays on disk.
+    fn finish<'a>(&'a self, queue: &'a Queue, under_way: &'a mut JoinSet<()>) -> Work<'a> {
+        Box::pin(async move {
+            self.write_spool(queue, true);
+            let finish = async { while under_way.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(FINISH, finish).await;
+            under_way.shutdown().await;
+            self.close().await;
+        })
+    }
 
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        let End { store, queue } = self;
-        store.failed.store(true, Relaxed);
-        let mut inbox = store.lock();
-        inbox.is_over = true;
-        let appends = std::mem::take(&mut inbox.appends);
-        drop(inbox);
-        if let Some(queue) = queue.upgrade() {
-            appends.into_iter().for_each(|append| queue.not_written(append, Reason::DiskFailed));
-        }
-        store.is_closed.store(true, Relaxed);
-        store.closed.notify_waiters();
+    fn abandon(&self, _: &Queue) {
+        self.lock().closing = true;
+        self.knock.notify_one();
     }
 }
 
@@ -511,106 +430,71 @@ fn publish(store: &Store, log: &DiskLog, is_failing: bool) {
     store.failed.store(is_failing || log.is_failed() && log.is_paused(), Relaxed);
 }
 
-/// Says once that reading fails, that it works again, and what is given up.
-fn say_reading(store: &Store, log: &mut DiskLog, queue: &Queue) {
-    let (exporter, path) = (&queue.account.exporter, store.path.display());
-    for file in log.take_kept() {
-        tracing::error!(%exporter, queue = %path, file,
-            "the file cannot be read while others can: it is kept as *{UNREADABLE}, and what cannot be read of it is dropped");
-    }
-    match (log.hold(), store.unreadable.swap(log.hold().is_some(), Relaxed)) {
-        (Some(Hold { file, error, .. }), false) => tracing::error!(%exporter, queue = %path, file, error,
-            "cannot read the queue on disk: what waits there is held; tried again every {} s", PAUSE.as_secs()),
-        (None, true) => tracing::info!(%exporter, "the queue on disk can be read again"),
-        _ => {}
-    }
-}
-
-/// Writes one group; then, and only then, its clients hear of it.
-fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<Append>, said: &Said) {
-    let records: Vec<_> = group.iter().map(Append::record).collect();
-    let new = records.iter().map(|(parts, items, received)| NewRecord {
-        kind: 0,
-        items: *items,
-        received_nanos: *received,
-        parts,
-    });
-    let new: Vec<_> = new.collect();
-    let bytes: u64 = group.iter().map(|append| append.telemetry.bytes() as u64).sum();
-    let spooled = group.iter().any(|append| append.spooled.is_some());
-    // A group is in the queue already, or goes there now as a whole, or waits for its turn.
-    let in_hand = spooled || log.is_caught_up() && queue.has_room_for(bytes);
-    let removals = log.removals();
-    let outcome = log.append(&new, in_hand);
-    drop(new);
-    drop(records);
-    if !spooled {
-        store.release(bytes);
-    }
-    match outcome {
-        Ok(first) => {
-            for (id, Append { mut telemetry, spooled }) in (first..).zip(group) {
-                let amount = Amount { records: 1, items: telemetry.items(), bytes: telemetry.bytes() as u64 };
-                if let Some(spooled) = spooled {
-                    spooled.written(store, id, amount);
-                    continue;
-                }
-                telemetry.resolve(Ok(()));
-                if in_hand {
-                    telemetry.tickets.push(settling(store, id, amount));
-                    queue.feed(telemetry);
-                }
-            }
-        }
-        Err(error) => {
-            if log.removals() == removals {
-                said.now_and_then(|| {
-                    tracing::error!(exporter = %queue.account.exporter,
-                    queue = %store.path.display(), %error, "cannot write to the queue")
-                });
-            }
-            let reason = match error {
-                AppendError::Io(_) => Reason::DiskFailed,
-                AppendError::Paused if log.is_failed() => Reason::DiskFailed,
-                _ => Reason::DiskFull,
-            };
-            store.full.store(reason == Reason::DiskFull, Relaxed);
-            group.into_iter().for_each(|append| queue.not_written(append, reason));
-        }
-    }
-}
-
-/// A ticket that settles the record when the last piece of it has its outcome. Without one it is sent again.
-fn settling(store: &Arc<Store>, id: u64, amount: Amount) -> Ticket {
-    let store = store.clone();
-    Ticket::calling(move |outcome| {
-        if outcome.is_some() {
-            store.settle(id, amount);
-        }
-    })
-}
-
-/// A record that was read back; one before `first` is of an earlier run.
-fn from_disk(queue: &Queue, store: &Arc<Store>, first: u64, record: Record) -> Telemetry {
-    let Record { id, amount, payload, received_nanos, .. } = record;
-    let charge = Charge::held(&queue.budget, Share::Queue, 0);
-    charge.add(amount.bytes);
-    let items = u32::try_from(amount.items).unwrap_or(u32::MAX);
-    let wall = UNIX_EPOCH.checked_add(Duration::from_nanos(received_nanos)).unwrap_or_else(SystemTime::now);
-    let telemetry = Telemetry {
-        signal: queue.signal,
-        parts: SmallVec::from_iter([Part { bytes: Bytes::from(payload), items, charge }]),
-        client: None,
-        received: Now { instant: clock(), wall },
-        tickets: SmallVec::from_iter([settling(store, id, amount)]),
-    };
-    if id < first {
-        queue.account.bill.recognise(&Tally::of(&telemetry));
-    }
-    telemetry
-}
-
 impl Queue {
+    /// A queue that is kept on disk: what an earlier run left is in it, and in the account.
+    pub fn stored(
+        id: &str,
+        signal: Signal,
+        settings: Settings,
+        exporter: Arc<dyn Exporter>,
+        account: Arc<Account>,
+        budget: Arc<Budget>,
+        place: &Place,
+    ) -> Result<Arc<Queue>, String> {
+        let (store, opened) = Store::open(place.path, place.limits, place.wait)?;
+        let queue = Queue::with(id, signal, settings, exporter, account, budget, Box::new(store.clone()));
+        if let Ok((_, found)) = &opened {
+            queue.take_up(found);
+        }
+        let weak = Arc::downgrade(&queue);
+        let dead = DeadLetters::new(place.path, place.limits);
+        let thread = std::thread::Builder::new().name(format!("log {id}"));
+        let watch = place.supervisor.watch(format!("disk log of {id}, {}", signal.name()));
+        let started = thread.spawn(move || thread::run(&watch, &store, opened, dead, &weak));
+        started.map_err(|error| format!("cannot start the thread of the queue: {error}"))?;
+        Ok(queue)
+    }
+
+    /// What an earlier run left is in the queue from now on.
+    pub(super) fn take_up(&self, found: &Found) {
+        say_found(&self.account.exporter, self.signal, found);
+        let account = &self.account;
+        account.find(found.waiting.items + found.lost.items, found.lost.items);
+        account.drop_items(Reason::Quarantined, found.lost.items);
+        self.held.store(found.waiting.items, Relaxed);
+        let mut state = self.lock();
+        state.size = self.size_of_amount(found.waiting);
+        let oldest = found.oldest_nanos.and_then(|nanos| UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)));
+        let now = Now::read();
+        state.flow.come(Now { wall: oldest.unwrap_or(now.wall), ..now }, found.waiting.items, 0, 0);
+    }
+
+    /// Whether more may be read back from disk; one record always.
+    pub(super) fn has_room(&self, store: &Store) -> bool {
+        let bytes = self.lock().bytes;
+        bytes == 0 || bytes < self.read_ahead(store) && !self.budget.is_short(Share::Queue)
+    }
+
+    pub(super) fn has_room_for(&self, store: &Store, bytes: u64) -> bool {
+        let used = self.budget.used(Share::Queue) + bytes;
+        self.lock().bytes + bytes <= self.read_ahead(store) && used <= self.budget.limit(Share::Queue)
+    }
+
+    fn read_ahead(&self, store: &Store) -> u64 {
+        if store.is_careful() { 1 } else { self.budget.limit(Share::Queue) / READ_AHEAD }
+    }
+
+    /// Takes what is on disk, and has a ticket that settles it there, for sending.
+    pub(super) fn feed(&self, telemetry: Telemetry) {
+        let mut load = Load::of(&telemetry);
+        if self.settings.queue.batch.is_none() {
+            load.overhead = telemetry.overhead() as u64;
+        }
+        let mut state = self.lock();
+        state.bytes += load.held_bytes();
+        self.push(state, telemetry, load);
+    }
+
     /// Refuses what cannot be written; it is lost where its client was answered before.
     pub(super) fn not_written(&self, append: Append, reason: Reason) {
         let Append { mut telemetry, spooled } = append;
@@ -629,8 +513,21 @@ impl Queue {
     }
 
     /// What is not in the log any more, or never got there.
-    fn let_go_of(&self, amount: Amount) {
+    pub(super) fn let_go_of(&self, amount: Amount) {
         self.let_go(amount.items);
         self.arrive(0, self.size_of_amount(amount), 0, 0);
+    }
+}
+
+/// What an earlier run left, and what of it is gone.
+fn say_found(exporter: &str, signal: Signal, found: &Found) {
+    let signal = signal.name();
+    if !found.lost.is_zero() {
+        let (items, bytes) = (found.lost.items, found.lost.bytes);
+        tracing::error!(exporter, signal, dropped_items = items, bytes, "the queue on disk was damaged");
+    }
+    if !found.waiting.is_zero() {
+        let Amount { records, items, bytes } = found.waiting;
+        tracing::info!(exporter, signal, requests = records, items, bytes, "going on with what is on disk");
     }
 }

@@ -1,9 +1,9 @@
-//! What the chain answers when it does not take a request. One table turns it into HTTP and gRPC.
+//! Why the chain does not take a request.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::{Reason, Status};
+use super::{Answer, Reason, Status};
 use crate::otlp::slice::Exhausted;
 use crate::otlp::status::code;
 
@@ -65,6 +65,16 @@ impl Refusal {
         Refusal::Busy { after: Duration::from_secs(1), reason, fill: Some(fill) }
     }
 
+    /// It may be taken later.
+    pub fn unavailable(message: impl Into<String>) -> Refusal {
+        Refusal::Rejected(Status { code: code::UNAVAILABLE, message: message.into() })
+    }
+
+    /// It would be too much work the next time, too.
+    pub fn too_much_work(message: impl Into<String>) -> Refusal {
+        Refusal::Rejected(Status { code: code::INVALID_ARGUMENT, message: message.into() })
+    }
+
     /// Whether it names a limit that is full.
     pub fn has_fill(&self) -> bool {
         matches!(self, Refusal::Busy { fill: Some(_), .. })
@@ -80,25 +90,16 @@ impl Refusal {
         matches!(self, Refusal::Rejected(status) if status.code == code::INVALID_ARGUMENT)
     }
 
-    /// The HTTP status, the status to write, and how long to wait (facts 2.6, the OTLP specification on failures).
-    pub fn answer(&self) -> (u16, Status, Option<Duration>) {
-        let status = |code, message: String| Status { code, message };
+    pub fn answer(&self) -> Answer {
         match self {
             Refusal::Busy { after, reason, fill } => {
                 let fill = fill.map_or_else(String::new, |fill| format!(" ({fill})"));
-                (503, status(code::UNAVAILABLE, format!("{}{fill}", reason.words())), Some(*after))
+                Answer::unavailable(format!("{}{fill}", reason.words()), *after)
             }
-            Refusal::TooLarge { limit, unit } => {
-                (413, status(code::RESOURCE_EXHAUSTED, format!("request is larger than {limit} {unit}")), None)
-            }
-            Refusal::Malformed(why) => (400, status(code::INVALID_ARGUMENT, why.clone()), None),
-            Refusal::Rejected(rejected) => {
-                let http_status = http_status(rejected.code);
-                // The upstream may be there again in a moment.
-                let after = (http_status == 503).then_some(Duration::from_secs(1));
-                (http_status, rejected.clone(), after)
-            }
-            Refusal::Internal => (500, status(code::INTERNAL, "internal error".to_owned()), None),
+            Refusal::TooLarge { limit, unit } => Answer::too_large(format!("request is larger than {limit} {unit}")),
+            Refusal::Malformed(why) => Answer::malformed(why),
+            Refusal::Rejected(status) => Answer::of(status.clone()),
+            Refusal::Internal => Answer::internal("internal error"),
         }
     }
 
@@ -112,22 +113,8 @@ impl Refusal {
     }
 }
 
-/// gRPC code to HTTP status, as the Go collector maps them.
-fn http_status(code: u8) -> u16 {
-    match code {
-        code::CANCELLED | code::DEADLINE_EXCEEDED | code::ABORTED => 503,
-        code::OUT_OF_RANGE | code::UNAVAILABLE | code::DATA_LOSS => 503,
-        code::RESOURCE_EXHAUSTED => 429,
-        code::INVALID_ARGUMENT => 400,
-        code::UNAUTHENTICATED => 401,
-        code::PERMISSION_DENIED => 403,
-        code::UNIMPLEMENTED => 404,
-        _ => 500,
-    }
-}
-
 impl From<Exhausted> for Refusal {
     fn from(_: Exhausted) -> Refusal {
-        Refusal::Rejected(Status { code: code::INVALID_ARGUMENT, message: Exhausted::MESSAGE.to_owned() })
+        Refusal::too_much_work(Exhausted::MESSAGE)
     }
 }

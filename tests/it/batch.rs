@@ -101,9 +101,10 @@ async fn every_combination_of_metadata_is_a_batch_of_its_own() {
     for (tenant, name) in [("x", "x3"), ("y", "y3")] {
         send(tenant, name).await.unwrap();
     }
-    let (code, status, hint) = send("z", "z1").await.unwrap_err().answer();
-    assert_eq!((code, status.message.as_str()), (503, "too many batcher metadata-value combinations"));
-    assert!(hint.is_some());
+    let answer = send("z", "z1").await.unwrap_err().answer();
+    let (code, message) = (answer.http.as_u16(), answer.status.message.as_str());
+    assert_eq!((code, message), (503, "too many batcher metadata-value combinations"));
+    assert!(answer.after.is_some());
     send("x", "x4").await.unwrap();
     send("z", "z1").await.unwrap();
     jump(AN_HOUR).await;

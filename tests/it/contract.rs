@@ -137,3 +137,16 @@ fn imports_run_downwards() {
     let known = AGAINST.iter().map(|(own, other, _)| ((*own).to_owned(), (*other).to_owned())).collect();
     assert_eq!(found, known, "{AGAINST:?}");
 }
+
+/// What a client is told is chosen in one place; what an upstream has told is passed on.
+#[test]
+fn statuses_are_chosen_in_one_place() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![src.join("network/auth.rs"), src.join("pipeline.rs")];
+    ["receivers", "processors", "pipeline", "telemetry"]
+        .iter()
+        .for_each(|folder| sources(&src.join(folder), &mut files));
+    files.retain(|file| ["StatusCode::", "Status {", "from_u16("].iter().any(|made| code(file).contains(made)));
+    files.sort();
+    assert_eq!(files, ["telemetry/answer.rs", "telemetry/refusal.rs"].map(|name| src.join(name)));
+}

@@ -95,7 +95,9 @@ impl Misaki {
 
     /// Goes on with other changes over the base.
     pub async fn reload(&mut self, changes: &str, upstreams: &[&Upstream]) -> Result<Changes, String> {
-        let changes = self.running.reload(plan(&[BASE, changes], &environment(upstreams))).await?;
+        let changes = self.running.reload(plan(&[BASE, changes], &environment(upstreams))).await;
+        let said = |help: Option<String>| help.map_or_else(String::new, |help| format!("\n  help: {help}"));
+        let changes = changes.map_err(|error| error.why + &said(error.help))?;
         self.ports = Ports::of(&self.running);
         Ok(changes)
     }

@@ -289,7 +289,7 @@ async fn overload_makes_no_work() {
                 Ok(()) => accepted += 10,
                 Err(refusal) => {
                     refused += 1;
-                    let message = refusal.answer().1.message;
+                    let message = refusal.answer().status.message;
                     assert_eq!(message, "sending queue is full (queue_size: 2 of 2 requests)", "{case}");
                 }
             }
@@ -369,7 +369,7 @@ async fn a_refusal_names_the_limit_that_is_full() {
             }
             rest().await;
         };
-        let message = refusal.answer().1.message;
+        let message = refusal.answer().status.message;
         assert!(message.starts_with(expected), "{queue}: {message}");
         jump(6 * SECOND).await;
         let why = misaki.running.health.verdict().unwrap_err();

@@ -94,7 +94,7 @@ impl<'p> Trial<'p> {
         let charge = Charge::take(&self.budget, Share::Ingest, wire.len() as u64).ok_or("it is too large")?;
         let parts = [Part { bytes: wire, items, charge }].into_iter().collect();
         let telemetry = Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() };
-        gate.submit(telemetry).await.map_err(|refusal| format!("refused: {}", refusal.answer().1.message))
+        gate.submit(telemetry).await.map_err(|refusal| format!("refused: {}", refusal.answer().status.message))
     }
 
     /// Lets go of what is held; returns what exporters were given, by signal.

@@ -15,9 +15,6 @@ use std::mem::replace;
 /// How deeply AnyValues may nest; protobuf requests have the same limit.
 const VALUE_LEVELS: usize = 64;
 
-/// What a fault needs that is none of the text's: more bytes than the caller allows.
-pub const TOO_LONG: &str = "more memory is needed";
-
 /// What may be written between two looks at how much room there is left: a usual attribute, or the lengths of all messages
 /// that are open, which may come out longer than guessed.
 const SLACK: usize = 1 << 10;
@@ -275,7 +272,7 @@ impl Reader<'_> {
     fn grow(&mut self, bytes: usize) -> Read<()> {
         let least = self.out.len() + bytes + SLACK - self.out.capacity();
         let granted = [least.max(self.out.capacity() / 2), least].into_iter().find(|more| (self.room)(*more));
-        let more = granted.ok_or_else(|| Fault::new(self.text.at, TOO_LONG))?;
+        let more = granted.ok_or_else(|| Fault::no_room(self.text.at))?;
         self.out.reserve_exact(self.out.capacity() + more - self.out.len());
         Ok(())
     }
@@ -315,7 +312,7 @@ impl Reader<'_> {
             Kind::Bytes => {
                 let (start, text) = (self.text.at, self.text.string("a string is needed")?);
                 if text.escaped && !(self.room)(text.raw.len()) {
-                    return Err(Fault::new(start, TOO_LONG));
+                    return Err(Fault::no_room(start));
                 }
                 let text = text.text()?;
                 self.make_room(text.len())?;

@@ -16,12 +16,19 @@ pub struct Fault {
     /// The field whose value is wrong; empty where the text is not JSON.
     pub field: &'static str,
     pub needed: &'static str,
+    /// Whether the text is not to blame: the caller grants no more bytes.
+    pub is_of_room: bool,
 }
 
 impl Fault {
     #[cold]
     pub fn new(at: usize, needed: &'static str) -> Box<Fault> {
-        Box::new(Fault { at, field: "", needed })
+        Box::new(Fault { at, field: "", needed, is_of_room: false })
+    }
+
+    #[cold]
+    pub fn no_room(at: usize) -> Box<Fault> {
+        Box::new(Fault { at, field: "", needed: "", is_of_room: true })
     }
 }
 

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::otlp::status::code;
-use crate::telemetry::{Charge, Client, Reason, Refusal, Share, Status};
+use crate::telemetry::{Charge, Client, Reason, Refusal, Share};
 
 use super::{Config, Maker, Shard};
 
@@ -67,8 +66,7 @@ impl Shards {
             entries.retain(|_, entry| !entry.is_idle());
         }
         if !self.has_room(&entries, bytes) {
-            let message = "too many batcher metadata-value combinations".to_owned();
-            return Err(Refusal::Rejected(Status { code: code::UNAVAILABLE, message }));
+            return Err(Refusal::unavailable("too many batcher metadata-value combinations"));
         }
         let charge = Charge::take(&self.maker.budget, Share::Queue, bytes).ok_or(Refusal::busy(Reason::MemoryFull))?;
         Ok((self.add(&mut entries, values, charge, now), true))

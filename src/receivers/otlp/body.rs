@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::otlp::inflate::{Coding, InflateError, Inflater};
-use crate::telemetry::{Budget, Charge, Reason, Refusal, Share};
+use crate::telemetry::{Answer, Budget, Charge, Reason, Refusal, Share};
 
 use crate::network::connections::{Busy, Pulse};
 
@@ -110,15 +110,19 @@ pub struct Message {
 #[derive(Debug)]
 pub enum Unread {
     Refused(Refusal),
-    /// Too slow.
-    Timeout,
-    /// The client broke off.
-    Gone,
+    /// The transport is at fault.
+    Failed(Answer),
 }
 
 impl From<Refusal> for Unread {
     fn from(refusal: Refusal) -> Unread {
         Unread::Refused(refusal)
+    }
+}
+
+impl From<Answer> for Unread {
+    fn from(answer: Answer) -> Unread {
+        Unread::Failed(answer)
     }
 }
 
@@ -142,7 +146,7 @@ impl<'a> Reader<'a> {
             };
             match frame {
                 None => return Ok(None),
-                Some(Err(_)) => return Err(Unread::Gone),
+                Some(Err(_)) => return Err(Answer::broken_off().into()),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.received += data.len() as u64;
@@ -166,7 +170,7 @@ impl<'a> Reader<'a> {
                 Ok(frame) => return Ok(frame),
                 Err(_) if left > LOOK => {}
                 Err(_) if is_short => return Err(Refusal::busy(Reason::MemoryFull).into()),
-                Err(_) => return Err(Unread::Timeout),
+                Err(_) => return Err(Answer::too_slow().into()),
             }
         }
     }
@@ -211,8 +215,8 @@ impl<'a> Reader<'a> {
         let compressed = match flag {
             0 => false,
             1 if coding != Coding::Identity => true,
-            1 => return Err(Unread::Refused(internal("a compressed message without grpc-encoding"))),
-            _ => return Err(Unread::Refused(internal("an unknown flag before the message"))),
+            1 => return Err(Answer::internal("a compressed message without grpc-encoding").into()),
+            _ => return Err(Answer::internal("an unknown flag before the message").into()),
         };
         let coding = if compressed { coding } else { Coding::Identity };
         let mut message = Message::new(&self.budget, coding, self.limit)?;
@@ -233,11 +237,6 @@ impl<'a> Reader<'a> {
         }
         Ok(message.finish()?)
     }
-}
-
-fn internal(why: &str) -> Refusal {
-    let code = crate::otlp::status::code::INTERNAL;
-    Refusal::Rejected(crate::telemetry::Status { code, message: why.to_owned() })
 }
 
 impl Message {
@@ -324,8 +323,8 @@ pub fn shrink(bytes: &mut Vec<u8>) {
     }
 }
 
-/// The body of an answer.
-pub enum Answer {
+/// The body of a response.
+pub enum Outgoing {
     Whole(Bytes),
     /// A gRPC success: one empty message, then the trailers.
     GrpcMessage,
@@ -336,20 +335,20 @@ pub enum Answer {
 /// An uncompressed message of length 0, which is an `Export…ServiceResponse` that accepted everything.
 const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0, 0, 0, 0, 0]);
 
-impl Body for Answer {
+impl Body for Outgoing {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let (frame, next) = match std::mem::replace(&mut *self, Answer::Done) {
-            Answer::Whole(bytes) if !bytes.is_empty() => (Frame::data(bytes), Answer::Done),
-            Answer::GrpcMessage => (Frame::data(EMPTY_MESSAGE), Answer::GrpcTrailers),
-            Answer::GrpcTrailers => {
+        let (frame, next) = match std::mem::replace(&mut *self, Outgoing::Done) {
+            Outgoing::Whole(bytes) if !bytes.is_empty() => (Frame::data(bytes), Outgoing::Done),
+            Outgoing::GrpcMessage => (Frame::data(EMPTY_MESSAGE), Outgoing::GrpcTrailers),
+            Outgoing::GrpcTrailers => {
                 let mut trailers = HeaderMap::with_capacity(1);
                 trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
-                (Frame::trailers(trailers), Answer::Done)
+                (Frame::trailers(trailers), Outgoing::Done)
             }
-            Answer::Whole(_) | Answer::Done => return Poll::Ready(None),
+            Outgoing::Whole(_) | Outgoing::Done => return Poll::Ready(None),
         };
         *self = next;
         Poll::Ready(Some(Ok(frame)))
@@ -357,17 +356,17 @@ impl Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Answer::Whole(bytes) => bytes.is_empty(),
-            Answer::GrpcMessage | Answer::GrpcTrailers => false,
-            Answer::Done => true,
+            Outgoing::Whole(bytes) => bytes.is_empty(),
+            Outgoing::GrpcMessage | Outgoing::GrpcTrailers => false,
+            Outgoing::Done => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Answer::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Answer::GrpcMessage => SizeHint::with_exact(5),
-            Answer::GrpcTrailers | Answer::Done => SizeHint::with_exact(0),
+            Outgoing::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Outgoing::GrpcMessage => SizeHint::with_exact(5),
+            Outgoing::GrpcTrailers | Outgoing::Done => SizeHint::with_exact(0),
         }
     }
 }

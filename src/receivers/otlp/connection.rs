@@ -20,10 +20,9 @@ use crate::diagnostics::log;
 use crate::network::listen::Accepted;
 use crate::network::tls::{self, Peer};
 use crate::network::{Stream, looks_like_tls};
-use crate::otlp::status::code;
-use crate::telemetry::{Refusal, Status};
+use crate::telemetry::{Answer, Refusal};
 
-use super::body::{Answer, Upload};
+use super::body::{Outgoing, Upload};
 use super::config::STREAMS;
 use super::socket::Socket;
 use super::{Shared, grpc, http, request};
@@ -102,7 +101,7 @@ async fn prepare(
             Ok(stream) => stream,
             Err(error) => {
                 let why = tls::explain(&error, Peer::Client);
-                if why == tls::CLIENT_SPEAKS_PLAINTEXT {
+                if tls::is_plaintext(&error) {
                     Shared::tell_once(&shared.said.plain_on_tls_port, || &why);
                 }
                 tracing::info!(target: log::DETAIL, %why, "the TLS handshake failed");
@@ -245,7 +244,7 @@ async fn lull(pulse: &Pulse) {
 
 /// An answer until it is sent.
 struct Sending {
-    answer: Answer,
+    answer: Outgoing,
     _unsent: Unsent,
 }
 
@@ -272,30 +271,23 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// The answer where there is no memory for a head. A stream of HTTP/2 ends with it, so that it holds none; nobody waits for its body.
-fn turned_away(request: Request<Incoming>, refusal: &Refusal, is_http2: bool, pulse: Arc<Pulse>) -> Response<Answer> {
+fn turned_away(request: Request<Incoming>, refusal: &Refusal, is_http2: bool, pulse: Arc<Pulse>) -> Response<Outgoing> {
     let (request, body) = Upload::of(request, pulse);
     if !is_http2 {
         body.linger();
     }
-    match is_grpc(request.headers()) {
-        true => grpc::refused(refusal),
-        false => http::refused(refusal, request.headers()),
-    }
+    let answer = refusal.answer();
+    if is_grpc(request.headers()) { grpc::failure(&answer) } else { http::failure(&answer, request.headers()) }
 }
 
-async fn answer(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Response<Answer> {
+async fn answer(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Response<Outgoing> {
     if let Some(why) = http::ambiguous(request) {
-        return http::not_understood(why);
+        return http::failure(&Answer::ambiguous(why), request.headers());
     }
-    if is_grpc(request.headers()) {
-        if shared.grpc.is_some() {
-            return grpc::handle(shared, request, body).await;
-        }
-        let message = "the receiver has no grpc protocol: add `grpc:` to its protocols".to_owned();
-        return grpc::trailers_only(&Status { code: code::UNIMPLEMENTED, message }, None);
-    }
-    match &shared.http {
-        Some(http) => http::handle(shared, http, request, body).await,
-        None => http::not_served(),
+    match (is_grpc(request.headers()), &shared.http) {
+        (true, _) if shared.grpc.is_some() => grpc::handle(shared, request, body).await,
+        (true, _) => grpc::failure(&Answer::without_protocol("grpc")),
+        (false, Some(http)) => http::handle(shared, http, request, body).await,
+        (false, None) => http::failure(&Answer::without_protocol("http"), request.headers()),
     }
 }

@@ -3,57 +3,45 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use ::http::header::{CONTENT_TYPE, HeaderValue};
+use ::http::{HeaderMap, Method, Request, Response};
 
 use crate::otlp::inflate::Coding;
 use crate::otlp::status::code;
 use crate::otlp::{base64, status};
-use crate::telemetry::{Refusal, Signal, Status};
+use crate::telemetry::{Answer, Signal};
 
-use super::Shared;
-use super::body::{Answer, Reader, Unread, Upload};
+use super::body::{Outgoing, Reader, Unread, Upload};
 use super::request::{self, Encoding, Protocol};
+use super::{Shared, http};
 
 const ACCEPTED: &str = "identity,gzip,zstd,snappy";
 
-pub async fn handle(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Response<Answer> {
+pub async fn handle(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Response<Outgoing> {
     let headers = request.headers();
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let is_protobuf =
         matches!(kind, b"application/grpc" | b"application/grpc+proto") || kind.starts_with(b"application/grpc;");
     if request.method() != Method::POST || !is_protobuf {
-        let mut answer = Response::new(Answer::Done);
-        *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return answer;
+        return http::failure(&Answer::wrong_type("gRPC is POST with the content type application/grpc"), headers);
     }
-    if let Err(refusal) = shared.admit(shared.guards.grpc.as_deref(), headers).await {
-        return refused(&refusal);
-    }
-    let deadline = match timeout(headers) {
-        Some(timeout) if timeout.is_zero() => return deadline_exceeded(),
-        other => other,
-    };
-    let export = export(shared, request, body);
-    let outcome = match deadline {
-        Some(deadline) => match tokio::time::timeout(deadline, export).await {
-            Ok(outcome) => outcome,
-            Err(_) => return deadline_exceeded(),
-        },
-        None => export.await,
-    };
-    match outcome {
+    match export_in_time(shared, request, body).await {
         Ok(()) => {
-            let mut answer = Response::new(Answer::GrpcMessage);
+            let mut answer = Response::new(Outgoing::GrpcMessage);
             answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             answer
         }
-        Err(Unread::Refused(refusal)) => {
-            shared.tell_of_refused(&refusal);
-            refused(&refusal)
-        }
-        Err(Unread::Timeout) => failed(code::CANCELLED, "the request body came too slowly"),
-        Err(Unread::Gone) => failed(code::CANCELLED, "the client broke off"),
+        Err(answer) => failure(&answer),
+    }
+}
+
+async fn export_in_time(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Result<(), Answer> {
+    shared.admit(shared.guards.grpc.as_deref(), request.headers()).await?;
+    let export = async { export(shared, request, body).await.map_err(|unread| shared.answer_to(unread)) };
+    match timeout(request.headers()) {
+        Some(Duration::ZERO) => Err(Answer::past_deadline()),
+        Some(timeout) => tokio::time::timeout(timeout, export).await.unwrap_or_else(|_| Err(Answer::past_deadline())),
+        None => export.await,
     }
 }
 
@@ -64,18 +52,16 @@ async fn export(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Re
         "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Some(Signal::Traces),
         _ => None,
     };
-    let unimplemented =
-        |message: String| Unread::Refused(Refusal::Rejected(Status { code: code::UNIMPLEMENTED, message }));
     let Some((signal, gate)) = signal.and_then(|signal| Some((signal, shared.grpc_gate(signal)?))) else {
         let path = request.uri().path();
         let service = request::printable(path.trim_start_matches('/').split('/').next().unwrap_or_default());
         shared.tell_of_lost(signal, &service);
-        return Err(unimplemented(format!("unknown service {service}")));
+        return Err(Answer::unimplemented(format!("unknown service {service}")).into());
     };
     let coding = match request.headers().get("grpc-encoding").map(HeaderValue::as_bytes) {
         None => Coding::Identity,
         Some(name) => std::str::from_utf8(name).ok().and_then(Coding::from_grpc).ok_or_else(|| {
-            unimplemented(format!("grpc-encoding {} is not supported", request::printable_bytes(name)))
+            Answer::unimplemented(format!("grpc-encoding {} is not supported", request::printable_bytes(name)))
         })?,
     };
     let client = request::client(shared, Protocol::Grpc, shared.grpc_metadata(), request, body);
@@ -102,38 +88,25 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-fn deadline_exceeded() -> Response<Answer> {
-    failed(code::DEADLINE_EXCEEDED, "the client's deadline has passed")
-}
-
-fn failed(code: u8, message: &str) -> Response<Answer> {
-    trailers_only(&Status { code, message: message.to_owned() }, None)
-}
-
-/// A refusal before anything of the body was read.
-pub fn refused(refusal: &Refusal) -> Response<Answer> {
-    let (_, status, after) = refusal.answer();
-    trailers_only(&status, after)
-}
-
 /// An error: headers that are trailers at once.
-pub fn trailers_only(status: &Status, retry_after: Option<Duration>) -> Response<Answer> {
-    let mut answer = Response::new(Answer::Done);
-    let headers = answer.headers_mut();
+pub fn failure(answer: &Answer) -> Response<Outgoing> {
+    let Answer { status, after, .. } = answer;
+    let mut response = Response::new(Outgoing::Done);
+    let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from(u16::from(status.code)));
     if let Ok(message) = HeaderValue::from_str(&percent_encoded(&status.message)) {
         headers.insert("grpc-message", message);
     }
-    if retry_after.is_some()
-        && let Ok(details) = HeaderValue::from_str(&base64::encode(&status::to_wire(status, retry_after)))
+    if after.is_some()
+        && let Ok(details) = HeaderValue::from_str(&base64::encode(&status::to_wire(status, *after)))
     {
         headers.insert("grpc-status-details-bin", details);
     }
     if status.code == code::UNIMPLEMENTED {
         headers.insert("grpc-accept-encoding", HeaderValue::from_static(ACCEPTED));
     }
-    answer
+    response
 }
 
 /// `grpc-message`: everything but printable ASCII, and `%` itself, is percent-encoded.

@@ -1,0 +1,135 @@
+//! What a queue says about itself: to people, to health and to metrics.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::diagnostics::metrics::{Observe, Page};
+use crate::exporters::settings::Sizer;
+use crate::telemetry::{Fill, Now, Reason, Share, clock};
+
+use super::Queue;
+use super::upstream::Outage;
+
+/// A queue that was full for less than this is busy, not unwell.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A queue as a person wants to know it.
+pub struct Report {
+    pub destination: String,
+    pub outage: Option<Outage>,
+    /// Whether anything was sent there yet, or tried to be.
+    pub has_answered: bool,
+    pub items: u64,
+    pub memory_bytes: u64,
+    pub memory_limit: u64,
+    /// What the log takes, and may take.
+    pub disk: Option<(u64, u64)>,
+    /// Of `capacity`, in `unit`s.
+    pub size: u64,
+    pub capacity: u64,
+    pub unit: &'static str,
+    /// Whether anything waits there at all.
+    pub is_enabled: bool,
+    pub oldest: Option<SystemTime>,
+    pub bytes_per_second: f64,
+    /// How long an outage may last at this rate before clients are refused; `None` when nothing comes.
+    pub seconds_until_full: Option<f64>,
+    /// What ends it then: `memory`, `disk` or `queue_size`.
+    pub full_by: &'static str,
+}
+
+impl Queue {
+    /// What there is to say about it.
+    pub fn report(&self, now: Now) -> Report {
+        let (items, room) = (self.held_items(), self.keep.room(self));
+        let state = self.lock();
+        let (bytes_per_second, size_per_second) = state.flow.rates(now);
+        let queue = &self.settings.queue;
+        let until_full = |room: u64, rate: f64| if rate > 0.0 { room as f64 / rate } else { f64::INFINITY };
+        let of_bytes = until_full(room, bytes_per_second);
+        let of_size = until_full(queue.queue_size.saturating_sub(state.size), size_per_second);
+        Report {
+            destination: self.upstream.destination(),
+            outage: self.upstream.outage(),
+            has_answered: self.upstream.has_answered(),
+            items,
+            memory_bytes: state.bytes,
+            memory_limit: self.budget.limit(Share::Queue),
+            disk: self.keep.store().map(|store| (store.used(), store.limits.quota)),
+            size: state.size,
+            capacity: queue.queue_size,
+            unit: self.unit(),
+            oldest: state.flow.oldest(),
+            bytes_per_second,
+            is_enabled: queue.enabled,
+            seconds_until_full: Some(of_bytes.min(of_size)).filter(|seconds| queue.enabled && seconds.is_finite()),
+            full_by: if of_size < of_bytes { "queue_size" } else { self.keep.name() },
+        }
+    }
+
+    /// How full it is, by the limit that is nearest.
+    pub(super) fn fill(&self) -> String {
+        let of_size = self.size_fill(self.lock().size);
+        let of_bytes = self.keep.fill(self);
+        let nearest = if of_bytes.share() > of_size.share() { of_bytes } else { of_size };
+        format!("{:.0} % of {}", nearest.share() * 100.0, nearest.limit)
+    }
+
+    pub(super) fn size_fill(&self, used: u64) -> Fill {
+        Fill { limit: "queue_size", used, most: self.settings.queue.queue_size, unit: self.unit() }
+    }
+
+    pub(super) fn unit(&self) -> &'static str {
+        match self.settings.queue.sizer {
+            Sizer::Requests => "requests",
+            Sizer::Items => "items",
+            Sizer::Bytes => "bytes",
+        }
+    }
+
+    /// Why telemetry gets stuck here, as long as it does.
+    pub fn trouble(&self) -> Option<&'static str> {
+        if self.upstream.holds() {
+            return Some("the upstream refuses every export: telemetry is held");
+        }
+        let of_disk = self.keep.trouble();
+        if of_disk == Some(Reason::DiskFailed) {
+            return Some(Reason::DiskFailed.words());
+        }
+        let state = self.lock();
+        // It refused, and what it refused for is still there.
+        let is_lasting = |(since, _): &(Instant, Reason)| clock().duration_since(*since) >= GRACE;
+        let (_, reason) = state.full.filter(is_lasting).filter(|_| state.size > 0 || of_disk.is_some())?;
+        Some(of_disk.unwrap_or(reason).words())
+    }
+}
+
+impl Observe for Queue {
+    fn observe(&self, page: &mut Page) {
+        let (exporter, items) = (self.account.exporter.as_str(), self.signal.items_name());
+        let labels = [("exporter", exporter), ("data_type", self.signal.name())];
+        let (size, in_flight) = {
+            let state = self.lock();
+            (state.size, state.in_flight)
+        };
+        if self.settings.queue.enabled {
+            page.gauge("otelcol_exporter_queue_size", &labels, size as f64);
+            page.gauge("otelcol_exporter_queue_capacity", &labels, self.settings.queue.queue_size as f64);
+        }
+        if let Some(store) = self.keep.store() {
+            page.gauge("misaki_queue_disk_bytes", &labels, store.used() as f64);
+            page.gauge("misaki_queue_disk_quota_bytes", &labels, store.limits.quota as f64);
+        }
+        page.gauge("otelcol_exporter_in_flight_requests", &labels, u64::from(in_flight > 0) as f64);
+        if self.account.accepted() == 0 {
+            return;
+        }
+        let address = self.way.borrow().exporter.labels();
+        let mut labels = vec![("exporter", exporter)];
+        labels.extend(address.iter().map(|(name, value)| (*name, value.as_str())));
+        page.counter(&format!("otelcol_exporter_sent_{items}"), &labels, self.account.sent());
+        page.counter(&format!("otelcol_exporter_send_failed_{items}"), &labels, self.send_failed.load(Relaxed));
+        let labels = [("exporter", exporter)];
+        page.counter(&format!("otelcol_exporter_enqueue_failed_{items}"), &labels, self.enqueue_failed.load(Relaxed));
+    }
+}

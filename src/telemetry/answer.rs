@@ -1,0 +1,124 @@
+//! What a client is told when its request is not taken: one answer, which HTTP and gRPC each write in their own way. A status is
+//! chosen here and nowhere else.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::{ACCEPT_ENCODING, ALLOW, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+
+use super::Status;
+use crate::otlp::status::code;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub http: StatusCode,
+    /// The code of gRPC, and the message.
+    pub status: Status,
+    /// When the client may send the request again.
+    pub after: Option<Duration>,
+    /// Whether a connection of HTTP/1 ends with it, because the rest of the request is not read.
+    pub closes: bool,
+    /// A header of HTTP that says more.
+    pub header: Option<Box<(HeaderName, HeaderValue)>>,
+}
+
+impl Answer {
+    fn new(http: StatusCode, code: u8, message: impl Into<String>) -> Answer {
+        let status = Status { code, message: message.into() };
+        Answer { http, status, after: None, closes: false, header: None }
+    }
+
+    fn closing(self) -> Answer {
+        Answer { closes: true, ..self }
+    }
+
+    fn with(self, name: HeaderName, value: HeaderValue) -> Answer {
+        Answer { header: Some(Box::new((name, value))), ..self }
+    }
+
+    pub fn unavailable(message: impl Into<String>, after: Duration) -> Answer {
+        Answer { after: Some(after), ..Answer::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message) }
+    }
+
+    pub fn too_large(message: impl Into<String>) -> Answer {
+        Answer::new(StatusCode::PAYLOAD_TOO_LARGE, code::RESOURCE_EXHAUSTED, message).closing()
+    }
+
+    pub fn malformed(message: impl Into<String>) -> Answer {
+        Answer::new(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, message)
+    }
+
+    /// To a head that two readers may understand in two ways: what follows it on the connection may not be a request.
+    pub fn ambiguous(why: &str) -> Answer {
+        Answer::malformed(why).closing()
+    }
+
+    /// A status that was given elsewhere, with the status of HTTP that the Go collector gives for its code.
+    pub fn of(status: Status) -> Answer {
+        let http = match status.code {
+            code::CANCELLED | code::DEADLINE_EXCEEDED | code::ABORTED => StatusCode::SERVICE_UNAVAILABLE,
+            code::OUT_OF_RANGE | code::UNAVAILABLE | code::DATA_LOSS => StatusCode::SERVICE_UNAVAILABLE,
+            code::RESOURCE_EXHAUSTED => StatusCode::TOO_MANY_REQUESTS,
+            code::INVALID_ARGUMENT => StatusCode::BAD_REQUEST,
+            code::UNAUTHENTICATED => StatusCode::UNAUTHORIZED,
+            code::PERMISSION_DENIED => StatusCode::FORBIDDEN,
+            code::UNIMPLEMENTED => StatusCode::NOT_FOUND,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        // The upstream may be there again in a moment.
+        let after = (http == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1));
+        Answer { http, status, after, closes: false, header: None }
+    }
+
+    pub fn internal(message: impl Into<String>) -> Answer {
+        Answer::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, message)
+    }
+
+    pub fn unauthenticated(why: &str, challenge: HeaderValue) -> Answer {
+        Answer::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, why).with(WWW_AUTHENTICATE, challenge)
+    }
+
+    pub fn not_found(message: impl Into<String>) -> Answer {
+        Answer::new(StatusCode::NOT_FOUND, code::NOT_FOUND, message)
+    }
+
+    /// A service, an encoding or a protocol that gRPC asks for, and the receiver does not have.
+    pub fn unimplemented(message: impl Into<String>) -> Answer {
+        Answer::new(StatusCode::NOT_FOUND, code::UNIMPLEMENTED, message)
+    }
+
+    pub fn without_protocol(name: &str) -> Answer {
+        Answer::unimplemented(format!("the receiver has no {name} protocol: add `{name}:` to its protocols"))
+    }
+
+    pub fn wrong_method() -> Answer {
+        let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, code::UNIMPLEMENTED, "only POST is supported");
+        answer.with(ALLOW, HeaderValue::from_static("POST"))
+    }
+
+    pub fn wrong_framing() -> Answer {
+        let message = "the only Transfer-Encoding is chunked";
+        Answer::new(StatusCode::NOT_IMPLEMENTED, code::UNIMPLEMENTED, message).closing()
+    }
+
+    pub fn wrong_type(message: impl Into<String>) -> Answer {
+        Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::INVALID_ARGUMENT, message)
+    }
+
+    pub fn wrong_coding(message: impl Into<String>, supported: &'static str) -> Answer {
+        Answer::wrong_type(message).with(ACCEPT_ENCODING, HeaderValue::from_static(supported))
+    }
+
+    pub fn too_slow() -> Answer {
+        let message = "the request body came too slowly";
+        Answer::new(StatusCode::REQUEST_TIMEOUT, code::CANCELLED, message).closing()
+    }
+
+    pub fn broken_off() -> Answer {
+        Answer::new(StatusCode::BAD_REQUEST, code::CANCELLED, "the request body broke off")
+    }
+
+    pub fn past_deadline() -> Answer {
+        Answer::new(StatusCode::GATEWAY_TIMEOUT, code::DEADLINE_EXCEEDED, "the client's deadline has passed")
+    }
+}
