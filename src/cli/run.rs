@@ -40,6 +40,8 @@ pub fn run(options: Run) -> Result<(), Failure> {
         let workers = Workers::start(count).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let handles = workers.handles();
         let running = service::start(&plan, Arc::new(workers)).await?;
+        // Before it says that it is ready: a signal to reload that came right after would end it.
+        let signals = Signals::new().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
         welcome(&origin, &names, &plan, &running);
         #[cfg(unix)]
         let inspection = inspection(&plan, names, &running);
@@ -56,7 +58,7 @@ pub fn run(options: Run) -> Result<(), Failure> {
         let status =
             || health.verdict().map_or_else(|why| format!("not ready: {why}"), |()| listening.borrow().clone());
         tokio::select! {
-            ended = live(running, &options, &systemd, tell) => ended.map_err(failed),
+            () = live(running, signals, &options, &systemd, tell) => Ok(()),
             never = systemd.keep_alive(handles, status) => match never {},
         }
     });
@@ -188,8 +190,7 @@ async fn reload(running: &mut Running, options: &Run) {
 }
 
 /// Runs until a signal, and tells of what runs after each reload; then drains until the deadline or a second signal, and closes with the balance.
-async fn live(mut running: Running, options: &Run, systemd: &Systemd, tell: impl Fn(&Running)) -> Result<(), String> {
-    let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
+async fn live(mut running: Running, mut signals: Signals, options: &Run, systemd: &Systemd, tell: impl Fn(&Running)) {
     let signal = loop {
         match signals.next().await {
             Signal::Reload => {
@@ -235,7 +236,6 @@ async fn live(mut running: Running, options: &Run, systemd: &Systemd, tell: impl
     let (accepted, refused) = running.intake();
     let all = if lines.is_empty() { "nothing was received".to_owned() } else { lines.join("; ") };
     tracing::info!(accepted, refused, "Shutdown complete: {all}");
-    Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq)]
