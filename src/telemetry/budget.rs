@@ -76,7 +76,7 @@ impl Budget {
     }
 
     /// Whether a sink that already holds `held` bytes of the queue share may take `more`, of which `fresh` are not yet in
-    /// the share. Alone it may fill the share; beside others it may hold no more than [`Budget::most_of_several`]. An empty sink
+    /// the share. Alone it may fill the share; beside others it may hold no more than `most_of_several`. An empty sink
     /// takes what is in the share already, even where processors have made more than the share has: else every batch would wait
     /// for memory that only batches hold.
     pub fn allows(&self, held: u64, more: u64, fresh: u64) -> bool {
