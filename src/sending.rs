@@ -366,7 +366,9 @@ impl Sink for Queue {
     fn reserve(&self, _telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
         let queue = &self.settings.queue;
         let size = self.size_of(load);
-        if size > queue.queue_size {
+        // What a stage has taken must go on, or nothing behind it would: a batch that is larger than the queue goes alone.
+        let goes_alone = size > queue.queue_size;
+        if goes_alone && load.fresh_bytes > 0 {
             return Err(Full::Refuse(Refusal::TooLarge { limit: queue.queue_size, unit: self.unit() }));
         }
         let limit = self.keep.most_bytes();
@@ -381,7 +383,8 @@ impl Sink for Queue {
                 return Err(Full::Wait { most: Some(pace) });
             }
         }
-        let reserved = match state.size + size > queue.queue_size {
+        let is_full = if goes_alone { state.size > 0 } else { state.size + size > queue.queue_size };
+        let reserved = match is_full {
             true => Err(Reason::QueueFull),
             false => self.keep.reserve(self, &mut state, load),
         };

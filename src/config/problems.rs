@@ -450,8 +450,9 @@ fn shown<'a>(problem: &'a Problem, place: Place, sources: &'a Sources, secrets: 
             continue;
         }
         // As many, so that columns stay what they are.
-        text = text.replace(secret, &"*".repeat(secret.chars().count())).into();
+        text = text.replace(secret, &stars(secret)).into();
     }
+    let text = respelled(&text, secrets);
     // Whoever reads it sees what is there: escapes, and where the mark stands among them.
     let shown = |text: &str| text.replace("\r\n", "\n").split('\n').map(safe).collect::<Vec<_>>().join("\n");
     let shown_to = |byte| shown(text.get(..byte).unwrap_or_default()).len();
@@ -463,6 +464,39 @@ fn shown<'a>(problem: &'a Problem, place: Place, sources: &'a Sources, secrets: 
     let snippet = Snippet::source(shown(&text)).line_start(first as usize).path(safe(&source.name));
     let snippet = snippet.annotation(AnnotationKind::Primary.span(primary));
     Some(snippet.annotations(context.map(|(span, label)| AnnotationKind::Context.span(span).label(label))).into())
+}
+
+fn stars(text: &str) -> String {
+    "*".repeat(text.chars().count())
+}
+
+/// Lines of YAML without secrets that are spelled otherwise than they read: in quotes, with escapes or a quote written twice.
+fn respelled(text: &str, secrets: &[String]) -> String {
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, quoted)) = rest.find(['"', '\'']).and_then(|at| rest.split_at_checked(at + 1)) {
+        let escape = if before.ends_with('"') { '\\' } else { '\'' };
+        let mut end = quoted.len();
+        let mut characters = quoted.char_indices().peekable();
+        while let Some((at, character)) = characters.next() {
+            let is_escape =
+                character == escape && (escape == '\\' || characters.peek().is_some_and(|(_, next)| *next == '\''));
+            if is_escape {
+                characters.next();
+            } else if before.ends_with(character) {
+                end = at;
+                break;
+            }
+        }
+        let (inner, after) = quoted.split_at_checked(end).unwrap_or((quoted, ""));
+        let (close, after) = after.split_at_checked(1).unwrap_or_default();
+        let holds = |secret: &String| masked(inner, secret) != inner;
+        let is_hidden = inner.contains(escape) && secrets.iter().any(holds);
+        out.push_str(before);
+        out.push_str(&if is_hidden { stars(inner) } else { inner.to_owned() });
+        out.push_str(close);
+        rest = after;
+    }
+    out + rest
 }
 
 /// The byte that follows the first `lines` lines.

@@ -23,7 +23,9 @@ pub struct Memory;
 impl Keep for Memory {
     fn pace(&self, queue: &Queue, state: &State, load: Load) -> Duration {
         let most = queue.budget.limit(Share::Queue) / PACED_ABOVE;
-        if !queue.settings.queue.enabled || state.bytes == 0 || state.bytes + load.held_bytes() <= most {
+        // While nothing is under way, the upstream is not what it waits for.
+        let is_idle = state.bytes == 0 || state.in_flight == 0;
+        if !queue.settings.queue.enabled || is_idle || state.bytes + load.held_bytes() <= most {
             return Duration::ZERO;
         }
         let all = PACE.as_millis() as u64;

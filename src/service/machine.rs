@@ -40,18 +40,26 @@ const SMALL: u64 = 256 << 20;
 
 /// Sees to it that freed memory is given back where there is little. glibc keeps what large requests have freed, up to 32 MiB a
 /// block, and in a container of 64 MiB that ends the process. From a fixed size on it gives blocks back at once; it reads that
-/// size when a process starts. So this process becomes a new one with it, unless somebody has chosen one.
+/// size when a process starts. So this process becomes a new one with it, unless somebody has chosen one. Returns where that was
+/// not tried, with `false`, and where it was not possible.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub fn give_freed_memory_back() {
+pub fn give_freed_memory_back() -> bool {
     use std::os::unix::process::CommandExt;
     const FIXED: &str = "MALLOC_MMAP_THRESHOLD_";
-    if memory_bytes() >= SMALL || [FIXED, "GLIBC_TUNABLES"].iter().any(|name| std::env::var_os(name).is_some()) {
-        return;
+    // The loader of a program with capabilities strips the first, but not the last, which says that it was tried.
+    const TRIED: &str = "MISAKI_STARTED_ANEW";
+    let is_set = [FIXED, "GLIBC_TUNABLES", TRIED].iter().any(|name| std::env::var_os(name).is_some());
+    let program = std::env::current_exe().unwrap_or_default();
+    // Started by the loader by name, it is the loader that would start.
+    let is_loader = program.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"ld-"));
+    if is_set || is_loader || memory_bytes() >= SMALL {
+        return false;
     }
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
-    // It returns where that is not possible, and all goes on as it was.
-    let _ = std::process::Command::new("/proc/self/exe").arg0(name).args(arguments).env(FIXED, "4194304").exec();
+    let mut anew = std::process::Command::new(program);
+    let _ = anew.arg0(name).args(arguments).env(FIXED, "4194304").env(TRIED, "1").exec();
+    true
 }
 
 /// What a connection takes at most with its buffers: all its streams wait for their answers to be read.

@@ -83,6 +83,39 @@ async fn a_refused_batch_is_offered_again() {
     misaki.finish().await;
 }
 
+/// A batch that is larger than the queue goes alone: it used to be refused for ever, and nothing behind it was sent.
+#[tokio::test]
+async fn a_batch_larger_than_the_queue_goes_alone() {
+    let upstream = Upstream::replying(Reply::Hang).await;
+    let queue = "{otlp: {sending_queue: {sizer: items, queue_size: 3, num_consumers: 1}}}";
+    let mut misaki = start("{timeout: 1h, send_batch_size: 5}", queue, &upstream).await;
+    let names = numbered("a", 12);
+    for names in refs(&names).chunks(3) {
+        assert!(misaki.send(names).await.ok);
+    }
+    until("the first is under way, the second waits for its place", || upstream.requests() == 1).await;
+    assert_eq!(misaki.send(&["b"]).await.message, "sending queue is full (queue_size: 6 of 3 items)");
+    upstream.release();
+    misaki.settle().await;
+    assert_eq!((upstream.sizes(), upstream.kept()), (vec![6, 6], names));
+    misaki.finish().await;
+}
+
+/// Only an upstream that is slow makes telemetry wait for its turn: a queue that waits for more to fill a batch takes it at once.
+#[tokio::test]
+async fn a_batch_is_not_held_back_while_the_upstream_is_idle() {
+    let upstream = Upstream::start().await;
+    let changes = "{processors: {memory_limiter: {check_interval: 1s, limit_mib: 12, spike_limit_mib: 1}, batch: {timeout: 0s}}, exporters: {otlp: {sending_queue: {sizer: items, batch: {min_size: 30, flush_timeout: 1h}}}}, service: {pipelines: {logs: {processors: [memory_limiter, batch]}}}}";
+    let mut misaki = Misaki::start(changes, &[&upstream]).await;
+    let long = "x".repeat(90_000);
+    for _ in 0..3 {
+        assert!(misaki.submit(Signal::Logs, &[long.as_str(); 10]).await.is_ok());
+    }
+    misaki.settle().await;
+    assert_eq!(upstream.sizes(), [30]);
+    misaki.finish().await;
+}
+
 #[tokio::test]
 async fn every_combination_of_metadata_is_a_batch_of_its_own() {
     let upstream = Upstream::start().await;

@@ -214,3 +214,17 @@ async fn printed(arguments: &[&str]) -> String {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
+
+/// In quotes a secret may be spelled otherwise than it reads.
+#[test]
+fn a_secret_that_is_spelled_with_escapes_is_not_shown() {
+    for spelled in [r"'SECR''ETabcdef'", r#""SECR\x41ETabcdef""#, r#""SECR\\nETabcdef""#, r#""\"SECRETabcdef""#] {
+        let config = format!(
+            "yaml:{{receivers: {{otlp: {{protocols: {{http: }}}}}}, exporters: {{otlp_http: {{endpoint: 'http://x:1', headers: {{a: {spelled}}}, timeout: soon}}}}, service: {{pipelines: {{logs: {{receivers: [otlp], exporters: [otlp_http]}}}}}}}}"
+        );
+        let output = command(&["validate", "--config", &config]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("is not a duration") && said.contains("timeout: soon"), "{said}");
+        assert!(!said.contains("SECR") && !said.contains("ETabcdef"), "{said}");
+    }
+}

@@ -86,21 +86,13 @@ async fn read_and_submit(
     Ok(gate.submit_from(peer, telemetry).await?)
 }
 
-/// The encoding that a Content-Type names, the first of several. Parameters are ignored, but for a charset that is not UTF-8.
+/// The encoding that a Content-Type names, the first of several. Its parameters do not matter, as in the Go collector: JSON is UTF-8.
 fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
-    let mut parts = headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').map(str::trim);
-    let encoding = match parts.next()? {
-        kind if kind.eq_ignore_ascii_case("application/x-protobuf") => Encoding::Protobuf,
-        kind if kind.eq_ignore_ascii_case("application/json") => Encoding::Json,
-        _ => return None,
-    };
-    let is_utf8 = |part: &str| match part.split_once('=') {
-        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-        }
-        _ => true,
-    };
-    parts.all(is_utf8).then_some(encoding)
+    match headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim() {
+        kind if kind.eq_ignore_ascii_case("application/x-protobuf") => Some(Encoding::Protobuf),
+        kind if kind.eq_ignore_ascii_case("application/json") => Some(Encoding::Json),
+        _ => None,
+    }
 }
 
 fn success(encoding: Encoding) -> Response<Outgoing> {
