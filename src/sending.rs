@@ -366,7 +366,7 @@ impl Sink for Queue {
     fn reserve(&self, _telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
         let queue = &self.settings.queue;
         let size = self.size_of(load);
-        // What a stage has taken must go on, or nothing behind it would: a batch that is larger than the queue goes alone.
+        // A stage cannot give a batch back, and holds all that follows until it is gone: one larger than the queue goes alone.
         let goes_alone = size > queue.queue_size;
         if goes_alone && load.fresh_bytes > 0 {
             return Err(Full::Refuse(Refusal::TooLarge { limit: queue.queue_size, unit: self.unit() }));

@@ -26,7 +26,7 @@ const DRAIN: Duration = Duration::from_secs(25);
 
 pub fn run(options: Run) -> Result<(), Failure> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    let has_failed = machine::give_freed_memory_back();
+    let exec_failed = machine::give_freed_memory_back();
     let chosen = default::choose(&options.sources, &options.edge)?;
     let (plan, names) = (chosen.runnable()?, chosen.names());
     let Chosen { loaded, origin, .. } = chosen;
@@ -36,9 +36,9 @@ pub fn run(options: Run) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
     let ended = runtime.block_on(async {
-        // A start that failed has set the signal of broken pipes back to what ends a process.
+        // The failed exec has reset SIGPIPE: without a handler, a client that disconnects would end the process.
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
-        let _pipe = has_failed.then(|| tokio::signal::unix::signal(tokio::signal::unix::SignalKind::pipe()));
+        let _pipe = exec_failed.then(|| tokio::signal::unix::signal(tokio::signal::unix::SignalKind::pipe()));
         let count = options.workers.map_or_else(Workers::default_count, usize::from);
         let workers = Workers::start(count).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let handles = workers.handles();

@@ -470,7 +470,7 @@ fn stars(text: &str) -> String {
     "*".repeat(text.chars().count())
 }
 
-/// Lines of YAML without secrets that are spelled otherwise than they read: in quotes, with escapes or a quote written twice.
+/// Lines of YAML with stars for quoted texts that hold a secret in another spelling than its value: `"s\x41"`, `'it''s'`.
 fn respelled(text: &str, secrets: &[String]) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, quoted)) = rest.find(['"', '\'']).and_then(|at| rest.split_at_checked(at + 1)) {

@@ -22,7 +22,7 @@ use crate::telemetry::Signal;
 pub use page::{PIECE, Page, Pen};
 pub use sink::Sink;
 
-/// The part of the queue up to which bytes are few.
+/// A job of at most this part of the queue is small: it need not wait behind larger ones.
 const FEW: usize = 64;
 
 /// The writer's stack: values nest 64 levels deep, each a few calls.
@@ -117,7 +117,7 @@ struct Shared<P: Printer + ?Sized> {
 
 struct State<J> {
     queue: VecDeque<Chunk<J>>,
-    /// Bytes in the queue, those in the hands of the writer, and those that room is kept for; and for how many large jobs it is.
+    /// Bytes in the queue, in the hands of the writer, and promised to jobs that come soon; and how many large jobs come soon.
     queued: usize,
     in_hand: usize,
     reserved: usize,
@@ -194,9 +194,9 @@ impl<P: Printer> Output<P> {
         Ok(Output { shared })
     }
 
-    /// Gives the writer a job that takes so many bytes; never blocks. The job at hand keeps none out, but one that is larger
-    /// than the queue, which is taken when there is no other. False when it was not taken: the queue is full, or nobody will ever read it; its owner hears no
-    /// more of it.
+    /// Gives the writer a job that takes so many bytes; never blocks. The job at hand does not count, except for a job larger
+    /// than the queue: that is taken only when there is no other. False when the job was not taken, because the queue is full or
+    /// nobody will ever read it; its owner hears no more of it.
     pub fn offer(&self, job: P::Job, bytes: usize, records: Counts) -> bool {
         let shared = &*self.shared;
         if shared.closed.load(Ordering::Relaxed) {
@@ -232,9 +232,9 @@ impl<P: Printer> Output<P> {
         self.shared.lock().buffered()
     }
 
-    /// Keeps room for so many bytes, until they are offered or given back. False when they should rather wait: the jobs that
-    /// wait, beside the one at hand, fill half of the queue. Few bytes need not wait for many: for them it is three quarters.
-    /// What is large waits for all others, and keeps none of them out.
+    /// Promises room for so many bytes, until [`Output::release`]. False when the job should wait: the jobs in the queue, without
+    /// the one at hand, fill half of it, or for a small job three quarters. A large job waits until there is no other, and keeps
+    /// no other job out.
     pub fn reserve(&self, bytes: usize) -> bool {
         let (mut state, limit, is_large) = (self.shared.lock(), self.shared.limit, self.is_large(bytes));
         let waiting = state.queued + state.reserved;
@@ -249,12 +249,12 @@ impl<P: Printer> Output<P> {
         has_room
     }
 
-    /// Keeps room for bytes that wait no longer, though there may be none.
+    /// The same for a job that has waited long enough, whether there is room or not.
     pub fn reserve_anyway(&self, bytes: usize) {
         self.shared.lock().keep(bytes, self.is_large(bytes));
     }
 
-    /// Gives back what was reserved.
+    /// Takes the promise back: the job is about to be offered, or does not come.
     pub fn release(&self, bytes: usize) {
         let mut state = self.shared.lock();
         match self.is_large(bytes) {

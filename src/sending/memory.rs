@@ -23,7 +23,7 @@ pub struct Memory;
 impl Keep for Memory {
     fn pace(&self, queue: &Queue, state: &State, load: Load) -> Duration {
         let most = queue.budget.limit(Share::Queue) / PACED_ABOVE;
-        // While nothing is under way, the upstream is not what it waits for.
+        // Clients are slowed down to the pace of the upstream, and an upstream that is sent nothing is not slow.
         let is_idle = state.bytes == 0 || state.in_flight == 0;
         if !queue.settings.queue.enabled || is_idle || state.bytes + load.held_bytes() <= most {
             return Duration::ZERO;

@@ -1,7 +1,7 @@
 //! A queue on disk: telemetry goes to the log first, and what is in the queue is a view of its oldest part. What was not sent when
 //! the process ends waits there for the next.
 //!
-//! The log has a thread of its own: the queue hands in what shall be written, says what is settled, and asks for more.
+//! The log has a thread of its own: the queue hands in records to write, says which are settled, and asks for more.
 
 mod thread;
 
@@ -158,7 +158,7 @@ impl Store {
         self.coming.fetch_sub(bytes, Relaxed);
     }
 
-    /// Hands in what shall be written; it comes back when nobody writes any more.
+    /// Hands in a record to write; gives it back when the log's thread has ended.
     #[must_use]
     pub fn append(&self, append: Append) -> Option<Append> {
         let mut inbox = self.lock();

@@ -34,23 +34,24 @@ pub fn default_budget() -> u64 {
     (memory_bytes() / 100 * 40).clamp(16 * MEBIBYTE, 96 * MEBIBYTE)
 }
 
-/// In a container of less than this, what is freed must go back at once.
+/// With less memory than this, freed memory must go back to the system at once.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const SMALL: u64 = 256 << 20;
 
-/// Sees to it that freed memory is given back where there is little. glibc keeps what large requests have freed, up to 32 MiB a
-/// block, and in a container of 64 MiB that ends the process. From a fixed size on it gives blocks back at once; it reads that
-/// size when a process starts. So this process becomes a new one with it, unless somebody has chosen one. Returns where that was
-/// not tried, with `false`, and where it was not possible.
+/// Starts this process anew with a fixed mmap threshold where memory is small. glibc keeps freed blocks of up to 32 MiB, and in a
+/// container of 64 MiB that ends the process; blocks above a fixed threshold go back at once. glibc reads the threshold only
+/// when a process starts. A threshold that the environment sets already stays.
+///
+/// On success it does not return. It returns whether it tried: a failed `exec` leaves SIGPIPE at its default.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn give_freed_memory_back() -> bool {
     use std::os::unix::process::CommandExt;
     const FIXED: &str = "MALLOC_MMAP_THRESHOLD_";
-    // The loader of a program with capabilities strips the first, but not the last, which says that it was tried.
+    // A program with file capabilities loses the first variable at its start. The second ends what would be an endless loop.
     const TRIED: &str = "MISAKI_STARTED_ANEW";
     let is_set = [FIXED, "GLIBC_TUNABLES", TRIED].iter().any(|name| std::env::var_os(name).is_some());
     let program = std::env::current_exe().unwrap_or_default();
-    // Started by the loader by name, it is the loader that would start.
+    // A program that was started through the dynamic loader has the loader as its executable.
     let is_loader = program.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"ld-"));
     if is_set || is_loader || memory_bytes() >= SMALL {
         return false;

@@ -181,7 +181,7 @@ fn describe(around: &str, message: &[u8], messages: &mut BTreeMap<String, Vec<Pr
         number: number(field, 3) as u32,
         repeated: number(field, 4) == 3,
         kind: number(field, 5),
-        // `proto3_optional` is a oneof of one, for those who don't know it.
+        // Tools that do not know `proto3_optional` see it as a oneof with one field.
         presence: match (number(field, 17), Fields::new(field).any(|field| field.number == 9)) {
             (1, _) => Presence::Optional,
             (_, true) => Presence::Oneof,

@@ -204,7 +204,7 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Whether a field is none that OTLP had when this was written. Any number of them may stand between the children of a
+/// Whether OTLP did not define this field when this was written. Any number of them may stand between the children of a
 /// message, so they are left out with these.
 pub fn is_unknown(known: u32, number: u32) -> bool {
     known.checked_shr(number).unwrap_or_default() & 1 == 0

@@ -121,7 +121,7 @@ impl<'s> Item<'s> {
         given.into_iter().filter(|is_given| *is_given).count()
     }
 
-    /// The pattern, where one is written; no answer when it is none.
+    /// The pattern, where one is written; `None` when it does not compile.
     fn regex(&self) -> Option<Option<Pattern>> {
         if self.pattern.is_empty() {
             return Some(None);

@@ -171,7 +171,7 @@ impl Care {
         Care { attempts: attempts.unwrap_or_default(), is_under_way: false, left, until: Instant::now() + CAREFUL }
     }
 
-    /// Whether a record shall be sent; it is under way from now on.
+    /// Whether a record is still to be sent; if so, it is under way from now on.
     fn sends(&mut self, store: &Store, log: &mut DiskLog, id: u64) -> bool {
         let runs = if self.attempts.id == id { self.attempts.runs } else { 0 };
         let is_sent = runs < RUNS;

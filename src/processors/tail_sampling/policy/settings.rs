@@ -86,7 +86,7 @@ impl Own<'_> {
         self.section.integer(key, 0, i64::MIN..=i64::MAX)
     }
 
-    /// As in the Go collector a bound of 0 is none.
+    /// A bound of 0 means no bound, as in the Go collector.
     fn bound(&self, key: &str) -> Option<i64> {
         Some(self.int(key)).filter(|bound| *bound != 0)
     }
