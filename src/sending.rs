@@ -366,14 +366,15 @@ impl Sink for Queue {
     fn reserve(&self, _telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
         let queue = &self.settings.queue;
         let size = self.size_of(load);
+        let most_bytes = self.keep.most_bytes();
+        let exceeded = match () {
+            () if size > queue.queue_size => Some((queue.queue_size, self.unit())),
+            () if load.bytes > most_bytes => Some((most_bytes, "bytes")),
+            () => None,
+        };
         // A stage cannot give a batch back, and holds all that follows until it is gone: one larger than the queue goes alone.
-        let goes_alone = size > queue.queue_size;
-        if goes_alone && load.fresh_bytes > 0 {
-            return Err(Full::Refuse(Refusal::TooLarge { limit: queue.queue_size, unit: self.unit() }));
-        }
-        let limit = self.keep.most_bytes();
-        if load.bytes > limit {
-            return Err(Full::Refuse(Refusal::TooLarge { limit, unit: "bytes" }));
+        if let Some((limit, unit)) = exceeded.filter(|_| load.fresh_bytes > 0) {
+            return Err(Full::Refuse(Refusal::TooLarge { limit, unit }));
         }
         let upstream_is_down = self.upstream.is_down();
         let mut state = self.lock();
@@ -383,7 +384,7 @@ impl Sink for Queue {
                 return Err(Full::Wait { most: Some(pace) });
             }
         }
-        let is_full = if goes_alone { state.size > 0 } else { state.size + size > queue.queue_size };
+        let is_full = if exceeded.is_some() { state.size > 0 } else { state.size + size > queue.queue_size };
         let reserved = match is_full {
             true => Err(Reason::QueueFull),
             false => self.keep.reserve(self, &mut state, load),

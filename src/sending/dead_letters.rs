@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::telemetry::{Reason, Telemetry};
 
 use super::disk::directory::Directory;
+use super::disk::format::HEADER;
 use super::disk::survey::UNREADABLE;
 use super::disk::{AppendError, Limits, Log, NewRecord, Opening};
 
@@ -71,6 +72,9 @@ impl DeadLetters {
                 received_nanos: u64::try_from(received.as_nanos()).unwrap_or(u64::MAX),
                 parts: &parts,
             };
+            if telemetry.bytes() as u64 + 2 * HEADER > self.limits.quota {
+                return Err(format!("{} bytes are more than all dead letters may take", telemetry.bytes()));
+            }
             let mut outcome = log.append(std::slice::from_ref(&record), false);
             while matches!(outcome, Err(AppendError::Quota { .. })) && !log.discard_oldest().is_zero() {
                 log.flush().map_err(|error| error.to_string())?;

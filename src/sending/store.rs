@@ -302,7 +302,8 @@ impl Keep for Arc<Store> {
         if self.failed.load(Relaxed) {
             return Err(Reason::DiskFailed);
         }
-        if self.full.load(Relaxed) || after + self.limits.segment / 16 > self.limits.quota {
+        let goes_alone = load.bytes > self.most_bytes();
+        if self.full.load(Relaxed) || !goes_alone && after + self.limits.segment / 16 > self.limits.quota {
             return Err(Reason::DiskFull);
         }
         self.coming.fetch_add(load.bytes, Relaxed);

@@ -75,6 +75,27 @@ async fn batches_are_made_behind_the_log() {
     misaki.finish().await;
 }
 
+/// A stage cannot give a batch back: one larger than the quota goes alone, instead of being refused for ever.
+#[tokio::test]
+async fn a_batch_larger_than_the_quota_goes_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let more = ", processors: {batch: {timeout: 1h, send_batch_size: 2}}";
+    let changes = storage(directory.path(), STORED, more)
+        .replace("max_size: 4194304", "max_size: 1048576")
+        .replace("service: {extensions", "service: {pipelines: {logs: {processors: [batch]}}, extensions");
+    let upstream = Upstream::start().await;
+    let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| name.repeat(600_000));
+    for (first, second) in [(&a, &b), (&c, &d)] {
+        let (first, second) = ([first.as_str()], [second.as_str()]);
+        let (first, second) = tokio::join!(misaki.send(&first), misaki.send(&second));
+        assert!(first.ok && second.ok, "{first:?} {second:?}");
+    }
+    misaki.settle().await;
+    assert_eq!((upstream.kept_once().len(), upstream.sizes()), (4, vec![2, 2]));
+    misaki.finish().await;
+}
+
 /// A backlog larger than the memory of the queue is taken and sent, and holds no more memory than the read-ahead.
 #[tokio::test]
 async fn a_backlog_is_on_disk_and_not_in_memory() {

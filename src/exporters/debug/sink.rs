@@ -315,7 +315,8 @@ impl Sink for DebugSink {
         let items = items_of(self.signal, load.items);
         if !self.debug.hold(&telemetry, load) {
             self.account.lose(Reason::MemoryFull, &telemetry);
-            return output.miss(Why::Memory, items);
+            output.miss(Why::Memory, items);
+            return self.room().notify_waiters();
         }
         accounts.expect(&telemetry);
         if !output.offer(telemetry, DebugSink::bytes(load), items) {

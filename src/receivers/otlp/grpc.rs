@@ -76,7 +76,8 @@ async fn export(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Re
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = number.parse().ok().filter(|_| number.len() <= 8)?;
+    let is_number = number.len() <= 8 && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|_| is_number)?;
     Some(match unit {
         "H" => Duration::from_secs(number * 3600),
         "M" => Duration::from_secs(number * 60),

@@ -66,8 +66,6 @@ pub enum AppendError {
         "the filesystem takes no more, though it may have bytes left: {0} (inodes, a quota of this user: df -i, quota)"
     )]
     NoSpace(io::Error),
-    #[error("a record of {bytes} bytes is larger than the quota")]
-    TooLarge { bytes: u64 },
     #[error("{0}")]
     Io(io::Error),
     #[error("the last writes failed")]
@@ -265,16 +263,15 @@ impl<D: Disk, C: Clock> Log<D, C> {
     /// given: these records are not read back.
     pub fn append(&mut self, records: &[NewRecord], in_hand: bool) -> Result<u64, AppendError> {
         let size: u64 = records.iter().map(|record| span(record.length())).sum();
-        if size + HEADER > self.limits.quota {
-            return Err(AppendError::TooLarge { bytes: size });
-        }
         if self.next_id + records.len() as u64 >= FARTHEST || self.next_sequence >= FARTHEST {
             return Err(AppendError::Io(io::Error::other("the log cannot count any further")));
         }
         if self.is_paused() {
             return Err(AppendError::Paused);
         }
-        if self.used + size + HEADER > self.limits.quota {
+        // A record larger than the quota comes when its queue is empty.
+        let goes_alone = records.len() == 1 && size + HEADER > self.limits.quota;
+        if !goes_alone && self.used + size + HEADER > self.limits.quota {
             return Err(AppendError::Quota { quota: self.limits.quota });
         }
         let min_free = self.limits.min_free;
