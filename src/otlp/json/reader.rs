@@ -22,11 +22,6 @@ const SLACK: usize = 1 << 10;
 /// Whether so many bytes more may be taken.
 pub type Room<'a> = &'a mut dyn FnMut(usize) -> bool;
 
-/// Where a usual attribute is written: it has less than 128 bytes and two before them, and is copied in whole pieces.
-const USUAL: usize = 128 + 2 + PIECE;
-/// Strings are copied in pieces of this size, since most of them are too short to pay for a call.
-pub const PIECE: usize = 16;
-
 /// `room` is asked before the output grows. Most texts are twice as long as what is read from them.
 pub fn read(root: &'static Message, text: &[u8], room: Room) -> Read<Vec<u8>> {
     let mut reader = Reader {
@@ -231,33 +226,20 @@ impl Reader<'_> {
             Usual::Whole(value) => (any_value::INT << 3, 1 + varint_len(value)),
         };
         let length = key.raw.len() + value_length + 4;
-        if tag.max(length as u64) >= 0x80 || key.raw.is_empty() || self.value_levels == VALUE_LEVELS {
+        if length >= 0x80 || key.raw.is_empty() || self.value_levels == VALUE_LEVELS {
             return false;
         }
-        let before = self.out.len();
-        self.out.resize(before + USUAL, 0);
-        let Some(out) = self.out.get_mut(before..).and_then(<[u8]>::first_chunk_mut::<USUAL>) else { return false };
         self.text.at = attribute.end;
-        let key_length = key.raw.len();
-        self.text.copy(key, out, 4);
-        if let Usual::Text(text) = value {
-            self.text.copy(text, out, 8 + key_length);
-        }
-        // The last byte is the length of a text.
-        let value_head =
-            [(key_value::VALUE << 3 | 2) as u8, value_length as u8, value_tag as u8, value_length as u8 - 2];
-        let head = [tag as u8, length as u8, (key_value::KEY << 3 | 2) as u8, key_length as u8];
-        for (at, head) in [(0, head), (4 + key_length, value_head)] {
-            if let Some(place) = out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-                *place = head;
-            }
-        }
+        put_varint(&mut self.out, tag);
+        self.out.extend_from_slice(&[length as u8, (key_value::KEY << 3 | 2) as u8, key.raw.len() as u8]);
+        self.append(key);
+        self.out.extend_from_slice(&[(key_value::VALUE << 3 | 2) as u8, value_length as u8, value_tag as u8]);
         match value {
-            Usual::Text(_) => self.out.truncate(before + 2 + length),
-            Usual::Whole(value) => {
-                self.out.truncate(before + 7 + key_length);
-                put_varint(&mut self.out, value);
+            Usual::Text(text) => {
+                self.out.push(text.raw.len() as u8);
+                self.append(text);
             }
+            Usual::Whole(value) => put_varint(&mut self.out, value),
         }
         true
     }
@@ -358,9 +340,10 @@ impl Reader<'_> {
         }
     }
 
-    /// Appends a string as it stands.
+    /// Appends a string as it stands: in pieces of one size, since most strings are too short to pay for a call.
     #[inline(always)]
     fn append(&mut self, Quoted { raw, start, .. }: Quoted) {
+        const PIECE: usize = 16;
         let (before, mut from) = (self.out.len(), start);
         if raw.len() <= 4 * PIECE {
             while let 1.. = (start + raw.len()).saturating_sub(from)
