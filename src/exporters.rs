@@ -26,11 +26,11 @@ use crate::network::auth::Authenticator;
 use crate::network::endpoint::Endpoint;
 use crate::network::proxy::Proxy;
 use crate::network::tls::ClientTls;
-use crate::otlp::status::code;
 use crate::otlp::{base64, percent};
 use crate::telemetry::{Account, Budget, Charge, Client, Signal, Sink, Status, Telemetry};
 
 use settings::Settings;
+use tonic::Code;
 
 /// The settings of an exporter: all that is asked of one.
 pub trait ExporterSettings: Send + Sync {
@@ -241,7 +241,7 @@ where
         outcome
     };
     let Some(auth) = auth else { return attempt(None).await };
-    let unreadable = |message| SendError::Retry { after: None, status: Status { code: code::UNAVAILABLE, message } };
+    let unreadable = |message| SendError::Retry { after: None, status: Status { code: Code::Unavailable, message } };
     let header = auth.header(false).await.map_err(unreadable)?;
     let refused = match attempt(Some(header.clone())).await {
         Err(error @ SendError::Misconfigured(_)) => error,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use clap::{Args, ValueEnum};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -15,7 +16,6 @@ use crate::exporters::debug::layout::{Layout, Tone};
 use crate::exporters::debug::requests::{self, Limits, Requests};
 use crate::exporters::debug::{Style, Verbosity, put_dump, put_items};
 use crate::inspect::wanted::Wanted;
-use crate::otlp::percent;
 use crate::otlp::pieces::Pieces;
 use crate::otlp::split::Splitter;
 use crate::ottl::syntax::Mistake;
@@ -140,7 +140,7 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
         // Nothing can be done about a terminal that is gone.
         let _ = writeln!(std::io::stderr(), "--since: of what leaves nothing is kept: it is shown from now on");
     }
-    let page = format!("/tail?at={at}{since}&where={}", percent::encoded(&options.expression));
+    let page = format!("/tail?at={at}{since}&where={}", utf8_percent_encode(&options.expression, NON_ALPHANUMERIC));
     let mut answer = options.target.ask(&page).await?;
     let within = options.within.or(options.expect.map(|_| EXPECT_FOR));
     let mut end = std::pin::pin!(async {

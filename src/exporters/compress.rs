@@ -7,12 +7,12 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tonic::Code;
 
 use crate::otlp::deflate::{Deflater, WHOLE, deflate};
 use crate::otlp::inflate::Coding;
 use crate::otlp::json;
 use crate::otlp::pieces::Pieces;
-use crate::otlp::status::code;
 use crate::telemetry::{Budget, Charge, Share, Status, Telemetry};
 
 use super::{Payload, SendError};
@@ -93,7 +93,7 @@ impl Compression {
                 ErrorKind::FileTooLarge if form.json => return self.too_large(plain),
                 ErrorKind::FileTooLarge => return plain,
                 _ if form.json => {
-                    let status = Status { code: code::INTERNAL, message: format!("cannot compress a batch: {error}") };
+                    let status = Status { code: Code::Internal, message: format!("cannot compress a batch: {error}") };
                     return Payload { unsendable: Some(SendError::Rejected(status)), ..plain };
                 }
                 _ => {
@@ -111,7 +111,7 @@ impl Compression {
             "a batch of {length} bytes takes more than the {limit} bytes of memory for exports in the form it is sent in: \
              raise limit_mib of the memory_limiter"
         );
-        let status = Status { code: code::RESOURCE_EXHAUSTED, message };
+        let status = Status { code: Code::ResourceExhausted, message };
         Payload { unsendable: Some(SendError::TooLarge(status)), ..payload }
     }
 

@@ -13,7 +13,6 @@ use bytes::Bytes;
 
 use crate::config::section::Section;
 use crate::otlp::inflate::Coding;
-use crate::otlp::status::code;
 use crate::telemetry::{Account, Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
@@ -23,6 +22,7 @@ use super::{
 };
 use output::{Output, Record};
 use rotation::Rotation;
+use tonic::Code;
 
 const MEBIBYTE: u64 = 1 << 20;
 /// What a backup's name has beside the file's: `-`, the time, `-size` and a number.
@@ -202,7 +202,7 @@ impl File {
             Ok(()) => Ok(Accepted::default()),
             Err(error) => {
                 let message = format!("cannot write to {}: {error}", self.output.path().display());
-                Err(SendError::Retry { after: None, status: Status { code: code::UNAVAILABLE, message } })
+                Err(SendError::Retry { after: None, status: Status { code: Code::Unavailable, message } })
             }
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
 use http::{Request, Uri};
 use smallvec::{SmallVec, smallvec};
+use tonic::Code;
 
 use crate::config::section::Section;
 use crate::config::{Place, Problem};
@@ -18,7 +19,6 @@ use crate::network::proxy::Proxy;
 use crate::network::settings;
 use crate::network::tls::ClientTls;
 use crate::otlp::inflate::Coding;
-use crate::otlp::status::code;
 use crate::otlp::{percent, status};
 use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
@@ -187,8 +187,8 @@ impl Grpc {
         let Answer { head, body, trailers, .. } = &answer;
         let headers = if trailers.contains_key("grpc-status") { trailers } else { &head.headers };
         let Some(status) = headers.get("grpc-status") else { return Err(classify(without_status(&answer), None)) };
-        let number = status.to_str().ok().and_then(|status| status.parse().ok()).unwrap_or(code::UNKNOWN);
-        if number == 0 {
+        let code = Code::from_bytes(status.as_bytes());
+        if code == Code::Ok {
             // One message: five bytes of framing, then the response; a compressed one says nothing we need.
             let response = body.get(5..).filter(|_| body.first() == Some(&0)).unwrap_or_default();
             let (rejected, message) = status::partial_success(response);
@@ -199,19 +199,19 @@ impl Grpc {
         let details =
             headers.get("grpc-status-details-bin").and_then(|details| crate::otlp::base64::decode(details.as_bytes()));
         let hint = details.and_then(|details| status::from_wire(&details).1);
-        Err(classify(Status { code: number, message }, hint))
+        Err(classify(Status { code, message }, hint))
     }
 }
 
 /// What a gRPC status means for the batch (OTLP specification, "Failures"; DESIGN 5).
 pub fn classify(status: Status, hint: Option<Duration>) -> SendError {
     match status.code {
-        code::CANCELLED | code::DEADLINE_EXCEEDED | code::ABORTED => SendError::Retry { after: hint, status },
-        code::OUT_OF_RANGE | code::UNAVAILABLE | code::DATA_LOSS => SendError::Retry { after: hint, status },
-        code::RESOURCE_EXHAUSTED if hint.is_some() => SendError::Retry { after: hint, status },
-        code::RESOURCE_EXHAUSTED if status.message.contains("larger than") => SendError::TooLarge(status),
-        code::INVALID_ARGUMENT => SendError::Malformed(status),
-        code::UNAUTHENTICATED | code::PERMISSION_DENIED | code::UNIMPLEMENTED => SendError::Misconfigured(status),
+        Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => SendError::Retry { after: hint, status },
+        Code::OutOfRange | Code::Unavailable | Code::DataLoss => SendError::Retry { after: hint, status },
+        Code::ResourceExhausted if hint.is_some() => SendError::Retry { after: hint, status },
+        Code::ResourceExhausted if status.message.contains("larger than") => SendError::TooLarge(status),
+        Code::InvalidArgument => SendError::Malformed(status),
+        Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => SendError::Misconfigured(status),
         _ => SendError::Rejected(status),
     }
 }
@@ -222,15 +222,15 @@ fn without_status(answer: &Answer) -> Status {
     let kind = answer.head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
     let is_grpc = kind.starts_with(b"application/grpc");
     let code = match http_status {
-        200..=299 if is_grpc && answer.is_whole => code::UNAVAILABLE,
-        200..=299 if is_grpc => code::UNKNOWN,
+        200..=299 if is_grpc && answer.is_whole => Code::Unavailable,
+        200..=299 if is_grpc => Code::Unknown,
         // A web page.
-        200..=399 | 404 | 405 | 415 => code::UNIMPLEMENTED,
-        400 => code::INTERNAL,
-        401 | 407 | 511 => code::UNAUTHENTICATED,
-        403 => code::PERMISSION_DENIED,
-        100..=199 | 429 | 502 | 503 | 504 => code::UNAVAILABLE,
-        _ => code::UNKNOWN,
+        200..=399 | 404 | 405 | 415 => Code::Unimplemented,
+        400 => Code::Internal,
+        401 | 407 | 511 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        100..=199 | 429 | 502 | 503 | 504 => Code::Unavailable,
+        _ => Code::Unknown,
     };
     let why = match is_grpc {
         false => "is this a gRPC endpoint?",

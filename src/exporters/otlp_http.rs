@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Uri};
+use tonic::Code;
 
 use crate::config::Place;
 use crate::config::section::Section;
@@ -19,7 +20,6 @@ use crate::network::settings;
 use crate::network::tls::ClientTls;
 use crate::otlp::inflate::Coding;
 use crate::otlp::status;
-use crate::otlp::status::code;
 use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
@@ -256,7 +256,7 @@ impl Http {
         }
         let (to, most) = (&self.upstream.endpoint, redirect::MOST);
         let message = format!("{to} redirects a request more than {most} times: is the path right?");
-        Err(SendError::Misconfigured(Status { code: code::UNIMPLEMENTED, message }))
+        Err(SendError::Misconfigured(Status { code: Code::Unimplemented, message }))
     }
 
     async fn exchange(&self, uri: &Uri, payload: &Payload, credentials: Header) -> Result<Answer, Status> {
@@ -299,7 +299,7 @@ impl Http {
                 "{to} answered HTTP {number} with a web page: is the path right, and does a proxy or a captive portal \
                  stand in between?"
             );
-            return Err(SendError::Misconfigured(Status { code: code::UNIMPLEMENTED, message }));
+            return Err(SendError::Misconfigured(Status { code: Code::Unimplemented, message }));
         }
         let (rejected, message) = if is_json { partial_success(body) } else { status::partial_success(body) };
         Ok(Accepted { rejected, message })
@@ -340,13 +340,13 @@ fn classify(http_status: u16, headers: &HeaderMap, body: &[u8], is_json: bool, u
         message.push_str(": this is a port for gRPC: use otlp_grpc (grpc:// or grpcs://)");
     }
     let code = match http_status {
-        400 => code::INVALID_ARGUMENT,
-        401 | 407 | 511 => code::UNAUTHENTICATED,
-        403 => code::PERMISSION_DENIED,
-        404 => code::UNIMPLEMENTED,
-        429 => code::RESOURCE_EXHAUSTED,
-        100..=199 | 502..=504 => code::UNAVAILABLE,
-        _ => code::UNKNOWN,
+        400 => Code::InvalidArgument,
+        401 | 407 | 511 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 => Code::ResourceExhausted,
+        100..=199 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
     };
     let status = Status { code, message };
     match http_status {

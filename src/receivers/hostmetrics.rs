@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use prost::Message;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval_at};
@@ -147,16 +149,19 @@ impl Scraper {
 impl Config {
     /// One request with what all scrapers found, how many points it has, and what could not be read.
     fn scrape(&mut self, now: Now) -> (Vec<u8>, u32, Vec<String>) {
-        let (mut wire, mut points, mut faults) = (Vec::new(), 0, Vec::new());
+        let (mut request, mut points, mut faults) = (ExportMetricsServiceRequest::default(), 0, Vec::new());
         let boot_time = self.host.boot_time().unwrap_or_default();
         for scraper in &mut self.scrapers {
             let mut sheet = Sheet::new(&scraper.metrics, boot_time, now.wall);
             if let Err(error) = scraper.scrape(&self.host, &mut sheet) {
                 faults.push(format!("{}: {error}", scraper.name));
             }
-            points += sheet.write(scraper.name, &mut wire);
+            if let Some((resource, count)) = sheet.finish(scraper.name) {
+                request.resource_metrics.push(resource);
+                points += count as u32;
+            }
         }
-        (wire, points, faults)
+        (request.encode_to_vec(), points, faults)
     }
 }
 

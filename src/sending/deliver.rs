@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::sync::watch;
+use tonic::Code;
 
 use crate::exporters::{Accepted, Payload, SendError};
 use crate::otlp::slice;
-use crate::otlp::status::code;
 use crate::telemetry::{Fate, Now, Reason, Refusal, Status, Tally, Telemetry, clock};
 
 use super::backoff::Backoff;
@@ -265,7 +265,7 @@ impl Queue {
             None => sending.await,
             Some(timeout) => tokio::time::timeout(timeout, sending).await.unwrap_or_else(|_| {
                 let message = format!("no answer within {timeout:?}");
-                Err(SendError::Retry { after: None, status: Status { code: code::DEADLINE_EXCEEDED, message } })
+                Err(SendError::Retry { after: None, status: Status { code: Code::DeadlineExceeded, message } })
             }),
         };
         self.keep.outlive();

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{ACCEPT_ENCODING, ALLOW, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use tonic::Code;
 
 use super::Status;
-use crate::otlp::status::code;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -23,7 +23,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn new(http: StatusCode, code: u8, message: impl Into<String>) -> Answer {
+    fn new(http: StatusCode, code: Code, message: impl Into<String>) -> Answer {
         let status = Status { code, message: message.into() };
         Answer { http, status, after: None, closes: false, header: None }
     }
@@ -37,15 +37,15 @@ impl Answer {
     }
 
     pub fn unavailable(message: impl Into<String>, after: Duration) -> Answer {
-        Answer { after: Some(after), ..Answer::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message) }
+        Answer { after: Some(after), ..Answer::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message) }
     }
 
     pub fn too_large(message: impl Into<String>) -> Answer {
-        Answer::new(StatusCode::PAYLOAD_TOO_LARGE, code::RESOURCE_EXHAUSTED, message).closing()
+        Answer::new(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, message).closing()
     }
 
     pub fn malformed(message: impl Into<String>) -> Answer {
-        Answer::new(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, message)
+        Answer::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, message)
     }
 
     /// To a head that two readers may understand in two ways: what follows it on the connection may not be a request.
@@ -56,13 +56,13 @@ impl Answer {
     /// A status that was given elsewhere, with the status of HTTP that the Go collector gives for its code.
     pub fn of(status: Status) -> Answer {
         let http = match status.code {
-            code::CANCELLED | code::DEADLINE_EXCEEDED | code::ABORTED => StatusCode::SERVICE_UNAVAILABLE,
-            code::OUT_OF_RANGE | code::UNAVAILABLE | code::DATA_LOSS => StatusCode::SERVICE_UNAVAILABLE,
-            code::RESOURCE_EXHAUSTED => StatusCode::TOO_MANY_REQUESTS,
-            code::INVALID_ARGUMENT => StatusCode::BAD_REQUEST,
-            code::UNAUTHENTICATED => StatusCode::UNAUTHORIZED,
-            code::PERMISSION_DENIED => StatusCode::FORBIDDEN,
-            code::UNIMPLEMENTED => StatusCode::NOT_FOUND,
+            Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => StatusCode::SERVICE_UNAVAILABLE,
+            Code::OutOfRange | Code::Unavailable | Code::DataLoss => StatusCode::SERVICE_UNAVAILABLE,
+            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Code::InvalidArgument => StatusCode::BAD_REQUEST,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::Unimplemented => StatusCode::NOT_FOUND,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         // The upstream may be there again in a moment.
@@ -71,20 +71,20 @@ impl Answer {
     }
 
     pub fn internal(message: impl Into<String>) -> Answer {
-        Answer::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, message)
+        Answer::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, message)
     }
 
     pub fn unauthenticated(why: &str, challenge: HeaderValue) -> Answer {
-        Answer::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, why).with(WWW_AUTHENTICATE, challenge)
+        Answer::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, why).with(WWW_AUTHENTICATE, challenge)
     }
 
     pub fn not_found(message: impl Into<String>) -> Answer {
-        Answer::new(StatusCode::NOT_FOUND, code::NOT_FOUND, message)
+        Answer::new(StatusCode::NOT_FOUND, Code::NotFound, message)
     }
 
     /// A service, an encoding or a protocol that gRPC asks for, and the receiver does not have.
     pub fn unimplemented(message: impl Into<String>) -> Answer {
-        Answer::new(StatusCode::NOT_FOUND, code::UNIMPLEMENTED, message)
+        Answer::new(StatusCode::NOT_FOUND, Code::Unimplemented, message)
     }
 
     pub fn without_protocol(name: &str) -> Answer {
@@ -92,17 +92,17 @@ impl Answer {
     }
 
     pub fn wrong_method() -> Answer {
-        let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, code::UNIMPLEMENTED, "only POST is supported");
+        let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, "only POST is supported");
         answer.with(ALLOW, HeaderValue::from_static("POST"))
     }
 
     pub fn wrong_framing() -> Answer {
         let message = "the only Transfer-Encoding is chunked";
-        Answer::new(StatusCode::NOT_IMPLEMENTED, code::UNIMPLEMENTED, message).closing()
+        Answer::new(StatusCode::NOT_IMPLEMENTED, Code::Unimplemented, message).closing()
     }
 
     pub fn wrong_type(message: impl Into<String>) -> Answer {
-        Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::INVALID_ARGUMENT, message)
+        Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, message)
     }
 
     pub fn wrong_coding(message: impl Into<String>, supported: &'static str) -> Answer {
@@ -111,14 +111,14 @@ impl Answer {
 
     pub fn too_slow() -> Answer {
         let message = "the request body came too slowly";
-        Answer::new(StatusCode::REQUEST_TIMEOUT, code::CANCELLED, message).closing()
+        Answer::new(StatusCode::REQUEST_TIMEOUT, Code::Cancelled, message).closing()
     }
 
     pub fn broken_off() -> Answer {
-        Answer::new(StatusCode::BAD_REQUEST, code::CANCELLED, "the request body broke off")
+        Answer::new(StatusCode::BAD_REQUEST, Code::Cancelled, "the request body broke off")
     }
 
     pub fn past_deadline() -> Answer {
-        Answer::new(StatusCode::GATEWAY_TIMEOUT, code::DEADLINE_EXCEEDED, "the client's deadline has passed")
+        Answer::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, "the client's deadline has passed")
     }
 }

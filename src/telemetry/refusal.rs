@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use tonic::Code;
+
 use super::{Answer, Reason, Status};
 use crate::otlp::slice::Exhausted;
-use crate::otlp::status::code;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -67,12 +68,12 @@ impl Refusal {
 
     /// It may be taken later.
     pub fn unavailable(message: impl Into<String>) -> Refusal {
-        Refusal::Rejected(Status { code: code::UNAVAILABLE, message: message.into() })
+        Refusal::Rejected(Status { code: Code::Unavailable, message: message.into() })
     }
 
     /// It would be too much work the next time, too.
     pub fn too_much_work(message: impl Into<String>) -> Refusal {
-        Refusal::Rejected(Status { code: code::INVALID_ARGUMENT, message: message.into() })
+        Refusal::Rejected(Status { code: Code::InvalidArgument, message: message.into() })
     }
 
     /// Whether it names a limit that is full.
@@ -87,7 +88,7 @@ impl Refusal {
 
     /// Whether it is about how much work it is, which one of many requests may be to blame for.
     pub fn is_of_work(&self) -> bool {
-        matches!(self, Refusal::Rejected(status) if status.code == code::INVALID_ARGUMENT)
+        matches!(self, Refusal::Rejected(status) if status.code == Code::InvalidArgument)
     }
 
     pub fn answer(&self) -> Answer {

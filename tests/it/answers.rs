@@ -3,11 +3,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use bytes::Bytes;
-use misaki::otlp::{base64, status};
+use misaki::otlp::status;
 use misaki::sending::dead_letters;
 use misaki::telemetry::{Reason, Status};
 use tokio::io::AsyncWriteExt;
+use tonic::Code;
 
 use super::harness::*;
 
@@ -100,8 +103,9 @@ fn hints_of_http() -> Vec<(Option<String>, Duration)> {
 
 /// `grpc-status-details-bin`, and the hint in it.
 fn hints_of_grpc(code: u8) -> Vec<(&'static str, Option<String>, Option<Duration>)> {
-    let details = |hint| status::to_wire(&Status { code, message: "said so".to_owned() }, hint);
-    let text = |wire: &[u8]| Some(base64::encode(wire).to_string());
+    let details =
+        |hint| status::to_wire(&Status { code: Code::from(i32::from(code)), message: "said so".to_owned() }, hint);
+    let text = |wire: &[u8]| Some(BASE64_STANDARD_NO_PAD.encode(wire));
     // `RetryInfo{retry_delay: {seconds: 5}}`, and the same with -5.
     let five = details(Some(5 * SECOND));
     let any = b"type.googleapis.com/google.rpc.RetryInfo";
@@ -160,7 +164,7 @@ fn cells() -> Vec<Cell> {
             action,
         );
     }
-    let said = status::to_wire(&Status { code: 3, message: "said so".to_owned() }, None);
+    let said = status::to_wire(&Status { code: Code::InvalidArgument, message: "said so".to_owned() }, None);
     let bodies: [(&str, &'static str, Bytes); 7] = [
         ("a status", "application/x-protobuf", said.clone().into()),
         ("a status in JSON", "application/json", Bytes::from_static(br#"{"code":3,"message":"said so"}"#)),

@@ -427,8 +427,10 @@ async fn an_echo_shows_no_secrets() {
         ] {
             let upstream = Upstream::scripted(move |_| {
                 let text = ECHO.repeat(40);
-                let wire =
-                    misaki::otlp::status::to_wire(&misaki::telemetry::Status { code: 3, message: text.clone() }, None);
+                let wire = misaki::otlp::status::to_wire(
+                    &misaki::telemetry::Status { code: 3.into(), message: text.clone() },
+                    None,
+                );
                 let status = match via {
                     Via::Grpc => vec![
                         ("content-type", "application/grpc".to_owned()),

@@ -12,7 +12,7 @@ use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
 use http::{HeaderMap, Request};
 use misaki::network::workers::Workers;
 use misaki::otlp::wire::{put_bytes, put_fixed64, put_varint};
-use misaki::otlp::{base64, status};
+use misaki::otlp::{base64, percent, status};
 use misaki::service::plan::Plan;
 use misaki::telemetry::{Budget, Share};
 use tokio::sync::oneshot;
@@ -249,7 +249,7 @@ fn check_error(row: &str, answer: &Answer, kind: &str) {
         (body["code"].as_u64().unwrap(), body["message"].as_str().unwrap().to_owned())
     } else {
         let (status, _) = status::from_wire(&answer.body);
-        (u64::from(status.code), status.message)
+        (i32::from(status.code) as u64, status.message)
     };
     let expected = match answer.status {
         400 => vec![3, 1],
@@ -808,7 +808,7 @@ fn grpc(address: SocketAddr, path: &str, headers: &[(&str, &str)], frames: Vec<V
         }
         let text = |name| answer.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         answer.code = text("grpc-status").map(|code| code.parse().unwrap());
-        answer.message = text("grpc-message").unwrap_or_default();
+        answer.message = percent::decoded_text(text("grpc-message").unwrap_or_default().as_bytes());
         let details = text("grpc-status-details-bin").and_then(|details| base64::decode(details.as_bytes()));
         answer.retry_delay = details.and_then(|details| status::from_wire(&details).1);
         answer

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
@@ -21,7 +23,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use misaki::config;
 use misaki::network::workers::Workers;
-use misaki::otlp::{check, json, status};
+use misaki::otlp::{check, json, percent, status};
 use misaki::processors::Stage;
 use misaki::service::plan::{Changes, Plan};
 use misaki::service::{self, Balance, Running};
@@ -349,7 +351,8 @@ impl Answer {
         let code: u16 = header("grpc-status").unwrap().parse().unwrap();
         let details = header("grpc-status-details-bin").and_then(|text| misaki::otlp::base64::decode(text.as_bytes()));
         let hint = details.and_then(|details| status::from_wire(&details).1);
-        Answer { ok: code == 0, code, message: header("grpc-message").unwrap_or_default(), hint }
+        let message = percent::decoded_text(header("grpc-message").unwrap_or_default().as_bytes());
+        Answer { ok: code == 0, code, message, hint }
     }
 }
 
@@ -669,8 +672,8 @@ fn grpc_error(code: u8, message: &str, hint: Option<Duration>) -> Response<Reply
         .header("grpc-status", u16::from(code))
         .header("grpc-message", message);
     if hint.is_some() {
-        let details = status::to_wire(&Status { code, message: message.to_owned() }, hint);
-        answer = answer.header("grpc-status-details-bin", misaki::otlp::base64::encode(&details));
+        let details = status::to_wire(&Status { code: i32::from(code).into(), message: message.to_owned() }, hint);
+        answer = answer.header("grpc-status-details-bin", BASE64_STANDARD_NO_PAD.encode(&details));
     }
     answer.body(ReplyBody::Done).unwrap()
 }

@@ -598,7 +598,7 @@ async fn what_upstreams_say() {
             let is_grpc = arrival.headers.get("content-type").is_some_and(|kind| kind == "application/grpc");
             let status = || {
                 replaced(misaki::otlp::status::to_wire(
-                    &misaki::telemetry::Status { code: 3, message: said.clone() },
+                    &misaki::telemetry::Status { code: 3.into(), message: said.clone() },
                     None,
                 ))
             };

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use misaki::otlp::base64;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use misaki::telemetry::Signal;
 use serde_json::{Value as Json, json};
 
@@ -74,7 +75,7 @@ impl Places {
     fn values(&mut self, place: &str) -> Vec<Json> {
         let at = |kind: &str| format!("{place} {kind}");
         let (list, map, line) = (at("list"), at("map"), at("list after a line break"));
-        let mut bytes = base64::encode(self.email(&at("bytes")).as_bytes());
+        let mut bytes = BASE64_STANDARD_NO_PAD.encode(self.email(&at("bytes")).as_bytes());
         self.0.last_mut().unwrap().1 = bytes.clone();
         bytes.push_str("==".get(..(4 - bytes.len() % 4) % 4).unwrap());
         let broken = format!("a card:\n{}", self.card(&line));

@@ -396,7 +396,7 @@ async fn shells_complete_verbs_options_and_values() {
     let offered = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
         let ask = format!(
-            "{script}\nCOMP_WORDS=({}); COMP_CWORD={}; _misaki; echo \"${{COMPREPLY[@]}}\"",
+            "{script}\nCOMP_WORDS=({}); COMP_CWORD={}; _misaki misaki \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; echo \"${{COMPREPLY[@]}}\"",
             words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
             words.len() - 1
         );
@@ -406,9 +406,9 @@ async fn shells_complete_verbs_options_and_values() {
     assert_eq!(offered("misaki val"), "validate");
     assert_eq!(offered("misaki tail --at "), "received leaving dropped");
     assert_eq!(offered("misaki queue in"), "inspect");
-    assert_eq!(offered("misaki queue drop --"), "--help --dead --yes");
-    assert_eq!(offered("misaki validate --config "), "", "a file");
-    assert_eq!(offered("misaki completions "), "--help bash zsh fish");
+    assert_eq!(offered("misaki queue drop --"), "--dead --yes --help");
+    assert!(offered("misaki validate --config ").contains("Cargo.toml"), "a file");
+    assert_eq!(offered("misaki completions "), "-h --help bash elvish fish powershell zsh");
     for shell in ["zsh", "fish"] {
         let (status, script, _) = run(&["completions", shell]).await;
         assert!(status == 0 && script.contains("doctor"), "{script}");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::Code;
 
 use crate::config::ComponentId;
 use crate::exporters::upstream::Protocol;
@@ -17,7 +18,6 @@ use crate::network::endpoint::{self, Address};
 use crate::network::proxy::Proxy;
 use crate::network::tls::certificate::Certificate;
 use crate::network::tls::{self, ClientTls};
-use crate::otlp::status::code;
 use crate::service::graph;
 use crate::service::plan::Plan;
 use crate::telemetry::{Budget, Now, Signal, Telemetry};
@@ -319,9 +319,9 @@ fn connect_advice(error: &io::Error, peer: &str) -> String {
 
 fn export_advice(error: &SendError) -> &'static str {
     match (error, error.status().code) {
-        (_, code::UNAUTHENTICATED) => "it does not know who we are: set `auth` or `headers` (--token-file)",
-        (_, code::PERMISSION_DENIED) => "it knows who we are, and refuses: check the rights of this token or user",
-        (_, code::UNIMPLEMENTED) => NO_PIPELINE,
+        (_, Code::Unauthenticated) => "it does not know who we are: set `auth` or `headers` (--token-file)",
+        (_, Code::PermissionDenied) => "it knows who we are, and refuses: check the rights of this token or user",
+        (_, Code::Unimplemented) => NO_PIPELINE,
         (SendError::Retry { .. }, _) => "it may be overloaded or starting: try again",
         (SendError::TooLarge(_), _) => "it takes not even an empty request: check its limits, and proxies between",
         _ => "look into the log of the upstream",

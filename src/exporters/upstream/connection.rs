@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tonic::Code;
 
 use crate::network::Stream;
 use crate::network::coalesce::{Coalesced, Turns};
@@ -15,7 +16,6 @@ use crate::network::endpoint::{self, Endpoint};
 use crate::network::interim::Interim;
 use crate::network::proxy::Proxy;
 use crate::network::tls;
-use crate::otlp::status::code;
 use crate::telemetry::Status;
 
 use super::{KeepAlive, Pieces, Protocol, describe};
@@ -157,7 +157,7 @@ impl Opener {
         };
         let stream = stream.map_err(|error| match self.proxy {
             Some(_) => self.unavailable(&error.to_string()),
-            None => Status { code: code::UNAVAILABLE, message: error.to_string() },
+            None => Status { code: Code::Unavailable, message: error.to_string() },
         })?;
         let Some(tls) = &self.tls else { return Ok((stream, self.protocol == Protocol::Http2)) };
         let stream = tls.secure(stream, self.endpoint.host()).await.map_err(|why| self.unavailable(&why))?;
@@ -171,6 +171,6 @@ impl Opener {
     }
 
     pub fn unavailable(&self, why: &str) -> Status {
-        Status { code: code::UNAVAILABLE, message: format!("{}: {why}", self.endpoint.address) }
+        Status { code: Code::Unavailable, message: format!("{}: {why}", self.endpoint.address) }
     }
 }

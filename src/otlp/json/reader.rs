@@ -22,6 +22,11 @@ const SLACK: usize = 1 << 10;
 /// Whether so many bytes more may be taken.
 pub type Room<'a> = &'a mut dyn FnMut(usize) -> bool;
 
+/// Where a usual attribute is made: it has less than 128 bytes and two before them, and is copied in whole pieces.
+const USUAL: usize = 128 + 2 + PIECE;
+/// Strings are copied in pieces of this size, since most of them are too short to pay for a call.
+pub const PIECE: usize = 16;
+
 /// `room` is asked before the output grows. Most texts are twice as long as what is read from them.
 pub fn read(root: &'static Message, text: &[u8], room: Room) -> Read<Vec<u8>> {
     let mut reader = Reader {
@@ -226,20 +231,28 @@ impl Reader<'_> {
             Usual::Whole(value) => (any_value::INT << 3, 1 + varint_len(value)),
         };
         let length = key.raw.len() + value_length + 4;
-        if length >= 0x80 || key.raw.is_empty() || self.value_levels == VALUE_LEVELS {
+        if tag.max(length as u64) >= 0x80 || key.raw.is_empty() || self.value_levels == VALUE_LEVELS {
             return false;
         }
         self.text.at = attribute.end;
-        put_varint(&mut self.out, tag);
-        self.out.extend_from_slice(&[length as u8, (key_value::KEY << 3 | 2) as u8, key.raw.len() as u8]);
-        self.append(key);
-        self.out.extend_from_slice(&[(key_value::VALUE << 3 | 2) as u8, value_length as u8, value_tag as u8]);
-        match value {
-            Usual::Text(text) => {
-                self.out.push(text.raw.len() as u8);
-                self.append(text);
+        let (mut out, key_length) = ([0; USUAL], key.raw.len());
+        self.text.copy(key, &mut out, 4);
+        if let Usual::Text(text) = value {
+            self.text.copy(text, &mut out, 8 + key_length);
+        }
+        // The last byte is the length of a text.
+        let value_head =
+            [(key_value::VALUE << 3 | 2) as u8, value_length as u8, value_tag as u8, value_length as u8 - 2];
+        let head = [tag as u8, length as u8, (key_value::KEY << 3 | 2) as u8, key_length as u8];
+        for (at, head) in [(0, head), (4 + key_length, value_head)] {
+            if let Some(place) = out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+                *place = head;
             }
-            Usual::Whole(value) => put_varint(&mut self.out, value),
+        }
+        let end = if let Usual::Text(_) = value { 2 + length } else { 7 + key_length };
+        self.out.extend_from_slice(out.get(..end).unwrap_or_default());
+        if let Usual::Whole(value) = value {
+            put_varint(&mut self.out, value);
         }
         true
     }
@@ -340,10 +353,9 @@ impl Reader<'_> {
         }
     }
 
-    /// Appends a string as it stands: in pieces of one size, since most strings are too short to pay for a call.
+    /// Appends a string as it stands.
     #[inline(always)]
     fn append(&mut self, Quoted { raw, start, .. }: Quoted) {
-        const PIECE: usize = 16;
         let (before, mut from) = (self.out.len(), start);
         if raw.len() <= 4 * PIECE {
             while let 1.. = (start + raw.len()).saturating_sub(from)

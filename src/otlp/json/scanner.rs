@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use super::reader::PIECE;
 use crate::otlp::schema::{Field, Key};
 
 /// How deeply a value may nest that no field of OTLP claims.
@@ -108,6 +109,20 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     pub fn piece<const LENGTH: usize>(&self, at: usize) -> Option<&'a [u8; LENGTH]> {
         self.text.get(at..)?.first_chunk()
+    }
+
+    /// Copies a string as it stands to its place; what stands behind that may be overwritten.
+    #[inline(always)]
+    pub fn copy<const ROOM: usize>(&self, Quoted { raw, start, .. }: Quoted, to: &mut [u8; ROOM], place: usize) {
+        let mut done = 0;
+        while done < raw.len() {
+            let to = to.get_mut(place + done..).unwrap_or_default();
+            match (to.first_chunk_mut::<PIECE>(), self.piece::<PIECE>(start + done)) {
+                (Some(to), Some(piece)) => *to = *piece,
+                _ => to.iter_mut().zip(raw.get(done..).unwrap_or_default()).for_each(|(to, byte)| *to = *byte),
+            }
+            done += PIECE;
+        }
     }
 
     /// The first byte of the next token; 0, which begins none, at the end.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ::http::header::{CONTENT_TYPE, HeaderValue};
 use ::http::{HeaderMap, Method, Request, Response};
+use tonic::Code;
 
 use crate::otlp::inflate::Coding;
-use crate::otlp::status::code;
-use crate::otlp::{base64, status};
+use crate::otlp::status;
 use crate::telemetry::{Answer, Signal};
 
 use super::body::{Outgoing, Reader, Unread, Upload};
@@ -92,35 +92,14 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 /// An error: headers that are trailers at once.
 pub fn failure(answer: &Answer) -> Response<Outgoing> {
     let Answer { status, after, .. } = answer;
+    let details = after.map(|_| status::to_wire(status, *after)).unwrap_or_default();
     let mut response = Response::new(Outgoing::Done);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(u16::from(status.code)));
-    if let Ok(message) = HeaderValue::from_str(&percent_encoded(&status.message)) {
-        headers.insert("grpc-message", message);
-    }
-    if after.is_some()
-        && let Ok(details) = HeaderValue::from_str(&base64::encode(&status::to_wire(status, *after)))
-    {
-        headers.insert("grpc-status-details-bin", details);
-    }
-    if status.code == code::UNIMPLEMENTED {
+    // It encodes whatever a header cannot hold.
+    let _ = tonic::Status::with_details(status.code, &*status.message, details.into()).add_header(headers);
+    if status.code == Code::Unimplemented {
         headers.insert("grpc-accept-encoding", HeaderValue::from_static(ACCEPTED));
     }
     response
-}
-
-/// `grpc-message`: everything but printable ASCII, and `%` itself, is percent-encoded.
-fn percent_encoded(message: &str) -> String {
-    let mut out = String::with_capacity(message.len());
-    for byte in message.bytes() {
-        match byte {
-            b' '..=b'$' | b'&'..=b'~' => out.push(char::from(byte)),
-            _ => {
-                let hex = |digit: u8| char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase();
-                out.extend(['%', hex(byte >> 4), hex(byte & 15)]);
-            }
-        }
-    }
-    out
 }
