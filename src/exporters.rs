@@ -27,7 +27,7 @@ use crate::network::endpoint::Endpoint;
 use crate::network::proxy::Proxy;
 use crate::network::tls::ClientTls;
 use crate::otlp::{base64, percent};
-use crate::telemetry::{Account, Budget, Charge, Client, Signal, Sink, Status, Telemetry};
+use crate::telemetry::{Account, Budget, Charge, Signal, Sink, Status, Telemetry};
 
 use settings::Settings;
 use tonic::Code;
@@ -123,10 +123,8 @@ pub enum End {
 /// A batch as an exporter will send it: encoded once, sent at each attempt.
 pub struct Payload {
     pub signal: Signal,
-    pub items: u64,
     /// The body, piece after piece: the parts as they are, or one compressed or converted copy of them.
     pub body: SmallVec<[Bytes; 4]>,
-    pub client: Option<Arc<Client>>,
     /// Memory of the export share that a copy is charged for.
     pub charge: Option<Charge>,
     /// Why there is no body to send.
@@ -138,9 +136,7 @@ impl Payload {
     pub fn of(telemetry: &Telemetry) -> Payload {
         Payload {
             signal: telemetry.signal,
-            items: telemetry.items(),
             body: telemetry.parts.iter().map(|part| part.bytes.clone()).collect(),
-            client: telemetry.client.clone(),
             charge: None,
             unsendable: None,
         }

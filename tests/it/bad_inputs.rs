@@ -815,6 +815,26 @@ fn grpc(address: SocketAddr, path: &str, headers: &[(&str, &str)], frames: Vec<V
     })
 }
 
+/// h2 would send the body of an answer to HEAD.
+#[test]
+fn head_over_http2_has_no_body() {
+    let misaki = start(PLAIN);
+    let request = Request::head(format!("http://{}/v1/logs", misaki.http)).body(()).unwrap();
+    let (status, bytes) = block_on(async move {
+        let stream = tokio::net::TcpStream::connect(misaki.http).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let (response, _) = client.ready().await.unwrap().send_request(request, true).unwrap();
+        let mut response = response.await.unwrap();
+        let mut bytes = 0;
+        while let Some(data) = response.body_mut().data().await {
+            bytes += data.unwrap().len();
+        }
+        (response.status().as_u16(), bytes)
+    });
+    assert_eq!((status, bytes), (405, 0));
+}
+
 #[test]
 fn grpc_requests() {
     let misaki = start(PLAIN);

@@ -23,6 +23,10 @@ pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &
             Err(answer) => failure(&answer, request.headers()),
         },
     };
+    // Over HTTP/1, hyper sees to that.
+    if request.method() == Method::HEAD && request.version() == Version::HTTP_2 {
+        *response.body_mut() = Outgoing::Done;
+    }
     let headers = response.headers_mut();
     http.cors.mark(request.headers(), headers);
     for (name, value) in &http.response_headers {
