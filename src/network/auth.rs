@@ -114,10 +114,12 @@ impl Authenticator {
         Ok((self.header.clone(), value.ok_or("it is no client authenticator")?))
     }
 
-    /// Waits until we would send something else.
+    /// Waits until we would send other credentials than those that are known now. A look here, before it waits, could find the
+    /// ones to wait for.
     pub async fn renewed(&self) {
-        let sent = self.header(false).await;
-        while self.header(false).await == sent {
+        let known = |known: Result<Arc<Credentials>, String>| known.ok()?.sent.clone();
+        let sent = known(self.credentials.known());
+        while known(self.credentials.current(false).await) == sent {
             tokio::time::sleep(LOOK).await;
         }
     }
