@@ -2,10 +2,10 @@
 
 pub mod compress;
 pub mod debug;
-pub mod file;
-pub mod nop;
-pub mod otlp_grpc;
-pub mod otlp_http;
+pub(crate) mod file;
+pub(crate) mod nop;
+pub(crate) mod otlp_grpc;
+pub(crate) mod otlp_http;
 pub mod settings;
 pub mod upstream;
 

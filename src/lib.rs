@@ -5,6 +5,9 @@
 //! `pipeline` (plan, reserve, commit), `receivers` `processors` `connectors` `sending` `exporters` `extensions` (the components),
 //! `network` (sockets, TLS), `ottl` (conditions and edits), `telemetry` (what travels, and the contracts), `otlp` (the
 //! wire). `config` and `diagnostics` serve them all.
+//!
+//! A module is `pub` where the tests, the benchmarks or the fuzz targets reach into it; all others are the crate's own, so that
+//! rustc tells what of them nothing uses.
 
 pub mod cli;
 pub mod config;

@@ -3,7 +3,7 @@
 //! A request is *planned* (processors run, nothing is touched), a place is *reserved* in every sink it shall reach, and
 //! then it is *committed* to all of them at once. The only await is for a place, and it holds none while it waits.
 
-pub mod intake;
+pub(crate) mod intake;
 pub mod timekeeper;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

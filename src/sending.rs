@@ -17,7 +17,7 @@ mod memory;
 mod report;
 mod said;
 mod spool;
-pub mod storage;
+pub(crate) mod storage;
 mod store;
 mod upstream;
 

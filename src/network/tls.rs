@@ -2,7 +2,7 @@
 //! when a component is built, so that a missing file is an error at start-up; and what goes wrong in a handshake is
 //! told in words that say which key to set.
 
-pub mod certificate;
+pub(crate) mod certificate;
 mod decode;
 
 use std::fmt;

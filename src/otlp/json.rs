@@ -6,9 +6,9 @@
 //! of messages, refused in a list of scalars). A member given twice: the last scalar counts, lists go on, messages merge.
 //! Half of a surrogate pair is U+FFFD; bytes that are not UTF-8 are carried untouched, as in protobuf.
 
-pub mod number;
+pub(crate) mod number;
 mod reader;
-pub mod scanner;
+pub(crate) mod scanner;
 mod writer;
 
 use serde_json::Value;

@@ -11,7 +11,7 @@ use super::schema::{
 };
 use super::wire::{Field, Fields, Value};
 
-pub mod metrics;
+pub(crate) mod metrics;
 
 /// How a field of a view takes one more occurrence from the wire; one of another wire type changes nothing.
 trait Merge<'a> {

@@ -6,7 +6,7 @@
 //! for when it runs is the look for the field, and for attributes their key.
 
 mod nested;
-pub mod table;
+pub(crate) mod table;
 
 use smallvec::SmallVec;
 

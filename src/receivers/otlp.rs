@@ -3,7 +3,7 @@
 //! Built means bound. Each connection is one task on one worker; what a request may cost is bounded before it is read.
 
 mod body;
-pub mod config;
+pub(crate) mod config;
 mod connection;
 mod grpc;
 mod http;

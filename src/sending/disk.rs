@@ -10,13 +10,13 @@
 //! - what cannot be read is not damaged: a file in which a read failed is neither passed over, settled nor removed before all of it
 //!   was read ([`hold`]).
 
-pub mod attempts;
+pub(crate) mod attempts;
 pub mod directory;
 pub mod format;
 pub mod hold;
-pub mod log;
-pub mod marks;
-pub mod scan;
+mod log;
+mod marks;
+mod scan;
 pub mod survey;
 
 use std::io::{self, IoSlice};
