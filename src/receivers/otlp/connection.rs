@@ -45,8 +45,8 @@ const LULL: Duration = Duration::from_millis(500);
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HEADER_LIST: u32 = 16 * 1024;
-/// Lines of an HTTP/1 head; its size bounds it anyway, and proxies add lines of their own.
-const HEADER_LINES: usize = 1024;
+/// Lines of an HTTP/1 head: proxies add lines of their own. Room for as many is made for each request, needed or not.
+const HEADER_LINES: usize = 256;
 const RESETS: usize = 20;
 /// Streams beyond what we allow at once, which a client may not have heard of yet; after so many the connection ends.
 const REFUSED: usize = 128;
