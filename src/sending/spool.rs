@@ -1,6 +1,7 @@
-//! `storage` with `wait_for_result`: telemetry is sent from memory, and written only when no answer came in time.
+//! `storage` with `wait_for_result`: telemetry is sent from memory, and written to disk only if no answer arrives in
+//! time.
 //!
-//! Its client is told success by whichever comes first: the upstream has it, or it is on disk.
+//! The client is told success by whichever comes first: the upstream has it, or it is on disk.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,12 +13,13 @@ use crate::telemetry::{Refusal, Telemetry, Ticket};
 use super::disk::Amount;
 use super::store::{Append, Store};
 
-/// How long an upstream may take before its telemetry is written.
+/// How long the upstream may take before telemetry is written.
 pub const PATIENCE: Duration = Duration::from_millis(250);
 
 type Tickets = SmallVec<[Ticket; 1]>;
 
-/// Telemetry that is on its way and may yet be written.
+/// Telemetry in flight that may still be written. The clients' tickets are inside `state`: either the upstream's
+/// outcome or the write takes and resolves them, never both.
 pub struct Spooled {
     pub due: Instant,
     state: Mutex<State>,
@@ -28,16 +30,16 @@ enum State {
     Fresh(Telemetry, Tickets),
     /// Being written.
     Writing(Tickets),
-    /// It cannot be written: the clients wait for the upstream.
+    /// Writing failed; the clients wait for the upstream.
     Unwritten(Tickets),
-    /// On disk, and the clients know.
+    /// On disk; the clients are answered.
     Written(u64, Amount),
-    /// The upstream's answer was final.
+    /// The upstream's outcome is final.
     Over,
 }
 
 impl Spooled {
-    /// Splits off what the upstream's outcome resolves: `telemetry` goes on with one ticket, its clients stay here.
+    /// Gives `telemetry` one ticket for the upstream's outcome, and keeps the clients' tickets here.
     pub fn new(telemetry: &mut Telemetry, store: &Arc<Store>, due: Instant) -> Arc<Spooled> {
         let clients = std::mem::take(&mut telemetry.tickets);
         let spooled = Arc::new(Spooled { due, state: Mutex::new(State::Fresh(telemetry.share(), clients)) });
@@ -50,7 +52,7 @@ impl Spooled {
         std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), next)
     }
 
-    /// The upstream's outcome; `None` when there will be none.
+    /// Takes the upstream's outcome; `None` when there will be none.
     fn finished(&self, store: &Store, outcome: Option<Result<(), Refusal>>) {
         let Some(outcome) = outcome else { return };
         match self.swap(State::Over) {
@@ -62,7 +64,7 @@ impl Spooled {
         }
     }
 
-    /// What to write, unless it is over or being written.
+    /// The telemetry to write, unless it is finished or being written.
     pub fn take(self: &Arc<Spooled>) -> Option<Append> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *state, State::Over) {
@@ -80,7 +82,7 @@ impl Spooled {
     pub fn written(&self, store: &Store, id: u64, amount: Amount) {
         match self.swap(State::Written(id, amount)) {
             State::Writing(clients) => clients.into_iter().for_each(|client| client.resolve(Ok(()))),
-            // The upstream was faster.
+            // The upstream answered first.
             _ => {
                 self.swap(State::Over);
                 store.settle(id, amount);
