@@ -26,7 +26,7 @@ use crate::service::Running;
 use crate::service::graph::Graph;
 use crate::telemetry::{Budget, Point, Share, Tap, Telemetry, clock};
 
-use feed::Watch;
+use feed::Viewers;
 
 /// The collector being inspected.
 pub struct Subject {
@@ -79,7 +79,7 @@ impl View {
 pub struct Inspection {
     path: PathBuf,
     tap: Arc<Tap>,
-    pub watch: Arc<Watch>,
+    pub watch: Arc<Viewers>,
     pub subject: Arc<Subject>,
     /// Dropping it ends the server.
     _serving: JoinSet<()>,
@@ -94,7 +94,7 @@ impl Inspection {
         };
         let View { budget, supervisor, graph: Graph { tap, .. }, .. } = subject.view();
         let total = [Share::Ingest, Share::Queue, Share::Export].map(|share| budget.limit(share)).iter().sum();
-        let watch = Watch::new(config.ring_bytes(total));
+        let watch = Viewers::new(config.ring_bytes(total));
         let viewer = watch.clone();
         tap.attach(Some(Arc::new(move |point: Point, telemetry: &Telemetry| viewer.look(point, telemetry))));
         let mut serving = JoinSet::new();

@@ -42,10 +42,10 @@ use flow::Flow;
 use keep::Keep;
 use memory::Memory;
 use said::Said;
-use upstream::Upstream;
+use upstream::UpstreamHealth;
 
 pub use report::Report;
-pub use store::Place;
+pub use store::StoreParts;
 
 /// How telemetry is sent: the exporter, its timeout and its retry settings. A reload replaces it as a whole.
 pub struct Way {
@@ -70,7 +70,7 @@ pub struct Queue {
     state: Mutex<State>,
     room: Notify,
     arrived: Notify,
-    upstream: Upstream,
+    upstream: UpstreamHealth,
     /// In memory, or on disk.
     keep: Box<dyn Keep>,
     /// Items without a final outcome.
@@ -151,7 +151,7 @@ impl Queue {
     ) -> Arc<Queue> {
         let holder = settings.queue.enabled.then(|| budget.add_holder());
         let way = Way { settings: settings.clone(), exporter: exporter.clone() };
-        let upstream = Upstream::new(id, signal, exporter.destination());
+        let upstream = UpstreamHealth::new(id, signal, exporter.destination());
         Arc::new(Queue {
             settings,
             signal,

@@ -9,10 +9,10 @@ use super::metrics::{Observe, Page};
 /// The prefix of each error; its further lines are indented below it.
 const ERROR: &str = "error: ";
 
-pub struct Reloads(Mutex<State>);
+pub struct Reloads(Mutex<History>);
 
 #[derive(Clone)]
-pub struct State {
+pub struct History {
     /// When the running config was read.
     pub since: SystemTime,
     /// When and why the last reload was refused, if it was.
@@ -23,16 +23,16 @@ pub struct State {
 
 impl Default for Reloads {
     fn default() -> Reloads {
-        Reloads(Mutex::new(State { since: SystemTime::now(), refused: None, used: 0, failed: 0 }))
+        Reloads(Mutex::new(History { since: SystemTime::now(), refused: None, used: 0, failed: 0 }))
     }
 }
 
 impl Reloads {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, History> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> History {
         self.lock().clone()
     }
 
@@ -69,7 +69,7 @@ fn first_error(rendered: &str) -> String {
 
 impl Observe for Reloads {
     fn observe(&self, page: &mut Page) {
-        let State { used, failed, .. } = self.state();
+        let History { used, failed, .. } = self.state();
         page.counter("misaki_config_reloads", &[("result", "success")], used);
         page.counter("misaki_config_reloads", &[("result", "failure")], failed);
     }

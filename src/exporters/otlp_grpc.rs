@@ -24,7 +24,7 @@ use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
 use super::settings::{headers, user_agent};
-use super::upstream::{Answer, Balance, KeepAlive, Pieces, Protocol, Upstream};
+use super::upstream::{Balance, KeepAlive, Pieces, Protocol, Upstream, UpstreamAnswer};
 use super::{
     Accepted, Encoding, End, Exporter, ExporterParts, ExporterSettings, Header, OpenExporter, Payload, Renewed,
     SendError, Sending, Target, ends, signed,
@@ -184,7 +184,7 @@ impl Grpc {
         }
         let exchange = self.upstream.exchange(request).await;
         let answer = exchange.map_err(|status| SendError::Retry { after: None, status })?;
-        let Answer { head, body, trailers, .. } = &answer;
+        let UpstreamAnswer { head, body, trailers, .. } = &answer;
         let headers = if trailers.contains_key("grpc-status") { trailers } else { &head.headers };
         let Some(status) = headers.get("grpc-status") else { return Err(classify(without_status(&answer), None)) };
         let code = Code::from_bytes(status.as_bytes());
@@ -218,7 +218,7 @@ pub fn classify(status: Status, hint: Option<Duration>) -> SendError {
 }
 
 /// The status for a response without one: it was cut off, or its sender is no gRPC server, such as a proxy.
-fn without_status(answer: &Answer) -> Status {
+fn without_status(answer: &UpstreamAnswer) -> Status {
     let http_status = answer.head.status.as_u16();
     let kind = answer.head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
     let is_grpc = kind.starts_with(b"application/grpc");

@@ -24,7 +24,7 @@ use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
 use super::settings::{headers, user_agent};
-use super::upstream::{Answer, Balance, KeepAlive, Pieces, Protocol, Upstream};
+use super::upstream::{Balance, KeepAlive, Pieces, Protocol, Upstream, UpstreamAnswer};
 use super::{
     Accepted, Encoding, End, Exporter, ExporterParts, ExporterSettings, Header, OpenExporter, Payload, Renewed,
     SendError, Sending, Target, ends, signed,
@@ -259,7 +259,7 @@ impl Http {
         Err(SendError::Misconfigured(Status { code: Code::Unimplemented, message }))
     }
 
-    async fn exchange(&self, uri: &Uri, payload: &Payload, credentials: Header) -> Result<Answer, Status> {
+    async fn exchange(&self, uri: &Uri, payload: &Payload, credentials: Header) -> Result<UpstreamAnswer, Status> {
         let length = payload.length();
         let mut request = Request::new(Pieces::new(payload.body.clone()));
         *request.method_mut() = http::Method::POST;
@@ -276,8 +276,8 @@ impl Http {
     }
 
     /// The outcome of an answer; `redirect` says why a redirect was not followed.
-    fn outcome(&self, answer: &Answer, redirect: &str) -> Result<Accepted, SendError> {
-        let Answer { head, body, .. } = answer;
+    fn outcome(&self, answer: &UpstreamAnswer, redirect: &str) -> Result<Accepted, SendError> {
+        let UpstreamAnswer { head, body, .. } = answer;
         let kind = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let is_json = kind.starts_with(b"application/json");
         if !head.status.is_success() {

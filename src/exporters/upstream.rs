@@ -74,7 +74,7 @@ pub struct Upstream {
 }
 
 /// An answer: head, body and trailers.
-pub struct Answer {
+pub struct UpstreamAnswer {
     pub head: Parts,
     pub body: Bytes,
     pub trailers: HeaderMap,
@@ -142,7 +142,7 @@ impl Upstream {
     }
 
     /// Sends one request and reads its answer.
-    pub async fn exchange(&self, mut request: Request<Pieces>) -> Result<Answer, Status> {
+    pub async fn exchange(&self, mut request: Request<Pieces>) -> Result<UpstreamAnswer, Status> {
         let mut lease = self.pool.lease().await?;
         let trial = lease.trial();
         let response = match &mut lease.connection {
@@ -207,7 +207,7 @@ fn describe(error: &hyper::Error) -> String {
 
 /// Reads an answer's body and trailers, up to a limit. A refusal stands even if its body is incomplete: many servers
 /// close the connection right after it.
-async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
+async fn read(response: Response<Incoming>) -> Result<UpstreamAnswer, hyper::Error> {
     let (head, mut incoming) = response.into_parts();
     let (mut body, mut trailers, mut is_whole) = (BytesMut::new(), HeaderMap::new(), true);
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await {
@@ -225,5 +225,5 @@ async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
             Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
         }
     }
-    Ok(Answer { head, body: body.freeze(), trailers, is_whole })
+    Ok(UpstreamAnswer { head, body: body.freeze(), trailers, is_whole })
 }

@@ -27,7 +27,7 @@ const LARGE_BYTES: usize = 4 << 20;
 /// but within the limits of the ring and of the feeds.
 #[derive(Clone)]
 pub struct Event {
-    pub place: Place,
+    pub place: PointKind,
     /// The exporter that sent or dropped it.
     pub exporter: Option<Box<str>>,
     pub reason: Option<Reason>,
@@ -37,30 +37,30 @@ pub struct Event {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum PointKind {
     Received,
     Leaving,
     Dropped,
 }
 
-impl Place {
-    pub const ALL: [(&str, Place); 3] =
-        [("received", Place::Received), ("leaving", Place::Leaving), ("dropped", Place::Dropped)];
+impl PointKind {
+    pub const ALL: [(&str, PointKind); 3] =
+        [("received", PointKind::Received), ("leaving", PointKind::Leaving), ("dropped", PointKind::Dropped)];
 
     pub fn name(self) -> &'static str {
-        Place::ALL.iter().find(|(_, place)| *place == self).map_or("", |(name, _)| name)
+        PointKind::ALL.iter().find(|(_, place)| *place == self).map_or("", |(name, _)| name)
     }
 }
 
 impl Event {
     fn of(point: Point, telemetry: &Telemetry) -> Event {
         let (place, exporter, reason) = match point {
-            Point::Received => (Place::Received, None, None),
-            Point::Leaving { exporter } => (Place::Leaving, Some(exporter.into()), None),
-            Point::Dropped { exporter, reason } => (Place::Dropped, Some(exporter.into()), Some(reason)),
+            Point::Received => (PointKind::Received, None, None),
+            Point::Leaving { exporter } => (PointKind::Leaving, Some(exporter.into()), None),
+            Point::Dropped { exporter, reason } => (PointKind::Dropped, Some(exporter.into()), Some(reason)),
         };
         // For received requests the clock has just been read.
-        let at = if place == Place::Received { telemetry.received } else { Now::read() };
+        let at = if place == PointKind::Received { telemetry.received } else { Now::read() };
         let parts = telemetry.parts.iter().map(|part| (part.bytes.clone(), part.items)).collect();
         Event { place, exporter, reason, signal: telemetry.signal, parts, at }
     }
@@ -77,7 +77,7 @@ impl Event {
 /// The viewer behind the tap, called by all workers. `ring` is only tried, so a worker never waits for it. A viewer is
 /// added to `feeds` with the ring locked, so it sees each request in the ring or in its feed, not in both. `open` is
 /// the number of feeds, for a check without a lock.
-pub struct Watch {
+pub struct Viewers {
     ring: Mutex<Ring>,
     feeds: RwLock<Vec<Arc<Feed>>>,
     open: AtomicUsize,
@@ -86,7 +86,7 @@ pub struct Watch {
 }
 
 struct Feed {
-    place: Place,
+    place: PointKind,
     wanted: Arc<Wanted>,
     events: mpsc::Sender<(Event, Held)>,
     held: Arc<AtomicUsize>,
@@ -109,11 +109,11 @@ impl Drop for Held {
     }
 }
 
-impl Watch {
+impl Viewers {
     /// With a ring of `ring_bytes`; 0 keeps nothing.
-    pub fn new(ring_bytes: usize) -> Arc<Watch> {
+    pub fn new(ring_bytes: usize) -> Arc<Viewers> {
         let (ring, feeds) = (Mutex::new(Ring::new(ring_bytes)), RwLock::default());
-        Arc::new(Watch { ring, feeds, open: AtomicUsize::new(0), large: Arc::default() })
+        Arc::new(Viewers { ring, feeds, open: AtomicUsize::new(0), large: Arc::default() })
     }
 
     /// Runs on the task that carries the telemetry: waits for no lock that is held for long.
@@ -139,7 +139,7 @@ impl Watch {
 
     /// Starts a viewer: with the ring's requests since a moment, then with passing ones. `None` if there are too many
     /// viewers.
-    pub fn open(self: &Arc<Self>, place: Place, wanted: Wanted, since: Option<Instant>) -> Option<View> {
+    pub fn open(self: &Arc<Self>, place: PointKind, wanted: Wanted, since: Option<Instant>) -> Option<View> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
         if feeds.len() >= FEEDS {
@@ -167,9 +167,9 @@ impl Watch {
 impl Feed {
     fn offer(&self, point: Point, telemetry: &Telemetry) {
         let place = match point {
-            Point::Received => Place::Received,
-            Point::Leaving { .. } => Place::Leaving,
-            Point::Dropped { .. } => Place::Dropped,
+            Point::Received => PointKind::Received,
+            Point::Leaving { .. } => PointKind::Leaving,
+            Point::Dropped { .. } => PointKind::Dropped,
         };
         let is_wanted = place == self.place && self.wanted.wants(telemetry.signal);
         if !is_wanted || !self.wanted.may_be_in(telemetry.parts.iter().map(|part| &part.bytes)) {
@@ -208,7 +208,7 @@ fn take(counter: &Arc<AtomicUsize>, bytes: usize, limit: usize) -> Option<Arc<At
 
 /// One viewer; dropping it removes its feed.
 pub struct View {
-    watch: Arc<Watch>,
+    watch: Arc<Viewers>,
     feed: Arc<Feed>,
     past: Option<Past>,
     live: mpsc::Receiver<(Event, Held)>,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::feed::{Event, Place};
+use super::feed::{Event, PointKind};
 
 /// Services with their own lane; the others share one.
 const LANES: usize = 64;
@@ -91,7 +91,7 @@ impl Ring {
     }
 
     /// All events since a moment, at one place.
-    pub fn past(&self, place: Place, since: Instant) -> Past {
+    pub fn past(&self, place: PointKind, since: Instant) -> Past {
         let mut past = Past { place, since, next: 0, end: self.kept, items: 0 };
         let events = self.lanes.iter().flat_map(|lane| &lane.events);
         past.items = events.map(|(_, event)| event).filter(|event| past.has(event)).map(Event::items).sum();
@@ -123,7 +123,7 @@ impl Ring {
 /// A viewer's position in the events that were in the ring when it started. It holds nothing: events dropped meanwhile
 /// are skipped.
 pub struct Past {
-    place: Place,
+    place: PointKind,
     since: Instant,
     next: u64,
     end: u64,

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::feed::{FEEDS, Held, Place, Sighting, View, Watch};
+use super::feed::{FEEDS, Held, PointKind, Sighting, View, Viewers};
 use super::wanted::Wanted;
 use super::{Subject, place, status};
 use crate::diagnostics::supervisor;
@@ -41,7 +41,7 @@ const SMALL: usize = 16 << 10;
 const PIECE: usize = 64 << 10;
 
 /// Serves until it is dropped.
-pub async fn serve(part: supervisor::Watch, listener: UnixListener, subject: Arc<Subject>, watch: Arc<Watch>) {
+pub async fn serve(part: supervisor::Watch, listener: UnixListener, subject: Arc<Subject>, watch: Arc<Viewers>) {
     let mut open = JoinSet::new();
     while part.run(accept(&part, &listener, &subject, &watch, &mut open)).await.is_none() {}
 }
@@ -50,7 +50,7 @@ async fn accept(
     part: &supervisor::Watch,
     listener: &UnixListener,
     subject: &Arc<Subject>,
-    watch: &Arc<Watch>,
+    watch: &Arc<Viewers>,
     open: &mut JoinSet<()>,
 ) -> Infallible {
     let user = place::own_user();
@@ -84,8 +84,8 @@ fn is_welcome(stream: &UnixStream, user: u32) -> bool {
 
 /// Serves one connection within the common ration of processor time, while its client reads. Without a subject the
 /// connection is one too many and gets a refusal.
-async fn converse(stream: UnixStream, subject: Option<Arc<Subject>>, watch: Arc<Watch>, ration: Arc<Ration>) {
-    let pulse = Arc::new(Pulse { started: clock(), handed: AtomicU64::new(0) });
+async fn converse(stream: UnixStream, subject: Option<Arc<Subject>>, watch: Arc<Viewers>, ration: Arc<Ration>) {
+    let pulse = Arc::new(LastRead { started: clock(), handed: AtomicU64::new(0) });
     let service = service_fn(|request: Request<Incoming>| {
         let response = subject.as_ref().map_or_else(
             || {
@@ -139,12 +139,12 @@ impl Ration {
 }
 
 /// When the client last read something, in milliseconds; 0 while nothing waits for it.
-struct Pulse {
+struct LastRead {
     started: Instant,
     handed: AtomicU64,
 }
 
-impl Pulse {
+impl LastRead {
     fn now(&self) -> u64 {
         clock().saturating_duration_since(self.started).as_millis() as u64 + 1
     }
@@ -155,7 +155,7 @@ impl Pulse {
     }
 }
 
-fn answer(subject: &Subject, watch: &Arc<Watch>, request: &Request<Incoming>) -> Response<Content> {
+fn answer(subject: &Subject, watch: &Arc<Viewers>, request: &Request<Incoming>) -> Response<Content> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/status") => {
             let text = status::describe(subject).to_string();
@@ -176,14 +176,14 @@ fn answer(subject: &Subject, watch: &Arc<Watch>, request: &Request<Incoming>) ->
 
 /// Query parameters: `at`, `since` in milliseconds before now, `where`: an expression for `Wanted`, and `then=end`: the
 /// past only.
-fn look(watch: &Arc<Watch>, query: &str) -> Result<View, (StatusCode, String)> {
+fn look(watch: &Arc<Viewers>, query: &str) -> Result<View, (StatusCode, String)> {
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
-    let (mut place, mut since, mut wanted) = (Place::Received, None, String::new());
+    let (mut place, mut since, mut wanted) = (PointKind::Received, None, String::new());
     let mut ends = false;
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match key {
             "at" => {
-                let known = Place::ALL.iter().find(|(name, _)| *name == value);
+                let known = PointKind::ALL.iter().find(|(name, _)| *name == value);
                 place = known.ok_or_else(|| bad("at is received, leaving or dropped".to_owned()))?.1;
             }
             "since" => {
@@ -219,7 +219,7 @@ fn response(status: StatusCode, content_type: &'static str, content: Content) ->
 /// An answer, with the time of the last read.
 struct Body {
     content: Content,
-    pulse: Arc<Pulse>,
+    pulse: Arc<LastRead>,
 }
 
 /// A whole answer, or a stream that lasts until the client leaves, with its next pieces, the last one first.

@@ -10,7 +10,7 @@ use super::{Subject, View};
 use crate::diagnostics::columns::without_errno;
 use crate::diagnostics::log::timestamp;
 use crate::diagnostics::process::resident_bytes;
-use crate::diagnostics::reloads::State;
+use crate::diagnostics::reloads::History;
 use crate::sending::{Queue, Report};
 use crate::telemetry::bill::Sums;
 use crate::telemetry::{Account, Now, Reason, Share};
@@ -21,7 +21,7 @@ const SHOWN: usize = 32;
 pub fn describe(subject: &Subject) -> Value {
     let (view, now) = (subject.view(), Now::read());
     let verdict = view.health.verdict();
-    let State { since, refused, .. } = view.reloads.state();
+    let History { since, refused, .. } = view.reloads.state();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),

@@ -22,7 +22,7 @@ macro_rules! messages {
 
         pub static $message: Message = Message {
             name: stringify!($message),
-            place: Place::$message as usize,
+            place: Index::$message as usize,
             fields: &[$(Field::new(
                 stringify!($name), $module::$field, Kind::$kind$(($($of)*))?, presence!($($presence)?)
             )),*],
@@ -33,11 +33,11 @@ macro_rules! messages {
 
         #[derive(Clone, Copy)]
         #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "named as the messages")]
-        enum Place { $($message),* }
+        enum Index { $($message),* }
 
         /// The index of each message.
         pub mod place {
-            $(pub const $message: u8 = super::Place::$message as u8;)*
+            $(pub const $message: u8 = super::Index::$message as u8;)*
         }
 
         pub const COUNT: usize = [$(place::$message),*].len();

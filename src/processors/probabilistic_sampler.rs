@@ -225,7 +225,7 @@ struct Visit<'v, 'a> {
 }
 
 /// The sampling state of an item; in a log record, only the two numbers.
-type State<'a> = TraceState<'a>;
+type SamplingState<'a> = TraceState<'a>;
 
 impl<'a> Visitor<'a> for Visit<'_, 'a> {
     type Fault = Refusal;
@@ -270,7 +270,11 @@ impl<'a> Visitor<'a> for Visit<'_, 'a> {
 impl<'a> Visit<'_, 'a> {
     /// The source of the randomness, the randomness, the state to record (`None` leaves the existing one unchanged),
     /// and the threshold.
-    fn decide(&self, record: &mut Message<'a>, state: Option<State<'a>>) -> (Policy, u64, Option<State<'a>>, u64) {
+    fn decide(
+        &self,
+        record: &mut Message<'a>,
+        state: Option<SamplingState<'a>>,
+    ) -> (Policy, u64, Option<SamplingState<'a>>, u64) {
         let failed = if self.config.fail_closed { NEVER } else { ALWAYS };
         let logs = self.signal == Signal::Logs;
         let id = record.bytes(if logs { log_record::TRACE_ID } else { span::TRACE_ID });
@@ -293,7 +297,7 @@ impl<'a> Visit<'_, 'a> {
         let Some(mut state) = state else {
             // At 0 % the Go collector replaces a state that it cannot read.
             let is_new = !logs && matches!(self.config.mode, Mode::Nothing);
-            return (policy, randomness, is_new.then(State::default), failed);
+            return (policy, randomness, is_new.then(SamplingState::default), failed);
         };
         let is_missing = policy == Policy::MissingRandomness;
         if let Mode::HashSeed { .. } = self.config.mode {
@@ -361,7 +365,7 @@ impl<'a> Visit<'_, 'a> {
         threshold_of(percentage / 100.0, self.config.precision)
     }
 
-    fn write(&self, record: &mut Message<'a>, state: &State<'a>) -> Result<(), Refusal> {
+    fn write(&self, record: &mut Message<'a>, state: &SamplingState<'a>) -> Result<(), Refusal> {
         let mut state = state.clone();
         if let Some((randomness, text @ [])) = &mut state.randomness {
             let mut digits = Vec::new();
@@ -391,17 +395,17 @@ impl<'a> Visit<'_, 'a> {
     }
 }
 
-fn span_state<'a>(record: &Message<'a>) -> Option<State<'a>> {
+fn span_state<'a>(record: &Message<'a>) -> Option<SamplingState<'a>> {
     TraceState::read(record.bytes(span::TRACE_STATE))
 }
 
 /// The two attributes, if they are text; `None` if one is invalid.
-fn log_state<'a>(record: &Message<'a>) -> Option<State<'a>> {
+fn log_state<'a>(record: &Message<'a>) -> Option<SamplingState<'a>> {
     let text = |key: &str| match record.attribute(log_record::ATTRIBUTES, key.as_bytes()) {
         Some(AnyValue::String(text)) if !text.is_empty() => Some(text),
         _ => None,
     };
-    let mut state = State::default();
+    let mut state = SamplingState::default();
     if let Some(text) = text(THRESHOLD) {
         state.threshold = Some((tracestate::threshold(text)?, text));
     }

@@ -43,7 +43,7 @@ const AFTER: Duration = Duration::from_secs(5);
 const SETTLING: Duration = Duration::from_millis(200);
 
 /// Where a queue is stored, and who supervises its thread.
-pub struct Place<'a> {
+pub struct StoreParts<'a> {
     pub path: &'a Path,
     pub limits: Limits,
     /// How long to wait for another process to release it.
@@ -445,7 +445,7 @@ impl Queue {
         exporter: Arc<dyn Exporter>,
         account: Arc<Account>,
         budget: Arc<Budget>,
-        place: &Place,
+        place: &StoreParts,
     ) -> Result<Arc<Queue>, String> {
         let (store, opened) = Store::open(place.path, place.limits, place.wait)?;
         let queue = Queue::with(id, signal, settings, exporter, account, budget, Box::new(store.clone()));

@@ -23,7 +23,7 @@ const FAILURES: u64 = 3;
 
 /// The health of one upstream, shared by all deliveries of a queue. `state` changes under its lock; log lines are
 /// decided under it, so each change is logged once. `back` wakes paused deliveries when an attempt succeeds.
-pub struct Upstream {
+pub struct UpstreamHealth {
     exporter: String,
     signal: Signal,
     destination: Mutex<String>,
@@ -74,14 +74,14 @@ impl State {
     }
 }
 
-impl Upstream {
+impl UpstreamHealth {
     pub fn destination(&self) -> String {
         self.destination.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn new(exporter: &str, signal: Signal, destination: String) -> Upstream {
+    pub fn new(exporter: &str, signal: Signal, destination: String) -> UpstreamHealth {
         let (destination, state) = (Mutex::new(destination), Mutex::default());
-        Upstream { exporter: exporter.to_owned(), signal, destination, state, back: Notify::new() }
+        UpstreamHealth { exporter: exporter.to_owned(), signal, destination, state, back: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

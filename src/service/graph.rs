@@ -388,7 +388,7 @@ impl<'a> Builder<'a> {
                     );
                 }
                 let supervisor = &self.supervisor;
-                let place = sending::Place { path: &path, limits, wait: storage.timeout, supervisor };
+                let place = sending::StoreParts { path: &path, limits, wait: storage.timeout, supervisor };
                 Queue::stored(name, signal, settings, exporter, account, budget, &place).map_err(failed)?
             }
         };

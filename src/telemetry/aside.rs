@@ -13,13 +13,13 @@ use std::thread;
 use tokio::sync::oneshot;
 
 #[derive(Debug, Default)]
-pub struct Aside(Arc<Queue>);
+pub struct Aside(Arc<Jobs>);
 
 /// Jobs and the threads that run them. A job is in `peers` once until a thread takes it; `idle` counts threads that
 /// wait on `more`. A push starts a thread when the idle ones may not suffice, up to the maximum. Jobs run without the
 /// lock.
 #[derive(Debug, Default)]
-struct Queue {
+struct Jobs {
     state: Mutex<State>,
     more: Condvar,
 }
@@ -46,7 +46,7 @@ struct Job(Mutex<Option<Work>>);
 type Work = Box<dyn FnOnce() + Send>;
 
 /// Cancels the job when dropped.
-struct Waiting(Arc<Job>);
+struct CancelOnDrop(Arc<Job>);
 
 /// One thread on up to two cores, then half the cores, at most four: as many as there are workers.
 fn most_threads() -> usize {
@@ -65,7 +65,7 @@ impl Aside {
         let work = move || {
             let _ = done.send(work());
         };
-        let _waiting = Waiting(self.push(peer, Box::new(work)));
+        let _waiting = CancelOnDrop(self.push(peer, Box::new(work)));
         outcome.await.ok()
     }
 
@@ -90,7 +90,7 @@ impl Drop for Aside {
     }
 }
 
-impl Queue {
+impl Jobs {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,7 +153,7 @@ impl Job {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         drop(self.0.take());
     }

@@ -140,7 +140,7 @@ impl Budget {
             if let Some(charge) = Charge::take(self, Share::Export, bytes) {
                 return charge;
             }
-            waiting.get_or_insert_with(|| Waiting::new(self));
+            waiting.get_or_insert_with(|| WaitingExport::new(self));
             freed.await;
         }
     }
@@ -160,16 +160,16 @@ impl Budget {
 }
 
 /// Counts an export that waits for memory.
-struct Waiting<'a>(&'a Budget);
+struct WaitingExport<'a>(&'a Budget);
 
-impl Waiting<'_> {
-    fn new(budget: &Budget) -> Waiting<'_> {
+impl WaitingExport<'_> {
+    fn new(budget: &Budget) -> WaitingExport<'_> {
         budget.waiting.send_modify(|waiting| *waiting += 1);
-        Waiting(budget)
+        WaitingExport(budget)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingExport<'_> {
     fn drop(&mut self) {
         self.0.waiting.send_modify(|waiting| *waiting -= 1);
     }

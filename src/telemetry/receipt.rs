@@ -15,7 +15,7 @@ use super::{Reason, Refusal};
 /// The state that a receipt and its tickets share. `open` counts unresolved tickets; the last one completes the
 /// receipt. A refusal or a lost ticket is stored before `open` is decremented, so completion sees all outcomes.
 #[derive(Debug, Default)]
-struct Waiting {
+struct Promise {
     open: AtomicUsize,
     /// Tickets of the previous stage, resolved with this outcome.
     before: Mutex<SmallVec<[Ticket; 1]>>,
@@ -29,10 +29,10 @@ struct Waiting {
 
 /// The callback for the outcome.
 #[derive(Default)]
-struct Then(Option<Box<dyn FnOnce(Answer) + Send>>);
+struct Then(Option<Box<dyn FnOnce(Outcome) + Send>>);
 
 /// `None` when a ticket was lost.
-pub type Answer = Option<Result<(), Refusal>>;
+pub type Outcome = Option<Result<(), Refusal>>;
 
 impl std::fmt::Debug for Then {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Then {
     }
 }
 
-impl Waiting {
+impl Promise {
     fn outcome(&self) -> Result<(), Refusal> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
     }
@@ -62,7 +62,7 @@ impl Waiting {
 }
 
 #[derive(Debug, Default)]
-pub struct Receipt(Arc<Waiting>);
+pub struct Receipt(Arc<Promise>);
 
 impl Receipt {
     pub fn ticket(&self) -> Ticket {
@@ -72,7 +72,7 @@ impl Receipt {
 
     /// A receipt that resolves the tickets of an earlier one: for a batch handed to several sinks.
     pub fn passing_on(tickets: SmallVec<[Ticket; 1]>) -> Receipt {
-        Receipt(Arc::new(Waiting { before: Mutex::new(tickets), ..Waiting::default() }))
+        Receipt(Arc::new(Promise { before: Mutex::new(tickets), ..Promise::default() }))
     }
 
     /// Waits until every ticket is resolved. Dropping the future only forgets the answer.
@@ -91,14 +91,14 @@ impl Receipt {
 /// A promise to report the outcome. Cloned when telemetry is split.
 #[derive(Debug)]
 pub struct Ticket {
-    waiting: Arc<Waiting>,
+    waiting: Arc<Promise>,
     resolved: bool,
 }
 
 impl Ticket {
     /// A ticket that calls `then` with the outcome once it and all its clones are resolved.
-    pub fn calling(then: impl FnOnce(Answer) + Send + 'static) -> Ticket {
-        let waiting = Waiting { then: Mutex::new(Then(Some(Box::new(then)))), ..Waiting::default() };
+    pub fn calling(then: impl FnOnce(Outcome) + Send + 'static) -> Ticket {
+        let waiting = Promise { then: Mutex::new(Then(Some(Box::new(then)))), ..Promise::default() };
         Receipt(Arc::new(waiting)).ticket()
     }
 

@@ -73,13 +73,13 @@ impl FileHeader {
 
 /// The location of a frame, which seeds its checksum.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Position {
     pub identity: Identity,
     pub sequence: u64,
     pub at: u64,
 }
 
-impl Place {
+impl Position {
     fn seed(&self) -> [u8; 32] {
         let mut seed = [0; 32];
         let bytes = self.identity.into_iter().chain(self.sequence.to_le_bytes()).chain(self.at.to_le_bytes());
@@ -105,7 +105,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    pub fn encode(&self, place: Place) -> [u8; HEADER_LEN] {
+    pub fn encode(&self, place: Position) -> [u8; HEADER_LEN] {
         let mut out = Writer::default();
         out.put(&FRAME_MAGIC);
         out.put(&[self.kind, 0, 0, 0]);
@@ -118,7 +118,7 @@ impl Frame {
         out.finish(&place.seed())
     }
 
-    pub fn decode(bytes: &[u8], place: Place) -> Option<Frame> {
+    pub fn decode(bytes: &[u8], place: Position) -> Option<Frame> {
         if !bytes.starts_with(&FRAME_MAGIC) {
             return None;
         }

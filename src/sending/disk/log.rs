@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::attempts::{self, Attempts};
-use super::format::{self, FARTHEST, FileHeader, FileKind, Frame, HEADER, Identity, Place, span};
+use super::format::{self, FARTHEST, FileHeader, FileKind, Frame, HEADER, Identity, Position, span};
 use super::hold::{ATTEMPTS, Hold, Opening, PAUSE};
 use super::marks::Marks;
 use super::survey::{Found, OpenError, Segment, Survey, file_name, retry, survey};
@@ -337,7 +337,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
                 received_nanos: record.received_nanos,
                 payload_crc: format::crc(record.parts.iter().map(Bytes::as_ref)),
             };
-            heads.push(frame.encode(Place { identity: self.identity, sequence: segment.sequence, at }));
+            heads.push(frame.encode(Position { identity: self.identity, sequence: segment.sequence, at }));
             at += frame.span();
         }
         let mut pieces = Vec::with_capacity(records.len() * 3);

@@ -21,7 +21,7 @@ const ENTRY_LEN: usize = ENTRY as usize;
 
 /// The combined entries.
 #[derive(Clone, Debug, PartialEq)]
-pub struct State {
+pub struct Progress {
     /// All records below this are settled…
     pub low: u64,
     /// …with this sum.
@@ -34,14 +34,20 @@ pub struct State {
     pub durable: (u64, Amount),
 }
 
-impl Default for State {
-    fn default() -> State {
+impl Default for Progress {
+    fn default() -> Progress {
         let durable = (1, Amount::default());
-        State { low: 1, settled: Amount::default(), ranges: BTreeMap::new(), written_off: Amount::default(), durable }
+        Progress {
+            low: 1,
+            settled: Amount::default(),
+            ranges: BTreeMap::new(),
+            written_off: Amount::default(),
+            durable,
+        }
     }
 }
 
-impl State {
+impl Progress {
     pub fn is_settled(&self, id: u64) -> bool {
         id < self.low || self.ranges.range(..=id).next_back().is_some_and(|(_, (last, _))| *last >= id)
     }
@@ -174,7 +180,7 @@ fn seed(identity: Identity, at: u64) -> Vec<u8> {
 /// The content of the file when it was opened.
 #[derive(Debug, Default)]
 pub struct Read {
-    pub state: State,
+    pub state: Progress,
     /// Whether the file exists and all of it verifies.
     pub whole: bool,
     stamp: u64,
@@ -222,7 +228,7 @@ fn read_file<D: Disk>(disk: &D, file: &D::File, length: u64) -> io::Result<Vec<u
 
 /// The state and its file.
 pub struct Marks<F> {
-    pub state: State,
+    pub state: Progress,
     identity: Identity,
     half: u64,
     file: Option<F>,
@@ -330,7 +336,7 @@ impl<F> Marks<F> {
 
     fn entry(&mut self, (first, last, amount): (u64, u64, Amount)) -> [u8; ENTRY_LEN] {
         self.stamp += 1;
-        let State { low, settled, written_off, durable, .. } = self.state;
+        let Progress { low, settled, written_off, durable, .. } = self.state;
         let at = self.at;
         self.at += ENTRY;
         Entry { stamp: self.stamp, first, last, amount, low, settled, written_off, durable }

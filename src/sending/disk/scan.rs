@@ -4,7 +4,7 @@
 use std::io;
 
 use super::Disk;
-use super::format::{self, FRAME_MAGIC, Frame, HEADER, Identity, Place};
+use super::format::{self, FRAME_MAGIC, Frame, HEADER, Identity, Position};
 
 /// Bytes read at once, and bytes skipped at once where reading fails.
 const BLOCK: usize = 64 << 10;
@@ -114,7 +114,7 @@ impl<F> Reader<F> {
         at: u64,
         end: u64,
     ) -> io::Result<Piece> {
-        let place = |at| Place { identity, sequence, at };
+        let place = |at| Position { identity, sequence, at };
         let header = self.get(disk, at, HEADER as usize, end)?.get(..HEADER as usize).unwrap_or_default();
         let Some(frame) = Frame::decode(header, place(at)) else { return self.search(disk, &place, at, end) };
         let to = at.saturating_add(frame.span());
@@ -140,7 +140,7 @@ impl<F> Reader<F> {
     fn search<D: Disk<File = F>>(
         &mut self,
         disk: &D,
-        place: &dyn Fn(u64) -> Place,
+        place: &dyn Fn(u64) -> Position,
         at: u64,
         end: u64,
     ) -> io::Result<Piece> {
