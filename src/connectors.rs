@@ -1,11 +1,11 @@
-//! Connectors: the end of one pipeline, and the beginning of others.
+//! Connectors: the end of one pipeline, and the start of others.
 
 pub(crate) mod forward;
 
 use crate::telemetry::Signal;
 
-/// The settings of a connector: all that is asked of one.
+/// The contract for a connector's settings.
 pub trait ConnectorSettings: Send + Sync {
-    /// The signal that it gives of one that it takes; nothing where it does not take it.
+    /// The signal it emits for a signal it receives; `None` if it does not support that one.
     fn gives(&self, taken: Signal) -> Option<Signal>;
 }

@@ -1,4 +1,4 @@
-//! What Misaki says of itself: its log, its metrics, its balance.
+//! What Misaki reports about itself: its log, its metrics, its balance.
 
 pub(crate) mod columns;
 pub mod escape;

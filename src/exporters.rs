@@ -1,4 +1,4 @@
-//! Exporters: who sends telemetry on, or prints it.
+//! Exporters: components that send telemetry on, or print it.
 
 pub mod compress;
 pub mod debug;
@@ -32,74 +32,74 @@ use crate::telemetry::{Account, Budget, Charge, Signal, Sink, Status, Telemetry}
 use settings::Settings;
 use tonic::Code;
 
-/// The settings of an exporter: all that is asked of one.
+/// The contract for an exporter's settings.
 pub trait ExporterSettings: Send + Sync {
-    /// Why it takes nothing of a signal.
+    /// Why it does not support a signal.
     fn refuses(&self, _id: &str, _signal: Signal) -> Option<String> {
         None
     }
-    /// The extensions that it names.
+    /// The extensions it refers to.
     fn named(&self) -> Vec<Named> {
         Vec::new()
     }
-    /// The settings of its queue; nothing for one that has none.
+    /// The settings of its queue; `None` if it has no queue.
     fn sending(&self) -> Option<&Settings> {
         None
     }
-    /// Where it sends a signal to.
+    /// The destination of a signal.
     fn target(&self, _signal: Signal) -> Option<Target<'_>> {
         None
     }
-    /// The file that it writes.
+    /// The file it writes.
     fn file(&self) -> Option<&Path> {
         None
     }
-    /// Opens it, for all signals.
+    /// Opens it once, for all signals.
     fn open(&self, opening: ExporterParts<'_>) -> Result<Arc<dyn OpenExporter>, String>;
 }
 
-/// An upstream, as it is connected to.
+/// An upstream's address and how to connect to it.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     pub endpoint: &'a Endpoint,
     pub tls: Option<&'a ClientTls>,
     pub proxy: Option<&'a Proxy>,
-    /// It has credentials: an authenticator, a header, or a user in its URL.
+    /// Whether requests carry credentials: an authenticator, a header, or a user in the URL.
     pub is_authorized: bool,
-    /// It speaks gRPC: HTTP/2 from the first byte.
+    /// Whether it speaks gRPC, so HTTP/2 from the first byte.
     pub is_grpc: bool,
 }
 
-/// What an exporter is opened with.
+/// Everything an exporter needs to open.
 pub struct ExporterParts<'a> {
     pub id: &'a str,
-    /// The authenticator that it names.
+    /// The authenticator it refers to.
     pub auth: Option<Arc<Authenticator>>,
     pub budget: &'a Arc<Budget>,
     pub supervisor: &'a Arc<Supervisor>,
-    /// Those of the config before this one, which still run.
+    /// The open exporters of the previous config.
     pub before: &'a [(ComponentId, Arc<dyn OpenExporter>)],
 }
 
-/// An exporter that is open. A reload that leaves its settings as they are leaves it open.
+/// An open exporter. It stays open across a reload that leaves its settings unchanged.
 pub trait OpenExporter: Send + Sync {
-    /// Its end for one signal.
+    /// The end of a pipeline for one signal.
     fn end(self: Arc<Self>, signal: Signal, account: &Arc<Account>) -> Result<End, String>;
-    /// Items that were taken and are not written yet, by signal; for those that have no queue.
+    /// Items accepted and not written yet, by signal; for exporters without a queue.
     fn waiting(&self) -> [u64; Signal::ALL.len()] {
         [0; Signal::ALL.len()]
     }
-    /// Writes what waits, for at most this long; returns how many items are lost.
+    /// Writes waiting items for at most this long; returns how many are lost.
     fn close(&self, _within: Duration) -> u64 {
         0
     }
-    /// The file that it writes.
+    /// The file it writes.
     fn file(&self) -> Option<&Path> {
         None
     }
 }
 
-/// One that holds nothing of its own: each signal has an end that is made for it.
+/// An exporter without state of its own: `end` makes the end for each signal.
 pub fn ends<F>(end: F) -> Arc<dyn OpenExporter>
 where
     F: Fn(Signal, &Arc<Account>) -> Result<End, String> + Send + Sync + 'static,
@@ -114,25 +114,25 @@ where
 }
 
 pub enum End {
-    /// Takes telemetry itself.
+    /// Takes telemetry directly.
     Sink(Arc<dyn Sink>),
-    /// Sends what its queue gives it.
+    /// Sends the batches of its queue.
     Exporter(Arc<dyn Exporter>),
 }
 
-/// A batch as an exporter will send it: encoded once, sent at each attempt.
+/// A batch ready to send: encoded once, reused for each attempt.
 pub struct Payload {
     pub signal: Signal,
-    /// The body, piece after piece: the parts as they are, or one compressed or converted copy of them.
+    /// The body in pieces: the parts unchanged, or one compressed or converted copy of them.
     pub body: SmallVec<[Bytes; 4]>,
-    /// Memory of the export share that a copy is charged for.
+    /// The charge for a copy, in the export share.
     pub charge: Option<Charge>,
     /// Why there is no body to send.
     pub unsendable: Option<SendError>,
 }
 
 impl Payload {
-    /// The parts of a batch as they are.
+    /// A payload of the unchanged parts.
     pub fn of(telemetry: &Telemetry) -> Payload {
         Payload {
             signal: telemetry.signal,
@@ -147,25 +147,25 @@ impl Payload {
     }
 }
 
-/// What the upstream said with its success: how many items it rejected all the same (partial success).
+/// Details of a successful export: how many items the upstream rejected anyway (partial success).
 #[derive(Debug, Default, PartialEq)]
 pub struct Accepted {
     pub rejected: u64,
     pub message: String,
 }
 
-/// Why a send failed, which decides what becomes of the batch.
+/// Why a send failed, which decides what happens to the batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SendError {
-    /// Try again, not before the hint.
+    /// Retry, not before the hint.
     Retry { after: Option<Duration>, status: Status },
-    /// Try again in smaller pieces.
+    /// Retry in smaller pieces.
     TooLarge(Status),
-    /// One record may have spoilt the others: bisect.
+    /// One record may be malformed: bisect.
     Malformed(Status),
     /// Final for this batch.
     Rejected(Status),
-    /// Not the batch is wrong but who we are or where we send: hold everything and probe.
+    /// Our identity or the destination is wrong, not the batch: hold everything and probe.
     Misconfigured(Status),
 }
 
@@ -192,26 +192,27 @@ pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Accepted, SendError>> 
 
 pub type Renewed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// One destination for one signal. Queue, retry, timeout, split and count belong to `sending`.
+/// Encodes and sends batches of one signal to one destination. Queueing, retries, timeouts, splitting and counting
+/// belong to `sending`.
 pub trait Exporter: Send + Sync {
     fn encode<'a>(&'a self, telemetry: &'a Telemetry) -> Encoding<'a>;
     fn send<'a>(&'a self, payload: &'a Payload) -> Sending<'a>;
-    /// Waits until a refusal may end because we are somebody else.
+    /// Waits until new credentials may end a refusal.
     fn renewed(&self) -> Renewed<'_> {
         Box::pin(std::future::pending())
     }
-    /// Where it sends to, for a person.
+    /// The destination, for people.
     fn destination(&self) -> String;
-    /// The address labels of its metrics.
+    /// The address labels for its metrics.
     fn labels(&self) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 }
 
-/// The header of an authenticator, where there is one.
+/// The header from an authenticator, if there is one.
 pub type Header = Option<(HeaderName, HeaderValue)>;
 
-/// Waits until the credentials are other ones.
+/// Waits until the credentials change.
 fn renewed(auth: Option<&Authenticator>) -> Renewed<'_> {
     match auth {
         Some(auth) => Box::pin(auth.renewed()),
@@ -219,8 +220,8 @@ fn renewed(auth: Option<&Authenticator>) -> Renewed<'_> {
     }
 }
 
-/// One attempt with our headers, the query of our URL, and credentials. Refused, it is made again when the credentials have
-/// been renewed meanwhile: to hold would cost a minute.
+/// One attempt with the configured headers, the URL's query, and credentials. After a refusal it is repeated if the
+/// credentials have been renewed meanwhile: holding would cost a minute.
 async fn signed<F>(
     headers: &HeaderMap,
     query: &str,
@@ -256,27 +257,27 @@ fn said(outcome: &mut Result<Accepted, SendError>) -> &mut String {
     }
 }
 
-/// The most characters of what an upstream says that are shown or passed on.
+/// Maximum characters shown or passed on from an upstream's message.
 const SAID: usize = 1024;
 
-/// What an upstream says without what we sent it in confidence, for some repeat the request, and not too much of it.
+/// An upstream's message, shortened, and with the secrets we sent removed: some servers repeat the request.
 fn bound<'a>(text: &mut String, sent: impl Iterator<Item = &'a HeaderValue>, query: &str) {
     if text.is_empty() {
         return;
     }
     let mut secrets = vec![query.to_owned()];
     for (_, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        // A server that quotes its target may have decoded it.
+        // A server that quotes its target may decode it.
         secrets.extend([value.to_owned(), percent::decoded_text(value.as_bytes())]);
     }
     for value in sent.filter_map(|value| std::str::from_utf8(value.as_bytes()).ok()) {
-        // Behind the name of a scheme; that of `Basic` has a password in it.
+        // The part after the scheme's name; for `Basic` it contains a password.
         let bare = value.split_ascii_whitespace().next_back().unwrap_or_default();
         let pair = base64::decode(bare.as_bytes()).and_then(|pair| String::from_utf8(pair).ok()).unwrap_or_default();
         let password = pair.split_once(':').map_or("", |(_, password)| password);
         secrets.extend([value, bare, password].map(str::to_owned));
     }
-    // One may be a part of another; what is shorter is none.
+    // A secret may contain another, so replace longer ones first; shorter strings than this are not secrets.
     secrets.retain(|secret| secret.len() > 3);
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     for secret in secrets {

@@ -1,4 +1,4 @@
-//! Extensions: what runs beside the pipelines. Started first, stopped last.
+//! Extensions: services beside the pipelines. Started first, stopped last.
 
 pub(crate) mod basicauth;
 pub(crate) mod bearertokenauth;
@@ -21,20 +21,20 @@ use crate::network::settings::Listening;
 use crate::network::tls::ServerTls;
 use crate::sending::storage::Storage;
 
-/// The settings of an extension: all that is asked of one. What it does not offer it leaves out.
+/// The contract for an extension's settings. Each method is one offer, with a default of none.
 pub trait ExtensionSettings: Send + Sync {
-    /// The extensions that it names.
+    /// The extensions it refers to.
     fn named(&self) -> Vec<Named> {
         Vec::new()
     }
     fn listens(&self) -> Vec<Listening> {
         Vec::new()
     }
-    /// The authenticator, for components that name this extension: to judge clients, or to send credentials.
+    /// The authenticator, for components that refer to this extension: to authenticate clients, or to send credentials.
     fn authenticator(&self) -> Option<&Arc<Authenticator>> {
         None
     }
-    /// The storage, for queues that name this extension.
+    /// The storage, for queues that refer to this extension.
     fn storage(&self) -> Option<&Storage> {
         None
     }
@@ -42,17 +42,17 @@ pub trait ExtensionSettings: Send + Sync {
     fn local_socket(&self) -> Option<&LocalSocket> {
         None
     }
-    /// A page that it serves on the thread of health and metrics.
+    /// A page served on the thread of health and metrics.
     fn page(&self, _health: &Arc<Health>) -> Option<AdminPage> {
         None
     }
 }
 
-/// An extension that a component names.
+/// A reference from a component to an extension.
 #[derive(Clone, Debug)]
 pub struct Named {
     pub id: String,
-    /// Where the name is written: a place, and the keys below the component's section.
+    /// Where the reference is written: its place, and the keys below the component's section.
     pub place: Place,
     pub key: &'static str,
     pub purpose: Purpose,
@@ -60,41 +60,41 @@ pub struct Named {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Purpose {
-    /// It judges clients.
+    /// Authenticates clients.
     Server,
-    /// It gives credentials for an upstream, which leave this machine in clear or not.
+    /// Provides credentials for an upstream; `in_clear` if they leave this machine unencrypted.
     Client { in_clear: bool },
 }
 
 impl Named {
-    /// The authenticator that a section names.
+    /// The reference to an authenticator in a section.
     pub fn authenticator(auth: &Option<(String, Place)>, key: &'static str, purpose: Purpose) -> Option<Named> {
         auth.as_ref().map(|(id, place)| Named { id: id.clone(), place: *place, key, purpose })
     }
 }
 
-/// A page, and how it is reached.
+/// A page and the server in front of it.
 pub struct AdminPage {
-    /// What it is, for a person.
+    /// The server's name, for people.
     pub name: &'static str,
     pub endpoint: Listen,
     pub tls: Option<ServerTls>,
-    /// Its TLS and its guard are filled in where they are read.
+    /// TLS and authentication are filled in when they are loaded.
     pub front: Front,
     pub answers: Answers,
 }
 
-/// The local socket's settings.
+/// The settings of the local socket.
 #[derive(Clone, Debug)]
 pub struct LocalSocket {
     pub enabled: bool,
-    /// The path of the socket; without one it is in the runtime directory.
+    /// The path of the socket; by default in the runtime directory.
     pub path: Option<PathBuf>,
-    /// How much of the recent past is kept for `tail --since`; by itself what suits the budget.
+    /// Size of the ring of recent requests for `tail --since`; by default derived from the budget.
     pub ring_bytes: Option<u64>,
 }
 
-/// The most that the ring takes unasked.
+/// The default maximum of the ring.
 const RING: u64 = 4 << 20;
 
 impl Default for LocalSocket {
@@ -104,7 +104,7 @@ impl Default for LocalSocket {
 }
 
 impl LocalSocket {
-    /// On a small machine, where the budget is small, the ring is no larger than an eighth of it.
+    /// With a small budget, the ring is at most an eighth of it.
     pub fn ring_bytes(&self, budget: u64) -> usize {
         usize::try_from(self.ring_bytes.unwrap_or(RING.min(budget / 8))).unwrap_or(usize::MAX)
     }

@@ -1,7 +1,7 @@
-//! The inside of a running collector, for its own user on the same machine: a small HTTP API on a unix socket.
+//! The inside of a running collector, for its own user on the same machine: a small HTTP API on a Unix socket.
 //!
-//! `feed` stands at the other end of the tap, with the `ring` of the recent past; `wanted` says what somebody wants to
-//! see of it; `server` answers; `place` knows where sockets are, for those who listen and those who ask.
+//! `feed` receives from the tap and keeps the `ring` of the recent past; `wanted` selects what a client sees; `server`
+//! answers; `place` finds sockets, for the collector and its clients.
 
 pub mod feed;
 pub mod place;
@@ -26,17 +26,17 @@ use crate::service::Running;
 use crate::service::graph::Graph;
 use crate::telemetry::{Budget, Point, Share, Tap, Telemetry, clock};
 
-use feed::Watch;
+use feed::Viewers;
 
-/// What is asked about.
+/// The collector being inspected.
 pub struct Subject {
     pub started: Instant,
-    /// Where the config came from, as a person named it.
+    /// The config's sources, as named by the user.
     pub config: Vec<String>,
     view: RwLock<View>,
 }
 
-/// What runs at the moment.
+/// The running parts.
 #[derive(Clone)]
 pub struct View {
     pub addresses: Vec<(&'static str, Option<SocketAddr>)>,
@@ -52,7 +52,7 @@ impl Subject {
         Arc::new(Subject { started: clock(), config, view: RwLock::new(View::of(running)) })
     }
 
-    /// To be told after a reload.
+    /// Called after a reload.
     pub fn update(&self, running: &Running) {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = View::of(running);
     }
@@ -75,13 +75,13 @@ impl View {
     }
 }
 
-/// The open socket; its file goes when this is dropped.
+/// The open socket; its file is removed on drop.
 pub struct Inspection {
     path: PathBuf,
     tap: Arc<Tap>,
-    pub watch: Arc<Watch>,
+    pub watch: Arc<Viewers>,
     pub subject: Arc<Subject>,
-    /// Ended by dropping it.
+    /// Dropping it ends the server.
     _serving: JoinSet<()>,
 }
 
@@ -94,7 +94,7 @@ impl Inspection {
         };
         let View { budget, supervisor, graph: Graph { tap, .. }, .. } = subject.view();
         let total = [Share::Ingest, Share::Queue, Share::Export].map(|share| budget.limit(share)).iter().sum();
-        let watch = Watch::new(config.ring_bytes(total));
+        let watch = Viewers::new(config.ring_bytes(total));
         let viewer = watch.clone();
         tap.attach(Some(Arc::new(move |point: Point, telemetry: &Telemetry| viewer.look(point, telemetry))));
         let mut serving = JoinSet::new();
@@ -111,7 +111,7 @@ impl Inspection {
 impl Drop for Inspection {
     fn drop(&mut self) {
         self.tap.attach(None);
-        // One that is left over is removed by the next collector.
+        // The next collector removes a stale file.
         let _ = std::fs::remove_file(&self.path);
     }
 }

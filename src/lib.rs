@@ -1,13 +1,13 @@
 //! Misaki: an edge collector for OpenTelemetry.
 //!
-//! From top to bottom, each using only what stands below it: `cli` (what a person types), `inspect` (the inside of a running
-//! collector, for who asks on a local socket), `service` (start, drain),
-//! `pipeline` (plan, reserve, commit), `receivers` `processors` `connectors` `sending` `exporters` `extensions` (the components),
-//! `network` (sockets, TLS), `ottl` (conditions and edits), `telemetry` (what travels, and the contracts), `otlp` (the
-//! wire). `config` and `diagnostics` serve them all.
+//! From top to bottom, each module using only those below it: `cli` (the command line), `inspect` (the inside of a
+//! running collector, for clients of its local socket), `service` (start, reload, drain), `pipeline` (plan, reserve,
+//! commit), `receivers` `processors` `connectors` `sending` `exporters` `extensions` (the components), `network`
+//! (sockets, TLS), `ottl` (conditions and edits), `telemetry` (batches, and the contracts around them), `otlp` (the
+//! wire format). `config` and `diagnostics` serve them all.
 //!
-//! A module is `pub` where the tests, the benchmarks or the fuzz targets reach into it; all others are the crate's own, so that
-//! rustc tells what of them nothing uses.
+//! A module is `pub` if the tests, the benchmarks or the fuzz targets use it. All others are private to the crate, so that
+//! rustc reports their unused code.
 
 pub mod cli;
 pub mod config;

@@ -1,4 +1,4 @@
-//! The life of the process: read the command line, do what it says, exit with its status.
+//! The process: parse the command line, run it, exit with its status.
 
 use std::process::ExitCode;
 

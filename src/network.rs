@@ -1,7 +1,7 @@
-//! Connections: the byte streams below HTTP and gRPC, on the side of the receivers as of the exporters.
+//! Connections: the byte streams below HTTP and gRPC, for receivers and exporters.
 //!
-//! `endpoint` reads what a configuration names and connects to it, `tls` makes either side of a stream confidential,
-//! `auth` says who may come in, and who we are, `proxy` leads through a forward proxy.
+//! `endpoint` parses addresses and connects, `tls` secures streams, `auth` checks and sends credentials, `proxy`
+//! connects through a forward proxy.
 
 pub(crate) mod admin;
 pub(crate) mod auth;
@@ -27,11 +27,11 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio_rustls::TlsStream;
 
-/// One connection, whatever carries it.
+/// One connection over any transport.
 pub type Stream = Box<dyn Carrier>;
 
 pub trait Carrier: AsyncRead + AsyncWrite + Debug + Send + Unpin {
-    /// The protocol that both sides chose during the TLS handshake, such as `h2`.
+    /// The protocol negotiated in the TLS handshake, such as `h2`.
     fn alpn(&self) -> Option<&[u8]> {
         None
     }
@@ -48,7 +48,7 @@ impl Carrier for TlsStream<Stream> {
     }
 }
 
-/// Whether a connection opens with a TLS record: a handshake, or the alert that answers a peer without TLS.
+/// Whether a connection begins with a TLS record: a handshake, or an alert from a TLS peer.
 pub fn looks_like_tls(first_bytes: &[u8]) -> bool {
     matches!(first_bytes, [0x15 | 0x16, 3, 0..=4, ..])
 }

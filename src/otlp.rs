@@ -1,7 +1,8 @@
-//! The wire: a batch of telemetry *is* its OTLP protobuf encoding, and everything here reads or writes that encoding.
+//! The wire format: a batch of telemetry *is* its OTLP protobuf encoding, and everything here reads or writes that
+//! encoding.
 //!
-//! `check` walks a request once at the door; what passed is never checked again, so the cursor in `wire` is infallible:
-//! on bytes that were not checked it stops early instead of failing.
+//! `check` walks a request once on arrival. Checked bytes are never checked again, so the cursor in `wire` is
+//! infallible: on unchecked bytes it stops early instead of failing.
 
 pub mod base64;
 pub mod check;
@@ -24,7 +25,7 @@ pub(crate) mod tracestate;
 pub mod views;
 pub mod wire;
 
-/// The three signals of OTLP that Misaki carries.
+/// The OTLP signals that Misaki supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Signal {
     Logs,
@@ -44,7 +45,7 @@ impl Signal {
         }
     }
 
-    /// What one item is called in metric names: metrics count data points.
+    /// The name of its items in metric names: metrics count data points.
     pub fn items_name(self) -> &'static str {
         match self {
             Signal::Logs => "log_records",
@@ -53,7 +54,7 @@ impl Signal {
         }
     }
 
-    /// The name for a person: `3 log records`.
+    /// The name of its items for people: `3 log records`.
     pub fn items_words(self) -> &'static str {
         match self {
             Signal::Logs => "log records",

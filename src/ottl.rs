@@ -1,9 +1,9 @@
-//! OTTL, the language of conditions and edits: parsed and typed when the configuration loads, evaluated on the wire.
+//! OTTL, the language of conditions and edits: parsed and typed when the config loads, evaluated on the wire format.
 //!
-//! From top to bottom: `program` (statements and conditions as a component uses them), `parser` and `lexer` (text to
-//! syntax), `compile` (syntax to expressions, with types and places), `functions` (one row each), `condition` and
-//! `expression` (evaluation), `paths` (what a path reads and writes), `scene` (what a statement stands before), `pattern`
-//! (regular expressions and globs), `render` (values as text), `value`, `advice` (for those who guess).
+//! From top to bottom: `program` (statements and conditions of a component), `parser` and `lexer` (text to syntax),
+//! `compile` (syntax to typed expressions), `functions` (one row each), `condition` and `expression` (evaluation),
+//! `paths` (reading and writing a path), `scene` (the input of a statement), `pattern` (regular expressions and globs),
+//! `render` (values as text), `value`, `advice` (help for common mistakes).
 
 mod advice;
 pub mod compile;
@@ -26,7 +26,7 @@ pub mod value;
 
 use crate::otlp::rewrite::Depth;
 
-/// How deep a context stands, and what its items are called.
+/// The depth of a context, and the name of its items.
 pub fn level(context: &str) -> (Depth, &'static str) {
     match context {
         "resource" => (Depth::Resources, "resources"),

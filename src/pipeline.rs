@@ -1,7 +1,8 @@
-//! The pipelines as they run: segments of processors that are plain calls, each ending in sinks.
+//! The pipelines at run time: segments of processors, called as plain functions, each ending in sinks.
 //!
-//! A request is *planned* (processors run, nothing is touched), a place is *reserved* in every sink it shall reach, and
-//! then it is *committed* to all of them at once. The only await is for a place, and it holds none while it waits.
+//! A request is *planned* (processors run, no shared state changes), a place is *reserved* in every sink it goes to,
+//! and then it is *committed* to all of them at once. The only await is for a place, and the request holds no other
+//! place while it waits.
 
 pub(crate) mod intake;
 pub mod timekeeper;
@@ -24,7 +25,7 @@ use crate::telemetry::{
 
 /// How long a sink may refuse before its siblings stop waiting for it.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
-/// The same when the collector ends: the others must be done before it does.
+/// The same at shutdown: the other sinks must finish before the drain deadline.
 const STUCK_AT_END: Duration = Duration::from_secs(2);
 
 /// One processor of one pipeline, with its counters.
@@ -33,13 +34,13 @@ pub struct Step {
     pub id: String,
     pub signal: Signal,
     pub processor: Arc<dyn Processor>,
-    /// Those who are owed what it drops.
+    /// Accounts to charge for items this step drops.
     pub accounts: Accounts,
     pub incoming: AtomicU64,
     pub outgoing: AtomicU64,
 }
 
-/// The processors between one holder of telemetry and the next.
+/// The processors between one stage or receiver and the next sink.
 pub struct Segment {
     pub steps: Vec<Arc<Step>>,
     pub ends: Vec<End>,
@@ -51,19 +52,19 @@ pub enum End {
     Segment(Arc<Segment>),
 }
 
-/// Everything that follows a receiver or a stage that holds.
+/// All segments that follow a receiver or a stage.
 pub struct Branches {
     segments: Vec<Arc<Segment>>,
-    /// Those who are owed what a processor can't take after it was accepted.
+    /// Accounts to charge for accepted items that a processor then cannot take.
     pub accounts: Accounts,
 }
 
-/// What follows a receiver or a stage, which a reload exchanges; nothing while no pipeline takes from it. Whoever uses it
-/// holds it for as long as that takes, so what was exchanged is done with when nobody holds it any more.
+/// The branches that follow a receiver or a stage; `None` while no pipeline takes from it. A reload exchanges them.
+/// Callers clone the `Arc`, so the old branches are dropped when the last request using them ends.
 #[derive(Default)]
 pub struct Next(Mutex<Option<Arc<Branches>>>);
 
-/// The telemetry for each sink, and what is counted once it is committed.
+/// The telemetry for each sink, and the counts to publish when it is committed.
 struct Plan {
     shares: SmallVec<[ForSink; 2]>,
     tally: SmallVec<[Count; 4]>,
@@ -73,21 +74,21 @@ struct Plan {
 struct ForSink {
     sink: Arc<dyn Sink>,
     telemetry: Telemetry,
-    /// What the sink takes beside its bytes.
+    /// Memory that the sink needs beside the bytes.
     overhead: u64,
 }
 
-/// What one step did to one request.
+/// The effect of one step on one request.
 struct Count {
     step: Arc<Step>,
     incoming: u64,
     outgoing: u64,
     notes: Notes,
-    /// Whose it was and whose it is, where that differs.
+    /// The bill before and after the step, if they differ.
     billed: Option<Box<(Tally, Tally)>>,
 }
 
-/// A plan with a place in every sink; a share without a place is skipped.
+/// A plan with a place in every sink; a share whose place is `None` is skipped.
 struct Reserved {
     places: SmallVec<[Option<Place>; 2]>,
 }
@@ -168,12 +169,12 @@ impl Branches {
         Branches { segments, accounts }
     }
 
-    /// Whether planning and committing are anything but handing on.
+    /// Whether planning or committing needs more work than passing the telemetry on.
     fn look_at_items(&self) -> bool {
         self.segments.iter().any(|segment| segment.looks_at_items())
     }
 
-    /// Runs the processors. A panic in one is this request's error and nobody else's.
+    /// Runs the processors. A panic in one of them fails this request only.
     fn plan(&self, telemetry: Telemetry, now: Now) -> Result<Plan, Refusal> {
         let mut plan = Plan { shares: SmallVec::new(), tally: SmallVec::new() };
         let run = AssertUnwindSafe(|| {
@@ -187,7 +188,7 @@ impl Branches {
         Ok(plan)
     }
 
-    /// The same where others wait; nothing when it takes longer than a slice, and must be done aside.
+    /// Plans on the worker; `None` when it takes longer than a slice and must be done aside.
     fn plan_at_once(&self, telemetry: &Telemetry, now: Now) -> Option<Result<Plan, Refusal>> {
         if !self.look_at_items() {
             return Some(self.plan(telemetry.share(), now));
@@ -204,7 +205,7 @@ impl Branches {
 }
 
 impl Plan {
-    /// A place in every sink, or none: what was reserved before the refusal is given back.
+    /// Reserves a place in every sink, or none: after a refusal, the places reserved before are given back.
     fn reserve(&self, now: Instant, ask: Ask) -> Result<Reserved, (Full, Arc<dyn Sink>)> {
         let alone = self.shares.len() == 1;
         let stuck_after = if ask.is_end { STUCK_AT_END } else { STUCK_AFTER };
@@ -224,13 +225,13 @@ impl Plan {
             }
         }
         match stuck {
-            // Nobody has room: that is a refusal, not a reason to drop.
+            // No sink has room: refuse the request instead of dropping it.
             Some(full) if places.iter().all(Option::is_none) => Err(full),
             _ => Ok(Reserved { places }),
         }
     }
 
-    /// Hands every share to its sink and publishes the tally. Cannot fail.
+    /// Hands every share to its sink and publishes the counts. Cannot fail.
     fn commit(self, reserved: Reserved, receipt: Option<&Receipt>, is_batched: bool) {
         for Count { step, incoming, outgoing, notes, billed } in self.tally {
             step.incoming.fetch_add(incoming, Relaxed);
@@ -259,7 +260,8 @@ impl Plan {
     }
 }
 
-/// A batch that a stage hands on. It holds its way, so that a reload ends none that leads to a sink it may still reach.
+/// A batch that a stage hands on. It holds its branches, so a reload does not retire a sink that the batch may still
+/// reach.
 struct Onward {
     branches: Arc<Branches>,
     plan: Plan,
@@ -283,7 +285,7 @@ impl Planned for Onward {
             plan.commit(reserved, None, true);
         } else {
             let receipt = Receipt::passing_on(tickets);
-            // Open until all shares are handed out, so that an early answer does not complete the receipt.
+            // Keeps the receipt open until all shares are handed out, so an early answer does not complete it.
             let own = receipt.ticket();
             plan.commit(reserved, Some(&receipt), true);
             own.resolve(Ok(()));
@@ -298,7 +300,7 @@ impl Next {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Exchanges it; returns what was there.
+    /// Exchanges the branches and returns the old ones.
     pub fn set(&self, branches: Option<Arc<Branches>>) -> Option<Arc<Branches>> {
         std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), branches)
     }

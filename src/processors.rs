@@ -1,4 +1,4 @@
-//! Processors: what is done to telemetry between a receiver and an exporter.
+//! Processors: the steps and stages between receivers and exporters.
 
 mod action;
 pub(crate) mod attributes;
@@ -23,12 +23,12 @@ use smallvec::SmallVec;
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::telemetry::{Accounts, Alarm, Budget, Now, Outlet, Reason, Refusal, Signal, Sink, Telemetry, Wakeful};
 
-/// What a processor wants counted once its request is committed: which of its counters, and by how much.
+/// What a processor counts once its request is committed: which of its counters, and by how much.
 pub type Notes = SmallVec<[(u32, u64); 4]>;
 
-/// What one rule dropped.
+/// The items that one rule dropped.
 pub struct Dropped {
-    /// As it is written.
+    /// The text of the rule.
     pub rule: String,
     /// In plain words.
     pub said: String,
@@ -38,46 +38,47 @@ pub struct Dropped {
 
 /// A stateless processor: synchronous, no I/O, no clock.
 pub trait Processor: Send + Sync {
-    /// What goes on, or nothing; or why the whole request is refused. Touches no counter: a plan may be thrown away.
+    /// The remaining telemetry, or `None`; an error refuses the whole request. Touches no counter: a plan may be
+    /// discarded.
     fn process(&self, telemetry: Telemetry, now: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal>;
-    /// Counts what `process` noted; called when the request is committed.
+    /// Counts the notes of `process`; called when the request is committed.
     fn publish(&self, _notes: &Notes) {}
-    /// Under which name what it drops is counted.
+    /// The reason under which its dropped items are counted.
     fn reason(&self) -> Reason {
         Reason::Filtered
     }
-    /// Whether it leaves items out or changes resources, so that it shows on the bill.
+    /// Whether it drops items or changes resources, which changes the bill.
     fn is_billed(&self) -> bool {
         false
     }
-    /// Metrics beyond how many items came in and went out.
+    /// Metrics in addition to its incoming and outgoing items.
     fn observe(&self, _page: &mut Page, _id: &str, _signal: Signal, _incoming: u64) {}
-    /// What its rules do, a line in plain words for each: said when the collector starts.
+    /// Its rules in plain words, a line for each: logged when the collector starts.
     fn intentions(&self) -> Vec<String> {
         Vec::new()
     }
-    /// What each rule dropped, for those that did.
+    /// The dropped items of each rule that dropped any.
     fn dropped_by(&self) -> Vec<Dropped> {
         Vec::new()
     }
-    /// What each of them did: said when the collector ends.
+    /// The results of each rule: logged when the collector ends.
     fn results(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// The settings of a processor: all that is asked of one. Those of a stateless one are its factory.
+/// The contract for a processor's settings. For a stateless one they are its factory.
 pub trait ProcessorSettings: Send + Sync {
     fn role(&self) -> Role<'_>;
-    /// The memory budget that it sets, on a machine or in a container with so much memory.
+    /// The memory budget it sets, for a machine or container with this much memory.
     fn budget(&self, _memory: u64) -> Option<u64> {
         None
     }
-    /// Whether what it has not passed on yet is lost by a crash, after its client was told that it was accepted.
+    /// Whether a crash loses telemetry it holds, after its client was told that it was accepted.
     fn holds_in_memory(&self) -> bool {
         false
     }
-    /// Whether it answers its clients before what is behind it has the telemetry.
+    /// Whether it answers clients before its successors have the telemetry.
     fn batches(&self) -> bool {
         false
     }
@@ -96,14 +97,14 @@ impl<F: Factory> ProcessorSettings for F {
 
 /// The decoded settings of a processor that holds telemetry.
 pub trait StageFactory: Send + Sync {
-    /// Why this signal can't have it.
+    /// Why it does not support this signal.
     fn refuses(&self, _signal: Signal) -> Option<String> {
         None
     }
     fn build(&self, stage: StageParts<'_>) -> Arc<dyn Stage>;
 }
 
-/// What a stage is built with.
+/// Everything needed to build a stage.
 pub struct StageParts<'a> {
     pub id: &'a str,
     pub signal: Signal,
@@ -115,13 +116,13 @@ pub struct StageParts<'a> {
 
 /// The decoded settings of a stateless processor.
 pub trait Factory: Send + Sync {
-    /// The processor for one pipeline of `signal`; an error says why this signal can't have it.
+    /// Builds the processor for one pipeline of `signal`; an error says why it does not support the signal.
     fn build(&self, id: &str, signal: Signal) -> Result<Arc<dyn Processor>, String>;
 }
 
-/// A processor that holds telemetry: a sink to what comes before it.
+/// A processor that holds telemetry: a sink for its predecessors.
 pub trait Stage: Sink + Wakeful + Observe {
     fn held_items(&self) -> u64;
-    /// Those who are owed what it holds.
+    /// The accounts that its held items belong to.
     fn accounts(&self) -> &Accounts;
 }

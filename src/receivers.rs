@@ -19,50 +19,50 @@ use crate::network::settings::Listening;
 use crate::network::workers::Workers;
 use crate::telemetry::{Budget, Intake, Signal};
 
-/// The settings of a receiver: all that is asked of one.
+/// The contract for a receiver's settings.
 ///
-/// It is bound first, when nothing that runs has changed yet and an error changes nothing, and started when the pipelines
-/// behind its gates are there. A reload that leaves its settings as they are leaves it running.
+/// It is bound first, while an error still changes nothing, and started when the pipelines behind its gates exist. It
+/// keeps running across a reload that leaves its settings unchanged.
 pub trait ReceiverSettings: Send + Sync {
-    /// The signals that it may bring.
+    /// The signals it may receive.
     fn signals(&self) -> &'static [Signal];
-    /// Its ways in, as its metrics name them, each with gates of its own.
+    /// Its transports, as named in its metrics; each has its own gates.
     fn transports(&self) -> &'static [&'static str];
-    /// The extensions that it names.
+    /// The extensions it refers to.
     fn named(&self) -> Vec<Named> {
         Vec::new()
     }
     fn listens(&self) -> Vec<Listening> {
         Vec::new()
     }
-    /// Binds what it listens on; what is among the `open` ports is taken from there.
+    /// Binds its ports; ports among `open` are reused.
     fn bind<'a>(&'a self, _id: &'a str, _open: &'a mut Vec<Port>) -> Binding<'a> {
         Box::pin(ready(Ok(Vec::new())))
     }
-    /// What runs until it is told to stop, and ends when what was in flight is answered.
+    /// The tasks that run until told to stop, and end when requests in flight are answered.
     fn start(&self, parts: ReceiverParts) -> Vec<Run>;
 }
 
 pub type Binding<'a> = Pin<Box<dyn Future<Output = Result<Vec<Port>, CannotStart>> + Send + 'a>>;
 pub type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What a receiver runs with.
+/// Everything a receiver needs to run.
 #[derive(Clone)]
 pub struct ReceiverParts {
     pub id: String,
     pub ports: Vec<Port>,
-    /// The authenticators that it names, by the key that names each.
+    /// The authenticators it refers to, by their key.
     pub guards: Vec<(&'static str, Arc<Authenticator>)>,
     pub gates: Gates,
     pub budget: Arc<Budget>,
     pub connections: Arc<Connections>,
-    /// Whether processors name the client.
+    /// Whether a processor needs to know the client.
     pub tells_clients: Arc<AtomicBool>,
     pub workers: Arc<Workers>,
     pub stop: watch::Receiver<bool>,
 }
 
-/// One gate for each signal that a receiver may bring; closed where no pipeline takes it.
+/// One gate for each signal that a receiver may receive; closed if no pipeline takes it.
 pub type BySignal = [Option<Arc<dyn Intake>>; Signal::ALL.len()];
 
 /// The gates behind a receiver, by transport.

@@ -1,10 +1,10 @@
-//! Sending: the queue before an exporter, and what happens until the upstream has the telemetry.
+//! The sending queue before an exporter, and delivery until the upstream has the telemetry.
 //!
-//! One queue per exporter id and signal. Its dispatcher takes batches from the front and lets at most `num_consumers`
-//! of them be under way; `deliver` stays with one batch until its final outcome, and counts it once.
+//! One queue for each exporter id and signal. Its dispatcher takes batches from the front and keeps at most
+//! `num_consumers` in flight; `deliver` follows one batch to its final outcome and counts it once.
 //!
-//! With `storage`, telemetry goes to the log on disk first, and what is in the queue is a view of its oldest part:
-//! batching, cutting and sending happen behind the log, and a record is settled there when all its pieces are.
+//! With `storage`, telemetry goes to the log on disk first, and the queue holds a view of its oldest part. Batching,
+//! cutting and sending happen behind the log. A record is settled there when all its pieces have an outcome.
 
 pub mod backoff;
 mod batching;
@@ -42,23 +42,27 @@ use flow::Flow;
 use keep::Keep;
 use memory::Memory;
 use said::Said;
-use upstream::Upstream;
+use upstream::UpstreamHealth;
 
 pub use report::Report;
-pub use store::Place;
+pub use store::StoreParts;
 
-/// How telemetry is sent: the exporter, its timeout and its patience.
+/// How telemetry is sent: the exporter, its timeout and its retry settings. A reload replaces it as a whole.
 pub struct Way {
     pub settings: Settings,
     pub exporter: Arc<dyn Exporter>,
 }
 
-/// The sending queue of one exporter and signal.
+/// The sending queue of one exporter and signal, shared by the intake, the dispatcher and its deliveries.
+///
+/// All places are accounted for under the lock of `state`: `size` and `bytes` cover telemetry that waits, is in flight
+/// or has a reserved place, so a reservation cannot overbook. `held` counts items from commit to their final outcome,
+/// and may briefly differ from `state`. No await happens under the lock.
 pub struct Queue {
-    /// Of these, `queue`; the rest is in `way`.
+    /// Only `queue` of it is used here; the rest is in `way`.
     settings: Settings,
     signal: Signal,
-    /// A reload may change how telemetry is sent while it waits.
+    /// A reload may change this while telemetry waits.
     way: watch::Sender<Arc<Way>>,
     pub account: Arc<Account>,
     budget: Arc<Budget>,
@@ -66,17 +70,17 @@ pub struct Queue {
     state: Mutex<State>,
     room: Notify,
     arrived: Notify,
-    upstream: Upstream,
+    upstream: UpstreamHealth,
     /// In memory, or on disk.
     keep: Box<dyn Keep>,
-    /// Items whose outcome is not final.
+    /// Items without a final outcome.
     held: AtomicU64,
-    /// Told when something spools, and when the queue drains.
+    /// Notified when telemetry is spooled, and when the queue drains.
     nudged: Notify,
-    /// Items that were lost before the queue had them.
+    /// Items lost before they entered the queue.
     enqueue_failed: AtomicU64,
     send_failed: AtomicU64,
-    /// That clients are refused, and that telemetry is dropped.
+    /// Rate limits for the log lines about refusals and drops.
     said_refused: Said,
     said_dropped: Said,
 }
@@ -84,35 +88,36 @@ pub struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<(Telemetry, Load)>,
-    /// What waits, when the queue batches; `waiting` is empty then.
+    /// Waiting telemetry if the queue batches; `waiting` is then empty.
     batching: Pending,
     batching_since: Option<Now>,
-    /// Whether a batch is made of it elsewhere, and the batch once it is.
+    /// Whether a batch is being cut aside, and the batch once it is made.
     is_cutting: bool,
     made: Option<Departure>,
-    /// In units of the sizer: what waits, is under way, or has a place reserved.
+    /// In the sizer's unit: telemetry that waits, is in flight, or has a reserved place.
     size: u64,
-    /// Of that, what waits.
+    /// The part of `size` that waits.
     waiting_size: u64,
     bytes: u64,
-    /// The average of the requests that came, times `memory::COMMON`.
+    /// Moving average of request sizes, times `memory::COMMON`.
     common_bytes: u64,
     in_flight: u64,
-    /// Whether what went last is a piece for which there was no memory: until it is sent, no other goes.
+    /// Whether the last batch has a piece without its own charge, for lack of memory. No other batch leaves until it is
+    /// sent.
     is_beyond: bool,
-    /// Since when it has been refusing, and why it did last.
+    /// Since when the queue refuses, and the latest reason.
     full: Option<(Instant, Reason)>,
     flow: Flow,
-    /// No more will come; what is there goes out without waiting for a batch to fill.
+    /// No more telemetry comes; waiting items leave without filling a batch.
     draining: bool,
 }
 
-/// A batch on its way, with what it gives back to the queue when its outcome is final.
+/// A batch in flight, with what it gives back to the queue after its final outcome.
 struct Departure {
     telemetry: Telemetry,
     size: u64,
     bytes: u64,
-    /// Of these, what was taken from the budget beside the telemetry's own charges.
+    /// The part of `bytes` that was taken from the budget beside the telemetry's own charges.
     overhead: u64,
 }
 
@@ -142,7 +147,7 @@ impl Queue {
     ) -> Arc<Queue> {
         let holder = settings.queue.enabled.then(|| budget.add_holder());
         let way = Way { settings: settings.clone(), exporter: exporter.clone() };
-        let upstream = Upstream::new(&account.exporter, account.signal, exporter.destination());
+        let upstream = UpstreamHealth::new(&account.exporter, account.signal, exporter.destination());
         Arc::new(Queue {
             settings,
             signal: account.signal,
@@ -184,23 +189,23 @@ impl Queue {
         }
     }
 
-    /// Whether it is kept on disk, and outlives the process.
+    /// Whether the queue is on disk and survives a restart.
     pub fn is_stored(&self) -> bool {
         self.keep.store().is_some()
     }
 
-    /// Items that wait or are under way.
+    /// Items that wait or are in flight.
     pub fn held_items(&self) -> u64 {
         self.held.load(Relaxed)
     }
 
-    /// Sends in another way from now on, also what waits and what is being tried again.
+    /// Switches to another way of sending, also for waiting telemetry and batches that are being retried.
     pub fn change(&self, way: Way) {
         self.upstream.moved(way.exporter.destination());
         self.way.send_replace(Arc::new(way));
     }
 
-    /// Whether it is the queue that these settings describe.
+    /// Whether these settings describe the same queue.
     pub fn is_like(&self, settings: &Settings) -> bool {
         self.settings.queue.is_like(&settings.queue)
     }
@@ -209,15 +214,15 @@ impl Queue {
         self.keep.store().map(|store| store.limits)
     }
 
-    /// Where it is on disk.
+    /// The queue's directory, if it is on disk.
     pub fn path(&self) -> Option<&Path> {
         self.keep.store().map(|store| store.path.as_path())
     }
 
-    /// Takes batches and sees them through until the queue is drained. Dropping the future drops nothing from the
-    /// ledger: what was not finished stays counted as waiting.
+    /// Takes batches and delivers them until the queue is drained. Dropping the future loses nothing from the ledger:
+    /// unfinished items stay counted as waiting.
     pub async fn dispatch(self: Arc<Self>, watch: Watch) {
-        // They go on while the dispatcher is started again.
+        // Deliveries continue while a panicked dispatcher is restarted.
         let mut under_way = JoinSet::new();
         while watch.run(self.dispatch_to(&mut under_way)).await.is_none() {}
         self.keep.finish(&self, &mut under_way).await;
@@ -262,7 +267,7 @@ impl Queue {
         }
     }
 
-    /// Whether a batch cannot fill any more, because no more is read from disk while it waits, or no more is taken.
+    /// Whether a batch can fill no further, because nothing more is accepted or read back from disk until it leaves.
     fn is_pressed(&self, state: &State) -> bool {
         self.keep.is_full(self, state) && state.in_flight == 0
     }
@@ -308,17 +313,17 @@ impl Queue {
         Some(Departure { telemetry, size, bytes: load.held_bytes(), overhead: load.overhead })
     }
 
-    /// These items are held no longer, on disk or before it.
+    /// Subtracts items from `held`.
     fn let_go(&self, items: u64) {
         let left = |held: u64| Some(held.saturating_sub(items));
         let _ = self.held.fetch_update(Relaxed, Relaxed, left);
         self.lock().flow.go(items);
     }
 
-    /// What a client is told that is not waited for. Once a minute the log says it, too.
+    /// The refusal for a client that is not made to wait. Logged once a minute.
     fn refuse(&self, after: Duration, reason: Reason, fill: Option<Fill>, items: u64) -> Full {
         let refusal = Refusal::Busy { after, reason, fill };
-        // What is wrong with the disk itself is said where it is written to.
+        // Disk failures are logged where they occur.
         let said = refusal.has_fill().then(|| self.said_refused.count(items)).flatten();
         if let Some((refused_items, requests)) = said {
             let (exporter, signal, why) = (&self.account.exporter, self.signal.name(), refusal.answer().status.message);
@@ -327,7 +332,7 @@ impl Queue {
         Full::Refuse(refusal)
     }
 
-    /// Gives back the place of a batch whose outcome is final.
+    /// Gives back the place of a batch after its final outcome.
     fn arrive(&self, items: u64, size: u64, bytes: u64, overhead: u64) {
         let mut state = self.lock();
         state.in_flight -= items.min(state.in_flight);
@@ -342,7 +347,7 @@ impl Queue {
         self.room.notify_waiters();
     }
 
-    /// No more telemetry will come: everything goes out now.
+    /// No more telemetry comes: send everything now.
     pub fn drain(&self) {
         self.lock().draining = true;
         self.upstream.ask_now();
@@ -352,7 +357,7 @@ impl Queue {
 }
 
 impl Sink for Queue {
-    /// Of single requests. Those of a stage are many in one, and so are those that are batched here.
+    /// Memory per request. Batches from a stage, and requests that are batched here, share it.
     fn overhead(&self, telemetry: &Telemetry) -> u64 {
         let queue = &self.settings.queue;
         let is_fresh = || telemetry.parts.iter().any(|part| !part.charge.is_queued());
@@ -368,7 +373,7 @@ impl Sink for Queue {
             () if load.bytes > most_bytes => Some((most_bytes, "bytes")),
             () => None,
         };
-        // A stage cannot give a batch back, and holds all that follows until it is gone: one larger than the queue goes alone.
+        // A stage cannot return a batch, and holds everything behind it: a batch larger than the queue goes alone.
         if let Some((limit, unit)) = exceeded.filter(|_| load.fresh_bytes > 0) {
             return Err(Full::Refuse(Refusal::TooLarge { limit, unit }));
         }
@@ -391,11 +396,11 @@ impl Sink for Queue {
             return Ok(());
         };
         if state.full.is_none() {
-            // A batch that waits for more is now due.
+            // A batch that waited to fill is now due.
             self.arrived.notify_one();
         }
         state.refuses(reason);
-        // Memory that others hold comes back without a word to this queue, and so does a disk.
+        // Nothing notifies this queue when other holders free memory or a disk has space again.
         let will_be_told = state.size > 0 && matches!(reason, Reason::QueueFull | Reason::MemoryFull);
         if queue.block_on_overflow && will_be_told {
             return Err(Full::Wait { most: None });

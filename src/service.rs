@@ -1,6 +1,6 @@
 //! The life of a running collector: start, reload, and drain under one deadline.
 //!
-//! Works in-process and without globals: tests start as many as they like.
+//! It runs in-process and without globals: tests start as many as they like.
 
 pub(crate) mod graph;
 pub mod machine;
@@ -46,12 +46,12 @@ use graph::{Builder, Graph};
 use plan::{Changes, Extensions, Plan, Written};
 use retired::{Retired, holds};
 
-/// What is in flight when the collector stops gets this long to be answered.
+/// Time limit for answering requests in flight at shutdown.
 const ANSWERS: Duration = Duration::from_secs(5);
-/// The output of `debug` gets this long after everything else.
+/// Time limit for the output of `debug`, after everything else.
 const OUTPUT: Duration = Duration::from_secs(1);
 
-/// A collector that runs.
+/// A running collector.
 pub struct Running {
     pub addresses: Vec<(&'static str, Option<SocketAddr>)>,
     pub budget: Arc<Budget>,
@@ -65,12 +65,12 @@ pub struct Running {
     telemetry: Telemetry,
     doors: HashMap<ComponentId, Door>,
     connections: Arc<Connections>,
-    /// Whether processors of the config that runs name clients.
+    /// Whether a processor of the running config needs to know clients.
     tells_clients: Arc<AtomicBool>,
     receivers: JoinSet<()>,
     dispatchers: JoinSet<()>,
     timekeeper: JoinSet<()>,
-    /// The scrape endpoint and the health check, on their own thread: ended last, by dropping them.
+    /// The scrape endpoint and the health check, on their own thread; dropped last.
     admin: JoinSet<()>,
     admin_sockets: Vec<AdminSocket>,
     admin_thread: Thread,
@@ -78,14 +78,14 @@ pub struct Running {
     retiring: JoinSet<()>,
 }
 
-/// A receiver that runs, and what it listens on.
+/// A running receiver and its ports.
 struct Door {
-    /// The receiver ends when this is dropped.
+    /// Dropping this ends the receiver.
     _stop: watch::Sender<bool>,
     ports: Vec<Port>,
 }
 
-/// What a receiver needs that can fail.
+/// The parts of a receiver that can fail to open.
 #[derive(Default)]
 struct Opening {
     ports: Vec<Port>,
@@ -94,18 +94,18 @@ struct Opening {
 
 type AdminSocket = (Listen, Arc<Listener>);
 
-/// What became of one exporter's items when the collector stopped.
+/// The final balance of one exporter's items.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Balance {
     pub exporter: String,
     pub signal: &'static str,
     pub accepted: u64,
     pub exported: u64,
-    /// By rules of the config, which is no loss.
+    /// Excluded by rules of the config, so not lost.
     pub filtered: u64,
     pub dropped: Vec<(&'static str, u64)>,
     pub left: u64,
-    /// Of what is left, what is on disk, to be sent by the next run.
+    /// The part of `left` that is on disk, to be sent by the next run.
     pub on_disk: u64,
 }
 
@@ -141,7 +141,7 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, Cannot
     Ok(running)
 }
 
-/// The socket of an endpoint: one that is open, or a new one that `thread` waits at.
+/// The socket of an endpoint: an open one, or a new one on `thread`.
 async fn bind(
     endpoint: &Listen,
     place: &str,
@@ -160,7 +160,7 @@ async fn bind(
     Ok(bound.into_iter().map(|listener| (endpoint.clone(), Arc::new(listener))).collect())
 }
 
-/// The smallest budget that a memory_limiter in use sets, else what suits the machine.
+/// The smallest budget that a memory_limiter in use sets, else the machine's default.
 pub fn budget_of(plan: &Plan) -> u64 {
     let used = plan.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
     let limits = used.filter_map(|reference| plan.processor(&reference.id)?.budget(machine::memory_bytes()));
@@ -173,7 +173,7 @@ fn observers(graph: &Graph, budget: &Arc<Budget>) -> Vec<Arc<dyn Observe>> {
     observers
 }
 
-/// A socket for every Prometheus reader. A port that is taken is an error only where the user named it.
+/// A socket for every Prometheus reader. An occupied port is an error only if the user named it.
 async fn scrape_sockets(plan: &Plan, open: &mut Vec<AdminSocket>, thread: &Thread) -> Result<Vec<AdminSocket>, String> {
     let metrics = &plan.telemetry.metrics;
     let mut sockets = Vec::new();
@@ -192,8 +192,8 @@ async fn scrape_sockets(plan: &Plan, open: &mut Vec<AdminSocket>, thread: &Threa
 }
 
 impl Running {
-    /// Goes on with another config. What is the same keeps its sockets, connections and telemetry; the rest drains into what
-    /// follows it. On an error everything is as it was.
+    /// Switches to another config. Unchanged components keep their sockets, connections and telemetry; the others drain
+    /// into their successors. On an error nothing changes.
     pub async fn reload(&mut self, mut plan: Plan) -> Result<Changes, CannotStart> {
         let changes = Changes::between(&self.written, &plan.written);
         plan.keep_extensions(&self.extensions, &self.written);
@@ -205,7 +205,7 @@ impl Running {
     }
 
     async fn take_over(&mut self, plan: &Plan) -> Result<(), CannotStart> {
-        // Whatever can fail comes first, and changes nothing that runs.
+        // Everything that can fail comes first, and changes nothing that runs.
         let is_reload = !self.written.is_empty();
         let (mut admin, mut admin_sockets, mut open) = (JoinSet::new(), Vec::new(), self.admin_sockets.clone());
         for (id, extension) in plan.started_extensions() {
@@ -215,7 +215,7 @@ impl Running {
                 && let Err(error) = warm_up(authenticator.clone()).await
                 && is_reload
             {
-                // At a start they may come late; here there are others that do.
+                // At a start the files may appear later; at a reload, the running authenticator still works.
                 return Err(format!("{error} ({place})").into());
             }
             let Some(AdminPage { name, endpoint, tls, mut front, answers }) = extension.page(&self.health) else {
@@ -283,7 +283,7 @@ impl Running {
             let door = door.unwrap_or_else(|| self.open(plan, id, Opening { ports, guards }, gates));
             doors.insert(id.clone(), door);
         }
-        // Those that are left, or had other settings, have lost their stop and end by that.
+        // Removed and changed receivers have lost their stop sender, which ends them.
         self.doors = doors;
         self.addresses = self.doors.values().flat_map(|door| door.ports.iter().map(Port::address)).collect();
         self.written.clone_from(&plan.written);
@@ -292,7 +292,7 @@ impl Running {
         Ok(())
     }
 
-    /// Binds what receivers listen on and reads their certificates. A socket goes from one to the next.
+    /// Binds receivers' ports and reads their certificates. A socket passes from one receiver to the next.
     async fn openings(&self, plan: &Plan) -> Result<HashMap<ComponentId, Opening>, CannotStart> {
         let mut openings = HashMap::new();
         let receivers = plan.receivers();
@@ -345,7 +345,7 @@ impl Running {
         self.retired.push(retired);
     }
 
-    /// All stages, those before others first, and all queues: also the ones that only drain.
+    /// All stages, upstream ones first, and all queues, including retired ones.
     pub fn stages(&self) -> impl Iterator<Item = &Arc<dyn Stage>> {
         let retired = self.retired.iter().flat_map(|retired| retired.stages.iter().rev());
         retired.chain(self.graph.stages.iter().rev())
@@ -355,7 +355,7 @@ impl Running {
         self.retired.iter().flat_map(|retired| &retired.queues).chain(&self.graph.queues)
     }
 
-    /// Every account with its numbers, those that were never used left out.
+    /// Every account that was ever used, with its numbers.
     pub fn balance(&self) -> Vec<Balance> {
         self.graph
             .accounts
@@ -365,20 +365,20 @@ impl Running {
             .collect()
     }
 
-    /// Of what an account waits for, what is in a queue on disk.
+    /// The part of an account's waiting items that is in a queue on disk.
     fn on_disk(&self, account: &Arc<Account>) -> u64 {
         let stored = self.queues().filter(|queue| queue.is_stored() && Arc::ptr_eq(&queue.account, account));
         stored.map(|queue| queue.held_items()).sum()
     }
 
-    /// Items that sit in a batch or a queue, or are on their way: measured where they are, not from the accounts.
+    /// Items in batches and queues, and in flight: counted where they are, not from the accounts.
     pub fn held_items(&self) -> u64 {
         let stages: u64 = self.stages().map(|stage| stage.held_items()).sum();
         let printing = self.graph.exporters.iter().map(|(_, exporter)| exporter.waiting().iter().sum::<u64>());
         stages + self.queues().map(|queue| queue.held_items()).chain(printing).sum::<u64>()
     }
 
-    /// What the rules of each processor do, in words; once for all pipelines that have it.
+    /// A description of each processor's rules; once for all pipelines that use it.
     pub fn intentions(&self) -> Vec<(&str, String)> {
         let mut lines = Vec::new();
         for step in &self.graph.steps {
@@ -391,13 +391,13 @@ impl Running {
         lines
     }
 
-    /// What each rule of each processor did.
+    /// The results of each processor's rules.
     pub fn results(&self) -> Vec<(&str, String)> {
         let steps = self.graph.steps.iter();
         steps.flat_map(|step| step.processor.results().into_iter().map(|line| (step.id.as_str(), line))).collect()
     }
 
-    /// Accepted and refused items at the door.
+    /// Accepted and refused items at the gates.
     pub fn intake(&self) -> (u64, u64) {
         use std::sync::atomic::Ordering::Relaxed;
         let sum = |(accepted, refused): (u64, u64), gate: &Arc<crate::pipeline::intake::Gate>| {
@@ -406,12 +406,12 @@ impl Running {
         self.graph.gates.iter().fold((0, 0), sum)
     }
 
-    /// Stops the receivers, lets everything drain until the deadline, and says what became of it.
+    /// Stops the receivers, drains everything until the deadline, and returns the balance.
     pub async fn drain(&mut self, within: Duration) -> Vec<Balance> {
         let deadline = clock() + within;
         self.health.set(false);
         self.retiring.shutdown().await;
-        // A receiver whose stop is gone ends, and so do those that a reload let go.
+        // Receivers end when their stop sender is dropped, including those a reload replaced.
         self.doors.clear();
         let answers = async { while self.receivers.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout(ANSWERS.min(within), answers).await.is_ok();
@@ -464,7 +464,7 @@ impl Balance {
         }
     }
 
-    /// What ends with the process.
+    /// Items lost with the process.
     pub fn left_in_memory(&self) -> u64 {
         self.left - self.on_disk
     }

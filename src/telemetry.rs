@@ -1,5 +1,5 @@
-//! What travels through Misaki: a batch of telemetry as its wire encoding, and the contracts between those who take it
-//! in (`Intake`), those who hold or send it (`Sink`), and those who wait to hear what became of it (`Receipt`).
+//! A batch of telemetry as its wire encoding, and the contracts around it: `Intake` takes it in, `Sink` holds or sends
+//! it, and `Receipt` reports its outcome.
 
 mod account;
 mod alarm;
@@ -36,11 +36,11 @@ pub use refusal::{Fill, Refusal};
 pub use sink::{Ask, Blocked, Full, Intake, Load, Outlet, Place, Planned, Sink, Submission, Wakeful};
 pub use tap::{Point, Tap};
 
-/// What the allocations of a part take beside its bytes, and those of the one who waits for an answer.
+/// Allocations of a part beside its bytes, and of a waiting request.
 const PART: usize = 160;
 const TICKET: usize = 128;
 
-/// One valid `Export…ServiceRequest`, checked and counted, and the memory it is charged for.
+/// One valid `Export…ServiceRequest`, checked and counted, with the charge for its memory.
 #[derive(Clone, Debug)]
 pub struct Part {
     pub bytes: Bytes,
@@ -49,8 +49,8 @@ pub struct Part {
 }
 
 impl Part {
-    /// A piece that was cut from a part: it repeats headers, and it may be there when the part is gone, so it has a charge of
-    /// its own. From a full share something must still be handed on: there it goes along with the part.
+    /// A piece cut from a part. It repeats headers and may outlive the part, so it has its own charge. When the share
+    /// is full, the piece uses the part's charge instead: something must still be handed on.
     pub fn piece(bytes: Vec<u8>, items: u32, of: &Charge) -> Part {
         let own = of.for_made();
         let charge = if own.grow(bytes.capacity() as u64) { own } else { of.clone() };
@@ -58,25 +58,26 @@ impl Part {
     }
 }
 
-/// Who sent a request, as far as the config asks for it. A batch has none, but for the metadata that it is made by.
+/// The sender of a request, as far as the config needs it. A batch has no client, except the metadata by which it is
+/// sharded.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Client {
-    /// Header names in lower case, in the order they came; where `include_metadata` is set.
+    /// Header names in lower case, in order of arrival; filled with `include_metadata`.
     pub metadata: Vec<(String, String)>,
-    /// The metadata of a gRPC request as such, and where it and any other comes from: for processors that name them.
+    /// gRPC metadata, for processors that name it; and the peer's address, for any request.
     pub grpc: Vec<(String, String)>,
     pub peer: Option<SocketAddr>,
-    /// What the authenticator tells.
+    /// Attributes from the authenticator.
     pub auth: Vec<(&'static str, String)>,
 }
 
 impl Client {
-    /// The host alone, as a person knows it.
+    /// The host without a port, for people.
     pub fn host(&self) -> Option<String> {
         Some(self.peer?.ip().to_canonical().to_string())
     }
 
-    /// As the Go collector knows it: of a gRPC request with the port.
+    /// The address in the Go collector's form: with the port for gRPC.
     pub fn address(&self) -> Option<String> {
         let peer = self.peer?;
         match self.grpc.is_empty() {
@@ -89,7 +90,7 @@ impl Client {
         self.auth.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
-    /// What it takes in memory.
+    /// Its size in memory.
     pub fn bytes(&self) -> usize {
         let pairs = self.metadata.iter().chain(&self.grpc);
         let texts = pairs.map(|(name, value)| name.len() + value.len() + size_of::<(String, String)>());
@@ -97,14 +98,14 @@ impl Client {
         size_of::<Client>() + texts.chain(auth).sum::<usize>()
     }
 
-    /// All values of one key, joined as the Go collector joins them.
+    /// All values of one key, joined as in the Go collector.
     pub fn value(&self, key: &str) -> String {
         let values = self.metadata.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key));
         values.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(";")
     }
 }
 
-/// A batch of telemetry of one signal. Its parts, one after another, are one valid request.
+/// A batch of telemetry of one signal. Its concatenated parts are one valid request.
 #[derive(Debug)]
 pub struct Telemetry {
     pub signal: Signal,
@@ -123,13 +124,13 @@ impl Telemetry {
         self.parts.iter().map(|part| part.bytes.len()).sum()
     }
 
-    /// What it takes in memory beside its bytes, in a list that may have grown to twice its size.
+    /// Memory beside its bytes, for a list that may have grown to twice its size.
     pub fn overhead(&self) -> usize {
         let client = self.client.as_ref().map_or(0, |client| client.bytes());
         2 * size_of::<Telemetry>() + TICKET + self.parts.len() * PART + client
     }
 
-    /// The same telemetry for another sink; whoever waits for the one waits for neither.
+    /// The same telemetry for another sink, without tickets.
     pub fn share(&self) -> Telemetry {
         Telemetry {
             signal: self.signal,
@@ -140,7 +141,7 @@ impl Telemetry {
         }
     }
 
-    /// The same telemetry in two batches, the first half last (it is taken first). Nobody waits for them.
+    /// Splits it in two batches without tickets, the first half last (it is taken first).
     pub fn halves(self) -> [Telemetry; 2] {
         let mut room = self.items().div_ceil(2);
         let (mut first, mut second) = (SmallVec::new(), SmallVec::new());
@@ -165,13 +166,13 @@ impl Telemetry {
         [second, first].map(|parts| Telemetry { parts, ..self.share() })
     }
 
-    /// The same, but each part stays whole.
+    /// Splits it between parts.
     pub fn halves_of_parts(mut self) -> [Telemetry; 2] {
         let second = self.parts.drain(self.parts.len() / 2..).collect();
         [Telemetry { parts: second, ..self.share() }, self]
     }
 
-    /// Tells everyone who waits what became of this batch.
+    /// Resolves all tickets of this batch.
     pub fn resolve(&mut self, outcome: Result<(), &Refusal>) {
         for ticket in self.tickets.drain(..) {
             ticket.resolve(outcome);
@@ -179,7 +180,7 @@ impl Telemetry {
     }
 }
 
-/// The time of a request, read once: monotonic for durations, wall clock for what is written.
+/// The time of a request, read once: monotonic for durations, wall clock for timestamps.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub instant: Instant,
@@ -196,7 +197,7 @@ impl Now {
     }
 }
 
-/// The monotonic clock. It is tokio's, so that it agrees with every timer and a test can move both.
+/// The monotonic clock: tokio's, so it agrees with every timer, and a test can move both.
 pub fn clock() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -1,4 +1,4 @@
-//! Text in the columns of a terminal: how wide it is, cut, padded, broken into lines, counted.
+//! Text in terminal columns: measured, cut, padded, wrapped, counted.
 
 use std::fmt::Display;
 
@@ -20,25 +20,25 @@ pub fn cut(text: &str, columns: usize) -> String {
     short
 }
 
-/// The text in exactly so many columns.
+/// The text in exactly `columns` columns.
 pub fn column(text: &str, columns: usize) -> String {
     let mut text = cut(text, columns);
     text.extend(std::iter::repeat_n(' ', columns.saturating_sub(width(&text))));
     text
 }
 
-/// The same, with the text on the right.
+/// The same, aligned to the right.
 pub fn right(text: &str, columns: usize) -> String {
     let text = cut(text, columns);
     format!("{}{text}", " ".repeat(columns.saturating_sub(width(&text))))
 }
 
-/// The columns that a terminal gives a text.
+/// The number of columns a text takes on a terminal.
 pub fn width(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.chars().map(char_width).sum() }
 }
 
-/// Near enough: East Asian wide characters and pictures take two columns, marks on other characters none.
+/// An approximation: East Asian wide characters and pictures take two columns, combining marks none.
 fn char_width(character: char) -> usize {
     match character {
         '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{200b}'..='\u{200d}' | '\u{20d0}'..='\u{20ff}' => 0,
@@ -50,7 +50,7 @@ fn char_width(character: char) -> usize {
     }
 }
 
-/// Breaks between words, and inside of one that is wider than a line, so that no line is wider than `columns`.
+/// Breaks between words, and inside a word that is wider than a line, so that no line is wider than `columns`.
 pub fn wrap(text: &str, columns: usize) -> String {
     let (mut out, mut column) = (String::new(), 0);
     for (index, word) in text.split(' ').enumerate() {
@@ -73,14 +73,14 @@ pub fn wrap(text: &str, columns: usize) -> String {
     out
 }
 
-/// The same behind `head`, all lines beginning below each other.
+/// The same after `head`, with all lines indented to its width.
 pub fn hanging(head: &str, text: &str, columns: usize) -> String {
     let indent = width(head);
     let text = wrap(text, columns.saturating_sub(indent).max(8));
     format!("{head}{}", text.replace('\n', &format!("\n{:indent$}", "")))
 }
 
-/// What the system said of a failure, for a person: without its number.
+/// The text of a system error without its number.
 pub fn without_errno(text: &str) -> String {
     let mut pieces = text.split(" (os error ");
     let first = pieces.next().unwrap_or_default().to_owned();

@@ -1,8 +1,8 @@
-//! Telemetry's strings made safe for a terminal: what it would act on instead of showing it is written as an escape.
+//! Makes telemetry's strings safe for a terminal: characters that it would act on are escaped.
 
 use std::cell::Cell;
 
-/// Whether all bytes are printable ASCII: eight at a time, and the last eight once more.
+/// Whether all bytes are printable ASCII: checks eight at a time, and the last eight once more.
 #[inline]
 pub fn is_clean(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -19,37 +19,38 @@ pub fn is_clean(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether a terminal would act on a character instead of showing it: controls, bidirectional marks, line separators.
+/// Whether a terminal acts on a character instead of displaying it: controls, bidirectional marks, line separators.
 fn acts(c: char) -> bool {
     matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether it would show nothing, which hides text or makes two names look the same: no width, fillers, notes, and tags. The
-/// joiner U+200D and the selectors U+FE0x are not meant: emoji are made of them.
+/// Whether a character is invisible, which hides text or makes two names look the same: zero width, fillers, notes, and
+/// tags. The joiner U+200D and the selectors U+FE0x are excluded: emoji are made of them.
 fn hides(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}' | '\u{200c}' | '\u{2060}'..='\u{2065}'
         | '\u{206a}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e00ff}')
 }
 
-/// Whether it belongs to the character before it: marks, joiners, selectors. Many of them bury lines, or hide bytes.
+/// Whether it combines with the character before it: marks, joiners, selectors. Many of them cover other lines, or hide
+/// bytes.
 fn clings(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{483}'..='\u{489}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{200d}'
         | '\u{20d0}'..='\u{20ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// No script and no emoji puts more of them on a character.
+/// No script and no emoji puts more marks on one character.
 const MARKS: u32 = 4;
 
-/// Tells in a text, character by character, what eyes would not see as it is. A text that is written window by window
-/// has one for all of it.
+/// Finds characters that a reader would not see as they are, one after another. A text written window by window uses
+/// one instance for all of it.
 #[derive(Default)]
 pub struct Eyes {
     marks: Cell<u32>,
 }
 
 impl Eyes {
-    /// Plain characters went by.
+    /// Plain characters follow: resets the count of marks.
     pub fn rest(&self) {
         self.marks.set(0);
     }
@@ -60,14 +61,14 @@ impl Eyes {
     }
 }
 
-/// How much of a long text is written before the next look at how much there is.
+/// How much of a long text is written before the next check for a full piece.
 pub const WINDOW: usize = 16 << 10;
 
-/// A long text in windows that end where a character does, so that each is escaped as it would be in the whole.
+/// Splits a long text into windows that end between characters, so each is escaped as it would be in the whole.
 pub fn windows(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        // A character has at most three bytes that continue it.
+        // A character has at most three continuation bytes.
         let continues = |at: &usize| rest.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
         let end = (WINDOW - 3..=WINDOW).rev().find(|at| !continues(at)).unwrap_or(WINDOW);
         let (window, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
@@ -76,19 +77,20 @@ pub fn windows(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether a terminal would not show a character as it is.
+/// Whether a terminal does not show a character as it is.
 pub fn is_control(c: char) -> bool {
     acts(c) || hides(c)
 }
 
-/// Text of our own without the colours it has on a terminal.
+/// Our own text without its terminal colours.
 pub fn without_style(text: &str) -> String {
     let mut parts = text.split("\x1b[");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |plain, part| plain + part.split_once('m').map_or(part, |(_, rest)| rest))
 }
 
-/// Plain text: `\x1b`, `\u202e`. Not for programs but for eyes also `\n`, `\t`, and what is not seen (`\ufeff`, `\U000e0041`).
+/// Escapes plain text: `\x1b`, `\u202e`. With `for_eyes` also `\n`, `\t`, and invisible characters (`\ufeff`,
+/// `\U000e0041`).
 pub fn put_safe(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool) {
     put_safe_window(out, bytes, for_eyes, &Eyes::default());
 }
@@ -107,14 +109,14 @@ pub fn put_safe_window(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool, eyes: &E
     put_escaped(out, bytes, escaped, escape, |_| "\u{fffd}".to_owned());
 }
 
-/// The same for eyes, from text to text.
+/// The same with `for_eyes`, from string to string.
 pub fn safe(text: &str) -> String {
     let mut out = Vec::new();
     put_safe(&mut out, text.as_bytes(), true);
     String::from_utf8(out).expect("escaped text is text")
 }
 
-/// A JSON string with its quotes, as Go's encoder writes it; for eyes, what is not seen is an escape.
+/// A JSON string with its quotes, as Go's encoder writes it; with `for_eyes`, invisible characters are escaped.
 pub fn put_json_string(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool) {
     out.push(b'"');
     put_json_window(out, bytes, for_eyes, &Eyes::default());
@@ -141,17 +143,17 @@ pub fn put_json_window(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool, eyes: &E
     }
 }
 
-/// JSON on one line. What a terminal would act on can stand in its strings only, where an escape means the same.
+/// JSON on one line. Characters that a terminal acts on can occur only in its strings, where an escape means the same.
 pub fn put_safe_json(out: &mut Vec<u8>, json: &[u8]) {
     put_safe_json_window(out, json, &Eyes::default());
 }
 
-/// One window of such a text.
+/// One window of such JSON.
 pub fn put_safe_json_window(out: &mut Vec<u8>, json: &[u8], eyes: &Eyes) {
     put_escaped(out, json, |c| acts(c) | eyes.miss(c), put_json_code, |_| "\u{fffd}".to_owned());
 }
 
-/// Copies what needs no escape, piece by piece; `invalid` says what stands for bytes that are not UTF-8.
+/// Copies text that needs no escape, piece by piece; `invalid` gives the replacement for bytes that are not UTF-8.
 fn put_escaped(
     out: &mut Vec<u8>,
     bytes: &[u8],
@@ -173,7 +175,7 @@ fn put_escaped(
     }
 }
 
-/// An escape of JSON: beyond 16 bits a pair of surrogates.
+/// A JSON escape: a surrogate pair beyond 16 bits.
 fn put_json_code(out: &mut Vec<u8>, c: char) {
     c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| put_code(out, b"\\u", *unit, 4));
 }

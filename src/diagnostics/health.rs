@@ -1,4 +1,4 @@
-//! Whether the collector is ready: what every probe and the local socket are told.
+//! Whether the collector is ready: the common source for every probe and the local socket.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,15 +6,16 @@ use std::time::Instant;
 
 use crate::diagnostics::log::timestamp;
 
-/// What keeps the collector from doing its work: which exporter, and why.
+/// Returns the first component that is stuck, and why.
 pub type Troubles = Box<dyn Fn() -> Option<(String, &'static str)> + Send + Sync>;
 
-/// Whether the collector is ready, shared by all who ask: it runs, and nothing that was accepted gets stuck.
+/// The readiness of the collector, shared by all probes: it runs, and accepted telemetry does not get stuck. The fields
+/// are independent. `troubles` is replaced by a reload and called by each probe; no probe holds two of the locks.
 #[derive(Default)]
 pub struct Health {
     ready: AtomicBool,
     troubles: Mutex<Option<Troubles>>,
-    /// What was said last, so that a probe a second is not a line a second.
+    /// The last logged state, so that a probe every second does not log every second.
     said: Mutex<Option<(String, &'static str)>>,
     since: Mutex<Option<(Instant, String)>>,
 }
@@ -30,7 +31,7 @@ impl Health {
         self.ready.store(ready, Relaxed);
     }
 
-    /// Who is asked from now on.
+    /// Sets the function that later probes call.
     pub fn ask(&self, troubles: Troubles) {
         *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = Some(troubles);
     }
@@ -39,7 +40,7 @@ impl Health {
         self.verdict().is_ok()
     }
 
-    /// Why it is not ready, in words: the one truth of every probe.
+    /// Why it is not ready, in words: the same for every probe.
     pub fn verdict(&self) -> Result<(), String> {
         if !self.ready.load(Relaxed) {
             return Err("it is starting or shutting down".to_owned());

@@ -1,4 +1,4 @@
-//! Our own log: one line an event on stderr, in the Go collector's console form (time, level, message, fields as JSON,
+//! Our own log: one line per event on stderr, in the Go collector's console form (time, level, message, fields as JSON,
 //! separated by tabs) or as JSON objects.
 
 use crate::otlp::number::civil;
@@ -16,18 +16,18 @@ use super::escape;
 use super::output::{Counts, Outcome, Output, Owner, Plain, Sink, Why};
 use crate::config::telemetry::{Encoding, LogLevel};
 
-/// Lines that wait for whoever reads stderr; beyond it they are dropped, and counted.
+/// Maximum bytes of lines that wait for a slow reader of stderr; further ones are dropped and counted.
 const BUFFER: usize = 256 << 10;
-/// What a line takes beside its text while it waits.
+/// Memory of a waiting line beside its text.
 const LINE: usize = 192;
-/// At the end a reader has this long to take them.
+/// At shutdown a reader has this long to take waiting lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The target of what only `level: debug` shows. It is said at level info: a release leaves out what is below, which
-/// libraries say of each frame.
+/// The target of events that only `level: debug` shows. They are emitted at level info, because release builds compile
+/// out the levels below, at which libraries log every frame.
 pub const DETAIL: &str = "misaki::detail";
 
-/// What writes to stderr. Serving must not depend on who reads it.
+/// Writes to stderr on its own thread, so that serving does not depend on its reader.
 static WRITER: OnceLock<Output<Plain>> = OnceLock::new();
 
 /// Installs the log for the whole process; later calls change nothing.
@@ -38,7 +38,7 @@ pub fn install(level: LogLevel, encoding: Encoding) {
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Error => LevelFilter::ERROR,
     };
-    // Without a thread for it, lines are written where they are said.
+    // If no thread can be started, lines are written by the caller.
     let sinks = vec![Sink::new("stderr", io::stderr())];
     if let Ok(output) = Output::start(sinks, BUFFER, Box::new(Lost(encoding)), Plain, None) {
         let _ = WRITER.set(output);
@@ -54,11 +54,11 @@ pub fn install(level: LogLevel, encoding: Encoding) {
             write(text);
         }));
     }
-    // Fails only when there is one already, which tests that share a process rely on.
+    // Fails only if a subscriber exists already, which happens in tests that share a process.
     let _ = tracing::subscriber::set_global_default(Lines { level, encoding });
 }
 
-/// Writes to stderr: through the log's buffer once there is one, so that nobody waits for its reader.
+/// Writes to stderr: through the log's buffer once it exists, so that no caller waits for the reader.
 pub fn write(text: impl Into<Vec<u8>>) {
     let text = text.into();
     match WRITER.get() {
@@ -68,18 +68,18 @@ pub fn write(text: impl Into<Vec<u8>>) {
             let bytes = LINE + text.len();
             writer.offer(text, bytes, [lines, 0, 0]);
         }
-        // Nobody to tell when stderr is gone.
+        // If stderr is gone, there is nowhere to report it.
         _ => _ = io::stderr().lock().write_all(&text),
     }
 }
 
-/// What has become of the log itself.
+/// Trouble with the log itself.
 pub fn trouble() -> Option<(String, &'static str)> {
     let has_failed = WRITER.get().is_some_and(Output::has_failed);
     has_failed.then(|| ("log".to_owned(), "it ended by an internal error: restart the collector"))
 }
 
-/// The log's end: what was said before it is dropped is written, unless nobody reads it.
+/// Ends the log: lines from before it is dropped are written, unless they are not read.
 pub struct End;
 
 impl Drop for End {
@@ -88,7 +88,7 @@ impl Drop for End {
     }
 }
 
-/// Speaks of lines that were dropped.
+/// Reports dropped lines.
 struct Lost(Encoding);
 
 impl Owner for Lost {
@@ -108,7 +108,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// [`DETAIL`] is of level debug, whatever it was said at.
+    /// [`DETAIL`] counts as level debug, whatever its own level.
     fn level(metadata: &Metadata) -> Level {
         if metadata.target() == DETAIL { Level::DEBUG } else { *metadata.level() }
     }
@@ -116,7 +116,7 @@ impl Lines {
 
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        // Libraries speak of every frame they see; only what we say is for the reader.
+        // Libraries log every frame; only our own events are for the reader.
         Lines::level(metadata) <= self.level && metadata.target().starts_with("misaki")
     }
 
@@ -132,7 +132,7 @@ impl Subscriber for Lines {
         write(line(self.encoding, level, fields));
     }
 
-    // Spans are the libraries' own, and not enabled.
+    // Spans belong to libraries and are not enabled.
     fn new_span(&self, _: &Attributes) -> Id {
         Id::from_u64(1)
     }

@@ -1,12 +1,12 @@
-//! Self-metrics in the Prometheus text format, under the Go collector's names (facts 9.2).
+//! Self-metrics in the Prometheus text format, under the Go collector's names.
 //!
-//! Nothing is registered: whoever counts writes its own counters into a [`Page`] when it is asked for one.
+//! Nothing is registered: on a scrape, each component writes its counters into a [`Page`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Something that counts.
+/// A component with metrics.
 pub trait Observe: Send + Sync {
     fn observe(&self, page: &mut Page);
 }
@@ -22,7 +22,7 @@ impl Page {
         self.sample("counter", name, "", labels, value as f64);
     }
 
-    /// A counter of something that is not whole, like seconds.
+    /// A counter of a fractional value, like seconds.
     pub fn counter_of(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         self.sample("counter", name, "", labels, value);
     }
@@ -47,7 +47,7 @@ impl Page {
         self.sample("histogram", name, "_count", labels, count as f64);
     }
 
-    /// A component in several pipelines counts in each: what has the same labels is one sample, their sum.
+    /// Samples with the same labels are summed: a component in several pipelines reports once for each.
     fn sample(&mut self, kind: &'static str, name: &str, suffix: &str, labels: &[(&str, &str)], value: f64) {
         let mut series = format!("{name}{suffix}");
         for (index, (label, value)) in labels.iter().enumerate() {
@@ -74,12 +74,12 @@ impl Page {
     }
 }
 
-/// What a family counts, in words.
+/// The help text of a family.
 fn help(name: &str) -> String {
     name.trim_start_matches("otelcol_").replace('_', " ")
 }
 
-/// Counts values by the bound they stay below.
+/// A histogram of values by upper bound.
 pub struct Histogram {
     bounds: &'static [u64],
     counts: Vec<AtomicU64>,

@@ -1,7 +1,7 @@
-//! What stands behind `debug`, and behind our own log: a thread that makes text of what it is given and writes it to
-//! stdout, stderr or files, and the bounded queue before it. A reader that is slow or gone costs lines, never the pipeline.
+//! The output behind `debug` and behind our own log: a bounded queue, and a thread that formats its jobs and writes the
+//! text to stdout, stderr or files. A slow or missing reader costs lines, but never blocks the pipeline.
 //!
-//! Text is made where it is written, a piece at a time (`output/page.rs`): it can be a thousand times what it is made of.
+//! Text is formatted while it is written, a piece at a time (`output/page.rs`): it can be a thousand times its input.
 
 mod page;
 mod sink;
@@ -22,63 +22,63 @@ use crate::telemetry::Signal;
 pub use page::{PIECE, Page, Pen};
 pub use sink::Sink;
 
-/// A job of at most this part of the queue is small: it need not wait behind larger ones.
+/// A job of at most this fraction of the queue is small: it need not wait behind larger ones.
 const FEW: usize = 64;
 
-/// The writer's stack: values nest 64 levels deep, each a few calls.
+/// The writer's stack: values nest 64 levels deep, with a few calls each.
 const STACK: usize = 2 << 20;
 
-/// Records by signal; whose records have none counts them all as one.
+/// Records by signal; owners without signals count all as one.
 pub type Counts = [u64; Signal::ALL.len()];
 
-/// What became of records.
+/// The outcome of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Written,
-    /// To an error, to a panic, or to the end.
+    /// Lost in an error, a panic, or the shutdown.
     Lost,
-    /// A rule said so.
+    /// Excluded by a rule.
     LeftOut,
 }
 
-/// Why records were not taken.
+/// Why records were not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// The queue is full: its reader is slow.
+    /// The queue is full, because its reader is slow.
     Slow,
     /// The budget has no memory for them.
     Memory,
 }
 
-/// Whose text it is.
+/// The component whose text is written.
 pub trait Owner: Send + Sync {
-    /// Hears what became of records that were taken. Comes under a lock.
+    /// Receives the outcome of accepted records. Called under a lock.
     fn settle(&self, records: Counts, outcome: Outcome);
 
-    /// What is written when there is room again, about records that were not taken.
+    /// The text about records that were not accepted, written when there is room again.
     fn notice(&self, lost: Counts, why: Why, output: &str) -> String;
 }
 
-/// Makes text of what an output is given, on the output's thread.
+/// Formats an output's jobs, on its thread.
 pub trait Printer: Send + 'static {
     type Job: Send + 'static;
 
-    /// Prints a job, and counts its records on the page: with the text that is theirs, now or later.
+    /// Prints a job, and counts its records on the page together with their text, now or later.
     fn print(&mut self, job: Self::Job, records: Counts, page: &mut Page<'_, Self>);
 
-    /// When there is something to print that no job brings.
+    /// When the printer has something to print without a job.
     fn due(&self) -> Option<Instant> {
         None
     }
 
-    /// Prints what is due; at the end, all that it holds.
+    /// Prints due text; at the end, everything it holds.
     fn print_due(&mut self, _is_end: bool, _page: &mut Page<'_, Self>) {}
 
-    /// Lets go of what it holds: it panicked, and what it held is lost.
+    /// Discards everything it holds after a panic: those records are lost.
     fn reset(&mut self) {}
 }
 
-/// For text that is there already.
+/// Prints text that is already formatted.
 pub struct Plain;
 
 impl Printer for Plain {
@@ -91,43 +91,48 @@ impl Printer for Plain {
     }
 }
 
-/// A handle on the writer, whose thread ends when it is closed or dropped.
+/// A handle on the writer, whose thread ends when the handle is closed or dropped.
 pub struct Output<P: Printer> {
     shared: Arc<Shared<P>>,
 }
 
+/// The state that handles share with the writer thread. `state` guards the queue and all counts: `queued + in_hand +
+/// reserved` covers all jobs, promised ones included, and `waiting` holds exactly the accepted records whose outcome the owner
+/// does not know. No text is formatted or written under the lock. The atomics describe the current write, for observers
+/// without the lock.
 struct Shared<P: Printer + ?Sized> {
     name: String,
     owner: Box<dyn Owner>,
     limit: usize,
     state: Mutex<State<P::Job>>,
-    /// There is something to do, or the end has come.
+    /// Signals work, or the end.
     work: Condvar,
-    /// All was written and the thread is done.
+    /// Signals that the thread has ended.
     done: Condvar,
     room: Notify,
     start: Instant,
     /// When bytes were last written, in milliseconds after `start`.
     progress: AtomicU64,
-    /// A write has not returned yet.
+    /// Whether a write is in progress.
     writing: AtomicBool,
-    /// No sink is left.
+    /// Whether no sink is left.
     closed: AtomicBool,
 }
 
 struct State<J> {
     queue: VecDeque<Chunk<J>>,
-    /// Bytes in the queue, in the hands of the writer, and promised to jobs that come soon; and how many large jobs come soon.
+    /// Bytes in the queue, in the writer's hands, and reserved for coming jobs; and the number of large jobs that are
+    /// coming.
     queued: usize,
     in_hand: usize,
     reserved: usize,
     large: usize,
-    /// What its owner has not heard of yet: the records in the queue and in the hands of the writer.
+    /// Records in the queue and in the writer's hands, whose outcome the owner does not know yet.
     waiting: Counts,
-    /// Records that were not taken, which is not told yet.
+    /// Records that were not accepted and not reported yet.
     unsaid: Unsaid,
     closing: bool,
-    /// Nobody waits any longer, and what was left is counted as lost.
+    /// Set when closing timed out: the rest is counted as lost.
     abandoned: bool,
     done: bool,
 }
@@ -136,7 +141,7 @@ struct Chunk<J> {
     job: J,
     bytes: usize,
     records: Counts,
-    /// What is told before it.
+    /// Refused records to report before it.
     unsaid: Unsaid,
 }
 
@@ -144,14 +149,14 @@ type Unsaid = [(Why, Counts); 2];
 
 const NOTHING: Unsaid = [(Why::Slow, [0; Signal::ALL.len()]), (Why::Memory, [0; Signal::ALL.len()])];
 
-/// What the thread does next.
+/// The next work of the thread.
 enum Work<J> {
     Chunk(Chunk<J>),
     Due,
 }
 
 impl<P: Printer> Output<P> {
-    /// Starts the writer, whose end by a panic its watch tells.
+    /// Starts the writer; `watch` reports its panics.
     pub fn start(
         sinks: Vec<Sink>,
         limit: usize,
@@ -194,9 +199,9 @@ impl<P: Printer> Output<P> {
         Ok(Output { shared })
     }
 
-    /// Gives the writer a job that takes so many bytes; never blocks. The job at hand does not count, except for a job larger
-    /// than the queue: that is taken only when there is no other. False when the job was not taken, because the queue is full or
-    /// nobody will ever read it; its owner hears no more of it.
+    /// Gives the writer a job of `bytes`; never blocks. The current job does not count towards the limit, except for a
+    /// job larger than the queue, which is taken only when there is no other. Returns false if the job was not taken,
+    /// because the queue is full or no sink is left; its owner then gets no outcome.
     pub fn offer(&self, job: P::Job, bytes: usize, records: Counts) -> bool {
         let shared = &*self.shared;
         if shared.closed.load(Ordering::Relaxed) {
@@ -222,7 +227,7 @@ impl<P: Printer> Output<P> {
         true
     }
 
-    /// Lets the reader know of records that could not be offered.
+    /// Reports records that could not be offered.
     pub fn miss(&self, why: Why, records: Counts) {
         self.shared.lock().miss(why, records);
         self.shared.work.notify_one();
@@ -232,9 +237,9 @@ impl<P: Printer> Output<P> {
         self.shared.lock().buffered()
     }
 
-    /// Promises room for so many bytes, until [`Output::release`]. False when the job should wait: the jobs in the queue, without
-    /// the one at hand, fill half of it, or for a small job three quarters. A large job waits until there is no other, and keeps
-    /// no other job out.
+    /// Reserves room for `bytes` until [`Output::release`]. Returns false if the job should wait: the queued jobs,
+    /// without the current one, fill half of the queue, or for a small job three quarters. A large job waits until
+    /// there is no other, and keeps out no other job.
     pub fn reserve(&self, bytes: usize) -> bool {
         let (mut state, limit, is_large) = (self.shared.lock(), self.shared.limit, self.is_large(bytes));
         let waiting = state.queued + state.reserved;
@@ -249,12 +254,12 @@ impl<P: Printer> Output<P> {
         has_room
     }
 
-    /// The same for a job that has waited long enough, whether there is room or not.
+    /// The same for a job that has waited long enough, regardless of room.
     pub fn reserve_anyway(&self, bytes: usize) {
         self.shared.lock().keep(bytes, self.is_large(bytes));
     }
 
-    /// Takes the promise back: the job is about to be offered, or does not come.
+    /// Releases a reservation: the job is about to be offered, or is not coming.
     pub fn release(&self, bytes: usize) {
         let mut state = self.shared.lock();
         match self.is_large(bytes) {
@@ -263,41 +268,41 @@ impl<P: Printer> Output<P> {
         }
     }
 
-    /// Whether they need the queue for themselves.
+    /// Whether a job needs the queue for itself.
     pub fn is_large(&self, bytes: usize) -> bool {
         bytes > self.shared.limit / 2
     }
 
-    /// Whether the writer has ended though nobody closed it.
+    /// Whether the writer has ended without being closed.
     pub fn has_failed(&self) -> bool {
         let state = self.shared.lock();
         state.done && !state.closing
     }
 
-    /// Records that are taken and not written yet.
+    /// Records accepted and not written yet.
     pub fn waiting(&self) -> Counts {
         self.shared.lock().waiting
     }
 
-    /// Whether there is nothing to write, or some was written within this time.
+    /// Whether there is nothing to write, or something was written within this time.
     pub fn progressing(&self, within: Duration) -> bool {
         let last = Duration::from_millis(self.shared.progress.load(Ordering::Relaxed));
         self.buffered_bytes() == 0 || self.shared.start.elapsed().saturating_sub(last) <= within
     }
 
-    /// Whether it makes text rather than waits for its reader.
+    /// Whether it is formatting rather than waiting for its reader.
     pub fn is_printing(&self) -> bool {
         !self.shared.writing.load(Ordering::Relaxed)
     }
 
-    /// Notified when a job has left the queue, or was written, and at most a quarter of the queue waits: who waits for room
-    /// is woken for some that lasts. Enable the future, offer, then await it, lest a notice is missed.
+    /// Notified when a job has left the queue or was written, and at most a quarter of the queue waits, so that the
+    /// room lasts. Enable the future, offer, then await it, to miss no notification.
     pub fn room(&self) -> &Notify {
         &self.shared.room
     }
 
-    /// Writes what is queued, for at most this long; blocks. Returns how many records are left: to their owner they are
-    /// lost from now on, those that the writer is about to write too.
+    /// Writes queued text for at most this long; blocks. Returns how many records are left: for their owner these are
+    /// lost from now on, including the ones that the writer is about to write.
     pub fn close(&self, within: Duration) -> u64 {
         let mut state = self.shared.lock();
         state.closing = true;
@@ -337,7 +342,7 @@ impl<J> State<J> {
     }
 }
 
-/// However the thread ends, nobody waits for it afterwards, and nothing is taken that it would have to write.
+/// Ensures that after the thread ends, for whatever reason, nothing waits for it and no more jobs are accepted.
 struct End<'a, P: Printer>(&'a Shared<P>);
 
 impl<P: Printer> Drop for End<'_, P> {
@@ -357,7 +362,7 @@ impl<P: Printer> Drop for End<'_, P> {
 }
 
 impl<P: Printer> Shared<P> {
-    /// Every critical section leaves the state whole, so a poisoned lock is as good as any.
+    /// Every critical section leaves the state consistent, so a poisoned lock can be used.
     fn lock(&self) -> MutexGuard<'_, State<P::Job>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -374,13 +379,13 @@ impl<P: Printer> Shared<P> {
         self.progress.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// What has to be said of records that were not taken.
+    /// The notices about refused records.
     fn notices(&self, unsaid: &Unsaid) -> String {
         let lost = unsaid.iter().filter(|(_, records)| records.iter().any(|records| *records > 0));
         lost.map(|(why, records)| self.owner.notice(*records, *why, &self.name)).collect()
     }
 
-    /// The thread's life.
+    /// Runs the thread.
     fn run(&self, mut printer: P, sinks: Vec<Sink>, watch: Option<&Watch>) {
         let mut page = Page { text: Vec::new(), pen: Pen::new(self, sinks) };
         while let Some(work) = self.next(&mut page, printer.due()) {
@@ -402,7 +407,7 @@ impl<P: Printer> Shared<P> {
             page.pen.done_with(bytes);
         }
         if !self.lock().abandoned {
-            // Records that a panic leaves unwritten are counted as lost when the output is closed.
+            // Records left unwritten by a panic are counted as lost when the output is closed.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 printer.print_due(true, &mut page);
                 page.write();
@@ -410,7 +415,7 @@ impl<P: Printer> Shared<P> {
         }
     }
 
-    /// Waits for something to do; what is on the page is written before the thread rests.
+    /// Waits for work; writes the page before the thread goes idle.
     fn next(&self, page: &mut Page<P>, due: Option<Instant>) -> Option<Work<P::Job>> {
         loop {
             let mut state = self.lock();
@@ -442,7 +447,7 @@ impl<P: Printer> Shared<P> {
         }
     }
 
-    /// A panic has lost all records that are no longer in the queue.
+    /// After a panic, counts all records that are no longer queued as lost.
     fn lose(&self) {
         let mut state = self.lock();
         if state.abandoned {
@@ -454,7 +459,7 @@ impl<P: Printer> Shared<P> {
         let mut lost = waiting;
         lost.iter_mut().zip(queued).for_each(|(lost, queued)| *lost -= queued);
         self.owner.settle(lost, Outcome::Lost);
-        // The log may be written by this very thread.
+        // This thread may be the one that writes the log.
         drop(state);
         let records = lost.iter().sum::<u64>();
         tracing::error!(output = %self.name, records, "cannot print records because of an internal error, discarding them");

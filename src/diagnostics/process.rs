@@ -1,4 +1,4 @@
-//! What the process itself uses, and the ledger, as metrics.
+//! Metrics of the process itself, and of the ledger.
 
 use std::fs::read_to_string;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub struct Process {
     accounts: Accounts,
 }
 
-/// Clock ticks a second in /proc, the same on every Linux.
+/// Clock ticks per second in /proc, the same on every Linux.
 const TICKS: f64 = 100.0;
 
 impl Process {
@@ -55,7 +55,7 @@ impl Observe for Process {
 
 fn cpu_seconds() -> Option<f64> {
     let stat = read_to_string("/proc/self/stat").ok()?;
-    // The name in parentheses may hold anything; the numbers follow the last one.
+    // The name in parentheses may contain anything; the numbers follow the last parenthesis.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some((user + system) / TICKS)
@@ -67,13 +67,13 @@ pub fn resident_bytes() -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
 }
 
-/// For an exporter that sends at once, which has no queue to count for it.
+/// For an exporter without a queue that would report for it.
 impl Observe for Account {
     fn observe(&self, page: &mut Page) {
         if self.accepted() > 0 {
             let (labels, items) = ([("exporter", self.exporter.as_str())], self.signal.items_name());
             page.counter(&format!("otelcol_exporter_sent_{items}"), &labels, self.sent());
-            // What a processor dropped never came to the exporter.
+            // Items dropped by a processor never reached the exporter.
             let never_came = [Reason::Filtered, Reason::SampledOut, Reason::Evicted].map(|reason| self.dropped(reason));
             let failed = self.dropped_in_all().saturating_sub(never_came.iter().sum());
             page.counter(&format!("otelcol_exporter_send_failed_{items}"), &labels, failed);

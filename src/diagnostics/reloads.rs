@@ -1,4 +1,4 @@
-//! What became of the reloads of the config, for the metrics and for `misaki status`.
+//! The outcome of config reloads, for metrics and `misaki status`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -6,16 +6,16 @@ use std::time::SystemTime;
 use super::escape::without_style;
 use super::metrics::{Observe, Page};
 
-/// What each error begins with; its further lines stand below what follows.
+/// The prefix of each error; its further lines are indented below it.
 const ERROR: &str = "error: ";
 
-pub struct Reloads(Mutex<State>);
+pub struct Reloads(Mutex<History>);
 
 #[derive(Clone)]
-pub struct State {
-    /// When the config that runs was read.
+pub struct History {
+    /// When the running config was read.
     pub since: SystemTime,
-    /// The last reload, if it was refused: when, and why.
+    /// When and why the last reload was refused, if it was.
     pub refused: Option<(SystemTime, String)>,
     used: u64,
     failed: u64,
@@ -23,16 +23,16 @@ pub struct State {
 
 impl Default for Reloads {
     fn default() -> Reloads {
-        Reloads(Mutex::new(State { since: SystemTime::now(), refused: None, used: 0, failed: 0 }))
+        Reloads(Mutex::new(History { since: SystemTime::now(), refused: None, used: 0, failed: 0 }))
     }
 }
 
 impl Reloads {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, History> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> History {
         self.lock().clone()
     }
 
@@ -42,7 +42,7 @@ impl Reloads {
         (state.since, state.refused, state.used) = (SystemTime::now(), None, state.used + 1);
     }
 
-    /// The one before goes on; `message` is what a person was told, of which the first error stays, with its place.
+    /// The previous config keeps running. Of `message`, as shown to the user, the first error is kept with its place.
     pub fn fail(&self, message: &str) {
         let mut state = self.lock();
         let why = first_error(&without_style(message));
@@ -50,7 +50,7 @@ impl Reloads {
     }
 }
 
-/// The first error of what was rendered, on one line.
+/// The first error of a rendered report, on one line.
 fn first_error(rendered: &str) -> String {
     let mut lines = rendered.lines();
     let first = lines.next().unwrap_or_default();
@@ -69,7 +69,7 @@ fn first_error(rendered: &str) -> String {
 
 impl Observe for Reloads {
     fn observe(&self, page: &mut Page) {
-        let State { used, failed, .. } = self.state();
+        let History { used, failed, .. } = self.state();
         page.counter("misaki_config_reloads", &[("result", "success")], used);
         page.counter("misaki_config_reloads", &[("result", "failure")], failed);
     }

@@ -1,5 +1,5 @@
-//! What must run as long as the collector does: tasks and threads. One that panics is counted, said, and turns health red;
-//! a task is started again, and health is well again when it has run for a while.
+//! Watches tasks and threads that must run as long as the collector does. A panic in one is counted, logged, and turns
+//! health red; a task is restarted, and health recovers when it has run for a while.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -17,12 +17,14 @@ use tokio::task::JoinError;
 use super::metrics::{Observe, Page};
 use crate::telemetry::clock;
 
-/// How long a part must have run before health is well again.
+/// How long a part must run before health recovers.
 const STEADY: Duration = Duration::from_secs(10);
-/// The pause before a part is started again, at first and when it goes on failing.
+/// The shortest and longest pause before a part is restarted.
 const SOON: Duration = Duration::from_millis(100);
 const LATE: Duration = Duration::from_secs(5);
 
+/// All watched parts by name. One lock guards them; it is taken when a part starts, fails or is queried, never while it
+/// works.
 #[derive(Default)]
 pub struct Supervisor(Mutex<BTreeMap<String, Part>>);
 
@@ -31,12 +33,12 @@ struct Part {
     failures: u64,
     failed_at: Option<Instant>,
     pause: Duration,
-    /// A thread that will not run again.
+    /// A thread that does not run again.
     is_gone: bool,
     hook: Arc<Hook>,
 }
 
-/// Lets a test end a part as a fault in it would.
+/// Lets a test make a part panic.
 #[derive(Default)]
 struct Hook {
     is_set: AtomicBool,
@@ -70,7 +72,7 @@ impl Supervisor {
         Watch { supervisor: self.clone(), name, hook }
     }
 
-    /// Which part has failed, as long as that is a reason for concern, and what was done about it.
+    /// The part whose failure affects health, and what was done about it.
     pub fn trouble(&self) -> Option<(String, &'static str)> {
         let (parts, now) = (self.lock(), clock());
         let gone = parts.iter().find(|(_, part)| part.is_gone);
@@ -81,7 +83,7 @@ impl Supervisor {
         Some((name.clone(), what))
     }
 
-    /// Makes a part panic, for tests. Returns false when no part has this name.
+    /// Makes a part panic, for tests. Returns false if no part has this name.
     #[doc(hidden)]
     pub fn fail(&self, name: &str) -> bool {
         let parts = self.lock();
@@ -100,8 +102,8 @@ impl Supervisor {
 const RESTARTED: &str = "it failed by an internal error, and was started again";
 
 impl Watch {
-    /// Runs the part until it ends by itself. When it panics, that is told, and after a pause there is no result: the
-    /// caller starts it again.
+    /// Runs the part until it ends by itself. After a panic, reports it, pauses, and returns `None`: the caller then
+    /// restarts the part.
     pub async fn run<T>(&self, part: impl Future<Output = T>) -> Option<T> {
         let mut part = pin!(async { tokio::select!(result = part => result, never = self.fails() => match never {}) });
         let poll = |context: &mut Context| match catch_unwind(AssertUnwindSafe(|| part.as_mut().poll(context))) {
@@ -116,7 +118,7 @@ impl Watch {
         ended
     }
 
-    /// A short task of the part has ended; a panic of it is counted.
+    /// Records the end of a short task of the part; a panic is counted.
     pub fn note(&self, ended: Result<(), JoinError>) {
         if ended.is_err_and(|error| error.is_panic()) {
             self.supervisor.lock().entry(self.name.clone()).or_default().failures += 1;
@@ -124,12 +126,12 @@ impl Watch {
         }
     }
 
-    /// Where a thread fails when a test wants it to: passed in each round…
+    /// Where a test makes a thread panic: called in each round…
     pub fn look(&self) {
         self.hook.look();
     }
 
-    /// … or waited for beside what it waits for.
+    /// …or awaited beside the thread's own work.
     pub async fn fails(&self) -> Infallible {
         loop {
             self.hook.set.notified().await;

@@ -1,4 +1,4 @@
-//! Tells systemd how it is: ready, reloading, stopping, alive (sd_notify(3)). Where nobody asked for it, it does nothing.
+//! Notifies systemd: ready, reloading, stopping, alive (sd_notify(3)). Does nothing unless systemd asked for it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-/// How often the status is looked at when there is no watchdog.
+/// How often the status is sent when there is no watchdog.
 const EVERY: Duration = Duration::from_secs(10);
 
 pub struct Systemd {
     to: Option<Manager>,
-    /// Within what time it wants to hear that we are alive.
+    /// The interval within which systemd expects a sign of life.
     watchdog: Option<Duration>,
 }
 
 impl Systemd {
-    /// `NOTIFY_SOCKET`, a path or the name of an abstract socket, and `WATCHDOG_USEC`, where it is meant for us.
+    /// Reads `NOTIFY_SOCKET`, a path or the name of an abstract socket, and `WATCHDOG_USEC`, if it is meant for us.
     pub fn new(environment: impl Fn(&str) -> Option<String>) -> Systemd {
         let to = environment("NOTIFY_SOCKET").and_then(|name| Manager::named(&name));
         let is_for_us = environment("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
@@ -29,7 +29,7 @@ impl Systemd {
         self.tell("READY=1", status);
     }
 
-    /// To be followed by `ready`, whatever came of it.
+    /// Must be followed by `ready`, whatever the result.
     pub fn reloading(&self) {
         self.tell("RELOADING=1", "reading the config again");
     }
@@ -44,7 +44,7 @@ impl Systemd {
         manager.hear(&format!("{what}\nSTATUS={status}\n"));
     }
 
-    /// As long as all workers do their work it says so in time, and with it the status. Runs until it is dropped.
+    /// Sends a sign of life with the status in time, as long as all workers respond.
     pub async fn keep_alive(&self, workers: Vec<Handle>, status: impl Fn() -> String) -> Infallible {
         if self.to.is_none() {
             return std::future::pending().await;
@@ -54,7 +54,7 @@ impl Systemd {
             tokio::time::sleep(every).await;
             let mut calls = JoinSet::new();
             workers.iter().for_each(|worker| _ = calls.spawn_on(async {}, worker));
-            // One that hangs does not come back from this, and then systemd hears nothing more.
+            // A hanging worker does not return from this, and systemd gets no further sign of life.
             while calls.join_next().await.is_some() {}
             self.tell("WATCHDOG=1", &status());
         }
@@ -74,18 +74,18 @@ impl Manager {
             None => SocketAddr::from_pathname(name),
         };
         let socket = UnixDatagram::unbound().ok()?;
-        // One that does not listen must not hold us up.
+        // A systemd that does not read must not block us.
         socket.set_nonblocking(true).ok()?;
         Some(Manager(socket, address.ok()?))
     }
 
     fn hear(&self, message: &str) {
-        // It may have gone; there is nobody else to tell.
+        // If systemd is gone, there is nowhere to report it.
         let _ = self.0.send_to_addr(message.as_bytes(), &self.1);
     }
 }
 
-/// There is no systemd elsewhere.
+/// Other systems have no systemd.
 #[cfg(not(target_os = "linux"))]
 enum Manager {}
 

@@ -1,7 +1,7 @@
-//! From telemetry to the body that is sent: the parts as they are, or one copy of them, in JSON, compressed, or both.
+//! From telemetry to the body that is sent: the unchanged parts, or one copy of them, in JSON, compressed, or both.
 //!
-//! A copy is charged for before it is made: as much as it mostly takes. When that is too little and no more is free, it is made
-//! again with more from the beginning: nothing waits for memory while it holds some.
+//! A copy is charged before it is made, with an estimate. If the estimate is too low and no more memory is free, the
+//! copy is discarded and made again with a larger charge: no export waits for memory while it holds some.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::telemetry::{Budget, Charge, Share, Status, Telemetry};
 
 use super::{Payload, SendError};
 
-/// The text is handed on in pieces of this size.
+/// The size of the text's pieces.
 const PIECE: usize = 64 << 10;
-/// The least that is charged first, and how much more after a copy that did not fit.
+/// The minimum first charge, and its growth factor after a copy that did not fit.
 const LEAST: usize = 1024;
 const MORE: usize = 4;
-/// What encoders add to what they cannot make shorter.
+/// The maximum that encoders add to incompressible data.
 const ADDED: usize = 64 << 10;
 
-/// What is longer than this is not compressed where others wait.
+/// Longer bodies are compressed aside.
 const LONG: usize = 64 << 10;
 
 pub struct Compression {
@@ -33,7 +33,7 @@ pub struct Compression {
     budget: Arc<Budget>,
 }
 
-/// What a copy is made of telemetry.
+/// The encoding of a copy.
 #[derive(Clone, Copy)]
 struct Form {
     json: bool,
@@ -46,7 +46,7 @@ impl Compression {
         Compression { form: Form { json: false, coding, level }, budget }
     }
 
-    /// The same, of telemetry in JSON.
+    /// The same compression, for JSON.
     pub fn of_json(self, json: bool) -> Compression {
         Compression { form: Form { json, ..self.form }, ..self }
     }
@@ -55,8 +55,8 @@ impl Compression {
         self.form.coding != Coding::Identity
     }
 
-    /// The body of a batch. Without a charge it is the parts as they are: to compress them would take more memory than there
-    /// is for exports.
+    /// The body of a batch. Without a charge it is the unchanged parts: compressing them would need more memory than
+    /// the export share has.
     pub async fn payload(&self, telemetry: &Telemetry) -> Payload {
         let (plain, form) = (Payload::of(telemetry), self.form);
         if !self.is_on() && !form.json {
@@ -104,7 +104,7 @@ impl Compression {
         }
     }
 
-    /// What is too large for the memory that exports have is sent in smaller batches.
+    /// Asks for smaller batches when a copy exceeds the export share.
     pub fn too_large(&self, payload: Payload) -> Payload {
         let (length, limit) = (payload.length(), self.limit());
         let message = format!(
@@ -121,11 +121,11 @@ impl Compression {
 }
 
 impl Form {
-    /// A copy of at most so many bytes, or of more where they are free.
+    /// A copy of at most `most` bytes, or of more if they are free.
     fn copy(self, telemetry: &Telemetry, most: usize, charge: &Charge) -> io::Result<Vec<Bytes>> {
         let parts: Vec<&[u8]> = telemetry.parts.iter().map(|part| part.bytes.as_ref()).collect();
         if !self.json && telemetry.bytes() <= WHOLE {
-            // The compressor has room of its own for so much.
+            // The compressor's own buffer is this large.
             let body = deflate(self.coding, self.level, &parts, usize::MAX)?;
             let more = body.len().saturating_sub(most) as u64;
             let fits = more == 0 || charge.grow(more);

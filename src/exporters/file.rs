@@ -1,7 +1,7 @@
-//! `file`: telemetry in a file, as OTLP/JSON lines or protobuf (facts 8); all signals of one id share the file.
+//! `file`: writes telemetry to a file, as OTLP/JSON lines or protobuf; all signals of one id share the file.
 //!
-//! Success means that the system has it: nothing is gathered here. A write that fails is a failed export, which is
-//! attempted again; what it left of itself in the file is cut off first (`file/output.rs`), so that no record is ever torn.
+//! Success means that the operating system has the data: nothing is buffered here. A failed write is a failed export
+//! and is retried; its partial output is truncated first (`file/output.rs`), so that no record is ever torn.
 
 mod output;
 mod rotation;
@@ -25,9 +25,9 @@ use rotation::Rotation;
 use tonic::Code;
 
 const MEBIBYTE: u64 = 1 << 20;
-/// What a backup's name has beside the file's: `-`, the time, `-size` and a number.
+/// The suffix of a backup's name: `-`, the time, `-size` and a number.
 const STAMPED: usize = "-2026-11-23T01-42-27.608-size-999".len();
-/// What filesystems take.
+/// The longest file name that filesystems accept.
 const LONGEST_NAME: usize = 255;
 
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Config {
         }
         groups.ignored(&["resource_attribute", "max_open_files"]);
         groups.finish();
-        // Nothing waits to be flushed.
+        // Nothing is buffered, so nothing is flushed.
         section.ignored(&["flush_interval"]);
         let config = Config {
             path: path.into(),
@@ -108,7 +108,7 @@ impl Config {
         config
     }
 
-    /// Whether the file can be there at all, and what to do where it cannot.
+    /// Checks that the file can be written; the error comes with advice.
     pub fn look(&self) -> Result<(), (String, Option<String>)> {
         let (path, folder) = (self.path.display(), folder(&self.path));
         let wrong = match self.create_directory {
@@ -126,7 +126,7 @@ impl ExporterSettings for Config {
     }
 
     fn file(&self) -> Option<&Path> {
-        // One that cannot be there stands among what is wrong with the config.
+        // A file that cannot be written is reported as a problem of the config.
         Some(self.path.as_path()).filter(|_| self.look().is_ok())
     }
 
@@ -156,14 +156,14 @@ impl OpenExporter for Writing {
 
 const REMEDY: &str = "make it, or write `create_directory: true`";
 
-/// Where a file is, or will be.
+/// The directory of a file, which may not exist yet.
 pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// One signal's way into the file.
+/// One signal's writer to the file.
 struct File {
-    /// Records stand behind their length: four bytes, the most significant one first.
+    /// Each record follows its length: four bytes, big-endian.
     framed: bool,
     compression: Compression,
     output: Arc<Output>,
@@ -174,7 +174,7 @@ impl File {
         let coding = if config.compressed { Coding::Zstd } else { Coding::Identity };
         File {
             framed: config.compressed || !config.json,
-            // Text that is not compressed is made where it is written.
+            // Uncompressed text is made while it is written.
             compression: Compression::new(coding, config.level, budget).of_json(config.json && config.compressed),
             output,
         }
@@ -183,7 +183,7 @@ impl File {
     async fn record(&self, telemetry: &Telemetry) -> Payload {
         let mut payload = self.compression.payload(telemetry).await;
         if self.compression.is_on() && payload.charge.is_none() && payload.unsendable.is_none() {
-            // What is not compressed must not stand among what is.
+            // Compressed and uncompressed records must not be mixed.
             return self.compression.too_large(payload);
         }
         if self.framed {

@@ -1,4 +1,4 @@
-//! `nop`: takes everything and does nothing with it.
+//! `nop`: accepts everything and discards it.
 
 use std::sync::Arc;
 

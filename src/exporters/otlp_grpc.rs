@@ -1,4 +1,4 @@
-//! `otlp_grpc` (alias `otlp`): OTLP over gRPC (facts 3.1).
+//! `otlp_grpc` (alias `otlp`): OTLP over gRPC.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
 use super::settings::{headers, user_agent};
-use super::upstream::{Answer, Balance, KeepAlive, Pieces, Protocol, Upstream};
+use super::upstream::{Balance, KeepAlive, Pieces, Protocol, Upstream, UpstreamAnswer};
 use super::{
     Accepted, Encoding, End, Exporter, ExporterParts, ExporterSettings, Header, OpenExporter, Payload, Renewed,
     SendError, Sending, Target, ends, signed,
@@ -41,12 +41,12 @@ pub struct Config {
     pub authority: Option<String>,
     pub keep_alive: Option<KeepAlive>,
     pub proxy: Option<Proxy>,
-    /// Whether all addresses of a name get requests, or the first that answers.
+    /// Whether requests are spread over all addresses of a name, or go to the first that answers.
     pub spreads: bool,
     pub sending: Settings,
 }
 
-/// The codings that gRPC has (facts 3.1).
+/// The codings that the Go collector's gRPC client supports.
 const CODINGS: &[(&str, Coding)] = &[
     ("gzip", Coding::Gzip),
     ("snappy", Coding::SnappyFramed),
@@ -55,7 +55,7 @@ const CODINGS: &[(&str, Coding)] = &[
     ("", Coding::Identity),
 ];
 
-/// An empty name is gRPC's own default.
+/// An empty name means gRPC's default.
 const BALANCERS: &[(&str, bool)] = &[("round_robin", true), ("pick_first", false), ("", false)];
 
 impl Config {
@@ -75,7 +75,7 @@ impl Config {
         let tls = section.section("tls").map(ClientTls::decode).unwrap_or_default();
         let config = Config {
             proxy: settings::proxy(&section, "endpoint", &endpoint, Scheme::Https, &tls),
-            // A prefix does not decide about TLS, `tls.insecure` does.
+            // `tls.insecure` decides about TLS, not the URL's prefix.
             tls: (!tls.is_plaintext() && !is_unix).then_some(tls),
             endpoint,
             compression: section.choice("compression", Coding::Gzip, CODINGS),
@@ -122,7 +122,7 @@ impl ExporterSettings for Config {
     }
 }
 
-/// The name server of `dns://SERVER/host:port`.
+/// The DNS server in `dns://SERVER/host:port`.
 fn named_server(endpoint: &str) -> Option<String> {
     let (server, _) = endpoint.strip_prefix("dns://")?.split_once('/')?;
     (!server.is_empty()).then(|| server.to_owned())
@@ -184,12 +184,12 @@ impl Grpc {
         }
         let exchange = self.upstream.exchange(request).await;
         let answer = exchange.map_err(|status| SendError::Retry { after: None, status })?;
-        let Answer { head, body, trailers, .. } = &answer;
+        let UpstreamAnswer { head, body, trailers, .. } = &answer;
         let headers = if trailers.contains_key("grpc-status") { trailers } else { &head.headers };
         let Some(status) = headers.get("grpc-status") else { return Err(classify(without_status(&answer), None)) };
         let code = Code::from_bytes(status.as_bytes());
         if code == Code::Ok {
-            // One message: five bytes of framing, then the response; a compressed one says nothing we need.
+            // One message: five bytes of framing, then the response. A compressed response is not needed.
             let response = body.get(5..).filter(|_| body.first() == Some(&0)).unwrap_or_default();
             let (rejected, message) = status::partial_success(response);
             return Ok(Accepted { rejected, message });
@@ -203,7 +203,8 @@ impl Grpc {
     }
 }
 
-/// What a gRPC status means for the batch (OTLP specification, "Failures"; DESIGN 5).
+/// What a gRPC status means for the batch (OTLP specification, "Failures"). Statuses that only a person can resolve
+/// hold the exporter.
 pub fn classify(status: Status, hint: Option<Duration>) -> SendError {
     match status.code {
         Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => SendError::Retry { after: hint, status },
@@ -216,15 +217,15 @@ pub fn classify(status: Status, hint: Option<Duration>) -> SendError {
     }
 }
 
-/// An answer without a gRPC status was cut off, or comes from something that is no gRPC server, such as a proxy.
-fn without_status(answer: &Answer) -> Status {
+/// The status for a response without one: it was cut off, or its sender is no gRPC server, such as a proxy.
+fn without_status(answer: &UpstreamAnswer) -> Status {
     let http_status = answer.head.status.as_u16();
     let kind = answer.head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
     let is_grpc = kind.starts_with(b"application/grpc");
     let code = match http_status {
         200..=299 if is_grpc && answer.is_whole => Code::Unavailable,
         200..=299 if is_grpc => Code::Unknown,
-        // A web page.
+        // Probably a web page.
         200..=399 | 404 | 405 | 415 => Code::Unimplemented,
         400 => Code::Internal,
         401 | 407 | 511 => Code::Unauthenticated,

@@ -1,4 +1,4 @@
-//! `otlp_http` (alias `otlphttp`): OTLP over HTTP, protobuf or JSON (facts 3.2).
+//! `otlp_http` (alias `otlphttp`): OTLP over HTTP, protobuf or JSON.
 
 mod redirect;
 
@@ -24,7 +24,7 @@ use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
 use super::compress::Compression;
 use super::settings::{headers, user_agent};
-use super::upstream::{Answer, Balance, KeepAlive, Pieces, Protocol, Upstream};
+use super::upstream::{Balance, KeepAlive, Pieces, Protocol, Upstream, UpstreamAnswer};
 use super::{
     Accepted, Encoding, End, Exporter, ExporterParts, ExporterSettings, Header, OpenExporter, Payload, Renewed,
     SendError, Sending, Target, ends, signed,
@@ -32,14 +32,14 @@ use super::{
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where each signal goes; `None` when no endpoint says so.
+    /// The endpoint of each signal; `None` if none is configured.
     pub endpoints: [Option<Endpoint>; 3],
-    /// The proxy on each of these ways.
+    /// The proxy for each endpoint.
     pub proxies: Box<[Option<Proxy>; 3]>,
     pub tls: ClientTls,
     pub json: bool,
     pub compression: Coding,
-    /// Its name in `Content-Encoding`: that of the config.
+    /// The value of `Content-Encoding`, as in the config.
     content_encoding: &'static str,
     pub level: Option<i32>,
     pub headers: HeaderMap,
@@ -61,7 +61,7 @@ const CODINGS: &[(&str, (Coding, &str))] = &[
     ("", (Coding::Identity, "")),
 ];
 
-/// How long a ping may stay unanswered, unless the config says.
+/// Default ping timeout.
 const PING: Duration = Duration::from_secs(15);
 
 impl Config {
@@ -120,7 +120,7 @@ impl Config {
     }
 }
 
-/// The level of `compression_params`; none stands for the default.
+/// The level in `compression_params`; `None` means the default.
 fn level(section: &Section, coding: Coding) -> Option<i32> {
     let params = section.section("compression_params")?;
     params.pass_unknown_as(section);
@@ -135,7 +135,7 @@ fn level(section: &Section, coding: Coding) -> Option<i32> {
     Some(params.limited("level", 0, range) as i32).filter(|level| *level != 0)
 }
 
-/// A ping when nothing came for `http2_read_idle_timeout`; 0 sends none.
+/// Sends a ping when nothing arrived for `http2_read_idle_timeout`; 0 disables it.
 fn keep_alive(section: &Section) -> Option<KeepAlive> {
     let interval = section.duration("http2_read_idle_timeout", Duration::ZERO);
     let timeout = section.duration("http2_ping_timeout", PING);
@@ -189,7 +189,7 @@ impl ExporterSettings for Config {
 
 pub struct Http {
     upstream: Upstream,
-    /// The proxy that answers for an upstream that it cannot reach.
+    /// The forwarding proxy, which itself answers when it cannot reach the upstream.
     forwarder: Option<Proxy>,
     uri: Uri,
     headers: HeaderMap,
@@ -259,7 +259,7 @@ impl Http {
         Err(SendError::Misconfigured(Status { code: Code::Unimplemented, message }))
     }
 
-    async fn exchange(&self, uri: &Uri, payload: &Payload, credentials: Header) -> Result<Answer, Status> {
+    async fn exchange(&self, uri: &Uri, payload: &Payload, credentials: Header) -> Result<UpstreamAnswer, Status> {
         let length = payload.length();
         let mut request = Request::new(Pieces::new(payload.body.clone()));
         *request.method_mut() = http::Method::POST;
@@ -275,9 +275,9 @@ impl Http {
         self.upstream.exchange(request).await
     }
 
-    /// What an answer means; `redirect` says why a redirect in it was not followed.
-    fn outcome(&self, answer: &Answer, redirect: &str) -> Result<Accepted, SendError> {
-        let Answer { head, body, .. } = answer;
+    /// The outcome of an answer; `redirect` says why a redirect was not followed.
+    fn outcome(&self, answer: &UpstreamAnswer, redirect: &str) -> Result<Accepted, SendError> {
+        let UpstreamAnswer { head, body, .. } = answer;
         let kind = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let is_json = kind.starts_with(b"application/json");
         if !head.status.is_success() {
@@ -306,7 +306,7 @@ impl Http {
     }
 }
 
-/// A page for people, which no OTLP server answers with; no protobuf and no JSON begins with `<`.
+/// Whether the body is a web page: neither protobuf nor JSON begins with `<`.
 fn is_web_page(kind: &[u8], body: &[u8]) -> bool {
     let is_kind = |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
     is_kind(b"text/html") || is_kind(b"application/xhtml") || body.trim_ascii_start().starts_with(b"<")
@@ -323,7 +323,8 @@ fn partial_success(json: &[u8]) -> (u64, String) {
     (rejected.unwrap_or(0), message.unwrap_or_default().to_owned())
 }
 
-/// What an HTTP status means for the batch (OTLP specification, "OTLP/HTTP Response"; DESIGN 5).
+/// What an HTTP status means for the batch (OTLP specification, "OTLP/HTTP Response"). Statuses that only a person can
+/// resolve hold the exporter.
 fn classify(http_status: u16, headers: &HeaderMap, body: &[u8], is_json: bool, url: &Endpoint) -> SendError {
     let said = if is_json {
         let value = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
@@ -358,7 +359,7 @@ fn classify(http_status: u16, headers: &HeaderMap, body: &[u8], is_json: bool, u
     }
 }
 
-/// `Retry-After` in seconds or as a date.
+/// `Retry-After`, in seconds or as a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
     Some(match text.parse::<u64>() {

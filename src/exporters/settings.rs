@@ -1,4 +1,4 @@
-//! The `sending_queue`, `retry_on_failure` and `timeout` keys of every exporter that sends (facts 3.3, 3.4).
+//! The keys `sending_queue`, `retry_on_failure` and `timeout`, common to all exporters that send.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::config::section::Section;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Per attempt; `None` is no timeout.
+    /// For each attempt; `None` means no timeout.
     pub timeout: Option<Duration>,
     pub queue: QueueSettings,
     pub retry: Retry,
@@ -19,13 +19,13 @@ pub struct Settings {
 pub struct QueueSettings {
     pub enabled: bool,
     pub num_consumers: usize,
-    /// In units of `sizer`.
+    /// In the sizer's unit.
     pub queue_size: u64,
     pub sizer: Sizer,
     pub wait_for_result: bool,
     pub block_on_overflow: bool,
     pub batch: Option<BatchSettings>,
-    /// The id of the extension that keeps it on disk, and where that is written.
+    /// The id of the storage extension, and where the config names it.
     pub storage: Option<(String, Place)>,
 }
 
@@ -42,7 +42,7 @@ const SIZERS: &[(&str, Sizer)] = &[("requests", Sizer::Requests), ("items", Size
 pub struct BatchSettings {
     pub flush_timeout: Duration,
     pub min_size: u64,
-    /// 0 is unlimited.
+    /// 0 means no limit.
     pub max_size: u64,
     pub by_bytes: bool,
 }
@@ -54,15 +54,15 @@ pub struct Retry {
     pub randomization_factor: f64,
     pub multiplier: f64,
     pub max_interval: Duration,
-    /// `None` is no limit, which is also what an absent key means here.
+    /// `None` means no limit, which is also Misaki's default.
     pub max_elapsed_time: Option<Duration>,
 }
 
-/// Without a queue a request waits for the upstream itself; this bounds how many may wait at once.
+/// Without a queue, a request waits for the upstream; this limits how many wait at once.
 const UNQUEUED: u64 = 1024;
 
 impl Settings {
-    /// Reads the three keys from an exporter's section; `timeout` is the exporter's default.
+    /// Decodes the three keys from an exporter's section; `timeout` is the exporter's default.
     pub fn decode(section: &Section, timeout: Duration) -> Settings {
         let timeout = section.duration("timeout", timeout);
         let retry = section.section_or_default("retry_on_failure", true);
@@ -75,7 +75,7 @@ impl Settings {
         }
     }
 
-    /// The same for an exporter that a request waits for, unless a queue is asked for, and that has no timeout.
+    /// The same for an exporter without a timeout, whose queue is disabled by default.
     pub fn decode_direct(section: &Section) -> Settings {
         Settings {
             timeout: None,
@@ -101,7 +101,7 @@ impl QueueSettings {
         }
     }
 
-    /// Whether both say the same, wherever they were written.
+    /// Whether both have the same values, regardless of where they were written.
     pub fn is_like(&self, other: &QueueSettings) -> bool {
         let bare = |queue: &QueueSettings| {
             let storage = queue.storage.as_ref().map(|(id, _)| (id.clone(), Place::NOWHERE));
@@ -111,7 +111,7 @@ impl QueueSettings {
     }
 
     fn decode(section: Section) -> QueueSettings {
-        // A batch of which nothing is said counts items, whatever the queue counts.
+        // The batch counts items by default, whatever the queue counts.
         let sizer_given = section.says("sizer") && !section.is_null("batch");
         let sizer = section.choice_or_empty("sizer", Sizer::Requests, SIZERS);
         let most = i64::MAX;
@@ -217,7 +217,7 @@ pub fn headers(section: &Section) -> HeaderMap {
     headers
 }
 
-/// `user_agent`, or our own.
+/// `user_agent`, or the default.
 pub fn user_agent(section: &Section) -> HeaderValue {
     let default = concat!("misaki/", env!("CARGO_PKG_VERSION"));
     let given = section.text("user_agent");

@@ -1,6 +1,6 @@
-//! An upstream: requests to it, and what it answers.
+//! An upstream: sends requests and reads the answers.
 //!
-//! `upstream/pool` has the connections to its addresses, `upstream/connection` opens one.
+//! `upstream/pool` holds the connections to its addresses, `upstream/connection` opens one.
 
 mod connection;
 pub mod pool;
@@ -26,63 +26,63 @@ use crate::telemetry::Status;
 use connection::{Connection, Opener};
 use pool::{Lookup, Pool};
 
-/// How much of an answer is read.
+/// Maximum bytes read of an answer.
 const ANSWER: usize = 64 * 1024;
 
-/// Which protocol the exporter needs.
+/// The HTTP version an exporter needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Protocol {
-    /// HTTP/2 from the first byte, as gRPC wants it.
+    /// HTTP/2 from the first byte, as gRPC requires.
     Http2,
-    /// HTTP/1.1, or HTTP/2 where TLS negotiates it.
+    /// HTTP/1.1, or HTTP/2 if TLS negotiates it.
     Either,
 }
 
 impl Protocol {
-    /// What is offered in a TLS handshake.
+    /// The ALPN protocols offered in a TLS handshake.
     pub fn alpn(self) -> &'static [&'static [u8]] {
         if self == Protocol::Http2 { &[b"h2"] } else { &[b"h2", b"http/1.1"] }
     }
 }
 
-/// Which addresses of a name get requests, as gRPC's balancers of these names have it.
+/// Which addresses of a name get requests, as in gRPC's balancers of the same names.
 pub enum Balance {
     /// All of them.
     RoundRobin,
-    /// The first that answers.
+    /// The first that connects.
     PickFirst,
-    /// All that this finds.
+    /// All addresses the look-up returns.
     Found(Lookup),
-    /// Whichever the proxy finds.
+    /// The proxy chooses.
     Through(Proxy),
 }
 
-/// How often to ask a silent HTTP/2 connection for a sign of life, and how long to wait for it.
+/// How often to ping a silent HTTP/2 connection, and how long to wait for the answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KeepAlive {
     pub interval: Duration,
     pub timeout: Duration,
-    /// Also while no request is under way.
+    /// Also ping while no request is in flight.
     pub when_idle: bool,
 }
 
 pub struct Upstream {
     pub endpoint: Endpoint,
     pool: Arc<Pool>,
-    /// Whether there ever was an answer: until then the address may be wrong.
+    /// Whether it ever answered: before that, the address may be wrong.
     answered: AtomicBool,
 }
 
 /// An answer: head, body and trailers.
-pub struct Answer {
+pub struct UpstreamAnswer {
     pub head: Parts,
     pub body: Bytes,
     pub trailers: HeaderMap,
-    /// Whether all that came of it was read: it was not too long.
+    /// Whether the whole body was read: it was not too long.
     pub is_whole: bool,
 }
 
-/// A request body: pieces of memory, one after another, as they are.
+/// A request body: pieces of memory, sent without copying.
 pub struct Pieces {
     pieces: smallvec::IntoIter<[Bytes; 4]>,
     left: u64,
@@ -142,13 +142,13 @@ impl Upstream {
     }
 
     /// Sends one request and reads its answer.
-    pub async fn exchange(&self, mut request: Request<Pieces>) -> Result<Answer, Status> {
+    pub async fn exchange(&self, mut request: Request<Pieces>) -> Result<UpstreamAnswer, Status> {
         let mut lease = self.pool.lease().await?;
         let trial = lease.trial();
         let response = match &mut lease.connection {
             Connection::Shared(shared) => shared.sender.clone().send_request(request).await,
             Connection::Single(single) => {
-                // A server is asked for a path, a proxy for the whole URL (RFC 9112, section 3.2).
+                // A server expects a path, a proxy the whole URL (RFC 9112, section 3.2).
                 let target = request.uri().path_and_query().filter(|_| !self.pool.opener.is_forwarded()).cloned();
                 if let Some(target) = target {
                     *request.uri_mut() = Uri::from(target);
@@ -170,7 +170,7 @@ impl Upstream {
         Ok(answer)
     }
 
-    /// The address labels of an exporter's metrics.
+    /// The address labels for an exporter's metrics.
     pub fn labels(&self) -> Vec<(&'static str, String)> {
         match &self.endpoint.address {
             Address::Tcp { host, port } => vec![("server_address", host.clone()), ("server_port", port.to_string())],
@@ -178,7 +178,7 @@ impl Upstream {
         }
     }
 
-    /// A connection that broke, and what it may mean that nothing was ever answered.
+    /// The status for a broken connection, with a likely cause if the upstream has never answered.
     fn broken(&self, error: &hyper::Error) -> Status {
         let text = describe(error);
         if self.answered.load(Relaxed) {
@@ -194,7 +194,7 @@ impl Upstream {
     }
 }
 
-/// hyper's error with its cause, which says more than it does.
+/// A hyper error with its cause, which is more specific.
 fn describe(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -205,9 +205,9 @@ fn describe(error: &hyper::Error) -> String {
     text
 }
 
-/// Reads an answer's body and trailers, up to a limit; what comes beyond it is not read. A refusal is one whether or not all
-/// of its body comes: many a server closes as soon as it has refused.
-async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
+/// Reads an answer's body and trailers, up to a limit. A refusal stands even if its body is incomplete: many servers
+/// close the connection right after it.
+async fn read(response: Response<Incoming>) -> Result<UpstreamAnswer, hyper::Error> {
     let (head, mut incoming) = response.into_parts();
     let (mut body, mut trailers, mut is_whole) = (BytesMut::new(), HeaderMap::new(), true);
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await {
@@ -225,5 +225,5 @@ async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
             Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
         }
     }
-    Ok(Answer { head, body: body.freeze(), trailers, is_whole })
+    Ok(UpstreamAnswer { head, body: body.freeze(), trailers, is_whole })
 }

@@ -1,4 +1,4 @@
-//! `basicauth`: a user and a password (facts 7.6). `htpasswd` says who may come in, `client_auth` who we are.
+//! `basicauth`: user and password. `htpasswd` lists the accepted users, `client_auth` has the user we send.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,8 +13,7 @@ use crate::config::section::{Secret, Section};
 use crate::network::auth::{Authenticator, Credentials, Fingerprint, MOST, Scheme, fingerprint};
 use crate::otlp::base64;
 
-/// Hashes whose passwords cannot be checked here. Those that are slow by intent would cost milliseconds a request, for
-/// anyone who asks.
+/// Unsupported password hashes. Deliberately slow ones would cost milliseconds per request, for any client.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("$2", "bcrypt"),
     ("$apr1$", "MD5 (apr1)"),
@@ -24,13 +23,13 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("{SSHA}", "{SSHA}"),
 ];
 
-/// The users who may come in: those of a file and those of the config.
+/// Accepted users: from a file and from the config.
 #[derive(Debug)]
 struct Users {
     inline: Option<Secret>,
 }
 
-/// Who we are. What is none stands in a file: the user's name first.
+/// The user we send. `None` fields are in a file: the user's name first.
 #[derive(Debug)]
 struct Login {
     user: Option<String>,
@@ -82,7 +81,7 @@ impl Users {
 }
 
 impl Scheme for Users {
-    /// A later line for the same user wins.
+    /// For the same user, a later line wins.
     fn credentials(&self, files: &[String]) -> Result<Credentials, String> {
         let mut users = BTreeMap::new();
         let inline = self.inline.iter().map(|inline| ("htpasswd.inline", inline.expose()));
@@ -126,7 +125,7 @@ impl Scheme for Users {
     }
 }
 
-/// The credentials of a header as they stand there, what they stand for, and where the colon is in that.
+/// A header's credentials as encoded, decoded, and the position of the colon in the decoded form.
 fn read(header: &[u8]) -> Result<(&[u8], Vec<u8>, usize), &'static str> {
     let (scheme, raw) = header.split_at_checked(b"Basic ".len()).unwrap_or_default();
     if !scheme.eq_ignore_ascii_case(b"Basic ") {
@@ -138,7 +137,7 @@ fn read(header: &[u8]) -> Result<(&[u8], Vec<u8>, usize), &'static str> {
     Ok((raw, given, colon))
 }
 
-/// The fingerprint of a line; what hash it is when that is not supported.
+/// The fingerprint of a line; an error names an unsupported hash.
 fn accepted(user: &str, password: &str) -> Result<Fingerprint, String> {
     if let Some((_, name)) = UNSUPPORTED.iter().find(|(prefix, _)| password.starts_with(prefix)) {
         return Err(format!("a hash of {name}, which is not supported: use {{SHA}} (htpasswd -s) or plain text (-p)"));
@@ -167,7 +166,7 @@ impl Login {
         if user.is_none() && user_file.is_none() {
             section.problem("username", "no username: write `username` or `username_file`");
         }
-        // A file wins over what stands beside it.
+        // A file overrides the inline value.
         let login = Login {
             user: user.filter(|_| user_file.is_none()),
             password: password.or(Some(Secret::new(""))).filter(|_| password_file.is_none()),

@@ -1,4 +1,4 @@
-//! `bearertokenauth`: one token, or several, in a header (facts 7.5). The first one is sent, each of them is accepted.
+//! `bearertokenauth`: one or several tokens in a header. The first one is sent, each of them is accepted.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::network::auth::{Authenticator, Credentials, Fingerprint, MOST, Scheme
 
 #[derive(Debug)]
 struct Bearer {
-    /// What stands before the token, with the space between them.
+    /// The text before the token, with the separating space.
     prefix: String,
-    /// Those of the config; none when they are in a file.
+    /// The tokens of the config; empty if they are in a file.
     tokens: Vec<Secret>,
     missing: String,
     challenge: HeaderValue,
@@ -30,7 +30,7 @@ pub fn decode(section: Section) -> Authenticator {
         section.secret_problem("tokens", "either tokens or token should be provided, not both");
     }
     let is_given = token.is_some() || !tokens.is_empty();
-    // A variable that may be empty: then exporters send none.
+    // The token comes from a variable that may be empty: then exporters send none.
     let is_absent = named.is_some() && file.is_none() && !is_given;
     if named.is_none() && !is_given {
         let help = "write `token`, `tokens`, or `filename`: the file of a token";
@@ -43,7 +43,7 @@ pub fn decode(section: Section) -> Authenticator {
     let bearer = Bearer {
         challenge: HeaderValue::try_from(&scheme).unwrap_or(HeaderValue::from_static("Bearer")),
         prefix: if scheme.is_empty() { scheme } else { format!("{scheme} ") },
-        // A file wins over what stands beside it.
+        // A file overrides the inline values.
         tokens: token.into_iter().chain(tokens).filter(|_| file.is_none()).collect(),
         missing: format!("missing or empty authorization header: {name}"),
     };
@@ -58,8 +58,8 @@ pub fn decode(section: Section) -> Authenticator {
 
 impl Scheme for Bearer {
     fn credentials(&self, files: &[String]) -> Result<Credentials, String> {
-        // Of a line the first word is the token, and what follows is remarks. A `#` alone would be a token there; here it
-        // begins a line of remarks, or anyone could guess it.
+        // The first word of a line is the token, and the rest is a remark. For the Go collector, a lone `#` is a token;
+        // here it starts a remark, or anyone could guess it.
         let words = files.iter().flat_map(|file| file.lines()).filter_map(|line| line.split_whitespace().next());
         let words = words.filter(|word| *word != "#");
         let tokens = self.tokens.iter().map(Secret::expose).chain(words).filter(|token| !token.is_empty());

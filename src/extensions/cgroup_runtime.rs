@@ -1,4 +1,4 @@
-//! `cgroup_runtime`: sets the Go runtime by the limits of the container. The memory budget follows them here by itself.
+//! `cgroup_runtime`: adapts the Go runtime to the container's limits. Here the memory budget follows them by itself.
 
 use crate::config::section::Section;
 

@@ -1,6 +1,6 @@
-//! `file_storage`: the directory that sending queues keep their telemetry in.
+//! `file_storage`: the directory in which sending queues keep their telemetry.
 //!
-//! The keys are the Go collector's. `fsync` is true unless it is turned off: success means stable storage.
+//! The keys are the Go collector's. `fsync` defaults to true: success means stable storage.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `health_check`: says over HTTP whether the collector is ready (facts 7.1).
+//! `health_check`: reports over HTTP whether the collector is ready.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Config {
             unhealthy,
         };
         section.unset(&["middlewares"]);
-        // A connection is for one request, which has no body.
+        // Each connection serves one request without a body.
         section.ignored(&[
             "check_collector_pipeline",
             "component_health",

@@ -1,4 +1,4 @@
-//! `inspect`, our own: the local socket that `misaki tail` and `misaki status` ask. It is there without being configured.
+//! `inspect`, an extension of our own: the local socket for `misaki tail` and `misaki status`. It is on by default.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `pprof`: profiles of the Go runtime, which does not run here.
+//! `pprof`: profiles of the Go runtime, which Misaki does not have.
 
 use crate::config::section::Section;
 

@@ -1,4 +1,4 @@
-//! `zpages`: pages about the collector itself, which are not served here: `misaki status` says more.
+//! `zpages`: diagnostic pages, which Misaki does not serve: `misaki status` shows more.
 
 use crate::config::section::Section;
 

@@ -1,5 +1,5 @@
-//! From the tap to those who look: every request is offered to the ring and to each feed, by reference and without
-//! waiting. A feed that is full is skipped over, and counts what it missed.
+//! From the tap to its viewers: every request is offered to the ring and to each feed, by reference and without
+//! waiting. A full feed is skipped, and counts what it missed.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
@@ -15,19 +15,19 @@ use super::wanted::Wanted;
 use crate::otlp::services;
 use crate::telemetry::{Now, Point, Reason, Signal, Telemetry};
 
-/// Those who look at once.
+/// Maximum viewers at once.
 pub const FEEDS: usize = 8;
-/// What waits for one of them or is being written to them: requests, and bytes of them.
+/// Maximum requests, and bytes of them, that wait for one viewer or are being written to it.
 const WAITING: usize = 512;
 const WAITING_BYTES: usize = 256 << 10;
-/// A larger request has to find nothing before it, and a place here, which is for all who look together.
+/// A larger request needs an empty feed, and room here, which all viewers share.
 const LARGE_BYTES: usize = 4 << 20;
 
-/// A request that passed, by reference: its memory stays, its charge does not. What is held here is beside the budget,
-/// within the limits of the ring and of the feeds.
+/// A request that passed, by reference: its memory is kept, its charge is not. These bytes are not part of the budget,
+/// but within the limits of the ring and of the feeds.
 #[derive(Clone)]
 pub struct Event {
-    pub place: Place,
+    pub place: PointKind,
     /// The exporter that sent or dropped it.
     pub exporter: Option<Box<str>>,
     pub reason: Option<Reason>,
@@ -37,30 +37,30 @@ pub struct Event {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum PointKind {
     Received,
     Leaving,
     Dropped,
 }
 
-impl Place {
-    pub const ALL: [(&str, Place); 3] =
-        [("received", Place::Received), ("leaving", Place::Leaving), ("dropped", Place::Dropped)];
+impl PointKind {
+    pub const ALL: [(&str, PointKind); 3] =
+        [("received", PointKind::Received), ("leaving", PointKind::Leaving), ("dropped", PointKind::Dropped)];
 
     pub fn name(self) -> &'static str {
-        Place::ALL.iter().find(|(_, place)| *place == self).map_or("", |(name, _)| name)
+        PointKind::ALL.iter().find(|(_, place)| *place == self).map_or("", |(name, _)| name)
     }
 }
 
 impl Event {
     fn of(point: Point, telemetry: &Telemetry) -> Event {
         let (place, exporter, reason) = match point {
-            Point::Received => (Place::Received, None, None),
-            Point::Leaving { exporter } => (Place::Leaving, Some(exporter.into()), None),
-            Point::Dropped { exporter, reason } => (Place::Dropped, Some(exporter.into()), Some(reason)),
+            Point::Received => (PointKind::Received, None, None),
+            Point::Leaving { exporter } => (PointKind::Leaving, Some(exporter.into()), None),
+            Point::Dropped { exporter, reason } => (PointKind::Dropped, Some(exporter.into()), Some(reason)),
         };
-        // What came in has just read the clock.
-        let at = if place == Place::Received { telemetry.received } else { Now::read() };
+        // For received requests the clock has just been read.
+        let at = if place == PointKind::Received { telemetry.received } else { Now::read() };
         let parts = telemetry.parts.iter().map(|part| (part.bytes.clone(), part.items)).collect();
         Event { place, exporter, reason, signal: telemetry.signal, parts, at }
     }
@@ -74,17 +74,19 @@ impl Event {
     }
 }
 
-/// Behind the tap.
-pub struct Watch {
+/// The viewer behind the tap, called by all workers. `ring` is only tried, so a worker never waits for it. A viewer is
+/// added to `feeds` with the ring locked, so it sees each request in the ring or in its feed, not in both. `open` is
+/// the number of feeds, for a check without a lock.
+pub struct Viewers {
     ring: Mutex<Ring>,
     feeds: RwLock<Vec<Arc<Feed>>>,
     open: AtomicUsize,
-    /// Bytes of large requests in the hands of those who look.
+    /// Bytes of large requests held for viewers.
     large: Arc<AtomicUsize>,
 }
 
 struct Feed {
-    place: Place,
+    place: PointKind,
     wanted: Arc<Wanted>,
     events: mpsc::Sender<(Event, Held)>,
     held: Arc<AtomicUsize>,
@@ -92,7 +94,7 @@ struct Feed {
     skipped: AtomicU64,
 }
 
-/// Bytes in the hands of one who looks, until this is dropped.
+/// Bytes held for one viewer, until dropped.
 pub struct Held {
     bytes: usize,
     held: Option<Arc<AtomicUsize>>,
@@ -107,19 +109,19 @@ impl Drop for Held {
     }
 }
 
-impl Watch {
-    /// With a ring of so many bytes; 0 keeps nothing.
-    pub fn new(ring_bytes: usize) -> Arc<Watch> {
+impl Viewers {
+    /// With a ring of `ring_bytes`; 0 keeps nothing.
+    pub fn new(ring_bytes: usize) -> Arc<Viewers> {
         let (ring, feeds) = (Mutex::new(Ring::new(ring_bytes)), RwLock::default());
-        Arc::new(Watch { ring, feeds, open: AtomicUsize::new(0), large: Arc::default() })
+        Arc::new(Viewers { ring, feeds, open: AtomicUsize::new(0), large: Arc::default() })
     }
 
-    /// On the task that carries the telemetry: takes no lock that is held for long, and waits for none.
+    /// Runs on the task that carries the telemetry: waits for no lock that is held for long.
     pub fn look(&self, point: Point, telemetry: &Telemetry) {
         let mut ring = match self.ring.try_lock() {
             Ok(ring) => Some(ring),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            // Somebody else is keeping something: this request is one of those that are not kept.
+            // Another worker is adding to the ring: skip this request.
             Err(TryLockError::WouldBlock) => None,
         };
         if let Some(ring) = &mut ring
@@ -128,15 +130,16 @@ impl Watch {
             let service = services::first(&first.bytes);
             ring.offer(service, telemetry.bytes(), telemetry.received.instant, || Event::of(point, telemetry));
         }
-        // Still with the ring: who begins to look sees each request in the ring or in the feed, and not in both.
+        // The ring is still locked, so a new viewer sees each request in the ring or in the feed, and not in both.
         if self.open.load(Relaxed) > 0 {
             let feeds = self.feeds.read().unwrap_or_else(PoisonError::into_inner);
             feeds.iter().for_each(|feed| feed.offer(point, telemetry));
         }
     }
 
-    /// Begins to look: at what is in the ring since a moment, then at what passes. `None` when too many do.
-    pub fn open(self: &Arc<Self>, place: Place, wanted: Wanted, since: Option<Instant>) -> Option<View> {
+    /// Starts a viewer: with the ring's requests since a moment, then with passing ones. `None` if there are too many
+    /// viewers.
+    pub fn open(self: &Arc<Self>, place: PointKind, wanted: Wanted, since: Option<Instant>) -> Option<View> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
         if feeds.len() >= FEEDS {
@@ -151,7 +154,7 @@ impl Watch {
         Some(View { watch: self.clone(), feed, past, live })
     }
 
-    /// How many look.
+    /// The number of viewers.
     pub fn looking(&self) -> usize {
         self.open.load(Relaxed)
     }
@@ -164,9 +167,9 @@ impl Watch {
 impl Feed {
     fn offer(&self, point: Point, telemetry: &Telemetry) {
         let place = match point {
-            Point::Received => Place::Received,
-            Point::Leaving { .. } => Place::Leaving,
-            Point::Dropped { .. } => Place::Dropped,
+            Point::Received => PointKind::Received,
+            Point::Leaving { .. } => PointKind::Leaving,
+            Point::Dropped { .. } => PointKind::Dropped,
         };
         let is_wanted = place == self.place && self.wanted.wants(telemetry.signal);
         if !is_wanted || !self.wanted.may_be_in(telemetry.parts.iter().map(|part| &part.bytes)) {
@@ -178,13 +181,13 @@ impl Feed {
         }
     }
 
-    /// Room for a request; a large one is all that is held.
+    /// Room for a request; a large one needs an empty feed.
     fn hold(&self, bytes: usize) -> Option<Held> {
         let held = take(&self.held, bytes, WAITING_BYTES.max(bytes))?;
         self.hold_large(Held { bytes, held: Some(held), large: None })
     }
 
-    /// Room for one of the past, of which one is held at a time: beside what passes meanwhile.
+    /// Room for one request of the past: only one is held at a time, independently of passing ones.
     fn hold_past(&self, bytes: usize) -> Option<Held> {
         self.hold_large(Held { bytes, held: None, large: None })
     }
@@ -197,32 +200,32 @@ impl Feed {
     }
 }
 
-/// Adds to a counter what does not make it more than its limit.
+/// Adds to a counter unless it would exceed its limit.
 fn take(counter: &Arc<AtomicUsize>, bytes: usize, limit: usize) -> Option<Arc<AtomicUsize>> {
     let room = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= limit);
     counter.fetch_update(Relaxed, Relaxed, room).ok().map(|_| counter.clone())
 }
 
-/// One who looks; when it is dropped, nobody does it for them.
+/// One viewer; dropping it removes its feed.
 pub struct View {
-    watch: Arc<Watch>,
+    watch: Arc<Viewers>,
     feed: Arc<Feed>,
     past: Option<Past>,
     live: mpsc::Receiver<(Event, Held)>,
 }
 
-/// What of one request is wanted.
+/// The wanted part of one request.
 pub struct Sighting {
     pub event: Event,
     pub held: Held,
     pub pieces: SmallVec<[Bytes; 1]>,
     pub items: u64,
-    /// Items that passed unseen before it, because nobody took what was there.
+    /// Items skipped before it, because the viewer did not keep up.
     pub skipped: u64,
 }
 
 impl View {
-    /// Ends it with what is in the ring.
+    /// Ends after the requests in the ring.
     pub fn without_what_comes(mut self) -> View {
         self.live.close();
         self
@@ -250,12 +253,12 @@ impl View {
         }
     }
 
-    /// The next of the past that is still in the ring.
+    /// The next request of the past that is still in the ring.
     fn recall(&mut self) -> Option<(Event, Held)> {
         let past = self.past.as_mut()?;
         loop {
             let Some(event) = self.watch.ring.lock().unwrap_or_else(PoisonError::into_inner).recall(past) else {
-                // The ring has forgotten the rest meanwhile.
+                // The ring has dropped the rest meanwhile.
                 self.feed.skipped.fetch_add(past.items, Relaxed);
                 self.past = None;
                 return None;

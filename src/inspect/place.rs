@@ -1,5 +1,5 @@
-//! Where the sockets of collectors are: in a directory that no other user can write to, each named by its process. Names
-//! in `/tmp` are free for every local user to take first, so the collector and its clients both look at owners.
+//! Where the sockets of collectors are: in a directory that no other user can write to, each named by its process. In
+//! `/tmp` any local user can take a name first, so the collector and its clients both check owners.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -11,18 +11,18 @@ use tokio::net::UnixListener;
 
 const ENDING: &str = ".sock";
 
-/// The directories that may hold sockets, the preferred one first.
+/// Directories that may hold sockets, the preferred one first.
 pub fn directories() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    // One that came along through `su` or `sudo` belongs to the user before.
+    // A variable inherited through `su` or `sudo` belongs to the previous user.
     let is_own = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.uid() == own_user());
     let named = runtime.filter(is_own).map(|path| path.join("misaki"));
     let own = PathBuf::from(format!("/tmp/misaki-{}", own_user()));
     named.into_iter().chain([PathBuf::from("/run/misaki"), own]).collect()
 }
 
-/// The sockets in use, with their processes: of the first directory that has any, or of one process wherever it is. A
-/// directory that somebody else may have filled is left out.
+/// The live sockets with their processes: of the first directory that has any, or of one process in any directory.
+/// Directories that another user may have filled are left out.
 pub fn sockets(process: Option<u32>) -> Vec<(u32, PathBuf)> {
     let listens =
         |(pid, path): &(u32, PathBuf)| process.is_none_or(|wanted| wanted == *pid) && UnixStream::connect(path).is_ok();
@@ -33,7 +33,7 @@ pub fn sockets(process: Option<u32>) -> Vec<(u32, PathBuf)> {
     found
 }
 
-/// The directories that are there and left out, each with the reason.
+/// Existing directories that are left out, each with the reason.
 pub fn left_out() -> Vec<String> {
     let reason = |path: PathBuf| match owner(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Some(format!("{}: {error}", path.display())),
@@ -42,15 +42,15 @@ pub fn left_out() -> Vec<String> {
     directories().into_iter().filter_map(reason).collect()
 }
 
-/// Whether a process of the user `listener`, at the other end of this socket, may be a collector to ask: our own user's,
-/// root's, or one whose directory root made for that user.
+/// Whether a process of the user `listener`, listening on this socket, may be trusted as a collector: it is our own
+/// user, root, or the user for whom root made the directory.
 pub fn trusts(socket: &Path, listener: u32) -> bool {
     let folder = socket.parent().and_then(|folder| folder.canonicalize().ok());
     [0, own_user()].contains(&listener)
         || folder.is_some_and(|folder| owner(&folder).is_ok_and(|user| user == listener))
 }
 
-/// Binds the socket of this process in the first directory that is fit for it, and tidies up there.
+/// Binds this process's socket in the first suitable directory, and removes stale ones there.
 pub fn bind_own() -> io::Result<(UnixListener, PathBuf)> {
     let mut failures = Vec::new();
     for directory in directories() {
@@ -58,7 +58,7 @@ pub fn bind_own() -> io::Result<(UnixListener, PathBuf)> {
         match make_private(&directory).and_then(|()| bind(&path)) {
             Ok(listener) => {
                 for (_, stale) in named_by_process(&directory).into_iter().filter(|(_, path)| is_stale(path)) {
-                    // Another collector may tidy up at the same time.
+                    // Another collector may clean up at the same time.
                     let _ = fs::remove_file(stale);
                 }
                 return Ok((listener, path));
@@ -69,7 +69,7 @@ pub fn bind_own() -> io::Result<(UnixListener, PathBuf)> {
     Err(io::Error::other(failures.join("; ")))
 }
 
-/// A socket for our own user alone, in the place of one that nobody listens on.
+/// Binds a socket accessible to our own user only; replaces a stale one.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     if is_stale(path) {
         fs::remove_file(path)?;
@@ -79,7 +79,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The user this process acts as.
+/// The effective user of this process.
 pub fn own_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
@@ -95,7 +95,7 @@ fn make_private(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// The one user whose sockets a directory can hold: our own, root, or the one for whom root made it.
+/// The one user whose sockets a directory can hold: our own, root, or the user for whom root made it.
 fn owner(directory: &Path) -> io::Result<u32> {
     let found = fs::symlink_metadata(directory)?;
     let is_roots = |path: &Path| fs::metadata(path).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0);

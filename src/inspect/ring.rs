@@ -1,31 +1,31 @@
-//! The recent past: whole requests as they came in or were dropped, in a bounded ring.
+//! The recent past: whole requests as received or dropped, in a bounded ring.
 //!
-//! It is fair: each service has a lane of its own, and what makes room is always the oldest of the longest lane. It is
-//! cheap: a request is kept by reference, and of a service that sends more than its allowance only some requests are.
+//! It is fair: each service has its own lane, and room is made by removing the oldest request of the longest lane. It
+//! is cheap: a request is kept by reference, and of a service that exceeds its allowance only some requests are kept.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::feed::{Event, Place};
+use super::feed::{Event, PointKind};
 
-/// Services with a lane of their own; the others share one.
+/// Services with their own lane; the others share one.
 const LANES: usize = 64;
-/// What an entry takes besides the request.
+/// Memory of an entry beside the request.
 const ENTRY: usize = 256;
-/// Longer names are told apart by their beginnings.
+/// Longer names are distinguished by their beginnings only.
 const NAME: usize = 128;
 
 pub struct Ring {
     limit: usize,
     used: usize,
-    /// How many were ever kept: the number of the next.
+    /// Events ever kept: the number of the next one.
     kept: u64,
     lanes: Vec<Lane>,
 }
 
 struct Lane {
     service: Box<[u8]>,
-    /// By their numbers.
+    /// Sorted by number.
     events: VecDeque<(u64, Event)>,
     used: usize,
     /// Bytes that may still be kept; negative after a large request.
@@ -38,17 +38,17 @@ impl Ring {
         Ring { limit, used: 0, kept: 0, lanes: Vec::new() }
     }
 
-    /// Keeps a request that came from `service`, or not; the event is made only if it is.
+    /// Keeps a request of `service`, or not; `event` is called only if it is kept.
     pub fn offer(&mut self, service: &[u8], bytes: usize, now: Instant, event: impl FnOnce() -> Event) {
         let size = bytes + ENTRY;
-        // One request must not push out all the others.
+        // One request must not push out all others.
         if size > self.limit / 8 {
             return;
         }
         let number = self.kept;
         let (limit, lanes) = (self.limit as i64, self.lanes.len().max(1) as i64);
         let lane = self.lane(service, now);
-        // All lanes together take in a quarter of the ring a second, and each as much at once.
+        // All lanes together accept a quarter of the ring per second, and each as much at once.
         let elapsed = now.saturating_duration_since(lane.since).as_millis().min(4000) as i64;
         if elapsed > 0 {
             lane.since = now;
@@ -70,7 +70,7 @@ impl Ring {
     fn lane(&mut self, service: &[u8], now: Instant) -> &mut Lane {
         let service = service.get(..NAME).unwrap_or(service);
         let found = self.lanes.iter().position(|lane| *lane.service == *service);
-        // The last lane is for all who come after the ring is full of services.
+        // The last lane is shared by services that come when all other lanes are taken.
         let index = found.or((self.lanes.len() > LANES).then_some(LANES)).unwrap_or_else(|| {
             let (events, allowance) = (VecDeque::new(), self.limit as i64 / 4);
             self.lanes.push(Lane { service: service.into(), events, used: 0, allowance, since: now });
@@ -86,19 +86,19 @@ impl Ring {
             lane.used -= size.min(lane.used);
             Some(size)
         });
-        // Nothing to forget is nothing used.
+        // If no event is left, no bytes are used.
         self.used -= forgotten.unwrap_or(self.used).min(self.used);
     }
 
-    /// All there was since a moment, at one place.
-    pub fn past(&self, place: Place, since: Instant) -> Past {
+    /// All events since a moment, at one place.
+    pub fn past(&self, place: PointKind, since: Instant) -> Past {
         let mut past = Past { place, since, next: 0, end: self.kept, items: 0 };
         let events = self.lanes.iter().flat_map(|lane| &lane.events);
         past.items = events.map(|(_, event)| event).filter(|event| past.has(event)).map(Event::items).sum();
         past
     }
 
-    /// The next one of the past that is still there.
+    /// The next event of the past that is still in the ring.
     pub fn recall(&self, past: &mut Past) -> Option<Event> {
         loop {
             let first = |lane: &Lane| {
@@ -120,10 +120,10 @@ impl Ring {
     }
 }
 
-/// How far somebody has come with what was in the ring when they began. It holds nothing: what is forgotten meanwhile is
-/// skipped.
+/// A viewer's position in the events that were in the ring when it started. It holds nothing: events dropped meanwhile
+/// are skipped.
 pub struct Past {
-    place: Place,
+    place: PointKind,
     since: Instant,
     next: u64,
     end: u64,

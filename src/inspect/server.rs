@@ -1,4 +1,4 @@
-//! HTTP/1.1 on the socket: who may ask, and who answers what.
+//! HTTP/1.1 on the socket: access control, and the answers.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -20,28 +20,28 @@ use smallvec::SmallVec;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::feed::{FEEDS, Held, Place, Sighting, View, Watch};
+use super::feed::{FEEDS, Held, PointKind, Sighting, View, Viewers};
 use super::wanted::Wanted;
 use super::{Subject, place, status};
 use crate::diagnostics::supervisor;
 use crate::otlp::percent;
 use crate::telemetry::{Reason, clock};
 
-/// Connections at once: a few people who look; and so many more that are told so.
+/// Maximum connections: a few users; and further ones that get a refusal.
 const CONNECTIONS: usize = 32;
 const REFUSED: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Who takes nothing of what is there for them for so long is left.
+/// A client that reads nothing of a waiting answer for this long is disconnected.
 const STALLED: Duration = Duration::from_secs(30);
-/// All who look get one part in so many of a core's time, and this much of it at once.
+/// All viewers together get this fraction of a core, in bursts of at most `AT_ONCE`.
 const SHARE: u32 = 20;
 const AT_ONCE: Duration = Duration::from_millis(50);
-/// What is copied into one piece with what is said of it, and what larger pieces are cut to.
+/// Up to this size a request is copied into one piece with its description; larger ones are cut into `PIECE`s.
 const SMALL: usize = 16 << 10;
 const PIECE: usize = 64 << 10;
 
 /// Serves until it is dropped.
-pub async fn serve(part: supervisor::Watch, listener: UnixListener, subject: Arc<Subject>, watch: Arc<Watch>) {
+pub async fn serve(part: supervisor::Watch, listener: UnixListener, subject: Arc<Subject>, watch: Arc<Viewers>) {
     let mut open = JoinSet::new();
     while part.run(accept(&part, &listener, &subject, &watch, &mut open)).await.is_none() {}
 }
@@ -50,7 +50,7 @@ async fn accept(
     part: &supervisor::Watch,
     listener: &UnixListener,
     subject: &Arc<Subject>,
-    watch: &Arc<Watch>,
+    watch: &Arc<Viewers>,
     open: &mut JoinSet<()>,
 ) -> Infallible {
     let user = place::own_user();
@@ -77,15 +77,15 @@ async fn accept(
     }
 }
 
-/// Our own user, and root, who could look anyway.
+/// Accepts our own user, and root, who could read the memory anyway.
 fn is_welcome(stream: &UnixStream, user: u32) -> bool {
     stream.peer_cred().is_ok_and(|peer| [0, user].contains(&peer.uid()))
 }
 
-/// Serves one connection, within what all of them may take of the processor, while its client takes what is there. Without a
-/// subject it is one too many.
-async fn converse(stream: UnixStream, subject: Option<Arc<Subject>>, watch: Arc<Watch>, ration: Arc<Ration>) {
-    let pulse = Arc::new(Pulse { started: clock(), handed: AtomicU64::new(0) });
+/// Serves one connection within the common ration of processor time, while its client reads. Without a subject the
+/// connection is one too many and gets a refusal.
+async fn converse(stream: UnixStream, subject: Option<Arc<Subject>>, watch: Arc<Viewers>, ration: Arc<Ration>) {
+    let pulse = Arc::new(LastRead { started: clock(), handed: AtomicU64::new(0) });
     let service = service_fn(|request: Request<Incoming>| {
         let response = subject.as_ref().map_or_else(
             || {
@@ -112,7 +112,7 @@ async fn converse(stream: UnixStream, subject: Option<Arc<Subject>>, watch: Arc<
         }
         ready!(pause.as_mut().poll(context));
         let begun = clock();
-        // One that breaks off is its own affair.
+        // A client that disconnects is no fault of ours.
         let ended = connection.as_mut().poll(context).map(drop);
         if let Some(rest) = ration.spend(begun, clock()) {
             pause.as_mut().reset(tokio::time::Instant::now() + rest);
@@ -123,13 +123,13 @@ async fn converse(stream: UnixStream, subject: Option<Arc<Subject>>, watch: Arc<
     .await;
 }
 
-/// What looking may take of the processor: telemetry that has to be searched comes to more than what is left for it.
+/// The processor time that viewers may use: a search may take far more than the telemetry leaves over.
 #[derive(Default)]
 struct Ration(Mutex<Option<Instant>>);
 
 impl Ration {
-    /// Pays for some work; says how long nothing more may be done, if it was too much. Kept is the moment at which all
-    /// that was ever done is paid for.
+    /// Accounts for some work; returns how long to pause if it was too much. Stores the moment at which all work so far
+    /// is paid for.
     fn spend(&self, begun: Instant, ended: Instant) -> Option<Duration> {
         let mut paid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let until = paid.map_or(begun, |paid| paid.max(begun)) + (ended - begun) * SHARE;
@@ -138,13 +138,13 @@ impl Ration {
     }
 }
 
-/// When the client was last given something, in milliseconds; 0 while there is nothing for it.
-struct Pulse {
+/// When the client last read something, in milliseconds; 0 while nothing waits for it.
+struct LastRead {
     started: Instant,
     handed: AtomicU64,
 }
 
-impl Pulse {
+impl LastRead {
     fn now(&self) -> u64 {
         clock().saturating_duration_since(self.started).as_millis() as u64 + 1
     }
@@ -155,7 +155,7 @@ impl Pulse {
     }
 }
 
-fn answer(subject: &Subject, watch: &Arc<Watch>, request: &Request<Incoming>) -> Response<Content> {
+fn answer(subject: &Subject, watch: &Arc<Viewers>, request: &Request<Incoming>) -> Response<Content> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/status") => {
             let text = status::describe(subject).to_string();
@@ -174,15 +174,16 @@ fn answer(subject: &Subject, watch: &Arc<Watch>, request: &Request<Incoming>) ->
     }
 }
 
-/// `at`, `since` in milliseconds before now, `where`: an expression as `Wanted` reads it, and `then=end`: the past alone.
-fn look(watch: &Arc<Watch>, query: &str) -> Result<View, (StatusCode, String)> {
+/// Query parameters: `at`, `since` in milliseconds before now, `where`: an expression for `Wanted`, and `then=end`: the
+/// past only.
+fn look(watch: &Arc<Viewers>, query: &str) -> Result<View, (StatusCode, String)> {
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
-    let (mut place, mut since, mut wanted) = (Place::Received, None, String::new());
+    let (mut place, mut since, mut wanted) = (PointKind::Received, None, String::new());
     let mut ends = false;
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match key {
             "at" => {
-                let known = Place::ALL.iter().find(|(name, _)| *name == value);
+                let known = PointKind::ALL.iter().find(|(name, _)| *name == value);
                 place = known.ok_or_else(|| bad("at is received, leaving or dropped".to_owned()))?.1;
             }
             "since" => {
@@ -215,13 +216,13 @@ fn response(status: StatusCode, content_type: &'static str, content: Content) ->
     response
 }
 
-/// What is answered, and when some of it was last taken.
+/// An answer, with the time of the last read.
 struct Body {
     content: Content,
-    pulse: Arc<Pulse>,
+    pulse: Arc<LastRead>,
 }
 
-/// A whole answer, or what passes until the asker leaves, and the pieces of it that come next, the last one first.
+/// A whole answer, or a stream that lasts until the client leaves, with its next pieces, the last one first.
 enum Content {
     Text(Bytes),
     Sightings(Box<View>, Pieces),
@@ -260,7 +261,7 @@ impl Content {
     }
 }
 
-/// The bytes of a request, and the room that they take until they are written.
+/// The bytes of a request, and the room they take until they are written.
 struct Piece {
     bytes: Bytes,
     _held: Arc<Held>,
@@ -272,7 +273,7 @@ impl AsRef<[u8]> for Piece {
     }
 }
 
-/// One line of JSON that says what follows, and that many bytes of OTLP; the last piece first.
+/// One line of JSON that describes the following bytes of OTLP; the last piece first.
 fn written(sighting: Sighting) -> Pieces {
     let Sighting { event, held, pieces, items, skipped } = sighting;
     let bytes = pieces.iter().map(Bytes::len).sum::<usize>();

@@ -1,4 +1,4 @@
-//! `GET /status`: what a collector says of itself. The names are stable: scripts read them.
+//! `GET /status`: the state of a collector. The names are stable: scripts read them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,18 +10,18 @@ use super::{Subject, View};
 use crate::diagnostics::columns::without_errno;
 use crate::diagnostics::log::timestamp;
 use crate::diagnostics::process::resident_bytes;
-use crate::diagnostics::reloads::State;
+use crate::diagnostics::reloads::History;
 use crate::sending::{Queue, Report};
 use crate::telemetry::bill::Sums;
 use crate::telemetry::{Account, Now, Reason, Share};
 
-/// Services that are shown; the rest is one line.
+/// Maximum services shown; the others are summed in one line.
 const SHOWN: usize = 32;
 
 pub fn describe(subject: &Subject) -> Value {
     let (view, now) = (subject.view(), Now::read());
     let verdict = view.health.verdict();
-    let State { since, refused, .. } = view.reloads.state();
+    let History { since, refused, .. } = view.reloads.state();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -44,7 +44,7 @@ pub fn describe(subject: &Subject) -> Value {
     })
 }
 
-/// One line a receiver and signal, whatever the transport.
+/// One line per receiver and signal, summed over transports.
 fn receivers(view: &View) -> Value {
     let mut sums = BTreeMap::new();
     for gate in &view.graph.gates {

@@ -1,4 +1,4 @@
-//! What somebody wants to see: an OTTL condition, a trace, or everything; read once, asked of every request.
+//! What a viewer wants to see: an OTTL condition, a trace, or everything; parsed once, evaluated for every request.
 
 use bytes::Bytes;
 use memchr::memmem::Finder;
@@ -17,7 +17,7 @@ use crate::ottl::syntax::{Mistake, Node, Syntax};
 use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::{Now, Signal};
 
-/// What a condition may speak of, the innermost first; an event of a span is no item, so that spans are asked.
+/// The contexts of a condition, the innermost first; span events are not items, so their condition is asked of spans.
 const CONTEXTS: [(Signal, &[&str]); 3] = [
     (Signal::Logs, &["log", "scope", "resource"]),
     (Signal::Metrics, &["datapoint", "metric", "scope", "resource"]),
@@ -25,27 +25,27 @@ const CONTEXTS: [(Signal, &[&str]); 3] = [
 ];
 
 pub struct Wanted {
-    /// As a filter would say it.
+    /// In the syntax of a filter.
     pub text: String,
     /// By signal; empty when everything is wanted.
     pub rules: Vec<Rule>,
-    /// The bytes of a trace id, without which a request need not be looked into.
+    /// Bytes that occur in every matching request: those of a trace id.
     needle: Option<Finder<'static>>,
 }
 
 pub struct Rule {
     pub signal: Signal,
     pub context: &'static str,
-    /// Whether the condition names its context itself (`log.body`), as the newer style of the configs wants it.
+    /// Whether the condition names its context itself (`log.body`), as newer configs do.
     pub is_qualified: bool,
     condition: Condition,
 }
 
-/// One request, or what is left of it: the pieces of its wire form and how many items are in them.
+/// One request, or what is left of it: pieces of its wire form, and the number of items in them.
 pub type Kept = (SmallVec<[Bytes; 1]>, u64);
 
 impl Wanted {
-    /// A condition, a trace id or how one begins, a `traceparent`, or nothing at all.
+    /// A condition, a trace id or its beginning, a `traceparent`, or an empty string.
     pub fn read(expression: &str) -> Result<Wanted, Mistake> {
         let expression = expression.trim();
         let mut wanted = Wanted { text: expression.to_owned(), rules: Vec::new(), needle: None };
@@ -66,7 +66,7 @@ impl Wanted {
                 Err(mistake) => mistakes.push((hints.known_in(contexts), mistake)),
             }
         }
-        // What is nothing in any signal is a mistake; what is nothing in one of them is not asked there.
+        // An expression that fits no signal is a mistake; one that fits only some signals is skipped for the others.
         if !wanted.rules.is_empty() {
             return Ok(wanted);
         }
@@ -82,7 +82,7 @@ impl Wanted {
             }
             return Err(Mistake::new(&(0..wanted.text.len()), message).help(help));
         }
-        // Meant is the signal that knows most of it.
+        // Report the mistake for the signal that knows most of the expression.
         mistakes.sort_by_key(|(known, mistake)| (usize::MAX - known, !mistake.is_guessed));
         let is_nowhere = mistakes.iter().all(|(known, mistake)| *known == 0 && mistake.is_unknown_path);
         let (_, mut mistake) = mistakes.into_iter().next().expect("there are signals, and none has a rule");
@@ -97,7 +97,7 @@ impl Wanted {
         self.rules.is_empty() || self.rule(signal).is_some()
     }
 
-    /// Whether looking into a request may be worth it: one pass over its bytes at most.
+    /// Whether a request may match: at most one pass over its bytes.
     pub fn may_be_in<'a>(&self, mut parts: impl Iterator<Item = &'a Bytes>) -> bool {
         self.needle.as_ref().is_none_or(|needle| parts.any(|part| needle.find(part).is_some()))
     }
@@ -106,7 +106,7 @@ impl Wanted {
         self.rules.iter().find(|rule| rule.signal == signal)
     }
 
-    /// What of a request is wanted.
+    /// The wanted part of a request.
     pub fn keep(&self, signal: Signal, parts: &[(Bytes, u32)], now: Now) -> Kept {
         let mut kept = Kept::default();
         for (bytes, items) in parts {
@@ -124,13 +124,13 @@ impl Wanted {
     }
 }
 
-/// For a person to paste.
+/// Quoted for a shell.
 fn in_shell(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// The condition that stands for a trace id, for its first digits as `line` prints them, for a span id, or for a traceparent; and
-/// the bytes that are in every request it can be true in.
+/// The condition for a trace id, for its first digits as `line` prints them, for a span id, or for a traceparent; and
+/// the bytes that occur in every matching request.
 fn trace(text: &str) -> Option<(String, Vec<u8>)> {
     let parts: Vec<&str> = text.split('-').collect();
     let digits = match parts.as_slice() {
@@ -155,7 +155,7 @@ fn trace(text: &str) -> Option<(String, Vec<u8>)> {
     rest.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some((condition, id))
 }
 
-/// What is nearly the id of a trace.
+/// Advice for text that is almost a trace id.
 fn misjudged(text: &str) -> Option<Mistake> {
     let parts: Vec<&str> = text.split('-').collect();
     let digits: usize = parts.iter().map(|part| part.len()).sum();
@@ -186,14 +186,14 @@ fn rule(node: &Node, hints: &Hints, signal: Signal, contexts: &[&'static str]) -
     let compile = |context| {
         let dialect = Dialect { context, functions: functions::FILTER };
         let condition = compile::condition(node, &dialect)?;
-        // Who looks has no use for what is never true.
+        // A condition that can never be true is useless to a viewer.
         compile::remarks_on_condition(node, &dialect).pop().map_or(Ok(condition), Err)
     };
     let rule = |context, is_qualified| move |condition| Rule { signal, context, is_qualified, condition };
     if let Ok(context) = hints.context(contexts, functions::FILTER) {
         return compile(context).map(rule(context, true));
     }
-    // Without their contexts before them, names mean the innermost thing that has all of them.
+    // Without a context, names refer to the innermost item that has all of them.
     let mut first = None;
     for context in contexts.iter().filter(|context| **context != "scope") {
         match compile(context).map(rule(context, false)) {
@@ -216,7 +216,7 @@ impl Rule {
     }
 }
 
-/// Drops what the condition is not true for; where it fails it is not true.
+/// Drops items for which the condition is not true; if evaluation fails, it counts as not true.
 struct Sieve<'a> {
     rule: &'a Rule,
     depth: Depth,

@@ -1,5 +1,5 @@
-//! The small HTTP/1 server behind health checks and metrics: a function from a path to an answer. It has a thread of its
-//! own, so that it answers however busy the workers are.
+//! The small HTTP/1 server behind health checks and metrics: a function from a path to an answer. It has its own
+//! thread, so it answers however busy the workers are.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ use super::{Stream, tls};
 use crate::diagnostics::supervisor::Watch;
 use crate::otlp::percent;
 
-/// Connections at once; a scraper needs one. Beyond these the one that was opened first is closed: each is for one request.
+/// Maximum connections; a scraper needs one. Beyond it the oldest is closed: each serves one request.
 const CONNECTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -41,14 +41,14 @@ impl Reply {
     }
 }
 
-/// What stands before the answers.
+/// TLS, authentication, CORS and headers in front of the answers.
 #[derive(Default)]
 pub struct Front {
     pub tls: Option<Arc<tls::Server>>,
     pub guard: Option<Arc<Authenticator>>,
     pub cors: Cors,
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
-    /// How long a request may take to come, if that is less than the patience.
+    /// Time limit for reading a request, if shorter than `PATIENCE`.
     pub read_timeout: Option<Duration>,
 }
 
@@ -70,7 +70,7 @@ impl Front {
         answer
     }
 
-    /// What a client is answered whose credentials are not accepted.
+    /// The answer to a client without valid credentials.
     async fn admit(&self, headers: &HeaderMap) -> Option<Response<String>> {
         let guard = self.guard.as_ref()?;
         let refused = guard.admit(headers).await.err()?;
@@ -116,13 +116,13 @@ async fn accept(
         }
         let (front, answer) = (front.clone(), answer.clone());
         oldest_first.push_back(open.spawn(async move {
-            // A client that breaks off is its own affair.
+            // A client that disconnects is no fault of ours.
             let _ = tokio::time::timeout(PATIENCE, connection(stream, &front, &answer)).await;
         }));
     }
 }
 
-/// One request on one connection.
+/// Serves one request on one connection.
 async fn connection(stream: Stream, front: &Front, answer: &Answers) {
     let stream = match &front.tls {
         Some(tls) => tls::accept(stream, tls).await,

@@ -1,5 +1,5 @@
-//! What the authenticators among the extensions do (facts 7.5, 7.6): say by its head alone whether a request may come in,
-//! and who we are when we send. What files hold is read again when they change. Secrets stay out of every message.
+//! The work of authenticator extensions: accept or reject a request by its headers, and add credentials to our own
+//! requests. Files are read again when they change. Secrets never appear in messages.
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -14,42 +14,42 @@ use crate::telemetry::Answer;
 
 use super::files::{self, Watched};
 
-/// Files are looked at no more often, and only while requests ask for what they hold.
+/// Minimum interval between checks of the files, which happen only when a request needs them.
 const LOOK: Duration = Duration::from_secs(1);
-/// The most tokens or users of one authenticator: each request is compared with all of them.
+/// Maximum tokens or users of one authenticator: each request is compared with all of them.
 pub const MOST: usize = 1024;
 
-/// Stands for a credential: as long as any other, and nothing that can be sent.
+/// Represents a credential: fixed length, and useless to send.
 pub type Fingerprint = [u8; 32];
 
-/// The fingerprint of a text that is given in parts.
+/// The fingerprint of a text given in parts.
 pub fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
     let mut context = digest::Context::new(&digest::SHA256);
     parts.iter().for_each(|part| context.update(part));
     context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// What an authenticator knows at the moment.
+/// The current credentials of an authenticator.
 #[derive(Debug, Default, PartialEq)]
 pub struct Credentials {
-    /// What we send; none when it is for receivers alone.
+    /// The header value we send; `None` for authenticators that only serve receivers.
     pub sent: Option<HeaderValue>,
-    /// What we accept.
+    /// The credentials we accept.
     pub accepted: Vec<Fingerprint>,
 }
 
-/// How one kind of authenticator writes and reads credentials.
+/// How one kind of authenticator encodes and parses credentials.
 pub trait Scheme: Debug + Send + Sync {
-    /// The credentials, from the contents of its files in their order; default ones where none is valid. An error names no
-    /// secret.
+    /// The credentials from the contents of its files, in their order; default ones if none is valid. Errors contain no
+    /// secrets.
     fn credentials(&self, files: &[String]) -> Result<Credentials, String>;
-    /// What the header of a request may be known by.
+    /// The fingerprints that identify a request's header.
     fn presented(&self, header: &[u8]) -> Result<SmallVec<[Fingerprint; 2]>, &'static str>;
-    /// What a request without the header is told, and one whose credentials are unknown.
+    /// The messages for a missing header and for unknown credentials.
     fn refusals(&self) -> (&str, &'static str);
-    /// `WWW-Authenticate`.
+    /// The value of `WWW-Authenticate`.
     fn challenge(&self) -> HeaderValue;
-    /// What a header that was accepted tells of its sender, by the names that `from_context: auth.NAME` has for it.
+    /// Attributes of an accepted sender, named as in `from_context: auth.NAME`.
     fn attributes(&self, _: &[u8]) -> Vec<(&'static str, String)> {
         Vec::new()
     }
@@ -65,7 +65,7 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// The files stand beside the paths of the keys that name them.
+    /// The paths of the files, each with its key.
     pub fn new(
         scheme: Arc<dyn Scheme>,
         header: HeaderName,
@@ -83,39 +83,39 @@ impl Authenticator {
         Authenticator { scheme, header, serves, sends, credentials }
     }
 
-    /// Whether it has credentials for neither side: an empty `filename` names no token.
+    /// Whether it has credentials for neither side: an empty `filename` means no token.
     pub fn is_absent(&self) -> bool {
         !self.serves && !self.sends
     }
 
-    /// Whether a request with these headers may come in.
+    /// Accepts or rejects a request with these headers.
     pub async fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
         let refused = |why: &str| Answer::unauthenticated(why, self.scheme.challenge());
         let (missing, unknown) = self.scheme.refusals();
         let given = headers.get(&self.header).filter(|value| !value.is_empty()).ok_or_else(|| refused(missing))?;
         let presented = self.scheme.presented(given.as_bytes()).map_err(refused)?;
-        // The fault is ours: the client keeps what it has and comes again.
+        // The fault is ours: the client keeps its data and retries.
         let unavailable = |_| Answer::unavailable("the receiver cannot read its credentials", Duration::from_secs(1));
         let known = self.credentials.current(false).await.map_err(unavailable)?;
         let pairs = known.accepted.iter().flat_map(|accepted| presented.iter().map(move |given| (accepted, given)));
-        // Every pair is compared, so that the time tells nothing.
+        // All pairs are compared, so timing reveals nothing.
         let found = pairs.fold(false, |found, (accepted, given)| found | is_equal(accepted, given));
         if found { Ok(()) } else { Err(refused(unknown)) }
     }
 
-    /// What is known of the sender of these headers, which were admitted.
+    /// Attributes of the sender of these headers, which were accepted.
     pub fn attributes(&self, headers: &HeaderMap) -> Vec<(&'static str, String)> {
         headers.get(&self.header).map_or_else(Vec::new, |value| self.scheme.attributes(value.as_bytes()))
     }
 
-    /// The header that we send; `anew` looks at the files at once.
+    /// The header we send; `anew` checks the files at once.
     pub async fn header(&self, anew: bool) -> Result<(HeaderName, HeaderValue), String> {
         let value = self.credentials.current(anew).await?.sent.clone();
         Ok((self.header.clone(), value.ok_or("it is no client authenticator")?))
     }
 
-    /// Waits until we would send other credentials than those that are known now. A look here, before it waits, could find the
-    /// ones to wait for.
+    /// Waits until the header we send changes. It compares with the known credentials, without reading the files first: that
+    /// could already find the new ones.
     pub async fn renewed(&self) {
         let known = |known: Result<Arc<Credentials>, String>| known.ok()?.sent.clone();
         let sent = known(self.credentials.known());
@@ -124,7 +124,7 @@ impl Authenticator {
         }
     }
 
-    /// Reads what it needs, on this thread, and says in the log when that fails.
+    /// Reads the files on this thread, and logs failures.
     pub fn warm_up(&self) -> Result<(), String> {
         if self.is_absent() { Ok(()) } else { self.credentials.look().map(drop) }
     }
@@ -135,7 +135,7 @@ fn read(path: &Path) -> Result<String, String> {
     text.map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-/// In a time that does not depend on where they differ.
+/// Compares in constant time.
 fn is_equal(left: &Fingerprint, right: &Fingerprint) -> bool {
     let difference = left.iter().zip(right).fold(0, |difference, (left, right)| difference | (left ^ right));
     std::hint::black_box(difference) == 0

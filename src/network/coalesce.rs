@@ -1,12 +1,12 @@
-//! A socket for HTTP/2 that writes once a turn instead of once a frame.
+//! A socket for HTTP/2 that writes once per turn of a task instead of once per frame.
 //!
-//! h2 flushes after every DATA frame, and an upstream takes frames of 16 KiB: a batch would be hundreds of system
-//! calls. Here a flush does nothing; the executor writes what has gathered after each turn of the task that owns the
+//! h2 flushes after every DATA frame, and upstreams accept frames of 16 KiB: a batch would need hundreds of system
+//! calls. Here a flush does nothing; the executor writes the gathered frames after each turn of the task that owns the
 //! socket.
 //!
-//! A socket wakes one task a direction: the one that polled it last. So one task alone may poll it: the connection's,
-//! which reads it. If the task of a request's body wrote as well, it could take the wake-up along when it ends, and the
-//! rest would never be written.
+//! A socket wakes one task per direction: the last one that polled it. So only one task may poll it: the connection's
+//! task, which reads from it. If a request body's task wrote too, it could end with the wake-up pending, and the rest
+//! would never be written.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,9 +18,11 @@ use tokio::task;
 
 use super::Stream;
 
-/// With this much gathered, the next frame waits for the socket.
+/// When this much is gathered, the next frame waits for the socket.
 const GATHERED: usize = 128 * 1024;
 
+/// The socket, shared by the tasks of one connection. Any of them may append to `gathered` under the lock; only `owner`
+/// reads and writes `stream`.
 #[derive(Clone)]
 pub struct Coalesced(Arc<Mutex<Inner>>);
 
@@ -28,9 +30,9 @@ struct Inner {
     stream: Stream,
     gathered: Vec<u8>,
     written: usize,
-    /// The task that reads it, and the only one that writes it.
+    /// The task that reads from it, and the only one that writes to it.
     owner: Option<task::Id>,
-    /// Why the last write failed, until the owner hears of it.
+    /// The error of the last write, until the owner reads it.
     failure: Option<io::Error>,
 }
 
@@ -43,13 +45,13 @@ impl Coalesced {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The owner reads a failure at its next turn, and the connection ends without waiting for its peer.
+    /// Makes the owner read an error at its next turn, so that the connection ends without waiting for its peer.
     pub fn abandon(&self) {
         self.lock().failure = Some(io::ErrorKind::TimedOut.into());
     }
 
-    /// Writes what a turn of the current task has gathered, if that task owns the socket. A write that cannot go on
-    /// wakes it again; one that fails makes it read the failure at its next turn.
+    /// Writes the data gathered in this turn, if the current task owns the socket. A blocked write wakes the task
+    /// again; after a failed one it reads the error at its next turn.
     fn turn_ends(&self, context: &mut Context) {
         let mut inner = self.lock();
         if inner.owner != task::try_id() {
@@ -116,7 +118,7 @@ impl AsyncWrite for Coalesced {
     }
 }
 
-/// Drives the tasks of one connection, and writes what each turn of the owner has gathered.
+/// Runs the tasks of one connection, and writes the gathered data after each turn of the owner.
 #[derive(Clone)]
 pub struct Turns(pub Coalesced);
 

@@ -1,7 +1,7 @@
-//! Who is connected: the cap on connections, and who has to go when it is reached.
+//! The cap on connections, and which one is closed when it is reached.
 //!
-//! Each connection keeps the time of its last sign of life. At the cap the one that has been idle longest is closed, so
-//! a new client always gets in, however many others hold sockets open. All receivers share one cap.
+//! Each connection records its last sign of life. At the cap, the connection that has been idle longest is closed, so a
+//! new client always gets in, however many others hold sockets open. All receivers share one cap.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// What a connection may bring between two requests. Frames of HTTP/2 that want nothing cost work all the same, and nothing else bounds
-/// them; the rest of streams that were reset is less, and so are the pings of a month.
+/// Maximum bytes a connection may send between two requests. HTTP/2 frames without effect still cost work, and nothing
+/// else limits them. The rest of reset streams is smaller, and so are a month's pings.
 const IDLE_BYTES: u64 = 16 << 20;
 
-/// How many may be closing beside those that are open: files are what runs out first, and accepting waits for them.
+/// Maximum connections closing in addition to the open ones. File descriptors run out first, so accepting waits for
+/// them.
 const CLOSING: usize = 8;
 
+/// All client connections. `open` holds at most `cap` pulses: adding one at the cap removes another. A removed
+/// connection keeps its permit of `places` until it has closed, so at most `cap + CLOSING` sockets exist.
 pub struct Connections {
     started: Instant,
     cap: usize,
@@ -26,33 +29,38 @@ pub struct Connections {
     next: AtomicU64,
 }
 
-/// Signs of life of one connection.
+/// The signs of life of one connection. Its task, its socket and its requests write them; [`Connections::enter`] and
+/// the supervisor of the connection read them.
+///
+/// The fields are independent and relaxed: each is a hint for a timeout, and a stale value delays it by at most one
+/// check. `busy` and `unsent` are counted by guards ([`Busy`], [`Unsent`]), so a dropped future never leaves them too
+/// high.
 pub struct Pulse {
-    /// Who is at the other end.
+    /// The remote address.
     pub peer: Option<SocketAddr>,
     started: Instant,
-    /// Milliseconds after `started`: the last byte that came.
+    /// When the last byte arrived, in milliseconds after `started`.
     last: AtomicU64,
-    /// When the first byte of a request came that is not complete yet; 0 when none is.
+    /// When the first byte of an incomplete request arrived; 0 if there is none.
     head_since: AtomicU64,
-    /// Requests being answered, and answers that are not sent.
+    /// Requests being answered, and answers not yet sent.
     busy: AtomicU32,
     unsent: AtomicU32,
-    /// While there are such answers: when the first was there, or the last one before them was sent.
+    /// While answers wait to be sent: when the first was ready, or the one before them was sent.
     unsent_since: AtomicU64,
-    /// Bytes that came since a request or a byte of its body did.
+    /// Bytes received since the last request or byte of a body.
     idle_bytes: AtomicU64,
     served: AtomicBool,
     pub close: Notify,
 }
 
-/// A request from its head to its end, also when its future is dropped.
+/// Counts a request from its head to its end, even if its future is dropped.
 pub struct Busy(Arc<Pulse>);
 
-/// An answer until it is sent.
+/// Counts an answer until it is sent.
 pub struct Unsent(Busy);
 
-/// A connection's entry; taken out when dropped.
+/// A connection's entry; removed on drop.
 pub struct Entry {
     connections: Arc<Connections>,
     id: u64,
@@ -71,7 +79,7 @@ impl Connections {
         })
     }
 
-    /// Adds a connection; beyond the cap, tells the longest-idle one to close, and waits while too many are at it.
+    /// Adds a connection. At the cap, tells the longest-idle one to close; waits while too many are closing.
     pub async fn enter(self: &Arc<Self>, peer: Option<SocketAddr>) -> Entry {
         // The semaphore is never closed.
         let place = self.places.clone().acquire_owned().await.ok();
@@ -92,7 +100,7 @@ impl Connections {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= self.cap {
             let idle = open.iter().min_by_key(|(_, pulse)| (pulse.busy.load(Relaxed) > 0, pulse.last.load(Relaxed)));
-            // Out of the list at once, so that the next one over the cap picks another.
+            // Remove it at once, so that the next connection over the cap picks another.
             if let Some(idle) = idle.map(|(id, _)| *id)
                 && let Some(pulse) = open.remove(&idle)
             {
@@ -120,7 +128,7 @@ impl Pulse {
         !self.served.load(Relaxed)
     }
 
-    /// So many bytes came. False when there were too many without a request.
+    /// Records received bytes. False when there were too many without a request.
     pub fn beat(&self, bytes: usize) -> bool {
         let now = self.millis();
         self.last.store(now, Relaxed);
@@ -130,12 +138,12 @@ impl Pulse {
         self.idle_bytes.fetch_add(bytes as u64, Relaxed) < IDLE_BYTES
     }
 
-    /// A request came, or more of its body.
+    /// A request arrived, or more of its body.
     pub fn progress(&self) {
         self.idle_bytes.store(0, Relaxed);
     }
 
-    /// How long nothing has happened here; zero while a request is being answered.
+    /// How long the connection has been idle; zero while a request is being answered.
     pub fn idle(&self) -> Duration {
         if self.busy.load(Relaxed) > 0 {
             return Duration::ZERO;
@@ -143,12 +151,12 @@ impl Pulse {
         Duration::from_millis(self.millis().saturating_sub(self.last.load(Relaxed)))
     }
 
-    /// For how long a request's head has been incomplete.
+    /// How long a request's head has been incomplete.
     pub fn head_open(&self) -> Duration {
         self.after(&self.head_since)
     }
 
-    /// For how long there have been answers and none was taken.
+    /// How long the client has read none of the waiting answers.
     pub fn unread(&self) -> Duration {
         self.after(&self.unsent_since)
     }
@@ -171,7 +179,7 @@ impl Busy {
         Busy(pulse)
     }
 
-    /// The answer is there.
+    /// The answer is ready.
     pub fn answered(self) -> Unsent {
         if self.0.unsent.fetch_add(1, Relaxed) == 0 {
             self.0.unsent_since.store(self.0.millis(), Relaxed);

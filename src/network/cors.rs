@@ -1,4 +1,4 @@
-//! `cors`: which pages may read what a server answers. It refuses nothing: a browser does.
+//! `cors`: which web pages may read a server's answers. It refuses nothing: browsers do.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
@@ -26,8 +26,8 @@ impl Cors {
         cors
     }
 
-    /// The answer to a page's question whether it may send one of `methods`; nothing where a request is no such question. An
-    /// origin that is not allowed gets no headers.
+    /// The answer to a CORS preflight for `methods`; `None` if the request is not a preflight. An origin that is not
+    /// allowed gets no headers.
     pub fn preflight(&self, method: &Method, request: &HeaderMap, methods: &'static str) -> Option<Response<()>> {
         let asks = *method == Method::OPTIONS && request.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         if !asks || !self.is_on() {
@@ -53,7 +53,7 @@ impl Cors {
         Some(answer)
     }
 
-    /// Adds to an answer whether the page that asked may read it.
+    /// Adds the headers that allow the page to read the answer.
     pub fn mark(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if let Some(origin) = self.allowed(request) {
             let all = self.allows_all();
@@ -79,7 +79,7 @@ impl Cors {
         !self.allowed_origins.is_empty()
     }
 
-    /// Whether a page from `origin` may read the answers: an allowed origin has at most one `*`.
+    /// Whether pages from `origin` may read the answers: an allowed origin has at most one `*`.
     fn allows(&self, origin: &[u8]) -> bool {
         let origin = origin.to_ascii_lowercase();
         self.allowed_origins.iter().map(|allowed| allowed.to_ascii_lowercase()).any(|allowed| {
@@ -94,7 +94,7 @@ impl Cors {
         })
     }
 
-    /// Whether a page from anywhere may, which then gets no credentials along with it.
+    /// Whether pages from any origin may; they then send no credentials.
     fn allows_all(&self) -> bool {
         self.allowed_origins.iter().any(|allowed| allowed == "*")
     }

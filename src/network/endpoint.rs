@@ -1,6 +1,7 @@
-//! Where to listen and where to send: what the Go collector accepts as an `endpoint`, read once, and connected to.
+//! Where to listen and where to send: the forms of `endpoint` that the Go collector accepts, parsed once, and how to
+//! connect.
 //!
-//! What is wrong with an endpoint is told without its user, password or query.
+//! Errors about an endpoint omit its user, password and query.
 
 use std::fmt;
 use std::io;
@@ -17,16 +18,16 @@ use tokio::task::JoinSet;
 use super::Stream;
 use crate::otlp::{base64, percent};
 
-/// How long one address may stay silent before the next is tried beside it (RFC 8305 asks for 250 ms or so).
+/// Delay before the next address is tried in parallel (RFC 8305 recommends 250 ms).
 const STAGGER: Duration = Duration::from_millis(300);
-/// An idle connection is asked for a sign of life after this time…
+/// TCP keep-alive: idle time before the first probe…
 const IDLE: Duration = Duration::from_secs(30);
-/// …and again after this one.
+/// …and between further probes.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
-/// A connection whose peer takes nothing of what was sent for this long is over.
+/// A connection whose peer acknowledges nothing for this long is closed.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// A peer, or a place to listen at.
+/// The address of a peer or a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// The host is a name or an IP address without brackets; empty means all interfaces.
@@ -38,7 +39,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// `host:port`, where an IPv6 address stands in brackets.
+    /// `host:port`, with brackets around an IPv6 address.
     pub fn tcp(text: &str) -> Result<Address, String> {
         let bracketed = text.strip_prefix('[');
         let parts = bracketed.map_or_else(|| text.rsplit_once(':'), |rest| rest.split_once("]:"));
@@ -65,7 +66,7 @@ impl Address {
         }
     }
 
-    /// What the host is, as far as nobody has to be asked; an empty one is every interface.
+    /// The IP addresses of the host without a look-up; an empty host means every interface.
     fn known(&self) -> Vec<IpAddr> {
         match self {
             Address::Tcp { host, .. } if host.is_empty() => {
@@ -86,7 +87,7 @@ impl Address {
         }
     }
 
-    /// The addresses that the host has right now; none for a Unix socket.
+    /// Looks up the host's current addresses; none for a Unix socket.
     pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
             Address::Unix(_) => Ok(Vec::new()),
@@ -95,7 +96,7 @@ impl Address {
     }
 }
 
-/// An IPv4 address that is written as one of IPv6 (`::ffff:127.0.0.1`) is the IPv4 address.
+/// Writes an IPv4-mapped IPv6 address (`::ffff:127.0.0.1`) as IPv4.
 fn canonical(host: &str) -> String {
     let mapped = host.parse().ok().and_then(|ip: Ipv6Addr| ip.to_ipv4_mapped());
     mapped.map_or_else(|| host.to_owned(), |ip| ip.to_string())
@@ -136,7 +137,7 @@ impl Family {
 }
 
 impl Listen {
-    /// `transport` is the receiver's setting of that name.
+    /// `transport` is the receiver's key of that name.
     pub fn parse(endpoint: &str, transport: &str) -> Result<Listen, String> {
         let (parse, family): (fn(&str) -> _, _) = match transport {
             "tcp" => (Address::tcp, Family::Any),
@@ -148,8 +149,9 @@ impl Listen {
         Ok(Listen { address: parse(endpoint)?, family })
     }
 
-    /// The addresses to bind. `localhost` stands for two, and both are wanted. An empty host and `0.0.0.0` mean every interface, as in
-    /// Go: `::` takes IPv4 too, and a system without IPv6 has `0.0.0.0`. The first of these that works is enough.
+    /// The addresses to bind. `localhost` means two, and both are needed. An empty host and `0.0.0.0` mean every
+    /// interface, as in Go: `::` accepts IPv4 too, and a system without IPv6 has `0.0.0.0`. The first of these that
+    /// works is enough.
     pub async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let mut all = match &self.address {
             Address::Tcp { port, .. } if !self.known().is_empty() => {
@@ -171,7 +173,7 @@ impl Listen {
         self.address.has_port_of(&other.address) && (self.address == other.address || mine.iter().any(clash))
     }
 
-    /// Whether who connects to `address`, on this machine, comes here.
+    /// Whether a connection to `address` from this machine arrives here.
     pub fn is_reached_at(&self, address: &Address) -> bool {
         let dialled = address.known().into_iter().map(|ip| match ip {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -195,7 +197,7 @@ impl Listen {
         all
     }
 
-    /// Whether the host means every interface, so that one address that works is enough, and anyone may connect.
+    /// Whether the host means every interface, so that one working address is enough, and anyone may connect.
     pub fn is_everywhere(&self) -> bool {
         matches!(&self.address, Address::Tcp { host, .. }
             if host.is_empty() || host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()))
@@ -222,16 +224,17 @@ impl Scheme {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: Address,
-    /// None for gRPC, where a prefix decides nothing.
+    /// `None` for gRPC, where a prefix decides nothing.
     pub scheme: Option<Scheme>,
-    /// What an HTTP request asks for.
+    /// The path and query of requests.
     target: PathAndQuery,
-    /// `user:password` as it stands in the URL, percent-encoded; for basic authentication, never for show.
+    /// `user:password` as in the URL, percent-encoded; for basic authentication, never displayed.
     pub userinfo: Option<String>,
 }
 
 impl Endpoint {
-    /// `host:port`, also behind `http://`, `https://`, `dns:///`, `dns://SERVER/` or `passthrough:///`, or `unix:///path`.
+    /// `host:port`, optionally after `http://`, `https://`, `dns:///`, `dns://SERVER/` or `passthrough:///`; or
+    /// `unix:///path`.
     pub fn grpc(text: &str) -> Result<Endpoint, String> {
         let at = |address| Endpoint { address, scheme: None, target: PathAndQuery::from_static("/"), userinfo: None };
         if let Some(path) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")) {
@@ -253,7 +256,6 @@ impl Endpoint {
         peer(rest).map(at)
     }
 
-    /// A URL.
     pub fn http(text: &str) -> Result<Endpoint, String> {
         let (scheme, rest) = match text.split_once("://") {
             Some((name, rest)) if name.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
@@ -287,7 +289,7 @@ impl Endpoint {
         Ok(Endpoint { target: target.map_err(|_| format!("invalid path {suffix:?}"))?, ..self.clone() })
     }
 
-    /// The user and the password of the URL as basic authentication has them.
+    /// The URL's user and password as a basic authentication header.
     pub fn credentials(&self) -> Option<HeaderValue> {
         let userinfo = self.userinfo.as_deref()?;
         let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
@@ -299,12 +301,11 @@ impl Endpoint {
         Some(value)
     }
 
-    /// The path and query of a request.
     pub fn target(&self) -> &str {
         self.target.as_str()
     }
 
-    /// Whether what is sent there may be seen on a network.
+    /// Whether data sent there crosses a network.
     pub fn leaves_the_machine(&self) -> bool {
         match &self.address {
             Address::Tcp { host, .. } => {
@@ -315,7 +316,7 @@ impl Endpoint {
         }
     }
 
-    /// What `Host` and `:authority` say: the port stays out where the scheme implies it.
+    /// The value of `Host` and `:authority`: the scheme's default port is omitted.
     pub fn authority(&self) -> String {
         if let Address::Unix(_) = self.address {
             return "localhost".to_owned();
@@ -325,7 +326,7 @@ impl Endpoint {
         implied.unwrap_or(&whole).to_owned()
     }
 
-    /// The name that a certificate must be for, unless the configuration overrides it.
+    /// The name that the certificate must match, unless the config overrides it.
     pub fn host(&self) -> &str {
         match &self.address {
             Address::Tcp { host, .. } => host,
@@ -334,7 +335,7 @@ impl Endpoint {
     }
 }
 
-/// An address to connect to. Nobody can be reached at an empty host; Go means this machine by it.
+/// An address to connect to. As in Go, an empty host means this machine.
 fn peer(text: &str) -> Result<Address, String> {
     match Address::tcp(text)? {
         Address::Tcp { port: 0, .. } => Err(r#"invalid port "0""#.into()),
@@ -357,8 +358,8 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Connects, in clear, within `timeout` (zero means no limit). The name is looked up anew each time, so that a moved
-/// upstream is found; its addresses are tried in order, each `STAGGER` after the one before or at its failure.
+/// Connects without TLS within `timeout` (zero means no limit). The name is looked up each time, so a moved upstream is
+/// found. Its addresses are tried in order, each `STAGGER` after the previous one or at its failure.
 pub async fn connect(address: &Address, timeout: Duration) -> io::Result<Stream> {
     let attempt = async {
         match address {
@@ -381,7 +382,7 @@ pub async fn connect(address: &Address, timeout: Duration) -> io::Result<Stream>
     result.map_err(|error| because(format!("cannot connect to {address}"), error))
 }
 
-/// Connects to one of the addresses that `address` has.
+/// Connects to one of the addresses of `address`.
 pub async fn connect_to(address: &Address, one: SocketAddr) -> io::Result<Stream> {
     let stream = dial(one).await.map_err(|error| match address.known().as_slice() {
         [known] if *known == one.ip() => because(format!("cannot connect to {address}"), error),
@@ -390,7 +391,7 @@ pub async fn connect_to(address: &Address, one: SocketAddr) -> io::Result<Stream
     Ok(Box::new(stream))
 }
 
-/// A socket that sends at once, and that notices when its peer is gone.
+/// Opens a socket without delay of small writes, and with keep-alive.
 async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;

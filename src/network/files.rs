@@ -1,5 +1,5 @@
-//! What files hold, read again when they have changed: certificates and credentials. No worker waits for a file: a thread
-//! beside it reads, and what was known stays in force until that is done.
+//! The content of files that are read again when they change: certificates and credentials. Workers never block on a
+//! file: another thread reads it, and the known content stays in force meanwhile.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,32 +13,34 @@ use tokio::time::Instant;
 
 use crate::config::files::{self, Place};
 
-/// The longest file of credentials or certificates.
+/// Maximum length of a credentials or certificate file.
 const LONGEST: u64 = 1 << 20;
-/// A file that changed so short a time ago may have changed again within one tick of its clock.
+/// A file changed this recently may change again within one tick of its clock.
 const RECENT: Duration = Duration::from_secs(2);
-/// A request waits this long for a look that has just begun, so that what was revoked is refused at once. A file takes
-/// far less; for a mount that hangs, none waits a second time.
+/// How long a request waits for a check that has just begun, so that revoked credentials are refused at once. Reading
+/// takes far less. If a mount hangs, only one round of requests waits.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// A secret or a certificate: a file of a bounded size.
+/// Reads a secret or a certificate, up to `LONGEST`.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     files::read(path, LONGEST, Place::File)
 }
 
-/// What changes when a file does: its time, its length, and which file it is.
+/// Identifies a version of a file: its time, its length, and its inode.
 type Stamp = (SystemTime, u64, u64);
 
-/// Reads the files; nothing where they say that nothing is in force any more.
+/// Parses the files; `None` if they say that nothing is in force any more.
 type Load<T> = Box<dyn Fn(&[PathBuf]) -> Result<Option<T>, String> + Send + Sync>;
 
+/// Files and their parsed content, shared by all users. At most one check runs at a time (`is_looking`), without the
+/// lock; it replaces `value` only if it succeeds, or if the files revoke it.
 pub struct Watched<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
-    /// What is in the files, or the keys that name them; for the log.
+    /// Names the content or its config keys, for the log.
     what: String,
     files: Vec<PathBuf>,
-    /// They are looked at no more often, and only when somebody asks; zero means once.
+    /// Minimum interval between checks, which happen only on use; zero means once.
     every: Duration,
     load: Load<T>,
     state: Mutex<State<T>>,
@@ -47,16 +49,16 @@ struct Inner<T> {
 
 struct State<T> {
     value: Option<Arc<T>>,
-    /// When the last look began.
+    /// When the last check began.
     began: Option<Instant>,
     is_looking: bool,
-    /// What the files were when they were read; none when they shall be read again.
+    /// The versions that were read; `None` forces another read.
     stamps: Option<Vec<Stamp>>,
     failure: Option<String>,
 }
 
 impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
-    /// Nothing is read yet.
+    /// Reads nothing yet.
     pub fn new(
         what: impl Into<String>,
         files: Vec<PathBuf>,
@@ -68,13 +70,13 @@ impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
         Watched(Arc::new(Inner { what: what.into(), files, every, load, state, looked: Notify::new() }))
     }
 
-    /// Looks at the files here and now.
+    /// Checks the files on this thread.
     pub fn look(&self) -> Result<Arc<T>, String> {
         self.0.begin(self.0.lock()).look();
         self.known()
     }
 
-    /// What is in force, which a look that has just begun may change; `anew` looks at the files at once.
+    /// The content in force, after a short wait for a check that has just begun; `anew` checks the files at once.
     pub async fn current(&self, anew: bool) -> Result<Arc<T>, String> {
         let mut looked = pin!(self.0.looked.notified());
         looked.as_mut().enable();
@@ -89,7 +91,7 @@ impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
         state.known()
     }
 
-    /// The same for one that cannot wait: what changed is in force the next time.
+    /// The same for callers that cannot wait: changes take effect on the next call.
     pub fn glance(&self) -> Result<Arc<T>, String> {
         self.begin_if_due(false);
         self.known()
@@ -121,7 +123,7 @@ impl<T> State<T> {
     }
 }
 
-/// A look that has begun. However it ends, it ends.
+/// A check in progress; its end is recorded even after a panic.
 struct Looking<T>(Arc<Inner<T>>);
 
 impl<T: PartialEq> Looking<T> {
@@ -160,14 +162,14 @@ impl<T> Inner<T> {
         Looking(self.clone())
     }
 
-    /// How long a look that is under way is still waited for.
+    /// How long to wait for the check in progress.
     fn patience(&self) -> Option<Duration> {
         let state = self.lock();
         let waited = state.began.map_or(Duration::ZERO, |began| began.elapsed());
         state.is_looking.then(|| PATIENCE.saturating_sub(waited))
     }
 
-    /// Takes what was read, if anything was. Where that failed, what was known stays known.
+    /// Stores what was read. After a failure the known content stays.
     fn take(&self, state: &mut State<T>, stamps: Option<Vec<Stamp>>, read: Option<Result<Option<T>, String>>)
     where
         T: PartialEq,
@@ -192,7 +194,7 @@ impl<T> Inner<T> {
         }
     }
 
-    /// Says what is wrong once, however often it is found.
+    /// Logs a failure once until it changes.
     fn fail(&self, state: &mut State<T>, error: String) {
         if state.failure.as_ref() != Some(&error) {
             let what = self.what.as_str();
@@ -209,12 +211,12 @@ impl<T> Inner<T> {
 
 impl<T> fmt::Debug for Watched<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        // What it holds is secret.
+        // The content is secret.
         formatter.debug_struct("Watched").field("files", &self.0.files).finish_non_exhaustive()
     }
 }
 
-/// None when it is not there, or too young to be told apart from its next version.
+/// `None` if the file is missing, or too recent to distinguish from its next version.
 fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     #[cfg(unix)]

@@ -1,5 +1,5 @@
-//! Interim responses (1xx, RFC 9110 section 15.2) of a server that we ask: a few are passed over, more end the connection.
-//! hyper passes over any number of them, and never rests while they come.
+//! Interim responses (1xx, RFC 9110 section 15.2) from an upstream: a few are skipped, more end the connection. hyper
+//! skips any number of them and would never stop.
 
 use std::io;
 use std::pin::Pin;
@@ -15,12 +15,12 @@ use super::Stream;
 /// Servers send one `100 Continue`, and perhaps an early hint.
 const MOST: u32 = 16;
 
-/// How many have come since the last request on a connection.
+/// The number received since the last request on a connection.
 #[derive(Clone, Default)]
 pub struct Interim(Arc<AtomicU32>);
 
 impl Interim {
-    /// Counts those that come before the answer to this request.
+    /// Counts interim responses to this request.
     pub fn count_for<B>(&self, request: &mut Request<B>) {
         self.0.store(0, Relaxed);
         let count = self.0.clone();
@@ -29,7 +29,7 @@ impl Interim {
         });
     }
 
-    /// A connection on which they are counted: it breaks when there are too many.
+    /// Wraps a connection, which fails after too many interim responses.
     pub fn limit(&self, stream: Stream) -> Limited {
         Limited { stream, interim: self.clone() }
     }

@@ -1,4 +1,4 @@
-//! Listening sockets: every address that an endpoint stands for.
+//! Listening sockets for all addresses of an endpoint.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ pub enum Listener {
     Unix(tokio::net::UnixListener),
 }
 
-/// A socket as it was accepted; it becomes a stream on the runtime that calls this.
+/// An accepted socket; it becomes a stream on the runtime that calls this.
 pub type Accepted = Box<dyn FnOnce() -> io::Result<Stream> + Send>;
 
 /// Binds all addresses of an endpoint; for "every interface" the first that works is enough.
@@ -31,13 +31,13 @@ pub async fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
     let mut bound: Vec<Listener> = Vec::new();
     let mut failure = None;
     for mut address in listen.addresses().await? {
-        // A port that the system chose for the first address serves the others too.
+        // A port chosen by the system for the first address is used for the others too.
         if let (0, Some(first)) = (address.port(), bound.first().and_then(Listener::address)) {
             address.set_port(first.port());
         }
         match bind_tcp(address, listen.is_everywhere()) {
             Ok(listener) => bound.push(Listener::Tcp(listener)),
-            // A machine without IPv6 has no [::1]; the other address is what is wanted then.
+            // A machine without IPv6 has no [::1]; the other address is enough then.
             Err(error) if matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported) => {
                 failure = Some(error);
             }
@@ -62,7 +62,7 @@ fn bind_tcp(address: SocketAddr, everywhere: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// A socket file that nobody listens on any more is replaced.
+/// Binds a Unix socket; replaces a socket file on which nothing listens any more.
 #[cfg(unix)]
 fn bind_unix(path: &std::path::Path) -> io::Result<tokio::net::UnixListener> {
     use std::os::unix::fs::FileTypeExt;
@@ -74,15 +74,15 @@ fn bind_unix(path: &std::path::Path) -> io::Result<tokio::net::UnixListener> {
 }
 
 impl Listener {
-    /// A connection, and who is at its other end.
+    /// Accepts a connection, with the peer's address.
     pub async fn accept(&self) -> io::Result<(Accepted, Option<SocketAddr>)> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // Answers are small and must not wait for more.
+                // Answers are small and must not be delayed.
                 stream.set_nodelay(true)?;
                 let stream = stream.into_std()?;
-                // A socket on `::` shows a client of IPv4 as ::ffff:192.0.2.1.
+                // A socket on `::` reports an IPv4 client as ::ffff:192.0.2.1.
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 Ok((Box::new(|| Ok(Box::new(tokio::net::TcpStream::from_std(stream)?))), Some(peer)))
             }

@@ -1,9 +1,9 @@
-//! Paths that a server answers at, matched as the Go collector's does: the path of a request is cleaned and taken apart at its slashes,
-//! and only then are escapes decoded, so that `%2F` is a character of a segment.
+//! The paths that a server serves, matched as in the Go collector: a request's path is cleaned and split at its
+//! slashes, and only then are escapes decoded, so that `%2F` is a character of a segment.
 
 use crate::otlp::percent;
 
-/// A path of the config. One that ends in a slash stands for all below it, too.
+/// A path from the config. With a trailing slash it also covers everything below it.
 #[derive(Clone, Debug)]
 pub struct ServedPath {
     written: String,
@@ -18,7 +18,7 @@ impl ServedPath {
         ServedPath { written: written.to_owned(), segments, has_all_below }
     }
 
-    /// The path that is served at `path`: one that is written so, else the longest that matches.
+    /// The served path for `path`: an identical one, else the longest match.
     pub fn find(served: &[ServedPath], path: &str) -> Option<usize> {
         let written = served.iter().position(|known| known.written == path);
         let length = |index: &usize| served.get(*index).map(|known| (known.segments.len(), !known.has_all_below));
@@ -26,7 +26,8 @@ impl ServedPath {
         written.or_else(|| matching().max_by_key(length))
     }
 
-    /// The Go collector redirects from an unclean path to the clean one, and clients that post do not follow; here it matches.
+    /// The Go collector redirects an unclean path to the clean one, and clients that post do not follow; here it
+    /// matches.
     pub fn matches(&self, path: &str) -> bool {
         let (segments, ends_in_slash) = clean(path);
         let is_known = self.segments.iter().zip(&segments).all(|(known, segment)| *known == decoded(segment));
@@ -39,7 +40,7 @@ fn decoded(segment: &str) -> Vec<u8> {
     percent::decoded(segment.as_bytes())
 }
 
-/// The segments without empty ones, `.` and `..`, and whether a slash follows them.
+/// The segments without empty ones, `.` and `..`, and whether a slash follows.
 fn clean(path: &str) -> (Vec<&str>, bool) {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
@@ -67,7 +68,7 @@ mod tests {
             ("/v1/logs", "/v1%2Flogs", false),
             ("/v1%2flogs", "/v1%2Flogs", true),
             ("/v1%2flogs", "/v1/logs", false),
-            // Cleaned before it is decoded.
+            // Cleaned before decoding.
             ("/v1/logs", "/v1/%2e%2e/v1/logs", false),
             ("/v1/logs", "/v1/logs/%2e", false),
             ("/v1/logs", "/v1/logs/", false),

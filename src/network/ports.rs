@@ -1,4 +1,4 @@
-//! The ports of a receiver: bound before anything else of it is built, and handed from one to the next at a reload.
+//! A receiver's ports: bound before anything else is built, and handed to its successor at a reload.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,11 +12,11 @@ use super::endpoint::{Address, Listen};
 use super::listen::{self, Listener};
 use super::tls::{self, ServerTls};
 
-/// A port that a component asks for.
+/// A port that a component requests.
 pub struct Asked<'a> {
-    /// The name of its protocol.
+    /// The protocol's name.
     pub name: &'static str,
-    /// The path of the section that asks.
+    /// The config path of the requesting section.
     pub place: String,
     pub endpoint: &'a Listen,
     pub tls: &'a Option<ServerTls>,
@@ -24,7 +24,7 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// How to have it on another port.
+    /// Advice for choosing another port.
     fn elsewhere(&self) -> String {
         let Address::Tcp { port, .. } = self.endpoint.address else { return String::new() };
         let port = port.checked_add(10_000).unwrap_or(port / 2);
@@ -32,7 +32,7 @@ impl Asked<'_> {
     }
 }
 
-/// One address of one protocol. A receiver that takes the place of another goes on with the same socket.
+/// One listening address of one protocol. At a reload, the next receiver takes over the socket.
 #[derive(Clone)]
 pub struct Port {
     pub name: &'static str,
@@ -41,16 +41,16 @@ pub struct Port {
     pub tls: Option<Arc<Tls>>,
 }
 
-/// What new connections begin with; a reload exchanges it.
+/// The TLS settings for new connections; a reload exchanges them.
 pub type Tls = watch::Sender<Arc<tls::Server>>;
 
 impl Port {
-    /// The address that it listens on, with the protocol it belongs to.
+    /// The protocol and the address it listens on.
     pub fn address(&self) -> (&'static str, Option<SocketAddr>) {
         (self.name, self.socket.address())
     }
 
-    /// Takes over certificates that were read for another port on the same socket: new connections are shown these.
+    /// Takes over the certificates of another port on the same socket, for new connections.
     pub fn renew(&self, read: &Port) {
         if let (Some(tls), Some(read)) = (&self.tls, &read.tls) {
             tls.send_replace(read.borrow().clone());
@@ -58,7 +58,7 @@ impl Port {
     }
 }
 
-/// Why the collector does not start, or not in another way, and what to do about it.
+/// Why the collector does not start or reload, and what to do about it.
 #[derive(Debug)]
 pub struct CannotStart {
     pub why: String,
@@ -71,7 +71,8 @@ impl From<String> for CannotStart {
     }
 }
 
-/// Binds all that `id` asks for, and takes from `open` what is bound already. An error names the endpoint and its place.
+/// Binds everything that `id` requests; already bound ports are taken from `open`. An error names the endpoint and its
+/// place.
 pub async fn bind(id: &str, all: &[Asked<'_>], open: &mut Vec<Port>) -> Result<Vec<Port>, CannotStart> {
     let mut ports = Vec::new();
     for asked in all {

@@ -1,7 +1,7 @@
-//! A forward proxy on the way to an upstream, and the connection through it: CONNECT for TLS and for gRPC; for the rest of HTTP the
-//! proxy forwards each request by itself.
+//! A forward proxy to an upstream. TLS and gRPC use a CONNECT tunnel; plain HTTP requests are forwarded one by one.
 //!
-//! `proxy/environment` says which proxy the environment names. Messages name the proxy and the setting, and none of its credentials.
+//! `proxy/environment` reads the proxy from the environment. Messages name the proxy and the setting, never its
+//! credentials.
 
 mod environment;
 
@@ -23,13 +23,13 @@ use super::interim::Interim;
 use super::tls::{self, ClientTls};
 use super::{Carrier, Stream};
 
-/// What is said to a proxy itself has no body.
+/// Requests to the proxy itself have no body.
 type Empty = String;
 
 #[derive(Clone, Debug)]
 pub struct Proxy {
     url: Endpoint,
-    /// The key or the variable that names it.
+    /// The key or variable that names it.
     setting: &'static str,
     /// For a proxy that speaks TLS.
     tls: Option<Arc<tls::Client>>,
@@ -38,12 +38,12 @@ pub struct Proxy {
 impl Carrier for TokioIo<Upgraded> {}
 
 impl Proxy {
-    /// `text` is `http://` or `https://`, `user:password@` if it wants them, host, port; `tls` is that of the exporter.
+    /// `text` is `http://` or `https://`, optionally `user:password@`, host, port; `tls` is the exporter's.
     pub fn new(text: &str, setting: &'static str, tls: &ClientTls) -> Result<Proxy, String> {
         if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("socks")) {
             return Err("a SOCKS proxy is not supported: name one that speaks HTTP".into());
         }
-        // Why not may have a part of a password in it.
+        // The parser's error may contain part of a password.
         let url = Endpoint::http(text).map_err(|_| "it is no URL of a proxy: write http://HOST:PORT")?;
         let tls = ClientTls { server_name_override: None, ..tls.clone() };
         let tls = (url.scheme == Some(Scheme::Https)).then(|| Arc::new(tls::Client::new(tls, &[b"http/1.1"])));
@@ -54,12 +54,12 @@ impl Proxy {
         &self.url.address
     }
 
-    /// `Proxy-Authorization`, where its URL has a user.
+    /// `Proxy-Authorization`, if the URL has a user.
     pub fn credentials(&self) -> Option<HeaderValue> {
         self.url.credentials()
     }
 
-    /// A connection to the proxy itself.
+    /// Connects to the proxy itself.
     pub async fn connect(&self) -> io::Result<Stream> {
         let stream = endpoint::connect(self.address(), Duration::ZERO).await;
         let stream =
@@ -69,7 +69,7 @@ impl Proxy {
         secured.map_err(|why| io::Error::other(format!("{self}: {why}")))
     }
 
-    /// A connection through the proxy, which looks up the name of `target` itself.
+    /// Connects through the proxy, which resolves the name of `target`.
     pub async fn tunnel(&self, target: &Address) -> io::Result<Stream> {
         let stream = self.connect().await?;
         let broken =

@@ -1,4 +1,4 @@
-//! The sections of the config that name sockets: endpoints (facts 2.2, 3.1, 3.2); `tls` decodes its own.
+//! Config sections that name sockets: endpoints, headers and authenticators. `tls` decodes its own section.
 
 use http::{HeaderName, HeaderValue};
 
@@ -14,7 +14,7 @@ use super::tls::ClientTls;
 pub struct Listening {
     /// The keys of the endpoint below the component's section.
     pub keys: &'static [&'static str],
-    /// Its protocol, for a person.
+    /// The protocol's name, for people.
     pub protocol: &'static str,
     pub endpoint: Listen,
 }
@@ -33,13 +33,13 @@ pub fn listen(section: &Section, default: &str) -> Listen {
     })
 }
 
-/// An upstream's endpoint; on a problem, one that is never used.
+/// An upstream's endpoint; `None` if it is missing or wrong.
 pub fn endpoint(section: &Section, key: &str, parse: fn(&str) -> Result<Endpoint, String>) -> Option<Endpoint> {
     let text = section.url(key).filter(|text| !text.is_empty())?;
     parse(&text).map_err(|error| section.problem(key, error)).ok()
 }
 
-/// `response_headers` of a server: what stands in each of its answers.
+/// `response_headers` of a server, which are part of each answer.
 pub fn response_headers(section: &Section) -> Vec<(HeaderName, HeaderValue)> {
     let header = |(name, value, place): (String, Secret, Place)| match (
         HeaderName::try_from(&name),
@@ -63,11 +63,11 @@ pub fn proxy(section: &Section, key: &str, endpoint: &Endpoint, scheme: Scheme, 
     Environment::of_process().proxy(endpoint, scheme, tls).map_err(refused).ok().flatten()
 }
 
-/// `auth`: the id of an authenticator among the extensions, and where it is written.
+/// `auth`: the id of an authenticator extension, and where the config names it.
 pub fn authenticator(section: &Section) -> Option<(String, Place)> {
     let auth = section.section("auth")?;
     let place = auth.place("authenticator");
-    // Without a name it is none that there is: the door is never left open.
+    // Without a name, the id matches no extension: access is never left open.
     let id = auth.text("authenticator").or_else(|| auth.missing("authenticator")).unwrap_or_default();
     if auth.texts("request_params").is_some_and(|params| !params.is_empty()) {
         auth.problem("request_params", "credentials are taken from headers alone: what is in a URL ends up in logs");

@@ -1,6 +1,5 @@
-//! TLS for both sides, from the Go collector's `tls:` keys: what the configuration says becomes a rustls configuration
-//! when a component is built, so that a missing file is an error at start-up; and what goes wrong in a handshake is
-//! told in words that say which key to set.
+//! TLS for both sides, from the Go collector's `tls:` keys. The settings become a rustls configuration when a component
+//! is built, so a missing file is an error at start-up. Handshake errors say which key to set.
 
 pub(crate) mod certificate;
 mod decode;
@@ -27,7 +26,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use super::Stream;
 use super::files::{self, Watched};
 
-/// Certificates or a key, and the setting that they came from.
+/// Certificates or a key, and the setting they came from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Pem {
     File { setting: &'static str, path: PathBuf },
@@ -83,7 +82,7 @@ impl Pem {
     }
 }
 
-/// What is wrong with a PEM that came through a variable or single quotes, where `\n` is no end of a line.
+/// Advice for a PEM from a variable or single quotes, where `\n` does not end a line.
 fn one_line(pem: &[u8]) -> &'static str {
     match memchr::memmem::find(pem, br"\n") {
         Some(_) => r": its lines end in `\n` as text: end them with real line ends, or write it in double quotes",
@@ -100,12 +99,12 @@ impl fmt::Debug for Pem {
     }
 }
 
-/// The certificate that we show, and its key.
+/// Our certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub cert: Pem,
     pub key: Pem,
-    /// The files are looked at again at most this often; zero means never.
+    /// Minimum interval between checks of the files; zero means never.
     pub reload_interval: Duration,
 }
 
@@ -137,7 +136,7 @@ pub enum Version {
     Tls13,
 }
 
-/// The versions allowed. 1.0 and 1.1 are spoken by nobody here: a minimum below 1.2 is 1.2.
+/// The allowed versions. 1.0 and 1.1 are not supported: a minimum below 1.2 means 1.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Versions {
     pub min: Version,
@@ -167,9 +166,9 @@ impl Versions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
     pub identity: Identity,
-    /// Given, every client must show a certificate signed by it.
+    /// If set, every client must present a certificate signed by it.
     pub client_ca: Option<Pem>,
-    /// Its file is looked at again at most this often; zero means never.
+    /// Minimum interval between checks of its file; zero means never.
     pub client_ca_reload: Duration,
     pub versions: Versions,
 }
@@ -178,9 +177,9 @@ pub struct ServerTls {
 pub struct ClientTls {
     pub insecure: bool,
     pub insecure_skip_verify: bool,
-    /// None means the CAs of the system.
+    /// `None` means the system's CAs.
     pub ca: Option<Pem>,
-    /// Trusts the CAs of the system besides `ca`.
+    /// Trusts the system's CAs in addition to `ca`.
     pub include_system_ca_certs_pool: bool,
     pub identity: Option<Identity>,
     pub server_name_override: Option<String>,
@@ -188,12 +187,12 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// Whether connections go out in clear: a CA beside `insecure` asks for TLS all the same.
+    /// Whether connections are unencrypted: a CA beside `insecure` requires TLS all the same.
     pub fn is_plaintext(&self) -> bool {
         self.insecure && self.ca.is_none()
     }
 
-    /// Whose signature makes a server's certificate good.
+    /// The CAs that may sign a server's certificate.
     fn trust(&self) -> Result<Trust, String> {
         let known = self.ca.as_ref().map(Pem::certificates).transpose()?.unwrap_or_default();
         let mut roots = self.ca.as_ref().map_or_else(|| Ok(RootCertStore::empty()), |ca| ca.roots(&known))?;
@@ -209,7 +208,7 @@ impl ClientTls {
         Ok(Trust { cas: Some(cas.map_err(|error| error.to_string())?), known })
     }
 
-    /// The name that the server's certificate must be for, when it is reached at `host`.
+    /// The name that the server's certificate must match when the server is reached at `host`.
     pub fn server_name(&self, host: &str) -> Result<ServerName<'static>, String> {
         let name = self.server_name_override.as_deref().unwrap_or(host);
         let name = name.split('%').next().unwrap_or_default();
@@ -217,14 +216,14 @@ impl ClientTls {
     }
 }
 
-/// ring, handed to each configuration: nothing here depends on a process-wide default.
+/// ring, passed to each configuration: nothing here depends on a process-wide default.
 fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     PROVIDER.get_or_init(|| Arc::new(crypto::ring::default_provider())).clone()
 }
 
-/// What a listener shows and demands. New connections find it as the files have it; sessions of before `client_ca_file`
-/// changed are not resumed.
+/// A listener's certificates. New connections use the current files; TLS sessions from before a change of
+/// `client_ca_file` are not resumed.
 #[derive(Debug)]
 pub struct Server {
     accepting: Watched<Accepting>,
@@ -233,7 +232,7 @@ pub struct Server {
 
 struct Accepting {
     config: Arc<ServerConfig>,
-    /// Who may sign the certificates of clients.
+    /// The CAs that may sign client certificates.
     clients: Vec<CertificateDer<'static>>,
 }
 
@@ -270,8 +269,8 @@ pub fn server_config(tls: &ServerTls, alpn: &[&[u8]]) -> Result<Arc<Server>, Str
     Ok(Arc::new(Server { accepting: watched, identity }))
 }
 
-/// Takes 30 ms where it reads the CAs of the system: not for the event loop. For `is_plaintext` sections there is
-/// nothing to configure, and the result is of no use.
+/// Takes 30 ms if it reads the system's CAs: not for the event loop. For `is_plaintext` sections the result is of no
+/// use.
 pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, String> {
     let versions = tls.versions.supported()?;
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&versions);
@@ -286,7 +285,7 @@ pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig
     Ok(Arc::new(config))
 }
 
-/// The client's side of TLS to one peer. The files are read when the first connection wants them.
+/// The client side of TLS to one peer. The files are read for the first connection.
 #[derive(Debug)]
 pub struct Client {
     tls: ClientTls,
@@ -299,7 +298,7 @@ impl Client {
         Client { tls, alpn, config: OnceLock::new() }
     }
 
-    /// Makes a connection to `host` confidential.
+    /// Performs a TLS handshake with `host`.
     pub async fn secure(&self, stream: Stream, host: &str) -> Result<Stream, String> {
         let config = match self.config.get() {
             Some(config) => config.clone(),
@@ -315,7 +314,7 @@ impl Client {
     }
 }
 
-/// An identity in use, read again when its files have changed. What cannot be read then leaves the old one in place.
+/// Our identity, read again when its files change. If they cannot be read, the old one stays.
 #[derive(Debug)]
 struct Reloaded(Watched<Shown>);
 
@@ -357,15 +356,17 @@ impl ResolvesClientCert for Reloaded {
     }
 }
 
-/// Which servers are believed, that have the key of the certificate that they show. Without `cas` all are: `insecure_skip_verify`.
+/// Verifies servers that prove possession of their certificate's key. Without `cas` all are trusted:
+/// `insecure_skip_verify`.
 #[derive(Debug)]
 struct Trust {
     cas: Option<Arc<WebPkiServerVerifier>>,
-    /// What stands in `ca_file` may also be the server's own, and say that it is a CA's, as `openssl req -x509` makes it.
+    /// Certificates in `ca_file`. One may be the server's own and yet claim to be a CA's, as made by `openssl req
+    /// -x509`.
     known: Vec<CertificateDer<'static>>,
 }
 
-/// Says so where a signature was not checked because its key is of a kind or length that we cannot use.
+/// Replaces the error if a signature was not checked because its key has an unsupported type or length.
 fn of_key(error: Error, whose: &str, certificate: &[u8]) -> Error {
     use CertificateError as Bad;
     let is_of_signature = matches!(
@@ -384,7 +385,7 @@ fn of_key(error: Error, whose: &str, certificate: &[u8]) -> Error {
     }
 }
 
-/// Its time was looked at before.
+/// Whether the certificate is a CA's. Its validity period was checked before.
 fn is_of_a_ca(error: &CertificateError) -> bool {
     let CertificateError::Other(cause) = error else { return false };
     matches!(cause.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
@@ -433,7 +434,8 @@ impl ServerCertVerifier for Trust {
             .map_err(|error| of_key(error, "its certificate", cert))
     }
 
-    /// The last one is not supported: a server that has nothing else then shows its certificate, and a person is told what is wrong.
+    /// The last scheme is not supported: a server with nothing else then still presents its certificate, and the error
+    /// can say what is wrong.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let mut schemes = provider().signature_verification_algorithms.supported_schemes();
         schemes.push(SignatureScheme::ECDSA_NISTP521_SHA512);
@@ -441,13 +443,13 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// The client's side of a handshake.
+/// The client side of a handshake.
 pub async fn connect(stream: Stream, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Stream> {
     let stream = TlsConnector::from(config).connect(name, stream).await?;
     Ok(Box::new(TlsStream::from(stream)))
 }
 
-/// The certificates that a server shows, its own first, whoever signed them. Nothing is sent to it.
+/// The certificates that a server presents, its own first, whoever signed them. Nothing is sent to it.
 pub async fn shown(stream: Stream, tls: &ClientTls, name: ServerName<'static>) -> io::Result<Vec<Vec<u8>>> {
     let curious = ClientTls { insecure_skip_verify: true, identity: None, ..tls.clone() };
     let config = client_config(&curious, &[b"h2", b"http/1.1"]).map_err(io::Error::other)?;
@@ -456,28 +458,28 @@ pub async fn shown(stream: Stream, tls: &ClientTls, name: ServerName<'static>) -
     Ok(shown.iter().map(|certificate| certificate.to_vec()).collect())
 }
 
-/// The server's side of a handshake.
+/// The server side of a handshake.
 pub async fn accept(stream: Stream, server: &Server) -> io::Result<Stream> {
     let accepting = server.accepting.current(false).await.map_err(io::Error::other)?;
-    // The handshake cannot wait for what it shows.
+    // A handshake cannot wait for the identity, so check it first.
     let _ = server.identity.0.current(false).await;
     let stream = TlsAcceptor::from(accepting.config.clone()).accept(stream).await?;
     Ok(Box::new(TlsStream::from(stream)))
 }
 
-/// For a plaintext receiver whose client `looks_like_tls`.
+/// The advice of a plaintext receiver when its client `looks_like_tls`.
 pub const CLIENT_SPEAKS_TLS: &str = "the client speaks TLS, and this receiver is set to plaintext: \
     add a tls section here, or use http:// (insecure) in the client";
 
-/// Who is at the other end of a handshake.
+/// The remote side of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     Server,
     Client,
 }
 
-/// Why a handshake failed, and what to do about it. The cause may be wrapped, as it is when TLS 1.3 tells a client only
-/// at its first read that it wants a certificate.
+/// Why a handshake failed, and what to do about it. The cause may be wrapped: TLS 1.3 tells a client only at its first
+/// read that its certificate is missing.
 pub fn explain(error: &(dyn std::error::Error + 'static), peer: Peer) -> String {
     let who = if peer == Peer::Server { "server" } else { "client" };
     match tls_error(error) {
@@ -508,12 +510,12 @@ pub fn explain(error: &(dyn std::error::Error + 'static), peer: Peer) -> String 
     }
 }
 
-/// Whether what came from the peer is no TLS.
+/// Whether the peer sent something other than TLS.
 pub fn is_plaintext(error: &io::Error) -> bool {
     matches!(tls_error(error), Some(Error::InvalidMessage(_)))
 }
 
-/// The first error of TLS among the causes; what an `io::Error` wraps is not among its sources.
+/// The first TLS error among the causes; an error wrapped in an `io::Error` is not among its sources.
 fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
     let causes = std::iter::successors(Some(error), |cause| cause.source());
     causes.into_iter().find_map(|cause| {
@@ -522,7 +524,7 @@ fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Err
     })
 }
 
-/// The mistakes that people meet most, and the setting that each is about.
+/// The most frequent mistakes, each with the relevant setting.
 fn advice(error: &Error, peer: Peer) -> Option<&'static str> {
     use AlertDescription as Alert;
     use CertificateError as Bad;
@@ -531,7 +533,7 @@ fn advice(error: &Error, peer: Peer) -> Option<&'static str> {
         (Error::InvalidMessage(_), _) => {
             "it does not speak TLS: use its TLS port, or go in clear by http://, for gRPC also by tls: {insecure: true}"
         }
-        // A bad signature is how a CA shows that took the name of another.
+        // A bad signature means a CA with the same name as another.
         (Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature), Peer::Server) => {
             "set tls.ca_file (--ca) to the certificate of its CA"
         }

@@ -1,4 +1,4 @@
-//! The workers: current-thread runtimes that share the graph. No work is stolen; a socket stays where it was dealt.
+//! The workers: current-thread runtimes that share the graph. There is no work stealing; a socket stays on its worker.
 
 use std::io;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use tokio::sync::oneshot;
 
 use crate::diagnostics::supervisor::{Supervisor, Watch};
 
-/// The runtimes of all workers. Dropping it stops those that it started.
+/// The runtimes of all workers. Dropping it stops the ones it started.
 pub struct Workers {
-    /// Watches whatever runs on them.
+    /// Watches the tasks that run on them.
     pub supervisor: Arc<Supervisor>,
     workers: Vec<Worker>,
     _threads: Vec<Thread>,
 }
 
-/// A current-thread runtime on a thread of its own, until it is dropped.
+/// A current-thread runtime on its own thread, until it is dropped.
 pub struct Thread {
     pub handle: Handle,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -28,7 +28,7 @@ pub struct Worker {
     sockets: Served,
 }
 
-/// Held for each socket that a worker serves: how many there are is its load.
+/// Cloned for each socket that a worker serves: the count is its load.
 pub type Served = Arc<()>;
 
 impl Workers {
@@ -46,7 +46,7 @@ impl Workers {
         Ok(Workers { supervisor, workers, _threads: threads })
     }
 
-    /// How many workers suit this machine: one on up to two cores, then half the cores, at most four.
+    /// The default number of workers: one on up to two cores, then half the cores, at most four.
     pub fn default_count() -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         (cores / 2).clamp(1, 4)
@@ -74,10 +74,10 @@ impl Thread {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        // Ends when the sender is dropped.
+        // `stopped` ends when the sender is dropped.
         let work = move || {
             runtime.block_on(async { tokio::select!(_ = stopped => (), never = watch.fails() => match never {}) });
-            // What reads files beside it may hang, and is not waited for.
+            // Blocking file reads may hang; do not wait for them.
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name(name).spawn(work)?;
@@ -89,7 +89,7 @@ impl Drop for Thread {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
             drop(stop);
-            // A thread that panicked has said so; there is nothing to add at the end.
+            // A panicked thread has already reported it.
             let _ = thread.join();
         }
     }

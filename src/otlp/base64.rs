@@ -1,4 +1,5 @@
-//! Base64 (RFC 4648): padded in JSON and in the debug text; where others may leave the padding out, it is read with or without.
+//! Base64 (RFC 4648): written with padding in JSON and debug text; read with or without padding where the format allows
+//! both.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -20,7 +21,7 @@ pub fn put_padded(bytes: &[u8], out: &mut Vec<u8>) {
     out.truncate(before + written.unwrap_or(0));
 }
 
-/// Appends the bytes of a text whose padding must be complete.
+/// Decodes a text with complete padding and appends the bytes.
 pub fn read_padded(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     PADDED.decode_vec(text, out).ok()
 }

@@ -1,10 +1,11 @@
-//! The door: one walk over a request that says whether it is well formed and how many items it holds.
+//! The check on arrival: one walk over a request that decides whether it is well-formed and counts its items.
 //!
 //! Checked here and never again: tags, lengths and varints at every depth, known fields with their wire type, ids of 0
-//! or 8/16 bytes, at most [`VALUE_DEPTH`] levels of `AnyValue`. UTF-8 is not: invalid text is carried untouched.
+//! or 8/16 bytes, at most [`VALUE_DEPTH`] levels of `AnyValue`. UTF-8 is not checked: invalid text is carried
+//! unchanged.
 //!
-//! It is the hottest code there is, so a field costs one look-up: a table per message maps the tag byte straight to what
-//! the field must be, and the commonest shape of all, an attribute with a short value, is recognised whole.
+//! It is the hottest code of all, so a field costs one look-up: a table per message maps the tag byte directly to the
+//! expected field, and the most common shape, an attribute with a short value, is recognized as a whole.
 
 use super::Signal;
 use super::schema::place::{
@@ -13,7 +14,7 @@ use super::schema::place::{
 use super::schema::{COUNT, Kind, MESSAGES, any_value, key_value, root};
 use super::wire::{varint, varint_len};
 
-/// How many `AnyValue`s may stand in one another; it also bounds the stack.
+/// Maximum nesting of `AnyValue`s; it also bounds the stack.
 pub const VALUE_DEPTH: u32 = 64;
 
 /// Why a request is not OTLP: the message and field where the walk ended.
@@ -70,7 +71,7 @@ impl Walk {
                 VARINT => varint(after).ok_or(cut_off)?.1,
                 FIXED64 => after.get(8..).ok_or(cut_off)?,
                 FIXED32 => after.get(4..).ok_or(cut_off)?,
-                // The flags of a span have the one known number of two bytes, and every SDK sends them.
+                // A span's flags are the only known field with a two-byte tag, and every SDK sends them.
                 LONG_FIXED32 if after.first() == Some(&1) => after.get(5..).ok_or(cut_off)?,
                 LONG_FIXED32 | UNKNOWN => self.rare(message, rest)?,
                 kind => {
@@ -80,9 +81,9 @@ impl Walk {
                             self.message(KEY_VALUE, payload, depth)?;
                         }
                     } else if kind == ANY_VALUE && depth < VALUE_DEPTH && short_value(payload) {
-                        // The body of most log records: nothing more to look at.
+                        // The body of most log records: nothing more to check.
                     } else if kind != BYTES {
-                        // Its counts would depend on who reads it; nobody sends it.
+                        // The field's item count would be ambiguous; no SDK sends it.
                         if message == METRIC && data != 0 {
                             return Err(Malformed { message, field, fault: Fault::Kinds });
                         }
@@ -96,7 +97,7 @@ impl Walk {
         Ok(())
     }
 
-    /// A length-delimited field that is more than opaque bytes.
+    /// A length-delimited field whose payload has structure.
     #[inline]
     fn payload(&mut self, message: u8, field: u32, kind: u8, payload: &[u8], depth: u32) -> Result<(), Malformed> {
         let fail = |fault| Err(Malformed { message, field, fault });
@@ -126,19 +127,19 @@ impl Walk {
         }
     }
 
-    /// What the table does not know: an unknown field, a tag of several bytes, an unpacked list element, or an error.
+    /// Handles everything not in the table: unknown fields, tags of several bytes, unpacked list elements, and errors.
     #[cold]
     fn rare<'a>(&mut self, message: u8, bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
         let fail = |field, fault| Malformed { message, field, fault };
         let (tag, after) = varint(bytes).ok_or(fail(0, Fault::Tag))?;
         let field = u32::try_from(tag >> 3).ok().filter(|field| (1..1 << 29).contains(field));
         let field = field.ok_or(fail(0, Fault::Tag))?;
-        // No encoder pads a tag. Taken, it would be a known field that the table does not know, and so not walked into.
+        // No encoder pads a tag. If accepted, a known field would be missed by the table and not checked.
         if bytes.len() - after.len() != varint_len(tag) {
             return Err(fail(field, Fault::Tag));
         }
         let known = MESSAGES.get(message as usize).and_then(|message| message.kind(field));
-        // A list of numbers may come packed or one by one.
+        // A list of numbers may be packed or not.
         let one_by_one = |kind| matches!(kind, Kind::Packed(element) if element.wire_type() == tag & 7);
         if known.is_some_and(|kind| kind.wire_type() != tag & 7 && !one_by_one(kind)) {
             return Err(fail(field, Fault::WireType));
@@ -188,7 +189,7 @@ fn short_value(value: &[u8]) -> bool {
     }
 }
 
-// The tags of the attributes that are recognised whole.
+// The tags of attributes recognized as a whole.
 const KEY: u8 = (key_value::KEY << 3 | 2) as u8;
 const VALUE: u8 = (key_value::VALUE << 3 | 2) as u8;
 const STRING: u8 = (any_value::STRING << 3 | 2) as u8;
@@ -196,7 +197,7 @@ const BOOL: u8 = (any_value::BOOL << 3) as u8;
 const INT: u8 = (any_value::INT << 3) as u8;
 const DOUBLE: u8 = (any_value::DOUBLE << 3 | 1) as u8;
 
-// What a field must be. What is below these is a message, by its place in the schema.
+// The expected wire type of a field. Smaller values are messages, by their place in the schema.
 const UNKNOWN: u8 = 0xff;
 const VARINT: u8 = 0xfe;
 const FIXED64: u8 = 0xfd;
@@ -223,7 +224,7 @@ const fn expected(kind: Kind) -> u8 {
     }
 }
 
-/// For every message, what stands behind each one-byte tag.
+/// For every message, the expectation for each one-byte tag.
 #[expect(clippy::indexing_slicing, reason = "filled while compiling")]
 static TABLE: [[u8; 256]; COUNT] = {
     let mut table = [[UNKNOWN; 256]; COUNT];

@@ -1,7 +1,7 @@
-//! Compresses payloads on their way out; `inflate` is the way back.
+//! Compresses outgoing payloads; `inflate` is the reverse.
 //!
-//! A payload is several parts. They are joined first, because the fast encoders want their input in one piece: the copy
-//! costs 1 % of what compressing does. What is longer than [`WHOLE`] goes through `stream` instead.
+//! A payload has several parts. They are joined first, because the fast encoders need contiguous input: the copy costs
+//! 1 % of the compression. Payloads longer than [`WHOLE`] use `stream` instead.
 
 mod stream;
 
@@ -15,21 +15,22 @@ use zstd::zstd_safe::{self, CCtx, CParameter};
 use super::inflate::Coding;
 pub use stream::{Body, Deflater};
 
-/// What is joined, at most. A worker that compresses takes so much for it, and as much for a result that is no shorter.
+/// Maximum size of joined input. A compressing thread needs this much for it, and as much for an incompressible result.
 pub const WHOLE: usize = 4 << 20;
 
-/// Bodies up to this size take the fastest level: there it loses at most 9 % to the Go collector's gzip, but up to 15 %
-/// on large ones, which take the fastest level that stays within 10 %.
+/// Bodies up to this size use the fastest level, which is at most 9 % larger than the Go collector's gzip there. For
+/// large ones it would be up to 15 % larger, so they use the fastest level that stays within 10 %.
 const SMALL: usize = 40 << 10;
 const SMALL_LEVEL: i32 = 1;
 const LARGE_LEVEL: i32 = 4;
-/// The same as the Go collector's `SpeedDefault`.
+/// The Go collector's `SpeedDefault`.
 const ZSTD_LEVEL: i32 = 3;
-/// Beyond this zstd takes tens of MiB a thread; the Go collector's best is about here as well.
+/// Higher levels take tens of MiB per thread; the Go collector's best is about here as well.
 const ZSTD_LEVEL_MOST: i32 = 11;
 
-/// Compresses `parts`, one after another, as one body; one of more than `most` bytes is [`ErrorKind::FileTooLarge`]. `level`
-/// is the collector's `compression_params.level`: none, 0 and -1 mean the default, and snappy and lz4 have none.
+/// Compresses the concatenated `parts` as one body; a result of more than `most` bytes is [`ErrorKind::FileTooLarge`].
+/// `level` is the collector's `compression_params.level`: none, 0 and -1 mean the default, and snappy and lz4 have
+/// none.
 pub fn deflate(coding: Coding, level: Option<i32>, parts: &[&[u8]], most: usize) -> io::Result<Vec<u8>> {
     let input = match parts {
         [part] => Cow::Borrowed(*part),
@@ -38,7 +39,7 @@ pub fn deflate(coding: Coding, level: Option<i32>, parts: &[&[u8]], most: usize)
     let body = match coding {
         Coding::Identity => Ok(input.into_owned()),
         Coding::Gzip | Coding::Deflate => with_compressor(deflate_level(level, input.len()), |compressor| {
-            // Room for the worst: fresh zeroed pages cost nothing until they are written.
+            // The worst-case size: fresh zeroed pages cost nothing until written.
             let mut output = vec![0; compressor.gzip_compress_bound(input.len()).min(most)];
             let length = match coding {
                 Coding::Gzip => compressor.gzip_compress(&input, &mut output),
@@ -64,7 +65,7 @@ pub fn deflate(coding: Coding, level: Option<i32>, parts: &[&[u8]], most: usize)
     if body.len() <= most { Ok(body) } else { Err(ErrorKind::FileTooLarge.into()) }
 }
 
-/// Which level of libdeflate; Go's -2, no matches at all, has no equal here.
+/// The libdeflate level; Go's -2, no matches at all, has no equivalent.
 fn deflate_level(level: Option<i32>, length: usize) -> i32 {
     match level {
         None | Some(0 | -1) if length <= SMALL => SMALL_LEVEL,
@@ -73,7 +74,7 @@ fn deflate_level(level: Option<i32>, length: usize) -> i32 {
     }
 }
 
-/// Runs `work` with this thread's encoder for `level`, of which it keeps the two used last.
+/// Runs `work` with this thread's encoder for `level`; each thread keeps the last two.
 fn with_compressor<T>(level: i32, work: impl FnOnce(&mut Compressor) -> io::Result<T>) -> io::Result<T> {
     thread_local!(static COMPRESSORS: RefCell<Vec<(i32, Compressor)>> = const { RefCell::new(Vec::new()) });
     COMPRESSORS.with_borrow_mut(|kept| {
@@ -99,7 +100,7 @@ fn compress_zstd(level: Option<i32>, input: &[u8], most: usize) -> io::Result<Ve
         context.set_parameter(CParameter::CompressionLevel(zstd_level(level))).map_err(failed)?;
         let bound = zstd_safe::compress_bound(input.len());
         let mut output = Vec::with_capacity(bound.min(most));
-        // Room is all that can be missing.
+        // The only possible failure is lack of room.
         context.compress2(&mut output, input).map_err(|code| match bound > most {
             true => ErrorKind::FileTooLarge.into(),
             false => failed(code),

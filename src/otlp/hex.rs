@@ -1,8 +1,8 @@
-//! Hexadecimal, as ids are written in text: lower case; read in any case.
+//! Hexadecimal ids: written in lower case, read in any case.
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// What each byte stands for as a digit; 0xff for none.
+/// The value of each byte as a digit; 0xff for none.
 #[expect(clippy::indexing_slicing, reason = "filled while compiling")]
 static VALUES: [u8; 256] = {
     let mut values = [0xff; 256];
@@ -28,7 +28,7 @@ pub fn put(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the bytes that `digits` stand for. `None` unless they are exactly `length` bytes.
+/// Decodes `digits` and appends the bytes. `None` unless they are exactly `length` bytes.
 pub fn read(digits: &[u8], length: usize, out: &mut Vec<u8>) -> Option<()> {
     let (pairs, odd) = digits.as_chunks::<2>();
     if pairs.len() != length || !odd.is_empty() {

@@ -1,7 +1,7 @@
-//! Opens compressed request bodies, a chunk at a time as they arrive, before `check` walks them.
+//! Decompresses request bodies in chunks as they arrive, before `check` walks them.
 //!
-//! Output is bounded twice: by the request limit, and by the memory budget, which is asked before each allocation.
-//! What a stream claims about its own size is at most a hint. `deflate` is the way back.
+//! The output is bounded twice: by the request limit, and by the memory budget, which is asked before each allocation.
+//! A stream's claim about its own size is only a hint. `deflate` is the reverse.
 
 #![expect(clippy::disallowed_types, reason = "this is where inflating is held to a limit")]
 
@@ -12,24 +12,24 @@ use flate2::{Decompress, FlushDecompress, Status};
 use libdeflater::Crc;
 use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-/// How a body is compressed.
+/// A body's compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Coding {
     Identity,
     Gzip,
     Zstd,
-    /// The zlib format, which HTTP calls `deflate`.
+    /// The zlib format, called `deflate` by HTTP.
     Deflate,
     /// One block without framing.
     Snappy,
-    /// The framing format, with checksums. Both kinds are told apart by their first bytes when they are read.
+    /// The framing format, with checksums. Readers distinguish the two by their first bytes.
     SnappyFramed,
     /// Frames, with or without checksums.
     Lz4,
 }
 
 impl Coding {
-    /// What `Content-Encoding` names.
+    /// The coding for a `Content-Encoding`.
     pub fn from_http(name: &str) -> Option<Coding> {
         match name.to_ascii_lowercase().as_str() {
             "" | "identity" => Some(Coding::Identity),
@@ -43,7 +43,7 @@ impl Coding {
         }
     }
 
-    /// What `grpc-encoding` names; there `snappy` means the framed kind.
+    /// The coding for a `grpc-encoding`, where `snappy` means the framed format.
     pub fn from_grpc(name: &str) -> Option<Coding> {
         match Coding::from_http(name)? {
             Coding::Snappy => Some(Coding::SnappyFramed),
@@ -64,7 +64,7 @@ impl Coding {
         }
     }
 
-    /// What its state takes while a body is opened, beside the output.
+    /// Memory of the decoder's state, beside the output.
     pub fn state_bytes(self) -> usize {
         match self {
             Coding::Identity | Coding::Snappy | Coding::SnappyFramed | Coding::Lz4 => 0,
@@ -92,23 +92,23 @@ fn corrupt<T>(what: impl Into<String>) -> Result<T, InflateError> {
     Err(InflateError::Corrupt(what.into()))
 }
 
-/// Output grows by at least this much.
+/// Minimum growth of the output.
 const STEP: usize = 64 << 10;
-/// The largest zstd window accepted: 2^23 is 8 MiB, which every encoder of the Go collector stays within.
+/// The largest accepted zstd window: 2^23 is 8 MiB, which no encoder of the Go collector exceeds.
 const ZSTD_WINDOW_LOG: u32 = 23;
-/// A size that a stream announces is believed up to this multiple of the bytes in hand.
+/// An announced size is believed up to this multiple of the received bytes.
 const BELIEVABLE_RATIO: usize = 64;
-/// A copy of snappy takes three bytes and yields at most 64.
+/// A snappy copy element takes three bytes and yields at most 64.
 const SNAPPY_RATIO: usize = 22;
 const SNAPPY_IDENTIFIER: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 const LZ4_WINDOW: usize = 64 << 10;
-/// A gzip header may carry a file name and a comment, of any length; no exporter sends either.
+/// Maximum gzip header. It may contain a file name and a comment of any length; no exporter sends either.
 const GZIP_HEADER_MOST: usize = 1 << 10;
 const GZIP_TRAILER: usize = 8;
 
 /// Decompresses one body. The time of a `push` is bounded by its input: at most 1 MiB of output for each KiB of gzip,
-/// 32 MiB for each KiB of zstd, so who must not keep others waiting pushes small chunks.
+/// 32 MiB for each KiB of zstd, so callers that share a thread push small chunks.
 pub struct Inflater {
     stream: Stream,
     limit: usize,
@@ -122,7 +122,7 @@ enum Stream {
         ended: bool,
     },
     Zstd(Zstd),
-    /// What wants its whole input.
+    /// Formats that need their whole input.
     Held {
         is_lz4: bool,
         input: Vec<u8>,
@@ -130,7 +130,7 @@ enum Stream {
 }
 
 impl Inflater {
-    /// For any coding but `Identity`, which there is nothing to open of.
+    /// For any coding but `Identity`, which needs no decoding.
     pub fn new(coding: Coding, limit: usize) -> Inflater {
         let stream = match coding {
             Coding::Gzip => Stream::Gzip(Gzip::new()),
@@ -143,8 +143,8 @@ impl Inflater {
         Inflater { stream, limit, produced: 0 }
     }
 
-    /// Appends to `out` what `input` yields. `grant(n)` is asked before each allocation of `n` bytes, and once more for
-    /// what zstd keeps as its window, snappy and lz4 as their input: the sum granted may exceed what `out` ends up with.
+    /// Decompresses `input` and appends to `out`. `grant(n)` is asked before each allocation of `n` bytes, and also for
+    /// zstd's window and the input of snappy and lz4: the total granted may exceed the size of `out`.
     pub fn push(
         &mut self,
         input: &[u8],
@@ -163,7 +163,8 @@ impl Inflater {
         result
     }
 
-    /// Says whether the stream came to its proper end. Snappy and lz4, whose blocks want their whole input, yield only here.
+    /// Checks that the stream is complete. Snappy and lz4, whose blocks need their whole input, produce output only
+    /// here.
     pub fn finish(self, out: &mut Vec<u8>, grant: &mut dyn FnMut(usize) -> bool) -> Result<(), InflateError> {
         let mut output = Output::new(&self, out, grant);
         let complete = match self.stream {
@@ -189,7 +190,7 @@ impl Inflater {
 struct Output<'a> {
     bytes: &'a mut Vec<u8>,
     grant: &'a mut dyn FnMut(usize) -> bool,
-    /// The length that may not be exceeded.
+    /// The maximum length.
     most: usize,
     limit: usize,
 }
@@ -204,7 +205,7 @@ impl<'a> Output<'a> {
         self.bytes.len() == self.bytes.capacity()
     }
 
-    /// Makes room for `size` more bytes, but for no more than one above the limit, by which an overrun shows.
+    /// Makes room for `size` more bytes, but at most one above the limit, which reveals an overrun.
     fn reserve(&mut self, size: usize) -> Result<(), InflateError> {
         let size = size.min(self.most.saturating_add(1) - self.bytes.len());
         if size <= self.bytes.capacity() - self.bytes.len() {
@@ -214,7 +215,7 @@ impl<'a> Output<'a> {
         if granted { Ok(()) } else { Err(InflateError::NoMemory) }
     }
 
-    /// Room for at least one more byte: half as much again, or when that is not granted, one step.
+    /// Makes room for at least one more byte: grows by half, or, if that is not granted, by one step.
     fn make_room(&mut self) -> Result<(), InflateError> {
         if !self.is_full() {
             return Ok(());
@@ -226,7 +227,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// To be called after each write.
+    /// Must be called after each write.
     fn check(&mut self) -> Result<(), InflateError> {
         if self.bytes.len() <= self.most {
             return Ok(());
@@ -236,7 +237,7 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Runs deflate or zlib over `input`, leaving there what follows the stream; true once the stream has ended.
+/// Runs deflate or zlib over `input`, leaving the bytes after the stream; true once the stream has ended.
 fn inflate(stream: &mut Decompress, input: &mut &[u8], output: &mut Output) -> Result<bool, InflateError> {
     loop {
         output.make_room()?;
@@ -272,7 +273,7 @@ fn push_zlib(
 struct Gzip {
     inflate: Decompress,
     at: Member,
-    /// The part of a header or trailer that has arrived.
+    /// The received part of a header or trailer.
     held: Vec<u8>,
     crc: Crc,
     length: u32,
@@ -291,7 +292,7 @@ impl Gzip {
         Gzip { inflate, at: Member::Header, held: Vec::new(), crc: Crc::new(), length: 0, members: 0 }
     }
 
-    /// Whether it came to its end, after one member at least.
+    /// Whether it is complete, with at least one member.
     fn finish(self) -> bool {
         keep_deflate(self.inflate);
         self.members > 0 && matches!(self.at, Member::Header) && self.held.is_empty()
@@ -357,7 +358,7 @@ impl Gzip {
         Ok(())
     }
 
-    /// Copies from `input` until `most` bytes are held; how many it took.
+    /// Moves bytes from `input` until `most` bytes are held; returns how many.
     fn hold(&mut self, input: &[u8], most: usize) -> usize {
         let taken = input.len().min(most - self.held.len());
         self.held.extend_from_slice(input.get(..taken).unwrap_or_default());
@@ -365,8 +366,8 @@ impl Gzip {
     }
 }
 
-/// The length of the gzip header that `bytes` open with; `None` while some of it is missing. Its own checksum is passed
-/// over, as most do: the one of the content counts.
+/// The length of the gzip header at the start of `bytes`; `None` if it is incomplete. Its own checksum is ignored, as
+/// most readers do: the content's checksum counts.
 fn gzip_header_length(bytes: &[u8]) -> Option<usize> {
     const CHECKSUM: u8 = 1 << 1;
     const EXTRA: u8 = 1 << 2;
@@ -388,8 +389,8 @@ fn gzip_header_length(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= length).then_some(length)
 }
 
-/// A body that came in one piece ends with its length: one allocation then holds it, and one byte, so that the buffer is
-/// not full before the stream has said that it ended. In any other piece these bytes say nothing, and do no harm.
+/// A body received in one piece ends with its length, so one allocation suffices for it, plus one byte so that the
+/// buffer is not full before the end of the stream. In other pieces these bytes are meaningless, but harmless.
 fn expect_gzip_length(input: &[u8], output: &mut Output) -> Result<(), InflateError> {
     let Some(&last) = input.last_chunk() else { return Ok(()) };
     let length = u32::from_le_bytes(last) as usize;
@@ -397,13 +398,13 @@ fn expect_gzip_length(input: &[u8], output: &mut Output) -> Result<(), InflateEr
     if believable { output.reserve(length + 1) } else { Ok(()) }
 }
 
-/// A frame in one piece that says its size is written straight to the output. Else zstd keeps a window of its own, which
-/// fills as the output does.
+/// A frame received in one piece and with a known size is written directly to the output. Otherwise zstd keeps its own
+/// window, which grows with the output.
 struct Zstd {
     context: DCtx<'static>,
     started: bool,
     ended: bool,
-    /// What was granted for its window.
+    /// Bytes granted for its window.
     window: usize,
 }
 
@@ -441,7 +442,7 @@ impl Zstd {
         Ok(())
     }
 
-    /// The window holds what the output has room for, and no more than the stream wants.
+    /// The window needs as much as the output has room for, but at most the stream's window size.
     fn charge_window(&mut self, output: &mut Output) -> Result<(), InflateError> {
         let most = self.context.sizeof().max(STEP).min(output.bytes.capacity());
         let more = most.saturating_sub(self.window);
@@ -454,7 +455,7 @@ impl Zstd {
 }
 
 fn hold(held: &mut Vec<u8>, input: &[u8], output: &mut Output) -> Result<(), InflateError> {
-    // What does not compress grows a little.
+    // Incompressible data grows slightly.
     let most = output.limit.saturating_add(output.limit / 6).saturating_add(64);
     if input.len() > most - held.len() {
         return Err(InflateError::TooLarge { limit: output.limit });
@@ -491,7 +492,7 @@ fn unframe_snappy(input: &[u8], output: &mut Output) -> Result<bool, InflateErro
     Ok(true)
 }
 
-/// One frame. The decoder keeps a block as it came and up to two of them opened.
+/// One frame. The decoder keeps a compressed block and up to two decompressed ones.
 fn unframe_lz4(input: &[u8], output: &mut Output) -> Result<bool, InflateError> {
     if !(output.grant)(3 * lz4_block(input) + LZ4_WINDOW) {
         return Err(InflateError::NoMemory);
@@ -501,7 +502,7 @@ fn unframe_lz4(input: &[u8], output: &mut Output) -> Result<bool, InflateError> 
     if decoder.into_inner().is_empty() { Ok(true) } else { corrupt("bytes follow its end") }
 }
 
-/// How large the blocks of a frame may be: what its header says, or what the old format has.
+/// The block size of a frame: from its header, or the fixed size of the legacy format.
 fn lz4_block(input: &[u8]) -> usize {
     match (input.starts_with(&LZ4_MAGIC), input.get(LZ4_MAGIC.len() + 1)) {
         (true, Some(descriptor)) => 1 << (8 + 2 * (descriptor >> 4 & 7)),
@@ -509,7 +510,7 @@ fn lz4_block(input: &[u8]) -> usize {
     }
 }
 
-/// Reads on, by a step at most; 0 is the end.
+/// Reads at most one step; 0 at the end.
 fn read_step(decoder: &mut impl Read, output: &mut Output) -> Result<usize, InflateError> {
     output.make_room()?;
     let start = output.bytes.len();
@@ -521,10 +522,10 @@ fn read_step(decoder: &mut impl Read, output: &mut Output) -> Result<usize, Infl
 }
 
 const POOLED_MOST: usize = 8;
-/// A context that grew a large window is not worth keeping.
+/// A context with a large window is not reused.
 const POOLED_CONTEXT_MOST: usize = 1 << 20;
 
-// State that is dear to set up: each thread keeps a few of each kind for the next body, from those that came to an end.
+// Decoder state that is expensive to set up: each thread keeps a few of each kind from completed bodies.
 thread_local! {
     static DEFLATE: RefCell<Vec<Decompress>> = const { RefCell::new(Vec::new()) };
     static ZSTD: RefCell<Vec<DCtx<'static>>> = const { RefCell::new(Vec::new()) };

@@ -1,10 +1,10 @@
-//! OTLP/JSON: requests to and from their wire form, without a tree in between. `reader` serves the OTLP receiver's JSON
-//! side; `writer` the file exporter and JSON over HTTP.
+//! OTLP/JSON: converts requests to and from their wire form, without a tree in between. `reader` serves the OTLP
+//! receiver; `writer` the file exporter and JSON over HTTP.
 //!
-//! What is read: the names of the `.proto` files, in lowerCamelCase or as they stand there; unknown members are skipped;
-//! integers as numbers or in quotes, enums as numbers or names; `null` is the same as absent (an empty message in a list
-//! of messages, refused in a list of scalars). A member given twice: the last scalar counts, lists go on, messages merge.
-//! Half of a surrogate pair is U+FFFD; bytes that are not UTF-8 are carried untouched, as in protobuf.
+//! Accepted are: field names in lowerCamelCase or as in the `.proto` files; unknown members, which are skipped;
+//! integers as numbers or strings; enums as numbers or names; `null` for absent (an empty message in a list of
+//! messages, an error in a list of scalars). For a duplicate member the last scalar wins, lists continue, messages
+//! merge. An unpaired surrogate becomes U+FFFD; bytes that are not UTF-8 are carried unchanged, as in protobuf.
 
 pub(crate) mod number;
 mod reader;
@@ -19,26 +19,27 @@ use super::schema::{self, Kind, Message, root};
 use reader::Room;
 use scanner::Fault;
 
-/// Why a text is no OTLP/JSON request, and where: `offset` in bytes from 0, `line` and `column` in characters from 1.
+/// Why a text is not an OTLP/JSON request, and where: `offset` in bytes from 0, `line` and `column` in characters from
+/// 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at line {line} column {column}: {needed}")]
 pub struct JsonError {
     pub offset: usize,
     pub line: usize,
     pub column: usize,
-    /// What stands there, such as `invalid traceId "xyz"`.
+    /// What was found, such as `invalid traceId "xyz"`.
     pub what: String,
-    /// What should: `32 hex digits are needed`.
+    /// What is expected: `32 hex digits are needed`.
     pub needed: &'static str,
 }
 
-/// Reads a JSON `Export…ServiceRequest` into its protobuf encoding, which is well-formed, holds ids of the right length
-/// only, and is at most four times as long as the text (a list of doubles that are all `0`).
+/// Converts a JSON `Export…ServiceRequest` to protobuf. The result is well-formed, has only ids of the right length,
+/// and is at most four times as long as the text (for a list of doubles that are all `0`).
 pub fn to_wire(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
     to_wire_within(signal, json, &mut |_| true).map(|wire| wire.expect("there is always room"))
 }
 
-/// The same within a memory budget: `room` is asked before the output grows by so many bytes. `None` when it refuses.
+/// The same within a memory budget: `room` is asked before the output grows. `None` when it refuses.
 pub fn to_wire_within(signal: Signal, json: &[u8], room: Room) -> Result<Option<Vec<u8>>, JsonError> {
     match reader::read(root(signal), json, room) {
         Ok(wire) => Ok(Some(wire)),
@@ -52,12 +53,12 @@ pub fn to_json(signal: Signal, wire: &[u8], out: &mut Vec<u8>) {
     whole(out, |to| put_requests(signal, &[wire], to));
 }
 
-/// Writes checked requests, which stand one after another, as one in JSON.
+/// Writes consecutive checked requests as one JSON request.
 pub fn put_requests(signal: Signal, parts: &[&[u8]], to: &mut Pieces) {
     writer::write_requests(root(signal), parts, to);
 }
 
-/// A message inside of a request.
+/// A message inside a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
     Resource,
@@ -79,7 +80,7 @@ pub fn put_piece(piece: Piece, wire: &[u8], to: &mut Pieces) {
     writer::write(message, wire, true, to);
 }
 
-/// The first member of a request that no field has the name of, and how the fields beside it are called.
+/// The first unknown member of a request, and the names of the fields beside it.
 pub fn stranger(signal: Signal, request: &Value) -> Option<(&str, Vec<&'static str>)> {
     strange(root(signal), request)
 }
@@ -96,7 +97,7 @@ fn strange<'v>(message: &'static Message, value: &'v Value) -> Option<(&'v str, 
     })
 }
 
-/// How many characters of a wrong value an error repeats.
+/// Maximum characters of a wrong value in an error.
 const EXCERPT: usize = 40;
 
 #[cold]

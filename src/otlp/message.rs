@@ -1,8 +1,8 @@
-//! A message that may be edited: its encoding in pieces, of which an edit replaces what it must.
+//! An editable message: its encoding in pieces, which edits replace as needed.
 //!
-//! A message nobody wrote to is one piece, its bytes as they came. Writing a field cuts the piece around it, so an edit
-//! costs one look for its place, and what stays is never taken apart: its order, unknown fields and odd encodings
-//! survive. New bytes are the caller's, encoded as whole fields; they live as long as the request.
+//! An unedited message is one piece, its original bytes. Writing a field splits the piece around it, so an edit costs
+//! one search for its position. The rest is never decoded: its order, unknown fields and unusual encodings survive. New
+//! bytes belong to the caller, encoded as whole fields; they live as long as the request.
 
 mod pieces;
 
@@ -16,14 +16,14 @@ use super::wire::{Field, Fields, Value, put_header, varint_len};
 
 pub use pieces::Pieces;
 
-/// From this length on it is worth remembering what was found in a message, and counting what was read for it.
+/// From this length on, searches in a message are cached and counted.
 const LONG: usize = 1024;
-/// So many pieces are a long message, however short they are.
+/// A message of this many pieces is long, however short they are.
 const PIECES: usize = 16;
-/// So many are remembered.
+/// Maximum cached searches.
 const KNOWN: usize = 32;
 
-/// What was looked for in a long message, and what was found: the records in a resource all ask the same of it.
+/// The results of searches in a long message: the records in a resource all search for the same.
 #[derive(Clone, Debug, Default)]
 struct Known<'a> {
     attributes: Vec<(u32, Box<[u8]>, Option<AnyValue<'a>>)>,
@@ -34,18 +34,18 @@ struct Known<'a> {
 pub struct Message<'a> {
     pieces: Pieces<'a>,
     known: RefCell<Option<Box<Known<'a>>>>,
-    /// How many bytes of long messages were read in looking for something, of this message and those it was before.
+    /// Bytes of long messages read in searches, in this message and the previous ones.
     looked: Cell<usize>,
     is_changed: bool,
-    /// The message as it came, once a part of it was left out.
+    /// The original message, once a part of it was left out.
     whole: &'a [u8],
-    /// The field that holds its attributes, where that is known.
+    /// The field with its attributes, if known.
     pub list: u32,
-    /// Which keys they may have, once all were looked at for another reason: a bit for each.
+    /// A Bloom-style bit set of its attributes' keys, once all were read for another reason.
     keys: Option<u64>,
 }
 
-/// Where a field stands.
+/// The position of a field.
 #[derive(Clone, Copy)]
 struct Spot<'a> {
     piece: usize,
@@ -53,7 +53,7 @@ struct Spot<'a> {
     raw: &'a [u8],
 }
 
-/// The fields of a message, through all its pieces.
+/// The fields of a message, across all pieces.
 pub struct PieceFields<'m, 'a> {
     current: Fields<'a>,
     rest: std::slice::Iter<'m, &'a [u8]>,
@@ -80,12 +80,12 @@ impl<'a> Message<'a> {
         message
     }
 
-    /// No message yet; what its edits take is of this room.
+    /// An empty message whose edits take memory from `room`.
     pub fn within(room: &'a Room) -> Message<'a> {
         Message { pieces: Pieces::within(Some(room)), ..Message::default() }
     }
 
-    /// Becomes another message, unchanged.
+    /// Becomes another message, unedited.
     #[inline]
     pub fn reset(&mut self, bytes: &'a [u8]) {
         self.clear();
@@ -100,7 +100,7 @@ impl<'a> Message<'a> {
         self.keys = None;
     }
 
-    /// Becomes the singular message `number` of another one: nothing when it is absent, merged when it is given twice.
+    /// Becomes the singular message `number` of another one: empty if absent, merged if given twice.
     pub fn reset_to(&mut self, parent: &Message<'a>, number: u32) {
         self.clear();
         parent.count(0);
@@ -128,12 +128,12 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// How much was read of long messages: who asks this of a message once for each of many others asks for too much.
+    /// Bytes read of long messages: repeated searches for each of many other messages are too much work.
     pub fn looked(&self) -> usize {
         self.looked.get()
     }
 
-    /// All of it is read, but for `rest` bytes.
+    /// Counts a read of everything but `rest` bytes.
     #[inline(always)]
     fn count(&self, rest: usize) {
         if self.is_long() {
@@ -141,7 +141,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What was read before is asked for again, by one that will read it all.
+    /// Counts a repeated read by code that reads all of `bytes`.
     fn count_again(&self, bytes: &[u8]) {
         self.looked.set(self.looked.get().saturating_add(bytes.len().saturating_mul(WORKED_ON)));
     }
@@ -154,7 +154,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// The last occurrence of a field, which is the one that counts.
+    /// The last occurrence of a field, which counts.
     #[inline]
     pub fn last(&self, number: u32) -> Option<Value<'a>> {
         if self.is_long() { self.last_of_many(number) } else { self.scanned(number) }
@@ -189,7 +189,7 @@ impl<'a> Message<'a> {
         found
     }
 
-    /// A string or bytes field; empty when it is absent.
+    /// A string or bytes field; empty if absent.
     pub fn bytes(&self, number: u32) -> &'a [u8] {
         match self.last(number) {
             Some(Value::Bytes(bytes)) => bytes,
@@ -197,7 +197,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The bits of a number, in whichever form it is encoded; 0 when it is absent.
+    /// The bits of a number, in any encoding; 0 if absent.
     pub fn bits(&self, number: u32) -> u64 {
         match self.last(number) {
             Some(Value::Varint(bits) | Value::Fixed64(bits)) => bits,
@@ -206,7 +206,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Gives a field one value, an encoded field or nothing: where its first occurrence stood, else at the end.
+    /// Replaces all occurrences of a field by one encoded field, or none: at the first occurrence, else at the end.
     pub fn replace(&mut self, number: u32, raw: &'a [u8]) {
         let (mut found, mut is_repeated) = (None, false);
         self.look(|spot, field| {
@@ -237,12 +237,12 @@ impl<'a> Message<'a> {
         self.retain(|field| field.number != number);
     }
 
-    /// Removes the fields that `keep` does not want; what stands side by side stays one piece.
+    /// Removes the fields that `keep` rejects; adjacent fields stay one piece.
     pub fn retain(&mut self, mut keep: impl FnMut(&Field<'a>) -> bool) {
         self.revise(|field| (!keep(field)).then_some(&[]));
     }
 
-    /// Puts encoded fields, or nothing, in the place of each field that `change` has something for. One pass.
+    /// Replaces each field for which `change` returns encoded fields, possibly none. One pass.
     pub fn revise(&mut self, mut change: impl FnMut(&Field<'a>) -> Option<&'a [u8]>) {
         self.count(0);
         let mut revised = Pieces::within(self.pieces.room());
@@ -267,20 +267,20 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What was known of its fields no longer holds.
+    /// Invalidates the cached searches.
     fn changed(&mut self) {
         self.is_changed = true;
         *self.known.get_mut() = None;
         self.keys = None;
     }
 
-    /// Whether it is known that no attribute has this key.
+    /// Whether no attribute is known to have this key.
     #[inline]
     fn lacks(&self, list: u32, key: &[u8]) -> bool {
         list == self.list && self.keys.is_some_and(|keys| keys & mark(key) == 0)
     }
 
-    /// The value of the first attribute with this key in the list that is field `list`.
+    /// The value of the first attribute with this key in the list `list`.
     #[inline]
     pub fn attribute(&self, list: u32, key: &[u8]) -> Option<AnyValue<'a>> {
         if self.lacks(list, key) {
@@ -289,7 +289,7 @@ impl<'a> Message<'a> {
         if self.is_long() { self.attribute_of_many(list, key) } else { self.found(list, key).0 }
     }
 
-    /// The value, and how many bytes of its piece and those behind it were not read.
+    /// The value, and how many bytes of its piece and later ones were not read.
     #[inline(always)]
     fn found(&self, list: u32, key: &[u8]) -> (Option<AnyValue<'a>>, usize) {
         let mut fields = self.fields();
@@ -326,7 +326,7 @@ impl<'a> Message<'a> {
         found
     }
 
-    /// Puts an attribute, encoded as a field, in the place of the first with its key, else at the end.
+    /// Replaces the first attribute with this key by an encoded field, else appends it.
     pub fn set_attribute(&mut self, list: u32, key: &[u8], raw: &'a [u8]) {
         let spot = if self.lacks(list, key) { None } else { self.spot(list, key) };
         let keys = self.keys.filter(|_| list == self.list).map(|keys| keys | mark(key));
@@ -337,7 +337,7 @@ impl<'a> Message<'a> {
         self.keys = keys;
     }
 
-    /// Removes the first attribute with this key. As in the Go collector, the last of the list moves into its place.
+    /// Removes the first attribute with this key. As in the Go collector, the last of the list takes its place.
     pub fn delete_attribute(&mut self, list: u32, key: &[u8]) -> bool {
         if self.lacks(list, key) {
             return false;
@@ -363,7 +363,7 @@ impl<'a> Message<'a> {
         if (last.piece, last.start) == (spot.piece, spot.start) {
             self.splice(spot, &[]);
         } else {
-            // The later one first, so that the place of the earlier one still holds.
+            // The later one first, so that the position of the earlier one stays valid.
             self.splice(last, &[]);
             self.splice(spot, last.raw);
         }
@@ -371,7 +371,7 @@ impl<'a> Message<'a> {
         true
     }
 
-    /// Removes the attributes that `keep` does not want; the others keep their order.
+    /// Removes the attributes that `keep` rejects; the others keep their order.
     pub fn retain_attributes(&mut self, list: u32, mut keep: impl FnMut(KeyValue<'a>) -> bool) {
         self.retain(|field| match field.value {
             Value::Bytes(pair) if field.number == list => keep(KeyValue::read(pair)),
@@ -379,8 +379,9 @@ impl<'a> Message<'a> {
         });
     }
 
-    /// Leaves out what is visited one by one, and what nobody reads: to look past a million events for the name of their span, and that for each
-    /// of them, is what a hostile request asks for. No edit: it is not written from here.
+    /// Leaves out separately visited and unknown fields. A hostile request would make every one of a million events
+    /// search past all the others for the name of their span. This is not an edit: the message is not written from
+    /// here.
     pub fn leave_out(&mut self, is_apart: impl Fn(u32) -> bool) {
         if let [whole] = &*self.pieces
             && !self.is_changed
@@ -392,17 +393,17 @@ impl<'a> Message<'a> {
         self.is_changed = is_changed;
     }
 
-    /// The message in pieces, with what was left out.
+    /// The pieces of the message, including fields that were left out.
     pub fn everything(&self) -> &[&'a [u8]] {
         if self.whole.is_empty() { &self.pieces } else { std::slice::from_ref(&self.whole) }
     }
 
-    /// All occurrences of a field, with what was left out.
+    /// All occurrences of a field, including ones left out.
     pub fn occurrences(&self, number: u32) -> impl Iterator<Item = Field<'a>> + '_ {
         self.everything().iter().flat_map(|piece| Fields::new(piece)).filter(move |field| field.number == number)
     }
 
-    /// The messages of a repeated field, with those that were left out.
+    /// The messages of a repeated field, including ones left out.
     pub fn all_payloads(&self, number: u32) -> impl Iterator<Item = &'a [u8]> + '_ {
         self.occurrences(number).filter_map(|field| match field.value {
             Value::Bytes(payload) => Some(payload),
@@ -428,7 +429,7 @@ impl<'a> Message<'a> {
         self.write(out);
     }
 
-    /// Looks at the fields with their places, until `look` says that it has seen enough.
+    /// Calls `look` for each field with its position, until it returns that it is done.
     #[inline(always)]
     fn look(&self, mut look: impl FnMut(Spot<'a>, &Field<'a>) -> bool) {
         self.count(0);
@@ -456,7 +457,7 @@ impl<'a> Message<'a> {
         found
     }
 
-    /// Puts encoded fields in the place of one.
+    /// Replaces one field by encoded fields.
     fn splice(&mut self, spot: Spot<'a>, raw: &'a [u8]) {
         let Some(piece) = self.pieces.get(spot.piece) else { return };
         let end = spot.start + spot.raw.len();
@@ -469,7 +470,7 @@ impl<'a> Message<'a> {
 /// The key of an attribute.
 #[inline(always)]
 fn key_of(pair: &[u8]) -> &[u8] {
-    // The shape that all SDKs write, a short key and then the value, needs no reading of the value.
+    // For the form that all SDKs write, a short key and then the value, the value need not be read.
     match pair {
         [0x0a, length, rest @ ..] if *length < 0x80 => match rest.split_at_checked(usize::from(*length)) {
             Some((key, [0x12, length, value @ ..])) if usize::from(*length) == value.len() => key,
@@ -479,14 +480,14 @@ fn key_of(pair: &[u8]) -> &[u8] {
     }
 }
 
-/// The bit of a key among those of a list.
+/// The bit of a key in the set of keys.
 #[inline(always)]
 fn mark(key: &[u8]) -> u64 {
     let (first, last) = (key.first().copied().unwrap_or_default(), key.last().copied().unwrap_or_default());
     1 << ((key.len() + usize::from(first) * 5 + usize::from(last) * 3) % 64)
 }
 
-/// The length of an attribute with a value of `value` bytes, as the payload of its field.
+/// The payload length of an attribute with a value of `value` bytes.
 pub fn pair_len(key: &[u8], value: usize) -> usize {
     let field = |length: usize| 1 + varint_len(length as u64) + length;
     field(key.len()) + field(value)

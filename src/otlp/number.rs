@@ -1,4 +1,4 @@
-//! Numbers and times as Go prints them, appended to a buffer without going through a formatter where that is hot.
+//! Numbers and times as Go prints them, appended to a buffer; hot paths avoid the standard formatter.
 
 #![expect(clippy::indexing_slicing, reason = "hot, and every index follows from the lengths of the arrays")]
 
@@ -51,7 +51,7 @@ pub fn put_int(out: &mut Vec<u8>, n: i64) {
     put_uint(out, n.unsigned_abs());
 }
 
-/// Lower-case hex; an id of zeros alone is no id and prints as nothing.
+/// Lower-case hex; an id of zeros is unset and prints nothing.
 #[inline]
 pub fn put_id(out: &mut Vec<u8>, id: &[u8]) {
     if id.iter().any(|byte| *byte != 0) {
@@ -59,7 +59,7 @@ pub fn put_id(out: &mut Vec<u8>, id: &[u8]) {
     }
 }
 
-/// Go's time text in UTC. Remembers the last second, for the times of a request lie close together.
+/// Go's time text in UTC. Caches the last second, because the times of a request are close together.
 pub struct Clock {
     second: i64,
     text: [u8; 30],
@@ -68,8 +68,8 @@ pub struct Clock {
 impl Clock {
     pub const EPOCH: Clock = Clock { second: 0, text: *b"1970-01-01 00:00:00.000000000 " };
 
-    /// `2018-12-13 14:51:00.3 +0000 UTC`: no trailing zeros in the fraction. The wire's unsigned nanoseconds are taken
-    /// as signed, as the Go collector takes them, so a year lies between 1677 and 2262.
+    /// `2018-12-13 14:51:00.3 +0000 UTC`: no trailing zeros in the fraction. As in the Go collector, the wire's
+    /// unsigned nanoseconds are read as signed, so a year is between 1677 and 2262.
     #[inline]
     pub fn put(&mut self, out: &mut Vec<u8>, nanos: u64) {
         const ZONE: &[u8] = b" +0000 UTC";
@@ -125,7 +125,7 @@ pub fn put_fixed(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-/// The form of a double attribute: shortest round trip, an exponent below 1e-6 and from 1e21 on.
+/// The form of a double attribute: shortest round trip, with an exponent below 1e-6 and from 1e21 on.
 pub fn put_double(out: &mut Vec<u8>, value: f64) {
     if put_not_finite(out, value, "Infinity", "-Infinity") {
         return;
@@ -136,7 +136,7 @@ pub fn put_double(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-/// The form of a finite double in OTLP/JSON: the same, with an exponent of two digits.
+/// The form of a finite double in OTLP/JSON: the same, with a two-digit exponent.
 pub fn put_json_double(out: &mut Vec<u8>, value: f64) {
     match whole(value) {
         Some(whole) => put_int(out, whole),
@@ -144,7 +144,7 @@ pub fn put_json_double(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-/// Go's `%v` of a double: shortest round trip, an exponent of two digits below 1e-4 and from 1e6 on.
+/// Go's `%v` of a double: shortest round trip, with a two-digit exponent below 1e-4 and from 1e6 on.
 pub fn put_general(out: &mut Vec<u8>, value: f64) {
     if !put_not_finite(out, value, "+Inf", "-Inf") {
         put_shortest(out, value, -4..6, 2);
@@ -161,13 +161,13 @@ fn put_not_finite(out: &mut Vec<u8>, value: f64, infinity: &str, negative_infini
     true
 }
 
-/// A double that is a small integer, which most are.
+/// The integer value of a double, if it is small, as most are.
 fn whole(value: f64) -> Option<i64> {
     let whole = value as i64;
     (whole.unsigned_abs() < 1 << 53 && (whole as f64).to_bits() == value.to_bits()).then_some(whole)
 }
 
-/// Writes the shortest digits that read back as `value`; with an exponent when it lies outside `plain`.
+/// Writes the shortest digits that read back as `value`; with an exponent if it is outside `plain`.
 fn put_shortest(out: &mut Vec<u8>, value: f64, plain: std::ops::Range<i32>, exponent_digits: usize) {
     if value.is_sign_negative() {
         out.push(b'-');
@@ -175,7 +175,7 @@ fn put_shortest(out: &mut Vec<u8>, value: f64, plain: std::ops::Range<i32>, expo
     let value = value.abs();
     let (mut shortest, mut even) = ([0; 32], [0; 32]);
     let mut text = scientific(&mut shortest, format_args!("{value:e}"));
-    // Where two shortest candidates are equally near, Go takes the even one and Rust the larger.
+    // If two shortest candidates are equally near, Go takes the even one and Rust the larger.
     if text.len() > 16 && (value * (1 << 30) as f64).fract() == 0.0 {
         let decimals = text.find('e').map_or(0, |end| end - 2);
         let even = scientific(&mut even, format_args!("{value:.decimals$e}"));
@@ -207,7 +207,7 @@ fn put_shortest(out: &mut Vec<u8>, value: f64, plain: std::ops::Range<i32>, expo
     }
 }
 
-/// Formats a double in place, without an allocation: `1.7976931348623157e-308` is as long as it gets.
+/// Formats a double on the stack: `1.7976931348623157e-308` is the longest.
 fn scientific<'a>(buffer: &'a mut [u8; 32], text: std::fmt::Arguments<'_>) -> &'a str {
     let mut rest = &mut buffer[..];
     rest.write_fmt(text).expect("no double is longer");
@@ -215,7 +215,7 @@ fn scientific<'a>(buffer: &'a mut [u8; 32], text: std::fmt::Arguments<'_>) -> &'
     std::str::from_utf8(&buffer[..length]).expect("digits are ASCII")
 }
 
-/// The bound `e^(index · ln 2 · 2^-scale)` of an exponential histogram's bucket.
+/// The bound `e^(index · ln 2 · 2^-scale)` of a bucket of an exponential histogram.
 pub fn bucket_bound(index: f64, scale: i32) -> f64 {
     exp(index * times_power_of_two(std::f64::consts::LN_2, -i64::from(scale)))
 }
@@ -231,9 +231,9 @@ pub fn times_power_of_two(mut value: f64, power: i64) -> f64 {
     value
 }
 
-/// The exponential as Go computes it on amd64 with FMA, whose last bit differs from other libraries': bounds are
-/// printed with all their digits. After N. Shibata, "Efficient evaluation methods of elementary functions suitable for
-/// SIMD computation" (2010): take out the power of two, a Taylor series of a sixteenth of the rest, square four times.
+/// The exponential as Go computes it on amd64 with FMA. Its last bit differs from other libraries, and bounds are
+/// printed with all digits. After N. Shibata, "Efficient evaluation methods of elementary functions suitable for SIMD
+/// computation" (2010): take out the power of two, a Taylor series of a sixteenth of the rest, square four times.
 fn exp(x: f64) -> f64 {
     const LN2_UPPER: f64 = f64::from_bits(0x3fe6_2e42_fefa_3000);
     const LN2_LOWER: f64 = 2.823_529_056_303_157_7e-13;
@@ -259,7 +259,7 @@ fn exp(x: f64) -> f64 {
     times_power_of_two((result + 2.0).mul_add(result, 1.0), power as i64)
 }
 
-/// The date that many days after 1970-01-01, in the proleptic Gregorian calendar, counted in eras of 400 years.
+/// The date `days` after 1970-01-01, in the proleptic Gregorian calendar, computed in eras of 400 years.
 pub fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));

@@ -1,8 +1,8 @@
-//! Percent-encoding, as in URLs and in the messages of gRPC.
+//! Percent-encoding, as in URLs and gRPC messages.
 
 use percent_encoding::percent_decode;
 
-/// Whether two hex digits follow each `%`.
+/// Whether every `%` is followed by two hex digits.
 pub fn is_valid(text: &str) -> bool {
     let is_escape = |after: &str| {
         after.as_bytes().first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
@@ -10,7 +10,7 @@ pub fn is_valid(text: &str) -> bool {
     text.split('%').skip(1).all(is_escape)
 }
 
-/// As text, what is no UTF-8 replaced. A `%` that no two digits follow stands for itself.
+/// Decoded text, with invalid UTF-8 replaced. A `%` without two digits is kept.
 pub fn decoded_text(text: &[u8]) -> String {
     percent_decode(text).decode_utf8_lossy().into_owned()
 }

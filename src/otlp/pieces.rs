@@ -1,6 +1,6 @@
-//! Text that leaves in pieces while it is written: of a text that is a thousand times its request, one piece is held.
+//! Text that leaves in pieces while it is written: of a text a thousand times its request, only one piece is held.
 
-/// Takes a finished piece, and how many items began in it; leaves the buffer empty. False when no more is wanted.
+/// Takes a finished piece and the number of items that begin in it; empties the buffer. False when no more is wanted.
 pub type Take<'a> = dyn FnMut(&mut Vec<u8>, u64) -> bool + 'a;
 
 pub struct Pieces<'a> {
@@ -17,8 +17,8 @@ impl<'a> Pieces<'a> {
         Pieces { out, items: 0, piece_bytes, take, wanted: true }
     }
 
-    /// Hands on what is there when it is a piece. Each loop over things that a client can send many of calls this, and
-    /// so does a value inside itself.
+    /// Hands on the buffer if it fills a piece. Every loop over client-controlled elements calls this, and long values
+    /// call it while they are written.
     #[inline(always)]
     pub fn breathe(&mut self) {
         if self.out.len() >= self.piece_bytes {
@@ -26,7 +26,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Whether to go on. What is written all the same is thrown away.
+    /// Whether to continue. Further text is discarded.
     #[inline(always)]
     pub fn is_wanted(&self) -> bool {
         self.wanted
@@ -43,7 +43,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Lets `write` append to a buffer that keeps all of it.
+/// Lets `write` append to a buffer that keeps the whole text.
 pub fn whole<T>(out: &mut Vec<u8>, write: impl FnOnce(&mut Pieces) -> T) -> T {
     write(&mut Pieces::new(out, usize::MAX, &mut |_, _| true))
 }

@@ -1,7 +1,7 @@
-//! Walks a request with a visitor that keeps, drops or edits what it sees.
+//! Walks a request with a visitor that keeps, drops or edits each message.
 //!
-//! What is untouched goes out as the same bytes, in runs as long as they are; nothing is written before something
-//! changes, and when nothing does the request itself goes on. One message of each depth is open at a time.
+//! Unchanged data is copied as its original bytes, in the longest possible runs. Nothing is written before the first
+//! change; if nothing changes, the request itself goes on. One message of each depth is open at a time.
 
 mod output;
 mod walk;
@@ -21,21 +21,21 @@ pub enum Verdict {
     Drop,
 }
 
-/// The innermost messages a visitor wants to see.
+/// The innermost messages that a visitor visits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
     Resources,
     Scopes,
     /// Log records, spans or metrics.
     Records,
-    /// The events of spans, the data points of metrics; logs have none.
+    /// Span events, or data points of metrics; logs have none.
     Children,
-    /// Of data points.
+    /// Exemplars of data points.
     Exemplars,
 }
 
-/// The messages in sight: the one that is visited and all around it. A visitor may edit each of them, but the fields
-/// that hold the children it asked to see.
+/// The visited message and all messages around it. A visitor may edit each of them, except the fields with the children
+/// it asked to visit.
 #[derive(Default)]
 pub struct Sight<'a> {
     /// `ResourceLogs`, `ResourceSpans` or `ResourceMetrics`.
@@ -44,16 +44,16 @@ pub struct Sight<'a> {
     /// `ScopeLogs`, `ScopeSpans` or `ScopeMetrics`.
     pub scope_group: Message<'a>,
     pub scope: Message<'a>,
-    /// A log record, span or metric. Of a metric, all but its data.
+    /// A log record, span or metric; of a metric, everything but its data.
     pub record: Message<'a>,
-    /// The data of a metric and which field of it they are (`metric::GAUGE` …), 0 when it has none.
+    /// A metric's data and its field number (`metric::GAUGE` …), 0 if it has none.
     pub data: Message<'a>,
     pub data_number: u32,
-    /// A span event or data point, and its index among what the record came with.
+    /// A span event or data point, and its original index in the record.
     pub child: Message<'a>,
     pub child_index: usize,
     pub exemplar: Message<'a>,
-    /// Metrics that join the scope in sight; they are visited after those that came with it.
+    /// Metrics added to the current scope; they are visited after the original ones.
     pub added: Vec<&'a [u8]>,
 }
 
@@ -79,13 +79,13 @@ impl<'a> Sight<'a> {
         sight
     }
 
-    /// How much was read of long messages.
+    /// Bytes read of long messages.
     fn looked(&self) -> usize {
         let around = [&self.resource_group, &self.resource, &self.scope_group, &self.scope, &self.record, &self.data];
         around.iter().fold(self.child.looked(), |sum, message| sum.saturating_add(message.looked()))
     }
 
-    /// The field with the attributes of the data point in sight.
+    /// The field with the attributes of the current data point.
     pub fn point_attributes(&self) -> u32 {
         match self.data_number {
             metric::HISTOGRAM => histogram_point::ATTRIBUTES,
@@ -96,11 +96,11 @@ impl<'a> Sight<'a> {
 }
 
 pub trait Visitor<'a> {
-    /// Why a visit ends the walk.
+    /// The error that ends the walk.
     type Fault: From<Exhausted>;
 
     fn depth(&self) -> Depth;
-    /// Whether resources without scopes, scopes without records and data without points go too, where they were visited.
+    /// Whether visited resources without scopes, scopes without records, and data without points are removed.
     fn prunes(&self) -> bool;
 
     fn resource(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
@@ -122,7 +122,7 @@ pub trait Visitor<'a> {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The very same request goes on.
+    /// The original request is kept.
     Unchanged,
     Empty,
     Changed {
@@ -133,7 +133,7 @@ pub enum Outcome {
 
 const METRIC_DEPTH: usize = 4;
 
-/// The items and the bytes of a message as it came: what goes when it is dropped.
+/// The original items and bytes of a message: the loss when it is dropped.
 pub fn size(signal: Signal, depth: Depth, message: &Message) -> (u64, usize) {
     let inside = |depth| message.everything().iter().map(|piece| items(signal, depth, piece)).sum();
     let items: i64 = match (depth, signal) {
@@ -146,7 +146,7 @@ pub fn size(signal: Signal, depth: Depth, message: &Message) -> (u64, usize) {
     (items.max(0) as u64, message.everything().iter().map(|piece| piece.len()).sum())
 }
 
-/// How many items a message holds; the request is at depth 1, and so on inwards.
+/// The number of items in a message; the request has depth 1, its children 2, and so on.
 fn items(signal: Signal, depth: usize, message: &[u8]) -> i64 {
     match depth > leaf_depth(signal) {
         true => 1,

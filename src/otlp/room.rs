@@ -1,38 +1,38 @@
-//! Memory for what is made of a request. All that grows with what a client sends asks here before it grows: a few bytes on
-//! the wire may become a struct, a copy or a line of text in the parts that read them.
+//! Memory for data derived from a request. Everything that grows with client input asks here before it grows: a few
+//! bytes on the wire may become a struct, a copy or a line of text.
 //!
-//! Room is taken in steps of 64 KiB. Once there was none, the request is refused, whatever becomes of what wanted it: nobody
-//! else has to carry the failure on.
+//! Room is taken in steps of 64 KiB. Once it was denied, the request is refused at the end, so intermediate code need
+//! not pass on the failure.
 
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
 
-/// Takes so many bytes, of the budget most often, or says that there are none.
+/// Grants `n` more bytes, usually from the budget, or refuses.
 pub type Grant = dyn Fn(usize) -> bool;
 
 const STEP: usize = 64 << 10;
 
 pub struct Room {
     grant: Option<Box<Grant>>,
-    /// Granted and not in use.
+    /// Granted and unused.
     free: Cell<usize>,
-    /// What was wanted when there was no more; 0 as long as there was.
+    /// The first denied amount; 0 if none was.
     missing: Cell<usize>,
 }
 
 impl Room {
-    /// Room as far as it is granted.
+    /// Room limited by `grant`.
     pub fn new(grant: impl Fn(usize) -> bool + 'static) -> Room {
         Room { grant: Some(Box::new(grant)), free: Cell::new(0), missing: Cell::new(0) }
     }
 
-    /// Room for so many bytes.
+    /// Room of a fixed size.
     pub fn within(bytes: usize) -> Room {
         Room { grant: None, free: Cell::new(bytes), missing: Cell::new(0) }
     }
 
-    /// Takes room and says whether there was some. Without it the request still goes on.
+    /// Takes room if there is some. On failure the request still continues.
     pub fn try_take(&self, bytes: usize) -> bool {
         let free = self.free.get();
         if let Some(left) = free.checked_sub(bytes) {
@@ -48,7 +48,7 @@ impl Room {
         })
     }
 
-    /// Takes room and says whether there was some. Without it the request is refused at the end.
+    /// Takes room if there is some. On failure the request is refused at the end.
     pub fn take(&self, bytes: usize) -> bool {
         let taken = self.try_take(bytes);
         if !taken && self.missing.get() == 0 {
@@ -61,19 +61,19 @@ impl Room {
         self.free.set(self.free.get().saturating_add(bytes));
     }
 
-    /// How many bytes there was no room for, if that ever was so.
+    /// The amount that was denied, if any.
     #[inline]
     pub fn missing(&self) -> Option<usize> {
         Some(self.missing.get()).filter(|missing| *missing > 0)
     }
 
-    /// Makes room for more in a buffer whose memory is of this room.
+    /// Grows a buffer whose memory comes from this room.
     #[inline]
     pub fn reserve(&self, buffer: &mut Vec<u8>, more: usize) -> bool {
         more <= buffer.capacity() - buffer.len() || self.grow(buffer, more)
     }
 
-    /// By half of what it has, or by an eighth where that is too much.
+    /// Grows by half, or by an eighth if that is too much.
     #[cold]
     fn grow(&self, buffer: &mut Vec<u8>, more: usize) -> bool {
         let (length, capacity) = (buffer.len(), buffer.capacity());
@@ -87,7 +87,7 @@ impl Room {
     }
 }
 
-/// A buffer whose memory is of a room, and given back with it.
+/// A buffer whose memory comes from a room, and returns there on drop.
 pub struct Buffer<'r> {
     bytes: Vec<u8>,
     room: &'r Room,
@@ -98,7 +98,7 @@ impl<'r> Buffer<'r> {
         Buffer { bytes: Vec::new(), room }
     }
 
-    /// The buffer with room for so many bytes more, if there is some.
+    /// The buffer with room for `more` bytes, if available.
     pub fn for_more(&mut self, more: usize) -> Option<&mut Vec<u8>> {
         self.room.reserve(&mut self.bytes, more).then_some(&mut self.bytes)
     }

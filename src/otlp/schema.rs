@@ -1,5 +1,5 @@
-//! OTLP (opentelemetry-proto 1.x), each field said once: its number, its kind on the wire, when it is there, its name in
-//! JSON. The check, both directions of JSON and all that names a field read this table.
+//! OTLP (opentelemetry-proto 1.x): one row per field, with its number, wire kind, presence and JSON name. The check,
+//! both directions of JSON and all code that names a field read this table.
 
 mod field;
 
@@ -11,9 +11,9 @@ pub use field::{FIELDS, Field, Key, Kind, Message, Names, Presence};
 /// `ExportLogsServiceRequest.resource_logs`, and the same for metrics and traces: the only field of a request.
 pub const REQUEST_RESOURCES: u32 = request::RESOURCES;
 
-/// `MESSAGE(length_bytes) = module { jsonName NAME = number Kind [Presence], … }`: a message, and a module with the numbers of
-/// its fields. Messages of one shape share a module: one of them has the numbers, the others are `of` it. Behind `+` stands a
-/// field that the wire has and JSON does not.
+/// `MESSAGE(length_bytes) = module { jsonName NAME = number Kind [Presence], … }` declares a message, and a module with
+/// its field numbers. Messages of the same shape share a module: one declares the numbers, the others are `of` it. `+`
+/// precedes a field that exists on the wire only.
 macro_rules! messages {
     ($($message:ident($length_bytes:literal) $means:tt $module:ident {
         $($name:ident $field:ident $(= $number:literal)? $kind:ident$(($($of:tt)*))? $($presence:ident)?),* $(,)?
@@ -22,7 +22,7 @@ macro_rules! messages {
 
         pub static $message: Message = Message {
             name: stringify!($message),
-            place: Place::$message as usize,
+            place: Index::$message as usize,
             fields: &[$(Field::new(
                 stringify!($name), $module::$field, Kind::$kind$(($($of)*))?, presence!($($presence)?)
             )),*],
@@ -33,11 +33,11 @@ macro_rules! messages {
 
         #[derive(Clone, Copy)]
         #[expect(non_camel_case_types, clippy::upper_case_acronyms, reason = "named as the messages")]
-        enum Place { $($message),* }
+        enum Index { $($message),* }
 
-        /// Where each stands among all.
+        /// The index of each message.
         pub mod place {
-            $(pub const $message: u8 = super::Place::$message as u8;)*
+            $(pub const $message: u8 = super::Index::$message as u8;)*
         }
 
         pub const COUNT: usize = [$(place::$message),*].len();
@@ -49,7 +49,7 @@ macro_rules! numbers {
     (= $module:ident { $($field:ident $number:literal),* }) => {
         pub mod $module {
             $(pub const $field: u32 = $number;)*
-            /// All of them, a bit for each.
+            /// The bit set of all field numbers.
             pub const KNOWN: u32 = $(1 << $number)|*;
         }
     };
@@ -199,7 +199,7 @@ pub fn is_data(number: u32) -> bool {
     METRIC.oneof.checked_shr(number).unwrap_or_default() & 1 == 1
 }
 
-/// The numbers of the fields that hold attributes, in whichever message.
+/// The numbers of all fields that hold attributes, in any message.
 pub fn attribute_lists() -> BTreeSet<u32> {
     let fields = MESSAGES.iter().flat_map(|message| message.fields);
     fields.filter(|field| field.name == "attributes").map(|field| field.number).collect()
@@ -214,5 +214,5 @@ pub const SPAN_KINDS: Names = ("SPAN_KIND_", &["UNSPECIFIED", "INTERNAL", "SERVE
 pub const STATUS_CODES: Names = ("STATUS_CODE_", &["UNSET", "OK", "ERROR"]);
 pub const TEMPORALITIES: Names = ("AGGREGATION_TEMPORALITY_", &["UNSPECIFIED", "DELTA", "CUMULATIVE"]);
 
-/// The kinds of spans in the words of the Go collector.
+/// The span kinds in the Go collector's words.
 pub const KIND_WORDS: [&str; 6] = ["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"];

@@ -1,7 +1,7 @@
-//! Whose telemetry a request holds: its resource groups by the name of their service.
+//! The services in a request: its resource groups by `service.name`.
 //!
-//! Runs for every request and every batch that is sent, so it looks at as little as it can: in a group at its resource,
-//! where several groups share a request also at how many records there are, never into a record.
+//! It runs for every request and every sent batch, so it reads as little as possible: a group's resource, the number of
+//! records if several groups share a request, but never a record.
 
 use std::cell::Cell;
 
@@ -10,11 +10,11 @@ use super::schema::{any_value, is_data, key_value, metric_data, request, resourc
 use super::wire::{Field, Fields, Value};
 
 const KEY: &[u8] = b"service.name";
-/// How the key stands in a `KeyValue`, which begins or ends with it.
+/// The encoded key at the start or end of a `KeyValue`.
 const KEY_FIELD: &[u8] = b"\x0a\x0cservice.name";
 
-/// Tells `each` the service, the items and the bytes of every resource group of a checked request with `items` in all; false when
-/// that takes a look at more fields than `most`.
+/// Calls `each` with the service, items and bytes of every resource group of a checked request with `items` items;
+/// false if that requires reading more than `most` fields.
 pub fn each_group<'r>(
     signal: Signal,
     request: &'r [u8],
@@ -41,12 +41,12 @@ pub fn first(request: &[u8]) -> &[u8] {
     Look(&Cell::new(usize::MAX)).children(request, request::RESOURCES).next().map_or(&[], service)
 }
 
-/// The `service.name` of a resource group, its scopes left out or not; empty when it has none.
+/// The `service.name` of a resource group, with or without its scopes; empty if it has none.
 pub fn service(group: &[u8]) -> &[u8] {
     Look(&Cell::new(usize::MAX)).service(group)
 }
 
-/// A look at fields, of which it may see so many.
+/// Reads a limited number of fields.
 struct Look<'l>(&'l Cell<usize>);
 
 impl<'l> Look<'l> {
@@ -76,7 +76,7 @@ impl<'l> Look<'l> {
         named.find_map(|pair| self.value(pair)).unwrap_or_default()
     }
 
-    /// The text of an attribute that is the name of a service.
+    /// The value of a `service.name` attribute.
     fn value<'m>(&self, pair: &'m [u8]) -> Option<&'m [u8]> {
         let is_key = self.children(pair, key_value::KEY).last() == Some(KEY);
         let value = self.children(pair, key_value::VALUE).last().filter(|_| is_key)?;

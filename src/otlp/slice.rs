@@ -1,22 +1,22 @@
-//! How much one request may have read again and again, and how long a worker works on it in one go.
+//! Limits on repeated reads for one request, and on how long a worker processes it without a break.
 //!
-//! What a request asks for once costs time in proportion to its size. What it asks for again and again does not: a long
-//! attribute of a resource for each of its records, the rest of a text for each match of a pattern. That has an
-//! [`Allowance`]. On a worker, where other requests wait, the work on one has a slice of time as well, and of that
-//! allowance; a request that needs more is begun again where nobody waits (`telemetry/aside.rs`).
+//! Single reads cost time in proportion to a request's size. Repeated reads do not: a long resource attribute for each
+//! of its records, the rest of a text for each match of a pattern. They have an [`Allowance`]. On a worker, where other
+//! requests wait, a request also has a slice of time, and of that allowance; a request that needs more starts over
+//! aside (`telemetry/aside.rs`).
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// So many bytes may be read again, and so many times the length of the request.
+/// The allowance in bytes, and as a multiple of the request's length.
 const AGAIN: usize = 512 << 20;
 const AGAIN_EACH: usize = 64;
-/// A batch has a part of that: what comes after it waits until it is done, and its clients do not hear of a refusal.
+/// A batch gets a fraction of it: later batches wait for it, and its clients do not learn of a refusal.
 const IN_A_BATCH: usize = 4;
-/// A value that is read again is worked on as well, by a pattern or a hash: that weighs more than to look past it.
+/// A value read again is also processed, by a pattern or a hash: that costs more than skipping it.
 pub const WORKED_ON: usize = 4;
 
-/// What is heavier than this is not begun on a worker; an item weighs as much as so many bytes.
+/// Heavier requests are not started on a worker; an item weighs as much as `ITEM` bytes.
 const LARGE: u64 = 256 << 10;
 const ITEM: u64 = 32;
 
@@ -35,12 +35,12 @@ thread_local! {
     static SLICE_HERE: Cell<Option<Slice>> = const { Cell::new(None) };
 }
 
-/// Whether so much is not begun where others wait.
+/// Whether it is too large to start on a worker.
 pub fn is_large(bytes: u64, items: u64) -> bool {
     bytes + items * ITEM > LARGE
 }
 
-/// Does work that others wait for. Returns nothing, and the work is to be thrown away, if it needs more than a slice.
+/// Runs work on a worker. Returns `None`, and its effects must be discarded, if it needs more than a slice.
 pub fn within_slice<T>(work: impl FnOnce() -> T) -> Option<T> {
     SLICE_HERE.set(Some(Slice { ends: Instant::now() + SLICE, is_overrun: false }));
     let done = work();
@@ -48,7 +48,7 @@ pub fn within_slice<T>(work: impl FnOnce() -> T) -> Option<T> {
     slice.is_some_and(|slice| !slice.is_overrun).then_some(done)
 }
 
-/// Does work on a batch.
+/// Runs work on a batch.
 pub fn on_a_batch<T>(work: impl FnOnce() -> T) -> T {
     IS_BATCH.set(true);
     CULPRIT.set(None);
@@ -57,7 +57,7 @@ pub fn on_a_batch<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// This part of a batch was too much work.
+/// Blames a part of a batch for too much work.
 pub fn blame(part: &[u8]) {
     CULPRIT.set(Some(part.as_ptr()));
 }
@@ -67,7 +67,7 @@ pub fn is_blamed(part: &[u8]) -> bool {
     CULPRIT.get() == Some(part.as_ptr())
 }
 
-/// Whether the work on a request must stop here, since its slice is over.
+/// Whether the work on a request must stop, because its slice is over.
 pub fn is_over() -> bool {
     let Some(slice) = SLICE_HERE.get() else { return false };
     let is_overrun = slice.is_overrun || Instant::now() >= slice.ends;
@@ -84,7 +84,7 @@ pub fn bytes_again(request: usize) -> usize {
     if IS_BATCH.get() { bytes / IN_A_BATCH } else { bytes }
 }
 
-/// The work needs more than that: in a slice it is begun again elsewhere, else the request is refused.
+/// The allowance is used up: work in a slice starts over aside, else the request is refused.
 #[cold]
 pub fn exhausted() -> Exhausted {
     if let Some(slice) = SLICE_HERE.get() {
@@ -93,7 +93,7 @@ pub fn exhausted() -> Exhausted {
     Exhausted
 }
 
-/// A request has more read again than it may.
+/// A request needs more repeated reads than allowed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Exhausted;
 
@@ -102,10 +102,10 @@ impl Exhausted {
                                        records below long resources, scopes, metrics or spans, and shorter texts";
 }
 
-/// How many bytes may still be read again.
+/// Bytes that may still be read again.
 pub struct Allowance {
     left: Cell<usize>,
-    /// Of searches of which only the most that they may read is known.
+    /// Bytes left for searches whose reads are only bounded, not measured.
     unmeasured: Cell<usize>,
     is_exhausted: Cell<bool>,
 }
@@ -129,14 +129,14 @@ impl Allowance {
         }
     }
 
-    /// Whether there is no need to measure a search that reads at most so many bytes again.
+    /// Whether a search that reads at most `most` bytes again need not be measured.
     pub fn covers(&self, most: usize) -> bool {
         let left = self.unmeasured.get().checked_sub(most);
         self.unmeasured.set(left.unwrap_or(0));
         left.is_some()
     }
 
-    /// Whether more was asked for, whatever became of the one who asked.
+    /// Whether more was requested, even if the caller ignored the error.
     pub fn is_exhausted(&self) -> bool {
         self.is_exhausted.get()
     }

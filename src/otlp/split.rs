@@ -1,8 +1,8 @@
-//! Cuts a request into smaller ones at record borders (data points for metrics), repeating the resource and scope
-//! headers, the schema URLs and, for metrics, what describes the metric.
+//! Splits a request into smaller ones between records (data points for metrics), repeating the resource and scope
+//! headers, the schema URLs and, for metrics, the metric's description.
 //!
-//! One piece at a time, from where the last one ended: a hostile request that would become many large pieces is never
-//! held in more than one of them.
+//! It makes one piece at a time, from where the last one ended: a hostile request that would become many large pieces
+//! is never held in more than one of them.
 
 use std::borrow::Cow;
 
@@ -12,26 +12,26 @@ use super::Signal;
 use super::schema::{is_data, metric, metric_data, request, resource_group, scope_group};
 use super::wire::{Fields, Value, field_len, put_bytes};
 
-/// A piece goes beyond its limit of bytes until it holds one part in so many of what it repeats: below a resource that is
-/// longer than the limit, each record would have a piece else.
+/// A piece may exceed its byte limit until its records make up one part in this many of the repeated headers: below a
+/// resource longer than the limit, each record would otherwise get a piece of its own.
 const MORE_THAN_REPEATED: usize = 4;
 
 pub struct Splitter {
     signal: Signal,
     bytes: Bytes,
-    /// The containers that are open: request, resource group, scope group, and for metrics the metric and its data.
+    /// The open containers: request, resource group, scope group, and for metrics the metric and its data.
     open: Vec<Container>,
 }
 
 struct Container {
-    /// Its field number in the container around it.
+    /// Its field number in its parent.
     number: u32,
     position: usize,
     end: usize,
     /// All fields that are not children, repeated in every piece.
     header: Vec<u8>,
     children: Vec<u8>,
-    /// Whether an earlier piece already holds this container.
+    /// Whether an earlier piece already contains this container.
     written: bool,
 }
 
@@ -43,22 +43,22 @@ impl Splitter {
         splitter
     }
 
-    /// The next piece, of at most so many items and bytes, and how many items it holds: one at least, however large.
+    /// The next piece, of at most this many items and bytes, and its number of items: at least one, however large.
     pub fn next_piece(&mut self, most_items: u32, most_bytes: usize) -> Option<(Vec<u8>, u32)> {
         self.cut(most_items, most_bytes, true)
     }
 
-    /// The same, but none when its first item does not fit.
+    /// The same, but `None` if its first item does not fit.
     pub fn next_fitting(&mut self, most_items: u32, most_bytes: usize) -> Option<(Vec<u8>, u32)> {
         self.cut(most_items, most_bytes, false)
     }
 
-    /// How many bytes are in no piece yet, the headers of containers that are open left out.
+    /// Bytes not in a piece yet, without the headers of open containers.
     pub fn left(&self) -> usize {
         self.open.iter().map(|container| container.end - container.position).sum()
     }
 
-    /// How many bytes it holds beside what it cuts: headers, and what does not fit a piece yet.
+    /// Bytes held beside the source: headers, and items that do not fit a piece yet.
     pub fn held(&self) -> usize {
         self.open.iter().map(|container| container.header.len() + container.children.len()).sum()
     }
@@ -110,8 +110,7 @@ impl Splitter {
         self.piece().map(|piece| (piece, items))
     }
 
-    /// Metrics without points that follow in the same scope go with the piece that is full already, as in the Go
-    /// collector's batch.
+    /// Adds following metrics without points in the same scope to the full piece, as in the Go collector's batch.
     fn take_empty_metrics(&mut self) {
         while let (depth @ 3.., Some(container)) = (self.open.len(), self.open.last_mut()) {
             let rest = self.bytes.get(container.position..container.end).unwrap_or_default();
@@ -140,7 +139,7 @@ impl Splitter {
         self.open.push(Container { number, position, end, header, children: Vec::new(), written: false });
     }
 
-    /// Closes the innermost container into the one around it, unless all it held went into an earlier piece.
+    /// Closes the innermost container into its parent, unless all its content went into an earlier piece.
     fn leave(&mut self) {
         let Some(closed) = self.open.pop() else { return };
         if let Some(parent) = self.open.last_mut()
@@ -150,7 +149,7 @@ impl Splitter {
         }
     }
 
-    /// What was gathered since the last piece, with every open container closed around it.
+    /// The items gathered since the last piece, with every open container around them.
     fn piece(&mut self) -> Option<Vec<u8>> {
         let mut inner: Option<(u32, Vec<u8>)> = None;
         for (index, container) in self.open.iter_mut().enumerate().rev() {
@@ -169,12 +168,12 @@ impl Splitter {
 }
 
 impl Container {
-    /// What it adds to a piece, its tag and length included.
+    /// Its size in a piece, with tag and length.
     fn length(&self) -> usize {
         field_len(self.number, self.header.len() + self.children.len()) + 4
     }
 
-    /// A metric that goes on in the next piece leaves its metadata to the last one, as in the Go collector.
+    /// A metric that continues in the next piece leaves its metadata to the last one, as in the Go collector.
     fn header_of_piece(&self, is_metric: bool) -> Cow<'_, [u8]> {
         if !is_metric {
             return Cow::Borrowed(&self.header);
@@ -199,7 +198,7 @@ fn has_points(metric: Value) -> bool {
     points.any(|field| field.number == metric_data::POINTS)
 }
 
-/// Whether a field of the container at `depth` (1 is the request) is one that is cut between pieces.
+/// Whether a field of the container at `depth` (1 is the request) is a child, which may be split off.
 pub(super) fn is_child(signal: Signal, depth: usize, number: u32) -> bool {
     match (depth, signal) {
         (1, _) => number == request::RESOURCES,

@@ -1,14 +1,14 @@
 //! `google.rpc.Status`, the body of every error answer (OTLP specification, "Failures"): written for clients, read from
 //! upstreams. Also the partial success of an `Export…ServiceResponse`.
 //!
-//! Text is read as bytes, since a message that is not UTF-8 must not hide the rest.
+//! Text is read as bytes, because a message that is not UTF-8 must not hide the rest.
 
 use std::time::Duration;
 
 use prost::Message;
 use tonic::Code;
 
-/// A status as gRPC and OTLP know it (google.rpc.Status).
+/// A status in gRPC and OTLP (google.rpc.Status).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     pub code: Code,
@@ -63,7 +63,7 @@ struct PartialSuccess {
     message: Vec<u8>,
 }
 
-/// Writes a status as protobuf, with a RetryInfo detail when there is a hint.
+/// Writes a status as protobuf, with a RetryInfo detail if there is a hint.
 pub fn to_wire(status: &Status, retry_after: Option<Duration>) -> Vec<u8> {
     let detail = |after: Duration| {
         let delay = Delay { seconds: after.as_secs() as i64, nanos: after.subsec_nanos() as i32 };
@@ -84,14 +84,14 @@ pub fn to_json(status: &Status, retry_after: Option<Duration>) -> Vec<u8> {
     format!("{{\"code\":{},\"message\":{message}{details}}}", i32::from(status.code)).into_bytes()
 }
 
-/// Reads a status and the RetryInfo hint among its details.
+/// Reads a status and the RetryInfo hint in its details.
 pub fn from_wire(bytes: &[u8]) -> (Status, Option<Duration>) {
     let Wire { code, message, details } = Wire::decode(bytes).unwrap_or_default();
     let hint = details.iter().rev().find_map(retry_delay);
     (Status { code: Code::from(code), message: String::from_utf8_lossy(&message).into_owned() }, hint)
 }
 
-/// The delay of a RetryInfo; a negative one is no hint.
+/// The delay of a RetryInfo; negative ones are ignored.
 fn retry_delay(any: &Any) -> Option<Duration> {
     let info = RetryInfo::decode(&*any.value).ok().filter(|_| any.type_url == RETRY_INFO.as_bytes())?;
     let Delay { seconds, nanos } = info.delay?;
@@ -99,7 +99,7 @@ fn retry_delay(any: &Any) -> Option<Duration> {
     Some(Duration::new(u64::try_from(seconds).ok()?, nanos))
 }
 
-/// How many items an `Export…ServiceResponse` says were rejected, and its message.
+/// The number of rejected items in an `Export…ServiceResponse`, and its message.
 pub fn partial_success(response: &[u8]) -> (u64, String) {
     let response = Response::decode(response).unwrap_or_default();
     let PartialSuccess { rejected, message } = response.partial_success.unwrap_or_default();

@@ -1,19 +1,19 @@
-//! The W3C `tracestate`, and in it the member `ot` with what OpenTelemetry's samplers say: the randomness `rv` and the
-//! threshold `th` below which a span was left out, both 56 bits in hexadecimal.
+//! The W3C `tracestate` and its member `ot`, used by OpenTelemetry's samplers: the randomness `rv`, and the threshold
+//! `th` below which a span is dropped, both 56 bits in hexadecimal.
 
 use smallvec::SmallVec;
 
 /// A randomness is below this; a threshold of this keeps nothing.
 pub const RANGE: u64 = 1 << 56;
-/// How many hexadecimal digits they have.
+/// Their number of hexadecimal digits.
 pub const DIGITS: usize = 14;
 
 type Pair<'a> = (&'a [u8], &'a [u8]);
 
-/// What stands in one tracestate.
+/// The content of one tracestate.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TraceState<'a> {
-    /// The number, and how it is written.
+    /// The number, and its text.
     pub randomness: Option<(u64, &'a [u8])>,
     pub threshold: Option<(u64, &'a [u8])>,
     /// The other members of `ot`.
@@ -23,13 +23,13 @@ pub struct TraceState<'a> {
 }
 
 impl<'a> TraceState<'a> {
-    /// `None` when it is not well-formed, or longer than the specification allows.
+    /// `None` if it is not well-formed, or longer than the specification allows.
     pub fn read(text: &'a [u8]) -> Option<TraceState<'a>> {
         let mut state = TraceState::default();
         if text.is_empty() {
             return Some(state);
         }
-        // As the Go collector counts them, a list of 32 is too long.
+        // The Go collector rejects a list of 32 members.
         if text.len() > 1024 || text.split(|byte| *byte == b',').count() >= 32 {
             return None;
         }
@@ -92,7 +92,7 @@ pub fn randomness(text: &[u8]) -> Option<u64> {
     if text.len() == DIGITS { hexadecimal(text) } else { None }
 }
 
-/// Reads a `th`, in which trailing zeros are left out.
+/// Reads a `th`, whose trailing zeros are omitted.
 pub fn threshold(text: &[u8]) -> Option<u64> {
     let missing = DIGITS.checked_sub(text.len())?;
     if text.is_empty() { None } else { Some(hexadecimal(text)? << (4 * missing)) }
@@ -102,7 +102,7 @@ pub fn put_randomness(randomness: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(format!("{randomness:014x}").as_bytes());
 }
 
-/// The shortest form; nothing for one that keeps nothing.
+/// The shortest form; nothing if it keeps nothing.
 pub fn put_threshold(threshold: u64, out: &mut Vec<u8>) {
     match threshold {
         0 => out.push(b'0'),

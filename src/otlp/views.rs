@@ -1,7 +1,7 @@
-//! Borrowed views of OTLP messages: one pass over the wire, nothing copied.
+//! Borrowed views of OTLP messages: one pass over the wire, without copies.
 //!
 //! Fields may come in any order and more than once: the last scalar wins, the last member of a oneof wins, singular
-//! messages given twice merge (`Cow` where that has to join two places), and repeated fields keep their order.
+//! messages given twice merge (`Cow` if that has to join two fragments), and repeated fields keep their order.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use super::wire::{Field, Fields, Value};
 
 pub(crate) mod metrics;
 
-/// How a field of a view takes one more occurrence from the wire; one of another wire type changes nothing.
+/// Merges another occurrence of a field into a view; wrong wire types are ignored.
 trait Merge<'a> {
     fn merge(&mut self, found: Field<'a>, here: Fields<'a>);
 }
@@ -31,7 +31,7 @@ macro_rules! fill {
     }};
 }
 
-/// Views whose fields each say by their type how they are read.
+/// Views whose field types determine how they are read.
 macro_rules! views {
     ($($(#[$doc:meta])* $view:ident = $numbers:ident { $($($number:ident)|+ $field:ident: $type:ty),* $(,)? })*) => {$(
         $(#[$doc])*
@@ -129,7 +129,8 @@ impl<'a> Merge<'a> for Cow<'a, [u8]> {
     }
 }
 
-/// The occurrences of one repeated message or string field, in order. Holds no list: it starts at the first of them.
+/// The occurrences of one repeated message or string field, in order. It stores no list: it starts at the first
+/// occurrence.
 #[derive(Clone)]
 pub struct Repeated<'a> {
     fields: Fields<'a>,
@@ -193,7 +194,7 @@ impl<'a> Iterator for Repeated<'a> {
     }
 }
 
-/// The value of a body or an attribute; strings are not checked to be UTF-8. A list holds its encoded message.
+/// The value of a body or an attribute; strings may not be UTF-8. A list holds its encoded message.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum AnyValue<'a> {
     #[default]
@@ -252,7 +253,7 @@ pub struct KeyValue<'a> {
 impl<'a> KeyValue<'a> {
     #[inline]
     pub fn read(message: &'a [u8]) -> Self {
-        // The shape that all SDKs write: the key, the value, nothing else. Half of what the debug text costs is here.
+        // The form that all SDKs write: the key, the value, nothing else. Half of the debug text's cost is here.
         if let Some((key, rest)) = short(message, key_value::KEY)
             && let Some((value, [])) = short(rest, key_value::VALUE)
         {
@@ -268,7 +269,7 @@ impl<'a> KeyValue<'a> {
     }
 }
 
-/// The bytes field `number` if it opens the message and is shorter than 128, and what follows it.
+/// The bytes field `number` if it is the first and shorter than 128 bytes, and the rest of the message.
 #[inline(always)]
 fn short(message: &[u8], number: u32) -> Option<(&[u8], &[u8])> {
     match message {

@@ -1,23 +1,23 @@
 //! The protobuf cursor: `Fields` reads a message field by field, the `put_*` functions write one.
 //!
-//! Works on checked bytes. On anything malformed it ends the iteration: it never panics and never reads out of bounds.
-//! Source of the rules: the protobuf encoding guide (varint, wire types, "last one wins", merging of messages).
+//! The input is checked. On malformed bytes the iteration ends: it never panics and never reads out of bounds. Source
+//! of the rules: the protobuf encoding guide (varint, wire types, "last one wins", merging of messages).
 
 use std::borrow::Cow;
 
-/// The value of one field as it stands on the wire.
+/// The value of one field on the wire.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
     Varint(u64),
     Fixed64(u64),
     /// Wire type 2: a string, bytes, a message or a packed list.
     Bytes(&'a [u8]),
-    /// Wire type 3: what stands between the start and the end tag. OTLP uses none; they are carried as unknown fields.
+    /// Wire type 3: the bytes between the start and the end tag. OTLP uses none; they are carried as unknown fields.
     Group(&'a [u8]),
     Fixed32(u32),
 }
 
-/// One field: its number, its value, and its bytes as they stand (tag and length included).
+/// One field: its number, its value, and its raw bytes (tag and length included).
 #[derive(Clone, Copy, Debug)]
 pub struct Field<'a> {
     pub number: u32,
@@ -36,7 +36,7 @@ impl<'a> Fields<'a> {
         Fields { rest: message }
     }
 
-    /// How many bytes are still to be read.
+    /// Bytes still to be read.
     pub fn left(&self) -> usize {
         self.rest.len()
     }
@@ -48,11 +48,11 @@ impl<'a> Iterator for Fields<'a> {
     #[inline(always)]
     fn next(&mut self) -> Option<Field<'a>> {
         let start = self.rest;
-        // A short string or message in one of the first fields: nearly all there is.
+        // A short string or message in one of the first fields: the case almost always.
         if let [tag @ 0x08..0x80, length @ ..0x80, ..] = *start
             && tag & 7 == 2
         {
-            // One bound is checked: what follows from it costs nothing where it is not used.
+            // This check covers both slices.
             let (raw, rest) = start.split_at_checked(2 + usize::from(length))?;
             self.rest = rest;
             let bytes = raw.get(2..).unwrap_or_default();
@@ -87,7 +87,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// How deeply unknown groups may nest; they have no use in OTLP.
+/// Maximum nesting of unknown groups; OTLP has no use for them.
 const GROUP_DEPTH: usize = 16;
 
 /// Reads an unknown group up to its end tag, without recursion.
@@ -131,7 +131,7 @@ fn group(start: &[u8], number: u32) -> Option<(Value<'_>, &[u8])> {
     }
 }
 
-/// Reads a varint: its value and what follows it. `None` when it is cut off, longer than ten bytes or over 64 bits.
+/// Reads a varint: its value and the rest. `None` if it is truncated, longer than ten bytes or over 64 bits.
 #[inline(always)]
 pub fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     match *bytes {
@@ -186,7 +186,7 @@ pub fn put_header(out: &mut Vec<u8>, number: u32, length: usize) {
     put_varint(out, length as u64);
 }
 
-/// Writes the length of all that stands behind the bytes `reserved` for it at `at`.
+/// Writes the length of everything after the bytes `reserved` for it at `at`.
 #[inline(always)]
 pub fn patch_length(out: &mut Vec<u8>, at: usize, reserved: usize) {
     let length = out.len() - at - reserved;
@@ -237,7 +237,7 @@ pub fn put_fixed32(out: &mut Vec<u8>, number: u32, value: u32) {
 }
 
 /// A singular message field: given once it is a slice of `message`; given more often the encodings are concatenated,
-/// which is how protobuf merges them. Absent is empty.
+/// which is how protobuf merges them. Absent means empty.
 pub fn merged<'a>(message: &'a [u8], number: u32) -> Cow<'a, [u8]> {
     let mut found: Cow<'a, [u8]> = Cow::Borrowed(&[]);
     for field in Fields::new(message) {

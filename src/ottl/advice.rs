@@ -1,4 +1,4 @@
-//! What people write who come from other query languages, and how OTTL says it: for the help of a mistake, never for its
+//! Forms from other query languages, and how to write them in OTTL: used in the help of an error, never for its
 //! meaning.
 
 use super::enums;
@@ -6,7 +6,7 @@ use super::paths::table::{CONTEXTS, rows};
 use super::syntax::{Node, Syntax};
 use crate::config::nearest::nearest;
 
-/// Names that are no paths, and what stands for them.
+/// Names that are not paths, and their equivalents.
 const FAMILIAR: [(&[&str], &str); 8] = [
     (&["service", "service.name"], "resource.attributes[\"service.name\"] == \"…\""),
     (&["host", "host.name", "hostname"], "resource.attributes[\"host.name\"] == \"…\""),
@@ -23,10 +23,10 @@ const FAMILIAR: [(&[&str], &str); 8] = [
         "attributes[\"http.response.status_code\"] >= 500, or status.code == STATUS_CODE_ERROR",
     ),
 ];
-/// How the names of attributes begin that resources have.
+/// Prefixes of attribute names that belong to resources.
 const OF_RESOURCES: [&str; 8] = ["service", "host", "k8s", "container", "cloud", "deployment", "os", "process"];
 
-/// What to write for a name that is no path.
+/// Advice for a name that is not a path.
 pub fn of_path(written: &str) -> Option<String> {
     let is_context = |first: &str| CONTEXTS.iter().any(|(name, _)| *name == first);
     let (context, name) = written.split_once('.').filter(|(first, _)| is_context(first)).unwrap_or(("", written));
@@ -42,7 +42,7 @@ pub fn of_path(written: &str) -> Option<String> {
     Some(format!("an attribute is written {owner}attributes[\"{name}\"]"))
 }
 
-/// What to write for something that is no condition.
+/// Advice for an expression that is not a condition.
 pub fn of_condition(written: &str) -> String {
     let is_word = written.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let is_path = CONTEXTS.iter().flat_map(|(context, _)| rows(context)).any(|row| row.name == written);
@@ -52,7 +52,7 @@ pub fn of_condition(written: &str) -> String {
     })
 }
 
-/// What to write for a name in capitals that no context knows, or this one does not; and whether it is nearly a known one.
+/// Advice for an unknown name in capitals; and whether it resembles a known one.
 pub fn of_symbol(name: &str, context: &str) -> (String, bool) {
     let known: Vec<String> = enums::names(context).map(|(name, _)| name).collect();
     let by_end = known.iter().find(|known| known.strip_suffix(name).is_some_and(|start| start.ends_with('_')));
@@ -61,7 +61,7 @@ pub fn of_symbol(name: &str, context: &str) -> (String, bool) {
     (format!("{meant}text stands in quotes: \"{name}\""), near.is_some())
 }
 
-/// What to write for a bare word that something is compared with.
+/// Advice for a bare word as an operand.
 pub fn of_operand(node: &Node) -> Option<String> {
     match &node.syntax {
         Syntax::Path(fields) => match fields.as_slice() {

@@ -1,5 +1,5 @@
-//! Syntax to what runs: names are looked up, arguments bound and typed, literals evaluated (facts 5.4, 6.1). Whatever can
-//! be wrong with a statement is found here, when the configuration loads.
+//! Compiles syntax: looks up names, binds and types arguments, evaluates literals. All errors in a statement are found
+//! here, when the config loads.
 
 use crate::config::nearest::suggestion;
 use crate::otlp::rewrite::Sight;
@@ -16,14 +16,14 @@ use super::scene::Scene;
 use super::syntax::{self, Field, Mistake, Node, Span, Statement, Syntax, is_editor};
 use super::value::{Arena, Fault, Value};
 
-/// What a text may say: the context it stands in, and the functions of the component.
+/// The language of a text: its context, and the component's functions.
 #[derive(Clone, Copy)]
 pub struct Dialect<'d> {
     pub context: &'static str,
     pub functions: &'d [&'static [Function]],
 }
 
-/// The memory that evaluating one literal call may take.
+/// The memory for evaluating one literal call.
 const FOLDED_BYTES: usize = 1 << 20;
 
 type Compiled<T> = Result<T, Mistake>;
@@ -36,7 +36,8 @@ pub fn statement(statement: &Statement, dialect: &Dialect) -> Compiled<(Call, Op
 }
 
 pub fn condition(node: &Node, dialect: &Dialect) -> Compiled<Condition> {
-    // What is known now decides now: a term that would fail when it runs is never asked beside one that settles it.
+    // Decide constant terms now: a term that fails is never evaluated beside one that settles
+    // the result.
     let all = |terms: &[Node], settles: bool, join: fn(Vec<Condition>) -> Condition| {
         let terms = terms.iter().map(|term| condition(term, dialect)).collect::<Compiled<Vec<_>>>()?;
         let is_constant = |term: &Condition, value| matches!(term, Condition::Constant(known) if *known == value);
@@ -84,7 +85,7 @@ pub fn remarks_on_statement(statement: &Statement, dialect: &Dialect) -> Vec<Mis
     doubt.chain(within).chain(condition).collect()
 }
 
-/// The remarks on a condition, with the calls in it that are neither true nor false.
+/// Warnings about a condition, including calls that are not boolean.
 pub fn remarks_on_condition(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
     [untrue(node, dialect), remarks(node, dialect)].concat()
 }
@@ -102,8 +103,8 @@ fn untrue(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
     }
 }
 
-/// What is valid, as in the Go collector, and hardly meant: comparisons whose outcome is the same whatever comes, and what is
-/// made of literals and always fails.
+/// Warnings about valid but unintended expressions, as in the Go collector: comparisons with a constant outcome, and
+/// constant expressions that always fail.
 fn remarks(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
     let within = node.children().into_iter().flat_map(|child| remarks(child, dialect));
     let remark = match &node.syntax {
@@ -123,7 +124,7 @@ fn remarks(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
                 Mistake::new(&side.span, format!("{types}, so this is {outcome} true")).help(Some(help))
             })
         }
-        // The call itself, or the keys behind it.
+        // The call itself, or the keys after it.
         Syntax::Call(call) => doubt(call, dialect).or_else(|| failure(node, dialect)),
         Syntax::Math(..) | Syntax::Negative(_) => failure(node, dialect),
         _ => None,
@@ -136,7 +137,7 @@ fn failure(node: &Node, dialect: &Dialect) -> Option<Mistake> {
     (!fault.is_out_of_memory()).then(|| Mistake::new(&node.span, format!("this always fails: {}", fault.0)))
 }
 
-/// What is wrong with a call that loads, and always fails for what stands in it.
+/// The warning for a call that loads, but always fails because of its literals.
 fn doubt(call: &syntax::Call, dialect: &Dialect) -> Option<Mistake> {
     let bound = dialect.call(call).ok()?;
     let fault = constant_call(&bound).and_then(Result::err).filter(|fault| !fault.is_out_of_memory());
@@ -146,7 +147,7 @@ fn doubt(call: &syntax::Call, dialect: &Dialect) -> Option<Mistake> {
     fault.map(of_fault).or_else(|| dialect.checked(call, true).err().map(of_types))
 }
 
-/// A literal as it stands; what a converter makes of one is not known before it runs, for the Go collector.
+/// A plain literal; the Go collector does not evaluate a converter's result before it runs.
 fn is_plain(node: &Node) -> bool {
     matches!(
         node.syntax,
@@ -160,7 +161,7 @@ fn is_plain(node: &Node) -> bool {
     )
 }
 
-/// What the Go collector takes for a literal, and checks when the configuration loads.
+/// A literal that the Go collector checks when the config loads.
 fn is_literal(node: &Node) -> bool {
     match &node.syntax {
         Syntax::Function(_) => true,
@@ -256,8 +257,8 @@ impl Dialect<'_> {
         self.checked(call, false)
     }
 
-    /// A call, refused for literals that can't work; if `is_strict`, also for values made of literals, which the Go collector
-    /// finds when it runs.
+    /// A call; refused if its literals cannot work and, with `is_strict`, also for constant expressions, which the Go
+    /// collector checks when they run.
     fn checked(&self, call: &syntax::Call, is_strict: bool) -> Compiled<Call> {
         let function = self.function(&call.name, &call.name_span)?;
         let (parameters, given) = (function.parameters, call.arguments.len());
@@ -315,7 +316,7 @@ impl Dialect<'_> {
             let message = format!("the argument {} of {} must be {what}", parameter.name, function.name);
             Mistake::new(&node.span, message).help(usage(function))
         };
-        // A literal of another type is refused now; what is computed, when it is there.
+        // A literal of the wrong type is refused now; computed values are checked when they are evaluated.
         let literal = |node: &Node, what: &str, is_right: fn(&Constant) -> bool| match self.expression(node)? {
             Expression::Constant(constant) if is_known && !is_right(&constant) => Err(wanted(what)),
             expression => Ok(expression),
@@ -399,13 +400,13 @@ impl Dialect<'_> {
     }
 }
 
-/// What is made of literals only is made once; what can't be made stays, and fails when it runs.
+/// Evaluates a constant expression once; one that fails is kept, and fails when it runs.
 fn folded(expression: Expression) -> Expression {
     let made = constant(&expression).and_then(Result::ok).flatten();
     made.map_or(expression, Expression::Constant)
 }
 
-/// What is made of literals only, or why it can't be made; nothing for what depends on the telemetry or on the clock.
+/// The value of a constant expression, or why it fails; `None` if it depends on telemetry or the clock.
 fn constant(expression: &Expression) -> Option<Result<Option<Constant>, Fault>> {
     let is_fixed = match expression {
         Expression::Call(call) => return constant_call(call),
@@ -459,7 +460,7 @@ pub fn knows(function: &Function, context: &str) -> bool {
     }
 }
 
-/// What to write for a function that other contexts have.
+/// Advice for a function that exists in other contexts.
 pub fn elsewhere(functions: &[&'static [Function]], name: &str) -> Option<String> {
     let mut known =
         functions.iter().copied().flatten().filter(|row| row.name == name).filter_map(|row| match row.known {
@@ -471,7 +472,7 @@ pub fn elsewhere(functions: &[&'static [Function]], name: &str) -> Option<String
     })
 }
 
-/// A text in a message; the line below shows where it stands.
+/// Text for an error message; the line below shows its position.
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 60;
     match text.char_indices().nth(LONGEST) {
@@ -480,7 +481,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// The name of a parameter as the Go collector compares them, which takes `regex_pattern` and `regexPattern`.
+/// A parameter's name as the Go collector compares it, which accepts `regex_pattern` and `regexPattern`.
 fn camel(name: &str) -> impl Iterator<Item = char> {
     let mut begins_word = true;
     name.chars().filter_map(move |c| {

@@ -1,4 +1,4 @@
-//! A compiled condition, and how values compare (facts 6.2): what has another type is not equal, and in no order.
+//! Compiled conditions, and how values compare: values of different types are neither equal nor ordered.
 
 use std::cmp::Ordering;
 
@@ -11,10 +11,10 @@ use super::value::{Fault, Value, entries, items};
 
 pub enum Condition {
     Constant(bool),
-    /// A converter, which must answer true or false.
+    /// A converter with a boolean result.
     Truth(Expression),
     Compare(Box<(Expression, Comparison, Expression)>),
-    /// The two commonest of them: a whole number in its field against another, a text that is or is not another.
+    /// The two most common forms: an integer field compared with an integer, and a text field with a text.
     Int(Box<(Path, Comparison, i64)>),
     Text(Box<(Path, bool, Box<[u8]>)>),
     Not(Box<Condition>),
@@ -23,7 +23,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// Why a value is no condition.
+    /// The error for a value that is not a boolean.
     pub fn untrue(value: &Value) -> Fault {
         Fault::new(format!("a condition must be true or false, and this is {}", kind(value)))
     }
@@ -48,7 +48,7 @@ impl Condition {
             Condition::Compare(sides) => {
                 let (left, comparison, right) = &**sides;
                 let left = left.evaluate(scene);
-                // Looked at where they are: to move a value costs more than to compare it.
+                // Compared by reference: moving a value costs more than comparing it.
                 match (&left, right) {
                     (Ok(left), Expression::Constant(right)) => Ok(compare(left, *comparison, &right.value())),
                     (Ok(left), right) => Ok(compare(left, *comparison, &right.evaluate(scene)?)),
@@ -124,14 +124,14 @@ pub fn equal(left: &Value, right: &Value) -> bool {
 }
 
 impl Value<'_> {
-    /// Bytes that are none are nil in Go, and compare as nil.
+    /// Empty bytes are nil in Go, and compare as nil.
     #[inline]
     fn or_nil(&self) -> &Self {
         if let Value::Bytes([]) = self { &Value::Nil } else { self }
     }
 }
 
-/// Which comes first, for what has an order.
+/// The order of two values, if they have one.
 #[inline]
 fn order(left: &Value, right: &Value) -> Option<Ordering> {
     Some(match (left.or_nil(), right.or_nil()) {
@@ -148,7 +148,7 @@ fn order(left: &Value, right: &Value) -> Option<Ordering> {
     })
 }
 
-/// Equality inside of maps and lists, where a whole number and a float are never the same.
+/// Equality inside maps and lists, where an integer never equals a float.
 fn same(left: Value, right: Value, room: usize) -> bool {
     match (left, right) {
         (Value::List(left), Value::List(right)) => left == right || same_lists(left, right, room),
@@ -162,8 +162,7 @@ fn same_lists(left: &[u8], right: &[u8], room: usize) -> bool {
         && items(left).zip(items(right)).all(|(one, other)| same(one, other, room))
 }
 
-/// The order of the keys has no meaning, but where there are more of them than there is `room` for: those have to be
-/// the same bytes.
+/// Ignores the order of keys, unless there are more of them than `room` allows: then the maps must have the same bytes.
 fn same_maps(left: &[u8], right: &[u8], room: usize) -> bool {
     let count = entries(left).count();
     let Some(room) = room.checked_sub(count).filter(|_| entries(right).count() == count) else { return false };

@@ -1,11 +1,11 @@
-//! The names for numbers that the contexts know.
+//! The symbolic names of numbers in each context.
 
 use crate::otlp::schema::{Names, SEVERITIES, SPAN_KINDS, STATUS_CODES, TEMPORALITIES};
 
 const TYPES: Names = ("METRIC_DATA_TYPE_", &["NONE", "GAUGE", "SUM", "HISTOGRAM", "EXPONENTIAL_HISTOGRAM", "SUMMARY"]);
 const FLAGS: Names = ("FLAG_", &["NONE", "NO_RECORDED_VALUE"]);
 
-/// What a symbol stands for in a context.
+/// The value of a symbol in a context.
 pub fn value(context: &str, symbol: &str) -> Option<i64> {
     names(context).find(|(name, _)| name == symbol).map(|(_, value)| value)
 }

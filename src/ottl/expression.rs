@@ -1,4 +1,4 @@
-//! A compiled expression and its evaluation (facts 6.2).
+//! Compiled expressions and their evaluation.
 
 use super::function::{Arguments, Function};
 use super::paths::Path;
@@ -11,7 +11,7 @@ pub enum Expression {
     Constant(Constant),
     Path(Path),
     Call(Box<Call>),
-    /// Keys taken out of a result, one after another.
+    /// Indexes into a result, one after another.
     Index(Box<Expression>, Vec<Expression>),
     Negative(Box<Expression>),
     /// Operators of one precedence, from left to right.
@@ -27,7 +27,7 @@ pub struct Call {
     pub arguments: Arguments,
 }
 
-/// A value that the program owns.
+/// A value owned by the program.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Constant {
     Nil,
@@ -40,13 +40,13 @@ pub enum Constant {
     List(Box<[u8]>),
     /// An encoded `KeyValueList`.
     Map(Box<[u8]>),
-    /// Anything else that is plain data: times, durations, ids.
+    /// Any other plain data: times, durations, ids.
     Other(Value<'static>),
 }
 
 /// A regular expression argument.
 pub enum Pattern {
-    /// A regular expression, or what a glob says as one.
+    /// A regular expression, or a glob translated to one.
     Compiled(pattern::Pattern),
     Computed(Expression),
     ComputedGlob(Expression),
@@ -67,7 +67,7 @@ impl Constant {
         }
     }
 
-    /// A value to keep; none for a part of telemetry.
+    /// A value to keep; `None` for a part of telemetry.
     pub fn of(value: Value) -> Option<Constant> {
         Some(match value {
             Value::Nil => Constant::Nil,
@@ -139,7 +139,7 @@ impl Expression {
     }
 }
 
-/// What can stand in a list or a map.
+/// Checks that a value can be stored in a list or a map.
 fn storable(value: Value<'_>) -> Result<Value<'_>, Fault> {
     match value.any_len() {
         Some(_) => Ok(value),
@@ -184,7 +184,7 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Whole numbers wrap around, as they do in Go.
+/// Integers wrap around, as in Go.
 pub fn calculate<'a>(left: Value, operator: Operator, right: Value) -> Result<Value<'a>, Fault> {
     let floats = |left: f64, right: f64| match operator {
         Operator::Add => Ok(Value::Double(left + right)),

@@ -1,4 +1,4 @@
-//! What a function is: a row with its name, its parameters, and the plain function behind it.
+//! A function is a row with its name, its parameters, and the plain function behind it.
 
 use super::expression::{self, Constant, Expression};
 use super::paths::Path;
@@ -6,20 +6,20 @@ use super::pattern::{Found, Pattern};
 use super::scene::Scene;
 use super::value::{Fault, Time, Value};
 
-/// Which contexts know a function.
+/// The contexts that know a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
     Everywhere,
-    /// By the names of contexts, as in `&["span"]`.
+    /// By context name, as in `&["span"]`.
     In(&'static [&'static str]),
 }
 
-/// What may stand for a parameter, checked when the configuration loads.
+/// The accepted arguments of a parameter, checked when the config loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Any value.
     Value,
-    /// A value that is text; a literal of another type is refused.
+    /// A text value; literals of another type are refused.
     Text,
     Int,
     /// The same for values of these types.
@@ -27,31 +27,31 @@ pub enum Kind {
     List,
     Time,
     Duration,
-    /// A value that the function converts; a literal that it can't convert is refused.
+    /// A value that the function converts; literals it cannot convert are refused.
     Converted,
-    /// Literals only; the same for the four below. They are `Argument::Value`s.
+    /// Literals only; the same for the four below. Bound as `Argument::Value`.
     FixedText,
     FixedInt,
     FixedBool,
-    /// A whole number is as good as one with a point.
+    /// An integer or a float.
     FixedNumber,
     /// A list of them: `Argument::Values`.
     FixedNumbers,
     /// A list of text literals: `Argument::Values`.
     FixedTexts,
-    /// A path that is written: `Argument::Target`.
+    /// A path that the function writes: `Argument::Target`.
     Target,
-    /// A regular expression; a literal is compiled (`pattern::compile`) when the configuration loads: `Argument::Pattern`.
+    /// A regular expression; a literal is compiled (`pattern::compile`) when the config loads: `Argument::Pattern`.
     Pattern,
     /// The same for a glob (`pattern::glob`).
     Glob,
     /// Several values, `[…]`: `Argument::Values`.
     Values,
-    /// The same, where a literal that is not text is refused.
+    /// The same, but literals that are not text are refused.
     Texts,
-    /// Several values, or one that is a list when it is evaluated (`Argument::Value`).
+    /// Several values, or one that evaluates to a list (`Argument::Value`).
     Spread,
-    /// The name of a converter whose one parameter is of `Kind::Text`: `Argument::Function`.
+    /// The name of a converter with one parameter of `Kind::Text`: `Argument::Function`.
     Function,
 }
 
@@ -71,23 +71,23 @@ pub enum Argument {
     Function(Expression),
 }
 
-/// The arguments of one call, in the order of the parameters; an optional one that is absent is `None`.
+/// The arguments of one call, in the order of the parameters; an omitted optional one is `None`.
 pub struct Arguments(pub Vec<Option<Argument>>);
 
 pub type Body = for<'a> fn(&'a Arguments, &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault>;
 
-/// A lower-case name is an editor (its value is not used), an upper-case name a converter.
+/// A lower-case name is an editor (its value is unused), an upper-case name a converter.
 pub struct Function {
     pub name: &'static str,
     pub parameters: &'static [Parameter],
     pub known: Known,
     pub body: Body,
-    /// Refuses literal arguments that can't work, when the configuration loads.
+    /// Refuses literal arguments that cannot work, when the config loads.
     pub check: Option<fn(&Arguments) -> Result<(), String>>,
     /// Whether that is only a warning: the Go collector loads them, and fails when they run.
     pub check_only_warns: bool,
-    /// Whether a call with literal arguments only is evaluated when the configuration loads: not what is random, or looks at
-    /// telemetry. What reads the clock fails there, and is evaluated when it runs.
+    /// Whether a call with only literal arguments is evaluated when the config loads: not if it is random, or reads
+    /// telemetry. A call that reads the clock fails at that point, and is evaluated when it runs.
     pub is_constant: bool,
 }
 
@@ -100,7 +100,7 @@ impl Arguments {
         self.get(index).is_some()
     }
 
-    /// The value of an argument; `Nil` when it is absent.
+    /// The value of an argument; `Nil` if it is omitted.
     pub fn value<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
         match self.get(index) {
             Some(Argument::Value(expression)) => expression.evaluate(scene),
@@ -113,7 +113,7 @@ impl Arguments {
         self.value(index, scene)?.text()
     }
 
-    /// What any value reads as; `None` for nil.
+    /// The textual form of any value; `None` for nil.
     pub fn text_like<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Option<&'a [u8]>, Fault> {
         self.value(index, scene)?.text_like(scene.arena)
     }
@@ -146,7 +146,7 @@ impl Arguments {
         }
     }
 
-    /// Nanoseconds.
+    /// In nanoseconds.
     pub fn duration<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<i64, Fault> {
         match self.value(index, scene)? {
             Value::Duration(nanos) => Ok(nanos),
@@ -184,7 +184,7 @@ impl Arguments {
         }
     }
 
-    /// The value of the function at `index` for one text.
+    /// Calls the function at `index` with a text.
     pub fn apply<'a>(
         &'a self,
         index: usize,
@@ -217,7 +217,7 @@ impl Arguments {
         }
     }
 
-    /// The numbers of a list, or the one that stands there.
+    /// The numbers of a list, or a single number.
     pub fn fixed_numbers(&self, index: usize) -> impl Iterator<Item = f64> {
         let one = match self.get(index) {
             Some(Argument::Value(value)) => std::slice::from_ref(value),

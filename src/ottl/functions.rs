@@ -1,4 +1,4 @@
-//! The functions of OTTL: a table of rows in each file of the folder, and what their bodies share.
+//! The functions of OTTL: a table of rows in each file of the folder, and common helpers.
 
 mod aggregation;
 mod casting;
@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use super::function::{Arguments, Body, Function, Kind, Known, Parameter};
 use super::value::{Arena, Fault, TOO_LARGE, Value, entries, put_entry, put_item};
 
-/// What a condition may call.
+/// The functions in conditions.
 pub const CONVERTERS: &[&[Function]] = &[
     casting::TABLE,
     checks::TABLE,
@@ -73,7 +73,7 @@ pub const TRANSFORM: &[&[Function]] = &[
     url::TABLE,
 ];
 
-/// Functions that Misaki refuses by name, and why.
+/// Functions that Misaki deliberately does not support, and why.
 pub const REFUSED: &[(&[&str], &str)] = &[
     (
         &[
@@ -97,7 +97,7 @@ pub const REFUSED: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Why a function that others know is refused.
+/// Why a function of the Go collector is not supported.
 pub fn refusal(name: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
 }
@@ -128,29 +128,29 @@ const MAP: Parameter = required("target", Kind::Map);
 const LIST: Parameter = required("target", Kind::List);
 const CONVERTED: Parameter = required("target", Kind::Converted);
 
-/// The longest text, list or map that one function makes, where there is memory for it.
+/// The default maximum size of a function's result, if there is memory for it.
 const LONGEST: usize = 16 << 20;
 
 thread_local! {
     static BOUND: Cell<usize> = const { Cell::new(LONGEST) };
 }
 
-/// What functions make on this thread is from now on no longer than what one request may hold.
+/// Limits results on this thread to the size of one request.
 pub fn bound(bytes: u64) {
     BOUND.set(usize::try_from(bytes).unwrap_or(LONGEST).min(LONGEST));
 }
 
-/// The longest text, list or map that one function makes.
+/// The maximum size of a function's result.
 pub fn longest() -> usize {
     BOUND.get()
 }
 
-/// What is taken apart takes more room than on the wire, where two bytes may be an item: so many are the most.
+/// Maximum elements of a decoded collection: each takes more memory than on the wire, where an item may be two bytes.
 pub fn many() -> usize {
     longest() / 64
 }
 
-/// Some of a text, a list or a map, at hand at once.
+/// Collects the elements of a text, a list or a map, up to `many`.
 pub fn gathered<T>(all: impl Iterator<Item = T>) -> Result<Vec<T>, Fault> {
     let mut list = Vec::new();
     for one in all {
@@ -164,7 +164,7 @@ pub fn push<T>(list: &mut Vec<T>, one: T) -> Result<(), Fault> {
     if list.len() <= many() { Ok(()) } else { Err(too_large()) }
 }
 
-/// Appends to what a function makes, as long as that stays within bounds.
+/// Appends to a function's result, within its limit.
 pub fn put(out: &mut Vec<u8>, piece: &[u8]) -> Result<(), Fault> {
     out.extend_from_slice(piece);
     within_bounds(out)
@@ -183,7 +183,7 @@ fn too_large() -> Fault {
     Fault::new(TOO_LARGE)
 }
 
-/// A text that a function made.
+/// A text made by a function.
 fn made<'a>(arena: &'a Arena, text: &[u8]) -> Result<Value<'a>, Fault> {
     arena.keep(text).map(Value::String)
 }
@@ -197,27 +197,27 @@ fn list<'a, 'v>(arena: &'a Arena, items: impl Iterator<Item = Value<'v>>) -> Res
     arena.keep(&out).map(Value::List)
 }
 
-/// The literal of a parameter that is text, or what stands in its place.
+/// The literal of a text parameter, or its default.
 fn fixed_or<'a>(arguments: &'a Arguments, index: usize, default: &'a str) -> &'a [u8] {
     arguments.fixed_text(index).unwrap_or(default.as_bytes())
 }
 
-/// The entries of a map while it is edited: one for each key, in the order they came.
+/// The entries of a map while it is edited: unique keys, in order of arrival.
 #[derive(Default)]
 struct Entries<'a> {
     list: Vec<(&'a [u8], Value<'a>)>,
-    /// Where each key stands, once the list is long.
+    /// The index of each key, once the list is long.
     places: HashMap<&'a [u8], usize>,
     bytes: usize,
 }
 
 impl<'a> Entries<'a> {
-    /// Up to here a search is faster than a table.
+    /// Up to this length a linear search is faster than a table.
     const SHORT: usize = 16;
 
     fn of(map: &'a [u8]) -> Result<Entries<'a>, Fault> {
         let mut all = Entries::default();
-        // The first of two equal keys counts.
+        // The first of equal keys wins.
         entries(map).try_for_each(|(key, value)| if all.find(key).is_some() { Ok(()) } else { all.put(key, value) })?;
         Ok(all)
     }
@@ -230,7 +230,7 @@ impl<'a> Entries<'a> {
         }
     }
 
-    /// Writes an entry: in the place of that with the same key, else at the end.
+    /// Writes an entry: replaces the one with the same key, else appends it.
     fn put(&mut self, key: &'a [u8], value: Value<'a>) -> Result<(), Fault> {
         if value.any_len().is_none() {
             return Err(value.unsupported());

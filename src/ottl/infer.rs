@@ -1,4 +1,4 @@
-//! Which context a group of statements and conditions stands in, when it does not say (facts 5.4).
+//! Infers the context of a group of statements and conditions without an explicit one.
 
 use crate::config::nearest::suggestion;
 
@@ -20,7 +20,7 @@ enum Hint<'n> {
     Symbol(&'n str, &'n Span),
 }
 
-/// What the texts of a group mention; each with the index of its text.
+/// The names in the texts of a group, each with the index of its text.
 #[derive(Default)]
 pub struct Hints<'n>(Vec<(usize, Hint<'n>)>);
 
@@ -45,7 +45,7 @@ impl<'n> Hints<'n> {
         self.0.iter().filter(|(_, hint)| matches!(hint, Hint::Path(_))).count()
     }
 
-    /// How many of the paths lead somewhere in one of these contexts.
+    /// How many of the paths exist in one of these contexts.
     pub fn known_in(&self, contexts: &[&str]) -> usize {
         let leads = |context: &&str, name: &str| {
             *context == name || rows(context).iter().any(|row| row.name.split('.').next() == Some(name))
@@ -57,8 +57,8 @@ impl<'n> Hints<'n> {
         self.0.iter().filter(is_known).count()
     }
 
-    /// The innermost context that a path names, if it knows every function and symbol; else the first from the inside that
-    /// does, down to that one. A mistake comes with the index of its text.
+    /// The innermost context named by a path, if it has every function and symbol used; else the first from the inside
+    /// that has them, down to the named one. A mistake comes with the index of its text.
     pub fn context(
         &self,
         candidates: &[&'static str],
@@ -121,7 +121,7 @@ impl<'n> Hints<'n> {
         Err((index, Mistake::new(span, message).help(near)))
     }
 
-    /// The first function or symbol that a context does not know. A symbol may be the name of a function.
+    /// The first function or symbol that a context does not know. A symbol may also be the name of a function.
     fn unknown(
         &self,
         context: &str,

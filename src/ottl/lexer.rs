@@ -1,4 +1,4 @@
-//! OTTL text to tokens, each with the bytes it stands at (facts 6.1).
+//! Splits OTTL text into tokens, each with its byte range.
 
 use super::syntax::{Mistake, Span};
 
@@ -8,7 +8,7 @@ pub enum Token<'t> {
     Bytes(&'t str),
     Float(&'t str),
     Int(&'t str),
-    /// What stands between the quotes, escapes as written.
+    /// The text between the quotes, with its escapes.
     String(&'t str),
     Name(&'t str),
     Symbol(&'static str),
@@ -16,7 +16,7 @@ pub enum Token<'t> {
 }
 
 impl Token<'_> {
-    /// As a message shows it.
+    /// The token as shown in a message.
     pub fn words(&self, text: &str, span: &Span) -> String {
         match self {
             Token::End => "the end".to_owned(),
@@ -110,7 +110,7 @@ fn string(text: &str) -> Option<(Token<'_>, usize)> {
     None
 }
 
-/// The bytes that text between quotes stands for, by the escapes of Go; or where in it an escape is none.
+/// The value of quoted text, by Go's escapes; or the range of an invalid escape.
 pub fn unquoted(text: &str) -> Result<Vec<u8>, Span> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -125,7 +125,7 @@ pub fn unquoted(text: &str) -> Result<Vec<u8>, Span> {
     Ok(out)
 }
 
-/// Appends what an escape stands for, and answers with its length.
+/// Appends the value of an escape, and returns its length.
 fn unescape(escape: &str, out: &mut Vec<u8>) -> Option<usize> {
     let code = |from: usize, digits: usize, radix| {
         let digits = escape.get(from..from + digits)?;

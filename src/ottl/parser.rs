@@ -1,18 +1,18 @@
-//! OTTL tokens to syntax (facts 6.1): `or` binds loosest, then `and`, `not`, comparisons, `+ -`, `* /`, signs.
+//! Parses OTTL tokens: `or` binds loosest, then `and`, `not`, comparisons, `+ -`, `* /`, signs.
 //!
-//! One grammar serves conditions and values, so that a parenthesis needs no looking ahead; where a condition or a value
-//! is wanted, the other is refused once it is read.
+//! One grammar serves conditions and values, so parentheses need no lookahead; a condition in place of a value, or the
+//! reverse, is refused after it is parsed.
 
 use super::advice;
 use super::functions;
 use super::lexer::{Token, tokens, unquoted};
 use super::syntax::{Argument, Call, Comparison, Field, Mistake, Node, Operator, Span, Statement, Syntax, is_editor};
 
-/// How deeply parentheses, arguments, lists, maps and keys may nest: it bounds the recursion here and of whatever walks
-/// the tree later.
+/// Maximum nesting of parentheses, arguments, lists, maps and keys: it bounds the recursion here and in later walks
+/// over the tree.
 const MAX_DEPTH: usize = 64;
 
-/// An editor's call, and the condition after `where`.
+/// Parses an editor's call, and the condition after `where`.
 pub fn statement(text: &str) -> Result<Statement, Mistake> {
     let mut parser = Parser::new(text)?;
     let start = parser.span();
@@ -34,7 +34,7 @@ pub fn statement(text: &str) -> Result<Statement, Mistake> {
     Ok(Statement { editor, condition })
 }
 
-/// A condition alone.
+/// Parses a single condition.
 pub fn condition(text: &str) -> Result<Node, Mistake> {
     let mut parser = Parser::new(text)?;
     let condition = parser.condition()?;
@@ -42,7 +42,7 @@ pub fn condition(text: &str) -> Result<Node, Mistake> {
     Ok(condition)
 }
 
-/// A value alone.
+/// Parses a single value.
 pub fn value(text: &str) -> Result<Node, Mistake> {
     let mut parser = Parser::new(text)?;
     let value = parser.value()?;
@@ -215,7 +215,7 @@ impl<'t> Parser<'t> {
         Ok(Node { syntax, span: self.since(&start) })
     }
 
-    /// What starts with a name that has been read.
+    /// Parses the rest after a name.
     fn named(&mut self, name: &str, span: Span) -> Parsed<Syntax> {
         let is_call = self.token() == Token::Symbol("(");
         match (is_editor(name), is_call) {
@@ -267,7 +267,7 @@ impl<'t> Parser<'t> {
         Ok(keys)
     }
 
-    /// A call whose name has been read.
+    /// Parses the rest of a call after its name.
     fn call(&mut self, name: &str, name_span: Span) -> Parsed<Call> {
         self.expect("(")?;
         let arguments = self.nested(|parser| parser.separated(")", Self::argument))?;
@@ -333,7 +333,7 @@ impl<'t> Parser<'t> {
         result
     }
 
-    /// Refuses what is no condition; a converter's result is one, if it turns out to be true or false.
+    /// Refuses expressions that are not conditions; a converter may be one, if it returns a boolean.
     fn wants_condition(&self, node: Node) -> Parsed {
         match node.syntax {
             Syntax::Bool(_) | Syntax::Call(_) => Ok(node),
@@ -361,7 +361,7 @@ impl<'t> Parser<'t> {
         self.tokens.get(self.at).map_or(self.text.len()..self.text.len(), |(_, span)| span.clone())
     }
 
-    /// From there to the end of the token before this one.
+    /// The span from `start` to the end of the previous token.
     fn since(&self, start: &Span) -> Span {
         let last = self.at.checked_sub(1).and_then(|last| self.tokens.get(last));
         start.start..last.map_or(start.end, |(_, span)| span.end)
@@ -398,7 +398,7 @@ impl<'t> Parser<'t> {
         if self.token() == Token::End { Ok(()) } else { Err(self.expected(wanted).help(self.unit())) }
     }
 
-    /// What to write for a number with a unit.
+    /// Advice for a number with a unit.
     fn unit(&self) -> Option<String> {
         let (_, number) = self.tokens.get(self.at.checked_sub(1)?)?;
         let unit = self.span();

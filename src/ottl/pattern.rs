@@ -1,7 +1,7 @@
-//! Go's regular expressions and globs, as the `regex` crate understands them.
+//! Go's regular expressions and globs, translated for the `regex` crate.
 //!
-//! RE2's syntax is nearly the crate's; what differs is written anew: the perl classes are ASCII, `{` that opens no
-//! repetition is a brace, an escaped sign is that sign, sets know no operators, a repetition is at most 1000.
+//! RE2's syntax is almost the crate's; the differences are rewritten: perl classes are ASCII, a `{` that opens no
+//! repetition is a brace, an escaped character is literal, sets have no operators, a repetition is at most 1000.
 
 mod computed;
 mod search;
@@ -15,13 +15,13 @@ use super::value::Fault;
 pub use computed::{Computed, Found};
 pub use search::Pattern;
 
-/// What a compiled pattern may take, in bytes.
+/// Maximum size of a compiled pattern in bytes.
 const SIZE: usize = 2 << 20;
 const NEST: u32 = 100;
 /// RE2's limit.
 const REPETITIONS: u32 = 1000;
 
-/// Compiles a regular expression in Go's syntax. The error says what is wrong with it.
+/// Compiles a regular expression in Go's syntax. The error says why it is invalid.
 pub fn compile(pattern: &str) -> Result<Pattern, String> {
     build(&translated(pattern)?, SIZE)
 }
@@ -30,7 +30,8 @@ fn translated(pattern: &str) -> Result<String, String> {
     Translator { rest: pattern.chars(), out: String::with_capacity(pattern.len() + 8) }.translate()
 }
 
-/// Compiles a glob: `*` and `**` any text, `?` one character, `[a-z]`, `[!abc]`, `{a,b}`, `\` takes the next as it is.
+/// Compiles a glob: `*` and `**` match any text, `?` one character, `[a-z]`, `[!abc]`, `{a,b}`; `\` makes the next
+/// character literal.
 pub fn glob(pattern: &str) -> Result<Pattern, String> {
     build(&translated_glob(pattern)?, SIZE)
 }
@@ -87,7 +88,7 @@ fn build(pattern: &str, size: usize) -> Result<Pattern, String> {
     builder.size_limit(size).dfa_size_limit(size).nest_limit(NEST);
     builder.build().map(Pattern::from).map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => "it is too large when compiled".to_owned(),
-        // The crate draws a picture of several lines; the last one says what is wrong.
+        // The crate's message has a picture of several lines; its last line states the error.
         other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
     })
 }
@@ -132,7 +133,7 @@ impl Translator<'_> {
         Ok(self.out)
     }
 
-    /// Passes `word` if it stands here.
+    /// Consumes `word` if it is next.
     fn pass(&mut self, word: &str) -> bool {
         let after = self.rest.as_str().strip_prefix(word);
         if let Some(after) = after {
@@ -141,7 +142,7 @@ impl Translator<'_> {
         after.is_some()
     }
 
-    /// `None` for a brace that is only a brace.
+    /// `None` for a literal brace.
     fn repetition(&mut self, first: char) -> Result<Option<String>, String> {
         if first != '{' {
             return Ok(Some(first.to_string()));
@@ -161,7 +162,7 @@ impl Translator<'_> {
         Ok(Some(repetition))
     }
 
-    /// What follows an opening parenthesis: nothing, a name, or flags.
+    /// Translates the start of a group: nothing, a name, or flags.
     fn group(&mut self) -> Result<(), String> {
         self.out.push('(');
         if !self.pass("?") {
@@ -184,7 +185,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// What follows a backslash.
+    /// Translates an escape after its backslash.
     fn escape(&mut self, in_set: bool) -> Result<(), String> {
         let mut after = self.rest.clone();
         let c = after.next().ok_or("trailing backslash at end of expression")?;
@@ -222,7 +223,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// The one character that an escape stands for.
+    /// The character that an escape denotes.
     fn escaped(&mut self) -> Result<char, String> {
         let c = self.rest.next().ok_or("trailing backslash at end of expression")?;
         let wrong = || format!("invalid escape sequence: `\\{c}`");
@@ -259,7 +260,7 @@ impl Translator<'_> {
         char::from_u32(code).ok_or_else(wrong)
     }
 
-    /// What follows an opening bracket.
+    /// Translates a set after its opening bracket.
     fn set(&mut self) -> Result<(), String> {
         const OPEN: &str = "missing closing ]";
         let is_negated = self.pass("^");
@@ -310,7 +311,7 @@ fn push_literal(out: &mut String, c: char) {
     }
 }
 
-/// Appends `template` with its `$1`, `${1}`, `$name`, `${name}` and `$$` filled in, as Go's `Expand` does.
+/// Appends `template` with `$1`, `${1}`, `$name`, `${name}` and `$$` expanded, as in Go's `Expand`.
 pub fn expand(template: &[u8], captures: &Captures, out: &mut Vec<u8>) -> Result<(), Fault> {
     let mut rest = template;
     while let Some(at) = memchr::memchr(b'$', rest) {

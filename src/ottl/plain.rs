@@ -1,9 +1,9 @@
-//! Reads a condition back in plain words, for those who want to see what their rules do: `whose severity is below INFO`.
-//! What is too involved for that is shown as it was written.
+//! Describes a condition in plain words, so users see what their rules do: `whose severity is below INFO`. Complex
+//! conditions are quoted as written.
 
 use super::syntax::{Call, Comparison, Field, Node, Operator, Syntax};
 
-/// The items that a condition speaks of: `logs whose severity is below INFO`. `text` is the condition as written.
+/// The items that a condition selects: `logs whose severity is below INFO`. `text` is the condition as written.
 pub fn items(items: &str, condition: &Node, text: &str) -> String {
     match clauses(condition) {
         Some(clauses) if clauses.is_empty() => format!("all {items}"),
@@ -74,7 +74,7 @@ fn clause(condition: &Node) -> Option<String> {
     }
 }
 
-/// What a path is about. Attributes go by their key.
+/// The noun for a path. Attributes are named by their key.
 fn subject(node: &Node) -> Option<String> {
     let fields = match &node.syntax {
         Syntax::Path(fields) => fields,
@@ -120,7 +120,7 @@ fn indexes(keys: &[Node]) -> Option<String> {
     keys.iter().map(|key| Some(format!("[{}]", object(key, "")?))).collect()
 }
 
-/// What something is compared with.
+/// The right side of a comparison.
 fn object(node: &Node, subject: &str) -> Option<String> {
     Some(match &node.syntax {
         Syntax::String(text) => format!("\"{}\"", String::from_utf8_lossy(text)),
@@ -146,7 +146,7 @@ fn severity(number: i64) -> Option<String> {
     Some(if step == 1 { (*name).to_owned() } else { format!("{name}{step}") })
 }
 
-/// The comparison with its sides exchanged.
+/// The comparison with its sides swapped.
 fn turned(comparison: Comparison) -> Comparison {
     match comparison {
         Comparison::Less => Comparison::Greater,
@@ -157,7 +157,7 @@ fn turned(comparison: Comparison) -> Comparison {
     }
 }
 
-/// Only equality has an opposite: what has another type is neither below nor at least.
+/// Only equality has an opposite: for values of different types, both `<` and `>=` are false.
 fn opposite(comparison: Comparison) -> Option<Comparison> {
     match comparison {
         Comparison::Equal => Some(Comparison::NotEqual),

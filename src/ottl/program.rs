@@ -1,5 +1,4 @@
-//! What components use: the conditions and statements of one group, read from the configuration with their places, and run
-//! before a scene.
+//! Groups of conditions and statements, read from the config with their places, and run on a scene.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -16,13 +15,13 @@ use super::scene::Scene;
 use super::syntax::{Mistake, Node, Statement};
 use super::value::Fault;
 
-/// What happens when a condition or statement fails while it runs.
+/// How a failing condition or statement is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorMode {
-    /// It is said, and counts as not true, or not done.
+    /// Log it; it counts as not true, or not done.
     Ignore,
     Silent,
-    /// The whole request is refused.
+    /// Refuse the whole request.
     Propagate,
 }
 
@@ -47,7 +46,7 @@ pub struct Step {
     failed: AtomicBool,
 }
 
-/// Conditions of which one must be true, and statements, all of one context.
+/// Conditions of which at least one must be true, and statements, all in one context.
 pub struct Group {
     pub context: &'static str,
     pub error_mode: ErrorMode,
@@ -55,7 +54,7 @@ pub struct Group {
     pub statements: Vec<Step>,
 }
 
-/// What a group is read from: a text with its place, and the key it stands under.
+/// A text with its place, and its config key.
 pub struct Text<'k> {
     pub key: &'k str,
     pub text: String,
@@ -63,16 +62,16 @@ pub struct Text<'k> {
     pub is_statement: bool,
 }
 
-/// Where a component takes its groups from.
+/// Where a component's groups are in its section.
 #[derive(Clone, Copy)]
 pub struct Grouping<'k> {
-    /// A list of texts, or of sections with `context`, `error_mode` and lists of texts of their own.
+    /// A list of texts, or of sections with `context`, `error_mode` and their own lists of texts.
     pub key: &'k str,
     /// The innermost first.
     pub contexts: &'k [&'static str],
     pub functions: &'k [&'static [Function]],
     pub error_mode: ErrorMode,
-    /// Whether the texts are statements, which may have conditions beside them; else they are conditions.
+    /// Whether the texts are statements, optionally with conditions; else they are conditions.
     pub has_statements: bool,
 }
 
@@ -82,7 +81,8 @@ enum Parsed {
 }
 
 impl Grouping<'_> {
-    /// All groups, in order. `settings` reads the other keys of a group's own section, whether its texts are right or not.
+    /// Reads all groups, in order. `settings` reads the other keys of a group's section, even if its texts have
+    /// mistakes.
     pub fn read<S: Default, T>(
         &self,
         section: &Section,
@@ -151,8 +151,8 @@ impl Grouping<'_> {
 }
 
 impl Group {
-    /// Compiles a group in `context`, or in the one of `candidates` that its paths speak of. All mistakes are reported,
-    /// each at its place in the text; with one among them there is no group.
+    /// Compiles a group in `context`, or in the one inferred from its paths among `candidates`. All mistakes are
+    /// reported, each at its position; `None` if there is one.
     pub fn read(
         section: &Section,
         texts: &[Text],
@@ -190,7 +190,7 @@ impl Group {
             }
             match context.map_or_else(|| hints.context(candidates, functions), Ok) {
                 Ok(context) => break context,
-                // The others are read without it, so that their mistakes are told as well.
+                // Read the others without it, so that their mistakes are reported too.
                 Err((index, mistake)) if index < parsed.len() && !section.problems().are_enough() => {
                     report(parsed.remove(index).0, mistake);
                 }
@@ -222,7 +222,7 @@ impl Group {
         is_sound.then_some(group)
     }
 
-    /// Runs the statements, if one of the conditions is true or there are none.
+    /// Runs the statements if one of the conditions is true, or there are none.
     pub fn run<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<(), Fault> {
         if !self.conditions.is_empty() && self.first_true(scene)?.is_none() {
             return Ok(());
@@ -235,7 +235,7 @@ impl Group {
         Ok(())
     }
 
-    /// The index of the first condition that is true.
+    /// The index of the first true condition.
     #[inline]
     pub fn first_true<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Option<usize>, Fault> {
         for (index, rule) in self.conditions.iter().enumerate() {
@@ -261,7 +261,7 @@ impl Step {
 }
 
 impl ErrorMode {
-    /// What becomes of a failure. It is said once for each text: a fault in every record would fill the log.
+    /// Handles a failure. It is logged once per text: a failure in every record would flood the log.
     #[cold]
     fn settle(self, what: &'static str, text: &str, failed: &AtomicBool, fault: Fault) -> Result<(), Fault> {
         match self {

@@ -1,15 +1,15 @@
-//! Values as text, in the two forms of the Go collector: what a converter reads any value as (bytes in hexadecimal,
-//! the rest as JSON), and what replaces a value that becomes a string (`AsString`: bytes in base64).
+//! Values as text, in two forms of the Go collector: a converter's input (bytes in hexadecimal, others as JSON), and a
+//! value converted to a string (`AsString`: bytes in base64).
 
 use super::functions::{longest, many, time};
 use super::value::{Arena, Fault, Value, entries, items};
 use crate::otlp::{base64, hex, number};
 
-/// Deeper values than the door lets in are made by statements only; they end here.
+/// Only statements can make deeper values than the check admits; they are cut here.
 const DEPTH: usize = 128;
 
 impl<'a> Value<'a> {
-    /// What any value reads as; `None` for nil.
+    /// The text of any value as a converter's input; `None` for nil.
     pub fn text_like(&self, arena: &'a Arena) -> Result<Option<&'a [u8]>, Fault> {
         match self {
             Value::Nil => Ok(None),
@@ -40,7 +40,7 @@ impl<'a> Value<'a> {
         Ok(())
     }
 
-    /// `AsString` of an attribute's value; nothing for what can't be one.
+    /// `AsString` of an attribute's value; nothing for values that cannot be one.
     pub fn put_as_string(&self, out: &mut Vec<u8>) {
         match self {
             Value::String(text) => out.extend_from_slice(text),
@@ -65,8 +65,8 @@ fn put_byte_list(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-/// `None` when the value holds what JSON does not have. With `for_html`, as Go's encoders write by default. It ends where it
-/// has become too long for anything; maps of more keys than there is `room` for keep their order.
+/// `None` if the value has no JSON form. `for_html` escapes as Go's encoders do by default. Stops when the text is too
+/// long for any use; maps with more keys than `room` keep their order.
 fn put_json(out: &mut Vec<u8>, value: &Value, for_html: bool, depth: usize, room: usize) -> Option<()> {
     match value {
         Value::Nil => out.extend_from_slice(b"null"),
@@ -76,7 +76,7 @@ fn put_json(out: &mut Vec<u8>, value: &Value, for_html: bool, depth: usize, room
         Value::Double(value) if !value.is_finite() => return None,
         Value::Double(value) if for_html => number::put_json_double(out, *value),
         Value::Double(value) => number::put_double(out, *value),
-        // Go's empty byte slice is nil.
+        // An empty byte slice is nil in Go.
         Value::Bytes([]) => out.extend_from_slice(b"null"),
         Value::Bytes(bytes) => {
             out.push(b'"');
@@ -115,7 +115,7 @@ fn put_json(out: &mut Vec<u8>, value: &Value, for_html: bool, depth: usize, room
                 entries(map).enumerate().try_for_each(|(index, (key, value))| put_pair(out, index, key, &value))?;
             } else {
                 let mut pairs: Vec<(&[u8], Value)> = entries(map).collect();
-                // Equal keys stay in their order, of which the last one counts in Go's map.
+                // The sort is stable: of equal keys the last one wins, as in Go's map.
                 pairs.sort_by_key(|(key, _)| *key);
                 for (index, equal) in pairs.chunk_by(|a, b| a.0 == b.0).enumerate() {
                     let Some((key, value)) = equal.last() else { continue };

@@ -1,4 +1,4 @@
-//! What a statement stands before: one message with everything around it.
+//! The input of a statement: one message with everything around it.
 
 use crate::otlp::rewrite::Sight;
 use crate::otlp::schema::span;
@@ -10,11 +10,11 @@ pub struct Scene<'s, 'a> {
     pub arena: &'a Arena,
     now: Option<Now>,
     pub client: Option<&'s Client>,
-    /// What `Expression::Input` evaluates to: the text that a function given by its name is called with.
+    /// The value of `Expression::Input`: the text passed to a function given by name.
     pub input: Value<'a>,
     /// The messages that paths read and write.
     pub sight: &'s mut Sight<'a>,
-    /// The scratch map, an encoded `KeyValueList`; who builds the scene decides how long it lives.
+    /// The scratch map, an encoded `KeyValueList`; the builder of the scene decides its lifetime.
     pub cache: &'a [u8],
 }
 
@@ -29,7 +29,7 @@ impl<'s, 'a> Scene<'s, 'a> {
         Scene { arena, now, client, input: Value::Nil, sight, cache: &[] }
     }
 
-    /// A scene without telemetry and without a clock, for what needs neither: `&mut Sight::default()` is nothing to see.
+    /// A scene without telemetry and clock, with an empty `&mut Sight::default()`.
     pub fn nowhere(arena: &'a Arena, sight: &'s mut Sight<'a>) -> Self {
         Self::whole(arena, None, None, sight)
     }

@@ -1,19 +1,19 @@
-//! The syntax of OTTL as a tree: what was written, each part with the bytes it stands at.
+//! The syntax tree of OTTL: each node with its byte range in the text.
 
 use std::ops::Range;
 
-/// The bytes of a text that something stands at.
+/// A byte range of a text.
 pub type Span = Range<usize>;
 
-/// Why a statement or condition is refused when the configuration loads, and where in its text.
+/// Why a statement or condition is refused when the config loads, and where in its text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mistake {
     pub span: Span,
     pub message: String,
     pub help: Option<String>,
-    /// Whether the help is a name that is nearly what was written.
+    /// Whether the help suggests a name similar to the written one.
     pub is_guessed: bool,
-    /// Whether it is about a path that its context does not have.
+    /// Whether the path does not exist in its context.
     pub is_unknown_path: bool,
 }
 
@@ -27,7 +27,7 @@ impl Mistake {
         Mistake { help: help.into(), ..self }
     }
 
-    /// With the known name that is nearly what was written, if there is one.
+    /// Adds the most similar known name as help, if there is one.
     pub fn guess(self, help: Option<String>) -> Mistake {
         Mistake { is_guessed: help.is_some(), ..self }.help(help)
     }
@@ -40,7 +40,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The nodes that this one is made of, as they are written.
+    /// The child nodes, in textual order.
     pub fn children(&self) -> Vec<&Node> {
         match &self.syntax {
             Syntax::Path(fields) => fields.iter().flat_map(|field| &field.keys).collect(),
@@ -64,7 +64,7 @@ pub enum Syntax {
     Float(f64),
     String(Vec<u8>),
     Bytes(Vec<u8>),
-    /// A name in capitals. As an argument it may be a function too, like `SHA256`.
+    /// A name in capitals. As an argument it may also be a function, like `SHA256`.
     Enum(String),
     /// The bare name of a converter, as an argument.
     Function(String),
@@ -94,7 +94,7 @@ pub struct Call {
     pub name: String,
     pub name_span: Span,
     pub arguments: Vec<Argument>,
-    /// What is taken out of the result: `ParseJSON(body)["a"]`.
+    /// The indexes into the result: `ParseJSON(body)["a"]`.
     pub keys: Vec<Node>,
 }
 
@@ -135,7 +135,7 @@ pub enum Comparison {
     GreaterOrEqual,
 }
 
-/// A name whose first letter is small is an editor's; a capital makes it a converter's.
+/// An editor's name begins with a small letter, a converter's with a capital.
 pub fn is_editor(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_lowercase())
 }

@@ -1,7 +1,7 @@
-//! A value as a statement sees it. `arena` holds what was made on the way.
+//! A value in a statement. `arena` holds intermediate results.
 //!
-//! Nothing here owns memory: a value borrows from the request, from the program's constants or from the arena. Maps and
-//! lists are their encoding on the wire, so that taking one from a path or storing one is a copy of bytes.
+//! Values own no memory: they borrow from the request, from the program's constants or from the arena. Maps and lists
+//! stay in their wire encoding, so reading one from a path or storing one copies bytes only.
 
 mod arena;
 
@@ -14,7 +14,7 @@ use crate::otlp::wire::{field_len, put_bytes, put_fixed64, put_header, put_uint}
 
 pub use arena::Arena;
 
-/// Why an evaluation failed, worded as the Go collector does.
+/// Why an evaluation failed, in the Go collector's words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault(pub Cow<'static, str>);
 
@@ -24,13 +24,13 @@ impl Fault {
     }
 }
 
-/// What a statement runs into that makes more than one request may hold.
+/// The error of a statement whose results exceed the memory for one request.
 const OUT_OF_MEMORY: &str = "the memory of this request's statements is used up";
 pub const TOO_LARGE: &str = "the result is larger than what one function may make";
-/// No `error_mode` passes over this: what was made until then is of no use to anyone.
+/// No `error_mode` ignores this: the partial result is useless.
 pub const NO_END: &str = "the metrics that this request's statements add have no room";
 
-/// What a call runs into that depends on the time, when the configuration loads.
+/// The error of a time-dependent call when the config loads.
 const NO_CLOCK: &str = "there is no clock before telemetry comes";
 
 impl From<Exhausted> for Fault {
@@ -57,7 +57,7 @@ impl Fault {
     }
 }
 
-/// A point in time: Unix seconds and nanoseconds, and the offset from UTC it is shown at.
+/// A point in time: Unix seconds and nanoseconds, and the UTC offset for display.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Time {
     pub seconds: i64,
@@ -67,12 +67,12 @@ pub struct Time {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// Nothing there, or an empty `AnyValue`: both equal `nil`.
+    /// Absent, or an empty `AnyValue`: both equal `nil`.
     Nil,
     Bool(bool),
     Int(i64),
     Double(f64),
-    /// Not checked to be UTF-8.
+    /// May not be UTF-8.
     String(&'a [u8]),
     Bytes(&'a [u8]),
     /// An encoded `ArrayValue`.
@@ -84,8 +84,8 @@ pub enum Value<'a> {
     Duration(i64),
     TraceId([u8; 16]),
     SpanId([u8; 8]),
-    /// A part of telemetry that is only read and written whole (`span.events`, `span.status`, `datapoint.exemplars`):
-    /// what it is, and its fields as they stand, tags included.
+    /// A part of telemetry that is only read and written as a whole (`span.events`, `span.status`,
+    /// `datapoint.exemplars`): its name, and its raw fields, tags included.
     Whole(&'static str, &'a [u8]),
 }
 
@@ -122,13 +122,13 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The fault of a value of the wrong type.
+    /// The error for a value of the wrong type.
     #[cold]
     pub fn not(&self, expected: &str) -> Fault {
         Fault::new(format!("expected {expected} but got {}", self.type_name()))
     }
 
-    /// The fault of a value that a conversion does not take.
+    /// The error for a value that a conversion does not support.
     #[cold]
     pub fn unsupported(&self) -> Fault {
         Fault::new(format!("unsupported type: {}", self.type_name()))
@@ -141,7 +141,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The length of the value as an `AnyValue`, or none when it can't be one (times, ids, wholes).
+    /// The length of the value as an `AnyValue`; `None` if it cannot be one (times, ids, wholes).
     pub fn any_len(&self) -> Option<usize> {
         Some(match self {
             Value::Nil => 0,
@@ -155,7 +155,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// Appends the fields of the `AnyValue`; nothing for what can't be one.
+    /// Appends the fields of the `AnyValue`; nothing if the value cannot be one.
     pub fn put_any(&self, out: &mut Vec<u8>) {
         match self {
             Value::Bool(value) => put_uint(out, any_value::BOOL, u64::from(*value)),
@@ -170,7 +170,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The entries of an encoded `KeyValueList`, in order; of two with one key the first counts.
+/// The entries of an encoded `KeyValueList`, in order; of equal keys the first counts.
 pub fn entries(map: &[u8]) -> impl Iterator<Item = (&[u8], Value<'_>)> {
     let pairs = Repeated::of(map, list::VALUES).map(KeyValue::read);
     pairs.map(|pair| (pair.key, Value::from_any(pair.value)))

@@ -1,4 +1,4 @@
-//! Where receivers hand in their requests: one gate for each receiver, transport and signal.
+//! Where receivers submit requests: one gate for each receiver, transport and signal.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::telemetry::{
 
 use super::{Branches, Next, Plan, Reserved};
 
-/// The door of the pipelines for one receiver and signal.
+/// The entrance to the pipelines for one receiver, transport and signal.
 pub struct Gate {
     pub receiver: String,
     pub transport: &'static str,
@@ -24,7 +24,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Closed until something follows.
+    /// A gate that refuses requests until branches are set.
     pub fn new(receiver: &str, transport: &'static str, signal: Signal, tap: Arc<Tap>, budget: Arc<Budget>) -> Gate {
         let receiver = receiver.to_owned();
         Gate {
@@ -56,7 +56,8 @@ impl Gate {
         outcome
     }
 
-    /// Looks at whose it is, runs the processors and hands the outcome to all sinks: here, if that is little work, else aside.
+    /// Tallies the services, runs the processors and commits to all sinks: on the worker if that is little work, else
+    /// aside.
     async fn hand_in(&self, telemetry: Telemetry, peer: Option<IpAddr>) -> Result<(Option<Receipt>, Taken), Refusal> {
         let (now, items) = (telemetry.received, telemetry.items());
         let branches = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
@@ -74,12 +75,12 @@ impl Gate {
         let work = move || Ok((Tally::of(&telemetry), ways.plan(telemetry, now)?));
         let (tally, plan) = aside.run(peer, work).await.unwrap_or(Err(Refusal::Internal))?;
         let reserved = self.reserve(&plan).await?;
-        // What was taken is counted there: its client may be gone meanwhile.
+        // Count it in the job: the client may disconnect meanwhile.
         let work = move || (branches.commit(plan, reserved, items, &tally), Taken { accepted, items });
         aside.run(peer, work).await.ok_or(Refusal::Internal)
     }
 
-    /// A place in every sink. If one must be waited for, everything is given back first.
+    /// Reserves a place in every sink. Before it waits for one, all other places are given back.
     async fn reserve(&self, plan: &Plan) -> Result<Reserved, Refusal> {
         let (mut waited, mut deadline) = (false, None);
         loop {
@@ -90,7 +91,8 @@ impl Gate {
             };
             let mut room = std::pin::pin!(sink.room().notified());
             room.as_mut().enable();
-            // Looked at once more after registering, so that no notice is missed, or that of another sink waited for.
+            // Try again after registering for the notification, to miss neither this sink's room nor a change to
+            // another full sink.
             match plan.reserve(clock(), Ask { waited, ..Ask::default() }) {
                 Err((Full::Wait { .. }, full)) if Arc::ptr_eq(&full, &sink) => {}
                 _ => continue,
@@ -100,7 +102,7 @@ impl Gate {
                 Some(most) => {
                     let until = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + most);
                     waited = tokio::time::timeout_at(until, room).await.is_err();
-                    // A sink that wants to be waited for again is, for as long again.
+                    // A sink may ask for another wait; its time starts anew.
                     deadline = deadline.filter(|_| !waited);
                 }
             }
@@ -113,7 +115,7 @@ impl Gate {
 }
 
 impl Branches {
-    /// Takes over a request, and hands it to all its sinks. Its client waits for the receipt, if there is one.
+    /// Accepts a request and hands it to all its sinks. The client waits for the receipt, if there is one.
     fn commit(&self, plan: Plan, reserved: Reserved, items: u64, tally: &Tally) -> Option<Receipt> {
         let receipt = self.answers(false).then(Receipt::default);
         for account in &self.accounts {
@@ -127,7 +129,7 @@ impl Branches {
     }
 }
 
-/// What was taken, counted once it is answered or its client is gone: a disk may refuse it late.
+/// Items accepted, counted when the request is answered or its client disconnects: a disk may still refuse them.
 struct Taken {
     accepted: Arc<AtomicU64>,
     items: u64,

@@ -1,4 +1,4 @@
-//! The one timekeeper: wakes every stage that wants waking, at the time it asked for or when a sink it waits for has room.
+//! The timekeeper wakes each stage at the time it asked for, or when a sink it waits for has room.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use tokio::sync::futures::Notified;
 
 use crate::telemetry::{Alarm, Now, Sink, Wakeful, clock};
 
-/// Room is looked for no more often than this.
+/// Minimum pause between two checks for room.
 const AT_MOST: Duration = Duration::from_millis(2);
 
 type Stages<'a> = &'a [Arc<dyn Wakeful>];
@@ -21,10 +21,11 @@ pub async fn keep_time(alarm: &Alarm, stages: Stages<'_>) -> Infallible {
     loop {
         let full = full_sinks(stages);
         let rooms: Vec<_> = full.iter().map(|sink| enabled(sink.room().notified())).collect();
-        // What they ask for meanwhile is looked at below. One that waits for room may have had it before it could be heard.
+        // The loop below sees alarms that ring meanwhile. A stage that waits for room may have missed the notification,
+        // so wake now.
         alarm.expect(Some(clock()));
         wake(stages);
-        // While it looks, every stage that wants waking rings.
+        // While it computes the next time, every alarm wakes it.
         alarm.expect(None);
         let next = stages.iter().filter_map(|stage| stage.wake_at()).min();
         alarm.expect(next);
@@ -42,7 +43,7 @@ pub async fn keep_time(alarm: &Alarm, stages: Stages<'_>) -> Infallible {
     }
 }
 
-/// Wakes those that are due, and those that wait for room.
+/// Wakes stages that are due, and stages that wait for room.
 fn wake(stages: Stages) {
     let now = Now::read();
     for stage in stages {
@@ -53,7 +54,7 @@ fn wake(stages: Stages) {
     }
 }
 
-/// Each once.
+/// The sinks that stages wait for, without duplicates.
 fn full_sinks(stages: Stages) -> Vec<Arc<dyn Sink>> {
     let mut full: Vec<Arc<dyn Sink>> = Vec::new();
     for sink in stages.iter().flat_map(|stage| stage.waits_for()) {
@@ -70,7 +71,7 @@ fn enabled(room: Notified<'_>) -> Pin<Box<Notified<'_>>> {
     room
 }
 
-/// Waits until one of them says that it has room.
+/// Waits until one of the sinks has room.
 async fn any(mut rooms: Vec<Pin<Box<Notified<'_>>>>) {
     tokio::time::sleep(AT_MOST).await;
     std::future::poll_fn(|context| {

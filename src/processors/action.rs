@@ -1,4 +1,4 @@
-//! What is done to one list of attributes: the actions of `attributes` and `resource`.
+//! The actions of `attributes` and `resource`: edits of one list of attributes.
 
 mod settings;
 
@@ -23,17 +23,17 @@ pub struct Action {
 
 #[derive(Clone, Debug)]
 enum Deed {
-    /// Where it is missing, and where it is there already.
+    /// Whether it writes a missing attribute, and an existing one.
     Put {
         inserts: bool,
         updates: bool,
         source: Source,
-        /// What stands in for a source that is missing.
+        /// The value in place of a missing source.
         default: Option<Fixed>,
     },
     Delete(Option<Pattern>),
     Hash(Option<Pattern>),
-    /// With the names of the groups.
+    /// A pattern with named groups.
     Extract(Pattern),
     Convert(Type),
 }
@@ -43,15 +43,15 @@ enum Source {
     Nothing,
     Fixed(Fixed),
     Attribute(Box<[u8]>),
-    /// The name of a header.
+    /// A header, by name.
     Metadata(String),
-    /// The host of the client.
+    /// The client's host.
     Host,
-    /// What the authenticator tells of it.
+    /// An attribute of the authenticated client.
     Auth(String),
 }
 
-/// An attribute encoded as each field that holds attributes in some message.
+/// An attribute encoded for each field number under which some message holds attributes.
 #[derive(Clone, Debug)]
 struct Fixed(Box<[(u32, Box<[u8]>)]>);
 
@@ -73,14 +73,14 @@ impl Fixed {
         Fixed(encoded.collect())
     }
 
-    /// None for a field that holds no attributes.
+    /// `None` for a field that holds no attributes.
     fn raw(&self, list: u32) -> Option<&[u8]> {
         self.0.iter().find(|(known, _)| *known == list).map(|(_, raw)| &**raw)
     }
 }
 
 impl Action {
-    /// Does it to the attributes in field `list` of a message.
+    /// Runs the action on the attributes in field `list` of a message.
     pub fn run<'a>(
         &'a self,
         message: &mut Message<'a>,
@@ -161,7 +161,7 @@ fn has(client: &Client, name: &str) -> bool {
     client.metadata.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
 }
 
-/// Puts what `change` has for an attribute, encoded as a field or empty, in its place.
+/// Replaces each attribute for which `change` returns an encoded field; an empty one removes it.
 pub fn revise_attributes<'a>(
     message: &mut Message<'a>,
     list: u32,
@@ -198,7 +198,7 @@ pub fn pair<'a>(list: u32, key: &[u8], value: &Value, arena: &'a Arena) -> Resul
     arena.keep(&raw)
 }
 
-/// SHA-256 in hexadecimal; of what is neither text nor a number nor a truth value, nothing.
+/// SHA-256 in hexadecimal; empty for values that are not text, number or boolean.
 fn hash(value: AnyValue) -> Vec<u8> {
     let digest = match value {
         AnyValue::String(text) => digest(&SHA256, text),
@@ -212,7 +212,7 @@ fn hash(value: AnyValue) -> Vec<u8> {
     digits
 }
 
-/// The value as another type; nothing when it is of that type or can't be.
+/// The value converted to another type; `None` if it has that type or cannot be converted.
 fn converted<'v>(value: Value<'v>, wanted: Type, text: &'v mut Vec<u8>) -> Option<Value<'v>> {
     let number = |text: &'v [u8]| std::str::from_utf8(text).ok();
     match (wanted, value) {
@@ -231,7 +231,7 @@ fn converted<'v>(value: Value<'v>, wanted: Type, text: &'v mut Vec<u8>) -> Optio
     }
 }
 
-/// A value of the configuration as an `AnyValue`.
+/// A config value as an `AnyValue`.
 pub fn encoded(node: &Node) -> Vec<u8> {
     let mut inner = Vec::new();
     let mut out = Vec::new();

@@ -1,7 +1,8 @@
-//! `batch`: gathers telemetry until there is enough of it or it has waited long enough.
+//! `batch`: gathers telemetry until a batch is large enough or old enough.
 //!
-//! It never drops: what its successor refuses stays in its outbox and keeps its charge, so that in the end the intake refuses.
-//! Small parts are joined into larger buffers, because every part becomes a write of its own when it is sent.
+//! It never drops: a batch that the next sink refuses stays in the outbox and keeps its charge, until the intake
+//! refuses requests. Small parts are joined into larger buffers, because every part is a separate write when it is
+//! sent.
 
 mod shards;
 
@@ -23,7 +24,7 @@ use super::outbox::{Next, Outbox};
 use super::{ProcessorSettings, Role, Stage, StageFactory, StageParts};
 use shards::Shards;
 
-/// The `batch` section (facts 5.1). Sizes are items: spans, log records, data points.
+/// The `batch` section, with the Go collector's keys. Sizes count items: spans, log records, data points.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub timeout: Duration,
@@ -92,17 +93,17 @@ pub struct Batch {
     alarm: Arc<Alarm>,
     room: Notify,
     single: Arc<Shard>,
-    /// One shard for every combination of the metadata keys' values.
+    /// One shard for each combination of values of the metadata keys.
     sharded: Shards,
     size_triggers: AtomicU64,
     timeout_triggers: AtomicU64,
     sizes: Histogram,
 }
 
-/// Which batches are handed on.
+/// Which batches to hand on.
 #[derive(Clone, Copy)]
 enum Flush {
-    /// Those that are full or have waited long enough.
+    /// Batches that are full or old enough.
     Due {
         waited: bool,
     },
@@ -118,7 +119,7 @@ struct Shard {
 #[derive(Default)]
 struct State {
     pending: Pending,
-    /// When the first of what is pending came, or the last batch left.
+    /// When the first pending telemetry arrived, or the last batch left.
     since: Option<Instant>,
 }
 
@@ -151,7 +152,7 @@ impl Batch {
         }
     }
 
-    /// The shard that a client's metadata belong to.
+    /// The shard for a client's metadata.
     fn shard(&self, telemetry: &Telemetry) -> Result<Arc<Shard>, Refusal> {
         if self.sharded.is_off() {
             return Ok(self.single.clone());
@@ -184,8 +185,7 @@ impl Batch {
         })
     }
 
-    /// Hands on what is due, batch by batch, until the successor refuses or nothing is due any more; and asks to be woken
-    /// for the rest, since nobody else may come by.
+    /// Hands on due batches until the next sink refuses or none is due, and sets the alarm for the rest.
     fn flush(&self, shard: &Arc<Shard>, now: Now, flush: Flush) {
         let everything = matches!(flush, Flush::Everything);
         let ask = Ask { alone: true, waited: !matches!(flush, Flush::Due { waited: false }), is_end: everything };
@@ -197,7 +197,7 @@ impl Batch {
         }
     }
 
-    /// The next batch that is due.
+    /// The next due batch.
     fn next(&self, shard: &Arc<Shard>, now: Now, everything: bool) -> Option<Next> {
         let mut state = shard.lock();
         let items = state.pending.items();
@@ -218,7 +218,7 @@ impl Batch {
     }
 }
 
-/// What shards are made of.
+/// Makes shards.
 struct Maker {
     outlet: Arc<dyn Outlet>,
     accounts: Accounts,
@@ -235,14 +235,14 @@ impl Maker {
 }
 
 impl Shard {
-    /// The batch that was taken.
+    /// The batch from a `Taking` that needs no cut.
     fn batch(&self, mut state: MutexGuard<State>, taking: Taking, signal: Signal, now: Now) -> Telemetry {
         state.since = (state.pending.items() > 0).then_some(now.instant);
         let tickets = state.pending.tickets();
         Telemetry { signal, parts: taking.parts(), client: self.client.clone(), received: now, tickets }
     }
 
-    /// The same once its large parts are cut.
+    /// The batch from a `Taking` once its large parts are cut.
     fn cut(&self, mut taking: Taking, signal: Signal, now: Now) -> Telemetry {
         loop {
             taking.cut();
@@ -254,7 +254,6 @@ impl Shard {
         }
     }
 
-    /// Whether it holds nothing.
     fn is_empty(&self) -> bool {
         self.load().0 == 0
     }
@@ -263,7 +262,7 @@ impl Shard {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Items and bytes that are held, on their way out too.
+    /// Items and bytes held, including batches on their way out.
     fn load(&self) -> (u64, u64) {
         let (items, bytes) = self.outbox.load();
         let pending = &self.lock().pending;
@@ -279,7 +278,7 @@ impl Sink for Batch {
             self.flush(&shard, Now::read(), Flush::Due { waited: ask.waited });
             let (items, left) = shard.load();
             bytes = left;
-            // What another worker is handing on right now is no reason to refuse.
+            // A batch that another worker is handing on is no reason to refuse.
             if self.is_full(items) && shard.outbox.refused_since().is_some() {
                 return Err(shard.outbox.refused().unwrap_or(Full::Refuse(Refusal::busy(Reason::QueueFull))));
             }
@@ -377,7 +376,7 @@ impl Wakeful for Batch {
     }
 }
 
-/// The bounds of `otelcol_processor_batch_batch_send_size`.
+/// Bucket bounds of `otelcol_processor_batch_batch_send_size`.
 const BATCH_SIZES: [u64; 21] = [
     10, 25, 50, 75, 100, 250, 500, 750, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10_000, 20_000, 50_000,
     100_000,
@@ -389,7 +388,7 @@ impl Observe for Batch {
         page.histogram("otelcol_processor_batch_batch_send_size", &labels, &self.sizes);
         page.counter("otelcol_processor_batch_batch_size_trigger_send", &labels, self.size_triggers.load(Relaxed));
         page.counter("otelcol_processor_batch_timeout_trigger_send", &labels, self.timeout_triggers.load(Relaxed));
-        // Without `metadata_keys` there is one, that of everything.
+        // Without `metadata_keys` there is one shard.
         let combinations = if self.sharded.is_off() { 1 } else { self.sharded.count() };
         page.gauge("otelcol_processor_batch_metadata_cardinality", &labels, combinations as f64);
     }

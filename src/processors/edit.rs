@@ -1,5 +1,5 @@
-//! What the processors that edit have in common: part by part, with a capped arena for what they write, and the memory
-//! of what they make charged before it is used.
+//! Common code of the editing processors: they edit part by part, with a bounded arena for new values, and charge the
+//! memory of the result before it is used.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,18 +15,18 @@ use crate::ottl::functions;
 use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::{Charge, Part, Refusal, Telemetry};
 
-/// Room for what is written beside what came: for each item, and in all.
+/// Extra memory for new values: per item, and as a minimum in total.
 const PER_ITEM: usize = 256;
 const AT_LEAST: usize = 256 << 10;
 
-/// How much the statements of one request may make: four times its size, and as much again of its first 4 MiB, since a hash
-/// in hexadecimal is seven times what a short attribute is on the wire.
+/// How much the statements of one request may write: four times its size, plus as much again of its first 4 MiB,
+/// because a hexadecimal hash is seven times as long as a short attribute on the wire.
 fn arena_limit(bytes: usize, items: u32) -> usize {
     AT_LEAST + 4 * bytes + 4 * bytes.min(4 << 20) + PER_ITEM * items as usize
 }
 
-/// What a fault becomes that may not be passed over: under `error_mode: propagate` an error that nobody marked as permanent,
-/// as the Go collector answers (facts 2.6); what makes too much would do so again.
+/// The refusal for a fault that may not be ignored. With `error_mode: propagate` it is temporary, as in the Go
+/// collector, whose error is not marked as permanent; a result that is too large would fail again, so it is final.
 pub fn refusal(fault: Fault) -> Refusal {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !fault.is_out_of_memory() {
@@ -38,7 +38,7 @@ pub fn refusal(fault: Fault) -> Refusal {
     Refusal::too_much_work(fault.0)
 }
 
-/// Replaces each part by what `edit` makes of it; nothing when nothing is left.
+/// Replaces each part by the result of `edit`; `None` if nothing is left.
 pub fn edit(
     mut telemetry: Telemetry,
     mut edit: impl FnMut(Signal, &[u8], u32, &Arena) -> Result<Outcome, Refusal>,
@@ -61,7 +61,7 @@ pub fn edit(
             return Err(too_much(&part.charge, charge.bytes() + missing as u64));
         }
         let outcome = outcome.inspect_err(|_| slice::blame(&part.bytes))?;
-        // No error mode passes over this: what was to be hidden would go on as it came.
+        // No error mode may ignore this: unmasked data would go on.
         if arena.again.is_exhausted() {
             slice::blame(&part.bytes);
             return Err(refusal(Exhausted.into()));
@@ -88,16 +88,16 @@ fn too_much(charge: &Charge, more: u64) -> Refusal {
     }
 }
 
-/// What is made of a batch that is held may go over the limit of the queue's share: from a full queue nothing could be passed on
-/// otherwise, and one batch at a time is. But only by a part of the share, or by twice a single item: a larger batch goes on in
-/// halves.
+/// The results for a held batch may exceed the limit of the queue share: otherwise nothing could leave a full queue,
+/// and only one batch at a time is processed. The excess is limited to a fraction of the share, or to twice a single
+/// item: a larger batch goes on in halves.
 #[derive(Clone)]
 struct Beyond {
     most: u64,
     made: Rc<Cell<u64>>,
 }
 
-/// The part of the share.
+/// The fraction of the share.
 const BEYOND: u64 = 4;
 
 impl Beyond {

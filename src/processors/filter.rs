@@ -1,4 +1,4 @@
-//! `filter`: drops what a condition is true for (facts 5.3), by OTTL in its new and its old keys, or by the older match
+//! `filter`: drops items for which a condition is true, by OTTL in its new and its old keys, or by the older match
 //! properties.
 //!
 //! All conditions are checked in one walk, outermost first, in the order of the file; the first that is true decides.

@@ -1,5 +1,5 @@
-//! `memory_limiter`: sets the memory budget (facts 5.2). It refuses nothing itself: memory is admitted before it is
-//! used, at the intake, so what reaches this processor has its memory already.
+//! `memory_limiter`: sets the memory budget. It refuses nothing itself: memory is admitted at the intake before it is
+//! used, so telemetry that reaches this processor already has its memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Config {
         Config { limit: limit(limit_mib, limit_percentage), spike }
     }
 
-    /// The soft limit, limit less spike, in bytes; the spike is a fifth of the limit unless it is given.
+    /// The soft limit in bytes: limit minus spike, which defaults to a fifth of the limit.
     pub fn soft_limit(&self, machine_bytes: u64) -> u64 {
         let bytes = |limit| match limit {
             Limit::Mebibytes(mib) => mib << 20,
@@ -84,7 +84,7 @@ impl ProcessorSettings for Config {
     }
 }
 
-/// Passes everything on; there for its counters.
+/// Passes everything on; it exists for its counters.
 struct MemoryLimiter;
 
 impl Factory for MemoryLimiter {

@@ -1,8 +1,9 @@
-//! How a stage hands its batches on, one at a time. The processors behind it run once on each: what finds no place is held
-//! as they left it, and from then on only places are asked for. What is too much for them at once goes on in halves.
+//! How a stage hands its batches on, one at a time. The processors behind it run once for each batch. A batch that
+//! finds no place is held as planned, and only the reservation is tried again. A batch that is too large for the
+//! processors is split in halves.
 //!
 //! Processors have a slice of the worker's time. A batch that takes longer is made, planned and handed on aside
-//! (`telemetry/aside.rs`); it keeps its turn meanwhile, and the timekeeper goes on then.
+//! (`telemetry/aside.rs`). It keeps its turn meanwhile, and the timekeeper continues afterwards.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,17 +13,20 @@ use crate::telemetry::{
     Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outlet, Planned, Reason, Refusal, Sink, Telemetry,
 };
 
-/// How soon a refused batch asks again when nobody says that there is room, at first and at the latest.
+/// Shortest and longest pause before a refused batch tries again without being notified of room.
 const SOON: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(1);
 
-/// How often a batch is halved for its size: where more than a few of its items are too much for the processors, the rest is
-/// dropped instead of trying each. What is too much work is looked for among its parts, which are few.
+/// How often a batch is halved because of its size. If more than a few items are too large for the processors, the rest
+/// is dropped. Too much work is searched for among whole parts, of which there are few.
 const HALVINGS: u32 = 32;
 
+/// Hands on one batch at a time. `is_busy` marks the turn: the caller that has it owns the held batch. The lock of
+/// `state` is never held while processors run or a sink is asked. `load` counts the batch until it is committed,
+/// dropped or split.
 pub struct Outbox {
     outlet: Arc<dyn Outlet>,
-    /// Accounts to charge for a batch that is lost on its way.
+    /// Accounts to charge for a batch that is lost.
     accounts: Accounts,
     budget: Arc<Budget>,
     alarm: Arc<Alarm>,
@@ -31,31 +35,31 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct State {
-    /// Whether somebody is handing a batch on right now, and whether somebody else wanted to meanwhile.
+    /// Whether a caller has the turn, and whether another call came meanwhile.
     is_busy: bool,
     is_asked: bool,
-    /// Whether that is done aside.
+    /// Whether the turn is used aside.
     is_aside: bool,
     held: Option<Held>,
-    /// Items and bytes, as they came, of the batch that is held or on its way.
+    /// Original items and bytes of the batch that is held or on its way.
     load: (u64, u64),
     refused_since: Option<Instant>,
-    /// Items that went, and of which the stage does not know yet.
+    /// Items handed on since the stage last asked.
     gone: u64,
-    /// Since when it wants to be flushed again: a batch went aside, or more are due than fit a slice.
+    /// Since when another flush is needed: a batch went aside, or more batches are due than fit in a slice.
     unfinished_since: Option<Instant>,
-    /// What is left of a batch that was halved, the first part last, and how often that was done.
+    /// The remaining pieces of a halved batch, the first one last, and the number of halvings.
     halves: Vec<Telemetry>,
     halvings: u32,
 }
 
-/// Why there is no place, and the sink that has none.
+/// Why there is no place, and the sink that refused.
 type Refused = (Full, Option<Arc<dyn Sink>>);
 
-/// A batch that could not go, and why.
+/// A batch that was refused, and why.
 type Stopped = Box<(Waiting, Refused)>;
 
-/// A batch that waits: why, for which sink, and when it asks again.
+/// A refused batch: why, by which sink, and when it tries again.
 struct Held {
     waiting: Waiting,
     refused: Refused,
@@ -64,7 +68,7 @@ struct Held {
 }
 
 enum Waiting {
-    /// The processors have not taken it yet.
+    /// Not yet processed.
     Batch(Telemetry),
     Planned(Box<dyn Planned>),
 }
@@ -72,7 +76,7 @@ enum Waiting {
 /// The next batch of a stage.
 pub enum Next {
     Batch(Telemetry),
-    /// One that takes long to make, of so many items and bytes at most.
+    /// A batch that takes long to make, with an upper bound of its items and bytes.
     Unmade {
         load: (u64, u64),
         make: Make,
@@ -81,11 +85,11 @@ pub enum Next {
 
 pub type Make = Box<dyn FnOnce() -> Telemetry + Send>;
 
-/// What became of a batch that was offered.
+/// The outcome of offering a batch.
 enum Offered {
     Gone,
     Refused(Stopped),
-    /// It takes longer than others can wait.
+    /// Takes longer than a slice.
     Heavy(Make),
 }
 
@@ -102,25 +106,25 @@ impl Outbox {
         self.outlet.answers()
     }
 
-    /// Items and bytes that the stage has taken and that are not handed on yet.
+    /// Items and bytes that the stage took and has not handed on yet.
     pub fn load(&self) -> (u64, u64) {
         let state = self.lock();
         let add = |(items, bytes), half: &Telemetry| (items + half.items(), bytes + half.bytes() as u64);
         state.halves.iter().fold(state.load, add)
     }
 
-    /// What refused the batch that is held.
+    /// Why the held batch was refused.
     pub fn refused(&self) -> Option<Full> {
         Some(self.lock().held.as_ref()?.refused.0.clone())
     }
 
-    /// Since when every attempt has been refused.
+    /// When the current run of refusals began.
     pub fn refused_since(&self) -> Option<Instant> {
         self.lock().refused_since
     }
 
-    /// When to flush: at once for what went aside, when the batch that is held asks again, and without one when the stage's next
-    /// is due. Never while one is made aside.
+    /// When to flush: at once after work aside, when the held batch tries again, or, if none is held, when the stage's
+    /// next batch is due. `None` while a batch is made aside.
     pub fn due_at(&self, next: impl FnOnce() -> Option<Instant>) -> Option<Instant> {
         let state = self.lock();
         if state.is_aside {
@@ -131,14 +135,14 @@ impl Outbox {
         again_at.or_else(next)
     }
 
-    /// The sink that refused the batch that is held, and says when it has room.
+    /// The sink that refused the held batch and notifies when it has room.
     pub fn waits_for(&self) -> Option<Arc<dyn Sink>> {
         self.lock().held.as_ref()?.refused.1.clone()
     }
 
-    /// Hands on what is held, then what `next` gives, until a batch is refused, takes long, or there is none; says how many items
-    /// went since it was asked last. Of several calls at a time one does the work. `at_once` runs refused processors again
-    /// before they are due.
+    /// Hands on the held batch, then the batches from `next`, until one is refused, takes too long, or there are none.
+    /// Returns the number of items handed on since the last call. Of concurrent calls, one does the work. `at_once`
+    /// runs processors that refused again before they are due.
     pub fn flush(self: &Arc<Self>, now: Now, ask: Ask, at_once: bool, next: impl FnMut() -> Option<Next>) -> u64 {
         self.lock().unfinished_since = None;
         self.hand_on(now, ask, at_once, next);
@@ -165,7 +169,7 @@ impl Outbox {
             match offered {
                 Offered::Gone => {
                     self.note_gone();
-                    // At the end nobody else waits.
+                    // At shutdown there are no other requests to wait.
                     if started.elapsed() > slice::SLICE && !ask.is_end {
                         self.lock().unfinished_since = Some(now.instant);
                         turn.end();
@@ -197,7 +201,7 @@ impl Outbox {
         state.held = Some(Held { waiting, refused, again_at: now.instant + pause, pause });
     }
 
-    /// The right to hand on, with the batch that is held; nobody has it while another does, or before processors are due.
+    /// The turn, with the held batch; `None` while another caller has it, or before the held batch is due.
     fn turn(&self, now: Now, at_once: bool) -> Option<(Turn<'_>, Option<Held>)> {
         let mut state = self.lock();
         if state.is_busy {
@@ -221,7 +225,6 @@ impl Outbox {
         }
     }
 
-    /// Hands a batch on.
     fn offer(&self, waiting: Waiting, now: Now, ask: Ask) -> Offered {
         match waiting {
             Waiting::Planned(planned) => hand_over(planned, now, ask).into(),
@@ -232,9 +235,9 @@ impl Outbox {
         }
     }
 
-    /// Makes a batch where nobody waits, plans it and hands it on, or holds it.
+    /// Makes a batch aside, then plans it and hands it on, or holds it.
     fn offer_aside(&self, make: Make, now: Now, ask: Ask, pause: Duration) {
-        // Ends it, and rings, whatever happens.
+        // Ends the turn and rings the alarm, even after a panic.
         let _turn = Turn { outbox: self, is_over: false };
         let started = Instant::now();
         let mut batch = make();
@@ -250,8 +253,8 @@ impl Outbox {
         }
     }
 
-    /// Hands on a batch as it was planned. What the processors fail on would fail again, for ever: it is dropped and counted, as
-    /// in the Go collector, without the others in its batch where it can be told.
+    /// Hands on a planned batch. A batch that fails the processors would fail for ever: it is dropped and counted, as
+    /// in the Go collector. Where the failing items can be told apart, the others go on.
     fn offer_planned(
         &self,
         mut batch: Telemetry,
@@ -283,14 +286,15 @@ impl Outbox {
         Ok(())
     }
 
-    /// What goes on of a batch that processors failed on, the first part last, and what is lost of it.
+    /// The pieces of a failed batch that go on, the first one last, and the piece that is lost.
     fn divided(&self, mut batch: Telemetry, refusal: &Refusal) -> (Vec<Telemetry>, Option<Telemetry>) {
         if refusal.is_of_size() && batch.items() > 1 {
             let mut state = self.lock();
             state.halvings += 1;
             let is_one_of_few = state.halvings <= HALVINGS;
             drop(state);
-            // Where most of it is what each half repeats, halves are hardly smaller, and many of them larger than the whole.
+            // If headers make up most of the batch, halves are hardly smaller, and many pieces are larger than the
+            // whole.
             let halves = is_one_of_few.then(|| batch.share().halves());
             let length = |halves: &[Telemetry; 2]| halves.iter().map(Telemetry::bytes).sum::<usize>();
             if let Some(halves) = halves.filter(|halves| length(halves) <= batch.bytes() * 3 / 2) {
@@ -344,14 +348,14 @@ impl Next {
     }
 }
 
-/// Held while a batch is handed on. One that a panic takes along is dropped by name.
+/// The turn to hand a batch on. If a panic loses the batch, its items are counted as dropped.
 struct Turn<'a> {
     outbox: &'a Outbox,
     is_over: bool,
 }
 
 impl Turn<'_> {
-    /// Whether somebody came meanwhile, whose batch may be due.
+    /// Ends the turn; true if another call came meanwhile, whose batch may be due.
     fn end(mut self) -> bool {
         self.is_over = true;
         let mut state = self.outbox.lock();
@@ -359,7 +363,7 @@ impl Turn<'_> {
         state.is_asked
     }
 
-    /// Another has it from now on.
+    /// Passes the turn to a job aside.
     fn hand_over(mut self) {
         self.is_over = true;
     }

@@ -1,7 +1,7 @@
-//! `probabilistic_sampler`: keeps a share of the spans or log records, by their trace id or an attribute (facts 5.6).
+//! `probabilistic_sampler`: keeps a share of the spans or log records, by their trace id or an attribute.
 //!
-//! An item is kept when its randomness, 56 bits, is at least the threshold. Both are written down where they can be
-//! found again: in the tracestate of a span, in two attributes of a log record.
+//! An item is kept if its randomness, 56 bits, is at least the threshold. Both are recorded for later samplers: in the
+//! tracestate of a span, in two attributes of a log record.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -20,7 +20,7 @@ use crate::telemetry::{Now, Reason, Refusal, Signal, Telemetry};
 use super::edit::edit;
 use super::{Factory, Notes, Processor};
 
-/// The randomness that every threshold but [`NEVER`] keeps.
+/// The highest randomness, which every threshold but [`NEVER`] keeps.
 const HIGHEST: u64 = RANGE - 1;
 const ALWAYS: u64 = 0;
 const NEVER: u64 = RANGE;
@@ -33,10 +33,10 @@ pub struct Config {
     mode: Mode,
     fail_closed: bool,
     precision: u32,
-    /// Logs: whether the trace id supplies the randomness, and which attribute does when it does not.
+    /// Logs: whether the trace id supplies the randomness, and otherwise which attribute.
     by_trace_id: bool,
     from_attribute: String,
-    /// Logs: the attribute with a percentage that goes before.
+    /// Logs: the attribute with a percentage that takes precedence.
     sampling_priority: String,
 }
 
@@ -57,7 +57,7 @@ enum Mode {
     },
 }
 
-/// Where the randomness of an item came from: the `policy` of the counters.
+/// The source of an item's randomness: the `policy` label of the counters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Policy {
     TraceIdHash,
@@ -105,7 +105,7 @@ impl Config {
         let mode = match mode.as_str() {
             "equalizing" => Mode::Equalizing { threshold: threshold_of(ratio, precision).unwrap_or(ALWAYS) },
             "proportional" => Mode::Proportional { ratio },
-            // Out of 16,384, in the precision of the Go collector: the same ids are kept.
+            // Out of 16,384, with the Go collector's precision, so that the same ids are kept.
             "" | "hash_seed" => match (percentage.clamp(0.0, 100.0) * 163.84) as u64 {
                 0 => Mode::Nothing,
                 kept => Mode::HashSeed { threshold: (0x4000 - kept) << 42, seed },
@@ -138,7 +138,7 @@ impl Factory for Config {
     }
 }
 
-/// The threshold that keeps this share, rounded to so many significant digits, more for shares near 0 and 1.
+/// The threshold that keeps this share, rounded to `precision` significant digits, more for shares near 0 and 1.
 fn threshold_of(share: f64, precision: u32) -> Option<u64> {
     if !(1.0 / RANGE as f64..=1.0).contains(&share) {
         return None;
@@ -154,7 +154,7 @@ fn threshold_of(share: f64, precision: u32) -> Option<u64> {
     Some((threshold + half) >> shift << shift)
 }
 
-/// FNV-1a over the seed and the bytes, spread so that its lower 14 bits decide (facts 5.6).
+/// FNV-1a over the seed and the bytes, mixed so that its lower 14 bits decide, as in the Go collector.
 fn hashed(bytes: &[u8], seed: u32) -> u64 {
     let fnv = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(16_777_619);
     let hash = u64::from(seed.to_le_bytes().iter().chain(bytes).fold(2_166_136_261, fnv));
@@ -162,14 +162,14 @@ fn hashed(bytes: &[u8], seed: u32) -> u64 {
     (0x3fff - bucket) << 42 | (unused ^ unused << 10) << 14 | bucket
 }
 
-/// The randomness of a trace id that its SDK drew at random: its last 56 bits.
+/// The randomness of a trace id drawn at random by its SDK: its last 56 bits.
 fn of_trace_id(id: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*id.last_chunk()?) % RANGE)
 }
 
 pub struct Sampler {
     config: Config,
-    /// By policy, those that were dropped and those that were kept.
+    /// By policy: dropped, kept.
     counts: [[AtomicU64; 2]; POLICIES.len()],
 }
 
@@ -216,7 +216,7 @@ impl Processor for Sampler {
     }
 }
 
-/// One request on its way through.
+/// The walk over one request.
 struct Visit<'v, 'a> {
     config: &'v Config,
     signal: Signal,
@@ -224,8 +224,8 @@ struct Visit<'v, 'a> {
     counts: &'v mut [[u64; 2]; POLICIES.len()],
 }
 
-/// What an item says of its sampling: in a log record, only the two numbers.
-type State<'a> = TraceState<'a>;
+/// The sampling state of an item; in a log record, only the two numbers.
+type SamplingState<'a> = TraceState<'a>;
 
 impl<'a> Visitor<'a> for Visit<'_, 'a> {
     type Fault = Refusal;
@@ -255,7 +255,7 @@ impl<'a> Visitor<'a> for Visit<'_, 'a> {
             return Ok(Verdict::Drop);
         }
         if let Some(state) = &mut state {
-            // A sampler can't undo what an earlier one left out.
+            // A sampler cannot restore items that an earlier one dropped.
             if state.threshold.is_none_or(|(earlier, _)| earlier <= threshold) {
                 let mut text = Vec::new();
                 tracestate::put_threshold(threshold, &mut text);
@@ -268,9 +268,13 @@ impl<'a> Visitor<'a> for Visit<'_, 'a> {
 }
 
 impl<'a> Visit<'_, 'a> {
-    /// Where the randomness came from, the randomness, what to write down (nothing, when what stands there is to be left
-    /// alone), and the threshold.
-    fn decide(&self, record: &mut Message<'a>, state: Option<State<'a>>) -> (Policy, u64, Option<State<'a>>, u64) {
+    /// The source of the randomness, the randomness, the state to record (`None` leaves the existing one unchanged),
+    /// and the threshold.
+    fn decide(
+        &self,
+        record: &mut Message<'a>,
+        state: Option<SamplingState<'a>>,
+    ) -> (Policy, u64, Option<SamplingState<'a>>, u64) {
         let failed = if self.config.fail_closed { NEVER } else { ALWAYS };
         let logs = self.signal == Signal::Logs;
         let id = record.bytes(if logs { log_record::TRACE_ID } else { span::TRACE_ID });
@@ -291,13 +295,13 @@ impl<'a> Visit<'_, 'a> {
             }
         };
         let Some(mut state) = state else {
-            // At 0 % the Go collector writes a new state in the place of one that it can't read.
+            // At 0 % the Go collector replaces a state that it cannot read.
             let is_new = !logs && matches!(self.config.mode, Mode::Nothing);
-            return (policy, randomness, is_new.then(State::default), failed);
+            return (policy, randomness, is_new.then(SamplingState::default), failed);
         };
         let is_missing = policy == Policy::MissingRandomness;
         if let Mode::HashSeed { .. } = self.config.mode {
-            // It must not be mixed with consistent sampling.
+            // Hash-seed sampling must not be mixed with consistent sampling.
             if state.randomness.is_some() || state.threshold.is_some() {
                 return (policy, randomness, None, failed);
             }
@@ -310,7 +314,7 @@ impl<'a> Visit<'_, 'a> {
         }
         let earlier = state.threshold.map(|(threshold, _)| threshold);
         if earlier.is_some_and(|earlier| earlier > randomness) {
-            // It should have been left out by then, so the threshold says nothing.
+            // The item should have been dropped at that threshold, so the threshold is wrong.
             state.threshold = None;
             if logs {
                 record.delete_attribute(log_record::ATTRIBUTES, THRESHOLD.as_bytes());
@@ -329,7 +333,7 @@ impl<'a> Visit<'_, 'a> {
         (policy, randomness, Some(state), threshold)
     }
 
-    /// The bytes of the attribute that supplies randomness.
+    /// The attribute that supplies the randomness, as bytes.
     fn attribute(&self, record: &Message<'a>) -> Option<Vec<u8>> {
         let key = Some(self.config.from_attribute.as_bytes()).filter(|key| !key.is_empty())?;
         let value = record.attribute(log_record::ATTRIBUTES, key).filter(|_| self.signal == Signal::Logs)?;
@@ -341,7 +345,7 @@ impl<'a> Visit<'_, 'a> {
         Some(text).filter(|text| !text.is_empty())
     }
 
-    /// The threshold that the item itself asks for: a span all or nothing, a log record a percentage.
+    /// The threshold that the item itself requests: a span all or nothing, a log record a percentage.
     fn priority(&self, record: &Message<'a>) -> Option<u64> {
         if self.signal == Signal::Traces {
             let number = match record.attribute(span::ATTRIBUTES, b"sampling.priority")? {
@@ -361,7 +365,7 @@ impl<'a> Visit<'_, 'a> {
         threshold_of(percentage / 100.0, self.config.precision)
     }
 
-    fn write(&self, record: &mut Message<'a>, state: &State<'a>) -> Result<(), Refusal> {
+    fn write(&self, record: &mut Message<'a>, state: &SamplingState<'a>) -> Result<(), Refusal> {
         let mut state = state.clone();
         if let Some((randomness, text @ [])) = &mut state.randomness {
             let mut digits = Vec::new();
@@ -391,17 +395,17 @@ impl<'a> Visit<'_, 'a> {
     }
 }
 
-fn span_state<'a>(record: &Message<'a>) -> Option<State<'a>> {
+fn span_state<'a>(record: &Message<'a>) -> Option<SamplingState<'a>> {
     TraceState::read(record.bytes(span::TRACE_STATE))
 }
 
-/// The two attributes, as far as they are text; `None` when one does not say what it should.
-fn log_state<'a>(record: &Message<'a>) -> Option<State<'a>> {
+/// The two attributes, if they are text; `None` if one is invalid.
+fn log_state<'a>(record: &Message<'a>) -> Option<SamplingState<'a>> {
     let text = |key: &str| match record.attribute(log_record::ATTRIBUTES, key.as_bytes()) {
         Some(AnyValue::String(text)) if !text.is_empty() => Some(text),
         _ => None,
     };
-    let mut state = State::default();
+    let mut state = SamplingState::default();
     if let Some(text) = text(THRESHOLD) {
         state.threshold = Some((tracestate::threshold(text)?, text));
     }

@@ -1,4 +1,4 @@
-//! `redaction`: removes attributes that are not allowed and masks what must not be read (facts 5.8), in resources,
+//! `redaction`: removes attributes that are not allowed and masks what must not be read, in resources,
 //! scopes, log records and their bodies, spans, their events, and data points; with `redact_everywhere` (ours) in links,
 //! exemplars and the metadata of metrics as well.
 

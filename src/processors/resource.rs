@@ -1,4 +1,4 @@
-//! `resource`: edits the attributes of resources (facts 5.5).
+//! `resource`: edits the attributes of resources.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! `resource_detection` (alias `resourcedetection`): says on every resource where the collector runs. Detected once,
-//! at start, by the detectors `env` and `system`; those of clouds and clusters are refused by name.
+//! `resource_detection` (alias `resourcedetection`): adds attributes of the collector's host to every resource. They
+//! are detected once, at start, by the detectors `env` and `system`; detectors for clouds and clusters are refused by
+//! name.
 
 use std::fs;
 use std::sync::Arc;
@@ -21,10 +22,10 @@ const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.40.0";
 pub struct Config {
     detectors: Vec<Detector>,
     overrides: bool,
-    /// Only these, where the list is not empty.
+    /// If not empty, only these attributes.
     attributes: Vec<String>,
     hostname_sources: Vec<HostnameSource>,
-    /// Of the system's attributes, those that are on.
+    /// The enabled attributes of the system detector.
     system: Vec<&'static str>,
 }
 
@@ -36,7 +37,7 @@ enum Detector {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum HostnameSource {
-    /// The full name in /etc/hosts: nothing is asked over the network.
+    /// The full name in /etc/hosts: nothing is looked up over the network.
     Dns,
     Os,
 }
@@ -44,7 +45,7 @@ enum HostnameSource {
 type Attributes = Vec<(String, String)>;
 type SystemAttribute = (&'static str, bool, fn() -> Option<String>);
 
-/// What the system detector knows, whether it is on by default, and where it comes from.
+/// The attributes of the system detector, whether they are on by default, and their sources.
 const SYSTEM: [SystemAttribute; 6] = [
     ("os.type", true, os_type),
     ("os.version", false, || of_release("VERSION_ID")),
@@ -96,7 +97,7 @@ impl Config {
         config
     }
 
-    /// What all detectors found, the first of equal keys, and the schema it follows.
+    /// The results of all detectors, the first of equal keys, and their schema URL.
     fn detect(&self, env: &str) -> Result<(Attributes, &'static str), String> {
         let (mut found, mut schema_url) = (Attributes::new(), "");
         for detector in &self.detectors {
@@ -128,7 +129,7 @@ impl Config {
         Ok(known.filter(|(key, _)| self.system.contains(key)).map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
-    /// The processor as it is when the environment variable says `env`.
+    /// Builds the processor for this value of the environment variable.
     pub fn build_with(&self, env: &str) -> Result<Arc<dyn Processor>, String> {
         let (attributes, schema_url) = self.detect(env)?;
         let told: Vec<_> = attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -157,7 +158,7 @@ impl Factory for Config {
     }
 }
 
-/// `key=value,key=value`, the values escaped as in a URL's query.
+/// Parses `key=value,key=value`, with values escaped as in a URL's query.
 fn read_variable(text: &str) -> Result<Attributes, String> {
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=')?;
@@ -187,7 +188,7 @@ fn hostname() -> Option<String> {
     read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname")).or_else(|| std::env::var("COMPUTERNAME").ok())
 }
 
-/// The first name of the line in /etc/hosts that knows this one.
+/// The first name on the line of /etc/hosts that contains this name.
 fn full_hostname(name: &str, hosts: &str) -> Option<String> {
     let mut lines = hosts.lines().map(|line| line.split('#').next().unwrap_or_default());
     lines.find_map(|line| {
@@ -219,7 +220,7 @@ fn host_arch() -> Option<String> {
 }
 
 pub struct ResourceDetection {
-    /// Keys, and the attributes as they are written.
+    /// Keys, and encoded attributes.
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
     overrides: bool,
     schema_field: Vec<u8>,

@@ -1,8 +1,8 @@
-//! `trace_context` (ours): a log record that names its trace in an attribute or in its body lands on its trace.
+//! `trace_context` (ours): gives a log record the trace id that it has only in an attribute or in its body.
 //!
-//! Many loggers write the trace id as one more attribute and leave the record's own field empty: Go's `slog` without
-//! `InfoContext`, log shippers, agents of vendors. The id is put in its place, and its service is told how to do that
-//! at the source. An id that is there is never replaced: such a record costs one pass over its fields.
+//! Many loggers write the trace id as an attribute and leave the record's own field empty: Go's `slog` without
+//! `InfoContext`, log shippers, agents of vendors. The id is moved to its field, and the log tells each service once
+//! how to do that at the source. An existing id is never replaced: such a record costs one pass over its fields.
 
 mod read;
 
@@ -26,7 +26,7 @@ use super::edit::edit;
 use super::{Factory, Notes, Processor};
 use read::{Context, read_flags, read_span_id, read_trace_id};
 
-/// Services that are told what to change; more than these are not.
+/// Maximum services that get advice.
 const SERVICES: usize = 256;
 
 const TRACE_ID: [&str; 10] = [
@@ -49,9 +49,9 @@ const TRACE_FLAGS: [&str; 5] =
 #[derive(Clone, Debug)]
 pub struct Config {
     names: Arc<Names>,
-    /// Whether the keys of a body that is a map or JSON are looked at too.
+    /// Whether the keys of a map or JSON body are examined too.
     body: bool,
-    /// Whether attributes that were put in their place go.
+    /// Whether promoted attributes are removed.
     remove: bool,
 }
 
@@ -81,7 +81,7 @@ impl Factory for Config {
     }
 }
 
-/// What an attribute or a key of a body says.
+/// The meaning of an attribute or a body's key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Says {
     TraceId,
@@ -89,11 +89,11 @@ enum Says {
     Flags,
 }
 
-/// The configured names; of several that stand in one record the first in its list counts.
+/// The configured names; if a record has several of a list, the first in the list counts.
 #[derive(Debug)]
 struct Names {
     all: Vec<(Box<[u8]>, Says)>,
-    /// Where those of each length stand, with their first bytes, so that most other keys cost one look.
+    /// The indexes of the names of each length, with their first bytes, so that most other keys cost one comparison.
     by_length: Vec<Vec<(u8, usize)>>,
 }
 
@@ -124,14 +124,14 @@ impl Names {
     }
 }
 
-/// What was found in one record, and under which of the names: the best of each kind.
+/// The findings in one record, each with the index of its name: the best of each kind.
 #[derive(Default)]
 struct Found {
     trace: Option<(usize, Context)>,
     span: Option<(usize, [u8; 8])>,
     flags: Option<(usize, u8)>,
     is_invalid: bool,
-    /// Two names say different traces.
+    /// Whether two names have different traces.
     is_conflicting: bool,
 }
 
@@ -162,7 +162,7 @@ impl Found {
     }
 }
 
-/// What is counted, by the index of its note.
+/// The counters, by the index of their note.
 const COUNTED: [&str; 3] = ["promoted", "invalid", "conflicting"];
 const PROMOTED: usize = 0;
 const INVALID: usize = 1;
@@ -171,7 +171,7 @@ const CONFLICTING: usize = 2;
 pub struct TraceContext {
     config: Config,
     counts: [AtomicU64; COUNTED.len()],
-    /// The services that were told, by their hash.
+    /// The services that got advice, by hash.
     told: Mutex<HashSet<u64>>,
 }
 
@@ -203,7 +203,7 @@ impl Processor for TraceContext {
 }
 
 impl TraceContext {
-    /// Says once for each service how its records would bring their context themselves.
+    /// Logs once per service how its records can carry their context themselves.
     #[cold]
     fn tell(&self, resource: &Message, name: &[u8]) {
         let text = |key: &[u8]| match resource.attribute(resource::ATTRIBUTES, key) {
@@ -234,12 +234,12 @@ impl TraceContext {
     }
 }
 
-/// One request on its way through.
+/// The walk over one request.
 struct Visit<'v, 'a> {
     processor: &'v TraceContext,
     arena: &'a Arena,
     counts: &'v mut [u64; COUNTED.len()],
-    /// Whether this resource's service was told already.
+    /// Whether this resource's service has already got advice.
     is_told: bool,
 }
 
@@ -317,7 +317,7 @@ impl<'a> Visit<'_, 'a> {
         }
     }
 
-    /// Writes the ids in their place. What says the span beside the trace goes before what the trace's value says.
+    /// Writes the ids to their fields. A separate span id takes precedence over the one in the trace's value.
     fn promote(&self, record: &mut Message<'a>, context: Context, found: &Found) -> Result<(), Refusal> {
         let span_id = found.span.map(|(_, id)| id).or(context.span_id);
         let flags = found.flags.map(|(_, flags)| flags).or(context.flags).unwrap_or(0);
@@ -342,7 +342,7 @@ impl<'a> Visit<'_, 'a> {
     }
 }
 
-/// The key of an attribute: the shape that all SDKs write needs no reading of the value.
+/// The key of an attribute; in the form that all SDKs write, the value need not be read.
 #[inline(always)]
 fn key_of(pair: &[u8]) -> &[u8] {
     match pair {

@@ -1,4 +1,4 @@
-//! `transform`: edits telemetry with OTTL statements (facts 5.4). Every group walks the data once, in the order of the file.
+//! `transform`: edits telemetry with OTTL statements. Every group walks the data once, in the order of the file.
 
 use std::mem::take;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! The `host_metrics` receiver (alias `hostmetrics`): reads the host's own figures from /proc at an interval, under the
-//! Go collector's names, units and attributes.
+//! The `host_metrics` receiver (alias `hostmetrics`): reads the host's metrics from /proc at an interval, with the Go
+//! collector's names, units and attributes.
 //!
-//! At most one scrape is under way: a mount that hangs delays the next one and nothing else.
+//! At most one scrape runs at a time: a mount that hangs delays only the next scrape.
 
 mod basics;
 mod filesystem;
@@ -39,7 +39,7 @@ pub struct Config {
     scrapers: Vec<Scraper>,
 }
 
-/// Where the host's files are: below another folder than `/` when a container looks at its host.
+/// The root of the host's files: a folder other than `/` when a container observes its host.
 #[derive(Clone, Debug)]
 struct Host {
     root: PathBuf,
@@ -147,7 +147,7 @@ impl Scraper {
 }
 
 impl Config {
-    /// One request with what all scrapers found, how many points it has, and what could not be read.
+    /// One request with the metrics of all scrapers, its number of points, and the errors.
     fn scrape(&mut self, now: Now) -> (Vec<u8>, u32, Vec<String>) {
         let (mut request, mut points, mut faults) = (ExportMetricsServiceRequest::default(), 0, Vec::new());
         let boot_time = self.host.boot_time().unwrap_or_default();
@@ -170,7 +170,7 @@ struct Receiver {
     config: Config,
     intake: Arc<dyn Intake>,
     budget: Arc<Budget>,
-    /// What was wrong with the last scrape, so that only changes are said.
+    /// The errors of the last scrape, so that only changes are logged.
     said: Vec<String>,
 }
 
@@ -196,7 +196,7 @@ impl ReceiverSettings for Config {
 }
 
 impl Receiver {
-    /// Scrapes until `stop` says so.
+    /// Scrapes until told to stop.
     async fn run(mut self, watch: Watch, stop: watch::Receiver<bool>) {
         while watch.run(self.scrape(stop.clone())).await.is_none() {}
     }

@@ -1,4 +1,4 @@
-//! `nop`: brings nothing, for a pipeline that needs a receiver by rule.
+//! `nop`: receives nothing, for a pipeline that needs a receiver by rule.
 
 use crate::config::section::Section;
 use crate::telemetry::Signal;

@@ -1,6 +1,7 @@
-//! The `otlp` receiver: OTLP over gRPC and HTTP (1.1 and 2), protobuf and JSON, on every port it is given.
+//! The `otlp` receiver: OTLP over gRPC and HTTP (1.1 and 2), protobuf and JSON, on every configured port.
 //!
-//! Built means bound. Each connection is one task on one worker; what a request may cost is bounded before it is read.
+//! Its ports are bound before it exists. Each connection is one task on one worker; a request's cost is limited before
+//! it is read.
 
 mod body;
 pub(crate) mod config;
@@ -31,18 +32,18 @@ use super::{Binding, BySignal, ReceiverParts, ReceiverSettings, Run};
 use body::Unread;
 use config::{Config, Grpc, Http};
 
-/// While no connection can be accepted: how long until the next attempt, and how often it is said.
+/// After a failed accept: pause before the next attempt, and interval between log lines.
 const REST: Duration = Duration::from_millis(20);
 const SAID: Duration = Duration::from_secs(60);
 
-/// Who judges the requests of each protocol.
+/// The authenticators of each protocol.
 #[derive(Default)]
 pub struct Guards {
     pub grpc: Option<Arc<Authenticator>>,
     pub http: Option<Arc<Authenticator>>,
 }
 
-/// What every connection of the receiver shares.
+/// State common to all connections of the receiver.
 pub struct Shared {
     grpc: Option<Grpc>,
     http: Option<Http>,
@@ -51,12 +52,12 @@ pub struct Shared {
     http_gates: BySignal,
     budget: Arc<Budget>,
     connections: Arc<Connections>,
-    /// Whether processors name the client.
+    /// Whether a processor needs to know the client.
     tells_clients: Arc<AtomicBool>,
     said: Said,
 }
 
-/// Mistakes of clients that are said once.
+/// Client mistakes that are logged once.
 #[derive(Default)]
 struct Said {
     tls_on_plain_port: AtomicBool,
@@ -122,7 +123,7 @@ impl ReceiverSettings for Config {
         let shared = Arc::new(Shared {
             grpc: self.grpc.clone(),
             http: self.http.clone(),
-            // Each port serves both protocols: one without an authenticator would be a way around that of the other.
+            // Each port serves both protocols: without an authenticator on one, it would bypass the other's.
             guards: Guards { grpc: grpc.clone().or(http.clone()), http: http.or(grpc) },
             grpc_gates: gates.of("grpc"),
             http_gates: gates.of("http"),
@@ -136,7 +137,7 @@ impl ReceiverSettings for Config {
     }
 }
 
-/// Accepts connections until told to stop; then waits for those that are open.
+/// Accepts connections until told to stop, then waits for the open ones.
 async fn serve(listener: Port, shared: Arc<Shared>, workers: Arc<Workers>, stop: watch::Receiver<bool>) {
     let watch = workers.supervisor.watch(format!("{} receiver", listener.name));
     let mut open = JoinSet::new();
@@ -147,7 +148,7 @@ async fn serve(listener: Port, shared: Arc<Shared>, workers: Arc<Workers>, stop:
     }
 }
 
-/// Deals connections to the workers.
+/// Accepts connections and assigns them to workers.
 async fn accept(
     watch: &Watch,
     listener: &Port,
@@ -181,7 +182,7 @@ async fn accept(
                     &worker.handle,
                 );
             }
-            // Out of file descriptors, most likely: those that are open will free some.
+            // Most likely out of file descriptors: open connections will free some.
             Err(error) => {
                 if said.is_none_or(|said| said.elapsed() > SAID) {
                     said = Some(Instant::now());
@@ -206,7 +207,7 @@ impl Shared {
         Shared::gate(&self.http_gates, signal)
     }
 
-    /// A size limit, which is never more than what a request can hold when it is alone.
+    /// A size limit, capped at the share for a single request.
     fn limit(&self, configured: usize) -> usize {
         let share = self.budget.limit(Share::Ingest);
         configured.min(usize::try_from(share - share / 16).unwrap_or(usize::MAX))
@@ -220,7 +221,7 @@ impl Shared {
         self.grpc.as_ref().is_some_and(|grpc| grpc.include_metadata)
     }
 
-    /// Whether a request may come in; nothing else of it was looked at yet.
+    /// Authenticates a request before anything else of it is examined.
     async fn admit(&self, guard: Option<&Authenticator>, headers: &HeaderMap) -> Result<(), Answer> {
         let Some(guard) = guard else { return Ok(()) };
         guard.admit(headers).await.inspect_err(|_| {
@@ -229,7 +230,7 @@ impl Shared {
         })
     }
 
-    /// A client sends a signal that no pipeline takes from this protocol, or something to where nothing is received.
+    /// Logs once that a client sends a signal without a pipeline on this protocol, or to an unknown path.
     fn tell_of_lost(&self, signal: Option<Signal>, place: &str) {
         match signal.and_then(|signal| Some((signal, self.said.without_pipeline.get(signal as usize)?))) {
             Some((signal, said)) => Shared::tell_once(said, || {
@@ -241,8 +242,7 @@ impl Shared {
         }
     }
 
-    /// The answer to a request that was not taken. One that is not what it should be, and will not be the next time either, is
-    /// also said in the log.
+    /// The answer to a request that was not accepted. Permanent faults of the request are also logged.
     fn answer_to(&self, unread: Unread) -> Answer {
         let refusal = match unread {
             Unread::Refused(refusal) => refusal,

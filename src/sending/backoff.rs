@@ -1,4 +1,4 @@
-//! Waiting times: the pauses between attempts and the hints that refusals carry.
+//! Pauses between attempts, and the retry hints in refusals.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::exporters::settings::Retry;
 
-/// No hint of an upstream is waited for longer.
+/// Upper bound for a retry hint from the upstream.
 const LONGEST_HINT: Duration = Duration::from_secs(300);
 
-/// The growing pauses between the attempts for one batch (facts 3.4).
+/// Exponential backoff between the attempts for one batch, with the settings of `retry_on_failure`.
 pub struct Backoff<'a> {
     retry: &'a Retry,
     interval: Duration,
@@ -20,7 +20,8 @@ impl<'a> Backoff<'a> {
         Backoff { retry, interval: retry.initial_interval }
     }
 
-    /// The next pause: around the interval, by the randomization factor; never shorter than the upstream's hint, as far as that can be believed.
+    /// The next pause: the interval, randomized by `randomization_factor`; never shorter than the upstream's hint, up
+    /// to `LONGEST_HINT`.
     pub fn next(&mut self, hint: Option<Duration>) -> Duration {
         let around = 1.0 + self.retry.randomization_factor * (2.0 * random() - 1.0);
         let pause = self.interval.mul_f64(around.max(0.0));
@@ -30,13 +31,13 @@ impl<'a> Backoff<'a> {
     }
 }
 
-/// When a refused client may come again: soon when the upstream takes what it is sent, later when it is down.
+/// The retry hint for a refused client: short while the upstream accepts telemetry, longer while it is down.
 pub fn hint(upstream_is_down: bool) -> Duration {
     let seconds = if upstream_is_down { 5.0 } else { 1.0 };
     Duration::from_secs_f64(seconds * (1.0 + random())).max(Duration::from_secs(1))
 }
 
-/// 0 to 1, good enough to spread retries.
+/// A number from 0 to 1, random enough to spread retries.
 pub fn random() -> f64 {
     static SEED: AtomicU64 = AtomicU64::new(0);
     let mixed = RandomState::new().hash_one(SEED.fetch_add(1, Relaxed));

@@ -1,5 +1,6 @@
-//! Batches of a queue that batches (`sending_queue.batch`). To find where a large request must be cut takes as long as it has
-//! records; that is done aside, without the queue's lock, while more telemetry comes in. Batches leave one after another.
+//! Batches of a queue that batches (`sending_queue.batch`). Finding where to cut a large request takes time
+//! proportional to its records. That is done aside, without the queue's lock, while more telemetry comes in. Batches
+//! leave in order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,19 +13,20 @@ use crate::telemetry::{Most, Now, Reason, Refusal, Taking, Telemetry};
 
 use super::{Departure, Queue, State};
 
-/// A batch of which a large part must be cut before it leaves; what it has taken counts as under way. A panic drops that by name.
+/// A batch with a large part that is cut before it leaves. Its items count as in flight. If a panic loses it, they are
+/// dropped.
 struct Cutting {
     queue: Arc<Queue>,
     taking: Option<Taking>,
     since: Now,
-    /// When it began, by the queue's clock and by that of any thread.
+    /// When it began, by the queue's clock and by the real one.
     begun: (Now, Instant),
-    /// Items and bytes that are not pending any more.
+    /// Items and bytes that are no longer pending.
     load: (u64, u64),
 }
 
 impl Queue {
-    /// The next batch when it is full or has waited long enough, else when that will be.
+    /// The next batch if it is full or old enough, else when it will be due.
     pub(super) fn depart_batch(
         self: &Arc<Self>,
         mut state: MutexGuard<State>,
@@ -64,7 +66,7 @@ impl Queue {
         (None, None, false)
     }
 
-    /// The batch that was taken.
+    /// The batch from a finished `Taking`.
     fn made(&self, state: &mut State, taking: Taking, since: Now, now: Now) -> Departure {
         let (items, bytes) = taking.load();
         state.is_beyond = taking.is_beyond();
@@ -76,7 +78,7 @@ impl Queue {
         Departure { telemetry, size, bytes, overhead: 0 }
     }
 
-    /// Merging and cutting change requests and bytes: what leaves takes its share of the places along.
+    /// Merging and cutting change requests and bytes, so a leaving batch takes a proportional part of `waiting_size`.
     fn leave(&self, state: &mut State, items: u64, now: Now) -> u64 {
         let left = state.batching.items();
         let share = |of: u64| (of as u128 * items as u128 / (items + left).max(1) as u128) as u64;
@@ -86,7 +88,7 @@ impl Queue {
         size
     }
 
-    /// What a panic took along while a batch was made of it.
+    /// Drops the items of a batch that was lost in a panic while it was made.
     fn lose(&self, state: &mut State, (items, bytes): (u64, u64), now: Now) {
         let size = self.leave(state, items, now);
         (state.size, state.bytes) = (state.size.saturating_sub(size), state.bytes.saturating_sub(bytes));
@@ -125,7 +127,7 @@ impl Cutting {
         Now { instant: instant + begun.elapsed(), wall: wall + begun.elapsed() }
     }
 
-    /// So much is not pending any more.
+    /// Updates the counts to `load`.
     fn count(&mut self, state: &mut MutexGuard<State>, load: (u64, u64)) {
         state.in_flight = (state.in_flight + load.0).saturating_sub(self.load.0);
         self.load = load;

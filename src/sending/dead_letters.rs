@@ -1,6 +1,7 @@
-//! Dead letters: what the upstream will never take, and what cannot be sent without a panic, kept beside the queue for a person to look at and to send again.
+//! Dead letters: batches that the upstream will never accept, and batches whose sending panics. They are kept beside
+//! the queue for a person to inspect and send again.
 //!
-//! In the ledger they are dropped, under their reason: nobody waits for them. The oldest make room for new ones.
+//! In the ledger they count as dropped, under their reason. The oldest make room for new ones.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -14,20 +15,20 @@ use super::disk::format::HEADER;
 use super::disk::survey::UNREADABLE;
 use super::disk::{AppendError, Limits, Log, NewRecord, Opening};
 
-/// What they may take on disk, at most.
+/// Maximum size on disk.
 const QUOTA: u64 = 64 << 20;
-/// The folder in that of the queue.
+/// The folder inside the queue's directory.
 pub const FOLDER: &str = "dead_letters";
 
-/// The reasons as they are written; never renumbered.
+/// The reasons as stored on disk; never renumber them.
 const KINDS: &[(u8, Reason)] = &[(1, Reason::TooLarge), (2, Reason::RejectedUpstream), (3, Reason::Internal)];
 
-/// The reason that a record was put aside for.
+/// The reason for which a record was set aside.
 pub fn reason(kind: u8) -> Option<Reason> {
     KINDS.iter().find(|(known, _)| *known == kind).map(|(_, reason)| *reason)
 }
 
-/// Whether telemetry that was dropped for this reason is kept.
+/// Whether telemetry dropped for this reason is kept as a dead letter.
 pub fn are_kept(reason: Reason) -> bool {
     KINDS.iter().any(|(_, known)| *known == reason)
 }
@@ -37,7 +38,7 @@ pub fn limits(queue: Limits) -> Limits {
     Limits { quota, segment: (quota / 16).max(64 << 10), ..queue }
 }
 
-/// Opened when the first comes.
+/// Opened with the first dead letter.
 pub struct DeadLetters {
     path: PathBuf,
     limits: Limits,
@@ -49,13 +50,14 @@ impl DeadLetters {
         DeadLetters { path: queue.join(FOLDER), limits: limits(limits_of_queue), log: None }
     }
 
-    /// Keeps them, and returns when they are on stable storage. Those that cannot be kept are gone: they were counted.
+    /// Writes them, and returns when they are on stable storage. If writing fails, they are lost; they are already
+    /// counted as dropped.
     pub fn put(&mut self, letters: &[(Telemetry, Reason)]) -> Result<(), String> {
         let log = match &mut self.log {
             Some(log) => log,
             none => {
                 let directory = Directory::take(&self.path, Duration::ZERO).map_err(|error| error.to_string())?;
-                // Nobody waits for what is there: what cannot be read now must not keep new letters out.
+                // One attempt only: unreadable old letters must not keep out new ones.
                 let opening = Opening::new(directory, Instant::now(), self.limits, super::store::identity(), 1);
                 none.insert(opening.attempt().map_err(|(_, error)| error.to_string())?.0)
             }

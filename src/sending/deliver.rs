@@ -1,4 +1,4 @@
-//! One batch, from leaving the queue to its final outcome: attempts, pauses, cutting, holding; counted once.
+//! One batch, from leaving the queue to its final outcome: attempts, pauses, cutting, holding. It is counted once.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,22 +15,23 @@ use super::backoff::Backoff;
 use super::upstream::PROBE;
 use super::{Departure, Queue, Way};
 
-/// How many times its own length a batch may be sent again in smaller pieces. Pieces below a long resource are as long as it.
+/// How many times its own length a batch may be resent in smaller pieces. Pieces repeat their resource, which may be
+/// most of them.
 const AGAIN: usize = 16;
 /// How often a batch is cut because it is too large for the upstream.
 const CUTS: u32 = 128;
-/// How many extra requests one batch may cost when a bad record is looked for in it.
+/// Extra requests allowed to find a bad record in one batch.
 const BISECTIONS: u32 = 16;
 
-/// Items whose outcome is not final yet. Lost by a panic, they are dropped by name instead of vanishing; broken off at
-/// the end of a drain, they stay counted as held.
+/// Items without a final outcome. A panic counts them as dropped; when a drain is cut short, they stay counted as held.
 struct Open<'a> {
     queue: &'a Queue,
     items: u64,
     size: u64,
     bytes: u64,
     overhead: u64,
-    /// All of it, where it is on disk: what a panic leaves is put aside, so that no restart meets it again.
+    /// The whole batch, if the queue is on disk: after a panic the rest is set aside, so a restart does not meet it
+    /// again.
     whole: Option<Telemetry>,
 }
 
@@ -61,7 +62,7 @@ impl Drop for Open<'_> {
 impl Queue {
     pub(super) async fn deliver(self: Arc<Self>, departure: Departure) {
         let Departure { mut telemetry, size, bytes, overhead } = departure;
-        // Longer than `open`: what is put aside is, before it counts as settled.
+        // Dropped after `open`, so a dead letter is stored before its record counts as settled.
         let tickets = std::mem::take(&mut telemetry.tickets);
         let whole = self.is_stored().then(|| telemetry.share());
         let mut open = Open { queue: &self, items: telemetry.items(), size, bytes, overhead, whole };
@@ -127,7 +128,7 @@ impl Queue {
         }
     }
 
-    /// Cuts a batch, aside when that takes long; nothing is left of it when that fails.
+    /// Cuts a batch, aside if that takes long; returns nothing if cutting panics.
     async fn halves(&self, telemetry: Telemetry, open: &mut Open<'_>) -> Vec<Telemetry> {
         let items = telemetry.items();
         if !slice::is_large(telemetry.bytes() as u64, items) {
@@ -140,7 +141,7 @@ impl Queue {
         })
     }
 
-    /// Writes it on the bill: aside when it takes long to see whose it is.
+    /// Books it on the bill, aside if reading its services takes long.
     async fn book(&self, telemetry: &Telemetry, fate: Fate, dropped: u64) {
         let tally = match Tally::at_once(telemetry) {
             Some(tally) => tally,
@@ -164,8 +165,8 @@ impl Queue {
         open.close(items, sent, reason);
     }
 
-    /// Attempts until there is an outcome that no further attempt will change. A copy is kept for the next attempt while no
-    /// other export waits for its memory. `None` when there is another way to try.
+    /// Attempts until the outcome is final. The encoded copy is kept for the next attempt unless another export waits
+    /// for memory. `None` when another way of sending should be tried.
     async fn attempt(
         &self,
         way: &Way,
@@ -190,7 +191,7 @@ impl Queue {
             };
             let pause = match &error {
                 SendError::Retry { status, .. } | SendError::Misconfigured(status) if !retry.enabled => {
-                    // What becomes of the batch says the rest.
+                    // The outcome of the batch is logged separately.
                     self.upstream.note_failure(&status.message, false);
                     return Some(Err(error));
                 }
@@ -203,7 +204,7 @@ impl Queue {
                     PROBE
                 }
                 _ => {
-                    // An answer, though not to our liking.
+                    // The upstream answered, even if it rejected the batch.
                     if encoded.unsendable.is_none() {
                         self.upstream.succeeded();
                     }
@@ -219,7 +220,7 @@ impl Queue {
             let mut pausing = pin!(async {
                 match &error {
                     SendError::Misconfigured(_) => self.hold(way).await,
-                    // What the upstream has asked for is kept to.
+                    // A pause that the upstream asked for is not cut short.
                     SendError::Retry { after: Some(_), .. } => tokio::time::sleep(pause).await,
                     _ => self.upstream.pause(pause).await,
                 }
@@ -236,7 +237,7 @@ impl Queue {
         }
     }
 
-    /// Waits until an empty export is accepted again; asks at once when our credentials were renewed.
+    /// Waits until the upstream accepts an empty export again; tries at once when our credentials are renewed.
     async fn hold(&self, way: &Way) {
         let empty = Telemetry {
             signal: self.signal,

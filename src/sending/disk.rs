@@ -1,14 +1,13 @@
-//! The segment log: telemetry that waits on stable storage, one log for each exporter and signal (reliability 2.3–2.7).
+//! The segment log: telemetry on stable storage, one log for each exporter and signal.
 //!
-//! The log is a plain state machine: it sees a [`Disk`] and a [`Clock`] and nothing else, so a simulated disk can tear,
-//! reorder and lose what was not synced, and fail any call. What it promises rests on six rules:
+//! The log is a plain state machine that depends only on a [`Disk`] and a [`Clock`]. A simulated disk can therefore
+//! tear, reorder and lose unsynced writes, and fail any call. Its promises rest on six rules:
 //! - a group of records is written only after the group before it was synced, and acknowledged only after its own sync;
 //! - a file that failed once is never written or synced again: the next group goes to a new one;
-//! - nothing is changed or cut in a file of an earlier run: what is damaged in it is skipped, counted and set aside;
-//! - what was settled is synced before the segment that held it is removed;
-//! - nothing is acknowledged in a file that somebody removed meanwhile;
-//! - what cannot be read is not damaged: a file in which a read failed is neither passed over, settled nor removed before all of it
-//!   was read ([`hold`]).
+//! - a file of an earlier run is never changed or truncated: damage in it is skipped, counted and copied aside;
+//! - settled marks are synced before the segment that held the records is removed;
+//! - nothing is acknowledged in a file that was removed meanwhile;
+//! - an unreadable file is not a damaged one: while reads of it fail, it is neither skipped, settled nor removed ([`hold`]).
 
 pub(crate) mod attempts;
 pub mod directory;
@@ -30,55 +29,57 @@ pub use survey::{Found, OpenError};
 pub trait Disk {
     type File;
     fn list(&self) -> io::Result<Vec<String>>;
-    /// A new, empty file; fails when there is one.
+    /// Creates an empty file; fails if it exists.
     fn create(&self, name: &str) -> io::Result<Self::File>;
     fn open(&self, name: &str) -> io::Result<Self::File>;
     fn length(&self, file: &Self::File) -> io::Result<u64>;
-    /// Reads what there is, up to the length of `into`; 0 at the end of the file.
+    /// Reads up to the length of `into`; 0 at the end of the file.
     fn read(&self, file: &Self::File, at: u64, into: &mut [u8]) -> io::Result<usize>;
     /// Writes all pieces, one after another.
     fn write(&self, file: &Self::File, at: u64, pieces: &mut [IoSlice]) -> io::Result<()>;
-    /// Returns when what was written to the file is on stable storage.
+    /// Returns when everything written to the file is on stable storage.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
-    /// The same for the names: created, renamed, removed.
+    /// Returns when created, renamed and removed names are on stable storage.
     fn sync_names(&self) -> io::Result<()>;
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// What the filesystem still has room for.
+    /// Free space of the filesystem.
     fn free_bytes(&self) -> io::Result<u64>;
-    /// Whether the next run would find these files: each still has a name, in the directory that was opened, and ours.
+    /// Whether the next run would find these files: each still has a name, and the opened directory is still at its
+    /// path with our lock.
     fn keeps<'a>(&self, files: impl Iterator<Item = &'a Self::File>) -> io::Result<bool>
     where
         Self::File: 'a;
-    /// Makes the directory again where it is gone, and takes it for this process.
+    /// Recreates a missing directory and locks it for this process.
     fn restore(&mut self) -> io::Result<()>;
 }
 
-/// Time since some moment before the log was opened. No promise depends on it, only when things are tried again.
+/// Time since some moment before the log was opened. It only decides when to retry; no promise depends on it.
 pub trait Clock {
     fn now(&self) -> Duration;
 }
 
-/// How much a log may hold and how it writes.
+/// How much a log may hold, and how it writes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// All segments together, in bytes.
+    /// Total size of all segments in bytes.
     pub quota: u64,
-    /// A segment that is longer than this gets no further group.
+    /// A segment longer than this takes no further group.
     pub segment: u64,
-    /// What must stay free on the filesystem.
+    /// Bytes that must stay free on the filesystem.
     pub min_free: u64,
-    /// Half of the file that says what is settled.
+    /// Half the size of the marks file.
     pub marks: u64,
-    /// Whether a group is synced before it counts as written. Without, it survives the process but not the machine.
+    /// Whether a group is synced before it counts as written. Without sync it survives a crash of the process, not of
+    /// the machine.
     pub sync: bool,
 }
 
-/// The most bytes of one group: what is written between two syncs.
+/// Maximum bytes of one group, written between two syncs.
 pub const GROUP: u64 = 8 << 20;
 
 impl Limits {
-    /// What suits a filesystem of `total` bytes (DESIGN 5).
+    /// Limits for a filesystem of `total` bytes: a tenth of it, at most 1 GiB.
     pub fn of_filesystem(total: u64, sync: bool) -> Limits {
         let quota = (total / 10).min(1 << 30);
         let segment = (quota / 16).clamp(1 << 20, 16 << 20);
@@ -105,7 +106,7 @@ impl Amount {
     }
 }
 
-// Numbers that come from a file may be anything, so both directions saturate.
+// Numbers read from a file may be anything, so both directions saturate.
 impl std::ops::Add for Amount {
     type Output = Amount;
 

@@ -1,21 +1,21 @@
-//! How fast a queue fills, and how old the oldest in it is: from a few marks of how much had come when.
+//! How fast a queue fills, and how old its oldest item is, from a few marks of how much had arrived when.
 //!
-//! A queue is in order, so what has come and gone says where in time it stands, on disk as in memory, and without
-//! looking at what is in it.
+//! A queue is in order, so the totals of arrived and departed items tell the age of the front, on disk as in memory,
+//! without reading the items.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use crate::telemetry::Now;
 
-/// Marks that are kept; when they would be more, every second goes and the next are further apart.
+/// Maximum marks. When exceeded, every second one is removed and the distance doubles.
 const MOST: usize = 128;
 const CLOSEST: Duration = Duration::from_secs(1);
-/// What a rate is taken over.
+/// The window for rates.
 const WINDOW: Duration = Duration::from_secs(60);
 
 pub struct Flow {
-    /// What came: items, bytes, and units of the queue's size; and how many items went.
+    /// Totals that arrived: items, bytes, and units of the queue's size; and items that left.
     items: u64,
     bytes: u64,
     size: u64,
@@ -27,7 +27,7 @@ pub struct Flow {
 #[derive(Clone, Copy)]
 struct Mark {
     at: Now,
-    /// What had come before.
+    /// Totals before the mark.
     items: u64,
     bytes: u64,
     size: u64,
@@ -72,14 +72,14 @@ impl Flow {
         }
     }
 
-    /// Since about when the oldest that is still there has been waiting.
+    /// Approximately when the oldest waiting item arrived.
     pub fn oldest(&self) -> Option<SystemTime> {
         let waits = self.gone < self.items;
         let mark = self.marks.iter().rev().find(|mark| mark.items <= self.gone).or(self.marks.front());
         mark.filter(|_| waits).map(|mark| mark.at.wall)
     }
 
-    /// Bytes a second, and units of the size, that came in the last minute, or since the first came.
+    /// Bytes per second and size units per second over the last minute, or since the first arrival.
     pub fn rates(&self, now: Now) -> (f64, f64) {
         let from = self.marks.iter().rev().find(|mark| now.since(mark.at) >= WINDOW).or(self.marks.front());
         let rate = |mark: &Mark, came: u64| came as f64 / now.since(mark.at).as_secs_f64().max(1.0);

@@ -1,5 +1,5 @@
-//! Where a queue keeps what it has accepted, until its outcome is final. Dispatching, pacing, delivering and counting are the
-//! same for every queue; what differs in memory and on disk stands here.
+//! Where a queue keeps accepted telemetry until its outcome is final. Dispatching, pacing, delivering and counting are
+//! the same for every queue; the differences between memory and disk are behind this trait.
 
 use std::future::pending;
 use std::pin::Pin;
@@ -16,28 +16,28 @@ use super::{Queue, State};
 pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 pub(super) trait Keep: Send + Sync {
-    /// The log on disk, where there is one.
+    /// The log on disk, if there is one.
     fn store(&self) -> Option<&Arc<Store>> {
         None
     }
 
-    /// The most bytes of one request.
+    /// Maximum bytes of one request.
     fn most_bytes(&self) -> u64 {
         u64::MAX
     }
 
-    /// How long a request waits for room before it takes its place all the same.
+    /// How long a request waits for room before it takes its place anyway.
     fn pace(&self, _: &Queue, _: &State, _: Load) -> Duration {
         Duration::ZERO
     }
 
-    /// Takes a place beyond that in the queue's size, or says what is full.
+    /// Takes a place in addition to the queue's size, or says what is full.
     fn reserve(&self, queue: &Queue, state: &mut State, load: Load) -> Result<(), Reason>;
 
-    /// How full that is.
+    /// How full the limit is that has no room for `load`.
     fn fill_for(&self, queue: &Queue, state: &State, load: Load) -> Option<Fill>;
 
-    /// Gives back a place that was not used.
+    /// Gives back an unused place.
     fn release(&self, queue: &Queue, load: Load);
 
     /// Takes telemetry that has a place.
@@ -46,35 +46,35 @@ pub(super) trait Keep: Send + Sync {
     /// The place of a batch is free; `overhead` was taken from the budget for it.
     fn freed(&self, queue: &Queue, overhead: u64);
 
-    /// Whether nothing more comes to what waits, unless some of it goes.
+    /// Whether waiting telemetry can grow no further until some of it leaves.
     fn is_full(&self, queue: &Queue, state: &State) -> bool;
 
     /// How full it is, for people.
     fn fill(&self, queue: &Queue) -> Fill;
 
-    /// For how many more bytes there is room.
+    /// Bytes of room left.
     fn room(&self, queue: &Queue) -> u64;
 
-    /// What ends first where bytes do.
+    /// The resource whose bytes run out first.
     fn name(&self) -> &'static str;
 
-    /// Why it takes nothing, or gives nothing.
+    /// Why it accepts nothing, or returns nothing.
     fn trouble(&self) -> Option<Reason> {
         None
     }
 
-    /// An attempt to send came to its end, whatever it was.
+    /// An attempt to send ended, with any outcome.
     fn outlive(&self) {}
 
-    /// Keeps what the upstream will never take.
+    /// Keeps telemetry that the upstream will never accept.
     fn put_aside(&self, _: Telemetry, _: Reason) {}
 
-    /// What is done beside sending. It ends when what is left stays for the next run.
+    /// Work beside sending. Ends when the remaining telemetry is left for the next run.
     fn tend<'a>(&'a self, _: &'a Queue) -> Work<'a> {
         Box::pin(pending())
     }
 
-    /// The end of a drain, with what is still under way.
+    /// The end of a drain, with deliveries still in flight.
     fn finish<'a>(&'a self, queue: &'a Queue, under_way: &'a mut JoinSet<()>) -> Work<'a>;
 
     /// The queue is gone.

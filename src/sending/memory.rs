@@ -1,4 +1,4 @@
-//! A queue in memory: within the budget's share for queues, and gone with the process.
+//! A queue in memory, within the budget's queue share; lost when the process ends.
 
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::telemetry::{Fill, Load, Reason, Share, Telemetry};
 use super::keep::{Keep, Work};
 use super::{Queue, State};
 
-/// Above this part of the queue share, clients are slowed down to what the upstream takes…
+/// Above this fraction of the queue share, clients are slowed down to the upstream's pace…
 const PACED_ABOVE: u64 = 4;
-/// …by waiting this long for room before a place is taken all the same: one of common size. A smaller one waits for less, so
-/// that few large ones do not slow all others down.
+/// …by waiting up to this long for room before a place is taken anyway. A request smaller than the average waits
+/// proportionally less, so that few large ones do not slow down all others.
 const PACE: Duration = Duration::from_millis(200);
-/// How many requests back a size is common.
+/// Number of requests in the moving average.
 const COMMON: u64 = 256;
 
 pub struct Memory;
@@ -23,7 +23,7 @@ pub struct Memory;
 impl Keep for Memory {
     fn pace(&self, queue: &Queue, state: &State, load: Load) -> Duration {
         let most = queue.budget.limit(Share::Queue) / PACED_ABOVE;
-        // Clients are slowed down to the pace of the upstream, and an upstream that is sent nothing is not slow.
+        // An upstream that is sent nothing is not slow.
         let is_idle = state.bytes == 0 || state.in_flight == 0;
         if !queue.settings.queue.enabled || is_idle || state.bytes + load.held_bytes() <= most {
             return Duration::ZERO;

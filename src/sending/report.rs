@@ -1,4 +1,4 @@
-//! What a queue says about itself: to people, to health and to metrics.
+//! A queue's state for people, health and metrics.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,36 +10,35 @@ use crate::telemetry::{Fill, Now, Reason, Share, clock};
 use super::Queue;
 use super::upstream::Outage;
 
-/// A queue that was full for less than this is busy, not unwell.
+/// A queue that was full for less than this is busy, not unhealthy.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A queue as a person wants to know it.
+/// The state of a queue as shown to people.
 pub struct Report {
     pub destination: String,
     pub outage: Option<Outage>,
-    /// Whether anything was sent there yet, or tried to be.
+    /// Whether the upstream has answered since it was last changed.
     pub has_answered: bool,
     pub items: u64,
     pub memory_bytes: u64,
     pub memory_limit: u64,
-    /// What the log takes, and may take.
+    /// Bytes used on disk, and the quota.
     pub disk: Option<(u64, u64)>,
     /// Of `capacity`, in `unit`s.
     pub size: u64,
     pub capacity: u64,
     pub unit: &'static str,
-    /// Whether anything waits there at all.
+    /// Whether the exporter has a queue at all.
     pub is_enabled: bool,
     pub oldest: Option<SystemTime>,
     pub bytes_per_second: f64,
-    /// How long an outage may last at this rate before clients are refused; `None` when nothing comes.
+    /// How long an outage may last at the current rate before clients are refused; `None` when nothing arrives.
     pub seconds_until_full: Option<f64>,
-    /// What ends it then: `memory`, `disk` or `queue_size`.
+    /// The limit reached then: `memory`, `disk` or `queue_size`.
     pub full_by: &'static str,
 }
 
 impl Queue {
-    /// What there is to say about it.
     pub fn report(&self, now: Now) -> Report {
         let (items, room) = (self.held_items(), self.keep.room(self));
         let state = self.lock();
@@ -67,7 +66,7 @@ impl Queue {
         }
     }
 
-    /// How full it is, by the limit that is nearest.
+    /// How full it is, by the nearest limit.
     pub(super) fn fill(&self) -> String {
         let of_size = self.size_fill(self.lock().size);
         let of_bytes = self.keep.fill(self);
@@ -87,7 +86,7 @@ impl Queue {
         }
     }
 
-    /// Why telemetry gets stuck here, as long as it does.
+    /// Why telemetry is stuck here, while it is.
     pub fn trouble(&self) -> Option<&'static str> {
         if self.upstream.holds() {
             return Some("the upstream refuses every export: telemetry is held");
@@ -97,7 +96,7 @@ impl Queue {
             return Some(Reason::DiskFailed.words());
         }
         let state = self.lock();
-        // It refused, and what it refused for is still there.
+        // It refused, and the cause persists.
         let is_lasting = |(since, _): &(Instant, Reason)| clock().duration_since(*since) >= GRACE;
         let (_, reason) = state.full.filter(is_lasting).filter(|_| state.size > 0 || of_disk.is_some())?;
         Some(of_disk.unwrap_or(reason).words())

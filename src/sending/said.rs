@@ -1,4 +1,4 @@
-//! What would be said for each batch or request, and is said once a minute with what came meanwhile.
+//! Log lines that would repeat for each batch or request: written once a minute, with the count since.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,14 +18,14 @@ struct State {
 }
 
 impl Said {
-    /// Says it, when it is time to.
+    /// Writes the line if the last one is old enough.
     pub fn now_and_then(&self, line: impl FnOnce()) {
         if self.count(0).is_some() {
             line();
         }
     }
 
-    /// It happened once more, to so many items. When it is time to say so: to how many, and how often, since that was said last.
+    /// Counts an occurrence with so many items. When a line is due: the items and occurrences since the last line.
     pub fn count(&self, items: u64) -> Option<(u64, u64)> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (state.items, state.times) = (state.items + items, state.times + 1);

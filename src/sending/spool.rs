@@ -1,6 +1,7 @@
-//! `storage` with `wait_for_result`: telemetry is sent from memory, and written only when no answer came in time.
+//! `storage` with `wait_for_result`: telemetry is sent from memory, and written to disk only if no answer arrives in
+//! time.
 //!
-//! Its client is told success by whichever comes first: the upstream has it, or it is on disk.
+//! The client is told success by whichever comes first: the upstream has it, or it is on disk.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,62 +13,63 @@ use crate::telemetry::{Refusal, Telemetry, Ticket};
 use super::disk::Amount;
 use super::store::{Append, Store};
 
-/// How long an upstream may take before its telemetry is written.
+/// How long the upstream may take before telemetry is written.
 pub const PATIENCE: Duration = Duration::from_millis(250);
 
 type Tickets = SmallVec<[Ticket; 1]>;
 
-/// Telemetry that is on its way and may yet be written.
+/// Telemetry in flight that may still be written. The clients' tickets are inside `state`: either the upstream's
+/// outcome or the write takes and resolves them, never both.
 pub struct Spooled {
     pub due: Instant,
-    state: Mutex<State>,
+    state: Mutex<Phase>,
 }
 
-enum State {
+enum Phase {
     /// Not written; the clients wait.
     Fresh(Telemetry, Tickets),
     /// Being written.
     Writing(Tickets),
-    /// It cannot be written: the clients wait for the upstream.
+    /// Writing failed; the clients wait for the upstream.
     Unwritten(Tickets),
-    /// On disk, and the clients know.
+    /// On disk; the clients are answered.
     Written(u64, Amount),
-    /// The upstream's answer was final.
+    /// The upstream's outcome is final.
     Over,
 }
 
 impl Spooled {
-    /// Splits off what the upstream's outcome resolves: `telemetry` goes on with one ticket, its clients stay here.
+    /// Gives `telemetry` one ticket for the upstream's outcome, and keeps the clients' tickets here.
     pub fn new(telemetry: &mut Telemetry, store: &Arc<Store>, due: Instant) -> Arc<Spooled> {
         let clients = std::mem::take(&mut telemetry.tickets);
-        let spooled = Arc::new(Spooled { due, state: Mutex::new(State::Fresh(telemetry.share(), clients)) });
+        let spooled = Arc::new(Spooled { due, state: Mutex::new(Phase::Fresh(telemetry.share(), clients)) });
         let (itself, store) = (spooled.clone(), store.clone());
         telemetry.tickets.push(Ticket::calling(move |outcome| itself.finished(&store, outcome)));
         spooled
     }
 
-    fn swap(&self, next: State) -> State {
+    fn swap(&self, next: Phase) -> Phase {
         std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), next)
     }
 
-    /// The upstream's outcome; `None` when there will be none.
+    /// Takes the upstream's outcome; `None` when there will be none.
     fn finished(&self, store: &Store, outcome: Option<Result<(), Refusal>>) {
         let Some(outcome) = outcome else { return };
-        match self.swap(State::Over) {
-            State::Fresh(_, clients) | State::Writing(clients) | State::Unwritten(clients) => {
+        match self.swap(Phase::Over) {
+            Phase::Fresh(_, clients) | Phase::Writing(clients) | Phase::Unwritten(clients) => {
                 clients.into_iter().for_each(|client| client.resolve(outcome.as_ref().copied()));
             }
-            State::Written(id, amount) => store.settle(id, amount),
-            State::Over => {}
+            Phase::Written(id, amount) => store.settle(id, amount),
+            Phase::Over => {}
         }
     }
 
-    /// What to write, unless it is over or being written.
+    /// The telemetry to write, unless it is finished or being written.
     pub fn take(self: &Arc<Spooled>) -> Option<Append> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *state, State::Over) {
-            State::Fresh(telemetry, clients) => {
-                *state = State::Writing(clients);
+        match std::mem::replace(&mut *state, Phase::Over) {
+            Phase::Fresh(telemetry, clients) => {
+                *state = Phase::Writing(clients);
                 Some(Append { telemetry, spooled: Some(self.clone()) })
             }
             other => {
@@ -78,11 +80,11 @@ impl Spooled {
     }
 
     pub fn written(&self, store: &Store, id: u64, amount: Amount) {
-        match self.swap(State::Written(id, amount)) {
-            State::Writing(clients) => clients.into_iter().for_each(|client| client.resolve(Ok(()))),
-            // The upstream was faster.
+        match self.swap(Phase::Written(id, amount)) {
+            Phase::Writing(clients) => clients.into_iter().for_each(|client| client.resolve(Ok(()))),
+            // The upstream answered first.
             _ => {
-                self.swap(State::Over);
+                self.swap(Phase::Over);
                 store.settle(id, amount);
             }
         }
@@ -90,12 +92,12 @@ impl Spooled {
 
     pub fn not_written(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Writing(clients) = std::mem::replace(&mut *state, State::Over) {
-            *state = State::Unwritten(clients);
+        if let Phase::Writing(clients) = std::mem::replace(&mut *state, Phase::Over) {
+            *state = Phase::Unwritten(clients);
         }
     }
 
     pub fn is_over(&self) -> bool {
-        !matches!(&*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Fresh(..))
+        !matches!(&*self.state.lock().unwrap_or_else(PoisonError::into_inner), Phase::Fresh(..))
     }
 }

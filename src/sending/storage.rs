@@ -1,35 +1,35 @@
-//! A directory for queues: where the log of each is, and how much it may take.
+//! A directory for queues: the location and size limit of each log.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::disk::{Limits, directory};
 
-/// Where our logs are, inside of the directory: the Go collector's files stand beside it.
+/// The subdirectory of our logs: the Go collector's files may stand beside it.
 pub const OURS: &str = "misaki";
 
 #[derive(Clone, Debug)]
 pub struct Storage {
     pub directory: PathBuf,
-    /// How long to wait for another process to leave a log.
+    /// How long to wait for another process to release a log.
     pub timeout: Duration,
     pub max_size: Option<u64>,
     pub fsync: bool,
 }
 
 impl Storage {
-    /// Where the log of one exporter and signal is.
+    /// The log's path for one exporter and signal.
     pub fn log_path(&self, exporter: &str, signal: &str) -> PathBuf {
         let name: String = exporter.chars().map(escaped).collect();
         self.directory.join(OURS).join(format!("exporter_{name}_{signal}"))
     }
 
-    /// The directory, or what it will be made in: that happens with the first log.
+    /// The directory, or its nearest existing ancestor: the directory is created with the first log.
     fn there(&self) -> &Path {
         self.directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."))
     }
 
-    /// Why this is no place for a queue.
+    /// Why this filesystem is unsafe for a queue.
     pub fn hazard(&self) -> Option<&'static str> {
         directory::hazard(self.there())
     }
@@ -44,7 +44,7 @@ impl Storage {
         Ok(limits)
     }
 
-    /// Queues of the Go collector in the same directory: not read, and left alone.
+    /// The Go collector's queues in the same directory. They are not read or changed.
     pub fn foreign_files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
@@ -53,7 +53,7 @@ impl Storage {
     }
 }
 
-/// What may stand in a file name as it is; the rest as the Go collector escapes it.
+/// Escapes a character of a file name as the Go collector does.
 fn escaped(character: char) -> String {
     match character {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '-' => character.to_string(),

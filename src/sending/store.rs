@@ -1,7 +1,7 @@
-//! A queue on disk: telemetry goes to the log first, and what is in the queue is a view of its oldest part. What was not sent when
-//! the process ends waits there for the next.
+//! A queue on disk: telemetry goes to the log first, and the queue holds a view of its oldest part. Telemetry not sent
+//! when the process ends waits in the log for the next run.
 //!
-//! The log has a thread of its own: the queue hands in records to write, says which are settled, and asks for more.
+//! The log has its own thread. The queue hands it records to write, reports settled ones, and asks for more.
 
 mod thread;
 
@@ -33,46 +33,51 @@ use super::{Queue, State};
 type DiskLog = Log<Directory, Instant>;
 pub type Opened = disk::Opened<Directory, Instant>;
 
-/// Of the queue share, what one queue may hold of what is on disk: one part in so many.
+/// The fraction of the queue share that one queue may fill with records read back from disk.
 const READ_AHEAD: u64 = 4;
-/// How long what is under way may take when the queue is drained; the rest stays on disk.
+/// Time for in-flight deliveries when the queue is drained; the rest stays on disk.
 const FINISH: Duration = Duration::from_secs(5);
-/// What the client of telemetry that cannot be written is told.
+/// Retry hint for a client whose telemetry cannot be written.
 const AFTER: Duration = Duration::from_secs(5);
-/// How long what was settled waits for company before it is written.
+/// How long settled marks are collected before they are written.
 const SETTLING: Duration = Duration::from_millis(200);
 
-/// Where a queue is kept, and who watches its thread.
-pub struct Place<'a> {
+/// Where a queue is stored, and who supervises its thread.
+pub struct StoreParts<'a> {
     pub path: &'a Path,
     pub limits: Limits,
-    /// How long to wait for another process to leave.
+    /// How long to wait for another process to release it.
     pub wait: Duration,
     pub supervisor: &'a Arc<Supervisor>,
 }
 
-/// A log on disk, as the queue before it sees it.
+/// The queue's side of a log on disk.
+///
+/// The log itself belongs to its thread. The queue and deliveries talk to the thread through `inbox` alone, and wake it
+/// with `knock`. The atomics publish the thread's view of the disk: each is independent of the others. `used + coming`
+/// is the size once everything admitted is written. Places are reserved under the queue's lock, so only a record that
+/// goes alone exceeds the quota.
 pub struct Store {
     pub path: PathBuf,
     pub limits: Limits,
     inbox: Mutex<Inbox>,
     knock: Condvar,
-    /// Bytes of the log, and of what has a place but is not written yet.
+    /// Bytes of the log, and bytes admitted but not written yet.
     used: AtomicU64,
     coming: AtomicU64,
     full: AtomicBool,
     failed: AtomicBool,
-    /// Whether what is on disk cannot be read at the moment.
+    /// Whether records on disk are currently unreadable.
     unreadable: AtomicBool,
-    /// Whether there is more on disk than the queue has been given.
+    /// Whether the disk holds records the queue has not been given.
     behind: AtomicBool,
-    /// Whether what is on disk is sent one by one, to tell which record ends the process.
+    /// Whether records are sent one by one, to find the one that crashes the process.
     careful: AtomicBool,
-    /// Whether the process has outlived an attempt to send what it was given.
+    /// Whether an attempt to send has ended since the flag was cleared.
     outlived: AtomicBool,
     closed: Notify,
     is_closed: AtomicBool,
-    /// What is sent from memory, and not written yet.
+    /// Telemetry sent from memory and not written yet.
     spool: Mutex<VecDeque<Arc<Spooled>>>,
 }
 
@@ -80,7 +85,7 @@ pub struct Store {
 struct Inbox {
     appends: VecDeque<Append>,
     settled: Vec<(u64, Amount)>,
-    /// To be kept before anything that was settled after them.
+    /// Written before the settled marks that follow them.
     dead: Vec<(Telemetry, Reason)>,
     hungry: bool,
     closing: bool,
@@ -88,10 +93,10 @@ struct Inbox {
     is_over: bool,
 }
 
-/// Telemetry that shall be written.
+/// Telemetry to write.
 pub struct Append {
     pub telemetry: Telemetry,
-    /// Set when the queue has it already: what to tell once it is written.
+    /// Set when the queue already has it: notified when it is written.
     pub spooled: Option<Arc<Spooled>>,
 }
 
@@ -104,13 +109,13 @@ impl Append {
     }
 }
 
-/// For a log that is made: no other has it.
+/// A random identity for a new log.
 pub fn identity() -> Identity {
     std::array::from_fn(|_| (super::backoff::random() * 256.0) as u8)
 }
 
 impl Store {
-    /// Takes the directory and opens the log in it; where it cannot be read now, [`thread::run`] tries again.
+    /// Locks the directory and opens its log; if it cannot be read now, [`thread::run`] retries.
     pub fn open(path: &Path, limits: Limits, wait: Duration) -> Result<(Arc<Store>, Opened), String> {
         let directory = Directory::take(path, wait).map_err(|error| format!("cannot open the queue: {error}"))?;
         let opened = Opening::new(directory, Instant::now(), limits, identity(), ATTEMPTS).attempt();
@@ -141,7 +146,7 @@ impl Store {
         Ok((Arc::new(store), opened))
     }
 
-    /// The log is open.
+    /// Publishes the state of the opened log.
     fn begin(&self, log: &DiskLog, found: &Found) {
         let waits = !found.waiting.is_zero();
         self.behind.store(waits, Relaxed);
@@ -153,12 +158,12 @@ impl Store {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many bytes have no place beside the log any more.
+    /// Subtracts bytes from `coming`.
     fn give_back(&self, bytes: u64) {
         self.coming.fetch_sub(bytes, Relaxed);
     }
 
-    /// Hands in a record to write; gives it back when the log's thread has ended.
+    /// Hands in a record to write; returns it if the log's thread has ended.
     #[must_use]
     pub fn append(&self, append: Append) -> Option<Append> {
         let mut inbox = self.lock();
@@ -189,7 +194,7 @@ impl Store {
         self.careful.load(Relaxed)
     }
 
-    /// Nothing more will be handed in: writes what there is, and waits until the log is closed.
+    /// No more records come: writes the rest and waits until the log is closed.
     pub async fn close(&self) {
         self.lock().closing = true;
         self.knock.notify_one();
@@ -206,19 +211,19 @@ impl Store {
         self.used.load(Relaxed)
     }
 
-    /// With what is on its way.
+    /// Bytes used, including admitted ones.
     fn taken(&self) -> u64 {
         self.used() + self.coming.load(Relaxed)
     }
 
-    /// Waits before the disk is tried again; whether to end.
+    /// Waits before the disk is retried; true at shutdown.
     fn pause(&self) -> bool {
         let inbox = self.lock();
         let waited = self.knock.wait_timeout_while(inbox, PAUSE, |inbox| !inbox.closing);
         waited.unwrap_or_else(PoisonError::into_inner).0.closing
     }
 
-    /// Waits for something to do: a group, what was settled, and whether to end.
+    /// Waits for work: a group, settled records, and whether to end.
     fn work(&self, most: u64, patience: Duration) -> Round {
         let mut inbox = self.lock();
         let mut until = Instant::now() + patience;
@@ -238,7 +243,7 @@ impl Store {
         inbox.hungry = false;
         let (mut group, mut bytes) = (Vec::new(), 0);
         while let Some(append) = inbox.appends.front() {
-            // What the queue has already and what it has not are not written together.
+            // Records that the queue already has and records that it has not are not mixed in a group.
             let alike = |first: &Append| first.spooled.is_some() == append.spooled.is_some();
             if !group.first().is_none_or(alike) {
                 break;
@@ -258,7 +263,7 @@ impl Store {
         self.spool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the oldest telemetry that is not on disk must be written.
+    /// When the oldest unwritten telemetry must be written.
     fn due(&self) -> Option<Instant> {
         let mut spool = self.spool();
         while spool.front().is_some_and(|first| first.is_over()) {
@@ -267,7 +272,7 @@ impl Store {
         spool.front().map(|first| first.due)
     }
 
-    /// Hands to the log what waited long enough, or everything.
+    /// Hands spooled telemetry that is due, or all of it, to the log.
     fn write_spool(&self, queue: &Queue, everything: bool) {
         let now = clock();
         let mut spool = self.spool();
@@ -280,7 +285,7 @@ impl Store {
     }
 }
 
-/// What the thread does in one round.
+/// The work of one round of the thread.
 struct Round {
     group: Vec<Append>,
     dead: Vec<(Telemetry, Reason)>,
@@ -310,7 +315,7 @@ impl Keep for Arc<Store> {
         Ok(())
     }
 
-    /// None where the filesystem is full, which may be by others.
+    /// `None` when the filesystem is full, possibly because of others.
     fn fill_for(&self, queue: &Queue, _: &State, load: Load) -> Option<Fill> {
         let margin = self.limits.segment / 16;
         Some(self.fill(queue)).filter(|fill| fill.used + load.bytes + margin > fill.most)
@@ -323,7 +328,7 @@ impl Keep for Arc<Store> {
 
     fn commit(&self, queue: &Queue, state: MutexGuard<State>, mut telemetry: Telemetry, load: Load) {
         drop(state);
-        // What cannot be kept on disk must not reach the upstream before a restart either.
+        // Client metadata is not stored, so it must not reach the upstream before a restart either.
         telemetry.client = None;
         let at_once = queue.settings.queue.wait_for_result
             && !self.is_behind()
@@ -404,7 +409,7 @@ impl Keep for Arc<Store> {
         })
     }
 
-    /// What is not finished in time stays on disk.
+    /// Unfinished records stay on disk.
     fn finish<'a>(&'a self, queue: &'a Queue, under_way: &'a mut JoinSet<()>) -> Work<'a> {
         Box::pin(async move {
             self.write_spool(queue, true);
@@ -424,7 +429,7 @@ impl Keep for Arc<Store> {
 fn publish(store: &Store, log: &DiskLog, is_failing: bool) {
     let used = log.used();
     store.used.store(used, Relaxed);
-    // Full until a tenth is free again, so that it does not flap.
+    // Stays full until a tenth is free, to avoid flapping.
     if used < store.limits.quota / 10 * 9 && !log.is_paused() {
         store.full.store(false, Relaxed);
     }
@@ -432,13 +437,13 @@ fn publish(store: &Store, log: &DiskLog, is_failing: bool) {
 }
 
 impl Queue {
-    /// A queue that is kept on disk: what an earlier run left is in it, and in the account.
+    /// A queue on disk; records of an earlier run are in it and in its account.
     pub fn stored(
         settings: Settings,
         exporter: Arc<dyn Exporter>,
         account: Arc<Account>,
         budget: Arc<Budget>,
-        place: &Place,
+        place: &StoreParts,
     ) -> Result<Arc<Queue>, String> {
         let (store, opened) = Store::open(place.path, place.limits, place.wait)?;
         let (id, signal) = (account.exporter.clone(), account.signal.name());
@@ -455,7 +460,7 @@ impl Queue {
         Ok(queue)
     }
 
-    /// What an earlier run left is in the queue from now on.
+    /// Takes over the records of an earlier run.
     pub(super) fn take_up(&self, found: &Found) {
         say_found(&self.account.exporter, self.signal, found);
         let account = &self.account;
@@ -469,7 +474,7 @@ impl Queue {
         state.flow.come(Now { wall: oldest.unwrap_or(now.wall), ..now }, found.waiting.items, 0, 0);
     }
 
-    /// Whether more may be read back from disk; one record always.
+    /// Whether more records may be read back; one is always allowed.
     pub(super) fn has_room(&self, store: &Store) -> bool {
         let bytes = self.lock().bytes;
         bytes == 0 || bytes < self.read_ahead(store) && !self.budget.is_short(Share::Queue)
@@ -484,7 +489,7 @@ impl Queue {
         if store.is_careful() { 1 } else { self.budget.limit(Share::Queue) / READ_AHEAD }
     }
 
-    /// Takes what is on disk, and has a ticket that settles it there, for sending.
+    /// Takes a record from disk for sending; its ticket settles it there.
     pub(super) fn feed(&self, telemetry: Telemetry) {
         let mut load = Load::of(&telemetry);
         if self.settings.queue.batch.is_none() {
@@ -495,7 +500,7 @@ impl Queue {
         self.push(state, telemetry, load);
     }
 
-    /// Refuses what cannot be written; it is lost where its client was answered before.
+    /// Refuses telemetry that cannot be written; it is dropped if its client was already answered.
     pub(super) fn not_written(&self, append: Append, reason: Reason) {
         let Append { mut telemetry, spooled } = append;
         if let Some(spooled) = spooled {
@@ -512,14 +517,14 @@ impl Queue {
         telemetry.resolve(Err(&Refusal::Busy { after: AFTER, reason, fill: None }));
     }
 
-    /// What is not in the log any more, or never got there.
+    /// Removes records that are gone from the log, or never reached it.
     pub(super) fn let_go_of(&self, amount: Amount) {
         self.let_go(amount.items);
         self.arrive(0, self.size_of_amount(amount), 0, 0);
     }
 }
 
-/// What an earlier run left, and what of it is gone.
+/// Logs the records that an earlier run left, and the missing ones.
 fn say_found(exporter: &str, signal: Signal, found: &Found) {
     let signal = signal.name();
     if !found.lost.is_zero() {

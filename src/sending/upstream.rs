@@ -1,8 +1,8 @@
-//! What is known of an upstream, and when to say so: one line when it goes down, one when it is back, and one a minute
-//! in between.
+//! What is known about an upstream, and when to log it: one line when it goes down, one when it is back, and one per
+//! minute in between.
 //!
-//! It is down after several failures in a row, or when they have lasted for 5 s; at once when it holds. One that was back within
-//! the last minute comes and goes, and is down again only after 5 s.
+//! It is down after several failures in a row, or when failures have lasted for 5 s; at once when the exporter holds.
+//! An upstream that came back within the last minute is flapping, and counts as down again only after 5 s.
 
 use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,14 +13,17 @@ use tokio::sync::Notify;
 use crate::telemetry::{Signal, clock};
 
 const SUMMARY: Duration = Duration::from_secs(60);
-/// How often an exporter that holds asks whether it is welcome again.
+/// How often a holding exporter probes the upstream.
 pub const PROBE: Duration = Duration::from_secs(60);
-/// Failures that last this long are an outage; a shorter one may be an upstream that is busy, and to ask it sooner would not help.
+/// Failures that last this long are an outage. A shorter one may be a busy upstream, which would not gain from an
+/// earlier probe.
 const OUTAGE: Duration = Duration::from_secs(5);
-/// So many failures in a row are an outage, too.
+/// This many failures in a row are an outage, too.
 const FAILURES: u64 = 3;
 
-pub struct Upstream {
+/// The health of one upstream, shared by all deliveries of a queue. `state` changes under its lock; log lines are
+/// decided under it, so each change is logged once. `back` wakes paused deliveries when an attempt succeeds.
+pub struct UpstreamHealth {
     exporter: String,
     signal: Signal,
     destination: Mutex<String>,
@@ -31,28 +34,28 @@ pub struct Upstream {
 #[derive(Default)]
 struct State {
     failing: Option<Failing>,
-    /// When it was last said to be back.
+    /// When its recovery was last logged.
     back: Option<Instant>,
-    /// Whether an attempt has succeeded where it is now.
+    /// Whether an attempt has succeeded at the current destination.
     has_answered: bool,
 }
 
 /// Attempts have failed since the last success.
 struct Failing {
     since: Instant,
-    /// When that was last said, and whether it held then.
+    /// When the outage was last logged, and whether the exporter held then.
     said: Option<(Instant, bool)>,
-    /// When it was asked last.
+    /// Time of the last attempt.
     asked: Instant,
     attempts: u64,
     why: String,
-    /// It refuses whatever it is sent until somebody mends a setting; nothing is thrown away meanwhile.
+    /// The upstream refuses everything until a person corrects a setting; nothing is dropped meanwhile.
     holds: bool,
 }
 
 pub struct Outage {
     pub since: Instant,
-    /// When one that holds is asked next.
+    /// When a holding exporter probes next.
     pub next_probe: Option<Instant>,
     pub attempts: u64,
     pub why: String,
@@ -60,7 +63,7 @@ pub struct Outage {
 }
 
 impl State {
-    /// The failures that make an outage.
+    /// The failures, if they amount to an outage.
     fn outage(&self) -> Option<&Failing> {
         let now = clock();
         let comes_and_goes = self.back.is_some_and(|back| now.duration_since(back) < SUMMARY);
@@ -71,21 +74,21 @@ impl State {
     }
 }
 
-impl Upstream {
+impl UpstreamHealth {
     pub fn destination(&self) -> String {
         self.destination.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn new(exporter: &str, signal: Signal, destination: String) -> Upstream {
+    pub fn new(exporter: &str, signal: Signal, destination: String) -> UpstreamHealth {
         let (destination, state) = (Mutex::new(destination), Mutex::default());
-        Upstream { exporter: exporter.to_owned(), signal, destination, state, back: Notify::new() }
+        UpstreamHealth { exporter: exporter.to_owned(), signal, destination, state, back: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it has ever taken anything: until then the address may be wrong.
+    /// Whether it has ever accepted anything; before that, the address may be wrong.
     pub fn has_answered(&self) -> bool {
         self.lock().has_answered
     }
@@ -94,7 +97,7 @@ impl Upstream {
         self.lock().outage().is_some()
     }
 
-    /// It is somewhere else now, or reached in another way.
+    /// The destination, or the way to reach it, changed.
     pub fn moved(&self, destination: String) {
         *self.destination.lock().unwrap_or_else(PoisonError::into_inner) = destination;
         let mut state = self.lock();
@@ -102,12 +105,12 @@ impl Upstream {
         state.has_answered = false;
     }
 
-    /// Whether telemetry is held back because a setting is wrong, here or there.
+    /// Whether telemetry is held back because of a wrong setting, here or upstream.
     pub fn holds(&self) -> bool {
         self.lock().outage().is_some_and(|failing| failing.holds)
     }
 
-    /// Since when it is down, why, and after how many attempts; `None` as long as nothing else is known.
+    /// Since when it is down, why, and after how many attempts; `None` while it is up or untried.
     pub fn outage(&self) -> Option<Outage> {
         let state = self.lock();
         let Failing { since, asked, attempts, why, holds, .. } = state.outage()?;
@@ -115,13 +118,13 @@ impl Upstream {
         Some(Outage { since: *since, next_probe, attempts: *attempts, why: why.clone(), holds: *holds })
     }
 
-    /// An attempt failed in a way that will be tried again.
+    /// Records an attempt that failed and will be retried, and logs it if due.
     pub fn failed(&self, why: &str, holds: bool, queue: &str) {
         self.note_failure(why, holds);
         self.say(queue);
     }
 
-    /// An attempt failed; nothing is said of it here.
+    /// Records a failure without logging it.
     pub fn note_failure(&self, why: &str, holds: bool) {
         let now = clock();
         let mut state = self.lock();
@@ -132,7 +135,7 @@ impl Upstream {
         why.clone_into(&mut failing.why);
     }
 
-    /// Says that it is down as soon as failures have lasted long enough for that.
+    /// Logs an outage as soon as failures have lasted long enough.
     pub async fn notice(&self, queue: impl Fn() -> String) -> Infallible {
         let since = self.lock().failing.as_ref().map(|failing| failing.since);
         if let Some(since) = since {
@@ -142,7 +145,7 @@ impl Upstream {
         std::future::pending().await
     }
 
-    /// Says what is news, and what was not said for a while.
+    /// Logs changes, and an overdue summary.
     fn say(&self, queue: &str) {
         let now = clock();
         let (exporter, signal, probe) = (&self.exporter, self.signal.name(), PROBE.as_secs());
@@ -178,18 +181,18 @@ impl Upstream {
         }
     }
 
-    /// Waits, but not beyond the end of an outage: the oldest batches wait for their next attempt each on its own, and what is
-    /// younger would overtake them all when the first gets through.
+    /// Waits, but not beyond the end of an outage: each of the oldest batches waits for its own retry, and younger
+    /// batches would overtake them when the first succeeds.
     pub async fn pause(&self, pause: Duration) {
         let _ = tokio::time::timeout(pause, self.back.notified()).await;
     }
 
-    /// Ends all pauses: what waits is tried at once.
+    /// Ends all pauses: waiting batches retry at once.
     pub fn ask_now(&self) {
         self.back.notify_waiters();
     }
 
-    /// The upstream answered: it is up.
+    /// An attempt succeeded: the upstream is up.
     pub fn succeeded(&self) {
         let mut state = self.lock();
         state.has_answered = true;

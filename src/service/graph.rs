@@ -1,4 +1,5 @@
-//! From a plan to what runs: exporters and their queues first, then the pipelines back to front, then the gates.
+//! From a plan to the running graph: exporters and their queues first, then the pipelines back to front, then the
+//! gates.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -20,27 +21,27 @@ use crate::telemetry::{Account, Accounts, Alarm, Bill, Budget, Intake, Signal, S
 
 use super::plan::{Plan, Written};
 
-/// Everything between the receivers and the network. Beside another graph it takes over from it what is the same: gates
-/// and accounts by name, the rest by its id, its place and what was written for it.
+/// Everything between the receivers and the network. At a reload it takes over unchanged parts of the previous graph:
+/// gates and accounts by name, the others by id, position and config text.
 #[derive(Clone, Default)]
 pub struct Graph {
     pub queues: Vec<Arc<Queue>>,
-    /// The processors that hold telemetry, those behind others first.
+    /// The processors that hold telemetry, downstream ones first.
     pub stages: Vec<Arc<dyn Stage>>,
     places: Vec<StagePlace>,
     pub exporters: Vec<(ComponentId, Arc<dyn OpenExporter>)>,
-    /// Of this config and of earlier ones, which are closed.
+    /// Gates of this config, and closed ones of earlier configs.
     pub gates: Vec<Arc<Gate>>,
-    /// Likewise: the ledger forgets nobody.
+    /// Likewise: the ledger forgets no account.
     pub accounts: Accounts,
-    /// Those of exporters without a queue, which count for themselves.
+    /// Accounts of exporters without a queue, which report their own metrics.
     printed: Accounts,
     pub steps: Vec<Arc<Step>>,
     pub tap: Arc<Tap>,
     pub bill: Arc<Bill>,
 }
 
-/// Where a stage stands, and who is owed what it holds.
+/// The position of a stage, and the accounts it owes its items to.
 #[derive(Clone)]
 struct StagePlace {
     pipeline: PipelineId,
@@ -50,7 +51,7 @@ struct StagePlace {
     accounts: Accounts,
 }
 
-/// A graph that runs as soon as it is connected.
+/// A graph that runs once it is connected.
 pub struct Built {
     pub graph: Graph,
     pub gates: HashMap<ComponentId, Gates>,
@@ -60,7 +61,7 @@ pub struct Built {
 }
 
 impl Built {
-    /// From now on telemetry takes the ways of this graph; returns those that it took before.
+    /// Directs telemetry to this graph; returns the previous branches.
     pub fn connect(self) -> (Graph, Vec<Arc<Branches>>) {
         self.queues.into_iter().for_each(|(queue, way)| queue.change(way));
         let mut before: Vec<_> = self.stages.into_iter().map(|(next, branches)| next.set(Some(branches))).collect();
@@ -81,7 +82,7 @@ pub struct Builder<'a> {
     plan: &'a Plan,
     old: &'a Graph,
     written: &'a Written,
-    /// Logs on disk that are still being sent, of exporters that are gone.
+    /// Logs on disk of removed exporters that are still being sent.
     pub closing: Vec<&'a Path>,
     budget: Arc<Budget>,
     alarm: Arc<Alarm>,
@@ -94,7 +95,8 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// Beside `old`, of which `written` is the config; nothing of it is touched before the new graph is connected.
+    /// Prepares the successor of `old`, whose config is `written`; `old` is not touched before the new graph is
+    /// connected.
     pub fn new(
         plan: &'a Plan,
         old: &'a Graph,
@@ -175,7 +177,7 @@ impl<'a> Builder<'a> {
         Ok(Built { graph, gates: receivers, stages, doors, queues })
     }
 
-    /// The gate of this name: what it counted goes on.
+    /// The gate of this name, with its counts.
     fn gate(&mut self, receiver: &ComponentId, transport: &'static str, signal: Signal) -> Arc<Gate> {
         let (receiver, gates) = (receiver.to_string(), &mut self.graph.gates);
         let is_it = |gate: &&Arc<Gate>| {
@@ -233,7 +235,7 @@ impl<'a> Builder<'a> {
         Ok((segment, accounts))
     }
 
-    /// A processor; the one that runs already, with what it counted, when nothing about it changes.
+    /// A processor; the running one, with its counts, if nothing about it changes.
     fn step(
         &self,
         pipeline: &Pipeline,
@@ -257,8 +259,8 @@ impl<'a> Builder<'a> {
         }))
     }
 
-    /// A processor that holds telemetry, before the steps and ends that follow it. The one that runs goes on with what it
-    /// holds, unless that is owed to others than what follows now leads to.
+    /// A stage before the steps and ends that follow it. The running one keeps its telemetry, unless the accounts
+    /// behind it change.
     fn stage(
         &mut self,
         pipeline: &Pipeline,
@@ -293,7 +295,7 @@ impl<'a> Builder<'a> {
         End::Sink(stage)
     }
 
-    /// A segment of steps that were gathered back to front.
+    /// A segment from steps gathered back to front.
     fn segment(&mut self, mut steps: Vec<Arc<Step>>, ends: Vec<End>) -> Arc<Segment> {
         steps.reverse();
         self.graph.steps.extend(steps.iter().cloned());
@@ -324,7 +326,7 @@ impl<'a> Builder<'a> {
         Ok((sink, account))
     }
 
-    /// An exporter, open for all its signals. One that is open already stays so while its settings are the same.
+    /// An exporter opened for all its signals. An open one is kept while its settings are unchanged.
     fn exporter(&mut self, id: &ComponentId) -> Result<Arc<dyn OpenExporter>, String> {
         if let Some((_, opened)) = self.graph.exporters.iter().find(|(known, _)| known == id) {
             return Ok(opened.clone());
@@ -338,7 +340,7 @@ impl<'a> Builder<'a> {
         Ok(opened)
     }
 
-    /// The queue that runs keeps what it holds while its settings are the same; how it is sent may change.
+    /// The running queue is kept, with its content, while its settings are unchanged; how it is sent may change.
     fn queue(
         &mut self,
         id: &ComponentId,
@@ -355,7 +357,7 @@ impl<'a> Builder<'a> {
         let storage = storage.and_then(|(id, _)| self.plan.storage(id));
         let failed = |error: String| format!("{error} (exporters.{name})");
         if let Some(old) = self.old.queues.iter().find(|queue| Arc::ptr_eq(&queue.account, &account)) {
-            // What it holds is sent as the new config says, wherever the rest goes.
+            // Its content is sent as the new config says, even if new telemetry goes elsewhere.
             if !self.is_kept(Kind::Exporter, id) {
                 self.queues.push((old.clone(), Way { settings: settings.clone(), exporter: exporter.clone() }));
             }
@@ -386,7 +388,7 @@ impl<'a> Builder<'a> {
                     );
                 }
                 let supervisor = &self.supervisor;
-                let place = sending::Place { path: &path, limits, wait: storage.timeout, supervisor };
+                let place = sending::StoreParts { path: &path, limits, wait: storage.timeout, supervisor };
                 Queue::stored(settings, exporter, account, budget, &place).map_err(failed)?
             }
         };
@@ -400,12 +402,12 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Whether the same is owed to the same exporters.
+/// Whether both name the same accounts in the same order.
 fn are_same(one: &Accounts, other: &Accounts) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
 }
 
-/// Opens an exporter of a plan, beside those that run `before`.
+/// Opens an exporter of a plan, beside the ones in `before`.
 pub fn open(
     plan: &Plan,
     id: &ComponentId,
@@ -418,7 +420,7 @@ pub fn open(
     settings.open(ExporterParts { id: &id.to_string(), auth, budget, supervisor, before })
 }
 
-/// The client of an exporter that sends over a network, for one signal.
+/// The client of a network exporter for one signal.
 pub fn client(
     plan: &Plan,
     id: &ComponentId,
@@ -435,14 +437,14 @@ pub fn client(
 }
 
 impl Graph {
-    /// The first queue that telemetry gets stuck in, and why.
+    /// Reports the first stuck queue, and why it is stuck.
     pub fn troubles(&self) -> Troubles {
         let queues = self.queues.clone();
         let trouble = |queue: &Arc<Queue>| Some((queue.account.exporter.clone(), queue.trouble()?));
         Box::new(move || queues.iter().find_map(trouble))
     }
 
-    /// Everyone who counts.
+    /// All components with metrics.
     pub fn observers(&self) -> Vec<Arc<dyn Observe>> {
         let gates = self.gates.iter().map(|gate| gate.clone() as Arc<dyn Observe>);
         let steps = self.steps.iter().map(|step| step.clone() as Arc<dyn Observe>);

@@ -1,4 +1,4 @@
-//! What the configuration means: every component decoded, every reference resolved; or all problems at once.
+//! The meaning of a config: every component decoded and every reference resolved, or all problems at once.
 
 mod outside;
 
@@ -19,7 +19,7 @@ use crate::telemetry::Signal;
 
 use super::registry::{self, Decode, ROWS, Registry};
 
-/// What a reload did, by the paths of the config.
+/// The effect of a reload, by config paths.
 #[derive(Debug, Default, PartialEq)]
 pub struct Changes {
     pub kept: usize,
@@ -43,8 +43,8 @@ impl Changes {
     }
 }
 
-/// What was written, by its path: for each component with its authenticators, each pipeline, and the rest of `service`. A
-/// reload compares it.
+/// The config text by path: each component with its authenticators, each pipeline, and the rest of `service`. A reload
+/// compares it.
 pub type Written = BTreeMap<String, Node>;
 
 fn written_for_service(root: &Node) -> Written {
@@ -64,7 +64,7 @@ fn written_for_service(root: &Node) -> Written {
 type Declared<T> = HashMap<ComponentId, Arc<T>>;
 pub type Extensions = Declared<dyn ExtensionSettings>;
 
-/// Everything that is declared, used or not, by kind.
+/// All declared components by kind, used or not.
 #[derive(Default)]
 struct Components {
     receivers: Declared<dyn ReceiverSettings>,
@@ -94,7 +94,7 @@ impl Components {
         receivers.chain(processors).chain(exporters).chain(connectors).chain(extensions)
     }
 
-    /// The extensions that each component names.
+    /// The extensions that each component refers to.
     fn named(&self) -> impl Iterator<Item = ((Kind, &ComponentId), Vec<Named>)> {
         let receivers = self.receivers.iter().map(|(id, settings)| ((Kind::Receiver, id), settings.named()));
         let exporters = self.exporters.iter().map(|(id, settings)| ((Kind::Exporter, id), settings.named()));
@@ -103,7 +103,7 @@ impl Components {
     }
 }
 
-/// A configuration without errors, ready to be built.
+/// A config without errors, ready to be built.
 pub struct Plan {
     components: Components,
     pub written: Written,
@@ -113,7 +113,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decodes everything that is declared, used or not. Problems are left in `loaded`; with errors among them the
+    /// Decodes everything that is declared, used or not. Problems are added to `loaded`; with errors among them the
     /// plan must not be built.
     pub fn read(loaded: &Loaded) -> Plan {
         let problems = &loaded.problems;
@@ -130,7 +130,7 @@ impl Plan {
                 Decode::Connector(decode) => drop(components.connectors.insert(id.clone(), decode(section()))),
                 Decode::Extension(decode) => drop(components.extensions.insert(id.clone(), decode(section()))),
             };
-            // One that is there without being named is used.
+            // An extension that is always on counts as used.
             problems.leniently(!declared.is_used && !row.is_always_on, &mut decode);
             written.insert(declared.path(), declared.node.without_places());
         }
@@ -168,13 +168,13 @@ impl Plan {
         self.components.exporters.get(id)
     }
 
-    /// The extensions of `service.extensions`, in its order.
+    /// The extensions of `service.extensions`, in order.
     pub fn started_extensions(&self) -> impl Iterator<Item = (&ComponentId, &Arc<dyn ExtensionSettings>)> {
         let ids = self.extensions.iter().map(|extension| &extension.id);
         ids.filter_map(|id| Some((id, self.components.extensions.get(id)?)))
     }
 
-    /// Whether what a pipeline has not passed on yet is lost by a crash, after its client was told that it was accepted.
+    /// Whether a crash loses telemetry in this pipeline after its client was told that it was accepted.
     pub fn holds_in_memory(&self, pipeline: &Pipeline) -> bool {
         let mut processors = pipeline.processors.iter().filter_map(|reference| self.processor(&reference.id));
         let is_batched = processors.clone().any(|processor| processor.batches());
@@ -189,20 +189,20 @@ impl Plan {
         self.exporter(exporter)?.sending().map(|settings| &settings.queue)
     }
 
-    /// The local socket. What is declared counts, started or not: it is there without being named, too.
+    /// The local socket. It counts even if it is not listed in `service.extensions`: it is always on.
     pub fn local_socket(&self) -> LocalSocket {
         let started = self.started_extensions().map(|(_, extension)| extension);
         let mut all = started.chain(self.components.extensions.values());
         all.find_map(|extension| extension.local_socket().cloned()).unwrap_or_default()
     }
 
-    /// Whether the same is written for a component as before.
+    /// Whether a component's config text is unchanged.
     pub fn is_as(&self, before: &Written, kind: Kind, id: &ComponentId) -> bool {
         let path = format!("{}.{id}", kind.section());
         self.written.get(&path).is_some_and(|written| before.get(&path) == Some(written))
     }
 
-    /// Whether a processor may want to know where a request comes from: only then is it kept.
+    /// Whether a processor may need to know a request's client: only then is it kept.
     pub fn names_clients(&self) -> bool {
         fn names(node: &Node) -> bool {
             let in_text = node.as_text().is_some_and(|text| text.contains("otelcol."));
@@ -212,19 +212,19 @@ impl Plan {
         self.written.iter().any(|(path, node)| path.starts_with("processors.") && names(node))
     }
 
-    /// The receivers that pipelines take from, each once.
+    /// The receivers that pipelines use, each once.
     pub fn receivers(&self) -> Vec<&ComponentId> {
         let mut known = HashSet::new();
         let ids = self.pipelines.iter().flat_map(|pipeline| &pipeline.receivers).map(|reference| &reference.id);
         ids.filter(|id| !self.is_connector(id) && known.insert(*id)).collect()
     }
 
-    /// Puts `nop` in the place of every exporter: nothing is opened, and everything is taken.
+    /// Replaces every exporter by `nop`: nothing is opened, and everything is accepted.
     pub fn silence(&mut self) {
         self.components.exporters.values_mut().for_each(|exporter| *exporter = registry::silence());
     }
 
-    /// The ids of one kind that pipelines use, each once, in the order of the pipelines, with the signals they are used for.
+    /// The ids of one kind that pipelines use, each once, in pipeline order, with their signals.
     pub fn used(&self, kind: Kind) -> Vec<(&ComponentId, Vec<Signal>)> {
         let mut used: Vec<(&ComponentId, Vec<Signal>)> = Vec::new();
         let mut places = HashMap::new();
@@ -245,12 +245,12 @@ impl Plan {
         used
     }
 
-    /// The storage that is started under this id.
+    /// The storage extension with this id, if it is started.
     pub fn storage(&self, id: &str) -> Option<&Storage> {
         self.started(id)?.storage()
     }
 
-    /// The extension that is started under this id.
+    /// The extension with this id, if it is started.
     fn started(&self, id: &str) -> Option<&Arc<dyn ExtensionSettings>> {
         let id = ComponentId::parse(id).ok().filter(|parsed| parsed.to_string() == id)?;
         self.started_extensions().find(|(started, _)| **started == id).map(|(_, extension)| extension)
@@ -260,7 +260,7 @@ impl Plan {
         &self.components.extensions
     }
 
-    /// Goes on with those that are the same as before: what they know may not be readable any more.
+    /// Keeps unchanged running extensions: their files may no longer be readable.
     pub fn keep_extensions(&mut self, known: &Extensions, before: &Written) {
         for (id, extension) in known {
             if self.is_as(before, Kind::Extension, id) {
@@ -269,14 +269,14 @@ impl Plan {
         }
     }
 
-    /// The authenticators that a component names, by the key that names each.
+    /// The authenticators that a component refers to, by their key.
     pub fn authenticators(&self, named: &[Named]) -> Result<Vec<(&'static str, Arc<Authenticator>)>, String> {
         let named = named.iter().map(|named| Ok(self.authenticator(named)?.map(|found| (named.key, found))));
         named.filter_map(Result::transpose).collect()
     }
 
-    /// The authenticator that a component names. An extension that cannot serve this purpose is an error: to go on without it would
-    /// leave a door open.
+    /// The authenticator that a component refers to. An unsuitable extension is an error: continuing without it would
+    /// leave access open.
     fn authenticator(&self, named: &Named) -> Result<Option<Arc<Authenticator>>, String> {
         let Named { id, purpose, .. } = named;
         match (purpose, self.started(id).and_then(|extension| extension.authenticator())) {
@@ -311,7 +311,7 @@ impl Plan {
         }
     }
 
-    /// What pipelines or `service.extensions` name.
+    /// Components named by pipelines or `service.extensions`.
     pub fn in_use(&self) -> HashSet<(Kind, ComponentId)> {
         let of = |kind, references: &[Reference]| {
             references.iter().map(move |reference| (kind, reference.id.clone())).collect::<Vec<_>>()
@@ -332,7 +332,7 @@ impl Plan {
         self.components.connectors.contains_key(id)
     }
 
-    /// The pipelines of one signal that take from a receiver or connector.
+    /// The pipelines of one signal fed by a receiver or connector.
     pub fn fed_by<'a>(&'a self, id: &'a ComponentId, like: &'a Pipeline) -> impl Iterator<Item = &'a Pipeline> {
         let takes = move |pipeline: &&Pipeline| {
             pipeline.id.signal == like.id.signal && pipeline.receivers.iter().any(|reference| reference.id == *id)
@@ -340,7 +340,7 @@ impl Plan {
         self.pipelines.iter().filter(takes)
     }
 
-    /// The rules that need more than one component.
+    /// Checks the rules that involve several components.
     fn check(&self, report: &mut dyn FnMut(Problem)) {
         self.check_authenticators(report);
         let mut exporters = self.used(Kind::Exporter);
@@ -418,7 +418,8 @@ impl Plan {
         }
     }
 
-    /// Which pipelines feed which, where an exporter or connector of a signal `leads_to` these receivers and connectors.
+    /// Which pipelines feed which; `leads_to` gives the receivers and connectors that an exporter or connector feeds
+    /// for a signal.
     fn feeding(&self, leads_to: impl Fn(&ComponentId, Signal) -> Vec<ComponentId>) -> Feeding {
         let mut takers: HashMap<(Signal, &ComponentId), Vec<usize>> = HashMap::new();
         for (index, pipeline) in self.pipelines.iter().enumerate() {
@@ -444,12 +445,12 @@ impl Plan {
     }
 }
 
-/// The ways between pipelines.
+/// The connections between pipelines.
 #[derive(Default)]
 struct Feeding {
-    /// Of each pipeline, the ends that it gives to: exporters and connectors of its signal.
+    /// For each pipeline, its ends: exporters and connectors of its signal.
     ends: Vec<Vec<usize>>,
-    /// Of each end, the pipelines that take what is given to it.
+    /// For each end, the pipelines it feeds.
     takers: Vec<Vec<usize>>,
 }
 
@@ -459,7 +460,7 @@ impl Feeding {
         self.ends.get(pipeline).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether what is given to one of these ends comes to the pipeline, directly or through others.
+    /// Whether one of these ends feeds the pipeline, directly or through others.
     fn leads(&self, from: &[usize], pipeline: usize) -> bool {
         let (mut next, mut asked) = (from.to_vec(), vec![false; self.takers.len()]);
         let mut reached = vec![false; self.ends.len()];

@@ -1,4 +1,4 @@
-//! Every component there is: one row each. A new component is its file, its `mod` line and its row.
+//! Every component: one row each. A new component is its file, its `mod` line and its row.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ pub struct Row {
     pub name: &'static str,
     pub alias: Option<&'static str>,
     pub about: &'static str,
-    /// It is there without being named.
+    /// Whether it runs without being named in the config.
     pub is_always_on: bool,
     pub decode: Decode,
 }
 
-/// Reads the settings of a component, by its kind.
+/// Decodes the settings of a component, by its kind.
 #[derive(Clone, Copy)]
 pub enum Decode {
     Receiver(fn(Section) -> Arc<dyn ReceiverSettings>),

@@ -1,4 +1,4 @@
-//! What a reload leaves behind: it drains into what follows it, which may be what took over, and then ends.
+//! The remains of a reload: they drain into what follows them, which may be their successors, and then end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,24 +12,25 @@ use crate::telemetry::Now;
 
 use super::graph::Graph;
 
-/// How soon it is looked at first, and at the latest.
+/// Shortest and longest pause between checks.
 const SOON: Duration = Duration::from_millis(1);
 const LATE: Duration = Duration::from_secs(1);
 
-/// The parts of an earlier graph that the present one has not taken over.
+/// The parts of a previous graph that the current one has not taken over. They end in order: `is_quiet` is set once
+/// nothing more can enter a queue or a later stage from here, and later reloads wait for it; then `is_done`.
 pub struct Retired {
-    /// The ways that were exchanged: a request that was on one goes on along it.
+    /// The exchanged branches, which requests in flight still use.
     branches: Vec<Arc<Branches>>,
     pub stages: Vec<Arc<dyn Stage>>,
     pub queues: Vec<Arc<Queue>>,
-    /// They print what they have when they are dropped.
+    /// They flush their output when dropped.
     pub exporters: Vec<Arc<dyn OpenExporter>>,
-    /// Nothing comes from here into a queue or a later stage any more.
+    /// Nothing flows from here into a queue or a later stage any more.
     is_quiet: AtomicBool,
     is_done: AtomicBool,
 }
 
-/// Whether one of these is that very one.
+/// Whether `that` is one of `these`, by identity.
 pub fn holds<T: ?Sized>(these: &[Arc<T>], that: &Arc<T>) -> bool {
     these.iter().any(|this| Arc::ptr_eq(this, that))
 }
@@ -49,17 +50,17 @@ impl Retired {
         self.is_done.load(Relaxed)
     }
 
-    /// Stages first, then queues. What `earlier` reloads left may still flow into these.
+    /// Drains stages first, then queues. Telemetry of `earlier` reloads may still flow into these.
     pub async fn drain(&self, earlier: &[Arc<Retired>]) {
         wait_until(|| {
-            // Looked at before the stages are: what came until then is drained, and no more comes.
+            // Checked before the stages: everything that came until then is drained, and no more comes.
             let earlier_are_quiet = earlier.iter().all(|retired| retired.is_quiet.load(Relaxed));
             let is_alone = earlier_are_quiet && self.branches.iter().all(|branches| Arc::strong_count(branches) == 1);
             self.stages.iter().rev().filter(|stage| !stage.drain(Now::read())).count() == 0 && is_alone
         })
         .await;
         self.is_quiet.store(true, Relaxed);
-        // A queue on disk would leave there what it was not rid of at once.
+        // A draining disk queue would leave on disk what it cannot send at once.
         let (on_disk, in_memory): (Vec<_>, Vec<_>) = self.queues.iter().partition(|queue| queue.path().is_some());
         in_memory.iter().for_each(|queue| queue.drain());
         wait_until(|| {

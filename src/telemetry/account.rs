@@ -1,14 +1,15 @@
-//! The ledger's lines: for every exporter and signal, what it was owed, what it sent, and what was dropped and why.
+//! The ledger: for every exporter and signal, how many items it owes, sent and dropped, by reason.
 //!
-//! The balance, at any moment: accepted = sent + filtered + dropped (by reason) + waiting. An account is owed its items when the
-//! intake accepts them, so whatever happens on the way stands in it; a fan-out to k exporters balances k times.
+//! The balance at any moment: accepted = sent + filtered + dropped (by reason) + waiting. An account owes its items
+//! from the moment the intake accepts them, so every later loss appears in it; a fan-out to k exporters balances k
+//! times.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{Bill, Fate, Point, Signal, Tally, Tap, Telemetry};
 
-/// Why something was refused or dropped: one closed set, shared by answers, metrics and the closing line.
+/// Why items were refused or dropped: one closed set for answers, metrics and the closing balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     QueueFull,
@@ -55,7 +56,7 @@ impl Reason {
         Reason::Internal,
     ];
 
-    /// Whether the config asked for it: what a rule leaves out is filtered, everything else is dropped.
+    /// Whether the config asked for it: items excluded by a rule are filtered, all others are dropped.
     pub fn is_rule(self) -> bool {
         matches!(self, Reason::Filtered | Reason::SampledOut)
     }
@@ -85,7 +86,7 @@ impl Reason {
         }
     }
 
-    /// What the client or a person reads.
+    /// The text for a client or a person.
     pub fn words(self) -> &'static str {
         match self {
             Reason::QueueFull => "sending queue is full",
@@ -111,10 +112,14 @@ impl Reason {
     }
 }
 
-/// The exporters that a chain ends in, each once for every way that leads there: what the ledger owes.
+/// The exporters at the end of a chain, one entry for each path to them.
 pub type Accounts = Vec<Arc<Account>>;
 
-/// What one exporter did with one signal, in items.
+/// The items of one exporter and signal.
+///
+/// Workers, queues and deliveries add to it with relaxed atomics. Items are added to `accepted` before they can be sent
+/// or dropped, so `waiting`, the difference, is never negative for long; a reader may see a short-lived inexact
+/// balance.
 #[derive(Debug)]
 pub struct Account {
     pub exporter: String,
@@ -122,10 +127,10 @@ pub struct Account {
     tap: Arc<Tap>,
     pub bill: Arc<Bill>,
     accepted: AtomicU64,
-    /// The most that `accepted` ever was.
+    /// The highest value of `accepted`.
     most_accepted: AtomicU64,
     sent: AtomicU64,
-    /// Of `accepted`, what an earlier run left on disk.
+    /// The part of `accepted` that an earlier run left on disk.
     found: AtomicU64,
     dropped: [AtomicU64; Reason::ALL.len()],
 }
@@ -149,7 +154,7 @@ impl Account {
         self.accepted.fetch_add(items, Relaxed);
     }
 
-    /// Takes what an earlier run left on disk, of which `lost` items cannot be read.
+    /// Takes over items that an earlier run left on disk, `lost` of which cannot be read.
     pub fn find(&self, items: u64, lost: u64) {
         self.accept(items);
         self.found.fetch_add(items, Relaxed);
@@ -161,7 +166,7 @@ impl Account {
         self.found.load(Relaxed)
     }
 
-    /// It was accepted, and refused after all: its client still has it.
+    /// Accepted, then refused: the client still has it.
     pub fn give_back(&self, telemetry: &Telemetry) {
         self.most_accepted.fetch_max(self.accepted(), Relaxed);
         self.accepted.fetch_sub(telemetry.items(), Relaxed);
@@ -178,12 +183,12 @@ impl Account {
         }
     }
 
-    /// Writes on the bill of its services what became of telemetry; `dropped` of its items otherwise than `fate` says.
+    /// Books the outcome on the bill of its services: `dropped` of its items are dropped, the rest has `fate`.
     pub fn book(&self, telemetry: &Telemetry, fate: Fate, dropped: u64) {
         self.bill.settle(&Tally::of(telemetry), fate, dropped, 1);
     }
 
-    /// Shows telemetry that was sent to whoever looks.
+    /// Shows sent telemetry to the tap.
     pub fn show_leaving(&self, telemetry: &Telemetry) {
         self.tap.look(Point::Leaving { exporter: &self.exporter }, telemetry);
     }
@@ -192,7 +197,7 @@ impl Account {
         self.tap.look(Point::Dropped { exporter: &self.exporter, reason }, telemetry);
     }
 
-    /// All of a batch is dropped.
+    /// Drops all of a batch.
     pub fn lose(&self, reason: Reason, telemetry: &Telemetry) {
         self.drop_items(reason, telemetry.items());
         self.book(telemetry, Fate::Dropped, 0);
@@ -203,7 +208,7 @@ impl Account {
         self.accepted.load(Relaxed)
     }
 
-    /// The same for a counter, which must never fall.
+    /// `accepted` for a metrics counter, which must never fall.
     pub fn most_accepted(&self) -> u64 {
         self.accepted().max(self.most_accepted.load(Relaxed))
     }
@@ -220,12 +225,12 @@ impl Account {
         Reason::ALL.iter().map(|reason| self.dropped(*reason)).sum()
     }
 
-    /// What rules left out; the rest of what was dropped has other reasons.
+    /// Items excluded by rules; other dropped items have other reasons.
     pub fn filtered(&self) -> u64 {
         Reason::ALL.iter().filter(|reason| reason.is_rule()).map(|reason| self.dropped(*reason)).sum()
     }
 
-    /// What must still be held somewhere: the difference that keeps the balance.
+    /// Items still held somewhere: the difference that keeps the balance.
     pub fn waiting(&self) -> u64 {
         let settled = self.sent() + self.dropped_in_all();
         self.accepted().saturating_sub(settled)

@@ -1,4 +1,4 @@
-//! How a stage asks the timekeeper to be woken.
+//! How a stage asks the timekeeper to wake it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// How a stage says that it wants to be woken earlier than the timekeeper expects.
+/// Lets stages wake the timekeeper before the time it expects. `next` is when it wakes by itself. While it computes
+/// that, `next` is infinitely late, so every ring gets through and no wake-up is lost.
 #[derive(Debug)]
 pub struct Alarm {
     started: Instant,
-    /// Milliseconds after `started` at which the timekeeper wakes next.
+    /// When the timekeeper wakes next, in milliseconds after `started`.
     next: AtomicU64,
     earlier: Notify,
 }
@@ -20,19 +21,19 @@ impl Alarm {
         Arc::new(Alarm { started: super::clock(), next: AtomicU64::new(u64::MAX), earlier: Notify::new() })
     }
 
-    /// Says that a stage wants to be woken at `at`. Costs one load when the timekeeper is up earlier anyway.
+    /// Asks to be woken at `at`. Costs one load if the timekeeper wakes earlier anyway.
     pub fn ring_at(&self, at: Instant) {
         if self.millis(at) < self.next.load(Relaxed) {
             self.earlier.notify_one();
         }
     }
 
-    /// Says that a stage has something to do now.
+    /// Asks to be woken now.
     pub fn ring(&self) {
         self.earlier.notify_one();
     }
 
-    /// The timekeeper's side: when it will be up next.
+    /// Called by the timekeeper: when it wakes next.
     pub fn expect(&self, next: Option<Instant>) {
         self.next.store(next.map_or(u64::MAX, |at| self.millis(at)), Relaxed);
     }

@@ -1,5 +1,5 @@
-//! What a client is told when its request is not taken: one answer, which HTTP and gRPC each write in their own way. A status is
-//! chosen here and nowhere else.
+//! The answer to a request that is not accepted. HTTP and gRPC each encode it in their own way. A status is chosen here
+//! and nowhere else.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use super::Status;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub http: StatusCode,
-    /// The code of gRPC, and the message.
+    /// The gRPC code and message.
     pub status: Status,
-    /// When the client may send the request again.
+    /// When the client may retry.
     pub after: Option<Duration>,
-    /// Whether a connection of HTTP/1 ends with it, because the rest of the request is not read.
+    /// Whether an HTTP/1 connection closes after it, because the rest of the request is not read.
     pub closes: bool,
-    /// A header of HTTP that says more.
+    /// An additional HTTP header.
     pub header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
@@ -48,12 +48,13 @@ impl Answer {
         Answer::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, message)
     }
 
-    /// To a head that two readers may understand in two ways: what follows it on the connection may not be a request.
+    /// For a head that two parsers may understand differently: the bytes after it on the connection may not be a
+    /// request.
     pub fn ambiguous(why: &str) -> Answer {
         Answer::malformed(why).closing()
     }
 
-    /// A status that was given elsewhere, with the status of HTTP that the Go collector gives for its code.
+    /// A given gRPC status, with the HTTP status the Go collector maps its code to.
     pub fn of(status: Status) -> Answer {
         let http = match status.code {
             Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => StatusCode::SERVICE_UNAVAILABLE,
@@ -65,7 +66,7 @@ impl Answer {
             Code::Unimplemented => StatusCode::NOT_FOUND,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        // The upstream may be there again in a moment.
+        // The upstream may recover in a moment.
         let after = (http == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1));
         Answer { http, status, after, closes: false, header: None }
     }
@@ -82,7 +83,7 @@ impl Answer {
         Answer::new(StatusCode::NOT_FOUND, Code::NotFound, message)
     }
 
-    /// A service, an encoding or a protocol that gRPC asks for, and the receiver does not have.
+    /// A service, encoding or protocol that a gRPC client asks for and the receiver does not support.
     pub fn unimplemented(message: impl Into<String>) -> Answer {
         Answer::new(StatusCode::NOT_FOUND, Code::Unimplemented, message)
     }

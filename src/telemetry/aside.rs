@@ -1,8 +1,8 @@
-//! Work that would keep a worker's connections waiting is done aside, on threads of its own, while the task that needs it
+//! Work that would block a worker's connections is done aside, on dedicated threads, while the task that needs it
 //! waits.
 //!
-//! What waits here holds its share of the memory budget, which bounds it. Peers take turns, so that one with many heavy
-//! requests waits for itself. Who no longer waits takes its work along, unless it has begun.
+//! Waiting work keeps its charge in the memory budget, which bounds it. Peers take turns, so a peer with many heavy
+//! requests waits for itself only. A task that stops waiting cancels its job, unless the job has begun.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -13,17 +13,20 @@ use std::thread;
 use tokio::sync::oneshot;
 
 #[derive(Debug, Default)]
-pub struct Aside(Arc<Queue>);
+pub struct Aside(Arc<Jobs>);
 
+/// Jobs and the threads that run them. A job is in `peers` once until a thread takes it; `idle` counts threads that
+/// wait on `more`. A push starts a thread when the idle ones may not suffice, up to the maximum. Jobs run without the
+/// lock.
 #[derive(Debug, Default)]
-struct Queue {
+struct Jobs {
     state: Mutex<State>,
     more: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// Those whose work waits, in the order of their turns.
+    /// Waiting jobs by peer, in the order of their turns.
     peers: VecDeque<(Option<IpAddr>, VecDeque<Arc<Job>>)>,
     threads: usize,
     idle: usize,
@@ -37,13 +40,13 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// Work until it begins, or nobody waits for it any more.
+/// A job; `None` once it has begun or was cancelled.
 struct Job(Mutex<Option<Work>>);
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Takes the work along when it is dropped.
-struct Waiting(Arc<Job>);
+/// Cancels the job when dropped.
+struct CancelOnDrop(Arc<Job>);
 
 /// One thread on up to two cores, then half the cores, at most four: as many as there are workers.
 fn most_threads() -> usize {
@@ -52,7 +55,7 @@ fn most_threads() -> usize {
 }
 
 impl Aside {
-    /// Waits for what `work` returns; nothing when it panicked.
+    /// Waits for the result of `work`; `None` if it panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         peer: Option<IpAddr>,
@@ -62,11 +65,11 @@ impl Aside {
         let work = move || {
             let _ = done.send(work());
         };
-        let _waiting = Waiting(self.push(peer, Box::new(work)));
+        let _waiting = CancelOnDrop(self.push(peer, Box::new(work)));
         outcome.await.ok()
     }
 
-    /// Begins work that no task waits for: it says itself what became of it.
+    /// Starts work that no task waits for; it reports its own outcome.
     pub fn start(&self, work: impl FnOnce() + Send + 'static) {
         self.push(None, Box::new(work));
     }
@@ -87,12 +90,12 @@ impl Drop for Aside {
     }
 }
 
-impl Queue {
+impl Jobs {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a job; false when there is no thread for it, nor can be.
+    /// Adds a job; false when no thread runs and none can be started.
     fn push(self: &Arc<Self>, peer: Option<IpAddr>, job: Arc<Job>) -> bool {
         let mut state = self.lock();
         if state.idle <= state.peers.len() && state.threads < most_threads() {
@@ -117,7 +120,7 @@ impl Queue {
         }
     }
 
-    /// The first job of the peer whose turn it is; nothing at the end.
+    /// The first job of the next peer; `None` at the end.
     fn next(&self) -> Option<Arc<Job>> {
         let mut state = self.lock();
         loop {
@@ -145,12 +148,12 @@ impl Job {
 
     fn run(&self) {
         let work = self.take();
-        // The one who waits hears of a panic: its channel is gone.
+        // The waiting task notices a panic: its channel is closed.
         let _ = catch_unwind(AssertUnwindSafe(|| work.map(|work| work())));
     }
 }
 
-impl Drop for Waiting {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         drop(self.0.take());
     }
@@ -162,7 +165,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
     use std::time::Duration;
 
-    /// An `Aside` whose threads are all at work until the sender of this channel is gone.
+    /// An `Aside` whose threads are all blocked until the senders are dropped.
     async fn busy(aside: &Arc<Aside>) -> Vec<std::sync::mpsc::SyncSender<()>> {
         let mut held = Vec::new();
         for _ in 0..most_threads() {
@@ -196,7 +199,7 @@ mod tests {
             jobs.spawn(job(name, last));
             tokio::task::yield_now().await;
         }
-        // One thread goes on, so that the order shows.
+        // One thread stays free, so that the order shows.
         let _others = held.into_iter().skip(1).collect::<Vec<_>>();
         while jobs.join_next().await.is_some() {}
         assert_eq!(*order.lock().unwrap(), ["a1", "b1", "c1", "a2", "b2", "a3"]);

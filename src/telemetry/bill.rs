@@ -1,8 +1,8 @@
-//! The bill: how much of the telemetry is whose, by `service.name`.
+//! The bill: how much of the telemetry belongs to each `service.name`.
 //!
-//! Names come from clients, so it has a fixed size: 64 services, the largest of which are shown, and one line for
-//! all others. A new name takes the place of the smallest and inherits its rank (the space-saving algorithm), so a service
-//! that matters is found however many others there are. What was counted for those that had to go is in the last line.
+//! Names come from clients, so the table has a fixed size: 64 services, the largest of which are shown, and one line
+//! for all others. A new name replaces the smallest and inherits its rank (the space-saving algorithm), so a large
+//! service is found however many others there are. The counts of replaced names move to the last line.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -15,17 +15,17 @@ use crate::otlp::services::{each_group, service};
 use super::Telemetry;
 
 const TRACKED: usize = 64;
-/// Most of a name that is kept, in bytes.
+/// Maximum length of a kept name in bytes.
 const NAME: usize = 64;
-/// Services of one batch that are told apart.
+/// Maximum services distinguished in one batch.
 const AT_ONCE: usize = 32;
 
-/// Fields that are looked at where others wait.
+/// Maximum fields read on the worker.
 const AT_ONCE_FIELDS: usize = 64 << 10;
 
 type Name = SmallVec<[u8; 32]>;
 
-/// What one batch holds, by service.
+/// The items and bytes of one batch, by service.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
     lines: SmallVec<[Line; 1]>,
@@ -40,18 +40,18 @@ struct Line {
     bytes: u64,
 }
 
-/// What became of items.
+/// The outcome of items.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fate {
     Sent,
-    /// Left out by a rule.
+    /// Excluded by a rule.
     Filtered,
     Dropped,
-    /// Owed no longer.
+    /// No longer owed.
     Refused,
 }
 
-/// One line of the bill. What is owed, and what became of it, counts once for every exporter.
+/// One line of the bill. `owed` and the outcomes count once for each exporter.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
     pub items: u64,
@@ -62,6 +62,8 @@ pub struct Sums {
     pub dropped: u64,
 }
 
+/// Shared by all accounts. One lock guards the table; tallies are made before it is taken, so it is held for a few
+/// additions only.
 #[derive(Default)]
 pub struct Bill {
     table: Mutex<Table>,
@@ -70,22 +72,22 @@ pub struct Bill {
 
 #[derive(Default)]
 struct Table {
-    /// One a service, beside `services`: what is searched.
+    /// One for each of `services`, in the same order, for searching.
     hashes: Vec<u64>,
     services: Vec<Service>,
     others: Sums,
-    /// Whether a service had to make room.
+    /// Whether a service was replaced.
     is_estimate: bool,
 }
 
 struct Service {
     name: Name,
     sums: Sums,
-    /// Its bytes, and what it inherited.
+    /// Its bytes, plus the inherited rank.
     rank: u64,
 }
 
-/// The bill as it is read: the largest first, by bytes.
+/// The bill for reading: the largest first, by bytes.
 pub struct Reading {
     pub services: Vec<(String, Sums)>,
     pub others: Sums,
@@ -97,7 +99,7 @@ impl Tally {
         Tally::within(telemetry, usize::MAX).unwrap_or_default()
     }
 
-    /// The same where others wait; nothing when it takes long, and must be done aside.
+    /// Tallies on the worker; `None` when it takes long and must be done aside.
     pub fn at_once(telemetry: &Telemetry) -> Option<Tally> {
         Tally::within(telemetry, AT_ONCE_FIELDS)
     }
@@ -112,7 +114,7 @@ impl Tally {
         saw_all.then_some(tally)
     }
 
-    /// Adds items of a resource group.
+    /// Adds the items of a resource group.
     pub fn add_group(&mut self, group: &[u8], items: u64) {
         self.add(service(group), items, 0);
     }
@@ -122,7 +124,7 @@ impl Tally {
             return;
         }
         let name = service.get(..NAME).unwrap_or(service);
-        // Mostly it goes on with the same.
+        // Usually the same service follows.
         if let Some(line) = self.lines.iter_mut().rev().find(|line| line.name.as_slice() == name) {
             line.items += items;
             line.bytes += bytes;
@@ -134,7 +136,7 @@ impl Tally {
         }
     }
 
-    /// Makes one of two.
+    /// Merges another tally.
     pub fn merge(&mut self, more: Tally) {
         for Line { name, items, bytes } in more.lines {
             self.add(&name, items, bytes);
@@ -177,7 +179,7 @@ impl Bill {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Books what was accepted and is owed to so many exporters.
+    /// Books accepted items owed to `ways` exporters.
     pub fn accept(&self, tally: &Tally, ways: usize) {
         let mut table = self.lock();
         for line in &tally.lines {
@@ -191,7 +193,7 @@ impl Bill {
         table.others.owed += tally.others.0 * ways as u64;
     }
 
-    /// Books what a processor left out, and what it gave another name.
+    /// Books the items a processor removed or renamed.
     pub fn change(&self, before: &Tally, after: &Tally, ways: usize) {
         let ways = ways as u64;
         let is_less = after.items() < before.items();
@@ -219,7 +221,7 @@ impl Bill {
         table.others.filtered += gone * ways;
     }
 
-    /// Books what one batch came to for `ways` exporters; `dropped` of its items otherwise than `fate` says.
+    /// Books the outcome of one batch for `ways` exporters: `dropped` of its items are dropped, the rest has `fate`.
     pub fn settle(&self, tally: &Tally, fate: Fate, dropped: u64, ways: usize) {
         let (all, ways) = (tally.items().max(1), ways as u64);
         let share = |items: u64| (u128::from(items) * u128::from(dropped.min(all)) / u128::from(all)) as u64;
@@ -234,12 +236,12 @@ impl Bill {
         table.others.settle(Fate::Dropped, dropped * ways);
     }
 
-    /// Books what an earlier run left on disk: nobody knows yet whose it is.
+    /// Books items that an earlier run left on disk; their services are not known yet.
     pub fn find(&self, items: u64) {
         self.lock().others.owed += items;
     }
 
-    /// What an earlier run left was read back.
+    /// Moves items of an earlier run to their services once they are read back.
     pub fn recognise(&self, tally: &Tally) {
         let mut table = self.lock();
         for line in &tally.lines {
@@ -248,7 +250,7 @@ impl Bill {
         }
     }
 
-    /// Items of an unknown service, such as those of a record that cannot be read any more.
+    /// Drops items of an unknown service, such as those of an unreadable record.
     pub fn drop_unknown(&self, items: u64) {
         self.lock().others.dropped += items;
     }
@@ -273,7 +275,7 @@ impl Table {
         found.find(|index| self.services.get(*index).is_some_and(|service| service.name == *name))
     }
 
-    /// The line of a service that is known, else that of all others.
+    /// The line of a known service, else the line for all others.
     fn known(&mut self, hasher: &RandomState, name: &Name) -> &mut Sums {
         let found = self.find(hasher.hash_one(name.as_slice()), name);
         match found.and_then(|index| self.services.get_mut(index)) {
@@ -282,7 +284,7 @@ impl Table {
         }
     }
 
-    /// The line of a service, which is one of the largest from now on.
+    /// The line of a service, added to the table if it is new.
     fn enter(&mut self, hasher: &RandomState, name: &Name, bytes: u64) -> &mut Sums {
         let hash = hasher.hash_one(name.as_slice());
         let index = self.find(hash, name).unwrap_or_else(|| self.make_room(hash, name));

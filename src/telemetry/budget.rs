@@ -1,7 +1,7 @@
-//! The byte budget: memory is admitted by bytes held, before they are read, never by watching the heap.
+//! The byte budget: memory is admitted by counting the bytes held, before they are read; the heap is never measured.
 //!
-//! Three shares, so that a full queue cannot starve the intake's own reading, and neither can starve the export that
-//! would free them. Every held buffer owns a [`Charge`]; when the last clone goes, the bytes are given back.
+//! It has three shares, so a full queue cannot starve the reading of requests, and neither can starve the export that
+//! frees memory. Every held buffer owns a [`Charge`]; its bytes are given back when the last clone is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -10,30 +10,33 @@ use tokio::sync::{Notify, watch};
 
 use super::{Aside, Fill, Reason, Refusal};
 
-/// Who holds the bytes.
+/// What the bytes are used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
     /// Requests being read, inflated and processed.
     Ingest,
     /// Telemetry in batches and queues.
     Queue,
-    /// What exporters made of it: compressed or converted copies.
+    /// Encoded copies that exporters make: compressed or converted.
     Export,
 }
 
-/// The part of a share up to which what comes is small.
+/// Up to this fraction of a share, a request counts as small.
 const SMALL: u64 = 256;
 
+/// The memory budget of the process. `used` of a share is the sum of all charges in it; it changes by atomic updates
+/// only, and `take` never raises it above `limit`. Moving a charge between shares, or lowering the limit, may exceed
+/// the limit for a while; then nothing more is admitted until enough is given back.
 #[derive(Debug)]
 pub struct Budget {
     shares: [Held; 3],
-    /// How many sinks hold telemetry in the queue share.
+    /// Number of sinks that hold telemetry in the queue share.
     holders: AtomicU64,
-    /// How many exports wait for memory.
+    /// Number of exports that wait for memory.
     waiting: watch::Sender<usize>,
-    /// Where requests are worked on when that would keep others waiting.
+    /// Where requests are processed that would block a worker.
     pub aside: Aside,
-    /// The same for what is sent, which must not wait for requests.
+    /// The same for exports, which must not wait behind requests.
     pub aside_of_exports: Aside,
 }
 
@@ -45,7 +48,7 @@ struct Held {
 }
 
 impl Budget {
-    /// Shares `total` bytes: ingest 1, queue 2, export 1.
+    /// Divides `total` bytes: a quarter ingest, half queue, a quarter export.
     pub fn new(total: u64) -> Arc<Budget> {
         let held = |limit| Held { limit: AtomicU64::new(limit), used: AtomicU64::new(0), freed: Notify::new() };
         let shares = [held(total / 4), held(total / 2), held(total / 4)];
@@ -54,7 +57,7 @@ impl Budget {
         Arc::new(Budget { shares, holders: AtomicU64::new(0), waiting, aside, aside_of_exports })
     }
 
-    /// Shares another total. What is held beyond it stays, and is given back in its time.
+    /// Divides another total. Bytes already held beyond it stay until they are given back.
     pub fn resize(&self, total: u64) {
         for (held, part) in self.shares.iter().zip([4, 2, 4]) {
             held.limit.store(total / part, Relaxed);
@@ -69,29 +72,29 @@ impl Budget {
         self.held(share).used.load(Relaxed)
     }
 
-    /// Adds a sink that will hold telemetry, as long as the holder lives; what one sink may hold depends on whether it shares with others.
+    /// Registers a sink that holds telemetry, until the holder is dropped; a sink may hold less when there are several.
     pub fn add_holder(self: &Arc<Self>) -> Holder {
         self.holders.fetch_add(1, Relaxed);
         Holder(self.clone())
     }
 
-    /// Whether a sink that already holds `held` bytes of the queue share may take `more`, of which `fresh` are not yet in
-    /// the share. Alone it may fill the share; beside others it may hold no more than `most_of_several`. An empty sink
-    /// takes what is in the share already, even where processors have made more than the share has: else every batch would wait
-    /// for memory that only batches hold.
+    /// Whether a sink that holds `held` bytes of the queue share may take `more`, of which `fresh` are not yet in the
+    /// share. A single sink may fill the share; with several, each is bound by `most_of_several`. An empty sink may
+    /// always take bytes that are in the share already, even if processors grew them beyond it: else every batch would
+    /// wait for memory that only batches hold.
     pub fn allows(&self, held: u64, more: u64, fresh: u64) -> bool {
         held == 0 && fresh == 0 || self.holders.load(Relaxed) <= 1 || held + more <= self.most_of_several(more, fresh)
     }
 
-    /// Twice what is free without the new bytes, so that a stuck sink always leaves room for a healthy one; for what is small
-    /// four times, so that a few large requests do not keep all others out.
+    /// Twice the free bytes without the new ones, so a stuck sink always leaves room for a healthy one; four times for
+    /// small requests, so few large ones do not keep out all others.
     fn most_of_several(&self, more: u64, fresh: u64) -> u64 {
         let limit = self.limit(Share::Queue);
         let free = (limit + more).saturating_sub(self.used(Share::Queue) + fresh);
         if more <= limit / SMALL { 4 * free } else { 2 * free }
     }
 
-    /// Why there is no room for `more` bytes in a sink that holds `held`: the share is full, or it leaves room for others.
+    /// Why a sink that holds `held` has no room for `more` bytes: the share is full, or room is left for other sinks.
     pub fn queue_fill(&self, held: u64, more: u64, fresh: u64) -> Fill {
         let unit = "bytes";
         match self.allows(held, more, fresh) {
@@ -111,7 +114,7 @@ impl Budget {
         self.used(share) > self.limit(share) / 4 * 3
     }
 
-    /// Takes bytes of a share, or none at all. What is held beyond the limit keeps nobody from taking nothing.
+    /// Takes bytes of a share, or none. Taking 0 bytes always succeeds.
     pub fn take(&self, share: Share, bytes: u64) -> bool {
         if bytes == 0 {
             return true;
@@ -127,8 +130,8 @@ impl Budget {
         held.freed.notify_waiters();
     }
 
-    /// Waits until the export share has room. One that is larger than the whole share goes alone. It ends: an attempt to
-    /// send does, and what is kept for the next one makes way for who waits here ([`Budget::exports_wait`]).
+    /// Waits until the export share has room. A charge larger than the share takes all of it. The wait ends: every
+    /// attempt to send ends, and copies kept for a retry are dropped when an export waits ([`Budget::exports_wait`]).
     pub async fn charge_export(self: &Arc<Self>, bytes: u64) -> Charge {
         let mut waiting = None;
         loop {
@@ -137,7 +140,7 @@ impl Budget {
             if let Some(charge) = Charge::take(self, Share::Export, bytes) {
                 return charge;
             }
-            waiting.get_or_insert_with(|| Waiting::new(self));
+            waiting.get_or_insert_with(|| WaitingExport::new(self));
             freed.await;
         }
     }
@@ -156,23 +159,23 @@ impl Budget {
     }
 }
 
-/// An export that waits for memory.
-struct Waiting<'a>(&'a Budget);
+/// Counts an export that waits for memory.
+struct WaitingExport<'a>(&'a Budget);
 
-impl Waiting<'_> {
-    fn new(budget: &Budget) -> Waiting<'_> {
+impl WaitingExport<'_> {
+    fn new(budget: &Budget) -> WaitingExport<'_> {
         budget.waiting.send_modify(|waiting| *waiting += 1);
-        Waiting(budget)
+        WaitingExport(budget)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingExport<'_> {
     fn drop(&mut self) {
         self.0.waiting.send_modify(|waiting| *waiting -= 1);
     }
 }
 
-/// A sink that holds telemetry in the queue share.
+/// A registered sink in the queue share.
 #[derive(Debug)]
 pub struct Holder(Arc<Budget>);
 
@@ -182,7 +185,8 @@ impl Drop for Holder {
     }
 }
 
-/// Bytes of the budget that one buffer owns; clones own them together.
+/// Bytes of the budget that one buffer owns, together with its clones. Each byte is in exactly one share, and is given
+/// back once, by the last clone.
 #[derive(Clone, Debug)]
 pub struct Charge(Arc<Owned>);
 
@@ -198,7 +202,7 @@ impl Charge {
         budget.take(share, bytes).then(|| Charge::held(budget, share, bytes))
     }
 
-    /// A charge for bytes that were already taken from the budget.
+    /// A charge for bytes already taken from the budget.
     pub fn held(budget: &Arc<Budget>, share: Share, bytes: u64) -> Charge {
         Charge(Arc::new(Owned {
             budget: budget.clone(),
@@ -224,17 +228,17 @@ impl Charge {
         }
     }
 
-    /// A charge of the same share for what will be made of these bytes: nothing yet.
+    /// An empty charge in the same share, for bytes derived from these.
     pub fn for_made(&self) -> Charge {
         Charge::held(&self.0.budget, self.0.share(), 0)
     }
 
-    /// Whether they are one.
+    /// Whether both are the same charge.
     pub fn is(&self, other: &Charge) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The share that a request has while it is read and processed.
+    /// The limit for one request while it is read and processed.
     pub fn most_for_one_request(&self) -> u64 {
         self.0.budget.limit(Share::Ingest)
     }
@@ -244,7 +248,7 @@ impl Charge {
         self.0.budget.limit(self.0.share())
     }
 
-    /// Why its share had no room for `more` bytes: what would not fit if this were alone will not fit later.
+    /// The refusal when its share has no room for `more` bytes: final if they would not fit even alone.
     pub fn no_room_for(&self, more: u64) -> Refusal {
         let limit = self.limit();
         match self.bytes() + more > limit - limit / 16 {

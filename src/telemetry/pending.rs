@@ -1,4 +1,5 @@
-//! What a batch or a batching queue holds: parts in the order they came, small ones joined, the front one possibly cut.
+//! The content of a batch or a batching queue: parts in order of arrival, small ones joined, the front one possibly
+//! cut.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,24 +11,24 @@ use super::{Budget, Charge, Part, Share, Signal, Telemetry, Ticket};
 use crate::otlp::slice;
 use crate::otlp::split::Splitter;
 
-/// Parts below this size are joined: a write costs more than copying them.
+/// Parts below this size are joined: copying them is cheaper than a write each.
 const SMALL: usize = 16 * 1024;
 const JOINED: usize = 64 * 1024;
 
 #[derive(Default)]
 pub struct Pending {
     entries: VecDeque<Entry>,
-    /// The buffer that small parts are being joined into; it stands behind all entries.
+    /// The buffer into which small parts are joined; it comes after all entries.
     joining: Option<Joining>,
     items: u64,
     bytes: u64,
-    /// How many items were ever taken: the place of the front.
+    /// Items ever taken: the position of the front.
     taken: u64,
-    /// Who waits for the items between two places, oldest first.
+    /// Tickets for the items between two positions, oldest first.
     tickets: VecDeque<(u64, u64, Ticket)>,
 }
 
-/// How much a batch may hold; 0 is no limit.
+/// The maximum of a batch; 0 means no limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Most {
     Items(u64),
@@ -36,17 +37,17 @@ pub enum Most {
 
 enum Entry {
     Whole(Part),
-    /// A part of which pieces were taken, and how many items are left in it.
+    /// A partly taken part, and the number of items left in it.
     Cut {
         splitter: Splitter,
         items: u32,
         charge: Charge,
-        /// For the headers that the splitter holds, where there is room for it.
+        /// Charge for the headers in the splitter, if there was room for it.
         headers: Charge,
     },
 }
 
-/// A batch as it is made.
+/// A batch being made.
 pub struct Taking {
     signal: Signal,
     most_items: u64,
@@ -54,13 +55,13 @@ pub struct Taking {
     parts: SmallVec<[Part; 1]>,
     items: u64,
     bytes: u64,
-    /// What must be cut; what was left of it, and whether anything of it fitted.
+    /// The part to cut; its remainder, and whether any piece of it fitted.
     uncut: Option<Entry>,
     rest: Option<Entry>,
     has_grown: bool,
-    /// Whether a piece of it has no charge of its own, since there was no room for it.
+    /// Whether a piece has no charge of its own for lack of memory.
     is_beyond: bool,
-    /// Bytes, as they came, that are not pending any more.
+    /// Original bytes that are no longer pending.
     gone_bytes: u64,
 }
 
@@ -79,7 +80,7 @@ impl Pending {
         self.bytes
     }
 
-    /// Adds telemetry; its bytes are moved to the queue share, which the caller has reserved.
+    /// Adds telemetry; its bytes move to the queue share, where the caller has reserved them.
     pub fn push(&mut self, telemetry: Telemetry, budget: &Arc<Budget>) {
         let first = self.taken + self.items;
         let last = first + telemetry.items();
@@ -105,7 +106,7 @@ impl Pending {
             self.seal();
         }
         let joining = self.joining.get_or_insert_with(|| Joining {
-            // It grows with what comes: there may be one for each of a thousand tenants.
+            // It grows on demand: there may be one for each of a thousand tenants.
             buffer: Vec::with_capacity(part.bytes.len().next_power_of_two().clamp(1024, SMALL)),
             items: 0,
             charge: Charge::held(budget, Share::Queue, 0),
@@ -122,8 +123,8 @@ impl Pending {
         }
     }
 
-    /// Takes up to `most` from the front, cutting a part where the limit falls; at least one item when there is any. It ends
-    /// before a large part that must be cut.
+    /// Takes up to `most` from the front, cutting a part at the limit; at least one item if there is any. Stops before
+    /// a large part that must be cut.
     pub fn take(&mut self, signal: Signal, most: Most) -> Taking {
         let (most_items, most_bytes) = match most {
             Most::Items(0) | Most::Bytes(0) => (u64::MAX, u64::MAX),
@@ -147,7 +148,7 @@ impl Pending {
         taking
     }
 
-    /// Puts back what is left of the part that was cut, and takes more, until the batch is full or another part must be cut.
+    /// Puts back the remainder of a cut part and takes more, until the batch is full or another part must be cut.
     pub fn go_on(&mut self, taking: &mut Taking) {
         self.seal();
         loop {
@@ -164,7 +165,7 @@ impl Pending {
                 return;
             }
             let Some(entry) = self.entries.pop_front() else { return };
-            // What is put back is counted again, so that the sums hold at every step.
+            // Items put back are counted again, so the sums hold at every step.
             self.items -= u64::from(entry.items());
             self.taken += u64::from(entry.items());
             self.bytes -= entry.bytes();
@@ -178,8 +179,7 @@ impl Pending {
         }
     }
 
-    /// The tickets that a batch just taken must resolve: those of its items. One whose items are not all taken is held
-    /// here too.
+    /// The tickets to resolve for the batch just taken. A ticket whose items are not all taken also stays here.
     pub fn tickets(&mut self) -> SmallVec<[Ticket; 1]> {
         let mut tickets = SmallVec::new();
         let mut kept = VecDeque::new();
@@ -197,12 +197,12 @@ impl Pending {
 }
 
 impl Taking {
-    /// Whether a large part must be cut before the batch goes on.
+    /// Whether a large part must be cut before the batch can continue.
     pub fn is_uncut(&self) -> bool {
         self.uncut.is_some()
     }
 
-    /// Cuts it: work that nobody should wait for.
+    /// Cuts it: work for a thread aside.
     pub fn cut(&mut self) {
         let Some(entry) = self.uncut.take() else { return };
         let (room_items, room_bytes) = (self.most_items - self.items, self.most_bytes - self.bytes);
@@ -217,12 +217,12 @@ impl Taking {
         }
     }
 
-    /// Whether more of it would go beyond the memory there is.
+    /// Whether further pieces would exceed the available memory.
     pub fn is_beyond(&self) -> bool {
         self.is_beyond
     }
 
-    /// Items and bytes that are not pending any more.
+    /// Items and bytes that are no longer pending.
     pub fn load(&self) -> (u64, u64) {
         let uncut = self.uncut.as_ref().map_or(0, Entry::items);
         (self.items + u64::from(uncut), self.gone_bytes)
@@ -251,7 +251,7 @@ impl Entry {
         }
     }
 
-    /// What is left of the bytes that came; the headers that pieces repeat do not count twice.
+    /// The remaining original bytes; headers repeated in pieces do not count twice.
     fn bytes(&self) -> u64 {
         match self {
             Entry::Whole(part) => part.bytes.len() as u64,
@@ -259,7 +259,7 @@ impl Entry {
         }
     }
 
-    /// What fits of it, and what is left. A single item that is too large is taken only as the first of a batch.
+    /// The piece that fits, and the remainder. A single oversized item is taken only as the first of a batch.
     fn take(self, signal: Signal, items: u64, bytes: u64, is_first: bool) -> (Option<Part>, Option<Entry>) {
         let (mut splitter, left, charge, headers) = match self {
             Entry::Whole(part) => {

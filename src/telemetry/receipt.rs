@@ -1,8 +1,8 @@
-//! Receipts: how a request that must wait hears what became of its telemetry.
+//! Receipts: how a waiting request learns the outcome of its telemetry.
 //!
 //! The request keeps the [`Receipt`]; every sink that answers for the telemetry gets a [`Ticket`], and so does every
-//! piece it is split into. The receipt is complete when all tickets are resolved. A ticket that is lost (a panic, a
-//! task that ended) counts as an internal error: nobody is told success for what nobody answered for.
+//! piece it is split into. The receipt is complete when all tickets are resolved. A lost ticket (a panic, an ended
+//! task) counts as an internal error: success is never reported without an answer.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,25 +12,27 @@ use tokio::sync::Notify;
 
 use super::{Reason, Refusal};
 
+/// The state that a receipt and its tickets share. `open` counts unresolved tickets; the last one completes the
+/// receipt. A refusal or a lost ticket is stored before `open` is decremented, so completion sees all outcomes.
 #[derive(Debug, Default)]
-struct Waiting {
+struct Promise {
     open: AtomicUsize,
-    /// Tickets of the stage before, resolved with the outcome of this receipt.
+    /// Tickets of the previous stage, resolved with this outcome.
     before: Mutex<SmallVec<[Ticket; 1]>>,
     /// The first refusal; one is enough to refuse the whole.
     refusal: Mutex<Option<Refusal>>,
-    /// Whether somebody went away without an answer.
+    /// Whether a ticket was dropped without an answer.
     unanswered: AtomicBool,
     then: Mutex<Then>,
     complete: Notify,
 }
 
-/// What is done with the outcome.
+/// The callback for the outcome.
 #[derive(Default)]
-struct Then(Option<Box<dyn FnOnce(Answer) + Send>>);
+struct Then(Option<Box<dyn FnOnce(Outcome) + Send>>);
 
-/// `None` when nobody will ever give one.
-pub type Answer = Option<Result<(), Refusal>>;
+/// `None` when a ticket was lost.
+pub type Outcome = Option<Result<(), Refusal>>;
 
 impl std::fmt::Debug for Then {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -38,7 +40,7 @@ impl std::fmt::Debug for Then {
     }
 }
 
-impl Waiting {
+impl Promise {
     fn outcome(&self) -> Result<(), Refusal> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
     }
@@ -60,7 +62,7 @@ impl Waiting {
 }
 
 #[derive(Debug, Default)]
-pub struct Receipt(Arc<Waiting>);
+pub struct Receipt(Arc<Promise>);
 
 impl Receipt {
     pub fn ticket(&self) -> Ticket {
@@ -68,12 +70,12 @@ impl Receipt {
         Ticket { waiting: self.0.clone(), resolved: false }
     }
 
-    /// A receipt on whose outcome the tickets of an earlier one depend: a batch that is handed on to several sinks.
+    /// A receipt that resolves the tickets of an earlier one: for a batch handed to several sinks.
     pub fn passing_on(tickets: SmallVec<[Ticket; 1]>) -> Receipt {
-        Receipt(Arc::new(Waiting { before: Mutex::new(tickets), ..Waiting::default() }))
+        Receipt(Arc::new(Promise { before: Mutex::new(tickets), ..Promise::default() }))
     }
 
-    /// Waits until every ticket is resolved. Dropping the future forgets the answer and nothing else.
+    /// Waits until every ticket is resolved. Dropping the future only forgets the answer.
     pub async fn wait(self) -> Result<(), Refusal> {
         loop {
             let complete = self.0.complete.notified();
@@ -86,17 +88,17 @@ impl Receipt {
     }
 }
 
-/// One promise to say what became of it. Cloned when telemetry is split.
+/// A promise to report the outcome. Cloned when telemetry is split.
 #[derive(Debug)]
 pub struct Ticket {
-    waiting: Arc<Waiting>,
+    waiting: Arc<Promise>,
     resolved: bool,
 }
 
 impl Ticket {
-    /// The only ticket of a promise that a call takes: it hears the outcome once, whoever held the ticket last.
-    pub fn calling(then: impl FnOnce(Answer) + Send + 'static) -> Ticket {
-        let waiting = Waiting { then: Mutex::new(Then(Some(Box::new(then)))), ..Waiting::default() };
+    /// A ticket that calls `then` with the outcome once it and all its clones are resolved.
+    pub fn calling(then: impl FnOnce(Outcome) + Send + 'static) -> Ticket {
+        let waiting = Promise { then: Mutex::new(Then(Some(Box::new(then)))), ..Promise::default() };
         Receipt(Arc::new(waiting)).ticket()
     }
 
@@ -123,7 +125,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.resolved {
             self.refuse(Refusal::busy(Reason::Internal));
-            // What a panic leaves behind is dropped by name, and that is an answer.
+            // Items lost in a panic are counted as dropped, and that is an answer.
             self.waiting.unanswered.fetch_or(!std::thread::panicking(), Ordering::AcqRel);
         }
         if self.waiting.open.fetch_sub(1, Ordering::AcqRel) == 1 {

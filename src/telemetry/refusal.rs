@@ -1,4 +1,4 @@
-//! Why the chain does not take a request.
+//! Why a request is not accepted.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,28 +10,28 @@ use crate::otlp::slice::Exhausted;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Not now: nothing was taken, and the client may send it again after the hint. Where a limit is full, which.
+    /// Temporary: nothing was taken, and the client may retry after the hint. `fill` names the full limit.
     Busy {
         after: Duration,
         reason: Reason,
         fill: Option<Fill>,
     },
-    /// Larger than `limit` bytes, whole or after inflating, or than a queue's many items: final.
+    /// Final: larger than `limit` bytes, as sent or inflated, or than the queue's capacity.
     TooLarge {
         limit: u64,
         unit: &'static str,
     },
-    /// Not valid OTLP: final.
+    /// Final: not valid OTLP.
     Malformed(String),
-    /// The upstream's own answer, passed on to a client that waited for it.
+    /// The upstream's answer, passed on to a client that waited for it.
     Rejected(Status),
     Internal,
 }
 
-/// How much of a limit is taken.
+/// The usage of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fill {
-    /// A key of the config, or what the limit bounds.
+    /// A config key, or the resource that the limit bounds.
     pub limit: &'static str,
     pub used: u64,
     pub most: u64,
@@ -66,27 +66,27 @@ impl Refusal {
         Refusal::Busy { after: Duration::from_secs(1), reason, fill: Some(fill) }
     }
 
-    /// It may be taken later.
+    /// It may be accepted later.
     pub fn unavailable(message: impl Into<String>) -> Refusal {
         Refusal::Rejected(Status { code: Code::Unavailable, message: message.into() })
     }
 
-    /// It would be too much work the next time, too.
+    /// Too much work, also on a retry.
     pub fn too_much_work(message: impl Into<String>) -> Refusal {
         Refusal::Rejected(Status { code: Code::InvalidArgument, message: message.into() })
     }
 
-    /// Whether it names a limit that is full.
+    /// Whether it names a full limit.
     pub fn has_fill(&self) -> bool {
         matches!(self, Refusal::Busy { fill: Some(_), .. })
     }
 
-    /// Whether it is about how much there is or is made of it, so that a part of it may be taken.
+    /// Whether the size is to blame, so a part of it may be accepted.
     pub fn is_of_size(&self) -> bool {
         matches!(self, Refusal::TooLarge { .. })
     }
 
-    /// Whether it is about how much work it is, which one of many requests may be to blame for.
+    /// Whether the amount of work is to blame, for which one of many requests may be responsible.
     pub fn is_of_work(&self) -> bool {
         matches!(self, Refusal::Rejected(status) if status.code == Code::InvalidArgument)
     }

@@ -1,8 +1,8 @@
-//! The contract between the way of a request and those at its end.
+//! The contract between a pipeline and the sinks at its end.
 //!
 //! A request first *reserves* a place in every sink it will reach, then *commits* to all of them at once. Reserving may
-//! be refused and takes nothing; committing cannot fail. A client that leaves never leaves half a request behind: between
-//! the two there is no await, but for what is committed aside, and that happens as a whole or not at all.
+//! be refused and takes nothing; committing cannot fail. There is no await between the two (a commit aside happens as a
+//! whole or not at all), so a client that disconnects never leaves half a request behind.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -14,14 +14,14 @@ use tokio::sync::Notify;
 
 use super::{Now, Refusal, Signal, Telemetry};
 
-/// How much room a batch needs.
+/// The room a batch needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     pub items: u64,
     pub bytes: u64,
-    /// The bytes that no queue or batch holds yet and that must be charged anew.
+    /// Bytes not yet charged to a queue or batch.
     pub fresh_bytes: u64,
-    /// What the sink takes beside them ([`Sink::overhead`]).
+    /// Memory that the sink needs beside the bytes ([`Sink::overhead`]).
     pub overhead: u64,
 }
 
@@ -37,12 +37,12 @@ impl Load {
         load
     }
 
-    /// All that a sink holds with it.
+    /// All bytes the sink holds for it.
     pub fn held_bytes(&self) -> u64 {
         self.bytes + self.overhead
     }
 
-    /// What of that no queue or batch holds yet.
+    /// The part of these not yet charged to a queue or batch.
     pub fn fresh_held_bytes(&self) -> u64 {
         self.fresh_bytes + self.overhead
     }
@@ -52,53 +52,53 @@ impl Load {
 #[derive(Clone, Debug)]
 pub enum Full {
     Refuse(Refusal),
-    /// There will be room: wait for [`Sink::room`], but not longer than this; then ask again as one who has waited.
+    /// There will be room: wait for [`Sink::room`], at most this long, then ask again with [`Ask::waited`].
     Wait {
         most: Option<Duration>,
     },
 }
 
-/// How a place is asked for.
+/// The circumstances of a reservation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ask {
     /// No other sink waits for this one.
     pub alone: bool,
-    /// It has waited as long as it was told to.
+    /// It has already waited as long as it was told to.
     pub waited: bool,
-    /// The collector ends, and does not wait long for what is stuck.
+    /// The collector shuts down and does not wait long for a stuck sink.
     pub is_end: bool,
 }
 
 /// Where telemetry ends up: a batch, a sending queue, or an exporter without one.
 pub trait Sink: Send + Sync {
-    /// What it takes to hold this telemetry, beside its bytes.
+    /// Memory to hold this telemetry, beside its bytes.
     fn overhead(&self, _: &Telemetry) -> u64 {
         0
     }
-    /// Whether taking telemetry means looking at its items: much of it is then taken where nobody waits.
+    /// Whether committing reads the items: large requests are then committed aside.
     fn looks_at_items(&self) -> bool {
         false
     }
-    /// Takes a place for `load`.
+    /// Reserves a place for `load`.
     fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full>;
-    /// Gives back a place that was not filled.
+    /// Gives back an unused place.
     fn release(&self, load: Load);
     /// Fills a place. Cannot fail.
     fn commit(&self, telemetry: Telemetry, load: Load);
     /// Notified when a place may have become free.
     fn room(&self) -> &Notify;
-    /// Whether the answer to the client depends on what becomes of the telemetry here. Behind a `batch` only where somebody asked
-    /// for that: without a queue the client waits for the upstream, but not for a batch to fill as well.
+    /// Whether the client's answer depends on the outcome here. Behind a `batch` only if the config asks for it:
+    /// without a queue the client waits for the upstream, but not for a batch to fill.
     fn answers(&self, is_batched: bool) -> bool;
-    /// Since when it has been refusing without a pause.
+    /// Since when it has refused without interruption.
     fn full_since(&self) -> Option<Instant> {
         None
     }
-    /// Drops telemetry that was meant for it, under a reason, because others must not wait for it.
+    /// Drops telemetry meant for this sink, under a reason, so that others need not wait for it.
     fn skip(&self, telemetry: &Telemetry);
 }
 
-/// A reserved place; given back when it is dropped unfilled.
+/// A reserved place; given back if dropped unfilled.
 pub struct Place {
     sink: Arc<dyn Sink>,
     load: Load,
@@ -106,7 +106,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// `overhead` is what the sink said of this telemetry.
+    /// `overhead` is the result of [`Sink::overhead`] for this telemetry.
     pub fn reserve(sink: &Arc<dyn Sink>, telemetry: &Telemetry, overhead: u64, ask: Ask) -> Result<Place, Full> {
         let load = Load { overhead, ..Load::of(telemetry) };
         sink.reserve(telemetry, load, ask)?;
@@ -127,51 +127,51 @@ impl Drop for Place {
     }
 }
 
-/// What follows a stage that holds telemetry: the rest of its pipeline.
+/// The rest of the pipeline behind a stage.
 pub trait Outlet: Send + Sync {
-    /// Runs the processors on a batch; nothing is counted yet. A batch that they refuse is left as it was.
+    /// Runs the processors on a batch; nothing is counted yet. A refused batch is left unchanged.
     fn plan(&self, batch: &mut Telemetry, now: Now) -> Result<Box<dyn Planned>, Refusal>;
-    /// The same where others wait; nothing, and the batch as it was, when that takes too long and must be done aside.
+    /// Plans on the worker; `None`, with the batch unchanged, when it takes too long and must be done aside.
     fn plan_at_once(&self, batch: &mut Telemetry, now: Now) -> Option<Result<Box<dyn Planned>, Refusal>>;
-    /// Whether the answer to a client depends on what becomes of the telemetry behind it.
+    /// Whether a client's answer depends on the outcome behind it.
     fn answers(&self) -> bool;
 }
 
-/// A batch as the processors left it, without a place.
+/// A processed batch without a place.
 pub trait Planned: Send {
     /// Hands it to all its sinks, or to none.
     fn hand_over(self: Box<Self>, now: Now, ask: Ask) -> Result<(), Blocked>;
 }
 
-/// A batch that is still without a place, and the sink that has none.
+/// A batch that has no place yet, and the sink that refused.
 pub struct Blocked {
     pub planned: Box<dyn Planned>,
     pub full: Full,
     pub sink: Arc<dyn Sink>,
 }
 
-/// A stage that wants to be woken: the timekeeper drives them all.
+/// A stage that is woken by the timekeeper.
 pub trait Wakeful: Send + Sync {
     fn wake_at(&self) -> Option<Instant>;
     fn wake(&self, now: Now);
-    /// Full sinks: it is woken when one of them says that it has room.
+    /// Full sinks: the stage is woken when one of them has room.
     fn waits_for(&self) -> Vec<Arc<dyn Sink>> {
         Vec::new()
     }
-    /// Pushes everything on, whatever its time; true when nothing is left.
+    /// Hands everything on regardless of time; true when nothing is left.
     fn drain(&self, now: Now) -> bool;
 }
 
-/// What a receiver hands its requests to.
+/// Where a receiver submits its requests.
 pub trait Intake: Send + Sync {
     fn signal(&self) -> Signal;
     /// Whether a pipeline takes this signal.
     fn is_open(&self) -> bool {
         true
     }
-    /// Takes one request of a peer through the pipelines; returns when the answer may be given.
+    /// Takes one request of a peer through the pipelines; returns when it may be answered.
     fn submit_from(&self, peer: Option<IpAddr>, telemetry: Telemetry) -> Submission<'_>;
-    /// The same for what is made here.
+    /// The same for telemetry made in this process.
     fn submit(&self, telemetry: Telemetry) -> Submission<'_> {
         self.submit_from(None, telemetry)
     }

@@ -1,16 +1,16 @@
-//! The tap: telemetry as it passes, for whoever wants to look. While nobody does it costs one relaxed load.
+//! The tap: shows passing telemetry to a viewer. Without one it costs one relaxed load.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{Reason, Telemetry};
 
-/// Where it is seen.
+/// Where telemetry is seen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Point<'a> {
-    /// As a receiver took it in, before any processor.
+    /// As received, before any processor.
     Received,
-    /// As an exporter sent it.
+    /// As sent by an exporter.
     Leaving {
         exporter: &'a str,
     },
@@ -23,6 +23,8 @@ pub enum Point<'a> {
 /// Called on the task that carries the telemetry: it must be quick and must not block.
 pub type Viewer = dyn Fn(Point, &Telemetry) + Send + Sync;
 
+/// The attached viewer, if any. `attached` mirrors `viewer` so that `look` needs no lock; a request may still be shown,
+/// or missed, at the moment of a change.
 #[derive(Default)]
 pub struct Tap {
     attached: AtomicBool,
@@ -30,7 +32,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Lets `viewer` look from now on, in the place of an earlier one; `None` ends it.
+    /// Attaches `viewer` in place of an earlier one; `None` detaches it.
     pub fn attach(&self, viewer: Option<Arc<Viewer>>) {
         let is_attached = viewer.is_some();
         *self.viewer.write().unwrap_or_else(PoisonError::into_inner) = viewer;

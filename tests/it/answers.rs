@@ -1,5 +1,5 @@
 //! Every answer an upstream may give, in one table: what becomes of the batch, when it is tried again, and that the ledger
-//! balances (reliability 2.8, U4 to U6).
+//! balances.
 
 use std::time::{Duration, SystemTime};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, IoSlice};
 use std::time::Duration;
 
-use misaki::sending::disk::format::{FileHeader, FileKind, Frame, Place, crc};
+use misaki::sending::disk::format::{FileHeader, FileKind, Frame, Position, crc};
 use misaki::sending::disk::{Amount, Disk, OpenError};
 
 use super::simulated_disk::*;
@@ -386,7 +386,7 @@ fn nonsense(seed: u64) {
                 received_nanos: number(&mut random),
                 payload_crc: crc([payload.as_slice()]),
             };
-            bytes.extend(frame.encode(Place { identity: ITSELF, sequence, at: bytes.len() as u64 }));
+            bytes.extend(frame.encode(Position { identity: ITSELF, sequence, at: bytes.len() as u64 }));
             bytes.extend(payload);
             if random.chance(20) {
                 bytes.extend((0..random.below(20) * 8).map(|_| random.next() as u8));

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use misaki::extensions::LocalSocket as Config;
-use misaki::inspect::feed::{Place, View, Watch};
+use misaki::inspect::feed::{PointKind, View, Viewers};
 use misaki::inspect::wanted::Wanted;
 use misaki::inspect::{Inspection, Subject};
 use misaki::otlp::percent;
@@ -90,7 +90,7 @@ fn seen(view: &mut View) -> (Vec<String>, u64) {
 }
 
 /// The bodies in the ring.
-fn kept(watch: &Arc<Watch>, place: Place, since: Now) -> Vec<String> {
+fn kept(watch: &Arc<Viewers>, place: PointKind, since: Now) -> Vec<String> {
     seen(&mut watch.open(place, wanted(""), Some(since.instant)).unwrap()).0
 }
 
@@ -152,7 +152,7 @@ async fn a_collector_is_found_by_its_process_and_may_be_closed() {
 /// A chatty service pushes out its own past, and nobody else's; the ring is never larger than it may be.
 #[test]
 fn the_ring_is_fair_and_bounded() {
-    let (watch, start) = (Watch::new(64 << 10), Now::read());
+    let (watch, start) = (Viewers::new(64 << 10), Now::read());
     for name in ["a", "b", "c"] {
         watch.look(Point::Received, &telemetry("quiet", name, 500, start));
     }
@@ -161,10 +161,10 @@ fn the_ring_is_fair_and_bounded() {
         watch.look(Point::Received, &telemetry("loud", &format!("l{number}"), 1000, now));
         assert!(watch.ring_bytes() <= 64 << 10);
     }
-    let all = kept(&watch, Place::Received, start);
+    let all = kept(&watch, PointKind::Received, start);
     assert_eq!(all[..3], ["a", "b", "c"]);
     assert!((40..60).contains(&(all.len() - 3)) && all.last().unwrap() == "l499", "{all:?}");
-    assert_eq!(kept(&watch, Place::Received, later(start, 49_900)), ["l499"]);
+    assert_eq!(kept(&watch, PointKind::Received, later(start, 49_900)), ["l499"]);
     // Names that never end are no memory that never ends.
     for number in 0..5000 {
         let now = later(start, 60_000 + 10 * number);
@@ -173,8 +173,8 @@ fn the_ring_is_fair_and_bounded() {
     }
     // One that would fill it is not kept, and neither is anything where it has no room at all.
     watch.look(Point::Received, &telemetry("huge", "huge", 32 << 10, later(start, 900_000)));
-    assert!(!kept(&watch, Place::Received, start).contains(&"huge".to_owned()));
-    let none = Watch::new(0);
+    assert!(!kept(&watch, PointKind::Received, start).contains(&"huge".to_owned()));
+    let none = Viewers::new(0);
     none.look(Point::Received, &telemetry("a", "a", 1, start));
     assert_eq!(none.ring_bytes(), 0);
 }
@@ -182,32 +182,32 @@ fn the_ring_is_fair_and_bounded() {
 /// Under load the ring takes some of the requests: as many a second as it can afford.
 #[test]
 fn the_ring_takes_no_more_than_its_allowance() {
-    let (watch, start) = (Watch::new(64 << 10), Now::read());
+    let (watch, start) = (Viewers::new(64 << 10), Now::read());
     let send = |now| (0..100).for_each(|_| watch.look(Point::Received, &telemetry("loud", "x", 1000, now)));
     send(start);
-    let at_once = kept(&watch, Place::Received, start).len();
+    let at_once = kept(&watch, PointKind::Received, start).len();
     assert!((11..=14).contains(&at_once), "{at_once}");
     send(later(start, 1000));
-    let after_a_second = kept(&watch, Place::Received, start).len();
+    let after_a_second = kept(&watch, PointKind::Received, start).len();
     assert!((22..=28).contains(&after_a_second), "{after_a_second}");
 }
 
 #[test]
 fn what_was_dropped_is_kept_beside_what_came() {
-    let (watch, start) = (Watch::new(64 << 10), Now::read());
+    let (watch, start) = (Viewers::new(64 << 10), Now::read());
     watch.look(Point::Received, &telemetry("a", "came", 1, start));
     watch.look(Point::Leaving { exporter: "otlp" }, &telemetry("a", "left", 1, start));
     watch.look(Point::Dropped { exporter: "otlp", reason: Reason::TooLarge }, &telemetry("a", "lost", 1, start));
-    assert_eq!(kept(&watch, Place::Received, start), ["came"]);
-    assert_eq!(kept(&watch, Place::Dropped, start), ["lost"]);
-    assert_eq!(kept(&watch, Place::Leaving, start), [""; 0]);
+    assert_eq!(kept(&watch, PointKind::Received, start), ["came"]);
+    assert_eq!(kept(&watch, PointKind::Dropped, start), ["lost"]);
+    assert_eq!(kept(&watch, PointKind::Leaving, start), [""; 0]);
 }
 
 /// Who does not read is skipped over, hears how much it missed, and costs no more than its share of memory.
 #[test]
 fn a_slow_reader_is_skipped_over() {
-    let (watch, start) = (Watch::new(0), Now::read());
-    let mut view = watch.open(Place::Received, wanted(""), None).unwrap();
+    let (watch, start) = (Viewers::new(0), Now::read());
+    let mut view = watch.open(PointKind::Received, wanted(""), None).unwrap();
     for number in 0..2000 {
         watch.look(Point::Received, &telemetry("a", &number.to_string(), 1, start));
     }
@@ -221,7 +221,7 @@ fn a_slow_reader_is_skipped_over() {
     watch.look(Point::Received, &telemetry("a", "large", 2 << 20, start));
     assert_eq!(seen(&mut view), (vec!["large".to_owned()], 0));
     // Who looks for a trace misses nothing of it in between.
-    let mut traced = watch.open(Place::Received, wanted(TRACE), None).unwrap();
+    let mut traced = watch.open(PointKind::Received, wanted(TRACE), None).unwrap();
     for number in 0..2000 {
         let body = if number % 1000 == 999 { "traced" } else { "x" };
         watch.look(Point::Received, &telemetry("a", body, 10, start));
@@ -231,21 +231,22 @@ fn a_slow_reader_is_skipped_over() {
 
 #[test]
 fn so_many_look_at_once_and_no_more() {
-    let (watch, start) = (Watch::new(0), Now::read());
-    let mut views: Vec<_> = std::iter::from_fn(|| watch.open(Place::Received, wanted(""), None)).take(100).collect();
+    let (watch, start) = (Viewers::new(0), Now::read());
+    let mut views: Vec<_> =
+        std::iter::from_fn(|| watch.open(PointKind::Received, wanted(""), None)).take(100).collect();
     assert_eq!(views.len(), 8);
     views.pop();
-    assert!(watch.open(Place::Leaving, wanted(""), None).is_some());
+    assert!(watch.open(PointKind::Leaving, wanted(""), None).is_some());
     views.clear();
     watch.look(Point::Received, &telemetry("a", "nobody sees it", 1, start));
-    assert_eq!(seen(&mut watch.open(Place::Received, wanted(""), None).unwrap()), (vec![], 0));
+    assert_eq!(seen(&mut watch.open(PointKind::Received, wanted(""), None).unwrap()), (vec![], 0));
 }
 
 /// Whatever comes, and however little they read: those who look hold so much together, and large requests only one or two.
 #[test]
 fn all_who_look_hold_little_together() {
-    let (watch, start) = (Watch::new(0), Now::read());
-    let mut views: Vec<_> = (0..8).map(|_| watch.open(Place::Received, wanted(""), None).unwrap()).collect();
+    let (watch, start) = (Viewers::new(0), Now::read());
+    let mut views: Vec<_> = (0..8).map(|_| watch.open(PointKind::Received, wanted(""), None).unwrap()).collect();
     let look = |body: &str, bytes| watch.look(Point::Received, &telemetry("a", body, bytes, start));
     look("huge", 5 << 20);
     look("large", 3 << 20);
@@ -273,13 +274,13 @@ fn all_who_look_hold_little_together() {
 /// Who looks at the past doesn't keep it: what the ring has to forget meanwhile is skipped.
 #[test]
 fn the_past_is_not_kept_for_who_does_not_read() {
-    let (watch, start) = (Watch::new(64 << 10), Now::read());
+    let (watch, start) = (Viewers::new(64 << 10), Now::read());
     let look = |number: u64| {
         let now = later(start, 1000 * number);
         watch.look(Point::Received, &telemetry("a", &number.to_string(), 7000, now));
     };
     (0..4).for_each(look);
-    let mut view = watch.open(Place::Received, wanted(""), Some(start.instant)).unwrap();
+    let mut view = watch.open(PointKind::Received, wanted(""), Some(start.instant)).unwrap();
     (4..12).for_each(look);
     let (bodies, skipped) = seen(&mut view);
     let expected: Vec<_> = (4..12).map(|number: u64| number.to_string()).collect();

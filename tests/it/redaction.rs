@@ -1,4 +1,4 @@
-//! `redaction`: what goes, what is masked and what is said about it (facts 5.8); and the errors of the actions of
+//! `redaction`: what goes, what is masked and what is said about it; and the errors of the actions of
 //! `attributes` and `resource`, in the Go collector's words.
 
 use misaki::config;

@@ -1,13 +1,13 @@
-//! The text in the making, and what becomes of the records that it is about.
+//! Text being formatted, and the outcome of its records.
 
 use std::sync::atomic::Ordering;
 
 use super::sink::WRITE_BYTES;
 use super::{Counts, NOTHING, Outcome, Printer, Shared, Sink, State, add};
 
-/// Text is written when there is so much of it; with the end of a line it still is one write.
+/// Text is written at this length; a line may exceed it and still be one write.
 pub const PIECE: usize = WRITE_BYTES - (4 << 10);
-/// What a long line made the buffer grow to is given back.
+/// Above this capacity, a buffer that grew for a long line is freed.
 const ROOM: usize = 4 * WRITE_BYTES;
 
 /// The text to write next, and the pen that writes it.
@@ -16,11 +16,11 @@ pub struct Page<'a, P: Printer + ?Sized> {
     pub pen: Pen<'a, P>,
 }
 
-/// Writes to all sinks, and settles the records whose text that was.
+/// Writes to all sinks, and settles the records of the written text.
 pub struct Pen<'a, P: Printer + ?Sized> {
     shared: &'a Shared<P>,
     sinks: Vec<Sink>,
-    /// Of the text on the page.
+    /// The records of the text on the page.
     records: Counts,
     /// Bytes of the jobs whose text is on the page.
     bytes: usize,
@@ -35,13 +35,13 @@ impl<P: Printer> Page<'_, P> {
         self.pen.write(&mut self.text);
     }
 
-    /// What stood on it is lost.
+    /// The text on the page is lost.
     pub(super) fn forget(&mut self) {
         self.text.clear();
         self.pen.records = Counts::default();
     }
 
-    /// Says what was not taken.
+    /// Prints the notices about refused records.
     pub(super) fn own_up(&mut self, state: &mut State<P::Job>) {
         let unsaid = std::mem::replace(&mut state.unsaid, NOTHING);
         self.text.extend_from_slice(self.pen.shared.notices(&unsaid).as_bytes());
@@ -55,17 +55,17 @@ impl<'a, P: Printer> Pen<'a, P> {
         Pen { shared, sinks, records: Counts::default(), bytes: 0 }
     }
 
-    /// Records whose text is on the page, or begins there.
+    /// Counts records whose text is on the page, or begins there.
     pub fn count(&mut self, records: Counts) {
         add(&mut self.records, records);
     }
 
-    /// Writes the text if it is a piece. False when nobody waits for what comes after it.
+    /// Writes the text if it fills a piece. False when the rest is no longer wanted.
     pub fn breathe(&mut self, text: &mut Vec<u8>) -> bool {
         text.len() < PIECE || self.write(text)
     }
 
-    /// Writes the text. False when nobody waits for what comes after it.
+    /// Writes the text. False when the rest is no longer wanted.
     pub fn write(&mut self, text: &mut Vec<u8>) -> bool {
         let shared = self.shared;
         shared.writing.store(true, Ordering::Relaxed);
@@ -81,9 +81,9 @@ impl<'a, P: Printer> Pen<'a, P> {
         self.settle(outcome) && !shared.closed.load(Ordering::Relaxed)
     }
 
-    /// Leaves out records, which have no text, by a rule.
+    /// Settles records that a rule excludes, so that they have no text.
     pub fn leave_out(&mut self, records: Counts, text: &mut Vec<u8>) {
-        // In the order in which they came.
+        // Keep the order of arrival.
         self.write(text);
         self.records = records;
         self.settle(Outcome::LeftOut);
@@ -94,7 +94,7 @@ impl<'a, P: Printer> Pen<'a, P> {
         self.bytes += bytes;
     }
 
-    /// False when nobody waits for the outcome any longer.
+    /// False when the outcome is no longer wanted.
     fn settle(&mut self, outcome: Outcome) -> bool {
         let (records, bytes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.bytes));
         let mut state = self.shared.lock();

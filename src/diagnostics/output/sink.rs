@@ -1,4 +1,4 @@
-//! Where text is written to: stdout, stderr, or a file.
+//! Destinations for text: stdout, stderr, or a file.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::files;
 
-/// What one write may take before progress is noted: a pipe's capacity.
+/// The size of one write, after which progress is noted: a pipe's capacity.
 pub const WRITE_BYTES: usize = 64 << 10;
 
 pub struct Sink {
@@ -22,7 +22,7 @@ impl Sink {
         Sink { name: name.into(), writer: Some(Box::new(writer)), failing: false }
     }
 
-    /// `stdout`, `stderr`, or a file (a path or a `file://` URL) that is created or appended to.
+    /// `stdout`, `stderr`, or a file (a path or a `file://` URL), created or appended to.
     pub fn open(path: &str) -> io::Result<Sink> {
         Ok(match path {
             "stdout" => Sink::new(path, stdout()?),
@@ -38,12 +38,12 @@ impl Sink {
         &self.name
     }
 
-    /// Nobody will ever read from it again.
+    /// Whether its reader is gone for good.
     pub fn is_gone(&self) -> bool {
         self.writer.is_none()
     }
 
-    /// Whether the whole text went out.
+    /// Whether the whole text was written.
     pub fn write(&mut self, text: &[u8], progress: &dyn Fn()) -> bool {
         let Some(writer) = &mut self.writer else { return false };
         match write_all(writer, text, progress) {
@@ -76,7 +76,7 @@ fn stdout() -> io::Result<impl Write + Send + 'static> {
     Ok(io::stdout())
 }
 
-/// `write_all` that notes progress, and waits where somebody else made our terminal or pipe non-blocking.
+/// `write_all` that notes progress, and waits if another process made our terminal or pipe non-blocking.
 fn write_all(writer: &mut dyn Write, mut rest: &[u8], progress: &dyn Fn()) -> io::Result<()> {
     while !rest.is_empty() {
         match writer.write(rest.get(..WRITE_BYTES).unwrap_or(rest)) {

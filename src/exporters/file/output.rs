@@ -1,4 +1,4 @@
-//! The file that is written to, for all signals: one record at a time, whole or not at all.
+//! The output file, shared by all signals: each record is written whole or not at all.
 
 use std::fs::{DirBuilder, File as Handle, Permissions};
 use std::io::{self, Write};
@@ -17,24 +17,24 @@ use crate::telemetry::Signal;
 use super::Config;
 use super::rotation::rotate;
 
-/// A text up to this length is written at once; of a longer one no more is held.
+/// A text up to this length is written at once; at most this much of a longer one is held.
 const PIECE: usize = 1 << 20;
-/// The text of more telemetry than this takes long to make.
+/// Telemetry larger than this takes long to convert to text.
 const LONG: usize = 128 << 10;
 
 pub struct Output {
     path: PathBuf,
-    /// Held while a request is written; other requests wait for it in the order in which they came.
+    /// Locked while a record is written; others wait in order of arrival.
     open: Arc<Mutex<Open>>,
-    /// Held by one that takes long: the others that do wait here, so that a short one has one such before it at most.
+    /// Locked by a long record: other long ones wait here, so that a short one waits for at most one of them.
     long: Mutex<()>,
 }
 
 pub struct Open {
     config: Config,
-    /// None after a rotation that could not open the next one.
+    /// `None` after a rotation that failed to open the next file.
     file: Option<File>,
-    /// A new file after a rotation gets the permissions of the one before.
+    /// A new file after a rotation gets the permissions of the previous one.
     permissions: Option<Permissions>,
 }
 
@@ -43,16 +43,16 @@ struct File {
     is_regular: bool,
 }
 
-/// What is written, from the parts of a batch.
+/// A batch to write.
 pub enum Record {
-    /// As it is.
+    /// Encoded already.
     Encoded(SmallVec<[Bytes; 4]>),
-    /// As a line of JSON.
+    /// To be written as a line of JSON.
     Lines(Signal, SmallVec<[Bytes; 4]>),
 }
 
 impl Output {
-    /// `goes_on` keeps what is in the file, however the config has it.
+    /// With `goes_on`, the existing content is kept, whatever the config says.
     pub fn open(config: &Config, goes_on: bool) -> Result<Output, String> {
         let help = |(message, help): (String, Option<String>)| format!("{message}: {}", help.unwrap_or_default());
         config.look().map_err(help)?;
@@ -63,8 +63,8 @@ impl Output {
         Ok(Output { path: config.path.clone(), open: Arc::new(Mutex::new(open)), long: Mutex::default() })
     }
 
-    /// Writes one record, whole or not at all. It waits for its turn, so that a slow disk takes one thread and not one for each
-    /// request.
+    /// Writes one record, whole or not at all. It waits for its turn first, so a slow disk blocks one thread and not
+    /// one for each request.
     pub async fn write(&self, record: Record) -> io::Result<()> {
         let _long = if record.is_long() { Some(self.long.lock().await) } else { None };
         let mut open = self.open.clone().lock_owned().await;
@@ -80,7 +80,7 @@ impl Open {
     /// Writes one record, whole or not at all.
     fn write(&mut self, record: &Record) -> io::Result<()> {
         let (mut text, mut is_whole) = (Vec::new(), false);
-        // The length of a long one is asked for where it matters alone: to know it, all of its text is made.
+        // Only rotation needs the length of a long text in advance: computing it makes all of the text.
         if self.config.rotation.is_some() || !record.is_long() {
             let size;
             (size, is_whole) = record.measure(&mut text);
@@ -94,17 +94,17 @@ impl Open {
                 none.insert(file)
             }
         };
-        // Asked for each time: others may have cut it.
+        // Read each time: other processes may have truncated the file.
         let length = file.length()?;
         let written = if is_whole { file.handle.write_all(&text) } else { record.write(&mut file.handle) };
         if written.is_err() {
-            // Where even this fails, a torn record stays, and nobody can do more.
+            // If truncating fails too, a torn record stays.
             length.map(|length| file.handle.set_len(length)).transpose()?;
         }
         written
     }
 
-    /// Makes a backup of a file that has no room for so many bytes more.
+    /// Rotates a file that has no room for `size` more bytes.
     fn make_room(&mut self, size: u64) -> io::Result<()> {
         if let (Some(rotation), Some(file)) = (&self.config.rotation, &self.file)
             && let Some(length @ 1..) = file.length()?
@@ -113,7 +113,7 @@ impl Open {
             self.permissions = Some(file.handle.metadata()?.permissions());
             self.file = None;
             match rotate(&self.config.path, rotation) {
-                // Somebody took it away: there is nothing to keep.
+                // The file was removed: there is nothing to back up.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 rotated => rotated?,
             }
@@ -130,7 +130,7 @@ impl Record {
         }
     }
 
-    /// How long it is, and whether all of its text is in `text`: that is made once when it is short.
+    /// The record's length, and whether all its text is in `text`: short texts are made once.
     fn measure(&self, text: &mut Vec<u8>) -> (u64, bool) {
         match self {
             Record::Encoded(pieces) => (pieces.iter().map(|piece| piece.len() as u64).sum(), false),
@@ -183,7 +183,7 @@ impl File {
         Ok(File { handle, is_regular })
     }
 
-    /// What is no regular file has none, and can't be cut.
+    /// The length; `None` for special files, which cannot be truncated.
     fn length(&self) -> io::Result<Option<u64>> {
         Ok(if self.is_regular { Some(self.handle.metadata()?.len()) } else { None })
     }

@@ -1,4 +1,4 @@
-//! Backups of a file that is full: their names, and how many stay.
+//! Backups of a full file: their names, and how many are kept.
 
 use std::io;
 use std::path::Path;
@@ -6,28 +6,27 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// How the time stands in the name of a backup.
+/// The time format in a backup's name.
 const STAMP: &str = "%Y-%m-%dT%H-%M-%S%.3f";
 
 #[derive(Clone, Debug)]
 pub struct Rotation {
     pub max_bytes: u64,
-    /// 0 keeps them whatever their age.
+    /// 0 keeps backups of any age.
     pub max_days: i64,
     /// 0 keeps all.
     pub max_backups: usize,
     pub local_time: bool,
 }
 
-/// Gives the file the name of a backup, `telemetry-2026-11-23T01-42-27.608-size.json`, and removes those that are too many
-/// or too old.
+/// Renames the file to a backup, `telemetry-2026-11-23T01-42-27.608-size.json`, and removes excess and old backups.
 pub fn rotate(path: &Path, rotation: &Rotation) -> io::Result<()> {
     let zone = if rotation.local_time { TimeZone::system() } else { TimeZone::UTC };
     let now = Timestamp::now();
     let (stem, end) = parts(path);
     let stamped = |time: Timestamp| format!("{stem}{}", time.to_zoned(zone.clone()).strftime(STAMP));
     let mut name = path.with_file_name(format!("{}-size{end}", stamped(now)));
-    // Two within a millisecond.
+    // For several within a millisecond.
     for number in 1..1000 {
         if !name.exists() {
             break;
@@ -49,14 +48,14 @@ pub fn rotate(path: &Path, rotation: &Rotation) -> io::Result<()> {
     let kept = if rotation.max_backups == 0 { usize::MAX } else { rotation.max_backups };
     for (index, name) in backups.iter().enumerate() {
         if index >= kept || *name < oldest {
-            // One that stays is removed the next time.
+            // If removal fails, the next rotation tries again.
             let _ = std::fs::remove_file(path.with_file_name(name));
         }
     }
     Ok(())
 }
 
-/// What stands before and after the time in the names of backups.
+/// The parts of a backup's name before and after the time.
 fn parts(path: &Path) -> (String, String) {
     let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let extension = path.extension().map(|_| format!(".{}", text(path.extension())));

@@ -1,5 +1,5 @@
-//! Redirects of an upstream. 307 and 308 keep the method and the body; they are followed to the same scheme, host and port, where the
-//! settings of the connection and its credentials are meant for.
+//! Redirects by an upstream. 307 and 308 keep the method and the body. They are followed only to the same scheme, host
+//! and port, because the connection settings and credentials are meant for these.
 
 use http::header::LOCATION;
 use http::response::Parts;
@@ -7,10 +7,10 @@ use http::uri::{PathAndQuery, Uri};
 
 use crate::config::secrecy::redacted_url;
 
-/// As many redirects of one request as Go's client follows.
+/// Maximum redirects of one request, as in Go's client.
 pub const MOST: usize = 10;
 
-/// Where the request goes next, if the answer says so. An error says why it does not go there.
+/// The next target, if the answer redirects. An error says why the redirect is not followed.
 pub fn next(from: &Uri, answer: &Parts) -> Option<Result<Uri, String>> {
     let location = answer.headers.get(LOCATION).filter(|_| answer.status.is_redirection())?;
     let location = String::from_utf8_lossy(location.as_bytes());

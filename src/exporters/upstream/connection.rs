@@ -1,4 +1,4 @@
-//! One connection to an upstream: how it is opened, and for how long it is trusted.
+//! One connection to an upstream: how it is opened, and how long it is trusted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::telemetry::Status;
 
 use super::{KeepAlive, Pieces, Protocol, describe};
 
-/// How long it may take until a connection is there, TLS included.
+/// Time limit for connecting, TLS included.
 pub const CONNECT: Duration = Duration::from_secs(5);
-/// After so many attempts in a row without an answer, an HTTP/2 connection gets no more of them.
+/// After this many consecutive attempts without an answer, an HTTP/2 connection is replaced.
 const PATIENCE: u32 = 2;
 
 /// Opens connections to an upstream.
@@ -39,25 +39,26 @@ pub enum Connection {
     Shared(Arc<Shared>),
 }
 
-/// An HTTP/1.1 connection, which takes one request at a time.
+/// An HTTP/1.1 connection, for one request at a time.
 pub struct Single {
     pub sender: http1::SendRequest<Pieces>,
     pub interim: Interim,
     pub has_answered: bool,
 }
 
-/// An HTTP/2 connection, which takes many.
+/// An HTTP/2 connection, shared by concurrent requests. `unanswered` rises by one for each round of abandoned requests
+/// and an answer resets it; at `patience` the connection takes no more requests, and it closes when the last one ends.
 pub struct Shared {
     pub sender: http2::SendRequest<Pieces>,
     socket: Coalesced,
     has_answered: AtomicBool,
-    /// Attempts in a row that were given up without an answer.
+    /// Consecutive attempts abandoned without an answer.
     unanswered: AtomicU32,
-    /// How many of these it may have.
+    /// The limit of `unanswered`.
     patience: u32,
 }
 
-/// A request on a shared connection: dropped before it is answered or fails, it counts against the connection. Requests that
+/// A request on a shared connection. If it is dropped before it ends, it counts against the connection. Requests that
 /// wait at the same time count as one attempt.
 pub struct Trial {
     shared: Arc<Shared>,
@@ -71,7 +72,7 @@ impl Trial {
         Trial { shared, unanswered_before, is_over: false }
     }
 
-    /// It was answered, or failed.
+    /// The request was answered, or failed.
     pub fn ends(mut self, is_answered: bool) {
         self.is_over = true;
         if is_answered {
@@ -91,7 +92,7 @@ impl Drop for Trial {
 }
 
 impl Shared {
-    /// Whether it takes further requests: it is open, and its peer has answered lately.
+    /// Whether it takes further requests: it is open, and its peer answered recently.
     pub fn is_trusted(&self) -> bool {
         !self.sender.is_closed() && !self.is_silent()
     }
@@ -100,14 +101,14 @@ impl Shared {
         self.unanswered.load(Relaxed) >= self.patience
     }
 
-    /// Whether there ever was an answer.
+    /// Whether it ever answered.
     pub fn has_answered(&self) -> bool {
         self.has_answered.load(Relaxed)
     }
 }
 
 impl Drop for Shared {
-    /// The last request on it has ended. A peer that has stopped reading would keep it open.
+    /// The last request has ended. A peer that stopped reading would otherwise keep the connection open.
     fn drop(&mut self) {
         if !self.is_trusted() {
             self.socket.abandon();
@@ -116,8 +117,8 @@ impl Drop for Shared {
 }
 
 impl Opener {
-    /// Connects to one address of the endpoint, or to the first of them that answers. `silences` connections before
-    /// this one never answered: the peer may need more time rather than another connection.
+    /// Connects to one address of the endpoint, or to the first that answers. `silences` connections before this one
+    /// never answered: the peer may need more time rather than another connection.
     pub async fn open(&self, address: Option<SocketAddr>, silences: u32) -> Result<Connection, Status> {
         let connect = tokio::time::timeout(CONNECT, self.connect(address));
         let through = self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {proxy}"));
@@ -165,7 +166,7 @@ impl Opener {
         Ok((stream, is_http2))
     }
 
-    /// Whether the proxy gets each request, for the whole URL, rather than a connection to the upstream.
+    /// Whether the proxy forwards each request, instead of opening a tunnel.
     pub fn is_forwarded(&self) -> bool {
         self.proxy.is_some() && self.tls.is_none() && self.protocol == Protocol::Either
     }

@@ -1,10 +1,9 @@
 //! The connections to all addresses of an upstream.
 //!
-//! Each address has connections of its own: over HTTP/2 one that all requests share, over HTTP/1.1 one for each request
-//! under way. A request goes to the connected address with the fewest requests under way. Connections are opened beside
-//! the requests, so that an address that does not answer delays none of them while another does. The name is looked up
-//! again every 30 s as long as requests come, and whenever no address can be reached; an address that failed is tried
-//! again then.
+//! Each address has its own connections: with HTTP/2 one shared by all requests, with HTTP/1.1 one for each request in
+//! flight. A request goes to the connected address with the fewest requests in flight. Connections are opened in the
+//! background, so an address that does not answer delays no request while another one answers. The name is looked up
+//! again every 30 s while requests come, and whenever no address can be reached; failed addresses are then tried again.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,23 +18,26 @@ use crate::telemetry::{Status, clock};
 
 use super::connection::{CONNECT, Connection, Opener, Shared, Single, Trial};
 
-/// How old the answer of a look-up may be.
+/// Maximum age of a look-up.
 const FRESH: Duration = Duration::from_secs(30);
-/// The most addresses of a name that are used.
+/// Maximum addresses used for one name.
 const ADDRESSES: usize = 32;
-/// Idle connections that an address keeps beside those in use.
+/// Idle connections kept for each address.
 const IDLE: usize = 16;
 
-/// Finds the addresses of an upstream.
+/// Looks up the addresses of an upstream.
 pub type Lookup = Box<dyn Fn() -> Finding + Send + Sync>;
 pub type Finding = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
+/// The pool of one upstream, shared by its requests. All decisions are made under the lock of `state`; opening and
+/// look-ups run as tasks outside it and wake waiting requests with `news`. Each peer has at most one opening
+/// connection, and the pool one look-up.
 pub struct Pool {
     pub opener: Opener,
-    /// `None` takes the endpoint for one address, and connects to whatever it is at that moment.
+    /// `None` treats the endpoint as one address and resolves it on each connect.
     lookup: Option<Lookup>,
     state: Mutex<State>,
-    /// Says, in the order in which they came, to the requests that wait for a connection that something has happened.
+    /// Wakes requests that wait for a connection, in order of arrival, after each change.
     news: Notify,
 }
 
@@ -44,9 +46,9 @@ struct State {
     peers: Vec<Peer>,
     looked_up: Option<Instant>,
     looking: Option<AbortHandle>,
-    /// Why the last connection or look-up failed.
+    /// The error of the last connection or look-up.
     failure: Option<Status>,
-    /// Which of equal addresses is next.
+    /// Rotates among equally loaded addresses.
     turn: usize,
 }
 
@@ -55,12 +57,12 @@ struct Peer {
     address: Option<SocketAddr>,
     shared: Option<Arc<Shared>>,
     idle: Vec<Single>,
-    /// Held by each request under way.
+    /// Cloned by each request in flight.
     under_way: Arc<()>,
     opening: Option<AbortHandle>,
-    /// It could not be reached, or gave no answer; it is left out until the next look-up.
+    /// Unreachable or silent; left out until the next look-up.
     failed: bool,
-    /// How many connections in a row were given up that had never answered.
+    /// Consecutive connections abandoned without a single answer.
     silences: u32,
 }
 
@@ -72,7 +74,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// On a shared connection, whether it answers says something of the connection.
+    /// Tracks whether a shared connection answers.
     pub fn trial(&self) -> Option<Trial> {
         match &self.connection {
             Connection::Shared(shared) => Some(Trial::new(shared.clone())),
@@ -94,8 +96,8 @@ impl Peer {
         self.opening.as_ref().is_some_and(|opening| !opening.is_finished())
     }
 
-    /// Lets go of connections that have ended or are not trusted any more. One without a single answer was no use, and
-    /// neither will be the next.
+    /// Drops closed and untrusted connections. One that never answered was useless, and a new one to the same address
+    /// likely is too.
     fn prune(&mut self) {
         if let Some(shared) = self.shared.take_if(|shared| !shared.is_trusted()) {
             self.failed |= shared.is_silent() || !shared.has_answered();
@@ -161,7 +163,7 @@ impl Pool {
         }
     }
 
-    /// `None` when one is being opened or looked for.
+    /// `None` while a connection is being opened or a look-up runs.
     fn try_lease(self: &Arc<Self>, has_looked: &mut bool) -> Result<Option<Lease>, Status> {
         let mut state = self.lock();
         if let Some(lease) = state.lease() {
@@ -181,7 +183,7 @@ impl Pool {
         Ok(None)
     }
 
-    /// Keeps a connection for the next request.
+    /// Keeps an HTTP/1.1 connection for the next request.
     pub fn give_back(&self, lease: Lease) {
         let Connection::Single(single) = lease.connection else { return };
         let mut state = self.lock();
@@ -192,7 +194,7 @@ impl Pool {
         }
     }
 
-    /// While requests have a connection: looks for other addresses, and opens what was lost.
+    /// While requests have a connection: refreshes the addresses and reopens lost connections.
     fn keep_up(self: &Arc<Self>, state: &mut State) {
         let is_stale = state.looked_up.is_none_or(|at| clock().duration_since(at) >= FRESH);
         if is_stale && !state.is_looking() {
@@ -214,7 +216,7 @@ impl Pool {
         (state.looked_up, state.looking) = (Some(clock()), Some(looking.abort_handle()));
     }
 
-    /// Without an answer, the addresses of the last one stay.
+    /// Applies a look-up; if it failed, the previous addresses stay.
     fn found(self: &Arc<Self>, found: io::Result<Vec<Option<SocketAddr>>>) {
         let mut state = self.lock();
         state.looking = None;
@@ -236,12 +238,12 @@ impl Pool {
         self.news.notify_waiters();
     }
 
-    /// Opens a connection to each of these addresses that has none.
+    /// Opens a connection to each wanted address that has none.
     fn open(self: &Arc<Self>, state: &mut State, is_wanted: impl Fn(&Peer) -> bool) {
         let is_alone = state.peers.len() == 1;
         let wanted = |peer: &&mut Peer| !peer.is_connected() && !peer.is_opening() && is_wanted(peer);
         for peer in state.peers.iter_mut().filter(wanted) {
-            // Beside others, one that is silent gets no more than it needs to show that it has changed.
+            // With several addresses, a silent one gets only the minimum patience.
             let silences = if is_alone { peer.silences } else { 0 };
             let (pool, address) = (self.clone(), peer.address);
             #[expect(clippy::disallowed_methods, reason = "ends within CONNECT")]
@@ -252,7 +254,7 @@ impl Pool {
 
     fn ends(&self, address: Option<SocketAddr>, outcome: Result<Connection, Status>) {
         let mut state = self.lock();
-        // One that is gone from the name by now is let go.
+        // The address may be gone from the look-up by now.
         if let Some(peer) = state.peer(address) {
             peer.opening = None;
             match outcome {

@@ -1,6 +1,6 @@
-//! HTTP_PROXY, HTTPS_PROXY and NO_PROXY, by the rules of Go's `net/http` (golang.org/x/net/http/httpproxy), which differ from curl's:
-//! the variable in lower case wins, ALL_PROXY means nothing, this machine is never reached through a proxy, `.example.org` does not
-//! stand for `example.org` itself, and a port may follow a name.
+//! HTTP_PROXY, HTTPS_PROXY and NO_PROXY, by the rules of Go's `net/http` (golang.org/x/net/http/httpproxy), which
+//! differ from curl's: the lower-case variable wins, ALL_PROXY is ignored, this machine is never reached through a
+//! proxy, `.example.org` does not match `example.org` itself, and a name may have a port.
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
@@ -21,7 +21,7 @@ enum Exempt {
     Everything,
     Network(IpAddr, u8),
     Ip(IpAddr, String),
-    /// The domain with a dot before it; `itself` when the name without that dot counts, too.
+    /// The domain with a leading dot; `itself` if the name without the dot matches too.
     Domain {
         dotted: String,
         itself: bool,
@@ -30,7 +30,7 @@ enum Exempt {
 }
 
 impl Environment {
-    /// That of this process, as it was when it was first asked for.
+    /// The environment of this process, read on first use.
     pub fn of_process() -> &'static Environment {
         static PROCESS: OnceLock<Environment> = OnceLock::new();
         PROCESS.get_or_init(|| Environment::new(|name| std::env::var(name).ok()))
@@ -48,7 +48,7 @@ impl Environment {
         }
     }
 
-    /// The proxy on the way to `endpoint`, for requests of this scheme: gRPC counts as `https`, with and without TLS.
+    /// The proxy for `endpoint` and requests of this scheme: gRPC counts as `https`, with and without TLS.
     pub fn proxy(&self, endpoint: &Endpoint, scheme: Scheme, tls: &ClientTls) -> Result<Option<Proxy>, String> {
         let named = if scheme == Scheme::Https { &self.https } else { &self.http };
         let (Some((variable, text)), Address::Tcp { host, port }) = (named, &endpoint.address) else { return Ok(None) };
@@ -68,13 +68,13 @@ impl Environment {
     }
 }
 
-/// An IP address, which may name its zone; one of IPv4 in the form of IPv6 is the same.
+/// An IP address, possibly with a zone; IPv4-mapped IPv6 becomes IPv4.
 fn address(host: &str) -> Option<IpAddr> {
     let bare = host.split('%').next()?;
     bare.parse().ok().map(|ip: IpAddr| ip.to_canonical())
 }
 
-/// `host:port`, where an IPv6 address stands in brackets; without a port, all of it is the host.
+/// Splits `host:port`, with brackets around an IPv6 address; without a port, everything is the host.
 fn split_port(entry: &str) -> (&str, &str) {
     match entry.rsplit_once(':') {
         Some((host, port)) if host.starts_with('[') && host.ends_with(']') => {
@@ -121,7 +121,7 @@ impl Exempt {
     }
 }
 
-/// Whether the first `bits` of both are the same.
+/// Whether the first `bits` of both are equal.
 fn is_within(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
     let bits = u32::from(bits);
     match (ip, network) {

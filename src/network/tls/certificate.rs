@@ -1,10 +1,10 @@
-//! What a certificate says of itself, for a person: read leniently, trusted in nothing. rustls verifies.
+//! The content of a certificate, for people: parsed leniently, and trusted in nothing. rustls verifies.
 
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-/// DER tags that are looked for.
+/// DER tags.
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const INTEGER: u8 = 0x02;
@@ -22,7 +22,7 @@ const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 const ELLIPTIC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 const P521: &[u8] = &[0x2b, 0x81, 4, 0, 0x23];
-/// The shortest RSA key that ring takes, in bits.
+/// The shortest RSA key that ring accepts, in bits.
 const LEAST: usize = 2048;
 
 const ORGANISATION: &[u8] = &[0x55, 4, 10];
@@ -33,11 +33,11 @@ pub struct Certificate {
     pub subject: String,
     pub issuer: String,
     pub expires: Timestamp,
-    /// Whom it is for: host names and addresses.
+    /// Its subjects: host names and addresses.
     pub names: Vec<String>,
 }
 
-/// The elements of a DER value, as far as they are whole.
+/// The complete elements of a DER value.
 struct Elements<'a>(&'a [u8]);
 
 impl<'a> Iterator for Elements<'a> {
@@ -90,7 +90,7 @@ impl Certificate {
     }
 }
 
-/// The key in a certificate, where it is one that ring makes and checks no signatures with.
+/// The description of a certificate's key, if ring does not support it.
 pub fn unusable_key(der: &[u8]) -> Option<String> {
     let signed = inside(inside(der, SEQUENCE)?, SEQUENCE)?;
     // Serial number, algorithm, issuer, validity, subject, then the key.
@@ -99,7 +99,7 @@ pub fn unusable_key(der: &[u8]) -> Option<String> {
     match (objects.next()?, objects.next()) {
         (ELLIPTIC, Some(P521)) => Some("a P-521 key: use P-256, P-384, Ed25519, or RSA".to_owned()),
         (RSA, _) => {
-            // The first byte of a bit string is how many bits its last byte lacks.
+            // The first byte of a bit string counts the unused bits of its last byte.
             let (_, numbers) = inside(key, BITS)?.split_first()?;
             let modulus = inside(inside(numbers, SEQUENCE)?, INTEGER)?;
             let bits = 8 * modulus.iter().skip_while(|byte| **byte == 0).count();

@@ -1,16 +1,16 @@
-//! The `tls:` sections of the configuration, with the Go collector's rules and words (facts 2.4).
+//! Decodes `tls:` sections with the Go collector's rules.
 
 use super::{ClientTls, Identity, Pem, ServerTls, Version, Versions};
 use crate::config::{Problem, Section};
 use std::time::Duration;
 
-/// How often certificates are looked at where nothing is said of it.
+/// Default interval between checks of certificates.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
-/// The same for the CAs of clients, where they are.
+/// The same for client CAs.
 const CLIENT_CA_RELOAD: Duration = Duration::from_secs(1);
 
 impl ServerTls {
-    /// None when it is not usable, which has been reported.
+    /// `None` if it is unusable; the problem has been reported.
     pub fn decode(section: Section) -> Option<ServerTls> {
         let ClientTls { identity, versions, .. } = common(&section);
         let client_ca = section.text("client_ca_file").filter(|path| !path.is_empty());
@@ -43,7 +43,7 @@ impl ClientTls {
     }
 }
 
-/// Every file is there and holds what it shall; or no connection will ever be made.
+/// Checks after decoding that every file exists and has the right content; otherwise no connection would ever succeed.
 fn look_later(section: &Section, ca: Option<&Pem>, identity: Option<&Identity>) {
     let look = |pem: &Pem, holds: &'static str, look: Box<dyn Fn() -> Result<(), String> + Send>| {
         let help = format!("name a PEM file with {holds}, which the user that misaki runs as may read");
@@ -63,7 +63,7 @@ fn look_later(section: &Section, ca: Option<&Pem>, identity: Option<&Identity>) 
     }
 }
 
-/// What both sides have.
+/// The keys common to both sides.
 fn common(section: &Section) -> ClientTls {
     section.ignored(&["include_insecure_cipher_suites"]);
     for key in ["cipher_suites", "curve_preferences"] {

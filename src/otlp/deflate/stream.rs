@@ -1,4 +1,4 @@
-//! Compresses what is too long to be joined first, as it comes, into pieces.
+//! Compresses long payloads as a stream, into pieces.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -12,7 +12,7 @@ use crate::otlp::wire::put_varint;
 
 const PIECE: usize = 64 << 10;
 
-/// A body in pieces, of at most so many bytes: beyond them, writing is [`ErrorKind::FileTooLarge`].
+/// A body in pieces with a maximum size: beyond it, writing fails with [`ErrorKind::FileTooLarge`].
 pub struct Body {
     pieces: Vec<Bytes>,
     last: Vec<u8>,
@@ -52,8 +52,8 @@ impl Write for Body {
     }
 }
 
-/// Takes a body as it comes: while it is short it is joined, which the fast encoders want; a long one goes through an
-/// encoder that holds none of it.
+/// Compresses a body as it is written: a short one is joined for the fast encoders; a long one goes through a streaming
+/// encoder.
 pub struct Deflater {
     coding: Coding,
     level: Option<i32>,
@@ -140,7 +140,7 @@ impl Stream {
     }
 }
 
-/// Raw snappy: the length of all, then blocks of 64 KiB that know nothing of each other.
+/// Raw snappy: the total length, then independent blocks of 64 KiB.
 struct Blocks {
     body: Body,
     block: Vec<u8>,
@@ -154,7 +154,7 @@ impl Blocks {
         let block = snap::raw::Encoder::new().compress_vec(&self.block).map_err(io::Error::other)?;
         self.length += self.block.len() as u64;
         self.block.clear();
-        // The encoder put the length of the block before it.
+        // The encoder prefixes the length of the block.
         let length = block.iter().position(|byte| *byte < 0x80).map_or(block.len(), |at| at + 1);
         self.body.write_all(block.get(length..).unwrap_or_default())
     }

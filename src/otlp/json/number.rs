@@ -1,7 +1,7 @@
-//! The numbers of OTLP/JSON, which may stand in strings.
+//! The numbers of OTLP/JSON, which may be strings.
 
-/// A whole number in decimal, however it is written: `1000`, `1e3`, `1000.0`. `None` when it has a fraction, is no
-/// number, or would not fit 64 bits of either sign.
+/// A whole number in decimal, in any notation: `1000`, `1e3`, `1000.0`. `None` if it has a fraction, is not a number,
+/// or does not fit 64 bits, signed or unsigned.
 pub fn whole(text: &[u8]) -> Option<i128> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
@@ -36,7 +36,7 @@ fn scaled_whole(text: &[u8]) -> Option<u64> {
     if ![before, after, places].into_iter().all(is_number) {
         return None;
     }
-    // An exponent too large for the type stands for one that is too large for any text.
+    // An exponent that overflows the type is too large for any text.
     let places = places.parse().unwrap_or(i64::MAX);
     let point = (before.len() as i64).saturating_add(if is_negative { -places } else { places });
     let digits = before.bytes().chain(after.bytes()).map(|byte| u64::from(byte - b'0'));
@@ -57,7 +57,7 @@ fn scaled_whole(text: &[u8]) -> Option<u64> {
     }
 }
 
-/// A double written in a string: decimal, `NaN`, `Infinity`, `-Infinity`. `None` also for what overflows.
+/// A double in a string: decimal, `NaN`, `Infinity`, `-Infinity`. `None` also on overflow.
 pub fn double(text: &[u8]) -> Option<f64> {
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     let overflowed = value.is_infinite() && text.iter().any(u8::is_ascii_digit);

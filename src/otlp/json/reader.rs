@@ -1,7 +1,7 @@
 //! OTLP/JSON → wire: one walk over the text, driven by the table in `schema`, that writes protobuf as it reads.
 //!
-//! Open messages are kept in a list of their own, so a deep text costs no stack. How long a message is shows only at its
-//! end: a guessed number of bytes is left free for its length, and its content moves where the guess was wrong.
+//! Open messages are kept in a list, so deep nesting costs no stack. A message's length is known only at its end: a
+//! guessed number of bytes is left free for it, and the content is moved if the guess was wrong.
 
 use super::number::{double, whole};
 use super::scanner::{COMMA_OR_BRACE, COMMA_OR_BRACKET, Fault, Quoted, Read, Scanner, Usual, unescape};
@@ -12,22 +12,22 @@ use crate::otlp::wire::{patch_length, put_varint, varint_len};
 use crate::otlp::{base64, hex};
 use std::mem::replace;
 
-/// How deeply AnyValues may nest; protobuf requests have the same limit.
+/// Maximum nesting of AnyValues, the same as for protobuf requests.
 const VALUE_LEVELS: usize = 64;
 
-/// What may be written between two looks at how much room there is left: a usual attribute, or the lengths of all messages
-/// that are open, which may come out longer than guessed.
+/// How much may be written between two checks for room: a usual attribute, or the lengths of all open messages, which
+/// may be longer than guessed.
 const SLACK: usize = 1 << 10;
 
-/// Whether so many bytes more may be taken.
+/// Asks whether `n` more bytes may be used.
 pub type Room<'a> = &'a mut dyn FnMut(usize) -> bool;
 
-/// Where a usual attribute is made: it has less than 128 bytes and two before them, and is copied in whole pieces.
+/// Size of the buffer for a usual attribute: less than 128 bytes after a two-byte head, copied in whole pieces.
 const USUAL: usize = 128 + 2 + PIECE;
-/// Strings are copied in pieces of this size, since most of them are too short to pay for a call.
+/// Strings are copied in pieces of this size: most of them are too short to be worth a call.
 pub const PIECE: usize = 16;
 
-/// `room` is asked before the output grows. Most texts are twice as long as what is read from them.
+/// `room` is asked before the output grows. Most texts are twice as long as their wire form.
 pub fn read(root: &'static Message, text: &[u8], room: Room) -> Read<Vec<u8>> {
     let mut reader = Reader {
         text: Scanner::new(text),
@@ -49,18 +49,18 @@ pub fn read(root: &'static Message, text: &[u8], room: Room) -> Read<Vec<u8>> {
 
 struct Reader<'a> {
     text: Scanner<'a>,
-    /// Never longer than the capacity that there was room for.
+    /// Its capacity is granted by `room`.
     out: Vec<u8>,
     room: Room<'a>,
-    /// The messages whose end was not read yet, the outermost first.
+    /// The open messages, the outermost first.
     opens: Vec<Open>,
-    /// What followed each field of each message the last time; first what follows it in the tables.
+    /// For each field of each message, the field that followed it last time; initially the next one in the table.
     next: [Order; COUNT],
-    /// How many of them are AnyValues.
+    /// The number of open AnyValues.
     value_levels: usize,
 }
 
-/// The field that comes first, and the one that comes after each: senders are steady in their order, whatever it is.
+/// The first field, and the successor of each field: a sender usually keeps one order.
 type Order = [u8; FIELDS + 1];
 
 #[expect(clippy::indexing_slicing, reason = "runs while compiling")]
@@ -76,18 +76,18 @@ const IN_ORDER: Order = {
 
 struct Open {
     message: &'static Message,
-    /// The list it is an element of.
+    /// The list that contains it.
     list: Option<List>,
-    /// Where its length shall stand.
+    /// The position reserved for its length.
     length_at: usize,
-    /// One more than the index of the last field, 0 at first.
+    /// The index of the last field plus one; 0 at first.
     last: usize,
-    /// One bit for each field that was given.
+    /// A bit for each field seen.
     given: u32,
     first: bool,
 }
 
-/// A list of messages: its field, and what it lists.
+/// A list of messages: its field, and its element type.
 type List = (&'static Field, &'static Message);
 
 impl Open {
@@ -98,8 +98,8 @@ impl Open {
 }
 
 impl Reader<'_> {
-    /// Reads one member of the innermost open message, up to where a message within it begins; or the message's end, up to
-    /// where the next one of its list begins. False after the end of the outermost.
+    /// Reads one member of the innermost open message, up to the start of a nested message; or the message's end, up to
+    /// the start of the next list element. False after the end of the outermost message.
     #[inline(always)]
     fn step(&mut self) -> Read<bool> {
         let Some(open) = self.opens.last_mut() else {
@@ -151,7 +151,7 @@ impl Reader<'_> {
         Ok(true)
     }
 
-    /// Reads the value of `field`, or up to where a message within it begins.
+    /// Reads the value of `field`, up to the start of a nested message.
     #[inline(always)]
     fn value(&mut self, field: &'static Field, again: bool) -> Read<()> {
         if self.text.rest().first() == Some(&b'n') && self.text.word("null") {
@@ -170,7 +170,7 @@ impl Reader<'_> {
             kind => {
                 let before = self.out.len();
                 let is_zero = self.scalar(field.tag, kind)?;
-                // A zero is kept only where it differs from nothing, or undoes an earlier value.
+                // A zero is kept only if it differs from absent, or overrides an earlier value.
                 if is_zero && !again && field.presence == Presence::Implicit {
                     self.out.truncate(before);
                 }
@@ -199,7 +199,7 @@ impl Reader<'_> {
         self.patch(ended.length_at, ended.message.length_bytes);
     }
 
-    /// Begins the next message of a list, if there is one. A `null` is an empty message, as for the Go collector.
+    /// Begins the next message of a list, if there is one. A `null` is an empty message, as in the Go collector.
     #[inline(always)]
     fn element(&mut self, (field, message): List, mut first: bool) -> Read<()> {
         while self.goes_on(first)? {
@@ -221,7 +221,7 @@ impl Reader<'_> {
     }
 
     /// Reads an attribute in the form that all SDKs write, `{"key":"…","value":{"stringValue":"…"}}` or with an
-    /// `intValue`: half of a request is made of them. False, and nothing done, for any other.
+    /// `intValue`: half of a typical request. Returns false without consuming anything for other forms.
     #[inline(always)]
     fn usual_attribute(&mut self, tag: u64) -> bool {
         let Some(attribute) = self.text.usual_attribute() else { return false };
@@ -240,7 +240,7 @@ impl Reader<'_> {
         if let Usual::Text(text) = value {
             self.text.copy(text, &mut out, 8 + key_length);
         }
-        // The last byte is the length of a text.
+        // For a string, the last byte is its length.
         let value_head =
             [(key_value::VALUE << 3 | 2) as u8, value_length as u8, value_tag as u8, value_length as u8 - 2];
         let head = [tag as u8, length as u8, (key_value::KEY << 3 | 2) as u8, key_length as u8];
@@ -257,7 +257,7 @@ impl Reader<'_> {
         true
     }
 
-    /// Passes what stands between two elements of a list, or its end.
+    /// Consumes the separator between two list elements, or the end of the list.
     #[inline(always)]
     fn goes_on(&mut self, first: bool) -> Read<bool> {
         match self.text.peek() {
@@ -274,13 +274,13 @@ impl Reader<'_> {
         }
     }
 
-    /// Room for so many bytes, and some slack.
+    /// Makes room for `bytes`, plus slack.
     #[inline(always)]
     fn make_room(&mut self, bytes: usize) -> Read<()> {
         if self.out.capacity() - self.out.len() < bytes + SLACK { self.grow(bytes) } else { Ok(()) }
     }
 
-    /// Half as much again, or when that is not granted, what is needed.
+    /// Grows by half, or, if that is not granted, by the minimum.
     #[cold]
     fn grow(&mut self, bytes: usize) -> Read<()> {
         let least = self.out.len() + bytes + SLACK - self.out.capacity();
@@ -290,7 +290,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Writes a tag and leaves bytes free for a length: says where.
+    /// Writes a tag and reserves bytes for a length; returns their position.
     #[inline(always)]
     fn reserve(&mut self, tag: u64, length_bytes: usize) -> usize {
         put_varint(&mut self.out, tag);
@@ -301,13 +301,13 @@ impl Reader<'_> {
         self.out.len() - length_bytes
     }
 
-    /// Writes the length of what was written since `reserve`.
+    /// Writes the length of everything written since `reserve`.
     #[inline(always)]
     fn patch(&mut self, at: usize, reserved: usize) {
         patch_length(&mut self.out, at, reserved);
     }
 
-    /// Reads a scalar and writes it; says whether it is the zero of its type.
+    /// Reads a scalar and writes it; returns whether it is its type's zero.
     #[inline(always)]
     fn scalar(&mut self, tag: u64, kind: Kind) -> Read<bool> {
         match kind {
@@ -353,7 +353,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Appends a string as it stands.
+    /// Appends a string without escapes.
     #[inline(always)]
     fn append(&mut self, Quoted { raw, start, .. }: Quoted) {
         let (before, mut from) = (self.out.len(), start);
@@ -369,7 +369,7 @@ impl Reader<'_> {
         self.out.extend_from_slice(raw.get(self.out.len() - before..).unwrap_or_default());
     }
 
-    /// The same for what is a number on the wire, without its tag.
+    /// The same for numeric wire types, without a tag.
     #[inline(always)]
     fn number(&mut self, kind: Kind) -> Read<bool> {
         match kind {
@@ -408,7 +408,7 @@ impl Reader<'_> {
         bits == 0
     }
 
-    /// Reads a list of scalars. One that is given twice goes on where it was.
+    /// Reads a list of scalars. A duplicate list continues the first.
     #[inline(never)]
     fn list(&mut self, field: &Field) -> Read<()> {
         self.text.expect(b'[', "a list is needed")?;
@@ -434,7 +434,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A whole number, in quotes or not.
+    /// A whole number, quoted or not.
     #[inline(always)]
     fn integer<T: TryFrom<i128>>(&mut self, needed: &'static str) -> Read<T> {
         let start = self.text.at;
@@ -460,7 +460,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether it is the one message that may contain itself.
+/// Whether it is the only message that may contain itself.
 fn is_any_value(message: &Message) -> bool {
     std::ptr::eq(message, &ANY_VALUE)
 }

@@ -1,23 +1,23 @@
-//! The JSON text, token by token (RFC 8259, nothing more): a cursor that checks the grammar as it goes and copies nothing.
+//! A cursor over JSON text, token by token (strict RFC 8259). It checks the grammar as it goes and copies nothing.
 //!
-//! Bytes that are not UTF-8 pass through strings untouched. No function recurses, and none reads past the end.
+//! Bytes that are not UTF-8 are allowed in strings. No function recurses, and none reads past the end.
 
 use std::borrow::Cow;
 
 use super::reader::PIECE;
 use crate::otlp::schema::{Field, Key};
 
-/// How deeply a value may nest that no field of OTLP claims.
+/// Maximum nesting of a value in an unknown field.
 const UNKNOWN_DEPTH: usize = 200;
 
-/// Why the text was refused, and where the value stands that is to blame.
+/// Why the text was refused, and the position of the wrong value.
 #[derive(Debug)]
 pub struct Fault {
     pub at: usize,
-    /// The field whose value is wrong; empty where the text is not JSON.
+    /// The field with the wrong value; empty if the text is not JSON.
     pub field: &'static str,
     pub needed: &'static str,
-    /// Whether the text is not to blame: the caller grants no more bytes.
+    /// Whether memory, not the text, is the cause: the caller grants no more bytes.
     pub is_of_room: bool,
 }
 
@@ -40,15 +40,15 @@ pub type Read<T> = Result<T, Box<Fault>>;
 pub struct Quoted<'a> {
     pub raw: &'a [u8],
     pub escaped: bool,
-    /// Where `raw` begins in the text.
+    /// The position of `raw` in the text.
     pub start: usize,
 }
 
-/// The longest string with escapes that is copied: no name, id or number is longer.
+/// Longer strings with escapes are not copied: no name, id or number is this long.
 const LONGEST: usize = 4 << 10;
 
 impl<'a> Quoted<'a> {
-    /// What a name, an id or a number stands for; an error where it is too long for one.
+    /// The value of a name, an id or a number; an error if it is too long for one.
     pub fn word(self, needed: &'static str) -> Read<Cow<'a, [u8]>> {
         match self.escaped && self.raw.len() > LONGEST {
             true => Err(Fault::new(self.start - 1, needed)),
@@ -56,7 +56,7 @@ impl<'a> Quoted<'a> {
         }
     }
 
-    /// What the string stands for: a copy, where it has escapes.
+    /// The string's value; copied if it has escapes.
     pub fn text(self) -> Read<Cow<'a, [u8]>> {
         if !self.escaped {
             return Ok(Cow::Borrowed(self.raw));
@@ -66,13 +66,13 @@ impl<'a> Quoted<'a> {
         Ok(Cow::Owned(text))
     }
 
-    /// Looks at its escapes without a copy.
+    /// Checks the escapes without copying.
     fn check(self) -> Read<()> {
         if self.escaped { each_piece(self, |_| {}) } else { Ok(()) }
     }
 }
 
-/// An attribute in its usual form, and where it ends.
+/// An attribute in its usual form, and its end.
 pub struct Attribute<'a> {
     pub key: Quoted<'a>,
     pub value: Usual<'a>,
@@ -95,7 +95,7 @@ impl<'a> Scanner<'a> {
         Scanner { text, at: 0 }
     }
 
-    /// What stands here is wrong.
+    /// The error for an unexpected token here.
     pub fn unexpected(&self, needed: &'static str) -> Box<Fault> {
         Fault::new(self.at, needed)
     }
@@ -105,13 +105,13 @@ impl<'a> Scanner<'a> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    /// Bytes of the text from `at`, if there are so many.
+    /// The bytes at `at`, if there are enough.
     #[inline(always)]
     pub fn piece<const LENGTH: usize>(&self, at: usize) -> Option<&'a [u8; LENGTH]> {
         self.text.get(at..)?.first_chunk()
     }
 
-    /// Copies a string as it stands to its place; what stands behind that may be overwritten.
+    /// Copies an unescaped string to `place`; bytes after it may be overwritten.
     #[inline(always)]
     pub fn copy<const ROOM: usize>(&self, Quoted { raw, start, .. }: Quoted, to: &mut [u8; ROOM], place: usize) {
         let mut done = 0;
@@ -125,7 +125,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The first byte of the next token; 0, which begins none, at the end.
+    /// The first byte of the next token; 0, which begins no token, at the end.
     #[inline(always)]
     pub fn peek(&mut self) -> u8 {
         loop {
@@ -151,14 +151,14 @@ impl<'a> Scanner<'a> {
         self.peek() == 0 && self.at == self.text.len()
     }
 
-    /// Passes `word` if it stands here: `null`, `true` or `false`.
+    /// Consumes `word` if it is next: `null`, `true` or `false`.
     pub fn word(&mut self, word: &str) -> bool {
         let found = self.rest().starts_with(word.as_bytes());
         self.at += if found { word.len() } else { 0 };
         found
     }
 
-    /// Passes the key of a member that is one of `fields`, and which is probably the one at `likely`. `None`: it is none.
+    /// Consumes a member's key that is one of `fields`, most likely the one at `likely`. `None` if it is unknown.
     #[inline(always)]
     pub fn field(&mut self, fields: &'static [Field], likely: usize) -> Read<Option<(usize, &'static Field)>> {
         if let Some(window) = self.rest().first_chunk().and_then(Key::window) {
@@ -172,7 +172,7 @@ impl<'a> Scanner<'a> {
         self.unusual_field(fields)
     }
 
-    /// The same for a key with spaces or escapes, in snake_case, or unknown.
+    /// The same for keys with spaces or escapes, in snake_case, or unknown.
     #[cold]
     fn unusual_field(&mut self, fields: &'static [Field]) -> Read<Option<(usize, &'static Field)>> {
         let key = self.quoted_key()?;
@@ -184,7 +184,7 @@ impl<'a> Scanner<'a> {
         Ok(fields.iter().enumerate().find(|(_, field)| named(field)))
     }
 
-    /// Passes the name of an object's member and its colon.
+    /// Consumes a member's name and colon.
     pub fn key(&mut self) -> Read<Cow<'a, [u8]>> {
         self.quoted_key()?.text()
     }
@@ -196,7 +196,7 @@ impl<'a> Scanner<'a> {
         Ok(key)
     }
 
-    /// Passes the string that stands here.
+    /// Consumes a string.
     #[inline(always)]
     pub fn string(&mut self, needed: &'static str) -> Read<Quoted<'a>> {
         let [b'"', rest @ ..] = self.rest() else {
@@ -209,7 +209,7 @@ impl<'a> Scanner<'a> {
         self.escaped_string(plain_length(rest))
     }
 
-    /// Passes the rest of a string, of which `plain` bytes are known to be plain.
+    /// Consumes the rest of a string, whose first `plain` bytes have no escapes.
     #[cold]
     fn escaped_string(&mut self, plain: usize) -> Read<Quoted<'a>> {
         let start = self.at;
@@ -228,7 +228,7 @@ impl<'a> Scanner<'a> {
         Ok(Quoted { raw, escaped: true, start })
     }
 
-    /// The text of the number that stands here, in quotes or not.
+    /// The text of a number, quoted or not.
     #[inline(always)]
     pub fn numeric(&mut self, needed: &'static str) -> Read<Cow<'a, [u8]>> {
         match self.rest() {
@@ -237,7 +237,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes a whole number of 1 to 19 digits, in quotes or not, if that is all that stands here.
+    /// Consumes a whole number of 1 to 19 digits, quoted or not, if that is the complete value.
     #[inline(always)]
     pub fn short_whole(&mut self) -> Option<u64> {
         let (quoted, text) = match self.rest() {
@@ -262,7 +262,7 @@ impl<'a> Scanner<'a> {
         Some(value)
     }
 
-    /// The attribute that begins here, if it has its usual form. Passes nothing.
+    /// The next attribute, if it has its usual form. Consumes nothing.
     #[inline(always)]
     pub fn usual_attribute(&self) -> Option<Attribute<'a>> {
         let mut ahead = Scanner { text: self.text, at: self.at };
@@ -295,7 +295,7 @@ impl<'a> Scanner<'a> {
         Some(Quoted { raw, escaped: false, start })
     }
 
-    /// A number's text, as the grammar defines it.
+    /// Consumes a number, as defined by the grammar.
     pub fn number(&mut self, needed: &'static str) -> Read<&'a [u8]> {
         let start = self.at;
         let number = self.rest();
@@ -321,7 +321,7 @@ impl<'a> Scanner<'a> {
         count
     }
 
-    /// Passes a value of any kind, checking its grammar.
+    /// Consumes any value, checking its grammar.
     pub fn skip(&mut self) -> Read<()> {
         let mut closers = [0u8; UNKNOWN_DEPTH];
         let mut depth = 0;
@@ -340,7 +340,7 @@ impl<'a> Scanner<'a> {
             } else {
                 self.skip_scalar()?;
             }
-            // Passes the ends that stand here, up to where the next value begins.
+            // Consume closing brackets, up to the start of the next value.
             loop {
                 let Some(&closer) = depth.checked_sub(1).and_then(|index| closers.get(index)) else { return Ok(()) };
                 if self.peek() == closer {
@@ -373,8 +373,8 @@ impl<'a> Scanner<'a> {
 pub const COMMA_OR_BRACE: &str = "a comma or \"}\" is needed";
 pub const COMMA_OR_BRACKET: &str = "a comma or \"]\" is needed";
 
-/// How many bytes a string goes on without a quote, a backslash or a control character. Eight at a time: most strings
-/// of telemetry are too short for a vector search to pay for its call.
+/// The length of the prefix without a quote, a backslash or a control character. Checks eight bytes at a time: most
+/// strings are too short for a vector search to be worth a call.
 #[inline(always)]
 pub fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
@@ -396,12 +396,12 @@ pub fn plain_length(bytes: &[u8]) -> usize {
     words.len() * 8 + plain
 }
 
-/// Appends what the string stands for.
+/// Appends the string's value.
 pub fn unescape(text: Quoted, out: &mut Vec<u8>) -> Read<()> {
     each_piece(text, |piece| out.extend_from_slice(piece))
 }
 
-/// Gives what the string stands for, piece by piece.
+/// Passes the string's value to `put` in pieces.
 #[inline(always)]
 fn each_piece(text: Quoted, mut put: impl FnMut(&[u8])) -> Read<()> {
     let mut rest = text.raw;
@@ -421,7 +421,7 @@ fn each_piece(text: Quoted, mut put: impl FnMut(&[u8])) -> Read<()> {
     }
 }
 
-/// Reads one escape. Half of a surrogate pair is U+FFFD: an SDK that cuts a text may cut a pair.
+/// Reads one escape. An unpaired surrogate becomes U+FFFD: an SDK that truncates a text may cut a pair.
 fn escape(text: &[u8]) -> Option<(char, &[u8])> {
     let [b'\\', letter, rest @ ..] = text else { return None };
     let character = match letter {

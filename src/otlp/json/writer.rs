@@ -1,8 +1,8 @@
-//! Wire → OTLP/JSON, in the form of the Go collector's `pdata`: one line, the fields in the order of the table in
-//! `schema`, ids in hexadecimal, 64-bit integers in quotes, enums as numbers, doubles as Go writes them.
+//! Wire → OTLP/JSON, in the form of the Go collector's `pdata`: one line, fields in the order of the table in `schema`,
+//! ids in hexadecimal, 64-bit integers in quotes, enums as numbers, doubles as Go writes them.
 //!
-//! Works on checked bytes, whose depth the check bounds; what nests deeper is cut off here. The text can be twenty times
-//! the request, so it leaves in pieces: whatever is taken back again is taken back before a piece could have left.
+//! The input is checked, which bounds its depth; deeper nesting is cut off. The text can be twenty times the request,
+//! so it leaves in pieces: text that is removed again is removed before its piece could have left.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -14,21 +14,21 @@ use crate::otlp::schema::{Field, Kind, Message, Presence};
 use crate::otlp::wire::{Fields, Value, merged, varint};
 use crate::otlp::{base64, hex, number};
 
-/// More than 64 levels of values need: three messages each, and those around them.
+/// More than 64 levels of values need, with three messages each, plus the messages around them.
 const DEPTH: usize = 208;
-/// A message that stands in several places is joined. The copies that are open at once have so many bytes; beyond it, the
-/// last place counts alone.
+/// The fragments of a message given several times are joined. The open copies may take this many bytes; beyond that,
+/// only the last fragment counts.
 const COPIES: usize = 1 << 20;
-/// The most bytes whose base64 is written before the next look at how much there is.
+/// Maximum bytes encoded as base64 between two checks for a full piece.
 const BYTES: usize = escape::WINDOW / 3 * 3;
 
-/// Writes a message. What a terminal would act on can stand in its strings only, where an escape means the same: it
-/// stands there when the text is `for_eyes`.
+/// Writes a message. Characters that a terminal acts on can occur only in strings, where an escape means the same: they
+/// are escaped with `for_eyes`.
 pub fn write(message: &'static Message, wire: &[u8], for_eyes: bool, to: &mut Pieces) {
     Writer { to, for_eyes, copies: COPIES }.message(message, wire, DEPTH);
 }
 
-/// Writes requests as one: the only field of a request is a list, which goes on.
+/// Writes several requests as one: the only field of a request is a list, which continues.
 pub fn write_requests(request: &'static Message, parts: &[&[u8]], to: &mut Pieces) {
     let mut writer = Writer { to, for_eyes: false, copies: COPIES };
     writer.put("{");
@@ -50,7 +50,7 @@ impl Writer<'_, '_> {
         self.to.out.extend_from_slice(text.as_bytes());
     }
 
-    /// The only function that calls itself; what needs more of the stack stands in functions of its own.
+    /// The only recursive function, so code that needs more stack is in separate functions.
     fn message(&mut self, message: &Message, wire: &[u8], depth: usize) {
         self.put("{");
         let (given, chosen) = summary(message, wire);
@@ -92,7 +92,7 @@ impl Writer<'_, '_> {
         self.put("}");
     }
 
-    /// A list of messages, from all parts; false when there is none.
+    /// Writes a list of messages from all parts; false if there are none.
     fn list(&mut self, field: &Field, parts: &[&[u8]], depth: usize, is_first: bool) -> bool {
         let Kind::Many(inner) = field.kind else { return false };
         let mut is_empty = true;
@@ -112,7 +112,7 @@ impl Writer<'_, '_> {
         !is_empty
     }
 
-    /// What a singular message consists of. Members of a oneof are absent when they are not given, or something else.
+    /// The content of a singular message. A oneof member is absent if it is not given, or another member was.
     fn content<'a>(&mut self, field: &Field, wire: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let found = || Fields::new(wire).filter(|found| found.number == field.number).map(|found| found.value);
         if field.presence == Presence::Oneof {
@@ -132,7 +132,7 @@ impl Writer<'_, '_> {
         Some(merged(wire, field.number))
     }
 
-    /// Writes a scalar or a list of them; false when it is absent, or the same as absent.
+    /// Writes a scalar or a list of scalars; false if it is absent or has its default.
     fn scalars(&mut self, kind: Kind, field: &Field, wire: &[u8]) -> bool {
         let mut values = Fields::new(wire).filter(|found| found.number == field.number).map(|found| found.value);
         let element = match kind {
@@ -174,7 +174,7 @@ impl Writer<'_, '_> {
         self.to.breathe();
     }
 
-    /// Writes a scalar; nothing, and false, when the wire type is another one.
+    /// Writes a scalar; false, without output, if the wire type is wrong.
     fn scalar(&mut self, kind: Kind, value: Value) -> bool {
         let out = &mut *self.to.out;
         match (kind, value) {
@@ -234,7 +234,7 @@ impl Writer<'_, '_> {
     }
 }
 
-/// One bit for every field that is given, and the member of the oneof that counts: the last one on the wire, 0 for none.
+/// A bit for every field present, and the oneof member that counts: the last one on the wire, 0 for none.
 fn summary(message: &Message, wire: &[u8]) -> (u64, u32) {
     let (mut given, mut chosen) = (0, 0);
     for field in Fields::new(wire).filter(|field| field.number < 64) {
@@ -244,7 +244,7 @@ fn summary(message: &Message, wire: &[u8]) -> (u64, u32) {
     (given, chosen)
 }
 
-/// No number of OTLP's is above 16.
+/// No field number in OTLP is above 16.
 fn bit(number: u32) -> u64 {
     1 << (number & 63)
 }
@@ -262,7 +262,7 @@ fn next_message<'a>(rest: &mut Fields<'a>, number: u32) -> Option<&'a [u8]> {
     })
 }
 
-/// Whether a scalar is the zero of its type, and not one of another wire type.
+/// Whether a scalar is its type's zero, in the right wire type.
 fn is_zero(kind: Kind, value: Value) -> bool {
     match value {
         Value::Varint(value) | Value::Fixed64(value) => value == 0,
@@ -275,7 +275,7 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments) {
     out.write_fmt(text).expect("a Vec takes all that is written to it");
 }
 
-/// A string, or a window of it, without its quotes.
+/// A string, or a window of it, without quotes.
 fn put_text(text: &[u8], out: &mut Vec<u8>) {
     for chunk in text.utf8_chunks() {
         let mut rest = chunk.valid().as_bytes();
@@ -300,7 +300,7 @@ fn put_text(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Writes escapes for what stands behind `start` and a terminal would act on.
+/// Escapes characters after `start` that a terminal acts on.
 fn make_safe(out: &mut Vec<u8>, start: usize, eyes: &Eyes) {
     let text = out.get(start..).unwrap_or_default();
     if escape::is_clean(text) {

@@ -1,5 +1,5 @@
-//! Runs of whole fields, in order: a few in place, more on the heap. A run takes more memory than two bytes that it may
-//! consist of, so it is taken from the request's room.
+//! Runs of whole fields, in order: a few inline, more on the heap. A run takes more memory than the two bytes it may
+//! consist of, so its memory is taken from the request's room.
 
 use std::ops::Deref;
 
@@ -24,7 +24,7 @@ impl<'a> Pieces<'a> {
         self.room
     }
 
-    /// Without room for it, a piece is lost, and the request refused.
+    /// If there is no room, the piece is lost and the request is refused.
     #[inline]
     pub fn push(&mut self, piece: &'a [u8]) {
         if self.list.len() < self.list.capacity() || self.grow() {
@@ -44,7 +44,7 @@ impl<'a> Pieces<'a> {
         self.list.remove(index);
     }
 
-    /// Puts two pieces or fewer in the place of one.
+    /// Replaces one piece by up to three.
     pub fn replace(&mut self, index: usize, with: [&'a [u8]; 3]) {
         let mut with = with.into_iter().filter(|piece| !piece.is_empty());
         match (with.next(), self.list.get_mut(index)) {
@@ -62,7 +62,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Makes room for twice as many. False when there is no memory for them.
+    /// Doubles the capacity. False if there is no memory.
     #[cold]
     fn grow(&mut self) -> bool {
         let more = self.list.capacity();

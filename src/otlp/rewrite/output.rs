@@ -1,4 +1,4 @@
-//! What comes out of a walk: nothing before something changes, then all around it, in runs as long as they are.
+//! The output of a walk: nothing before the first change, then everything around it, in the longest possible runs.
 
 use smallvec::SmallVec;
 
@@ -7,35 +7,35 @@ use crate::otlp::room::Room;
 use crate::otlp::slice::Exhausted;
 use crate::otlp::wire::{Fields, put_bytes, put_header};
 
-/// The longest tag and length of a message.
+/// Maximum length of a message's tag and length.
 const HEADER: usize = 16;
 
-/// A container on the way to the message that is visited.
+/// A container around the visited message.
 #[derive(Default)]
 pub struct Level<'a> {
     pub raw: &'a [u8],
-    /// Its field number in the container around it; 0 is the request.
+    /// Its field number in its parent; 0 for the request.
     number: u32,
-    /// Up to where its bytes are in the output or left out of it, and where the child starts that is visited.
+    /// The end of the bytes already copied or left out, and the start of the visited child.
     pub done: usize,
     pub at: usize,
-    /// Where its tag and its first field stand in the output, once something in it has changed.
+    /// The positions of its tag and its first field in the output, once something in it has changed.
     pub begun: Option<(usize, usize)>,
 }
 
 impl Level<'_> {
-    /// How many bytes `reach` may write.
+    /// Maximum bytes that `reach` writes.
     fn behind(&self) -> usize {
         HEADER + self.at - self.done
     }
 
-    /// Brings the output up to the child that is visited.
+    /// Copies everything before the visited child.
     #[inline]
     fn reach(&mut self, out: &mut Vec<u8>) {
         if self.begun.is_none() {
             let start = out.len();
             if self.number != 0 {
-                // A guess, corrected when the length is known; most often it takes as many bytes.
+                // A guess, corrected when the length is known; usually it takes as many bytes.
                 put_header(out, self.number, self.raw.len());
             }
             self.begun = Some((start, out.len()));
@@ -45,22 +45,22 @@ impl Level<'_> {
     }
 }
 
-/// What became of a message in its container.
+/// The outcome of a message in its container.
 pub enum Fate {
     Same,
-    /// It stands in the output.
+    /// It is in the output.
     Written,
     Gone,
 }
 
-/// The containers that are open, and what is written of them.
+/// The open containers, and their output so far.
 pub struct Output<'a> {
     out: Vec<u8>,
     room: &'a Room,
-    /// How long the output will likely be, once there is any.
+    /// The expected length of the output.
     likely: usize,
     scratch: Vec<u8>,
-    /// The container whose children are visited, and those around it.
+    /// The container whose children are visited, and its parents.
     pub level: Level<'a>,
     outer: SmallVec<[Level<'a>; 5]>,
 }
@@ -77,7 +77,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// What was written, if anything was.
+    /// The output, if anything changed.
     pub fn finish(mut self) -> Option<Vec<u8>> {
         self.room.give_back(self.scratch.capacity());
         self.level.begun?;
@@ -89,14 +89,14 @@ impl<'a> Output<'a> {
         Some(self.out)
     }
 
-    /// Opens the container that is visited; nothing is written yet.
+    /// Opens the visited container; writes nothing yet.
     #[inline]
     pub fn enter(&mut self, number: u32, raw: &'a [u8]) {
         let level = Level { raw, number, ..Level::default() };
         self.outer.push(std::mem::replace(&mut self.level, level));
     }
 
-    /// Brings the output up to the child that is visited, through all containers around it.
+    /// Copies everything before the visited child, in all containers around it.
     #[inline]
     pub fn reach(&mut self) -> Result<(), Exhausted> {
         let mut more = self.level.behind();
@@ -111,20 +111,20 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// Room for so many bytes more of output.
+    /// Makes room for `more` bytes of output.
     #[inline]
     fn make_room(&mut self, more: usize) -> Result<(), Exhausted> {
         if self.room.reserve(&mut self.out, more) { Ok(()) } else { Err(Exhausted) }
     }
 
-    /// Writes a message that stands nowhere in the request.
+    /// Writes a message that is not in the original request.
     pub fn add(&mut self, number: u32, message: &[u8]) -> Result<(), Exhausted> {
         self.make_room(message.len() + HEADER)?;
         put_bytes(&mut self.out, number, message);
         Ok(())
     }
 
-    /// Writes a message without visited children, if it was changed.
+    /// Writes a changed message without visited children.
     #[inline(always)]
     pub fn settle(&mut self, number: u32, message: &Message) -> Result<Fate, Exhausted> {
         if !message.is_changed() {
@@ -148,8 +148,8 @@ impl<'a> Output<'a> {
         self.close(own, is_apart, |out| write_around(message, is_apart, out))
     }
 
-    /// Closes the innermost container. What was changed of its own fields, `own` bytes, is written before what stands apart
-    /// from them: its children, and the fields that nobody reads.
+    /// Closes the innermost container. Its own changed fields, `own` bytes, are written before the separate ones: its
+    /// children, and unknown fields.
     pub fn close(
         &mut self,
         own: Option<usize>,
@@ -188,7 +188,7 @@ impl<'a> Output<'a> {
         Ok(Fate::Written)
     }
 
-    /// Leaves the innermost container out.
+    /// Drops the innermost container.
     #[inline]
     pub fn discard(&mut self) -> Fate {
         if let Some((start, _)) = self.leave().begun {
@@ -204,13 +204,13 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Whether OTLP did not define this field when this was written. Any number of them may stand between the children of a
-/// message, so they are left out with these.
+/// Whether a field was unknown to OTLP when this was written. Any number of them may be between a message's children,
+/// so they are left out together with these.
 pub fn is_unknown(known: u32, number: u32) -> bool {
     known.checked_shr(number).unwrap_or_default() & 1 == 0
 }
 
-/// How long two messages are that are written together, if one of them was changed.
+/// The combined length of two messages that are written together, if one of them was changed.
 pub fn changed(outer: &Message, inner: &Message) -> Option<usize> {
     (outer.is_changed() || inner.is_changed()).then(|| outer.len() + inner.len() + HEADER)
 }
@@ -222,8 +222,8 @@ fn write_around(message: &Message, is_other: impl Fn(u32) -> bool, out: &mut Vec
     }
 }
 
-/// The same, and the singular message `number` that is in sight beside it; one that is absent stays so, and one of which
-/// nothing is left is there still.
+/// The same, plus the singular message `number`, held in `inner`: an absent one stays absent, and one that became empty
+/// stays present.
 pub fn write_with(message: &Message, number: u32, inner: &Message, is_other: impl Fn(u32) -> bool, out: &mut Vec<u8>) {
     write_around(message, |field| field == number || is_other(field), out);
     if number != 0 && (inner.is_changed() || !inner.pieces().is_empty()) {

@@ -1,4 +1,4 @@
-//! Which messages are visited, in which order, and what a visit means for those around it.
+//! Which messages are visited, in which order, and the effect of a visit on the messages around it.
 
 use super::output::{Fate, Output, changed, is_unknown, write_with};
 use super::{Depth, METRIC_DEPTH, Outcome, Sight, Verdict, Visitor, items, points};
@@ -12,11 +12,11 @@ use crate::otlp::schema::{
 use crate::otlp::slice::{self, Exhausted};
 use crate::otlp::wire::{Fields, Value};
 
-/// Before every so many visits the walk asks whether it may go on.
+/// The walk checks its limits once per this many visits.
 const VISITS: u32 = 32;
 
-/// Walks a checked request of `items` items; what it makes takes its memory from `room`. The compiled walk is large: visitors
-/// that do not need a copy of their own share one, as `&mut dyn Visitor`.
+/// Walks a checked request of `items` items; memory for its results comes from `room`. The compiled walk is large:
+/// visitors that need no specialized copy share one, as `&mut dyn Visitor`.
 pub fn rewrite<'a, V: Visitor<'a> + ?Sized>(
     signal: Signal,
     request: &'a [u8],
@@ -53,14 +53,14 @@ struct Walk<'w, 'a, V: ?Sized> {
     sight: Sight<'a>,
     output: Output<'a>,
     room: &'a Room,
-    /// How much may be read of what is around the visited, time and again: an attribute of a resource with a million of
-    /// them, in each of a million records.
+    /// Limit for repeated reads of messages around the visited ones: for example, an attribute in a resource with a
+    /// million of them, for each of a million records.
     looks: usize,
     visits: u32,
     items: i64,
 }
 
-/// One of the messages in sight.
+/// Selects one of the messages in sight.
 type PickMut<'a> = for<'s> fn(&'s mut Sight<'a>) -> &'s mut Message<'a>;
 
 impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
@@ -116,7 +116,7 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         })?)
     }
 
-    /// Visits the metrics that were added to a scope, and writes them behind the others.
+    /// Visits the metrics added to a scope, and writes them after the others.
     fn added(&mut self) -> Result<usize, V::Fault> {
         let (mut kept, mut index) = (0, 0);
         while let Some(metric) = self.sight.added.get(index).copied() {
@@ -194,7 +194,7 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
     fn child(&mut self, number: u32, bytes: &'a [u8]) -> Result<Fate, V::Fault> {
         self.sight.child.reset(bytes);
         if self.visitor.child(&mut self.sight)? == Verdict::Drop {
-            // An event of a span is no item.
+            // A span event is not an item.
             self.items -= i64::from(self.signal == Signal::Metrics);
             return Ok(Fate::Gone);
         }
@@ -223,13 +223,13 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         }
     }
 
-    /// A message that the visitor does not want, with its items; `depth` as in `split`.
+    /// Drops a message that the visitor rejects, with its items; `depth` as in `split`.
     fn dropped(&mut self, depth: usize, bytes: &[u8]) -> Fate {
         self.items -= items(self.signal, depth, bytes);
         Fate::Gone
     }
 
-    /// Visits the children of the innermost container and says how many stayed.
+    /// Visits the children of the innermost container; returns how many remain.
     #[inline]
     fn children(
         &mut self,
@@ -272,7 +272,7 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         Ok(kept)
     }
 
-    /// The same for a message that its own visit may have changed: its pieces come one after another.
+    /// The same for a message that its own visit may have changed, piece by piece.
     fn children_of(
         &mut self,
         message: PickMut<'a>,
@@ -293,7 +293,7 @@ impl<'a, V: Visitor<'a> + ?Sized> Walk<'_, 'a, V> {
         Ok(kept)
     }
 
-    /// How many children there are, where nobody wants to see them.
+    /// The number of children, if they are not visited.
     fn count(&self, is_child: impl Fn(u32) -> bool) -> usize {
         Fields::new(self.output.level.raw).filter(|field| is_child(field.number)).count()
     }

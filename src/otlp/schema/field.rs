@@ -1,22 +1,22 @@
-//! What the table says of a message and of its fields.
+//! The rows of the schema: messages and fields.
 
 /// One message and its fields, at most [`FIELDS`].
 pub struct Message {
     pub name: &'static str,
-    /// Its place among the messages.
+    /// Its index among the messages.
     pub place: usize,
-    /// Those that JSON has too, in the order in which it shows them.
+    /// The fields that JSON has too, in output order.
     pub fields: &'static [Field],
-    /// One that only the wire has, at most.
+    /// At most one field that only the wire has.
     pub(super) beside: &'static [(u32, Kind)],
-    /// The members of its oneof, a bit for each.
+    /// The bit set of its oneof's members.
     pub oneof: u64,
-    /// How many bytes the length of such a message usually takes on the wire. Only a guess that saves moving its content.
+    /// The usual number of bytes of the message's length on the wire. A guess that saves moving its content.
     pub length_bytes: usize,
 }
 
 impl Message {
-    /// What stands in the field of this number, when OTLP has one.
+    /// The kind of field `number`, if OTLP has it.
     pub const fn kind(&self, number: u32) -> Option<Kind> {
         let mut rest = self.fields;
         while let [field, after @ ..] = rest {
@@ -32,7 +32,7 @@ impl Message {
     }
 }
 
-/// How many fields a message has at most: the reader keeps one bit for each.
+/// Maximum fields of a message: the reader keeps one bit for each.
 pub const FIELDS: usize = 32;
 
 pub struct Field {
@@ -40,13 +40,13 @@ pub struct Field {
     pub name: &'static str,
     pub key: Key,
     pub number: u32,
-    /// The number and the wire type, as they open the field on the wire.
+    /// The field's tag on the wire: its number and wire type.
     pub tag: u64,
     pub kind: Kind,
     pub presence: Presence,
 }
 
-/// A name as it mostly stands in a text, `"name":`, to be compared in two steps instead of byte by byte.
+/// A name in its usual textual form, `"name":`, compared in two steps instead of byte by byte.
 pub struct Key {
     words: [u128; 2],
     mask: [u128; 2],
@@ -54,7 +54,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The text at a key, in the form that keys are compared in; no name is longer than 29.
+    /// The text at a key, in the form that keys are compared in; no name is longer than 29 bytes.
     #[inline(always)]
     pub fn window(text: &[u8; 32]) -> Option<[u128; 2]> {
         let (halves, _) = text.as_chunks::<16>();
@@ -87,20 +87,20 @@ impl Key {
     }
 }
 
-/// The beginning that the names of an enum share, and how each goes on, in the order of their numbers.
+/// The common prefix of an enum's names, and the rest of each, in the order of their numbers.
 pub type Names = (&'static str, &'static [&'static str]);
 
 #[derive(Clone, Copy)]
 pub enum Kind {
     Text,
     Bytes,
-    /// A trace or span id of so many bytes: hexadecimal in JSON, unlike other bytes.
+    /// A trace or span id of this many bytes: hexadecimal in JSON, unlike other bytes.
     Id(usize),
     Bool,
     Int64,
     Uint64,
     Uint32,
-    /// In zigzag.
+    /// Zigzag-encoded.
     Sint32,
     Fixed32,
     Fixed64,
@@ -127,18 +127,18 @@ impl Kind {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Presence {
-    /// proto3: the zero value is the same as absent, and is not written.
+    /// proto3: the zero value means absent, and is not written.
     Implicit,
     /// `optional`: zero is a value.
     Optional,
     /// Member of the message's only oneof: zero is a value, and the last member given wins.
     Oneof,
-    /// A message that JSON output always shows, even when it is empty.
+    /// A message that JSON output always contains, even if empty.
     Always,
 }
 
 impl Presence {
-    /// The bit of a member of a oneof.
+    /// The bit of a oneof's member.
     pub(super) const fn member(self, number: u32) -> u64 {
         if matches!(self, Presence::Oneof) { 1 << number } else { 0 }
     }

@@ -1,4 +1,4 @@
-//! Borrowed views of metrics: one `Point` serves the five kinds of data points, each fills what it has.
+//! Borrowed views of metrics: one `Point` covers all five kinds of data points; each fills the fields it has.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use crate::otlp::schema::{
 };
 use crate::otlp::wire::{self, Field, Fields, Value};
 
-/// In the order of the numbers that OTTL has for them.
+/// In the order of OTTL's numbers for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DataType {
     #[default]
@@ -22,7 +22,7 @@ pub enum DataType {
 }
 
 impl DataType {
-    /// The type of the data in a field of a metric.
+    /// The type of the data in a metric's field.
     #[inline]
     pub fn of(number: u32) -> DataType {
         match number {
@@ -36,7 +36,7 @@ impl DataType {
     }
 }
 
-/// The data of a metric: its type, and its message.
+/// A metric's data: its type, and its message.
 #[derive(Default)]
 pub struct Data<'a>(pub DataType, &'a [u8]);
 
@@ -87,7 +87,7 @@ views! {
     }
 }
 
-/// A data point of any type; what its type does not have is empty.
+/// A data point of any type; fields its type does not have are empty.
 #[derive(Default)]
 pub struct Point<'a> {
     pub attributes: Repeated<'a>,
@@ -134,13 +134,14 @@ impl<'a> Point<'a> {
 }
 
 impl Buckets<'_> {
-    /// The lower bound of the bucket at a position, at the scale of its data point; the upper one is that of the next.
+    /// The lower bound of the bucket at a position, for the scale of its data point; its upper bound is the next one's
+    /// lower bound.
     pub fn bound(&self, position: usize, scale: Sint32) -> f64 {
         bucket_bound(f64::from(self.offset.0) + position as f64, scale.0)
     }
 }
 
-/// A number in zigzag.
+/// A zigzag-encoded number.
 #[derive(Clone, Copy, Default)]
 pub struct Sint32(pub i32);
 
@@ -152,8 +153,7 @@ impl<'a> Merge<'a> for Sint32 {
     }
 }
 
-/// A repeated number in its packed form, however it was written: varints, or 8 bytes each. There may be millions, so
-/// they are read in place.
+/// A repeated number in packed form: varints, or 8 bytes each. There may be millions, so they are read in place.
 #[derive(Default)]
 pub struct Packed<'a>(Cow<'a, [u8]>);
 
@@ -186,7 +186,7 @@ impl Packed<'_> {
         })
     }
 
-    /// The varints from the last to the first, each with its index: one begins after the end of the one before it.
+    /// The varints from the last to the first, each with its index: each begins after the end of the previous one.
     pub fn varints_reversed(&self) -> impl Iterator<Item = (usize, u64)> {
         let mut rest = &*self.0;
         let count = rest.iter().filter(|byte| **byte < 0x80).count();

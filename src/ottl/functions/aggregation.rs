@@ -1,5 +1,5 @@
-//! Functions that make one point of several (facts 5.4): of those that agree in their attributes, their time and all else
-//! that is no value. The first of them stays, with what the others add to it, in the order in which they came.
+//! Functions that aggregate points: points with equal attributes, times and other fields except the value become one.
+//! The first of them is kept, with the aggregated value.
 
 use std::collections::HashMap;
 
@@ -84,7 +84,7 @@ fn aggregation(arguments: &Arguments) -> Result<Aggregation, String> {
     })
 }
 
-/// Merges the points of the metric in sight, once `edit` has written what shall be left of each of their attributes.
+/// Merges the points of the current metric, after `edit` has reduced their attributes.
 fn aggregate<'a>(
     arguments: &Arguments,
     scene: &mut Scene<'_, 'a>,
@@ -132,11 +132,11 @@ fn aggregate<'a>(
     Ok(Value::Nil)
 }
 
-/// Writes what points must agree in to become one.
+/// Writes the grouping key of a point.
 fn put_key(key: &mut Vec<u8>, data_type: DataType, message: &[u8], is_delta: bool) {
     let (point, mut attributes) = (Point::read(data_type, message), Vec::new());
     point.attributes.for_each(|pair| put_bytes(&mut attributes, list::VALUES, pair));
-    // As JSON: its keys are sorted, and 1 is the same as 1.0.
+    // As JSON, where keys are sorted and 1 equals 1.0.
     Value::Map(&attributes).put_as_string(key);
     const _: () = assert!(histogram_point::FLAGS == exponential_point::FLAGS);
     let flags = match data_type {
@@ -149,13 +149,13 @@ fn put_key(key: &mut Vec<u8>, data_type: DataType, message: &[u8], is_delta: boo
     numbers.for_each(|number| key.extend_from_slice(&number.to_le_bytes()));
 }
 
-/// Writes the first point but for some of its fields.
+/// Writes the first point except some of its fields.
 fn put_first(out: &mut Vec<u8>, group: &[(usize, &[u8])], without: &[u32]) {
     let fields = group.iter().take(1).flat_map(|(_, point)| Fields::new(point));
     fields.filter(|field| !without.contains(&field.number)).for_each(|field| out.extend_from_slice(field.raw));
 }
 
-/// The type of the first point's value is that of the result; a first point without one stays as it is.
+/// The result has the type of the first point's value; a first point without a value stays unchanged.
 fn merge_numbers(by: Aggregation, group: &[(usize, &[u8])], out: &mut Vec<u8>) {
     let points = || group.iter().map(|(_, message)| Point::read(DataType::Gauge, message));
     let (number, bits) = match points().next().and_then(|first| first.value) {
@@ -170,7 +170,8 @@ fn merge_numbers(by: Aggregation, group: &[(usize, &[u8])], out: &mut Vec<u8>) {
         Some(Number::Int(_)) => {
             let values = points().map(|point| match point.value {
                 Some(Number::Int(value)) => value,
-                // The Go collector takes 0 for a double among integers where it adds, and elsewhere the whole part.
+                // For a double among integers, the Go collector uses 0 in sums and means, and its integer part
+                // elsewhere.
                 Some(Number::Double(value)) if !matches!(by, Aggregation::Sum | Aggregation::Mean) => value as i64,
                 _ => 0,
             });
@@ -184,7 +185,7 @@ fn merge_numbers(by: Aggregation, group: &[(usize, &[u8])], out: &mut Vec<u8>) {
 }
 
 fn of_doubles(by: Aggregation, values: impl Iterator<Item = f64>) -> f64 {
-    // As in Go, one that is no number makes the result none, unless another is the largest there can be.
+    // As in Go, a NaN makes the result NaN, unless another value is infinite.
     let larger = |one: f64, other: f64| match (one, other) {
         (f64::INFINITY, _) | (_, f64::INFINITY) => f64::INFINITY,
         _ if one.is_nan() || other.is_nan() => f64::NAN,
@@ -227,7 +228,7 @@ fn of_ints(by: Aggregation, values: impl Iterator<Item = i64>) -> i64 {
     }
 }
 
-/// The one or two in the middle.
+/// The one or two middle elements.
 fn middle<T>(sorted: &[T]) -> &[T] {
     sorted.get(sorted.len().saturating_sub(1) / 2..=sorted.len() / 2).unwrap_or_default()
 }
@@ -293,7 +294,7 @@ fn merge_histograms(data_type: DataType, group: &[(usize, &[u8])], out: &mut Vec
     Ok(())
 }
 
-/// The counts of buckets that lie side by side, from the one with index `offset` on.
+/// The counts of adjacent buckets, starting at index `offset`.
 #[derive(Default)]
 struct Row {
     offset: i64,
@@ -301,7 +302,7 @@ struct Row {
 }
 
 impl Row {
-    /// Each count is added to that of the same bucket.
+    /// Adds each count to the same bucket.
     fn add(&mut self, offset: i64, counts: impl Iterator<Item = u64>) -> Result<(), Fault> {
         let most = longest() / 8;
         let counts: Vec<u64> = counts.take(most).collect();

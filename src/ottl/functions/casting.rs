@@ -1,4 +1,4 @@
-//! From one type to another.
+//! Type conversions.
 
 use super::{CONVERTED, TARGET, TEXT, function, made, required};
 use crate::otlp::hex;
@@ -49,7 +49,7 @@ fn int<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<
         Value::Bool(value) => i64::from(value),
         Value::Int(value) => value,
         Value::String(text) => integer(text, 10)?,
-        // What Go makes of a double that does not fit.
+        // Go's result for a double that does not fit.
         Value::Double(value) if !(-(2f64.powi(63))..2f64.powi(63)).contains(&value) => i64::MIN,
         Value::Double(value) => value as i64,
         other => return Err(other.unsupported()),
@@ -70,7 +70,7 @@ fn parse_int<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<
     }
 }
 
-/// A number in a base; in base 0 a prefix names it, and underscores may part the digits.
+/// A number in a base; with base 0 a prefix selects it, and underscores may separate digits.
 fn integer(text: &[u8], base: u32) -> Result<i64, Fault> {
     let wrong = |reason| unreadable("ParseInt", text, reason);
     let whole = std::str::from_utf8(text).map_err(|_| wrong("invalid syntax"))?;
@@ -98,7 +98,7 @@ fn integer(text: &[u8], base: u32) -> Result<i64, Fault> {
     })
 }
 
-/// What any value is as a double; `None` for nil.
+/// Any value as a double; `None` for nil.
 pub fn double(value: Value) -> Result<Option<f64>, Fault> {
     Ok(Some(match value {
         Value::Nil => return Ok(None),
@@ -117,7 +117,7 @@ pub fn double(value: Value) -> Result<Option<f64>, Fault> {
     }))
 }
 
-/// The bytes of a value: those of a number are big-endian.
+/// The bytes of a value; numbers are big-endian.
 pub fn bytes<'v>(value: Value<'v>, buffer: &'v mut [u8; 8]) -> Result<&'v [u8], Fault> {
     Ok(match value {
         Value::Nil => &[],

@@ -1,4 +1,4 @@
-//! What is true of a value.
+//! Predicates on values.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::ottl::function::{Arguments, Function, Kind, Known};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value, entries, items};
 
-/// `Is…`: true when the argument evaluates to a value like this.
+/// `Is…`: true when the argument evaluates to a matching value.
 macro_rules! is {
     ($name:literal, $pattern:pat) => {
         function($name, &[TARGET], |arguments, scene| Ok(Value::Bool(matches!(arguments.value(0, scene)?, $pattern))))
@@ -50,7 +50,7 @@ pub const TABLE: &[Function] = &[
     function("IsValidLuhn", &[TARGET], is_valid_luhn),
 ];
 
-/// How many parts a slice has that is none of values (`span.events`); `None` for what is no such slice.
+/// The length of a slice of messages (`span.events`); `None` for other values.
 pub fn count_of_slice(value: &Value) -> Option<usize> {
     match value {
         Value::Whole(name, fields) if name.ends_with("Slice") => Some(Fields::new(fields).count()),
@@ -71,7 +71,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// An IPv4 address mapped to IPv6 is that IPv4 address, as in Go.
+/// An IPv4-mapped IPv6 address equals the IPv4 address, as in Go.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
     Some(address.to_canonical())
@@ -79,7 +79,7 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 
 struct Network {
     bits: u128,
-    /// The bits that count.
+    /// The significant bits.
     mask: u128,
     is_v4: bool,
 }

@@ -1,4 +1,4 @@
-//! Lists and maps: picked from, searched, sorted, turned into one another.
+//! Lists and maps: indexing, searching, sorting, conversion.
 
 use std::cmp::Ordering;
 
@@ -113,7 +113,7 @@ fn slice_to_map<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Resu
     out.value(scene.arena)
 }
 
-/// What stands at a path of keys.
+/// The value at a path of keys.
 fn follow<'a, 'p>(value: Value<'a>, path: impl Iterator<Item = &'p [u8]>) -> Result<Value<'a>, Fault> {
     let mut found = value;
     let mut is_empty = true;
@@ -129,7 +129,7 @@ fn follow<'a, 'p>(value: Value<'a>, path: impl Iterator<Item = &'p [u8]>) -> Res
     if is_empty { Err(Fault::new("must provide at least one path item")) } else { Ok(found) }
 }
 
-/// Numbers sort as numbers, everything else that sorts as text; lists with maps, lists or bytes stay as they are.
+/// Numbers sort as numbers, other scalars as text; lists with maps, lists or bytes stay unchanged.
 fn sort<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let original = match arguments.value(0, scene)? {
         Value::List(list) => list,
@@ -147,7 +147,7 @@ fn sort<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value
     if sorted.iter().any(|(item, _)| !matches!(item, Value::Int(_) | Value::Double(_))) {
         sorted.iter_mut().for_each(|(item, text)| item.put_as_string(text));
     }
-    // One whole number beside a double is compared as a double, and so are all.
+    // If one number is a double, all are compared as doubles.
     let is_whole = sorted.iter().all(|(item, _)| matches!(item, Value::Int(_)));
     sorted.sort_by(|(one, one_text), (other, other_text)| {
         let order = match (one, other) {

@@ -1,4 +1,4 @@
-//! `ParseCSV`: one row of values (RFC 4180) under the names of its header, read as Go's `encoding/csv` does.
+//! `ParseCSV`: one row of values (RFC 4180) under the names of a header, parsed like Go's `encoding/csv`.
 
 use std::borrow::Cow;
 
@@ -66,8 +66,8 @@ fn split<'t>(text: &'t [u8], delimiter: &'t [u8]) -> impl Iterator<Item = &'t [u
     })
 }
 
-/// The fields of all lines that are not empty: the first of a line goes on with the last of the line before. Of a line with a
-/// stray quote the fields before it count.
+/// The fields of all non-empty lines: the first of a line continues the last of the line before. A line with a stray
+/// quote ends at the field before it.
 fn fields<'t>(row: &'t [u8], delimiter: &[u8], lazy: bool) -> Result<Vec<Cow<'t, [u8]>>, Fault> {
     if matches!(delimiter, b"\"" | b"\r" | b"\n" | b"\0") || delimiter == "\u{fffd}".as_bytes() {
         return Err(Fault::new("read csv line: csv: invalid field or comment delimiter"));
@@ -99,7 +99,7 @@ fn fields<'t>(row: &'t [u8], delimiter: &[u8], lazy: bool) -> Result<Vec<Cow<'t,
 
 struct Line<'t> {
     text: &'t [u8],
-    /// The line break, if it has one.
+    /// Its line break, if any.
     end: &'static [u8],
 }
 
@@ -110,7 +110,7 @@ struct Record<'t, 'd> {
 }
 
 impl<'t> Record<'t, '_> {
-    /// Reads a line, and those that a quoted field goes on in; says which stray quote ended that.
+    /// Reads a line, with further lines if a quoted field continues; an error names the stray quote.
     fn read(
         &mut self,
         line: Line<'t>,

@@ -1,4 +1,4 @@
-//! `Decode`: text out of bytes in one of the encodings that the IANA names, or out of base64.
+//! `Decode`: text from bytes in an encoding with an IANA name, or from base64.
 
 use encoding_rs::{Encoding, WINDOWS_1252, WINDOWS_1254};
 
@@ -18,21 +18,21 @@ pub const TABLE: &[Function] = &[Function {
 
 enum Coding {
     Base64,
-    /// The bytes as they are.
+    /// The bytes unchanged.
     Raw,
     Utf8,
     Ascii,
-    /// ISO-8859-1, whose bytes are the first characters of Unicode; browsers read windows-1252 instead.
+    /// ISO-8859-1: the bytes are the first characters of Unicode. Browsers use windows-1252 instead.
     Latin1,
-    /// ISO-8859-9, for which browsers read windows-1254.
+    /// ISO-8859-9, for which browsers use windows-1254.
     Latin5,
     Utf16(fn([u8; 2]) -> u16),
-    /// Big endian unless a byte order mark says otherwise.
+    /// Big-endian unless a byte order mark says otherwise.
     Utf16Marked,
     Table(&'static Encoding),
 }
 
-/// Names of the IANA that `encoding_rs`, made for browsers, does not know, and a label that it does.
+/// IANA names that `encoding_rs`, made for browsers, does not know, with an equivalent label.
 const ALIASES: &[(&[&str], &str)] = &[
     (&["cp936", "csgbk", "ms936", "windows-936"], "gbk"),
     (&["csgb18030"], "gb18030"),
@@ -50,7 +50,7 @@ const ALIASES: &[(&[&str], &str)] = &[
 
 impl Coding {
     fn named(name: &[u8]) -> Result<Coding, String> {
-        // These four are no encodings of the IANA, and written as they are.
+        // These four are not IANA names, and are case-sensitive.
         if matches!(name, b"base64" | b"base64-raw" | b"base64-url" | b"base64-raw-url") {
             return Ok(Coding::Base64);
         }
@@ -108,7 +108,7 @@ fn decode<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Val
         Coding::Table(table) => {
             let (text, _) = table.decode_without_bom_handling(encoded);
             match table.is_single_byte() {
-                // Where a table has nothing, browsers read a control character.
+                // Browsers map unassigned bytes to control characters.
                 true => text.chars().map(|c| if ('\u{80}'..'\u{a0}').contains(&c) { '\u{fffd}' } else { c }).collect(),
                 false => text.into_owned(),
             }
@@ -117,7 +117,7 @@ fn decode<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Val
     made(scene.arena, text.as_bytes())
 }
 
-/// What ISO-8859-9 has in a character's place of ISO-8859-1.
+/// The ISO-8859-9 character in place of an ISO-8859-1 one.
 fn latin5(latin: char) -> char {
     match latin {
         'Ð' => 'Ğ',

@@ -1,4 +1,4 @@
-//! What changes telemetry.
+//! Functions that change telemetry.
 
 use std::borrow::Cow;
 
@@ -203,7 +203,7 @@ fn set<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>, value: Value<'a>
     Ok(Value::Nil)
 }
 
-/// Keeps the entries of the target, a map, whose keys are wanted.
+/// Keeps the wanted entries of the target map.
 fn retain<'a>(
     arguments: &'a Arguments,
     scene: &mut Scene<'_, 'a>,
@@ -213,7 +213,7 @@ fn retain<'a>(
     Ok(Value::Nil)
 }
 
-/// Gives the entries of the target, a map, new values where there are any. It is written only when something changed.
+/// Replaces values in the target map. It is written only if something changed.
 fn edit<'a, 's>(
     arguments: &'a Arguments,
     scene: &mut Scene<'s, 'a>,
@@ -303,14 +303,14 @@ fn delete_index<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Resu
     set(arguments, scene, list)
 }
 
-/// Deeper than values nest.
+/// Deeper than values can nest.
 const UNLIMITED: i64 = 1 << 32;
 
-/// Nested maps and lists, moved up under joined keys.
+/// Flattens nested maps and lists under joined keys.
 struct Flat<'a> {
     out: Entries<'a>,
     depth: i64,
-    /// How often each key was met again, where conflicts are resolved.
+    /// How often each key was repeated; set if conflicts are resolved.
     met: Option<std::collections::HashMap<&'a [u8], u64>>,
 }
 
@@ -342,7 +342,7 @@ impl<'a> Flat<'a> {
             let numbered = [key, format!(".{index}").as_bytes()].concat();
             match item {
                 Value::Map(map) if depth + 1 < self.depth => self.put_map(map, &numbered, depth + 2, scene)?,
-                // No point comes between the indexes of a list in a list, as in the Go collector.
+                // No dot separates the indexes of nested lists, as in the Go collector.
                 Value::List(list) if depth + 1 < self.depth => {
                     for (index, item) in items(list).enumerate() {
                         let key = [&numbered, index.to_string().as_bytes()].concat();
@@ -355,7 +355,7 @@ impl<'a> Flat<'a> {
         Ok(())
     }
 
-    /// Where conflicts are resolved, the items of a list are such conflicts: they have the key of the list.
+    /// If conflicts are resolved, the items of a list conflict too: they all have the list's key.
     fn put_leaf(&mut self, key: &[u8], numbered: &[u8], value: Value<'a>, scene: &Scene<'_, 'a>) -> Result<(), Fault> {
         match self.met {
             Some(_) => self.put_resolved(scene.arena.keep(key)?, value, scene),
@@ -417,7 +417,7 @@ fn replace_all_patterns<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>)
     if fixed_or(arguments, 1, "") == b"value" {
         return edit(arguments, scene, |scene, value| {
             let Value::String(text) = value else { return Ok(None) };
-            // What the function refuses stays as it is.
+            // If the function fails, the text is unchanged.
             let replaced = replacer.replace(&pattern, text, scene).unwrap_or(None);
             Ok(replaced.map(Value::String))
         });
@@ -434,16 +434,16 @@ fn replace_all_patterns<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>)
     set(arguments, scene, map)
 }
 
-/// The arguments of a function that replaces the matches of a pattern.
+/// The arguments of a function that replaces matches.
 struct Replacer<'a> {
     arguments: &'a Arguments,
     template: &'a [u8],
-    /// Where the optional function stands among the arguments; the format for its result follows.
+    /// The argument index of the optional function; the format for its result follows.
     function: usize,
 }
 
 impl<'a> Replacer<'a> {
-    /// The text with every match replaced; `None` when there is none.
+    /// The text with every match replaced; `None` if there is none.
     fn replace(&self, pattern: &Pattern, text: &'a [u8], scene: &mut Scene<'_, 'a>) -> Result<Option<&'a [u8]>, Fault> {
         let mut out = Vec::new();
         let mut end = 0;
@@ -471,13 +471,13 @@ impl<'a> Replacer<'a> {
     }
 }
 
-/// What a glob's match is replaced with.
+/// The replacement of a glob's match.
 fn whole_replacement<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<&'a [u8], Fault> {
     let replacement = arguments.text(2, scene)?;
     if arguments.is_given(3) { applied(arguments, 3, replacement, scene) } else { Ok(replacement) }
 }
 
-/// What the function at `index` makes of a text, in the format that follows it.
+/// The result of the function at `index` for a text, in the format that follows it.
 fn applied<'a>(
     arguments: &'a Arguments,
     index: usize,

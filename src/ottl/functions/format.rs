@@ -1,5 +1,5 @@
-//! `Format`: Go's `Sprintf` for the types that OTTL has. Maps and lists print as JSON, where Go prints addresses;
-//! arguments are taken in their order (`%[1]d` is no directive).
+//! `Format`: Go's `Sprintf` for OTTL's types. Maps and lists print as JSON, where Go prints addresses. Argument indexes
+//! (`%[1]d`) are not supported.
 
 use super::{put, time, within_bounds};
 use crate::otlp::{hex, number};
@@ -7,7 +7,7 @@ use crate::ottl::value::{Fault, Value};
 
 /// Go's limit for a width and a precision.
 const WIDEST: i64 = 1_000_000;
-/// Where the digits of any double have ended; Rust's own formatting panics on a precision that does not fit in 16 bits.
+/// No double has more digits; Rust's own formatting panics on a precision that does not fit in 16 bits.
 const DIGITS: usize = 1100;
 
 pub fn sprintf(format: &[u8], values: &[Value]) -> Result<Vec<u8>, Fault> {
@@ -29,7 +29,7 @@ pub fn sprintf(format: &[u8], values: &[Value]) -> Result<Vec<u8>, Fault> {
             (verb, Some(value)) => {
                 values.next();
                 if verb == 'v' {
-                    // They mean something else there: the syntax of Go, and the names of fields.
+                    // With `%v` these flags mean something else: Go syntax, and field names.
                     (directive.go_syntax, directive.sharp, directive.plus) = (directive.sharp, false, false);
                 }
                 if directive.put(verb, value, &mut out)?.is_none() {
@@ -51,7 +51,7 @@ pub fn sprintf(format: &[u8], values: &[Value]) -> Result<Vec<u8>, Fault> {
     Ok(out)
 }
 
-/// What stands between `%` and the verb.
+/// The part between `%` and the verb.
 #[derive(Default)]
 struct Directive {
     minus: bool,
@@ -90,7 +90,7 @@ impl Directive {
         directive
     }
 
-    /// `None` when the verb is none for this value.
+    /// `None` if the verb does not fit this value.
     fn put(&self, verb: char, value: &Value, out: &mut Vec<u8>) -> Result<Option<()>, Fault> {
         match (verb, value) {
             ('T' | 'v', Value::Nil) => self.pad(b"<nil>", out),
@@ -166,7 +166,7 @@ impl Directive {
         Ok(Some(()))
     }
 
-    /// A verb that is none for this value: `%!d(string=a)`, the value with the flags that were given.
+    /// The error text for a wrong verb: `%!d(string=a)`, the value with the given flags.
     fn complain(&self, verb: char, value: &Value, out: &mut Vec<u8>) -> Result<(), Fault> {
         out.extend_from_slice(format!("%!{verb}({}", go_type(value)).as_bytes());
         if !matches!(value, Value::Nil) {
@@ -266,7 +266,7 @@ impl Directive {
         Some(())
     }
 
-    /// `%#g`: always with a point, and with the zeros at the end.
+    /// `%#g`: always with a point, and with trailing zeros.
     fn with_point(&self, verb: char, digits: &str) -> String {
         let at = digits.find(if matches!(verb, 'x' | 'X') { 'p' } else { 'e' }).unwrap_or(digits.len());
         let (number, exponent) = digits.split_at_checked(at).unwrap_or_default();
@@ -300,7 +300,7 @@ impl Directive {
         }
     }
 
-    /// As many characters of a text as the precision allows.
+    /// A text cut to the precision, in characters.
     fn cut<'t>(&self, text: &'t [u8]) -> &'t [u8] {
         let starts = text.iter().enumerate().filter(|(_, byte)| **byte & 0xc0 != 0x80).map(|(at, _)| at);
         let end = self.precision.and_then(|precision| starts.clone().nth(precision));
@@ -351,14 +351,14 @@ fn next_char(rest: &mut &[u8]) -> Option<char> {
     Some(c.unwrap_or(char::REPLACEMENT_CHARACTER))
 }
 
-/// `2.50e+00` of what Rust writes `2.50e0`.
+/// `2.50e+00` from Rust's `2.50e0`.
 fn with_exponent(text: &str) -> String {
     let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.unsigned_abs())
 }
 
-/// `%.3g`: so many digits, without the zeros at the end.
+/// `%.3g`: that many significant digits, without trailing zeros.
 fn significant(value: f64, digits: usize) -> String {
     let trimmed = |text: &str| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -373,7 +373,7 @@ fn significant(value: f64, digits: usize) -> String {
     trimmed(&format!("{value:.*}", usize::try_from(digits as i64 - 1 - exponent).unwrap_or(0)))
 }
 
-/// The 53 bits of a double, the highest of them set but for 0, and the exponent of that bit.
+/// The 53 bits of a double, the highest one set except for 0, and its exponent.
 fn parts(value: f64) -> (u64, i32) {
     let bits = value.to_bits();
     let (exponent, mantissa) = ((bits >> 52 & 0x7ff) as i32, bits & ((1 << 52) - 1));
@@ -384,7 +384,7 @@ fn parts(value: f64) -> (u64, i32) {
     }
 }
 
-/// `0x1.8p+01`; where digits are cut off, it is rounded to the nearest, and to the even one of two.
+/// `0x1.8p+01`; rounded to the nearest, ties to even.
 fn hexadecimal(value: f64, precision: Option<usize>) -> String {
     let (mut mantissa, mut exponent) = parts(value);
     let cut = 4 * 13_usize.saturating_sub(precision.unwrap_or(13));
@@ -409,7 +409,7 @@ fn hexadecimal(value: f64, precision: Option<usize>) -> String {
     format!("0x{}{point}{digits}p{sign}{:02}", mantissa >> 52, exponent.unsigned_abs())
 }
 
-/// `4503599627370496p-52`: a whole number and a power of two, as a double holds them.
+/// `4503599627370496p-52`: an integer mantissa and a power of two.
 fn binary(value: f64) -> String {
     let bits = value.to_bits();
     let (exponent, mantissa) = (bits >> 52 & 0x7ff, bits & ((1 << 52) - 1));
@@ -417,7 +417,7 @@ fn binary(value: f64) -> String {
     format!("{}p{:+}", mantissa | hidden, exponent.max(1) as i64 - 1075)
 }
 
-/// A character in quotes as Go writes it; with `ascii`, the others as escapes.
+/// A character in Go's quoted form; with `ascii`, non-ASCII ones as escapes.
 fn go_escaped(c: char, quote: char, ascii: bool) -> String {
     match c {
         '\x07' => "\\a".into(),
@@ -435,8 +435,7 @@ fn go_escaped(c: char, quote: char, ascii: bool) -> String {
     }
 }
 
-/// Whether Go prints a character in quotes as it is; the letter before it keeps a mark that belongs to one from standing
-/// alone.
+/// Whether Go prints a character in quotes unescaped; the letter before it keeps a combining mark from being alone.
 fn is_printable(c: char) -> bool {
     !c.is_control() && format!("a{c}").escape_debug().nth(2) != Some('u')
 }

@@ -1,4 +1,4 @@
-//! Hashes of texts, as hexadecimal digits, and ids.
+//! Hashes of texts in hexadecimal, and ids.
 
 use std::net::IpAddr;
 
@@ -25,7 +25,7 @@ macro_rules! hash {
     };
 }
 
-/// An id from its bytes, or from twice as many digits.
+/// An id from its bytes, or from twice as many hex digits.
 macro_rules! id {
     ($name:literal, $variant:ident, $length:literal) => {
         function($name, &[CONVERTED], |arguments, scene| {
@@ -88,11 +88,11 @@ fn sha(algorithm: &'static Algorithm, text: &[u8]) -> digest::Digest {
     digest::digest(algorithm, text)
 }
 
-/// The numbers of the protocols that a `CommunityID` is made of.
+/// Protocol numbers for a `CommunityID`.
 const PROTOCOLS: [(&[u8], u8); 6] =
     [(b"ICMP", 1), (b"TCP", 6), (b"UDP", 17), (b"RSVP", 46), (b"ICMP6", 58), (b"SCTP", 132)];
 
-/// The Community ID, version 1, of a flow: the same for both directions.
+/// The Community ID, version 1, of a flow: the same in both directions.
 fn community_id<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let mut number = |index, what| {
         let number = arguments.int(index, scene)?;
@@ -125,7 +125,7 @@ fn community_id<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Resu
     made(scene.arena, &id)
 }
 
-/// A UUID of version 4, or of version 7 for a time in milliseconds (RFC 9562).
+/// A UUID of version 4, or of version 7 with a time in milliseconds (RFC 9562).
 fn uuid<'a>(scene: &Scene<'_, 'a>, milliseconds: Option<u64>) -> Result<Value<'a>, Fault> {
     let mut bytes = [0; 16];
     SystemRandom::new().fill(&mut bytes).map_err(|_| Fault::new("the system gives no random numbers"))?;
@@ -144,7 +144,7 @@ pub fn md5(text: &[u8]) -> [u8; 16] {
     Md5::digest(text).into()
 }
 
-/// MurmurHash3 of A. Appleby (x86, 32 bits), with seed 0.
+/// MurmurHash3 by A. Appleby (x86, 32 bits), with seed 0.
 fn murmur3(text: &[u8]) -> u32 {
     let mix = |word: u32| word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
     let (blocks, tail) = text.as_chunks::<4>();
@@ -158,7 +158,7 @@ fn murmur3(text: &[u8]) -> u32 {
     hash ^ hash >> 16
 }
 
-/// The same for 128 bits (x64); the first half is the lower one.
+/// The same with 128 bits (x64); the first half is the lower one.
 fn murmur3_128(text: &[u8]) -> u128 {
     const ONE: u64 = 0x87c3_7b91_1142_53d5;
     const TWO: u64 = 0x4cf5_ad43_2745_937f;

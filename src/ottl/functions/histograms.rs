@@ -1,4 +1,4 @@
-//! Functions that look into the buckets of histograms (facts 5.4): percentiles, fewer buckets, explicit ones for exponential.
+//! Functions on the buckets of histograms: percentiles, merged buckets, conversion from exponential to explicit bounds.
 
 use super::casting::double;
 use super::metrics::{add_metric, data_type, of_metrics, put_number_point};
@@ -73,7 +73,7 @@ pub const TABLE: &[Function] = &[
 const REMOVE: &str = "remove_explicit_bound";
 const LIMIT: &str = "limit_buckets";
 
-/// The bound that shall go, or how many buckets may stay.
+/// The bound to remove, or how many buckets may remain.
 fn bucket_target(arguments: &Arguments, target: Value) -> Result<f64, Fault> {
     let target = double(target)?.ok_or_else(|| Fault::new("target_value must not be nil"))?;
     let is_count = target >= 1.0 && target.fract() == 0.0 && target <= i64::MAX as f64;
@@ -157,8 +157,8 @@ fn to_explicit<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Resul
     Ok(Value::Nil)
 }
 
-/// The counts of the positive buckets among explicit bounds: one count for each bound, as the Go collector has it, and not
-/// one more for what lies above the last.
+/// The counts of the positive buckets for explicit bounds: one count per bound, as in the Go collector, without one for
+/// values above the last bound.
 fn distributed(point: &Point, bounds: &[f64], algorithm: &[u8]) -> Vec<u64> {
     let (mut counts, last) = (vec![0_u64; bounds.len()], bounds.len().saturating_sub(1));
     let mut add = |place: usize, count: u64| {
@@ -194,7 +194,7 @@ fn distributed(point: &Point, bounds: &[f64], algorithm: &[u8]) -> Vec<u64> {
                     (start..=end).for_each(|place| add(place, share(place)));
                     continue;
                 }
-                // There is but one place in most buckets, and in all whose bounds are out of reach.
+                // Most buckets cover a single target, and buckets out of range always do.
                 if places == 1 {
                     add(start, count);
                     continue;
@@ -212,7 +212,7 @@ fn distributed(point: &Point, bounds: &[f64], algorithm: &[u8]) -> Vec<u64> {
     counts
 }
 
-/// SplitMix64: where a count falls need not be a secret.
+/// SplitMix64: the distribution need not be unpredictable.
 fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (*state ^ *state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -257,7 +257,7 @@ fn malformed(what: &str) -> Fault {
 
 const TOO_FEW: &str = "cumulative count doesn't reach target count corresponding to percentile";
 
-/// Where among the buckets the value with that rank is: the index of its bucket, and how far in it, from 0 to 1.
+/// The bucket of the value with that rank, and its position in it, from 0 to 1.
 fn find(counts: impl Iterator<Item = (usize, u64)>, before: &mut u64, target: u64) -> Option<(usize, f64)> {
     for (index, count) in counts {
         let next = before.wrapping_add(count);
@@ -269,7 +269,7 @@ fn find(counts: impl Iterator<Item = (usize, u64)>, before: &mut u64, target: u6
     None
 }
 
-/// A value between two bounds.
+/// Interpolates between two bounds.
 fn between(lower: f64, upper: f64, ratio: f64) -> Result<Option<f64>, Fault> {
     if !(0.0..=1.0).contains(&ratio) {
         return Err(Fault::new(format!("interpolation: invalid ratio {ratio:.6}, must be between 0 and 1")));
@@ -295,7 +295,7 @@ fn of_explicit(point: &Point, _: &[u8], target: u64) -> Result<Option<f64>, Faul
             let upper = bounds.next().unwrap_or_default();
             match point.min.filter(|min| *min < upper) {
                 Some(min) => (min, upper),
-                // Nothing says where the bucket begins.
+                // The bucket has no lower bound.
                 None if upper < 0.0 => return Ok(Some(upper)),
                 None => (0.0, upper),
             }
@@ -321,7 +321,7 @@ fn of_exponential(point: &Point, message: &[u8], target: u64) -> Result<Option<f
         scale @ ..=0 => times_power_of_two(1.0, index.checked_shl(scale.unsigned_abs()).unwrap_or(0)),
         scale => bucket_bound(index as f64, scale),
     };
-    // The bounds and what lies between them grow by powers.
+    // Bounds, and positions between them, grow exponentially.
     let inside = |side: &Buckets, index: usize, ratio: f64| {
         let index = i64::from(side.offset.0) + index as i64;
         let (lower, upper) = (bound(index), bound(index + 1));

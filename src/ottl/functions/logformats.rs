@@ -1,4 +1,4 @@
-//! The log formats of firewalls and web servers: CEF, LEEF, the Common Log Format, and the W3C's Extended Log Format.
+//! Log formats of firewalls and web servers: CEF, LEEF, the Common Log Format, and the W3C's Extended Log Format.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -40,20 +40,20 @@ fn text_of<'a>(name: &str, arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) 
     }
 }
 
-/// What stands behind the first `mark`: before it may be the header of syslog.
+/// The text after the first `mark`: a syslog header may precede it.
 fn after<'t>(mark: &str, text: &'t [u8]) -> Result<&'t [u8], Fault> {
     let found = memchr::memmem::find(text, mark.as_bytes()).and_then(|at| text.get(at + mark.len()..));
     found.ok_or_else(|| Fault::new(format!("invalid {} message: '{mark}' not found", mark.trim_end_matches(':'))))
 }
 
-/// What stands before and behind the first `sign`.
+/// Splits at the first `sign`.
 fn cut(text: &[u8], sign: u8) -> Option<(&[u8], &[u8])> {
     let (before, rest) = text.split_at_checked(memchr::memchr(sign, text)?)?;
     Some((before, rest.get(1..)?))
 }
 
-/// A text whose escapes are pairs of a sign after a backslash and what both stand for; `x` may stand before two digits.
-/// Other backslashes stay.
+/// Decodes escapes, given as pairs of the character after a backslash and its meaning; `x` may precede two hex digits.
+/// Other backslashes are kept.
 fn unescaped<'a>(text: &'a [u8], escapes: &[(u8, u8)], arena: &'a Arena) -> Result<&'a [u8], Fault> {
     if !text.contains(&b'\\') {
         return Ok(text);
@@ -113,7 +113,7 @@ fn parse_cef<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<
     out.value(arena)
 }
 
-/// Where the first pipe stands that has no backslash before it, or the end.
+/// The position of the first unescaped pipe, or the end.
 fn end_of_header_field(text: &[u8]) -> usize {
     let mut is_escaped = false;
     let is_end = |byte: &u8| {
@@ -124,7 +124,7 @@ fn end_of_header_field(text: &[u8]) -> usize {
     text.iter().position(is_end).unwrap_or(text.len())
 }
 
-/// Pairs with spaces between them, whose values may have some too: one ends where the next key begins.
+/// Pairs separated by spaces. Values may contain spaces too: a value ends where the next key begins.
 fn cef_extensions<'a>(text: &'a [u8], arena: &'a Arena) -> Result<Value<'a>, Fault> {
     const ESCAPES: &[(u8, u8)] = &[(b'\\', b'\\'), (b'=', b'='), (b'n', b'\n'), (b'r', b'\r')];
     let mut out = Entries::default();
@@ -250,7 +250,7 @@ fn parse_elf<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<
     out.value(arena)
 }
 
-/// The values of a line, some of them in quotes; two quotes within are one.
+/// The values of a line, some quoted; a doubled quote inside stands for one.
 fn elf_values(line: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Fault> {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let (mut values, mut rest) = (Vec::new(), line);
@@ -306,7 +306,7 @@ fn parse_leef<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result
     let (mut attributes, mut delimiter) = (parts.next().unwrap_or_default(), b'\t');
     if version == b"2.0" {
         let (written, rest) = cut(attributes, b'|').unwrap_or((attributes, b""));
-        // Who leaves the delimiter out has an attribute there.
+        // If the delimiter is omitted, an attribute is in its place.
         if !written.contains(&b'=') {
             (attributes, delimiter) = (rest, leef_delimiter(written)?);
         }

@@ -1,5 +1,5 @@
-//! What the filter and transform processors can do with metrics besides (facts 5.3, 5.4): look at their points, turn them
-//! into another kind, take new metrics out of them. A new metric joins its scope, and is visited after the others.
+//! Further metric functions of the filter and transform processors: examining points, converting kinds, extracting new
+//! metrics. A new metric joins its scope, and is visited after the others.
 
 use super::{fixed_or, function, optional, required, within_bounds};
 use crate::otlp::message::{Message, put_pair_header};
@@ -91,7 +91,7 @@ pub const fn of_metrics(name: &'static str, parameters: &'static [Parameter], bo
     Function { known: Known::In(&["metric"]), is_constant: false, ..function(name, parameters, body) }
 }
 
-/// Converts the summary that a data point belongs to; nothing for points of another kind.
+/// Converts the summary of a data point; does nothing for other points.
 const fn of_summaries(name: &'static str, body: Body) -> Function {
     Function {
         known: Known::In(&["datapoint"]),
@@ -113,7 +113,7 @@ pub fn data_type(scene: &Scene) -> DataType {
     DataType::of(scene.sight.data_number)
 }
 
-/// The temporality of what has sums and counts. A summary has none; it is taken for cumulative.
+/// The temporality of a metric with sums and counts. A summary has none, and counts as cumulative.
 fn temporality_of(scene: &Scene, name: &str) -> Result<u64, Fault> {
     let found = match data_type(scene) {
         DataType::Histogram | DataType::ExponentialHistogram => {
@@ -146,7 +146,7 @@ fn sum(point: &Point) -> Option<Number> {
     point.sum.map(Number::Double)
 }
 
-/// The fields that say what kind of sum it is.
+/// The fields for temporality and monotonicity of a sum.
 fn kind_of_sum(temporality: u64, is_monotonic: Option<bool>) -> Vec<u8> {
     let mut out = Vec::new();
     put_uint(&mut out, metric_data::AGGREGATION_TEMPORALITY, temporality);
@@ -156,7 +156,7 @@ fn kind_of_sum(temporality: u64, is_monotonic: Option<bool>) -> Vec<u8> {
     out
 }
 
-/// Adds a sum with a value from each point of the metric in sight, if any has one.
+/// Adds a sum with a value from each point of the current metric, if any has one.
 fn add_sum<'a>(
     scene: &mut Scene<'_, 'a>,
     (suffix, unit): (&[u8], &[u8]),
@@ -169,7 +169,7 @@ fn add_sum<'a>(
     let empty = data.len();
     for point in scene.sight.data.all_payloads(metric_data::POINTS).map(|point| Point::read(data_type, point)) {
         let value = match (value(&point), data_type) {
-            // A summary always has a sum; 0 is not written.
+            // A summary always has a sum; 0 is not encoded.
             (None, DataType::Summary) => Number::Double(0.0),
             (Some(value), DataType::Histogram | DataType::ExponentialHistogram | DataType::Summary) => value,
             _ => continue,
@@ -183,7 +183,7 @@ fn add_sum<'a>(
     add_metric(scene, suffix, description, unit, metric::SUM, &data)
 }
 
-/// Adds a metric that is named after the one in sight.
+/// Adds a metric with a name derived from the current one.
 pub fn add_metric<'a>(
     scene: &mut Scene<'_, 'a>,
     suffix: &[u8],
@@ -200,13 +200,13 @@ pub fn add_metric<'a>(
     add(scene, &out)
 }
 
-/// What is added is visited in turn, and a statement that always adds would go on for ever.
+/// Added metrics are visited in turn, so a statement that always adds would never end: `keep` bounds it.
 fn add<'a>(scene: &mut Scene<'_, 'a>, metric: &[u8]) -> Result<Value<'a>, Fault> {
     scene.sight.added.push(scene.arena.keep(metric).map_err(|_| Fault::new(NO_END))?);
     Ok(Value::Nil)
 }
 
-/// Writes a point with the times and attributes of another, and one more attribute.
+/// Writes a point with the times and attributes of another, plus one attribute.
 pub fn put_number_point(data: &mut Vec<u8>, from: &Point, value: Number, mut added: Option<(&[u8], f64)>) {
     let mut raw = Vec::new();
     put_fixed64(&mut raw, number_point::START, from.start);
@@ -238,7 +238,7 @@ fn quantiles_to_gauge<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -
     for point in scene.sight.data.payloads(metric_data::POINTS).map(|point| Point::read(DataType::Summary, point)) {
         for Quantile { quantile, value } in point.quantiles.clone().map(Quantile::read) {
             put_number_point(&mut data, &point, Number::Double(value), Some((key, quantile)));
-            // The attributes of a point are written for each of its quantiles.
+            // A point's attributes are repeated for each of its quantiles.
             within_bounds(&data)?;
         }
     }
@@ -319,8 +319,8 @@ fn scale_metric<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Resu
     Ok(Value::Nil)
 }
 
-/// Writes a message with some of its numbers multiplied: doubles, an integer, a packed list of doubles, and those in
-/// messages inside, each given as its field and the double and the integer in it.
+/// Writes a message with some of its numbers multiplied: doubles, an integer, a packed list of doubles, and numbers in
+/// nested messages, each given as its field with the double and the integer inside.
 fn scale(
     message: &[u8],
     by: f64,

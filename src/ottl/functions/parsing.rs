@@ -1,4 +1,4 @@
-//! Structure out of text.
+//! Functions that parse text into structures.
 
 use smallvec::SmallVec;
 
@@ -52,7 +52,7 @@ fn extract_patterns<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> 
     found.value(scene.arena)
 }
 
-/// How deeply JSON may nest.
+/// Maximum nesting of JSON.
 const DEPTH: usize = 64;
 
 fn parse_json<'a>(text: &'a [u8], arena: &'a Arena) -> Result<Value<'a>, Fault> {
@@ -72,7 +72,7 @@ fn parse_json<'a>(text: &'a [u8], arena: &'a Arena) -> Result<Value<'a>, Fault> 
     Ok(made)
 }
 
-/// JSON on its way into its wire form: an `AnyValue`, written as it is read.
+/// Converts JSON to an encoded `AnyValue` while reading it.
 struct Json<'a> {
     scanner: Scanner<'a>,
     out: Vec<u8>,
@@ -131,13 +131,13 @@ impl Json<'_> {
         within_bounds(&self.out)
     }
 
-    /// Begins a field whose length is not known yet, and says where that goes.
+    /// Begins a field of unknown length; returns the position for its length.
     fn begin(&mut self, number: u32) -> usize {
         put_header(&mut self.out, number, 0);
         self.out.len() - 1
     }
 
-    /// Of members with one name the last counts, in the place of the first.
+    /// Of members with equal names, the last value wins, at the position of the first.
     fn unite(&mut self, start: usize) -> Result<(), Fault> {
         let map = self.out.get(start..).unwrap_or_default();
         let is_repeated = {
@@ -155,7 +155,7 @@ impl Json<'_> {
         Ok(())
     }
 
-    /// Passes an opening sign; false when the closing one follows, which is passed too.
+    /// Consumes an opening bracket; false if the closing one follows, which is consumed too.
     fn open(&mut self, open: u8, close: u8) -> Result<bool, Fault> {
         self.scanner.expect(open, "a value").map_err(invalid)?;
         if self.scanner.peek() != close {
@@ -199,8 +199,8 @@ fn parse_key_value<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> R
     fault.map_or_else(|| out.value(scene.arena), Err)
 }
 
-/// Calls `each` for the parts of a text between delimiters that stand outside of quotes. Quotes are dropped, empty parts
-/// skipped; after a backslash a quote is only a quote.
+/// Calls `each` for the unquoted parts of a text between delimiters. Quotes are dropped, empty parts skipped; a quote
+/// after a backslash is literal.
 fn split_quoted(text: &[u8], delimiter: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
     let mut part = Vec::new();
     let (mut quote, mut is_escaped) = (None, false);
@@ -237,7 +237,7 @@ fn split_quoted(text: &[u8], delimiter: &[u8], mut each: impl FnMut(&[u8]) -> Re
     }
 }
 
-/// The name of the first level whose criteria take the value: texts by `equals`, numbers by `range`.
+/// The name of the first level whose criteria match the value: texts by `equals`, numbers by `range`.
 fn parse_severity<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let value = arguments.value(0, scene)?;
     let mapping = arguments.map(1, scene)?;

@@ -1,4 +1,4 @@
-//! Names of spans as the semantic conventions want them, made of a span's attributes.
+//! Span names according to the semantic conventions, made from a span's attributes.
 
 use super::{function, optional, required};
 use crate::otlp::message::{Message, put_pair_header};
@@ -20,7 +20,7 @@ pub const TABLE: &[Function] = &[Function {
     )
 }];
 
-/// The versions of the conventions that agree on what is below, the last one included.
+/// The range of conventions' versions that agree on the rules below, both ends included.
 const VERSIONS: [[u32; 3]; 2] = [[1, 37, 0], [1, 43, 0]];
 
 fn check(arguments: &Arguments) -> Result<(), String> {
@@ -65,7 +65,7 @@ fn set_name<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<V
 
 type Text = Option<Vec<u8>>;
 
-/// What the first convention that the span follows calls it.
+/// The name by the first convention that applies to the span.
 fn name(record: &Message) -> Text {
     type Convention = fn(&Message) -> Text;
     let conventions: &[Convention] = match record.bits(span::KIND) {
@@ -77,7 +77,7 @@ fn name(record: &Message) -> Text {
     conventions.iter().find_map(|convention| convention(record).filter(|name| !name.is_empty()))
 }
 
-/// The first attribute there is of those names, as text.
+/// The first of these attributes that exists, as text.
 fn attribute(record: &Message, names: &[&str]) -> Text {
     let value = names.iter().find_map(|name| record.attribute(span::ATTRIBUTES, name.as_bytes()))?;
     let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! Texts: joined, cut, changed in case, encoded.
+//! Text functions: joining, cutting, case, encoding.
 
 use super::checks::count_of_slice;
 use super::{TARGET, TEXT, fixed_or, format, function, list, made, optional, put, required};
@@ -155,7 +155,7 @@ fn substring<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<
     Ok(Value::String(text.get(start..end.max(start)).unwrap_or_default()))
 }
 
-/// Whether a cut before this byte would part a character.
+/// Whether cutting before this byte would split a character.
 pub fn is_within_char(text: &[u8], at: usize) -> bool {
     text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80)
 }
@@ -171,7 +171,7 @@ fn trim<'a>(text: &'a [u8], set: &[u8]) -> &'a [u8] {
     }
 }
 
-/// Every character mapped to one character, as Go does: no ligature becomes two letters.
+/// Maps every character to exactly one, as Go does: a ligature does not become two letters.
 fn map_chars<I: ExactSizeIterator<Item = char>>(text: &[u8], map: fn(char) -> I) -> Vec<u8> {
     let text = String::from_utf8_lossy(text);
     let mapped = text.chars().map(|c| {
@@ -193,7 +193,7 @@ fn is_separator(byte: u8) -> bool {
     matches!(byte, b' ' | b'_' | b'-' | b'.')
 }
 
-/// `HTTPServer2 name` is `http_server_2_name`: a word ends where letters, their case or digits begin or end.
+/// `HTTPServer2 name` becomes `http_server_2_name`: words end where case changes and where digits begin or end.
 fn snake(text: &[u8]) -> Vec<u8> {
     let text = trim_space(text);
     let mut out = Vec::with_capacity(text.len() + 8);
@@ -216,7 +216,7 @@ fn snake(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `http_server` is `HttpServer`: a letter after a separator or a digit is a capital, one after a capital is not.
+/// `http_server` becomes `HttpServer`: a letter after a separator or a digit is a capital, one after a capital is not.
 fn camel(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let (mut begins_word, mut after_capital) = (true, false);

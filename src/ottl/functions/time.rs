@@ -1,7 +1,7 @@
-//! Times and durations: reading and writing them by strptime-like formats, and their parts.
+//! Times and durations: parsing and formatting with strptime-like formats, and their parts.
 //!
-//! A format means what the Go collector's does: numbers may lack their leading zeros and have spaces before them, a
-//! fraction (`.%L`) has any number of digits and none when it is zero, `%z` takes `Z`, `+0130`, `+01:30` and `+01`.
+//! Formats behave as in the Go collector: numbers may lack leading zeros and have spaces before them, a fraction
+//! (`.%L`) has any number of digits and none if it is zero, `%z` accepts `Z`, `+0130`, `+01:30` and `+01`.
 
 use std::time::UNIX_EPOCH;
 
@@ -19,7 +19,7 @@ const TIME: Parameter = required("time", Kind::Time);
 const DURATION: Parameter = required("duration", Kind::Duration);
 const NANOS: i128 = 1_000_000_000;
 
-/// A function of a time's parts.
+/// A function that returns a part of a time.
 macro_rules! part {
     ($name:literal, $part:expr) => {
         function($name, &[TIME], |arguments, scene| {
@@ -44,7 +44,7 @@ macro_rules! whole {
     };
 }
 
-/// Whole units and the rest apart, as Go adds them.
+/// Whole units and the remainder are added separately, as in Go.
 macro_rules! fraction {
     ($name:literal, $unit:literal) => {
         function($name, &[DURATION], |arguments, scene| {
@@ -138,7 +138,7 @@ fn out_of_range() -> Fault {
     Fault::new("the time is out of range")
 }
 
-/// A moment as the clock on the wall of this machine shows it.
+/// A moment in the local time of this machine.
 fn local(seconds: i64, nanos: u32) -> Result<Time, Fault> {
     let moment = Timestamp::new(seconds, nanos as i32).map_err(|_| out_of_range())?;
     Ok(Time { seconds, nanos, offset_seconds: TimeZone::system().to_offset(moment).seconds() })
@@ -150,7 +150,7 @@ fn civil(time: Time) -> Result<DateTime, Fault> {
     Ok(Offset::UTC.to_datetime(moment))
 }
 
-/// Go's durations, negative ones too, as nanoseconds.
+/// A duration in Go's syntax, possibly negative, in nanoseconds.
 fn parse_duration(text: &str) -> Option<i64> {
     let (text, sign) = match text.strip_prefix('-') {
         Some(text) if !text.starts_with(['+', '-']) => (text, -1),
@@ -165,20 +165,20 @@ pub fn format_duration(nanos: i64) -> String {
     format!("{sign}{}", duration::format(std::time::Duration::from_nanos(nanos.unsigned_abs())))
 }
 
-/// Go's `time.Time` as JSON.
+/// Go's JSON form of a `time.Time`.
 pub fn put_rfc3339(time: Time, out: &mut Vec<u8>) -> Result<(), Fault> {
     put(b"%FT%T.%s", time, out)?;
     put(if time.offset_seconds == 0 { b"%z" } else { b"%j" }, time, out)
 }
 
-/// Go's `time.Time` as text.
+/// Go's text form of a `time.Time`.
 pub fn put_time(time: Time, out: &mut Vec<u8>) -> Result<(), Fault> {
     put(b"%F %T.%s ", time, out)?;
     put_offset(time.offset_seconds, "", false, out);
     put(b" %Z", time, out)
 }
 
-/// What one directive stands for, in terms of simpler ones; itself when it is simple.
+/// The expansion of a directive into simpler ones; itself if it is simple.
 fn expanded(directive: u8) -> &'static [u8] {
     match directive {
         b'D' | b'x' => b"%m/%d/%Y",
@@ -233,11 +233,11 @@ fn check_format(format: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// What stands next in a format.
+/// The next item of a format.
 enum Item {
     Literal(u8),
     Directive(u8),
-    /// Its separator, and how many digits are shown at most.
+    /// The separator, and the maximum number of digits.
     Fraction(u8, usize),
 }
 
@@ -257,7 +257,7 @@ fn next_item(format: &mut &[u8]) -> Option<Item> {
     Some(item)
 }
 
-/// Writes a time by a format.
+/// Formats a time.
 pub fn put(mut format: &[u8], time: Time, out: &mut Vec<u8>) -> Result<(), Fault> {
     let at = civil(time)?;
     while let Some(item) = next_item(&mut format) {
@@ -287,7 +287,7 @@ fn put_part(directive: u8, at: DateTime, time: Time, out: &mut Vec<u8>) -> Resul
         b'Y' => format!("{:04}", at.year()),
         b'y' => format!("{:02}", at.year().rem_euclid(100)),
         b'm' => format!("{:02}", at.month()),
-        // Go's layouts know no month padded with a space: the Go collector prints this.
+        // Go's layouts have no space-padded month: the Go collector prints this.
         b'o' => format!("_{}", at.month()),
         b'q' => at.month().to_string(),
         b'b' | b'h' => name(&MONTHS, at.month() - 1, 3).to_owned(),
@@ -328,7 +328,7 @@ fn put_offset(seconds: i32, colon: &str, hours_only: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// A zone by its name; that of this machine for none.
+/// A zone by name; the local one if the name is empty.
 fn zone(name: &[u8]) -> Result<TimeZone, Fault> {
     let name = std::str::from_utf8(name).unwrap_or("?");
     match name {
@@ -380,7 +380,7 @@ struct Reading<'t> {
 }
 
 impl<'t> Reading<'t> {
-    /// `None` where the text does not follow the format.
+    /// `None` if the text does not match the format.
     fn format(&mut self, mut format: &[u8]) -> Option<()> {
         while let Some(item) = next_item(&mut format) {
             match item {
@@ -402,7 +402,7 @@ impl<'t> Reading<'t> {
                 }
                 Item::Directive(directive) => {
                     self.part(directive)?;
-                    // A fraction may follow the seconds, where the format names none.
+                    // A fraction may follow the seconds if the format has none.
                     let next = next_item(&mut { format });
                     if matches!(directive, b'S' | b'T' | b'X') && !matches!(next, Some(Item::Fraction(..))) {
                         self.fraction();
@@ -473,7 +473,7 @@ impl<'t> Reading<'t> {
         Some(number)
     }
 
-    /// The place of the name that stands here, from 1.
+    /// The index of the name at this position, from 1.
     fn name(&mut self, names: &[&str], length: usize) -> Option<i8> {
         let starts = |name: &&str| {
             let name = name.get(..length.min(name.len())).unwrap_or_default().as_bytes();
@@ -484,7 +484,7 @@ impl<'t> Reading<'t> {
         Some(place as i8 + 1)
     }
 
-    /// A point or comma and digits, if they stand here.
+    /// Consumes a point or comma with digits.
     fn fraction(&mut self) {
         let [b'.' | b',', digits @ ..] = self.rest else { return };
         let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -498,7 +498,7 @@ impl<'t> Reading<'t> {
         self.rest = digits.get(length..).unwrap_or_default();
     }
 
-    /// An offset of the shape of a pattern.
+    /// An offset of the given shape.
     fn offset(&mut self, shape: &str) -> Option<()> {
         let (text, rest) = self.rest.split_at_checked(shape.len())?;
         let (mut numbers, mut sign) = ([0i32; 3], 1);
@@ -561,7 +561,7 @@ impl<'t> Reading<'t> {
             Ok(time_of(moment, zone.to_offset(moment).seconds()))
         };
         let Some(name) = self.abbreviation else { return in_zone(zone) };
-        // The abbreviation counts in the given zone, in summer or in winter; else it must be a zone by itself.
+        // The abbreviation may belong to the given zone, in summer or in winter; otherwise it must be a zone by itself.
         let named = |zone: &TimeZone| {
             let moment = zone.to_timestamp(date).map_err(|_| out_of_range())?;
             let half_a_year = jiff::SignedDuration::from_hours(183 * 24);
@@ -580,11 +580,11 @@ impl<'t> Reading<'t> {
         named(&zone)?.map_or_else(|| in_zone(&zone), Ok)
     }
 
-    /// A time without a year is of this year, or of the last one when it would lie more than a week ahead.
+    /// A time without a year belongs to this year, or to the last one if it would be more than a week ahead.
     fn this_year(&self, date: DateTime, at: Time, zone: &TimeZone, scene: &Scene<'_, '_>) -> Result<Time, Fault> {
         let now = Timestamp::try_from(scene.now()?.wall).map_err(|_| out_of_range())?;
         let today = Offset::from_seconds(at.offset_seconds).map_err(|_| out_of_range())?.to_datetime(now);
-        // Go lets the 29th of February run over into March.
+        // In Go the 29th of February may overflow into March.
         let with_year = |year| {
             let shifted = date.with().year(year).build();
             shifted.or_else(|_| {

@@ -1,4 +1,4 @@
-//! `URL`: the parts of a URL under the names of the semantic conventions, cut and written again as Go's `net/url` does.
+//! `URL`: splits a URL into parts named by the semantic conventions, parsed and written as Go's `net/url` does.
 
 use std::net::Ipv6Addr;
 
@@ -10,15 +10,15 @@ use crate::ottl::value::{Arena, Fault, Value, put_item};
 
 pub const TABLE: &[Function] = &[function("URL", &[required("uri", Kind::Text)], url)];
 
-/// The most parameters that Go reads from a query.
+/// Maximum query parameters, as in Go.
 const PARAMETERS: usize = 10_000;
 const ESCAPE: &str = "invalid URL escape";
 
 struct Url<'t> {
     scheme: Vec<u8>,
-    /// What follows a scheme without a slash, as in `mailto:a@b`.
+    /// The part after a scheme without a slash, as in `mailto:a@b`.
     opaque: &'t [u8],
-    /// What stands behind `//`.
+    /// The part after `//`.
     authority: Option<Authority<'t>>,
     path: &'t [u8],
     query: Option<&'t [u8]>,
@@ -30,12 +30,12 @@ struct Authority<'t> {
     host: Vec<u8>,
 }
 
-/// A part of a URL, which has signs of its own that need no escape.
+/// A part of a URL, each with its own set of characters that need no escape.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     User,
     Host,
-    /// What follows the `%25` of an IPv6 address.
+    /// The zone after `%25` in an IPv6 address.
     Zone,
     Path,
     Query,
@@ -54,7 +54,7 @@ impl Part {
         byte.is_ascii_alphanumeric() || signs.contains(&byte)
     }
 
-    /// `%41` is `A`.
+    /// Decodes `%41` to `A`.
     fn decoded(self, text: &[u8]) -> Result<Vec<u8>, &'static str> {
         let mut out = Vec::with_capacity(text.len());
         let mut rest = text;
@@ -91,7 +91,7 @@ impl Part {
         }
     }
 
-    /// As it stood, or escaped anew where it held what a URL may not.
+    /// Copies it, or escapes it again if it has characters that a URL may not contain.
     fn put_again(self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
         match raw.iter().all(|byte| self.takes(*byte) || b"!$&'()*+,;=:@[]%".contains(byte)) {
             true => out.extend_from_slice(raw),
@@ -149,7 +149,7 @@ fn url<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<
     out.value(arena)
 }
 
-/// What a query alone says: each parameter with the list of its values.
+/// The parameters of a query, each with the list of its values.
 fn parameters<'a>(query: &'a [u8], arena: &'a Arena) -> Result<Value<'a>, Fault> {
     let mut all: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let decoded = |text| Part::Query.decoded(text).map_err(Fault::new);
@@ -220,14 +220,14 @@ impl<'t> Url<'t> {
         Ok(url)
     }
 
-    /// The URL as Go writes it again.
+    /// The URL as Go writes it.
     fn whole(&self) -> Result<Vec<u8>, &'static str> {
         let mut out = self.scheme.clone();
         out.extend_from_slice(if self.scheme.is_empty() { b"" } else { b":" });
         out.extend_from_slice(self.opaque);
         if let Some(Authority { user, host }) = &self.authority {
             if !host.is_empty() || !self.path.is_empty() || user.is_some() {
-                // Without a scheme, slashes stand only before somebody.
+                // Without a scheme, `//` is written only before a host or user.
                 let is_written = !self.scheme.is_empty() || !host.is_empty() || user.is_some();
                 out.extend_from_slice(if is_written { b"//" } else { b"" });
             }
@@ -293,7 +293,7 @@ fn read_host(host: &[u8], scheme: &[u8]) -> Result<Vec<u8>, &'static str> {
     }
 }
 
-/// Nothing, or a colon with digits or without any.
+/// Empty, or a colon with or without digits.
 fn is_port(text: &[u8]) -> bool {
     text.is_empty() || text.strip_prefix(b":").is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
 }

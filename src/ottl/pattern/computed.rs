@@ -1,4 +1,4 @@
-//! Patterns that are known only when a statement runs: they may come with the telemetry, another one with each record.
+//! Patterns known only when a statement runs: they may come from the telemetry, and differ for each record.
 
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -8,12 +8,12 @@ use super::{Pattern, build, translated, translated_glob};
 use crate::otlp::slice::{Allowance, WORKED_ON};
 use crate::ottl::value::Fault;
 
-/// They have less room than those of the configuration, and take it from the allowance of their request.
+/// They have a smaller size limit than configured patterns, and are charged to the request's allowance.
 const SIZE: usize = 256 << 10;
-/// So many of one request are remembered.
+/// Maximum cached patterns per request.
 const KNOWN: usize = 8;
 
-/// The last patterns that a request brought.
+/// The recent patterns of a request.
 #[derive(Default)]
 pub struct Computed(RefCell<Vec<(bool, Box<str>, Rc<Pattern>)>>);
 
@@ -38,7 +38,7 @@ impl Computed {
     }
 }
 
-/// A pattern of the configuration, or one that was computed.
+/// A pattern from the config, or a computed one.
 pub enum Found<'a> {
     Compiled(&'a Pattern),
     Computed(Rc<Pattern>),

@@ -1,9 +1,9 @@
-//! Every match of a pattern in a text, in a bounded number of steps.
+//! All matches of a pattern in a text, in a bounded number of steps.
 //!
-//! One search reads a text once. A search behind each match may read the rest of it each time: for every `b`, `(a.*;|b)`
-//! reads on to the end of the line in search of a `;`. So what searches read beyond their matches has an [`Allowance`].
-//! While that covers the whole rest of the text for each match, nothing is measured; then an automaton of the same pattern
-//! says how far a search has read, which the regex crate does not.
+//! A single search reads a text once. Repeated searches may read the rest of it each time: for every `b`, `(a.*;|b)`
+//! reads on to the end of the line in search of a `;`. Therefore reads beyond the matches are charged to an
+//! [`Allowance`]. While that covers the whole rest of the text for each match, nothing is measured; then an automaton
+//! of the same pattern tells how far a search has read, which the regex crate does not.
 
 use std::ops::Deref;
 use std::sync::OnceLock;
@@ -21,7 +21,7 @@ use crate::otlp::slice::{Allowance, Exhausted, WORKED_ON};
 #[derive(Clone, Debug)]
 pub struct Pattern {
     regex: Regex,
-    /// Built when a text asks for it; nothing where that would be too large.
+    /// Built on first use; `None` if it would be too large.
     automaton: OnceLock<Option<Box<DFA>>>,
 }
 
@@ -31,7 +31,7 @@ impl From<Regex> for Pattern {
     }
 }
 
-/// For one search; those for every match are below.
+/// For single searches; the methods for all matches are below.
 impl Deref for Pattern {
     type Target = Regex;
 
@@ -41,7 +41,7 @@ impl Deref for Pattern {
 }
 
 impl Pattern {
-    /// The matches that Go would replace, with their groups: none of them empty within a character.
+    /// The matches that Go would replace, with their groups: no empty match within a character.
     pub fn all_captures<'p, 't>(
         &'p self,
         text: &'t [u8],
@@ -55,7 +55,7 @@ impl Pattern {
         })
     }
 
-    /// The same without their groups.
+    /// The same without groups.
     pub fn all_matches<'p, 't>(
         &'p self,
         text: &'t [u8],
@@ -81,12 +81,12 @@ impl Pattern {
     }
 }
 
-/// What the searches of one text read again.
+/// Measures the repeated reads of the searches in one text.
 struct Meter<'p, 't> {
     pattern: &'p Pattern,
     text: &'t [u8],
     again: &'p Allowance,
-    /// Where the next search begins.
+    /// The start of the next search.
     at: usize,
     cache: Option<Cache>,
 }
@@ -96,18 +96,18 @@ impl<'p, 't> Meter<'p, 't> {
         Meter { pattern, text, again, at: 0, cache: None }
     }
 
-    /// Counts the search that found this; whether Go would see it.
+    /// Charges the search for this match; returns whether Go would report it.
     fn passes(&mut self, found: &Match) -> Result<bool, Exhausted> {
         let start = std::mem::replace(&mut self.at, found.end());
         if !self.again.covers(self.text.len() - found.end()) {
             let read = self.read_from(start).unwrap_or(self.text.len());
-            // To see that a match ends takes a byte more; that is no reading again.
+            // Detecting the end of a match takes one more byte, which is not a repeated read.
             self.again.spend(read.saturating_sub(found.end() + 1).saturating_mul(WORKED_ON))?;
         }
         Ok(!found.is_empty() || self.text.get(found.start()).is_none_or(|byte| byte & 0xc0 != 0x80))
     }
 
-    /// Up to where a search that begins at `start` reads.
+    /// The position up to which a search from `start` reads.
     fn read_from(&mut self, start: usize) -> Option<usize> {
         let automaton = self.pattern.automaton()?;
         let cache = self.cache.get_or_insert_with(|| automaton.create_cache());
@@ -116,7 +116,7 @@ impl<'p, 't> Meter<'p, 't> {
         let mut at = start;
         for byte in self.text.get(start..)? {
             state = automaton.next_state(cache, state, *byte).ok()?;
-            // It is told one byte late.
+            // The automaton reports its state one byte late.
             if state.is_tagged() && (state.is_dead() || state.is_quit()) {
                 break;
             }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::otlp::slice;
 
-    /// How far a search reads from the start of a text.
+    /// Checks how far a search reads from the start of a text.
     #[test]
     fn read() {
         let check = |pattern: &str, text: &str, expected: usize| {
@@ -147,8 +147,7 @@ mod tests {
         check("never", "aaaaaaaa", 8);
     }
 
-    /// With the allowance of a slice: what is linear in all is found in all, however often it matches, and what is
-    /// quadratic comes to an end.
+    /// With the allowance of a slice: linear searches find all matches, however many, and quadratic ones stop.
     #[test]
     fn every_match_in_a_bounded_number_of_steps() {
         let found = |pattern: &str, text: &str| {

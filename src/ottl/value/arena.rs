@@ -1,5 +1,5 @@
-//! Memory for what statements make, given back as a whole when the request is done. It is bounded twice: by its own limit, and
-//! by the room of its request, which is asked before each chunk.
+//! Memory for results of statements, freed as a whole at the end of the request. It is bounded twice: by its own limit,
+//! and by the request's room, which is asked before each chunk.
 
 use std::cell::Cell;
 
@@ -10,24 +10,24 @@ use crate::otlp::room::Room;
 use crate::otlp::slice::Allowance;
 use crate::ottl::pattern::Computed;
 
-/// A chunk takes so much more than what is kept first in it.
+/// A new chunk is this much larger than its first allocation.
 const CHUNK: usize = 8 << 10;
-/// Chunks double up to here.
+/// Chunks double up to this size.
 const LARGEST: usize = 256 << 10;
 
 pub struct Arena {
     bump: Bump,
     limit: usize,
-    /// What the item in sight may fill it to.
+    /// The fill limit for the current item.
     most: Cell<usize>,
     room: Room,
-    /// How much statements may read again.
+    /// The allowance of statements for repeated reads.
     pub again: Allowance,
     pub patterns: Computed,
 }
 
 impl Arena {
-    /// For what needs no budget: the limit is small, or its request is.
+    /// Without a budget: the limit, or the request, is small.
     pub fn with_limit(limit: usize) -> Arena {
         Arena::new(limit, Room::within(limit), 0)
     }
@@ -39,19 +39,19 @@ impl Arena {
         Arena { bump, limit, most: Cell::new(limit), room, again: Allowance::of(length), patterns: Computed::default() }
     }
 
-    /// The room of the request, for whatever else is made of it.
+    /// The request's room, for other derived data.
     pub fn room(&self) -> &Room {
         &self.room
     }
 
-    /// Lets the next item have half of what is left, so that one that makes too much leaves room for the others.
+    /// Allows the next item half of the remaining memory, so that one item cannot use up everything.
     #[inline]
     pub fn share(&self) {
         let used = self.bump.allocated_bytes();
         self.most.set(used + self.limit.saturating_sub(used) / 2);
     }
 
-    /// Keeps bytes as long as the arena.
+    /// Copies bytes into the arena.
     pub fn keep(&self, bytes: &[u8]) -> Result<&[u8], Fault> {
         match self.bump.try_alloc_slice_copy(bytes) {
             Ok(kept) => Ok(kept),
@@ -71,7 +71,7 @@ impl Arena {
             if self.room.try_take(chunk) {
                 self.bump.set_allocation_limit(Some(used + chunk));
                 let kept = self.bump.try_alloc_slice_copy(bytes);
-                // The next chunk asks anew.
+                // The next chunk must ask again.
                 let now = self.bump.allocated_bytes();
                 self.bump.set_allocation_limit(Some(now));
                 self.room.give_back(chunk - (now - used).min(chunk));

@@ -1,11 +1,11 @@
-//! How an action reads its settings: a row for each.
+//! Decodes the settings of an action, with one row for each action.
 
 use super::{Action, Deed, Fixed, Source, Type, encoded};
 use crate::config::nearest::nearest;
 use crate::config::section::Section;
 use crate::ottl::pattern::{self, Pattern};
 
-/// The name of an action, whether a pattern can stand for its key, and how it reads the rest.
+/// An action's name, whether it accepts a pattern instead of a key, and how it decodes the rest.
 type Row = (&'static str, bool, fn(Item) -> Option<Deed>);
 
 const ACTIONS: [Row; 7] = [
@@ -17,14 +17,14 @@ const ACTIONS: [Row; 7] = [
     ("extract", false, |item| item.extract()),
     ("convert", false, |item| item.convert()),
 ];
-/// What others call them.
+/// Synonyms in other tools.
 const SYNONYMS: [(&[&str], &str); 3] =
     [(&["add", "set", "put"], "upsert"), (&["remove", "drop"], "delete"), (&["replace", "modify"], "update")];
 
 const PATTERN: &str = "the \"pattern\" field. This must not be specified";
 const CONVERTED_TYPE: &str = "the \"converted_type\" field. This must not be specified";
 
-/// The actions in a list of sections, each fault where it is.
+/// Decodes a list of actions; each problem is reported at its place.
 pub fn decode(section: &Section, name: &str) -> Vec<Action> {
     let Some(items) = section.sections(name).filter(|items| !items.is_empty()) else {
         let help = format!("write `{name}: [{{key: environment, value: production, action: upsert}}]`, for example");
@@ -34,7 +34,7 @@ pub fn decode(section: &Section, name: &str) -> Vec<Action> {
     items.into_iter().enumerate().filter_map(|(index, section)| Item::read(section, index)).collect()
 }
 
-/// One action as it is written.
+/// An action's section.
 struct Item<'s> {
     section: Section<'s>,
     index: usize,
@@ -103,7 +103,7 @@ impl<'s> Item<'s> {
         None
     }
 
-    /// None, and a problem at `field`, where something is given that means nothing to the action.
+    /// Reports a problem at `field` and returns `None` if a key is given that the action does not use.
     fn without(&self, is_given: bool, field: &str, what: &str) -> Option<()> {
         match is_given {
             true => self.wrong(field, format!(". Action \"{}\" does not use {what}", self.action)),
@@ -115,13 +115,13 @@ impl<'s> Item<'s> {
         self.wrong(field, format!(" due to missing required field \"{field}\" for action \"{}\"", self.action))
     }
 
-    /// How many sources of a value there are.
+    /// The number of value sources given.
     fn sources(&self) -> usize {
         let given = [self.fixed.is_some(), !self.from_attribute.is_empty(), !self.from_context.is_empty()];
         given.into_iter().filter(|is_given| *is_given).count()
     }
 
-    /// The pattern, where one is written; `None` when it does not compile.
+    /// The pattern, if given; `None` if it does not compile.
     fn regex(&self) -> Option<Option<Pattern>> {
         if self.pattern.is_empty() {
             return Some(None);
@@ -156,7 +156,7 @@ impl<'s> Item<'s> {
         Some(Deed::Put { inserts, updates, source, default: self.default })
     }
 
-    /// Which attributes go, or what they hold, beside that of the key.
+    /// The pattern for keys or values to remove, in addition to the key.
     fn removed(self) -> Option<Option<Pattern>> {
         let regex = self.regex()?;
         let values = "\"value\" or \"from_attribute\" field. These must not be specified";

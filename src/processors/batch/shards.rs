@@ -1,5 +1,6 @@
-//! A shard for each combination of the metadata keys' values: made when telemetry of it comes, forgotten a second after nothing of
-//! it is held any more, or at once when another wants its place. Values are the clients', so their memory is charged.
+//! A shard for each combination of values of the metadata keys. It is made when telemetry for it arrives, and removed
+//! once it has been empty for a second, or at once when another shard needs the room. The values come from clients, so
+//! their memory is charged.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,16 +10,16 @@ use crate::telemetry::{Charge, Client, Reason, Refusal, Share};
 
 use super::{Config, Maker, Shard};
 
-/// How long a shard is kept that holds nothing.
+/// How long an empty shard is kept.
 pub const IDLE: Duration = Duration::from_secs(1);
-/// What a shard takes beside its names and values.
+/// Memory of a shard beside its names and values.
 const SHARD: usize = 2 << 10;
-/// All of them may take this part of the queue's memory.
+/// All shards together may take this fraction of the queue share.
 const PART: u64 = 8;
 
 pub struct Shards {
     keys: Vec<String>,
-    /// 0 is no limit.
+    /// 0 means no limit.
     limit: usize,
     maker: Maker,
     entries: Mutex<HashMap<Vec<String>, Entry>>,
@@ -52,8 +53,8 @@ impl Shards {
         self.lock().values().map(|entry| entry.shard.clone()).collect()
     }
 
-    /// The shard of a client's metadata, and whether it is new. Where there is no room for another one, it is refused with a hint:
-    /// others are forgotten as soon as what they hold is handed on.
+    /// The shard for a client's metadata, and whether it is new. Refuses with a retry hint when there is no room for
+    /// another shard: idle ones are removed soon.
     pub fn enter(&self, client: Option<&Client>, now: Instant) -> Result<(Arc<Shard>, bool), Refusal> {
         let values = self.values(client);
         let mut entries = self.lock();
@@ -72,20 +73,20 @@ impl Shards {
         Ok((self.add(&mut entries, values, charge, now), true))
     }
 
-    /// The same for telemetry that has its place already.
+    /// The same for telemetry that already has a reserved place.
     pub fn enter_reserved(&self, client: Option<&Client>, now: Instant) -> Arc<Shard> {
         let values = self.values(client);
         let mut entries = self.lock();
         if let Some(entry) = entries.get(&values) {
             return entry.shard.clone();
         }
-        // It was forgotten since then.
+        // The shard was removed after the place was reserved.
         let charge = Charge::held(&self.maker.budget, Share::Queue, 0);
         charge.add(self.bytes(&values));
         self.add(&mut entries, values, charge, now)
     }
 
-    /// When the next one may be forgotten.
+    /// When the next idle shard may be removed.
     pub fn idle_at(&self) -> Option<Instant> {
         self.lock().values().filter(|entry| entry.is_idle()).map(|entry| entry.used + IDLE).min()
     }
@@ -102,7 +103,7 @@ impl Shards {
         self.keys.iter().map(|key| client.map_or_else(String::new, |client| client.value(key))).collect()
     }
 
-    /// Values stand in the table and in the client that the shard's batches are of.
+    /// The values are stored twice: in the table, and in the client of the shard's batches.
     fn bytes(&self, values: &[String]) -> u64 {
         let one = |text: &String| 2 * (text.len() + size_of::<String>());
         (SHARD + self.keys.iter().chain(values).map(one).sum::<usize>()) as u64
@@ -129,7 +130,7 @@ impl Shards {
 }
 
 impl Entry {
-    /// Whether nothing of it is held, and nobody is at it: who looked it up holds it.
+    /// Whether the shard is empty and no caller holds it.
     fn is_idle(&self) -> bool {
         Arc::strong_count(&self.shard) == 1 && self.shard.is_empty()
     }

@@ -1,11 +1,11 @@
-//! SQL without its literals: texts, numbers, `TRUE`, `FALSE`, `NULL` and numbered parameters become `?`, and so do the digits in
-//! names. Spaces, comments and all else stay. What is no SQL is treated the same, as the Go collector treats it.
+//! Masks the literals of SQL: texts, numbers, `TRUE`, `FALSE`, `NULL` and numbered parameters become `?`, and so do
+//! digits in names. Everything else is kept. Text that is not SQL is treated the same, as in the Go collector.
 
 use crate::ottl::value::Fault;
 
 use super::put;
 
-/// Which texts are quoted in which way.
+/// The quoting rules.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Dialect {
     Standard,
@@ -15,14 +15,14 @@ pub enum Dialect {
 
 pub fn masked(text: &[u8], dialect: Dialect) -> Result<Vec<u8>, Fault> {
     let text = String::from_utf8_lossy(text);
-    // Behind a NUL nothing is read, so nothing of it goes on.
+    // The parser stops at a NUL, so the text after it is dropped.
     let text = text.split('\0').next().unwrap_or_default();
     let mut out = Vec::new();
     let mut scanner = Scanner { rest: text, dialect };
     while let Some(first) = scanner.rest.chars().next() {
         let before = scanner.rest;
         let kind = scanner.token(first);
-        // Everything is at least its first character.
+        // A token has at least one character.
         let length = (before.len() - scanner.rest.len()).max(first.len_utf8());
         let (token, rest) = before.split_at(length);
         scanner.rest = rest;
@@ -47,7 +47,7 @@ enum Kind {
     Literal,
     /// Its digits are masked.
     Name,
-    /// The body of a function, which is SQL itself.
+    /// The body of a function, which is itself SQL.
     Function,
     Other,
 }
@@ -62,7 +62,7 @@ impl Scanner<'_> {
         self.rest.as_bytes().get(index).copied().unwrap_or(0)
     }
 
-    /// So many bytes more; what is no whole character is not taken.
+    /// Skips bytes, unless that would split a character.
     fn skip(&mut self, bytes: usize) {
         self.rest = self.rest.get(bytes..).unwrap_or(self.rest);
     }
@@ -75,7 +75,7 @@ impl Scanner<'_> {
         self.rest = "";
     }
 
-    /// Takes a token that begins with this character.
+    /// Scans a token that begins with `first`.
     fn token(&mut self, first: char) -> Kind {
         let next = self.peek(1);
         let is_mysql = self.dialect == Dialect::MySql;
@@ -120,7 +120,7 @@ impl Scanner<'_> {
         Kind::Other
     }
 
-    /// A keyword, a name, or the name of a function, which keeps its digits if it begins in ASCII.
+    /// A keyword, a name, or the name of a function, which keeps its digits if it begins with an ASCII letter.
     fn word(&mut self) -> Kind {
         let before = self.rest;
         let is_ascii = self.peek(0).is_ascii();
@@ -138,7 +138,7 @@ impl Scanner<'_> {
         if is_ascii && self.rest.starts_with('(') { Kind::Other } else { Kind::Name }
     }
 
-    /// A name in quotes, or several with a `.` between.
+    /// A quoted name, or several joined by `.`.
     fn quoted_name(&mut self, quote: char) -> Kind {
         self.skip(1);
         while let Some((_, rest)) = self.rest.split_once(quote) {
@@ -166,7 +166,7 @@ impl Scanner<'_> {
         Kind::Literal
     }
 
-    /// To the end of the line.
+    /// Skips to the end of the line.
     fn line(&mut self) {
         self.skip_while(|c| c != '\n');
     }
@@ -203,7 +203,7 @@ impl Scanner<'_> {
             _ => return self.operator('@'),
         }
         self.skip_while(|c| c.is_ascii() && is_word(c));
-        // The first letter that is not ASCII is the last of it.
+        // The first non-ASCII letter ends it.
         self.rest = self.rest.strip_prefix(|c: char| !c.is_ascii() && is_word(c)).unwrap_or(self.rest);
     }
 
@@ -215,7 +215,7 @@ impl Scanner<'_> {
         self.skip(1);
         let mut last = first;
         while let Some(c) = self.rest.chars().next() {
-            // `=?` is an operator and a parameter.
+            // `=?` is an operator followed by a parameter.
             if !is_operator(c) || last == '=' && matches!(c, '?' | '@') {
                 return;
             }
@@ -233,7 +233,7 @@ fn is_operator(c: char) -> bool {
     matches!(c, '+' | '-' | '*' | '/' | '=' | '<' | '>' | '!' | '&' | '|' | '^' | '%' | '~' | '?' | '@' | ':' | '#')
 }
 
-/// Each run of digits as one `?`.
+/// Each run of digits becomes one `?`.
 fn put_without_digits(out: &mut Vec<u8>, name: &str) -> Result<(), Fault> {
     let mut rest = name;
     while let Some(index) = rest.find(|c: char| c.is_ascii_digit()) {

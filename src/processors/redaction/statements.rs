@@ -1,4 +1,4 @@
-//! `db_sanitizer`: where the statements are whose literals are masked. SQL is known; other databases are refused.
+//! `db_sanitizer`: finds the statements whose literals are masked. SQL is supported; other databases are refused.
 
 use crate::config::section::Section;
 use crate::otlp::Signal;
@@ -16,10 +16,10 @@ const KINDS: std::ops::RangeInclusive<u64> = 1..=3;
 
 #[derive(Clone, Debug)]
 pub struct Statements {
-    /// The attributes that hold them. Texts in bodies may all be some.
+    /// The attributes with statements. Any text in a body may be one.
     keys: Vec<Box<[u8]>>,
     are_names: bool,
-    /// Whether attributes that do not say which database they are about may be about one of SQL.
+    /// Whether attributes that do not name a database may belong to an SQL one.
     are_anywhere: bool,
 }
 
@@ -44,7 +44,7 @@ impl Statements {
         Statements { are_anywhere: signal == Signal::Logs, ..self }
     }
 
-    /// Whether these attributes are about a database of SQL.
+    /// Whether these attributes belong to an SQL database.
     pub fn are_in(&self, message: &Message, list: u32) -> bool {
         !self.keys.is_empty() && system(message, list).map_or(self.are_anywhere, |system| is_sql(&system))
     }
@@ -53,7 +53,7 @@ impl Statements {
         self.keys.iter().any(|known| **known == *key)
     }
 
-    /// How the name of a span is read, where it may be a statement.
+    /// The dialect of a span's name, if it may be a statement.
     pub fn in_name_of(&self, span: &Message) -> Option<Dialect> {
         if !self.are_names || !KINDS.contains(&span.bits(span::KIND)) {
             return None;
@@ -63,7 +63,7 @@ impl Statements {
     }
 }
 
-/// Which database attributes are about, in small letters.
+/// The database of these attributes, in lower case.
 fn system(message: &Message, list: u32) -> Option<Vec<u8>> {
     ["db.system.name", "db.system"].iter().find_map(|key| match message.attribute(list, key.as_bytes()) {
         Some(AnyValue::String(name @ [_, ..])) => Some(name.to_ascii_lowercase()),

@@ -1,11 +1,11 @@
-//! The forms in which people write the id of a trace or span, and where they write it in a body.
+//! The formats in which trace and span ids are written, and where bodies contain them.
 
 use crate::otlp::hex;
 use crate::otlp::json::scanner::{Read, Scanner};
 use crate::otlp::schema::list;
 use crate::otlp::views::{AnyValue, KeyValue, Repeated};
 
-/// What one value says: the trace, and a `traceparent` the span and the flags too.
+/// The content of one value: the trace, and for a `traceparent` also the span and the flags.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Context {
     pub trace_id: [u8; 16],
@@ -14,7 +14,7 @@ pub struct Context {
 }
 
 /// 32 hexadecimal digits, a W3C `traceparent`, a UUID with dashes, a decimal number of 64 bits (Datadog's), Google's
-/// `projects/P/traces/ID`, or the 16 bytes themselves. An id of zeros is none.
+/// `projects/P/traces/ID`, or the 16 raw bytes. An id of zeros is invalid.
 pub fn read_trace_id(value: AnyValue) -> Option<Context> {
     let whole = |id: Option<[u8; 16]>| Some(Context { trace_id: id?, span_id: None, flags: None });
     let text = match value {
@@ -39,7 +39,7 @@ pub fn read_trace_id(value: AnyValue) -> Option<Context> {
     }
 }
 
-/// 16 hexadecimal digits, a decimal number, a `traceparent`, or the 8 bytes themselves.
+/// 16 hexadecimal digits, a decimal number, a `traceparent`, or the 8 raw bytes.
 pub fn read_span_id(value: AnyValue, decimal_first: bool) -> Option<[u8; 8]> {
     match value {
         AnyValue::String(text) => {
@@ -58,7 +58,7 @@ pub fn read_span_id(value: AnyValue, decimal_first: bool) -> Option<[u8; 8]> {
     }
 }
 
-/// Two hexadecimal digits, a number, or whether it is sampled.
+/// Two hexadecimal digits, a number, or a boolean.
 pub fn read_flags(value: AnyValue) -> Option<u8> {
     match value {
         AnyValue::Bool(is_sampled) => Some(u8::from(is_sampled)),
@@ -73,7 +73,7 @@ pub fn read_flags(value: AnyValue) -> Option<u8> {
     }
 }
 
-/// `00-TRACE-SPAN-FLAGS`; a later version may go on after another dash.
+/// `00-TRACE-SPAN-FLAGS`; later versions may continue after another dash.
 fn traceparent(text: &[u8]) -> Option<Context> {
     let mut parts = text.split(|byte| *byte == b'-');
     let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -85,7 +85,7 @@ fn traceparent(text: &[u8]) -> Option<Context> {
     Some(Context { trace_id: digits(trace_id)?, span_id: digits(span_id), flags: Some(flags) })
 }
 
-/// So many bytes in hexadecimal, not all of them zero.
+/// Exactly `LENGTH` bytes in hexadecimal, not all of them zero.
 fn digits<const LENGTH: usize>(text: &[u8]) -> Option<[u8; LENGTH]> {
     let mut bytes = Vec::with_capacity(LENGTH);
     hex::read(text, LENGTH, &mut bytes)?;
@@ -97,7 +97,7 @@ fn decimal(text: &[u8]) -> Option<u64> {
     str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
 }
 
-/// The lower half of a trace id.
+/// A trace id with the number in its lower half.
 fn of_number(number: u64) -> Option<[u8; 16]> {
     is_set(u128::from(number).to_be_bytes())
 }
@@ -106,7 +106,7 @@ fn is_set<const LENGTH: usize>(id: [u8; LENGTH]) -> Option<[u8; LENGTH]> {
     id.iter().any(|byte| *byte != 0).then_some(id)
 }
 
-/// The keys of a body that is a map, or a text that is a JSON object, with their values; what is nested is left out.
+/// Calls `see` for the top-level keys of a body that is a map, or a text that is a JSON object.
 pub fn each_key(body: AnyValue, mut see: impl FnMut(&[u8], AnyValue)) {
     match body {
         AnyValue::Map(entries) => {
@@ -115,7 +115,7 @@ pub fn each_key(body: AnyValue, mut see: impl FnMut(&[u8], AnyValue)) {
             }
         }
         AnyValue::String(text) if text.trim_ascii_start().first() == Some(&b'{') => {
-            // What is no JSON after all says nothing from there on.
+            // If it turns out not to be JSON, the rest is ignored.
             let _ = each_member(&mut Scanner::new(text), &mut see);
         }
         _ => {}

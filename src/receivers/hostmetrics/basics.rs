@@ -19,13 +19,13 @@ pub const CPU: &[Metric] = &[
     ),
 ];
 
-/// The states in the order in which they are written, with their column in /proc/stat.
+/// The states in output order, with their column in /proc/stat.
 const STATES: [(&str, usize); 8] =
     [("user", 0), ("system", 2), ("idle", 3), ("interrupt", 5), ("nice", 1), ("softirq", 6), ("steal", 7), ("wait", 4)];
-/// `USER_HZ`, which Linux fixes for what it shows to programs.
+/// `USER_HZ`, which is fixed for user space on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What each CPU had done when it was last looked at, in ticks.
+/// Each CPU's ticks at the last scrape.
 pub type CpuTicks = Vec<(String, [u64; 8])>;
 
 pub fn cpu(host: &Host, last: &mut CpuTicks, sheet: &mut Sheet) -> io::Result<()> {
@@ -97,7 +97,7 @@ pub fn memory(host: &Host, sheet: &mut Sheet) -> io::Result<()> {
     let of = |name| bytes(name).unwrap_or(0);
     let total = bytes("MemTotal").filter(|total| *total > 0);
     let total = total.ok_or_else(|| io::Error::other("no MemTotal in /proc/meminfo"))?;
-    // What the kernel would give back counts as cached.
+    // Reclaimable memory counts as cached.
     let (free, buffered, cached) = (of("MemFree"), of("Buffers"), of("Cached") + of("SReclaimable"));
     let states = [
         ("used", total.saturating_sub(free + buffered + cached)),
@@ -118,7 +118,7 @@ pub fn memory(host: &Host, sheet: &mut Sheet) -> io::Result<()> {
     Ok(())
 }
 
-/// A share, rounded to as many places as the larger number has digits: more would be noise.
+/// A ratio, rounded to as many digits as the larger number has: more would be noise.
 pub fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         return 0.0;
@@ -135,7 +135,7 @@ pub const LOAD: &[Metric] = &[
     Metric::on("system.cpu.load_average.5m", Kind::Gauge, LOAD_UNIT, "Average CPU Load over 5 minutes."),
 ];
 
-/// The load, or with `cpu_average` the load of one CPU.
+/// The load, or with `cpu_average` the load per CPU.
 pub fn load(host: &Host, cpu_average: bool, sheet: &mut Sheet) -> io::Result<()> {
     let text = host.read("loadavg")?;
     let cpus = if cpu_average { host.read("stat")?.lines().filter_map(cpu_line).count().max(1) } else { 1 };

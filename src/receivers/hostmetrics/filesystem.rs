@@ -1,4 +1,4 @@
-//! The scraper `filesystem`: what is mounted, and how full it is.
+//! The scraper `filesystem`: mounts and their usage.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ pub fn scrape(host: &Host, filter: &Filter, sheet: &mut Sheet) -> io::Result<()>
         if !counts || known || !filter.passes(&mount) {
             continue;
         }
-        // One that can't be read, such as another user's, is left out.
+        // Unreadable mounts, such as another user's, are left out.
         if let Ok(usage) = usage(&host.root.join(mount.point.trim_start_matches('/'))) {
             mount.write(usage, sheet);
             seen.push(mount);
@@ -78,7 +78,7 @@ pub fn scrape(host: &Host, filter: &Filter, sheet: &mut Sheet) -> io::Result<()>
     Ok(())
 }
 
-/// ZFS has disks and says that it has none.
+/// ZFS uses disks but claims `nodev`.
 fn line_of_zfs(filesystems: &str, kind: &str) -> bool {
     kind == "zfs" && filesystems.lines().any(|line| line == "nodev\tzfs")
 }
@@ -93,7 +93,7 @@ impl Mount {
         let (kind, device) = (right.next()?, right.next()?);
         let has = |wanted| options.split(',').any(|option| option == wanted);
         let mode = ["rw", "ro"].into_iter().find(|mode| has(*mode)).unwrap_or("unknown");
-        // The name that people know behind a device mapper's number.
+        // The familiar name of a device mapper's device.
         let device = unescape(device);
         let behind = Some(PathBuf::from(&device)).filter(|path| path.starts_with("/dev/mapper"));
         let behind = behind.and_then(|path| std::fs::canonicalize(path).ok());
@@ -116,7 +116,7 @@ impl Mount {
     }
 }
 
-/// Resolves the `\040` by which the kernel writes blanks.
+/// Decodes `\040`, the kernel's escape for a space.
 fn unescape(text: &str) -> String {
     let mut pieces = text.split('\\');
     let mut plain = pieces.next().unwrap_or_default().to_owned();

@@ -1,9 +1,9 @@
-//! Which devices, mount points or interfaces are looked at: `include` and `exclude`, by name or by pattern.
+//! Filters for devices, mount points and interfaces: `include` and `exclude`, by name or by pattern.
 
 use crate::config::section::Section;
 use crate::ottl::pattern::{self, Pattern};
 
-/// What passes when nothing is configured: everything.
+/// The filter; the default passes everything.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     include: Option<Matcher>,
@@ -13,12 +13,12 @@ pub struct Names {
 #[derive(Clone, Debug)]
 enum Matcher {
     Strict(Vec<String>),
-    /// Anywhere in the name.
+    /// Matches anywhere in the name.
     Regexp(Vec<Pattern>),
 }
 
 impl Names {
-    /// Reads two sections that hold their names under `list`.
+    /// Decodes two sections that list their names under `list`.
     pub fn decode(section: &Section, include: &str, exclude: &str, list: &str) -> Names {
         let matcher = |key| Matcher::decode(section.subsection(key), list);
         Names { include: matcher(include), exclude: matcher(exclude) }

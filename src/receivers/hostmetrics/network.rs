@@ -1,4 +1,4 @@
-//! The scraper `network`: what went through each interface, and in which state the TCP connections are.
+//! The scraper `network`: traffic of each interface, and TCP connections by state.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -21,7 +21,7 @@ pub const METRICS: &[Metric] = &[
     Metric::on("system.network.packets", Kind::Counter, "{packets}", "The number of packets transferred."),
 ];
 
-/// The columns of /proc/net/dev, received; what was transmitted stands eight further on.
+/// The received columns of /proc/net/dev; the transmitted ones are eight further on.
 const COUNTERS: [(&str, usize); 4] = [
     ("system.network.packets", 1),
     ("system.network.dropped", 3),
@@ -29,7 +29,7 @@ const COUNTERS: [(&str, usize); 4] = [
     ("system.network.io", 0),
 ];
 
-/// The states of /proc/net/tcp by their number, from 1; nothing is ever counted as `DELETE`, which the Go collector shows.
+/// The states of /proc/net/tcp by number, from 1; `DELETE` never occurs, but the Go collector reports it.
 const STATES: [&str; 12] = [
     "ESTABLISHED",
     "SYN_SENT",
@@ -65,7 +65,7 @@ pub fn scrape(host: &Host, interfaces: &Names, sheet: &mut Sheet) -> io::Result<
     if sheet.wants(CONNECTIONS) {
         let mut counts = [0; STATES.len()];
         count_connections(&host.path("net/tcp"), &mut counts)?;
-        // Absent where IPv6 is off.
+        // Absent if IPv6 is disabled.
         let _ = count_connections(&host.path("net/tcp6"), &mut counts);
         for (state, count) in STATES.iter().zip(counts) {
             sheet.int(CONNECTIONS, count, &[("protocol", "tcp"), ("state", state)]);
@@ -80,7 +80,7 @@ pub fn scrape(host: &Host, interfaces: &Names, sheet: &mut Sheet) -> io::Result<
     Ok(())
 }
 
-/// Line by line: a busy host has a hundred thousand of them.
+/// Reads line by line: a busy host has a hundred thousand connections.
 fn count_connections(path: &std::path::Path, counts: &mut [u64; STATES.len()]) -> io::Result<()> {
     let mut file = BufReader::new(File::open(path)?);
     let mut line = String::new();

@@ -1,4 +1,4 @@
-//! What a scraper fills in: the metrics it can make, and their points.
+//! The sheet that a scraper fills in: its metrics and their points.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ pub struct Metric {
     pub name: &'static str,
     pub unit: &'static str,
     pub kind: Kind,
-    /// Unless the configuration says otherwise.
+    /// The default, unless the config overrides it.
     pub enabled: bool,
     pub description: &'static str,
 }
@@ -27,9 +27,9 @@ pub struct Metric {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Gauge,
-    /// A sum that may fall.
+    /// A non-monotonic sum.
     Sum,
-    /// A sum that only grows.
+    /// A monotonic sum.
     Counter,
 }
 
@@ -75,7 +75,7 @@ impl Sheet {
         self.point(name, Value::AsDouble(value), attributes);
     }
 
-    /// A point of a metric, unless that is turned off.
+    /// Adds a point of a metric, unless the metric is disabled.
     fn point(&mut self, name: &str, value: Value, attributes: &[(&str, &str)]) {
         let Some(column) = self.columns.iter_mut().find(|column| column.metric.name == name) else { return };
         let attribute = |(key, value): &(&str, &str)| {
@@ -91,7 +91,7 @@ impl Sheet {
         });
     }
 
-    /// The scrape, unless it has no point; and how many it has.
+    /// The scrape and its number of points; `None` if there are none.
     pub fn finish(self, scraper: &str) -> Option<(ResourceMetrics, usize)> {
         let count = self.columns.iter().map(|column| column.points.len()).sum();
         let columns = self.columns.into_iter().filter(|column| !column.points.is_empty());

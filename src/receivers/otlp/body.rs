@@ -1,7 +1,7 @@
-//! Reading a request's body: under the size limit, against the memory budget, and not slower than a snail.
+//! Reads a request's body within the size limit, the memory budget and a minimum speed.
 //!
-//! Memory is taken from the budget as bytes come, so that who only announces them holds none, and never waited for while
-//! some is held: a request that finds none is refused and gives back what it had.
+//! Memory is taken from the budget as bytes arrive, so a client that only announces a body holds none. A request never
+//! waits for memory while it holds some: if none is free, it is refused and gives back what it has.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -21,22 +21,22 @@ use crate::telemetry::{Answer, Budget, Charge, Reason, Refusal, Share};
 
 use crate::network::connections::{Busy, Pulse};
 
-/// A body may take this long whatever its size, and beyond it must bring at least so many bytes a second…
+/// A body may take this long whatever its size; after that it needs at least this many bytes per second…
 const PATIENCE: (Duration, u64) = (Duration::from_secs(5), 1024);
-/// …but only so many where memory is short: it is not held for those who do not use it.
+/// …but only this long when memory is short, and with a higher minimum speed.
 const LITTLE_PATIENCE: (Duration, u64) = (Duration::from_secs(1), 1 << 20);
-/// A body that is waited for is looked at this often.
+/// How often the speed of a body is checked.
 const LOOK: Duration = Duration::from_millis(250);
-/// Inflating goes by pieces of this size, and makes way for other requests after so many bytes of output; a byte of input
-/// may cost as much as many of them.
+/// The piece size of inflating, and the output after which it yields to other requests. A byte of input may inflate to
+/// as much as many of these.
 const PIECE: usize = 4 << 10;
 const AT_ONCE: usize = 256 << 10;
 const INPUT_WEIGHS: usize = 16;
-/// How much and how long is read of what is answered already.
+/// How much, and how long, of an already answered body is read.
 const LINGER_BYTES: usize = 32 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A body as it comes, and whether more of it is on its way.
+/// An incoming body, and whether more of it is expected.
 pub struct Upload {
     incoming: Incoming,
     is_coming: bool,
@@ -44,14 +44,14 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Who asked whether to send it (`Expect`) sends none before some is wanted.
+    /// A client that sent `Expect: 100-continue` waits for our go-ahead before it sends the body.
     pub fn of(request: Request<Incoming>, pulse: Arc<Pulse>) -> (Request<()>, Upload) {
         let (head, incoming) = request.into_parts();
         let is_coming = !incoming.is_end_stream() && !head.headers.contains_key(EXPECT);
         (Request::from_parts(head, ()), Upload { incoming, is_coming, pulse })
     }
 
-    /// Who sends it.
+    /// The sender's address.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.pulse.peer
     }
@@ -67,9 +67,9 @@ impl Upload {
         Poll::Ready(frame)
     }
 
-    /// Reads on beside the answer what nobody wants, within bounds. A client that writes its request before it reads loses the
-    /// answer with a connection that is closed, or a stream that is reset, under it. What is reset after the answer says that
-    /// nothing went wrong (RFC 9113, 8.1).
+    /// Discards the rest of the body in the background, within limits. If the connection is closed or the stream reset
+    /// too early, a client that writes its whole request before it reads would lose the answer. A later reset signals
+    /// no error (RFC 9113, 8.1).
     pub fn linger(mut self) {
         if !self.is_coming {
             return;
@@ -87,7 +87,7 @@ impl Upload {
     }
 }
 
-/// A body while it is read.
+/// A body being read.
 pub struct Reader<'a> {
     body: &'a mut Upload,
     budget: Arc<Budget>,
@@ -97,12 +97,12 @@ pub struct Reader<'a> {
     most_time: Option<Duration>,
 }
 
-/// A message in memory with the budget it holds.
+/// A message in memory with its charge.
 pub struct Message {
     pub bytes: Vec<u8>,
     pub charge: Charge,
     inflater: Option<Inflater>,
-    /// Since it last made way.
+    /// Output since it last yielded.
     worked: usize,
 }
 
@@ -110,7 +110,7 @@ pub struct Message {
 #[derive(Debug)]
 pub enum Unread {
     Refused(Refusal),
-    /// The transport is at fault.
+    /// The transport failed.
     Failed(Answer),
 }
 
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
     /// The next piece of the body, `None` at its end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Unread> {
         loop {
-            // What is there already needs no clock.
+            // Data already received needs no timer.
             let there = std::future::poll_fn(|context| Poll::Ready(self.body.poll(context)));
             let frame = match there.await {
                 Poll::Ready(frame) => frame,
@@ -157,7 +157,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Waits for the next frame as long as the body is worth it.
+    /// Waits for the next frame while the body is fast enough.
     async fn wait(&mut self) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Unread> {
         loop {
             let is_short = self.budget.is_short(Share::Ingest);
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The whole body as one message.
+    /// Reads the whole body as one message.
     pub async fn read_all(mut self, coding: Coding) -> Result<Message, Unread> {
         let length = self.body.incoming.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if length.is_some_and(|length| length > self.limit) {
@@ -193,7 +193,8 @@ impl<'a> Reader<'a> {
         Ok(message.finish()?)
     }
 
-    /// One gRPC message: a flag, a length of four bytes, and the message (gRPC over HTTP/2, "Length-Prefixed-Message").
+    /// Reads one gRPC message: a flag, a four-byte length, and the message (gRPC over HTTP/2,
+    /// "Length-Prefixed-Message").
     pub async fn read_grpc(mut self, coding: Coding) -> Result<Message, Unread> {
         let malformed = |why: &str| Unread::Refused(Refusal::Malformed(why.to_owned()));
         let mut head = [0u8; 5];
@@ -247,7 +248,7 @@ impl Message {
         Ok(Message { bytes: Vec::new(), charge, inflater, worked: 0 })
     }
 
-    /// Takes a piece of a body; `length` is that of the body, as far as it is known.
+    /// Takes a piece of a body; `length` is the body's, if known.
     async fn take(&mut self, data: &[u8], length: Option<usize>) -> Result<(), Refusal> {
         let Some(mut inflater) = self.inflater.take() else { return self.append(data, length) };
         for piece in data.chunks(PIECE) {
@@ -263,7 +264,7 @@ impl Message {
         Ok(())
     }
 
-    /// Appends. The buffer grows towards `length`, but to no more than four times what has come.
+    /// Appends a piece. The buffer grows towards `length`, but to at most four times the received bytes.
     fn append(&mut self, data: &[u8], length: Option<usize>) -> Result<(), Refusal> {
         let needed = self.bytes.len() + data.len();
         if needed > self.bytes.capacity() {
@@ -300,12 +301,12 @@ impl Message {
         })
     }
 
-    /// What `wanted` bytes more are refused with: what would not fit if it were alone will not fit later.
+    /// The refusal for `wanted` more bytes: final if they would not fit even alone.
     pub fn no_memory(&self, wanted: usize) -> Refusal {
         self.charge.no_room_for(wanted as u64)
     }
 
-    /// Says whether it is whole, and gives back what it turned out not to need.
+    /// Checks completeness, and gives back unused memory.
     fn finish(mut self) -> Result<Message, Refusal> {
         if let Some(inflater) = self.inflater.take() {
             self.inflate(|bytes, grant| inflater.finish(bytes, grant))?;
@@ -316,7 +317,7 @@ impl Message {
     }
 }
 
-/// Gives back what a buffer turned out not to need, if that is worth it.
+/// Gives back a buffer's unused capacity, if it is worth it.
 pub fn shrink(bytes: &mut Vec<u8>) {
     if bytes.capacity() - bytes.len() > bytes.len() / 4 {
         bytes.shrink_to_fit();
@@ -332,7 +333,7 @@ pub enum Outgoing {
     Done,
 }
 
-/// An uncompressed message of length 0, which is an `Export…ServiceResponse` that accepted everything.
+/// An uncompressed message of length 0: an `Export…ServiceResponse` that accepted everything.
 const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0, 0, 0, 0, 0]);
 
 impl Body for Outgoing {

@@ -1,4 +1,4 @@
-//! The `otlp` receiver's section (facts 2): two optional protocols, each with its server settings.
+//! The `otlp` receiver's section: two optional protocols, each with its server settings.
 
 use std::time::Duration;
 
@@ -52,12 +52,12 @@ pub struct Http {
 
 #[derive(Clone, Debug)]
 enum Codings {
-    /// `compression_algorithms: []`: bodies are passed through as they are.
+    /// `compression_algorithms: []`: bodies are passed through unchanged.
     Ignored,
     Accepted(Vec<String>),
 }
 
-/// What is accepted when the config does not say (facts 2.3).
+/// Accepted by default, as in the Go collector.
 const CODINGS: &[&str] = &["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed"];
 pub const STREAMS: u32 = 64;
 const MEBIBYTE: usize = 1024 * 1024;
@@ -176,7 +176,7 @@ impl Http {
         ServedPath::find(&self.paths, path).and_then(|index| Signal::ALL.get(index).copied())
     }
 
-    /// How the body is encoded; `None` when that is not accepted.
+    /// The body's coding; `None` if it is not accepted.
     pub fn coding_of(&self, headers: &HeaderMap) -> Option<Coding> {
         let name = headers.get(header::CONTENT_ENCODING).map_or(Some(""), |value| value.to_str().ok())?;
         let Codings::Accepted(accepted) = &self.codings else { return Some(Coding::Identity) };

@@ -1,4 +1,4 @@
-//! One connection, from the first byte to the last: TLS, HTTP/1.1 or HTTP/2, and the deadlines between requests.
+//! One connection from its first byte to its last: TLS, HTTP/1.1 or HTTP/2, and the timeouts between requests.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -28,27 +28,27 @@ use super::socket::Socket;
 use super::{Shared, grpc, http, request};
 use crate::network::connections::{Busy, Entry, Pulse, Unsent};
 
-/// A request's head, the TLS handshake and the first byte must each come within this time.
+/// Time limit for each of: a request's head, the TLS handshake, the first byte.
 const HEAD: Duration = Duration::from_secs(10);
-/// An HTTP/1 connection without requests is closed after this time.
+/// Close an HTTP/1 connection without requests after this time.
 const IDLE: Duration = Duration::from_secs(180);
-/// An HTTP/2 connection is asked whether it lives this often, and must answer within the second time.
+/// Interval of HTTP/2 pings, and time limit for the answer.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
 
-/// A client takes some of the answers that wait for it within this time, or it goes.
+/// Close the connection if the client reads nothing for this long while answers are pending.
 const UNREAD: Duration = Duration::from_secs(30);
 
-/// Once it shall end, a connection without requests that has brought nothing for this time is closed: an HTTP/2 client may never answer.
+/// At shutdown, close a connection without requests if nothing arrives for this time: an HTTP/2 client may never react.
 const LULL: Duration = Duration::from_millis(500);
 
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HEADER_LIST: u32 = 16 * 1024;
-/// Lines of an HTTP/1 head: proxies add lines of their own. Room for as many is made for each request, needed or not.
+/// Maximum lines of an HTTP/1 head: proxies add lines. hyper makes room for as many with each request.
 const HEADER_LINES: usize = 256;
 const RESETS: usize = 20;
-/// Streams beyond what we allow at once, which a client may not have heard of yet; after so many the connection ends.
+/// Streams over the limit that a client may open before it learns of the limit; after this many the connection ends.
 const REFUSED: usize = 128;
 
 pub async fn serve(
@@ -70,7 +70,7 @@ pub async fn serve(
     tokio::select! {
         _ = work => {}
         () = pulse.close.notified() => {}
-        // Before its first request there is nothing to wait for.
+        // Before the first request there is nothing to finish.
         () = stopped_before_first_request(&mut stop, &pulse) => {}
     }
 }
@@ -87,7 +87,7 @@ async fn stopped_before_first_request(stop: &mut watch::Receiver<bool>, pulse: &
     }
 }
 
-/// The handshake and the first bytes: what does this client speak?
+/// Performs the handshake and detects the protocol from the first bytes.
 async fn prepare(
     stream: Stream,
     tls: Option<Arc<tls::Server>>,
@@ -126,7 +126,7 @@ async fn run(
     stop: watch::Receiver<bool>,
 ) {
     let io = TokioIo::new(socket);
-    // Boxed once it runs: a stream holds little before that, and again while its answer waits to be read.
+    // Boxed when it runs: a stream uses little memory before, and again while its answer waits to be read.
     let service = service_fn(|request: Request<Incoming>| {
         let (shared, pulse, busy) = (shared.clone(), pulse.clone(), Busy::new(pulse.clone()));
         let admitted = match request::cost(&shared, &request) {
@@ -184,8 +184,9 @@ async fn run(
     }
 }
 
-/// Drives a connection, and ends it when it stalls, idles too long, grows too old, or the receiver stops. `patience`: for
-/// a head that has begun, and for the next to begin. HTTP/2 has no such head: whatever it sends is a sign of life.
+/// Drives a connection, and ends it when it stalls, idles too long, grows too old, or the receiver stops. `patience`
+/// holds the limits for an incomplete head and for the next head to begin. HTTP/2 has no such head: any byte is a sign
+/// of life.
 async fn supervise<C, E>(
     mut connection: Pin<&mut C>,
     finish: impl Fn(Pin<&mut C>),
@@ -265,12 +266,13 @@ impl Body for Sending {
     }
 }
 
-/// gRPC is known by its content type; everything else is HTTP.
+/// gRPC is recognized by its content type; everything else is HTTP.
 fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// The answer where there is no memory for a head. A stream of HTTP/2 ends with it, so that it holds none; nobody waits for its body.
+/// The answer when there is no memory for a head. It ends an HTTP/2 stream, which then holds no memory; its body is not
+/// read.
 fn turned_away(request: Request<Incoming>, refusal: &Refusal, is_http2: bool, pulse: Arc<Pulse>) -> Response<Outgoing> {
     let (request, body) = Upload::of(request, pulse);
     if !is_http2 {

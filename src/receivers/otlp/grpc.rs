@@ -1,5 +1,6 @@
-//! OTLP over gRPC: unary framing of our own on hyper, because a general one answers OTLP's limits with codes that make
-//! clients resend what can never fit (OUT_OF_RANGE for an oversize message, INTERNAL for a malformed one).
+//! OTLP over gRPC, with its own unary framing on hyper. A general gRPC server answers OTLP's limits with codes that
+//! make clients resend messages that can never fit (OUT_OF_RANGE for an oversize message, INTERNAL for a malformed
+//! one).
 
 use std::time::Duration;
 
@@ -89,14 +90,14 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// An error: headers that are trailers at once.
+/// An error: a "Trailers-Only" response.
 pub fn failure(answer: &Answer) -> Response<Outgoing> {
     let Answer { status, after, .. } = answer;
     let details = after.map(|_| status::to_wire(status, *after)).unwrap_or_default();
     let mut response = Response::new(Outgoing::Done);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    // It encodes whatever a header cannot hold.
+    // It encodes characters that a header cannot contain.
     let _ = tonic::Status::with_details(status.code, &*status.message, details.into()).add_header(headers);
     if status.code == Code::Unimplemented {
         headers.insert("grpc-accept-encoding", HeaderValue::from_static(ACCEPTED));

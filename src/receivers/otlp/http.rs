@@ -15,7 +15,7 @@ use super::config::Http;
 use super::request::{self, Encoding, Protocol};
 
 pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &mut Upload) -> Response<Outgoing> {
-    // Any origin is received; `cors` decides which pages may read the answer, as in the Go collector.
+    // Requests from any origin are received; `cors` decides which pages may read the answer, as in the Go collector.
     let mut response = match http.cors.preflight(request.method(), request.headers(), "POST") {
         Some(preflight) => preflight.map(|()| Outgoing::Done),
         None => match export(shared, http, request, body).await {
@@ -52,7 +52,7 @@ async fn export(shared: &Shared, http: &Http, request: &Request<()>, body: &mut 
     if request.method() != Method::POST {
         return Err(Answer::wrong_method());
     }
-    // hyper takes the chunks apart, and knows nothing of what else was done to the body (RFC 9112, 6.1).
+    // hyper decodes chunks only, and ignores other transfer codings (RFC 9112, 6.1).
     let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
     if !headers.get_all(header::TRANSFER_ENCODING).iter().all(is_chunked) {
         return Err(Answer::wrong_framing());
@@ -90,7 +90,7 @@ async fn read_and_submit(
     Ok(gate.submit_from(peer, telemetry).await?)
 }
 
-/// The encoding that a Content-Type names, the first of several. Its parameters do not matter, as in the Go collector: JSON is UTF-8.
+/// The encoding in the first Content-Type. Parameters are ignored, as in the Go collector: JSON is UTF-8.
 fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
     match headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim() {
         kind if kind.eq_ignore_ascii_case("application/x-protobuf") => Some(Encoding::Protobuf),
@@ -109,7 +109,7 @@ fn success(encoding: Encoding) -> Response<Outgoing> {
     response
 }
 
-/// An error, in the encoding of the request with these headers. Where that is unknown, in JSON.
+/// An error in the encoding of the request with these headers; in JSON if that is unknown.
 pub fn failure(answer: &Answer, request: &HeaderMap) -> Response<Outgoing> {
     let (kind, body) = match encoding_of(request) {
         Some(Encoding::Protobuf) => ("application/x-protobuf", status::to_wire(&answer.status, answer.after)),
@@ -130,8 +130,8 @@ pub fn failure(answer: &Answer, request: &HeaderMap) -> Response<Outgoing> {
     response
 }
 
-/// What of a head of HTTP/1 two readers may take in two ways, and hyper lets through: that is how one of them is made to see
-/// a request that the other does not (RFC 9112, 3.2 and 6.1; RFC 9110, 7.2).
+/// Why a head of HTTP/1 is ambiguous though hyper accepts it: two parsers may see different requests, which allows
+/// request smuggling (RFC 9112, 3.2 and 6.1; RFC 9110, 7.2).
 pub fn ambiguous(request: &Request<()>) -> Option<&'static str> {
     if request.version() > Version::HTTP_11 {
         return None;

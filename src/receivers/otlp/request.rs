@@ -1,4 +1,4 @@
-//! What gRPC and HTTP share: from a message in memory to telemetry, and who sent it.
+//! Common to gRPC and HTTP: from a message in memory to telemetry, and its client.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,23 +15,23 @@ use crate::telemetry::{Budget, Charge, Client, Now, Part, Reason, Refusal, Share
 use super::Shared;
 use super::body::{Message, Upload, shrink};
 
-/// What a request takes in memory beside its head and its body: its stream and its task.
+/// Memory of a request beside its head and body: its stream and its task.
 const TASK: usize = 4 << 10;
-/// What a field of its head takes beside its text, in a table that has grown to twice its size.
+/// Memory of a header field beside its text, in a table that has grown to twice its size.
 const FIELD: usize = 256;
 
-/// How the body of a request is encoded, and its answer with it.
+/// The encoding of a request's body and of its answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Encoding {
     Protobuf,
     Json,
 }
 
-/// What is longer than this is not checked, or read as JSON, where others wait.
+/// Longer messages are checked, or parsed as JSON, aside.
 const LONG: usize = 512 << 10;
 const LONG_JSON: usize = 256 << 10;
 
-/// Checks and counts a message; JSON becomes its wire form first.
+/// Checks and counts a message; JSON is converted to protobuf first.
 pub async fn telemetry(
     signal: Signal,
     encoding: Encoding,
@@ -60,7 +60,7 @@ fn part(signal: Signal, encoding: Encoding, message: Message, budget: &Arc<Budge
     Ok(Part { bytes: Bytes::from(bytes), items, charge })
 }
 
-/// The wire form of a JSON message, with a charge of its own, which grows as that does.
+/// Converts a JSON message to protobuf; its charge grows with the result.
 fn from_json(signal: Signal, message: &Message, budget: &Arc<Budget>) -> Result<(Vec<u8>, Charge), Refusal> {
     let charge = Charge::held(budget, Share::Ingest, 0);
     let mut wanted = 0;
@@ -76,32 +76,32 @@ fn from_json(signal: Signal, message: &Message, budget: &Arc<Budget>) -> Result<
     Ok((bytes, charge))
 }
 
-/// What a request costs while it is answered, whatever its body: its head, the copies of it that processors are shown, its stream,
-/// its task. Taken when the head is there, before a task is.
+/// Charges a request for everything but its body: its head, the copies of it for processors, its stream, its task.
+/// Taken when the head is complete, before a task is started.
 pub fn cost<B>(shared: &Shared, request: &Request<B>) -> Result<Charge, Refusal> {
     let includes_metadata = shared.grpc_metadata() || shared.http.as_ref().is_some_and(|http| http.include_metadata);
     let copies = usize::from(includes_metadata) + usize::from(shared.tells_clients.load(Relaxed));
     let head = |text: fn(&http::HeaderValue) -> usize| -> usize {
         request.headers().iter().map(|(name, value)| name.as_str().len() + text(value) + FIELD).sum()
     };
-    // In a copy, text that is not UTF-8 becomes up to three times as long.
+    // Text that is not UTF-8 becomes up to three times as long in a copy.
     let as_text = |value: &http::HeaderValue| if value.to_str().is_ok() { value.len() } else { 3 * value.len() };
     let of_copies = if copies == 0 { 0 } else { copies * head(as_text) };
     let bytes = TASK + request.uri().path().len() + head(http::HeaderValue::len) + of_copies;
     Charge::take(&shared.budget, Share::Ingest, bytes as u64).ok_or(Refusal::busy(Reason::MemoryFull))
 }
 
-/// How a request came, and what its client is asked by.
+/// The protocol of a request, with its metadata.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Protocol {
     Grpc,
     Http,
 }
 
-/// Headers of gRPC that are none of its metadata.
+/// gRPC headers that are not metadata.
 const RESERVED: [&str; 6] = ["te", "grpc-timeout", "grpc-encoding", "grpc-message-type", "grpc-message", "grpc-status"];
 
-/// Who sent a request, when the config asks: for its metadata (`include_metadata`), or in processors for where it comes from.
+/// The client of a request, if the config needs its metadata (`include_metadata`), or a processor its address.
 pub fn client(
     shared: &Shared,
     protocol: Protocol,
@@ -135,7 +135,7 @@ pub fn client(
     Some(Arc::new(client))
 }
 
-/// Text of a client's for an answer or a log line: short, and without control characters.
+/// Client-provided text for an answer or a log line: short, and without control characters.
 pub fn printable(text: &str) -> String {
     text.chars().take(100).map(|character| if is_control(character) { '?' } else { character }).collect()
 }

@@ -1,4 +1,4 @@
-//! A client's socket as hyper sees it: bytes that were peeked at come first, and every read is a sign of life.
+//! A client's socket as hyper sees it: peeked bytes come first, and every read is a sign of life.
 
 use std::io;
 use std::pin::Pin;
@@ -9,19 +9,19 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::network::connections::Pulse;
 
-/// What an HTTP/2 client says first (RFC 9113, 3.4).
+/// The connection preface of an HTTP/2 client (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How much one connection may bring before the others have their turn.
+/// Maximum bytes of one connection before other tasks get their turn.
 const TURN: usize = 128 << 10;
 
 pub struct Socket<S> {
     stream: S,
-    /// Bytes read since it last had to wait.
+    /// Bytes read since it last waited.
     turn: usize,
     pulse: Arc<Pulse>,
     peeked: [u8; 24],
-    /// Of the peeked bytes: how many there are and how many hyper has read.
+    /// The number of peeked bytes, and how many of them hyper has read.
     length: usize,
     read: usize,
 }
@@ -31,7 +31,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Socket { stream, turn: 0, pulse, peeked: [0; 24], length: 0, read: 0 }
     }
 
-    /// Reads just enough to tell HTTP/2 from HTTP/1. An error when the client closes or says nothing that is HTTP.
+    /// Peeks just enough to tell HTTP/2 from HTTP/1. Fails when the client closes or sends something that is not HTTP.
     pub async fn speaks_http2(&mut self) -> io::Result<bool> {
         while self.length < PREFACE.len() {
             let free = self.peeked.get_mut(self.length..).unwrap_or_default();
@@ -48,7 +48,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Ok(true)
     }
 
-    /// The bytes that were peeked at.
+    /// The peeked bytes.
     pub fn said(&self) -> &[u8] {
         self.peeked.get(..self.length).unwrap_or_default()
     }

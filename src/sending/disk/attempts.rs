@@ -1,7 +1,7 @@
-//! Which record was under way when the process ended: one that ends it each time must not do so for ever (reliability 2.8).
+//! Which record was in flight when the process ended. A record that crashes the process must not do so for ever.
 //!
-//! The file is there while the log is in use, so it also tells that the last run did not end by itself. It is not synced: it
-//! has to outlive the process, not the machine.
+//! The file exists while the log is in use, so it also shows that the last run did not end cleanly. It is not synced:
+//! it must survive the process, not the machine.
 
 use std::io::{self, ErrorKind, IoSlice};
 
@@ -12,14 +12,15 @@ use super::survey::retry;
 const NAME: &str = "attempts";
 const LENGTH: usize = 20;
 
-/// The record that is sent alone, and how many runs have begun to send it; none under way when `runs` is 0.
+/// The record that is sent alone, and how many runs have started to send it; none in flight when `runs` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Attempts {
     pub id: u64,
     pub runs: u64,
 }
 
-/// What the last run left; `None` when it ended by itself. Where there is a file, it did not, whatever can be read of it.
+/// The attempts of the last run; `None` if it ended cleanly. If the file exists, it did not, even if the file cannot be
+/// read.
 pub fn read<D: Disk>(disk: &D, identity: Identity) -> Option<Attempts> {
     let mut bytes = [0; LENGTH];
     match retry(|| disk.read(&disk.open(NAME)?, 0, &mut bytes)) {

@@ -1,5 +1,5 @@
-//! A real directory: one process at a time, files that only their owner reads. It is opened once, as no link and nobody else's; its files
-//! are reached through that, and no link among them is followed.
+//! A real directory, locked by one process, with files only their owner can read. It is opened once, never through a
+//! link, and only if it is ours. Its files are opened relative to that handle, and links are not followed.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
@@ -14,7 +14,7 @@ const LOCK: &str = "lock";
 pub struct Directory {
     path: PathBuf,
     handle: Handle,
-    /// Held while it lives; the system gives it back when the process ends, however it ends.
+    /// The lock; the operating system releases it when the process ends.
     lock: Option<File>,
 }
 
@@ -28,7 +28,7 @@ pub enum LockError {
 }
 
 impl Directory {
-    /// Makes the directory where it is missing and takes it for this process, waiting up to `wait` for another to leave.
+    /// Creates the directory if it is missing and locks it, waiting up to `wait` for another process to release it.
     pub fn take(path: &Path, wait: Duration) -> Result<Directory, LockError> {
         let failed = |error| LockError::Io(path.to_owned(), error);
         let (handle, lock) = enter(path).map_err(failed)?;
@@ -46,13 +46,13 @@ impl Directory {
         Ok(Directory { path: path.to_owned(), handle, lock: Some(lock) })
     }
 
-    /// For looking at it only, while another process may use it, of whoever it is.
+    /// Opens it for inspection, whoever owns it and even while another process uses it.
     pub fn view(path: &Path) -> io::Result<Directory> {
         Ok(Directory { path: path.to_owned(), handle: Handle::of(path)?, lock: None })
     }
 }
 
-/// The directory, made where it is missing, with its lock.
+/// The directory, created if missing, with its lock.
 fn enter(path: &Path) -> io::Result<(Handle, File)> {
     create(path)?;
     let handle = Handle::of(path)?;
@@ -61,7 +61,7 @@ fn enter(path: &Path) -> io::Result<(Handle, File)> {
     Ok((handle, lock))
 }
 
-/// Makes a directory with all above it, each with its name on stable storage.
+/// Creates a directory and its parents, each with its name on stable storage.
 fn create(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -91,7 +91,7 @@ mod handle {
     pub const CREATE: OFlags = OFlags::RDWR.union(OFlags::CREATE);
     pub const CREATE_NEW: OFlags = CREATE.union(OFlags::EXCL);
 
-    /// A directory that is open: what stands under its name later is another.
+    /// An open directory. If its path is replaced later, the handle still refers to the old one.
     pub struct Handle(File);
 
     impl Handle {
@@ -103,7 +103,7 @@ mod handle {
             Ok(Handle(rustix::fs::open(path, flags, Mode::empty())?.into()))
         }
 
-        /// Whose files are these? A group may write, as in volumes that Kubernetes gives to one (`fsGroup`).
+        /// Checks that the files belong to us. Group write access is allowed, as on Kubernetes volumes with `fsGroup`.
         pub fn trust(&self, path: &Path) -> io::Result<()> {
             let (us, found) = (rustix::process::geteuid().as_raw(), self.0.metadata()?);
             if found.uid() != us {
@@ -128,7 +128,7 @@ mod handle {
             Ok(())
         }
 
-        /// A file, and nothing else: a pipe is not waited for.
+        /// Opens a regular file; never blocks on a pipe.
         pub fn open(&self, name: &str, how: OFlags) -> io::Result<File> {
             let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let no_file = || Error::other(format!("{name} is a link, a pipe or a device, and must be a file"));
@@ -162,7 +162,7 @@ mod handle {
             Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
         }
 
-        /// Whether the directory still stands under its path, and this file in it under its name.
+        /// Whether the directory is still at its path, and this file in it under its name.
         pub fn keeps(&self, path: &Path, file: &File, name: &str) -> io::Result<bool> {
             let (directory, ours) = (self.0.metadata()?, file.metadata()?);
             let found = fs::symlink_metadata(path).and_then(|found| {
@@ -186,14 +186,14 @@ mod handle {
     }
 }
 
-/// Elsewhere a directory is its path, and a file that is open keeps its name.
+/// On other systems a directory is its path, and an open file keeps its name.
 #[cfg(not(unix))]
 mod handle {
     use std::fs::{self, File, OpenOptions};
     use std::io;
     use std::path::{Path, PathBuf};
 
-    /// Whether it is written to, is made where it is missing, and must be missing.
+    /// Write access, create if missing, must be missing.
     type How = (bool, bool, bool);
     pub const READ: How = (false, false, false);
     pub const WRITE: How = (true, false, false);
@@ -327,23 +327,23 @@ impl Disk for Directory {
     }
 }
 
-/// How large the filesystem of a path is, and how much of it is free for us.
+/// Total and available bytes of the filesystem of a path.
 #[cfg(target_os = "linux")]
 pub fn space(path: &Path) -> io::Result<(u64, u64)> {
     let found = rustix::fs::statvfs(path)?;
     Ok((found.f_blocks.saturating_mul(found.f_frsize), found.f_bavail.saturating_mul(found.f_frsize)))
 }
 
-/// Elsewhere nobody says so without `unsafe`: the quota alone bounds the log.
+/// Other systems do not report this without `unsafe`: the quota alone bounds the log.
 #[cfg(not(target_os = "linux"))]
 pub fn space(_: &Path) -> io::Result<(u64, u64)> {
     Ok((u64::MAX, u64::MAX))
 }
 
-/// Why what is synced on this path may still be lost, where its filesystem is known for it (the numbers are statfs(2)'s).
+/// Why synced data on this path may still be lost, for filesystems known to do so (the numbers are from statfs(2)).
 #[cfg(target_os = "linux")]
 pub fn hazard(path: &Path) -> Option<&'static str> {
-    // Signed or not, and how wide, depends on the machine.
+    // The type's signedness and width depend on the platform.
     match rustix::fs::statfs(path).ok()?.f_type as u32 {
         0x0102_1994 | 0x8584_58f6 => Some("memory (tmpfs): a queue here ends with the machine, and fills its memory"),
         0x794c_7630 => {

@@ -1,40 +1,39 @@
-//! The bytes of the log: file headers and frames, little-endian, all of fixed length (reliability 2.4).
+//! The bytes of the log: file headers and frames, little-endian, of fixed length.
 //!
-//! Every header carries a checksum of its own, seeded with where it belongs: a length is trusted only when that holds,
-//! and a block that strayed here from another file or another place never does. The sums of all items and bytes before
-//! a group stand in each frame, so what is missing is counted exactly, whatever became of it.
+//! Every header carries its own checksum, seeded with its location. A length is trusted only if the checksum holds, and
+//! a block that strayed here from another file or position never passes. Each frame holds the sums of all items and
+//! bytes before its group, so missing records are counted exactly.
 
 use libdeflater::Crc;
 
 use super::Amount;
 
-/// What this build writes. A newer one is refused untouched.
+/// The version this build writes. Files with a newer version are refused untouched.
 pub const VERSION: u16 = 1;
-/// The length of a file's header, and of a frame's.
+/// Length of a file header, and of a frame header.
 pub const HEADER: u64 = 64;
 const HEADER_LEN: usize = HEADER as usize;
 const MAGIC: [u8; 8] = *b"MISAKI\xd7Q";
 pub const FRAME_MAGIC: [u8; 4] = *b"\xd7qMk";
 
-/// No log gets this far: a number beyond is not believed, so that counting on from one cannot overflow.
+/// Upper bound for plausible ids; larger ones are rejected, so arithmetic on an id cannot overflow.
 pub const FARTHEST: u64 = 1 << 62;
 
 pub type Identity = [u8; 16];
 
-/// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     Segment = 1,
     Marks = 2,
 }
 
-/// The start of a file. A newer version keeps this layout, so that an older build can tell it from damage.
+/// The start of a file. Newer versions keep this layout, so an older build can tell it from damage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FileHeader {
     pub version: u16,
     pub kind: u8,
     pub identity: Identity,
-    /// That of a segment; the length of the marks.
+    /// The segment's sequence; the length of a marks file.
     pub sequence: u64,
     /// The id of the first record, and the sums of all items and bytes before it.
     pub first: u64,
@@ -58,7 +57,7 @@ impl FileHeader {
         out.finish(&[])
     }
 
-    /// `None` when it is not a header of ours, or a damaged one.
+    /// `None` for damaged or foreign headers.
     pub fn decode(bytes: &[u8]) -> Option<FileHeader> {
         let mut fields = Fields::checked(bytes, &[])?;
         if fields.take::<8>()? != MAGIC {
@@ -72,15 +71,15 @@ impl FileHeader {
     }
 }
 
-/// Where a frame stands: it seeds the checksum.
+/// The location of a frame, which seeds its checksum.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Position {
     pub identity: Identity,
     pub sequence: u64,
     pub at: u64,
 }
 
-impl Place {
+impl Position {
     fn seed(&self) -> [u8; 32] {
         let mut seed = [0; 32];
         let bytes = self.identity.into_iter().chain(self.sequence.to_le_bytes()).chain(self.at.to_le_bytes());
@@ -89,15 +88,15 @@ impl Place {
     }
 }
 
-/// What stands before the payload of a record, which is a whole `Export…ServiceRequest`.
+/// The header before the payload of a record. The payload is a whole `Export…ServiceRequest`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Frame {
-    /// Why the record is here; 0 in a queue, else the reason it was put aside for.
+    /// Why the record is here: 0 in a queue, else the reason it was set aside.
     pub kind: u8,
     pub length: u32,
     pub items: u32,
     pub id: u64,
-    /// The first record of the group that it was written with: all before it were synced.
+    /// The first record of its group: all records before it were synced.
     pub group: u64,
     /// The sums of all items and bytes before the group.
     pub before: Amount,
@@ -106,7 +105,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    pub fn encode(&self, place: Place) -> [u8; HEADER_LEN] {
+    pub fn encode(&self, place: Position) -> [u8; HEADER_LEN] {
         let mut out = Writer::default();
         out.put(&FRAME_MAGIC);
         out.put(&[self.kind, 0, 0, 0]);
@@ -119,7 +118,7 @@ impl Frame {
         out.finish(&place.seed())
     }
 
-    pub fn decode(bytes: &[u8], place: Place) -> Option<Frame> {
+    pub fn decode(bytes: &[u8], place: Position) -> Option<Frame> {
         if !bytes.starts_with(&FRAME_MAGIC) {
             return None;
         }
@@ -137,13 +136,13 @@ impl Frame {
         Amount { records: 1, items: u64::from(self.items), bytes: u64::from(self.length) }
     }
 
-    /// With its payload and the bytes that fill up to the next frame.
+    /// Length with the payload and padding to the next frame.
     pub fn span(&self) -> u64 {
         span(u64::from(self.length))
     }
 }
 
-/// How long a record is on disk.
+/// Length of a record on disk.
 pub fn span(payload: u64) -> u64 {
     HEADER + payload.next_multiple_of(8)
 }
@@ -154,7 +153,7 @@ pub fn crc<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u32 {
     crc.sum()
 }
 
-/// Fills an array whose last four bytes are the checksum of a seed and the rest.
+/// Fills an array whose last four bytes are the checksum over a seed and the rest.
 pub struct Writer<const N: usize> {
     out: [u8; N],
     at: usize,
@@ -180,7 +179,7 @@ impl<const N: usize> Writer<N> {
     }
 }
 
-/// The fields of such an array, once the checksum holds.
+/// The fields of such an array, after the checksum is verified.
 pub struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -203,7 +202,7 @@ impl<'a> Fields<'a> {
         Some(Amount::sums(self.u64()?, self.u64()?))
     }
 
-    /// An id.
+    /// A plausible id.
     pub fn number(&mut self) -> Option<u64> {
         self.u64().filter(|number| *number < FARTHEST)
     }

@@ -1,6 +1,6 @@
-//! Patience with what cannot be read: it is neither damaged nor gone. The log waits and tries again, for as long as the whole disk
-//! fails. When the disk reads elsewhere, the file is bad: after a while it gets another name, under which it is passed over where it
-//! must be, and never removed.
+//! What happens while a file cannot be read: it is neither damaged nor gone. The log waits and retries for as long as
+//! the whole disk fails. If other files can be read, the file is bad: after a while it is renamed. Unreadable parts of
+//! it are then skipped, and it is never removed.
 
 use std::io;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::log::Log;
 use super::survey::{self, Found, OpenError, UNREADABLE, survey};
 use super::{Clock, Disk, Limits, marks};
 
-/// How long a log whose disk fails waits before it tries again.
+/// Pause before a log with a failing disk retries.
 pub const PAUSE: Duration = Duration::from_secs(5);
-/// How many attempts in a row, five minutes of them, one file may fail on a disk that reads elsewhere, before it is passed over.
+/// Failed attempts in a row (five minutes) before one file is skipped, if the disk reads elsewhere.
 pub const ATTEMPTS: u32 = 60;
 
-/// Reading fails, and is tried again.
+/// A read failure that is being retried.
 #[derive(Debug)]
 pub struct Hold {
     pub file: String,
@@ -25,7 +25,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Another failure, the first when there is none before.
+    /// The state after another failure, or after the first.
     pub fn after(before: Option<Hold>, now: Duration, file: String, error: &io::Error) -> Hold {
         let attempts = before.map_or(0, |hold| hold.attempts).saturating_add(1);
         Hold { file, error: error.to_string(), attempts, again: now + PAUSE }
@@ -35,13 +35,13 @@ impl Hold {
         now < self.again
     }
 
-    /// Whether the file, and not the disk, has been failing for too long.
+    /// Whether the file, and not the disk, has failed for too long.
     pub fn is_hopeless<D: Disk>(&self, disk: &D, attempts: u32) -> bool {
         self.attempts >= attempts && reads_elsewhere(disk, &self.file)
     }
 }
 
-/// Whether another file of the log can be read, where there is one, and names can be written.
+/// Whether another file of the log can be read, if there is one, and names can be written.
 fn reads_elsewhere<D: Disk>(disk: &D, file: &str) -> bool {
     let Ok(names) = disk.list() else { return false };
     let mut others = names.iter().filter(|name| *name != file && (*name == marks::NAME || survey::is_segment(name)));
@@ -49,25 +49,25 @@ fn reads_elsewhere<D: Disk>(disk: &D, file: &str) -> bool {
     disk.sync_names().is_ok() && (others.clone().next().is_none() || others.any(|name| reads(name).is_ok()))
 }
 
-/// Gives a file the name under which it stays for ever.
+/// Renames a file so that it is kept for ever.
 pub fn keep<D: Disk>(disk: &D, file: &str) -> io::Result<()> {
     let stem = file.split_once('.').map_or(file, |(stem, _)| stem);
     disk.rename(file, &format!("{stem}{UNREADABLE}"))?;
-    // Should the old name come back, all of this begins anew.
+    // If the old name comes back after a crash, all of this happens again.
     let _ = disk.sync_names();
     Ok(())
 }
 
-/// A log that is not open yet. Until every byte of it was read once, what it holds is not known, and it takes nothing.
+/// A log that is not open yet. Until every byte was read once, its content is unknown, and it accepts nothing.
 pub struct Opening<D: Disk, C: Clock> {
     disk: D,
     clock: C,
     limits: Limits,
-    /// Of a log that is not there yet.
+    /// The identity for a new log.
     fresh: Identity,
     attempts: u32,
     hold: Option<Hold>,
-    /// Files that are passed over from now on.
+    /// Files that are skipped from now on.
     kept: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ impl<D: Disk, C: Clock> Opening<D, C> {
         Opening { disk, clock, limits, fresh, attempts, hold: None, kept: Vec::new() }
     }
 
-    /// Tries once; the caller waits for [`PAUSE`] before it tries again.
+    /// Tries once; the caller waits [`PAUSE`] before the next attempt.
     pub fn attempt(mut self) -> Opened<D, C> {
         loop {
             let (file, error) = match survey(&self.disk, self.fresh, false) {

@@ -1,4 +1,4 @@
-//! The log itself: append a group, read the oldest first (`log/reading.rs`), settle what is done, give the room back.
+//! The log itself: append a group, read the oldest first (`log/reading.rs`), settle finished records, free the space.
 
 mod reading;
 
@@ -9,29 +9,29 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::attempts::{self, Attempts};
-use super::format::{self, FARTHEST, FileHeader, FileKind, Frame, HEADER, Identity, Place, span};
+use super::format::{self, FARTHEST, FileHeader, FileKind, Frame, HEADER, Identity, Position, span};
 use super::hold::{ATTEMPTS, Hold, Opening, PAUSE};
 use super::marks::Marks;
 use super::survey::{Found, OpenError, Segment, Survey, file_name, retry, survey};
 use super::{Amount, Clock, Disk, Limits};
 use reading::Cursor;
 
-/// How much a crash of the machine may bring back of what was settled.
+/// How much settled work a crash of the machine may bring back.
 const SYNC_MARKS: Duration = Duration::from_secs(1);
-/// How often it is seen whether the segments that are not open are there.
+/// How often to check that the closed segments still exist.
 const LOOK: Duration = Duration::from_secs(5);
-/// What is kept of damaged bytes, in all.
+/// Total size of copies of damaged bytes.
 const SET_ASIDE: u64 = 16 << 20;
 const COPIED_AT_ONCE: usize = 256 << 10;
 const SET_ASIDE_SUFFIX: &str = ".damaged";
 
-/// A record to be written.
+/// A record to write.
 #[derive(Clone, Debug)]
 pub struct NewRecord<'a> {
     pub kind: u8,
     pub items: u32,
     pub received_nanos: u64,
-    /// Together they are its payload.
+    /// The payload, in pieces.
     pub parts: &'a [Bytes],
 }
 
@@ -45,7 +45,7 @@ impl NewRecord<'_> {
     }
 }
 
-/// A record that was read back.
+/// A record read back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     pub id: u64,
@@ -55,7 +55,7 @@ pub struct Record {
     pub payload: Vec<u8>,
 }
 
-/// Why a group was not written. None of it counts as written, and nothing that was is harmed.
+/// Why a group was not written. None of it counts as written, and earlier groups are unharmed.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     #[error("the quota of {quota} bytes is used up")]
@@ -97,54 +97,54 @@ pub struct Log<D: Disk, C: Clock> {
     marks: Marks<D::File>,
     next_sequence: u64,
     next_id: u64,
-    /// What all records below `next_id` came to.
+    /// The sum of all records below `next_id`.
     before: Amount,
     cursor: Cursor<D::File>,
-    /// Records ahead of the cursor that somebody holds already.
+    /// Records ahead of the cursor that are held in memory.
     held: BTreeMap<u64, Amount>,
     waiting: Amount,
     used: u64,
-    /// Lost while running: they did not verify when they were read back.
+    /// Lost while running: records that failed verification when read back.
     lost: Amount,
-    /// How often its files were removed while it was in use.
+    /// How often its files were removed while in use.
     removals: u64,
     failures: u32,
     retry_at: Duration,
-    /// While reading fails at the cursor.
+    /// Set while reads at the cursor fail.
     hold: Option<Hold>,
-    /// Whether it is only looked at: what cannot be read is passed over at once.
+    /// Whether the log is opened for inspection only: unreadable parts are skipped at once.
     is_view: bool,
-    /// Files that are passed over where they cannot be read, until somebody asks.
+    /// Newly skipped unreadable files, until they are reported.
     pub(super) kept: Vec<String>,
     sync_marks_at: Duration,
     look_at: Duration,
 }
 
 impl<D: Disk, C: Clock> Log<D, C> {
-    /// Opens what is there, whatever it holds, if it can be read now; `fresh` becomes the identity of a new log.
+    /// Opens the log if it can be read now; `fresh` becomes the identity of a new log.
     pub fn open(disk: D, clock: C, limits: Limits, fresh: Identity) -> Result<(Log<D, C>, Found), OpenError> {
         Opening::new(disk, clock, limits, fresh, ATTEMPTS).attempt().map_err(|(_, error)| error)
     }
 
-    /// Goes on with what was found.
+    /// Continues from a survey.
     pub fn begin(disk: D, clock: C, limits: Limits, survey: Survey) -> (Log<D, C>, Found) {
         let (found, damaged) = (survey.found.clone(), survey.damaged.clone());
         let mut log = Log::of(disk, clock, limits, survey);
         if !found.lost.is_zero() {
-            // Best effort: what cannot be set aside is counted all the same.
+            // Best effort: damaged bytes that cannot be copied are counted all the same.
             let _ = log.set_aside(&damaged);
         }
-        // What a run that was killed wrote last was acknowledged to nobody, but counts from now on.
+        // The last writes of a killed run were never acknowledged, but count from now on.
         for segment in log.segments.iter().filter(|segment| !segment.unread.is_zero()) {
             let _ = log.disk.open(&segment.file_name()).and_then(|file| log.disk.sync(&file));
         }
         let _ = log.disk.sync_names();
-        // A log that cannot be written can still be read; this is tried again.
+        // A log that cannot be written can still be read; the write is retried.
         let _ = log.marks.open(&log.disk).and_then(|()| log.flush());
         (log, found)
     }
 
-    /// For looking at a log, and only for that: writes nothing, and passes over what cannot be read.
+    /// For inspection only: writes nothing and skips unreadable parts.
     pub fn view(disk: D, clock: C, limits: Limits) -> Result<(Log<D, C>, Found), OpenError> {
         let survey = survey(&disk, Identity::default(), true)?;
         let found = survey.found.clone();
@@ -191,12 +191,12 @@ impl<D: Disk, C: Clock> Log<D, C> {
         log
     }
 
-    /// What waits, those included that somebody holds.
+    /// Records that wait, including records held in memory.
     pub fn waiting(&self) -> Amount {
         self.waiting
     }
 
-    /// What was lost since it was opened.
+    /// Records lost since the log was opened.
     pub fn lost(&self) -> Amount {
         self.lost
     }
@@ -205,62 +205,62 @@ impl<D: Disk, C: Clock> Log<D, C> {
         self.removals
     }
 
-    /// What the next record will be called.
+    /// The id of the next record.
     pub fn next_id(&self) -> u64 {
         self.next_id
     }
 
-    /// What fails, while the next record cannot be read.
+    /// The read failure, while the next record cannot be read.
     pub fn hold(&self) -> Option<&Hold> {
         self.hold.as_ref()
     }
 
-    /// The files that are passed over where they cannot be read; each is told once.
+    /// Newly skipped unreadable files; each is returned once.
     pub fn take_kept(&mut self) -> Vec<String> {
         std::mem::take(&mut self.kept)
     }
 
-    /// Bytes of all segments.
+    /// Total bytes of all segments.
     pub fn used(&self) -> u64 {
         self.used
     }
 
-    /// Whether the last two attempts to write failed.
+    /// Whether the last two writes failed.
     pub fn is_failed(&self) -> bool {
         self.failures > 1
     }
 
-    /// Whether it will not try to write yet.
+    /// Whether it pauses before the next write.
     pub fn is_paused(&self) -> bool {
         self.clock.now() < self.retry_at
     }
 
-    /// Whether something that was settled is not on stable storage yet.
+    /// Whether settled records are not yet on stable storage.
     pub fn is_unsettled(&self) -> bool {
         self.marks.is_behind()
     }
 
-    /// What the last run had under way; `None` when it ended by itself.
+    /// The record the last run had in flight; `None` if it ended cleanly.
     pub fn attempts(&self) -> Option<Attempts> {
         attempts::read(&self.disk, self.identity)
     }
 
-    /// Says what is under way, for the next run; `None` before it ends by itself.
+    /// Stores the record in flight for the next run; `None` marks a clean end.
     pub fn attempt(&self, attempts: Option<Attempts>) {
-        // Without it a record that ends the process is sent once more, and that is all.
+        // If this fails, a record that crashes the process is sent once more.
         let _ = match attempts {
             Some(attempts) => attempts::write(&self.disk, self.identity, attempts),
             None => attempts::clear(&self.disk),
         };
     }
 
-    /// Whether there is nothing that is not read or held.
+    /// Whether every record has been read or is held in memory.
     pub fn is_caught_up(&self) -> bool {
         self.cursor.next_id >= self.next_id
     }
 
-    /// Writes a group and syncs it; returns the id of its first record. `in_hand` says that the caller keeps what it has
-    /// given: these records are not read back.
+    /// Writes and syncs a group; returns the id of its first record. With `in_hand` the caller keeps the records, and
+    /// they are not read back.
     pub fn append(&mut self, records: &[NewRecord], in_hand: bool) -> Result<u64, AppendError> {
         let size: u64 = records.iter().map(|record| span(record.length())).sum();
         if self.next_id + records.len() as u64 >= FARTHEST || self.next_sequence >= FARTHEST {
@@ -269,7 +269,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         if self.is_paused() {
             return Err(AppendError::Paused);
         }
-        // A record larger than the quota comes when its queue is empty.
+        // A record larger than the quota is accepted when the queue is empty.
         let goes_alone = records.len() == 1 && size + HEADER > self.limits.quota;
         if !goes_alone && self.used + size + HEADER > self.limits.quota {
             return Err(AppendError::Quota { quota: self.limits.quota });
@@ -337,7 +337,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
                 received_nanos: record.received_nanos,
                 payload_crc: format::crc(record.parts.iter().map(Bytes::as_ref)),
             };
-            heads.push(frame.encode(Place { identity: self.identity, sequence: segment.sequence, at }));
+            heads.push(frame.encode(Position { identity: self.identity, sequence: segment.sequence, at }));
             at += frame.span();
         }
         let mut pieces = Vec::with_capacity(records.len() * 3);
@@ -355,8 +355,8 @@ impl<D: Disk, C: Clock> Log<D, C> {
         Ok((first, start))
     }
 
-    /// Fails when the next run would not find what was written. What is still open is put back before, so that no more is
-    /// lost than must be; what is not is counted.
+    /// Fails if the next run would not find the written files. Open segments are restored first to limit the loss; the
+    /// others are counted as lost.
     fn verify(&mut self) -> io::Result<()> {
         if self.disk.keeps(self.active.iter().chain(self.marks.file()))? {
             return Ok(());
@@ -374,7 +374,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         Err(io::Error::new(ErrorKind::NotFound, "its files were removed while it was in use"))
     }
 
-    /// Copies a segment that lost its name: what it holds belongs to its sequence and place, not to a file.
+    /// Restores a segment that lost its name: records are bound to their sequence and position, not to a file.
     fn put_back(&self, sequence: u64, from: &D::File) -> io::Result<()> {
         let segment = self.segments.iter().find(|segment| segment.sequence == sequence);
         let Some(segment) = segment else { return Ok(()) };
@@ -394,7 +394,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         self.disk.sync_names()
     }
 
-    /// A new segment is whole and has its name on stable storage before anything is written to it.
+    /// A new segment is complete and its name on stable storage before any record is written to it.
     fn begin_segment(&mut self) -> io::Result<()> {
         self.verify()?;
         let sequence = self.next_sequence;
@@ -408,7 +408,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
             Ok(file)
         });
         if made.is_err() {
-            // It may not even exist.
+            // The file may not exist.
             let _ = self.disk.remove(&name);
         }
         self.active = Some(made?);
@@ -418,7 +418,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         Ok(())
     }
 
-    /// After an error nothing is ever written to the file again.
+    /// After an error the file is never written again.
     fn give_up(&mut self, error: io::Error) -> AppendError {
         if self.active.take().is_some()
             && let Some(last) = self.segments.back().filter(|last| last.length == HEADER)
@@ -434,7 +434,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         error.into()
     }
 
-    /// All records below `next_id` that were not read are not there.
+    /// Skips records below `next_id` that were not read: they are gone.
     fn pass(&mut self, next_id: u64) {
         if next_id > self.cursor.next_id {
             self.marks.fill(self.cursor.next_id, next_id - 1);
@@ -442,7 +442,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         }
     }
 
-    /// What nobody has read of a segment is gone; what somebody holds of it goes its way without it.
+    /// Counts unread records of a segment as gone; records held in memory are still sent.
     fn give_up_rest(&mut self, index: usize) -> Amount {
         let before = index.checked_sub(1).and_then(|before| self.segments.get(before));
         let from = before.map_or(0, |before| before.end_id);
@@ -466,13 +466,13 @@ impl<D: Disk, C: Clock> Log<D, C> {
         self.lost += gone;
     }
 
-    /// Counts as lost what somebody removed of the segments that are not open; says whether any was.
+    /// Counts removed closed segments as lost; true if there were any.
     fn find_missing(&mut self) -> bool {
         self.look_at = self.clock.now() + LOOK;
         if self.segments.iter().all(|segment| segment.unread.is_zero()) {
             return false;
         }
-        // What cannot be listed may be there all the same.
+        // Files that cannot be listed may still exist.
         let Ok(names) = self.disk.list() else { return false };
         let names: HashSet<_> = names.into_iter().collect();
         let mut found = false;
@@ -492,13 +492,13 @@ impl<D: Disk, C: Clock> Log<D, C> {
         found
     }
 
-    /// A record is done with, whatever became of it.
+    /// Marks a record as settled, whatever its outcome.
     pub fn settle(&mut self, id: u64, amount: Amount) {
         self.marks.settle(id, id, amount);
         self.waiting -= amount;
     }
 
-    /// Gives up the oldest segment with all that nobody has read of it.
+    /// Gives up the oldest segment with all its unread records.
     pub fn discard_oldest(&mut self) -> Amount {
         if self.segments.len() == 1 {
             self.active = None;
@@ -508,7 +508,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         discarded
     }
 
-    /// Writes what was settled, syncs it each second, and gives back the room. Errors are tried again the next time.
+    /// Writes the settled marks, syncs them each second, and frees space. Errors are retried on the next call.
     pub fn tick(&mut self) -> io::Result<()> {
         self.verify()?;
         if self.clock.now() >= self.look_at {
@@ -521,7 +521,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         Ok(())
     }
 
-    /// The same at once.
+    /// Does the same at once.
     pub fn flush(&mut self) -> io::Result<()> {
         self.sync_marks_at = self.clock.now() + SYNC_MARKS;
         let large = |last: &Segment| last.length >= self.limits.segment / 4;
@@ -553,12 +553,12 @@ impl<D: Disk, C: Clock> Log<D, C> {
             removed = true;
         }
         if removed {
-            // A name that comes back belongs to a segment that is known to be settled.
+            // If a removed name comes back after a crash, its segment is known to be settled.
             let _ = self.disk.sync_names();
         }
     }
 
-    /// Copies damaged stretches, so that a person can look at them when the segment is gone.
+    /// Copies damaged stretches, so a person can inspect them after the segment is removed.
     fn set_aside(&self, damaged: &[(u64, u64, u64)]) -> io::Result<()> {
         let names = self.disk.list()?;
         let mut left = SET_ASIDE.min(self.limits.quota / 16);

@@ -1,8 +1,8 @@
-//! What is settled: which records need not be sent again, how much that was, and how far the log is synced.
+//! Marks: which records are settled, how many items that is, and how far the log is synced.
 //!
-//! One file of fixed length, so that it can be written on a full disk: two halves of entries, each a true statement that
-//! stays true. All that verify are taken together, whichever half they stand in. When one half is full, the other begins
-//! with everything that is still needed, and is synced before anything follows.
+//! One file of fixed length, so it can be written on a full disk. It has two halves of entries, each a statement that
+//! stays true. All entries that verify are combined, from either half. When one half is full, the other begins with a
+//! snapshot of everything still needed, which is synced before further entries follow.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -12,47 +12,52 @@ use super::{Amount, Disk};
 
 pub const NAME: &str = "marks";
 const NEW: &str = "marks.new";
-/// Where the first half begins.
+/// Offset of the first half.
 const START: u64 = 512;
-/// What stands where no entry was written yet. Zeros are what a damaged disk leaves, so they would tell nothing; earlier
-/// builds wrote them.
+/// Fill of unwritten entries. A damaged disk leaves zeros, so zeros would prove nothing; earlier builds wrote them.
 const BLANK: u8 = 0xff;
 const ENTRY: u64 = 128;
 const ENTRY_LEN: usize = ENTRY as usize;
 
-/// What the entries say.
+/// The combined entries.
 #[derive(Clone, Debug, PartialEq)]
-pub struct State {
+pub struct Progress {
     /// All records below this are settled…
     pub low: u64,
-    /// …and came to this much.
+    /// …with this sum.
     pub settled: Amount,
-    /// Settled beyond `low`: first to last record, and how much.
+    /// Settled ranges beyond `low`: first record, last record, and sum.
     ranges: BTreeMap<u64, (u64, Amount)>,
-    /// What was found to be lost, ever.
+    /// Everything ever found to be lost.
     pub written_off: Amount,
-    /// All records below this are on stable storage, and all that were ever written came to this much.
+    /// All records below this are on stable storage, and the sum of everything ever written.
     pub durable: (u64, Amount),
 }
 
-impl Default for State {
-    fn default() -> State {
+impl Default for Progress {
+    fn default() -> Progress {
         let durable = (1, Amount::default());
-        State { low: 1, settled: Amount::default(), ranges: BTreeMap::new(), written_off: Amount::default(), durable }
+        Progress {
+            low: 1,
+            settled: Amount::default(),
+            ranges: BTreeMap::new(),
+            written_off: Amount::default(),
+            durable,
+        }
     }
 }
 
-impl State {
+impl Progress {
     pub fn is_settled(&self, id: u64) -> bool {
         id < self.low || self.ranges.range(..=id).next_back().is_some_and(|(_, (last, _))| *last >= id)
     }
 
-    /// No record from here on is settled.
+    /// No record from this id on is settled.
     pub fn end(&self) -> u64 {
         self.ranges.last_key_value().map_or(self.low, |(_, (last, _))| last.saturating_add(1))
     }
 
-    /// What was settled in all.
+    /// Sum of everything settled.
     pub fn settled_in_all(&self) -> Amount {
         self.ranges.values().fold(self.settled, |sum, (_, amount)| sum + *amount)
     }
@@ -79,8 +84,7 @@ impl State {
         }
     }
 
-    /// Settles those of `first..=last` that are not yet, as nothing: they are not there any more. What they came to is
-    /// in `written_off`.
+    /// Settles the missing records of `first..=last` with a sum of zero: they are gone, and `written_off` counts them.
     pub fn fill(&mut self, first: u64, last: u64) {
         let mut from = first.max(self.low);
         while from <= last {
@@ -93,7 +97,7 @@ impl State {
         }
     }
 
-    /// Forgets what was settled before the first record that there still is: it says nothing about what is there.
+    /// Forgets marks before the first existing record: they say nothing about existing ones.
     pub fn rebase(&mut self, first: u64, before: Amount) {
         (self.low, self.settled, self.written_off) = (first, before, Amount::default());
         self.ranges.retain(|start, _| *start >= first);
@@ -103,7 +107,7 @@ impl State {
         }
     }
 
-    /// Takes what an entry says into account. What a larger range says already counts once.
+    /// Adds an entry. A range already covered by a larger one counts once.
     fn learn(&mut self, entry: &Entry) {
         if entry.durable.0 > self.durable.0 {
             self.durable = entry.durable;
@@ -121,11 +125,12 @@ impl State {
         }
     }
 
-    /// Brings the ranges in order once all entries are known.
+    /// Puts the ranges in order once all entries are read.
     fn tidy(&mut self) {
         for (first, (last, amount)) in std::mem::take(&mut self.ranges) {
             if last >= self.low {
-                // One that begins below belongs to a larger picture that is gone: its records count as not settled.
+                // A range that begins below `low` belongs to a larger range that is gone: its records count as
+                // unsettled.
                 if first >= self.low {
                     self.settle(first, last, amount);
                 }
@@ -172,14 +177,14 @@ fn seed(identity: Identity, at: u64) -> Vec<u8> {
     [identity.as_slice(), &at.to_le_bytes()].concat()
 }
 
-/// What the file held when it was opened.
+/// The content of the file when it was opened.
 #[derive(Debug, Default)]
 pub struct Read {
-    pub state: State,
-    /// Whether there is such a file and all of it verifies.
+    pub state: Progress,
+    /// Whether the file exists and all of it verifies.
     pub whole: bool,
     stamp: u64,
-    /// Where the entry with the highest stamp stands.
+    /// Position of the entry with the highest stamp.
     newest: u64,
 }
 
@@ -190,7 +195,7 @@ pub fn read<D: Disk>(disk: &D, file: &D::File, length: u64, identity: Identity) 
     read.whole &= bytes
         .first_chunk::<{ HEADER as usize }>()
         .and_then(|header| FileHeader::decode(header))
-        // Earlier builds did not write its length.
+        // Earlier builds did not write the length.
         .is_some_and(|header| header.identity == identity && [0, bytes.len() as u64].contains(&header.sequence));
     let entries = bytes.get(START as usize..).unwrap_or_default().chunks(ENTRY_LEN);
     for (at, bytes) in (START..).step_by(ENTRY_LEN).zip(entries) {
@@ -209,7 +214,7 @@ pub fn read<D: Disk>(disk: &D, file: &D::File, length: u64, identity: Identity) 
     Ok(read)
 }
 
-/// A whole small file.
+/// Reads a small file as a whole.
 fn read_file<D: Disk>(disk: &D, file: &D::File, length: u64) -> io::Result<Vec<u8>> {
     let (mut bytes, mut done) = (vec![0; length.min(16 << 20) as usize], 0);
     while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -223,25 +228,25 @@ fn read_file<D: Disk>(disk: &D, file: &D::File, length: u64) -> io::Result<Vec<u
 
 /// The state and its file.
 pub struct Marks<F> {
-    pub state: State,
+    pub state: Progress,
     identity: Identity,
     half: u64,
     file: Option<F>,
-    /// Where the next entry goes.
+    /// Position of the next entry.
     at: u64,
     stamp: u64,
     /// Settled since the last write.
     fresh: Vec<(u64, u64, Amount)>,
     changed: bool,
     unsynced: bool,
-    /// `low` as it is on stable storage.
+    /// `low` on stable storage.
     pub synced_low: u64,
 }
 
 impl<F> Marks<F> {
     pub fn new(read: Read, identity: Identity, half: u64) -> Marks<F> {
         let half = half.next_multiple_of(ENTRY);
-        // The half that does not hold the newest entry is written first.
+        // Start with the half that does not hold the newest entry.
         let at = if read.newest < START + half { START + half } else { START + 2 * half };
         let Read { state, stamp, .. } = read;
         Marks {
@@ -286,13 +291,13 @@ impl<F> Marks<F> {
         self.file.as_ref()
     }
 
-    /// Begins another file with all there is to say.
+    /// Starts a new file with a full snapshot.
     pub fn renew<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
         self.file = None;
         self.sync(disk)
     }
 
-    /// Opens the file, or makes a new one where there is none of the right length.
+    /// Opens the file, or creates one if none of the right length exists.
     pub fn open<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
         let whole = START + 2 * self.half;
         let known = disk.open(NAME).and_then(|file| {
@@ -331,18 +336,18 @@ impl<F> Marks<F> {
 
     fn entry(&mut self, (first, last, amount): (u64, u64, Amount)) -> [u8; ENTRY_LEN] {
         self.stamp += 1;
-        let State { low, settled, written_off, durable, .. } = self.state;
+        let Progress { low, settled, written_off, durable, .. } = self.state;
         let at = self.at;
         self.at += ENTRY;
         Entry { stamp: self.stamp, first, last, amount, low, settled, written_off, durable }
             .encode(&seed(self.identity, at))
     }
 
-    /// Writes everything that is still needed into the other half.
+    /// Writes everything still needed into the other half.
     fn snapshot<D: Disk<File = F>>(&mut self, disk: &D, file: &F) -> io::Result<()> {
         self.at = if self.at > START + self.half { START } else { START + self.half };
         let start = self.at;
-        // At most half of it: what does not fit is sent again after a restart.
+        // At most half of the half: records beyond it are sent again after a restart.
         let most = (self.half / ENTRY / 2).max(1) as usize;
         let mut ranges: Vec<_> = self.state.ranges.iter().map(|(first, (last, sum))| (*first, *last, *sum)).collect();
         ranges.truncate(most);
@@ -356,14 +361,14 @@ impl<F> Marks<F> {
         Ok(())
     }
 
-    /// Writes what is new. After an error the file is given up; the next call makes another.
+    /// Writes new entries. After an error the file is given up; the next call creates another.
     pub fn write<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
         let Some(file) = self.file.take() else { return self.create(disk) };
         if !self.changed {
             self.file = Some(file);
             return Ok(());
         }
-        // Exactly at the border the first half is full: the second never begins without a snapshot.
+        // Exactly at the border the first half is full: the second half always begins with a snapshot.
         let end = if self.at <= START + self.half { START + self.half } else { START + 2 * self.half };
         let fresh =
             if self.fresh.is_empty() { vec![(1, 0, Amount::default())] } else { std::mem::take(&mut self.fresh) };
@@ -374,7 +379,7 @@ impl<F> Marks<F> {
             disk.write(&file, start, &mut [IoSlice::new(&entries)])?;
             self.changed = false;
         } else {
-            // The half that is left holds what the new one says until that is synced.
+            // The old half stays valid until the new one is synced.
             self.snapshot(disk, &file)?;
             disk.sync(&file)?;
         }
@@ -383,7 +388,7 @@ impl<F> Marks<F> {
         Ok(())
     }
 
-    /// Whether something settled is not on stable storage yet.
+    /// Whether settled records are not yet on stable storage.
     pub fn is_behind(&self) -> bool {
         self.unsynced || self.changed || self.file.is_none()
     }

@@ -1,18 +1,18 @@
-//! Reads a segment from front to back, whatever its bytes are: frames that verify, and the stretches that do not. Bytes that
-//! cannot be read are neither: reading fails there, unless the reader passes over them.
+//! Reads a segment from front to back: frames that verify, and stretches that do not. Unreadable bytes are neither:
+//! reading fails there, unless the reader skips them.
 
 use std::io;
 
 use super::Disk;
-use super::format::{self, FRAME_MAGIC, Frame, HEADER, Identity, Place};
+use super::format::{self, FRAME_MAGIC, Frame, HEADER, Identity, Position};
 
-/// How much is read at once, and how much is passed over at once where reading fails.
+/// Bytes read at once, and bytes skipped at once where reading fails.
 const BLOCK: usize = 64 << 10;
 const PAGE: usize = 4 << 10;
-/// So many pages are passed over one by one. Each failure may take a disk seconds, so after these the rest of the file is not
+/// Maximum pages skipped one by one. Each failure may take the disk seconds, so after these the rest of the file is not
 /// tried.
 const MOST_GAPS: u32 = 64;
-/// Stands in place of what was passed over: never part of a frame that verifies, nor the zeros of an end.
+/// Fill for skipped bytes: never part of a frame that verifies, nor the zeros of an end.
 const GAP: u8 = 0xff;
 
 /// A file that is read in blocks.
@@ -20,21 +20,21 @@ pub struct Reader<F> {
     pub file: F,
     block: Vec<u8>,
     start: u64,
-    /// Whether it passes over what cannot be read.
+    /// Whether it skips unreadable bytes.
     passes: bool,
-    /// How many pages it has passed over, and where the last of them ends.
+    /// Pages skipped, and where the last of them ends.
     pub gaps: u32,
     passed_to: u64,
 }
 
-/// What stands at some place of a segment.
+/// What a position in a segment holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Piece {
-    /// A record whose header and payload verify.
+    /// A record with valid header and payload.
     Record { frame: Frame, at: u64 },
-    /// Bytes up to `to` that are no record, or one whose payload is damaged.
+    /// Bytes up to `to` that are no record, or a record with a damaged payload.
     Damaged { to: u64 },
-    /// Nothing but zeros, or nothing at all, up to the end.
+    /// Only zeros, or nothing, up to the end.
     End,
 }
 
@@ -43,7 +43,7 @@ impl<F> Reader<F> {
         Reader { file, block: Vec::new(), start: 0, passes, gaps: 0, passed_to: 0 }
     }
 
-    /// What is held from `at` on: `length` bytes at least, unless it ends before.
+    /// Bytes from `at` on: at least `length`, unless the file ends before.
     fn get<D: Disk<File = F>>(&mut self, disk: &D, at: u64, length: usize, end: u64) -> io::Result<&[u8]> {
         let left = usize::try_from(end.saturating_sub(at)).unwrap_or(BLOCK);
         let length = length.min(BLOCK).min(left);
@@ -77,7 +77,7 @@ impl<F> Reader<F> {
             let (page, more) = rest.split_at_mut(length);
             if self.gaps >= MOST_GAPS || read_all(disk, &self.file, at, page).is_err() {
                 page.fill(GAP);
-                // A page that two blocks share counts once.
+                // A page shared by two blocks counts once.
                 self.gaps += u32::from(at >= self.passed_to);
                 self.passed_to = self.passed_to.max((at / PAGE as u64 + 1) * PAGE as u64);
             }
@@ -85,7 +85,7 @@ impl<F> Reader<F> {
         }
     }
 
-    /// The payload of a record that verified; `None` when it does not any more.
+    /// The payload of a verified record; `None` if it no longer verifies.
     pub fn payload<D: Disk<File = F>>(
         &mut self,
         disk: &D,
@@ -106,7 +106,7 @@ impl<F> Reader<F> {
         Ok((format::crc([payload.as_slice()]) == frame.payload_crc).then_some(payload))
     }
 
-    /// What stands at `at` of the segment `sequence`, which ends at `end`. Always gets further, or says that it ends.
+    /// The piece at `at` of segment `sequence`, which ends at `end`. It always advances, or is the end.
     pub fn piece<D: Disk<File = F>>(
         &mut self,
         disk: &D,
@@ -114,7 +114,7 @@ impl<F> Reader<F> {
         at: u64,
         end: u64,
     ) -> io::Result<Piece> {
-        let place = |at| Place { identity, sequence, at };
+        let place = |at| Position { identity, sequence, at };
         let header = self.get(disk, at, HEADER as usize, end)?.get(..HEADER as usize).unwrap_or_default();
         let Some(frame) = Frame::decode(header, place(at)) else { return self.search(disk, &place, at, end) };
         let to = at.saturating_add(frame.span());
@@ -136,11 +136,11 @@ impl<F> Reader<F> {
         })
     }
 
-    /// Looks for the next header that verifies. Each byte is looked at once.
+    /// Finds the next header that verifies. Each byte is examined once.
     fn search<D: Disk<File = F>>(
         &mut self,
         disk: &D,
-        place: &dyn Fn(u64) -> Place,
+        place: &dyn Fn(u64) -> Position,
         at: u64,
         end: u64,
     ) -> io::Result<Piece> {
@@ -165,8 +165,7 @@ impl<F> Reader<F> {
     }
 }
 
-/// Fills `into`, with zeros beyond the end of the file. What fails once may succeed the next time; after that, patience is
-/// the caller's.
+/// Fills `into`, with zeros beyond the end of the file. Retries a failure once; further retries are up to the caller.
 fn read_all<D: Disk>(disk: &D, file: &D::File, at: u64, into: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {

@@ -1,7 +1,7 @@
-//! What a directory holds: looks at every byte, changes none, and says exactly how much is missing.
+//! The survey of a directory: reads every byte, changes none, and counts exactly how much is missing.
 //!
-//! The count does not depend on what the damage looks like. Everything that was ever synced came to a known sum; what was
-//! settled or lost before is known too; what verifies and is not settled is counted. The difference is the loss.
+//! The count does not depend on the kind of damage. The sum of everything ever synced is known, and so is the sum of
+//! everything settled or lost before. The difference to the unsettled records that verify is the loss.
 
 use std::io;
 
@@ -11,18 +11,18 @@ use super::scan::{Piece, Reader};
 use super::{Amount, Disk};
 
 const SUFFIX: &str = ".segment";
-/// Of a file that could not be read for long. What can be read of such a segment still counts; the file stays, whatever becomes of it.
+/// Suffix of a file that was unreadable for long. Its readable records still count, and it is never removed.
 pub const UNREADABLE: &str = ".unreadable";
 
-/// Why a log was not opened; nothing in its files was touched.
+/// Why a log was not opened; its files are untouched.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("{file} was written by a newer version (format {version}, this one knows {VERSION})")]
     Newer { file: String, version: u16 },
-    /// It may be well in a moment.
+    /// May succeed later.
     #[error("cannot read {file}: {error}")]
     Unreadable { file: String, error: io::Error },
-    /// Nor is this damage.
+    /// Not damage either.
     #[error(
         "cannot open {file}: {error}; while it is there, the queue is not opened: what it holds is lost when you move it elsewhere"
     )]
@@ -31,17 +31,17 @@ pub enum OpenError {
     Io(#[from] io::Error),
 }
 
-/// What was found when a log was opened.
+/// The result of opening a log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
     pub waiting: Amount,
-    /// What was on stable storage, was not settled, and is not there any more.
+    /// Synced, unsettled and missing.
     pub lost: Amount,
     /// Stretches that do not verify, in bytes: damaged, or never acknowledged.
     pub damaged_bytes: u64,
-    /// Files of which something could not be read. What waits there counts as lost.
+    /// Files with unreadable parts. Records there count as lost.
     pub unreadable: u64,
-    /// The oldest record that waits.
+    /// The oldest waiting record.
     pub oldest_nanos: Option<u64>,
     pub segments: usize,
 }
@@ -50,13 +50,13 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Segment {
     pub sequence: u64,
-    /// The id after its last record. What stands in it beyond was refused when it was written.
+    /// The id after its last record. Records beyond it were refused when they were written.
     pub end_id: u64,
     /// Where its last record ends.
     pub length: u64,
-    /// Records that wait and were not read yet.
+    /// Waiting records not read yet.
     pub unread: Amount,
-    /// Whether it is kept for ever, and read where it can be.
+    /// Whether it is kept for ever; its readable parts are used.
     pub is_kept: bool,
 }
 
@@ -72,14 +72,14 @@ pub struct Survey {
     pub segments: Vec<Segment>,
     pub next_sequence: u64,
     pub next_id: u64,
-    /// Set when the last group is not known to have been synced: what is.
+    /// The synced part, set if the last group may not have been synced.
     pub durable: Option<(u64, Amount)>,
     pub found: Found,
     /// Sequence, from, to.
     pub damaged: Vec<(u64, u64, u64)>,
 }
 
-/// So many damaged stretches are remembered; more are only counted.
+/// Maximum damaged stretches remembered; further ones are only counted.
 const REMEMBERED: usize = 1024;
 
 pub fn file_name(sequence: u64) -> String {
@@ -105,7 +105,7 @@ pub fn is_segment(name: &str) -> bool {
     sequence_of(name).is_some()
 }
 
-/// The header of a file; where `passes` says so, one that cannot be read counts as damaged.
+/// The header of a file; with `passes`, an unreadable one counts as damaged.
 fn header_of<D: Disk>(disk: &D, name: &str, passes: bool) -> Result<Option<FileHeader>, OpenError> {
     let mut bytes = [0; HEADER as usize];
     let (file, _) = open(disk, name)?;
@@ -116,7 +116,7 @@ fn header_of<D: Disk>(disk: &D, name: &str, passes: bool) -> Result<Option<FileH
     }
 }
 
-/// The marks; `None` when they cannot be read and `passes` says to go on.
+/// The marks; `None` when they cannot be read and `passes` is set.
 fn marks_of<D: Disk>(disk: &D, identity: Identity, passes: bool) -> Result<Option<Read>, OpenError> {
     let (file, length) = open(disk, marks::NAME)?;
     match retry(|| marks::read(disk, &file, length, identity)) {
@@ -125,7 +125,7 @@ fn marks_of<D: Disk>(disk: &D, identity: Identity, passes: bool) -> Result<Optio
     }
 }
 
-/// A file and its length. One that does not open is no damage: better not to start than to call it lost.
+/// A file and its length. Failure to open is not damage: not starting is better than declaring a loss.
 fn open<D: Disk>(disk: &D, name: &str) -> Result<(D::File, u64), OpenError> {
     let opened = retry(|| {
         let file = disk.open(name)?;
@@ -135,13 +135,13 @@ fn open<D: Disk>(disk: &D, name: &str) -> Result<(D::File, u64), OpenError> {
     opened.map_err(|error| OpenError::Closed { file: name.to_owned(), error })
 }
 
-/// What fails once may succeed the next time.
+/// Retries twice: a failure may be transient.
 pub fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     attempt().or_else(|_| attempt()).or_else(|_| attempt())
 }
 
-/// Looks at everything. `fresh` is the identity of a log that is not there yet. What cannot be read ends it, unless `passes` says
-/// to look at the rest.
+/// Surveys the directory. `fresh` is the identity of a log that does not exist yet. An unreadable file ends the survey,
+/// unless `passes` is set.
 pub fn survey<D: Disk>(disk: &D, fresh: Identity, passes: bool) -> Result<Survey, OpenError> {
     let names = disk.list()?;
     let mut sequences: Vec<_> = names.iter().filter_map(|name| sequence_of(name)).collect();
@@ -184,7 +184,7 @@ pub fn survey<D: Disk>(disk: &D, fresh: Identity, passes: bool) -> Result<Survey
         found,
         damaged: Vec::new(),
     };
-    // Without all marks, what was settled in segments that are gone must not look like a loss.
+    // With incomplete marks, settled records of removed segments must not look lost.
     let first = headers.iter().flatten().next();
     if let Some(first) = first.filter(|first| !survey.marks.whole && survey.marks.state.low < first.first) {
         survey.marks.state.rebase(first.first, first.before);
@@ -208,11 +208,11 @@ pub fn survey<D: Disk>(disk: &D, fresh: Identity, passes: bool) -> Result<Survey
     Ok(survey)
 }
 
-/// Whose directory this is: what most headers say.
+/// The log's identity: the one in most headers.
 fn elect(headers: &[Option<FileHeader>], marks: &Option<FileHeader>, fresh: Identity) -> Identity {
     let all = || marks.iter().chain(headers.iter().flatten()).map(|header| header.identity);
     let votes = |identity: Identity| all().filter(|other| *other == identity).count();
-    // The marks come first, and win when there is a tie.
+    // The marks come first and win a tie.
     let mut elected = None;
     for identity in all() {
         if elected.is_none_or(|(_, most)| votes(identity) > most) {
@@ -224,9 +224,9 @@ fn elect(headers: &[Option<FileHeader>], marks: &Option<FileHeader>, fresh: Iden
 
 struct Scan {
     next_id: u64,
-    /// All records below are known to have been synced, and what all of them came to.
+    /// All records below are known to have been synced, with their sum.
     durable: (u64, Amount),
-    /// Of what waits, the records that are not known to have been.
+    /// Waiting records that may not have been synced.
     in_last_group: Amount,
 }
 

@@ -1,7 +1,7 @@
 //! The log's own thread.
 //!
-//! While one sync runs the next group gathers by itself. What was just written goes on from memory as long as the queue
-//! has room for it; what does not is read back when its turn comes, so a backlog costs no memory.
+//! While one sync runs, the next group gathers. Records just written continue from memory while the queue has room; the
+//! others are read back when their turn comes, so a backlog costs no memory.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -23,15 +23,15 @@ use super::super::said::Said;
 use super::{Append, DiskLog, Opened, Round, Store, publish};
 
 const IDLE: Duration = Duration::from_secs(1);
-/// How much is read back between two groups.
+/// Records read back between two groups.
 const READ_AT_ONCE: usize = 64;
-/// A record that was under way when this many runs ended is put aside.
+/// A record in flight when this many runs ended is set aside.
 const RUNS: u64 = 3;
-/// After a run that did not end by itself, so many records are sent one by one, for so long at most.
+/// After a run that did not end cleanly, this many records are sent one by one, for at most this long.
 const ONE_BY_ONE: usize = 256;
 const CAREFUL: Duration = Duration::from_secs(10);
 
-/// The thread: until the queue is gone or closes it.
+/// Runs until the queue is gone or closes the log.
 pub fn run(watch: &Watch, store: &Arc<Store>, opened: Opened, letters: DeadLetters, queue: &Weak<Queue>) {
     let _end = End { store, queue };
     if let Some(log) = open(store, opened, queue) {
@@ -39,7 +39,7 @@ pub fn run(watch: &Watch, store: &Arc<Store>, opened: Opened, letters: DeadLette
     }
 }
 
-/// Until it can be read, or the end.
+/// Retries until the log can be read, or until shutdown.
 fn open(store: &Store, mut opened: Opened, queue: &Weak<Queue>) -> Option<DiskLog> {
     let mut is_said = false;
     loop {
@@ -154,8 +154,8 @@ fn keep(watch: &Watch, store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLe
     drop(log);
 }
 
-/// The beginning of a run, in which one record after another shows that sending it does not end the process. After a run
-/// that ended by itself the first will do.
+/// The start of a run: records are sent one by one until enough have proved that sending them does not crash the
+/// process. After a clean end, one is enough.
 struct Care {
     attempts: Attempts,
     is_under_way: bool,
@@ -171,12 +171,12 @@ impl Care {
         Care { attempts: attempts.unwrap_or_default(), is_under_way: false, left, until: Instant::now() + CAREFUL }
     }
 
-    /// Whether a record is still to be sent; if so, it is under way from now on.
+    /// Whether a record may be sent; it is then stored as in flight.
     fn sends(&mut self, store: &Store, log: &mut DiskLog, id: u64) -> bool {
         let runs = if self.attempts.id == id { self.attempts.runs } else { 0 };
         let is_sent = runs < RUNS;
         self.attempts = if is_sent { Attempts { id, runs: runs + 1 } } else { Attempts::default() };
-        // Those before it must not come first again.
+        // Records before it must not come first again.
         let _ = log.tick();
         log.attempt(Some(self.attempts));
         store.outlived.store(false, Relaxed);
@@ -185,12 +185,12 @@ impl Care {
         is_sent
     }
 
-    /// Whether the one under way has no end yet: its place is free a moment before.
+    /// Whether the record in flight has no outcome yet; its place becomes free a moment earlier.
     fn waits(&self, store: &Store) -> bool {
         self.is_under_way && !store.outlived.load(Relaxed) && Instant::now() < self.until
     }
 
-    /// What was under way did no harm, or has been for long enough; and enough of them have.
+    /// Ends the careful phase for the record in flight, or for all when enough survived.
     fn look(&mut self, store: &Store, log: &mut DiskLog) {
         let is_late = Instant::now() >= self.until;
         if store.outlived.swap(false, Relaxed) || is_late {
@@ -205,7 +205,7 @@ impl Care {
     }
 }
 
-/// However the thread ends, nobody waits for it afterwards.
+/// Ensures that nothing waits for the thread after it ends, for whatever reason.
 struct End<'a> {
     store: &'a Arc<Store>,
     queue: &'a Weak<Queue>,
@@ -227,7 +227,7 @@ impl Drop for End<'_> {
     }
 }
 
-/// Says once that reading fails, that it works again, and what is given up.
+/// Logs once that reading fails, that it works again, and which files are given up.
 fn say_reading(store: &Store, log: &mut DiskLog, queue: &Queue) {
     let (exporter, path) = (&queue.account.exporter, store.path.display());
     for file in log.take_kept() {
@@ -242,7 +242,7 @@ fn say_reading(store: &Store, log: &mut DiskLog, queue: &Queue) {
     }
 }
 
-/// Writes one group; then, and only then, its clients hear of it.
+/// Writes one group, then answers its clients.
 fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<Append>, said: &Said) {
     let records: Vec<_> = group.iter().map(Append::record).collect();
     let new = records.iter().map(|(parts, items, received)| NewRecord {
@@ -254,7 +254,7 @@ fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<A
     let new: Vec<_> = new.collect();
     let bytes: u64 = group.iter().map(|append| append.telemetry.bytes() as u64).sum();
     let spooled = group.iter().any(|append| append.spooled.is_some());
-    // A group is in the queue already, or goes there now as a whole, or waits for its turn.
+    // A group either is in the queue already, enters it now as a whole, or waits for its turn.
     let in_hand = spooled || log.is_caught_up() && queue.has_room_for(store, bytes);
     let removals = log.removals();
     let outcome = log.append(&new, in_hand);
@@ -296,7 +296,7 @@ fn write(store: &Arc<Store>, log: &mut DiskLog, queue: &Arc<Queue>, group: Vec<A
     }
 }
 
-/// A ticket that settles the record when the last piece of it has its outcome. Without one it is sent again.
+/// A ticket that settles the record when its last piece has an outcome. If it gets none, the record is sent again.
 fn settling(store: &Arc<Store>, id: u64, amount: Amount) -> Ticket {
     let store = store.clone();
     Ticket::calling(move |outcome| {
@@ -306,7 +306,7 @@ fn settling(store: &Arc<Store>, id: u64, amount: Amount) -> Ticket {
     })
 }
 
-/// A record that was read back; one before `first` is of an earlier run.
+/// Telemetry from a record read back; a record before `first` is from an earlier run.
 fn read_back(queue: &Queue, store: &Arc<Store>, first: u64, record: Record) -> Telemetry {
     let Record { id, amount, payload, received_nanos, .. } = record;
     let charge = Charge::held(&queue.budget, Share::Queue, 0);

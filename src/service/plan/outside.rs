@@ -1,4 +1,4 @@
-//! A plan and where it shall run: files that it names, ports that it wants twice, and ways that lead back to it.
+//! A plan in its environment: files it names, ports it uses twice, and loops back to itself.
 
 use crate::config::telemetry::MetricsLevel;
 use crate::config::{ComponentId, Kind, Loaded, Node, Place, Problem, Value};
@@ -8,11 +8,11 @@ use crate::telemetry::Signal;
 
 use super::Plan;
 
-/// The path of a key, and what listens there.
+/// The path of a key, and the address it listens on.
 type Ear = (Vec<String>, Listen);
 
 impl Plan {
-    /// Looks at what only matters where the config shall run, without opening a port or writing a file.
+    /// Checks that depend on the machine, without opening a port or writing a file.
     pub fn look(&self, loaded: &Loaded) {
         let path = |kind: Kind, id: &ComponentId| format!("{}.{id}.", kind.section());
         let both = [Kind::Receiver, Kind::Exporter].into_iter();
@@ -21,7 +21,7 @@ impl Plan {
         let used: Vec<_> = used.chain(started).collect();
         loaded.problems.look(|path| used.iter().any(|component| path.starts_with(component.as_str())));
         self.check_ports(loaded);
-        // An endpoint that is wrong stands as a default.
+        // A wrong endpoint would be checked as its default.
         if loaded.problems.has_errors() {
             return;
         }
@@ -33,7 +33,7 @@ impl Plan {
         }
     }
 
-    /// Where it listens, once started.
+    /// The addresses it listens on.
     fn listening(&self) -> Vec<Ear> {
         let mut all: Vec<Ear> = Vec::new();
         let mut add = |kind: Kind, id: &ComponentId, listening: Listening| {
@@ -51,7 +51,7 @@ impl Plan {
             settings.listens().into_iter().for_each(|listening| add(Kind::Extension, id, listening));
         }
         let metrics = &self.telemetry.metrics;
-        // Those that nobody named give way.
+        // Readers that the user did not name give way.
         let readers = metrics.readers.iter().filter(|_| metrics.named && metrics.level != MetricsLevel::None);
         let readers = readers.filter_map(|(host, port)| Listen::parse(&format!("{host}:{port}"), "tcp").ok());
         all.extend(
@@ -61,7 +61,7 @@ impl Plan {
         all
     }
 
-    /// What is declared and named nowhere does nothing, which the Go collector does not say.
+    /// Reports declared but unused components, which the Go collector does not.
     pub fn check_unused(&self, loaded: &Loaded) {
         let used = self.in_use();
         for (kind, id) in self.components.all() {
@@ -78,7 +78,7 @@ impl Plan {
         }
     }
 
-    /// Whether it is the extension that is there without being named.
+    /// Whether it is the extension that is always on.
     fn is_local_socket(&self, kind: Kind, id: &ComponentId) -> bool {
         let extension = self.all_extensions().get(id).filter(|_| kind == Kind::Extension);
         extension.is_some_and(|extension| extension.local_socket().is_some())
@@ -115,7 +115,7 @@ impl Plan {
         })
     }
 
-    /// The exporters whose telemetry comes back to them: the key of the endpoint, the endpoint, the receiver.
+    /// The exporters whose telemetry returns to this process: the key of the endpoint, the endpoint, the receiver.
     pub fn loops(&self) -> Vec<(Vec<String>, &Endpoint, String)> {
         let all = self.listening();
         let feeding = self.feeding(|exporter, signal| {
@@ -143,7 +143,7 @@ impl Plan {
     }
 }
 
-/// Where a key is written, or the closest of those that lead there.
+/// Where a key is written, or its closest parent.
 fn place_of(root: &Node, path: &[String]) -> Place {
     let (mut node, mut place) = (root, Place::NOWHERE);
     for key in path {

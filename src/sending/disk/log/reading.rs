@@ -1,4 +1,4 @@
-//! Reads the oldest record that nobody has yet, past what is damaged, and not past what cannot be read.
+//! Reads the oldest record not yet taken. Skips damaged bytes; stops at unreadable ones.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::super::scan::{Piece, Reader};
 use super::super::{Clock, Disk};
 use super::{Log, Record};
 
-/// Where reading goes on.
+/// The read position.
 pub struct Cursor<F> {
     pub sequence: u64,
     pub at: u64,
@@ -18,7 +18,7 @@ pub struct Cursor<F> {
 }
 
 impl<D: Disk, C: Clock> Log<D, C> {
-    /// The oldest record that nobody has yet; none while it cannot be read. Reading past what is damaged counts it as lost.
+    /// The oldest record not yet taken; `None` while it cannot be read. Damaged bytes that are skipped count as lost.
     pub fn read_next(&mut self) -> Option<Record> {
         loop {
             let now = self.clock.now();
@@ -112,12 +112,12 @@ impl<D: Disk, C: Clock> Log<D, C> {
         }
     }
 
-    /// Which segment it reads.
+    /// Index of the segment at the cursor.
     fn at_cursor(&self) -> usize {
         self.segments.partition_point(|segment| segment.sequence < self.cursor.sequence)
     }
 
-    /// Reading failed: it is tried again later. When only this segment has been failing for long, it is passed over from now on.
+    /// Reading failed: retry later. If only this segment fails for long, skip it from now on.
     fn hold_at_cursor(&mut self, error: &io::Error, now: Duration) {
         self.cursor.reader = None;
         let (index, count) = (self.at_cursor(), self.segments.len());
@@ -126,7 +126,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
         if !hold.is_hopeless(&self.disk, ATTEMPTS) {
             self.hold = Some(hold);
         } else if segment.is_kept {
-            // It does not even open.
+            // The file cannot even be opened.
             self.cursor.at = segment.length;
         } else if hold::keep(&self.disk, &hold.file).is_ok() {
             segment.is_kept = true;
