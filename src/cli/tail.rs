@@ -24,7 +24,7 @@ use crate::telemetry::{Signal, clock};
 
 use super::default::quoted;
 use super::local::{self, Answer, Target, failed, safe};
-use super::{Failure, USAGE, print};
+use super::{Failure, USAGE, print, usage};
 
 const WIDTH: usize = 80;
 
@@ -51,7 +51,7 @@ pub struct Tail {
     expression: String,
     /// How it is written, as the debug exporter does
     #[arg(short, long, value_name = "FORM", default_value = "line")]
-    output: Form,
+    output: Verbosity,
     /// Begin with what passed lately, as far as it is still known, as in 5m
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     since: Option<Duration>,
@@ -75,15 +75,6 @@ pub struct Tail {
     color: Color,
     #[command(flatten)]
     target: Target,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Form {
-    Detailed,
-    Normal,
-    Line,
-    Tree,
-    Json,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -130,11 +121,8 @@ pub fn tail(options: &Tail) -> Result<(), Failure> {
 }
 
 async fn follow(options: &Tail) -> Result<(), Failure> {
-    let at = match options.at {
-        At::Received => "received",
-        At::Leaving => "leaving",
-        At::Dropped => "dropped",
-    };
+    let at = options.at.to_possible_value();
+    let at = at.as_ref().map_or("", |at| at.get_name());
     let since = options.since.map_or(String::new(), |since| format!("&since={}", since.as_millis()));
     if let (At::Leaving, Some(_)) = (options.at, options.since) {
         // Nothing can be done about a terminal that is gone.
@@ -290,13 +278,6 @@ impl Sighting {
 
 impl Writer {
     fn new(options: &Tail) -> Writer {
-        let verbosity = match options.output {
-            Form::Detailed => Verbosity::Detailed,
-            Form::Normal => Verbosity::Normal,
-            Form::Line => Verbosity::Line,
-            Form::Tree => Verbosity::Tree,
-            Form::Json => Verbosity::Json,
-        };
         let mut layout = Layout::of(std::io::stdout());
         match options.color {
             Color::Auto => {}
@@ -304,7 +285,7 @@ impl Writer {
             Color::Never => layout.colour = false,
         }
         let style = Style { escape_newlines: std::io::stdout().is_terminal(), layout };
-        Writer { verbosity, style, requests: Requests::new(layout, requests::WAIT, Limits::default()) }
+        Writer { verbosity: options.output, style, requests: Requests::new(layout, requests::WAIT, Limits::default()) }
     }
 
     /// Writes at most so many items; says whether there is still somebody who reads.
@@ -384,8 +365,7 @@ fn put(out: &[u8]) -> Result<bool, Failure> {
 /// A processor that drops what the expression is true for.
 fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
     if wanted.rules.is_empty() {
-        let message = "error: --as-rule wants an expression\n".to_owned();
-        return Err(Failure { status: USAGE, message });
+        return Err(usage("--as-rule wants an expression"));
     }
     let text = quoted(&wanted.text);
     let mut out = "# Drops what this is true for; to keep nothing else, write not (…) around it. List\n# filter/tail in the `processors` of the pipelines it is for.\n".to_owned();

@@ -5,7 +5,7 @@ use super::paths::Path;
 use super::pattern;
 use super::scene::Scene;
 use super::syntax::Operator;
-use super::value::{Fault, Time, Value, entries, items, put_entry, put_item};
+use super::value::{Fault, Value, entries, items, put_entry, put_item};
 
 pub enum Expression {
     Constant(Constant),
@@ -205,12 +205,12 @@ pub fn calculate<'a>(left: Value, operator: Operator, right: Value) -> Result<Va
         (Value::Double(left), _, Value::Int(right)) => floats(left, right as f64),
         (Value::Double(left), _, Value::Double(right)) => floats(left, right),
         (Value::Time(time), Operator::Add, Value::Duration(nanos))
-        | (Value::Duration(nanos), Operator::Add, Value::Time(time)) => Ok(Value::Time(shifted(time, nanos.into()))),
+        | (Value::Duration(nanos), Operator::Add, Value::Time(time)) => Ok(Value::Time(time.shifted(nanos.into()))),
         (Value::Time(time), Operator::Subtract, Value::Duration(nanos)) => {
-            Ok(Value::Time(shifted(time, -i128::from(nanos))))
+            Ok(Value::Time(time.shifted(-i128::from(nanos))))
         }
         (Value::Time(left), Operator::Subtract, Value::Time(right)) => {
-            let nanos = nanos_of(left) - nanos_of(right);
+            let nanos = left.nanos() - right.nanos();
             Ok(Value::Duration(nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64))
         }
         (Value::Duration(left), Operator::Add, Value::Duration(right)) => Ok(Value::Duration(left.wrapping_add(right))),
@@ -225,15 +225,4 @@ pub fn calculate<'a>(left: Value, operator: Operator, right: Value) -> Result<Va
             Err(Fault::new(format!("{left} and {right} can't be calculated with: both must be numbers, or times")))
         }
     }
-}
-
-const SECOND: i128 = 1_000_000_000;
-
-fn nanos_of(time: Time) -> i128 {
-    i128::from(time.seconds) * SECOND + i128::from(time.nanos)
-}
-
-fn shifted(time: Time, nanos: i128) -> Time {
-    let nanos = nanos_of(time) + nanos;
-    Time { seconds: nanos.div_euclid(SECOND) as i64, nanos: nanos.rem_euclid(SECOND) as u32, ..time }
 }

@@ -1,15 +1,71 @@
-//! Columns, numbers and times of `misaki status`.
+//! The page of `misaki status`: columns, lines, numbers and times.
 
 use serde_json::Value;
 
 use crate::cli::local::safe;
-use crate::diagnostics::columns::column;
+use crate::diagnostics::columns::{column, cut, hanging};
 
 /// What the columns to the right of a name take.
 pub const CELLS: usize = 55;
 
+/// A page of tables and lines, none longer than `columns`; the tables are `breadth` wide.
+pub struct Page {
+    pub out: String,
+    pub columns: usize,
+    pub breadth: usize,
+    pub bold: bool,
+    pub brief: bool,
+}
+
+impl Page {
+    pub fn put(&mut self, line: &str) {
+        self.out.push_str(line);
+        self.out.push('\n');
+    }
+
+    pub fn strong(&mut self, text: &str) {
+        let (on, off) = if self.bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        self.out.push_str(&format!("{on}{}{off}", cut(text, self.columns)));
+    }
+
+    pub fn title(&mut self, text: &str) {
+        self.out.push_str(if self.brief { "" } else { "\n" });
+        self.strong(text);
+        self.out.push('\n');
+    }
+
+    /// What stands above the columns of a table.
+    pub fn heads(&mut self, name: &str, heads: &[&str]) {
+        self.title(&row(self.breadth, name, heads));
+    }
+
+    pub fn row(&mut self, name: &str, cells: &[String]) {
+        self.put(&row(self.breadth, name, cells));
+    }
+
+    /// Something about the row above.
+    pub fn note(&mut self, text: &str) {
+        self.put(&format!("  {}", cut(text, self.columns - 2)));
+    }
+
+    pub fn line(&mut self, name: &str, text: &str) {
+        self.put(&match self.brief {
+            true => cut(&format!("  {name:<11}{text}"), self.columns),
+            false => hanging(&format!("  {name:<11}"), text, self.columns),
+        });
+    }
+
+    /// A line for each, or all of them on one.
+    pub fn list(&mut self, name: &str, items: Vec<String>) {
+        match self.brief {
+            true => self.line(name, &items.join(", ")),
+            false => items.iter().for_each(|item| self.line(name, item)),
+        }
+    }
+}
+
 /// A name and columns to the right of it, in `columns` in all.
-pub fn row<T: AsRef<str>>(columns: usize, name: &str, cells: &[T]) -> String {
+fn row<T: AsRef<str>>(columns: usize, name: &str, cells: &[T]) -> String {
     let width = if cells.len() > 5 { 9 } else { 11 };
     let mut out = column(name, columns.saturating_sub(width * cells.len().max(CELLS / 11)));
     cells.iter().for_each(|cell| out.push_str(&format!("{:>width$}", cell.as_ref())));
