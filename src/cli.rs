@@ -8,6 +8,7 @@ mod default;
 mod doctor;
 #[cfg(unix)]
 mod local;
+mod page;
 mod print_config;
 mod queue;
 mod run;

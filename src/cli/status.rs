@@ -2,8 +2,6 @@
 
 #![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
 
-pub(super) mod table;
-
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -11,13 +9,12 @@ use clap::Args;
 use serde_json::Value;
 
 use super::local::{self, Target, failed, safe};
+use super::page::{CELLS, Page, WIDTH, bytes, count, period, texts};
 use super::{FAILED, Failure, print, safe_json, usage};
-use crate::diagnostics::columns::{hanging, width};
+use crate::diagnostics::columns::width;
 use crate::exporters::debug::layout::Layout;
-use table::{CELLS, Page, bytes, count, period, texts};
 
-/// The narrowest page and the widest.
-const NARROW: usize = 80;
+/// The widest page.
 const WIDE: usize = 160;
 /// The height of a terminal that does not tell.
 const ROWS: usize = 24;
@@ -64,7 +61,7 @@ pub fn status(options: &Status) -> Result<(), Failure> {
             }
             let told = read(&text)?;
             let bold = std::io::stdout().is_terminal();
-            let columns = if bold { Layout::of(std::io::stdout()).width.clamp(NARROW, WIDE) } else { NARROW };
+            let columns = if bold { Layout::of(std::io::stdout()).width.clamp(WIDTH, WIDE) } else { WIDTH };
             if !options.watch {
                 return print(&render(&told, columns, bold, false));
             }
@@ -125,7 +122,7 @@ fn watched(told: &Value, columns: usize, bold: bool, rows: usize) -> String {
     format!("{shown}… {left} more lines; `misaki status` prints them all\n")
 }
 
-/// The columns of the tables: so many that no name is cut, from `NARROW` to `columns`.
+/// The columns of the tables: so many that no name is cut, from `WIDTH` to `columns`.
 fn breadth(told: &Value, columns: usize) -> usize {
     let widest = |list: &Value, name: fn(&Value) -> String| {
         list.as_array().into_iter().flatten().map(|entry| width(&name(entry))).max().unwrap_or_default()
@@ -133,7 +130,7 @@ fn breadth(told: &Value, columns: usize) -> usize {
     let receivers = widest(&told["receivers"], |receiver| texts(&receiver["id"]));
     let accounts = widest(&told["ledger"], path);
     let services = widest(&told["bill"]["services"], |service| texts(&service["service"]));
-    (receivers.max(accounts).max(services) + CELLS).clamp(NARROW, columns)
+    (receivers.max(accounts).max(services) + CELLS).clamp(WIDTH, columns)
 }
 
 /// Of an account in the ledger.
@@ -147,7 +144,7 @@ fn each(value: &Value) -> &[Value] {
 
 /// The page: no line is longer than `columns`, and none needs its weight to be understood. In brief an exporter is a row.
 fn render(told: &Value, columns: usize, bold: bool, brief: bool) -> String {
-    let mut page = Page { out: String::new(), columns, breadth: breadth(told, columns), bold, brief };
+    let mut page = Page { columns, breadth: breadth(told, columns), bold, brief, ..Page::default() };
     put_head(&mut page, told);
     page.heads("RECEIVER", &["SIGNAL", "ACCEPTED", "REFUSED"]);
     for receiver in each(&told["receivers"]) {
@@ -168,7 +165,10 @@ fn put_head(page: &mut Page, told: &Value) {
     page.out.push_str(&format!(", process {}, up {}, ", told["pid"], period(told["uptime_seconds"].as_f64())));
     let why = &told["not_ready_because"];
     match why.is_string() {
-        true => page.put(&format!("NOT READY\n{}", hanging("  ", &texts(why), page.columns))),
+        true => {
+            page.put("NOT READY");
+            page.hang("  ", &texts(why));
+        }
         false => page.put("ready"),
     }
     page.list("config", each(&told["config"]).iter().map(texts).collect());

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::config::duration;
-use crate::diagnostics::columns::{cut, hanging, width};
+use crate::diagnostics::columns::{cut, width};
 use crate::diagnostics::output::PIECE;
 use crate::exporters::debug::layout::{Layout, Tone};
 use crate::exporters::debug::requests::{self, Limits, Requests};
@@ -24,9 +24,8 @@ use crate::telemetry::{Signal, clock};
 
 use super::default::quoted;
 use super::local::{self, Answer, Target, failed, safe};
+use super::page::{Page, WIDTH};
 use super::{Failure, USAGE, print, usage};
-
-const WIDTH: usize = 80;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -384,7 +383,8 @@ fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
 /// The expression with a mark under what is wrong in it, as much of it as fits.
 fn refused(expression: &str, mistake: &Mistake) -> Failure {
     let text = expression.trim();
-    let mut message = format!("{}\n", hanging("error: ", &safe(&mistake.message), WIDTH));
+    let mut page = Page { columns: WIDTH, ..Page::default() };
+    page.hang("error: ", &safe(&mistake.message));
     let (start, end) = (mistake.span.start, mistake.span.end);
     if let (Some(before), Some(marked), Some(after)) = (text.get(..start), text.get(start..end), text.get(end..)) {
         let (mut before, marked) = (safe(before), cut(&safe(marked), WIDTH - 8));
@@ -399,11 +399,11 @@ fn refused(expression: &str, mistake: &Mistake) -> Failure {
         }
         let after = cut(&safe(after), left - width(&before));
         let (indent, marks) = (" ".repeat(width(&before)), "^".repeat(width(&marked).max(1)));
-        message.push_str(format!("  {before}{marked}{after}").trim_end());
-        message.push_str(&format!("\n  {indent}{marks}\n"));
+        page.put(format!("  {before}{marked}{after}").trim_end());
+        page.put(&format!("  {indent}{marks}"));
     }
     if let Some(help) = &mistake.help {
-        message.push_str(&format!("{}\n", hanging("help: ", &safe(help), WIDTH)));
+        page.hang("help: ", &safe(help));
     }
-    Failure { status: USAGE, message }
+    Failure { status: USAGE, message: page.out }
 }

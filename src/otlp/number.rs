@@ -25,22 +25,11 @@ fn pair(n: u64) -> [u8; 2] {
 }
 
 #[inline]
-pub fn put_uint(out: &mut Vec<u8>, mut n: u64) {
-    if n < 10 {
-        return out.push(b'0' + n as u8);
+pub fn put_uint(out: &mut Vec<u8>, n: u64) {
+    match n {
+        0..10 => out.push(b'0' + n as u8),
+        _ => out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes()),
     }
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    while n >= 10 {
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(&pair(n));
-        n /= 100;
-    }
-    if n > 0 {
-        at -= 1;
-        digits[at] = b'0' + n as u8;
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 #[inline]
@@ -260,7 +249,7 @@ fn exp(x: f64) -> f64 {
 }
 
 /// The date that many days after 1970-01-01, in the proleptic Gregorian calendar, counted in eras of 400 years.
-pub fn civil(days: i64) -> (i64, i64, i64) {
+fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

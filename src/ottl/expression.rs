@@ -165,23 +165,9 @@ pub fn element<'a>(value: Value<'a>, key: Value) -> Result<Value<'a>, Fault> {
     }
 }
 
-/// The Go collector's name for a type, for messages.
+/// The name of a value's type in messages about keys and sums.
 pub fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Nil => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Int(_) => "int64",
-        Value::Double(_) => "float64",
-        Value::String(_) => "string",
-        Value::Bytes(_) => "[]uint8",
-        Value::List(_) => "pcommon.Slice",
-        Value::Map(_) => "pcommon.Map",
-        Value::Time(_) => "time.Time",
-        Value::Duration(_) => "time.Duration",
-        Value::TraceId(_) => "pcommon.TraceID",
-        Value::SpanId(_) => "pcommon.SpanID",
-        Value::Whole(what, _) => what,
-    }
+    if let Value::Nil = value { "<nil>" } else { value.type_name() }
 }
 
 /// Whole numbers wrap around, as they do in Go.

@@ -22,7 +22,7 @@ use crate::otlp::message::{Message, put_pair_header};
 use crate::otlp::rewrite::Sight;
 use crate::otlp::schema::{list, metric, metric_data};
 use crate::otlp::views::{AnyValue, Repeated};
-use form::{Form, Spot};
+use form::{Form, PathField};
 use nested::{retag, text_key};
 use table::{CONTEXTS, Numbers, Place, Row, rows};
 
@@ -207,9 +207,7 @@ impl Path {
         if number == 0 {
             return Ok(Value::Nil);
         }
-        if form == Form::Attributes
-            && let [key] = &*self.keys
-        {
+        if let (Form::Attributes, [key]) = (form, &*self.keys) {
             // By far the commonest path of all.
             let key = text_key(key.evaluate(scene)?, "get")?;
             return Ok(self.message(scene.sight).attribute(number, key).map_or(Value::Nil, Value::from_any));
@@ -218,7 +216,7 @@ impl Path {
         let message = self.message(scene.sight);
         let inside = inside(message, inner_number(self.row.inner, scene.sight));
         let (message, points) = (inside.as_ref().unwrap_or(message), points_name(scene.sight));
-        form.get(&Spot { message, number, keys: &keys, arena: scene.arena, points })
+        form.get(&PathField { message, number, keys: &keys, arena: scene.arena, points })
     }
 
     pub fn set<'a>(&'a self, scene: &mut Scene<'_, 'a>, value: Value<'a>) -> Result<(), Fault> {
@@ -259,8 +257,8 @@ impl Path {
             _ => {}
         }
         let (mut out, mut inside) = (Vec::new(), inside(message, outer));
-        let spot = Spot { message: inside.as_ref().unwrap_or(message), number, keys: &keys, arena, points };
-        form.put(&spot, value, &mut out)?;
+        let field = PathField { message: inside.as_ref().unwrap_or(message), number, keys: &keys, arena, points };
+        form.put(&field, value, &mut out)?;
         let raw = arena.keep(&out)?;
         if let Some(inside) = &mut inside {
             inside.replace(number, raw);
@@ -278,7 +276,7 @@ impl Path {
 
     /// The field of attributes that this is, with its message.
     fn attributes<'s, 'a>(&self, sight: &'s mut Sight<'a>) -> Option<(u32, &'s mut Message<'a>)> {
-        let is_all = self.row.form == Form::Attributes && self.keys.is_empty();
+        let is_all = matches!(self.row.form, Form::Attributes) && self.keys.is_empty();
         is_all.then(|| (self.number(sight), self.message_mut(sight)))
     }
 

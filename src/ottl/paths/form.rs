@@ -1,8 +1,6 @@
 //! How a value stands in its field: each form has an arm in `Form::get`, which reads it, and one in `Form::put`, which
 //! writes it. Texts of faults are the Go collector's.
 
-use smallvec::SmallVec;
-
 use super::nested::{self, retag, text_key, type_name};
 use crate::otlp::hex;
 use crate::otlp::message::Message;
@@ -67,7 +65,7 @@ pub enum Told {
 }
 
 /// The field that a path means, in the message that it stands in, and the keys behind the path.
-pub struct Spot<'s, 'a> {
+pub struct PathField<'s, 'a> {
     pub message: &'s Message<'a>,
     pub number: u32,
     pub keys: &'s [Value<'a>],
@@ -81,8 +79,8 @@ impl Form {
         matches!(self, Form::Attributes | Form::Body | Form::TraceState | Form::Cache | Form::Client(_))
     }
 
-    pub fn get<'a>(self, at: &Spot<'_, 'a>) -> Result<Value<'a>, Fault> {
-        let Spot { message, number, keys, arena, points } = *at;
+    pub fn get<'a>(self, at: &PathField<'_, 'a>) -> Result<Value<'a>, Fault> {
+        let PathField { message, number, keys, arena, points } = *at;
         Ok(match self {
             Form::Attributes => match keys.split_first() {
                 None => Value::Map(arena.keep(&retag(message.payloads(number), list::VALUES))?),
@@ -154,8 +152,8 @@ impl Form {
                 }
             }
             Form::Whole(name) => {
-                let pieces: SmallVec<[&[u8]; 2]> = message.payloads(number).collect();
-                match &*pieces {
+                let whole = super::inside(message, number).unwrap_or_default();
+                match &**whole.pieces() {
                     [piece] => Value::Whole(name, piece),
                     pieces => Value::Whole(name, arena.keep(&pieces.concat())?),
                 }
@@ -169,8 +167,8 @@ impl Form {
     }
 
     /// Writes the field with this value, or nothing where that is none of them.
-    pub fn put<'a>(self, at: &Spot<'_, 'a>, value: Value<'a>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let Spot { message, number, keys, arena, points } = *at;
+    pub fn put<'a>(self, at: &PathField<'_, 'a>, value: Value<'a>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let PathField { message, number, keys, arena, points } = *at;
         match (self, value) {
             (Form::Body, value) => {
                 nested::put(body(at, "set")?, keys, value, arena)?.put_field(out, number);
@@ -295,7 +293,7 @@ impl Form {
 }
 
 /// The body of a log record, which has to take the keys.
-fn body<'a>(at: &Spot<'_, 'a>, act: &str) -> Result<Value<'a>, Fault> {
+fn body<'a>(at: &PathField<'_, 'a>, act: &str) -> Result<Value<'a>, Fault> {
     let read = |payload| Value::from_any(AnyValue::read(payload));
     let bodies = at.message.payloads(at.number).map(read);
     let body = bodies.filter(|value| *value != Value::Nil).last().unwrap_or(Value::Nil);

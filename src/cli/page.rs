@@ -1,14 +1,18 @@
-//! The page of `misaki status`: columns, lines, numbers and times.
+//! What verbs print for a person: tables and lines in columns, numbers and times.
 
 use serde_json::Value;
 
-use crate::cli::local::safe;
+use super::safe;
 use crate::diagnostics::columns::{column, cut, hanging};
 
 /// What the columns to the right of a name take.
 pub const CELLS: usize = 55;
 
+/// The width of what does not ask for that of the terminal.
+pub const WIDTH: usize = 80;
+
 /// A page of tables and lines, none longer than `columns`; the tables are `breadth` wide.
+#[derive(Default)]
 pub struct Page {
     pub out: String,
     pub columns: usize,
@@ -48,11 +52,16 @@ impl Page {
         self.put(&format!("  {}", cut(text, self.columns - 2)));
     }
 
+    /// In as many lines as it takes, all of them beginning behind the head.
+    pub fn hang(&mut self, head: &str, text: &str) {
+        self.put(&hanging(head, text, self.columns));
+    }
+
     pub fn line(&mut self, name: &str, text: &str) {
-        self.put(&match self.brief {
-            true => cut(&format!("  {name:<11}{text}"), self.columns),
-            false => hanging(&format!("  {name:<11}"), text, self.columns),
-        });
+        match self.brief {
+            true => self.put(&cut(&format!("  {name:<11}{text}"), self.columns)),
+            false => self.hang(&format!("  {name:<11}"), text),
+        }
     }
 
     /// A line for each, or all of them on one.
