@@ -8,6 +8,7 @@ mod default;
 mod doctor;
 #[cfg(unix)]
 mod local;
+#[cfg_attr(not(unix), expect(dead_code, reason = "only doctor prints a page there"))]
 mod page;
 mod print_config;
 mod queue;
