@@ -8,6 +8,8 @@ mod default;
 mod doctor;
 #[cfg(unix)]
 mod local;
+#[cfg_attr(not(unix), expect(dead_code, reason = "only doctor prints a page there"))]
+mod page;
 mod print_config;
 mod queue;
 mod run;
@@ -212,8 +214,7 @@ pub fn main() -> ExitCode {
             command::command(&command.command, command.sources.set, command.edge.print)
         }
         None if std::env::args_os().next_back().is_some_and(|last| last == "--") => {
-            let message = "error: a command to run is missing behind `--`, as in `misaki -- python3 app.py`\n";
-            Err(Failure { status: USAGE, message: message.to_owned() })
+            Err(usage("a command to run is missing behind `--`, as in `misaki -- python3 app.py`"))
         }
         None => run::run(Run { sources: command.sources, edge: command.edge, workers: command.workers }),
         Some(Verb::Run(run)) => run::run(run),
@@ -284,6 +285,10 @@ fn failed(message: impl std::fmt::Display) -> Failure {
     Failure { status: FAILED, message: format!("error: {}\n", safe(&without_errno(&message.to_string()))) }
 }
 
+fn usage(message: impl std::fmt::Display) -> Failure {
+    Failure { status: USAGE, message: format!("error: {}\n", safe(&message.to_string())) }
+}
+
 impl From<CannotStart> for Failure {
     fn from(CannotStart { why, help }: CannotStart) -> Failure {
         let mut failure = failed(why);
@@ -322,8 +327,7 @@ impl Sources {
     fn load(&self) -> Result<Loaded, Failure> {
         for set in &self.set {
             if !set.contains('=') {
-                let message = format!("error: invalid argument \"{set}\" for --set: missing equal sign\n");
-                return Err(Failure { status: USAGE, message });
+                return Err(usage(format!("invalid argument \"{set}\" for --set: missing equal sign")));
             }
         }
         Ok(config::load_from(&self.config, &self.set, Outside { environment: &environment, place: self.place }))

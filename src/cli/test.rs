@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
+use similar::{Algorithm, capture_diff_slices};
 
 use crate::config::emit;
 use crate::config::files::Place;
@@ -145,7 +146,8 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     }
     if update {
         let text = std::fs::read_to_string(path).map_err(|error| failed(format!("cannot read {file}: {error}")))?;
-        let new = updated(&text, &cases, &outcomes).map_err(|error| failed(format!("{file}: {error}")))?;
+        let new =
+            updated(&text, &loaded.root, &cases, &outcomes).map_err(|error| failed(format!("{file}: {error}")))?;
         if new != text {
             std::fs::write(path, new).map_err(|error| failed(format!("cannot write {file}: {error}")))?;
         }
@@ -220,37 +222,11 @@ fn difference(expected: &Outcome, got: &Outcome) -> Option<String> {
         return None;
     }
     let (before, after) = (lines(&expected), lines(got));
-    // The longest common part, as `diff` finds it; cases are small.
-    let (rows, columns) = (before.len(), after.len());
-    let mut common = vec![vec![0usize; columns + 1]; rows + 1];
-    let at = |table: &Vec<Vec<usize>>, row: usize, column: usize| {
-        table.get(row).and_then(|row| row.get(column)).copied().unwrap_or(0)
-    };
-    for (row, left) in before.iter().enumerate().rev() {
-        for (column, right) in after.iter().enumerate().rev() {
-            let longest = match left == right {
-                true => at(&common, row + 1, column + 1) + 1,
-                false => at(&common, row + 1, column).max(at(&common, row, column + 1)),
-            };
-            if let Some(cell) = common.get_mut(row).and_then(|row| row.get_mut(column)) {
-                *cell = longest;
-            }
-        }
-    }
-    let (mut row, mut column, mut out) = (0, 0, String::from("- expected, + came out\n"));
-    while row < rows || column < columns {
-        let (left, right) = (before.get(row), after.get(column));
-        let (mark, line) = match (left, right) {
-            (Some(left), Some(right)) if left == right => (' ', left),
-            (Some(left), _) if column == columns || at(&common, row + 1, column) >= at(&common, row, column + 1) => {
-                ('-', left)
-            }
-            (_, Some(right)) => ('+', right),
-            _ => break,
-        };
-        row += usize::from(mark != '+');
-        column += usize::from(mark != '-');
-        let _ = writeln!(out, "{mark} {line}");
+    let mut out = String::from("- expected, + came out\n");
+    for change in
+        capture_diff_slices(Algorithm::Myers, &before, &after).iter().flat_map(|op| op.iter_changes(&before, &after))
+    {
+        let _ = writeln!(out, "{} {}", change.tag(), change.value());
     }
     Some(out)
 }
@@ -304,54 +280,42 @@ fn key(text: &str) -> String {
 }
 
 /// The file with what came out in the place of what was expected; everything else stays as it is.
-fn updated(text: &str, cases: &[Case], outcomes: &[Result<Outcome, String>]) -> Result<String, String> {
+fn updated(text: &str, root: &Node, cases: &[Case], outcomes: &[Result<Outcome, String>]) -> Result<String, String> {
     let mut all: Vec<String> = text.lines().map(str::to_owned).collect();
+    let line = |entry: &Entry| (entry.key_place.line as usize).saturating_sub(1);
+    let column = |entry: &Entry| entry.key_place.column.saturating_sub(1) as usize;
+    let keys = root.entries().iter().chain(cases.iter().flat_map(|case| case.entries));
+    let starts: Vec<usize> = keys.map(line).collect();
     // From the last to the first, so that places above stay where they are.
     for (case, outcome) in cases.iter().zip(outcomes).rev() {
         let Ok(outcome) = outcome else { continue };
-        let indent = case.entries.first().map_or(0, |entry| entry.key_place.column.saturating_sub(1) as usize);
-        let spans: Vec<(usize, usize)> = case.entries.iter().map(|entry| span(&all, entry)).collect();
         let opens = |entry: &Entry| {
-            let line =
-                all.get((entry.key_place.line as usize).saturating_sub(1)).map(String::as_str).unwrap_or_default();
-            let before: String = line.chars().take(entry.key_place.column.saturating_sub(1) as usize).collect();
-            before.chars().all(|char| char == ' ' || char == '-')
+            let line = all.get(line(entry)).map(String::as_str).unwrap_or_default();
+            line.chars().take(column(entry)).all(|char| char == ' ' || char == '-')
         };
         if !case.entries.iter().all(opens) {
             return Err(format!("cannot update \"{}\": write each key of a case on a line of its own", case.name));
         }
-        let end = spans.iter().map(|(_, end)| *end).max().unwrap_or(all.len());
-        let is_outcome = |entry: &Entry| entry.key == "out" || entry.key == "dropped";
-        let mut old: Vec<_> =
-            case.entries.iter().zip(&spans).filter(|(entry, _)| is_outcome(entry)).map(|(_, span)| *span).collect();
-        old.sort_unstable();
+        // An entry goes on until the next key, without the blank lines and comments before that.
+        let span = |entry: &Entry| {
+            let start = line(entry);
+            let next = starts.iter().copied().filter(|next| *next > start).min().unwrap_or(all.len());
+            let is_of_it = |line: &String| !matches!(line.trim(), "" | "-" | "...") && !line.trim().starts_with('#');
+            let rest = all.get(start + 1..next).unwrap_or_default();
+            start..start + 1 + rest.iter().rposition(is_of_it).map_or(0, |last| last + 1)
+        };
+        let end = case.entries.iter().map(|entry| span(entry).end).max().unwrap_or(all.len());
+        let is_outcome = |entry: &&Entry| entry.key == "out" || entry.key == "dropped";
+        let old: Vec<_> = case.entries.iter().filter(is_outcome).map(span).collect();
+        let indent = case.entries.first().map_or(0, column);
         let new = lines(outcome).into_iter().map(|line| format!("{:indent$}{line}", ""));
-        let first = old.first().map_or(end, |(start, _)| *start);
-        for (start, end) in old.iter().rev() {
-            all.drain(*start..*end);
+        let first = old.first().map_or(end, |span| span.start);
+        for span in old.into_iter().rev() {
+            all.drain(span);
         }
         all.splice(first..first, new);
     }
     Ok(all.join("\n") + "\n")
-}
-
-/// The lines of one entry, the blank ones and comments behind it left out.
-fn span(lines: &[String], entry: &Entry) -> (usize, usize) {
-    let start = (entry.key_place.line as usize).saturating_sub(1);
-    let indent = entry.key_place.column.saturating_sub(1) as usize;
-    let mut end = start + 1;
-    for (index, line) in lines.iter().enumerate().skip(start + 1) {
-        let body = line.trim_start();
-        let depth = line.len() - body.len();
-        if body.is_empty() || body.starts_with('#') {
-            continue;
-        }
-        if depth < indent || depth == indent && !body.starts_with("- ") {
-            break;
-        }
-        end = index + 1;
-    }
-    (start.min(lines.len()), end.min(lines.len()))
 }
 
 fn junit(verdicts: &[Verdict]) -> String {

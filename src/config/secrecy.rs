@@ -1,5 +1,7 @@
 //! What must not be shown of a setting: all of a secret, and of a URL its user, password and query.
 
+use std::fmt;
+
 use super::tree::Value;
 
 /// What stands for a secret.
@@ -78,3 +80,29 @@ pub fn masked(message: &str, secret: &str) -> String {
 }
 
 const MASK: &str = "***";
+
+/// Text that is never shown by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(REDACTED)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}

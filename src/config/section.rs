@@ -2,43 +2,20 @@
 //! place and the default returned. A key that nobody asked for by the time the section is dropped is an unknown key.
 //! On the way the effective value of each key is recorded, so that `print-config` needs no code in the components.
 
-use super::nearest::{nearest, suggestion};
-use super::problems::{Problem, Problems};
-use super::secrecy::{REDACTED, Secrecy};
-use super::tree::{Entry, Node, Place, Value, quoted};
-use super::yaml::resolve;
-use super::{duration, emit};
+mod values;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Text that is never shown by accident.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
-
-impl Secret {
-    pub fn new(text: impl Into<Box<str>>) -> Self {
-        Self(text.into())
-    }
-
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str(REDACTED)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
+use super::nearest::{nearest, suggestion};
+use super::problems::{Problem, Problems};
+use super::secrecy::Secrecy;
+pub use super::secrecy::Secret;
+use super::tree::{Entry, Node, Place, Value, quoted};
+use super::{duration, emit};
+use values::{Fault, expected, expected_secret, says_nothing};
 
 /// A map that is being decoded.
 #[derive(Debug)]
@@ -71,9 +48,6 @@ impl Asked {
         }
     }
 }
-
-/// A message, and what to do about it.
-type Fault = (String, Option<String>);
 
 impl<'a> Section<'a> {
     /// The section of `node`; null is an empty one. `path` is `group.name`, as in `processors.batch`.
@@ -162,7 +136,7 @@ impl<'a> Section<'a> {
     }
 
     pub fn text(&self, key: &str) -> Option<String> {
-        let text = self.scalar(key, |node| node.as_text().map(str::to_owned).ok_or_else(|| expected("text", node)))?;
+        let text = self.scalar(key, values::text)?;
         self.note(key, Value::Text(text.clone()));
         Some(text)
     }
@@ -182,7 +156,7 @@ impl<'a> Section<'a> {
 
     /// A URL, of which user, password and query are secret.
     pub fn url(&self, key: &str) -> Option<String> {
-        let url = self.scalar(key, |node| node.as_text().map(str::to_owned).ok_or_else(|| expected("text", node)))?;
+        let url = self.scalar(key, values::text)?;
         self.keep(key, &url, Secrecy::Url);
         Some(url)
     }
@@ -215,20 +189,11 @@ impl<'a> Section<'a> {
     }
 
     pub fn boolean(&self, key: &str, default: bool) -> bool {
-        let read = |node: &Node| match node.value {
-            Value::Bool(value) => Ok(value),
-            _ => Err(expected("true or false", node)),
-        };
-        self.scalar_or(key, default, Value::Bool, read)
+        self.scalar_or(key, default, Value::Bool, values::boolean)
     }
 
     pub fn integer(&self, key: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
-        let read = |node: &Node| match node.value {
-            Value::Int(value) => within(value, &range),
-            Value::Float(value) if value.fract() == 0.0 && value.abs() < 9e15 => within(value as i64, &range),
-            _ => Err(expected("a whole number", node)),
-        };
-        self.scalar_or(key, default, Value::Int, read)
+        self.scalar_or(key, default, Value::Int, |node| values::integer(node, &range))
     }
 
     /// The same for a size or a number of things, of which there is a limit here: beyond the most it is the most, and a
@@ -268,20 +233,15 @@ impl<'a> Section<'a> {
     }
 
     pub fn float(&self, key: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
-        let read = |node: &Node| match node.value {
-            Value::Int(value) => within(value as f64, &range),
-            Value::Float(value) => within(value, &range),
-            _ => Err(expected("a number", node)),
-        };
-        self.scalar_or(key, default, Value::Float, read)
+        self.scalar_or(key, default, Value::Float, |node| values::float(node, &range))
     }
 
     pub fn duration(&self, key: &str, default: Duration) -> Duration {
-        self.scalar_or(key, default, |value| Value::Text(duration::format(value)), read_duration)
+        self.scalar_or(key, default, |value| Value::Text(duration::format(value)), values::duration)
     }
 
     pub fn duration_opt(&self, key: &str) -> Option<Duration> {
-        let value = self.scalar(key, read_duration)?;
+        let value = self.scalar(key, values::duration)?;
         self.note(key, Value::Text(duration::format(value)));
         Some(value)
     }
@@ -289,11 +249,11 @@ impl<'a> Section<'a> {
     /// One of `choices`, in upper or lower case.
     pub fn choice<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
         let read = |node: &Node| {
-            let text = node.as_text().ok_or_else(|| expected("text", node))?;
-            let known = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+            let text = values::text(node)?;
+            let known = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text));
             known.map(|(_, value)| *value).ok_or_else(|| {
-                let help = suggestion(text, choices.iter().map(|(name, _)| *name), "it is one of");
-                (format!("unknown value {}", quoted(text)), help)
+                let help = suggestion(&text, choices.iter().map(|(name, _)| *name), "it is one of");
+                (format!("unknown value {}", quoted(&text)), help)
             })
         };
         let value = self.scalar(key, read).unwrap_or(default);
@@ -596,69 +556,7 @@ impl Drop for Section<'_> {
     }
 }
 
-/// Whether a value sets nothing. A tree that was read has a bounded depth.
-fn says_nothing(node: &Node) -> bool {
-    match &node.value {
-        Value::Bool(is_on) => !is_on,
-        Value::Text(text) => text.is_empty(),
-        Value::Map(entries) => entries.iter().all(|entry| says_nothing(&entry.node)),
-        _ => node.is_empty(),
-    }
-}
-
 /// The key of an item of a list, which sorts as the items stand.
 fn index_key(index: usize) -> String {
     format!("{index:05}")
-}
-
-/// From here on not every whole number has a float of its own.
-const ROUNDED: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
-
-fn expected(wanted: &str, node: &Node) -> Fault {
-    let resolved = if let Value::Text(text) = &node.value { resolve(text) } else { Value::Null };
-    let help = match (&node.value, &resolved, wanted) {
-        (Value::Bool(_) | Value::Int(_) | Value::Float(_), _, "text") => Some("put it in quotes"),
-        (_, Value::Bool(_), "true or false")
-        | (_, Value::Int(_), "a whole number")
-        | (_, Value::Int(_) | Value::Float(_), "a number") => Some("write it without quotes"),
-        (Value::Text(text), _, "true or false") => match text.to_ascii_lowercase().as_str() {
-            "yes" | "on" => Some("write true"),
-            "no" | "off" => Some("write false"),
-            _ => None,
-        },
-        _ => None,
-    };
-    let found = match (&node.value, &node.text) {
-        (Value::Text(text), _) => quoted(text),
-        (Value::Null | Value::List(_) | Value::Map(_), _) => node.kind().to_owned(),
-        // As it is written: a secret in another form would not be withheld.
-        (_, Some(written)) => quoted(written),
-        (Value::Float(value), _) if value.abs() >= ROUNDED => node.kind().to_owned(),
-        (value, _) => emit::scalar(value),
-    };
-    (format!("expected {wanted}, found {found}"), help.map(str::to_owned))
-}
-
-/// The same without the value.
-fn expected_secret(node: &Node) -> Fault {
-    (format!("expected text, found {}", node.kind()), Some("put it in quotes".into()))
-}
-
-fn read_duration(node: &Node) -> Result<Duration, Fault> {
-    match &node.value {
-        Value::Int(0) => Ok(Duration::ZERO),
-        Value::Int(bare) => Err((format!("a duration wants a unit: {bare}s"), None)),
-        Value::Float(bare) => Err((format!("a duration wants a unit: {bare}s"), None)),
-        Value::Text(text) => duration::parse(text)
-            .map_err(|fault| (format!("{} is not a duration", quoted(text)), Some(fault.to_owned()))),
-        _ => Err(expected("a duration, such as 5s", node)),
-    }
-}
-
-fn within<T: PartialOrd + fmt::Display>(value: T, range: &RangeInclusive<T>) -> Result<T, Fault> {
-    match (value < *range.start(), range.contains(&value)) {
-        (_, true) => Ok(value),
-        (true, _) => Err((format!("{value} is too small"), Some(format!("the least is {}", range.start())))),
-        (false, _) => Err((format!("{value} is too large"), Some(format!("the most is {}", range.end())))),
-    }
 }

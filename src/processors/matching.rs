@@ -4,6 +4,7 @@
 use crate::config::nearest::suggestion;
 use crate::config::section::Section;
 use crate::config::{Node, Value};
+use crate::otlp::schema::SPAN_KINDS;
 use crate::ottl::enums;
 
 /// What the properties are about.
@@ -17,22 +18,13 @@ pub enum Subject {
 pub const NO_SPAN_KEY: &str = "at least one of \"services\", \"span_names\", \"span_kinds\", \"attributes\", \"libraries\" or \"resources\" field must be specified";
 const SPAN_KEYS: [&str; 6] = ["services", "span_names", "span_kinds", "attributes", "libraries", "resources"];
 
-/// By their numbers.
-pub const KINDS: [&str; 6] = [
-    "SPAN_KIND_UNSPECIFIED",
-    "SPAN_KIND_INTERNAL",
-    "SPAN_KIND_SERVER",
-    "SPAN_KIND_CLIENT",
-    "SPAN_KIND_PRODUCER",
-    "SPAN_KIND_CONSUMER",
-];
-
 /// What is compared as it stands has to be one of them.
 pub fn check_kinds(section: &Section) {
+    let known: Vec<String> = SPAN_KINDS.1.iter().map(|kind| format!("{}{kind}", SPAN_KINDS.0)).collect();
     for (kind, place) in section.items("span_kinds").unwrap_or_default() {
-        if !KINDS.iter().skip(1).any(|known| *known == kind) {
+        if !known.iter().skip(1).any(|known| *known == kind) {
             let message = "span_kinds string must match one of the standard span kinds when match_type=strict";
-            let help = suggestion(&kind, KINDS, "they are");
+            let help = suggestion(&kind, known.iter().map(String::as_str), "they are");
             section.problem_at(place, "span_kinds", message, help);
         }
     }

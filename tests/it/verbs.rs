@@ -267,6 +267,24 @@ async fn the_cases_of_the_ready_made_configs_pass() {
     assert!(out.ends_with(" passed, 0 failed\n"), "{out}");
 }
 
+#[tokio::test]
+async fn what_stands_behind_the_cases_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), "edge.yaml", CONFIG);
+    let case = "cases:\n  - name: paid\n    in: [{log: {severity: 9, body: paid}}]\n";
+    let (wrong, rest) = ("    out:\n      - log: {body: lost, severity: 9}\n", "\n# Variables.\nenv: {SITE: tokyo}\n");
+    let right = wrong.replace("lost", "paid");
+    let cases = written(folder.path(), "edge.test.yaml", &format!("{case}{wrong}{rest}"));
+    let (_, out, _) = run(&["test", &cases]).await;
+    let told = ["  out:", "-   - log: {body: lost, severity: 9}", "+   - log: {body: paid, severity: 9}"];
+    assert!(out.contains(&told.join("\n        ")), "{out}");
+    for before in [wrong, ""] {
+        let cases = written(folder.path(), "edge.test.yaml", &format!("{case}{before}{rest}"));
+        assert_eq!(run(&["test", "--update", &cases]).await.0, 0);
+        assert_eq!(std::fs::read_to_string(&cases).unwrap(), format!("{case}{right}{rest}"));
+    }
+}
+
 const CONFIG: &str = "\
 receivers: {otlp: {protocols: {grpc: }}}
 processors:
