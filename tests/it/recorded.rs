@@ -103,6 +103,42 @@ fn configs_are_taken_as_by_the_go_collector() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What a variable is where no type says it: for what the Go collector refuses, there is a warning.
+#[test]
+fn references_are_what_they_are_in_the_go_collector() {
+    let mut wrong = Vec::new();
+    for case in lines("fixtures/references/values.jsonl") {
+        let loaded =
+            config::load(&["yaml:{a: '${env:VALUE}'}".to_owned()], &[], &|_| Some(case["text"].as_str()?.to_owned()));
+        let value = config::emit::json_value(loaded.root.get("a").unwrap());
+        let problems: Vec<_> = loaded.problems.sorted().into_iter().map(|problem| problem.message).collect();
+        let is_right = match case["refused"].as_bool() {
+            Some(_) => !problems.is_empty(),
+            None => value == plain(&case["value"]) && problems.is_empty(),
+        };
+        if !is_right {
+            wrong.push(format!("{case}: {value}, {problems:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The value of an attribute as it stands in a config.
+fn plain(value: &Json) -> Json {
+    let Some((kind, inner)) = value.as_object().and_then(|value| value.iter().next()) else { return Json::Null };
+    let values = || inner["values"].as_array().into_iter().flatten();
+    match kind.as_str() {
+        "intValue" => inner.as_str().unwrap().parse::<i64>().unwrap().into(),
+        // Numbers without end have no form in JSON.
+        "doubleValue" => inner.as_f64().into(),
+        "arrayValue" => values().map(plain).collect(),
+        "kvlistValue" => {
+            values().map(|pair| (pair["key"].as_str().unwrap().to_owned(), plain(&pair["value"]))).collect()
+        }
+        _ => inner.clone(),
+    }
+}
+
 /// Where the Go collector redirects to a clean path, the answer there is recorded: clients that post do not follow.
 #[tokio::test]
 async fn requests_are_answered_as_by_the_go_collector() {
