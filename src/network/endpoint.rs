@@ -95,6 +95,16 @@ impl Address {
     }
 }
 
+/// Whether a system reads an IPv4 address where a number of it is left out, or written in another way (`127.1`, `0`, `0x7f.1`): the Go
+/// collector looks for a name.
+fn is_short_for_an_address(host: &str) -> bool {
+    let is_number = |part: &str| match part.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()),
+    };
+    host.parse::<IpAddr>().is_err() && host.to_ascii_lowercase().split('.').all(is_number)
+}
+
 /// An IPv4 address that is written as one of IPv6 (`::ffff:127.0.0.1`) is the IPv4 address.
 fn canonical(host: &str) -> String {
     let mapped = host.parse().ok().and_then(|ip: Ipv6Addr| ip.to_ipv4_mapped());
@@ -145,7 +155,13 @@ impl Listen {
             "unix" => (Address::unix, Family::Any),
             other => return Err(format!("unsupported transport type {other:?}: use tcp or unix")),
         };
-        Ok(Listen { address: parse(endpoint)?, family })
+        let address = parse(endpoint)?;
+        if let Address::Tcp { host, .. } = &address
+            && is_short_for_an_address(host)
+        {
+            return Err(format!("{host} is no IP address: write all four numbers, as in 127.0.0.1"));
+        }
+        Ok(Listen { address, family })
     }
 
     /// The addresses to bind. `localhost` stands for two, and both are wanted. An empty host and `0.0.0.0` mean every interface, as in
@@ -239,7 +255,9 @@ impl Endpoint {
         }
         let rest = match text.split_once("://") {
             Some(("http" | "https", rest)) => rest.strip_suffix('/').unwrap_or(rest),
-            Some(("dns" | "passthrough", rest)) => rest.split_once('/').map_or(rest, |(_, rest)| rest),
+            Some((scheme, rest)) if ["dns", "passthrough"].iter().any(|known| known.eq_ignore_ascii_case(scheme)) => {
+                rest.split_once('/').map_or(rest, |(_, rest)| rest)
+            }
             Some((unknown, _)) => return Err(format!("unknown scheme {unknown:?}: use host:port")),
             None if text.is_empty() => return Err(r#"requires a non-empty "endpoint""#.into()),
             None => text.strip_prefix("dns:").filter(|rest| rest.contains(':')).unwrap_or(text),
@@ -251,6 +269,21 @@ impl Endpoint {
             return Err(format!("an endpoint of gRPC has no path: {rest:?}"));
         }
         peer(rest).map(at)
+    }
+
+    /// How to write it where `text` is a form of it that the Go collector refuses.
+    pub fn in_go(&self, text: &str) -> Option<String> {
+        let bracketed = text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(host, _)| host);
+        let short = |prefix: &str| text.strip_prefix(prefix).filter(|rest| !rest.starts_with("//"));
+        if bracketed.contains('%') && !bracketed.contains("%25") {
+            return Some("%25 before the zone".to_owned());
+        }
+        if self.scheme.is_some() {
+            return None;
+        }
+        let in_full = short("unix:").map(|path| format!("unix://{path}"));
+        let in_full = in_full.or_else(|| short("dns:").map(|name| format!("dns:///{name}")));
+        in_full.or_else(|| text.strip_suffix('/').filter(|text| text.starts_with("http")).map(str::to_owned))
     }
 
     /// A URL.
@@ -334,9 +367,10 @@ impl Endpoint {
     }
 }
 
-/// An address to connect to. Nobody can be reached at an empty host; Go means this machine by it.
+/// An address to connect to. Nobody can be reached at an empty host; Go means this machine by it. In a URL, `%25` stands before a zone
+/// (RFC 6874).
 fn peer(text: &str) -> Result<Address, String> {
-    match Address::tcp(text)? {
+    match Address::tcp(&text.replacen("%25", "%", 1))? {
         Address::Tcp { port: 0, .. } => Err(r#"invalid port "0""#.into()),
         Address::Tcp { host, port } if host.is_empty() => Ok(Address::Tcp { host: "localhost".into(), port }),
         address => Ok(address),
