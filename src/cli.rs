@@ -25,7 +25,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::files::Place;
@@ -277,8 +277,25 @@ fn meant(error: &clap::Error) -> Option<String> {
         return Some((*ours).to_owned());
     }
     let command = Command::command();
+    let verb = words.first().and_then(|first| command.find_subcommand(first));
+    if let Some(verb) = verb.filter(|_| error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-')) {
+        let option = option_of(word);
+        let option_first = |known: &String| if known == word { format!("--{option} {known}") } else { known.clone() };
+        let has_option = verb.get_opts().any(|known| known.get_long() == Some(option));
+        return has_option.then(|| words.iter().map(option_first).collect::<Vec<_>>().join(" "));
+    }
     let verbs = command.get_subcommands().map(clap::Command::get_name);
     is_first.then(|| nearest(word, verbs))?.map(str::to_owned)
+}
+
+/// The option whose value an argument looks like.
+fn option_of(word: &str) -> &'static str {
+    match word {
+        _ if word.bytes().all(|byte| byte.is_ascii_digit()) => "pid",
+        _ if word.ends_with(".sock") => "socket",
+        _ if word.contains("://") => "to",
+        _ => "config",
+    }
 }
 
 fn failed(message: impl std::fmt::Display) -> Failure {

@@ -3,6 +3,7 @@
 mod short;
 pub(super) mod trial;
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -12,10 +13,14 @@ use similar::{Algorithm, capture_diff_slices};
 
 use crate::config::emit;
 use crate::config::files::Place;
+use crate::config::nearest::suggestion;
 use crate::config::section::Section;
+use crate::config::tree::quoted;
 use crate::config::{self, Entry, Loaded, Node, Outside};
 use crate::service::plan::Plan;
+use crate::telemetry::Reason;
 
+use super::send::signal_of;
 use super::{CONFIG, FAILED, Failure, block_on, environment, failed, print, rendered, safe};
 use trial::Outcome;
 
@@ -48,7 +53,7 @@ pub struct Test {
 struct Case<'a> {
     name: String,
     entries: &'a [Entry],
-    input: Value,
+    input: Vec<Value>,
     expected: Result<Outcome, String>,
     /// Whether it says what is dropped.
     names_dropped: bool,
@@ -99,21 +104,27 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     }
     let section = Section::of(&loaded.root, "", &loaded.problems);
     let named = section.text("config");
-    let variables = section.node("env").map(Node::entries).unwrap_or_default();
+    let variables = section.subsection("env").entries();
     let written = match loaded.root.get("cases").map(|cases| &cases.value) {
         Some(config::Value::List(cases)) => cases.as_slice(),
         _ => &[],
     };
     let sections = section.sections("cases").unwrap_or_default();
-    let cases: Vec<Case> = sections.into_iter().zip(written).map(|(section, node)| case(section, node)).collect();
-    section.finish();
-    if loaded.problems.has_errors() {
-        return Err(refused(&loaded));
-    }
+    let cases: Vec<Case> = sections.iter().zip(written).map(|(section, node)| case(section, node)).collect();
     let folder = path.parent().unwrap_or(Path::new(""));
     let beside = || file.strip_suffix(".test.yaml").map(|stem| PathBuf::from(format!("{stem}.yaml")));
-    let config = named.map(|named| folder.join(named)).or_else(beside);
-    let config = config.ok_or_else(|| failed(format!("{file}: name its config with `config:`")))?;
+    let config = named.map(|named| folder.join(named)).or_else(beside).unwrap_or_default();
+    if let Err(error) = std::fs::metadata(&config) {
+        let message = match config.as_os_str().is_empty() {
+            true => "it is required, and missing".to_owned(),
+            false => format!("cannot read {}: {error}", config.display()),
+        };
+        section.problem_with_help("config", message, "it is the path of the config, from the folder of this file");
+    }
+    if loaded.problems.has_errors() {
+        drop((sections, section));
+        return Err(refused(&loaded));
+    }
     let lookup = |name: &str| {
         let own = variables.iter().find(|entry| entry.key == name).map(|entry| &entry.node);
         own.map(|node| node.as_text().map_or_else(|| emit::json_value(node).to_string(), str::to_owned))
@@ -126,6 +137,14 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     }
     if cases.is_empty() {
         return Err(failed(format!("{file}: there are no cases in it: write them under `cases:`")));
+    }
+    // What is rewritten may be out of date.
+    for section in sections.iter().filter(|_| !update) {
+        check_dropped(section, &plan);
+    }
+    drop((sections, section));
+    if loaded.problems.has_errors() {
+        return Err(refused(&loaded));
     }
     plan.silence();
     let mut verdicts = Vec::new();
@@ -162,32 +181,27 @@ fn located(file: &str, case: &Case, key: &str, error: &str) -> String {
         config::Value::List(records) => records,
         _ => std::slice::from_ref(&list.node),
     };
-    let is_wrong = |record: &&Node| short::requests(&emit::json_value(record)).is_err();
+    let is_wrong = |record: &&Node| short::requests(&[emit::json_value(record)]).is_err();
     match records.iter().find(is_wrong) {
-        Some(record) => format!("{file}:{}: {key}: {error}", record.place.line),
+        Some(Node { place, .. }) => format!("{file}:{}:{}: {key}: {error}", place.line, place.column),
         None => error.to_owned(),
     }
 }
 
-fn case<'a>(section: Section<'a>, node: &'a Node) -> Case<'a> {
+fn case<'a>(section: &Section<'a>, node: &'a Node) -> Case<'a> {
     let name = section.text("name").or_else(|| section.missing("name")).unwrap_or_default();
-    let value = |key| section.node(key).map(emit::json_value).unwrap_or_default();
-    if section.node("in").is_none() {
+    if section.is_null("in") || !section.has("in") {
         section.missing::<Value>("in");
     }
-    let (input, out, dropped) = (value("in"), value("out"), value("dropped"));
+    let (input, out) = (records(section, "in"), records(section, "out"));
     // Through the wire and back, so that what is written in another way is the same.
-    let normal = |mut out: Value| {
-        let exporters: Vec<Option<Value>> = out
-            .as_array_mut()
-            .map(|records| records.iter_mut().map(|record| fields(record)?.remove("exporter")).collect())
-            .unwrap_or_default();
+    let normal = |mut items: Vec<Value>| {
+        let exporters: Vec<_> = items.iter_mut().map(|record| fields(record)?.remove("exporter")).collect();
         let mut records = Vec::new();
-        let items = out.as_array().cloned().unwrap_or_default();
-        for (index, item) in items.into_iter().enumerate() {
-            for (signal, wire) in short::requests(&item)? {
+        for (item, exporter) in items.into_iter().zip(exporters) {
+            for (signal, wire) in short::requests(&[item])? {
                 for mut record in short::records(signal, &wire) {
-                    if let (Some(fields), Some(Some(exporter))) = (fields(&mut record), exporters.get(index)) {
+                    if let (Some(fields), Some(exporter)) = (fields(&mut record), &exporter) {
                         fields.insert("exporter".into(), exporter.clone());
                     }
                     records.push((signal, record));
@@ -197,8 +211,55 @@ fn case<'a>(section: Section<'a>, node: &'a Node) -> Case<'a> {
         records.sort_by_key(|(signal, _)| *signal);
         Ok::<_, String>(records.into_iter().map(|(_, record)| record).collect())
     };
-    let expected = normal(out).map(|out| Outcome { out, dropped: dropped.as_object().cloned().unwrap_or_default() });
-    Case { name, entries: node.entries(), input, expected, names_dropped: section.has("dropped") }
+    let names_dropped = section.has("dropped") && !section.is_null("dropped");
+    let dropped = dropped(&section.subsection("dropped"));
+    let expected = normal(out).map(|out| Outcome { out, dropped });
+    Case { name, entries: node.entries(), input, expected, names_dropped }
+}
+
+/// A list of records and requests, or one request.
+fn records(section: &Section, key: &str) -> Vec<Value> {
+    let request = section.node(key).map(emit::json_value).filter(|value| signal_of(value).is_some());
+    if let Some(request) = request {
+        return vec![request];
+    }
+    for record in section.sections(key).unwrap_or_default() {
+        record.entries();
+    }
+    match section.node(key).map(emit::json_value) {
+        Some(Value::Array(records)) => records,
+        _ => Vec::new(),
+    }
+}
+
+/// By processor or reason: a number of items, or one for each rule.
+fn dropped(section: &Section) -> serde_json::Map<String, Value> {
+    fn items(section: &Section, key: &str) -> Value {
+        if section.is_null(key) {
+            section.missing::<Value>(key);
+        }
+        section.integer(key, 0, 0..=i64::MAX).into()
+    }
+    let count = |entry: &Entry| match &entry.node.value {
+        config::Value::Map(rules) => {
+            let section = section.subsection(&entry.key);
+            rules.iter().map(|rule| (rule.key.clone(), items(&section, &rule.key))).collect()
+        }
+        _ => items(section, &entry.key),
+    };
+    section.entries().iter().map(|entry| (entry.key.clone(), count(entry))).collect()
+}
+
+/// Reports what stands under `dropped` and can drop nothing.
+fn check_dropped(section: &Section, plan: &Plan) {
+    let processors = plan.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
+    let processors: BTreeSet<String> = processors.map(|processor| processor.id.to_string()).collect();
+    let known = || processors.iter().map(String::as_str).chain(Reason::ALL.map(Reason::name));
+    for entry in section.subsection("dropped").entries().iter().filter(|entry| known().all(|name| name != entry.key)) {
+        let message = format!("{} is neither a processor of a pipeline nor a reason", quoted(&entry.key));
+        let help = suggestion(&entry.key, known(), "it is one of");
+        section.problem_at(entry.key_place, &format!("dropped.{}", entry.key), message, help);
+    }
 }
 
 fn fields(record: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {

@@ -30,8 +30,8 @@ pub struct Section<'a> {
     problems: &'a Problems,
     is_map: bool,
     asked: RefCell<Asked>,
-    /// Whether an unknown key is a warning only.
-    passes_unknown: Cell<bool>,
+    /// Whether an unknown key with this value is a warning only.
+    passes_unknown: Cell<fn(&Node) -> bool>,
 }
 
 /// The keys that were asked for, in their order.
@@ -79,7 +79,7 @@ impl<'a> Section<'a> {
             problems,
             is_map,
             asked: RefCell::default(),
-            passes_unknown: Cell::default(),
+            passes_unknown: Cell::new(|_| false),
         }
     }
 
@@ -246,8 +246,18 @@ impl<'a> Section<'a> {
         Some(value)
     }
 
-    /// One of `choices`, in upper or lower case.
+    /// One of `choices`. In other letters than there it is taken with a warning: the Go collector refuses it.
     pub fn choice<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
+        let written = self.entry(key).and_then(|entry| entry.node.as_text()).unwrap_or_default();
+        let meant = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(written));
+        if let Some((name, _)) = meant.filter(|(name, _)| *name != written) {
+            self.warning(key, format!("the Go collector refuses {}: write {name}", quoted(written)));
+        }
+        self.choice_in_any_case(key, default, choices)
+    }
+
+    /// One of `choices`, in upper or lower case.
+    pub fn choice_in_any_case<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
         let read = |node: &Node| {
             let text = values::text(node)?;
             let known = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text));
@@ -418,7 +428,12 @@ impl<'a> Section<'a> {
 
     /// The Go collector passes over unknown keys of this section: they are warnings.
     pub fn pass_unknown(&self) {
-        self.passes_unknown.set(true);
+        self.passes_unknown.set(|_| true);
+    }
+
+    /// The same for unknown keys with a section or nothing behind them.
+    pub fn pass_unknown_sections(&self) {
+        self.passes_unknown.set(|node| matches!(node.value, Value::Map(_) | Value::Null));
     }
 
     /// Passes over unknown keys if the section around it does.
@@ -541,7 +556,7 @@ impl Drop for Section<'_> {
         let asked = self.asked.borrow();
         for entry in self.entries.iter().filter(|entry| !asked.known.contains(&entry.key)) {
             let message = format!("unknown key {}", quoted(&entry.key));
-            let kind = if self.passes_unknown.get() { Problem::warning } else { Problem::error };
+            let kind = if self.passes_unknown.get()(&entry.node) { Problem::warning } else { Problem::error };
             let mut problem = kind(entry.key_place, message).at(self.path.as_str()).straying(entry);
             if !self.problems.are_enough() {
                 let known = || asked.keys.iter().map(String::as_str);

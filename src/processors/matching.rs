@@ -3,9 +3,10 @@
 
 use crate::config::nearest::suggestion;
 use crate::config::section::Section;
-use crate::config::{Node, Value};
+use crate::config::tree::quoted;
+use crate::config::{Node, Place, Value};
 use crate::otlp::schema::SPAN_KINDS;
-use crate::ottl::enums;
+use crate::ottl::{enums, pattern};
 
 /// What the properties are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +45,8 @@ pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<
     let kind = || given.or_else(|| section.missing("match_type")).unwrap_or(Match::Strict);
     section.ignored(&["regexp"]);
     let texts = |key, path: &str| {
-        let texts = section.texts(key).unwrap_or_default();
-        any_of(texts.iter().map(|text| compare(path, text, kind())))
+        let texts = section.items(key).unwrap_or_default();
+        any_of(texts.iter().filter_map(|(text, place)| compare(section, key, *place, path, text, kind())))
     };
     let attributes = |key, path: &str| {
         let sections = section.sections(key).unwrap_or_default();
@@ -69,7 +70,7 @@ pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<
                 check_kinds(section);
             }
             for library in section.sections("libraries").unwrap_or_default() {
-                let term = |key, path| library.text(key).map(|text| compare(path, &text, kind()));
+                let term = |key, path| compare(&library, key, library.place(key), path, &library.text(key)?, kind());
                 terms.extend(term("name", "scope.name").or_else(|| library.missing("name")));
                 terms.extend(term("version", "scope.version"));
             }
@@ -100,11 +101,15 @@ fn any_of(terms: impl Iterator<Item = String>) -> Option<String> {
     }
 }
 
-fn compare(path: &str, text: &str, kind: Match) -> String {
-    match kind {
-        Match::Strict => format!("{path} == {}", literal(text)),
-        Match::Regexp => format!("IsMatch({path}, {})", literal(text)),
+fn compare(section: &Section, key: &str, place: Place, path: &str, text: &str, kind: Match) -> Option<String> {
+    if kind == Match::Strict {
+        return Some(format!("{path} == {}", literal(text)));
     }
+    if let Err(why) = pattern::compile(text) {
+        section.problem_at(place, key, format!("{} is not a regular expression", quoted(text)), Some(why));
+        return None;
+    }
+    Some(format!("IsMatch({path}, {})", literal(text)))
 }
 
 fn attribute(item: &Section, map: &str, kind: Match) -> Option<String> {
@@ -113,10 +118,11 @@ fn attribute(item: &Section, map: &str, kind: Match) -> Option<String> {
     let value = item.node("value").map(|node: &Node| &node.value);
     Some(match (value, kind) {
         (None | Some(Value::Null), _) => format!("{path} != nil"),
-        (Some(Value::Text(text)), Match::Strict) => compare(&path, text, kind),
+        (Some(Value::Text(text)), Match::Strict) => compare(item, "value", item.place("value"), &path, text, kind)?,
         (Some(Value::Text(text)), Match::Regexp) => {
             let is_scalar = ["IsString", "IsInt", "IsDouble", "IsBool"].map(|is| format!("{is}({path})"));
-            format!("(({}) and {})", is_scalar.join(" or "), compare(&path, text, kind))
+            let matches = compare(item, "value", item.place("value"), &path, text, kind)?;
+            format!("(({}) and {matches})", is_scalar.join(" or "))
         }
         (Some(_), Match::Regexp) => {
             item.problem_with_help("value", "a regular expression is text", "put it in quotes");

@@ -1,7 +1,9 @@
 //! Which items `include` and `exclude` mean: all that is written must match, of each list any one. The Go
 //! collector's exceptions are kept: all attributes, resources and libraries must match.
 
+use crate::config::Place;
 use crate::config::section::Section;
+use crate::config::tree::quoted;
 use crate::otlp::Signal;
 use crate::otlp::message::Message;
 use crate::otlp::number;
@@ -78,19 +80,20 @@ impl Matcher {
             section.problem_with_help("match_type", message, "write `match_type: strict`");
         }
         let is_regexp = is_regexp.unwrap_or_default();
-        let text = |section: &Section, key: &str, text: &str| match is_regexp {
+        let text = |section: &Section, key: &str, place: Place, text: &str| match is_regexp {
             false => Some(Text::Strict(text.as_bytes().into())),
             true => match pattern::compile(text) {
                 Ok(regex) => Some(Text::Regexp(regex)),
                 Err(why) => {
-                    section.problem_with_help(key, format!("\"{text}\" is not a regular expression"), why);
+                    section.problem_at(place, key, format!("{} is not a regular expression", quoted(text)), Some(why));
                     None
                 }
             },
         };
         let list = |list: &'static List| {
-            let written = section.texts(list.0).unwrap_or_default();
-            (list, written.iter().filter_map(|written| text(&section, list.0, written)).collect::<Vec<_>>())
+            let written = section.items(list.0).unwrap_or_default();
+            let texts = written.iter().filter_map(|(written, place)| text(&section, list.0, *place, written));
+            (list, texts.collect::<Vec<_>>())
         };
         let pairs = |key: &str| {
             let pair = |item: Section| {
@@ -99,7 +102,7 @@ impl Matcher {
                     None => Wanted::There,
                     Some(node) if !is_regexp => Wanted::Equal(encoded(node).into()),
                     Some(node) => match node.as_text() {
-                        Some(written) => Wanted::Text(text(&item, "value", written)?),
+                        Some(written) => Wanted::Text(text(&item, "value", item.place("value"), written)?),
                         None => {
                             let message = format!("match_type=regexp for \"{name}\" only supports Str");
                             item.problem_with_help("value", message, "put it in quotes");
@@ -113,8 +116,9 @@ impl Matcher {
         };
         let library = |item: Section| {
             let name = item.text("name").unwrap_or_default();
-            let version = item.text("version").map(|version| text(&item, "version", &version));
-            Some((text(&item, "name", &name)?, version.flatten()))
+            let part = |key: &str, written: &str| text(&item, key, item.place(key), written);
+            let version = item.text("version").map(|version| part("version", &version));
+            Some((part("name", &name)?, version.flatten()))
         };
         if !is_regexp {
             check_kinds(&section);
