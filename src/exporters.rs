@@ -100,7 +100,7 @@ pub trait OpenExporter: Send + Sync {
 }
 
 /// An exporter without state of its own: `end` makes the end for each signal.
-pub fn ends<F>(end: F) -> Arc<dyn OpenExporter>
+fn ends<F>(end: F) -> Arc<dyn OpenExporter>
 where
     F: Fn(Signal, &Arc<Account>) -> Result<End, String> + Send + Sync + 'static,
 {

@@ -57,7 +57,7 @@ impl Subject {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = View::of(running);
     }
 
-    pub fn view(&self) -> View {
+    fn view(&self) -> View {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

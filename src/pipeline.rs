@@ -296,7 +296,7 @@ impl Planned for Onward {
 }
 
 impl Next {
-    pub fn get(&self) -> Option<Arc<Branches>> {
+    fn get(&self) -> Option<Arc<Branches>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -70,7 +70,7 @@ pub type BySignal = [Option<Arc<dyn Intake>>; Signal::ALL.len()];
 pub struct Gates(pub Vec<(&'static str, BySignal)>);
 
 impl Gates {
-    pub fn of(&self, transport: &str) -> BySignal {
+    fn of(&self, transport: &str) -> BySignal {
         self.0.iter().find(|(known, _)| *known == transport).map(|(_, gates)| gates.clone()).unwrap_or_default()
     }
 }

@@ -51,7 +51,7 @@ pub struct Part {
 impl Part {
     /// A piece cut from a part. It repeats headers and may outlive the part, so it has its own charge. When the share
     /// is full, the piece uses the part's charge instead: something must still be handed on.
-    pub fn piece(bytes: Vec<u8>, items: u32, of: &Charge) -> Part {
+    fn piece(bytes: Vec<u8>, items: u32, of: &Charge) -> Part {
         let own = of.for_made();
         let charge = if own.grow(bytes.capacity() as u64) { own } else { of.clone() };
         Part { bytes: bytes.into(), items, charge }

@@ -22,7 +22,7 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Kind; 5] = [Kind::Receiver, Kind::Processor, Kind::Exporter, Kind::Connector, Kind::Extension];
 
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         self.section().trim_end_matches('s')
     }
 

@@ -44,7 +44,7 @@ pub enum Verbosity {
 
 impl Verbosity {
     /// Whether the Go collector's summary of each request comes first.
-    pub fn has_summary(self) -> bool {
+    fn has_summary(self) -> bool {
         matches!(self, Verbosity::Basic | Verbosity::Normal | Verbosity::Detailed)
     }
 }
@@ -154,7 +154,7 @@ pub fn render_summary(signal: Signal, parts: &[&[u8]], out: &mut Vec<u8>) {
 }
 
 /// The message of the summary, which is also its key for sampling.
-pub fn summary_message(signal: Signal) -> &'static str {
+fn summary_message(signal: Signal) -> &'static str {
     match signal {
         Signal::Logs => "Logs",
         Signal::Metrics => "Metrics",

@@ -112,7 +112,7 @@ impl Config {
     }
 
     /// Checks that the file can be written; the error comes with advice.
-    pub fn look(&self) -> Result<(), (String, Option<String>)> {
+    fn look(&self) -> Result<(), (String, Option<String>)> {
         let (path, folder) = (self.path.display(), folder(&self.path));
         let wrong = match self.create_directory {
             _ if self.path.is_dir() => ("it is a directory".to_owned(), "name a file in it"),
@@ -160,7 +160,7 @@ impl OpenExporter for Writing {
 const REMEDY: &str = "make it, or write `create_directory: true`";
 
 /// The directory of a file, which may not exist yet.
-pub fn folder(path: &Path) -> &Path {
+fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

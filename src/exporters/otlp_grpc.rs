@@ -137,7 +137,7 @@ pub struct Grpc {
 }
 
 impl Grpc {
-    pub fn new(signal: Signal, config: &Config, auth: Option<Arc<Authenticator>>, budget: Arc<Budget>) -> Grpc {
+    fn new(signal: Signal, config: &Config, auth: Option<Arc<Authenticator>>, budget: Arc<Budget>) -> Grpc {
         let path = match signal {
             Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
             Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
@@ -205,7 +205,7 @@ impl Grpc {
 
 /// What a gRPC status means for the batch (OTLP specification, "Failures"). Statuses that only a person can resolve
 /// hold the exporter.
-pub fn classify(status: Status, hint: Option<Duration>) -> SendError {
+fn classify(status: Status, hint: Option<Duration>) -> SendError {
     match status.code {
         Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => SendError::Retry { after: hint, status },
         Code::OutOfRange | Code::Unavailable | Code::DataLoss => SendError::Retry { after: hint, status },

@@ -198,7 +198,7 @@ pub struct Http {
 }
 
 impl Http {
-    pub fn new(
+    fn new(
         signal: Signal,
         config: &Config,
         url: &Endpoint,

@@ -227,7 +227,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         if self == Scheme::Https { "https" } else { "http" }
     }
 

@@ -156,7 +156,7 @@ impl<'a> Message<'a> {
 
     /// The last occurrence of a field, which counts.
     #[inline]
-    pub fn last(&self, number: u32) -> Option<Value<'a>> {
+    fn last(&self, number: u32) -> Option<Value<'a>> {
         if self.is_long() { self.last_of_many(number) } else { self.scanned(number) }
     }
 
@@ -488,7 +488,7 @@ fn mark(key: &[u8]) -> u64 {
 }
 
 /// The payload length of an attribute with a value of `value` bytes.
-pub fn pair_len(key: &[u8], value: usize) -> usize {
+fn pair_len(key: &[u8], value: usize) -> usize {
     let field = |length: usize| 1 + varint_len(length as u64) + length;
     field(key.len()) + field(value)
 }

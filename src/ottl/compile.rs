@@ -176,7 +176,7 @@ fn is_literal(node: &Node) -> bool {
 }
 
 impl Dialect<'_> {
-    pub fn expression(&self, node: &Node) -> Compiled<Expression> {
+    fn expression(&self, node: &Node) -> Compiled<Expression> {
         let constant = |constant| Ok(Expression::Constant(constant));
         match &node.syntax {
             Syntax::Nil => constant(Constant::Nil),
@@ -257,7 +257,7 @@ impl Dialect<'_> {
         })
     }
 
-    pub fn call(&self, call: &syntax::Call) -> Compiled<Call> {
+    fn call(&self, call: &syntax::Call) -> Compiled<Call> {
         self.checked(call, false)
     }
 

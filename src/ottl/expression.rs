@@ -148,7 +148,7 @@ fn storable(value: Value<'_>) -> Result<Value<'_>, Fault> {
 }
 
 /// One element of a map or a list.
-pub fn element<'a>(value: Value<'a>, key: Value) -> Result<Value<'a>, Fault> {
+fn element<'a>(value: Value<'a>, key: Value) -> Result<Value<'a>, Fault> {
     match (value, key) {
         (Value::Map(map), Value::String(key)) => {
             let mut found = entries(map).filter(|(name, _)| *name == key);
@@ -171,7 +171,7 @@ pub fn kind(value: &Value) -> &'static str {
 }
 
 /// Integers wrap around, as in Go.
-pub fn calculate<'a>(left: Value, operator: Operator, right: Value) -> Result<Value<'a>, Fault> {
+fn calculate<'a>(left: Value, operator: Operator, right: Value) -> Result<Value<'a>, Fault> {
     let floats = |left: f64, right: f64| match operator {
         Operator::Add => Ok(Value::Double(left + right)),
         Operator::Subtract => Ok(Value::Double(left - right)),

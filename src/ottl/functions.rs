@@ -151,7 +151,7 @@ pub fn many() -> usize {
 }
 
 /// Collects the elements of a text, a list or a map, up to `many`.
-pub fn gathered<T>(all: impl Iterator<Item = T>) -> Result<Vec<T>, Fault> {
+fn gathered<T>(all: impl Iterator<Item = T>) -> Result<Vec<T>, Fault> {
     let mut list = Vec::new();
     for one in all {
         push(&mut list, one)?;
@@ -159,7 +159,7 @@ pub fn gathered<T>(all: impl Iterator<Item = T>) -> Result<Vec<T>, Fault> {
     Ok(list)
 }
 
-pub fn push<T>(list: &mut Vec<T>, one: T) -> Result<(), Fault> {
+fn push<T>(list: &mut Vec<T>, one: T) -> Result<(), Fault> {
     list.push(one);
     if list.len() <= many() { Ok(()) } else { Err(too_large()) }
 }

@@ -64,7 +64,7 @@ impl Config {
     }
 
     /// The soft limit in bytes: limit minus spike, which defaults to a fifth of the limit.
-    pub fn soft_limit(&self, machine_bytes: u64) -> u64 {
+    fn soft_limit(&self, machine_bytes: u64) -> u64 {
         let bytes = |limit| match limit {
             Limit::Mebibytes(mib) => mib << 20,
             Limit::Percent(percent) => machine_bytes / 100 * percent,

@@ -68,7 +68,7 @@ pub struct TailSampling {
 }
 
 impl TailSampling {
-    pub fn new(
+    fn new(
         id: &str,
         config: Arc<Config>,
         outlet: Arc<dyn Outlet>,

@@ -33,7 +33,7 @@ pub fn are_kept(reason: Reason) -> bool {
     KINDS.iter().any(|(_, known)| *known == reason)
 }
 
-pub fn limits(queue: Limits) -> Limits {
+fn limits(queue: Limits) -> Limits {
     let quota = QUOTA.min(queue.quota / 4);
     Limits { quota, segment: (quota / 16).max(64 << 10), ..queue }
 }

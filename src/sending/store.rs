@@ -116,7 +116,7 @@ pub fn identity() -> Identity {
 
 impl Store {
     /// Locks the directory and opens its log; if it cannot be read now, [`thread::run`] retries.
-    pub fn open(path: &Path, limits: Limits, wait: Duration) -> Result<(Arc<Store>, Opened), String> {
+    fn open(path: &Path, limits: Limits, wait: Duration) -> Result<(Arc<Store>, Opened), String> {
         let directory = Directory::take(path, wait).map_err(|error| format!("cannot open the queue: {error}"))?;
         let opened = Opening::new(directory, Instant::now(), limits, identity(), ATTEMPTS).attempt();
         match &opened {
@@ -165,7 +165,7 @@ impl Store {
 
     /// Hands in a record to write; returns it if the log's thread has ended.
     #[must_use]
-    pub fn append(&self, append: Append) -> Option<Append> {
+    fn append(&self, append: Append) -> Option<Append> {
         let mut inbox = self.lock();
         if inbox.is_over {
             return Some(append);
@@ -186,16 +186,16 @@ impl Store {
         }
     }
 
-    pub fn is_behind(&self) -> bool {
+    fn is_behind(&self) -> bool {
         self.behind.load(Relaxed)
     }
 
-    pub fn is_careful(&self) -> bool {
+    fn is_careful(&self) -> bool {
         self.careful.load(Relaxed)
     }
 
     /// No more records come: writes the rest and waits until the log is closed.
-    pub async fn close(&self) {
+    async fn close(&self) {
         self.lock().closing = true;
         self.knock.notify_one();
         loop {
@@ -461,7 +461,7 @@ impl Queue {
     }
 
     /// Takes over the records of an earlier run.
-    pub(super) fn take_up(&self, found: &Found) {
+    fn take_up(&self, found: &Found) {
         say_found(&self.account.exporter, self.signal, found);
         let account = &self.account;
         account.find(found.waiting.items + found.lost.items, found.lost.items);
@@ -475,12 +475,12 @@ impl Queue {
     }
 
     /// Whether more records may be read back; one is always allowed.
-    pub(super) fn has_room(&self, store: &Store) -> bool {
+    fn has_room(&self, store: &Store) -> bool {
         let bytes = self.lock().bytes;
         bytes == 0 || bytes < self.read_ahead(store) && !self.budget.is_short(Share::Queue)
     }
 
-    pub(super) fn has_room_for(&self, store: &Store, bytes: u64) -> bool {
+    fn has_room_for(&self, store: &Store, bytes: u64) -> bool {
         let used = self.budget.used(Share::Queue) + bytes;
         self.lock().bytes + bytes <= self.read_ahead(store) && used <= self.budget.limit(Share::Queue)
     }
@@ -490,7 +490,7 @@ impl Queue {
     }
 
     /// Takes a record from disk for sending; its ticket settles it there.
-    pub(super) fn feed(&self, telemetry: Telemetry) {
+    fn feed(&self, telemetry: Telemetry) {
         let mut load = Load::of(&telemetry);
         if self.settings.queue.batch.is_none() {
             load.overhead = telemetry.overhead() as u64;
@@ -501,7 +501,7 @@ impl Queue {
     }
 
     /// Refuses telemetry that cannot be written; it is dropped if its client was already answered.
-    pub(super) fn not_written(&self, append: Append, reason: Reason) {
+    fn not_written(&self, append: Append, reason: Reason) {
         let Append { mut telemetry, spooled } = append;
         if let Some(spooled) = spooled {
             return spooled.not_written();
@@ -518,7 +518,7 @@ impl Queue {
     }
 
     /// Removes records that are gone from the log, or never reached it.
-    pub(super) fn let_go_of(&self, amount: Amount) {
+    fn let_go_of(&self, amount: Amount) {
         self.let_go(amount.items);
         self.arrive(0, self.size_of_amount(amount), 0, 0);
     }

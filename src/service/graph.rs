@@ -408,7 +408,7 @@ fn are_same(one: &Accounts, other: &Accounts) -> bool {
 }
 
 /// Opens an exporter of a plan, beside the ones in `before`.
-pub fn open(
+fn open(
     plan: &Plan,
     id: &ComponentId,
     budget: &Arc<Budget>,

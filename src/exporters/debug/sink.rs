@@ -211,7 +211,7 @@ impl Owner for Accounts {
 }
 
 impl Debug {
-    pub fn open(id: &str, mut config: Config, budget: &Arc<Budget>, watch: Watch) -> io::Result<Arc<Debug>> {
+    fn open(id: &str, mut config: Config, budget: &Arc<Budget>, watch: Watch) -> io::Result<Arc<Debug>> {
         let stderr = ["stderr".to_owned()];
         let paths = if config.use_internal_logger { &stderr[..] } else { &config.output_paths };
         // On a terminal a value must not pass for lines of its own.
@@ -269,7 +269,7 @@ pub struct DebugSink {
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl DebugSink {
-    pub fn new(debug: Arc<Debug>, signal: Signal, account: Arc<Account>) -> DebugSink {
+    fn new(debug: Arc<Debug>, signal: Signal, account: Arc<Account>) -> DebugSink {
         debug.accounts.put(&account);
         DebugSink { debug, signal, account }
     }

@@ -90,7 +90,7 @@ impl<'t, 'a> Text<'t, 'a> {
     }
 
     /// Not for a program that reads the classic forms.
-    pub fn for_eyes(&self) -> bool {
+    fn for_eyes(&self) -> bool {
         self.style.escape_newlines
     }
 

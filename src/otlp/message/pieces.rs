@@ -40,7 +40,7 @@ impl<'a> Pieces<'a> {
         self.list.clear();
     }
 
-    pub fn remove(&mut self, index: usize) {
+    fn remove(&mut self, index: usize) {
         self.list.remove(index);
     }
 

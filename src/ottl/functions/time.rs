@@ -241,7 +241,7 @@ fn next_item(format: &mut &[u8]) -> Option<Item> {
 }
 
 /// Formats a time.
-pub fn put(mut format: &[u8], time: Time, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn put(mut format: &[u8], time: Time, out: &mut Vec<u8>) -> Result<(), Fault> {
     let at = civil(time)?;
     while let Some(item) = next_item(&mut format) {
         match item {

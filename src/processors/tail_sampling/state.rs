@@ -96,7 +96,7 @@ impl State {
 
 impl Remembered {
     /// Whether it waits for its decision, and nobody is at it.
-    pub fn is_pending(&self) -> bool {
+    fn is_pending(&self) -> bool {
         self.decided.is_none() && !self.pieces.is_empty()
     }
 }

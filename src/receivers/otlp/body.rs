@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next piece of the body, `None` at its end.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Unread> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Unread> {
         loop {
             // Data already received needs no timer.
             let there = std::future::poll_fn(|context| Poll::Ready(self.body.poll(context)));
@@ -302,7 +302,7 @@ impl Message {
     }
 
     /// The refusal for `wanted` more bytes: final if they would not fit even alone.
-    pub fn no_memory(&self, wanted: usize) -> Refusal {
+    fn no_memory(&self, wanted: usize) -> Refusal {
         self.charge.no_room_for(wanted as u64)
     }
 

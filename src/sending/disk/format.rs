@@ -188,13 +188,13 @@ impl<'a> Fields<'a> {
         (crc([seed, body]) == u32::from_le_bytes(*check)).then_some(Fields(body))
     }
 
-    pub fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*taken)
     }
 
-    pub fn u32(&mut self) -> Option<u32> {
+    fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
     }
 
