@@ -8,6 +8,8 @@ mod default;
 mod doctor;
 #[cfg(unix)]
 mod local;
+#[cfg_attr(not(unix), expect(dead_code, reason = "only doctor prints a page there"))]
+mod page;
 mod print_config;
 mod queue;
 mod run;
@@ -23,7 +25,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::files::Place;
@@ -212,8 +214,7 @@ pub fn main() -> ExitCode {
             command::command(&command.command, command.sources.set, command.edge.print)
         }
         None if std::env::args_os().next_back().is_some_and(|last| last == "--") => {
-            let message = "error: a command to run is missing behind `--`, as in `misaki -- python3 app.py`\n";
-            Err(Failure { status: USAGE, message: message.to_owned() })
+            Err(usage("a command to run is missing behind `--`, as in `misaki -- python3 app.py`"))
         }
         None => run::run(Run { sources: command.sources, edge: command.edge, workers: command.workers }),
         Some(Verb::Run(run)) => run::run(run),
@@ -276,12 +277,33 @@ fn meant(error: &clap::Error) -> Option<String> {
         return Some((*ours).to_owned());
     }
     let command = Command::command();
+    let verb = words.first().and_then(|first| command.find_subcommand(first));
+    if let Some(verb) = verb.filter(|_| error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-')) {
+        let option = option_of(word);
+        let option_first = |known: &String| if known == word { format!("--{option} {known}") } else { known.clone() };
+        let has_option = verb.get_opts().any(|known| known.get_long() == Some(option));
+        return has_option.then(|| words.iter().map(option_first).collect::<Vec<_>>().join(" "));
+    }
     let verbs = command.get_subcommands().map(clap::Command::get_name);
     is_first.then(|| nearest(word, verbs))?.map(str::to_owned)
 }
 
+/// The option whose value an argument looks like.
+fn option_of(word: &str) -> &'static str {
+    match word {
+        _ if word.bytes().all(|byte| byte.is_ascii_digit()) => "pid",
+        _ if word.ends_with(".sock") => "socket",
+        _ if word.contains("://") => "to",
+        _ => "config",
+    }
+}
+
 fn failed(message: impl std::fmt::Display) -> Failure {
     Failure { status: FAILED, message: format!("error: {}\n", safe(&without_errno(&message.to_string()))) }
+}
+
+fn usage(message: impl std::fmt::Display) -> Failure {
+    Failure { status: USAGE, message: format!("error: {}\n", safe(&message.to_string())) }
 }
 
 impl From<CannotStart> for Failure {
@@ -322,8 +344,7 @@ impl Sources {
     fn load(&self) -> Result<Loaded, Failure> {
         for set in &self.set {
             if !set.contains('=') {
-                let message = format!("error: invalid argument \"{set}\" for --set: missing equal sign\n");
-                return Err(Failure { status: USAGE, message });
+                return Err(usage(format!("invalid argument \"{set}\" for --set: missing equal sign")));
             }
         }
         Ok(config::load_from(&self.config, &self.set, Outside { environment: &environment, place: self.place }))

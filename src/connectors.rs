@@ -1,6 +1,6 @@
 //! Connectors: the end of one pipeline, and the start of others.
 
-pub mod forward;
+pub(crate) mod forward;
 
 use crate::telemetry::Signal;
 

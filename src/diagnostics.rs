@@ -1,12 +1,12 @@
 //! What Misaki reports about itself: its log, its metrics, its balance.
 
-pub mod columns;
+pub(crate) mod columns;
 pub mod escape;
-pub mod health;
-pub mod log;
+pub(crate) mod health;
+pub(crate) mod log;
 pub mod metrics;
 pub mod output;
-pub mod process;
+pub(crate) mod process;
 pub mod reloads;
 pub mod supervisor;
 pub mod systemd;

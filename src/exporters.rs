@@ -2,10 +2,10 @@
 
 pub mod compress;
 pub mod debug;
-pub mod file;
-pub mod nop;
-pub mod otlp_grpc;
-pub mod otlp_http;
+pub(crate) mod file;
+pub(crate) mod nop;
+pub(crate) mod otlp_grpc;
+pub(crate) mod otlp_http;
 pub mod settings;
 pub mod upstream;
 
@@ -27,7 +27,7 @@ use crate::network::endpoint::Endpoint;
 use crate::network::proxy::Proxy;
 use crate::network::tls::ClientTls;
 use crate::otlp::{base64, percent};
-use crate::telemetry::{Account, Budget, Charge, Client, Signal, Sink, Status, Telemetry};
+use crate::telemetry::{Account, Budget, Charge, Signal, Sink, Status, Telemetry};
 
 use settings::Settings;
 use tonic::Code;
@@ -123,10 +123,8 @@ pub enum End {
 /// A batch ready to send: encoded once, reused for each attempt.
 pub struct Payload {
     pub signal: Signal,
-    pub items: u64,
     /// The body in pieces: the parts unchanged, or one compressed or converted copy of them.
     pub body: SmallVec<[Bytes; 4]>,
-    pub client: Option<Arc<Client>>,
     /// The charge for a copy, in the export share.
     pub charge: Option<Charge>,
     /// Why there is no body to send.
@@ -138,9 +136,7 @@ impl Payload {
     pub fn of(telemetry: &Telemetry) -> Payload {
         Payload {
             signal: telemetry.signal,
-            items: telemetry.items(),
             body: telemetry.parts.iter().map(|part| part.bytes.clone()).collect(),
-            client: telemetry.client.clone(),
             charge: None,
             unsendable: None,
         }

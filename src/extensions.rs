@@ -1,13 +1,13 @@
 //! Extensions: services beside the pipelines. Started first, stopped last.
 
-pub mod basicauth;
-pub mod bearertokenauth;
-pub mod cgroup_runtime;
-pub mod file_storage;
-pub mod health_check;
-pub mod inspect;
-pub mod pprof;
-pub mod zpages;
+pub(crate) mod basicauth;
+pub(crate) mod bearertokenauth;
+pub(crate) mod cgroup_runtime;
+pub(crate) mod file_storage;
+pub(crate) mod health_check;
+pub(crate) mod inspect;
+pub(crate) mod pprof;
+pub(crate) mod zpages;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 
 pub mod feed;
 pub mod place;
-pub mod ring;
+mod ring;
 mod server;
 pub mod status;
 pub mod wanted;

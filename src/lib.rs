@@ -5,6 +5,9 @@
 //! commit), `receivers` `processors` `connectors` `sending` `exporters` `extensions` (the components), `network`
 //! (sockets, TLS), `ottl` (conditions and edits), `telemetry` (batches, and the contracts around them), `otlp` (the
 //! wire format). `config` and `diagnostics` serve them all.
+//!
+//! A module is `pub` if the tests, the benchmarks or the fuzz targets use it. All others are private to the crate, so that
+//! rustc reports their unused code.
 
 pub mod cli;
 pub mod config;

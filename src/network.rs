@@ -3,19 +3,19 @@
 //! `endpoint` parses addresses and connects, `tls` secures streams, `auth` checks and sends credentials, `proxy`
 //! connects through a forward proxy.
 
-pub mod admin;
-pub mod auth;
+pub(crate) mod admin;
+pub(crate) mod auth;
 pub mod coalesce;
-pub mod connections;
-pub mod cors;
+pub(crate) mod connections;
+pub(crate) mod cors;
 pub mod endpoint;
 pub mod files;
-pub mod interim;
-pub mod listen;
-pub mod paths;
-pub mod ports;
+pub(crate) mod interim;
+pub(crate) mod listen;
+pub(crate) mod paths;
+pub(crate) mod ports;
 pub mod proxy;
-pub mod settings;
+pub(crate) mod settings;
 pub mod tls;
 pub mod workers;
 

@@ -7,21 +7,21 @@
 pub mod base64;
 pub mod check;
 pub mod deflate;
-pub mod hex;
+pub(crate) mod hex;
 pub mod inflate;
 pub mod json;
 pub mod message;
-pub mod number;
+pub(crate) mod number;
 pub mod percent;
 pub mod pieces;
 pub mod rewrite;
 pub mod room;
 pub mod schema;
-pub mod services;
+pub(crate) mod services;
 pub mod slice;
 pub mod split;
 pub mod status;
-pub mod tracestate;
+pub(crate) mod tracestate;
 pub mod views;
 pub mod wire;
 

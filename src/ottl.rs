@@ -7,19 +7,19 @@
 
 mod advice;
 pub mod compile;
-pub mod condition;
-pub mod enums;
+pub(crate) mod condition;
+pub(crate) mod enums;
 pub mod expression;
 pub mod function;
 pub mod functions;
-pub mod infer;
-pub mod lexer;
+pub(crate) mod infer;
+mod lexer;
 pub mod parser;
-pub mod paths;
-pub mod pattern;
+mod paths;
+pub(crate) mod pattern;
 pub mod plain;
-pub mod program;
-pub mod render;
+pub(crate) mod program;
+mod render;
 pub mod scene;
 pub mod syntax;
 pub mod value;

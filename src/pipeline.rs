@@ -4,7 +4,7 @@
 //! and then it is *committed* to all of them at once. The only await is for a place, and the request holds no other
 //! place while it waits.
 
-pub mod intake;
+pub(crate) mod intake;
 pub mod timekeeper;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,18 +1,18 @@
 //! Processors: the steps and stages between receivers and exporters.
 
 mod action;
-pub mod attributes;
+pub(crate) mod attributes;
 pub mod batch;
-pub mod edit;
+mod edit;
 pub mod filter;
 mod matching;
-pub mod memory_limiter;
+pub(crate) mod memory_limiter;
 mod outbox;
-pub mod probabilistic_sampler;
-pub mod redaction;
-pub mod resource;
+pub(crate) mod probabilistic_sampler;
+pub(crate) mod redaction;
+pub(crate) mod resource;
 pub mod resourcedetection;
-pub mod tail_sampling;
+pub(crate) mod tail_sampling;
 pub mod trace_context;
 pub mod transform;
 

@@ -1,8 +1,8 @@
 //! Receivers: where telemetry comes in.
 
-pub mod hostmetrics;
-pub mod nop;
-pub mod otlp;
+pub(crate) mod hostmetrics;
+pub(crate) mod nop;
+pub(crate) mod otlp;
 
 use std::future::{Future, ready};
 use std::pin::Pin;

@@ -17,7 +17,7 @@ mod memory;
 mod report;
 mod said;
 mod spool;
-pub mod storage;
+pub(crate) mod storage;
 mod store;
 mod upstream;
 
@@ -130,31 +130,27 @@ impl State {
 
 impl Queue {
     pub fn new(
-        id: &str,
-        signal: Signal,
         settings: Settings,
         exporter: Arc<dyn Exporter>,
         account: Arc<Account>,
         budget: Arc<Budget>,
     ) -> Arc<Queue> {
-        Queue::with(id, signal, settings, exporter, account, budget, Box::new(Memory))
+        Queue::kept(Box::new(Memory), settings, exporter, account, budget)
     }
 
-    fn with(
-        id: &str,
-        signal: Signal,
+    fn kept(
+        keep: Box<dyn Keep>,
         settings: Settings,
         exporter: Arc<dyn Exporter>,
         account: Arc<Account>,
         budget: Arc<Budget>,
-        keep: Box<dyn Keep>,
     ) -> Arc<Queue> {
         let holder = settings.queue.enabled.then(|| budget.add_holder());
         let way = Way { settings: settings.clone(), exporter: exporter.clone() };
-        let upstream = UpstreamHealth::new(id, signal, exporter.destination());
+        let upstream = UpstreamHealth::new(&account.exporter, account.signal, exporter.destination());
         Arc::new(Queue {
             settings,
-            signal,
+            signal: account.signal,
             way: watch::Sender::new(Arc::new(way)),
             account,
             budget,

@@ -2,7 +2,7 @@
 //!
 //! It runs in-process and without globals: tests start as many as they like.
 
-pub mod graph;
+pub(crate) mod graph;
 pub mod machine;
 pub mod plan;
 pub mod registry;

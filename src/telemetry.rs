@@ -1,17 +1,17 @@
 //! A batch of telemetry as its wire encoding, and the contracts around it: `Intake` takes it in, `Sink` holds or sends
 //! it, and `Receipt` reports its outcome.
 
-pub mod account;
-pub mod alarm;
-pub mod answer;
-pub mod aside;
+mod account;
+mod alarm;
+mod answer;
+mod aside;
 pub mod bill;
-pub mod budget;
-pub mod pending;
-pub mod receipt;
-pub mod refusal;
-pub mod sink;
-pub mod tap;
+mod budget;
+mod pending;
+mod receipt;
+mod refusal;
+mod sink;
+mod tap;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

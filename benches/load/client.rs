@@ -28,6 +28,8 @@ pub struct Pressure {
     pub time: Duration,
     /// Items a second over all connections; without it as many as are answered.
     pub rate: Option<f64>,
+    /// Requests of each lane, where not the time alone ends it.
+    pub requests: u64,
 }
 
 /// What came back.
@@ -64,6 +66,7 @@ pub fn run(address: SocketAddr, shape: &Shape, templates: &Arc<Vec<Template>>, p
                 // The lanes start at different templates, so that no two of them send the same one side by side.
                 next: (first_lane + index) * 7919 % templates.len(),
                 deadline,
+                left: pressure.requests,
                 due: started,
                 pause: pressure.rate.map(|rate| Duration::from_secs_f64(lanes_in_all * shape.items as f64 / rate)),
                 outcome: Outcome::default(),
@@ -120,6 +123,8 @@ struct Lane {
     templates: Arc<Vec<Template>>,
     next: usize,
     deadline: Instant,
+    /// How many requests are still to be sent.
+    left: u64,
     /// When the next request is due, and how long it is from one to the next, where there is a rate.
     due: Instant,
     pause: Option<Duration>,
@@ -161,6 +166,7 @@ impl Lane {
         }
         let index = self.next;
         self.next = (index + 1) % self.templates.len();
+        self.left = self.left.checked_sub(1)?;
         (Instant::now() < self.deadline).then_some(index)
     }
 

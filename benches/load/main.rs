@@ -3,7 +3,7 @@
 //! The driver measures any collector from outside and uses nothing of Misaki's library. `generate` builds the requests,
 //! `client` sends them (through
 //! `coalesce`), `sink` is the upstream, `process` the collector between them, `measure` one measurement,
-//! `rows` the list of them, `report` what is printed. docs/benchmarks.md says how to run and read it.
+//! `rows` the list of them, `report` what is printed, `instructions` the same rows counted under callgrind. docs/benchmarks.md says how to run and read it.
 
 #![allow(clippy::indexing_slicing, clippy::string_slice, reason = "the driver reads its own data")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the driver ends with the run")]
@@ -12,6 +12,7 @@
 mod client;
 mod coalesce;
 mod generate;
+mod instructions;
 mod measure;
 mod process;
 mod report;
@@ -64,6 +65,9 @@ struct Options {
     /// Measures the driver itself: the generator straight into the sink.
     #[arg(long)]
     ceiling: bool,
+    /// Counts instructions with valgrind's callgrind instead of time: steady where times are not.
+    #[arg(long, conflicts_with_all = ["json", "smoke", "ceiling"])]
+    instructions: bool,
     /// Lists the rows.
     #[arg(long)]
     list: bool,
@@ -93,6 +97,9 @@ fn main() -> ExitCode {
     if programs.is_empty() {
         eprintln!("nothing to measure: neither Misaki nor a Go collector is there");
         return ExitCode::FAILURE;
+    }
+    if options.instructions {
+        return instructions::report(&rows, &programs);
     }
     let conditions = conditions(&programs, &timing);
     println!("{}", serde_json::to_string_pretty(&conditions).expect("plain values"));
@@ -144,8 +151,9 @@ impl Options {
             let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/.work/bin/otelcol");
             (!self.smoke).then(|| std::env::var_os("MISAKI_GO_COLLECTOR").map_or(built, PathBuf::from))
         };
-        let misaki = (!self.skip_misaki).then(|| Program { name: MISAKI, binary: self.misaki.clone() });
-        let go = self.collector.clone().or_else(built).map(|binary| Program { name: "go", binary });
+        let misaki =
+            (!self.skip_misaki).then(|| Program { name: MISAKI, binary: self.misaki.clone(), under: Vec::new() });
+        let go = self.collector.clone().or_else(built).map(|binary| Program { name: "go", binary, under: Vec::new() });
         let there = |program: &Program| {
             let there = program.binary.is_file();
             if !there {
@@ -213,7 +221,13 @@ fn ceiling(row: &Row, timing: &Timing) {
     let items: u64 = templates.iter().map(|template| template.items).sum();
     let sink = sink::Sink::start().expect("a free port");
     let before = own_cpu_seconds().expect("Linux");
-    let pressure = client::Pressure { connections: timing.connections, in_flight, time: timing.load, rate: None };
+    let pressure = client::Pressure {
+        connections: timing.connections,
+        in_flight,
+        time: timing.load,
+        rate: None,
+        requests: u64::MAX,
+    };
     let outcome = client::run(sink.address, &shape, &templates, pressure);
     let cpu = own_cpu_seconds().expect("Linux") - before;
     let millions = outcome.acknowledged as f64 / 1e6;

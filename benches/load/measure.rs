@@ -158,7 +158,7 @@ fn under_load(
     };
     let press = |time| {
         let connections = load.clients.unwrap_or(timing.connections);
-        let pressure = Pressure { connections, in_flight: load.in_flight, time, rate: load.rate };
+        let pressure = Pressure { connections, in_flight: load.in_flight, time, rate: load.rate, requests: u64::MAX };
         client::run(address, &load.shape, &templates, pressure)
     };
     let expected = |acknowledged: u64| (acknowledged as f64 * load.keeps).round() as u64;
@@ -197,7 +197,8 @@ fn backlog(
     let upstream = free_port()?;
     let collector = program.start(config, upstream, work)?;
     let press = |time, rate| {
-        let pressure = Pressure { connections: timing.connections, in_flight: load.in_flight, time, rate };
+        let pressure =
+            Pressure { connections: timing.connections, in_flight: load.in_flight, time, rate, requests: u64::MAX };
         client::run(collector.grpc, &load.shape, &templates, pressure)
     };
     let mut grown = Outcome::default();

@@ -21,6 +21,8 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 pub struct Program {
     pub name: &'static str,
     pub binary: PathBuf,
+    /// What it is run under: a program and its arguments.
+    pub under: Vec<String>,
 }
 
 /// A running collector; it is killed when this is dropped.
@@ -79,7 +81,9 @@ impl Program {
         let log = work.join("stderr.log");
 
         let began = Instant::now();
-        let mut child = Command::new(&self.binary)
+        let mut words = self.under.iter().map(AsRef::as_ref).chain([self.binary.as_os_str()]);
+        let mut child = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .arg("--config")
             .arg(&file)
             .stdin(Stdio::null())
@@ -130,6 +134,17 @@ impl Collector {
             resident: kilobytes("VmRSS:"),
             resident_peak: kilobytes("VmHWM:"),
         })
+    }
+}
+
+impl Collector {
+    /// Asks it to end, and waits until it has.
+    pub fn end(mut self) -> io::Result<()> {
+        let ended = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        if !ended.success() {
+            return Err(io::Error::other("it has ended already"));
+        }
+        self.child.wait().map(drop)
     }
 }
 

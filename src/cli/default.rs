@@ -12,7 +12,7 @@ use crate::diagnostics::columns::{hanging, without_errno};
 use crate::service::machine;
 use crate::service::plan::Plan;
 
-use super::{Credentials, Edge, Failure, Print, Sources, USAGE, environment, plan, runnable, safe};
+use super::{Credentials, Edge, Failure, Print, Sources, USAGE, environment, plan, runnable, safe, usage};
 
 /// Receive on both ports, print what arrives.
 const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
@@ -115,7 +115,7 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         return named(&Sources { config: vec![path.to_owned()], ..sources.clone() }, &edge.credentials);
     }
     if edge.credentials.ca.is_some() || edge.credentials.token_file.is_some() {
-        return Err(usage("--ca and --token-file want an upstream: --to URL, or --config FILE".to_owned()));
+        return Err(usage("--ca and --token-file want an upstream: --to URL, or --config FILE"));
     }
     let upstream = upstream_of_environment();
     let loaded = load(upstream.as_ref().map(Upstream::config), sources);
@@ -147,10 +147,6 @@ pub fn named(sources: &Sources, credentials: &Credentials) -> Result<Chosen, Fai
     let mut loaded = sources.load()?;
     completed::complete(&mut loaded, credentials, sources.place)?;
     Ok(Chosen { loaded, origin: Origin::Named, blame: None })
-}
-
-fn usage(message: String) -> Failure {
-    Failure { status: USAGE, message: format!("error: {}\n", safe(&message)) }
 }
 
 /// What is in the file that an option names.

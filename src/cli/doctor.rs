@@ -5,19 +5,17 @@
 mod machine;
 mod upstream;
 
-use std::fmt::Write;
-
 use clap::Args;
 
 use crate::config::{Kind, Level, Problem};
-use crate::diagnostics::columns::{hanging, without_errno};
+use crate::diagnostics::columns::without_errno;
 use crate::service::plan::Plan;
 use crate::telemetry::Budget;
 
 use super::default::{Chosen, Origin};
+use super::page::{Page, WIDTH};
 use super::{Edge, FAILED, Failure, Sources, block_on, default, print, safe};
 
-const WIDTH: usize = 80;
 /// Where the text of a row begins.
 const TEXT: usize = 20;
 
@@ -134,10 +132,9 @@ fn some_are_enough(section: &mut Section) {
 }
 
 fn rendered(sections: &[Section]) -> String {
-    let mut out = String::new();
-    // Writing to a String cannot fail.
+    let mut page = Page { columns: WIDTH, ..Page::default() };
     for Section { title, findings } in sections {
-        let _ = writeln!(out, "{}", safe(title));
+        page.put(&safe(title));
         for Finding { state, what, says, advice } in findings {
             let state = match state {
                 State::Ok => "ok",
@@ -145,25 +142,21 @@ fn rendered(sections: &[Section]) -> String {
                 State::Failed => "FAILED",
                 State::Untried => "-",
             };
-            let head = format!("  {state:<8}{what:<10}");
-            out.push_str(&hanging(&head, &safe(&without_errno(says)), WIDTH));
-            out.push('\n');
+            page.hang(&format!("  {state:<8}{what:<10}"), &safe(&without_errno(says)));
             if let Some(advice) = advice {
-                out.push_str(&hanging(&format!("{:TEXT$}-> ", ""), &safe(advice), WIDTH));
-                out.push('\n');
+                page.hang(&format!("{:TEXT$}-> ", ""), &safe(advice));
             }
         }
-        out.push('\n');
+        page.put("");
     }
     let all: Vec<_> = sections.iter().flat_map(|section| &section.findings).collect();
     let of = |state| all.iter().filter(|finding| finding.state == state).count();
     let (failed, warnings) = (of(State::Failed), of(State::Warn));
-    let checks = all.len() - of(State::Untried);
-    let _ = writeln!(out, "{checks} checks: {failed} failed, {warnings} warnings");
+    page.put(&format!("{} checks: {failed} failed, {warnings} warnings", all.len() - of(State::Untried)));
     for Section { title, findings } in sections {
         for finding in findings.iter().filter(|finding| finding.state == State::Failed) {
-            let _ = writeln!(out, "{}", hanging("FAILED: ", &format!("{} of {}", finding.what, safe(title)), WIDTH));
+            page.hang("FAILED: ", &format!("{} of {}", finding.what, safe(title)));
         }
     }
-    out
+    page.out
 }

@@ -18,6 +18,7 @@ use crate::config::secrecy::redacted_url;
 use crate::config::{Kind, duration};
 use crate::diagnostics::columns::counted;
 use crate::exporters::{Accepted, Exporter, SendError};
+use crate::network::endpoint::{Address, connect};
 use crate::otlp::{check, hex, json};
 use crate::service::graph;
 use crate::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
@@ -87,6 +88,8 @@ struct Tally {
 
 struct Sender {
     exporters: [Arc<dyn Exporter>; 3],
+    /// Where they connect to, unless a proxy does it for them.
+    address: Option<Address>,
     budget: Arc<Budget>,
     tallies: [Tally; 3],
 }
@@ -118,7 +121,11 @@ pub fn send(options: &Send) -> Result<(), Failure> {
                 sender.send(signal, wire).await?;
             }
         }
-        print(&sender.said(&options.to))?;
+        let mut said = sender.said(&options.to);
+        if sender.is_away().await {
+            said.push_str("  Is the collector up? `misaki` alone listens on 4317 and 4318.\n");
+        }
+        print(&said)?;
         match sender.tallies.iter().all(|tally| tally.accepted == tally.items && tally.refused_requests == 0) {
             true => Ok(()),
             false => Err(failed("not everything was accepted")),
@@ -136,7 +143,9 @@ impl Sender {
         let (id, _) = used.first().ok_or_else(|| failed("nowhere to send to"))?;
         let client = |signal| graph::client(&plan, id, signal, &budget).map_err(failed);
         let exporters = [client(Signal::Logs)?, client(Signal::Metrics)?, client(Signal::Traces)?];
-        Ok(Sender { exporters, budget, tallies: Default::default() })
+        let target = plan.exporter(id).and_then(|exporter| exporter.target(Signal::Logs));
+        let address = target.filter(|target| target.proxy.is_none()).map(|target| target.endpoint.address.clone());
+        Ok(Sender { exporters, address, budget, tallies: Default::default() })
     }
 
     #[expect(clippy::indexing_slicing, reason = "one a signal, indexed by it")]
@@ -194,11 +203,13 @@ impl Sender {
                 out.push_str(&format!("  {} says: {}\n", safe(&redacted_url(to)), safe(said)));
             }
         }
-        let is_away = |tally: &Tally| tally.said.as_ref().is_some_and(|said| said.starts_with("cannot connect to "));
-        if self.tallies.iter().any(is_away) {
-            out.push_str("  Is the collector up? `misaki` alone listens on 4317 and 4318.\n");
-        }
         out
+    }
+
+    /// Whether requests failed, and nobody listens there.
+    async fn is_away(&self) -> bool {
+        let Some(address) = &self.address else { return false };
+        self.tallies.iter().any(|tally| tally.refused_requests > 0) && connect(address, TIMEOUT).await.is_err()
     }
 }
 

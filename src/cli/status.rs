@@ -2,8 +2,6 @@
 
 #![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
 
-pub(super) mod table;
-
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -11,13 +9,12 @@ use clap::Args;
 use serde_json::Value;
 
 use super::local::{self, Target, failed, safe};
-use super::{FAILED, Failure, USAGE, print, safe_json};
-use crate::diagnostics::columns::{cut, hanging, width};
+use super::page::{CELLS, Page, WIDTH, bytes, count, period, texts};
+use super::{FAILED, Failure, print, safe_json, usage};
+use crate::diagnostics::columns::width;
 use crate::exporters::debug::layout::Layout;
-use table::{CELLS, bytes, count, period, texts};
 
-/// The narrowest page and the widest.
-const NARROW: usize = 80;
+/// The widest page.
 const WIDE: usize = 160;
 /// The height of a terminal that does not tell.
 const ROWS: usize = 24;
@@ -51,8 +48,7 @@ pub struct Status {
 
 pub fn status(options: &Status) -> Result<(), Failure> {
     if options.watch && !std::io::stdout().is_terminal() {
-        let message = "error: --watch redraws a terminal, and stdout is none\n".to_owned();
-        return Err(Failure { status: USAGE, message });
+        return Err(usage("--watch redraws a terminal, and stdout is none"));
     }
     local::block_on(async {
         if options.check {
@@ -65,7 +61,7 @@ pub fn status(options: &Status) -> Result<(), Failure> {
             }
             let told = read(&text)?;
             let bold = std::io::stdout().is_terminal();
-            let columns = if bold { Layout::of(std::io::stdout()).width.clamp(NARROW, WIDE) } else { NARROW };
+            let columns = if bold { Layout::of(std::io::stdout()).width.clamp(WIDTH, WIDE) } else { WIDTH };
             if !options.watch {
                 return print(&render(&told, columns, bold, false));
             }
@@ -126,7 +122,7 @@ fn watched(told: &Value, columns: usize, bold: bool, rows: usize) -> String {
     format!("{shown}… {left} more lines; `misaki status` prints them all\n")
 }
 
-/// The columns of the tables: so many that no name is cut, from `NARROW` to `columns`.
+/// The columns of the tables: so many that no name is cut, from `WIDTH` to `columns`.
 fn breadth(told: &Value, columns: usize) -> usize {
     let widest = |list: &Value, name: fn(&Value) -> String| {
         list.as_array().into_iter().flatten().map(|entry| width(&name(entry))).max().unwrap_or_default()
@@ -134,7 +130,7 @@ fn breadth(told: &Value, columns: usize) -> usize {
     let receivers = widest(&told["receivers"], |receiver| texts(&receiver["id"]));
     let accounts = widest(&told["ledger"], path);
     let services = widest(&told["bill"]["services"], |service| texts(&service["service"]));
-    (receivers.max(accounts).max(services) + CELLS).clamp(NARROW, columns)
+    (receivers.max(accounts).max(services) + CELLS).clamp(WIDTH, columns)
 }
 
 /// Of an account in the ledger.
@@ -142,119 +138,116 @@ fn path(account: &Value) -> String {
     format!("{} to {}", texts(&account["signal"]), texts(&account["exporter"]))
 }
 
+fn each(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
 /// The page: no line is longer than `columns`, and none needs its weight to be understood. In brief an exporter is a row.
 fn render(told: &Value, columns: usize, bold: bool, brief: bool) -> String {
-    let breadth = breadth(told, columns);
-    let (on, off) = if bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    let title = |text: &str| format!("{}{on}{}{off}\n", if brief { "" } else { "\n" }, cut(text, columns));
-    let mut out = format!("{on}misaki {}{off}", texts(&told["version"]));
-    out.push_str(&format!(", process {}, up {}, ", told["pid"], period(told["uptime_seconds"].as_f64())));
-    match told["not_ready_because"].is_string() {
-        false => out.push_str("ready\n"),
-        true => out.push_str(&format!("NOT READY\n{}\n", hanging("  ", &texts(&told["not_ready_because"]), columns))),
+    let mut page = Page { columns, breadth: breadth(told, columns), bold, brief, ..Page::default() };
+    put_head(&mut page, told);
+    page.heads("RECEIVER", &["SIGNAL", "ACCEPTED", "REFUSED"]);
+    for receiver in each(&told["receivers"]) {
+        let cells = [texts(&receiver["signal"]), count(&receiver["accepted"]), count(&receiver["refused"])];
+        page.row(&texts(&receiver["id"]), &cells);
     }
-    let line = |name: &str, text: &str| match brief {
-        true => format!("{}\n", cut(&format!("  {name:<11}{text}"), columns)),
-        false => format!("{}\n", hanging(&format!("  {name:<11}"), text, columns)),
-    };
-    let each = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let listed = |out: &mut String, name: &str, items: Vec<String>| match brief {
-        true => out.push_str(&line(name, &items.join(", "))),
-        false => items.iter().for_each(|item| out.push_str(&line(name, item))),
-    };
-    listed(&mut out, "config", each(&told["config"]).iter().map(texts).collect());
+    if brief {
+        page.heads("EXPORTER", &["STATE", "FOR", "ITEMS", "OLDEST", "MEMORY"]);
+    }
+    each(&told["exporters"]).iter().for_each(|exporter| put_exporter(&mut page, exporter));
+    put_ledger(&mut page, &told["ledger"]);
+    put_bill(&mut page, told);
+    page.out
+}
+
+fn put_head(page: &mut Page, told: &Value) {
+    page.strong(&format!("misaki {}", texts(&told["version"])));
+    page.out.push_str(&format!(", process {}, up {}, ", told["pid"], period(told["uptime_seconds"].as_f64())));
+    let why = &told["not_ready_because"];
+    match why.is_string() {
+        true => {
+            page.put("NOT READY");
+            page.hang("  ", &texts(why));
+        }
+        false => page.put("ready"),
+    }
+    page.list("config", each(&told["config"]).iter().map(texts).collect());
     if let Some(at) = told["reload_refused_at"].as_str() {
         let minute = |time: &str| safe(time.get(11..16).unwrap_or(time));
         let since = told["config_since"].as_str().map(minute).unwrap_or_default();
-        out.push_str(&line("", &format!("running the configuration of {since} UTC;")));
-        out.push_str(&line("", &format!("the reload at {} UTC was refused:", minute(at))));
-        out.push_str(&line("", &texts(&told["reload_refused_because"])));
+        page.line("", &format!("running the configuration of {since} UTC;"));
+        page.line("", &format!("the reload at {} UTC was refused:", minute(at)));
+        page.line("", &texts(&told["reload_refused_because"]));
     }
     let address = |listening: &Value| format!("{}  {}", texts(&listening["protocol"]), texts(&listening["address"]));
-    listed(&mut out, "listening", each(&told["listening"]).iter().map(address).collect());
+    page.list("listening", each(&told["listening"]).iter().map(address).collect());
     let memory = &told["memory"];
     let budget = format!("{} of {} in use", bytes(&memory["used_bytes"]), bytes(&memory["budget_bytes"]));
     let resident = memory["resident_bytes"].is_u64().then(|| format!(", process {}", bytes(&memory["resident_bytes"])));
-    out.push_str(&line("memory", &format!("{budget}{}", resident.unwrap_or_default())));
+    page.line("memory", &format!("{budget}{}", resident.unwrap_or_default()));
+}
 
-    out.push_str(&title(&table::row(breadth, "RECEIVER", &["SIGNAL", "ACCEPTED", "REFUSED"])));
-    for receiver in each(&told["receivers"]) {
-        let cells = [texts(&receiver["signal"]), count(&receiver["accepted"]), count(&receiver["refused"])];
-        out.push_str(&format!("{}\n", table::row(breadth, &texts(&receiver["id"]), &cells)));
+fn put_exporter(page: &mut Page, exporter: &Value) {
+    let (id, signal) = (texts(&exporter["id"]), texts(&exporter["signal"]));
+    if !page.brief {
+        page.title(&format!("EXPORTER {id}, {signal}"));
+        page.line("to", &texts(&exporter["destination"]));
+        return exporter_lines(exporter, &mut |name, text| page.line(name, &text));
     }
+    let queue = &exporter["queue"];
+    let time = |value: &Value| value.as_f64().map_or("-".to_owned(), |seconds| period(Some(seconds)));
+    let (since, oldest) = (time(&exporter["since_seconds"]), time(&queue["oldest_seconds"]));
+    let cells = [state(exporter), since, count(&queue["items"]), oldest, bytes(&queue["memory_bytes"])];
+    page.row(&format!("{signal} to {id}"), &cells);
+    if let Some(why) = exporter["why"].as_str() {
+        page.note(&safe(why.trim_start_matches("error exporting items, ")));
+    }
+}
 
-    if brief {
-        out.push_str(&title(&table::row(breadth, "EXPORTER", &["STATE", "FOR", "ITEMS", "OLDEST", "MEMORY"])));
-    }
-    for exporter in each(&told["exporters"]) {
-        let (id, signal) = (texts(&exporter["id"]), texts(&exporter["signal"]));
-        if brief {
-            let (queue, time) = (&exporter["queue"], |value: &Value| {
-                value.as_f64().map_or("-".to_owned(), |seconds| period(Some(seconds)))
-            });
-            let state = state(&exporter);
-            let cells =
-                [state, time(&exporter["since_seconds"]), count(&queue["items"]), time(&queue["oldest_seconds"])];
-            let cells: Vec<_> = cells.into_iter().chain([bytes(&queue["memory_bytes"])]).collect();
-            out.push_str(&format!("{}\n", table::row(breadth, &format!("{signal} to {id}"), &cells)));
-            if let Some(why) = exporter["why"].as_str() {
-                let why = safe(why.trim_start_matches("error exporting items, "));
-                out.push_str(&format!("  {}\n", cut(&why, columns - 2)));
-            }
-            continue;
-        }
-        out.push_str(&title(&format!("EXPORTER {id}, {signal}")));
-        out.push_str(&line("to", &texts(&exporter["destination"])));
-        exporter_lines(&exporter, &mut |name, text| out.push_str(&line(name, &text)));
-    }
-
-    out.push_str(&title(&table::row(breadth, "LEDGER", &["ACCEPTED", "EXPORTED", "FILTERED", "DROPPED", "WAITING"])));
-    for account in each(&told["ledger"]) {
+fn put_ledger(page: &mut Page, ledger: &Value) {
+    page.heads("LEDGER", &["ACCEPTED", "EXPORTED", "FILTERED", "DROPPED", "WAITING"]);
+    for account in each(ledger) {
         let dropped = account["dropped"].as_object().cloned().unwrap_or_default();
         let sum: u64 = dropped.values().filter_map(Value::as_u64).sum();
         let numbers =
             [&account["accepted"], &account["exported"], &account["filtered"], &sum.into(), &account["waiting"]];
-        out.push_str(&format!("{}\n", table::row(breadth, &path(&account), &numbers.map(count))));
+        page.row(&path(account), &numbers.map(count));
         for (reason, items) in &dropped {
-            out.push_str(&format!("  {}\n", cut(&format!("dropped: {} {}", safe(reason), count(items)), columns - 2)));
+            page.note(&format!("dropped: {} {}", safe(reason), count(items)));
         }
         if account["found"].as_u64().is_some_and(|found| found > 0) {
             let found = count(&account["found"]);
-            let text = format!("of ACCEPTED, {found} were on disk from before the start: no RECEIVER counts them");
-            out.push_str(&format!("  {}\n", cut(&text, columns - 2)));
+            page.note(&format!("of ACCEPTED, {found} were on disk from before the start: no RECEIVER counts them"));
         }
     }
+}
 
+fn put_bill(page: &mut Page, told: &Value) {
+    page.heads("SERVICE", &["ITEMS", "BYTES", "FILTERED", "DROPPED", "SENT", "WAITING"]);
+    let billed = |page: &mut Page, name: &str, line: &Value| {
+        let [filtered, dropped, sent, waiting] =
+            ["filtered", "dropped", "sent", "waiting"].map(|key| count(&line[key]));
+        page.row(name, &[count(&line["items"]), bytes(&line["bytes"]), filtered, dropped, sent, waiting]);
+    };
     let bill = &told["bill"];
-    let heads = ["ITEMS", "BYTES", "FILTERED", "DROPPED", "SENT", "WAITING"];
-    out.push_str(&title(&table::row(breadth, "SERVICE", &heads)));
     for service in each(&bill["services"]) {
         let name = Some(texts(&service["service"])).filter(|name| !name.is_empty());
-        out.push_str(&format!(
-            "{}\n",
-            billed(breadth, &name.unwrap_or_else(|| "(no service.name)".to_owned()), &service)
-        ));
+        billed(page, name.as_deref().unwrap_or("(no service.name)"), service);
     }
     let others = &bill["others"];
     if ["items", "sent", "dropped", "waiting"].iter().any(|key| others[*key].as_u64().is_some_and(|items| items > 0)) {
-        out.push_str(&format!("{}\n", billed(breadth, "(all others)", others)));
+        billed(page, "(all others)", others);
     }
     let found: u64 = each(&told["ledger"]).iter().filter_map(|account| account["found"].as_u64()).sum();
     if found > 0 {
-        let text =
-            format!("{} from before the start are in what became of them, and not in ITEMS", count(&found.into()));
-        out.push_str(&format!("  {}\n", cut(&text, columns - 2)));
+        page.note(&format!(
+            "{} from before the start are in what became of them, and not in ITEMS",
+            count(&found.into())
+        ));
     }
     if bill["estimated"] == true {
-        out.push_str("  estimated: there are more services than are counted one by one\n");
+        page.put("  estimated: there are more services than are counted one by one");
     }
-    out
-}
-
-fn billed(columns: usize, name: &str, line: &Value) -> String {
-    let after = ["filtered", "dropped", "sent", "waiting"].map(|key| count(&line[key]));
-    let [filtered, dropped, sent, waiting] = after;
-    table::row(columns, name, &[count(&line["items"]), bytes(&line["bytes"]), filtered, dropped, sent, waiting])
 }
 
 /// What is not well is in capitals.

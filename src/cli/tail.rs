@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::config::duration;
-use crate::diagnostics::columns::{cut, hanging, width};
+use crate::diagnostics::columns::{cut, width};
 use crate::diagnostics::output::PIECE;
 use crate::exporters::debug::layout::{Layout, Tone};
 use crate::exporters::debug::requests::{self, Limits, Requests};
@@ -24,9 +24,8 @@ use crate::telemetry::{Signal, clock};
 
 use super::default::quoted;
 use super::local::{self, Answer, Target, failed, safe};
-use super::{Failure, USAGE, print};
-
-const WIDTH: usize = 80;
+use super::page::{Page, WIDTH};
+use super::{Failure, USAGE, print, usage};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,7 +50,7 @@ pub struct Tail {
     expression: String,
     /// How it is written, as the debug exporter does
     #[arg(short, long, value_name = "FORM", default_value = "line")]
-    output: Form,
+    output: Verbosity,
     /// Begin with what passed lately, as far as it is still known, as in 5m
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     since: Option<Duration>,
@@ -75,15 +74,6 @@ pub struct Tail {
     color: Color,
     #[command(flatten)]
     target: Target,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Form {
-    Detailed,
-    Normal,
-    Line,
-    Tree,
-    Json,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -130,11 +120,8 @@ pub fn tail(options: &Tail) -> Result<(), Failure> {
 }
 
 async fn follow(options: &Tail) -> Result<(), Failure> {
-    let at = match options.at {
-        At::Received => "received",
-        At::Leaving => "leaving",
-        At::Dropped => "dropped",
-    };
+    let at = options.at.to_possible_value();
+    let at = at.as_ref().map_or("", |at| at.get_name());
     let since = options.since.map_or(String::new(), |since| format!("&since={}", since.as_millis()));
     if let (At::Leaving, Some(_)) = (options.at, options.since) {
         // Nothing can be done about a terminal that is gone.
@@ -290,13 +277,6 @@ impl Sighting {
 
 impl Writer {
     fn new(options: &Tail) -> Writer {
-        let verbosity = match options.output {
-            Form::Detailed => Verbosity::Detailed,
-            Form::Normal => Verbosity::Normal,
-            Form::Line => Verbosity::Line,
-            Form::Tree => Verbosity::Tree,
-            Form::Json => Verbosity::Json,
-        };
         let mut layout = Layout::of(std::io::stdout());
         match options.color {
             Color::Auto => {}
@@ -304,7 +284,7 @@ impl Writer {
             Color::Never => layout.colour = false,
         }
         let style = Style { escape_newlines: std::io::stdout().is_terminal(), layout };
-        Writer { verbosity, style, requests: Requests::new(layout, requests::WAIT, Limits::default()) }
+        Writer { verbosity: options.output, style, requests: Requests::new(layout, requests::WAIT, Limits::default()) }
     }
 
     /// Writes at most so many items; says whether there is still somebody who reads.
@@ -384,8 +364,7 @@ fn put(out: &[u8]) -> Result<bool, Failure> {
 /// A processor that drops what the expression is true for.
 fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
     if wanted.rules.is_empty() {
-        let message = "error: --as-rule wants an expression\n".to_owned();
-        return Err(Failure { status: USAGE, message });
+        return Err(usage("--as-rule wants an expression"));
     }
     let text = quoted(&wanted.text);
     let mut out = "# Drops what this is true for; to keep nothing else, write not (…) around it. List\n# filter/tail in the `processors` of the pipelines it is for.\n".to_owned();
@@ -404,7 +383,8 @@ fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
 /// The expression with a mark under what is wrong in it, as much of it as fits.
 fn refused(expression: &str, mistake: &Mistake) -> Failure {
     let text = expression.trim();
-    let mut message = format!("{}\n", hanging("error: ", &safe(&mistake.message), WIDTH));
+    let mut page = Page { columns: WIDTH, ..Page::default() };
+    page.hang("error: ", &safe(&mistake.message));
     let (start, end) = (mistake.span.start, mistake.span.end);
     if let (Some(before), Some(marked), Some(after)) = (text.get(..start), text.get(start..end), text.get(end..)) {
         let (mut before, marked) = (safe(before), cut(&safe(marked), WIDTH - 8));
@@ -419,11 +399,11 @@ fn refused(expression: &str, mistake: &Mistake) -> Failure {
         }
         let after = cut(&safe(after), left - width(&before));
         let (indent, marks) = (" ".repeat(width(&before)), "^".repeat(width(&marked).max(1)));
-        message.push_str(format!("  {before}{marked}{after}").trim_end());
-        message.push_str(&format!("\n  {indent}{marks}\n"));
+        page.put(format!("  {before}{marked}{after}").trim_end());
+        page.put(&format!("  {indent}{marks}"));
     }
     if let Some(help) = &mistake.help {
-        message.push_str(&format!("{}\n", hanging("help: ", &safe(help), WIDTH)));
+        page.hang("help: ", &safe(help));
     }
-    Failure { status: USAGE, message }
+    Failure { status: USAGE, message: page.out }
 }

@@ -3,18 +3,24 @@
 mod short;
 pub(super) mod trial;
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
+use similar::{Algorithm, capture_diff_slices};
 
 use crate::config::emit;
 use crate::config::files::Place;
+use crate::config::nearest::suggestion;
 use crate::config::section::Section;
+use crate::config::tree::quoted;
 use crate::config::{self, Entry, Loaded, Node, Outside};
 use crate::service::plan::Plan;
+use crate::telemetry::Reason;
 
+use super::send::signal_of;
 use super::{CONFIG, FAILED, Failure, block_on, environment, failed, print, rendered, safe};
 use trial::Outcome;
 
@@ -47,7 +53,7 @@ pub struct Test {
 struct Case<'a> {
     name: String,
     entries: &'a [Entry],
-    input: Value,
+    input: Vec<Value>,
     expected: Result<Outcome, String>,
     /// Whether it says what is dropped.
     names_dropped: bool,
@@ -98,21 +104,27 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     }
     let section = Section::of(&loaded.root, "", &loaded.problems);
     let named = section.text("config");
-    let variables = section.node("env").map(Node::entries).unwrap_or_default();
+    let variables = section.subsection("env").entries();
     let written = match loaded.root.get("cases").map(|cases| &cases.value) {
         Some(config::Value::List(cases)) => cases.as_slice(),
         _ => &[],
     };
     let sections = section.sections("cases").unwrap_or_default();
-    let cases: Vec<Case> = sections.into_iter().zip(written).map(|(section, node)| case(section, node)).collect();
-    section.finish();
-    if loaded.problems.has_errors() {
-        return Err(refused(&loaded));
-    }
+    let cases: Vec<Case> = sections.iter().zip(written).map(|(section, node)| case(section, node)).collect();
     let folder = path.parent().unwrap_or(Path::new(""));
     let beside = || file.strip_suffix(".test.yaml").map(|stem| PathBuf::from(format!("{stem}.yaml")));
-    let config = named.map(|named| folder.join(named)).or_else(beside);
-    let config = config.ok_or_else(|| failed(format!("{file}: name its config with `config:`")))?;
+    let config = named.map(|named| folder.join(named)).or_else(beside).unwrap_or_default();
+    if let Err(error) = std::fs::metadata(&config) {
+        let message = match config.as_os_str().is_empty() {
+            true => "it is required, and missing".to_owned(),
+            false => format!("cannot read {}: {error}", config.display()),
+        };
+        section.problem_with_help("config", message, "it is the path of the config, from the folder of this file");
+    }
+    if loaded.problems.has_errors() {
+        drop((sections, section));
+        return Err(refused(&loaded));
+    }
     let lookup = |name: &str| {
         let own = variables.iter().find(|entry| entry.key == name).map(|entry| &entry.node);
         own.map(|node| node.as_text().map_or_else(|| emit::json_value(node).to_string(), str::to_owned))
@@ -125,6 +137,14 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     }
     if cases.is_empty() {
         return Err(failed(format!("{file}: there are no cases in it: write them under `cases:`")));
+    }
+    // What is rewritten may be out of date.
+    for section in sections.iter().filter(|_| !update) {
+        check_dropped(section, &plan);
+    }
+    drop((sections, section));
+    if loaded.problems.has_errors() {
+        return Err(refused(&loaded));
     }
     plan.silence();
     let mut verdicts = Vec::new();
@@ -145,7 +165,8 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     }
     if update {
         let text = std::fs::read_to_string(path).map_err(|error| failed(format!("cannot read {file}: {error}")))?;
-        let new = updated(&text, &cases, &outcomes).map_err(|error| failed(format!("{file}: {error}")))?;
+        let new =
+            updated(&text, &loaded.root, &cases, &outcomes).map_err(|error| failed(format!("{file}: {error}")))?;
         if new != text {
             std::fs::write(path, new).map_err(|error| failed(format!("cannot write {file}: {error}")))?;
         }
@@ -160,32 +181,27 @@ fn located(file: &str, case: &Case, key: &str, error: &str) -> String {
         config::Value::List(records) => records,
         _ => std::slice::from_ref(&list.node),
     };
-    let is_wrong = |record: &&Node| short::requests(&emit::json_value(record)).is_err();
+    let is_wrong = |record: &&Node| short::requests(&[emit::json_value(record)]).is_err();
     match records.iter().find(is_wrong) {
-        Some(record) => format!("{file}:{}: {key}: {error}", record.place.line),
+        Some(Node { place, .. }) => format!("{file}:{}:{}: {key}: {error}", place.line, place.column),
         None => error.to_owned(),
     }
 }
 
-fn case<'a>(section: Section<'a>, node: &'a Node) -> Case<'a> {
+fn case<'a>(section: &Section<'a>, node: &'a Node) -> Case<'a> {
     let name = section.text("name").or_else(|| section.missing("name")).unwrap_or_default();
-    let value = |key| section.node(key).map(emit::json_value).unwrap_or_default();
-    if section.node("in").is_none() {
+    if section.is_null("in") || !section.has("in") {
         section.missing::<Value>("in");
     }
-    let (input, out, dropped) = (value("in"), value("out"), value("dropped"));
+    let (input, out) = (records(section, "in"), records(section, "out"));
     // Through the wire and back, so that what is written in another way is the same.
-    let normal = |mut out: Value| {
-        let exporters: Vec<Option<Value>> = out
-            .as_array_mut()
-            .map(|records| records.iter_mut().map(|record| fields(record)?.remove("exporter")).collect())
-            .unwrap_or_default();
+    let normal = |mut items: Vec<Value>| {
+        let exporters: Vec<_> = items.iter_mut().map(|record| fields(record)?.remove("exporter")).collect();
         let mut records = Vec::new();
-        let items = out.as_array().cloned().unwrap_or_default();
-        for (index, item) in items.into_iter().enumerate() {
-            for (signal, wire) in short::requests(&item)? {
+        for (item, exporter) in items.into_iter().zip(exporters) {
+            for (signal, wire) in short::requests(&[item])? {
                 for mut record in short::records(signal, &wire) {
-                    if let (Some(fields), Some(Some(exporter))) = (fields(&mut record), exporters.get(index)) {
+                    if let (Some(fields), Some(exporter)) = (fields(&mut record), &exporter) {
                         fields.insert("exporter".into(), exporter.clone());
                     }
                     records.push((signal, record));
@@ -195,8 +211,55 @@ fn case<'a>(section: Section<'a>, node: &'a Node) -> Case<'a> {
         records.sort_by_key(|(signal, _)| *signal);
         Ok::<_, String>(records.into_iter().map(|(_, record)| record).collect())
     };
-    let expected = normal(out).map(|out| Outcome { out, dropped: dropped.as_object().cloned().unwrap_or_default() });
-    Case { name, entries: node.entries(), input, expected, names_dropped: section.has("dropped") }
+    let names_dropped = section.has("dropped") && !section.is_null("dropped");
+    let dropped = dropped(&section.subsection("dropped"));
+    let expected = normal(out).map(|out| Outcome { out, dropped });
+    Case { name, entries: node.entries(), input, expected, names_dropped }
+}
+
+/// A list of records and requests, or one request.
+fn records(section: &Section, key: &str) -> Vec<Value> {
+    let request = section.node(key).map(emit::json_value).filter(|value| signal_of(value).is_some());
+    if let Some(request) = request {
+        return vec![request];
+    }
+    for record in section.sections(key).unwrap_or_default() {
+        record.entries();
+    }
+    match section.node(key).map(emit::json_value) {
+        Some(Value::Array(records)) => records,
+        _ => Vec::new(),
+    }
+}
+
+/// By processor or reason: a number of items, or one for each rule.
+fn dropped(section: &Section) -> serde_json::Map<String, Value> {
+    fn items(section: &Section, key: &str) -> Value {
+        if section.is_null(key) {
+            section.missing::<Value>(key);
+        }
+        section.integer(key, 0, 0..=i64::MAX).into()
+    }
+    let count = |entry: &Entry| match &entry.node.value {
+        config::Value::Map(rules) => {
+            let section = section.subsection(&entry.key);
+            rules.iter().map(|rule| (rule.key.clone(), items(&section, &rule.key))).collect()
+        }
+        _ => items(section, &entry.key),
+    };
+    section.entries().iter().map(|entry| (entry.key.clone(), count(entry))).collect()
+}
+
+/// Reports what stands under `dropped` and can drop nothing.
+fn check_dropped(section: &Section, plan: &Plan) {
+    let processors = plan.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
+    let processors: BTreeSet<String> = processors.map(|processor| processor.id.to_string()).collect();
+    let known = || processors.iter().map(String::as_str).chain(Reason::ALL.map(Reason::name));
+    for entry in section.subsection("dropped").entries().iter().filter(|entry| known().all(|name| name != entry.key)) {
+        let message = format!("{} is neither a processor of a pipeline nor a reason", quoted(&entry.key));
+        let help = suggestion(&entry.key, known(), "it is one of");
+        section.problem_at(entry.key_place, &format!("dropped.{}", entry.key), message, help);
+    }
 }
 
 fn fields(record: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
@@ -220,37 +283,11 @@ fn difference(expected: &Outcome, got: &Outcome) -> Option<String> {
         return None;
     }
     let (before, after) = (lines(&expected), lines(got));
-    // The longest common part, as `diff` finds it; cases are small.
-    let (rows, columns) = (before.len(), after.len());
-    let mut common = vec![vec![0usize; columns + 1]; rows + 1];
-    let at = |table: &Vec<Vec<usize>>, row: usize, column: usize| {
-        table.get(row).and_then(|row| row.get(column)).copied().unwrap_or(0)
-    };
-    for (row, left) in before.iter().enumerate().rev() {
-        for (column, right) in after.iter().enumerate().rev() {
-            let longest = match left == right {
-                true => at(&common, row + 1, column + 1) + 1,
-                false => at(&common, row + 1, column).max(at(&common, row, column + 1)),
-            };
-            if let Some(cell) = common.get_mut(row).and_then(|row| row.get_mut(column)) {
-                *cell = longest;
-            }
-        }
-    }
-    let (mut row, mut column, mut out) = (0, 0, String::from("- expected, + came out\n"));
-    while row < rows || column < columns {
-        let (left, right) = (before.get(row), after.get(column));
-        let (mark, line) = match (left, right) {
-            (Some(left), Some(right)) if left == right => (' ', left),
-            (Some(left), _) if column == columns || at(&common, row + 1, column) >= at(&common, row, column + 1) => {
-                ('-', left)
-            }
-            (_, Some(right)) => ('+', right),
-            _ => break,
-        };
-        row += usize::from(mark != '+');
-        column += usize::from(mark != '-');
-        let _ = writeln!(out, "{mark} {line}");
+    let mut out = String::from("- expected, + came out\n");
+    for change in
+        capture_diff_slices(Algorithm::Myers, &before, &after).iter().flat_map(|op| op.iter_changes(&before, &after))
+    {
+        let _ = writeln!(out, "{} {}", change.tag(), change.value());
     }
     Some(out)
 }
@@ -304,54 +341,42 @@ fn key(text: &str) -> String {
 }
 
 /// The file with what came out in the place of what was expected; everything else stays as it is.
-fn updated(text: &str, cases: &[Case], outcomes: &[Result<Outcome, String>]) -> Result<String, String> {
+fn updated(text: &str, root: &Node, cases: &[Case], outcomes: &[Result<Outcome, String>]) -> Result<String, String> {
     let mut all: Vec<String> = text.lines().map(str::to_owned).collect();
+    let line = |entry: &Entry| (entry.key_place.line as usize).saturating_sub(1);
+    let column = |entry: &Entry| entry.key_place.column.saturating_sub(1) as usize;
+    let keys = root.entries().iter().chain(cases.iter().flat_map(|case| case.entries));
+    let starts: Vec<usize> = keys.map(line).collect();
     // From the last to the first, so that places above stay where they are.
     for (case, outcome) in cases.iter().zip(outcomes).rev() {
         let Ok(outcome) = outcome else { continue };
-        let indent = case.entries.first().map_or(0, |entry| entry.key_place.column.saturating_sub(1) as usize);
-        let spans: Vec<(usize, usize)> = case.entries.iter().map(|entry| span(&all, entry)).collect();
         let opens = |entry: &Entry| {
-            let line =
-                all.get((entry.key_place.line as usize).saturating_sub(1)).map(String::as_str).unwrap_or_default();
-            let before: String = line.chars().take(entry.key_place.column.saturating_sub(1) as usize).collect();
-            before.chars().all(|char| char == ' ' || char == '-')
+            let line = all.get(line(entry)).map(String::as_str).unwrap_or_default();
+            line.chars().take(column(entry)).all(|char| char == ' ' || char == '-')
         };
         if !case.entries.iter().all(opens) {
             return Err(format!("cannot update \"{}\": write each key of a case on a line of its own", case.name));
         }
-        let end = spans.iter().map(|(_, end)| *end).max().unwrap_or(all.len());
-        let is_outcome = |entry: &Entry| entry.key == "out" || entry.key == "dropped";
-        let mut old: Vec<_> =
-            case.entries.iter().zip(&spans).filter(|(entry, _)| is_outcome(entry)).map(|(_, span)| *span).collect();
-        old.sort_unstable();
+        // An entry goes on until the next key, without the blank lines and comments before that.
+        let span = |entry: &Entry| {
+            let start = line(entry);
+            let next = starts.iter().copied().filter(|next| *next > start).min().unwrap_or(all.len());
+            let is_of_it = |line: &String| !matches!(line.trim(), "" | "-" | "...") && !line.trim().starts_with('#');
+            let rest = all.get(start + 1..next).unwrap_or_default();
+            start..start + 1 + rest.iter().rposition(is_of_it).map_or(0, |last| last + 1)
+        };
+        let end = case.entries.iter().map(|entry| span(entry).end).max().unwrap_or(all.len());
+        let is_outcome = |entry: &&Entry| entry.key == "out" || entry.key == "dropped";
+        let old: Vec<_> = case.entries.iter().filter(is_outcome).map(span).collect();
+        let indent = case.entries.first().map_or(0, column);
         let new = lines(outcome).into_iter().map(|line| format!("{:indent$}{line}", ""));
-        let first = old.first().map_or(end, |(start, _)| *start);
-        for (start, end) in old.iter().rev() {
-            all.drain(*start..*end);
+        let first = old.first().map_or(end, |span| span.start);
+        for span in old.into_iter().rev() {
+            all.drain(span);
         }
         all.splice(first..first, new);
     }
     Ok(all.join("\n") + "\n")
-}
-
-/// The lines of one entry, the blank ones and comments behind it left out.
-fn span(lines: &[String], entry: &Entry) -> (usize, usize) {
-    let start = (entry.key_place.line as usize).saturating_sub(1);
-    let indent = entry.key_place.column.saturating_sub(1) as usize;
-    let mut end = start + 1;
-    for (index, line) in lines.iter().enumerate().skip(start + 1) {
-        let body = line.trim_start();
-        let depth = line.len() - body.len();
-        if body.is_empty() || body.starts_with('#') {
-            continue;
-        }
-        if depth < indent || depth == indent && !body.starts_with("- ") {
-            break;
-        }
-        end = index + 1;
-    }
-    (start.min(lines.len()), end.min(lines.len()))
 }
 
 fn junit(verdicts: &[Verdict]) -> String {

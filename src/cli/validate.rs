@@ -10,7 +10,7 @@ use clap::Args;
 use crate::config::SET;
 use crate::diagnostics::columns::counted;
 
-use super::{Credentials, Failure, Sources, USAGE, default, print, rendered, safe};
+use super::{Credentials, Failure, Sources, default, print, rendered, safe, usage};
 
 #[derive(Args)]
 pub struct Validate {
@@ -34,8 +34,7 @@ pub fn validate(options: &Validate) -> Result<(), Failure> {
     let mut sources = options.sources.clone();
     sources.config.extend(options.files.iter().cloned());
     if sources.config.is_empty() && sources.set.is_empty() {
-        let message = "error: nothing to validate: name a config\n".to_owned();
-        return Err(Failure { status: USAGE, message });
+        return Err(usage("nothing to validate: name a config"));
     }
     let chosen = default::named(&sources, &options.credentials)?;
     let (plan, loaded) = (chosen.runnable()?, chosen.loaded);

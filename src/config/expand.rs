@@ -131,11 +131,20 @@ impl<'a> Expansion<'a> {
         let value = match yaml::parse(&text, 0, 0).map(|document| document.root.value) {
             // An empty default is empty text, an empty variable is null with an empty text.
             Ok(Value::Null) if text.is_empty() && rest.ends_with(":-") => Value::Text(String::new()),
-            Ok(value) if !text.starts_with('!') || text.starts_with("!!") => value,
-            // Text that is not YAML, or has a tag of its own, stays as written. Text keeps its quotes.
-            Ok(_) => Value::Text(String::new()),
+            // No token starts with a tab, and no document with its end.
+            Ok(Value::Null)
+                if ["\t", "..."].iter().any(|start| text.trim_start_matches([' ', '\n']).starts_with(start)) =>
+            {
+                Value::Text(String::new())
+            }
+            Ok(value) => value,
+            // Text that is not YAML stays as written. Text keeps its quotes.
             Err(_) => Value::Text(String::new()),
         };
+        if let Some((what, help)) = refused_by_go(&value, &text) {
+            let message = format!("the Go collector refuses {what} from a reference");
+            self.problems.push(Problem::warning(place(), message).help(help.to_owned()));
+        }
         Some((value, Some(text)))
     }
 
@@ -149,6 +158,21 @@ impl<'a> Expansion<'a> {
         let place = (!self.problems.are_enough()).then(place);
         self.problems.push(Problem::error(place, message).help(help).unread(&self.name));
         None
+    }
+}
+
+/// What of a text the Go collector has no place for, and what to do.
+fn refused_by_go(value: &Value, text: &str) -> Option<(&'static str, &'static str)> {
+    let is_typed = |key: &str| !matches!(yaml::resolve(key), Value::Text(_));
+    let is_quoted = |key: &str| ['"', '\''].iter().any(|quote| text.contains(&format!("{quote}{key}{quote}")));
+    match value {
+        Value::Float(_) if yaml::is_unsigned(text) => {
+            Some(("a whole number beyond 9223372036854775807", "put quotes around it where it is set"))
+        }
+        Value::Map(entries) if entries.iter().any(|entry| is_typed(&entry.key) && !is_quoted(&entry.key)) => {
+            Some(("a map with keys that are not text", "put quotes around its keys where it is set"))
+        }
+        _ => None,
     }
 }
 

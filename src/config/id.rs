@@ -29,11 +29,6 @@ impl ComponentId {
     pub fn type_name(&self) -> &str {
         &self.type_name
     }
-
-    /// The part after the slash; empty without one.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
 }
 
 impl fmt::Display for ComponentId {

@@ -1,5 +1,7 @@
 //! What must not be shown of a setting: all of a secret, and of a URL its user, password and query.
 
+use std::fmt;
+
 use super::tree::Value;
 
 /// What stands for a secret.
@@ -56,9 +58,18 @@ fn parts(url: &str) -> ([&str; 2], [&str; 2]) {
     ([scheme, rest], [userinfo, query])
 }
 
+/// What the lines around a PEM say it is.
+const LABELS: [&str; 5] = ["CERTIFICATE", "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"];
+
+/// A PEM without the lines around it, whose words stand in messages.
+fn without_labels(secret: &str) -> String {
+    let lines = LABELS.iter().flat_map(|label| ["BEGIN", "END"].map(|edge| format!("-----{edge} {label}-----")));
+    lines.fold(secret.to_owned(), |secret, line| secret.replace(&line, ""))
+}
+
 /// A message without what it repeats of a secret, which may have been cut, quoted or taken apart before it got there.
 pub fn masked(message: &str, secret: &str) -> String {
-    let secret = secret.to_lowercase();
+    let secret = without_labels(secret).to_lowercase();
     let characters: Vec<char> = message.chars().collect();
     let mut is_hidden = vec![false; characters.len()];
     for (start, window) in characters.windows(SHORTEST).enumerate() {
@@ -78,3 +89,29 @@ pub fn masked(message: &str, secret: &str) -> String {
 }
 
 const MASK: &str = "***";
+
+/// Text that is never shown by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(REDACTED)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}

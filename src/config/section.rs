@@ -2,43 +2,20 @@
 //! place and the default returned. A key that nobody asked for by the time the section is dropped is an unknown key.
 //! On the way the effective value of each key is recorded, so that `print-config` needs no code in the components.
 
-use super::nearest::{nearest, suggestion};
-use super::problems::{Problem, Problems};
-use super::secrecy::{REDACTED, Secrecy};
-use super::tree::{Entry, Node, Place, Value, quoted};
-use super::yaml::resolve;
-use super::{duration, emit};
+mod values;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Text that is never shown by accident.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
-
-impl Secret {
-    pub fn new(text: impl Into<Box<str>>) -> Self {
-        Self(text.into())
-    }
-
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str(REDACTED)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
+use super::nearest::{nearest, suggestion};
+use super::problems::{Problem, Problems};
+use super::secrecy::Secrecy;
+pub use super::secrecy::Secret;
+use super::tree::{Entry, Node, Place, Value, quoted};
+use super::{duration, emit};
+use values::{Fault, expected, expected_secret, says_nothing};
 
 /// A map that is being decoded.
 #[derive(Debug)]
@@ -53,8 +30,8 @@ pub struct Section<'a> {
     problems: &'a Problems,
     is_map: bool,
     asked: RefCell<Asked>,
-    /// Whether an unknown key is a warning only.
-    passes_unknown: Cell<bool>,
+    /// Whether an unknown key with this value is a warning only.
+    passes_unknown: Cell<fn(&Node) -> bool>,
 }
 
 /// The keys that were asked for, in their order.
@@ -71,9 +48,6 @@ impl Asked {
         }
     }
 }
-
-/// A message, and what to do about it.
-type Fault = (String, Option<String>);
 
 impl<'a> Section<'a> {
     /// The section of `node`; null is an empty one. `path` is `group.name`, as in `processors.batch`.
@@ -105,7 +79,7 @@ impl<'a> Section<'a> {
             problems,
             is_map,
             asked: RefCell::default(),
-            passes_unknown: Cell::default(),
+            passes_unknown: Cell::new(|_| false),
         }
     }
 
@@ -162,7 +136,7 @@ impl<'a> Section<'a> {
     }
 
     pub fn text(&self, key: &str) -> Option<String> {
-        let text = self.scalar(key, |node| node.as_text().map(str::to_owned).ok_or_else(|| expected("text", node)))?;
+        let text = self.scalar(key, values::text)?;
         self.note(key, Value::Text(text.clone()));
         Some(text)
     }
@@ -182,7 +156,7 @@ impl<'a> Section<'a> {
 
     /// A URL, of which user, password and query are secret.
     pub fn url(&self, key: &str) -> Option<String> {
-        let url = self.scalar(key, |node| node.as_text().map(str::to_owned).ok_or_else(|| expected("text", node)))?;
+        let url = self.scalar(key, values::text)?;
         self.keep(key, &url, Secrecy::Url);
         Some(url)
     }
@@ -215,20 +189,11 @@ impl<'a> Section<'a> {
     }
 
     pub fn boolean(&self, key: &str, default: bool) -> bool {
-        let read = |node: &Node| match node.value {
-            Value::Bool(value) => Ok(value),
-            _ => Err(expected("true or false", node)),
-        };
-        self.scalar_or(key, default, Value::Bool, read)
+        self.scalar_or(key, default, Value::Bool, values::boolean)
     }
 
     pub fn integer(&self, key: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
-        let read = |node: &Node| match node.value {
-            Value::Int(value) => within(value, &range),
-            Value::Float(value) if value.fract() == 0.0 && value.abs() < 9e15 => within(value as i64, &range),
-            _ => Err(expected("a whole number", node)),
-        };
-        self.scalar_or(key, default, Value::Int, read)
+        self.scalar_or(key, default, Value::Int, |node| values::integer(node, &range))
     }
 
     /// The same for a size or a number of things, of which there is a limit here: beyond the most it is the most, and a
@@ -268,32 +233,37 @@ impl<'a> Section<'a> {
     }
 
     pub fn float(&self, key: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
-        let read = |node: &Node| match node.value {
-            Value::Int(value) => within(value as f64, &range),
-            Value::Float(value) => within(value, &range),
-            _ => Err(expected("a number", node)),
-        };
-        self.scalar_or(key, default, Value::Float, read)
+        self.scalar_or(key, default, Value::Float, |node| values::float(node, &range))
     }
 
     pub fn duration(&self, key: &str, default: Duration) -> Duration {
-        self.scalar_or(key, default, |value| Value::Text(duration::format(value)), read_duration)
+        self.scalar_or(key, default, |value| Value::Text(duration::format(value)), values::duration)
     }
 
     pub fn duration_opt(&self, key: &str) -> Option<Duration> {
-        let value = self.scalar(key, read_duration)?;
+        let value = self.scalar(key, values::duration)?;
         self.note(key, Value::Text(duration::format(value)));
         Some(value)
     }
 
-    /// One of `choices`, in upper or lower case.
+    /// One of `choices`. In other letters than there it is taken with a warning: the Go collector refuses it.
     pub fn choice<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
+        let written = self.entry(key).and_then(|entry| entry.node.as_text()).unwrap_or_default();
+        let meant = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(written));
+        if let Some((name, _)) = meant.filter(|(name, _)| *name != written) {
+            self.warning(key, format!("the Go collector refuses {}: write {name}", quoted(written)));
+        }
+        self.choice_in_any_case(key, default, choices)
+    }
+
+    /// One of `choices`, in upper or lower case.
+    pub fn choice_in_any_case<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
         let read = |node: &Node| {
-            let text = node.as_text().ok_or_else(|| expected("text", node))?;
-            let known = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+            let text = values::text(node)?;
+            let known = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text));
             known.map(|(_, value)| *value).ok_or_else(|| {
-                let help = suggestion(text, choices.iter().map(|(name, _)| *name), "it is one of");
-                (format!("unknown value {}", quoted(text)), help)
+                let help = suggestion(&text, choices.iter().map(|(name, _)| *name), "it is one of");
+                (format!("unknown value {}", quoted(&text)), help)
             })
         };
         let value = self.scalar(key, read).unwrap_or(default);
@@ -458,7 +428,12 @@ impl<'a> Section<'a> {
 
     /// The Go collector passes over unknown keys of this section: they are warnings.
     pub fn pass_unknown(&self) {
-        self.passes_unknown.set(true);
+        self.passes_unknown.set(|_| true);
+    }
+
+    /// The same for unknown keys with a section or nothing behind them.
+    pub fn pass_unknown_sections(&self) {
+        self.passes_unknown.set(|node| matches!(node.value, Value::Map(_) | Value::Null));
     }
 
     /// Passes over unknown keys if the section around it does.
@@ -581,7 +556,7 @@ impl Drop for Section<'_> {
         let asked = self.asked.borrow();
         for entry in self.entries.iter().filter(|entry| !asked.known.contains(&entry.key)) {
             let message = format!("unknown key {}", quoted(&entry.key));
-            let kind = if self.passes_unknown.get() { Problem::warning } else { Problem::error };
+            let kind = if self.passes_unknown.get()(&entry.node) { Problem::warning } else { Problem::error };
             let mut problem = kind(entry.key_place, message).at(self.path.as_str()).straying(entry);
             if !self.problems.are_enough() {
                 let known = || asked.keys.iter().map(String::as_str);
@@ -596,69 +571,7 @@ impl Drop for Section<'_> {
     }
 }
 
-/// Whether a value sets nothing. A tree that was read has a bounded depth.
-fn says_nothing(node: &Node) -> bool {
-    match &node.value {
-        Value::Bool(is_on) => !is_on,
-        Value::Text(text) => text.is_empty(),
-        Value::Map(entries) => entries.iter().all(|entry| says_nothing(&entry.node)),
-        _ => node.is_empty(),
-    }
-}
-
 /// The key of an item of a list, which sorts as the items stand.
 fn index_key(index: usize) -> String {
     format!("{index:05}")
-}
-
-/// From here on not every whole number has a float of its own.
-const ROUNDED: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
-
-fn expected(wanted: &str, node: &Node) -> Fault {
-    let resolved = if let Value::Text(text) = &node.value { resolve(text) } else { Value::Null };
-    let help = match (&node.value, &resolved, wanted) {
-        (Value::Bool(_) | Value::Int(_) | Value::Float(_), _, "text") => Some("put it in quotes"),
-        (_, Value::Bool(_), "true or false")
-        | (_, Value::Int(_), "a whole number")
-        | (_, Value::Int(_) | Value::Float(_), "a number") => Some("write it without quotes"),
-        (Value::Text(text), _, "true or false") => match text.to_ascii_lowercase().as_str() {
-            "yes" | "on" => Some("write true"),
-            "no" | "off" => Some("write false"),
-            _ => None,
-        },
-        _ => None,
-    };
-    let found = match (&node.value, &node.text) {
-        (Value::Text(text), _) => quoted(text),
-        (Value::Null | Value::List(_) | Value::Map(_), _) => node.kind().to_owned(),
-        // As it is written: a secret in another form would not be withheld.
-        (_, Some(written)) => quoted(written),
-        (Value::Float(value), _) if value.abs() >= ROUNDED => node.kind().to_owned(),
-        (value, _) => emit::scalar(value),
-    };
-    (format!("expected {wanted}, found {found}"), help.map(str::to_owned))
-}
-
-/// The same without the value.
-fn expected_secret(node: &Node) -> Fault {
-    (format!("expected text, found {}", node.kind()), Some("put it in quotes".into()))
-}
-
-fn read_duration(node: &Node) -> Result<Duration, Fault> {
-    match &node.value {
-        Value::Int(0) => Ok(Duration::ZERO),
-        Value::Int(bare) => Err((format!("a duration wants a unit: {bare}s"), None)),
-        Value::Float(bare) => Err((format!("a duration wants a unit: {bare}s"), None)),
-        Value::Text(text) => duration::parse(text)
-            .map_err(|fault| (format!("{} is not a duration", quoted(text)), Some(fault.to_owned()))),
-        _ => Err(expected("a duration, such as 5s", node)),
-    }
-}
-
-fn within<T: PartialOrd + fmt::Display>(value: T, range: &RangeInclusive<T>) -> Result<T, Fault> {
-    match (value < *range.start(), range.contains(&value)) {
-        (_, true) => Ok(value),
-        (true, _) => Err((format!("{value} is too small"), Some(format!("the least is {}", range.start())))),
-        (false, _) => Err((format!("{value} is too large"), Some(format!("the most is {}", range.end())))),
-    }
 }

@@ -101,7 +101,7 @@ impl Telemetry {
                     Some(0) => LogLevel::Info,
                     Some(1) => LogLevel::Warn,
                     Some(_) => LogLevel::Error,
-                    None => logs.choice("level", LogLevel::Info, &LOG_LEVELS),
+                    None => logs.choice_in_any_case("level", LogLevel::Info, &LOG_LEVELS),
                 },
                 encoding: logs.choice("encoding", Encoding::Console, &ENCODINGS),
             },
@@ -116,7 +116,7 @@ fn metrics(section: &Section) -> Metrics {
         Some(0) => MetricsLevel::Basic,
         Some(1) => MetricsLevel::Normal,
         Some(_) => MetricsLevel::Detailed,
-        None => section.choice("level", MetricsLevel::Normal, &METRICS_LEVELS),
+        None => section.choice_in_any_case("level", MetricsLevel::Normal, &METRICS_LEVELS),
     };
     section.ignored(&["views"]);
     if section.has("address") {

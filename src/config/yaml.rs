@@ -34,7 +34,7 @@ pub fn parse(text: &str, source: u16, shift: u32) -> Result<Document, Fault> {
         block_nesting_limit: MAX_DEPTH + 1
     };
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut reader = Reader { text, parser, start, nodes: 0, flow: 0, anchors: HashMap::new() };
+    let mut reader = Reader { text, parser, start, nodes: 0, open: Vec::new(), anchors: HashMap::new() };
     let mut root = None;
     loop {
         match (reader.next()?, root) {
@@ -54,8 +54,8 @@ struct Reader<'t> {
     /// Where the text starts in its source.
     start: Place,
     nodes: usize,
-    /// How many `{` and `[` are open.
-    flow: usize,
+    /// The places of `{` and `[` that are open.
+    open: Vec<Place>,
     anchors: HashMap<usize, Node>,
 }
 
@@ -67,13 +67,13 @@ impl<'t> Reader<'t> {
                 let place = self.place(&span);
                 match &event {
                     Event::SequenceStart(StructureStyle::Flow, ..) | Event::MappingStart(StructureStyle::Flow, ..) => {
-                        self.flow += 1;
+                        self.open.push(place);
                     }
                     // Inside of { } and [ ] there is nothing but flow.
-                    Event::SequenceEnd | Event::MappingEnd => self.flow = self.flow.saturating_sub(1),
+                    Event::SequenceEnd | Event::MappingEnd => drop(self.open.pop()),
                     // YAML allows both; go-yaml takes the one for a key, the other for what follows a key.
                     Event::Scalar(text, ScalarStyle::Plain, ..)
-                        if self.flow > 0 && (text.contains('?') || text.starts_with(':')) =>
+                        if !self.open.is_empty() && (text.contains('?') || text.starts_with(':')) =>
                     {
                         let problem = fault(place, format!("{} wants quotes inside of {{ }} and [ ]", quoted(text)));
                         let help = "without them the Go collector refuses it, or reads something else".to_owned();
@@ -89,17 +89,31 @@ impl<'t> Reader<'t> {
                 let detail = info.split_once(", ").filter(|_| info.starts_with("while"));
                 let what = detail.map_or(info.as_str(), |(_, detail)| detail);
                 let line = self.text.lines().nth(mark.line().saturating_sub(1)).unwrap_or_default();
-                let problem = fault(self.place(&Span::new(mark, mark)), format!("this is not YAML: {what}"));
+                let place = self.place(&Span::new(mark, mark));
+                if let Some(open) = self.never_closed(place) {
+                    let problem = fault(open, "this is not YAML: what opens here is not closed");
+                    return Err(Box::new((*problem).related(place, what)));
+                }
+                let problem = fault(place, format!("this is not YAML: {what}"));
                 Err(Box::new((*problem).help(advice(&info, line).map(str::to_owned))))
             }
         }
+    }
+
+    /// The `{` or `[` that is still open at `place`, where a line begins that is not inside of it: no deeper than its own line.
+    fn never_closed(&self, place: Place) -> Option<Place> {
+        let open = *self.open.last()?;
+        let line = |place: Place| self.text.lines().nth((place.line as usize).saturating_sub(1)).unwrap_or_default();
+        let indent = |line: &str| line.len() - line.trim_start().len();
+        let is_outside = line(place).trim().is_empty() || indent(line(place)) <= indent(line(open));
+        (place.line > open.line && is_outside).then_some(open)
     }
 
     /// The node that `event` starts, `depth` levels deep.
     fn node(&mut self, event: Event, place: Place, depth: usize) -> Result<Node, Fault> {
         self.room(1, depth, place)?;
         let (value, anchor) = match event {
-            Event::Scalar(text, style, anchor, tag) => (scalar(&text, style, tag.as_deref(), place), anchor),
+            Event::Scalar(text, style, anchor, tag) => (scalar(&text, style, tag.as_deref(), place)?, anchor),
             Event::SequenceStart(_, anchor, _) => (Value::List(self.list(depth + 1)?), anchor),
             Event::MappingStart(_, anchor, _) => (Value::Map(self.map(depth + 1)?), anchor),
             Event::Alias(anchor) => {
@@ -132,7 +146,13 @@ impl<'t> Reader<'t> {
         loop {
             let (key, key_place) = match self.next()? {
                 (Event::MappingEnd, _) => break,
-                (Event::Scalar(key, style, ..), place) => (written(&key, style, place).to_owned(), place),
+                (Event::Scalar(key, style, ..), place) => {
+                    let written = written(&key, style, place);
+                    if style == ScalarStyle::Plain && written.is_empty() {
+                        return Err(fault(place, "a key is missing here"));
+                    }
+                    (written.to_owned(), place)
+                }
                 (Event::Alias(_), place) => return Err(fault(place, "a key is plain text, not an alias")),
                 (_, place) => return Err(fault(place, "a key is plain text, not a list or a map")),
             };
@@ -235,12 +255,22 @@ fn written(text: &str, style: ScalarStyle, place: Place) -> &str {
     if place.length == 0 && style == ScalarStyle::Plain { "" } else { text }
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Place) -> Value {
-    let is_text = |tag: &Tag| matches!(tag.core_suffix(), Some("str" | "binary")) || tag.suffix().is_empty();
-    match style == ScalarStyle::Plain && !tag.is_some_and(is_text) {
-        true => resolve(written(text, style, place)),
-        false => Value::Text(written(text, style, place).to_owned()),
-    }
+/// A tag of YAML's own says the type, even of what is in quotes; with any other it is text. `!` alone says nothing.
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Place) -> Result<Value, Fault> {
+    let text = written(text, style, place);
+    let tag = tag.filter(|tag| tag.suffix() != "!");
+    Ok(match (tag.map(Tag::core_suffix), resolve(text)) {
+        (None, value) if style == ScalarStyle::Plain => value,
+        (Some(Some("int")), value @ Value::Int(_))
+        | (Some(Some("float")), value @ Value::Float(_))
+        | (Some(Some("bool")), value @ Value::Bool(_))
+        | (Some(Some("null")), value @ Value::Null) => value,
+        (Some(Some("float")), Value::Int(whole)) => Value::Float(whole as f64),
+        (Some(Some(kind @ ("int" | "float" | "bool" | "null"))), _) => {
+            return Err(fault(place, format!("{} is no value of !!{kind}", quoted(text))));
+        }
+        _ => Value::Text(text.to_owned()),
+    })
 }
 
 /// The value of a plain scalar.
@@ -252,11 +282,17 @@ pub fn resolve(text: &str) -> Value {
         ".nan" | ".NaN" | ".NAN" => Value::Float(f64::NAN),
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Value::Float(f64::INFINITY),
         "-.inf" | "-.Inf" | "-.INF" => Value::Float(f64::NEG_INFINITY),
-        _ => number(text).unwrap_or_else(|| Value::Text(text.to_owned())),
+        _ => number(text).map_or_else(|| Value::Text(text.to_owned()), |(value, _)| value),
     }
 }
 
-fn number(text: &str) -> Option<Value> {
+/// Whether it is a whole number of 64 bits that has no place in those with a sign.
+pub fn is_unsigned(text: &str) -> bool {
+    matches!(number(text.trim()), Some((Value::Float(_), true)))
+}
+
+/// The number, and whether it is a whole one of 64 bits.
+fn number(text: &str) -> Option<(Value, bool)> {
     if !text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first)) {
         return None;
     }
@@ -277,13 +313,14 @@ fn number(text: &str) -> Option<Value> {
     if let Some(Ok(whole)) = whole {
         let whole = if negative { -whole } else { whole };
         match i64::try_from(whole) {
-            Ok(whole) => return Some(Value::Int(whole)),
-            Err(_) if u64::try_from(whole).is_ok() => return Some(Value::Float(whole as f64)),
+            Ok(whole) => return Some((Value::Int(whole), true)),
+            Err(_) if u64::try_from(whole).is_ok() => return Some((Value::Float(whole as f64), true)),
             // Beyond 64 bits, what is not decimal is text, and a zero in front means nothing.
             Err(_) => {}
         }
     }
     let floating = lower.starts_with(|first: char| first.is_ascii_digit() || first == '.')
         && lower.chars().all(|character| character.is_ascii_digit() || ".e+-".contains(character));
-    if floating { plain.parse().ok().filter(|value: &f64| value.is_finite()).map(Value::Float) } else { None }
+    let value = plain.parse().ok().filter(|value: &f64| floating && value.is_finite())?;
+    Some((Value::Float(value), false))
 }

@@ -2,22 +2,18 @@
 
 use std::fmt::Display;
 
+use unicode_width::UnicodeWidthChar;
+
 /// The text if it fits, else its beginning and `…`.
 pub fn cut(text: &str, columns: usize) -> String {
     if text.len() <= columns || width(text) <= columns {
         return text.to_owned();
     }
-    let mut left = columns.saturating_sub(1);
-    let fits = |character: &char| match left.checked_sub(char_width(*character)) {
-        Some(rest) => {
-            left = rest;
-            true
-        }
-        None => false,
-    };
-    let mut short: String = text.chars().take_while(fits).collect();
-    short.push('…');
-    short
+    let fitting = text.chars().scan(columns.saturating_sub(1), |left, character| {
+        *left = left.checked_sub(char_width(character))?;
+        Some(character)
+    });
+    fitting.chain(['…']).collect()
 }
 
 /// The text in exactly `columns` columns.
@@ -38,16 +34,8 @@ pub fn width(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.chars().map(char_width).sum() }
 }
 
-/// An approximation: East Asian wide characters and pictures take two columns, combining marks none.
 fn char_width(character: char) -> usize {
-    match character {
-        '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{200b}'..='\u{200d}' | '\u{20d0}'..='\u{20ff}' => 0,
-        '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}' => 0,
-        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{303e}' | '\u{3041}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' => 2,
-        '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}' => 2,
-        '\u{1f300}'..='\u{1faff}' | '\u{20000}'..='\u{3fffd}' => 2,
-        _ => 1,
-    }
+    character.width().unwrap_or(1)
 }
 
 /// Breaks between words, and inside a word that is wider than a line, so that no line is wider than `columns`.

@@ -29,16 +29,17 @@ use crate::telemetry::Signal;
 use layout::Layout;
 use text::Text;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Verbosity {
     #[default]
+    #[value(skip)]
     Basic,
-    Normal,
     Detailed,
+    Normal,
     Line,
-    Json,
-    /// Needs [`requests::Requests`]; what is given alone is written as lines.
+    // Needs [`requests::Requests`]; what is given alone is written as lines.
     Tree,
+    Json,
 }
 
 impl Verbosity {

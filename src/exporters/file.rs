@@ -49,7 +49,10 @@ impl Config {
             let help = "write `path: /var/log/telemetry.jsonl`";
             section.problem_with_help("path", "path must be non-empty", help);
         }
-        let compressed = section.choice("compression", false, &[("zstd", true), ("none", false), ("", false)]);
+        let compressed = section.choice("compression", false, &[("zstd", true), ("", false), ("none", false)]);
+        if section.text("compression").as_deref() == Some("none") {
+            section.warning("compression", "the Go collector refuses \"none\": leave the key out");
+        }
         let level = section.section("compression_params").map(|params| params.limited("level", 0, -2..=22) as i32);
         let rotation = section.section_or_default("rotation", false).map(|rotation| Rotation {
             max_bytes: match rotation.limited("max_megabytes", 100, 0..=1 << 40) as u64 {

@@ -55,15 +55,20 @@ pub struct Front {
 impl Front {
     async fn answer(&self, request: &http::Request<hyper::body::Incoming>, answers: &Answers) -> Response<String> {
         let headers = request.headers();
-        let mut answer = match self.cors.preflight(request.method(), headers, "GET, HEAD") {
+        let mut answer = match self.cors.preflight(request.method(), headers) {
             Some(preflight) => preflight.map(|()| String::new()),
-            None => match self.admit(headers).await {
-                Some(refusal) => refusal,
-                None if !percent::is_valid(request.uri().path()) => response(Reply::plain(400, "400 Bad Request\n")),
-                None => response(answers(request.uri().path())),
-            },
+            None => {
+                let mut answer = match self.admit(headers).await {
+                    Some(refusal) => refusal,
+                    None if !percent::is_valid(request.uri().path()) => {
+                        response(Reply::plain(400, "400 Bad Request\n"))
+                    }
+                    None => response(answers(request.uri().path())),
+                };
+                self.cors.mark(headers, answer.headers_mut());
+                answer
+            }
         };
-        self.cors.mark(headers, answer.headers_mut());
         for (name, value) in &self.response_headers {
             answer.headers_mut().insert(name.clone(), value.clone());
         }

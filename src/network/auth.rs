@@ -114,10 +114,12 @@ impl Authenticator {
         Ok((self.header.clone(), value.ok_or("it is no client authenticator")?))
     }
 
-    /// Waits until the header we send changes.
+    /// Waits until the header we send changes. It compares with the known credentials, without reading the files first: that
+    /// could already find the new ones.
     pub async fn renewed(&self) {
-        let sent = self.header(false).await;
-        while self.header(false).await == sent {
+        let known = |known: Result<Arc<Credentials>, String>| known.ok()?.sent.clone();
+        let sent = known(self.credentials.known());
+        while known(self.credentials.current(false).await) == sent {
             tokio::time::sleep(LOOK).await;
         }
     }

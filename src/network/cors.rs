@@ -26,29 +26,26 @@ impl Cors {
         cors
     }
 
-    /// The answer to a CORS preflight for `methods`; `None` if the request is not a preflight. An origin that is not
-    /// allowed gets no headers.
-    pub fn preflight(&self, method: &Method, request: &HeaderMap, methods: &'static str) -> Option<Response<()>> {
-        let asks = *method == Method::OPTIONS && request.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        if !asks || !self.is_on() {
-            return None;
-        }
+    /// The answer to a CORS preflight; `None` if the request is not a preflight. If the origin, the method or a header is not
+    /// allowed, the answer names none of them.
+    pub fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<Response<()>> {
+        let asks = *method == Method::OPTIONS && self.is_on();
+        let wanted = request.get(header::ACCESS_CONTROL_REQUEST_METHOD).filter(|_| asks)?;
+        let headers = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+        let is_allowed = [&b"GET"[..], b"HEAD", b"POST"].contains(&wanted.as_bytes())
+            && headers.is_none_or(|names| names.to_str().is_ok_and(|names| self.allows_headers(names)));
         let mut answer = Response::new(());
         *answer.status_mut() = StatusCode::NO_CONTENT;
         let out = answer.headers_mut();
-        let vary = "Access-Control-Request-Method, Access-Control-Request-Headers";
-        out.append(header::VARY, HeaderValue::from_static(vary));
-        if self.allowed(request).is_none() {
-            return Some(answer);
-        }
-        out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
-        if let Some(wanted) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS)
-            && wanted.to_str().is_ok_and(|wanted| self.allows_headers(wanted))
-        {
-            out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
-        }
-        if self.max_age > 0 {
-            out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age));
+        let vary = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
+        out.insert(header::VARY, HeaderValue::from_static(vary));
+        if let Some(origin) = self.allowed(request).filter(|_| is_allowed) {
+            self.allow(origin, out);
+            out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, wanted.clone());
+            headers.map(|names| out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone()));
+            if self.max_age > 0 {
+                out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age));
+            }
         }
         Some(answer)
     }
@@ -56,18 +53,23 @@ impl Cors {
     /// Adds the headers that allow the page to read the answer.
     pub fn mark(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if let Some(origin) = self.allowed(request) {
-            let all = self.allows_all();
-            let allowed = if all { HeaderValue::from_static("*") } else { origin.clone() };
-            answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-            if !all {
-                answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-            }
+            self.allow(origin, answer);
             if let Some(exposed) = &self.exposed_headers {
                 answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
             }
         }
         if self.is_on() {
             answer.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+    }
+
+    /// A page from anywhere, where all may, gets no credentials along with it.
+    fn allow(&self, origin: &HeaderValue, answer: &mut HeaderMap) {
+        let is_any = self.allowed_origins.iter().any(|allowed| allowed == "*");
+        let allowed = if is_any { HeaderValue::from_static("*") } else { origin.clone() };
+        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        if !is_any {
+            answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
     }
 
@@ -92,11 +94,6 @@ impl Cors {
                 }
             }
         })
-    }
-
-    /// Whether pages from any origin may; they then send no credentials.
-    fn allows_all(&self) -> bool {
-        self.allowed_origins.iter().any(|allowed| allowed == "*")
     }
 
     fn allows_headers(&self, wanted: &str) -> bool {

@@ -96,6 +96,16 @@ impl Address {
     }
 }
 
+/// Whether the system would read it as a short form of an IPv4 address (`127.1`, `0`, `0x7f.1`). The Go collector looks it up as a
+/// name.
+fn is_short_for_an_address(host: &str) -> bool {
+    let is_number = |part: &str| match part.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()),
+    };
+    host.parse::<IpAddr>().is_err() && host.to_ascii_lowercase().split('.').all(is_number)
+}
+
 /// Writes an IPv4-mapped IPv6 address (`::ffff:127.0.0.1`) as IPv4.
 fn canonical(host: &str) -> String {
     let mapped = host.parse().ok().and_then(|ip: Ipv6Addr| ip.to_ipv4_mapped());
@@ -146,7 +156,13 @@ impl Listen {
             "unix" => (Address::unix, Family::Any),
             other => return Err(format!("unsupported transport type {other:?}: use tcp or unix")),
         };
-        Ok(Listen { address: parse(endpoint)?, family })
+        let address = parse(endpoint)?;
+        if let Address::Tcp { host, .. } = &address
+            && is_short_for_an_address(host)
+        {
+            return Err(format!("{host} is no IP address: write all four numbers, as in 127.0.0.1"));
+        }
+        Ok(Listen { address, family })
     }
 
     /// The addresses to bind. `localhost` means two, and both are needed. An empty host and `0.0.0.0` mean every
@@ -242,7 +258,9 @@ impl Endpoint {
         }
         let rest = match text.split_once("://") {
             Some(("http" | "https", rest)) => rest.strip_suffix('/').unwrap_or(rest),
-            Some(("dns" | "passthrough", rest)) => rest.split_once('/').map_or(rest, |(_, rest)| rest),
+            Some((scheme, rest)) if ["dns", "passthrough"].iter().any(|known| known.eq_ignore_ascii_case(scheme)) => {
+                rest.split_once('/').map_or(rest, |(_, rest)| rest)
+            }
             Some((unknown, _)) => return Err(format!("unknown scheme {unknown:?}: use host:port")),
             None if text.is_empty() => return Err(r#"requires a non-empty "endpoint""#.into()),
             None => text.strip_prefix("dns:").filter(|rest| rest.contains(':')).unwrap_or(text),
@@ -254,6 +272,21 @@ impl Endpoint {
             return Err(format!("an endpoint of gRPC has no path: {rest:?}"));
         }
         peer(rest).map(at)
+    }
+
+    /// How to write `text` if the Go collector refuses this form.
+    pub fn in_go(&self, text: &str) -> Option<String> {
+        let bracketed = text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(host, _)| host);
+        let short = |prefix: &str| text.strip_prefix(prefix).filter(|rest| !rest.starts_with("//"));
+        if bracketed.contains('%') && !bracketed.contains("%25") {
+            return Some("%25 before the zone".to_owned());
+        }
+        if self.scheme.is_some() {
+            return None;
+        }
+        let in_full = short("unix:").map(|path| format!("unix://{path}"));
+        let in_full = in_full.or_else(|| short("dns:").map(|name| format!("dns:///{name}")));
+        in_full.or_else(|| text.strip_suffix('/').filter(|text| text.starts_with("http")).map(str::to_owned))
     }
 
     pub fn http(text: &str) -> Result<Endpoint, String> {
@@ -335,9 +368,9 @@ impl Endpoint {
     }
 }
 
-/// An address to connect to. As in Go, an empty host means this machine.
+/// An address to connect to. As in Go, an empty host means this machine. In a URL, `%25` precedes a zone (RFC 6874).
 fn peer(text: &str) -> Result<Address, String> {
-    match Address::tcp(text)? {
+    match Address::tcp(&text.replacen("%25", "%", 1))? {
         Address::Tcp { port: 0, .. } => Err(r#"invalid port "0""#.into()),
         Address::Tcp { host, port } if host.is_empty() => Ok(Address::Tcp { host: "localhost".into(), port }),
         address => Ok(address),

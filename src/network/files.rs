@@ -111,7 +111,8 @@ impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
         }
     }
 
-    fn known(&self) -> Result<Arc<T>, String> {
+    /// What is in force, without a look.
+    pub fn known(&self) -> Result<Arc<T>, String> {
         self.0.lock().known()
     }
 }

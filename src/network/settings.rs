@@ -25,9 +25,10 @@ pub fn listen(section: &Section, default: &str) -> Listen {
     let endpoint = section.text_or("endpoint", default);
     Listen::parse(&endpoint, &transport).unwrap_or_else(|error| {
         let key = if Listen::parse(default, &transport).is_err() { "transport" } else { "endpoint" };
-        match endpoint.split_once("://") {
-            Some((_, address)) => section.problem_with_help(key, error, format!("without a scheme: {address}")),
-            None => section.problem(key, error),
+        match (endpoint.split_once("://"), completed(&endpoint, default)) {
+            (Some((_, address)), _) => section.problem_with_help(key, error, format!("without a scheme: {address}")),
+            (None, Some(whole)) if key == "endpoint" => section.problem_with_help(key, error, format!("write {whole}")),
+            (None, _) => section.problem(key, error),
         }
         Listen::parse(default, "tcp").expect("a default endpoint is an endpoint")
     })
@@ -36,7 +37,34 @@ pub fn listen(section: &Section, default: &str) -> Listen {
 /// An upstream's endpoint; `None` if it is missing or wrong.
 pub fn endpoint(section: &Section, key: &str, parse: fn(&str) -> Result<Endpoint, String>) -> Option<Endpoint> {
     let text = section.url(key).filter(|text| !text.is_empty())?;
-    parse(&text).map_err(|error| section.problem(key, error)).ok()
+    let (scheme, default) = match parse("localhost:4317") {
+        Ok(_) => ("", "localhost:4317"),
+        Err(_) => ("http://", "localhost:4318"),
+    };
+    let refused = |error| {
+        let whole = format!("{scheme}{}", completed(&text, default).as_deref().unwrap_or(&text));
+        // What may hold a password is not repeated.
+        let is_address = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
+        match is_address && parse(&whole).is_ok() {
+            true => section.problem_with_help(key, error, format!("write {whole}")),
+            false => section.problem(key, error),
+        }
+    };
+    let endpoint = parse(&text).map_err(refused).ok()?;
+    if let Some(form) = endpoint.in_go(&text) {
+        section.warning(key, format!("the Go collector refuses this form: write {form}"));
+    }
+    Some(endpoint)
+}
+
+/// A port alone, or a host alone, with the other half of `default`.
+fn completed(endpoint: &str, default: &str) -> Option<String> {
+    let (host, port) = default.rsplit_once(':')?;
+    let is_host = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
+    match endpoint.parse::<u16>() {
+        Ok(port) => Some(format!("{host}:{port}")),
+        Err(_) => is_host(endpoint).then(|| format!("{endpoint}:{port}")),
+    }
 }
 
 /// `response_headers` of a server, which are part of each answer.

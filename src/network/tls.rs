@@ -1,7 +1,7 @@
 //! TLS for both sides, from the Go collector's `tls:` keys. The settings become a rustls configuration when a component
 //! is built, so a missing file is an error at start-up. Handshake errors say which key to set.
 
-pub mod certificate;
+pub(crate) mod certificate;
 mod decode;
 
 use std::fmt;

@@ -6,9 +6,9 @@
 //! messages, an error in a list of scalars). For a duplicate member the last scalar wins, lists continue, messages
 //! merge. An unpaired surrogate becomes U+FFFD; bytes that are not UTF-8 are carried unchanged, as in protobuf.
 
-pub mod number;
+pub(crate) mod number;
 mod reader;
-pub mod scanner;
+pub(crate) mod scanner;
 mod writer;
 
 use serde_json::Value;

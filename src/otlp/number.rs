@@ -6,41 +6,12 @@ use std::io::Write;
 
 use super::hex;
 
-const PAIRS: &[u8; 200] = &{
-    let mut pairs = [0; 200];
-    let mut n = 0;
-    while n < 100 {
-        pairs[2 * n] = b'0' + (n / 10) as u8;
-        pairs[2 * n + 1] = b'0' + (n % 10) as u8;
-        n += 1;
-    }
-    pairs
-};
-
-/// The two digits of a number below 100.
 #[inline]
-fn pair(n: u64) -> [u8; 2] {
-    let at = (n % 100) as usize * 2;
-    [PAIRS[at], PAIRS[at + 1]]
-}
-
-#[inline]
-pub fn put_uint(out: &mut Vec<u8>, mut n: u64) {
-    if n < 10 {
-        return out.push(b'0' + n as u8);
+pub fn put_uint(out: &mut Vec<u8>, n: u64) {
+    match n {
+        0..10 => out.push(b'0' + n as u8),
+        _ => out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes()),
     }
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    while n >= 10 {
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(&pair(n));
-        n /= 100;
-    }
-    if n > 0 {
-        at -= 1;
-        digits[at] = b'0' + n as u8;
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 #[inline]
@@ -86,10 +57,9 @@ impl Clock {
             out.extend_from_slice(&self.text[..19]);
             return out.extend_from_slice(ZONE);
         }
-        self.text[20] = b'0' + (fraction / 100_000_000) as u8;
-        for (at, divisor) in [(21, 1_000_000), (23, 10_000), (25, 100), (27, 1)] {
-            self.text[at..at + 2].copy_from_slice(&pair(fraction / divisor));
-        }
+        // A one before them keeps the zeros in front.
+        let digits = 1_000_000_000 + fraction as u32;
+        self.text[20..29].copy_from_slice(&itoa::Buffer::new().format(digits).as_bytes()[1..]);
         let mut end = 29;
         while self.text[end - 1] == b'0' {
             end -= 1;
@@ -106,7 +76,7 @@ impl Clock {
         let date = [(0, year / 100), (2, year), (5, month), (8, day)];
         let time = [(11, second / 3600), (14, second / 60 % 60), (17, second % 60)];
         for (at, n) in date.into_iter().chain(time) {
-            self.text[at..at + 2].copy_from_slice(&pair(n));
+            self.text[at..at + 2].copy_from_slice(&[b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8]);
         }
     }
 }
@@ -260,7 +230,7 @@ fn exp(x: f64) -> f64 {
 }
 
 /// The date `days` after 1970-01-01, in the proleptic Gregorian calendar, computed in eras of 400 years.
-pub fn civil(days: i64) -> (i64, i64, i64) {
+fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

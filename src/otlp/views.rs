@@ -11,7 +11,7 @@ use super::schema::{
 };
 use super::wire::{Field, Fields, Value};
 
-pub mod metrics;
+pub(crate) mod metrics;
 
 /// Merges another occurrence of a field into a view; wrong wire types are ignored.
 trait Merge<'a> {

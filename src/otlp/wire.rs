@@ -158,6 +158,15 @@ fn long_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     None
 }
 
+/// Varints one behind another.
+pub fn varints(mut bytes: &[u8]) -> impl Iterator<Item = u64> {
+    std::iter::from_fn(move || {
+        let (value, after) = varint(bytes)?;
+        bytes = after;
+        Some(value)
+    })
+}
+
 /// The length of a varint in bytes.
 #[inline]
 pub fn varint_len(value: u64) -> usize {

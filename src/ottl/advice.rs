@@ -28,7 +28,7 @@ const OF_RESOURCES: [&str; 8] = ["service", "host", "k8s", "container", "cloud",
 
 /// Advice for a name that is not a path.
 pub fn of_path(written: &str) -> Option<String> {
-    let is_context = |first: &str| CONTEXTS.iter().any(|(name, _)| *name == first);
+    let is_context = |first: &str| CONTEXTS.iter().any(|(name, ..)| *name == first);
     let (context, name) = written.split_once('.').filter(|(first, _)| is_context(first)).unwrap_or(("", written));
     if let Some((_, ottl)) = FAMILIAR.iter().find(|(names, _)| names.contains(&name)) {
         return Some(format!("write {ottl}"));
@@ -45,7 +45,7 @@ pub fn of_path(written: &str) -> Option<String> {
 /// Advice for an expression that is not a condition.
 pub fn of_condition(written: &str) -> String {
     let is_word = written.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let is_path = CONTEXTS.iter().flat_map(|(context, _)| rows(context)).any(|row| row.name == written);
+    let is_path = CONTEXTS.iter().flat_map(|(context, ..)| rows(context)).any(|row| row.name == written);
     of_path(written).filter(|_| !is_path || written == "status").unwrap_or_else(|| match is_word && !is_path {
         true => format!("to look for text, write IsMatch(body, \"{written}\")"),
         false => format!("compare it with something: {written} == …"),

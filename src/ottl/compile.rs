@@ -161,6 +161,10 @@ fn is_plain(node: &Node) -> bool {
     )
 }
 
+fn has_maps(node: &Node) -> bool {
+    matches!(&node.syntax, Syntax::List(items) if items.iter().any(|item| matches!(item.syntax, Syntax::Map(_))))
+}
+
 /// A literal that the Go collector checks when the config loads.
 fn is_literal(node: &Node) -> bool {
     match &node.syntax {
@@ -322,7 +326,9 @@ impl Dialect<'_> {
             expression => Ok(expression),
         };
         let fixed = |node: &Node, what: &str, is_right: fn(&Constant) -> bool| match self.expression(node)? {
-            Expression::Constant(constant) if is_right(&constant) => Ok(Expression::Constant(constant)),
+            Expression::Constant(constant) if is_literal(node) && is_right(&constant) => {
+                Ok(Expression::Constant(constant))
+            }
             _ => Err(wanted(what)),
         };
         let is_text = |constant: &Constant| matches!(constant, Constant::String(_));
@@ -338,6 +344,8 @@ impl Dialect<'_> {
             Kind::Text => literal(node, "text", is_text).map(Argument::Value),
             Kind::Int => literal(node, "a whole number", is_int).map(Argument::Value),
             Kind::Map => literal(node, "a map", |constant| matches!(constant, Constant::Map(_))).map(Argument::Value),
+            // As in the Go collector, which turns the list into one of its own.
+            Kind::List if has_maps(node) => Err(wanted("a list without maps, where it is written out")),
             Kind::List => {
                 literal(node, "a list", |constant| matches!(constant, Constant::List(_))).map(Argument::Value)
             }

@@ -5,7 +5,7 @@ use super::paths::Path;
 use super::pattern;
 use super::scene::Scene;
 use super::syntax::Operator;
-use super::value::{Fault, Time, Value, entries, items, put_entry, put_item};
+use super::value::{Fault, Value, entries, items, put_entry, put_item};
 
 pub enum Expression {
     Constant(Constant),
@@ -165,23 +165,9 @@ pub fn element<'a>(value: Value<'a>, key: Value) -> Result<Value<'a>, Fault> {
     }
 }
 
-/// The Go collector's name for a type, for messages.
+/// The name of a value's type in messages about keys and sums.
 pub fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Nil => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Int(_) => "int64",
-        Value::Double(_) => "float64",
-        Value::String(_) => "string",
-        Value::Bytes(_) => "[]uint8",
-        Value::List(_) => "pcommon.Slice",
-        Value::Map(_) => "pcommon.Map",
-        Value::Time(_) => "time.Time",
-        Value::Duration(_) => "time.Duration",
-        Value::TraceId(_) => "pcommon.TraceID",
-        Value::SpanId(_) => "pcommon.SpanID",
-        Value::Whole(what, _) => what,
-    }
+    if let Value::Nil = value { "<nil>" } else { value.type_name() }
 }
 
 /// Integers wrap around, as in Go.
@@ -205,12 +191,12 @@ pub fn calculate<'a>(left: Value, operator: Operator, right: Value) -> Result<Va
         (Value::Double(left), _, Value::Int(right)) => floats(left, right as f64),
         (Value::Double(left), _, Value::Double(right)) => floats(left, right),
         (Value::Time(time), Operator::Add, Value::Duration(nanos))
-        | (Value::Duration(nanos), Operator::Add, Value::Time(time)) => Ok(Value::Time(shifted(time, nanos.into()))),
+        | (Value::Duration(nanos), Operator::Add, Value::Time(time)) => Ok(Value::Time(time.shifted(nanos.into()))),
         (Value::Time(time), Operator::Subtract, Value::Duration(nanos)) => {
-            Ok(Value::Time(shifted(time, -i128::from(nanos))))
+            Ok(Value::Time(time.shifted(-i128::from(nanos))))
         }
         (Value::Time(left), Operator::Subtract, Value::Time(right)) => {
-            let nanos = nanos_of(left) - nanos_of(right);
+            let nanos = left.nanos() - right.nanos();
             Ok(Value::Duration(nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64))
         }
         (Value::Duration(left), Operator::Add, Value::Duration(right)) => Ok(Value::Duration(left.wrapping_add(right))),
@@ -225,15 +211,4 @@ pub fn calculate<'a>(left: Value, operator: Operator, right: Value) -> Result<Va
             Err(Fault::new(format!("{left} and {right} can't be calculated with: both must be numbers, or times")))
         }
     }
-}
-
-const SECOND: i128 = 1_000_000_000;
-
-fn nanos_of(time: Time) -> i128 {
-    i128::from(time.seconds) * SECOND + i128::from(time.nanos)
-}
-
-fn shifted(time: Time, nanos: i128) -> Time {
-    let nanos = nanos_of(time) + nanos;
-    Time { seconds: nanos.div_euclid(SECOND) as i64, nanos: nanos.rem_euclid(SECOND) as u32, ..time }
 }

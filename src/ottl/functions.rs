@@ -8,14 +8,14 @@ mod csv;
 mod decode;
 mod editors;
 mod format;
-pub mod hashing;
+pub(crate) mod hashing;
 mod histograms;
 mod logformats;
 mod metrics;
 mod parsing;
 mod semconv;
 mod strings;
-pub mod time;
+pub(crate) mod time;
 mod url;
 
 use std::cell::Cell;

@@ -48,7 +48,7 @@ impl<'n> Hints<'n> {
     /// How many of the paths exist in one of these contexts.
     pub fn known_in(&self, contexts: &[&str]) -> usize {
         let leads = |context: &&str, name: &str| {
-            *context == name || rows(context).iter().any(|row| row.name.split('.').next() == Some(name))
+            *context == name || rows(context).any(|row| row.name.split('.').next() == Some(name))
         };
         let is_known = |(_, hint): &&(usize, Hint)| match hint {
             Hint::Path(field) => contexts.iter().any(|context| leads(context, &field.name)),
@@ -73,8 +73,7 @@ impl<'n> Hints<'n> {
                 Some(_) => {}
                 None if name == "otelcol" => {}
                 None => {
-                    let has =
-                        |context: &&&str| rows(context).iter().any(|row| row.name.split('.').next() == Some(name));
+                    let has = |context: &&&str| rows(context).any(|row| row.name.split('.').next() == Some(name));
                     let known = candidates.iter().filter(has);
                     let options: Vec<_> = known.map(|context| format!("\"{context}.{name}\"")).collect();
                     let mistake = Mistake::new(&field.span, format!("missing context name for path \"{name}\""));

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::config::nearest::nearest;
 use crate::config::section::Section;
 use crate::config::{self, Place, Problem, Value};
 
@@ -118,12 +119,16 @@ impl Grouping<'_> {
         let choices: Vec<_> = contexts.iter().map(|context| (*context, Some(*context))).collect();
         let groups = section.sections(key).unwrap_or_default().into_iter().filter_map(|section| {
             let settings = settings(&section);
-            let error_mode = section.choice("error_mode", error_mode, &ErrorMode::CHOICES);
-            let context = section.choice("context", None, &choices);
+            let error_mode = section.choice_in_any_case("error_mode", error_mode, &ErrorMode::CHOICES);
+            let context = section.choice_in_any_case("context", None, &choices);
             let mut texts = vec![("conditions", section.items("conditions").unwrap_or_default(), false)];
             if has_statements {
                 texts.push(("statements", section.items("statements").unwrap_or_default(), true));
             }
+            let is_known = context.is_some() || !section.has("context") || section.is_null("context");
+            let written = || section.text("context").unwrap_or_default();
+            // In place of an unknown context, the texts are read in the one that was meant, or not at all.
+            let context = if is_known { context } else { Some(nearest(&written(), contexts.iter().copied())?) };
             self.group(&section, &texts, context, error_mode).map(|group| finish(group, settings))
         });
         groups.collect()

@@ -65,6 +65,22 @@ pub struct Time {
     pub offset_seconds: i32,
 }
 
+impl Time {
+    pub fn of(nanos: i128, offset_seconds: i32) -> Time {
+        const SECOND: i128 = 1_000_000_000;
+        Time { seconds: nanos.div_euclid(SECOND) as i64, nanos: nanos.rem_euclid(SECOND) as u32, offset_seconds }
+    }
+
+    pub fn shifted(self, nanos: i128) -> Time {
+        Time::of(self.nanos() + nanos, self.offset_seconds)
+    }
+
+    /// Since 1970.
+    pub fn nanos(self) -> i128 {
+        i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanos)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
     /// Absent, or an empty `AnyValue`: both equal `nil`.
@@ -168,6 +184,12 @@ impl<'a> Value<'a> {
             _ => {}
         }
     }
+
+    /// Appends it as an `AnyValue` in the field `number`.
+    pub fn put_field(&self, out: &mut Vec<u8>, number: u32) {
+        put_header(out, number, self.any_len().unwrap_or(0));
+        self.put_any(out);
+    }
 }
 
 /// The entries of an encoded `KeyValueList`, in order; of equal keys the first counts.
@@ -186,12 +208,10 @@ pub fn put_entry(map: &mut Vec<u8>, key: &[u8], value: &Value) {
     let length = value.any_len().unwrap_or(0);
     put_header(map, list::VALUES, field_len(key_value::KEY, key.len()) + field_len(key_value::VALUE, length));
     put_bytes(map, key_value::KEY, key);
-    put_header(map, key_value::VALUE, length);
-    value.put_any(map);
+    value.put_field(map, key_value::VALUE);
 }
 
 /// Appends an item to an encoded `ArrayValue`.
 pub fn put_item(array: &mut Vec<u8>, value: &Value) {
-    put_header(array, list::VALUES, value.any_len().unwrap_or(0));
-    value.put_any(array);
+    value.put_field(array, list::VALUES);
 }

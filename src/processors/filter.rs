@@ -98,8 +98,8 @@ pub fn keys(signal: Signal, context: &str, is_qualified: bool) -> Vec<&'static s
 
 impl Config {
     pub fn decode(section: Section) -> Config {
-        let error_mode = section.choice("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
-        let observe = section.choice("mode", false, &[("drop", false), ("observe", true)]);
+        let error_mode = section.choice_in_any_case("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
+        let observe = section.choice_in_any_case("mode", false, &[("drop", false), ("observe", true)]);
         section.unread(&["profiles", "profile_conditions"], "profiles");
         let mut signals: [Arc<Vec<Rules>>; 3] = Default::default();
         for keys in &KEYS {

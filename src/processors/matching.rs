@@ -3,8 +3,10 @@
 
 use crate::config::nearest::suggestion;
 use crate::config::section::Section;
-use crate::config::{Node, Value};
-use crate::ottl::enums;
+use crate::config::tree::quoted;
+use crate::config::{Node, Place, Value};
+use crate::otlp::schema::SPAN_KINDS;
+use crate::ottl::{enums, pattern};
 
 /// What the properties are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,22 +19,13 @@ pub enum Subject {
 pub const NO_SPAN_KEY: &str = "at least one of \"services\", \"span_names\", \"span_kinds\", \"attributes\", \"libraries\" or \"resources\" field must be specified";
 const SPAN_KEYS: [&str; 6] = ["services", "span_names", "span_kinds", "attributes", "libraries", "resources"];
 
-/// By their numbers.
-pub const KINDS: [&str; 6] = [
-    "SPAN_KIND_UNSPECIFIED",
-    "SPAN_KIND_INTERNAL",
-    "SPAN_KIND_SERVER",
-    "SPAN_KIND_CLIENT",
-    "SPAN_KIND_PRODUCER",
-    "SPAN_KIND_CONSUMER",
-];
-
 /// What is compared as it stands has to be one of them.
 pub fn check_kinds(section: &Section) {
+    let known: Vec<String> = SPAN_KINDS.1.iter().map(|kind| format!("{}{kind}", SPAN_KINDS.0)).collect();
     for (kind, place) in section.items("span_kinds").unwrap_or_default() {
-        if !KINDS.iter().skip(1).any(|known| *known == kind) {
+        if !known.iter().skip(1).any(|known| *known == kind) {
             let message = "span_kinds string must match one of the standard span kinds when match_type=strict";
-            let help = suggestion(&kind, KINDS, "they are");
+            let help = suggestion(&kind, known.iter().map(String::as_str), "they are");
             section.problem_at(place, "span_kinds", message, help);
         }
     }
@@ -52,8 +45,8 @@ pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<
     let kind = || given.or_else(|| section.missing("match_type")).unwrap_or(Match::Strict);
     section.ignored(&["regexp"]);
     let texts = |key, path: &str| {
-        let texts = section.texts(key).unwrap_or_default();
-        any_of(texts.iter().map(|text| compare(path, text, kind())))
+        let texts = section.items(key).unwrap_or_default();
+        any_of(texts.iter().filter_map(|(text, place)| compare(section, key, *place, path, text, kind())))
     };
     let attributes = |key, path: &str| {
         let sections = section.sections(key).unwrap_or_default();
@@ -77,7 +70,7 @@ pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<
                 check_kinds(section);
             }
             for library in section.sections("libraries").unwrap_or_default() {
-                let term = |key, path| library.text(key).map(|text| compare(path, &text, kind()));
+                let term = |key, path| compare(&library, key, library.place(key), path, &library.text(key)?, kind());
                 terms.extend(term("name", "scope.name").or_else(|| library.missing("name")));
                 terms.extend(term("version", "scope.version"));
             }
@@ -108,11 +101,15 @@ fn any_of(terms: impl Iterator<Item = String>) -> Option<String> {
     }
 }
 
-fn compare(path: &str, text: &str, kind: Match) -> String {
-    match kind {
-        Match::Strict => format!("{path} == {}", literal(text)),
-        Match::Regexp => format!("IsMatch({path}, {})", literal(text)),
+fn compare(section: &Section, key: &str, place: Place, path: &str, text: &str, kind: Match) -> Option<String> {
+    if kind == Match::Strict {
+        return Some(format!("{path} == {}", literal(text)));
     }
+    if let Err(why) = pattern::compile(text) {
+        section.problem_at(place, key, format!("{} is not a regular expression", quoted(text)), Some(why));
+        return None;
+    }
+    Some(format!("IsMatch({path}, {})", literal(text)))
 }
 
 fn attribute(item: &Section, map: &str, kind: Match) -> Option<String> {
@@ -121,10 +118,11 @@ fn attribute(item: &Section, map: &str, kind: Match) -> Option<String> {
     let value = item.node("value").map(|node: &Node| &node.value);
     Some(match (value, kind) {
         (None | Some(Value::Null), _) => format!("{path} != nil"),
-        (Some(Value::Text(text)), Match::Strict) => compare(&path, text, kind),
+        (Some(Value::Text(text)), Match::Strict) => compare(item, "value", item.place("value"), &path, text, kind)?,
         (Some(Value::Text(text)), Match::Regexp) => {
             let is_scalar = ["IsString", "IsInt", "IsDouble", "IsBool"].map(|is| format!("{is}({path})"));
-            format!("(({}) and {})", is_scalar.join(" or "), compare(&path, text, kind))
+            let matches = compare(item, "value", item.place("value"), &path, text, kind)?;
+            format!("(({}) and {matches})", is_scalar.join(" or "))
         }
         (Some(_), Match::Regexp) => {
             item.problem_with_help("value", "a regular expression is text", "put it in quotes");

@@ -169,7 +169,7 @@ impl Config {
             redact_all_types: section.boolean("redact_all_types", false),
             redact_everywhere: section.boolean("redact_everywhere", false),
             mask,
-            summary: section.choice("summary", Summary::Nothing, &summaries),
+            summary: section.choice_in_any_case("summary", Summary::Nothing, &summaries),
             statements: Statements::decode(&section.subsection("db_sanitizer")),
         };
         section.finish();

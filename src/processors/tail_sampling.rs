@@ -4,11 +4,13 @@
 //! traces included: the other half is for what is handed on. A trace is found and decided on the wire; its spans are copied once, if it is kept.
 
 mod config;
+mod counts;
 mod policy;
 mod recent;
 mod spans;
+mod state;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,7 +20,7 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 
-use crate::diagnostics::metrics::{Histogram, Observe, Page};
+use crate::diagnostics::metrics::{Observe, Page};
 use crate::otlp::slice;
 use crate::telemetry::{
     Accounts, Alarm, Ask, Budget, Charge, Fate, Fill, Full, Holder, Load, Now, Outlet, Part, Reason, Refusal, Share,
@@ -28,9 +30,11 @@ use crate::telemetry::{
 use super::Stage;
 use super::outbox::{Next, Outbox};
 pub use config::Config;
+use counts::Counts;
 use policy::{Decision, Trace};
 use recent::Recent;
 use spans::{Gathered, Piece, gather, request_len, write_request};
+use state::{Remembered, State};
 
 /// Traces are decided on in groups, so often.
 const TICK: Duration = Duration::from_millis(100);
@@ -42,8 +46,6 @@ const PAYLOAD: usize = 1 << 20;
 
 /// One `tail_sampling` in one pipeline of traces.
 pub struct TailSampling {
-    /// What comes before a policy's name in metrics.
-    prefix: String,
     config: Arc<Config>,
     /// Of the config's, as many as the memory budget has room for.
     num_traces: usize,
@@ -65,66 +67,6 @@ pub struct TailSampling {
     counts: Counts,
 }
 
-#[derive(Default)]
-struct State {
-    traces: HashMap<u128, Remembered>,
-    /// All of them by the time they came, with the number that tells a trace from a later one of the same id.
-    order: VecDeque<(u64, u128)>,
-    next: u64,
-    /// How many are not decided on yet.
-    pending: usize,
-    /// None with a smaller number waits for its decision.
-    undecided: u64,
-    /// When those are due whose root came, which is earlier than the others.
-    due_after_root: VecDeque<(Instant, u64, u128)>,
-    sampled: Recent,
-    not_sampled: Recent,
-    /// Traces that are kept, on their way out.
-    ready: VecDeque<Vec<Piece>>,
-    /// Whether traces are decided on right now.
-    is_deciding: bool,
-}
-
-/// A trace as long as it is remembered; decided, it says what becomes of late spans.
-struct Remembered {
-    number: u64,
-    arrived: Instant,
-    due: Instant,
-    pieces: Vec<Piece>,
-    spans: u64,
-    bytes: u64,
-    /// Whether it is kept, and when that was decided.
-    decided: Option<(bool, Instant)>,
-}
-
-/// What is counted; of a policy or of all, by decision.
-struct Counts {
-    all: [AtomicU64; 3],
-    policies: Vec<PolicyCounts>,
-    new_traces: AtomicU64,
-    too_early: AtomicU64,
-    too_large: AtomicU64,
-    errors: AtomicU64,
-    released_early: [AtomicU64; 2],
-    decision_milliseconds: Histogram,
-    late_seconds: Histogram,
-    removal_seconds: Histogram,
-}
-
-#[derive(Default)]
-struct PolicyCounts {
-    decisions: [AtomicU64; 3],
-    runs: AtomicU64,
-    nanoseconds: AtomicU64,
-}
-
-/// The bounds of `sampling_decision_timer_latency`, and of what is measured in seconds.
-const MILLISECONDS: [u64; 23] = [
-    1, 2, 5, 10, 25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 2000, 3000, 4000, 5000, 10_000, 20_000, 30_000,
-    50_000,
-];
-const SECONDS: [u64; 15] = [0, 5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000];
-
 impl TailSampling {
     pub fn new(
         id: &str,
@@ -143,18 +85,7 @@ impl TailSampling {
         };
         let num_traces = fitting("num_traces", config.num_traces, queue / 2 / TRACE);
         let cached = |key, wanted| Recent::new(fitting(key, wanted, queue / 8 / CACHED));
-        let counts = Counts {
-            all: Default::default(),
-            policies: config.policies.iter().map(|_| PolicyCounts::default()).collect(),
-            new_traces: AtomicU64::new(0),
-            too_early: AtomicU64::new(0),
-            too_large: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
-            released_early: Default::default(),
-            decision_milliseconds: Histogram::new(&MILLISECONDS),
-            late_seconds: Histogram::new(&SECONDS),
-            removal_seconds: Histogram::new(&SECONDS),
-        };
+        let counts = Counts::new(id, config.policies.iter().map(|(name, _)| name));
         let state = State {
             sampled: cached("sampled_cache_size", config.sampled_cache_size),
             not_sampled: cached("non_sampled_cache_size", config.non_sampled_cache_size),
@@ -163,7 +94,6 @@ impl TailSampling {
         Arc::new_cyclic(|this| TailSampling {
             this: this.clone(),
             _holder: budget.add_holder(),
-            prefix: id.split_once('/').map_or_else(String::new, |(_, name)| format!("{name}.")),
             config,
             num_traces,
             outbox: Outbox::new(outlet, accounts.clone(), budget.clone(), alarm.clone()),
@@ -195,11 +125,6 @@ impl TailSampling {
         let (bytes, charged) = (state.bytes(), self.known.bytes());
         self.known.add(bytes.saturating_sub(charged));
         self.known.shrink_to(bytes);
-    }
-
-    /// What a load takes of the queue's memory.
-    fn need(load: Load) -> u64 {
-        load.fresh_held_bytes()
     }
 
     /// Spans that nobody waits for any more.
@@ -242,11 +167,11 @@ impl TailSampling {
     fn place(&self, state: &mut State, span: &Gathered, now: Instant, late: &mut Late) {
         let id = span.trace_id;
         if !state.sampled.is_off() && state.sampled.has(id) {
-            self.counts.released_early[1].fetch_add(1, Relaxed);
+            self.counts.released_kept.fetch_add(1, Relaxed);
             return span.push(late.kept.entry(id).or_default());
         }
         if !state.not_sampled.is_off() && state.not_sampled.has(id) {
-            self.counts.released_early[0].fetch_add(1, Relaxed);
+            self.counts.released_dropped.fetch_add(1, Relaxed);
             return span.push(&mut late.dropped);
         }
         if !state.traces.contains_key(&id) {
@@ -377,9 +302,7 @@ impl TailSampling {
     fn decide_one(&self, due: Due, now: Now) {
         let Due { id, number, pieces, spans } = due;
         let decision = self.decide(&Trace { id, pieces: &pieces, spans, now });
-        if let Some(count) = self.counts.all.get(decision as usize) {
-            count.fetch_add(1, Relaxed);
-        }
+        self.counts.all.add(decision);
         let is_kept = decision == Decision::Sampled;
         let mut state = self.lock();
         // Spans may have come while it was decided on, so many that it was dropped as too large.
@@ -411,9 +334,7 @@ impl TailSampling {
                 self.counts.errors.fetch_add(1, Relaxed);
                 continue;
             };
-            if let Some(count) = counts.decisions.get(decision as usize) {
-                count.fetch_add(1, Relaxed);
-            }
+            counts.decisions.add(decision);
             match decision {
                 Decision::Dropped => return Decision::Dropped,
                 Decision::Sampled if self.config.sample_on_first_match => return Decision::Sampled,
@@ -512,7 +433,7 @@ impl Sink for TailSampling {
     }
 
     fn reserve(&self, _: &Telemetry, load: Load, _: Ask) -> Result<(), Full> {
-        let (need, size) = (TailSampling::need(load), load.held_bytes());
+        let (need, size) = (load.fresh_held_bytes(), load.held_bytes());
         let (held, most) = (self.held_bytes.load(Relaxed) + self.known.bytes(), self.budget.limit(Share::Queue) / 2);
         if size > most {
             return Err(Full::Refuse(Refusal::TooLarge {
@@ -536,7 +457,7 @@ impl Sink for TailSampling {
     }
 
     fn release(&self, load: Load) {
-        self.budget.give_back(Share::Queue, TailSampling::need(load));
+        self.budget.give_back(Share::Queue, load.fresh_held_bytes());
     }
 
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
@@ -559,7 +480,7 @@ impl Sink for TailSampling {
         }
         self.let_go(Reason::SampledOut, &late.dropped);
         telemetry.resolve(Ok(()));
-        self.budget.give_back(Share::Queue, TailSampling::need(load));
+        self.budget.give_back(Share::Queue, load.fresh_held_bytes());
         self.flush(now, false);
     }
 
@@ -579,77 +500,6 @@ impl Sink for TailSampling {
         for account in &self.accounts {
             account.lose(Reason::SinkStuck, telemetry);
         }
-    }
-}
-
-impl State {
-    fn next_due(&mut self) -> Option<Instant> {
-        let fronts = [self.oldest_pending(), self.due_after_root.front().copied()];
-        fronts.into_iter().flatten().map(|(due, ..)| due).min()
-    }
-
-    /// The oldest trace that waits for its decision, and when that is due.
-    fn oldest_pending(&mut self) -> Option<(Instant, u64, u128)> {
-        let first = self.order.partition_point(|(number, _)| *number < self.undecided);
-        for (number, id) in self.order.range(first..) {
-            self.undecided = *number;
-            let trace = self.traces.get(id).filter(|trace| trace.number == *number && trace.is_pending());
-            if let Some(trace) = trace {
-                return Some((trace.due, *number, *id));
-            }
-        }
-        self.undecided = self.next + 1;
-        None
-    }
-
-    /// Forgets the places of traces that are gone, once they are more than those of the others.
-    fn forget(&mut self) {
-        let State { traces, order, due_after_root, .. } = self;
-        let most = 2 * traces.len() + 64;
-        let is_there = |number: &u64, id: &u128| traces.get(id).is_some_and(|trace| trace.number == *number);
-        if order.len() > most {
-            order.retain(|(number, id)| is_there(number, id));
-        }
-        if due_after_root.len() > most {
-            due_after_root.retain(|(_, number, id)| is_there(number, id));
-        }
-    }
-
-    /// Gives back what the tables took for many traces when few are left.
-    fn trim(&mut self) {
-        let few = 2 * self.traces.len() + 64;
-        self.forget();
-        if self.traces.capacity() > 4 * few {
-            self.traces.shrink_to(few);
-            self.order.shrink_to(few);
-            self.due_after_root.shrink_to(few);
-        }
-        if self.ready.capacity() > 4 * (self.ready.len() + 64) {
-            self.ready.shrink_to_fit();
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        let listed = self.order.capacity() * size_of::<(u64, u128)>()
-            + self.due_after_root.capacity() * size_of::<(Instant, u64, u128)>()
-            + self.ready.capacity() * size_of::<Vec<Piece>>();
-        let traces = table_bytes::<Remembered>(self.traces.capacity());
-        (listed + traces + self.sampled.bytes() + self.not_sampled.bytes()) as u64
-    }
-}
-
-impl Remembered {
-    /// Whether it waits for its decision, and nobody is at it.
-    fn is_pending(&self) -> bool {
-        self.decided.is_none() && !self.pieces.is_empty()
-    }
-}
-
-/// What a hash table of trace ids takes: a power of two of entries, of which seven of eight are used, with a byte for each.
-fn table_bytes<T>(capacity: usize) -> usize {
-    match capacity {
-        0 => 0,
-        _ => (capacity * 8 / 7).next_power_of_two() * (size_of::<(u128, T)>() + 1),
     }
 }
 
@@ -699,40 +549,7 @@ impl Stage for TailSampling {
 
 impl Observe for TailSampling {
     fn observe(&self, page: &mut Page) {
-        let counts = &self.counts;
-        let name = |name: &str| format!("otelcol_processor_tail_sampling_{name}");
-        let plain = [
-            ("new_trace_id_received", &counts.new_traces),
-            ("sampling_policy_evaluation_error", &counts.errors),
-            ("sampling_trace_dropped_too_early", &counts.too_early),
-            ("traces_dropped_too_large", &counts.too_large),
-        ];
-        for (key, count) in plain {
-            page.counter(&name(key), &[], count.load(Relaxed));
-        }
-        page.gauge(&name("sampling_traces_on_memory"), &[], self.lock().traces.len() as f64);
-        page.histogram(&name("sampling_decision_timer_latency"), &[], &counts.decision_milliseconds);
-        page.histogram(&name("sampling_late_span_age"), &[], &counts.late_seconds);
-        page.histogram(&name("sampling_trace_removal_age"), &[], &counts.removal_seconds);
-        for (sampled, count) in ["false", "true"].iter().zip(&counts.released_early) {
-            let key = name("early_releases_from_cache_decision");
-            page.counter(&key, &[("sampled", sampled)], count.load(Relaxed));
-        }
-        let decisions = [("true", "sampled"), ("false", "not_sampled"), ("false", "dropped")];
-        for ((sampled, decision), count) in decisions.iter().zip(&counts.all) {
-            let labels = [("sampled", *sampled), ("decision", *decision)];
-            page.counter(&name("global_count_traces_sampled"), &labels, count.load(Relaxed));
-        }
-        for ((policy, _), counts) in self.config.policies.iter().zip(&counts.policies) {
-            let policy = format!("{}{policy}", self.prefix);
-            let label = ("policy", policy.as_str());
-            page.counter(&name("sampling_policy_execution_count"), &[label], counts.runs.load(Relaxed));
-            let microseconds = counts.nanoseconds.load(Relaxed) / 1000;
-            page.counter(&name("sampling_policy_execution_time_sum"), &[label], microseconds);
-            for ((sampled, decision), count) in decisions.iter().zip(&counts.decisions) {
-                let labels = [label, ("sampled", *sampled), ("decision", *decision)];
-                page.counter(&name("count_traces_sampled"), &labels, count.load(Relaxed));
-            }
-        }
+        page.gauge(&counts::name("sampling_traces_on_memory"), &[], self.lock().traces.len() as f64);
+        self.counts.observe(page);
     }
 }

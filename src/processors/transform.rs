@@ -39,7 +39,7 @@ const KEYS: [(Signal, &str, &[&str]); 3] = [
 
 impl Config {
     pub fn decode(section: Section) -> Config {
-        let error_mode = section.choice("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
+        let error_mode = section.choice_in_any_case("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
         section.unread(&["profile_statements"], "profiles");
         if section.boolean("flatten_data", false) {
             let message = "'flatten_data' requires the 'transform.flatten.logs' feature gate to be enabled";

@@ -4,7 +4,7 @@
 //! it is read.
 
 mod body;
-pub mod config;
+pub(crate) mod config;
 mod connection;
 mod grpc;
 mod http;

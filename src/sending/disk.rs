@@ -9,13 +9,13 @@
 //! - nothing is acknowledged in a file that was removed meanwhile;
 //! - an unreadable file is not a damaged one: while reads of it fail, it is neither skipped, settled nor removed ([`hold`]).
 
-pub mod attempts;
+pub(crate) mod attempts;
 pub mod directory;
 pub mod format;
 pub mod hold;
-pub mod log;
-pub mod marks;
-pub mod scan;
+mod log;
+mod marks;
+mod scan;
 pub mod survey;
 
 use std::io::{self, IoSlice};

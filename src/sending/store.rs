@@ -439,8 +439,6 @@ fn publish(store: &Store, log: &DiskLog, is_failing: bool) {
 impl Queue {
     /// A queue on disk; records of an earlier run are in it and in its account.
     pub fn stored(
-        id: &str,
-        signal: Signal,
         settings: Settings,
         exporter: Arc<dyn Exporter>,
         account: Arc<Account>,
@@ -448,14 +446,15 @@ impl Queue {
         place: &StoreParts,
     ) -> Result<Arc<Queue>, String> {
         let (store, opened) = Store::open(place.path, place.limits, place.wait)?;
-        let queue = Queue::with(id, signal, settings, exporter, account, budget, Box::new(store.clone()));
+        let (id, signal) = (account.exporter.clone(), account.signal.name());
+        let queue = Queue::kept(Box::new(store.clone()), settings, exporter, account, budget);
         if let Ok((_, found)) = &opened {
             queue.take_up(found);
         }
         let weak = Arc::downgrade(&queue);
         let dead = DeadLetters::new(place.path, place.limits);
         let thread = std::thread::Builder::new().name(format!("log {id}"));
-        let watch = place.supervisor.watch(format!("disk log of {id}, {}", signal.name()));
+        let watch = place.supervisor.watch(format!("disk log of {id}, {signal}"));
         let started = thread.spawn(move || thread::run(&watch, &store, opened, dead, &weak));
         started.map_err(|error| format!("cannot start the thread of the queue: {error}"))?;
         Ok(queue)

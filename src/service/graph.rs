@@ -373,7 +373,7 @@ impl<'a> Builder<'a> {
             }
         }
         let queue = match storage {
-            None => Queue::new(name, signal, settings, exporter, account, budget),
+            None => Queue::new(settings, exporter, account, budget),
             Some(storage) => {
                 let path = storage.log_path(name, signal.name());
                 if self.closing.contains(&path.as_path()) {
@@ -389,7 +389,7 @@ impl<'a> Builder<'a> {
                 }
                 let supervisor = &self.supervisor;
                 let place = sending::StoreParts { path: &path, limits, wait: storage.timeout, supervisor };
-                Queue::stored(name, signal, settings, exporter, account, budget, &place).map_err(failed)?
+                Queue::stored(settings, exporter, account, budget, &place).map_err(failed)?
             }
         };
         self.graph.queues.push(queue.clone());

@@ -102,11 +102,6 @@ impl Ticket {
         Receipt(Arc::new(waiting)).ticket()
     }
 
-    /// Whether both belong to the same receipt.
-    pub fn is_same(&self, other: &Ticket) -> bool {
-        Arc::ptr_eq(&self.waiting, &other.waiting)
-    }
-
     pub fn resolve(mut self, outcome: Result<(), &Refusal>) {
         self.resolved = true;
         if let Err(refusal) = outcome {

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Writes anew what a Go collector does with the cases of these files, each line of which is one case.
 
-  tests/conformance/record.py OTELCOL [FILE...]                      default: all of fixtures/answers and fixtures/taken
+  tests/conformance/record.py OTELCOL [FILE...]            default: all of fixtures/answers, fixtures/references, and fixtures/taken
 
-answers/*.jsonl   a request, and the status and the headers of its answer. A redirect is followed to where it leads
-taken/*.jsonl     a config, and whether `validate` takes it"""
+answers/*.jsonl      a request, and the status and the headers of its answer. A redirect is followed to where it leads
+references/*.jsonl   the text of a variable, and what it is in a field without a type: an attribute's value, null, or refused
+taken/*.jsonl        a config, and whether `validate` takes it"""
 import base64, glob, json, os, socket, subprocess, sys, tempfile, time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-HEADERS = ("access-control-allow-origin", "access-control-allow-methods", "access-control-allow-headers", "access-control-max-age")
+HEADERS = ("access-control-allow-origin", "access-control-allow-methods", "access-control-allow-headers", "access-control-expose-headers", "access-control-max-age", "vary")
 
 
 def free_port():
@@ -66,6 +67,45 @@ def record_answers(otelcol, cases):
                 process.wait(20)
 
 
+def record_references(otelcol, cases):
+    for case in cases:
+        # A collector that is stopped before it waits for signals has written nothing.
+        attempts = (value_of(otelcol, case["text"]) for _ in range(20))
+        outcome = next(outcome for outcome in attempts if outcome)
+        case.pop("refused", None)
+        case.update(outcome)
+
+
+def value_of(otelcol, text):
+    port = free_port()
+    config = config_of({"server": "otlp", "settings": {}}, port)
+    with tempfile.TemporaryDirectory() as folder:
+        config["processors"] = {"attributes": {"actions": [{"key": "a", "action": "insert", "value": "${env:VALUE}"}]}}
+        config["exporters"] = {"file": {"path": f"{folder}/out"}}
+        config["service"]["pipelines"] = {"logs": {"receivers": ["otlp"], "processors": ["attributes"], "exporters": ["file"]}}
+        with open(f"{folder}/config.yaml", "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        command = [otelcol, "--config", f"{folder}/config.yaml"]
+        process = subprocess.Popen(command, env=os.environ | {"VALUE": text}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while process.poll() is None:
+            try:
+                ask(port, {"head": ["POST /v1/logs", "Content-Type: application/json"], "body": '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{}]}]}]}'})
+                break
+            except OSError:
+                time.sleep(0.02)
+        process.terminate()
+        error = process.communicate(timeout=20)[1].decode(errors="replace")
+        if "must be specified" in error:
+            return {"value": None}
+        if any(reason in error for reason in ("unsupported type", "Invalid value type")):
+            return {"refused": True}
+        if not os.path.exists(f"{folder}/out") or not os.path.getsize(f"{folder}/out"):
+            return None
+        with open(f"{folder}/out", encoding="utf-8") as file:
+            [record] = json.load(file)["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+        return {"value": record["attributes"][0]["value"]}
+
+
 def record_taken(otelcol, cases):
     for case in cases:
         arguments = [part for source in case["sources"] for part in ("--config", source)]
@@ -75,10 +115,11 @@ def record_taken(otelcol, cases):
 
 def main():
     otelcol, *files = sys.argv[1:]
-    for path in files or sorted(glob.glob(f"{TOP}/fixtures/answers/*.jsonl") + glob.glob(f"{TOP}/fixtures/taken/*.jsonl")):
+    ways = {"answers": record_answers, "references": record_references, "taken": record_taken}
+    for path in files or sorted(path for way in ways for path in glob.glob(f"{TOP}/fixtures/{way}/*.jsonl")):
         with open(path, encoding="utf-8") as file:
             cases = [json.loads(line) for line in file]
-        (record_answers if "/answers/" in os.path.abspath(path) else record_taken)(otelcol, cases)
+        ways[os.path.basename(os.path.dirname(os.path.abspath(path)))](otelcol, cases)
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(case, ensure_ascii=False) + "\n" for case in cases)
         print(path, len(cases))

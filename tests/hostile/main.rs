@@ -326,7 +326,7 @@ fn idle_connections() {
     let request = post("identity", "application/x-protobuf", &log());
     // Room for the lines of a head is taken while it is read; between such blocks the heap has gaps.
     for (kind, opening, most_kib) in
-        [("silent", vec![], 24), ("HTTP/1.1", request, 28), ("HTTP/2", http2_opening(), 24)]
+        [("silent", vec![], 24), ("HTTP/1.1", request, 25), ("HTTP/2", http2_opening(), 24)]
     {
         let mut siege = Siege::of(connections * 2 + 200, CONFIG);
         let attack = |misaki: &Misaki| {

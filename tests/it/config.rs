@@ -83,7 +83,7 @@ fn decode<'a>(declared: &Declared<'a>, problems: &'a Problems) {
             }
         }
         "debug" => {
-            section.choice("verbosity", 0, &[("basic", 0), ("normal", 1), ("detailed", 2)]);
+            section.choice_in_any_case("verbosity", 0, &[("basic", 0), ("normal", 1), ("detailed", 2)]);
             section.boolean("use_internal_logger", false);
         }
         "otlp_grpc" => {

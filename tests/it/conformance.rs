@@ -128,7 +128,7 @@ const PLACES: &[(&str, u32, u32)] = &[
     ("negative_batch", 7, 28),
     ("no_pipelines", 8, 1),
     ("no_protocol", 4, 5),
-    ("not_yaml", 3, 10),
+    ("not_yaml", 2, 12),
     ("ottl_bad_enum", 7, 58),
     ("ottl_editor_as_condition", 7, 33),
     ("ottl_syntax", 7, 50),

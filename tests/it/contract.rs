@@ -97,11 +97,10 @@ const FLOORS: [&[&str]; 9] = [
 /// What serves all floors, and stands on none.
 const GROUND: [&str; 2] = ["config", "diagnostics"];
 /// Which edges go against the floors, and why.
-const AGAINST: [(&str, &str, &str); 5] = [
+const AGAINST: [(&str, &str, &str); 4] = [
     ("config", "diagnostics", "problems are shown in columns, and text of others safely"),
     ("config", "otlp", "the signal that the id of a pipeline names"),
     ("diagnostics", "config", "what is read of files, and times as they are written"),
-    ("diagnostics", "otlp", "times in a log line"),
     ("diagnostics", "telemetry", "plain types: signals, and the budget that is measured"),
 ];
 

@@ -311,7 +311,7 @@ fn the_reference_names_every_key_with_its_default_and_no_other() {
             || documented.iter().any(|(known, row)| key.starts_with(&format!("{known}[].")) && says(row))
             || without_effect.split("\n- ").any(|item| {
                 let name = words.get(1).copied().unwrap_or_default();
-                let is_own = quoted(item).iter().any(|word| word == name || words.contains(&word.as_str()) || word.starts_with("service"));
+                let is_own = quoted(item).iter().any(|word| word == name || words[..words.len() - 1].contains(&word.as_str()) || word.starts_with("service"));
                 is_own && says(item)
             })
             || regions.get(&owner).is_some_and(|region| says(region))

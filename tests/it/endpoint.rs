@@ -43,6 +43,10 @@ fn grpc() {
         ("dns://8.8.8.8/collector:4317", "collector:4317"),
         ("dns://8.8.8.8:53/[::1]:4317", "[::1]:4317"),
         ("dns://8.8.8.8/collector:4317/path", "error: an endpoint of gRPC has no path: \"collector:4317/path\""),
+        ("DNS:///collector:4317", "collector:4317"),
+        ("Passthrough:///collector:4317", "collector:4317"),
+        ("[fe80::1%25eth0]:4317", "[fe80::1%eth0]:4317"),
+        ("[fe80::1%eth0]:4317", "[fe80::1%eth0]:4317"),
         ("[::ffff:127.0.0.1]:4317", "127.0.0.1:4317"),
         ("http://collector:4317/v1/logs", "error: an endpoint of gRPC has no path: \"collector:4317/v1/logs\""),
         (
@@ -104,6 +108,11 @@ fn listen() {
     assert_eq!(addresses("localhost:1", "udp"), "unsupported transport type \"udp\": use tcp or unix");
     assert_eq!(addresses("localhost:1", "tpc"), "unsupported transport type \"tpc\": use tcp or unix");
     assert_eq!(addresses("localhost:1", ""), "unsupported transport type \"\": use tcp or unix");
+    // The Go collector looks for names that are called so.
+    for short in ["127.1", "0", "127.0.0.01", "0x7f.1", "0x7F000001", "2130706433", "0.0.0.0.0"] {
+        let expected = format!("{short} is no IP address: write all four numbers, as in 127.0.0.1");
+        assert_eq!(addresses(&format!("{short}:4317"), "tcp"), expected);
+    }
     let unix = Listen::parse("/run/otel.sock", "unix").unwrap();
     assert_eq!(unix.address, Address::Unix("/run/otel.sock".into()));
     let everywhere = |endpoint| Listen::parse(endpoint, "tcp").unwrap().is_everywhere();

@@ -434,7 +434,17 @@ fn strings() {
         let error = refusal(Signal::Logs, log(&format!(r#"{{"severityText":"{given}"}}"#)));
         assert!(error.ends_with(": control characters must be escaped"), "{given:?}: {error}");
     }
-    // Bytes that are not UTF-8 are carried, in JSON as in protobuf, and shown.
+    // Bytes that are not UTF-8 are carried, in JSON as in protobuf, and shown: what version 0.161 of the Go collector forwards.
+    for text in [&b"a\xffb"[..], b"\xff\xfe", b"a\xe3\x81", b"\xed\xa0\xbd", b"\xc0\x80", b"\xf0\x9f\x98", b"caf\xe9"] {
+        for (before, after) in [(r#"{"severityText":""#, r#""}"#), (r#"{"attributes":[{"key":""#, r#""}]}"#)] {
+            let json = log(&format!("{before}#{after}"));
+            let (start, end) = json.split_once('#').unwrap();
+            let wire = to_wire(Signal::Logs, &[start.as_bytes(), text, end.as_bytes()].concat()).unwrap();
+            let mut field = Vec::new();
+            put_bytes(&mut field, 1, text);
+            assert!(wire.ends_with(&field[1..]), "{text:?}: {wire:?}");
+        }
+    }
     let mut json = log(r#"{"severityText":"a#b"}"#).into_bytes();
     let at = json.iter().position(|byte| *byte == b'#').unwrap();
     json.splice(at..=at, *b"\xff\xf0\x9f");

@@ -403,8 +403,17 @@ fn constants_that_always_fail_are_warned_of() {
         (r#"set(body, Keys([1]))"#, "the argument target of Keys must be a map"),
         (r#"set(body, ContainsValue({"a": 1}, 1))"#, "the argument target of ContainsValue must be a list"),
         (r#"merge_maps(attributes, "x", "upsert")"#, "the argument source of merge_maps must be a map"),
-        (r#"set(body, Decode(body, "no-such"))"#, "unsupported encoding \'no-such\'"),
-        (r#"set(body, Decode(body, "ibm437"))"#, "unsupported encoding \'ibm437\'"),
+        (
+            r#"set(body, Decode(body, "no-such"))"#,
+            "unsupported encoding \'no-such\': write a name of the IANA that browsers know too, such as utf-8, windows-1252 or shift_jis, or base64",
+        ),
+        (
+            r#"set(body, Decode(body, "ibm437"))"#,
+            "unsupported encoding \'ibm437\': write a name of the IANA that browsers know too, such as utf-8, windows-1252 or shift_jis, or base64",
+        ),
+        (r#"set(body, Decode(body, "cp1252"))"#, "unsupported encoding \'cp1252\': write windows-1252"),
+        (r#"set(body, Decode(body, "Shift-JIS"))"#, "unsupported encoding \'Shift-JIS\': write shift_jis"),
+        (r#"set(body, Decode(body, "iso8859-1"))"#, "unsupported encoding \'iso8859-1\': write iso-8859-1"),
     ] {
         check(statement, Level::Error, &message.replace("\\'", "'"));
     }

@@ -155,11 +155,11 @@ fn cases_are_refused_with_their_place_and_what_is_allowed() {
         ("      - span: {traceId: abc}\n", "invalid traceId \"abc\": 32 hex digits are needed"),
     ] {
         let (status, said) = cases(&format!("{case}{record}    out: []\n"));
-        assert!(status == 1 && said.contains("edge.test.yaml:5: in: ") && said.contains(told), "{said}");
+        assert!(status == 1 && said.contains("edge.test.yaml:5:9: in: ") && said.contains(told), "{said}");
         assert!(!said.contains("column"), "{said}");
     }
     let (status, said) = cases(&format!("{case}    out:\n      - log: {{severity: X}}\n"));
-    assert!(status == 1 && said.contains("edge.test.yaml:6: out: severity \"X\""), "{said}");
+    assert!(status == 1 && said.contains("edge.test.yaml:6:9: out: severity \"X\""), "{said}");
     // What is dropped counts where the case says so.
     let two = "cases:\n  - name: a\n    in:\n      - log: {severity: 5}\n      - log: {severity: 9}\n    out:\n      - log: {severity: 9}\n";
     assert_eq!(cases(two).0, 0, "{}", cases(two).1);
@@ -167,6 +167,49 @@ fn cases_are_refused_with_their_place_and_what_is_allowed() {
     for wrong in ["    dropped: {filter: 2}\n", "    dropped: {}\n"] {
         assert_eq!(cases(&format!("{two}{wrong}")).0, 1, "{wrong}");
     }
+}
+
+#[test]
+fn what_a_file_of_cases_cannot_mean_is_refused_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), "edge.yaml", EDGE);
+    for (case, place, told) in [
+        ("in: 7", "2:17", "expected a list, found 7"),
+        ("in: {log: {severity: 9}}", "2:13", "expected a list, found a map"),
+        ("in: ", "2:13", "it is required, and missing"),
+        ("in: [], out: 7", "2:26", "expected a list, found 7"),
+        ("in: [], out: {log: {severity: 9}}", "2:21", "expected a list, found a map"),
+        ("in: [], out: [7]", "2:27", "expected a map, found 7"),
+        ("in: [], out: []\nconfig: nowhere.yaml", "3:9", "nowhere.yaml: No such file"),
+        ("in: [], out: []\nenv: [A]", "3:6", "expected a map, found a list"),
+        ("in: [], dropped: 5", "2:30", "expected a map, found 5"),
+        ("in: [], dropped: [filter]", "2:30", "expected a map, found a list"),
+        ("in: [], dropped: {filter: all}", "2:39", "expected a whole number, found \"all\""),
+        ("in: [], dropped: {filter: -1}", "2:39", "-1 is too small"),
+        ("in: [], dropped: {filter: }", "2:31", "it is required, and missing"),
+        ("in: [], dropped: {filter: {a: [1]}}", "2:40", "expected a whole number, found a list"),
+        ("in: [], dropped: {fliter: 1}", "2:31", "did you mean \"filter\"?"),
+        ("in: [], dropped: {elsewhere: 0}", "2:31", "neither a processor of a pipeline nor a reason"),
+    ] {
+        let text = match case.split_once('\n') {
+            Some((case, rest)) => format!("cases:\n- {{name: a, {case}}}\n{rest}\n"),
+            None => format!("cases:\n- {{name: a, {case}}}\n"),
+        };
+        let (status, said) = run(&["test", &written(folder.path(), "edge.test.yaml", &text)]);
+        assert!(
+            status == 78 && said.contains(&format!("edge.test.yaml:{place}")) && said.contains(told),
+            "{case}: {said}"
+        );
+    }
+    // A record that is nothing is not passed over.
+    let (status, said) =
+        run(&["test", &written(folder.path(), "edge.test.yaml", "cases:\n- {name: a, in: [], out: [~]}\n")]);
+    assert!(status == 1 && said.contains("edge.test.yaml:2:27: out: a record is `log: {…}`"), "{said}");
+    let (status, said) = run(&["test", &written(folder.path(), "alone.test.yaml", "cases: [{name: a, in: []}]\n")]);
+    assert!(
+        status == 78 && said.contains("alone.yaml: No such file") && said.contains("it is the path of the config"),
+        "{said}"
+    );
 }
 
 /// Rules that a reload changed are read back as at the start; the others are not said again.

@@ -244,7 +244,7 @@ async fn a_queue_cuts_a_large_request_aside() {
     let settings = Settings { timeout: None, queue, retry: Retry::off() };
     let (taken, account, budget) = (Arc::default(), account(Signal::Logs), Budget::new(256 << 20));
     let exporter = Arc::new(Taking(Arc::clone(&taken)));
-    let queue = Queue::new("out", Signal::Logs, settings, exporter, account.clone(), budget.clone());
+    let queue = Queue::new(settings, exporter, account.clone(), budget.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(queue.clone().dispatch(Arc::new(Supervisor::default()).watch("queue")));
     let sink: Arc<dyn Sink> = queue.clone();

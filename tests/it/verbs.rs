@@ -62,13 +62,25 @@ async fn first_words() {
     assert_eq!(run(&["help"]).await, run(&["--help"]).await);
     assert_eq!(run(&["help", "tail"]).await, run(&["tail", "--help"]).await);
     assert_eq!(run(&["version"]).await, (0, format!("misaki {}\n", env!("CARGO_PKG_VERSION")), String::new()));
-    for (words, meant) in
-        [(&["edge.yaml"][..], "--config edge.yaml"), (&["-c", "edge.yaml"], "--config edge.yaml"), (&["tial"], "tail")]
-    {
+    for (words, meant) in [
+        (&["edge.yaml"][..], "--config edge.yaml"),
+        (&["-c", "edge.yaml"], "--config edge.yaml"),
+        (&["tial"], "tail"),
+        (&["print-config", "edge.yaml"], "print-config --config edge.yaml"),
+        (&["print-config", "--format", "json", "edge.yaml"], "print-config --format json --config edge.yaml"),
+        (&["doctor", "env:CONFIG"], "doctor --config env:CONFIG"),
+        (&["doctor", "http://edge:4318"], "doctor --to http://edge:4318"),
+        (&["run", "edge.yaml"], "run --config edge.yaml"),
+        (&["status", "4711"], "status --pid 4711"),
+        (&["status", "/run/misaki/1.sock"], "status --socket /run/misaki/1.sock"),
+    ] {
         let (status, _, err) = run(words).await;
         assert_eq!(status, 64);
         assert!(err.ends_with(&format!("Did you mean `misaki {meant}`?\n")) && !err.contains("-- -c"), "{err}");
     }
+    // Where no option takes it, nothing is guessed.
+    let (status, _, err) = run(&["components", "edge.yaml"]).await;
+    assert!(status == 64 && !err.contains("Did you mean"), "{err}");
     let (status, _, err) = run(&["test", "pipelines/edge-filter.yaml"]).await;
     let expected = "error: pipelines/edge-filter.yaml is a config: its cases stand in pipelines/edge-filter.test.yaml (see --help)\n";
     assert_eq!((status, err.as_str()), (1, expected));
@@ -265,6 +277,24 @@ async fn the_cases_of_the_ready_made_configs_pass() {
     let (status, out, err) = run(&[&["test"], files.as_slice()].concat()).await;
     assert_eq!((status, err.as_str()), (0, ""), "{out}");
     assert!(out.ends_with(" passed, 0 failed\n"), "{out}");
+}
+
+#[tokio::test]
+async fn what_stands_behind_the_cases_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), "edge.yaml", CONFIG);
+    let case = "cases:\n  - name: paid\n    in: [{log: {severity: 9, body: paid}}]\n";
+    let (wrong, rest) = ("    out:\n      - log: {body: lost, severity: 9}\n", "\n# Variables.\nenv: {SITE: tokyo}\n");
+    let right = wrong.replace("lost", "paid");
+    let cases = written(folder.path(), "edge.test.yaml", &format!("{case}{wrong}{rest}"));
+    let (_, out, _) = run(&["test", &cases]).await;
+    let told = ["  out:", "-   - log: {body: lost, severity: 9}", "+   - log: {body: paid, severity: 9}"];
+    assert!(out.contains(&told.join("\n        ")), "{out}");
+    for before in [wrong, ""] {
+        let cases = written(folder.path(), "edge.test.yaml", &format!("{case}{before}{rest}"));
+        assert_eq!(run(&["test", "--update", &cases]).await.0, 0);
+        assert_eq!(std::fs::read_to_string(&cases).unwrap(), format!("{case}{right}{rest}"));
+    }
 }
 
 const CONFIG: &str = "\

@@ -133,18 +133,13 @@ impl Upstream<'_> {
             return note(self.speak(stream).await);
         };
         self.look_at_certificate(stream, tls, findings).await;
-        match self.secure(tls).await {
-            Err(finding) => {
-                findings.push(finding);
-                false
-            }
-            Ok(stream) => {
-                let finding = self.speak(stream).await;
-                let goes_on = finding.state != State::Failed;
-                findings.push(finding);
-                goes_on
-            }
-        }
+        let finding = match self.secure(tls).await {
+            Ok(stream) => self.speak(stream).await,
+            Err(finding) => finding,
+        };
+        let goes_on = finding.state != State::Failed;
+        findings.push(finding);
+        goes_on
     }
 
     /// The connection that TLS or the protocol goes over.

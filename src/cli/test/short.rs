@@ -33,13 +33,7 @@ const SEVERITIES: &str = "1 is TRACE, 5 DEBUG, 9 INFO, 13 WARN, 17 ERROR, 21 FAT
 const SHORT: [&str; 2] = ["resource", "scope"];
 
 /// Requests in their wire form, one for each signal, from a list of records and OTLP/JSON requests.
-pub fn requests(list: &Value) -> Result<Vec<(Signal, Vec<u8>)>, String> {
-    let one = std::slice::from_ref(list);
-    let items = match list {
-        Value::Null => &[],
-        Value::Array(items) => items.as_slice(),
-        _ => one,
-    };
+pub fn requests(items: &[Value]) -> Result<Vec<(Signal, Vec<u8>)>, String> {
     let mut wires: Vec<(Signal, Vec<u8>)> = Vec::new();
     for item in items {
         let (signal, request) = request(item)?;

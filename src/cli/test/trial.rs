@@ -136,7 +136,7 @@ impl<'p> Trial<'p> {
 }
 
 /// One case.
-pub async fn run(plan: &Plan, input: &Value) -> Result<Outcome, String> {
+pub async fn run(plan: &Plan, input: &[Value]) -> Result<Outcome, String> {
     let trial = Trial::start(plan)?;
     for (signal, wire) in short::requests(input)? {
         trial.feed(signal, wire.into()).await?;

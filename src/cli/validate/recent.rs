@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bytes::{Bytes, BytesMut};
 
 use crate::cli::local::{self, Target, failed, safe};
-use crate::cli::status::table::{bytes, count, period};
+use crate::cli::page::{bytes, count, period};
 use crate::cli::tail;
 use crate::cli::test::trial::{Lost, Trial};
 use crate::cli::{Failure, print};

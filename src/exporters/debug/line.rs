@@ -185,16 +185,8 @@ fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn
             }
             put_attributes(text, point.attributes.clone(), false, columns);
         });
-        let service = service.clone();
-        let goes_on = put(Line {
-            time: point.time,
-            kind: kind.into(),
-            tone: Tone::Plain,
-            service,
-            words: words.into(),
-            trace: [].into(),
-        });
-        if !goes_on {
+        let (service, words, trace) = (service.clone(), words.into(), [].into());
+        if !put(Line { time: point.time, kind: kind.into(), tone: Tone::Plain, service, words, trace }) {
             return false;
         }
     }

@@ -54,7 +54,7 @@ impl Config {
         let any = 0..=i64::MAX;
         let paths = section.texts("output_paths");
         let config = Config {
-            verbosity: section.choice("verbosity", Verbosity::Basic, VERBOSITIES),
+            verbosity: section.choice_in_any_case("verbosity", Verbosity::Basic, VERBOSITIES),
             style: Style { escape_newlines: section.boolean("escape_newlines", false), ..Style::default() },
             sampling_initial: section.integer("sampling_initial", 2, any.clone()) as u64,
             sampling_thereafter: section.integer("sampling_thereafter", 1, any) as u64,

@@ -46,7 +46,10 @@ impl ClientTls {
 /// Checks after decoding that every file exists and has the right content; otherwise no connection would ever succeed.
 fn look_later(section: &Section, ca: Option<&Pem>, identity: Option<&Identity>) {
     let look = |pem: &Pem, holds: &'static str, look: Box<dyn Fn() -> Result<(), String> + Send>| {
-        let help = format!("name a PEM file with {holds}, which the user that misaki runs as may read");
+        let help = match pem {
+            Pem::File { .. } => format!("name a PEM file with {holds}, which the user that misaki runs as may read"),
+            Pem::Inline { .. } => format!("write the PEM text of {holds}, from its BEGIN line to its END line"),
+        };
         section.look_later(pem.setting(), move || look().map_err(|error| (error, Some(help.clone()))));
     };
     if let Some(ca) = ca.cloned() {

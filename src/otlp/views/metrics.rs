@@ -178,12 +178,7 @@ impl Packed<'_> {
     }
 
     pub fn varints(&self) -> impl Iterator<Item = u64> {
-        let mut rest = &*self.0;
-        std::iter::from_fn(move || {
-            let (value, after) = wire::varint(rest)?;
-            rest = after;
-            Some(value)
-        })
+        wire::varints(&self.0)
     }
 
     /// The varints from the last to the first, each with its index: each begins after the end of the previous one.

@@ -48,6 +48,21 @@ const ALIASES: &[(&[&str], &str)] = &[
     (&["extended_unix_code_packed_format_for_japanese"], "euc-jp"),
 ];
 
+/// Names that browsers have for an encoding, and the Go collector has not, beside those that begin as below.
+#[rustfmt::skip]
+const OF_BROWSERS: [&str; 42] = [
+    "l9", "csisolatin9", "koi", "koi8", "koi8_r", "koi8-ru", "sjis", "ms932", "shift-jis", "windows-31j", "ucs-2",
+    "unicode", "csunicode", "unicodefeff", "unicodefffe", "iso-10646-ucs-2", "gb2312", "gb_2312", "chinese",
+    "csgb2312", "iso-ir-58", "gb_2312-80", "csiso58gb231280", "korean", "ksc5601", "ksc_5601", "iso-ir-149",
+    "windows-949", "csksc56011987", "ks_c_5601-1987", "ks_c_5601-1989", "tis-620", "dos-874", "iso-8859-11",
+    "cn-big5", "big5-hkscs", "visual", "logical", "sun_eu_greek", "unicode11utf8", "unicode20utf8",
+    "unicode-1-1-utf-8",
+];
+
+fn is_of_browsers(label: &str) -> bool {
+    ["x-", "cp125", "iso8859"].iter().any(|start| label.starts_with(start)) || OF_BROWSERS.contains(&label)
+}
+
 impl Coding {
     fn named(name: &[u8]) -> Result<Coding, String> {
         // These four are not IANA names, and are case-sensitive.
@@ -56,7 +71,8 @@ impl Coding {
         }
         let lower = name.trim_ascii().to_ascii_lowercase();
         let lower = String::from_utf8_lossy(&lower);
-        let named = |label: &str| Encoding::for_label_no_replacement(label.as_bytes());
+        let of_label = |label: &str| Encoding::for_label_no_replacement(label.as_bytes());
+        let named = |label: &str| of_label(label).filter(|_| !is_of_browsers(label));
         let renamed = || {
             let alias = ALIASES.iter().find(|(names, _)| names.contains(&&*lower)).map(|(_, label)| *label);
             let plain = lower.replacen("iso_8859", "iso-8859", 1).replacen("cswindows", "windows-", 1);
@@ -74,7 +90,17 @@ impl Coding {
                 Some(table) if table == WINDOWS_1252 && !lower.ends_with("1252") => Coding::Latin1,
                 Some(table) if table == WINDOWS_1254 && !lower.ends_with("1254") => Coding::Latin5,
                 Some(table) => Coding::Table(table),
-                None => return Err(format!("unsupported encoding '{}'", String::from_utf8_lossy(name))),
+                None => {
+                    let advice = match of_label(&lower).map(Encoding::name) {
+                        Some("windows-1252") if !lower.ends_with("1252") => "write iso-8859-1".to_owned(),
+                        Some("windows-1254") if !lower.ends_with("1254") => "write iso-8859-9".to_owned(),
+                        Some("x-mac-cyrillic" | "x-user-defined") | None => {
+                            "write a name of the IANA that browsers know too, such as utf-8, windows-1252 or shift_jis, or base64".to_owned()
+                        }
+                        Some(table) => format!("write {}", table.to_ascii_lowercase()),
+                    };
+                    return Err(format!("unsupported encoding '{}': {advice}", String::from_utf8_lossy(name)));
+                }
             },
         })
     }

@@ -3,8 +3,7 @@
 //! Maps and lists are encoded; putting something into one writes it anew, once for each level of keys. Texts of faults
 //! are the Go collector's.
 
-use crate::otlp::schema::list;
-use crate::otlp::wire::{Fields, put_varint};
+use crate::otlp::wire::put_bytes;
 use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry, put_item};
 
 /// The longest list that setting an index in nothing makes.
@@ -74,6 +73,13 @@ pub fn put<'a>(current: Value<'a>, keys: &[Value<'a>], value: Value<'a>, arena: 
     }
 }
 
+/// Why a value can't be stored in telemetry.
+pub fn storable(value: &Value) -> Result<(), Fault> {
+    let found = value.type_name();
+    let fault = || Fault::new(format!("unsupported type {found} for set operation; current value type is Empty"));
+    value.any_len().map(drop).ok_or_else(fault)
+}
+
 fn entry<'a>(map: &'a [u8], key: &[u8]) -> Option<Value<'a>> {
     entries(map).find(|(name, _)| *name == key).map(|(_, value)| value)
 }
@@ -126,18 +132,6 @@ pub fn type_name(value: &Value) -> &'static str {
 /// Attributes, the repeated field `from` of their message, as entries in field `to` of another: only their tags differ.
 pub fn retag<'a>(fields: impl Iterator<Item = &'a [u8]>, to: u32) -> Vec<u8> {
     let mut out = Vec::new();
-    for pair in fields {
-        put_varint(&mut out, u64::from(to) << 3 | 2);
-        put_varint(&mut out, pair.len() as u64);
-        out.extend_from_slice(pair);
-    }
+    fields.for_each(|pair| put_bytes(&mut out, to, pair));
     out
-}
-
-/// The payloads of an encoded map or list.
-pub fn payloads(encoded: &[u8]) -> impl Iterator<Item = &[u8]> {
-    Fields::new(encoded).filter_map(|field| match field.value {
-        crate::otlp::wire::Value::Bytes(payload) if field.number == list::VALUES => Some(payload),
-        _ => None,
-    })
 }

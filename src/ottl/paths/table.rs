@@ -1,5 +1,6 @@
-//! All paths there are (facts 6.3): a row each, with the message it looks at, the field, and what form that has.
+//! All paths there are: a row each, with the message that it looks at, the field, and the form of it.
 
+use super::form::{Form, Told};
 use crate::otlp::schema::{
     buckets, event, exemplar, exponential_point, histogram_point, log_record, metric, metric_data, number_point,
     resource, resource_group, scope, scope_group, span, status, summary_point,
@@ -18,58 +19,6 @@ pub enum Place {
     Exemplar,
     /// None of them.
     Nowhere,
-}
-
-/// How a value stands in its field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// A repeated field of attributes; the only form but `Body`, `TraceState`, `Cache` and `Client` that takes keys.
-    Attributes,
-    Body,
-    BodyText,
-    Text,
-    TraceState,
-    /// A varint of 32 bits that is never negative, and the same with a sign.
-    Count,
-    Enum,
-    Fixed32,
-    Zigzag,
-    Bool,
-    /// Eight bytes as an integer.
-    Fixed64,
-    Double,
-    Time,
-    /// The two members of a oneof of eight bytes; the integer's number, then the double's.
-    OneInt(u32, u32),
-    OneDouble(u32, u32),
-    TraceId,
-    SpanId,
-    TraceIdText,
-    SpanIdText,
-    KindText,
-    DeprecatedKindText,
-    /// Packed lists of numbers.
-    Varints,
-    Fixed64s,
-    Doubles,
-    /// A message, or all of a repeated one, by its Go type.
-    Whole(&'static str),
-    Wholes(&'static str),
-    Points,
-    MetricType,
-    EventIndex,
-    Cache,
-    /// Of the client: where it is, its metadata, those of gRPC, what its authenticator tells.
-    Client(Told),
-}
-
-/// What is known of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    Address,
-    Metadata,
-    Auth,
-    Call,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,39 +47,31 @@ const fn point(name: &'static str, number: Numbers, form: Form) -> Row {
     Row { name, place: Place::Child, inner: [0; 4], number, form }
 }
 
-/// The contexts a statement may stand in, each with those around it.
-pub const CONTEXTS: &[(&str, &[&str])] = &[
-    ("resource", &["resource"]),
-    ("scope", &["scope", "resource"]),
-    ("log", &["log", "scope", "resource"]),
-    ("span", &["span", "scope", "resource"]),
-    ("spanevent", &["spanevent", "span", "scope", "resource"]),
-    ("metric", &["metric", "scope", "resource"]),
-    ("datapoint", &["datapoint", "metric", "scope", "resource"]),
-    ("exemplar", &["exemplar", "datapoint", "metric", "scope", "resource"]),
+/// The contexts a statement may stand in, each with those around it and with its rows.
+pub const CONTEXTS: &[(&str, &[&str], &[Row])] = &[
+    ("resource", &["resource"], RESOURCE),
+    ("scope", &["scope", "resource"], SCOPE),
+    ("log", &["log", "scope", "resource"], LOG),
+    ("span", &["span", "scope", "resource"], SPAN),
+    ("spanevent", &["spanevent", "span", "scope", "resource"], SPAN_EVENT),
+    ("metric", &["metric", "scope", "resource"], METRIC),
+    ("datapoint", &["datapoint", "metric", "scope", "resource"], DATA_POINT),
+    ("exemplar", &["exemplar", "datapoint", "metric", "scope", "resource"], EXEMPLAR),
 ];
 
-/// The rows of a context.
-pub fn rows(context: &str) -> &'static [Row] {
-    match context {
-        "resource" => RESOURCE,
-        "scope" | "instrumentation_scope" => SCOPE,
-        "log" => LOG,
-        "span" => SPAN,
-        "spanevent" => SPAN_EVENT,
-        "metric" => METRIC,
-        "datapoint" => DATA_POINT,
-        "exemplar" => EXEMPLAR,
-        "otelcol" => OTELCOL,
-        _ => &[],
-    }
+/// The rows of a context, and of what stands around all of them.
+pub fn rows(context: &str) -> impl Iterator<Item = &'static Row> + Clone {
+    let own = CONTEXTS.iter().find(|(name, ..)| *name == context).map(|(.., rows)| *rows);
+    let outside = if context == "otelcol" { OTELCOL } else { &[] };
+    own.unwrap_or(outside).iter().chain(own.map(|_| &CACHE))
 }
+
+const CACHE: Row = row("cache", Place::Nowhere, 0, Form::Cache);
 
 const RESOURCE: &[Row] = &[
     row("attributes", Place::Resource, resource::ATTRIBUTES, Form::Attributes),
     row("dropped_attributes_count", Place::Resource, resource::DROPPED_ATTRIBUTES_COUNT, Form::Count),
     row("schema_url", Place::ResourceGroup, resource_group::SCHEMA_URL, Form::Text),
-    row("cache", Place::Nowhere, 0, Form::Cache),
 ];
 
 const SCOPE: &[Row] = &[
@@ -139,7 +80,6 @@ const SCOPE: &[Row] = &[
     row("attributes", Place::Scope, scope::ATTRIBUTES, Form::Attributes),
     row("dropped_attributes_count", Place::Scope, scope::DROPPED_ATTRIBUTES_COUNT, Form::Count),
     row("schema_url", Place::ScopeGroup, scope_group::SCHEMA_URL, Form::Text),
-    row("cache", Place::Nowhere, 0, Form::Cache),
 ];
 
 const LOG: &[Row] = &[
@@ -159,7 +99,6 @@ const LOG: &[Row] = &[
     row("span_id.string", Place::Record, log_record::SPAN_ID, Form::SpanIdText),
     row("flags", Place::Record, log_record::FLAGS, Form::Fixed32),
     row("dropped_attributes_count", Place::Record, log_record::DROPPED_ATTRIBUTES_COUNT, Form::Count),
-    row("cache", Place::Nowhere, 0, Form::Cache),
 ];
 
 const STATUS: Numbers = [span::STATUS; 4];
@@ -190,7 +129,6 @@ const SPAN: &[Row] = &[
     inner("status.code", Place::Record, STATUS, status::CODE, Form::Enum),
     inner("status.message", Place::Record, STATUS, status::MESSAGE, Form::Text),
     row("flags", Place::Record, span::FLAGS, Form::Fixed32),
-    row("cache", Place::Nowhere, 0, Form::Cache),
 ];
 
 const SPAN_EVENT: &[Row] = &[
@@ -200,7 +138,6 @@ const SPAN_EVENT: &[Row] = &[
     row("attributes", Place::Child, event::ATTRIBUTES, Form::Attributes),
     row("dropped_attributes_count", Place::Child, event::DROPPED_ATTRIBUTES_COUNT, Form::Count),
     row("event_index", Place::Nowhere, 0, Form::EventIndex),
-    row("cache", Place::Nowhere, 0, Form::Cache),
 ];
 
 const METRIC: &[Row] = &[
@@ -212,7 +149,6 @@ const METRIC: &[Row] = &[
     row("aggregation_temporality", Place::Data, metric_data::AGGREGATION_TEMPORALITY, Form::Enum),
     row("is_monotonic", Place::Data, metric_data::IS_MONOTONIC, Form::Bool),
     row("data_points", Place::Data, metric_data::POINTS, Form::Points),
-    row("cache", Place::Nowhere, 0, Form::Cache),
 ];
 
 const fn everywhere(number: u32) -> Numbers {
@@ -227,11 +163,14 @@ const COUNT: Numbers = [0, histogram_point::COUNT, exponential_point::COUNT, sum
 const SUM: Numbers = [0, histogram_point::SUM, exponential_point::SUM, summary_point::SUM];
 const EXEMPLARS: Numbers = [number_point::EXEMPLARS, histogram_point::EXEMPLARS, exponential_point::EXEMPLARS, 0];
 const FLAGS: Numbers = [number_point::FLAGS, histogram_point::FLAGS, exponential_point::FLAGS, summary_point::FLAGS];
-pub const POINT_ATTRIBUTES: Numbers =
+const POINT_ATTRIBUTES: Numbers =
     [number_point::ATTRIBUTES, histogram_point::ATTRIBUTES, exponential_point::ATTRIBUTES, summary_point::ATTRIBUTES];
 const POSITIVE: Numbers = exponential(exponential_point::POSITIVE);
 const NEGATIVE: Numbers = exponential(exponential_point::NEGATIVE);
 const BUCKETS: Form = Form::Whole("pmetric.ExponentialHistogramDataPointBuckets");
+
+const VALUE: [u32; 2] = [number_point::AS_INT, number_point::AS_DOUBLE];
+const EXEMPLAR_VALUE: [u32; 2] = [exemplar::AS_INT, exemplar::AS_DOUBLE];
 
 const DATA_POINT: &[Row] = &[
     point("attributes", POINT_ATTRIBUTES, Form::Attributes),
@@ -239,45 +178,39 @@ const DATA_POINT: &[Row] = &[
     point("time_unix_nano", everywhere(number_point::TIME), Form::Fixed64),
     point("start_time", everywhere(number_point::START), Form::Time),
     point("time", everywhere(number_point::TIME), Form::Time),
-    point("value_int", [number_point::AS_INT, 0, 0, 0], Form::OneInt(number_point::AS_INT, number_point::AS_DOUBLE)),
-    point(
-        "value_double",
-        [number_point::AS_DOUBLE, 0, 0, 0],
-        Form::OneDouble(number_point::AS_INT, number_point::AS_DOUBLE),
-    ),
+    point("value_int", [number_point::AS_INT, 0, 0, 0], Form::Member(&Form::Fixed64, VALUE)),
+    point("value_double", [number_point::AS_DOUBLE, 0, 0, 0], Form::Member(&Form::Double, VALUE)),
     point("exemplars", EXEMPLARS, Form::Wholes("pmetric.ExemplarSlice")),
     point("flags", FLAGS, Form::Count),
     point("count", COUNT, Form::Fixed64),
     point("sum", SUM, Form::Double),
-    point("bucket_counts", [0, histogram_point::BUCKET_COUNTS, 0, 0], Form::Fixed64s),
-    point("explicit_bounds", [0, histogram_point::EXPLICIT_BOUNDS, 0, 0], Form::Doubles),
+    point("bucket_counts", [0, histogram_point::BUCKET_COUNTS, 0, 0], Form::List(&Form::Fixed64)),
+    point("explicit_bounds", [0, histogram_point::EXPLICIT_BOUNDS, 0, 0], Form::List(&Form::Double)),
     point("scale", exponential(exponential_point::SCALE), Form::Zigzag),
     point("zero_count", exponential(exponential_point::ZERO_COUNT), Form::Fixed64),
     point("positive", POSITIVE, BUCKETS),
     inner("positive.offset", Place::Child, POSITIVE, buckets::OFFSET, Form::Zigzag),
-    inner("positive.bucket_counts", Place::Child, POSITIVE, buckets::BUCKET_COUNTS, Form::Varints),
+    inner("positive.bucket_counts", Place::Child, POSITIVE, buckets::BUCKET_COUNTS, Form::List(&Form::Varint)),
     point("negative", NEGATIVE, BUCKETS),
     inner("negative.offset", Place::Child, NEGATIVE, buckets::OFFSET, Form::Zigzag),
-    inner("negative.bucket_counts", Place::Child, NEGATIVE, buckets::BUCKET_COUNTS, Form::Varints),
+    inner("negative.bucket_counts", Place::Child, NEGATIVE, buckets::BUCKET_COUNTS, Form::List(&Form::Varint)),
     point(
         "quantile_values",
         [0, 0, 0, summary_point::QUANTILES],
         Form::Wholes("pmetric.SummaryDataPointValueAtQuantileSlice"),
     ),
-    row("cache", Place::Nowhere, 0, Form::Cache),
 ];
 
 const EXEMPLAR: &[Row] = &[
     row("time_unix_nano", Place::Exemplar, exemplar::TIME, Form::Fixed64),
     row("time", Place::Exemplar, exemplar::TIME, Form::Time),
-    row("int_value", Place::Exemplar, exemplar::AS_INT, Form::OneInt(exemplar::AS_INT, exemplar::AS_DOUBLE)),
-    row("double_value", Place::Exemplar, exemplar::AS_DOUBLE, Form::OneDouble(exemplar::AS_INT, exemplar::AS_DOUBLE)),
+    row("int_value", Place::Exemplar, exemplar::AS_INT, Form::Member(&Form::Fixed64, EXEMPLAR_VALUE)),
+    row("double_value", Place::Exemplar, exemplar::AS_DOUBLE, Form::Member(&Form::Double, EXEMPLAR_VALUE)),
     row("trace_id", Place::Exemplar, exemplar::TRACE_ID, Form::TraceId),
     row("trace_id.string", Place::Exemplar, exemplar::TRACE_ID, Form::TraceIdText),
     row("span_id", Place::Exemplar, exemplar::SPAN_ID, Form::SpanId),
     row("span_id.string", Place::Exemplar, exemplar::SPAN_ID, Form::SpanIdText),
     row("filtered_attributes", Place::Exemplar, exemplar::FILTERED_ATTRIBUTES, Form::Attributes),
-    row("cache", Place::Nowhere, 0, Form::Cache),
 ];
 
 const OTELCOL: &[Row] = &[

@@ -1,32 +1,51 @@
-//! Which items `include` and `exclude` mean (facts 5.5): all that is written must match, of each list any one. The Go
+//! Which items `include` and `exclude` mean: all that is written must match, of each list any one. The Go
 //! collector's exceptions are kept: all attributes, resources and libraries must match.
 
+use crate::config::Place;
 use crate::config::section::Section;
+use crate::config::tree::quoted;
 use crate::otlp::Signal;
 use crate::otlp::message::Message;
 use crate::otlp::number;
 use crate::otlp::rewrite::Sight;
-use crate::otlp::schema::{log_record, metric, resource, scope, span};
+use crate::otlp::schema::{SPAN_KINDS, log_record, metric, resource, scope, span};
 use crate::otlp::views::AnyValue;
 use crate::ottl::pattern::{self, Pattern};
 use crate::ottl::value::Value;
 
 use crate::processors::action::encoded;
-use crate::processors::matching::{KINDS, NO_SPAN_KEY, check_kinds};
+use crate::processors::matching::{NO_SPAN_KEY, check_kinds};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Matcher {
-    services: Vec<Text>,
-    span_names: Vec<Text>,
-    span_kinds: Vec<Text>,
-    bodies: Vec<Text>,
-    severity_texts: Vec<Text>,
+    /// Those that are written.
+    lists: Vec<(&'static List, Vec<Text>)>,
     severity_number: Option<(i32, bool)>,
-    metric_names: Vec<Text>,
     attributes: Vec<(Box<[u8]>, Wanted)>,
     resources: Vec<(Box<[u8]>, Wanted)>,
     libraries: Vec<(Text, Option<Text>)>,
 }
+
+/// A list of texts, of which one must be that of the item: its key, the items that have such a text, and the text.
+#[derive(Debug)]
+struct List(&'static str, Signal, fn(&Sight) -> Vec<u8>);
+
+const LISTS: [List; 6] = [
+    List("services", Signal::Traces, |sight| match sight.resource.attribute(resource::ATTRIBUTES, b"service.name") {
+        Some(name) => as_string(Some(name)),
+        None => b"<nil-service-name>".to_vec(),
+    }),
+    List("span_names", Signal::Traces, |sight| sight.record.bytes(span::NAME).to_vec()),
+    List("span_kinds", Signal::Traces, |sight| {
+        let kind = SPAN_KINDS.1.get(sight.record.bits(span::KIND) as usize);
+        kind.map_or(Vec::new(), |kind| [SPAN_KINDS.0, kind].concat().into_bytes())
+    }),
+    List("log_bodies", Signal::Logs, |sight| {
+        as_string(sight.record.payloads(log_record::BODY).last().map(AnyValue::read))
+    }),
+    List("log_severity_texts", Signal::Logs, |sight| sight.record.bytes(log_record::SEVERITY_TEXT).to_vec()),
+    List("metric_names", Signal::Metrics, |sight| sight.record.bytes(metric::NAME).to_vec()),
+];
 
 /// A text, or any that a regular expression finds something in.
 #[derive(Clone, Debug)]
@@ -53,14 +72,6 @@ impl Text {
     }
 }
 
-/// No list is no condition.
-fn any(list: &[Text], text: impl Fn() -> Vec<u8>) -> bool {
-    list.is_empty() || {
-        let text = text();
-        list.iter().any(|wanted| wanted.matches(&text))
-    }
-}
-
 impl Matcher {
     pub fn decode(section: Section) -> Matcher {
         let is_regexp = section.choice("match_type", None, &[("strict", Some(false)), ("regexp", Some(true))]);
@@ -69,19 +80,20 @@ impl Matcher {
             section.problem_with_help("match_type", message, "write `match_type: strict`");
         }
         let is_regexp = is_regexp.unwrap_or_default();
-        let text = |section: &Section, key: &str, text: &str| match is_regexp {
+        let text = |section: &Section, key: &str, place: Place, text: &str| match is_regexp {
             false => Some(Text::Strict(text.as_bytes().into())),
             true => match pattern::compile(text) {
                 Ok(regex) => Some(Text::Regexp(regex)),
                 Err(why) => {
-                    section.problem_with_help(key, format!("\"{text}\" is not a regular expression"), why);
+                    section.problem_at(place, key, format!("{} is not a regular expression", quoted(text)), Some(why));
                     None
                 }
             },
         };
-        let texts = |key: &str| {
-            let written = section.texts(key).unwrap_or_default();
-            written.iter().filter_map(|written| text(&section, key, written)).collect::<Vec<_>>()
+        let list = |list: &'static List| {
+            let written = section.items(list.0).unwrap_or_default();
+            let texts = written.iter().filter_map(|(written, place)| text(&section, list.0, *place, written));
+            (list, texts.collect::<Vec<_>>())
         };
         let pairs = |key: &str| {
             let pair = |item: Section| {
@@ -90,7 +102,7 @@ impl Matcher {
                     None => Wanted::There,
                     Some(node) if !is_regexp => Wanted::Equal(encoded(node).into()),
                     Some(node) => match node.as_text() {
-                        Some(written) => Wanted::Text(text(&item, "value", written)?),
+                        Some(written) => Wanted::Text(text(&item, "value", item.place("value"), written)?),
                         None => {
                             let message = format!("match_type=regexp for \"{name}\" only supports Str");
                             item.problem_with_help("value", message, "put it in quotes");
@@ -104,8 +116,9 @@ impl Matcher {
         };
         let library = |item: Section| {
             let name = item.text("name").unwrap_or_default();
-            let version = item.text("version").map(|version| text(&item, "version", &version));
-            Some((text(&item, "name", &name)?, version.flatten()))
+            let part = |key: &str, written: &str| text(&item, key, item.place(key), written);
+            let version = item.text("version").map(|version| part("version", &version));
+            Some((part("name", &name)?, version.flatten()))
         };
         if !is_regexp {
             check_kinds(&section);
@@ -115,13 +128,8 @@ impl Matcher {
             (min, severity.boolean("match_undefined", false))
         });
         let matcher = Matcher {
-            services: texts("services"),
-            span_names: texts("span_names"),
-            span_kinds: texts("span_kinds"),
-            bodies: texts("log_bodies"),
-            severity_texts: texts("log_severity_texts"),
+            lists: LISTS.iter().map(list).filter(|(_, texts)| !texts.is_empty()).collect(),
             severity_number: severity,
-            metric_names: texts("metric_names"),
             attributes: pairs("attributes"),
             resources: pairs("resources"),
             libraries: section.sections("libraries").into_iter().flatten().filter_map(library).collect(),
@@ -133,70 +141,54 @@ impl Matcher {
 
     /// What a signal can't be matched by, in the Go collector's words.
     pub fn check(&self, signal: Signal) -> Result<(), String> {
-        let is_log = !self.bodies.is_empty() || !self.severity_texts.is_empty() || self.severity_number.is_some();
-        let is_span = !self.services.is_empty() || !self.span_names.is_empty() || !self.span_kinds.is_empty();
-        let is_metric = !self.metric_names.is_empty();
-        let has_attributes = !self.attributes.is_empty() || !self.libraries.is_empty();
-        let (is_other, other, is_some, missing) = match signal {
+        let (foreign, missing) = match signal {
             Signal::Traces => (
-                is_log || is_metric,
                 "log_bodies, log_severity_texts, log_severity_number and metric_names should not be specified for trace spans",
-                is_span || has_attributes || !self.resources.is_empty(),
                 NO_SPAN_KEY,
             ),
             Signal::Logs => (
-                is_span || is_metric,
                 "services, span_names, span_kinds and metric_names are not valid for log records",
-                is_log || has_attributes || !self.resources.is_empty(),
                 "at least one of \"attributes\", \"libraries\", \"span_kinds\", \"resources\", \"log_bodies\", \"log_severity_texts\" or \"log_severity_number\" field must be specified",
             ),
             Signal::Metrics => (
-                is_span || is_log || has_attributes,
                 "\"span_names\", \"span_kinds\", \"log_bodies\", \"log_severity_texts\", \"log_severity_number\", \"services\", \"attributes\" and \"libraries\" are not valid for metrics",
-                is_metric || !self.resources.is_empty(),
                 "at least one of \"metric_names\" or \"resources\" field must be specified",
             ),
         };
-        match (is_other, is_some) {
-            (true, _) => Err(other.to_owned()),
-            (_, false) => Err(missing.to_owned()),
-            _ => Ok(()),
+        let (has_severity, has_attributes) =
+            (self.severity_number.is_some(), !self.attributes.is_empty() || !self.libraries.is_empty());
+        let is_foreign = self.lists.iter().any(|(list, _)| list.1 != signal)
+            || has_severity && signal != Signal::Logs
+            || has_attributes && signal == Signal::Metrics;
+        match is_foreign {
+            true => Err(foreign.to_owned()),
+            false if self.lists.is_empty() && !has_severity && !has_attributes && self.resources.is_empty() => {
+                Err(missing.to_owned())
+            }
+            false => Ok(()),
         }
     }
 
     /// Whether the log record, span or metric in sight is meant.
     pub fn matches(&self, signal: Signal, sight: &Sight) -> bool {
-        let record = &sight.record;
-        let own = match signal {
-            Signal::Logs => {
-                any(&self.bodies, || as_string(record.payloads(log_record::BODY).last().map(AnyValue::read)))
-                    && any(&self.severity_texts, || record.bytes(log_record::SEVERITY_TEXT).to_vec())
-                    && self.severity_number.is_none_or(|(min, match_undefined)| {
-                        match record.bits(log_record::SEVERITY_NUMBER) as i32 {
-                            0 => match_undefined,
-                            number => number >= min,
-                        }
-                    })
-            }
-            Signal::Traces => {
-                let service = || match sight.resource.attribute(resource::ATTRIBUTES, b"service.name") {
-                    Some(name) => as_string(Some(name)),
-                    None => b"<nil-service-name>".to_vec(),
-                };
-                let kind =
-                    || KINDS.get(record.bits(span::KIND) as usize).map_or(Vec::new(), |kind| kind.as_bytes().to_vec());
-                any(&self.services, service)
-                    && any(&self.span_names, || record.bytes(span::NAME).to_vec())
-                    && any(&self.span_kinds, kind)
-            }
-            Signal::Metrics => any(&self.metric_names, || record.bytes(metric::NAME).to_vec()),
+        let in_list = |(list, wanted): &(&List, Vec<Text>)| {
+            let text = list.2(sight);
+            wanted.iter().any(|wanted| wanted.matches(&text))
+        };
+        let severity = || sight.record.bits(log_record::SEVERITY_NUMBER) as i32;
+        let is_severe = |(min, match_undefined)| match severity() {
+            0 => match_undefined,
+            number => number >= min,
         };
         let list = if signal == Signal::Logs { log_record::ATTRIBUTES } else { span::ATTRIBUTES };
-        own && self.libraries.iter().all(|(name, version)| {
-            name.matches(sight.scope.bytes(scope::NAME))
-                && version.as_ref().is_none_or(|version| version.matches(sight.scope.bytes(scope::VERSION)))
-        }) && all(&self.resources, &sight.resource, resource::ATTRIBUTES)
-            && all(&self.attributes, record, list)
+        self.lists.iter().all(in_list)
+            && self.severity_number.is_none_or(is_severe)
+            && self.libraries.iter().all(|(name, version)| {
+                name.matches(sight.scope.bytes(scope::NAME))
+                    && version.as_ref().is_none_or(|version| version.matches(sight.scope.bytes(scope::VERSION)))
+            })
+            && all(&self.resources, &sight.resource, resource::ATTRIBUTES)
+            && all(&self.attributes, &sight.record, list)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The `expressions` of `match_type: expr`, written out as OTTL conditions of data points: comparisons of `MetricName`,
-//! `MetricType` and `Label("key")` with literals, `HasLabel("key")`, and what joins them. The rest of that language is refused.
+//! `MetricType` and `Label("key")` with literals, `HasLabel("key")`, parentheses, and what joins them. The rest of that language is
+//! refused.
 
 use regex::escape;
 
@@ -49,6 +50,16 @@ fn tokens(text: &str) -> Result<Vec<(Token, Span)>, Mistake> {
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
         let start = text.len() - rest.len();
+        if let Some(comment) = [("//", "\n"), ("/*", "*/")].iter().find(|(opens, _)| rest.starts_with(opens)) {
+            let (opens, closes) = *comment;
+            let behind = rest.get(opens.len()..).and_then(|rest| rest.split_once(closes)).map(|(_, behind)| behind);
+            match behind {
+                Some(behind) => rest = behind.trim_start(),
+                None if closes == "\n" => rest = "",
+                None => return Err(refused(start..text.len(), "this comment does not end")),
+            }
+            continue;
+        }
         let sign = SIGNS.iter().find(|sign| rest.starts_with(**sign));
         let (token, length) = if let Some(sign) = sign {
             (Token::Sign(sign), sign.len())
@@ -171,13 +182,16 @@ impl Reader<'_> {
         let term = if self.takes("!") || self.takes("not") {
             // It binds before a comparison, so it cannot be before one.
             let negated = ["!", "not", "(", "true", "false", "HasLabel"];
-            let is_truth = matches!(self.peek(), Token::Sign(next) if negated.contains(next))
-                || matches!(self.peek(), Token::Word(next) if negated.contains(&next.as_str()));
+            let is_truth = match self.peek() {
+                Token::Sign(next) => negated.contains(next) && !self.wraps_operand(),
+                Token::Word(next) => negated.contains(&next.as_str()),
+                _ => false,
+            };
             if !is_truth {
                 return Err(self.refused("a comparison behind ! or not stands in parentheses"));
             }
             format!("not ({})", self.term()?)
-        } else if self.takes("(") {
+        } else if !self.wraps_operand() && self.takes("(") {
             let inner = self.any()?;
             self.expect(")")?;
             inner
@@ -194,6 +208,34 @@ impl Reader<'_> {
         Ok(term)
     }
 
+    /// Whether parentheses stand next around nothing but what is compared.
+    fn wraps_operand(&self) -> bool {
+        let token = |at: usize| self.tokens.get(at).map_or(&Token::End, |(token, _)| token);
+        let run = |from: usize, sign| (from..).take_while(|at| *token(*at) == Token::Sign(sign)).count();
+        let opened = run(self.at, "(");
+        let operand = self.at + opened;
+        let behind = operand
+            + match token(operand) {
+                Token::Text(_) => 1,
+                Token::Word(word) if word == "MetricName" || word == "MetricType" => 1,
+                // With its key, and the parentheses around that.
+                Token::Word(word) if word == "Label" => 2 + 2 * run(operand + 1, "("),
+                _ => return false,
+            };
+        opened > 0 && run(behind, ")") >= opened
+    }
+
+    /// What `read` reads, in as many parentheses as there are.
+    fn within<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Mistake>) -> Result<T, Mistake> {
+        let mut open = 0;
+        while self.takes("(") {
+            open += 1;
+        }
+        let inner = read(self)?;
+        (0..open).try_for_each(|_| self.expect(")"))?;
+        Ok(inner)
+    }
+
     /// `("key")`
     fn key(&mut self) -> Result<String, Mistake> {
         self.expect("(")?;
@@ -203,19 +245,19 @@ impl Reader<'_> {
     }
 
     fn literal(&mut self) -> Result<String, Mistake> {
-        match self.next() {
+        self.within(|reader| match reader.next() {
             Token::Text(text) => Ok(text),
             _ => {
-                self.at -= 1;
-                Err(self.refused("expected a text in quotes here"))
+                reader.at -= 1;
+                Err(reader.refused("expected a text in quotes here"))
             }
-        }
+        })
     }
 
     fn comparison(&mut self) -> Result<String, Mistake> {
-        if let Token::Text(text) = self.peek() {
-            let text = text.clone();
-            self.at += 1;
+        let first = self.tokens.iter().skip(self.at).map(|(token, _)| token).find(|token| **token != Token::Sign("("));
+        if matches!(first, Some(Token::Text(_))) {
+            let text = self.literal()?;
             let operator = self.operator().and_then(turned);
             let operator =
                 operator.ok_or_else(|| self.refused("a text may stand on the left of == != < <= > >= only"))?;
@@ -255,30 +297,34 @@ impl Reader<'_> {
     }
 
     fn subject(&mut self) -> Result<Subject, Mistake> {
-        if self.takes("MetricName") {
-            Ok(Subject::Name)
-        } else if self.takes("MetricType") {
-            Ok(Subject::Type)
-        } else if self.takes("Label") {
-            self.key().map(Subject::Label)
-        } else {
-            Err(self.refused(match self.peek() {
-                Token::Word(word) => format!("{word} is not supported"),
-                _ => "this is not supported here".to_owned(),
-            }))
-        }
+        self.within(|reader| {
+            if reader.takes("MetricName") {
+                Ok(Subject::Name)
+            } else if reader.takes("MetricType") {
+                Ok(Subject::Type)
+            } else if reader.takes("Label") {
+                reader.key().map(Subject::Label)
+            } else {
+                Err(reader.refused(match reader.peek() {
+                    Token::Word(word) => format!("{word} is not supported"),
+                    _ => "this is not supported here".to_owned(),
+                }))
+            }
+        })
     }
 
     fn list(&mut self) -> Result<Vec<String>, Mistake> {
-        self.expect("[")?;
-        let mut texts = Vec::new();
-        while !self.takes("]") {
-            if !texts.is_empty() {
-                self.expect(",")?;
+        self.within(|reader| {
+            reader.expect("[")?;
+            let mut texts = Vec::new();
+            while !reader.takes("]") {
+                if !texts.is_empty() {
+                    reader.expect(",")?;
+                }
+                texts.push(reader.literal()?);
             }
-            texts.push(self.literal()?);
-        }
-        Ok(texts)
+            Ok(texts)
+        })
     }
 }
 

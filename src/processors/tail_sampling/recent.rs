@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::table_bytes;
+use super::state::table_bytes;
 
 /// At most `limit` ids; the one that was not used for longest makes room.
 #[derive(Debug, Default)]

@@ -32,16 +32,17 @@ impl Names {
 
 impl Matcher {
     fn decode(section: Section, list: &str) -> Option<Matcher> {
-        let names = section.texts(list).unwrap_or_default();
+        let names = section.items(list).unwrap_or_default();
         let match_type = section.text("match_type").unwrap_or_default();
         section.ignored(&["regexp"]);
         match match_type.as_str() {
             _ if names.is_empty() => None,
-            "strict" => Some(Matcher::Strict(names)),
-            "regexp" => match names.iter().map(|name| pattern::compile(name)).collect() {
+            "strict" => Some(Matcher::Strict(names.into_iter().map(|(name, _)| name).collect())),
+            "regexp" => match names.iter().map(|(name, at)| pattern::compile(name).map_err(|why| (*at, why))).collect()
+            {
                 Ok(patterns) => Some(Matcher::Regexp(patterns)),
-                Err(error) => {
-                    section.problem(list, format!("not a regular expression: {error}"));
+                Err((place, why)) => {
+                    section.problem_at(place, list, format!("not a regular expression: {why}"), None);
                     None
                 }
             },

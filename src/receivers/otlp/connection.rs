@@ -45,8 +45,8 @@ const LULL: Duration = Duration::from_millis(500);
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HEADER_LIST: u32 = 16 * 1024;
-/// Maximum lines of an HTTP/1 head; its size limits it anyway, and proxies add lines.
-const HEADER_LINES: usize = 1024;
+/// Maximum lines of an HTTP/1 head: proxies add lines. hyper makes room for as many with each request.
+const HEADER_LINES: usize = 256;
 const RESETS: usize = 20;
 /// Streams over the limit that a client may open before it learns of the limit; after this many the connection ends.
 const REFUSED: usize = 128;

@@ -16,17 +16,23 @@ use super::request::{self, Encoding, Protocol};
 
 pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &mut Upload) -> Response<Outgoing> {
     // Requests from any origin are received; `cors` decides which pages may read the answer, as in the Go collector.
-    let mut response = match http.cors.preflight(request.method(), request.headers(), "POST") {
+    let mut response = match http.cors.preflight(request.method(), request.headers()) {
         Some(preflight) => preflight.map(|()| Outgoing::Done),
-        None => match export(shared, http, request, body).await {
-            Ok(encoding) => success(encoding),
-            Err(answer) => failure(&answer, request.headers()),
-        },
+        None => {
+            let mut response = match export(shared, http, request, body).await {
+                Ok(encoding) => success(encoding),
+                Err(answer) => failure(&answer, request.headers()),
+            };
+            http.cors.mark(request.headers(), response.headers_mut());
+            response
+        }
     };
-    let headers = response.headers_mut();
-    http.cors.mark(request.headers(), headers);
+    // Over HTTP/1, hyper sees to that.
+    if request.method() == Method::HEAD && request.version() == Version::HTTP_2 {
+        *response.body_mut() = Outgoing::Done;
+    }
     for (name, value) in &http.response_headers {
-        headers.insert(name.clone(), value.clone());
+        response.headers_mut().insert(name.clone(), value.clone());
     }
     response
 }

@@ -1,8 +1,10 @@
 //! How a policy reads its settings: a row for each type.
 
+use std::fmt::Display;
 use std::sync::Mutex;
 
 use super::{Bucket, Composite, Policy, Values};
+use crate::config;
 use crate::config::nearest::suggestion;
 use crate::config::section::Section;
 use crate::otlp::schema::STATUS_CODES;
@@ -51,6 +53,8 @@ impl Policy {
 }
 
 fn read(section: &Section, name: &str, place: Place) -> Option<Policy> {
+    // Types that are built elsewhere have their sections here.
+    section.pass_unknown_sections();
     let kind = section.text("type").unwrap_or_default();
     let here = || TYPES.iter().filter(|(_, places, _)| places.contains(&place));
     let Some((kind, _, read)) = here().find(|(known, ..)| *known == kind) else {
@@ -74,9 +78,13 @@ struct Own<'s> {
 }
 
 impl Own<'_> {
-    fn wrong(&self, key: &str, message: impl std::fmt::Display) -> Option<Policy> {
+    fn wrong(&self, key: &str, message: impl Display) -> Option<Policy> {
+        self.wrong_at(self.section.place(key), key, message)
+    }
+
+    fn wrong_at(&self, place: config::Place, key: &str, message: impl Display) -> Option<Policy> {
         let message = format!("failed to create policy evaluator for \"{}\": {message}", self.name);
-        self.section.problem(key, message);
+        self.section.problem_at(place, key, message, None);
         // Reading ends here: the keys that were not come to are no unknown ones.
         self.section.entries();
         None
@@ -95,8 +103,8 @@ impl Own<'_> {
         self.section.text("key").unwrap_or_default().into_bytes()
     }
 
-    fn values(&self) -> Vec<String> {
-        self.section.texts("values").unwrap_or_default()
+    fn values(&self) -> Vec<(String, config::Place)> {
+        self.section.items("values").unwrap_or_default()
     }
 
     fn invert(&self) -> bool {
@@ -158,17 +166,17 @@ fn share_of_all(share: f64) -> u64 {
 }
 
 fn status_code(own: &Own) -> Option<Policy> {
-    let names = own.section.texts("status_codes").unwrap_or_default();
+    let names = own.section.items("status_codes").unwrap_or_default();
     if names.is_empty() {
         return own.wrong("status_codes", "expected at least one status code to filter on");
     }
     let mut codes = 0;
-    for name in names {
+    for (name, place) in names {
         match STATUS_CODES.1.iter().position(|known| *known == name) {
             Some(code) => codes |= 1 << code,
             None => {
                 let message = format!("unknown status code \"{name}\", supported: OK, ERROR, UNSET");
-                return own.wrong("status_codes", message);
+                return own.wrong_at(place, "status_codes", message);
             }
         }
     }
@@ -179,12 +187,13 @@ fn string_attribute(own: &Own) -> Option<Policy> {
     own.section.ignored(&["cache_max_size"]);
     let values = own.values();
     let values = if own.section.boolean("enabled_regex_matching", false) {
-        match values.iter().map(|value| pattern::compile(value)).collect() {
+        match values.iter().map(|(value, place)| pattern::compile(value).map_err(|why| (*place, why))).collect() {
             Ok(patterns) => Values::Regex(patterns),
-            Err(why) => return own.wrong("values", format_args!("invalid regex: {why}")),
+            Err((place, why)) => return own.wrong_at(place, "values", format_args!("invalid regex: {why}")),
         }
     } else {
-        Values::Exact(values.into_iter().filter(|value| !value.is_empty()).map(String::into_bytes).collect())
+        let values = values.into_iter().map(|(value, _)| value.into_bytes());
+        Values::Exact(values.filter(|value| !value.is_empty()).collect())
     };
     Some(Policy::StringAttribute { key: own.key(), values, invert: own.invert() })
 }
@@ -201,13 +210,13 @@ fn span_count(own: &Own) -> Option<Policy> {
 
 fn trace_state(own: &Own) -> Option<Policy> {
     let key = own.key();
-    let values = own.values().into_iter().map(String::into_bytes);
+    let values = own.values().into_iter().map(|(value, _)| value.into_bytes());
     let fits = |value: &Vec<u8>| !value.is_empty() && key.len() + value.len() < 256;
     Some(Policy::TraceState { values: values.filter(fits).collect(), key })
 }
 
 fn ottl_condition(own: &Own) -> Option<Policy> {
-    let error_mode = own.section.choice("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
+    let error_mode = own.section.choice_in_any_case("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
     let group = |key, contexts: &[&'static str]| {
         let texts = own.section.items(key).unwrap_or_default().into_iter();
         let texts: Vec<Text> = texts.map(|(text, place)| Text { key, text, place, is_statement: false }).collect();
