@@ -361,7 +361,7 @@ fn plan(loaded: &Loaded) -> Result<Plan, Failure> {
     right(loaded, Plan::read(loaded))
 }
 
-/// The same for what shall run here: with a look at what it names on this machine.
+/// The same for a config that runs here: it looks at the files and addresses that it names.
 fn runnable(loaded: &Loaded) -> Result<Plan, Failure> {
     let plan = Plan::read(loaded);
     plan.look(loaded);

@@ -44,7 +44,7 @@ pub struct Load {
     /// The part of the items that the config lets through.
     pub keeps: f64,
     pub delivery: Delivery,
-    /// Items a second, where the collector shall not be pressed as hard as it will go.
+    /// Items a second, if the collector is not loaded to its limit.
     pub rate: Option<f64>,
     /// Connections, where it is not for the command line to say.
     pub clients: Option<usize>,

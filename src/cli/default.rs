@@ -39,7 +39,7 @@ impl Chosen {
         plan(&self.loaded).map_err(|failure| self.blamed(failure))
     }
 
-    /// The same, for what shall run here.
+    /// The same, for a config that runs here.
     pub fn runnable(&self) -> Result<Plan, Failure> {
         runnable(&self.loaded).map_err(|failure| self.blamed(failure))
     }

@@ -123,7 +123,7 @@ impl Problem {
 /// Looks at something on this machine: what is wrong with it, and what to do.
 pub type Look = Box<dyn Fn() -> Result<(), (String, Option<String>)> + Send>;
 
-/// What a key names on this machine, which matters only where the config shall run.
+/// What a key names on this machine, which matters only on the machine that runs the config.
 struct Outside {
     place: Place,
     path: String,

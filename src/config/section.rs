@@ -476,7 +476,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// What `key` names on this machine: looked at where the config shall run, and not before.
+    /// What `key` names on this machine: read only on the machine that runs the config.
     pub fn look_later(&self, key: &str, look: impl Fn() -> Result<(), Fault> + Send + 'static) {
         self.problems.look_later(self.place(key), self.path_of(key), Box::new(look));
     }

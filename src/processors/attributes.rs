@@ -1,4 +1,4 @@
-//! `attributes`: edits the attributes of log records, spans and data points (facts 5.5).
+//! `attributes`: edits the attributes of log records, spans and data points.
 
 mod matching;
 

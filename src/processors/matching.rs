@@ -1,4 +1,4 @@
-//! The match properties of `include` and `exclude` (facts 5.3), written out as one OTTL condition: older than OTTL, they
+//! The match properties of `include` and `exclude`, written out as one OTTL condition: older than OTTL, they
 //! say nothing that it can't.
 
 use crate::config::nearest::suggestion;

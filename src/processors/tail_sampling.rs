@@ -1,4 +1,4 @@
-//! `tail_sampling`: keeps or drops whole traces, once they had the time to become whole (facts 5.7).
+//! `tail_sampling`: keeps or drops whole traces, once they had the time to become whole.
 //!
 //! It answers at once and holds what it took until its trace is decided on, at most half of the queue's memory, what is known of
 //! traces included: the other half is for what is handed on. A trace is found and decided on the wire; its spans are copied once, if it is kept.

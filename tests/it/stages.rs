@@ -453,6 +453,7 @@ async fn few_large_requests_do_not_slow_small_ones_down() {
         started.elapsed()
     };
     assert!(waited(&[&long]).await < 150 * MILLISECOND);
+    until("it is under way", || stuck.requests() == 1).await;
     assert!(waited(&[&long]).await >= 200 * MILLISECOND);
     assert!(waited(&["small"]).await < 150 * MILLISECOND);
 }

@@ -1,4 +1,4 @@
-//! The `debug` exporter as a sink: its section (facts 4.1), and the queue of its output, whose thread prints.
+//! The `debug` exporter as a sink: its section, and the queue of its output, whose thread prints.
 //!
 //! It never refuses. While its reader is at work, a client that has nothing else to wait for waits for the output;
 //! what does not fit otherwise is not printed, and counted.

@@ -46,7 +46,7 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const HEADER_LIST: u32 = 16 * 1024;
 /// Maximum lines of an HTTP/1 head: proxies add lines. hyper makes room for as many with each request.
-const HEADER_LINES: usize = 256;
+const HEADER_LINES: usize = 320;
 const RESETS: usize = 20;
 /// Streams over the limit that a client may open before it learns of the limit; after this many the connection ends.
 const REFUSED: usize = 128;
