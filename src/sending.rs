@@ -15,7 +15,6 @@ mod flow;
 mod keep;
 mod memory;
 mod report;
-mod said;
 mod spool;
 pub(crate) mod storage;
 mod store;
@@ -34,14 +33,13 @@ use crate::diagnostics::supervisor::Watch;
 use crate::exporters::Exporter;
 use crate::exporters::settings::{Settings, Sizer};
 use crate::telemetry::{
-    Account, Ask, Budget, Fill, Full, Holder, Load, Now, Pending, Reason, Refusal, Signal, Sink, Telemetry, clock,
+    Account, Ask, Budget, Fill, Full, Holder, Load, Now, Pending, Reason, Refusal, Said, Signal, Sink, Telemetry, clock,
 };
 
 use disk::{Amount, Limits};
 use flow::Flow;
 use keep::Keep;
 use memory::Memory;
-use said::Said;
 use upstream::UpstreamHealth;
 
 pub use report::Report;
@@ -83,6 +81,7 @@ pub struct Queue {
     /// Rate limits for the log lines about refusals and drops.
     said_refused: Said,
     said_dropped: Said,
+    said_partial: Said,
 }
 
 #[derive(Default)]
@@ -166,6 +165,7 @@ impl Queue {
             send_failed: AtomicU64::new(0),
             said_refused: Said::default(),
             said_dropped: Said::default(),
+            said_partial: Said::default(),
         })
     }
 
@@ -438,7 +438,7 @@ impl Sink for Queue {
 
     fn skip(&self, telemetry: &Telemetry) {
         self.enqueue_failed.fetch_add(telemetry.items(), Relaxed);
-        self.account.lose(Reason::SinkStuck, telemetry);
+        self.account.skip(telemetry);
     }
 }
 

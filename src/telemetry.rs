@@ -10,6 +10,7 @@ mod budget;
 mod pending;
 mod receipt;
 mod refusal;
+mod said;
 mod sink;
 mod tap;
 
@@ -33,6 +34,7 @@ pub use budget::{Budget, Charge, Holder, Share};
 pub use pending::{Most, Pending, Taking};
 pub use receipt::{Receipt, Ticket};
 pub use refusal::{Fill, Refusal};
+pub use said::Said;
 pub use sink::{Ask, Blocked, Full, Intake, Load, Outlet, Place, Planned, Sink, Submission, Wakeful};
 pub use tap::{Point, Tap};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::config::section::Section;
-use crate::telemetry::{Account, Ask, Fate, Full, Load, Reason, Sink, Telemetry};
+use crate::telemetry::{Account, Ask, Fate, Full, Load, Sink, Telemetry};
 
 use super::{End, ExporterParts, ExporterSettings, OpenExporter, ends};
 
@@ -62,6 +62,6 @@ impl Sink for Nop {
     }
 
     fn skip(&self, telemetry: &Telemetry) {
-        self.account.lose(Reason::SinkStuck, telemetry);
+        self.account.skip(telemetry);
     }
 }

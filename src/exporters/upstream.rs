@@ -26,8 +26,9 @@ use crate::telemetry::Status;
 use connection::{Connection, Opener};
 use pool::{Lookup, Pool};
 
-/// Maximum bytes read of an answer.
+/// Maximum bytes kept of an answer, and read beyond them.
 const ANSWER: usize = 64 * 1024;
+const DISCARDED: usize = 4 << 20;
 
 /// The HTTP version an exporter needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -209,7 +210,7 @@ fn describe(error: &hyper::Error) -> String {
 /// close the connection right after it.
 async fn read(response: Response<Incoming>) -> Result<UpstreamAnswer, hyper::Error> {
     let (head, mut incoming) = response.into_parts();
-    let (mut body, mut trailers, mut is_whole) = (BytesMut::new(), HeaderMap::new(), true);
+    let (mut body, mut trailers, mut is_whole, mut discarded) = (BytesMut::new(), HeaderMap::new(), true, 0);
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await {
         let frame = match frame {
             Ok(frame) => frame,
@@ -217,10 +218,15 @@ async fn read(response: Response<Incoming>) -> Result<UpstreamAnswer, hyper::Err
             Err(error) => return Err(error),
         };
         match frame.into_data() {
-            Ok(data) if body.len() + data.len() <= ANSWER => body.extend_from_slice(&data),
-            Ok(_) => {
-                is_whole = false;
-                break;
+            Ok(data) => {
+                let kept = data.len().min(ANSWER - body.len());
+                body.extend_from_slice(data.get(..kept).unwrap_or_default());
+                // The rest is read for the trailers behind it.
+                discarded += data.len() - kept;
+                is_whole &= discarded == 0;
+                if discarded > DISCARDED {
+                    break;
+                }
             }
             Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
         }

@@ -33,7 +33,7 @@ pub struct Connections {
 /// the supervisor of the connection read them.
 ///
 /// The fields are independent and relaxed: each is a hint for a timeout, and a stale value delays it by at most one
-/// check. `busy` and `unsent` are counted by guards ([`Busy`], [`Unsent`]), so a dropped future never leaves them too
+/// check. `busy`, `unsent` and `uploads` are counted by guards ([`Busy`], [`Unsent`], [`Uploading`]), so a dropped future never leaves them too
 /// high.
 pub struct Pulse {
     /// The remote address.
@@ -46,6 +46,8 @@ pub struct Pulse {
     /// Requests being answered, and answers not yet sent.
     busy: AtomicU32,
     unsent: AtomicU32,
+    /// Bodies not read to their end yet.
+    uploads: AtomicU32,
     /// While answers wait to be sent: when the first was ready, or the one before them was sent.
     unsent_since: AtomicU64,
     /// Bytes received since the last request or byte of a body.
@@ -79,7 +81,8 @@ impl Connections {
         })
     }
 
-    /// Adds a connection. At the cap, tells the longest-idle one to close; waits while too many are closing.
+    /// Adds a connection. At the cap, tells the longest-idle one to close, or if all have requests, one whose request is
+    /// incomplete: a client that waits for its answer would send accepted telemetry again; waits while too many are closing.
     pub async fn enter(self: &Arc<Self>, peer: Option<SocketAddr>) -> Entry {
         // The semaphore is never closed.
         let place = self.places.clone().acquire_owned().await.ok();
@@ -90,6 +93,7 @@ impl Connections {
             head_since: AtomicU64::new(0),
             busy: AtomicU32::new(0),
             unsent: AtomicU32::new(0),
+            uploads: AtomicU32::new(0),
             unsent_since: AtomicU64::new(0),
             idle_bytes: AtomicU64::new(0),
             served: AtomicBool::new(false),
@@ -99,7 +103,7 @@ impl Connections {
         let id = self.next.fetch_add(1, Relaxed);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= self.cap {
-            let idle = open.iter().min_by_key(|(_, pulse)| (pulse.busy.load(Relaxed) > 0, pulse.last.load(Relaxed)));
+            let idle = open.iter().min_by_key(|(_, pulse)| (pulse.rank(), pulse.last.load(Relaxed)));
             // Remove it at once, so that the next connection over the cap picks another.
             if let Some(idle) = idle.map(|(id, _)| *id)
                 && let Some(pulse) = open.remove(&idle)
@@ -121,6 +125,15 @@ impl Drop for Entry {
 impl Pulse {
     fn millis(&self) -> u64 {
         self.started.elapsed().as_millis() as u64 + 1
+    }
+
+    /// What closing it costs: nothing, an incomplete request, or an answer.
+    fn rank(&self) -> u8 {
+        match (self.busy.load(Relaxed), self.uploads.load(Relaxed)) {
+            (0, _) => 0,
+            (_, 1..) => 1,
+            (_, 0) => 2,
+        }
     }
 
     /// Whether no request has begun yet.
@@ -169,6 +182,22 @@ impl Pulse {
     }
 }
 
+/// Counts a body until it is read to its end, even if its future is dropped.
+pub struct Uploading(Arc<Pulse>);
+
+impl Uploading {
+    pub fn new(pulse: Arc<Pulse>) -> Uploading {
+        pulse.uploads.fetch_add(1, Relaxed);
+        Uploading(pulse)
+    }
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        self.0.uploads.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Busy {
     /// A request's head is complete.
     pub fn new(pulse: Arc<Pulse>) -> Busy {
@@ -200,5 +229,26 @@ impl Drop for Unsent {
         let pulse = &self.0.0;
         let is_last = pulse.unsent.fetch_sub(1, Relaxed) == 1;
         pulse.unsent_since.store(if is_last { 0 } else { pulse.millis() }, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client whose request was accepted would send it again.
+    #[tokio::test]
+    async fn a_client_that_waits_for_its_answer_is_the_last_to_go() {
+        let connections = Connections::new(2);
+        let waiting = connections.enter(None).await;
+        let _answer = Busy::new(waiting.pulse.clone());
+        let sending = connections.enter(None).await;
+        let _request = (Busy::new(sending.pulse.clone()), Uploading::new(sending.pulse.clone()));
+        let _new = connections.enter(None).await;
+        let is_closed = async |entry: &Entry| {
+            let closed = entry.pulse.close.notified();
+            tokio::time::timeout(Duration::from_millis(10), closed).await.is_ok()
+        };
+        assert!(is_closed(&sending).await && !is_closed(&waiting).await);
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use prost::Message;
 use tonic::Code;
 
+use super::wire;
+
 /// A status in gRPC and OTLP (google.rpc.Status).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -101,7 +103,20 @@ fn retry_delay(any: &Any) -> Option<Duration> {
 
 /// The number of rejected items in an `Export…ServiceResponse`, and its message.
 pub fn partial_success(response: &[u8]) -> (u64, String) {
-    let response = Response::decode(response).unwrap_or_default();
+    let Ok(response) = Response::decode(response) else {
+        return (rejected_of_part(response).unwrap_or(0), String::new());
+    };
     let PartialSuccess { rejected, message } = response.partial_success.unwrap_or_default();
     (u64::try_from(rejected).unwrap_or(0), String::from_utf8_lossy(&message).into_owned())
+}
+
+/// The same count if the response is cut off, in the order that all encoders write: it comes before the message.
+fn rejected_of_part(response: &[u8]) -> Option<u64> {
+    let (_, partial) = wire::varint(response.strip_prefix(&[0x0a])?)?;
+    match wire::Fields::new(partial).next()? {
+        wire::Field { number: 1, value: wire::Value::Varint(rejected), .. } => {
+            Some(rejected).filter(|n| *n <= i64::MAX as u64)
+        }
+        _ => None,
+    }
 }

@@ -326,9 +326,7 @@ impl Sink for Batch {
     }
 
     fn skip(&self, telemetry: &Telemetry) {
-        for account in &self.accounts {
-            account.lose(Reason::SinkStuck, telemetry);
-        }
+        self.accounts.iter().for_each(|account| account.skip(telemetry));
     }
 }
 

@@ -497,9 +497,7 @@ impl Sink for TailSampling {
     }
 
     fn skip(&self, telemetry: &Telemetry) {
-        for account in &self.accounts {
-            account.lose(Reason::SinkStuck, telemetry);
-        }
+        self.accounts.iter().for_each(|account| account.skip(telemetry));
     }
 }
 

@@ -74,7 +74,7 @@ impl DeadLetters {
                 received_nanos: u64::try_from(received.as_nanos()).unwrap_or(u64::MAX),
                 parts: &parts,
             };
-            if telemetry.bytes() as u64 + 2 * HEADER > self.limits.quota {
+            if telemetry.bytes() as u64 + 2 * HEADER > self.limits.most_bytes() {
                 return Err(format!("{} bytes are more than all dead letters may take", telemetry.bytes()));
             }
             let mut outcome = log.append(std::slice::from_ref(&record), false);

@@ -80,7 +80,7 @@ impl Queue {
             };
             let error = match attempted {
                 Ok(accepted) => {
-                    self.say_partial(&accepted);
+                    self.say_partial(&accepted, items);
                     let rejected = accepted.rejected.min(items);
                     self.settle(&mut open, items, items - rejected, Reason::PartialSuccess);
                     self.book(&telemetry, Fate::Sent, rejected).await;
@@ -273,11 +273,14 @@ impl Queue {
         outcome
     }
 
-    fn say_partial(&self, accepted: &Accepted) {
-        if accepted.rejected > 0 || !accepted.message.is_empty() {
+    /// Logs that the upstream rejected some of `items`, or had something to say.
+    fn say_partial(&self, accepted: &Accepted, items: u64) {
+        let is_news = accepted.rejected > 0 || !accepted.message.is_empty();
+        let said = is_news.then(|| self.said_partial.count(accepted.rejected.min(items))).flatten();
+        if let Some((dropped_items, batches)) = said {
             tracing::warn!(
-                exporter = %self.account.exporter, signal = self.signal.name(), message = %accepted.message,
-                dropped_items = accepted.rejected, "Partial success response"
+                exporter = %self.account.exporter, signal = self.signal.name(), upstream_says = %accepted.message,
+                dropped_items, batches, "Partial success response"
             );
         }
     }

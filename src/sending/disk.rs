@@ -79,6 +79,11 @@ pub struct Limits {
 pub const GROUP: u64 = 8 << 20;
 
 impl Limits {
+    /// The largest record that an idle log takes within its quota: a part of its last segment may still be there.
+    pub fn most_bytes(&self) -> u64 {
+        self.quota.saturating_sub(self.segment / 2)
+    }
+
     /// Limits for a filesystem of `total` bytes: a tenth of it, at most 1 GiB.
     pub fn of_filesystem(total: u64, sync: bool) -> Limits {
         let quota = (total / 10).min(1 << 30);

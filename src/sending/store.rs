@@ -299,7 +299,7 @@ impl Keep for Arc<Store> {
     }
 
     fn most_bytes(&self) -> u64 {
-        self.limits.quota.saturating_sub(HEADER * 2)
+        self.limits.most_bytes().saturating_sub(HEADER * 2)
     }
 
     fn reserve(&self, _: &Queue, _: &mut State, load: Load) -> Result<(), Reason> {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{Bill, Fate, Point, Signal, Tally, Tap, Telemetry};
+use super::{Bill, Fate, Point, Said, Signal, Tally, Tap, Telemetry};
 
 /// Why items were refused or dropped: one closed set for answers, metrics and the closing balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,7 @@ pub struct Account {
     /// The part of `accepted` that an earlier run left on disk.
     found: AtomicU64,
     dropped: [AtomicU64; Reason::ALL.len()],
+    said_skipped: Said,
 }
 
 impl Account {
@@ -146,6 +147,7 @@ impl Account {
             most_accepted: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             found: AtomicU64::new(0),
+            said_skipped: Said::default(),
             dropped: Default::default(),
         }
     }
@@ -202,6 +204,17 @@ impl Account {
         self.drop_items(reason, telemetry.items());
         self.book(telemetry, Fate::Dropped, 0);
         self.show_dropped(reason, telemetry);
+    }
+
+    /// Drops a batch because other exporters must not wait for this one any longer.
+    pub fn skip(&self, telemetry: &Telemetry) {
+        self.lose(Reason::SinkStuck, telemetry);
+        if let Some((dropped_items, batches)) = self.said_skipped.count(telemetry.items()) {
+            tracing::error!(
+                exporter = %self.exporter, signal = self.signal.name(), dropped_items, batches,
+                reason = Reason::SinkStuck.name(), "the exporter has been full for too long, and others wait for it. Dropping its share."
+            );
+        }
     }
 
     pub fn accepted(&self) -> u64 {

@@ -231,6 +231,8 @@ fn cells() -> Vec<Cell> {
         {
             add(format!("{protocol} partial success {rejected}"), is_http, Reply::Partial(rejected, "said so"), action);
         }
+        let long = String::leak("x".repeat(100_000));
+        add(format!("{protocol} partial success with a long message"), is_http, Reply::Partial(1, long), Partial(1));
         add(format!("{protocol} reset"), is_http, Reply::Reset, AGAIN);
         add(format!("{protocol} trickling"), is_http, Reply::Trickle, Retry(2 * SECOND));
         add(format!("{protocol} hanging"), is_http, Reply::Hang, Retry(2 * SECOND));

@@ -819,20 +819,23 @@ fn grpc(address: SocketAddr, path: &str, headers: &[(&str, &str)], frames: Vec<V
 #[test]
 fn head_over_http2_has_no_body() {
     let misaki = start(PLAIN);
-    let request = Request::head(format!("http://{}/v1/logs", misaki.http)).body(()).unwrap();
-    let (status, bytes) = block_on(async move {
-        let stream = tokio::net::TcpStream::connect(misaki.http).await.unwrap();
-        let (client, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
-        let (response, _) = client.ready().await.unwrap().send_request(request, true).unwrap();
-        let mut response = response.await.unwrap();
-        let mut bytes = 0;
-        while let Some(data) = response.body_mut().data().await {
-            bytes += data.unwrap().len();
-        }
-        (response.status().as_u16(), bytes)
-    });
-    assert_eq!((status, bytes), (405, 0));
+    for (kind, expected) in [("application/json", 405), ("application/grpc", 415)] {
+        let request = Request::head(format!("http://{}/v1/logs", misaki.http)).header("content-type", kind);
+        let (status, bytes) = block_on(async {
+            let stream = tokio::net::TcpStream::connect(misaki.http).await.unwrap();
+            let (client, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            let mut client = client.ready().await.unwrap();
+            let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+            let mut response = response.await.unwrap();
+            let mut bytes = 0;
+            while let Some(data) = response.body_mut().data().await {
+                bytes += data.unwrap().len();
+            }
+            (response.status().as_u16(), bytes)
+        });
+        assert_eq!((status, bytes), (expected, 0), "{kind}");
+    }
 }
 
 #[test]

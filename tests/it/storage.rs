@@ -96,6 +96,32 @@ async fn a_batch_larger_than_the_quota_goes_alone() {
     misaki.finish().await;
 }
 
+/// So does one that an idle log has no room for, since its last segment may still be there. A client's is refused for good.
+#[tokio::test]
+async fn a_batch_just_below_the_quota_goes_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let more = ", processors: {batch: {timeout: 1h, send_batch_size: 2}}";
+    let changes = storage(directory.path(), STORED, more)
+        .replace("max_size: 4194304", "max_size: 1048576")
+        .replace("service: {extensions", "service: {pipelines: {logs: {processors: [batch]}}, extensions");
+    let upstream = Upstream::start().await;
+    let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+    for length in [25_000, 470_000, 505_000, 519_000, 523_500] {
+        let name = "x".repeat(length);
+        let names = [name.as_str()];
+        let (first, second) = tokio::join!(misaki.send(&names), misaki.send(&names));
+        assert!(first.ok && second.ok, "{length}: {first:?} {second:?}");
+        misaki.settle().await;
+    }
+    misaki.finish().await;
+    drop(misaki);
+    let alone = storage(directory.path(), STORED, "").replace("max_size: 4194304", "max_size: 1048576");
+    let mut misaki = Misaki::start(&alone, &[&upstream]).await;
+    let answer = misaki.send(&[&"x".repeat(1_000_000)]).await;
+    assert_eq!((answer.code, answer.hint), (413, None), "{answer:?}");
+    misaki.finish().await;
+}
+
 /// A backlog larger than the memory of the queue is taken and sent, and holds no more memory than the read-ahead.
 #[tokio::test]
 async fn a_backlog_is_on_disk_and_not_in_memory() {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::otlp::inflate::{Coding, InflateError, Inflater};
 use crate::telemetry::{Answer, Budget, Charge, Reason, Refusal, Share};
 
-use crate::network::connections::{Busy, Pulse};
+use crate::network::connections::{Busy, Pulse, Uploading};
 
 /// A body may take this long whatever its size; after that it needs at least this many bytes per second…
 const PATIENCE: (Duration, u64) = (Duration::from_secs(5), 1024);
@@ -40,6 +40,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Upload {
     incoming: Incoming,
     is_coming: bool,
+    uploading: Option<Uploading>,
     pulse: Arc<Pulse>,
 }
 
@@ -48,7 +49,8 @@ impl Upload {
     pub fn of(request: Request<Incoming>, pulse: Arc<Pulse>) -> (Request<()>, Upload) {
         let (head, incoming) = request.into_parts();
         let is_coming = !incoming.is_end_stream() && !head.headers.contains_key(EXPECT);
-        (Request::from_parts(head, ()), Upload { incoming, is_coming, pulse })
+        let uploading = (!incoming.is_end_stream()).then(|| Uploading::new(pulse.clone()));
+        (Request::from_parts(head, ()), Upload { incoming, is_coming, uploading, pulse })
     }
 
     /// The sender's address.
@@ -59,6 +61,7 @@ impl Upload {
     fn poll(&mut self, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
         self.is_coming = matches!(frame, Some(Ok(_)));
+        self.uploading.take_if(|_| !self.is_coming);
         if let Some(Ok(frame)) = &frame
             && frame.data_ref().is_some_and(|data| !data.is_empty())
         {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::http::header::{CONTENT_TYPE, HeaderMap};
-use ::http::{Request, Response};
+use ::http::{Method, Request, Response};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -139,8 +139,12 @@ async fn run(
                     let answer = Box::pin(async {
                         let _cost = cost;
                         let (request, mut body) = Upload::of(request, pulse);
-                        let answer = answer(&shared, &request, &mut body).await;
+                        let mut answer = answer(&shared, &request, &mut body).await;
                         body.linger();
+                        // Over HTTP/1, hyper leaves out the body itself.
+                        if is_http2 && request.method() == Method::HEAD {
+                            *answer.body_mut() = Outgoing::Done;
+                        }
                         answer
                     });
                     answer.await

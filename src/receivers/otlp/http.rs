@@ -27,10 +27,6 @@ pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &
             response
         }
     };
-    // Over HTTP/1, hyper sees to that.
-    if request.method() == Method::HEAD && request.version() == Version::HTTP_2 {
-        *response.body_mut() = Outgoing::Done;
-    }
     for (name, value) in &http.response_headers {
         response.headers_mut().insert(name.clone(), value.clone());
     }

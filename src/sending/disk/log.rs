@@ -270,7 +270,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
             return Err(AppendError::Paused);
         }
         // A record larger than the quota is accepted when the queue is empty.
-        let goes_alone = records.len() == 1 && size + HEADER > self.limits.quota;
+        let goes_alone = records.len() == 1 && size > self.limits.most_bytes();
         if !goes_alone && self.used + size + HEADER > self.limits.quota {
             return Err(AppendError::Quota { quota: self.limits.quota });
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::diagnostics::supervisor::Watch;
-use crate::telemetry::{Charge, Now, Part, Reason, Share, Tally, Telemetry, Ticket, clock};
+use crate::telemetry::{Charge, Now, Part, Reason, Said, Share, Tally, Telemetry, Ticket, clock};
 
 use super::super::Queue;
 use super::super::dead_letters::DeadLetters;
@@ -19,7 +19,6 @@ use super::super::disk::attempts::Attempts;
 use super::super::disk::hold::PAUSE;
 use super::super::disk::survey::UNREADABLE;
 use super::super::disk::{Amount, AppendError, GROUP, Hold, NewRecord, Record};
-use super::super::said::Said;
 use super::{Append, DiskLog, Opened, Round, Store, publish};
 
 const IDLE: Duration = Duration::from_secs(1);
