@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
+use tonic::Code;
 
 use crate::config::ComponentId;
 use crate::diagnostics::supervisor::Supervisor;
@@ -30,7 +31,6 @@ use crate::otlp::{base64, percent};
 use crate::telemetry::{Account, Budget, Charge, Signal, Sink, Status, Telemetry};
 
 use settings::Settings;
-use tonic::Code;
 
 /// The contract for an exporter's settings.
 pub trait ExporterSettings: Send + Sync {

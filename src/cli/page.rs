@@ -8,7 +8,7 @@ use crate::diagnostics::columns::{column, cut, hanging};
 /// What the columns to the right of a name take.
 pub const CELLS: usize = 55;
 
-/// The width of what does not ask for that of the terminal.
+/// The width of pages that do not adapt to the terminal.
 pub const WIDTH: usize = 80;
 
 /// A page of tables and lines, none longer than `columns`; the tables are `breadth` wide.
@@ -81,7 +81,7 @@ fn row<T: AsRef<str>>(columns: usize, name: &str, cells: &[T]) -> String {
     out
 }
 
-/// A string of the collector's, safe to show; empty when it is none.
+/// A string from the collector, safe to show; empty for any other value.
 pub fn texts(value: &Value) -> String {
     safe(value.as_str().unwrap_or_default()).replace('\t', " ")
 }

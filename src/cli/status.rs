@@ -48,7 +48,7 @@ pub struct Status {
 
 pub fn status(options: &Status) -> Result<(), Failure> {
     if options.watch && !std::io::stdout().is_terminal() {
-        return Err(usage("--watch redraws a terminal, and stdout is none"));
+        return Err(usage("--watch redraws a terminal, and stdout is not one"));
     }
     local::block_on(async {
         if options.check {

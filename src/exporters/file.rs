@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tonic::Code;
 
 use crate::config::section::Section;
 use crate::otlp::inflate::Coding;
@@ -22,7 +23,6 @@ use super::{
 };
 use output::{Output, Record};
 use rotation::Rotation;
-use tonic::Code;
 
 const MEBIBYTE: u64 = 1 << 20;
 /// The suffix of a backup's name: `-`, the time, `-size` and a number.

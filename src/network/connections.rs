@@ -41,7 +41,7 @@ pub struct Pulse {
     started: Instant,
     /// When the last byte arrived, in milliseconds after `started`.
     last: AtomicU64,
-    /// When the first byte of an incomplete request arrived; 0 if there is none.
+    /// When the first byte of an incomplete request arrived; 0 without one.
     head_since: AtomicU64,
     /// Requests being answered, and answers not yet sent.
     busy: AtomicU32,

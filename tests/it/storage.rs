@@ -75,16 +75,19 @@ async fn batches_are_made_behind_the_log() {
     misaki.finish().await;
 }
 
+/// Batches of two requests before a log of 1 MiB.
+async fn start_batching(path: &Path, upstream: &Upstream) -> Misaki {
+    let changes = storage(path, STORED, ", processors: {batch: {timeout: 1h, send_batch_size: 2}}")
+        .replace("max_size: 4194304", "max_size: 1048576")
+        .replace("service: {extensions", "service: {pipelines: {logs: {processors: [batch]}}, extensions");
+    Misaki::start(&changes, &[upstream]).await
+}
+
 /// A stage cannot give a batch back: one larger than the quota goes alone, instead of being refused for ever.
 #[tokio::test]
 async fn a_batch_larger_than_the_quota_goes_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    let more = ", processors: {batch: {timeout: 1h, send_batch_size: 2}}";
-    let changes = storage(directory.path(), STORED, more)
-        .replace("max_size: 4194304", "max_size: 1048576")
-        .replace("service: {extensions", "service: {pipelines: {logs: {processors: [batch]}}, extensions");
-    let upstream = Upstream::start().await;
-    let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+    let (directory, upstream) = (tempfile::tempdir().unwrap(), Upstream::start().await);
+    let mut misaki = start_batching(directory.path(), &upstream).await;
     let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| name.repeat(600_000));
     for (first, second) in [(&a, &b), (&c, &d)] {
         let (first, second) = ([first.as_str()], [second.as_str()]);
@@ -99,13 +102,8 @@ async fn a_batch_larger_than_the_quota_goes_alone() {
 /// So does one that an idle log has no room for, since its last segment may still be there. A client's is refused for good.
 #[tokio::test]
 async fn a_batch_just_below_the_quota_goes_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    let more = ", processors: {batch: {timeout: 1h, send_batch_size: 2}}";
-    let changes = storage(directory.path(), STORED, more)
-        .replace("max_size: 4194304", "max_size: 1048576")
-        .replace("service: {extensions", "service: {pipelines: {logs: {processors: [batch]}}, extensions");
-    let upstream = Upstream::start().await;
-    let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+    let (directory, upstream) = (tempfile::tempdir().unwrap(), Upstream::start().await);
+    let mut misaki = start_batching(directory.path(), &upstream).await;
     for length in [25_000, 470_000, 505_000, 519_000, 523_500] {
         let name = "x".repeat(length);
         let names = [name.as_str()];

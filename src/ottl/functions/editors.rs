@@ -443,7 +443,7 @@ struct Replacer<'a> {
 }
 
 impl<'a> Replacer<'a> {
-    /// The text with every match replaced; `None` if there is none.
+    /// The text with every match replaced; `None` without a match.
     fn replace(&self, pattern: &Pattern, text: &'a [u8], scene: &mut Scene<'_, 'a>) -> Result<Option<&'a [u8]>, Fault> {
         let mut out = Vec::new();
         let mut end = 0;

@@ -166,7 +166,7 @@ impl Form {
         })
     }
 
-    /// Writes the field with this value, or nothing where that is none of them.
+    /// Writes the field with this value; nothing if a list or messages are set to nil.
     pub fn put<'a>(self, at: &PathField<'_, 'a>, value: Value<'a>, out: &mut Vec<u8>) -> Result<(), Fault> {
         let PathField { message, number, keys, arena, points } = *at;
         match (self, value) {
@@ -247,7 +247,7 @@ impl Form {
         }
     }
 
-    /// The bits of a number, or nothing where it is no value of this form.
+    /// The bits of a number; `None` if the value does not fit this form.
     fn bits(self, value: &Value) -> Option<u64> {
         Some(match (self, *value) {
             (Form::Count | Form::Fixed32, Value::Int(value)) => u64::from(value as u32),
@@ -304,7 +304,7 @@ fn body<'a>(at: &PathField<'_, 'a>, act: &str) -> Result<Value<'a>, Fault> {
     }
 }
 
-/// The members of a W3C trace state, or nothing when it is not one.
+/// The members of a W3C trace state; `None` if it is malformed.
 fn state_members(state: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let members = state.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty());
     let pairs = members.map(|member| {
@@ -314,8 +314,8 @@ fn state_members(state: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     pairs.collect()
 }
 
-/// The trace state with a member changed or added, which comes first then; one that is not well-formed stays, and so does
-/// one in which the member can't stand.
+/// The trace state with a member changed or added, and moved to the front. A malformed trace state, and one that cannot hold the
+/// member, stays as it is.
 fn with_state_member(state: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
     let members = state_members(state).filter(|_| tracestate::is_member(key, value));
     let Some(members) = members else { return state.to_vec() };
