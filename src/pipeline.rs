@@ -20,7 +20,7 @@ use crate::otlp::slice;
 use crate::processors::{Notes, Processor};
 use crate::telemetry::{
     Accounts, Ask, Blocked, Full, Now, Outlet, Place, Planned, Reason, Receipt, Refusal, Signal, Sink, Tally,
-    Telemetry, Ticket,
+    Telemetry, Tickets,
 };
 
 /// How long a sink may refuse before its siblings stop waiting for it.
@@ -253,7 +253,7 @@ impl Plan {
             if let Some(receipt) = receipt
                 && sink.answers(is_batched)
             {
-                telemetry.tickets.push(receipt.ticket());
+                telemetry.tickets = receipt.tickets();
             }
             place.fill(telemetry);
         }
@@ -265,12 +265,16 @@ impl Plan {
 struct Onward {
     branches: Arc<Branches>,
     plan: Plan,
-    tickets: SmallVec<[Ticket; 1]>,
+    tickets: Tickets,
+    /// The batch as it came to the processors, if it can be given back.
+    source: Option<Telemetry>,
 }
 
 impl Onward {
     fn of(branches: Arc<Branches>, plan: Plan, batch: &mut Telemetry) -> Box<dyn Planned> {
-        Box::new(Onward { branches, plan, tickets: std::mem::take(&mut batch.tickets) })
+        let tickets = std::mem::take(&mut batch.tickets);
+        let source = tickets.cover_all().then(|| batch.share());
+        Box::new(Onward { branches, plan, tickets, source })
     }
 }
 
@@ -280,7 +284,8 @@ impl Planned for Onward {
             Ok(reserved) => reserved,
             Err((full, sink)) => return Err(Blocked { planned: self, full, sink }),
         };
-        let Onward { branches, plan, tickets } = *self;
+        let Onward { branches, plan, tickets, source } = *self;
+        drop(source);
         if tickets.is_empty() {
             plan.commit(reserved, None, true);
         } else {
@@ -292,6 +297,13 @@ impl Planned for Onward {
         }
         drop(branches);
         Ok(())
+    }
+
+    fn take_back(mut self: Box<Self>) -> Result<Telemetry, Box<dyn Planned>> {
+        match self.source.take() {
+            Some(source) => Ok(Telemetry { tickets: self.tickets, ..source }),
+            None => Err(self),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub use aside::Aside;
 pub use bill::{Bill, Fate, Tally};
 pub use budget::{Budget, Charge, Holder, Share};
 pub use pending::{Most, Pending, Taking};
-pub use receipt::{Receipt, Ticket};
+pub use receipt::{Receipt, Ticket, Tickets};
 pub use refusal::{Fill, Refusal};
 pub use said::Said;
 pub use sink::{Ask, Blocked, Full, Intake, Load, Outlet, Place, Planned, Sink, Submission, Wakeful};
@@ -114,7 +114,7 @@ pub struct Telemetry {
     pub parts: SmallVec<[Part; 1]>,
     pub client: Option<Arc<Client>>,
     pub received: Now,
-    pub tickets: SmallVec<[Ticket; 1]>,
+    pub tickets: Tickets,
 }
 
 impl Telemetry {
@@ -139,7 +139,7 @@ impl Telemetry {
             parts: self.parts.clone(),
             client: self.client.clone(),
             received: self.received,
-            tickets: SmallVec::new(),
+            tickets: Tickets::default(),
         }
     }
 
@@ -176,9 +176,7 @@ impl Telemetry {
 
     /// Resolves all tickets of this batch.
     pub fn resolve(&mut self, outcome: Result<(), &Refusal>) {
-        for ticket in self.tickets.drain(..) {
-            ticket.resolve(outcome);
-        }
+        std::mem::take(&mut self.tickets).resolve(outcome);
     }
 }
 

@@ -86,19 +86,19 @@ pub fn to_json(status: &Status, retry_after: Option<Duration>) -> Vec<u8> {
     format!("{{\"code\":{},\"message\":{message}{details}}}", i32::from(status.code)).into_bytes()
 }
 
-/// Reads a status and the RetryInfo hint in its details.
+/// Reads a status and the delay of the RetryInfo in its details.
 pub fn from_wire(bytes: &[u8]) -> (Status, Option<Duration>) {
     let Wire { code, message, details } = Wire::decode(bytes).unwrap_or_default();
     let hint = details.iter().rev().find_map(retry_delay);
     (Status { code: Code::from(code), message: String::from_utf8_lossy(&message).into_owned() }, hint)
 }
 
-/// The delay of a RetryInfo; negative ones are ignored.
+/// The delay of a RetryInfo. One without a valid delay still asks for a retry: at once, as far as the sender cares.
 fn retry_delay(any: &Any) -> Option<Duration> {
     let info = RetryInfo::decode(&*any.value).ok().filter(|_| any.type_url == RETRY_INFO.as_bytes())?;
-    let Delay { seconds, nanos } = info.delay?;
-    let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-    Some(Duration::new(u64::try_from(seconds).ok()?, nanos))
+    let Delay { seconds, nanos } = info.delay.unwrap_or_default();
+    let delay = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000));
+    Some(delay.map_or(Duration::ZERO, |(seconds, nanos)| Duration::new(seconds, nanos)))
 }
 
 /// The number of rejected items in an `Export…ServiceResponse`, and its message.

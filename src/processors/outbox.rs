@@ -73,6 +73,17 @@ enum Waiting {
     Planned(Box<dyn Planned>),
 }
 
+impl Waiting {
+    /// The batch, if its tickets cover all of it.
+    fn take_back(self) -> Result<Telemetry, Waiting> {
+        match self {
+            Waiting::Batch(batch) if batch.tickets.cover_all() => Ok(batch),
+            Waiting::Planned(planned) => planned.take_back().map_err(Waiting::Planned),
+            waiting => Err(waiting),
+        }
+    }
+}
+
 /// The next batch of a stage.
 pub enum Next {
     Batch(Telemetry),
@@ -176,7 +187,10 @@ impl Outbox {
                         return;
                     }
                 }
-                Offered::Refused(stopped) => return self.hold(stopped, now, pause),
+                Offered::Refused(stopped) => match self.give_back(stopped) {
+                    Some(stopped) => return self.hold(stopped, now, pause),
+                    None => self.note_gone(),
+                },
                 Offered::Heavy(make) => {
                     self.lock().is_aside = true;
                     turn.hand_over();
@@ -192,6 +206,29 @@ impl Outbox {
         let mut state = self.lock();
         state.gone += std::mem::take(&mut state.load).0;
         state.refused_since = None;
+    }
+
+    /// Refuses a batch to the clients that wait for it; returns it if it does not all belong to them. They would give
+    /// up waiting and send it again, and both would be delivered.
+    fn give_back(&self, stopped: Stopped) -> Option<Stopped> {
+        let (waiting, (full, sink)) = *stopped;
+        let Full::Refuse(refusal) = full else { return Some(Box::new((waiting, (full, sink)))) };
+        let mut batch = match waiting.take_back() {
+            Ok(batch) => batch,
+            Err(waiting) => return Some(Box::new((waiting, (Full::Refuse(refusal), sink)))),
+        };
+        let is_large = slice::is_large(batch.bytes() as u64, batch.items());
+        let accounts = self.accounts.clone();
+        let mut book = move || {
+            accounts.iter().for_each(|account| account.give_back(&batch));
+            batch.resolve(Err(&refusal));
+        };
+        if is_large {
+            self.budget.aside.start(book)
+        } else {
+            book()
+        }
+        None
     }
 
     fn hold(&self, stopped: Stopped, now: Now, pause: Duration) {
@@ -245,12 +282,14 @@ impl Outbox {
         let planned = self.outlet.plan(&mut batch, now);
         let now = Now { instant: now.instant + started.elapsed(), ..now };
         match self.offer_planned(batch, planned, now, ask) {
-            Err(stopped) => self.hold(stopped, now, pause),
-            Ok(()) => {
-                self.note_gone();
-                self.lock().unfinished_since = Some(now.instant);
-            }
+            Err(stopped) => match self.give_back(stopped) {
+                Some(stopped) => return self.hold(stopped, now, pause),
+                None => {}
+            },
+            Ok(()) => {}
         }
+        self.note_gone();
+        self.lock().unfinished_since = Some(now.instant);
     }
 
     /// Hands on a planned batch. A batch that fails the processors would fail for ever: it is dropped and counted, as

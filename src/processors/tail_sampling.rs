@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 use tokio::sync::Notify;
 
 use crate::diagnostics::metrics::{Observe, Page};
@@ -381,7 +381,7 @@ impl TailSampling {
             parts: smallvec![part],
             client: None,
             received: now,
-            tickets: SmallVec::new(),
+            tickets: Default::default(),
         }))
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message;
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval_at};
 
@@ -238,7 +238,7 @@ impl Receiver {
                 parts: smallvec![part],
                 client: None,
                 received: Now::read(),
-                tickets: SmallVec::new(),
+                tickets: Default::default(),
             })
             .await
     }

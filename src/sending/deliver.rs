@@ -244,7 +244,7 @@ impl Queue {
             parts: SmallVec::new(),
             client: None,
             received: Now::read(),
-            tickets: SmallVec::new(),
+            tickets: Default::default(),
         };
         let probe = way.exporter.encode(&empty).await;
         loop {

@@ -6,17 +6,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use smallvec::SmallVec;
-
-use crate::telemetry::{Refusal, Telemetry, Ticket};
+use crate::telemetry::{Refusal, Telemetry, Ticket, Tickets};
 
 use super::disk::Amount;
 use super::store::{Append, Store};
 
 /// How long the upstream may take before telemetry is written.
 pub const PATIENCE: Duration = Duration::from_millis(250);
-
-type Tickets = SmallVec<[Ticket; 1]>;
 
 /// Telemetry in flight that may still be written. The clients' tickets are inside `state`: either the upstream's
 /// outcome or the write takes and resolves them, never both.

@@ -508,11 +508,11 @@ impl Queue {
         }
         let amount = Amount { records: 1, items: telemetry.items(), bytes: telemetry.bytes() as u64 };
         self.let_go_of(amount);
-        if telemetry.tickets.is_empty() {
+        if telemetry.tickets.cover_all() {
+            self.account.give_back(&telemetry);
+        } else {
             self.enqueue_failed.fetch_add(amount.items, Relaxed);
             self.account.lose(reason, &telemetry);
-        } else {
-            self.account.give_back(&telemetry);
         }
         telemetry.resolve(Err(&Refusal::Busy { after: AFTER, reason, fill: None }));
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Budget, Charge, Part, Share, Signal, Telemetry, Ticket};
+use super::{Budget, Charge, Part, Share, Signal, Telemetry, Ticket, Tickets};
 use crate::otlp::slice;
 use crate::otlp::split::Splitter;
 
@@ -26,6 +26,9 @@ pub struct Pending {
     taken: u64,
     /// Tickets for the items between two positions, oldest first.
     tickets: VecDeque<(u64, u64, Ticket)>,
+    /// The position behind the last item that no ticket covers, and the one up to which tickets were taken.
+    uncovered: u64,
+    ticketed: u64,
 }
 
 /// The maximum of a batch; 0 means no limit.
@@ -84,6 +87,9 @@ impl Pending {
     pub fn push(&mut self, telemetry: Telemetry, budget: &Arc<Budget>) {
         let first = self.taken + self.items;
         let last = first + telemetry.items();
+        if !telemetry.tickets.cover_all() {
+            self.uncovered = last;
+        }
         self.tickets.extend(telemetry.tickets.into_iter().map(|ticket| (first, last, ticket)));
         for part in telemetry.parts {
             self.items += u64::from(part.items);
@@ -180,7 +186,7 @@ impl Pending {
     }
 
     /// The tickets to resolve for the batch just taken. A ticket whose items are not all taken also stays here.
-    pub fn tickets(&mut self) -> SmallVec<[Ticket; 1]> {
+    pub fn tickets(&mut self) -> Tickets {
         let mut tickets = SmallVec::new();
         let mut kept = VecDeque::new();
         while self.tickets.front().is_some_and(|(first, ..)| *first < self.taken) {
@@ -192,7 +198,9 @@ impl Pending {
         }
         kept.append(&mut self.tickets);
         self.tickets = kept;
-        tickets
+        let is_partial = self.uncovered > self.ticketed;
+        self.ticketed = self.taken;
+        Tickets::new(tickets, is_partial)
     }
 }
 

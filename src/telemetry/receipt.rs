@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 
 use super::{Reason, Refusal};
@@ -18,7 +18,7 @@ use super::{Reason, Refusal};
 struct Promise {
     open: AtomicUsize,
     /// Tickets of the previous stage, resolved with this outcome.
-    before: Mutex<SmallVec<[Ticket; 1]>>,
+    before: Mutex<Tickets>,
     /// The first refusal; one is enough to refuse the whole.
     refusal: Mutex<Option<Refusal>>,
     /// Whether a ticket was dropped without an answer.
@@ -49,9 +49,7 @@ impl Promise {
         let before = std::mem::take(&mut *self.before.lock().unwrap_or_else(PoisonError::into_inner));
         if !before.is_empty() {
             let outcome = self.outcome();
-            for ticket in before {
-                ticket.resolve(outcome.as_ref().copied());
-            }
+            before.resolve(outcome.as_ref().copied());
         }
         let then = self.then.lock().unwrap_or_else(PoisonError::into_inner).0.take();
         if let Some(then) = then {
@@ -62,29 +60,38 @@ impl Promise {
 }
 
 #[derive(Debug, Default)]
-pub struct Receipt(Arc<Promise>);
+pub struct Receipt {
+    promise: Arc<Promise>,
+    is_partial: bool,
+}
 
 impl Receipt {
     pub fn ticket(&self) -> Ticket {
-        self.0.open.fetch_add(1, Ordering::Relaxed);
-        Ticket { waiting: self.0.clone(), resolved: false }
+        self.promise.open.fetch_add(1, Ordering::Relaxed);
+        Ticket { waiting: self.promise.clone(), resolved: false }
+    }
+
+    /// One ticket, for all of the telemetry.
+    pub fn tickets(&self) -> Tickets {
+        Tickets { list: smallvec![self.ticket()], is_partial: self.is_partial }
     }
 
     /// A receipt that resolves the tickets of an earlier one: for a batch handed to several sinks.
-    pub fn passing_on(tickets: SmallVec<[Ticket; 1]>) -> Receipt {
-        Receipt(Arc::new(Promise { before: Mutex::new(tickets), ..Promise::default() }))
+    pub fn passing_on(tickets: Tickets) -> Receipt {
+        let is_partial = tickets.is_partial;
+        Receipt { promise: Arc::new(Promise { before: Mutex::new(tickets), ..Promise::default() }), is_partial }
     }
 
     /// Waits until every ticket is resolved. Dropping the future only forgets the answer.
     pub async fn wait(self) -> Result<(), Refusal> {
         loop {
-            let complete = self.0.complete.notified();
-            if self.0.open.load(Ordering::Acquire) == 0 {
+            let complete = self.promise.complete.notified();
+            if self.promise.open.load(Ordering::Acquire) == 0 {
                 break;
             }
             complete.await;
         }
-        self.0.outcome()
+        self.promise.outcome()
     }
 }
 
@@ -99,7 +106,7 @@ impl Ticket {
     /// A ticket that calls `then` with the outcome once it and all its clones are resolved.
     pub fn calling(then: impl FnOnce(Outcome) + Send + 'static) -> Ticket {
         let waiting = Promise { then: Mutex::new(Then(Some(Box::new(then)))), ..Promise::default() };
-        Receipt(Arc::new(waiting)).ticket()
+        Receipt { promise: Arc::new(waiting), is_partial: false }.ticket()
     }
 
     pub fn resolve(mut self, outcome: Result<(), &Refusal>) {
@@ -118,6 +125,53 @@ impl Clone for Ticket {
     fn clone(&self) -> Ticket {
         self.waiting.open.fetch_add(1, Ordering::Relaxed);
         Ticket { waiting: self.waiting.clone(), resolved: false }
+    }
+}
+
+/// The tickets of a batch, and whether they cover all of it: a batch may also hold items whose clients were answered
+/// already, or which had none. Only a batch that is covered can be given back to its clients.
+#[derive(Clone, Debug, Default)]
+pub struct Tickets {
+    list: SmallVec<[Ticket; 1]>,
+    is_partial: bool,
+}
+
+impl Tickets {
+    pub fn new(list: SmallVec<[Ticket; 1]>, is_partial: bool) -> Tickets {
+        Tickets { list, is_partial }
+    }
+
+    pub fn push(&mut self, ticket: Ticket) {
+        self.list.push(ticket);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether every item belongs to a client that waits.
+    pub fn cover_all(&self) -> bool {
+        !self.list.is_empty() && !self.is_partial
+    }
+
+    pub fn resolve(self, outcome: Result<(), &Refusal>) {
+        self.list.into_iter().for_each(|ticket| ticket.resolve(outcome));
+    }
+}
+
+impl From<Ticket> for Tickets {
+    /// One ticket for all of a batch.
+    fn from(ticket: Ticket) -> Tickets {
+        Tickets { list: smallvec![ticket], is_partial: false }
+    }
+}
+
+impl IntoIterator for Tickets {
+    type Item = Ticket;
+    type IntoIter = smallvec::IntoIter<[Ticket; 1]>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.into_iter()
     }
 }
 

@@ -106,22 +106,23 @@ fn hints_of_grpc(code: u8) -> Vec<(&'static str, Option<String>, Option<Duration
     let details =
         |hint| status::to_wire(&Status { code: Code::from(i32::from(code)), message: "said so".to_owned() }, hint);
     let text = |wire: &[u8]| Some(BASE64_STANDARD_NO_PAD.encode(wire));
-    // `RetryInfo{retry_delay: {seconds: 5}}`, and the same with -5.
     let five = details(Some(5 * SECOND));
     let any = b"type.googleapis.com/google.rpc.RetryInfo";
-    let minus = {
-        let duration: &[u8] = &[8, 0xfb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
-        let info = [&[10, duration.len() as u8], duration].concat();
-        let any = [&[10, any.len() as u8], any.as_slice(), &[18, info.len() as u8], &info].concat();
+    let with_info = |info: &[u8]| {
+        let any = [&[10, any.len() as u8], any.as_slice(), &[18, info.len() as u8], info].concat();
         [&[8, code, 26, any.len() as u8], any.as_slice()].concat()
     };
+    // `RetryInfo{retry_delay: {seconds: -5}}`, and `RetryInfo{}`.
+    let minus = with_info(&[10, 11, 8, 0xfb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]);
+    let none = with_info(&[]);
     vec![
         ("no hint", None, None),
         ("details without a hint", text(&details(None)), None),
         ("0 s", text(&details(Some(Duration::ZERO))), Some(Duration::ZERO)),
         ("5 s", text(&five), Some(5 * SECOND)),
         ("a year", text(&details(Some(31_536_000 * SECOND))), Some(300 * SECOND)),
-        ("-5 s", text(&minus), None),
+        ("-5 s", text(&minus), Some(Duration::ZERO)),
+        ("a RetryInfo without a delay", text(&none), Some(Duration::ZERO)),
         ("garbage", Some("%%%".to_owned()), None),
         ("cut off", text(&five[..five.len() - 4]), None),
     ]

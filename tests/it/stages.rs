@@ -44,6 +44,10 @@ impl Planned for Handing {
         self.0.lock().unwrap().extend(self.1);
         Ok(())
     }
+
+    fn take_back(self: Box<Self>) -> Result<Telemetry, Box<dyn Planned>> {
+        Err(self)
+    }
 }
 
 impl Outlet for Slow {

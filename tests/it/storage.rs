@@ -83,7 +83,7 @@ async fn start_batching(path: &Path, upstream: &Upstream) -> Misaki {
     Misaki::start(&changes, &[upstream]).await
 }
 
-/// A stage cannot give a batch back: one larger than the quota goes alone, instead of being refused for ever.
+/// A batch larger than the quota goes alone, instead of being refused for ever.
 #[tokio::test]
 async fn a_batch_larger_than_the_quota_goes_alone() {
     let (directory, upstream) = (tempfile::tempdir().unwrap(), Upstream::start().await);
@@ -93,8 +93,8 @@ async fn a_batch_larger_than_the_quota_goes_alone() {
         let (first, second) = ([first.as_str()], [second.as_str()]);
         let (first, second) = tokio::join!(misaki.send(&first), misaki.send(&second));
         assert!(first.ok && second.ok, "{first:?} {second:?}");
+        misaki.settle().await;
     }
-    misaki.settle().await;
     assert_eq!((upstream.kept_once().len(), upstream.sizes()), (4, vec![2, 2]));
     misaki.finish().await;
 }
@@ -117,6 +117,72 @@ async fn a_batch_just_below_the_quota_goes_alone() {
     let mut misaki = Misaki::start(&alone, &[&upstream]).await;
     let answer = misaki.send(&[&"x".repeat(1_000_000)]).await;
     assert_eq!((answer.code, answer.hint), (413, None), "{answer:?}");
+    misaki.finish().await;
+}
+
+/// Clients behind a batch get a full log's refusal: none of their telemetry is kept, and what they send again arrives once.
+#[tokio::test]
+async fn a_full_log_refuses_the_clients_behind_a_batch() {
+    let (directory, mut upstream) = (tempfile::tempdir().unwrap(), Upstream::absent());
+    let mut misaki = start_batching(directory.path(), &upstream).await;
+    let name = |number: usize| format!("{number:04}{}", "x".repeat(90_000));
+    let (mut accepted, mut refused) = (0, 0);
+    for number in 0..20 {
+        let (first, second) = (name(2 * number), name(2 * number + 1));
+        let (first, second) = ([first.as_str()], [second.as_str()]);
+        let (first, second) = tokio::join!(misaki.send(&first), misaki.send(&second));
+        assert_eq!((first.ok, first.hint.is_some()), (second.ok, second.hint.is_some()), "{first:?} {second:?}");
+        match first.ok {
+            true => accepted += 2,
+            false => refused += 2,
+        }
+        assert!(first.ok || first.code == 503 && first.hint.is_some(), "{first:?}");
+    }
+    assert!(accepted >= 6 && refused >= 20, "{accepted} accepted, {refused} refused");
+    misaki.check();
+    assert_eq!(misaki.held(), accepted, "what is refused is not held");
+    upstream.appear();
+    misaki.settle().await;
+    for number in accepted as usize..40 {
+        let (name, other) = (name(number), format!("with {number}"));
+        let (name, other) = ([name.as_str()], [other.as_str()]);
+        loop {
+            let (first, second) = tokio::join!(misaki.send(&name), misaki.send(&other));
+            assert_eq!(first.ok, second.ok, "{first:?} {second:?}");
+            if first.ok {
+                break;
+            }
+            // The log gives its segments back a moment after their records are settled.
+            rest().await;
+        }
+    }
+    misaki.settle().await;
+    assert_eq!(upstream.kept_once().len() as u64, 40 + refused);
+    misaki.finish().await;
+}
+
+/// A batch that also holds what no client waits for, here a decision of tail_sampling, cannot be given back: it waits.
+#[tokio::test]
+async fn a_batch_that_is_not_all_its_clients_waits() {
+    let (directory, mut upstream) = (tempfile::tempdir().unwrap(), Upstream::absent());
+    let sampling = "tail_sampling: {decision_wait: 10ms, policies: [{name: all, type: always_sample}]}";
+    let changes = storage(
+        directory.path(),
+        STORED,
+        &format!(", processors: {{batch: {{timeout: 10ms}}, {sampling}}}"),
+    )
+    .replace("max_size: 4194304", "max_size: 1048576")
+    .replace("service: {extensions", "service: {pipelines: {traces: {receivers: [otlp], processors: [tail_sampling, batch], exporters: [otlp]}}, extensions");
+    let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+    for number in 0..20 {
+        let name = format!("{number:04}{}", "x".repeat(90_000));
+        assert!(misaki.send_by(Via::Grpc, Signal::Traces, &[&name]).await.ok);
+    }
+    misaki.check();
+    assert_eq!(misaki.held(), 20);
+    upstream.appear();
+    misaki.settle().await;
+    assert_eq!(upstream.kept_once().len(), 20);
     misaki.finish().await;
 }
 

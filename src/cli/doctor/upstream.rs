@@ -282,7 +282,7 @@ async fn export(plan: &Plan, id: &ComponentId, signal: Signal, budget: &Arc<Budg
         Err(error) => return Finding::failed("export", error, ""),
     };
     let empty =
-        Telemetry { signal, parts: SmallVec::new(), client: None, received: Now::read(), tickets: SmallVec::new() };
+        Telemetry { signal, parts: SmallVec::new(), client: None, received: Now::read(), tickets: Default::default() };
     let payload = exporter.encode(&empty).await;
     let started = Instant::now();
     let patience =

@@ -48,7 +48,7 @@ pub async fn telemetry(
     } else {
         part(signal, encoding, message, budget)?
     };
-    Ok(Telemetry { signal, parts: smallvec![part], client, received: Now::read(), tickets: smallvec![] })
+    Ok(Telemetry { signal, parts: smallvec![part], client, received: Now::read(), tickets: Default::default() })
 }
 
 fn part(signal: Signal, encoding: Encoding, message: Message, budget: &Arc<Budget>) -> Result<Part, Refusal> {

@@ -317,7 +317,7 @@ fn read_back(queue: &Queue, store: &Arc<Store>, first: u64, record: Record) -> T
         parts: SmallVec::from_iter([Part { bytes: Bytes::from(payload), items, charge }]),
         client: None,
         received: Now { instant: clock(), wall },
-        tickets: SmallVec::from_iter([settling(store, id, amount)]),
+        tickets: settling(store, id, amount).into(),
     };
     if id < first {
         queue.account.bill.recognise(&Tally::of(&telemetry));
