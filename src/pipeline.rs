@@ -299,11 +299,9 @@ impl Planned for Onward {
         Ok(())
     }
 
-    fn take_back(mut self: Box<Self>) -> Result<Telemetry, Box<dyn Planned>> {
-        match self.source.take() {
-            Some(source) => Ok(Telemetry { tickets: self.tickets, ..source }),
-            None => Err(self),
-        }
+    fn take_back(&mut self) -> Option<Telemetry> {
+        let source = self.source.take()?;
+        Some(Telemetry { tickets: std::mem::take(&mut self.tickets), ..source })
     }
 }
 

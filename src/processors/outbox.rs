@@ -74,12 +74,14 @@ enum Waiting {
 }
 
 impl Waiting {
-    /// The batch, if its tickets cover all of it.
-    fn take_back(self) -> Result<Telemetry, Waiting> {
+    /// Takes the batch out, if its tickets cover all of it.
+    fn take_back(&mut self) -> Option<Telemetry> {
         match self {
-            Waiting::Batch(batch) if batch.tickets.cover_all() => Ok(batch),
-            Waiting::Planned(planned) => planned.take_back().map_err(Waiting::Planned),
-            waiting => Err(waiting),
+            Waiting::Batch(batch) => batch.tickets.cover_all().then(|| {
+                let tickets = std::mem::take(&mut batch.tickets);
+                Telemetry { tickets, ..batch.share() }
+            }),
+            Waiting::Planned(planned) => planned.take_back(),
         }
     }
 }
@@ -188,8 +190,8 @@ impl Outbox {
                     }
                 }
                 Offered::Refused(stopped) => match self.give_back(stopped) {
-                    Some(stopped) => return self.hold(stopped, now, pause),
-                    None => self.note_gone(),
+                    Err(stopped) => return self.hold(stopped, now, pause),
+                    Ok(()) => self.note_gone(),
                 },
                 Offered::Heavy(make) => {
                     self.lock().is_aside = true;
@@ -210,13 +212,10 @@ impl Outbox {
 
     /// Refuses a batch to the clients that wait for it; returns it if it does not all belong to them. They would give
     /// up waiting and send it again, and both would be delivered.
-    fn give_back(&self, stopped: Stopped) -> Option<Stopped> {
-        let (waiting, (full, sink)) = *stopped;
-        let Full::Refuse(refusal) = full else { return Some(Box::new((waiting, (full, sink)))) };
-        let mut batch = match waiting.take_back() {
-            Ok(batch) => batch,
-            Err(waiting) => return Some(Box::new((waiting, (Full::Refuse(refusal), sink)))),
-        };
+    fn give_back(&self, mut stopped: Stopped) -> Result<(), Stopped> {
+        let (waiting, (Full::Refuse(refusal), _)) = &mut *stopped else { return Err(stopped) };
+        let refusal = refusal.clone();
+        let Some(mut batch) = waiting.take_back() else { return Err(stopped) };
         let is_large = slice::is_large(batch.bytes() as u64, batch.items());
         let accounts = self.accounts.clone();
         let mut book = move || {
@@ -227,8 +226,8 @@ impl Outbox {
             self.budget.aside.start(book)
         } else {
             book()
-        }
-        None
+        };
+        Ok(())
     }
 
     fn hold(&self, stopped: Stopped, now: Now, pause: Duration) {
@@ -281,12 +280,9 @@ impl Outbox {
         self.lock().load = load(&batch);
         let planned = self.outlet.plan(&mut batch, now);
         let now = Now { instant: now.instant + started.elapsed(), ..now };
-        match self.offer_planned(batch, planned, now, ask) {
-            Err(stopped) => match self.give_back(stopped) {
-                Some(stopped) => return self.hold(stopped, now, pause),
-                None => {}
-            },
-            Ok(()) => {}
+        let offered = self.offer_planned(batch, planned, now, ask);
+        if let Err(stopped) = offered.or_else(|stopped| self.give_back(stopped)) {
+            return self.hold(stopped, now, pause);
         }
         self.note_gone();
         self.lock().unfinished_since = Some(now.instant);

@@ -141,9 +141,9 @@ pub trait Outlet: Send + Sync {
 pub trait Planned: Send {
     /// Hands it to all its sinks, or to none.
     fn hand_over(self: Box<Self>, now: Now, ask: Ask) -> Result<(), Blocked>;
-    /// The batch as it was before the processors, with its tickets, if they cover all of it: the clients that wait for
-    /// it still have it.
-    fn take_back(self: Box<Self>) -> Result<Telemetry, Box<dyn Planned>>;
+    /// Takes out the batch as it was before the processors, with its tickets, if they cover all of it: the clients that
+    /// wait for it still have it.
+    fn take_back(&mut self) -> Option<Telemetry>;
 }
 
 /// A batch that has no place yet, and the sink that refused.

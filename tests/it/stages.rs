@@ -45,8 +45,8 @@ impl Planned for Handing {
         Ok(())
     }
 
-    fn take_back(self: Box<Self>) -> Result<Telemetry, Box<dyn Planned>> {
-        Err(self)
+    fn take_back(&mut self) -> Option<Telemetry> {
+        None
     }
 }
 
