@@ -66,8 +66,8 @@ pub struct Next(Mutex<Option<Arc<Branches>>>);
 
 /// The telemetry for each sink, and the counts to publish when it is committed.
 struct Plan {
-    shares: SmallVec<[ForSink; 2]>,
-    tally: SmallVec<[Count; 4]>,
+    shares: SmallVec<[ForSink; 1]>,
+    tally: Vec<Count>,
 }
 
 /// Telemetry for one sink.
@@ -90,7 +90,7 @@ struct Count {
 
 /// A plan with a place in every sink; a share whose place is `None` is skipped.
 struct Reserved {
-    places: SmallVec<[Option<Place>; 2]>,
+    places: SmallVec<[Option<Place>; 1]>,
 }
 
 impl Observe for Step {
@@ -176,7 +176,7 @@ impl Branches {
 
     /// Runs the processors. A panic in one of them fails this request only.
     fn plan(&self, telemetry: Telemetry, now: Now) -> Result<Plan, Refusal> {
-        let mut plan = Plan { shares: SmallVec::new(), tally: SmallVec::new() };
+        let mut plan = Plan { shares: SmallVec::new(), tally: Vec::new() };
         let run = AssertUnwindSafe(|| {
             let Some((last, others)) = self.segments.split_last() else { return Ok(()) };
             for segment in others {

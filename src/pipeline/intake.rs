@@ -62,14 +62,36 @@ impl Gate {
         let (now, items) = (telemetry.received, telemetry.items());
         let branches = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
         let accepted = self.accepted.clone();
-        if let Some(tally) = Tally::at_once(&telemetry)
-            && let Some(plan) = branches.plan_at_once(&telemetry, now)
-        {
-            drop(telemetry);
-            let plan = plan?;
-            let reserved = self.reserve(&plan).await?;
-            return Ok((branches.commit(plan, reserved, items, &tally), Taken { accepted, items }));
+        let Some(tally) = Tally::at_once(&telemetry) else {
+            return Box::pin(self.hand_in_aside(branches, telemetry, peer)).await;
+        };
+        let Some(plan) = branches.plan_at_once(&telemetry, now) else {
+            return Box::pin(self.hand_in_aside(branches, telemetry, peer)).await;
+        };
+        drop(telemetry);
+        let plan = plan?;
+        let commit = move |plan, reserved| (branches.commit(plan, reserved, items, &tally), Taken { accepted, items });
+        match plan.reserve(clock(), Ask::default()) {
+            Ok(reserved) => Ok(commit(plan, reserved)),
+            // What waits is in a box of its own, so that a request that does not wait is small.
+            Err((Full::Wait { .. }, _)) => {
+                Box::pin(async move {
+                    let reserved = self.reserve(&plan).await?;
+                    Ok(commit(plan, reserved))
+                })
+                .await
+            }
+            Err((Full::Refuse(refusal), _)) => Err(refusal),
         }
+    }
+
+    async fn hand_in_aside(
+        &self,
+        branches: Arc<Branches>,
+        telemetry: Telemetry,
+        peer: Option<IpAddr>,
+    ) -> Result<(Option<Receipt>, Taken), Refusal> {
+        let (now, items, accepted) = (telemetry.received, telemetry.items(), self.accepted.clone());
         let aside = &self.budget.aside;
         let ways = branches.clone();
         let work = move || Ok((Tally::of(&telemetry), ways.plan(telemetry, now)?));

@@ -275,11 +275,15 @@ impl Sink for Batch {
         let shard = self.shard(telemetry).map_err(Full::Refuse)?;
         let (items, mut bytes) = shard.load();
         if self.is_full(items) {
-            self.flush(&shard, Now::read(), Flush::Due { waited: ask.waited });
+            let now = Now::read();
+            self.flush(&shard, now, Flush::Due { waited: ask.waited });
             let (items, left) = shard.load();
             bytes = left;
-            // A batch that another worker is handing on is no reason to refuse.
-            if self.is_full(items) && shard.outbox.refused_since().is_some() {
+            // A batch that another worker is handing on is no reason to refuse; nor is one that waits for the upstream's
+            // pace, for a request that keeps to it.
+            let keeps_pace = |allowed| shard.lock().pending.bytes() + load.bytes <= allowed;
+            let is_stopped = || shard.outbox.refused_since().is_some();
+            if self.is_full(items) && is_stopped() && !shard.outbox.paced(now.instant).is_some_and(keeps_pace) {
                 return Err(shard.outbox.refused().unwrap_or(Full::Refuse(Refusal::busy(Reason::QueueFull))));
             }
         }

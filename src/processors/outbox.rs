@@ -131,6 +131,15 @@ impl Outbox {
         Some(self.lock().held.as_ref()?.refused.0.clone())
     }
 
+    /// The bytes that the stage may hold for the next batch while the held one waits for the upstream's pace: as many
+    /// as leave in that time. `None` if it does not wait for that.
+    pub fn paced(&self, now: Instant) -> Option<u64> {
+        let state = self.lock();
+        let Full::Wait { most: Some(most) } = state.held.as_ref()?.refused.0 else { return None };
+        let waited = now.saturating_duration_since(state.refused_since?).min(most);
+        Some((u128::from(state.load.1) * waited.as_micros() / most.as_micros().max(1)) as u64)
+    }
+
     /// When the current run of refusals began.
     pub fn refused_since(&self) -> Option<Instant> {
         self.lock().refused_since

@@ -41,6 +41,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// What a trace takes beside its spans, and an id in a cache, in bytes: at most, since tables grow to twice their size.
 const TRACE: usize = 400;
 const CACHED: usize = 200;
+/// Up to this fraction of the memory for traces that wait, a request is small; this fraction is for small ones only.
+const SMALL: u64 = 256;
+const LEFT: u64 = 16;
 /// A trace with more bytes than this is handed on in several requests.
 const PAYLOAD: usize = 1 << 20;
 
@@ -434,7 +437,9 @@ impl Sink for TailSampling {
 
     fn reserve(&self, _: &Telemetry, load: Load, _: Ask) -> Result<(), Full> {
         let (need, size) = (load.fresh_held_bytes(), load.held_bytes());
-        let (held, most) = (self.held_bytes.load(Relaxed) + self.known.bytes(), self.budget.limit(Share::Queue) / 2);
+        let (held, all) = (self.held_bytes.load(Relaxed) + self.known.bytes(), self.budget.limit(Share::Queue) / 2);
+        // Traces wait for long. What they leave free is for small requests, so that few large ones keep nobody out.
+        let most = if size <= all / SMALL { all } else { all - all / LEFT };
         if size > most {
             return Err(Full::Refuse(Refusal::TooLarge {
                 limit: most,

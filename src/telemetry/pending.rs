@@ -108,12 +108,15 @@ impl Pending {
         let fits = |joining: &Joining| {
             joining.buffer.len() + part.bytes.len() <= JOINED && joining.items.checked_add(part.items).is_some()
         };
-        if !self.joining.as_ref().is_some_and(fits) {
+        // The first one grows on demand: there may be one for each of a thousand tenants. Behind one that is full
+        // stands another that will be.
+        let mut capacity = part.bytes.len().next_power_of_two().clamp(1024, SMALL);
+        if self.joining.as_ref().is_some_and(|joining| !fits(joining)) {
             self.seal();
+            capacity = JOINED;
         }
         let joining = self.joining.get_or_insert_with(|| Joining {
-            // It grows on demand: there may be one for each of a thousand tenants.
-            buffer: Vec::with_capacity(part.bytes.len().next_power_of_two().clamp(1024, SMALL)),
+            buffer: Vec::with_capacity(capacity),
             items: 0,
             charge: Charge::held(budget, Share::Queue, 0),
         });

@@ -180,15 +180,33 @@ async fn a_refused_trace_is_offered_again() {
     misaki.finish().await;
 }
 
-/// Half of the queue's memory is all that it holds; then it refuses until traces are decided on.
-#[tokio::test]
-async fn memory_is_bounded() {
-    let upstream = Upstream::start().await;
+async fn start_in_little_memory(upstream: &Upstream) -> Misaki {
     let limiter = "memory_limiter: {check_interval: 1s, limit_mib: 5, spike_limit_mib: 1}";
     let changes = format!(
         "{{processors: {{{limiter}, tail_sampling: {{decision_wait: 2s, {TWO}}}}}, service: {{pipelines: {{traces: {{receivers: [otlp], processors: [memory_limiter, tail_sampling], exporters: [otlp]}}}}}}}}"
     );
-    let mut misaki = Misaki::start(&changes, &[&upstream]).await;
+    Misaki::start(&changes, &[upstream]).await
+}
+
+/// Large requests, of whatever size, leave room for small ones.
+#[tokio::test]
+async fn large_requests_leave_room_for_small_ones() {
+    let upstream = Upstream::start().await;
+    let mut misaki = start_in_little_memory(&upstream).await;
+    for length in (5_000..400_000).rev().step_by(5_000) {
+        while send(&misaki, &[&"a".repeat(length)]).await.ok {}
+    }
+    for _ in 0..20 {
+        assert!(send(&misaki, &["b"]).await.ok);
+    }
+    misaki.finish().await;
+}
+
+/// Half of the queue's memory is all that it holds; then it refuses until traces are decided on.
+#[tokio::test]
+async fn memory_is_bounded() {
+    let upstream = Upstream::start().await;
+    let mut misaki = start_in_little_memory(&upstream).await;
     let large = "a".repeat(400_000);
     let (mut taken, mut refused) = (0, 0);
     for _ in 0..6 {

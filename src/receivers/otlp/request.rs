@@ -44,7 +44,8 @@ pub async fn telemetry(
     let part = if is_long {
         let for_json = budget.clone();
         let read = budget.aside.run(peer, move || part(signal, encoding, message, &for_json));
-        read.await.unwrap_or(Err(Refusal::Internal))?
+        // Boxed, so that a request that is not long is small.
+        Box::pin(read).await.unwrap_or(Err(Refusal::Internal))?
     } else {
         part(signal, encoding, message, budget)?
     };
