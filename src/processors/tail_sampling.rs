@@ -437,7 +437,7 @@ impl Sink for TailSampling {
 
     fn reserve(&self, _: &Telemetry, load: Load, _: Ask) -> Result<(), Full> {
         let (need, size) = (load.fresh_held_bytes(), load.held_bytes());
-        let (held, all) = (self.held_bytes.load(Relaxed) + self.known.bytes(), self.budget.limit(Share::Queue) / 2);
+        let all = self.budget.limit(Share::Queue) / 2;
         // Traces wait for long. What they leave free is for small requests, so that few large ones keep nobody out.
         let most = if size <= all / SMALL { all } else { all - all / LEFT };
         if size > most {
@@ -452,8 +452,11 @@ impl Sink for TailSampling {
             let fill = Fill { limit: "num_traces", used, most: most_traces, unit: "traces" };
             return Err(Full::Refuse(Refusal::full(Reason::QueueFull, fill)));
         }
+        // It is counted at once, since others reserve before this is committed.
+        let held = self.held_bytes.fetch_add(size, Relaxed) + self.known.bytes();
         let allowed = held + size <= most && self.budget.allows(held, size, need);
         if !(allowed && self.budget.take(Share::Queue, need)) {
+            self.held_bytes.fetch_sub(size, Relaxed);
             let fill = Fill { limit: "memory for traces that wait", used: held, most, unit: "bytes" };
             let fill = if held + size <= most { self.budget.queue_fill(held, size, need) } else { fill };
             return Err(Full::Refuse(Refusal::full(Reason::MemoryFull, fill)));
@@ -462,6 +465,7 @@ impl Sink for TailSampling {
     }
 
     fn release(&self, load: Load) {
+        self.held_bytes.fetch_sub(load.held_bytes(), Relaxed);
         self.budget.give_back(Share::Queue, load.fresh_held_bytes());
     }
 
@@ -485,7 +489,8 @@ impl Sink for TailSampling {
         }
         self.let_go(Reason::SampledOut, &late.dropped);
         telemetry.resolve(Ok(()));
-        self.budget.give_back(Share::Queue, load.fresh_held_bytes());
+        // The spans are counted now.
+        self.release(load);
         self.flush(now, false);
     }
 

@@ -192,6 +192,27 @@ async fn a_batch_that_is_planned_aside_keeps_its_turn() {
     }
 }
 
+/// A place in tail_sampling counts from its reservation: requests that are taken apart at the same time hold no more than
+/// one after another.
+#[tokio::test]
+async fn a_reserved_place_counts_before_it_is_filled() {
+    let scene = Scene::start(Signal::Traces);
+    let wire = message(1, &message(2, &message(2, &message(1, &[7; 16])).repeat(80_000)));
+    let [first, second] = [wire.clone(), wire].map(|wire| telemetry(&scene.budget, Signal::Traces, wire));
+    let reserve =
+        |telemetry: &Telemetry| Place::reserve(&scene.sink, telemetry, scene.sink.overhead(telemetry), Ask::default());
+    let place = reserve(&first).unwrap_or_else(|full| panic!("{full:?}"));
+    assert!(reserve(&second).is_err());
+    drop(place);
+    let place = reserve(&second).unwrap_or_else(|full| panic!("{full:?}"));
+    place.fill(second);
+    assert!(reserve(&first).is_err());
+    jump(Duration::from_secs(2)).await;
+    scene.says.send(|| Ok(())).unwrap();
+    until("it is decided on", || scene.stage.held_items() == 0).await;
+    assert!(reserve(&first).is_ok());
+}
+
 /// Runs everything else until something is so; how long it took, and how long others once had to wait for the worker.
 async fn longest_wait(mut is_so: impl FnMut() -> bool) -> (Duration, Duration) {
     let (started, mut before, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
