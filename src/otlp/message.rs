@@ -80,20 +80,20 @@ impl<'a> Message<'a> {
         message
     }
 
-    /// An empty message whose edits take memory from `room`.
-    pub fn within(room: &'a Room) -> Message<'a> {
-        Message { pieces: Pieces::within(Some(room)), ..Message::default() }
+    /// Its edits take memory from `room`.
+    pub fn enter(&mut self, room: &'a Room) {
+        self.pieces.enter(room);
     }
 
     /// Becomes another message, unedited.
-    #[inline]
+    #[inline(always)]
     pub fn reset(&mut self, bytes: &'a [u8]) {
-        self.clear();
-        self.pieces.push(bytes);
+        self.pieces.reset(bytes);
+        self.forget();
     }
 
-    fn clear(&mut self) {
-        self.pieces.clear();
+    #[inline(always)]
+    fn forget(&mut self) {
         *self.known.get_mut() = None;
         self.is_changed = false;
         self.whole = &[];
@@ -102,7 +102,8 @@ impl<'a> Message<'a> {
 
     /// Becomes the singular message `number` of another one: empty if absent, merged if given twice.
     pub fn reset_to(&mut self, parent: &Message<'a>, number: u32) {
-        self.clear();
+        self.pieces.clear();
+        self.forget();
         parent.count(0);
         self.pieces.extend(parent.payloads(number));
     }

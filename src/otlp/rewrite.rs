@@ -59,18 +59,11 @@ pub struct Sight<'a> {
 
 impl<'a> Sight<'a> {
     pub fn of(signal: Signal, room: &'a Room) -> Self {
-        let message = || Message::within(room);
-        let mut sight = Sight {
-            resource_group: message(),
-            resource: message(),
-            scope_group: message(),
-            scope: message(),
-            record: message(),
-            data: message(),
-            child: message(),
-            exemplar: message(),
-            ..Sight::default()
-        };
+        let mut sight = Sight::default();
+        let Sight { resource_group, resource, scope_group, scope, record, data, child, exemplar, .. } = &mut sight;
+        for message in [resource_group, resource, scope_group, scope, record, data, child, exemplar] {
+            message.enter(room);
+        }
         (sight.record.list, sight.child.list) = match signal {
             Signal::Logs => (log_record::ATTRIBUTES, 0),
             Signal::Traces => (span::ATTRIBUTES, event::ATTRIBUTES),

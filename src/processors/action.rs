@@ -51,9 +51,10 @@ enum Source {
     Auth(String),
 }
 
-/// An attribute encoded for each field number under which some message holds attributes.
+/// An attribute encoded for each field number under which some message holds attributes, at the index of that number;
+/// the others are empty.
 #[derive(Clone, Debug)]
-struct Fixed(Box<[(u32, Box<[u8]>)]>);
+struct Fixed(Box<[Box<[u8]>]>);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Type {
@@ -64,18 +65,22 @@ enum Type {
 
 impl Fixed {
     fn new(key: &[u8], any: &[u8]) -> Fixed {
-        let encoded = attribute_lists().into_iter().map(|list| {
+        let lists = attribute_lists();
+        let encoded = |list| {
             let mut raw = Vec::new();
             put_pair_header(&mut raw, list, key, any.len());
             raw.extend_from_slice(any);
-            (list, raw.into())
-        });
-        Fixed(encoded.collect())
+            raw.into()
+        };
+        let last = lists.last().copied().unwrap_or_default();
+        let all = (0..=last).map(|list| if lists.contains(&list) { encoded(list) } else { Box::default() });
+        Fixed(all.collect())
     }
 
     /// `None` for a field that holds no attributes.
+    #[inline]
     fn raw(&self, list: u32) -> Option<&[u8]> {
-        self.0.iter().find(|(known, _)| *known == list).map(|(_, raw)| &**raw)
+        self.0.get(list as usize).map(|raw| &**raw).filter(|raw| !raw.is_empty())
     }
 }
 

@@ -398,7 +398,8 @@ impl Config {
             if slice::is_over() {
                 return Err(slice::exhausted().into());
             }
-            let mut link = Message::within(arena.room());
+            let mut link = Message::default();
+            link.enter(arena.room());
             link.reset(raw);
             self.attributes(&mut link, link::ATTRIBUTES, arena)?;
             if let Some(masked) = self.masked(link.bytes(link::TRACE_STATE), false, arena)? {

@@ -20,6 +20,11 @@ impl<'a> Pieces<'a> {
         Pieces { list: SmallVec::new(), room }
     }
 
+    /// Takes memory from `room` from now on.
+    pub fn enter(&mut self, room: &'a Room) {
+        self.room = Some(room);
+    }
+
     pub fn room(&self) -> Option<&'a Room> {
         self.room
     }
@@ -38,6 +43,13 @@ impl<'a> Pieces<'a> {
 
     pub fn clear(&mut self) {
         self.list.clear();
+    }
+
+    /// Becomes one piece; there is always room for it.
+    #[inline(always)]
+    pub fn reset(&mut self, piece: &'a [u8]) {
+        self.list.clear();
+        self.list.push(piece);
     }
 
     fn remove(&mut self, index: usize) {

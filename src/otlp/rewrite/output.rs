@@ -99,7 +99,13 @@ impl<'a> Output<'a> {
     /// Copies everything before the visited child, in all containers around it.
     #[inline]
     pub fn reach(&mut self) -> Result<(), Exhausted> {
-        let mut more = self.level.behind();
+        self.reach_with(0)
+    }
+
+    /// The same, with room for `more` bytes behind it.
+    #[inline]
+    fn reach_with(&mut self, mut more: usize) -> Result<(), Exhausted> {
+        more += self.level.behind();
         if self.level.begun.is_none() {
             more += self.outer.iter().map(Level::behind).sum::<usize>();
             self.make_room(if self.out.is_empty() { more.max(self.likely) } else { more })?;
@@ -130,9 +136,10 @@ impl<'a> Output<'a> {
         if !message.is_changed() {
             return Ok(Fate::Same);
         }
-        self.reach()?;
-        self.make_room(message.len() + HEADER)?;
-        message.write_field(&mut self.out, number);
+        let length = message.len();
+        self.reach_with(length + HEADER)?;
+        put_header(&mut self.out, number, length);
+        message.write(&mut self.out);
         Ok(Fate::Written)
     }
 
