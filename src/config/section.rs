@@ -192,7 +192,13 @@ impl<'a> Section<'a> {
         self.scalar_or(key, default, Value::Bool, values::boolean)
     }
 
+    /// A whole number. A fraction is left out with a warning: the Go collector leaves it out without one.
     pub fn integer(&self, key: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
+        if let Some(Value::Float(value)) = self.entry(key).map(|entry| &entry.node.value)
+            && value.fract() != 0.0
+        {
+            self.warning(key, format!("{value} is no whole number: {} is used", value.trunc()));
+        }
         self.scalar_or(key, default, Value::Int, |node| values::integer(node, &range))
     }
 

@@ -389,22 +389,20 @@ impl Dialect<'_> {
                     _ => Pattern::Computed(expression),
                 }))
             }
-            Kind::Function => match &node.syntax {
-                Syntax::Function(name) | Syntax::Enum(name) => {
-                    let function = self.function(name, &node.span)?;
-                    let mut arguments: Vec<_> = function.parameters.iter().map(|_| None).collect();
-                    let Some((first, _)) = arguments.split_first_mut() else {
-                        return Err(wanted("a converter of text"));
-                    };
-                    *first = Some(Argument::Value(Expression::Input));
-                    Ok(Argument::Function(Expression::Call(Box::new(Call {
-                        function,
-                        arguments: Arguments(arguments),
-                    }))))
-                }
-                _ => Err(wanted("the name of a converter")),
-            },
+            Kind::Function => self.converter(node, wanted),
         }
+    }
+
+    /// A converter as an argument: called with the input of the function that takes it.
+    fn converter(&self, node: &Node, wanted: impl Fn(&str) -> Mistake) -> Compiled<Argument> {
+        let (Syntax::Function(name) | Syntax::Enum(name)) = &node.syntax else {
+            return Err(wanted("the name of a converter"));
+        };
+        let function = self.function(name, &node.span)?;
+        let mut arguments: Vec<_> = function.parameters.iter().map(|_| None).collect();
+        let Some((first, _)) = arguments.split_first_mut() else { return Err(wanted("a converter of text")) };
+        *first = Some(Argument::Value(Expression::Input));
+        Ok(Argument::Function(Expression::Call(Box::new(Call { function, arguments: Arguments(arguments) }))))
     }
 }
 

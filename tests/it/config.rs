@@ -501,6 +501,10 @@ fn settings_are_decoded() {
         "send_batch_size: '5'",
         &[&format!("1:39: {p}send_batch_size: expected a whole number, found \"5\" | write it without quotes")],
     );
+    batch(
+        "send_batch_size: 512.5",
+        &[&format!("warning 1:39: {p}send_batch_size: 512.5 is no whole number: 512 is used")],
+    );
     batch("send_batch_size: -1", &[&format!("1:39: {p}send_batch_size: -1 is too small | the least is 0")]);
     batch("ratio: 1.5", &[&format!("1:29: {p}ratio: 1.5 is too large | the most is 1")]);
     batch("metadata_keys: [1]", &[&format!("1:38: {p}metadata_keys: expected text, found 1 | put it in quotes")]);

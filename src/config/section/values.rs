@@ -68,7 +68,7 @@ pub fn boolean(node: &Node) -> Result<bool, Fault> {
 pub fn integer(node: &Node, range: &RangeInclusive<i64>) -> Result<i64, Fault> {
     match node.value {
         Value::Int(value) => within(value, range),
-        Value::Float(value) if value.fract() == 0.0 && value.abs() < 9e15 => within(value as i64, range),
+        Value::Float(value) if value.abs() < 9e15 => within(value as i64, range),
         _ => Err(expected("a whole number", node)),
     }
 }
