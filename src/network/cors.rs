@@ -10,7 +10,8 @@ pub struct Cors {
     allowed_origins: Vec<String>,
     allowed_headers: Vec<String>,
     exposed_headers: Option<HeaderValue>,
-    max_age: u32,
+    /// 0 says nothing of it; less is sent as 0.
+    max_age: i64,
 }
 
 impl Cors {
@@ -20,7 +21,7 @@ impl Cors {
             allowed_origins: section.texts("allowed_origins").unwrap_or_default(),
             allowed_headers: section.texts("allowed_headers").unwrap_or_default(),
             exposed_headers: exposed.and_then(|names| HeaderValue::from_str(&names.join(", ")).ok()),
-            max_age: section.limited("max_age", 0, 0..=i64::from(u32::MAX)) as u32,
+            max_age: section.limited("max_age", 0, i64::MIN..=i64::from(u32::MAX)),
         };
         section.finish();
         cors
@@ -43,8 +44,8 @@ impl Cors {
             self.allow(origin, out);
             out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, wanted.clone());
             headers.map(|names| out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone()));
-            if self.max_age > 0 {
-                out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age));
+            if self.max_age != 0 {
+                out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(self.max_age.max(0)));
             }
         }
         Some(answer)

@@ -309,7 +309,10 @@ impl Endpoint {
             false => peer(&format!("{authority}:{}", scheme.default_port()))?,
         };
         let slash = if target.starts_with('/') { "" } else { "/" };
-        let target = PathAndQuery::try_from(format!("{slash}{target}"))
+        if !percent::is_valid(target.split(['?', '#']).next().unwrap_or_default()) {
+            return Err("a % of its path has no two hex digits behind it: %25 stands for a % itself".into());
+        }
+        let target = PathAndQuery::try_from(format!("{slash}{}", target.replace(' ', "%20")))
             .map_err(|_| "its path holds a character that has no place there".to_owned())?;
         Ok(Endpoint { address, scheme: Some(scheme), target, userinfo })
     }

@@ -75,7 +75,9 @@ fn http() {
         ("http://host:port", "error: invalid port \"port\"", ""),
         ("http://me:secret@host:x", "error: invalid port \"x\"", ""),
         ("http://host name/", "error: invalid host \"host name\"", ""),
-        ("http://host/a b", "error: its path holds a character that has no place there", ""),
+        ("http://host/a b", "http://host/a%20b/v1/logs", "host"),
+        ("http://host/%zz", "error: a % of its path has no two hex digits behind it: %25 stands for a % itself", ""),
+        ("http://host/a\n", "error: its path holds a character that has no place there", ""),
         ("", "error: at least one endpoint must be specified", ""),
     ] {
         let endpoint = Endpoint::http(text);
