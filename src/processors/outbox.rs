@@ -131,13 +131,19 @@ impl Outbox {
         Some(self.lock().held.as_ref()?.refused.0.clone())
     }
 
-    /// The bytes that the stage may hold for the next batch while the held one waits for the upstream's pace: as many
-    /// as leave in that time. `None` if it does not wait for that.
+    /// The bytes that the stage may hold for the next batch while a batch waits for the upstream's pace: as many as
+    /// leave in that time. `None` if it waits for something else.
     pub fn paced(&self, now: Instant) -> Option<u64> {
         let state = self.lock();
-        let Full::Wait { most: Some(most) } = state.held.as_ref()?.refused.0 else { return None };
+        let most = match &state.held {
+            Some(Held { refused: (Full::Wait { most: Some(most) }, _), .. }) => *most,
+            Some(_) => return None,
+            // It is being handed on.
+            None => Duration::ZERO,
+        };
         let waited = now.saturating_duration_since(state.refused_since?).min(most);
-        Some((u128::from(state.load.1) * waited.as_micros() / most.as_micros().max(1)) as u64)
+        let share = |bytes: u64| u128::from(bytes) * waited.as_nanos() / most.as_nanos();
+        Some(if most.is_zero() { state.load.1 } else { share(state.load.1) as u64 })
     }
 
     /// When the current run of refusals began.
