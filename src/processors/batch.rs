@@ -281,9 +281,9 @@ impl Sink for Batch {
             bytes = left;
             // A batch that another worker is handing on is no reason to refuse; nor is one that waits for the upstream's
             // pace, for a request that keeps to it.
-            let keeps_pace = |allowed| shard.lock().pending.bytes() + load.bytes <= allowed;
-            let is_stopped = || shard.outbox.refused_since().is_some();
-            if self.is_full(items) && is_stopped() && !shard.outbox.paced(now.instant).is_some_and(keeps_pace) {
+            let pending = shard.lock().pending.bytes();
+            let keeps_pace = || shard.outbox.keeps_pace(now.instant, pending, load.bytes);
+            if self.is_full(items) && shard.outbox.refused_since().is_some() && !keeps_pace() {
                 return Err(shard.outbox.refused().unwrap_or(Full::Refuse(Refusal::busy(Reason::QueueFull))));
             }
         }

@@ -17,6 +17,9 @@ use crate::telemetry::{
 const SOON: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(1);
 
+/// Up to this fraction of a batch, a request is small beside it.
+const SMALL: u64 = 256;
+
 /// How often a batch is halved because of its size. If more than a few items are too large for the processors, the rest
 /// is dropped. Too much work is searched for among whole parts, of which there are few.
 const HALVINGS: u32 = 32;
@@ -131,19 +134,21 @@ impl Outbox {
         Some(self.lock().held.as_ref()?.refused.0.clone())
     }
 
-    /// The bytes that the stage may hold for the next batch while a batch waits for the upstream's pace: as many as
-    /// leave in that time. `None` if it waits for something else.
-    pub fn paced(&self, now: Instant) -> Option<u64> {
+    /// Whether a request of so many bytes may join the `pending` ones while a batch waits for the upstream's pace: the
+    /// next batch fills as fast as batches leave. Requests that are small beside the batch need not wait for large
+    /// ones. False if the batch waits for something else.
+    pub fn keeps_pace(&self, now: Instant, pending: u64, bytes: u64) -> bool {
         let state = self.lock();
         let most = match &state.held {
             Some(Held { refused: (Full::Wait { most: Some(most) }, _), .. }) => *most,
-            Some(_) => return None,
+            Some(_) => return false,
             // It is being handed on.
             None => Duration::ZERO,
         };
-        let waited = now.saturating_duration_since(state.refused_since?).min(most);
-        let share = |bytes: u64| u128::from(bytes) * waited.as_nanos() / most.as_nanos();
-        Some(if most.is_zero() { state.load.1 } else { share(state.load.1) as u64 })
+        let (batch, sum) = (state.load.1, pending + bytes);
+        let waited = state.refused_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since).min(most));
+        let is_in_time = u128::from(sum) * most.as_nanos() <= u128::from(batch) * waited.as_nanos();
+        sum <= batch && is_in_time || bytes <= batch / SMALL && sum <= 2 * batch
     }
 
     /// When the current run of refusals began.
