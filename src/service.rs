@@ -40,7 +40,7 @@ use crate::pipeline::timekeeper::keep_time;
 use crate::processors::Stage;
 use crate::receivers::{Gates, ReceiverParts};
 use crate::sending::Queue;
-use crate::telemetry::{Account, Alarm, Budget, Now, Reason, Wakeful, clock};
+use crate::telemetry::{Account, Alarm, Budget, Drain, Now, Reason, Wakeful, clock};
 
 use graph::{Builder, Graph};
 use plan::{Changes, Extensions, Plan, Written};
@@ -418,7 +418,7 @@ impl Running {
         if !in_time {
             self.receivers.shutdown().await;
         }
-        while self.stages().filter(|stage| !stage.drain(Now::read())).count() > 0 {
+        while self.stages().filter(|stage| !stage.drain(Now::read(), Drain::Shutdown)).count() > 0 {
             if clock() >= deadline {
                 break;
             }

@@ -35,7 +35,7 @@ pub use pending::{Most, Pending, Taking};
 pub use receipt::{Receipt, Ticket, Tickets};
 pub use refusal::{Fill, Refusal};
 pub use said::Said;
-pub use sink::{Ask, Blocked, Full, Intake, Load, Outlet, Place, Planned, Sink, Submission, Wakeful};
+pub use sink::{Ask, Blocked, Drain, Full, Intake, Load, Outlet, Place, Planned, Sink, Submission, Wakeful};
 pub use tap::{Point, Tap};
 
 /// Allocations of a part beside its bytes, and of a waiting request.

@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Budget, Client, Full, Holder, Load, Most, Now, Outlet, Pending, Reason, Refusal, Share,
-    Signal, Sink, Taking, Telemetry, Wakeful,
+    Accounts, Alarm, Ask, Budget, Client, Drain, Full, Holder, Load, Most, Now, Outlet, Pending, Reason, Refusal,
+    Share, Signal, Sink, Taking, Telemetry, Wakeful,
 };
 
 use super::outbox::{Next, Outbox};
@@ -107,7 +107,7 @@ enum Flush {
     Due {
         waited: bool,
     },
-    Everything,
+    Everything(Drain),
 }
 
 struct Shard {
@@ -187,8 +187,9 @@ impl Batch {
 
     /// Hands on due batches until the next sink refuses or none is due, and sets the alarm for the rest.
     fn flush(&self, shard: &Arc<Shard>, now: Now, flush: Flush) {
-        let everything = matches!(flush, Flush::Everything);
-        let ask = Ask { alone: true, waited: !matches!(flush, Flush::Due { waited: false }), is_end: everything };
+        let everything = matches!(flush, Flush::Everything(_));
+        let waited = !matches!(flush, Flush::Due { waited: false });
+        let ask = Ask { alone: true, waited, is_end: matches!(flush, Flush::Everything(Drain::Shutdown)) };
         if shard.outbox.flush(now, ask, everything, || self.next(shard, now, everything)) > 0 {
             self.room.notify_waiters();
         }
@@ -367,10 +368,10 @@ impl Wakeful for Batch {
         sinks
     }
 
-    fn drain(&self, now: Now) -> bool {
+    fn drain(&self, now: Now, why: Drain) -> bool {
         let mut empty = true;
         self.each_shard(|shard| {
-            self.flush(shard, now, Flush::Everything);
+            self.flush(shard, now, Flush::Everything(why));
             empty &= shard.load().0 == 0;
         });
         self.sharded.forget_idle(now.instant + shards::IDLE);

@@ -202,8 +202,8 @@ impl Outbox {
             match offered {
                 Offered::Gone => {
                     self.note_gone();
-                    // At shutdown there are no other requests to wait.
-                    if started.elapsed() > slice::SLICE && !ask.is_end {
+                    // A stage that is drained has no other requests to wait.
+                    if started.elapsed() > slice::SLICE && !at_once {
                         self.lock().unfinished_since = Some(now.instant);
                         turn.end();
                         return;

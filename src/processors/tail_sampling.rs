@@ -23,8 +23,8 @@ use tokio::sync::Notify;
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::otlp::slice;
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Budget, Charge, Fate, Fill, Full, Holder, Load, Now, Outlet, Part, Reason, Refusal, Share,
-    Signal, Sink, Tally, Telemetry, Wakeful, clock,
+    Accounts, Alarm, Ask, Budget, Charge, Drain, Fate, Fill, Full, Holder, Load, Now, Outlet, Part, Reason, Refusal,
+    Share, Signal, Sink, Tally, Telemetry, Wakeful, clock,
 };
 
 use super::Stage;
@@ -44,6 +44,8 @@ const CACHED: usize = 200;
 /// Up to this fraction of the memory for traces that wait, a request is small; this fraction is for small ones only.
 const SMALL: u64 = 256;
 const LEFT: u64 = 16;
+/// And so much of it is for traces that wait, however much is known of others.
+const FREE: u64 = 4;
 /// A trace with more bytes than this is handed on in several requests.
 const PAYLOAD: usize = 1 << 20;
 
@@ -250,7 +252,8 @@ impl TailSampling {
     }
 
     /// Decides on what is due and hands on what is kept.
-    fn settle(&self, now: Now, everything: bool) {
+    fn settle(&self, now: Now, drain: Option<Drain>) {
+        let everything = drain.is_some();
         if let Some(deciding) = self.begin() {
             let left = self.decide_due(now, everything, None);
             let this = self.this.upgrade().filter(|_| left.is_some());
@@ -263,7 +266,7 @@ impl TailSampling {
                 });
             }
         }
-        self.flush(now, everything);
+        self.flush(now, drain);
     }
 
     /// The right to decide; nobody has it while another does.
@@ -348,9 +351,9 @@ impl TailSampling {
     }
 
     /// Hands on traces that are kept until what follows refuses.
-    fn flush(&self, now: Now, everything: bool) {
-        let ask = Ask { alone: true, waited: true, is_end: everything };
-        let gone = self.outbox.flush(now, ask, everything, || self.next(now));
+    fn flush(&self, now: Now, drain: Option<Drain>) {
+        let ask = Ask { alone: true, waited: true, is_end: drain == Some(Drain::Shutdown) };
+        let gone = self.outbox.flush(now, ask, drain.is_some(), || self.next(now));
         self.held_spans.fetch_sub(gone, Relaxed);
         if let Some(at) = self.outbox.due_at(|| None) {
             self.alarm.ring_at(at);
@@ -453,12 +456,14 @@ impl Sink for TailSampling {
             return Err(Full::Refuse(Refusal::full(Reason::QueueFull, fill)));
         }
         // It is counted at once, since others reserve before this is committed.
-        let held = self.held_bytes.fetch_add(size, Relaxed) + self.known.bytes();
-        let allowed = held + size <= most && self.budget.allows(held, size, need);
-        if !(allowed && self.budget.take(Share::Queue, need)) {
+        let (waiting, known) = (self.held_bytes.fetch_add(size, Relaxed), self.known.bytes());
+        // What is known of decided traces stays until others come: it must not keep these out for ever.
+        let room = most.saturating_sub(known).max(all / FREE);
+        let (held, fits) = (waiting + known, waiting == 0 || waiting + size <= room);
+        if !(fits && self.budget.allows(held, size, need) && self.budget.take(Share::Queue, need)) {
             self.held_bytes.fetch_sub(size, Relaxed);
-            let fill = Fill { limit: "memory for traces that wait", used: held, most, unit: "bytes" };
-            let fill = if held + size <= most { self.budget.queue_fill(held, size, need) } else { fill };
+            let fill = Fill { limit: "memory for traces that wait", used: waiting, most: room, unit: "bytes" };
+            let fill = if fits { self.budget.queue_fill(held, size, need) } else { fill };
             return Err(Full::Refuse(Refusal::full(Reason::MemoryFull, fill)));
         }
         Ok(())
@@ -491,7 +496,7 @@ impl Sink for TailSampling {
         telemetry.resolve(Ok(()));
         // The spans are counted now.
         self.release(load);
-        self.flush(now, false);
+        self.flush(now, None);
     }
 
     fn room(&self) -> &Notify {
@@ -524,17 +529,17 @@ impl Wakeful for TailSampling {
     }
 
     fn wake(&self, now: Now) {
-        self.settle(now, false);
+        self.settle(now, None);
     }
 
-    fn drain(&self, now: Now) -> bool {
+    fn drain(&self, now: Now, why: Drain) -> bool {
         if self.config.drop_pending {
             while let Some(Due { id, pieces, .. }) = self.take_due(now.instant, true) {
                 self.let_go(Reason::Shutdown, &pieces);
                 self.remember(&mut self.lock(), id, false, now.instant);
             }
         }
-        self.settle(now, true);
+        self.settle(now, Some(why));
         let is_empty = self.held_items() == 0;
         if is_empty {
             let mut state = self.lock();

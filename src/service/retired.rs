@@ -8,7 +8,7 @@ use crate::exporters::OpenExporter;
 use crate::pipeline::Branches;
 use crate::processors::Stage;
 use crate::sending::Queue;
-use crate::telemetry::Now;
+use crate::telemetry::{Drain, Now};
 
 use super::graph::Graph;
 
@@ -56,7 +56,7 @@ impl Retired {
             // Checked before the stages: everything that came until then is drained, and no more comes.
             let earlier_are_quiet = earlier.iter().all(|retired| retired.is_quiet.load(Relaxed));
             let is_alone = earlier_are_quiet && self.branches.iter().all(|branches| Arc::strong_count(branches) == 1);
-            self.stages.iter().rev().filter(|stage| !stage.drain(Now::read())).count() == 0 && is_alone
+            self.stages.iter().rev().filter(|stage| !stage.drain(Now::read(), Drain::Replaced)).count() == 0 && is_alone
         })
         .await;
         self.is_quiet.store(true, Relaxed);

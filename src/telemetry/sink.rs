@@ -162,7 +162,15 @@ pub trait Wakeful: Send + Sync {
         Vec::new()
     }
     /// Hands everything on regardless of time; true when nothing is left.
-    fn drain(&self, now: Now) -> bool;
+    fn drain(&self, now: Now, why: Drain) -> bool;
+}
+
+/// Why a stage is drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// A reload replaced it.
+    Replaced,
+    Shutdown,
 }
 
 /// Where a receiver submits its requests.

@@ -16,8 +16,8 @@ use misaki::processors::Stage;
 use misaki::processors::batch::{self, Batch};
 use misaki::sending::Queue;
 use misaki::telemetry::{
-    Account, Alarm, Ask, Blocked, Budget, Charge, Now, Outlet, Part, Place, Planned, Reason, Refusal, Share, Signal,
-    Sink, Tally, Telemetry, Wakeful,
+    Account, Alarm, Ask, Blocked, Budget, Charge, Drain, Now, Outlet, Part, Place, Planned, Reason, Refusal, Share,
+    Signal, Sink, Tally, Telemetry, Wakeful,
 };
 use tokio::task::JoinSet;
 
@@ -167,7 +167,7 @@ async fn a_batch_that_is_planned_aside_keeps_its_turn() {
         due().await;
         for _ in 0..50 {
             assert_eq!(scene.stage.wake_at(), None, "{signal:?}: it would be woken for nothing");
-            assert!(!scene.stage.drain(Now::read()), "{signal:?}");
+            assert!(!scene.stage.drain(Now::read(), Drain::Shutdown), "{signal:?}");
             tokio::time::sleep(MILLISECOND).await;
         }
         assert_eq!((scene.slow.tried.load(Relaxed), scene.slow.planned.load(Relaxed)), (1, 1), "{signal:?}");

@@ -181,7 +181,11 @@ async fn a_refused_trace_is_offered_again() {
 }
 
 async fn start_in_little_memory(upstream: &Upstream) -> Misaki {
-    let limiter = "memory_limiter: {check_interval: 1s, limit_mib: 5, spike_limit_mib: 1}";
+    start_within(5, upstream).await
+}
+
+async fn start_within(mib: usize, upstream: &Upstream) -> Misaki {
+    let limiter = format!("memory_limiter: {{check_interval: 1s, limit_mib: {mib}, spike_limit_mib: 1}}");
     let changes = format!(
         "{{processors: {{{limiter}, tail_sampling: {{decision_wait: 2s, {TWO}}}}}, service: {{pipelines: {{traces: {{receivers: [otlp], processors: [memory_limiter, tail_sampling], exporters: [otlp]}}}}}}}}"
     );
@@ -200,6 +204,32 @@ async fn large_requests_leave_room_for_small_ones() {
         assert!(send(&misaki, &["b"]).await.ok);
     }
     misaki.finish().await;
+}
+
+/// What is known of decided traces may fill its memory, but never keeps others out for good.
+#[tokio::test]
+async fn decided_traces_keep_nobody_out() {
+    let upstream = Upstream::start().await;
+    for mib in [17, 18, 19] {
+        let mut misaki = start_within(mib, &upstream).await;
+        for request in 0..400u64 {
+            let span = |number: u64| Span {
+                trace_id: [request.to_be_bytes(), (number + 1).to_be_bytes()].concat(),
+                span_id: vec![2; 8],
+                ..Span::default()
+            };
+            let scope_spans = vec![ScopeSpans { spans: (0..100).map(span).collect(), ..ScopeSpans::default() }];
+            let group = ResourceSpans { scope_spans, ..ResourceSpans::default() };
+            let wire = ExportTraceServiceRequest { resource_spans: vec![group] }.encode_to_vec();
+            let answer = misaki.post(Via::Http, Signal::Traces, wire, &[]).await;
+            if request % 40 == 39 {
+                jump(3 * SECOND).await;
+                misaki.settle().await;
+            }
+            assert!(answer.ok, "{mib} MiB, request {request}: {answer:?}");
+        }
+        misaki.finish().await;
+    }
 }
 
 /// Half of the queue's memory is all that it holds; then it refuses until traces are decided on.

@@ -15,7 +15,7 @@ use crate::pipeline::intake::Gate;
 use crate::processors::Dropped;
 use crate::service::graph::{Builder, Graph};
 use crate::service::plan::{Plan, Written};
-use crate::telemetry::{Alarm, Budget, Charge, Intake, Now, Part, Point, Reason, Share, Signal, Telemetry};
+use crate::telemetry::{Alarm, Budget, Charge, Drain, Intake, Now, Part, Point, Reason, Share, Signal, Telemetry};
 
 const BUDGET: u64 = 256 << 20;
 /// How often what holds telemetry is asked to hand it on, at most: once for each stage behind another.
@@ -100,7 +100,7 @@ impl<'p> Trial<'p> {
     /// Lets go of what is held; returns what exporters were given, by signal.
     pub async fn end(&self) -> Taken {
         for round in 0..DRAINS {
-            let held = self.graph.stages.iter().filter(|stage| !stage.drain(Now::read())).count();
+            let held = self.graph.stages.iter().filter(|stage| !stage.drain(Now::read(), Drain::Shutdown)).count();
             if held == 0 {
                 break;
             }
