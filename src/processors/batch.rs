@@ -274,6 +274,9 @@ impl Shard {
 impl Sink for Batch {
     fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
         let shard = self.shard(telemetry).map_err(Full::Refuse)?;
+        if let Some(refusal) = shard.outbox.turns_away() {
+            return Err(Full::Refuse(refusal));
+        }
         let (items, mut bytes) = shard.load();
         if self.is_full(items) {
             let now = Now::read();

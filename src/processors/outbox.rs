@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::otlp::slice;
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outlet, Planned, Reason, Refusal, Sink, Telemetry,
+    Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outlet, Planned, Reason, Refusal, Sink, Telemetry, clock,
 };
 
 /// Shortest and longest pause before a refused batch tries again without being notified of room.
@@ -44,6 +44,8 @@ struct State {
     /// Whether the turn is used aside.
     is_aside: bool,
     held: Option<Held>,
+    /// After a batch was given back: why, until when others are refused without being taken, and the pause that was.
+    turned_away: Option<(Refusal, Instant, Duration)>,
     /// Original items and bytes of the batch that is held or on its way.
     load: (u64, u64),
     refused_since: Option<Instant>,
@@ -151,6 +153,14 @@ impl Outbox {
         sum <= batch && is_in_time || bytes <= batch / SMALL && sum <= 2 * batch
     }
 
+    /// Whether to refuse before anything is taken: a batch was given back a moment ago. Else each attempt of its
+    /// clients would reach the other pipelines of their receiver first.
+    pub fn turns_away(&self) -> Option<Refusal> {
+        let state = self.lock();
+        let (refusal, until, _) = state.turned_away.as_ref()?;
+        (clock() < *until).then(|| refusal.clone())
+    }
+
     /// When the current run of refusals began.
     pub fn refused_since(&self) -> Option<Instant> {
         self.lock().refused_since
@@ -209,9 +219,9 @@ impl Outbox {
                         return;
                     }
                 }
-                Offered::Refused(stopped) => match self.give_back(stopped) {
+                Offered::Refused(stopped) => match self.give_back(stopped, now) {
                     Err(stopped) => return self.hold(stopped, now, pause),
-                    Ok(()) => self.note_gone(),
+                    Ok(()) => {}
                 },
                 Offered::Heavy(make) => {
                     self.lock().is_aside = true;
@@ -227,15 +237,22 @@ impl Outbox {
     fn note_gone(&self) {
         let mut state = self.lock();
         state.gone += std::mem::take(&mut state.load).0;
-        state.refused_since = None;
+        (state.refused_since, state.turned_away) = (None, None);
     }
 
     /// Refuses a batch to the clients that wait for it; returns it if it does not all belong to them. They would give
     /// up waiting and send it again, and both would be delivered.
-    fn give_back(&self, mut stopped: Stopped) -> Result<(), Stopped> {
+    fn give_back(&self, mut stopped: Stopped, now: Now) -> Result<(), Stopped> {
         let (waiting, (Full::Refuse(refusal), _)) = &mut *stopped else { return Err(stopped) };
         let refusal = refusal.clone();
         let Some(mut batch) = waiting.take_back() else { return Err(stopped) };
+        {
+            let mut state = self.lock();
+            let pause = state.turned_away.as_ref().map_or(SOON, |(.., pause)| (*pause * 2).min(LATE));
+            state.turned_away = Some((refusal.clone(), now.instant + pause, pause));
+            state.refused_since.get_or_insert(now.instant);
+            state.gone += std::mem::take(&mut state.load).0;
+        }
         let is_large = slice::is_large(batch.bytes() as u64, batch.items());
         let accounts = self.accounts.clone();
         let mut book = move || {
@@ -300,11 +317,14 @@ impl Outbox {
         self.lock().load = load(&batch);
         let planned = self.outlet.plan(&mut batch, now);
         let now = Now { instant: now.instant + started.elapsed(), ..now };
-        let offered = self.offer_planned(batch, planned, now, ask);
-        if let Err(stopped) = offered.or_else(|stopped| self.give_back(stopped)) {
-            return self.hold(stopped, now, pause);
+        match self.offer_planned(batch, planned, now, ask) {
+            Ok(()) => self.note_gone(),
+            Err(stopped) => {
+                if let Err(stopped) = self.give_back(stopped, now) {
+                    return self.hold(stopped, now, pause);
+                }
+            }
         }
-        self.note_gone();
         self.lock().unfinished_since = Some(now.instant);
     }
 

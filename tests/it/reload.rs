@@ -356,6 +356,32 @@ async fn a_batch_that_is_held_goes_across_a_reload() {
     }
 }
 
+/// A stage that a reload replaces waits for a full exporter beside others as long as ever: no share is dropped.
+#[tokio::test]
+async fn a_reload_does_not_hurry_a_batch_that_is_held() {
+    let config = |timeout: &str| {
+        format!(
+            "{{processors: {{batch: {{timeout: {timeout}, send_batch_size: 1}}}}, exporters: {{otlp: {{sending_queue: {{queue_size: 1}}}}, otlp/2: {{}}}}, service: {{pipelines: {{logs: {{processors: [batch], exporters: [otlp, otlp/2]}}}}}}}}"
+        )
+    };
+    let (mut away, there) = (Upstream::absent(), Upstream::start().await);
+    let mut misaki = Misaki::start(&config("1h"), &[&away, &there]).await;
+    for name in ["a", "b"] {
+        misaki.submit(Signal::Logs, &[name]).await.unwrap();
+        rest().await;
+    }
+    jump(5 * SECOND).await;
+    misaki.reload(&config("2h"), &[&away, &there]).await.unwrap();
+    for _ in 0..10 {
+        jump(SECOND).await;
+        rest().await;
+    }
+    away.appear();
+    misaki.settle().await;
+    assert_eq!((away.kept_once().len(), there.kept_once().len()), (2, 2));
+    misaki.finish().await;
+}
+
 /// Traces that are not decided on stay with a sampler that is as it was, and go on at once from one that changes.
 #[tokio::test]
 async fn a_sampler_keeps_its_traces() {

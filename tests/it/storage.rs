@@ -161,6 +161,28 @@ async fn a_full_log_refuses_the_clients_behind_a_batch() {
     misaki.finish().await;
 }
 
+/// What a full log refuses behind a batch also goes through the other pipelines of its receiver, but not at each attempt.
+#[tokio::test]
+async fn attempts_at_a_full_log_seldom_reach_other_pipelines() {
+    let (directory, away, there) = (tempfile::tempdir().unwrap(), Upstream::absent(), Upstream::start().await);
+    let changes = storage(directory.path(), STORED, ", processors: {batch: {timeout: 1ms}}")
+        .replace("max_size: 4194304", "max_size: 1048576")
+        .replace(
+            "service: {extensions",
+            "service: {pipelines: {logs: {processors: [batch]}, logs/2: {receivers: [otlp], exporters: [otlp/2]}}, extensions",
+        );
+    let mut misaki = Misaki::start(&changes, &[&away, &there]).await;
+    let large = "x".repeat(90_000);
+    while misaki.send(&[&large]).await.ok {}
+    for _ in 0..200 {
+        assert!(!misaki.send(&[&format!("late {large}")]).await.ok);
+    }
+    until("the other queue is empty", || there.kept().iter().any(|name| name.starts_with("late"))).await;
+    let copies = there.kept().iter().filter(|name| name.starts_with("late")).count();
+    assert!(copies <= 20, "{copies} of 200");
+    misaki.finish().await;
+}
+
 /// A batch that also holds what no client waits for, here a decision of tail_sampling, cannot be given back: it waits.
 #[tokio::test]
 async fn a_batch_that_is_not_all_its_clients_waits() {
