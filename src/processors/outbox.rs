@@ -219,10 +219,11 @@ impl Outbox {
                         return;
                     }
                 }
-                Offered::Refused(stopped) => match self.give_back(stopped, now) {
-                    Err(stopped) => return self.hold(stopped, now, pause),
-                    Ok(()) => {}
-                },
+                Offered::Refused(stopped) => {
+                    if let Err(stopped) = self.give_back(stopped, now) {
+                        return self.hold(stopped, now, pause);
+                    }
+                }
                 Offered::Heavy(make) => {
                     self.lock().is_aside = true;
                     turn.hand_over();
