@@ -30,7 +30,7 @@ pub use alarm::Alarm;
 pub use answer::Answer;
 pub use aside::Aside;
 pub use bill::{Bill, Fate, Tally};
-pub use budget::{Budget, Charge, Holder, Share};
+pub use budget::{Budget, Charge, Holder, Share, is_small};
 pub use pending::{Most, Pending, Taking};
 pub use receipt::{Receipt, Ticket, Tickets};
 pub use refusal::{Fill, Refusal};

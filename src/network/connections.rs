@@ -33,8 +33,8 @@ pub struct Connections {
 /// the supervisor of the connection read them.
 ///
 /// The fields are independent and relaxed: each is a hint for a timeout, and a stale value delays it by at most one
-/// check. `busy`, `unsent` and `uploads` are counted by guards ([`Busy`], [`Unsent`], [`Uploading`]), so a dropped future never leaves them too
-/// high.
+/// check. `busy`, `unsent` and `uploads` are counted by guards ([`Busy`], [`Unsent`], [`Uploading`]), so a dropped
+/// future never leaves them too high.
 pub struct Pulse {
     /// The remote address.
     pub peer: Option<SocketAddr>,

@@ -93,7 +93,7 @@ pub fn from_wire(bytes: &[u8]) -> (Status, Option<Duration>) {
     (Status { code: Code::from(code), message: String::from_utf8_lossy(&message).into_owned() }, hint)
 }
 
-/// The delay of a RetryInfo. One without a valid delay still asks for a retry: at once, as far as the sender cares.
+/// The delay of a RetryInfo; zero if it asks for a retry without a valid delay.
 fn retry_delay(any: &Any) -> Option<Duration> {
     let info = RetryInfo::decode(&*any.value).ok().filter(|_| any.type_url == RETRY_INFO.as_bytes())?;
     let Delay { seconds, nanos } = info.delay.unwrap_or_default();

@@ -62,10 +62,10 @@ impl Gate {
         let (now, items) = (telemetry.received, telemetry.items());
         let branches = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
         let accepted = self.accepted.clone();
-        let Some(tally) = Tally::at_once(&telemetry) else {
-            return Box::pin(self.hand_in_aside(branches, telemetry, peer)).await;
-        };
-        let Some(plan) = branches.plan_at_once(&telemetry, now) else {
+        let tally = Tally::at_once(&telemetry);
+        let at_once = tally.and_then(|tally| Some((tally, branches.plan_at_once(&telemetry, now)?)));
+        // What takes long or waits is in a box of its own, so that a request that does neither is small.
+        let Some((tally, plan)) = at_once else {
             return Box::pin(self.hand_in_aside(branches, telemetry, peer)).await;
         };
         drop(telemetry);
@@ -73,7 +73,6 @@ impl Gate {
         let commit = move |plan, reserved| (branches.commit(plan, reserved, items, &tally), Taken { accepted, items });
         match plan.reserve(clock(), Ask::default()) {
             Ok(reserved) => Ok(commit(plan, reserved)),
-            // What waits is in a box of its own, so that a request that does not wait is small.
             Err((Full::Wait { .. }, _)) => {
                 Box::pin(async move {
                     let reserved = self.reserve(&plan).await?;

@@ -11,14 +11,12 @@ use std::time::{Duration, Instant};
 use crate::otlp::slice;
 use crate::telemetry::{
     Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outlet, Planned, Reason, Refusal, Sink, Telemetry, clock,
+    is_small,
 };
 
 /// Shortest and longest pause before a refused batch tries again without being notified of room.
 const SOON: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(1);
-
-/// Up to this fraction of a batch, a request is small beside it.
-const SMALL: u64 = 256;
 
 /// How often a batch is halved because of its size. If more than a few items are too large for the processors, the rest
 /// is dropped. Too much work is searched for among whole parts, of which there are few.
@@ -150,7 +148,7 @@ impl Outbox {
         let (batch, sum) = (state.load.1, pending + bytes);
         let waited = state.refused_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since).min(most));
         let is_in_time = u128::from(sum) * most.as_nanos() <= u128::from(batch) * waited.as_nanos();
-        sum <= batch && is_in_time || bytes <= batch / SMALL && sum <= 2 * batch
+        sum <= batch && is_in_time || is_small(bytes, batch) && sum <= 2 * batch
     }
 
     /// Whether to refuse before anything is taken: a batch was given back a moment ago. Else each attempt of its
@@ -210,15 +208,7 @@ impl Outbox {
                 },
             };
             match offered {
-                Offered::Gone => {
-                    self.note_gone();
-                    // A stage that is drained has no other requests to wait.
-                    if started.elapsed() > slice::SLICE && !at_once {
-                        self.lock().unfinished_since = Some(now.instant);
-                        turn.end();
-                        return;
-                    }
-                }
+                Offered::Gone => self.note_gone(),
                 Offered::Refused(stopped) => {
                     if let Err(stopped) = self.give_back(stopped, now) {
                         return self.hold(stopped, now, pause);
@@ -231,6 +221,12 @@ impl Outbox {
                     self.budget.aside.start(move || outbox.offer_aside(make, now, ask, pause));
                     return;
                 }
+            }
+            // A stage that is drained has no other requests to wait.
+            if started.elapsed() > slice::SLICE && !at_once {
+                self.lock().unfinished_since = Some(now.instant);
+                turn.end();
+                return;
             }
         }
     }

@@ -24,7 +24,7 @@ use crate::diagnostics::metrics::{Observe, Page};
 use crate::otlp::slice;
 use crate::telemetry::{
     Accounts, Alarm, Ask, Budget, Charge, Drain, Fate, Fill, Full, Holder, Load, Now, Outlet, Part, Reason, Refusal,
-    Share, Signal, Sink, Tally, Telemetry, Wakeful, clock,
+    Share, Signal, Sink, Tally, Telemetry, Wakeful, clock, is_small,
 };
 
 use super::Stage;
@@ -41,11 +41,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// What a trace takes beside its spans, and an id in a cache, in bytes: at most, since tables grow to twice their size.
 const TRACE: usize = 400;
 const CACHED: usize = 200;
-/// Up to this fraction of the memory for traces that wait, a request is small; this fraction is for small ones only.
-const SMALL: u64 = 256;
-const LEFT: u64 = 16;
-/// And so much of it is for traces that wait, however much is known of others.
-const FREE: u64 = 4;
+/// The part of its memory that only small requests may take, and the part that is there for traces that wait, however much
+/// is known of decided ones.
+const FOR_SMALL: u64 = 16;
+const FOR_WAITING: u64 = 4;
 /// A trace with more bytes than this is handed on in several requests.
 const PAYLOAD: usize = 1 << 20;
 
@@ -441,8 +440,8 @@ impl Sink for TailSampling {
     fn reserve(&self, _: &Telemetry, load: Load, _: Ask) -> Result<(), Full> {
         let (need, size) = (load.fresh_held_bytes(), load.held_bytes());
         let all = self.budget.limit(Share::Queue) / 2;
-        // Traces wait for long. What they leave free is for small requests, so that few large ones keep nobody out.
-        let most = if size <= all / SMALL { all } else { all - all / LEFT };
+        // Traces wait for long: a few large requests must not keep everyone out.
+        let most = if is_small(size, all) { all } else { all - all / FOR_SMALL };
         if size > most {
             return Err(Full::Refuse(Refusal::TooLarge {
                 limit: most,
@@ -457,8 +456,8 @@ impl Sink for TailSampling {
         }
         // It is counted at once, since others reserve before this is committed.
         let (waiting, known) = (self.held_bytes.fetch_add(size, Relaxed), self.known.bytes());
-        // What is known of decided traces stays until others come: it must not keep these out for ever.
-        let room = most.saturating_sub(known).max(all / FREE);
+        // What is known of decided traces is only forgotten for new ones, so it must not keep these out.
+        let room = most.saturating_sub(known).max(all / FOR_WAITING);
         let (held, fits) = (waiting + known, waiting == 0 || waiting + size <= room);
         if !(fits && self.budget.allows(held, size, need) && self.budget.take(Share::Queue, need)) {
             self.held_bytes.fetch_sub(size, Relaxed);

@@ -99,8 +99,7 @@ impl Queue {
         self.send_failed.fetch_add(items, Relaxed);
         let left = |held: u64| Some(held.saturating_sub(items));
         let _ = self.held.fetch_update(Relaxed, Relaxed, left);
-        let tickets = state.batching.tickets();
-        tickets.into_iter().for_each(|ticket| ticket.resolve(Err(&Refusal::Internal)));
+        state.batching.tickets().resolve(Err(&Refusal::Internal));
     }
 }
 

@@ -123,9 +123,7 @@ impl Queue {
             self.keep.put_aside(telemetry, reason);
         }
         drop(open);
-        for ticket in tickets {
-            ticket.resolve(outcome.as_ref().copied());
-        }
+        tickets.resolve(outcome.as_ref().copied());
     }
 
     /// Cuts a batch, aside if that takes long; returns nothing if cutting panics.

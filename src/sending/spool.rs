@@ -53,7 +53,7 @@ impl Spooled {
         let Some(outcome) = outcome else { return };
         match self.swap(Phase::Over) {
             Phase::Fresh(_, clients) | Phase::Writing(clients) | Phase::Unwritten(clients) => {
-                clients.into_iter().for_each(|client| client.resolve(outcome.as_ref().copied()));
+                clients.resolve(outcome.as_ref().copied());
             }
             Phase::Written(id, amount) => store.settle(id, amount),
             Phase::Over => {}
@@ -77,7 +77,7 @@ impl Spooled {
 
     pub fn written(&self, store: &Store, id: u64, amount: Amount) {
         match self.swap(Phase::Written(id, amount)) {
-            Phase::Writing(clients) => clients.into_iter().for_each(|client| client.resolve(Ok(()))),
+            Phase::Writing(clients) => clients.resolve(Ok(())),
             // The upstream answered first.
             _ => {
                 self.swap(Phase::Over);

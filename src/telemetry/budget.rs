@@ -21,8 +21,10 @@ pub enum Share {
     Export,
 }
 
-/// Up to this fraction of a share, a request counts as small.
-const SMALL: u64 = 256;
+/// Whether a request is small beside something: such requests do not wait for large ones, nor for room that these take.
+pub fn is_small(bytes: u64, beside: u64) -> bool {
+    bytes <= beside / 256
+}
 
 /// The memory budget of the process. `used` of a share is the sum of all charges in it; it changes by atomic updates
 /// only, and `take` never raises it above `limit`. Moving a charge between shares, or lowering the limit, may exceed
@@ -91,7 +93,7 @@ impl Budget {
     fn most_of_several(&self, more: u64, fresh: u64) -> u64 {
         let limit = self.limit(Share::Queue);
         let free = (limit + more).saturating_sub(self.used(Share::Queue) + fresh);
-        if more <= limit / SMALL { 4 * free } else { 2 * free }
+        if is_small(more, limit) { 4 * free } else { 2 * free }
     }
 
     /// Why a sink that holds `held` has no room for `more` bytes: the share is full, or room is left for other sinks.

@@ -90,7 +90,7 @@ impl Pending {
         if !telemetry.tickets.cover_all() {
             self.uncovered = last;
         }
-        self.tickets.extend(telemetry.tickets.into_iter().map(|ticket| (first, last, ticket)));
+        self.tickets.extend(telemetry.tickets.list.into_iter().map(|ticket| (first, last, ticket)));
         for part in telemetry.parts {
             self.items += u64::from(part.items);
             self.bytes += part.bytes.len() as u64;
@@ -203,7 +203,7 @@ impl Pending {
         self.tickets = kept;
         let is_partial = self.uncovered > self.ticketed;
         self.ticketed = self.taken;
-        Tickets::new(tickets, is_partial)
+        Tickets { list: tickets, is_partial }
     }
 }
 

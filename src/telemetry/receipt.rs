@@ -132,15 +132,11 @@ impl Clone for Ticket {
 /// already, or which had none. Only a batch that is covered can be given back to its clients.
 #[derive(Clone, Debug, Default)]
 pub struct Tickets {
-    list: SmallVec<[Ticket; 1]>,
-    is_partial: bool,
+    pub(super) list: SmallVec<[Ticket; 1]>,
+    pub(super) is_partial: bool,
 }
 
 impl Tickets {
-    pub fn new(list: SmallVec<[Ticket; 1]>, is_partial: bool) -> Tickets {
-        Tickets { list, is_partial }
-    }
-
     pub fn push(&mut self, ticket: Ticket) {
         self.list.push(ticket);
     }
@@ -163,15 +159,6 @@ impl From<Ticket> for Tickets {
     /// One ticket for all of a batch.
     fn from(ticket: Ticket) -> Tickets {
         Tickets { list: smallvec![ticket], is_partial: false }
-    }
-}
-
-impl IntoIterator for Tickets {
-    type Item = Ticket;
-    type IntoIter = smallvec::IntoIter<[Ticket; 1]>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.list.into_iter()
     }
 }
 

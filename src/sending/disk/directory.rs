@@ -46,7 +46,7 @@ impl Directory {
         Ok(Directory { path: path.to_owned(), handle, lock: Some(lock) })
     }
 
-    /// Opens it for inspection: whoever owns it, and also while another process uses it.
+    /// Opens it for inspection. It may belong to another user, or be in use by another process.
     pub fn view(path: &Path) -> io::Result<Directory> {
         Ok(Directory { path: path.to_owned(), handle: Handle::of(path)?, lock: None })
     }
