@@ -399,11 +399,8 @@ impl Running {
 
     /// Accepted and refused items at the gates.
     pub fn intake(&self) -> (u64, u64) {
-        use std::sync::atomic::Ordering::Relaxed;
-        let sum = |(accepted, refused): (u64, u64), gate: &Arc<crate::pipeline::intake::Gate>| {
-            (accepted + gate.accepted.load(Relaxed), refused + gate.refused.load(Relaxed))
-        };
-        self.graph.gates.iter().fold((0, 0), sum)
+        let counts = self.graph.gates.iter().map(|gate| gate.counts());
+        counts.fold((0, 0), |sum, gate| (sum.0 + gate.0, sum.1 + gate.1))
     }
 
     /// Stops the receivers, drains everything until the deadline, and returns the balance.

@@ -393,6 +393,14 @@ impl<'a> Section<'a> {
         Self::new(place, node, self.path_of(key), self.trail_of(key), self.problems)
     }
 
+    /// Whether a section is missing, or has no keys.
+    pub fn is_empty(&self, key: &str) -> bool {
+        self.entry(key).is_none_or(|entry| match &entry.node.value {
+            Value::Map(entries) => entries.is_empty(),
+            value => matches!(value, Value::Null),
+        })
+    }
+
     /// A list of sections.
     pub fn sections(&self, key: &str) -> Option<Vec<Section<'a>>> {
         let node = self.node(key)?;

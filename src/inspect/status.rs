@@ -1,7 +1,6 @@
 //! `GET /status`: the state of a collector. The names are stable: scripts read them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
@@ -49,8 +48,9 @@ fn receivers(view: &View) -> Value {
     let mut sums = BTreeMap::new();
     for gate in &view.graph.gates {
         let (accepted, refused) = sums.entry((&gate.receiver, gate.signal.name())).or_insert((0, 0));
-        *accepted += gate.accepted.load(Relaxed);
-        *refused += gate.refused.load(Relaxed);
+        let counts = gate.counts();
+        *accepted += counts.0;
+        *refused += counts.1;
     }
     let row = |((receiver, signal), (accepted, refused))| json!({"id": receiver, "signal": signal, "accepted": accepted, "refused": refused});
     sums.into_iter().map(row).collect()

@@ -19,24 +19,26 @@ pub struct Gate {
     pub next: Next,
     tap: Arc<Tap>,
     budget: Arc<Budget>,
-    pub accepted: Arc<AtomicU64>,
-    pub refused: AtomicU64,
+    counts: Arc<Counts>,
+}
+
+/// Items of requests that were accepted and refused.
+#[derive(Default)]
+struct Counts {
+    accepted: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Gate {
     /// A gate that refuses requests until branches are set.
     pub fn new(receiver: &str, transport: &'static str, signal: Signal, tap: Arc<Tap>, budget: Arc<Budget>) -> Gate {
         let receiver = receiver.to_owned();
-        Gate {
-            receiver,
-            transport,
-            signal,
-            next: Next::default(),
-            tap,
-            budget,
-            accepted: Arc::default(),
-            refused: AtomicU64::new(0),
-        }
+        Gate { receiver, transport, signal, next: Next::default(), tap, budget, counts: Arc::default() }
+    }
+
+    /// Items accepted and refused so far.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.counts.accepted.load(Relaxed), self.counts.refused.load(Relaxed))
     }
 
     async fn take(&self, telemetry: Telemetry, peer: Option<IpAddr>) -> Result<(), Refusal> {
@@ -45,23 +47,19 @@ impl Gate {
             return Ok(());
         }
         self.tap.look(Point::Received, &telemetry);
-        let (receipt, mut taken) = self.hand_in(telemetry, peer).await.inspect_err(|_| self.refuse(items))?;
-        let outcome = match receipt {
+        let receipt = self.hand_in(telemetry, peer).await.inspect_err(|_| self.counts.refuse(items))?;
+        match receipt {
             Some(receipt) => receipt.wait().await,
             None => Ok(()),
-        };
-        if matches!(outcome, Err(Refusal::Busy { .. })) {
-            self.refuse(std::mem::take(&mut taken.items));
         }
-        outcome
     }
 
     /// Tallies the services, runs the processors and commits to all sinks: on the worker if that is little work, else
     /// aside.
-    async fn hand_in(&self, telemetry: Telemetry, peer: Option<IpAddr>) -> Result<(Option<Receipt>, Taken), Refusal> {
+    async fn hand_in(&self, telemetry: Telemetry, peer: Option<IpAddr>) -> Result<Option<Receipt>, Refusal> {
         let (now, items) = (telemetry.received, telemetry.items());
         let branches = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
-        let accepted = self.accepted.clone();
+        let counts = self.counts.clone();
         let tally = Tally::at_once(&telemetry);
         let at_once = tally.and_then(|tally| Some((tally, branches.plan_at_once(&telemetry, now)?)));
         // What takes long or waits is in a box of its own, so that a request that does neither is small.
@@ -70,7 +68,7 @@ impl Gate {
         };
         drop(telemetry);
         let plan = plan?;
-        let commit = move |plan, reserved| (branches.commit(plan, reserved, items, &tally), Taken { accepted, items });
+        let commit = move |plan, reserved| branches.commit(plan, reserved, items, &tally, counts);
         match plan.reserve(clock(), Ask::default()) {
             Ok(reserved) => Ok(commit(plan, reserved)),
             Err((Full::Wait { .. }, _)) => {
@@ -89,15 +87,14 @@ impl Gate {
         branches: Arc<Branches>,
         telemetry: Telemetry,
         peer: Option<IpAddr>,
-    ) -> Result<(Option<Receipt>, Taken), Refusal> {
-        let (now, items, accepted) = (telemetry.received, telemetry.items(), self.accepted.clone());
+    ) -> Result<Option<Receipt>, Refusal> {
+        let (now, items, counts) = (telemetry.received, telemetry.items(), self.counts.clone());
         let aside = &self.budget.aside;
         let ways = branches.clone();
         let work = move || Ok((Tally::of(&telemetry), ways.plan(telemetry, now)?));
         let (tally, plan) = aside.run(peer, work).await.unwrap_or(Err(Refusal::Internal))?;
         let reserved = self.reserve(&plan).await?;
-        // Count it in the job: the client may disconnect meanwhile.
-        let work = move || (branches.commit(plan, reserved, items, &tally), Taken { accepted, items });
+        let work = move || branches.commit(plan, reserved, items, &tally, counts);
         aside.run(peer, work).await.ok_or(Refusal::Internal)
     }
 
@@ -129,16 +126,40 @@ impl Gate {
             }
         }
     }
+}
 
+impl Counts {
     fn refuse(&self, items: u64) {
         self.refused.fetch_add(items, Relaxed);
+    }
+
+    fn accept(&self, items: u64) {
+        self.accepted.fetch_add(items, Relaxed);
     }
 }
 
 impl Branches {
-    /// Accepts a request and hands it to all its sinks. The client waits for the receipt, if there is one.
-    fn commit(&self, plan: Plan, reserved: Reserved, items: u64, tally: &Tally) -> Option<Receipt> {
-        let receipt = self.answers(false).then(Receipt::default);
+    /// Accepts a request and hands it to all its sinks. The client waits for the receipt, if there is one; until it is
+    /// complete a disk may still refuse the request, even after the client has disconnected.
+    fn commit(
+        &self,
+        plan: Plan,
+        reserved: Reserved,
+        items: u64,
+        tally: &Tally,
+        counts: Arc<Counts>,
+    ) -> Option<Receipt> {
+        let receipt = if self.answers(false) {
+            Some(Receipt::calling(move |outcome| match outcome {
+                None | Some(Err(Refusal::Busy { .. })) => counts.refuse(items),
+                Some(_) => counts.accept(items),
+            }))
+        } else {
+            counts.accept(items);
+            None
+        };
+        // Open until the end: a plan may leave nothing for any sink.
+        let ticket = receipt.as_ref().map(Receipt::ticket);
         for account in &self.accounts {
             account.accept(items);
         }
@@ -146,19 +167,10 @@ impl Branches {
             account.bill.accept(tally, self.accounts.len());
         }
         plan.commit(reserved, receipt.as_ref(), false);
+        if let Some(ticket) = ticket {
+            ticket.resolve(Ok(()));
+        }
         receipt
-    }
-}
-
-/// Items accepted, counted when the request is answered or its client disconnects: a disk may still refuse them.
-struct Taken {
-    accepted: Arc<AtomicU64>,
-    items: u64,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.accepted.fetch_add(self.items, Relaxed);
     }
 }
 
@@ -178,7 +190,7 @@ impl Intake for Gate {
 
 impl Observe for Gate {
     fn observe(&self, page: &mut Page) {
-        let (accepted, refused) = (self.accepted.load(Relaxed), self.refused.load(Relaxed));
+        let (accepted, refused) = self.counts();
         if accepted + refused > 0 {
             let labels = [("receiver", self.receiver.as_str()), ("transport", self.transport)];
             let items = self.signal.items_name();

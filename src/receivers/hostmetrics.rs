@@ -95,7 +95,7 @@ impl Config {
         if config.collection_interval.is_zero() {
             section.problem("collection_interval", "collection_interval requires a positive value");
         }
-        if config.scrapers.is_empty() && !section.has("scrapers") {
+        if section.is_empty("scrapers") {
             let message = "must specify at least one scraper when using host_metrics receiver";
             let help = format!("write `scrapers: {{cpu: {{}}}}`; there are {}", NAMES.join(", "));
             section.problem_with_help("scrapers", message, help);

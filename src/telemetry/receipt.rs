@@ -66,6 +66,12 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// A receipt that calls `then` with the outcome once all its tickets are resolved, whether or not somebody waits.
+    pub fn calling(then: impl FnOnce(Outcome) + Send + 'static) -> Receipt {
+        let promise = Promise { then: Mutex::new(Then(Some(Box::new(then)))), ..Promise::default() };
+        Receipt { promise: Arc::new(promise), is_partial: false }
+    }
+
     pub fn ticket(&self) -> Ticket {
         self.promise.open.fetch_add(1, Ordering::Relaxed);
         Ticket { waiting: self.promise.clone(), resolved: false }
@@ -105,8 +111,7 @@ pub struct Ticket {
 impl Ticket {
     /// A ticket that calls `then` with the outcome once it and all its clones are resolved.
     pub fn calling(then: impl FnOnce(Outcome) + Send + 'static) -> Ticket {
-        let waiting = Promise { then: Mutex::new(Then(Some(Box::new(then)))), ..Promise::default() };
-        Receipt { promise: Arc::new(waiting), is_partial: false }.ticket()
+        Receipt::calling(then).ticket()
     }
 
     pub fn resolve(mut self, outcome: Result<(), &Refusal>) {

@@ -3,30 +3,20 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
 use http::{HeaderMap, Request};
-use misaki::network::workers::Workers;
 use misaki::otlp::wire::{put_bytes, put_fixed64, put_varint};
 use misaki::otlp::{base64, percent, status};
-use misaki::service::plan::Plan;
-use misaki::telemetry::{Budget, Share};
-use tokio::sync::oneshot;
+use misaki::telemetry::Share;
+
+use super::harness::Apart;
 
 // A Misaki in this process.
 
-struct Misaki {
-    grpc: SocketAddr,
-    http: SocketAddr,
-    budget: Arc<Budget>,
-    stop: Option<oneshot::Sender<()>>,
-    /// Ends with accepted and refused items.
-    running: Option<JoinHandle<(u64, u64)>>,
-}
+struct Misaki(Apart);
 
 /// Accepts bodies of up to 1 MiB, waits 400 ms for slow ones, and throws everything away.
 const PLAIN: &str = "
@@ -45,44 +35,24 @@ service:
 ";
 
 fn start(config: &str) -> Misaki {
-    let uri = format!("yaml:{config}");
-    let (stop, stopped) = oneshot::channel();
-    let (tell, told) = std::sync::mpsc::channel();
-    let running = std::thread::spawn(move || {
-        let loaded = misaki::config::load(&[uri], &[], &|_| None);
-        let plan = Plan::read(&loaded);
-        assert!(!loaded.problems.has_errors(), "{}", loaded.problems.render(&loaded.sources, false));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let workers = Arc::new(Workers::start(1).unwrap());
-            let mut running = misaki::service::start(&plan, workers).await.unwrap();
-            let address = |name| running.addresses.iter().find(|(known, _)| *known == name).unwrap().1.unwrap();
-            tell.send((address("grpc"), address("http"), running.budget.clone())).unwrap();
-            let _ = stopped.await;
-            running.drain(Duration::from_secs(3)).await;
-            running.intake()
-        })
-    });
-    let (grpc, http, budget) = told.recv().unwrap();
-    Misaki { grpc, http, budget, stop: Some(stop), running: Some(running) }
+    Misaki(Apart::start(config))
 }
 
 impl Misaki {
     fn connect(&self) -> Http {
-        Http::connect(self.http)
+        Http::connect(self.0.ports.http)
     }
 
     fn used(&self) -> u64 {
-        [Share::Ingest, Share::Queue, Share::Export].iter().map(|share| self.budget.used(*share)).sum()
+        [Share::Ingest, Share::Queue, Share::Export].iter().map(|share| self.0.budget.used(*share)).sum()
     }
 
     /// A good request is answered, no memory is held, and the end is orderly. Accepted and refused items.
-    fn finish(mut self) -> (u64, u64) {
+    fn finish(self) -> (u64, u64) {
         let answer = self.connect().send(&post("/v1/logs", PROTOBUF, "", &log()));
         assert_eq!(answer.status, 200, "a good client after all of it");
         eventually("the memory budget is back at zero", || self.used() == 0);
-        drop(self.stop.take());
-        self.running.take().unwrap().join().expect("Misaki ended in a panic")
+        self.0.finish()
     }
 }
 
@@ -712,18 +682,18 @@ fn slow_and_gone() {
 #[test]
 fn not_now() {
     let misaki = start(PLAIN);
-    let all = misaki.budget.limit(Share::Ingest);
+    let all = misaki.0.budget.limit(Share::Ingest);
     let mut http = misaki.connect();
-    assert!(misaki.budget.take(Share::Ingest, all));
+    assert!(misaki.0.budget.take(Share::Ingest, all));
     for (kind, body) in [(PROTOBUF, log()), (JSON, b"{}".to_vec())] {
         let answer = http.send(&post("/v1/logs", kind, "", &body));
         assert_eq!(answer.status, 503, "74");
         check_error("74", &answer, kind);
     }
-    let answer = grpc(misaki.grpc, EXPORT, &[], framed(0, &log()));
+    let answer = grpc(misaki.0.ports.grpc, EXPORT, &[], framed(0, &log()));
     assert_eq!((answer.http_status, answer.code), (200, Some(14)), "74: {answer:?}");
     assert!(answer.retry_delay.is_some(), "74: {answer:?}");
-    misaki.budget.give_back(Share::Ingest, all);
+    misaki.0.budget.give_back(Share::Ingest, all);
     assert_eq!(http.send(&post("/v1/logs", PROTOBUF, "", &log())).status, 200, "74: and then");
     misaki.finish();
 
@@ -740,7 +710,7 @@ fn not_now() {
     let refused = answers.last().unwrap();
     assert_eq!(refused.status, 503, "75: {answers:?}");
     check_error("75", refused, PROTOBUF);
-    let answer = grpc(misaki.grpc, EXPORT, &[], framed(0, &log()));
+    let answer = grpc(misaki.0.ports.grpc, EXPORT, &[], framed(0, &log()));
     assert_eq!(answer.code, Some(14), "75: {answer:?}");
     assert!(answer.retry_delay.is_some(), "75: {answer:?}");
     drop(silent);
@@ -820,9 +790,9 @@ fn grpc(address: SocketAddr, path: &str, headers: &[(&str, &str)], frames: Vec<V
 fn head_over_http2_has_no_body() {
     let misaki = start(PLAIN);
     for (kind, expected) in [("application/json", 405), ("application/grpc", 415)] {
-        let request = Request::head(format!("http://{}/v1/logs", misaki.http)).header("content-type", kind);
+        let request = Request::head(format!("http://{}/v1/logs", misaki.0.ports.http)).header("content-type", kind);
         let (status, bytes) = block_on(async {
-            let stream = tokio::net::TcpStream::connect(misaki.http).await.unwrap();
+            let stream = tokio::net::TcpStream::connect(misaki.0.ports.http).await.unwrap();
             let (client, connection) = h2::client::handshake(stream).await.unwrap();
             tokio::spawn(connection);
             let mut client = client.ready().await.unwrap();
@@ -882,7 +852,7 @@ fn grpc_requests() {
         ("82 reflection", reflection, &[], framed(0, b""), 12),
     ];
     for (row, path, headers, frames, code) in rows {
-        let answer = grpc(misaki.grpc, path, headers, frames);
+        let answer = grpc(misaki.0.ports.grpc, path, headers, frames);
         assert_eq!((answer.http_status, answer.code), (200, Some(code)), "{row}: {answer:?}");
         assert_eq!(answer.headers["content-type"], "application/grpc", "{row}");
         assert_eq!(answer.message.is_empty(), code == 0, "{row}: {answer:?}");
@@ -893,13 +863,13 @@ fn grpc_requests() {
         }
     }
     for kind in ["application/grpc+json", "application/grpc-web", "application/grpc-web+proto"] {
-        let answer = grpc(misaki.grpc, EXPORT, &[("content-type", kind)], framed(0, &log()));
+        let answer = grpc(misaki.0.ports.grpc, EXPORT, &[("content-type", kind)], framed(0, &log()));
         assert_eq!(answer.http_status, 415, "41 {kind}: {answer:?}");
     }
     // Both protocols on both ports.
-    let swapped = grpc(misaki.http, EXPORT, &[], framed(0, &log()));
+    let swapped = grpc(misaki.0.ports.http, EXPORT, &[], framed(0, &log()));
     assert_eq!(swapped.code, Some(0));
-    let swapped = Http::connect(misaki.grpc).send(&post("/v1/logs", JSON, "", b"{}"));
+    let swapped = Http::connect(misaki.0.ports.grpc).send(&post("/v1/logs", JSON, "", b"{}"));
     assert_eq!(swapped.status, 200);
     misaki.finish();
 }
@@ -990,7 +960,7 @@ fn http2_frames() {
         ("padding too long", frame(HEADERS, 4 | 8, 1, &[200, 1, 2])),
     ];
     for (row, bytes) in rows {
-        let mut stream = TcpStream::connect(misaki.grpc).unwrap();
+        let mut stream = TcpStream::connect(misaki.0.ports.grpc).unwrap();
         stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &bytes].concat()).unwrap();
         let got = frames(&mut stream);
         let error = got.iter().find(|(kind, ..)| matches!(*kind, RST_STREAM | GOAWAY));
@@ -1000,7 +970,7 @@ fn http2_frames() {
         assert!(!got.iter().any(|(kind, ..)| *kind == DATA), "{row}: {got:?}");
     }
     // Without :authority it is served.
-    let mut stream = TcpStream::connect(misaki.grpc).unwrap();
+    let mut stream = TcpStream::connect(misaki.0.ports.grpc).unwrap();
     let request = [frame(HEADERS, 4, 1, &without(":authority")), frame(DATA, 1, 1, &body)].concat();
     stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &request].concat()).unwrap();
     assert!(
@@ -1021,7 +991,7 @@ fn floods_of_empty_words_end() {
         ("unknown", frame(0x77, 0xff, 1, &[0; 1000])),
     ];
     for (row, flood) in floods {
-        let mut stream = TcpStream::connect(misaki.grpc).unwrap();
+        let mut stream = TcpStream::connect(misaki.0.ports.grpc).unwrap();
         stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
         let (block, mut sent) = (flood.repeat((256 << 10) / flood.len()), 0);
         while sent < 64 << 20 && stream.write_all(&block).is_ok() {
@@ -1043,7 +1013,7 @@ fn floods_of_empty_words_end() {
 #[test]
 fn an_idle_client_does_not_hold_up_the_end() {
     let misaki = start(PLAIN);
-    let mut stream = TcpStream::connect(misaki.grpc).unwrap();
+    let mut stream = TcpStream::connect(misaki.0.ports.grpc).unwrap();
     let fields = [(":method", "POST"), (":scheme", "http"), (":path", EXPORT), ("content-type", "application/grpc")];
     let request = [frame(HEADERS, 4, 1, &head(&fields)), frame(DATA, 1, 1, &framed(0, &log()).concat())].concat();
     stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &request].concat()).unwrap();
@@ -1057,7 +1027,7 @@ fn an_idle_client_does_not_hold_up_the_end() {
 #[test]
 fn memory_is_for_those_who_use_it() {
     let misaki = start_small();
-    let limit = misaki.budget.limit(Share::Ingest);
+    let limit = misaki.0.budget.limit(Share::Ingest);
     let opening = |length: u64, sent: usize| {
         let head = format!(
             "POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: {PROTOBUF}\r\nContent-Length: {length}\r\n\r\n"
@@ -1102,7 +1072,7 @@ exporters: {nop: }";
 #[test]
 fn what_never_fits_is_too_large() {
     let misaki = start_small();
-    assert_eq!(misaki.budget.limit(Share::Ingest), 1 << 20);
+    assert_eq!(misaki.0.budget.limit(Share::Ingest), 1 << 20);
     let text = |length: usize| json_body(&format!(r#"{{"stringValue":"{}"}}"#, "x".repeat(length)));
     let large = with_record(&message(5, &message(1, &vec![b'x'; 990_000])));
     let counts = |count: usize| {
@@ -1134,7 +1104,7 @@ fn what_never_fits_is_too_large() {
 #[test]
 fn http2_connections_may_rest() {
     let misaki = start(PLAIN);
-    let mut stream = TcpStream::connect(misaki.grpc).unwrap();
+    let mut stream = TcpStream::connect(misaki.0.ports.grpc).unwrap();
     stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
     let fields = [(":method", "POST"), (":scheme", "http"), (":path", EXPORT), ("content-type", "application/grpc")];
     for id in [1, 3] {

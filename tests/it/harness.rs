@@ -28,7 +28,7 @@ use misaki::processors::Stage;
 use misaki::service::plan::{Changes, Plan};
 use misaki::service::{self, Balance, Running};
 use misaki::telemetry::{
-    Account, Charge, Client, Intake, Now, Part, Refusal, Share, Signal, Status, Submission, Telemetry,
+    Account, Budget, Charge, Client, Intake, Now, Part, Refusal, Share, Signal, Status, Submission, Telemetry,
 };
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -41,7 +41,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 /// How long anything may take before a scenario fails.
@@ -106,9 +106,12 @@ impl Misaki {
 
     /// Starts from these YAML texts alone, merged from left to right.
     pub async fn load(texts: &[&str], workers: usize, environment: &dyn Fn(&str) -> Option<String>) -> Misaki {
-        let plan = plan(texts, environment);
+        Misaki::run(&plan(texts, environment), workers).await
+    }
+
+    pub async fn run(plan: &Plan, workers: usize) -> Misaki {
         let workers = Arc::new(Workers::start(workers).unwrap());
-        let running = service::start(&plan, workers).await.unwrap();
+        let running = service::start(plan, workers).await.unwrap();
         let ports = Ports::of(&running);
         Misaki { running, ports }
     }
@@ -190,6 +193,41 @@ impl Misaki {
             until("the budget is free", || used() == [0, 0, 0]).await;
         }
         balance
+    }
+}
+
+/// A collector on a thread of its own, for tests whose clients block.
+pub struct Apart {
+    pub ports: Ports,
+    pub budget: Arc<Budget>,
+    stop: oneshot::Sender<()>,
+    ended: std::thread::JoinHandle<(u64, u64)>,
+}
+
+impl Apart {
+    /// Starts from this YAML text alone.
+    pub fn start(config: &str) -> Apart {
+        let (stop, stopped) = oneshot::channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        let config = config.to_owned();
+        let ended = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut misaki = Misaki::load(&[&config], 1, &|_| None).await;
+                tell.send((misaki.ports, misaki.running.budget.clone())).unwrap();
+                let _ = stopped.await;
+                misaki.finish_within(Duration::from_secs(3)).await;
+                misaki.running.intake()
+            })
+        });
+        let (ports, budget) = told.recv().unwrap();
+        Apart { ports, budget, stop, ended }
+    }
+
+    /// Drains it, as `Misaki::finish` does. Accepted and refused items.
+    pub fn finish(self) -> (u64, u64) {
+        drop(self.stop);
+        self.ended.join().expect("Misaki ended in a panic")
     }
 }
 

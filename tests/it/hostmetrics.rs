@@ -146,7 +146,9 @@ fn check_error(receiver: &str, signal: &str, expected: &str) {
 
 #[test]
 fn what_can_not_be_scraped_is_refused() {
-    check_error("{}", "metrics", "must specify at least one scraper when using host_metrics receiver");
+    for none in ["{}", "{scrapers: }", "{scrapers: {}}"] {
+        check_error(none, "metrics", "must specify at least one scraper when using host_metrics receiver");
+    }
     check_error("{scrapers: {process: }}", "metrics", "invalid scraper key: process");
     check_error(
         "{scrapers: {load: {metrics: {system.cpu.load: {enabled: true}}}}}",

@@ -2,24 +2,21 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use misaki::config;
-use misaki::network::workers::Workers;
 use misaki::service::plan::Plan;
-use misaki::service::{self, Running};
 use rcgen::{CertificateParams, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::harness::{Upstream, until};
+use super::harness::{Misaki, Upstream, until};
 
 const LOG: &str = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"it left the edge"}}]}]}]}"#;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts a file of `pipelines/` on free ports, with nothing to warn of.
-async fn start(file: &str, variables: &[(&str, String)], sets: &[String]) -> Running {
+async fn start(file: &str, variables: &[(&str, String)], sets: &[String]) -> Misaki {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(file);
     let endpoint = |key: &str| format!("{key}.endpoint=127.0.0.1:0");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -34,19 +31,20 @@ async fn start(file: &str, variables: &[(&str, String)], sets: &[String]) -> Run
     let loaded = config::load(&[path.display().to_string()], &sets, &environment);
     let plan = Plan::read(&loaded);
     assert_eq!(loaded.problems.render(&loaded.sources, false), "", "{file}");
-    service::start(&plan, Arc::new(Workers::start(1).unwrap())).await.unwrap()
+    Misaki::run(&plan, 1).await
 }
 
-fn address(running: &Running, protocol: &str) -> SocketAddr {
-    let found = running.addresses.iter().find(|(known, _)| known.contains(protocol));
-    found.and_then(|(_, address)| *address).unwrap_or_else(|| panic!("{protocol} in {:?}", running.addresses))
+fn address(misaki: &Misaki, protocol: &str) -> SocketAddr {
+    let addresses = &misaki.running.addresses;
+    let found = addresses.iter().find(|(known, _)| known.contains(protocol));
+    found.and_then(|(_, address)| *address).unwrap_or_else(|| panic!("{protocol} in {addresses:?}"))
 }
 
-async fn post_a_log(to: &Running) {
+async fn post_a_log(to: &Misaki) {
     post(to, "logs", LOG).await;
 }
 
-async fn post(to: &Running, signal: &str, json: &str) {
+async fn post(to: &Misaki, signal: &str, json: &str) {
     let mut stream = TcpStream::connect(address(to, "http")).await.unwrap();
     let head = format!(
         "POST /v1/{signal} HTTP/1.1\r\nhost: edge\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}",
@@ -70,14 +68,14 @@ async fn until_printed(file: &Path, text: &str) {
 }
 
 /// Drains; everything that was accepted has been exported.
-async fn drain(mut running: Running) {
-    for balance in running.drain(PATIENCE).await {
+async fn drain(mut misaki: Misaki) {
+    for balance in misaki.finish_within(PATIENCE).await {
         assert_eq!((balance.accepted, balance.exported), (1, 1), "{balance}");
     }
 }
 
 /// `management.yaml` with a certificate of its own, and what an edge needs to reach it.
-async fn management(folder: &Path, verbosity: &str) -> (Running, Vec<(&'static str, String)>) {
+async fn management(folder: &Path, verbosity: &str) -> (Misaki, Vec<(&'static str, String)>) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
     let written = |name: &str, text: String| {
@@ -89,9 +87,9 @@ async fn management(folder: &Path, verbosity: &str) -> (Running, Vec<(&'static s
     let variables = [("TLS_CERT", cert.clone()), ("TLS_KEY", key)];
     let printed = format!("exporters.debug.output_paths=[{}]", folder.join("management.txt").display());
     let sets = [printed, format!("exporters.debug.verbosity={verbosity}")];
-    let running = start("management.yaml", &variables, &sets).await;
-    let upstream = format!("localhost:{}", address(&running, "grpc").port());
-    (running, vec![("UPSTREAM", upstream), ("UPSTREAM_CA", cert)])
+    let misaki = start("management.yaml", &variables, &sets).await;
+    let upstream = format!("localhost:{}", address(&misaki, "grpc").port());
+    (misaki, vec![("UPSTREAM", upstream), ("UPSTREAM_CA", cert)])
 }
 
 #[tokio::test]
@@ -99,10 +97,10 @@ async fn debug_prints_what_arrives() {
     let folder = tempfile::tempdir().unwrap();
     let printed = folder.path().join("printed.txt");
     let sets = [format!("exporters.debug/detailed.output_paths=[{}]", printed.display())];
-    let running = start("debug.yaml", &[], &sets).await;
-    post_a_log(&running).await;
+    let misaki = start("debug.yaml", &[], &sets).await;
+    post_a_log(&misaki).await;
     until_printed(&printed, "Body: Str(it left the edge)").await;
-    drain(running).await;
+    drain(misaki).await;
 }
 
 #[tokio::test]
@@ -146,7 +144,7 @@ async fn an_edge_sends_the_token_that_a_variable_names() {
         let variables: Vec<_> = [upstream_variable, state].into_iter().chain(token).collect();
         let edge = start("edge-forward.yaml", &variables, &sets).await;
         post_a_log(&edge).await;
-        until("it has arrived", || edge.held_items() == 0).await;
+        until("it has arrived", || edge.held() == 0).await;
         drain(edge).await;
         let sent = upstream.arrivals().swap_remove(0).headers.get("authorization").cloned();
         assert_eq!(sent.as_ref().map(|value| value.to_str().unwrap()), expected);
@@ -166,15 +164,15 @@ async fn an_edge_keeps_what_its_absent_upstream_does_not_take() {
     let absent = [("UPSTREAM", "localhost:1".to_owned()), ("UPSTREAM_CA", String::new()), state(folder.path())];
     let mut edge = start("edge-forward.yaml", &absent, &[]).await;
     post_a_log(&edge).await;
-    assert_eq!(edge.held_items(), 1);
-    let balances = edge.drain(Duration::ZERO).await;
+    assert_eq!(edge.held(), 1);
+    let balances = edge.finish_within(Duration::ZERO).await;
     assert_eq!(balances.iter().map(|balance| (balance.exported, balance.left)).collect::<Vec<_>>(), [(0, 1)]);
     drop(edge);
     let (management, variables) = management(folder.path(), "basic").await;
     let mut edge = start("edge-forward.yaml", &[variables, vec![state(folder.path())]].concat(), &[]).await;
     until_printed(&folder.path().join("management.txt"), r#""log records": 1}"#).await;
-    edge.drain(PATIENCE).await;
-    assert_eq!(edge.held_items(), 0);
+    edge.finish_within(PATIENCE).await;
+    assert_eq!(edge.held(), 0);
     drain(management).await;
 }
 
@@ -194,10 +192,10 @@ async fn check_edge(
     for (signal, json) in posts {
         post(&edge, signal, json).await;
     }
-    let balances = edge.drain(PATIENCE).await;
+    let balances = edge.finish_within(PATIENCE).await;
     assert!(balances.iter().all(|balance| balance.left == 0), "{balances:?}");
     let mut management = management;
-    management.drain(PATIENCE).await;
+    management.finish_within(PATIENCE).await;
     let printed = std::fs::read_to_string(folder.path().join("management.txt")).unwrap();
     // Items, and resources that say something.
     let is_item = |line: &&str| {
@@ -224,11 +222,11 @@ async fn the_default_puts_logs_on_the_trace_that_they_name() {
     let folder = tempfile::tempdir().unwrap();
     let printed = folder.path().join("printed.txt");
     let sets = [format!("exporters.debug/detailed.output_paths=[{}]", printed.display())];
-    let running = start("debug.yaml", &[], &sets).await;
+    let misaki = start("debug.yaml", &[], &sets).await;
     let record = r#"{"body":{"stringValue":"{\"trace_id\":\"267e3466a645f6129abffdbf4c43add2\"}"}}"#;
-    post(&running, "logs", &logs(record).1).await;
+    post(&misaki, "logs", &logs(record).1).await;
     until_printed(&printed, "Trace ID: 267e3466a645f6129abffdbf4c43add2\n").await;
-    drain(running).await;
+    drain(misaki).await;
 }
 
 #[tokio::test]
@@ -317,11 +315,11 @@ async fn the_host_edge_sends_its_own_metrics_under_its_name() {
     let sets =
         ["receivers.host_metrics.initial_delay=0s", "processors.resource_detection.system.hostname_sources=[os]"];
     let mut edge = start("edge-host.yaml", &variables, &sets.map(str::to_owned)).await;
-    until("it is scraped", || edge.intake().0 > 0).await;
+    until("it is scraped", || edge.running.intake().0 > 0).await;
     post_a_log(&edge).await;
-    let balances = edge.drain(PATIENCE).await;
+    let balances = edge.finish_within(PATIENCE).await;
     assert!(balances.iter().all(|balance| balance.accepted == balance.exported), "{balances:?}");
-    management.drain(PATIENCE).await;
+    management.finish_within(PATIENCE).await;
     let printed = std::fs::read_to_string(folder.path().join("management.txt")).unwrap();
     for name in ["cpu.time", "memory.usage", "cpu.load_average.1m", "filesystem.usage", "network.io"] {
         assert!(printed.contains(&format!("     -> Name: system.{name}\n")), "{name} is not in {printed}");

@@ -152,6 +152,26 @@ async fn a_full_log_refuses_the_clients_behind_a_batch() {
     misaki.finish().await;
 }
 
+/// A client that hangs up before the log has refused its batch is refused all the same: nobody holds its telemetry.
+#[tokio::test]
+async fn a_client_that_hung_up_is_refused_by_a_full_log() {
+    let (directory, upstream) = (tempfile::tempdir().unwrap(), Upstream::absent());
+    let mut misaki = start_batching(directory.path(), "timeout: 100ms", &upstream).await;
+    let large = "x".repeat(90_000);
+    while misaki.send(&[&large]).await.ok {}
+    // Until the batch takes it, and waits for its timeout.
+    let before = loop {
+        let before = misaki.running.intake();
+        if polled(misaki.submit(Signal::Logs, &[&large]), 1).await.is_none() {
+            break before;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    until("it is refused", || misaki.running.intake().1 > before.1).await;
+    assert_eq!(misaki.running.intake(), (before.0, before.1 + 1));
+    misaki.finish().await;
+}
+
 /// What a full log refuses behind a batch also goes through the other pipelines of its receiver, but not at each attempt.
 #[tokio::test]
 async fn attempts_at_a_full_log_seldom_reach_other_pipelines() {
@@ -603,15 +623,6 @@ async fn what_panics_is_put_aside() {
     assert!(said.lines().count() == 1 && said.contains("\"poison\""), "{said}");
 }
 
-/// What the receivers took and refused.
-fn at_the_gates(misaki: &Misaki) -> (u64, u64) {
-    use std::sync::atomic::Ordering::Relaxed;
-    let gates = &misaki.running.graph.gates;
-    gates.iter().fold((0, 0), |(accepted, refused), gate| {
-        (accepted + gate.accepted.load(Relaxed), refused + gate.refused.load(Relaxed))
-    })
-}
-
 /// The queue's directory is removed while it is in use: the request that finds out is refused, what was acknowledged
 /// before and after survives the process.
 #[tokio::test]
@@ -630,7 +641,7 @@ async fn a_directory_removed_while_in_use_is_noticed() {
     if !answers[0].ok {
         assert_eq!((answers[0].code, answers[0].message.as_str()), (503, "the disk failed"));
         assert_eq!(misaki.line("otlp"), "logs to otlp: 5 accepted = 0 exported + 0 dropped + 5 left on disk");
-        assert_eq!(at_the_gates(&misaki), (5, 1));
+        assert_eq!(misaki.running.intake(), (5, 1));
     }
     misaki.check();
     // As kill -9 would leave it.
@@ -765,7 +776,7 @@ async fn what_a_failing_disk_refuses_was_not_accepted() {
     }
     let balance = misaki.running.balance().remove(0);
     assert_eq!((balance.accepted, balance.dropped, balance.left), (1, vec![], 1));
-    assert_eq!(at_the_gates(&misaki), (1, 6));
+    assert_eq!(misaki.running.intake(), (1, 6));
     std::fs::remove_file(&queue).unwrap();
     away.script(|_| Reply::Accept);
     let mut answer = misaki.send(&["e"]).await;
