@@ -31,7 +31,8 @@ pub fn report(rows: &[&'static Row], programs: &[Program]) -> ExitCode {
         let Measure::PerCpuSecond(load) = row.measure else { continue };
         println!("\n{}, {ITEMS} a request", row.work);
         for program in programs {
-            match measure(row, &load, program, &folder.join(row.id).join(program.name)) {
+            let Some(config) = program.config(row) else { continue };
+            match measure(&config, &load, program, &folder.join(row.id).join(&program.name)) {
                 Ok((count, file)) => {
                     let each = count / ITEMS as u64;
                     println!("  {:<16} {:<8} {count:>9} a request {each:>8} an item   {file}", row.id, program.name);
@@ -47,13 +48,13 @@ pub fn report(rows: &[&'static Row], programs: &[Program]) -> ExitCode {
     verdict
 }
 
-fn measure(row: &Row, load: &Load, program: &Program, folder: &Path) -> io::Result<(u64, String)> {
-    let (few, _) = count(row, load, program, folder, FEW)?;
-    let (many, file) = count(row, load, program, folder, MANY)?;
+fn measure(config: &str, load: &Load, program: &Program, folder: &Path) -> io::Result<(u64, String)> {
+    let (few, _) = count(config, load, program, folder, FEW)?;
+    let (many, file) = count(config, load, program, folder, MANY)?;
     Ok(((many - few) / (MANY - FEW), file))
 }
 
-fn count(row: &Row, load: &Load, program: &Program, folder: &Path, requests: u64) -> io::Result<(u64, String)> {
+fn count(config: &str, load: &Load, program: &Program, folder: &Path, requests: u64) -> io::Result<(u64, String)> {
     let work = folder.join(requests.to_string());
     let counts = work.join("callgrind.out").display().to_string();
     let under = ["valgrind", "--quiet", "--tool=callgrind", &format!("--callgrind-out-file={counts}")];
@@ -61,7 +62,6 @@ fn count(row: &Row, load: &Load, program: &Program, folder: &Path, requests: u64
     let shape = Shape { items: load.shape.items.min(ITEMS), ..load.shape };
     let templates = Arc::new(generate::templates(&shape));
     let sink = Sink::start()?;
-    let config = row.config.text(program.name == crate::MISAKI);
     let config = config.replace("batch: {}", &format!("batch: {{timeout: 1h, send_batch_size: {BATCHED}}}"));
     let collector = program.start(&config, sink.address, &work)?;
     let address = if let Protocol::Grpc = shape.protocol { collector.grpc } else { collector.http };

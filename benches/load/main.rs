@@ -21,7 +21,7 @@ mod sink;
 
 use clap::Parser;
 use measure::{Measured, Timing, measure};
-use process::{Program, own_cpu_seconds};
+use process::{GO, MISAKI, Program, own_cpu_seconds};
 use report::Entry;
 use rows::{Load, Measure, ROWS, Row};
 use serde_json::json;
@@ -53,6 +53,10 @@ struct Options {
     /// Misaki [default: the release build].
     #[arg(long, default_value = env!("CARGO_BIN_EXE_misaki"))]
     misaki: PathBuf,
+    /// Another collector to measure: its name, its binary, and the folder with its config for each row that it can do,
+    /// `ROW.yaml`, as docs/benchmarks.md says. May be given again.
+    #[arg(long, value_name = "NAME=BINARY:FOLDER", value_parser = peer)]
+    peer: Vec<Program>,
     /// Leaves Misaki out.
     #[arg(long)]
     skip_misaki: bool,
@@ -108,7 +112,9 @@ fn main() -> ExitCode {
     let entries: Vec<Entry> = rows.into_iter().map(|row| options.run(row, &programs, &timing, &work)).collect();
     let _ = std::fs::remove_dir_all(&work);
 
-    println!("\n{}", report::table(&entries));
+    let peers: Vec<&str> =
+        programs.iter().filter(|program| program.configs.is_some()).map(|peer| &*peer.name).collect();
+    println!("\n{}", report::table(&entries, &peers));
     if let Some(file) = &options.json {
         let text = format!("{:#}\n", report::json(&entries, conditions));
         if let Err(error) = std::fs::write(file, text) {
@@ -151,9 +157,9 @@ impl Options {
             let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/.work/bin/otelcol");
             (!self.smoke).then(|| std::env::var_os("MISAKI_GO_COLLECTOR").map_or(built, PathBuf::from))
         };
-        let misaki =
-            (!self.skip_misaki).then(|| Program { name: MISAKI, binary: self.misaki.clone(), under: Vec::new() });
-        let go = self.collector.clone().or_else(built).map(|binary| Program { name: "go", binary, under: Vec::new() });
+        let program = |name: &str, binary| Program { name: name.to_owned(), binary, configs: None, under: Vec::new() };
+        let misaki = (!self.skip_misaki).then(|| program(MISAKI, self.misaki.clone()));
+        let go = self.collector.clone().or_else(built).map(|binary| program(GO, binary));
         let there = |program: &Program| {
             let there = program.binary.is_file();
             if !there {
@@ -161,7 +167,7 @@ impl Options {
             }
             there
         };
-        misaki.into_iter().chain(go).filter(there).collect()
+        misaki.into_iter().chain(go).chain(self.peer.iter().cloned()).filter(there).collect()
     }
 
     /// One row: the collectors in turn, as many rounds as asked for.
@@ -170,16 +176,18 @@ impl Options {
         if self.show_config {
             println!("{}", row.config.text(true));
         }
-        let mut entry = Entry { row, misaki: Vec::new(), go: Vec::new() };
+        let able = programs.iter().filter_map(|program| Some((program, program.config(row)?)));
+        let able: Vec<(&Program, String)> = able.collect();
+        let sides = able.iter().map(|(program, _)| (program.name.clone(), Vec::new())).collect();
+        let mut entry = Entry { row, sides };
         for _ in 0..self.rounds {
-            for program in programs.iter().filter(|program| program.name == MISAKI || !row.measure.is_ours_alone()) {
-                let measured = measure(row, program, timing, work).unwrap_or_else(|error| Measured {
+            for ((program, config), (_, side)) in able.iter().zip(&mut entry.sides) {
+                let measured = measure(row, program, config, timing, work).unwrap_or_else(|error| Measured {
                     figure: f64::NAN,
                     load: None,
                     problem: Some(error.to_string()),
                 });
-                println!("{}", report::line(row, program.name, &measured));
-                let side = if program.name == MISAKI { &mut entry.misaki } else { &mut entry.go };
+                println!("{}", report::line(row, &program.name, &measured));
                 side.push(measured);
             }
         }
@@ -187,7 +195,18 @@ impl Options {
     }
 }
 
-const MISAKI: &str = "misaki";
+/// `NAME=BINARY:FOLDER`.
+fn peer(text: &str) -> Result<Program, String> {
+    let parts = text.split_once('=').and_then(|(name, rest)| Some((name, rest.rsplit_once(':')?)));
+    let (name, (binary, folder)) = parts.ok_or("expected NAME=BINARY:FOLDER")?;
+    if [MISAKI, GO].contains(&name) {
+        return Err(format!("{name} is measured already: take another name"));
+    }
+    if !Path::new(folder).is_dir() {
+        return Err(format!("{folder} is not a folder"));
+    }
+    Ok(Program { name: name.into(), binary: binary.into(), configs: Some(folder.into()), under: Vec::new() })
+}
 
 /// What a reader must know to compare two runs.
 fn conditions(programs: &[Program], timing: &Timing) -> serde_json::Value {
@@ -202,7 +221,7 @@ fn conditions(programs: &[Program], timing: &Timing) -> serde_json::Value {
         "load_average": read("/proc/loadavg"),
         "seconds": timing.load.as_secs_f64(),
         "connections": timing.connections,
-        "measured": programs.iter().map(|program| json!({program.name: program.binary})).collect::<Vec<_>>(),
+        "measured": programs.iter().map(|program| json!({&program.name: program.binary})).collect::<Vec<_>>(),
     })
 }
 

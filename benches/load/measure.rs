@@ -1,6 +1,5 @@
 //! One measurement of one collector: start it, warm it, load it, wait until all it acknowledged has come out, read the meters.
 
-use crate::MISAKI;
 use crate::client::{self, Outcome, Pressure};
 use crate::generate::{self, Template};
 use crate::process::{Collector, Program, Viewer, free_port, machine_cpu_seconds, own_cpu_seconds};
@@ -75,16 +74,15 @@ const STALLED: Duration = Duration::from_secs(3);
 const SPELL: Duration = Duration::from_millis(250);
 const MIB: f64 = 1024.0 * 1024.0;
 
-pub fn measure(row: &Row, program: &Program, timing: &Timing, work: &Path) -> io::Result<Measured> {
-    let config = row.config.text(program.name == MISAKI);
+pub fn measure(row: &Row, program: &Program, config: &str, timing: &Timing, work: &Path) -> io::Result<Measured> {
     let plain = |figure| Measured { figure, load: None, problem: None };
     Ok(match row.measure {
         Measure::PerCpuSecond(load) => {
-            let (detail, problem) = under_load(&config, &load, program, timing, work)?;
+            let (detail, problem) = under_load(config, &load, program, timing, work)?;
             Measured { figure: detail.per_cpu_second(&load) / 1e6, load: Some(detail), problem }
         }
         Measure::Tail(load) => {
-            let beside = |viewer| under_load(&config, &Load { viewer, ..load }, program, timing, work);
+            let beside = |viewer| under_load(config, &Load { viewer, ..load }, program, timing, work);
             let (mut detail, problem) = beside(None)?;
             let (nothing, broken) = beside(Some(r#"body == "never""#))?;
             let (all, lost) = beside(Some(""))?;
@@ -98,37 +96,37 @@ pub fn measure(row: &Row, program: &Program, timing: &Timing, work: &Path) -> io
             Measured { figure: alone / 1e6, load: Some(detail), problem }
         }
         Measure::PerSecond(load) => {
-            let (mut detail, problem) = under_load(&config, &load, program, timing, work)?;
+            let (mut detail, problem) = under_load(config, &load, program, timing, work)?;
             detail.probe_per_second = Some(disk_probe(&load, 64, timing.load / 2, work)?.0);
             Measured { figure: detail.acknowledged as f64 / detail.load_seconds / 1e3, load: Some(detail), problem }
         }
         Measure::Answer(load) => {
-            let (mut detail, problem) = under_load(&config, &load, program, timing, work)?;
+            let (mut detail, problem) = under_load(config, &load, program, timing, work)?;
             detail.probe_ms = Some(disk_probe(&load, 1, timing.load / 2, work)?.1);
             Measured { figure: detail.p99_ms, load: Some(detail), problem }
         }
         Measure::Drain(load) => {
-            let (detail, per_second, problem) = backlog(&config, &load, program, timing, work)?;
+            let (detail, per_second, problem) = backlog(config, &load, program, timing, work)?;
             Measured { figure: per_second / 1e3, load: Some(detail), problem }
         }
         Measure::BacklogMemory(load) => {
-            let (detail, _, problem) = backlog(&config, &load, program, timing, work)?;
+            let (detail, _, problem) = backlog(config, &load, program, timing, work)?;
             Measured { figure: detail.resident_peak_mib, load: Some(detail), problem }
         }
         Measure::LoadedMemory(load) => {
-            let (detail, problem) = under_load(&config, &load, program, timing, work)?;
+            let (detail, problem) = under_load(config, &load, program, timing, work)?;
             Measured { figure: detail.resident_peak_mib, load: Some(detail), problem }
         }
         Measure::IdleMemory => {
             let sink = Sink::start()?;
-            let collector = program.start(&config, sink.address, work)?;
+            let collector = program.start(config, sink.address, work)?;
             std::thread::sleep(timing.idle);
             plain(collector.usage()?.resident as f64 / MIB)
         }
         Measure::Start => {
             let sink = Sink::start()?;
             let mut times = (0..timing.starts)
-                .map(|_| Ok(program.start(&config, sink.address, work)?.started))
+                .map(|_| Ok(program.start(config, sink.address, work)?.started))
                 .collect::<io::Result<Vec<Duration>>>()?;
             times.sort_unstable();
             plain(times[times.len() / 2].as_secs_f64() * 1e3)

@@ -2,6 +2,7 @@
 
 use crate::client::http_status;
 use crate::generate;
+use crate::rows::Row;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,11 +17,16 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// A collector that accepts nothing by then has failed to start.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
+pub const MISAKI: &str = "misaki";
+pub const GO: &str = "go";
+
 /// Something to measure: a binary that takes `--config FILE`.
 #[derive(Clone, Debug)]
 pub struct Program {
-    pub name: &'static str,
+    pub name: String,
     pub binary: PathBuf,
+    /// The folder of its configs, one for each row that it can do; without one it reads the Go collector's.
+    pub configs: Option<PathBuf>,
     /// What it is run under: a program and its arguments.
     pub under: Vec<String>,
 }
@@ -52,6 +58,19 @@ pub struct Usage {
 }
 
 impl Program {
+    pub fn is_misaki(&self) -> bool {
+        self.name == MISAKI
+    }
+
+    /// What it is given for a row; `None` if it cannot do that.
+    pub fn config(&self, row: &Row) -> Option<String> {
+        match &self.configs {
+            Some(folder) => fs::read_to_string(folder.join(format!("{}.yaml", row.id))).ok(),
+            None if row.measure.is_ours_alone() && !self.is_misaki() => None,
+            None => Some(row.config.text(self.is_misaki())),
+        }
+    }
+
     /// Looks at what passes through one that this program started, as far as `expression` is true for it.
     pub fn view(&self, collector: &Collector, expression: &str) -> io::Result<Viewer> {
         let mut child = Command::new(&self.binary)

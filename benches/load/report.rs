@@ -1,14 +1,15 @@
 //! What the driver prints: a line per measurement as it goes, a table at the end, and JSON for whoever wants to compare runs.
 
 use crate::measure::Measured;
+use crate::process::{GO, MISAKI};
 use crate::rows::{Goal, Measure, Row};
 use serde_json::{Value, json};
 
 /// A row with what was measured in it.
 pub struct Entry {
     pub row: &'static Row,
-    pub misaki: Vec<Measured>,
-    pub go: Vec<Measured>,
+    /// By name, as many as were measured.
+    pub sides: Vec<(String, Vec<Measured>)>,
 }
 
 /// Both collectors' output may differ by that much where it is compressed.
@@ -53,21 +54,26 @@ pub fn line(row: &Row, name: &str, measured: &Measured) -> String {
     line
 }
 
-/// In Markdown, so that it can be pasted as it is.
-pub fn table(entries: &[Entry]) -> String {
-    let mut table = String::from(
-        "| work | unit | Misaki | Go collector | ratio | must | aims at | |\n|---|---|---|---|---|---|---|---|\n",
+/// In Markdown, so that it can be pasted as it is. Peers stand between the Go collector and the goals, each with its ratio.
+pub fn table(entries: &[Entry], peers: &[&str]) -> String {
+    let more = |cell: &dyn Fn(&str) -> String| peers.iter().map(|peer| cell(peer)).collect::<String>();
+    let names = more(&|peer| format!(" {peer} | ratio |"));
+    let rules = more(&|_| "---|---|".to_owned());
+    let mut table = format!(
+        "| work | unit | Misaki | Go collector | ratio |{names} must | aims at | |\n|---|---|---|---|---|{rules}---|---|---|\n",
     );
     for entry in entries {
         let row = entry.row;
-        let cell = |value: Option<f64>| value.map_or("–".into(), figure);
-        let ratio = entry.ratio().map_or("–".into(), |ratio| format!("{ratio:.1}×"));
+        let cell = |name: &str| median(entry.side(name)).map_or("–".into(), figure);
+        let ratio = |name: &str| entry.ratio(name).map_or("–".into(), |ratio| format!("{ratio:.1}×"));
         table += &format!(
-            "| {} | {} | {} | {} | {ratio} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} |{} {} | {} | {} |\n",
             row.work,
             row.measure.unit(),
-            cell(median(&entry.misaki)),
-            cell(median(&entry.go)),
+            cell(MISAKI),
+            cell(GO),
+            ratio(GO),
+            more(&|peer| format!(" {} | {} |", cell(peer), ratio(peer))),
             row.must,
             row.aims,
             entry.verdict()
@@ -77,37 +83,40 @@ pub fn table(entries: &[Entry]) -> String {
 }
 
 pub fn json(entries: &[Entry], conditions: Value) -> Value {
-    let rows: Vec<Value> = entries
-        .iter()
-        .map(|entry| {
-            json!({
-                "row": entry.row.id,
-                "unit": entry.row.measure.unit(),
-                "ratio": entry.ratio(),
-                "verdict": entry.verdict(),
-                "misaki": entry.misaki,
-                "go": entry.go,
-            })
-        })
-        .collect();
-    json!({ "conditions": conditions, "rows": rows })
+    let row = |entry: &Entry| {
+        let mut row = json!({
+            "row": entry.row.id,
+            "unit": entry.row.measure.unit(),
+            "ratio": entry.ratio(GO),
+            "verdict": entry.verdict(),
+        });
+        for (name, measured) in &entry.sides {
+            row[name] = json!(measured);
+        }
+        row
+    };
+    json!({ "conditions": conditions, "rows": entries.iter().map(row).collect::<Value>() })
 }
 
 impl Entry {
-    /// How many times better Misaki is: more work, or less memory, time and size.
-    pub fn ratio(&self) -> Option<f64> {
-        let (misaki, go) = (median(&self.misaki)?, median(&self.go)?);
+    pub fn side(&self, name: &str) -> &[Measured] {
+        self.sides.iter().find(|(known, _)| known == name).map_or(&[], |(_, measured)| measured)
+    }
+
+    /// How many times better Misaki is than another: more work, or less memory, time and size.
+    pub fn ratio(&self, other: &str) -> Option<f64> {
+        let (misaki, other) = (median(self.side(MISAKI))?, median(self.side(other))?);
         let more_is_better =
             matches!(self.row.measure, Measure::PerCpuSecond(_) | Measure::PerSecond(_) | Measure::Drain(_));
-        Some(if more_is_better { misaki / go } else { go / misaki })
+        Some(if more_is_better { misaki / other } else { other / misaki })
     }
 
     pub fn failed(&self) -> bool {
-        self.misaki.iter().any(|measured| measured.problem.is_some())
+        self.side(MISAKI).iter().any(|measured| measured.problem.is_some())
     }
 
     fn verdict(&self) -> String {
-        if self.misaki.is_empty() {
+        if self.side(MISAKI).is_empty() {
             return String::new();
         }
         if self.failed() {
@@ -128,22 +137,22 @@ impl Entry {
     fn reaches(&self, goal: Goal) -> Option<bool> {
         match goal {
             Goal::None => None,
-            Goal::AtMost(limit) => Some(median(&self.misaki)? <= limit),
+            Goal::AtMost(limit) => Some(median(self.side(MISAKI))? <= limit),
             Goal::Times(times) => match self.disk_share() {
                 Some(share) if share >= PROBE_SHARE => Some(true),
-                _ => Some(self.ratio()? >= times),
+                _ => Some(self.ratio(GO)? >= times),
             },
         }
     }
 
     fn disk_share(&self) -> Option<f64> {
-        let load = self.misaki.last()?.load.as_ref()?;
+        let load = self.side(MISAKI).last()?.load.as_ref()?;
         Some(load.acknowledged as f64 / load.load_seconds / load.probe_per_second?)
     }
 
     fn ratios_beside_viewers(&self) -> Option<[f64; 2]> {
         let ratios = |viewer: usize| {
-            let loads = self.misaki.iter().filter_map(|measured| measured.load.as_ref());
+            let loads = self.side(MISAKI).iter().filter_map(|measured| measured.load.as_ref());
             middle(loads.filter_map(|load| load.beside_viewers?.get(viewer).copied()))
         };
         Some([ratios(0)?, ratios(1)?])
@@ -151,7 +160,7 @@ impl Entry {
 
     fn output_ratio(&self) -> Option<f64> {
         let size = |measured: &[Measured]| Some(measured.last()?.load.as_ref()?.out_bytes_per_item);
-        Some(size(&self.misaki)? / size(&self.go)?).filter(|ratio| ratio.is_finite())
+        Some(size(self.side(MISAKI))? / size(self.side(GO))?).filter(|ratio| ratio.is_finite())
     }
 }
 
