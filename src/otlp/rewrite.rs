@@ -94,7 +94,9 @@ pub trait Visitor<'a> {
 
     fn depth(&self) -> Depth;
     /// Whether visited resources without scopes, scopes without records, and data without points are removed.
-    fn prunes(&self) -> bool;
+    fn prunes(&self) -> bool {
+        false
+    }
 
     fn resource(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
         Ok(Verdict::Keep)

@@ -7,12 +7,15 @@ use ring::digest::{SHA256, digest};
 use crate::config::tree::{self, Node};
 use crate::otlp::hex;
 use crate::otlp::message::{Message, put_pair_header};
+use crate::otlp::rewrite::Verdict;
 use crate::otlp::schema::attribute_lists;
 use crate::otlp::views::{AnyValue, KeyValue};
 use crate::otlp::wire;
 use crate::ottl::pattern::Pattern;
 use crate::ottl::value::{Arena, Fault, Value, put_entry, put_item};
 use crate::telemetry::Client;
+
+use super::edit::Request;
 pub use settings::decode;
 
 #[derive(Clone, Debug)]
@@ -84,16 +87,21 @@ impl Fixed {
     }
 }
 
+/// Runs the actions on the attributes in field `list` of a message.
+#[inline]
+pub fn run<'a>(
+    actions: &'a [Action],
+    message: &mut Message<'a>,
+    list: u32,
+    request: &Request<'a>,
+) -> Result<Verdict, Fault> {
+    actions.iter().try_for_each(|action| action.run(message, list, request))?;
+    Ok(Verdict::Keep)
+}
+
 impl Action {
-    /// Runs the action on the attributes in field `list` of a message.
-    pub fn run<'a>(
-        &'a self,
-        message: &mut Message<'a>,
-        list: u32,
-        client: Option<&Client>,
-        arena: &'a Arena,
-    ) -> Result<(), Fault> {
-        let key = &*self.key;
+    fn run<'a>(&'a self, message: &mut Message<'a>, list: u32, request: &Request<'a>) -> Result<(), Fault> {
+        let (key, Request { client, arena, .. }) = (&*self.key, *request);
         match &self.deed {
             Deed::Put { inserts, updates, source, default } => {
                 let is_there = !(*inserts && *updates) && message.attribute(list, key).is_some();

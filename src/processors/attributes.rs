@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::config::section::Section;
 use crate::otlp::Signal;
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{log_record, span};
-use crate::ottl::value::{Arena, Fault};
-use crate::telemetry::{Client, Now, Refusal, Telemetry};
+use crate::ottl::value::Fault;
+use crate::telemetry::{Now, Refusal, Telemetry};
 
 use self::matching::Matcher;
 use super::action::{self, Action};
-use super::edit::{edit, refusal};
+use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor};
 
 #[derive(Clone, Debug)]
@@ -44,19 +44,13 @@ struct Attributes(Config);
 
 impl Processor for Attributes {
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        let client = telemetry.client.clone();
-        edit(telemetry, |signal, bytes, items, arena| {
-            let mut visit = Visit { config: &self.0, signal, client: client.as_deref(), arena, is_meant: true };
-            rewrite(signal, bytes, items, arena.room(), &mut visit).map_err(refusal)
-        })
+        edit(telemetry, |request| request.rewrite_inlined(&mut Visit { config: &self.0, request, is_meant: true }))
     }
 }
 
 struct Visit<'a> {
     config: &'a Config,
-    signal: Signal,
-    client: Option<&'a Client>,
-    arena: &'a Arena,
+    request: Request<'a>,
     /// Whether the metric in sight is.
     is_meant: bool,
 }
@@ -65,36 +59,28 @@ impl<'a> Visitor<'a> for Visit<'a> {
     type Fault = Fault;
 
     fn depth(&self) -> Depth {
-        if self.signal == Signal::Metrics { Depth::Children } else { Depth::Records }
-    }
-
-    fn prunes(&self) -> bool {
-        false
+        if self.request.signal == Signal::Metrics { Depth::Children } else { Depth::Records }
     }
 
     #[inline]
     fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let matches = |matcher: &Option<Matcher>| matcher.as_ref().map(|matcher| matcher.matches(self.signal, sight));
+        let signal = self.request.signal;
+        let matches = |matcher: &Option<Matcher>| matcher.as_ref().map(|matcher| matcher.matches(signal, sight));
         self.is_meant = matches(&self.config.include) != Some(false) && matches(&self.config.exclude) != Some(true);
-        let list = match self.signal {
+        let list = match signal {
             _ if !self.is_meant => return Ok(Verdict::Keep),
             Signal::Logs => log_record::ATTRIBUTES,
             Signal::Traces => span::ATTRIBUTES,
             Signal::Metrics => return Ok(Verdict::Keep),
         };
-        for action in &self.config.actions {
-            action.run(&mut sight.record, list, self.client, self.arena)?;
-        }
-        Ok(Verdict::Keep)
+        action::run(&self.config.actions, &mut sight.record, list, &self.request)
     }
 
     fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        if self.is_meant {
-            let list = sight.point_attributes();
-            for action in &self.config.actions {
-                action.run(&mut sight.child, list, self.client, self.arena)?;
-            }
+        if !self.is_meant {
+            return Ok(Verdict::Keep);
         }
-        Ok(Verdict::Keep)
+        let list = sight.point_attributes();
+        action::run(&self.config.actions, &mut sight.child, list, &self.request)
     }
 }

@@ -22,13 +22,13 @@ use crate::ottl::plain;
 use crate::ottl::program::{ErrorMode, Group, Grouping, Text};
 use crate::ottl::scene::Scene;
 use crate::ottl::syntax::Mistake;
-use crate::ottl::value::{Arena, Fault};
+use crate::ottl::value::Fault;
 use crate::ottl::{functions, level};
-use crate::telemetry::{Client, Now, Refusal, Signal, Telemetry};
+use crate::telemetry::{Now, Refusal, Signal, Telemetry};
 
-use super::edit::{edit, refusal};
+use super::edit::{Request, edit};
 use super::matching::{self, Subject};
-use super::{Dropped, Factory, Notes, Processor};
+use super::{Dropped, Factory, Notes, Processor, count, note};
 
 pub struct Config {
     observe: bool,
@@ -255,13 +255,8 @@ struct Filter {
     filtered: AtomicU64,
 }
 
-/// What one condition did: how often it was true, and what that dropped.
-#[derive(Default)]
-struct Counters {
-    matched: AtomicU64,
-    items: AtomicU64,
-    bytes: AtomicU64,
-}
+/// What one condition did: how often it was true, and the items and bytes that it dropped.
+type Counters = [AtomicU64; 3];
 
 /// The notes of a filter: three for each condition, and this one.
 const FILTERED: u32 = u32::MAX;
@@ -275,15 +270,12 @@ impl Processor for Filter {
         let Some(depth) = self.rules.iter().map(|rules| rules.depth).max() else { return Ok(Some(telemetry)) };
         let before = telemetry.items();
         let mut counts = SmallVec::<[[u64; 3]; 8]>::from_elem([0; 3], self.counters.len());
-        let client = telemetry.client.clone();
-        let kept = edit(telemetry, |signal, request, items, arena| {
-            let client = client.as_deref();
-            let mut sieve = Sieve { filter: self, arena, now, client, depth, matched: None, counts: &mut counts };
-            rewrite::rewrite(signal, request, items, arena.room(), &mut sieve).map_err(refusal)
+        let kept = edit(telemetry, |request| {
+            let mut sieve = Sieve { filter: self, request, now, depth, matched: None, counts: &mut counts };
+            request.rewrite_inlined(&mut sieve)
         })?;
-        let noted = counts.iter().flatten().zip(0..).filter(|(count, _)| **count > 0);
-        notes.extend(noted.map(|(count, note)| (note, *count)));
         let filtered = before - kept.as_ref().map_or(0, Telemetry::items);
+        note(notes, counts.as_flattened());
         if filtered > 0 {
             notes.push((FILTERED, filtered));
         }
@@ -291,16 +283,9 @@ impl Processor for Filter {
     }
 
     fn publish(&self, notes: &Notes) {
-        for (note, count) in notes {
-            let counters = self.counters.get(*note as usize / 3);
-            let counter = match (note, note % 3) {
-                (&FILTERED, _) => Some(&self.filtered),
-                (_, 0) => counters.map(|counters| &counters.matched),
-                (_, 1) => counters.map(|counters| &counters.items),
-                _ => counters.map(|counters| &counters.bytes),
-            };
-            counter.into_iter().for_each(|counter| _ = counter.fetch_add(*count, Relaxed));
-        }
+        count(self.counters.as_flattened(), notes);
+        let filtered = notes.iter().filter(|(note, _)| *note == FILTERED);
+        filtered.for_each(|(_, count)| _ = self.filtered.fetch_add(*count, Relaxed));
     }
 
     fn observe(&self, page: &mut Page, id: &str, signal: Signal, _: u64) {
@@ -313,40 +298,42 @@ impl Processor for Filter {
         page.counter(&format!("otelcol_processor_filter_{name}_filtered"), &[("filter", id)], filtered);
         for (text, counters) in self.texts().zip(&self.counters) {
             let labels = [("processor", id), ("otel_signal", signal.name()), ("condition", text)];
-            page.counter("misaki_filter_condition_matched", &labels, counters.matched.load(Relaxed));
-            page.counter("misaki_filter_condition_dropped_items", &labels, counters.items.load(Relaxed));
-            page.counter("misaki_filter_condition_dropped_bytes", &labels, counters.bytes.load(Relaxed));
+            for (what, counter) in ["matched", "dropped_items", "dropped_bytes"].iter().zip(counters) {
+                page.counter(&format!("misaki_filter_condition_{what}"), &labels, counter.load(Relaxed));
+            }
         }
     }
 
     fn intentions(&self) -> Vec<String> {
-        let said = self.rules.iter().flat_map(|rules| &rules.said);
-        said.map(|said| format!("{said}{}", if self.observe { " (observes only)" } else { "" })).collect()
+        self.said().map(|said| format!("{said}{}", if self.observe { " (observes only)" } else { "" })).collect()
     }
 
     fn dropped_by(&self) -> Vec<Dropped> {
-        let said = self.rules.iter().flat_map(|rules| &rules.said);
-        let all = self.texts().zip(said).zip(&self.counters).map(|((rule, said), counters)| Dropped {
+        let rules = self.texts().zip(self.said()).zip(&self.counters);
+        let all = rules.map(|((rule, said), [_, items, bytes])| Dropped {
             rule: rule.to_owned(),
             said: said.clone(),
-            items: counters.items.load(Relaxed),
-            bytes: counters.bytes.load(Relaxed),
+            items: items.load(Relaxed),
+            bytes: bytes.load(Relaxed),
         });
         all.filter(|dropped| dropped.items > 0).collect()
     }
 
     fn results(&self) -> Vec<String> {
-        let said = self.rules.iter().flat_map(|rules| &rules.said);
+        let what = self.signal.items_name().replace('_', " ");
         let line = |(said, counters): (&String, &Counters)| {
-            let (matched, items) = (counters.matched.load(Relaxed), counters.items.load(Relaxed));
-            let (bytes, what) = (counters.bytes.load(Relaxed), self.signal.items_name().replace('_', " "));
+            let [matched, items, bytes] = counters.each_ref().map(|counter| counter.load(Relaxed));
             format!("{said}: {matched} matched, {items} {what} ({bytes} bytes) dropped")
         };
-        said.zip(&self.counters).map(line).collect()
+        self.said().zip(&self.counters).map(line).collect()
     }
 }
 
 impl Filter {
+    fn said(&self) -> impl Iterator<Item = &String> {
+        self.rules.iter().flat_map(|rules| &rules.said)
+    }
+
     fn texts(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().flat_map(|rules| &rules.group.conditions).map(|rule| rule.text.as_str())
     }
@@ -354,9 +341,8 @@ impl Filter {
 
 struct Sieve<'f, 'a> {
     filter: &'a Filter,
-    arena: &'a Arena,
+    request: Request<'a>,
     now: Now,
-    client: Option<&'f Client>,
     depth: Depth,
     /// While only observing: how deep the container is that would be dropped, so that what is in it counts once.
     matched: Option<Depth>,
@@ -364,6 +350,13 @@ struct Sieve<'f, 'a> {
 }
 
 impl<'a> Sieve<'_, 'a> {
+    fn scene<'s>(&self, sight: &'s mut Sight<'a>) -> Scene<'s, 'a>
+    where
+        'a: 's,
+    {
+        Scene::new(self.request.arena, self.now, self.request.client, sight)
+    }
+
     /// Whether a condition at this depth is true for what is in sight; `size` says how many items and bytes go with it.
     #[inline]
     fn judge(
@@ -382,7 +375,7 @@ impl<'a> Sieve<'_, 'a> {
         for rules in self.filter.rules.iter() {
             if rules.depth == depth {
                 let found = match rules.of_points {
-                    None => rules.group.first_true(&mut Scene::new(self.arena, self.now, self.client, sight))?,
+                    None => rules.group.first_true(&mut self.scene(sight))?,
                     Some(drops) => (self.is_true_for_a_point(&rules.group, sight)? == drops).then_some(0),
                 };
                 if let Some(index) = found {
@@ -406,8 +399,7 @@ impl<'a> Sieve<'_, 'a> {
                 return Err(slice::exhausted().into());
             }
             sight.child.reset(point);
-            let mut scene = Scene::new(self.arena, self.now, self.client, sight);
-            if group.first_true(&mut scene)?.is_some() {
+            if group.first_true(&mut self.scene(sight))?.is_some() {
                 return Ok(true);
             }
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::config::section::Section;
 use crate::diagnostics::metrics::Page;
 use crate::otlp::message::{Message, put_pair_header};
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{any_value, log_record, span};
 use crate::otlp::tracestate::{self, RANGE, TraceState};
 use crate::otlp::views::AnyValue;
@@ -17,8 +17,8 @@ use crate::otlp::wire::{field_len, put_bytes};
 use crate::ottl::value::{Arena, Value};
 use crate::telemetry::{Now, Reason, Refusal, Signal, Telemetry};
 
-use super::edit::edit;
-use super::{Factory, Notes, Processor};
+use super::edit::{Request, edit};
+use super::{Factory, Notes, Processor, count, note};
 
 /// The highest randomness, which every threshold but [`NEVER`] keeps.
 const HIGHEST: u64 = RANGE - 1;
@@ -184,21 +184,16 @@ impl Processor for Sampler {
 
     fn process(&self, telemetry: Telemetry, _: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         let mut counts = [[0; 2]; POLICIES.len()];
-        let kept = edit(telemetry, |signal, request, items, arena| {
-            let mut visit = Visit { config: &self.config, signal, arena, counts: &mut counts };
-            rewrite(signal, request, items, arena.room(), &mut visit as &mut dyn Visitor<Fault = Refusal>)
+        let kept = edit(telemetry, |request| {
+            let Request { signal, arena, .. } = request;
+            request.rewrite(&mut Visit { config: &self.config, signal, arena, counts: &mut counts })
         })?;
-        let counts = counts.iter().flatten().zip(0..).filter(|(count, _)| **count > 0);
-        notes.extend(counts.map(|(count, index)| (index, *count)));
+        note(notes, counts.as_flattened());
         Ok(kept)
     }
 
     fn publish(&self, notes: &Notes) {
-        for (index, count) in notes {
-            if let Some(counted) = self.counts.iter().flatten().nth(*index as usize) {
-                counted.fetch_add(*count, Relaxed);
-            }
-        }
+        count(self.counts.as_flattened(), notes);
     }
 
     fn observe(&self, page: &mut Page, _: &str, signal: Signal, _: u64) {

@@ -12,7 +12,7 @@ use ring::{digest, hmac};
 use sha3::{Digest, Sha3_256};
 
 use crate::config::section::{Secret, Section};
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::room::Buffer;
 use crate::otlp::schema::{event, exemplar, link, log_record, metric, resource, scope, span};
 use crate::otlp::slice::{self, Exhausted};
@@ -25,7 +25,7 @@ use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry, put_ite
 use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::action::{pair, revise_attributes, revise_payloads};
-use super::edit::{edit, refusal};
+use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor};
 
 use sql::Dialect;
@@ -516,10 +516,9 @@ impl Processor for Redaction {
     }
 
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        edit(telemetry, |signal, bytes, items, arena| {
-            let mut visit = Visit { config: &self.0, signal, arena };
-            let visitor = &mut visit as &mut dyn Visitor<Fault = Fault>;
-            rewrite(signal, bytes, items, arena.room(), visitor).map_err(refusal)
+        edit(telemetry, |request| {
+            let Request { signal, arena, .. } = request;
+            request.rewrite(&mut Visit { config: &self.0, signal, arena })
         })
     }
 }
@@ -540,10 +539,6 @@ impl<'a> Visitor<'a> for Visit<'a> {
             Signal::Metrics if self.config.redact_everywhere => Depth::Exemplars,
             Signal::Metrics => Depth::Children,
         }
-    }
-
-    fn prunes(&self) -> bool {
-        false
     }
 
     fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {

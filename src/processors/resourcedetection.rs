@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::config::section::Section;
 use crate::otlp::Signal;
 use crate::otlp::message::{Message, put_pair_header};
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{any_value, resource, resource_group};
 use crate::otlp::wire::{field_len, put_bytes};
 use crate::telemetry::{Now, Refusal, Telemetry};
@@ -232,9 +232,7 @@ impl Processor for ResourceDetection {
     }
 
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        edit(telemetry, |signal, request, items, arena| {
-            rewrite(signal, request, items, arena.room(), &mut Visit(self) as &mut dyn Visitor<Fault = Refusal>)
-        })
+        edit(telemetry, |request| request.rewrite(&mut Visit(self)))
     }
 }
 
@@ -245,10 +243,6 @@ impl<'a> Visitor<'a> for Visit<'a> {
 
     fn depth(&self) -> Depth {
         Depth::Resources
-    }
-
-    fn prunes(&self) -> bool {
-        false
     }
 
     fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Refusal> {

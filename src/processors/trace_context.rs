@@ -15,7 +15,7 @@ use crate::config::section::Section;
 use crate::diagnostics::metrics::Page;
 use crate::otlp::Signal;
 use crate::otlp::message::Message;
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{log_record, resource};
 use crate::otlp::views::{AnyValue, KeyValue};
 use crate::otlp::wire::{Value, put_bytes, put_fixed32};
@@ -23,7 +23,7 @@ use crate::ottl::value::Arena;
 use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::edit::edit;
-use super::{Factory, Notes, Processor};
+use super::{Factory, Notes, Processor, count, note};
 use read::{Context, read_flags, read_span_id, read_trace_id};
 
 /// Maximum services that get advice.
@@ -178,20 +178,16 @@ pub struct TraceContext {
 impl Processor for TraceContext {
     fn process(&self, telemetry: Telemetry, _: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         let mut counts = [0; COUNTED.len()];
-        let after = edit(telemetry, |signal, request, items, arena| {
-            let mut visit = Visit { processor: self, arena, counts: &mut counts, is_told: false };
-            rewrite(signal, request, items, arena.room(), &mut visit as &mut dyn Visitor<Fault = Refusal>)
+        let after = edit(telemetry, |request| {
+            let arena = request.arena;
+            request.rewrite(&mut Visit { processor: self, arena, counts: &mut counts, is_told: false })
         })?;
-        notes.extend(counts.into_iter().zip(0..).filter(|(count, _)| *count > 0).map(|(count, index)| (index, count)));
+        note(notes, &counts);
         Ok(after)
     }
 
     fn publish(&self, notes: &Notes) {
-        for (index, count) in notes {
-            if let Some(counted) = self.counts.get(*index as usize) {
-                counted.fetch_add(*count, Relaxed);
-            }
-        }
+        count(&self.counts, notes);
     }
 
     fn observe(&self, page: &mut Page, id: &str, _: Signal, _: u64) {
@@ -248,10 +244,6 @@ impl<'a> Visitor<'a> for Visit<'_, 'a> {
 
     fn depth(&self) -> Depth {
         Depth::Records
-    }
-
-    fn prunes(&self) -> bool {
-        false
     }
 
     fn resource(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Refusal> {

@@ -4,15 +4,15 @@ use std::mem::take;
 use std::sync::Arc;
 
 use crate::config::section::Section;
-use crate::otlp::rewrite::{self, Depth, Outcome, Sight, Verdict, Visitor};
+use crate::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor};
 use crate::otlp::slice::WORKED_ON;
 use crate::ottl::functions;
 use crate::ottl::program::{ErrorMode, Group, Grouping};
 use crate::ottl::scene::Scene;
-use crate::ottl::value::{Arena, Fault};
-use crate::telemetry::{Client, Now, Refusal, Signal, Telemetry};
+use crate::ottl::value::Fault;
+use crate::telemetry::{Now, Refusal, Signal, Telemetry};
 
-use super::edit::{edit, refusal};
+use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor};
 use crate::ottl::level;
 
@@ -79,54 +79,53 @@ impl Processor for Transform {
     }
 
     fn process(&self, telemetry: Telemetry, now: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        let client = telemetry.client.clone();
         let mut caches: [Vec<u8>; CONTEXTS] = Default::default();
-        edit(telemetry, |signal, request, items, arena| {
+        edit(telemetry, |request| {
+            let room = request.arena.room();
             let mut outcome = Outcome::Unchanged;
             for edits in self.edits.iter() {
-                let (request, items) = match &outcome {
-                    Outcome::Changed { bytes, items } => (bytes.as_slice(), *items),
-                    _ => (request, items),
+                let request = match &outcome {
+                    Outcome::Changed { bytes, items } => Request { bytes, items: *items, ..request },
+                    _ => request,
                 };
                 let mut own = Vec::new();
                 let cache = edits.shared_cache.and_then(|index| caches.get_mut(index)).unwrap_or(&mut own);
                 let before = take(cache);
-                let mut editor = Editor { edits, arena, now, client: client.as_deref(), cache: &before };
-                let visitor = &mut editor as &mut dyn Visitor<Fault = Fault>;
-                let after = rewrite::rewrite(signal, request, items, arena.room(), visitor).map_err(refusal)?;
-                if arena.room().take(editor.cache.len()) {
+                let mut editor = Editor { edits, request, now, cache: &before };
+                let after = request.rewrite(&mut editor)?;
+                if room.take(editor.cache.len()) {
                     *cache = editor.cache.to_vec();
                 }
                 if !matches!(after, Outcome::Unchanged)
                     && let Outcome::Changed { bytes, .. } = std::mem::replace(&mut outcome, after)
                 {
-                    arena.room().give_back(bytes.capacity());
+                    room.give_back(bytes.capacity());
                 }
             }
-            Ok(outcome)
+            Ok::<_, Fault>(outcome)
         })
     }
 }
 
-struct Editor<'e, 'a> {
+struct Editor<'a> {
     edits: &'a Edits,
-    arena: &'a Arena,
+    request: Request<'a>,
     now: Now,
-    client: Option<&'e Client>,
     /// The cache that the group's items share.
     cache: &'a [u8],
 }
 
-impl<'a> Editor<'_, 'a> {
+impl<'a> Editor<'a> {
     #[inline]
     fn edit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         if self.edits.depth == depth {
-            let mut scene = Scene::new(self.arena, self.now, self.client, sight);
+            let Request { arena, client, .. } = self.request;
+            let mut scene = Scene::new(arena, self.now, client, sight);
             if self.edits.shared_cache.is_none() {
                 self.edits.group.run(&mut scene)?;
             } else {
                 // Every item may read all that those before it have gathered.
-                self.arena.again.spend(self.cache.len() * WORKED_ON)?;
+                arena.again.spend(self.cache.len() * WORKED_ON)?;
                 scene.cache = self.cache;
                 self.edits.group.run(&mut scene)?;
                 self.cache = scene.cache;
@@ -136,15 +135,11 @@ impl<'a> Editor<'_, 'a> {
     }
 }
 
-impl<'a> Visitor<'a> for Editor<'_, 'a> {
+impl<'a> Visitor<'a> for Editor<'a> {
     type Fault = Fault;
 
     fn depth(&self) -> Depth {
         self.edits.depth
-    }
-
-    fn prunes(&self) -> bool {
-        false
     }
 
     fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
