@@ -21,13 +21,13 @@ use crate::otlp::wire::{Fields, Value};
 use crate::ottl::plain;
 use crate::ottl::program::{ErrorMode, Group, Grouping, Text};
 use crate::ottl::scene::Scene;
-use crate::ottl::syntax::Mistake;
+use crate::ottl::syntax::{Mistake, Syntax};
 use crate::ottl::value::Fault;
 use crate::ottl::{functions, level};
 use crate::telemetry::{Now, Refusal, Signal, Telemetry};
 
 use super::edit::{Request, edit};
-use super::matching::{self, Subject};
+use super::matching;
 use super::{Dropped, Factory, Notes, Processor, count, note};
 
 pub struct Config {
@@ -54,9 +54,9 @@ struct Keys {
     lists: &'static [(&'static str, &'static str)],
     contexts: &'static [&'static str],
     matched_section: &'static str,
-    subject: Subject,
 }
 
+/// In the order of `Signal`.
 const KEYS: [Keys; 3] = [
     Keys {
         signal: Signal::Logs,
@@ -65,7 +65,6 @@ const KEYS: [Keys; 3] = [
         lists: &[("resource", "resource"), ("log_record", "log")],
         contexts: &["log", "scope", "resource"],
         matched_section: "logs",
-        subject: Subject::Log,
     },
     Keys {
         signal: Signal::Metrics,
@@ -74,7 +73,6 @@ const KEYS: [Keys; 3] = [
         lists: &[("resource", "resource"), ("metric", "metric"), ("datapoint", "datapoint")],
         contexts: &["datapoint", "metric", "scope", "resource"],
         matched_section: "metrics",
-        subject: Subject::Metric,
     },
     Keys {
         signal: Signal::Traces,
@@ -83,7 +81,6 @@ const KEYS: [Keys; 3] = [
         lists: &[("resource", "resource"), ("span", "span"), ("spanevent", "spanevent")],
         contexts: &["spanevent", "span", "scope", "resource"],
         matched_section: "spans",
-        subject: Subject::Span,
     },
 ];
 
@@ -101,25 +98,25 @@ impl Config {
         let error_mode = section.choice_in_any_case("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
         let observe = section.choice_in_any_case("mode", false, &[("drop", false), ("observe", true)]);
         section.unread(&["profiles", "profile_conditions"], "profiles");
-        let mut signals: [Arc<Vec<Rules>>; 3] = Default::default();
-        for keys in &KEYS {
+        let signals = KEYS.each_ref().map(|keys| {
             let mut rules = keys.inferred(&section, error_mode);
             rules.extend(keys.older(&section, error_mode));
             // Outermost first: what a container drops is not looked into.
             rules.sort_by_key(|rules| rules.depth);
-            if let Some(slot) = signals.get_mut(keys.signal as usize) {
-                *slot = Arc::new(rules);
-            }
-        }
+            Arc::new(rules)
+        });
         Config { observe, signals }
     }
 }
 
 impl Rules {
-    fn of(group: Group) -> Rules {
+    /// `keeps` of `not (…)` says what it keeps.
+    fn of(group: Group, keeps: bool) -> Rules {
         let (depth, items) = level(group.context);
-        let said =
-            group.conditions.iter().map(|rule| format!("drops {}", plain::items(items, &rule.syntax, &rule.text)));
+        let said = group.conditions.iter().map(|rule| match &rule.syntax.syntax {
+            Syntax::Not(inner) if keeps => format!("keeps only {}", plain::items(items, inner, &rule.text)),
+            _ => format!("drops {}", plain::items(items, &rule.syntax, &rule.text)),
+        });
         Rules { said: said.collect(), group, depth, of_points: None }
     }
 }
@@ -130,16 +127,13 @@ impl Keys {
         section: &Section,
         key: &str,
         texts: Vec<(String, Place)>,
-        context: Option<&'static str>,
+        context: &'static str,
         error_mode: ErrorMode,
-    ) -> Option<Rules> {
+    ) -> Option<Group> {
         let text = |(text, place)| Text { key, text, place, is_statement: false };
         let texts: Vec<Text> = texts.into_iter().map(text).collect();
-        if texts.is_empty() {
-            return None;
-        }
-        let group = Group::read(section, &texts, context, self.contexts, functions::FILTER, error_mode)?;
-        Some(Rules::of(group))
+        let group = Group::read(section, &texts, Some(context), self.contexts, functions::FILTER, error_mode);
+        group.filter(|_| !texts.is_empty())
     }
 
     fn inferred(&self, section: &Section, error_mode: ErrorMode) -> Vec<Rules> {
@@ -147,7 +141,7 @@ impl Keys {
         Grouping { key, contexts, functions, error_mode, has_statements: false }.read(
             section,
             |_| (),
-            |group, ()| Rules::of(group),
+            |group, ()| Rules::of(group, false),
         )
     }
 
@@ -159,12 +153,13 @@ impl Keys {
         let mut rules: Vec<Rules> = Vec::new();
         for (key, context) in self.lists {
             let texts = lists_section.items(key).unwrap_or_default();
-            rules.extend(self.read(&lists_section, key, texts, Some(context), error_mode));
+            let group = self.read(&lists_section, key, texts, context, error_mode);
+            rules.extend(group.map(|group| Rules::of(group, false)));
         }
         let other = (self.matched_section != self.section).then(|| section.subsection(self.matched_section));
         let matched = other.as_ref().unwrap_or(&lists_section);
         lists_section.ignored(&["regexp"]);
-        for (key, verb) in [("include", "keeps only"), ("exclude", "drops")] {
+        for (key, keeps) in [("include", true), ("exclude", false)] {
             let Some(properties) = matched.section(key) else { continue };
             let place = matched.place(key);
             if let Some(clash) = lists.first().filter(|_| !section.has(self.inferred)) {
@@ -174,28 +169,14 @@ impl Keys {
                 );
                 matched.problem(key, message);
             }
-            if self.subject == Subject::Metric && properties.text("match_type").is_some_and(|given| given == "expr") {
-                rules.extend(self.expressions(&properties, key == "exclude"));
+            if self.signal == Signal::Metrics && properties.text("match_type").is_some_and(|given| given == "expr") {
+                rules.extend(self.expressions(&properties, !keeps));
                 continue;
             }
-            let Some(condition) = matching::condition(&properties, self.subject, key == "exclude") else { continue };
-            let context = self.lists.get(1).map(|(_, context)| *context);
-            let text = if key == "include" { format!("not ({condition})") } else { condition };
-            if let Some(mut read) = self.read(matched, key, vec![(text, place)], context, ErrorMode::Silent) {
-                read.said = read
-                    .group
-                    .conditions
-                    .iter()
-                    .map(|rule| {
-                        let syntax = match &rule.syntax.syntax {
-                            crate::ottl::syntax::Syntax::Not(inner) if key == "include" => inner,
-                            _ => &rule.syntax,
-                        };
-                        format!("{verb} {}", plain::items(level(read.group.context).1, syntax, &rule.text))
-                    })
-                    .collect();
-                rules.push(read);
-            }
+            let Some(condition) = matching::condition(&properties, self.signal, !keeps) else { continue };
+            let text = if keeps { format!("not ({condition})") } else { condition };
+            let group = self.read(matched, key, vec![(text, place)], matching::context(self.signal), ErrorMode::Silent);
+            rules.extend(group.map(|group| Rules::of(group, keeps)));
         }
         if section.has(self.inferred) && (!lists.is_empty() || !rules.is_empty()) {
             let settings: Vec<String> =
@@ -230,11 +211,11 @@ impl Keys {
         };
         let conditions: Vec<Option<String>> = texts.iter().map(read).collect();
         let condition = conditions.into_iter().collect::<Option<Vec<_>>>()?.join(" or ");
-        let rules = self.read(section, key, vec![(condition, place)], Some("datapoint"), ErrorMode::Silent)?;
+        let group = self.read(section, key, vec![(condition, place)], "datapoint", ErrorMode::Silent)?;
         let verb = if excludes { "drops" } else { "keeps only" };
         let written: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
         let said = format!("{verb} metrics with a data point where {}", written.join(" or "));
-        Some(Rules { depth: Depth::Records, said: vec![said], of_points: Some(excludes), ..rules })
+        Some(Rules { group, depth: Depth::Records, said: vec![said], of_points: Some(excludes) })
     }
 }
 

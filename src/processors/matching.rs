@@ -5,15 +5,17 @@ use crate::config::nearest::suggestion;
 use crate::config::section::Section;
 use crate::config::tree::quoted;
 use crate::config::{Node, Place, Value};
+use crate::otlp::Signal;
 use crate::otlp::schema::SPAN_KINDS;
 use crate::ottl::{enums, pattern};
 
-/// What the properties are about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    Log,
-    Span,
-    Metric,
+/// The context of the conditions on the items of a signal; on metrics, not on their data points.
+pub fn context(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Logs => "log",
+        Signal::Metrics => "metric",
+        Signal::Traces => "span",
+    }
 }
 
 pub const NO_SPAN_KEY: &str = "at least one of \"services\", \"span_names\", \"span_kinds\", \"attributes\", \"libraries\" or \"resources\" field must be specified";
@@ -39,7 +41,7 @@ enum Match {
 }
 
 /// The condition under which an item is meant, by `include` or by `exclude`; none without properties, or when one was refused.
-pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<String> {
+pub fn condition(section: &Section, signal: Signal, excludes: bool) -> Option<String> {
     let given = section.choice("match_type", None, &[("strict", Some(Match::Strict)), ("regexp", Some(Match::Regexp))]);
     // Numbers are compared in one way only.
     let kind = || given.or_else(|| section.missing("match_type")).unwrap_or(Match::Strict);
@@ -53,15 +55,15 @@ pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<
         sections.into_iter().filter_map(|item| attribute(&item, path, kind())).collect::<Vec<_>>()
     };
     let mut terms: Vec<String> = Vec::new();
-    match subject {
-        Subject::Log => {
+    match signal {
+        Signal::Logs => {
             terms.extend(texts("bodies", "log.body.string"));
             terms.extend(texts("severity_texts", "log.severity_text"));
             terms.extend(section.section("severity_number").and_then(|section| severity(&section)));
             terms.extend(attributes("record_attributes", "log.attributes"));
             terms.extend(attributes("resource_attributes", "resource.attributes"));
         }
-        Subject::Span => {
+        Signal::Traces => {
             let service = "Coalesce([resource.attributes[\"service.name\"], \"<nil-service-name>\"])";
             terms.extend(texts("services", service));
             terms.extend(texts("span_names", "span.name"));
@@ -80,7 +82,7 @@ pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<
                 section.problem("match_type", NO_SPAN_KEY);
             }
         }
-        Subject::Metric => {
+        Signal::Metrics => {
             // They are for `match_type: expr` alone.
             section.ignored(&["expressions"]);
             terms.extend(texts("metric_names", "metric.name"));
@@ -88,7 +90,7 @@ pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<
         }
     }
     // A metric that is excluded for its resource need not have the name as well, as in the Go collector.
-    let join = if excludes && subject == Subject::Metric { " or " } else { " and " };
+    let join = if excludes && signal == Signal::Metrics { " or " } else { " and " };
     (!terms.is_empty()).then(|| terms.join(join))
 }
 

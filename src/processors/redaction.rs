@@ -17,14 +17,13 @@ use crate::otlp::room::Buffer;
 use crate::otlp::schema::{event, exemplar, link, log_record, metric, resource, scope, span};
 use crate::otlp::slice::{self, Exhausted};
 use crate::otlp::views::AnyValue;
-use crate::otlp::wire::put_bytes;
 use crate::otlp::{Signal, hex, message::Message};
 use crate::ottl::functions::{hashing::md5, length_within_bounds, put};
 use crate::ottl::pattern::{self, Pattern};
 use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry, put_item};
 use crate::telemetry::{Now, Refusal, Telemetry};
 
-use super::action::{pair, revise_attributes, revise_payloads};
+use super::action::{revise_attributes, revise_payloads};
 use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor};
 
@@ -257,7 +256,7 @@ impl Config {
             }
             let is_statement = statements.is_some_and(|statements| statements.are_under(found.key));
             let masked = self.value(found.key, Value::from_any(found.value), is_statement, &mut tally, arena)?;
-            masked.map(|text| pair(list, found.key, &Value::String(&text), arena)).transpose()
+            masked.map(|text| arena.keep_attribute(list, found.key, &Value::String(&text))).transpose()
         })?;
         self.summarize(message, list, "redaction", tally, arena)
     }
@@ -287,13 +286,13 @@ impl Config {
                 }
                 names.sort();
                 names.truncate(NAMED);
-                let raw = pair(list, name.as_bytes(), &Value::String(&names.join(&b","[..])), arena)?;
+                let raw = arena.keep_attribute(list, name.as_bytes(), &Value::String(&names.join(&b","[..])))?;
                 message.set_attribute(list, name.as_bytes(), raw);
             }
             let name = format!("{prefix}.{what}.count");
             let known = message.attribute(list, name.as_bytes());
             let known = if let Some(AnyValue::Int(known)) = known { known } else { 0 };
-            let raw = pair(list, name.as_bytes(), &Value::Int(known.wrapping_add(keys.count)), arena)?;
+            let raw = arena.keep_attribute(list, name.as_bytes(), &Value::Int(known.wrapping_add(keys.count)))?;
             message.set_attribute(list, name.as_bytes(), raw);
         }
         Ok(())
@@ -373,7 +372,7 @@ impl Config {
         let Some(body) = record.payloads(log_record::BODY).last() else { return Ok(()) };
         let mut tally = Tally::default();
         if let Some(any) = self.nested(None, Value::from_any(AnyValue::read(body)), &mut tally, arena)? {
-            record.replace(log_record::BODY, field(log_record::BODY, &any, arena)?);
+            record.replace(log_record::BODY, arena.keep_field(log_record::BODY, &any)?);
         }
         self.summarize(record, log_record::ATTRIBUTES, "redaction.body", tally, arena)
     }
@@ -387,7 +386,7 @@ impl Config {
             && !matches!(&*masked, b"" | b"...")
             && masked != name
         {
-            span.replace(span::NAME, field(span::NAME, &masked, arena)?);
+            span.replace(span::NAME, arena.keep_field(span::NAME, &masked)?);
         }
         Ok(())
     }
@@ -403,14 +402,14 @@ impl Config {
             link.reset(raw);
             self.attributes(&mut link, link::ATTRIBUTES, arena)?;
             if let Some(masked) = self.masked(link.bytes(link::TRACE_STATE), false, arena)? {
-                link.replace(link::TRACE_STATE, field(link::TRACE_STATE, &masked, arena)?);
+                link.replace(link::TRACE_STATE, arena.keep_field(link::TRACE_STATE, &masked)?);
             }
             if !link.is_changed() {
                 return Ok(None);
             }
             let mut new = Vec::with_capacity(link.len());
             link.write(&mut new);
-            field(span::LINKS, &new, arena).map(Some)
+            arena.keep_field(span::LINKS, &new).map(Some)
         })
     }
 }
@@ -444,13 +443,6 @@ impl<'p> Path<'p> {
             Part::Index(index) => out.extend_from_slice(format!("[{index}]").as_bytes()),
         }
     }
-}
-
-/// A field of bytes, encoded.
-fn field<'a>(number: u32, payload: &[u8], arena: &'a Arena) -> Result<&'a [u8], Fault> {
-    let mut raw = Vec::with_capacity(payload.len() + 8);
-    put_bytes(&mut raw, number, payload);
-    arena.keep(&raw)
 }
 
 /// Room for a value of so many bytes, its key included, and what stands around them.

@@ -18,7 +18,7 @@ use crate::otlp::message::Message;
 use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{log_record, resource};
 use crate::otlp::views::{AnyValue, KeyValue};
-use crate::otlp::wire::{Value, put_bytes, put_fixed32};
+use crate::otlp::wire::{Value, put_fixed32};
 use crate::ottl::value::Arena;
 use crate::telemetry::{Now, Refusal, Telemetry};
 
@@ -313,23 +313,15 @@ impl<'a> Visit<'_, 'a> {
     fn promote(&self, record: &mut Message<'a>, context: Context, found: &Found) -> Result<(), Refusal> {
         let span_id = found.span.map(|(_, id)| id).or(context.span_id);
         let flags = found.flags.map(|(_, flags)| flags).or(context.flags).unwrap_or(0);
-        let mut fields = Vec::with_capacity(40);
-        put_bytes(&mut fields, log_record::TRACE_ID, &context.trace_id);
-        self.replace(record, log_record::TRACE_ID, &mut fields)?;
+        record.replace(log_record::TRACE_ID, self.arena.keep_field(log_record::TRACE_ID, &context.trace_id)?);
         if let Some(id) = span_id.filter(|_| record.bytes(log_record::SPAN_ID).iter().all(|byte| *byte == 0)) {
-            put_bytes(&mut fields, log_record::SPAN_ID, &id);
-            self.replace(record, log_record::SPAN_ID, &mut fields)?;
+            record.replace(log_record::SPAN_ID, self.arena.keep_field(log_record::SPAN_ID, &id)?);
         }
         if flags != 0 && record.bits(log_record::FLAGS) == 0 {
-            put_fixed32(&mut fields, log_record::FLAGS, u32::from(flags));
-            self.replace(record, log_record::FLAGS, &mut fields)?;
+            let mut field = Vec::new();
+            put_fixed32(&mut field, log_record::FLAGS, u32::from(flags));
+            record.replace(log_record::FLAGS, self.arena.keep(&field)?);
         }
-        Ok(())
-    }
-
-    fn replace(&self, record: &mut Message<'a>, number: u32, field: &mut Vec<u8>) -> Result<(), Refusal> {
-        record.replace(number, self.arena.keep(field).map_err(|_| Refusal::Internal)?);
-        field.clear();
         Ok(())
     }
 }

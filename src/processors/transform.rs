@@ -31,10 +31,11 @@ struct Edits {
 /// The most contexts that a signal has.
 const CONTEXTS: usize = 5;
 
-const KEYS: [(Signal, &str, &[&str]); 3] = [
-    (Signal::Logs, "log_statements", &["log", "scope", "resource"]),
-    (Signal::Metrics, "metric_statements", &["exemplar", "datapoint", "metric", "scope", "resource"]),
-    (Signal::Traces, "trace_statements", &["spanevent", "span", "scope", "resource"]),
+/// The key and the contexts of each signal, in the order of `Signal`.
+const KEYS: [(&str, &[&str]); 3] = [
+    ("log_statements", &["log", "scope", "resource"]),
+    ("metric_statements", &["exemplar", "datapoint", "metric", "scope", "resource"]),
+    ("trace_statements", &["spanevent", "span", "scope", "resource"]),
 ];
 
 impl Config {
@@ -45,8 +46,7 @@ impl Config {
             let message = "'flatten_data' requires the 'transform.flatten.logs' feature gate to be enabled";
             section.problem_with_help("flatten_data", message, "it is not supported: the gate does not exist here");
         }
-        let mut signals: [Arc<Vec<Edits>>; 3] = Default::default();
-        for (signal, key, contexts) in KEYS {
+        let signals = KEYS.map(|(key, contexts)| {
             let grouping =
                 Grouping { key, contexts, functions: functions::TRANSFORM, error_mode, has_statements: true };
             let is_shared = |own: &Section| own.boolean("shared_cache", false);
@@ -54,10 +54,8 @@ impl Config {
                 let cache = contexts.iter().position(|context| is_shared && *context == group.context);
                 Edits { depth: level(group.context).0, group, shared_cache: cache }
             });
-            if let Some(slot) = signals.get_mut(signal as usize) {
-                *slot = Arc::new(edits);
-            }
-        }
+            Arc::new(edits)
+        });
         Config { signals }
     }
 }
