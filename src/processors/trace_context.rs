@@ -139,26 +139,24 @@ impl Found {
     #[cold]
     fn take(&mut self, names: &Names, rank: usize, says: Says, value: AnyValue) {
         let decimal_first = names.name(rank).starts_with(b"dd.");
-        let is_better = |best: Option<usize>| best.is_none_or(|best| rank < best);
         match says {
-            Says::TraceId => match read_trace_id(value) {
-                None => self.is_invalid |= !matches!(value, AnyValue::Empty | AnyValue::String([])),
-                Some(context) => {
-                    let other = self.trace.as_ref().map(|(_, other)| other.trace_id);
-                    self.is_conflicting |= other.is_some_and(|other| other != context.trace_id);
-                    if is_better(self.trace.as_ref().map(|(rank, _)| *rank)) {
-                        self.trace = Some((rank, context));
-                    }
-                }
-            },
-            Says::SpanId if is_better(self.span.map(|(rank, _)| rank)) => {
-                self.span = read_span_id(value, decimal_first).map(|id| (rank, id)).or(self.span);
+            Says::TraceId => {
+                let context = read_trace_id(value);
+                self.is_invalid |= context.is_none() && !matches!(value, AnyValue::Empty | AnyValue::String([]));
+                let traces = self.trace.zip(context);
+                self.is_conflicting |= traces.is_some_and(|((_, best), other)| best.trace_id != other.trace_id);
+                improve(&mut self.trace, rank, context);
             }
-            Says::Flags if is_better(self.flags.map(|(rank, _)| rank)) => {
-                self.flags = read_flags(value).map(|flags| (rank, flags)).or(self.flags);
-            }
-            Says::SpanId | Says::Flags => {}
+            Says::SpanId => improve(&mut self.span, rank, read_span_id(value, decimal_first)),
+            Says::Flags => improve(&mut self.flags, rank, read_flags(value)),
         }
+    }
+}
+
+/// Replaces the best value by one under a name that comes before its own in the list.
+fn improve<T>(best: &mut Option<(usize, T)>, rank: usize, read: Option<T>) {
+    if best.as_ref().is_none_or(|(best, _)| rank < *best) {
+        *best = read.map(|read| (rank, read)).or(best.take());
     }
 }
 
