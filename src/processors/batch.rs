@@ -97,16 +97,6 @@ pub struct Batch {
     sizes: Histogram,
 }
 
-/// Which batches to hand on.
-#[derive(Clone, Copy)]
-enum Flush {
-    /// Batches that are full or old enough.
-    Due {
-        waited: bool,
-    },
-    Everything(Drain),
-}
-
 struct Shard {
     client: Option<Arc<Client>>,
     state: Mutex<State>,
@@ -153,11 +143,11 @@ impl Batch {
         })
     }
 
-    /// Hands on due batches until the next sink refuses or none is due, and sets the alarm for the rest.
-    fn flush(&self, shard: &Arc<Shard>, now: Now, flush: Flush) {
-        let everything = matches!(flush, Flush::Everything(_));
-        let waited = !matches!(flush, Flush::Due { waited: false });
-        let ask = Ask { alone: true, waited, is_end: matches!(flush, Flush::Everything(Drain::Shutdown)) };
+    /// Hands on batches that are full or old enough, or all of them when the stage is drained, until the next sink
+    /// refuses, and sets the alarm for the rest.
+    fn flush(&self, shard: &Arc<Shard>, now: Now, waited: bool, drain: Option<Drain>) {
+        let everything = drain.is_some();
+        let ask = Ask { alone: true, waited: waited || everything, is_end: drain == Some(Drain::Shutdown) };
         if shard.outbox.flush(now, ask, everything, || self.next(shard, now, everything)) > 0 {
             self.room.notify_waiters();
         }
@@ -240,7 +230,7 @@ impl Sink for Batch {
         let (items, mut bytes) = shard.load();
         if self.is_full(items) {
             let now = Now::read();
-            self.flush(&shard, now, Flush::Due { waited: ask.waited });
+            self.flush(&shard, now, ask.waited, None);
             let (items, left) = shard.load();
             bytes = left;
             // A batch that another worker is handing on is no reason to refuse; nor is one that waits for the upstream's
@@ -272,7 +262,7 @@ impl Sink for Batch {
         let is_due = self.is_full(state.pending.items()) || due <= now.instant;
         drop(state);
         match is_due {
-            true => self.flush(&shard, now, Flush::Due { waited: false }),
+            true => self.flush(&shard, now, false, None),
             false => self.alarm.ring_at(due),
         }
         self.budget.give_back(Share::Queue, load.fresh_bytes);
@@ -313,7 +303,7 @@ impl Wakeful for Batch {
 
     fn wake(&self, now: Now) {
         self.shards.forget_idle(now.instant);
-        self.shards.all().iter().for_each(|shard| self.flush(shard, now, Flush::Due { waited: false }));
+        self.shards.all().iter().for_each(|shard| self.flush(shard, now, false, None));
     }
 
     fn waits_for(&self) -> Vec<Arc<dyn Sink>> {
@@ -322,7 +312,7 @@ impl Wakeful for Batch {
 
     fn drain(&self, now: Now, why: Drain) -> bool {
         let shards = self.shards.all();
-        shards.iter().for_each(|shard| self.flush(shard, now, Flush::Everything(why)));
+        shards.iter().for_each(|shard| self.flush(shard, now, false, Some(why)));
         let is_empty = shards.iter().all(|shard| shard.is_empty());
         drop(shards);
         self.shards.forget_idle(now.instant + shards::IDLE);

@@ -338,36 +338,6 @@ impl<'a> Sieve<'_, 'a> {
         Scene::new(self.request.arena, self.now, self.request.client, sight)
     }
 
-    /// Whether a condition at this depth is true for what is in sight; `size` says how many items and bytes go with it.
-    #[inline]
-    fn judge(
-        &mut self,
-        depth: Depth,
-        sight: &mut Sight<'a>,
-        size: impl Fn(&Sight<'a>) -> (u64, usize),
-    ) -> Result<Verdict, Fault> {
-        if self.matched.is_some_and(|matched| depth <= matched) {
-            self.matched = None;
-        }
-        if self.matched.is_some() {
-            return Ok(Verdict::Keep);
-        }
-        let mut number = 0;
-        for rules in self.filter.rules.iter() {
-            if rules.depth == depth {
-                let found = match rules.of_points {
-                    None => rules.group.first_true(&mut self.scene(sight))?,
-                    Some(drops) => (self.is_true_for_a_point(&rules.group, sight)? == drops).then_some(0),
-                };
-                if let Some(index) = found {
-                    return Ok(self.matched(depth, number + index, size(sight)));
-                }
-            }
-            number += rules.said.len();
-        }
-        Ok(Verdict::Keep)
-    }
-
     /// Whether the condition is true for any data point of the metric in sight.
     #[cold]
     fn is_true_for_a_point(&self, group: &'a Group, sight: &mut Sight<'a>) -> Result<bool, Fault> {
@@ -415,24 +385,29 @@ impl<'a> Visitor<'a> for Sieve<'_, 'a> {
         !self.filter.observe
     }
 
-    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let signal = self.filter.signal;
-        self.judge(Depth::Resources, sight, |sight| rewrite::size(signal, Depth::Resources, &sight.resource_group))
-    }
-
-    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let signal = self.filter.signal;
-        self.judge(Depth::Scopes, sight, |sight| rewrite::size(signal, Depth::Scopes, &sight.scope_group))
-    }
-
+    /// Drops what a condition at this depth is true for.
     #[inline]
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let signal = self.filter.signal;
-        self.judge(Depth::Records, sight, |sight| rewrite::size(signal, Depth::Records, &sight.record))
-    }
-
-    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let signal = self.filter.signal;
-        self.judge(Depth::Children, sight, |sight| rewrite::size(signal, Depth::Children, &sight.child))
+    fn visit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        if self.matched.is_some_and(|matched| depth <= matched) {
+            self.matched = None;
+        }
+        if self.matched.is_some() {
+            return Ok(Verdict::Keep);
+        }
+        let mut number = 0;
+        for rules in self.filter.rules.iter() {
+            if rules.depth == depth {
+                let found = match rules.of_points {
+                    None => rules.group.first_true(&mut self.scene(sight))?,
+                    Some(drops) => (self.is_true_for_a_point(&rules.group, sight)? == drops).then_some(0),
+                };
+                if let Some(index) = found {
+                    let size = rewrite::size(self.filter.signal, depth, sight);
+                    return Ok(self.matched(depth, number + index, size));
+                }
+            }
+            number += rules.said.len();
+        }
+        Ok(Verdict::Keep)
     }
 }

@@ -533,45 +533,37 @@ impl<'a> Visitor<'a> for Visit<'a> {
         }
     }
 
-    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.config.attributes(&mut sight.resource, resource::ATTRIBUTES, self.arena)?;
-        Ok(Verdict::Keep)
-    }
-
-    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.config.attributes(&mut sight.scope, scope::ATTRIBUTES, self.arena)?;
-        Ok(Verdict::Keep)
-    }
-
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let (config, record) = (self.config, &mut sight.record);
-        match self.signal {
-            Signal::Metrics if config.redact_everywhere => config.attributes(record, metric::METADATA, self.arena)?,
-            Signal::Metrics => {}
-            Signal::Traces => {
-                config.attributes(record, span::ATTRIBUTES, self.arena)?;
-                config.name(record, self.arena)?;
-                if config.redact_everywhere {
-                    config.links(record, self.arena)?;
-                }
+    fn visit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        let (config, arena, is_metrics) = (self.config, self.arena, self.signal == Signal::Metrics);
+        match depth {
+            Depth::Resources => config.attributes(&mut sight.resource, resource::ATTRIBUTES, arena)?,
+            Depth::Scopes => config.attributes(&mut sight.scope, scope::ATTRIBUTES, arena)?,
+            Depth::Records => self.edit(&mut sight.record)?,
+            Depth::Children => {
+                let list = if is_metrics { sight.point_attributes() } else { event::ATTRIBUTES };
+                config.attributes(&mut sight.child, list, arena)?;
             }
-            Signal::Logs => {
-                config.attributes(record, log_record::ATTRIBUTES, self.arena)?;
-                config.body(record, self.arena)?;
-            }
+            Depth::Exemplars => config.attributes(&mut sight.exemplar, exemplar::FILTERED_ATTRIBUTES, arena)?,
         }
         Ok(Verdict::Keep)
     }
+}
 
-    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let is_point = self.signal == Signal::Metrics;
-        let list = if is_point { sight.point_attributes() } else { event::ATTRIBUTES };
-        self.config.attributes(&mut sight.child, list, self.arena)?;
-        Ok(Verdict::Keep)
-    }
-
-    fn exemplar(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.config.attributes(&mut sight.exemplar, exemplar::FILTERED_ATTRIBUTES, self.arena)?;
-        Ok(Verdict::Keep)
+impl<'a> Visit<'a> {
+    fn edit(&self, record: &mut Message<'a>) -> Result<(), Fault> {
+        let config = self.config;
+        match self.signal {
+            Signal::Metrics if config.redact_everywhere => config.attributes(record, metric::METADATA, self.arena),
+            Signal::Metrics => Ok(()),
+            Signal::Traces => {
+                config.attributes(record, span::ATTRIBUTES, self.arena)?;
+                config.name(record, self.arena)?;
+                if config.redact_everywhere { config.links(record, self.arena) } else { Ok(()) }
+            }
+            Signal::Logs => {
+                config.attributes(record, log_record::ATTRIBUTES, self.arena)?;
+                config.body(record, self.arena)
+            }
+        }
     }
 }

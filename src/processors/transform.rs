@@ -113,9 +113,15 @@ struct Editor<'a> {
     cache: &'a [u8],
 }
 
-impl<'a> Editor<'a> {
+impl<'a> Visitor<'a> for Editor<'a> {
+    type Fault = Fault;
+
+    fn depth(&self) -> Depth {
+        self.edits.depth
+    }
+
     #[inline]
-    fn edit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+    fn visit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         if self.edits.depth == depth {
             let Request { arena, client, .. } = self.request;
             let mut scene = Scene::new(arena, self.now, client, sight);
@@ -130,33 +136,5 @@ impl<'a> Editor<'a> {
             }
         }
         Ok(Verdict::Keep)
-    }
-}
-
-impl<'a> Visitor<'a> for Editor<'a> {
-    type Fault = Fault;
-
-    fn depth(&self) -> Depth {
-        self.edits.depth
-    }
-
-    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.edit(Depth::Resources, sight)
-    }
-
-    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.edit(Depth::Scopes, sight)
-    }
-
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.edit(Depth::Records, sight)
-    }
-
-    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.edit(Depth::Children, sight)
-    }
-
-    fn exemplar(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.edit(Depth::Exemplars, sight)
     }
 }
