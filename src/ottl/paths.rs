@@ -193,6 +193,15 @@ impl Path {
         }
     }
 
+    /// Whether the attribute that it names is there, be it empty.
+    pub fn has(&self, sight: &Sight) -> bool {
+        let [number, ..] = self.row.number;
+        match &*self.keys {
+            [Expression::Constant(Constant::String(key))] => self.message(sight).attribute(number, key).is_some(),
+            _ => false,
+        }
+    }
+
     fn is_plain(&self) -> bool {
         let [number, others @ ..] = self.row.number;
         let is_same = others.iter().all(|other| *other == number) && number != 0;

@@ -8,26 +8,25 @@ use crate::config::section::Section;
 use crate::otlp::Signal;
 use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{log_record, span};
+use crate::ottl::program::Group;
+use crate::ottl::scene::Scene;
 use crate::ottl::value::Fault;
 use crate::telemetry::{Now, Refusal, Telemetry};
 
-use self::matching::Matcher;
+use self::matching::Meant;
 use super::action::{self, Action};
 use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor};
 
-#[derive(Clone, Debug)]
 pub struct Config {
-    actions: Vec<Action>,
-    include: Option<Matcher>,
-    exclude: Option<Matcher>,
+    actions: Arc<[Action]>,
+    meant: Meant,
 }
 
 impl Config {
     pub fn decode(section: Section) -> Config {
-        let matcher = |key| section.section(key).map(Matcher::decode);
-        let (include, exclude) = (matcher("include"), matcher("exclude"));
-        let config = Config { actions: action::decode(&section, "actions"), include, exclude };
+        let meant = matching::decode(&section);
+        let config = Config { actions: action::decode(&section, "actions").into(), meant };
         section.finish();
         config
     }
@@ -35,21 +34,25 @@ impl Config {
 
 impl Factory for Config {
     fn build(&self, _: &str, signal: Signal) -> Result<Arc<dyn Processor>, String> {
-        self.include.iter().chain(&self.exclude).try_for_each(|matcher| matcher.check(signal))?;
-        Ok(Arc::new(Attributes(self.clone())))
+        let meant = self.meant.get(signal as usize).cloned().transpose()?.flatten();
+        Ok(Arc::new(Attributes { actions: self.actions.clone(), meant }))
     }
 }
 
-struct Attributes(Config);
+struct Attributes {
+    actions: Arc<[Action]>,
+    /// The condition for the items whose attributes are edited.
+    meant: Option<Arc<Group>>,
+}
 
 impl Processor for Attributes {
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        edit(telemetry, |request| request.rewrite_inlined(&mut Visit { config: &self.0, request, is_meant: true }))
+        edit(telemetry, |request| request.rewrite_inlined(&mut Visit { processor: self, request, is_meant: true }))
     }
 }
 
 struct Visit<'a> {
-    config: &'a Config,
+    processor: &'a Attributes,
     request: Request<'a>,
     /// Whether the metric in sight is.
     is_meant: bool,
@@ -64,16 +67,16 @@ impl<'a> Visitor<'a> for Visit<'a> {
 
     #[inline]
     fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let signal = self.request.signal;
-        let matches = |matcher: &Option<Matcher>| matcher.as_ref().map(|matcher| matcher.matches(signal, sight));
-        self.is_meant = matches(&self.config.include) != Some(false) && matches(&self.config.exclude) != Some(true);
-        let list = match signal {
+        if let Some(meant) = &self.processor.meant {
+            self.is_meant = meant.first_true(&mut Scene::nowhere(self.request.arena, sight))?.is_some();
+        }
+        let list = match self.request.signal {
             _ if !self.is_meant => return Ok(Verdict::Keep),
             Signal::Logs => log_record::ATTRIBUTES,
             Signal::Traces => span::ATTRIBUTES,
             Signal::Metrics => return Ok(Verdict::Keep),
         };
-        action::run(&self.config.actions, &mut sight.record, list, &self.request)
+        action::run(&self.processor.actions, &mut sight.record, list, &self.request)
     }
 
     fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
@@ -81,6 +84,6 @@ impl<'a> Visitor<'a> for Visit<'a> {
             return Ok(Verdict::Keep);
         }
         let list = sight.point_attributes();
-        action::run(&self.config.actions, &mut sight.child, list, &self.request)
+        action::run(&self.processor.actions, &mut sight.child, list, &self.request)
     }
 }

@@ -35,21 +35,22 @@ pub fn check_kinds(section: &Section) {
 
 /// How a text is compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Match {
+pub enum Match {
     Strict,
     Regexp,
 }
 
+impl Match {
+    pub const CHOICES: [(&str, Option<Match>); 2] = [("strict", Some(Match::Strict)), ("regexp", Some(Match::Regexp))];
+}
+
 /// The condition under which an item is meant, by `include` or by `exclude`; none without properties, or when one was refused.
 pub fn condition(section: &Section, signal: Signal, excludes: bool) -> Option<String> {
-    let given = section.choice("match_type", None, &[("strict", Some(Match::Strict)), ("regexp", Some(Match::Regexp))]);
+    let given = section.choice("match_type", None, &Match::CHOICES);
     // Numbers are compared in one way only.
     let kind = || given.or_else(|| section.missing("match_type")).unwrap_or(Match::Strict);
     section.ignored(&["regexp"]);
-    let texts = |key, path: &str| {
-        let texts = section.items(key).unwrap_or_default();
-        any_of(texts.iter().filter_map(|(text, place)| compare(section, key, *place, path, text, kind())))
-    };
+    let texts = |key, path: &str| texts(section, key, path, kind);
     let attributes = |key, path: &str| {
         let sections = section.sections(key).unwrap_or_default();
         sections.into_iter().filter_map(|item| attribute(&item, path, kind())).collect::<Vec<_>>()
@@ -94,16 +95,18 @@ pub fn condition(section: &Section, signal: Signal, excludes: bool) -> Option<St
     (!terms.is_empty()).then(|| terms.join(join))
 }
 
-fn any_of(terms: impl Iterator<Item = String>) -> Option<String> {
-    let terms: Vec<_> = terms.collect();
-    match terms.as_slice() {
+/// Any of a list of texts.
+pub fn texts(section: &Section, key: &str, path: &str, kind: impl Fn() -> Match) -> Option<String> {
+    let texts = section.items(key).unwrap_or_default();
+    let terms = texts.iter().filter_map(|(text, place)| compare(section, key, *place, path, text, kind()));
+    match terms.collect::<Vec<_>>().as_slice() {
         [] => None,
         [term] => Some(term.clone()),
         terms => Some(format!("({})", terms.join(" or "))),
     }
 }
 
-fn compare(section: &Section, key: &str, place: Place, path: &str, text: &str, kind: Match) -> Option<String> {
+pub fn compare(section: &Section, key: &str, place: Place, path: &str, text: &str, kind: Match) -> Option<String> {
     if kind == Match::Strict {
         return Some(format!("{path} == {}", literal(text)));
     }
@@ -149,10 +152,15 @@ fn severity(section: &Section) -> Option<String> {
         section.problem("min", format!("'{min}' is not a valid severity"));
         return None;
     };
-    Some(match undefined {
+    Some(at_least(number, undefined))
+}
+
+/// A severity from this one on, and one that is undefined.
+pub fn at_least(number: i64, undefined: bool) -> String {
+    match undefined {
         true => format!("(log.severity_number >= {number} or log.severity_number == 0)"),
         false => format!("log.severity_number >= {}", number.max(1)),
-    })
+    }
 }
 
 /// A text as OTTL writes it.
