@@ -17,6 +17,7 @@ pub mod trace_context;
 pub mod transform;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use smallvec::SmallVec;
 
@@ -25,6 +26,20 @@ use crate::telemetry::{Accounts, Alarm, Budget, Now, Outlet, Reason, Refusal, Si
 
 /// What a processor counts once its request is committed: which of its counters, and by how much.
 pub type Notes = SmallVec<[(u32, u64); 4]>;
+
+/// Notes the counts that are not 0, each with its index.
+fn note(notes: &mut Notes, counts: &[u64]) {
+    notes.extend(counts.iter().zip(0..).filter(|(count, _)| **count > 0).map(|(count, index)| (index, *count)));
+}
+
+/// Adds each note to the counter at its index.
+fn count(counters: &[AtomicU64], notes: &Notes) {
+    for (index, count) in notes {
+        if let Some(counter) = counters.get(*index as usize) {
+            counter.fetch_add(*count, Relaxed);
+        }
+    }
+}
 
 /// The items that one rule dropped.
 pub struct Dropped {

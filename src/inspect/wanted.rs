@@ -224,16 +224,6 @@ struct Sieve<'a> {
     now: Now,
 }
 
-impl<'a> Sieve<'a> {
-    fn judge(&self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        if depth != self.depth {
-            return Ok(Verdict::Keep);
-        }
-        let holds = self.rule.condition.holds(&mut Scene::new(self.arena, self.now, None, sight));
-        Ok(if holds.unwrap_or(false) { Verdict::Keep } else { Verdict::Drop })
-    }
-}
-
 impl<'a> Visitor<'a> for Sieve<'a> {
     type Fault = Fault;
 
@@ -245,19 +235,11 @@ impl<'a> Visitor<'a> for Sieve<'a> {
         true
     }
 
-    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.judge(Depth::Resources, sight)
-    }
-
-    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.judge(Depth::Scopes, sight)
-    }
-
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.judge(Depth::Records, sight)
-    }
-
-    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.judge(Depth::Children, sight)
+    fn visit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        if depth != self.depth {
+            return Ok(Verdict::Keep);
+        }
+        let holds = self.rule.condition.holds(&mut Scene::new(self.arena, self.now, None, sight));
+        Ok(if holds.unwrap_or(false) { Verdict::Keep } else { Verdict::Drop })
     }
 }

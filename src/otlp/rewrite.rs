@@ -94,22 +94,29 @@ pub trait Visitor<'a> {
 
     fn depth(&self) -> Depth;
     /// Whether visited resources without scopes, scopes without records, and data without points are removed.
-    fn prunes(&self) -> bool;
+    fn prunes(&self) -> bool {
+        false
+    }
 
-    fn resource(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
+    /// Visits the message at a depth; each method below does so for one depth.
+    #[inline]
+    fn visit(&mut self, _depth: Depth, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
         Ok(Verdict::Keep)
     }
-    fn scope(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
-        Ok(Verdict::Keep)
+    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
+        self.visit(Depth::Resources, sight)
     }
-    fn record(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
-        Ok(Verdict::Keep)
+    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
+        self.visit(Depth::Scopes, sight)
     }
-    fn child(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
-        Ok(Verdict::Keep)
+    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
+        self.visit(Depth::Records, sight)
     }
-    fn exemplar(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
-        Ok(Verdict::Keep)
+    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
+        self.visit(Depth::Children, sight)
+    }
+    fn exemplar(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Self::Fault> {
+        self.visit(Depth::Exemplars, sight)
     }
 }
 
@@ -126,8 +133,15 @@ pub enum Outcome {
 
 const METRIC_DEPTH: usize = 4;
 
-/// The original items and bytes of a message: the loss when it is dropped.
-pub fn size(signal: Signal, depth: Depth, message: &Message) -> (u64, usize) {
+/// The original items and bytes of the message in sight: the loss when it is dropped.
+pub fn size(signal: Signal, depth: Depth, sight: &Sight) -> (u64, usize) {
+    let message = match depth {
+        Depth::Resources => &sight.resource_group,
+        Depth::Scopes => &sight.scope_group,
+        Depth::Records => &sight.record,
+        Depth::Children => &sight.child,
+        Depth::Exemplars => &sight.exemplar,
+    };
     let inside = |depth| message.everything().iter().map(|piece| items(signal, depth, piece)).sum();
     let items: i64 = match (depth, signal) {
         (Depth::Resources, _) => inside(2),

@@ -102,7 +102,7 @@ pub fn refusal(name: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
 }
 
-const fn required(name: &'static str, kind: Kind) -> Parameter {
+pub const fn required(name: &'static str, kind: Kind) -> Parameter {
     Parameter { name, kind, optional: false }
 }
 
@@ -110,7 +110,7 @@ const fn optional(name: &'static str, kind: Kind) -> Parameter {
     Parameter { name, kind, optional: true }
 }
 
-const fn function(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
+pub const fn function(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
     Function {
         name,
         parameters,
@@ -122,7 +122,7 @@ const fn function(name: &'static str, parameters: &'static [Parameter], body: Bo
     }
 }
 
-const TARGET: Parameter = required("target", Kind::Value);
+pub const TARGET: Parameter = required("target", Kind::Value);
 const TEXT: Parameter = required("target", Kind::Text);
 const MAP: Parameter = required("target", Kind::Map);
 const LIST: Parameter = required("target", Kind::List);

@@ -18,7 +18,7 @@ use super::scene::Scene;
 use super::syntax::{Mistake, Span};
 use super::value::{Arena, Fault, Value, entries, put_entry};
 use crate::config::nearest::{guess, listing};
-use crate::otlp::message::{Message, put_pair_header};
+use crate::otlp::message::Message;
 use crate::otlp::rewrite::Sight;
 use crate::otlp::schema::{list, metric, metric_data};
 use crate::otlp::views::{AnyValue, Repeated};
@@ -193,6 +193,15 @@ impl Path {
         }
     }
 
+    /// Whether the attribute that it names is there, be it empty.
+    pub fn has(&self, sight: &Sight) -> bool {
+        let [number, ..] = self.row.number;
+        match &*self.keys {
+            [Expression::Constant(Constant::String(key))] => self.message(sight).attribute(number, key).is_some(),
+            _ => false,
+        }
+    }
+
     fn is_plain(&self) -> bool {
         let [number, others @ ..] = self.row.number;
         let is_same = others.iter().all(|other| *other == number) && number != 0;
@@ -234,7 +243,7 @@ impl Path {
         if let ([key], Form::Attributes, Some(_)) = (&*self.keys, form, value.any_len()) {
             // By far the commonest path of all: what stands there does not matter.
             let key = text_key(key.evaluate(scene)?, "set")?;
-            self.message_mut(scene.sight).set_attribute(number, key, attribute(number, key, &value, arena)?);
+            self.message_mut(scene.sight).set_attribute(number, key, arena.keep_attribute(number, key, &value)?);
             return Ok(());
         }
         let keys = self.keys(scene)?;
@@ -251,7 +260,7 @@ impl Path {
                 let key = text_key(*key, "set")?;
                 let current = message.attribute(number, key).map_or(Value::Nil, Value::from_any);
                 let new = nested::put(current, rest, value, arena)?;
-                message.set_attribute(number, key, attribute(number, key, &new, arena)?);
+                message.set_attribute(number, key, arena.keep_attribute(number, key, &new)?);
                 return nested::storable(&value);
             }
             _ => {}
@@ -387,15 +396,6 @@ fn inside<'a>(message: &Message<'a>, outer: u32) -> Option<Message<'a>> {
         inside.reset_to(message, outer);
         inside
     })
-}
-
-/// An attribute as the field `number`.
-fn attribute<'a>(number: u32, key: &[u8], value: &Value, arena: &'a Arena) -> Result<&'a [u8], Fault> {
-    let length = value.any_len().unwrap_or(0);
-    let mut raw = Vec::with_capacity(key.len() + length + 16);
-    put_pair_header(&mut raw, number, key, length);
-    value.put_any(&mut raw);
-    arena.keep(&raw)
 }
 
 /// A map with a value put at the keys, or another map in its place.

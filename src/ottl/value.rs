@@ -7,6 +7,7 @@ mod arena;
 
 use std::borrow::Cow;
 
+use crate::otlp::message::put_pair_header;
 use crate::otlp::schema::{any_value, key_value, list};
 use crate::otlp::slice::Exhausted;
 use crate::otlp::views::{AnyValue, KeyValue, Repeated};
@@ -209,6 +210,12 @@ pub fn put_entry(map: &mut Vec<u8>, key: &[u8], value: &Value) {
     put_header(map, list::VALUES, field_len(key_value::KEY, key.len()) + field_len(key_value::VALUE, length));
     put_bytes(map, key_value::KEY, key);
     value.put_field(map, key_value::VALUE);
+}
+
+/// Appends an attribute as the field `list` of its message.
+pub fn put_attribute(out: &mut Vec<u8>, list: u32, key: &[u8], value: &Value) {
+    put_pair_header(out, list, key, value.any_len().unwrap_or(0));
+    value.put_any(out);
 }
 
 /// Appends an item to an encoded `ArrayValue`.

@@ -7,12 +7,15 @@ use ring::digest::{SHA256, digest};
 use crate::config::tree::{self, Node};
 use crate::otlp::hex;
 use crate::otlp::message::{Message, put_pair_header};
+use crate::otlp::rewrite::Verdict;
 use crate::otlp::schema::attribute_lists;
 use crate::otlp::views::{AnyValue, KeyValue};
 use crate::otlp::wire;
 use crate::ottl::pattern::Pattern;
-use crate::ottl::value::{Arena, Fault, Value, put_entry, put_item};
+use crate::ottl::value::{Fault, Value, put_entry, put_item};
 use crate::telemetry::Client;
+
+use super::edit::Request;
 pub use settings::decode;
 
 #[derive(Clone, Debug)]
@@ -84,16 +87,21 @@ impl Fixed {
     }
 }
 
+/// Runs the actions on the attributes in field `list` of a message.
+#[inline]
+pub fn run<'a>(
+    actions: &'a [Action],
+    message: &mut Message<'a>,
+    list: u32,
+    request: &Request<'a>,
+) -> Result<Verdict, Fault> {
+    actions.iter().try_for_each(|action| action.run(message, list, request))?;
+    Ok(Verdict::Keep)
+}
+
 impl Action {
-    /// Runs the action on the attributes in field `list` of a message.
-    pub fn run<'a>(
-        &'a self,
-        message: &mut Message<'a>,
-        list: u32,
-        client: Option<&Client>,
-        arena: &'a Arena,
-    ) -> Result<(), Fault> {
-        let key = &*self.key;
+    fn run<'a>(&'a self, message: &mut Message<'a>, list: u32, request: &Request<'a>) -> Result<(), Fault> {
+        let (key, Request { client, arena, .. }) = (&*self.key, *request);
         match &self.deed {
             Deed::Put { inserts, updates, source, default } => {
                 let is_there = !(*inserts && *updates) && message.attribute(list, key).is_some();
@@ -101,12 +109,12 @@ impl Action {
                     return Ok(());
                 }
                 let text = |found: Option<String>| {
-                    found.map(|found| pair(list, key, &Value::String(found.as_bytes()), arena)).transpose()
+                    found.map(|found| arena.keep_attribute(list, key, &Value::String(found.as_bytes()))).transpose()
                 };
                 let found = match source {
                     Source::Fixed(fixed) => fixed.raw(list),
                     Source::Attribute(other) => match message.attribute(list, other) {
-                        Some(value) => Some(pair(list, key, &Value::from_any(value), arena)?),
+                        Some(value) => Some(arena.keep_attribute(list, key, &Value::from_any(value))?),
                         None => None,
                     },
                     Source::Metadata(name) => {
@@ -132,11 +140,11 @@ impl Action {
                 if !key.is_empty()
                     && let Some(value) = message.attribute(list, key)
                 {
-                    message.set_attribute(list, key, pair(list, key, &Value::String(&hash(value)), arena)?);
+                    message.set_attribute(list, key, arena.keep_attribute(list, key, &Value::String(&hash(value)))?);
                 }
                 if let Some(pattern) = pattern {
                     revise_attributes(message, list, |found| match pattern.is_match(found.key) {
-                        true => pair(list, found.key, &Value::String(&hash(found.value)), arena).map(Some),
+                        true => arena.keep_attribute(list, found.key, &Value::String(&hash(found.value))).map(Some),
                         false => Ok(None),
                     })?;
                 }
@@ -147,14 +155,14 @@ impl Action {
                 for (index, name) in regex.capture_names().enumerate().skip(1) {
                     let (Some(name), group) = (name, captures.get(index)) else { continue };
                     let value = Value::String(group.map_or(&[], |group| group.as_bytes()));
-                    message.set_attribute(list, name.as_bytes(), pair(list, name.as_bytes(), &value, arena)?);
+                    message.set_attribute(list, name.as_bytes(), arena.keep_attribute(list, name.as_bytes(), &value)?);
                 }
             }
             Deed::Convert(wanted) => {
                 let Some(value) = message.attribute(list, key) else { return Ok(()) };
                 let mut text = Vec::new();
                 if let Some(value) = converted(Value::from_any(value), *wanted, &mut text) {
-                    message.set_attribute(list, key, pair(list, key, &value, arena)?);
+                    message.set_attribute(list, key, arena.keep_attribute(list, key, &value)?);
                 }
             }
         }
@@ -192,15 +200,6 @@ pub fn revise_payloads<'a>(
         _ => None,
     });
     fault.map_or(Ok(()), Err)
-}
-
-/// An attribute, encoded as a field of its list.
-pub fn pair<'a>(list: u32, key: &[u8], value: &Value, arena: &'a Arena) -> Result<&'a [u8], Fault> {
-    let length = value.any_len().unwrap_or_default();
-    let mut raw = Vec::with_capacity(key.len() + length + 16);
-    put_pair_header(&mut raw, list, key, length);
-    value.put_any(&mut raw);
-    arena.keep(&raw)
 }
 
 /// SHA-256 in hexadecimal; empty for values that are not text, number or boolean.

@@ -6,28 +6,27 @@ use std::sync::Arc;
 
 use crate::config::section::Section;
 use crate::otlp::Signal;
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{log_record, span};
-use crate::ottl::value::{Arena, Fault};
-use crate::telemetry::{Client, Now, Refusal, Telemetry};
+use crate::ottl::program::Group;
+use crate::ottl::scene::Scene;
+use crate::ottl::value::Fault;
+use crate::telemetry::{Now, Refusal, Telemetry};
 
-use self::matching::Matcher;
+use self::matching::Meant;
 use super::action::{self, Action};
-use super::edit::{edit, refusal};
+use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor};
 
-#[derive(Clone, Debug)]
 pub struct Config {
-    actions: Vec<Action>,
-    include: Option<Matcher>,
-    exclude: Option<Matcher>,
+    actions: Arc<[Action]>,
+    meant: Meant,
 }
 
 impl Config {
     pub fn decode(section: Section) -> Config {
-        let matcher = |key| section.section(key).map(Matcher::decode);
-        let (include, exclude) = (matcher("include"), matcher("exclude"));
-        let config = Config { actions: action::decode(&section, "actions"), include, exclude };
+        let meant = matching::decode(&section);
+        let config = Config { actions: action::decode(&section, "actions").into(), meant };
         section.finish();
         config
     }
@@ -35,28 +34,26 @@ impl Config {
 
 impl Factory for Config {
     fn build(&self, _: &str, signal: Signal) -> Result<Arc<dyn Processor>, String> {
-        self.include.iter().chain(&self.exclude).try_for_each(|matcher| matcher.check(signal))?;
-        Ok(Arc::new(Attributes(self.clone())))
+        let meant = self.meant.get(signal as usize).cloned().transpose()?.flatten();
+        Ok(Arc::new(Attributes { actions: self.actions.clone(), meant }))
     }
 }
 
-struct Attributes(Config);
+struct Attributes {
+    actions: Arc<[Action]>,
+    /// The condition for the items whose attributes are edited.
+    meant: Option<Arc<Group>>,
+}
 
 impl Processor for Attributes {
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        let client = telemetry.client.clone();
-        edit(telemetry, |signal, bytes, items, arena| {
-            let mut visit = Visit { config: &self.0, signal, client: client.as_deref(), arena, is_meant: true };
-            rewrite(signal, bytes, items, arena.room(), &mut visit).map_err(refusal)
-        })
+        edit(telemetry, |request| request.rewrite_inlined(&mut Visit { processor: self, request, is_meant: true }))
     }
 }
 
 struct Visit<'a> {
-    config: &'a Config,
-    signal: Signal,
-    client: Option<&'a Client>,
-    arena: &'a Arena,
+    processor: &'a Attributes,
+    request: Request<'a>,
     /// Whether the metric in sight is.
     is_meant: bool,
 }
@@ -65,36 +62,28 @@ impl<'a> Visitor<'a> for Visit<'a> {
     type Fault = Fault;
 
     fn depth(&self) -> Depth {
-        if self.signal == Signal::Metrics { Depth::Children } else { Depth::Records }
-    }
-
-    fn prunes(&self) -> bool {
-        false
+        if self.request.signal == Signal::Metrics { Depth::Children } else { Depth::Records }
     }
 
     #[inline]
     fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let matches = |matcher: &Option<Matcher>| matcher.as_ref().map(|matcher| matcher.matches(self.signal, sight));
-        self.is_meant = matches(&self.config.include) != Some(false) && matches(&self.config.exclude) != Some(true);
-        let list = match self.signal {
+        if let Some(meant) = &self.processor.meant {
+            self.is_meant = meant.first_true(&mut Scene::nowhere(self.request.arena, sight))?.is_some();
+        }
+        let list = match self.request.signal {
             _ if !self.is_meant => return Ok(Verdict::Keep),
             Signal::Logs => log_record::ATTRIBUTES,
             Signal::Traces => span::ATTRIBUTES,
             Signal::Metrics => return Ok(Verdict::Keep),
         };
-        for action in &self.config.actions {
-            action.run(&mut sight.record, list, self.client, self.arena)?;
-        }
-        Ok(Verdict::Keep)
+        action::run(&self.processor.actions, &mut sight.record, list, &self.request)
     }
 
     fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        if self.is_meant {
-            let list = sight.point_attributes();
-            for action in &self.config.actions {
-                action.run(&mut sight.child, list, self.client, self.arena)?;
-            }
+        if !self.is_meant {
+            return Ok(Verdict::Keep);
         }
-        Ok(Verdict::Keep)
+        let list = sight.point_attributes();
+        action::run(&self.processor.actions, &mut sight.child, list, &self.request)
     }
 }

@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Budget, Client, Drain, Full, Holder, Load, Most, Now, Outlet, Pending, Reason, Refusal,
-    Share, Signal, Sink, Taking, Telemetry, Wakeful,
+    Accounts, Alarm, Ask, Budget, Client, Drain, Full, Holder, Load, Most, Now, Pending, Reason, Refusal, Share,
+    Signal, Sink, Taking, Telemetry, Wakeful,
 };
 
 use super::outbox::{Next, Outbox};
@@ -77,8 +77,7 @@ impl ProcessorSettings for Config {
 
 impl StageFactory for Config {
     fn build(&self, parts: StageParts<'_>) -> Arc<dyn Stage> {
-        let StageParts { id, signal, outlet, accounts, budget, alarm } = parts;
-        Arc::new(Batch::new(id, signal, self.clone(), outlet, accounts, budget, alarm))
+        Arc::new(Batch::new(self.clone(), parts))
     }
 }
 
@@ -92,22 +91,10 @@ pub struct Batch {
     _holder: Holder,
     alarm: Arc<Alarm>,
     room: Notify,
-    single: Arc<Shard>,
-    /// One shard for each combination of values of the metadata keys.
-    sharded: Shards,
+    shards: Shards,
     size_triggers: AtomicU64,
     timeout_triggers: AtomicU64,
     sizes: Histogram,
-}
-
-/// Which batches to hand on.
-#[derive(Clone, Copy)]
-enum Flush {
-    /// Batches that are full or old enough.
-    Due {
-        waited: bool,
-    },
-    Everything(Drain),
 }
 
 struct Shard {
@@ -124,51 +111,22 @@ struct State {
 }
 
 impl Batch {
-    pub fn new(
-        id: &str,
-        signal: Signal,
-        config: Config,
-        outlet: Arc<dyn Outlet>,
-        accounts: Accounts,
-        budget: Arc<Budget>,
-        alarm: Arc<Alarm>,
-    ) -> Batch {
-        let maker = Maker { outlet, accounts: accounts.clone(), budget: budget.clone(), alarm: alarm.clone() };
-        let single = maker.shard(None);
+    pub fn new(config: Config, parts: StageParts) -> Batch {
+        let StageParts { id, signal, outlet, accounts, budget, alarm } = parts;
+        let outbox = Outbox::new(outlet, accounts.clone(), budget.clone(), alarm.clone());
         Batch {
             _holder: budget.add_holder(),
             id: id.to_owned(),
             signal,
-            sharded: Shards::new(&config, maker),
+            shards: Shards::new(&config, outbox, budget.clone()),
             config,
             accounts,
             budget,
             alarm,
             room: Notify::new(),
-            single,
             size_triggers: AtomicU64::new(0),
             timeout_triggers: AtomicU64::new(0),
             sizes: Histogram::new(&BATCH_SIZES),
-        }
-    }
-
-    /// The shard for a client's metadata.
-    fn shard(&self, telemetry: &Telemetry) -> Result<Arc<Shard>, Refusal> {
-        if self.sharded.is_off() {
-            return Ok(self.single.clone());
-        }
-        let now = telemetry.received.instant;
-        let (shard, is_new) = self.sharded.enter(telemetry.client.as_deref(), now)?;
-        if is_new {
-            self.alarm.ring_at(now + shards::IDLE);
-        }
-        Ok(shard)
-    }
-
-    fn each_shard(&self, mut act: impl FnMut(&Arc<Shard>)) {
-        act(&self.single);
-        if !self.sharded.is_off() {
-            self.sharded.all().iter().for_each(act);
         }
     }
 
@@ -185,11 +143,11 @@ impl Batch {
         })
     }
 
-    /// Hands on due batches until the next sink refuses or none is due, and sets the alarm for the rest.
-    fn flush(&self, shard: &Arc<Shard>, now: Now, flush: Flush) {
-        let everything = matches!(flush, Flush::Everything(_));
-        let waited = !matches!(flush, Flush::Due { waited: false });
-        let ask = Ask { alone: true, waited, is_end: matches!(flush, Flush::Everything(Drain::Shutdown)) };
+    /// Hands on batches that are full or old enough, or all of them when the stage is drained, until the next sink
+    /// refuses, and sets the alarm for the rest.
+    fn flush(&self, shard: &Arc<Shard>, now: Now, waited: bool, drain: Option<Drain>) {
+        let everything = drain.is_some();
+        let ask = Ask { alone: true, waited: waited || everything, is_end: drain == Some(Drain::Shutdown) };
         if shard.outbox.flush(now, ask, everything, || self.next(shard, now, everything)) > 0 {
             self.room.notify_waiters();
         }
@@ -219,23 +177,11 @@ impl Batch {
     }
 }
 
-/// Makes shards.
-struct Maker {
-    outlet: Arc<dyn Outlet>,
-    accounts: Accounts,
-    budget: Arc<Budget>,
-    alarm: Arc<Alarm>,
-}
-
-impl Maker {
-    fn shard(&self, client: Option<Arc<Client>>) -> Arc<Shard> {
-        let Maker { outlet, accounts, budget, alarm } = self;
-        let outbox = Outbox::new(outlet.clone(), accounts.clone(), budget.clone(), alarm.clone());
+impl Shard {
+    fn new(client: Option<Arc<Client>>, outbox: Arc<Outbox>) -> Arc<Shard> {
         Arc::new(Shard { client, state: Mutex::default(), outbox })
     }
-}
 
-impl Shard {
     /// The batch from a `Taking` that needs no cut.
     fn batch(&self, mut state: MutexGuard<State>, taking: Taking, signal: Signal, now: Now) -> Telemetry {
         state.since = (state.pending.items() > 0).then_some(now.instant);
@@ -273,14 +219,18 @@ impl Shard {
 
 impl Sink for Batch {
     fn reserve(&self, telemetry: &Telemetry, load: Load, ask: Ask) -> Result<(), Full> {
-        let shard = self.shard(telemetry).map_err(Full::Refuse)?;
+        let received = telemetry.received.instant;
+        let (shard, is_new) = self.shards.enter(telemetry.client.as_deref(), received).map_err(Full::Refuse)?;
+        if is_new {
+            self.alarm.ring_at(received + shards::IDLE);
+        }
         if let Some(refusal) = shard.outbox.turns_away() {
             return Err(Full::Refuse(refusal));
         }
         let (items, mut bytes) = shard.load();
         if self.is_full(items) {
             let now = Now::read();
-            self.flush(&shard, now, Flush::Due { waited: ask.waited });
+            self.flush(&shard, now, ask.waited, None);
             let (items, left) = shard.load();
             bytes = left;
             // A batch that another worker is handing on is no reason to refuse; nor is one that waits for the upstream's
@@ -305,17 +255,14 @@ impl Sink for Batch {
 
     fn commit(&self, telemetry: Telemetry, load: Load) {
         let now = telemetry.received;
-        let shard = match self.sharded.is_off() {
-            true => self.single.clone(),
-            false => self.sharded.enter_reserved(telemetry.client.as_deref(), now.instant),
-        };
+        let shard = self.shards.enter_reserved(telemetry.client.as_deref(), now.instant);
         let mut state = shard.lock();
         state.pending.push(telemetry, &self.budget);
         let due = *state.since.get_or_insert(now.instant) + self.config.timeout;
         let is_due = self.is_full(state.pending.items()) || due <= now.instant;
         drop(state);
         match is_due {
-            true => self.flush(&shard, now, Flush::Due { waited: false }),
+            true => self.flush(&shard, now, false, None),
             false => self.alarm.ring_at(due),
         }
         self.budget.give_back(Share::Queue, load.fresh_bytes);
@@ -326,11 +273,11 @@ impl Sink for Batch {
     }
 
     fn answers(&self, _is_batched: bool) -> bool {
-        self.single.outbox.answers()
+        self.shards.single.outbox.answers()
     }
 
     fn full_since(&self) -> Option<Instant> {
-        self.single.outbox.refused_since()
+        self.shards.single.outbox.refused_since()
     }
 
     fn skip(&self, telemetry: &Telemetry) {
@@ -340,9 +287,7 @@ impl Sink for Batch {
 
 impl Stage for Batch {
     fn held_items(&self) -> u64 {
-        let mut items = 0;
-        self.each_shard(|shard| items += shard.load().0);
-        items
+        self.shards.all().iter().map(|shard| shard.load().0).sum()
     }
 
     fn accounts(&self) -> &Accounts {
@@ -352,33 +297,26 @@ impl Stage for Batch {
 
 impl Wakeful for Batch {
     fn wake_at(&self) -> Option<Instant> {
-        let mut earliest = None;
-        self.each_shard(|shard| {
-            let due = self.due_at(shard);
-            earliest = earliest.into_iter().chain(due).min();
-        });
-        earliest.into_iter().chain(self.sharded.idle_at()).min()
+        let due = self.shards.all().iter().filter_map(|shard| self.due_at(shard)).min();
+        due.into_iter().chain(self.shards.idle_at()).min()
     }
 
     fn wake(&self, now: Now) {
-        self.sharded.forget_idle(now.instant);
-        self.each_shard(|shard| self.flush(shard, now, Flush::Due { waited: false }));
+        self.shards.forget_idle(now.instant);
+        self.shards.all().iter().for_each(|shard| self.flush(shard, now, false, None));
     }
 
     fn waits_for(&self) -> Vec<Arc<dyn Sink>> {
-        let mut sinks = Vec::new();
-        self.each_shard(|shard| sinks.extend(shard.outbox.waits_for()));
-        sinks
+        self.shards.all().iter().filter_map(|shard| shard.outbox.waits_for()).collect()
     }
 
     fn drain(&self, now: Now, why: Drain) -> bool {
-        let mut empty = true;
-        self.each_shard(|shard| {
-            self.flush(shard, now, Flush::Everything(why));
-            empty &= shard.load().0 == 0;
-        });
-        self.sharded.forget_idle(now.instant + shards::IDLE);
-        empty
+        let shards = self.shards.all();
+        shards.iter().for_each(|shard| self.flush(shard, now, false, Some(why)));
+        let is_empty = shards.iter().all(|shard| shard.is_empty());
+        drop(shards);
+        self.shards.forget_idle(now.instant + shards::IDLE);
+        is_empty
     }
 }
 
@@ -394,8 +332,6 @@ impl Observe for Batch {
         page.histogram("otelcol_processor_batch_batch_send_size", &labels, &self.sizes);
         page.counter("otelcol_processor_batch_batch_size_trigger_send", &labels, self.size_triggers.load(Relaxed));
         page.counter("otelcol_processor_batch_timeout_trigger_send", &labels, self.timeout_triggers.load(Relaxed));
-        // Without `metadata_keys` there is one shard.
-        let combinations = if self.sharded.is_off() { 1 } else { self.sharded.count() };
-        page.gauge("otelcol_processor_batch_metadata_cardinality", &labels, combinations as f64);
+        page.gauge("otelcol_processor_batch_metadata_cardinality", &labels, self.shards.count() as f64);
     }
 }

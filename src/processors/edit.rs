@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use smallvec::SmallVec;
 
 use crate::otlp::Signal;
-use crate::otlp::rewrite::Outcome;
+use crate::otlp::rewrite::{self, Outcome, Visitor};
 use crate::otlp::room::Room;
 use crate::otlp::slice::{self, Exhausted};
 use crate::ottl::functions;
 use crate::ottl::value::{Arena, Fault};
-use crate::telemetry::{Charge, Part, Refusal, Telemetry};
+use crate::telemetry::{Charge, Client, Part, Refusal, Telemetry};
 
 /// Extra memory for new values: per item, and as a minimum in total.
 const PER_ITEM: usize = 256;
@@ -27,21 +27,45 @@ fn arena_limit(bytes: usize, items: u32) -> usize {
 
 /// The refusal for a fault that may not be ignored. With `error_mode: propagate` it is temporary, as in the Go
 /// collector, whose error is not marked as permanent; a result that is too large would fail again, so it is final.
-pub fn refusal(fault: Fault) -> Refusal {
-    static SAID: AtomicBool = AtomicBool::new(false);
-    if !fault.is_out_of_memory() {
-        return Refusal::unavailable(fault.0);
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        static SAID: AtomicBool = AtomicBool::new(false);
+        if !fault.is_out_of_memory() {
+            return Refusal::unavailable(fault.0);
+        }
+        if !SAID.swap(true, Relaxed) {
+            tracing::warn!(error = %fault.0, "refused a request of which too much would be made; it is said only once");
+        }
+        Refusal::too_much_work(fault.0)
     }
-    if !SAID.swap(true, Relaxed) {
-        tracing::warn!(error = %fault.0, "refused a request of which too much would be made; it is said only once");
+}
+
+/// A part to edit.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    pub signal: Signal,
+    pub bytes: &'a [u8],
+    pub items: u32,
+    pub client: Option<&'a Client>,
+    pub arena: &'a Arena,
+}
+
+impl<'a> Request<'a> {
+    /// Walks the request. The compiled walk is large, so most visitors share one.
+    pub fn rewrite<F: From<Exhausted>>(&self, visitor: &mut dyn Visitor<'a, Fault = F>) -> Result<Outcome, F> {
+        self.rewrite_inlined(visitor)
     }
-    Refusal::too_much_work(fault.0)
+
+    /// The same in a copy of the walk that is compiled for this visitor.
+    pub fn rewrite_inlined<V: Visitor<'a> + ?Sized>(&self, visitor: &mut V) -> Result<Outcome, V::Fault> {
+        rewrite::rewrite(self.signal, self.bytes, self.items, self.arena.room(), visitor)
+    }
 }
 
 /// Replaces each part by the result of `edit`; `None` if nothing is left.
-pub fn edit(
+pub fn edit<F: Into<Refusal>>(
     mut telemetry: Telemetry,
-    mut edit: impl FnMut(Signal, &[u8], u32, &Arena) -> Result<Outcome, Refusal>,
+    mut edit: impl FnMut(Request<'_>) -> Result<Outcome, F>,
 ) -> Result<Option<Telemetry>, Refusal> {
     if let Some(part) = telemetry.parts.first() {
         functions::bound(part.charge.most_for_one_request());
@@ -56,15 +80,18 @@ pub fn edit(
             None => made.grow(bytes as u64),
         });
         let arena = Arena::new(arena_limit(part.bytes.len(), part.items), room, part.bytes.len());
-        let outcome = edit(telemetry.signal, &part.bytes, part.items, &arena);
+        let client = telemetry.client.as_deref();
+        let request =
+            Request { signal: telemetry.signal, bytes: &part.bytes, items: part.items, client, arena: &arena };
+        let outcome = edit(request);
         if let Some(missing) = arena.room().missing() {
             return Err(too_much(&part.charge, charge.bytes() + missing as u64));
         }
-        let outcome = outcome.inspect_err(|_| slice::blame(&part.bytes))?;
+        let outcome = outcome.inspect_err(|_| slice::blame(&part.bytes)).map_err(Into::into)?;
         // No error mode may ignore this: unmasked data would go on.
         if arena.again.is_exhausted() {
             slice::blame(&part.bytes);
-            return Err(refusal(Exhausted.into()));
+            return Err(Fault::from(Exhausted).into());
         }
         match outcome {
             Outcome::Unchanged => parts.push(part),

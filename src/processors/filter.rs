@@ -21,14 +21,14 @@ use crate::otlp::wire::{Fields, Value};
 use crate::ottl::plain;
 use crate::ottl::program::{ErrorMode, Group, Grouping, Text};
 use crate::ottl::scene::Scene;
-use crate::ottl::syntax::Mistake;
-use crate::ottl::value::{Arena, Fault};
+use crate::ottl::syntax::{Mistake, Syntax};
+use crate::ottl::value::Fault;
 use crate::ottl::{functions, level};
-use crate::telemetry::{Client, Now, Refusal, Signal, Telemetry};
+use crate::telemetry::{Now, Refusal, Signal, Telemetry};
 
-use super::edit::{edit, refusal};
-use super::matching::{self, Subject};
-use super::{Dropped, Factory, Notes, Processor};
+use super::edit::{Request, edit};
+use super::matching;
+use super::{Dropped, Factory, Notes, Processor, count, note};
 
 pub struct Config {
     observe: bool,
@@ -54,9 +54,9 @@ struct Keys {
     lists: &'static [(&'static str, &'static str)],
     contexts: &'static [&'static str],
     matched_section: &'static str,
-    subject: Subject,
 }
 
+/// In the order of `Signal`.
 const KEYS: [Keys; 3] = [
     Keys {
         signal: Signal::Logs,
@@ -65,7 +65,6 @@ const KEYS: [Keys; 3] = [
         lists: &[("resource", "resource"), ("log_record", "log")],
         contexts: &["log", "scope", "resource"],
         matched_section: "logs",
-        subject: Subject::Log,
     },
     Keys {
         signal: Signal::Metrics,
@@ -74,7 +73,6 @@ const KEYS: [Keys; 3] = [
         lists: &[("resource", "resource"), ("metric", "metric"), ("datapoint", "datapoint")],
         contexts: &["datapoint", "metric", "scope", "resource"],
         matched_section: "metrics",
-        subject: Subject::Metric,
     },
     Keys {
         signal: Signal::Traces,
@@ -83,7 +81,6 @@ const KEYS: [Keys; 3] = [
         lists: &[("resource", "resource"), ("span", "span"), ("spanevent", "spanevent")],
         contexts: &["spanevent", "span", "scope", "resource"],
         matched_section: "spans",
-        subject: Subject::Span,
     },
 ];
 
@@ -101,25 +98,25 @@ impl Config {
         let error_mode = section.choice_in_any_case("error_mode", ErrorMode::Ignore, &ErrorMode::CHOICES);
         let observe = section.choice_in_any_case("mode", false, &[("drop", false), ("observe", true)]);
         section.unread(&["profiles", "profile_conditions"], "profiles");
-        let mut signals: [Arc<Vec<Rules>>; 3] = Default::default();
-        for keys in &KEYS {
+        let signals = KEYS.each_ref().map(|keys| {
             let mut rules = keys.inferred(&section, error_mode);
             rules.extend(keys.older(&section, error_mode));
             // Outermost first: what a container drops is not looked into.
             rules.sort_by_key(|rules| rules.depth);
-            if let Some(slot) = signals.get_mut(keys.signal as usize) {
-                *slot = Arc::new(rules);
-            }
-        }
+            Arc::new(rules)
+        });
         Config { observe, signals }
     }
 }
 
 impl Rules {
-    fn of(group: Group) -> Rules {
+    /// `keeps` of `not (…)` says what it keeps.
+    fn of(group: Group, keeps: bool) -> Rules {
         let (depth, items) = level(group.context);
-        let said =
-            group.conditions.iter().map(|rule| format!("drops {}", plain::items(items, &rule.syntax, &rule.text)));
+        let said = group.conditions.iter().map(|rule| match &rule.syntax.syntax {
+            Syntax::Not(inner) if keeps => format!("keeps only {}", plain::items(items, inner, &rule.text)),
+            _ => format!("drops {}", plain::items(items, &rule.syntax, &rule.text)),
+        });
         Rules { said: said.collect(), group, depth, of_points: None }
     }
 }
@@ -130,16 +127,13 @@ impl Keys {
         section: &Section,
         key: &str,
         texts: Vec<(String, Place)>,
-        context: Option<&'static str>,
+        context: &'static str,
         error_mode: ErrorMode,
-    ) -> Option<Rules> {
+    ) -> Option<Group> {
         let text = |(text, place)| Text { key, text, place, is_statement: false };
         let texts: Vec<Text> = texts.into_iter().map(text).collect();
-        if texts.is_empty() {
-            return None;
-        }
-        let group = Group::read(section, &texts, context, self.contexts, functions::FILTER, error_mode)?;
-        Some(Rules::of(group))
+        let group = Group::read(section, &texts, Some(context), self.contexts, functions::FILTER, error_mode);
+        group.filter(|_| !texts.is_empty())
     }
 
     fn inferred(&self, section: &Section, error_mode: ErrorMode) -> Vec<Rules> {
@@ -147,7 +141,7 @@ impl Keys {
         Grouping { key, contexts, functions, error_mode, has_statements: false }.read(
             section,
             |_| (),
-            |group, ()| Rules::of(group),
+            |group, ()| Rules::of(group, false),
         )
     }
 
@@ -159,12 +153,13 @@ impl Keys {
         let mut rules: Vec<Rules> = Vec::new();
         for (key, context) in self.lists {
             let texts = lists_section.items(key).unwrap_or_default();
-            rules.extend(self.read(&lists_section, key, texts, Some(context), error_mode));
+            let group = self.read(&lists_section, key, texts, context, error_mode);
+            rules.extend(group.map(|group| Rules::of(group, false)));
         }
         let other = (self.matched_section != self.section).then(|| section.subsection(self.matched_section));
         let matched = other.as_ref().unwrap_or(&lists_section);
         lists_section.ignored(&["regexp"]);
-        for (key, verb) in [("include", "keeps only"), ("exclude", "drops")] {
+        for (key, keeps) in [("include", true), ("exclude", false)] {
             let Some(properties) = matched.section(key) else { continue };
             let place = matched.place(key);
             if let Some(clash) = lists.first().filter(|_| !section.has(self.inferred)) {
@@ -174,28 +169,14 @@ impl Keys {
                 );
                 matched.problem(key, message);
             }
-            if self.subject == Subject::Metric && properties.text("match_type").is_some_and(|given| given == "expr") {
-                rules.extend(self.expressions(&properties, key == "exclude"));
+            if self.signal == Signal::Metrics && properties.text("match_type").is_some_and(|given| given == "expr") {
+                rules.extend(self.expressions(&properties, !keeps));
                 continue;
             }
-            let Some(condition) = matching::condition(&properties, self.subject, key == "exclude") else { continue };
-            let context = self.lists.get(1).map(|(_, context)| *context);
-            let text = if key == "include" { format!("not ({condition})") } else { condition };
-            if let Some(mut read) = self.read(matched, key, vec![(text, place)], context, ErrorMode::Silent) {
-                read.said = read
-                    .group
-                    .conditions
-                    .iter()
-                    .map(|rule| {
-                        let syntax = match &rule.syntax.syntax {
-                            crate::ottl::syntax::Syntax::Not(inner) if key == "include" => inner,
-                            _ => &rule.syntax,
-                        };
-                        format!("{verb} {}", plain::items(level(read.group.context).1, syntax, &rule.text))
-                    })
-                    .collect();
-                rules.push(read);
-            }
+            let Some(condition) = matching::condition(&properties, self.signal, !keeps) else { continue };
+            let text = if keeps { format!("not ({condition})") } else { condition };
+            let group = self.read(matched, key, vec![(text, place)], matching::context(self.signal), ErrorMode::Silent);
+            rules.extend(group.map(|group| Rules::of(group, keeps)));
         }
         if section.has(self.inferred) && (!lists.is_empty() || !rules.is_empty()) {
             let settings: Vec<String> =
@@ -230,11 +211,11 @@ impl Keys {
         };
         let conditions: Vec<Option<String>> = texts.iter().map(read).collect();
         let condition = conditions.into_iter().collect::<Option<Vec<_>>>()?.join(" or ");
-        let rules = self.read(section, key, vec![(condition, place)], Some("datapoint"), ErrorMode::Silent)?;
+        let group = self.read(section, key, vec![(condition, place)], "datapoint", ErrorMode::Silent)?;
         let verb = if excludes { "drops" } else { "keeps only" };
         let written: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
         let said = format!("{verb} metrics with a data point where {}", written.join(" or "));
-        Some(Rules { depth: Depth::Records, said: vec![said], of_points: Some(excludes), ..rules })
+        Some(Rules { group, depth: Depth::Records, said: vec![said], of_points: Some(excludes) })
     }
 }
 
@@ -255,13 +236,8 @@ struct Filter {
     filtered: AtomicU64,
 }
 
-/// What one condition did: how often it was true, and what that dropped.
-#[derive(Default)]
-struct Counters {
-    matched: AtomicU64,
-    items: AtomicU64,
-    bytes: AtomicU64,
-}
+/// What one condition did: how often it was true, and the items and bytes that it dropped.
+type Counters = [AtomicU64; 3];
 
 /// The notes of a filter: three for each condition, and this one.
 const FILTERED: u32 = u32::MAX;
@@ -275,15 +251,12 @@ impl Processor for Filter {
         let Some(depth) = self.rules.iter().map(|rules| rules.depth).max() else { return Ok(Some(telemetry)) };
         let before = telemetry.items();
         let mut counts = SmallVec::<[[u64; 3]; 8]>::from_elem([0; 3], self.counters.len());
-        let client = telemetry.client.clone();
-        let kept = edit(telemetry, |signal, request, items, arena| {
-            let client = client.as_deref();
-            let mut sieve = Sieve { filter: self, arena, now, client, depth, matched: None, counts: &mut counts };
-            rewrite::rewrite(signal, request, items, arena.room(), &mut sieve).map_err(refusal)
+        let kept = edit(telemetry, |request| {
+            let mut sieve = Sieve { filter: self, request, now, depth, matched: None, counts: &mut counts };
+            request.rewrite_inlined(&mut sieve)
         })?;
-        let noted = counts.iter().flatten().zip(0..).filter(|(count, _)| **count > 0);
-        notes.extend(noted.map(|(count, note)| (note, *count)));
         let filtered = before - kept.as_ref().map_or(0, Telemetry::items);
+        note(notes, counts.as_flattened());
         if filtered > 0 {
             notes.push((FILTERED, filtered));
         }
@@ -291,16 +264,9 @@ impl Processor for Filter {
     }
 
     fn publish(&self, notes: &Notes) {
-        for (note, count) in notes {
-            let counters = self.counters.get(*note as usize / 3);
-            let counter = match (note, note % 3) {
-                (&FILTERED, _) => Some(&self.filtered),
-                (_, 0) => counters.map(|counters| &counters.matched),
-                (_, 1) => counters.map(|counters| &counters.items),
-                _ => counters.map(|counters| &counters.bytes),
-            };
-            counter.into_iter().for_each(|counter| _ = counter.fetch_add(*count, Relaxed));
-        }
+        count(self.counters.as_flattened(), notes);
+        let filtered = notes.iter().filter(|(note, _)| *note == FILTERED);
+        filtered.for_each(|(_, count)| _ = self.filtered.fetch_add(*count, Relaxed));
     }
 
     fn observe(&self, page: &mut Page, id: &str, signal: Signal, _: u64) {
@@ -313,40 +279,42 @@ impl Processor for Filter {
         page.counter(&format!("otelcol_processor_filter_{name}_filtered"), &[("filter", id)], filtered);
         for (text, counters) in self.texts().zip(&self.counters) {
             let labels = [("processor", id), ("otel_signal", signal.name()), ("condition", text)];
-            page.counter("misaki_filter_condition_matched", &labels, counters.matched.load(Relaxed));
-            page.counter("misaki_filter_condition_dropped_items", &labels, counters.items.load(Relaxed));
-            page.counter("misaki_filter_condition_dropped_bytes", &labels, counters.bytes.load(Relaxed));
+            for (what, counter) in ["matched", "dropped_items", "dropped_bytes"].iter().zip(counters) {
+                page.counter(&format!("misaki_filter_condition_{what}"), &labels, counter.load(Relaxed));
+            }
         }
     }
 
     fn intentions(&self) -> Vec<String> {
-        let said = self.rules.iter().flat_map(|rules| &rules.said);
-        said.map(|said| format!("{said}{}", if self.observe { " (observes only)" } else { "" })).collect()
+        self.said().map(|said| format!("{said}{}", if self.observe { " (observes only)" } else { "" })).collect()
     }
 
     fn dropped_by(&self) -> Vec<Dropped> {
-        let said = self.rules.iter().flat_map(|rules| &rules.said);
-        let all = self.texts().zip(said).zip(&self.counters).map(|((rule, said), counters)| Dropped {
+        let rules = self.texts().zip(self.said()).zip(&self.counters);
+        let all = rules.map(|((rule, said), [_, items, bytes])| Dropped {
             rule: rule.to_owned(),
             said: said.clone(),
-            items: counters.items.load(Relaxed),
-            bytes: counters.bytes.load(Relaxed),
+            items: items.load(Relaxed),
+            bytes: bytes.load(Relaxed),
         });
         all.filter(|dropped| dropped.items > 0).collect()
     }
 
     fn results(&self) -> Vec<String> {
-        let said = self.rules.iter().flat_map(|rules| &rules.said);
+        let what = self.signal.items_name().replace('_', " ");
         let line = |(said, counters): (&String, &Counters)| {
-            let (matched, items) = (counters.matched.load(Relaxed), counters.items.load(Relaxed));
-            let (bytes, what) = (counters.bytes.load(Relaxed), self.signal.items_name().replace('_', " "));
+            let [matched, items, bytes] = counters.each_ref().map(|counter| counter.load(Relaxed));
             format!("{said}: {matched} matched, {items} {what} ({bytes} bytes) dropped")
         };
-        said.zip(&self.counters).map(line).collect()
+        self.said().zip(&self.counters).map(line).collect()
     }
 }
 
 impl Filter {
+    fn said(&self) -> impl Iterator<Item = &String> {
+        self.rules.iter().flat_map(|rules| &rules.said)
+    }
+
     fn texts(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().flat_map(|rules| &rules.group.conditions).map(|rule| rule.text.as_str())
     }
@@ -354,9 +322,8 @@ impl Filter {
 
 struct Sieve<'f, 'a> {
     filter: &'a Filter,
-    arena: &'a Arena,
+    request: Request<'a>,
     now: Now,
-    client: Option<&'f Client>,
     depth: Depth,
     /// While only observing: how deep the container is that would be dropped, so that what is in it counts once.
     matched: Option<Depth>,
@@ -364,34 +331,11 @@ struct Sieve<'f, 'a> {
 }
 
 impl<'a> Sieve<'_, 'a> {
-    /// Whether a condition at this depth is true for what is in sight; `size` says how many items and bytes go with it.
-    #[inline]
-    fn judge(
-        &mut self,
-        depth: Depth,
-        sight: &mut Sight<'a>,
-        size: impl Fn(&Sight<'a>) -> (u64, usize),
-    ) -> Result<Verdict, Fault> {
-        if self.matched.is_some_and(|matched| depth <= matched) {
-            self.matched = None;
-        }
-        if self.matched.is_some() {
-            return Ok(Verdict::Keep);
-        }
-        let mut number = 0;
-        for rules in self.filter.rules.iter() {
-            if rules.depth == depth {
-                let found = match rules.of_points {
-                    None => rules.group.first_true(&mut Scene::new(self.arena, self.now, self.client, sight))?,
-                    Some(drops) => (self.is_true_for_a_point(&rules.group, sight)? == drops).then_some(0),
-                };
-                if let Some(index) = found {
-                    return Ok(self.matched(depth, number + index, size(sight)));
-                }
-            }
-            number += rules.said.len();
-        }
-        Ok(Verdict::Keep)
+    fn scene<'s>(&self, sight: &'s mut Sight<'a>) -> Scene<'s, 'a>
+    where
+        'a: 's,
+    {
+        Scene::new(self.request.arena, self.now, self.request.client, sight)
     }
 
     /// Whether the condition is true for any data point of the metric in sight.
@@ -406,8 +350,7 @@ impl<'a> Sieve<'_, 'a> {
                 return Err(slice::exhausted().into());
             }
             sight.child.reset(point);
-            let mut scene = Scene::new(self.arena, self.now, self.client, sight);
-            if group.first_true(&mut scene)?.is_some() {
+            if group.first_true(&mut self.scene(sight))?.is_some() {
                 return Ok(true);
             }
         }
@@ -442,24 +385,29 @@ impl<'a> Visitor<'a> for Sieve<'_, 'a> {
         !self.filter.observe
     }
 
-    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let signal = self.filter.signal;
-        self.judge(Depth::Resources, sight, |sight| rewrite::size(signal, Depth::Resources, &sight.resource_group))
-    }
-
-    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let signal = self.filter.signal;
-        self.judge(Depth::Scopes, sight, |sight| rewrite::size(signal, Depth::Scopes, &sight.scope_group))
-    }
-
+    /// Drops what a condition at this depth is true for.
     #[inline]
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let signal = self.filter.signal;
-        self.judge(Depth::Records, sight, |sight| rewrite::size(signal, Depth::Records, &sight.record))
-    }
-
-    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let signal = self.filter.signal;
-        self.judge(Depth::Children, sight, |sight| rewrite::size(signal, Depth::Children, &sight.child))
+    fn visit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        if self.matched.is_some_and(|matched| depth <= matched) {
+            self.matched = None;
+        }
+        if self.matched.is_some() {
+            return Ok(Verdict::Keep);
+        }
+        let mut number = 0;
+        for rules in self.filter.rules.iter() {
+            if rules.depth == depth {
+                let found = match rules.of_points {
+                    None => rules.group.first_true(&mut self.scene(sight))?,
+                    Some(drops) => (self.is_true_for_a_point(&rules.group, sight)? == drops).then_some(0),
+                };
+                if let Some(index) = found {
+                    let size = rewrite::size(self.filter.signal, depth, sight);
+                    return Ok(self.matched(depth, number + index, size));
+                }
+            }
+            number += rules.said.len();
+        }
+        Ok(Verdict::Keep)
     }
 }

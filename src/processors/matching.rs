@@ -5,15 +5,17 @@ use crate::config::nearest::suggestion;
 use crate::config::section::Section;
 use crate::config::tree::quoted;
 use crate::config::{Node, Place, Value};
+use crate::otlp::Signal;
 use crate::otlp::schema::SPAN_KINDS;
 use crate::ottl::{enums, pattern};
 
-/// What the properties are about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    Log,
-    Span,
-    Metric,
+/// The context of the conditions on the items of a signal; on metrics, not on their data points.
+pub fn context(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Logs => "log",
+        Signal::Metrics => "metric",
+        Signal::Traces => "span",
+    }
 }
 
 pub const NO_SPAN_KEY: &str = "at least one of \"services\", \"span_names\", \"span_kinds\", \"attributes\", \"libraries\" or \"resources\" field must be specified";
@@ -33,35 +35,36 @@ pub fn check_kinds(section: &Section) {
 
 /// How a text is compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Match {
+pub enum Match {
     Strict,
     Regexp,
 }
 
+impl Match {
+    pub const CHOICES: [(&str, Option<Match>); 2] = [("strict", Some(Match::Strict)), ("regexp", Some(Match::Regexp))];
+}
+
 /// The condition under which an item is meant, by `include` or by `exclude`; none without properties, or when one was refused.
-pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<String> {
-    let given = section.choice("match_type", None, &[("strict", Some(Match::Strict)), ("regexp", Some(Match::Regexp))]);
+pub fn condition(section: &Section, signal: Signal, excludes: bool) -> Option<String> {
+    let given = section.choice("match_type", None, &Match::CHOICES);
     // Numbers are compared in one way only.
     let kind = || given.or_else(|| section.missing("match_type")).unwrap_or(Match::Strict);
     section.ignored(&["regexp"]);
-    let texts = |key, path: &str| {
-        let texts = section.items(key).unwrap_or_default();
-        any_of(texts.iter().filter_map(|(text, place)| compare(section, key, *place, path, text, kind())))
-    };
+    let texts = |key, path: &str| texts(section, key, path, kind);
     let attributes = |key, path: &str| {
         let sections = section.sections(key).unwrap_or_default();
         sections.into_iter().filter_map(|item| attribute(&item, path, kind())).collect::<Vec<_>>()
     };
     let mut terms: Vec<String> = Vec::new();
-    match subject {
-        Subject::Log => {
+    match signal {
+        Signal::Logs => {
             terms.extend(texts("bodies", "log.body.string"));
             terms.extend(texts("severity_texts", "log.severity_text"));
             terms.extend(section.section("severity_number").and_then(|section| severity(&section)));
             terms.extend(attributes("record_attributes", "log.attributes"));
             terms.extend(attributes("resource_attributes", "resource.attributes"));
         }
-        Subject::Span => {
+        Signal::Traces => {
             let service = "Coalesce([resource.attributes[\"service.name\"], \"<nil-service-name>\"])";
             terms.extend(texts("services", service));
             terms.extend(texts("span_names", "span.name"));
@@ -80,7 +83,7 @@ pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<
                 section.problem("match_type", NO_SPAN_KEY);
             }
         }
-        Subject::Metric => {
+        Signal::Metrics => {
             // They are for `match_type: expr` alone.
             section.ignored(&["expressions"]);
             terms.extend(texts("metric_names", "metric.name"));
@@ -88,20 +91,22 @@ pub fn condition(section: &Section, subject: Subject, excludes: bool) -> Option<
         }
     }
     // A metric that is excluded for its resource need not have the name as well, as in the Go collector.
-    let join = if excludes && subject == Subject::Metric { " or " } else { " and " };
+    let join = if excludes && signal == Signal::Metrics { " or " } else { " and " };
     (!terms.is_empty()).then(|| terms.join(join))
 }
 
-fn any_of(terms: impl Iterator<Item = String>) -> Option<String> {
-    let terms: Vec<_> = terms.collect();
-    match terms.as_slice() {
+/// Any of a list of texts.
+pub fn texts(section: &Section, key: &str, path: &str, kind: impl Fn() -> Match) -> Option<String> {
+    let texts = section.items(key).unwrap_or_default();
+    let terms = texts.iter().filter_map(|(text, place)| compare(section, key, *place, path, text, kind()));
+    match terms.collect::<Vec<_>>().as_slice() {
         [] => None,
         [term] => Some(term.clone()),
         terms => Some(format!("({})", terms.join(" or "))),
     }
 }
 
-fn compare(section: &Section, key: &str, place: Place, path: &str, text: &str, kind: Match) -> Option<String> {
+pub fn compare(section: &Section, key: &str, place: Place, path: &str, text: &str, kind: Match) -> Option<String> {
     if kind == Match::Strict {
         return Some(format!("{path} == {}", literal(text)));
     }
@@ -147,10 +152,15 @@ fn severity(section: &Section) -> Option<String> {
         section.problem("min", format!("'{min}' is not a valid severity"));
         return None;
     };
-    Some(match undefined {
+    Some(at_least(number, undefined))
+}
+
+/// A severity from this one on, and one that is undefined.
+pub fn at_least(number: i64, undefined: bool) -> String {
+    match undefined {
         true => format!("(log.severity_number >= {number} or log.severity_number == 0)"),
         false => format!("log.severity_number >= {}", number.max(1)),
-    })
+    }
 }
 
 /// A text as OTTL writes it.

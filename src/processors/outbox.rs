@@ -103,8 +103,7 @@ pub type Make = Box<dyn FnOnce() -> Telemetry + Send>;
 
 /// The outcome of offering a batch.
 enum Offered {
-    Gone,
-    Refused(Stopped),
+    Done(Result<(), Stopped>),
     /// Takes longer than a slice.
     Heavy(Make),
 }
@@ -112,6 +111,12 @@ enum Offered {
 impl Outbox {
     pub fn new(outlet: Arc<dyn Outlet>, accounts: Accounts, budget: Arc<Budget>, alarm: Arc<Alarm>) -> Arc<Outbox> {
         Arc::new(Outbox { outlet, accounts, budget, alarm, state: Mutex::default() })
+    }
+
+    /// An empty outbox of the same stage.
+    pub fn another(&self) -> Arc<Outbox> {
+        let Outbox { outlet, accounts, budget, alarm, .. } = self;
+        Outbox::new(outlet.clone(), accounts.clone(), budget.clone(), alarm.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -199,7 +204,10 @@ impl Outbox {
                 None => match self.next_half().map(Next::Batch).or_else(&mut next) {
                     Some(next) => {
                         self.lock().load = next.load();
-                        self.offer_next(next, now, ask)
+                        match next {
+                            Next::Batch(batch) => self.offer(Waiting::Batch(batch), now, ask),
+                            Next::Unmade { make, .. } => Offered::Heavy(make),
+                        }
                     }
                     None => match turn.end() {
                         true => continue,
@@ -208,10 +216,9 @@ impl Outbox {
                 },
             };
             match offered {
-                Offered::Gone => self.note_gone(),
-                Offered::Refused(stopped) => {
-                    if let Err(stopped) = self.give_back(stopped, now) {
-                        return self.hold(stopped, now, pause);
+                Offered::Done(outcome) => {
+                    if !self.settle(outcome, now, pause) {
+                        return;
                     }
                 }
                 Offered::Heavy(make) => {
@@ -231,10 +238,15 @@ impl Outbox {
         }
     }
 
-    fn note_gone(&self) {
-        let mut state = self.lock();
-        state.gone += std::mem::take(&mut state.load).0;
-        (state.refused_since, state.turned_away) = (None, None);
+    /// Counts the batch as handed on, gives it back, or holds it: false if the outbox is not free for another.
+    fn settle(&self, outcome: Result<(), Stopped>, now: Now, pause: Duration) -> bool {
+        let Err(stopped) = outcome else {
+            let mut state = self.lock();
+            state.gone += std::mem::take(&mut state.load).0;
+            (state.refused_since, state.turned_away) = (None, None);
+            return true;
+        };
+        self.give_back(stopped, now).map_err(|stopped| self.hold(stopped, now, pause)).is_ok()
     }
 
     /// Refuses a batch to the clients that wait for it; returns it if it does not all belong to them. They would give
@@ -288,18 +300,11 @@ impl Outbox {
         Some((Turn { outbox: self, is_over: false }, held))
     }
 
-    fn offer_next(&self, next: Next, now: Now, ask: Ask) -> Offered {
-        match next {
-            Next::Batch(batch) => self.offer(Waiting::Batch(batch), now, ask),
-            Next::Unmade { make, .. } => Offered::Heavy(make),
-        }
-    }
-
     fn offer(&self, waiting: Waiting, now: Now, ask: Ask) -> Offered {
         match waiting {
-            Waiting::Planned(planned) => hand_over(planned, now, ask).into(),
+            Waiting::Planned(planned) => Offered::Done(hand_over(planned, now, ask)),
             Waiting::Batch(mut batch) => match self.outlet.plan_at_once(&mut batch, now) {
-                Some(planned) => self.offer_planned(batch, planned, now, ask).into(),
+                Some(planned) => Offered::Done(self.offer_planned(batch, planned, now, ask)),
                 None => Offered::Heavy(Box::new(|| batch)),
             },
         }
@@ -314,15 +319,9 @@ impl Outbox {
         self.lock().load = load(&batch);
         let planned = self.outlet.plan(&mut batch, now);
         let now = Now { instant: now.instant + started.elapsed(), ..now };
-        match self.offer_planned(batch, planned, now, ask) {
-            Ok(()) => self.note_gone(),
-            Err(stopped) => {
-                if let Err(stopped) = self.give_back(stopped, now) {
-                    return self.hold(stopped, now, pause);
-                }
-            }
+        if self.settle(self.offer_planned(batch, planned, now, ask), now, pause) {
+            self.lock().unfinished_since = Some(now.instant);
         }
-        self.lock().unfinished_since = Some(now.instant);
     }
 
     /// Hands on a planned batch. A batch that fails the processors would fail for ever: it is dropped and counted, as
@@ -399,12 +398,6 @@ impl Outbox {
 fn hand_over(planned: Box<dyn Planned>, now: Now, ask: Ask) -> Result<(), Stopped> {
     let stopped = |Blocked { planned, full, sink }| Box::new((Waiting::Planned(planned), (full, Some(sink))));
     planned.hand_over(now, ask).map_err(stopped)
-}
-
-impl From<Result<(), Stopped>> for Offered {
-    fn from(outcome: Result<(), Stopped>) -> Offered {
-        outcome.map_or_else(Offered::Refused, |()| Offered::Gone)
-    }
 }
 
 fn load(batch: &Telemetry) -> (u64, u64) {

@@ -8,17 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::config::section::Section;
 use crate::diagnostics::metrics::Page;
-use crate::otlp::message::{Message, put_pair_header};
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
-use crate::otlp::schema::{any_value, log_record, span};
+use crate::otlp::message::Message;
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
+use crate::otlp::schema::{log_record, span};
 use crate::otlp::tracestate::{self, RANGE, TraceState};
 use crate::otlp::views::AnyValue;
-use crate::otlp::wire::{field_len, put_bytes};
 use crate::ottl::value::{Arena, Value};
 use crate::telemetry::{Now, Reason, Refusal, Signal, Telemetry};
 
-use super::edit::edit;
-use super::{Factory, Notes, Processor};
+use super::edit::{Request, edit};
+use super::{Factory, Notes, Processor, count, note};
 
 /// The highest randomness, which every threshold but [`NEVER`] keeps.
 const HIGHEST: u64 = RANGE - 1;
@@ -184,21 +183,16 @@ impl Processor for Sampler {
 
     fn process(&self, telemetry: Telemetry, _: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         let mut counts = [[0; 2]; POLICIES.len()];
-        let kept = edit(telemetry, |signal, request, items, arena| {
-            let mut visit = Visit { config: &self.config, signal, arena, counts: &mut counts };
-            rewrite(signal, request, items, arena.room(), &mut visit as &mut dyn Visitor<Fault = Refusal>)
+        let kept = edit(telemetry, |request| {
+            let Request { signal, arena, .. } = request;
+            request.rewrite(&mut Visit { config: &self.config, signal, arena, counts: &mut counts })
         })?;
-        let counts = counts.iter().flatten().zip(0..).filter(|(count, _)| **count > 0);
-        notes.extend(counts.map(|(count, index)| (index, *count)));
+        note(notes, counts.as_flattened());
         Ok(kept)
     }
 
     fn publish(&self, notes: &Notes) {
-        for (index, count) in notes {
-            if let Some(counted) = self.counts.iter().flatten().nth(*index as usize) {
-                counted.fetch_add(*count, Relaxed);
-            }
-        }
+        count(self.counts.as_flattened(), notes);
     }
 
     fn observe(&self, page: &mut Page, _: &str, signal: Signal, _: u64) {
@@ -223,9 +217,6 @@ struct Visit<'v, 'a> {
     arena: &'a Arena,
     counts: &'v mut [[u64; 2]; POLICIES.len()],
 }
-
-/// The sampling state of an item; in a log record, only the two numbers.
-type SamplingState<'a> = TraceState<'a>;
 
 impl<'a> Visitor<'a> for Visit<'_, 'a> {
     type Fault = Refusal;
@@ -259,7 +250,7 @@ impl<'a> Visitor<'a> for Visit<'_, 'a> {
             if state.threshold.is_none_or(|(earlier, _)| earlier <= threshold) {
                 let mut text = Vec::new();
                 tracestate::put_threshold(threshold, &mut text);
-                state.threshold = Some((threshold, self.keep(&text)?));
+                state.threshold = Some((threshold, self.arena.keep(&text)?));
             }
             self.write(record, state)?;
         }
@@ -268,13 +259,13 @@ impl<'a> Visitor<'a> for Visit<'_, 'a> {
 }
 
 impl<'a> Visit<'_, 'a> {
-    /// The source of the randomness, the randomness, the state to record (`None` leaves the existing one unchanged),
+    /// The source of the randomness, the randomness, the state to record (in a log record, only the two numbers; `None` leaves the existing one unchanged),
     /// and the threshold.
     fn decide(
         &self,
         record: &mut Message<'a>,
-        state: Option<SamplingState<'a>>,
-    ) -> (Policy, u64, Option<SamplingState<'a>>, u64) {
+        state: Option<TraceState<'a>>,
+    ) -> (Policy, u64, Option<TraceState<'a>>, u64) {
         let failed = if self.config.fail_closed { NEVER } else { ALWAYS };
         let logs = self.signal == Signal::Logs;
         let id = record.bytes(if logs { log_record::TRACE_ID } else { span::TRACE_ID });
@@ -297,7 +288,7 @@ impl<'a> Visit<'_, 'a> {
         let Some(mut state) = state else {
             // At 0 % the Go collector replaces a state that it cannot read.
             let is_new = !logs && matches!(self.config.mode, Mode::Nothing);
-            return (policy, randomness, is_new.then(SamplingState::default), failed);
+            return (policy, randomness, is_new.then(TraceState::default), failed);
         };
         let is_missing = policy == Policy::MissingRandomness;
         if let Mode::HashSeed { .. } = self.config.mode {
@@ -365,47 +356,39 @@ impl<'a> Visit<'_, 'a> {
         threshold_of(percentage / 100.0, self.config.precision)
     }
 
-    fn write(&self, record: &mut Message<'a>, state: &SamplingState<'a>) -> Result<(), Refusal> {
+    fn write(&self, record: &mut Message<'a>, state: &TraceState<'a>) -> Result<(), Refusal> {
         let mut state = state.clone();
         if let Some((randomness, text @ [])) = &mut state.randomness {
             let mut digits = Vec::new();
             tracestate::put_randomness(*randomness, &mut digits);
-            *text = self.keep(&digits)?;
+            *text = self.arena.keep(&digits)?;
         }
         if self.signal == Signal::Traces {
-            let (mut text, mut field) = (Vec::new(), Vec::new());
+            let mut text = Vec::new();
             state.write(&mut text);
-            put_bytes(&mut field, span::TRACE_STATE, &text);
-            record.replace(span::TRACE_STATE, self.keep(&field)?);
+            record.replace(span::TRACE_STATE, self.arena.keep_field(span::TRACE_STATE, &text)?);
             return Ok(());
         }
         for (key, value) in [(RANDOMNESS, state.randomness), (THRESHOLD, state.threshold)] {
             let Some((_, text)) = value else { continue };
-            let mut field = Vec::new();
-            let length = field_len(any_value::STRING, text.len());
-            put_pair_header(&mut field, log_record::ATTRIBUTES, key.as_bytes(), length);
-            put_bytes(&mut field, any_value::STRING, text);
-            record.set_attribute(log_record::ATTRIBUTES, key.as_bytes(), self.keep(&field)?);
+            let (list, key) = (log_record::ATTRIBUTES, key.as_bytes());
+            record.set_attribute(list, key, self.arena.keep_attribute(list, key, &Value::String(text))?);
         }
         Ok(())
     }
-
-    fn keep(&self, bytes: &[u8]) -> Result<&'a [u8], Refusal> {
-        self.arena.keep(bytes).map_err(|_| Refusal::Internal)
-    }
 }
 
-fn span_state<'a>(record: &Message<'a>) -> Option<SamplingState<'a>> {
+fn span_state<'a>(record: &Message<'a>) -> Option<TraceState<'a>> {
     TraceState::read(record.bytes(span::TRACE_STATE))
 }
 
 /// The two attributes, if they are text; `None` if one is invalid.
-fn log_state<'a>(record: &Message<'a>) -> Option<SamplingState<'a>> {
+fn log_state<'a>(record: &Message<'a>) -> Option<TraceState<'a>> {
     let text = |key: &str| match record.attribute(log_record::ATTRIBUTES, key.as_bytes()) {
         Some(AnyValue::String(text)) if !text.is_empty() => Some(text),
         _ => None,
     };
-    let mut state = SamplingState::default();
+    let mut state = TraceState::default();
     if let Some(text) = text(THRESHOLD) {
         state.threshold = Some((tracestate::threshold(text)?, text));
     }

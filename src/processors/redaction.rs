@@ -12,20 +12,19 @@ use ring::{digest, hmac};
 use sha3::{Digest, Sha3_256};
 
 use crate::config::section::{Secret, Section};
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::room::Buffer;
 use crate::otlp::schema::{event, exemplar, link, log_record, metric, resource, scope, span};
 use crate::otlp::slice::{self, Exhausted};
 use crate::otlp::views::AnyValue;
-use crate::otlp::wire::put_bytes;
 use crate::otlp::{Signal, hex, message::Message};
 use crate::ottl::functions::{hashing::md5, length_within_bounds, put};
 use crate::ottl::pattern::{self, Pattern};
 use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry, put_item};
 use crate::telemetry::{Now, Refusal, Telemetry};
 
-use super::action::{pair, revise_attributes, revise_payloads};
-use super::edit::{edit, refusal};
+use super::action::{revise_attributes, revise_payloads};
+use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor};
 
 use sql::Dialect;
@@ -257,7 +256,7 @@ impl Config {
             }
             let is_statement = statements.is_some_and(|statements| statements.are_under(found.key));
             let masked = self.value(found.key, Value::from_any(found.value), is_statement, &mut tally, arena)?;
-            masked.map(|text| pair(list, found.key, &Value::String(&text), arena)).transpose()
+            masked.map(|text| arena.keep_attribute(list, found.key, &Value::String(&text))).transpose()
         })?;
         self.summarize(message, list, "redaction", tally, arena)
     }
@@ -287,13 +286,13 @@ impl Config {
                 }
                 names.sort();
                 names.truncate(NAMED);
-                let raw = pair(list, name.as_bytes(), &Value::String(&names.join(&b","[..])), arena)?;
+                let raw = arena.keep_attribute(list, name.as_bytes(), &Value::String(&names.join(&b","[..])))?;
                 message.set_attribute(list, name.as_bytes(), raw);
             }
             let name = format!("{prefix}.{what}.count");
             let known = message.attribute(list, name.as_bytes());
             let known = if let Some(AnyValue::Int(known)) = known { known } else { 0 };
-            let raw = pair(list, name.as_bytes(), &Value::Int(known.wrapping_add(keys.count)), arena)?;
+            let raw = arena.keep_attribute(list, name.as_bytes(), &Value::Int(known.wrapping_add(keys.count)))?;
             message.set_attribute(list, name.as_bytes(), raw);
         }
         Ok(())
@@ -373,7 +372,7 @@ impl Config {
         let Some(body) = record.payloads(log_record::BODY).last() else { return Ok(()) };
         let mut tally = Tally::default();
         if let Some(any) = self.nested(None, Value::from_any(AnyValue::read(body)), &mut tally, arena)? {
-            record.replace(log_record::BODY, field(log_record::BODY, &any, arena)?);
+            record.replace(log_record::BODY, arena.keep_field(log_record::BODY, &any)?);
         }
         self.summarize(record, log_record::ATTRIBUTES, "redaction.body", tally, arena)
     }
@@ -387,7 +386,7 @@ impl Config {
             && !matches!(&*masked, b"" | b"...")
             && masked != name
         {
-            span.replace(span::NAME, field(span::NAME, &masked, arena)?);
+            span.replace(span::NAME, arena.keep_field(span::NAME, &masked)?);
         }
         Ok(())
     }
@@ -403,14 +402,14 @@ impl Config {
             link.reset(raw);
             self.attributes(&mut link, link::ATTRIBUTES, arena)?;
             if let Some(masked) = self.masked(link.bytes(link::TRACE_STATE), false, arena)? {
-                link.replace(link::TRACE_STATE, field(link::TRACE_STATE, &masked, arena)?);
+                link.replace(link::TRACE_STATE, arena.keep_field(link::TRACE_STATE, &masked)?);
             }
             if !link.is_changed() {
                 return Ok(None);
             }
             let mut new = Vec::with_capacity(link.len());
             link.write(&mut new);
-            field(span::LINKS, &new, arena).map(Some)
+            arena.keep_field(span::LINKS, &new).map(Some)
         })
     }
 }
@@ -444,13 +443,6 @@ impl<'p> Path<'p> {
             Part::Index(index) => out.extend_from_slice(format!("[{index}]").as_bytes()),
         }
     }
-}
-
-/// A field of bytes, encoded.
-fn field<'a>(number: u32, payload: &[u8], arena: &'a Arena) -> Result<&'a [u8], Fault> {
-    let mut raw = Vec::with_capacity(payload.len() + 8);
-    put_bytes(&mut raw, number, payload);
-    arena.keep(&raw)
 }
 
 /// Room for a value of so many bytes, its key included, and what stands around them.
@@ -516,10 +508,9 @@ impl Processor for Redaction {
     }
 
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        edit(telemetry, |signal, bytes, items, arena| {
-            let mut visit = Visit { config: &self.0, signal, arena };
-            let visitor = &mut visit as &mut dyn Visitor<Fault = Fault>;
-            rewrite(signal, bytes, items, arena.room(), visitor).map_err(refusal)
+        edit(telemetry, |request| {
+            let Request { signal, arena, .. } = request;
+            request.rewrite(&mut Visit { config: &self.0, signal, arena })
         })
     }
 }
@@ -542,49 +533,37 @@ impl<'a> Visitor<'a> for Visit<'a> {
         }
     }
 
-    fn prunes(&self) -> bool {
-        false
-    }
-
-    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.config.attributes(&mut sight.resource, resource::ATTRIBUTES, self.arena)?;
-        Ok(Verdict::Keep)
-    }
-
-    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.config.attributes(&mut sight.scope, scope::ATTRIBUTES, self.arena)?;
-        Ok(Verdict::Keep)
-    }
-
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let (config, record) = (self.config, &mut sight.record);
-        match self.signal {
-            Signal::Metrics if config.redact_everywhere => config.attributes(record, metric::METADATA, self.arena)?,
-            Signal::Metrics => {}
-            Signal::Traces => {
-                config.attributes(record, span::ATTRIBUTES, self.arena)?;
-                config.name(record, self.arena)?;
-                if config.redact_everywhere {
-                    config.links(record, self.arena)?;
-                }
+    fn visit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        let (config, arena, is_metrics) = (self.config, self.arena, self.signal == Signal::Metrics);
+        match depth {
+            Depth::Resources => config.attributes(&mut sight.resource, resource::ATTRIBUTES, arena)?,
+            Depth::Scopes => config.attributes(&mut sight.scope, scope::ATTRIBUTES, arena)?,
+            Depth::Records => self.edit(&mut sight.record)?,
+            Depth::Children => {
+                let list = if is_metrics { sight.point_attributes() } else { event::ATTRIBUTES };
+                config.attributes(&mut sight.child, list, arena)?;
             }
-            Signal::Logs => {
-                config.attributes(record, log_record::ATTRIBUTES, self.arena)?;
-                config.body(record, self.arena)?;
-            }
+            Depth::Exemplars => config.attributes(&mut sight.exemplar, exemplar::FILTERED_ATTRIBUTES, arena)?,
         }
         Ok(Verdict::Keep)
     }
+}
 
-    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        let is_point = self.signal == Signal::Metrics;
-        let list = if is_point { sight.point_attributes() } else { event::ATTRIBUTES };
-        self.config.attributes(&mut sight.child, list, self.arena)?;
-        Ok(Verdict::Keep)
-    }
-
-    fn exemplar(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.config.attributes(&mut sight.exemplar, exemplar::FILTERED_ATTRIBUTES, self.arena)?;
-        Ok(Verdict::Keep)
+impl<'a> Visit<'a> {
+    fn edit(&self, record: &mut Message<'a>) -> Result<(), Fault> {
+        let config = self.config;
+        match self.signal {
+            Signal::Metrics if config.redact_everywhere => config.attributes(record, metric::METADATA, self.arena),
+            Signal::Metrics => Ok(()),
+            Signal::Traces => {
+                config.attributes(record, span::ATTRIBUTES, self.arena)?;
+                config.name(record, self.arena)?;
+                if config.redact_everywhere { config.links(record, self.arena) } else { Ok(()) }
+            }
+            Signal::Logs => {
+                config.attributes(record, log_record::ATTRIBUTES, self.arena)?;
+                config.body(record, self.arena)
+            }
+        }
     }
 }

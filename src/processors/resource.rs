@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::config::section::Section;
 use crate::otlp::Signal;
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::resource;
-use crate::ottl::value::{Arena, Fault};
-use crate::telemetry::{Client, Now, Refusal, Telemetry};
+use crate::ottl::value::Fault;
+use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::action::{self, Action};
-use super::edit::{edit, refusal};
+use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor};
 
 #[derive(Clone, Debug)]
@@ -40,18 +40,13 @@ impl Processor for Resource {
     }
 
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        let client = telemetry.client.clone();
-        edit(telemetry, |signal, bytes, items, arena| {
-            let mut visit = Visit { actions: &self.0, client: client.as_deref(), arena };
-            rewrite(signal, bytes, items, arena.room(), &mut visit as &mut dyn Visitor<Fault = Fault>).map_err(refusal)
-        })
+        edit(telemetry, |request| request.rewrite(&mut Visit { actions: &self.0, request }))
     }
 }
 
 struct Visit<'a> {
     actions: &'a [Action],
-    client: Option<&'a Client>,
-    arena: &'a Arena,
+    request: Request<'a>,
 }
 
 impl<'a> Visitor<'a> for Visit<'a> {
@@ -61,14 +56,7 @@ impl<'a> Visitor<'a> for Visit<'a> {
         Depth::Resources
     }
 
-    fn prunes(&self) -> bool {
-        false
-    }
-
     fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        for action in self.actions {
-            action.run(&mut sight.resource, resource::ATTRIBUTES, self.client, self.arena)?;
-        }
-        Ok(Verdict::Keep)
+        action::run(self.actions, &mut sight.resource, resource::ATTRIBUTES, &self.request)
     }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use crate::config::section::Section;
 use crate::otlp::Signal;
-use crate::otlp::message::{Message, put_pair_header};
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
-use crate::otlp::schema::{any_value, resource, resource_group};
-use crate::otlp::wire::{field_len, put_bytes};
+use crate::otlp::message::Message;
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
+use crate::otlp::schema::{resource, resource_group};
+use crate::otlp::wire::put_bytes;
+use crate::ottl::value::{Value, put_attribute};
 use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::edit::edit;
@@ -136,9 +137,7 @@ impl Config {
         tracing::info!(resource = told.join(", "), "detected resource information");
         let encode = |(key, value): (String, String)| {
             let mut field = Vec::new();
-            let length = field_len(any_value::STRING, value.len());
-            put_pair_header(&mut field, resource::ATTRIBUTES, key.as_bytes(), length);
-            put_bytes(&mut field, any_value::STRING, value.as_bytes());
+            put_attribute(&mut field, resource::ATTRIBUTES, key.as_bytes(), &Value::String(value.as_bytes()));
             (key.into_bytes(), field)
         };
         let mut schema_field = Vec::new();
@@ -232,9 +231,7 @@ impl Processor for ResourceDetection {
     }
 
     fn process(&self, telemetry: Telemetry, _: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        edit(telemetry, |signal, request, items, arena| {
-            rewrite(signal, request, items, arena.room(), &mut Visit(self) as &mut dyn Visitor<Fault = Refusal>)
-        })
+        edit(telemetry, |request| request.rewrite(&mut Visit(self)))
     }
 }
 
@@ -245,10 +242,6 @@ impl<'a> Visitor<'a> for Visit<'a> {
 
     fn depth(&self) -> Depth {
         Depth::Resources
-    }
-
-    fn prunes(&self) -> bool {
-        false
     }
 
     fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Refusal> {

@@ -23,12 +23,12 @@ use tokio::sync::Notify;
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::otlp::slice;
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Budget, Charge, Drain, Fate, Fill, Full, Holder, Load, Now, Outlet, Part, Reason, Refusal,
-    Share, Signal, Sink, Tally, Telemetry, Wakeful, clock, is_small,
+    Accounts, Alarm, Ask, Budget, Charge, Drain, Fate, Fill, Full, Holder, Load, Now, Part, Reason, Refusal, Share,
+    Signal, Sink, Tally, Telemetry, Wakeful, clock, is_small,
 };
 
-use super::Stage;
 use super::outbox::{Next, Outbox};
+use super::{Stage, StageParts};
 pub use config::Config;
 use counts::Counts;
 use policy::{Decision, Trace};
@@ -72,14 +72,8 @@ pub struct TailSampling {
 }
 
 impl TailSampling {
-    fn new(
-        id: &str,
-        config: Arc<Config>,
-        outlet: Arc<dyn Outlet>,
-        accounts: Accounts,
-        budget: Arc<Budget>,
-        alarm: Arc<Alarm>,
-    ) -> Arc<TailSampling> {
+    fn new(config: Arc<Config>, parts: StageParts) -> Arc<TailSampling> {
+        let StageParts { id, outlet, accounts, budget, alarm, .. } = parts;
         let queue = budget.limit(Share::Queue) as usize;
         let fitting = |key: &str, wanted: usize, most: usize| {
             if wanted > most {

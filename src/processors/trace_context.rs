@@ -15,15 +15,15 @@ use crate::config::section::Section;
 use crate::diagnostics::metrics::Page;
 use crate::otlp::Signal;
 use crate::otlp::message::Message;
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{log_record, resource};
 use crate::otlp::views::{AnyValue, KeyValue};
-use crate::otlp::wire::{Value, put_bytes, put_fixed32};
+use crate::otlp::wire::{Value, put_fixed32};
 use crate::ottl::value::Arena;
 use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::edit::edit;
-use super::{Factory, Notes, Processor};
+use super::{Factory, Notes, Processor, count, note};
 use read::{Context, read_flags, read_span_id, read_trace_id};
 
 /// Maximum services that get advice.
@@ -139,26 +139,24 @@ impl Found {
     #[cold]
     fn take(&mut self, names: &Names, rank: usize, says: Says, value: AnyValue) {
         let decimal_first = names.name(rank).starts_with(b"dd.");
-        let is_better = |best: Option<usize>| best.is_none_or(|best| rank < best);
         match says {
-            Says::TraceId => match read_trace_id(value) {
-                None => self.is_invalid |= !matches!(value, AnyValue::Empty | AnyValue::String([])),
-                Some(context) => {
-                    let other = self.trace.as_ref().map(|(_, other)| other.trace_id);
-                    self.is_conflicting |= other.is_some_and(|other| other != context.trace_id);
-                    if is_better(self.trace.as_ref().map(|(rank, _)| *rank)) {
-                        self.trace = Some((rank, context));
-                    }
-                }
-            },
-            Says::SpanId if is_better(self.span.map(|(rank, _)| rank)) => {
-                self.span = read_span_id(value, decimal_first).map(|id| (rank, id)).or(self.span);
+            Says::TraceId => {
+                let context = read_trace_id(value);
+                self.is_invalid |= context.is_none() && !matches!(value, AnyValue::Empty | AnyValue::String([]));
+                let traces = self.trace.zip(context);
+                self.is_conflicting |= traces.is_some_and(|((_, best), other)| best.trace_id != other.trace_id);
+                improve(&mut self.trace, rank, context);
             }
-            Says::Flags if is_better(self.flags.map(|(rank, _)| rank)) => {
-                self.flags = read_flags(value).map(|flags| (rank, flags)).or(self.flags);
-            }
-            Says::SpanId | Says::Flags => {}
+            Says::SpanId => improve(&mut self.span, rank, read_span_id(value, decimal_first)),
+            Says::Flags => improve(&mut self.flags, rank, read_flags(value)),
         }
+    }
+}
+
+/// Replaces the best value by one under a name that comes before its own in the list.
+fn improve<T>(best: &mut Option<(usize, T)>, rank: usize, read: Option<T>) {
+    if best.as_ref().is_none_or(|(best, _)| rank < *best) {
+        *best = read.map(|read| (rank, read)).or(best.take());
     }
 }
 
@@ -178,20 +176,16 @@ pub struct TraceContext {
 impl Processor for TraceContext {
     fn process(&self, telemetry: Telemetry, _: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
         let mut counts = [0; COUNTED.len()];
-        let after = edit(telemetry, |signal, request, items, arena| {
-            let mut visit = Visit { processor: self, arena, counts: &mut counts, is_told: false };
-            rewrite(signal, request, items, arena.room(), &mut visit as &mut dyn Visitor<Fault = Refusal>)
+        let after = edit(telemetry, |request| {
+            let arena = request.arena;
+            request.rewrite(&mut Visit { processor: self, arena, counts: &mut counts, is_told: false })
         })?;
-        notes.extend(counts.into_iter().zip(0..).filter(|(count, _)| *count > 0).map(|(count, index)| (index, count)));
+        note(notes, &counts);
         Ok(after)
     }
 
     fn publish(&self, notes: &Notes) {
-        for (index, count) in notes {
-            if let Some(counted) = self.counts.get(*index as usize) {
-                counted.fetch_add(*count, Relaxed);
-            }
-        }
+        count(&self.counts, notes);
     }
 
     fn observe(&self, page: &mut Page, id: &str, _: Signal, _: u64) {
@@ -248,10 +242,6 @@ impl<'a> Visitor<'a> for Visit<'_, 'a> {
 
     fn depth(&self) -> Depth {
         Depth::Records
-    }
-
-    fn prunes(&self) -> bool {
-        false
     }
 
     fn resource(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Refusal> {
@@ -321,23 +311,15 @@ impl<'a> Visit<'_, 'a> {
     fn promote(&self, record: &mut Message<'a>, context: Context, found: &Found) -> Result<(), Refusal> {
         let span_id = found.span.map(|(_, id)| id).or(context.span_id);
         let flags = found.flags.map(|(_, flags)| flags).or(context.flags).unwrap_or(0);
-        let mut fields = Vec::with_capacity(40);
-        put_bytes(&mut fields, log_record::TRACE_ID, &context.trace_id);
-        self.replace(record, log_record::TRACE_ID, &mut fields)?;
+        record.replace(log_record::TRACE_ID, self.arena.keep_field(log_record::TRACE_ID, &context.trace_id)?);
         if let Some(id) = span_id.filter(|_| record.bytes(log_record::SPAN_ID).iter().all(|byte| *byte == 0)) {
-            put_bytes(&mut fields, log_record::SPAN_ID, &id);
-            self.replace(record, log_record::SPAN_ID, &mut fields)?;
+            record.replace(log_record::SPAN_ID, self.arena.keep_field(log_record::SPAN_ID, &id)?);
         }
         if flags != 0 && record.bits(log_record::FLAGS) == 0 {
-            put_fixed32(&mut fields, log_record::FLAGS, u32::from(flags));
-            self.replace(record, log_record::FLAGS, &mut fields)?;
+            let mut field = Vec::new();
+            put_fixed32(&mut field, log_record::FLAGS, u32::from(flags));
+            record.replace(log_record::FLAGS, self.arena.keep(&field)?);
         }
-        Ok(())
-    }
-
-    fn replace(&self, record: &mut Message<'a>, number: u32, field: &mut Vec<u8>) -> Result<(), Refusal> {
-        record.replace(number, self.arena.keep(field).map_err(|_| Refusal::Internal)?);
-        field.clear();
         Ok(())
     }
 }

@@ -4,15 +4,15 @@ use std::mem::take;
 use std::sync::Arc;
 
 use crate::config::section::Section;
-use crate::otlp::rewrite::{self, Depth, Outcome, Sight, Verdict, Visitor};
+use crate::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor};
 use crate::otlp::slice::WORKED_ON;
 use crate::ottl::functions;
 use crate::ottl::program::{ErrorMode, Group, Grouping};
 use crate::ottl::scene::Scene;
-use crate::ottl::value::{Arena, Fault};
-use crate::telemetry::{Client, Now, Refusal, Signal, Telemetry};
+use crate::ottl::value::Fault;
+use crate::telemetry::{Now, Refusal, Signal, Telemetry};
 
-use super::edit::{edit, refusal};
+use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor};
 use crate::ottl::level;
 
@@ -31,10 +31,11 @@ struct Edits {
 /// The most contexts that a signal has.
 const CONTEXTS: usize = 5;
 
-const KEYS: [(Signal, &str, &[&str]); 3] = [
-    (Signal::Logs, "log_statements", &["log", "scope", "resource"]),
-    (Signal::Metrics, "metric_statements", &["exemplar", "datapoint", "metric", "scope", "resource"]),
-    (Signal::Traces, "trace_statements", &["spanevent", "span", "scope", "resource"]),
+/// The key and the contexts of each signal, in the order of `Signal`.
+const KEYS: [(&str, &[&str]); 3] = [
+    ("log_statements", &["log", "scope", "resource"]),
+    ("metric_statements", &["exemplar", "datapoint", "metric", "scope", "resource"]),
+    ("trace_statements", &["spanevent", "span", "scope", "resource"]),
 ];
 
 impl Config {
@@ -45,8 +46,7 @@ impl Config {
             let message = "'flatten_data' requires the 'transform.flatten.logs' feature gate to be enabled";
             section.problem_with_help("flatten_data", message, "it is not supported: the gate does not exist here");
         }
-        let mut signals: [Arc<Vec<Edits>>; 3] = Default::default();
-        for (signal, key, contexts) in KEYS {
+        let signals = KEYS.map(|(key, contexts)| {
             let grouping =
                 Grouping { key, contexts, functions: functions::TRANSFORM, error_mode, has_statements: true };
             let is_shared = |own: &Section| own.boolean("shared_cache", false);
@@ -54,10 +54,8 @@ impl Config {
                 let cache = contexts.iter().position(|context| is_shared && *context == group.context);
                 Edits { depth: level(group.context).0, group, shared_cache: cache }
             });
-            if let Some(slot) = signals.get_mut(signal as usize) {
-                *slot = Arc::new(edits);
-            }
-        }
+            Arc::new(edits)
+        });
         Config { signals }
     }
 }
@@ -79,91 +77,64 @@ impl Processor for Transform {
     }
 
     fn process(&self, telemetry: Telemetry, now: Now, _: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        let client = telemetry.client.clone();
         let mut caches: [Vec<u8>; CONTEXTS] = Default::default();
-        edit(telemetry, |signal, request, items, arena| {
+        edit(telemetry, |request| {
+            let room = request.arena.room();
             let mut outcome = Outcome::Unchanged;
             for edits in self.edits.iter() {
-                let (request, items) = match &outcome {
-                    Outcome::Changed { bytes, items } => (bytes.as_slice(), *items),
-                    _ => (request, items),
+                let request = match &outcome {
+                    Outcome::Changed { bytes, items } => Request { bytes, items: *items, ..request },
+                    _ => request,
                 };
                 let mut own = Vec::new();
                 let cache = edits.shared_cache.and_then(|index| caches.get_mut(index)).unwrap_or(&mut own);
                 let before = take(cache);
-                let mut editor = Editor { edits, arena, now, client: client.as_deref(), cache: &before };
-                let visitor = &mut editor as &mut dyn Visitor<Fault = Fault>;
-                let after = rewrite::rewrite(signal, request, items, arena.room(), visitor).map_err(refusal)?;
-                if arena.room().take(editor.cache.len()) {
+                let mut editor = Editor { edits, request, now, cache: &before };
+                let after = request.rewrite(&mut editor)?;
+                if room.take(editor.cache.len()) {
                     *cache = editor.cache.to_vec();
                 }
                 if !matches!(after, Outcome::Unchanged)
                     && let Outcome::Changed { bytes, .. } = std::mem::replace(&mut outcome, after)
                 {
-                    arena.room().give_back(bytes.capacity());
+                    room.give_back(bytes.capacity());
                 }
             }
-            Ok(outcome)
+            Ok::<_, Fault>(outcome)
         })
     }
 }
 
-struct Editor<'e, 'a> {
+struct Editor<'a> {
     edits: &'a Edits,
-    arena: &'a Arena,
+    request: Request<'a>,
     now: Now,
-    client: Option<&'e Client>,
     /// The cache that the group's items share.
     cache: &'a [u8],
 }
 
-impl<'a> Editor<'_, 'a> {
-    #[inline]
-    fn edit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        if self.edits.depth == depth {
-            let mut scene = Scene::new(self.arena, self.now, self.client, sight);
-            if self.edits.shared_cache.is_none() {
-                self.edits.group.run(&mut scene)?;
-            } else {
-                // Every item may read all that those before it have gathered.
-                self.arena.again.spend(self.cache.len() * WORKED_ON)?;
-                scene.cache = self.cache;
-                self.edits.group.run(&mut scene)?;
-                self.cache = scene.cache;
-            }
-        }
-        Ok(Verdict::Keep)
-    }
-}
-
-impl<'a> Visitor<'a> for Editor<'_, 'a> {
+impl<'a> Visitor<'a> for Editor<'a> {
     type Fault = Fault;
 
     fn depth(&self) -> Depth {
         self.edits.depth
     }
 
-    fn prunes(&self) -> bool {
-        false
-    }
-
-    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.edit(Depth::Resources, sight)
-    }
-
-    fn scope(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.edit(Depth::Scopes, sight)
-    }
-
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.edit(Depth::Records, sight)
-    }
-
-    fn child(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.edit(Depth::Children, sight)
-    }
-
-    fn exemplar(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
-        self.edit(Depth::Exemplars, sight)
+    #[inline]
+    fn visit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        if self.edits.depth == depth {
+            let Request { arena, client, .. } = self.request;
+            let mut scene = Scene::new(arena, self.now, client, sight);
+            if self.edits.shared_cache.is_none() {
+                self.edits.group.run(&mut scene)?;
+            } else {
+                // Every item may read all that those before it have gathered.
+                arena.again.spend(self.cache.len() * WORKED_ON)?;
+                scene.cache = self.cache;
+                self.edits.group.run(&mut scene)?;
+                self.cache = scene.cache;
+            }
+        }
+        Ok(Verdict::Keep)
     }
 }

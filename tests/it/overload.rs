@@ -103,7 +103,8 @@ pub fn stage(
         metadata_keys: Vec::new(),
         metadata_cardinality_limit: 0,
     };
-    let stage = Arc::new(Batch::new("batch", signal, config, outlet, accounts, budget.clone(), alarm.clone()));
+    let (budget, alarm) = (budget.clone(), alarm.clone());
+    let stage = Arc::new(Batch::new(config, StageParts { id: "batch", signal, outlet, accounts, budget, alarm }));
     (stage.clone(), stage)
 }
 

@@ -12,8 +12,8 @@ use misaki::exporters::{Accepted, Encoding, Exporter, Payload, Sending as Sends}
 use misaki::otlp::check;
 use misaki::otlp::wire::put_bytes;
 use misaki::pipeline::timekeeper::keep_time;
-use misaki::processors::Stage;
 use misaki::processors::batch::{self, Batch};
+use misaki::processors::{Stage, StageParts};
 use misaki::sending::Queue;
 use misaki::telemetry::{
     Account, Alarm, Ask, Blocked, Budget, Charge, Drain, Now, Outlet, Part, Place, Planned, Reason, Refusal, Share,
@@ -320,7 +320,15 @@ async fn cut(most: u64, wire: Vec<u8>) -> Vec<u64> {
     };
     let outlet = Arc::new(Noting(Arc::clone(&noted)));
     let accounts = vec![account(Signal::Logs)];
-    let stage = Arc::new(Batch::new("batch", Signal::Logs, config, outlet, accounts, budget.clone(), alarm.clone()));
+    let parts = StageParts {
+        id: "batch",
+        signal: Signal::Logs,
+        outlet,
+        accounts,
+        budget: budget.clone(),
+        alarm: alarm.clone(),
+    };
+    let stage = Arc::new(Batch::new(config, parts));
     let stages = vec![stage.clone() as Arc<dyn Wakeful>];
     let mut time = JoinSet::new();
     time.spawn(async move { match keep_time(&alarm, &stages).await {} });

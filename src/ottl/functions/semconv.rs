@@ -1,10 +1,9 @@
 //! Span names according to the semantic conventions, made from a span's attributes.
 
 use super::{function, optional, required};
-use crate::otlp::message::{Message, put_pair_header};
+use crate::otlp::message::Message;
 use crate::otlp::schema::span;
 use crate::otlp::views::AnyValue;
-use crate::otlp::wire::put_bytes;
 use crate::ottl::function::{Arguments, Function, Kind, Known};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
@@ -50,16 +49,11 @@ fn set_name<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<V
     if name == original {
         return Ok(Value::Nil);
     }
-    let mut raw = Vec::new();
     if let Some(key) = arguments.fixed_text(1) {
-        let original = Value::String(original);
-        put_pair_header(&mut raw, span::ATTRIBUTES, key, original.any_len().unwrap_or_default());
-        original.put_any(&mut raw);
-        record.set_attribute(span::ATTRIBUTES, key, scene.arena.keep(&raw)?);
-        raw.clear();
+        let attribute = scene.arena.keep_attribute(span::ATTRIBUTES, key, &Value::String(original))?;
+        record.set_attribute(span::ATTRIBUTES, key, attribute);
     }
-    put_bytes(&mut raw, span::NAME, &name);
-    record.replace(span::NAME, scene.arena.keep(&raw)?);
+    record.replace(span::NAME, scene.arena.keep_field(span::NAME, &name)?);
     Ok(Value::Nil)
 }
 

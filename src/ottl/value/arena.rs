@@ -5,9 +5,10 @@ use std::cell::Cell;
 
 use bumpalo::Bump;
 
-use super::{Fault, OUT_OF_MEMORY, Value};
+use super::{Fault, OUT_OF_MEMORY, Value, put_attribute};
 use crate::otlp::room::Room;
 use crate::otlp::slice::Allowance;
+use crate::otlp::wire::put_bytes;
 use crate::ottl::pattern::Computed;
 
 /// A new chunk is this much larger than its first allocation.
@@ -80,6 +81,20 @@ impl Arena {
         }
         self.room.take(needed);
         Err(Fault::new(OUT_OF_MEMORY))
+    }
+
+    /// Keeps an attribute, encoded as the field `list` of its message.
+    pub fn keep_attribute(&self, list: u32, key: &[u8], value: &Value) -> Result<&[u8], Fault> {
+        let mut raw = Vec::with_capacity(key.len() + value.any_len().unwrap_or(0) + 16);
+        put_attribute(&mut raw, list, key, value);
+        self.keep(&raw)
+    }
+
+    /// Keeps an encoded field of bytes.
+    pub fn keep_field(&self, number: u32, payload: &[u8]) -> Result<&[u8], Fault> {
+        let mut raw = Vec::with_capacity(payload.len() + 8);
+        put_bytes(&mut raw, number, payload);
+        self.keep(&raw)
     }
 
     pub fn text(&self, text: &str) -> Result<Value<'_>, Fault> {

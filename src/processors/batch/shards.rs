@@ -1,4 +1,4 @@
-//! A shard for each combination of values of the metadata keys. It is made when telemetry for it arrives, and removed
+//! A single shard without metadata keys, else one for each combination of their values. It is made when telemetry for it arrives, and removed
 //! once it has been empty for a second, or at once when another shard needs the room. The values come from clients, so
 //! their memory is charged.
 
@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::telemetry::{Charge, Client, Reason, Refusal, Share};
+use crate::telemetry::{Budget, Charge, Client, Reason, Refusal, Share};
 
-use super::{Config, Maker, Shard};
+use super::super::outbox::Outbox;
+use super::{Config, Shard};
 
 /// How long an empty shard is kept.
 pub const IDLE: Duration = Duration::from_secs(1);
@@ -21,7 +22,9 @@ pub struct Shards {
     keys: Vec<String>,
     /// 0 means no limit.
     limit: usize,
-    maker: Maker,
+    budget: Arc<Budget>,
+    /// The shard without metadata keys; it stays empty if there are any.
+    pub single: Arc<Shard>,
     entries: Mutex<HashMap<Vec<String>, Entry>>,
 }
 
@@ -32,30 +35,31 @@ struct Entry {
 }
 
 impl Shards {
-    pub fn new(config: &Config, maker: Maker) -> Shards {
+    pub fn new(config: &Config, outbox: Arc<Outbox>, budget: Arc<Budget>) -> Shards {
         Shards {
             keys: config.metadata_keys.clone(),
             limit: config.metadata_cardinality_limit,
-            maker,
+            budget,
+            single: Shard::new(None, outbox),
             entries: Mutex::default(),
         }
     }
 
-    pub fn is_off(&self) -> bool {
-        self.keys.is_empty()
-    }
-
     pub fn count(&self) -> usize {
-        self.lock().len()
+        if self.keys.is_empty() { 1 } else { self.lock().len() }
     }
 
     pub fn all(&self) -> Vec<Arc<Shard>> {
-        self.lock().values().map(|entry| entry.shard.clone()).collect()
+        let entries = self.lock();
+        [&self.single].into_iter().chain(entries.values().map(|entry| &entry.shard)).cloned().collect()
     }
 
     /// The shard for a client's metadata, and whether it is new. Refuses with a retry hint when there is no room for
     /// another shard: idle ones are removed soon.
     pub fn enter(&self, client: Option<&Client>, now: Instant) -> Result<(Arc<Shard>, bool), Refusal> {
+        if self.keys.is_empty() {
+            return Ok((self.single.clone(), false));
+        }
         let values = self.values(client);
         let mut entries = self.lock();
         if let Some(entry) = entries.get_mut(&values) {
@@ -69,19 +73,22 @@ impl Shards {
         if !self.has_room(&entries, bytes) {
             return Err(Refusal::unavailable("too many batcher metadata-value combinations"));
         }
-        let charge = Charge::take(&self.maker.budget, Share::Queue, bytes).ok_or(Refusal::busy(Reason::MemoryFull))?;
+        let charge = Charge::take(&self.budget, Share::Queue, bytes).ok_or(Refusal::busy(Reason::MemoryFull))?;
         Ok((self.add(&mut entries, values, charge, now), true))
     }
 
     /// The same for telemetry that already has a reserved place.
     pub fn enter_reserved(&self, client: Option<&Client>, now: Instant) -> Arc<Shard> {
+        if self.keys.is_empty() {
+            return self.single.clone();
+        }
         let values = self.values(client);
         let mut entries = self.lock();
         if let Some(entry) = entries.get(&values) {
             return entry.shard.clone();
         }
         // The shard was removed after the place was reserved.
-        let charge = Charge::held(&self.maker.budget, Share::Queue, 0);
+        let charge = Charge::held(&self.budget, Share::Queue, 0);
         charge.add(self.bytes(&values));
         self.add(&mut entries, values, charge, now)
     }
@@ -111,7 +118,7 @@ impl Shards {
 
     fn has_room(&self, entries: &HashMap<Vec<String>, Entry>, bytes: u64) -> bool {
         let used: u64 = entries.values().map(|entry| entry.charge.bytes()).sum();
-        (self.limit == 0 || entries.len() < self.limit) && used + bytes <= self.maker.budget.limit(Share::Queue) / PART
+        (self.limit == 0 || entries.len() < self.limit) && used + bytes <= self.budget.limit(Share::Queue) / PART
     }
 
     fn add(
@@ -123,7 +130,7 @@ impl Shards {
     ) -> Arc<Shard> {
         let metadata = self.keys.iter().cloned().zip(values.iter().cloned()).collect();
         let client = Arc::new(Client { metadata, ..Client::default() });
-        let shard = self.maker.shard(Some(client));
+        let shard = Shard::new(Some(client), self.single.outbox.another());
         entries.insert(values, Entry { shard: shard.clone(), used, charge });
         shard
     }

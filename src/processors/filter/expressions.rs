@@ -109,14 +109,27 @@ enum Subject {
     Label(String),
 }
 
+/// A comparison with a text: its sign or word, a sign with the sides exchanged, the condition on what is at a path, and
+/// whether it is true for a text.
+type Comparison = (&'static str, &'static str, fn(&str, &str) -> String, fn(&str, &str) -> bool);
+
+const COMPARISONS: &[Comparison] = &[
+    ("==", "==", |path, text| format!("{path} == {}", literal(text)), |it, text| it == text),
+    ("!=", "!=", |path, text| format!("{path} != {}", literal(text)), |it, text| it != text),
+    ("<=", ">=", |path, text| format!("{path} <= {}", literal(text)), |it, text| it <= text),
+    (">=", "<=", |path, text| format!("{path} >= {}", literal(text)), |it, text| it >= text),
+    ("<", ">", |path, text| format!("{path} < {}", literal(text)), |it, text| it < text),
+    (">", "<", |path, text| format!("{path} > {}", literal(text)), |it, text| it > text),
+    ("contains", "", |path, text| format!("IsMatch({path}, {})", literal(&escape(text))), |it, text| it.contains(text)),
+    ("startsWith", "", |path, text| format!("HasPrefix({path}, {})", literal(text)), |it, text| it.starts_with(text)),
+    ("endsWith", "", |path, text| format!("HasSuffix({path}, {})", literal(text)), |it, text| it.ends_with(text)),
+];
+
 /// What it is compared with. Texts of a list are any of them.
 enum Test {
-    Compare(&'static str, String),
+    Text(&'static Comparison, String),
     OneOf(Vec<String>),
     Matches(String, Pattern),
-    Contains(String),
-    StartsWith(String),
-    EndsWith(String),
 }
 
 struct Reader<'t> {
@@ -258,14 +271,14 @@ impl Reader<'_> {
         let first = self.tokens.iter().skip(self.at).map(|(token, _)| token).find(|token| **token != Token::Sign("("));
         if matches!(first, Some(Token::Text(_))) {
             let text = self.literal()?;
-            let operator = self.operator().and_then(turned);
-            let operator =
-                operator.ok_or_else(|| self.refused("a text may stand on the left of == != < <= > >= only"))?;
-            return Ok(self.subject()?.tested(&Test::Compare(operator, text)));
+            let comparison = self.comparison_by(|(_, turned, ..)| *turned);
+            let comparison =
+                comparison.ok_or_else(|| self.refused("a text may stand on the left of == != < <= > >= only"))?;
+            return Ok(self.subject()?.tested(&Test::Text(comparison, text)));
         }
         let subject = self.subject()?;
-        if let Some(operator) = self.operator() {
-            return Ok(subject.tested(&Test::Compare(operator, self.literal()?)));
+        if let Some(comparison) = self.comparison_by(|(name, ..)| *name) {
+            return Ok(subject.tested(&Test::Text(comparison, self.literal()?)));
         }
         let is_negated = self.takes("not");
         let test = if self.takes("in") {
@@ -279,12 +292,8 @@ impl Reader<'_> {
                     return Err(Mistake { help: Some(why), ..self.refused("this is not a regular expression") });
                 }
             }
-        } else if self.takes("contains") {
-            Test::Contains(self.literal()?)
-        } else if self.takes("startsWith") {
-            Test::StartsWith(self.literal()?)
-        } else if self.takes("endsWith") {
-            Test::EndsWith(self.literal()?)
+        } else if let Some(word) = self.comparison_by(|(name, turned, ..)| if turned.is_empty() { *name } else { "" }) {
+            Test::Text(word, self.literal()?)
         } else {
             return Err(self.refused("expected a comparison here"));
         };
@@ -292,8 +301,9 @@ impl Reader<'_> {
         Ok(if is_negated { format!("not ({tested})") } else { tested })
     }
 
-    fn operator(&mut self) -> Option<&'static str> {
-        ["==", "!=", "<=", ">=", "<", ">"].into_iter().find(|operator| self.takes(operator))
+    /// Takes the sign or word that `name` gives to a comparison.
+    fn comparison_by(&mut self, name: fn(&Comparison) -> &'static str) -> Option<&'static Comparison> {
+        COMPARISONS.iter().find(|comparison| self.takes(name(comparison)))
     }
 
     fn subject(&mut self) -> Result<Subject, Mistake> {
@@ -335,11 +345,6 @@ fn joined(mut terms: Vec<String>, with: &str) -> String {
     }
 }
 
-fn turned(operator: &str) -> Option<&'static str> {
-    let turns = [("==", "=="), ("!=", "!="), ("<", ">"), (">", "<"), ("<=", ">="), (">=", "<=")];
-    turns.iter().find(|(from, _)| *from == operator).map(|(_, to)| *to)
-}
-
 impl Subject {
     fn tested(&self, test: &Test) -> String {
         match self {
@@ -365,32 +370,21 @@ impl Test {
     /// The test of what is at a path.
     fn of(&self, path: &str) -> String {
         match self {
-            Test::Compare(operator, text) => format!("{path} {operator} {}", literal(text)),
+            Test::Text((_, _, condition, _), text) => condition(path, text),
             Test::OneOf(texts) if texts.is_empty() => "false".to_owned(),
             Test::OneOf(texts) => {
                 joined(texts.iter().map(|text| format!("{path} == {}", literal(text))).collect(), " or ")
             }
             Test::Matches(pattern, _) => format!("IsMatch({path}, {})", literal(pattern)),
-            Test::Contains(text) => format!("IsMatch({path}, {})", literal(&escape(text))),
-            Test::StartsWith(text) => format!("HasPrefix({path}, {})", literal(text)),
-            Test::EndsWith(text) => format!("HasSuffix({path}, {})", literal(text)),
         }
     }
 
     /// Whether it is true of this text.
     fn holds(&self, text: &str) -> bool {
         match self {
-            Test::Compare("==", other) => text == other,
-            Test::Compare("!=", other) => text != other,
-            Test::Compare("<", other) => text < other.as_str(),
-            Test::Compare("<=", other) => text <= other.as_str(),
-            Test::Compare(">", other) => text > other.as_str(),
-            Test::Compare(_, other) => text >= other.as_str(),
+            Test::Text((.., holds), other) => holds(text, other),
             Test::OneOf(texts) => texts.iter().any(|other| text == other),
             Test::Matches(_, pattern) => pattern.is_match(text.as_bytes()),
-            Test::Contains(part) => text.contains(part),
-            Test::StartsWith(start) => text.starts_with(start),
-            Test::EndsWith(end) => text.ends_with(end),
         }
     }
 }

@@ -91,7 +91,6 @@ impl StageFactory for Arc<Config> {
     }
 
     fn build(&self, parts: StageParts<'_>) -> Arc<dyn Stage> {
-        let StageParts { id, outlet, accounts, budget, alarm, .. } = parts;
-        TailSampling::new(id, self.clone(), outlet, accounts, budget, alarm)
+        TailSampling::new(self.clone(), parts)
     }
 }

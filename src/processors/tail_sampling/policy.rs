@@ -2,6 +2,7 @@
 
 mod settings;
 
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,10 +42,10 @@ pub enum Policy {
         above_ms: i64,
         up_to_ms: Option<i64>,
     },
-    NumericAttribute {
+    /// Whether an attribute passes the test, or does not.
+    Attribute {
         key: Vec<u8>,
-        least: i64,
-        most: i64,
+        test: Test,
         invert: bool,
     },
     Probabilistic {
@@ -53,16 +54,6 @@ pub enum Policy {
     },
     /// Bits by code.
     StatusCode(u32),
-    StringAttribute {
-        key: Vec<u8>,
-        values: Values,
-        invert: bool,
-    },
-    BooleanAttribute {
-        key: Vec<u8>,
-        value: bool,
-        invert: bool,
-    },
     RateLimiting(Bucket),
     BytesLimiting(Bucket),
     SpanCount {
@@ -84,9 +75,27 @@ pub enum Policy {
     Composite(Composite),
 }
 
-pub enum Values {
+/// What an attribute is compared with. Of another type it counts as 0, an empty text or false.
+pub enum Test {
+    Number(RangeInclusive<i64>),
     Exact(Vec<Vec<u8>>),
     Regex(Vec<Pattern>),
+    Boolean(bool),
+}
+
+impl Test {
+    /// An empty text counts in a resource only.
+    fn passes(&self, value: AnyValue, of_span: bool) -> bool {
+        let number = if let AnyValue::Int(number) = value { number } else { 0 };
+        let text = if let AnyValue::String(text) = value { text } else { &[] };
+        let is_text = !(of_span && text.is_empty());
+        match self {
+            Test::Number(range) => range.contains(&number),
+            Test::Exact(values) => is_text && values.iter().any(|value| value == text),
+            Test::Regex(patterns) => is_text && patterns.iter().any(|pattern| pattern.is_match(text)),
+            Test::Boolean(wanted) => (value == AnyValue::Bool(true)) == *wanted,
+        }
+    }
 }
 
 impl Policy {
@@ -97,7 +106,7 @@ impl Policy {
     /// Whether it has conditions or patterns.
     pub fn has_patterns(&self) -> bool {
         match self {
-            Policy::OttlCondition { .. } | Policy::StringAttribute { values: Values::Regex(_), .. } => true,
+            Policy::OttlCondition { .. } | Policy::Attribute { test: Test::Regex(_), .. } => true,
             Policy::And(policies) | Policy::Drop(policies) => policies.iter().any(Policy::has_patterns),
             Policy::Not(policy) => policy.has_patterns(),
             Policy::Composite(composite) => composite.policies.iter().any(|(policy, _)| policy.has_patterns()),
@@ -109,13 +118,7 @@ impl Policy {
         let is_sampled = match self {
             Policy::AlwaysSample => true,
             Policy::Latency { above_ms, up_to_ms } => trace.latency(*above_ms, up_to_ms.unwrap_or(i64::MAX)),
-            Policy::NumericAttribute { key, least, most, invert } => {
-                let matches = |value: AnyValue, _| {
-                    let number = if let AnyValue::Int(number) = value { number } else { 0 };
-                    (*least..=*most).contains(&number)
-                };
-                trace.has_attribute(key, matches) != *invert
-            }
+            Policy::Attribute { key, test, invert } => trace.has_attribute(key, test) != *invert,
             Policy::Probabilistic { salt, threshold } => {
                 let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
                 let bytes = salt.bytes().chain(trace.id.to_be_bytes());
@@ -125,21 +128,6 @@ impl Policy {
                 let code = Message::of(&merged(span, span::STATUS)).bits(status::CODE);
                 code < 3 && codes >> code & 1 == 1
             }),
-            Policy::StringAttribute { key, values, invert } => {
-                let matches = |value: AnyValue, of_span: bool| {
-                    let text = if let AnyValue::String(text) = value { text } else { &[] };
-                    let is_match = match values {
-                        Values::Exact(values) => values.iter().any(|value| value == text),
-                        Values::Regex(patterns) => patterns.iter().any(|pattern| pattern.is_match(text)),
-                    };
-                    is_match && !(of_span && text.is_empty())
-                };
-                trace.has_attribute(key, matches) != *invert
-            }
-            Policy::BooleanAttribute { key, value: wanted, invert } => {
-                let matches = |value: AnyValue, _| (value == AnyValue::Bool(true)) == *wanted;
-                trace.has_attribute(key, matches) != *invert
-            }
             Policy::RateLimiting(bucket) => bucket.take(trace.spans as f64, trace.now.instant),
             Policy::BytesLimiting(bucket) => bucket.take(request_len(trace.pieces) as f64, trace.now.instant),
             Policy::SpanCount { least, most } => trace.spans >= *least && most.is_none_or(|most| trace.spans <= most),
@@ -173,17 +161,17 @@ impl Trace<'_> {
         self.pieces.iter().any(|piece| piece.each().any(&mut matches))
     }
 
-    /// Whether a resource or a span has an attribute `key` of which `matches(value, whether it is a span's)`.
-    fn has_attribute(&self, key: &[u8], matches: impl Fn(AnyValue, bool) -> bool) -> bool {
+    /// Whether a resource or a span has an attribute `key` that passes the test.
+    fn has_attribute(&self, key: &[u8], test: &Test) -> bool {
         let mut before: Option<&Piece> = None;
         self.pieces.iter().any(|piece| {
             let is_new = before.replace(piece).is_none_or(|before| !piece.continues(before));
             let resource = merged(&piece.header.resource, resource_group::RESOURCE);
             let found = Message::of(&resource).attribute(resource::ATTRIBUTES, key).filter(|_| is_new);
-            found.is_some_and(|value| matches(value, false))
+            found.is_some_and(|value| test.passes(value, false))
                 || piece.each().any(|span| {
                     let value = Message::of(span).attribute(span::ATTRIBUTES, key);
-                    value.is_some_and(|value| matches(value, true))
+                    value.is_some_and(|value| test.passes(value, true))
                 })
         })
     }

@@ -42,20 +42,16 @@ impl Recent {
         self.next += 1;
         self.ids.insert(id, self.next);
         self.uses.push_back((self.next, id));
-        while self.ids.len() > self.limit && self.take_oldest().is_some() {}
+        while self.ids.len() > self.limit
+            && let Some((serial, id)) = self.uses.pop_front()
+        {
+            if self.ids.get(&id) == Some(&serial) {
+                self.ids.remove(&id);
+            }
+        }
         if self.uses.len() > 2 * self.ids.len() + 64 {
             let ids = &self.ids;
             self.uses.retain(|(serial, id)| ids.get(id) == Some(serial));
-        }
-    }
-
-    fn take_oldest(&mut self) -> Option<u128> {
-        loop {
-            let (serial, id) = self.uses.pop_front()?;
-            if self.ids.get(&id) == Some(&serial) {
-                self.ids.remove(&id);
-                return Some(id);
-            }
         }
     }
 }

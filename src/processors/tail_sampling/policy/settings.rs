@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::sync::Mutex;
 
-use super::{Bucket, Composite, Policy, Values};
+use super::{Bucket, Composite, Policy, Test};
 use crate::config;
 use crate::config::nearest::suggestion;
 use crate::config::section::Section;
@@ -107,8 +107,8 @@ impl Own<'_> {
         self.section.items("values").unwrap_or_default()
     }
 
-    fn invert(&self) -> bool {
-        self.section.boolean("invert_match", false)
+    fn attribute(&self, test: Test) -> Policy {
+        Policy::Attribute { key: self.key(), test, invert: self.section.boolean("invert_match", false) }
     }
 
     fn bucket(&self, key: &str) -> Bucket {
@@ -144,8 +144,7 @@ fn numeric_attribute(own: &Own) -> Option<Policy> {
     if least.or(most).is_none() {
         return own.wrong("", "at least one of min_value or max_value must be set");
     }
-    let (least, most) = (least.unwrap_or(i64::MIN), most.unwrap_or(i64::MAX));
-    Some(Policy::NumericAttribute { key: own.key(), least, most, invert: own.invert() })
+    Some(own.attribute(Test::Number(least.unwrap_or(i64::MIN)..=most.unwrap_or(i64::MAX))))
 }
 
 fn probabilistic(own: &Own) -> Option<Policy> {
@@ -186,21 +185,20 @@ fn status_code(own: &Own) -> Option<Policy> {
 fn string_attribute(own: &Own) -> Option<Policy> {
     own.section.ignored(&["cache_max_size"]);
     let values = own.values();
-    let values = if own.section.boolean("enabled_regex_matching", false) {
+    let test = if own.section.boolean("enabled_regex_matching", false) {
         match values.iter().map(|(value, place)| pattern::compile(value).map_err(|why| (*place, why))).collect() {
-            Ok(patterns) => Values::Regex(patterns),
+            Ok(patterns) => Test::Regex(patterns),
             Err((place, why)) => return own.wrong_at(place, "values", format_args!("invalid regex: {why}")),
         }
     } else {
         let values = values.into_iter().map(|(value, _)| value.into_bytes());
-        Values::Exact(values.filter(|value| !value.is_empty()).collect())
+        Test::Exact(values.filter(|value| !value.is_empty()).collect())
     };
-    Some(Policy::StringAttribute { key: own.key(), values, invert: own.invert() })
+    Some(own.attribute(test))
 }
 
 fn boolean_attribute(own: &Own) -> Option<Policy> {
-    let value = own.section.boolean("value", false);
-    Some(Policy::BooleanAttribute { key: own.key(), value, invert: own.invert() })
+    Some(own.attribute(Test::Boolean(own.section.boolean("value", false))))
 }
 
 fn span_count(own: &Own) -> Option<Policy> {
