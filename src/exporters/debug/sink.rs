@@ -93,8 +93,9 @@ impl ExporterSettings for Config {
 }
 
 impl OpenExporter for Debug {
-    fn end(self: Arc<Self>, signal: Signal, account: &Arc<Account>) -> Result<End, String> {
-        Ok(End::Sink(Arc::new(DebugSink::new(self, signal, account.clone()))))
+    fn end(self: Arc<Self>, _: Signal, account: &Arc<Account>) -> Result<End, String> {
+        self.accounts.put(account);
+        Ok(End::Sink(Arc::new(DebugSink { debug: self, account: account.clone() })))
     }
 
     fn waiting(&self) -> Items {
@@ -261,7 +262,6 @@ impl Debug {
 /// One signal of a `debug` exporter.
 pub struct DebugSink {
     debug: Arc<Debug>,
-    signal: Signal,
     account: Arc<Account>,
 }
 
@@ -269,11 +269,6 @@ pub struct DebugSink {
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl DebugSink {
-    fn new(debug: Arc<Debug>, signal: Signal, account: Arc<Account>) -> DebugSink {
-        debug.accounts.put(&account);
-        DebugSink { debug, signal, account }
-    }
-
     fn bytes(load: Load) -> usize {
         ENTRY + usize::try_from(load.bytes).unwrap_or(usize::MAX - ENTRY)
     }
@@ -312,7 +307,7 @@ impl Sink for DebugSink {
         output.release(DebugSink::bytes(load));
         self.account.show_leaving(&telemetry);
         telemetry.resolve(Ok(()));
-        let items = items_of(self.signal, load.items);
+        let items = items_of(self.account.signal, load.items);
         if !self.debug.hold(&telemetry, load) {
             self.account.lose(Reason::MemoryFull, &telemetry);
             output.miss(Why::Memory, items);
@@ -326,10 +321,6 @@ impl Sink for DebugSink {
 
     fn room(&self) -> &Notify {
         self.debug.output.room()
-    }
-
-    fn answers(&self, _is_batched: bool) -> bool {
-        false
     }
 
     fn skip(&self, telemetry: &Telemetry) {
