@@ -53,18 +53,12 @@ impl Verbosity {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     /// Writes a newline inside a value as `\n`, so that a value cannot forge a line.
     pub escape_newlines: bool,
     /// For `line` and `tree`.
     pub layout: Layout,
-}
-
-impl Default for Style {
-    fn default() -> Style {
-        Style { escape_newlines: false, layout: Layout::FILE }
-    }
 }
 
 /// The counts in the summary.

@@ -9,8 +9,6 @@ use crate::diagnostics::columns::counted;
 use crate::otlp::hex;
 use crate::otlp::pieces::Pieces;
 
-/// The minimum severity of a log that gives its span a row of its own.
-const WARN: i32 = 13;
 /// Maximum failures named above the rows.
 const FAILURES: usize = 3;
 /// The widths of the columns with `180 ms` and `100 %`.
@@ -34,7 +32,6 @@ pub enum Why {
 pub struct Log {
     /// The span id; 0 if it is unset.
     pub span: u64,
-    pub severity: i32,
     pub line: Line,
 }
 
@@ -58,7 +55,8 @@ impl Request {
             logs.entry(log.span).or_default().push(log);
         }
         for span in &mut self.spans {
-            span.notable = logs.get(&span.id).is_some_and(|logs| logs.iter().any(|log| log.severity >= WARN));
+            let is_notable = |log: &&Log| matches!(log.line.tone, Tone::Warning | Tone::Bad);
+            span.notable = logs.get(&span.id).is_some_and(|logs| logs.iter().any(is_notable));
         }
         if !self.spans.is_empty() {
             let tree = Tree::build(&self.spans);

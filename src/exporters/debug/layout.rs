@@ -28,6 +28,12 @@ pub enum Tone {
 const FILE_WIDTH: usize = 160;
 const TERMINAL_WIDTH: usize = 80;
 
+impl Default for Layout {
+    fn default() -> Layout {
+        Layout::FILE
+    }
+}
+
 impl Layout {
     pub const FILE: Layout = Layout { width: FILE_WIDTH, colour: false };
 

@@ -32,6 +32,9 @@ const PER_SPAN: usize = 2 * size_of::<Span>() + size_of::<Node>() + size_of::<Ro
 const PER_LOG: usize = 2 * size_of::<Log>() + 224;
 const PER_TRACE: usize = 2 * size_of::<Trace>() + 256;
 
+/// The charge for waiting traces changes in steps of this size.
+const STEP: u64 = 64 << 10;
+
 pub const WAIT: Duration = Duration::from_secs(5);
 
 /// The limits of what may wait.
@@ -42,36 +45,6 @@ pub struct Limits {
     pub items: usize,
     /// Their memory, including the drawing's.
     pub bytes: usize,
-}
-
-/// Memory from the budget: at most a quarter of the share for queues.
-struct Memory {
-    budget: Arc<Budget>,
-    charge: Charge,
-    /// Charged bytes.
-    paid: usize,
-}
-
-impl Memory {
-    /// The charge changes in steps of this size.
-    const STEP: usize = 64 << 10;
-
-    /// Raises the charge to at least `bytes`; false if there is no memory for them.
-    fn pay(&mut self, bytes: usize) -> bool {
-        if bytes <= self.paid {
-            return true;
-        }
-        let wanted = bytes.next_multiple_of(Memory::STEP);
-        let is_paid =
-            wanted as u64 <= self.budget.limit(Share::Queue) / 4 && self.charge.grow((wanted - self.paid) as u64);
-        self.paid = if is_paid { wanted } else { self.paid };
-        is_paid
-    }
-
-    fn give_back(&mut self, bytes: usize) {
-        self.paid = self.paid.min(bytes.next_multiple_of(Memory::STEP));
-        self.charge.shrink_to(self.paid as u64);
-    }
 }
 
 impl Default for Limits {
@@ -85,11 +58,13 @@ pub type Items = [u64; Signal::ALL.len()];
 
 type Id = [u8; 16];
 
+#[derive(Default)]
 pub struct Requests {
     layout: Layout,
     wait: Duration,
     limits: Limits,
-    memory: Option<Memory>,
+    /// The memory of waiting traces, if it comes from a budget.
+    charge: Option<Charge>,
     traces: HashMap<Id, Trace>,
     /// Traces by age, the oldest first.
     ages: BTreeMap<u64, Id>,
@@ -129,25 +104,12 @@ impl Trace {
 
 impl Requests {
     pub fn new(layout: Layout, wait: Duration, limits: Limits) -> Requests {
-        Requests {
-            layout,
-            wait,
-            limits,
-            memory: None,
-            traces: HashMap::new(),
-            ages: BTreeMap::new(),
-            next_age: 0,
-            items: 0,
-            bytes: 0,
-            printed: VecDeque::new(),
-            is_printed: HashSet::new(),
-        }
+        Requests { layout, wait, limits, ..Requests::default() }
     }
 
     /// Charges the gathered requests to a budget.
     pub fn within(mut self, budget: &Arc<Budget>) -> Requests {
-        let charge = Charge::held(budget, Share::Queue, 0);
-        self.memory = Some(Memory { budget: budget.clone(), charge, paid: 0 });
+        self.charge = Some(Charge::held(budget, Share::Queue, 0));
         self
     }
 
@@ -189,11 +151,15 @@ impl Requests {
         written
     }
 
-    /// Whether more is waiting than the limits allow.
-    fn is_over(&mut self) -> bool {
+    /// Whether more is waiting than the limits and the budget allow. At most a quarter of the share for queues is used.
+    fn is_over(&self) -> bool {
         let Limits { traces, items, bytes } = self.limits;
         let is_within = self.traces.len() <= traces && self.items <= items && self.bytes <= bytes;
-        !is_within || self.memory.as_mut().is_some_and(|memory| !memory.pay(self.bytes))
+        let has_memory = |charge: &Charge| {
+            let (paid, wanted) = (charge.bytes(), (self.bytes as u64).next_multiple_of(STEP));
+            wanted <= paid || wanted <= charge.limit() / 4 && charge.grow(wanted - paid)
+        };
+        !is_within || !self.charge.as_ref().is_none_or(has_memory)
     }
 
     /// Discards everything that waits.
@@ -201,7 +167,12 @@ impl Requests {
         self.traces = HashMap::new();
         self.ages.clear();
         (self.items, self.bytes) = (0, 0);
-        self.memory.iter_mut().for_each(|memory| memory.give_back(0));
+        self.give_back();
+    }
+
+    /// Gives back the charge beyond the waiting traces.
+    fn give_back(&self) {
+        self.charge.iter().for_each(|charge| charge.shrink_to((self.bytes as u64).next_multiple_of(STEP)));
     }
 
     /// The number of waiting items.
@@ -252,7 +223,7 @@ impl Requests {
         }
         let why = why.unwrap_or(if trace.is_late { Why::Late } else { Why::Due });
         Request { trace: id, spans: trace.spans, logs: trace.logs, why }.draw(self.layout, to);
-        self.memory.iter_mut().for_each(|memory| memory.give_back(self.bytes));
+        self.give_back();
     }
 
     /// Takes a log record; gives the line back if the record has no trace to wait for.
@@ -262,7 +233,7 @@ impl Requests {
         let Some(id) = known else { return Some(line) };
         let bytes = PER_LOG + line.kind.len() + line.service.len() + line.words.len();
         let trace = self.trace(id, bytes, now);
-        trace.logs.push(Log { span: span_id(record.span_id), severity: record.severity_number, line });
+        trace.logs.push(Log { span: span_id(record.span_id), line });
         None
     }
 

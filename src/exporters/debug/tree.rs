@@ -30,7 +30,7 @@ pub struct Span {
     pub name: Box<str>,
     /// The error message if it failed; may be empty.
     pub failure: Option<Box<str>>,
-    /// It has a log of a severity that needs a row of its own.
+    /// It has a log of severity WARN or above, so it needs a row of its own.
     pub notable: bool,
 }
 

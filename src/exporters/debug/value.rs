@@ -106,13 +106,10 @@ fn sorted(items: &[u8], held: usize) -> Option<Vec<KeyValue<'_>>> {
 
 fn put_json(text: &mut Text<'_, '_>, value: AnyValue<'_>, depth: usize) {
     match value {
-        AnyValue::Empty => text.raw("null"),
-        AnyValue::String(string) => text.json_string(string),
-        AnyValue::Bool(value) => text.raw(if value { "true" } else { "false" }),
-        AnyValue::Int(n) => number::put_int(text.to.out, n),
-        AnyValue::Double(value) => number::put_double(text.to.out, value),
         // Go's empty byte slice is nil.
-        AnyValue::Bytes([]) => text.raw("null"),
+        AnyValue::Empty | AnyValue::Bytes([]) => text.raw("null"),
+        AnyValue::String(string) => text.json_string(string),
+        AnyValue::Bool(_) | AnyValue::Int(_) | AnyValue::Double(_) => put_plain(text, value),
         AnyValue::Bytes(bytes) => {
             text.raw("\"");
             text.base64(bytes);
