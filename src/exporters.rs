@@ -234,7 +234,11 @@ where
     let attempt = async |header: Header| {
         let mut outcome = attempt(header.clone()).await;
         let sent = headers.values().chain(header.as_ref().map(|(_, value)| value));
-        bound(said(&mut outcome), sent.filter(|value| value.is_sensitive()), query);
+        let message = match &mut outcome {
+            Ok(accepted) => &mut accepted.message,
+            Err(error) => error.message_mut(),
+        };
+        bound(message, sent.filter(|value| value.is_sensitive()), query);
         outcome
     };
     let Some(auth) = auth else { return attempt(None).await };
@@ -247,13 +251,6 @@ where
     match auth.header(true).await {
         Ok(renewed) if renewed != header => attempt(Some(renewed)).await,
         _ => Err(refused),
-    }
-}
-
-fn said(outcome: &mut Result<Accepted, SendError>) -> &mut String {
-    match outcome {
-        Ok(accepted) => &mut accepted.message,
-        Err(error) => error.message_mut(),
     }
 }
 

@@ -35,20 +35,16 @@ pub struct Compression {
 
 /// The encoding of a copy.
 #[derive(Clone, Copy)]
-struct Form {
-    json: bool,
-    coding: Coding,
-    level: Option<i32>,
+pub struct Form {
+    pub json: bool,
+    pub coding: Coding,
+    /// `None` means the coding's default.
+    pub level: Option<i32>,
 }
 
 impl Compression {
-    pub fn new(coding: Coding, level: Option<i32>, budget: Arc<Budget>) -> Compression {
-        Compression { form: Form { json: false, coding, level }, budget }
-    }
-
-    /// The same compression, for JSON.
-    pub fn of_json(self, json: bool) -> Compression {
-        Compression { form: Form { json, ..self.form }, ..self }
+    pub fn new(form: Form, budget: Arc<Budget>) -> Compression {
+        Compression { form, budget }
     }
 
     pub fn is_on(&self) -> bool {

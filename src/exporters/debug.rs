@@ -1,9 +1,12 @@
-//! The `debug` exporter's text, written straight from the wire: byte for byte what the Go collector's prints.
+//! The text of the `debug` exporter, made directly from the wire.
 //!
-//! Beside its three forms there are ours: `line` and `json` go item by item, `tree` gathers requests (`requests`), finds what they waited for (`tree`) and draws them (`block`).
+//! `basic`, `normal` and `detailed` print the same bytes as the Go collector. Our own forms are `line` and `json`,
+//! which print item by item, and `tree`, which gathers whole requests (`requests`), finds their critical path (`tree`)
+//! and draws them (`block`). All forms but `tree` write while they `walk` through a request.
 //!
-//! A request's text can be a thousand times its size, so it is never held: `printer` writes it on the output's own thread (`diagnostics/output.rs`) in pieces, each of which is written before the next one
-//! is made. `sampling` limits repeated messages.
+//! The text can be a thousand times its request, so it is never held: `printer` makes it on the output's own thread
+//! (`diagnostics/output.rs`) in pieces, and each piece is written before the next one is made. `sampling` limits
+//! repeated messages.
 
 mod block;
 mod detailed;
@@ -18,16 +21,17 @@ pub mod sink;
 mod text;
 pub mod tree;
 mod value;
+mod walk;
 
 use std::io::Write;
 
 use crate::otlp::pieces::{Pieces, Take};
-use crate::otlp::schema::REQUEST_RESOURCES;
 use crate::otlp::views::metrics::Metric;
-use crate::otlp::views::{Repeated, ResourceGroup, ScopeGroup};
+use crate::otlp::views::{ResourceGroup, ScopeGroup};
 use crate::telemetry::Signal;
 use layout::Layout;
 use text::Text;
+use walk::resources;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Verbosity {
@@ -37,39 +41,33 @@ pub enum Verbosity {
     Detailed,
     Normal,
     Line,
-    // Needs [`requests::Requests`]; what is given alone is written as lines.
+    // Needs [`requests::Requests`]; a request printed without it is printed as lines.
     Tree,
     Json,
 }
 
 impl Verbosity {
-    /// Whether the Go collector's summary of each request comes first.
+    /// Whether it begins with the Go collector's summary of the request.
     fn has_summary(self) -> bool {
         matches!(self, Verbosity::Basic | Verbosity::Normal | Verbosity::Detailed)
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
-    /// A newline inside a value is written `\n`, so that a value cannot forge a line.
+    /// Writes a newline inside a value as `\n`, so that a value cannot forge a line.
     pub escape_newlines: bool,
-    /// Of the forms in lines.
+    /// For `line` and `tree`.
     pub layout: Layout,
 }
 
-impl Default for Style {
-    fn default() -> Style {
-        Style { escape_newlines: false, layout: Layout::FILE }
-    }
-}
-
-/// What the summary line counts.
+/// The counts in the summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub resources: u64,
     /// Log records, metrics or spans.
     pub records: u64,
-    /// Of metrics only.
+    /// 0 for logs and traces.
     pub data_points: u64,
 }
 
@@ -91,14 +89,14 @@ impl Counts {
     }
 }
 
-/// The dump, in the Go collector's forms with the empty line after it; nothing for `Basic`. The parts are concatenated requests: the numbers of their
-/// resources go on from one to the next.
+/// Appends the dump: the text after the summary. In the Go collector's forms an empty line follows it; `basic` has no
+/// dump. The parts are consecutive requests, whose resources are numbered together.
 pub fn render_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], out: &mut Vec<u8>) {
     render_chunks(signal, verbosity, style, parts, usize::MAX, out, &mut |_, _| true);
 }
 
-/// The dump in pieces: whenever `out` has reached `piece_bytes`, `take` takes what it holds, and is told how many items
-/// were begun since its last call; it says whether to go on. The last piece stays in `out`, and its items are returned.
+/// Makes the dump in pieces. When `out` reaches `piece_bytes`, `take` empties it, receives the number of items begun
+/// since its last call, and says whether to continue. The last piece stays in `out`; returns the number of its items.
 pub fn render_chunks<'a>(
     signal: Signal,
     verbosity: Verbosity,
@@ -113,7 +111,7 @@ pub fn render_chunks<'a>(
     to.items
 }
 
-/// The dump, written while it leaves.
+/// Writes the dump to pieces that leave while it is made.
 pub fn put_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
     put_items(signal, verbosity, style, parts, to);
     if matches!(verbosity, Verbosity::Normal | Verbosity::Detailed) {
@@ -121,31 +119,19 @@ pub fn put_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u
     }
 }
 
-/// The dump without the empty line after it.
+/// Writes the dump without the empty line after it.
 pub fn put_items(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
     let text = &mut Text::new(to, style);
-    let mut allowance = json::Allowance::of(parts);
-    for (index, resource) in resources(parts).enumerate() {
-        if !text.to.is_wanted() {
-            return;
-        }
-        let group = ResourceGroup::read(resource);
-        match verbosity {
-            Verbosity::Basic => return,
-            Verbosity::Normal => normal::resource(text, signal, index, &group),
-            Verbosity::Detailed => detailed::resource(text, signal, index, &group),
-            Verbosity::Json => json::resource(text, signal, &group, &mut allowance),
-            Verbosity::Line | Verbosity::Tree => line::lines(signal, style.layout, &group, &mut |line| {
-                text.to.items += 1;
-                line.put(style.layout, text.to.out);
-                text.to.breathe();
-                text.to.is_wanted()
-            }),
-        }
+    match verbosity {
+        Verbosity::Basic => {}
+        Verbosity::Normal => normal::put(text, signal, parts),
+        Verbosity::Detailed => detailed::put(text, signal, parts),
+        Verbosity::Json => json::put(text, signal, parts),
+        Verbosity::Line | Verbosity::Tree => line::put(text, signal, parts),
     }
 }
 
-/// The summary as a line of its own, as the Go collector writes it with `use_internal_logger: false`.
+/// Appends the summary line as the Go collector writes it with `use_internal_logger: false`.
 pub fn render_summary(signal: Signal, parts: &[&[u8]], out: &mut Vec<u8>) {
     out.extend_from_slice(summary_message(signal).as_bytes());
     out.extend_from_slice(b"\t{");
@@ -153,7 +139,7 @@ pub fn render_summary(signal: Signal, parts: &[&[u8]], out: &mut Vec<u8>) {
     out.extend_from_slice(b"}\n");
 }
 
-/// The message of the summary, which is also its key for sampling.
+/// The message of the summary; sampling uses it as the key.
 fn summary_message(signal: Signal) -> &'static str {
     match signal {
         Signal::Logs => "Logs",
@@ -162,7 +148,7 @@ fn summary_message(signal: Signal) -> &'static str {
     }
 }
 
-/// The members of the summary's JSON object, without braces: a log line puts its own fields before them.
+/// Appends the members of the summary's JSON object without braces, because a log line puts its own fields before them.
 pub fn render_summary_fields(signal: Signal, counts: Counts, out: &mut Vec<u8>) {
     let Counts { resources, records, data_points } = counts;
     let _infallible = match signal {
@@ -172,8 +158,4 @@ pub fn render_summary_fields(signal: Signal, counts: Counts, out: &mut Vec<u8>) 
         }
         Signal::Traces => write!(out, r#""resource spans": {resources}, "spans": {records}"#),
     };
-}
-
-fn resources<'a>(parts: &[&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
-    parts.iter().flat_map(|part| Repeated::of(part, REQUEST_RESOURCES))
 }

@@ -16,7 +16,7 @@ use crate::config::section::Section;
 use crate::otlp::inflate::Coding;
 use crate::telemetry::{Account, Budget, Signal, Status, Telemetry};
 
-use super::compress::Compression;
+use super::compress::{Compression, Form};
 use super::settings::Settings;
 use super::{
     Accepted, Encoding, End, Exporter, ExporterParts, ExporterSettings, OpenExporter, Payload, SendError, Sending,
@@ -175,10 +175,11 @@ struct File {
 impl File {
     fn new(config: &Config, output: Arc<Output>, budget: Arc<Budget>) -> File {
         let coding = if config.compressed { Coding::Zstd } else { Coding::Identity };
+        // Uncompressed text is made while it is written.
+        let json = config.json && config.compressed;
         File {
             framed: config.compressed || !config.json,
-            // Uncompressed text is made while it is written.
-            compression: Compression::new(coding, config.level, budget).of_json(config.json && config.compressed),
+            compression: Compression::new(Form { json, coding, level: config.level }, budget),
             output,
         }
     }

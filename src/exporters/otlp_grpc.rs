@@ -22,7 +22,7 @@ use crate::otlp::inflate::Coding;
 use crate::otlp::{percent, status};
 use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
-use super::compress::Compression;
+use super::compress::{Compression, Form};
 use super::settings::{headers, user_agent};
 use super::upstream::{Balance, KeepAlive, Pieces, Protocol, Upstream, UpstreamAnswer};
 use super::{
@@ -164,7 +164,7 @@ impl Grpc {
             uri: uri.unwrap_or_else(|_| Uri::from_static(path)),
             headers,
             auth,
-            compression: Compression::new(config.compression, None, budget),
+            compression: Compression::new(Form { json: false, coding: config.compression, level: None }, budget),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::otlp::inflate::Coding;
 use crate::otlp::status;
 use crate::telemetry::{Budget, Signal, Status, Telemetry};
 
-use super::compress::Compression;
+use super::compress::{Compression, Form};
 use super::settings::{headers, user_agent};
 use super::upstream::{Balance, KeepAlive, Pieces, Protocol, Upstream, UpstreamAnswer};
 use super::{
@@ -232,6 +232,7 @@ impl Http {
             .path_and_query(url.target())
             .build();
         let tls = (url.scheme == Some(Scheme::Https)).then(|| config.tls.clone());
+        let form = Form { json: config.json, coding: config.compression, level: config.level };
         let balance = proxy.map_or(Balance::RoundRobin, Balance::Through);
         Http {
             upstream: Upstream::new(url.clone(), Protocol::Either, tls, config.keep_alive, balance),
@@ -239,7 +240,7 @@ impl Http {
             uri: uri.unwrap_or_else(|_| Uri::from_static("/")),
             headers,
             auth,
-            compression: Compression::new(config.compression, config.level, budget).of_json(config.json),
+            compression: Compression::new(form, budget),
         }
     }
 
@@ -313,13 +314,12 @@ fn is_web_page(kind: &[u8], body: &[u8]) -> bool {
 }
 
 fn partial_success(json: &[u8]) -> (u64, String) {
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(json) else { return (0, String::new()) };
-    let Some(partial) = value.get("partialSuccess").and_then(|partial| partial.as_object()) else {
-        return (0, String::new());
-    };
+    let value = serde_json::from_slice::<serde_json::Value>(json).unwrap_or_default();
+    let partial = value.get("partialSuccess").and_then(|partial| partial.as_object());
     let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
-    let rejected = partial.iter().filter(|(key, _)| key.starts_with("rejected")).find_map(|(_, value)| number(value));
-    let message = partial.get("errorMessage").and_then(|message| message.as_str());
+    let mut rejected = partial.into_iter().flatten().filter(|(key, _)| key.starts_with("rejected"));
+    let rejected = rejected.find_map(|(_, value)| number(value));
+    let message = partial.and_then(|partial| partial.get("errorMessage")?.as_str());
     (rejected.unwrap_or(0), message.unwrap_or_default().to_owned())
 }
 

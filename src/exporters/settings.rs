@@ -65,24 +65,21 @@ impl Settings {
     /// Decodes the three keys from an exporter's section; `timeout` is the exporter's default.
     pub fn decode(section: &Section, timeout: Duration) -> Settings {
         let timeout = section.duration("timeout", timeout);
-        let retry = section.section_or_default("retry_on_failure", true);
-        Settings {
-            timeout: (!timeout.is_zero()).then_some(timeout),
-            queue: section
-                .section_or_default("sending_queue", true)
-                .map_or(QueueSettings::off(), QueueSettings::decode),
-            retry: retry.inspect(|retry| retry.pass_unknown_as(section)).map_or(Retry::off(), Retry::decode),
-        }
+        Settings { timeout: (!timeout.is_zero()).then_some(timeout), ..Settings::of(section, true) }
     }
 
     /// The same for an exporter without a timeout, whose queue is disabled by default.
     pub fn decode_direct(section: &Section) -> Settings {
+        Settings::of(section, false)
+    }
+
+    fn of(section: &Section, is_queued: bool) -> Settings {
+        let queue = section.section_or_default("sending_queue", is_queued);
+        let retry = section.section_or_default("retry_on_failure", true);
         Settings {
             timeout: None,
-            queue: section
-                .section_or_default("sending_queue", false)
-                .map_or(QueueSettings::off(), QueueSettings::decode),
-            retry: section.section_or_default("retry_on_failure", true).map_or(Retry::off(), Retry::decode),
+            queue: queue.map_or(QueueSettings::off(), QueueSettings::decode),
+            retry: retry.inspect(|retry| retry.pass_unknown_as(section)).map_or(Retry::off(), Retry::decode),
         }
     }
 }

@@ -17,13 +17,14 @@ impl<'a> Pieces<'a> {
         Pieces { out, items: 0, piece_bytes, take, wanted: true }
     }
 
-    /// Hands on the buffer if it fills a piece. Every loop over client-controlled elements calls this, and long values
-    /// call it while they are written.
+    /// Hands on the buffer if it fills a piece; says whether to continue. Every loop over client-controlled elements
+    /// calls this, and long values call it while they are written.
     #[inline(always)]
-    pub fn breathe(&mut self) {
+    pub fn breathe(&mut self) -> bool {
         if self.out.len() >= self.piece_bytes {
             self.hand_on();
         }
+        self.wanted
     }
 
     /// Whether to continue. Further text is discarded.

@@ -63,51 +63,35 @@ impl Reason {
 
     /// The value of the `reason` label.
     pub fn name(self) -> &'static str {
-        match self {
-            Reason::QueueFull => "queue_full",
-            Reason::MemoryFull => "memory_full",
-            Reason::Draining => "draining",
-            Reason::UpstreamDown => "upstream_down",
-            Reason::TooLarge => "too_large",
-            Reason::RejectedUpstream => "rejected_upstream",
-            Reason::PartialSuccess => "partial_success",
-            Reason::RetriesExhausted => "retries_exhausted",
-            Reason::SinkStuck => "sink_stuck",
-            Reason::DiskFull => "disk_full",
-            Reason::DiskFailed => "disk_failed",
-            Reason::Quarantined => "quarantined",
-            Reason::OutputTooSlow => "output_too_slow",
-            Reason::SampledOut => "sampled_out",
-            Reason::Evicted => "evicted",
-            Reason::ProcessorFailed => "processor_failed",
-            Reason::Filtered => "filtered",
-            Reason::Shutdown => "shutdown",
-            Reason::Internal => "internal",
-        }
+        self.texts().0
     }
 
     /// The text for a client or a person.
     pub fn words(self) -> &'static str {
+        self.texts().1
+    }
+
+    fn texts(self) -> (&'static str, &'static str) {
         match self {
-            Reason::QueueFull => "sending queue is full",
-            Reason::MemoryFull => "data refused due to high memory usage",
-            Reason::Draining => "the collector is shutting down",
-            Reason::UpstreamDown => "the upstream cannot be reached",
-            Reason::TooLarge => "too large for the upstream",
-            Reason::RejectedUpstream => "rejected by the upstream",
-            Reason::PartialSuccess => "rejected in part by the upstream",
-            Reason::RetriesExhausted => "no more retries left",
-            Reason::SinkStuck => "another exporter was stuck",
-            Reason::DiskFull => "the queue on disk is full",
-            Reason::DiskFailed => "the disk failed",
-            Reason::Quarantined => "damaged or unreadable on disk",
-            Reason::OutputTooSlow => "the reader of the output is too slow",
-            Reason::SampledOut => "left out by sampling",
-            Reason::Evicted => "more traces than num_traces",
-            Reason::ProcessorFailed => "a processor failed on it",
-            Reason::Filtered => "dropped by a processor's rule",
-            Reason::Shutdown => "left at shutdown",
-            Reason::Internal => "internal error",
+            Reason::QueueFull => ("queue_full", "sending queue is full"),
+            Reason::MemoryFull => ("memory_full", "data refused due to high memory usage"),
+            Reason::Draining => ("draining", "the collector is shutting down"),
+            Reason::UpstreamDown => ("upstream_down", "the upstream cannot be reached"),
+            Reason::TooLarge => ("too_large", "too large for the upstream"),
+            Reason::RejectedUpstream => ("rejected_upstream", "rejected by the upstream"),
+            Reason::PartialSuccess => ("partial_success", "rejected in part by the upstream"),
+            Reason::RetriesExhausted => ("retries_exhausted", "no more retries left"),
+            Reason::SinkStuck => ("sink_stuck", "another exporter was stuck"),
+            Reason::DiskFull => ("disk_full", "the queue on disk is full"),
+            Reason::DiskFailed => ("disk_failed", "the disk failed"),
+            Reason::Quarantined => ("quarantined", "damaged or unreadable on disk"),
+            Reason::OutputTooSlow => ("output_too_slow", "the reader of the output is too slow"),
+            Reason::SampledOut => ("sampled_out", "left out by sampling"),
+            Reason::Evicted => ("evicted", "more traces than num_traces"),
+            Reason::ProcessorFailed => ("processor_failed", "a processor failed on it"),
+            Reason::Filtered => ("filtered", "dropped by a processor's rule"),
+            Reason::Shutdown => ("shutdown", "left at shutdown"),
+            Reason::Internal => ("internal", "internal error"),
         }
     }
 }

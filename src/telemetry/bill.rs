@@ -64,13 +64,13 @@ pub struct Sums {
 
 /// Shared by all accounts. One lock guards the table; tallies are made before it is taken, so it is held for a few
 /// additions only.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Bill {
     table: Mutex<Table>,
     hasher: RandomState,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Table {
     /// One for each of `services`, in the same order, for searching.
     hashes: Vec<u64>,
@@ -80,6 +80,7 @@ struct Table {
     is_estimate: bool,
 }
 
+#[derive(Debug)]
 struct Service {
     name: Name,
     sums: Sums,
@@ -224,16 +225,14 @@ impl Bill {
     /// Books the outcome of one batch for `ways` exporters: `dropped` of its items are dropped, the rest has `fate`.
     pub fn settle(&self, tally: &Tally, fate: Fate, dropped: u64, ways: usize) {
         let (all, ways) = (tally.items().max(1), ways as u64);
-        let share = |items: u64| (u128::from(items) * u128::from(dropped.min(all)) / u128::from(all)) as u64;
-        let mut table = self.lock();
-        for line in &tally.lines {
-            let (sums, dropped) = (table.known(&self.hasher, &line.name), share(line.items));
-            sums.settle(fate, (line.items - dropped) * ways);
+        let settle = |sums: &mut Sums, items: u64| {
+            let dropped = (u128::from(items) * u128::from(dropped.min(all)) / u128::from(all)) as u64;
+            sums.settle(fate, (items - dropped) * ways);
             sums.settle(Fate::Dropped, dropped * ways);
-        }
-        let dropped = share(tally.others.0);
-        table.others.settle(fate, (tally.others.0 - dropped) * ways);
-        table.others.settle(Fate::Dropped, dropped * ways);
+        };
+        let mut table = self.lock();
+        tally.lines.iter().for_each(|line| settle(table.known(&self.hasher, &line.name), line.items));
+        settle(&mut table.others, tally.others.0);
     }
 
     /// Books items that an earlier run left on disk; their services are not known yet.
@@ -316,11 +315,5 @@ impl Table {
                 self.services.len() - 1
             }
         }
-    }
-}
-
-impl std::fmt::Debug for Bill {
-    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
-        out.debug_struct("Bill").finish_non_exhaustive()
     }
 }

@@ -89,7 +89,9 @@ pub trait Sink: Send + Sync {
     fn room(&self) -> &Notify;
     /// Whether the client's answer depends on the outcome here. Behind a `batch` only if the config asks for it:
     /// without a queue the client waits for the upstream, but not for a batch to fill.
-    fn answers(&self, is_batched: bool) -> bool;
+    fn answers(&self, _is_batched: bool) -> bool {
+        false
+    }
     /// Since when it has refused without interruption.
     fn full_since(&self) -> Option<Instant> {
         None

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use misaki::diagnostics::escape::{self, Eyes, WINDOW};
 use misaki::exporters::SendError;
-use misaki::exporters::compress::Compression;
+use misaki::exporters::compress::{Compression, Form};
 use misaki::exporters::debug::layout::Layout;
 use misaki::exporters::debug::requests::{Limits, Requests, WAIT};
 use misaki::exporters::debug::{Style, Verbosity, render_chunks, render_dump};
@@ -354,7 +354,7 @@ async fn copies_are_charged_for_what_they_take() {
         for coding in CODINGS {
             for json in [false, true] {
                 let telemetry = telemetry(&budget, wire.clone());
-                let compression = Compression::new(coding, None, budget.clone()).of_json(json);
+                let compression = Compression::new(Form { json, coding, level: None }, budget.clone());
                 let payload = compression.payload(&telemetry).await;
                 let name = format!("{} bytes, {coding:?}, {json}", wire.len());
                 if let Some(error) = payload.unsendable {

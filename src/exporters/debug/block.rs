@@ -1,44 +1,41 @@
-//! A request drawn: what it waited for and what failed, then a row a span with its numbers, and below each what it logged.
+//! Draws a request: its bottleneck and its failures, then a row for each span with its numbers, and below it its logs.
 
 use std::collections::{HashMap, HashSet};
 
 use super::layout::{Layout, Tone, column, cut, duration, pair, right, time_of_day, width};
 use super::line::{Line, failed};
-use super::tree::{Row, Span, Tree};
+use super::tree::{Node, Row, Span, Tree};
 use crate::diagnostics::columns::counted;
 use crate::otlp::hex;
 use crate::otlp::pieces::Pieces;
 
-/// From this severity on, a log gets its span a row of its own.
-const WARN: i32 = 13;
-/// So many failures are named above the rows.
+/// Maximum failures named above the rows.
 const FAILURES: usize = 3;
-/// `180 ms`, twice, and `100 %`.
+/// The widths of the columns with `180 ms` and `100 %`.
 const NUMBER: usize = 9;
 const SHARE: usize = 6;
 const CRITICAL: &str = " * on the critical path";
-/// The marks before a row.
+/// The width of the marks before a row.
 const MARGIN: usize = 3;
 
 /// Why a request is drawn now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// It is whole, or it had its time, or the end has come.
+    /// It is complete, its time is over, or the exporter shuts down.
     Due,
     /// Too much is waiting.
     Full,
-    /// These came when it had been printed.
+    /// These items came after the request was printed.
     Late,
 }
 
 pub struct Log {
-    /// 0 when it names none.
+    /// The span id; 0 if it is unset.
     pub span: u64,
-    pub severity: i32,
     pub line: Line,
 }
 
-/// What is known about a trace.
+/// The spans and logs of a trace.
 pub struct Request {
     pub trace: [u8; 16],
     pub spans: Vec<Span>,
@@ -58,16 +55,16 @@ impl Request {
             logs.entry(log.span).or_default().push(log);
         }
         for span in &mut self.spans {
-            span.notable = logs.get(&span.id).is_some_and(|logs| logs.iter().any(|log| log.severity >= WARN));
+            let is_notable = |log: &&Log| matches!(log.line.tone, Tone::Warning | Tone::Bad);
+            span.notable = logs.get(&span.id).is_some_and(|logs| logs.iter().any(is_notable));
         }
         if !self.spans.is_empty() {
             let tree = Tree::build(&self.spans);
-            Drawing { layout, spans: &self.spans, tree: &tree, to }.draw(&self.trace, self.why, twice, &mut logs);
+            Drawing { layout, tree: &tree, to }.draw(&self.trace, self.why, twice, &mut logs);
         }
-        // Those of spans that are not here.
+        // Logs whose span is not here.
         for log in self.logs.iter().filter(|log| logs.contains_key(&log.span)) {
-            log.line.put(layout, to.out);
-            to.breathe();
+            log.line.put(layout, to);
         }
         if !self.spans.is_empty() {
             to.out.push(b'\n');
@@ -77,29 +74,28 @@ impl Request {
 
 struct Drawing<'a, 'p> {
     layout: Layout,
-    spans: &'a [Span],
-    tree: &'a Tree,
+    tree: &'a Tree<'a>,
     to: &'a mut Pieces<'p>,
 }
 
-/// How wide the columns are.
+/// The widths of the columns.
 struct Columns {
     tree: usize,
     service: usize,
-    /// The bars of wide terminals.
+    /// 0 on narrow terminals, which show no bars.
     bar: usize,
 }
 
 impl Columns {
-    /// A service's name may take what no row needs for its own.
-    fn of(layout: Layout, tree: &Tree, spans: &[Span]) -> Columns {
+    /// The services' column may use the width that no span's name needs.
+    fn of(layout: Layout, tree: &Tree) -> Columns {
         let (service, bar) = if layout.width < 120 { (14, 0) } else { (20, (layout.width - 96) / 2) };
         let gap = usize::from(bar > 0);
         let both = layout.width.saturating_sub(MARGIN + 1 + 2 * NUMBER + SHARE + gap + bar);
-        let rows = || tree.rows.iter().filter_map(|row| Some((row, spans.get(row.span)?)));
+        let rows = || tree.rows.iter().map(|row| (row, tree.at(row.span).0));
         let name = |(row, span): (&Row, &Span)| match row.folded.is_empty() {
             true => 2 * row.depth + width(&span.name),
-            // With how many and how long: as much as there is.
+            // Such a row also shows a count and durations.
             false => both,
         };
         let longest = rows().map(name).max().unwrap_or_default().max(CRITICAL.len() - MARGIN);
@@ -112,11 +108,11 @@ impl Columns {
 impl Drawing<'_, '_> {
     fn draw(&mut self, trace: &[u8], why: Why, twice: usize, logs: &mut HashMap<u64, Vec<&Log>>) {
         self.head(trace, why, twice);
-        let columns = Columns::of(self.layout, self.tree, self.spans);
+        let columns = Columns::of(self.layout, self.tree);
         let tree = column(CRITICAL, MARGIN + columns.tree);
         let numbers = format!("{}{}{}", right("total", NUMBER), right("own", NUMBER), right("share", SHARE));
         self.line(Tone::Faint, &format!("{tree} {}{numbers}", column("service", columns.service)));
-        // Whether rows follow at each depth above the one at hand.
+        // For each depth above the current row: whether a sibling follows there.
         let mut open = Vec::new();
         for (index, row) in self.tree.rows.iter().enumerate() {
             open.truncate(row.depth.saturating_sub(1));
@@ -140,14 +136,13 @@ impl Drawing<'_, '_> {
         self.to.breathe();
     }
 
-    /// The title, what is missing, what it waited for, what failed.
+    /// Writes the title, notes about missing spans, the bottleneck, and the failures.
     fn head(&mut self, trace: &[u8], why: Why, twice: usize) {
-        let (spans, tree) = (self.spans, self.tree);
+        let (spans, tree) = (self.tree.spans, self.tree);
         let mut id = Vec::new();
         hex::put(trace, &mut id);
         let services = spans.iter().map(|span| &span.service).collect::<HashSet<_>>().len();
-        let start = spans.get(tree.main).map_or(0, |span| span.start);
-        let (time, id) = (time_of_day(start), String::from_utf8_lossy(&id));
+        let (time, id) = (time_of_day(tree.at(tree.main).0.start), String::from_utf8_lossy(&id));
         let (spans_words, services) = (counted(spans.len(), "span"), counted(services, "service"));
         self.line(Tone::Strong, &format!("── {time}  trace {id}  {spans_words}, {services}"));
         let has_root = spans.iter().any(|span| span.parent == 0);
@@ -167,11 +162,9 @@ impl Drawing<'_, '_> {
             let text = self.bottleneck(row);
             self.line(Tone::Strong, &format!(" > bottleneck: {text}"));
         }
-        let is_failed = |at: &usize| spans.get(*at).is_some_and(|span| span.failure.is_some());
-        let is_origin = |at: &&usize| {
-            is_failed(at) && tree.nodes.get(**at).is_some_and(|node| !node.children.iter().any(is_failed))
-        };
-        let origins: Vec<&Span> = tree.order.iter().filter(is_origin).filter_map(|at| spans.get(*at)).collect();
+        let is_failed = |at: &usize| tree.at(*at).0.failure.is_some();
+        let is_origin = |at: &&usize| is_failed(at) && !tree.at(**at).1.children.iter().any(is_failed);
+        let origins: Vec<&Span> = tree.order.iter().filter(is_origin).map(|at| tree.at(*at).0).collect();
         for span in origins.iter().take(FAILURES) {
             let message = span.failure.as_deref().filter(|message| !message.is_empty());
             let message = message.map_or_else(String::new, |message| format!(": {message}"));
@@ -184,12 +177,9 @@ impl Drawing<'_, '_> {
 
     /// `external-api POST /charge, 180 of payment's 200 ms, 59 %`
     fn bottleneck(&self, row: &Row) -> String {
-        let Some(span) = self.spans.get(row.span) else { return String::new() };
-        let node = self.tree.nodes.get(row.span);
-        let above = node.and_then(|node| node.parent);
-        let above = above.and_then(|at| Some((self.spans.get(at)?, self.tree.nodes.get(at)?)));
+        let (span, node) = self.tree.at(row.span);
         let times = if row.folded.is_empty() { String::new() } else { format!("×{} ", row.folded.len()) };
-        let of = match above {
+        let of = match node.parent.map(|parent| self.tree.at(parent)) {
             Some((_, node)) if row.path > node.duration() => duration(row.path),
             Some((parent, node)) => {
                 let owner = if parent.service == span.service { &parent.name } else { &*parent.service };
@@ -202,15 +192,15 @@ impl Drawing<'_, '_> {
         format!("{times}{}, {of}{comma}{share}", named(span))
     }
 
-    /// How much of the request's time this is.
+    /// The part of the request's time in percent; empty for a request without duration.
     fn share(&self, nanos: u64) -> String {
-        let all = u128::from(self.tree.nodes.get(self.tree.main).map_or(0, |node| node.extent()));
+        let all = u128::from(self.tree.at(self.tree.main).1.extent());
         let percent = (u128::from(nanos) * 100 + all / 2).checked_div(all);
         percent.map_or_else(String::new, |percent| format!("{} %", percent.min(999)))
     }
 
     fn row(&mut self, index: usize, row: &Row, prefix: &str, columns: &Columns, logs: &mut HashMap<u64, Vec<&Log>>) {
-        let (Some(span), Some(node)) = (self.spans.get(row.span), self.tree.nodes.get(row.span)) else { return };
+        let (span, node) = self.tree.at(row.span);
         let waited_for = if row.folded.is_empty() { node.path_below } else { row.path };
         let mark = match waited_for {
             _ if self.tree.bottleneck == Some(index) => '>',
@@ -219,7 +209,7 @@ impl Drawing<'_, '_> {
         };
         let second = match &span.failure {
             Some(_) => '✗',
-            None if node.moved != 0 || self.outlasts(row.span).is_some() => '~',
+            None if node.moved != 0 || self.outlasts(node).is_some() => '~',
             None => ' ',
         };
         let tone = if span.failure.is_some() { Tone::Bad } else { Tone::Plain };
@@ -246,9 +236,9 @@ impl Drawing<'_, '_> {
         self.to.out.push(b'\n');
     }
 
-    /// `×12 database.query 3–9 ms`, and what it hides.
+    /// `×12 database.query 3–9 ms +24 spans`: the count, the name, the durations, and the number of hidden items.
     fn folded(&self, row: &Row, columns: usize, logs: &mut HashMap<u64, Vec<&Log>>) -> String {
-        let nodes = || row.folded.iter().filter_map(|at| self.tree.nodes.get(*at));
+        let nodes = || row.folded.iter().map(|at| self.tree.at(*at).1);
         let shortest = nodes().map(|node| node.duration()).min().unwrap_or_default();
         let longest = nodes().map(|node| node.duration()).max().unwrap_or_default();
         let range = match duration(shortest) == duration(longest) {
@@ -258,8 +248,9 @@ impl Drawing<'_, '_> {
         let mut hidden_logs = 0;
         let mut stack = row.folded.clone();
         while let Some(at) = stack.pop() {
-            hidden_logs += self.spans.get(at).and_then(|span| logs.remove(&span.id)).map_or(0, |logs| logs.len());
-            stack.extend(self.tree.nodes.get(at).into_iter().flat_map(|node| &node.children));
+            let (span, node) = self.tree.at(at);
+            hidden_logs += logs.remove(&span.id).map_or(0, |logs| logs.len());
+            stack.extend(&node.children);
         }
         let below: usize = nodes().map(|node| node.below).sum();
         let hidden = match (below, hidden_logs) {
@@ -269,21 +260,21 @@ impl Drawing<'_, '_> {
             _ => format!(" +{}, {}", counted(below, "span"), counted(hidden_logs, "log")),
         };
         let (before, after) = (format!("×{} ", row.folded.len()), format!(" {range}{hidden}"));
-        let name = self.spans.get(row.span).map_or("", |span| &span.name);
+        let name = &self.tree.at(row.span).0.name;
         let left = columns.saturating_sub(width(&before) + width(&after));
         format!("{before}{}{after}", cut(name, left.max(8)))
     }
 
-    /// When it ran, on the scale of the root.
+    /// The times of a row's spans, on the scale of the main root.
     fn bar(&self, row: &Row, cells: usize, sign: char) -> String {
         let mut bar = vec![' '; cells];
-        let Some(root) = self.tree.nodes.get(self.tree.main) else { return String::new() };
+        let (_, root) = self.tree.at(self.tree.main);
         let all = u128::from(root.extent().max(1));
         let cell =
             |time: u64| (u128::from(time.clamp(root.start, root.reach) - root.start) * cells as u128 / all) as usize;
         let own = [row.span];
         for at in if row.folded.is_empty() { &own[..] } else { &row.folded } {
-            let Some(node) = self.tree.nodes.get(*at) else { continue };
+            let (_, node) = self.tree.at(*at);
             let start = cell(node.start).min(cells.saturating_sub(1));
             let end = cell(node.end).max(start + 1).min(cells);
             bar.get_mut(start..end).into_iter().for_each(|cells| cells.fill(sign));
@@ -291,16 +282,15 @@ impl Drawing<'_, '_> {
         bar.into_iter().collect()
     }
 
-    /// How long a span went on after its parent.
-    fn outlasts(&self, at: usize) -> Option<u64> {
-        let node = self.tree.nodes.get(at)?;
-        let parent = self.tree.nodes.get(node.parent?)?;
+    /// The time from the end of a span's parent to its own end, if it ends later.
+    fn outlasts(&self, node: &Node) -> Option<u64> {
+        let (_, parent) = self.tree.at(node.parent?);
         node.end.checked_sub(parent.end).filter(|nanos| *nanos > 0)
     }
 
-    /// Below a row: why it failed, what is odd about its times, what it logged.
+    /// Writes the lines below a row: the span's failure, remarks on its times, and its logs.
     fn details(&mut self, row: &Row, prefix: &str, logs: &mut HashMap<u64, Vec<&Log>>) {
-        let (Some(span), Some(node)) = (self.spans.get(row.span), self.tree.nodes.get(row.span)) else { return };
+        let (span, node) = self.tree.at(row.span);
         let prefix = format!("{}{prefix}", " ".repeat(MARGIN));
         if let Some(message) = &span.failure {
             self.line(Tone::Bad, &format!("{prefix}{}", failed(message)));
@@ -309,7 +299,7 @@ impl Drawing<'_, '_> {
             let (sign, by) = (if node.moved > 0 { '+' } else { '-' }, duration(node.moved.unsigned_abs()));
             self.line(Tone::Warning, &format!("{prefix}~ shifted by {sign}{by} into its parent: clocks differ"));
         }
-        if let Some(nanos) = self.outlasts(row.span) {
+        if let Some(nanos) = self.outlasts(node) {
             self.line(Tone::Warning, &format!("{prefix}~ ends {} after its parent", duration(nanos)));
         }
         for log in logs.remove(&span.id).unwrap_or_default() {
@@ -319,12 +309,13 @@ impl Drawing<'_, '_> {
     }
 }
 
-/// `payment charge`: the service and the span.
+/// The service and the span: `payment charge`.
 fn named(span: &Span) -> String {
     if &*span.service == "-" { span.name.to_string() } else { format!("{} {}", span.service, span.name) }
 }
 
-/// The lines that lead from rows above to rows below; of a deep tree only the last, in at most half of its columns.
+/// The lines that connect rows above with rows below. A deep tree shows only the innermost ones, in at most half of its
+/// columns.
 fn indent(open: &[bool], columns: usize) -> String {
     let most = columns / 4;
     let skipped = open.len().saturating_sub(most);

@@ -1,46 +1,44 @@
-//! `verbosity: detailed`: every field of every item, on lines of their own.
+//! `verbosity: detailed`: every field of every item, each on its own line.
 
 use super::text::Item::{Fixed, Id, Int, Name, Text as Str, Time, Uint};
 use super::text::Text;
 use super::value::put_typed;
+use super::walk::{Step, walk};
 use crate::otlp::schema::KIND_WORDS;
 use crate::otlp::views::metrics::{Buckets, DataType, Exemplar, Metric, Number, Point, Quantile};
 use crate::otlp::views::{
-    EntityRef, KeyValue, LogRecord, Repeated, Resource, ResourceGroup, Scope, ScopeGroup, Span, SpanEvent, SpanLink,
-    Status,
+    EntityRef, KeyValue, LogRecord, Repeated, Resource, Scope, Span, SpanEvent, SpanLink, Status,
 };
 use crate::telemetry::Signal;
 
-/// The prefix of an attribute below a heading at column 0, and below one that is itself such a line.
+/// The prefix of an attribute below a heading at column 0, and below a heading that is itself indented.
 const BELOW: &str = "     -> ";
 const BELOW_ENTRY: &str = "          -> ";
 
-pub fn resource(text: &mut Text<'_, '_>, signal: Signal, index: usize, group: &ResourceGroup<'_>) {
+pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
     let (resource, scope, url, item): (_, _, _, fn(&mut Text<'_, '_>, usize, &[u8])) = match signal {
         Signal::Logs => ("ResourceLog #", "ScopeLogs #", "ScopeLogs SchemaURL: ", log_record),
         Signal::Metrics => ("ResourceMetrics #", "ScopeMetrics #", "ScopeMetrics SchemaURL: ", metric),
         Signal::Traces => ("ResourceSpans #", "ScopeSpans #", "ScopeSpans SchemaURL: ", span),
     };
-    text.heading(resource, index);
-    text.line("Resource SchemaURL: ", Str(group.schema_url));
-    let resource = Resource::read(&group.resource);
-    attributes(text, "Resource attributes:", BELOW, resource.attributes);
-    entity_refs(text, resource.entity_refs);
-    for (index, message) in group.scopes.clone().enumerate() {
-        let group = ScopeGroup::read(message);
-        let described = Scope::read(&group.scope);
-        text.heading(scope, index);
-        text.line(url, Str(group.schema_url));
-        text.put("InstrumentationScope ", Str(described.name));
-        text.line(" ", Str(described.version));
-        attributes(text, "InstrumentationScope attributes:", BELOW, described.attributes);
-        for (index, record) in group.records.enumerate() {
-            item(text, index, record);
-            if !text.to.is_wanted() {
-                return;
-            }
+    walk(text, parts, &mut |text, index, step| match step {
+        Step::Resource(group) => {
+            let described = Resource::read(&group.resource);
+            text.heading(resource, index);
+            text.line("Resource SchemaURL: ", Str(group.schema_url));
+            attributes(text, "Resource attributes:", BELOW, described.attributes);
+            entity_refs(text, described.entity_refs);
         }
-    }
+        Step::Scope(group) => {
+            let described = Scope::read(&group.scope);
+            text.heading(scope, index);
+            text.line(url, Str(group.schema_url));
+            text.put("InstrumentationScope ", Str(described.name));
+            text.line(" ", Str(described.version));
+            attributes(text, "InstrumentationScope attributes:", BELOW, described.attributes);
+        }
+        Step::Record(record) => item(text, index, record),
+    });
 }
 
 fn attributes(text: &mut Text<'_, '_>, heading: &str, prefix: &str, attributes: Repeated<'_>) {
@@ -105,7 +103,7 @@ fn log_record(text: &mut Text<'_, '_>, index: usize, message: &[u8]) {
     text.line("Flags: ", Uint(record.flags.into()));
 }
 
-/// `Trace`, `Trace2`, `Trace3`, `Trace4`, `Debug` …; nothing for a number that has no name.
+/// `Trace`, `Trace2`, `Trace3`, `Trace4`, `Debug` …; an unknown number has no name.
 fn severity(text: &mut Text<'_, '_>, number: i32) {
     const NAMES: [&str; 6] = ["Trace", "Debug", "Info", "Warn", "Error", "Fatal"];
     match number {
@@ -118,7 +116,7 @@ fn severity(text: &mut Text<'_, '_>, number: i32) {
     }
 }
 
-/// The name of an enum's value; empty for one that is not known.
+/// The name of an enum's value; empty if the value is unknown.
 fn name(names: &[&'static str], number: i32) -> &'static str {
     usize::try_from(number).ok().and_then(|number| names.get(number)).copied().unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! What the forms for a person share: a width to keep to, colours that only repeat what words say, durations.
+//! The layout of the forms for people: the width of lines, colours (which only repeat what words say), times,
+//! durations.
 
 use std::io::IsTerminal;
 
@@ -7,7 +8,7 @@ use super::text::Text;
 pub use crate::diagnostics::columns::{column, cut, right, width};
 use crate::otlp::pieces::whole;
 
-/// How wide a line may be, and whether it may be coloured.
+/// The maximum width of a line, and whether it may have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub width: usize,
@@ -23,9 +24,15 @@ pub enum Tone {
     Warning,
 }
 
-/// What is no terminal has room, unless `COLUMNS` says how much.
+/// The width of an output that is not a terminal, unless `COLUMNS` is set; and of a terminal whose width is unknown.
 const FILE_WIDTH: usize = 160;
 const TERMINAL_WIDTH: usize = 80;
+
+impl Default for Layout {
+    fn default() -> Layout {
+        Layout::FILE
+    }
+}
 
 impl Layout {
     pub const FILE: Layout = Layout { width: FILE_WIDTH, colour: false };
@@ -34,7 +41,7 @@ impl Layout {
         Layout { width: width.clamp(60, 1000), colour }
     }
 
-    /// What suits stdout or stderr: the terminal's width, and colours unless `NO_COLOR` says otherwise.
+    /// The layout for stdout or stderr: the width of the terminal, and colours unless `NO_COLOR` is set.
     #[cfg(unix)]
     pub fn of(stream: impl IsTerminal + std::os::fd::AsFd) -> Layout {
         Layout::suiting(stream.is_terminal(), || {
@@ -57,7 +64,7 @@ impl Layout {
         Layout::new(width, std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
     }
 
-    /// Appends a piece of a line in a tone.
+    /// Appends text in a tone.
     pub fn put(self, out: &mut Vec<u8>, tone: Tone, text: &str) {
         let code: &[u8] = match tone {
             Tone::Plain => b"",
@@ -77,7 +84,7 @@ impl Layout {
     }
 }
 
-/// Text of others on one line, safe for a terminal, at most so wide.
+/// Telemetry's text on one line, safe for a terminal, cut to the width.
 pub fn words(columns: usize, fill: impl FnOnce(&mut Text<'_, '_>)) -> String {
     let mut bytes = Vec::new();
     let style = Style { escape_newlines: true, ..Style::default() };
@@ -86,12 +93,12 @@ pub fn words(columns: usize, fill: impl FnOnce(&mut Text<'_, '_>)) -> String {
     cut(text.trim_end(), columns)
 }
 
-/// One string of others, of which no more is looked at than could fit.
+/// One string of telemetry, of which only as much is read as can fit.
 pub fn word(columns: usize, text: &[u8]) -> String {
     words(columns, |out| out.text(head(columns, text)))
 }
 
-/// As much of a text as surely fills so many columns.
+/// The beginning of a text, long enough to fill so many columns.
 pub fn head(columns: usize, text: &[u8]) -> &[u8] {
     text.get(..columns * 4 + 4).unwrap_or(text)
 }
@@ -99,7 +106,7 @@ pub fn head(columns: usize, text: &[u8]) -> &[u8] {
 /// The width of a time of the day.
 pub const TIME: usize = "14:02:11.402Z".len();
 
-/// `14:02:11.402Z`; dashes when there is no time.
+/// `14:02:11.402Z`; dashes if the time is unset.
 pub fn time_of_day(nanos: u64) -> String {
     if nanos == 0 {
         return "--:--:--.--- ".to_owned();
@@ -109,13 +116,13 @@ pub fn time_of_day(nanos: u64) -> String {
     format!("{hour:02}:{minute:02}:{:02}.{:03}Z", millis / 1000 % 60, millis % 1000)
 }
 
-/// `180 ms`: three digits that count, and a unit.
+/// `180 ms`: three significant digits and a unit.
 pub fn duration(nanos: u64) -> String {
     let (number, unit) = number_and_unit(nanos);
     format!("{number} {unit}")
 }
 
-/// `3–9 ms`, `180 of 200 ms`: two durations with a word between them, and one unit where it is the same.
+/// `3–9 ms`, `180 of 200 ms`: two durations with text between them. A common unit is written once.
 pub fn pair(first: u64, between: &str, second: u64) -> String {
     let ((number, unit), (other, second_unit)) = (number_and_unit(first), number_and_unit(second));
     match unit == second_unit {

@@ -1,36 +1,41 @@
-//! `verbosity: line`: an item a line, in columns, cut to the width: when, how bad or of what kind, which service, what.
+//! `verbosity: line`: one line for each item, cut to the width: its time, its severity or kind, its service, its text
+//! and attributes, and the beginning of its trace id.
 
 use std::sync::Arc;
 
 use super::layout::{Layout, TIME, Tone, column, cut, duration, head, time_of_day, width, word, words};
 use super::text::Text;
 use super::value::put_plain;
+use super::walk::{Step, walk};
+use crate::otlp::pieces::Pieces;
 use crate::otlp::schema::list;
 use crate::otlp::views::metrics::{DataType, Metric, Number, Point};
-use crate::otlp::views::{
-    AnyValue, KeyValue, LogRecord, Repeated, Resource, ResourceGroup, ScopeGroup, Span, SpanEvent, Status,
-};
+use crate::otlp::views::{AnyValue, KeyValue, LogRecord, Repeated, Resource, ResourceGroup, Span, SpanEvent, Status};
 use crate::otlp::{hex, number};
 use crate::telemetry::Signal;
 
-/// `ERROR` and `client` fit.
+/// The width of the second column: `ERROR` and `client` fit.
 const KIND: usize = 6;
-/// How much of a trace id is shown.
-pub const SHORT_ID: usize = 4;
+/// The bytes of a trace id that are shown.
+const SHORT_ID: usize = 4;
 
-/// What one line says.
+/// The content of one line.
 pub struct Line {
     pub time: u64,
+    /// The severity of a log record, else the kind of span or metric.
     pub kind: Box<str>,
     pub tone: Tone,
     pub service: Arc<str>,
+    /// The text and the attributes.
     pub words: Box<str>,
-    /// The beginning of the trace id; empty when there is none.
+    /// The beginning of the trace id; empty if there is none.
     pub trace: Box<[u8]>,
 }
 
 impl Line {
-    pub fn put(&self, layout: Layout, out: &mut Vec<u8>) {
+    /// Writes the line; says whether to continue.
+    pub fn put(&self, layout: Layout, to: &mut Pieces<'_>) -> bool {
+        let out = &mut *to.out;
         let services = if layout.width < 120 { 16 } else { 24 };
         // Two spaces and the id.
         let id = 2 + 2 * SHORT_ID;
@@ -48,34 +53,35 @@ impl Line {
             layout.put(out, Tone::Faint, &String::from_utf8_lossy(&id));
         }
         out.push(b'\n');
+        to.breathe()
     }
 }
 
-/// The lines of a request's resource, each handed to `put`, which says whether it wants more.
-pub fn lines(signal: Signal, layout: Layout, group: &ResourceGroup<'_>, put: &mut dyn FnMut(Line) -> bool) {
-    let service = service(group);
-    for scope in group.scopes.clone() {
-        for record in ScopeGroup::read(scope).records {
-            let goes_on = match signal {
-                Signal::Logs => put(log(&LogRecord::read(record), &service, layout.width)),
-                Signal::Traces => put(span(&Span::read(record), &service, layout.width)),
-                Signal::Metrics => metric(&Metric::read(record), &service, layout.width, put),
-            };
-            if !goes_on {
-                return;
-            }
+pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
+    let (layout, mut service) = (text.style.layout, Arc::default());
+    walk(text, parts, &mut |text, _, step| {
+        let mut put = |line: Line| {
+            text.to.items += 1;
+            line.put(layout, text.to)
+        };
+        match (step, signal) {
+            (Step::Resource(group), _) => service = self::service(&group),
+            (Step::Scope(_), _) => {}
+            (Step::Record(message), Signal::Logs) => _ = put(log(&LogRecord::read(message), &service, layout.width)),
+            (Step::Record(message), Signal::Traces) => _ = put(span(&Span::read(message), &service, layout.width)),
+            (Step::Record(message), Signal::Metrics) => metric(message, &service, layout.width, &mut put),
         }
-    }
+    });
 }
 
-/// The name of the service that a resource is of.
+/// The name of a resource's service.
 pub fn service(group: &ResourceGroup<'_>) -> Arc<str> {
     let attributes = Resource::read(&group.resource).attributes;
     let name = attribute(attributes, b"service.name").map(|name| word(60, name)).unwrap_or_default();
     Arc::from(if name.is_empty() { "-" } else { &*name })
 }
 
-/// The text of the first attribute with this key.
+/// The first attribute with this key, if it is a string.
 fn attribute<'a>(attributes: Repeated<'a>, key: &[u8]) -> Option<&'a [u8]> {
     match attributes.map(KeyValue::read).find(|pair| pair.key == key)?.value {
         AnyValue::String(text) => Some(text),
@@ -110,7 +116,7 @@ pub fn span(span: &Span<'_>, service: &Arc<str>, columns: usize) -> Line {
     let kinds = ["span", "span", "server", "client", "send", "take"];
     let kind = kinds.get(span.kind as usize).copied().unwrap_or("span");
     let failure = failure(span, columns);
-    // In a column that nothing pushes out.
+    // The mark is in the kind's column, which is never cut.
     let kind = if failure.is_some() { "✗ span" } else { kind };
     let words = words(columns, |text| {
         text.text(head(columns, span.name));
@@ -127,12 +133,12 @@ pub fn span(span: &Span<'_>, service: &Arc<str>, columns: usize) -> Line {
     Line { time: span.start, kind: kind.into(), tone, service, words, trace }
 }
 
-/// What is said of a span that failed.
+/// The text about a failed span.
 pub fn failed(message: &str) -> String {
     if message.is_empty() { "✗ failed".to_owned() } else { format!("✗ failed: {message}") }
 }
 
-/// Why a span failed: its status, else the exception that it recorded; `None` when it did not.
+/// Why a span failed: its status message, else the exception it recorded. `None` if it did not fail.
 pub fn failure(span: &Span<'_>, columns: usize) -> Option<String> {
     const ERROR: i32 = 2;
     let status = Status::read(&span.status);
@@ -151,7 +157,9 @@ pub fn failure(span: &Span<'_>, columns: usize) -> Option<String> {
     Some(said.map(|text| word(columns, text)).unwrap_or_default())
 }
 
-fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn FnMut(Line) -> bool) -> bool {
+/// Makes a line for each data point, until `put` returns false.
+pub fn metric(message: &[u8], service: &Arc<str>, columns: usize, put: &mut dyn FnMut(Line) -> bool) {
+    let metric = Metric::read(message);
     let kind = match metric.data.0 {
         DataType::Empty => "metric",
         DataType::Gauge => "gauge",
@@ -187,14 +195,13 @@ fn metric(metric: &Metric<'_>, service: &Arc<str>, columns: usize, put: &mut dyn
         });
         let (service, words, trace) = (service.clone(), words.into(), [].into());
         if !put(Line { time: point.time, kind: kind.into(), tone: Tone::Plain, service, words, trace }) {
-            return false;
+            return;
         }
     }
-    true
 }
 
-/// `  key=value key=value`, as many as can be seen. What `has_ids` has them in a column of their own;
-/// where in the code it was written is left to the forms that show all.
+/// Writes `  key=value key=value`, as many as fit. It leaves out attributes about the source code and, if the item
+/// `has_ids` of its own, attributes that repeat these.
 fn put_attributes(text: &mut Text<'_, '_>, attributes: Repeated<'_>, has_ids: bool, columns: usize) {
     let mut separator = "  ";
     for pair in attributes.map(KeyValue::read) {
@@ -213,7 +220,7 @@ fn put_attributes(text: &mut Text<'_, '_>, attributes: Repeated<'_>, has_ids: bo
     }
 }
 
-/// A value, of which no more is looked at than could fit.
+/// Writes a value, or as much of it as can fit.
 fn put_value(text: &mut Text<'_, '_>, value: AnyValue<'_>, columns: usize) {
     match value {
         AnyValue::String(string) => text.text(head(columns, string)),
@@ -226,7 +233,7 @@ fn put_value(text: &mut Text<'_, '_>, value: AnyValue<'_>, columns: usize) {
     }
 }
 
-/// The beginning of an id; nothing of one that is none.
+/// The beginning of an id; empty if the id is unset.
 fn short(id: &[u8]) -> Box<[u8]> {
     if id.iter().all(|byte| *byte == 0) { [].into() } else { id.get(..SHORT_ID).unwrap_or(id).into() }
 }

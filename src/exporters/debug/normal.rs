@@ -3,40 +3,39 @@
 use super::text::Item::{Fixed, General, Id, Int, Text as Str, Uint};
 use super::text::Text;
 use super::value::put_plain;
+use super::walk::{Step, walk};
 use crate::otlp::views::metrics::{Buckets, DataType, Metric, Number, Point, Quantile};
-use crate::otlp::views::{KeyValue, LogRecord, Repeated, Resource, ResourceGroup, Scope, ScopeGroup, Span};
+use crate::otlp::views::{KeyValue, LogRecord, Repeated, Resource, Scope, Span};
 use crate::telemetry::Signal;
 
-pub fn resource(text: &mut Text<'_, '_>, signal: Signal, index: usize, group: &ResourceGroup<'_>) {
+pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
     let (resource, scope, item): (_, _, fn(&mut Text<'_, '_>, &[u8])) = match signal {
         Signal::Logs => ("ResourceLog #", "ScopeLog #", log_record),
         Signal::Metrics => ("ResourceMetrics #", "ScopeMetrics #", metric),
         Signal::Traces => ("ResourceTraces #", "ScopeTraces #", span),
     };
-    text.put(resource, Uint(index as u64));
-    bracketed(text, group.schema_url);
-    attributes(text, " ", " ", Resource::read(&group.resource).attributes);
-    text.end();
-    for (index, message) in group.scopes.clone().enumerate() {
-        let group = ScopeGroup::read(message);
-        text.put(scope, Uint(index as u64));
-        let Scope { name, version, attributes: described } = Scope::read(&group.scope);
-        if !name.is_empty() || !version.is_empty() {
-            text.put(" ", Str(name));
+    walk(text, parts, &mut |text, index, step| match step {
+        Step::Resource(group) => {
+            text.put(resource, Uint(index as u64));
+            bracketed(text, group.schema_url);
+            attributes(text, " ", " ", Resource::read(&group.resource).attributes);
+            text.end();
         }
-        if !version.is_empty() {
-            text.put("@", Str(version));
-        }
-        bracketed(text, group.schema_url);
-        attributes(text, " ", " ", described);
-        text.end();
-        for record in group.records {
-            item(text, record);
-            if !text.to.is_wanted() {
-                return;
+        Step::Scope(group) => {
+            let Scope { name, version, attributes: described } = Scope::read(&group.scope);
+            text.put(scope, Uint(index as u64));
+            if !name.is_empty() || !version.is_empty() {
+                text.put(" ", Str(name));
             }
+            if !version.is_empty() {
+                text.put("@", Str(version));
+            }
+            bracketed(text, group.schema_url);
+            attributes(text, " ", " ", described);
+            text.end();
         }
-    }
+        Step::Record(record) => item(text, record),
+    });
 }
 
 fn bracketed(text: &mut Text<'_, '_>, schema_url: &[u8]) {
@@ -46,15 +45,14 @@ fn bracketed(text: &mut Text<'_, '_>, schema_url: &[u8]) {
     }
 }
 
-/// `key=value` of each, the first of them after `first`.
+/// Writes each as `key=value`: the first after `first`, the others after `between`.
 fn attributes(text: &mut Text<'_, '_>, first: &str, between: &str, attributes: Repeated<'_>) {
     for (index, attribute) in attributes.enumerate() {
         let KeyValue { key, value } = KeyValue::read(attribute);
         text.put(if index == 0 { first } else { between }, Str(key));
         text.raw("=");
         put_plain(text, value);
-        text.to.breathe();
-        if !text.to.is_wanted() {
+        if !text.to.breathe() {
             return;
         }
     }
@@ -102,7 +100,7 @@ fn metric(text: &mut Text<'_, '_>, message: &[u8]) {
     }
 }
 
-/// A point of either kind, which has no buckets of the other.
+/// A point of either kind of histogram: it has no buckets of the other kind.
 fn histogram(text: &mut Text<'_, '_>, point: &Point<'_>) {
     text.put("count=", Uint(point.count));
     for (label, value) in [(" sum=", point.sum), (" min=", point.min), (" max=", point.max)] {
@@ -130,7 +128,7 @@ fn histogram(text: &mut Text<'_, '_>, point: &Point<'_>) {
     }
 }
 
-/// There may be millions of buckets, so the text may go after each.
+/// There may be millions of buckets, so the text may leave after each.
 fn bucket(text: &mut Text<'_, '_>, bound: f64, count: u64) {
     text.put(" le", General(bound));
     text.put("=", Uint(count));

@@ -1,4 +1,4 @@
-//! What the output's thread does with telemetry: text of it in the form that is asked for, written piece by piece.
+//! Prints telemetry on the output's thread, in the configured form, piece by piece.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ pub struct Printer {
     pub id: String,
     pub config: Config,
     pub sampler: Sampler,
-    /// What `tree` gathers.
+    /// The requests that `tree` gathers.
     pub requests: Requests,
 }
 
@@ -30,7 +30,7 @@ impl output::Printer for Printer {
             return self.gather(page, |requests, to| {
                 let all = records.iter().sum::<u64>() + requests.items() as u64;
                 let mut written = requests.add(signal, &parts, now, to);
-                // Where no more is wanted, the rest is neither written nor gathered.
+                // If no more text is wanted, the rest is neither written nor gathered.
                 let left = all - requests.items() as u64 - written.iter().sum::<u64>();
                 written.iter_mut().zip(items_of(signal, left)).for_each(|(written, left)| *written += left);
                 written
@@ -66,7 +66,7 @@ impl output::Printer for Printer {
 }
 
 impl Printer {
-    /// Lets `write` change what is gathered; its items are counted when all of its text is on the page.
+    /// Lets `write` change the gathered requests. The items it wrote are counted once all of its text is on the page.
     fn gather(&mut self, page: &mut Page<'_>, write: impl FnOnce(&mut Requests, &mut Pieces) -> Items) {
         let Page { text, pen } = page;
         let mut take = |text: &mut Vec<u8>, _| pen.write(text);
@@ -75,7 +75,7 @@ impl Printer {
     }
 }
 
-/// One request in print.
+/// One request being printed.
 struct Print<'a> {
     telemetry: &'a Telemetry,
     parts: &'a [&'a [u8]],
@@ -84,8 +84,8 @@ struct Print<'a> {
 }
 
 impl Print<'_> {
-    /// Lets `write` fill the page. Each item is counted with the piece that it begins in, and with the last one those that
-    /// have no text of their own.
+    /// Lets `write` fill the page. Each item is counted with the piece in which it begins, and items without text with
+    /// the last piece.
     fn fill(&self, page: &mut Page<'_>, write: impl FnOnce(&mut Pieces)) {
         let Page { text, pen } = page;
         let mut left = self.records;
@@ -114,7 +114,7 @@ impl Print<'_> {
         super::put_dump(self.signal(), self.config.verbosity, self.config.style, self.parts, to);
     }
 
-    /// With limits on repeated messages: the summary by its name, the dump by its text.
+    /// Prints with limits on repeated messages: summaries with the same name, and dumps with the same text.
     fn sampled(&self, sampler: &mut Sampler, page: &mut Page<'_>) {
         let now = self.telemetry.received.instant;
         let (verbosity, items) = (self.config.verbosity, self.telemetry.items());
@@ -153,7 +153,8 @@ impl Print<'_> {
         key.and(&text)
     }
 
-    /// The way of the Go collector's own log: a time and a level before, the component's fields behind.
+    /// Prints in the form of the Go collector's own log: with a time and a level first, and the component's fields
+    /// last.
     fn as_log(&self, id: &str, page: &mut Page<'_>) {
         let (signal, verbosity) = (self.signal(), self.config.verbosity);
         let time = crate::diagnostics::log::timestamp(self.telemetry.received.wall);
@@ -175,11 +176,7 @@ impl Print<'_> {
     }
 }
 
-/// So many of one signal.
+/// Items of one signal.
 pub fn items_of(signal: Signal, items: u64) -> Items {
-    let mut all = Items::default();
-    if let Some(place) = all.get_mut(signal as usize) {
-        *place = items;
-    }
-    all
+    Signal::ALL.map(|known| if known == signal { items } else { 0 })
 }

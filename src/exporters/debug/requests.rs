@@ -1,8 +1,8 @@
-//! Requests while they arrive: spans and logs by their trace, until the trace is whole or has had its time.
+//! Gathers requests while they arrive: spans and logs by their trace, until the trace is complete or its time is over.
 //!
-//! A trace is whole when its root and every parent that is named are there; what else of it comes soon after, logs
-//! mostly, still gets its place. How much waits is bounded by what it really takes, from the budget: beyond it the oldest
-//! trace is printed early, and says so.
+//! A trace is complete when its root and all parents that its spans name have arrived. It then waits a moment longer
+//! for other items, mostly logs. The memory that waiting traces take comes from the budget and is limited: beyond the
+//! limit the oldest trace is printed early, with a note that says so.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -12,64 +12,39 @@ use super::Style;
 use super::block::{Log, Request, Why};
 use super::layout::{Layout, word};
 use super::line::{self, Line};
+use super::text::Text;
 use super::tree::{Node, Row, Span};
+use super::walk::{Step, walk};
 use crate::otlp::pieces::Pieces;
-use crate::otlp::views;
-use crate::otlp::views::{LogRecord, ResourceGroup, ScopeGroup};
+use crate::otlp::views::{self, LogRecord};
 use crate::telemetry::{Budget, Charge, Share, Signal};
 
-/// A trace that is whole is printed so long after what made it whole.
+/// A complete trace is printed this long after the span that completed it.
 const SETTLE: Duration = Duration::from_millis(250);
-/// What of a name or message is kept, in columns.
+/// The kept width of a name or message, in columns.
 const TEXT: usize = 200;
-/// Printed traces that are remembered, so that what comes late is known for it.
+/// Printed traces that are remembered, to recognize items that come late.
 const PRINTED: usize = 1024;
-/// What an item takes beside its texts, in bytes: its struct in a list that grows by doubling, its places in the sets and
-/// maps of its trace and of the drawing, what the allocator keeps for each text; and for a span its node and row.
+/// The memory of an item beside its texts, in bytes: its struct in a list that grows by doubling, its entries in the
+/// sets and maps of its trace and of the drawing, the allocator's overhead for each text; and for a span its node and
+/// row.
 const PER_SPAN: usize = 2 * size_of::<Span>() + size_of::<Node>() + size_of::<Row>() + 320;
 const PER_LOG: usize = 2 * size_of::<Log>() + 224;
 const PER_TRACE: usize = 2 * size_of::<Trace>() + 256;
 
+/// The charge for waiting traces changes in steps of this size.
+const STEP: u64 = 64 << 10;
+
 pub const WAIT: Duration = Duration::from_secs(5);
 
-/// How much may wait.
+/// The limits of what may wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub traces: usize,
     /// Spans and log records.
     pub items: usize,
-    /// What they take, their drawing included.
+    /// Their memory, including the drawing's.
     pub bytes: usize,
-}
-
-/// The memory that a collector has for them: a quarter of that for queues.
-struct Memory {
-    budget: Arc<Budget>,
-    charge: Charge,
-    /// What is charged.
-    paid: usize,
-}
-
-impl Memory {
-    /// Charged for in steps of this size.
-    const STEP: usize = 64 << 10;
-
-    /// Whether so many bytes could be charged in all.
-    fn pay(&mut self, bytes: usize) -> bool {
-        if bytes <= self.paid {
-            return true;
-        }
-        let wanted = bytes.next_multiple_of(Memory::STEP);
-        let is_paid =
-            wanted as u64 <= self.budget.limit(Share::Queue) / 4 && self.charge.grow((wanted - self.paid) as u64);
-        self.paid = if is_paid { wanted } else { self.paid };
-        is_paid
-    }
-
-    fn give_back(&mut self, bytes: usize) {
-        self.paid = self.paid.min(bytes.next_multiple_of(Memory::STEP));
-        self.charge.shrink_to(self.paid as u64);
-    }
 }
 
 impl Default for Limits {
@@ -83,13 +58,15 @@ pub type Items = [u64; Signal::ALL.len()];
 
 type Id = [u8; 16];
 
+#[derive(Default)]
 pub struct Requests {
     layout: Layout,
     wait: Duration,
     limits: Limits,
-    memory: Option<Memory>,
+    /// The memory of waiting traces, if it comes from a budget.
+    charge: Option<Charge>,
     traces: HashMap<Id, Trace>,
-    /// The oldest first.
+    /// Traces by age, the oldest first.
     ages: BTreeMap<u64, Id>,
     next_age: u64,
     items: usize,
@@ -101,15 +78,15 @@ pub struct Requests {
 #[derive(Default)]
 struct Trace {
     age: u64,
-    /// When it is printed, whatever is missing.
+    /// When it is printed, even if it is incomplete.
     latest: Option<Instant>,
-    /// When it is printed, if it is whole.
+    /// When it is printed, if it is complete.
     settled: Option<Instant>,
     spans: Vec<Span>,
     logs: Vec<Log>,
     bytes: usize,
     ids: HashSet<u64>,
-    /// Parents that are not here yet.
+    /// Parents that have not arrived.
     missing: HashSet<u64>,
     has_root: bool,
     is_late: bool,
@@ -127,105 +104,93 @@ impl Trace {
 
 impl Requests {
     pub fn new(layout: Layout, wait: Duration, limits: Limits) -> Requests {
-        Requests {
-            layout,
-            wait,
-            limits,
-            memory: None,
-            traces: HashMap::new(),
-            ages: BTreeMap::new(),
-            next_age: 0,
-            items: 0,
-            bytes: 0,
-            printed: VecDeque::new(),
-            is_printed: HashSet::new(),
-        }
+        Requests { layout, wait, limits, ..Requests::default() }
     }
 
-    /// Takes what it gathers from a budget.
+    /// Charges the gathered requests to a budget.
     pub fn within(mut self, budget: &Arc<Budget>) -> Requests {
-        let charge = Charge::held(budget, Share::Queue, 0);
-        self.memory = Some(Memory { budget: budget.clone(), charge, paid: 0 });
+        self.charge = Some(Charge::held(budget, Share::Queue, 0));
         self
     }
 
-    /// Takes a request's items; writes what has no trace, and what no longer has room. Returns the items it wrote.
+    /// Takes a request's items. Writes items without a trace, and traces that no longer have room. Returns the number
+    /// of items it wrote.
     #[expect(clippy::indexing_slicing, reason = "one count a signal, indexed by it")]
     pub fn add(&mut self, signal: Signal, parts: &[&[u8]], now: Instant, to: &mut Pieces) -> Items {
-        let mut written = Items::default();
-        if signal == Signal::Metrics {
-            let style = Style { layout: self.layout, ..Style::default() };
-            for resource in super::resources(parts) {
-                let put = &mut |line: Line| {
-                    line.put(style.layout, to.out);
-                    written[signal as usize] += 1;
-                    to.breathe();
-                    to.is_wanted()
-                };
-                line::lines(signal, style.layout, &ResourceGroup::read(resource), put);
-            }
-            return written;
-        }
-        for resource in super::resources(parts) {
-            let group = ResourceGroup::read(resource);
-            let service = line::service(&group);
-            for record in group.scopes.flat_map(|scope| ScopeGroup::read(scope).records) {
-                let single = if signal == Signal::Logs {
-                    let record = LogRecord::read(record);
-                    self.log(&record, line::log(&record, &service, self.layout.width.max(TEXT)), now)
-                } else {
-                    let span = views::Span::read(record);
-                    let taken = self.span(&span, &service, now);
-                    (!taken).then(|| line::span(&span, &service, self.layout.width))
-                };
-                if let Some(line) = single {
-                    line.put(self.layout, to.out);
-                    written[signal as usize] += 1;
+        let (mut written, mut service, layout) = (Items::default(), Arc::default(), self.layout);
+        walk(&mut Text::new(to, Style::default()), parts, &mut |text, _, step| {
+            let message = match step {
+                Step::Resource(group) => return service = line::service(&group),
+                Step::Scope(_) => return,
+                Step::Record(message) => message,
+            };
+            let mut put = |line: Line| {
+                written[signal as usize] += 1;
+                line.put(layout, text.to)
+            };
+            match signal {
+                Signal::Metrics => line::metric(message, &service, layout.width, &mut put),
+                Signal::Logs => {
+                    let record = LogRecord::read(message);
+                    let line = line::log(&record, &service, layout.width.max(TEXT));
+                    _ = self.log(&record, line, now).map(put);
                 }
-                while self.is_over() {
-                    let Some(oldest) = self.ages.values().next().copied() else { break };
-                    self.print(oldest, Some(Why::Full), to, &mut written);
-                }
-                to.breathe();
-                if !to.is_wanted() {
-                    return written;
+                Signal::Traces => {
+                    let span = views::Span::read(message);
+                    if !self.span(&span, &service, now) {
+                        put(line::span(&span, &service, layout.width));
+                    }
                 }
             }
-        }
+            while self.is_over() {
+                let Some(oldest) = self.ages.values().next().copied() else { break };
+                self.print(oldest, Some(Why::Full), text.to, &mut written);
+            }
+            text.to.breathe();
+        });
         written
     }
 
-    /// Whether more is held than may be.
-    fn is_over(&mut self) -> bool {
+    /// Whether more is waiting than the limits and the budget allow. At most a quarter of the share for queues is used.
+    fn is_over(&self) -> bool {
         let Limits { traces, items, bytes } = self.limits;
         let is_within = self.traces.len() <= traces && self.items <= items && self.bytes <= bytes;
-        !is_within || self.memory.as_mut().is_some_and(|memory| !memory.pay(self.bytes))
+        let has_memory = |charge: &Charge| {
+            let (paid, wanted) = (charge.bytes(), (self.bytes as u64).next_multiple_of(STEP));
+            wanted <= paid || wanted <= charge.limit() / 4 && charge.grow(wanted - paid)
+        };
+        !is_within || !self.charge.as_ref().is_none_or(has_memory)
     }
 
-    /// Lets go of all that waits.
+    /// Discards everything that waits.
     pub fn clear(&mut self) {
         self.traces = HashMap::new();
         self.ages.clear();
         (self.items, self.bytes) = (0, 0);
-        self.memory.iter_mut().for_each(|memory| memory.give_back(0));
+        self.give_back();
     }
 
-    /// How many items wait.
+    /// Gives back the charge beyond the waiting traces.
+    fn give_back(&self) {
+        self.charge.iter().for_each(|charge| charge.shrink_to((self.bytes as u64).next_multiple_of(STEP)));
+    }
+
+    /// The number of waiting items.
     pub fn items(&self) -> usize {
         self.items
     }
 
-    /// When something is due next.
+    /// When the next trace is due.
     pub fn wake_at(&self) -> Option<Instant> {
         self.traces.values().filter_map(Trace::due).min()
     }
 
-    /// Writes the traces that are due; returns the items it wrote.
+    /// Writes due traces; returns the number of items it wrote.
     pub fn print_due(&mut self, now: Instant, to: &mut Pieces) -> Items {
         self.print_where(|trace| trace.due().is_none_or(|due| due <= now), to)
     }
 
-    /// Writes all that waits.
+    /// Writes all waiting traces.
     pub fn print_all(&mut self, to: &mut Pieces) -> Items {
         self.print_where(|_| true, to)
     }
@@ -258,21 +223,21 @@ impl Requests {
         }
         let why = why.unwrap_or(if trace.is_late { Why::Late } else { Why::Due });
         Request { trace: id, spans: trace.spans, logs: trace.logs, why }.draw(self.layout, to);
-        self.memory.iter_mut().for_each(|memory| memory.give_back(self.bytes));
+        self.give_back();
     }
 
-    /// The line back if the record has no trace to wait for.
+    /// Takes a log record; gives the line back if the record has no trace to wait for.
     fn log(&mut self, record: &LogRecord<'_>, line: Line, now: Instant) -> Option<Line> {
         let known =
             trace_id(record.trace_id).filter(|id| !self.is_printed.contains(id) || self.traces.contains_key(id));
         let Some(id) = known else { return Some(line) };
         let bytes = PER_LOG + line.kind.len() + line.service.len() + line.words.len();
         let trace = self.trace(id, bytes, now);
-        trace.logs.push(Log { span: span_id(record.span_id), severity: record.severity_number, line });
+        trace.logs.push(Log { span: span_id(record.span_id), line });
         None
     }
 
-    /// Whether the span has a trace, and was taken.
+    /// Takes a span; false if it has no trace or no id.
     fn span(&mut self, span: &views::Span<'_>, service: &Arc<str>, now: Instant) -> bool {
         let Some(trace) = trace_id(span.trace_id).filter(|_| span_id(span.span_id) != 0) else { return false };
         let span = Span {
@@ -301,7 +266,7 @@ impl Requests {
         true
     }
 
-    /// The trace that one more item belongs to.
+    /// The trace of an item, which is added to the counts.
     fn trace(&mut self, id: Id, bytes: usize, now: Instant) -> &mut Trace {
         self.items += 1;
         self.bytes += bytes;
@@ -318,12 +283,12 @@ impl Requests {
     }
 }
 
-/// An id that is one.
+/// `None` if the id is unset or invalid.
 fn trace_id(id: &[u8]) -> Option<Id> {
     Id::try_from(id).ok().filter(|id| *id != Id::default())
 }
 
-/// 0 for an id that is none.
+/// 0 if the id is unset or invalid.
 fn span_id(id: &[u8]) -> u64 {
     id.try_into().map_or(0, u64::from_be_bytes)
 }

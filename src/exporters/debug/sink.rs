@@ -1,7 +1,7 @@
 //! The `debug` exporter as a sink: its section, and the queue of its output, whose thread prints.
 //!
-//! It never refuses. While its reader is at work, a client that has nothing else to wait for waits for the output;
-//! what does not fit otherwise is not printed, and counted.
+//! It never refuses a request. While its reader makes progress, a client that waits for no other exporter waits for the
+//! output. Otherwise a request that does not fit is not printed, and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
@@ -23,9 +23,9 @@ use crate::diagnostics::output::{self, Outcome, Output, Owner, Why};
 use crate::diagnostics::supervisor::Watch;
 use crate::exporters::{End, ExporterParts, ExporterSettings, OpenExporter};
 
-/// Bytes of telemetry that may wait to be printed.
+/// Maximum bytes of telemetry that wait to be printed.
 const QUEUE: usize = 4 << 20;
-/// What a request takes in the queue beside its bytes.
+/// The memory of a request in the queue, beside its bytes.
 const ENTRY: usize = 512;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +36,7 @@ pub struct Config {
     pub sampling_thereafter: u64,
     pub use_internal_logger: bool,
     pub output_paths: Vec<String>,
-    /// How long `tree` waits for what is missing of a request.
+    /// How long `tree` waits for missing spans of a request.
     pub tree_wait: Duration,
 }
 
@@ -73,12 +73,12 @@ impl Config {
         config
     }
 
-    /// Whether it is written in the form of the Go collector's own log.
+    /// Whether it prints in the form of the Go collector's own log.
     pub fn is_as_log(&self) -> bool {
         self.use_internal_logger && self.verbosity.has_summary()
     }
 
-    /// Whether repeated messages are limited.
+    /// Whether it limits repeated messages.
     pub fn is_sampled(&self) -> bool {
         self.verbosity != Verbosity::Tree && !self.is_as_log() && self.sampling_thereafter != 1
     }
@@ -93,8 +93,9 @@ impl ExporterSettings for Config {
 }
 
 impl OpenExporter for Debug {
-    fn end(self: Arc<Self>, signal: Signal, account: &Arc<Account>) -> Result<End, String> {
-        Ok(End::Sink(Arc::new(DebugSink::new(self, signal, account.clone()))))
+    fn end(self: Arc<Self>, _: Signal, account: &Arc<Account>) -> Result<End, String> {
+        self.accounts.put(account);
+        Ok(End::Sink(Arc::new(DebugSink { debug: self, account: account.clone() })))
     }
 
     fn waiting(&self) -> Items {
@@ -114,18 +115,18 @@ pub struct Debug {
     _holder: Holder,
 }
 
-/// The accounts of the signals that have a sink here: what is printed counts as exported when it is written.
+/// The accounts of the signals that have a sink here. Printed items count as exported once their text is written.
 #[derive(Clone, Default)]
 pub struct Accounts(Arc<Mutex<[Place; Signal::ALL.len()]>>);
 
 #[derive(Default)]
 struct Place {
     account: Option<Arc<Account>>,
-    /// Whose items are not written yet, oldest first.
+    /// Requests with unwritten items, oldest first.
     unwritten: VecDeque<Unwritten>,
 }
 
-/// A request, or several: what is on the bill when the last of it is written or lost.
+/// One or several requests. They are booked on the bill when their last item is written or lost.
 struct Unwritten {
     tally: Tally,
     left: u64,
@@ -133,7 +134,7 @@ struct Unwritten {
     is_filtered: bool,
 }
 
-/// Beyond so many requests the next ones share a place.
+/// Beyond this many requests, further ones are merged into the last entry.
 const UNWRITTEN: usize = 4096;
 
 impl Accounts {
@@ -147,7 +148,7 @@ impl Accounts {
         }
     }
 
-    /// Items that are about to be printed.
+    /// Adds a request that will be printed.
     fn expect(&self, telemetry: &Telemetry) {
         let tally = Tally::of(telemetry);
         let (left, mut places) = (tally.items(), self.lock());
@@ -173,7 +174,7 @@ impl Place {
             Outcome::Lost => account.drop_items(Reason::OutputTooSlow, items),
             Outcome::LeftOut => account.drop_items(Reason::SampledOut, items),
         }
-        // They are written in the order in which they came.
+        // Requests are written in order of arrival.
         while let Some(first) = unwritten.front_mut().filter(|_| items > 0) {
             let share = items.min(first.left);
             items -= share;
@@ -214,7 +215,7 @@ impl Debug {
     fn open(id: &str, mut config: Config, budget: &Arc<Budget>, watch: Watch) -> io::Result<Arc<Debug>> {
         let stderr = ["stderr".to_owned()];
         let paths = if config.use_internal_logger { &stderr[..] } else { &config.output_paths };
-        // On a terminal a value must not pass for lines of its own.
+        // On a terminal, a value must not look like separate lines.
         config.style.escape_newlines |= paths.iter().any(|path| match path.as_str() {
             "stdout" => io::stdout().is_terminal(),
             "stderr" => io::stderr().is_terminal(),
@@ -242,12 +243,12 @@ impl Debug {
         Ok(Arc::new(Debug { output, accounts, budget, _holder: holder }))
     }
 
-    /// Whether a request may take its part of the memory for queues.
+    /// Whether the budget allows this sink to hold another request.
     fn allows(&self, load: Load) -> bool {
         self.budget.allows(self.output.buffered_bytes() as u64, load.bytes, load.fresh_bytes)
     }
 
-    /// Moves a request's memory to the queue share. False when there is no room.
+    /// Moves a request's memory to the queue share; false if there is no room.
     fn hold(&self, telemetry: &Telemetry, load: Load) -> bool {
         let is_held = self.allows(load) && self.budget.take(Share::Queue, load.fresh_bytes);
         if is_held {
@@ -261,19 +262,13 @@ impl Debug {
 /// One signal of a `debug` exporter.
 pub struct DebugSink {
     debug: Arc<Debug>,
-    signal: Signal,
     account: Arc<Account>,
 }
 
-/// A reader that took nothing for this long is not waited for.
+/// Clients do not wait for a reader that has read nothing for this long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl DebugSink {
-    fn new(debug: Arc<Debug>, signal: Signal, account: Arc<Account>) -> DebugSink {
-        debug.accounts.put(&account);
-        DebugSink { debug, signal, account }
-    }
-
     fn bytes(load: Load) -> usize {
         ENTRY + usize::try_from(load.bytes).unwrap_or(usize::MAX - ENTRY)
     }
@@ -286,7 +281,7 @@ impl Sink for DebugSink {
         if self.debug.allows(load) && output.reserve(bytes) {
             return Ok(());
         }
-        // Beside others it is waited for while it makes text, as if they made it themselves, but not for its reader.
+        // Other exporters wait while the text is made, which costs time anyway, but not for the reader.
         let waits = match ask.alone {
             true => output.progressing(PATIENCE) && !(ask.waited && output.is_large(bytes)),
             false => output.is_printing() && !ask.waited,
@@ -312,7 +307,7 @@ impl Sink for DebugSink {
         output.release(DebugSink::bytes(load));
         self.account.show_leaving(&telemetry);
         telemetry.resolve(Ok(()));
-        let items = items_of(self.signal, load.items);
+        let items = items_of(self.account.signal, load.items);
         if !self.debug.hold(&telemetry, load) {
             self.account.lose(Reason::MemoryFull, &telemetry);
             output.miss(Why::Memory, items);
@@ -326,10 +321,6 @@ impl Sink for DebugSink {
 
     fn room(&self) -> &Notify {
         self.debug.output.room()
-    }
-
-    fn answers(&self, _is_batched: bool) -> bool {
-        false
     }
 
     fn skip(&self, telemetry: &Telemetry) {

@@ -1,4 +1,4 @@
-//! The one writer of the debug text: it makes telemetry's strings safe for a terminal and hands on what is finished.
+//! The writer of all debug text: it makes telemetry's strings safe for a terminal, and hands on finished pieces.
 
 use super::Style;
 use crate::diagnostics::escape::{self, Eyes, WINDOW, is_clean, put_safe};
@@ -6,7 +6,7 @@ use crate::otlp::base64;
 use crate::otlp::number::{self, Clock};
 use crate::otlp::pieces::Pieces;
 
-/// What stands after a label.
+/// The value after a label.
 #[derive(Clone, Copy)]
 pub enum Item<'a> {
     Text(&'a [u8]),
@@ -23,13 +23,13 @@ pub enum Item<'a> {
 
 pub struct Text<'t, 'a> {
     pub to: &'t mut Pieces<'a>,
-    style: Style,
+    pub style: Style,
     clock: Clock,
-    /// How many pairs the maps around the one at hand hold sorted.
+    /// The number of pairs in the sorted maps around the current value.
     pub sorted: usize,
 }
 
-/// The most bytes whose base64 is written before the next look at how much there is.
+/// The bytes that are written as base64 at once: a multiple of three.
 const BYTES: usize = WINDOW / 3 * 3;
 
 impl<'t, 'a> Text<'t, 'a> {
@@ -37,13 +37,13 @@ impl<'t, 'a> Text<'t, 'a> {
         Text { to, style, clock: Clock::EPOCH, sorted: 0 }
     }
 
-    /// Text of ours, which needs no escaping.
+    /// Writes our own text, which needs no escaping.
     #[inline(always)]
     pub fn raw(&mut self, text: &str) {
         self.to.out.extend_from_slice(text.as_bytes());
     }
 
-    /// Text of others.
+    /// Writes text of telemetry.
     #[inline]
     pub fn text(&mut self, bytes: &[u8]) {
         if bytes.len() > WINDOW {
@@ -58,38 +58,32 @@ impl<'t, 'a> Text<'t, 'a> {
     #[cold]
     fn long_text(&mut self, bytes: &[u8]) {
         let (eyes, for_eyes) = (Eyes::default(), self.for_eyes());
-        self.by_window(bytes, |out, window| escape::put_safe_window(out, window, for_eyes, &eyes));
+        self.in_chunks(escape::windows(bytes), |out, window| escape::put_safe_window(out, window, for_eyes, &eyes));
     }
 
-    /// A JSON string with its quotes.
+    /// Writes a JSON string with its quotes.
     pub fn json_string(&mut self, bytes: &[u8]) {
         let (eyes, for_eyes) = (Eyes::default(), self.for_eyes());
         self.raw("\"");
-        self.by_window(bytes, |out, window| escape::put_json_window(out, window, for_eyes, &eyes));
+        self.in_chunks(escape::windows(bytes), |out, window| escape::put_json_window(out, window, for_eyes, &eyes));
         self.raw("\"");
     }
 
-    fn by_window(&mut self, bytes: &[u8], put: impl Fn(&mut Vec<u8>, &[u8])) {
-        for window in escape::windows(bytes) {
-            put(self.to.out, window);
-            self.to.breathe();
-            if !self.to.is_wanted() {
-                return;
-            }
-        }
-    }
-
     pub fn base64(&mut self, bytes: &[u8]) {
-        for part in bytes.chunks(BYTES) {
-            base64::put_padded(part, self.to.out);
-            self.to.breathe();
-            if !self.to.is_wanted() {
+        self.in_chunks(bytes.chunks(BYTES), |out, chunk| base64::put_padded(chunk, out));
+    }
+
+    /// Writes chunk by chunk, while text is wanted.
+    fn in_chunks<'b>(&mut self, chunks: impl Iterator<Item = &'b [u8]>, put: impl Fn(&mut Vec<u8>, &[u8])) {
+        for chunk in chunks {
+            put(self.to.out, chunk);
+            if !self.to.breathe() {
                 return;
             }
         }
     }
 
-    /// Not for a program that reads the classic forms.
+    /// Whether a person reads it. A program may read the Go collector's forms, so there newlines are not escaped.
     fn for_eyes(&self) -> bool {
         self.style.escape_newlines
     }
@@ -108,7 +102,7 @@ impl<'t, 'a> Text<'t, 'a> {
         }
     }
 
-    /// A label of ours and an item.
+    /// Writes a label and a value.
     #[inline(always)]
     pub fn put(&mut self, label: &str, item: Item<'_>) {
         self.raw(label);
@@ -121,12 +115,12 @@ impl<'t, 'a> Text<'t, 'a> {
         self.end();
     }
 
-    /// A heading such as `LogRecord #3`.
+    /// Writes a heading such as `LogRecord #3`.
     pub fn heading(&mut self, label: &str, index: usize) {
         self.line(label, Item::Uint(index as u64));
     }
 
-    /// Ends the line, and hands on the text when there is enough of it.
+    /// Ends the line, and hands on the text if it fills a piece.
     #[inline(always)]
     pub fn end(&mut self) {
         self.to.out.push(b'\n');

@@ -1,61 +1,61 @@
-//! A request as a tree: whose child each span is, how long it worked itself, what the request waited for, and which
-//! rows show all that. `docs/tree.md` describes it.
+//! A request as a tree of spans: the parent of each span, its own time, its share of the critical path, and the rows
+//! that show them. `docs/tree.md` describes it.
 //!
-//! Spans are whatever arrived: parents may be missing, in a circle or given twice, times may be anything. Every step is
-//! a loop over a list, O(n log n) in the number of spans; nothing calls itself.
+//! Spans come from clients: parents may be missing, duplicate or in a cycle, and times may have any value. Every step
+//! is a loop over a list without recursion, O(n log n) in the number of spans.
 
 #![expect(clippy::indexing_slicing, reason = "every index is made here and below the number of spans")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// So many siblings alike become one row.
+/// The minimum number of similar siblings that one row shows.
 const FOLD: usize = 3;
 
 const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
 const CONSUMER: i32 = 5;
 
-/// A span as far as the tree looks at it. Its texts are safe to print. An id is 0 when there is none; times are
-/// nanoseconds since 1970.
+/// The fields of a span that the tree needs. Texts are safe to print. An id is 0 if it is unset; times are nanoseconds
+/// since 1970.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub id: u64,
     pub parent: u64,
     pub start: u64,
     pub end: u64,
-    /// OTLP's number.
+    /// The number in OTLP.
     pub kind: i32,
     pub service: Arc<str>,
     pub name: Box<str>,
-    /// What went wrong, if it failed; may be empty.
+    /// The error message if it failed; may be empty.
     pub failure: Option<Box<str>>,
-    /// It wrote a log that must be seen, so it gets a row of its own.
+    /// It has a log of severity WARN or above, so it needs a row of its own.
     pub notable: bool,
 }
 
-/// What the tree knows about a span.
+/// A span's place and times in the tree.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
     pub parent: Option<usize>,
-    /// In the order of their starts.
+    /// Sorted by start.
     pub children: Vec<usize>,
-    /// When it ran, by its root's clock.
+    /// Its times by the root's clock.
     pub start: u64,
     pub end: u64,
-    /// Its end, or that of what went on below it if it ended before half of that.
+    /// Its end; or the latest end below it, if more than half of that time comes after its own end.
     pub reach: u64,
-    /// How far it and all below it were moved, in nanoseconds, beyond what its parent was.
+    /// The nanoseconds by which it and its descendants were shifted, in addition to the shift of its parent.
     pub moved: i64,
-    /// How long none of its children ran.
+    /// The time during which none of its children ran.
     pub own: u64,
-    /// How long the request waited for it and for none of its children.
+    /// The time during which the request waited for it and for none of its children.
     pub path: u64,
-    /// The same, of all below it too.
+    /// The sum of `path` over it and its descendants.
     pub path_below: u64,
-    /// How many spans are below it.
+    /// The number of its descendants.
     pub below: usize,
-    /// Nothing in it or below it needs a row of its own.
+    /// Neither it nor a descendant needs a row of its own.
     foldable: bool,
 }
 
@@ -64,49 +64,50 @@ impl Node {
         self.end - self.start
     }
 
-    /// How long it and what it started took.
+    /// The duration up to `reach`.
     pub fn extent(&self) -> u64 {
         self.reach - self.start
     }
 }
 
-/// One line: a span, or siblings alike.
+/// One line of the drawing: a span, or several similar siblings.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The span, or the first of them.
+    /// The span, or the first of several.
     pub span: usize,
-    /// All of them, when they are several.
+    /// All spans if there are several, else empty.
     pub folded: Vec<usize>,
     pub depth: usize,
-    /// No sibling follows.
+    /// Whether it is the last of its siblings.
     pub last: bool,
-    /// How long it ran, or any of them.
+    /// The time during which any of its spans ran.
     pub total: u64,
     pub own: u64,
-    /// How long the request waited for what this row shows.
+    /// The time during which the request waited for this row.
     pub path: u64,
 }
 
 #[derive(Debug, Default)]
-pub struct Tree {
-    /// One a span, in the order of the spans.
+pub struct Tree<'a> {
+    pub spans: &'a [Span],
+    /// One for each span, in the same order.
     pub nodes: Vec<Node>,
-    /// In the order of their starts.
+    /// Sorted by start.
     pub roots: Vec<usize>,
-    /// The root that shares are of.
+    /// The root whose duration is 100 %.
     pub main: usize,
-    /// Every span once, each after its parent, siblings in the order of their starts.
+    /// Every span once: each after its parent, siblings sorted by start.
     pub order: Vec<usize>,
     pub rows: Vec<Row>,
-    /// The row that the request waited for longest, if there are several.
+    /// The row that the request waited for longest, if there are several rows.
     pub bottleneck: Option<usize>,
-    /// Spans that name a parent that is not there.
+    /// The number of spans whose parent has not arrived.
     pub orphans: usize,
 }
 
-impl Tree {
-    pub fn build(spans: &[Span]) -> Tree {
-        let mut tree = Tree { nodes: vec![Node::default(); spans.len()], ..Tree::default() };
+impl<'a> Tree<'a> {
+    pub fn build(spans: &'a [Span]) -> Tree<'a> {
+        let mut tree = Tree { spans, nodes: vec![Node::default(); spans.len()], ..Tree::default() };
         if spans.is_empty() {
             return tree;
         }
@@ -118,7 +119,12 @@ impl Tree {
         tree
     }
 
-    /// Finds parents. Of spans with one id the first is the parent of their children; a circle is opened at its earliest.
+    /// A span and its node.
+    pub fn at(&self, at: usize) -> (&'a Span, &Node) {
+        (&self.spans[at], &self.nodes[at])
+    }
+
+    /// Finds parents. If spans share an id, the first becomes the parent. A cycle is cut at its earliest span.
     fn link(&mut self, spans: &[Span]) {
         let mut index = HashMap::with_capacity(spans.len());
         for (at, span) in spans.iter().enumerate() {
@@ -129,7 +135,7 @@ impl Tree {
             self.orphans += usize::from(parent.is_none());
             self.nodes[at].parent = parent.filter(|parent| *parent != at);
         }
-        // The walk that a span was first met on; the one that meets its own trail has found a circle.
+        // The walk that first met each span. A walk that meets its own trail has found a cycle.
         let mut met = vec![0; spans.len()];
         for start in 0..spans.len() {
             let mut at = Some(start);
@@ -156,7 +162,7 @@ impl Tree {
         self.main = self.roots.iter().rev().copied().max_by_key(worth).unwrap_or_default();
     }
 
-    /// Moves what clocks tore apart, parents first, and sorts siblings.
+    /// Shifts spans whose clocks differ from their parents', from the roots down, and sorts siblings.
     fn place(&mut self, spans: &[Span]) {
         let mut stack: Vec<(usize, i64)> = self.roots.iter().rev().map(|root| (*root, 0)).collect();
         while let Some((at, offset)) = stack.pop() {
@@ -174,7 +180,7 @@ impl Tree {
             let offset = offset.saturating_add(moved);
             let mut children = std::mem::take(&mut node.children);
             let (begin, finish) = (node.start, node.end);
-            // Where each will be, so that they are sorted before they are placed.
+            // Sort by the start that each will have once it is placed.
             children.sort_by_cached_key(|child| {
                 let is_call = span.kind == CLIENT && spans[*child].kind == SERVER;
                 let times = times(&spans[*child], offset);
@@ -185,7 +191,7 @@ impl Tree {
         }
     }
 
-    /// What follows from the children, children first.
+    /// Computes the values that depend on children, from the leaves up.
     fn sum_up(&mut self, spans: &[Span]) {
         for at in self.order.iter().rev().copied() {
             let node = &self.nodes[at];
@@ -203,7 +209,8 @@ impl Tree {
         }
     }
 
-    /// What the main root waited for: from its end backwards, the child that ran last, and what that child waited for.
+    /// Finds the critical path of the main root: backwards from its end, the child that ran last, and that child's own
+    /// critical path.
     fn find_path(&mut self) {
         let main = &self.nodes[self.main];
         let mut stack = vec![(self.main, main.start, main.reach)];
@@ -217,7 +224,7 @@ impl Tree {
             children.retain(|(start, end, _)| start < end);
             children.sort_unstable_by_key(|(_, end, _)| *end);
             let (mut cursor, mut own) = (high, 0);
-            // The one that began first, of those that still ran at the cursor.
+            // Of the children that still ran at the cursor, the one that began first.
             let mut running: Option<(u64, usize)> = None;
             loop {
                 while let Some((start, _, child)) = children.pop_if(|(_, end, _)| *end >= cursor) {
@@ -248,12 +255,11 @@ impl Tree {
         }
     }
 
-    /// The rows: siblings alike become one where that hides nothing that must be seen.
+    /// Makes the rows. Similar siblings share one if none of them needs a row of its own.
     fn lay_out(&mut self, spans: &[Span]) {
         let single = |at: usize, depth, last| {
             let node = &self.nodes[at];
-            let (total, own, path) = (node.duration(), node.own, node.path);
-            Row { span: at, folded: Vec::new(), depth, last, total, own, path }
+            Row { span: at, folded: Vec::new(), depth, last, total: node.duration(), own: node.own, path: node.path }
         };
         let mut stack: Vec<Row> = self.roots.iter().rev().map(|root| single(*root, 0, true)).collect();
         while let Some(row) = stack.pop() {
@@ -269,7 +275,7 @@ impl Tree {
             for child in children {
                 let key = (&*spans[*child].service, &*spans[*child].name);
                 match alike.get_mut(&key).filter(|alike| self.nodes[*child].foldable && alike.len() != 1) {
-                    // Gone into the row of the first.
+                    // The row of the first sibling shows it.
                     Some(folded) if folded.is_empty() => {}
                     Some(folded) if folded.len() >= FOLD => {
                         let folded = std::mem::take(folded);
@@ -282,12 +288,9 @@ impl Tree {
                     _ => stack.push(single(*child, depth, false)),
                 }
             }
-            if let Some(last) = stack.get_mut(first_row..).and_then(|rows| rows.last_mut()) {
-                last.last = true;
-            }
-            if let Some(rows) = stack.get_mut(first_row..) {
-                rows.reverse();
-            }
+            let rows = &mut stack[first_row..];
+            rows.last_mut().into_iter().for_each(|last| last.last = true);
+            rows.reverse();
             self.rows.push(row);
         }
         let longest = self.rows.iter().enumerate().rev().max_by_key(|(_, row)| row.path);
@@ -295,14 +298,14 @@ impl Tree {
     }
 }
 
-/// When a span ran, by the clock that is so far off its own; one that ends before it starts takes no time.
+/// A span's start and end by a clock that differs by `offset`. A span that ends before it starts has no duration.
 fn times(span: &Span, offset: i64) -> (u64, u64) {
     let start = span.start.saturating_add_signed(offset);
     (start, start.saturating_add(span.end.saturating_sub(span.start)))
 }
 
-/// How far a child must be moved so that it does not begin before its parent, nor, if it is the other end of a call,
-/// end after it although it would fit.
+/// The shift after which a child does not begin before its parent and, if it is the server of a call and short enough,
+/// does not end after it.
 fn skew(parent: (u64, u64), child: (u64, u64), is_call: bool) -> i64 {
     let fits = child.1 - child.0 <= parent.1.saturating_sub(parent.0);
     let signed = |to: u64, from: u64| i64::try_from(i128::from(to) - i128::from(from)).unwrap_or_default();
@@ -315,7 +318,7 @@ fn skew(parent: (u64, u64), child: (u64, u64), is_call: bool) -> i64 {
     }
 }
 
-/// How much of a time is covered by spans that are sorted by their starts.
+/// The time between `low` and `high` during which any of the spans runs; they are sorted by start.
 fn covered<'a>(spans: impl Iterator<Item = &'a Node>, low: u64, high: u64) -> u64 {
     let (mut sum, mut until) = (0, low);
     for span in spans {

@@ -1,18 +1,19 @@
-//! Attribute values as text: strings plainly, lists and maps as the JSON that Go's encoder writes, keys sorted.
+//! Attribute values as text: strings unquoted, lists and maps as JSON in the form of Go's encoder, with sorted keys.
 
 use super::text::Text;
 use crate::otlp::number;
 use crate::otlp::schema::list;
 use crate::otlp::views::{AnyValue, KeyValue, Repeated};
 
-/// The door refuses deeper values; what is deeper on unchecked bytes prints as `null`.
+/// The receiver refuses deeper values. In bytes that were not checked, a deeper value prints as `null`.
 const MAX_DEPTH: usize = 64;
-/// So many different keys are sorted, of a map and those around it; a map that has more is written as the number of its pairs.
+/// Maximum different keys that are sorted at once, in a map and the maps around it. A map with more is written as the
+/// number of its pairs.
 const KEYS: usize = 16_384;
-/// Room that is not given back.
+/// A list of pairs keeps at least this capacity.
 const SMALL: usize = 32;
 
-/// The value alone, as in `key=value`.
+/// Writes the value alone, as in `key=value`.
 #[inline]
 pub fn put_plain(text: &mut Text<'_, '_>, value: AnyValue<'_>) {
     match value {
@@ -24,15 +25,15 @@ pub fn put_plain(text: &mut Text<'_, '_>, value: AnyValue<'_>) {
         AnyValue::Double(value) => number::put_double(text.to.out, value),
         AnyValue::Bytes(bytes) => text.base64(bytes),
         AnyValue::Array(_) | AnyValue::Map(_) => {
-            // A number that JSON does not have makes Go's encoder give up, and the text empty.
-            if is_finite(value, 1) || is_json(value, 1, 0) {
+            // Go's encoder fails on a number that JSON does not have, and the text is then empty.
+            if is_json(value, 1, None) || is_json(value, 1, Some(0)) {
                 put_json(text, value, 1);
             }
         }
     }
 }
 
-/// `Type(value)`.
+/// Writes `Type(value)`.
 #[inline]
 pub fn put_typed(text: &mut Text<'_, '_>, value: AnyValue<'_>) {
     text.raw(match value {
@@ -57,34 +58,27 @@ fn pairs(items: &[u8]) -> impl Iterator<Item = KeyValue<'_>> {
     Repeated::of(items, list::VALUES).map(KeyValue::read)
 }
 
-/// Whether every number in a value is one that JSON has.
-fn is_finite(value: AnyValue<'_>, depth: usize) -> bool {
-    match value {
-        AnyValue::Double(value) => value.is_finite(),
-        AnyValue::Array(_) | AnyValue::Map(_) if depth > MAX_DEPTH => true,
-        AnyValue::Array(items) => values(items).all(|item| is_finite(item, depth + 1)),
-        AnyValue::Map(items) => pairs(items).all(|pair| is_finite(pair.value, depth + 1)),
+/// Whether JSON has every number that would be written. Of equal keys only the last pair is written, so maps are sorted
+/// if `held` is given: the number of pairs in the sorted maps around the value.
+fn is_json(value: AnyValue<'_>, depth: usize, held: Option<usize>) -> bool {
+    match (value, held) {
+        (AnyValue::Double(value), _) => value.is_finite(),
+        (AnyValue::Array(_) | AnyValue::Map(_), _) if depth > MAX_DEPTH => true,
+        (AnyValue::Array(items), _) => values(items).all(|item| is_json(item, depth + 1, held)),
+        (AnyValue::Map(items), None) => pairs(items).all(|pair| is_json(pair.value, depth + 1, None)),
+        (AnyValue::Map(items), Some(held)) => sorted(items, held).is_none_or(|pairs| {
+            let held = Some(held + pairs.len());
+            pairs.iter().all(|pair| is_json(pair.value, depth + 1, held))
+        }),
         _ => true,
     }
 }
 
-/// Whether every number that would be written is: of equal keys only the last one is.
-fn is_json(value: AnyValue<'_>, depth: usize, held: usize) -> bool {
-    match value {
-        AnyValue::Double(value) => value.is_finite(),
-        AnyValue::Array(_) | AnyValue::Map(_) if depth > MAX_DEPTH => true,
-        AnyValue::Array(items) => values(items).all(|item| is_json(item, depth + 1, held)),
-        AnyValue::Map(items) => sorted(items, held)
-            .is_none_or(|pairs| pairs.iter().all(|pair| is_json(pair.value, depth + 1, held + pairs.len()))),
-        _ => true,
-    }
-}
-
-/// The pairs of a map by their keys, of equal ones the last, which counts in Go's map too. `None` when there are too
-/// many beside those that are `held`.
+/// The pairs of a map sorted by key, and of equal keys the last pair, as in Go's map. `None` if there are too many
+/// beside the `held` pairs around it.
 fn sorted(items: &[u8], held: usize) -> Option<Vec<KeyValue<'_>>> {
     fn settle(sorted: &mut Vec<KeyValue<'_>>) {
-        // Equal keys stay in their order.
+        // The sort is stable: equal keys keep their order.
         sorted.sort_by_key(|pair| pair.key);
         sorted.dedup_by(|later, earlier| {
             let is_same = later.key == earlier.key;
@@ -112,13 +106,10 @@ fn sorted(items: &[u8], held: usize) -> Option<Vec<KeyValue<'_>>> {
 
 fn put_json(text: &mut Text<'_, '_>, value: AnyValue<'_>, depth: usize) {
     match value {
-        AnyValue::Empty => text.raw("null"),
-        AnyValue::String(string) => text.json_string(string),
-        AnyValue::Bool(value) => text.raw(if value { "true" } else { "false" }),
-        AnyValue::Int(n) => number::put_int(text.to.out, n),
-        AnyValue::Double(value) => number::put_double(text.to.out, value),
         // Go's empty byte slice is nil.
-        AnyValue::Bytes([]) => text.raw("null"),
+        AnyValue::Empty | AnyValue::Bytes([]) => text.raw("null"),
+        AnyValue::String(string) => text.json_string(string),
+        AnyValue::Bool(_) | AnyValue::Int(_) | AnyValue::Double(_) => put_plain(text, value),
         AnyValue::Bytes(bytes) => {
             text.raw("\"");
             text.base64(bytes);
@@ -136,8 +127,7 @@ fn put_array(text: &mut Text<'_, '_>, items: &[u8], depth: usize) {
         text.raw(separator);
         separator = ",";
         put_json(text, item, depth + 1);
-        text.to.breathe();
-        if !text.to.is_wanted() {
+        if !text.to.breathe() {
             return;
         }
     }
@@ -156,8 +146,7 @@ fn put_map(text: &mut Text<'_, '_>, items: &[u8], depth: usize) {
         text.json_string(key);
         text.raw(":");
         put_json(text, *value, depth + 1);
-        text.to.breathe();
-        if !text.to.is_wanted() {
+        if !text.to.breathe() {
             break;
         }
     }

@@ -6,6 +6,8 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::folder;
+
 /// The time format in a backup's name.
 const STAMP: &str = "%Y-%m-%dT%H-%M-%S%.3f";
 
@@ -34,8 +36,7 @@ pub fn rotate(path: &Path, rotation: &Rotation) -> io::Result<()> {
         name = path.with_file_name(format!("{}-size-{number}{end}", stamped(now)));
     }
     std::fs::rename(path, name)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut backups: Vec<String> = std::fs::read_dir(folder)?
+    let mut backups: Vec<String> = std::fs::read_dir(folder(path))?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| is_backup(name, &stem, &end))
         .collect();
