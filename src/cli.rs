@@ -22,7 +22,7 @@ mod test;
 mod validate;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -34,6 +34,7 @@ use crate::config::{self, Loaded, Outside};
 use crate::diagnostics::columns::without_errno;
 use crate::diagnostics::escape::{put_safe_json, safe};
 use crate::diagnostics::log;
+use crate::exporters::debug::layout::Layout;
 use crate::network::ports::CannotStart;
 use crate::service::plan::Plan;
 
@@ -57,12 +58,7 @@ struct Command {
     #[command(subcommand)]
     verb: Option<Verb>,
     #[command(flatten)]
-    sources: Sources,
-    #[command(flatten)]
-    edge: Edge,
-    /// Threads that serve [default: half the cores, 1 to 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
-    workers: Option<u8>,
+    run: Run,
     /// Run a program, and show its requests on stderr: as trees, or as --print says
     #[cfg(unix)]
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["config", "to"])]
@@ -133,8 +129,8 @@ struct Edge {
     #[command(flatten)]
     credentials: Credentials,
     /// Print in this form; with --to, print too
-    #[arg(long, value_name = "VERBOSITY", conflicts_with = "config")]
-    print: Option<Print>,
+    #[arg(long, value_name = "VERBOSITY", conflicts_with = "config", value_parser = VERBOSITIES)]
+    print: Option<String>,
 }
 
 /// What an upstream wants that a config may leave out.
@@ -148,15 +144,8 @@ struct Credentials {
     token_file: Option<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Print {
-    Basic,
-    Normal,
-    Detailed,
-    Line,
-    Json,
-    Tree,
-}
+/// The forms that `--print` takes, which are those of the `debug` exporter.
+const VERBOSITIES: [&str; 6] = ["basic", "normal", "detailed", "line", "json", "tree"];
 
 #[derive(Args)]
 struct PrintConfig {
@@ -202,7 +191,7 @@ pub fn main() -> ExitCode {
             // A closed terminal is no reason to fail in another way.
             let _ = error.print();
             if let Some(words) = meant(&error) {
-                let _ = writeln!(std::io::stderr(), "\nDid you mean `misaki {words}`?");
+                log::write(format!("\nDid you mean `misaki {words}`?\n"));
             }
             return ExitCode::from(status);
         }
@@ -211,13 +200,13 @@ pub fn main() -> ExitCode {
     let outcome = match command.verb {
         #[cfg(unix)]
         None if !command.command.is_empty() => {
-            command::command(&command.command, command.sources.set, command.edge.print)
+            command::command(&command.command, command.run.sources.set, command.run.edge.print)
         }
         None if std::env::args_os().next_back().is_some_and(|last| last == "--") => {
             Err(usage("a command to run is missing behind `--`, as in `misaki -- python3 app.py`"))
         }
-        None => run::run(Run { sources: command.sources, edge: command.edge, workers: command.workers }),
-        Some(Verb::Run(run)) => run::run(run),
+        None => run::run(command.run),
+        Some(Verb::Run(options)) => run::run(options),
         Some(Verb::Validate(options)) => validate::validate(&options),
         Some(Verb::Components) => print(&components::list()),
         Some(Verb::PrintConfig(options)) => print_config::print_config(&options),
@@ -324,10 +313,13 @@ fn safe_json(json: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Runs what a verb does on a runtime of its own.
+/// Runs the work of a verb on its own runtime. A file that hangs or a slow DNS lookup does not delay the end.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| failed(format!("cannot start: {error}")))?.block_on(work)
+    let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
 /// Writes to stdout; a reader that has left early has what it wanted.
@@ -337,6 +329,16 @@ fn print(text: &str) -> Result<(), Failure> {
             Err(Failure { status: FAILED, message: format!("cannot write to stdout: {error}\n") })
         }
         _ => Ok(()),
+    }
+}
+
+/// Writes to stdout. False if its reader has left.
+fn put(out: &[u8]) -> Result<bool, Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(out).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(failed(format!("cannot write to stdout: {error}"))),
+        Ok(()) => Ok(true),
     }
 }
 
@@ -376,6 +378,5 @@ fn right(loaded: &Loaded, plan: Plan) -> Result<Plan, Failure> {
 }
 
 fn rendered(loaded: &Loaded) -> String {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    loaded.problems.render(&loaded.sources, colour)
+    loaded.problems.render(&loaded.sources, Layout::of(std::io::stderr()).colour)
 }

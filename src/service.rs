@@ -399,11 +399,9 @@ impl Running {
 
     /// Accepted and refused items at the gates.
     pub fn intake(&self) -> (u64, u64) {
-        use std::sync::atomic::Ordering::Relaxed;
-        let sum = |(accepted, refused): (u64, u64), gate: &Arc<crate::pipeline::intake::Gate>| {
-            (accepted + gate.accepted.load(Relaxed), refused + gate.refused.load(Relaxed))
-        };
-        self.graph.gates.iter().fold((0, 0), sum)
+        let gates = &self.graph.gates;
+        let accepted = gates.iter().map(|gate| gate.accepted.load(Relaxed));
+        (accepted.sum(), gates.iter().map(|gate| gate.refused.load(Relaxed)).sum())
     }
 
     /// Stops the receivers, drains everything until the deadline, and returns the balance.

@@ -18,8 +18,7 @@ use crate::diagnostics::log;
 use crate::network::workers::Workers;
 use crate::service;
 
-use super::default::verbosity;
-use super::{FAILED, Failure, Print, environment, failed, runnable, safe};
+use super::{FAILED, Failure, block_on, environment, failed, runnable, safe};
 
 /// Free ports, and what is worth a look.
 const CONFIG: &str = r#"yaml:
@@ -57,18 +56,16 @@ const SIGNALS: [(SignalKind, Signal, bool); 6] = [
 ];
 
 /// Ends with the program's exit status; 128 and the signal's number when one ended it.
-pub fn command(words: &[OsString], mut settings: Vec<String>, print: Option<Print>) -> Result<(), Failure> {
+pub fn command(words: &[OsString], mut settings: Vec<String>, print: Option<String>) -> Result<(), Failure> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     if let Some(print) = print {
-        let form = format!("exporters.debug.verbosity={}", verbosity(print));
+        let form = format!("exporters.debug.verbosity={print}");
         settings.splice(..0, [form, "service.pipelines.metrics.exporters=[debug]".to_owned()]);
     }
     let loaded = config::load(&[CONFIG.to_owned()], &settings, &environment);
     let plan = runnable(&loaded)?;
     log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
-    let status = runtime.block_on(async {
+    let status = block_on(async {
         let workers = Workers::start(1).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let mut running = service::start(&plan, Arc::new(workers)).await?;
         let http = running.addresses.iter().find(|(protocol, _)| *protocol == "http");

@@ -8,11 +8,12 @@ use std::path::Path;
 use crate::config::files::{self, Place};
 use crate::config::secrecy::redacted_url;
 use crate::config::{self, Level, Loaded, Outside, SET, Source, emit};
-use crate::diagnostics::columns::{hanging, without_errno};
+use crate::diagnostics::columns::without_errno;
 use crate::service::machine;
 use crate::service::plan::Plan;
 
-use super::{Credentials, Edge, Failure, Print, Sources, USAGE, environment, plan, runnable, safe, usage};
+use super::page::Page;
+use super::{Credentials, Edge, Failure, Sources, USAGE, environment, plan, runnable, safe, usage};
 
 /// Receive on both ports, print what arrives.
 const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
@@ -46,12 +47,12 @@ impl Chosen {
 
     fn blamed(&self, failure: Failure) -> Failure {
         let Some((blame, help)) = &self.blame else { return failure };
-        let (mut message, mut help) = (String::new(), (*help).to_owned());
+        let (mut page, mut help) = (Page::default(), (*help).to_owned());
         for problem in self.loaded.problems.sorted() {
             if let (Level::Error, Some(GENERATED)) = (problem.level, problem.place.map(|place| place.source)) {
                 let key = problem.path.rsplit('.').next().unwrap_or_default();
                 let text = format!("{}: {}", safe(&blame(key)), safe(&without_errno(&problem.message)));
-                message.push_str(&format!("{}\n", hanging("error: ", &text, 80)));
+                page.hang("error: ", &text);
                 match key {
                     "ca_file" => help = "name a PEM file with the certificate of the CA".to_owned(),
                     // Of a proxy between here and there.
@@ -60,10 +61,11 @@ impl Chosen {
                 }
             }
         }
-        match message.is_empty() {
-            true => failure,
-            false => Failure { status: USAGE, message: format!("{message}{}\n", hanging("help: ", &help, 80)) },
+        if page.out.is_empty() {
+            return failure;
         }
+        page.hang("help: ", &help);
+        Failure { status: USAGE, message: page.out }
     }
 
     /// What the config was read from, as a person named it.
@@ -103,13 +105,10 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         if !feeds_itself(&chosen.loaded) {
             return Ok(chosen);
         }
-        let loaded = load(edge.forms().map(|forms| exporting(Some(forms), None)), sources);
-        let origin = Origin::Embedded { forwards_to: None, refused: Some(format!("--to {}", redacted_url(to))) };
-        return Ok(Chosen { loaded, origin, blame: None });
+        return Ok(printing(edge, sources, Some(format!("--to {}", redacted_url(to)))));
     }
-    if let Some(forms) = edge.forms() {
-        let loaded = load(Some(exporting(Some(forms), None)), sources);
-        return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused: None }, blame: None });
+    if edge.print.is_some() {
+        return Ok(printing(edge, sources, None));
     }
     if let Some(path) = PLACES.into_iter().find(|path| Path::new(path).is_file()) {
         return named(&Sources { config: vec![path.to_owned()], ..sources.clone() }, &edge.credentials);
@@ -117,13 +116,12 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     if edge.credentials.ca.is_some() || edge.credentials.token_file.is_some() {
         return Err(usage("--ca and --token-file want an upstream: --to URL, or --config FILE"));
     }
-    let upstream = upstream_of_environment();
-    let loaded = load(upstream.as_ref().map(Upstream::config), sources);
-    let url = upstream.map(|upstream| redacted_url(&upstream.url));
+    let upstream = given("ENDPOINT");
+    let loaded = load(upstream.as_deref().map(forwarding_to), sources);
+    let url = upstream.map(|upstream| redacted_url(&upstream));
     if url.is_some() && feeds_itself(&loaded) {
         let refused = url.map(|url| format!("{url} of OTEL_EXPORTER_OTLP_ENDPOINT"));
-        let loaded = load(None, sources);
-        return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused }, blame: None });
+        return Ok(printing(edge, sources, refused));
     }
     let variable = |key: &str| {
         let name = match key {
@@ -140,6 +138,12 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     };
     let blame = url.is_some().then(|| (Box::new(variable) as Blame, "unset it to print what arrives, or mend it"));
     Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: url, refused: None }, blame })
+}
+
+/// The embedded default that prints, in the forms that `--print` asks for.
+fn printing(edge: &Edge, sources: &Sources, refused: Option<String>) -> Chosen {
+    let loaded = load(edge.forms().map(|forms| exporting(Some(forms), None)), sources);
+    Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused }, blame: None }
 }
 
 /// The config that the command line names.
@@ -218,20 +222,9 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
 }
 
 impl Edge {
-    /// What `--print` asks for.
-    fn forms(&self) -> Option<[&'static str; 3]> {
-        self.print.map(|print| [verbosity(print); 3])
-    }
-}
-
-pub(super) fn verbosity(print: Print) -> &'static str {
-    match print {
-        Print::Basic => "basic",
-        Print::Normal => "normal",
-        Print::Detailed => "detailed",
-        Print::Line => "line",
-        Print::Json => "json",
-        Print::Tree => "tree",
+    /// The form of each signal that `--print` asks for.
+    fn forms(&self) -> Option<[&str; 3]> {
+        self.print.as_deref().map(|print| [print; 3])
     }
 }
 
@@ -253,50 +246,35 @@ fn exporting(forms: Option<[&str; 3]>, forwarder: Option<&str>) -> String {
     yaml
 }
 
-/// An upstream as the OpenTelemetry SDKs' environment variables name it.
-struct Upstream {
-    url: String,
-    protocol: String,
+/// One of the OpenTelemetry SDKs' environment variables, unless it is empty.
+fn given(name: &str) -> Option<String> {
+    environment(&format!("OTEL_EXPORTER_OTLP_{name}")).filter(|value| !value.is_empty())
 }
 
-fn upstream_of_environment() -> Option<Upstream> {
-    let given = |name: &str| environment(name).filter(|value| !value.is_empty());
-    let url = given("OTEL_EXPORTER_OTLP_ENDPOINT")?;
-    let protocol = given("OTEL_EXPORTER_OTLP_PROTOCOL").unwrap_or_else(|| "http/protobuf".to_owned());
-    Some(Upstream { url, protocol })
-}
-
-impl Upstream {
-    fn config(&self) -> String {
-        let given = |name: &str| environment(name).filter(|value| !value.is_empty());
-        let is_grpc = self.protocol == "grpc";
-        let plain = self.url.starts_with("http://") || given("OTEL_EXPORTER_OTLP_INSECURE").as_deref() == Some("true");
-        let mut settings = format!("endpoint: {}", quoted(&self.url));
-        let ca = given("OTEL_EXPORTER_OTLP_CERTIFICATE").map(|ca| format!(", ca_file: {}", quoted(&ca)));
-        settings.push_str(&format!(", tls: {{insecure: {plain}{}}}", ca.unwrap_or_default()));
-        if let Some(headers) = given("OTEL_EXPORTER_OTLP_HEADERS") {
-            let pairs = headers.split(',').filter_map(|pair| pair.split_once('='));
-            let pairs: Vec<_> =
-                pairs.map(|(name, value)| format!("{}: {}", quoted(name.trim()), quoted(value.trim()))).collect();
-            settings.push_str(&format!(", headers: {{{}}}", pairs.join(", ")));
-        }
-        if let Some(compression) = given("OTEL_EXPORTER_OTLP_COMPRESSION") {
-            settings.push_str(&format!(", compression: {}", quoted(&compression)));
-        }
-        if let Some(millis) = given("OTEL_EXPORTER_OTLP_TIMEOUT").and_then(|millis| millis.parse::<u64>().ok()) {
-            settings.push_str(&format!(", timeout: {millis}ms"));
-        }
-        if self.protocol == "http/json" {
-            settings.push_str(", encoding: json");
-        }
-        for signal in if is_grpc { &[][..] } else { &["logs", "metrics", "traces"] } {
-            if let Some(url) = given(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.to_uppercase())) {
-                settings.push_str(&format!(", {signal}_endpoint: {}", quoted(&url)));
-            }
-        }
-        let name = if is_grpc { "otlp_grpc" } else { "otlp_http" };
-        exporting(Some(FORMS), Some(&format!("{name}: {{{settings}}}")))
+/// The exporters that forward to `url`, with the settings of the SDKs' environment variables.
+fn forwarding_to(url: &str) -> String {
+    let protocol = given("PROTOCOL").unwrap_or_else(|| "http/protobuf".to_owned());
+    let is_grpc = protocol == "grpc";
+    let plain = url.starts_with("http://") || given("INSECURE").as_deref() == Some("true");
+    let ca = given("CERTIFICATE").map(|ca| format!(", ca_file: {}", quoted(&ca))).unwrap_or_default();
+    let mut settings = vec![format!("endpoint: {}", quoted(url)), format!("tls: {{insecure: {plain}{ca}}}")];
+    if let Some(headers) = given("HEADERS") {
+        let pairs = headers.split(',').filter_map(|pair| pair.split_once('='));
+        let pairs = pairs.map(|(name, value)| format!("{}: {}", quoted(name.trim()), quoted(value.trim())));
+        settings.push(format!("headers: {{{}}}", pairs.collect::<Vec<_>>().join(", ")));
     }
+    settings.extend(given("COMPRESSION").map(|compression| format!("compression: {}", quoted(&compression))));
+    let millis = given("TIMEOUT").and_then(|millis| millis.parse::<u64>().ok());
+    settings.extend(millis.map(|millis| format!("timeout: {millis}ms")));
+    if protocol == "http/json" {
+        settings.push("encoding: json".to_owned());
+    }
+    for signal in if is_grpc { &[][..] } else { &["logs", "metrics", "traces"] } {
+        let url = given(&format!("{}_ENDPOINT", signal.to_uppercase()));
+        settings.extend(url.map(|url| format!("{signal}_endpoint: {}", quoted(&url))));
+    }
+    let name = if is_grpc { "otlp_grpc" } else { "otlp_http" };
+    exporting(Some(FORMS), Some(&format!("{name}: {{{}}}", settings.join(", "))))
 }
 
 /// A YAML string in which nothing is expanded, and which can be shown.

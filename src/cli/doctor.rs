@@ -13,7 +13,7 @@ use crate::service::plan::Plan;
 use crate::telemetry::Budget;
 
 use super::default::{Chosen, Origin};
-use super::page::{Page, WIDTH};
+use super::page::Page;
 use super::{Edge, FAILED, Failure, Sources, block_on, default, print, safe};
 
 /// Where the text of a row begins.
@@ -69,6 +69,11 @@ impl Finding {
     fn failed(what: &'static str, says: impl Into<String>, advice: &str) -> Finding {
         let advice = Some(advice.to_owned()).filter(|advice| !advice.is_empty());
         Finding { state: State::Failed, what, says: says.into(), advice }
+    }
+
+    /// The finding again: an error if it says that its hop failed.
+    fn passed(self) -> Result<Finding, Finding> {
+        if self.state == State::Failed { Err(self) } else { Ok(self) }
     }
 }
 
@@ -132,7 +137,7 @@ fn some_are_enough(section: &mut Section) {
 }
 
 fn rendered(sections: &[Section]) -> String {
-    let mut page = Page { columns: WIDTH, ..Page::default() };
+    let mut page = Page::default();
     for Section { title, findings } in sections {
         page.put(&safe(title));
         for Finding { state, what, says, advice } in findings {

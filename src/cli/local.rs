@@ -16,9 +16,9 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use crate::diagnostics::columns::hanging;
 use crate::inspect::place;
 
+use super::page::Page;
 use super::{FAILED, Failure};
 pub(super) use super::{block_on, failed, safe};
 
@@ -62,14 +62,13 @@ impl Target {
             );
             let places: Vec<_> = place::directories().iter().map(|path| path.display().to_string()).collect();
             let left_out: String = place::left_out().iter().map(|why| format!("; left out {why}")).collect();
-            let text = format!("{which}: there is no socket in {}{left_out}", places.join(", "));
-            let text = hanging("error: ", &text, 80);
-            let help = if self.pid.is_none() {
-                "help: `misaki` alone starts one; the one that `misaki -- COMMAND` starts has no\n      socket, and prints to stderr\n"
-            } else {
-                ""
-            };
-            return Err(Failure { status: FAILED, message: format!("{text}\n{help}") });
+            let mut page = Page::default();
+            page.hang("error: ", &format!("{which}: there is no socket in {}{left_out}", places.join(", ")));
+            if self.pid.is_none() {
+                let help = "`misaki` alone starts one; the one that `misaki -- COMMAND` starts has no socket, and prints to stderr";
+                page.hang("help: ", help);
+            }
+            return Err(Failure { status: FAILED, message: page.out });
         }
         Ok(found.into_iter().map(|(_, path)| path).collect())
     }
@@ -80,12 +79,13 @@ impl Target {
         match found.as_mut_slice() {
             [path] => Ok(std::mem::take(path)),
             several => {
-                let mut message = format!("error: {} collectors run here: say which with --pid\n", several.len());
+                let mut page = Page::default();
+                page.put(&format!("error: {} collectors run here: say which with --pid", several.len()));
                 for path in several {
                     let head = format!("  --pid {:<8} ", path.file_stem().unwrap_or_default().display());
-                    message.push_str(&format!("{}\n", hanging(&head, &introduction(path).await, 80)));
+                    page.hang(&head, &introduction(path).await);
                 }
-                Err(Failure { status: FAILED, message })
+                Err(Failure { status: FAILED, message: page.out })
             }
         }
     }

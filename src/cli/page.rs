@@ -12,13 +12,18 @@ pub const CELLS: usize = 55;
 pub const WIDTH: usize = 80;
 
 /// A page of tables and lines, none longer than `columns`; the tables are `breadth` wide.
-#[derive(Default)]
 pub struct Page {
     pub out: String,
     pub columns: usize,
     pub breadth: usize,
     pub bold: bool,
     pub brief: bool,
+}
+
+impl Default for Page {
+    fn default() -> Page {
+        Page { out: String::new(), columns: WIDTH, breadth: WIDTH, bold: false, brief: false }
+    }
 }
 
 impl Page {

@@ -1,7 +1,7 @@
 //! `misaki queue`: looks at queues on disk, rescues what is in them, sends dead letters again. Looking writes nothing.
 
-use std::fmt::Write as _;
-use std::io::{ErrorKind, Write};
+use std::fmt::Write;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use crate::sending::disk::{Found, Limits, Log, NewRecord};
 use crate::sending::storage::OURS;
 use crate::telemetry::Signal;
 
-use super::{Failure, failed, print, safe};
+use super::{Failure, failed, print, put, safe};
 
 #[derive(Args)]
 pub struct Queue {
@@ -179,15 +179,13 @@ fn export(path: &Path, name: &str) -> Result<(), Failure> {
     let signal = Signal::ALL.into_iter().find(|signal| name.ends_with(&format!("_{}", signal.name())));
     let signal = signal.ok_or_else(|| failed(format!("\"{name}\" does not end in a signal")))?;
     let (mut log, found) = view(path)?;
-    let mut out = std::io::stdout().lock();
     while let Some(record) = log.read_next() {
         let (mut text, mut line) = (Vec::new(), Vec::new());
         json::to_json(signal, &record.payload, &mut text);
         put_safe_json(&mut line, &text);
         line.push(b'\n');
-        match out.write_all(&line) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
-            outcome => outcome.map_err(|error| failed(format!("cannot write to stdout: {error}")))?,
+        if !put(&line)? {
+            break;
         }
     }
     if found.unreadable > 0 {

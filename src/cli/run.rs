@@ -10,6 +10,7 @@ use crate::config::Kind;
 use crate::config::files::{self, Place};
 use crate::diagnostics::log;
 use crate::diagnostics::systemd::Systemd;
+use crate::exporters::debug::layout::Layout;
 #[cfg(unix)]
 use crate::inspect::{Inspection, Subject};
 use crate::network::workers::Workers;
@@ -19,7 +20,7 @@ use crate::service::plan::{Changes, Plan};
 use crate::service::{self, Balance, Running};
 
 use super::default::{Chosen, Origin};
-use super::{Failure, Run, Sources, default, failed, rendered, safe};
+use super::{Failure, Run, Sources, block_on, default, failed, rendered, safe};
 
 /// How long draining may take.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -33,9 +34,7 @@ pub fn run(options: Run) -> Result<(), Failure> {
     log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
     // Warnings come as they would from `validate`.
     log::write(rendered(&loaded));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
-    let ended = runtime.block_on(async {
+    block_on(async {
         // The failed exec has reset SIGPIPE: without a handler, a client that disconnects would end the process.
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
         let _pipe = exec_failed.then(|| tokio::signal::unix::signal(tokio::signal::unix::SignalKind::pipe()));
@@ -64,10 +63,7 @@ pub fn run(options: Run) -> Result<(), Failure> {
             () = live(running, signals, &options, &systemd, tell) => Ok(()),
             never = systemd.keep_alive(handles, status) => match never {},
         }
-    });
-    // A file that hangs, or a name that is being looked up, holds up nobody's end.
-    runtime.shutdown_background();
-    ended
+    })
 }
 
 /// Says where it listens: a banner for a person without a config, a log line for everybody else.
@@ -115,8 +111,7 @@ fn addresses(running: &Running) -> Vec<String> {
 }
 
 fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -> String {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let (bold, plain) = if colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let (bold, plain) = if Layout::of(std::io::stderr()).colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let version = env!("CARGO_PKG_VERSION");
     let name = |address: SocketAddr| match address.ip().is_loopback() {
         true => format!("localhost:{}", address.port()),
@@ -138,11 +133,8 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
         }
         (None, None) => {}
     }
-    if forwards_to.is_none() {
-        out.push_str("  Printing what arrives. Point a program at it:\n\n");
-    } else {
-        out.push_str("  Point a program at it:\n\n");
-    }
+    let prints = if forwards_to.is_none() { "Printing what arrives. " } else { "" };
+    out.push_str(&format!("  {prints}Point a program at it:\n\n"));
     let port = |protocol| running.addresses.iter().find(|(known, _)| *known == protocol)?.1.map(|found| found.port());
     let endpoint = |port: u16| format!("OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:{port}");
     if let Some(http) = port("http") {

@@ -162,23 +162,22 @@ impl Sender {
         let items = u64::from(items);
         tally.requests += 1;
         tally.items += items;
-        let said = match answer {
+        let outcome = match answer {
             Ok(Ok(Accepted { rejected, message })) => {
                 tally.accepted += items.saturating_sub(rejected);
-                message
+                Ok(message)
             }
-            Ok(Err(error)) => {
-                tally.refused_requests += 1;
-                tally.refused += items;
-                let retry = if matches!(error, SendError::Retry { .. }) { " (an SDK would try again)" } else { "" };
-                format!("{}{retry}", error.status().message)
+            Ok(Err(error @ SendError::Retry { .. })) => {
+                Err(format!("{} (an SDK would try again)", error.status().message))
             }
-            Err(_) => {
-                tally.refused_requests += 1;
-                tally.refused += items;
-                format!("no answer within {TIMEOUT:?}")
-            }
+            Ok(Err(error)) => Err(error.status().message.clone()),
+            Err(_) => Err(format!("no answer within {TIMEOUT:?}")),
         };
+        if outcome.is_err() {
+            tally.refused_requests += 1;
+            tally.refused += items;
+        }
+        let (Ok(said) | Err(said)) = outcome;
         if !said.is_empty() {
             tally.said.get_or_insert(said);
         }

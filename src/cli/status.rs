@@ -192,7 +192,7 @@ fn put_exporter(page: &mut Page, exporter: &Value) {
     if !page.brief {
         page.title(&format!("EXPORTER {id}, {signal}"));
         page.line("to", &texts(&exporter["destination"]));
-        return exporter_lines(exporter, &mut |name, text| page.line(name, &text));
+        return put_exporter_lines(page, exporter);
     }
     let queue = &exporter["queue"];
     let time = |value: &Value| value.as_f64().map_or("-".to_owned(), |seconds| period(Some(seconds)));
@@ -260,35 +260,38 @@ fn counted(value: &Value, word: &str) -> String {
     format!("{} {word}{}", count(value), if *value == 1 { "" } else { "s" })
 }
 
-fn exporter_lines(exporter: &Value, line: &mut dyn FnMut(&str, String)) {
+fn put_exporter_lines(page: &mut Page, exporter: &Value) {
     match exporter["since_seconds"].as_f64() {
         Some(since) => {
             let (state, attempts) = (state(exporter), counted(&exporter["attempts"], "attempt"));
             let probe = exporter["next_probe_seconds"].as_f64();
             let probe = probe.map_or_else(String::new, |seconds| format!(", next probe in {}", period(Some(seconds))));
-            line("state", format!("{state} for {}, {attempts}{probe}", period(Some(since))));
-            line(if probe.is_empty() { "" } else { "answer" }, texts(&exporter["why"]));
+            page.line("state", &format!("{state} for {}, {attempts}{probe}", period(Some(since))));
+            page.line(if probe.is_empty() { "" } else { "answer" }, &texts(&exporter["why"]));
         }
-        None => line("state", state(exporter)),
+        None => page.line("state", &state(exporter)),
     }
     if exporter["trouble"].is_string() {
-        line("trouble", texts(&exporter["trouble"]));
+        page.line("trouble", &texts(&exporter["trouble"]));
     }
     let queue = &exporter["queue"];
     let (size, capacity, unit) = (count(&queue["size"]), count(&queue["capacity"]), texts(&queue["unit"]));
     let of = if queue["enabled"] == false { "no queue".to_owned() } else { format!("{size} of {capacity} {unit}") };
-    line("queue", format!("{}, {of}", counted(&queue["items"], "item")));
-    line("", format!("{} in memory ({} % of what queues may)", bytes(&queue["memory_bytes"]), queue["memory_percent"]));
+    page.line("queue", &format!("{}, {of}", counted(&queue["items"], "item")));
+    page.line(
+        "",
+        &format!("{} in memory ({} % of what queues may)", bytes(&queue["memory_bytes"]), queue["memory_percent"]),
+    );
     if queue["disk_bytes"].is_u64() {
         let quota = bytes(&queue["disk_quota_bytes"]);
-        line("", format!("{} of {quota} on disk ({} %)", bytes(&queue["disk_bytes"]), queue["disk_percent"]));
+        page.line("", &format!("{} of {quota} on disk ({} %)", bytes(&queue["disk_bytes"]), queue["disk_percent"]));
     }
     if let Some(oldest) = queue["oldest_seconds"].as_f64() {
-        line("oldest", format!("about {}", period(Some(oldest))));
+        page.line("oldest", &format!("about {}", period(Some(oldest))));
     }
     if let Some(seconds) = queue["seconds_until_full"].as_f64() {
         let rate = bytes(&queue["bytes_per_second"]);
         let what = texts(&queue["full_by"]);
-        line("holds", format!("{} of an outage at {rate} a second, by {what}", period(Some(seconds))));
+        page.line("holds", &format!("{} of an outage at {rate} a second, by {what}", period(Some(seconds))));
     }
 }

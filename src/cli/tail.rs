@@ -1,6 +1,6 @@
 //! `misaki tail`: what passes through the running collector, or passed lately, as far as an expression is true for it.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::config::duration;
 use crate::diagnostics::columns::{cut, width};
+use crate::diagnostics::log;
 use crate::diagnostics::output::PIECE;
 use crate::exporters::debug::layout::{Layout, Tone};
 use crate::exporters::debug::requests::{self, Limits, Requests};
@@ -25,7 +26,7 @@ use crate::telemetry::{Signal, clock};
 use super::default::quoted;
 use super::local::{self, Answer, Target, failed, safe};
 use super::page::{Page, WIDTH};
-use super::{Failure, USAGE, print, usage};
+use super::{Failure, USAGE, print, put, usage};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -124,8 +125,7 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
     let at = at.as_ref().map_or("", |at| at.get_name());
     let since = options.since.map_or(String::new(), |since| format!("&since={}", since.as_millis()));
     if let (At::Leaving, Some(_)) = (options.at, options.since) {
-        // Nothing can be done about a terminal that is gone.
-        let _ = writeln!(std::io::stderr(), "--since: of what leaves nothing is kept: it is shown from now on");
+        log::write("--since: of what leaves nothing is kept: it is shown from now on\n");
     }
     let page = format!("/tail?at={at}{since}&where={}", utf8_percent_encode(&options.expression, NON_ALPHANUMERIC));
     let mut answer = options.target.ask(&page).await?;
@@ -234,14 +234,13 @@ impl Waiting<'_> {
         let room =
             Layout::of(std::io::stderr()).width.saturating_sub(width(&seen) + "waiting for telemetry at  () ".len());
         let text = format!("waiting for telemetry at {} ({seen})", cut(&addresses, room));
-        // Nothing can be done about a terminal that is gone.
-        let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
+        log::write(format!("\r\x1b[K{text}"));
         self.is_shown = true;
     }
 
     fn wipe(&mut self) {
         if std::mem::take(&mut self.is_shown) {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
+            log::write("\r\x1b[K");
         }
         self.next = None;
     }
@@ -291,8 +290,7 @@ impl Writer {
     fn write(&mut self, sighting: Sighting, most: u64) -> Result<bool, Failure> {
         let Sighting { signal, items, skipped, heading, wire, .. } = sighting;
         if skipped > 0 {
-            // Nothing can be done about a terminal that is gone.
-            let _ = writeln!(std::io::stderr(), "… {skipped} skipped: they came faster than they were read");
+            log::write(format!("… {skipped} skipped: they came faster than they were read\n"));
         }
         if items == 0 {
             return Ok(true);
@@ -351,16 +349,6 @@ fn written(write: impl FnOnce(&mut Pieces)) -> Result<bool, Failure> {
     }
 }
 
-/// Writes to stdout; says whether somebody reads it.
-fn put(out: &[u8]) -> Result<bool, Failure> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(out).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(failed(format!("cannot write to stdout: {error}"))),
-        Ok(()) => Ok(true),
-    }
-}
-
 /// A processor that drops what the expression is true for.
 fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
     if wanted.rules.is_empty() {
@@ -383,7 +371,7 @@ fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
 /// The expression with a mark under what is wrong in it, as much of it as fits.
 fn refused(expression: &str, mistake: &Mistake) -> Failure {
     let text = expression.trim();
-    let mut page = Page { columns: WIDTH, ..Page::default() };
+    let mut page = Page::default();
     page.hang("error: ", &safe(&mistake.message));
     let (start, end) = (mistake.span.start, mistake.span.end);
     if let (Some(before), Some(marked), Some(after)) = (text.get(..start), text.get(start..end), text.get(end..)) {

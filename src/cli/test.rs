@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use similar::{Algorithm, capture_diff_slices};
 
 use crate::config::emit;
@@ -54,9 +54,10 @@ struct Case<'a> {
     name: String,
     entries: &'a [Entry],
     input: Vec<Value>,
-    expected: Result<Outcome, String>,
-    /// Whether it says what is dropped.
-    names_dropped: bool,
+    /// The records that must come out.
+    out: Result<Vec<Value>, String>,
+    /// What must be dropped. `None` allows anything.
+    dropped: Option<Map<String, Value>>,
 }
 
 /// What a case came to; a failure says why.
@@ -151,14 +152,11 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     let mut outcomes = Vec::new();
     for case in &cases {
         let outcome = block_on(async { Ok(trial::run(&plan, &case.input).await) })?;
-        let failure = match (&case.expected, &outcome) {
+        let failure = match (&case.out, &outcome) {
             (Err(error), _) => Some(located(&file, case, "out", error)),
             (_, Err(error)) => Some(located(&file, case, "in", error)),
             (Ok(_), Ok(_)) if update => None,
-            (Ok(expected), Ok(got)) if case.names_dropped => difference(expected, got),
-            (Ok(expected), Ok(got)) => {
-                difference(&Outcome { out: expected.out.clone(), dropped: got.dropped.clone() }, got)
-            }
+            (Ok(out), Ok(got)) => difference(out, case.dropped.as_ref(), got),
         };
         verdicts.push(Verdict { file: file.clone(), case: case.name.clone(), failure });
         outcomes.push(outcome);
@@ -193,28 +191,28 @@ fn case<'a>(section: &Section<'a>, node: &'a Node) -> Case<'a> {
     if section.is_null("in") || !section.has("in") {
         section.missing::<Value>("in");
     }
-    let (input, out) = (records(section, "in"), records(section, "out"));
-    // Through the wire and back, so that what is written in another way is the same.
-    let normal = |mut items: Vec<Value>| {
-        let exporters: Vec<_> = items.iter_mut().map(|record| fields(record)?.remove("exporter")).collect();
-        let mut records = Vec::new();
-        for (item, exporter) in items.into_iter().zip(exporters) {
-            for (signal, wire) in short::requests(&[item])? {
-                for mut record in short::records(signal, &wire) {
-                    if let (Some(fields), Some(exporter)) = (fields(&mut record), &exporter) {
-                        fields.insert("exporter".into(), exporter.clone());
-                    }
-                    records.push((signal, record));
-                }
-            }
-        }
-        records.sort_by_key(|(signal, _)| *signal);
-        Ok::<_, String>(records.into_iter().map(|(_, record)| record).collect())
-    };
+    let (input, out) = (records(section, "in"), normal(records(section, "out")));
     let names_dropped = section.has("dropped") && !section.is_null("dropped");
     let dropped = dropped(&section.subsection("dropped"));
-    let expected = normal(out).map(|out| Outcome { out, dropped });
-    Case { name, entries: node.entries(), input, expected, names_dropped }
+    Case { name, entries: node.entries(), input, out, dropped: names_dropped.then_some(dropped) }
+}
+
+/// Records as they come out of a pipeline: each fact is written in one way, and they stand in the order of the signals.
+fn normal(items: Vec<Value>) -> Result<Vec<Value>, String> {
+    let mut records = Vec::new();
+    for mut item in items {
+        let exporter = fields(&mut item).and_then(|fields| fields.remove("exporter"));
+        for (signal, wire) in short::requests(&[item])? {
+            for mut record in short::records(signal, &wire) {
+                if let (Some(fields), Some(exporter)) = (fields(&mut record), &exporter) {
+                    fields.insert("exporter".into(), exporter.clone());
+                }
+                records.push((signal, record));
+            }
+        }
+    }
+    records.sort_by_key(|(signal, _)| *signal);
+    Ok(records.into_iter().map(|(_, record)| record).collect())
 }
 
 /// A list of records and requests, or one request.
@@ -233,7 +231,7 @@ fn records(section: &Section, key: &str) -> Vec<Value> {
 }
 
 /// By processor or reason: a number of items, or one for each rule.
-fn dropped(section: &Section) -> serde_json::Map<String, Value> {
+fn dropped(section: &Section) -> Map<String, Value> {
     fn items(section: &Section, key: &str) -> Value {
         if section.is_null(key) {
             section.missing::<Value>(key);
@@ -262,34 +260,30 @@ fn check_dropped(section: &Section, plan: &Plan) {
     }
 }
 
-fn fields(record: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
+fn fields(record: &mut Value) -> Option<&mut Map<String, Value>> {
     record.as_object_mut()?.values_mut().next()?.as_object_mut()
 }
 
-/// What is expected and did not come out, and the other way round; a number of items stands for all rules.
-fn difference(expected: &Outcome, got: &Outcome) -> Option<String> {
+/// The lines that differ from what is expected. An expected number of items is the sum over all rules.
+fn difference(out: &[Value], dropped: Option<&Map<String, Value>>, got: &Outcome) -> Option<String> {
     let sum = |value: &Value| match value {
         Value::Object(rules) => rules.values().filter_map(Value::as_u64).sum(),
         value => value.as_u64().unwrap_or(0),
     };
-    let mut wanted = expected.dropped.clone();
-    for (name, value) in &mut wanted {
+    let mut expected = Outcome { out: out.to_vec(), dropped: dropped.unwrap_or(&got.dropped).clone() };
+    for (name, value) in &mut expected.dropped {
         if let Some(found) = got.dropped.get(name).filter(|found| value.is_number() && sum(found) == sum(value)) {
             *value = found.clone();
         }
     }
-    let expected = Outcome { dropped: wanted, out: expected.out.clone() };
     if expected == *got {
         return None;
     }
     let (before, after) = (lines(&expected), lines(got));
-    let mut out = String::from("- expected, + came out\n");
-    for change in
-        capture_diff_slices(Algorithm::Myers, &before, &after).iter().flat_map(|op| op.iter_changes(&before, &after))
-    {
-        let _ = writeln!(out, "{} {}", change.tag(), change.value());
-    }
-    Some(out)
+    let changes = capture_diff_slices(Algorithm::Myers, &before, &after);
+    let changes = changes.iter().flat_map(|change| change.iter_changes(&before, &after));
+    let lines = changes.map(|change| format!("{} {}\n", change.tag(), change.value()));
+    Some(format!("- expected, + came out\n{}", lines.collect::<String>()))
 }
 
 /// An outcome as it stands in a file.

@@ -3,12 +3,11 @@
 #[cfg(unix)]
 mod recent;
 
-use std::io::Write;
-
 use clap::Args;
 
 use crate::config::SET;
 use crate::diagnostics::columns::counted;
+use crate::diagnostics::log;
 
 use super::{Credentials, Failure, Sources, default, print, rendered, safe, usage};
 
@@ -40,7 +39,7 @@ pub fn validate(options: &Validate) -> Result<(), Failure> {
     let (plan, loaded) = (chosen.runnable()?, chosen.loaded);
     plan.check_unused(&loaded);
     // Warnings do not fail a config, but they are what this verb is for.
-    let _ = std::io::stderr().write_all(rendered(&loaded).as_bytes());
+    log::write(rendered(&loaded));
     #[cfg(unix)]
     if options.against_recent {
         return recent::report(plan, &options.target);

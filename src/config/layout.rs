@@ -179,10 +179,7 @@ impl<'a> Layout<'a> {
             pipelines: pipelines(&service),
             telemetry: Telemetry::decode(&service.subsection("telemetry")),
         };
-        let ids = [0, 1, 2, 3, 4].map(|kind: usize| {
-            let declared = components.get(kind).into_iter().flatten();
-            declared.map(|declared| declared.id.clone()).collect()
-        });
+        let ids = components.each_ref().map(|declared| declared.iter().map(|declared| declared.id.clone()).collect());
         let layout = Layout { components, ids, service };
         layout.check(catalog, problems);
         layout

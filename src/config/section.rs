@@ -182,8 +182,11 @@ impl<'a> Section<'a> {
         let secrets: Vec<Secret> = list.iter().filter_map(secret).collect();
         self.note(key, Value::List(Vec::new()));
         for (index, secret) in secrets.iter().enumerate() {
-            let item = [self.trail_of(key), vec![index_key(index)]].concat();
-            self.problems.record(&item, Value::Text(secret.expose().to_owned()), Secrecy::Secret);
+            self.problems.record(
+                &self.trail_of_item(key, index),
+                Value::Text(secret.expose().to_owned()),
+                Secrecy::Secret,
+            );
         }
         secrets
     }
@@ -341,7 +344,7 @@ impl<'a> Section<'a> {
             if !known.insert(name) {
                 self.problem_at(*place, key, format!("the header {} is given twice", quoted(name)), None);
             }
-            let item = [self.trail_of(key), vec![index_key(index)]].concat();
+            let item = self.trail_of_item(key, index);
             let part = |key: &str| [item.clone(), vec![key.to_owned()]].concat();
             self.problems.record(&part("name"), Value::Text(name.clone()), Secrecy::Open);
             self.problems.record(&part("value"), Value::Text(value.expose().to_owned()), Secrecy::Secret);
@@ -403,7 +406,7 @@ impl<'a> Section<'a> {
         };
         self.note(key, Value::List(Vec::new()));
         let sections = list.iter().enumerate().map(|(index, node)| {
-            let trail = [self.trail_of(key), vec![index_key(index)]].concat();
+            let trail = self.trail_of_item(key, index);
             Self::new(node.place, node, format!("{}[{index}]", self.path_of(key)), trail, self.problems)
         });
         Some(sections.collect())
@@ -520,6 +523,11 @@ impl<'a> Section<'a> {
         self.trail.iter().cloned().chain([key.to_owned()]).collect()
     }
 
+    /// The key of an item is its index, with zeros in front: keys sort as the items stand.
+    fn trail_of_item(&self, key: &str, index: usize) -> Vec<String> {
+        [self.trail_of(key), vec![format!("{index:05}")]].concat()
+    }
+
     fn note(&self, key: &str, value: Value) {
         self.problems.record(&self.trail_of(key), value, Secrecy::Open);
     }
@@ -575,9 +583,4 @@ impl Drop for Section<'_> {
             self.problems.push(problem);
         }
     }
-}
-
-/// The key of an item of a list, which sorts as the items stand.
-fn index_key(index: usize) -> String {
-    format!("{index:05}")
 }

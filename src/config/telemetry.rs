@@ -92,8 +92,10 @@ impl Telemetry {
             "disable_zap_resource",
             "sampling",
             "processors",
+            "output_paths",
+            "error_output_paths",
+            "initial_fields",
         ]);
-        logs.ignored(&["output_paths", "error_output_paths", "initial_fields"]);
         Self {
             logs: Logs {
                 level: match logs.whole("level") {

@@ -75,9 +75,9 @@ impl<'t> Reader<'t> {
                     Event::Scalar(text, ScalarStyle::Plain, ..)
                         if !self.open.is_empty() && (text.contains('?') || text.starts_with(':')) =>
                     {
-                        let problem = fault(place, format!("{} wants quotes inside of {{ }} and [ ]", quoted(text)));
+                        let message = format!("{} wants quotes inside of {{ }} and [ ]", quoted(text));
                         let help = "without them the Go collector refuses it, or reads something else".to_owned();
-                        return Err(Box::new((*problem).help(Some(help))));
+                        return Err(Problem::error(place, message).help(help).into());
                     }
                     _ => {}
                 }
@@ -91,11 +91,11 @@ impl<'t> Reader<'t> {
                 let line = self.text.lines().nth(mark.line().saturating_sub(1)).unwrap_or_default();
                 let place = self.place(&Span::new(mark, mark));
                 if let Some(open) = self.never_closed(place) {
-                    let problem = fault(open, "this is not YAML: what opens here is not closed");
-                    return Err(Box::new((*problem).related(place, what)));
+                    let problem = Problem::error(open, "this is not YAML: what opens here is not closed");
+                    return Err(problem.related(place, what).into());
                 }
-                let problem = fault(place, format!("this is not YAML: {what}"));
-                Err(Box::new((*problem).help(advice(&info, line).map(str::to_owned))))
+                let problem = Problem::error(place, format!("this is not YAML: {what}"));
+                Err(problem.help(advice(&info, line).map(str::to_owned)).into())
             }
         }
     }
@@ -157,8 +157,8 @@ impl<'t> Reader<'t> {
                 (_, place) => return Err(fault(place, "a key is plain text, not a list or a map")),
             };
             if let Some(first) = places.insert(key.clone(), key_place) {
-                let problem = fault(key_place, format!("the key {} is defined twice", quoted(&key)));
-                return Err(Box::new((*problem).related(first, "first defined here")));
+                let problem = Problem::error(key_place, format!("the key {} is defined twice", quoted(&key)));
+                return Err(problem.related(first, "first defined here").into());
             }
             let nesting = key.matches("::").count();
             split |= nesting > 0;

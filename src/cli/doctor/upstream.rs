@@ -13,11 +13,11 @@ use tonic::Code;
 use crate::config::ComponentId;
 use crate::exporters::upstream::Protocol;
 use crate::exporters::{SendError, Target};
-use crate::network::Stream;
 use crate::network::endpoint::{self, Address};
 use crate::network::proxy::Proxy;
 use crate::network::tls::certificate::Certificate;
 use crate::network::tls::{self, ClientTls};
+use crate::network::{Stream, looks_like_tls};
 use crate::service::graph;
 use crate::service::plan::Plan;
 use crate::telemetry::{Budget, Now, Signal, Telemetry};
@@ -59,9 +59,12 @@ pub async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: 
     let mut sections = Vec::new();
     for upstream in &upstreams {
         let mut findings = Vec::new();
-        if upstream.reach(&mut findings).await {
-            for &signal in &upstream.signals {
-                findings.push(export(plan, id, signal, budget).await);
+        match upstream.reach(&mut findings).await {
+            Err(failed) => findings.push(failed),
+            Ok(()) => {
+                for &signal in &upstream.signals {
+                    findings.push(export(plan, id, signal, budget).await);
+                }
             }
         }
         let failed = findings.iter().any(|finding| finding.state == State::Failed);
@@ -78,42 +81,29 @@ pub async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: 
 }
 
 impl Upstream<'_> {
-    /// Everything below the export; false when it cannot be reached.
-    async fn reach(&self, findings: &mut Vec<Finding>) -> bool {
-        let mut note = |finding: Finding| {
-            let goes_on = finding.state != State::Failed;
-            findings.push(finding);
-            goes_on
-        };
-        let mut name = resolve(self.target.proxy.map_or(&self.target.endpoint.address, Proxy::address)).await;
-        if self.target.proxy.is_some() {
+    /// Tries every hop below the export. The error is the hop that fails.
+    async fn reach(&self, findings: &mut Vec<Finding>) -> Result<(), Finding> {
+        let (endpoint, proxy) = (self.target.endpoint, self.target.proxy);
+        let mut name = resolve(proxy.map_or(&endpoint.address, Proxy::address)).await;
+        if proxy.is_some() {
             name.says = format!("of the proxy: {}", name.says);
         }
-        if !note(name) {
-            return false;
-        }
-        if let Some(proxy) = self.target.proxy {
+        findings.push(name.passed()?);
+        if let Some(proxy) = proxy {
             let started = Instant::now();
-            match patient(proxy.connect()).await {
-                Ok(_) => note(Finding::ok("proxy", format!("{proxy} in {}", milliseconds(started)))),
-                Err(error) => {
-                    return note(Finding::failed("proxy", error.to_string(), &connect_advice(&error, "proxy")));
-                }
-            };
+            let connected = patient(proxy.connect()).await;
+            connected.map_err(|error| not_connected("proxy", &error, &connect_advice(&error, "proxy")))?;
+            findings.push(Finding::ok("proxy", format!("{proxy} in {}", milliseconds(started))));
         }
         let started = Instant::now();
-        let stream = match self.connect().await {
-            Ok(stream) => stream,
-            Err(error) if self.target.proxy.is_some() => {
-                let advice = "see the log of the proxy, or pass it by: name the host in NO_PROXY";
-                return note(Finding::failed("connect", error.to_string(), advice));
+        let stream = self.connect().await.map_err(|error| match proxy {
+            Some(_) => {
+                not_connected("connect", &error, "see the log of the proxy, or pass it by: name the host in NO_PROXY")
             }
-            Err(error) => {
-                return note(Finding::failed("connect", error.to_string(), &connect_advice(&error, "upstream")));
-            }
-        };
-        let (to, time) = (&self.target.endpoint.address, milliseconds(started));
-        note(match self.target.proxy {
+            None => not_connected("connect", &error, &connect_advice(&error, "upstream")),
+        })?;
+        let (to, time) = (&endpoint.address, milliseconds(started));
+        findings.push(match proxy {
             Some(_) if self.is_forwarded() => {
                 let says = format!("not tried: the proxy connects to {to} for each request");
                 Finding { state: State::Untried, ..Finding::ok("connect", says) }
@@ -121,25 +111,23 @@ impl Upstream<'_> {
             Some(_) => Finding::ok("connect", format!("{to} through the proxy in {time}")),
             None => Finding::ok("connect", format!("{to} in {time}")),
         });
-        let Some(tls) = self.target.tls else {
-            note(match self.target.endpoint.leaves_the_machine() {
-                true => Finding::warn(
-                    "TLS",
-                    "off: telemetry leaves this machine in clear",
-                    "use TLS, or a network you trust",
-                ),
-                false => Finding::ok("TLS", "off"),
-            });
-            return note(self.speak(stream).await);
+        let stream = match self.target.tls {
+            Some(tls) => {
+                self.look_at_certificate(stream, tls, findings).await;
+                self.secure(tls).await?
+            }
+            None if endpoint.leaves_the_machine() => {
+                let says = "off: telemetry leaves this machine in clear";
+                findings.push(Finding::warn("TLS", says, "use TLS, or a network you trust"));
+                stream
+            }
+            None => {
+                findings.push(Finding::ok("TLS", "off"));
+                stream
+            }
         };
-        self.look_at_certificate(stream, tls, findings).await;
-        let finding = match self.secure(tls).await {
-            Ok(stream) => self.speak(stream).await,
-            Err(finding) => finding,
-        };
-        let goes_on = finding.state != State::Failed;
-        findings.push(finding);
-        goes_on
+        findings.push(self.speak(stream).await.passed()?);
+        Ok(())
     }
 
     /// The connection that TLS or the protocol goes over.
@@ -221,7 +209,7 @@ impl Upstream<'_> {
         let greets = matches!(answer, [0, _, _, 4, _, 0, 0, 0, 0]);
         let speaks_http1 = answer.starts_with(b"HTTP/1");
         match failure {
-            _ if tls_answers(&answer) => {
+            _ if looks_like_tls(&answer) => {
                 Finding::failed("protocol", "it wants TLS", "remove `insecure: true`, or use https://")
             }
             None if http2 && greets || !http2 && speaks_http1 => Finding::ok("protocol", format!("{wanted}{by_tls}")),
@@ -270,10 +258,6 @@ async fn patient(connecting: impl Future<Output = io::Result<Stream>>) -> io::Re
     tokio::time::timeout(PATIENCE, connecting).await.unwrap_or_else(late)
 }
 
-fn tls_answers(answer: &[u8; 9]) -> bool {
-    crate::network::looks_like_tls(answer)
-}
-
 /// An empty export, with all that goes with a real one.
 async fn export(plan: &Plan, id: &ComponentId, signal: Signal, budget: &Arc<Budget>) -> Finding {
     let name = signal.name();
@@ -300,6 +284,10 @@ async fn export(plan: &Plan, id: &ComponentId, signal: Signal, budget: &Arc<Budg
 
 fn milliseconds(since: Instant) -> String {
     format!("{:.1} ms", since.elapsed().as_secs_f64() * 1e3)
+}
+
+fn not_connected(what: &'static str, error: &io::Error, advice: &str) -> Finding {
+    Finding::failed(what, error.to_string(), advice)
 }
 
 fn connect_advice(error: &io::Error, peer: &str) -> String {

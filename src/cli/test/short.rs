@@ -118,9 +118,7 @@ fn lengthen(signal: Signal, record: &mut Map<String, Value>) -> Result<(), Strin
 fn pairs(attributes: &Value) -> Result<Value, String> {
     match attributes {
         Value::Array(_) => Ok(attributes.clone()),
-        Value::Object(map) => {
-            Ok(map.iter().map(|(key, value)| json!({"key": key, "value": any_value(value)})).collect())
-        }
+        Value::Object(map) => Ok(key_values(map)),
         _ => Err("attributes and resource are maps".to_owned()),
     }
 }
@@ -133,11 +131,12 @@ fn any_value(value: &Value) -> Value {
         Value::Number(number) => json!({"intValue": number.to_string()}),
         Value::String(text) => json!({"stringValue": text}),
         Value::Array(list) => json!({"arrayValue": {"values": list.iter().map(any_value).collect::<Vec<_>>()}}),
-        Value::Object(map) => {
-            let pairs: Vec<_> = map.iter().map(|(key, value)| json!({"key": key, "value": any_value(value)})).collect();
-            json!({"kvlistValue": {"values": pairs}})
-        }
+        Value::Object(map) => json!({"kvlistValue": {"values": key_values(map)}}),
     }
+}
+
+fn key_values(map: &Map<String, Value>) -> Value {
+    map.iter().map(|(key, value)| json!({"key": key, "value": any_value(value)})).collect()
 }
 
 /// The records of a request in its wire form.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use crate::cli::test::short;
+use crate::cli::test::{fields, short};
+use crate::config::Pipeline;
 use crate::otlp::check;
 use crate::pipeline::intake::Gate;
 use crate::processors::Dropped;
@@ -71,21 +72,20 @@ impl<'p> Trial<'p> {
 
     /// How many pipelines a request of this signal goes into: those of the first receiver that has one.
     pub fn ways(&self, signal: Signal) -> usize {
-        let gate = self.gate(signal);
-        let is_fed = |pipeline: &&crate::config::Pipeline| {
-            let takes = |gate: &Arc<Gate>| pipeline.receivers.iter().any(|fed| fed.id.to_string() == gate.receiver);
-            pipeline.id.signal == signal && gate.is_some_and(takes)
-        };
-        self.plan.pipelines.iter().filter(is_fed).count()
+        let Some(gate) = self.gate(signal) else { return 0 };
+        self.pipelines(signal).filter(|pipeline| is_fed_by(pipeline, gate)).count()
+    }
+
+    fn pipelines(&self, signal: Signal) -> impl Iterator<Item = &Pipeline> {
+        self.plan.pipelines.iter().filter(move |pipeline| pipeline.id.signal == signal)
     }
 
     /// A receiver that no pipeline of the signal has is closed to it.
     fn gate(&self, signal: Signal) -> Option<&Arc<Gate>> {
-        let mut fed = self.plan.pipelines.iter().filter(|pipeline| pipeline.id.signal == signal);
-        fed.find_map(|pipeline| {
-            let takes = |gate: &&Arc<Gate>| pipeline.receivers.iter().any(|fed| fed.id.to_string() == gate.receiver);
-            self.graph.gates.iter().filter(|gate| gate.signal() == signal).find(takes)
-        })
+        let mut gates = self.pipelines(signal).flat_map(|pipeline| {
+            self.graph.gates.iter().filter(move |gate| gate.signal() == signal && is_fed_by(pipeline, gate))
+        });
+        gates.next()
     }
 
     pub async fn feed(&self, signal: Signal, wire: Bytes) -> Result<(), String> {
@@ -135,6 +135,10 @@ impl<'p> Trial<'p> {
     }
 }
 
+fn is_fed_by(pipeline: &Pipeline, gate: &Gate) -> bool {
+    pipeline.receivers.iter().any(|receiver| receiver.id.to_string() == gate.receiver)
+}
+
 /// One case.
 pub async fn run(plan: &Plan, input: &[Value]) -> Result<Outcome, String> {
     let trial = Trial::start(plan)?;
@@ -158,9 +162,7 @@ pub async fn run(plan: &Plan, input: &[Value]) -> Result<Outcome, String> {
     for (exporter, signal, wire) in &taken {
         for mut record in short::records(*signal, wire) {
             // Where there is a choice, it says who got it.
-            if let Some(fields) = record.as_object_mut().and_then(|record| record.values_mut().next()?.as_object_mut())
-                && several
-            {
+            if let Some(fields) = fields(&mut record).filter(|_| several) {
                 fields.insert("exporter".into(), exporter.as_str().into());
             }
             out.push(record);

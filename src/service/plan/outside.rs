@@ -64,10 +64,8 @@ impl Plan {
     /// Reports declared but unused components, which the Go collector does not.
     pub fn check_unused(&self, loaded: &Loaded) {
         let used = self.in_use();
-        for (kind, id) in self.components.all() {
-            if used.contains(&(kind, id.clone())) || self.is_local_socket(kind, id) {
-                continue;
-            }
+        let unused = self.components.ids.difference(&used);
+        for (kind, id) in unused.filter(|(kind, id)| !self.is_local_socket(*kind, id)) {
             let path = [kind.section().to_owned(), id.to_string()];
             let (place, name) = (place_of(&loaded.root, &path), path.join("."));
             let message = match kind {
