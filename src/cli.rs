@@ -1,4 +1,4 @@
-//! The command line: `run` is what happens without a verb; each other verb is a file.
+//! The command line. Each verb is a file; without a verb, `run` runs.
 
 #[cfg(unix)]
 mod command;
@@ -115,12 +115,12 @@ struct Sources {
     /// Accepted for the Go collector's sake; there are no gates here
     #[arg(long, value_name = "GATES", hide = true)]
     feature_gates: Vec<String>,
-    /// What may stand in the place of a file: at a reload no pipe.
+    /// Whether a file may also be a pipe: not at a reload, because a pipe can be read only once.
     #[arg(skip)]
     place: Place,
 }
 
-/// What an edge can be told on the command line.
+/// Options of an edge collector, mostly in place of a config.
 #[derive(Args, Clone, Default)]
 struct Edge {
     /// Forward to http(s)://HOST:4318 or grpc(s)://HOST:4317
@@ -133,7 +133,7 @@ struct Edge {
     print: Option<String>,
 }
 
-/// What an upstream wants that a config may leave out.
+/// Credentials for the upstream, which a config may leave out.
 #[derive(Args, Clone, Default)]
 struct Credentials {
     /// Trust the CA in this file
@@ -172,7 +172,7 @@ enum Format {
     Json,
 }
 
-/// Why a verb ended without success: what to print, and the exit status.
+/// The exit status of a verb that fails, and the text for stderr.
 struct Failure {
     status: u8,
     message: String,
@@ -182,13 +182,13 @@ pub fn main() -> ExitCode {
     let command = match Command::try_parse_from(spelt(std::env::args_os().collect())) {
         Ok(command) => command,
         Err(error) => {
-            // Words of others may be among its arguments, and it quotes them.
+            // The message quotes arguments, which may contain control characters: parse them again, escaped.
             let words = spelt(std::env::args_os().map(|word| safe(&word.to_string_lossy()).into()).collect());
             let mut error = Command::try_parse_from(words).err().unwrap_or(error);
-            // What stands behind `--` is a program to run.
+            // clap suggests `--` before an unknown argument, but here a command to run follows `--`.
             error.remove(ContextKind::Suggested);
             let status = if error.use_stderr() { USAGE } else { 0 };
-            // A closed terminal is no reason to fail in another way.
+            // If the terminal is closed, the exit status stays the same.
             let _ = error.print();
             if let Some(words) = meant(&error) {
                 log::write(format!("\nDid you mean `misaki {words}`?\n"));
@@ -229,7 +229,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// `misaki help VERB` and `misaki version`, which others have, as options.
+/// Turns `misaki help VERB` and `misaki version`, which other programs have, into options.
 fn spelt(mut words: Vec<OsString>) -> Vec<OsString> {
     let option = match words.get(1).and_then(|word| word.to_str()) {
         Some("help") => "--help",
@@ -241,7 +241,7 @@ fn spelt(mut words: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
-/// What verbs are called elsewhere, or what they show is.
+/// Names of verbs in other programs, and words for their output, each with the command here.
 const ELSEWHERE: [(&[&str], &str); 6] = [
     (&["tree", "trace", "traces"], "tail -o tree"),
     (&["logs", "log", "watch"], "tail"),
@@ -251,7 +251,7 @@ const ELSEWHERE: [(&[&str], &str); 6] = [
     (&["check", "lint"], "validate"),
 ];
 
-/// What an unknown first word was meant to be: a config, or a verb.
+/// The command that an unknown argument suggests: a config, a verb, or an option of the verb.
 fn meant(error: &clap::Error) -> Option<String> {
     let invalid = error.get(ContextKind::InvalidArg).or_else(|| error.get(ContextKind::InvalidSubcommand));
     let Some(ContextValue::String(word)) = invalid else { return None };
@@ -322,7 +322,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     result
 }
 
-/// Writes to stdout; a reader that has left early has what it wanted.
+/// Writes to stdout. A reader that has left is no error.
 fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -353,17 +353,17 @@ impl Sources {
     }
 }
 
-/// The environment as configs see it.
+/// The value of an environment variable. Bytes that are not UTF-8 are replaced.
 fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// A plan without errors; else all of them, rendered.
+/// The plan of a config; the failure shows all errors.
 fn plan(loaded: &Loaded) -> Result<Plan, Failure> {
     right(loaded, Plan::read(loaded))
 }
 
-/// The same for a config that runs here: it looks at the files and addresses that it names.
+/// The same for a config that runs here: also checks the files and addresses that it names.
 fn runnable(loaded: &Loaded) -> Result<Plan, Failure> {
     let plan = Plan::read(loaded);
     plan.look(loaded);

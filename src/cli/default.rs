@@ -1,4 +1,4 @@
-//! Which config: the one that was named, one that lies where collectors keep theirs, or the embedded default.
+//! Chooses the config: the named one, one in a usual place, or the embedded default.
 
 mod completed;
 
@@ -15,27 +15,27 @@ use crate::service::plan::Plan;
 use super::page::Page;
 use super::{Credentials, Edge, Failure, Sources, USAGE, environment, plan, runnable, safe, usage};
 
-/// Receive on both ports, print what arrives.
+/// The embedded default: receives on both ports, and prints.
 const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
-/// Where collectors keep their config.
+/// The usual places of a collector's config.
 const PLACES: [&str; 4] =
     ["/etc/misaki/config.yaml", "/etc/otelcol-contrib/config.yaml", "/etc/otelcol/config.yaml", "/etc/config.yaml"];
 
-/// The longest file of `--token-file` and `--ca`.
+/// The maximum size of the files of `--token-file` and `--ca`.
 const MOST: u64 = 1 << 20;
 
 /// A loaded config and where it came from.
 pub struct Chosen {
     pub loaded: Loaded,
     pub origin: Origin,
-    /// Names what a person wrote by the key that it became in the second source, and says what to write.
+    /// Names the option or variable behind a key of the generated source, and gives help.
     blame: Option<(Blame, &'static str)>,
 }
 
 type Blame = Box<dyn Fn(&str) -> String>;
 
 impl Chosen {
-    /// A plan without errors. Those in what an option or a variable became are told of that.
+    /// The plan. Errors in generated parts name the option or variable behind them.
     pub fn plan(&self) -> Result<Plan, Failure> {
         plan(&self.loaded).map_err(|failure| self.blamed(failure))
     }
@@ -55,7 +55,7 @@ impl Chosen {
                 page.hang("error: ", &text);
                 match key {
                     "ca_file" => help = "name a PEM file with the certificate of the CA".to_owned(),
-                    // Of a proxy between here and there.
+                    // This help is about the proxy.
                     "endpoint" => help = problem.help.unwrap_or(help),
                     _ => {}
                 }
@@ -68,11 +68,11 @@ impl Chosen {
         Failure { status: USAGE, message: page.out }
     }
 
-    /// What the config was read from, as a person named it.
+    /// The sources of the config, as the user named them.
     pub fn names(&self) -> Vec<String> {
         let embedded = matches!(self.origin, Origin::Embedded { .. }).then(|| "the embedded default".to_owned());
         let is_embedded = embedded.is_some();
-        // Who asks may stand in another directory.
+        // `misaki status` may run in another directory.
         let absolute = |name: &str| {
             let file = Some(Path::new(name)).filter(|path| path.is_file());
             file.and_then(|path| std::path::absolute(path).ok()).map(|path| path.display().to_string())
@@ -85,14 +85,14 @@ impl Chosen {
     }
 }
 
-/// The source that an option or the environment became; the first is the embedded default.
+/// The index of the source that is generated from an option or the environment, after the embedded default.
 const GENERATED: u16 = 1;
 const TO: &str = "write http(s)://HOST:4318 or grpc(s)://HOST:4317";
 
 pub enum Origin {
     /// Named on the command line, or found in one of the usual places.
     Named,
-    /// Embedded; and where it forwards to besides printing.
+    /// Embedded, and the upstream it forwards to. `refused` is an upstream that is this collector itself.
     Embedded { forwards_to: Option<String>, refused: Option<String> },
 }
 
@@ -131,7 +131,7 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
             _ => "HEADERS".to_owned(),
         };
         let name = format!("OTEL_EXPORTER_OTLP_{name}");
-        // Headers are secrets.
+        // Headers are secret.
         let value = environment(&name).filter(|_| !name.ends_with("HEADERS"));
         let value = value.map(|value| format!("={}", redacted_url(&value)));
         format!("{name}{}", value.unwrap_or_default())
@@ -153,14 +153,14 @@ pub fn named(sources: &Sources, credentials: &Credentials) -> Result<Chosen, Fai
     Ok(Chosen { loaded, origin: Origin::Named, blame: None })
 }
 
-/// What is in the file that an option names.
+/// The content of the file that an option names.
 fn option_file(option: &str, file: &str, place: Place) -> Result<String, Failure> {
     let bytes = files::read(Path::new(file), MOST, place);
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
     text.map_err(|error| usage(format!("cannot read {option} {file}: {}", without_errno(&error))))
 }
 
-/// The embedded default that forwards to `to`, whoever that is.
+/// The embedded default that forwards to `to`, without a check that it is another process.
 pub fn forwarder(to: &str, sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     let (yaml, to) = edge_config(to, edge, sources.place)?;
     let loaded = load(Some(yaml), sources);
@@ -175,13 +175,13 @@ pub fn forwarder(to: &str, sources: &Sources, edge: &Edge) -> Result<Chosen, Fai
     Ok(Chosen { loaded, origin, blame: Some((Box::new(blame), TO)) })
 }
 
-/// Whether what it sends comes back to it. Of a config that is wrong nobody knows.
+/// Whether its telemetry comes back to it. False for a config with errors.
 fn feeds_itself(loaded: &Loaded) -> bool {
     let plan = Plan::read(loaded);
     !loaded.problems.has_errors() && !plan.loops().is_empty()
 }
 
-/// The embedded default, its exporters replaced by others: its own are left out, so that nobody is told they do nothing.
+/// The embedded default, with `exporters` in place of its own. Its own are removed: unused ones would cause warnings.
 fn load(exporters: Option<String>, sources: &Sources) -> Loaded {
     let bare = || {
         let (head, rest) = DEFAULT.split_once("exporters:\n")?;
@@ -189,13 +189,13 @@ fn load(exporters: Option<String>, sources: &Sources) -> Loaded {
     };
     let base = exporters.as_ref().and_then(|_| bare()).unwrap_or_else(|| DEFAULT.to_owned());
     let uris: Vec<String> = [base].into_iter().chain(exporters).map(|text| format!("yaml:{text}")).collect();
-    // In a container nobody can reach the loopback interface.
+    // The loopback interface of a container is not reachable from outside.
     let host = if machine::is_container() { "0.0.0.0" } else { "localhost" };
     let lookup = |name: &str| environment(name).or_else(|| (name == "MISAKI_HOST").then(|| host.to_owned()));
     config::load_from(&uris, &sources.set, Outside { environment: &lookup, place: sources.place })
 }
 
-/// The config of `--to`, and the upstream as it may be shown.
+/// The config for `--to`, and the URL without secrets.
 fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), Failure> {
     let shown = redacted_url(to);
     let (scheme, rest) = to.split_once("://").unwrap_or(("grpcs", to));
@@ -213,7 +213,7 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
         let token = option_file("--token-file", file, place)?;
         headers = format!(", headers: {{Authorization: {}}}", quoted(&format!("Bearer {}", token.trim())));
     }
-    // Not when the first connection is made, which may be much later.
+    // Checked now: the first connection may come much later.
     ca.as_ref().map(|file| option_file("--ca", file, place)).transpose()?;
     let ca = ca.as_ref().map_or_else(String::new, |ca| format!(", ca_file: {}", quoted(ca)));
     let tls = format!("tls: {{insecure: {plain}{ca}}}");
@@ -228,10 +228,10 @@ impl Edge {
     }
 }
 
-/// In which forms the embedded default prints logs, traces and metrics.
+/// The forms in which the embedded default prints logs, traces and metrics.
 const FORMS: [&str; 3] = ["detailed", "detailed", "normal"];
 
-/// What the embedded default has instead of its exporters: one that prints each signal in a form, one that forwards, or both.
+/// Exporters and pipelines for the embedded default: `debug` in a form for each signal, a forwarder, or both.
 fn exporting(forms: Option<[&str; 3]>, forwarder: Option<&str>) -> String {
     let printed: BTreeSet<&str> = forms.into_iter().flatten().collect();
     let printers = printed.into_iter().map(|form| format!("debug/{form}: {{verbosity: {form}}}"));
@@ -277,7 +277,7 @@ fn forwarding_to(url: &str) -> String {
     exporting(Some(FORMS), Some(&format!("{name}: {{{}}}", settings.join(", "))))
 }
 
-/// A YAML string in which nothing is expanded, and which can be shown.
+/// A YAML string without control characters, in which nothing is expanded.
 pub fn quoted(text: &str) -> String {
     let text = text.replace('$', "$$");
     if safe(&text) == text { format!("'{}'", text.replace('\'', "''")) } else { emit::escaped(&text) }

@@ -1,4 +1,5 @@
-//! `misaki test`: cases of what goes into the pipelines of a config and what must come out, run without a port.
+//! `misaki test`: runs test cases of a config without a port. A case has the telemetry that enters the pipelines, and
+//! the telemetry that must come out.
 
 mod short;
 pub(super) mod trial;
@@ -60,7 +61,7 @@ struct Case<'a> {
     dropped: Option<Map<String, Value>>,
 }
 
-/// What a case came to; a failure says why.
+/// The result of a case; a failure says why.
 struct Verdict {
     file: String,
     case: String,
@@ -106,10 +107,7 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     let section = Section::of(&loaded.root, "", &loaded.problems);
     let named = section.text("config");
     let variables = section.subsection("env").entries();
-    let written = match loaded.root.get("cases").map(|cases| &cases.value) {
-        Some(config::Value::List(cases)) => cases.as_slice(),
-        _ => &[],
-    };
+    let written = loaded.root.get("cases").map(Node::items).unwrap_or_default();
     let sections = section.sections("cases").unwrap_or_default();
     let cases: Vec<Case> = sections.iter().zip(written).map(|(section, node)| case(section, node)).collect();
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -139,7 +137,7 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     if cases.is_empty() {
         return Err(failed(format!("{file}: there are no cases in it: write them under `cases:`")));
     }
-    // What is rewritten may be out of date.
+    // With `--update`, `dropped` may be out of date.
     for section in sections.iter().filter(|_| !update) {
         check_dropped(section, &plan);
     }
@@ -172,7 +170,7 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     Ok(verdicts)
 }
 
-/// What is wrong with a record of a case, with its place in the file.
+/// An error about a record of a case, with its place in the file.
 fn located(file: &str, case: &Case, key: &str, error: &str) -> String {
     let Some(list) = case.entries.iter().find(|entry| entry.key == key) else { return error.to_owned() };
     let records: &[Node] = match &list.node.value {
@@ -197,7 +195,7 @@ fn case<'a>(section: &Section<'a>, node: &'a Node) -> Case<'a> {
     Case { name, entries: node.entries(), input, out, dropped: names_dropped.then_some(dropped) }
 }
 
-/// Records as they come out of a pipeline: each fact is written in one way, and they stand in the order of the signals.
+/// The records after a conversion to protobuf and back, sorted by signal: equal ones are then written equally.
 fn normal(items: Vec<Value>) -> Result<Vec<Value>, String> {
     let mut records = Vec::new();
     for mut item in items {
@@ -230,7 +228,7 @@ fn records(section: &Section, key: &str) -> Vec<Value> {
     }
 }
 
-/// By processor or reason: a number of items, or one for each rule.
+/// The dropped items by processor or reason: a number, or one for each rule.
 fn dropped(section: &Section) -> Map<String, Value> {
     fn items(section: &Section, key: &str) -> Value {
         if section.is_null(key) {
@@ -248,7 +246,7 @@ fn dropped(section: &Section) -> Map<String, Value> {
     section.entries().iter().map(|entry| (entry.key.clone(), count(entry))).collect()
 }
 
-/// Reports what stands under `dropped` and can drop nothing.
+/// Reports names under `dropped` that are neither processors nor reasons.
 fn check_dropped(section: &Section, plan: &Plan) {
     let processors = plan.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
     let processors: BTreeSet<String> = processors.map(|processor| processor.id.to_string()).collect();
@@ -286,7 +284,7 @@ fn difference(out: &[Value], dropped: Option<&Map<String, Value>>, got: &Outcome
     Some(format!("- expected, + came out\n{}", lines.collect::<String>()))
 }
 
-/// An outcome as it stands in a file.
+/// An outcome as it is written in a file.
 fn lines(outcome: &Outcome) -> Vec<String> {
     let mut lines = vec![if outcome.out.is_empty() { "out: []".to_owned() } else { "out:".to_owned() }];
     for record in &outcome.out {
@@ -308,7 +306,7 @@ fn lines(outcome: &Outcome) -> Vec<String> {
     lines
 }
 
-/// A value on one line of YAML, in which nothing is expanded.
+/// A value as one line of YAML, in which nothing is expanded.
 fn flow(value: &Value) -> String {
     match value {
         Value::Object(map) => {
@@ -321,12 +319,12 @@ fn flow(value: &Value) -> String {
     }
 }
 
-/// Text in which nothing is expanded.
+/// A YAML string in which nothing is expanded.
 fn scalar(text: &str) -> String {
     key(&text.replace('$', "$$"))
 }
 
-/// Text that YAML reads as it is; in keys nothing is expanded.
+/// A YAML string. Keys are never expanded.
 fn key(text: &str) -> String {
     let quoted = || format!("'{}'", text.replace('\'', "''"));
     let written = emit::text(text);
@@ -334,14 +332,14 @@ fn key(text: &str) -> String {
     if written == text && special { quoted() } else { written }
 }
 
-/// The file with what came out in the place of what was expected; everything else stays as it is.
+/// The file with actual outcomes in place of the expected ones. Everything else stays the same.
 fn updated(text: &str, root: &Node, cases: &[Case], outcomes: &[Result<Outcome, String>]) -> Result<String, String> {
     let mut all: Vec<String> = text.lines().map(str::to_owned).collect();
     let line = |entry: &Entry| (entry.key_place.line as usize).saturating_sub(1);
     let column = |entry: &Entry| entry.key_place.column.saturating_sub(1) as usize;
     let keys = root.entries().iter().chain(cases.iter().flat_map(|case| case.entries));
     let starts: Vec<usize> = keys.map(line).collect();
-    // From the last to the first, so that places above stay where they are.
+    // From the last case to the first, so that line numbers above stay valid.
     for (case, outcome) in cases.iter().zip(outcomes).rev() {
         let Ok(outcome) = outcome else { continue };
         let opens = |entry: &Entry| {
@@ -351,7 +349,7 @@ fn updated(text: &str, root: &Node, cases: &[Case], outcomes: &[Result<Outcome, 
         if !case.entries.iter().all(opens) {
             return Err(format!("cannot update \"{}\": write each key of a case on a line of its own", case.name));
         }
-        // An entry goes on until the next key, without the blank lines and comments before that.
+        // An entry ends at the next key, without the blank lines and comments before that key.
         let span = |entry: &Entry| {
             let start = line(entry);
             let next = starts.iter().copied().filter(|next| *next > start).min().unwrap_or(all.len());
@@ -393,7 +391,7 @@ fn junit(verdicts: &[Verdict]) -> String {
     out + "</testsuite>\n"
 }
 
-/// XML has no place for most control characters.
+/// XML allows hardly any control characters.
 fn safe_xml(text: &str) -> String {
     text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
 }

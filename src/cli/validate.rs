@@ -1,4 +1,4 @@
-//! `misaki validate`: everything that can be checked without opening a port or writing a file.
+//! `misaki validate`: checks a config without opening a port or writing a file.
 
 #[cfg(unix)]
 mod recent;
@@ -38,7 +38,7 @@ pub fn validate(options: &Validate) -> Result<(), Failure> {
     let chosen = default::named(&sources, &options.credentials)?;
     let (plan, loaded) = (chosen.runnable()?, chosen.loaded);
     plan.check_unused(&loaded);
-    // Warnings do not fail a config, but they are what this verb is for.
+    // Warnings do not fail the config, but this verb shows them.
     log::write(rendered(&loaded));
     #[cfg(unix)]
     if options.against_recent {

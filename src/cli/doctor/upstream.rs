@@ -1,4 +1,4 @@
-//! The hops to an upstream: name, connection, TLS, protocol, export. Each is tried as the exporter would do it.
+//! Checks the hops to an upstream: name, connection, TLS, protocol, export. Each is tried as by the exporter.
 
 use std::io;
 use std::net::IpAddr;
@@ -25,17 +25,17 @@ use crate::telemetry::{Budget, Now, Signal, Telemetry};
 use super::machine;
 use super::{Finding, Section, State};
 
-/// How long a hop may take.
+/// The time limit for a hop.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A certificate that ends sooner than this is worth a warning.
+/// A certificate that expires within this many seconds causes a warning.
 const SOON: i64 = 14 * 86_400;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// Of a signal that is not taken.
+/// The advice if the upstream does not accept a signal.
 pub const NO_PIPELINE: &str = "it has no pipeline for this signal there: add one, or check the path";
 const HOPS: [&str; 5] = ["name", "connect", "TLS", "protocol", "export"];
 
-/// One upstream of an exporter, and the signals that go there.
+/// One upstream of an exporter, and the signals sent there.
 struct Upstream<'a> {
     target: Target<'a>,
     signals: Vec<Signal>,
@@ -130,7 +130,7 @@ impl Upstream<'_> {
         Ok(())
     }
 
-    /// The connection that TLS or the protocol goes over.
+    /// Opens the connection for TLS or the protocol.
     async fn connect(&self) -> io::Result<Stream> {
         match self.target.proxy {
             Some(proxy) if self.is_forwarded() => patient(proxy.connect()).await,
@@ -139,16 +139,16 @@ impl Upstream<'_> {
         }
     }
 
-    /// Whether the proxy gets each request, rather than a connection to the upstream.
+    /// Whether the proxy receives each request itself, instead of opening a tunnel.
     fn is_forwarded(&self) -> bool {
         self.target.proxy.is_some() && self.target.tls.is_none() && !self.target.is_grpc
     }
 
-    /// Who signed it, whom it is for, until when: also where it is not believed.
+    /// Reports the signer, the names and the expiry of the certificate, also if it is not trusted.
     async fn look_at_certificate(&self, stream: Stream, tls: &ClientTls, findings: &mut Vec<Finding>) {
         let Ok(name) = tls.server_name(self.target.endpoint.host()) else { return };
         let shown = tokio::time::timeout(PATIENCE, tls::shown(stream, tls, name)).await;
-        // What fails here fails again, and is told there.
+        // A failure here repeats in the handshake, which reports it.
         let Ok(Ok(shown)) = shown else { return };
         let Some(own) = shown.first().and_then(|der| Certificate::read(der)) else { return };
         let Certificate { subject, issuer, expires, names } = own;
@@ -164,7 +164,7 @@ impl Upstream<'_> {
         });
     }
 
-    /// The handshake as the exporter makes it.
+    /// Performs the handshake like the exporter.
     async fn secure(&self, tls: &ClientTls) -> Result<Stream, Finding> {
         let protocol = if self.target.is_grpc { Protocol::Http2 } else { Protocol::Either };
         let tls = tls::Client::new(tls.clone(), protocol.alpn());
@@ -177,7 +177,7 @@ impl Upstream<'_> {
         secured.map_err(|says| Finding::failed("TLS", says, ""))
     }
 
-    /// Says the first words of its protocol, and looks at the first of the answer.
+    /// Sends the first bytes of the protocol, and checks the first bytes of the answer.
     async fn speak(&self, mut stream: Stream) -> Finding {
         let chosen = stream.alpn().map(|protocol| String::from_utf8_lossy(protocol).into_owned());
         let http2 = self.target.is_grpc || chosen.as_deref() == Some("h2");
@@ -205,7 +205,7 @@ impl Upstream<'_> {
         };
         let wanted = if http2 { "HTTP/2" } else { "HTTP/1.1" };
         let by_tls = chosen.as_ref().map_or_else(String::new, |chosen| format!(", as TLS chose ({chosen})"));
-        // A SETTINGS frame on stream 0 is how a server greets.
+        // An HTTP/2 server starts with a SETTINGS frame on stream 0.
         let greets = matches!(answer, [0, _, _, 4, _, 0, 0, 0, 0]);
         let speaks_http1 = answer.starts_with(b"HTTP/1");
         match failure {
@@ -252,13 +252,13 @@ async fn resolve(address: &Address) -> Finding {
     }
 }
 
-/// As long as a hop may take.
+/// Applies the time limit of a hop.
 async fn patient(connecting: impl Future<Output = io::Result<Stream>>) -> io::Result<Stream> {
     let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {PATIENCE:?}")));
     tokio::time::timeout(PATIENCE, connecting).await.unwrap_or_else(late)
 }
 
-/// An empty export, with all that goes with a real one.
+/// Sends an empty export, with headers and credentials as for a real one.
 async fn export(plan: &Plan, id: &ComponentId, signal: Signal, budget: &Arc<Budget>) -> Finding {
     let name = signal.name();
     let exporter = match graph::client(plan, id, signal, budget) {
