@@ -192,8 +192,9 @@ impl Plan {
     pub fn names_clients(&self) -> bool {
         fn names(node: &Node) -> bool {
             let in_text = node.as_text().is_some_and(|text| text.contains("otelcol."));
-            let in_list = matches!(&node.value, Value::List(items) if items.iter().any(names));
-            in_text || in_list || node.entries().iter().any(|entry| entry.key == "from_context" || names(&entry.node))
+            in_text
+                || node.items().iter().any(names)
+                || node.entries().iter().any(|entry| entry.key == "from_context" || names(&entry.node))
         }
         self.written.iter().any(|(path, node)| path.starts_with("processors.") && names(node))
     }
