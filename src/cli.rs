@@ -1,4 +1,4 @@
-//! The command line: `run` is what happens without a verb; each other verb is a file.
+//! The command line. Each verb is a file; without a verb, `run` runs.
 
 #[cfg(unix)]
 mod command;
@@ -22,7 +22,7 @@ mod test;
 mod validate;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -34,6 +34,7 @@ use crate::config::{self, Loaded, Outside};
 use crate::diagnostics::columns::without_errno;
 use crate::diagnostics::escape::{put_safe_json, safe};
 use crate::diagnostics::log;
+use crate::exporters::debug::layout::Layout;
 use crate::network::ports::CannotStart;
 use crate::service::plan::Plan;
 
@@ -57,12 +58,7 @@ struct Command {
     #[command(subcommand)]
     verb: Option<Verb>,
     #[command(flatten)]
-    sources: Sources,
-    #[command(flatten)]
-    edge: Edge,
-    /// Threads that serve [default: half the cores, 1 to 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
-    workers: Option<u8>,
+    run: Run,
     /// Run a program, and show its requests on stderr: as trees, or as --print says
     #[cfg(unix)]
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["config", "to"])]
@@ -119,12 +115,12 @@ struct Sources {
     /// Accepted for the Go collector's sake; there are no gates here
     #[arg(long, value_name = "GATES", hide = true)]
     feature_gates: Vec<String>,
-    /// What may stand in the place of a file: at a reload no pipe.
+    /// Whether a file may also be a pipe: not at a reload, because a pipe can be read only once.
     #[arg(skip)]
     place: Place,
 }
 
-/// What an edge can be told on the command line.
+/// Options of an edge collector, mostly in place of a config.
 #[derive(Args, Clone, Default)]
 struct Edge {
     /// Forward to http(s)://HOST:4318 or grpc(s)://HOST:4317
@@ -133,11 +129,11 @@ struct Edge {
     #[command(flatten)]
     credentials: Credentials,
     /// Print in this form; with --to, print too
-    #[arg(long, value_name = "VERBOSITY", conflicts_with = "config")]
-    print: Option<Print>,
+    #[arg(long, value_name = "VERBOSITY", conflicts_with = "config", value_parser = VERBOSITIES)]
+    print: Option<String>,
 }
 
-/// What an upstream wants that a config may leave out.
+/// Credentials for the upstream, which a config may leave out.
 #[derive(Args, Clone, Default)]
 struct Credentials {
     /// Trust the CA in this file
@@ -148,15 +144,8 @@ struct Credentials {
     token_file: Option<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Print {
-    Basic,
-    Normal,
-    Detailed,
-    Line,
-    Json,
-    Tree,
-}
+/// The forms that `--print` takes, which are those of the `debug` exporter.
+const VERBOSITIES: [&str; 6] = ["basic", "normal", "detailed", "line", "json", "tree"];
 
 #[derive(Args)]
 struct PrintConfig {
@@ -183,7 +172,7 @@ enum Format {
     Json,
 }
 
-/// Why a verb ended without success: what to print, and the exit status.
+/// The exit status of a verb that fails, and the text for stderr.
 struct Failure {
     status: u8,
     message: String,
@@ -193,16 +182,16 @@ pub fn main() -> ExitCode {
     let command = match Command::try_parse_from(spelt(std::env::args_os().collect())) {
         Ok(command) => command,
         Err(error) => {
-            // Words of others may be among its arguments, and it quotes them.
+            // The message quotes arguments, which may contain control characters: parse them again, escaped.
             let words = spelt(std::env::args_os().map(|word| safe(&word.to_string_lossy()).into()).collect());
             let mut error = Command::try_parse_from(words).err().unwrap_or(error);
-            // What stands behind `--` is a program to run.
+            // clap suggests `--` before an unknown argument, but here a command to run follows `--`.
             error.remove(ContextKind::Suggested);
             let status = if error.use_stderr() { USAGE } else { 0 };
-            // A closed terminal is no reason to fail in another way.
+            // If the terminal is closed, the exit status stays the same.
             let _ = error.print();
             if let Some(words) = meant(&error) {
-                let _ = writeln!(std::io::stderr(), "\nDid you mean `misaki {words}`?");
+                log::write(format!("\nDid you mean `misaki {words}`?\n"));
             }
             return ExitCode::from(status);
         }
@@ -211,13 +200,13 @@ pub fn main() -> ExitCode {
     let outcome = match command.verb {
         #[cfg(unix)]
         None if !command.command.is_empty() => {
-            command::command(&command.command, command.sources.set, command.edge.print)
+            command::command(&command.command, command.run.sources.set, command.run.edge.print)
         }
         None if std::env::args_os().next_back().is_some_and(|last| last == "--") => {
             Err(usage("a command to run is missing behind `--`, as in `misaki -- python3 app.py`"))
         }
-        None => run::run(Run { sources: command.sources, edge: command.edge, workers: command.workers }),
-        Some(Verb::Run(run)) => run::run(run),
+        None => run::run(command.run),
+        Some(Verb::Run(options)) => run::run(options),
         Some(Verb::Validate(options)) => validate::validate(&options),
         Some(Verb::Components) => print(&components::list()),
         Some(Verb::PrintConfig(options)) => print_config::print_config(&options),
@@ -240,7 +229,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// `misaki help VERB` and `misaki version`, which others have, as options.
+/// Turns `misaki help VERB` and `misaki version`, which other programs have, into options.
 fn spelt(mut words: Vec<OsString>) -> Vec<OsString> {
     let option = match words.get(1).and_then(|word| word.to_str()) {
         Some("help") => "--help",
@@ -252,7 +241,7 @@ fn spelt(mut words: Vec<OsString>) -> Vec<OsString> {
     words
 }
 
-/// What verbs are called elsewhere, or what they show is.
+/// Names of verbs in other programs, and words for their output, each with the command here.
 const ELSEWHERE: [(&[&str], &str); 6] = [
     (&["tree", "trace", "traces"], "tail -o tree"),
     (&["logs", "log", "watch"], "tail"),
@@ -262,7 +251,7 @@ const ELSEWHERE: [(&[&str], &str); 6] = [
     (&["check", "lint"], "validate"),
 ];
 
-/// What an unknown first word was meant to be: a config, or a verb.
+/// The command that an unknown argument suggests: a config, a verb, or an option of the verb.
 fn meant(error: &clap::Error) -> Option<String> {
     let invalid = error.get(ContextKind::InvalidArg).or_else(|| error.get(ContextKind::InvalidSubcommand));
     let Some(ContextValue::String(word)) = invalid else { return None };
@@ -324,19 +313,32 @@ fn safe_json(json: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Runs what a verb does on a runtime of its own.
+/// Runs the work of a verb on its own runtime. A file that hangs or a slow DNS lookup does not delay the end.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| failed(format!("cannot start: {error}")))?.block_on(work)
+    let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
-/// Writes to stdout; a reader that has left early has what it wanted.
+/// Writes to stdout. A reader that has left is no error.
 fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure { status: FAILED, message: format!("cannot write to stdout: {error}\n") })
         }
         _ => Ok(()),
+    }
+}
+
+/// Writes to stdout. False if its reader has left.
+fn put(out: &[u8]) -> Result<bool, Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(out).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(failed(format!("cannot write to stdout: {error}"))),
+        Ok(()) => Ok(true),
     }
 }
 
@@ -351,17 +353,17 @@ impl Sources {
     }
 }
 
-/// The environment as configs see it.
+/// The value of an environment variable. Bytes that are not UTF-8 are replaced.
 fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// A plan without errors; else all of them, rendered.
+/// The plan of a config; the failure shows all errors.
 fn plan(loaded: &Loaded) -> Result<Plan, Failure> {
     right(loaded, Plan::read(loaded))
 }
 
-/// The same for a config that runs here: it looks at the files and addresses that it names.
+/// The same for a config that runs here: also checks the files and addresses that it names.
 fn runnable(loaded: &Loaded) -> Result<Plan, Failure> {
     let plan = Plan::read(loaded);
     plan.look(loaded);
@@ -376,6 +378,5 @@ fn right(loaded: &Loaded, plan: Plan) -> Result<Plan, Failure> {
 }
 
 fn rendered(loaded: &Loaded) -> String {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    loaded.problems.render(&loaded.sources, colour)
+    loaded.problems.render(&loaded.sources, Layout::of(std::io::stderr()).colour)
 }

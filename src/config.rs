@@ -1,6 +1,6 @@
-//! Configuration: YAML text becomes a tree that remembers where everything stood, the trees are merged and expanded, and
-//! each component decodes its own part through a `Section`. Nothing here stops at the first fault: all of them are
-//! collected in `Problems` and shown together, each with the line it is about.
+//! Configuration. YAML text becomes a tree that records the place of every value. Trees are merged and expanded, and
+//! each component decodes its own part through a `Section`. Decoding does not stop at the first error: `Problems`
+//! collects all of them, and shows each with its line.
 
 pub mod duration;
 pub mod emit;

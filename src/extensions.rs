@@ -2,17 +2,14 @@
 
 pub(crate) mod basicauth;
 pub(crate) mod bearertokenauth;
-pub(crate) mod cgroup_runtime;
 pub(crate) mod file_storage;
 pub(crate) mod health_check;
 pub(crate) mod inspect;
-pub(crate) mod pprof;
-pub(crate) mod zpages;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::Place;
+use crate::config::{Place, Section};
 use crate::diagnostics::health::Health;
 use crate::network::admin::{Answers, Front};
 use crate::network::auth::Authenticator;
@@ -46,6 +43,17 @@ pub trait ExtensionSettings: Send + Sync {
     fn page(&self, _health: &Arc<Health>) -> Option<AdminPage> {
         None
     }
+}
+
+/// An extension that is accepted without effect.
+struct WithoutEffect;
+
+impl ExtensionSettings for WithoutEffect {}
+
+/// The settings of an extension that is accepted without effect. A section may have these keys.
+pub(crate) fn without_effect(section: Section, keys: &[&str]) -> Arc<dyn ExtensionSettings> {
+    section.without_effect(keys);
+    Arc::new(WithoutEffect)
 }
 
 /// A reference from a component to an extension.

@@ -28,7 +28,7 @@ use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::process::Process;
 use crate::diagnostics::reloads::Reloads;
 use crate::extensions::AdminPage;
-use crate::network::admin;
+use crate::network::admin::{self, Answers, Front};
 use crate::network::auth::Authenticator;
 use crate::network::connections::Connections;
 use crate::network::endpoint::Listen;
@@ -207,7 +207,13 @@ impl Running {
     async fn take_over(&mut self, plan: &Plan) -> Result<(), CannotStart> {
         // Everything that can fail comes first, and changes nothing that runs.
         let is_reload = !self.written.is_empty();
+        let supervisor = self.workers.supervisor.clone();
         let (mut admin, mut admin_sockets, mut open) = (JoinSet::new(), Vec::new(), self.admin_sockets.clone());
+        let mut serve = |name: &str, socket: AdminSocket, front: Arc<Front>, answers: Answers| {
+            let serving = admin::serve(supervisor.watch(name), socket.1.clone(), front, answers);
+            admin.spawn_on(serving, &self.admin_thread.handle);
+            admin_sockets.push(socket);
+        };
         for (id, extension) in plan.started_extensions() {
             let place = format!("extensions.{id}");
             if let Some(authenticator) = extension.authenticator()
@@ -229,16 +235,12 @@ impl Running {
             }
             let front = Arc::new(front);
             for socket in bind(&endpoint, &place, &mut open, &self.admin_thread).await? {
-                let watch = self.workers.supervisor.watch(name);
-                let serving = admin::serve(watch, socket.1.clone(), front.clone(), answers.clone());
-                admin.spawn_on(serving, &self.admin_thread.handle);
-                admin_sockets.push(socket);
+                serve(name, socket, front.clone(), answers.clone());
             }
         }
         let scraped = scrape_sockets(plan, &mut open, &self.admin_thread).await?;
         let mut openings = self.openings(plan).await?;
         let retired = self.retired.iter().filter(|retired| !retired.is_done()).flat_map(|retired| &retired.queues);
-        let supervisor = self.workers.supervisor.clone();
         let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
         let mut builder = Builder::new(plan, &self.graph, &self.written, budget, alarm, supervisor.clone());
         builder.closing = retired.filter_map(|queue| queue.path()).collect();
@@ -265,10 +267,8 @@ impl Running {
         let observers = Arc::new(observers);
         for socket in scraped {
             let observers = observers.clone();
-            let answer = Arc::new(move |path: &str| scrape::answer(&observers, path));
-            let serving = admin::serve(supervisor.watch("metrics endpoint"), socket.1.clone(), Arc::default(), answer);
-            admin.spawn_on(serving, &self.admin_thread.handle);
-            admin_sockets.push(socket);
+            let answers = Arc::new(move |path: &str| scrape::answer(&observers, path));
+            serve("metrics endpoint", socket, Arc::default(), answers);
         }
         (self.admin, self.admin_sockets) = (admin, admin_sockets);
         let old = std::mem::replace(&mut self.graph, graph);

@@ -1,5 +1,5 @@
-//! `misaki -- COMMAND…`: runs a program with a collector of its own, and shows its requests on stderr. The program's own
-//! streams, its signals and its exit status are left as they are.
+//! `misaki -- COMMAND…`: runs a program with its own collector, and shows its requests on stderr. The streams, signals
+//! and exit status of the program stay the same.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal};
@@ -18,10 +18,9 @@ use crate::diagnostics::log;
 use crate::network::workers::Workers;
 use crate::service;
 
-use super::default::verbosity;
-use super::{FAILED, Failure, Print, environment, failed, runnable, safe};
+use super::{FAILED, Failure, block_on, environment, failed, runnable, safe};
 
-/// Free ports, and what is worth a look.
+/// The config of that collector. The system chooses the ports; metrics are not shown.
 const CONFIG: &str = r#"yaml:
 receivers:
   otlp: {protocols: {grpc: {endpoint: "127.0.0.1:0"}, http: {endpoint: "127.0.0.1:0"}}}
@@ -37,16 +36,17 @@ service:
     metrics: {receivers: [otlp], exporters: [nop]}
 "#;
 
-/// What a program sent while it ended may take so long to arrive, and all of it so long to be printed.
+/// Time for the last requests of the program to arrive, and then for the output to be printed.
 const ARRIVAL: Duration = Duration::from_millis(50);
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// As shells say it.
+/// Exit statuses, as in shells.
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 const SIGNALLED: i32 = 128;
 
-/// Signals that are passed on; those of a terminal's keys reach the program by themselves.
+/// Signals to pass on. If the flag is set, a key of the terminal sends the signal, which then reaches the program
+/// directly.
 const SIGNALS: [(SignalKind, Signal, bool); 6] = [
     (SignalKind::terminate(), Signal::TERM, false),
     (SignalKind::hangup(), Signal::HUP, false),
@@ -56,19 +56,17 @@ const SIGNALS: [(SignalKind, Signal, bool); 6] = [
     (SignalKind::quit(), Signal::QUIT, true),
 ];
 
-/// Ends with the program's exit status; 128 and the signal's number when one ended it.
-pub fn command(words: &[OsString], mut settings: Vec<String>, print: Option<Print>) -> Result<(), Failure> {
+/// Runs the program. The failure has its exit status, or 128 plus the number of the signal that ended it.
+pub fn command(words: &[OsString], mut settings: Vec<String>, print: Option<String>) -> Result<(), Failure> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     if let Some(print) = print {
-        let form = format!("exporters.debug.verbosity={}", verbosity(print));
+        let form = format!("exporters.debug.verbosity={print}");
         settings.splice(..0, [form, "service.pipelines.metrics.exporters=[debug]".to_owned()]);
     }
     let loaded = config::load(&[CONFIG.to_owned()], &settings, &environment);
     let plan = runnable(&loaded)?;
     log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
-    let status = runtime.block_on(async {
+    let status = block_on(async {
         let workers = Workers::start(1).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let mut running = service::start(&plan, Arc::new(workers)).await?;
         let http = running.addresses.iter().find(|(protocol, _)| *protocol == "http");
@@ -76,14 +74,14 @@ pub fn command(words: &[OsString], mut settings: Vec<String>, print: Option<Prin
         let mut command = Command::new(program);
         command.args(arguments).env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"));
         for name in ["TRACES", "METRICS", "LOGS"] {
-            // It would win over the one for all.
+            // It would override the variable for all signals.
             command.env_remove(format!("OTEL_EXPORTER_OTLP_{name}_ENDPOINT"));
             let exporter = format!("OTEL_{name}_EXPORTER");
             if std::env::var_os(&exporter).is_none_or(|value| value.is_empty()) {
                 command.env(exporter, "otlp");
             }
         }
-        // Before the program starts, so that none is missed.
+        // Registered before the program starts, to miss no signal.
         let mut passing = JoinSet::new();
         let mut signals = Vec::new();
         for (kind, number, of_a_key) in SIGNALS {
@@ -96,7 +94,7 @@ pub fn command(words: &[OsString], mut settings: Vec<String>, print: Option<Prin
             passing.spawn(async move {
                 while heard.recv().await.is_some() {
                     if !has_it {
-                        // It may have ended just now.
+                        // Fails if the program has just ended.
                         let _ = kill_process(pid, number);
                     }
                 }

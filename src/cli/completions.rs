@@ -1,4 +1,4 @@
-//! `misaki completions`: a script for the shell, from what the command line itself says of its verbs and options.
+//! `misaki completions`: a completion script for a shell, generated from the command line's verbs and options.
 
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};

@@ -1,4 +1,4 @@
-//! `misaki components`: what a config may name, as YAML in the order of the Go collector.
+//! `misaki components`: the components that a config may use, as YAML in the order of the Go collector.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Which config: the one that was named, one that lies where collectors keep theirs, or the embedded default.
+//! Chooses the config: the named one, one in a usual place, or the embedded default.
 
 mod completed;
 
@@ -8,33 +8,34 @@ use std::path::Path;
 use crate::config::files::{self, Place};
 use crate::config::secrecy::redacted_url;
 use crate::config::{self, Level, Loaded, Outside, SET, Source, emit};
-use crate::diagnostics::columns::{hanging, without_errno};
+use crate::diagnostics::columns::without_errno;
 use crate::service::machine;
 use crate::service::plan::Plan;
 
-use super::{Credentials, Edge, Failure, Print, Sources, USAGE, environment, plan, runnable, safe, usage};
+use super::page::Page;
+use super::{Credentials, Edge, Failure, Sources, USAGE, environment, plan, runnable, safe, usage};
 
-/// Receive on both ports, print what arrives.
+/// The embedded default: receives on both ports, and prints.
 const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
-/// Where collectors keep their config.
+/// The usual places of a collector's config.
 const PLACES: [&str; 4] =
     ["/etc/misaki/config.yaml", "/etc/otelcol-contrib/config.yaml", "/etc/otelcol/config.yaml", "/etc/config.yaml"];
 
-/// The longest file of `--token-file` and `--ca`.
+/// The maximum size of the files of `--token-file` and `--ca`.
 const MOST: u64 = 1 << 20;
 
 /// A loaded config and where it came from.
 pub struct Chosen {
     pub loaded: Loaded,
     pub origin: Origin,
-    /// Names what a person wrote by the key that it became in the second source, and says what to write.
+    /// Names the option or variable behind a key of the generated source, and gives help.
     blame: Option<(Blame, &'static str)>,
 }
 
 type Blame = Box<dyn Fn(&str) -> String>;
 
 impl Chosen {
-    /// A plan without errors. Those in what an option or a variable became are told of that.
+    /// The plan. Errors in generated parts name the option or variable behind them.
     pub fn plan(&self) -> Result<Plan, Failure> {
         plan(&self.loaded).map_err(|failure| self.blamed(failure))
     }
@@ -46,31 +47,32 @@ impl Chosen {
 
     fn blamed(&self, failure: Failure) -> Failure {
         let Some((blame, help)) = &self.blame else { return failure };
-        let (mut message, mut help) = (String::new(), (*help).to_owned());
+        let (mut page, mut help) = (Page::default(), (*help).to_owned());
         for problem in self.loaded.problems.sorted() {
             if let (Level::Error, Some(GENERATED)) = (problem.level, problem.place.map(|place| place.source)) {
                 let key = problem.path.rsplit('.').next().unwrap_or_default();
                 let text = format!("{}: {}", safe(&blame(key)), safe(&without_errno(&problem.message)));
-                message.push_str(&format!("{}\n", hanging("error: ", &text, 80)));
+                page.hang("error: ", &text);
                 match key {
                     "ca_file" => help = "name a PEM file with the certificate of the CA".to_owned(),
-                    // Of a proxy between here and there.
+                    // This help is about the proxy.
                     "endpoint" => help = problem.help.unwrap_or(help),
                     _ => {}
                 }
             }
         }
-        match message.is_empty() {
-            true => failure,
-            false => Failure { status: USAGE, message: format!("{message}{}\n", hanging("help: ", &help, 80)) },
+        if page.out.is_empty() {
+            return failure;
         }
+        page.hang("help: ", &help);
+        Failure { status: USAGE, message: page.out }
     }
 
-    /// What the config was read from, as a person named it.
+    /// The sources of the config, as the user named them.
     pub fn names(&self) -> Vec<String> {
         let embedded = matches!(self.origin, Origin::Embedded { .. }).then(|| "the embedded default".to_owned());
         let is_embedded = embedded.is_some();
-        // Who asks may stand in another directory.
+        // `misaki status` may run in another directory.
         let absolute = |name: &str| {
             let file = Some(Path::new(name)).filter(|path| path.is_file());
             file.and_then(|path| std::path::absolute(path).ok()).map(|path| path.display().to_string())
@@ -83,14 +85,14 @@ impl Chosen {
     }
 }
 
-/// The source that an option or the environment became; the first is the embedded default.
+/// The index of the source that is generated from an option or the environment, after the embedded default.
 const GENERATED: u16 = 1;
 const TO: &str = "write http(s)://HOST:4318 or grpc(s)://HOST:4317";
 
 pub enum Origin {
     /// Named on the command line, or found in one of the usual places.
     Named,
-    /// Embedded; and where it forwards to besides printing.
+    /// Embedded, and the upstream it forwards to. `refused` is an upstream that is this collector itself.
     Embedded { forwards_to: Option<String>, refused: Option<String> },
 }
 
@@ -103,13 +105,10 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
         if !feeds_itself(&chosen.loaded) {
             return Ok(chosen);
         }
-        let loaded = load(edge.forms().map(|forms| exporting(Some(forms), None)), sources);
-        let origin = Origin::Embedded { forwards_to: None, refused: Some(format!("--to {}", redacted_url(to))) };
-        return Ok(Chosen { loaded, origin, blame: None });
+        return Ok(printing(edge, sources, Some(format!("--to {}", redacted_url(to)))));
     }
-    if let Some(forms) = edge.forms() {
-        let loaded = load(Some(exporting(Some(forms), None)), sources);
-        return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused: None }, blame: None });
+    if edge.print.is_some() {
+        return Ok(printing(edge, sources, None));
     }
     if let Some(path) = PLACES.into_iter().find(|path| Path::new(path).is_file()) {
         return named(&Sources { config: vec![path.to_owned()], ..sources.clone() }, &edge.credentials);
@@ -117,13 +116,12 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     if edge.credentials.ca.is_some() || edge.credentials.token_file.is_some() {
         return Err(usage("--ca and --token-file want an upstream: --to URL, or --config FILE"));
     }
-    let upstream = upstream_of_environment();
-    let loaded = load(upstream.as_ref().map(Upstream::config), sources);
-    let url = upstream.map(|upstream| redacted_url(&upstream.url));
+    let upstream = given("ENDPOINT");
+    let loaded = load(upstream.as_deref().map(forwarding_to), sources);
+    let url = upstream.map(|upstream| redacted_url(&upstream));
     if url.is_some() && feeds_itself(&loaded) {
         let refused = url.map(|url| format!("{url} of OTEL_EXPORTER_OTLP_ENDPOINT"));
-        let loaded = load(None, sources);
-        return Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused }, blame: None });
+        return Ok(printing(edge, sources, refused));
     }
     let variable = |key: &str| {
         let name = match key {
@@ -133,13 +131,19 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
             _ => "HEADERS".to_owned(),
         };
         let name = format!("OTEL_EXPORTER_OTLP_{name}");
-        // Headers are secrets.
+        // Headers are secret.
         let value = environment(&name).filter(|_| !name.ends_with("HEADERS"));
         let value = value.map(|value| format!("={}", redacted_url(&value)));
         format!("{name}{}", value.unwrap_or_default())
     };
     let blame = url.is_some().then(|| (Box::new(variable) as Blame, "unset it to print what arrives, or mend it"));
     Ok(Chosen { loaded, origin: Origin::Embedded { forwards_to: url, refused: None }, blame })
+}
+
+/// The embedded default that prints, in the forms that `--print` asks for.
+fn printing(edge: &Edge, sources: &Sources, refused: Option<String>) -> Chosen {
+    let loaded = load(edge.forms().map(|forms| exporting(Some(forms), None)), sources);
+    Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused }, blame: None }
 }
 
 /// The config that the command line names.
@@ -149,14 +153,14 @@ pub fn named(sources: &Sources, credentials: &Credentials) -> Result<Chosen, Fai
     Ok(Chosen { loaded, origin: Origin::Named, blame: None })
 }
 
-/// What is in the file that an option names.
+/// The content of the file that an option names.
 fn option_file(option: &str, file: &str, place: Place) -> Result<String, Failure> {
     let bytes = files::read(Path::new(file), MOST, place);
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
     text.map_err(|error| usage(format!("cannot read {option} {file}: {}", without_errno(&error))))
 }
 
-/// The embedded default that forwards to `to`, whoever that is.
+/// The embedded default that forwards to `to`, without a check that it is another process.
 pub fn forwarder(to: &str, sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     let (yaml, to) = edge_config(to, edge, sources.place)?;
     let loaded = load(Some(yaml), sources);
@@ -171,13 +175,13 @@ pub fn forwarder(to: &str, sources: &Sources, edge: &Edge) -> Result<Chosen, Fai
     Ok(Chosen { loaded, origin, blame: Some((Box::new(blame), TO)) })
 }
 
-/// Whether what it sends comes back to it. Of a config that is wrong nobody knows.
+/// Whether its telemetry comes back to it. False for a config with errors.
 fn feeds_itself(loaded: &Loaded) -> bool {
     let plan = Plan::read(loaded);
     !loaded.problems.has_errors() && !plan.loops().is_empty()
 }
 
-/// The embedded default, its exporters replaced by others: its own are left out, so that nobody is told they do nothing.
+/// The embedded default, with `exporters` in place of its own. Its own are removed: unused ones would cause warnings.
 fn load(exporters: Option<String>, sources: &Sources) -> Loaded {
     let bare = || {
         let (head, rest) = DEFAULT.split_once("exporters:\n")?;
@@ -185,13 +189,13 @@ fn load(exporters: Option<String>, sources: &Sources) -> Loaded {
     };
     let base = exporters.as_ref().and_then(|_| bare()).unwrap_or_else(|| DEFAULT.to_owned());
     let uris: Vec<String> = [base].into_iter().chain(exporters).map(|text| format!("yaml:{text}")).collect();
-    // In a container nobody can reach the loopback interface.
+    // The loopback interface of a container is not reachable from outside.
     let host = if machine::is_container() { "0.0.0.0" } else { "localhost" };
     let lookup = |name: &str| environment(name).or_else(|| (name == "MISAKI_HOST").then(|| host.to_owned()));
     config::load_from(&uris, &sources.set, Outside { environment: &lookup, place: sources.place })
 }
 
-/// The config of `--to`, and the upstream as it may be shown.
+/// The config for `--to`, and the URL without secrets.
 fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), Failure> {
     let shown = redacted_url(to);
     let (scheme, rest) = to.split_once("://").unwrap_or(("grpcs", to));
@@ -209,7 +213,7 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
         let token = option_file("--token-file", file, place)?;
         headers = format!(", headers: {{Authorization: {}}}", quoted(&format!("Bearer {}", token.trim())));
     }
-    // Not when the first connection is made, which may be much later.
+    // Checked now: the first connection may come much later.
     ca.as_ref().map(|file| option_file("--ca", file, place)).transpose()?;
     let ca = ca.as_ref().map_or_else(String::new, |ca| format!(", ca_file: {}", quoted(ca)));
     let tls = format!("tls: {{insecure: {plain}{ca}}}");
@@ -218,27 +222,16 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
 }
 
 impl Edge {
-    /// What `--print` asks for.
-    fn forms(&self) -> Option<[&'static str; 3]> {
-        self.print.map(|print| [verbosity(print); 3])
+    /// The form of each signal that `--print` asks for.
+    fn forms(&self) -> Option<[&str; 3]> {
+        self.print.as_deref().map(|print| [print; 3])
     }
 }
 
-pub(super) fn verbosity(print: Print) -> &'static str {
-    match print {
-        Print::Basic => "basic",
-        Print::Normal => "normal",
-        Print::Detailed => "detailed",
-        Print::Line => "line",
-        Print::Json => "json",
-        Print::Tree => "tree",
-    }
-}
-
-/// In which forms the embedded default prints logs, traces and metrics.
+/// The forms in which the embedded default prints logs, traces and metrics.
 const FORMS: [&str; 3] = ["detailed", "detailed", "normal"];
 
-/// What the embedded default has instead of its exporters: one that prints each signal in a form, one that forwards, or both.
+/// Exporters and pipelines for the embedded default: `debug` in a form for each signal, a forwarder, or both.
 fn exporting(forms: Option<[&str; 3]>, forwarder: Option<&str>) -> String {
     let printed: BTreeSet<&str> = forms.into_iter().flatten().collect();
     let printers = printed.into_iter().map(|form| format!("debug/{form}: {{verbosity: {form}}}"));
@@ -253,53 +246,38 @@ fn exporting(forms: Option<[&str; 3]>, forwarder: Option<&str>) -> String {
     yaml
 }
 
-/// An upstream as the OpenTelemetry SDKs' environment variables name it.
-struct Upstream {
-    url: String,
-    protocol: String,
+/// One of the OpenTelemetry SDKs' environment variables, unless it is empty.
+fn given(name: &str) -> Option<String> {
+    environment(&format!("OTEL_EXPORTER_OTLP_{name}")).filter(|value| !value.is_empty())
 }
 
-fn upstream_of_environment() -> Option<Upstream> {
-    let given = |name: &str| environment(name).filter(|value| !value.is_empty());
-    let url = given("OTEL_EXPORTER_OTLP_ENDPOINT")?;
-    let protocol = given("OTEL_EXPORTER_OTLP_PROTOCOL").unwrap_or_else(|| "http/protobuf".to_owned());
-    Some(Upstream { url, protocol })
-}
-
-impl Upstream {
-    fn config(&self) -> String {
-        let given = |name: &str| environment(name).filter(|value| !value.is_empty());
-        let is_grpc = self.protocol == "grpc";
-        let plain = self.url.starts_with("http://") || given("OTEL_EXPORTER_OTLP_INSECURE").as_deref() == Some("true");
-        let mut settings = format!("endpoint: {}", quoted(&self.url));
-        let ca = given("OTEL_EXPORTER_OTLP_CERTIFICATE").map(|ca| format!(", ca_file: {}", quoted(&ca)));
-        settings.push_str(&format!(", tls: {{insecure: {plain}{}}}", ca.unwrap_or_default()));
-        if let Some(headers) = given("OTEL_EXPORTER_OTLP_HEADERS") {
-            let pairs = headers.split(',').filter_map(|pair| pair.split_once('='));
-            let pairs: Vec<_> =
-                pairs.map(|(name, value)| format!("{}: {}", quoted(name.trim()), quoted(value.trim()))).collect();
-            settings.push_str(&format!(", headers: {{{}}}", pairs.join(", ")));
-        }
-        if let Some(compression) = given("OTEL_EXPORTER_OTLP_COMPRESSION") {
-            settings.push_str(&format!(", compression: {}", quoted(&compression)));
-        }
-        if let Some(millis) = given("OTEL_EXPORTER_OTLP_TIMEOUT").and_then(|millis| millis.parse::<u64>().ok()) {
-            settings.push_str(&format!(", timeout: {millis}ms"));
-        }
-        if self.protocol == "http/json" {
-            settings.push_str(", encoding: json");
-        }
-        for signal in if is_grpc { &[][..] } else { &["logs", "metrics", "traces"] } {
-            if let Some(url) = given(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.to_uppercase())) {
-                settings.push_str(&format!(", {signal}_endpoint: {}", quoted(&url)));
-            }
-        }
-        let name = if is_grpc { "otlp_grpc" } else { "otlp_http" };
-        exporting(Some(FORMS), Some(&format!("{name}: {{{settings}}}")))
+/// The exporters that forward to `url`, with the settings of the SDKs' environment variables.
+fn forwarding_to(url: &str) -> String {
+    let protocol = given("PROTOCOL").unwrap_or_else(|| "http/protobuf".to_owned());
+    let is_grpc = protocol == "grpc";
+    let plain = url.starts_with("http://") || given("INSECURE").as_deref() == Some("true");
+    let ca = given("CERTIFICATE").map(|ca| format!(", ca_file: {}", quoted(&ca))).unwrap_or_default();
+    let mut settings = vec![format!("endpoint: {}", quoted(url)), format!("tls: {{insecure: {plain}{ca}}}")];
+    if let Some(headers) = given("HEADERS") {
+        let pairs = headers.split(',').filter_map(|pair| pair.split_once('='));
+        let pairs = pairs.map(|(name, value)| format!("{}: {}", quoted(name.trim()), quoted(value.trim())));
+        settings.push(format!("headers: {{{}}}", pairs.collect::<Vec<_>>().join(", ")));
     }
+    settings.extend(given("COMPRESSION").map(|compression| format!("compression: {}", quoted(&compression))));
+    let millis = given("TIMEOUT").and_then(|millis| millis.parse::<u64>().ok());
+    settings.extend(millis.map(|millis| format!("timeout: {millis}ms")));
+    if protocol == "http/json" {
+        settings.push("encoding: json".to_owned());
+    }
+    for signal in if is_grpc { &[][..] } else { &["logs", "metrics", "traces"] } {
+        let url = given(&format!("{}_ENDPOINT", signal.to_uppercase()));
+        settings.extend(url.map(|url| format!("{signal}_endpoint: {}", quoted(&url))));
+    }
+    let name = if is_grpc { "otlp_grpc" } else { "otlp_http" };
+    exporting(Some(FORMS), Some(&format!("{name}: {{{}}}", settings.join(", "))))
 }
 
-/// A YAML string in which nothing is expanded, and which can be shown.
+/// A YAML string without control characters, in which nothing is expanded.
 pub fn quoted(text: &str) -> String {
     let text = text.replace('$', "$$");
     if safe(&text) == text { format!("'{}'", text.replace('\'', "''")) } else { emit::escaped(&text) }

@@ -1,6 +1,7 @@
-//! `misaki doctor`: tries what a config leads to, hop by hop, and says which hop fails, why, and what to do.
+//! `misaki doctor`: tries the upstreams, ports and directories of a config, hop by hop. It reports which hop fails,
+//! why, and what to do.
 //!
-//! It sends empty exports only, and leaves every port and directory as it found it.
+//! It sends only empty exports, and leaves ports and directories unchanged.
 
 mod machine;
 mod upstream;
@@ -13,10 +14,10 @@ use crate::service::plan::Plan;
 use crate::telemetry::Budget;
 
 use super::default::{Chosen, Origin};
-use super::page::{Page, WIDTH};
+use super::page::Page;
 use super::{Edge, FAILED, Failure, Sources, block_on, default, print, safe};
 
-/// Where the text of a row begins.
+/// The column of a row's text.
 const TEXT: usize = 20;
 
 const ABOUT: &str = "\
@@ -39,11 +40,11 @@ enum State {
     Ok,
     Warn,
     Failed,
-    /// A hop before it failed.
+    /// Not tried, because an earlier hop failed.
     Untried,
 }
 
-/// What was looked at, what was found, and what to do about it.
+/// The result of one check: its subject, its result, and advice.
 struct Finding {
     state: State,
     what: &'static str,
@@ -51,7 +52,7 @@ struct Finding {
     advice: Option<String>,
 }
 
-/// One component and what was found about it.
+/// A component and its findings.
 struct Section {
     title: String,
     findings: Vec<Finding>,
@@ -70,6 +71,11 @@ impl Finding {
         let advice = Some(advice.to_owned()).filter(|advice| !advice.is_empty());
         Finding { state: State::Failed, what, says: says.into(), advice }
     }
+
+    /// The finding again: an error if it says that its hop failed.
+    fn passed(self) -> Result<Finding, Finding> {
+        if self.state == State::Failed { Err(self) } else { Ok(self) }
+    }
 }
 
 pub fn doctor(options: &Doctor) -> Result<(), Failure> {
@@ -85,7 +91,7 @@ pub fn doctor(options: &Doctor) -> Result<(), Failure> {
     }
 }
 
-/// What the config says and this machine does not have, where that is anything.
+/// Findings about files and addresses that the config names; `None` if there are none.
 fn config(chosen: &Chosen, plan: &Plan) -> Option<Section> {
     let problems = &chosen.loaded.problems;
     let known = problems.sorted();
@@ -123,7 +129,8 @@ async fn examine(plan: &Plan, chose_signals: bool) -> Vec<Section> {
     sections
 }
 
-/// Without a config nobody said that all signals come: one that is not taken is a warning beside one that is.
+/// Without a config, perhaps not all signals are sent: if the upstream accepts one, a signal without a pipeline there
+/// is only a warning.
 fn some_are_enough(section: &mut Section) {
     if section.findings.iter().any(|finding| finding.what == "export" && finding.state == State::Ok) {
         let is_refused = |finding: &&mut Finding| finding.advice.as_deref() == Some(upstream::NO_PIPELINE);
@@ -132,7 +139,7 @@ fn some_are_enough(section: &mut Section) {
 }
 
 fn rendered(sections: &[Section]) -> String {
-    let mut page = Page { columns: WIDTH, ..Page::default() };
+    let mut page = Page::default();
     for Section { title, findings } in sections {
         page.put(&safe(title));
         for Finding { state, what, says, advice } in findings {

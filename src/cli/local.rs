@@ -1,4 +1,4 @@
-//! The way from a verb to the collector that runs on this machine: find its socket, ask, read the answer as it comes.
+//! The client of the running collector's local socket: finds the socket, sends a request, streams the answer.
 
 #![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
 
@@ -16,21 +16,21 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use crate::diagnostics::columns::hanging;
 use crate::inspect::place;
 
+use super::page::Page;
 use super::{FAILED, Failure};
 pub(super) use super::{block_on, failed, safe};
 
-/// Most that a whole answer may be; what streams has no end.
+/// The maximum size of an answer that is read as a whole. A stream has no limit.
 const MOST: usize = 64 << 20;
 
-/// How long one of several may take to say who it is.
+/// The time limit for one of several collectors to describe itself.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long the one that is asked may take to begin with its answer.
+/// The time limit for the start of an answer.
 const ANSWERS: Duration = Duration::from_secs(5);
 
-/// Which collector is meant; without either, the one that runs.
+/// Selects a collector. Without an option there must be exactly one.
 #[derive(Args, Clone, Default)]
 pub struct Target {
     /// The collector with this process id
@@ -41,15 +41,15 @@ pub struct Target {
     socket: Option<PathBuf>,
 }
 
-/// An answer that is being read.
+/// An answer while it is read.
 pub struct Answer {
     body: Incoming,
-    /// Drives the connection until this is dropped.
+    /// Drives the connection until it is dropped.
     _connection: JoinSet<()>,
 }
 
 impl Target {
-    /// All that may be meant: one at least.
+    /// All matching sockets, at least one.
     pub fn all(&self) -> Result<Vec<PathBuf>, Failure> {
         if let Some(path) = &self.socket {
             return Ok(vec![path.clone()]);
@@ -62,42 +62,42 @@ impl Target {
             );
             let places: Vec<_> = place::directories().iter().map(|path| path.display().to_string()).collect();
             let left_out: String = place::left_out().iter().map(|why| format!("; left out {why}")).collect();
-            let text = format!("{which}: there is no socket in {}{left_out}", places.join(", "));
-            let text = hanging("error: ", &text, 80);
-            let help = if self.pid.is_none() {
-                "help: `misaki` alone starts one; the one that `misaki -- COMMAND` starts has no\n      socket, and prints to stderr\n"
-            } else {
-                ""
-            };
-            return Err(Failure { status: FAILED, message: format!("{text}\n{help}") });
+            let mut page = Page::default();
+            page.hang("error: ", &format!("{which}: there is no socket in {}{left_out}", places.join(", ")));
+            if self.pid.is_none() {
+                let help = "`misaki` alone starts one; the one that `misaki -- COMMAND` starts has no socket, and prints to stderr";
+                page.hang("help: ", help);
+            }
+            return Err(Failure { status: FAILED, message: page.out });
         }
         Ok(found.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// The socket of the one that is meant.
+    /// The only matching socket.
     async fn find(&self) -> Result<PathBuf, Failure> {
         let mut found = self.all()?;
         match found.as_mut_slice() {
             [path] => Ok(std::mem::take(path)),
             several => {
-                let mut message = format!("error: {} collectors run here: say which with --pid\n", several.len());
+                let mut page = Page::default();
+                page.put(&format!("error: {} collectors run here: say which with --pid", several.len()));
                 for path in several {
                     let head = format!("  --pid {:<8} ", path.file_stem().unwrap_or_default().display());
-                    message.push_str(&format!("{}\n", hanging(&head, &introduction(path).await, 80)));
+                    page.hang(&head, &introduction(path).await);
                 }
-                Err(Failure { status: FAILED, message })
+                Err(Failure { status: FAILED, message: page.out })
             }
         }
     }
 
-    /// Asks for a page (a path, and a query if there is one) and returns when the head of the answer is there.
+    /// Requests a page (a path, possibly with a query), and returns after the head of the answer.
     pub async fn ask(&self, page: &str) -> Result<Answer, Failure> {
         let path = self.find().await?;
         ask(&path, page).await
     }
 }
 
-/// Where one listens, and with which config; that it does not answer.
+/// The addresses and the config of a collector, or a note that it does not answer.
 async fn introduction(path: &Path) -> String {
     let asked = async { ask(path, "/status").await?.whole().await };
     let answer = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok);
@@ -106,7 +106,7 @@ async fn introduction(path: &Path) -> String {
     format!("{}, config {}", addresses(&told), list(&told["config"], |item| item))
 }
 
-/// Where a collector listens, of what it says of itself.
+/// The addresses a collector listens on, from its status.
 pub(super) fn addresses(told: &Value) -> String {
     list(&told["listening"], |item| &item["address"])
 }
@@ -128,7 +128,7 @@ pub(super) async fn ask(path: &Path, page: &str) -> Result<Answer, Failure> {
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
     let mut connection = JoinSet::new();
     connection.spawn(async {
-        // What went wrong is said where the answer is read.
+        // An error also reaches the reader of the answer.
         let _ = driver.await;
     });
     let request = Request::get(page).header("host", "localhost").body(String::new());
@@ -145,13 +145,13 @@ pub(super) async fn ask(path: &Path, page: &str) -> Result<Answer, Failure> {
 }
 
 impl Answer {
-    /// The next piece; `None` at the proper end.
+    /// The next piece; `None` at the end of the answer.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             match std::future::poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await {
                 None => return Ok(None),
                 Some(Err(_)) => return Err(failed("the collector went away")),
-                // Trailers are not for us.
+                // Trailers are skipped.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => return Ok(Some(data)),
                     Err(_) => continue,

@@ -1,24 +1,29 @@
-//! What verbs print for a person: tables and lines in columns, numbers and times.
+//! The output of verbs for people: tables, hanging lines, numbers, times.
 
 use serde_json::Value;
 
 use super::safe;
 use crate::diagnostics::columns::{column, cut, hanging};
 
-/// What the columns to the right of a name take.
+/// The width of the columns to the right of a name.
 pub const CELLS: usize = 55;
 
 /// The width of pages that do not adapt to the terminal.
 pub const WIDTH: usize = 80;
 
 /// A page of tables and lines, none longer than `columns`; the tables are `breadth` wide.
-#[derive(Default)]
 pub struct Page {
     pub out: String,
     pub columns: usize,
     pub breadth: usize,
     pub bold: bool,
     pub brief: bool,
+}
+
+impl Default for Page {
+    fn default() -> Page {
+        Page { out: String::new(), columns: WIDTH, breadth: WIDTH, bold: false, brief: false }
+    }
 }
 
 impl Page {
@@ -38,7 +43,7 @@ impl Page {
         self.out.push('\n');
     }
 
-    /// What stands above the columns of a table.
+    /// The heads of a table's columns.
     pub fn heads(&mut self, name: &str, heads: &[&str]) {
         self.title(&row(self.breadth, name, heads));
     }
@@ -47,12 +52,12 @@ impl Page {
         self.put(&row(self.breadth, name, cells));
     }
 
-    /// Something about the row above.
+    /// A note below a row.
     pub fn note(&mut self, text: &str) {
         self.put(&format!("  {}", cut(text, self.columns - 2)));
     }
 
-    /// In as many lines as it takes, all of them beginning behind the head.
+    /// A text in as many lines as needed, all indented to the width of `head`.
     pub fn hang(&mut self, head: &str, text: &str) {
         self.put(&hanging(head, text, self.columns));
     }
@@ -64,7 +69,7 @@ impl Page {
         }
     }
 
-    /// A line for each, or all of them on one.
+    /// A line for each item; in brief, one for all.
     pub fn list(&mut self, name: &str, items: Vec<String>) {
         match self.brief {
             true => self.line(name, &items.join(", ")),
@@ -73,7 +78,7 @@ impl Page {
     }
 }
 
-/// A name and columns to the right of it, in `columns` in all.
+/// A name and the cells to its right, `columns` wide.
 fn row<T: AsRef<str>>(columns: usize, name: &str, cells: &[T]) -> String {
     let width = if cells.len() > 5 { 9 } else { 11 };
     let mut out = column(name, columns.saturating_sub(width * cells.len().max(CELLS / 11)));
@@ -81,7 +86,7 @@ fn row<T: AsRef<str>>(columns: usize, name: &str, cells: &[T]) -> String {
     out
 }
 
-/// A string from the collector, safe to show; empty for any other value.
+/// A string from the collector without control characters; empty for any other value.
 pub fn texts(value: &Value) -> String {
     safe(value.as_str().unwrap_or_default()).replace('\t', " ")
 }

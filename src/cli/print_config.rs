@@ -1,4 +1,4 @@
-//! `misaki print-config`: the config as it is understood.
+//! `misaki print-config`: the effective config.
 
 use crate::config::emit;
 
@@ -10,7 +10,7 @@ pub fn print_config(options: &PrintConfig) -> Result<(), Failure> {
     let tree = chosen.loaded.problems.effective(options.mode == Mode::Redacted);
     match options.format {
         Format::Yaml => print(&format!("{}\n", emit::yaml(&tree).trim_end_matches('\n'))),
-        // Line by line: a line break stands between the values only.
+        // Escaped line by line: JSON has line breaks only between values.
         Format::Json => {
             print(&emit::json(&tree).split('\n').map(|line| safe_json(line.as_bytes()) + "\n").collect::<String>())
         }

@@ -1,7 +1,8 @@
-//! `misaki queue`: looks at queues on disk, rescues what is in them, sends dead letters again. Looking writes nothing.
+//! `misaki queue`: lists, inspects and exports queues on disk, puts dead letters back, and drops what waits. Only
+//! `replay` and `drop` change a queue.
 
-use std::fmt::Write as _;
-use std::io::{ErrorKind, Write};
+use std::fmt::Write;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +18,7 @@ use crate::sending::disk::{Found, Limits, Log, NewRecord};
 use crate::sending::storage::OURS;
 use crate::telemetry::Signal;
 
-use super::{Failure, failed, print, safe};
+use super::{Failure, failed, print, put, safe};
 
 #[derive(Args)]
 pub struct Queue {
@@ -88,7 +89,7 @@ fn folder(which: &Which, dead: bool) -> Result<PathBuf, Failure> {
     Ok(if dead { path.join(dead_letters::FOLDER) } else { path })
 }
 
-/// The config is not known here, and what is put back had its place once: `max_size` is the collector's to keep.
+/// The limits of the filesystem without a quota: the config is not known here, and the collector enforces `max_size`.
 fn limits(path: &Path) -> Limits {
     let limits = Limits::of_filesystem(space(path).map_or(u64::MAX, |(total, _)| total), true);
     Limits { quota: u64::MAX, ..limits }
@@ -100,7 +101,7 @@ fn view(path: &Path) -> Result<(DiskLog, Found), Failure> {
     Log::view(directory, Instant::now(), limits(path)).map_err(|error| named(&error))
 }
 
-/// For changing it: refused while a collector has it.
+/// Opens a queue to change it. Fails while a collector uses it.
 fn take(path: &Path) -> Result<DiskLog, Failure> {
     if !path.is_dir() {
         return Err(failed(format!("there is nothing in {}", path.display())));
@@ -179,15 +180,13 @@ fn export(path: &Path, name: &str) -> Result<(), Failure> {
     let signal = Signal::ALL.into_iter().find(|signal| name.ends_with(&format!("_{}", signal.name())));
     let signal = signal.ok_or_else(|| failed(format!("\"{name}\" does not end in a signal")))?;
     let (mut log, found) = view(path)?;
-    let mut out = std::io::stdout().lock();
     while let Some(record) = log.read_next() {
         let (mut text, mut line) = (Vec::new(), Vec::new());
         json::to_json(signal, &record.payload, &mut text);
         put_safe_json(&mut line, &text);
         line.push(b'\n');
-        match out.write_all(&line) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
-            outcome => outcome.map_err(|error| failed(format!("cannot write to stdout: {error}")))?,
+        if !put(&line)? {
+            break;
         }
     }
     if found.unreadable > 0 {
@@ -199,7 +198,7 @@ fn export(path: &Path, name: &str) -> Result<(), Failure> {
     readable(&log)
 }
 
-/// Reading ended because there is no more, not because it failed.
+/// Fails if reading ended because of an error.
 fn readable(log: &DiskLog) -> Result<(), Failure> {
     let Some(hold) = log.hold() else { return Ok(()) };
     Err(failed(format!("cannot read {}: {}; what is left stays where it is", hold.file, hold.error)))
@@ -215,7 +214,7 @@ fn replay(path: &Path) -> Result<(), Failure> {
             received_nanos: record.received_nanos,
             parts: &[Bytes::from(record.payload)],
         };
-        // In the queue and on stable storage before it is gone here.
+        // It must be on stable storage in the queue before it is removed here.
         put_back = queue.append(&[new], false);
         if put_back.is_err() {
             break;

@@ -1,4 +1,4 @@
-//! `misaki run`: start, wait for a signal, drain, say what became of everything.
+//! `misaki run`: starts, waits for a signal, drains, and logs the balance.
 
 use std::cell::RefCell;
 use std::io::IsTerminal;
@@ -10,6 +10,7 @@ use crate::config::Kind;
 use crate::config::files::{self, Place};
 use crate::diagnostics::log;
 use crate::diagnostics::systemd::Systemd;
+use crate::exporters::debug::layout::Layout;
 #[cfg(unix)]
 use crate::inspect::{Inspection, Subject};
 use crate::network::workers::Workers;
@@ -19,9 +20,9 @@ use crate::service::plan::{Changes, Plan};
 use crate::service::{self, Balance, Running};
 
 use super::default::{Chosen, Origin};
-use super::{Failure, Run, Sources, default, failed, rendered, safe};
+use super::{Failure, Run, Sources, block_on, default, failed, rendered, safe};
 
-/// How long draining may take.
+/// The time limit for draining.
 const DRAIN: Duration = Duration::from_secs(25);
 
 pub fn run(options: Run) -> Result<(), Failure> {
@@ -31,11 +32,9 @@ pub fn run(options: Run) -> Result<(), Failure> {
     let (plan, names) = (chosen.runnable()?, chosen.names());
     let Chosen { loaded, origin, .. } = chosen;
     log::install(plan.telemetry.logs.level, plan.telemetry.logs.encoding);
-    // Warnings come as they would from `validate`.
+    // Warnings look as from `validate`.
     log::write(rendered(&loaded));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| failed(format!("cannot start: {error}")))?;
-    let ended = runtime.block_on(async {
+    block_on(async {
         // The failed exec has reset SIGPIPE: without a handler, a client that disconnects would end the process.
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
         let _pipe = exec_failed.then(|| tokio::signal::unix::signal(tokio::signal::unix::SignalKind::pipe()));
@@ -43,7 +42,7 @@ pub fn run(options: Run) -> Result<(), Failure> {
         let workers = Workers::start(count).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let handles = workers.handles();
         let running = service::start(&plan, Arc::new(workers)).await?;
-        // Before it says that it is ready: a signal to reload that came right after would end it.
+        // Registered before the ready message: without a handler, a reload signal right after it would end the process.
         let signals = Signals::new().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
         welcome(&origin, &names, &plan, &running);
         #[cfg(unix)]
@@ -64,13 +63,10 @@ pub fn run(options: Run) -> Result<(), Failure> {
             () = live(running, signals, &options, &systemd, tell) => Ok(()),
             never = systemd.keep_alive(handles, status) => match never {},
         }
-    });
-    // A file that hangs, or a name that is being looked up, holds up nobody's end.
-    runtime.shutdown_background();
-    ended
+    })
 }
 
-/// Says where it listens: a banner for a person without a config, a log line for everybody else.
+/// Reports the addresses: a banner without a config, log lines with one.
 fn welcome(origin: &Origin, names: &[String], plan: &Plan, running: &Running) {
     for (protocol, address) in &running.addresses {
         let endpoint = address.map_or_else(|| "a unix socket".to_owned(), |address| address.to_string());
@@ -92,7 +88,7 @@ fn welcome(origin: &Origin, names: &[String], plan: &Plan, running: &Running) {
     tracing::info!("Everything is ready. Begin running and processing data.");
 }
 
-/// The local socket; without it everything else works as well.
+/// Opens the local socket. A failure is logged, and everything else works.
 #[cfg(unix)]
 fn inspection(plan: &Plan, names: Vec<String>, running: &Running) -> Option<Inspection> {
     let config = plan.local_socket();
@@ -115,8 +111,7 @@ fn addresses(running: &Running) -> Vec<String> {
 }
 
 fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -> String {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let (bold, plain) = if colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let (bold, plain) = if Layout::of(std::io::stderr()).colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let version = env!("CARGO_PKG_VERSION");
     let name = |address: SocketAddr| match address.ip().is_loopback() {
         true => format!("localhost:{}", address.port()),
@@ -138,11 +133,8 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
         }
         (None, None) => {}
     }
-    if forwards_to.is_none() {
-        out.push_str("  Printing what arrives. Point a program at it:\n\n");
-    } else {
-        out.push_str("  Point a program at it:\n\n");
-    }
+    let prints = if forwards_to.is_none() { "Printing what arrives. " } else { "" };
+    out.push_str(&format!("  {prints}Point a program at it:\n\n"));
     let port = |protocol| running.addresses.iter().find(|(known, _)| *known == protocol)?.1.map(|found| found.port());
     let endpoint = |port: u16| format!("OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:{port}");
     if let Some(http) = port("http") {
@@ -154,7 +146,7 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
     out
 }
 
-/// Reads the config again. Unless all of it is right, everything goes on as it is.
+/// Reads the config again. With any error in it, the running config stays in use.
 async fn reload(running: &mut Running, options: &Run) {
     let (sources, edge) = (Sources { place: Place::File, ..options.sources.clone() }, options.edge.clone());
     let read = files::aside(move || {
@@ -192,7 +184,8 @@ async fn reload(running: &mut Running, options: &Run) {
     }
 }
 
-/// Runs until a signal, and tells of what runs after each reload; then drains until the deadline or a second signal, and closes with the balance.
+/// Runs until a signal, and calls `tell` after each reload. Then drains until the deadline or a second signal, and logs
+/// the balance.
 async fn live(mut running: Running, mut signals: Signals, options: &Run, systemd: &Systemd, tell: impl Fn(&Running)) {
     let signal = loop {
         match signals.next().await {
@@ -205,7 +198,7 @@ async fn live(mut running: Running, mut signals: Signals, options: &Run, systemd
         }
     };
     if signal == Signal::Interrupt && std::io::stderr().is_terminal() {
-        // The terminal has written ^C; what follows begins a line.
+        // The terminal has printed ^C: start a new line.
         log::write("\n");
     }
     tracing::info!(signal = signal.name(), "Received signal from OS");
@@ -223,7 +216,7 @@ async fn live(mut running: Running, mut signals: Signals, options: &Run, systemd
         balance = running.drain(DRAIN) => balance,
         () = signals.second() => {
             tracing::warn!("second signal, ending at once");
-            // The drain was dropped where it stood; the accounts still say what is left.
+            // The drain was cancelled, but the accounts are still correct.
             Vec::new()
         }
     };
@@ -246,9 +239,9 @@ async fn live(mut running: Running, mut signals: Signals, options: &Run, systemd
 enum Signal {
     Terminate,
     Interrupt,
-    /// The terminal has gone.
+    /// The terminal was closed.
     Hangup,
-    /// A hangup with which an operator asks for a reload.
+    /// A hangup that requests a reload.
     Reload,
 }
 
@@ -283,7 +276,7 @@ impl Signals {
         })
     }
 
-    /// A hangup ends it when its terminal has gone, and else asks for a reload.
+    /// The next signal. A hangup means the end if the terminal was closed, otherwise a reload.
     async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Terminate,
@@ -302,7 +295,7 @@ fn is_on_terminal() -> bool {
 }
 
 impl Signals {
-    /// One that ends a drain.
+    /// Waits for a signal that ends the drain.
     async fn second(&mut self) {
         while self.next().await == Signal::Reload {
             tracing::warn!("it is ending: the config is not read again");
@@ -320,7 +313,7 @@ impl Signals {
     }
 
     async fn next(&mut self) -> Signal {
-        // Without a handler there is nobody to wait for.
+        // Without a handler, no signal ever comes.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -1,6 +1,6 @@
-//! `misaki send`: telemetry to try a collector with, made up or recorded, and what became of it.
+//! `misaki send`: sends made-up or recorded telemetry to a collector, and reports the results.
 //!
-//! A scenario is a recorded file, too; with ids and times that are new in each round.
+//! A scenario is an embedded recording, with new ids and times in each round.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -44,7 +44,7 @@ Scenarios:
 A file holds OTLP/JSON requests, as the exporter `file` writes them; it is sent
 as it is, unless --fresh gives it new ids and times.";
 
-/// The largest file.
+/// The maximum size of a file.
 const MOST: u64 = 256 << 20;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -73,22 +73,22 @@ pub struct Send {
     fresh: bool,
 }
 
-/// What became of the requests of one signal.
+/// The results of the requests of one signal.
 #[derive(Clone, Default)]
 struct Tally {
     requests: u64,
     items: u64,
     accepted: u64,
     refused_requests: u64,
-    /// The items in those.
+    /// The items in refused requests.
     refused: u64,
-    /// The first thing that the collector said.
+    /// The collector's first message.
     said: Option<String>,
 }
 
 struct Sender {
     exporters: [Arc<dyn Exporter>; 3],
-    /// Where they connect to, unless a proxy does it for them.
+    /// The address they connect to; `None` with a proxy.
     address: Option<Address>,
     budget: Arc<Budget>,
     tallies: [Tally; 3],
@@ -134,7 +134,7 @@ pub fn send(options: &Send) -> Result<(), Failure> {
 }
 
 impl Sender {
-    /// The client of `misaki --to`.
+    /// Uses the same client as `misaki --to`.
     fn new(options: &Send) -> Result<Sender, Failure> {
         let edge = Edge { to: Some(options.to.clone()), credentials: options.credentials.clone(), print: None };
         let plan = default::forwarder(&options.to, &Sources::default(), &edge)?.runnable()?;
@@ -162,23 +162,22 @@ impl Sender {
         let items = u64::from(items);
         tally.requests += 1;
         tally.items += items;
-        let said = match answer {
+        let outcome = match answer {
             Ok(Ok(Accepted { rejected, message })) => {
                 tally.accepted += items.saturating_sub(rejected);
-                message
+                Ok(message)
             }
-            Ok(Err(error)) => {
-                tally.refused_requests += 1;
-                tally.refused += items;
-                let retry = if matches!(error, SendError::Retry { .. }) { " (an SDK would try again)" } else { "" };
-                format!("{}{retry}", error.status().message)
+            Ok(Err(error @ SendError::Retry { .. })) => {
+                Err(format!("{} (an SDK would try again)", error.status().message))
             }
-            Err(_) => {
-                tally.refused_requests += 1;
-                tally.refused += items;
-                format!("no answer within {TIMEOUT:?}")
-            }
+            Ok(Err(error)) => Err(error.status().message.clone()),
+            Err(_) => Err(format!("no answer within {TIMEOUT:?}")),
         };
+        if outcome.is_err() {
+            tally.refused_requests += 1;
+            tally.refused += items;
+        }
+        let (Ok(said) | Err(said)) = outcome;
         if !said.is_empty() {
             tally.said.get_or_insert(said);
         }
@@ -206,7 +205,7 @@ impl Sender {
         out
     }
 
-    /// Whether requests failed, and nobody listens there.
+    /// Whether requests failed and nothing listens at the address.
     async fn is_away(&self) -> bool {
         let Some(address) = &self.address else { return false };
         self.tallies.iter().any(|tally| tally.refused_requests > 0) && connect(address, TIMEOUT).await.is_err()
@@ -227,7 +226,7 @@ fn read(what: &str) -> Result<String, Failure> {
     })
 }
 
-/// The requests in a text, one after another: what each is, as JSON and on the wire.
+/// The requests in a text: each with its signal, as JSON and in protobuf.
 fn requests(text: &str, name: &str) -> Result<Vec<(Signal, Value, Bytes)>, Failure> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let mut all = Vec::new();
@@ -257,7 +256,7 @@ pub fn signal_of(request: &Value) -> Option<Signal> {
     }
 }
 
-/// The same requests as if they happened just now, with ids of their own.
+/// The same requests with new ids, and shifted to the current time.
 fn fresh(requests: &[(Signal, Value, Bytes)]) -> Result<Vec<(Signal, Bytes)>, Failure> {
     let (mut ids, mut latest) = (HashMap::new(), 0);
     for (_, value, _) in requests {
@@ -274,7 +273,7 @@ fn fresh(requests: &[(Signal, Value, Bytes)]) -> Result<Vec<(Signal, Bytes)>, Fa
     requests.iter().map(renewed).collect()
 }
 
-/// Gathers the ids in use, with a new one for each, and the latest time. The depth is bounded by that of the reader.
+/// Collects all ids, each with a new one, and the latest time. The JSON parser bounds the depth.
 fn look(value: &Value, ids: &mut HashMap<String, String>, latest: &mut u64) -> Result<(), Failure> {
     match value {
         Value::Array(list) => list.iter().try_for_each(|value| look(value, ids, latest)),
@@ -308,7 +307,7 @@ fn renew(value: &mut Value, ids: &HashMap<String, String>, shift: u64) {
                 }
             }
         }
-        // An id that a log names in an attribute changes with it.
+        // Ids in attributes of logs change as well.
         Value::String(text) => {
             if let Some(id) = ids.get(text) {
                 text.clone_from(id);

@@ -1,4 +1,4 @@
-//! `misaki status`: what the running collector says of itself, for a person, a script or a probe.
+//! `misaki status`: the status of the running collector, for people, scripts and probes.
 
 #![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
 
@@ -16,10 +16,10 @@ use crate::exporters::debug::layout::Layout;
 
 /// The widest page.
 const WIDE: usize = 160;
-/// The height of a terminal that does not tell.
+/// The height of a terminal that does not report it.
 const ROWS: usize = 24;
 const EVERY: Duration = Duration::from_secs(1);
-/// How long a probe waits for one answer.
+/// The time limit of a probe for one answer.
 const PROBE: Duration = Duration::from_secs(5);
 
 const COLUMNS: &str = "\
@@ -66,7 +66,7 @@ pub fn status(options: &Status) -> Result<(), Failure> {
                 return print(&render(&told, columns, bold, false));
             }
             let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_row));
-            // Line by line over what stands there, then nothing below: it does not flicker.
+            // Overwrites the page line by line and clears the rest, which does not flicker.
             let page = watched(&told, columns, bold, if rows == 0 { ROWS } else { rows }).replace('\n', "\x1b[K\n");
             print(&format!("\x1b[H{page}\x1b[J"))?;
             let _ = std::io::stdout().flush();
@@ -79,11 +79,11 @@ fn read(text: &[u8]) -> Result<Value, Failure> {
     serde_json::from_slice(text).map_err(|error| failed(format!("cannot read what the collector says: {error}")))
 }
 
-/// Of several collectors each must be ready: a probe does not know which one is meant.
+/// With several collectors, each must be ready: a probe does not select one.
 async fn check(target: &Target) -> Result<(), Failure> {
     let not_ready = |why: &str| Failure { status: FAILED, message: format!("not ready: {why}\n") };
     let because = |failure: Failure| {
-        // One line of what may have been broken into several.
+        // The message may be wrapped into several lines: make one line of it.
         let (mut lines, is_continued) = (failure.message.lines(), |line: &&str| line.starts_with(' '));
         let first = lines.next().unwrap_or_default().to_owned();
         let whole = lines.take_while(is_continued).fold(first, |whole, line| format!("{whole} {}", line.trim_start()));
@@ -109,7 +109,8 @@ async fn check(target: &Target) -> Result<(), Failure> {
     print(&format!("{all}ready for {}\n", period(Some(youngest))))
 }
 
-/// The page in a terminal of so many rows, the last of which stays free: as it is, else in brief, else what of that fits.
+/// The page for a terminal with this many rows, of which the last stays free: in full, else in brief, else the part of
+/// the brief one that fits.
 fn watched(told: &Value, columns: usize, bold: bool, rows: usize) -> String {
     let most = rows.saturating_sub(1);
     let fits = |page: &String| page.lines().count() <= most;
@@ -122,7 +123,7 @@ fn watched(told: &Value, columns: usize, bold: bool, rows: usize) -> String {
     format!("{shown}… {left} more lines; `misaki status` prints them all\n")
 }
 
-/// The columns of the tables: so many that no name is cut, from `WIDTH` to `columns`.
+/// The width of the tables: enough for the longest name, between `WIDTH` and `columns`.
 fn breadth(told: &Value, columns: usize) -> usize {
     let widest = |list: &Value, name: fn(&Value) -> String| {
         list.as_array().into_iter().flatten().map(|entry| width(&name(entry))).max().unwrap_or_default()
@@ -133,7 +134,7 @@ fn breadth(told: &Value, columns: usize) -> usize {
     (receivers.max(accounts).max(services) + CELLS).clamp(WIDTH, columns)
 }
 
-/// Of an account in the ledger.
+/// The name of an account in the ledger.
 fn path(account: &Value) -> String {
     format!("{} to {}", texts(&account["signal"]), texts(&account["exporter"]))
 }
@@ -142,7 +143,8 @@ fn each(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// The page: no line is longer than `columns`, and none needs its weight to be understood. In brief an exporter is a row.
+/// The page. No line is longer than `columns`, and bold text carries no meaning of its own. In brief, an exporter is a
+/// row.
 fn render(told: &Value, columns: usize, bold: bool, brief: bool) -> String {
     let mut page = Page { columns, breadth: breadth(told, columns), bold, brief, ..Page::default() };
     put_head(&mut page, told);
@@ -192,7 +194,7 @@ fn put_exporter(page: &mut Page, exporter: &Value) {
     if !page.brief {
         page.title(&format!("EXPORTER {id}, {signal}"));
         page.line("to", &texts(&exporter["destination"]));
-        return exporter_lines(exporter, &mut |name, text| page.line(name, &text));
+        return put_exporter_lines(page, exporter);
     }
     let queue = &exporter["queue"];
     let time = |value: &Value| value.as_f64().map_or("-".to_owned(), |seconds| period(Some(seconds)));
@@ -250,7 +252,7 @@ fn put_bill(page: &mut Page, told: &Value) {
     }
 }
 
-/// What is not well is in capitals.
+/// The state of an exporter, in capitals if it has a problem.
 fn state(exporter: &Value) -> String {
     let state = texts(&exporter["state"]);
     if exporter["since_seconds"].is_null() { state } else { state.to_uppercase() }
@@ -260,35 +262,38 @@ fn counted(value: &Value, word: &str) -> String {
     format!("{} {word}{}", count(value), if *value == 1 { "" } else { "s" })
 }
 
-fn exporter_lines(exporter: &Value, line: &mut dyn FnMut(&str, String)) {
+fn put_exporter_lines(page: &mut Page, exporter: &Value) {
     match exporter["since_seconds"].as_f64() {
         Some(since) => {
             let (state, attempts) = (state(exporter), counted(&exporter["attempts"], "attempt"));
             let probe = exporter["next_probe_seconds"].as_f64();
             let probe = probe.map_or_else(String::new, |seconds| format!(", next probe in {}", period(Some(seconds))));
-            line("state", format!("{state} for {}, {attempts}{probe}", period(Some(since))));
-            line(if probe.is_empty() { "" } else { "answer" }, texts(&exporter["why"]));
+            page.line("state", &format!("{state} for {}, {attempts}{probe}", period(Some(since))));
+            page.line(if probe.is_empty() { "" } else { "answer" }, &texts(&exporter["why"]));
         }
-        None => line("state", state(exporter)),
+        None => page.line("state", &state(exporter)),
     }
     if exporter["trouble"].is_string() {
-        line("trouble", texts(&exporter["trouble"]));
+        page.line("trouble", &texts(&exporter["trouble"]));
     }
     let queue = &exporter["queue"];
     let (size, capacity, unit) = (count(&queue["size"]), count(&queue["capacity"]), texts(&queue["unit"]));
     let of = if queue["enabled"] == false { "no queue".to_owned() } else { format!("{size} of {capacity} {unit}") };
-    line("queue", format!("{}, {of}", counted(&queue["items"], "item")));
-    line("", format!("{} in memory ({} % of what queues may)", bytes(&queue["memory_bytes"]), queue["memory_percent"]));
+    page.line("queue", &format!("{}, {of}", counted(&queue["items"], "item")));
+    page.line(
+        "",
+        &format!("{} in memory ({} % of what queues may)", bytes(&queue["memory_bytes"]), queue["memory_percent"]),
+    );
     if queue["disk_bytes"].is_u64() {
         let quota = bytes(&queue["disk_quota_bytes"]);
-        line("", format!("{} of {quota} on disk ({} %)", bytes(&queue["disk_bytes"]), queue["disk_percent"]));
+        page.line("", &format!("{} of {quota} on disk ({} %)", bytes(&queue["disk_bytes"]), queue["disk_percent"]));
     }
     if let Some(oldest) = queue["oldest_seconds"].as_f64() {
-        line("oldest", format!("about {}", period(Some(oldest))));
+        page.line("oldest", &format!("about {}", period(Some(oldest))));
     }
     if let Some(seconds) = queue["seconds_until_full"].as_f64() {
         let rate = bytes(&queue["bytes_per_second"]);
         let what = texts(&queue["full_by"]);
-        line("holds", format!("{} of an outage at {rate} a second, by {what}", period(Some(seconds))));
+        page.line("holds", &format!("{} of an outage at {rate} a second, by {what}", period(Some(seconds))));
     }
 }

@@ -1,6 +1,7 @@
-//! `misaki tail`: what passes through the running collector, or passed lately, as far as an expression is true for it.
+//! `misaki tail`: shows the telemetry that passes through the running collector, or passed lately, and matches an
+//! expression.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::config::duration;
 use crate::diagnostics::columns::{cut, width};
+use crate::diagnostics::log;
 use crate::diagnostics::output::PIECE;
 use crate::exporters::debug::layout::{Layout, Tone};
 use crate::exporters::debug::requests::{self, Limits, Requests};
@@ -25,7 +27,7 @@ use crate::telemetry::{Signal, clock};
 use super::default::quoted;
 use super::local::{self, Answer, Target, failed, safe};
 use super::page::{Page, WIDTH};
-use super::{Failure, USAGE, print, usage};
+use super::{Failure, USAGE, print, put, usage};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,11 +36,11 @@ Examples:
   misaki tail 4bf92f35 --since 5m
   misaki tail 'span.name == \"GET /\"' --expect 1 --for 10s";
 
-/// How long `--expect` waits when nothing is said about it.
+/// The default time limit of `--expect`.
 const EXPECT_FOR: Duration = Duration::from_secs(30);
-/// How often one that waits says how things are.
+/// The interval of the waiting message.
 const SAY_EVERY: Duration = Duration::from_secs(1);
-/// The longest head and the longest body of what the collector tells.
+/// The maximum sizes of a head and a body in the stream from the collector.
 const MOST_HEAD: usize = 64 << 10;
 const MOST_BODY: usize = 256 << 20;
 
@@ -90,23 +92,23 @@ enum Color {
     Never,
 }
 
-/// One request as the collector tells it.
+/// One request in the stream from the collector.
 pub(super) struct Sighting {
     pub signal: Signal,
     pub items: u64,
-    /// When it was seen, since 1970.
+    /// The time it was seen, in seconds since 1970.
     pub seconds: f64,
     pub skipped: u64,
-    /// Where it was seen, in words, if it is not where everything comes in.
+    /// A line about where it was seen; `None` for received requests.
     heading: Option<String>,
     pub wire: Bytes,
 }
 
-/// Where it is written, and how.
+/// Writes requests to stdout.
 struct Writer {
     verbosity: Verbosity,
     style: Style,
-    /// Of the tree: what waits for the rest of its trace.
+    /// For `tree`: the spans and logs that wait for the rest of their trace.
     requests: Requests,
 }
 
@@ -124,8 +126,7 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
     let at = at.as_ref().map_or("", |at| at.get_name());
     let since = options.since.map_or(String::new(), |since| format!("&since={}", since.as_millis()));
     if let (At::Leaving, Some(_)) = (options.at, options.since) {
-        // Nothing can be done about a terminal that is gone.
-        let _ = writeln!(std::io::stderr(), "--since: of what leaves nothing is kept: it is shown from now on");
+        log::write("--since: of what leaves nothing is kept: it is shown from now on\n");
     }
     let page = format!("/tail?at={at}{since}&where={}", utf8_percent_encode(&options.expression, NON_ALPHANUMERIC));
     let mut answer = options.target.ask(&page).await?;
@@ -157,7 +158,7 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
             },
             () = waiting.say() => continue,
             () = &mut end => break,
-            // Without a handler there is no key to press either.
+            // Also ends if no handler can be installed: no key could end it then.
             _ = tokio::signal::ctrl_c() => break,
         };
         waiting.wipe();
@@ -175,7 +176,7 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
     }
 }
 
-/// The next one; the collector ends them only when it was asked to.
+/// The next request; `None` at the end of the stream, which only some queries have.
 pub(super) async fn next(answer: &mut Answer, buffer: &mut BytesMut) -> Result<Option<Sighting>, Failure> {
     let strange = || failed("the collector says something that this version does not understand");
     loop {
@@ -191,7 +192,7 @@ pub(super) async fn next(answer: &mut Answer, buffer: &mut BytesMut) -> Result<O
         } else if buffer.len() > MOST_HEAD {
             return Err(strange());
         }
-        // Nothing that was read is lost when this is broken off: it is in the buffer.
+        // Cancel safe: data that was read is in the buffer.
         match answer.next().await? {
             Some(piece) => buffer.extend_from_slice(&piece),
             None if buffer.is_empty() => return Ok(None),
@@ -200,13 +201,13 @@ pub(super) async fn next(answer: &mut Answer, buffer: &mut BytesMut) -> Result<O
     }
 }
 
-/// What is said on a terminal as long as there is nothing to show.
+/// The message on a terminal until the first request is shown.
 struct Waiting<'a> {
     options: &'a Tail,
-    /// None when there is nobody to say it to, or no need to any more.
+    /// When to show it next; `None` without a terminal, or after the first request.
     next: Option<Instant>,
     is_shown: bool,
-    /// What had passed when this began.
+    /// The number of items that had passed at the start.
     before: Option<u64>,
 }
 
@@ -216,7 +217,7 @@ impl Waiting<'_> {
         Waiting { options, next, is_shown: false, before: None }
     }
 
-    /// Returns when it has said, over what it said before, how things are; broken off, it has said nothing.
+    /// Shows the message when it is due, over the previous one. Cancel safe: shows all of it or nothing.
     async fn say(&mut self) {
         let Some(next) = self.next else { return std::future::pending().await };
         tokio::time::sleep_until(next).await;
@@ -234,20 +235,19 @@ impl Waiting<'_> {
         let room =
             Layout::of(std::io::stderr()).width.saturating_sub(width(&seen) + "waiting for telemetry at  () ".len());
         let text = format!("waiting for telemetry at {} ({seen})", cut(&addresses, room));
-        // Nothing can be done about a terminal that is gone.
-        let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
+        log::write(format!("\r\x1b[K{text}"));
         self.is_shown = true;
     }
 
     fn wipe(&mut self) {
         if std::mem::take(&mut self.is_shown) {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
+            log::write("\r\x1b[K");
         }
         self.next = None;
     }
 }
 
-/// How many items went by where `tail` looks.
+/// The number of items that have passed the point where `tail` looks.
 fn passed(told: &Value, at: At) -> u64 {
     let each = |list: &str| told.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
     let sum = |list: &str, of: fn(&Value) -> Option<u64>| each(list).iter().filter_map(of).sum();
@@ -287,12 +287,11 @@ impl Writer {
         Writer { verbosity: options.output, style, requests: Requests::new(layout, requests::WAIT, Limits::default()) }
     }
 
-    /// Writes at most so many items; says whether there is still somebody who reads.
+    /// Writes at most `most` items. False if the reader of stdout has left.
     fn write(&mut self, sighting: Sighting, most: u64) -> Result<bool, Failure> {
         let Sighting { signal, items, skipped, heading, wire, .. } = sighting;
         if skipped > 0 {
-            // Nothing can be done about a terminal that is gone.
-            let _ = writeln!(std::io::stderr(), "… {skipped} skipped: they came faster than they were read");
+            log::write(format!("… {skipped} skipped: they came faster than they were read\n"));
         }
         if items == 0 {
             return Ok(true);
@@ -312,14 +311,14 @@ impl Writer {
             }
             match *verbosity {
                 Verbosity::Tree => _ = requests.add(signal, &[&wire], clock(), to),
-                // Nothing stands between one request and the next.
+                // Requests follow each other without a separator.
                 Verbosity::Normal => put_items(signal, Verbosity::Normal, *style, &[&wire], to),
                 verbosity => put_dump(signal, verbosity, *style, &[&wire], to),
             }
         })
     }
 
-    /// Until a trace of the tree need not be waited for any longer.
+    /// Waits until a trace of the tree is due.
     async fn due(&self) {
         match self.requests.wake_at() {
             Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -336,7 +335,8 @@ impl Writer {
     }
 }
 
-/// Writes text to stdout piece by piece, since it may be a thousand times its request; says whether somebody reads it.
+/// Writes text to stdout piece by piece: it may be a thousand times larger than its request. False if the reader has
+/// left.
 fn written(write: impl FnOnce(&mut Pieces)) -> Result<bool, Failure> {
     let (mut text, mut outcome) = (Vec::new(), Ok(true));
     let mut take = |text: &mut Vec<u8>, _| {
@@ -351,17 +351,7 @@ fn written(write: impl FnOnce(&mut Pieces)) -> Result<bool, Failure> {
     }
 }
 
-/// Writes to stdout; says whether somebody reads it.
-fn put(out: &[u8]) -> Result<bool, Failure> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(out).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(failed(format!("cannot write to stdout: {error}"))),
-        Ok(()) => Ok(true),
-    }
-}
-
-/// A processor that drops what the expression is true for.
+/// The config of a processor that drops everything that matches the expression.
 fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
     if wanted.rules.is_empty() {
         return Err(usage("--as-rule wants an expression"));
@@ -380,16 +370,16 @@ fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
     Ok(out)
 }
 
-/// The expression with a mark under what is wrong in it, as much of it as fits.
+/// The error, and the part of the expression that fits, with its faulty part marked.
 fn refused(expression: &str, mistake: &Mistake) -> Failure {
     let text = expression.trim();
-    let mut page = Page { columns: WIDTH, ..Page::default() };
+    let mut page = Page::default();
     page.hang("error: ", &safe(&mistake.message));
     let (start, end) = (mistake.span.start, mistake.span.end);
     if let (Some(before), Some(marked), Some(after)) = (text.get(..start), text.get(start..end), text.get(end..)) {
         let (mut before, marked) = (safe(before), cut(&safe(marked), WIDTH - 8));
         let left = WIDTH - 2 - width(&marked).max(1);
-        // What stands before is of more use than what stands behind.
+        // The text before the faulty part is more useful than the text after it.
         let most = left.saturating_sub(width(after).min(left / 3));
         if width(&before) > most {
             while width(&before) > most.saturating_sub(1) {

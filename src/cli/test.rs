@@ -1,4 +1,5 @@
-//! `misaki test`: cases of what goes into the pipelines of a config and what must come out, run without a port.
+//! `misaki test`: runs test cases of a config without a port. A case has the telemetry that enters the pipelines, and
+//! the telemetry that must come out.
 
 mod short;
 pub(super) mod trial;
@@ -8,7 +9,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use similar::{Algorithm, capture_diff_slices};
 
 use crate::config::emit;
@@ -54,12 +55,13 @@ struct Case<'a> {
     name: String,
     entries: &'a [Entry],
     input: Vec<Value>,
-    expected: Result<Outcome, String>,
-    /// Whether it says what is dropped.
-    names_dropped: bool,
+    /// The records that must come out.
+    out: Result<Vec<Value>, String>,
+    /// What must be dropped. `None` allows anything.
+    dropped: Option<Map<String, Value>>,
 }
 
-/// What a case came to; a failure says why.
+/// The result of a case; a failure says why.
 struct Verdict {
     file: String,
     case: String,
@@ -105,10 +107,7 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     let section = Section::of(&loaded.root, "", &loaded.problems);
     let named = section.text("config");
     let variables = section.subsection("env").entries();
-    let written = match loaded.root.get("cases").map(|cases| &cases.value) {
-        Some(config::Value::List(cases)) => cases.as_slice(),
-        _ => &[],
-    };
+    let written = loaded.root.get("cases").map(Node::items).unwrap_or_default();
     let sections = section.sections("cases").unwrap_or_default();
     let cases: Vec<Case> = sections.iter().zip(written).map(|(section, node)| case(section, node)).collect();
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -138,7 +137,7 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     if cases.is_empty() {
         return Err(failed(format!("{file}: there are no cases in it: write them under `cases:`")));
     }
-    // What is rewritten may be out of date.
+    // With `--update`, `dropped` may be out of date.
     for section in sections.iter().filter(|_| !update) {
         check_dropped(section, &plan);
     }
@@ -151,14 +150,11 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     let mut outcomes = Vec::new();
     for case in &cases {
         let outcome = block_on(async { Ok(trial::run(&plan, &case.input).await) })?;
-        let failure = match (&case.expected, &outcome) {
+        let failure = match (&case.out, &outcome) {
             (Err(error), _) => Some(located(&file, case, "out", error)),
             (_, Err(error)) => Some(located(&file, case, "in", error)),
             (Ok(_), Ok(_)) if update => None,
-            (Ok(expected), Ok(got)) if case.names_dropped => difference(expected, got),
-            (Ok(expected), Ok(got)) => {
-                difference(&Outcome { out: expected.out.clone(), dropped: got.dropped.clone() }, got)
-            }
+            (Ok(out), Ok(got)) => difference(out, case.dropped.as_ref(), got),
         };
         verdicts.push(Verdict { file: file.clone(), case: case.name.clone(), failure });
         outcomes.push(outcome);
@@ -174,7 +170,7 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
     Ok(verdicts)
 }
 
-/// What is wrong with a record of a case, with its place in the file.
+/// An error about a record of a case, with its place in the file.
 fn located(file: &str, case: &Case, key: &str, error: &str) -> String {
     let Some(list) = case.entries.iter().find(|entry| entry.key == key) else { return error.to_owned() };
     let records: &[Node] = match &list.node.value {
@@ -193,28 +189,28 @@ fn case<'a>(section: &Section<'a>, node: &'a Node) -> Case<'a> {
     if section.is_null("in") || !section.has("in") {
         section.missing::<Value>("in");
     }
-    let (input, out) = (records(section, "in"), records(section, "out"));
-    // Through the wire and back, so that what is written in another way is the same.
-    let normal = |mut items: Vec<Value>| {
-        let exporters: Vec<_> = items.iter_mut().map(|record| fields(record)?.remove("exporter")).collect();
-        let mut records = Vec::new();
-        for (item, exporter) in items.into_iter().zip(exporters) {
-            for (signal, wire) in short::requests(&[item])? {
-                for mut record in short::records(signal, &wire) {
-                    if let (Some(fields), Some(exporter)) = (fields(&mut record), &exporter) {
-                        fields.insert("exporter".into(), exporter.clone());
-                    }
-                    records.push((signal, record));
-                }
-            }
-        }
-        records.sort_by_key(|(signal, _)| *signal);
-        Ok::<_, String>(records.into_iter().map(|(_, record)| record).collect())
-    };
+    let (input, out) = (records(section, "in"), normal(records(section, "out")));
     let names_dropped = section.has("dropped") && !section.is_null("dropped");
     let dropped = dropped(&section.subsection("dropped"));
-    let expected = normal(out).map(|out| Outcome { out, dropped });
-    Case { name, entries: node.entries(), input, expected, names_dropped }
+    Case { name, entries: node.entries(), input, out, dropped: names_dropped.then_some(dropped) }
+}
+
+/// The records after a conversion to protobuf and back, sorted by signal: equal ones are then written equally.
+fn normal(items: Vec<Value>) -> Result<Vec<Value>, String> {
+    let mut records = Vec::new();
+    for mut item in items {
+        let exporter = fields(&mut item).and_then(|fields| fields.remove("exporter"));
+        for (signal, wire) in short::requests(&[item])? {
+            for mut record in short::records(signal, &wire) {
+                if let (Some(fields), Some(exporter)) = (fields(&mut record), &exporter) {
+                    fields.insert("exporter".into(), exporter.clone());
+                }
+                records.push((signal, record));
+            }
+        }
+    }
+    records.sort_by_key(|(signal, _)| *signal);
+    Ok(records.into_iter().map(|(_, record)| record).collect())
 }
 
 /// A list of records and requests, or one request.
@@ -232,8 +228,8 @@ fn records(section: &Section, key: &str) -> Vec<Value> {
     }
 }
 
-/// By processor or reason: a number of items, or one for each rule.
-fn dropped(section: &Section) -> serde_json::Map<String, Value> {
+/// The dropped items by processor or reason: a number, or one for each rule.
+fn dropped(section: &Section) -> Map<String, Value> {
     fn items(section: &Section, key: &str) -> Value {
         if section.is_null(key) {
             section.missing::<Value>(key);
@@ -250,7 +246,7 @@ fn dropped(section: &Section) -> serde_json::Map<String, Value> {
     section.entries().iter().map(|entry| (entry.key.clone(), count(entry))).collect()
 }
 
-/// Reports what stands under `dropped` and can drop nothing.
+/// Reports names under `dropped` that are neither processors nor reasons.
 fn check_dropped(section: &Section, plan: &Plan) {
     let processors = plan.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
     let processors: BTreeSet<String> = processors.map(|processor| processor.id.to_string()).collect();
@@ -262,37 +258,33 @@ fn check_dropped(section: &Section, plan: &Plan) {
     }
 }
 
-fn fields(record: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
+fn fields(record: &mut Value) -> Option<&mut Map<String, Value>> {
     record.as_object_mut()?.values_mut().next()?.as_object_mut()
 }
 
-/// What is expected and did not come out, and the other way round; a number of items stands for all rules.
-fn difference(expected: &Outcome, got: &Outcome) -> Option<String> {
+/// The lines that differ from what is expected. An expected number of items is the sum over all rules.
+fn difference(out: &[Value], dropped: Option<&Map<String, Value>>, got: &Outcome) -> Option<String> {
     let sum = |value: &Value| match value {
         Value::Object(rules) => rules.values().filter_map(Value::as_u64).sum(),
         value => value.as_u64().unwrap_or(0),
     };
-    let mut wanted = expected.dropped.clone();
-    for (name, value) in &mut wanted {
+    let mut expected = Outcome { out: out.to_vec(), dropped: dropped.unwrap_or(&got.dropped).clone() };
+    for (name, value) in &mut expected.dropped {
         if let Some(found) = got.dropped.get(name).filter(|found| value.is_number() && sum(found) == sum(value)) {
             *value = found.clone();
         }
     }
-    let expected = Outcome { dropped: wanted, out: expected.out.clone() };
     if expected == *got {
         return None;
     }
     let (before, after) = (lines(&expected), lines(got));
-    let mut out = String::from("- expected, + came out\n");
-    for change in
-        capture_diff_slices(Algorithm::Myers, &before, &after).iter().flat_map(|op| op.iter_changes(&before, &after))
-    {
-        let _ = writeln!(out, "{} {}", change.tag(), change.value());
-    }
-    Some(out)
+    let changes = capture_diff_slices(Algorithm::Myers, &before, &after);
+    let changes = changes.iter().flat_map(|change| change.iter_changes(&before, &after));
+    let lines = changes.map(|change| format!("{} {}\n", change.tag(), change.value()));
+    Some(format!("- expected, + came out\n{}", lines.collect::<String>()))
 }
 
-/// An outcome as it stands in a file.
+/// An outcome as it is written in a file.
 fn lines(outcome: &Outcome) -> Vec<String> {
     let mut lines = vec![if outcome.out.is_empty() { "out: []".to_owned() } else { "out:".to_owned() }];
     for record in &outcome.out {
@@ -314,7 +306,7 @@ fn lines(outcome: &Outcome) -> Vec<String> {
     lines
 }
 
-/// A value on one line of YAML, in which nothing is expanded.
+/// A value as one line of YAML, in which nothing is expanded.
 fn flow(value: &Value) -> String {
     match value {
         Value::Object(map) => {
@@ -327,12 +319,12 @@ fn flow(value: &Value) -> String {
     }
 }
 
-/// Text in which nothing is expanded.
+/// A YAML string in which nothing is expanded.
 fn scalar(text: &str) -> String {
     key(&text.replace('$', "$$"))
 }
 
-/// Text that YAML reads as it is; in keys nothing is expanded.
+/// A YAML string. Keys are never expanded.
 fn key(text: &str) -> String {
     let quoted = || format!("'{}'", text.replace('\'', "''"));
     let written = emit::text(text);
@@ -340,14 +332,14 @@ fn key(text: &str) -> String {
     if written == text && special { quoted() } else { written }
 }
 
-/// The file with what came out in the place of what was expected; everything else stays as it is.
+/// The file with actual outcomes in place of the expected ones. Everything else stays the same.
 fn updated(text: &str, root: &Node, cases: &[Case], outcomes: &[Result<Outcome, String>]) -> Result<String, String> {
     let mut all: Vec<String> = text.lines().map(str::to_owned).collect();
     let line = |entry: &Entry| (entry.key_place.line as usize).saturating_sub(1);
     let column = |entry: &Entry| entry.key_place.column.saturating_sub(1) as usize;
     let keys = root.entries().iter().chain(cases.iter().flat_map(|case| case.entries));
     let starts: Vec<usize> = keys.map(line).collect();
-    // From the last to the first, so that places above stay where they are.
+    // From the last case to the first, so that line numbers above stay valid.
     for (case, outcome) in cases.iter().zip(outcomes).rev() {
         let Ok(outcome) = outcome else { continue };
         let opens = |entry: &Entry| {
@@ -357,7 +349,7 @@ fn updated(text: &str, root: &Node, cases: &[Case], outcomes: &[Result<Outcome, 
         if !case.entries.iter().all(opens) {
             return Err(format!("cannot update \"{}\": write each key of a case on a line of its own", case.name));
         }
-        // An entry goes on until the next key, without the blank lines and comments before that.
+        // An entry ends at the next key, without the blank lines and comments before that key.
         let span = |entry: &Entry| {
             let start = line(entry);
             let next = starts.iter().copied().filter(|next| *next > start).min().unwrap_or(all.len());
@@ -399,7 +391,7 @@ fn junit(verdicts: &[Verdict]) -> String {
     out + "</testsuite>\n"
 }
 
-/// XML has no place for most control characters.
+/// XML allows hardly any control characters.
 fn safe_xml(text: &str) -> String {
     text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
 }

@@ -1,14 +1,13 @@
-//! `misaki validate`: everything that can be checked without opening a port or writing a file.
+//! `misaki validate`: checks a config without opening a port or writing a file.
 
 #[cfg(unix)]
 mod recent;
-
-use std::io::Write;
 
 use clap::Args;
 
 use crate::config::SET;
 use crate::diagnostics::columns::counted;
+use crate::diagnostics::log;
 
 use super::{Credentials, Failure, Sources, default, print, rendered, safe, usage};
 
@@ -39,8 +38,8 @@ pub fn validate(options: &Validate) -> Result<(), Failure> {
     let chosen = default::named(&sources, &options.credentials)?;
     let (plan, loaded) = (chosen.runnable()?, chosen.loaded);
     plan.check_unused(&loaded);
-    // Warnings do not fail a config, but they are what this verb is for.
-    let _ = std::io::stderr().write_all(rendered(&loaded).as_bytes());
+    // Warnings do not fail the config, but this verb shows them.
+    log::write(rendered(&loaded));
     #[cfg(unix)]
     if options.against_recent {
         return recent::report(plan, &options.target);

@@ -13,7 +13,7 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Reads a duration; the error says what to write.
+/// Parses a duration. The error explains the form.
 pub fn parse(text: &str) -> Result<Duration, &'static str> {
     const NONE: &str = "it is made of numbers with units, as in 1m30s or 200ms";
     const UNIT: &str = "it wants a unit: ns, us, ms, s, m or h, as in 5s";
@@ -39,7 +39,7 @@ pub fn parse(text: &str) -> Result<Duration, &'static str> {
         let wrong = if matches!(unit, "d" | "day" | "days") { DAYS } else { UNIT };
         let unit = UNITS.iter().find(|(name, _)| *name == unit).ok_or(wrong)?.1;
         let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| TOO_LONG)? };
-        // More digits than these say nothing about a whole nanosecond.
+        // Further digits are below a nanosecond.
         let fraction = fraction.get(..fraction.len().min(15)).unwrap_or_default();
         let part = fraction.parse::<u64>().unwrap_or(0) as u128 * u128::from(unit) / 10u128.pow(fraction.len() as u32);
         nanos += u128::from(whole) * u128::from(unit) + part;

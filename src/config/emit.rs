@@ -1,4 +1,4 @@
-//! Tree to text: YAML with four spaces, as the Go collector's `print-config` writes it, and JSON.
+//! Writes a tree as YAML, indented like the Go collector's `print-config`, and as JSON.
 
 use super::tree::{Node, Value};
 use super::yaml::resolve;
@@ -14,7 +14,7 @@ pub fn json(node: &Node) -> String {
     serde_json::to_string_pretty(&json_value(node)).expect("a tree of plain values can be written")
 }
 
-/// Writes the lines of a list or map, each after a line break; everything else on the line that is open.
+/// Writes the lines of a list or map, each after a line break. Any other value continues the current line.
 fn block(node: &Node, indent: usize, out: &mut String) {
     match &node.value {
         Value::Map(entries) if !entries.is_empty() => {
@@ -51,7 +51,7 @@ pub(super) fn scalar(value: &Value) -> String {
     }
 }
 
-/// Text bare where it reads back as the same text, else in quotes.
+/// The text without quotes if it reads back as the same text, else in quotes.
 pub fn text(text: &str) -> String {
     if safe(text) != text || !matches!(resolve(text), Value::Text(_)) {
         return escaped(text);
@@ -64,7 +64,7 @@ pub fn text(text: &str) -> String {
     if special || looks_like_a_date { format!("'{}'", text.replace('\'', "''")) } else { text.to_owned() }
 }
 
-/// Text in double quotes: the escapes of a terminal's text are YAML's.
+/// The text in double quotes. The escapes that `safe` writes are also escapes of YAML.
 pub fn escaped(text: &str) -> String {
     format!("\"{}\"", safe(&text.replace('\\', "\\\\").replace('"', "\\\"")))
 }

@@ -1,12 +1,13 @@
-//! `${…}`: references to the environment, to files and to inline YAML, in values only, after everything is merged. The
-//! innermost reference goes first, what it yields is expanded again, and `$$` becomes `$` at the very end.
+//! Expands `${…}`: references to the environment, to files and to inline YAML. They occur in values only, and are
+//! expanded after all sources are merged. The innermost reference comes first, its text is expanded again, and `$$`
+//! becomes `$` at the end.
 
 use super::problems::{Problem, Problems};
 use super::source::{Outside, Sources, is_scheme, retrieve};
 use super::tree::{Node, Place, Value, quoted};
 use super::yaml::{self, MAX_DEPTH};
 
-/// What all references of a config may yield together, in bytes, where each of them costs some.
+/// The bytes that all references of a config may read together. Each reference costs `COST` in addition to its text.
 const MAX_RETRIEVED: usize = 4 << 20;
 const COST: usize = 1 << 10;
 
@@ -21,7 +22,7 @@ pub struct Expansion<'a> {
     name: String,
 }
 
-/// What a reference yields: YAML, and the text it was read from.
+/// The value of a reference, and the text that it was parsed from.
 type Retrieved = (Value, Option<String>);
 
 impl<'a> Expansion<'a> {
@@ -33,7 +34,7 @@ impl<'a> Expansion<'a> {
         self.node(root, None, 0);
     }
 
-    /// Expands `node` in place. `within` is the place of the reference that yielded it.
+    /// Expands `node` in place. `within` is the place of the reference that it came from.
     fn node(&mut self, node: &mut Node, within: Option<Place>, depth: usize) {
         node.place = within.unwrap_or(node.place);
         if depth > 2 * MAX_DEPTH {
@@ -63,9 +64,10 @@ impl<'a> Expansion<'a> {
     fn text(&mut self, node: &mut Node, written: String, within: Option<Place>, depth: usize) {
         let (mut text, mut at, mut yielded) = (written.clone(), None, Vec::new());
         let (scalar, sources) = (node.place, self.sources);
-        // How much of the end of `text` is still as written; what a reference yielded has that reference's place.
+        // The length of the end of `text` that is still as written. Text from a reference has the place of that
+        // reference.
         let mut tail = if within.is_none() { text.len() } else { 0 };
-        // Before here, no reference is left.
+        // There is no reference before this byte.
         let mut from = 0;
         while let Some((open, close)) = innermost(&text, &mut from) {
             if text.len() - open <= tail {
@@ -81,7 +83,7 @@ impl<'a> Expansion<'a> {
             if whole && !matches!(value, Value::Text(_)) {
                 let place = place();
                 let scalar = !matches!(value, Value::List(_) | Value::Map(_));
-                // Several lines of YAML are a part of a config, and no secret.
+                // Several lines of YAML are a part of a config, not a secret.
                 let secret = new.as_deref().filter(|text| scalar || !text.trim_end().contains('\n'));
                 secret.into_iter().for_each(|text| self.withhold(place, text));
                 node.text = new.map(|text| text.replace("$$", "$").into());
@@ -129,16 +131,16 @@ impl<'a> Expansion<'a> {
             return Some((Value::Null, None));
         };
         let value = match yaml::parse(&text, 0, 0).map(|document| document.root.value) {
-            // An empty default is empty text, an empty variable is null with an empty text.
+            // An empty default is empty text. An empty variable is null, with an empty text.
             Ok(Value::Null) if text.is_empty() && rest.ends_with(":-") => Value::Text(String::new()),
-            // No token starts with a tab, and no document with its end.
+            // A tab or `...` at the start is not YAML, though the parser accepts it.
             Ok(Value::Null)
                 if ["\t", "..."].iter().any(|start| text.trim_start_matches([' ', '\n']).starts_with(start)) =>
             {
                 Value::Text(String::new())
             }
             Ok(value) => value,
-            // Text that is not YAML stays as written. Text keeps its quotes.
+            // A text that is not YAML, and YAML text with its quotes, stays as written.
             Err(_) => Value::Text(String::new()),
         };
         if let Some((what, help)) = refused_by_go(&value, &text) {
@@ -148,20 +150,20 @@ impl<'a> Expansion<'a> {
         Some((value, Some(text)))
     }
 
-    /// Keeps what a reference yields out of messages: it may be a secret in the wrong place.
+    /// Keeps the text of a reference out of messages: it may be a secret in the wrong place.
     fn withhold(&self, place: Place, text: &str) {
         [place, self.key].into_iter().for_each(|place| self.problems.withhold(place, text));
     }
 
     fn error(&self, place: &dyn Fn() -> Place, message: String, help: Option<String>) -> Option<Retrieved> {
-        // A place is searched for where it is shown.
+        // Finding the place is work, and only shown problems need it.
         let place = (!self.problems.are_enough()).then(place);
-        self.problems.push(Problem::error(place, message).help(help).unread(&self.name));
+        self.problems.push(Problem::error(place, message).help(help).obscuring(&self.name));
         None
     }
 }
 
-/// What of a text the Go collector has no place for, and what to do.
+/// What the Go collector refuses in the text of a reference, and help.
 fn refused_by_go(value: &Value, text: &str) -> Option<(&'static str, &'static str)> {
     let is_typed = |key: &str| !matches!(yaml::resolve(key), Value::Text(_));
     let is_quoted = |key: &str| ['"', '\''].iter().any(|quote| text.contains(&format!("{quote}{key}{quote}")));
@@ -176,8 +178,8 @@ fn refused_by_go(value: &Value, text: &str) -> Option<(&'static str, &'static st
     }
 }
 
-/// The place of the reference at byte `offset` of a scalar: the nth `${` of the value is the nth one of its source,
-/// whatever quotes and escapes lie between.
+/// The place of the reference at byte `offset` of a scalar. The nth `${` of the value is the nth one in the source,
+/// regardless of quotes and escapes.
 fn locate(sources: &Sources, scalar: Place, value: &str, offset: usize) -> Place {
     let before = value.get(..offset).map_or(0, |before| before.matches("${").count());
     let source = sources.get(scalar).map_or("", |source| source.text.as_str());
@@ -200,8 +202,8 @@ fn locate(sources: &Sources, scalar: Place, value: &str, offset: usize) -> Place
     Place { line, column, length: reference.chars().count() as u32, ..scalar }
 }
 
-/// The first reference behind `from` that holds no other and is not escaped: the bytes of its `$` and of its `}`. An odd
-/// number of `$` before it escapes it. `from` moves to behind the last `}` that ends none.
+/// The first reference after `from` that contains no other and is not escaped: the positions of its `$` and its `}`. An
+/// odd number of `$` before it escapes it. `from` moves past each `}` that ends no reference.
 fn innermost(text: &str, from: &mut usize) -> Option<(usize, usize)> {
     loop {
         let close = *from + text.get(*from..)?.find('}')?;

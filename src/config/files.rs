@@ -1,25 +1,25 @@
-//! Files that a person names are read without trust: what stands there may be a pipe that nobody writes to, a device
-//! without an end, or a mount that hangs. None of them may hold up who serves.
+//! Reads files that the user names, without trusting them. Such a path may lead to a pipe without a writer, an endless
+//! device, or a mount that hangs. None of these may block a worker.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a file may take where nothing is in force yet that could go on without it.
+/// The time limit for reading files in [`aside`].
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What may stand in the place of a file.
+/// What a path may lead to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Place {
-    /// A file, or a link to one, as Kubernetes mounts secrets. To open it never waits for anybody.
+    /// A file, or a symbolic link to one, as in Kubernetes' mounted secrets. Opening it never blocks.
     File,
-    /// Also a pipe, which can be read once: `--config <(…)` at a start.
+    /// Also a pipe, which can be read only once: `--config <(…)` at the start.
     #[default]
     Any,
 }
 
-/// The whole of a file of at most `most` bytes.
+/// Reads a whole file of at most `most` bytes.
 pub fn read(path: &Path, most: u64, place: Place) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let opened = if place == Place::Any { File::open(path).map_err(plain) } else { open(path) };
@@ -34,7 +34,8 @@ pub fn read(path: &Path, most: u64, place: Place) -> Result<Vec<u8>, String> {
 #[cfg(unix)]
 fn open(path: &Path) -> Result<File, String> {
     use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-    // A pipe without a writer is open at once with this; a terminal does not become ours.
+    // NONBLOCK: opening a pipe without a writer returns at once. NOCTTY: a terminal does not become our controlling
+    // one.
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path).map_err(plain)?;
     let kind = file.metadata().map_err(plain)?.file_type();
@@ -51,8 +52,8 @@ fn open(path: &Path) -> Result<File, String> {
     File::open(path).map_err(plain)
 }
 
-/// A file that is made, for its owner alone, or appended to. A pipe is one that somebody reads: without a reader the call
-/// would wait for one. A symbolic link may be another user's, who would choose the file; those in `/dev` are the system's.
+/// Opens a file to append to, or creates it with mode 0600. A pipe must have a reader: otherwise opening it would
+/// block. A symbolic link is refused, because another user may have made it to choose the file, except in `/dev`.
 #[cfg(unix)]
 pub fn append(path: &Path) -> io::Result<File> {
     use rustix::fs::OFlags;
@@ -77,15 +78,15 @@ pub fn append(path: &Path) -> io::Result<File> {
     File::options().append(true).create(true).open(path)
 }
 
-/// An error as part of a sentence.
+/// The text of an error as part of a sentence.
 fn plain(error: io::Error) -> String {
     let text = error.to_string();
     let text = crate::diagnostics::columns::without_errno(&text);
     text.get(..1).map(str::to_lowercase).unwrap_or_default() + text.get(1..).unwrap_or_default()
 }
 
-/// Does what reads files beside the runtime, so that everything else goes on meanwhile; gives up on a mount that hangs.
-/// The thread is left to itself then: a runtime does not wait for it when it ends.
+/// Runs `work`, which reads files, on a thread that may block. Gives up on a mount that hangs: the thread is then
+/// abandoned, and the runtime must not wait for it at shutdown.
 pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
         Ok(done) => done.map_err(|error| error.to_string()),

@@ -4,7 +4,7 @@ use super::tree::quoted;
 use crate::otlp::Signal;
 use std::fmt;
 
-/// `otlp` or `otlp/edge`. Blanks around the two parts do not count, so ids are equal when they mean the same.
+/// `otlp` or `otlp/edge`. Blanks around the parts are removed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ComponentId {
     type_name: String,
@@ -25,7 +25,7 @@ impl ComponentId {
         Ok(Self { type_name: type_name.to_owned(), name: name.to_owned() })
     }
 
-    /// The part before the slash, as the user wrote it: it may be an alias.
+    /// The part before the slash, as written: it may be an alias.
     pub fn type_name(&self) -> &str {
         &self.type_name
     }
@@ -67,7 +67,7 @@ fn write(formatter: &mut fmt::Formatter, first: &str, name: &str) -> fmt::Result
     }
 }
 
-/// Only the first slash separates: a name may hold more of them.
+/// Splits at the first slash: a name may contain more.
 fn parts(text: &str) -> Result<(&str, &str), String> {
     let (first, name) = match text.split_once('/') {
         Some((first, name)) => (first.trim(), Some(name.trim())),
@@ -82,7 +82,7 @@ fn parts(text: &str) -> Result<(&str, &str), String> {
     }
 }
 
-/// Blanks, controls and the symbols that people are likely to type; the collector refuses all of Unicode's.
+/// Blanks, control characters and common symbols. The Go collector refuses all symbols of Unicode.
 fn unnameable(character: char) -> bool {
     character.is_control()
         || character.is_whitespace()

@@ -1,11 +1,11 @@
-//! Where a part of a scalar's text was written: its value is laid along the source, which has quotes, escapes, indentation
-//! and line breaks besides.
+//! Finds the place of a part of a scalar's text. The value is matched against the source, which also contains quotes,
+//! escapes, indentation and line breaks.
 
 use std::ops::Range;
 
 use super::tree::Place;
 
-/// Some bytes of a scalar's text.
+/// A range of bytes in a scalar's text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inside {
     pub text: String,
@@ -13,7 +13,7 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// The place of the bytes within `scalar`; none when the text is not what was written there, as after `${env:…}`.
+    /// The place of the bytes within `scalar`; `None` if the source has another text, as with `${env:…}`.
     pub fn place(&self, source: &str, scalar: Place) -> Option<Place> {
         let lines = source.split_inclusive('\n').skip(scalar.line.saturating_sub(1) as usize);
         let written: Vec<char> = lines.flat_map(str::chars).skip(scalar.column.saturating_sub(1) as usize).collect();
@@ -25,7 +25,7 @@ impl Inside {
         let is_escape = |found| found == '\\' && escapes == Some('"');
         let (mut at, mut start, mut end) = (opening, None, opening);
         for (offset, wanted) in self.text.char_indices() {
-            // Indentation, and the rest of a line break that was folded into one character.
+            // Skip indentation, and the rest of a line break that was folded into one character.
             while !wanted.is_whitespace() && written.get(at)?.is_whitespace() {
                 at += 1;
             }

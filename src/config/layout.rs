@@ -1,5 +1,5 @@
-//! The shape of a configuration: which components it declares and how its pipelines connect them. Every rule about ids
-//! and references is checked here, so that a `Layout` read without errors only names what is there.
+//! The shape of a configuration: the components it declares, and how its pipelines connect them. All rules about ids
+//! and references are checked here, so every reference in a `Layout` without errors leads to a component.
 
 use std::collections::{HashMap, HashSet};
 
@@ -42,7 +42,7 @@ impl Kind {
         }
     }
 
-    /// What a reference to this kind may name: connectors end one pipeline and start another.
+    /// The kinds that a reference to this kind may name. A connector ends one pipeline and starts another.
     fn alternatives(self) -> &'static [Kind] {
         match self {
             Kind::Receiver => &[Kind::Receiver, Kind::Connector],
@@ -54,7 +54,7 @@ impl Kind {
     }
 }
 
-/// The components there are: the registry's answer to a type name.
+/// The known components. The registry implements it.
 pub trait Catalog {
     fn lookup(&self, kind: Kind, type_name: &str) -> Lookup;
     fn names(&self, kind: Kind) -> Vec<&'static str>;
@@ -66,7 +66,7 @@ pub enum Lookup {
     Known(&'static str),
     /// An older name, and the canonical type it stands for.
     Alias(&'static str),
-    /// It was taken away; the message says what to use.
+    /// Removed from the Go collector; the message names the replacement.
     Deprecated(&'static str),
     Unknown,
 }
@@ -82,17 +82,17 @@ pub struct Layout<'a> {
 pub struct Declared<'a> {
     pub kind: Kind,
     pub id: ComponentId,
-    /// The type it is built by, aliases resolved; empty when there is no such type, which has been reported.
+    /// The canonical type; empty if the type is unknown, which has been reported.
     pub canonical: &'static str,
     pub node: &'a Node,
-    /// That of its id.
+    /// The place of its id.
     pub place: Place,
-    /// Whether a pipeline or `service.extensions` names it: faults of the others are warnings.
+    /// Whether a pipeline or `service.extensions` names it. Errors in an unused component become warnings.
     pub is_used: bool,
 }
 
 impl<'a> Declared<'a> {
-    /// Its settings, to be decoded.
+    /// The section with its settings.
     pub fn section(&self, problems: &'a Problems) -> Section<'a> {
         Section::opened_at(self.place, self.node, &self.path(), problems)
     }
@@ -114,10 +114,10 @@ pub struct Service {
 pub struct Pipeline {
     pub id: PipelineId,
     pub place: Place,
-    /// Receivers, and connectors that feed it.
+    /// Receivers, and connectors that feed this pipeline.
     pub receivers: Vec<Reference>,
     pub processors: Vec<Reference>,
-    /// Exporters, and connectors that it feeds.
+    /// Exporters, and connectors that this pipeline feeds.
     pub exporters: Vec<Reference>,
 }
 
@@ -136,7 +136,7 @@ impl<'a> Layout<'a> {
         self.ids.get(kind as usize).is_some_and(|ids| ids.contains(id))
     }
 
-    /// Reads the whole of it. A null root is one that could not be loaded, about which all has been said.
+    /// Reads the whole config. A null root could not be loaded, which has been reported.
     pub fn read(root: &'a Node, catalog: &dyn Catalog, problems: &'a Problems) -> Self {
         if root.is_null() {
             return Layout::default();
@@ -150,7 +150,7 @@ impl<'a> Layout<'a> {
             return Layout::default();
         }
         let top = Section::opened_at(Place::NOWHERE, root, "", problems);
-        // One that is misspelt is an unknown key, and else taken for what it was meant to be.
+        // A misspelt section is an unknown key, and is read as the intended one.
         let sections = || Kind::ALL.map(Kind::section).into_iter().chain(["service"]);
         let misspelt = |section: &str| {
             let is_unknown = |entry: &&Entry| sections().all(|known| known != entry.key);
@@ -158,7 +158,7 @@ impl<'a> Layout<'a> {
             unknown.find(|entry| root.get(section).is_none() && nearest(&entry.key, sections()) == Some(section))
         };
         let open = |section: &str| match misspelt(section) {
-            // Asked for, so that it is known where the other is not.
+            // `has` makes the intended key known, so that the report of the misspelt one suggests it.
             Some(Entry { key, key_place, node }) if !top.has(section) => {
                 Section::opened_at(*key_place, node, key, problems)
             }
@@ -179,10 +179,7 @@ impl<'a> Layout<'a> {
             pipelines: pipelines(&service),
             telemetry: Telemetry::decode(&service.subsection("telemetry")),
         };
-        let ids = [0, 1, 2, 3, 4].map(|kind: usize| {
-            let declared = components.get(kind).into_iter().flatten();
-            declared.map(|declared| declared.id.clone()).collect()
-        });
+        let ids = components.each_ref().map(|declared| declared.iter().map(|declared| declared.id.clone()).collect());
         let layout = Layout { components, ids, service };
         layout.check(catalog, problems);
         layout
@@ -238,10 +235,10 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The most components of a kind, pipelines, and keys beside them. Each of them is compared with every other one.
+/// The maximum of components of a kind, of pipelines, and of top-level keys. Some checks compare each with all others.
 const MOST: usize = 1000;
 
-/// Reports maps with more keys than that. Such a config is not read any further.
+/// Reports maps that exceed `MOST`. Such a config is not read any further.
 fn exceeds(root: &Node, problems: &Problems) -> bool {
     let pipelines = root.get("service").and_then(|service| service.get("pipelines"));
     let kinds = Kind::ALL.map(|kind| (kind.section(), root.get(kind.section())));
@@ -259,7 +256,7 @@ fn exceeds(root: &Node, problems: &Problems) -> bool {
     exceeds
 }
 
-/// The ids that pipelines and `service.extensions` name, whatever of them is there.
+/// The ids that pipelines and `service.extensions` name, each with the key of its list.
 fn named(service: Option<&Node>) -> HashSet<(&'static str, String)> {
     fn texts(list: &Node) -> Vec<String> {
         match (&list.value, list.as_text()) {
@@ -285,7 +282,7 @@ fn declared<'a>(
     named: &HashSet<(&'static str, String)>,
 ) -> Vec<Declared<'a>> {
     let keys = if kind == Kind::Connector { &["receivers", "exporters"][..] } else { &[kind.section()][..] };
-    // Where no pipeline names anything, it is too early to tell.
+    // While no pipeline names anything, every component counts as used.
     let is_known = named.iter().any(|(key, _)| *key != "extensions");
     let is_named = |id: &ComponentId| keys.iter().any(|key| named.contains(&(*key, id.to_string())));
     let (mut list, mut places) = (Vec::new(), HashMap::new());
@@ -317,7 +314,7 @@ fn declared<'a>(
                 ("", Some(error(message).help(help).straying(entry)))
             }
         };
-        // A key of the config among the components is a wrong indentation, and no component that waits for its use.
+        // A key of the config among the components is an indentation error, not an unused component.
         let is_misplaced = canonical.is_empty() && PLACED.contains(&id.type_name());
         let is_used = !is_known || is_named(&id) || is_misplaced;
         section
@@ -397,7 +394,7 @@ fn references(section: &Section, key: &str) -> Vec<Reference> {
     items.into_iter().filter_map(reference).collect()
 }
 
-/// Keys that stand elsewhere in a config: among components they are in the wrong column.
+/// Keys of other places in a config. Among components they are indented wrongly.
 const PLACED: [&str; 9] = [
     "receivers",
     "processors",
@@ -410,7 +407,7 @@ const PLACED: [&str; 9] = [
     "telemetry",
 ];
 
-/// Well-known components that people may bring along: named, so that they see it is not a typing error.
+/// Well-known components of the Go collector that Misaki lacks. The message then does not suspect a typing error.
 const UNSUPPORTED: &str = "\
     count datadog docker_stats elasticsearch filelog file_log fluentforward googlecloud jaeger journald k8s_cluster \
     k8sattributes k8s_attributes kafka kubeletstats loadbalancing loki metricstransform prometheus \

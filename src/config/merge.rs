@@ -1,5 +1,5 @@
-//! Laying one config over another: maps are joined key by key, everything else is replaced by the later one, so that a
-//! later null resets a component to its defaults.
+//! Merges configs. Maps are merged key by key; any other value is replaced by the later one, so a later null resets a
+//! component to its defaults.
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ pub fn overlay(base: &mut Node, later: Node) {
     }
 }
 
-/// Joins the entries that have one key, each over those before it.
+/// Merges entries with the same key: later ones override earlier ones.
 pub fn joined(entries: Vec<Entry>) -> Vec<Entry> {
     let mut known: HashMap<String, usize> = HashMap::new();
-    // Each with whether it holds the entries of several maps.
+    // The flag says whether the entry contains the entries of several maps.
     let mut list: Vec<(Entry, bool)> = Vec::new();
     for entry in entries {
         let found = known.get(&entry.key).and_then(|index| list.get_mut(*index));
@@ -47,7 +47,7 @@ pub fn joined(entries: Vec<Entry>) -> Vec<Entry> {
     list.into_iter().map(unmixed).collect()
 }
 
-/// An entry for `node` under `key`, where each `separator` opens a level of nesting.
+/// An entry for `node` under `key`. Each `separator` in the key opens a level of nesting.
 pub fn nested(key: &str, separator: &str, key_place: Place, node: Node) -> Entry {
     let Some((first, rest)) = key.split_once(separator) else {
         return Entry { key: key.to_owned(), key_place, node };

@@ -1,24 +1,24 @@
-//! The known name that a mistyped one was meant to be.
+//! Finds the known name that a mistyped one is closest to.
 
 use strsim::osa_distance;
 
-/// What to say about an unknown name: the nearest known one, or all there are.
+/// Help for an unknown name: the nearest known one, else all known names.
 pub fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, introduction: &str) -> Option<String> {
     let known: Vec<&str> = known.into_iter().filter(|name| !name.is_empty()).collect();
     guess(name, known.iter().copied()).or_else(|| listing(&known, introduction))
 }
 
-/// What to say where the nearest known name is near enough.
+/// Help with the nearest known name, if it is near enough.
 pub fn guess<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     Some(format!("did you mean \"{}\"?", nearest(name, known)?))
 }
 
-/// All names that there are.
+/// Help with all known names.
 pub fn listing(known: &[&str], introduction: &str) -> Option<String> {
     (!known.is_empty()).then(|| format!("{introduction}: {}", known.join(", ")))
 }
 
-/// The known name with the fewest typing errors, when they are few for its length; case counts nothing.
+/// The known name with the fewest typing errors, if they are few for its length. Ignores case.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let letters = |text: &str| text.chars().flat_map(char::to_lowercase).take(64).collect::<String>();
     let name = letters(name);

@@ -1,5 +1,5 @@
-//! What is wrong with a configuration: collected while it is read and decoded, shown all at once, each with its line.
-//! The same collector gathers what decoding finds out besides: the keys without effect and the effective values.
+//! The errors and warnings about a configuration. They are collected while it is read and decoded, and shown together,
+//! each with its line. The collector also records keys without effect, and the effective values.
 
 use super::inside::Inside;
 use super::secrecy::{REDACTED, Secrecy, masked};
@@ -24,19 +24,19 @@ pub enum Level {
 pub struct Problem {
     pub level: Level,
     pub place: Option<Place>,
-    /// Where in the tree, as in `processors.batch.timeout`; empty when the place says it all.
+    /// The path in the tree, as in `processors.batch.timeout`; empty if the place is enough.
     pub path: String,
     pub message: String,
     pub help: Option<String>,
-    /// What it clashes with.
+    /// The place it conflicts with, and a label.
     pub related: Option<(Place, String)>,
     /// The part of the scalar at `place` that it is about.
     pub inside: Option<Inside>,
-    /// Whether it says what a file is named.
+    /// Whether the message contains the name of a file.
     pub names_a_file: bool,
-    /// Keys that stand in a wrong place, or whose value could not be read; and the paths of keys that are misspelt.
+    /// Keys in a wrong place, keys whose value could not be read, and the intended paths of misspelt keys.
     strays: Vec<String>,
-    /// Keys that are missing. Where one of them is a stray of another error, this one only follows from that.
+    /// Missing keys. If one of them is a stray of another error, this problem follows from that error and is not shown.
     wants: Vec<String>,
 }
 
@@ -73,13 +73,13 @@ impl Problem {
         Self { inside: Some(Inside { text: text.to_owned(), span }), ..self }
     }
 
-    /// It is about a key in a wrong place, which took along what stands below it.
+    /// Marks it as about a key in a wrong place: the keys below it are misplaced as well.
     pub fn straying(mut self, entry: &Entry) -> Self {
         fn add(strays: &mut Vec<String>, entry: &Entry) {
             let key = entry.key.trim();
             strays.push(key.to_owned());
             strays.extend(key.split_once('/').map(|(type_name, _)| type_name.to_owned()));
-            // The lists of a pipeline have the names of whole sections.
+            // The lists of a pipeline have the same names as top-level sections.
             let below = entry.node.entries().iter().filter(|entry| !matches!(entry.node.value, Value::List(_)));
             below.for_each(|entry| add(strays, entry));
         }
@@ -87,19 +87,13 @@ impl Problem {
         self
     }
 
-    /// It is about the value of a key, which could not be read.
-    pub fn unread(mut self, key: &str) -> Self {
+    /// Marks it as about a key whose value could not be read, or about a misspelt key: then this is the intended path.
+    pub fn obscuring(mut self, key: &str) -> Self {
         self.strays.push(key.trim().to_owned());
         self
     }
 
-    /// It is about a key that was meant to be the one at this path.
-    pub fn misspelling(mut self, path: String) -> Self {
-        self.strays.push(path);
-        self
-    }
-
-    /// It is about the missing of these keys.
+    /// Marks it as about missing keys.
     pub fn wanting<T: Into<String>>(self, keys: impl IntoIterator<Item = T>) -> Self {
         Self { wants: keys.into_iter().map(Into::into).collect(), ..self }
     }
@@ -108,22 +102,22 @@ impl Problem {
         Self { related: Some((place, label.to_owned())), ..self }
     }
 
-    /// An absolute path where a file is named is no secret.
+    /// Masks a secret. An absolute path in a message about a file is kept: it is not a secret.
     fn conceal(&mut self, secret: &str) {
         if self.names_a_file && secret.starts_with('/') {
             return;
         }
         (self.path, self.message) = (masked(&self.path, secret), masked(&self.message, secret));
         self.help = self.help.as_ref().map(|help| masked(help, secret));
-        // A text that holds it is not searched for what the problem is about.
+        // The part of a text is not located if the text contains the secret.
         self.inside = self.inside.take().filter(|inside| masked(&inside.text, secret) == inside.text);
     }
 }
 
-/// Looks at something on this machine: what is wrong with it, and what to do.
+/// A check of something on this machine. The error is a message, and help if there is any.
 pub type Look = Box<dyn Fn() -> Result<(), (String, Option<String>)> + Send>;
 
-/// What a key names on this machine, which matters only on the machine that runs the config.
+/// A check of what a key names on this machine. It matters only on the machine that runs the config.
 struct Outside {
     place: Place,
     path: String,
@@ -136,29 +130,29 @@ impl fmt::Debug for Outside {
     }
 }
 
-/// The collector, passed around as `&Problems`.
+/// The collector of problems, passed as `&Problems`.
 #[derive(Debug, Default)]
 pub struct Problems(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     list: Vec<Problem>,
-    /// So many errors and warnings came after the list was full of them.
+    /// The number of errors and of warnings that came after the list was full.
     beyond: [usize; 2],
     ignored: HashMap<String, Place>,
-    /// Errors are taken as warnings: nothing uses what is being read.
+    /// Whether errors become warnings, because the component that is read is not used.
     is_lenient: bool,
-    /// Values and keys of which a reference could not be read, which has been said.
+    /// The places of values with a reference that could not be read, and of their keys. The failure has been reported.
     unresolved: HashSet<Place>,
     outside: Vec<Outside>,
-    /// What was read or defaulted, by the keys that lead there, and whether it is secret.
+    /// The effective values, by the keys that lead to them, and whether they are secret.
     effective: BTreeMap<Vec<String>, (Value, Secrecy)>,
-    /// Texts that no message about their place may repeat.
+    /// Texts that messages about a place must not repeat.
     withheld: HashMap<Place, Vec<String>>,
 }
 
 impl Problems {
-    /// Takes a problem, once: the same one at the same place is kept out.
+    /// Adds a problem, unless the list has an equal one.
     pub fn push(&self, mut problem: Problem) {
         let State { list, beyond, is_lenient, .. } = &mut *self.state();
         if *is_lenient {
@@ -172,7 +166,7 @@ impl Problems {
         }
     }
 
-    /// Runs `read`, and takes the errors that it finds as warnings where nothing uses what it reads.
+    /// Runs `read`. If `is_lenient`, its errors become warnings.
     pub fn leniently<T>(&self, is_lenient: bool, read: impl FnOnce() -> T) -> T {
         self.state().is_lenient = is_lenient;
         let result = read();
@@ -180,7 +174,7 @@ impl Problems {
         result
     }
 
-    /// Notes that a reference in the value of `key` could not be read: what else is wrong with the value follows from that.
+    /// Notes that a reference in the value of `key` could not be read. Other errors about the value follow from that.
     pub(super) fn unresolved(&self, key: Place, value: Place) {
         self.state().unresolved.extend([key, value]);
     }
@@ -189,14 +183,14 @@ impl Problems {
         self.state().unresolved.contains(&place)
     }
 
-    /// Whether further ones are counted and not shown, so that looking for what helps is not worth it.
+    /// Whether further problems are only counted, so that the caller need not prepare help.
     pub fn are_enough(&self) -> bool {
         let state = self.state();
         let [errors, warnings] = state.beyond;
         if state.is_lenient { warnings > 0 } else { errors > 0 }
     }
 
-    /// Whether something is wrong with a key's value already: what is said about it next follows from that.
+    /// Whether there is an error about this value already. Further ones follow from it.
     pub(super) fn has_error_of(&self, place: Place, path: &str) -> bool {
         let is_it =
             |problem: &Problem| problem.place == Some(place) && problem.path == path && problem.inside.is_none();
@@ -207,18 +201,18 @@ impl Problems {
         self.state().list.iter().any(|problem| problem.level == Level::Error)
     }
 
-    /// Keeps what stands at a place out of the messages about it: a secret, or what a reference there stands for, which
-    /// is a secret perhaps that got to the wrong place.
+    /// Keeps the text at a place out of messages about it: a secret, or the text of a reference, which may be a secret
+    /// in the wrong place.
     pub(super) fn withhold(&self, place: Place, text: &str) {
         self.state().withheld.entry(place).or_default().push(text.to_owned());
     }
 
-    /// All of them but for those that only follow from another one: errors before warnings, each by place.
+    /// The problems, without those that follow from another: errors before warnings, each sorted by place.
     pub fn sorted(&self) -> Vec<Problem> {
         let state = self.state();
         let errors = || state.list.iter().filter(|problem| problem.level == Level::Error);
         let strays: HashSet<&str> = errors().flat_map(|problem| &problem.strays).map(String::as_str).collect();
-        // A key in a wrong place is known by its name, one that is misspelt by its path.
+        // A misplaced key is recorded by its name, a misspelt one by its path.
         let is_stray =
             |path: &str, key: &str| [key, path, &format!("{path}.{key}")].iter().any(|stray| strays.contains(stray));
         let is_root = |problem: &&Problem| !problem.wants.iter().any(|key| is_stray(&problem.path, key));
@@ -232,7 +226,8 @@ impl Problems {
         list
     }
 
-    /// The same, those about a part of a scalar pointing at that; where it can't be found, the text is shown instead.
+    /// The same. A problem about a part of a scalar points at that part; if it is not found, the message shows the
+    /// text.
     pub fn located(&self, sources: &Sources) -> Vec<Problem> {
         let mut list = self.sorted();
         for problem in &mut list {
@@ -250,7 +245,7 @@ impl Problems {
         self.state().outside.push(Outside { place, path, look });
     }
 
-    /// Looks at what the keys name on this machine, those of components that `is_used` is true for.
+    /// Runs the registered checks of this machine for paths that `is_used` accepts.
     pub fn look(&self, is_used: impl Fn(&str) -> bool) {
         let outside = std::mem::take(&mut self.state().outside);
         for Outside { place, path, look } in &outside {
@@ -261,20 +256,20 @@ impl Problems {
         }
     }
 
-    /// Notes that the key at `path` is known, and means nothing here.
+    /// Notes that the key at `path` is known and has no effect here.
     pub fn ignore(&self, place: Place, path: String) {
         self.state().ignored.entry(path).or_insert(place);
     }
 
-    /// The paths of the keys without effect, in the order of the file: for one line at start-up.
+    /// The paths of keys without effect, in the order of the file, for one line at start-up.
     pub fn ignored(&self) -> Vec<String> {
         let mut ignored: Vec<_> = self.state().ignored.iter().map(|(path, place)| (*place, path.clone())).collect();
         ignored.sort();
         ignored.into_iter().map(|(_, path)| path).collect()
     }
 
-    /// Records the effective value at the end of `trail`, for `print-config`. It replaces an earlier answer and what was
-    /// below that, unless it opens a map.
+    /// Records the effective value at `trail`, for `print-config`. It replaces an earlier value and everything below
+    /// that, unless it is an empty map, which opens a section.
     pub(super) fn record(&self, trail: &[String], value: Value, secrecy: Secrecy) {
         let effective = &mut self.state().effective;
         if value != Value::Map(Vec::new()) {
@@ -283,12 +278,12 @@ impl Problems {
         effective.insert(trail.to_vec(), (value, secrecy));
     }
 
-    /// Takes back what was recorded at the end of `trail` and below it.
+    /// Removes the records at `trail` and below it.
     pub(super) fn forget(&self, trail: &[String]) {
         remove_below(&mut self.state().effective, trail);
     }
 
-    /// The decoded configuration with its defaults, keys sorted, as it would be written.
+    /// The decoded configuration with its defaults, sorted by key.
     pub fn effective(&self, redacted: bool) -> Node {
         let mut root = Node::new(Value::Map(Vec::new()), Place::NOWHERE);
         for (trail, (value, secrecy)) in &self.state().effective {
@@ -298,26 +293,26 @@ impl Problems {
         root
     }
 
-    /// A `--set` as it may be shown: its value when `print-config` shows that of its key.
+    /// A `--set` for display. Its value is shown only if `print-config` shows the value of its key.
     pub fn redacted(&self, set: &str) -> String {
         let (key, _) = set.split_once('=').unwrap_or((set, ""));
         let name = format!("{}.", key.trim().replace("::", "."));
         let state = self.state();
         let mut below = state.effective.iter().filter(|(trail, _)| format!("{}.", trail.join(".")).starts_with(&name));
-        // What is not known, as under another name of a component, may be a secret.
+        // The value of an unknown key, such as one under an alias of a component, may be a secret.
         let is_plain =
             below.clone().next().is_some() && below.all(|(_, (value, secrecy))| secrecy.redacted(value) == *value);
         if is_plain { set.to_owned() } else { format!("{key}={REDACTED}") }
     }
 
-    /// The lines of all secrets that were read, but for those too short to be one.
+    /// The lines of all secrets that were read, except lines that are too short to be secret.
     fn secrets(&self) -> Vec<String> {
         let mut secrets = Vec::new();
         for (value, secrecy) in self.state().effective.values() {
             let lines = secrecy.secrets(value).into_iter().flat_map(str::lines);
             secrets.extend(lines.filter(|line| line.len() > 3).map(str::to_owned));
         }
-        // One may be a part of another.
+        // The longest come first: one may be a part of another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets
     }
@@ -326,14 +321,14 @@ impl Problems {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The report for a terminal of 80 columns: each problem with its line and what to do, and a count at the end.
+    /// The report for a terminal of 80 columns: each problem with its line and help, and a count at the end.
     pub fn render(&self, sources: &Sources, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(WIDTH);
         let (problems, secrets, mut report) = (self.located(sources), self.secrets(), String::new());
         for problem in &problems {
             report.push_str(&renderer.render(&[group(problem, sources, &secrets)]));
             if let (None, Some(help)) = (problem.place, &problem.help) {
-                // Without a snippet there is no gutter that the help could stand beside.
+                // Without a snippet there is no gutter for the help.
                 report.push_str(&format!("\n{}", hanging("  help: ", &safe(help), WIDTH)));
             }
             report.push_str("\n\n");
@@ -350,7 +345,7 @@ impl Problems {
     }
 }
 
-/// What begins with `trail` stands together.
+/// Removes the keys that begin with `trail`. In the order of the map they are adjacent.
 fn remove_below<V>(effective: &mut BTreeMap<Vec<String>, V>, trail: &[String]) {
     let from = (Bound::Included(trail), Bound::Unbounded);
     let below =
@@ -360,7 +355,7 @@ fn remove_below<V>(effective: &mut BTreeMap<Vec<String>, V>, trail: &[String]) {
     }
 }
 
-/// Puts `value` where `trail` leads below `node`: trails come in their order, so what is open stands last.
+/// Puts `value` at `trail` below `node`. Trails come sorted, so the map or list to add to is always the last one.
 fn graft(node: &mut Node, trail: &[String], value: Value) {
     let Some((key, rest)) = trail.split_first() else {
         node.value = value;
@@ -387,7 +382,7 @@ fn graft(node: &mut Node, trail: &[String], value: Value) {
     }
 }
 
-/// Doubles what would be expanded when it is read again. A tree that was read has a bounded depth.
+/// Doubles each `$` that would be expanded when the output is read again. The depth of a tree is bounded.
 fn unexpanded(node: &mut Node) {
     match &mut node.value {
         Value::Text(text) if text.contains("${") || text.contains("$$") => *text = text.replace('$', "$$"),
@@ -397,14 +392,14 @@ fn unexpanded(node: &mut Node) {
     }
 }
 
-/// So many errors are enough to begin with, and so many warnings.
+/// The maximum of errors shown, and of warnings.
 const SHOWN: usize = 200;
 const WIDTH: usize = 80;
-/// The longest text of a file that is shown with a problem.
+/// The longest excerpt of a file that is shown with a problem, in bytes.
 const LONGEST: usize = 64 << 10;
-/// What stands left of the title: its level.
+/// The width of the level before the title.
 const TITLE_MARGIN: usize = "warning: ".len();
-/// What stands left of a help line: the gutter and `= help: `.
+/// The width of the gutter and `= help: ` before help.
 const HELP_MARGIN: usize = 12;
 
 fn group<'a>(problem: &'a Problem, sources: &'a Sources, secrets: &[String]) -> Group<'a> {
@@ -432,8 +427,8 @@ fn group<'a>(problem: &'a Problem, sources: &'a Sources, secrets: &[String]) -> 
     }
 }
 
-/// The line of a problem, and that of what it clashes with; secrets are shown as stars. Of lines that are too long only the
-/// place is shown.
+/// The line of a problem, and the line it conflicts with. Secrets are shown as stars. If the lines are too long, only
+/// the place is shown.
 fn shown<'a>(problem: &'a Problem, place: Place, sources: &'a Sources, secrets: &[String]) -> Option<Element<'a>> {
     let source = sources.get(place)?;
     let related = problem.related.as_ref().filter(|(other, _)| other.source == place.source);
@@ -449,11 +444,11 @@ fn shown<'a>(problem: &'a Problem, place: Place, sources: &'a Sources, secrets: 
         if !text.contains(secret.as_str()) {
             continue;
         }
-        // As many, so that columns stay what they are.
+        // One star per character keeps the columns.
         text = text.replace(secret, &stars(secret)).into();
     }
     let text = respelled(&text, secrets);
-    // Whoever reads it sees what is there: escapes, and where the mark stands among them.
+    // Control characters are shown as escapes, and the marks move with them.
     let shown = |text: &str| text.replace("\r\n", "\n").split('\n').map(safe).collect::<Vec<_>>().join("\n");
     let shown_to = |byte| shown(text.get(..byte).unwrap_or_default()).len();
     let span = |place| {
@@ -470,7 +465,7 @@ fn stars(text: &str) -> String {
     "*".repeat(text.chars().count())
 }
 
-/// Lines of YAML with stars for quoted texts that hold a secret in another spelling than its value: `"s\x41"`, `'it''s'`.
+/// Lines of YAML with stars for quoted texts that contain an escaped secret: `"s\x41"`, `'it''s'`.
 fn respelled(text: &str, secrets: &[String]) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, quoted)) = rest.find(['"', '\'']).and_then(|at| rest.split_at_checked(at + 1)) {
@@ -499,7 +494,7 @@ fn respelled(text: &str, secrets: &[String]) -> String {
     out + rest
 }
 
-/// The byte that follows the first `lines` lines.
+/// The length of the first `lines` lines in bytes.
 fn line_start(text: &str, lines: u32) -> usize {
     text.split_inclusive('\n').take(lines as usize).map(str::len).sum()
 }
@@ -523,8 +518,7 @@ fn closing(problems: &[Problem], beyond: [usize; 2], sources: &Sources) -> Strin
     format!("{}{place}\n", counts.collect::<Vec<_>>().join(" and "))
 }
 
-/// The bytes that a caret line points at, in a text that starts with line `first`: one character at least, and no more than
-/// leave room for what stands around them.
+/// The bytes to mark in a text that starts with line `first`: at least one character, at most a line's width.
 fn bytes(text: &str, place: Place, first: u32) -> Range<usize> {
     let line_start = line_start(text, place.line.saturating_sub(first));
     let line = text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or_default();

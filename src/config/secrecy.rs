@@ -1,19 +1,19 @@
-//! What must not be shown of a setting: all of a secret, and of a URL its user, password and query.
+//! Keeps secrets out of output: the whole of a secret setting, and the user, password and query of a URL.
 
 use std::fmt;
 
 use super::tree::Value;
 
-/// What stands for a secret.
+/// Shown instead of a secret.
 pub const REDACTED: &str = "[REDACTED]";
-/// What is shorter is no secret, but a word that stands in any message.
+/// Shorter parts of a secret may also be ordinary words of a message, and are not masked.
 const SHORTEST: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrecy {
     Open,
     Secret,
-    /// A URL may hold secrets.
+    /// A URL may contain secrets.
     Url,
 }
 
@@ -30,7 +30,7 @@ impl Secrecy {
         secrets
     }
 
-    /// The value as it may be shown.
+    /// The value for display.
     pub fn redacted(self, value: &Value) -> Value {
         match (self, value) {
             (Secrecy::Secret, _) => Value::Text(REDACTED.to_owned()),
@@ -49,8 +49,8 @@ pub fn redacted_url(url: &str) -> String {
     format!("{scheme}{userinfo}{at}{rest}{mark}{query}")
 }
 
-/// What may be shown of a URL (what stands before the user, and what follows him), and what may not (user and password,
-/// the query). A password that was not encoded may hold any character: it ends at the last `@`.
+/// Splits a URL into its public parts (before and after the user) and its secret ones (user with password, query). A
+/// password that is not encoded may contain any character: it ends at the last `@`.
 fn parts(url: &str) -> ([&str; 2], [&str; 2]) {
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + "://".len()));
     let (userinfo, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
@@ -58,16 +58,16 @@ fn parts(url: &str) -> ([&str; 2], [&str; 2]) {
     ([scheme, rest], [userinfo, query])
 }
 
-/// What the lines around a PEM say it is.
+/// The labels in the first and last line of a PEM text.
 const LABELS: [&str; 5] = ["CERTIFICATE", "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"];
 
-/// A PEM without the lines around it, whose words stand in messages.
+/// A PEM text without its first and last line, whose words also occur in messages.
 fn without_labels(secret: &str) -> String {
     let lines = LABELS.iter().flat_map(|label| ["BEGIN", "END"].map(|edge| format!("-----{edge} {label}-----")));
     lines.fold(secret.to_owned(), |secret, line| secret.replace(&line, ""))
 }
 
-/// A message without what it repeats of a secret, which may have been cut, quoted or taken apart before it got there.
+/// Masks the parts of a message that repeat parts of a secret, also if the secret was cut, quoted or split before.
 pub fn masked(message: &str, secret: &str) -> String {
     let secret = without_labels(secret).to_lowercase();
     let characters: Vec<char> = message.chars().collect();
@@ -90,7 +90,7 @@ pub fn masked(message: &str, secret: &str) -> String {
 
 const MASK: &str = "***";
 
-/// Text that is never shown by accident.
+/// Text that formatting never shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 

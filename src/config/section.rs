@@ -1,6 +1,6 @@
-//! What a component decodes its settings with. Every method answers with a usable value: a fault is reported with its
-//! place and the default returned. A key that nobody asked for by the time the section is dropped is an unknown key.
-//! On the way the effective value of each key is recorded, so that `print-config` needs no code in the components.
+//! The decoder of a component's settings. Every method returns a usable value: after an error, which is reported with
+//! its place, that is the default. A key that no method has read when the section is dropped is reported as unknown.
+//! Every method records the effective value of its key, so that `print-config` needs no code in the components.
 
 mod values;
 
@@ -17,15 +17,15 @@ use super::tree::{Entry, Node, Place, Value, quoted};
 use super::{duration, emit};
 use values::{Fault, expected, expected_secret, says_nothing};
 
-/// A map that is being decoded.
+/// A map and the state of its decoding.
 #[derive(Debug)]
 pub struct Section<'a> {
     entries: &'a [Entry],
     by_key: HashMap<&'a str, &'a Entry>,
-    /// The key that opens it, for what is missing inside.
+    /// The place of the key that opens it, for problems about missing keys.
     place: Place,
     path: String,
-    /// The keys that lead here in the effective configuration, where the index of a list is one too.
+    /// The keys that lead here in the effective configuration. An index of a list counts as a key.
     trail: Vec<String>,
     problems: &'a Problems,
     is_map: bool,
@@ -34,7 +34,7 @@ pub struct Section<'a> {
     passes_unknown: Cell<fn(&Node) -> bool>,
 }
 
-/// The keys that were asked for, in their order.
+/// The keys that were read, in order.
 #[derive(Debug, Default)]
 struct Asked {
     keys: Vec<String>,
@@ -83,7 +83,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// False when something else stood there, which has been reported.
+    /// False if the value is not a map, which has been reported.
     pub(super) fn is_map(&self) -> bool {
         self.is_map
     }
@@ -96,18 +96,12 @@ impl<'a> Section<'a> {
         self.problems
     }
 
-    /// Where to point for `key`: at its value, at the key when the value is nothing to point at, else at the section.
+    /// The place to show for `key`: its scalar value, else the key. Without the key, the section.
     pub fn place(&self, key: &str) -> Place {
-        match self.by_key.get(key) {
-            None => self.place,
-            Some(Entry { key_place, node, .. }) => match node.value {
-                Value::Null | Value::List(_) | Value::Map(_) => *key_place,
-                _ => node.place,
-            },
-        }
+        self.by_key.get(key).map_or(self.place, |entry| entry.place())
     }
 
-    /// Whether text stands there, where a list may be meant.
+    /// Whether the value is text. Some lists may be written as text.
     pub fn is_text(&self, key: &str) -> bool {
         self.entry(key).is_some_and(|entry| matches!(entry.node.value, Value::Text(_)))
     }
@@ -116,19 +110,19 @@ impl<'a> Section<'a> {
         self.entry(key).is_some()
     }
 
-    /// Whether the key stands there with nothing behind its colon.
+    /// Whether the key is there without a value.
     pub fn is_null(&self, key: &str) -> bool {
         self.entry(key).is_some_and(|entry| entry.node.is_null())
     }
 
-    /// The value of `key` as it stands.
+    /// The value of `key`, undecoded.
     pub fn node(&self, key: &str) -> Option<&'a Node> {
         let entry = self.entry(key)?;
         self.note(key, entry.node.value.clone());
         Some(&entry.node)
     }
 
-    /// All entries, for a map whose keys are the user's own; recorded by whoever decodes them.
+    /// All entries, for a map with keys of the user's choice. The caller records their values.
     pub fn entries(&self) -> &'a [Entry] {
         let mut asked = self.asked.borrow_mut();
         self.entries.iter().for_each(|entry| asked.add(&entry.key));
@@ -154,21 +148,21 @@ impl<'a> Section<'a> {
         Some(secret)
     }
 
-    /// A URL, of which user, password and query are secret.
+    /// A URL. Its user, password and query are secret.
     pub fn url(&self, key: &str) -> Option<String> {
         let url = self.scalar(key, values::text)?;
         self.keep(key, &url, Secrecy::Url);
         Some(url)
     }
 
-    /// Records a text with secrets in it, and keeps them out of every message about it.
+    /// Records a text that contains secrets, and keeps them out of every message about it.
     fn keep(&self, key: &str, text: &str, secrecy: Secrecy) {
         let value = Value::Text(text.to_owned());
         secrecy.secrets(&value).iter().for_each(|secret| self.problems.withhold(self.place(key), secret));
         self.problems.record(&self.trail_of(key), value, secrecy);
     }
 
-    /// A list of secrets, or one of them.
+    /// A list of secrets, or a single one.
     pub fn secrets(&self, key: &str) -> Vec<Secret> {
         let list = match self.entry(key).map(|entry| &entry.node) {
             Some(Node { value: Value::List(list), .. }) => list.as_slice(),
@@ -182,8 +176,11 @@ impl<'a> Section<'a> {
         let secrets: Vec<Secret> = list.iter().filter_map(secret).collect();
         self.note(key, Value::List(Vec::new()));
         for (index, secret) in secrets.iter().enumerate() {
-            let item = [self.trail_of(key), vec![index_key(index)]].concat();
-            self.problems.record(&item, Value::Text(secret.expose().to_owned()), Secrecy::Secret);
+            self.problems.record(
+                &self.trail_of_item(key, index),
+                Value::Text(secret.expose().to_owned()),
+                Secrecy::Secret,
+            );
         }
         secrets
     }
@@ -192,7 +189,7 @@ impl<'a> Section<'a> {
         self.scalar_or(key, default, Value::Bool, values::boolean)
     }
 
-    /// A whole number. A fraction is left out with a warning: the Go collector leaves it out without one.
+    /// A whole number. A fraction is cut off, as in the Go collector, but with a warning.
     pub fn integer(&self, key: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
         if let Some(Value::Float(value)) = self.entry(key).map(|entry| &entry.node.value)
             && value.fract() != 0.0
@@ -202,8 +199,7 @@ impl<'a> Section<'a> {
         self.scalar_or(key, default, Value::Int, |node| values::integer(node, &range))
     }
 
-    /// The same for a size or a number of things, of which there is a limit here: beyond the most it is the most, and a
-    /// warning says so.
+    /// The same for a size or count with a limit of our own. A larger value becomes the limit, with a warning.
     pub fn limited(&self, key: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
         let most = *range.end();
         let is_beyond = |value: &Value| match value {
@@ -219,7 +215,7 @@ impl<'a> Section<'a> {
         most
     }
 
-    /// The same where 0, or less, stands for the default.
+    /// The same, where 0 and less mean the default.
     pub fn integer_or_default(&self, key: &str, default: i64, most: i64) -> i64 {
         let least = if most == i64::MAX { i64::MIN } else { 0 };
         let value = Some(self.limited(key, default, least..=most)).filter(|value| *value > 0).unwrap_or(default);
@@ -227,7 +223,7 @@ impl<'a> Section<'a> {
         value
     }
 
-    /// A number where other values are allowed too, without its fraction; nothing where one of these stands.
+    /// A number without its fraction, for a key that also takes other types. `None` if it has one of those.
     pub fn whole(&self, key: &str) -> Option<i64> {
         let value = match self.entry(key)?.node.value {
             Value::Int(value) => value,
@@ -252,7 +248,7 @@ impl<'a> Section<'a> {
         Some(value)
     }
 
-    /// One of `choices`. In other letters than there it is taken with a warning: the Go collector refuses it.
+    /// One of `choices`. In different case, which the Go collector refuses, it is accepted with a warning.
     pub fn choice<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
         let written = self.entry(key).and_then(|entry| entry.node.as_text()).unwrap_or_default();
         let meant = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(written));
@@ -273,14 +269,14 @@ impl<'a> Section<'a> {
             })
         };
         let value = self.scalar(key, read).unwrap_or(default);
-        // A default that is none of them has no name.
+        // A default outside of `choices` has no name.
         if let Some((name, _)) = choices.iter().find(|(_, choice)| *choice == value) {
             self.note(key, Value::Text((*name).to_owned()));
         }
         value
     }
 
-    /// The same where `{}` is the default, too: the Go collector's `print-config` writes some so, whatever they are.
+    /// The same, where `{}` also means the default: the Go collector's `print-config` writes some values like that.
     pub fn choice_or_empty<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
         if !self.has(key) || self.says(key) {
             return self.choice(key, default, choices);
@@ -290,7 +286,7 @@ impl<'a> Section<'a> {
         default
     }
 
-    /// Whether something stands there, and not only the key.
+    /// Whether the key has a value that is not empty.
     pub fn says(&self, key: &str) -> bool {
         self.entry(key).is_some_and(|entry| !entry.node.is_empty())
     }
@@ -300,7 +296,7 @@ impl<'a> Section<'a> {
         Some(self.items(key)?.into_iter().map(|(text, _)| text).collect())
     }
 
-    /// The same, each with its place.
+    /// The same, each text with its place.
     pub fn items(&self, key: &str) -> Option<Vec<(String, Place)>> {
         let node = &self.entry(key)?.node;
         let text = |item: &Node| match item.as_text() {
@@ -320,7 +316,8 @@ impl<'a> Section<'a> {
         Some(items)
     }
 
-    /// Headers: a map, or a list of `{name, value}`; each with the place of its name. The values are secrets.
+    /// Headers, as a map or as a list of `{name, value}`: name, value, and the place of the name. The values are
+    /// secrets.
     pub fn headers(&self, key: &str) -> Vec<(String, Secret, Place)> {
         let is_list = self.entry(key).is_some_and(|entry| matches!(entry.node.value, Value::List(_)));
         let headers: Vec<(String, Secret, Place)> = if is_list {
@@ -341,7 +338,7 @@ impl<'a> Section<'a> {
             if !known.insert(name) {
                 self.problem_at(*place, key, format!("the header {} is given twice", quoted(name)), None);
             }
-            let item = [self.trail_of(key), vec![index_key(index)]].concat();
+            let item = self.trail_of_item(key, index);
             let part = |key: &str| [item.clone(), vec![key.to_owned()]].concat();
             self.problems.record(&part("name"), Value::Text(name.clone()), Secrecy::Open);
             self.problems.record(&part("value"), Value::Text(value.expose().to_owned()), Secrecy::Secret);
@@ -349,7 +346,7 @@ impl<'a> Section<'a> {
         headers
     }
 
-    /// A section that is off unless it is there with something in it, even `{}`; `enabled: false` turns it off.
+    /// A section that is off by default. Any value turns it on, even `{}`; `enabled: false` turns it off again.
     pub fn section(&self, key: &str) -> Option<Section<'a>> {
         let section = self.optional(key, self.entry(key).is_some_and(|entry| !entry.node.is_null()));
         if section.is_none() {
@@ -358,11 +355,12 @@ impl<'a> Section<'a> {
         section
     }
 
-    /// A section with defaults of its own: absent it is `on_by_default`, and `key:` alone turns it on.
+    /// A section with its own default: without the key it is `on_by_default`; `key:` without a value turns it on.
     pub fn section_or_default(&self, key: &str, on_by_default: bool) -> Option<Section<'a>> {
         let section = self.optional(key, self.has(key) || on_by_default);
         if section.is_none() {
-            // Null would turn it on where this is read again, and so would silence where it is on by default.
+            // When the printed config is read again, null would turn it on. So would a missing key if it is on by
+            // default.
             self.problems.forget(&self.trail_of(key));
             if on_by_default {
                 let switch = [self.trail_of(key), vec!["enabled".to_owned()]].concat();
@@ -383,7 +381,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A plain section, which nothing turns on or off.
+    /// A section that is always on.
     pub fn subsection(&self, key: &str) -> Section<'a> {
         static NOTHING: Node = Node { value: Value::Null, place: Place::NOWHERE, text: None };
         let (place, node) = match self.entry(key) {
@@ -411,13 +409,13 @@ impl<'a> Section<'a> {
         };
         self.note(key, Value::List(Vec::new()));
         let sections = list.iter().enumerate().map(|(index, node)| {
-            let trail = [self.trail_of(key), vec![index_key(index)]].concat();
+            let trail = self.trail_of_item(key, index);
             Self::new(node.place, node, format!("{}[{index}]", self.path_of(key)), trail, self.problems)
         });
         Some(sections.collect())
     }
 
-    /// Keys that are allowed and mean nothing here.
+    /// Accepts keys that have no effect here.
     pub fn ignored(&self, keys: &[&str]) {
         for key in keys {
             if let Some(entry) = self.entry(key) {
@@ -426,36 +424,36 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// All of it is accepted, and says nothing here: it is named once as a whole. These are the keys that it may have.
+    /// Accepts a section that has no effect here, with these keys. The start-up notice names the section as a whole.
     pub fn without_effect(&self, keys: &[&str]) {
         let mut asked = self.asked.borrow_mut();
         keys.iter().for_each(|key| asked.add(key));
         self.problems.ignore(self.place, self.path.clone());
     }
 
-    /// Keys of the Go collector that may be there as long as they say nothing, as its `print-config` writes them.
+    /// Accepts keys of the Go collector if their values set nothing, as in the output of its `print-config`.
     pub fn unset(&self, keys: &[&str]) {
         let known = self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str()) && says_nothing(&entry.node));
         let mut asked = self.asked.borrow_mut();
         known.for_each(|entry| asked.add(&entry.key));
     }
 
-    /// The Go collector passes over unknown keys of this section: they are warnings.
+    /// Makes unknown keys of this section warnings: the Go collector ignores them.
     pub fn pass_unknown(&self) {
         self.passes_unknown.set(|_| true);
     }
 
-    /// The same for unknown keys with a section or nothing behind them.
+    /// The same for unknown keys whose value is a section or missing.
     pub fn pass_unknown_sections(&self) {
         self.passes_unknown.set(|node| matches!(node.value, Value::Map(_) | Value::Null));
     }
 
-    /// Passes over unknown keys if the section around it does.
+    /// Treats unknown keys like the section around it.
     pub fn pass_unknown_as(&self, around: &Section) {
         self.passes_unknown.set(around.passes_unknown.get());
     }
 
-    /// Keys of the Go collector for something that is not supported here: what they say is not read.
+    /// Ignores keys of the Go collector for a feature that is not supported here, with a warning.
     pub fn unread(&self, keys: &[&str], of: &str) {
         for key in keys.iter().filter(|key| self.says(key)) {
             self.warning(key, format!("{of} are not supported: what stands here is not read"));
@@ -463,7 +461,7 @@ impl<'a> Section<'a> {
         self.ignored(keys);
     }
 
-    /// What a person should know about a key that is taken all the same.
+    /// Reports a warning about a key that is accepted all the same.
     pub fn warning(&self, key: &str, message: impl Into<String>) {
         self.push(key, Problem::warning(self.place(key), message));
     }
@@ -476,12 +474,12 @@ impl<'a> Section<'a> {
         self.problem_at(self.place(key), key, message, Some(help.into()));
     }
 
-    /// The same about a secret: without its line, which may show it.
+    /// The same about a secret, without the line that may show it.
     pub fn secret_problem(&self, key: &str, message: impl Into<String>) {
         self.problem_at(Place::NOWHERE, key, message, None);
     }
 
-    /// The same, at a place inside of the value.
+    /// The same at a place inside the value.
     pub fn problem_at(&self, place: Place, key: &str, message: impl Into<String>, help: Option<String>) {
         let path = self.path_of(key);
         if !self.problems.has_error_of(place, &path) && !self.problems.is_unresolved(place) {
@@ -490,17 +488,17 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// What `key` names on this machine: read only on the machine that runs the config.
+    /// Registers a check of what `key` names on this machine. It runs only on the machine that runs the config.
     pub fn look_later(&self, key: &str, look: impl Fn() -> Result<(), Fault> + Send + 'static) {
         self.problems.look_later(self.place(key), self.path_of(key), Box::new(look));
     }
 
-    /// A problem of another place or kind, such as one inside of a text, about a key of this section.
+    /// Reports a prepared problem about a key of this section, such as one inside a text.
     pub fn push(&self, key: &str, problem: Problem) {
         self.problems.push(problem.at(self.path_of(key)));
     }
 
-    /// Says that `key` must be given, unless it was and has been refused; for an `or_else`.
+    /// Reports that `key` is missing, unless it has a value, which was refused then. For use in `or_else`.
     pub fn missing<T>(&self, key: &str) -> Option<T> {
         if self.entry(key).is_none_or(|entry| entry.node.is_null()) {
             self.problem(key, "it is required, and missing");
@@ -508,7 +506,7 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// Reports what nobody asked for. Dropping a section does the same.
+    /// Reports unknown keys. Dropping a section does the same.
     pub fn finish(self) {}
 
     fn refuse<T>(&self, place: Place, key: &str, (message, help): Fault) -> Option<T> {
@@ -526,6 +524,11 @@ impl<'a> Section<'a> {
 
     fn trail_of(&self, key: &str) -> Vec<String> {
         self.trail.iter().cloned().chain([key.to_owned()]).collect()
+    }
+
+    /// The key of an item is its index, with zeros in front: keys sort as the items stand.
+    fn trail_of_item(&self, key: &str, index: usize) -> Vec<String> {
+        [self.trail_of(key), vec![format!("{index:05}")]].concat()
     }
 
     fn note(&self, key: &str, value: Value) {
@@ -553,12 +556,12 @@ impl<'a> Section<'a> {
         value
     }
 
-    /// The value of a scalar; none when it is absent, null, or refused.
+    /// The value of a scalar; `None` if it is absent, null or refused.
     fn scalar<T>(&self, key: &str, read: impl FnOnce(&Node) -> Result<T, Fault>) -> Option<T> {
         let node = &self.entry(key)?.node;
         match read(node) {
             Ok(value) => Some(value),
-            // An empty variable is null too, and a field of text was content with it.
+            // An empty variable is null as well, but `read` accepts it as text.
             Err(_) if node.is_null() => None,
             Err(fault) => self.refuse(self.place(key), key, fault),
         }
@@ -577,15 +580,10 @@ impl Drop for Section<'_> {
                 let help = suggestion(&entry.key, known(), "the keys here are");
                 problem = problem.help(help.unwrap_or_else(|| "there is nothing to set here".into()));
                 if let Some(meant) = nearest(&entry.key, known()) {
-                    problem = problem.misspelling(self.path_of(meant));
+                    problem = problem.obscuring(&self.path_of(meant));
                 }
             }
             self.problems.push(problem);
         }
     }
-}
-
-/// The key of an item of a list, which sorts as the items stand.
-fn index_key(index: usize) -> String {
-    format!("{index:05}")
 }

@@ -1,4 +1,4 @@
-//! Where a configuration comes from: `file:`, `env:` and `yaml:` URIs, and `--set`. Everything is merged from left to
+//! Loads a configuration from `file:`, `env:` and `yaml:` URIs, and from `--set`. Sources are merged from left to
 //! right, `--set` last, and expanded once at the end.
 
 use super::expand::Expansion;
@@ -9,21 +9,21 @@ use super::tree::{Node, Place, Value, quoted};
 use super::yaml::{self, MAX_BYTES, MAX_DEPTH};
 use std::path::Path;
 
-/// The texts that were read, for the snippets of the messages. A `Place` names one by its index.
+/// The texts that were read, for excerpts in messages. A `Place` refers to one by its index.
 #[derive(Debug, Default)]
 pub struct Sources(Vec<Source>);
 
 #[derive(Debug)]
 pub struct Source {
-    /// A file's path, or what stands for one: `env:NAME`, `--set`.
+    /// The path of a file, `env:NAME`, `inline yaml`, or `--set`.
     pub name: String,
     pub text: String,
 }
 
-/// The name of what is one value.
+/// The name of a source that is a single value.
 pub const SET: &str = "--set";
 
-/// A configuration as it was read. After an error that kept a source from being read, `root` is null.
+/// A configuration as it was read. `root` is null if a source could not be read.
 #[derive(Debug)]
 pub struct Loaded {
     pub root: Node,
@@ -46,16 +46,16 @@ impl Sources {
     }
 }
 
-/// What a configuration reads from.
+/// The environment that a configuration reads from.
 #[derive(Clone, Copy)]
 pub struct Outside<'a> {
-    /// Looks a variable up.
+    /// Returns the value of a variable.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
-    /// What may stand where it names a file.
+    /// Whether a named file may also be a pipe.
     pub place: files::Place,
 }
 
-/// Reads, merges and expands, as at a start. `environment` looks a variable up.
+/// Reads, merges and expands a config, as at a start. `environment` returns the value of a variable.
 pub fn load(sources: &[String], sets: &[String], environment: &dyn Fn(&str) -> Option<String>) -> Loaded {
     load_from(sources, sets, Outside { environment, place: files::Place::Any })
 }
@@ -99,7 +99,7 @@ fn retrieve_source(
     };
     let text = match retrieve(scheme, rest, outside) {
         Ok(Some(text)) => Ok(text),
-        // Beside other sources it is an empty one, as in the Go collector.
+        // Beside other sources, it counts as empty, as in the Go collector.
         Ok(None) if !is_alone => {
             problems
                 .push(Problem::warning(None, format!("environment variable \"{rest}\" is not set: it adds nothing")));
@@ -128,7 +128,7 @@ fn retrieve_source(
 
 const CONFIG_HELP: &str = "--config takes a file, or file:PATH, env:VARIABLE, yaml:TEXT";
 
-/// `a.b.c=value`, where the value is YAML.
+/// Parses `a.b.c=value`, where the value is YAML.
 fn set_document(set: &str, sources: &mut Sources, problems: &Problems) -> Option<Node> {
     let source = sources.add(SET, set.to_owned());
     let Some((key, value)) = set.split_once('=') else {
@@ -164,13 +164,13 @@ fn document(text: &str, source: u16, shift: u32, problems: &Problems) -> Option<
     }
 }
 
-/// Two characters at least, so that the letter of a Windows drive is none.
+/// Whether it is the scheme of a URI. A single letter is not: it is a Windows drive.
 pub(super) fn is_scheme(text: &str) -> bool {
     let rest = |character: char| character.is_ascii_alphanumeric() || "+.-".contains(character);
     text.len() > 1 && text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.chars().all(rest)
 }
 
-/// The text that a URI stands for; `None` for an environment variable that is not set and has no default.
+/// The text that a URI refers to; `None` for an environment variable that is not set and has no default.
 pub(super) fn retrieve(scheme: &str, rest: &str, outside: Outside) -> Result<Option<String>, (String, Option<String>)> {
     match scheme {
         "yaml" => Ok(Some(rest.to_owned())),

@@ -1,7 +1,6 @@
 //! `service.telemetry`: the collector's own log and metrics.
 
 use super::section::Section;
-use super::tree::Value;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telemetry {
@@ -20,7 +19,7 @@ pub struct Metrics {
     pub level: MetricsLevel,
     /// Host and port of each Prometheus reader.
     pub readers: Vec<(String, u16)>,
-    /// The user named the readers: a port that is taken is then an error.
+    /// Whether the user configured the readers. Then an occupied port is an error.
     pub named: bool,
 }
 
@@ -46,7 +45,7 @@ pub enum MetricsLevel {
     Detailed,
 }
 
-/// The names that zap takes.
+/// The names that zap, the Go collector's logger, accepts.
 const LOG_LEVELS: [(&str, LogLevel); 9] = [
     ("debug", LogLevel::Debug),
     ("info", LogLevel::Info),
@@ -68,7 +67,7 @@ const METRICS_LEVELS: [(&str, MetricsLevel); 4] = [
     ("Detailed", MetricsLevel::Detailed),
 ];
 
-/// The most readers of metrics.
+/// The maximum of metrics readers.
 const READERS: usize = 16;
 
 impl Default for Telemetry {
@@ -92,8 +91,10 @@ impl Telemetry {
             "disable_zap_resource",
             "sampling",
             "processors",
+            "output_paths",
+            "error_output_paths",
+            "initial_fields",
         ]);
-        logs.ignored(&["output_paths", "error_output_paths", "initial_fields"]);
         Self {
             logs: Logs {
                 level: match logs.whole("level") {
@@ -123,10 +124,9 @@ fn metrics(section: &Section) -> Metrics {
         let help = "write readers: [{pull: {exporter: {prometheus: {host: localhost, port: 8888}}}}]";
         section.problem_with_help("address", "this key of older collectors is gone", help);
     }
-    if let Some(Value::List(list)) = section.node("readers").map(|node| &node.value)
-        && list.len() > READERS
-    {
-        section.problem("readers", format!("there are at most {READERS} readers, and these are {}", list.len()));
+    let count = section.node("readers").map_or(0, |node| node.items().len());
+    if count > READERS {
+        section.problem("readers", format!("there are at most {READERS} readers, and these are {count}"));
         return Metrics { level, ..Telemetry::default().metrics };
     }
     let Some(sections) = section.sections("readers") else {

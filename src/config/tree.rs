@@ -1,7 +1,7 @@
-//! The tree a configuration is read into: plain YAML values, each with the place it was written at.
+//! The tree of a configuration: YAML values, each with its place in the source.
 
-/// Where something was written. Lines and columns count from 1, columns and lengths in characters; a scalar over
-/// several lines has a length that includes the line breaks.
+/// A position in a source. Lines and columns count from 1; columns and lengths count characters. The length of a scalar
+/// over several lines includes the line breaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     pub source: u16,
@@ -11,7 +11,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place of what was never written.
+    /// The place of a value that is not in any source, such as a default.
     pub const NOWHERE: Place = Place { source: 0, line: 0, column: 0, length: 0 };
 }
 
@@ -19,7 +19,7 @@ impl Place {
 pub struct Node {
     pub value: Value,
     pub place: Place,
-    /// The text of a value that is one `${…}`: a field of text takes it, whatever it looks like; every other field takes the value.
+    /// The text of a value that is a single `${…}`. A text setting takes this text; other settings take the value.
     pub text: Option<Box<str>>,
 }
 
@@ -46,7 +46,7 @@ impl Node {
         Self { value, place, text: None }
     }
 
-    /// What it says, wherever it was written: equal when nothing was changed.
+    /// The same without places, to compare contents.
     pub fn without_places(&self) -> Node {
         let value = match &self.value {
             Value::List(list) => Value::List(list.iter().map(Node::without_places).collect()),
@@ -76,10 +76,18 @@ impl Node {
         }
     }
 
-    /// The entries of a map; none for everything else.
+    /// The entries of a map; empty for other values.
     pub fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The items of a list; empty for other values.
+    pub fn items(&self) -> &[Node] {
+        match &self.value {
+            Value::List(items) => items,
             _ => &[],
         }
     }
@@ -88,7 +96,7 @@ impl Node {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
-    /// The text that a field of text takes.
+    /// The value for a text setting.
     pub fn as_text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(self.text.as_deref().unwrap_or(text)),
@@ -96,7 +104,7 @@ impl Node {
         }
     }
 
-    /// What it is, in words for a message.
+    /// The name of its type, for messages.
     pub fn kind(&self) -> &'static str {
         match &self.value {
             Value::Null => "nothing",
@@ -109,7 +117,17 @@ impl Node {
     }
 }
 
-/// A piece of the user's text for a message: in quotes, and no longer than a reader wants.
+impl Entry {
+    /// The place to show: the scalar value, else the key.
+    pub fn place(&self) -> Place {
+        match self.node.value {
+            Value::Null | Value::List(_) | Value::Map(_) => self.key_place,
+            _ => self.node.place,
+        }
+    }
+}
+
+/// A part of the user's text for a message, in quotes and shortened.
 pub fn quoted(text: &str) -> String {
     match text.char_indices().nth(48) {
         Some((end, _)) => format!("\"{}…\"", text.get(..end).unwrap_or(text)),

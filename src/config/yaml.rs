@@ -1,5 +1,5 @@
-//! YAML text to tree, by the scalar rules of go-yaml v3, which the Go collector reads its files with: `yes` and `on`
-//! are text, `0123` is octal, `1_000` a number. Depth, nodes and bytes are bounded, so that no alias can blow up.
+//! Parses YAML into a tree, with the scalar rules of go-yaml v3, which the Go collector uses: `yes` and `on` are text,
+//! `0123` is octal, `1_000` is a number. Depth, nodes and bytes are bounded, also with aliases written out.
 
 use super::merge;
 use super::problems::Problem;
@@ -11,17 +11,17 @@ pub const MAX_BYTES: usize = 1 << 20;
 pub const MAX_DEPTH: usize = 64;
 pub const MAX_NODES: usize = 100_000;
 
-/// Why a text was refused; boxed, since it is rare and large.
+/// Why a text was refused. Boxed, because it is rare and large.
 type Fault = Box<Problem>;
 
-/// A document, and the place of a second one, which is never read.
+/// A document, and the place of a second one, which is not read.
 #[derive(Debug)]
 pub struct Document {
     pub root: Node,
     pub more: Option<Place>,
 }
 
-/// Reads the first document of `text`. Its first line starts `shift` characters into a line of the source.
+/// Parses the first document of `text`, whose first line starts after `shift` characters of a line in the source.
 pub fn parse(text: &str, source: u16, shift: u32) -> Result<Document, Fault> {
     let start = Place { source, line: 1, column: 1 + shift, length: 0 };
     if text.len() > MAX_BYTES {
@@ -51,10 +51,10 @@ pub fn parse(text: &str, source: u16, shift: u32) -> Result<Document, Fault> {
 struct Reader<'t> {
     text: &'t str,
     parser: Parser<'t, StrInput<'t>>,
-    /// Where the text starts in its source.
+    /// The place of the text's start in its source.
     start: Place,
     nodes: usize,
-    /// The places of `{` and `[` that are open.
+    /// The places of open `{` and `[`.
     open: Vec<Place>,
     anchors: HashMap<usize, Node>,
 }
@@ -69,15 +69,15 @@ impl<'t> Reader<'t> {
                     Event::SequenceStart(StructureStyle::Flow, ..) | Event::MappingStart(StructureStyle::Flow, ..) => {
                         self.open.push(place);
                     }
-                    // Inside of { } and [ ] there is nothing but flow.
+                    // Everything inside { } and [ ] is in flow style, so this end belongs to the last one.
                     Event::SequenceEnd | Event::MappingEnd => drop(self.open.pop()),
-                    // YAML allows both; go-yaml takes the one for a key, the other for what follows a key.
+                    // YAML allows both characters here. go-yaml reads `?` as the start of a key, and `:` as its end.
                     Event::Scalar(text, ScalarStyle::Plain, ..)
                         if !self.open.is_empty() && (text.contains('?') || text.starts_with(':')) =>
                     {
-                        let problem = fault(place, format!("{} wants quotes inside of {{ }} and [ ]", quoted(text)));
+                        let message = format!("{} wants quotes inside of {{ }} and [ ]", quoted(text));
                         let help = "without them the Go collector refuses it, or reads something else".to_owned();
-                        return Err(Box::new((*problem).help(Some(help))));
+                        return Err(Problem::error(place, message).help(help).into());
                     }
                     _ => {}
                 }
@@ -85,22 +85,23 @@ impl<'t> Reader<'t> {
             }
             Some(Err(error)) => {
                 let (mark, info) = (*error.marker(), error.info());
-                // "while parsing …, did not find …": the second half says it.
+                // In "while parsing …, did not find …", the second half is the error.
                 let detail = info.split_once(", ").filter(|_| info.starts_with("while"));
                 let what = detail.map_or(info.as_str(), |(_, detail)| detail);
                 let line = self.text.lines().nth(mark.line().saturating_sub(1)).unwrap_or_default();
                 let place = self.place(&Span::new(mark, mark));
                 if let Some(open) = self.never_closed(place) {
-                    let problem = fault(open, "this is not YAML: what opens here is not closed");
-                    return Err(Box::new((*problem).related(place, what)));
+                    let problem = Problem::error(open, "this is not YAML: what opens here is not closed");
+                    return Err(problem.related(place, what).into());
                 }
-                let problem = fault(place, format!("this is not YAML: {what}"));
-                Err(Box::new((*problem).help(advice(&info, line).map(str::to_owned))))
+                let problem = Problem::error(place, format!("this is not YAML: {what}"));
+                Err(problem.help(advice(&info, line).map(str::to_owned)).into())
             }
         }
     }
 
-    /// The `{` or `[` that is still open at `place`, where a line begins that is not inside of it: no deeper than its own line.
+    /// The `{` or `[` that is still open at `place`, if that line is outside: empty, or indented no deeper than the
+    /// opening line.
     fn never_closed(&self, place: Place) -> Option<Place> {
         let open = *self.open.last()?;
         let line = |place: Place| self.text.lines().nth((place.line as usize).saturating_sub(1)).unwrap_or_default();
@@ -109,7 +110,7 @@ impl<'t> Reader<'t> {
         (place.line > open.line && is_outside).then_some(open)
     }
 
-    /// The node that `event` starts, `depth` levels deep.
+    /// Reads the node that `event` starts, at level `depth`.
     fn node(&mut self, event: Event, place: Place, depth: usize) -> Result<Node, Fault> {
         self.room(1, depth, place)?;
         let (value, anchor) = match event {
@@ -157,8 +158,8 @@ impl<'t> Reader<'t> {
                 (_, place) => return Err(fault(place, "a key is plain text, not a list or a map")),
             };
             if let Some(first) = places.insert(key.clone(), key_place) {
-                let problem = fault(key_place, format!("the key {} is defined twice", quoted(&key)));
-                return Err(Box::new((*problem).related(first, "first defined here")));
+                let problem = Problem::error(key_place, format!("the key {} is defined twice", quoted(&key)));
+                return Err(problem.related(first, "first defined here").into());
             }
             let nesting = key.matches("::").count();
             split |= nesting > 0;
@@ -170,11 +171,11 @@ impl<'t> Reader<'t> {
                 _ => entries.push(Entry { key, key_place, node }),
             }
         }
-        // Keys are unique as written; only `::` can make two of them meet.
+        // Keys are unique as written. Only `::` can give two of them a common key.
         if split {
             entries = merge::joined(entries);
         }
-        // What `<<` brings in yields to the map's own keys, and of several the first wins.
+        // The map's own keys override merged ones (`<<`), and an earlier merged key overrides a later one.
         let mut known: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
         entries.extend(merged.into_iter().filter(|entry| known.insert(entry.key.clone())));
         Ok(entries)
@@ -207,20 +208,17 @@ fn fault(place: Place, message: impl Into<String>) -> Fault {
     Box::new(Problem::error(place, message))
 }
 
-/// How many nodes there are inside, and in how many levels.
+/// The number of nodes inside a node, and of levels.
 fn extent(node: &Node) -> (usize, usize) {
     let join = |(nodes, height): (usize, usize), inner: &Node| {
         let (more, levels) = extent(inner);
         (nodes + 1 + more, height.max(1 + levels))
     };
-    match &node.value {
-        Value::List(list) => list.iter().fold((0, 0), join),
-        Value::Map(entries) => entries.iter().map(|entry| &entry.node).fold((0, 0), join),
-        _ => (0, 0),
-    }
+    let values = node.entries().iter().map(|entry| &entry.node);
+    node.items().iter().chain(values).fold((0, 0), join)
 }
 
-/// What usually lies behind a parser's complaint.
+/// The usual cause of a parser error.
 fn advice(complaint: &str, line: &str) -> Option<&'static str> {
     const ADVICE: [(&str, &str, &str); 6] = [
         ("flow", "${", "inside of { } and [ ], a reference wants quotes: \"${env:NAME}\""),
@@ -237,7 +235,7 @@ fn advice(complaint: &str, line: &str) -> Option<&'static str> {
     ADVICE.iter().find(|(part, cause, _)| complaint.contains(part) && line.contains(cause)).map(|(_, _, help)| *help)
 }
 
-/// The entries of the maps that `<<` brings in.
+/// The entries of the maps that `<<` merges.
 fn merge_sources(node: Node) -> Result<Vec<Entry>, Fault> {
     let maps = match node.value {
         Value::List(list) => list,
@@ -250,12 +248,12 @@ fn merge_sources(node: Node) -> Result<Vec<Entry>, Fault> {
     Ok(maps.into_iter().map(entries).collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-/// The parser has a mark for a scalar that is left out, where nothing is written.
+/// The text of a scalar; empty if the scalar is omitted, for which the parser reports `~`.
 fn written(text: &str, style: ScalarStyle, place: Place) -> &str {
     if place.length == 0 && style == ScalarStyle::Plain { "" } else { text }
 }
 
-/// A tag of YAML's own says the type, even of what is in quotes; with any other it is text. `!` alone says nothing.
+/// The value of a scalar. A core tag gives the type, even in quotes; any other tag makes it text. `!` alone is ignored.
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, place: Place) -> Result<Value, Fault> {
     let text = written(text, style, place);
     let tag = tag.filter(|tag| tag.suffix() != "!");
@@ -286,12 +284,12 @@ pub fn resolve(text: &str) -> Value {
     }
 }
 
-/// Whether it is a whole number of 64 bits that has no place in those with a sign.
+/// Whether it is a whole number that fits 64 bits only without a sign.
 pub fn is_unsigned(text: &str) -> bool {
     matches!(number(text.trim()), Some((Value::Float(_), true)))
 }
 
-/// The number, and whether it is a whole one of 64 bits.
+/// The number, and whether it is a whole number of 64 bits.
 fn number(text: &str) -> Option<(Value, bool)> {
     if !text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first)) {
         return None;
@@ -315,7 +313,7 @@ fn number(text: &str) -> Option<(Value, bool)> {
         match i64::try_from(whole) {
             Ok(whole) => return Some((Value::Int(whole), true)),
             Err(_) if u64::try_from(whole).is_ok() => return Some((Value::Float(whole as f64), true)),
-            // Beyond 64 bits, what is not decimal is text, and a zero in front means nothing.
+            // Beyond 64 bits, a number that is not decimal is text, and a leading zero has no meaning.
             Err(_) => {}
         }
     }

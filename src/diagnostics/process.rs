@@ -62,8 +62,13 @@ fn cpu_seconds() -> Option<f64> {
 }
 
 pub fn resident_bytes() -> Option<u64> {
-    let status = read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    bytes_in("/proc/self/status", "VmRSS:")
+}
+
+/// The amount of memory on a line such as `VmRSS:  1234 kB`.
+pub fn bytes_in(path: &str, key: &str) -> Option<u64> {
+    let text = read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
 }
 

@@ -2,6 +2,8 @@
 
 use std::fs::read_to_string;
 
+use crate::diagnostics::process::bytes_in;
+
 /// The memory available to this process, in bytes: its cgroup's limit, else the machine's.
 pub fn memory_bytes() -> u64 {
     let number = |path: &str| read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
@@ -23,9 +25,7 @@ pub fn memory_bytes() -> u64 {
 
 /// The machine's physical memory, regardless of limits.
 pub fn machine_bytes() -> Option<u64> {
-    let text = read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+    bytes_in("/proc/meminfo", "MemTotal:")
 }
 
 /// The byte budget for telemetry if no `memory_limiter` sets one.

@@ -61,12 +61,16 @@ fn written_for_service(root: &Node) -> Written {
     written
 }
 
+/// Receivers or exporters of pipelines, by signal.
+type Ends<'a> = HashSet<(Signal, &'a ComponentId)>;
+
 type Declared<T> = HashMap<ComponentId, Arc<T>>;
 pub type Extensions = Declared<dyn ExtensionSettings>;
 
 /// All declared components by kind, used or not.
 #[derive(Default)]
 struct Components {
+    ids: HashSet<(Kind, ComponentId)>,
     receivers: Declared<dyn ReceiverSettings>,
     processors: Declared<dyn ProcessorSettings>,
     exporters: Declared<dyn ExporterSettings>,
@@ -75,25 +79,6 @@ struct Components {
 }
 
 impl Components {
-    fn has(&self, kind: Kind, id: &ComponentId) -> bool {
-        match kind {
-            Kind::Receiver => self.receivers.contains_key(id),
-            Kind::Processor => self.processors.contains_key(id),
-            Kind::Exporter => self.exporters.contains_key(id),
-            Kind::Connector => self.connectors.contains_key(id),
-            Kind::Extension => self.extensions.contains_key(id),
-        }
-    }
-
-    fn all(&self) -> impl Iterator<Item = (Kind, &ComponentId)> {
-        let receivers = self.receivers.keys().map(|id| (Kind::Receiver, id));
-        let processors = self.processors.keys().map(|id| (Kind::Processor, id));
-        let exporters = self.exporters.keys().map(|id| (Kind::Exporter, id));
-        let connectors = self.connectors.keys().map(|id| (Kind::Connector, id));
-        let extensions = self.extensions.keys().map(|id| (Kind::Extension, id));
-        receivers.chain(processors).chain(exporters).chain(connectors).chain(extensions)
-    }
-
     /// The extensions that each component refers to.
     fn named(&self) -> impl Iterator<Item = ((Kind, &ComponentId), Vec<Named>)> {
         let receivers = self.receivers.iter().map(|(id, settings)| ((Kind::Receiver, id), settings.named()));
@@ -132,6 +117,7 @@ impl Plan {
             };
             // An extension that is always on counts as used.
             problems.leniently(!declared.is_used && !row.is_always_on, &mut decode);
+            components.ids.insert((declared.kind, declared.id.clone()));
             written.insert(declared.path(), declared.node.without_places());
         }
         for ((kind, id), named) in components.named() {
@@ -206,8 +192,9 @@ impl Plan {
     pub fn names_clients(&self) -> bool {
         fn names(node: &Node) -> bool {
             let in_text = node.as_text().is_some_and(|text| text.contains("otelcol."));
-            let in_list = matches!(&node.value, Value::List(items) if items.iter().any(names));
-            in_text || in_list || node.entries().iter().any(|entry| entry.key == "from_context" || names(&entry.node))
+            in_text
+                || node.items().iter().any(names)
+                || node.entries().iter().any(|entry| entry.key == "from_context" || names(&entry.node))
         }
         self.written.iter().any(|(path, node)| path.starts_with("processors.") && names(node))
     }
@@ -230,7 +217,7 @@ impl Plan {
         let mut places = HashMap::new();
         for pipeline in &self.pipelines {
             let references = if kind == Kind::Receiver { &pipeline.receivers } else { &pipeline.exporters };
-            for reference in references.iter().filter(|reference| self.components.has(kind, &reference.id)) {
+            for reference in references.iter().filter(|reference| self.has(kind, &reference.id)) {
                 let signal = pipeline.id.signal;
                 match places.get(&reference.id).and_then(|index: &usize| used.get_mut(*index)) {
                     Some((_, signals)) if signals.contains(&signal) => {}
@@ -325,11 +312,15 @@ impl Plan {
             ]
         });
         let named = named.flatten().chain(of(Kind::Extension, &self.extensions));
-        named.filter(|(kind, id)| self.components.has(*kind, id)).collect()
+        named.filter(|named| self.components.ids.contains(named)).collect()
+    }
+
+    fn has(&self, kind: Kind, id: &ComponentId) -> bool {
+        self.components.ids.contains(&(kind, id.clone()))
     }
 
     pub fn is_connector(&self, id: &ComponentId) -> bool {
-        self.components.connectors.contains_key(id)
+        self.has(Kind::Connector, id)
     }
 
     /// The pipelines of one signal fed by a receiver or connector.
@@ -356,59 +347,55 @@ impl Plan {
                 report(Problem::error(*place, message).at(&path).help(Some(help.to_owned())));
             }
         }
-        let ends = |of: fn(&Pipeline) -> &Vec<Reference>| -> HashSet<(Signal, &ComponentId)> {
+        let ends = |of: fn(&Pipeline) -> &Vec<Reference>| -> Ends {
             let all = self.pipelines.iter();
             all.flat_map(|pipeline| of(pipeline).iter().map(|end| (pipeline.id.signal, &end.id))).collect()
         };
         let (taken_from, fed) = (ends(|pipeline| &pipeline.receivers), ends(|pipeline| &pipeline.exporters));
         let feeding = self.feeding(|id, _| if self.is_connector(id) { vec![id.clone()] } else { Vec::new() });
         for (index, pipeline) in self.pipelines.iter().enumerate() {
+            let (signal, path) = (pipeline.id.signal, format!("service.pipelines.{}", pipeline.id));
             for processor in &pipeline.processors {
-                let signal = pipeline.id.signal;
                 let refused = match self.processor(&processor.id).map(|settings| settings.role()) {
                     Some(Role::Step(factory)) => factory.build(&processor.id.to_string(), signal).err(),
                     Some(Role::Stage(factory)) => factory.refuses(signal),
                     None => None,
                 };
                 if let Some(why) = refused {
-                    let path = format!("service.pipelines.{}.processors", pipeline.id);
-                    report(Problem::error(processor.place, why).at(path));
+                    report(Problem::error(processor.place, why).at(format!("{path}.processors")));
                 }
             }
-            let (signal, path) = (pipeline.id.signal.name(), format!("service.pipelines.{}", pipeline.id));
-            for exporter in &pipeline.exporters {
-                let refused = self
-                    .exporter(&exporter.id)
-                    .and_then(|settings| settings.refuses(&exporter.id.to_string(), pipeline.id.signal));
-                if let Some(why) = refused {
-                    report(Problem::error(exporter.place, why).at(&path));
-                }
-                if self.is_connector(&exporter.id) && !taken_from.contains(&(pipeline.id.signal, &exporter.id)) {
-                    let id = &exporter.id;
+            let mut check_connector = |Reference { id, place }: &Reference,
+                                       end: &str,
+                                       other_end: &str,
+                                       others: &Ends| {
+                if self.is_connector(id) && !others.contains(&(signal, id)) {
                     let message = format!(
-                        "connector \"{id}\" used as exporter in [{}] pipeline but not used in any supported receiver pipeline",
+                        "connector \"{id}\" used as {end} in [{}] pipeline but not used in any supported {other_end} pipeline",
                         pipeline.id
                     );
-                    report(Problem::error(exporter.place, message).at(&path));
+                    report(Problem::error(*place, message).at(&path));
                 }
+            };
+            for exporter in &pipeline.exporters {
+                check_connector(exporter, "exporter", "receiver", &taken_from);
             }
             for receiver in &pipeline.receivers {
-                let brings = self.receiver(&receiver.id).map_or(&Signal::ALL[..], |settings| settings.signals());
-                if !brings.contains(&pipeline.id.signal) {
-                    let (id, brings) = (&receiver.id, brings.iter().map(|signal| signal.name()).collect::<Vec<_>>());
-                    let makes = brings.join(" and ");
-                    let message = format!("receiver \"{id}\" makes {makes}, and [{}] takes {signal}", pipeline.id);
-                    report(Problem::error(receiver.place, message).at(&path));
+                check_connector(receiver, "receiver", "exporter", &fed);
+            }
+            for Reference { id, place } in &pipeline.exporters {
+                let settings = self.exporter(id);
+                if let Some(why) = settings.and_then(|settings| settings.refuses(&id.to_string(), signal)) {
+                    report(Problem::error(*place, why).at(&path));
                 }
             }
-            for receiver in pipeline.receivers.iter().filter(|receiver| self.is_connector(&receiver.id)) {
-                if !fed.contains(&(pipeline.id.signal, &receiver.id)) {
-                    let id = &receiver.id;
-                    let message = format!(
-                        "connector \"{id}\" used as receiver in [{}] pipeline but not used in any supported exporter pipeline",
-                        pipeline.id
-                    );
-                    report(Problem::error(receiver.place, message).at(&path));
+            for Reference { id, place } in &pipeline.receivers {
+                let makes = self.receiver(id).map_or(&Signal::ALL[..], |settings| settings.signals());
+                if !makes.contains(&signal) {
+                    let makes = makes.iter().map(|signal| signal.name()).collect::<Vec<_>>().join(" and ");
+                    let (pipeline, takes) = (&pipeline.id, signal.name());
+                    let message = format!("receiver \"{id}\" makes {makes}, and [{pipeline}] takes {takes}");
+                    report(Problem::error(*place, message).at(&path));
                 }
             }
             if feeding.leads(feeding.ends(index), index) {

@@ -7,7 +7,7 @@ use crate::config::{Catalog, Kind, Lookup};
 use crate::connectors::{ConnectorSettings, forward};
 use crate::exporters::{ExporterSettings, debug, file, nop, otlp_grpc, otlp_http};
 use crate::extensions::{
-    ExtensionSettings, basicauth, bearertokenauth, cgroup_runtime, file_storage, health_check, inspect, pprof, zpages,
+    ExtensionSettings, basicauth, bearertokenauth, file_storage, health_check, inspect, without_effect,
 };
 use crate::processors::{
     ProcessorSettings, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource,
@@ -89,11 +89,11 @@ pub const ROWS: &[Row] = &[
     row("forward", "joins pipelines of one signal", Connector(|it| Arc::new(forward::Config::decode(it)))),
     row("basicauth", "users and passwords, of clients or our own", Extension(|it| Arc::new(Arc::new(basicauth::decode(it))))),
     row("bearertokenauth", "bearer tokens, of clients or our own", Extension(|it| Arc::new(Arc::new(bearertokenauth::decode(it))))),
-    row("cgroup_runtime", "accepted without effect: the budget follows the container's memory by itself", Extension(|it| Arc::new(cgroup_runtime::Config::decode(it)))).or("cgroupruntime"),
+    row("cgroup_runtime", "accepted without effect: the budget follows the container's memory by itself", Extension(|it| without_effect(it, &["gomaxprocs", "gomemlimit"]))).or("cgroupruntime"),
     row("file_storage", "keeps sending queues on disk", Extension(|it| Arc::new(file_storage::Config::decode(it)))),
     row("health_check", "says over HTTP whether the collector is ready", Extension(|it| Arc::new(health_check::Config::decode(it)))),
-    row("pprof", "accepted without effect: there is no Go runtime to profile", Extension(|it| Arc::new(pprof::Config::decode(it)))),
-    row("zpages", "accepted without effect: `misaki status` says how the collector is", Extension(|it| Arc::new(zpages::Config::decode(it)))),
+    row("pprof", "accepted without effect: there is no Go runtime to profile", Extension(|it| without_effect(it, &["endpoint", "block_profile_fraction", "mutex_profile_fraction", "save_to_file", "dialer"]))),
+    row("zpages", "accepted without effect: `misaki status` says how the collector is", Extension(|it| without_effect(it, &["endpoint", "expvar", "tls", "auth", "cors", "response_headers", "transport"]))),
     row("inspect", "the local socket of `misaki tail` and `misaki status`; on by itself", Extension(|it| Arc::new(inspect::Config::decode(it)))).always_on(),
 ];
 

@@ -1,4 +1,4 @@
-//! `--ca` and `--token-file` beside a config: each exporter that sends over a network gets them, unless it has its own.
+//! `--ca` and `--token-file` beside a config: they apply to each network exporter without its own.
 
 use crate::config::{ComponentId, Entry, Loaded, Node, Place, Problems, Value};
 use crate::exporters::Target;
@@ -9,7 +9,7 @@ use super::{Credentials, Failure, files, option_file, usage};
 
 const AUTHORIZATION: &str = "Authorization";
 
-/// Writes the options into the config as it was read. An option that no exporter takes is refused.
+/// Writes the options into the loaded config. Fails if no exporter uses an option.
 pub fn complete(loaded: &mut Loaded, options: &Credentials, place: files::Place) -> Result<(), Failure> {
     let Credentials { ca, token_file } = options;
     if ca.is_none() && token_file.is_none() || loaded.problems.has_errors() {
@@ -17,7 +17,7 @@ pub fn complete(loaded: &mut Loaded, options: &Credentials, place: files::Place)
     }
     ca.as_ref().map(|file| option_file("--ca", file, place)).transpose()?;
     let token = token_file.as_ref().map(|file| option_file("--token-file", file, place)).transpose()?;
-    // What its settings say before; what is wrong with them is told when they are read again.
+    // The settings without the options. The config is read again later, which reports its errors.
     let before = Loaded { root: loaded.root.clone(), sources: Default::default(), problems: Problems::default() };
     let plan = Plan::read(&before);
     if before.problems.has_errors() {
@@ -47,7 +47,7 @@ pub fn complete(loaded: &mut Loaded, options: &Credentials, place: files::Place)
     Ok(())
 }
 
-/// Writes a text below two keys; headers may be a list of pairs.
+/// Writes a text below two keys. Headers may be a list of pairs.
 fn write(exporter: &mut Node, [section, key]: [&str; 2], value: &str) -> Option<()> {
     let section = child(exporter, section)?;
     if let Value::List(pairs) = &mut section.value {
@@ -69,7 +69,7 @@ fn found<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
     entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.node)
 }
 
-/// What stands under `key`, made if it is not there; none where no map can stand.
+/// The value of `key`, which is added if it is missing. `None` if `node` is not a map.
 fn child<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
     if node.is_null() {
         *node = Node::new(Value::Map(Vec::new()), node.place);

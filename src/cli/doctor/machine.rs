@@ -1,4 +1,4 @@
-//! What this machine has for a config: ports that are free, a disk that takes writes, memory.
+//! Checks of this machine: free ports, writable directories, memory.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -15,9 +15,9 @@ use crate::service::{budget_of, machine};
 
 use super::{Finding, Section};
 
-/// The file that is written to try a directory.
+/// The name of the file that is written to test a directory.
 const TRIAL: &str = ".misaki-doctor";
-/// Of a process's memory, the part that telemetry may take before the rest gets tight.
+/// The part of the available memory that telemetry may use. More leaves too little for the rest of the process.
 const ROOMY: f64 = 0.7;
 
 pub async fn ports(plan: &Plan) -> Vec<Section> {
@@ -69,17 +69,18 @@ async fn port(what: &'static str, endpoint: &Listen) -> Finding {
                 Finding::failed(what, says, "`ss -ltnp` as root names it; end it, or take another port")
             }
         },
-        io::ErrorKind::PermissionDenied => {
-            Finding::failed(what, format!("{address}: {error}"), "ports below 1024 want CAP_NET_BIND_SERVICE")
+        kind => {
+            let advice = match kind {
+                io::ErrorKind::PermissionDenied => "ports below 1024 want CAP_NET_BIND_SERVICE",
+                io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+                _ => "check the name of the host",
+            };
+            Finding::failed(what, format!("{address}: {error}"), advice)
         }
-        io::ErrorKind::AddrNotAvailable => {
-            Finding::failed(what, format!("{address}: {error}"), "this machine has no such address")
-        }
-        _ => Finding::failed(what, format!("{address}: {error}"), "check the name of the host"),
     }
 }
 
-/// Which process listens on a port, where Linux tells us.
+/// The process that listens on a port, on Linux.
 fn holder(port: u16) -> Option<(u32, String)> {
     const LISTENING: &str = "0A";
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
@@ -110,7 +111,7 @@ pub fn storage(plan: &Plan) -> Vec<Section> {
 fn directory(config: &Storage) -> Vec<Finding> {
     let directory = &config.directory;
     let mut findings = vec![writable(directory)];
-    // It may still have to be made.
+    // The directory itself may not exist yet.
     let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let shown = there.display();
     if is_in_memory(there) {
@@ -132,11 +133,11 @@ fn directory(config: &Storage) -> Vec<Finding> {
     findings
 }
 
-/// Whether files can be made in a directory, or in the one where it will be made.
+/// Whether files can be created in a directory, or in its closest existing parent.
 pub fn writable(directory: &Path) -> Finding {
     let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
     let (shown, trial) = (there.display(), there.join(TRIAL));
-    // One of an earlier look, or what another has planted there: neither is written to.
+    // Remove a file from an earlier check, or one that another user has placed there: never write to it.
     let _ = std::fs::remove_file(&trial);
     match std::fs::File::create_new(&trial)
         .and_then(|mut file| file.write_all(b"misaki"))

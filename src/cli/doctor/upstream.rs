@@ -1,4 +1,4 @@
-//! The hops to an upstream: name, connection, TLS, protocol, export. Each is tried as the exporter would do it.
+//! Checks the hops to an upstream: name, connection, TLS, protocol, export. Each is tried as by the exporter.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,11 +13,11 @@ use tonic::Code;
 use crate::config::ComponentId;
 use crate::exporters::upstream::Protocol;
 use crate::exporters::{SendError, Target};
-use crate::network::Stream;
 use crate::network::endpoint::{self, Address};
 use crate::network::proxy::Proxy;
 use crate::network::tls::certificate::Certificate;
 use crate::network::tls::{self, ClientTls};
+use crate::network::{Stream, looks_like_tls};
 use crate::service::graph;
 use crate::service::plan::Plan;
 use crate::telemetry::{Budget, Now, Signal, Telemetry};
@@ -25,17 +25,17 @@ use crate::telemetry::{Budget, Now, Signal, Telemetry};
 use super::machine;
 use super::{Finding, Section, State};
 
-/// How long a hop may take.
+/// The time limit for a hop.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A certificate that ends sooner than this is worth a warning.
+/// A certificate that expires within this many seconds causes a warning.
 const SOON: i64 = 14 * 86_400;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// Of a signal that is not taken.
+/// The advice if the upstream does not accept a signal.
 pub const NO_PIPELINE: &str = "it has no pipeline for this signal there: add one, or check the path";
 const HOPS: [&str; 5] = ["name", "connect", "TLS", "protocol", "export"];
 
-/// One upstream of an exporter, and the signals that go there.
+/// One upstream of an exporter, and the signals sent there.
 struct Upstream<'a> {
     target: Target<'a>,
     signals: Vec<Signal>,
@@ -59,9 +59,12 @@ pub async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: 
     let mut sections = Vec::new();
     for upstream in &upstreams {
         let mut findings = Vec::new();
-        if upstream.reach(&mut findings).await {
-            for &signal in &upstream.signals {
-                findings.push(export(plan, id, signal, budget).await);
+        match upstream.reach(&mut findings).await {
+            Err(failed) => findings.push(failed),
+            Ok(()) => {
+                for &signal in &upstream.signals {
+                    findings.push(export(plan, id, signal, budget).await);
+                }
             }
         }
         let failed = findings.iter().any(|finding| finding.state == State::Failed);
@@ -78,42 +81,29 @@ pub async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: 
 }
 
 impl Upstream<'_> {
-    /// Everything below the export; false when it cannot be reached.
-    async fn reach(&self, findings: &mut Vec<Finding>) -> bool {
-        let mut note = |finding: Finding| {
-            let goes_on = finding.state != State::Failed;
-            findings.push(finding);
-            goes_on
-        };
-        let mut name = resolve(self.target.proxy.map_or(&self.target.endpoint.address, Proxy::address)).await;
-        if self.target.proxy.is_some() {
+    /// Tries every hop below the export. The error is the hop that fails.
+    async fn reach(&self, findings: &mut Vec<Finding>) -> Result<(), Finding> {
+        let (endpoint, proxy) = (self.target.endpoint, self.target.proxy);
+        let mut name = resolve(proxy.map_or(&endpoint.address, Proxy::address)).await;
+        if proxy.is_some() {
             name.says = format!("of the proxy: {}", name.says);
         }
-        if !note(name) {
-            return false;
-        }
-        if let Some(proxy) = self.target.proxy {
+        findings.push(name.passed()?);
+        if let Some(proxy) = proxy {
             let started = Instant::now();
-            match patient(proxy.connect()).await {
-                Ok(_) => note(Finding::ok("proxy", format!("{proxy} in {}", milliseconds(started)))),
-                Err(error) => {
-                    return note(Finding::failed("proxy", error.to_string(), &connect_advice(&error, "proxy")));
-                }
-            };
+            let connected = patient(proxy.connect()).await;
+            connected.map_err(|error| not_connected("proxy", &error, &connect_advice(&error, "proxy")))?;
+            findings.push(Finding::ok("proxy", format!("{proxy} in {}", milliseconds(started))));
         }
         let started = Instant::now();
-        let stream = match self.connect().await {
-            Ok(stream) => stream,
-            Err(error) if self.target.proxy.is_some() => {
-                let advice = "see the log of the proxy, or pass it by: name the host in NO_PROXY";
-                return note(Finding::failed("connect", error.to_string(), advice));
+        let stream = self.connect().await.map_err(|error| match proxy {
+            Some(_) => {
+                not_connected("connect", &error, "see the log of the proxy, or pass it by: name the host in NO_PROXY")
             }
-            Err(error) => {
-                return note(Finding::failed("connect", error.to_string(), &connect_advice(&error, "upstream")));
-            }
-        };
-        let (to, time) = (&self.target.endpoint.address, milliseconds(started));
-        note(match self.target.proxy {
+            None => not_connected("connect", &error, &connect_advice(&error, "upstream")),
+        })?;
+        let (to, time) = (&endpoint.address, milliseconds(started));
+        findings.push(match proxy {
             Some(_) if self.is_forwarded() => {
                 let says = format!("not tried: the proxy connects to {to} for each request");
                 Finding { state: State::Untried, ..Finding::ok("connect", says) }
@@ -121,28 +111,26 @@ impl Upstream<'_> {
             Some(_) => Finding::ok("connect", format!("{to} through the proxy in {time}")),
             None => Finding::ok("connect", format!("{to} in {time}")),
         });
-        let Some(tls) = self.target.tls else {
-            note(match self.target.endpoint.leaves_the_machine() {
-                true => Finding::warn(
-                    "TLS",
-                    "off: telemetry leaves this machine in clear",
-                    "use TLS, or a network you trust",
-                ),
-                false => Finding::ok("TLS", "off"),
-            });
-            return note(self.speak(stream).await);
+        let stream = match self.target.tls {
+            Some(tls) => {
+                self.look_at_certificate(stream, tls, findings).await;
+                self.secure(tls).await?
+            }
+            None if endpoint.leaves_the_machine() => {
+                let says = "off: telemetry leaves this machine in clear";
+                findings.push(Finding::warn("TLS", says, "use TLS, or a network you trust"));
+                stream
+            }
+            None => {
+                findings.push(Finding::ok("TLS", "off"));
+                stream
+            }
         };
-        self.look_at_certificate(stream, tls, findings).await;
-        let finding = match self.secure(tls).await {
-            Ok(stream) => self.speak(stream).await,
-            Err(finding) => finding,
-        };
-        let goes_on = finding.state != State::Failed;
-        findings.push(finding);
-        goes_on
+        findings.push(self.speak(stream).await.passed()?);
+        Ok(())
     }
 
-    /// The connection that TLS or the protocol goes over.
+    /// Opens the connection for TLS or the protocol.
     async fn connect(&self) -> io::Result<Stream> {
         match self.target.proxy {
             Some(proxy) if self.is_forwarded() => patient(proxy.connect()).await,
@@ -151,16 +139,16 @@ impl Upstream<'_> {
         }
     }
 
-    /// Whether the proxy gets each request, rather than a connection to the upstream.
+    /// Whether the proxy receives each request itself, instead of opening a tunnel.
     fn is_forwarded(&self) -> bool {
         self.target.proxy.is_some() && self.target.tls.is_none() && !self.target.is_grpc
     }
 
-    /// Who signed it, whom it is for, until when: also where it is not believed.
+    /// Reports the signer, the names and the expiry of the certificate, also if it is not trusted.
     async fn look_at_certificate(&self, stream: Stream, tls: &ClientTls, findings: &mut Vec<Finding>) {
         let Ok(name) = tls.server_name(self.target.endpoint.host()) else { return };
         let shown = tokio::time::timeout(PATIENCE, tls::shown(stream, tls, name)).await;
-        // What fails here fails again, and is told there.
+        // A failure here repeats in the handshake, which reports it.
         let Ok(Ok(shown)) = shown else { return };
         let Some(own) = shown.first().and_then(|der| Certificate::read(der)) else { return };
         let Certificate { subject, issuer, expires, names } = own;
@@ -176,7 +164,7 @@ impl Upstream<'_> {
         });
     }
 
-    /// The handshake as the exporter makes it.
+    /// Performs the handshake like the exporter.
     async fn secure(&self, tls: &ClientTls) -> Result<Stream, Finding> {
         let protocol = if self.target.is_grpc { Protocol::Http2 } else { Protocol::Either };
         let tls = tls::Client::new(tls.clone(), protocol.alpn());
@@ -189,7 +177,7 @@ impl Upstream<'_> {
         secured.map_err(|says| Finding::failed("TLS", says, ""))
     }
 
-    /// Says the first words of its protocol, and looks at the first of the answer.
+    /// Sends the first bytes of the protocol, and checks the first bytes of the answer.
     async fn speak(&self, mut stream: Stream) -> Finding {
         let chosen = stream.alpn().map(|protocol| String::from_utf8_lossy(protocol).into_owned());
         let http2 = self.target.is_grpc || chosen.as_deref() == Some("h2");
@@ -217,11 +205,11 @@ impl Upstream<'_> {
         };
         let wanted = if http2 { "HTTP/2" } else { "HTTP/1.1" };
         let by_tls = chosen.as_ref().map_or_else(String::new, |chosen| format!(", as TLS chose ({chosen})"));
-        // A SETTINGS frame on stream 0 is how a server greets.
+        // An HTTP/2 server starts with a SETTINGS frame on stream 0.
         let greets = matches!(answer, [0, _, _, 4, _, 0, 0, 0, 0]);
         let speaks_http1 = answer.starts_with(b"HTTP/1");
         match failure {
-            _ if tls_answers(&answer) => {
+            _ if looks_like_tls(&answer) => {
                 Finding::failed("protocol", "it wants TLS", "remove `insecure: true`, or use https://")
             }
             None if http2 && greets || !http2 && speaks_http1 => Finding::ok("protocol", format!("{wanted}{by_tls}")),
@@ -264,17 +252,13 @@ async fn resolve(address: &Address) -> Finding {
     }
 }
 
-/// As long as a hop may take.
+/// Applies the time limit of a hop.
 async fn patient(connecting: impl Future<Output = io::Result<Stream>>) -> io::Result<Stream> {
     let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {PATIENCE:?}")));
     tokio::time::timeout(PATIENCE, connecting).await.unwrap_or_else(late)
 }
 
-fn tls_answers(answer: &[u8; 9]) -> bool {
-    crate::network::looks_like_tls(answer)
-}
-
-/// An empty export, with all that goes with a real one.
+/// Sends an empty export, with headers and credentials as for a real one.
 async fn export(plan: &Plan, id: &ComponentId, signal: Signal, budget: &Arc<Budget>) -> Finding {
     let name = signal.name();
     let exporter = match graph::client(plan, id, signal, budget) {
@@ -300,6 +284,10 @@ async fn export(plan: &Plan, id: &ComponentId, signal: Signal, budget: &Arc<Budg
 
 fn milliseconds(since: Instant) -> String {
     format!("{:.1} ms", since.elapsed().as_secs_f64() * 1e3)
+}
+
+fn not_connected(what: &'static str, error: &io::Error, advice: &str) -> Finding {
+    Finding::failed(what, error.to_string(), advice)
 }
 
 fn connect_advice(error: &io::Error, peer: &str) -> String {

@@ -1,7 +1,8 @@
-//! The short form of telemetry in test cases, and its way to OTLP/JSON and back: a record is a map of one key, its kind.
+//! The short form of telemetry in test cases, and its conversion to OTLP/JSON and back. A record is a map with one key,
+//! its kind.
 //!
 //! `attributes` and `resource` are plain maps, `severity` is a number, `scope` a name; a metric has its value under
-//! `gauge` or `sum`. Every other key is OTLP/JSON's. What comes back is short where the short form says all of it.
+//! `gauge` or `sum`. All other keys are those of OTLP/JSON. The way back uses the short form if it loses nothing.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +11,7 @@ use crate::config::nearest::nearest;
 use crate::otlp::json::{JsonError, stranger, to_json, to_wire};
 use crate::telemetry::Signal;
 
-/// The names of one signal's levels in OTLP/JSON: groups, scopes, records; and of a record in a case.
+/// The names of one signal's levels in OTLP/JSON (groups, scopes, records), and the kind of its records in a case.
 struct Names {
     groups: &'static str,
     scopes: &'static str,
@@ -29,10 +30,10 @@ fn names(signal: Signal) -> Names {
 
 const SEVERITIES: &str = "1 is TRACE, 5 DEBUG, 9 INFO, 13 WARN, 17 ERROR, 21 FATAL";
 
-/// The keys of a record that are not OTLP/JSON's.
+/// The keys of a record that OTLP/JSON does not have.
 const SHORT: [&str; 2] = ["resource", "scope"];
 
-/// Requests in their wire form, one for each signal, from a list of records and OTLP/JSON requests.
+/// Protobuf requests, one for each signal, from a list of records and OTLP/JSON requests.
 pub fn requests(items: &[Value]) -> Result<Vec<(Signal, Vec<u8>)>, String> {
     let mut wires: Vec<(Signal, Vec<u8>)> = Vec::new();
     for item in items {
@@ -44,10 +45,10 @@ pub fn requests(items: &[Value]) -> Result<Vec<(Signal, Vec<u8>)>, String> {
             let help = near.map_or_else(all, |near| format!(": did you mean \"{near}\"?"));
             return Err(format!("unknown key \"{key}\" in a {}{help}", names(signal).kind));
         }
-        // The place in a request that nobody wrote says nothing.
+        // The position is omitted: it refers to generated JSON.
         let plain = |error: JsonError| format!("{}: {}", error.what, error.needed);
         let wire = to_wire(signal, request.to_string().as_bytes()).map_err(plain)?;
-        // One request after another is a request.
+        // Concatenated protobuf requests are one request.
         match wires.iter_mut().find(|(known, _)| *known == signal) {
             Some((_, all)) => all.extend_from_slice(&wire),
             None => wires.push((signal, wire)),
@@ -114,13 +115,11 @@ fn lengthen(signal: Signal, record: &mut Map<String, Value>) -> Result<(), Strin
     Ok(())
 }
 
-/// `KeyValue`s of a map; a list is taken for what it is.
+/// The `KeyValue`s of a map. A list has them already.
 fn pairs(attributes: &Value) -> Result<Value, String> {
     match attributes {
         Value::Array(_) => Ok(attributes.clone()),
-        Value::Object(map) => {
-            Ok(map.iter().map(|(key, value)| json!({"key": key, "value": any_value(value)})).collect())
-        }
+        Value::Object(map) => Ok(key_values(map)),
         _ => Err("attributes and resource are maps".to_owned()),
     }
 }
@@ -133,14 +132,15 @@ fn any_value(value: &Value) -> Value {
         Value::Number(number) => json!({"intValue": number.to_string()}),
         Value::String(text) => json!({"stringValue": text}),
         Value::Array(list) => json!({"arrayValue": {"values": list.iter().map(any_value).collect::<Vec<_>>()}}),
-        Value::Object(map) => {
-            let pairs: Vec<_> = map.iter().map(|(key, value)| json!({"key": key, "value": any_value(value)})).collect();
-            json!({"kvlistValue": {"values": pairs}})
-        }
+        Value::Object(map) => json!({"kvlistValue": {"values": key_values(map)}}),
     }
 }
 
-/// The records of a request in its wire form.
+fn key_values(map: &Map<String, Value>) -> Value {
+    map.iter().map(|(key, value)| json!({"key": key, "value": any_value(value)})).collect()
+}
+
+/// The records of a protobuf request.
 pub fn records(signal: Signal, wire: &[u8]) -> Vec<Value> {
     let mut text = Vec::new();
     to_json(signal, wire, &mut text);
@@ -187,7 +187,7 @@ fn shorten(signal: Signal, record: &mut Map<String, Value>) {
         }
         return;
     }
-    // The Go collector's writer shows a status that nobody set.
+    // The Go collector's JSON has an empty status for spans without one.
     if record.get("status") == Some(&json!({})) {
         record.remove("status");
     }
@@ -204,7 +204,7 @@ fn shorten(signal: Signal, record: &mut Map<String, Value>) {
     }
 }
 
-/// A map of `KeyValue`s, unless a key stands twice: a map has no place for that.
+/// A map from `KeyValue`s; the list itself if a key occurs twice.
 fn map_of(pairs: &Value) -> Value {
     let list = pairs.as_array().map(Vec::as_slice).unwrap_or_default();
     let entry = |pair: &Value| Some((pair.get("key")?.as_str()?.to_owned(), plain(pair.get("value")?)));

@@ -1,5 +1,5 @@
-//! Telemetry through the pipelines of a config as they are, but for the exporters, which take everything: a case of
-//! `misaki test`, or what `misaki validate` looks back at.
+//! Sends telemetry through the pipelines of a config with exporters that accept everything: for `misaki test`, and for
+//! `misaki validate --against-recent`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use crate::cli::test::short;
+use crate::cli::test::{fields, short};
+use crate::config::Pipeline;
 use crate::otlp::check;
 use crate::pipeline::intake::Gate;
 use crate::processors::Dropped;
@@ -18,22 +19,22 @@ use crate::service::plan::{Plan, Written};
 use crate::telemetry::{Alarm, Budget, Charge, Drain, Intake, Now, Part, Point, Reason, Share, Signal, Telemetry};
 
 const BUDGET: u64 = 256 << 20;
-/// How often what holds telemetry is asked to hand it on, at most: once for each stage behind another.
+/// The maximum of rounds in which stages drain. Stages that follow each other need one round each.
 const DRAINS: u32 = 64;
-/// How much longer it waits each time.
+/// The pause after a round grows by this.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// What came out, and what was dropped by whom.
+/// The records that came out, and the dropped items by processor or reason.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
     pub out: Vec<Value>,
     pub dropped: Map<String, Value>,
 }
 
-/// What exporters were given: which, and what.
+/// The requests that reached exporters, each with the exporter's id.
 type Taken = Vec<(String, Signal, Vec<u8>)>;
 
-/// Pipelines that run without a port.
+/// Pipelines without ports.
 pub struct Trial<'p> {
     plan: &'p Plan,
     graph: Graph,
@@ -41,7 +42,7 @@ pub struct Trial<'p> {
     taken: Arc<Mutex<Taken>>,
 }
 
-/// What a processor dropped of a signal, and which of its rules did where it tells; or what was dropped for another reason.
+/// Items of a signal that a processor dropped, by rule if it counts by rule, or that were dropped for another reason.
 pub struct Lost {
     pub by: String,
     pub signal: Signal,
@@ -50,7 +51,7 @@ pub struct Lost {
 }
 
 impl<'p> Trial<'p> {
-    /// `plan` has exporters that take everything.
+    /// `plan` must be silenced: its exporters accept everything.
     pub fn start(plan: &'p Plan) -> Result<Trial<'p>, String> {
         let budget = Budget::new(BUDGET);
         let (nothing, unwritten) = (Graph::default(), Written::default());
@@ -69,23 +70,22 @@ impl<'p> Trial<'p> {
         Ok(Trial { plan, graph, budget, taken })
     }
 
-    /// How many pipelines a request of this signal goes into: those of the first receiver that has one.
+    /// The number of pipelines that a request of this signal enters: those of the first receiver with one.
     pub fn ways(&self, signal: Signal) -> usize {
-        let gate = self.gate(signal);
-        let is_fed = |pipeline: &&crate::config::Pipeline| {
-            let takes = |gate: &Arc<Gate>| pipeline.receivers.iter().any(|fed| fed.id.to_string() == gate.receiver);
-            pipeline.id.signal == signal && gate.is_some_and(takes)
-        };
-        self.plan.pipelines.iter().filter(is_fed).count()
+        let Some(gate) = self.gate(signal) else { return 0 };
+        self.pipelines(signal).filter(|pipeline| is_fed_by(pipeline, gate)).count()
     }
 
-    /// A receiver that no pipeline of the signal has is closed to it.
+    fn pipelines(&self, signal: Signal) -> impl Iterator<Item = &Pipeline> {
+        self.plan.pipelines.iter().filter(move |pipeline| pipeline.id.signal == signal)
+    }
+
+    /// The first gate for a signal that leads into a pipeline.
     fn gate(&self, signal: Signal) -> Option<&Arc<Gate>> {
-        let mut fed = self.plan.pipelines.iter().filter(|pipeline| pipeline.id.signal == signal);
-        fed.find_map(|pipeline| {
-            let takes = |gate: &&Arc<Gate>| pipeline.receivers.iter().any(|fed| fed.id.to_string() == gate.receiver);
-            self.graph.gates.iter().filter(|gate| gate.signal() == signal).find(takes)
-        })
+        let mut gates = self.pipelines(signal).flat_map(|pipeline| {
+            self.graph.gates.iter().filter(move |gate| gate.signal() == signal && is_fed_by(pipeline, gate))
+        });
+        gates.next()
     }
 
     pub async fn feed(&self, signal: Signal, wire: Bytes) -> Result<(), String> {
@@ -97,14 +97,14 @@ impl<'p> Trial<'p> {
         gate.submit(telemetry).await.map_err(|refusal| format!("refused: {}", refusal.answer().status.message))
     }
 
-    /// Lets go of what is held; returns what exporters were given, by signal.
+    /// Drains the stages; returns the requests that reached exporters, sorted by signal.
     pub async fn end(&self) -> Taken {
         for round in 0..DRAINS {
             let held = self.graph.stages.iter().filter(|stage| !stage.drain(Now::read(), Drain::Shutdown)).count();
             if held == 0 {
                 break;
             }
-            // What takes long is done aside.
+            // Slow work runs aside.
             tokio::time::sleep(PAUSE * round).await;
         }
         let mut taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
@@ -135,7 +135,11 @@ impl<'p> Trial<'p> {
     }
 }
 
-/// One case.
+fn is_fed_by(pipeline: &Pipeline, gate: &Gate) -> bool {
+    pipeline.receivers.iter().any(|receiver| receiver.id.to_string() == gate.receiver)
+}
+
+/// Runs one case.
 pub async fn run(plan: &Plan, input: &[Value]) -> Result<Outcome, String> {
     let trial = Trial::start(plan)?;
     for (signal, wire) in short::requests(input)? {
@@ -157,10 +161,8 @@ pub async fn run(plan: &Plan, input: &[Value]) -> Result<Outcome, String> {
     let mut out = Vec::new();
     for (exporter, signal, wire) in &taken {
         for mut record in short::records(*signal, wire) {
-            // Where there is a choice, it says who got it.
-            if let Some(fields) = record.as_object_mut().and_then(|record| record.values_mut().next()?.as_object_mut())
-                && several
-            {
+            // With several exporters, a record names its own.
+            if let Some(fields) = fields(&mut record).filter(|_| several) {
                 fields.insert("exporter".into(), exporter.as_str().into());
             }
             out.push(record);

@@ -1,5 +1,5 @@
-//! `misaki validate --against-recent`: the recent past of the running collector (its ring of what came in) through the
-//! pipelines of a config that does not run yet, and what they would drop of it.
+//! `misaki validate --against-recent`: sends the recent requests of the running collector through the pipelines of
+//! another config, and reports what they would drop.
 
 use std::fmt::Write;
 
@@ -16,15 +16,15 @@ use crate::otlp::check::check;
 use crate::service::plan::Plan;
 use crate::telemetry::{Now, Signal};
 
-/// All that the ring may still hold: a day.
+/// Requests of the last day, in milliseconds: all that the ring may contain.
 const SINCE: &str = "86400000";
-/// So many reasons for a refusal are told.
+/// The maximum of different refusals shown.
 const REFUSALS: usize = 8;
-/// What nobody drops on purpose: error logs, and error spans.
+/// Error logs and error spans, which a config rarely drops on purpose.
 const ERRORS: [&str; 2] = ["severity_number >= SEVERITY_NUMBER_ERROR", "status.code == STATUS_CODE_ERROR"];
 type Errors = Vec<Wanted>;
 
-/// What there is of a signal.
+/// The amount of telemetry of one signal.
 #[derive(Default)]
 struct Total {
     items: u64,
@@ -32,7 +32,7 @@ struct Total {
     errors: u64,
 }
 
-/// A rule, or a processor that does not tell its rules apart, and what it drops.
+/// The amount that a rule drops, or a processor that does not count by rule.
 struct Share {
     signal: Signal,
     items: u64,
@@ -83,7 +83,7 @@ async fn look(plan: &Plan, target: &Target) -> Result<String, Failure> {
         }
     }
     let total = |signal: Signal| came.get(signal as usize).filter(|total| total.items > 0);
-    // What goes into several pipelines may be dropped in each of them.
+    // Telemetry that enters several pipelines may be dropped in each of them.
     let all: u64 =
         Signal::ALL.into_iter().filter_map(|signal| Some(total(signal)?.bytes * trial.ways(signal) as u64)).sum();
     let mut shares: Vec<Share> = trial.lost().into_iter().flat_map(|lost| shares(lost, total)).collect();
@@ -131,7 +131,7 @@ async fn look(plan: &Plan, target: &Target) -> Result<String, Failure> {
     Ok(out)
 }
 
-/// Each rule of those that dropped something. Where only items are known, their bytes are an average's.
+/// The shares of one processor, by rule. If only items are known, their bytes are estimated from the average.
 fn shares<'t>(lost: Lost, total: impl Fn(Signal) -> Option<&'t Total>) -> Vec<Share> {
     let Lost { by, signal, items, rules } = lost;
     if rules.is_empty() {
@@ -147,7 +147,7 @@ fn shares<'t>(lost: Lost, total: impl Fn(Signal) -> Option<&'t Total>) -> Vec<Sh
     rules.into_iter().map(share).collect()
 }
 
-/// How many errors do not reach an exporter, the one that misses most; a signal that knows no errors has none.
+/// The number of errors that do not reach an exporter: the exporter that misses most counts. `None` for metrics.
 fn errors_lost(signal: Signal, came: &Total, left: &[(String, Signal, Total)]) -> Option<String> {
     if signal == Signal::Metrics {
         return None;
@@ -169,7 +169,7 @@ fn name(signal: Signal) -> &'static str {
 
 impl Total {
     fn add(&mut self, errors: &Errors, signal: Signal, wire: &Bytes) {
-        // It has been checked where it came in.
+        // It was checked at its receipt.
         let items = check(signal, wire).unwrap_or(0);
         self.items += u64::from(items);
         self.bytes += wire.len() as u64;

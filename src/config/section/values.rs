@@ -1,4 +1,4 @@
-//! What a value of each kind is read from, and what is said of another one.
+//! Reads a value of each type, or says which type was expected.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use crate::config::tree::{Node, Value, quoted};
 use crate::config::yaml::resolve;
 use crate::config::{duration as text_of, emit};
 
-/// A message, and what to do about it.
+/// A message, and help if there is any.
 pub type Fault = (String, Option<String>);
 
 /// Whether a value sets nothing. A tree that was read has a bounded depth.
@@ -21,7 +21,7 @@ pub fn says_nothing(node: &Node) -> bool {
     }
 }
 
-/// From here on not every whole number has a float of its own.
+/// Floats from here on represent more than one whole number.
 const ROUNDED: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
 
 pub fn expected(wanted: &str, node: &Node) -> Fault {
@@ -41,7 +41,7 @@ pub fn expected(wanted: &str, node: &Node) -> Fault {
     let found = match (&node.value, &node.text) {
         (Value::Text(text), _) => quoted(text),
         (Value::Null | Value::List(_) | Value::Map(_), _) => node.kind().to_owned(),
-        // As it is written: a secret in another form would not be withheld.
+        // As it is written: only this form of a secret is withheld from messages.
         (_, Some(written)) => quoted(written),
         (Value::Float(value), _) if value.abs() >= ROUNDED => node.kind().to_owned(),
         (value, _) => emit::scalar(value),
@@ -49,7 +49,7 @@ pub fn expected(wanted: &str, node: &Node) -> Fault {
     (format!("expected {wanted}, found {found}"), help.map(str::to_owned))
 }
 
-/// The same without the value.
+/// The same for a secret, without its value.
 pub fn expected_secret(node: &Node) -> Fault {
     (format!("expected text, found {}", node.kind()), Some("put it in quotes".into()))
 }

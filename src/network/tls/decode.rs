@@ -1,7 +1,7 @@
 //! Decodes `tls:` sections with the Go collector's rules.
 
 use super::{ClientTls, Identity, Pem, ServerTls, Version, Versions};
-use crate::config::{Problem, Section};
+use crate::config::Section;
 use std::time::Duration;
 
 /// Default interval between checks of certificates.
@@ -133,9 +133,7 @@ fn versions(section: &Section) -> Versions {
         section.problem("max_version", error);
     }
     if versions.min < Version::Tls12 {
-        let notice = "TLS 1.0 and 1.1 are not supported: min_version means 1.2";
-        let warning = Problem::warning(section.place("min_version"), notice);
-        section.problems().push(warning.at(format!("{}.min_version", section.path())));
+        section.warning("min_version", "TLS 1.0 and 1.1 are not supported: min_version means 1.2");
     }
     versions
 }

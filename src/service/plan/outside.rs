@@ -1,7 +1,7 @@
 //! A plan in its environment: files it names, ports it uses twice, and loops back to itself.
 
 use crate::config::telemetry::MetricsLevel;
-use crate::config::{ComponentId, Kind, Loaded, Node, Place, Problem, Value};
+use crate::config::{ComponentId, Kind, Loaded, Node, Place, Problem};
 use crate::network::endpoint::{Endpoint, Listen};
 use crate::network::settings::Listening;
 use crate::telemetry::Signal;
@@ -64,10 +64,8 @@ impl Plan {
     /// Reports declared but unused components, which the Go collector does not.
     pub fn check_unused(&self, loaded: &Loaded) {
         let used = self.in_use();
-        for (kind, id) in self.components.all() {
-            if used.contains(&(kind, id.clone())) || self.is_local_socket(kind, id) {
-                continue;
-            }
+        let unused = self.components.ids.difference(&used);
+        for (kind, id) in unused.filter(|(kind, id)| !self.is_local_socket(*kind, id)) {
             let path = [kind.section().to_owned(), id.to_string()];
             let (place, name) = (place_of(&loaded.root, &path), path.join("."));
             let message = match kind {
@@ -149,8 +147,7 @@ fn place_of(root: &Node, path: &[String]) -> Place {
     for key in path {
         let Some(entry) = node.entries().iter().find(|entry| entry.key.trim() == key) else { break };
         node = &entry.node;
-        let is_scalar = !matches!(node.value, Value::Null | Value::List(_) | Value::Map(_));
-        place = if is_scalar { node.place } else { entry.key_place };
+        place = entry.place();
     }
     place
 }
