@@ -8,7 +8,7 @@ use super::scanner::{COMMA_OR_BRACE, COMMA_OR_BRACKET, Fault, Quoted, Read, Scan
 use crate::otlp::schema::{
     ANY_VALUE, COUNT, FIELDS, Field, KEY_VALUE, Kind, Message, Names, Presence, any_value, key_value,
 };
-use crate::otlp::wire::{patch_length, put_varint, varint_len};
+use crate::otlp::wire::{patch_length, put_varint, varint_len, zigzag};
 use crate::otlp::{base64, hex};
 use std::mem::replace;
 
@@ -381,7 +381,7 @@ impl Reader<'_> {
             Kind::Int64 => self.integer::<i64>(INT64).map(|n| self.varint(n as u64)),
             Kind::Uint64 => self.integer::<u64>(UINT64).map(|n| self.varint(n)),
             Kind::Uint32 => self.integer::<u32>(UINT32).map(|n| self.varint(n.into())),
-            Kind::Sint32 => self.integer::<i32>(INT32).map(|n| self.varint(u64::from((n << 1 ^ n >> 31) as u32))),
+            Kind::Sint32 => self.integer::<i32>(INT32).map(|n| self.varint(zigzag(n))),
             Kind::Fixed32 => {
                 let value = self.integer::<u32>(UINT32)?;
                 self.out.extend_from_slice(&value.to_le_bytes());

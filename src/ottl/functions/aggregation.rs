@@ -11,7 +11,9 @@ use crate::otlp::schema::{
 };
 use crate::otlp::views::metrics::{Buckets, DataType, Number, Point};
 use crate::otlp::views::{AnyValue, KeyValue};
-use crate::otlp::wire::{Field, Fields, Value as Wire, field_len, put_bytes, put_fixed64, put_uint, put_varint};
+use crate::otlp::wire::{
+    Field, Fields, Value as Wire, field_len, put_bytes, put_fixed64, put_uint, put_varint, zigzag,
+};
 use crate::ottl::function::{Arguments, Function, Kind, Parameter};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
@@ -328,7 +330,7 @@ impl Row {
     fn encoded(&self) -> Vec<u8> {
         let (mut out, mut packed) = (Vec::new(), Vec::new());
         self.counts.iter().for_each(|count| put_varint(&mut packed, *count));
-        put_uint(&mut out, buckets::OFFSET, u64::from((self.offset << 1 ^ self.offset >> 63) as u32));
+        put_uint(&mut out, buckets::OFFSET, zigzag(self.offset as i32));
         put_bytes(&mut out, buckets::BUCKET_COUNTS, &packed);
         out
     }
