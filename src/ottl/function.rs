@@ -91,6 +91,20 @@ pub struct Function {
     pub is_constant: bool,
 }
 
+impl Function {
+    pub const fn checked(self, check: fn(&Arguments) -> Result<(), String>) -> Function {
+        Function { check: Some(check), ..self }
+    }
+
+    pub const fn only_in(self, contexts: &'static [&'static str]) -> Function {
+        Function { known: Known::In(contexts), ..self }
+    }
+
+    pub const fn evaluated_when_run(self) -> Function {
+        Function { is_constant: false, ..self }
+    }
+}
+
 impl Arguments {
     fn get(&self, index: usize) -> Option<&Argument> {
         self.0.get(index).and_then(Option::as_ref)

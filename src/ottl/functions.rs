@@ -24,20 +24,6 @@ use std::collections::HashMap;
 use super::function::{Arguments, Body, Function, Kind, Known, Parameter};
 use super::value::{Arena, Fault, TOO_LARGE, Value, entries, put_entry, put_item};
 
-/// The functions in conditions.
-pub const CONVERTERS: &[&[Function]] = &[
-    casting::TABLE,
-    checks::TABLE,
-    collections::TABLE,
-    csv::TABLE,
-    decode::TABLE,
-    hashing::TABLE,
-    parsing::TABLE,
-    strings::TABLE,
-    time::TABLE,
-    url::TABLE,
-];
-
 /// The functions of the filter processor.
 pub const FILTER: &[&[Function]] = &[
     casting::TABLE,
@@ -195,6 +181,28 @@ fn list<'a, 'v>(arena: &'a Arena, items: impl Iterator<Item = Value<'v>>) -> Res
         within_bounds(&out)?;
     }
     arena.keep(&out).map(Value::List)
+}
+
+/// Refuses a literal text that is none of the choices; `message` gets the text.
+fn one_of(arguments: &Arguments, index: usize, choices: &[&str], message: fn(&str) -> String) -> Result<(), String> {
+    match arguments.fixed_text(index) {
+        Some(text) if !choices.iter().any(|choice| choice.as_bytes() == text) => {
+            Err(message(&String::from_utf8_lossy(text)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The parts of a text between delimiters.
+fn split<'t>(text: &'t [u8], delimiter: &'t [u8]) -> impl Iterator<Item = &'t [u8]> {
+    let finder = memchr::memmem::Finder::new(delimiter);
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let here = rest?;
+        let found = finder.find(here);
+        rest = found.and_then(|at| here.get(at + delimiter.len()..));
+        here.get(..found.unwrap_or(here.len()))
+    })
 }
 
 /// The literal of a text parameter, or its default.

@@ -1,24 +1,22 @@
 //! Span names according to the semantic conventions, made from a span's attributes.
 
 use super::{function, optional, required};
-use crate::otlp::message::{Message, put_pair_header};
+use crate::otlp::message::Message;
 use crate::otlp::schema::span;
 use crate::otlp::views::AnyValue;
 use crate::otlp::wire::put_bytes;
-use crate::ottl::function::{Arguments, Function, Kind, Known};
+use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
-use crate::ottl::value::{Fault, Value};
+use crate::ottl::value::{Fault, Value, pair};
 
-pub const TABLE: &[Function] = &[Function {
-    known: Known::In(&["span"]),
-    is_constant: false,
-    check: Some(check),
-    ..function(
-        "set_semconv_span_name",
-        &[required("semconv_version", Kind::FixedText), optional("original_span_name_attribute", Kind::FixedText)],
-        set_name,
-    )
-}];
+pub const TABLE: &[Function] = &[function(
+    "set_semconv_span_name",
+    &[required("semconv_version", Kind::FixedText), optional("original_span_name_attribute", Kind::FixedText)],
+    set_name,
+)
+.only_in(&["span"])
+.evaluated_when_run()
+.checked(check)];
 
 /// The range of conventions' versions that agree on the rules below, both ends included.
 const VERSIONS: [[u32; 3]; 2] = [[1, 37, 0], [1, 43, 0]];
@@ -50,14 +48,14 @@ fn set_name<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<V
     if name == original {
         return Ok(Value::Nil);
     }
-    let mut raw = Vec::new();
     if let Some(key) = arguments.fixed_text(1) {
-        let original = Value::String(original);
-        put_pair_header(&mut raw, span::ATTRIBUTES, key, original.any_len().unwrap_or_default());
-        original.put_any(&mut raw);
-        record.set_attribute(span::ATTRIBUTES, key, scene.arena.keep(&raw)?);
-        raw.clear();
+        record.set_attribute(
+            span::ATTRIBUTES,
+            key,
+            pair(span::ATTRIBUTES, key, &Value::String(original), scene.arena)?,
+        );
     }
+    let mut raw = Vec::new();
     put_bytes(&mut raw, span::NAME, &name);
     record.replace(span::NAME, scene.arena.keep(&raw)?);
     Ok(Value::Nil)
