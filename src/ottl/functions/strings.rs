@@ -2,7 +2,7 @@
 
 use super::checks::count_of_slice;
 use super::{TARGET, TEXT, fixed_or, format, function, list, made, one_of, optional, put, required};
-use crate::otlp::base64;
+use crate::otlp::base64::{self, Engine};
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value, entries, items};
@@ -236,28 +236,7 @@ fn trim_space(text: &[u8]) -> &[u8] {
 
 fn base64_encode<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let text = arguments.text(0, scene)?;
-    let variant = if arguments.is_given(1) { arguments.text(1, scene)? } else { b"base64" };
-    let mut out = Vec::new();
-    base64::put_padded(text, &mut out);
-    if variant.ends_with(b"url") {
-        to_url_alphabet(&mut out);
-    }
-    match variant {
-        b"base64" | b"base64-url" => made(scene.arena, &out),
-        b"base64-raw" | b"base64-raw-url" => {
-            let digits = out.iter().position(|byte| *byte == b'=').and_then(|end| out.get(..end)).unwrap_or(&out);
-            made(scene.arena, digits)
-        }
-        other => Err(Fault::new(format!("unsupported base64 variant: {}", String::from_utf8_lossy(other)))),
-    }
-}
-
-fn to_url_alphabet(digits: &mut [u8]) {
-    for digit in digits {
-        *digit = match *digit {
-            b'+' => b'-',
-            b'/' => b'_',
-            other => other,
-        };
-    }
+    let name = if arguments.is_given(1) { arguments.text(1, scene)? } else { b"base64" };
+    let unsupported = || Fault::new(format!("unsupported base64 variant: {}", String::from_utf8_lossy(name)));
+    scene.arena.text(&base64::variant(name).ok_or_else(unsupported)?.encode(text))
 }
