@@ -48,8 +48,10 @@ pub enum Constant {
 pub enum Pattern {
     /// A regular expression, or a glob translated to one.
     Compiled(pattern::Pattern),
-    Computed(Expression),
-    ComputedGlob(Expression),
+    Computed {
+        text: Expression,
+        is_glob: bool,
+    },
 }
 
 impl Constant {
@@ -140,7 +142,7 @@ impl Expression {
 }
 
 /// Checks that a value can be stored in a list or a map.
-fn storable(value: Value<'_>) -> Result<Value<'_>, Fault> {
+pub fn storable(value: Value<'_>) -> Result<Value<'_>, Fault> {
     match value.any_len() {
         Some(_) => Ok(value),
         None => Err(Fault::new(format!("<Invalid value type {}>", kind(&value)))),

@@ -21,7 +21,7 @@ mod url;
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use super::function::{Arguments, Body, Function, Kind, Known, Parameter};
+use super::function::{Arguments, Body, Function, Kind, Parameter};
 use super::value::{Arena, Fault, TOO_LARGE, Value, entries, put_entry, put_item};
 
 /// The functions of the filter processor.
@@ -97,15 +97,7 @@ const fn optional(name: &'static str, kind: Kind) -> Parameter {
 }
 
 const fn function(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
-    Function {
-        name,
-        parameters,
-        known: Known::Everywhere,
-        body,
-        check: None,
-        check_only_warns: false,
-        is_constant: true,
-    }
+    Function { name, parameters, contexts: &[], body, check: None, check_only_warns: false, is_constant: true }
 }
 
 const TARGET: Parameter = required("target", Kind::Value);
@@ -183,7 +175,7 @@ fn list<'a, 'v>(arena: &'a Arena, items: impl Iterator<Item = Value<'v>>) -> Res
     arena.keep(&out).map(Value::List)
 }
 
-/// Refuses a literal text that is none of the choices; `message` gets the text.
+/// Refuses a literal text that is not among the choices; `message` makes the error from the text.
 fn one_of(arguments: &Arguments, index: usize, choices: &[&str], message: fn(&str) -> String) -> Result<(), String> {
     match arguments.fixed_text(index) {
         Some(text) if !choices.iter().any(|choice| choice.as_bytes() == text) => {

@@ -3,7 +3,7 @@
 //! `Path::resolve` finds the row of a path in `table` when the config loads: `resource.attributes["a"]["b"]` has the
 //! segments `resource` and `attributes`, the latter with two keys, which are expressions. The name of the path's own
 //! context may be left out. `Path::get` and `Path::set` dispatch by the row's form, to a pair of functions each: `field`
-//! for a field of OTLP, `attribute`, and `outside` for values that are not in telemetry. Values below those are `nested`.
+//! for a field of OTLP, `attribute`, and `outside` for values that are not in telemetry. `nested` follows further keys.
 
 mod attribute;
 mod field;

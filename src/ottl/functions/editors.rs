@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::strings::is_within_char;
 use super::{Entries, fixed_or, function, one_of, optional, put, required};
+use crate::ottl::expression::storable;
 use crate::ottl::function::{Arguments, Function, Kind, Parameter};
 use crate::ottl::pattern::{Pattern, expand};
 use crate::ottl::scene::Scene;
@@ -219,12 +220,9 @@ fn edit<'a, 's>(
 
 fn append<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let mut out = Vec::new();
-    let mut push = |value: Value| match value.any_len() {
-        None => Err(Fault::new(format!("<Invalid value type {}>", value.type_name()))),
-        Some(_) => {
-            put_item(&mut out, &value);
-            put(&mut out, &[])
-        }
+    let mut push = |value: Value| {
+        put_item(&mut out, &storable(value)?);
+        put(&mut out, &[])
     };
     match arguments.value(0, scene)? {
         Value::Nil => {}

@@ -335,11 +335,7 @@ fn body<'a>(field: &Field<'_, 'a>, act: &str) -> Result<Value<'a>, Fault> {
 /// The members of a W3C trace state; `None` if it is malformed.
 fn state_members(state: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let members = state.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty());
-    let pairs = members.map(|member| {
-        let mut parts = member.splitn(2, |byte| *byte == b'=');
-        Some((parts.next()?, parts.next()?))
-    });
-    pairs.collect()
+    members.map(|member| tracestate::cut(member, b'=')).collect()
 }
 
 /// The trace state with a member changed or added, and moved to the front. A malformed trace state is not changed, nor is
