@@ -1,14 +1,31 @@
 //! Base64 (RFC 4648): written with padding in JSON and debug text; read with or without padding where the format allows
 //! both.
 
-use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
+
+pub use base64::Engine;
+pub use base64::engine::GeneralPurpose;
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
 const PADDED: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
 const EITHER: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, LENIENT.with_decode_padding_mode(DecodePaddingMode::Indifferent));
+
+const RAW: GeneralPurposeConfig =
+    LENIENT.with_encode_padding(false).with_decode_padding_mode(DecodePaddingMode::RequireNone);
+
+static VARIANTS: [(&[u8], GeneralPurpose); 4] = [
+    (b"base64", PADDED),
+    (b"base64-raw", GeneralPurpose::new(&STANDARD, RAW)),
+    (b"base64-url", GeneralPurpose::new(&URL_SAFE, LENIENT)),
+    (b"base64-raw-url", GeneralPurpose::new(&URL_SAFE, RAW)),
+];
+
+/// The variant of base64 with this name in OTTL.
+pub fn variant(name: &[u8]) -> Option<&'static GeneralPurpose> {
+    VARIANTS.iter().find(|(known, _)| *known == name).map(|(_, variant)| variant)
+}
 
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     EITHER.decode(text).ok()

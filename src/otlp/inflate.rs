@@ -28,19 +28,23 @@ pub enum Coding {
     Lz4,
 }
 
+/// The values of `Content-Encoding`. The last ones are accepted as well.
+const HTTP_NAMES: [(&str, Coding); 9] = [
+    ("identity", Coding::Identity),
+    ("gzip", Coding::Gzip),
+    ("zstd", Coding::Zstd),
+    ("deflate", Coding::Deflate),
+    ("snappy", Coding::Snappy),
+    ("x-snappy-framed", Coding::SnappyFramed),
+    ("lz4", Coding::Lz4),
+    ("", Coding::Identity),
+    ("zlib", Coding::Deflate),
+];
+
 impl Coding {
     /// The coding for a `Content-Encoding`.
     pub fn from_http(name: &str) -> Option<Coding> {
-        match name.to_ascii_lowercase().as_str() {
-            "" | "identity" => Some(Coding::Identity),
-            "gzip" => Some(Coding::Gzip),
-            "zstd" => Some(Coding::Zstd),
-            "deflate" | "zlib" => Some(Coding::Deflate),
-            "snappy" => Some(Coding::Snappy),
-            "x-snappy-framed" => Some(Coding::SnappyFramed),
-            "lz4" => Some(Coding::Lz4),
-            _ => None,
-        }
+        HTTP_NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, coding)| *coding)
     }
 
     /// The coding for a `grpc-encoding`, where `snappy` means the framed format.
@@ -53,15 +57,7 @@ impl Coding {
     }
 
     pub fn http_name(self) -> &'static str {
-        match self {
-            Coding::Identity => "identity",
-            Coding::Gzip => "gzip",
-            Coding::Zstd => "zstd",
-            Coding::Deflate => "deflate",
-            Coding::Snappy => "snappy",
-            Coding::SnappyFramed => "x-snappy-framed",
-            Coding::Lz4 => "lz4",
-        }
+        HTTP_NAMES.iter().find(|(_, coding)| *coding == self).map_or("", |(name, _)| name)
     }
 
     /// Memory of the decoder's state, beside the output.

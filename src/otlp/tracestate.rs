@@ -122,7 +122,8 @@ fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+/// The text before and after the first `at`.
+pub fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let (key, rest) = text.split_at_checked(text.iter().position(|byte| *byte == at)?)?;
     Some((key, rest.get(1..)?))
 }

@@ -167,6 +167,17 @@ pub fn varints(mut bytes: &[u8]) -> impl Iterator<Item = u64> {
     })
 }
 
+/// The varint of a signed number in zigzag encoding.
+#[inline]
+pub fn zigzag(value: i32) -> u64 {
+    u64::from((value << 1 ^ value >> 31) as u32)
+}
+
+#[inline]
+pub fn unzigzag(bits: u64) -> i32 {
+    (bits as u32 >> 1) as i32 ^ -((bits & 1) as i32)
+}
+
 /// The length of a varint in bytes.
 #[inline]
 pub fn varint_len(value: u64) -> usize {

@@ -8,7 +8,7 @@ use super::advice;
 use super::condition::{Condition, compare};
 use super::enums;
 use super::expression::{Call, Constant, Expression, Pattern};
-use super::function::{Argument, Arguments, Function, Kind, Known, Parameter};
+use super::function::{Argument, Arguments, Function, Kind, Parameter};
 use super::functions::refusal;
 use super::paths::{Path, Segment};
 use super::pattern;
@@ -241,11 +241,11 @@ impl Dialect<'_> {
 
     fn function(&self, name: &str, span: &Span) -> Compiled<&'static Function> {
         let named: Vec<_> = self.functions.iter().copied().flatten().filter(|row| row.name == name).collect();
-        if let Some(row) = named.iter().find(|row| knows(row, self.context)) {
+        if let Some(row) = named.iter().find(|row| row.is_in(self.context)) {
             return Ok(row);
         }
         let known = self.functions.iter().copied().flatten();
-        let known = known.filter(|row| knows(row, self.context) && is_editor(row.name) == is_editor(name));
+        let known = known.filter(|row| row.is_in(self.context) && is_editor(row.name) == is_editor(name));
         let near = suggestion(name, known.map(|row| row.name), "the functions are");
         Err(match named.is_empty() {
             true => {
@@ -321,44 +321,40 @@ impl Dialect<'_> {
             Mistake::new(&node.span, message).help(usage(function))
         };
         // A literal of the wrong type is refused now; computed values are checked when they are evaluated.
-        let literal = |node: &Node, what: &str, is_right: fn(&Constant) -> bool| match self.expression(node)? {
-            Expression::Constant(constant) if is_known && !is_right(&constant) => Err(wanted(what)),
+        let literal = |node: &Node, what: &str, is_right: fn(Value) -> bool| match self.expression(node)? {
+            Expression::Constant(constant) if is_known && !is_right(constant.value()) => Err(wanted(what)),
             expression => Ok(expression),
         };
-        let fixed = |node: &Node, what: &str, is_right: fn(&Constant) -> bool| match self.expression(node)? {
-            Expression::Constant(constant) if is_literal(node) && is_right(&constant) => {
+        let fixed = |node: &Node, what: &str, is_right: fn(Value) -> bool| match self.expression(node)? {
+            Expression::Constant(constant) if is_literal(node) && is_right(constant.value()) => {
                 Ok(Expression::Constant(constant))
             }
             _ => Err(wanted(what)),
         };
-        let is_text = |constant: &Constant| matches!(constant, Constant::String(_));
-        let is_int = |constant: &Constant| matches!(constant, Constant::Int(_));
-        let is_number = |constant: &Constant| matches!(constant, Constant::Int(_) | Constant::Double(_));
-        let is_bool = |constant: &Constant| matches!(constant, Constant::Bool(_));
+        let is_text = |value: Value| matches!(value, Value::String(_));
+        let is_int = |value: Value| matches!(value, Value::Int(_));
+        let is_number = |value: Value| matches!(value, Value::Int(_) | Value::Double(_));
+        let is_bool = |value: Value| matches!(value, Value::Bool(_));
+        let one = |what, is_right| literal(node, what, is_right).map(Argument::Value);
+        let one_fixed = |what, is_right| fixed(node, what, is_right).map(Argument::Value);
         let list = |node: &Node, each: &dyn Fn(&Node) -> Compiled<Expression>| match &node.syntax {
             Syntax::List(items) => Ok(Argument::Values(items.iter().map(each).collect::<Compiled<_>>()?)),
             _ => Err(wanted("a list, […]")),
         };
         match parameter.kind {
             Kind::Value | Kind::Converted => self.expression(node).map(Argument::Value),
-            Kind::Text => literal(node, "text", is_text).map(Argument::Value),
-            Kind::Int => literal(node, "a whole number", is_int).map(Argument::Value),
-            Kind::Map => literal(node, "a map", |constant| matches!(constant, Constant::Map(_))).map(Argument::Value),
+            Kind::Text => one("text", is_text),
+            Kind::Int => one("a whole number", is_int),
+            Kind::Map => one("a map", |value| matches!(value, Value::Map(_))),
             // As in the Go collector, which turns the list into one of its own.
             Kind::List if has_maps(node) => Err(wanted("a list without maps, where it is written out")),
-            Kind::List => {
-                literal(node, "a list", |constant| matches!(constant, Constant::List(_))).map(Argument::Value)
-            }
-            Kind::Time => literal(node, "a time", |constant| matches!(constant, Constant::Other(Value::Time(_))))
-                .map(Argument::Value),
-            Kind::Duration => {
-                literal(node, "a duration", |constant| matches!(constant, Constant::Other(Value::Duration(_))))
-                    .map(Argument::Value)
-            }
-            Kind::FixedText => fixed(node, "text in quotes", is_text).map(Argument::Value),
-            Kind::FixedInt => fixed(node, "a whole number, written out", is_int).map(Argument::Value),
-            Kind::FixedBool => fixed(node, "true or false", is_bool).map(Argument::Value),
-            Kind::FixedNumber => fixed(node, "a number, written out", is_number).map(Argument::Value),
+            Kind::List => one("a list", |value| matches!(value, Value::List(_))),
+            Kind::Time => one("a time", |value| matches!(value, Value::Time(_))),
+            Kind::Duration => one("a duration", |value| matches!(value, Value::Duration(_))),
+            Kind::FixedText => one_fixed("text in quotes", is_text),
+            Kind::FixedInt => one_fixed("a whole number, written out", is_int),
+            Kind::FixedBool => one_fixed("true or false", is_bool),
+            Kind::FixedNumber => one_fixed("a number, written out", is_number),
             Kind::FixedNumbers => list(node, &|item| fixed(item, "a list of numbers", is_number)),
             Kind::FixedTexts => list(node, &|item| fixed(item, "a list of texts in quotes", is_text)),
             Kind::Values => list(node, &|item| self.expression(item)),
@@ -385,8 +381,7 @@ impl Dialect<'_> {
                             format!("the regex pattern supplied to {name} '\"{text}\"' is not a valid pattern");
                         return Err(Mistake::new(&node.span, message).help(why));
                     }
-                    _ if is_glob => Pattern::ComputedGlob(expression),
-                    _ => Pattern::Computed(expression),
+                    _ => Pattern::Computed { text: expression, is_glob },
                 }))
             }
             Kind::Function => self.converter(node, wanted),
@@ -444,9 +439,8 @@ fn is_fixed(argument: &Argument) -> bool {
     match argument {
         Argument::Value(expression) => is_constant(expression),
         Argument::Values(values) => values.iter().all(is_constant),
-        Argument::Pattern(Pattern::Computed(pattern) | Pattern::ComputedGlob(pattern)) => is_constant(pattern),
-        Argument::Pattern(Pattern::Compiled(_)) => true,
-        Argument::Function(_) => true,
+        Argument::Pattern(Pattern::Computed { text, .. }) => is_constant(text),
+        Argument::Pattern(Pattern::Compiled(_)) | Argument::Function(_) => true,
         Argument::Target(_) => false,
     }
 }
@@ -458,22 +452,10 @@ fn compile_text(
     compile(std::str::from_utf8(text).map_err(|_| "it is not UTF-8 text".to_owned())?)
 }
 
-/// Whether a context has a function.
-pub fn knows(function: &Function, context: &str) -> bool {
-    match function.known {
-        Known::Everywhere => true,
-        Known::In(contexts) => contexts.contains(&context),
-    }
-}
-
 /// Advice for a function that exists in other contexts.
 pub fn elsewhere(functions: &[&'static [Function]], name: &str) -> Option<String> {
-    let mut known =
-        functions.iter().copied().flatten().filter(|row| row.name == name).filter_map(|row| match row.known {
-            Known::In(contexts) => contexts.first(),
-            Known::Everywhere => None,
-        });
-    known.next().map(|context| {
+    let named = functions.iter().copied().flatten().filter(|row| row.name == name);
+    named.filter_map(|row| row.contexts.first()).next().map(|context| {
         format!("it is a function of the {context} context: write `- context: {context}`, with a list of its own")
     })
 }

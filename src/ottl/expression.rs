@@ -5,7 +5,7 @@ use super::paths::Path;
 use super::pattern;
 use super::scene::Scene;
 use super::syntax::Operator;
-use super::value::{Fault, Value, entries, items, put_entry, put_item};
+use super::value::{Fault, Value, entry, item, put_entry, put_item};
 
 pub enum Expression {
     Constant(Constant),
@@ -48,8 +48,10 @@ pub enum Constant {
 pub enum Pattern {
     /// A regular expression, or a glob translated to one.
     Compiled(pattern::Pattern),
-    Computed(Expression),
-    ComputedGlob(Expression),
+    Computed {
+        text: Expression,
+        is_glob: bool,
+    },
 }
 
 impl Constant {
@@ -140,7 +142,7 @@ impl Expression {
 }
 
 /// Checks that a value can be stored in a list or a map.
-fn storable(value: Value<'_>) -> Result<Value<'_>, Fault> {
+pub fn storable(value: Value<'_>) -> Result<Value<'_>, Fault> {
     match value.any_len() {
         Some(_) => Ok(value),
         None => Err(Fault::new(format!("<Invalid value type {}>", kind(&value)))),
@@ -150,14 +152,8 @@ fn storable(value: Value<'_>) -> Result<Value<'_>, Fault> {
 /// One element of a map or a list.
 fn element<'a>(value: Value<'a>, key: Value) -> Result<Value<'a>, Fault> {
     match (value, key) {
-        (Value::Map(map), Value::String(key)) => {
-            let mut found = entries(map).filter(|(name, _)| *name == key);
-            found.next().map(|(_, value)| value).ok_or_else(|| Fault::new("key not found in map"))
-        }
-        (Value::List(list), Value::Int(index)) => {
-            let found = usize::try_from(index).ok().and_then(|index| items(list).nth(index));
-            found.ok_or_else(|| Fault::new(format!("index {index} out of bounds")))
-        }
+        (Value::Map(map), Value::String(key)) => entry(map, key).ok_or_else(|| Fault::new("key not found in map")),
+        (Value::List(list), Value::Int(index)) => item(list, index),
         (other, Value::String(_)) => Err(Fault::new(format!("type {} does not support string indexing", kind(&other)))),
         (other, Value::Int(_)) => Err(Fault::new(format!("type {} does not support int indexing", kind(&other)))),
         (_, Value::Nil) => Err(Fault::new("key expression returned nil, expected an int or string")),

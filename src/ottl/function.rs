@@ -6,14 +6,6 @@ use super::pattern::{Found, Pattern};
 use super::scene::Scene;
 use super::value::{Fault, Time, Value};
 
-/// The contexts that know a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    Everywhere,
-    /// By context name, as in `&["span"]`.
-    In(&'static [&'static str]),
-}
-
 /// The accepted arguments of a parameter, checked when the config loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -80,7 +72,8 @@ pub type Body = for<'a> fn(&'a Arguments, &mut Scene<'_, 'a>) -> Result<Value<'a
 pub struct Function {
     pub name: &'static str,
     pub parameters: &'static [Parameter],
-    pub known: Known,
+    /// The names of the contexts that have it; all contexts if empty.
+    pub contexts: &'static [&'static str],
     pub body: Body,
     /// Refuses literal arguments that cannot work, when the config loads.
     pub check: Option<fn(&Arguments) -> Result<(), String>>,
@@ -89,6 +82,24 @@ pub struct Function {
     /// Whether a call with only literal arguments is evaluated when the config loads: not if it is random, or reads
     /// telemetry. A call that reads the clock fails at that point, and is evaluated when it runs.
     pub is_constant: bool,
+}
+
+impl Function {
+    pub const fn checked(self, check: fn(&Arguments) -> Result<(), String>) -> Function {
+        Function { check: Some(check), ..self }
+    }
+
+    pub const fn only_in(self, contexts: &'static [&'static str]) -> Function {
+        Function { contexts, ..self }
+    }
+
+    pub fn is_in(&self, context: &str) -> bool {
+        self.contexts.is_empty() || self.contexts.contains(&context)
+    }
+
+    pub const fn evaluated_when_run(self) -> Function {
+        Function { is_constant: false, ..self }
+    }
 }
 
 impl Arguments {
@@ -157,8 +168,10 @@ impl Arguments {
     pub fn pattern<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Found<'a>, Fault> {
         match self.get(index) {
             Some(Argument::Pattern(expression::Pattern::Compiled(pattern))) => Ok(Found::Compiled(pattern)),
-            Some(Argument::Pattern(expression::Pattern::Computed(expression))) => computed(expression, false, scene),
-            Some(Argument::Pattern(expression::Pattern::ComputedGlob(expression))) => computed(expression, true, scene),
+            Some(Argument::Pattern(expression::Pattern::Computed { text, is_glob })) => {
+                let text = text.evaluate(scene)?.text()?;
+                scene.arena.patterns.get(text, *is_glob, &scene.arena.again).map(Found::Computed)
+            }
             _ => Err(Fault::new("no pattern is given")),
         }
     }
@@ -236,9 +249,4 @@ impl Arguments {
             _ => None,
         })
     }
-}
-
-fn computed<'a>(expression: &'a Expression, is_glob: bool, scene: &mut Scene<'_, 'a>) -> Result<Found<'a>, Fault> {
-    let text = expression.evaluate(scene)?.text()?;
-    scene.arena.patterns.get(text, is_glob, &scene.arena.again).map(Found::Computed)
 }

@@ -21,22 +21,8 @@ mod url;
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use super::function::{Arguments, Body, Function, Kind, Known, Parameter};
+use super::function::{Arguments, Body, Function, Kind, Parameter};
 use super::value::{Arena, Fault, TOO_LARGE, Value, entries, put_entry, put_item};
-
-/// The functions in conditions.
-pub const CONVERTERS: &[&[Function]] = &[
-    casting::TABLE,
-    checks::TABLE,
-    collections::TABLE,
-    csv::TABLE,
-    decode::TABLE,
-    hashing::TABLE,
-    parsing::TABLE,
-    strings::TABLE,
-    time::TABLE,
-    url::TABLE,
-];
 
 /// The functions of the filter processor.
 pub const FILTER: &[&[Function]] = &[
@@ -111,15 +97,7 @@ const fn optional(name: &'static str, kind: Kind) -> Parameter {
 }
 
 pub const fn function(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
-    Function {
-        name,
-        parameters,
-        known: Known::Everywhere,
-        body,
-        check: None,
-        check_only_warns: false,
-        is_constant: true,
-    }
+    Function { name, parameters, contexts: &[], body, check: None, check_only_warns: false, is_constant: true }
 }
 
 pub const TARGET: Parameter = required("target", Kind::Value);
@@ -195,6 +173,28 @@ fn list<'a, 'v>(arena: &'a Arena, items: impl Iterator<Item = Value<'v>>) -> Res
         within_bounds(&out)?;
     }
     arena.keep(&out).map(Value::List)
+}
+
+/// Refuses a literal text that is not among the choices; `message` makes the error from the text.
+fn one_of(arguments: &Arguments, index: usize, choices: &[&str], message: fn(&str) -> String) -> Result<(), String> {
+    match arguments.fixed_text(index) {
+        Some(text) if !choices.iter().any(|choice| choice.as_bytes() == text) => {
+            Err(message(&String::from_utf8_lossy(text)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The parts of a text between delimiters.
+fn split<'t>(text: &'t [u8], delimiter: &'t [u8]) -> impl Iterator<Item = &'t [u8]> {
+    let finder = memchr::memmem::Finder::new(delimiter);
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let here = rest?;
+        let found = finder.find(here);
+        rest = found.and_then(|at| here.get(at + delimiter.len()..));
+        here.get(..found.unwrap_or(here.len()))
+    })
 }
 
 /// The literal of a text parameter, or its default.

@@ -3,7 +3,7 @@
 use crate::config::nearest::suggestion;
 
 use super::advice;
-use super::compile::{elsewhere, knows};
+use super::compile::elsewhere;
 use super::enums;
 use super::function::Function;
 use super::functions::refusal;
@@ -47,11 +47,8 @@ impl<'n> Hints<'n> {
 
     /// How many of the paths exist in one of these contexts.
     pub fn known_in(&self, contexts: &[&str]) -> usize {
-        let leads = |context: &&str, name: &str| {
-            *context == name || rows(context).any(|row| row.name.split('.').next() == Some(name))
-        };
         let is_known = |(_, hint): &&(usize, Hint)| match hint {
-            Hint::Path(field) => contexts.iter().any(|context| leads(context, &field.name)),
+            Hint::Path(field) => contexts.iter().any(|context| *context == field.name || has(context, &field.name)),
             _ => false,
         };
         self.0.iter().filter(is_known).count()
@@ -73,8 +70,7 @@ impl<'n> Hints<'n> {
                 Some(_) => {}
                 None if name == "otelcol" => {}
                 None => {
-                    let has = |context: &&&str| rows(context).any(|row| row.name.split('.').next() == Some(name));
-                    let known = candidates.iter().filter(has);
+                    let known = candidates.iter().filter(|context| has(context, name));
                     let options: Vec<_> = known.map(|context| format!("\"{context}.{name}\"")).collect();
                     let mistake = Mistake::new(&field.span, format!("missing context name for path \"{name}\""));
                     let options = match options.is_empty() {
@@ -126,7 +122,7 @@ impl<'n> Hints<'n> {
         context: &str,
         functions: &[&'static [Function]],
     ) -> Option<(usize, &'n Span, &'static str, &'n str)> {
-        let has = |name: &str| functions.iter().copied().flatten().any(|row| row.name == name && knows(row, context));
+        let has = |name: &str| functions.iter().copied().flatten().any(|row| row.name == name && row.is_in(context));
         self.0.iter().find_map(|(index, hint)| match hint {
             Hint::Function(name, span) if !has(name) => Some((*index, *span, "function", *name)),
             Hint::Symbol(name, span) if enums::value(context, name).is_none() && !has(name) => {
@@ -135,6 +131,11 @@ impl<'n> Hints<'n> {
             _ => None,
         })
     }
+}
+
+/// Whether a path in a context begins with this name.
+fn has(context: &str, name: &str) -> bool {
+    rows(context).any(|row| row.name.split('.').next() == Some(name))
 }
 
 fn alias(context: &'static str) -> &'static str {

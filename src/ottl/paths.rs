@@ -1,11 +1,12 @@
-//! What a path reads and writes, in every context.
+//! Paths: the values that statements read and write, in every context.
 //!
-//! `Path::resolve` takes the segments as they were written, `resource.attributes["a"]["b"]` as `resource` and
-//! `attributes` with two keys; the name of the context in front may be left out. Keys are expressions, which
-//! `Path::get` and `Path::set` evaluate. A resolved path knows its message, its field and the form of it (`form`): what
-//! is left for when it runs is the look for the field, and for attributes their key.
+//! `Path::resolve` finds the row of a path in `table` when the config loads: `resource.attributes["a"]["b"]` has the
+//! segments `resource` and `attributes`, the latter with two keys, which are expressions. The name of the path's own
+//! context may be left out. `Path::get` and `Path::set` dispatch by the row's form, to a pair of functions each: `field`
+//! for a field of OTLP, `attribute`, and `outside` for values that are not in telemetry. `nested` follows further keys.
 
-mod form;
+mod attribute;
+mod field;
 mod nested;
 mod outside;
 pub(crate) mod table;
@@ -16,22 +17,22 @@ use super::advice;
 use super::expression::{Constant, Expression};
 use super::scene::Scene;
 use super::syntax::{Mistake, Span};
-use super::value::{Arena, Fault, Value, entries, put_entry};
+use super::value::{Fault, Value, entries, put_entry};
 use crate::config::nearest::{guess, listing};
 use crate::otlp::message::Message;
 use crate::otlp::rewrite::Sight;
-use crate::otlp::schema::{list, metric, metric_data};
-use crate::otlp::views::{AnyValue, Repeated};
-use form::{Form, PathField};
-use nested::{retag, text_key};
-use table::{CONTEXTS, Numbers, Place, Row, rows};
+use crate::otlp::views::AnyValue;
+use crate::otlp::views::metrics::DataType;
+use field::{Form, points_name};
+use outside::Outside;
+use table::{CONTEXTS, Place, Row, rows};
 
 pub struct Path {
     row: &'static Row,
     keys: Vec<Expression>,
 }
 
-/// One name of a path with the keys behind it.
+/// One name in a path, with its keys.
 pub struct Segment {
     pub name: String,
     pub keys: Vec<Expression>,
@@ -39,24 +40,8 @@ pub struct Segment {
 
 type Keys<'a> = SmallVec<[Value<'a>; 4]>;
 
-/// The message in sight that a place means.
-macro_rules! in_place {
-    ($place:expr, $($sight:tt)+) => {
-        match $place {
-            Place::ResourceGroup => $($sight)+.resource_group,
-            Place::Resource => $($sight)+.resource,
-            Place::ScopeGroup => $($sight)+.scope_group,
-            Place::Scope => $($sight)+.scope,
-            Place::Data => $($sight)+.data,
-            Place::Child => $($sight)+.child,
-            Place::Exemplar => $($sight)+.exemplar,
-            Place::Record | Place::Nowhere => $($sight)+.record,
-        }
-    };
-}
-
 impl Path {
-    /// The path of these segments in a context; else what is wrong with it, and what to do.
+    /// The path with these segments in a context; or the mistake, with advice.
     pub fn resolve(context: &str, segments: Vec<Segment>, span: &Span) -> Result<Path, Mistake> {
         let seen = CONTEXTS.iter().find(|(name, ..)| *name == context).map_or(&[] as &[&str], |(_, seen, _)| *seen);
         let first = segments.first().map_or("", |segment| segment.name.as_str());
@@ -64,7 +49,7 @@ impl Path {
         let named = seen.iter().copied().chain(["otelcol"]).find(|name| *name == first && segments.len() > 1);
         let (own, has_context) = (named.unwrap_or(context), named.is_some());
         let is_alone = segments.len() == 1;
-        // The path that is meant, else all of them, and how a name alone is written that is an attribute's.
+        // Suggests the path with the nearest name; otherwise lists all, and shows how to write an attribute.
         let unknown = |name: &str, message: String| {
             let known: Vec<_> = rows(own).map(|row| row.name).filter(|name| !name.is_empty()).collect();
             let mistake = Mistake::new(span, message).guess(guess(name, known.iter().copied()));
@@ -87,7 +72,7 @@ impl Path {
                 let message = format!(
                     "segment \"{what}\" from path \"{path}\" is not a valid path nor a valid OTTL keyword for the {own} context"
                 );
-                // A context that is known but not around this one is no misspelled field.
+                // The name of a context that cannot be named here is not a misspelled field.
                 let mistake = match CONTEXTS.iter().any(|(name, ..)| !has_context && *name == what) {
                     true => Mistake::new(span, message).help(format!("the contexts here are {}", seen.join(", "))),
                     false => unknown(&longer, message),
@@ -102,7 +87,7 @@ impl Path {
         let Some(row) = rows(own).find(|row| row.name == name) else {
             return Err(unknown(&name, format!("\"{own}.{name}\" is not a valid path for the {own} context")));
         };
-        if row.form == Form::Cache && own != context {
+        if row.form == Form::Outside(Outside::Cache) && own != context {
             let message = format!(
                 "access to cache must be performed using the same context, please replace \"{own}.cache\" with \"{context}.cache\""
             );
@@ -114,16 +99,16 @@ impl Path {
         }
     }
 
-    /// Why no value of this path is equal to a literal nor in any order with it, and what to write; `None` where one may be.
+    /// Why comparing any value of this path with a literal has a constant outcome, and advice; `None` if it may vary.
     pub fn is_foreign_to(&self, literal: &Value) -> Option<(String, String)> {
         let number = "a number";
         let is = match self.row.form {
             _ if !self.keys.is_empty() => return None,
-            Form::Count | Form::Enum | Form::Fixed32 | Form::Zigzag | Form::Fixed64 | Form::MetricType => number,
-            Form::Double | Form::Member(..) => number,
-            Form::Text | Form::BodyText | Form::TraceIdText | Form::SpanIdText => "text",
+            Form::Count | Form::Enum | Form::Fixed32 | Form::Zigzag | Form::Fixed64 => number,
+            Form::Double | Form::Member(..) | Form::Outside(Outside::MetricType) => number,
+            Form::Text | Form::BodyText | Form::IdText(_) => "text",
             Form::Bool => "true or false",
-            Form::TraceId | Form::SpanId => "an id",
+            Form::Id(_) => "an id",
             Form::Whole("ptrace.Status") => "a message",
             _ => return None,
         };
@@ -132,19 +117,19 @@ impl Path {
             Value::Int(_) | Value::Double(_) => (number, is == number),
             Value::Bool(_) => ("true or false", is == "true or false"),
             Value::Bytes([_, ..]) => ("bytes", false),
-            // What a message does not have is its zero value, never nil.
-            Value::Nil if matches!(self.row.form, Form::TraceId | Form::SpanId | Form::Text) => ("nil", false),
+            // A missing field reads as its zero value, never as nil.
+            Value::Nil if matches!(self.row.form, Form::Id(_) | Form::Text) => ("nil", false),
             _ => return None,
         };
         let name = self.row.name;
         let help = match (is, of_literal) {
             ("an id", "nil") => {
-                let zeros = "0".repeat(if self.row.form == Form::TraceId { 32 } else { 16 });
+                let zeros = "0".repeat(if self.row.form == Form::Id(16) { 32 } else { 16 });
                 format!("write `{name}.string == \"{zeros}\"`")
             }
             ("text", "nil") => format!("write `{name} == \"\"`"),
             ("an id", "text") => format!("write `{name}.string == \"…\"`"),
-            ("an id", _) if self.row.form == Form::TraceId => format!("write `{name} == TraceID(0x…)`"),
+            ("an id", _) if self.row.form == Form::Id(16) => format!("write `{name} == TraceID(0x…)`"),
             ("an id", _) => format!("write `{name} == SpanID(0x…)`"),
             ("a number", "text") if name == "severity_number" => {
                 "write a symbol such as SEVERITY_NUMBER_WARN, or compare `severity_text`".to_owned()
@@ -156,13 +141,13 @@ impl Path {
         (!is_same).then(|| (format!("\"{name}\" is {is} and this is {of_literal}"), help))
     }
 
-    /// Whether `int` reads it: a whole number that every message of its kind has in the same field.
+    /// Whether `int` can read it: an integer in the same field of all messages in its place.
     pub fn is_int(&self) -> bool {
         self.is_plain() && self.keys.is_empty() && matches!(self.row.form, Form::Enum | Form::Count | Form::Fixed64)
     }
 
     #[inline]
-    pub fn int(&self, sight: &Sight) -> i64 {
+    pub fn int(&self, sight: &mut Sight) -> i64 {
         let [number, ..] = self.row.number;
         let bits = self.message(sight).bits(number);
         match self.row.form {
@@ -172,16 +157,16 @@ impl Path {
         }
     }
 
-    /// Whether `text` reads it: a text in its field, or an attribute by its name.
+    /// Whether `text` can read it: a text field, or an attribute with a constant key.
     pub fn is_text(&self) -> bool {
         let is_named = matches!(&*self.keys, [Expression::Constant(Constant::String(_))]);
         self.is_plain()
             && (self.row.form == Form::Text && self.keys.is_empty() || self.row.form == Form::Attributes && is_named)
     }
 
-    /// The text that stands there; none where an attribute is absent or no text.
+    /// The text; `None` if the attribute is absent or not text.
     #[inline]
-    pub fn text<'a>(&self, sight: &Sight<'a>) -> Option<&'a [u8]> {
+    pub fn text<'a>(&self, sight: &mut Sight<'a>) -> Option<&'a [u8]> {
         let [number, ..] = self.row.number;
         let message = self.message(sight);
         match &*self.keys {
@@ -193,8 +178,8 @@ impl Path {
         }
     }
 
-    /// Whether the attribute that it names is there, be it empty.
-    pub fn has(&self, sight: &Sight) -> bool {
+    /// Whether the attribute that it names exists, even if it is empty.
+    pub fn has(&self, sight: &mut Sight) -> bool {
         let [number, ..] = self.row.number;
         match &*self.keys {
             [Expression::Constant(Constant::String(key))] => self.message(sight).attribute(number, key).is_some(),
@@ -204,92 +189,40 @@ impl Path {
 
     fn is_plain(&self) -> bool {
         let [number, others @ ..] = self.row.number;
-        let is_same = others.iter().all(|other| *other == number) && number != 0;
-        is_same && self.row.inner == [0; 4] && !matches!(self.row.place, Place::Data | Place::Nowhere)
+        number != 0 && others.iter().all(|other| *other == number) && self.row.inner == 0
     }
 
     pub fn get<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
-        if self.row.place == Place::Nowhere {
-            return self.get_outside(scene);
+        let number = self.number(scene.sight);
+        match self.row.form {
+            Form::Outside(value) => self.get_outside(value, scene),
+            _ if number == 0 => Ok(Value::Nil),
+            Form::Attributes => self.get_attribute(number, scene),
+            _ => self.get_field(number, scene),
         }
-        let (form, number) = (self.row.form, self.number(scene.sight));
-        if number == 0 {
-            return Ok(Value::Nil);
-        }
-        if let (Form::Attributes, [key]) = (form, &*self.keys) {
-            // By far the commonest path of all.
-            let key = text_key(key.evaluate(scene)?, "get")?;
-            return Ok(self.message(scene.sight).attribute(number, key).map_or(Value::Nil, Value::from_any));
-        }
-        let keys = self.keys(scene)?;
-        let message = self.message(scene.sight);
-        let inside = inside(message, inner_number(self.row.inner, scene.sight));
-        let (message, points) = (inside.as_ref().unwrap_or(message), points_name(scene.sight));
-        form.get(&PathField { message, number, keys: &keys, arena: scene.arena, points })
     }
 
     pub fn set<'a>(&'a self, scene: &mut Scene<'_, 'a>, value: Value<'a>) -> Result<(), Fault> {
-        let (form, number, points) = (self.row.form, self.number(scene.sight), points_name(scene.sight));
-        match self.row.place {
-            Place::Nowhere => return self.set_outside(scene, value),
-            Place::Data if number == 0 => return Ok(()),
+        let number = self.number(scene.sight);
+        match self.row.form {
+            Form::Outside(old) => self.set_outside(old, scene, value),
+            _ if number == 0 && self.row.place == Place::Data => Ok(()),
             _ if number == 0 => {
-                let name = points.trim_end_matches("Slice");
-                return Err(Fault::new(format!("unsupported data point type: {name}")));
+                let name = points_name(scene.sight.data_number).trim_end_matches("Slice");
+                Err(Fault::new(format!("unsupported data point type: {name}")))
             }
-            _ => {}
+            Form::Attributes => self.set_attribute(number, scene, value),
+            _ => self.set_field(number, scene, value),
         }
-        let (arena, outer) = (scene.arena, inner_number(self.row.inner, scene.sight));
-        if let ([key], Form::Attributes, Some(_)) = (&*self.keys, form, value.any_len()) {
-            // By far the commonest path of all: what stands there does not matter.
-            let key = text_key(key.evaluate(scene)?, "set")?;
-            self.message_mut(scene.sight).set_attribute(number, key, arena.keep_attribute(number, key, &value)?);
-            return Ok(());
-        }
-        let keys = self.keys(scene)?;
-        let message = self.message_mut(scene.sight);
-        match (form, keys.split_first()) {
-            (Form::Attributes, None) => {
-                let map = Repeated::of(put_map(&[], &[], value, arena)?, list::VALUES);
-                let all = arena.keep(&retag(map, number))?;
-                message.remove(number);
-                message.append(all);
-                return Ok(());
-            }
-            (Form::Attributes, Some((key, rest))) => {
-                let key = text_key(*key, "set")?;
-                let current = message.attribute(number, key).map_or(Value::Nil, Value::from_any);
-                let new = nested::put(current, rest, value, arena)?;
-                message.set_attribute(number, key, arena.keep_attribute(number, key, &new)?);
-                return nested::storable(&value);
-            }
-            _ => {}
-        }
-        let (mut out, mut inside) = (Vec::new(), inside(message, outer));
-        let field = PathField { message: inside.as_ref().unwrap_or(message), number, keys: &keys, arena, points };
-        form.put(&field, value, &mut out)?;
-        let raw = arena.keep(&out)?;
-        if let Some(inside) = &mut inside {
-            inside.replace(number, raw);
-            out.clear();
-            inside.write_field(&mut out, outer);
-            message.replace(outer, arena.keep(&out)?);
-            return Ok(());
-        }
-        if let Form::Member(_, members) = form {
-            members.into_iter().filter(|member| *member != number).for_each(|other| message.remove(other));
-        }
-        message.replace(number, raw);
-        Ok(())
     }
 
-    /// The field of attributes that this is, with its message.
+    /// The message and field number of a whole list of attributes.
     fn attributes<'s, 'a>(&self, sight: &'s mut Sight<'a>) -> Option<(u32, &'s mut Message<'a>)> {
-        let is_all = matches!(self.row.form, Form::Attributes) && self.keys.is_empty();
-        is_all.then(|| (self.number(sight), self.message_mut(sight)))
+        let is_all = self.row.form == Form::Attributes && self.keys.is_empty();
+        is_all.then(|| (self.number(sight), self.message(sight)))
     }
 
-    /// Deletes a key of a map; one that is not there is no fault.
+    /// Deletes a key of a map, if it exists.
     pub fn delete_key<'a>(&'a self, scene: &mut Scene<'_, 'a>, key: &[u8]) -> Result<(), Fault> {
         if let Some((number, message)) = self.attributes(scene.sight) {
             message.delete_attribute(number, key);
@@ -305,7 +238,7 @@ impl Path {
         self.set_map(scene, left)
     }
 
-    /// Keeps the entries of a map that `keep` wants, in their order.
+    /// Keeps the entries of a map that `keep` accepts, in their order.
     pub fn retain<'a>(
         &'a self,
         scene: &mut Scene<'_, 'a>,
@@ -338,47 +271,30 @@ impl Path {
     }
 
     #[inline]
-    fn keys<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Keys<'a>, Fault> {
-        let mut keys = Keys::new();
-        for key in &self.keys {
-            keys.push(key.evaluate(scene)?);
+    fn message<'s, 'a>(&self, sight: &'s mut Sight<'a>) -> &'s mut Message<'a> {
+        match self.row.place {
+            Place::ResourceGroup => &mut sight.resource_group,
+            Place::Resource => &mut sight.resource,
+            Place::ScopeGroup => &mut sight.scope_group,
+            Place::Scope => &mut sight.scope,
+            Place::Record => &mut sight.record,
+            Place::Data => &mut sight.data,
+            Place::Child => &mut sight.child,
+            Place::Exemplar => &mut sight.exemplar,
         }
-        Ok(keys)
     }
 
-    fn message<'s, 'a>(&self, sight: &'s Sight<'a>) -> &'s Message<'a> {
-        in_place!(self.row.place, &sight)
-    }
-
-    fn message_mut<'s, 'a>(&self, sight: &'s mut Sight<'a>) -> &'s mut Message<'a> {
-        in_place!(self.row.place, &mut sight)
-    }
-
-    /// The number of the field in what is in sight; 0 when it has no such field.
+    /// The number of the field in the current metric type; 0 if that type does not have it.
+    #[inline]
     fn number(&self, sight: &Sight) -> u32 {
-        match (self.row.place, inner_number(self.row.number, sight)) {
-            (Place::Data, number) => match (number, sight.data_number) {
-                (metric_data::POINTS, 1..) => number,
-                (metric_data::IS_MONOTONIC, metric::SUM) => number,
-                (
-                    metric_data::AGGREGATION_TEMPORALITY,
-                    metric::SUM | metric::HISTOGRAM | metric::EXPONENTIAL_HISTOGRAM,
-                ) => number,
-                _ => 0,
-            },
-            (Place::Child, _) if inner_number(self.row.inner, sight) == 0 && self.row.inner != [0; 4] => 0,
-            (_, number) => number,
-        }
+        self.row.number.get(DataType::of(sight.data_number) as usize).copied().unwrap_or_default()
     }
 }
 
-fn inner_number([number, histogram, exponential, summary]: Numbers, sight: &Sight) -> u32 {
-    match sight.data_number {
-        metric::HISTOGRAM => histogram,
-        metric::EXPONENTIAL_HISTOGRAM => exponential,
-        metric::SUMMARY => summary,
-        _ => number,
-    }
+/// The values of keys.
+#[inline]
+fn evaluated<'a>(keys: &'a [Expression], scene: &mut Scene<'_, 'a>) -> Result<Keys<'a>, Fault> {
+    keys.iter().map(|key| key.evaluate(scene)).collect()
 }
 
 fn not_indexed(name: &str, span: &Span) -> Mistake {
@@ -387,42 +303,4 @@ fn not_indexed(name: &str, span: &Span) -> Mistake {
          that does not support indexing"
     );
     Mistake::new(span, message)
-}
-
-/// The singular message in another one's field; none where that is the message itself.
-fn inside<'a>(message: &Message<'a>, outer: u32) -> Option<Message<'a>> {
-    (outer != 0).then(|| {
-        let mut inside = Message::default();
-        inside.reset_to(message, outer);
-        inside
-    })
-}
-
-/// A map with a value put at the keys, or another map in its place.
-fn put_map<'a>(map: &'a [u8], keys: &[Value<'a>], value: Value<'a>, arena: &'a Arena) -> Result<&'a [u8], Fault> {
-    let new = match keys.first() {
-        None => value,
-        Some(key) => {
-            text_key(*key, "set")?;
-            nested::put(Value::Map(map), keys, value, arena)?
-        }
-    };
-    match new {
-        Value::Map(map) => Ok(map),
-        Value::Nil => Ok(&[]),
-        value => {
-            let found = value.type_name();
-            Err(Fault::new(format!("unsupported type provided for setting a pcommon.Map: {found}")))
-        }
-    }
-}
-
-/// The Go type of the points of the metric in sight.
-fn points_name(sight: &Sight) -> &'static str {
-    match sight.data_number {
-        metric::HISTOGRAM => "pmetric.HistogramDataPointSlice",
-        metric::EXPONENTIAL_HISTOGRAM => "pmetric.ExponentialHistogramDataPointSlice",
-        metric::SUMMARY => "pmetric.SummaryDataPointSlice",
-        _ => "pmetric.NumberDataPointSlice",
-    }
 }

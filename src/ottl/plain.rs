@@ -1,6 +1,8 @@
 //! Describes a condition in plain words, so users see what their rules do: `whose severity is below INFO`. Complex
 //! conditions are quoted as written.
 
+use crate::otlp::schema::SEVERITIES;
+
 use super::syntax::{Call, Comparison, Field, Node, Operator, Syntax};
 
 /// The items that a condition selects: `logs whose severity is below INFO`. `text` is the condition as written.
@@ -140,10 +142,9 @@ fn object(node: &Node, subject: &str) -> Option<String> {
 }
 
 fn severity(number: i64) -> Option<String> {
-    let level = usize::try_from(number.checked_sub(1)?).ok()?;
-    let name = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"].get(level / 4)?;
-    let step = level % 4 + 1;
-    Some(if step == 1 { (*name).to_owned() } else { format!("{name}{step}") })
+    let (_, names) = SEVERITIES;
+    let number = usize::try_from(number).ok().filter(|number| *number > 0)?;
+    names.get(number).map(|name| (*name).to_owned())
 }
 
 /// The comparison with its sides swapped.

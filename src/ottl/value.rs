@@ -8,10 +8,10 @@ mod arena;
 use std::borrow::Cow;
 
 use crate::otlp::message::put_pair_header;
-use crate::otlp::schema::{any_value, key_value, list};
+use crate::otlp::schema::{any_value, list};
 use crate::otlp::slice::Exhausted;
 use crate::otlp::views::{AnyValue, KeyValue, Repeated};
-use crate::otlp::wire::{field_len, put_bytes, put_fixed64, put_header, put_uint};
+use crate::otlp::wire::{field_len, put_bytes, put_fixed64, put_header, put_uint, varint_len};
 
 pub use arena::Arena;
 
@@ -163,7 +163,7 @@ impl<'a> Value<'a> {
         Some(match self {
             Value::Nil => 0,
             Value::Bool(_) => 2,
-            Value::Int(value) => 1 + crate::otlp::wire::varint_len(*value as u64),
+            Value::Int(value) => 1 + varint_len(*value as u64),
             Value::Double(_) => 9,
             Value::String(bytes) | Value::Bytes(bytes) | Value::List(bytes) | Value::Map(bytes) => {
                 field_len(any_value::STRING, bytes.len())
@@ -186,6 +186,12 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Appends it as an attribute: a `KeyValue` in the field `number`.
+    pub fn put_pair(&self, out: &mut Vec<u8>, number: u32, key: &[u8]) {
+        put_pair_header(out, number, key, self.any_len().unwrap_or(0));
+        self.put_any(out);
+    }
+
     /// Appends it as an `AnyValue` in the field `number`.
     pub fn put_field(&self, out: &mut Vec<u8>, number: u32) {
         put_header(out, number, self.any_len().unwrap_or(0));
@@ -204,18 +210,25 @@ pub fn items(array: &[u8]) -> impl Iterator<Item = Value<'_>> {
     Repeated::of(array, list::VALUES).map(|item| Value::from_any(AnyValue::read(item)))
 }
 
-/// Appends an entry to an encoded `KeyValueList`.
-pub fn put_entry(map: &mut Vec<u8>, key: &[u8], value: &Value) {
-    let length = value.any_len().unwrap_or(0);
-    put_header(map, list::VALUES, field_len(key_value::KEY, key.len()) + field_len(key_value::VALUE, length));
-    put_bytes(map, key_value::KEY, key);
-    value.put_field(map, key_value::VALUE);
+/// The value of a map's first entry with this key.
+pub fn entry<'a>(map: &'a [u8], key: &[u8]) -> Option<Value<'a>> {
+    entries(map).find(|(name, _)| *name == key).map(|(_, value)| value)
 }
 
-/// Appends an attribute as the field `list` of its message.
-pub fn put_attribute(out: &mut Vec<u8>, list: u32, key: &[u8], value: &Value) {
-    put_pair_header(out, list, key, value.any_len().unwrap_or(0));
-    value.put_any(out);
+/// The item of a list at an index.
+pub fn item(list: &[u8], index: i64) -> Result<Value<'_>, Fault> {
+    let found = usize::try_from(index).ok().and_then(|index| items(list).nth(index));
+    found.ok_or_else(|| out_of_bounds(index))
+}
+
+#[cold]
+pub fn out_of_bounds(index: i64) -> Fault {
+    Fault::new(format!("index {index} out of bounds"))
+}
+
+/// Appends an entry to an encoded `KeyValueList`.
+pub fn put_entry(map: &mut Vec<u8>, key: &[u8], value: &Value) {
+    value.put_pair(map, list::VALUES, key);
 }
 
 /// Appends an item to an encoded `ArrayValue`.

@@ -11,7 +11,7 @@ use crate::otlp::message::Message;
 use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{resource, resource_group};
 use crate::otlp::wire::put_bytes;
-use crate::ottl::value::{Value, put_attribute};
+use crate::ottl::value::Value;
 use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::edit::edit;
@@ -137,7 +137,7 @@ impl Config {
         tracing::info!(resource = told.join(", "), "detected resource information");
         let encode = |(key, value): (String, String)| {
             let mut field = Vec::new();
-            put_attribute(&mut field, resource::ATTRIBUTES, key.as_bytes(), &Value::String(value.as_bytes()));
+            Value::String(value.as_bytes()).put_pair(&mut field, resource::ATTRIBUTES, key.as_bytes());
             (key.into_bytes(), field)
         };
         let mut schema_field = Vec::new();

@@ -4,7 +4,6 @@
 use misaki::config::{self, Level, Problem};
 use misaki::otlp::rewrite::Sight;
 use misaki::ottl::compile::{self, Dialect};
-use misaki::ottl::function::Known;
 use misaki::ottl::scene::Scene;
 use misaki::ottl::syntax::{self, Mistake};
 use misaki::ottl::value::{Arena, Fault};
@@ -481,10 +480,7 @@ fn parameters_have_the_names_of_the_go_collectors() {
         let (name, parameters) = row.trim().split_once(' ').unwrap();
         let found = functions::TRANSFORM.iter().copied().flatten().find(|function| function.name == name);
         let function = found.unwrap_or_else(|| panic!("{name}"));
-        let context = match function.known {
-            Known::In(contexts) => contexts[0],
-            Known::Everywhere => "log",
-        };
+        let context = function.contexts.first().copied().unwrap_or("log");
         let dialect = Dialect { context, functions: functions::TRANSFORM };
         let names: Vec<&str> = function.parameters.iter().map(|parameter| parameter.name).collect();
         assert_eq!(names.join(" "), parameters.split_whitespace().collect::<Vec<_>>().join(" "), "{name}");

@@ -8,7 +8,7 @@ use super::scanner::{COMMA_OR_BRACE, COMMA_OR_BRACKET, Fault, Quoted, Read, Scan
 use crate::otlp::schema::{
     ANY_VALUE, COUNT, FIELDS, Field, KEY_VALUE, Kind, Message, Names, Presence, any_value, key_value,
 };
-use crate::otlp::wire::{patch_length, put_varint, varint_len};
+use crate::otlp::wire::{patch_length, put_varint, varint_len, zigzag};
 use crate::otlp::{base64, hex};
 use std::mem::replace;
 
@@ -196,7 +196,7 @@ impl Reader<'_> {
     #[inline(always)]
     fn close(&mut self, ended: &Open) {
         self.value_levels -= usize::from(is_any_value(ended.message));
-        self.patch(ended.length_at, ended.message.length_bytes);
+        patch_length(&mut self.out, ended.length_at, ended.message.length_bytes);
     }
 
     /// Begins the next message of a list, if there is one. A `null` is an empty message, as in the Go collector.
@@ -290,7 +290,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Writes a tag and reserves bytes for a length; returns their position.
+    /// Writes a tag and reserves bytes for a length, which `patch_length` writes; returns their position.
     #[inline(always)]
     fn reserve(&mut self, tag: u64, length_bytes: usize) -> usize {
         put_varint(&mut self.out, tag);
@@ -299,12 +299,6 @@ impl Reader<'_> {
             _ => self.out.resize(self.out.len() + length_bytes, 0),
         }
         self.out.len() - length_bytes
-    }
-
-    /// Writes the length of everything written since `reserve`.
-    #[inline(always)]
-    fn patch(&mut self, at: usize, reserved: usize) {
-        patch_length(&mut self.out, at, reserved);
     }
 
     /// Reads a scalar and writes it; returns whether it is its type's zero.
@@ -319,7 +313,7 @@ impl Reader<'_> {
                     true => unescape(text, &mut self.out)?,
                     false => self.append(text),
                 }
-                self.patch(at, 1);
+                patch_length(&mut self.out, at, 1);
                 Ok(text.raw.is_empty())
             }
             Kind::Bytes => {
@@ -332,7 +326,7 @@ impl Reader<'_> {
                 let at = self.reserve(tag, 1);
                 base64::read_padded(&text, &mut self.out)
                     .ok_or_else(|| Fault::new(start, "padded base64 is needed"))?;
-                self.patch(at, 1);
+                patch_length(&mut self.out, at, 1);
                 Ok(text.is_empty())
             }
             Kind::Id(length) => {
@@ -342,7 +336,7 @@ impl Reader<'_> {
                 let at = self.reserve(tag, 1);
                 let length = if text.is_empty() { 0 } else { length };
                 hex::read(&text, length, &mut self.out).ok_or_else(|| Fault::new(start, needed))?;
-                self.patch(at, 1);
+                patch_length(&mut self.out, at, 1);
                 Ok(length == 0)
             }
             _ => {
@@ -381,7 +375,7 @@ impl Reader<'_> {
             Kind::Int64 => self.integer::<i64>(INT64).map(|n| self.varint(n as u64)),
             Kind::Uint64 => self.integer::<u64>(UINT64).map(|n| self.varint(n)),
             Kind::Uint32 => self.integer::<u32>(UINT32).map(|n| self.varint(n.into())),
-            Kind::Sint32 => self.integer::<i32>(INT32).map(|n| self.varint(u64::from((n << 1 ^ n >> 31) as u32))),
+            Kind::Sint32 => self.integer::<i32>(INT32).map(|n| self.varint(zigzag(n))),
             Kind::Fixed32 => {
                 let value = self.integer::<u32>(UINT32)?;
                 self.out.extend_from_slice(&value.to_le_bytes());
@@ -429,7 +423,7 @@ impl Reader<'_> {
         }
         match self.out.len() == at + 2 {
             true => self.out.truncate(before),
-            false => self.patch(at, 2),
+            false => patch_length(&mut self.out, at, 2),
         }
         Ok(())
     }

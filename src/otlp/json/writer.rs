@@ -11,7 +11,7 @@ use super::scanner::plain_length;
 use crate::diagnostics::escape::{self, Eyes};
 use crate::otlp::pieces::Pieces;
 use crate::otlp::schema::{Field, Kind, Message, Presence};
-use crate::otlp::wire::{Fields, Value, merged, varint};
+use crate::otlp::wire::{Fields, Value, merged, unzigzag, varint};
 use crate::otlp::{base64, hex, number};
 
 /// More than 64 levels of values need, with three messages each, plus the messages around them.
@@ -190,10 +190,7 @@ impl Writer<'_, '_> {
             (Kind::Uint64, Value::Varint(value)) => put(out, format_args!("\"{value}\"")),
             (Kind::Uint32, Value::Varint(value)) => put(out, format_args!("{}", value as u32)),
             (Kind::Enum(_), Value::Varint(value)) => put(out, format_args!("{}", value as i32)),
-            (Kind::Sint32, Value::Varint(value)) => {
-                let value = value as u32;
-                put(out, format_args!("{}", (value >> 1) as i32 ^ -((value & 1) as i32)));
-            }
+            (Kind::Sint32, Value::Varint(value)) => put(out, format_args!("{}", unzigzag(value))),
             (Kind::Fixed32, Value::Fixed32(value)) => put(out, format_args!("{value}")),
             (Kind::Fixed64, Value::Fixed64(value)) => put(out, format_args!("\"{value}\"")),
             (Kind::Sfixed64, Value::Fixed64(value)) => put(out, format_args!("\"{}\"", value as i64)),

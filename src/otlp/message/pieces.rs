@@ -52,10 +52,6 @@ impl<'a> Pieces<'a> {
         self.list.push(piece);
     }
 
-    fn remove(&mut self, index: usize) {
-        self.list.remove(index);
-    }
-
     /// Replaces one piece by up to three.
     pub fn replace(&mut self, index: usize, with: [&'a [u8]; 3]) {
         let mut with = with.into_iter().filter(|piece| !piece.is_empty());
@@ -69,7 +65,7 @@ impl<'a> Pieces<'a> {
                 }
                 self.list.insert_many(index + 1, with);
             }
-            (None, Some(_)) => self.remove(index),
+            (None, Some(_)) => _ = self.list.remove(index),
             (_, None) => {}
         }
     }

@@ -148,7 +148,7 @@ pub struct Sint32(pub i32);
 impl<'a> Merge<'a> for Sint32 {
     fn merge(&mut self, found: Field<'a>, _: Fields<'a>) {
         if let Value::Varint(bits) = found.value {
-            self.0 = (bits as u32 >> 1) as i32 ^ -((bits & 1) as i32);
+            self.0 = wire::unzigzag(bits);
         }
     }
 }
@@ -168,7 +168,14 @@ impl<'a> Merge<'a> for Packed<'a> {
     }
 }
 
-impl Packed<'_> {
+impl<'a> Packed<'a> {
+    /// The numbers in all occurrences of a field.
+    pub fn of(occurrences: impl Iterator<Item = Field<'a>>) -> Self {
+        let mut packed = Packed::default();
+        occurrences.for_each(|field| packed.merge(field, Fields::new(&[])));
+        packed
+    }
+
     pub fn fixed64s(&self) -> impl Iterator<Item = u64> {
         self.0.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes))
     }

@@ -5,13 +5,11 @@ use std::collections::HashMap;
 
 use super::metrics::{DELTA, data_type, of_metrics};
 use super::{fixed_or, longest, optional, required, too_large, within_bounds};
-use crate::otlp::message::{Message, put_pair_header};
-use crate::otlp::schema::{
-    any_value, buckets, exponential_point, histogram_point, list, metric, metric_data, number_point,
-};
+use crate::otlp::message::Message;
+use crate::otlp::schema::{buckets, exponential_point, histogram_point, list, metric, metric_data, number_point};
 use crate::otlp::views::metrics::{Buckets, DataType, Number, Point};
 use crate::otlp::views::{AnyValue, KeyValue};
-use crate::otlp::wire::{Field, Fields, Value as Wire, field_len, put_bytes, put_fixed64, put_uint, put_varint};
+use crate::otlp::wire::{Field, Fields, Value as Wire, put_bytes, put_fixed64, put_uint, put_varint, zigzag};
 use crate::ottl::function::{Arguments, Function, Kind, Parameter};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
@@ -19,42 +17,33 @@ use crate::ottl::value::{Fault, Value};
 const FUNCTION: Parameter = required("aggregation_function", Kind::FixedText);
 
 pub const TABLE: &[Function] = &[
-    Function {
-        check: Some(|arguments| aggregation(arguments).map(drop)),
-        ..of_metrics(
-            "aggregate_on_attributes",
-            &[FUNCTION, optional("attributes", Kind::FixedTexts)],
-            |arguments, scene| {
-                let is_kept = |key| !arguments.is_given(1) || arguments.fixed_texts(1).any(|kept| kept == key);
-                aggregate(arguments, scene, |field, pair, out| {
-                    out.extend_from_slice(if is_kept(pair.key) { field.raw } else { &[] });
-                })
-            },
-        )
-    },
-    Function {
-        check: Some(|arguments| aggregation(arguments).map(drop)),
-        ..of_metrics(
-            "aggregate_on_attribute_value",
-            &[
-                FUNCTION,
-                required("attribute", Kind::FixedText),
-                required("values", Kind::FixedTexts),
-                required("new_value", Kind::FixedText),
-            ],
-            |arguments, scene| {
-                let (key, new) = (fixed_or(arguments, 1, ""), fixed_or(arguments, 3, ""));
-                aggregate(arguments, scene, |field, pair, out| {
-                    let text = if let AnyValue::String(text) = pair.value { text } else { &[] };
-                    if pair.key != key || !arguments.fixed_texts(2).any(|value| value == text) {
-                        return out.extend_from_slice(field.raw);
-                    }
-                    put_pair_header(out, field.number, key, field_len(any_value::STRING, new.len()));
-                    put_bytes(out, any_value::STRING, new);
-                })
-            },
-        )
-    },
+    of_metrics("aggregate_on_attributes", &[FUNCTION, optional("attributes", Kind::FixedTexts)], |arguments, scene| {
+        let is_kept = |key| !arguments.is_given(1) || arguments.fixed_texts(1).any(|kept| kept == key);
+        aggregate(arguments, scene, |field, pair, out| {
+            out.extend_from_slice(if is_kept(pair.key) { field.raw } else { &[] });
+        })
+    })
+    .checked(|arguments| aggregation(arguments).map(drop)),
+    of_metrics(
+        "aggregate_on_attribute_value",
+        &[
+            FUNCTION,
+            required("attribute", Kind::FixedText),
+            required("values", Kind::FixedTexts),
+            required("new_value", Kind::FixedText),
+        ],
+        |arguments, scene| {
+            let (key, new) = (fixed_or(arguments, 1, ""), fixed_or(arguments, 3, ""));
+            aggregate(arguments, scene, |field, pair, out| {
+                let text = if let AnyValue::String(text) = pair.value { text } else { &[] };
+                if pair.key != key || !arguments.fixed_texts(2).any(|value| value == text) {
+                    return out.extend_from_slice(field.raw);
+                }
+                Value::String(new).put_pair(out, field.number, key);
+            })
+        },
+    )
+    .checked(|arguments| aggregation(arguments).map(drop)),
 ];
 
 #[derive(Clone, Copy)]
@@ -328,7 +317,7 @@ impl Row {
     fn encoded(&self) -> Vec<u8> {
         let (mut out, mut packed) = (Vec::new(), Vec::new());
         self.counts.iter().for_each(|count| put_varint(&mut packed, *count));
-        put_uint(&mut out, buckets::OFFSET, u64::from((self.offset << 1 ^ self.offset >> 63) as u32));
+        put_uint(&mut out, buckets::OFFSET, zigzag(self.offset as i32));
         put_bytes(&mut out, buckets::BUCKET_COUNTS, &packed);
         out
     }

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use super::{TARGET, TEXT, function, required};
 use crate::otlp::wire::Fields;
-use crate::ottl::expression::{Constant, Expression};
-use crate::ottl::function::{Arguments, Function, Kind, Known};
+use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value, entries, items};
 
@@ -33,20 +32,16 @@ pub const TABLE: &[Function] = &[
         Ok(Value::Bool(matches!(value, Value::List(_)) || count_of_slice(&value).is_some()))
     }),
     function("IsEmpty", &[TARGET], |arguments, scene| Ok(Value::Bool(is_empty(&arguments.value(0, scene)?)))),
-    Function {
-        check: Some(|arguments| networks_of(arguments).try_for_each(|network| Network::read(network).map(|_| ()))),
-        ..function("IsInCIDR", &[TEXT, required("networks", Kind::Texts)], is_in_cidr)
-    },
+    function("IsInCIDR", &[TEXT, required("networks", Kind::Texts)], is_in_cidr)
+        .checked(|arguments| arguments.fixed_texts(1).try_for_each(|network| Network::read(network).map(drop))),
     function("IsMatch", &[TARGET, required("pattern", Kind::Pattern)], |arguments, scene| {
         let pattern = arguments.pattern(1, scene)?;
         let text = arguments.text_like(0, scene)?;
         Ok(Value::Bool(text.is_some_and(|text| pattern.is_match(text))))
     }),
-    Function {
-        known: Known::In(&["span"]),
-        is_constant: false,
-        ..function("IsRootSpan", &[], |_, scene| Ok(Value::Bool(scene.is_root_span())))
-    },
+    function("IsRootSpan", &[], |_, scene| Ok(Value::Bool(scene.is_root_span())))
+        .only_in(&["span"])
+        .evaluated_when_run(),
     function("IsValidLuhn", &[TARGET], is_valid_luhn),
 ];
 
@@ -107,13 +102,6 @@ fn bits(address: IpAddr) -> u128 {
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),
     }
-}
-
-fn networks_of(arguments: &Arguments) -> impl Iterator<Item = &[u8]> {
-    arguments.values(1).iter().filter_map(|network| match network {
-        Expression::Constant(Constant::String(text)) => Some(&**text),
-        _ => None,
-    })
 }
 
 fn is_in_cidr<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {

@@ -2,28 +2,26 @@
 
 use std::cmp::Ordering;
 
-use super::{Entries, LIST, MAP, TARGET, fixed_or, function, gathered, list, made, optional, put, required};
+use super::{Entries, LIST, MAP, TARGET, fixed_or, function, gathered, list, made, one_of, optional, put, required};
 use crate::ottl::condition::equal;
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
-use crate::ottl::value::{Fault, Value, entries, items};
+use crate::ottl::value::{Fault, Value, entries, entry, items};
 
 pub const TABLE: &[Function] = &[
-    Function {
-        check: Some(|arguments| match arguments.values(0) {
-            [] => Err("Coalesce requires at least one argument".into()),
-            _ => Ok(()),
-        }),
-        ..function("Coalesce", &[required("values", Kind::Values)], |arguments, scene| {
-            for value in arguments.values(0) {
-                match value.evaluate(scene)? {
-                    Value::Nil => {}
-                    found => return Ok(found),
-                }
+    function("Coalesce", &[required("values", Kind::Values)], |arguments, scene| {
+        for value in arguments.values(0) {
+            match value.evaluate(scene)? {
+                Value::Nil => {}
+                found => return Ok(found),
             }
-            Ok(Value::Nil)
-        })
-    },
+        }
+        Ok(Value::Nil)
+    })
+    .checked(|arguments| match arguments.values(0) {
+        [] => Err("Coalesce requires at least one argument".into()),
+        _ => Ok(()),
+    }),
     function("ContainsValue", &[LIST, required("item", Kind::Value)], |arguments, scene| {
         let (list, wanted) = (arguments.list(0, scene)?, arguments.value(1, scene)?);
         Ok(Value::Bool(items(list).any(|item| equal(&item, &wanted))))
@@ -48,29 +46,22 @@ pub const TABLE: &[Function] = &[
         &[LIST, optional("key_path", Kind::FixedTexts), optional("value_path", Kind::FixedTexts)],
         slice_to_map,
     ),
-    Function {
-        check: Some(|arguments| match arguments.fixed_text(1) {
-            None | Some(b"asc" | b"desc") => Ok(()),
-            Some(other) => Err(format!(
-                "invalid arguments: {}. Order should be either \"asc\" or \"desc\"",
-                String::from_utf8_lossy(other)
-            )),
-        }),
-        ..function("Sort", &[TARGET, optional("order", Kind::FixedText)], sort)
-    },
-    Function {
-        check: Some(check_delimiters),
-        ..function(
-            "ToKeyValueString",
-            &[
-                MAP,
-                optional("delimiter", Kind::FixedText),
-                optional("pair_delimiter", Kind::FixedText),
-                optional("sort_output", Kind::FixedBool),
-            ],
-            to_key_value_string,
-        )
-    },
+    function("Sort", &[TARGET, optional("order", Kind::FixedText)], sort).checked(|arguments| {
+        one_of(arguments, 1, &["asc", "desc"], |order| {
+            format!("invalid arguments: {order}. Order should be either \"asc\" or \"desc\"")
+        })
+    }),
+    function(
+        "ToKeyValueString",
+        &[
+            MAP,
+            optional("delimiter", Kind::FixedText),
+            optional("pair_delimiter", Kind::FixedText),
+            optional("sort_output", Kind::FixedBool),
+        ],
+        to_key_value_string,
+    )
+    .checked(check_delimiters),
     function("Values", &[MAP], |arguments, scene| {
         let map = arguments.map(0, scene)?;
         list(scene.arena, entries(map).map(|(_, value)| value))
@@ -122,9 +113,8 @@ fn follow<'a, 'p>(value: Value<'a>, path: impl Iterator<Item = &'p [u8]>) -> Res
         let Value::Map(map) = found else {
             return Err(Fault::new(format!("could not cast element of type {} to a map", found.type_name())));
         };
-        let named = entries(map).find(|(name, _)| *name == key);
         let missing = || Fault::new(format!("provided object does not contain {:?}", String::from_utf8_lossy(key)));
-        found = named.ok_or_else(missing)?.1;
+        found = entry(map, key).ok_or_else(missing)?;
     }
     if is_empty { Err(Fault::new("must provide at least one path item")) } else { Ok(found) }
 }

@@ -2,36 +2,31 @@
 
 use std::borrow::Cow;
 
-use super::{Entries, TEXT, fixed_or, function, gathered, optional, push, required};
+use super::{Entries, TEXT, fixed_or, function, gathered, one_of, optional, push, required, split};
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
-pub const TABLE: &[Function] = &[Function {
-    check: Some(|arguments| {
-        for (index, name) in [(2, "delimiter"), (3, "header_delimiter")] {
-            let text = arguments.fixed_text(index).map(String::from_utf8_lossy);
-            if text.is_some_and(|text| text.chars().count() != 1) {
-                return Err(format!("{name} must be a single character"));
-            }
+pub const TABLE: &[Function] = &[function(
+    "ParseCSV",
+    &[
+        TEXT,
+        required("header", Kind::Text),
+        optional("delimiter", Kind::FixedText),
+        optional("header_delimiter", Kind::FixedText),
+        optional("mode", Kind::FixedText),
+    ],
+    parse_csv,
+)
+.checked(|arguments| {
+    for (index, name) in [(2, "delimiter"), (3, "header_delimiter")] {
+        let text = arguments.fixed_text(index).map(String::from_utf8_lossy);
+        if text.is_some_and(|text| text.chars().count() != 1) {
+            return Err(format!("{name} must be a single character"));
         }
-        match arguments.fixed_text(4) {
-            None | Some(b"strict" | b"lazyQuotes" | b"ignoreQuotes") => Ok(()),
-            Some(mode) => Err(format!("unknown mode: {}", String::from_utf8_lossy(mode))),
-        }
-    }),
-    ..function(
-        "ParseCSV",
-        &[
-            TEXT,
-            required("header", Kind::Text),
-            optional("delimiter", Kind::FixedText),
-            optional("header_delimiter", Kind::FixedText),
-            optional("mode", Kind::FixedText),
-        ],
-        parse_csv,
-    )
-}];
+    }
+    one_of(arguments, 4, &["strict", "lazyQuotes", "ignoreQuotes"], |mode| format!("unknown mode: {mode}"))
+})];
 
 fn parse_csv<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let (row, headers) = (arguments.text(0, scene)?, arguments.text(1, scene)?);
@@ -54,16 +49,6 @@ fn parse_csv<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<
         out.put(header, Value::String(scene.arena.keep(&field)?))?;
     }
     out.value(scene.arena)
-}
-
-fn split<'t>(text: &'t [u8], delimiter: &'t [u8]) -> impl Iterator<Item = &'t [u8]> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let here = rest?;
-        let found = memchr::memmem::find(here, delimiter);
-        rest = found.and_then(|at| here.get(at + delimiter.len()..));
-        here.get(..found.unwrap_or(here.len()))
-    })
 }
 
 /// The fields of all non-empty lines: the first of a line continues the last of the line before. A line with a stray

@@ -3,21 +3,16 @@
 use encoding_rs::{Encoding, WINDOWS_1252, WINDOWS_1254};
 
 use super::{TARGET, function, made, required};
-use crate::otlp::base64;
+use crate::otlp::base64::{self, Engine, GeneralPurpose};
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
-pub const TABLE: &[Function] = &[Function {
-    check: Some(|arguments| match arguments.fixed_text(1) {
-        Some(name) => Coding::named(name).map(drop),
-        None => Ok(()),
-    }),
-    ..function("Decode", &[TARGET, required("encoding", Kind::Text)], decode)
-}];
+pub const TABLE: &[Function] = &[function("Decode", &[TARGET, required("encoding", Kind::Text)], decode)
+    .checked(|arguments| arguments.fixed_text(1).map_or(Ok(()), |name| Coding::named(name).map(drop)))];
 
 enum Coding {
-    Base64,
+    Base64(&'static GeneralPurpose),
     /// The bytes unchanged.
     Raw,
     Utf8,
@@ -48,7 +43,7 @@ const ALIASES: &[(&[&str], &str)] = &[
     (&["extended_unix_code_packed_format_for_japanese"], "euc-jp"),
 ];
 
-/// Names that browsers have for an encoding, and the Go collector has not, beside those that begin as below.
+/// Labels of encodings that browsers know and the Go collector does not; `is_of_browsers` has the prefixes of more.
 #[rustfmt::skip]
 const OF_BROWSERS: [&str; 42] = [
     "l9", "csisolatin9", "koi", "koi8", "koi8_r", "koi8-ru", "sjis", "ms932", "shift-jis", "windows-31j", "ucs-2",
@@ -65,9 +60,9 @@ fn is_of_browsers(label: &str) -> bool {
 
 impl Coding {
     fn named(name: &[u8]) -> Result<Coding, String> {
-        // These four are not IANA names, and are case-sensitive.
-        if matches!(name, b"base64" | b"base64-raw" | b"base64-url" | b"base64-raw-url") {
-            return Ok(Coding::Base64);
+        // These are not IANA names, and are case-sensitive.
+        if let Some(variant) = base64::variant(name) {
+            return Ok(Coding::Base64(variant));
         }
         let lower = name.trim_ascii().to_ascii_lowercase();
         let lower = String::from_utf8_lossy(&lower);
@@ -116,9 +111,10 @@ fn decode<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Val
     let name = arguments.text(1, scene)?;
     let latin = |byte: &u8| char::from(*byte);
     let text = match Coding::named(name).map_err(Fault::new)? {
-        Coding::Base64 => {
-            let decoded = base64_decode(encoded, name);
-            return made(scene.arena, &decoded.ok_or_else(|| Fault::new("could not decode: illegal base64 data"))?);
+        Coding::Base64(variant) => {
+            let digits: Vec<u8> = encoded.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+            let illegal = |_| Fault::new("could not decode: illegal base64 data");
+            return made(scene.arena, &variant.decode(digits).map_err(illegal)?);
         }
         Coding::Raw => return Ok(Value::String(encoded)),
         Coding::Utf8 => String::from_utf8_lossy(encoded).into_owned(),
@@ -160,26 +156,4 @@ fn utf16(encoded: &[u8], from: fn([u8; 2]) -> u16) -> String {
     let (pairs, odd) = encoded.as_chunks::<2>();
     let units = pairs.iter().map(|pair| from(*pair)).chain(odd.first().map(|_| 0xfffd));
     char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
-}
-
-fn base64_decode(encoded: &[u8], encoding: &[u8]) -> Option<Vec<u8>> {
-    let is_url = encoding.ends_with(b"url");
-    let mut digits = Vec::with_capacity(encoded.len());
-    for byte in encoded {
-        match byte {
-            b'\r' | b'\n' => continue,
-            b'-' if is_url => digits.push(b'+'),
-            b'_' if is_url => digits.push(b'/'),
-            b'+' | b'/' if is_url => return None,
-            other => digits.push(*other),
-        }
-    }
-    if encoding.starts_with(b"base64-raw") {
-        if digits.contains(&b'=') {
-            return None;
-        }
-        digits.resize(digits.len().next_multiple_of(4), b'=');
-    }
-    let mut out = Vec::new();
-    base64::read_padded(&digits, &mut out).map(|()| out)
 }

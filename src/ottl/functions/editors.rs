@@ -1,13 +1,15 @@
 //! Functions that change telemetry.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use super::strings::is_within_char;
-use super::{Entries, fixed_or, function, optional, put, required};
+use super::{Entries, fixed_or, function, one_of, optional, put, required};
+use crate::ottl::expression::storable;
 use crate::ottl::function::{Arguments, Function, Kind, Parameter};
 use crate::ottl::pattern::{Pattern, expand};
 use crate::ottl::scene::Scene;
-use crate::ottl::value::{Fault, Value, entries, items, put_entry, put_item};
+use crate::ottl::value::{Fault, Time, Value, entries, items, put_entry, put_item};
 
 const TARGET: Parameter = required("target", Kind::Target);
 const REPLACEMENT: Parameter = required("replacement", Kind::Text);
@@ -15,13 +17,12 @@ const FUNCTION: Parameter = optional("function", Kind::Function);
 const FORMAT: Parameter = optional("replacement_format", Kind::Text);
 
 pub const TABLE: &[Function] = &[
-    Function {
-        check: Some(|arguments| match arguments.is_given(1) || arguments.is_given(2) {
+    function("append", &[TARGET, optional("value", Kind::Value), optional("values", Kind::Values)], append).checked(
+        |arguments| match arguments.is_given(1) || arguments.is_given(2) {
             true => Ok(()),
             false => Err("at least one of the optional arguments ('value' or 'values') must be provided".into()),
-        }),
-        ..function("append", &[TARGET, optional("value", Kind::Value), optional("values", Kind::Values)], append)
-    },
+        },
+    ),
     function("clear", &[TARGET], clear),
     function(
         "delete_index",
@@ -37,24 +38,20 @@ pub const TABLE: &[Function] = &[
         let pattern = arguments.pattern(1, scene)?;
         retain(arguments, scene, |key| !pattern.is_match(key))
     }),
-    Function {
-        check: Some(|arguments| match arguments.fixed_int(2) {
-            Some(depth) if depth < 1 => {
-                Err(format!("invalid depth '{depth}' for flatten function, must be greater than 0"))
-            }
-            _ => Ok(()),
-        }),
-        ..function(
-            "flatten",
-            &[
-                TARGET,
-                optional("prefix", Kind::FixedText),
-                optional("depth", Kind::FixedInt),
-                optional("resolve_conflicts", Kind::FixedBool),
-            ],
-            flatten,
-        )
-    },
+    function(
+        "flatten",
+        &[
+            TARGET,
+            optional("prefix", Kind::FixedText),
+            optional("depth", Kind::FixedInt),
+            optional("resolve_conflicts", Kind::FixedBool),
+        ],
+        flatten,
+    )
+    .checked(|arguments| match arguments.fixed_int(2) {
+        Some(depth @ ..1) => Err(format!("invalid depth '{depth}' for flatten function, must be greater than 0")),
+        _ => Ok(()),
+    }),
     function("keep_keys", &[TARGET, required("keys", Kind::Texts)], |arguments, scene| {
         let mut wanted = Vec::new();
         for key in arguments.values(1) {
@@ -66,37 +63,31 @@ pub const TABLE: &[Function] = &[
         let pattern = arguments.pattern(1, scene)?;
         retain(arguments, scene, |key| pattern.is_match(key))
     }),
-    Function {
-        check: Some(|arguments| {
-            let (limit, keys) = (arguments.fixed_int(1).unwrap_or(0), arguments.fixed_texts(2).count() as i64);
-            match limit {
-                ..0 => Err(format!("invalid limit for limit function, {limit} cannot be negative")),
-                _ if limit < keys => Err(format!(
-                    "invalid limit for limit function, {limit} cannot be less than number of priority attributes {keys}"
-                )),
-                _ => Ok(()),
-            }
-        }),
-        ..function(
-            "limit",
-            &[TARGET, required("limit", Kind::FixedInt), required("priority_keys", Kind::FixedTexts)],
-            limit,
-        )
-    },
-    Function {
-        check: Some(|arguments| match fixed_or(arguments, 2, "") {
-            b"insert" | b"update" | b"upsert" => Ok(()),
-            other => {
-                let other = String::from_utf8_lossy(other);
-                Err(format!("invalid value for strategy, {other}, must be 'insert', 'update' or 'upsert'"))
-            }
-        }),
-        ..function(
-            "merge_maps",
-            &[TARGET, required("source", Kind::Map), required("strategy", Kind::FixedText)],
-            merge_maps,
-        )
-    },
+    function(
+        "limit",
+        &[TARGET, required("limit", Kind::FixedInt), required("priority_keys", Kind::FixedTexts)],
+        limit,
+    )
+    .checked(|arguments| {
+        let (limit, keys) = (arguments.fixed_int(1).unwrap_or(0), arguments.fixed_texts(2).count() as i64);
+        match limit {
+            ..0 => Err(format!("invalid limit for limit function, {limit} cannot be negative")),
+            _ if limit < keys => Err(format!(
+                "invalid limit for limit function, {limit} cannot be less than number of priority attributes {keys}"
+            )),
+            _ => Ok(()),
+        }
+    }),
+    function(
+        "merge_maps",
+        &[TARGET, required("source", Kind::Map), required("strategy", Kind::FixedText)],
+        merge_maps,
+    )
+    .checked(|arguments| {
+        one_of(arguments, 2, &["insert", "update", "upsert"], |strategy| {
+            format!("invalid value for strategy, {strategy}, must be 'insert', 'update' or 'upsert'")
+        })
+    }),
     function(
         "replace_all_matches",
         &[TARGET, required("pattern", Kind::Glob), REPLACEMENT, FUNCTION, FORMAT],
@@ -109,27 +100,21 @@ pub const TABLE: &[Function] = &[
             })
         },
     ),
-    Function {
-        check: Some(|arguments| match fixed_or(arguments, 1, "") {
-            b"key" | b"value" => Ok(()),
-            mode => {
-                let mode = String::from_utf8_lossy(mode);
-                Err(format!("invalid mode {mode}, must be either 'key' or 'value'"))
-            }
-        }),
-        ..function(
-            "replace_all_patterns",
-            &[
-                TARGET,
-                required("mode", Kind::FixedText),
-                required("regex_pattern", Kind::Pattern),
-                REPLACEMENT,
-                FUNCTION,
-                FORMAT,
-            ],
-            replace_all_patterns,
-        )
-    },
+    function(
+        "replace_all_patterns",
+        &[
+            TARGET,
+            required("mode", Kind::FixedText),
+            required("regex_pattern", Kind::Pattern),
+            REPLACEMENT,
+            FUNCTION,
+            FORMAT,
+        ],
+        replace_all_patterns,
+    )
+    .checked(|arguments| {
+        one_of(arguments, 1, &["key", "value"], |mode| format!("invalid mode {mode}, must be either 'key' or 'value'"))
+    }),
     function(
         "replace_match",
         &[TARGET, required("pattern", Kind::Glob), REPLACEMENT, FUNCTION, FORMAT],
@@ -174,28 +159,26 @@ pub const TABLE: &[Function] = &[
             }
         })
     }),
-    Function {
-        check: Some(|arguments| {
-            let (limit, marker) = (arguments.fixed_int(1).unwrap_or(0), fixed_or(arguments, 3, "").len() as i64);
-            match limit {
-                ..0 => Err(format!("invalid limit for truncate_all function, {limit} cannot be negative")),
-                _ if marker > limit => Err(format!(
-                    "invalid truncation marker for truncate_all function, length of marker {marker} cannot be greater than limit {limit}"
-                )),
-                _ => Ok(()),
-            }
-        }),
-        ..function(
-            "truncate_all",
-            &[
-                TARGET,
-                required("limit", Kind::FixedInt),
-                optional("utf8_safe", Kind::FixedBool),
-                optional("truncation_marker", Kind::FixedText),
-            ],
-            truncate_all,
-        )
-    },
+    function(
+        "truncate_all",
+        &[
+            TARGET,
+            required("limit", Kind::FixedInt),
+            optional("utf8_safe", Kind::FixedBool),
+            optional("truncation_marker", Kind::FixedText),
+        ],
+        truncate_all,
+    )
+    .checked(|arguments| {
+        let (limit, marker) = (arguments.fixed_int(1).unwrap_or(0), fixed_or(arguments, 3, "").len() as i64);
+        match limit {
+            ..0 => Err(format!("invalid limit for truncate_all function, {limit} cannot be negative")),
+            _ if marker > limit => Err(format!(
+                "invalid truncation marker for truncate_all function, length of marker {marker} cannot be greater than limit {limit}"
+            )),
+            _ => Ok(()),
+        }
+    }),
 ];
 
 fn set<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>, value: Value<'a>) -> Result<Value<'a>, Fault> {
@@ -237,12 +220,9 @@ fn edit<'a, 's>(
 
 fn append<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let mut out = Vec::new();
-    let mut push = |value: Value| match value.any_len() {
-        None => Err(Fault::new(format!("<Invalid value type {}>", value.type_name()))),
-        Some(_) => {
-            put_item(&mut out, &value);
-            put(&mut out, &[])
-        }
+    let mut push = |value: Value| {
+        put_item(&mut out, &storable(value)?);
+        put(&mut out, &[])
     };
     match arguments.value(0, scene)? {
         Value::Nil => {}
@@ -271,7 +251,7 @@ fn clear<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Valu
         Value::List(_) => Value::List(b""),
         Value::Map(_) => Value::Map(b""),
         // Go's zero time is the first moment of the year 1.
-        Value::Time(time) => Value::Time(crate::ottl::value::Time { seconds: -62_135_596_800, nanos: 0, ..time }),
+        Value::Time(time) => Value::Time(Time { seconds: -62_135_596_800, nanos: 0, ..time }),
         Value::Duration(_) => Value::Duration(0),
         Value::TraceId(_) => Value::TraceId([0; 16]),
         Value::SpanId(_) => Value::SpanId([0; 8]),
@@ -311,12 +291,12 @@ struct Flat<'a> {
     out: Entries<'a>,
     depth: i64,
     /// How often each key was repeated; set if conflicts are resolved.
-    met: Option<std::collections::HashMap<&'a [u8], u64>>,
+    met: Option<HashMap<&'a [u8], u64>>,
 }
 
 fn flatten<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let map = arguments.map(0, scene)?;
-    let met = arguments.fixed_bool(3).filter(|resolve| *resolve).map(|_| std::collections::HashMap::new());
+    let met = arguments.fixed_bool(3).filter(|resolve| *resolve).map(|_| HashMap::new());
     let mut flat = Flat { out: Entries::default(), depth: arguments.fixed_int(2).unwrap_or(UNLIMITED), met };
     flat.put_map(map, fixed_or(arguments, 1, ""), 0, scene)?;
     let map = flat.out.value(scene.arena)?;

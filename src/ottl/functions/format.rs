@@ -213,13 +213,8 @@ impl Directive {
         let prefix = match (verb, self.sharp && !(matches!(verb, 'o' | 'O') && digits.starts_with('0'))) {
             ('O', true) => "0o0",
             ('O', false) => "0o",
-            (_, is_told) => {
-                if is_told {
-                    prefix
-                } else {
-                    ""
-                }
-            }
+            (_, true) => prefix,
+            (_, false) => "",
         };
         Directive { zero: false, ..*self }.pad(format!("{sign}{prefix}{digits}").as_bytes(), out);
         Some(())

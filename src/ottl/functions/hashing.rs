@@ -77,7 +77,7 @@ pub const TABLE: &[Function] = &[
     hash!("XXH3", |text| XxHash3_64::oneshot(text).to_be_bytes()),
     id!("SpanID", SpanId, 8),
     id!("TraceID", TraceId, 16),
-    Function { is_constant: false, ..function("UUID", &[], |_, scene| uuid(scene, None)) },
+    function("UUID", &[], |_, scene| uuid(scene, None)).evaluated_when_run(),
     function("UUIDv7", &[], |_, scene| {
         let since = scene.now()?.wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         uuid(scene, Some(since.as_millis() as u64))

@@ -2,72 +2,58 @@
 
 use super::casting::double;
 use super::metrics::{add_metric, data_type, of_metrics, put_number_point};
-use super::{fixed_or, optional, required, within_bounds};
+use super::{fixed_or, one_of, optional, required, within_bounds};
 use crate::otlp::message::Message;
 use crate::otlp::number::{bucket_bound, put_general, times_power_of_two};
 use crate::otlp::schema::{exponential_point, histogram_point, metric, metric_data};
 use crate::otlp::views::metrics::{Buckets, DataType, Number, Point};
 use crate::otlp::wire::{put_bytes, put_fixed64};
 use crate::ottl::expression::Expression;
-use crate::ottl::function::{Argument, Arguments, Function, Kind, Known};
+use crate::ottl::function::{Argument, Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
 pub const TABLE: &[Function] = &[
-    Function {
-        check: Some(|arguments| {
-            let algorithm = fixed_or(arguments, 0, "");
-            if !matches!(algorithm, b"" | b"upper" | b"midpoint" | b"random" | b"uniform") {
-                let algorithm = String::from_utf8_lossy(algorithm);
-                let options = "must be one of [upper, midpoint, random, uniform]";
-                return Err(format!("invalid conversion function: {algorithm}, {options}"));
+    of_metrics(
+        "convert_exponential_histogram_to_histogram",
+        &[required("distribution_fn", Kind::FixedText), required("explicit_bounds", Kind::FixedNumbers)],
+        to_explicit,
+    )
+    .checked(|arguments| {
+        one_of(arguments, 0, &["", "upper", "midpoint", "random", "uniform"], |algorithm| {
+            format!("invalid conversion function: {algorithm}, must be one of [upper, midpoint, random, uniform]")
+        })?;
+        match arguments.values(1).is_empty() {
+            true => Err("explicit bounds cannot be empty: []".to_owned()),
+            false => Ok(()),
+        }
+    }),
+    of_metrics(
+        "extract_percentile_metric",
+        &[required("percentile", Kind::FixedNumber), optional("suffix", Kind::FixedText)],
+        extract_percentile,
+    )
+    .checked(|arguments| match arguments.fixed_numbers(0).next().unwrap_or_default() {
+        percentile if percentile > 0.0 && percentile < 100.0 => Ok(()),
+        other => Err(format!("percentile must be greater than 0 and less than 100, got {other:.6}")),
+    }),
+    of_metrics(
+        "merge_histogram_buckets",
+        &[required("target_value", Kind::Value), optional("method", Kind::FixedText)],
+        merge_buckets,
+    )
+    .only_in(&["datapoint"])
+    .checked(|arguments| {
+        one_of(arguments, 1, &[REMOVE, LIMIT], |method| {
+            format!("unsupported method \"{method}\", expected \"{REMOVE}\" or \"{LIMIT}\"")
+        })?;
+        match arguments.0.first() {
+            Some(Some(Argument::Value(Expression::Constant(target)))) => {
+                bucket_target(arguments, target.value()).map(drop).map_err(|fault| fault.0.into_owned())
             }
-            match arguments.values(1).is_empty() {
-                true => Err("explicit bounds cannot be empty: []".to_owned()),
-                false => Ok(()),
-            }
-        }),
-        ..of_metrics(
-            "convert_exponential_histogram_to_histogram",
-            &[required("distribution_fn", Kind::FixedText), required("explicit_bounds", Kind::FixedNumbers)],
-            to_explicit,
-        )
-    },
-    Function {
-        check: Some(|arguments| match arguments.fixed_numbers(0).next() {
-            Some(percentile) if percentile > 0.0 && percentile < 100.0 => Ok(()),
-            other => Err(format!(
-                "percentile must be greater than 0 and less than 100, got {:.6}",
-                other.unwrap_or_default()
-            )),
-        }),
-        ..of_metrics(
-            "extract_percentile_metric",
-            &[required("percentile", Kind::FixedNumber), optional("suffix", Kind::FixedText)],
-            extract_percentile,
-        )
-    },
-    Function {
-        known: Known::In(&["datapoint"]),
-        check: Some(|arguments| {
-            let method = fixed_or(arguments, 1, REMOVE);
-            if method != REMOVE.as_bytes() && method != LIMIT.as_bytes() {
-                let method = String::from_utf8_lossy(method);
-                return Err(format!("unsupported method \"{method}\", expected \"{REMOVE}\" or \"{LIMIT}\""));
-            }
-            match arguments.0.first() {
-                Some(Some(Argument::Value(Expression::Constant(target)))) => {
-                    bucket_target(arguments, target.value()).map(drop).map_err(|fault| fault.0.into_owned())
-                }
-                _ => Ok(()),
-            }
-        }),
-        ..of_metrics(
-            "merge_histogram_buckets",
-            &[required("target_value", Kind::Value), optional("method", Kind::FixedText)],
-            merge_buckets,
-        )
-    },
+            _ => Ok(()),
+        }
+    }),
 ];
 
 const REMOVE: &str = "remove_explicit_bound";

@@ -5,29 +5,24 @@ use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-use super::{Entries, TEXT, fixed_or, function, gathered, optional, push, within_bounds};
+use super::{Entries, TEXT, fixed_or, function, gathered, one_of, optional, push, within_bounds};
 use crate::otlp::hex;
-use crate::ottl::function::{Arguments, Function, Kind, Known};
+use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault, Value, put_item};
 
 pub const TABLE: &[Function] = &[
-    Function { known: LOG, ..function("ParseCEF", &[TEXT], parse_cef) },
-    Function {
-        known: LOG,
-        check: Some(|arguments| match fixed_or(arguments, 1, "clf") {
-            b"clf" | b"combined" => Ok(()),
-            other => {
-                Err(format!("invalid format {:?}: must be \"clf\" or \"combined\"", String::from_utf8_lossy(other)))
-            }
-        }),
-        ..function("ParseCLF", &[TEXT, optional("format", Kind::FixedText)], parse_clf)
-    },
-    Function { known: LOG, ..function("ParseELF", &[TEXT], parse_elf) },
-    Function { known: LOG, ..function("ParseLEEF", &[TEXT], parse_leef) },
+    function("ParseCEF", &[TEXT], parse_cef).only_in(&["log"]),
+    function("ParseCLF", &[TEXT, optional("format", Kind::FixedText)], parse_clf).only_in(&["log"]).checked(
+        |arguments| {
+            one_of(arguments, 1, &["clf", "combined"], |format| {
+                format!("invalid format {format:?}: must be \"clf\" or \"combined\"")
+            })
+        },
+    ),
+    function("ParseELF", &[TEXT], parse_elf).only_in(&["log"]),
+    function("ParseLEEF", &[TEXT], parse_leef).only_in(&["log"]),
 ];
-
-const LOG: Known = Known::In(&["log"]);
 
 fn wrong<T>(why: impl Into<Cow<'static, str>>) -> Result<T, Fault> {
     Err(Fault::new(why))

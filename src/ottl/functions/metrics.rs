@@ -2,14 +2,14 @@
 //! metrics. A new metric joins its scope, and is visited after the others.
 
 use super::{fixed_or, function, optional, required, within_bounds};
-use crate::otlp::message::{Message, put_pair_header};
+use crate::otlp::message::Message;
 use crate::otlp::schema::{
-    any_value, exemplar, histogram_point, is_data, metric, metric_data, number_point, quantile, summary_point,
+    exemplar, histogram_point, is_data, metric, metric_data, number_point, quantile, summary_point,
 };
 use crate::otlp::views::metrics::{DataType, Number, Point, Quantile};
 use crate::otlp::views::{AnyValue, KeyValue};
 use crate::otlp::wire::{Fields, Value as Wire, put_bytes, put_fixed64, put_uint};
-use crate::ottl::function::{Arguments, Body, Function, Kind, Known, Parameter};
+use crate::ottl::function::{Arguments, Body, Function, Kind, Parameter};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, NO_END, Value};
 
@@ -36,18 +36,15 @@ pub const CONVERTERS: &[Function] = &[
 ];
 
 pub const EDITORS: &[Function] = &[
-    Function {
-        check: Some(|arguments| temporality(arguments, 0).map(drop)),
-        ..of_metrics("convert_gauge_to_sum", &[TEMPORALITY, MONOTONIC], |arguments, scene| {
-            if scene.sight.data_number == metric::GAUGE {
-                let raw =
-                    scene.arena.keep(&kind_of_sum(temporality(arguments, 0).unwrap_or(0), arguments.fixed_bool(1)))?;
-                scene.sight.data.append(raw);
-                scene.sight.data_number = metric::SUM;
-            }
-            Ok(Value::Nil)
-        })
-    },
+    of_metrics("convert_gauge_to_sum", &[TEMPORALITY, MONOTONIC], |arguments, scene| {
+        if scene.sight.data_number == metric::GAUGE {
+            let kind = kind_of_sum(temporality(arguments).unwrap_or(0), arguments.fixed_bool(1));
+            scene.sight.data.append(scene.arena.keep(&kind)?);
+            scene.sight.data_number = metric::SUM;
+        }
+        Ok(Value::Nil)
+    })
+    .checked(|arguments| temporality(arguments).map(drop)),
     of_metrics("convert_sum_to_gauge", &[], |_, scene| {
         if scene.sight.data_number == metric::SUM {
             scene.sight.data.remove(metric_data::AGGREGATION_TEMPORALITY);
@@ -88,21 +85,18 @@ pub const EDITORS: &[Function] = &[
 ];
 
 pub const fn of_metrics(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
-    Function { known: Known::In(&["metric"]), is_constant: false, ..function(name, parameters, body) }
+    function(name, parameters, body).only_in(&["metric"]).evaluated_when_run()
 }
 
 /// Converts the summary of a data point; does nothing for other points.
 const fn of_summaries(name: &'static str, body: Body) -> Function {
-    Function {
-        known: Known::In(&["datapoint"]),
-        is_constant: false,
-        check: Some(|arguments| temporality(arguments, 0).map(drop)),
-        ..function(name, &[TEMPORALITY, MONOTONIC, SUFFIX], body)
-    }
+    of_metrics(name, &[TEMPORALITY, MONOTONIC, SUFFIX], body)
+        .only_in(&["datapoint"])
+        .checked(|arguments| temporality(arguments).map(drop))
 }
 
-fn temporality(arguments: &Arguments, index: usize) -> Result<u64, String> {
-    match fixed_or(arguments, index, "") {
+fn temporality(arguments: &Arguments) -> Result<u64, String> {
+    match fixed_or(arguments, 0, "") {
         b"delta" => Ok(DELTA),
         b"cumulative" => Ok(CUMULATIVE),
         other => Err(format!("unknown aggregation temporality: {}", String::from_utf8_lossy(other))),
@@ -216,8 +210,7 @@ pub fn put_number_point(data: &mut Vec<u8>, from: &Point, value: Number, mut add
         Number::Double(value) => put_fixed64(&mut raw, number_point::AS_DOUBLE, value.to_bits()),
     }
     let put_added = |raw: &mut Vec<u8>, (key, value): (&[u8], f64)| {
-        put_pair_header(raw, number_point::ATTRIBUTES, key, 9);
-        put_fixed64(raw, any_value::DOUBLE, value.to_bits());
+        Value::Double(value).put_pair(raw, number_point::ATTRIBUTES, key);
     };
     for pair in from.attributes.clone() {
         match added.take_if(|(key, _)| KeyValue::read(pair).key == *key) {
@@ -257,7 +250,7 @@ fn convert_summary<'a>(
         return Ok(Value::Nil);
     }
     let (suffix, unit) = (fixed_or(arguments, 2, suffix), scene.sight.record.bytes(metric::UNIT));
-    let temporality = temporality(arguments, 0).unwrap_or(0);
+    let temporality = temporality(arguments).unwrap_or(0);
     add_sum(scene, (suffix, unit), temporality, arguments.fixed_bool(1), value)
 }
 

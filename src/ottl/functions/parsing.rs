@@ -11,26 +11,25 @@ use crate::otlp::views::AnyValue;
 use crate::otlp::wire::{patch_length, put_bytes, put_header};
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
-use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry};
+use crate::ottl::value::{Arena, Fault, Value, entries, entry, items, put_entry};
 
 pub const TABLE: &[Function] = &[
     Function {
-        check: Some(|arguments| match arguments.literal_pattern(1) {
-            Some(pattern) if pattern.capture_names().flatten().next().is_none() => Err(NO_NAMES.into()),
-            _ => Ok(()),
-        }),
         check_only_warns: true,
-        ..function("ExtractPatterns", &[TEXT, required("pattern", Kind::Pattern)], extract_patterns)
-    },
-    function("ParseJSON", &[TEXT], |arguments, scene| parse_json(arguments.text(0, scene)?, scene.arena)),
-    Function {
-        check: Some(check_delimiters),
-        ..function(
-            "ParseKeyValue",
-            &[TEXT, optional("delimiter", Kind::FixedText), optional("pair_delimiter", Kind::FixedText)],
-            parse_key_value,
+        ..function("ExtractPatterns", &[TEXT, required("pattern", Kind::Pattern)], extract_patterns).checked(
+            |arguments| match arguments.literal_pattern(1) {
+                Some(pattern) if pattern.capture_names().flatten().next().is_none() => Err(NO_NAMES.into()),
+                _ => Ok(()),
+            },
         )
     },
+    function("ParseJSON", &[TEXT], |arguments, scene| parse_json(arguments.text(0, scene)?, scene.arena)),
+    function(
+        "ParseKeyValue",
+        &[TEXT, optional("delimiter", Kind::FixedText), optional("pair_delimiter", Kind::FixedText)],
+        parse_key_value,
+    )
+    .checked(check_delimiters),
     function("ParseSeverity", &[TARGET, required("mapping", Kind::Map)], parse_severity),
 ];
 
@@ -266,14 +265,11 @@ fn takes(criterion: &[u8], value: Value) -> Result<bool, Fault> {
         let found = match (key, wanted) {
             (b"equals", Value::List(list)) => items(list).any(|item| item == value && matches!(item, Value::String(_))),
             (b"equals", _) => return wrong("invalid severity mapping criteria: equals must be a list"),
-            (b"range", Value::Map(range)) => {
-                let bound = |name: &[u8]| entries(range).find(|(key, _)| *key == name).map(|(_, value)| value);
-                match (bound(b"min"), bound(b"max"), value) {
-                    (Some(Value::Int(min)), Some(Value::Int(max)), Value::Int(value)) => (min..=max).contains(&value),
-                    (Some(Value::Int(_)), Some(Value::Int(_)), _) => false,
-                    _ => return wrong("invalid severity mapping criteria: range must have a min and a max of int64"),
-                }
-            }
+            (b"range", Value::Map(range)) => match (entry(range, b"min"), entry(range, b"max"), value) {
+                (Some(Value::Int(min)), Some(Value::Int(max)), Value::Int(value)) => (min..=max).contains(&value),
+                (Some(Value::Int(_)), Some(Value::Int(_)), _) => false,
+                _ => return wrong("invalid severity mapping criteria: range must have a min and a max of int64"),
+            },
             (b"range", Value::String([first @ b'2'..=b'5', b'x', b'x'])) => {
                 matches!(value, Value::Int(value) if value / 100 == i64::from(first - b'0'))
             }

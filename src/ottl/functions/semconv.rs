@@ -4,20 +4,18 @@ use super::{function, optional, required};
 use crate::otlp::message::Message;
 use crate::otlp::schema::span;
 use crate::otlp::views::AnyValue;
-use crate::ottl::function::{Arguments, Function, Kind, Known};
+use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
-pub const TABLE: &[Function] = &[Function {
-    known: Known::In(&["span"]),
-    is_constant: false,
-    check: Some(check),
-    ..function(
-        "set_semconv_span_name",
-        &[required("semconv_version", Kind::FixedText), optional("original_span_name_attribute", Kind::FixedText)],
-        set_name,
-    )
-}];
+pub const TABLE: &[Function] = &[function(
+    "set_semconv_span_name",
+    &[required("semconv_version", Kind::FixedText), optional("original_span_name_attribute", Kind::FixedText)],
+    set_name,
+)
+.only_in(&["span"])
+.evaluated_when_run()
+.checked(check)];
 
 /// The range of conventions' versions that agree on the rules below, both ends included.
 const VERSIONS: [[u32; 3]; 2] = [[1, 37, 0], [1, 43, 0]];

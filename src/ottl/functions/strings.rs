@@ -1,8 +1,8 @@
 //! Text functions: joining, cutting, case, encoding.
 
 use super::checks::count_of_slice;
-use super::{TARGET, TEXT, fixed_or, format, function, list, made, optional, put, required};
-use crate::otlp::base64;
+use super::{TARGET, TEXT, fixed_or, format, function, list, made, one_of, optional, put, required};
+use crate::otlp::base64::{self, Engine};
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value, entries, items};
@@ -10,24 +10,20 @@ use crate::ottl::value::{Fault, Value, entries, items};
 pub const TABLE: &[Function] = &[
     function("Base64Encode", &[TEXT, optional("variant", Kind::Text)], base64_encode),
     function("Concat", &[required("vals", Kind::Spread), required("delimiter", Kind::Text)], concat),
-    Function {
-        check: Some(|arguments| match arguments.fixed_text(1) {
-            Some(b"lower" | b"upper" | b"snake" | b"camel") | None => Ok(()),
-            Some(case) => {
-                let case = String::from_utf8_lossy(case);
-                Err(format!("invalid case: {case}, allowed cases are: lower, upper, snake, camel"))
-            }
-        }),
-        ..function("ConvertCase", &[TEXT, required("to_case", Kind::FixedText)], |arguments, scene| {
-            let convert = match arguments.fixed_text(1) {
-                Some(b"lower") => lower,
-                Some(b"upper") => upper,
-                Some(b"snake") => snake,
-                _ => camel,
-            };
-            made(scene.arena, &convert(arguments.text(0, scene)?))
+    function("ConvertCase", &[TEXT, required("to_case", Kind::FixedText)], |arguments, scene| {
+        let convert = match arguments.fixed_text(1) {
+            Some(b"lower") => lower,
+            Some(b"upper") => upper,
+            Some(b"snake") => snake,
+            _ => camel,
+        };
+        made(scene.arena, &convert(arguments.text(0, scene)?))
+    })
+    .checked(|arguments| {
+        one_of(arguments, 1, &["lower", "upper", "snake", "camel"], |case| {
+            format!("invalid case: {case}, allowed cases are: lower, upper, snake, camel")
         })
-    },
+    }),
     function("Format", &[required("format", Kind::FixedText), required("vals", Kind::Values)], |arguments, scene| {
         let values: Result<Vec<_>, _> = arguments.values(1).iter().map(|value| value.evaluate(scene)).collect();
         made(scene.arena, &format::sprintf(arguments.fixed_text(0).unwrap_or_default(), &values?)?)
@@ -115,15 +111,7 @@ fn split<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Valu
         });
         return list(scene.arena, chunks.map(Value::String));
     }
-    let finder = memchr::memmem::Finder::new(delimiter);
-    let mut rest = Some(text);
-    let pieces = std::iter::from_fn(|| {
-        let here = rest?;
-        let found = finder.find(here);
-        rest = found.and_then(|at| here.get(at + delimiter.len()..));
-        here.get(..found.unwrap_or(here.len())).map(Value::String)
-    });
-    list(scene.arena, pieces)
+    list(scene.arena, super::split(text, delimiter).map(Value::String))
 }
 
 fn substring<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
@@ -248,28 +236,7 @@ fn trim_space(text: &[u8]) -> &[u8] {
 
 fn base64_encode<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let text = arguments.text(0, scene)?;
-    let variant = if arguments.is_given(1) { arguments.text(1, scene)? } else { b"base64" };
-    let mut out = Vec::new();
-    base64::put_padded(text, &mut out);
-    if variant.ends_with(b"url") {
-        to_url_alphabet(&mut out);
-    }
-    match variant {
-        b"base64" | b"base64-url" => made(scene.arena, &out),
-        b"base64-raw" | b"base64-raw-url" => {
-            let digits = out.iter().position(|byte| *byte == b'=').and_then(|end| out.get(..end)).unwrap_or(&out);
-            made(scene.arena, digits)
-        }
-        other => Err(Fault::new(format!("unsupported base64 variant: {}", String::from_utf8_lossy(other)))),
-    }
-}
-
-fn to_url_alphabet(digits: &mut [u8]) {
-    for digit in digits {
-        *digit = match *digit {
-            b'+' => b'-',
-            b'/' => b'_',
-            other => other,
-        };
-    }
+    let name = if arguments.is_given(1) { arguments.text(1, scene)? } else { b"base64" };
+    let unsupported = || Fault::new(format!("unsupported base64 variant: {}", String::from_utf8_lossy(name)));
+    scene.arena.text(&base64::variant(name).ok_or_else(unsupported)?.encode(text))
 }

@@ -80,37 +80,33 @@ pub const TABLE: &[Function] = &[
         let wrong = || Fault::new(format!("time: invalid duration {:?}", String::from_utf8_lossy(text)));
         parsed.map(Value::Duration).ok_or_else(wrong)
     }),
-    Function {
-        check: Some(|arguments| check_format(arguments.fixed_text(1).unwrap_or_default())),
-        ..function("FormatTime", &[TIME, required("format", Kind::FixedText)], |arguments, scene| {
-            let mut out = Vec::new();
-            put(arguments.fixed_text(1).unwrap_or_default(), arguments.time(0, scene)?, &mut out)?;
-            made(scene.arena, &out)
-        })
-    },
+    function("FormatTime", &[TIME, required("format", Kind::FixedText)], |arguments, scene| {
+        let mut out = Vec::new();
+        put(arguments.fixed_text(1).unwrap_or_default(), arguments.time(0, scene)?, &mut out)?;
+        made(scene.arena, &out)
+    })
+    .checked(|arguments| check_format(arguments.fixed_text(1).unwrap_or_default())),
     function("Now", &[], |_, scene| {
         let since = scene.now()?.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         local(since.as_secs() as i64, since.subsec_nanos()).map(Value::Time)
     }),
-    Function {
-        check: Some(|arguments| {
-            zone(arguments.fixed_text(2).unwrap_or_default()).map_err(|fault| fault.0.into_owned())?;
-            if arguments.is_given(3) {
-                return Err("locale is not supported: times are read in English".into());
-            }
-            check_format(arguments.fixed_text(1).unwrap_or_default())
-        }),
-        ..function(
-            "Time",
-            &[
-                required("time", Kind::Text),
-                required("format", Kind::FixedText),
-                optional("location", Kind::FixedText),
-                optional("locale", Kind::FixedText),
-            ],
-            reading::read_time,
-        )
-    },
+    function(
+        "Time",
+        &[
+            required("time", Kind::Text),
+            required("format", Kind::FixedText),
+            optional("location", Kind::FixedText),
+            optional("locale", Kind::FixedText),
+        ],
+        reading::read_time,
+    )
+    .checked(|arguments| {
+        zone(arguments.fixed_text(2).unwrap_or_default()).map_err(|fault| fault.0.into_owned())?;
+        if arguments.is_given(3) {
+            return Err("locale is not supported: times are read in English".into());
+        }
+        check_format(arguments.fixed_text(1).unwrap_or_default())
+    }),
     function("TruncateTime", &[TIME, DURATION], |arguments, scene| {
         // Go counts from the year 1.
         const YEAR_ONE: i128 = -62_135_596_800 * NANOS;

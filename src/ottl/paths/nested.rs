@@ -1,23 +1,23 @@
-//! What stands below a value: keys followed into maps and lists, and values put there.
+//! Values nested in maps and lists, by their keys and indexes.
 //!
-//! Maps and lists are encoded; putting something into one writes it anew, once for each level of keys. Texts of faults
-//! are the Go collector's.
+//! Maps and lists are encoded. Setting a nested value encodes the map or list again at each level. Errors have the Go
+//! collector's text.
 
 use crate::otlp::wire::put_bytes;
-use crate::ottl::value::{Arena, Fault, Value, entries, items, put_entry, put_item};
+use crate::ottl::value::{Arena, Fault, Value, entries, entry, item, items, out_of_bounds, put_entry, put_item};
 
-/// The longest list that setting an index in nothing makes.
+/// The maximum length of a list that is created by setting an index.
 const LONGEST_NEW_LIST: i64 = 4096;
 
 const NO_INDEX_IN_MAP: &str = "unable to resolve a string index in map: invalid key type";
 const NO_KEY_IN_LIST: &str = "unable to resolve an integer index in slice: invalid key type";
 
-/// What the keys lead to; a key that is not there leads to nil.
+/// The value at the keys; nil if a map does not have the key.
 pub fn get<'a>(value: Value<'a>, keys: &[Value<'a>]) -> Result<Value<'a>, Fault> {
     let mut value = value;
     for key in keys {
         value = match (value, key) {
-            // An empty value that is there has no keys.
+            // A value that is present but empty cannot be indexed.
             (Value::Map(map), Value::String(key)) => match entry(map, key) {
                 Some(value) => value,
                 None => return Ok(Value::Nil),
@@ -29,9 +29,9 @@ pub fn get<'a>(value: Value<'a>, keys: &[Value<'a>]) -> Result<Value<'a>, Fault>
     Ok(value)
 }
 
-/// `current` with `value` at the keys. Maps and lists that are missing on the way are made. What can't be stored changes
-/// nothing but for the keys, which are there then; the caller says that it failed.
-pub fn put<'a>(current: Value<'a>, keys: &[Value<'a>], value: Value<'a>, arena: &'a Arena) -> Result<Value<'a>, Fault> {
+/// `current` with `value` at the keys. Missing maps and lists on the way are created. A value that cannot be stored still
+/// creates them, and changes nothing else; the caller reports the error.
+pub fn set<'a>(current: Value<'a>, keys: &[Value<'a>], value: Value<'a>, arena: &'a Arena) -> Result<Value<'a>, Fault> {
     let Some((key, rest)) = keys.split_first() else {
         return Ok(if value.any_len().is_some() { value } else { current });
     };
@@ -40,7 +40,7 @@ pub fn put<'a>(current: Value<'a>, keys: &[Value<'a>], value: Value<'a>, arena: 
         (Value::Map(_) | Value::Nil, Value::String(key)) => {
             let map = if let Value::Map(map) = current { map } else { &[] };
             let found = entry(map, key);
-            let new = put(found.unwrap_or(Value::Nil), rest, value, arena)?;
+            let new = set(found.unwrap_or(Value::Nil), rest, value, arena)?;
             let mut is_done = false;
             for (name, old) in entries(map) {
                 let is_it = !is_done && name == *key;
@@ -55,11 +55,11 @@ pub fn put<'a>(current: Value<'a>, keys: &[Value<'a>], value: Value<'a>, arena: 
         (Value::List(_) | Value::Nil, Value::Int(index)) => {
             let (list, old) = match current {
                 Value::List(list) => (list, item(list, *index)?),
-                // As in the Go collector, a list that is new begins with what a negative index puts there.
+                // As in the Go collector, a negative index sets the first item of a new list.
                 _ if *index < LONGEST_NEW_LIST => (&[] as &[u8], Value::Nil),
                 _ => return Err(out_of_bounds(*index)),
             };
-            let new = put(old, rest, value, arena)?;
+            let new = set(old, rest, value, arena)?;
             for (position, old) in (0..).zip(items(list)) {
                 put_item(&mut out, if position == *index { &new } else { &old });
             }
@@ -73,25 +73,11 @@ pub fn put<'a>(current: Value<'a>, keys: &[Value<'a>], value: Value<'a>, arena: 
     }
 }
 
-/// Why a value can't be stored in telemetry.
+/// The error for a value that cannot be an attribute.
 pub fn storable(value: &Value) -> Result<(), Fault> {
     let found = value.type_name();
     let fault = || Fault::new(format!("unsupported type {found} for set operation; current value type is Empty"));
     value.any_len().map(drop).ok_or_else(fault)
-}
-
-fn entry<'a>(map: &'a [u8], key: &[u8]) -> Option<Value<'a>> {
-    entries(map).find(|(name, _)| *name == key).map(|(_, value)| value)
-}
-
-fn item(list: &[u8], index: i64) -> Result<Value<'_>, Fault> {
-    let found = usize::try_from(index).ok().and_then(|index| items(list).nth(index));
-    found.ok_or_else(|| out_of_bounds(index))
-}
-
-#[cold]
-fn out_of_bounds(index: i64) -> Fault {
-    Fault::new(format!("index {index} out of bounds"))
 }
 
 #[cold]
@@ -103,8 +89,8 @@ fn no_such_key(value: Value, key: &Value) -> Fault {
     }
 }
 
-/// The key of an attribute.
-pub fn text_key<'a>(key: Value<'a>, act: &str) -> Result<&'a [u8], Fault> {
+/// A key of a map, which must be text; `act` is `get` or `set`.
+pub fn map_key<'a>(key: Value<'a>, act: &str) -> Result<&'a [u8], Fault> {
     match key {
         Value::String(key) => Ok(key),
         Value::Nil => Err(Fault::new(format!(
@@ -115,7 +101,7 @@ pub fn text_key<'a>(key: Value<'a>, act: &str) -> Result<&'a [u8], Fault> {
     }
 }
 
-/// The Go collector's name for what an attribute holds.
+/// The Go collector's name for the type of an attribute.
 pub fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Bool(_) => "Bool",
@@ -129,9 +115,28 @@ pub fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// Attributes, the repeated field `from` of their message, as entries in field `to` of another: only their tags differ.
-pub fn retag<'a>(fields: impl Iterator<Item = &'a [u8]>, to: u32) -> Vec<u8> {
+/// A map with a value set at the keys; without keys, the value itself as a map.
+pub fn set_map<'a>(map: &'a [u8], keys: &[Value<'a>], value: Value<'a>, arena: &'a Arena) -> Result<&'a [u8], Fault> {
+    let new = match keys.first() {
+        None => value,
+        Some(key) => {
+            map_key(*key, "set")?;
+            set(Value::Map(map), keys, value, arena)?
+        }
+    };
+    match new {
+        Value::Map(map) => Ok(map),
+        Value::Nil => Ok(&[]),
+        value => {
+            let found = value.type_name();
+            Err(Fault::new(format!("unsupported type provided for setting a pcommon.Map: {found}")))
+        }
+    }
+}
+
+/// Attributes as fields of another number: the entries of a map, or the other way round.
+pub fn retag<'a>(pairs: impl Iterator<Item = &'a [u8]>, number: u32) -> Vec<u8> {
     let mut out = Vec::new();
-    fields.for_each(|pair| put_bytes(&mut out, to, pair));
+    pairs.for_each(|pair| put_bytes(&mut out, number, pair));
     out
 }

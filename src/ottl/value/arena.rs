@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use bumpalo::Bump;
 
-use super::{Fault, OUT_OF_MEMORY, Value, put_attribute};
+use super::{Fault, OUT_OF_MEMORY, Value};
 use crate::otlp::room::Room;
 use crate::otlp::slice::Allowance;
 use crate::otlp::wire::put_bytes;
@@ -86,7 +86,7 @@ impl Arena {
     /// Keeps an attribute, encoded as the field `list` of its message.
     pub fn keep_attribute(&self, list: u32, key: &[u8], value: &Value) -> Result<&[u8], Fault> {
         let mut raw = Vec::with_capacity(key.len() + value.any_len().unwrap_or(0) + 16);
-        put_attribute(&mut raw, list, key, value);
+        value.put_pair(&mut raw, list, key);
         self.keep(&raw)
     }
 

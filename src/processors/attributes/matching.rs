@@ -72,7 +72,7 @@ type Terms = Vec<(&'static [Signal], String)>;
 /// Reads `include` and `exclude`.
 pub fn decode(section: &Section) -> Meant {
     let [include, exclude] = ["include", "exclude"].map(|key| section.section(key).map(terms));
-    let functions = [&[FUNCTIONS], functions::CONVERTERS].concat();
+    let functions = [&[FUNCTIONS], functions::FILTER].concat();
     let key = if include.is_some() { "include" } else { "exclude" };
     Signal::ALL.map(|signal| {
         include.iter().chain(&exclude).try_for_each(|terms| check(terms, signal))?;

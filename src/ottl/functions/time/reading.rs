@@ -1,4 +1,4 @@
-//! A time read by a format.
+//! Parses a time by a format.
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{Offset, TimeZone};
@@ -50,7 +50,7 @@ struct Reading<'t> {
 }
 
 impl<'t> Reading<'t> {
-    /// `None` where the text does not follow the format.
+    /// `None` if the text does not match the format.
     fn format(&mut self, mut format: &[u8]) -> Option<()> {
         while let Some(item) = next_item(&mut format) {
             match item {
@@ -72,7 +72,7 @@ impl<'t> Reading<'t> {
                 }
                 Item::Directive(directive) => {
                     self.part(directive)?;
-                    // A fraction may follow the seconds, where the format names none.
+                    // A fraction may follow the seconds even if the format has none.
                     let next = next_item(&mut { format });
                     if matches!(directive, b'S' | b'T' | b'X') && !matches!(next, Some(Item::Fraction(..))) {
                         self.fraction();
@@ -143,7 +143,7 @@ impl<'t> Reading<'t> {
         Some(number)
     }
 
-    /// The place of the name that stands here, from 1.
+    /// Reads one of the names, by its first `length` characters; returns its position, from 1.
     fn name(&mut self, names: &[&str], length: usize) -> Option<i8> {
         let starts = |name: &&str| {
             let name = name.get(..length.min(name.len())).unwrap_or_default().as_bytes();
@@ -154,7 +154,7 @@ impl<'t> Reading<'t> {
         Some(place as i8 + 1)
     }
 
-    /// A point or comma and digits, if they stand here.
+    /// Reads a point or comma and digits, if they are next.
     fn fraction(&mut self) {
         let [b'.' | b',', digits @ ..] = self.rest else { return };
         let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -168,7 +168,7 @@ impl<'t> Reading<'t> {
         self.rest = digits.get(length..).unwrap_or_default();
     }
 
-    /// An offset of the shape of a pattern.
+    /// Reads an offset in the given shape.
     fn offset(&mut self, shape: &str) -> Option<()> {
         let (text, rest) = self.rest.split_at_checked(shape.len())?;
         let (mut numbers, mut sign) = ([0i32; 3], 1);
@@ -195,7 +195,7 @@ impl<'t> Reading<'t> {
         Some(())
     }
 
-    /// `UTC`, or an abbreviation of three or four capitals.
+    /// Reads `UTC` or an abbreviation.
     fn zone_name(&mut self) -> Option<()> {
         let length = self.rest.iter().take(6).take_while(|byte| byte.is_ascii_uppercase()).count();
         let (name, rest) = self.rest.split_at_checked(length)?;
@@ -231,7 +231,7 @@ impl<'t> Reading<'t> {
             Ok(time_of(moment, zone.to_offset(moment).seconds()))
         };
         let Some(name) = self.abbreviation else { return in_zone(zone) };
-        // The abbreviation counts in the given zone, in summer or in winter; else it must be a zone by itself.
+        // The given zone may use the abbreviation, in summer or in winter. Otherwise it must be the name of a zone.
         let named = |zone: &TimeZone| {
             let moment = zone.to_timestamp(date).map_err(|_| out_of_range())?;
             let half_a_year = jiff::SignedDuration::from_hours(183 * 24);
@@ -250,7 +250,7 @@ impl<'t> Reading<'t> {
         named(&zone)?.map_or_else(|| in_zone(&zone), Ok)
     }
 
-    /// A time without a year is of this year, or of the last one when it would lie more than a week ahead.
+    /// Completes a time without a year: this year, or the last one if that would be more than a week ahead.
     fn this_year(&self, date: DateTime, at: Time, zone: &TimeZone, scene: &Scene<'_, '_>) -> Result<Time, Fault> {
         let now = Timestamp::try_from(scene.now()?.wall).map_err(|_| out_of_range())?;
         let today = Offset::from_seconds(at.offset_seconds).map_err(|_| out_of_range())?.to_datetime(now);

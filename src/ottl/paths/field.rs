@@ -1,96 +1,140 @@
-//! How a value stands in its field: each form has an arm in `Form::get`, which reads it, and one in `Form::put`, which
-//! writes it. Texts of faults are the Go collector's.
+//! A field of telemetry as a value: `Form::get` reads it, `Form::set` encodes it. Errors have the Go collector's text.
 
-use super::nested::{self, retag, text_key, type_name};
+use super::nested::{self, map_key, type_name};
+use super::outside::Outside;
+use super::{Path, evaluated};
 use crate::otlp::hex;
 use crate::otlp::message::Message;
-use crate::otlp::schema::{KIND_WORDS, SPAN_KINDS, list};
+use crate::otlp::schema::{Names, metric};
 use crate::otlp::tracestate;
 use crate::otlp::views::AnyValue;
-use crate::otlp::wire::{self, put_bytes, put_fixed32, put_fixed64, put_uint, put_varint};
+use crate::otlp::views::metrics::Packed;
+use crate::otlp::wire::{self, put_bytes, put_fixed32, put_fixed64, put_uint, put_varint, unzigzag, zigzag};
+use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault, Time, Value, items, put_item};
 
-/// In a second.
+/// Nanoseconds in a second.
 const NANOS: i64 = 1_000_000_000;
 
-/// How a value stands in its field.
+/// The kind of value that a path has, and its encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A repeated field of attributes; the only form but `Body`, `TraceState`, `Cache` and `Client` that takes keys.
+    /// A list of attributes.
     Attributes,
+    /// A value that is not in telemetry.
+    Outside(Outside),
     Body,
     BodyText,
     Text,
     TraceState,
-    /// A varint of 32 bits that is never negative, the same with a sign, and one of 64 bits.
+    /// An unsigned varint of 32 bits.
     Count,
+    /// A signed varint of 32 bits.
     Enum,
+    /// A varint of 64 bits.
     Varint,
     Fixed32,
     Zigzag,
     Bool,
-    /// Eight bytes as an integer.
     Fixed64,
     Double,
+    /// A `Fixed64` in nanoseconds.
     Time,
-    /// A number that is one of these members of a oneof of eight bytes.
+    /// A number in one of two members of a oneof.
     Member(&'static Form, [u32; 2]),
     /// A packed list of numbers.
     List(&'static Form),
-    TraceId,
-    SpanId,
-    TraceIdText,
-    SpanIdText,
-    KindText,
-    DeprecatedKindText,
-    /// A message, or all of a repeated one, by its Go type.
+    /// A trace or span id of this many bytes, and the same in hexadecimal.
+    Id(usize),
+    IdText(usize),
+    /// The name of an enum's number.
+    Name(&'static Names),
+    /// A message, or all messages of a repeated field, by their Go type.
     Whole(&'static str),
     Wholes(&'static str),
+    /// The data points of a metric.
     Points,
-    // What stands in no field:
-    MetricType,
-    EventIndex,
-    Cache,
-    /// Of the client: where it is, its metadata, those of gRPC, what its authenticator tells.
-    Client(Told),
 }
 
-/// What is known of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    Address,
-    Metadata,
-    Auth,
-    Call,
+/// A field that a path refers to.
+struct Field<'s, 'a> {
+    message: &'s Message<'a>,
+    number: u32,
+    keys: &'s [Value<'a>],
+    arena: &'a Arena,
+    /// The field of the metric that has its data.
+    data: u32,
 }
 
-/// The field that a path means, in the message that it stands in, and the keys behind the path.
-pub struct PathField<'s, 'a> {
-    pub message: &'s Message<'a>,
-    pub number: u32,
-    pub keys: &'s [Value<'a>],
-    pub arena: &'a Arena,
-    /// The Go type of the points of the metric in sight.
-    pub points: &'static str,
+impl Path {
+    pub(super) fn get_field<'a>(&'a self, number: u32, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+        let keys = evaluated(&self.keys, scene)?;
+        let (arena, data, outer) = (scene.arena, scene.sight.data_number, self.message(scene.sight));
+        let inner = inside(outer, self.row.inner);
+        let message = inner.as_ref().unwrap_or(outer);
+        self.row.form.get(&Field { message, number, keys: &keys, arena, data })
+    }
+
+    pub(super) fn set_field<'a>(
+        &'a self,
+        number: u32,
+        scene: &mut Scene<'_, 'a>,
+        value: Value<'a>,
+    ) -> Result<(), Fault> {
+        let keys = evaluated(&self.keys, scene)?;
+        let (arena, data, outer) = (scene.arena, scene.sight.data_number, self.message(scene.sight));
+        let (mut out, mut inner) = (Vec::new(), inside(outer, self.row.inner));
+        let message = inner.as_ref().unwrap_or(outer);
+        self.row.form.set(&Field { message, number, keys: &keys, arena, data }, value, &mut out)?;
+        let raw = arena.keep(&out)?;
+        if let Some(inner) = &mut inner {
+            inner.replace(number, raw);
+            out.clear();
+            inner.write_field(&mut out, self.row.inner);
+            outer.replace(self.row.inner, arena.keep(&out)?);
+            return Ok(());
+        }
+        if let Form::Member(_, members) = self.row.form {
+            members.into_iter().filter(|member| *member != number).for_each(|other| outer.remove(other));
+        }
+        outer.replace(number, raw);
+        Ok(())
+    }
+}
+
+/// The singular message in a field; `None` for field 0, which stands for the message itself.
+fn inside<'a>(message: &Message<'a>, number: u32) -> Option<Message<'a>> {
+    (number != 0).then(|| {
+        let mut inner = Message::default();
+        inner.reset_to(message, number);
+        inner
+    })
+}
+
+/// The Go type of a metric's points.
+pub fn points_name(data: u32) -> &'static str {
+    match data {
+        metric::HISTOGRAM => "pmetric.HistogramDataPointSlice",
+        metric::EXPONENTIAL_HISTOGRAM => "pmetric.ExponentialHistogramDataPointSlice",
+        metric::SUMMARY => "pmetric.SummaryDataPointSlice",
+        _ => "pmetric.NumberDataPointSlice",
+    }
 }
 
 impl Form {
     pub fn takes_keys(self) -> bool {
-        matches!(self, Form::Attributes | Form::Body | Form::TraceState | Form::Cache | Form::Client(_))
+        match self {
+            Form::Attributes | Form::Body | Form::TraceState => true,
+            Form::Outside(value) => !matches!(value, Outside::MetricType | Outside::EventIndex),
+            _ => false,
+        }
     }
 
-    pub fn get<'a>(self, at: &PathField<'_, 'a>) -> Result<Value<'a>, Fault> {
-        let PathField { message, number, keys, arena, points } = *at;
+    fn get<'a>(self, field: &Field<'_, 'a>) -> Result<Value<'a>, Fault> {
+        let Field { message, number, keys, arena, data } = *field;
         Ok(match self {
-            Form::Attributes => match keys.split_first() {
-                None => Value::Map(arena.keep(&retag(message.payloads(number), list::VALUES))?),
-                Some((key, rest)) => match message.attribute(number, text_key(*key, "get")?) {
-                    Some(found) => nested::get(Value::from_any(found), rest)?,
-                    None => Value::Nil,
-                },
-            },
-            Form::Body => nested::get(body(at, "get")?, keys)?,
-            Form::BodyText => match body(at, "get")? {
+            Form::Body => nested::get(body(field, "get")?, keys)?,
+            Form::BodyText => match body(field, "get")? {
                 Value::String(text) => Value::String(text),
                 body => {
                     let mut text = Vec::new();
@@ -102,7 +146,7 @@ impl Form {
             Form::TraceState => match keys.first() {
                 None => Value::String(message.bytes(number)),
                 Some(key) => {
-                    let key = text_key(*key, "get")?;
+                    let key = map_key(*key, "get")?;
                     state_members(message.bytes(number)).map_or(Value::Nil, |members| {
                         let found = members.into_iter().find(|(name, _)| *name == key);
                         Value::String(found.map_or(&[], |(_, value)| value))
@@ -119,40 +163,31 @@ impl Form {
                 }
             }
             Form::List(form) => {
-                let mut list = Vec::new();
-                let mut put = |bits| put_item(&mut list, &form.value(bits));
-                for field in message.occurrences(number) {
-                    match field.value {
-                        wire::Value::Varint(bits) | wire::Value::Fixed64(bits) => put(bits),
-                        wire::Value::Bytes(packed) if *form == Form::Varint => wire::varints(packed).for_each(&mut put),
-                        wire::Value::Bytes(packed) => {
-                            packed.as_chunks().0.iter().for_each(|bytes| put(u64::from_le_bytes(*bytes)));
-                        }
-                        _ => {}
-                    }
+                let (packed, mut list) = (Packed::of(message.occurrences(number)), Vec::new());
+                let put = |bits| put_item(&mut list, &form.value(bits));
+                match form {
+                    Form::Varint => packed.varints().for_each(put),
+                    _ => packed.fixed64s().for_each(put),
                 }
                 Value::List(arena.keep(&list)?)
             }
-            Form::TraceId => Value::TraceId(message.bytes(number).try_into().unwrap_or_default()),
-            Form::SpanId => Value::SpanId(message.bytes(number).try_into().unwrap_or_default()),
-            Form::TraceIdText | Form::SpanIdText => {
+            Form::Id(16) => Value::TraceId(message.bytes(number).try_into().unwrap_or_default()),
+            Form::Id(_) => Value::SpanId(message.bytes(number).try_into().unwrap_or_default()),
+            Form::IdText(length) => {
                 let mut digits = Vec::new();
                 match message.bytes(number) {
-                    // An id that is missing is one of zeros.
-                    [] => hex::put(if self == Form::TraceIdText { &[0; 16] } else { &[0; 8] }, &mut digits),
+                    // A missing id reads as zeros.
+                    [] => digits.resize(2 * length, b'0'),
                     id => hex::put(id, &mut digits),
                 }
                 Value::String(arena.keep(&digits)?)
             }
-            Form::KindText | Form::DeprecatedKindText => {
-                let (prefix, kinds) = self.kinds();
-                match kinds.get(message.bits(number) as usize) {
-                    Some(kind) if !prefix.is_empty() => arena.text(&format!("{prefix}{kind}"))?,
-                    kind => Value::String(kind.map_or(b"", |kind| kind.as_bytes())),
-                }
-            }
+            Form::Name((prefix, names)) => match names.get(message.bits(number) as usize) {
+                Some(name) if !prefix.is_empty() => arena.text(&format!("{prefix}{name}"))?,
+                name => Value::String(name.map_or(b"", |name| name.as_bytes())),
+            },
             Form::Whole(name) => {
-                let whole = super::inside(message, number).unwrap_or_default();
+                let whole = inside(message, number).unwrap_or_default();
                 match &**whole.pieces() {
                     [piece] => Value::Whole(name, piece),
                     pieces => Value::Whole(name, arena.keep(&pieces.concat())?),
@@ -160,18 +195,18 @@ impl Form {
             }
             Form::Wholes(_) | Form::Points => {
                 let all: Vec<&[u8]> = message.occurrences(number).map(|field| field.raw).collect();
-                Value::Whole(self.type_name(points), arena.keep(&all.concat())?)
+                Value::Whole(self.type_name(data), arena.keep(&all.concat())?)
             }
             number_form => number_form.value(message.bits(number)),
         })
     }
 
-    /// Writes the field with this value; nothing if a list or messages are set to nil.
-    pub fn put<'a>(self, at: &PathField<'_, 'a>, value: Value<'a>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let PathField { message, number, keys, arena, points } = *at;
+    /// Encodes the field with a value; without output if a list, or a repeated message, is set to nil.
+    fn set<'a>(self, field: &Field<'_, 'a>, value: Value<'a>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Field { message, number, keys, arena, data } = *field;
         match (self, value) {
             (Form::Body, value) => {
-                nested::put(body(at, "set")?, keys, value, arena)?.put_field(out, number);
+                nested::set(body(field, "set")?, keys, value, arena)?.put_field(out, number);
                 nested::storable(&value)?;
             }
             (Form::BodyText, Value::String(_)) => value.put_field(out, number),
@@ -179,15 +214,15 @@ impl Form {
             (Form::TraceState, Value::String(text)) => match keys.first() {
                 None => put_bytes(out, number, text),
                 Some(key) => {
-                    put_bytes(out, number, &with_state_member(message.bytes(number), text_key(*key, "set")?, text));
+                    put_bytes(out, number, &with_state_member(message.bytes(number), map_key(*key, "set")?, text));
                 }
             },
-            (Form::Member(form, _), value) => form.put(at, value, out)?,
+            (Form::Member(form, _), value) => form.set(field, value, out)?,
             (Form::List(form), Value::List(list)) => {
                 let mut packed = Vec::new();
                 for item in items(list) {
                     let bits = form.bits(&item).ok_or_else(|| {
-                        let (wanted, found) = (self.type_name(points).trim_start_matches("[]"), item.type_name());
+                        let (wanted, found) = (self.type_name(data).trim_start_matches("[]"), item.type_name());
                         Fault::new(format!("invalid value type provided for a slice of {wanted}: {found}"))
                     })?;
                     match *form {
@@ -197,24 +232,22 @@ impl Form {
                 }
                 put_bytes(out, number, &packed);
             }
-            (Form::TraceId, Value::TraceId(id)) => put_bytes(out, number, &id),
-            (Form::SpanId, Value::SpanId(id)) => put_bytes(out, number, &id),
-            (Form::TraceIdText | Form::SpanIdText, Value::String(digits)) => {
-                let (what, length) = if self == Form::TraceIdText { ("trace", 16) } else { ("span", 8) };
-                let mut id = Vec::new();
+            (Form::Id(16), Value::TraceId(id)) => put_bytes(out, number, &id),
+            (Form::Id(8), Value::SpanId(id)) => put_bytes(out, number, &id),
+            (Form::IdText(length), Value::String(digits)) => {
+                let (what, mut id) = (if length == 16 { "trace" } else { "span" }, Vec::new());
                 hex::read(digits, length, &mut id)
                     .ok_or_else(|| Fault::new(format!("{what} ids must be {} hex characters", 2 * length)))?;
                 put_bytes(out, number, &id);
             }
-            (Form::KindText | Form::DeprecatedKindText, Value::String(text)) => {
-                let (prefix, kinds) = self.kinds();
+            (Form::Name((prefix, names)), Value::String(text)) => {
                 let name = text.strip_prefix(prefix.as_bytes());
-                let kind = name.and_then(|name| kinds.iter().position(|kind| kind.as_bytes() == name));
+                let found = name.and_then(|name| names.iter().position(|known| known.as_bytes() == name));
                 let unknown = || Fault::new(format!("unknown span kind string, {}", String::from_utf8_lossy(text)));
-                put_uint(out, number, kind.ok_or_else(unknown)? as u64);
+                put_uint(out, number, found.ok_or_else(unknown)? as u64);
             }
             (Form::Whole(name), Value::Whole(found, bytes)) if name == found => put_bytes(out, number, bytes),
-            (Form::Wholes(_) | Form::Points, Value::Whole(found, bytes)) if found == self.type_name(points) => {
+            (Form::Wholes(_) | Form::Points, Value::Whole(found, bytes)) if found == self.type_name(data) => {
                 out.extend_from_slice(bytes);
             }
             (Form::Wholes(_) | Form::Points | Form::List(_), Value::Nil) => {}
@@ -222,7 +255,7 @@ impl Form {
                 (Some(bits), _) => self.put_number(number, bits, out),
                 (None, Value::Nil) => return Err(Fault::new("setting a value to nil is not supported")),
                 (None, value) => {
-                    let (expected, found) = (self.type_name(points), value.type_name());
+                    let (expected, found) = (self.type_name(data), value.type_name());
                     return Err(Fault::new(format!("expects {expected} but got {found}")));
                 }
             },
@@ -230,12 +263,12 @@ impl Form {
         Ok(())
     }
 
-    /// The number that these bits are.
+    /// The value of a number with these bits.
     fn value<'a>(self, bits: u64) -> Value<'a> {
         match self {
             Form::Count | Form::Fixed32 => Value::Int(i64::from(bits as u32)),
             Form::Enum => Value::Int(i64::from(bits as i32)),
-            Form::Zigzag => Value::Int(i64::from(bits as u32 >> 1) ^ -((bits & 1) as i64)),
+            Form::Zigzag => Value::Int(i64::from(unzigzag(bits))),
             Form::Varint | Form::Fixed64 => Value::Int(bits as i64),
             Form::Bool => Value::Bool(bits != 0),
             Form::Double => Value::Double(f64::from_bits(bits)),
@@ -252,7 +285,7 @@ impl Form {
         Some(match (self, *value) {
             (Form::Count | Form::Fixed32, Value::Int(value)) => u64::from(value as u32),
             (Form::Enum, Value::Int(value)) => i64::from(value as i32) as u64,
-            (Form::Zigzag, Value::Int(value)) => u64::from(((value as i32) << 1 ^ value as i32 >> 31) as u32),
+            (Form::Zigzag, Value::Int(value)) => zigzag(value as i32),
             (Form::Varint | Form::Fixed64, Value::Int(value)) => value as u64,
             (Form::Bool, Value::Bool(value)) => u64::from(value),
             (Form::Double, Value::Double(value)) => value.to_bits(),
@@ -269,37 +302,32 @@ impl Form {
         }
     }
 
-    /// The Go type of what it holds.
-    fn type_name(self, points: &'static str) -> &'static str {
+    /// The Go type of its values.
+    fn type_name(self, data: u32) -> &'static str {
         match self {
             Form::Count | Form::Enum | Form::Fixed32 | Form::Zigzag | Form::Fixed64 | Form::Varint => "int64",
             Form::Bool => "bool",
             Form::Double => "float64",
             Form::Time => "time.Time",
-            Form::TraceId => "pcommon.TraceID",
-            Form::SpanId => "pcommon.SpanID",
+            Form::Id(16) => "pcommon.TraceID",
+            Form::Id(_) => "pcommon.SpanID",
             Form::List(Form::Double) => "[]float64",
             Form::List(_) => "[]uint64",
             Form::Whole(name) | Form::Wholes(name) => name,
-            Form::Points => points,
+            Form::Points => points_name(data),
             _ => "string",
         }
     }
-
-    /// What stands before the kinds of spans in this form, and the kinds by their numbers.
-    fn kinds(self) -> (&'static str, &'static [&'static str]) {
-        if self == Form::KindText { ("", &KIND_WORDS) } else { SPAN_KINDS }
-    }
 }
 
-/// The body of a log record, which has to take the keys.
-fn body<'a>(at: &PathField<'_, 'a>, act: &str) -> Result<Value<'a>, Fault> {
+/// The body of a log record, if it can be indexed by the keys.
+fn body<'a>(field: &Field<'_, 'a>, act: &str) -> Result<Value<'a>, Fault> {
     let read = |payload| Value::from_any(AnyValue::read(payload));
-    let bodies = at.message.payloads(at.number).map(read);
+    let bodies = field.message.payloads(field.number).map(read);
     let body = bodies.filter(|value| *value != Value::Nil).last().unwrap_or(Value::Nil);
-    match (body, at.keys.first()) {
+    match (body, field.keys.first()) {
         (_, None) | (Value::List(_), _) => Ok(body),
-        (Value::Map(_), Some(key)) => text_key(*key, act).map(|_| body),
+        (Value::Map(_), Some(key)) => map_key(*key, act).map(|_| body),
         _ => Err(Fault::new(format!("log bodies of type {} cannot be indexed", type_name(&body)))),
     }
 }
@@ -307,15 +335,11 @@ fn body<'a>(at: &PathField<'_, 'a>, act: &str) -> Result<Value<'a>, Fault> {
 /// The members of a W3C trace state; `None` if it is malformed.
 fn state_members(state: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let members = state.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty());
-    let pairs = members.map(|member| {
-        let mut parts = member.splitn(2, |byte| *byte == b'=');
-        Some((parts.next()?, parts.next()?))
-    });
-    pairs.collect()
+    members.map(|member| tracestate::cut(member, b'=')).collect()
 }
 
-/// The trace state with a member changed or added, and moved to the front. A malformed trace state, and one that cannot hold the
-/// member, stays as it is.
+/// The trace state with a member changed or added, and moved to the front. A malformed trace state is not changed, nor is
+/// one that cannot have the member.
 fn with_state_member(state: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
     let members = state_members(state).filter(|_| tracestate::is_member(key, value));
     let Some(members) = members else { return state.to_vec() };
