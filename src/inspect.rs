@@ -13,9 +13,10 @@ pub mod wanted;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::RwLock;
 use tokio::task::JoinSet;
 
 use crate::diagnostics::health::Health;
@@ -54,11 +55,11 @@ impl Subject {
 
     /// Called after a reload.
     pub fn update(&self, running: &Running) {
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = View::of(running);
+        *self.view.write() = View::of(running);
     }
 
     fn view(&self) -> View {
-        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.view.read().clone()
     }
 }
 

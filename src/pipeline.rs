@@ -8,10 +8,11 @@ pub(crate) mod intake;
 pub mod timekeeper;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::config::PipelineId;
@@ -307,12 +308,12 @@ impl Planned for Onward {
 
 impl Next {
     fn get(&self) -> Option<Arc<Branches>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     /// Exchanges the branches and returns the old ones.
     pub fn set(&self, branches: Option<Arc<Branches>>) -> Option<Arc<Branches>> {
-        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), branches)
+        std::mem::replace(&mut *self.0.lock(), branches)
     }
 }
 

@@ -22,10 +22,11 @@ mod upstream;
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -169,10 +170,6 @@ impl Queue {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn size_of(&self, load: Load) -> u64 {
         match self.settings.queue.sizer {
             Sizer::Requests => 1,
@@ -282,11 +279,11 @@ impl Queue {
     async fn next(self: &Arc<Self>) -> Option<Departure> {
         loop {
             let arrived = self.arrived.notified();
-            if self.is_stored() && self.lock().draining {
+            if self.is_stored() && self.state.lock().draining {
                 return None;
             }
             let (departure, due, drained) = {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 match self.settings.queue.batch {
                     None => (self.depart_single(&mut state), None, state.draining),
                     Some(batch) => self.depart_batch(state, batch),
@@ -317,7 +314,7 @@ impl Queue {
     fn let_go(&self, items: u64) {
         let left = |held: u64| Some(held.saturating_sub(items));
         let _ = self.held.fetch_update(Relaxed, Relaxed, left);
-        self.lock().flow.go(items);
+        self.state.lock().flow.go(items);
     }
 
     /// The refusal for a client that is not made to wait. Logged once a minute.
@@ -334,7 +331,7 @@ impl Queue {
 
     /// Gives back the place of a batch after its final outcome.
     fn arrive(&self, items: u64, size: u64, bytes: u64, overhead: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.in_flight -= items.min(state.in_flight);
         state.size -= size.min(state.size);
         state.bytes -= bytes.min(state.bytes);
@@ -349,7 +346,7 @@ impl Queue {
 
     /// No more telemetry comes: send everything now.
     pub fn drain(&self) {
-        self.lock().draining = true;
+        self.state.lock().draining = true;
         self.upstream.ask_now();
         self.arrived.notify_one();
         self.nudged.notify_one();
@@ -378,7 +375,7 @@ impl Sink for Queue {
             return Err(Full::Refuse(Refusal::TooLarge { limit, unit }));
         }
         let upstream_is_down = self.upstream.is_down();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !ask.waited && !upstream_is_down {
             let pace = self.keep.pace(self, &state, load);
             if !pace.is_zero() {
@@ -418,7 +415,7 @@ impl Sink for Queue {
     }
 
     fn commit(&self, telemetry: Telemetry, load: Load) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.flow.come(telemetry.received, load.items, load.bytes, self.size_of(load));
         self.held.fetch_add(load.items, Relaxed);
         self.keep.commit(self, state, telemetry, load);
@@ -433,7 +430,7 @@ impl Sink for Queue {
     }
 
     fn full_since(&self) -> Option<Instant> {
-        if self.settings.queue.block_on_overflow { None } else { self.lock().full.map(|(since, _)| since) }
+        if self.settings.queue.block_on_overflow { None } else { self.state.lock().full.map(|(since, _)| since) }
     }
 
     fn skip(&self, telemetry: &Telemetry) {

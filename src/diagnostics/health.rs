@@ -1,8 +1,10 @@
 //! Whether the collector is ready: the common source for every probe and the local socket.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use crate::diagnostics::log::timestamp;
 
@@ -27,13 +29,13 @@ impl Health {
 
     pub fn set(&self, ready: bool) {
         let since = ready.then(|| (Instant::now(), timestamp(std::time::SystemTime::now())));
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        *self.since.lock() = since;
         self.ready.store(ready, Relaxed);
     }
 
     /// Sets the function that later probes call.
     pub fn ask(&self, troubles: Troubles) {
-        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = Some(troubles);
+        *self.troubles.lock() = Some(troubles);
     }
 
     pub fn is_ready(&self) -> bool {
@@ -45,8 +47,8 @@ impl Health {
         if !self.ready.load(Relaxed) {
             return Err("it is starting or shutting down".to_owned());
         }
-        let trouble = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|ask| ask());
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = self.troubles.lock().as_ref().and_then(|ask| ask());
+        let mut said = self.said.lock();
         if *said != trouble {
             match &trouble {
                 Some((exporter, why)) => tracing::warn!(exporter, why, "not ready"),
@@ -60,7 +62,7 @@ impl Health {
     /// As JSON, in the words of the Go collector's extension.
     pub fn describe(&self, ready: bool) -> String {
         let status = if ready { "Server available" } else { "Server not available" };
-        let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = self.since.lock();
         let (up_since, uptime) = match &*since {
             Some((since, text)) if ready => (text.as_str(), crate::config::duration::format(since.elapsed())),
             _ => ("0001-01-01T00:00:00Z", String::new()),

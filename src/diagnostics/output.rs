@@ -9,11 +9,12 @@ mod sink;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::supervisor::Watch;
@@ -207,7 +208,7 @@ impl<P: Printer> Output<P> {
         if shared.closed.load(Ordering::Relaxed) {
             return false;
         }
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         if state.closing {
             return false;
         }
@@ -229,19 +230,19 @@ impl<P: Printer> Output<P> {
 
     /// Reports records that could not be offered.
     pub fn miss(&self, why: Why, records: Counts) {
-        self.shared.lock().miss(why, records);
+        self.shared.state.lock().miss(why, records);
         self.shared.work.notify_one();
     }
 
     pub fn buffered_bytes(&self) -> usize {
-        self.shared.lock().buffered()
+        self.shared.state.lock().buffered()
     }
 
     /// Reserves room for `bytes` until [`Output::release`]. Returns false if the job should wait: the queued jobs,
     /// without the current one, fill half of the queue, or for a small job three quarters. A large job waits until
     /// there is no other, and keeps out no other job.
     pub fn reserve(&self, bytes: usize) -> bool {
-        let (mut state, limit, is_large) = (self.shared.lock(), self.shared.limit, self.is_large(bytes));
+        let (mut state, limit, is_large) = (self.shared.state.lock(), self.shared.limit, self.is_large(bytes));
         let waiting = state.queued + state.reserved;
         let has_room = match bytes {
             _ if is_large => waiting + state.in_hand + state.large == 0,
@@ -256,12 +257,12 @@ impl<P: Printer> Output<P> {
 
     /// The same for a job that has waited long enough, regardless of room.
     pub fn reserve_anyway(&self, bytes: usize) {
-        self.shared.lock().keep(bytes, self.is_large(bytes));
+        self.shared.state.lock().keep(bytes, self.is_large(bytes));
     }
 
     /// Releases a reservation: the job is about to be offered, or is not coming.
     pub fn release(&self, bytes: usize) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         match self.is_large(bytes) {
             true => state.large -= 1,
             false => state.reserved -= bytes,
@@ -275,13 +276,13 @@ impl<P: Printer> Output<P> {
 
     /// Whether the writer has ended without being closed.
     pub fn has_failed(&self) -> bool {
-        let state = self.shared.lock();
+        let state = self.shared.state.lock();
         state.done && !state.closing
     }
 
     /// Records accepted and not written yet.
     pub fn waiting(&self) -> Counts {
-        self.shared.lock().waiting
+        self.shared.state.lock().waiting
     }
 
     /// Whether there is nothing to write, or something was written within this time.
@@ -304,11 +305,10 @@ impl<P: Printer> Output<P> {
     /// Writes queued text for at most this long; blocks. Returns how many records are left: for their owner these are
     /// lost from now on, including the ones that the writer is about to write.
     pub fn close(&self, within: Duration) -> u64 {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.closing = true;
         self.shared.work.notify_one();
-        let waiting = self.shared.done.wait_timeout_while(state, within, |state| !state.done);
-        let (mut state, _) = waiting.unwrap_or_else(PoisonError::into_inner);
+        self.shared.done.wait_while_for(&mut state, |state| !state.done, within);
         state.abandoned = true;
         state.queue.clear();
         state.queued = 0;
@@ -320,7 +320,7 @@ impl<P: Printer> Output<P> {
 
 impl<P: Printer> Drop for Output<P> {
     fn drop(&mut self) {
-        self.shared.lock().closing = true;
+        self.shared.state.lock().closing = true;
         self.shared.work.notify_one();
     }
 }
@@ -349,7 +349,7 @@ impl<P: Printer> Drop for End<'_, P> {
     fn drop(&mut self) {
         let End(shared) = self;
         shared.closed.store(true, Ordering::Relaxed);
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         (state.done, state.abandoned) = (true, true);
         (state.queued, state.in_hand) = (0, 0);
         state.queue.clear();
@@ -362,11 +362,6 @@ impl<P: Printer> Drop for End<'_, P> {
 }
 
 impl<P: Printer> Shared<P> {
-    /// Every critical section leaves the state consistent, so a poisoned lock can be used.
-    fn lock(&self) -> MutexGuard<'_, State<P::Job>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn tell_of_room(&self, state: MutexGuard<'_, State<P::Job>>) {
         let has_room = state.queued <= self.limit / 4;
         drop(state);
@@ -406,7 +401,7 @@ impl<P: Printer> Shared<P> {
             }
             page.pen.done_with(bytes);
         }
-        if !self.lock().abandoned {
+        if !self.state.lock().abandoned {
             // Records left unwritten by a panic are counted as lost when the output is closed.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 printer.print_due(true, &mut page);
@@ -418,7 +413,7 @@ impl<P: Printer> Shared<P> {
     /// Waits for work; writes the page before the thread goes idle.
     fn next(&self, page: &mut Page<P>, due: Option<Instant>) -> Option<Work<P::Job>> {
         loop {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if state.abandoned {
                 return None;
             }
@@ -440,16 +435,16 @@ impl<P: Printer> Shared<P> {
             } else if state.closing {
                 return None;
             } else if let Some(left) = left {
-                drop(self.work.wait_timeout(state, left));
+                self.work.wait_for(&mut state, left);
             } else {
-                drop(self.work.wait(state));
+                self.work.wait(&mut state);
             }
         }
     }
 
     /// After a panic, counts all records that are no longer queued as lost.
     fn lose(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.abandoned {
             return;
         }

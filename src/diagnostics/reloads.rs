@@ -1,7 +1,8 @@
 //! The outcome of config reloads, for metrics and `misaki status`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+
+use parking_lot::Mutex;
 
 use super::escape::without_style;
 use super::metrics::{Observe, Page};
@@ -28,23 +29,19 @@ impl Default for Reloads {
 }
 
 impl Reloads {
-    fn lock(&self) -> MutexGuard<'_, History> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub fn state(&self) -> History {
-        self.lock().clone()
+        self.0.lock().clone()
     }
 
     /// The new config is in use.
     pub fn succeed(&self) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         (state.since, state.refused, state.used) = (SystemTime::now(), None, state.used + 1);
     }
 
     /// The previous config keeps running. Of `message`, as shown to the user, the first error is kept with its place.
     pub fn fail(&self, message: &str) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let why = first_error(&without_style(message));
         (state.refused, state.failed) = (Some((SystemTime::now(), why)), state.failed + 1);
     }

@@ -6,11 +6,12 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinError;
 
@@ -62,19 +63,15 @@ pub struct Watch {
 }
 
 impl Supervisor {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Part>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub fn watch(self: &Arc<Self>, name: impl Into<String>) -> Watch {
         let name = name.into();
-        let hook = self.lock().entry(name.clone()).or_default().hook.clone();
+        let hook = self.0.lock().entry(name.clone()).or_default().hook.clone();
         Watch { supervisor: self.clone(), name, hook }
     }
 
     /// The part whose failure affects health, and what was done about it.
     pub fn trouble(&self) -> Option<(String, &'static str)> {
-        let (parts, now) = (self.lock(), clock());
+        let (parts, now) = (self.0.lock(), clock());
         let gone = parts.iter().find(|(_, part)| part.is_gone);
         let is_recent = |at: Instant| now.saturating_duration_since(at) < STEADY;
         let failed = || parts.iter().find(|(_, part)| part.failed_at.is_some_and(is_recent));
@@ -86,7 +83,7 @@ impl Supervisor {
     /// Makes a part panic, for tests. Returns false if no part has this name.
     #[doc(hidden)]
     pub fn fail(&self, name: &str) -> bool {
-        let parts = self.lock();
+        let parts = self.0.lock();
         let Some(part) = parts.get(name) else { return false };
         part.hook.is_set.store(true, Relaxed);
         part.hook.set.notify_one();
@@ -95,7 +92,7 @@ impl Supervisor {
 
     /// The names of all parts.
     pub fn parts(&self) -> Vec<String> {
-        self.lock().keys().cloned().collect()
+        self.0.lock().keys().cloned().collect()
     }
 }
 
@@ -121,7 +118,7 @@ impl Watch {
     /// Records the end of a short task of the part; a panic is counted.
     pub fn note(&self, ended: Result<(), JoinError>) {
         if ended.is_err_and(|error| error.is_panic()) {
-            self.supervisor.lock().entry(self.name.clone()).or_default().failures += 1;
+            self.supervisor.0.lock().entry(self.name.clone()).or_default().failures += 1;
             tracing::error!(part = self.name, "what it did for one client failed by an internal error");
         }
     }
@@ -141,7 +138,7 @@ impl Watch {
 
     fn failed(&self, is_gone: bool) -> Duration {
         let now = clock();
-        let mut parts = self.supervisor.lock();
+        let mut parts = self.supervisor.0.lock();
         let part = parts.entry(self.name.clone()).or_default();
         let again = part.failed_at.is_some_and(|at| now.saturating_duration_since(at) < STEADY + part.pause);
         part.pause = if again { (part.pause * 2).min(LATE) } else { SOON };
@@ -168,7 +165,7 @@ impl Drop for Watch {
 
 impl Observe for Supervisor {
     fn observe(&self, page: &mut Page) {
-        for (name, part) in self.lock().iter() {
+        for (name, part) in self.0.lock().iter() {
             page.counter("misaki_internal_failures", &[("part", name)], part.failures);
         }
     }

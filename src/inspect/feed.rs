@@ -1,12 +1,13 @@
 //! From the tap to its viewers: every request is offered to the ring and to each feed, by reference and without
 //! waiting. A full feed is skipped, and counts what it missed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
@@ -118,12 +119,8 @@ impl Viewers {
 
     /// Runs on the task that carries the telemetry: waits for no lock that is held for long.
     pub fn look(&self, point: Point, telemetry: &Telemetry) {
-        let mut ring = match self.ring.try_lock() {
-            Ok(ring) => Some(ring),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            // Another worker is adding to the ring: skip this request.
-            Err(TryLockError::WouldBlock) => None,
-        };
+        // While another worker adds to the ring, this request is not kept.
+        let mut ring = self.ring.try_lock();
         if let Some(ring) = &mut ring
             && let (Point::Received | Point::Dropped { .. }, Some(first)) = (point, telemetry.parts.first())
         {
@@ -132,7 +129,7 @@ impl Viewers {
         }
         // The ring is still locked, so a new viewer sees each request in the ring or in the feed, and not in both.
         if self.open.load(Relaxed) > 0 {
-            let feeds = self.feeds.read().unwrap_or_else(PoisonError::into_inner);
+            let feeds = self.feeds.read();
             feeds.iter().for_each(|feed| feed.offer(point, telemetry));
         }
     }
@@ -140,8 +137,8 @@ impl Viewers {
     /// Starts a viewer: with the ring's requests since a moment, then with passing ones. `None` if there are too many
     /// viewers.
     pub fn open(self: &Arc<Self>, place: PointKind, wanted: Wanted, since: Option<Instant>) -> Option<View> {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut feeds = self.feeds.write().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.ring.lock();
+        let mut feeds = self.feeds.write();
         if feeds.len() >= FEEDS {
             return None;
         }
@@ -160,7 +157,7 @@ impl Viewers {
     }
 
     pub fn ring_bytes(&self) -> usize {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner).used()
+        self.ring.lock().used()
     }
 }
 
@@ -257,7 +254,7 @@ impl View {
     fn recall(&mut self) -> Option<(Event, Held)> {
         let past = self.past.as_mut()?;
         loop {
-            let Some(event) = self.watch.ring.lock().unwrap_or_else(PoisonError::into_inner).recall(past) else {
+            let Some(event) = self.watch.ring.lock().recall(past) else {
                 // The ring has dropped the rest meanwhile.
                 self.feed.skipped.fetch_add(past.items, Relaxed);
                 self.past = None;
@@ -273,7 +270,7 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        let mut feeds = self.watch.feeds.write().unwrap_or_else(PoisonError::into_inner);
+        let mut feeds = self.watch.feeds.write();
         feeds.retain(|feed| !Arc::ptr_eq(feed, &self.feed));
         self.watch.open.store(feeds.len(), Relaxed);
     }

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use serde_json::json;
 use smallvec::SmallVec;
 use tokio::net::{UnixListener, UnixStream};
@@ -131,7 +132,7 @@ impl Ration {
     /// Accounts for some work; returns how long to pause if it was too much. Stores the moment at which all work so far
     /// is paid for.
     fn spend(&self, begun: Instant, ended: Instant) -> Option<Duration> {
-        let mut paid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paid = self.0.lock();
         let until = paid.map_or(begun, |paid| paid.max(begun)) + (ended - begun) * SHARE;
         *paid = Some(until);
         until.checked_duration_since(ended + AT_ONCE * SHARE).filter(|rest| !rest.is_zero())

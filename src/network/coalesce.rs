@@ -10,9 +10,10 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task;
 
@@ -41,19 +42,15 @@ impl Coalesced {
         Coalesced(Arc::new(Mutex::new(Inner { stream, gathered: Vec::new(), written: 0, owner: None, failure: None })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Makes the owner read an error at its next turn, so that the connection ends without waiting for its peer.
     pub fn abandon(&self) {
-        self.lock().failure = Some(io::ErrorKind::TimedOut.into());
+        self.0.lock().failure = Some(io::ErrorKind::TimedOut.into());
     }
 
     /// Writes the data gathered in this turn, if the current task owns the socket. A blocked write wakes the task
     /// again; after a failed one it reads the error at its next turn.
     fn turn_ends(&self, context: &mut Context) {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         if inner.owner != task::try_id() {
             return;
         }
@@ -80,7 +77,7 @@ impl Inner {
 
 impl AsyncRead for Coalesced {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         inner.owner = task::try_id();
         match inner.failure.take() {
             Some(failure) => Poll::Ready(Err(failure)),
@@ -95,7 +92,7 @@ impl AsyncWrite for Coalesced {
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context, slices: &[IoSlice]) -> Poll<io::Result<usize>> {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         if inner.gathered.len() >= GATHERED {
             ready!(inner.write_out(context))?;
         }
@@ -112,7 +109,7 @@ impl AsyncWrite for Coalesced {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         ready!(inner.write_out(context))?;
         Pin::new(&mut inner.stream).poll_shutdown(context)
     }

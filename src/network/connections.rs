@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Maximum bytes a connection may send between two requests. HTTP/2 frames without effect still cost work, and nothing
@@ -101,7 +102,7 @@ impl Connections {
         });
         pulse.last.store(pulse.millis(), Relaxed);
         let id = self.next.fetch_add(1, Relaxed);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         if open.len() >= self.cap {
             let idle = open.iter().min_by_key(|(_, pulse)| (pulse.rank(), pulse.last.load(Relaxed)));
             // Remove it at once, so that the next connection over the cap picks another.
@@ -118,7 +119,7 @@ impl Connections {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.connections.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.connections.open.lock().remove(&self.id);
     }
 }
 

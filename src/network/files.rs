@@ -4,9 +4,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -72,7 +73,7 @@ impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
 
     /// Checks the files on this thread.
     pub fn look(&self) -> Result<Arc<T>, String> {
-        self.0.begin(self.0.lock()).look();
+        self.0.begin(self.0.state.lock()).look();
         self.known()
     }
 
@@ -84,7 +85,7 @@ impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
         if let Some(patience) = self.0.patience() {
             let _ = tokio::time::timeout(patience, looked).await;
         }
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         if state.is_looking {
             self.0.fail(&mut state, format!("no answer from {:?} within {PATIENCE:?}", self.0.files));
         }
@@ -99,7 +100,7 @@ impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
 
     fn begin_if_due(&self, anew: bool) {
         let Inner { files, every, .. } = &*self.0;
-        let state = self.0.lock();
+        let state = self.0.state.lock();
         let is_fresh = |began: Instant| files.is_empty() || every.is_zero() || (!anew && began.elapsed() < *every);
         if state.is_looking || state.began.is_some_and(is_fresh) {
             return;
@@ -113,7 +114,7 @@ impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
 
     /// What is in force, without a look.
     pub fn known(&self) -> Result<Arc<T>, String> {
-        self.0.lock().known()
+        self.0.state.lock().known()
     }
 }
 
@@ -130,11 +131,11 @@ impl<T: PartialEq> Looking<T> {
     fn look(self) {
         let Inner { files, load, .. } = &*self.0;
         let stamps: Option<Vec<_>> = files.iter().map(|path| stamp(path)).collect();
-        let state = self.0.lock();
+        let state = self.0.state.lock();
         let is_same = state.value.is_some() && stamps.is_some() && stamps == state.stamps;
         drop(state);
         let read = (!is_same).then(|| load(files));
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         self.0.take(&mut state, stamps, read);
         state.is_looking = false;
     }
@@ -142,7 +143,7 @@ impl<T: PartialEq> Looking<T> {
 
 impl<T> Drop for Looking<T> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         if std::mem::take(&mut state.is_looking) {
             self.0.fail(&mut state, "what reads it panicked".to_owned());
         }
@@ -152,10 +153,6 @@ impl<T> Drop for Looking<T> {
 }
 
 impl<T> Inner<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn begin(self: &Arc<Self>, mut state: MutexGuard<State<T>>) -> Looking<T> {
         state.began = Some(Instant::now());
         state.is_looking = true;
@@ -164,7 +161,7 @@ impl<T> Inner<T> {
 
     /// How long to wait for the check in progress.
     fn patience(&self) -> Option<Duration> {
-        let state = self.lock();
+        let state = self.state.lock();
         let waited = state.began.map_or(Duration::ZERO, |began| began.elapsed());
         state.is_looking.then(|| PATIENCE.saturating_sub(waited))
     }

@@ -7,10 +7,11 @@
 mod shards;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::config::section::Section;
@@ -136,7 +137,7 @@ impl Batch {
 
     fn due_at(&self, shard: &Shard) -> Option<Instant> {
         shard.outbox.due_at(|| {
-            let state = shard.lock();
+            let state = shard.state.lock();
             let items = state.pending.items();
             let wait = if self.is_full(items) { Duration::ZERO } else { self.config.timeout };
             state.since.filter(|_| items > 0).map(|since| since + wait)
@@ -158,7 +159,7 @@ impl Batch {
 
     /// The next due batch.
     fn next(&self, shard: &Arc<Shard>, now: Now, everything: bool) -> Option<Next> {
-        let mut state = shard.lock();
+        let mut state = shard.state.lock();
         let items = state.pending.items();
         let by_size = self.is_full(items) || self.config.timeout.is_zero();
         let waited = state.since.is_some_and(|since| now.instant.duration_since(since) >= self.config.timeout);
@@ -193,7 +194,7 @@ impl Shard {
     fn cut(&self, mut taking: Taking, signal: Signal, now: Now) -> Telemetry {
         loop {
             taking.cut();
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.pending.go_on(&mut taking);
             if !taking.is_uncut() {
                 return self.batch(state, taking, signal, now);
@@ -205,14 +206,10 @@ impl Shard {
         self.load().0 == 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Items and bytes held, including batches on their way out.
     fn load(&self) -> (u64, u64) {
         let (items, bytes) = self.outbox.load();
-        let pending = &self.lock().pending;
+        let pending = &self.state.lock().pending;
         (items + pending.items(), bytes + pending.bytes())
     }
 }
@@ -235,7 +232,7 @@ impl Sink for Batch {
             bytes = left;
             // A batch that another worker is handing on is no reason to refuse; nor is one that waits for the upstream's
             // pace, for a request that keeps to it.
-            let pending = shard.lock().pending.bytes();
+            let pending = shard.state.lock().pending.bytes();
             let keeps_pace = || shard.outbox.keeps_pace(now.instant, pending, load.bytes);
             if self.is_full(items) && shard.outbox.refused_since().is_some() && !keeps_pace() {
                 return Err(shard.outbox.refused().unwrap_or(Full::Refuse(Refusal::busy(Reason::QueueFull))));
@@ -256,7 +253,7 @@ impl Sink for Batch {
     fn commit(&self, telemetry: Telemetry, load: Load) {
         let now = telemetry.received;
         let shard = self.shards.enter_reserved(telemetry.client.as_deref(), now.instant);
-        let mut state = shard.lock();
+        let mut state = shard.state.lock();
         state.pending.push(telemetry, &self.budget);
         let due = *state.since.get_or_insert(now.instant) + self.config.timeout;
         let is_due = self.is_full(state.pending.items()) || due <= now.instant;

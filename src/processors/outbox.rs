@@ -5,8 +5,10 @@
 //! Processors have a slice of the worker's time. A batch that takes longer is made, planned and handed on aside
 //! (`telemetry/aside.rs`). It keeps its turn meanwhile, and the timekeeper continues afterwards.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::otlp::slice;
 use crate::telemetry::{
@@ -119,31 +121,27 @@ impl Outbox {
         Outbox::new(outlet.clone(), accounts.clone(), budget.clone(), alarm.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub fn answers(&self) -> bool {
         self.outlet.answers()
     }
 
     /// Items and bytes that the stage took and has not handed on yet.
     pub fn load(&self) -> (u64, u64) {
-        let state = self.lock();
+        let state = self.state.lock();
         let add = |(items, bytes), half: &Telemetry| (items + half.items(), bytes + half.bytes() as u64);
         state.halves.iter().fold(state.load, add)
     }
 
     /// Why the held batch was refused.
     pub fn refused(&self) -> Option<Full> {
-        Some(self.lock().held.as_ref()?.refused.0.clone())
+        Some(self.state.lock().held.as_ref()?.refused.0.clone())
     }
 
     /// Whether a request of so many bytes may join the `pending` ones while a batch waits for the upstream's pace: the
     /// next batch fills as fast as batches leave. Requests that are small beside the batch need not wait for large
     /// ones. False if the batch waits for something else.
     pub fn keeps_pace(&self, now: Instant, pending: u64, bytes: u64) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         let most = match &state.held {
             Some(Held { refused: (Full::Wait { most: Some(most) }, _), .. }) => *most,
             Some(_) => return false,
@@ -159,20 +157,20 @@ impl Outbox {
     /// Whether to refuse before anything is taken: a batch was given back a moment ago. Else each attempt of its
     /// clients would reach the other pipelines of their receiver first.
     pub fn turns_away(&self) -> Option<Refusal> {
-        let state = self.lock();
+        let state = self.state.lock();
         let (refusal, until, _) = state.turned_away.as_ref()?;
         (clock() < *until).then(|| refusal.clone())
     }
 
     /// When the current run of refusals began.
     pub fn refused_since(&self) -> Option<Instant> {
-        self.lock().refused_since
+        self.state.lock().refused_since
     }
 
     /// When to flush: at once after work aside, when the held batch tries again, or, if none is held, when the stage's
     /// next batch is due. `None` while a batch is made aside.
     pub fn due_at(&self, next: impl FnOnce() -> Option<Instant>) -> Option<Instant> {
-        let state = self.lock();
+        let state = self.state.lock();
         if state.is_aside {
             return None;
         }
@@ -183,16 +181,16 @@ impl Outbox {
 
     /// The sink that refused the held batch and notifies when it has room.
     pub fn waits_for(&self) -> Option<Arc<dyn Sink>> {
-        self.lock().held.as_ref()?.refused.1.clone()
+        self.state.lock().held.as_ref()?.refused.1.clone()
     }
 
     /// Hands on the held batch, then the batches from `next`, until one is refused, takes too long, or there are none.
     /// Returns the number of items handed on since the last call. Of concurrent calls, one does the work. `at_once`
     /// runs processors that refused again before they are due.
     pub fn flush(self: &Arc<Self>, now: Now, ask: Ask, at_once: bool, next: impl FnMut() -> Option<Next>) -> u64 {
-        self.lock().unfinished_since = None;
+        self.state.lock().unfinished_since = None;
         self.hand_on(now, ask, at_once, next);
-        std::mem::take(&mut self.lock().gone)
+        std::mem::take(&mut self.state.lock().gone)
     }
 
     fn hand_on(self: &Arc<Self>, now: Now, ask: Ask, at_once: bool, mut next: impl FnMut() -> Option<Next>) {
@@ -203,7 +201,7 @@ impl Outbox {
                 Some(held) => self.offer(held.waiting, now, ask),
                 None => match self.next_half().map(Next::Batch).or_else(&mut next) {
                     Some(next) => {
-                        self.lock().load = next.load();
+                        self.state.lock().load = next.load();
                         match next {
                             Next::Batch(batch) => self.offer(Waiting::Batch(batch), now, ask),
                             Next::Unmade { make, .. } => Offered::Heavy(make),
@@ -222,7 +220,7 @@ impl Outbox {
                     }
                 }
                 Offered::Heavy(make) => {
-                    self.lock().is_aside = true;
+                    self.state.lock().is_aside = true;
                     turn.hand_over();
                     let outbox = self.clone();
                     self.budget.aside.start(move || outbox.offer_aside(make, now, ask, pause));
@@ -231,7 +229,7 @@ impl Outbox {
             }
             // A stage that is drained has no other requests to wait.
             if started.elapsed() > slice::SLICE && !at_once {
-                self.lock().unfinished_since = Some(now.instant);
+                self.state.lock().unfinished_since = Some(now.instant);
                 turn.end();
                 return;
             }
@@ -241,7 +239,7 @@ impl Outbox {
     /// Counts the batch as handed on, gives it back, or holds it: false if the outbox is not free for another.
     fn settle(&self, outcome: Result<(), Stopped>, now: Now, pause: Duration) -> bool {
         let Err(stopped) = outcome else {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.gone += std::mem::take(&mut state.load).0;
             (state.refused_since, state.turned_away) = (None, None);
             return true;
@@ -256,7 +254,7 @@ impl Outbox {
         let refusal = refusal.clone();
         let Some(mut batch) = waiting.take_back() else { return Err(stopped) };
         {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let pause = state.turned_away.as_ref().map_or(SOON, |(.., pause)| (*pause * 2).min(LATE));
             state.turned_away = Some((refusal.clone(), now.instant + pause, pause));
             state.refused_since.get_or_insert(now.instant);
@@ -278,14 +276,14 @@ impl Outbox {
 
     fn hold(&self, stopped: Stopped, now: Now, pause: Duration) {
         let (waiting, refused) = *stopped;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.refused_since.get_or_insert(now.instant);
         state.held = Some(Held { waiting, refused, again_at: now.instant + pause, pause });
     }
 
     /// The turn, with the held batch; `None` while another caller has it, or before the held batch is due.
     fn turn(&self, now: Now, at_once: bool) -> Option<(Turn<'_>, Option<Held>)> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.is_busy {
             state.is_asked = true;
             return None;
@@ -316,11 +314,11 @@ impl Outbox {
         let _turn = Turn { outbox: self, is_over: false };
         let started = Instant::now();
         let mut batch = make();
-        self.lock().load = load(&batch);
+        self.state.lock().load = load(&batch);
         let planned = self.outlet.plan(&mut batch, now);
         let now = Now { instant: now.instant + started.elapsed(), ..now };
         if self.settle(self.offer_planned(batch, planned, now, ask), now, pause) {
-            self.lock().unfinished_since = Some(now.instant);
+            self.state.lock().unfinished_since = Some(now.instant);
         }
     }
 
@@ -351,7 +349,7 @@ impl Outbox {
             lost.tickets = tickets;
             lost.resolve(Err(&refusal));
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.load = load;
         state.halves.extend(left);
         Ok(())
@@ -360,7 +358,7 @@ impl Outbox {
     /// The pieces of a failed batch that go on, the first one last, and the piece that is lost.
     fn divided(&self, mut batch: Telemetry, refusal: &Refusal) -> (Vec<Telemetry>, Option<Telemetry>) {
         if refusal.is_of_size() && batch.items() > 1 {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.halvings += 1;
             let is_one_of_few = state.halvings <= HALVINGS;
             drop(state);
@@ -386,7 +384,7 @@ impl Outbox {
     }
 
     fn next_half(&self) -> Option<Telemetry> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let half = state.halves.pop();
         if half.is_none() {
             state.halvings = 0;
@@ -423,7 +421,7 @@ impl Turn<'_> {
     /// Ends the turn; true if another call came meanwhile, whose batch may be due.
     fn end(mut self) -> bool {
         self.is_over = true;
-        let mut state = self.outbox.lock();
+        let mut state = self.outbox.state.lock();
         state.is_busy = false;
         state.is_asked
     }
@@ -440,7 +438,7 @@ impl Drop for Turn<'_> {
             return;
         }
         let Outbox { accounts, alarm, .. } = self.outbox;
-        let mut state = self.outbox.lock();
+        let mut state = self.outbox.state.lock();
         state.is_busy = false;
         if std::mem::take(&mut state.is_aside) {
             alarm.ring();

@@ -13,10 +13,11 @@ mod state;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use smallvec::smallvec;
 use tokio::sync::Notify;
 
@@ -106,10 +107,6 @@ impl TailSampling {
             budget,
             counts,
         })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first tick that is so much later.
@@ -227,7 +224,7 @@ impl TailSampling {
 
     /// Takes a trace that is due, or any.
     fn take_due(&self, now: Instant, everything: bool) -> Option<Due> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let state = &mut *state;
         loop {
             let is_due = |due: &Instant| everything || *due <= now;
@@ -264,7 +261,7 @@ impl TailSampling {
 
     /// The right to decide; nobody has it while another does.
     fn begin(&self) -> Option<Deciding<'_>> {
-        let is_other = std::mem::replace(&mut self.lock().is_deciding, true);
+        let is_other = std::mem::replace(&mut self.state.lock().is_deciding, true);
         (!is_other).then_some(Deciding { stage: self, is_aside: false })
     }
 
@@ -284,7 +281,7 @@ impl TailSampling {
         }
         if decided > 0 {
             self.counts.decision_milliseconds.record(started.elapsed().as_millis() as u64);
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.trim();
             self.charge(&state);
             drop(state);
@@ -303,7 +300,7 @@ impl TailSampling {
         let decision = self.decide(&Trace { id, pieces: &pieces, spans, now });
         self.counts.all.add(decision);
         let is_kept = decision == Decision::Sampled;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // Spans may have come while it was decided on, so many that it was dropped as too large.
         let is_it = |trace: &&mut Remembered| trace.number == number && trace.decided.is_none();
         let trace = state.traces.get_mut(&id).filter(is_it);
@@ -356,7 +353,7 @@ impl TailSampling {
     /// The next request: a trace, or as much of it as goes into one.
     fn next(&self, now: Now) -> Option<Next> {
         let payload: Vec<Piece> = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let pieces = state.ready.front_mut()?;
             let mut length = 0;
             let fits = |piece: &&Piece| {
@@ -408,7 +405,7 @@ impl Deciding<'_> {
 
 impl Drop for Deciding<'_> {
     fn drop(&mut self) {
-        self.stage.lock().is_deciding = false;
+        self.stage.state.lock().is_deciding = false;
         if self.is_aside {
             self.stage.alarm.ring();
         }
@@ -443,7 +440,7 @@ impl Sink for TailSampling {
             }));
         }
         let most_traces = self.num_traces as u64;
-        let waiting = self.config.block_on_overflow.then(|| self.lock().pending as u64);
+        let waiting = self.config.block_on_overflow.then(|| self.state.lock().pending as u64);
         if let Some(used) = waiting.filter(|waiting| *waiting >= most_traces) {
             let fill = Fill { limit: "num_traces", used, most: most_traces, unit: "traces" };
             return Err(Full::Refuse(Refusal::full(Reason::QueueFull, fill)));
@@ -474,11 +471,11 @@ impl Sink for TailSampling {
             // A lock for each, so that nobody waits for all spans of a large request.
             gather(part, &self.held_bytes, |span| {
                 self.held_spans.fetch_add(1, Relaxed);
-                self.place(&mut self.lock(), &span, now.instant, &mut late);
+                self.place(&mut self.state.lock(), &span, now.instant, &mut late);
             });
         }
         {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.ready.extend(late.kept.drain().map(|(_, pieces)| pieces));
             self.charge(&state);
             if let Some(due) = state.next_due() {
@@ -511,7 +508,7 @@ impl Sink for TailSampling {
 
 impl Wakeful for TailSampling {
     fn wake_at(&self) -> Option<Instant> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let (due, is_ready) = (state.next_due().filter(|_| !state.is_deciding), !state.ready.is_empty());
         drop(state);
         due.into_iter().chain(self.outbox.due_at(|| is_ready.then_some(self.started))).min()
@@ -529,13 +526,13 @@ impl Wakeful for TailSampling {
         if self.config.drop_pending {
             while let Some(Due { id, pieces, .. }) = self.take_due(now.instant, true) {
                 self.let_go(Reason::Shutdown, &pieces);
-                self.remember(&mut self.lock(), id, false, now.instant);
+                self.remember(&mut self.state.lock(), id, false, now.instant);
             }
         }
         self.settle(now, Some(why));
         let is_empty = self.held_items() == 0;
         if is_empty {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             *state = State { next: state.next, ..State::default() };
             self.charge(&state);
         }
@@ -555,7 +552,7 @@ impl Stage for TailSampling {
 
 impl Observe for TailSampling {
     fn observe(&self, page: &mut Page) {
-        page.gauge(&counts::name("sampling_traces_on_memory"), &[], self.lock().traces.len() as f64);
+        page.gauge(&counts::name("sampling_traces_on_memory"), &[], self.state.lock().traces.len() as f64);
         self.counts.observe(page);
     }
 }

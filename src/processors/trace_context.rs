@@ -8,8 +8,10 @@ mod read;
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::config::section::Section;
 use crate::diagnostics::metrics::Page;
@@ -208,7 +210,7 @@ impl TraceContext {
         let mut hasher = DefaultHasher::new();
         service.hash(&mut hasher);
         {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut told = self.told.lock();
             if told.len() >= SERVICES || !told.insert(hasher.finish()) {
                 return;
             }

@@ -4,9 +4,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
+
+use parking_lot::MutexGuard;
 
 use crate::exporters::settings::BatchSettings;
 use crate::telemetry::{Most, Now, Reason, Refusal, Taking, Telemetry};
@@ -108,7 +109,7 @@ impl Cutting {
         while let Some(mut taking) = self.taking.take() {
             taking.cut();
             let queue = self.queue.clone();
-            let mut state = queue.lock();
+            let mut state = queue.state.lock();
             state.batching.go_on(&mut taking);
             self.count(&mut state, taking.load());
             if taking.is_uncut() {
@@ -135,7 +136,7 @@ impl Cutting {
 
 impl Drop for Cutting {
     fn drop(&mut self) {
-        let mut state = self.queue.lock();
+        let mut state = self.queue.state.lock();
         state.is_cutting = false;
         let lost = std::mem::take(&mut self.load);
         if lost.0 > 0 {

@@ -156,7 +156,7 @@ impl Queue {
         if reason != Reason::PartialSuccess {
             self.send_failed.fetch_add(items - sent, std::sync::atomic::Ordering::Relaxed);
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.in_flight -= items.min(state.in_flight);
         drop(state);
         self.let_go(items);

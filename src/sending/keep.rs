@@ -3,9 +3,10 @@
 
 use std::future::pending;
 use std::pin::Pin;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::MutexGuard;
 use tokio::task::JoinSet;
 
 use crate::telemetry::{Fill, Load, Reason, Telemetry};

@@ -1,8 +1,8 @@
 //! A queue in memory, within the budget's queue share; lost when the process ends.
 
-use std::sync::MutexGuard;
 use std::time::Duration;
 
+use parking_lot::MutexGuard;
 use tokio::task::JoinSet;
 
 use crate::telemetry::{Fill, Load, Reason, Share, Telemetry};
@@ -92,7 +92,7 @@ impl Keep for Memory {
     }
 
     fn abandon(&self, queue: &Queue) {
-        let waiting = std::mem::take(&mut queue.lock().waiting);
+        let waiting = std::mem::take(&mut queue.state.lock().waiting);
         queue.budget.give_back(Share::Queue, waiting.iter().map(|(_, load)| load.overhead).sum());
     }
 }

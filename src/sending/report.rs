@@ -41,7 +41,7 @@ pub struct Report {
 impl Queue {
     pub fn report(&self, now: Now) -> Report {
         let (items, room) = (self.held_items(), self.keep.room(self));
-        let state = self.lock();
+        let state = self.state.lock();
         let (bytes_per_second, size_per_second) = state.flow.rates(now);
         let queue = &self.settings.queue;
         let until_full = |room: u64, rate: f64| if rate > 0.0 { room as f64 / rate } else { f64::INFINITY };
@@ -68,7 +68,7 @@ impl Queue {
 
     /// How full it is, by the nearest limit.
     pub(super) fn fill(&self) -> String {
-        let of_size = self.size_fill(self.lock().size);
+        let of_size = self.size_fill(self.state.lock().size);
         let of_bytes = self.keep.fill(self);
         let nearest = if of_bytes.share() > of_size.share() { of_bytes } else { of_size };
         format!("{:.0} % of {}", nearest.share() * 100.0, nearest.limit)
@@ -95,7 +95,7 @@ impl Queue {
         if of_disk == Some(Reason::DiskFailed) {
             return Some(Reason::DiskFailed.words());
         }
-        let state = self.lock();
+        let state = self.state.lock();
         // It refused, and the cause persists.
         let is_lasting = |(since, _): &(Instant, Reason)| clock().duration_since(*since) >= GRACE;
         let (_, reason) = state.full.filter(is_lasting).filter(|_| state.size > 0 || of_disk.is_some())?;
@@ -108,7 +108,7 @@ impl Observe for Queue {
         let (exporter, items) = (self.account.exporter.as_str(), self.signal.items_name());
         let labels = [("exporter", exporter), ("data_type", self.signal.name())];
         let (size, in_flight) = {
-            let state = self.lock();
+            let state = self.state.lock();
             (state.size, state.in_flight)
         };
         if self.settings.queue.enabled {

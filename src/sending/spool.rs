@@ -3,8 +3,10 @@
 //!
 //! The client is told success by whichever comes first: the upstream has it, or it is on disk.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::telemetry::{Refusal, Telemetry, Ticket, Tickets};
 
@@ -45,7 +47,7 @@ impl Spooled {
     }
 
     fn swap(&self, next: Phase) -> Phase {
-        std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), next)
+        std::mem::replace(&mut *self.state.lock(), next)
     }
 
     /// Takes the upstream's outcome; `None` when there will be none.
@@ -62,7 +64,7 @@ impl Spooled {
 
     /// The telemetry to write, unless it is finished or being written.
     pub fn take(self: &Arc<Spooled>) -> Option<Append> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         match std::mem::replace(&mut *state, Phase::Over) {
             Phase::Fresh(telemetry, clients) => {
                 *state = Phase::Writing(clients);
@@ -87,13 +89,13 @@ impl Spooled {
     }
 
     pub fn not_written(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if let Phase::Writing(clients) = std::mem::replace(&mut *state, Phase::Over) {
             *state = Phase::Unwritten(clients);
         }
     }
 
     pub fn is_over(&self) -> bool {
-        !matches!(&*self.state.lock().unwrap_or_else(PoisonError::into_inner), Phase::Fresh(..))
+        !matches!(&*self.state.lock(), Phase::Fresh(..))
     }
 }

@@ -7,11 +7,12 @@ mod thread;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -154,10 +155,6 @@ impl Store {
         publish(self, log, false);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Subtracts bytes from `coming`.
     fn give_back(&self, bytes: u64) {
         self.coming.fetch_sub(bytes, Relaxed);
@@ -166,7 +163,7 @@ impl Store {
     /// Hands in a record to write; returns it if the log's thread has ended.
     #[must_use]
     fn append(&self, append: Append) -> Option<Append> {
-        let mut inbox = self.lock();
+        let mut inbox = self.inbox.lock();
         if inbox.is_over {
             return Some(append);
         }
@@ -177,7 +174,7 @@ impl Store {
     }
 
     pub fn settle(&self, id: u64, amount: Amount) {
-        let mut inbox = self.lock();
+        let mut inbox = self.inbox.lock();
         inbox.settled.push((id, amount));
         let first = inbox.settled.len() == 1;
         drop(inbox);
@@ -196,7 +193,7 @@ impl Store {
 
     /// No more records come: writes the rest and waits until the log is closed.
     async fn close(&self) {
-        self.lock().closing = true;
+        self.inbox.lock().closing = true;
         self.knock.notify_one();
         loop {
             let closed = self.closed.notified();
@@ -218,14 +215,14 @@ impl Store {
 
     /// Waits before the disk is retried; true at shutdown.
     fn pause(&self) -> bool {
-        let inbox = self.lock();
-        let waited = self.knock.wait_timeout_while(inbox, PAUSE, |inbox| !inbox.closing);
-        waited.unwrap_or_else(PoisonError::into_inner).0.closing
+        let mut inbox = self.inbox.lock();
+        self.knock.wait_while_for(&mut inbox, |inbox| !inbox.closing, PAUSE);
+        inbox.closing
     }
 
     /// Waits for work: a group, settled records, and whether to end.
     fn work(&self, most: u64, patience: Duration) -> Round {
-        let mut inbox = self.lock();
+        let mut inbox = self.inbox.lock();
         let mut until = Instant::now() + patience;
         loop {
             if !inbox.appends.is_empty() || inbox.hungry || inbox.closing {
@@ -238,7 +235,7 @@ impl Store {
             if left.is_zero() {
                 break;
             }
-            inbox = self.knock.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.knock.wait_for(&mut inbox, left);
         }
         inbox.hungry = false;
         let (mut group, mut bytes) = (Vec::new(), 0);
@@ -260,7 +257,7 @@ impl Store {
     }
 
     fn spool(&self) -> MutexGuard<'_, VecDeque<Arc<Spooled>>> {
-        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.spool.lock()
     }
 
     /// When the oldest unwritten telemetry must be written.
@@ -352,7 +349,7 @@ impl Keep for Arc<Store> {
 
     fn freed(&self, _: &Queue, _: u64) {
         if self.is_behind() {
-            self.lock().hungry = true;
+            self.inbox.lock().hungry = true;
             self.knock.notify_one();
         }
     }
@@ -381,14 +378,14 @@ impl Keep for Arc<Store> {
 
     fn outlive(&self) {
         if self.is_careful() && !self.outlived.swap(true, Relaxed) {
-            self.lock().hungry = true;
+            self.inbox.lock().hungry = true;
             self.knock.notify_one();
         }
     }
 
     fn put_aside(&self, telemetry: Telemetry, reason: Reason) {
         if dead_letters::are_kept(reason) {
-            self.lock().dead.push((telemetry, reason));
+            self.inbox.lock().dead.push((telemetry, reason));
         }
     }
 
@@ -400,7 +397,7 @@ impl Keep for Arc<Store> {
                 tokio::select! {
                     () = is_due, if due.is_some() => self.write_spool(queue, false),
                     () = queue.nudged.notified() => {
-                        if queue.lock().draining {
+                        if queue.state.lock().draining {
                             return;
                         }
                     }
@@ -421,7 +418,7 @@ impl Keep for Arc<Store> {
     }
 
     fn abandon(&self, _: &Queue) {
-        self.lock().closing = true;
+        self.inbox.lock().closing = true;
         self.knock.notify_one();
     }
 }
@@ -467,7 +464,7 @@ impl Queue {
         account.find(found.waiting.items + found.lost.items, found.lost.items);
         account.drop_items(Reason::Quarantined, found.lost.items);
         self.held.store(found.waiting.items, Relaxed);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.size = self.size_of_amount(found.waiting);
         let oldest = found.oldest_nanos.and_then(|nanos| UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)));
         let now = Now::read();
@@ -476,13 +473,13 @@ impl Queue {
 
     /// Whether more records may be read back; one is always allowed.
     fn has_room(&self, store: &Store) -> bool {
-        let bytes = self.lock().bytes;
+        let bytes = self.state.lock().bytes;
         bytes == 0 || bytes < self.read_ahead(store) && !self.budget.is_short(Share::Queue)
     }
 
     fn has_room_for(&self, store: &Store, bytes: u64) -> bool {
         let used = self.budget.used(Share::Queue) + bytes;
-        self.lock().bytes + bytes <= self.read_ahead(store) && used <= self.budget.limit(Share::Queue)
+        self.state.lock().bytes + bytes <= self.read_ahead(store) && used <= self.budget.limit(Share::Queue)
     }
 
     fn read_ahead(&self, store: &Store) -> u64 {
@@ -495,7 +492,7 @@ impl Queue {
         if self.settings.queue.batch.is_none() {
             load.overhead = telemetry.overhead() as u64;
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.bytes += load.held_bytes();
         self.push(state, telemetry, load);
     }

@@ -5,9 +5,9 @@
 //! An upstream that came back within the last minute is flapping, and counts as down again only after 5 s.
 
 use std::convert::Infallible;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::telemetry::{Signal, clock};
@@ -76,7 +76,7 @@ impl State {
 
 impl UpstreamHealth {
     pub fn destination(&self) -> String {
-        self.destination.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.destination.lock().clone()
     }
 
     pub fn new(exporter: &str, signal: Signal, destination: String) -> UpstreamHealth {
@@ -84,35 +84,31 @@ impl UpstreamHealth {
         UpstreamHealth { exporter: exporter.to_owned(), signal, destination, state, back: Notify::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether it has ever accepted anything; before that, the address may be wrong.
     pub fn has_answered(&self) -> bool {
-        self.lock().has_answered
+        self.state.lock().has_answered
     }
 
     pub fn is_down(&self) -> bool {
-        self.lock().outage().is_some()
+        self.state.lock().outage().is_some()
     }
 
     /// The destination, or the way to reach it, changed.
     pub fn moved(&self, destination: String) {
-        *self.destination.lock().unwrap_or_else(PoisonError::into_inner) = destination;
-        let mut state = self.lock();
+        *self.destination.lock() = destination;
+        let mut state = self.state.lock();
         state.failing.iter_mut().for_each(|failing| failing.holds = false);
         state.has_answered = false;
     }
 
     /// Whether telemetry is held back because of a wrong setting, here or upstream.
     pub fn holds(&self) -> bool {
-        self.lock().outage().is_some_and(|failing| failing.holds)
+        self.state.lock().outage().is_some_and(|failing| failing.holds)
     }
 
     /// Since when it is down, why, and after how many attempts; `None` while it is up or untried.
     pub fn outage(&self) -> Option<Outage> {
-        let state = self.lock();
+        let state = self.state.lock();
         let Failing { since, asked, attempts, why, holds, .. } = state.outage()?;
         let next_probe = holds.then(|| *asked + PROBE);
         Some(Outage { since: *since, next_probe, attempts: *attempts, why: why.clone(), holds: *holds })
@@ -127,7 +123,7 @@ impl UpstreamHealth {
     /// Records a failure without logging it.
     pub fn note_failure(&self, why: &str, holds: bool) {
         let now = clock();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let new = || Failing { since: now, said: None, asked: now, attempts: 0, why: String::new(), holds };
         let failing = state.failing.get_or_insert_with(new);
         failing.attempts += 1;
@@ -137,7 +133,7 @@ impl UpstreamHealth {
 
     /// Logs an outage as soon as failures have lasted long enough.
     pub async fn notice(&self, queue: impl Fn() -> String) -> Infallible {
-        let since = self.lock().failing.as_ref().map(|failing| failing.since);
+        let since = self.state.lock().failing.as_ref().map(|failing| failing.since);
         if let Some(since) = since {
             tokio::time::sleep_until((since + OUTAGE).into()).await;
             self.say(&queue());
@@ -149,7 +145,7 @@ impl UpstreamHealth {
     fn say(&self, queue: &str) {
         let now = clock();
         let (exporter, signal, probe) = (&self.exporter, self.signal.name(), PROBE.as_secs());
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_outage = state.outage().is_some();
         let Some(failing) = state.failing.as_mut().filter(|_| is_outage) else { return };
         let (is_news, pause) = match failing.said {
@@ -194,7 +190,7 @@ impl UpstreamHealth {
 
     /// An attempt succeeded: the upstream is up.
     pub fn succeeded(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.has_answered = true;
         let Some(failing) = state.failing.take() else { return };
         let now = clock();

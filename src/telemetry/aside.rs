@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 #[derive(Debug, Default)]
@@ -85,19 +86,15 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        self.0.lock().is_closed = true;
+        self.0.state.lock().is_closed = true;
         self.0.more.notify_all();
     }
 }
 
 impl Jobs {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds a job; false when no thread runs and none can be started.
     fn push(self: &Arc<Self>, peer: Option<IpAddr>, job: Arc<Job>) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.idle <= state.peers.len() && state.threads < most_threads() {
             let queue = self.clone();
             let thread = thread::Builder::new().name("misaki-aside".to_owned());
@@ -122,7 +119,7 @@ impl Jobs {
 
     /// The first job of the next peer; `None` at the end.
     fn next(&self) -> Option<Arc<Job>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if state.is_closed {
                 return None;
@@ -135,7 +132,7 @@ impl Jobs {
                 return job;
             }
             state.idle += 1;
-            state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.more.wait(&mut state);
             state.idle -= 1;
         }
     }
@@ -143,7 +140,7 @@ impl Jobs {
 
 impl Job {
     fn take(&self) -> Option<Work> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 
     fn run(&self) {
@@ -192,7 +189,7 @@ mod tests {
         let peer = |last: u8| Some(IpAddr::from([127, 0, 0, last]));
         let job = |name: &'static str, last| {
             let (aside, order) = (aside.clone(), order.clone());
-            async move { aside.run(peer(last), move || order.lock().unwrap().push(name)).await }
+            async move { aside.run(peer(last), move || order.lock().push(name)).await }
         };
         let mut jobs = tokio::task::JoinSet::new();
         for (name, last) in [("a1", 1), ("a2", 1), ("a3", 1), ("b1", 2), ("c1", 3), ("b2", 2)] {
@@ -202,7 +199,7 @@ mod tests {
         // One thread stays free, so that the order shows.
         let _others = held.into_iter().skip(1).collect::<Vec<_>>();
         while jobs.join_next().await.is_some() {}
-        assert_eq!(*order.lock().unwrap(), ["a1", "b1", "c1", "a2", "b2", "a3"]);
+        assert_eq!(*order.lock(), ["a1", "b1", "c1", "a2", "b2", "a3"]);
     }
 
     #[tokio::test]

@@ -6,8 +6,8 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::otlp::services::{each_group, service};
@@ -176,13 +176,9 @@ impl Sums {
 }
 
 impl Bill {
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Books accepted items owed to `ways` exporters.
     pub fn accept(&self, tally: &Tally, ways: usize) {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         for line in &tally.lines {
             let service = table.enter(&self.hasher, &line.name, line.bytes);
             service.items += line.items;
@@ -198,7 +194,7 @@ impl Bill {
     pub fn change(&self, before: &Tally, after: &Tally, ways: usize) {
         let ways = ways as u64;
         let is_less = after.items() < before.items();
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let of = |tally: &Tally, name: &Name| {
             tally.lines.iter().find(|line| line.name == *name).map_or(0, |line| line.items)
         };
@@ -230,19 +226,19 @@ impl Bill {
             sums.settle(fate, (items - dropped) * ways);
             sums.settle(Fate::Dropped, dropped * ways);
         };
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         tally.lines.iter().for_each(|line| settle(table.known(&self.hasher, &line.name), line.items));
         settle(&mut table.others, tally.others.0);
     }
 
     /// Books items that an earlier run left on disk; their services are not known yet.
     pub fn find(&self, items: u64) {
-        self.lock().others.owed += items;
+        self.table.lock().others.owed += items;
     }
 
     /// Moves items of an earlier run to their services once they are read back.
     pub fn recognise(&self, tally: &Tally) {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         for line in &tally.lines {
             table.enter(&self.hasher, &line.name, line.bytes).owed += line.items;
             table.others.owed = table.others.owed.saturating_sub(line.items);
@@ -251,11 +247,11 @@ impl Bill {
 
     /// Drops items of an unknown service, such as those of an unreadable record.
     pub fn drop_unknown(&self, items: u64) {
-        self.lock().others.dropped += items;
+        self.table.lock().others.dropped += items;
     }
 
     pub fn read(&self, most: usize) -> Reading {
-        let table = self.lock();
+        let table = self.table.lock();
         let name = |service: &Service| String::from_utf8_lossy(&service.name).into_owned();
         let mut services: Vec<_> = table.services.iter().map(|service| (name(service), service.sums)).collect();
         let (mut others, is_estimate) = (table.others, table.is_estimate);

@@ -4,9 +4,10 @@
 //! piece it is split into. The receipt is complete when all tickets are resolved. A lost ticket (a panic, an ended
 //! task) counts as an internal error: success is never reported without an answer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 
@@ -42,16 +43,16 @@ impl std::fmt::Debug for Then {
 
 impl Promise {
     fn outcome(&self) -> Result<(), Refusal> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+        self.refusal.lock().clone().map_or(Ok(()), Err)
     }
 
     fn complete(&self) {
-        let before = std::mem::take(&mut *self.before.lock().unwrap_or_else(PoisonError::into_inner));
+        let before = std::mem::take(&mut *self.before.lock());
         if !before.is_empty() {
             let outcome = self.outcome();
             before.resolve(outcome.as_ref().copied());
         }
-        let then = self.then.lock().unwrap_or_else(PoisonError::into_inner).0.take();
+        let then = self.then.lock().0.take();
         if let Some(then) = then {
             then((!self.unanswered.load(Ordering::Acquire)).then(|| self.outcome()));
         }
@@ -122,7 +123,7 @@ impl Ticket {
     }
 
     fn refuse(&self, refusal: Refusal) {
-        self.waiting.refusal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(refusal);
+        self.waiting.refusal.lock().get_or_insert(refusal);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Log lines that would repeat for each batch or request: written once a minute, with the count since.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::clock;
 
@@ -27,7 +28,7 @@ impl Said {
 
     /// Counts an occurrence with so many items. When a line is due: the items and occurrences since the last line.
     pub fn count(&self, items: u64) -> Option<(u64, u64)> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         (state.items, state.times) = (state.items + items, state.times + 1);
         let now = clock();
         if state.at.is_some_and(|at| now.duration_since(at) < PAUSE) {

@@ -1,7 +1,9 @@
 //! The tap: shows passing telemetry to a viewer. Without one it costs one relaxed load.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+
+use parking_lot::RwLock;
 
 use super::{Reason, Telemetry};
 
@@ -35,7 +37,7 @@ impl Tap {
     /// Attaches `viewer` in place of an earlier one; `None` detaches it.
     pub fn attach(&self, viewer: Option<Arc<Viewer>>) {
         let is_attached = viewer.is_some();
-        *self.viewer.write().unwrap_or_else(PoisonError::into_inner) = viewer;
+        *self.viewer.write() = viewer;
         self.attached.store(is_attached, Relaxed);
     }
 
@@ -48,7 +50,7 @@ impl Tap {
 
     #[inline(never)]
     fn show(&self, point: Point, telemetry: &Telemetry) {
-        if let Some(viewer) = &*self.viewer.read().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(viewer) = &*self.viewer.read() {
             viewer(point, telemetry);
         }
     }

@@ -279,6 +279,14 @@ fn errors_are_worded_as_the_go_collectors_are() {
         &policy("{name: a, type: status_code, status_code: {status_codes: [BAD]}}"),
         &format!("{a}unknown status code \"BAD\", supported: OK, ERROR, UNSET"),
     );
+    // What is missing may be there, misspelt.
+    for (policies, key) in [
+        ("{name: a, type: status_code, status_code: {status_code: [ERROR]}}", "status_code"),
+        ("{name: a, type: ottl_condition, ottl_condition: {spans: ['true']}}", "spans"),
+        ("{name: a, type: numeric_attribute, numeric_attribute: {key: x, min_valu: 1}}", "min_valu"),
+    ] {
+        check_error(&policy(policies), &format!("unknown key \"{key}\""));
+    }
     check_error(&policy("{name: a, type: status_code}"), &format!("{a}expected at least one status code to filter on"));
     check_error(
         &policy("{name: a, type: ottl_condition}"),

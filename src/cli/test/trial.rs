@@ -2,11 +2,12 @@
 //! `misaki validate --against-recent`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use crate::cli::test::{fields, short};
@@ -64,7 +65,7 @@ impl<'p> Trial<'p> {
             if let Point::Leaving { exporter } = point {
                 let wire = telemetry.parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
                 let leaving = (exporter.to_owned(), telemetry.signal, wire);
-                viewer.lock().unwrap_or_else(PoisonError::into_inner).push(leaving);
+                viewer.lock().push(leaving);
             }
         })));
         Ok(Trial { plan, graph, budget, taken })
@@ -107,7 +108,7 @@ impl<'p> Trial<'p> {
             // Slow work runs aside.
             tokio::time::sleep(PAUSE * round).await;
         }
-        let mut taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut taken = std::mem::take(&mut *self.taken.lock());
         taken.sort_by_key(|(_, signal, _)| *signal);
         taken
     }

@@ -97,7 +97,7 @@ impl<'a, P: Printer> Pen<'a, P> {
     /// False when the outcome is no longer wanted.
     fn settle(&mut self, outcome: Outcome) -> bool {
         let (records, bytes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.bytes));
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.in_hand -= bytes;
         if !state.abandoned {
             state.waiting.iter_mut().zip(records).for_each(|(waiting, records)| *waiting -= records);

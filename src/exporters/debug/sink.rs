@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::config::section::Section;
@@ -138,12 +139,8 @@ struct Unwritten {
 const UNWRITTEN: usize = 4096;
 
 impl Accounts {
-    fn lock(&self) -> MutexGuard<'_, [Place; Signal::ALL.len()]> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn put(&self, account: &Arc<Account>) {
-        if let Some(place) = self.lock().get_mut(account.signal as usize) {
+        if let Some(place) = self.0.lock().get_mut(account.signal as usize) {
             place.account = Some(account.clone());
         }
     }
@@ -151,7 +148,7 @@ impl Accounts {
     /// Adds a request that will be printed.
     fn expect(&self, telemetry: &Telemetry) {
         let tally = Tally::of(telemetry);
-        let (left, mut places) = (tally.items(), self.lock());
+        let (left, mut places) = (tally.items(), self.0.lock());
         let Some(Place { unwritten, .. }) = places.get_mut(telemetry.signal as usize).filter(|_| left > 0) else {
             return;
         };
@@ -192,7 +189,7 @@ impl Place {
 
 impl Owner for Accounts {
     fn settle(&self, records: Items, outcome: Outcome) {
-        self.lock().iter_mut().zip(records).for_each(|(place, items)| place.settle(items, outcome));
+        self.0.lock().iter_mut().zip(records).for_each(|(place, items)| place.settle(items, outcome));
     }
 
     fn notice(&self, lost: Items, why: Why, output: &str) -> String {

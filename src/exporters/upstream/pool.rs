@@ -8,9 +8,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -141,10 +142,6 @@ impl Pool {
         Arc::new(Pool { opener, lookup, state: Mutex::default(), news: Notify::new() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for a connection; fails when no address can be reached.
     pub async fn lease(self: &Arc<Self>) -> Result<Lease, Status> {
         let mut has_looked = false;
@@ -159,13 +156,13 @@ impl Pool {
                 return Ok(lease);
             }
             let is_useless = !single.has_answered;
-            self.lock().peer(lease.address).into_iter().for_each(|peer| peer.failed |= is_useless);
+            self.state.lock().peer(lease.address).into_iter().for_each(|peer| peer.failed |= is_useless);
         }
     }
 
     /// `None` while a connection is being opened or a look-up runs.
     fn try_lease(self: &Arc<Self>, has_looked: &mut bool) -> Result<Option<Lease>, Status> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(lease) = state.lease() {
             self.keep_up(&mut state);
             return Ok(Some(lease));
@@ -186,7 +183,7 @@ impl Pool {
     /// Keeps an HTTP/1.1 connection for the next request.
     pub fn give_back(&self, lease: Lease) {
         let Connection::Single(single) = lease.connection else { return };
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(peer) = state.peer(lease.address).filter(|peer| peer.idle.len() < IDLE) {
             peer.idle.push(Single { has_answered: true, ..single });
             drop(state);
@@ -218,7 +215,7 @@ impl Pool {
 
     /// Applies a look-up; if it failed, the previous addresses stay.
     fn found(self: &Arc<Self>, found: io::Result<Vec<Option<SocketAddr>>>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.looking = None;
         match found {
             Ok(mut addresses) if !addresses.is_empty() => {
@@ -253,7 +250,7 @@ impl Pool {
     }
 
     fn ends(&self, address: Option<SocketAddr>, outcome: Result<Connection, Status>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // The address may be gone from the look-up by now.
         if let Some(peer) = state.peer(address) {
             peer.opening = None;

@@ -3,8 +3,10 @@
 //! their memory is charged.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::telemetry::{Budget, Charge, Client, Reason, Refusal, Share};
 
@@ -46,11 +48,11 @@ impl Shards {
     }
 
     pub fn count(&self) -> usize {
-        if self.keys.is_empty() { 1 } else { self.lock().len() }
+        if self.keys.is_empty() { 1 } else { self.entries.lock().len() }
     }
 
     pub fn all(&self) -> Vec<Arc<Shard>> {
-        let entries = self.lock();
+        let entries = self.entries.lock();
         [&self.single].into_iter().chain(entries.values().map(|entry| &entry.shard)).cloned().collect()
     }
 
@@ -61,7 +63,7 @@ impl Shards {
             return Ok((self.single.clone(), false));
         }
         let values = self.values(client);
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         if let Some(entry) = entries.get_mut(&values) {
             entry.used = now;
             return Ok((entry.shard.clone(), false));
@@ -83,7 +85,7 @@ impl Shards {
             return self.single.clone();
         }
         let values = self.values(client);
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         if let Some(entry) = entries.get(&values) {
             return entry.shard.clone();
         }
@@ -95,15 +97,11 @@ impl Shards {
 
     /// When the next idle shard may be removed.
     pub fn idle_at(&self) -> Option<Instant> {
-        self.lock().values().filter(|entry| entry.is_idle()).map(|entry| entry.used + IDLE).min()
+        self.entries.lock().values().filter(|entry| entry.is_idle()).map(|entry| entry.used + IDLE).min()
     }
 
     pub fn forget_idle(&self, now: Instant) {
-        self.lock().retain(|_, entry| now < entry.used + IDLE || !entry.is_idle());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<String>, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().retain(|_, entry| now < entry.used + IDLE || !entry.is_idle());
     }
 
     fn values(&self, client: Option<&Client>) -> Vec<String> {

@@ -3,8 +3,9 @@
 mod settings;
 
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::otlp::message::Message;
 use crate::otlp::rewrite::Sight;
@@ -249,7 +250,7 @@ impl Bucket {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// Policies in an order, each with a share of the spans a second.

@@ -112,7 +112,7 @@ fn keep(watch: &Watch, store: &Arc<Store>, mut log: DiskLog, mut letters: DeadLe
             telemetry.resolve(Ok(()));
         }
         if read == READ_AT_ONCE {
-            store.lock().hungry = true;
+            store.inbox.lock().hungry = true;
         }
         store.behind.store(!log.is_caught_up(), Relaxed);
         say_reading(store, &mut log, &queue);
@@ -198,7 +198,7 @@ impl Care {
             log.attempt(Some(self.attempts));
             if self.left == 0 || is_late || log.is_caught_up() {
                 store.careful.store(false, Relaxed);
-                store.lock().hungry = true;
+                store.inbox.lock().hungry = true;
             }
         }
     }
@@ -214,7 +214,7 @@ impl Drop for End<'_> {
     fn drop(&mut self) {
         let End { store, queue } = self;
         store.failed.store(true, Relaxed);
-        let mut inbox = store.lock();
+        let mut inbox = store.inbox.lock();
         inbox.is_over = true;
         let appends = std::mem::take(&mut inbox.appends);
         drop(inbox);

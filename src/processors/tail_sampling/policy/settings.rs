@@ -1,7 +1,8 @@
 //! How a policy reads its settings: a row for each type.
 
 use std::fmt::Display;
-use std::sync::Mutex;
+
+use parking_lot::Mutex;
 
 use super::{Bucket, Composite, Policy, Test};
 use crate::config;
@@ -78,13 +79,19 @@ struct Own<'s> {
 }
 
 impl Own<'_> {
+    /// Reports that something is missing, after all keys were read: an unknown key may be it, misspelt.
     fn wrong(&self, key: &str, message: impl Display) -> Option<Policy> {
-        self.wrong_at(self.section.place(key), key, message)
+        self.problem(self.section.place(key), key, message)
+    }
+
+    fn problem(&self, place: config::Place, key: &str, message: impl Display) -> Option<Policy> {
+        let message = format!("failed to create policy evaluator for \"{}\": {message}", self.name);
+        self.section.problem_at(place, key, message, None);
+        None
     }
 
     fn wrong_at(&self, place: config::Place, key: &str, message: impl Display) -> Option<Policy> {
-        let message = format!("failed to create policy evaluator for \"{}\": {message}", self.name);
-        self.section.problem_at(place, key, message, None);
+        self.problem(place, key, message);
         // Reading ends here: the keys that were not come to are no unknown ones.
         self.section.entries();
         None
@@ -141,10 +148,11 @@ fn latency(own: &Own) -> Option<Policy> {
 
 fn numeric_attribute(own: &Own) -> Option<Policy> {
     let (least, most) = (own.bound("min_value"), own.bound("max_value"));
+    let policy = own.attribute(Test::Number(least.unwrap_or(i64::MIN)..=most.unwrap_or(i64::MAX)));
     if least.or(most).is_none() {
         return own.wrong("", "at least one of min_value or max_value must be set");
     }
-    Some(own.attribute(Test::Number(least.unwrap_or(i64::MIN)..=most.unwrap_or(i64::MAX))))
+    Some(policy)
 }
 
 fn probabilistic(own: &Own) -> Option<Policy> {
