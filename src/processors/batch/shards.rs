@@ -1,6 +1,6 @@
-//! A single shard without metadata keys, else one for each combination of their values. It is made when telemetry for it arrives, and removed
-//! once it has been empty for a second, or at once when another shard needs the room. The values come from clients, so
-//! their memory is charged.
+//! A single shard without metadata keys, else one for each combination of their values. A shard is made when telemetry
+//! for it arrives, and removed once it has been empty for a second, or at once when another shard needs the room. The
+//! values come from clients, so their memory is charged.
 
 use std::collections::HashMap;
 use std::sync::Arc;
