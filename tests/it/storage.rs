@@ -152,7 +152,7 @@ async fn a_full_log_refuses_the_clients_behind_a_batch() {
     misaki.finish().await;
 }
 
-/// A client that hangs up before the log has refused its batch is refused all the same: nobody holds its telemetry.
+/// A client that hangs up before a full log gives its batch back counts as refused: its telemetry is not held.
 #[tokio::test]
 async fn a_client_that_hung_up_is_refused_by_a_full_log() {
     let (directory, upstream) = (tempfile::tempdir().unwrap(), Upstream::absent());

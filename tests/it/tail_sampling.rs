@@ -198,7 +198,7 @@ async fn large_requests_leave_room_for_small_ones() {
     let upstream = Upstream::start().await;
     let mut misaki = start_in_little_memory(&upstream).await;
     for length in (5_000..400_000).rev().step_by(5_000) {
-        // Where sending is slow, as much is decided on as comes.
+        // On a slow machine traces may be decided as fast as they arrive.
         let mut most = 100;
         while most > 0 && send(&misaki, &[&"a".repeat(length)]).await.ok {
             most -= 1;

@@ -98,7 +98,7 @@ pub fn word(columns: usize, text: &[u8]) -> String {
     words(columns, |out| out.text(head(columns, text)))
 }
 
-/// The beginning of a text, long enough to fill so many columns.
+/// The beginning of a text, long enough to fill this number of columns.
 pub fn head(columns: usize, text: &[u8]) -> &[u8] {
     text.get(..columns * 4 + 4).unwrap_or(text)
 }

@@ -28,7 +28,7 @@ pub struct Line {
     pub service: Arc<str>,
     /// The text and the attributes.
     pub words: Box<str>,
-    /// The beginning of the trace id; empty if there is none.
+    /// The beginning of the trace id; empty if the item has no trace id.
     pub trace: Box<[u8]>,
 }
 

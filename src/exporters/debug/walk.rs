@@ -1,4 +1,4 @@
-//! The walk through a request, which all forms share.
+//! The walk through a request that all forms share.
 
 use super::text::Text;
 use crate::otlp::schema::REQUEST_RESOURCES;

@@ -1,5 +1,5 @@
-//! Which items `include` and `exclude` mean, as an OTTL condition: all that is written must match, of each list any one.
-//! The Go collector's exceptions are kept: all attributes, resources and libraries must match.
+//! Translates `include` and `exclude` to one OTTL condition. An item must match every key, and one entry of each list;
+//! of `attributes`, `resources` and `libraries` it must match every entry, as in the Go collector.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::ottl::value::{Arena, Fault, Value};
 use crate::processors::action::encoded;
 use crate::processors::matching::{self, Match, NO_SPAN_KEY, check_kinds, compare, context, literal, texts};
 
-/// Lists of texts, of which one must be that of the item: the key, the signal whose items have such a text, and its path.
+/// Lists of texts: the key, the signal whose items have such a text, and the path of that text.
 const LISTS: [(&str, Signal, &str); 6] = [
     ("services", Signal::Traces, "Text(resource.attributes[\"service.name\"], \"<nil-service-name>\")"),
     ("span_names", Signal::Traces, "span.name"),
@@ -26,21 +26,21 @@ const LISTS: [(&str, Signal, &str); 6] = [
 
 const PATH: Parameter = required("target", Kind::Target);
 
-/// What OTTL has no functions for; no config can name these.
+/// Functions for these conditions alone: no config can name them.
 const FUNCTIONS: &[Function] = &[
-    // Whether an attribute is there, be it empty.
+    // Whether an attribute exists, even if it is empty.
     function("Has", &[PATH], |arguments, scene| Ok(Value::Bool(arguments.target(0)?.has(scene.sight)))),
-    // Whether it is the value that is encoded so.
+    // Whether a value equals an encoded one.
     function("Is", &[TARGET, required("encoded", Kind::Value)], |arguments, scene| {
         let Value::Bytes(any) = arguments.value(1, scene)? else { return Ok(Value::Bool(false)) };
         Ok(Value::Bool(arguments.value(0, scene)? == Value::from_any(AnyValue::read(any))))
     }),
-    // The text of a text, a number or a boolean.
+    // A string, number or boolean as text; nil for other values.
     function("Scalar", &[TARGET], |arguments, scene| match arguments.value(0, scene)? {
         Value::Nil | Value::Map(_) | Value::List(_) | Value::Bytes(_) => Ok(Value::Nil),
         value => text_of(value, scene.arena).map(Value::String),
     }),
-    // The text of any value, or the default. An item has one value whose text is made so, and it is made once.
+    // Any value as text, or the default. Each signal has one path that uses this, so the text is made once an item.
     function("Text", &[PATH, required("default", Kind::Text)], |arguments, scene| {
         match arguments.value(0, scene)? {
             Value::Nil if arguments.target(0)?.has(scene.sight) => return Ok(Value::String(&[])),
@@ -63,10 +63,10 @@ fn text_of<'a>(value: Value<'a>, arena: &'a Arena) -> Result<&'a [u8], Fault> {
     arena.keep(&made)
 }
 
-/// The condition that the items of each signal must meet, none when all do; or why there can be none.
+/// For each signal the condition that items must meet (`None` if all do), or why the signal cannot be matched.
 pub type Meant = [Result<Option<Arc<Group>>, String>; 3];
 
-/// Conditions that must all be met, each with the signals whose items can meet it.
+/// Conditions that an item must all meet, each with the signals that it applies to.
 type Terms = Vec<(&'static [Signal], String)>;
 
 /// Reads `include` and `exclude`.

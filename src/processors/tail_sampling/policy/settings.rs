@@ -79,21 +79,20 @@ struct Own<'s> {
 }
 
 impl Own<'_> {
-    /// Reports that something is missing, after all keys were read: an unknown key may be it, misspelt.
-    fn wrong(&self, key: &str, message: impl Display) -> Option<Policy> {
-        self.problem(self.section.place(key), key, message)
+    /// Reports a missing setting. All keys have been read, so a misspelt one is reported, too.
+    fn missing(&self, key: &str, message: impl Display) -> Option<Policy> {
+        self.report(self.section.place(key), key, message)
     }
 
-    fn problem(&self, place: config::Place, key: &str, message: impl Display) -> Option<Policy> {
+    /// Reports a wrong setting. Reading stops here: keys that are not read yet are not unknown.
+    fn wrong(&self, place: config::Place, key: &str, message: impl Display) -> Option<Policy> {
+        self.section.entries();
+        self.report(place, key, message)
+    }
+
+    fn report(&self, place: config::Place, key: &str, message: impl Display) -> Option<Policy> {
         let message = format!("failed to create policy evaluator for \"{}\": {message}", self.name);
         self.section.problem_at(place, key, message, None);
-        None
-    }
-
-    fn wrong_at(&self, place: config::Place, key: &str, message: impl Display) -> Option<Policy> {
-        self.problem(place, key, message);
-        // Reading ends here: the keys that were not come to are no unknown ones.
-        self.section.entries();
         None
     }
 
@@ -150,7 +149,7 @@ fn numeric_attribute(own: &Own) -> Option<Policy> {
     let (least, most) = (own.bound("min_value"), own.bound("max_value"));
     let policy = own.attribute(Test::Number(least.unwrap_or(i64::MIN)..=most.unwrap_or(i64::MAX)));
     if least.or(most).is_none() {
-        return own.wrong("", "at least one of min_value or max_value must be set");
+        return own.missing("", "at least one of min_value or max_value must be set");
     }
     Some(policy)
 }
@@ -175,7 +174,7 @@ fn share_of_all(share: f64) -> u64 {
 fn status_code(own: &Own) -> Option<Policy> {
     let names = own.section.items("status_codes").unwrap_or_default();
     if names.is_empty() {
-        return own.wrong("status_codes", "expected at least one status code to filter on");
+        return own.missing("status_codes", "expected at least one status code to filter on");
     }
     let mut codes = 0;
     for (name, place) in names {
@@ -183,7 +182,7 @@ fn status_code(own: &Own) -> Option<Policy> {
             Some(code) => codes |= 1 << code,
             None => {
                 let message = format!("unknown status code \"{name}\", supported: OK, ERROR, UNSET");
-                return own.wrong_at(place, "status_codes", message);
+                return own.wrong(place, "status_codes", message);
             }
         }
     }
@@ -196,7 +195,7 @@ fn string_attribute(own: &Own) -> Option<Policy> {
     let test = if own.section.boolean("enabled_regex_matching", false) {
         match values.iter().map(|(value, place)| pattern::compile(value).map_err(|why| (*place, why))).collect() {
             Ok(patterns) => Test::Regex(patterns),
-            Err((place, why)) => return own.wrong_at(place, "values", format_args!("invalid regex: {why}")),
+            Err((place, why)) => return own.wrong(place, "values", format_args!("invalid regex: {why}")),
         }
     } else {
         let values = values.into_iter().map(|(value, _)| value.into_bytes());
@@ -232,7 +231,7 @@ fn ottl_condition(own: &Own) -> Option<Policy> {
     let (span, spans) = group("span", &["span", "scope", "resource"]);
     let (event, events) = group("spanevent", &["spanevent", "span", "scope", "resource"]);
     if spans + events == 0 {
-        return own.wrong("", "expected at least one OTTL condition to filter on");
+        return own.missing("", "expected at least one OTTL condition to filter on");
     }
     Some(Policy::OttlCondition { span, event })
 }
