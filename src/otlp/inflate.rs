@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::io::Read;
 
 use flate2::{Decompress, FlushDecompress, Status};
-use libdeflater::Crc;
+use libdeflater::{Crc, Decompressor};
 use zstd::zstd_safe::{self, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 /// A body's compression.
@@ -102,6 +102,10 @@ const LZ4_WINDOW: usize = 64 << 10;
 /// Maximum gzip header. It may contain a file name and a comment of any length; no exporter sends either.
 const GZIP_HEADER_MOST: usize = 1 << 10;
 const GZIP_TRAILER: usize = 8;
+/// Two bytes that say gzip, and the only method.
+const GZIP_MAGIC: &[u8; 3] = &[0x1f, 0x8b, 8];
+/// The longest output that is made at once.
+const WHOLE_MOST: usize = 256 << 10;
 
 /// Decompresses one body. The time of a `push` is bounded by its input: at most 1 MiB of output for each KiB of gzip,
 /// 32 MiB for each KiB of zstd, so callers that share a thread push small chunks.
@@ -157,6 +161,13 @@ impl Inflater {
         };
         self.produced += out.len() - start;
         result
+    }
+
+    /// Decompresses a whole body at once, if it is a single gzip member of usual size; false leaves it to `push`.
+    pub fn push_whole(&mut self, input: &[u8], out: &mut Vec<u8>, grant: &mut dyn FnMut(usize) -> bool) -> bool {
+        let mut output = Output::new(self, out, grant);
+        let Stream::Gzip(gzip) = &mut self.stream else { return false };
+        gzip.push_whole(input, &mut output).is_some()
     }
 
     /// Checks that the stream is complete. Snappy and lz4, whose blocks need their whole input, produce output only
@@ -317,10 +328,34 @@ impl Gzip {
         Ok(())
     }
 
+    /// A faster decoder for a single member whose trailer announces a believable length. It needs all of the input and
+    /// stops at the first end, so it gets nothing in which another member could begin.
+    fn push_whole(&mut self, input: &[u8], output: &mut Output) -> Option<()> {
+        thread_local!(static DECODER: RefCell<Decompressor> = RefCell::new(Decompressor::new()));
+        let header = gzip_header_length(input).filter(|_| input.starts_with(GZIP_MAGIC))?;
+        let (content, trailer) = input.get(header..)?.split_last_chunk::<GZIP_TRAILER>()?;
+        let [crc @ .., a, b, c, d] = *trailer;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        let is_usual = output.bytes.is_empty() && length <= WHOLE_MOST.min(output.most) && is_believable(length, input);
+        if !is_usual || memchr::memmem::find(content, GZIP_MAGIC).is_some() {
+            return None;
+        }
+        output.reserve(length).ok()?;
+        output.bytes.resize(length, 0);
+        let decoded = DECODER.with_borrow_mut(|decoder| decoder.deflate_decompress(content, output.bytes));
+        let is_right = decoded == Ok(length) && libdeflater::crc32(output.bytes).to_le_bytes() == crc;
+        if !is_right {
+            output.bytes.clear();
+            return None;
+        }
+        self.members = 1;
+        Some(())
+    }
+
     fn header(&mut self, input: &mut &[u8]) -> Result<(), InflateError> {
         let before = self.held.len();
         let taken = self.hold(input, GZIP_HEADER_MOST);
-        if !self.held.iter().zip([0x1f, 0x8b, 8]).all(|(&byte, magic)| byte == magic) {
+        if !self.held.iter().zip(GZIP_MAGIC).all(|(byte, magic)| byte == magic) {
             return corrupt(match self.members {
                 0 => "no gzip header".to_owned(),
                 members => format!("no gzip header after the end of member {members}"),
@@ -390,8 +425,11 @@ fn gzip_header_length(bytes: &[u8]) -> Option<usize> {
 fn expect_gzip_length(input: &[u8], output: &mut Output) -> Result<(), InflateError> {
     let Some(&last) = input.last_chunk() else { return Ok(()) };
     let length = u32::from_le_bytes(last) as usize;
-    let believable = length <= input.len().saturating_mul(BELIEVABLE_RATIO) && length >= input.len() / 2;
-    if believable { output.reserve(length + 1) } else { Ok(()) }
+    if is_believable(length, input) { output.reserve(length + 1) } else { Ok(()) }
+}
+
+fn is_believable(length: usize, input: &[u8]) -> bool {
+    length <= input.len().saturating_mul(BELIEVABLE_RATIO) && length >= input.len() / 2
 }
 
 /// A frame received in one piece and with a known size is written directly to the output. Otherwise zstd keeps its own

@@ -35,6 +35,12 @@ fn inflate(coding: Coding, body: &[u8]) -> Result<Vec<u8>, InflateError> {
             assert_eq!(chunked_out, out);
         }
     }
+    // The decoder for whole bodies takes some of them, and must agree.
+    let (mut inflater, mut whole) = (Inflater::new(coding, 64 * MIB), Vec::new());
+    if inflater.push_whole(body, &mut whole, &mut |_| true) {
+        assert!(result.is_ok() && whole == out, "{coding:?}: {} bytes at once, {} in pieces", whole.len(), out.len());
+        inflater.finish(&mut whole, &mut |_| true).unwrap();
+    }
     result.map(|()| out)
 }
 
@@ -163,6 +169,21 @@ fn gzip_members_follow_one_another() {
     is_corrupt(Coding::Gzip, &[&one[..], b"garbage"].concat(), "no gzip header after the end of member 1");
     is_corrupt(Coding::Gzip, &[&one[..], &[0; 20]].concat(), "no gzip header");
     is_corrupt(Coding::Gzip, &[&one[..], &two[..5]].concat(), "ends too early");
+}
+
+#[test]
+fn a_usual_gzip_body_is_decompressed_at_once() {
+    let at_once =
+        |body: &[u8], limit| Inflater::new(Coding::Gzip, limit).push_whole(body, &mut Vec::new(), &mut |_| true);
+    let body = compressed(Coding::Gzip, &repetitive(30_000));
+    assert!(at_once(&body, MIB));
+    assert!(!at_once(&body, 29_999), "beyond the limit");
+    assert!(!at_once(&compressed(Coding::Gzip, &repetitive(300_000)), MIB), "too long to be made at once");
+    assert!(!at_once(&[&body[..], &body].concat(), MIB), "two members");
+    let mut wrong = body.clone();
+    wrong[20] ^= 1;
+    assert!(!at_once(&wrong, MIB), "a wrong byte");
+    assert!(!Inflater::new(Coding::Gzip, MIB).push_whole(&body, &mut Vec::new(), &mut |_| false), "no memory");
 }
 
 #[test]

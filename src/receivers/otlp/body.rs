@@ -254,6 +254,14 @@ impl Message {
     /// Takes a piece of a body; `length` is the body's, if known.
     async fn take(&mut self, data: &[u8], length: Option<usize>) -> Result<(), Refusal> {
         let Some(mut inflater) = self.inflater.take() else { return self.append(data, length) };
+        let mut is_done = false;
+        if length == Some(data.len()) {
+            self.inflate(|bytes, grant| Ok(is_done = inflater.push_whole(data, bytes, grant)))?;
+        }
+        if is_done {
+            self.inflater = Some(inflater);
+            return Ok(());
+        }
         for piece in data.chunks(PIECE) {
             let before = self.bytes.len();
             self.inflate(|bytes, grant| inflater.push(piece, bytes, grant))?;
