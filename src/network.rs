@@ -10,6 +10,7 @@ pub(crate) mod connections;
 pub(crate) mod cors;
 pub mod endpoint;
 pub mod files;
+pub mod frames;
 pub(crate) mod interim;
 pub(crate) mod listen;
 pub(crate) mod paths;

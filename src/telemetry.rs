@@ -48,15 +48,21 @@ pub struct Part {
     pub bytes: Bytes,
     pub items: u32,
     pub charge: Charge,
+    /// Its items by service, if they are known already.
+    pub tally: Option<Box<Tally>>,
 }
 
 impl Part {
+    pub fn new(bytes: impl Into<Bytes>, items: u32, charge: Charge) -> Part {
+        Part { bytes: bytes.into(), items, charge, tally: None }
+    }
+
     /// A piece cut from a part. It repeats headers and may outlive the part, so it has its own charge. When the share
     /// is full, the piece uses the part's charge instead: something must still be handed on.
     fn piece(bytes: Vec<u8>, items: u32, of: &Charge) -> Part {
         let own = of.for_made();
         let charge = if own.grow(bytes.capacity() as u64) { own } else { of.clone() };
-        Part { bytes: bytes.into(), items, charge }
+        Part::new(bytes, items, charge)
     }
 }
 

@@ -66,7 +66,7 @@ fuzz_target!(|data: &[u8]| {
     let wire = to_wire(signal, request.as_bytes()).expect("the request is well-formed");
     let items = check(signal, &wire).expect("the request is well-formed");
     let charge = Charge::take(&Budget::new(64 << 20), Share::Ingest, wire.len() as u64).expect("room");
-    let parts = [Part { bytes: wire.into(), items, charge }].into_iter().collect();
+    let parts = [Part::new(wire, items, charge)].into_iter().collect();
     let telemetry = Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() };
     let processor = factory.build("it", signal).expect("it is made for every signal");
     let mut notes = Notes::new();

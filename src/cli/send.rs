@@ -153,7 +153,7 @@ impl Sender {
         let items = check::check(signal, &wire).map_err(|error| failed(format!("this is no request: {error}")))?;
         let charge = Charge::take(&self.budget, Share::Ingest, wire.len() as u64);
         let charge = charge.ok_or_else(|| failed("a request is too large"))?;
-        let parts = [Part { bytes: wire, items, charge }].into_iter().collect();
+        let parts = [Part::new(wire, items, charge)].into_iter().collect();
         let telemetry = Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() };
         let exporter = &self.exporters[signal as usize];
         let payload = exporter.encode(&telemetry).await;

@@ -98,7 +98,7 @@ pub fn edit<F: Into<Refusal>>(
             Outcome::Empty => {}
             Outcome::Changed { bytes, items } => {
                 charge.shrink_to(bytes.len() as u64);
-                parts.push(Part { bytes: bytes.into(), items, charge });
+                parts.push(Part::new(bytes, items, charge));
             }
         }
     }

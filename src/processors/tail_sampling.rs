@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use smallvec::smallvec;
 use tokio::sync::Notify;
@@ -371,7 +370,7 @@ impl TailSampling {
         // Beyond the limit, as what processors make of a batch: from a full queue nothing could be handed on otherwise.
         let charge = Charge::held(&self.budget, Share::Queue, 0);
         charge.add(request_len(&payload) as u64);
-        let part = Part { bytes: Bytes::from(write_request(&payload)), items, charge };
+        let part = Part::new(write_request(&payload), items, charge);
         Some(Next::Batch(Telemetry {
             signal: Signal::Traces,
             parts: smallvec![part],

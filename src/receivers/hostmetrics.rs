@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message;
 use smallvec::smallvec;
@@ -231,7 +230,7 @@ impl Receiver {
     async fn submit(&self, wire: Vec<u8>, items: u32) -> Result<(), Refusal> {
         let charge = Charge::take(&self.budget, Share::Ingest, wire.len() as u64);
         let charge = charge.ok_or_else(|| Refusal::busy(Reason::MemoryFull))?;
-        let part = Part { bytes: Bytes::from(wire), items, charge };
+        let part = Part::new(wire, items, charge);
         self.intake
             .submit(Telemetry {
                 signal: Signal::Metrics,

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::otlp::services::{each_group, service};
 
-use super::Telemetry;
+use super::{Part, Signal, Telemetry};
 
 const TRACKED: usize = 64;
 /// Maximum length of a kept name in bytes.
@@ -107,12 +107,20 @@ impl Tally {
 
     fn within(telemetry: &Telemetry, fields: usize) -> Option<Tally> {
         let (mut tally, left) = (Tally::default(), Cell::new(fields));
-        let saw_all = telemetry.parts.iter().all(|part| {
-            each_group(telemetry.signal, &part.bytes, part.items, &left, |service, items, bytes| {
-                tally.add(service, items, bytes);
-            })
-        });
+        let saw_all = telemetry.parts.iter().all(|part| tally.add_within(telemetry.signal, part, &left));
         saw_all.then_some(tally)
+    }
+
+    pub fn add_part(&mut self, signal: Signal, part: &Part) {
+        self.add_within(signal, part, &Cell::new(usize::MAX));
+    }
+
+    fn add_within(&mut self, signal: Signal, part: &Part, fields: &Cell<usize>) -> bool {
+        if let Some(known) = &part.tally {
+            self.merge(known);
+            return true;
+        }
+        each_group(signal, &part.bytes, part.items, fields, |service, items, bytes| self.add(service, items, bytes))
     }
 
     /// Adds the items of a resource group.
@@ -138,9 +146,9 @@ impl Tally {
     }
 
     /// Merges another tally.
-    pub fn merge(&mut self, more: Tally) {
-        for Line { name, items, bytes } in more.lines {
-            self.add(&name, items, bytes);
+    pub fn merge(&mut self, more: &Tally) {
+        for Line { name, items, bytes } in &more.lines {
+            self.add(name, *items, *bytes);
         }
         self.others.0 += more.others.0;
         self.others.1 += more.others.1;

@@ -4,10 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Budget, Charge, Part, Share, Signal, Telemetry, Ticket, Tickets};
+use super::{Budget, Charge, Part, Share, Signal, Tally, Telemetry, Ticket, Tickets};
 use crate::otlp::slice;
 use crate::otlp::split::Splitter;
 
@@ -72,6 +71,8 @@ struct Joining {
     buffer: Vec<u8>,
     items: u32,
     charge: Charge,
+    /// Made while the parts are in the processor's cache: a batch is read again only when it has left it.
+    tally: Box<Tally>,
 }
 
 impl Pending {
@@ -95,7 +96,7 @@ impl Pending {
             self.items += u64::from(part.items);
             self.bytes += part.bytes.len() as u64;
             if part.bytes.len() < SMALL {
-                self.join(part, budget);
+                self.join(telemetry.signal, part, budget);
             } else {
                 part.charge.move_to_queue();
                 self.seal();
@@ -104,7 +105,7 @@ impl Pending {
         }
     }
 
-    fn join(&mut self, part: Part, budget: &Arc<Budget>) {
+    fn join(&mut self, signal: Signal, part: Part, budget: &Arc<Budget>) {
         let fits = |joining: &Joining| {
             joining.buffer.len() + part.bytes.len() <= JOINED && joining.items.checked_add(part.items).is_some()
         };
@@ -119,16 +120,18 @@ impl Pending {
             buffer: Vec::with_capacity(capacity),
             items: 0,
             charge: Charge::held(budget, Share::Queue, 0),
+            tally: Box::default(),
         });
         joining.buffer.extend_from_slice(&part.bytes);
         joining.items += part.items;
+        joining.tally.add_part(signal, &part);
         joining.charge.add(part.bytes.len() as u64);
     }
 
     fn seal(&mut self) {
-        if let Some(Joining { buffer, items, charge }) = self.joining.take() {
+        if let Some(Joining { buffer, items, charge, tally }) = self.joining.take() {
             charge.add((buffer.capacity() - buffer.len()) as u64);
-            self.entries.push_back(Entry::Whole(Part { bytes: Bytes::from(buffer), items, charge }));
+            self.entries.push_back(Entry::Whole(Part { tally: Some(tally), ..Part::new(buffer, items, charge) }));
         }
     }
 

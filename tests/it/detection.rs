@@ -35,7 +35,7 @@ fn resource_after(settings: &str, env: &str, before: Option<&[(&str, &str)]>) ->
         before.map(|pairs| Resource { attributes: attributes(pairs), ..Resource::default() });
     let wire = request.encode_to_vec();
     let charge = Charge::take(&Budget::new(1 << 20), Share::Ingest, wire.len() as u64).unwrap();
-    let parts = [Part { bytes: wire.into(), items: 1, charge }].into_iter().collect();
+    let parts = [Part::new(wire, 1, charge)].into_iter().collect();
     let telemetry =
         Telemetry { signal: Signal::Logs, parts, client: None, received: Now::read(), tickets: Default::default() };
     let processor = decode(settings).0.build_with(env).unwrap();

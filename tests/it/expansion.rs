@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use misaki::diagnostics::escape::{self, Eyes, WINDOW};
 use misaki::exporters::SendError;
 use misaki::exporters::compress::{Compression, Form};
@@ -336,7 +335,7 @@ async fn what_waits_for_a_reader_has_a_limit() {
 fn telemetry(budget: &Arc<Budget>, wire: Vec<u8>) -> Telemetry {
     let charge = Charge::take(budget, Share::Ingest, wire.len() as u64).unwrap();
     let items = check(Signal::Logs, &wire).unwrap();
-    let parts = [Part { bytes: Bytes::from(wire), items, charge }].into_iter().collect();
+    let parts = [Part::new(wire, items, charge)].into_iter().collect();
     Telemetry { signal: Signal::Logs, parts, client: None, received: Now::read(), tickets: Default::default() }
 }
 

@@ -362,7 +362,7 @@ fn filtered(settings: &str, signal: Signal, wire: Vec<u8>) -> Vec<u8> {
     let processor = config.build("filter", signal).unwrap();
     let items = check(signal, &wire).unwrap();
     let charge = Charge::take(&Budget::new(64 << 20), Share::Ingest, wire.len() as u64).unwrap();
-    let parts = [Part { bytes: wire.into(), items, charge }].into_iter().collect();
+    let parts = [Part::new(wire, items, charge)].into_iter().collect();
     let telemetry = Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() };
     match processor.process(telemetry, Now::read(), &mut Notes::new()).unwrap() {
         None => Vec::new(),

@@ -127,7 +127,7 @@ impl Misaki {
             return Box::pin(async { Err(Refusal::busy(misaki::telemetry::Reason::MemoryFull)) });
         };
         let items = check::check(signal, &wire).unwrap();
-        let parts = [Part { bytes: Bytes::from(wire), items, charge }].into_iter().collect();
+        let parts = [Part::new(wire, items, charge)].into_iter().collect();
         gate.submit(Telemetry { signal, parts, client, received: Now::read(), tickets: Default::default() })
     }
 

@@ -65,7 +65,7 @@ fn telemetry(service: &str, body: &str, bytes: usize, received: Now) -> Telemetr
     let wire = logs(service, &[(&format!("{body}{}", " ".repeat(bytes)), 9, body == "traced")]);
     let budget = Budget::new(1 << 30);
     let charge = Charge::take(&budget, Share::Ingest, wire.len() as u64).unwrap();
-    let parts = [Part { bytes: wire.into(), items: 1, charge }].into_iter().collect();
+    let parts = [Part::new(wire, 1, charge)].into_iter().collect();
     Telemetry { signal: Signal::Logs, parts, client: None, received, tickets: Default::default() }
 }
 

@@ -33,6 +33,7 @@ mod expansion;
 mod failing_disk;
 mod file;
 mod filter;
+mod frames;
 mod harness;
 mod hostmetrics;
 mod inflate;

@@ -155,7 +155,7 @@ impl Scene {
     fn send(&self, signal: Signal) -> bool {
         let wire = request(signal, &["a"; 10]);
         let charge = Charge::take(&self.budget, Share::Ingest, wire.len() as u64).unwrap();
-        let parts = [Part { bytes: wire.into(), items: 10, charge }].into_iter().collect();
+        let parts = [Part::new(wire, 10, charge)].into_iter().collect();
         let telemetry = Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() };
         let place = Place::reserve(&self.sink, &telemetry, 0, Ask { alone: true, waited: true, is_end: false });
         place.map(|place| place.fill(telemetry)).is_ok()

@@ -193,7 +193,7 @@ fn pieces_are_charged_with_the_headers_that_they_repeat() {
     let budget = Budget::new(1 << 30);
     let wire = below_a_long_resource(20, 1 << 20);
     let charge = Charge::take(&budget, Share::Ingest, wire.len() as u64).unwrap();
-    let part = Part { bytes: wire.into(), items: 20, charge };
+    let part = Part::new(wire, 20, charge);
     let received = Now::read();
     let parts = [part].into_iter().collect();
     let mut pending = Pending::default();

@@ -81,7 +81,7 @@ fn account(signal: Signal) -> Arc<Account> {
 fn telemetry(budget: &Arc<Budget>, signal: Signal, wire: Vec<u8>) -> Telemetry {
     let charge = Charge::take(budget, Share::Ingest, wire.len() as u64).unwrap();
     let items = check::check(signal, &wire).unwrap();
-    let parts = [Part { bytes: wire.into(), items, charge }].into_iter().collect();
+    let parts = [Part::new(wire, items, charge)].into_iter().collect();
     Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() }
 }
 

@@ -51,7 +51,7 @@ fn request(service: &str, records: Vec<LogRecord>) -> Vec<u8> {
 fn process(processor: &dyn Processor, wire: Vec<u8>) -> Vec<u8> {
     let items = check(Signal::Logs, &wire).unwrap();
     let charge = Charge::take(&Budget::new(1 << 20), Share::Ingest, wire.len() as u64).unwrap();
-    let parts = [Part { bytes: wire.into(), items, charge }].into_iter().collect();
+    let parts = [Part::new(wire, items, charge)].into_iter().collect();
     let telemetry =
         Telemetry { signal: Signal::Logs, parts, client: None, received: Now::read(), tickets: Default::default() };
     let mut notes = Notes::new();

@@ -669,7 +669,7 @@ fn salted(message: &[u8], depth: usize, salt: u64) -> Vec<u8> {
 
 fn part(budget: &std::sync::Arc<Budget>, signal: Signal, wire: Vec<u8>, items: u32) -> Telemetry {
     let charge = Charge::take(budget, Share::Ingest, wire.len() as u64).unwrap();
-    let parts = [Part { bytes: Bytes::from(wire), items, charge }].into_iter().collect();
+    let parts = [Part::new(wire, items, charge)].into_iter().collect();
     Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() }
 }
 

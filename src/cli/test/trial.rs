@@ -93,7 +93,7 @@ impl<'p> Trial<'p> {
         let items = check::check(signal, &wire).map_err(|error| error.to_string())?;
         let gate = self.gate(signal).ok_or_else(|| format!("no pipeline of the config takes {}", signal.name()))?;
         let charge = Charge::take(&self.budget, Share::Ingest, wire.len() as u64).ok_or("it is too large")?;
-        let parts = [Part { bytes: wire, items, charge }].into_iter().collect();
+        let parts = [Part::new(wire, items, charge)].into_iter().collect();
         let telemetry = Telemetry { signal, parts, client: None, received: Now::read(), tickets: Default::default() };
         gate.submit(telemetry).await.map_err(|refusal| format!("refused: {}", refusal.answer().status.message))
     }

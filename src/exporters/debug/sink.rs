@@ -155,7 +155,7 @@ impl Accounts {
         let is_crowded = unwritten.len() >= UNWRITTEN;
         match unwritten.back_mut().filter(|_| is_crowded) {
             Some(last) => {
-                last.tally.merge(tally);
+                last.tally.merge(&tally);
                 last.left += left;
             }
             None => unwritten.push_back(Unwritten { tally, left, dropped: 0, is_filtered: false }),

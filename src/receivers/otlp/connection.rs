@@ -27,6 +27,7 @@ use super::config::STREAMS;
 use super::socket::Socket;
 use super::{Shared, grpc, http, request};
 use crate::network::connections::{Busy, Entry, Pulse, Unsent};
+use crate::network::frames::FRAME;
 
 /// Time limit for each of: a request's head, the TLS handshake, the first byte.
 const HEAD: Duration = Duration::from_secs(10);
@@ -111,6 +112,9 @@ async fn prepare(
     };
     let mut socket = Socket::new(stream, pulse);
     let is_http2 = socket.speaks_http2().await.ok()?;
+    if is_http2 {
+        socket.join_frames(&shared.budget);
+    }
     if !is_tls && looks_like_tls(socket.said()) {
         Shared::tell_once(&shared.said.tls_on_plain_port, || tls::CLIENT_SPEAKS_TLS);
         return None;
@@ -162,6 +166,7 @@ async fn run(
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(streams)
+            .max_frame_size(FRAME as u32)
             .max_header_list_size(HEADER_LIST)
             .max_pending_accept_reset_streams(RESETS)
             .max_local_error_reset_streams(REFUSED)

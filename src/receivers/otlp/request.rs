@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::Bytes;
 use http::Request;
 use smallvec::smallvec;
 
@@ -58,7 +57,7 @@ fn part(signal: Signal, encoding: Encoding, message: Message, budget: &Arc<Budge
         Encoding::Json => from_json(signal, &message, budget)?,
     };
     let items = check::check(signal, &bytes).map_err(|error| Refusal::Malformed(error.to_string()))?;
-    Ok(Part { bytes: Bytes::from(bytes), items, charge })
+    Ok(Part::new(bytes, items, charge))
 }
 
 /// Converts a JSON message to protobuf; its charge grows with the result.

@@ -8,6 +8,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::network::connections::Pulse;
+use crate::telemetry::Budget;
+
+use crate::network::frames::Frames;
 
 /// The connection preface of an HTTP/2 client (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -24,11 +27,13 @@ pub struct Socket<S> {
     /// The number of peeked bytes, and how many of them hyper has read.
     length: usize,
     read: usize,
+    /// Over HTTP/2.
+    frames: Option<Frames>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     pub fn new(stream: S, pulse: Arc<Pulse>) -> Socket<S> {
-        Socket { stream, turn: 0, pulse, peeked: [0; 24], length: 0, read: 0 }
+        Socket { stream, turn: 0, pulse, peeked: [0; 24], length: 0, read: 0, frames: None }
     }
 
     /// Peeks just enough to tell HTTP/2 from HTTP/1. Fails when the client closes or sends something that is not HTTP.
@@ -48,22 +53,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Ok(true)
     }
 
+    /// Joins DATA frames from now on, which HTTP/2 allows.
+    pub fn join_frames(&mut self, budget: &Arc<Budget>) {
+        self.frames = Some(Frames::new(budget.clone()));
+    }
+
     /// The peeked bytes.
     pub fn said(&self) -> &[u8] {
         self.peeked.get(..self.length).unwrap_or_default()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if let Some(rest) = this.peeked.get(this.read..this.length).filter(|rest| !rest.is_empty()) {
-            let count = rest.len().min(buffer.remaining());
-            buffer.put_slice(rest.get(..count).unwrap_or_default());
-            this.read += count;
-            this.pulse.beat(count);
-            return Poll::Ready(Ok(()));
-        }
+impl<S: AsyncRead + Unpin> Socket<S> {
+    fn poll_stream(&mut self, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
+        let this = self;
         let turn = std::mem::take(&mut this.turn);
         if turn > TURN {
             context.waker().wake_by_ref();
@@ -79,6 +82,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(rest) = this.peeked.get(this.read..this.length).filter(|rest| !rest.is_empty()) {
+            let count = rest.len().min(buffer.remaining());
+            buffer.put_slice(rest.get(..count).unwrap_or_default());
+            this.read += count;
+            this.pulse.beat(count);
+            return Poll::Ready(Ok(()));
+        }
+        let Some(mut frames) = this.frames.take() else { return this.poll_stream(context, buffer) };
+        let result = frames.poll_read(|free| this.poll_stream(context, free), buffer);
+        this.frames = Some(frames);
+        result
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::diagnostics::supervisor::Watch;
@@ -314,7 +313,7 @@ fn read_back(queue: &Queue, store: &Arc<Store>, first: u64, record: Record) -> T
     let wall = UNIX_EPOCH.checked_add(Duration::from_nanos(received_nanos)).unwrap_or_else(SystemTime::now);
     let telemetry = Telemetry {
         signal: queue.signal,
-        parts: SmallVec::from_iter([Part { bytes: Bytes::from(payload), items, charge }]),
+        parts: SmallVec::from_iter([Part::new(payload, items, charge)]),
         client: None,
         received: Now { instant: clock(), wall },
         tickets: settling(store, id, amount).into(),
