@@ -23,5 +23,5 @@ pub use id::{ComponentId, PipelineId};
 pub use layout::{Catalog, Declared, Kind, Layout, Lookup, Pipeline, Reference};
 pub use problems::{Level, Problem, Problems};
 pub use section::{Secret, Section};
-pub use source::{Loaded, Outside, SET, Source, Sources, load, load_from};
+pub use source::{Loaded, Outside, SET, Source, load, load_from};
 pub use tree::{Entry, Node, Place, Value};

@@ -6,23 +6,23 @@
 //! (sockets, TLS), `ottl` (conditions and edits), `telemetry` (batches, and the contracts around them), `otlp` (the
 //! wire format). `config` and `diagnostics` serve them all.
 //!
-//! A module is `pub` if the tests, the benchmarks or the fuzz targets use it. All others are private to the crate, so that
-//! rustc reports their unused code.
+//! All of them are private. [`face`] lists what the tests, the benchmarks and the fuzz targets use.
 
-pub mod cli;
-pub mod config;
-pub mod connectors;
-pub mod diagnostics;
-pub mod exporters;
-pub mod extensions;
+mod cli;
+mod config;
+mod connectors;
+mod diagnostics;
+mod exporters;
+mod extensions;
+pub mod face;
 #[cfg(unix)]
-pub mod inspect;
-pub mod network;
-pub mod otlp;
-pub mod ottl;
-pub mod pipeline;
-pub mod processors;
-pub mod receivers;
-pub mod sending;
-pub mod service;
-pub mod telemetry;
+mod inspect;
+mod network;
+mod otlp;
+mod ottl;
+mod pipeline;
+mod processors;
+mod receivers;
+mod sending;
+mod service;
+mod telemetry;

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    misaki::cli::main()
+    misaki::face::main()
 }

@@ -2,11 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use misaki::diagnostics::escape::is_control;
-use misaki::exporters::debug::layout::Layout;
-use misaki::exporters::debug::{Style, Verbosity, render_chunks, render_dump};
-use misaki::otlp::check::check;
-use misaki::telemetry::Signal;
+use misaki::face::diagnostics::escape::is_control;
+use misaki::face::exporters::{Layout, Style, Verbosity, render_chunks, render_dump};
+use misaki::face::otlp::check::check;
+use misaki::face::telemetry::Signal;
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, request)) = data.split_first() else { return };

@@ -5,7 +5,7 @@
 use std::io::Read;
 
 use libfuzzer_sys::fuzz_target;
-use misaki::otlp::inflate::{Coding, InflateError, Inflater};
+use misaki::face::otlp::{Coding, InflateError, Inflater};
 
 const LIMIT: usize = 1 << 20;
 const BUDGET: usize = 4 << 20;

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use misaki::otlp::check::check;
-use misaki::otlp::json::{to_json, to_wire, to_wire_within};
-use misaki::telemetry::Signal;
+use misaki::face::otlp::check::check;
+use misaki::face::otlp::json::{to_json, to_wire, to_wire_within};
+use misaki::face::telemetry::Signal;
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, text)) = data.split_first() else { return };

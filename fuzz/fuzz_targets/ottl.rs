@@ -6,13 +6,11 @@
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use misaki::config::Problems;
-use misaki::config::section::Section;
-use misaki::config::tree::{Entry, Node, Place, Value};
-use misaki::otlp::check::check;
-use misaki::otlp::json::to_wire;
-use misaki::processors::{Factory, Notes, filter, transform};
-use misaki::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
+use misaki::face::config::{Problems, Section, Entry, Node, Place, Value};
+use misaki::face::otlp::check::check;
+use misaki::face::otlp::json::to_wire;
+use misaki::face::processors::{Factory, Notes, filter, transform};
+use misaki::face::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
 
 const LOGS: &str = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},"scopeLogs":[{"scope":{"name":"s","version":"1"},"logRecords":[
   {"timeUnixNano":"1700000000000000000","severityNumber":9,"severityText":"INFO","body":{"stringValue":"{\"a\": [1, {\"b\": null}], \"at\": \"2026-11-22T19:30:05Z\"}"},"traceId":"267e3466a645f6129abffdbf4c43add2","spanId":"7f5aa898380ff08c",

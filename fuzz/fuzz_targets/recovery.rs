@@ -4,8 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use misaki::sending::disk::format::{FRAME_MAGIC, FileHeader, FileKind, HEADER, crc};
-use misaki::sending::disk::{Disk, OpenError};
+use misaki::face::sending::{FRAME_MAGIC, FileHeader, FileKind, HEADER, crc, Disk, OpenError};
 
 #[allow(dead_code)]
 #[path = "../../tests/it/simulated_disk.rs"]

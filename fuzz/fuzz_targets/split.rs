@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use misaki::otlp::check::check;
-use misaki::otlp::split::Splitter;
-use misaki::telemetry::Signal;
+use misaki::face::otlp::check::check;
+use misaki::face::otlp::Splitter;
+use misaki::face::telemetry::Signal;
 
 fuzz_target!(|data: &[u8]| {
     let [choice, size, request @ ..] = data else { return };

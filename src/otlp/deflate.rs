@@ -13,7 +13,7 @@ use libdeflater::{CompressionLvl, Compressor};
 use zstd::zstd_safe::{self, CCtx, CParameter};
 
 use super::inflate::Coding;
-pub use stream::{Body, Deflater};
+pub use stream::Deflater;
 
 /// Maximum size of joined input. A compressing thread needs this much for it, and as much for an incompressible result.
 pub const WHOLE: usize = 4 << 20;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
-use misaki::otlp::wire::put_bytes;
+use misaki::face::otlp::wire::put_bytes;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub const DATA: u8 = 0;
@@ -168,7 +168,7 @@ fn deep(levels: usize) -> Vec<u8> {
     for _ in 0..levels {
         for number in [1, 5] {
             let mut head = Vec::new();
-            misaki::otlp::wire::put_header(&mut head, number, reversed.len());
+            misaki::face::otlp::wire::put_header(&mut head, number, reversed.len());
             reversed.extend(head.iter().rev());
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use misaki::otlp::wire::put_bytes;
+use misaki::face::otlp::wire::put_bytes;
 
 use crate::attacks::ask;
 use crate::bodies::post;

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::process::Command;
 
-use misaki::config::{Loaded, load};
-use misaki::service::plan::Plan;
-use misaki::telemetry::Signal;
+use misaki::face::config::{Loaded, load};
+use misaki::face::service::Plan;
+use misaki::face::telemetry::Signal;
 
 use crate::harness::{Misaki, Upstream, Via, free_port};
 
@@ -199,7 +199,8 @@ fn levels_are_numbers_too() {
 fn problems(config: &str) -> (Loaded, Vec<String>) {
     let loaded = load(&[format!("yaml:{config}")], &[], &|_| None);
     Plan::read(&loaded);
-    let errors = loaded.problems.sorted().into_iter().filter(|problem| problem.level == misaki::config::Level::Error);
+    let errors =
+        loaded.problems.sorted().into_iter().filter(|problem| problem.level == misaki::face::config::Level::Error);
     let errors = errors.map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
     (loaded, errors)
 }
@@ -441,11 +442,11 @@ async fn the_health_check_speaks_tls() {
         key.display()
     );
     let mut misaki = Misaki::start(&changes, &[&upstream]).await;
-    let tls = misaki::network::tls::ClientTls { ca: authority.ca(), ..Default::default() };
-    let config = misaki::network::tls::client_config(&tls, &[b"http/1.1"]).unwrap();
+    let tls = misaki::face::network::tls::ClientTls { ca: authority.ca(), ..Default::default() };
+    let config = misaki::face::network::tls::client_config(&tls, &[b"http/1.1"]).unwrap();
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let name = tls.server_name("localhost").unwrap();
-    let mut stream = misaki::network::tls::connect(Box::new(stream), config, name).await.unwrap();
+    let mut stream = misaki::face::network::tls::connect(Box::new(stream), config, name).await.unwrap();
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut answer = String::new();

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use bytes::Bytes;
-use misaki::otlp::status;
-use misaki::sending::dead_letters;
-use misaki::telemetry::{Reason, Status};
+use misaki::face::otlp::status;
+use misaki::face::sending::dead_letters;
+use misaki::face::telemetry::{Reason, Status};
 use tokio::io::AsyncWriteExt;
 use tonic::Code;
 

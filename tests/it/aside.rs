@@ -4,8 +4,8 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use misaki::otlp::wire::put_bytes;
-use misaki::telemetry::Signal;
+use misaki::face::otlp::wire::put_bytes;
+use misaki::face::telemetry::Signal;
 
 use super::harness::*;
 

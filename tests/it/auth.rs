@@ -3,11 +3,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use misaki::config::{Value, emit, load};
-use misaki::extensions::{Named, Purpose};
-use misaki::network::files::Watched;
-use misaki::service::plan::Plan;
-use misaki::telemetry::Signal;
+use misaki::face::config::{Value, emit, load};
+use misaki::face::extensions::{Named, Purpose};
+use misaki::face::network::Watched;
+use misaki::face::service::Plan;
+use misaki::face::telemetry::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -55,7 +55,7 @@ async fn refusal(misaki: &Misaki, header: Option<&str>) -> Option<String> {
 
 fn basic(user: &str, password: &str) -> String {
     let mut text = b"Basic ".to_vec();
-    misaki::otlp::base64::put_padded(format!("{user}:{password}").as_bytes(), &mut text);
+    misaki::face::otlp::base64::put_padded(format!("{user}:{password}").as_bytes(), &mut text);
     String::from_utf8(text).unwrap()
 }
 
@@ -427,8 +427,8 @@ async fn an_echo_shows_no_secrets() {
         ] {
             let upstream = Upstream::scripted(move |_| {
                 let text = ECHO.repeat(40);
-                let wire = misaki::otlp::status::to_wire(
-                    &misaki::telemetry::Status { code: 3.into(), message: text.clone() },
+                let wire = misaki::face::otlp::status::to_wire(
+                    &misaki::face::telemetry::Status { code: 3.into(), message: text.clone() },
                     None,
                 );
                 let status = match via {
@@ -530,7 +530,7 @@ fn told(text: &str) -> (Vec<String>, String) {
 }
 
 fn named(id: &str) -> [Named; 1] {
-    let place = misaki::config::Place::NOWHERE;
+    let place = misaki::face::config::Place::NOWHERE;
     [Named { id: id.to_owned(), place, key: "auth.authenticator", purpose: Purpose::Server }]
 }
 

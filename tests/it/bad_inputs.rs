@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
 use http::{HeaderMap, Request};
-use misaki::otlp::wire::{put_bytes, put_fixed64, put_varint};
-use misaki::otlp::{base64, percent, status};
-use misaki::telemetry::Share;
+use misaki::face::otlp::wire::{put_bytes, put_fixed64, put_varint};
+use misaki::face::otlp::{base64, percent, status};
+use misaki::face::telemetry::Share;
 
 use super::harness::Apart;
 
@@ -1121,8 +1121,8 @@ fn http2_connections_may_rest() {
 /// What is made of JSON is asked for before it grows, takes no more than was granted, and is little more than it needs.
 #[test]
 fn json_stays_within_its_memory() {
-    use misaki::otlp::json::to_wire_within;
-    use misaki::telemetry::Signal;
+    use misaki::face::otlp::json::to_wire_within;
+    use misaki::face::telemetry::Signal;
     let point = |member: &str| {
         format!(
             r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{{{member}}}]}}}}]}}]}}]}}"#
@@ -1173,8 +1173,8 @@ fn json_stays_within_its_memory() {
 /// skipped.
 #[test]
 fn escapes_in_json_take_no_memory_of_their_own() {
-    use misaki::otlp::json::{to_wire, to_wire_within};
-    use misaki::telemetry::Signal;
+    use misaki::face::otlp::json::{to_wire, to_wire_within};
+    use misaki::face::telemetry::Signal;
     let log = |member: &str| format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{{member}}}]}}]}}]}}"#);
     let bytes = |text: &str| log(&format!(r#""body":{{"bytesValue":"{text}"}}"#));
     let (escaped, plain) = (bytes(&r"AA\/A".repeat(100_000)), bytes(&"AA/A".repeat(100_000)));

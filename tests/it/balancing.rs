@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use misaki::exporters::upstream::{self, Balance, Pieces, Protocol};
-use misaki::network::endpoint::Endpoint;
-use misaki::telemetry::Status;
+use misaki::face::exporters::{Balance, Pieces, Protocol, upstream};
+use misaki::face::network::Endpoint;
+use misaki::face::telemetry::Status;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use misaki::telemetry::{Client, Share, Signal};
+use misaki::face::telemetry::{Client, Share, Signal};
 
 use super::harness::*;
 
@@ -267,7 +267,7 @@ async fn what_a_processor_fails_on_behind_a_batch_is_dropped() {
 /// In two pipelines, `batch` counts twice: Prometheus refuses a page that has a series twice.
 #[test]
 fn a_series_stands_once_on_a_page() {
-    let mut page = misaki::diagnostics::metrics::Page::default();
+    let mut page = misaki::face::diagnostics::Page::default();
     for value in [6, 1] {
         page.counter("sent", &[("processor", "a\"b")], value);
         page.counter("sent", &[("processor", "c")], value);

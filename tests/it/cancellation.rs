@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use misaki::telemetry::{Refusal, Signal};
+use misaki::face::telemetry::{Refusal, Signal};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -5,10 +5,10 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use misaki::exporters::debug::layout::width;
-use misaki::extensions::LocalSocket as Config;
-use misaki::inspect::{Inspection, Subject};
-use misaki::telemetry::Signal;
+use misaki::face::exporters::width;
+use misaki::face::extensions::LocalSocket as Config;
+use misaki::face::inspect::{Inspection, Subject};
+use misaki::face::telemetry::Signal;
 use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};

@@ -1,10 +1,9 @@
 //! Configuration: how YAML is read, merged and expanded, and what the errors say and point at.
 
-use misaki::config::section::Section;
-use misaki::config::telemetry::{Encoding, LogLevel, MetricsLevel, Telemetry};
-use misaki::config::tree::Node;
-use misaki::config::{Catalog, ComponentId, Declared, Kind, Layout, Loaded, Lookup, PipelineId, Problems};
-use misaki::config::{duration, emit, load, yaml};
+use misaki::face::config::{
+    Catalog, ComponentId, Declared, Encoding, Kind, Layout, Loaded, LogLevel, Lookup, MetricsLevel, Node, PipelineId,
+    Problems, Section, Telemetry, duration, emit, load, yaml,
+};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -117,9 +116,9 @@ fn read(yaml: &str) -> Loaded {
 
 /// Every problem as `line:column: path: message | help`, in the order they are shown; warnings start with `warning`.
 fn told(loaded: &Loaded) -> Vec<String> {
-    let line = |problem: misaki::config::Problem| {
+    let line = |problem: misaki::face::config::Problem| {
         let place = problem.place.map(|place| format!("{}:{}: ", place.line, place.column)).unwrap_or_default();
-        let level = if problem.level == misaki::config::Level::Warning { "warning " } else { "" };
+        let level = if problem.level == misaki::face::config::Level::Warning { "warning " } else { "" };
         let path = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
         let help = problem.help.map(|help| format!(" | {help}")).unwrap_or_default();
         format!("{level}{place}{path}{}{help}", problem.message)
@@ -203,7 +202,7 @@ fn scalars_follow_go_yaml() {
     ];
     for (text, expected) in rows {
         let shown = match yaml::resolve(text) {
-            misaki::config::Value::Text(text) => text,
+            misaki::face::config::Value::Text(text) => text,
             value => format!("{value:?}"),
         };
         assert_eq!(shown, expected, "{text}");
@@ -591,7 +590,7 @@ fn secrets_stay_secret() {
         faults.len() == 3 && !faults.concat().contains("12345") && !faults.concat().contains("67890"),
         "{faults:?}"
     );
-    assert_eq!(format!("{0} {0:?}", misaki::config::Secret::new("hush")), "[REDACTED] [REDACTED]");
+    assert_eq!(format!("{0} {0:?}", misaki::face::config::Secret::new("hush")), "[REDACTED] [REDACTED]");
 }
 
 #[test]
@@ -670,10 +669,13 @@ fn text_that_looks_like_something_else_is_quoted() {
         "\u{7}",
         "\u{1b}[2J\u{9b}\u{202e}\u{e0041}\"\\ ${a}",
     ] {
-        let node = Node::new(misaki::config::Value::Text(text.into()), Default::default());
+        let node = Node::new(misaki::face::config::Value::Text(text.into()), Default::default());
         let read = yaml::parse(&emit::yaml(&node), 0, 0).unwrap().root.value;
-        assert_eq!(read, misaki::config::Value::Text(text.into()));
-        assert!(!emit::yaml(&node).contains(|c| c != '\n' && misaki::diagnostics::escape::is_control(c)), "{text:?}");
+        assert_eq!(read, misaki::face::config::Value::Text(text.into()));
+        assert!(
+            !emit::yaml(&node).contains(|c| c != '\n' && misaki::face::diagnostics::escape::is_control(c)),
+            "{text:?}"
+        );
     }
 }
 
@@ -686,9 +688,9 @@ fn mistakes_show_no_control_characters() {
         directory.push(format!("misaki-\u{9b}-{}.yaml", std::process::id()));
         std::fs::write(&directory, text).unwrap();
         let loaded = load(&[format!("file:{}", directory.display())], &[], &environment);
-        misaki::service::plan::Plan::read(&loaded);
+        misaki::face::service::Plan::read(&loaded);
         let report = loaded.problems.render(&loaded.sources, false);
-        assert!(!report.contains(|c| c != '\n' && misaki::diagnostics::escape::is_control(c)), "{report:?}");
+        assert!(!report.contains(|c| c != '\n' && misaki::face::diagnostics::escape::is_control(c)), "{report:?}");
         std::fs::remove_file(&directory).unwrap();
     }
 }
@@ -995,7 +997,7 @@ fn many_mistakes_are_counted() {
     let keys: Vec<_> = (0..5000).map(|number| format!("key{number}: ")).collect();
     let text = format!("yaml:{{processors: {{batch: {{{}}}}}}}", keys.join(", "));
     let loaded = load(&[text], &[], &|_| None);
-    misaki::service::plan::Plan::read(&loaded);
+    misaki::face::service::Plan::read(&loaded);
     let report = loaded.problems.render(&loaded.sources, false);
     assert!(report.lines().last().unwrap().starts_with("5003 errors, of which 200 are shown, in "), "{report}");
     assert!(loaded.problems.has_errors());

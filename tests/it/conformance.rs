@@ -3,10 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use misaki::config::{self, Level, Loaded, Problem};
-use misaki::service::Balance;
-use misaki::service::plan::Plan;
-use misaki::telemetry::Signal;
+use misaki::face::config::{self, Level, Loaded, Problem};
+use misaki::face::service::{Balance, Plan};
+use misaki::face::telemetry::Signal;
 
 use super::harness::*;
 

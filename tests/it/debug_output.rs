@@ -4,9 +4,9 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use misaki::diagnostics::output::{Counts, Outcome, Output, Owner, Page, Plain, Printer, Sink, Why};
-use misaki::exporters::debug::sink::Accounts;
-use misaki::telemetry::Signal;
+use misaki::face::diagnostics::output::{Counts, Outcome, Output, Owner, Page, Plain, Printer, Sink, Why};
+use misaki::face::exporters::Accounts;
+use misaki::face::telemetry::Signal;
 
 const LONG: Duration = Duration::from_secs(20);
 const BUFFER: usize = 4 << 20;

@@ -4,18 +4,16 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use misaki::exporters::debug::layout::Layout;
-use misaki::exporters::debug::sampling::{Key, Sampler};
-use misaki::exporters::debug::{
-    Counts, Style, Verbosity, render_chunks, render_dump, render_summary, render_summary_fields,
+use misaki::face::exporters::{
+    Counts, Key, Layout, Sampler, Style, Verbosity, render_chunks, render_dump, render_summary, render_summary_fields,
 };
-use misaki::otlp::json::to_wire;
-use misaki::otlp::schema::{
+use misaki::face::otlp::json::to_wire;
+use misaki::face::otlp::schema::{
     REQUEST_RESOURCES, any_value, buckets, entity_ref, exponential_point, key_value, list, log_record, metric,
     metric_data, number_point, resource, resource_group, scope, scope_group, span,
 };
-use misaki::otlp::wire::{put_bytes, put_fixed64, put_uint};
-use misaki::telemetry::Signal;
+use misaki::face::otlp::wire::{put_bytes, put_fixed64, put_uint};
+use misaki::face::telemetry::Signal;
 use proptest::prelude::*;
 
 const VERBOSITIES: [(Verbosity, &str); 3] =

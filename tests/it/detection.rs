@@ -1,11 +1,11 @@
 //! The `resource_detection` processor: what it finds, and what it does with what stands there already.
 
-use misaki::config;
-use misaki::otlp::check::check;
-use misaki::processors::Notes;
-use misaki::processors::resourcedetection::Config;
-use misaki::service::plan::Plan;
-use misaki::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
+use misaki::face::config;
+use misaki::face::otlp::check::check;
+use misaki::face::processors::Notes;
+use misaki::face::processors::resourcedetection::Config;
+use misaki::face::service::Plan;
+use misaki::face::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -18,7 +18,7 @@ fn decode(settings: &str) -> (Config, String) {
     let text = format!("yaml:{{it: {settings}}}");
     let loaded = config::load(&[text], &[], &|_| None);
     let node = &loaded.root.get("it").unwrap();
-    let decoded = Config::decode(config::section::Section::of(node, "it", &loaded.problems));
+    let decoded = Config::decode(config::Section::of(node, "it", &loaded.problems));
     (decoded, loaded.problems.render(&loaded.sources, false))
 }
 

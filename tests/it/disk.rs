@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, IoSlice};
 use std::time::Duration;
 
-use misaki::sending::disk::format::{FileHeader, FileKind, Frame, Position, crc};
-use misaki::sending::disk::{Amount, Disk, OpenError};
+use misaki::face::sending::{Amount, Disk, FileHeader, FileKind, Frame, OpenError, Position, crc};
 
 use super::simulated_disk::*;
 

@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use misaki::config::{self, emit};
-use misaki::ottl::functions;
-use misaki::service::plan::Plan;
-use misaki::service::registry::ROWS;
+use misaki::face::config::{self, emit};
+use misaki::face::ottl::functions;
+use misaki::face::service::{Plan, ROWS};
 use serde_json::{Value, json};
 
 /// No key has this name, nor one like it.

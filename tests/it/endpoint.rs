@@ -3,8 +3,8 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
-use misaki::network::endpoint::{Address, Endpoint, Listen, connect};
-use misaki::network::looks_like_tls;
+use misaki::face::network::endpoint::connect;
+use misaki::face::network::{Address, Endpoint, Listen, looks_like_tls};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {

@@ -4,22 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use misaki::diagnostics::escape::{self, Eyes, WINDOW};
-use misaki::exporters::SendError;
-use misaki::exporters::compress::{Compression, Form};
-use misaki::exporters::debug::layout::Layout;
-use misaki::exporters::debug::requests::{Limits, Requests, WAIT};
-use misaki::exporters::debug::{Style, Verbosity, render_chunks, render_dump};
-use misaki::otlp::check::check;
-use misaki::otlp::inflate::Coding;
-use misaki::otlp::json::{put_requests, to_json};
-use misaki::otlp::pieces::{Pieces, whole};
-use misaki::otlp::schema::{
+use misaki::face::diagnostics::escape::{self, Eyes, WINDOW};
+use misaki::face::exporters::{
+    Compression, Form, Layout, Limits, Requests, SendError, Style, Verbosity, WAIT, render_chunks, render_dump,
+};
+use misaki::face::otlp::check::check;
+use misaki::face::otlp::json::{put_requests, to_json};
+use misaki::face::otlp::schema::{
     REQUEST_RESOURCES, any_value, key_value, list, log_record, metric, metric_data, number_point, resource,
     resource_group, scope_group, span,
 };
-use misaki::otlp::wire::{put_bytes, put_varint};
-use misaki::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
+use misaki::face::otlp::wire::{put_bytes, put_varint};
+use misaki::face::otlp::{Coding, Pieces, whole};
+use misaki::face::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
 use proptest::prelude::*;
 
 use crate::harness::*;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use misaki::otlp::json;
-use misaki::telemetry::Signal;
+use misaki::face::otlp::json;
+use misaki::face::telemetry::Signal;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use prost::Message;
 

@@ -1,12 +1,12 @@
 //! `filter` beyond what is recorded in `fixtures/pipelines`: its counters, the ledger, observing, refusing, its errors, and
 //! that on the wire it drops what it would drop of decoded requests.
 
-use misaki::config::{self, section::Section};
-use misaki::diagnostics::metrics::Page;
-use misaki::otlp::check::check;
-use misaki::processors::{Factory, Notes, filter};
-use misaki::service::plan::Plan;
-use misaki::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
+use misaki::face::config::{self, Section};
+use misaki::face::diagnostics::Page;
+use misaki::face::otlp::check::check;
+use misaki::face::processors::{Factory, Notes, filter};
+use misaki::face::service::Plan;
+use misaki::face::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;

@@ -21,13 +21,12 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use misaki::config;
-use misaki::network::workers::Workers;
-use misaki::otlp::{check, json, percent, status};
-use misaki::processors::Stage;
-use misaki::service::plan::{Changes, Plan};
-use misaki::service::{self, Balance, Running};
-use misaki::telemetry::{
+use misaki::face::config;
+use misaki::face::network::Workers;
+use misaki::face::otlp::{check, json, percent, status};
+use misaki::face::processors::Stage;
+use misaki::face::service::{self, Balance, Changes, Plan, Running};
+use misaki::face::telemetry::{
     Account, Budget, Charge, Client, Intake, Now, Part, Refusal, Share, Signal, Status, Submission, Telemetry,
 };
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -124,7 +123,7 @@ impl Misaki {
     pub fn submit_wire(&self, signal: Signal, wire: Vec<u8>, client: Option<Arc<Client>>) -> Submission<'_> {
         let gate = self.running.graph.gates.iter().find(|gate| gate.signal() == signal && gate.is_open()).unwrap();
         let Some(charge) = Charge::take(&self.running.budget, Share::Ingest, wire.len() as u64) else {
-            return Box::pin(async { Err(Refusal::busy(misaki::telemetry::Reason::MemoryFull)) });
+            return Box::pin(async { Err(Refusal::busy(misaki::face::telemetry::Reason::MemoryFull)) });
         };
         let items = check::check(signal, &wire).unwrap();
         let parts = [Part::new(wire, items, charge)].into_iter().collect();
@@ -387,7 +386,8 @@ impl Answer {
             return Answer { ok, code: head.status.as_u16(), message, hint: seconds };
         }
         let code: u16 = header("grpc-status").unwrap().parse().unwrap();
-        let details = header("grpc-status-details-bin").and_then(|text| misaki::otlp::base64::decode(text.as_bytes()));
+        let details =
+            header("grpc-status-details-bin").and_then(|text| misaki::face::otlp::base64::decode(text.as_bytes()));
         let hint = details.and_then(|details| status::from_wire(&details).1);
         let message = percent::decoded_text(header("grpc-message").unwrap_or_default().as_bytes());
         Answer { ok: code == 0, code, message, hint }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use misaki::config;
-use misaki::service::plan::Plan;
+use misaki::face::config;
+use misaki::face::service::Plan;
 
 use super::harness::*;
 

@@ -3,8 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-use misaki::otlp::deflate::{Deflater, WHOLE, deflate};
-use misaki::otlp::inflate::{Coding, InflateError, Inflater};
+use misaki::face::otlp::{Coding, Deflater, InflateError, Inflater, WHOLE, deflate};
 use proptest::prelude::*;
 
 const MIB: usize = 1 << 20;

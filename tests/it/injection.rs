@@ -7,11 +7,11 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use bytes::Bytes;
-use misaki::diagnostics::escape::is_control;
-use misaki::extensions::LocalSocket as Config;
-use misaki::inspect::{Inspection, Subject};
-use misaki::otlp::json;
-use misaki::telemetry::Signal;
+use misaki::face::diagnostics::escape::is_control;
+use misaki::face::extensions::LocalSocket as Config;
+use misaki::face::inspect::{Inspection, Subject};
+use misaki::face::otlp::json;
+use misaki::face::telemetry::Signal;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -597,8 +597,8 @@ async fn what_upstreams_say() {
         let upstream = Upstream::scripted(move |arrival| {
             let is_grpc = arrival.headers.get("content-type").is_some_and(|kind| kind == "application/grpc");
             let status = || {
-                replaced(misaki::otlp::status::to_wire(
-                    &misaki::telemetry::Status { code: 3.into(), message: said.clone() },
+                replaced(misaki::face::otlp::status::to_wire(
+                    &misaki::face::telemetry::Status { code: 3.into(), message: said.clone() },
                     None,
                 ))
             };

@@ -8,12 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use misaki::extensions::LocalSocket as Config;
-use misaki::inspect::feed::{PointKind, View, Viewers};
-use misaki::inspect::wanted::Wanted;
-use misaki::inspect::{Inspection, Subject};
-use misaki::otlp::percent;
-use misaki::telemetry::{Budget, Charge, Now, Part, Point, Reason, Share, Signal, Telemetry};
+use misaki::face::extensions::LocalSocket as Config;
+use misaki::face::inspect::{Inspection, PointKind, Subject, View, Viewers, Wanted};
+use misaki::face::otlp::percent;
+use misaki::face::telemetry::{Budget, Charge, Now, Part, Point, Reason, Share, Signal, Telemetry};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
@@ -418,7 +416,7 @@ async fn tail_writes_long_texts_within_little_memory() {
     let socket = inspection.path().to_str().unwrap().to_owned();
     let message = |number: u32, content: &[u8]| {
         let mut out = Vec::new();
-        misaki::otlp::wire::put_bytes(&mut out, number, content);
+        misaki::face::otlp::wire::put_bytes(&mut out, number, content);
         out
     };
     let wire = message(1, &message(2, &message(2, b"").repeat(400_000)));
@@ -535,7 +533,7 @@ async fn nothing_that_is_tailed_acts_on_the_terminal() {
         let (status, out, err) = run(&arguments).await;
         assert_eq!((status, err.as_str()), (0, ""));
         assert!(out.contains("gpj.exe") && out.contains("31mred"), "{form}: {out}");
-        let acts = |c| misaki::diagnostics::escape::is_control(c) && c != '\n';
+        let acts = |c| misaki::face::diagnostics::escape::is_control(c) && c != '\n';
         assert!(!out.contains(acts), "{form}: {out:?}");
     }
     // Neither is what a person pastes, nor what the collector answers to it.

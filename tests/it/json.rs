@@ -1,8 +1,8 @@
 //! OTLP/JSON: the rules of reading row by row, the Go collector's form of writing, and both against prost and serde_json.
 
-use misaki::otlp::json::{to_json, to_wire};
-use misaki::otlp::wire::put_bytes;
-use misaki::telemetry::Signal;
+use misaki::face::otlp::json::{to_json, to_wire};
+use misaki::face::otlp::wire::put_bytes;
+use misaki::face::telemetry::Signal;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use misaki::config::{Loaded, emit, load};
-use misaki::service::plan::{Changes, Plan};
+use misaki::face::config::{Loaded, emit, load};
+use misaki::face::service::{Changes, Plan};
 
 /// In a debug build. What is compared with everything before it takes several times as long.
 const MOST: Duration = Duration::from_secs(5);

@@ -4,10 +4,9 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::Bytes;
-use misaki::otlp::deflate::deflate;
-use misaki::otlp::inflate::Coding;
-use misaki::sending::disk::NewRecord;
-use misaki::telemetry::{Budget, Charge, Share, Signal};
+use misaki::face::otlp::{Coding, deflate};
+use misaki::face::sending::NewRecord;
+use misaki::face::telemetry::{Budget, Charge, Share, Signal};
 
 use crate::harness::*;
 use crate::simulated_disk::{Fault, Sim, open};
@@ -129,8 +128,8 @@ fn a_policy_of_an_unknown_type_is_one_mistake() {
             "yaml:{{receivers: {{otlp: {{protocols: {{grpc: }}}}}}, processors: {{tail_sampling: {{policies: [{policy}]}}}}, exporters: {{nop: }}, \
              service: {{pipelines: {{traces: {{receivers: [otlp], processors: [tail_sampling], exporters: [nop]}}}}}}}}"
         );
-        let loaded = misaki::config::load(&[yaml], &[], &|_| None);
-        misaki::service::plan::Plan::read(&loaded);
+        let loaded = misaki::face::config::load(&[yaml], &[], &|_| None);
+        misaki::face::service::Plan::read(&loaded);
         let said = loaded.problems.render(&loaded.sources, false);
         assert!(
             said.contains("unknown sampling policy type") && said.ends_with("\n1 error in inline yaml\n"),

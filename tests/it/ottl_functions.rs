@@ -1,16 +1,11 @@
 //! The functions of OTTL: every converter on values of every kind it takes, with what the Go collector makes of them, and
 //! every editor on one map.
 
-use misaki::otlp::Signal;
-use misaki::otlp::check::check;
-use misaki::otlp::json::{to_json, to_wire};
-use misaki::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor, rewrite};
-use misaki::ottl::compile::{self, Dialect};
-use misaki::ottl::expression::Call;
-use misaki::ottl::scene::Scene;
-use misaki::ottl::value::{Arena, Fault, Value};
-use misaki::ottl::{functions, parser};
-use misaki::telemetry::Now;
+use misaki::face::otlp::check::check;
+use misaki::face::otlp::json::{to_json, to_wire};
+use misaki::face::otlp::{Depth, Outcome, Sight, Signal, Verdict, Visitor, rewrite};
+use misaki::face::ottl::{Arena, Call, Dialect, Fault, Scene, Value, compile, functions, parser};
+use misaki::face::telemetry::Now;
 use serde_json::Value as Json;
 
 const LOG: Dialect = Dialect { context: "log", functions: functions::TRANSFORM };

@@ -1,15 +1,11 @@
 //! The language: what is read, what is refused and where, how values compare and are calculated with, and how conditions
 //! are read back.
 
-use misaki::config::{self, Level, Problem};
-use misaki::otlp::rewrite::Sight;
-use misaki::ottl::compile::{self, Dialect};
-use misaki::ottl::scene::Scene;
-use misaki::ottl::syntax::{self, Mistake};
-use misaki::ottl::value::{Arena, Fault};
-use misaki::ottl::{functions, parser, plain};
-use misaki::service::plan::Plan;
-use misaki::telemetry::Now;
+use misaki::face::config::{self, Level, Problem};
+use misaki::face::otlp::Sight;
+use misaki::face::ottl::{Arena, Dialect, Fault, Mistake, Scene, compile, functions, parser, plain, syntax};
+use misaki::face::service::Plan;
+use misaki::face::telemetry::Now;
 
 const LOG: Dialect = Dialect { context: "log", functions: functions::TRANSFORM };
 

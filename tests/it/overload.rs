@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use misaki::config::{ComponentId, PipelineId};
-use misaki::diagnostics::metrics::Page;
-use misaki::pipeline::timekeeper::keep_time;
-use misaki::pipeline::{Branches, End, Next, Segment, Step};
-use misaki::processors::batch::{self, Batch};
-use misaki::processors::{Notes, Processor, Role, Stage, StageParts};
-use misaki::service::plan::Plan;
-use misaki::telemetry::{
+use misaki::face::config::{ComponentId, PipelineId};
+use misaki::face::diagnostics::Page;
+use misaki::face::pipeline::{Branches, End, Next, Segment, Step, keep_time};
+use misaki::face::processors::batch::{self, Batch};
+use misaki::face::processors::{Notes, Processor, Role, Stage, StageParts};
+use misaki::face::service::Plan;
+use misaki::face::telemetry::{
     Account, Accounts, Alarm, Ask, Bill, Budget, Charge, Full, Load, Now, Outlet, Part, Place, Reason, Refusal, Share,
     Signal, Sink, Tap, Telemetry, Wakeful,
 };
@@ -89,7 +88,7 @@ pub fn stage(
 ) -> (Arc<dyn Stage>, Arc<dyn Sink>) {
     if signal == Signal::Traces {
         let text = "yaml:{receivers: {otlp: {protocols: {grpc: }}}, exporters: {nop: }, processors: {tail_sampling: {decision_wait: 1s, policies: [{name: all, type: always_sample}]}}, service: {pipelines: {traces: {receivers: [otlp], processors: [tail_sampling], exporters: [nop]}}}}";
-        let plan = Plan::read(&misaki::config::load(&[text.to_owned()], &[], &|_| None));
+        let plan = Plan::read(&misaki::face::config::load(&[text.to_owned()], &[], &|_| None));
         let id = ComponentId::parse("tail_sampling").unwrap();
         let Role::Stage(factory) = plan.processor(&id).unwrap().role() else { panic!("it holds nothing") };
         let (budget, alarm) = (budget.clone(), alarm.clone());

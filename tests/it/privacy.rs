@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
-use misaki::telemetry::Signal;
+use misaki::face::telemetry::Signal;
 use serde_json::{Value as Json, json};
 
 use super::harness::*;

@@ -6,11 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::Request;
-use misaki::exporters::upstream::{self, Balance, Pieces, Protocol};
-use misaki::network::Stream;
-use misaki::network::endpoint::{Endpoint, Scheme};
-use misaki::network::proxy::{Environment, Proxy};
-use misaki::network::tls::{self, ClientTls, Pem, Server};
+use misaki::face::exporters::{Balance, Pieces, Protocol, upstream};
+use misaki::face::network::tls::{self, ClientTls, Pem, Server};
+use misaki::face::network::{Endpoint, Environment, Proxy, Scheme, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;

@@ -2,9 +2,9 @@
 //! (`fixtures/processors`): a line has a configuration, and for each request what came out, or nothing. What it answers to a request
 //! (`fixtures/answers`) and which configs it takes (`fixtures/taken`) is recorded by `tests/conformance/record.py`.
 
-use misaki::config;
-use misaki::service::plan::Plan;
-use misaki::telemetry::Signal;
+use misaki::face::config;
+use misaki::face::service::Plan;
+use misaki::face::telemetry::Signal;
 use serde_json::Value as Json;
 
 use super::harness::*;
@@ -167,7 +167,7 @@ async fn requests_are_answered_as_by_the_go_collector() {
         let body = match case["body_base64"].as_str() {
             Some(body) => {
                 let mut bytes = Vec::new();
-                misaki::otlp::base64::read_padded(body.as_bytes(), &mut bytes).unwrap();
+                misaki::face::otlp::base64::read_padded(body.as_bytes(), &mut bytes).unwrap();
                 bytes
             }
             None => case["body"].as_str().unwrap().as_bytes().to_vec(),

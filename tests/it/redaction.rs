@@ -1,9 +1,9 @@
 //! `redaction`: what goes, what is masked and what is said about it; and the errors of the actions of
 //! `attributes` and `resource`, in the Go collector's words.
 
-use misaki::config;
-use misaki::service::plan::Plan;
-use misaki::telemetry::Signal;
+use misaki::face::config;
+use misaki::face::service::Plan;
+use misaki::face::telemetry::Signal;
 
 use super::harness::*;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use misaki::network::tls;
+use misaki::face::network::tls;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;

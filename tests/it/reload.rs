@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use misaki::network::tls;
-use misaki::telemetry::Signal;
+use misaki::face::network::tls;
+use misaki::face::telemetry::Signal;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -727,7 +727,7 @@ async fn one_port_for_both_protocols() {
 /// Reloads are counted, as used or refused.
 #[tokio::test]
 async fn reloads_are_counted() {
-    use misaki::diagnostics::metrics::{Observe, Page};
+    use misaki::face::diagnostics::{Observe, Page};
 
     let misaki = Misaki::start("{}", &[]).await;
     let reloads = misaki.running.reloads.clone();

@@ -1,14 +1,13 @@
 //! The walk over a request: what it keeps, drops and edits is what decoding, changing and encoding would give.
 
-use misaki::otlp::Signal;
-use misaki::otlp::check::check;
-use misaki::otlp::message::{Message, put_pair_header};
-use misaki::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor, rewrite};
-use misaki::otlp::room::Room;
-use misaki::otlp::schema::{any_value, exponential_point, log_record, metric, number_point, resource, scope, span};
-use misaki::otlp::slice::Exhausted;
-use misaki::otlp::views::AnyValue;
-use misaki::otlp::wire::{Fields, Value, put_bytes, put_uint};
+use misaki::face::otlp::check::check;
+use misaki::face::otlp::schema::{
+    any_value, exponential_point, log_record, metric, number_point, resource, scope, span,
+};
+use misaki::face::otlp::wire::{Fields, Value, put_bytes, put_uint};
+use misaki::face::otlp::{
+    AnyValue, Depth, Exhausted, Message, Outcome, Room, Sight, Signal, Verdict, Visitor, put_pair_header, rewrite,
+};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -378,7 +377,7 @@ fn shown(message: &Message) -> String {
     assert_eq!(out.len(), message.len());
     let fields = Fields::new(&out).map(|field| match (field.number, field.value) {
         (6, Value::Bytes(pair)) => {
-            let pair = misaki::otlp::views::KeyValue::read(pair);
+            let pair = misaki::face::otlp::KeyValue::read(pair);
             let AnyValue::String(value) = pair.value else { panic!("{pair:?}") };
             format!("{}={}", String::from_utf8_lossy(pair.key), String::from_utf8_lossy(value))
         }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use misaki::otlp::room::Room;
-use misaki::otlp::wire::put_bytes;
-use misaki::ottl::value::Arena;
-use misaki::service::machine::connections_within;
-use misaki::telemetry::{Budget, Charge, Most, Now, Part, Pending, Share, Signal, Telemetry};
+use misaki::face::otlp::Room;
+use misaki::face::otlp::wire::put_bytes;
+use misaki::face::ottl::Arena;
+use misaki::face::service::connections_within;
+use misaki::face::telemetry::{Budget, Charge, Most, Now, Part, Pending, Share, Signal, Telemetry};
 
 use super::harness::*;
 

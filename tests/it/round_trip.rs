@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use misaki::config::{self, Loaded, emit};
-use misaki::service::plan::Plan;
+use misaki::face::config::{self, Loaded, emit};
+use misaki::face::service::Plan;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use misaki::diagnostics::reloads::Reloads;
-use misaki::inspect::{Subject, status};
+use misaki::face::diagnostics::Reloads;
+use misaki::face::inspect::{Subject, status};
 
 use crate::harness::*;
 
@@ -112,8 +112,8 @@ async fn what_was_left_on_disk_is_told_apart() {
     let account = &told["ledger"][0];
     assert_eq!((&account["accepted"], &account["found"], &account["exported"]), (&3.into(), &2.into(), &3.into()));
     let socket = folder.path().join("status.sock");
-    let config = misaki::extensions::LocalSocket { path: Some(socket.clone()), ..Default::default() };
-    let inspection = misaki::inspect::Inspection::open(&config, subject).unwrap();
+    let config = misaki::face::extensions::LocalSocket { path: Some(socket.clone()), ..Default::default() };
+    let inspection = misaki::face::inspect::Inspection::open(&config, subject).unwrap();
     let shown =
         tokio::task::spawn_blocking(move || run(&["status", "--socket", socket.to_str().unwrap()])).await.unwrap().1;
     for line in [

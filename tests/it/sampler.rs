@@ -1,9 +1,9 @@
 //! `probabilistic_sampler` beyond what is recorded in `fixtures/pipelines`: its counters, the ledger, its errors.
 
-use misaki::config;
-use misaki::diagnostics::metrics::Page;
-use misaki::service::plan::Plan;
-use misaki::telemetry::Signal;
+use misaki::face::config;
+use misaki::face::diagnostics::Page;
+use misaki::face::service::Plan;
+use misaki::face::telemetry::Signal;
 
 use super::harness::*;
 

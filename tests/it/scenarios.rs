@@ -15,9 +15,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use misaki::config;
-use misaki::service::plan::Plan;
-use misaki::telemetry::{Share, Signal};
+use misaki::face::config;
+use misaki::face::service::Plan;
+use misaki::face::telemetry::{Share, Signal};
 
 use crate::harness::*;
 

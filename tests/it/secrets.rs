@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use misaki::config::{self, Node, Value, emit};
-use misaki::service::plan::Plan;
-use misaki::telemetry::Signal;
+use misaki::face::config::{self, Node, Value, emit};
+use misaki::face::service::Plan;
+use misaki::face::telemetry::Signal;
 
 use crate::harness::*;
 

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use misaki::exporters::settings::Retry;
-use misaki::sending::backoff::Backoff;
-use misaki::telemetry::{Client, Now, Refusal, Share, Signal};
+use misaki::face::exporters::Retry;
+use misaki::face::sending::Backoff;
+use misaki::face::telemetry::{Client, Now, Refusal, Share, Signal};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use prost::Message;

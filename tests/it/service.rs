@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use misaki::telemetry::{Point, Signal, Telemetry};
+use misaki::face::telemetry::{Point, Signal, Telemetry};
 
 use super::harness::*;
 
@@ -390,8 +390,8 @@ fn mistakes_of_diamonds(layers: usize, closes: bool) -> String {
         "yaml:{{receivers: {{otlp: {{protocols: {{grpc: }}}}}}, exporters: {{nop: }}, connectors: {{{}}}, service: {{pipelines: {{{pipelines}}}}}}}",
         connectors.join(", ")
     );
-    let loaded = misaki::config::load(&[text], &[], &|_| None);
-    misaki::service::plan::Plan::read(&loaded);
+    let loaded = misaki::face::config::load(&[text], &[], &|_| None);
+    misaki::face::service::Plan::read(&loaded);
     loaded.problems.render(&loaded.sources, false)
 }
 

@@ -8,8 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use misaki::sending::disk::hold::{ATTEMPTS, PAUSE};
-use misaki::sending::disk::{Amount, Clock, Disk, Found, Limits, Log, NewRecord, OpenError, Opening, Record};
+use misaki::face::sending::{
+    ATTEMPTS, Amount, Clock, Disk, Found, Limits, Log, NewRecord, OpenError, Opening, PAUSE, Record,
+};
 
 pub const LIMITS: Limits = Limits { quota: 256 << 10, segment: 2 << 10, min_free: 0, marks: 1 << 10, sync: true };
 pub const SECTOR: usize = 512;

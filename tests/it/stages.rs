@@ -6,16 +6,17 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use misaki::diagnostics::supervisor::Supervisor;
-use misaki::exporters::settings::{BatchSettings, QueueSettings, Retry, Settings};
-use misaki::exporters::{Accepted, Encoding, Exporter, Payload, Sending as Sends};
-use misaki::otlp::check;
-use misaki::otlp::wire::put_bytes;
-use misaki::pipeline::timekeeper::keep_time;
-use misaki::processors::batch::{self, Batch};
-use misaki::processors::{Stage, StageParts};
-use misaki::sending::Queue;
-use misaki::telemetry::{
+use misaki::face::diagnostics::Supervisor;
+use misaki::face::exporters::{
+    Accepted, BatchSettings, Encoding, Exporter, Payload, QueueSettings, Retry, Sending as Sends, Settings,
+};
+use misaki::face::otlp::check;
+use misaki::face::otlp::wire::put_bytes;
+use misaki::face::pipeline::keep_time;
+use misaki::face::processors::batch::{self, Batch};
+use misaki::face::processors::{Stage, StageParts};
+use misaki::face::sending::Queue;
+use misaki::face::telemetry::{
     Account, Alarm, Ask, Blocked, Budget, Charge, Drain, Now, Outlet, Part, Place, Planned, Reason, Refusal, Share,
     Signal, Sink, Tally, Telemetry, Wakeful,
 };

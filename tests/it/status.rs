@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use misaki::extensions::LocalSocket as Config;
-use misaki::inspect::{Inspection, Subject, status};
-use misaki::telemetry::Signal;
-use misaki::telemetry::bill::{Reading, Sums};
+use misaki::face::extensions::LocalSocket as Config;
+use misaki::face::inspect::{Inspection, Subject, status};
+use misaki::face::telemetry::{Reading, Signal, Sums};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use misaki::telemetry::Signal;
+use misaki::face::telemetry::Signal;
 
 use super::harness::*;
 
@@ -229,12 +229,12 @@ async fn a_backlog_is_on_disk_and_not_in_memory() {
         .replace("service: {extensions", "service: {pipelines: {logs: {processors: [memory_limiter]}}, extensions");
     let upstream = Upstream::replying(Reply::Hang).await;
     let mut misaki = Misaki::start(&changes, &[&upstream]).await;
-    let limit = misaki.running.budget.limit(misaki::telemetry::Share::Queue);
+    let limit = misaki.running.budget.limit(misaki::face::telemetry::Share::Queue);
     for index in 0..30 {
         let name = format!("{index}-{}", "x".repeat(100_000));
         let answer = misaki.send(&[&name]).await;
         assert!(answer.ok, "{index}: {answer:?}");
-        assert!(misaki.running.budget.used(misaki::telemetry::Share::Queue) <= limit / 4 + 200_000);
+        assert!(misaki.running.budget.used(misaki::face::telemetry::Share::Queue) <= limit / 4 + 200_000);
     }
     assert_eq!(misaki.held(), 30);
     upstream.release();
@@ -344,7 +344,7 @@ async fn a_log_in_use_is_refused() {
     let upstream = Upstream::start().await;
     let mut misaki = start(directory.path(), STORED, &upstream).await;
     let log = directory.path().join("misaki/exporter_otlp_logs");
-    let taken = misaki::sending::disk::directory::Directory::take(&log, Duration::from_millis(50));
+    let taken = misaki::face::sending::Directory::take(&log, Duration::from_millis(50));
     assert!(taken.is_err_and(|error| error.to_string().contains("in use")));
     misaki.finish().await;
 }
@@ -443,7 +443,7 @@ fn storage_in_memory_is_warned_of() {
     let memory = said(Path::new("/dev/shm"));
     assert!(memory.contains("the storage is memory (tmpfs)") && memory.contains("/dev/shm"), "{memory}");
     let target = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if misaki::sending::disk::directory::hazard(target).is_none() {
+    if misaki::face::sending::directory::hazard(target).is_none() {
         let disk = said(target);
         assert!(!disk.contains("the storage is"), "{disk}");
     }
@@ -518,7 +518,7 @@ async fn a_queue_of_an_older_build_is_taken_over() {
 /// A newer build's queue is refused by each way in, and not a byte of it changes.
 #[tokio::test]
 async fn a_queue_of_a_newer_build_is_refused_untouched() {
-    use misaki::sending::disk::format::crc;
+    use misaki::face::sending::crc;
     for file in ["0000000000000002.segment", "marks"] {
         let directory = tempfile::tempdir().unwrap();
         let newer = left_by_an_older_build(directory.path()).join(file);
@@ -577,17 +577,20 @@ async fn replayed_letters_go_where_the_exporter_sends_now() {
 /// Cannot bear one record.
 struct Brittle;
 
-impl misaki::exporters::Exporter for Brittle {
-    fn encode<'a>(&'a self, telemetry: &'a misaki::telemetry::Telemetry) -> misaki::exporters::Encoding<'a> {
+impl misaki::face::exporters::Exporter for Brittle {
+    fn encode<'a>(
+        &'a self,
+        telemetry: &'a misaki::face::telemetry::Telemetry,
+    ) -> misaki::face::exporters::Encoding<'a> {
         Box::pin(async {
-            let payload = misaki::exporters::Payload::of(telemetry);
+            let payload = misaki::face::exporters::Payload::of(telemetry);
             assert!(!payload.body.iter().any(|body| body.ends_with(b"poison")));
             payload
         })
     }
 
-    fn send<'a>(&'a self, _: &'a misaki::exporters::Payload) -> misaki::exporters::Sending<'a> {
-        Box::pin(async { Ok(misaki::exporters::Accepted::default()) })
+    fn send<'a>(&'a self, _: &'a misaki::face::exporters::Payload) -> misaki::face::exporters::Sending<'a> {
+        Box::pin(async { Ok(misaki::face::exporters::Accepted::default()) })
     }
 
     fn destination(&self) -> String {
@@ -598,7 +601,7 @@ impl misaki::exporters::Exporter for Brittle {
 /// A record that nothing can be done with is put aside by the first panic: it stops no other, and no restart meets it.
 #[tokio::test]
 async fn what_panics_is_put_aside() {
-    use misaki::exporters::settings::{QueueSettings, Retry, Settings};
+    use misaki::face::exporters::{QueueSettings, Retry, Settings};
     let directory = tempfile::tempdir().unwrap();
     let (path, name) = (directory.path().to_str().unwrap(), "exporter_otlp_logs");
     let away = Upstream::replying(Reply::Grpc(14, "away", None)).await;
@@ -612,7 +615,7 @@ async fn what_panics_is_put_aside() {
         Retry { enabled: true, initial_interval, randomization_factor, multiplier, max_interval, max_elapsed_time };
     let settings = Settings { timeout: None, queue: QueueSettings::off(), retry };
     let queue = misaki.running.graph.queues.iter().find(|queue| queue.path().is_some()).unwrap();
-    queue.change(misaki::sending::Way { settings, exporter: std::sync::Arc::new(Brittle) });
+    queue.change(misaki::face::sending::Way { settings, exporter: std::sync::Arc::new(Brittle) });
     misaki.settle().await;
     assert_eq!(misaki.line("otlp"), "logs to otlp: 3 accepted = 2 exported + 1 dropped (internal 1) + 0 left");
     misaki.finish().await;
@@ -694,7 +697,7 @@ async fn a_closed_segment_that_is_removed_is_counted() {
 async fn links_and_directories_of_others_are_refused() {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-    use misaki::sending::disk::{Disk, directory::Directory};
+    use misaki::face::sending::{Directory, Disk};
 
     let directory = tempfile::tempdir().unwrap();
     let (queue, outside) = (directory.path().join("misaki/exporter_otlp_logs"), directory.path().join("outside"));

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use misaki::inspect::place;
+use misaki::face::inspect::place;
 
 use crate::harness::until;
 

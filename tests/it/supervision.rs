@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use misaki::diagnostics::metrics::{Observe, Page};
-use misaki::extensions::LocalSocket as Config;
-use misaki::inspect::{Inspection, Subject};
-use misaki::telemetry::Signal;
+use misaki::face::diagnostics::{Observe, Page};
+use misaki::face::extensions::LocalSocket as Config;
+use misaki::face::inspect::{Inspection, Subject};
+use misaki::face::telemetry::Signal;
 
 use super::harness::*;
 use super::hostmetrics::host;
@@ -207,7 +207,7 @@ async fn a_worker_that_ends_is_told() {
 /// A writer that panics, as that of the log itself: nobody waits for it, and what comes later is not taken.
 #[test]
 fn an_output_says_that_it_has_failed() {
-    use misaki::diagnostics::output::{Counts, Outcome, Output, Owner, Plain, Sink, Why};
+    use misaki::face::diagnostics::output::{Counts, Outcome, Output, Owner, Plain, Sink, Why};
     struct Nobody;
     impl Owner for Nobody {
         fn settle(&self, _: Counts, _: Outcome) {}

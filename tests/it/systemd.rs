@@ -6,7 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use misaki::diagnostics::systemd::Systemd;
+use misaki::face::diagnostics::Systemd;
 
 const CONFIG: &str = "yaml:{receivers: {otlp: {protocols: {http: {endpoint: \"127.0.0.1:0\"}}}}, exporters: {nop: }, service: {telemetry: {metrics: {level: none}}, pipelines: {logs: {receivers: [otlp], exporters: [nop]}}}}";
 

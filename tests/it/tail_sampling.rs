@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use misaki::config;
-use misaki::diagnostics::metrics::Page;
-use misaki::service::plan::Plan;
-use misaki::telemetry::Signal;
+use misaki::face::config;
+use misaki::face::diagnostics::Page;
+use misaki::face::service::Plan;
+use misaki::face::telemetry::Signal;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;

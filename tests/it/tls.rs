@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use misaki::config::{Section, load};
-use misaki::network::tls::{
+use misaki::face::config::{Section, load};
+use misaki::face::network::tls::{
     ClientTls, Identity, Peer, Pem, Server, ServerTls, Version, Versions, accept, client_config, connect, explain,
     server_config,
 };

@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use misaki::config::{self, section::Section};
-use misaki::diagnostics::metrics::Page;
-use misaki::otlp::check::check;
-use misaki::processors::{Factory, Notes, Processor, trace_context::Config};
-use misaki::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
+use misaki::face::config::{self, Section};
+use misaki::face::diagnostics::Page;
+use misaki::face::otlp::check::check;
+use misaki::face::processors::trace_context::Config;
+use misaki::face::processors::{Factory, Notes, Processor};
+use misaki::face::telemetry::{Budget, Charge, Now, Part, Share, Signal, Telemetry};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, KeyValueList, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};

@@ -1,6 +1,6 @@
 //! `transform` beyond what is recorded in `fixtures/pipelines`: groups, the shared cache, error modes.
 
-use misaki::telemetry::Signal;
+use misaki::face::telemetry::Signal;
 
 use super::harness::*;
 
@@ -149,7 +149,7 @@ async fn long_resources_are_not_searched_for_each_record() {
     const RESOURCE: usize = 300;
     let field = |number: u8, payload: &[u8]| {
         let mut out = vec![number << 3 | 2];
-        misaki::otlp::wire::put_varint(&mut out, payload.len() as u64);
+        misaki::face::otlp::wire::put_varint(&mut out, payload.len() as u64);
         [out, payload.to_vec()].concat()
     };
     let text = |text: &str| field(1, text.as_bytes());

@@ -5,13 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use misaki::exporters::debug::layout::{Layout, width};
-use misaki::exporters::debug::requests::{Limits, Requests, WAIT};
-use misaki::exporters::debug::tree::{Span as Leaf, Tree};
-use misaki::exporters::debug::{Style, Verbosity, render_chunks};
-use misaki::otlp::json::to_wire;
-use misaki::otlp::pieces::whole;
-use misaki::telemetry::Signal;
+use misaki::face::exporters::{
+    Layout, Limits, Requests, Span as Leaf, Style, Tree, Verbosity, WAIT, render_chunks, width,
+};
+use misaki::face::otlp::json::to_wire;
+use misaki::face::otlp::whole;
+use misaki::face::telemetry::Signal;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
@@ -514,7 +513,7 @@ fn items_are_lines_and_objects() {
     for name in ["logs_seed", "traces_seed", "metrics_full"] {
         let signal = Signal::ALL.into_iter().find(|signal| name.starts_with(signal.name())).unwrap();
         let request = recorded(name);
-        let count = misaki::otlp::check::check(signal, &request).unwrap();
+        let count = misaki::face::otlp::check::check(signal, &request).unwrap();
         for columns in [80, 160] {
             let (text, items) = rendered(Verbosity::Line, columns, signal, &[&request]);
             assert_eq!((text.lines().count(), items), (count as usize, u64::from(count)));

@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use misaki::sending::disk::hold::{ATTEMPTS, PAUSE};
-use misaki::sending::disk::survey::UNREADABLE;
-use misaki::sending::disk::{Amount, Limits, Log, OpenError, Opening};
+use misaki::face::sending::{ATTEMPTS, Amount, Limits, Log, OpenError, Opening, PAUSE, UNREADABLE};
 
 use super::disk::{full, in_threads};
 use super::simulated_disk::*;
@@ -229,7 +227,7 @@ fn a_file_that_was_kept_can_be_read_elsewhere() {
     let (sim, model) = filled(7);
     let name = segments(&sim)[0].clone();
     let elsewhere = Sim::new(1, false);
-    misaki::sending::disk::Disk::create(&elsewhere, &name).unwrap();
+    misaki::face::sending::Disk::create(&elsewhere, &name).unwrap();
     elsewhere.edit(&name, |bytes| *bytes = sim.bytes(&name));
     let (mut log, found) = Log::view(elsewhere.clone(), elsewhere, LIMITS).unwrap();
     let read = model.read(&mut log, "elsewhere");

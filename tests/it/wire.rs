@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::Bytes;
-use misaki::otlp::check::check;
-use misaki::otlp::schema::{self, Kind, Presence};
-use misaki::otlp::split::Splitter;
-use misaki::otlp::wire::{Fields, Value, put_bytes, put_header, put_uint, put_varint};
-use misaki::telemetry::{Budget, Charge, Most, Now, Part, Pending, Share, Signal, Telemetry};
+use misaki::face::otlp::Splitter;
+use misaki::face::otlp::check::check;
+use misaki::face::otlp::schema::{self, Kind, Presence};
+use misaki::face::otlp::wire::{Fields, Value, put_bytes, put_header, put_uint, put_varint};
+use misaki::face::telemetry::{Budget, Charge, Most, Now, Part, Pending, Share, Signal, Telemetry};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
