@@ -36,12 +36,12 @@ macro_rules! views {
     ($($(#[$doc:meta])* $view:ident = $numbers:ident { $($($number:ident)|+ $field:ident: $type:ty),* $(,)? })*) => {$(
         $(#[$doc])*
         #[derive(Default)]
-        pub struct $view<'a> {
-            $(pub $field: $type),*
+        pub(crate) struct $view<'a> {
+            $(pub(crate) $field: $type),*
         }
 
         impl<'a> $view<'a> {
-            pub fn read(message: &'a [u8]) -> Self {
+            pub(crate) fn read(message: &'a [u8]) -> Self {
                 let mut view = Self::default();
                 fill!(view, message, $numbers { $($($number)|+ $field),* });
                 view
