@@ -20,8 +20,10 @@ pub mod tree;
 pub mod yaml;
 
 pub use id::{ComponentId, PipelineId};
-pub use layout::{Catalog, Declared, Kind, Layout, Lookup, Pipeline, Reference};
+pub use layout::{Catalog, Declared, Kind, Layout, Lookup};
+pub(crate) use layout::{Pipeline, Reference};
 pub use problems::{Level, Problem, Problems};
 pub use section::{Secret, Section};
-pub use source::{Loaded, Outside, SET, Source, load, load_from};
+pub use source::{Loaded, load};
+pub(crate) use source::{Outside, SET, Source, load_from};
 pub use tree::{Entry, Node, Place, Value};

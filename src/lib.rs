@@ -8,6 +8,9 @@
 //!
 //! All of them are private. [`face`] lists what the tests, the benchmarks and the fuzz targets use.
 
+// Here, as in a test binary all is unreachable.
+#![warn(unreachable_pub)]
+
 mod cli;
 mod config;
 mod connectors;

@@ -21,8 +21,10 @@ pub mod survey;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
-pub use hold::{Hold, Opened, Opening};
-pub use log::{AppendError, Log, NewRecord, Record};
+pub use hold::Opening;
+pub(crate) use hold::{Hold, Opened};
+pub(crate) use log::AppendError;
+pub use log::{Log, NewRecord, Record};
 pub use survey::{Found, OpenError};
 
 /// One directory of files. Every call may fail, and does in the tests.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::config::telemetry::Telemetry;
 use crate::config::{ComponentId, Kind, Layout, Loaded, Node, Pipeline, Place, Problem, Reference, Value};
-use crate::connectors::ConnectorSettings;
 use crate::exporters::ExporterSettings;
 use crate::exporters::settings::QueueSettings;
 use crate::extensions::{ExtensionSettings, LocalSocket, Named, Purpose};
@@ -74,7 +73,6 @@ struct Components {
     receivers: Declared<dyn ReceiverSettings>,
     processors: Declared<dyn ProcessorSettings>,
     exporters: Declared<dyn ExporterSettings>,
-    connectors: Declared<dyn ConnectorSettings>,
     extensions: Extensions,
 }
 
@@ -112,7 +110,7 @@ impl Plan {
                 Decode::Receiver(decode) => drop(components.receivers.insert(id.clone(), decode(section()))),
                 Decode::Processor(decode) => drop(components.processors.insert(id.clone(), decode(section()))),
                 Decode::Exporter(decode) => drop(components.exporters.insert(id.clone(), decode(section()))),
-                Decode::Connector(decode) => drop(components.connectors.insert(id.clone(), decode(section()))),
+                Decode::Connector(decode) => decode(section()),
                 Decode::Extension(decode) => drop(components.extensions.insert(id.clone(), decode(section()))),
             };
             // An extension that is always on counts as used.

@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 
 use super::Style;
 use super::text::Text;
-pub use crate::diagnostics::columns::{column, cut, right, width};
+pub use crate::diagnostics::columns::width;
+pub(crate) use crate::diagnostics::columns::{column, cut, right};
 use crate::otlp::pieces::whole;
 
 /// The maximum width of a line, and whether it may have colours.
