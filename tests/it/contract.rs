@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 const KINDS: [&str; 5] = ["receivers", "processors", "exporters", "connectors", "extensions"];
 const REGISTRY: &str = "service/registry.rs";
+/// What the tests, the benchmarks and the fuzz targets may use of the library.
+const FACE: &str = "face.rs";
 
 /// Modules of these folders that are no component, but what several of them share.
 const SHARED: [(&str, &str); 8] = [
@@ -55,7 +57,7 @@ fn a_component_is_its_folder_and_its_row() {
                 let name = file.strip_prefix(&src).unwrap().display().to_string();
                 let is_own =
                     name.starts_with(&format!("{kind}/{module}.rs")) || name.starts_with(&format!("{kind}/{module}/"));
-                if is_own || name == REGISTRY || name == format!("{kind}.rs") {
+                if is_own || [REGISTRY, FACE].contains(&name.as_str()) || name == format!("{kind}.rs") {
                     continue;
                 }
                 let text = code(file);
@@ -148,4 +150,28 @@ fn statuses_are_chosen_in_one_place() {
     files.retain(|file| ["StatusCode::", "Status {", "from_u16("].iter().any(|made| code(file).contains(made)));
     files.sort();
     assert_eq!(files, ["telemetry/answer.rs", "telemetry/refusal.rs"].map(|name| src.join(name)));
+}
+
+/// The words of a text that may be names.
+fn words(text: &str) -> BTreeSet<&str> {
+    text.split(|next: char| !next.is_alphanumeric() && next != '_').filter(|word| !word.is_empty()).collect()
+}
+
+/// The face has nothing that nobody uses: rustc reports no unused code behind it.
+#[test]
+fn the_face_is_what_is_used() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![root.join("src/main.rs")];
+    ["tests/it", "tests/hostile", "benches/load", "fuzz/fuzz_targets"]
+        .iter()
+        .for_each(|folder| sources(&root.join(folder), &mut files));
+    let users = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect::<String>();
+    let used = words(&users);
+    let face = code(&root.join("src").join(FACE));
+    for list in face.split("pub use ").skip(1).map(|rest| rest.split(';').next().unwrap()) {
+        let names = list.rsplit("::").next().unwrap();
+        for name in words(names).into_iter().filter(|name| *name != "self") {
+            assert!(used.contains(name), "nothing outside src/ uses {name}, which face.rs lists");
+        }
+    }
 }
