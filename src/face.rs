@@ -51,6 +51,7 @@ pub mod network {
     pub use crate::network::coalesce::{Coalesced, Turns};
     pub use crate::network::endpoint::{self, Address, Endpoint, Listen, Scheme};
     pub use crate::network::files::Watched;
+    pub use crate::network::frames::{FRAME, Frames};
     pub use crate::network::proxy::{Environment, Proxy};
     pub use crate::network::workers::Workers;
     pub use crate::network::{Stream, looks_like_tls, tls};

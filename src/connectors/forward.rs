@@ -1,7 +1,21 @@
 //! `forward`: joins pipelines of one signal.
 
 use crate::config::section::Section;
+use crate::telemetry::Signal;
 
-pub fn decode(section: Section) {
-    section.finish();
+use super::ConnectorSettings;
+
+pub struct Config;
+
+impl Config {
+    pub fn decode(section: Section) -> Config {
+        section.finish();
+        Config
+    }
+}
+
+impl ConnectorSettings for Config {
+    fn gives(&self, taken: Signal) -> Option<Signal> {
+        Some(taken)
+    }
 }

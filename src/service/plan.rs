@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::config::telemetry::Telemetry;
 use crate::config::{ComponentId, Kind, Layout, Loaded, Node, Pipeline, Place, Problem, Reference, Value};
+use crate::connectors::ConnectorSettings;
 use crate::exporters::ExporterSettings;
 use crate::exporters::settings::QueueSettings;
 use crate::extensions::{ExtensionSettings, LocalSocket, Named, Purpose};
@@ -73,6 +74,7 @@ struct Components {
     receivers: Declared<dyn ReceiverSettings>,
     processors: Declared<dyn ProcessorSettings>,
     exporters: Declared<dyn ExporterSettings>,
+    connectors: Declared<dyn ConnectorSettings>,
     extensions: Extensions,
 }
 
@@ -110,7 +112,7 @@ impl Plan {
                 Decode::Receiver(decode) => drop(components.receivers.insert(id.clone(), decode(section()))),
                 Decode::Processor(decode) => drop(components.processors.insert(id.clone(), decode(section()))),
                 Decode::Exporter(decode) => drop(components.exporters.insert(id.clone(), decode(section()))),
-                Decode::Connector(decode) => decode(section()),
+                Decode::Connector(decode) => drop(components.connectors.insert(id.clone(), decode(section()))),
                 Decode::Extension(decode) => drop(components.extensions.insert(id.clone(), decode(section()))),
             };
             // An extension that is always on counts as used.
@@ -321,10 +323,16 @@ impl Plan {
         self.has(Kind::Connector, id)
     }
 
-    /// The pipelines of one signal fed by a receiver or connector.
+    /// The signal that a receiver or connector gives for one of its pipeline's signal.
+    fn gives(&self, id: &ComponentId, taken: Signal) -> Option<Signal> {
+        self.components.connectors.get(id).map_or(Some(taken), |settings| settings.gives(taken))
+    }
+
+    /// The pipelines fed by a receiver of one signal, or by a connector that takes it.
     pub fn fed_by<'a>(&'a self, id: &'a ComponentId, like: &'a Pipeline) -> impl Iterator<Item = &'a Pipeline> {
+        let given = self.gives(id, like.id.signal);
         let takes = move |pipeline: &&Pipeline| {
-            pipeline.id.signal == like.id.signal && pipeline.receivers.iter().any(|reference| reference.id == *id)
+            Some(pipeline.id.signal) == given && pipeline.receivers.iter().any(|reference| reference.id == *id)
         };
         self.pipelines.iter().filter(takes)
     }
@@ -345,11 +353,13 @@ impl Plan {
                 report(Problem::error(*place, message).at(&path).help(Some(help.to_owned())));
             }
         }
-        let ends = |of: fn(&Pipeline) -> &Vec<Reference>| -> Ends {
+        let ends = |of: fn(&Pipeline) -> &Vec<Reference>| {
             let all = self.pipelines.iter();
-            all.flat_map(|pipeline| of(pipeline).iter().map(|end| (pipeline.id.signal, &end.id))).collect()
+            all.flat_map(move |pipeline| of(pipeline).iter().map(|end| (pipeline.id.signal, &end.id)))
         };
-        let (taken_from, fed) = (ends(|pipeline| &pipeline.receivers), ends(|pipeline| &pipeline.exporters));
+        let taken_from: Ends = ends(|pipeline| &pipeline.receivers).collect();
+        let fed = ends(|pipeline| &pipeline.exporters);
+        let fed: Ends = fed.filter_map(|(signal, id)| Some((self.gives(id, signal)?, id))).collect();
         let feeding = self.feeding(|id, _| if self.is_connector(id) { vec![id.clone()] } else { Vec::new() });
         for (index, pipeline) in self.pipelines.iter().enumerate() {
             let (signal, path) = (pipeline.id.signal, format!("service.pipelines.{}", pipeline.id));
@@ -363,11 +373,8 @@ impl Plan {
                     report(Problem::error(processor.place, why).at(format!("{path}.processors")));
                 }
             }
-            let mut check_connector = |Reference { id, place }: &Reference,
-                                       end: &str,
-                                       other_end: &str,
-                                       others: &Ends| {
-                if self.is_connector(id) && !others.contains(&(signal, id)) {
+            let mut check_connector = |Reference { id, place }: &Reference, end: &str, other_end: &str, fits: bool| {
+                if self.is_connector(id) && !fits {
                     let message = format!(
                         "connector \"{id}\" used as {end} in [{}] pipeline but not used in any supported {other_end} pipeline",
                         pipeline.id
@@ -376,10 +383,12 @@ impl Plan {
                 }
             };
             for exporter in &pipeline.exporters {
-                check_connector(exporter, "exporter", "receiver", &taken_from);
+                let given = self.gives(&exporter.id, signal);
+                let fits = given.is_some_and(|given| taken_from.contains(&(given, &exporter.id)));
+                check_connector(exporter, "exporter", "receiver", fits);
             }
             for receiver in &pipeline.receivers {
-                check_connector(receiver, "receiver", "exporter", &fed);
+                check_connector(receiver, "receiver", "exporter", fed.contains(&(signal, &receiver.id)));
             }
             for Reference { id, place } in &pipeline.exporters {
                 let settings = self.exporter(id);
@@ -417,8 +426,8 @@ impl Plan {
             let signal = pipeline.id.signal;
             let ends = pipeline.exporters.iter().map(|exporter| {
                 *known.entry((signal, &exporter.id)).or_insert_with(|| {
-                    let receivers = leads_to(&exporter.id, signal);
-                    let takers = receivers.iter().filter_map(|receiver| takers.get(&(signal, receiver)));
+                    let (receivers, given) = (leads_to(&exporter.id, signal), self.gives(&exporter.id, signal));
+                    let takers = receivers.iter().filter_map(|receiver| takers.get(&(given?, receiver)));
                     feeding.takers.push(takers.flatten().copied().collect());
                     feeding.takers.len() - 1
                 })

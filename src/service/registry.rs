@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
-use crate::connectors::forward;
+use crate::connectors::{ConnectorSettings, forward};
 use crate::exporters::{ExporterSettings, debug, file, nop, otlp_grpc, otlp_http};
 use crate::extensions::{
     ExtensionSettings, basicauth, bearertokenauth, file_storage, health_check, inspect, without_effect,
@@ -30,7 +30,7 @@ pub enum Decode {
     Receiver(fn(Section) -> Arc<dyn ReceiverSettings>),
     Processor(fn(Section) -> Arc<dyn ProcessorSettings>),
     Exporter(fn(Section) -> Arc<dyn ExporterSettings>),
-    Connector(fn(Section)),
+    Connector(fn(Section) -> Arc<dyn ConnectorSettings>),
     Extension(fn(Section) -> Arc<dyn ExtensionSettings>),
 }
 
@@ -86,7 +86,7 @@ pub const ROWS: &[Row] = &[
     row("debug", "prints telemetry", Exporter(|it| Arc::new(debug::sink::Config::decode(it)))),
     row("file", "writes OTLP/JSON lines or protobuf to a file", Exporter(|it| Arc::new(file::Config::decode(it)))),
     row("nop", "takes everything and does nothing with it", Exporter(|it| Arc::new(nop::Config::decode(it)))),
-    row("forward", "joins pipelines of one signal", Connector(forward::decode)),
+    row("forward", "joins pipelines of one signal", Connector(|it| Arc::new(forward::Config::decode(it)))),
     row("basicauth", "users and passwords, of clients or our own", Extension(|it| Arc::new(Arc::new(basicauth::decode(it))))),
     row("bearertokenauth", "bearer tokens, of clients or our own", Extension(|it| Arc::new(Arc::new(bearertokenauth::decode(it))))),
     row("cgroup_runtime", "accepted without effect: the budget follows the container's memory by itself", Extension(|it| without_effect(it, &["gomaxprocs", "gomemlimit"]))).or("cgroupruntime"),

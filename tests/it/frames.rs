@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
-use misaki::network::frames::{FRAME, Frames};
-use misaki::telemetry::{Budget, Share};
+use misaki::face::network::{FRAME, Frames};
+use misaki::face::telemetry::{Budget, Share};
 use proptest::prelude::*;
 use tokio::io::ReadBuf;
 
