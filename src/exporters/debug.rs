@@ -9,6 +9,7 @@
 //! repeated messages.
 
 mod block;
+pub mod call;
 mod detailed;
 mod json;
 pub mod layout;

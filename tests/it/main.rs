@@ -63,6 +63,7 @@ mod scenarios;
 mod secrets;
 mod sending;
 mod service;
+mod shop;
 mod simulated_disk;
 mod stages;
 mod status;

@@ -28,6 +28,8 @@ const START: u64 = 1_795_356_131_402 * MS;
 const TRACE: u8 = 0x4b;
 const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
+const PRODUCER: i32 = 4;
+const CONSUMER: i32 = 5;
 
 /// A span of [`TRACE`]: id, parent (0 for none), service, name, start and duration in milliseconds after [`START`].
 pub fn span(id: u64, parent: u64, service: &str, name: &str, start: i64, millis: u64) -> ResourceSpans {
@@ -192,8 +194,13 @@ fn the_bottleneck_is_named() {
     assert!(text.contains("bottleneck: external-api POST /charge, 180 of payment's 200 ms, 84 %\n"), "{text}");
     assert!(text.contains("\n     ├ product.get "), "not waited for: {text}");
     // As a program reports it whose spans end before what they started: the root after 10 ms.
-    let text = drawn(80, &[(Signal::Traces, recorded("traces_seed"))]);
-    assert!(text.contains("bottleneck: shop external-api, 180 of payment-service's 200 ms, 90 %\n"), "{text}");
+    let text = drawn(160, &[(Signal::Traces, recorded("traces_seed"))]);
+    assert!(
+        text.contains(
+            "after the answer: another 190 ms; bottleneck: shop external-api, 180 of payment-service's 200 ms\n"
+        ),
+        "{text}"
+    );
 }
 
 /// Colour repeats what words say, and takes no room.
@@ -295,7 +302,7 @@ fn what_waits_is_bounded() {
         let spans = (1..=count).map(|id| with(span(id, 99, "a", "orphan", id as i64, 1), change));
         traces(spans.collect())
     };
-    let limits = Limits { traces: 3, items: 20, bytes: 8000 };
+    let limits = Limits { traces: 3, items: 20, bytes: 12_000 };
     let mut requests = Requests::new(Layout::FILE, WAIT, limits);
     let (mut out, mut printed) = (Vec::new(), 0);
     for trace in 1..=10 {
@@ -318,7 +325,7 @@ fn harmless_whatever_comes() {
     let chain = |count: u64| traces((1..=count).map(|id| span(id, id - 1, "deep", "call", id as i64, 1)).collect());
     for columns in [60, 80, 160] {
         let text = drawn(columns, &[(Signal::Traces, chain(3000))]);
-        assert_eq!(text.lines().filter(|line| line.contains(" call")).count(), 3000 + 1);
+        assert_eq!(text.lines().filter(|line| line.contains(" call ") && line.contains(" deep  ")).count(), 3000);
         assert!(text.lines().all(|line| width(line) <= columns));
     }
     let far = with(span(4, 3, "a", "far", 0, 0), |span| {
@@ -357,6 +364,7 @@ fn large_traces_are_quick() {
         kind: 0,
         service: "a".into(),
         name: format!("span {}", id % 100).into(),
+        call: None,
         failure: None,
         notable: false,
     };
@@ -365,7 +373,7 @@ fn large_traces_are_quick() {
     let bushy: Vec<Leaf> = (1..=10_000).map(|id| leaf(id, id / 4)).collect();
     for spans in [wide, deep, bushy] {
         let start = Instant::now();
-        let tree = Tree::build(&spans);
+        let tree = Tree::build(&spans, true);
         assert_eq!(tree.order.len(), 10_000);
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
@@ -373,15 +381,16 @@ fn large_traces_are_quick() {
 
 prop_compose! {
     /// Spans whose parents are other spans, themselves, missing or in circles, on a scale of a few ticks.
-    fn forest()(raw in proptest::collection::vec((0u64..14, 0u64..30, 0u64..20, 0usize..3, any::<bool>()), 1..14)) -> Vec<Leaf> {
-        let leaf = |(at, (parent, start, length, name, failed)): (usize, (u64, u64, u64, usize, bool))| Leaf {
+    fn forest()(raw in proptest::collection::vec((0u64..14, 0u64..30, 0u64..20, 0usize..3, 0i32..6, any::<bool>()), 1..14)) -> Vec<Leaf> {
+        let leaf = |(at, (parent, start, length, name, kind, failed)): (usize, (u64, u64, u64, usize, i32, bool))| Leaf {
             id: at as u64 + 1,
             parent,
-            start,
-            end: start + length,
-            kind: if failed { SERVER } else { CLIENT },
-            service: Arc::from("a"),
+            start: start * MS,
+            end: (start + length) * MS,
+            kind,
+            service: Arc::from(["a", "b"][name % 2]),
             name: ["x", "y", "z"][name].into(),
+            call: None,
             failure: (failed && length > 15).then(|| "no".into()),
             notable: false,
         };
@@ -393,7 +402,7 @@ proptest! {
     /// The tree against a model that looks at every tick: slow, recursive, straight from the definitions.
     #[test]
     fn trees_agree_with_the_model(spans in forest()) {
-        let tree = Tree::build(&spans);
+        let tree = Tree::build(&spans, true);
         // Every span once, after its parent; parents are those that were named, or none.
         let mut seen = HashSet::new();
         for at in &tree.order {
@@ -420,41 +429,50 @@ proptest! {
         }
         let runs = |at: usize, tick: u64| (tree.nodes[at].start..tree.nodes[at].end).contains(&tick);
         for (at, node) in tree.nodes.iter().enumerate() {
-            let (mut latest, mut stack) = (0, node.children.clone());
-            while let Some(child) = stack.pop() {
-                let left = tree.nodes[child].reach > tree.nodes[child].end;
-                latest = latest.max(tree.nodes[child].reach);
-                stack.extend(left.then_some(&tree.nodes[child].children).into_iter().flatten());
-            }
-            let is_left = node.duration() < latest.saturating_sub(node.start) / 2;
-            prop_assert_eq!(node.reach, if is_left { latest } else { node.end }, "{}", at);
-            let alone = (node.start..node.end).filter(|tick| !node.children.iter().any(|child| runs(*child, *tick)));
-            prop_assert_eq!(node.own, alone.count() as u64);
+            prop_assert_eq!(node.is_detached, is_detached(&tree, at), "{}", at);
+            prop_assert_eq!(node.is_after, above(&tree, at).any(|at| tree.nodes[at].is_detached));
+            let waits = |child: &&usize| !tree.nodes[**child].is_detached;
+            let ticks = (node.start..node.end).step_by(MS as usize);
+            let alone = ticks.filter(|tick| !node.children.iter().filter(waits).any(|child| runs(*child, *tick)));
+            prop_assert_eq!(node.own, alone.count() as u64 * MS);
         }
-        // The critical path, a tick at a time.
+        // The critical path, a tick at a time: of the request within its own time, and of each detached span.
         let mut path = vec![0; spans.len()];
-        let main = &tree.nodes[tree.main];
-        walk(&tree, tree.main, main.start, main.reach, &mut path);
+        for at in 0..spans.len() {
+            let is_in_main = above(&tree, at).any(|at| at == tree.main);
+            if at == tree.main || is_in_main && tree.nodes[at].is_detached {
+                let mut of_this = vec![0; spans.len()];
+                walk(&tree, at, tree.nodes[at].start, tree.nodes[at].end, &mut of_this);
+                prop_assert_eq!(of_this.iter().sum::<u64>(), tree.nodes[at].duration());
+                path.iter_mut().zip(of_this).for_each(|(all, this)| *all += this);
+            }
+        }
         let found: Vec<u64> = tree.nodes.iter().map(|node| node.path).collect();
         prop_assert_eq!(&found, &path);
-        let all = found.iter().sum::<u64>();
-        let nobody_left = tree.nodes.iter().all(|node| node.reach == node.end);
-        prop_assert_eq!(all.max(main.extent() * u64::from(!nobody_left)), main.extent());
         prop_assert!(tree.nodes.iter().all(|node| node.path <= node.own));
-        // Every span is in one row: its own, or that of siblings alike, or below these.
+        // The bottleneck is never work that the client did not wait for, and the other never work that it did.
+        prop_assert!(tree.bottleneck.is_none_or(|work| !tree.nodes[tree.works[work].first].is_after));
+        prop_assert!(tree.after.is_none_or(|work| tree.nodes[tree.works[work].first].is_after));
+        // Every span is in one row, alone or with what is the same work.
         let mut shown = Vec::new();
-        for row in &tree.rows {
-            let mut stack = if row.folded.is_empty() { vec![row.span] } else { row.folded.clone() };
-            prop_assert!(row.folded.is_empty() || row.folded.len() >= 3);
-            while let Some(at) = stack.pop() {
-                shown.push(at);
-                prop_assert!(row.folded.is_empty() || spans[at].failure.is_none());
-                stack.extend(if row.folded.is_empty() { &[][..] } else { &tree.nodes[at].children });
-            }
+        for row in tree.rows.iter().filter(|row| !row.is_heading) {
+            let alike = |at: &usize| {
+                let (span, first) = (&spans[*at], &spans[row.first()]);
+                let parent = |at: usize| tree.nodes[at].parent.map(|parent| tree.nodes[parent].work);
+                (&span.name, &span.service, &span.failure) == (&first.name, &first.service, &first.failure)
+                    && parent(*at) == parent(row.first())
+            };
+            prop_assert!(row.spans.iter().all(alike));
+            shown.extend(row.spans.iter().copied());
         }
         shown.sort_unstable();
         prop_assert_eq!(shown, (0..spans.len()).collect::<Vec<_>>());
+        let all: u64 = found.iter().sum();
         prop_assert_eq!(tree.rows.iter().map(|row| row.path).sum::<u64>(), all);
+        prop_assert_eq!(tree.works.iter().map(|work| (work.spans, work.path)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)), (spans.len(), all));
+        // Unfolded, each has a row of its own.
+        let unfolded = Tree::build(&spans, false);
+        prop_assert_eq!(unfolded.rows.iter().filter(|row| !row.is_heading && row.spans.len() == 1).count(), spans.len());
     }
 
     /// Any names in any place: lines keep to their width, and nothing acts on the terminal.
@@ -472,6 +490,22 @@ proptest! {
     }
 }
 
+/// The span and all that it is below.
+fn above<'a>(tree: &'a Tree, at: usize) -> impl Iterator<Item = usize> + 'a {
+    std::iter::successors(Some(at), |at| tree.nodes[*at].parent)
+}
+
+/// Whether nobody waited for a span, said another way round.
+fn is_detached(tree: &Tree, at: usize) -> bool {
+    let Some(parent) = tree.nodes[at].parent else { return false };
+    let ((span, node), (above, parent)) = (tree.at(at), tree.at(parent));
+    let is_call = span.kind == SERVER && above.kind == CLIENT;
+    let is_message =
+        span.kind == CONSUMER || above.kind == PRODUCER && (span.kind == SERVER || above.service != span.service);
+    let begins_inside = node.start < parent.end || node.end <= parent.end;
+    is_message || !(begins_inside && (node.end <= parent.end + MS || is_call))
+}
+
 /// What a span waited for within a time: at each moment, backwards, the child that still ran and had begun first; when
 /// none ran, the span itself.
 fn walk(tree: &Tree, at: usize, low: u64, high: u64, path: &mut [u64]) {
@@ -479,7 +513,7 @@ fn walk(tree: &Tree, at: usize, low: u64, high: u64, path: &mut [u64]) {
     while cursor > low {
         let running = tree.nodes[at].children.iter().copied().filter(|child| {
             let node = &tree.nodes[*child];
-            node.start.max(low) < cursor && node.reach >= cursor
+            !node.is_detached && node.start.max(low) < cursor && node.end >= cursor
         });
         match running.min_by_key(|child| (tree.nodes[*child].start.max(low), *child)) {
             Some(child) => {
@@ -488,8 +522,8 @@ fn walk(tree: &Tree, at: usize, low: u64, high: u64, path: &mut [u64]) {
                 cursor = start;
             }
             None => {
-                path[at] += u64::from(cursor <= tree.nodes[at].end);
-                cursor -= 1;
+                path[at] += MS;
+                cursor -= MS;
             }
         }
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::Style;
 use super::block::{Log, Request, Why};
-use super::layout::{Layout, word};
+use super::call::Call;
+use super::layout::Layout;
 use super::line::{self, Line};
 use super::text::Text;
 use super::tree::{Node, Row, Span};
@@ -27,8 +28,9 @@ const TEXT: usize = 200;
 const PRINTED: usize = 1024;
 /// The memory of an item beside its texts, in bytes: its struct in a list that grows by doubling, its entries in the
 /// sets and maps of its trace and of the drawing, the allocator's overhead for each text; and for a span its node and
-/// row.
-const PER_SPAN: usize = 2 * size_of::<Span>() + size_of::<Node>() + size_of::<Row>() + 320;
+/// row, and its key among the works.
+const PER_SPAN: usize = 2 * size_of::<Span>() + size_of::<Node>() + size_of::<Row>() + 640;
+const PER_CALL: usize = size_of::<Call>() + 64;
 const PER_LOG: usize = 2 * size_of::<Log>() + 224;
 const PER_TRACE: usize = 2 * size_of::<Trace>() + 256;
 
@@ -240,6 +242,10 @@ impl Requests {
     /// Takes a span; false if it has no trace or no id.
     fn span(&mut self, span: &views::Span<'_>, service: &Arc<str>, now: Instant) -> bool {
         let Some(trace) = trace_id(span.trace_id).filter(|_| span_id(span.span_id) != 0) else { return false };
+        let (name, call) = Call::read(span, TEXT);
+        // The answer of the call says the same.
+        let is_answer = |message: &String| call.as_ref().is_some_and(|call| *call.answer == **message);
+        let failure = line::failure(span, TEXT).map(|text| if is_answer(&text) { String::new() } else { text });
         let span = Span {
             id: span_id(span.span_id),
             parent: span_id(span.parent_span_id),
@@ -247,12 +253,14 @@ impl Requests {
             end: span.end,
             kind: span.kind,
             service: service.clone(),
-            name: word(TEXT, span.name).into(),
-            failure: line::failure(span, TEXT).map(Into::into),
+            name: name.into(),
+            failure: failure.map(Into::into),
+            call: call.map(Box::new),
             notable: false,
         };
         let failure = span.failure.as_ref().map_or(0, |message| message.len());
-        let bytes = PER_SPAN + span.service.len() + span.name.len() + failure;
+        let call = span.call.as_deref().map_or(0, |call| PER_CALL + call.host.len() + call.path.len());
+        let bytes = PER_SPAN + span.service.len() + span.name.len() + failure + call;
         let trace = self.trace(trace, bytes, now);
         trace.ids.insert(span.id);
         trace.missing.remove(&span.id);

@@ -1,20 +1,28 @@
-//! A request as a tree of spans: the parent of each span, its own time, its share of the critical path, and the rows
-//! that show them. `docs/tree.md` describes it.
+//! A request as a tree of spans: the parent of each span, its own time, what the client waited for (`path`), and the
+//! rows that show it (`rows`). `docs/tree.md` describes it.
 //!
 //! Spans come from clients: parents may be missing, duplicate or in a cycle, and times may have any value. Every step
 //! is a loop over a list without recursion, O(n log n) in the number of spans.
 
 #![expect(clippy::indexing_slicing, reason = "every index is made here and below the number of spans")]
 
+mod path;
+mod rows;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The minimum number of similar siblings that one row shows.
-const FOLD: usize = 3;
+use smallvec::SmallVec;
 
-const SERVER: i32 = 2;
-const CLIENT: i32 = 3;
-const CONSUMER: i32 = 5;
+use super::call::Call;
+
+pub const SERVER: i32 = 2;
+pub const CLIENT: i32 = 3;
+pub const PRODUCER: i32 = 4;
+pub const CONSUMER: i32 = 5;
+
+/// A span is still waited for if it ends this long after its parent: clocks may count milliseconds.
+const SLACK: u64 = 1_000_000;
 
 /// The fields of a span that the tree needs. Texts are safe to print. An id is 0 if it is unset; times are nanoseconds
 /// since 1970.
@@ -28,6 +36,7 @@ pub struct Span {
     pub kind: i32,
     pub service: Arc<str>,
     pub name: Box<str>,
+    pub call: Option<Box<Call>>,
     /// The error message if it failed; may be empty.
     pub failure: Option<Box<str>>,
     /// It has a log of severity WARN or above, so it needs a row of its own.
@@ -43,18 +52,20 @@ pub struct Node {
     /// Its times by the root's clock.
     pub start: u64,
     pub end: u64,
-    /// Its end; or the latest end below it, if more than half of that time comes after its own end.
-    pub reach: u64,
     /// The nanoseconds by which it and its descendants were shifted, in addition to the shift of its parent.
     pub moved: i64,
-    /// The time during which none of its children ran.
+    /// Its parent did not wait for it: it outlasts its parent, or a message started it.
+    pub is_detached: bool,
+    /// It or a span above it is detached.
+    pub is_after: bool,
+    /// The time during which none of the children ran that it waits for.
     pub own: u64,
-    /// The time during which the request waited for it and for none of its children.
+    /// The time of its own on the critical path: of the request, or of the detached span that it belongs to.
     pub path: u64,
-    /// The sum of `path` over it and its descendants.
+    /// The sum of `path` over it and the descendants that it waits for.
     pub path_below: u64,
-    /// The number of its descendants.
-    pub below: usize,
+    /// The work that it is a part of.
+    pub work: usize,
     /// Neither it nor a descendant needs a row of its own.
     foldable: bool,
 }
@@ -63,28 +74,39 @@ impl Node {
     pub fn duration(&self) -> u64 {
         self.end - self.start
     }
-
-    /// The duration up to `reach`.
-    pub fn extent(&self) -> u64 {
-        self.reach - self.start
-    }
 }
 
-/// One line of the drawing: a span, or several similar siblings.
+/// The same work: siblings with the same name, service, target and outcome, and the same below each of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// The earliest of its spans.
+    pub first: usize,
+    pub spans: usize,
+    /// The sum of their time on the critical path.
+    pub path: u64,
+}
+
+/// One line of the drawing: spans, or the heading above detached spans.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The span, or the first of several.
-    pub span: usize,
-    /// All spans if there are several, else empty.
-    pub folded: Vec<usize>,
+    /// At least one; several if they are the same work.
+    pub spans: SmallVec<[usize; 1]>,
+    pub is_heading: bool,
     pub depth: usize,
     /// Whether it is the last of its siblings.
     pub last: bool,
     /// The time during which any of its spans ran.
     pub total: u64,
     pub own: u64,
-    /// The time during which the request waited for this row.
+    /// The part of the critical path that is their own.
     pub path: u64,
+}
+
+impl Row {
+    /// The earliest of its spans.
+    pub fn first(&self) -> usize {
+        self.spans[0]
+    }
 }
 
 #[derive(Debug, Default)]
@@ -96,17 +118,23 @@ pub struct Tree<'a> {
     pub roots: Vec<usize>,
     /// The root whose duration is 100 %.
     pub main: usize,
+    /// The latest end below the main root.
+    pub end: u64,
     /// Every span once: each after its parent, siblings sorted by start.
     pub order: Vec<usize>,
     pub rows: Vec<Row>,
-    /// The row that the request waited for longest, if there are several rows.
+    pub works: Vec<Work>,
+    /// The work that the client waited for longest, if there are several spans.
     pub bottleneck: Option<usize>,
+    /// The longest work of detached spans.
+    pub after: Option<usize>,
     /// The number of spans whose parent has not arrived.
     pub orphans: usize,
 }
 
 impl<'a> Tree<'a> {
-    pub fn build(spans: &'a [Span]) -> Tree<'a> {
+    /// With `folds`, siblings that are the same work share a row.
+    pub fn build(spans: &'a [Span], folds: bool) -> Tree<'a> {
         let mut tree = Tree { spans, nodes: vec![Node::default(); spans.len()], ..Tree::default() };
         if spans.is_empty() {
             return tree;
@@ -115,7 +143,8 @@ impl<'a> Tree<'a> {
         tree.place(spans);
         tree.sum_up(spans);
         tree.find_path();
-        tree.lay_out(spans);
+        tree.find_works();
+        tree.lay_out(folds);
         tree
     }
 
@@ -174,9 +203,13 @@ impl<'a> Tree<'a> {
                 let Node { start: parent_start, end: parent_end, .. } = self.nodes[parent];
                 skew((parent_start, parent_end), (start, end), is_call)
             });
+            let (start, end) = (start.saturating_add_signed(moved), end.saturating_add_signed(moved));
+            let above = parent.map(|parent| (&spans[parent], &self.nodes[parent]));
+            let is_detached = above.is_some_and(|(above, node)| is_detached(above, node.end, span, (start, end)));
+            let is_after = is_detached || above.is_some_and(|(_, node)| node.is_after);
             let node = &mut self.nodes[at];
-            (node.start, node.end) = (start.saturating_add_signed(moved), end.saturating_add_signed(moved));
-            node.moved = moved;
+            (node.start, node.end, node.moved) = (start, end, moved);
+            (node.is_detached, node.is_after) = (is_detached, is_after);
             let offset = offset.saturating_add(moved);
             let mut children = std::mem::take(&mut node.children);
             let (begin, finish) = (node.start, node.end);
@@ -195,106 +228,11 @@ impl<'a> Tree<'a> {
     fn sum_up(&mut self, spans: &[Span]) {
         for at in self.order.iter().rev().copied() {
             let node = &self.nodes[at];
-            let covered = covered(node.children.iter().map(|child| &self.nodes[*child]), node.start, node.end);
-            let below = node.children.iter().map(|child| self.nodes[*child].below + 1).sum();
-            let children_fold = node.children.iter().all(|child| self.nodes[*child].foldable);
-            let children = node.children.iter().filter(|child| spans[**child].kind != CONSUMER);
-            let latest = children.map(|child| self.nodes[*child].reach).max().unwrap_or_default();
-            let node = &mut self.nodes[at];
-            let was_left = node.duration() < latest.saturating_sub(node.start) / 2;
-            node.reach = if was_left { latest } else { node.end };
-            node.own = node.duration() - covered;
-            node.below = below;
-            node.foldable = children_fold && spans[at].failure.is_none() && !spans[at].notable && node.moved == 0;
+            let children = || node.children.iter().map(|child| &self.nodes[*child]);
+            let own = node.duration() - covered(children().filter(|child| !child.is_detached), node.start, node.end);
+            let foldable = children().all(|child| child.foldable) && !spans[at].notable;
+            (self.nodes[at].own, self.nodes[at].foldable) = (own, foldable);
         }
-    }
-
-    /// Finds the critical path of the main root: backwards from its end, the child that ran last, and that child's own
-    /// critical path.
-    fn find_path(&mut self) {
-        let main = &self.nodes[self.main];
-        let mut stack = vec![(self.main, main.start, main.reach)];
-        while let Some((at, low, high)) = stack.pop() {
-            let end = self.nodes[at].end;
-            let mut children: Vec<(u64, u64, usize)> = Vec::new();
-            for child in &self.nodes[at].children {
-                let node = &self.nodes[*child];
-                children.push((node.start.clamp(low, high), node.reach.clamp(low, high), *child));
-            }
-            children.retain(|(start, end, _)| start < end);
-            children.sort_unstable_by_key(|(_, end, _)| *end);
-            let (mut cursor, mut own) = (high, 0);
-            // Of the children that still ran at the cursor, the one that began first.
-            let mut running: Option<(u64, usize)> = None;
-            loop {
-                while let Some((start, _, child)) = children.pop_if(|(_, end, _)| *end >= cursor) {
-                    running = Some(running.map_or((start, child), |first| first.min((start, child))));
-                }
-                match running.take() {
-                    Some((start, child)) if start < cursor => {
-                        stack.push((child, start, cursor));
-                        cursor = start;
-                    }
-                    _ => {
-                        let next = children.last().map_or(low, |(_, end, _)| *end);
-                        own += cursor.min(end).saturating_sub(next);
-                        cursor = next;
-                        if children.is_empty() {
-                            break;
-                        }
-                    }
-                }
-            }
-            self.nodes[at].path = own;
-        }
-        for at in self.order.iter().rev().copied() {
-            self.nodes[at].path_below += self.nodes[at].path;
-            if let Some(parent) = self.nodes[at].parent {
-                self.nodes[parent].path_below += self.nodes[at].path_below;
-            }
-        }
-    }
-
-    /// Makes the rows. Similar siblings share one if none of them needs a row of its own.
-    fn lay_out(&mut self, spans: &[Span]) {
-        let single = |at: usize, depth, last| {
-            let node = &self.nodes[at];
-            Row { span: at, folded: Vec::new(), depth, last, total: node.duration(), own: node.own, path: node.path }
-        };
-        let mut stack: Vec<Row> = self.roots.iter().rev().map(|root| single(*root, 0, true)).collect();
-        while let Some(row) = stack.pop() {
-            let children = if row.folded.is_empty() { &self.nodes[row.span].children[..] } else { &[] };
-            let mut alike: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
-            if children.len() >= FOLD {
-                for child in children.iter().filter(|child| self.nodes[**child].foldable) {
-                    alike.entry((&spans[*child].service, &spans[*child].name)).or_default().push(*child);
-                }
-            }
-            let first_row = stack.len();
-            let depth = row.depth + 1;
-            for child in children {
-                let key = (&*spans[*child].service, &*spans[*child].name);
-                match alike.get_mut(&key).filter(|alike| self.nodes[*child].foldable && alike.len() != 1) {
-                    // The row of the first sibling shows it.
-                    Some(folded) if folded.is_empty() => {}
-                    Some(folded) if folded.len() >= FOLD => {
-                        let folded = std::mem::take(folded);
-                        let nodes = || folded.iter().map(|at| &self.nodes[*at]);
-                        let total = covered(nodes(), 0, u64::MAX);
-                        let own = nodes().fold(0u64, |sum, node| sum.saturating_add(node.own)).min(total);
-                        let path = nodes().map(|node| node.path_below).sum();
-                        stack.push(Row { span: *child, folded, depth, last: false, total, own, path });
-                    }
-                    _ => stack.push(single(*child, depth, false)),
-                }
-            }
-            let rows = &mut stack[first_row..];
-            rows.last_mut().into_iter().for_each(|last| last.last = true);
-            rows.reverse();
-            self.rows.push(row);
-        }
-        let longest = self.rows.iter().enumerate().rev().max_by_key(|(_, row)| row.path);
-        self.bottleneck = longest.filter(|(_, row)| self.rows.len() > 1 && row.path > 0).map(|(at, _)| at);
     }
 }
 
@@ -316,6 +254,16 @@ fn skew(parent: (u64, u64), child: (u64, u64), is_call: bool) -> i64 {
     } else {
         0
     }
+}
+
+/// Whether a parent did not wait for a child: a message started the child, or it goes on after its parent has ended. A
+/// client may give up on a server that goes on: it waited for as long as it lasted.
+fn is_detached(parent: &Span, parent_end: u64, child: &Span, (start, end): (u64, u64)) -> bool {
+    let is_call = parent.kind == CLIENT && child.kind == SERVER;
+    let is_message = parent.kind == PRODUCER && (child.kind == SERVER || child.service != parent.service);
+    let is_later = start >= parent_end && end > parent_end;
+    let is_longer = !is_call && end > parent_end.saturating_add(SLACK);
+    child.kind == CONSUMER || is_message || is_later || is_longer
 }
 
 /// The time between `low` and `high` during which any of the spans runs; they are sorted by start.

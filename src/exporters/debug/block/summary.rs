@@ -1,0 +1,169 @@
+//! What a request comes to: what is missing, its bottleneck, its failures. It stands above the rows, and once more in
+//! one line below them, because a terminal shows the end first.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Drawing, Why, named};
+use crate::diagnostics::columns::counted;
+use crate::exporters::debug::layout::{Tone, duration, pair, time_of_day};
+use crate::exporters::debug::tree::{Tree, Work};
+use crate::otlp::hex;
+
+/// Maximum failures named.
+const FAILURES: usize = 3;
+
+pub struct Summary {
+    title: String,
+    notes: Vec<String>,
+    bottleneck: Option<String>,
+    after: Option<String>,
+    /// Equal ones once, with their number.
+    failures: Vec<String>,
+    /// The number of failures beyond [`FAILURES`].
+    more: usize,
+}
+
+impl Summary {
+    pub fn of(tree: &Tree, trace: &[u8], why: Why, twice: usize) -> Summary {
+        let work = |work: Option<usize>| tree.works.get(work?);
+        let (failures, more) = failures(tree);
+        Summary {
+            title: title(tree, trace),
+            notes: notes(tree, why, twice),
+            bottleneck: work(tree.bottleneck).map(|work| bottleneck(tree, work)),
+            after: work(tree.after).map(|work| after(tree, work)),
+            failures,
+            more,
+        }
+    }
+}
+
+fn title(tree: &Tree, trace: &[u8]) -> String {
+    let mut id = Vec::new();
+    hex::put(trace, &mut id);
+    let services = tree.spans.iter().map(|span| &span.service).collect::<HashSet<_>>().len();
+    let (time, id) = (time_of_day(tree.at(tree.main).0.start), String::from_utf8_lossy(&id));
+    format!("── {time}  trace {id}  {}, {}", counted(tree.spans.len(), "span"), counted(services, "service"))
+}
+
+fn notes(tree: &Tree, why: Why, twice: usize) -> Vec<String> {
+    let has_root = tree.spans.iter().any(|span| span.parent == 0);
+    let notes = [
+        (why == Why::Full, "printed early: too much is waiting".to_owned()),
+        (why == Why::Late, "came after the rest of its trace was printed".to_owned()),
+        (!has_root && why != Why::Late, "its root span has not arrived".to_owned()),
+        (tree.orphans > 0 && (has_root || tree.orphans > 1), {
+            format!("{} of a parent that has not arrived", counted(tree.orphans, "span"))
+        }),
+        (twice > 0, format!("{} came twice", counted(twice, "span"))),
+    ];
+    notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note).collect()
+}
+
+/// The spans of a work, named: `×70 cart SELECT cart_item`.
+fn spans(tree: &Tree, work: &Work) -> String {
+    if work.spans == 1 {
+        return named(tree, &[work.first]);
+    }
+    let work_of = |at: usize| tree.at(at).1.work;
+    let is_part = |at: &usize| work_of(*at) == work_of(work.first);
+    let spans: Vec<usize> = tree.order.iter().copied().filter(is_part).collect();
+    format!("×{} {}", work.spans, named(tree, &spans))
+}
+
+/// `external-api POST /charge, 180 of payment's 200 ms, 59 %`
+fn bottleneck(tree: &Tree, work: &Work) -> String {
+    let all = u128::from(tree.at(tree.main).1.duration());
+    let percent = (u128::from(work.path) * 100 + all / 2).checked_div(all).unwrap_or_default();
+    format!("{}, {} %", share(tree, work), percent.min(999))
+}
+
+/// `another 122 ms; bottleneck: notify SMTP send, 121 ms`
+fn after(tree: &Tree, work: &Work) -> String {
+    let more = tree.end.saturating_sub(tree.at(tree.main).1.end);
+    let more = if more > 0 { format!("another {}; ", duration(more)) } else { String::new() };
+    format!("{more}bottleneck: {}", share(tree, work))
+}
+
+/// `external-api POST /charge, 180 of payment's 200 ms`: the time of a work, as a part of its parent's or of its own, or
+/// of the whole request.
+fn share(tree: &Tree, work: &Work) -> String {
+    let (name, (span, node), (_, root)) = (spans(tree, work), tree.at(work.first), tree.at(tree.main));
+    let parent = node.parent.filter(|parent| *parent != tree.main).map(|parent| tree.at(parent));
+    let of = match parent {
+        _ if work.spans > 1 && node.is_after => format!(", {}", duration(work.path)),
+        _ if work.spans > 1 => format!(", {}", pair(work.path, " of ", root.duration())),
+        // It waited for others, too.
+        _ if node.own < node.duration() => {
+            let its = if work.first == tree.main { "" } else { "its " };
+            format!(" itself, {}", pair(work.path, &format!(" of {its}"), node.duration()))
+        }
+        Some((parent, above)) if !node.is_detached => {
+            let owner = if parent.service == span.service { &parent.name } else { &*parent.service };
+            let possessive = if owner.ends_with('s') { "'" } else { "'s" };
+            format!(", {}", pair(work.path, &format!(" of {owner}{possessive} "), above.duration()))
+        }
+        _ if node.is_after => format!(", {}", duration(work.path)),
+        _ => format!(", {}", pair(work.path, " of ", root.duration())),
+    };
+    format!("{name}{of}")
+}
+
+/// The failures that no failed child explains, equal ones counted, and the number of those beyond the limit.
+fn failures(tree: &Tree) -> (Vec<String>, usize) {
+    let is_failed = |at: usize| tree.at(at).0.failure.is_some();
+    let explains = |child: &usize| is_failed(*child) && !tree.at(*child).1.is_detached;
+    let is_origin = |at: &&usize| is_failed(**at) && !tree.at(**at).1.children.iter().any(explains);
+    let mut index: HashMap<(String, &str, bool), usize> = HashMap::new();
+    // The first of each, and their number.
+    let mut groups: Vec<(usize, usize)> = Vec::new();
+    for at in tree.order.iter().filter(is_origin).copied() {
+        let (span, node) = tree.at(at);
+        let message = span.failure.as_deref().unwrap_or_default();
+        let group = *index.entry((named(tree, &[at]), message, node.is_after)).or_insert(groups.len());
+        match groups.get_mut(group) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((at, 1)),
+        }
+    }
+    // What the client saw comes first.
+    groups.sort_by_key(|(at, _)| tree.at(*at).1.is_after);
+    let more = groups.iter().skip(FAILURES).map(|(_, count)| count).sum();
+    let text = |(at, count): &(usize, usize)| {
+        let (span, node) = tree.at(*at);
+        let message = span.failure.as_deref().filter(|message| !message.is_empty());
+        let message = message.map_or_else(String::new, |message| format!(": {message}"));
+        let times = if *count > 1 { format!("×{count} ") } else { String::new() };
+        let when = if node.is_after { " (after the answer)" } else { "" };
+        format!("{times}{}{when}{message}", named(tree, &[*at]))
+    };
+    (groups.iter().take(FAILURES).map(text).collect(), more)
+}
+
+impl Drawing<'_, '_> {
+    /// Writes the title, and all that is to be said before the rows.
+    pub fn head(&mut self, summary: &Summary) {
+        let Summary { title, notes, bottleneck, after, failures, more } = summary;
+        self.line(Tone::Strong, title);
+        notes.iter().for_each(|note| self.say(Tone::Warning, " ! ", note));
+        bottleneck.iter().for_each(|text| self.say(Tone::Strong, " > ", &format!("bottleneck: {text}")));
+        failures.iter().for_each(|text| self.say(Tone::Bad, " ✗ ", &format!("failed: {text}")));
+        if *more > 0 {
+            self.say(Tone::Bad, " ✗ ", &format!("failed: {more} more"));
+        }
+        after.iter().for_each(|text| self.say(Tone::Faint, " + ", &format!("after the answer: {text}")));
+    }
+
+    /// Repeats it after the rows.
+    pub fn foot(&mut self, summary: &Summary) {
+        let Summary { bottleneck, failures, more, .. } = summary;
+        let mut said: Vec<String> = failures.iter().map(|text| format!("✗ {text}")).collect();
+        if *more > 0 {
+            said.push(format!("✗ {more} more"));
+        }
+        said.extend(bottleneck.iter().map(|text| format!("bottleneck: {text}")));
+        if !said.is_empty() {
+            self.say(Tone::Strong, "── ", &said.join(" · "));
+        }
+    }
+}
