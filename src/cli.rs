@@ -34,7 +34,7 @@ use crate::config::{self, Loaded, Outside};
 use crate::diagnostics::columns::without_errno;
 use crate::diagnostics::escape::{put_safe_json, safe};
 use crate::diagnostics::log;
-use crate::exporters::debug::layout::Layout;
+use crate::exporters::debug::layout::{Layout, Stream};
 use crate::network::ports::CannotStart;
 use crate::service::plan::Plan;
 
@@ -131,6 +131,26 @@ struct Edge {
     /// Print in this form; with --to, print too
     #[arg(long, value_name = "VERBOSITY", conflicts_with = "config", value_parser = VERBOSITIES)]
     print: Option<String>,
+    #[command(flatten)]
+    look: Look,
+}
+
+/// How lines and trees are shown.
+#[derive(Args, Clone, Copy, Default)]
+struct Look {
+    /// Show times of lines and trees in UTC, not in this machine's zone
+    #[arg(long)]
+    utc: bool,
+    /// Give each span of a tree a row of its own
+    #[arg(long)]
+    unfold: bool,
+}
+
+impl Look {
+    /// The keys of `debug` that say it.
+    fn keys(self) -> impl Iterator<Item = &'static str> {
+        [("utc", self.utc), ("unfold", self.unfold)].into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key)
+    }
 }
 
 /// Credentials for the upstream, which a config may leave out.
@@ -200,7 +220,7 @@ pub fn main() -> ExitCode {
     let outcome = match command.verb {
         #[cfg(unix)]
         None if !command.command.is_empty() => {
-            command::command(&command.command, command.run.sources.set, command.run.edge.print)
+            command::command(&command.command, command.run.sources.set, &command.run.edge)
         }
         None if std::env::args_os().next_back().is_some_and(|last| last == "--") => {
             Err(usage("a command to run is missing behind `--`, as in `misaki -- python3 app.py`"))
@@ -378,5 +398,5 @@ fn right(loaded: &Loaded, plan: Plan) -> Result<Plan, Failure> {
 }
 
 fn rendered(loaded: &Loaded) -> String {
-    loaded.problems.render(&loaded.sources, Layout::of(std::io::stderr()).colour)
+    loaded.problems.render(&loaded.sources, Layout::of(Stream::Stderr).colour)
 }

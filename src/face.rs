@@ -22,7 +22,7 @@ pub mod diagnostics {
 
 pub mod exporters {
     pub use crate::exporters::compress::{Compression, Form};
-    pub use crate::exporters::debug::layout::{Layout, width};
+    pub use crate::exporters::debug::layout::{Layout, Zone, width};
     pub use crate::exporters::debug::requests::{Limits, Requests, WAIT};
     pub use crate::exporters::debug::sampling::{Key, Sampler};
     pub use crate::exporters::debug::sink::Accounts;

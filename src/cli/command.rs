@@ -18,7 +18,7 @@ use crate::diagnostics::log;
 use crate::network::workers::Workers;
 use crate::service;
 
-use super::{FAILED, Failure, block_on, environment, failed, runnable, safe};
+use super::{Edge, FAILED, Failure, block_on, environment, failed, runnable, safe};
 
 /// The config of that collector. The system chooses the ports; metrics are not shown.
 const CONFIG: &str = r#"yaml:
@@ -57,9 +57,10 @@ const SIGNALS: [(SignalKind, Signal, bool); 6] = [
 ];
 
 /// Runs the program. The failure has its exit status, or 128 plus the number of the signal that ended it.
-pub fn command(words: &[OsString], mut settings: Vec<String>, print: Option<String>) -> Result<(), Failure> {
+pub fn command(words: &[OsString], mut settings: Vec<String>, edge: &Edge) -> Result<(), Failure> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
-    if let Some(print) = print {
+    settings.splice(..0, edge.look.keys().map(|key| format!("exporters.debug.{key}=true")));
+    if let Some(print) = &edge.print {
         let form = format!("exporters.debug.verbosity={print}");
         settings.splice(..0, [form, "service.pipelines.metrics.exporters=[debug]".to_owned()]);
     }

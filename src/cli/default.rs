@@ -13,7 +13,7 @@ use crate::service::machine;
 use crate::service::plan::Plan;
 
 use super::page::Page;
-use super::{Credentials, Edge, Failure, Sources, USAGE, environment, plan, runnable, safe, usage};
+use super::{Credentials, Edge, Failure, Look, Sources, USAGE, environment, plan, runnable, safe, usage};
 
 /// The embedded default: receives on both ports, and prints.
 const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
@@ -142,7 +142,7 @@ pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
 
 /// The embedded default that prints, in the forms that `--print` asks for.
 fn printing(edge: &Edge, sources: &Sources, refused: Option<String>) -> Chosen {
-    let loaded = load(edge.forms().map(|forms| exporting(Some(forms), None)), sources);
+    let loaded = load(edge.forms().map(|forms| exporting(Some(forms), edge.look, None)), sources);
     Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused }, blame: None }
 }
 
@@ -218,7 +218,7 @@ fn edge_config(to: &str, edge: &Edge, place: Place) -> Result<(String, String), 
     let ca = ca.as_ref().map_or_else(String::new, |ca| format!(", ca_file: {}", quoted(ca)));
     let tls = format!("tls: {{insecure: {plain}{ca}}}");
     let exporter = format!("{exporter}: {{endpoint: {}, {tls}{headers}}}", quoted(&endpoint));
-    Ok((exporting(edge.forms(), Some(&exporter)), shown))
+    Ok((exporting(edge.forms(), edge.look, Some(&exporter)), shown))
 }
 
 impl Edge {
@@ -232,9 +232,10 @@ impl Edge {
 const FORMS: [&str; 3] = ["detailed", "detailed", "normal"];
 
 /// Exporters and pipelines for the embedded default: `debug` in a form for each signal, a forwarder, or both.
-fn exporting(forms: Option<[&str; 3]>, forwarder: Option<&str>) -> String {
+fn exporting(forms: Option<[&str; 3]>, look: Look, forwarder: Option<&str>) -> String {
     let printed: BTreeSet<&str> = forms.into_iter().flatten().collect();
-    let printers = printed.into_iter().map(|form| format!("debug/{form}: {{verbosity: {form}}}"));
+    let keys: String = look.keys().map(|key| format!(", {key}: true")).collect();
+    let printers = printed.into_iter().map(|form| format!("debug/{form}: {{verbosity: {form}{keys}}}"));
     let exporters = printers.chain(forwarder.map(str::to_owned)).map(|exporter| format!("  {exporter}\n"));
     let mut yaml = format!("exporters:\n{}service:\n  pipelines:\n", exporters.collect::<String>());
     for (index, signal) in ["logs", "traces", "metrics"].into_iter().enumerate() {
@@ -274,7 +275,7 @@ fn forwarding_to(url: &str) -> String {
         settings.extend(url.map(|url| format!("{signal}_endpoint: {}", quoted(&url))));
     }
     let name = if is_grpc { "otlp_grpc" } else { "otlp_http" };
-    exporting(Some(FORMS), Some(&format!("{name}: {{{}}}", settings.join(", "))))
+    exporting(Some(FORMS), Look::default(), Some(&format!("{name}: {{{}}}", settings.join(", "))))
 }
 
 /// A YAML string without control characters, in which nothing is expanded.

@@ -10,7 +10,7 @@ use crate::config::Kind;
 use crate::config::files::{self, Place};
 use crate::diagnostics::log;
 use crate::diagnostics::systemd::Systemd;
-use crate::exporters::debug::layout::Layout;
+use crate::exporters::debug::layout::{Layout, Stream};
 #[cfg(unix)]
 use crate::inspect::{Inspection, Subject};
 use crate::network::workers::Workers;
@@ -111,7 +111,7 @@ fn addresses(running: &Running) -> Vec<String> {
 }
 
 fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -> String {
-    let (bold, plain) = if Layout::of(std::io::stderr()).colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let (bold, plain) = if Layout::of(Stream::Stderr).colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let version = env!("CARGO_PKG_VERSION");
     let name = |address: SocketAddr| match address.ip().is_loopback() {
         true => format!("localhost:{}", address.port()),

@@ -136,7 +136,7 @@ pub fn send(options: &Send) -> Result<(), Failure> {
 impl Sender {
     /// Uses the same client as `misaki --to`.
     fn new(options: &Send) -> Result<Sender, Failure> {
-        let edge = Edge { to: Some(options.to.clone()), credentials: options.credentials.clone(), print: None };
+        let edge = Edge { to: Some(options.to.clone()), credentials: options.credentials.clone(), ..Edge::default() };
         let plan = default::forwarder(&options.to, &Sources::default(), &edge)?.runnable()?;
         let budget = Budget::new(16 * MOST);
         let used = plan.used(Kind::Exporter);

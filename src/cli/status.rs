@@ -12,7 +12,7 @@ use super::local::{self, Target, failed, safe};
 use super::page::{CELLS, Page, WIDTH, bytes, count, period, texts};
 use super::{FAILED, Failure, print, safe_json, usage};
 use crate::diagnostics::columns::width;
-use crate::exporters::debug::layout::Layout;
+use crate::exporters::debug::layout::{Layout, Stream};
 
 /// The widest page.
 const WIDE: usize = 160;
@@ -61,7 +61,7 @@ pub fn status(options: &Status) -> Result<(), Failure> {
             }
             let told = read(&text)?;
             let bold = std::io::stdout().is_terminal();
-            let columns = if bold { Layout::of(std::io::stdout()).width.clamp(WIDTH, WIDE) } else { WIDTH };
+            let columns = if bold { Layout::of(Stream::Stdout).width.clamp(WIDTH, WIDE) } else { WIDTH };
             if !options.watch {
                 return print(&render(&told, columns, bold, false));
             }

@@ -14,7 +14,7 @@ use crate::config::duration;
 use crate::diagnostics::columns::{cut, width};
 use crate::diagnostics::log;
 use crate::diagnostics::output::PIECE;
-use crate::exporters::debug::layout::{Layout, Tone};
+use crate::exporters::debug::layout::{Layout, Stream, Tone};
 use crate::exporters::debug::requests::{self, Limits, Requests};
 use crate::exporters::debug::{Style, Verbosity, put_dump, put_items};
 use crate::inspect::wanted::Wanted;
@@ -27,7 +27,7 @@ use crate::telemetry::{Signal, clock};
 use super::default::quoted;
 use super::local::{self, Answer, Target, failed, safe};
 use super::page::{Page, WIDTH};
-use super::{Failure, USAGE, print, put, usage};
+use super::{Failure, Look, USAGE, print, put, usage};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,6 +71,8 @@ pub struct Tail {
     /// Print the expression as a filter for the config, and end
     #[arg(long)]
     as_rule: bool,
+    #[command(flatten)]
+    look: Look,
     /// Colours [default: on a terminal, unless NO_COLOR is set]
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
     color: Color,
@@ -233,7 +235,7 @@ impl Waiting<'_> {
             seen => format!("{seen} items seen, none matched yet"),
         };
         let room =
-            Layout::of(std::io::stderr()).width.saturating_sub(width(&seen) + "waiting for telemetry at  () ".len());
+            Layout::of(Stream::Stderr).width.saturating_sub(width(&seen) + "waiting for telemetry at  () ".len());
         let text = format!("waiting for telemetry at {} ({seen})", cut(&addresses, room));
         log::write(format!("\r\x1b[K{text}"));
         self.is_shown = true;
@@ -277,7 +279,9 @@ impl Sighting {
 
 impl Writer {
     fn new(options: &Tail) -> Writer {
-        let mut layout = Layout::of(std::io::stdout());
+        let layout = Layout::of(Stream::Stdout);
+        let layout = if options.look.utc { layout } else { layout.local() };
+        let mut layout = Layout { unfold: options.look.unfold, ..layout };
         match options.color {
             Color::Auto => {}
             Color::Always => layout.colour = true,
@@ -303,6 +307,7 @@ impl Writer {
             }
             _ => wire,
         };
+        self.measure();
         let Writer { verbosity, style, requests } = self;
         written(|to| {
             if let (Some(heading), true) = (heading, *verbosity != Verbosity::Json) {
@@ -326,7 +331,14 @@ impl Writer {
         }
     }
 
+    /// Follows the width of the terminal.
+    fn measure(&mut self) {
+        self.style.layout = self.style.layout.measured();
+        self.requests.layout = self.style.layout;
+    }
+
     fn write_due(&mut self) -> Result<bool, Failure> {
+        self.measure();
         written(|to| _ = self.requests.print_due(clock(), to))
     }
 

@@ -34,6 +34,7 @@ mod failing_disk;
 mod file;
 mod filter;
 mod frames;
+mod glance;
 mod harness;
 mod hostmetrics;
 mod inflate;

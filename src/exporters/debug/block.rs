@@ -1,15 +1,18 @@
 //! Draws a request: what it comes to (`summary`), then a row for each span with its numbers, and below it its logs.
 
+mod logs;
 mod summary;
 
 use std::collections::{HashMap, HashSet};
 
 use super::call::{common_answer, common_path};
-use super::layout::{Layout, Tone, column, cut, duration, pair, right, time_of_day, width};
-use super::line::{Line, failed};
-use super::tree::{Node, Row, Span, Tree};
+use super::layout::{LONGEST, Layout, Tone, column, cut, duration, pair, right, width};
+use super::line::{self, Line, failed};
+use super::tree::{Link, Node, Row, Span, Tree};
 use crate::diagnostics::columns::{counted, hanging};
+use crate::otlp::hex;
 use crate::otlp::pieces::Pieces;
+use logs::Placed;
 use summary::Summary;
 
 /// The widths of the columns with `180 ms` and `100 %`.
@@ -26,7 +29,7 @@ pub enum Why {
     Due,
     /// Too much is waiting.
     Full,
-    /// These items came after the request was printed.
+    /// These items came after the request was printed and forgotten.
     Late,
 }
 
@@ -45,32 +48,70 @@ pub struct Request {
 }
 
 impl Request {
-    pub fn draw(mut self, layout: Layout, to: &mut Pieces) {
-        self.logs.sort_by_key(|log| log.line.time);
+    pub fn draw(self, layout: Layout, to: &mut Pieces) {
+        let Request { trace, mut spans, mut logs, why } = self;
+        logs.sort_by_key(|log| log.line.time);
         let mut seen = HashSet::new();
-        let given = self.spans.len();
-        self.spans.retain(|span| seen.insert((span.id, span.start, span.end)));
-        let twice = given - self.spans.len();
-        let mut logs: HashMap<u64, Vec<&Log>> = HashMap::new();
-        for log in &self.logs {
-            logs.entry(log.span).or_default().push(log);
+        let given = spans.len();
+        spans.retain(|span| seen.insert((span.id, span.start, span.end)));
+        let twice = given - spans.len();
+        let mut placed = Placed::of(&spans, &logs);
+        spans.iter_mut().for_each(|span| span.notable = placed.is_notable(span.id));
+        if spans.is_empty() {
+            return logs.iter().for_each(|log| _ = log.line.put(layout, to));
         }
-        for span in &mut self.spans {
-            let is_notable = |log: &&Log| matches!(log.line.tone, Tone::Warning | Tone::Bad);
-            span.notable = logs.get(&span.id).is_some_and(|logs| logs.iter().any(is_notable));
+        let tree = Tree::build(&spans, !layout.unfold);
+        let summary = Summary::of(&tree, &trace, why, (twice, placed.lost), layout);
+        if summary.is_plain() && (spans.len() == 1 || is_probe(&tree, &placed)) {
+            let hidden = if spans.len() > 1 { logs.len() } else { 0 };
+            brief(&tree, &trace, hidden).put(layout, to);
+            if let Some(link) = &tree.at(tree.main).0.link {
+                let text = format!("{}{}", " ".repeat(layout.time_columns() + 1), linked(link));
+                layout.put(to.out, Tone::Faint, &layout.cut(&text));
+                to.out.push(b'\n');
+            }
+            let shown = if spans.len() == 1 { &logs[..] } else { &[] };
+            return shown.iter().for_each(|log| _ = log.line.put(layout, to));
         }
-        if !self.spans.is_empty() {
-            let tree = Tree::build(&self.spans, true);
-            let summary = Summary::of(&tree, &self.trace, self.why, twice);
-            Drawing { layout, tree: &tree, to }.draw(&summary, &mut logs);
-        }
-        // Logs whose span is not here.
-        for log in self.logs.iter().filter(|log| logs.contains_key(&log.span)) {
-            log.line.put(layout, to);
-        }
-        if !self.spans.is_empty() {
-            to.out.push(b'\n');
-        }
+        let homeless = std::mem::take(&mut placed.homeless);
+        let (is_whole, tells_logs) = (summary.is_whole(), !summary.has_failures());
+        let mut drawing = Drawing { layout, tree: &tree, to, is_whole, tells_logs };
+        drawing.head(&summary);
+        drawing.rows(&mut placed.below);
+        drawing.homeless(&homeless);
+        drawing.foot(&summary);
+        to.out.push(b'\n');
+    }
+}
+
+/// Whether a request is a health check at which nothing is remarkable.
+fn is_probe(tree: &Tree, logs: &Placed) -> bool {
+    let is_fine = |span: &Span| span.failure.is_none() && !span.notable;
+    tree.at(tree.main).0.is_probe && tree.spans.iter().all(is_fine) && logs.homeless.is_empty()
+}
+
+/// A request in one line.
+fn brief(tree: &Tree, trace: &[u8], hidden_logs: usize) -> Line {
+    let (span, node) = tree.at(tree.main);
+    let mut text = words(tree, &[tree.main], usize::MAX);
+    text.push_str(&format!("  {}", duration(node.duration())));
+    if let Some(message) = &span.failure {
+        text.push_str(&format!("  {}", failed(message).trim_start_matches("✗ ")));
+    }
+    let hidden = [(tree.spans.len() - 1, "span"), (hidden_logs, "log")];
+    let hidden: Vec<_> = hidden.into_iter().filter(|(count, _)| *count > 0).collect();
+    let hidden: Vec<_> = hidden.into_iter().map(|(count, word)| counted(count, word)).collect();
+    if !hidden.is_empty() {
+        text.push_str(&format!("  +{}", hidden.join(", ")));
+    }
+    let is_failed = span.failure.is_some();
+    Line {
+        time: span.start,
+        kind: line::kind(span.kind, is_failed).into(),
+        tone: if is_failed { Tone::Bad } else { Tone::Plain },
+        service: span.service.clone(),
+        words: text.into(),
+        trace: line::short(trace),
     }
 }
 
@@ -78,6 +119,9 @@ struct Drawing<'a, 'p> {
     layout: Layout,
     tree: &'a Tree<'a>,
     to: &'a mut Pieces<'p>,
+    is_whole: bool,
+    /// Whether errors are known from logs only, which are then not cut.
+    tells_logs: bool,
 }
 
 /// The widths of the columns.
@@ -103,13 +147,14 @@ impl Columns {
         let longest = rows().map(name).max().unwrap_or_default().max(CRITICAL.len() - MARGIN);
         let wanted = rows().map(|row| width(&tree.at(row.first()).0.service)).max().unwrap_or_default();
         let service = wanted.clamp(service, service.max(both.saturating_sub(longest)));
-        Columns { tree: both.saturating_sub(service), service, bar }
+        let tree = both.saturating_sub(service);
+        let tree = if layout.is_cut { tree } else { tree.max(longest.min(LONGEST / 4)) };
+        Columns { tree, service, bar }
     }
 }
 
 impl Drawing<'_, '_> {
-    fn draw(&mut self, summary: &Summary, logs: &mut HashMap<u64, Vec<&Log>>) {
-        self.head(summary);
+    fn rows(&mut self, logs: &mut HashMap<u64, Vec<&Log>>) {
         let columns = Columns::of(self.layout, self.tree);
         let tree = column(CRITICAL, MARGIN + columns.tree);
         let numbers = format!("{}{}{}", right("total", NUMBER), right("own", NUMBER), right("share", SHARE));
@@ -133,18 +178,17 @@ impl Drawing<'_, '_> {
                 self.details(row, &below, logs);
             }
         }
-        self.foot(summary);
     }
 
     fn line(&mut self, tone: Tone, text: &str) {
-        self.layout.put(self.to.out, tone, cut(text.trim_end(), self.layout.width).as_str());
+        self.layout.put(self.to.out, tone, &self.layout.cut(text.trim_end()));
         self.to.out.push(b'\n');
         self.to.breathe();
     }
 
     /// Writes a text in full, over several lines if necessary.
     fn say(&mut self, tone: Tone, head: &str, text: &str) {
-        for line in hanging(head, text, self.layout.width).lines() {
+        for line in hanging(head, text, self.layout.longest()).lines() {
             self.line(tone, line);
         }
     }
@@ -168,8 +212,8 @@ impl Drawing<'_, '_> {
         let (span, node) = self.tree.at(row.first());
         let is_waited_for = !node.is_after && row.spans.iter().any(|at| self.tree.at(*at).1.path_below > 0);
         let mark = match Some(node.work) {
-            work if work == self.tree.bottleneck => '>',
-            work if work == self.tree.after => '+',
+            work if self.is_whole && work == self.tree.bottleneck => '>',
+            work if self.is_whole && work == self.tree.after => '+',
             _ if is_waited_for => '*',
             _ => ' ',
         };
@@ -272,11 +316,49 @@ impl Drawing<'_, '_> {
         if let Some(nanos) = self.outlasts(node) {
             self.line(Tone::Warning, &format!("{prefix}~ ends {} after its parent", duration(nanos)));
         }
-        for log in logs.remove(&span.id).unwrap_or_default() {
-            let Line { time, kind, tone, words, .. } = &log.line;
-            self.line(*tone, &format!("{prefix}{} {} {words}", time_of_day(*time), column(kind, 5)));
+        if let Some(link) = span.link.as_deref().filter(|link| !(link.is_own && span.parent == 0)) {
+            self.line(Tone::Faint, &format!("{prefix}{}", linked(link)));
+        }
+        let logs = match row.spans.as_slice() {
+            [_] => logs.remove(&span.id).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        for log in logs {
+            self.log(log, &prefix, "");
         }
     }
+
+    fn log(&mut self, log: &Log, prefix: &str, service: &str) {
+        let Line { time, kind, tone, words, .. } = &log.line;
+        let head = format!("{prefix}{} {} {service}", self.layout.clock(*time), column(kind, 5));
+        // A text in full needs some room beside the lines of the tree.
+        let has_room = width(&head) + 24 <= self.layout.width;
+        match self.tells_logs && *tone == Tone::Bad && has_room {
+            true => self.say(*tone, &head, words),
+            false => self.line(*tone, &format!("{head}{words}")),
+        }
+    }
+
+    /// Writes the logs whose span is not here.
+    fn homeless(&mut self, logs: &[&Log]) {
+        for log in logs {
+            let service = &log.line.service;
+            let service = if &**service == "-" { String::new() } else { format!("{service}: ") };
+            self.log(log, &" ".repeat(MARGIN), &service);
+        }
+    }
+}
+
+/// `→ linked to trace 4b4b…`
+fn linked(link: &Link) -> String {
+    let mut id = Vec::new();
+    match link.is_own {
+        true => hex::put(&link.span.to_be_bytes(), &mut id),
+        false => hex::put(&link.trace, &mut id),
+    }
+    let to = if link.is_own { "span" } else { "trace" };
+    let more = if link.more > 0 { format!(", and {} more", link.more) } else { String::new() };
+    format!("→ linked to {to} {}{more}", String::from_utf8_lossy(&id))
 }
 
 /// The words for spans that are the same work, in at most this many columns: a call with where it went and the answer,

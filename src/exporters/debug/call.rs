@@ -8,6 +8,9 @@ use super::layout::word;
 use super::tree::{CONSUMER, PRODUCER, SERVER};
 use crate::otlp::views::{AnyValue, KeyValue, Span};
 
+/// What health checks ask for.
+const PROBES: [&str; 9] = ["health", "healthz", "healthy", "livez", "liveness", "readyz", "readiness", "ready", "ping"];
+
 /// The part of a query that is searched for its table.
 const QUERY: usize = 400;
 
@@ -84,6 +87,16 @@ impl Call {
     pub fn class(&self) -> &str {
         class(&self.answer)
     }
+}
+
+/// Whether a server's span answers a health check: by the last segment of its path, or of its name.
+pub fn is_probe(span: &Span<'_>) -> bool {
+    let known = Known::read(span);
+    let path = known.path.split(['?', '#']).next().unwrap_or_default();
+    let name = word(QUERY, span.name);
+    let asked = if path.is_empty() { name.split_whitespace().last().unwrap_or_default() } else { path };
+    let last = asked.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    asked.contains('/') && PROBES.contains(&last) || asked.starts_with("grpc.health.v1.Health/")
 }
 
 fn class(answer: &str) -> &str {

@@ -1,7 +1,11 @@
 //! The layout of the forms for people: the width of lines, colours (which only repeat what words say), times,
 //! durations.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::Style;
 use super::text::Text;
@@ -9,11 +13,32 @@ pub use crate::diagnostics::columns::width;
 pub(crate) use crate::diagnostics::columns::{column, cut, right};
 use crate::otlp::pieces::whole;
 
-/// The maximum width of a line, and whether it may have colours.
+/// How text is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub width: usize,
+    /// Whether lines are cut to the width. Else they are as long as their text, up to [`LONGEST`].
+    pub is_cut: bool,
     pub colour: bool,
+    pub zone: Zone,
+    /// Whether each span has a row of its own in a tree.
+    pub unfold: bool,
+    /// The terminal that shows it, whose width may change.
+    pub terminal: Option<Stream>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// The zone of times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zone {
+    Utc,
+    /// That of this machine, or of `TZ`; with the columns that its name takes.
+    Local(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +50,11 @@ pub enum Tone {
     Warning,
 }
 
-/// The width of an output that is not a terminal, unless `COLUMNS` is set; and of a terminal whose width is unknown.
+/// The width of what is in columns in an output that is not a terminal, and of a terminal whose width is unknown.
 const FILE_WIDTH: usize = 160;
 const TERMINAL_WIDTH: usize = 80;
+/// The maximum width of a line that is not cut.
+pub const LONGEST: usize = 2000;
 
 impl Default for Layout {
     fn default() -> Layout {
@@ -36,33 +63,74 @@ impl Default for Layout {
 }
 
 impl Layout {
-    pub const FILE: Layout = Layout { width: FILE_WIDTH, colour: false };
+    pub const FILE: Layout =
+        Layout { width: FILE_WIDTH, is_cut: false, colour: false, zone: Zone::Utc, unfold: false, terminal: None };
 
     pub fn new(width: usize, colour: bool) -> Layout {
-        Layout { width: width.clamp(60, 1000), colour }
+        Layout { width: width.clamp(60, 1000), is_cut: true, colour, ..Layout::FILE }
     }
 
-    /// The layout for stdout or stderr: the width of the terminal, and colours unless `NO_COLOR` is set.
-    #[cfg(unix)]
-    pub fn of(stream: impl IsTerminal + std::os::fd::AsFd) -> Layout {
-        Layout::suiting(stream.is_terminal(), || {
-            let size = rustix::termios::tcgetwinsize(stream).ok()?;
-            Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
-        })
-    }
-
-    #[cfg(not(unix))]
-    pub fn of(stream: impl IsTerminal) -> Layout {
-        Layout::suiting(stream.is_terminal(), || None)
-    }
-
-    fn suiting(is_terminal: bool, measure: impl FnOnce() -> Option<usize>) -> Layout {
+    /// The layout for a stream: the width of its terminal, else of `COLUMNS`, else none; and colours on a terminal
+    /// unless `NO_COLOR` is set.
+    pub fn of(stream: Stream) -> Layout {
         let named = || std::env::var("COLUMNS").ok()?.parse().ok();
-        if !is_terminal {
+        if !stream.is_terminal() {
             return named().map_or(Layout::FILE, |columns| Layout::new(columns, false));
         }
-        let width = measure().or_else(named).unwrap_or(TERMINAL_WIDTH);
-        Layout::new(width, std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+        let width = stream.columns().or_else(named).unwrap_or(TERMINAL_WIDTH);
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Layout { terminal: Some(stream), ..Layout::new(width, colour) }
+    }
+
+    /// The same with the width that the terminal has now.
+    pub fn measured(self) -> Layout {
+        let width = self.terminal.and_then(Stream::columns);
+        width.map_or(self, |width| Layout { width: Layout::new(width, false).width, ..self })
+    }
+
+    /// The same with the times of this machine's zone.
+    pub fn local(self) -> Layout {
+        let now = Timestamp::now().as_nanosecond();
+        let zone = u64::try_from(now).map_or(String::new(), |nanos| zone_name(offset(nanos)));
+        Layout { zone: Zone::Local(zone.len()), ..self }
+    }
+
+    /// The maximum width of a text.
+    pub fn longest(self) -> usize {
+        if self.is_cut { self.width } else { LONGEST }
+    }
+
+    /// The text if it fits the width, or if lines are not cut.
+    pub fn cut(self, text: &str) -> String {
+        cut(text, self.longest())
+    }
+
+    /// The width of [`Layout::time`].
+    pub fn time_columns(self) -> usize {
+        match self.zone {
+            Zone::Utc => UNSET.len() + 1,
+            Zone::Local(columns) => UNSET.len() + columns,
+        }
+    }
+
+    fn offset(self, nanos: u64) -> i32 {
+        if self.zone == Zone::Utc { 0 } else { offset(nanos) }
+    }
+
+    /// `14:02:11.402`, in the layout's zone; dashes if the time is unset.
+    pub fn clock(self, nanos: u64) -> String {
+        if nanos == 0 {
+            return UNSET.to_owned();
+        }
+        let millis = (i128::from(nanos / 1_000_000) + i128::from(self.offset(nanos)) * 1000).unsigned_abs();
+        let (hour, minute) = (millis / 3_600_000 % 24, millis / 60_000 % 60);
+        format!("{hour:02}:{minute:02}:{:02}.{:03}", millis / 1000 % 60, millis % 1000)
+    }
+
+    /// `14:02:11.402Z`, `14:02:11.402+09`.
+    pub fn time(self, nanos: u64) -> String {
+        let zone = if nanos == 0 { String::new() } else { zone_name(self.offset(nanos)) };
+        column(&format!("{}{zone}", self.clock(nanos)), self.time_columns().max(UNSET.len() + zone.len()))
     }
 
     /// Appends text in a tone.
@@ -104,17 +172,46 @@ pub fn head(columns: usize, text: &[u8]) -> &[u8] {
     text.get(..columns * 4 + 4).unwrap_or(text)
 }
 
-/// The width of a time of the day.
-pub const TIME: usize = "14:02:11.402Z".len();
+const UNSET: &str = "--:--:--.---";
 
-/// `14:02:11.402Z`; dashes if the time is unset.
-pub fn time_of_day(nanos: u64) -> String {
-    if nanos == 0 {
-        return "--:--:--.--- ".to_owned();
+/// The seconds by which this machine's zone is ahead of UTC at a time.
+fn offset(nanos: u64) -> i32 {
+    static ZONE: LazyLock<TimeZone> = LazyLock::new(TimeZone::system);
+    Timestamp::from_nanosecond(i128::from(nanos)).map_or(0, |time| ZONE.to_offset(time).seconds())
+}
+
+/// `Z`, `+09`, `-03:30`.
+fn zone_name(seconds: i32) -> String {
+    let (sign, minutes) = (if seconds < 0 { '-' } else { '+' }, seconds.unsigned_abs() / 60);
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => "Z".to_owned(),
+        (hours, 0) => format!("{sign}{hours:02}"),
+        (hours, minutes) => format!("{sign}{hours:02}:{minutes:02}"),
     }
-    let millis = nanos / 1_000_000;
-    let (hour, minute) = (millis / 3_600_000 % 24, millis / 60_000 % 60);
-    format!("{hour:02}:{minute:02}:{:02}.{:03}Z", millis / 1000 % 60, millis % 1000)
+}
+
+impl Stream {
+    fn is_terminal(self) -> bool {
+        match self {
+            Stream::Stdout => io::stdout().is_terminal(),
+            Stream::Stderr => io::stderr().is_terminal(),
+        }
+    }
+
+    /// The width of its terminal, if it is known.
+    #[cfg(unix)]
+    fn columns(self) -> Option<usize> {
+        let size = match self {
+            Stream::Stdout => rustix::termios::tcgetwinsize(io::stdout()),
+            Stream::Stderr => rustix::termios::tcgetwinsize(io::stderr()),
+        };
+        Some(usize::from(size.ok()?.ws_col)).filter(|columns| *columns > 0)
+    }
+
+    #[cfg(not(unix))]
+    fn columns(self) -> Option<usize> {
+        None
+    }
 }
 
 /// `180 ms`: three significant digits and a unit.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::layout::{Layout, TIME, Tone, column, cut, duration, head, time_of_day, width, word, words};
+use super::layout::{Layout, Tone, column, cut, duration, head, width, word, words};
 use super::text::Text;
 use super::value::put_plain;
 use super::walk::{Step, walk};
@@ -39,15 +39,15 @@ impl Line {
         let services = if layout.width < 120 { 16 } else { 24 };
         // Two spaces and the id.
         let id = 2 + 2 * SHORT_ID;
-        let left = layout.width.saturating_sub(TIME + 1 + KIND + 1 + services + 1 + id);
-        layout.put(out, Tone::Faint, &time_of_day(self.time));
+        let left = layout.width.saturating_sub(layout.time_columns() + 1 + KIND + 1 + services + 1 + id);
+        layout.put(out, Tone::Faint, &layout.time(self.time));
         layout.put(out, self.tone, &format!(" {} ", column(&self.kind, KIND)));
         layout.put(out, Tone::Strong, &column(&self.service, services));
-        let words = cut(&self.words, left);
+        let words = if layout.is_cut { cut(&self.words, left) } else { self.words.to_string() };
         out.push(b' ');
         out.extend_from_slice(words.as_bytes());
         if !self.trace.is_empty() {
-            out.extend(std::iter::repeat_n(b' ', left + 2 - width(&words)));
+            out.extend(std::iter::repeat_n(b' ', left.saturating_sub(width(&words)) + 2));
             let mut id = Vec::new();
             hex::put(&self.trace, &mut id);
             layout.put(out, Tone::Faint, &String::from_utf8_lossy(&id));
@@ -59,6 +59,7 @@ impl Line {
 
 pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
     let (layout, mut service) = (text.style.layout, Arc::default());
+    let columns = layout.longest();
     walk(text, parts, &mut |text, _, step| {
         let mut put = |line: Line| {
             text.to.items += 1;
@@ -67,9 +68,9 @@ pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
         match (step, signal) {
             (Step::Resource(group), _) => service = self::service(&group),
             (Step::Scope(_), _) => {}
-            (Step::Record(message), Signal::Logs) => _ = put(log(&LogRecord::read(message), &service, layout.width)),
-            (Step::Record(message), Signal::Traces) => _ = put(span(&Span::read(message), &service, layout.width)),
-            (Step::Record(message), Signal::Metrics) => metric(message, &service, layout.width, &mut put),
+            (Step::Record(message), Signal::Logs) => _ = put(log(&LogRecord::read(message), &service, columns)),
+            (Step::Record(message), Signal::Traces) => _ = put(span(&Span::read(message), &service, columns)),
+            (Step::Record(message), Signal::Metrics) => metric(message, &service, columns, &mut put),
         }
     });
 }
@@ -113,11 +114,7 @@ pub fn log(record: &LogRecord<'_>, service: &Arc<str>, columns: usize) -> Line {
 }
 
 pub fn span(span: &Span<'_>, service: &Arc<str>, columns: usize) -> Line {
-    let kinds = ["span", "span", "server", "client", "send", "take"];
-    let kind = kinds.get(span.kind as usize).copied().unwrap_or("span");
     let failure = failure(span, columns);
-    // The mark is in the kind's column, which is never cut.
-    let kind = if failure.is_some() { "✗ span" } else { kind };
     let words = words(columns, |text| {
         text.text(head(columns, span.name));
         text.raw("  ");
@@ -130,7 +127,14 @@ pub fn span(span: &Span<'_>, service: &Arc<str>, columns: usize) -> Line {
     });
     let tone = if failure.is_some() { Tone::Bad } else { Tone::Plain };
     let (service, words, trace) = (service.clone(), words.into(), short(span.trace_id));
-    Line { time: span.start, kind: kind.into(), tone, service, words, trace }
+    Line { time: span.start, kind: kind(span.kind, failure.is_some()).into(), tone, service, words, trace }
+}
+
+/// The second column of a span. The mark of a failure is here, where nothing is cut.
+pub fn kind(kind: i32, is_failed: bool) -> &'static str {
+    let kinds = ["span", "span", "server", "client", "send", "take"];
+    let kind = kinds.get(kind as usize).copied().unwrap_or("span");
+    if is_failed { "✗ span" } else { kind }
 }
 
 /// The text about a failed span.
@@ -201,10 +205,14 @@ pub fn metric(message: &[u8], service: &Arc<str>, columns: usize, put: &mut dyn 
 }
 
 /// Writes `  key=value key=value`, as many as fit. It leaves out attributes about the source code and, if the item
-/// `has_ids` of its own, attributes that repeat these.
+/// `has_ids` of its own, attributes that repeat these. The message of an exception comes first, because it names the
+/// cause, and its stack trace is left out.
 fn put_attributes(text: &mut Text<'_, '_>, attributes: Repeated<'_>, has_ids: bool, columns: usize) {
     let mut separator = "  ";
-    for pair in attributes.map(KeyValue::read) {
+    let pairs = || attributes.clone().map(KeyValue::read);
+    let first = pairs().find(|pair| pair.key == b"exception.message");
+    let rest = pairs().filter(|pair| !matches!(pair.key, b"exception.message" | b"exception.stacktrace"));
+    for pair in first.into_iter().chain(rest) {
         if text.to.out.len() > 4 * columns {
             break;
         }
@@ -234,6 +242,6 @@ fn put_value(text: &mut Text<'_, '_>, value: AnyValue<'_>, columns: usize) {
 }
 
 /// The beginning of an id; empty if the id is unset.
-fn short(id: &[u8]) -> Box<[u8]> {
+pub fn short(id: &[u8]) -> Box<[u8]> {
     if id.iter().all(|byte| *byte == 0) { [].into() } else { id.get(..SHORT_ID).unwrap_or(id).into() }
 }

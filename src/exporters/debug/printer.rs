@@ -24,6 +24,7 @@ impl output::Printer for Printer {
     type Job = Telemetry;
 
     fn print(&mut self, telemetry: Telemetry, records: Items, page: &mut Page<'_>) {
+        self.measure();
         let parts: Vec<&[u8]> = telemetry.parts.iter().map(|part| part.bytes.as_ref()).collect();
         if self.config.verbosity == Verbosity::Tree {
             let (signal, now) = (telemetry.signal, telemetry.received.instant);
@@ -54,6 +55,7 @@ impl output::Printer for Printer {
     }
 
     fn print_due(&mut self, is_end: bool, page: &mut Page<'_>) {
+        self.measure();
         self.gather(page, |requests, to| match is_end {
             true => requests.print_all(to),
             false => requests.print_due(Instant::now(), to),
@@ -66,6 +68,12 @@ impl output::Printer for Printer {
 }
 
 impl Printer {
+    /// Follows the width of the terminal.
+    fn measure(&mut self) {
+        self.config.style.layout = self.config.style.layout.measured();
+        self.requests.layout = self.config.style.layout;
+    }
+
     /// Lets `write` change the gathered requests. The items it wrote are counted once all of its text is on the page.
     fn gather(&mut self, page: &mut Page<'_>, write: impl FnOnce(&mut Requests, &mut Pieces) -> Items) {
         let Page { text, pen } = page;

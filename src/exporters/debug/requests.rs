@@ -10,20 +10,21 @@ use std::time::{Duration, Instant};
 
 use super::Style;
 use super::block::{Log, Request, Why};
-use super::call::Call;
+use super::call::{Call, is_probe};
 use super::layout::Layout;
 use super::line::{self, Line};
 use super::text::Text;
-use super::tree::{Node, Row, Span};
+use super::tree::{Link, Node, Row, Span};
 use super::walk::{Step, walk};
 use crate::otlp::pieces::Pieces;
-use crate::otlp::views::{self, LogRecord};
+use crate::otlp::views::{self, LogRecord, SpanLink};
 use crate::telemetry::{Budget, Charge, Share, Signal};
 
 /// A complete trace is printed this long after the span that completed it.
 const SETTLE: Duration = Duration::from_millis(250);
-/// The kept width of a name or message, in columns.
+/// The kept width of a name, and of what may name a cause, in columns.
 const TEXT: usize = 200;
+const CAUSE: usize = 400;
 /// Printed traces that are remembered, to recognize items that come late.
 const PRINTED: usize = 1024;
 /// The memory of an item beside its texts, in bytes: its struct in a list that grows by doubling, its entries in the
@@ -31,6 +32,7 @@ const PRINTED: usize = 1024;
 /// row, and its key among the works.
 const PER_SPAN: usize = 2 * size_of::<Span>() + size_of::<Node>() + size_of::<Row>() + 640;
 const PER_CALL: usize = size_of::<Call>() + 64;
+const PER_LINK: usize = size_of::<Link>() + 16;
 const PER_LOG: usize = 2 * size_of::<Log>() + 224;
 const PER_TRACE: usize = 2 * size_of::<Trace>() + 256;
 
@@ -62,7 +64,8 @@ type Id = [u8; 16];
 
 #[derive(Default)]
 pub struct Requests {
-    layout: Layout,
+    /// Of what is written next.
+    pub layout: Layout,
     wait: Duration,
     limits: Limits,
     /// The memory of waiting traces, if it comes from a budget.
@@ -131,16 +134,16 @@ impl Requests {
                 line.put(layout, text.to)
             };
             match signal {
-                Signal::Metrics => line::metric(message, &service, layout.width, &mut put),
+                Signal::Metrics => line::metric(message, &service, layout.longest(), &mut put),
                 Signal::Logs => {
                     let record = LogRecord::read(message);
-                    let line = line::log(&record, &service, layout.width.max(TEXT));
+                    let line = line::log(&record, &service, layout.longest().max(CAUSE));
                     _ = self.log(&record, line, now).map(put);
                 }
                 Signal::Traces => {
                     let span = views::Span::read(message);
                     if !self.span(&span, &service, now) {
-                        put(line::span(&span, &service, layout.width));
+                        put(line::span(&span, &service, layout.longest()));
                     }
                 }
             }
@@ -245,7 +248,7 @@ impl Requests {
         let (name, call) = Call::read(span, TEXT);
         // The answer of the call says the same.
         let is_answer = |message: &String| call.as_ref().is_some_and(|call| *call.answer == **message);
-        let failure = line::failure(span, TEXT).map(|text| if is_answer(&text) { String::new() } else { text });
+        let failure = line::failure(span, CAUSE).map(|text| if is_answer(&text) { String::new() } else { text });
         let span = Span {
             id: span_id(span.span_id),
             parent: span_id(span.parent_span_id),
@@ -256,11 +259,14 @@ impl Requests {
             name: name.into(),
             failure: failure.map(Into::into),
             call: call.map(Box::new),
+            link: link(span, &trace).map(Box::new),
             notable: false,
+            is_probe: span.parent_span_id.is_empty() && is_probe(span),
         };
         let failure = span.failure.as_ref().map_or(0, |message| message.len());
         let call = span.call.as_deref().map_or(0, |call| PER_CALL + call.host.len() + call.path.len());
-        let bytes = PER_SPAN + span.service.len() + span.name.len() + failure + call;
+        let link = if span.link.is_some() { PER_LINK } else { 0 };
+        let bytes = PER_SPAN + span.service.len() + span.name.len() + failure + call + link;
         let trace = self.trace(trace, bytes, now);
         trace.ids.insert(span.id);
         trace.missing.remove(&span.id);
@@ -299,4 +305,12 @@ fn trace_id(id: &[u8]) -> Option<Id> {
 /// 0 if the id is unset or invalid.
 fn span_id(id: &[u8]) -> u64 {
     id.try_into().map_or(0, u64::from_be_bytes)
+}
+
+fn link(span: &views::Span<'_>, trace: &Id) -> Option<Link> {
+    let mut links = span.links.clone();
+    let more = links.len().saturating_sub(1);
+    let first = SpanLink::read(links.next()?);
+    let (linked, span) = (trace_id(first.trace_id)?, span_id(first.span_id));
+    Some(Link { trace: linked, span, is_own: linked == *trace, more })
 }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::config::section::Section;
 use crate::telemetry::{Account, Ask, Budget, Fate, Full, Holder, Load, Reason, Share, Signal, Sink, Tally, Telemetry};
 
-use super::layout::Layout;
+use super::layout::{Layout, Stream};
 use super::printer::{Printer, items_of};
 use super::requests::{self, Items, Limits, Requests};
 use super::sampling::Sampler;
@@ -37,6 +37,10 @@ pub struct Config {
     pub sampling_thereafter: u64,
     pub use_internal_logger: bool,
     pub output_paths: Vec<String>,
+    /// Whether `line` and `tree` show times in UTC instead of this machine's zone.
+    pub utc: bool,
+    /// Whether each span has a row of its own in `tree`.
+    pub unfold: bool,
     /// How long `tree` waits for missing spans of a request.
     pub tree_wait: Duration,
 }
@@ -57,6 +61,8 @@ impl Config {
         let config = Config {
             verbosity: section.choice_in_any_case("verbosity", Verbosity::Basic, VERBOSITIES),
             style: Style { escape_newlines: section.boolean("escape_newlines", false), ..Style::default() },
+            utc: section.boolean("utc", false),
+            unfold: section.boolean("unfold", false),
             sampling_initial: section.integer("sampling_initial", 2, any.clone()) as u64,
             sampling_thereafter: section.integer("sampling_thereafter", 1, any) as u64,
             use_internal_logger: section.boolean("use_internal_logger", false),
@@ -219,10 +225,14 @@ impl Debug {
             _ => false,
         });
         config.style.layout = match paths {
-            [path] if path == "stdout" => Layout::of(io::stdout()),
-            [path] if path == "stderr" => Layout::of(io::stderr()),
+            [path] if path == "stdout" => Layout::of(Stream::Stdout),
+            [path] if path == "stderr" => Layout::of(Stream::Stderr),
             _ => Layout::FILE,
         };
+        config.style.layout.unfold = config.unfold;
+        if !config.utc {
+            config.style.layout = config.style.layout.local();
+        }
         let open = |path: &String| {
             output::Sink::open(path)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot open the debug output {path}: {error}")))

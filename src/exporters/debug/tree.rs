@@ -37,10 +37,24 @@ pub struct Span {
     pub service: Arc<str>,
     pub name: Box<str>,
     pub call: Option<Box<Call>>,
+    pub link: Option<Box<Link>>,
     /// The error message if it failed; may be empty.
     pub failure: Option<Box<str>>,
     /// It has a log of severity WARN or above, so it needs a row of its own.
     pub notable: bool,
+    /// It answers a health check.
+    pub is_probe: bool,
+}
+
+/// The span that another one is linked to: the first, if there are several.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub trace: [u8; 16],
+    pub span: u64,
+    /// Whether it is a span of the same trace.
+    pub is_own: bool,
+    /// The number of further links.
+    pub more: usize,
 }
 
 /// A span's place and times in the tree.
@@ -54,7 +68,9 @@ pub struct Node {
     pub end: u64,
     /// The nanoseconds by which it and its descendants were shifted, in addition to the shift of its parent.
     pub moved: i64,
-    /// Its parent did not wait for it: it outlasts its parent, or a message started it.
+    /// Its parent is the span that it is linked to.
+    is_linked: bool,
+    /// Its parent did not wait for it: it outlasts its parent, or a message or a link started it.
     pub is_detached: bool,
     /// It or a span above it is detached.
     pub is_after: bool,
@@ -153,16 +169,19 @@ impl<'a> Tree<'a> {
         (&self.spans[at], &self.nodes[at])
     }
 
-    /// Finds parents. If spans share an id, the first becomes the parent. A cycle is cut at its earliest span.
+    /// Finds parents. If spans share an id, the first becomes the parent. A span without a parent stands below the span
+    /// of this trace that it is linked to. A cycle is cut at its earliest span.
     fn link(&mut self, spans: &[Span]) {
         let mut index = HashMap::with_capacity(spans.len());
         for (at, span) in spans.iter().enumerate() {
             index.entry(span.id).or_insert(at);
         }
-        for (at, span) in spans.iter().enumerate().filter(|(_, span)| span.parent != 0) {
-            let parent = index.get(&span.parent).copied();
-            self.orphans += usize::from(parent.is_none());
-            self.nodes[at].parent = parent.filter(|parent| *parent != at);
+        for (at, span) in spans.iter().enumerate() {
+            let link = span.link.as_ref().filter(|link| link.is_own && span.parent == 0);
+            let parent = index.get(&link.map_or(span.parent, |link| link.span)).copied();
+            self.orphans += usize::from(parent.is_none() && span.parent != 0);
+            self.nodes[at].parent = parent.filter(|parent| *parent != at && (span.parent != 0 || link.is_some()));
+            self.nodes[at].is_linked = link.is_some();
         }
         // The walk that first met each span. A walk that meets its own trail has found a cycle.
         let mut met = vec![0; spans.len()];
@@ -205,7 +224,9 @@ impl<'a> Tree<'a> {
             });
             let (start, end) = (start.saturating_add_signed(moved), end.saturating_add_signed(moved));
             let above = parent.map(|parent| (&spans[parent], &self.nodes[parent]));
-            let is_detached = above.is_some_and(|(above, node)| is_detached(above, node.end, span, (start, end)));
+            let is_linked = self.nodes[at].is_linked;
+            let is_detached =
+                above.is_some_and(|(above, node)| is_linked || is_detached(above, node.end, span, (start, end)));
             let is_after = is_detached || above.is_some_and(|(_, node)| node.is_after);
             let node = &mut self.nodes[at];
             (node.start, node.end, node.moved) = (start, end, moved);

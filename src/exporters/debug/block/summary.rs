@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Drawing, Why, named};
 use crate::diagnostics::columns::counted;
-use crate::exporters::debug::layout::{Tone, duration, pair, time_of_day};
+use crate::exporters::debug::layout::{Layout, Tone, duration, pair};
 use crate::exporters::debug::tree::{Tree, Work};
 use crate::otlp::hex;
 
@@ -14,6 +14,8 @@ const FAILURES: usize = 3;
 
 pub struct Summary {
     title: String,
+    /// Why this is not the whole request. Then no bottleneck is named.
+    partial: Option<String>,
     notes: Vec<String>,
     bottleneck: Option<String>,
     after: Option<String>,
@@ -24,40 +26,62 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub fn of(tree: &Tree, trace: &[u8], why: Why, twice: usize) -> Summary {
-        let work = |work: Option<usize>| tree.works.get(work?);
+    /// With the number of spans that came twice, and of logs whose span has not arrived.
+    pub fn of(tree: &Tree, trace: &[u8], why: Why, (twice, lost): (usize, usize), layout: Layout) -> Summary {
+        let partial = partial(tree, why, lost);
+        let is_whole = partial.is_none();
+        let work = |work: Option<usize>| tree.works.get(work?).filter(|_| is_whole);
         let (failures, more) = failures(tree);
+        let notes = [
+            (why == Why::Full, "printed early: too much is waiting".to_owned()),
+            (twice > 0, format!("{} came twice", counted(twice, "span"))),
+        ];
         Summary {
-            title: title(tree, trace),
-            notes: notes(tree, why, twice),
+            title: title(tree, trace, layout),
+            partial,
+            notes: notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note).collect(),
             bottleneck: work(tree.bottleneck).map(|work| bottleneck(tree, work)),
             after: work(tree.after).map(|work| after(tree, work)),
             failures,
             more,
         }
     }
+
+    /// Whether there is nothing to remark about how it came.
+    pub fn is_plain(&self) -> bool {
+        self.partial.is_none() && self.notes.is_empty()
+    }
+
+    pub fn is_whole(&self) -> bool {
+        self.partial.is_none()
+    }
+
+    pub fn has_failures(&self) -> bool {
+        !self.failures.is_empty()
+    }
 }
 
-fn title(tree: &Tree, trace: &[u8]) -> String {
+fn title(tree: &Tree, trace: &[u8], layout: Layout) -> String {
     let mut id = Vec::new();
     hex::put(trace, &mut id);
     let services = tree.spans.iter().map(|span| &span.service).collect::<HashSet<_>>().len();
-    let (time, id) = (time_of_day(tree.at(tree.main).0.start), String::from_utf8_lossy(&id));
+    let (time, id) = (layout.time(tree.at(tree.main).0.start), String::from_utf8_lossy(&id));
     format!("── {time}  trace {id}  {}, {}", counted(tree.spans.len(), "span"), counted(services, "service"))
 }
 
-fn notes(tree: &Tree, why: Why, twice: usize) -> Vec<String> {
+/// `partial: its root span has not arrived`
+fn partial(tree: &Tree, why: Why, lost: usize) -> Option<String> {
     let has_root = tree.spans.iter().any(|span| span.parent == 0);
-    let notes = [
-        (why == Why::Full, "printed early: too much is waiting".to_owned()),
+    let reasons = [
         (why == Why::Late, "came after the rest of its trace was printed".to_owned()),
         (!has_root && why != Why::Late, "its root span has not arrived".to_owned()),
         (tree.orphans > 0 && (has_root || tree.orphans > 1), {
             format!("{} of a parent that has not arrived", counted(tree.orphans, "span"))
         }),
-        (twice > 0, format!("{} came twice", counted(twice, "span"))),
+        (lost > 0, format!("{} of a span that has not arrived", counted(lost, "log"))),
     ];
-    notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note).collect()
+    let reasons: Vec<_> = reasons.into_iter().filter(|(applies, _)| *applies).map(|(_, reason)| reason).collect();
+    (!reasons.is_empty()).then(|| format!("partial: {}", reasons.join("; ")))
 }
 
 /// The spans of a work, named: `×70 cart SELECT cart_item`.
@@ -143,9 +167,9 @@ fn failures(tree: &Tree) -> (Vec<String>, usize) {
 impl Drawing<'_, '_> {
     /// Writes the title, and all that is to be said before the rows.
     pub fn head(&mut self, summary: &Summary) {
-        let Summary { title, notes, bottleneck, after, failures, more } = summary;
+        let Summary { title, partial, notes, bottleneck, after, failures, more } = summary;
         self.line(Tone::Strong, title);
-        notes.iter().for_each(|note| self.say(Tone::Warning, " ! ", note));
+        partial.iter().chain(notes).for_each(|note| self.say(Tone::Warning, " ! ", note));
         bottleneck.iter().for_each(|text| self.say(Tone::Strong, " > ", &format!("bottleneck: {text}")));
         failures.iter().for_each(|text| self.say(Tone::Bad, " ✗ ", &format!("failed: {text}")));
         if *more > 0 {
@@ -156,8 +180,9 @@ impl Drawing<'_, '_> {
 
     /// Repeats it after the rows.
     pub fn foot(&mut self, summary: &Summary) {
-        let Summary { bottleneck, failures, more, .. } = summary;
-        let mut said: Vec<String> = failures.iter().map(|text| format!("✗ {text}")).collect();
+        let Summary { partial, bottleneck, failures, more, .. } = summary;
+        let mut said: Vec<String> = partial.iter().cloned().collect();
+        said.extend(failures.iter().map(|text| format!("✗ {text}")));
         if *more > 0 {
             said.push(format!("✗ {more} more"));
         }
