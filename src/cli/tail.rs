@@ -15,14 +15,14 @@ use crate::diagnostics::columns::{cut, width};
 use crate::diagnostics::log;
 use crate::diagnostics::output::PIECE;
 use crate::exporters::debug::layout::{Layout, Stream, Tone};
-use crate::exporters::debug::requests::{self, Limits, Requests};
+use crate::exporters::debug::requests::{self, Absent, Limits, Requests};
 use crate::exporters::debug::{Style, Verbosity, put_dump, put_items};
 use crate::inspect::wanted::Wanted;
 use crate::otlp::pieces::Pieces;
 use crate::otlp::split::Splitter;
 use crate::ottl::syntax::Mistake;
 use crate::processors::filter;
-use crate::telemetry::{Signal, clock};
+use crate::telemetry::{Now, Signal, clock};
 
 use super::default::quoted;
 use super::local::{self, Answer, Target, failed, safe};
@@ -53,6 +53,9 @@ pub struct Tail {
     /// How it is written, as the debug exporter does
     #[arg(short, long, value_name = "FORM", default_value = "line")]
     output: Verbosity,
+    /// In trees, show only the items that match, not the whole traces that they are of
+    #[arg(long)]
+    only_matching: bool,
     /// Begin with what passed lately, as far as it is still known, as in 5m
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     since: Option<Duration>,
@@ -112,6 +115,8 @@ struct Writer {
     style: Style,
     /// For `tree`: the spans and logs that wait for the rest of their trace.
     requests: Requests,
+    /// For `tree`: which items make it show a trace, if not all do.
+    selects: Option<Wanted>,
 }
 
 pub fn tail(options: &Tail) -> Result<(), Failure> {
@@ -119,18 +124,22 @@ pub fn tail(options: &Tail) -> Result<(), Failure> {
     let wanted = wanted.map_err(|mistake| refused(&options.expression, &mistake))?;
     match options.as_rule {
         true => print(&as_rule(&wanted)?),
-        false => local::block_on(follow(options)),
+        false => local::block_on(follow(options, wanted)),
     }
 }
 
-async fn follow(options: &Tail) -> Result<(), Failure> {
+async fn follow(options: &Tail, wanted: Wanted) -> Result<(), Failure> {
+    // A tree is computed from whole traces, so the items are selected here.
+    let is_tree = options.output == Verbosity::Tree && !options.expression.trim().is_empty();
+    let selects = is_tree && !options.only_matching && !wanted.is_of_traces();
+    let expression = if selects { "" } else { &*options.expression };
     let at = options.at.to_possible_value();
     let at = at.as_ref().map_or("", |at| at.get_name());
     let since = options.since.map_or(String::new(), |since| format!("&since={}", since.as_millis()));
     if let (At::Leaving, Some(_)) = (options.at, options.since) {
         log::write("--since: of what leaves nothing is kept: it is shown from now on\n");
     }
-    let page = format!("/tail?at={at}{since}&where={}", utf8_percent_encode(&options.expression, NON_ALPHANUMERIC));
+    let page = format!("/tail?at={at}{since}&where={}", utf8_percent_encode(expression, NON_ALPHANUMERIC));
     let mut answer = options.target.ask(&page).await?;
     let within = options.within.or(options.expect.map(|_| EXPECT_FOR));
     let mut end = std::pin::pin!(async {
@@ -139,7 +148,8 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
             None => std::future::pending().await,
         }
     });
-    let (mut buffer, mut seen, mut writer) = (BytesMut::new(), 0, Writer::new(options));
+    let (mut buffer, mut seen) = (BytesMut::new(), 0);
+    let mut writer = Writer::new(options, selects.then_some(wanted));
     let mut waiting = Waiting::new(options);
     while options.items.is_none_or(|most| seen < most) && options.expect.is_none_or(|expected| seen < expected) {
         let sighting = tokio::select! {
@@ -163,12 +173,9 @@ async fn follow(options: &Tail) -> Result<(), Failure> {
             // Also ends if no handler can be installed: no key could end it then.
             _ = tokio::signal::ctrl_c() => break,
         };
-        waiting.wipe();
         let most = options.items.map_or(u64::MAX, |most| most - seen);
-        seen += sighting.items.min(most);
-        if !writer.write(sighting, most)? {
-            break;
-        }
+        let Some(written) = writer.write(sighting, most, &mut waiting)? else { break };
+        seen += written;
     }
     waiting.wipe();
     writer.write_rest()?;
@@ -278,7 +285,7 @@ impl Sighting {
 }
 
 impl Writer {
-    fn new(options: &Tail) -> Writer {
+    fn new(options: &Tail, selects: Option<Wanted>) -> Writer {
         let layout = Layout::of(Stream::Stdout);
         let layout = if options.look.utc { layout } else { layout.local() };
         let mut layout = Layout { unfold: options.look.unfold, ..layout };
@@ -288,18 +295,39 @@ impl Writer {
             Color::Never => layout.colour = false,
         }
         let style = Style { escape_newlines: std::io::stdout().is_terminal(), layout };
-        Writer { verbosity: options.output, style, requests: Requests::new(layout, requests::WAIT, Limits::default()) }
+        let mut requests = Requests::new(layout, requests::WAIT, Limits::default());
+        requests.absent = match options.since {
+            _ if options.only_matching => Absent::NotMatching,
+            Some(_) => Absent::NotKept,
+            None => Absent::NotArrived,
+        };
+        Writer { verbosity: options.output, style, requests, selects }
     }
 
-    /// Writes at most `most` items. False if the reader of stdout has left.
-    fn write(&mut self, sighting: Sighting, most: u64) -> Result<bool, Failure> {
+    /// Writes at most `most` items; returns the number of those that match. `None` if the reader of stdout has left.
+    fn write(&mut self, sighting: Sighting, most: u64, waiting: &mut Waiting) -> Result<Option<u64>, Failure> {
         let Sighting { signal, items, skipped, heading, wire, .. } = sighting;
         if skipped > 0 {
+            waiting.wipe();
             log::write(format!("… {skipped} skipped: they came faster than they were read\n"));
+            self.requests.absent = Absent::Skipped;
         }
         if items == 0 {
-            return Ok(true);
+            return Ok(Some(0));
         }
+        self.measure();
+        let Writer { verbosity, style, requests, selects } = self;
+        if let Some(wanted) = selects {
+            let count = u32::try_from(items).unwrap_or(u32::MAX);
+            let (pieces, matching) = wanted.keep(signal, &[(wire.clone(), count)], Now::read());
+            let pieces: Vec<&[u8]> = pieces.iter().map(Bytes::as_ref).collect();
+            if matching > 0 {
+                waiting.wipe();
+            }
+            let goes_on = written(|to| _ = requests.add_selected(signal, &[&wire], &pieces, clock(), to))?;
+            return Ok(goes_on.then_some(matching));
+        }
+        waiting.wipe();
         let wire = match u32::try_from(most) {
             Ok(most) if u64::from(most) < items => {
                 let piece = Splitter::new(signal, wire).next_piece(most, usize::MAX);
@@ -307,9 +335,7 @@ impl Writer {
             }
             _ => wire,
         };
-        self.measure();
-        let Writer { verbosity, style, requests } = self;
-        written(|to| {
+        let goes_on = written(|to| {
             if let (Some(heading), true) = (heading, *verbosity != Verbosity::Json) {
                 style.layout.put(to.out, Tone::Faint, &format!("-- {}", safe(&heading)));
                 to.out.push(b'\n');
@@ -320,7 +346,8 @@ impl Writer {
                 Verbosity::Normal => put_items(signal, Verbosity::Normal, *style, &[&wire], to),
                 verbosity => put_dump(signal, verbosity, *style, &[&wire], to),
             }
-        })
+        })?;
+        Ok(goes_on.then_some(items.min(most)))
     }
 
     /// Waits until a trace of the tree is due.

@@ -93,6 +93,11 @@ impl Wanted {
         Err(mistake)
     }
 
+    /// Whether everything that matches is of traces that match as a whole.
+    pub fn is_of_traces(&self) -> bool {
+        self.needle.is_some() && !self.text.starts_with("span_id")
+    }
+
     pub fn wants(&self, signal: Signal) -> bool {
         self.rules.is_empty() || self.rule(signal).is_some()
     }

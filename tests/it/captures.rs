@@ -16,7 +16,7 @@ use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetatt
 use tokio::task::JoinHandle;
 
 use crate::harness::*;
-use crate::tree::{failed, golden, log, logs, pair, purchase, span, traces};
+use crate::tree::{failed, golden, log, logs, pair, purchase, span, traces, with};
 
 const WIDTHS: [usize; 2] = [80, 160];
 
@@ -25,7 +25,7 @@ const TRACES_TOO: &str = "{service: {pipelines: {traces: {receivers: [otlp], exp
 fn misaki(arguments: &[&str], columns: usize) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
     command.args(arguments).env("COLUMNS", columns.to_string());
-    command.env_remove("NO_COLOR").env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+    command.env_remove("NO_COLOR").env_remove("OTEL_EXPORTER_OTLP_ENDPOINT").env("TZ", "UTC");
     command
 }
 
@@ -113,6 +113,45 @@ async fn tail_in_each_form() {
     let head: Vec<&str> = text.lines().take(3).collect();
     assert!(head[1].starts_with(" > bottleneck: external-api POST /charge, 180 of payment's 200 ms"), "{text}");
     assert!(head[2].starts_with(" ✗ failed: external-api POST /charge: card declined"), "{text}");
+    running.settle().await;
+    running.finish().await;
+}
+
+/// An expression that one item matches shows the whole trace of it in a tree, and that item alone in the other forms;
+/// times are those of the machine's zone, or of UTC; a pipe has no width.
+#[tokio::test]
+async fn tail_shows_whole_traces_in_local_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await;
+    let mut running = Misaki::start(TRACES_TOO, &[&upstream]).await;
+    let inspection = open(&running, directory.path());
+    let other = with(span(1, 0, "shop", "GET /other", 0, 5), |span| span.trace_id = vec![8; 16]);
+    for group in [purchase(), vec![other]].concat() {
+        assert!(running.post(Via::Http, Signal::Traces, traces(vec![group]), &[]).await.ok);
+    }
+    let socket = inspection.path().to_str().unwrap();
+    let look = async |more: &[&str], zone: &str| {
+        let arguments = ["tail", "--socket", socket, "--since", "5m", "--for", "1s", "span.name == \"POST /charge\""];
+        let mut command = misaki(&[&arguments, more].concat(), 80);
+        command.env("TZ", zone).env_remove("COLUMNS");
+        output(command).await
+    };
+    let text = look(&["-o", "tree"], "JST-9").await;
+    let bottleneck = "bottleneck: external-api POST /charge, 180 of payment's 200 ms, 59 %";
+    assert!(
+        text.starts_with(&format!(
+            "── 23:02:11.402+09  trace {}  8 spans, 7 services\n > {bottleneck}\n",
+            "4b".repeat(16)
+        )),
+        "{text}"
+    );
+    assert!(!text.contains("other"), "{text}");
+    let text = look(&["-o", "tree", "--only-matching", "--utc"], "JST-9").await;
+    assert!(text.starts_with("── 14:02:11.510Z  trace "), "{text}");
+    assert!(text.contains(" ! partial: its root span is not among what matches\n"), "{text}");
+    assert!(!text.contains("bottleneck") && text.contains("  1 span, "), "{text}");
+    let text = look(&[], "<+0545>-5:45").await;
+    assert!(text.lines().count() == 1 && text.starts_with("19:47:11.510+05:45 span   external-api  "), "{text}");
     running.settle().await;
     running.finish().await;
 }

@@ -30,7 +30,7 @@ sys.exit(int(sys.argv[1]))
 
 fn misaki(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
-    command.arg("--").args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("TZ", "UTC").arg("--").args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -51,10 +51,8 @@ fn a_programs_requests_are_shown() {
     assert_eq!(output.status.code(), Some(7), "{stderr}");
     let lines = [
         "own words\n",
-        "── 00:00:01.000Z  trace 4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b  1 span, 1 service\n",
-        " ✗ failed: shop GET /cart: out of stock\n",
-        "\n*✗ GET /cart ",
-        "00:00:01.100Z ERROR nothing left\n",
+        "00:00:01.000Z ✗ span shop                     GET /cart  200 ms  failed: out of stock ",
+        "00:00:01.100Z ERROR  shop                     nothing left ",
     ];
     for line in lines {
         assert!(stderr.contains(line), "{line}: {stderr}");

@@ -35,6 +35,7 @@ mod file;
 mod filter;
 mod frames;
 mod glance;
+mod growing;
 mod harness;
 mod hostmetrics;
 mod inflate;

@@ -249,23 +249,8 @@ fn requests_come_when_they_are_whole() {
     let items = whole(&mut out, |to| requests.print_due(at(450), to));
     assert_eq!((items[Signal::Logs as usize], items[Signal::Traces as usize]), (1, 8));
     assert!(String::from_utf8_lossy(&out).contains("└ POST /charge"));
-    assert_eq!(requests.wake_at(), None);
-    // What comes later: a log as a line, a span by itself.
-    out.clear();
-    assert_eq!(
-        whole(&mut out, |to| requests.add(Signal::Logs, &[&log_of_a_span], at(460), to))[Signal::Logs as usize],
-        1
-    );
-    let line = String::from_utf8(std::mem::take(&mut out)).unwrap();
-    assert!(line.starts_with("14:02:11.682Z INFO   external-api             answered  user=17 "), "{line}");
-    assert!(line.ends_with(" 4b4b4b4b\n"), "{line}");
-    whole(&mut out, |to| {
-        requests.add(Signal::Traces, &[&traces(vec![span(9, 7, "payment", "audit", 300, 2)])], at(500), to)
-    });
-    assert_eq!(requests.wake_at(), Some(at(750)));
-    whole(&mut out, |to| requests.print_due(at(750), to));
-    let late = String::from_utf8(out).unwrap();
-    assert!(late.contains(" ! partial: came after the rest of its trace was printed\n"), "{late}");
+    // It is kept for a while, and printed again once what came later is quiet: tests/it/growing.rs.
+    assert_eq!(requests.wake_at(), Some(at(450 + 60_000)));
 }
 
 /// Through a running collector: the timekeeper prints what is due, the end prints the rest, and the ledger knows both.

@@ -4,10 +4,12 @@ mod logs;
 mod summary;
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use super::call::{common_answer, common_path};
 use super::layout::{LONGEST, Layout, Tone, column, cut, duration, pair, right, width};
 use super::line::{self, Line, failed};
+use super::requests::Absent;
 use super::tree::{Link, Node, Row, Span, Tree};
 use crate::diagnostics::columns::{counted, hanging};
 use crate::otlp::hex;
@@ -25,12 +27,12 @@ const MARGIN: usize = 3;
 /// Why a request is drawn now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// It is complete, its time is over, or the exporter shuts down.
-    Due,
-    /// Too much is waiting.
+    /// It is complete, or its time is over.
+    Due(Instant),
+    /// The exporter shuts down.
+    End,
+    /// Too much is held.
     Full,
-    /// These items came after the request was printed and forgotten.
-    Late,
 }
 
 pub struct Log {
@@ -39,32 +41,35 @@ pub struct Log {
     pub line: Line,
 }
 
-/// The spans and logs of a trace.
+/// A trace that is drawn.
 pub struct Request {
     pub trace: [u8; 16],
-    pub spans: Vec<Span>,
-    pub logs: Vec<Log>,
     pub why: Why,
+    /// The number of spans and logs that came since it was printed, if it was.
+    pub again: Option<[usize; 2]>,
+    /// These items came after the request was printed and forgotten.
+    pub is_late: bool,
+    pub absent: Absent,
 }
 
 impl Request {
-    pub fn draw(self, layout: Layout, to: &mut Pieces) {
-        let Request { trace, mut spans, mut logs, why } = self;
+    /// Draws its spans and logs. Sorts the logs, and removes spans that came twice.
+    pub fn draw(&self, spans: &mut Vec<Span>, logs: &mut [Log], layout: Layout, to: &mut Pieces) {
         logs.sort_by_key(|log| log.line.time);
         let mut seen = HashSet::new();
         let given = spans.len();
         spans.retain(|span| seen.insert((span.id, span.start, span.end)));
         let twice = given - spans.len();
-        let mut placed = Placed::of(&spans, &logs);
+        let mut placed = Placed::of(spans, logs);
         spans.iter_mut().for_each(|span| span.notable = placed.is_notable(span.id));
         if spans.is_empty() {
             return logs.iter().for_each(|log| _ = log.line.put(layout, to));
         }
-        let tree = Tree::build(&spans, !layout.unfold);
-        let summary = Summary::of(&tree, &trace, why, (twice, placed.lost), layout);
+        let tree = Tree::build(spans, !layout.unfold);
+        let summary = Summary::of(&tree, self, twice, placed.lost, layout);
         if summary.is_plain() && (spans.len() == 1 || is_probe(&tree, &placed)) {
             let hidden = if spans.len() > 1 { logs.len() } else { 0 };
-            brief(&tree, &trace, hidden).put(layout, to);
+            brief(&tree, &self.trace, hidden).put(layout, to);
             if let Some(link) = &tree.at(tree.main).0.link {
                 let text = format!("{}{}", " ".repeat(layout.time_columns() + 1), linked(link));
                 layout.put(to.out, Tone::Faint, &layout.cut(&text));

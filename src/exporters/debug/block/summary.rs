@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Drawing, Why, named};
+use super::{Drawing, Request, Why, named};
 use crate::diagnostics::columns::counted;
 use crate::exporters::debug::layout::{Layout, Tone, duration, pair};
 use crate::exporters::debug::tree::{Tree, Work};
@@ -26,18 +26,22 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// With the number of spans that came twice, and of logs whose span has not arrived.
-    pub fn of(tree: &Tree, trace: &[u8], why: Why, (twice, lost): (usize, usize), layout: Layout) -> Summary {
-        let partial = partial(tree, why, lost);
+    /// With the number of spans that came twice, and of logs whose span is not here.
+    pub fn of(tree: &Tree, request: &Request, twice: usize, lost: usize, layout: Layout) -> Summary {
+        let partial = partial(tree, request, lost);
         let is_whole = partial.is_none();
         let work = |work: Option<usize>| tree.works.get(work?).filter(|_| is_whole);
         let (failures, more) = failures(tree);
+        let [spans, logs] = request.again.unwrap_or_default();
+        let came: Vec<_> = [(spans, "span"), (logs, "log")].into_iter().filter(|(count, _)| *count > 0).collect();
+        let came: Vec<_> = came.into_iter().map(|(count, word)| counted(count, word)).collect();
         let notes = [
-            (why == Why::Full, "printed early: too much is waiting".to_owned()),
+            (request.again.is_some(), format!("again: {} came since it was printed", came.join(" and "))),
+            (request.why == Why::Full, "printed early: too much is waiting".to_owned()),
             (twice > 0, format!("{} came twice", counted(twice, "span"))),
         ];
         Summary {
-            title: title(tree, trace, layout),
+            title: title(tree, &request.trace, layout),
             partial,
             notes: notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note).collect(),
             bottleneck: work(tree.bottleneck).map(|work| bottleneck(tree, work)),
@@ -70,15 +74,16 @@ fn title(tree: &Tree, trace: &[u8], layout: Layout) -> String {
 }
 
 /// `partial: its root span has not arrived`
-fn partial(tree: &Tree, why: Why, lost: usize) -> Option<String> {
+fn partial(tree: &Tree, request: &Request, lost: usize) -> Option<String> {
+    let (is_late, absent) = (request.is_late, request.absent.words());
     let has_root = tree.spans.iter().any(|span| span.parent == 0);
     let reasons = [
-        (why == Why::Late, "came after the rest of its trace was printed".to_owned()),
-        (!has_root && why != Why::Late, "its root span has not arrived".to_owned()),
+        (is_late, "came after the rest of its trace was printed".to_owned()),
+        (!has_root && !is_late, format!("its root span {absent}")),
         (tree.orphans > 0 && (has_root || tree.orphans > 1), {
-            format!("{} of a parent that has not arrived", counted(tree.orphans, "span"))
+            format!("{} of a parent that {absent}", counted(tree.orphans, "span"))
         }),
-        (lost > 0, format!("{} of a span that has not arrived", counted(lost, "log"))),
+        (lost > 0, format!("{} of a span that {absent}", counted(lost, "log"))),
     ];
     let reasons: Vec<_> = reasons.into_iter().filter(|(applies, _)| *applies).map(|(_, reason)| reason).collect();
     (!reasons.is_empty()).then(|| format!("partial: {}", reasons.join("; ")))
