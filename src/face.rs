@@ -23,12 +23,13 @@ pub mod diagnostics {
 pub mod exporters {
     pub use crate::exporters::compress::{Compression, Form};
     pub use crate::exporters::debug::layout::{Layout, Zone, width};
+    pub use crate::exporters::debug::rates::Rates;
     pub use crate::exporters::debug::requests::{Limits, Requests, WAIT};
     pub use crate::exporters::debug::sampling::{Key, Sampler};
     pub use crate::exporters::debug::sink::Accounts;
     pub use crate::exporters::debug::tree::{Span, Tree};
     pub use crate::exporters::debug::{
-        Counts, Style, Verbosity, render_chunks, render_dump, render_summary, render_summary_fields,
+        Counts, Style, Verbosity, put_lines, render_chunks, render_dump, render_summary, render_summary_fields,
     };
     pub use crate::exporters::settings::{BatchSettings, QueueSettings, Retry, Settings};
     pub use crate::exporters::upstream::pool::Finding;

@@ -15,8 +15,9 @@ use crate::diagnostics::columns::{cut, width};
 use crate::diagnostics::log;
 use crate::diagnostics::output::PIECE;
 use crate::exporters::debug::layout::{Layout, Stream, Tone};
+use crate::exporters::debug::rates::Rates;
 use crate::exporters::debug::requests::{self, Absent, Limits, Requests};
-use crate::exporters::debug::{Style, Verbosity, put_dump, put_items};
+use crate::exporters::debug::{Style, Verbosity, put_dump, put_items, put_lines};
 use crate::inspect::wanted::Wanted;
 use crate::otlp::pieces::Pieces;
 use crate::otlp::split::Splitter;
@@ -115,6 +116,8 @@ struct Writer {
     style: Style,
     /// For `tree`: the spans and logs that wait for the rest of their trace.
     requests: Requests,
+    /// For `line`: the rates of counters.
+    rates: Rates,
     /// For `tree`: which items make it show a trace, if not all do.
     selects: Option<Wanted>,
 }
@@ -301,7 +304,7 @@ impl Writer {
             Some(_) => Absent::NotKept,
             None => Absent::NotArrived,
         };
-        Writer { verbosity: options.output, style, requests, selects }
+        Writer { verbosity: options.output, style, requests, rates: Rates::default(), selects }
     }
 
     /// Writes at most `most` items; returns the number of those that match. `None` if the reader of stdout has left.
@@ -316,7 +319,7 @@ impl Writer {
             return Ok(Some(0));
         }
         self.measure();
-        let Writer { verbosity, style, requests, selects } = self;
+        let Writer { verbosity, style, requests, rates, selects } = self;
         if let Some(wanted) = selects {
             let count = u32::try_from(items).unwrap_or(u32::MAX);
             let (pieces, matching) = wanted.keep(signal, &[(wire.clone(), count)], Now::read());
@@ -344,6 +347,7 @@ impl Writer {
                 Verbosity::Tree => _ = requests.add(signal, &[&wire], clock(), to),
                 // Requests follow each other without a separator.
                 Verbosity::Normal => put_items(signal, Verbosity::Normal, *style, &[&wire], to),
+                Verbosity::Line => put_lines(signal, *style, &[&wire], rates, to),
                 verbosity => put_dump(signal, verbosity, *style, &[&wire], to),
             }
         })?;

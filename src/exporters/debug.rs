@@ -14,8 +14,10 @@ mod detailed;
 mod json;
 pub mod layout;
 mod line;
+mod metric;
 mod normal;
 mod printer;
+pub mod rates;
 pub mod requests;
 pub mod sampling;
 pub mod sink;
@@ -31,6 +33,7 @@ use crate::otlp::views::metrics::Metric;
 use crate::otlp::views::{ResourceGroup, ScopeGroup};
 use crate::telemetry::Signal;
 use layout::Layout;
+use rates::Rates;
 use text::Text;
 use walk::resources;
 
@@ -128,8 +131,13 @@ pub fn put_items(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[
         Verbosity::Normal => normal::put(text, signal, parts),
         Verbosity::Detailed => detailed::put(text, signal, parts),
         Verbosity::Json => json::put(text, signal, parts),
-        Verbosity::Line | Verbosity::Tree => line::put(text, signal, parts),
+        Verbosity::Line | Verbosity::Tree => line::put(text, signal, parts, &mut Rates::default()),
     }
+}
+
+/// Writes the dump of `line`, with rates since the points before.
+pub fn put_lines(signal: Signal, style: Style, parts: &[&[u8]], rates: &mut Rates, to: &mut Pieces<'_>) {
+    line::put(&mut Text::new(to, style), signal, parts, rates);
 }
 
 /// Appends the summary line as the Go collector writes it with `use_internal_logger: false`.

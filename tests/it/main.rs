@@ -44,6 +44,7 @@ mod inspect;
 mod json;
 mod large_configs;
 mod limits;
+mod metric_lines;
 mod ottl_functions;
 mod ottl_language;
 mod outside;

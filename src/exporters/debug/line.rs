@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use super::layout::{Layout, Tone, column, cut, duration, head, width, word, words};
+use super::metric;
+use super::rates::Rates;
 use super::text::Text;
 use super::value::put_plain;
 use super::walk::{Step, walk};
+use crate::otlp::hex;
 use crate::otlp::pieces::Pieces;
 use crate::otlp::schema::list;
-use crate::otlp::views::metrics::{DataType, Metric, Number, Point};
 use crate::otlp::views::{AnyValue, KeyValue, LogRecord, Repeated, Resource, ResourceGroup, Span, SpanEvent, Status};
-use crate::otlp::{hex, number};
 use crate::telemetry::Signal;
 
 /// The width of the second column: `ERROR` and `client` fit.
@@ -39,6 +40,7 @@ impl Line {
         let services = if layout.width < 120 { 16 } else { 24 };
         // Two spaces and the id.
         let id = 2 + 2 * SHORT_ID;
+        let id = if self.trace.is_empty() { 0 } else { id };
         let left = layout.width.saturating_sub(layout.time_columns() + 1 + KIND + 1 + services + 1 + id);
         layout.put(out, Tone::Faint, &layout.time(self.time));
         layout.put(out, self.tone, &format!(" {} ", column(&self.kind, KIND)));
@@ -57,7 +59,7 @@ impl Line {
     }
 }
 
-pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
+pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]], rates: &mut Rates) {
     let (layout, mut service) = (text.style.layout, Arc::default());
     let columns = layout.longest();
     walk(text, parts, &mut |text, _, step| {
@@ -70,7 +72,7 @@ pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
             (Step::Scope(_), _) => {}
             (Step::Record(message), Signal::Logs) => _ = put(log(&LogRecord::read(message), &service, columns)),
             (Step::Record(message), Signal::Traces) => _ = put(span(&Span::read(message), &service, columns)),
-            (Step::Record(message), Signal::Metrics) => metric(message, &service, columns, &mut put),
+            (Step::Record(message), Signal::Metrics) => metric::lines(message, &service, columns, rates, &mut put),
         }
     });
 }
@@ -161,53 +163,10 @@ pub fn failure(span: &Span<'_>, columns: usize) -> Option<String> {
     Some(said.map(|text| word(columns, text)).unwrap_or_default())
 }
 
-/// Makes a line for each data point, until `put` returns false.
-pub fn metric(message: &[u8], service: &Arc<str>, columns: usize, put: &mut dyn FnMut(Line) -> bool) {
-    let metric = Metric::read(message);
-    let kind = match metric.data.0 {
-        DataType::Empty => "metric",
-        DataType::Gauge => "gauge",
-        DataType::Sum => "sum",
-        DataType::Histogram | DataType::ExponentialHistogram => "histo",
-        DataType::Summary => "summar",
-    };
-    let (name, unit) = (word(columns, metric.name), word(12, metric.unit));
-    for point in metric.data.read().points {
-        let point = Point::read(metric.data.0, point);
-        let words = words(columns, |text| {
-            text.raw(&name);
-            text.raw("  ");
-            match point.value {
-                Some(Number::Int(n)) => number::put_int(text.to.out, n),
-                Some(Number::Double(value)) => number::put_double(text.to.out, value),
-                None => {
-                    text.raw("count=");
-                    number::put_uint(text.to.out, point.count);
-                    for (label, value) in [(" sum=", point.sum), (" min=", point.min), (" max=", point.max)] {
-                        if let Some(value) = value {
-                            text.raw(label);
-                            number::put_double(text.to.out, value);
-                        }
-                    }
-                }
-            }
-            if !unit.is_empty() && unit != "1" {
-                text.raw(" ");
-                text.raw(&unit);
-            }
-            put_attributes(text, point.attributes.clone(), false, columns);
-        });
-        let (service, words, trace) = (service.clone(), words.into(), [].into());
-        if !put(Line { time: point.time, kind: kind.into(), tone: Tone::Plain, service, words, trace }) {
-            return;
-        }
-    }
-}
-
 /// Writes `  key=value key=value`, as many as fit. It leaves out attributes about the source code and, if the item
 /// `has_ids` of its own, attributes that repeat these. The message of an exception comes first, because it names the
 /// cause, and its stack trace is left out.
-fn put_attributes(text: &mut Text<'_, '_>, attributes: Repeated<'_>, has_ids: bool, columns: usize) {
+pub fn put_attributes(text: &mut Text<'_, '_>, attributes: Repeated<'_>, has_ids: bool, columns: usize) {
     let mut separator = "  ";
     let pairs = || attributes.clone().map(KeyValue::read);
     let first = pairs().find(|pair| pair.key == b"exception.message");

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::rates::Rates;
 use super::requests::{Items, Requests};
 use super::sampling::{Key, Sampler};
 use super::sink::Config;
@@ -18,6 +19,8 @@ pub struct Printer {
     pub sampler: Sampler,
     /// The requests that `tree` gathers.
     pub requests: Requests,
+    /// The rates that `line` shows.
+    pub rates: Rates,
 }
 
 impl output::Printer for Printer {
@@ -43,9 +46,13 @@ impl output::Printer for Printer {
         } else if self.config.is_sampled() {
             print.sampled(&mut self.sampler, page);
         } else {
-            print.fill(page, |to| {
-                print.put_summary(to);
-                print.put_dump(to);
+            let rates = &mut self.rates;
+            print.fill(page, |to| match self.config.verbosity {
+                Verbosity::Line => super::put_lines(print.signal(), self.config.style, &parts, rates, to),
+                _ => {
+                    print.put_summary(to);
+                    print.put_dump(to);
+                }
             });
         }
     }

@@ -15,6 +15,8 @@ use super::block::{Log, Request, Why};
 use super::call::{Call, is_probe};
 use super::layout::Layout;
 use super::line::{self, Line};
+use super::metric;
+use super::rates::Rates;
 use super::text::Text;
 use super::tree::{Link, Node, Row, Span};
 use super::walk::{Step, walk};
@@ -103,6 +105,7 @@ pub struct Requests {
     /// The memory of the traces, if it comes from a budget.
     charge: Option<Charge>,
     held: Held,
+    rates: Rates,
 }
 
 impl Requests {
@@ -152,7 +155,7 @@ impl Requests {
                 take == Take::Traces || line.put(layout, text.to)
             };
             match signal {
-                Signal::Metrics => line::metric(message, &service, layout.longest(), &mut put),
+                Signal::Metrics => metric::lines(message, &service, layout.longest(), &mut self.rates, &mut put),
                 Signal::Logs => {
                     let record = LogRecord::read(message);
                     let id = trace_id(record.trace_id);
@@ -187,7 +190,7 @@ impl Requests {
     /// Whether more is held than the limits and the budget allow. At most a quarter of the share for queues is used.
     fn is_over(&self) -> bool {
         let Limits { traces, items, bytes } = self.limits;
-        let is_within = self.held.traces() <= traces && self.held.items <= items && self.held.bytes <= bytes;
+        let is_within = self.held.traces() <= traces && self.held.total <= items && self.held.bytes <= bytes;
         let has_memory = |charge: &Charge| {
             let (paid, wanted) = (charge.bytes(), (self.held.bytes as u64).next_multiple_of(STEP));
             wanted <= paid || wanted <= charge.limit() / 4 && charge.grow(wanted - paid)

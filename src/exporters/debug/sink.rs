@@ -16,6 +16,7 @@ use crate::telemetry::{Account, Ask, Budget, Fate, Full, Holder, Load, Reason, S
 
 use super::layout::{Layout, Stream};
 use super::printer::{Printer, items_of};
+use super::rates::Rates;
 use super::requests::{self, Items, Limits, Requests};
 use super::sampling::Sampler;
 
@@ -243,6 +244,7 @@ impl Debug {
             id: id.to_owned(),
             sampler: Sampler::new(config.sampling_initial, config.sampling_thereafter, Instant::now()),
             requests: Requests::new(config.style.layout, config.tree_wait, Limits::default()).within(budget),
+            rates: Rates::default(),
             config,
         };
         let output = Output::start(sinks, QUEUE, Box::new(accounts.clone()), printer, Some(watch))?;

@@ -83,7 +83,7 @@ pub struct Held {
     /// Kept ones by the time since which they are.
     kept: BTreeMap<u64, Id>,
     next_age: u64,
-    pub items: usize,
+    pub total: usize,
     /// Items that have not been printed.
     pub fresh: usize,
     pub bytes: usize,
@@ -133,7 +133,7 @@ impl Held {
         (trace.items, trace.bytes, trace.is_wanted) =
             (trace.items + 1, trace.bytes + bytes, trace.is_wanted || is_wanted);
         trace.schedule(spans, self.wait, now);
-        (self.items, self.fresh, self.bytes) = (self.items + 1, self.fresh + 1, self.bytes + bytes);
+        (self.total, self.fresh, self.bytes) = (self.total + 1, self.fresh + 1, self.bytes + bytes);
     }
 
     /// Wants a trace to be shown. If its time is over, it is due at once.
@@ -165,7 +165,7 @@ impl Held {
         let trace = self.traces.remove(id)?;
         self.waiting.remove(&trace.age);
         self.kept.remove(&trace.age);
-        self.items -= trace.items;
+        self.total -= trace.items;
         self.fresh -= trace.fresh.iter().sum::<usize>();
         self.bytes -= trace.bytes;
         Some(trace)
@@ -176,7 +176,7 @@ impl Held {
         let is_kept = trace.items <= KEPT_ITEMS && !trace.is_late;
         let Some(now) = now.filter(|_| is_kept) else { return self.remember(id, &trace) };
         (trace.fresh, trace.printed) = ([0, 0], trace.printed + 1);
-        self.items += trace.items;
+        self.total += trace.items;
         self.bytes += trace.bytes;
         self.traces.insert(id, trace);
         self.keep(&id, now);
@@ -226,6 +226,6 @@ impl Held {
         self.traces = HashMap::new();
         self.waiting.clear();
         self.kept.clear();
-        (self.items, self.fresh, self.bytes) = (0, 0, 0);
+        (self.total, self.fresh, self.bytes) = (0, 0, 0);
     }
 }
