@@ -4,6 +4,7 @@
 //! answers; `place` finds sockets, for the collector and its clients.
 
 pub mod feed;
+mod forgotten;
 pub mod place;
 mod ring;
 mod server;

@@ -105,6 +105,8 @@ pub(super) struct Sighting {
     /// The time it was seen, in seconds since 1970.
     pub seconds: f64,
     pub skipped: u64,
+    /// It is of a time of which the collector did not keep everything.
+    has_gap: bool,
     /// A line about where it was seen; `None` for received requests.
     heading: Option<String>,
     pub wire: Bytes,
@@ -142,7 +144,9 @@ async fn follow(options: &Tail, wanted: Wanted) -> Result<(), Failure> {
     if let (At::Leaving, Some(_)) = (options.at, options.since) {
         log::write("--since: of what leaves nothing is kept: it is shown from now on\n");
     }
-    let page = format!("/tail?at={at}{since}&where={}", utf8_percent_encode(expression, NON_ALPHANUMERIC));
+    // An older collector does not know the word, and needs it only for the past.
+    let whole = if options.output == Verbosity::Tree && options.since.is_some() { "&traces=whole" } else { "" };
+    let page = format!("/tail?at={at}{since}{whole}&where={}", utf8_percent_encode(expression, NON_ALPHANUMERIC));
     let mut answer = options.target.ask(&page).await?;
     let within = options.within.or(options.expect.map(|_| EXPECT_FOR));
     let mut end = std::pin::pin!(async {
@@ -283,7 +287,8 @@ impl Sighting {
         });
         let seconds = text("time_unix_nano")?.parse::<f64>().ok()? / 1e9;
         let (items, skipped) = (number("items")?, number("skipped").unwrap_or(0));
-        Some(Sighting { signal, items, seconds, skipped, heading, wire })
+        let has_gap = head.get("gap").and_then(Value::as_bool).unwrap_or(false);
+        Some(Sighting { signal, items, seconds, skipped, has_gap, heading, wire })
     }
 }
 
@@ -309,7 +314,7 @@ impl Writer {
 
     /// Writes at most `most` items; returns the number of those that match. `None` if the reader of stdout has left.
     fn write(&mut self, sighting: Sighting, most: u64, waiting: &mut Waiting) -> Result<Option<u64>, Failure> {
-        let Sighting { signal, items, skipped, heading, wire, .. } = sighting;
+        let Sighting { signal, items, skipped, has_gap, heading, wire, .. } = sighting;
         if skipped > 0 {
             waiting.wipe();
             log::write(format!("… {skipped} skipped: they came faster than they were read\n"));
@@ -320,6 +325,7 @@ impl Writer {
         }
         self.measure();
         let Writer { verbosity, style, requests, rates, selects } = self;
+        requests.has_gap = has_gap;
         if let Some(wanted) = selects {
             let count = u32::try_from(items).unwrap_or(u32::MAX);
             let (pieces, matching) = wanted.keep(signal, &[(wire.clone(), count)], Now::read());

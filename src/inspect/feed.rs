@@ -2,9 +2,9 @@
 //! waiting. A full feed is skipped, and counts what it missed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -75,7 +75,10 @@ impl Event {
     }
 }
 
-/// The viewer behind the tap, called by all workers. `ring` is only tried, so a worker never waits for it. A viewer is
+/// How long a worker waits for the ring. Adding to it takes a few microseconds.
+const PATIENCE: Duration = Duration::from_micros(100);
+
+/// The viewer behind the tap, called by all workers. A worker waits for `ring` only for a moment. A viewer is
 /// added to `feeds` with the ring locked, so it sees each request in the ring or in its feed, not in both. `open` is
 /// the number of feeds, for a check without a lock.
 pub struct Viewers {
@@ -84,6 +87,8 @@ pub struct Viewers {
     open: AtomicUsize,
     /// Bytes of large requests held for viewers.
     large: Arc<AtomicUsize>,
+    /// A request was not offered to the ring.
+    has_missed: AtomicBool,
 }
 
 struct Feed {
@@ -114,18 +119,31 @@ impl Viewers {
     /// With a ring of `ring_bytes`; 0 keeps nothing.
     pub fn new(ring_bytes: usize) -> Arc<Viewers> {
         let (ring, feeds) = (Mutex::new(Ring::new(ring_bytes)), RwLock::default());
-        Arc::new(Viewers { ring, feeds, open: AtomicUsize::new(0), large: Arc::default() })
+        Arc::new(Viewers {
+            ring,
+            feeds,
+            open: AtomicUsize::new(0),
+            large: Arc::default(),
+            has_missed: AtomicBool::new(false),
+        })
     }
 
-    /// Runs on the task that carries the telemetry: waits for no lock that is held for long.
+    /// Runs on the task that carries the telemetry: waits for no lock for long.
     pub fn look(&self, point: Point, telemetry: &Telemetry) {
-        // While another worker adds to the ring, this request is not kept.
-        let mut ring = self.ring.try_lock();
+        // While another worker adds to the ring for longer, this request is not kept.
+        let mut ring = self.ring.try_lock().or_else(|| self.ring.try_lock_for(PATIENCE));
         if let Some(ring) = &mut ring
             && let (Point::Received | Point::Dropped { .. }, Some(first)) = (point, telemetry.parts.first())
         {
-            let service = services::first(&first.bytes);
-            ring.offer(service, telemetry.bytes(), telemetry.received.instant, || Event::of(point, telemetry));
+            let (service, now) = (services::first(&first.bytes), telemetry.received.instant);
+            let is_kept = ring.offer(service, telemetry.bytes(), now, || Event::of(point, telemetry));
+            if !is_kept && point == Point::Received || self.has_missed.load(Relaxed) {
+                self.has_missed.store(false, Relaxed);
+                ring.forgotten.skip(now);
+            }
+        }
+        if ring.is_none() && point == Point::Received {
+            self.has_missed.store(true, Relaxed);
         }
         // The ring is still locked, so a new viewer sees each request in the ring or in the feed, and not in both.
         if self.open.load(Relaxed) > 0 {
@@ -219,6 +237,8 @@ pub struct Sighting {
     pub items: u64,
     /// Items skipped before it, because the viewer did not keep up.
     pub skipped: u64,
+    /// It is of a time of which not everything was kept.
+    pub has_gap: bool,
 }
 
 impl View {
@@ -228,13 +248,22 @@ impl View {
         self
     }
 
+    /// Leaves out traces of the past of which a part is forgotten.
+    pub fn with_whole_traces(mut self) -> View {
+        let known = self.watch.ring.lock().forgotten.known();
+        if let Some(past) = &mut self.past {
+            past.whole = Some(known);
+        }
+        self
+    }
+
     /// The next request of which something is wanted, or before which something was skipped.
     pub fn poll_next(&mut self, context: &mut Context) -> Poll<Option<Sighting>> {
         loop {
-            let (event, held) = match self.recall() {
+            let (event, held, has_gap) = match self.recall() {
                 Some(recalled) => recalled,
                 None => match std::task::ready!(self.live.poll_recv(context)) {
-                    Some(passing) => passing,
+                    Some((event, held)) => (event, held, false),
                     None => return Poll::Ready(None),
                 },
             };
@@ -245,23 +274,30 @@ impl View {
             };
             let skipped = self.feed.skipped.swap(0, Relaxed);
             if items > 0 || skipped > 0 {
-                return Poll::Ready(Some(Sighting { event, held, pieces, items, skipped }));
+                return Poll::Ready(Some(Sighting { event, held, pieces, items, skipped, has_gap }));
             }
         }
     }
 
     /// The next request of the past that is still in the ring.
-    fn recall(&mut self) -> Option<(Event, Held)> {
+    fn recall(&mut self) -> Option<(Event, Held, bool)> {
         let past = self.past.as_mut()?;
         loop {
-            let Some(event) = self.watch.ring.lock().recall(past) else {
+            let Some(mut event) = self.watch.ring.lock().recall(past) else {
                 // The ring has dropped the rest meanwhile.
                 self.feed.skipped.fetch_add(past.items, Relaxed);
                 self.past = None;
                 return None;
             };
             match self.feed.hold_past(event.bytes()) {
-                Some(held) => return Some((event, held)),
+                Some(held) => {
+                    let whole = past.whole.as_ref();
+                    if let Some(known) = whole {
+                        event.parts = known.without(event.signal, &event.parts);
+                    }
+                    let has_gap = whole.is_some_and(|known| known.may_have_gap(event.at.instant));
+                    return Some((event, held, has_gap));
+                }
                 None => _ = self.feed.skipped.fetch_add(event.items(), Relaxed),
             }
         }

@@ -1,12 +1,13 @@
 //! The recent past: whole requests as received or dropped, in a bounded ring.
 //!
-//! It is fair: each service has its own lane, and room is made by removing the oldest request of the longest lane. It
-//! is cheap: a request is kept by reference, and of a service that exceeds its allowance only some requests are kept.
+//! It is fair: each service has its own lane, and room is made by removing the oldest request of the longest lane. Traces
+//! of which a part is removed are remembered as forgotten. It is cheap: a request is kept by reference, and of a service that exceeds its allowance only some requests are kept.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::feed::{Event, PointKind};
+use super::forgotten::{Forgotten, Known};
 
 /// Services with their own lane; the others share one.
 const LANES: usize = 64;
@@ -21,6 +22,7 @@ pub struct Ring {
     /// Events ever kept: the number of the next one.
     kept: u64,
     lanes: Vec<Lane>,
+    pub forgotten: Forgotten,
 }
 
 struct Lane {
@@ -35,15 +37,15 @@ struct Lane {
 
 impl Ring {
     pub fn new(limit: usize) -> Ring {
-        Ring { limit, used: 0, kept: 0, lanes: Vec::new() }
+        Ring { limit, used: 0, kept: 0, lanes: Vec::new(), forgotten: Forgotten::new(limit) }
     }
 
-    /// Keeps a request of `service`, or not; `event` is called only if it is kept.
-    pub fn offer(&mut self, service: &[u8], bytes: usize, now: Instant, event: impl FnOnce() -> Event) {
+    /// Keeps a request of `service`, and says whether it does; `event` is called only then.
+    pub fn offer(&mut self, service: &[u8], bytes: usize, now: Instant, event: impl FnOnce() -> Event) -> bool {
         let size = bytes + ENTRY;
         // One request must not push out all others.
         if size > self.limit / 8 {
-            return;
+            return false;
         }
         let number = self.kept;
         let (limit, lanes) = (self.limit as i64, self.lanes.len().max(1) as i64);
@@ -55,7 +57,7 @@ impl Ring {
             lane.allowance = (lane.allowance + limit / 4 * elapsed / 1000 / lanes).min(limit / 4);
         }
         if lane.allowance <= 0 {
-            return;
+            return false;
         }
         lane.allowance -= size as i64;
         lane.events.push_back((number, event()));
@@ -65,6 +67,7 @@ impl Ring {
         while self.used > self.limit {
             self.forget_one();
         }
+        true
     }
 
     fn lane(&mut self, service: &[u8], now: Instant) -> &mut Lane {
@@ -81,9 +84,14 @@ impl Ring {
 
     fn forget_one(&mut self) {
         let longest = self.lanes.iter_mut().max_by_key(|lane| lane.used);
+        let forgotten = &mut self.forgotten;
         let forgotten = longest.and_then(|lane| {
-            let size = lane.events.pop_front()?.1.bytes() + ENTRY;
+            let (_, event) = lane.events.pop_front()?;
+            let size = event.bytes() + ENTRY;
             lane.used -= size.min(lane.used);
+            if event.place == PointKind::Received {
+                forgotten.add(event.signal, &event.parts);
+            }
             Some(size)
         });
         // If no event is left, no bytes are used.
@@ -92,7 +100,7 @@ impl Ring {
 
     /// All events since a moment, at one place.
     pub fn past(&self, place: PointKind, since: Instant) -> Past {
-        let mut past = Past { place, since, next: 0, end: self.kept, items: 0 };
+        let mut past = Past { place, since, next: 0, end: self.kept, items: 0, whole: None };
         let events = self.lanes.iter().flat_map(|lane| &lane.events);
         past.items = events.map(|(_, event)| event).filter(|event| past.has(event)).map(Event::items).sum();
         past
@@ -129,6 +137,8 @@ pub struct Past {
     end: u64,
     /// Items not seen yet.
     pub items: u64,
+    /// The forgotten traces, if only whole ones are wanted.
+    pub whole: Option<Known>,
 }
 
 impl Past {

@@ -175,12 +175,12 @@ fn answer(subject: &Subject, watch: &Arc<Viewers>, request: &Request<Incoming>) 
     }
 }
 
-/// Query parameters: `at`, `since` in milliseconds before now, `where`: an expression for `Wanted`, and `then=end`: the
-/// past only.
+/// Query parameters: `at`, `since` in milliseconds before now, `where`: an expression for `Wanted`, `then=end`: the past
+/// only, and `traces=whole`: without traces of which the ring has forgotten a part.
 fn look(watch: &Arc<Viewers>, query: &str) -> Result<View, (StatusCode, String)> {
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
     let (mut place, mut since, mut wanted) = (PointKind::Received, None, String::new());
-    let mut ends = false;
+    let (mut ends, mut is_whole) = (false, false);
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match key {
             "at" => {
@@ -193,13 +193,15 @@ fn look(watch: &Arc<Viewers>, query: &str) -> Result<View, (StatusCode, String)>
                 since = clock().checked_sub(ago);
             }
             "then" if value == "end" => ends = true,
+            "traces" if value == "whole" => is_whole = true,
             "where" => wanted = String::from_utf8_lossy(&percent::decoded(value.as_bytes())).into_owned(),
-            _ => return Err(bad("it takes at, since, where and then=end".to_owned())),
+            _ => return Err(bad("it takes at, since, where, then=end and traces=whole".to_owned())),
         }
     }
     let wanted = Wanted::read(&wanted).map_err(|mistake| bad(mistake.message))?;
     let view = watch.open(place, wanted, since);
     let view = view.map(|view| if ends { view.without_what_comes() } else { view });
+    let view = view.map(|view| if is_whole { view.with_whole_traces() } else { view });
     view.ok_or((
         StatusCode::SERVICE_UNAVAILABLE,
         format!("{FEEDS} are looking already, and no more may: end one of them"),
@@ -276,7 +278,7 @@ impl AsRef<[u8]> for Piece {
 
 /// One line of JSON that describes the following bytes of OTLP; the last piece first.
 fn written(sighting: Sighting) -> Pieces {
-    let Sighting { event, held, pieces, items, skipped } = sighting;
+    let Sighting { event, held, pieces, items, skipped, has_gap } = sighting;
     let bytes = pieces.iter().map(Bytes::len).sum::<usize>();
     let nanos = event.at.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let head = json!({
@@ -287,6 +289,7 @@ fn written(sighting: Sighting) -> Pieces {
         "reason": event.reason.map(Reason::name),
         "items": items,
         "skipped": skipped,
+        "gap": has_gap,
         "bytes": bytes,
     });
     let mut head = format!("{head}\n").into_bytes();

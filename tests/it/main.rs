@@ -49,6 +49,7 @@ mod ottl_functions;
 mod ottl_language;
 mod outside;
 mod overload;
+mod past;
 mod pipelines;
 mod privacy;
 mod proxies;

@@ -71,10 +71,7 @@ fn the_cause_is_named() {
         ),
         (
             "plain",
-            &[
-                "after the answer: another 122 ms; bottleneck: notify SMTP send, 121 of GET /send's 121 ms",
-                "└ after the answer",
-            ],
+            &["after the answer: another 122 ms; bottleneck: notify SMTP send, 121 ms", "└ after the answer"],
             &["> bottleneck: notify"],
         ),
         ("async", &["> bottleneck: shop SELECT stock, 90 of 100 ms, 90 %", "└ after the answer └ send mail shop"], &[]),

@@ -49,6 +49,8 @@ pub struct Request {
     pub again: Option<[usize; 2]>,
     /// These items came after the request was printed and forgotten.
     pub is_late: bool,
+    /// Something around its items was not kept.
+    pub has_gap: bool,
     pub absent: Absent,
 }
 

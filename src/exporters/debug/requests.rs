@@ -101,6 +101,8 @@ pub struct Requests {
     /// Of what is written next.
     pub layout: Layout,
     pub absent: Absent,
+    /// Whether something around the items that are added next was not kept.
+    pub has_gap: bool,
     limits: Limits,
     /// The memory of the traces, if it comes from a budget.
     charge: Option<Charge>,
@@ -252,7 +254,8 @@ impl Requests {
         written[Signal::Traces as usize] += spans as u64;
         if trace.is_wanted {
             let again = (trace.printed > 0).then_some(trace.fresh);
-            let request = Request { trace: id, why, again, is_late: trace.is_late, absent: self.absent };
+            let (is_late, has_gap, absent) = (trace.is_late, trace.has_gap, self.absent);
+            let request = Request { trace: id, why, again, is_late, has_gap, absent };
             request.draw(&mut trace.spans, &mut trace.logs, self.layout, to);
         }
         self.held.put_back(id, trace, if let Why::Due(now) = why { Some(now) } else { None });
@@ -261,7 +264,9 @@ impl Requests {
 
     fn log(&mut self, id: Id, record: &LogRecord<'_>, line: Line, take: Take, now: Instant) {
         let bytes = PER_LOG + line.kind.len() + line.service.len() + line.words.len();
+        let has_gap = self.has_gap;
         self.held.add(id, bytes, take == Take::All, now, |trace| {
+            trace.has_gap |= has_gap;
             trace.fresh[1] += 1;
             trace.logs.push(Log { span: span_id(record.span_id), line });
         });
@@ -290,7 +295,11 @@ impl Requests {
         let call = span.call.as_deref().map_or(0, |call| PER_CALL + call.host.len() + call.path.len());
         let link = if span.link.is_some() { PER_LINK } else { 0 };
         let bytes = PER_SPAN + span.service.len() + span.name.len() + failure + call + link;
-        self.held.add(trace, bytes, take == Take::All, now, |trace| trace.add_span(span));
+        let has_gap = self.has_gap;
+        self.held.add(trace, bytes, take == Take::All, now, |trace| {
+            trace.has_gap |= has_gap;
+            trace.add_span(span);
+        });
     }
 }
 

@@ -83,6 +83,7 @@ fn partial(tree: &Tree, request: &Request, lost: usize) -> Option<String> {
         (tree.orphans > 0 && (has_root || tree.orphans > 1), {
             format!("{} of a parent that {absent}", counted(tree.orphans, "span"))
         }),
+        (request.has_gap, "some of that time was not kept: too much came at once".to_owned()),
         (lost > 0, format!("{} of a span that {absent}", counted(lost, "log"))),
     ];
     let reasons: Vec<_> = reasons.into_iter().filter(|(applies, _)| *applies).map(|(_, reason)| reason).collect();
@@ -127,6 +128,7 @@ fn share(tree: &Tree, work: &Work) -> String {
             let its = if work.first == tree.main { "" } else { "its " };
             format!(" itself, {}", pair(work.path, &format!(" of {its}"), node.duration()))
         }
+        Some((_, above)) if duration(above.duration()) == duration(work.path) => format!(", {}", duration(work.path)),
         Some((parent, above)) if !node.is_detached => {
             let owner = if parent.service == span.service { &parent.name } else { &*parent.service };
             let possessive = if owner.ends_with('s') { "'" } else { "'s" };

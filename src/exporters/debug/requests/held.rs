@@ -41,6 +41,8 @@ pub struct Trace {
     /// How often it has been printed.
     pub printed: u32,
     pub is_wanted: bool,
+    /// Something around its items was not kept.
+    pub has_gap: bool,
     /// It was printed and forgotten before these items came.
     pub is_late: bool,
 }
