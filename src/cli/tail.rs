@@ -318,7 +318,9 @@ impl Writer {
         if skipped > 0 {
             waiting.wipe();
             log::write(format!("… {skipped} skipped: they came faster than they were read\n"));
-            self.requests.absent = Absent::Skipped;
+            if self.requests.absent != Absent::NotMatching {
+                self.requests.absent = Absent::Skipped;
+            }
         }
         if items == 0 {
             return Ok(Some(0));
@@ -333,7 +335,10 @@ impl Writer {
             if matching > 0 {
                 waiting.wipe();
             }
-            let goes_on = written(|to| _ = requests.add_selected(signal, &[&wire], &pieces, clock(), to))?;
+            let goes_on = written(|to| {
+                heading.iter().filter(|_| matching > 0).for_each(|heading| put_heading(style.layout, heading, to));
+                _ = requests.add_selected(signal, &[&wire], &pieces, clock(), to);
+            })?;
             return Ok(goes_on.then_some(matching));
         }
         waiting.wipe();
@@ -345,9 +350,8 @@ impl Writer {
             _ => wire,
         };
         let goes_on = written(|to| {
-            if let (Some(heading), true) = (heading, *verbosity != Verbosity::Json) {
-                style.layout.put(to.out, Tone::Faint, &format!("-- {}", safe(&heading)));
-                to.out.push(b'\n');
+            if let (Some(heading), true) = (&heading, *verbosity != Verbosity::Json) {
+                put_heading(style.layout, heading, to);
             }
             match *verbosity {
                 Verbosity::Tree => _ = requests.add(signal, &[&wire], clock(), to),
@@ -382,6 +386,12 @@ impl Writer {
     fn write_rest(&mut self) -> Result<bool, Failure> {
         written(|to| _ = self.requests.print_all(to))
     }
+}
+
+/// Writes the line about where a request was seen.
+fn put_heading(layout: Layout, heading: &str, to: &mut Pieces) {
+    layout.put(to.out, Tone::Faint, &format!("-- {}", safe(heading)));
+    to.out.push(b'\n');
 }
 
 /// Writes text to stdout piece by piece: it may be a thousand times larger than its request. False if the reader has
