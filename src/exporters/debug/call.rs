@@ -29,7 +29,7 @@ pub struct Call {
 
 impl Call {
     /// The name and the call of a span.
-    pub fn read(span: &Span<'_>, columns: usize) -> (String, Option<Call>) {
+    pub(crate) fn read(span: &Span<'_>, columns: usize) -> (String, Option<Call>) {
         let name = word(columns, span.name);
         if span.kind == SERVER {
             return (name, None);
@@ -90,7 +90,7 @@ impl Call {
 }
 
 /// Whether a server's span answers a health check: by the last segment of its path, or of its name.
-pub fn is_probe(span: &Span<'_>) -> bool {
+pub(crate) fn is_probe(span: &Span<'_>) -> bool {
     let known = Known::read(span);
     let path = known.path.split(['?', '#']).next().unwrap_or_default();
     let name = word(QUERY, span.name);
