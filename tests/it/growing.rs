@@ -6,9 +6,9 @@ use misaki::face::exporters::Layout;
 use misaki::face::exporters::{Limits, Requests, WAIT};
 use misaki::face::otlp::whole;
 use misaki::face::telemetry::Signal;
-use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Status};
 
-use crate::tree::{log, logs, purchase, span, traces, with};
+use crate::tree::{log, logs, pair, purchase, span, traces, with};
 
 /// Requests at times in milliseconds, with the text and the number of items written.
 struct Trial {
@@ -90,6 +90,57 @@ fn a_request_that_grew_is_printed_again() {
     trial.add(69_000, &[span(9, 7, "payment", "audit", 300, 2)]);
     let text = trial.printed(69_250);
     assert!(text.contains(" ! partial: came after the rest of its trace was printed\n"), "{text}");
+}
+
+/// A service whose spans have not come is missed once it is known to have some: the trace waits for it, and is called a
+/// part if it does not come.
+#[test]
+fn a_missing_service_is_missed() {
+    let request = |trace: u8, failure: &str| {
+        let of = |span: ResourceSpans| with(span, |span| span.trace_id = vec![trace; 16]);
+        let root = of(span(1, 0, "gateway", "GET /", 0, 100));
+        let call = of(with(span(2, 1, "gateway", "GET", 10, 80), |span| {
+            span.kind = 3;
+            span.attributes = vec![pair("http.request.method", "GET"), pair("server.address", "cart")];
+            span.status = (!failure.is_empty()).then(|| Status { code: 2, message: failure.into() });
+        }));
+        let answer = of(with(span(3, 2, "cart", "GET /cart", 20, 60), |span| span.kind = 2));
+        ([root, call], [answer])
+    };
+    let mut trial = Trial::new(Limits::default());
+    // Unknown yet: printed twice.
+    let (asked, answered) = request(1, "");
+    trial.add(0, &asked);
+    assert!(trial.printed(250).contains("bottleneck: gateway GET cart, 80 of 100 ms"));
+    trial.add(300, &answered);
+    assert!(trial.printed(2300).contains("bottleneck: cart GET /cart, 60 of gateway's 80 ms"));
+    // Known: printed once, whichever comes first.
+    let (asked, answered) = request(2, "");
+    trial.add(10_000, &asked);
+    assert_eq!(trial.printed(12_000), "");
+    trial.add(12_000, &answered);
+    assert_eq!(trial.printed(12_249), "");
+    assert!(trial.printed(12_250).contains("bottleneck: cart GET /cart"));
+    let (asked, answered) = request(3, "");
+    trial.add(20_000, &answered);
+    trial.add(20_100, &asked);
+    assert!(trial.printed(20_350).contains("bottleneck: cart GET /cart"));
+    // It does not come.
+    let (asked, _) = request(4, "");
+    trial.add(30_000, &asked);
+    let text = trial.printed(35_000);
+    assert!(
+        text.contains(" ! partial: 1 call whose server has not arrived\n") && !text.contains("bottleneck"),
+        "{text}"
+    );
+    // A call that failed may not have reached it.
+    let (asked, _) = request(5, "connection refused");
+    trial.add(40_000, &asked);
+    let text = trial.printed(40_250);
+    assert!(
+        text.contains("connection refused\n") && text.contains(" > bottleneck: ") && !text.contains("partial"),
+        "{text}"
+    );
 }
 
 /// One that never stops growing is printed seldom, and one too large for that not again.

@@ -51,6 +51,8 @@ pub struct Request {
     pub is_late: bool,
     /// Something around its items was not kept.
     pub has_gap: bool,
+    /// The number of calls whose server is not here, though it usually is.
+    pub unserved: usize,
     pub absent: Absent,
 }
 

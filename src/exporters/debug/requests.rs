@@ -1,6 +1,7 @@
 //! Gathers requests while they arrive: spans and logs by their trace, until the trace is complete or its time is over.
 //!
-//! A trace is complete when its root and all parents that its spans name have arrived. It then waits a moment longer
+//! A trace is complete when its root, all parents that its spans name, and the servers of calls that usually have one
+//! have arrived. It then waits a moment longer
 //! for other items, mostly logs. A printed trace is kept for a while, and printed again if it grows. The memory of all
 //! traces (`held`) comes from the budget and is limited: beyond the limit printed traces are forgotten, then the oldest
 //! waiting one is printed early, with a note that says so.
@@ -255,9 +256,11 @@ impl Requests {
         if trace.is_wanted {
             let again = (trace.printed > 0).then_some(trace.fresh);
             let (is_late, has_gap, absent) = (trace.is_late, trace.has_gap, self.absent);
-            let request = Request { trace: id, why, again, is_late, has_gap, absent };
+            let unserved = trace.unserved.len();
+            let request = Request { trace: id, why, again, is_late, has_gap, unserved, absent };
             request.draw(&mut trace.spans, &mut trace.logs, self.layout, to);
         }
+        self.held.learn(&trace);
         self.held.put_back(id, trace, if let Why::Due(now) = why { Some(now) } else { None });
         self.give_back();
     }
@@ -295,10 +298,10 @@ impl Requests {
         let call = span.call.as_deref().map_or(0, |call| PER_CALL + call.host.len() + call.path.len());
         let link = if span.link.is_some() { PER_LINK } else { 0 };
         let bytes = PER_SPAN + span.service.len() + span.name.len() + failure + call + link;
-        let has_gap = self.has_gap;
+        let (has_gap, is_served) = (self.has_gap, self.held.is_served(&span));
         self.held.add(trace, bytes, take == Take::All, now, |trace| {
             trace.has_gap |= has_gap;
-            trace.add_span(span);
+            trace.add_span(span, is_served);
         });
     }
 }

@@ -83,6 +83,7 @@ fn partial(tree: &Tree, request: &Request, lost: usize) -> Option<String> {
         (tree.orphans > 0 && (has_root || tree.orphans > 1), {
             format!("{} of a parent that {absent}", counted(tree.orphans, "span"))
         }),
+        (request.unserved > 0 && !is_late, { format!("{} whose server {absent}", counted(request.unserved, "call")) }),
         (request.has_gap, "some of that time was not kept: too much came at once".to_owned()),
         (lost > 0, format!("{} of a span that {absent}", counted(lost, "log"))),
     ];

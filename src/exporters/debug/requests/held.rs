@@ -1,9 +1,11 @@
 //! The traces that are held: those that wait to be printed, and those that are kept, because more of them may come.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use super::{Id, Log, Span};
+use crate::exporters::debug::tree::{CLIENT, SERVER};
 
 /// A complete trace is printed this long after the span that completed it.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -16,6 +18,8 @@ const KEPT: Duration = Duration::from_secs(60);
 const KEPT_ITEMS: usize = 1000;
 /// Traces that were printed and forgotten, to recognize items that come late.
 const FORGOTTEN: usize = 1024;
+/// Calls that are known to be answered by a server with spans of its own. Beyond this many all are forgotten.
+const ANSWERED: usize = 4096;
 const PER_TRACE: usize = 2 * size_of::<Trace>() + 256;
 
 #[derive(Default)]
@@ -36,6 +40,10 @@ pub struct Trace {
     /// Parents that have not arrived.
     missing: HashSet<u64>,
     has_root: bool,
+    /// The parents of servers' spans.
+    served: HashSet<u64>,
+    /// Calls whose server has not arrived, though it usually does.
+    pub unserved: HashSet<u64>,
     /// The spans and logs that have not been printed.
     pub fresh: [usize; 2],
     /// How often it has been printed.
@@ -52,8 +60,16 @@ impl Trace {
         [self.latest, self.settled].into_iter().flatten().min()
     }
 
-    pub fn add_span(&mut self, span: Span) {
+    /// Adds a span; `is_served` if it is a call whose server usually has a span.
+    pub fn add_span(&mut self, span: Span, is_served: bool) {
         self.fresh[0] += 1;
+        if span.kind == SERVER {
+            self.served.insert(span.parent);
+            self.unserved.remove(&span.parent);
+        }
+        if is_served && !self.served.contains(&span.id) {
+            self.unserved.insert(span.id);
+        }
         self.ids.insert(span.id);
         self.missing.remove(&span.id);
         self.has_root |= span.parent == 0;
@@ -65,7 +81,8 @@ impl Trace {
 
     /// Sets the time at which it is due, after an item came.
     fn schedule(&mut self, had_spans: usize, wait: Duration, now: Instant) {
-        let is_whole = self.missing.is_empty() && self.has_root || self.is_late;
+        let is_complete = self.has_root && self.missing.is_empty() && self.unserved.is_empty();
+        let is_whole = is_complete || self.is_late;
         let patience = 1 << self.printed.min(DOUBLINGS);
         if self.printed > 0 {
             self.settled = Some(now + if is_whole { SETTLE * patience } else { QUIET * patience });
@@ -91,6 +108,9 @@ pub struct Held {
     pub bytes: usize,
     forgotten: VecDeque<Id>,
     is_forgotten: HashSet<Id>,
+    /// Hashes of the calls that servers with spans of their own have answered.
+    answered: HashSet<u64>,
+    hasher: RandomState,
 }
 
 impl Held {
@@ -146,6 +166,26 @@ impl Held {
             self.kept.remove(&trace.age);
             self.waiting.insert(trace.age, *id);
             trace.latest = Some(now);
+        }
+    }
+
+    /// Whether a server with spans of its own usually answers this call. Of a failed one it may know nothing.
+    pub fn is_served(&self, span: &Span) -> bool {
+        span.kind == CLIENT && span.failure.is_none() && self.answered.contains(&self.call(span))
+    }
+
+    fn call(&self, span: &Span) -> u64 {
+        let target = span.call.as_deref().map(|call| (&call.host, call.template()));
+        self.hasher.hash_one((&span.service, &span.name, target))
+    }
+
+    /// Learns from a trace which calls are answered.
+    pub fn learn(&mut self, trace: &Trace) {
+        for span in trace.spans.iter().filter(|span| span.kind == CLIENT && trace.served.contains(&span.id)) {
+            if self.answered.len() >= ANSWERED {
+                self.answered.clear();
+            }
+            self.answered.insert(self.call(span));
         }
     }
 
