@@ -32,7 +32,7 @@ const CAUSE: usize = 400;
 /// The memory of an item beside its texts, in bytes: its struct in a list that grows by doubling, its entries in the
 /// sets and maps of its trace and of the drawing, the allocator's overhead for each text; and for a span its node, its
 /// row, and its key among the works.
-const PER_SPAN: usize = 2 * size_of::<Span>() + size_of::<Node>() + size_of::<Row>() + 640;
+const PER_SPAN: usize = 2 * size_of::<Span>() + size_of::<Node>() + size_of::<Row>() + 704;
 const PER_CALL: usize = size_of::<Call>() + 64;
 const PER_LINK: usize = size_of::<Link>() + 16;
 const PER_LOG: usize = 2 * size_of::<Log>() + 224;
