@@ -62,7 +62,10 @@ fn a_programs_requests_are_shown() {
 #[test]
 fn the_form_is_chosen() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
-    command.args(["--print", "line", "--", "python3", "-c", PROGRAM, "0"]).stdin(Stdio::null());
+    command
+        .args(["--print", "line", "--utc", "--", "python3", "-c", PROGRAM, "0"])
+        .env("TZ", "JST-9")
+        .stdin(Stdio::null());
     let (_, stderr) = texts(&command.output().unwrap());
     assert!(stderr.contains("00:00:01.100Z ERROR  shop ") && !stderr.contains("──"), "{stderr}");
 }

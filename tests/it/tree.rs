@@ -259,7 +259,7 @@ async fn the_exporter_prints_trees() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.txt");
     let changes = format!(
-        "{{exporters: {{debug: {{verbosity: tree, tree_wait: 10ms, output_paths: ['{}']}}}}, service: {{pipelines: {{\
+        "{{exporters: {{debug: {{verbosity: tree, tree_wait: 10ms, utc: true, output_paths: ['{}']}}}}, service: {{pipelines: {{\
          logs: {{receivers: [otlp], exporters: [debug]}}, traces: {{receivers: [otlp], exporters: [debug]}}}}}}}}",
         path.display()
     );
