@@ -19,6 +19,8 @@ mod status;
 #[cfg(unix)]
 mod tail;
 mod test;
+#[cfg(unix)]
+mod traces;
 mod validate;
 
 use std::ffi::OsString;
@@ -78,6 +80,9 @@ enum Verb {
     /// Show what passes through the running collector
     #[cfg(unix)]
     Tail(tail::Tail),
+    /// List the requests that passed: how long, how many spans, what failed or was slow
+    #[cfg(unix)]
+    Traces(traces::Traces),
     /// Say how the running collector is
     #[cfg(unix)]
     Status(status::Status),
@@ -233,6 +238,8 @@ pub fn main() -> ExitCode {
         #[cfg(unix)]
         Some(Verb::Tail(options)) => tail::tail(&options),
         #[cfg(unix)]
+        Some(Verb::Traces(options)) => traces::traces(options),
+        #[cfg(unix)]
         Some(Verb::Status(options)) => status::status(&options),
         Some(Verb::Doctor(options)) => doctor::doctor(&options),
         Some(Verb::Send(options)) => send::send(&options),
@@ -263,7 +270,7 @@ fn spelt(mut words: Vec<OsString>) -> Vec<OsString> {
 
 /// Names of verbs in other programs, and words for their output, each with the command here.
 const ELSEWHERE: [(&[&str], &str); 6] = [
-    (&["tree", "trace", "traces"], "tail -o tree"),
+    (&["tree", "trace"], "tail -o tree"),
     (&["logs", "log", "watch"], "tail"),
     (&["bill", "stats", "metrics"], "status"),
     (&["top"], "status --watch"),

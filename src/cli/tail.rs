@@ -16,7 +16,7 @@ use crate::diagnostics::log;
 use crate::diagnostics::output::PIECE;
 use crate::exporters::debug::layout::{Layout, Stream, Tone};
 use crate::exporters::debug::rates::Rates;
-use crate::exporters::debug::requests::{self, Absent, Limits, Requests};
+use crate::exporters::debug::requests::{self, Absent, Limits, List, Requests};
 use crate::exporters::debug::{Style, Verbosity, put_dump, put_items, put_lines};
 use crate::inspect::wanted::Wanted;
 use crate::otlp::pieces::Pieces;
@@ -50,49 +50,55 @@ const MOST_BODY: usize = 256 << 20;
 pub struct Tail {
     /// An OTTL condition, a trace id or its first digits, a span id, or a traceparent [default: everything]
     #[arg(value_name = "EXPR", default_value = "", hide_default_value = true)]
-    expression: String,
+    pub(super) expression: String,
     /// How it is written, as the debug exporter does
     #[arg(short, long, value_name = "FORM", default_value = "line")]
-    output: Verbosity,
+    pub(super) output: Verbosity,
     /// In trees, show only the items that match, not the whole traces that they are of
     #[arg(long)]
-    only_matching: bool,
+    pub(super) only_matching: bool,
     /// Begin with what passed lately, as far as it is still known, as in 5m
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
-    since: Option<Duration>,
+    pub(super) since: Option<Duration>,
     /// As it came in, as exporters sent it, or as it was dropped
     #[arg(long, value_name = "POINT", default_value = "received")]
-    at: At,
+    pub(super) at: At,
     /// End after so many log records, spans or data points
     #[arg(short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    items: Option<u64>,
+    pub(super) items: Option<u64>,
     /// End with success once so many came, or fail after --for [default: 30s]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    expect: Option<u64>,
+    pub(super) expect: Option<u64>,
     /// End after this time
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
-    within: Option<Duration>,
+    pub(super) within: Option<Duration>,
     /// Print the expression as a filter for the config, and end
     #[arg(long)]
-    as_rule: bool,
+    pub(super) as_rule: bool,
     #[command(flatten)]
-    look: Look,
+    pub(super) look: Look,
     /// Colours [default: on a terminal, unless NO_COLOR is set]
     #[arg(long, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
-    color: Color,
+    pub(super) color: Color,
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
+    /// For `misaki traces`: which requests, as a list.
+    #[arg(skip)]
+    pub(super) list: Option<List>,
+    /// Only what has passed.
+    #[arg(skip)]
+    pub(super) ends: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum At {
+pub(super) enum At {
     Received,
     Leaving,
     Dropped,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Color {
+pub(super) enum Color {
     Auto,
     Always,
     Never,
@@ -146,7 +152,8 @@ async fn follow(options: &Tail, wanted: Wanted) -> Result<(), Failure> {
     }
     // An older collector does not know the word, and needs it only for the past.
     let whole = if options.output == Verbosity::Tree && options.since.is_some() { "&traces=whole" } else { "" };
-    let page = format!("/tail?at={at}{since}{whole}&where={}", utf8_percent_encode(expression, NON_ALPHANUMERIC));
+    let then = if options.ends { "&then=end" } else { "" };
+    let page = format!("/tail?at={at}{since}{whole}{then}&where={}", utf8_percent_encode(expression, NON_ALPHANUMERIC));
     let mut answer = options.target.ask(&page).await?;
     let within = options.within.or(options.expect.map(|_| EXPECT_FOR));
     let mut end = std::pin::pin!(async {
@@ -162,6 +169,7 @@ async fn follow(options: &Tail, wanted: Wanted) -> Result<(), Failure> {
         let sighting = tokio::select! {
             sighting = next(&mut answer, &mut buffer) => match sighting {
                 Ok(Some(sighting)) => sighting,
+                Ok(None) if options.ends => break,
                 Ok(None) => {
                     waiting.wipe();
                     return writer.write_rest().and(Err(failed("the collector went away")));
@@ -186,6 +194,9 @@ async fn follow(options: &Tail, wanted: Wanted) -> Result<(), Failure> {
     }
     waiting.wipe();
     writer.write_rest()?;
+    if options.ends && writer.requests.list.as_ref().is_some_and(|list| list.listed == 0) {
+        log::write("none of the requests that the collector still keeps; --follow lists those to come\n");
+    }
     match options.expect {
         Some(expected) if seen < expected => Err(failed(format!("{expected} expected, {seen} came"))),
         _ => Ok(()),
@@ -229,7 +240,7 @@ struct Waiting<'a> {
 
 impl Waiting<'_> {
     fn new(options: &Tail) -> Waiting<'_> {
-        let next = std::io::stderr().is_terminal().then(Instant::now);
+        let next = (!options.ends && std::io::stderr().is_terminal()).then(Instant::now);
         Waiting { options, next, is_shown: false, before: None }
     }
 
@@ -304,6 +315,7 @@ impl Writer {
         }
         let style = Style { escape_newlines: std::io::stdout().is_terminal(), layout };
         let mut requests = Requests::new(layout, requests::WAIT, Limits::default());
+        requests.list = options.list.clone();
         requests.absent = match options.since {
             _ if options.only_matching => Absent::NotMatching,
             Some(_) => Absent::NotKept,

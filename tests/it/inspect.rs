@@ -21,6 +21,7 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::*;
+use crate::shop::recorded;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -432,6 +433,58 @@ async fn tail_writes_long_texts_within_little_memory() {
         assert!(output.status.success(), "{form}: {output:?}");
         until("the viewer has gone", || inspection.watch.looking() == 0).await;
     }
+    misaki.settle().await;
+    drop(inspection);
+    misaki.finish().await;
+}
+
+/// A line for each request, with what explains it; and which ones, by what failed, how long, of which service, or by an
+/// expression.
+#[tokio::test]
+async fn traces_lists_requests() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = "receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:0'}, http: {endpoint: '127.0.0.1:0'}}}}
+exporters: {nop: {}}
+service:
+  pipelines:
+    logs: {receivers: [otlp], exporters: [nop]}
+    traces: {receivers: [otlp], exporters: [nop]}";
+    let mut misaki = Misaki::load(&[config], 1, &|_| None).await;
+    let inspection = open(&misaki, directory.path());
+    let socket = inspection.path().to_str().unwrap().to_owned();
+    let traces = async |arguments: &[&str]| {
+        let (status, out, err) =
+            run(&[&["traces", "--socket", &socket, "--color", "never", "--utc"], arguments].concat()).await;
+        assert_eq!(status, 0, "{err}");
+        (out.lines().map(str::to_owned).collect::<Vec<_>>(), err)
+    };
+    let (lines, told) = traces(&[]).await;
+    assert_eq!((lines.len(), told.starts_with("none of the requests")), (0, true), "{told}");
+    for name in ["failing", "slow_lock"] {
+        for (signal, request) in recorded(name) {
+            assert!(misaki.post(Via::Http, signal, request, &[]).await.ok);
+        }
+    }
+    let (lines, _) = traces(&[]).await;
+    assert!(lines[0].trim_start().starts_with("time"), "{lines:?}");
+    let one = |lines: &[String], said: &[&str]| {
+        let lines = lines.iter().filter(|line| said.iter().all(|said| line.contains(said)));
+        assert_eq!(lines.count(), 1, "{said:?}");
+    };
+    one(&lines, &["433 ms", "gateway GET /purchase", "✗ ×3 fraud GET /check: redis: connection refused"]);
+    one(&lines, &["> inventory LOCK warehouse, 400 of reserve items' 457 ms, 78 %"]);
+    one(&lines, &["nightly export"]);
+    let some = async |arguments: &[&str], said: &str| {
+        let (lines, _) = traces(arguments).await;
+        assert!(lines.len() == 2 && lines[1].contains(said), "{arguments:?}: {lines:?}");
+    };
+    some(&["--failed"], "fraud GET /check").await;
+    some(&["--slower-than", "440ms"], "LOCK warehouse").await;
+    some(&["span.name == \"LOCK warehouse\""], "gateway").await;
+    some(&["--service", "notify"], "LOCK warehouse").await;
+    let failed = traces(&["--failed"]).await.0[1].split_whitespace().nth(2).unwrap().to_owned();
+    let tree = ["tail", "--socket", &socket, "-o", "tree", &failed, "--since", "5m", "--for", "100ms"];
+    assert!(run(&tree).await.1.contains("failed: ×3 fraud GET /check"));
     misaki.settle().await;
     drop(inspection);
     misaki.finish().await;

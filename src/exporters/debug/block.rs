@@ -1,5 +1,6 @@
 //! Draws a request: what it comes to (`summary`), then a row for each span with its numbers, and below it its logs.
 
+mod list;
 mod logs;
 mod summary;
 
@@ -14,6 +15,7 @@ use super::tree::{Link, Node, Row, Span, Tree};
 use crate::diagnostics::columns::{counted, hanging};
 use crate::otlp::hex;
 use crate::otlp::pieces::Pieces;
+pub use list::List;
 use logs::Placed;
 use summary::Summary;
 
@@ -57,8 +59,15 @@ pub struct Request {
 }
 
 impl Request {
-    /// Draws its spans and logs. Sorts the logs, and removes spans that came twice.
-    pub fn draw(&self, spans: &mut Vec<Span>, logs: &mut [Log], layout: Layout, to: &mut Pieces) {
+    /// Draws its spans and logs, or a line in a list. Sorts the logs, and removes spans that came twice.
+    pub fn draw(
+        &self,
+        spans: &mut Vec<Span>,
+        logs: &mut [Log],
+        layout: Layout,
+        list: Option<&mut List>,
+        to: &mut Pieces,
+    ) {
         logs.sort_by_key(|log| log.line.time);
         let mut seen = HashSet::new();
         let given = spans.len();
@@ -67,10 +76,14 @@ impl Request {
         let mut placed = Placed::of(spans, logs);
         spans.iter_mut().for_each(|span| span.notable = placed.is_notable(span.id));
         if spans.is_empty() {
-            return logs.iter().for_each(|log| _ = log.line.put(layout, to));
+            let shown = if list.is_none() { &logs[..] } else { &[] };
+            return shown.iter().for_each(|log| _ = log.line.put(layout, to));
         }
         let tree = Tree::build(spans, !layout.unfold);
         let summary = Summary::of(&tree, self, twice, placed.lost, layout);
+        if let Some(list) = list {
+            return list.put(&tree, &summary, &self.trace, layout, to);
+        }
         if summary.is_plain() && (spans.len() == 1 || is_probe(&tree, &placed)) {
             let hidden = if spans.len() > 1 { logs.len() } else { 0 };
             brief(&tree, &self.trace, hidden).put(layout, to);

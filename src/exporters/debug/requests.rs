@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Style;
+pub use super::block::List;
 use super::block::{Log, Request, Why};
 use super::call::{Call, is_probe};
 use super::layout::Layout;
@@ -104,6 +105,8 @@ pub struct Requests {
     pub absent: Absent,
     /// Whether something around the items that are added next was not kept.
     pub has_gap: bool,
+    /// Which traces are written as a line each, in place of trees.
+    pub list: Option<List>,
     limits: Limits,
     /// The memory of the traces, if it comes from a budget.
     charge: Option<Charge>,
@@ -258,7 +261,7 @@ impl Requests {
             let (is_late, has_gap, absent) = (trace.is_late, trace.has_gap, self.absent);
             let unserved = trace.unserved.len();
             let request = Request { trace: id, why, again, is_late, has_gap, unserved, absent };
-            request.draw(&mut trace.spans, &mut trace.logs, self.layout, to);
+            request.draw(&mut trace.spans, &mut trace.logs, self.layout, self.list.as_mut(), to);
         }
         self.held.learn(&trace);
         self.held.put_back(id, trace, if let Why::Due(now) = why { Some(now) } else { None });

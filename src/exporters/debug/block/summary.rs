@@ -60,6 +60,12 @@ impl Summary {
         self.partial.is_none()
     }
 
+    /// What explains a failure or the time in a few words: the first failure, else what is missing, else the bottleneck.
+    pub fn culprit(&self) -> Option<String> {
+        let failure = self.failures.first().map(|failure| format!("✗ {failure}"));
+        failure.or_else(|| self.partial.clone()).or_else(|| Some(format!("> {}", self.bottleneck.as_ref()?)))
+    }
+
     pub fn has_failures(&self) -> bool {
         !self.failures.is_empty()
     }
