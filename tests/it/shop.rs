@@ -10,7 +10,7 @@ use misaki::face::otlp::whole;
 use misaki::face::telemetry::Signal;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 
-use crate::tree::{failed, golden, pair, span, traces, with};
+use crate::tree::{failed, golden, log, logs, pair, span, traces, with};
 
 const SERVER: i32 = 2;
 const CLIENT: i32 = 3;
@@ -258,6 +258,21 @@ fn only_the_same_work_is_folded() {
     folded(&text, "GET cart/ 500 8 ms");
     assert!(text.contains(" ✗ failed: ×3 shop GET cart/ 500: no\n"), "{text}");
     apart(&three(&no("never")));
+}
+
+/// Rows that stand alone, because each has something to say, are one work nevertheless; so they are unfolded.
+#[test]
+fn the_bottleneck_is_all_of_the_work() {
+    let query = |id: u64| span(id, 1, "shop", "query", 150 * (id as i64 - 2), 140);
+    let mut spans = vec![span(1, 0, "shop", "GET /", 0, 700), span(9, 1, "shop", "lock", 450, 200)];
+    spans.extend((2..5).map(query));
+    let warnings = (2..5).map(|id| log(id, "shop", 13, "slow query", 150 * (id - 2) + 140)).collect();
+    let telemetry = vec![(Signal::Logs, logs(warnings)), (Signal::Traces, traces(spans))];
+    let text = drawn(80, telemetry);
+    assert!(
+        text.contains(" > bottleneck: shop GET / itself, 530 of 1000 ms") || text.contains("×3 shop query"),
+        "{text}"
+    );
 }
 
 /// Work that the client did not wait for is never the cause of the wait, however long it takes.

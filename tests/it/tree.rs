@@ -473,6 +473,12 @@ proptest! {
         let mut spans = purchase();
         spans.push(failed(span(9, 7, &service, &name, 110, 20), &body));
         spans.extend((10..14).map(|id| span(id, 2, &service, &name, 3, id)));
+        for (id, keys) in [(20, ["url.full", "http.request.method", "http.response.status_code"]), (21, ["db.statement", "db.system", "db.sql.table"]), (22, ["rpc.service", "rpc.method", "rpc.system"])] {
+            spans.push(with(span(id, 2, &service, &name, 3, id), |span| {
+                span.kind = CLIENT;
+                span.attributes = keys.iter().zip([&name, &service, &body]).map(|(key, value)| pair(key, value)).collect();
+            }));
+        }
         let records = vec![log(9, &service, 17, &body, 3), log(88, &service, 0, &body, 3)];
         let text = drawn(columns, &[(Signal::Logs, logs(records)), (Signal::Traces, traces(spans))]);
         for line in text.lines() {
