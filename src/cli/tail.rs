@@ -324,7 +324,7 @@ impl Writer {
         Writer { verbosity: options.output, style, requests, rates: Rates::default(), selects }
     }
 
-    /// Writes at most `most` items; returns the number of those that match. `None` if the reader of stdout has left.
+    /// Writes at most `most` items; returns the number of items that match. `None` if the reader of stdout has left.
     fn write(&mut self, sighting: Sighting, most: u64, waiting: &mut Waiting) -> Result<Option<u64>, Failure> {
         let Sighting { signal, items, skipped, has_gap, heading, wire, .. } = sighting;
         if skipped > 0 {

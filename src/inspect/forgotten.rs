@@ -1,4 +1,4 @@
-//! Traces of which the ring has forgotten a part, so that what is left of them is not shown as if it were whole: a past
+//! Traces of which the ring has forgotten a part, so that their rest is not shown as if it were whole: a past
 //! trace is whole or gone.
 
 use std::collections::{HashSet, VecDeque};
@@ -33,7 +33,7 @@ pub struct Forgotten {
     gap: Option<Instant>,
 }
 
-/// What is known at one moment.
+/// The forgotten traces at one moment.
 pub struct Known {
     ids: Arc<HashSet<Id>>,
     gap: Option<Instant>,

@@ -1,4 +1,4 @@
-//! What the attributes of a span say about a call: where it went, and what came back. The names are those of
+//! A call as the attributes of its span describe it: where it went, and the answer. The names are those of
 //! OpenTelemetry's semantic conventions, the current ones and the ones before them.
 
 use std::borrow::Cow;
@@ -8,7 +8,7 @@ use super::layout::word;
 use super::tree::{CONSUMER, PRODUCER, SERVER};
 use crate::otlp::views::{AnyValue, KeyValue, Span};
 
-/// What health checks ask for.
+/// The last segments of the paths of health checks.
 const PROBES: [&str; 9] = ["health", "healthz", "healthy", "livez", "liveness", "readyz", "readiness", "ready", "ping"];
 
 /// The part of a query that is searched for its table.
@@ -73,7 +73,7 @@ impl Call {
         }
     }
 
-    /// The path without what differs between equal calls: segments with digits, as ids have.
+    /// The path in which segments with digits, which are mostly ids, are `*`.
     pub fn template(&self) -> Cow<'_, str> {
         if !self.path.bytes().any(|byte| byte.is_ascii_digit()) {
             return Cow::Borrowed(&self.path);
@@ -104,7 +104,7 @@ fn class(answer: &str) -> &str {
     answer.get(..if is_status { 1 } else { answer.len() }).unwrap_or_default()
 }
 
-/// What several answers have in common: `200`, or `2xx`.
+/// The common part of several answers: `200`, or `2xx`.
 pub fn common_answer<'a>(mut answers: impl Iterator<Item = &'a str>) -> String {
     let first = answers.next().unwrap_or_default();
     match answers.all(|answer| answer == first) || class(first).len() != 1 {
@@ -113,7 +113,7 @@ pub fn common_answer<'a>(mut answers: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// What several paths have in common: `/items/*` of `/items/1` and `/items/2`.
+/// The common part of several paths: `/items/*` of `/items/1` and `/items/2`.
 pub fn common_path<'a>(mut paths: impl Iterator<Item = &'a str>) -> String {
     let mut common: Vec<&str> = paths.next().unwrap_or_default().split('/').collect();
     for path in paths {

@@ -50,7 +50,7 @@ pub enum Tone {
     Warning,
 }
 
-/// The width of what is in columns in an output that is not a terminal, and of a terminal whose width is unknown.
+/// The width for columns in an output that is not a terminal, and the width of a terminal that does not tell it.
 const FILE_WIDTH: usize = 160;
 const TERMINAL_WIDTH: usize = 80;
 /// The maximum width of a line that is not cut.

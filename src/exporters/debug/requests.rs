@@ -27,7 +27,7 @@ use crate::otlp::views::{self, LogRecord, SpanLink};
 use crate::telemetry::{Budget, Charge, Share, Signal};
 use held::Held;
 
-/// The kept width of a name, and of what may name a cause, in columns.
+/// The kept width of a name, and of a message, in columns.
 const TEXT: usize = 200;
 const CAUSE: usize = 400;
 /// The memory of an item beside its texts, in bytes: its struct in a list that grows by doubling, its entries in the
@@ -43,7 +43,7 @@ const STEP: u64 = 64 << 10;
 
 pub const WAIT: Duration = Duration::from_secs(5);
 
-/// The limits of what is held.
+/// The limits of the traces that are held.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub traces: usize,
@@ -64,7 +64,7 @@ pub type Items = [u64; Signal::ALL.len()];
 
 type Id = [u8; 16];
 
-/// What is said of an item that is not here.
+/// Why an item is not here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Absent {
     #[default]
@@ -81,7 +81,7 @@ impl Absent {
     pub fn words(self) -> &'static str {
         match self {
             Absent::NotArrived => "has not arrived",
-            Absent::NotMatching => "is not among what matches",
+            Absent::NotMatching => "does not match",
             Absent::NotKept => "has not arrived or is no longer kept",
             Absent::Skipped => "has not arrived or was skipped",
         }
@@ -92,15 +92,15 @@ impl Absent {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Take {
     All,
-    /// Those with a trace, which is gathered but not yet wanted.
+    /// Items with a trace; the trace is gathered, but not yet wanted.
     Traces,
-    /// Those without a trace; the traces of the others are wanted.
+    /// Items without a trace; the traces of the others are wanted.
     Wanted,
 }
 
 #[derive(Default)]
 pub struct Requests {
-    /// Of what is written next.
+    /// The layout of the text that is written next.
     pub layout: Layout,
     pub absent: Absent,
     /// Whether something around the items that are added next was not kept.

@@ -1,4 +1,4 @@
-//! What a request comes to: what is missing, its bottleneck, its failures. It stands above the rows, and once more in
+//! The summary of a request: missing parts, bottleneck, failures. It stands above the rows, and once more in
 //! one line below them, because a terminal shows the end first.
 
 use std::collections::{HashMap, HashSet};
@@ -164,7 +164,7 @@ fn failures(tree: &Tree) -> (Vec<String>, usize) {
             None => groups.push((at, 1)),
         }
     }
-    // What the client saw comes first.
+    // Failures that the client saw come first.
     groups.sort_by_key(|(at, _)| tree.at(*at).1.is_after);
     let more = groups.iter().skip(FAILURES).map(|(_, count)| count).sum();
     let text = |(at, count): &(usize, usize)| {

@@ -1,4 +1,4 @@
-//! The traces that are held: those that wait to be printed, and those that are kept, because more of them may come.
+//! The traces that are held: some wait to be printed, the others are kept because more of them may come.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};

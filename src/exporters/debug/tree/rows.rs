@@ -97,11 +97,11 @@ impl<'a> Tree<'a> {
         if row.spans.len() > 1 {
             children.sort_by_key(|child| self.nodes[*child].start);
         }
-        // A span that was not waited for stands below what was.
+        // Spans that were not waited for come last.
         let has_heading = !row.is_heading && !self.nodes[row.first()].is_after;
         let (later, now): (Vec<_>, Vec<_>) =
             children.into_iter().partition(|child| has_heading && self.nodes[*child].is_detached);
-        // What is alike below one row was counted above it.
+        // Below a folded row two are enough: the row has said how often it happens.
         let least = if row.spans.len() > 1 && !row.is_heading { 2 } else { FOLD };
         let mut alike: HashMap<usize, Vec<usize>> = HashMap::new();
         let is_foldable = |child: usize| folds && now.len() >= least && self.nodes[child].foldable;
