@@ -254,13 +254,12 @@ impl Message {
     /// Takes a piece of a body; `length` is the body's, if known.
     async fn take(&mut self, data: &[u8], length: Option<usize>) -> Result<(), Refusal> {
         let Some(mut inflater) = self.inflater.take() else { return self.append(data, length) };
-        let mut is_done = false;
         if length == Some(data.len()) {
-            self.inflate(|bytes, grant| Ok(is_done = inflater.push_whole(data, bytes, grant)))?;
-        }
-        if is_done {
-            self.inflater = Some(inflater);
-            return Ok(());
+            let charge = &self.charge;
+            if inflater.push_whole(data, &mut self.bytes, &mut |bytes| charge.grow(bytes as u64)) {
+                self.inflater = Some(inflater);
+                return Ok(());
+            }
         }
         for piece in data.chunks(PIECE) {
             let before = self.bytes.len();
