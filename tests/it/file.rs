@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command};
+use std::task::Poll;
 use std::time::Duration;
 
 use misaki::face::otlp::json;
@@ -315,12 +316,16 @@ async fn a_short_record_passes_long_ones() {
         path.display()
     );
     let misaki = Misaki::start(&changes, &[&Upstream::absent()]).await;
-    let long: Vec<String> = (0..4).map(|number| format!("{number}{}", "x".repeat(500_000))).collect();
-    let submit = |text: &str| misaki.submit(Signal::Logs, &[text]);
-    let [a, b, c, d] = [&long[0], &long[1], &long[2], &long[3]].map(|text| submit(text));
-    let outcomes = tokio::join!(a, b, c, d, submit("short"));
-    assert_eq!(outcomes, (Ok(()), Ok(()), Ok(()), Ok(()), Ok(())));
+    let long: Vec<String> = (0..12).map(|number| format!("{number}{}", "x".repeat(500_000))).collect();
+    let texts = long.iter().map(String::as_str).chain(["short"]);
+    let mut waiting: Vec<_> = texts.map(|text| misaki.submit(Signal::Logs, &[text])).collect();
+    std::future::poll_fn(|context| {
+        waiting.retain_mut(|one| one.as_mut().poll(context).map(|outcome| assert_eq!(outcome, Ok(()))).is_pending());
+        if waiting.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
     let text = std::fs::read_to_string(&path).unwrap();
     let at = text.lines().position(|line| line.contains("short")).unwrap();
-    assert!(at <= 1, "it is line {at} of {}", text.lines().count());
+    // On a busy machine some are written before it comes.
+    assert!(at <= 4, "it is line {at} of {}", text.lines().count());
 }
