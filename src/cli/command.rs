@@ -1,6 +1,8 @@
 //! `misaki -- COMMAND…`: runs a program with its own collector, and shows its requests on stderr. The streams, signals
 //! and exit status of the program stay the same.
 
+mod metrics;
+
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
@@ -18,9 +20,10 @@ use crate::diagnostics::log;
 use crate::network::workers::Workers;
 use crate::service;
 
-use super::{Edge, FAILED, Failure, block_on, environment, failed, runnable, safe};
+use super::{Edge, FAILED, Failure, block_on, environment, failed, run, runnable, safe};
+use metrics::Metrics;
 
-/// The config of that collector. The system chooses the ports; metrics are not shown.
+/// The config of that collector. The system chooses the ports; `metrics` shows metrics.
 const CONFIG: &str = r#"yaml:
 receivers:
   otlp: {protocols: {grpc: {endpoint: "127.0.0.1:0"}, http: {endpoint: "127.0.0.1:0"}}}
@@ -39,6 +42,10 @@ service:
 /// Time for the last requests of the program to arrive, and then for the output to be printed.
 const ARRIVAL: Duration = Duration::from_millis(50);
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// The batch delays of SDKs in milliseconds, which are seconds by default: people look at each request.
+const DELAYS: [(&str, &str); 3] =
+    [("OTEL_BSP_SCHEDULE_DELAY", "200"), ("OTEL_BLRP_SCHEDULE_DELAY", "200"), ("OTEL_METRIC_EXPORT_INTERVAL", "5000")];
 
 /// Exit statuses, as in shells.
 const NOT_EXECUTABLE: u8 = 126;
@@ -72,16 +79,13 @@ pub fn command(words: &[OsString], mut settings: Vec<String>, edge: &Edge) -> Re
         let mut running = service::start(&plan, Arc::new(workers)).await?;
         let http = running.addresses.iter().find(|(protocol, _)| *protocol == "http");
         let address = http.and_then(|(_, address)| *address).expect("the config above names a port of this machine");
+        let name = format!("misaki -- {}", program.to_string_lossy());
+        let inspection = run::inspection(&plan, vec![name], &running);
+        let viewers = inspection.as_ref().map(|inspection| &inspection.watch).filter(|_| edge.print.is_none());
+        let mut metrics = Metrics::new(viewers, &running, edge.look);
         let mut command = Command::new(program);
-        command.args(arguments).env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"));
-        for name in ["TRACES", "METRICS", "LOGS"] {
-            // It would override the variable for all signals.
-            command.env_remove(format!("OTEL_EXPORTER_OTLP_{name}_ENDPOINT"));
-            let exporter = format!("OTEL_{name}_EXPORTER");
-            if std::env::var_os(&exporter).is_none_or(|value| value.is_empty()) {
-                command.env(exporter, "otlp");
-            }
-        }
+        command.args(arguments);
+        equip(&mut command, &format!("http://{address}"));
         // Registered before the program starts, to miss no signal.
         let mut passing = JoinSet::new();
         let mut signals = Vec::new();
@@ -101,10 +105,14 @@ pub fn command(words: &[OsString], mut settings: Vec<String>, edge: &Edge) -> Re
                 }
             });
         }
-        let ended = child.wait().await;
+        let ended = tokio::select! {
+            ended = child.wait() => ended,
+            never = metrics.watch() => match never {},
+        };
         passing.shutdown().await;
         tokio::time::sleep(ARRIVAL).await;
         running.drain(DRAIN).await;
+        metrics.end();
         if running.intake() == (0, 0) {
             let text = "misaki: no telemetry came; has the program an OpenTelemetry SDK, and does it shut it down?\n";
             log::write(text);
@@ -115,6 +123,21 @@ pub fn command(words: &[OsString], mut settings: Vec<String>, edge: &Edge) -> Re
         0 => Ok(()),
         status => Err(Failure { status, message: String::new() }),
     }
+}
+
+/// Points the SDKs in a program at `endpoint`. Settings of the user stay.
+fn equip(command: &mut Command, endpoint: &str) {
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+    let is_unset = |name: &str| std::env::var_os(name).is_none_or(|value| value.is_empty());
+    for name in ["TRACES", "METRICS", "LOGS"] {
+        // It would override the variable for all signals.
+        command.env_remove(format!("OTEL_EXPORTER_OTLP_{name}_ENDPOINT"));
+        let exporter = format!("OTEL_{name}_EXPORTER");
+        if is_unset(&exporter) {
+            command.env(exporter, "otlp");
+        }
+    }
+    command.envs(DELAYS.into_iter().filter(|(name, _)| is_unset(name)));
 }
 
 fn code(status: ExitStatus) -> u8 {

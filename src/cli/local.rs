@@ -65,8 +65,10 @@ impl Target {
             let mut page = Page::default();
             page.hang("error: ", &format!("{which}: there is no socket in {}{left_out}", places.join(", ")));
             if self.pid.is_none() {
-                let help = "`misaki` alone starts one; the one that `misaki -- COMMAND` starts has no socket, and prints to stderr";
-                page.hang("help: ", help);
+                page.hang(
+                    "help: ",
+                    "`misaki` starts one, and so does `misaki -- COMMAND`, for as long as its program runs",
+                );
             }
             return Err(Failure { status: FAILED, message: page.out });
         }

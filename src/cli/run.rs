@@ -90,7 +90,7 @@ fn welcome(origin: &Origin, names: &[String], plan: &Plan, running: &Running) {
 
 /// Opens the local socket. A failure is logged, and everything else works.
 #[cfg(unix)]
-fn inspection(plan: &Plan, names: Vec<String>, running: &Running) -> Option<Inspection> {
+pub(super) fn inspection(plan: &Plan, names: Vec<String>, running: &Running) -> Option<Inspection> {
     let config = plan.local_socket();
     let subject = Subject::new(names, running);
     let opened = config.enabled.then(|| Inspection::open(&config, subject))?;

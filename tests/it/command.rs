@@ -28,6 +28,26 @@ print("own words", file=sys.stderr)
 sys.exit(int(sys.argv[1]))
 "#;
 
+/// Sends a gauge for each `m` of its argument and a span for each `s`, waits at each `w`, and prints the SDKs' delays.
+const SENDER: &str = r#"
+import json, os, sys, time, urllib.request
+def post(path, body):
+    request = urllib.request.Request(os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] + path, json.dumps(body).encode(),
+                                     {"content-type": "application/json"})
+    urllib.request.urlopen(request).read()
+for step in sys.argv[1]:
+    if step == "m":
+        post("/v1/metrics", {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": "job.duration", "unit": "s",
+            "gauge": {"dataPoints": [{"timeUnixNano": "1000000000", "asDouble": 0.15}]}}]}]}]})
+    elif step == "s":
+        post("/v1/traces", {"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "4b" * 16, "spanId": "01" * 8,
+            "name": "GET /cart", "startTimeUnixNano": "1000000000", "endTimeUnixNano": "1200000000"}]}]}]})
+    else:
+        time.sleep(1.2)
+names = ["OTEL_BSP_SCHEDULE_DELAY", "OTEL_BLRP_SCHEDULE_DELAY", "OTEL_METRIC_EXPORT_INTERVAL"]
+print([os.environ.get(name) for name in names])
+"#;
+
 fn misaki(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_misaki"));
     command.env("TZ", "UTC").arg("--").args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -57,6 +77,43 @@ fn a_programs_requests_are_shown() {
     for line in lines {
         assert!(stderr.contains(line), "{line}: {stderr}");
     }
+}
+
+/// A program that sent metrics alone seemed to send nothing.
+#[test]
+fn metrics_are_shown_where_nothing_else_comes() {
+    // What is sent; how many gauges are shown, and whether a line says that there are more.
+    for (steps, gauges, is_said) in
+        [("m", 1, false), ("mwm", 2, false), ("sm", 0, true), ("ms", 0, true), ("mws", 1, true)]
+    {
+        let (_, stderr) = texts(&misaki(&["python3", "-c", SENDER, steps]).output().unwrap());
+        assert_eq!(stderr.matches(" gauge ").count(), gauges, "{steps}: {stderr}");
+        assert_eq!(stderr.contains("misaki: metrics came, too: "), is_said, "{steps}: {stderr}");
+    }
+    let printed = ["--print", "line", "--", "python3", "-c", SENDER, "sm"];
+    let output = Command::new(env!("CARGO_BIN_EXE_misaki")).args(printed).output().unwrap();
+    let (_, stderr) = texts(&output);
+    assert!(stderr.matches(" gauge ").count() == 1 && !stderr.contains("metrics came"), "{stderr}");
+}
+
+#[test]
+fn sdks_send_soon_unless_the_user_says_otherwise() {
+    let mut command = misaki(&["python3", "-c", SENDER, "m"]);
+    command.env("OTEL_BSP_SCHEDULE_DELAY", "77").env("OTEL_BLRP_SCHEDULE_DELAY", "");
+    let (stdout, _) = texts(&command.env_remove("OTEL_METRIC_EXPORT_INTERVAL").output().unwrap());
+    assert_eq!(stdout, "['77', '200', '5000']\n");
+}
+
+/// It had no socket: what one program did could not be asked from outside.
+#[test]
+fn tail_and_status_work_beside_it() {
+    let misaki_itself = env!("CARGO_BIN_EXE_misaki");
+    let script = format!(
+        "{misaki_itself} status --pid $PPID; {misaki_itself} tail --pid $PPID --since 1m -n 1 -o json & \
+         python3 -c '{SENDER}' s; wait"
+    );
+    let (stdout, stderr) = texts(&misaki(&["sh", "-c", &script]).output().unwrap());
+    assert!(stdout.contains("misaki -- sh") && stdout.contains("GET /cart"), "{stdout}{stderr}");
 }
 
 #[test]
