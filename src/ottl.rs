@@ -14,6 +14,7 @@ pub mod function;
 pub mod functions;
 pub(crate) mod infer;
 mod lexer;
+pub(crate) mod meant;
 pub mod parser;
 mod paths;
 pub(crate) mod pattern;

@@ -18,7 +18,7 @@ use crate::exporters::debug::layout::{Layout, Stream, Tone};
 use crate::exporters::debug::rates::Rates;
 use crate::exporters::debug::requests::{self, Absent, Limits, List, Requests};
 use crate::exporters::debug::{Style, Verbosity, put_dump, put_items, put_lines};
-use crate::inspect::wanted::Wanted;
+use crate::inspect::wanted::{Wanted, in_shell};
 use crate::otlp::pieces::Pieces;
 use crate::otlp::split::Splitter;
 use crate::ottl::syntax::Mistake;
@@ -441,6 +441,16 @@ fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
     Ok(out)
 }
 
+/// This command with the expression that may be meant.
+fn proposals(expression: &str, mistake: &Mistake) -> Vec<String> {
+    let with = |proposal: &String| {
+        let words = std::env::args().skip(1);
+        let words = words.map(|word| if word == expression { in_shell(proposal) } else { in_shell(&word) });
+        format!("misaki {}", words.collect::<Vec<_>>().join(" "))
+    };
+    mistake.meant.iter().map(with).collect()
+}
+
 /// The error, and the part of the expression that fits, with its faulty part marked.
 fn refused(expression: &str, mistake: &Mistake) -> Failure {
     let text = expression.trim();
@@ -463,7 +473,12 @@ fn refused(expression: &str, mistake: &Mistake) -> Failure {
         page.put(format!("  {before}{marked}{after}").trim_end());
         page.put(&format!("  {indent}{marks}"));
     }
-    if let Some(help) = &mistake.help {
+    // Not folded: a command is pasted.
+    let proposals = proposals(expression, mistake);
+    for (index, proposal) in proposals.iter().enumerate() {
+        page.put(&format!("{}{}", if index == 0 { "help: " } else { "  or: " }, safe(proposal)));
+    }
+    if let (Some(help), true) = (&mistake.help, proposals.is_empty()) {
         page.hang("help: ", &safe(help));
     }
     Failure { status: USAGE, message: page.out }

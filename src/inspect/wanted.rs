@@ -11,6 +11,7 @@ use crate::ottl::condition::Condition;
 use crate::ottl::functions;
 use crate::ottl::infer::Hints;
 use crate::ottl::level;
+use crate::ottl::meant;
 use crate::ottl::parser;
 use crate::ottl::scene::Scene;
 use crate::ottl::syntax::{Mistake, Node, Syntax};
@@ -45,8 +46,19 @@ pub struct Rule {
 pub type Kept = (SmallVec<[Bytes; 1]>, u64);
 
 impl Wanted {
-    /// A condition, a trace id or its beginning, a `traceparent`, or an empty string.
+    /// A condition, a trace id or its beginning, a `traceparent`, or an empty string. A mistake comes with the
+    /// conditions that may be meant.
     pub fn read(expression: &str) -> Result<Wanted, Mistake> {
+        Wanted::written(expression).map_err(|mistake| {
+            if misjudged(expression.trim()).is_some() {
+                return mistake;
+            }
+            let meant = meant::conditions(expression, |proposal| Wanted::written(proposal).is_ok());
+            Mistake { meant, ..mistake }
+        })
+    }
+
+    fn written(expression: &str) -> Result<Wanted, Mistake> {
         let expression = expression.trim();
         let mut wanted = Wanted { text: expression.to_owned(), rules: Vec::new(), needle: None };
         if expression.is_empty() {
@@ -129,8 +141,12 @@ impl Wanted {
     }
 }
 
-/// Quoted for a shell.
-fn in_shell(text: &str) -> String {
+/// Quoted for a shell, where it has to be.
+pub fn in_shell(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

@@ -2,36 +2,24 @@
 //! meaning.
 
 use super::enums;
+use super::meant::names::FAMILIAR;
+use super::meant::{ERRORS, IS_ERROR};
 use super::paths::table::{CONTEXTS, rows};
 use super::syntax::{Node, Syntax};
 use crate::config::nearest::nearest;
 
-/// Names that are not paths, and their equivalents.
-const FAMILIAR: [(&[&str], &str); 8] = [
-    (&["service", "service.name"], "resource.attributes[\"service.name\"] == \"…\""),
-    (&["host", "host.name", "hostname"], "resource.attributes[\"host.name\"] == \"…\""),
-    (
-        &["error", "errors", "failed"],
-        "severity_number >= SEVERITY_NUMBER_ERROR, or status.code == STATUS_CODE_ERROR of spans",
-    ),
-    (&["level", "severity", "loglevel", "log.level"], "severity_number >= SEVERITY_NUMBER_ERROR"),
-    (&["duration", "latency", "elapsed"], "end_time - start_time > Duration(\"100ms\")"),
-    (&["message", "msg", "text"], "IsMatch(body, \"…\")"),
-    (&["trace", "traceid", "trace.id"], "trace_id.string == \"…\""),
-    (
-        &["status", "http.status", "http.status_code", "http.response.status_code"],
-        "attributes[\"http.response.status_code\"] >= 500, or status.code == STATUS_CODE_ERROR",
-    ),
-];
 /// Prefixes of attribute names that belong to resources.
-const OF_RESOURCES: [&str; 8] = ["service", "host", "k8s", "container", "cloud", "deployment", "os", "process"];
+pub const OF_RESOURCES: [&str; 8] = ["service", "host", "k8s", "container", "cloud", "deployment", "os", "process"];
 
 /// Advice for a name that is not a path.
 pub fn of_path(written: &str) -> Option<String> {
     let is_context = |first: &str| CONTEXTS.iter().any(|(name, ..)| *name == first);
     let (context, name) = written.split_once('.').filter(|(first, _)| is_context(first)).unwrap_or(("", written));
-    if let Some((_, ottl)) = FAMILIAR.iter().find(|(names, _)| names.contains(&name)) {
-        return Some(format!("write {ottl}"));
+    if ERRORS.contains(&name) {
+        return Some(format!("write {}, or {} of spans", IS_ERROR[0], IS_ERROR[1]));
+    }
+    if let Some((_, path, ..)) = FAMILIAR.iter().find(|(names, path, ..)| *path != name && names.contains(&name)) {
+        return Some(format!("write {path}"));
     }
     let (first, _) = name.split_once('.')?;
     let owner = match context {
@@ -70,4 +58,19 @@ pub fn of_operand(node: &Node) -> Option<String> {
         },
         _ => None,
     }
+}
+
+/// Text in quotes, with OTTL's escapes.
+pub fn escaped(text: &str) -> String {
+    let mut out = "\"".to_owned();
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            '\n' => out.push_str("\\n"),
+            letter if letter.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            letter => out.push(letter),
+        }
+    }
+    out.push('"');
+    out
 }

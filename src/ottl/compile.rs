@@ -85,6 +85,11 @@ pub fn remarks_on_statement(statement: &Statement, dialect: &Dialect) -> Vec<Mis
     doubt.chain(within).chain(condition).collect()
 }
 
+/// Whether a condition compiles without a warning.
+pub fn is_right(node: &Node, dialect: &Dialect) -> bool {
+    condition(node, dialect).is_ok() && remarks_on_condition(node, dialect).is_empty()
+}
+
 /// Warnings about a condition, including calls that are not boolean.
 pub fn remarks_on_condition(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
     [untrue(node, dialect), remarks(node, dialect)].concat()

@@ -11,6 +11,7 @@ use super::condition::Condition;
 use super::expression::Call;
 use super::function::Function;
 use super::infer::Hints;
+use super::meant;
 use super::parser;
 use super::scene::Scene;
 use super::syntax::{Mistake, Node, Statement};
@@ -166,7 +167,16 @@ impl Group {
         functions: &[&'static [Function]],
         error_mode: ErrorMode,
     ) -> Option<Group> {
+        let is_right = |text: &str| {
+            let Ok(node) = parser::condition(text) else { return false };
+            let mut hints = Hints::default();
+            hints.node(0, &node);
+            let context = context.or_else(|| hints.context(candidates, functions).ok());
+            context.is_some_and(|context| compile::is_right(&node, &Dialect { context, functions }))
+        };
         let say = |text: &Text, kind: fn(Place, String) -> Problem, Mistake { span, message, help, .. }: Mistake| {
+            let meant = if text.is_statement { Vec::new() } else { meant::conditions(&text.text, is_right) };
+            let help = if meant.is_empty() { help } else { Some(format!("write {}", meant.join(", or "))) };
             section.push(text.key, kind(text.place, message).help(help).inside(&text.text, span));
         };
         let report = |text: &Text, mistake| say(text, Problem::error, mistake);

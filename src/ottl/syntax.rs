@@ -15,12 +15,14 @@ pub struct Mistake {
     pub is_guessed: bool,
     /// Whether the path does not exist in its context.
     pub is_unknown_path: bool,
+    /// Whole conditions that may be meant.
+    pub meant: Vec<String>,
 }
 
 impl Mistake {
     pub fn new(span: &Span, message: impl Into<String>) -> Mistake {
         let (span, message) = (span.clone(), message.into());
-        Mistake { span, message, help: None, is_guessed: false, is_unknown_path: false }
+        Mistake { span, message, help: None, is_guessed: false, is_unknown_path: false, meant: Vec::new() }
     }
 
     pub fn help(self, help: impl Into<Option<String>>) -> Mistake {

@@ -258,7 +258,7 @@ service:
         .collect();
     let expected = [
         (5, 9, "the contexts here are log, scope, resource"),
-        (6, 9, "possibly valid options are: \"log.body\""),
+        (6, 9, "write log.body == \"x\""),
         (7, 27, "unclosed group"),
         (8, 21, "did you mean Decode(target, \"base64\")?"),
         (12, 8, ""),

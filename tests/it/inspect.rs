@@ -621,35 +621,32 @@ async fn expressions_become_rules_and_mistakes_are_shown() {
     }
     let mistakes = [
         ("log.body == ", "error: expected a value, found the end\n  log.body ==\n             ^\n"),
-        ("severty_number > 1", "help: did you mean \"severity_number\"?\n"),
-        ("span.nme == \"x\"", "help: did you mean \"name\"?\n"),
+        ("severty_number > 1", "help: misaki tail 'severity_number > 1'\n"),
+        ("span.nme == \"x\"", "help: misaki tail 'span.name == \"x\"'\n"),
         // What was meant is judged by the signal that knows most of it.
-        ("span.name == POST", "               ^^^^\nhelp: text stands in quotes: \"POST\"\n"),
+        ("span.name == POST", "               ^^^^\nhelp: misaki tail 'span.name == \"POST\"'\n"),
+        ("severity_number >= ERROR", "help: misaki tail 'severity_number >= SEVERITY_NUMBER_ERROR'\n"),
+        ("severity_text == error", "help: misaki tail 'severity_text == \"error\"'\n"),
+        ("service.name == \"shop\"", "help: misaki tail 'resource.attributes[\"service.name\"] == \"shop\"'\n"),
+        ("k8s.pod.name == \"x\"", "help: misaki tail 'resource.attributes[\"k8s.pod.name\"] == \"x\"'\n"),
+        ("user.id == 1", "help: misaki tail 'attributes[\"user.id\"] == 1'\n"),
         (
-            "severity_number >= ERROR",
-            "help: did you mean \"SEVERITY_NUMBER_ERROR\"? text stands in quotes: \"ERROR\"\n",
+            "error",
+            "help: misaki tail 'severity_number >= SEVERITY_NUMBER_ERROR'\n  or: misaki tail 'status.code == STATUS_CODE_ERROR'\n",
         ),
-        ("severity_text == error", "help: text stands in quotes: \"error\"\n"),
-        ("service.name == \"shop\"", "help: write resource.attributes[\"service.name\"] == \"…\"\n"),
-        ("k8s.pod.name == \"x\"", "help: an attribute is written resource.attributes[\"k8s.pod.name\"]\n"),
-        ("user.id == 1", "help: an attribute is written attributes[\"user.id\"]\n"),
-        ("error", "help: write severity_number >= SEVERITY_NUMBER_ERROR, or"),
-        ("level == error", "help: write severity_number >= SEVERITY_NUMBER_ERROR\n"),
-        ("span.duration > 100", "help: write end_time - start_time > Duration(\"100ms\")\n"),
-        (
-            "status = 500",
-            "help: two values are compared with ==: write\n      attributes[\"http.response.status_code\"] >= 500",
-        ),
-        ("body =~ \"x\"", "help: to match a regular expression, write IsMatch(…, \"…\")\n"),
-        ("end_time - start_time > 1.5s", "help: a duration is written Duration(\"1.5s\")\n"),
-        ("checkout", "help: to look for text, write IsMatch(body, \"checkout\")\n"),
+        ("level == error", "help: misaki tail 'severity_number >= SEVERITY_NUMBER_ERROR'\n"),
+        ("span.duration > 100", "help: misaki tail 'span.end_time - span.start_time > Duration(\"100ms\")'\n"),
+        ("status = 500", "help: misaki tail 'attributes[\"http.response.status_code\"] == 500'\n"),
+        ("body =~ \"x\"", "help: misaki tail 'IsMatch(body, \"x\")'\n"),
+        ("end_time - start_time > 1.5s", "help: misaki tail 'end_time - start_time > Duration(\"1.5s\")'\n"),
+        ("checkout", "help: misaki tail 'IsMatch(body, \"checkout\")'\n"),
         ("4bf92f3577b34da6a3ce929d0e0e473600", "error: a trace id has 32 hexadecimal digits, and this has 34\n"),
         (
             "span.name == \"a\" or log.body == \"b\"",
             "help: look at each signal with a tail of its own: misaki tail 'span.name == \"a\"'\n      and misaki tail 'log.body == \"b\"'\n",
         ),
         ("kind == SPAN_KIND_CLIENT or metric.unit == \"By\"", "error: a condition is about one signal"),
-        ("facade", "help: to look for text, write IsMatch(body, \"facade\")\n"),
+        ("facade", "help: misaki tail 'IsMatch(body, \"facade\")'\n"),
         (
             "00-4bf9-00f067aa0ba902b7-01",
             "error: a traceparent has 2, 32, 16 and 2 hexadecimal digits, and this 2, 4, 16,",
@@ -659,17 +656,82 @@ async fn expressions_become_rules_and_mistakes_are_shown() {
         let (status, _, err) = run(&["tail", expression]).await;
         assert!(status == 64 && err.contains(expected), "{err}");
     }
-    // What is advised is right.
-    for advised in [
-        "resource.attributes[\"service.name\"] == \"shop\"",
-        "severity_number >= SEVERITY_NUMBER_ERROR",
-        "status.code == STATUS_CODE_ERROR",
-        "end_time - start_time > Duration(\"100ms\")",
-        "attributes[\"http.response.status_code\"] == 500",
-        "IsMatch(body, \"checkout\")",
-        "trace_id.string == \"4bf92f3577b34da6a3ce929d0e0e4736\"",
-    ] {
-        wanted(advised);
+}
+
+/// What newcomers type, from other languages or through a shell that took the quotes; and what is proposed. A proposal
+/// once had dots in place of the value, or was wrong itself.
+#[tokio::test]
+async fn a_proposal_can_be_pasted() {
+    let rows = [
+        ("redis", &["IsMatch(body, \"redis\")"][..]),
+        ("redis timeout", &["IsMatch(body, \"redis timeout\")"]),
+        ("it's", &["IsMatch(body, \"it's\")"]),
+        ("GET /cart?id=1", &[]),
+        ("POST /cart", &["IsMatch(body, \"POST /cart\")"]),
+        ("order.id", &["attributes[\"order.id\"] != nil", "IsMatch(body, \"order\\\\.id\")"]),
+        ("attributes.order.id == 1", &["attributes[\"order.id\"] == 1"]),
+        ("attributes[order.id] == 1", &["attributes[\"order.id\"] == 1"]),
+        ("span.attributes.order.id == a-1", &["span.attributes[\"order.id\"] == \"a-1\""]),
+        ("status == error", &["status.code == STATUS_CODE_ERROR"]),
+        ("status.code == \"error\"", &["status.code == STATUS_CODE_ERROR"]),
+        ("status == 503", &["attributes[\"http.response.status_code\"] == 503"]),
+        ("http.status_code >= 500", &["attributes[\"http.response.status_code\"] >= 500"]),
+        ("kind == \"client\"", &["kind == SPAN_KIND_CLIENT"]),
+        ("span.kind == SERVER", &["span.kind == SPAN_KIND_SERVER"]),
+        ("body contains \"x y\"", &["IsMatch(body, \"x y\")"]),
+        ("body contains \"1.5\"", &["IsMatch(body, \"1\\\\.5\")"]),
+        ("log.body contains redis", &["IsMatch(log.body, \"redis\")"]),
+        ("body !~ \"^GET\"", &["not IsMatch(body, \"^GET\")"]),
+        ("name startswith GET", &["IsMatch(name, \"^GET\")"]),
+        ("name like \"%cart%\"", &["IsMatch(name, \"cart\")"]),
+        ("resource[\"service.name\"]", &["resource.attributes[\"service.name\"] != nil"]),
+        ("resource[\"service.name\"] == \"shop\"", &["resource.attributes[\"service.name\"] == \"shop\""]),
+        ("resource.attributes[service.name]==shop", &["resource.attributes[\"service.name\"] == \"shop\""]),
+        ("service:shop", &["resource.attributes[\"service.name\"] == \"shop\""]),
+        ("k8s.pod.name = web-1", &["resource.attributes[\"k8s.pod.name\"] == \"web-1\""]),
+        ("ERROR", &["severity_number >= SEVERITY_NUMBER_ERROR", "status.code == STATUS_CODE_ERROR"]),
+        ("error == true", &["severity_number >= SEVERITY_NUMBER_ERROR", "status.code == STATUS_CODE_ERROR"]),
+        ("warning", &["severity_number >= SEVERITY_NUMBER_WARN"]),
+        ("level == warn", &["severity_number >= SEVERITY_NUMBER_WARN"]),
+        ("level != debug", &["severity_number != SEVERITY_NUMBER_DEBUG"]),
+        ("level == notice", &["severity_text == \"notice\""]),
+        ("metric.name==job.duration", &["metric.name == \"job.duration\""]),
+        ("body == 'it is'", &["body == \"it is\""]),
+        ("body == connection refused", &["body == \"connection refused\""]),
+        ("name == \"GET /cart", &["name == \"GET /cart\""]),
+        ("http.route == /cart", &["attributes[\"http.route\"] == \"/cart\""]),
+        ("url.full == http://a:80/b", &["attributes[\"url.full\"] == \"http://a:80/b\""]),
+        ("duration > 1.5s", &["end_time - start_time > Duration(\"1.5s\")"]),
+        ("duration > 100", &["end_time - start_time > Duration(\"100ms\")"]),
+        ("trace_id == 4BF92F3577B34DA6A3CE929D0E0E4736", &["trace_id.string == \"4bf92f3577b34da6a3ce929d0e0e4736\""]),
+        (
+            "(service == a || service == b) && !(kind == client)",
+            &[
+                "(resource.attributes[\"service.name\"] == \"a\" or resource.attributes[\"service.name\"] == \"b\") and not (kind == SPAN_KIND_CLIENT)",
+            ],
+        ),
+        ("name in [\"a\"]", &[]),
+        ("\u{1b}a == \"x", &["attributes[\"\\u001ba\"] == \"x\""]),
+        ("", &[]),
+        ("== == ==", &[]),
+        ("((((", &[]),
+    ];
+    for (expression, meant) in rows {
+        let Err(mistake) = Wanted::read(expression) else {
+            assert_eq!(expression, "");
+            continue;
+        };
+        assert_eq!(mistake.meant, meant, "{expression}");
+        // What is proposed is right.
+        meant.iter().for_each(|proposal| _ = wanted(proposal));
+    }
+    // The whole command, and the same words in a config.
+    let (_, _, err) = run(&["tail", "--at", "dropped", "it's"]).await;
+    assert!(err.ends_with("help: misaki tail --at dropped 'IsMatch(body, \"it'\\''s\")'\n"), "{err}");
+    let config = "yaml:{processors: {filter: {traces: {span: ['kind == \"client\"']}, log_conditions: ['status = 5 and body contains x']}}}";
+    let (_, out, err) = run(&["validate", "--config", config]).await;
+    for help in ["help: write kind == SPAN_KIND_CLIENT\n", "IsMatch(log.body, \"x\")\n"] {
+        assert!(format!("{out}{err}").contains(help), "{help}: {out}{err}");
     }
 }
 
