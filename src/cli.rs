@@ -27,6 +27,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -50,7 +51,7 @@ Without a config it receives OTLP on ports 4317 (gRPC) and 4318 (HTTP) and
 prints what arrives; with --to it forwards. Configs are the Go collector's.
 SIGHUP reads the config again; a wrong one changes nothing.";
 
-const USAGES: &str = "misaki [OPTIONS] [VERB]\n       misaki [--print VERBOSITY] [--set KEY=VALUE] -- COMMAND...";
+const USAGES: &str = "misaki [OPTIONS] [VERB]\n       misaki [--print FORM] [--set KEY=VALUE] -- COMMAND...";
 
 /// An edge collector for OpenTelemetry
 #[derive(Parser)]
@@ -134,7 +135,8 @@ struct Edge {
     #[command(flatten)]
     credentials: Credentials,
     /// Print in this form; with --to, print too
-    #[arg(long, value_name = "VERBOSITY", conflicts_with = "config", value_parser = VERBOSITIES)]
+    #[arg(short = 'o', long, visible_alias = "output", value_name = "FORM", conflicts_with = "config")]
+    #[arg(value_parser = PossibleValuesParser::new(VERBOSITIES).map(|form| form.to_lowercase()), ignore_case = true)]
     print: Option<String>,
     #[command(flatten)]
     look: Look,

@@ -44,7 +44,7 @@ pub mod extensions {
 #[cfg(unix)]
 pub mod inspect {
     pub use crate::inspect::feed::{PointKind, View, Viewers};
-    pub use crate::inspect::wanted::Wanted;
+    pub use crate::inspect::wanted::{OPTIONS, Query, Wanted};
     pub use crate::inspect::{Inspection, Subject, place, status};
 }
 

@@ -9,6 +9,7 @@ pub mod place;
 mod ring;
 mod server;
 pub mod status;
+pub mod text;
 pub mod wanted;
 
 use std::io;

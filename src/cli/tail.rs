@@ -1,12 +1,14 @@
 //! `misaki tail`: shows the telemetry that passes through the running collector, or passed lately, and matches an
 //! expression.
 
+mod past;
+pub(super) mod query;
+
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use clap::{Args, ValueEnum};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -17,28 +19,30 @@ use crate::diagnostics::output::PIECE;
 use crate::exporters::debug::layout::{Layout, Stream, Tone};
 use crate::exporters::debug::rates::Rates;
 use crate::exporters::debug::requests::{self, Absent, Limits, List, Requests};
-use crate::exporters::debug::{Style, Verbosity, put_dump, put_items, put_lines};
-use crate::inspect::wanted::{Wanted, in_shell};
+use crate::exporters::debug::{Style, Verbosity, put_dump, put_items, put_lines, render_summary};
+use crate::inspect::wanted::Wanted;
 use crate::otlp::pieces::Pieces;
 use crate::otlp::split::Splitter;
-use crate::ottl::syntax::Mistake;
-use crate::processors::filter;
 use crate::telemetry::{Now, Signal, clock};
 
-use super::default::quoted;
 use super::local::{self, Answer, Target, failed, safe};
-use super::page::{Page, WIDTH};
-use super::{Failure, Look, USAGE, print, put, usage};
+use super::{Failure, Look, print, put, usage};
+use past::Past;
+use query::Asked;
 
 const EXAMPLES: &str = "\
 Examples:
   misaki tail 'severity_number >= SEVERITY_NUMBER_WARN'
   misaki tail 'resource.attributes[\"service.name\"] == \"shop\"' --since 5m
+  misaki tail --text 'redis refused'
+  misaki tail --logs 'severity_number >= SEVERITY_NUMBER_WARN' --spans 'status.code == STATUS_CODE_ERROR'
   misaki tail 4bf92f35 --since 5m
   misaki tail 'span.name == \"GET /\"' --expect 1 --for 10s";
 
 /// The default time limit of `--expect`.
 const EXPECT_FOR: Duration = Duration::from_secs(30);
+/// Longer than anything is kept.
+const EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The interval of the waiting message.
 const SAY_EVERY: Duration = Duration::from_secs(1);
 /// The maximum sizes of a head and a body in the stream from the collector.
@@ -48,11 +52,10 @@ const MOST_BODY: usize = 256 << 20;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Tail {
-    /// An OTTL condition, a trace id or its first digits, a span id, or a traceparent [default: everything]
-    #[arg(value_name = "EXPR", default_value = "", hide_default_value = true)]
-    pub(super) expression: String,
+    #[command(flatten)]
+    pub(super) query: Asked,
     /// How it is written, as the debug exporter does
-    #[arg(short, long, value_name = "FORM", default_value = "line")]
+    #[arg(short, long, visible_alias = "print", value_name = "FORM", default_value = "line", ignore_case = true)]
     pub(super) output: Verbosity,
     /// In trees, show only the items that match, not the whole traces that they are of
     #[arg(long)]
@@ -60,6 +63,9 @@ pub struct Tail {
     /// Begin with what passed lately, as far as it is still known, as in 5m
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub(super) since: Option<Duration>,
+    /// Show only what passed, sorted by the times of the items, and end; with --since, only the last of it
+    #[arg(long)]
+    pub(super) past: bool,
     /// As it came in, as exporters sent it, or as it was dropped
     #[arg(long, value_name = "POINT", default_value = "received")]
     pub(super) at: At,
@@ -85,9 +91,6 @@ pub struct Tail {
     /// For `misaki traces`: which requests, as a list.
     #[arg(skip)]
     pub(super) list: Option<List>,
-    /// Only what has passed.
-    #[arg(skip)]
-    pub(super) ends: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -105,6 +108,7 @@ pub(super) enum Color {
 }
 
 /// One request in the stream from the collector.
+#[derive(Clone)]
 pub(super) struct Sighting {
     pub signal: Signal,
     pub items: u64,
@@ -131,29 +135,33 @@ struct Writer {
 }
 
 pub fn tail(options: &Tail) -> Result<(), Failure> {
-    let wanted = Wanted::read(&options.expression);
-    let wanted = wanted.map_err(|mistake| refused(&options.expression, &mistake))?;
+    let wanted = options.query.read()?;
     match options.as_rule {
-        true => print(&as_rule(&wanted)?),
+        true => print(&query::as_rule(&wanted)?),
         false => local::block_on(follow(options, wanted)),
     }
 }
 
 async fn follow(options: &Tail, wanted: Wanted) -> Result<(), Failure> {
     // A tree is computed from whole traces, so the items are selected here.
-    let is_tree = options.output == Verbosity::Tree && !options.expression.trim().is_empty();
+    let is_tree = options.output == Verbosity::Tree && !options.query.is_empty();
     let selects = is_tree && !options.only_matching && !wanted.is_of_traces();
-    let expression = if selects { "" } else { &*options.expression };
     let at = options.at.to_possible_value();
     let at = at.as_ref().map_or("", |at| at.get_name());
-    let since = options.since.map_or(String::new(), |since| format!("&since={}", since.as_millis()));
-    if let (At::Leaving, Some(_)) = (options.at, options.since) {
+    let is_kept = !matches!(options.at, At::Leaving);
+    if options.past && !is_kept {
+        return Err(usage("--past: of what leaves nothing is kept: watch it without --past"));
+    }
+    let since = options.since.or(options.past.then_some(EVER));
+    if since.is_some() && !is_kept {
         log::write("--since: of what leaves nothing is kept: it is shown from now on\n");
     }
     // An older collector does not know the word, and needs it only for the past.
-    let whole = if options.output == Verbosity::Tree && options.since.is_some() { "&traces=whole" } else { "" };
-    let then = if options.ends { "&then=end" } else { "" };
-    let page = format!("/tail?at={at}{since}{whole}{then}&where={}", utf8_percent_encode(expression, NON_ALPHANUMERIC));
+    let whole = if options.output == Verbosity::Tree && since.is_some() { "&traces=whole" } else { "" };
+    let since = since.map_or(String::new(), |since| format!("&since={}", since.as_millis()));
+    let then = if options.past { "&then=end" } else { "" };
+    let asked = if selects { String::new() } else { options.query.parameters() };
+    let page = format!("/tail?at={at}{since}{whole}{then}{asked}");
     let mut answer = options.target.ask(&page).await?;
     let within = options.within.or(options.expect.map(|_| EXPECT_FOR));
     let mut end = std::pin::pin!(async {
@@ -165,11 +173,19 @@ async fn follow(options: &Tail, wanted: Wanted) -> Result<(), Failure> {
     let (mut buffer, mut seen) = (BytesMut::new(), 0);
     let mut writer = Writer::new(options, selects.then_some(wanted));
     let mut waiting = Waiting::new(options);
+    // Trees have an order of their own.
+    let mut past = (options.past && options.output != Verbosity::Tree).then(Past::default);
     while options.items.is_none_or(|most| seen < most) && options.expect.is_none_or(|expected| seen < expected) {
         let sighting = tokio::select! {
             sighting = next(&mut answer, &mut buffer) => match sighting {
-                Ok(Some(sighting)) => sighting,
-                Ok(None) if options.ends => break,
+                Ok(Some(sighting)) => match &mut past {
+                    Some(past) => {
+                        past.add(sighting);
+                        continue;
+                    }
+                    None => sighting,
+                },
+                Ok(None) if options.past => break,
                 Ok(None) => {
                     waiting.wipe();
                     return writer.write_rest().and(Err(failed("the collector went away")));
@@ -193,8 +209,16 @@ async fn follow(options: &Tail, wanted: Wanted) -> Result<(), Failure> {
         seen += written;
     }
     waiting.wipe();
+    for sighting in past.into_iter().flat_map(Past::sorted) {
+        let most = options.items.map_or(u64::MAX, |most| most - seen);
+        let Some(written) = writer.write(sighting, most, &mut waiting)? else { break };
+        seen += written;
+        if options.items.is_some_and(|most| seen >= most) {
+            break;
+        }
+    }
     writer.write_rest()?;
-    if options.ends && writer.requests.list.as_ref().is_some_and(|list| list.listed == 0) {
+    if options.past && writer.requests.list.as_ref().is_some_and(|list| list.listed == 0) {
         log::write("none of the requests that the collector still keeps; --follow lists those to come\n");
     }
     match options.expect {
@@ -240,7 +264,7 @@ struct Waiting<'a> {
 
 impl Waiting<'_> {
     fn new(options: &Tail) -> Waiting<'_> {
-        let next = (!options.ends && std::io::stderr().is_terminal()).then(Instant::now);
+        let next = (!options.past && std::io::stderr().is_terminal()).then(Instant::now);
         Waiting { options, next, is_shown: false, before: None }
     }
 
@@ -318,6 +342,7 @@ impl Writer {
         requests.list = options.list.clone();
         requests.absent = match options.since {
             _ if options.only_matching => Absent::NotMatching,
+            _ if options.past => Absent::NotKept,
             Some(_) => Absent::NotKept,
             None => Absent::NotArrived,
         };
@@ -369,6 +394,7 @@ impl Writer {
                 Verbosity::Tree => _ = requests.add(signal, &[&wire], clock(), to),
                 // Requests follow each other without a separator.
                 Verbosity::Normal => put_items(signal, Verbosity::Normal, *style, &[&wire], to),
+                Verbosity::Basic => render_summary(signal, &[&wire], to.out),
                 Verbosity::Line => put_lines(signal, *style, &[&wire], rates, to),
                 verbosity => put_dump(signal, verbosity, *style, &[&wire], to),
             }
@@ -420,66 +446,4 @@ fn written(write: impl FnOnce(&mut Pieces)) -> Result<bool, Failure> {
         Ok(true) => put(&text),
         over => over,
     }
-}
-
-/// The config of a processor that drops everything that matches the expression.
-fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
-    if wanted.rules.is_empty() {
-        return Err(usage("--as-rule wants an expression"));
-    }
-    let text = quoted(&wanted.text);
-    let mut out = "# Drops what this is true for; to keep nothing else, write not (…) around it. List\n# filter/tail in the `processors` of the pipelines it is for.\n".to_owned();
-    out.push_str("processors:\n  filter/tail:\n    error_mode: ignore\n");
-    for rule in &wanted.rules {
-        let mut indent = "    ".to_owned();
-        for key in filter::keys(rule.signal, rule.context, rule.is_qualified) {
-            out.push_str(&format!("{indent}{key}:\n"));
-            indent.push_str("  ");
-        }
-        out.push_str(&format!("{indent}- {text}\n"));
-    }
-    Ok(out)
-}
-
-/// This command with the expression that may be meant.
-fn proposals(expression: &str, mistake: &Mistake) -> Vec<String> {
-    let with = |proposal: &String| {
-        let words = std::env::args().skip(1);
-        let words = words.map(|word| if word == expression { in_shell(proposal) } else { in_shell(&word) });
-        format!("misaki {}", words.collect::<Vec<_>>().join(" "))
-    };
-    mistake.meant.iter().map(with).collect()
-}
-
-/// The error, and the part of the expression that fits, with its faulty part marked.
-fn refused(expression: &str, mistake: &Mistake) -> Failure {
-    let text = expression.trim();
-    let mut page = Page::default();
-    page.hang("error: ", &safe(&mistake.message));
-    let (start, end) = (mistake.span.start, mistake.span.end);
-    if let (Some(before), Some(marked), Some(after)) = (text.get(..start), text.get(start..end), text.get(end..)) {
-        let (mut before, marked) = (safe(before), cut(&safe(marked), WIDTH - 8));
-        let left = WIDTH - 2 - width(&marked).max(1);
-        // The text before the faulty part is more useful than the text after it.
-        let most = left.saturating_sub(width(after).min(left / 3));
-        if width(&before) > most {
-            while width(&before) > most.saturating_sub(1) {
-                before.remove(0);
-            }
-            before.insert(0, '…');
-        }
-        let after = cut(&safe(after), left - width(&before));
-        let (indent, marks) = (" ".repeat(width(&before)), "^".repeat(width(&marked).max(1)));
-        page.put(format!("  {before}{marked}{after}").trim_end());
-        page.put(&format!("  {indent}{marks}"));
-    }
-    // Not folded: a command is pasted.
-    let proposals = proposals(expression, mistake);
-    for (index, proposal) in proposals.iter().enumerate() {
-        page.put(&format!("{}{}", if index == 0 { "help: " } else { "  or: " }, safe(proposal)));
-    }
-    if let (Some(help), true) = (&mistake.help, proposals.is_empty()) {
-        page.hang("help: ", &safe(help));
-    }
-    Failure { status: USAGE, message: page.out }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::local::Target;
+use super::tail::query::Asked;
 use super::tail::{At, Color, Tail, tail};
 use super::{Failure, Look};
 use crate::config::duration;
@@ -28,6 +29,9 @@ pub struct Traces {
     /// An OTTL condition that one of a request's spans or logs must meet [default: every request]
     #[arg(value_name = "EXPR", default_value = "", hide_default_value = true)]
     expression: String,
+    /// Words that all occur in the text of one of a request's spans or logs
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
+    text: String,
     /// Those with a failed span
     #[arg(long)]
     failed: bool,
@@ -54,13 +58,14 @@ pub struct Traces {
 }
 
 pub fn traces(options: Traces) -> Result<(), Failure> {
-    let Traces { expression, failed, slower_than, service, since, follow, utc, color, target } = options;
+    let Traces { expression, text, failed, slower_than, service, since, follow, utc, color, target } = options;
     let slower_than = slower_than.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     tail(&Tail {
-        expression,
+        query: Asked { expression, text, ..Asked::default() },
         output: Verbosity::Tree,
         only_matching: false,
         since: if follow { since } else { since.or(Some(KEPT)) },
+        past: !follow,
         at: At::Received,
         items: None,
         expect: None,
@@ -70,6 +75,5 @@ pub fn traces(options: Traces) -> Result<(), Failure> {
         color,
         target,
         list: Some(List { failed, slower_than, service, listed: 0 }),
-        ends: !follow,
     })
 }

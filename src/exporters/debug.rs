@@ -40,7 +40,6 @@ use walk::resources;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Verbosity {
     #[default]
-    #[value(skip)]
     Basic,
     Detailed,
     Normal,

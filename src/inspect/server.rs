@@ -22,7 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::feed::{FEEDS, Held, PointKind, Sighting, View, Viewers};
-use super::wanted::Wanted;
+use super::wanted::{OPTIONS, Query, Wanted};
 use super::{Subject, place, status};
 use crate::diagnostics::supervisor;
 use crate::otlp::percent;
@@ -175,12 +175,13 @@ fn answer(subject: &Subject, watch: &Arc<Viewers>, request: &Request<Incoming>) 
     }
 }
 
-/// Query parameters: `at`, `since` in milliseconds before now, `where`: an expression for `Wanted`, `then=end`: the past
-/// only, and `traces=whole`: without traces of which the ring has forgotten a part.
+/// Query parameters: `at`, `since` in milliseconds before now, `where`, `logs`, `spans`, `metrics` and `text`: the parts
+/// of a `Query`, `then=end`: the past only, and `traces=whole`: without traces of which the ring has forgotten a part.
 fn look(watch: &Arc<Viewers>, query: &str) -> Result<View, (StatusCode, String)> {
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
-    let (mut place, mut since, mut wanted) = (PointKind::Received, None, String::new());
+    let (mut place, mut since, mut wanted) = (PointKind::Received, None, Query::default());
     let (mut ends, mut is_whole) = (false, false);
+    let decoded = |value: &str| String::from_utf8_lossy(&percent::decoded(value.as_bytes())).into_owned();
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match key {
             "at" => {
@@ -194,11 +195,18 @@ fn look(watch: &Arc<Viewers>, query: &str) -> Result<View, (StatusCode, String)>
             }
             "then" if value == "end" => ends = true,
             "traces" if value == "whole" => is_whole = true,
-            "where" => wanted = String::from_utf8_lossy(&percent::decoded(value.as_bytes())).into_owned(),
-            _ => return Err(bad("it takes at, since, where, then=end and traces=whole".to_owned())),
+            "where" => wanted.expression = decoded(value),
+            "text" => wanted.text = decoded(value),
+            _ => match OPTIONS.iter().find(|(name, _)| *name == key) {
+                Some((_, signal)) => wanted.conditions.push((*signal, decoded(value))),
+                None => {
+                    let known = "at, since, where, logs, spans, metrics, text, then=end and traces=whole";
+                    return Err(bad(format!("it takes {known}")));
+                }
+            },
         }
     }
-    let wanted = Wanted::read(&wanted).map_err(|mistake| bad(mistake.message))?;
+    let wanted = Wanted::of(&wanted).map_err(|(_, mistake)| bad(mistake.message))?;
     let view = watch.open(place, wanted, since);
     let view = view.map(|view| if ends { view.without_what_comes() } else { view });
     let view = view.map(|view| if is_whole { view.with_whole_traces() } else { view });

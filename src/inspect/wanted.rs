@@ -4,6 +4,7 @@ use bytes::Bytes;
 use memchr::memmem::Finder;
 use smallvec::SmallVec;
 
+use super::text::Words;
 use crate::otlp::hex;
 use crate::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor, rewrite};
 use crate::ottl::compile::{self, Dialect};
@@ -19,23 +20,44 @@ use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::{Now, Signal};
 
 /// The contexts of a condition, the innermost first; span events are not items, so their condition is asked of spans.
-const CONTEXTS: [(Signal, &[&str]); 3] = [
+const CONTEXTS: [Contexts; 3] = [
     (Signal::Logs, &["log", "scope", "resource"]),
     (Signal::Metrics, &["datapoint", "metric", "scope", "resource"]),
     (Signal::Traces, &["span", "scope", "resource"]),
 ];
 
-pub struct Wanted {
-    /// In the syntax of a filter.
+type Contexts = (Signal, &'static [&'static str]);
+
+/// The names of the conditions about one signal, in options and queries.
+pub const OPTIONS: [(&str, Signal); 3] =
+    [("logs", Signal::Logs), ("spans", Signal::Traces), ("metrics", Signal::Metrics)];
+
+/// What a viewer asks for; all parts must hold. Conditions about signals also select those signals.
+#[derive(Clone, Default)]
+pub struct Query {
+    /// A condition, a trace id or its beginning, a `traceparent`, or nothing.
+    pub expression: String,
+    pub conditions: Vec<(Signal, String)>,
+    /// Words to find in the text of items.
     pub text: String,
-    /// By signal; empty when everything is wanted.
+}
+
+pub struct Wanted {
+    /// The signals that may match.
+    signals: Vec<Signal>,
+    /// All rules of a signal must hold.
     pub rules: Vec<Rule>,
+    pub words: Option<Words>,
     /// Bytes that occur in every matching request: those of a trace id.
     needle: Option<Finder<'static>>,
+    /// Whether a whole trace matches if one of its items does.
+    is_of_traces: bool,
 }
 
 pub struct Rule {
     pub signal: Signal,
+    /// In the syntax of a filter.
+    pub text: String,
     pub context: &'static str,
     /// Whether the condition names its context itself (`log.body`), as newer configs do.
     pub is_qualified: bool,
@@ -46,60 +68,79 @@ pub struct Rule {
 pub type Kept = (SmallVec<[Bytes; 1]>, u64);
 
 impl Wanted {
-    /// A condition, a trace id or its beginning, a `traceparent`, or an empty string. A mistake comes with the
-    /// conditions that may be meant.
-    pub fn read(expression: &str) -> Result<Wanted, Mistake> {
-        Wanted::written(expression).map_err(|mistake| {
-            if misjudged(expression.trim()).is_some() {
-                return mistake;
-            }
-            let meant = meant::conditions(expression, |proposal| Wanted::written(proposal).is_ok());
-            Mistake { meant, ..mistake }
-        })
-    }
-
-    fn written(expression: &str) -> Result<Wanted, Mistake> {
-        let expression = expression.trim();
-        let mut wanted = Wanted { text: expression.to_owned(), rules: Vec::new(), needle: None };
-        if expression.is_empty() {
+    /// The wanted items; or the mistaken expression, and its mistake with the conditions that may be meant.
+    pub fn of(query: &Query) -> Result<Wanted, (String, Mistake)> {
+        let read = |text: &str, contexts: &[Contexts]| {
+            Wanted::written(text, contexts).map_err(|mistake| {
+                let is_proposed = misjudged(text.trim()).is_none();
+                let is_right = |proposal: &str| is_proposed && Wanted::written(proposal, contexts).is_ok();
+                (text.to_owned(), Mistake { meant: meant::conditions(text, is_right), ..mistake })
+            })
+        };
+        let mut wanted = read(&query.expression, &CONTEXTS)?;
+        wanted.words = Words::read(&query.text);
+        if query.conditions.is_empty() {
             return Ok(wanted);
         }
-        if let Some((text, id)) = trace(expression) {
-            wanted.text = text;
-            wanted.needle = Some(Finder::new(&id).into_owned());
+        let mut named = Vec::new();
+        for (signal, text) in &query.conditions {
+            let contexts = CONTEXTS.iter().filter(|(known, _)| known == signal).copied();
+            wanted.rules.extend(read(text, &contexts.collect::<Vec<_>>())?.rules);
+            named.push(*signal);
         }
-        let node = parser::condition(&wanted.text).map_err(|mistake| misjudged(expression).unwrap_or(mistake))?;
+        wanted.signals.retain(|signal| named.contains(signal));
+        if wanted.signals.is_empty() {
+            let message = "this is about none of the signals that are selected";
+            return Err((query.expression.clone(), Mistake::new(&(0..query.expression.len()), message)));
+        }
+        Ok(wanted)
+    }
+
+    /// A condition, a trace id or its beginning, a `traceparent`, or an empty string.
+    pub fn read(expression: &str) -> Result<Wanted, Mistake> {
+        let query = Query { expression: expression.to_owned(), ..Query::default() };
+        Wanted::of(&query).map_err(|(_, mistake)| mistake)
+    }
+
+    fn written(expression: &str, of: &[Contexts]) -> Result<Wanted, Mistake> {
+        let expression = expression.trim();
+        let (mut signals, mut rules) = (Vec::new(), Vec::new());
+        if expression.is_empty() {
+            signals.extend(of.iter().map(|(signal, _)| *signal));
+            return Ok(Wanted { signals, rules, words: None, needle: None, is_of_traces: false });
+        }
+        let (mut text, mut needle) = (expression.to_owned(), None);
+        if let Some((condition, id)) = trace(expression) {
+            text = condition;
+            needle = Some(Finder::new(&id).into_owned());
+        }
+        let node = parser::condition(&text).map_err(|mistake| misjudged(expression).unwrap_or(mistake))?;
         let mut hints = Hints::default();
         hints.node(0, &node);
         let mut mistakes = Vec::new();
-        for (signal, contexts) in CONTEXTS {
-            match rule(&node, &hints, signal, contexts) {
-                Ok(rule) => wanted.rules.push(rule),
+        for (signal, contexts) in of.iter().copied() {
+            match rule(&text, &node, &hints, signal, contexts) {
+                Ok(rule) => rules.push(rule),
                 Err(mistake) => mistakes.push((hints.known_in(contexts), mistake)),
             }
         }
         // An expression that fits no signal is a mistake; one that fits only some signals is skipped for the others.
-        if !wanted.rules.is_empty() {
-            return Ok(wanted);
+        if !rules.is_empty() {
+            signals.extend(rules.iter().map(|rule| rule.signal));
+            let is_of_traces = needle.is_some() && !text.starts_with("span_id");
+            return Ok(Wanted { signals, rules, words: None, needle, is_of_traces });
         }
-        let all: Vec<&str> = CONTEXTS.iter().flat_map(|(_, contexts)| contexts.iter().copied()).collect();
+        let all: Vec<&str> = of.iter().flat_map(|(_, contexts)| contexts.iter().copied()).collect();
         if hints.known_in(&all) == hints.paths() && mistakes.iter().all(|(known, _)| *known < hints.paths()) {
             let message = "a condition is about one signal, and nothing has all that this one names";
-            let parts = if let Syntax::Any(parts) = &node.syntax { parts.as_slice() } else { &[] };
-            let parts = parts.iter().filter_map(|part| wanted.text.get(part.span.clone()));
-            let tails: Vec<_> = parts.map(|part| format!("misaki tail {}", in_shell(part))).collect();
-            let mut help = "look at each signal with a tail of its own".to_owned();
-            if !tails.is_empty() {
-                help.push_str(&format!(": {}", tails.join(" and ")));
-            }
-            return Err(Mistake::new(&(0..wanted.text.len()), message).help(help));
+            return Err(Mistake::new(&(0..text.len()), message).help(apart(&text, &node)));
         }
         // Report the mistake for the signal that knows most of the expression.
         mistakes.sort_by_key(|(known, mistake)| (usize::MAX - known, !mistake.is_guessed));
         let is_nowhere = mistakes.iter().all(|(known, mistake)| *known == 0 && mistake.is_unknown_path);
         let (_, mut mistake) = mistakes.into_iter().next().expect("there are signals, and none has a rule");
         if is_nowhere {
-            let written = wanted.text.get(mistake.span.clone()).unwrap_or_default();
+            let written = text.get(mistake.span.clone()).unwrap_or_default();
             mistake.message = format!("{written} is nothing that log records, spans or data points have");
         }
         Err(mistake)
@@ -107,11 +148,11 @@ impl Wanted {
 
     /// Whether everything that matches is of traces that match as a whole.
     pub fn is_of_traces(&self) -> bool {
-        self.needle.is_some() && !self.text.starts_with("span_id")
+        self.is_of_traces && self.words.is_none() && self.rules.len() == self.signals.len()
     }
 
     pub fn wants(&self, signal: Signal) -> bool {
-        self.rules.is_empty() || self.rule(signal).is_some()
+        self.signals.contains(&signal)
     }
 
     /// Whether a request may match: at most one pass over its bytes.
@@ -119,25 +160,37 @@ impl Wanted {
         self.needle.as_ref().is_none_or(|needle| parts.any(|part| needle.find(part).is_some()))
     }
 
-    fn rule(&self, signal: Signal) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.signal == signal)
-    }
-
     /// The wanted part of a request.
     pub fn keep(&self, signal: Signal, parts: &[(Bytes, u32)], now: Now) -> Kept {
         let mut kept = Kept::default();
-        for (bytes, items) in parts {
-            let found = match self.rule(signal) {
-                None if self.rules.is_empty() => Some((bytes.clone(), *items)),
-                None => None,
-                Some(rule) => rule.keep(bytes, *items, now),
-            };
+        for part in parts.iter().filter(|_| self.wants(signal)) {
+            let mut rules = self.rules.iter().filter(|rule| rule.signal == signal);
+            let found = rules.try_fold(part.clone(), |(bytes, items), rule| rule.keep(&bytes, items, now));
+            let found = found.and_then(|(bytes, items)| match &self.words {
+                Some(words) => words.keep(signal, &bytes, items),
+                None => Some((bytes, items)),
+            });
             if let Some((bytes, items)) = found {
                 kept.0.push(bytes);
                 kept.1 += u64::from(items);
             }
         }
         kept
+    }
+}
+
+/// Advice for a condition about several signals: each part as a condition of its signal.
+fn apart(text: &str, node: &Node) -> String {
+    let parts = if let Syntax::Any(parts) = &node.syntax { parts.as_slice() } else { &[] };
+    let option = |part: &Node| {
+        let part = text.get(part.span.clone())?;
+        let [signal] = *Wanted::written(part, &CONTEXTS).ok()?.signals else { return None };
+        let (option, _) = OPTIONS.iter().find(|(_, known)| *known == signal)?;
+        Some(format!("--{option} {}", in_shell(part)))
+    };
+    match parts.iter().map(option).collect::<Option<Vec<_>>>() {
+        Some(options) if !options.is_empty() => format!("misaki tail {}", options.join(" ")),
+        _ => "give each signal its own condition: --logs EXPR --spans EXPR --metrics EXPR".to_owned(),
     }
 }
 
@@ -203,14 +256,22 @@ fn misjudged(text: &str) -> Option<Mistake> {
     })
 }
 
-fn rule(node: &Node, hints: &Hints, signal: Signal, contexts: &[&'static str]) -> Result<Rule, Mistake> {
+fn rule(
+    text: &str,
+    node: &Node,
+    hints: &Hints,
+    signal: Signal,
+    contexts: &'static [&'static str],
+) -> Result<Rule, Mistake> {
     let compile = |context| {
         let dialect = Dialect { context, functions: functions::FILTER };
         let condition = compile::condition(node, &dialect)?;
         // A condition that can never be true is useless to a viewer.
         compile::remarks_on_condition(node, &dialect).pop().map_or(Ok(condition), Err)
     };
-    let rule = |context, is_qualified| move |condition| Rule { signal, context, is_qualified, condition };
+    let rule = |context, is_qualified| {
+        move |condition| Rule { signal, text: text.to_owned(), context, is_qualified, condition }
+    };
     if let Ok(context) = hints.context(contexts, functions::FILTER) {
         return compile(context).map(rule(context, true));
     }

@@ -331,7 +331,9 @@ async fn doctor_and_errors() {
         let mut command = misaki(arguments, 80);
         command.current_dir(folder.path());
         let text = output(command).await.replace(&format!(":{closed}"), ":14317");
-        fits(&text, 80);
+        // A command that is pasted is not folded.
+        let is_folded = |line: &&str| !line.starts_with("help: misaki ") && !line.starts_with("  or: misaki ");
+        fits(&text.lines().filter(is_folded).collect::<Vec<_>>().join("\n"), 80);
         // What this machine has.
         let varies = |line: &&str| name == "doctor" && (line.contains("iB") || line.contains(" room for "));
         let text: String = text.lines().filter(|line| !varies(line)).map(|line| format!("{line}\n")).collect();

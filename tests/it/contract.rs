@@ -24,7 +24,7 @@ const SHARED: [(&str, &str); 8] = [
 ];
 
 /// `tail` writes a rule for `filter`, under the keys of that.
-const NAMED: [&str; 1] = ["cli/tail.rs names processors::filter"];
+const NAMED: [&str; 1] = ["cli/tail/query.rs names processors::filter"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap().flatten() {

@@ -482,6 +482,7 @@ service:
     some(&["--slower-than", "440ms"], "LOCK warehouse").await;
     some(&["span.name == \"LOCK warehouse\""], "gateway").await;
     some(&["--service", "notify"], "LOCK warehouse").await;
+    some(&["--text", "LOCK warehouse"], "LOCK warehouse").await;
     let failed = traces(&["--failed"]).await.0[1].split_whitespace().nth(2).unwrap().to_owned();
     let tree = ["tail", "--socket", &socket, "-o", "tree", &failed, "--since", "5m", "--for", "100ms"];
     assert!(run(&tree).await.1.contains("failed: ×3 fraud GET /check"));
@@ -639,14 +640,14 @@ async fn expressions_become_rules_and_mistakes_are_shown() {
         ("status = 500", "help: misaki tail 'attributes[\"http.response.status_code\"] == 500'\n"),
         ("body =~ \"x\"", "help: misaki tail 'IsMatch(body, \"x\")'\n"),
         ("end_time - start_time > 1.5s", "help: misaki tail 'end_time - start_time > Duration(\"1.5s\")'\n"),
-        ("checkout", "help: misaki tail 'IsMatch(body, \"checkout\")'\n"),
+        ("checkout", "  or: misaki tail 'IsMatch(body, \"checkout\")'\n"),
         ("4bf92f3577b34da6a3ce929d0e0e473600", "error: a trace id has 32 hexadecimal digits, and this has 34\n"),
         (
             "span.name == \"a\" or log.body == \"b\"",
-            "help: look at each signal with a tail of its own: misaki tail 'span.name == \"a\"'\n      and misaki tail 'log.body == \"b\"'\n",
+            "help: misaki tail --spans 'span.name == \"a\"' --logs 'log.body == \"b\"'\n",
         ),
         ("kind == SPAN_KIND_CLIENT or metric.unit == \"By\"", "error: a condition is about one signal"),
-        ("facade", "help: misaki tail 'IsMatch(body, \"facade\")'\n"),
+        ("facade", "  or: misaki tail 'IsMatch(body, \"facade\")'\n"),
         (
             "00-4bf9-00f067aa0ba902b7-01",
             "error: a traceparent has 2, 32, 16 and 2 hexadecimal digits, and this 2, 4, 16,",
@@ -727,8 +728,8 @@ async fn a_proposal_can_be_pasted() {
     }
     // The whole command, and the same words in a config.
     let (_, _, err) = run(&["tail", "--at", "dropped", "it's"]).await;
-    assert!(err.ends_with("help: misaki tail --at dropped 'IsMatch(body, \"it'\\''s\")'\n"), "{err}");
-    let config = "yaml:{processors: {filter: {traces: {span: ['kind == \"client\"']}, log_conditions: ['status = 5 and body contains x']}}}";
+    assert!(err.ends_with("  or: misaki tail --at dropped 'IsMatch(body, \"it'\\''s\")'\n"), "{err}");
+    let config = "yaml:{processors: {filter: {traces: {span: ['kind == \"client\"']}, log_conditions: ['attributes.b = 5 and body contains x']}}}";
     let (_, out, err) = run(&["validate", "--config", config]).await;
     for help in ["help: write kind == SPAN_KIND_CLIENT\n", "IsMatch(log.body, \"x\")\n"] {
         assert!(format!("{out}{err}").contains(help), "{help}: {out}{err}");

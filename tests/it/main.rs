@@ -75,6 +75,7 @@ mod storage;
 mod strangers;
 mod supervision;
 mod systemd;
+mod tail;
 mod tail_sampling;
 mod tls;
 mod trace_context;

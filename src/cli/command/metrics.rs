@@ -12,7 +12,7 @@ use crate::exporters::debug::layout::{Layout, Stream};
 use crate::exporters::debug::rates::Rates;
 use crate::exporters::debug::{Style, put_lines};
 use crate::inspect::feed::{PointKind, View, Viewers};
-use crate::inspect::wanted::Wanted;
+use crate::inspect::wanted::{Query, Wanted};
 use crate::otlp::pieces::Pieces;
 use crate::service::Running;
 use crate::service::graph::Graph;
@@ -38,7 +38,8 @@ pub struct Metrics {
 impl Metrics {
     /// Without viewers, nothing is shown.
     pub fn new(viewers: Option<&Arc<Viewers>>, running: &Running, look: Look) -> Metrics {
-        let wanted = || Wanted::read("metric.name != \"\"").ok();
+        let metrics = Query { conditions: vec![(Signal::Metrics, String::new())], ..Query::default() };
+        let wanted = || Wanted::of(&metrics).ok();
         let view = viewers.and_then(|viewers| viewers.open(PointKind::Received, wanted()?, None));
         let layout = Layout::of(Stream::Stderr);
         let layout = if look.utc { layout } else { layout.local() };
