@@ -13,10 +13,10 @@ mod merge;
 pub(crate) mod nearest;
 mod problems;
 pub(crate) mod secrecy;
-pub mod section;
+pub(crate) mod section;
 mod source;
-pub mod telemetry;
-pub mod tree;
+pub(crate) mod telemetry;
+pub(crate) mod tree;
 pub mod yaml;
 
 pub use id::{ComponentId, PipelineId};

@@ -5,7 +5,7 @@ pub(crate) mod forward;
 use crate::telemetry::Signal;
 
 /// The contract for a connector's settings.
-pub trait ConnectorSettings: Send + Sync {
+pub(crate) trait ConnectorSettings: Send + Sync {
     /// The signal it emits for a signal it receives; `None` if it does not support that one.
     fn gives(&self, taken: Signal) -> Option<Signal>;
 }

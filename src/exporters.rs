@@ -1,12 +1,12 @@
 //! Exporters: components that send telemetry on, or print it.
 
-pub mod compress;
-pub mod debug;
+pub(crate) mod compress;
+pub(crate) mod debug;
 pub(crate) mod file;
 pub(crate) mod nop;
 pub(crate) mod otlp_grpc;
 pub(crate) mod otlp_http;
-pub mod settings;
+pub(crate) mod settings;
 pub mod upstream;
 
 use std::future::Future;
@@ -33,7 +33,7 @@ use crate::telemetry::{Account, Budget, Charge, Signal, Sink, Status, Telemetry}
 use settings::Settings;
 
 /// The contract for an exporter's settings.
-pub trait ExporterSettings: Send + Sync {
+pub(crate) trait ExporterSettings: Send + Sync {
     /// Why it does not support a signal.
     fn refuses(&self, _id: &str, _signal: Signal) -> Option<String> {
         None
@@ -60,25 +60,25 @@ pub trait ExporterSettings: Send + Sync {
 
 /// An upstream's address and how to connect to it.
 #[derive(Clone, Copy)]
-pub struct Target<'a> {
-    pub endpoint: &'a Endpoint,
-    pub tls: Option<&'a ClientTls>,
-    pub proxy: Option<&'a Proxy>,
+pub(crate) struct Target<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) tls: Option<&'a ClientTls>,
+    pub(crate) proxy: Option<&'a Proxy>,
     /// Whether requests carry credentials: an authenticator, a header, or a user in the URL.
-    pub is_authorized: bool,
+    pub(crate) is_authorized: bool,
     /// Whether it speaks gRPC, so HTTP/2 from the first byte.
-    pub is_grpc: bool,
+    pub(crate) is_grpc: bool,
 }
 
 /// Everything an exporter needs to open.
-pub struct ExporterParts<'a> {
-    pub id: &'a str,
+pub(crate) struct ExporterParts<'a> {
+    pub(crate) id: &'a str,
     /// The authenticator it refers to.
-    pub auth: Option<Arc<Authenticator>>,
-    pub budget: &'a Arc<Budget>,
-    pub supervisor: &'a Arc<Supervisor>,
+    pub(crate) auth: Option<Arc<Authenticator>>,
+    pub(crate) budget: &'a Arc<Budget>,
+    pub(crate) supervisor: &'a Arc<Supervisor>,
     /// The open exporters of the previous config.
-    pub before: &'a [(ComponentId, Arc<dyn OpenExporter>)],
+    pub(crate) before: &'a [(ComponentId, Arc<dyn OpenExporter>)],
 }
 
 /// An open exporter. It stays open across a reload that leaves its settings unchanged.
@@ -122,7 +122,7 @@ pub enum End {
 
 /// A batch ready to send: encoded once, reused for each attempt.
 pub struct Payload {
-    pub signal: Signal,
+    signal: Signal,
     /// The body in pieces: the parts unchanged, or one compressed or converted copy of them.
     pub body: SmallVec<[Bytes; 4]>,
     /// The charge for a copy, in the export share.
@@ -150,8 +150,8 @@ impl Payload {
 /// Details of a successful export: how many items the upstream rejected anyway (partial success).
 #[derive(Debug, Default, PartialEq)]
 pub struct Accepted {
-    pub rejected: u64,
-    pub message: String,
+    pub(crate) rejected: u64,
+    pub(crate) message: String,
 }
 
 /// Why a send failed, which decides what happens to the batch.
@@ -170,7 +170,7 @@ pub enum SendError {
 }
 
 impl SendError {
-    pub fn status(&self) -> &Status {
+    pub(crate) fn status(&self) -> &Status {
         match self {
             SendError::Retry { status, .. } => status,
             SendError::TooLarge(status) | SendError::Malformed(status) => status,
@@ -190,7 +190,7 @@ impl SendError {
 pub type Encoding<'a> = Pin<Box<dyn Future<Output = Payload> + Send + 'a>>;
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Accepted, SendError>> + Send + 'a>>;
 
-pub type Renewed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+type Renewed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Encodes and sends batches of one signal to one destination. Queueing, retries, timeouts, splitting and counting
 /// belong to `sending`.
@@ -210,7 +210,7 @@ pub trait Exporter: Send + Sync {
 }
 
 /// The header from an authenticator, if there is one.
-pub type Header = Option<(HeaderName, HeaderValue)>;
+type Header = Option<(HeaderName, HeaderValue)>;
 
 /// Waits until the credentials change.
 fn renewed(auth: Option<&Authenticator>) -> Renewed<'_> {

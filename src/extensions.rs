@@ -19,7 +19,7 @@ use crate::network::tls::ServerTls;
 use crate::sending::storage::Storage;
 
 /// The contract for an extension's settings. Each method is one offer, with a default of none.
-pub trait ExtensionSettings: Send + Sync {
+pub(crate) trait ExtensionSettings: Send + Sync {
     /// The extensions it refers to.
     fn named(&self) -> Vec<Named> {
         Vec::new()
@@ -76,20 +76,20 @@ pub enum Purpose {
 
 impl Named {
     /// The reference to an authenticator in a section.
-    pub fn authenticator(auth: &Option<(String, Place)>, key: &'static str, purpose: Purpose) -> Option<Named> {
+    pub(crate) fn authenticator(auth: &Option<(String, Place)>, key: &'static str, purpose: Purpose) -> Option<Named> {
         auth.as_ref().map(|(id, place)| Named { id: id.clone(), place: *place, key, purpose })
     }
 }
 
 /// A page and the server in front of it.
-pub struct AdminPage {
+pub(crate) struct AdminPage {
     /// The server's name, for people.
-    pub name: &'static str,
-    pub endpoint: Listen,
-    pub tls: Option<ServerTls>,
+    pub(crate) name: &'static str,
+    pub(crate) endpoint: Listen,
+    pub(crate) tls: Option<ServerTls>,
     /// TLS and authentication are filled in when they are loaded.
-    pub front: Front,
-    pub answers: Answers,
+    pub(crate) front: Front,
+    pub(crate) answers: Answers,
 }
 
 /// The settings of the local socket.
@@ -113,7 +113,7 @@ impl Default for LocalSocket {
 
 impl LocalSocket {
     /// With a small budget, the ring is at most an eighth of it.
-    pub fn ring_bytes(&self, budget: u64) -> usize {
+    pub(crate) fn ring_bytes(&self, budget: u64) -> usize {
         usize::try_from(self.ring_bytes.unwrap_or(RING.min(budget / 8))).unwrap_or(usize::MAX)
     }
 }

@@ -3,14 +3,14 @@
 //! `feed` receives from the tap and keeps the `ring` of the recent past; `wanted` selects what a client sees; `server`
 //! answers; `place` finds sockets, for the collector and its clients.
 
-pub mod feed;
+pub(crate) mod feed;
 mod forgotten;
 pub mod place;
 mod ring;
 mod server;
 pub mod status;
-pub mod text;
-pub mod wanted;
+mod text;
+pub(crate) mod wanted;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,21 +33,21 @@ use feed::Viewers;
 
 /// The collector being inspected.
 pub struct Subject {
-    pub started: Instant,
+    started: Instant,
     /// The config's sources, as named by the user.
-    pub config: Vec<String>,
+    config: Vec<String>,
     view: RwLock<View>,
 }
 
 /// The running parts.
 #[derive(Clone)]
-pub struct View {
-    pub addresses: Vec<(&'static str, Option<SocketAddr>)>,
-    pub budget: Arc<Budget>,
-    pub health: Arc<Health>,
-    pub reloads: Arc<Reloads>,
-    pub supervisor: Arc<Supervisor>,
-    pub graph: Graph,
+struct View {
+    addresses: Vec<(&'static str, Option<SocketAddr>)>,
+    budget: Arc<Budget>,
+    health: Arc<Health>,
+    reloads: Arc<Reloads>,
+    supervisor: Arc<Supervisor>,
+    graph: Graph,
 }
 
 impl Subject {
@@ -56,7 +56,7 @@ impl Subject {
     }
 
     /// Called after a reload.
-    pub fn update(&self, running: &Running) {
+    pub(crate) fn update(&self, running: &Running) {
         *self.view.write() = View::of(running);
     }
 
@@ -83,7 +83,7 @@ pub struct Inspection {
     path: PathBuf,
     tap: Arc<Tap>,
     pub watch: Arc<Viewers>,
-    pub subject: Arc<Subject>,
+    pub(crate) subject: Arc<Subject>,
     /// Dropping it ends the server.
     _serving: JoinSet<()>,
 }

@@ -5,20 +5,20 @@
 
 pub(crate) mod admin;
 pub(crate) mod auth;
-pub mod coalesce;
+pub(crate) mod coalesce;
 pub(crate) mod connections;
 pub(crate) mod cors;
 pub mod endpoint;
-pub mod files;
-pub mod frames;
+pub(crate) mod files;
+pub(crate) mod frames;
 pub(crate) mod interim;
 pub(crate) mod listen;
 pub(crate) mod paths;
 pub(crate) mod ports;
-pub mod proxy;
+pub(crate) mod proxy;
 pub(crate) mod settings;
 pub mod tls;
-pub mod workers;
+pub(crate) mod workers;
 
 use std::fmt::Debug;
 

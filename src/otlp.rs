@@ -6,23 +6,23 @@
 
 pub mod base64;
 pub mod check;
-pub mod deflate;
+pub(crate) mod deflate;
 pub(crate) mod hex;
-pub mod inflate;
+pub(crate) mod inflate;
 pub mod json;
-pub mod message;
+pub(crate) mod message;
 pub(crate) mod number;
 pub mod percent;
-pub mod pieces;
-pub mod rewrite;
-pub mod room;
+pub(crate) mod pieces;
+pub(crate) mod rewrite;
+pub(crate) mod room;
 pub mod schema;
 pub(crate) mod services;
-pub mod slice;
-pub mod split;
+pub(crate) mod slice;
+pub(crate) mod split;
 pub mod status;
 pub(crate) mod tracestate;
-pub mod views;
+pub(crate) mod views;
 pub mod wire;
 
 /// The OTLP signals that Misaki supports.
@@ -46,7 +46,7 @@ impl Signal {
     }
 
     /// The name of its items in metric names: metrics count data points.
-    pub fn items_name(self) -> &'static str {
+    pub(crate) fn items_name(self) -> &'static str {
         match self {
             Signal::Logs => "log_records",
             Signal::Metrics => "metric_points",
@@ -55,7 +55,7 @@ impl Signal {
     }
 
     /// The name of its items for people: `3 log records`.
-    pub fn items_words(self) -> &'static str {
+    pub(crate) fn items_words(self) -> &'static str {
         match self {
             Signal::Logs => "log records",
             Signal::Metrics => "data points",

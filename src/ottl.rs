@@ -9,8 +9,8 @@ mod advice;
 pub mod compile;
 pub(crate) mod condition;
 pub(crate) mod enums;
-pub mod expression;
-pub mod function;
+pub(crate) mod expression;
+pub(crate) mod function;
 pub mod functions;
 pub(crate) mod infer;
 mod lexer;
@@ -21,14 +21,14 @@ pub(crate) mod pattern;
 pub mod plain;
 pub(crate) mod program;
 mod render;
-pub mod scene;
+pub(crate) mod scene;
 pub mod syntax;
-pub mod value;
+pub(crate) mod value;
 
 use crate::otlp::rewrite::Depth;
 
 /// The depth of a context, and the name of its items.
-pub fn level(context: &str) -> (Depth, &'static str) {
+pub(crate) fn level(context: &str) -> (Depth, &'static str) {
     match context {
         "resource" => (Depth::Resources, "resources"),
         "scope" => (Depth::Scopes, "scopes"),

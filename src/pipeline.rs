@@ -5,7 +5,7 @@
 //! place while it waits.
 
 pub(crate) mod intake;
-pub mod timekeeper;
+pub(crate) mod timekeeper;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub enum End {
 pub struct Branches {
     segments: Vec<Arc<Segment>>,
     /// Accounts to charge for accepted items that a processor then cannot take.
-    pub accounts: Accounts,
+    accounts: Accounts,
 }
 
 /// The branches that follow a receiver or a stage; `None` while no pipeline takes from it. A reload exchanges them.

@@ -44,11 +44,11 @@ fn count(counters: &[AtomicU64], notes: &Notes) {
 /// The items that one rule dropped.
 pub struct Dropped {
     /// The text of the rule.
-    pub rule: String,
+    pub(crate) rule: String,
     /// In plain words.
-    pub said: String,
-    pub items: u64,
-    pub bytes: u64,
+    pub(crate) said: String,
+    pub(crate) items: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A stateless processor: synchronous, no I/O, no clock.

@@ -23,7 +23,7 @@ use crate::telemetry::{Budget, Intake, Signal};
 ///
 /// It is bound first, while an error still changes nothing, and started when the pipelines behind its gates exist. It
 /// keeps running across a reload that leaves its settings unchanged.
-pub trait ReceiverSettings: Send + Sync {
+pub(crate) trait ReceiverSettings: Send + Sync {
     /// The signals it may receive.
     fn signals(&self) -> &'static [Signal];
     /// Its transports, as named in its metrics; each has its own gates.
@@ -43,31 +43,31 @@ pub trait ReceiverSettings: Send + Sync {
     fn start(&self, parts: ReceiverParts) -> Vec<Run>;
 }
 
-pub type Binding<'a> = Pin<Box<dyn Future<Output = Result<Vec<Port>, CannotStart>> + Send + 'a>>;
-pub type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Binding<'a> = Pin<Box<dyn Future<Output = Result<Vec<Port>, CannotStart>> + Send + 'a>>;
+type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Everything a receiver needs to run.
 #[derive(Clone)]
-pub struct ReceiverParts {
-    pub id: String,
-    pub ports: Vec<Port>,
+pub(crate) struct ReceiverParts {
+    pub(crate) id: String,
+    pub(crate) ports: Vec<Port>,
     /// The authenticators it refers to, by their key.
-    pub guards: Vec<(&'static str, Arc<Authenticator>)>,
-    pub gates: Gates,
-    pub budget: Arc<Budget>,
-    pub connections: Arc<Connections>,
+    pub(crate) guards: Vec<(&'static str, Arc<Authenticator>)>,
+    pub(crate) gates: Gates,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) connections: Arc<Connections>,
     /// Whether a processor needs to know the client.
-    pub tells_clients: Arc<AtomicBool>,
-    pub workers: Arc<Workers>,
-    pub stop: watch::Receiver<bool>,
+    pub(crate) tells_clients: Arc<AtomicBool>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 /// One gate for each signal that a receiver may receive; closed if no pipeline takes it.
-pub type BySignal = [Option<Arc<dyn Intake>>; Signal::ALL.len()];
+type BySignal = [Option<Arc<dyn Intake>>; Signal::ALL.len()];
 
 /// The gates behind a receiver, by transport.
 #[derive(Clone, Default)]
-pub struct Gates(pub Vec<(&'static str, BySignal)>);
+pub(crate) struct Gates(pub(crate) Vec<(&'static str, BySignal)>);
 
 impl Gates {
     fn of(&self, transport: &str) -> BySignal {

@@ -6,11 +6,11 @@
 //! With `storage`, telemetry goes to the log on disk first, and the queue holds a view of its oldest part. Batching,
 //! cutting and sending happen behind the log. A record is settled there when all its pieces have an outcome.
 
-pub mod backoff;
+pub(crate) mod backoff;
 mod batching;
 pub mod dead_letters;
 mod deliver;
-pub mod disk;
+pub(crate) mod disk;
 mod flow;
 mod keep;
 mod memory;
@@ -43,8 +43,8 @@ use keep::Keep;
 use memory::Memory;
 use upstream::UpstreamHealth;
 
-pub use report::Report;
-pub use store::StoreParts;
+pub(crate) use report::Report;
+pub(crate) use store::StoreParts;
 
 /// How telemetry is sent: the exporter, its timeout and its retry settings. A reload replaces it as a whole.
 pub struct Way {
@@ -187,7 +187,7 @@ impl Queue {
     }
 
     /// Whether the queue is on disk and survives a restart.
-    pub fn is_stored(&self) -> bool {
+    pub(crate) fn is_stored(&self) -> bool {
         self.keep.store().is_some()
     }
 
@@ -203,11 +203,11 @@ impl Queue {
     }
 
     /// Whether these settings describe the same queue.
-    pub fn is_like(&self, settings: &Settings) -> bool {
+    pub(crate) fn is_like(&self, settings: &Settings) -> bool {
         self.settings.queue.is_like(&settings.queue)
     }
 
-    pub fn limits(&self) -> Option<Limits> {
+    pub(crate) fn limits(&self) -> Option<Limits> {
         self.keep.store().map(|store| store.limits)
     }
 

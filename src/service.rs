@@ -3,9 +3,9 @@
 //! It runs in-process and without globals: tests start as many as they like.
 
 pub(crate) mod graph;
-pub mod machine;
-pub mod plan;
-pub mod registry;
+pub(crate) mod machine;
+pub(crate) mod plan;
+pub(crate) mod registry;
 mod retired;
 mod scrape;
 
@@ -98,7 +98,7 @@ type AdminSocket = (Listen, Arc<Listener>);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Balance {
     pub exporter: String,
-    pub signal: &'static str,
+    signal: &'static str,
     pub accepted: u64,
     pub exported: u64,
     /// Excluded by rules of the config, so not lost.
@@ -106,7 +106,7 @@ pub struct Balance {
     pub dropped: Vec<(&'static str, u64)>,
     pub left: u64,
     /// The part of `left` that is on disk, to be sent by the next run.
-    pub on_disk: u64,
+    on_disk: u64,
 }
 
 /// Builds and starts everything; when it returns, every port is bound.
@@ -161,7 +161,7 @@ async fn bind(
 }
 
 /// The smallest budget that a memory_limiter in use sets, else the machine's default.
-pub fn budget_of(plan: &Plan) -> u64 {
+pub(crate) fn budget_of(plan: &Plan) -> u64 {
     let used = plan.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
     let limits = used.filter_map(|reference| plan.processor(&reference.id)?.budget(machine::memory_bytes()));
     limits.min().unwrap_or_else(machine::default_budget)
@@ -462,7 +462,7 @@ impl Balance {
     }
 
     /// Items lost with the process.
-    pub fn left_in_memory(&self) -> u64 {
+    pub(crate) fn left_in_memory(&self) -> u64 {
         self.left - self.on_disk
     }
 }

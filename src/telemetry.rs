@@ -5,7 +5,7 @@ mod account;
 mod alarm;
 mod answer;
 mod aside;
-pub mod bill;
+pub(crate) mod bill;
 mod budget;
 mod pending;
 mod receipt;
@@ -27,18 +27,18 @@ pub use crate::otlp::Signal;
 pub use crate::otlp::status::Status;
 pub use account::{Account, Accounts, Reason};
 pub use alarm::Alarm;
-pub use answer::Answer;
-pub use aside::Aside;
+pub(crate) use answer::Answer;
+use aside::Aside;
 pub(crate) use bill::Fate;
 pub use bill::{Bill, Tally};
 pub use budget::{Budget, Charge, Share};
 pub(crate) use budget::{Holder, is_small};
 pub(crate) use pending::Taking;
 pub use pending::{Most, Pending};
-pub use receipt::{Receipt, Ticket, Tickets};
+pub(crate) use receipt::{Receipt, Ticket, Tickets};
 pub(crate) use refusal::Fill;
 pub use refusal::Refusal;
-pub use said::Said;
+pub(crate) use said::Said;
 pub use sink::{Ask, Blocked, Drain, Full, Intake, Load, Outlet, Place, Planned, Sink, Submission, Wakeful};
 pub use tap::{Point, Tap};
 
@@ -53,7 +53,7 @@ pub struct Part {
     pub items: u32,
     pub charge: Charge,
     /// Its items by service, if they are known already.
-    pub tally: Option<Box<Tally>>,
+    tally: Option<Box<Tally>>,
 }
 
 impl Part {
@@ -85,12 +85,12 @@ pub struct Client {
 
 impl Client {
     /// The host without a port, for people.
-    pub fn host(&self) -> Option<String> {
+    pub(crate) fn host(&self) -> Option<String> {
         Some(self.peer?.ip().to_canonical().to_string())
     }
 
     /// The address in the Go collector's form: with the port for gRPC.
-    pub fn address(&self) -> Option<String> {
+    pub(crate) fn address(&self) -> Option<String> {
         let peer = self.peer?;
         match self.grpc.is_empty() {
             true => self.host(),
@@ -98,12 +98,12 @@ impl Client {
         }
     }
 
-    pub fn auth(&self, name: &str) -> Option<&str> {
+    pub(crate) fn auth(&self, name: &str) -> Option<&str> {
         self.auth.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
     /// Its size in memory.
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let pairs = self.metadata.iter().chain(&self.grpc);
         let texts = pairs.map(|(name, value)| name.len() + value.len() + size_of::<(String, String)>());
         let auth = self.auth.iter().map(|(_, value)| value.len() + size_of::<(&str, String)>());
@@ -111,7 +111,7 @@ impl Client {
     }
 
     /// All values of one key, joined as in the Go collector.
-    pub fn value(&self, key: &str) -> String {
+    pub(crate) fn value(&self, key: &str) -> String {
         let values = self.metadata.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key));
         values.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(";")
     }
@@ -137,13 +137,13 @@ impl Telemetry {
     }
 
     /// Memory beside its bytes, for a list that may have grown to twice its size.
-    pub fn overhead(&self) -> usize {
+    pub(crate) fn overhead(&self) -> usize {
         let client = self.client.as_ref().map_or(0, |client| client.bytes());
         2 * size_of::<Telemetry>() + TICKET + self.parts.len() * PART + client
     }
 
     /// The same telemetry for another sink, without tickets.
-    pub fn share(&self) -> Telemetry {
+    pub(crate) fn share(&self) -> Telemetry {
         Telemetry {
             signal: self.signal,
             parts: self.parts.clone(),
@@ -179,13 +179,13 @@ impl Telemetry {
     }
 
     /// Splits it between parts.
-    pub fn halves_of_parts(mut self) -> [Telemetry; 2] {
+    pub(crate) fn halves_of_parts(mut self) -> [Telemetry; 2] {
         let second = self.parts.drain(self.parts.len() / 2..).collect();
         [Telemetry { parts: second, ..self.share() }, self]
     }
 
     /// Resolves all tickets of this batch.
-    pub fn resolve(&mut self, outcome: Result<(), &Refusal>) {
+    pub(crate) fn resolve(&mut self, outcome: Result<(), &Refusal>) {
         std::mem::take(&mut self.tickets).resolve(outcome);
     }
 }
@@ -202,12 +202,12 @@ impl Now {
         Now { instant: clock(), wall: SystemTime::now() }
     }
 
-    pub fn since(&self, earlier: Now) -> Duration {
+    pub(crate) fn since(&self, earlier: Now) -> Duration {
         self.instant.saturating_duration_since(earlier.instant)
     }
 }
 
 /// The monotonic clock: tokio's, so it agrees with every timer, and a test can move both.
-pub fn clock() -> Instant {
+pub(crate) fn clock() -> Instant {
     tokio::time::Instant::now().into_std()
 }

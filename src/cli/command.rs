@@ -64,7 +64,7 @@ const SIGNALS: [(SignalKind, Signal, bool); 6] = [
 ];
 
 /// Runs the program. The failure has its exit status, or 128 plus the number of the signal that ended it.
-pub fn command(words: &[OsString], mut settings: Vec<String>, edge: &Edge) -> Result<(), Failure> {
+pub(super) fn command(words: &[OsString], mut settings: Vec<String>, edge: &Edge) -> Result<(), Failure> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     settings.splice(..0, edge.look.keys().map(|key| format!("exporters.debug.{key}=true")));
     if let Some(print) = &edge.print {

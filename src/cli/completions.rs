@@ -12,11 +12,11 @@ const HOW: &str = "Install it:
 
 #[derive(Args)]
 #[command(after_help = HOW)]
-pub struct Completions {
+pub(super) struct Completions {
     shell: Shell,
 }
 
-pub fn completions(options: &Completions) -> Result<(), Failure> {
+pub(super) fn completions(options: &Completions) -> Result<(), Failure> {
     let mut script = Vec::new();
     generate(options.shell, &mut super::Command::command(), "misaki", &mut script);
     print(&String::from_utf8_lossy(&script))

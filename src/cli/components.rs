@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::config::Kind;
 use crate::service::registry::ROWS;
 
-pub fn list() -> String {
+pub(super) fn list() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let mut out = format!("buildinfo:\n    command: misaki\n    version: {version}\n");
     for kind in [Kind::Receiver, Kind::Processor, Kind::Exporter, Kind::Connector, Kind::Extension] {

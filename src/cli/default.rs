@@ -25,9 +25,9 @@ const PLACES: [&str; 4] =
 const MOST: u64 = 1 << 20;
 
 /// A loaded config and where it came from.
-pub struct Chosen {
-    pub loaded: Loaded,
-    pub origin: Origin,
+pub(super) struct Chosen {
+    pub(super) loaded: Loaded,
+    pub(super) origin: Origin,
     /// Names the option or variable behind a key of the generated source, and gives help.
     blame: Option<(Blame, &'static str)>,
 }
@@ -36,12 +36,12 @@ type Blame = Box<dyn Fn(&str) -> String>;
 
 impl Chosen {
     /// The plan. Errors in generated parts name the option or variable behind them.
-    pub fn plan(&self) -> Result<Plan, Failure> {
+    pub(super) fn plan(&self) -> Result<Plan, Failure> {
         plan(&self.loaded).map_err(|failure| self.blamed(failure))
     }
 
     /// The same, for a config that runs here.
-    pub fn runnable(&self) -> Result<Plan, Failure> {
+    pub(super) fn runnable(&self) -> Result<Plan, Failure> {
         runnable(&self.loaded).map_err(|failure| self.blamed(failure))
     }
 
@@ -69,7 +69,7 @@ impl Chosen {
     }
 
     /// The sources of the config, as the user named them.
-    pub fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let embedded = matches!(self.origin, Origin::Embedded { .. }).then(|| "the embedded default".to_owned());
         let is_embedded = embedded.is_some();
         // `misaki status` may run in another directory.
@@ -89,14 +89,14 @@ impl Chosen {
 const GENERATED: u16 = 1;
 const TO: &str = "write http(s)://HOST:4318 or grpc(s)://HOST:4317";
 
-pub enum Origin {
+pub(super) enum Origin {
     /// Named on the command line, or found in one of the usual places.
     Named,
     /// Embedded, and the upstream it forwards to. `refused` is an upstream that is this collector itself.
     Embedded { forwards_to: Option<String>, refused: Option<String> },
 }
 
-pub fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
+pub(super) fn choose(sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     if !sources.config.is_empty() {
         return named(sources, &edge.credentials);
     }
@@ -147,7 +147,7 @@ fn printing(edge: &Edge, sources: &Sources, refused: Option<String>) -> Chosen {
 }
 
 /// The config that the command line names.
-pub fn named(sources: &Sources, credentials: &Credentials) -> Result<Chosen, Failure> {
+pub(super) fn named(sources: &Sources, credentials: &Credentials) -> Result<Chosen, Failure> {
     let mut loaded = sources.load()?;
     completed::complete(&mut loaded, credentials, sources.place)?;
     Ok(Chosen { loaded, origin: Origin::Named, blame: None })
@@ -161,7 +161,7 @@ fn option_file(option: &str, file: &str, place: Place) -> Result<String, Failure
 }
 
 /// The embedded default that forwards to `to`, without a check that it is another process.
-pub fn forwarder(to: &str, sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
+pub(super) fn forwarder(to: &str, sources: &Sources, edge: &Edge) -> Result<Chosen, Failure> {
     let (yaml, to) = edge_config(to, edge, sources.place)?;
     let loaded = load(Some(yaml), sources);
     let options =
@@ -279,7 +279,7 @@ fn forwarding_to(url: &str) -> String {
 }
 
 /// A YAML string without control characters, in which nothing is expanded.
-pub fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let text = text.replace('$', "$$");
     if safe(&text) == text { format!("'{}'", text.replace('\'', "''")) } else { emit::escaped(&text) }
 }

@@ -28,7 +28,7 @@ FAILED; `warn` says what may surprise later.";
 
 #[derive(Args)]
 #[command(after_help = ABOUT)]
-pub struct Doctor {
+pub(super) struct Doctor {
     #[command(flatten)]
     sources: Sources,
     #[command(flatten)]
@@ -78,7 +78,7 @@ impl Finding {
     }
 }
 
-pub fn doctor(options: &Doctor) -> Result<(), Failure> {
+pub(super) fn doctor(options: &Doctor) -> Result<(), Failure> {
     let chosen = default::choose(&options.sources, &options.edge)?;
     let plan = chosen.plan()?;
     let mut sections: Vec<_> = config(&chosen, &plan).into_iter().collect();

@@ -32,7 +32,7 @@ const ANSWERS: Duration = Duration::from_secs(5);
 
 /// Selects a collector. Without an option there must be exactly one.
 #[derive(Args, Clone, Default)]
-pub struct Target {
+pub(super) struct Target {
     /// The collector with this process id
     #[arg(long, value_name = "N", conflicts_with = "socket")]
     pid: Option<u32>,
@@ -42,7 +42,7 @@ pub struct Target {
 }
 
 /// An answer while it is read.
-pub struct Answer {
+pub(crate) struct Answer {
     body: Incoming,
     /// Drives the connection until it is dropped.
     _connection: JoinSet<()>,
@@ -50,7 +50,7 @@ pub struct Answer {
 
 impl Target {
     /// All matching sockets, at least one.
-    pub fn all(&self) -> Result<Vec<PathBuf>, Failure> {
+    pub(super) fn all(&self) -> Result<Vec<PathBuf>, Failure> {
         if let Some(path) = &self.socket {
             return Ok(vec![path.clone()]);
         }
@@ -93,7 +93,7 @@ impl Target {
     }
 
     /// Requests a page (a path, possibly with a query), and returns after the head of the answer.
-    pub async fn ask(&self, page: &str) -> Result<Answer, Failure> {
+    pub(super) async fn ask(&self, page: &str) -> Result<Answer, Failure> {
         let path = self.find().await?;
         ask(&path, page).await
     }
@@ -148,7 +148,7 @@ pub(super) async fn ask(path: &Path, page: &str) -> Result<Answer, Failure> {
 
 impl Answer {
     /// The next piece; `None` at the end of the answer.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             match std::future::poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await {
                 None => return Ok(None),
@@ -162,7 +162,7 @@ impl Answer {
         }
     }
 
-    pub async fn whole(&mut self) -> Result<Vec<u8>, Failure> {
+    pub(super) async fn whole(&mut self) -> Result<Vec<u8>, Failure> {
         let mut all = Vec::new();
         while let Some(piece) = self.next().await? {
             if all.len() + piece.len() > MOST {

@@ -6,18 +6,18 @@ use super::safe;
 use crate::diagnostics::columns::{column, cut, hanging};
 
 /// The width of the columns to the right of a name.
-pub const CELLS: usize = 55;
+pub(super) const CELLS: usize = 55;
 
 /// The width of pages that do not adapt to the terminal.
-pub const WIDTH: usize = 80;
+pub(super) const WIDTH: usize = 80;
 
 /// A page of tables and lines, none longer than `columns`; the tables are `breadth` wide.
-pub struct Page {
-    pub out: String,
-    pub columns: usize,
-    pub breadth: usize,
-    pub bold: bool,
-    pub brief: bool,
+pub(super) struct Page {
+    pub(super) out: String,
+    pub(super) columns: usize,
+    pub(super) breadth: usize,
+    pub(super) bold: bool,
+    pub(super) brief: bool,
 }
 
 impl Default for Page {
@@ -27,42 +27,42 @@ impl Default for Page {
 }
 
 impl Page {
-    pub fn put(&mut self, line: &str) {
+    pub(super) fn put(&mut self, line: &str) {
         self.out.push_str(line);
         self.out.push('\n');
     }
 
-    pub fn strong(&mut self, text: &str) {
+    pub(super) fn strong(&mut self, text: &str) {
         let (on, off) = if self.bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
         self.out.push_str(&format!("{on}{}{off}", cut(text, self.columns)));
     }
 
-    pub fn title(&mut self, text: &str) {
+    pub(super) fn title(&mut self, text: &str) {
         self.out.push_str(if self.brief { "" } else { "\n" });
         self.strong(text);
         self.out.push('\n');
     }
 
     /// The heads of a table's columns.
-    pub fn heads(&mut self, name: &str, heads: &[&str]) {
+    pub(super) fn heads(&mut self, name: &str, heads: &[&str]) {
         self.title(&row(self.breadth, name, heads));
     }
 
-    pub fn row(&mut self, name: &str, cells: &[String]) {
+    pub(super) fn row(&mut self, name: &str, cells: &[String]) {
         self.put(&row(self.breadth, name, cells));
     }
 
     /// A note below a row.
-    pub fn note(&mut self, text: &str) {
+    pub(super) fn note(&mut self, text: &str) {
         self.put(&format!("  {}", cut(text, self.columns - 2)));
     }
 
     /// A text in as many lines as needed, all indented to the width of `head`.
-    pub fn hang(&mut self, head: &str, text: &str) {
+    pub(super) fn hang(&mut self, head: &str, text: &str) {
         self.put(&hanging(head, text, self.columns));
     }
 
-    pub fn line(&mut self, name: &str, text: &str) {
+    pub(super) fn line(&mut self, name: &str, text: &str) {
         match self.brief {
             true => self.put(&cut(&format!("  {name:<11}{text}"), self.columns)),
             false => self.hang(&format!("  {name:<11}"), text),
@@ -70,7 +70,7 @@ impl Page {
     }
 
     /// A line for each item; in brief, one for all.
-    pub fn list(&mut self, name: &str, items: Vec<String>) {
+    pub(super) fn list(&mut self, name: &str, items: Vec<String>) {
         match self.brief {
             true => self.line(name, &items.join(", ")),
             false => items.iter().for_each(|item| self.line(name, item)),
@@ -87,12 +87,12 @@ fn row<T: AsRef<str>>(columns: usize, name: &str, cells: &[T]) -> String {
 }
 
 /// A string from the collector without control characters; empty for any other value.
-pub fn texts(value: &Value) -> String {
+pub(super) fn texts(value: &Value) -> String {
     safe(value.as_str().unwrap_or_default()).replace('\t', " ")
 }
 
 /// 1,234, then 1.23 M.
-pub fn count(value: &Value) -> String {
+pub(super) fn count(value: &Value) -> String {
     let Some(number) = value.as_u64() else { return "-".to_owned() };
     match number {
         0..1000 => number.to_string(),
@@ -101,7 +101,7 @@ pub fn count(value: &Value) -> String {
     }
 }
 
-pub fn bytes(value: &Value) -> String {
+pub(super) fn bytes(value: &Value) -> String {
     let Some(number) = value.as_f64() else { return "-".to_owned() };
     scaled(number, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
 }
@@ -120,7 +120,7 @@ fn scaled(mut number: f64, step: f64, units: &[&str]) -> String {
 }
 
 /// 12 s, 3 min, 4.2 h, 5.0 d.
-pub fn period(seconds: Option<f64>) -> String {
+pub(super) fn period(seconds: Option<f64>) -> String {
     match seconds.unwrap_or_default() {
         seconds if seconds < 100.0 => format!("{seconds:.0} s"),
         seconds if seconds < 6000.0 => format!("{:.0} min", seconds / 60.0),

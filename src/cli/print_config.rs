@@ -4,7 +4,7 @@ use crate::config::emit;
 
 use super::{Failure, Format, Mode, PrintConfig, default, print, safe_json};
 
-pub fn print_config(options: &PrintConfig) -> Result<(), Failure> {
+pub(super) fn print_config(options: &PrintConfig) -> Result<(), Failure> {
     let chosen = default::choose(&options.sources, &options.edge)?;
     chosen.plan()?;
     let tree = chosen.loaded.problems.effective(options.mode == Mode::Redacted);

@@ -21,7 +21,7 @@ use crate::telemetry::Signal;
 use super::{Failure, failed, print, put, safe};
 
 #[derive(Args)]
-pub struct Queue {
+pub(super) struct Queue {
     #[command(subcommand)]
     action: Action,
 }
@@ -74,7 +74,7 @@ impl Which {
     }
 }
 
-pub fn queue(queue: &Queue) -> Result<(), Failure> {
+pub(super) fn queue(queue: &Queue) -> Result<(), Failure> {
     match &queue.action {
         Action::List { directory } => print(&list(directory)?),
         Action::Inspect(which) => print(&inspect(&which.path()?)?),

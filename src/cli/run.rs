@@ -25,7 +25,7 @@ use super::{Failure, Run, Sources, block_on, default, failed, rendered, safe};
 /// The time limit for draining.
 const DRAIN: Duration = Duration::from_secs(25);
 
-pub fn run(options: Run) -> Result<(), Failure> {
+pub(crate) fn run(options: Run) -> Result<(), Failure> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     let exec_failed = machine::give_freed_memory_back();
     let chosen = default::choose(&options.sources, &options.edge)?;

@@ -50,7 +50,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(after_help = LIST)]
-pub struct Send {
+pub(super) struct Send {
     /// A scenario, or a file
     #[arg(value_name = "SCENARIO|FILE", default_value = "health-reporter")]
     what: String,
@@ -94,7 +94,7 @@ struct Sender {
     tallies: [Tally; 3],
 }
 
-pub fn send(options: &Send) -> Result<(), Failure> {
+pub(super) fn send(options: &Send) -> Result<(), Failure> {
     block_on(async {
         let mut sender = Sender::new(options)?;
         let text = read(&options.what)?;
@@ -246,7 +246,7 @@ fn requests(text: &str, name: &str) -> Result<Vec<(Signal, Value, Bytes)>, Failu
     Ok(all)
 }
 
-pub fn signal_of(request: &Value) -> Option<Signal> {
+pub(super) fn signal_of(request: &Value) -> Option<Signal> {
     let has = |key| request.get(key).is_some();
     match () {
         () if has("resourceLogs") || has("resource_logs") => Some(Signal::Logs),

@@ -32,7 +32,7 @@ in /tmp/misaki-UID: what is in one hides the next.";
 
 #[derive(Args)]
 #[command(after_help = COLUMNS)]
-pub struct Status {
+pub(super) struct Status {
     #[command(flatten)]
     target: Target,
     /// The same as JSON
@@ -46,7 +46,7 @@ pub struct Status {
     watch: bool,
 }
 
-pub fn status(options: &Status) -> Result<(), Failure> {
+pub(crate) fn status(options: &Status) -> Result<(), Failure> {
     if options.watch && !std::io::stdout().is_terminal() {
         return Err(usage("--watch redraws a terminal, and stdout is not one"));
     }

@@ -51,7 +51,7 @@ const MOST_BODY: usize = 256 << 20;
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Tail {
+pub(super) struct Tail {
     #[command(flatten)]
     pub(super) query: Asked,
     /// How it is written, as the debug exporter does
@@ -110,16 +110,16 @@ pub(super) enum Color {
 /// One request in the stream from the collector.
 #[derive(Clone)]
 pub(super) struct Sighting {
-    pub signal: Signal,
-    pub items: u64,
+    pub(super) signal: Signal,
+    pub(crate) items: u64,
     /// The time it was seen, in seconds since 1970.
-    pub seconds: f64,
+    pub(super) seconds: f64,
     pub skipped: u64,
     /// It is of a time of which the collector did not keep everything.
     has_gap: bool,
     /// A line about where it was seen; `None` for received requests.
     heading: Option<String>,
-    pub wire: Bytes,
+    pub(super) wire: Bytes,
 }
 
 /// Writes requests to stdout.
@@ -134,7 +134,7 @@ struct Writer {
     selects: Option<Wanted>,
 }
 
-pub fn tail(options: &Tail) -> Result<(), Failure> {
+pub(super) fn tail(options: &Tail) -> Result<(), Failure> {
     let wanted = options.query.read()?;
     match options.as_rule {
         true => print(&query::as_rule(&wanted)?),

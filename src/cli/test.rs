@@ -40,7 +40,7 @@ FILE is NAME.test.yaml, and lies beside its config, NAME.yaml:
 
 #[derive(Args)]
 #[command(after_help = ABOUT)]
-pub struct Test {
+pub(super) struct Test {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Write what comes out into the files
@@ -68,7 +68,7 @@ struct Verdict {
     failure: Option<String>,
 }
 
-pub fn test(options: &Test) -> Result<(), Failure> {
+pub(super) fn test(options: &Test) -> Result<(), Failure> {
     let mut verdicts = Vec::new();
     let mut out = String::new();
     for path in &options.files {

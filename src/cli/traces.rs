@@ -25,7 +25,7 @@ Examples:
 /// Which requests are listed.
 #[derive(Args)]
 #[command(after_help = TRACES)]
-pub struct Traces {
+pub(super) struct Traces {
     /// An OTTL condition that one of a request's spans or logs must meet [default: every request]
     #[arg(value_name = "EXPR", default_value = "", hide_default_value = true)]
     expression: String,
@@ -57,7 +57,7 @@ pub struct Traces {
     target: Target,
 }
 
-pub fn traces(options: Traces) -> Result<(), Failure> {
+pub(super) fn traces(options: Traces) -> Result<(), Failure> {
     let Traces { expression, text, failed, slower_than, service, since, follow, utc, color, target } = options;
     let slower_than = slower_than.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     tail(&Tail {

@@ -12,7 +12,7 @@ use crate::diagnostics::log;
 use super::{Credentials, Failure, Sources, default, print, rendered, safe, usage};
 
 #[derive(Args)]
-pub struct Validate {
+pub(super) struct Validate {
     /// The config, as --config takes it
     #[arg(value_name = "FILE")]
     files: Vec<String>,
@@ -29,7 +29,7 @@ pub struct Validate {
     target: super::local::Target,
 }
 
-pub fn validate(options: &Validate) -> Result<(), Failure> {
+pub(super) fn validate(options: &Validate) -> Result<(), Failure> {
     let mut sources = options.sources.clone();
     sources.config.extend(options.files.iter().cloned());
     if sources.config.is_empty() && sources.set.is_empty() {

@@ -52,7 +52,7 @@ pub(super) fn scalar(value: &Value) -> String {
 }
 
 /// The text without quotes if it reads back as the same text, else in quotes.
-pub fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     if safe(text) != text || !matches!(resolve(text), Value::Text(_)) {
         return escaped(text);
     }
@@ -65,7 +65,7 @@ pub fn text(text: &str) -> String {
 }
 
 /// The text in double quotes. The escapes that `safe` writes are also escapes of YAML.
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     format!("\"{}\"", safe(&text.replace('\\', "\\\\").replace('"', "\\\"")))
 }
 

@@ -11,7 +11,7 @@ use super::yaml::{self, MAX_DEPTH};
 const MAX_RETRIEVED: usize = 4 << 20;
 const COST: usize = 1 << 10;
 
-pub struct Expansion<'a> {
+pub(super) struct Expansion<'a> {
     outside: Outside<'a>,
     sources: &'a Sources,
     problems: &'a Problems,
@@ -26,11 +26,11 @@ pub struct Expansion<'a> {
 type Retrieved = (Value, Option<String>);
 
 impl<'a> Expansion<'a> {
-    pub fn new(outside: Outside<'a>, sources: &'a Sources, problems: &'a Problems) -> Self {
+    pub(super) fn new(outside: Outside<'a>, sources: &'a Sources, problems: &'a Problems) -> Self {
         Self { outside, sources, problems, left: MAX_RETRIEVED, key: Place::NOWHERE, name: String::new() }
     }
 
-    pub fn expand(&mut self, root: &mut Node) {
+    pub(super) fn expand(&mut self, root: &mut Node) {
         self.node(root, None, 0);
     }
 

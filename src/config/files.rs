@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a path may lead to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// A file, or a symbolic link to one, as in Kubernetes' mounted secrets. Opening it never blocks.
     File,
     /// Also a pipe, which can be read only once: `--config <(…)` at the start.
@@ -20,7 +20,7 @@ pub enum Place {
 }
 
 /// Reads a whole file of at most `most` bytes.
-pub fn read(path: &Path, most: u64, place: Place) -> Result<Vec<u8>, String> {
+pub(crate) fn read(path: &Path, most: u64, place: Place) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let opened = if place == Place::Any { File::open(path).map_err(plain) } else { open(path) };
     opened?.take(most + 1).read_to_end(&mut bytes).map_err(plain)?;
@@ -55,7 +55,7 @@ fn open(path: &Path) -> Result<File, String> {
 /// Opens a file to append to, or creates it with mode 0600. A pipe must have a reader: otherwise opening it would
 /// block. A symbolic link is refused, because another user may have made it to choose the file, except in `/dev`.
 #[cfg(unix)]
-pub fn append(path: &Path) -> io::Result<File> {
+pub(crate) fn append(path: &Path) -> io::Result<File> {
     use rustix::fs::OFlags;
     use rustix::io::Errno;
     use std::os::unix::fs::OpenOptionsExt;
@@ -74,7 +74,7 @@ pub fn append(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(not(unix))]
-pub fn append(path: &Path) -> io::Result<File> {
+pub(crate) fn append(path: &Path) -> io::Result<File> {
     File::options().append(true).create(true).open(path)
 }
 
@@ -87,7 +87,7 @@ fn plain(error: io::Error) -> String {
 
 /// Runs `work`, which reads files, on a thread that may block. Gives up on a mount that hangs: the thread is then
 /// abandoned, and the runtime must not wait for it at shutdown.
-pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(_) => Err(format!("the files that it names gave no answer within {PATIENCE:?}")),

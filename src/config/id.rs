@@ -26,7 +26,7 @@ impl ComponentId {
     }
 
     /// The part before the slash, as written: it may be an alias.
-    pub fn type_name(&self) -> &str {
+    pub(super) fn type_name(&self) -> &str {
         &self.type_name
     }
 }

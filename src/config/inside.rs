@@ -8,13 +8,13 @@ use super::tree::Place;
 /// A range of bytes in a scalar's text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inside {
-    pub text: String,
+    pub(super) text: String,
     pub span: Range<usize>,
 }
 
 impl Inside {
     /// The place of the bytes within `scalar`; `None` if the source has another text, as with `${env:…}`.
-    pub fn place(&self, source: &str, scalar: Place) -> Option<Place> {
+    pub(super) fn place(&self, source: &str, scalar: Place) -> Option<Place> {
         let lines = source.split_inclusive('\n').skip(scalar.line.saturating_sub(1) as usize);
         let written: Vec<char> = lines.flat_map(str::chars).skip(scalar.column.saturating_sub(1) as usize).collect();
         let (opening, escapes) = match written.first()? {

@@ -80,15 +80,15 @@ pub struct Layout<'a> {
 
 #[derive(Clone, Debug)]
 pub struct Declared<'a> {
-    pub kind: Kind,
-    pub id: ComponentId,
+    pub(crate) kind: Kind,
+    pub(crate) id: ComponentId,
     /// The canonical type; empty if the type is unknown, which has been reported.
     pub canonical: &'static str,
-    pub node: &'a Node,
+    pub(crate) node: &'a Node,
     /// The place of its id.
-    pub place: Place,
+    place: Place,
     /// Whether a pipeline or `service.extensions` names it. Errors in an unused component become warnings.
-    pub is_used: bool,
+    pub(crate) is_used: bool,
 }
 
 impl<'a> Declared<'a> {
@@ -98,33 +98,33 @@ impl<'a> Declared<'a> {
     }
 
     /// `exporters.otlp_grpc/edge`
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("{}.{}", self.kind.section(), self.id)
     }
 }
 
 #[derive(Debug, Default)]
 pub struct Service {
-    pub extensions: Vec<Reference>,
-    pub pipelines: Vec<Pipeline>,
+    pub(crate) extensions: Vec<Reference>,
+    pub(crate) pipelines: Vec<Pipeline>,
     pub telemetry: Telemetry,
 }
 
 #[derive(Clone, Debug)]
-pub struct Pipeline {
-    pub id: PipelineId,
-    pub place: Place,
+pub(crate) struct Pipeline {
+    pub(crate) id: PipelineId,
+    pub(crate) place: Place,
     /// Receivers, and connectors that feed this pipeline.
-    pub receivers: Vec<Reference>,
-    pub processors: Vec<Reference>,
+    pub(crate) receivers: Vec<Reference>,
+    pub(crate) processors: Vec<Reference>,
     /// Exporters, and connectors that this pipeline feeds.
-    pub exporters: Vec<Reference>,
+    pub(crate) exporters: Vec<Reference>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference {
-    pub id: ComponentId,
-    pub place: Place,
+pub(crate) struct Reference {
+    pub(crate) id: ComponentId,
+    pub(crate) place: Place,
 }
 
 impl<'a> Layout<'a> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::tree::{Entry, Node, Place, Value};
 
-pub fn overlay(base: &mut Node, later: Node) {
+pub(super) fn overlay(base: &mut Node, later: Node) {
     match (&mut base.value, later.value) {
         (Value::Map(entries), Value::Map(new)) => {
             entries.extend(new);
@@ -16,7 +16,7 @@ pub fn overlay(base: &mut Node, later: Node) {
 }
 
 /// Merges entries with the same key: later ones override earlier ones.
-pub fn joined(entries: Vec<Entry>) -> Vec<Entry> {
+pub(super) fn joined(entries: Vec<Entry>) -> Vec<Entry> {
     let mut known: HashMap<String, usize> = HashMap::new();
     // The flag says whether the entry contains the entries of several maps.
     let mut list: Vec<(Entry, bool)> = Vec::new();
@@ -48,7 +48,7 @@ pub fn joined(entries: Vec<Entry>) -> Vec<Entry> {
 }
 
 /// An entry for `node` under `key`. Each `separator` in the key opens a level of nesting.
-pub fn nested(key: &str, separator: &str, key_place: Place, node: Node) -> Entry {
+pub(super) fn nested(key: &str, separator: &str, key_place: Place, node: Node) -> Entry {
     let Some((first, rest)) = key.split_once(separator) else {
         return Entry { key: key.to_owned(), key_place, node };
     };

@@ -30,11 +30,11 @@ pub struct Problem {
     pub message: String,
     pub help: Option<String>,
     /// The place it conflicts with, and a label.
-    pub related: Option<(Place, String)>,
+    related: Option<(Place, String)>,
     /// The part of the scalar at `place` that it is about.
     pub inside: Option<Inside>,
     /// Whether the message contains the name of a file.
-    pub names_a_file: bool,
+    names_a_file: bool,
     /// Keys in a wrong place, keys whose value could not be read, and the intended paths of misspelt keys.
     strays: Vec<String>,
     /// Missing keys. If one of them is a stray of another error, this problem follows from that error and is not shown.
@@ -42,7 +42,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub fn error(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
+    pub(crate) fn error(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
         let (place, message) = (place.into().filter(|place| *place != Place::NOWHERE), message.into());
         Self {
             level: Level::Error,
@@ -58,24 +58,24 @@ impl Problem {
         }
     }
 
-    pub fn warning(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
         Self { level: Level::Warning, ..Self::error(place, message) }
     }
 
-    pub fn at(self, path: impl Into<String>) -> Self {
+    pub(crate) fn at(self, path: impl Into<String>) -> Self {
         Self { path: path.into(), ..self }
     }
 
-    pub fn help(self, help: impl Into<Option<String>>) -> Self {
+    pub(crate) fn help(self, help: impl Into<Option<String>>) -> Self {
         Self { help: help.into(), ..self }
     }
 
-    pub fn inside(self, text: &str, span: Range<usize>) -> Self {
+    pub(crate) fn inside(self, text: &str, span: Range<usize>) -> Self {
         Self { inside: Some(Inside { text: text.to_owned(), span }), ..self }
     }
 
     /// Marks it as about a key in a wrong place: the keys below it are misplaced as well.
-    pub fn straying(mut self, entry: &Entry) -> Self {
+    pub(super) fn straying(mut self, entry: &Entry) -> Self {
         fn add(strays: &mut Vec<String>, entry: &Entry) {
             let key = entry.key.trim();
             strays.push(key.to_owned());
@@ -89,17 +89,17 @@ impl Problem {
     }
 
     /// Marks it as about a key whose value could not be read, or about a misspelt key: then this is the intended path.
-    pub fn obscuring(mut self, key: &str) -> Self {
+    pub(super) fn obscuring(mut self, key: &str) -> Self {
         self.strays.push(key.trim().to_owned());
         self
     }
 
     /// Marks it as about missing keys.
-    pub fn wanting<T: Into<String>>(self, keys: impl IntoIterator<Item = T>) -> Self {
+    pub(super) fn wanting<T: Into<String>>(self, keys: impl IntoIterator<Item = T>) -> Self {
         Self { wants: keys.into_iter().map(Into::into).collect(), ..self }
     }
 
-    pub fn related(self, place: Place, label: &str) -> Self {
+    pub(crate) fn related(self, place: Place, label: &str) -> Self {
         Self { related: Some((place, label.to_owned())), ..self }
     }
 
@@ -116,7 +116,7 @@ impl Problem {
 }
 
 /// A check of something on this machine. The error is a message, and help if there is any.
-pub type Look = Box<dyn Fn() -> Result<(), (String, Option<String>)> + Send>;
+type Look = Box<dyn Fn() -> Result<(), (String, Option<String>)> + Send>;
 
 /// A check of what a key names on this machine. It matters only on the machine that runs the config.
 struct Outside {
@@ -154,7 +154,7 @@ struct State {
 
 impl Problems {
     /// Adds a problem, unless the list has an equal one.
-    pub fn push(&self, mut problem: Problem) {
+    pub(crate) fn push(&self, mut problem: Problem) {
         let State { list, beyond, is_lenient, .. } = &mut *self.state();
         if *is_lenient {
             problem.level = Level::Warning;
@@ -168,7 +168,7 @@ impl Problems {
     }
 
     /// Runs `read`. If `is_lenient`, its errors become warnings.
-    pub fn leniently<T>(&self, is_lenient: bool, read: impl FnOnce() -> T) -> T {
+    pub(crate) fn leniently<T>(&self, is_lenient: bool, read: impl FnOnce() -> T) -> T {
         self.state().is_lenient = is_lenient;
         let result = read();
         self.state().is_lenient = false;
@@ -185,7 +185,7 @@ impl Problems {
     }
 
     /// Whether further problems are only counted, so that the caller need not prepare help.
-    pub fn are_enough(&self) -> bool {
+    pub(crate) fn are_enough(&self) -> bool {
         let state = self.state();
         let [errors, warnings] = state.beyond;
         if state.is_lenient { warnings > 0 } else { errors > 0 }
@@ -247,7 +247,7 @@ impl Problems {
     }
 
     /// Runs the registered checks of this machine for paths that `is_used` accepts.
-    pub fn look(&self, is_used: impl Fn(&str) -> bool) {
+    pub(crate) fn look(&self, is_used: impl Fn(&str) -> bool) {
         let outside = std::mem::take(&mut self.state().outside);
         for Outside { place, path, look } in &outside {
             if let (true, Err((message, help))) = (is_used(path), look()) {
@@ -258,7 +258,7 @@ impl Problems {
     }
 
     /// Notes that the key at `path` is known and has no effect here.
-    pub fn ignore(&self, place: Place, path: String) {
+    pub(super) fn ignore(&self, place: Place, path: String) {
         self.state().ignored.entry(path).or_insert(place);
     }
 

@@ -5,12 +5,12 @@ use std::fmt;
 use super::tree::Value;
 
 /// Shown instead of a secret.
-pub const REDACTED: &str = "[REDACTED]";
+pub(super) const REDACTED: &str = "[REDACTED]";
 /// Shorter parts of a secret may also be ordinary words of a message, and are not masked.
 const SHORTEST: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Secrecy {
+pub(super) enum Secrecy {
     Open,
     Secret,
     /// A URL may contain secrets.
@@ -19,7 +19,7 @@ pub enum Secrecy {
 
 impl Secrecy {
     /// The texts within `value` that are secret.
-    pub fn secrets(self, value: &Value) -> Vec<&str> {
+    pub(super) fn secrets(self, value: &Value) -> Vec<&str> {
         let Value::Text(text) = value else { return Vec::new() };
         let mut secrets = match self {
             Secrecy::Open => Vec::new(),
@@ -31,7 +31,7 @@ impl Secrecy {
     }
 
     /// The value for display.
-    pub fn redacted(self, value: &Value) -> Value {
+    pub(super) fn redacted(self, value: &Value) -> Value {
         match (self, value) {
             (Secrecy::Secret, _) => Value::Text(REDACTED.to_owned()),
             (Secrecy::Url, Value::Text(text)) => Value::Text(redacted_url(text)),
@@ -41,7 +41,7 @@ impl Secrecy {
 }
 
 /// A URL without its user, password and query.
-pub fn redacted_url(url: &str) -> String {
+pub(crate) fn redacted_url(url: &str) -> String {
     let ([scheme, rest], secrets) = parts(url);
     let [userinfo, query] = secrets.map(|secret| if secret.is_empty() { "" } else { REDACTED });
     let at = if userinfo.is_empty() { "" } else { "@" };
@@ -68,7 +68,7 @@ fn without_labels(secret: &str) -> String {
 }
 
 /// Masks the parts of a message that repeat parts of a secret, also if the secret was cut, quoted or split before.
-pub fn masked(message: &str, secret: &str) -> String {
+pub(super) fn masked(message: &str, secret: &str) -> String {
     let secret = without_labels(secret).to_lowercase();
     let characters: Vec<char> = message.chars().collect();
     let mut is_hidden = vec![false; characters.len()];

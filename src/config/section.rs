@@ -56,7 +56,7 @@ impl<'a> Section<'a> {
     }
 
     /// The same, with the place of the key that opens it.
-    pub fn opened_at(place: Place, node: &'a Node, path: &str, problems: &'a Problems) -> Self {
+    pub(super) fn opened_at(place: Place, node: &'a Node, path: &str, problems: &'a Problems) -> Self {
         let trail = path.splitn(2, '.').filter(|key| !key.is_empty()).map(str::to_owned).collect();
         Self::new(place, node, path.to_owned(), trail, problems)
     }
@@ -88,30 +88,30 @@ impl<'a> Section<'a> {
         self.is_map
     }
 
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    pub fn problems(&self) -> &'a Problems {
+    pub(crate) fn problems(&self) -> &'a Problems {
         self.problems
     }
 
     /// The place to show for `key`: its scalar value, else the key. Without the key, the section.
-    pub fn place(&self, key: &str) -> Place {
+    pub(crate) fn place(&self, key: &str) -> Place {
         self.by_key.get(key).map_or(self.place, |entry| entry.place())
     }
 
     /// Whether the value is text. Some lists may be written as text.
-    pub fn is_text(&self, key: &str) -> bool {
+    pub(super) fn is_text(&self, key: &str) -> bool {
         self.entry(key).is_some_and(|entry| matches!(entry.node.value, Value::Text(_)))
     }
 
-    pub fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.entry(key).is_some()
     }
 
     /// Whether the key is there without a value.
-    pub fn is_null(&self, key: &str) -> bool {
+    pub(crate) fn is_null(&self, key: &str) -> bool {
         self.entry(key).is_some_and(|entry| entry.node.is_null())
     }
 
@@ -149,7 +149,7 @@ impl<'a> Section<'a> {
     }
 
     /// A URL. Its user, password and query are secret.
-    pub fn url(&self, key: &str) -> Option<String> {
+    pub(crate) fn url(&self, key: &str) -> Option<String> {
         let url = self.scalar(key, values::text)?;
         self.keep(key, &url, Secrecy::Url);
         Some(url)
@@ -163,7 +163,7 @@ impl<'a> Section<'a> {
     }
 
     /// A list of secrets, or a single one.
-    pub fn secrets(&self, key: &str) -> Vec<Secret> {
+    pub(crate) fn secrets(&self, key: &str) -> Vec<Secret> {
         let list = match self.entry(key).map(|entry| &entry.node) {
             Some(Node { value: Value::List(list), .. }) => list.as_slice(),
             Some(node) if !node.is_null() => std::slice::from_ref(node),
@@ -200,7 +200,7 @@ impl<'a> Section<'a> {
     }
 
     /// The same for a size or count with a limit of our own. A larger value becomes the limit, with a warning.
-    pub fn limited(&self, key: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
+    pub(crate) fn limited(&self, key: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
         let most = *range.end();
         let is_beyond = |value: &Value| match value {
             Value::Int(value) => *value > most,
@@ -216,7 +216,7 @@ impl<'a> Section<'a> {
     }
 
     /// The same, where 0 and less mean the default.
-    pub fn integer_or_default(&self, key: &str, default: i64, most: i64) -> i64 {
+    pub(crate) fn integer_or_default(&self, key: &str, default: i64, most: i64) -> i64 {
         let least = if most == i64::MAX { i64::MIN } else { 0 };
         let value = Some(self.limited(key, default, least..=most)).filter(|value| *value > 0).unwrap_or(default);
         self.note(key, Value::Int(value));
@@ -224,7 +224,7 @@ impl<'a> Section<'a> {
     }
 
     /// A number without its fraction, for a key that also takes other types. `None` if it has one of those.
-    pub fn whole(&self, key: &str) -> Option<i64> {
+    pub(super) fn whole(&self, key: &str) -> Option<i64> {
         let value = match self.entry(key)?.node.value {
             Value::Int(value) => value,
             Value::Float(value) => value as i64,
@@ -242,7 +242,7 @@ impl<'a> Section<'a> {
         self.scalar_or(key, default, |value| Value::Text(duration::format(value)), values::duration)
     }
 
-    pub fn duration_opt(&self, key: &str) -> Option<Duration> {
+    pub(crate) fn duration_opt(&self, key: &str) -> Option<Duration> {
         let value = self.scalar(key, values::duration)?;
         self.note(key, Value::Text(duration::format(value)));
         Some(value)
@@ -277,7 +277,7 @@ impl<'a> Section<'a> {
     }
 
     /// The same, where `{}` also means the default: the Go collector's `print-config` writes some values like that.
-    pub fn choice_or_empty<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
+    pub(crate) fn choice_or_empty<T: Copy + PartialEq>(&self, key: &str, default: T, choices: &[(&str, T)]) -> T {
         if !self.has(key) || self.says(key) {
             return self.choice(key, default, choices);
         }
@@ -287,7 +287,7 @@ impl<'a> Section<'a> {
     }
 
     /// Whether the key has a value that is not empty.
-    pub fn says(&self, key: &str) -> bool {
+    pub(crate) fn says(&self, key: &str) -> bool {
         self.entry(key).is_some_and(|entry| !entry.node.is_empty())
     }
 
@@ -297,7 +297,7 @@ impl<'a> Section<'a> {
     }
 
     /// The same, each text with its place.
-    pub fn items(&self, key: &str) -> Option<Vec<(String, Place)>> {
+    pub(crate) fn items(&self, key: &str) -> Option<Vec<(String, Place)>> {
         let node = &self.entry(key)?.node;
         let text = |item: &Node| match item.as_text() {
             Some(text) => Some((text.to_owned(), item.place)),
@@ -392,7 +392,7 @@ impl<'a> Section<'a> {
     }
 
     /// Whether a section is missing, or has no keys.
-    pub fn is_empty(&self, key: &str) -> bool {
+    pub(crate) fn is_empty(&self, key: &str) -> bool {
         self.entry(key).is_none_or(|entry| match &entry.node.value {
             Value::Map(entries) => entries.is_empty(),
             value => matches!(value, Value::Null),
@@ -425,36 +425,36 @@ impl<'a> Section<'a> {
     }
 
     /// Accepts a section that has no effect here, with these keys. The start-up notice names the section as a whole.
-    pub fn without_effect(&self, keys: &[&str]) {
+    pub(crate) fn without_effect(&self, keys: &[&str]) {
         let mut asked = self.asked.borrow_mut();
         keys.iter().for_each(|key| asked.add(key));
         self.problems.ignore(self.place, self.path.clone());
     }
 
     /// Accepts keys of the Go collector if their values set nothing, as in the output of its `print-config`.
-    pub fn unset(&self, keys: &[&str]) {
+    pub(crate) fn unset(&self, keys: &[&str]) {
         let known = self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str()) && says_nothing(&entry.node));
         let mut asked = self.asked.borrow_mut();
         known.for_each(|entry| asked.add(&entry.key));
     }
 
     /// Makes unknown keys of this section warnings: the Go collector ignores them.
-    pub fn pass_unknown(&self) {
+    pub(crate) fn pass_unknown(&self) {
         self.passes_unknown.set(|_| true);
     }
 
     /// The same for unknown keys whose value is a section or missing.
-    pub fn pass_unknown_sections(&self) {
+    pub(crate) fn pass_unknown_sections(&self) {
         self.passes_unknown.set(|node| matches!(node.value, Value::Map(_) | Value::Null));
     }
 
     /// Treats unknown keys like the section around it.
-    pub fn pass_unknown_as(&self, around: &Section) {
+    pub(crate) fn pass_unknown_as(&self, around: &Section) {
         self.passes_unknown.set(around.passes_unknown.get());
     }
 
     /// Ignores keys of the Go collector for a feature that is not supported here, with a warning.
-    pub fn unread(&self, keys: &[&str], of: &str) {
+    pub(crate) fn unread(&self, keys: &[&str], of: &str) {
         for key in keys.iter().filter(|key| self.says(key)) {
             self.warning(key, format!("{of} are not supported: what stands here is not read"));
         }
@@ -462,25 +462,25 @@ impl<'a> Section<'a> {
     }
 
     /// Reports a warning about a key that is accepted all the same.
-    pub fn warning(&self, key: &str, message: impl Into<String>) {
+    pub(crate) fn warning(&self, key: &str, message: impl Into<String>) {
         self.push(key, Problem::warning(self.place(key), message));
     }
 
-    pub fn problem(&self, key: &str, message: impl Into<String>) {
+    pub(crate) fn problem(&self, key: &str, message: impl Into<String>) {
         self.problem_at(self.place(key), key, message, None);
     }
 
-    pub fn problem_with_help(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
+    pub(crate) fn problem_with_help(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
         self.problem_at(self.place(key), key, message, Some(help.into()));
     }
 
     /// The same about a secret, without the line that may show it.
-    pub fn secret_problem(&self, key: &str, message: impl Into<String>) {
+    pub(crate) fn secret_problem(&self, key: &str, message: impl Into<String>) {
         self.problem_at(Place::NOWHERE, key, message, None);
     }
 
     /// The same at a place inside the value.
-    pub fn problem_at(&self, place: Place, key: &str, message: impl Into<String>, help: Option<String>) {
+    pub(crate) fn problem_at(&self, place: Place, key: &str, message: impl Into<String>, help: Option<String>) {
         let path = self.path_of(key);
         if !self.problems.has_error_of(place, &path) && !self.problems.is_unresolved(place) {
             let wanted = if self.has_value(key) { Vec::new() } else { vec![key.to_owned()] };
@@ -489,17 +489,17 @@ impl<'a> Section<'a> {
     }
 
     /// Registers a check of what `key` names on this machine. It runs only on the machine that runs the config.
-    pub fn look_later(&self, key: &str, look: impl Fn() -> Result<(), Fault> + Send + 'static) {
+    pub(crate) fn look_later(&self, key: &str, look: impl Fn() -> Result<(), Fault> + Send + 'static) {
         self.problems.look_later(self.place(key), self.path_of(key), Box::new(look));
     }
 
     /// Reports a prepared problem about a key of this section, such as one inside a text.
-    pub fn push(&self, key: &str, problem: Problem) {
+    pub(crate) fn push(&self, key: &str, problem: Problem) {
         self.problems.push(problem.at(self.path_of(key)));
     }
 
     /// Reports that `key` is missing, unless it has a value, which was refused then. For use in `or_else`.
-    pub fn missing<T>(&self, key: &str) -> Option<T> {
+    pub(crate) fn missing<T>(&self, key: &str) -> Option<T> {
         if self.entry(key).is_none_or(|entry| entry.node.is_null()) {
             self.problem(key, "it is required, and missing");
         }

@@ -14,14 +14,14 @@ use std::path::Path;
 pub struct Sources(Vec<Source>);
 
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// The path of a file, `env:NAME`, `inline yaml`, or `--set`.
-    pub name: String,
-    pub text: String,
+    pub(crate) name: String,
+    pub(crate) text: String,
 }
 
 /// The name of a source that is a single value.
-pub const SET: &str = "--set";
+pub(crate) const SET: &str = "--set";
 
 /// A configuration as it was read. `root` is null if a source could not be read.
 #[derive(Debug)]
@@ -32,11 +32,11 @@ pub struct Loaded {
 }
 
 impl Sources {
-    pub fn get(&self, place: Place) -> Option<&Source> {
+    pub(super) fn get(&self, place: Place) -> Option<&Source> {
         self.0.get(usize::from(place.source))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Source> {
         self.0.iter()
     }
 
@@ -48,11 +48,11 @@ impl Sources {
 
 /// The environment that a configuration reads from.
 #[derive(Clone, Copy)]
-pub struct Outside<'a> {
+pub(crate) struct Outside<'a> {
     /// Returns the value of a variable.
-    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    pub(crate) environment: &'a dyn Fn(&str) -> Option<String>,
     /// Whether a named file may also be a pipe.
-    pub place: files::Place,
+    pub(crate) place: files::Place,
 }
 
 /// Reads, merges and expands a config, as at a start. `environment` returns the value of a variable.
@@ -60,7 +60,7 @@ pub fn load(sources: &[String], sets: &[String], environment: &dyn Fn(&str) -> O
     load_from(sources, sets, Outside { environment, place: files::Place::Any })
 }
 
-pub fn load_from(sources: &[String], sets: &[String], outside: Outside) -> Loaded {
+pub(crate) fn load_from(sources: &[String], sets: &[String], outside: Outside) -> Loaded {
     let (problems, mut read) = (Problems::default(), Sources::default());
     let mut root = Node::new(Value::Map(Vec::new()), Place::default());
     let mut complete = sources.len() + sets.len() <= usize::from(u16::MAX);

@@ -4,10 +4,10 @@
 /// over several lines includes the line breaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    pub source: u16,
+    pub(crate) source: u16,
     pub line: u32,
     pub column: u32,
-    pub length: u32,
+    pub(super) length: u32,
 }
 
 impl Place {
@@ -18,9 +18,9 @@ impl Place {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     pub value: Value,
-    pub place: Place,
+    pub(crate) place: Place,
     /// The text of a value that is a single `${…}`. A text setting takes this text; other settings take the value.
-    pub text: Option<Box<str>>,
+    pub(super) text: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +47,7 @@ impl Node {
     }
 
     /// The same without places, to compare contents.
-    pub fn without_places(&self) -> Node {
+    pub(crate) fn without_places(&self) -> Node {
         let value = match &self.value {
             Value::List(list) => Value::List(list.iter().map(Node::without_places).collect()),
             Value::Map(entries) => {
@@ -68,7 +68,7 @@ impl Node {
     }
 
     /// Null, or a list or map with nothing in it.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         match &self.value {
             Value::List(list) => list.is_empty(),
             Value::Map(entries) => entries.is_empty(),
@@ -77,7 +77,7 @@ impl Node {
     }
 
     /// The entries of a map; empty for other values.
-    pub fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Map(entries) => entries,
             _ => &[],
@@ -85,7 +85,7 @@ impl Node {
     }
 
     /// The items of a list; empty for other values.
-    pub fn items(&self) -> &[Node] {
+    pub(crate) fn items(&self) -> &[Node] {
         match &self.value {
             Value::List(items) => items,
             _ => &[],
@@ -97,7 +97,7 @@ impl Node {
     }
 
     /// The value for a text setting.
-    pub fn as_text(&self) -> Option<&str> {
+    pub(crate) fn as_text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(self.text.as_deref().unwrap_or(text)),
             _ => self.text.as_deref(),
@@ -105,7 +105,7 @@ impl Node {
     }
 
     /// The name of its type, for messages.
-    pub fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "true or false",
@@ -119,7 +119,7 @@ impl Node {
 
 impl Entry {
     /// The place to show: the scalar value, else the key.
-    pub fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         match self.node.value {
             Value::Null | Value::List(_) | Value::Map(_) => self.key_place,
             _ => self.node.place,
@@ -128,7 +128,7 @@ impl Entry {
 }
 
 /// A part of the user's text for a message, in quotes and shortened.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     match text.char_indices().nth(48) {
         Some((end, _)) => format!("\"{}…\"", text.get(..end).unwrap_or(text)),
         None => format!("\"{text}\""),

@@ -7,9 +7,9 @@ use super::tree::{Entry, Node, Place, Value, quoted};
 use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag};
 use std::collections::{HashMap, HashSet};
 
-pub const MAX_BYTES: usize = 1 << 20;
-pub const MAX_DEPTH: usize = 64;
-pub const MAX_NODES: usize = 100_000;
+pub(super) const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_DEPTH: usize = 64;
+const MAX_NODES: usize = 100_000;
 
 /// Why a text was refused. Boxed, because it is rare and large.
 type Fault = Box<Problem>;
@@ -18,7 +18,7 @@ type Fault = Box<Problem>;
 #[derive(Debug)]
 pub struct Document {
     pub root: Node,
-    pub more: Option<Place>,
+    pub(super) more: Option<Place>,
 }
 
 /// Parses the first document of `text`, whose first line starts after `shift` characters of a line in the source.
@@ -285,7 +285,7 @@ pub fn resolve(text: &str) -> Value {
 }
 
 /// Whether it is a whole number that fits 64 bits only without a sign.
-pub fn is_unsigned(text: &str) -> bool {
+pub(super) fn is_unsigned(text: &str) -> bool {
     matches!(number(text.trim()), Some((Value::Float(_), true)))
 }
 

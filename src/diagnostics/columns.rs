@@ -5,7 +5,7 @@ use std::fmt::Display;
 use unicode_width::UnicodeWidthChar;
 
 /// The text if it fits, else its beginning and `…`.
-pub fn cut(text: &str, columns: usize) -> String {
+pub(crate) fn cut(text: &str, columns: usize) -> String {
     if text.len() <= columns || width(text) <= columns {
         return text.to_owned();
     }
@@ -17,14 +17,14 @@ pub fn cut(text: &str, columns: usize) -> String {
 }
 
 /// The text in exactly `columns` columns.
-pub fn column(text: &str, columns: usize) -> String {
+pub(crate) fn column(text: &str, columns: usize) -> String {
     let mut text = cut(text, columns);
     text.extend(std::iter::repeat_n(' ', columns.saturating_sub(width(&text))));
     text
 }
 
 /// The same, aligned to the right.
-pub fn right(text: &str, columns: usize) -> String {
+pub(crate) fn right(text: &str, columns: usize) -> String {
     let text = cut(text, columns);
     format!("{}{text}", " ".repeat(columns.saturating_sub(width(&text))))
 }
@@ -39,7 +39,7 @@ fn char_width(character: char) -> usize {
 }
 
 /// Breaks between words, and inside a word that is wider than a line, so that no line is wider than `columns`.
-pub fn wrap(text: &str, columns: usize) -> String {
+pub(crate) fn wrap(text: &str, columns: usize) -> String {
     let (mut out, mut column) = (String::new(), 0);
     for (index, word) in text.split(' ').enumerate() {
         let length = width(word);
@@ -62,14 +62,14 @@ pub fn wrap(text: &str, columns: usize) -> String {
 }
 
 /// The same after `head`, with all lines indented to its width.
-pub fn hanging(head: &str, text: &str, columns: usize) -> String {
+pub(crate) fn hanging(head: &str, text: &str, columns: usize) -> String {
     let indent = width(head);
     let text = wrap(text, columns.saturating_sub(indent).max(8));
     format!("{head}{}", text.replace('\n', &format!("\n{:indent$}", "")))
 }
 
 /// The text of a system error without its number.
-pub fn without_errno(text: &str) -> String {
+pub(crate) fn without_errno(text: &str) -> String {
     let mut pieces = text.split(" (os error ");
     let first = pieces.next().unwrap_or_default().to_owned();
     pieces.fold(first, |out, piece| match piece.split_once(')') {
@@ -79,6 +79,6 @@ pub fn without_errno(text: &str) -> String {
 }
 
 /// `1 request`, `2 requests`
-pub fn counted<N: Display + PartialEq<N> + From<u8>>(count: N, word: &str) -> String {
+pub(crate) fn counted<N: Display + PartialEq<N> + From<u8>>(count: N, word: &str) -> String {
     format!("{count} {word}{}", if count == N::from(1) { "" } else { "s" })
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 /// Whether all bytes are printable ASCII: checks eight at a time, and the last eight once more.
 #[inline]
-pub fn is_clean(bytes: &[u8]) -> bool {
+pub(crate) fn is_clean(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     // The high bit of a byte: not ASCII, below a space (borrows), or DEL (carries). A carry from a byte into the next
     // one is possible only where the lower one is flagged itself.
@@ -51,7 +51,7 @@ pub struct Eyes {
 
 impl Eyes {
     /// Plain characters follow: resets the count of marks.
-    pub fn rest(&self) {
+    pub(crate) fn rest(&self) {
         self.marks.set(0);
     }
 
@@ -83,7 +83,7 @@ pub fn is_control(c: char) -> bool {
 }
 
 /// Our own text without its terminal colours.
-pub fn without_style(text: &str) -> String {
+pub(super) fn without_style(text: &str) -> String {
     let mut parts = text.split("\x1b[");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |plain, part| plain + part.split_once('m').map_or(part, |(_, rest)| rest))
@@ -110,7 +110,7 @@ pub fn put_safe_window(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool, eyes: &E
 }
 
 /// The same with `for_eyes`, from string to string.
-pub fn safe(text: &str) -> String {
+pub(crate) fn safe(text: &str) -> String {
     let mut out = Vec::new();
     put_safe(&mut out, text.as_bytes(), true);
     String::from_utf8(out).expect("escaped text is text")
@@ -144,12 +144,12 @@ pub fn put_json_window(out: &mut Vec<u8>, bytes: &[u8], for_eyes: bool, eyes: &E
 }
 
 /// JSON on one line. Characters that a terminal acts on can occur only in its strings, where an escape means the same.
-pub fn put_safe_json(out: &mut Vec<u8>, json: &[u8]) {
+pub(crate) fn put_safe_json(out: &mut Vec<u8>, json: &[u8]) {
     put_safe_json_window(out, json, &Eyes::default());
 }
 
 /// One window of such JSON.
-pub fn put_safe_json_window(out: &mut Vec<u8>, json: &[u8], eyes: &Eyes) {
+pub(crate) fn put_safe_json_window(out: &mut Vec<u8>, json: &[u8], eyes: &Eyes) {
     put_escaped(out, json, |c| acts(c) | eyes.miss(c), put_json_code, |_| "\u{fffd}".to_owned());
 }
 

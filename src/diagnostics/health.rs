@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::diagnostics::log::timestamp;
 
 /// Returns the first component that is stuck, and why.
-pub type Troubles = Box<dyn Fn() -> Option<(String, &'static str)> + Send + Sync>;
+pub(crate) type Troubles = Box<dyn Fn() -> Option<(String, &'static str)> + Send + Sync>;
 
 /// The readiness of the collector, shared by all probes: it runs, and accepted telemetry does not get stuck. The fields
 /// are independent. `troubles` is replaced by a reload and called by each probe; no probe holds two of the locks.
@@ -23,7 +23,7 @@ pub struct Health {
 }
 
 impl Health {
-    pub fn new() -> Arc<Health> {
+    pub(crate) fn new() -> Arc<Health> {
         Arc::default()
     }
 
@@ -34,11 +34,11 @@ impl Health {
     }
 
     /// Sets the function that later probes call.
-    pub fn ask(&self, troubles: Troubles) {
+    pub(crate) fn ask(&self, troubles: Troubles) {
         *self.troubles.lock() = Some(troubles);
     }
 
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.verdict().is_ok()
     }
 
@@ -60,7 +60,7 @@ impl Health {
     }
 
     /// As JSON, in the words of the Go collector's extension.
-    pub fn describe(&self, ready: bool) -> String {
+    pub(crate) fn describe(&self, ready: bool) -> String {
         let status = if ready { "Server available" } else { "Server not available" };
         let since = self.since.lock();
         let (up_since, uptime) = match &*since {

@@ -25,13 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The target of events that only `level: debug` shows. They are emitted at level info, because release builds compile
 /// out the levels below, at which libraries log every frame.
-pub const DETAIL: &str = "misaki::detail";
+pub(crate) const DETAIL: &str = "misaki::detail";
 
 /// Writes to stderr on its own thread, so that serving does not depend on its reader.
 static WRITER: OnceLock<Output<Plain>> = OnceLock::new();
 
 /// Installs the log for the whole process; later calls change nothing.
-pub fn install(level: LogLevel, encoding: Encoding) {
+pub(crate) fn install(level: LogLevel, encoding: Encoding) {
     let level = match level {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Info => LevelFilter::INFO,
@@ -59,7 +59,7 @@ pub fn install(level: LogLevel, encoding: Encoding) {
 }
 
 /// Writes to stderr: through the log's buffer once it exists, so that no caller waits for the reader.
-pub fn write(text: impl Into<Vec<u8>>) {
+pub(crate) fn write(text: impl Into<Vec<u8>>) {
     let text = text.into();
     match WRITER.get() {
         Some(_) if text.is_empty() => {}
@@ -74,13 +74,13 @@ pub fn write(text: impl Into<Vec<u8>>) {
 }
 
 /// Trouble with the log itself.
-pub fn trouble() -> Option<(String, &'static str)> {
+pub(crate) fn trouble() -> Option<(String, &'static str)> {
     let has_failed = WRITER.get().is_some_and(Output::has_failed);
     has_failed.then(|| ("log".to_owned(), "it ended by an internal error: restart the collector"))
 }
 
 /// Ends the log: lines from before it is dropped are written, unless they are not read.
-pub struct End;
+pub(crate) struct End;
 
 impl Drop for End {
     fn drop(&mut self) {
@@ -207,6 +207,6 @@ fn json(text: &str) -> String {
 }
 
 /// `2026-11-22T16:35:29.024Z`
-pub fn timestamp(time: SystemTime) -> String {
+pub(crate) fn timestamp(time: SystemTime) -> String {
     Timestamp::try_from(time).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }

@@ -23,15 +23,15 @@ impl Page {
     }
 
     /// A counter of a fractional value, like seconds.
-    pub fn counter_of(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub(super) fn counter_of(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         self.sample("counter", name, "", labels, value);
     }
 
-    pub fn gauge(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub(crate) fn gauge(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         self.sample("gauge", name, "", labels, value);
     }
 
-    pub fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
+    pub(crate) fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
         let mut below = 0;
         let mut bucket = |bound: &str, count: u64| {
             let labels: Vec<_> = labels.iter().copied().chain([("le", bound)]).collect();
@@ -80,7 +80,7 @@ fn help(name: &str) -> String {
 }
 
 /// A histogram of values by upper bound.
-pub struct Histogram {
+pub(crate) struct Histogram {
     bounds: &'static [u64],
     counts: Vec<AtomicU64>,
     sum: AtomicU64,
@@ -88,12 +88,12 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    pub fn new(bounds: &'static [u64]) -> Histogram {
+    pub(crate) fn new(bounds: &'static [u64]) -> Histogram {
         let counts = bounds.iter().map(|_| AtomicU64::new(0)).collect();
         Histogram { bounds, counts, sum: AtomicU64::new(0), count: AtomicU64::new(0) }
     }
 
-    pub fn record(&self, value: u64) {
+    pub(crate) fn record(&self, value: u64) {
         let bucket = self.bounds.iter().position(|bound| value <= *bound).and_then(|bucket| self.counts.get(bucket));
         if let Some(bucket) = bucket {
             bucket.fetch_add(1, Relaxed);

@@ -229,7 +229,7 @@ impl<P: Printer> Output<P> {
     }
 
     /// Reports records that could not be offered.
-    pub fn miss(&self, why: Why, records: Counts) {
+    pub(crate) fn miss(&self, why: Why, records: Counts) {
         self.shared.state.lock().miss(why, records);
         self.shared.work.notify_one();
     }
@@ -256,7 +256,7 @@ impl<P: Printer> Output<P> {
     }
 
     /// The same for a job that has waited long enough, regardless of room.
-    pub fn reserve_anyway(&self, bytes: usize) {
+    pub(crate) fn reserve_anyway(&self, bytes: usize) {
         self.shared.state.lock().keep(bytes, self.is_large(bytes));
     }
 
@@ -270,7 +270,7 @@ impl<P: Printer> Output<P> {
     }
 
     /// Whether a job needs the queue for itself.
-    pub fn is_large(&self, bytes: usize) -> bool {
+    pub(crate) fn is_large(&self, bytes: usize) -> bool {
         bytes > self.shared.limit / 2
     }
 
@@ -292,7 +292,7 @@ impl<P: Printer> Output<P> {
     }
 
     /// Whether it is formatting rather than waiting for its reader.
-    pub fn is_printing(&self) -> bool {
+    pub(crate) fn is_printing(&self) -> bool {
         !self.shared.writing.load(Ordering::Relaxed)
     }
 

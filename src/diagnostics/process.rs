@@ -8,7 +8,7 @@ use crate::telemetry::{Account, Accounts, Budget, Reason, Share};
 
 use super::metrics::{Observe, Page};
 
-pub struct Process {
+pub(crate) struct Process {
     started: Instant,
     budget: Arc<Budget>,
     accounts: Accounts,
@@ -18,7 +18,7 @@ pub struct Process {
 const TICKS: f64 = 100.0;
 
 impl Process {
-    pub fn new(budget: Arc<Budget>, accounts: Accounts) -> Process {
+    pub(crate) fn new(budget: Arc<Budget>, accounts: Accounts) -> Process {
         Process { started: Instant::now(), budget, accounts }
     }
 }
@@ -61,12 +61,12 @@ fn cpu_seconds() -> Option<f64> {
     Some((user + system) / TICKS)
 }
 
-pub fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     bytes_in("/proc/self/status", "VmRSS:")
 }
 
 /// The amount of memory on a line such as `VmRSS:  1234 kB`.
-pub fn bytes_in(path: &str, key: &str) -> Option<u64> {
+pub(crate) fn bytes_in(path: &str, key: &str) -> Option<u64> {
     let text = read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes << 10)

@@ -15,7 +15,7 @@ pub struct Reloads(Mutex<History>);
 #[derive(Clone)]
 pub struct History {
     /// When the running config was read.
-    pub since: SystemTime,
+    pub(crate) since: SystemTime,
     /// When and why the last reload was refused, if it was.
     pub refused: Option<(SystemTime, String)>,
     used: u64,

@@ -70,7 +70,7 @@ impl Supervisor {
     }
 
     /// The part whose failure affects health, and what was done about it.
-    pub fn trouble(&self) -> Option<(String, &'static str)> {
+    pub(crate) fn trouble(&self) -> Option<(String, &'static str)> {
         let (parts, now) = (self.0.lock(), clock());
         let gone = parts.iter().find(|(_, part)| part.is_gone);
         let is_recent = |at: Instant| now.saturating_duration_since(at) < STEADY;
@@ -101,7 +101,7 @@ const RESTARTED: &str = "it failed by an internal error, and was started again";
 impl Watch {
     /// Runs the part until it ends by itself. After a panic, reports it, pauses, and returns `None`: the caller then
     /// restarts the part.
-    pub async fn run<T>(&self, part: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn run<T>(&self, part: impl Future<Output = T>) -> Option<T> {
         let mut part = pin!(async { tokio::select!(result = part => result, never = self.fails() => match never {}) });
         let poll = |context: &mut Context| match catch_unwind(AssertUnwindSafe(|| part.as_mut().poll(context))) {
             Ok(Poll::Pending) => Poll::Pending,
@@ -116,7 +116,7 @@ impl Watch {
     }
 
     /// Records the end of a short task of the part; a panic is counted.
-    pub fn note(&self, ended: Result<(), JoinError>) {
+    pub(crate) fn note(&self, ended: Result<(), JoinError>) {
         if ended.is_err_and(|error| error.is_panic()) {
             self.supervisor.0.lock().entry(self.name.clone()).or_default().failures += 1;
             tracing::error!(part = self.name, "what it did for one client failed by an internal error");
@@ -124,12 +124,12 @@ impl Watch {
     }
 
     /// Where a test makes a thread panic: called in each round…
-    pub fn look(&self) {
+    pub(crate) fn look(&self) {
         self.hook.look();
     }
 
     /// …or awaited beside the thread's own work.
-    pub async fn fails(&self) -> Infallible {
+    pub(crate) async fn fails(&self) -> Infallible {
         loop {
             self.hook.set.notified().await;
             self.hook.look();

@@ -34,7 +34,7 @@ impl Systemd {
         self.tell("RELOADING=1", "reading the config again");
     }
 
-    pub fn stopping(&self, status: &str) {
+    pub(crate) fn stopping(&self, status: &str) {
         self.tell("STOPPING=1", status);
     }
 
@@ -45,7 +45,7 @@ impl Systemd {
     }
 
     /// Sends a sign of life with the status in time, as long as all workers respond.
-    pub async fn keep_alive(&self, workers: Vec<Handle>, status: impl Fn() -> String) -> Infallible {
+    pub(crate) async fn keep_alive(&self, workers: Vec<Handle>, status: impl Fn() -> String) -> Infallible {
         if self.to.is_none() {
             return std::future::pending().await;
         }

@@ -47,7 +47,7 @@ impl Compression {
         Compression { form, budget }
     }
 
-    pub fn is_on(&self) -> bool {
+    pub(super) fn is_on(&self) -> bool {
         self.form.coding != Coding::Identity
     }
 
@@ -101,7 +101,7 @@ impl Compression {
     }
 
     /// Asks for smaller batches when a copy exceeds the export share.
-    pub fn too_large(&self, payload: Payload) -> Payload {
+    pub(super) fn too_large(&self, payload: Payload) -> Payload {
         let (length, limit) = (payload.length(), self.limit());
         let message = format!(
             "a batch of {length} bytes takes more than the {limit} bytes of memory for exports in the form it is sent in: \

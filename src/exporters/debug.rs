@@ -9,20 +9,20 @@
 //! repeated messages.
 
 mod block;
-pub mod call;
+mod call;
 mod detailed;
 mod json;
-pub mod layout;
+pub(crate) mod layout;
 mod line;
 mod metric;
 mod normal;
 mod printer;
-pub mod rates;
-pub mod requests;
-pub mod sampling;
-pub mod sink;
+pub(crate) mod rates;
+pub(crate) mod requests;
+pub(crate) mod sampling;
+pub(crate) mod sink;
 mod text;
-pub mod tree;
+pub(crate) mod tree;
 mod value;
 mod walk;
 
@@ -67,7 +67,7 @@ pub struct Style {
 /// The counts in the summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    pub resources: u64,
+    resources: u64,
     /// Log records, metrics or spans.
     pub records: u64,
     /// 0 for logs and traces.
@@ -115,7 +115,7 @@ pub fn render_chunks<'a>(
 }
 
 /// Writes the dump to pieces that leave while it is made.
-pub fn put_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
+pub(crate) fn put_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
     put_items(signal, verbosity, style, parts, to);
     if matches!(verbosity, Verbosity::Normal | Verbosity::Detailed) {
         to.out.push(b'\n');
@@ -123,7 +123,7 @@ pub fn put_dump(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u
 }
 
 /// Writes the dump without the empty line after it.
-pub fn put_items(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
+pub(crate) fn put_items(signal: Signal, verbosity: Verbosity, style: Style, parts: &[&[u8]], to: &mut Pieces<'_>) {
     let text = &mut Text::new(to, style);
     match verbosity {
         Verbosity::Basic => {}

@@ -31,19 +31,19 @@ const STAMPED: usize = "-2026-11-23T01-42-27.608-size-999".len();
 const LONGEST_NAME: usize = 255;
 
 #[derive(Clone, Debug)]
-pub struct Config {
-    pub path: PathBuf,
+pub(crate) struct Config {
+    path: PathBuf,
     append: bool,
     rotation: Option<Rotation>,
     json: bool,
     compressed: bool,
     level: Option<i32>,
     create_directory: Option<u32>,
-    pub sending: Settings,
+    sending: Settings,
 }
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let path = section.text_or("path", "");
         if path.is_empty() {
             let help = "write `path: /var/log/telemetry.jsonl`";

@@ -9,10 +9,10 @@ use crate::telemetry::{Account, Ask, Fate, Full, Load, Sink, Telemetry};
 
 use super::{End, ExporterParts, ExporterSettings, OpenExporter, ends};
 
-pub struct Config;
+pub(crate) struct Config;
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         section.finish();
         Config
     }

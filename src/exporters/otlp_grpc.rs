@@ -31,19 +31,19 @@ use super::{
 };
 
 #[derive(Clone, Debug)]
-pub struct Config {
-    pub endpoint: Endpoint,
-    pub tls: Option<ClientTls>,
-    pub compression: Coding,
-    pub headers: HeaderMap,
-    pub auth: Option<(String, Place)>,
-    pub user_agent: HeaderValue,
-    pub authority: Option<String>,
-    pub keep_alive: Option<KeepAlive>,
-    pub proxy: Option<Proxy>,
+pub(crate) struct Config {
+    endpoint: Endpoint,
+    tls: Option<ClientTls>,
+    compression: Coding,
+    headers: HeaderMap,
+    auth: Option<(String, Place)>,
+    user_agent: HeaderValue,
+    authority: Option<String>,
+    keep_alive: Option<KeepAlive>,
+    proxy: Option<Proxy>,
     /// Whether requests are spread over all addresses of a name, or go to the first that answers.
-    pub spreads: bool,
-    pub sending: Settings,
+    spreads: bool,
+    sending: Settings,
 }
 
 /// The codings that the Go collector's gRPC client supports.
@@ -59,7 +59,7 @@ const CODINGS: &[(&str, Coding)] = &[
 const BALANCERS: &[(&str, bool)] = &[("round_robin", true), ("pick_first", false), ("", false)];
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let endpoint = settings::endpoint(&section, "endpoint", Endpoint::grpc).unwrap_or_else(|| {
             if section.url("endpoint").is_none_or(|text| text.is_empty()) {
                 let help = "write `endpoint: host:4317`";
@@ -128,7 +128,7 @@ fn named_server(endpoint: &str) -> Option<String> {
     (!server.is_empty()).then(|| server.to_owned())
 }
 
-pub struct Grpc {
+struct Grpc {
     upstream: Upstream,
     uri: Uri,
     headers: HeaderMap,

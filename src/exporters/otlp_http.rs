@@ -31,22 +31,22 @@ use super::{
 };
 
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// The endpoint of each signal; `None` if none is configured.
-    pub endpoints: [Option<Endpoint>; 3],
+    endpoints: [Option<Endpoint>; 3],
     /// The proxy for each endpoint.
-    pub proxies: Box<[Option<Proxy>; 3]>,
-    pub tls: ClientTls,
-    pub json: bool,
-    pub compression: Coding,
+    proxies: Box<[Option<Proxy>; 3]>,
+    tls: ClientTls,
+    json: bool,
+    compression: Coding,
     /// The value of `Content-Encoding`, as in the config.
     content_encoding: &'static str,
-    pub level: Option<i32>,
-    pub headers: HeaderMap,
-    pub auth: Option<(String, Place)>,
-    pub user_agent: HeaderValue,
-    pub keep_alive: Option<KeepAlive>,
-    pub sending: Settings,
+    level: Option<i32>,
+    headers: HeaderMap,
+    auth: Option<(String, Place)>,
+    user_agent: HeaderValue,
+    keep_alive: Option<KeepAlive>,
+    sending: Settings,
 }
 
 const CODINGS: &[(&str, (Coding, &str))] = &[
@@ -65,7 +65,7 @@ const CODINGS: &[(&str, (Coding, &str))] = &[
 const PING: Duration = Duration::from_secs(15);
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         section.pass_unknown();
         let base = settings::endpoint(&section, "endpoint", Endpoint::http);
         let endpoints = Signal::ALL.map(|signal| {
@@ -187,7 +187,7 @@ impl ExporterSettings for Config {
     }
 }
 
-pub struct Http {
+struct Http {
     upstream: Upstream,
     /// The forwarding proxy, which itself answers when it cannot reach the upstream.
     forwarder: Option<Proxy>,

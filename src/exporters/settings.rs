@@ -63,13 +63,13 @@ const UNQUEUED: u64 = 1024;
 
 impl Settings {
     /// Decodes the three keys from an exporter's section; `timeout` is the exporter's default.
-    pub fn decode(section: &Section, timeout: Duration) -> Settings {
+    pub(super) fn decode(section: &Section, timeout: Duration) -> Settings {
         let timeout = section.duration("timeout", timeout);
         Settings { timeout: (!timeout.is_zero()).then_some(timeout), ..Settings::of(section, true) }
     }
 
     /// The same for an exporter without a timeout, whose queue is disabled by default.
-    pub fn decode_direct(section: &Section) -> Settings {
+    pub(super) fn decode_direct(section: &Section) -> Settings {
         Settings::of(section, false)
     }
 
@@ -99,7 +99,7 @@ impl QueueSettings {
     }
 
     /// Whether both have the same values, regardless of where they were written.
-    pub fn is_like(&self, other: &QueueSettings) -> bool {
+    pub(crate) fn is_like(&self, other: &QueueSettings) -> bool {
         let bare = |queue: &QueueSettings| {
             let storage = queue.storage.as_ref().map(|(id, _)| (id.clone(), Place::NOWHERE));
             QueueSettings { storage, ..queue.clone() }
@@ -196,7 +196,7 @@ impl Retry {
 }
 
 /// `headers`, sent with every request.
-pub fn headers(section: &Section) -> HeaderMap {
+pub(super) fn headers(section: &Section) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value, place) in section.headers("headers") {
         match (HeaderName::try_from(&name), HeaderValue::from_str(value.expose())) {
@@ -215,7 +215,7 @@ pub fn headers(section: &Section) -> HeaderMap {
 }
 
 /// `user_agent`, or the default.
-pub fn user_agent(section: &Section) -> HeaderValue {
+pub(super) fn user_agent(section: &Section) -> HeaderValue {
     let default = concat!("misaki/", env!("CARGO_PKG_VERSION"));
     let given = section.text("user_agent");
     given.and_then(|given| HeaderValue::try_from(given).ok()).unwrap_or(HeaderValue::from_static(default))

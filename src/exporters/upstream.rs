@@ -41,7 +41,7 @@ pub enum Protocol {
 
 impl Protocol {
     /// The ALPN protocols offered in a TLS handshake.
-    pub fn alpn(self) -> &'static [&'static [u8]] {
+    pub(crate) fn alpn(self) -> &'static [&'static [u8]] {
         if self == Protocol::Http2 { &[b"h2"] } else { &[b"h2", b"http/1.1"] }
     }
 }
@@ -61,14 +61,14 @@ pub enum Balance {
 /// How often to ping a silent HTTP/2 connection, and how long to wait for the answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KeepAlive {
-    pub interval: Duration,
-    pub timeout: Duration,
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
     /// Also ping while no request is in flight.
-    pub when_idle: bool,
+    pub(super) when_idle: bool,
 }
 
 pub struct Upstream {
-    pub endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     pool: Arc<Pool>,
     /// Whether it ever answered: before that, the address may be wrong.
     answered: AtomicBool,
@@ -77,10 +77,10 @@ pub struct Upstream {
 /// An answer: head, body and trailers.
 pub struct UpstreamAnswer {
     pub head: Parts,
-    pub body: Bytes,
-    pub trailers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) trailers: HeaderMap,
     /// Whether the whole body was read: it was not too long.
-    pub is_whole: bool,
+    pub(super) is_whole: bool,
 }
 
 /// A request body: pieces of memory, sent without copying.
@@ -172,7 +172,7 @@ impl Upstream {
     }
 
     /// The address labels for an exporter's metrics.
-    pub fn labels(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn labels(&self) -> Vec<(&'static str, String)> {
         match &self.endpoint.address {
             Address::Tcp { host, port } => vec![("server_address", host.clone()), ("server_port", port.to_string())],
             Address::Unix(path) => vec![("server_address", path.display().to_string())],

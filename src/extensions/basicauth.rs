@@ -36,7 +36,7 @@ struct Login {
     password: Option<Secret>,
 }
 
-pub fn decode(section: Section) -> Authenticator {
+pub(crate) fn decode(section: Section) -> Authenticator {
     let (users, login) = (section.section("htpasswd"), section.section("client_auth"));
     if users.is_some() && login.is_some() {
         section.problem("client_auth", "only one of `htpasswd` or `client_auth` can be specified");

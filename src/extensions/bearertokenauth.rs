@@ -19,7 +19,7 @@ struct Bearer {
     challenge: HeaderValue,
 }
 
-pub fn decode(section: Section) -> Authenticator {
+pub(crate) fn decode(section: Section) -> Authenticator {
     let scheme = section.text_or("scheme", "Bearer");
     let name = section.text_or("header", "Authorization");
     let named = section.text("filename");

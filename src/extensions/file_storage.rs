@@ -9,10 +9,10 @@ use crate::sending::storage::Storage;
 
 use super::ExtensionSettings;
 
-pub struct Config(Storage);
+pub(crate) struct Config(Storage);
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let storage = Storage {
             directory: section.text_or("directory", "/var/lib/otelcol/file_storage").into(),
             timeout: section.duration("timeout", Duration::from_secs(1)),

@@ -18,7 +18,7 @@ use crate::network::tls::ServerTls;
 use super::{AdminPage, ExtensionSettings, Named, Purpose};
 
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     endpoint: Listen,
     tls: Option<ServerTls>,
     auth: Option<(String, Place)>,
@@ -31,7 +31,7 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let body = section.section("response_body");
         let [healthy, unhealthy] = ["healthy", "unhealthy"].map(|key| body.as_ref().and_then(|body| body.text(key)));
         drop(body);

@@ -6,10 +6,10 @@ use crate::config::section::Section;
 
 use super::{ExtensionSettings, LocalSocket};
 
-pub struct Config(LocalSocket);
+pub(crate) struct Config(LocalSocket);
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let ring_mib = section.has("ring_mib").then(|| section.limited("ring_mib", 4, 0..=64));
         let socket = LocalSocket {
             enabled: section.boolean("enabled", true),

@@ -17,7 +17,7 @@ use crate::otlp::services;
 use crate::telemetry::{Now, Point, Reason, Signal, Telemetry};
 
 /// Maximum viewers at once.
-pub const FEEDS: usize = 8;
+pub(super) const FEEDS: usize = 8;
 /// Maximum requests, and bytes of them, that wait for one viewer or are being written to it.
 const WAITING: usize = 512;
 const WAITING_BYTES: usize = 256 << 10;
@@ -28,13 +28,13 @@ const LARGE_BYTES: usize = 4 << 20;
 /// but within the limits of the ring and of the feeds.
 #[derive(Clone)]
 pub struct Event {
-    pub place: PointKind,
+    pub(super) place: PointKind,
     /// The exporter that sent or dropped it.
-    pub exporter: Option<Box<str>>,
-    pub reason: Option<Reason>,
-    pub signal: Signal,
-    pub parts: SmallVec<[(Bytes, u32); 1]>,
-    pub at: Now,
+    pub(super) exporter: Option<Box<str>>,
+    pub(super) reason: Option<Reason>,
+    pub(super) signal: Signal,
+    pub(super) parts: SmallVec<[(Bytes, u32); 1]>,
+    pub(super) at: Now,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +45,10 @@ pub enum PointKind {
 }
 
 impl PointKind {
-    pub const ALL: [(&str, PointKind); 3] =
+    pub(super) const ALL: [(&str, PointKind); 3] =
         [("received", PointKind::Received), ("leaving", PointKind::Leaving), ("dropped", PointKind::Dropped)];
 
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         PointKind::ALL.iter().find(|(_, place)| *place == self).map_or("", |(name, _)| name)
     }
 }
@@ -70,7 +70,7 @@ impl Event {
         self.parts.iter().map(|(bytes, _)| bytes.len()).sum()
     }
 
-    pub fn items(&self) -> u64 {
+    pub(super) fn items(&self) -> u64 {
         self.parts.iter().map(|(_, items)| u64::from(*items)).sum()
     }
 }
@@ -101,7 +101,7 @@ struct Feed {
 }
 
 /// Bytes held for one viewer, until dropped.
-pub struct Held {
+pub(super) struct Held {
     bytes: usize,
     held: Option<Arc<AtomicUsize>>,
     large: Option<Arc<AtomicUsize>>,
@@ -232,9 +232,9 @@ pub struct View {
 /// The wanted part of one request.
 pub struct Sighting {
     pub event: Event,
-    pub held: Held,
+    pub(super) held: Held,
     pub pieces: SmallVec<[Bytes; 1]>,
-    pub items: u64,
+    pub(super) items: u64,
     /// Items skipped before it, because the viewer did not keep up.
     pub skipped: u64,
     /// It is of a time of which not everything was kept.
@@ -243,7 +243,7 @@ pub struct Sighting {
 
 impl View {
     /// Ends after the requests in the ring.
-    pub fn without_what_comes(mut self) -> View {
+    pub(super) fn without_what_comes(mut self) -> View {
         self.live.close();
         self
     }

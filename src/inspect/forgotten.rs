@@ -23,7 +23,7 @@ const SPREAD: Duration = Duration::from_secs(10);
 type Id = [u8; 16];
 
 #[derive(Default)]
-pub struct Forgotten {
+pub(super) struct Forgotten {
     /// The maximum number of traces.
     most: usize,
     /// Shared with [`Known`] until it changes.
@@ -34,18 +34,18 @@ pub struct Forgotten {
 }
 
 /// The forgotten traces at one moment.
-pub struct Known {
+pub(super) struct Known {
     ids: Arc<HashSet<Id>>,
     gap: Option<Instant>,
 }
 
 impl Forgotten {
-    pub fn new(ring_bytes: usize) -> Forgotten {
+    pub(super) fn new(ring_bytes: usize) -> Forgotten {
         Forgotten { most: ring_bytes / PER_TRACE, ..Forgotten::default() }
     }
 
     /// Remembers the traces of a request that the ring gives up.
-    pub fn add(&mut self, signal: Signal, parts: &[(Bytes, u32)]) {
+    pub(super) fn add(&mut self, signal: Signal, parts: &[(Bytes, u32)]) {
         let Some(field) = id_field(signal) else { return };
         let resources = parts.iter().flat_map(|(bytes, _)| Repeated::of(bytes, REQUEST_RESOURCES));
         for resource in resources {
@@ -73,23 +73,23 @@ impl Forgotten {
     }
 
     /// A request was not kept.
-    pub fn skip(&mut self, now: Instant) {
+    pub(super) fn skip(&mut self, now: Instant) {
         self.gap = Some(now);
     }
 
-    pub fn known(&self) -> Known {
+    pub(super) fn known(&self) -> Known {
         Known { ids: self.ids.clone(), gap: self.gap }
     }
 }
 
 impl Known {
     /// Whether a trace with an item of this time may lack a part that was not kept.
-    pub fn may_have_gap(&self, at: Instant) -> bool {
+    pub(super) fn may_have_gap(&self, at: Instant) -> bool {
         self.gap.is_some_and(|gap| at <= gap + SPREAD)
     }
 
     /// A request without the items of forgotten traces.
-    pub fn without(&self, signal: Signal, parts: &[(Bytes, u32)]) -> SmallVec<[(Bytes, u32); 1]> {
+    pub(super) fn without(&self, signal: Signal, parts: &[(Bytes, u32)]) -> SmallVec<[(Bytes, u32); 1]> {
         let Some(field) = id_field(signal).filter(|_| !self.ids.is_empty()) else { return parts.into() };
         let whole = |(bytes, items): &(Bytes, u32)| {
             let arena = Arena::with_limit((64 << 10) + 4 * bytes.len());

@@ -12,7 +12,7 @@ use tokio::net::UnixListener;
 const ENDING: &str = ".sock";
 
 /// Directories that may hold sockets, the preferred one first.
-pub fn directories() -> Vec<PathBuf> {
+pub(crate) fn directories() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
     // A variable inherited through `su` or `sudo` belongs to the previous user.
     let is_own = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.uid() == own_user());
@@ -23,7 +23,7 @@ pub fn directories() -> Vec<PathBuf> {
 
 /// The live sockets with their processes: of the first directory that has any, or of one process in any directory.
 /// Directories that another user may have filled are left out.
-pub fn sockets(process: Option<u32>) -> Vec<(u32, PathBuf)> {
+pub(crate) fn sockets(process: Option<u32>) -> Vec<(u32, PathBuf)> {
     let listens =
         |(pid, path): &(u32, PathBuf)| process.is_none_or(|wanted| wanted == *pid) && UnixStream::connect(path).is_ok();
     let trusted = directories().into_iter().filter(|path| owner(path).is_ok());
@@ -34,7 +34,7 @@ pub fn sockets(process: Option<u32>) -> Vec<(u32, PathBuf)> {
 }
 
 /// Existing directories that are left out, each with the reason.
-pub fn left_out() -> Vec<String> {
+pub(crate) fn left_out() -> Vec<String> {
     let reason = |path: PathBuf| match owner(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Some(format!("{}: {error}", path.display())),
         _ => None,
@@ -51,7 +51,7 @@ pub fn trusts(socket: &Path, listener: u32) -> bool {
 }
 
 /// Binds this process's socket in the first suitable directory, and removes stale ones there.
-pub fn bind_own() -> io::Result<(UnixListener, PathBuf)> {
+pub(super) fn bind_own() -> io::Result<(UnixListener, PathBuf)> {
     let mut failures = Vec::new();
     for directory in directories() {
         let path = directory.join(format!("{}{ENDING}", std::process::id()));
@@ -70,7 +70,7 @@ pub fn bind_own() -> io::Result<(UnixListener, PathBuf)> {
 }
 
 /// Binds a socket accessible to our own user only; replaces a stale one.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
     if is_stale(path) {
         fs::remove_file(path)?;
     }

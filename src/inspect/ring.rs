@@ -16,13 +16,13 @@ const ENTRY: usize = 256;
 /// Longer names are distinguished by their beginnings only.
 const NAME: usize = 128;
 
-pub struct Ring {
+pub(super) struct Ring {
     limit: usize,
     used: usize,
     /// Events ever kept: the number of the next one.
     kept: u64,
     lanes: Vec<Lane>,
-    pub forgotten: Forgotten,
+    pub(super) forgotten: Forgotten,
 }
 
 struct Lane {
@@ -36,12 +36,12 @@ struct Lane {
 }
 
 impl Ring {
-    pub fn new(limit: usize) -> Ring {
+    pub(super) fn new(limit: usize) -> Ring {
         Ring { limit, used: 0, kept: 0, lanes: Vec::new(), forgotten: Forgotten::new(limit) }
     }
 
     /// Keeps a request of `service`, and says whether it does; `event` is called only then.
-    pub fn offer(&mut self, service: &[u8], bytes: usize, now: Instant, event: impl FnOnce() -> Event) -> bool {
+    pub(super) fn offer(&mut self, service: &[u8], bytes: usize, now: Instant, event: impl FnOnce() -> Event) -> bool {
         let size = bytes + ENTRY;
         // One request must not push out all others.
         if size > self.limit / 8 {
@@ -99,7 +99,7 @@ impl Ring {
     }
 
     /// All events since a moment, at one place.
-    pub fn past(&self, place: PointKind, since: Instant) -> Past {
+    pub(super) fn past(&self, place: PointKind, since: Instant) -> Past {
         let mut past = Past { place, since, next: 0, end: self.kept, items: 0, whole: None };
         let events = self.lanes.iter().flat_map(|lane| &lane.events);
         past.items = events.map(|(_, event)| event).filter(|event| past.has(event)).map(Event::items).sum();
@@ -107,7 +107,7 @@ impl Ring {
     }
 
     /// The next event of the past that is still in the ring.
-    pub fn recall(&self, past: &mut Past) -> Option<Event> {
+    pub(super) fn recall(&self, past: &mut Past) -> Option<Event> {
         loop {
             let first = |lane: &Lane| {
                 let at = lane.events.partition_point(|(number, _)| *number < past.next);
@@ -123,22 +123,22 @@ impl Ring {
         }
     }
 
-    pub fn used(&self) -> usize {
+    pub(super) fn used(&self) -> usize {
         self.used
     }
 }
 
 /// A viewer's position in the events that were in the ring when it started. It holds nothing: events dropped meanwhile
 /// are skipped.
-pub struct Past {
+pub(super) struct Past {
     place: PointKind,
     since: Instant,
     next: u64,
     end: u64,
     /// Items not seen yet.
-    pub items: u64,
+    pub(super) items: u64,
     /// The forgotten traces, if only whole ones are wanted.
-    pub whole: Option<Known>,
+    pub(super) whole: Option<Known>,
 }
 
 impl Past {

@@ -42,7 +42,7 @@ const SMALL: usize = 16 << 10;
 const PIECE: usize = 64 << 10;
 
 /// Serves until it is dropped.
-pub async fn serve(part: supervisor::Watch, listener: UnixListener, subject: Arc<Subject>, watch: Arc<Viewers>) {
+pub(super) async fn serve(part: supervisor::Watch, listener: UnixListener, subject: Arc<Subject>, watch: Arc<Viewers>) {
     let mut open = JoinSet::new();
     while part.run(accept(&part, &listener, &subject, &watch, &mut open)).await.is_none() {}
 }

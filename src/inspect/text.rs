@@ -21,17 +21,17 @@ const DEPTH: usize = 208;
 const SHOWN: [&str; 3] = ["SEVERITY_NUMBER_", "STATUS_CODE_", "SPAN_KIND_"];
 
 /// Words in small letters, all of which must occur.
-pub struct Words(Vec<String>);
+pub(crate) struct Words(Vec<String>);
 
 impl Words {
     /// `None` if there is no word.
-    pub fn read(text: &str) -> Option<Words> {
+    pub(super) fn read(text: &str) -> Option<Words> {
         let words: Vec<_> = text.split_whitespace().take(WORDS).map(str::to_lowercase).collect();
         (!words.is_empty()).then_some(Words(words))
     }
 
     /// The items of a request in which all words occur.
-    pub fn keep(&self, signal: Signal, bytes: &Bytes, items: u32) -> Option<(Bytes, u32)> {
+    pub(super) fn keep(&self, signal: Signal, bytes: &Bytes, items: u32) -> Option<(Bytes, u32)> {
         let arena = Arena::with_limit((64 << 10) + 4 * bytes.len());
         let depth = if signal == Signal::Metrics { Depth::Children } else { Depth::Records };
         let mut search = Search { words: &self.0, signal, depth, found: [0; 4], text: String::new() };

@@ -46,26 +46,26 @@ pub struct Wanted {
     /// The signals that may match.
     signals: Vec<Signal>,
     /// All rules of a signal must hold.
-    pub rules: Vec<Rule>,
-    pub words: Option<Words>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) words: Option<Words>,
     /// Bytes that occur in every matching request: those of a trace id.
     needle: Option<Finder<'static>>,
     /// Whether a whole trace matches if one of its items does.
     is_of_traces: bool,
 }
 
-pub struct Rule {
-    pub signal: Signal,
+pub(crate) struct Rule {
+    pub(crate) signal: Signal,
     /// In the syntax of a filter.
-    pub text: String,
-    pub context: &'static str,
+    pub(crate) text: String,
+    pub(crate) context: &'static str,
     /// Whether the condition names its context itself (`log.body`), as newer configs do.
-    pub is_qualified: bool,
+    pub(crate) is_qualified: bool,
     condition: Condition,
 }
 
 /// One request, or what is left of it: pieces of its wire form, and the number of items in them.
-pub type Kept = (SmallVec<[Bytes; 1]>, u64);
+type Kept = (SmallVec<[Bytes; 1]>, u64);
 
 impl Wanted {
     /// The wanted items; or the mistaken expression, and its mistake with the conditions that may be meant.
@@ -147,7 +147,7 @@ impl Wanted {
     }
 
     /// Whether everything that matches is of traces that match as a whole.
-    pub fn is_of_traces(&self) -> bool {
+    pub(crate) fn is_of_traces(&self) -> bool {
         self.is_of_traces && self.words.is_none() && self.rules.len() == self.signals.len()
     }
 
@@ -156,7 +156,7 @@ impl Wanted {
     }
 
     /// Whether a request may match: at most one pass over its bytes.
-    pub fn may_be_in<'a>(&self, mut parts: impl Iterator<Item = &'a Bytes>) -> bool {
+    pub(super) fn may_be_in<'a>(&self, mut parts: impl Iterator<Item = &'a Bytes>) -> bool {
         self.needle.as_ref().is_none_or(|needle| parts.any(|part| needle.find(part).is_some()))
     }
 
@@ -195,7 +195,7 @@ fn apart(text: &str, node: &Node) -> String {
 }
 
 /// Quoted for a shell, where it has to be.
-pub fn in_shell(text: &str) -> String {
+pub(crate) fn in_shell(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {
         return text.to_owned();

@@ -25,31 +25,31 @@ const CONNECTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Status, content type and body.
-pub struct Reply {
-    pub status: u16,
-    pub content_type: &'static str,
-    pub body: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: String,
 }
 
 impl Reply {
-    pub fn plain(status: u16, body: impl Into<String>) -> Reply {
+    pub(crate) fn plain(status: u16, body: impl Into<String>) -> Reply {
         Reply { status, content_type: "text/plain; charset=utf-8", body: body.into() }
     }
 
-    pub fn not_found() -> Reply {
+    pub(crate) fn not_found() -> Reply {
         Reply::plain(404, "404 page not found\n")
     }
 }
 
 /// TLS, authentication, CORS and headers in front of the answers.
 #[derive(Default)]
-pub struct Front {
-    pub tls: Option<Arc<tls::Server>>,
-    pub guard: Option<Arc<Authenticator>>,
-    pub cors: Cors,
-    pub response_headers: Vec<(HeaderName, HeaderValue)>,
+pub(crate) struct Front {
+    pub(crate) tls: Option<Arc<tls::Server>>,
+    pub(crate) guard: Option<Arc<Authenticator>>,
+    pub(crate) cors: Cors,
+    pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Time limit for reading a request, if shorter than `PATIENCE`.
-    pub read_timeout: Option<Duration>,
+    pub(crate) read_timeout: Option<Duration>,
 }
 
 impl Front {
@@ -85,10 +85,10 @@ impl Front {
     }
 }
 
-pub type Answers = Arc<dyn Fn(&str) -> Reply + Send + Sync>;
+pub(crate) type Answers = Arc<dyn Fn(&str) -> Reply + Send + Sync>;
 
 /// Serves until it is dropped.
-pub async fn serve(watch: Watch, listener: Arc<Listener>, front: Arc<Front>, answer: Answers) {
+pub(crate) async fn serve(watch: Watch, listener: Arc<Listener>, front: Arc<Front>, answer: Answers) {
     let mut open = JoinSet::new();
     let mut oldest_first = VecDeque::<AbortHandle>::new();
     while watch.run(accept(&watch, &listener, (&front, &answer), &mut open, &mut oldest_first)).await.is_none() {}

@@ -17,13 +17,13 @@ use super::files::{self, Watched};
 /// Minimum interval between checks of the files, which happen only when a request needs them.
 const LOOK: Duration = Duration::from_secs(1);
 /// Maximum tokens or users of one authenticator: each request is compared with all of them.
-pub const MOST: usize = 1024;
+pub(crate) const MOST: usize = 1024;
 
 /// Represents a credential: fixed length, and useless to send.
-pub type Fingerprint = [u8; 32];
+pub(crate) type Fingerprint = [u8; 32];
 
 /// The fingerprint of a text given in parts.
-pub fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
+pub(crate) fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
     let mut context = digest::Context::new(&digest::SHA256);
     parts.iter().for_each(|part| context.update(part));
     context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
@@ -31,15 +31,15 @@ pub fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
 
 /// The current credentials of an authenticator.
 #[derive(Debug, Default, PartialEq)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// The header value we send; `None` for authenticators that only serve receivers.
-    pub sent: Option<HeaderValue>,
+    pub(crate) sent: Option<HeaderValue>,
     /// The credentials we accept.
-    pub accepted: Vec<Fingerprint>,
+    pub(crate) accepted: Vec<Fingerprint>,
 }
 
 /// How one kind of authenticator encodes and parses credentials.
-pub trait Scheme: Debug + Send + Sync {
+pub(crate) trait Scheme: Debug + Send + Sync {
     /// The credentials from the contents of its files, in their order; default ones if none is valid. Errors contain no
     /// secrets.
     fn credentials(&self, files: &[String]) -> Result<Credentials, String>;
@@ -59,14 +59,14 @@ pub trait Scheme: Debug + Send + Sync {
 pub struct Authenticator {
     scheme: Arc<dyn Scheme>,
     header: HeaderName,
-    pub serves: bool,
-    pub sends: bool,
+    pub(crate) serves: bool,
+    pub(crate) sends: bool,
     credentials: Watched<Credentials>,
 }
 
 impl Authenticator {
     /// The paths of the files, each with its key.
-    pub fn new(
+    pub(crate) fn new(
         scheme: Arc<dyn Scheme>,
         header: HeaderName,
         files: Vec<(String, PathBuf)>,
@@ -84,12 +84,12 @@ impl Authenticator {
     }
 
     /// Whether it has credentials for neither side: an empty `filename` means no token.
-    pub fn is_absent(&self) -> bool {
+    pub(crate) fn is_absent(&self) -> bool {
         !self.serves && !self.sends
     }
 
     /// Accepts or rejects a request with these headers.
-    pub async fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
+    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
         let refused = |why: &str| Answer::unauthenticated(why, self.scheme.challenge());
         let (missing, unknown) = self.scheme.refusals();
         let given = headers.get(&self.header).filter(|value| !value.is_empty()).ok_or_else(|| refused(missing))?;
@@ -104,19 +104,19 @@ impl Authenticator {
     }
 
     /// Attributes of the sender of these headers, which were accepted.
-    pub fn attributes(&self, headers: &HeaderMap) -> Vec<(&'static str, String)> {
+    pub(crate) fn attributes(&self, headers: &HeaderMap) -> Vec<(&'static str, String)> {
         headers.get(&self.header).map_or_else(Vec::new, |value| self.scheme.attributes(value.as_bytes()))
     }
 
     /// The header we send; `anew` checks the files at once.
-    pub async fn header(&self, anew: bool) -> Result<(HeaderName, HeaderValue), String> {
+    pub(crate) async fn header(&self, anew: bool) -> Result<(HeaderName, HeaderValue), String> {
         let value = self.credentials.current(anew).await?.sent.clone();
         Ok((self.header.clone(), value.ok_or("it is no client authenticator")?))
     }
 
     /// Waits until the header we send changes. It compares with the known credentials, without reading the files first: that
     /// could already find the new ones.
-    pub async fn renewed(&self) {
+    pub(crate) async fn renewed(&self) {
         let known = |known: Result<Arc<Credentials>, String>| known.ok()?.sent.clone();
         let sent = known(self.credentials.known());
         while known(self.credentials.current(false).await) == sent {
@@ -125,7 +125,7 @@ impl Authenticator {
     }
 
     /// Reads the files on this thread, and logs failures.
-    pub fn warm_up(&self) -> Result<(), String> {
+    pub(crate) fn warm_up(&self) -> Result<(), String> {
         if self.is_absent() { Ok(()) } else { self.credentials.look().map(drop) }
     }
 }

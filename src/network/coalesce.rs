@@ -43,7 +43,7 @@ impl Coalesced {
     }
 
     /// Makes the owner read an error at its next turn, so that the connection ends without waiting for its peer.
-    pub fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.0.lock().failure = Some(io::ErrorKind::TimedOut.into());
     }
 

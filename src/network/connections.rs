@@ -22,7 +22,7 @@ const CLOSING: usize = 8;
 
 /// All client connections. `open` holds at most `cap` pulses: adding one at the cap removes another. A removed
 /// connection keeps its permit of `places` until it has closed, so at most `cap + CLOSING` sockets exist.
-pub struct Connections {
+pub(crate) struct Connections {
     started: Instant,
     cap: usize,
     open: Mutex<HashMap<u64, Arc<Pulse>>>,
@@ -36,9 +36,9 @@ pub struct Connections {
 /// The fields are independent and relaxed: each is a hint for a timeout, and a stale value delays it by at most one
 /// check. `busy`, `unsent` and `uploads` are counted by guards ([`Busy`], [`Unsent`], [`Uploading`]), so a dropped
 /// future never leaves them too high.
-pub struct Pulse {
+pub(crate) struct Pulse {
     /// The remote address.
-    pub peer: Option<SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
     started: Instant,
     /// When the last byte arrived, in milliseconds after `started`.
     last: AtomicU64,
@@ -54,25 +54,25 @@ pub struct Pulse {
     /// Bytes received since the last request or byte of a body.
     idle_bytes: AtomicU64,
     served: AtomicBool,
-    pub close: Notify,
+    pub(crate) close: Notify,
 }
 
 /// Counts a request from its head to its end, even if its future is dropped.
-pub struct Busy(Arc<Pulse>);
+pub(crate) struct Busy(Arc<Pulse>);
 
 /// Counts an answer until it is sent.
-pub struct Unsent(Busy);
+pub(crate) struct Unsent(Busy);
 
 /// A connection's entry; removed on drop.
-pub struct Entry {
+pub(crate) struct Entry {
     connections: Arc<Connections>,
     id: u64,
-    pub pulse: Arc<Pulse>,
+    pub(crate) pulse: Arc<Pulse>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Connections {
-    pub fn new(cap: usize) -> Arc<Connections> {
+    pub(crate) fn new(cap: usize) -> Arc<Connections> {
         Arc::new(Connections {
             started: Instant::now(),
             cap,
@@ -84,7 +84,7 @@ impl Connections {
 
     /// Adds a connection. At the cap, tells the longest-idle one to close, or if all have requests, one whose request is
     /// incomplete: a client that waits for its answer would send accepted telemetry again; waits while too many are closing.
-    pub async fn enter(self: &Arc<Self>, peer: Option<SocketAddr>) -> Entry {
+    pub(crate) async fn enter(self: &Arc<Self>, peer: Option<SocketAddr>) -> Entry {
         // The semaphore is never closed.
         let place = self.places.clone().acquire_owned().await.ok();
         let pulse = Arc::new(Pulse {
@@ -138,12 +138,12 @@ impl Pulse {
     }
 
     /// Whether no request has begun yet.
-    pub fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         !self.served.load(Relaxed)
     }
 
     /// Records received bytes. False when there were too many without a request.
-    pub fn beat(&self, bytes: usize) -> bool {
+    pub(crate) fn beat(&self, bytes: usize) -> bool {
         let now = self.millis();
         self.last.store(now, Relaxed);
         if self.busy.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
@@ -153,12 +153,12 @@ impl Pulse {
     }
 
     /// A request arrived, or more of its body.
-    pub fn progress(&self) {
+    pub(crate) fn progress(&self) {
         self.idle_bytes.store(0, Relaxed);
     }
 
     /// How long the connection has been idle; zero while a request is being answered.
-    pub fn idle(&self) -> Duration {
+    pub(crate) fn idle(&self) -> Duration {
         if self.busy.load(Relaxed) > 0 {
             return Duration::ZERO;
         }
@@ -166,12 +166,12 @@ impl Pulse {
     }
 
     /// How long a request's head has been incomplete.
-    pub fn head_open(&self) -> Duration {
+    pub(crate) fn head_open(&self) -> Duration {
         self.after(&self.head_since)
     }
 
     /// How long the client has read none of the waiting answers.
-    pub fn unread(&self) -> Duration {
+    pub(crate) fn unread(&self) -> Duration {
         self.after(&self.unsent_since)
     }
 
@@ -184,10 +184,10 @@ impl Pulse {
 }
 
 /// Counts a body until it is read to its end, even if its future is dropped.
-pub struct Uploading(Arc<Pulse>);
+pub(crate) struct Uploading(Arc<Pulse>);
 
 impl Uploading {
-    pub fn new(pulse: Arc<Pulse>) -> Uploading {
+    pub(crate) fn new(pulse: Arc<Pulse>) -> Uploading {
         pulse.uploads.fetch_add(1, Relaxed);
         Uploading(pulse)
     }
@@ -201,7 +201,7 @@ impl Drop for Uploading {
 
 impl Busy {
     /// A request's head is complete.
-    pub fn new(pulse: Arc<Pulse>) -> Busy {
+    pub(crate) fn new(pulse: Arc<Pulse>) -> Busy {
         pulse.head_since.store(0, Relaxed);
         pulse.progress();
         pulse.served.store(true, Relaxed);
@@ -210,7 +210,7 @@ impl Busy {
     }
 
     /// The answer is ready.
-    pub fn answered(self) -> Unsent {
+    pub(crate) fn answered(self) -> Unsent {
         if self.0.unsent.fetch_add(1, Relaxed) == 0 {
             self.0.unsent_since.store(self.0.millis(), Relaxed);
         }

@@ -6,7 +6,7 @@ use http::{Method, Response, StatusCode};
 use crate::config::section::Section;
 
 #[derive(Clone, Debug, Default)]
-pub struct Cors {
+pub(crate) struct Cors {
     allowed_origins: Vec<String>,
     allowed_headers: Vec<String>,
     exposed_headers: Option<HeaderValue>,
@@ -15,7 +15,7 @@ pub struct Cors {
 }
 
 impl Cors {
-    pub fn decode(section: Section) -> Cors {
+    pub(crate) fn decode(section: Section) -> Cors {
         let exposed = section.texts("exposed_headers").filter(|names| !names.is_empty());
         let cors = Cors {
             allowed_origins: section.texts("allowed_origins").unwrap_or_default(),
@@ -29,7 +29,7 @@ impl Cors {
 
     /// The answer to a CORS preflight; `None` if the request is not a preflight. If the origin, the method or a header is not
     /// allowed, the answer names none of them.
-    pub fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<Response<()>> {
+    pub(crate) fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<Response<()>> {
         let asks = *method == Method::OPTIONS && self.is_on();
         let wanted = request.get(header::ACCESS_CONTROL_REQUEST_METHOD).filter(|_| asks)?;
         let headers = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
@@ -52,7 +52,7 @@ impl Cors {
     }
 
     /// Adds the headers that allow the page to read the answer.
-    pub fn mark(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+    pub(crate) fn mark(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if let Some(origin) = self.allowed(request) {
             self.allow(origin, answer);
             if let Some(exposed) = &self.exposed_headers {

@@ -88,7 +88,7 @@ impl Address {
     }
 
     /// Looks up the host's current addresses; none for a Unix socket.
-    pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+    pub(crate) async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
             Address::Unix(_) => Ok(Vec::new()),
             Address::Tcp { host, port } => Ok(tokio::net::lookup_host((host.as_str(), *port)).await?.collect()),
@@ -180,7 +180,7 @@ impl Listen {
     }
 
     /// Whether only one of the two can be bound.
-    pub fn overlaps(&self, other: &Listen) -> bool {
+    pub(crate) fn overlaps(&self, other: &Listen) -> bool {
         let (mine, others) = (self.known(), other.known());
         let takes = |one: &IpAddr, other: &IpAddr| {
             one == other || one.is_unspecified() && (one.is_ipv6() == other.is_ipv6() || one.is_ipv6())
@@ -190,7 +190,7 @@ impl Listen {
     }
 
     /// Whether a connection to `address` from this machine arrives here.
-    pub fn is_reached_at(&self, address: &Address) -> bool {
+    pub(crate) fn is_reached_at(&self, address: &Address) -> bool {
         let dialled = address.known().into_iter().map(|ip| match ip {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -275,7 +275,7 @@ impl Endpoint {
     }
 
     /// How to write `text` if the Go collector refuses this form.
-    pub fn in_go(&self, text: &str) -> Option<String> {
+    pub(super) fn in_go(&self, text: &str) -> Option<String> {
         let bracketed = text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(host, _)| host);
         let short = |prefix: &str| text.strip_prefix(prefix).filter(|rest| !rest.starts_with("//"));
         if bracketed.contains('%') && !bracketed.contains("%25") {
@@ -326,7 +326,7 @@ impl Endpoint {
     }
 
     /// The URL's user and password as a basic authentication header.
-    pub fn credentials(&self) -> Option<HeaderValue> {
+    pub(crate) fn credentials(&self) -> Option<HeaderValue> {
         let userinfo = self.userinfo.as_deref()?;
         let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
         let pair = [percent::decoded(user.as_bytes()), b":".to_vec(), percent::decoded(password.as_bytes())].concat();
@@ -342,7 +342,7 @@ impl Endpoint {
     }
 
     /// Whether data sent there crosses a network.
-    pub fn leaves_the_machine(&self) -> bool {
+    pub(crate) fn leaves_the_machine(&self) -> bool {
         match &self.address {
             Address::Tcp { host, .. } => {
                 let is_loopback = host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
@@ -363,7 +363,7 @@ impl Endpoint {
     }
 
     /// The name that the certificate must match, unless the config overrides it.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         match &self.address {
             Address::Tcp { host, .. } => host,
             Address::Unix(_) => "localhost",
@@ -419,7 +419,7 @@ pub async fn connect(address: &Address, timeout: Duration) -> io::Result<Stream>
 }
 
 /// Connects to one of the addresses of `address`.
-pub async fn connect_to(address: &Address, one: SocketAddr) -> io::Result<Stream> {
+pub(crate) async fn connect_to(address: &Address, one: SocketAddr) -> io::Result<Stream> {
     let stream = dial(one).await.map_err(|error| match address.known().as_slice() {
         [known] if *known == one.ip() => because(format!("cannot connect to {address}"), error),
         _ => because(format!("cannot connect to {address} ({})", one.ip()), error),

@@ -23,7 +23,7 @@ const RECENT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Reads a secret or a certificate, up to `LONGEST`.
-pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     files::read(path, LONGEST, Place::File)
 }
 
@@ -113,7 +113,7 @@ impl<T: PartialEq + Send + Sync + 'static> Watched<T> {
     }
 
     /// What is in force, without a look.
-    pub fn known(&self) -> Result<Arc<T>, String> {
+    pub(super) fn known(&self) -> Result<Arc<T>, String> {
         self.0.state.lock().known()
     }
 }

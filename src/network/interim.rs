@@ -17,11 +17,11 @@ const MOST: u32 = 16;
 
 /// The number received since the last request on a connection.
 #[derive(Clone, Default)]
-pub struct Interim(Arc<AtomicU32>);
+pub(crate) struct Interim(Arc<AtomicU32>);
 
 impl Interim {
     /// Counts interim responses to this request.
-    pub fn count_for<B>(&self, request: &mut Request<B>) {
+    pub(crate) fn count_for<B>(&self, request: &mut Request<B>) {
         self.0.store(0, Relaxed);
         let count = self.0.clone();
         hyper::ext::on_informational(request, move |_| {
@@ -30,12 +30,12 @@ impl Interim {
     }
 
     /// Wraps a connection, which fails after too many interim responses.
-    pub fn limit(&self, stream: Stream) -> Limited {
+    pub(crate) fn limit(&self, stream: Stream) -> Limited {
         Limited { stream, interim: self.clone() }
     }
 }
 
-pub struct Limited {
+pub(crate) struct Limited {
     stream: Stream,
     interim: Interim,
 }

@@ -13,17 +13,17 @@ use super::endpoint::{Address, Listen};
 const BACKLOG: i32 = 1024;
 
 #[derive(Debug)]
-pub enum Listener {
+pub(crate) enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(tokio::net::UnixListener),
 }
 
 /// An accepted socket; it becomes a stream on the runtime that calls this.
-pub type Accepted = Box<dyn FnOnce() -> io::Result<Stream> + Send>;
+pub(crate) type Accepted = Box<dyn FnOnce() -> io::Result<Stream> + Send>;
 
 /// Binds all addresses of an endpoint; for "every interface" the first that works is enough.
-pub async fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
+pub(crate) async fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
     #[cfg(unix)]
     if let Address::Unix(path) = &listen.address {
         return Ok(vec![Listener::Unix(bind_unix(path)?)]);
@@ -75,7 +75,7 @@ fn bind_unix(path: &std::path::Path) -> io::Result<tokio::net::UnixListener> {
 
 impl Listener {
     /// Accepts a connection, with the peer's address.
-    pub async fn accept(&self) -> io::Result<(Accepted, Option<SocketAddr>)> {
+    pub(crate) async fn accept(&self) -> io::Result<(Accepted, Option<SocketAddr>)> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
@@ -94,7 +94,7 @@ impl Listener {
         }
     }
 
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
             Listener::Tcp(listener) => listener.local_addr().ok(),
             #[cfg(unix)]

@@ -5,21 +5,21 @@ use crate::otlp::percent;
 
 /// A path from the config. With a trailing slash it also covers everything below it.
 #[derive(Clone, Debug)]
-pub struct ServedPath {
+pub(crate) struct ServedPath {
     written: String,
     segments: Vec<Vec<u8>>,
     has_all_below: bool,
 }
 
 impl ServedPath {
-    pub fn new(written: &str) -> ServedPath {
+    pub(crate) fn new(written: &str) -> ServedPath {
         let (segments, has_all_below) = clean(written);
         let segments = segments.into_iter().map(decoded).collect();
         ServedPath { written: written.to_owned(), segments, has_all_below }
     }
 
     /// The served path for `path`: an identical one, else the longest match.
-    pub fn find(served: &[ServedPath], path: &str) -> Option<usize> {
+    pub(crate) fn find(served: &[ServedPath], path: &str) -> Option<usize> {
         let written = served.iter().position(|known| known.written == path);
         let length = |index: &usize| served.get(*index).map(|known| (known.segments.len(), !known.has_all_below));
         let matching = || served.iter().enumerate().filter(|(_, known)| known.matches(path)).map(|(index, _)| index);
@@ -28,7 +28,7 @@ impl ServedPath {
 
     /// The Go collector redirects an unclean path to the clean one, and clients that post do not follow; here it
     /// matches.
-    pub fn matches(&self, path: &str) -> bool {
+    pub(crate) fn matches(&self, path: &str) -> bool {
         let (segments, ends_in_slash) = clean(path);
         let is_known = self.segments.iter().zip(&segments).all(|(known, segment)| *known == decoded(segment));
         let (known, given) = (self.segments.len(), segments.len());

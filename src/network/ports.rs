@@ -13,14 +13,14 @@ use super::listen::{self, Listener};
 use super::tls::{self, ServerTls};
 
 /// A port that a component requests.
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// The protocol's name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The config path of the requesting section.
-    pub place: String,
-    pub endpoint: &'a Listen,
-    pub tls: &'a Option<ServerTls>,
-    pub alpn: &'static [&'static [u8]],
+    pub(crate) place: String,
+    pub(crate) endpoint: &'a Listen,
+    pub(crate) tls: &'a Option<ServerTls>,
+    pub(crate) alpn: &'static [&'static [u8]],
 }
 
 impl Asked<'_> {
@@ -34,24 +34,24 @@ impl Asked<'_> {
 
 /// One listening address of one protocol. At a reload, the next receiver takes over the socket.
 #[derive(Clone)]
-pub struct Port {
-    pub name: &'static str,
+pub(crate) struct Port {
+    pub(crate) name: &'static str,
     endpoint: Listen,
-    pub socket: Arc<Listener>,
-    pub tls: Option<Arc<Tls>>,
+    pub(crate) socket: Arc<Listener>,
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// The TLS settings for new connections; a reload exchanges them.
-pub type Tls = watch::Sender<Arc<tls::Server>>;
+type Tls = watch::Sender<Arc<tls::Server>>;
 
 impl Port {
     /// The protocol and the address it listens on.
-    pub fn address(&self) -> (&'static str, Option<SocketAddr>) {
+    pub(crate) fn address(&self) -> (&'static str, Option<SocketAddr>) {
         (self.name, self.socket.address())
     }
 
     /// Takes over the certificates of another port on the same socket, for new connections.
-    pub fn renew(&self, read: &Port) {
+    pub(crate) fn renew(&self, read: &Port) {
         if let (Some(tls), Some(read)) = (&self.tls, &read.tls) {
             tls.send_replace(read.borrow().clone());
         }
@@ -73,7 +73,7 @@ impl From<String> for CannotStart {
 
 /// Binds everything that `id` requests; already bound ports are taken from `open`. An error names the endpoint and its
 /// place.
-pub async fn bind(id: &str, all: &[Asked<'_>], open: &mut Vec<Port>) -> Result<Vec<Port>, CannotStart> {
+pub(crate) async fn bind(id: &str, all: &[Asked<'_>], open: &mut Vec<Port>) -> Result<Vec<Port>, CannotStart> {
     let mut ports = Vec::new();
     for asked in all {
         let Asked { name, place, endpoint, alpn, .. } = asked;

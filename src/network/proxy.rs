@@ -50,17 +50,17 @@ impl Proxy {
         Ok(Proxy { url, setting, tls })
     }
 
-    pub fn address(&self) -> &Address {
+    pub(crate) fn address(&self) -> &Address {
         &self.url.address
     }
 
     /// `Proxy-Authorization`, if the URL has a user.
-    pub fn credentials(&self) -> Option<HeaderValue> {
+    pub(crate) fn credentials(&self) -> Option<HeaderValue> {
         self.url.credentials()
     }
 
     /// Connects to the proxy itself.
-    pub async fn connect(&self) -> io::Result<Stream> {
+    pub(crate) async fn connect(&self) -> io::Result<Stream> {
         let stream = endpoint::connect(self.address(), Duration::ZERO).await;
         let stream =
             stream.map_err(|error| because(format!("cannot reach the proxy that {} names", self.setting), error))?;
@@ -70,7 +70,7 @@ impl Proxy {
     }
 
     /// Connects through the proxy, which resolves the name of `target`.
-    pub async fn tunnel(&self, target: &Address) -> io::Result<Stream> {
+    pub(crate) async fn tunnel(&self, target: &Address) -> io::Result<Stream> {
         let stream = self.connect().await?;
         let broken =
             |error: hyper::Error| io::Error::other(format!("{self} ends the connection at CONNECT {target}: {error}"));

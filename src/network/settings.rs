@@ -11,16 +11,16 @@ use super::tls::ClientTls;
 
 /// A port that a component listens on.
 #[derive(Clone, Debug)]
-pub struct Listening {
+pub(crate) struct Listening {
     /// The keys of the endpoint below the component's section.
-    pub keys: &'static [&'static str],
+    pub(crate) keys: &'static [&'static str],
     /// The protocol's name, for people.
-    pub protocol: &'static str,
-    pub endpoint: Listen,
+    pub(crate) protocol: &'static str,
+    pub(crate) endpoint: Listen,
 }
 
 /// `endpoint` and `transport` of a server.
-pub fn listen(section: &Section, default: &str) -> Listen {
+pub(crate) fn listen(section: &Section, default: &str) -> Listen {
     let transport = section.text_or("transport", "tcp");
     let endpoint = section.text_or("endpoint", default);
     Listen::parse(&endpoint, &transport).unwrap_or_else(|error| {
@@ -35,7 +35,7 @@ pub fn listen(section: &Section, default: &str) -> Listen {
 }
 
 /// An upstream's endpoint; `None` if it is missing or wrong.
-pub fn endpoint(section: &Section, key: &str, parse: fn(&str) -> Result<Endpoint, String>) -> Option<Endpoint> {
+pub(crate) fn endpoint(section: &Section, key: &str, parse: fn(&str) -> Result<Endpoint, String>) -> Option<Endpoint> {
     let text = section.url(key).filter(|text| !text.is_empty())?;
     let (scheme, default) = match parse("localhost:4317") {
         Ok(_) => ("", "localhost:4317"),
@@ -68,7 +68,7 @@ fn completed(endpoint: &str, default: &str) -> Option<String> {
 }
 
 /// `response_headers` of a server, which are part of each answer.
-pub fn response_headers(section: &Section) -> Vec<(HeaderName, HeaderValue)> {
+pub(crate) fn response_headers(section: &Section) -> Vec<(HeaderName, HeaderValue)> {
     let header = |(name, value, place): (String, Secret, Place)| match (
         HeaderName::try_from(&name),
         HeaderValue::from_str(value.expose()),
@@ -83,7 +83,13 @@ pub fn response_headers(section: &Section) -> Vec<(HeaderName, HeaderValue)> {
 }
 
 /// The proxy that the environment names for an upstream.
-pub fn proxy(section: &Section, key: &str, endpoint: &Endpoint, scheme: Scheme, tls: &ClientTls) -> Option<Proxy> {
+pub(crate) fn proxy(
+    section: &Section,
+    key: &str,
+    endpoint: &Endpoint,
+    scheme: Scheme,
+    tls: &ClientTls,
+) -> Option<Proxy> {
     let refused = |why| {
         let help = "mend the variable, or name the host in NO_PROXY";
         section.problem_with_help(key, why, help);
@@ -92,7 +98,7 @@ pub fn proxy(section: &Section, key: &str, endpoint: &Endpoint, scheme: Scheme, 
 }
 
 /// `auth`: the id of an authenticator extension, and where the config names it.
-pub fn authenticator(section: &Section) -> Option<(String, Place)> {
+pub(crate) fn authenticator(section: &Section) -> Option<(String, Place)> {
     let auth = section.section("auth")?;
     let place = auth.place("authenticator");
     // Without a name, the id matches no extension: access is never left open.

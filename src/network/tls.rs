@@ -287,19 +287,19 @@ pub fn client_config(tls: &ClientTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig
 
 /// The client side of TLS to one peer. The files are read for the first connection.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     tls: ClientTls,
     alpn: &'static [&'static [u8]],
     config: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Client {
-    pub fn new(tls: ClientTls, alpn: &'static [&'static [u8]]) -> Client {
+    pub(crate) fn new(tls: ClientTls, alpn: &'static [&'static [u8]]) -> Client {
         Client { tls, alpn, config: OnceLock::new() }
     }
 
     /// Performs a TLS handshake with `host`.
-    pub async fn secure(&self, stream: Stream, host: &str) -> Result<Stream, String> {
+    pub(crate) async fn secure(&self, stream: Stream, host: &str) -> Result<Stream, String> {
         let config = match self.config.get() {
             Some(config) => config.clone(),
             None => {
@@ -450,7 +450,7 @@ pub async fn connect(stream: Stream, config: Arc<ClientConfig>, name: ServerName
 }
 
 /// The certificates that a server presents, its own first, without checking who signed them. It sends nothing to the server.
-pub async fn shown(stream: Stream, tls: &ClientTls, name: ServerName<'static>) -> io::Result<Vec<Vec<u8>>> {
+pub(crate) async fn shown(stream: Stream, tls: &ClientTls, name: ServerName<'static>) -> io::Result<Vec<Vec<u8>>> {
     let curious = ClientTls { insecure_skip_verify: true, identity: None, ..tls.clone() };
     let config = client_config(&curious, &[b"h2", b"http/1.1"]).map_err(io::Error::other)?;
     let stream = TlsConnector::from(config).connect(name, stream).await?;
@@ -468,7 +468,7 @@ pub async fn accept(stream: Stream, server: &Server) -> io::Result<Stream> {
 }
 
 /// The advice of a plaintext receiver when its client `looks_like_tls`.
-pub const CLIENT_SPEAKS_TLS: &str = "the client speaks TLS, and this receiver is set to plaintext: \
+pub(crate) const CLIENT_SPEAKS_TLS: &str = "the client speaks TLS, and this receiver is set to plaintext: \
     add a tls section here, or use http:// (insecure) in the client";
 
 /// The remote side of a handshake.
@@ -511,7 +511,7 @@ pub fn explain(error: &(dyn std::error::Error + 'static), peer: Peer) -> String 
 }
 
 /// Whether the peer sent something other than TLS.
-pub fn is_plaintext(error: &io::Error) -> bool {
+pub(crate) fn is_plaintext(error: &io::Error) -> bool {
     matches!(tls_error(error), Some(Error::InvalidMessage(_)))
 }
 

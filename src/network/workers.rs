@@ -18,18 +18,18 @@ pub struct Workers {
 }
 
 /// A current-thread runtime on its own thread, until it is dropped.
-pub struct Thread {
-    pub handle: Handle,
+pub(crate) struct Thread {
+    pub(crate) handle: Handle,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-pub struct Worker {
-    pub handle: Handle,
+pub(crate) struct Worker {
+    pub(crate) handle: Handle,
     sockets: Served,
 }
 
 /// Cloned for each socket that a worker serves: the count is its load.
-pub type Served = Arc<()>;
+type Served = Arc<()>;
 
 impl Workers {
     /// The current runtime and `count - 1` further threads.
@@ -47,30 +47,30 @@ impl Workers {
     }
 
     /// The default number of workers: one on up to two cores, then half the cores, at most four.
-    pub fn default_count() -> usize {
+    pub(crate) fn default_count() -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         (cores / 2).clamp(1, 4)
     }
 
-    pub fn handles(&self) -> Vec<Handle> {
+    pub(crate) fn handles(&self) -> Vec<Handle> {
         self.workers.iter().map(|worker| worker.handle.clone()).collect()
     }
 
     /// The worker with the fewest sockets.
-    pub fn least_loaded(&self) -> &Worker {
+    pub(crate) fn least_loaded(&self) -> &Worker {
         let least = self.workers.iter().min_by_key(|worker| Arc::strong_count(&worker.sockets));
         least.expect("there is always the first worker")
     }
 }
 
 impl Worker {
-    pub fn serve(&self) -> Served {
+    pub(crate) fn serve(&self) -> Served {
         self.sockets.clone()
     }
 }
 
 impl Thread {
-    pub fn start(name: String, watch: Watch) -> io::Result<Thread> {
+    pub(crate) fn start(name: String, watch: Watch) -> io::Result<Thread> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -4,8 +4,8 @@
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 
-pub use base64::Engine;
-pub use base64::engine::GeneralPurpose;
+pub(crate) use base64::Engine;
+pub(crate) use base64::engine::GeneralPurpose;
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
 const PADDED: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
@@ -23,7 +23,7 @@ static VARIANTS: [(&[u8], GeneralPurpose); 4] = [
 ];
 
 /// The variant of base64 with this name in OTTL.
-pub fn variant(name: &[u8]) -> Option<&'static GeneralPurpose> {
+pub(crate) fn variant(name: &[u8]) -> Option<&'static GeneralPurpose> {
     VARIANTS.iter().find(|(known, _)| *known == name).map(|(_, variant)| variant)
 }
 

@@ -15,7 +15,7 @@ use super::schema::{COUNT, Kind, MESSAGES, any_value, key_value, root};
 use super::wire::{varint, varint_len};
 
 /// Maximum nesting of `AnyValue`s; it also bounds the stack.
-pub const VALUE_DEPTH: u32 = 64;
+const VALUE_DEPTH: u32 = 64;
 
 /// Why a request is not OTLP: the message and field where the walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

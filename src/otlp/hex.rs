@@ -17,7 +17,7 @@ static VALUES: [u8; 256] = {
 };
 
 #[inline]
-pub fn put(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn put(bytes: &[u8], out: &mut Vec<u8>) {
     let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().unwrap_or_default();
     let mut digits = [0; 32];
     for piece in bytes.chunks(16) {
@@ -29,7 +29,7 @@ pub fn put(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Decodes `digits` and appends the bytes. `None` unless they are exactly `length` bytes.
-pub fn read(digits: &[u8], length: usize, out: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn read(digits: &[u8], length: usize, out: &mut Vec<u8>) -> Option<()> {
     let (pairs, odd) = digits.as_chunks::<2>();
     if pairs.len() != length || !odd.is_empty() {
         return None;

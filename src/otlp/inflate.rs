@@ -61,7 +61,7 @@ impl Coding {
     }
 
     /// Memory of the decoder's state, beside the output.
-    pub fn state_bytes(self) -> usize {
+    pub(crate) fn state_bytes(self) -> usize {
         match self {
             Coding::Identity | Coding::Snappy | Coding::SnappyFramed | Coding::Lz4 => 0,
             Coding::Gzip | Coding::Deflate => 48 << 10,

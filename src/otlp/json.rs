@@ -24,11 +24,11 @@ use scanner::Fault;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at line {line} column {column}: {needed}")]
 pub struct JsonError {
-    pub offset: usize,
-    pub line: usize,
-    pub column: usize,
+    offset: usize,
+    line: usize,
+    column: usize,
     /// What was found, such as `invalid traceId "xyz"`.
-    pub what: String,
+    pub(crate) what: String,
     /// What is expected: `32 hex digits are needed`.
     pub needed: &'static str,
 }
@@ -60,7 +60,7 @@ pub fn put_requests(signal: Signal, parts: &[&[u8]], to: &mut Pieces) {
 
 /// A message inside a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub(crate) enum Piece {
     Resource,
     Scope,
     LogRecord,
@@ -69,7 +69,7 @@ pub enum Piece {
 }
 
 /// Writes a piece of a checked request as JSON that is safe on a terminal.
-pub fn put_piece(piece: Piece, wire: &[u8], to: &mut Pieces) {
+pub(crate) fn put_piece(piece: Piece, wire: &[u8], to: &mut Pieces) {
     let message = match piece {
         Piece::Resource => &schema::RESOURCE,
         Piece::Scope => &schema::SCOPE,
@@ -81,7 +81,7 @@ pub fn put_piece(piece: Piece, wire: &[u8], to: &mut Pieces) {
 }
 
 /// The first unknown member of a request, and the names of the fields beside it.
-pub fn stranger(signal: Signal, request: &Value) -> Option<(&str, Vec<&'static str>)> {
+pub(crate) fn stranger(signal: Signal, request: &Value) -> Option<(&str, Vec<&'static str>)> {
     strange(root(signal), request)
 }
 

@@ -14,7 +14,7 @@ use super::slice::WORKED_ON;
 use super::views::{AnyValue, KeyValue};
 use super::wire::{Field, Fields, Value, put_header, varint_len};
 
-pub use pieces::Pieces;
+pub(super) use pieces::Pieces;
 
 /// From this length on, searches in a message are cached and counted.
 const LONG: usize = 1024;
@@ -40,7 +40,7 @@ pub struct Message<'a> {
     /// The original message, once a part of it was left out.
     whole: &'a [u8],
     /// The field with its attributes, if known.
-    pub list: u32,
+    pub(crate) list: u32,
     /// A Bloom-style bit set of its attributes' keys, once all were read for another reason.
     keys: Option<u64>,
 }
@@ -54,7 +54,7 @@ struct Spot<'a> {
 }
 
 /// The fields of a message, across all pieces.
-pub struct PieceFields<'m, 'a> {
+pub(crate) struct PieceFields<'m, 'a> {
     current: Fields<'a>,
     rest: std::slice::Iter<'m, &'a [u8]>,
 }
@@ -81,13 +81,13 @@ impl<'a> Message<'a> {
     }
 
     /// Its edits take memory from `room`.
-    pub fn enter(&mut self, room: &'a Room) {
+    pub(crate) fn enter(&mut self, room: &'a Room) {
         self.pieces.enter(room);
     }
 
     /// Becomes another message, unedited.
     #[inline(always)]
-    pub fn reset(&mut self, bytes: &'a [u8]) {
+    pub(crate) fn reset(&mut self, bytes: &'a [u8]) {
         self.pieces.reset(bytes);
         self.forget();
     }
@@ -101,7 +101,7 @@ impl<'a> Message<'a> {
     }
 
     /// Becomes the singular message `number` of another one: empty if absent, merged if given twice.
-    pub fn reset_to(&mut self, parent: &Message<'a>, number: u32) {
+    pub(crate) fn reset_to(&mut self, parent: &Message<'a>, number: u32) {
         self.pieces.clear();
         self.forget();
         parent.count(0);
@@ -112,12 +112,12 @@ impl<'a> Message<'a> {
         self.is_changed
     }
 
-    pub fn pieces(&self) -> &Pieces<'a> {
+    pub(crate) fn pieces(&self) -> &Pieces<'a> {
         &self.pieces
     }
 
     #[inline(always)]
-    pub fn fields(&self) -> PieceFields<'_, 'a> {
+    pub(crate) fn fields(&self) -> PieceFields<'_, 'a> {
         PieceFields { current: Fields::new(&[]), rest: self.pieces.iter() }
     }
 
@@ -130,7 +130,7 @@ impl<'a> Message<'a> {
     }
 
     /// Bytes read of long messages: repeated searches for each of many other messages are too much work.
-    pub fn looked(&self) -> usize {
+    pub(super) fn looked(&self) -> usize {
         self.looked.get()
     }
 
@@ -148,7 +148,7 @@ impl<'a> Message<'a> {
     }
 
     /// All occurrences of a repeated message or string field.
-    pub fn payloads(&self, number: u32) -> impl Iterator<Item = &'a [u8]> {
+    pub(crate) fn payloads(&self, number: u32) -> impl Iterator<Item = &'a [u8]> {
         self.fields().filter_map(move |field| match field.value {
             Value::Bytes(bytes) if field.number == number => Some(bytes),
             _ => None,
@@ -239,12 +239,12 @@ impl<'a> Message<'a> {
     }
 
     /// Removes the fields that `keep` rejects; adjacent fields stay one piece.
-    pub fn retain(&mut self, mut keep: impl FnMut(&Field<'a>) -> bool) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Field<'a>) -> bool) {
         self.revise(|field| (!keep(field)).then_some(&[]));
     }
 
     /// Replaces each field for which `change` returns encoded fields, possibly none. One pass.
-    pub fn revise(&mut self, mut change: impl FnMut(&Field<'a>) -> Option<&'a [u8]>) {
+    pub(crate) fn revise(&mut self, mut change: impl FnMut(&Field<'a>) -> Option<&'a [u8]>) {
         self.count(0);
         let mut revised = Pieces::within(self.pieces.room());
         let mut is_changed = false;
@@ -383,7 +383,7 @@ impl<'a> Message<'a> {
     /// Leaves out separately visited and unknown fields. A hostile request would make every one of a million events
     /// search past all the others for the name of their span. This is not an edit: the message is not written from
     /// here.
-    pub fn leave_out(&mut self, is_apart: impl Fn(u32) -> bool) {
+    pub(super) fn leave_out(&mut self, is_apart: impl Fn(u32) -> bool) {
         if let [whole] = &*self.pieces
             && !self.is_changed
         {
@@ -395,17 +395,17 @@ impl<'a> Message<'a> {
     }
 
     /// The pieces of the message, including fields that were left out.
-    pub fn everything(&self) -> &[&'a [u8]] {
+    pub(crate) fn everything(&self) -> &[&'a [u8]] {
         if self.whole.is_empty() { &self.pieces } else { std::slice::from_ref(&self.whole) }
     }
 
     /// All occurrences of a field, including ones left out.
-    pub fn occurrences(&self, number: u32) -> impl Iterator<Item = Field<'a>> + '_ {
+    pub(crate) fn occurrences(&self, number: u32) -> impl Iterator<Item = Field<'a>> + '_ {
         self.everything().iter().flat_map(|piece| Fields::new(piece)).filter(move |field| field.number == number)
     }
 
     /// The messages of a repeated field, including ones left out.
-    pub fn all_payloads(&self, number: u32) -> impl Iterator<Item = &'a [u8]> + '_ {
+    pub(crate) fn all_payloads(&self, number: u32) -> impl Iterator<Item = &'a [u8]> + '_ {
         self.occurrences(number).filter_map(|field| match field.value {
             Value::Bytes(payload) => Some(payload),
             _ => None,
@@ -425,7 +425,7 @@ impl<'a> Message<'a> {
     }
 
     /// Writes the message as the field `number`.
-    pub fn write_field(&self, out: &mut Vec<u8>, number: u32) {
+    pub(crate) fn write_field(&self, out: &mut Vec<u8>, number: u32) {
         put_header(out, number, self.len());
         self.write(out);
     }

@@ -7,7 +7,7 @@ use std::io::Write;
 use super::hex;
 
 #[inline]
-pub fn put_uint(out: &mut Vec<u8>, n: u64) {
+pub(crate) fn put_uint(out: &mut Vec<u8>, n: u64) {
     match n {
         0..10 => out.push(b'0' + n as u8),
         _ => out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes()),
@@ -15,7 +15,7 @@ pub fn put_uint(out: &mut Vec<u8>, n: u64) {
 }
 
 #[inline]
-pub fn put_int(out: &mut Vec<u8>, n: i64) {
+pub(crate) fn put_int(out: &mut Vec<u8>, n: i64) {
     if n < 0 {
         out.push(b'-');
     }
@@ -24,25 +24,25 @@ pub fn put_int(out: &mut Vec<u8>, n: i64) {
 
 /// Lower-case hex; an id of zeros is unset and prints nothing.
 #[inline]
-pub fn put_id(out: &mut Vec<u8>, id: &[u8]) {
+pub(crate) fn put_id(out: &mut Vec<u8>, id: &[u8]) {
     if id.iter().any(|byte| *byte != 0) {
         hex::put(id, out);
     }
 }
 
 /// Go's time text in UTC. Caches the last second, because the times of a request are close together.
-pub struct Clock {
+pub(crate) struct Clock {
     second: i64,
     text: [u8; 30],
 }
 
 impl Clock {
-    pub const EPOCH: Clock = Clock { second: 0, text: *b"1970-01-01 00:00:00.000000000 " };
+    pub(crate) const EPOCH: Clock = Clock { second: 0, text: *b"1970-01-01 00:00:00.000000000 " };
 
     /// `2018-12-13 14:51:00.3 +0000 UTC`: no trailing zeros in the fraction. As in the Go collector, the wire's
     /// unsigned nanoseconds are read as signed, so a year is between 1677 and 2262.
     #[inline]
-    pub fn put(&mut self, out: &mut Vec<u8>, nanos: u64) {
+    pub(crate) fn put(&mut self, out: &mut Vec<u8>, nanos: u64) {
         const ZONE: &[u8] = b" +0000 UTC";
         if nanos == 0 {
             return out.extend_from_slice(b"1970-01-01 00:00:00 +0000 UTC");
@@ -82,7 +82,7 @@ impl Clock {
 }
 
 /// Go's `%f`: six decimals, fully expanded.
-pub fn put_fixed(out: &mut Vec<u8>, value: f64) {
+pub(crate) fn put_fixed(out: &mut Vec<u8>, value: f64) {
     if put_not_finite(out, value, "+Inf", "-Inf") {
         return;
     }
@@ -96,7 +96,7 @@ pub fn put_fixed(out: &mut Vec<u8>, value: f64) {
 }
 
 /// The form of a double attribute: shortest round trip, with an exponent below 1e-6 and from 1e21 on.
-pub fn put_double(out: &mut Vec<u8>, value: f64) {
+pub(crate) fn put_double(out: &mut Vec<u8>, value: f64) {
     if put_not_finite(out, value, "Infinity", "-Infinity") {
         return;
     }
@@ -107,7 +107,7 @@ pub fn put_double(out: &mut Vec<u8>, value: f64) {
 }
 
 /// The form of a finite double in OTLP/JSON: the same, with a two-digit exponent.
-pub fn put_json_double(out: &mut Vec<u8>, value: f64) {
+pub(crate) fn put_json_double(out: &mut Vec<u8>, value: f64) {
     match whole(value) {
         Some(whole) => put_int(out, whole),
         None => put_shortest(out, value, -6..21, 2),
@@ -115,7 +115,7 @@ pub fn put_json_double(out: &mut Vec<u8>, value: f64) {
 }
 
 /// Go's `%v` of a double: shortest round trip, with a two-digit exponent below 1e-4 and from 1e6 on.
-pub fn put_general(out: &mut Vec<u8>, value: f64) {
+pub(crate) fn put_general(out: &mut Vec<u8>, value: f64) {
     if !put_not_finite(out, value, "+Inf", "-Inf") {
         put_shortest(out, value, -4..6, 2);
     }
@@ -186,12 +186,12 @@ fn scientific<'a>(buffer: &'a mut [u8; 32], text: std::fmt::Arguments<'_>) -> &'
 }
 
 /// The bound `e^(index · ln 2 · 2^-scale)` of a bucket of an exponential histogram.
-pub fn bucket_bound(index: f64, scale: i32) -> f64 {
+pub(crate) fn bucket_bound(index: f64, scale: i32) -> f64 {
     exp(index * times_power_of_two(std::f64::consts::LN_2, -i64::from(scale)))
 }
 
 /// `value · 2^power`, rounded once.
-pub fn times_power_of_two(mut value: f64, power: i64) -> f64 {
+pub(crate) fn times_power_of_two(mut value: f64, power: i64) -> f64 {
     let mut power = power.clamp(-3000, 3000);
     while power != 0 {
         let step = power.clamp(-1000, 1000);

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode;
 
 /// Whether every `%` is followed by two hex digits.
-pub fn is_valid(text: &str) -> bool {
+pub(crate) fn is_valid(text: &str) -> bool {
     let is_escape = |after: &str| {
         after.as_bytes().first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     };

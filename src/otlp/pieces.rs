@@ -1,7 +1,7 @@
 //! Text that leaves in pieces while it is written: of a text a thousand times its request, only one piece is held.
 
 /// Takes a finished piece and the number of items that begin in it; empties the buffer. False when no more is wanted.
-pub type Take<'a> = dyn FnMut(&mut Vec<u8>, u64) -> bool + 'a;
+pub(crate) type Take<'a> = dyn FnMut(&mut Vec<u8>, u64) -> bool + 'a;
 
 pub struct Pieces<'a> {
     pub out: &'a mut Vec<u8>,

@@ -39,26 +39,26 @@ pub enum Depth {
 #[derive(Default)]
 pub struct Sight<'a> {
     /// `ResourceLogs`, `ResourceSpans` or `ResourceMetrics`.
-    pub resource_group: Message<'a>,
+    pub(crate) resource_group: Message<'a>,
     pub resource: Message<'a>,
     /// `ScopeLogs`, `ScopeSpans` or `ScopeMetrics`.
-    pub scope_group: Message<'a>,
+    pub(crate) scope_group: Message<'a>,
     pub scope: Message<'a>,
     /// A log record, span or metric; of a metric, everything but its data.
     pub record: Message<'a>,
     /// A metric's data and its field number (`metric::GAUGE` …), 0 if it has none.
-    pub data: Message<'a>,
+    pub(crate) data: Message<'a>,
     pub data_number: u32,
     /// A span event or data point, and its original index in the record.
     pub child: Message<'a>,
-    pub child_index: usize,
-    pub exemplar: Message<'a>,
+    pub(crate) child_index: usize,
+    pub(crate) exemplar: Message<'a>,
     /// Metrics added to the current scope; they are visited after the original ones.
-    pub added: Vec<&'a [u8]>,
+    pub(crate) added: Vec<&'a [u8]>,
 }
 
 impl<'a> Sight<'a> {
-    pub fn of(signal: Signal, room: &'a Room) -> Self {
+    pub(crate) fn of(signal: Signal, room: &'a Room) -> Self {
         let mut sight = Sight::default();
         let Sight { resource_group, resource, scope_group, scope, record, data, child, exemplar, .. } = &mut sight;
         for message in [resource_group, resource, scope_group, scope, record, data, child, exemplar] {
@@ -79,7 +79,7 @@ impl<'a> Sight<'a> {
     }
 
     /// The field with the attributes of the current data point.
-    pub fn point_attributes(&self) -> u32 {
+    pub(crate) fn point_attributes(&self) -> u32 {
         match self.data_number {
             metric::HISTOGRAM => histogram_point::ATTRIBUTES,
             metric::EXPONENTIAL_HISTOGRAM => exponential_point::ATTRIBUTES,
@@ -134,7 +134,7 @@ pub enum Outcome {
 const METRIC_DEPTH: usize = 4;
 
 /// The original items and bytes of the message in sight: the loss when it is dropped.
-pub fn size(signal: Signal, depth: Depth, sight: &Sight) -> (u64, usize) {
+pub(crate) fn size(signal: Signal, depth: Depth, sight: &Sight) -> (u64, usize) {
     let message = match depth {
         Depth::Resources => &sight.resource_group,
         Depth::Scopes => &sight.scope_group,

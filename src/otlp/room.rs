@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Deref;
 
 /// Grants `n` more bytes, usually from the budget, or refuses.
-pub type Grant = dyn Fn(usize) -> bool;
+type Grant = dyn Fn(usize) -> bool;
 
 const STEP: usize = 64 << 10;
 
@@ -23,7 +23,7 @@ pub struct Room {
 
 impl Room {
     /// Room limited by `grant`.
-    pub fn new(grant: impl Fn(usize) -> bool + 'static) -> Room {
+    pub(crate) fn new(grant: impl Fn(usize) -> bool + 'static) -> Room {
         Room { grant: Some(Box::new(grant)), free: Cell::new(0), missing: Cell::new(0) }
     }
 
@@ -49,7 +49,7 @@ impl Room {
     }
 
     /// Takes room if there is some. On failure the request is refused at the end.
-    pub fn take(&self, bytes: usize) -> bool {
+    pub(crate) fn take(&self, bytes: usize) -> bool {
         let taken = self.try_take(bytes);
         if !taken && self.missing.get() == 0 {
             self.missing.set(bytes);
@@ -57,7 +57,7 @@ impl Room {
         taken
     }
 
-    pub fn give_back(&self, bytes: usize) {
+    pub(crate) fn give_back(&self, bytes: usize) {
         self.free.set(self.free.get().saturating_add(bytes));
     }
 
@@ -69,7 +69,7 @@ impl Room {
 
     /// Grows a buffer whose memory comes from this room.
     #[inline]
-    pub fn reserve(&self, buffer: &mut Vec<u8>, more: usize) -> bool {
+    pub(super) fn reserve(&self, buffer: &mut Vec<u8>, more: usize) -> bool {
         more <= buffer.capacity() - buffer.len() || self.grow(buffer, more)
     }
 
@@ -88,18 +88,18 @@ impl Room {
 }
 
 /// A buffer whose memory comes from a room, and returns there on drop.
-pub struct Buffer<'r> {
+pub(crate) struct Buffer<'r> {
     bytes: Vec<u8>,
     room: &'r Room,
 }
 
 impl<'r> Buffer<'r> {
-    pub fn new(room: &'r Room) -> Buffer<'r> {
+    pub(crate) fn new(room: &'r Room) -> Buffer<'r> {
         Buffer { bytes: Vec::new(), room }
     }
 
     /// The buffer with room for `more` bytes, if available.
-    pub fn for_more(&mut self, more: usize) -> Option<&mut Vec<u8>> {
+    pub(crate) fn for_more(&mut self, more: usize) -> Option<&mut Vec<u8>> {
         self.room.reserve(&mut self.bytes, more).then_some(&mut self.bytes)
     }
 }

@@ -195,24 +195,25 @@ pub fn root(signal: Signal) -> &'static Message {
 
 /// Whether a field of a metric holds its data.
 #[inline]
-pub fn is_data(number: u32) -> bool {
+pub(crate) fn is_data(number: u32) -> bool {
     METRIC.oneof.checked_shr(number).unwrap_or_default() & 1 == 1
 }
 
 /// The numbers of all fields that hold attributes, in any message.
-pub fn attribute_lists() -> BTreeSet<u32> {
+pub(crate) fn attribute_lists() -> BTreeSet<u32> {
     let fields = MESSAGES.iter().flat_map(|message| message.fields);
     fields.filter(|field| field.name == "attributes").map(|field| field.number).collect()
 }
 
 #[rustfmt::skip]
-pub const SEVERITIES: Names = ("SEVERITY_NUMBER_", &[
+pub(crate) const SEVERITIES: Names = ("SEVERITY_NUMBER_", &[
     "UNSPECIFIED", "TRACE", "TRACE2", "TRACE3", "TRACE4", "DEBUG", "DEBUG2", "DEBUG3", "DEBUG4", "INFO", "INFO2", "INFO3",
     "INFO4", "WARN", "WARN2", "WARN3", "WARN4", "ERROR", "ERROR2", "ERROR3", "ERROR4", "FATAL", "FATAL2", "FATAL3", "FATAL4",
 ]);
-pub const SPAN_KINDS: Names = ("SPAN_KIND_", &["UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"]);
-pub const STATUS_CODES: Names = ("STATUS_CODE_", &["UNSET", "OK", "ERROR"]);
-pub const TEMPORALITIES: Names = ("AGGREGATION_TEMPORALITY_", &["UNSPECIFIED", "DELTA", "CUMULATIVE"]);
+pub(crate) const SPAN_KINDS: Names =
+    ("SPAN_KIND_", &["UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"]);
+pub(crate) const STATUS_CODES: Names = ("STATUS_CODE_", &["UNSET", "OK", "ERROR"]);
+pub(crate) const TEMPORALITIES: Names = ("AGGREGATION_TEMPORALITY_", &["UNSPECIFIED", "DELTA", "CUMULATIVE"]);
 
 /// The span kinds in the Go collector's words.
-pub const KIND_WORDS: [&str; 6] = ["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"];
+pub(crate) const KIND_WORDS: [&str; 6] = ["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"];

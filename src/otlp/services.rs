@@ -15,7 +15,7 @@ const KEY_FIELD: &[u8] = b"\x0a\x0cservice.name";
 
 /// Calls `each` with the service, items and bytes of every resource group of a checked request with `items` items;
 /// false if that requires reading more than `most` fields.
-pub fn each_group<'r>(
+pub(crate) fn each_group<'r>(
     signal: Signal,
     request: &'r [u8],
     items: u32,
@@ -37,12 +37,12 @@ pub fn each_group<'r>(
 }
 
 /// The service of a request's first resource group.
-pub fn first(request: &[u8]) -> &[u8] {
+pub(crate) fn first(request: &[u8]) -> &[u8] {
     Look(&Cell::new(usize::MAX)).children(request, request::RESOURCES).next().map_or(&[], service)
 }
 
 /// The `service.name` of a resource group, with or without its scopes; empty if it has none.
-pub fn service(group: &[u8]) -> &[u8] {
+pub(crate) fn service(group: &[u8]) -> &[u8] {
     Look(&Cell::new(usize::MAX)).service(group)
 }
 

@@ -14,13 +14,13 @@ const AGAIN_EACH: usize = 64;
 /// A batch gets a fraction of it: later batches wait for it, and its clients do not learn of a refusal.
 const IN_A_BATCH: usize = 4;
 /// A value read again is also processed, by a pattern or a hash: that costs more than skipping it.
-pub const WORKED_ON: usize = 4;
+pub(crate) const WORKED_ON: usize = 4;
 
 /// Heavier requests are not started on a worker; an item weighs as much as `ITEM` bytes.
 const LARGE: u64 = 256 << 10;
 const ITEM: u64 = 32;
 
-pub const SLICE: Duration = Duration::from_millis(2);
+pub(crate) const SLICE: Duration = Duration::from_millis(2);
 const AGAIN_IN_SLICE: usize = 1 << 20;
 
 #[derive(Clone, Copy)]
@@ -36,12 +36,12 @@ thread_local! {
 }
 
 /// Whether it is too large to start on a worker.
-pub fn is_large(bytes: u64, items: u64) -> bool {
+pub(crate) fn is_large(bytes: u64, items: u64) -> bool {
     bytes + items * ITEM > LARGE
 }
 
 /// Runs work on a worker. Returns `None`, and its effects must be discarded, if it needs more than a slice.
-pub fn within_slice<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn within_slice<T>(work: impl FnOnce() -> T) -> Option<T> {
     SLICE_HERE.set(Some(Slice { ends: Instant::now() + SLICE, is_overrun: false }));
     let done = work();
     let slice = SLICE_HERE.take();
@@ -49,7 +49,7 @@ pub fn within_slice<T>(work: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Runs work on a batch.
-pub fn on_a_batch<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn on_a_batch<T>(work: impl FnOnce() -> T) -> T {
     IS_BATCH.set(true);
     CULPRIT.set(None);
     let done = work();
@@ -58,17 +58,17 @@ pub fn on_a_batch<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Blames a part of a batch for too much work.
-pub fn blame(part: &[u8]) {
+pub(crate) fn blame(part: &[u8]) {
     CULPRIT.set(Some(part.as_ptr()));
 }
 
 /// Whether the work on a batch ended at this part.
-pub fn is_blamed(part: &[u8]) -> bool {
+pub(crate) fn is_blamed(part: &[u8]) -> bool {
     CULPRIT.get() == Some(part.as_ptr())
 }
 
 /// Whether the work on a request must stop, because its slice is over.
-pub fn is_over() -> bool {
+pub(crate) fn is_over() -> bool {
     let Some(slice) = SLICE_HERE.get() else { return false };
     let is_overrun = slice.is_overrun || Instant::now() >= slice.ends;
     SLICE_HERE.set(Some(Slice { is_overrun, ..slice }));
@@ -76,7 +76,7 @@ pub fn is_over() -> bool {
 }
 
 /// How many bytes the work on a request of this length may read again.
-pub fn bytes_again(request: usize) -> usize {
+pub(super) fn bytes_again(request: usize) -> usize {
     if SLICE_HERE.get().is_some() {
         return AGAIN_IN_SLICE;
     }
@@ -86,7 +86,7 @@ pub fn bytes_again(request: usize) -> usize {
 
 /// The allowance is used up: work in a slice starts over aside, else the request is refused.
 #[cold]
-pub fn exhausted() -> Exhausted {
+pub(crate) fn exhausted() -> Exhausted {
     if let Some(slice) = SLICE_HERE.get() {
         SLICE_HERE.set(Some(Slice { is_overrun: true, ..slice }));
     }
@@ -98,12 +98,12 @@ pub fn exhausted() -> Exhausted {
 pub struct Exhausted;
 
 impl Exhausted {
-    pub const MESSAGE: &'static str = "this request has too much read again for each of its records or matches: send fewer \
+    pub(crate) const MESSAGE: &'static str = "this request has too much read again for each of its records or matches: send fewer \
                                        records below long resources, scopes, metrics or spans, and shorter texts";
 }
 
 /// Bytes that may still be read again.
-pub struct Allowance {
+pub(crate) struct Allowance {
     left: Cell<usize>,
     /// Bytes left for searches whose reads are only bounded, not measured.
     unmeasured: Cell<usize>,
@@ -111,12 +111,12 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    pub fn of(request: usize) -> Allowance {
+    pub(crate) fn of(request: usize) -> Allowance {
         let bytes = bytes_again(request);
         Allowance { left: Cell::new(bytes), unmeasured: Cell::new(bytes / 8), is_exhausted: Cell::new(false) }
     }
 
-    pub fn spend(&self, bytes: usize) -> Result<(), Exhausted> {
+    pub(crate) fn spend(&self, bytes: usize) -> Result<(), Exhausted> {
         match self.left.get().checked_sub(bytes) {
             Some(left) => {
                 self.left.set(left);
@@ -130,14 +130,14 @@ impl Allowance {
     }
 
     /// Whether a search that reads at most `most` bytes again need not be measured.
-    pub fn covers(&self, most: usize) -> bool {
+    pub(crate) fn covers(&self, most: usize) -> bool {
         let left = self.unmeasured.get().checked_sub(most);
         self.unmeasured.set(left.unwrap_or(0));
         left.is_some()
     }
 
     /// Whether more was requested, even if the caller ignored the error.
-    pub fn is_exhausted(&self) -> bool {
+    pub(crate) fn is_exhausted(&self) -> bool {
         self.is_exhausted.get()
     }
 }

@@ -49,17 +49,17 @@ impl Splitter {
     }
 
     /// The same, but `None` if its first item does not fit.
-    pub fn next_fitting(&mut self, most_items: u32, most_bytes: usize) -> Option<(Vec<u8>, u32)> {
+    pub(crate) fn next_fitting(&mut self, most_items: u32, most_bytes: usize) -> Option<(Vec<u8>, u32)> {
         self.cut(most_items, most_bytes, false)
     }
 
     /// Bytes not in a piece yet, without the headers of open containers.
-    pub fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.open.iter().map(|container| container.end - container.position).sum()
     }
 
     /// Bytes held beside the source: headers, and items that do not fit a piece yet.
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.open.iter().map(|container| container.header.len() + container.children.len()).sum()
     }
 

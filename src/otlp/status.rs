@@ -77,7 +77,7 @@ pub fn to_wire(status: &Status, retry_after: Option<Duration>) -> Vec<u8> {
 }
 
 /// The same as JSON.
-pub fn to_json(status: &Status, retry_after: Option<Duration>) -> Vec<u8> {
+pub(crate) fn to_json(status: &Status, retry_after: Option<Duration>) -> Vec<u8> {
     let message = serde_json::to_string(&status.message).unwrap_or_else(|_| "\"\"".to_owned());
     let details = retry_after.map_or_else(String::new, |after| {
         let (seconds, nanos) = (after.as_secs(), after.subsec_nanos());
@@ -102,7 +102,7 @@ fn retry_delay(any: &Any) -> Option<Duration> {
 }
 
 /// The number of rejected items in an `Export…ServiceResponse`, and its message.
-pub fn partial_success(response: &[u8]) -> (u64, String) {
+pub(crate) fn partial_success(response: &[u8]) -> (u64, String) {
     let Ok(response) = Response::decode(response) else {
         return (rejected_of_part(response).unwrap_or(0), String::new());
     };

@@ -4,27 +4,27 @@
 use smallvec::SmallVec;
 
 /// A randomness is below this; a threshold of this keeps nothing.
-pub const RANGE: u64 = 1 << 56;
+pub(crate) const RANGE: u64 = 1 << 56;
 /// Their number of hexadecimal digits.
-pub const DIGITS: usize = 14;
+const DIGITS: usize = 14;
 
 type Pair<'a> = (&'a [u8], &'a [u8]);
 
 /// The content of one tracestate.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct TraceState<'a> {
+pub(crate) struct TraceState<'a> {
     /// The number, and its text.
-    pub randomness: Option<(u64, &'a [u8])>,
-    pub threshold: Option<(u64, &'a [u8])>,
+    pub(crate) randomness: Option<(u64, &'a [u8])>,
+    pub(crate) threshold: Option<(u64, &'a [u8])>,
     /// The other members of `ot`.
     extra: SmallVec<[Pair<'a>; 2]>,
     /// The other vendors' members.
-    pub vendors: SmallVec<[Pair<'a>; 4]>,
+    vendors: SmallVec<[Pair<'a>; 4]>,
 }
 
 impl<'a> TraceState<'a> {
     /// `None` if it is not well-formed, or longer than the specification allows.
-    pub fn read(text: &'a [u8]) -> Option<TraceState<'a>> {
+    pub(crate) fn read(text: &'a [u8]) -> Option<TraceState<'a>> {
         let mut state = TraceState::default();
         if text.is_empty() {
             return Some(state);
@@ -71,7 +71,7 @@ impl<'a> TraceState<'a> {
     }
 
     /// `ot` first, and in it `rv` and `th`.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let known = [(b"rv", self.randomness), (b"th", self.threshold)];
         let known = known.iter().filter_map(|(key, given)| Some((key.as_slice(), (*given)?.1)));
         let mut separator: &[u8] = b"ot=";
@@ -88,22 +88,22 @@ impl<'a> TraceState<'a> {
 }
 
 /// Reads an `rv`.
-pub fn randomness(text: &[u8]) -> Option<u64> {
+pub(crate) fn randomness(text: &[u8]) -> Option<u64> {
     if text.len() == DIGITS { hexadecimal(text) } else { None }
 }
 
 /// Reads a `th`, whose trailing zeros are omitted.
-pub fn threshold(text: &[u8]) -> Option<u64> {
+pub(crate) fn threshold(text: &[u8]) -> Option<u64> {
     let missing = DIGITS.checked_sub(text.len())?;
     if text.is_empty() { None } else { Some(hexadecimal(text)? << (4 * missing)) }
 }
 
-pub fn put_randomness(randomness: u64, out: &mut Vec<u8>) {
+pub(crate) fn put_randomness(randomness: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(format!("{randomness:014x}").as_bytes());
 }
 
 /// The shortest form; nothing if it keeps nothing.
-pub fn put_threshold(threshold: u64, out: &mut Vec<u8>) {
+pub(crate) fn put_threshold(threshold: u64, out: &mut Vec<u8>) {
     match threshold {
         0 => out.push(b'0'),
         RANGE.. => {}
@@ -123,7 +123,7 @@ fn trim(mut text: &[u8]) -> &[u8] {
 }
 
 /// The text before and after the first `at`.
-pub fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+pub(crate) fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let (key, rest) = text.split_at_checked(text.iter().position(|byte| *byte == at)?)?;
     Some((key, rest.get(1..)?))
 }
@@ -152,12 +152,12 @@ fn is_value(value: &[u8]) -> bool {
 }
 
 /// Whether a member may have this key and this value.
-pub fn is_member(key: &[u8], value: &[u8]) -> bool {
+pub(crate) fn is_member(key: &[u8], value: &[u8]) -> bool {
     is_key(key) && is_value(value)
 }
 
 /// The value of one member of a well-formed tracestate.
-pub fn member<'a>(text: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn member<'a>(text: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     TraceState::read(text)?;
     let mut members = text.split(|byte| *byte == b',').filter_map(|member| cut(trim(member), b'='));
     members.find(|(key, _)| *key == wanted).map(|(_, value)| value)

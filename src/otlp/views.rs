@@ -132,7 +132,7 @@ impl<'a> Merge<'a> for Cow<'a, [u8]> {
 /// The occurrences of one repeated message or string field, in order. It stores no list: it starts at the first
 /// occurrence.
 #[derive(Clone)]
-pub struct Repeated<'a> {
+pub(crate) struct Repeated<'a> {
     fields: Fields<'a>,
     number: u32,
     left: usize,
@@ -140,7 +140,7 @@ pub struct Repeated<'a> {
 
 impl<'a> Repeated<'a> {
     /// All fields `number` of `message`.
-    pub fn of(message: &'a [u8], number: u32) -> Self {
+    pub(crate) fn of(message: &'a [u8], number: u32) -> Self {
         let mut repeated = Repeated::default();
         let mut fields = Fields::new(message);
         while let (here, Some(found)) = (fields.clone(), fields.next()) {
@@ -151,11 +151,11 @@ impl<'a> Repeated<'a> {
         repeated
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.left
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.left == 0
     }
 }
@@ -212,7 +212,7 @@ pub enum AnyValue<'a> {
 
 impl<'a> AnyValue<'a> {
     #[inline]
-    pub fn read(message: &'a [u8]) -> Self {
+    pub(crate) fn read(message: &'a [u8]) -> Self {
         let mut value = AnyValue::Empty;
         value.take(message);
         value

@@ -37,7 +37,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Bytes still to be read.
-    pub fn left(&self) -> usize {
+    pub(super) fn left(&self) -> usize {
         self.rest.len()
     }
 }
@@ -133,7 +133,7 @@ fn group(start: &[u8], number: u32) -> Option<(Value<'_>, &[u8])> {
 
 /// Reads a varint: its value and the rest. `None` if it is truncated, longer than ten bytes or over 64 bits.
 #[inline(always)]
-pub fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     match *bytes {
         [a, ref rest @ ..] if a < 0x80 => Some((u64::from(a), rest)),
         [a, b, ref rest @ ..] if b < 0x80 => Some((u64::from(a & 0x7f) | u64::from(b) << 7, rest)),
@@ -159,7 +159,7 @@ fn long_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// Varints one behind another.
-pub fn varints(mut bytes: &[u8]) -> impl Iterator<Item = u64> {
+pub(super) fn varints(mut bytes: &[u8]) -> impl Iterator<Item = u64> {
     std::iter::from_fn(move || {
         let (value, after) = varint(bytes)?;
         bytes = after;
@@ -169,24 +169,24 @@ pub fn varints(mut bytes: &[u8]) -> impl Iterator<Item = u64> {
 
 /// The varint of a signed number in zigzag encoding.
 #[inline]
-pub fn zigzag(value: i32) -> u64 {
+pub(crate) fn zigzag(value: i32) -> u64 {
     u64::from((value << 1 ^ value >> 31) as u32)
 }
 
 #[inline]
-pub fn unzigzag(bits: u64) -> i32 {
+pub(crate) fn unzigzag(bits: u64) -> i32 {
     (bits as u32 >> 1) as i32 ^ -((bits & 1) as i32)
 }
 
 /// The length of a varint in bytes.
 #[inline]
-pub fn varint_len(value: u64) -> usize {
+pub(crate) fn varint_len(value: u64) -> usize {
     (70 - (value | 1).leading_zeros() as usize) / 7
 }
 
 /// The length of a length-delimited field with a payload of `length` bytes.
 #[inline]
-pub fn field_len(number: u32, length: usize) -> usize {
+pub(crate) fn field_len(number: u32, length: usize) -> usize {
     varint_len(u64::from(number) << 3) + varint_len(length as u64) + length
 }
 
@@ -208,7 +208,7 @@ pub fn put_header(out: &mut Vec<u8>, number: u32, length: usize) {
 
 /// Writes the length of everything after the bytes `reserved` for it at `at`.
 #[inline(always)]
-pub fn patch_length(out: &mut Vec<u8>, at: usize, reserved: usize) {
+pub(crate) fn patch_length(out: &mut Vec<u8>, at: usize, reserved: usize) {
     let length = out.len() - at - reserved;
     match out.get_mut(at) {
         Some(byte) if reserved == 1 && length < 0x80 => *byte = length as u8,
@@ -251,14 +251,14 @@ pub fn put_fixed64(out: &mut Vec<u8>, number: u32, value: u64) {
 }
 
 #[inline]
-pub fn put_fixed32(out: &mut Vec<u8>, number: u32, value: u32) {
+pub(crate) fn put_fixed32(out: &mut Vec<u8>, number: u32, value: u32) {
     put_varint(out, u64::from(number) << 3 | 5);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// A singular message field: given once it is a slice of `message`; given more often the encodings are concatenated,
 /// which is how protobuf merges them. Absent means empty.
-pub fn merged<'a>(message: &'a [u8], number: u32) -> Cow<'a, [u8]> {
+pub(crate) fn merged<'a>(message: &'a [u8], number: u32) -> Cow<'a, [u8]> {
     let mut found: Cow<'a, [u8]> = Cow::Borrowed(&[]);
     for field in Fields::new(message) {
         if field.number == number

@@ -9,10 +9,11 @@ use super::syntax::{Node, Syntax};
 use crate::config::nearest::nearest;
 
 /// Prefixes of attribute names that belong to resources.
-pub const OF_RESOURCES: [&str; 8] = ["service", "host", "k8s", "container", "cloud", "deployment", "os", "process"];
+pub(super) const OF_RESOURCES: [&str; 8] =
+    ["service", "host", "k8s", "container", "cloud", "deployment", "os", "process"];
 
 /// Advice for a name that is not a path.
-pub fn of_path(written: &str) -> Option<String> {
+pub(super) fn of_path(written: &str) -> Option<String> {
     let is_context = |first: &str| CONTEXTS.iter().any(|(name, ..)| *name == first);
     let (context, name) = written.split_once('.').filter(|(first, _)| is_context(first)).unwrap_or(("", written));
     if ERRORS.contains(&name) {
@@ -31,7 +32,7 @@ pub fn of_path(written: &str) -> Option<String> {
 }
 
 /// Advice for an expression that is not a condition.
-pub fn of_condition(written: &str) -> String {
+pub(super) fn of_condition(written: &str) -> String {
     let is_word = written.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let is_path = CONTEXTS.iter().flat_map(|(context, ..)| rows(context)).any(|row| row.name == written);
     of_path(written).filter(|_| !is_path || written == "status").unwrap_or_else(|| match is_word && !is_path {
@@ -41,7 +42,7 @@ pub fn of_condition(written: &str) -> String {
 }
 
 /// Advice for an unknown name in capitals; and whether it resembles a known one.
-pub fn of_symbol(name: &str, context: &str) -> (String, bool) {
+pub(super) fn of_symbol(name: &str, context: &str) -> (String, bool) {
     let known: Vec<String> = enums::names(context).map(|(name, _)| name).collect();
     let by_end = known.iter().find(|known| known.strip_suffix(name).is_some_and(|start| start.ends_with('_')));
     let near = by_end.map(String::as_str).or_else(|| nearest(name, known.iter().map(String::as_str)));
@@ -50,7 +51,7 @@ pub fn of_symbol(name: &str, context: &str) -> (String, bool) {
 }
 
 /// Advice for a bare word as an operand.
-pub fn of_operand(node: &Node) -> Option<String> {
+pub(super) fn of_operand(node: &Node) -> Option<String> {
     match &node.syntax {
         Syntax::Path(fields) => match fields.as_slice() {
             [field] if field.keys.is_empty() => Some(format!("text stands in quotes: \"{}\"", field.name)),
@@ -61,7 +62,7 @@ pub fn of_operand(node: &Node) -> Option<String> {
 }
 
 /// Text in quotes, with OTTL's escapes.
-pub fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = "\"".to_owned();
     for letter in text.chars() {
         match letter {

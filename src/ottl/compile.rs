@@ -78,7 +78,7 @@ pub fn condition(node: &Node, dialect: &Dialect) -> Compiled<Condition> {
     })
 }
 
-pub fn remarks_on_statement(statement: &Statement, dialect: &Dialect) -> Vec<Mistake> {
+pub(super) fn remarks_on_statement(statement: &Statement, dialect: &Dialect) -> Vec<Mistake> {
     let doubt = doubt(&statement.editor, dialect).into_iter();
     let within = statement.editor.nodes().flat_map(|node| remarks(node, dialect));
     let condition = statement.condition.iter().flat_map(|node| remarks_on_condition(node, dialect));
@@ -86,12 +86,12 @@ pub fn remarks_on_statement(statement: &Statement, dialect: &Dialect) -> Vec<Mis
 }
 
 /// Whether a condition compiles without a warning.
-pub fn is_right(node: &Node, dialect: &Dialect) -> bool {
+pub(super) fn is_right(node: &Node, dialect: &Dialect) -> bool {
     condition(node, dialect).is_ok() && remarks_on_condition(node, dialect).is_empty()
 }
 
 /// Warnings about a condition, including calls that are not boolean.
-pub fn remarks_on_condition(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
+pub(crate) fn remarks_on_condition(node: &Node, dialect: &Dialect) -> Vec<Mistake> {
     [untrue(node, dialect), remarks(node, dialect)].concat()
 }
 
@@ -458,7 +458,7 @@ fn compile_text(
 }
 
 /// Advice for a function that exists in other contexts.
-pub fn elsewhere(functions: &[&'static [Function]], name: &str) -> Option<String> {
+pub(super) fn elsewhere(functions: &[&'static [Function]], name: &str) -> Option<String> {
     let named = functions.iter().copied().flatten().filter(|row| row.name == name);
     named.filter_map(|row| row.contexts.first()).next().map(|context| {
         format!("it is a function of the {context} context: write `- context: {context}`, with a list of its own")

@@ -24,11 +24,11 @@ pub enum Condition {
 
 impl Condition {
     /// The error for a value that is not a boolean.
-    pub fn untrue(value: &Value) -> Fault {
+    pub(super) fn untrue(value: &Value) -> Fault {
         Fault::new(format!("a condition must be true or false, and this is {}", kind(value)))
     }
 
-    pub fn comparing(left: Expression, comparison: Comparison, right: Expression) -> Condition {
+    pub(super) fn comparing(left: Expression, comparison: Comparison, right: Expression) -> Condition {
         match (left, comparison, right) {
             (Expression::Path(path), _, Expression::Constant(Constant::Int(value))) if path.is_int() => {
                 Condition::Int(Box::new((path, comparison, value)))
@@ -89,7 +89,7 @@ impl Condition {
 }
 
 #[inline(always)]
-pub fn compare(left: &Value, comparison: Comparison, right: &Value) -> bool {
+pub(super) fn compare(left: &Value, comparison: Comparison, right: &Value) -> bool {
     match comparison {
         Comparison::Equal => equal(left, right),
         Comparison::NotEqual => !equal(left, right),
@@ -112,7 +112,7 @@ impl Comparison {
 }
 
 #[inline]
-pub fn equal(left: &Value, right: &Value) -> bool {
+pub(super) fn equal(left: &Value, right: &Value) -> bool {
     match (left.or_nil(), right.or_nil()) {
         (Value::String(left), Value::String(right)) => left == right,
         (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)) => same(*left, *right, many()),

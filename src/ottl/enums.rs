@@ -6,12 +6,12 @@ const TYPES: Names = ("METRIC_DATA_TYPE_", &["NONE", "GAUGE", "SUM", "HISTOGRAM"
 const FLAGS: Names = ("FLAG_", &["NONE", "NO_RECORDED_VALUE"]);
 
 /// The value of a symbol in a context.
-pub fn value(context: &str, symbol: &str) -> Option<i64> {
+pub(crate) fn value(context: &str, symbol: &str) -> Option<i64> {
     names(context).find(|(name, _)| name == symbol).map(|(_, value)| value)
 }
 
 /// All symbols of a context with their values.
-pub fn names(context: &str) -> impl Iterator<Item = (String, i64)> + use<> {
+pub(super) fn names(context: &str) -> impl Iterator<Item = (String, i64)> + use<> {
     let families: &[Names] = match context {
         "log" => &[SEVERITIES],
         "span" | "spanevent" => &[SPAN_KINDS, STATUS_CODES],

@@ -45,7 +45,7 @@ pub enum Constant {
 }
 
 /// A regular expression argument.
-pub enum Pattern {
+pub(crate) enum Pattern {
     /// A regular expression, or a glob translated to one.
     Compiled(pattern::Pattern),
     Computed {
@@ -55,7 +55,7 @@ pub enum Pattern {
 }
 
 impl Constant {
-    pub fn value(&self) -> Value<'_> {
+    pub(super) fn value(&self) -> Value<'_> {
         match self {
             Constant::Nil => Value::Nil,
             Constant::Bool(value) => Value::Bool(*value),
@@ -70,7 +70,7 @@ impl Constant {
     }
 
     /// A value to keep; `None` for a part of telemetry.
-    pub fn of(value: Value) -> Option<Constant> {
+    pub(super) fn of(value: Value) -> Option<Constant> {
         Some(match value {
             Value::Nil => Constant::Nil,
             Value::Bool(value) => Constant::Bool(value),
@@ -91,7 +91,7 @@ impl Constant {
 
 impl Expression {
     #[inline]
-    pub fn evaluate<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    pub(super) fn evaluate<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
         match self {
             Expression::Constant(constant) => Ok(constant.value()),
             Expression::Path(path) => path.get(scene),
@@ -142,7 +142,7 @@ impl Expression {
 }
 
 /// Checks that a value can be stored in a list or a map.
-pub fn storable(value: Value<'_>) -> Result<Value<'_>, Fault> {
+pub(super) fn storable(value: Value<'_>) -> Result<Value<'_>, Fault> {
     match value.any_len() {
         Some(_) => Ok(value),
         None => Err(Fault::new(format!("<Invalid value type {}>", kind(&value)))),
@@ -162,7 +162,7 @@ fn element<'a>(value: Value<'a>, key: Value) -> Result<Value<'a>, Fault> {
 }
 
 /// The name of a value's type in messages about keys and sums.
-pub fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Value) -> &'static str {
     if let Value::Nil = value { "<nil>" } else { value.type_name() }
 }
 

@@ -8,7 +8,7 @@ use super::value::{Fault, Time, Value};
 
 /// The accepted arguments of a parameter, checked when the config loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Any value.
     Value,
     /// A text value; literals of another type are refused.
@@ -50,11 +50,11 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter {
     pub name: &'static str,
-    pub kind: Kind,
-    pub optional: bool,
+    pub(super) kind: Kind,
+    pub(super) optional: bool,
 }
 
-pub enum Argument {
+pub(super) enum Argument {
     Value(Expression),
     Target(Path),
     Pattern(expression::Pattern),
@@ -64,9 +64,9 @@ pub enum Argument {
 }
 
 /// The arguments of one call, in the order of the parameters; an omitted optional one is `None`.
-pub struct Arguments(pub Vec<Option<Argument>>);
+pub struct Arguments(pub(super) Vec<Option<Argument>>);
 
-pub type Body = for<'a> fn(&'a Arguments, &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault>;
+pub(super) type Body = for<'a> fn(&'a Arguments, &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault>;
 
 /// A lower-case name is an editor (its value is unused), an upper-case name a converter.
 pub struct Function {
@@ -76,28 +76,28 @@ pub struct Function {
     pub contexts: &'static [&'static str],
     pub body: Body,
     /// Refuses literal arguments that cannot work, when the config loads.
-    pub check: Option<fn(&Arguments) -> Result<(), String>>,
+    pub(super) check: Option<fn(&Arguments) -> Result<(), String>>,
     /// Whether that is only a warning: the Go collector loads them, and fails when they run.
-    pub check_only_warns: bool,
+    pub(super) check_only_warns: bool,
     /// Whether a call with only literal arguments is evaluated when the config loads: not if it is random, or reads
     /// telemetry. A call that reads the clock fails at that point, and is evaluated when it runs.
-    pub is_constant: bool,
+    pub(super) is_constant: bool,
 }
 
 impl Function {
-    pub const fn checked(self, check: fn(&Arguments) -> Result<(), String>) -> Function {
+    pub(super) const fn checked(self, check: fn(&Arguments) -> Result<(), String>) -> Function {
         Function { check: Some(check), ..self }
     }
 
-    pub const fn only_in(self, contexts: &'static [&'static str]) -> Function {
+    pub(super) const fn only_in(self, contexts: &'static [&'static str]) -> Function {
         Function { contexts, ..self }
     }
 
-    pub fn is_in(&self, context: &str) -> bool {
+    pub(super) fn is_in(&self, context: &str) -> bool {
         self.contexts.is_empty() || self.contexts.contains(&context)
     }
 
-    pub const fn evaluated_when_run(self) -> Function {
+    pub(super) const fn evaluated_when_run(self) -> Function {
         Function { is_constant: false, ..self }
     }
 }
@@ -107,7 +107,7 @@ impl Arguments {
         self.0.get(index).and_then(Option::as_ref)
     }
 
-    pub fn is_given(&self, index: usize) -> bool {
+    pub(super) fn is_given(&self, index: usize) -> bool {
         self.get(index).is_some()
     }
 
@@ -120,37 +120,37 @@ impl Arguments {
         }
     }
 
-    pub fn text<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<&'a [u8], Fault> {
+    pub(super) fn text<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<&'a [u8], Fault> {
         self.value(index, scene)?.text()
     }
 
     /// The textual form of any value; `None` for nil.
-    pub fn text_like<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Option<&'a [u8]>, Fault> {
+    pub(super) fn text_like<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Option<&'a [u8]>, Fault> {
         self.value(index, scene)?.text_like(scene.arena)
     }
 
-    pub fn int<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<i64, Fault> {
+    pub(super) fn int<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<i64, Fault> {
         match self.value(index, scene)? {
             Value::Int(value) => Ok(value),
             other => Err(other.not("int64")),
         }
     }
 
-    pub fn map<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<&'a [u8], Fault> {
+    pub(super) fn map<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<&'a [u8], Fault> {
         match self.value(index, scene)? {
             Value::Map(entries) => Ok(entries),
             other => Err(other.not("pcommon.Map")),
         }
     }
 
-    pub fn list<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<&'a [u8], Fault> {
+    pub(super) fn list<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<&'a [u8], Fault> {
         match self.value(index, scene)? {
             Value::List(items) => Ok(items),
             other => Err(other.not("pcommon.Slice")),
         }
     }
 
-    pub fn time<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Time, Fault> {
+    pub(super) fn time<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Time, Fault> {
         match self.value(index, scene)? {
             Value::Time(time) => Ok(time),
             other => Err(other.not("time")),
@@ -158,14 +158,14 @@ impl Arguments {
     }
 
     /// In nanoseconds.
-    pub fn duration<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<i64, Fault> {
+    pub(super) fn duration<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<i64, Fault> {
         match self.value(index, scene)? {
             Value::Duration(nanos) => Ok(nanos),
             other => Err(other.not("duration")),
         }
     }
 
-    pub fn pattern<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Found<'a>, Fault> {
+    pub(super) fn pattern<'a>(&'a self, index: usize, scene: &mut Scene<'_, 'a>) -> Result<Found<'a>, Fault> {
         match self.get(index) {
             Some(Argument::Pattern(expression::Pattern::Compiled(pattern))) => Ok(Found::Compiled(pattern)),
             Some(Argument::Pattern(expression::Pattern::Computed { text, is_glob })) => {
@@ -176,21 +176,21 @@ impl Arguments {
         }
     }
 
-    pub fn literal_pattern(&self, index: usize) -> Option<&Pattern> {
+    pub(super) fn literal_pattern(&self, index: usize) -> Option<&Pattern> {
         match self.get(index) {
             Some(Argument::Pattern(expression::Pattern::Compiled(pattern))) => Some(pattern),
             _ => None,
         }
     }
 
-    pub fn values(&self, index: usize) -> &[Expression] {
+    pub(super) fn values(&self, index: usize) -> &[Expression] {
         match self.get(index) {
             Some(Argument::Values(values)) => values,
             _ => &[],
         }
     }
 
-    pub fn target(&self, index: usize) -> Result<&Path, Fault> {
+    pub(crate) fn target(&self, index: usize) -> Result<&Path, Fault> {
         match self.get(index) {
             Some(Argument::Target(path)) => Ok(path),
             _ => Err(Fault::new("no target is given")),
@@ -198,7 +198,7 @@ impl Arguments {
     }
 
     /// Calls the function at `index` with a text.
-    pub fn apply<'a>(
+    pub(super) fn apply<'a>(
         &'a self,
         index: usize,
         input: &'a [u8],
@@ -209,21 +209,21 @@ impl Arguments {
         call.evaluate(scene).map(Some)
     }
 
-    pub fn fixed_text(&self, index: usize) -> Option<&[u8]> {
+    pub(super) fn fixed_text(&self, index: usize) -> Option<&[u8]> {
         match self.get(index) {
             Some(Argument::Value(Expression::Constant(Constant::String(text)))) => Some(text),
             _ => None,
         }
     }
 
-    pub fn fixed_int(&self, index: usize) -> Option<i64> {
+    pub(super) fn fixed_int(&self, index: usize) -> Option<i64> {
         match self.get(index) {
             Some(Argument::Value(Expression::Constant(Constant::Int(value)))) => Some(*value),
             _ => None,
         }
     }
 
-    pub fn fixed_bool(&self, index: usize) -> Option<bool> {
+    pub(super) fn fixed_bool(&self, index: usize) -> Option<bool> {
         match self.get(index) {
             Some(Argument::Value(Expression::Constant(Constant::Bool(value)))) => Some(*value),
             _ => None,
@@ -231,7 +231,7 @@ impl Arguments {
     }
 
     /// The numbers of a list, or a single number.
-    pub fn fixed_numbers(&self, index: usize) -> impl Iterator<Item = f64> {
+    pub(super) fn fixed_numbers(&self, index: usize) -> impl Iterator<Item = f64> {
         let one = match self.get(index) {
             Some(Argument::Value(value)) => std::slice::from_ref(value),
             _ => self.values(index),
@@ -243,7 +243,7 @@ impl Arguments {
         })
     }
 
-    pub fn fixed_texts(&self, index: usize) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn fixed_texts(&self, index: usize) -> impl Iterator<Item = &[u8]> {
         self.values(index).iter().filter_map(|value| match value {
             Expression::Constant(Constant::String(text)) => Some(&**text),
             _ => None,

@@ -15,7 +15,7 @@ mod metrics;
 mod parsing;
 mod semconv;
 mod strings;
-pub(crate) mod time;
+pub(super) mod time;
 mod url;
 
 use std::cell::Cell;
@@ -84,11 +84,11 @@ pub const REFUSED: &[(&[&str], &str)] = &[
 ];
 
 /// Why a function of the Go collector is not supported.
-pub fn refusal(name: &str) -> Option<&'static str> {
+pub(super) fn refusal(name: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
 }
 
-pub const fn required(name: &'static str, kind: Kind) -> Parameter {
+pub(crate) const fn required(name: &'static str, kind: Kind) -> Parameter {
     Parameter { name, kind, optional: false }
 }
 
@@ -96,11 +96,11 @@ const fn optional(name: &'static str, kind: Kind) -> Parameter {
     Parameter { name, kind, optional: true }
 }
 
-pub const fn function(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
+pub(crate) const fn function(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
     Function { name, parameters, contexts: &[], body, check: None, check_only_warns: false, is_constant: true }
 }
 
-pub const TARGET: Parameter = required("target", Kind::Value);
+pub(crate) const TARGET: Parameter = required("target", Kind::Value);
 const TEXT: Parameter = required("target", Kind::Text);
 const MAP: Parameter = required("target", Kind::Map);
 const LIST: Parameter = required("target", Kind::List);
@@ -114,17 +114,17 @@ thread_local! {
 }
 
 /// Limits results on this thread to the size of one request.
-pub fn bound(bytes: u64) {
+pub(crate) fn bound(bytes: u64) {
     BOUND.set(usize::try_from(bytes).unwrap_or(LONGEST).min(LONGEST));
 }
 
 /// The maximum size of a function's result.
-pub fn longest() -> usize {
+pub(super) fn longest() -> usize {
     BOUND.get()
 }
 
 /// Maximum elements of a decoded collection: each takes more memory than on the wire, where an item may be two bytes.
-pub fn many() -> usize {
+pub(super) fn many() -> usize {
     longest() / 64
 }
 
@@ -143,7 +143,7 @@ fn push<T>(list: &mut Vec<T>, one: T) -> Result<(), Fault> {
 }
 
 /// Appends to a function's result, within its limit.
-pub fn put(out: &mut Vec<u8>, piece: &[u8]) -> Result<(), Fault> {
+pub(crate) fn put(out: &mut Vec<u8>, piece: &[u8]) -> Result<(), Fault> {
     out.extend_from_slice(piece);
     within_bounds(out)
 }
@@ -152,7 +152,7 @@ fn within_bounds(out: &[u8]) -> Result<(), Fault> {
     length_within_bounds(out.len())
 }
 
-pub fn length_within_bounds(length: usize) -> Result<(), Fault> {
+pub(crate) fn length_within_bounds(length: usize) -> Result<(), Fault> {
     if length <= longest() { Ok(()) } else { Err(too_large()) }
 }
 

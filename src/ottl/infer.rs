@@ -22,10 +22,10 @@ enum Hint<'n> {
 
 /// The names in the texts of a group, each with the index of its text.
 #[derive(Default)]
-pub struct Hints<'n>(Vec<(usize, Hint<'n>)>);
+pub(crate) struct Hints<'n>(Vec<(usize, Hint<'n>)>);
 
 impl<'n> Hints<'n> {
-    pub fn node(&mut self, index: usize, node: &'n Node) {
+    pub(crate) fn node(&mut self, index: usize, node: &'n Node) {
         match &node.syntax {
             Syntax::Path(fields) => self.0.extend(fields.first().map(|first| (index, Hint::Path(first)))),
             Syntax::Call(call) => self.0.push((index, Hint::Function(&call.name, &call.name_span))),
@@ -36,17 +36,17 @@ impl<'n> Hints<'n> {
         node.children().into_iter().for_each(|node| self.node(index, node));
     }
 
-    pub fn call(&mut self, index: usize, call: &'n Call) {
+    pub(super) fn call(&mut self, index: usize, call: &'n Call) {
         self.0.push((index, Hint::Function(&call.name, &call.name_span)));
         call.nodes().for_each(|node| self.node(index, node));
     }
 
-    pub fn paths(&self) -> usize {
+    pub(crate) fn paths(&self) -> usize {
         self.0.iter().filter(|(_, hint)| matches!(hint, Hint::Path(_))).count()
     }
 
     /// How many of the paths exist in one of these contexts.
-    pub fn known_in(&self, contexts: &[&str]) -> usize {
+    pub(crate) fn known_in(&self, contexts: &[&str]) -> usize {
         let is_known = |(_, hint): &&(usize, Hint)| match hint {
             Hint::Path(field) => contexts.iter().any(|context| *context == field.name || has(context, &field.name)),
             _ => false,
@@ -56,7 +56,7 @@ impl<'n> Hints<'n> {
 
     /// The innermost context named by a path, if it has every function and symbol used; else the first from the inside
     /// that has them, down to the named one. A mistake comes with the index of its text.
-    pub fn context(
+    pub(crate) fn context(
         &self,
         candidates: &[&'static str],
         functions: &[&'static [Function]],

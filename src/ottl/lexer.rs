@@ -3,7 +3,7 @@
 use super::syntax::{Mistake, Span};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Token<'t> {
+pub(super) enum Token<'t> {
     /// The hexadecimal digits after `0x`.
     Bytes(&'t str),
     Float(&'t str),
@@ -17,7 +17,7 @@ pub enum Token<'t> {
 
 impl Token<'_> {
     /// The token as shown in a message.
-    pub fn words(&self, text: &str, span: &Span) -> String {
+    pub(super) fn words(&self, text: &str, span: &Span) -> String {
         match self {
             Token::End => "the end".to_owned(),
             _ => text.get(span.clone()).unwrap_or_default().to_owned(),
@@ -30,7 +30,7 @@ const SYMBOLS: [&str; 21] =
     ["==", "!=", ">=", "<=", "=>", ">", "<", "=", "+", "-", "*", "/", "(", ")", "{", "}", "[", "]", ":", ",", "."];
 
 /// All tokens, the last of which is `End`.
-pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, Span)>, Mistake> {
+pub(super) fn tokens(text: &str) -> Result<Vec<(Token<'_>, Span)>, Mistake> {
     let (mut tokens, mut at) = (Vec::new(), 0);
     loop {
         let rest = text.get(at..).unwrap_or_default();
@@ -111,7 +111,7 @@ fn string(text: &str) -> Option<(Token<'_>, usize)> {
 }
 
 /// The value of quoted text, by Go's escapes; or the range of an invalid escape.
-pub fn unquoted(text: &str) -> Result<Vec<u8>, Span> {
+pub(super) fn unquoted(text: &str) -> Result<Vec<u8>, Span> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('\\') {

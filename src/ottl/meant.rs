@@ -2,7 +2,7 @@
 //! (bare words, `=`, `contains`, dotted attributes, no quotes), and written in OTTL. The result is a proposal in the
 //! help of an error, and never decides what a condition means.
 
-pub mod names;
+pub(super) mod names;
 mod words;
 
 use super::advice::escaped;
@@ -15,14 +15,14 @@ use words::{Operator, Word, words};
 const LONGEST: usize = 2000;
 /// Contexts to name where a path must name one.
 const PREFIXES: [&str; 6] = ["", "log.", "span.", "metric.", "datapoint.", "spanevent."];
-pub const ERRORS: [&str; 4] = ["error", "errors", "failed", "failure"];
-pub const IS_ERROR: [&str; 2] = ["severity_number >= SEVERITY_NUMBER_ERROR", "status.code == STATUS_CODE_ERROR"];
+pub(super) const ERRORS: [&str; 4] = ["error", "errors", "failed", "failure"];
+pub(super) const IS_ERROR: [&str; 2] = ["severity_number >= SEVERITY_NUMBER_ERROR", "status.code == STATUS_CODE_ERROR"];
 /// Names of severities elsewhere.
 const SEVERITIES: [(&str, &str); 5] =
     [("WARNING", "WARN"), ("ERR", "ERROR"), ("CRITICAL", "FATAL"), ("PANIC", "FATAL"), ("INFORMATION", "INFO")];
 
 /// The conditions that may be meant, best first: only those that `is_right` accepts.
-pub fn conditions(text: &str, is_right: impl Fn(&str) -> bool) -> Vec<String> {
+pub(crate) fn conditions(text: &str, is_right: impl Fn(&str) -> bool) -> Vec<String> {
     if text.len() > LONGEST {
         return Vec::new();
     }
@@ -38,7 +38,7 @@ pub fn conditions(text: &str, is_right: impl Fn(&str) -> bool) -> Vec<String> {
 }
 
 /// Whether a text is words to look for, not a comparison.
-pub fn is_text(text: &str) -> bool {
+pub(crate) fn is_text(text: &str) -> bool {
     words(text).iter().all(|(word, _)| match word {
         Word::Text(_) => true,
         Word::Name(name) => name.keys.is_empty() && !name.text.contains(['[', ']', '{', '}', ',']),

@@ -9,7 +9,7 @@ mod attribute;
 mod field;
 mod nested;
 mod outside;
-pub(crate) mod table;
+pub(super) mod table;
 
 use smallvec::SmallVec;
 
@@ -33,16 +33,16 @@ pub struct Path {
 }
 
 /// One name in a path, with its keys.
-pub struct Segment {
-    pub name: String,
-    pub keys: Vec<Expression>,
+pub(super) struct Segment {
+    pub(super) name: String,
+    pub(super) keys: Vec<Expression>,
 }
 
 type Keys<'a> = SmallVec<[Value<'a>; 4]>;
 
 impl Path {
     /// The path with these segments in a context; or the mistake, with advice.
-    pub fn resolve(context: &str, segments: Vec<Segment>, span: &Span) -> Result<Path, Mistake> {
+    pub(super) fn resolve(context: &str, segments: Vec<Segment>, span: &Span) -> Result<Path, Mistake> {
         let seen = CONTEXTS.iter().find(|(name, ..)| *name == context).map_or(&[] as &[&str], |(_, seen, _)| *seen);
         let first = segments.first().map_or("", |segment| segment.name.as_str());
         let first = if first == "instrumentation_scope" { "scope" } else { first };
@@ -100,7 +100,7 @@ impl Path {
     }
 
     /// Why comparing any value of this path with a literal has a constant outcome, and advice; `None` if it may vary.
-    pub fn is_foreign_to(&self, literal: &Value) -> Option<(String, String)> {
+    pub(super) fn is_foreign_to(&self, literal: &Value) -> Option<(String, String)> {
         let number = "a number";
         let is = match self.row.form {
             _ if !self.keys.is_empty() => return None,
@@ -142,12 +142,12 @@ impl Path {
     }
 
     /// Whether `int` can read it: an integer in the same field of all messages in its place.
-    pub fn is_int(&self) -> bool {
+    pub(super) fn is_int(&self) -> bool {
         self.is_plain() && self.keys.is_empty() && matches!(self.row.form, Form::Enum | Form::Count | Form::Fixed64)
     }
 
     #[inline]
-    pub fn int(&self, sight: &mut Sight) -> i64 {
+    pub(super) fn int(&self, sight: &mut Sight) -> i64 {
         let [number, ..] = self.row.number;
         let bits = self.message(sight).bits(number);
         match self.row.form {
@@ -158,7 +158,7 @@ impl Path {
     }
 
     /// Whether `text` can read it: a text field, or an attribute with a constant key.
-    pub fn is_text(&self) -> bool {
+    pub(super) fn is_text(&self) -> bool {
         let is_named = matches!(&*self.keys, [Expression::Constant(Constant::String(_))]);
         self.is_plain()
             && (self.row.form == Form::Text && self.keys.is_empty() || self.row.form == Form::Attributes && is_named)
@@ -166,7 +166,7 @@ impl Path {
 
     /// The text; `None` if the attribute is absent or not text.
     #[inline]
-    pub fn text<'a>(&self, sight: &mut Sight<'a>) -> Option<&'a [u8]> {
+    pub(super) fn text<'a>(&self, sight: &mut Sight<'a>) -> Option<&'a [u8]> {
         let [number, ..] = self.row.number;
         let message = self.message(sight);
         match &*self.keys {
@@ -179,7 +179,7 @@ impl Path {
     }
 
     /// Whether the attribute that it names exists, even if it is empty.
-    pub fn has(&self, sight: &mut Sight) -> bool {
+    pub(crate) fn has(&self, sight: &mut Sight) -> bool {
         let [number, ..] = self.row.number;
         match &*self.keys {
             [Expression::Constant(Constant::String(key))] => self.message(sight).attribute(number, key).is_some(),
@@ -192,7 +192,7 @@ impl Path {
         number != 0 && others.iter().all(|other| *other == number) && self.row.inner == 0
     }
 
-    pub fn get<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+    pub(super) fn get<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
         let number = self.number(scene.sight);
         match self.row.form {
             Form::Outside(value) => self.get_outside(value, scene),
@@ -202,7 +202,7 @@ impl Path {
         }
     }
 
-    pub fn set<'a>(&'a self, scene: &mut Scene<'_, 'a>, value: Value<'a>) -> Result<(), Fault> {
+    pub(super) fn set<'a>(&'a self, scene: &mut Scene<'_, 'a>, value: Value<'a>) -> Result<(), Fault> {
         let number = self.number(scene.sight);
         match self.row.form {
             Form::Outside(old) => self.set_outside(old, scene, value),
@@ -223,7 +223,7 @@ impl Path {
     }
 
     /// Deletes a key of a map, if it exists.
-    pub fn delete_key<'a>(&'a self, scene: &mut Scene<'_, 'a>, key: &[u8]) -> Result<(), Fault> {
+    pub(super) fn delete_key<'a>(&'a self, scene: &mut Scene<'_, 'a>, key: &[u8]) -> Result<(), Fault> {
         if let Some((number, message)) = self.attributes(scene.sight) {
             message.delete_attribute(number, key);
             return Ok(());
@@ -239,7 +239,7 @@ impl Path {
     }
 
     /// Keeps the entries of a map that `keep` accepts, in their order.
-    pub fn retain<'a>(
+    pub(super) fn retain<'a>(
         &'a self,
         scene: &mut Scene<'_, 'a>,
         mut keep: impl FnMut(&'a [u8], Value<'a>) -> bool,

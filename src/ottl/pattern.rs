@@ -12,8 +12,8 @@ use regex::bytes::{Captures, RegexBuilder};
 
 use super::functions::put;
 use super::value::Fault;
-pub use computed::{Computed, Found};
-pub use search::Pattern;
+pub(super) use computed::{Computed, Found};
+pub(crate) use search::Pattern;
 
 /// Maximum size of a compiled pattern in bytes.
 const SIZE: usize = 2 << 20;
@@ -22,7 +22,7 @@ const NEST: u32 = 100;
 const REPETITIONS: u32 = 1000;
 
 /// Compiles a regular expression in Go's syntax. The error says why it is invalid.
-pub fn compile(pattern: &str) -> Result<Pattern, String> {
+pub(crate) fn compile(pattern: &str) -> Result<Pattern, String> {
     build(&translated(pattern)?, SIZE)
 }
 
@@ -32,7 +32,7 @@ fn translated(pattern: &str) -> Result<String, String> {
 
 /// Compiles a glob: `*` and `**` match any text, `?` one character, `[a-z]`, `[!abc]`, `{a,b}`; `\` makes the next
 /// character literal.
-pub fn glob(pattern: &str) -> Result<Pattern, String> {
+pub(super) fn glob(pattern: &str) -> Result<Pattern, String> {
     build(&translated_glob(pattern)?, SIZE)
 }
 
@@ -312,7 +312,7 @@ fn push_literal(out: &mut String, c: char) {
 }
 
 /// Appends `template` with `$1`, `${1}`, `$name`, `${name}` and `$$` expanded, as in Go's `Expand`.
-pub fn expand(template: &[u8], captures: &Captures, out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(super) fn expand(template: &[u8], captures: &Captures, out: &mut Vec<u8>) -> Result<(), Fault> {
     let mut rest = template;
     while let Some(at) = memchr::memchr(b'$', rest) {
         let (before, after) = rest.split_at_checked(at).unwrap_or_default();

@@ -19,7 +19,7 @@ use super::value::Fault;
 
 /// How a failing condition or statement is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorMode {
+pub(crate) enum ErrorMode {
     /// Log it; it counts as not true, or not done.
     Ignore,
     Silent,
@@ -28,53 +28,53 @@ pub enum ErrorMode {
 }
 
 impl ErrorMode {
-    pub const CHOICES: [(&str, ErrorMode); 3] =
+    pub(crate) const CHOICES: [(&str, ErrorMode); 3] =
         [("ignore", ErrorMode::Ignore), ("silent", ErrorMode::Silent), ("propagate", ErrorMode::Propagate)];
 }
 
 /// A condition with its text.
-pub struct Rule {
-    pub text: String,
-    pub syntax: Node,
-    pub condition: Condition,
+pub(crate) struct Rule {
+    pub(crate) text: String,
+    pub(crate) syntax: Node,
+    condition: Condition,
     failed: AtomicBool,
 }
 
 /// A statement with its text.
-pub struct Step {
-    pub text: String,
+struct Step {
+    text: String,
     editor: Call,
     condition: Option<Condition>,
     failed: AtomicBool,
 }
 
 /// Conditions of which at least one must be true, and statements, all in one context.
-pub struct Group {
-    pub context: &'static str,
-    pub error_mode: ErrorMode,
-    pub conditions: Vec<Rule>,
-    pub statements: Vec<Step>,
+pub(crate) struct Group {
+    pub(crate) context: &'static str,
+    error_mode: ErrorMode,
+    pub(crate) conditions: Vec<Rule>,
+    statements: Vec<Step>,
 }
 
 /// A text with its place, and its config key.
-pub struct Text<'k> {
-    pub key: &'k str,
-    pub text: String,
-    pub place: Place,
-    pub is_statement: bool,
+pub(crate) struct Text<'k> {
+    pub(crate) key: &'k str,
+    pub(crate) text: String,
+    pub(crate) place: Place,
+    pub(crate) is_statement: bool,
 }
 
 /// Where a component's groups are in its section.
 #[derive(Clone, Copy)]
-pub struct Grouping<'k> {
+pub(crate) struct Grouping<'k> {
     /// A list of texts, or of sections with `context`, `error_mode` and their own lists of texts.
-    pub key: &'k str,
+    pub(crate) key: &'k str,
     /// The innermost first.
-    pub contexts: &'k [&'static str],
-    pub functions: &'k [&'static [Function]],
-    pub error_mode: ErrorMode,
+    pub(crate) contexts: &'k [&'static str],
+    pub(crate) functions: &'k [&'static [Function]],
+    pub(crate) error_mode: ErrorMode,
     /// Whether the texts are statements, optionally with conditions; else they are conditions.
-    pub has_statements: bool,
+    pub(crate) has_statements: bool,
 }
 
 enum Parsed {
@@ -85,7 +85,7 @@ enum Parsed {
 impl Grouping<'_> {
     /// Reads all groups, in order. `settings` reads the other keys of a group's section, even if its texts have
     /// mistakes.
-    pub fn read<S: Default, T>(
+    pub(crate) fn read<S: Default, T>(
         &self,
         section: &Section,
         settings: impl Fn(&Section) -> S,
@@ -159,7 +159,7 @@ impl Grouping<'_> {
 impl Group {
     /// Compiles a group in `context`, or in the one inferred from its paths among `candidates`. All mistakes are
     /// reported, each at its position; `None` if there is one.
-    pub fn read(
+    pub(crate) fn read(
         section: &Section,
         texts: &[Text],
         context: Option<&'static str>,
@@ -238,7 +238,7 @@ impl Group {
     }
 
     /// Runs the statements if one of the conditions is true, or there are none.
-    pub fn run<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<(), Fault> {
+    pub(crate) fn run<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<(), Fault> {
         if !self.conditions.is_empty() && self.first_true(scene)?.is_none() {
             return Ok(());
         }
@@ -252,7 +252,7 @@ impl Group {
 
     /// The index of the first true condition.
     #[inline]
-    pub fn first_true<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Option<usize>, Fault> {
+    pub(crate) fn first_true<'a>(&'a self, scene: &mut Scene<'_, 'a>) -> Result<Option<usize>, Fault> {
         for (index, rule) in self.conditions.iter().enumerate() {
             match rule.condition.holds(scene) {
                 Ok(true) => return Ok(Some(index)),

@@ -10,7 +10,7 @@ const DEPTH: usize = 128;
 
 impl<'a> Value<'a> {
     /// The text of any value as a converter's input; `None` for nil.
-    pub fn text_like(&self, arena: &'a Arena) -> Result<Option<&'a [u8]>, Fault> {
+    pub(super) fn text_like(&self, arena: &'a Arena) -> Result<Option<&'a [u8]>, Fault> {
         match self {
             Value::Nil => Ok(None),
             Value::String(text) => Ok(Some(text)),
@@ -22,7 +22,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    pub fn put_text_like(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(super) fn put_text_like(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
         match self {
             Value::Nil => {}
             Value::String(text) => out.extend_from_slice(text),

@@ -7,15 +7,15 @@ use crate::telemetry::{Client, Now};
 use super::value::{Arena, Fault, Value};
 
 pub struct Scene<'s, 'a> {
-    pub arena: &'a Arena,
+    pub(crate) arena: &'a Arena,
     now: Option<Now>,
-    pub client: Option<&'s Client>,
+    pub(super) client: Option<&'s Client>,
     /// The value of `Expression::Input`: the text passed to a function given by name.
-    pub input: Value<'a>,
+    pub(super) input: Value<'a>,
     /// The messages that paths read and write.
-    pub sight: &'s mut Sight<'a>,
+    pub(crate) sight: &'s mut Sight<'a>,
     /// The scratch map, an encoded `KeyValueList`; the builder of the scene decides its lifetime.
-    pub cache: &'a [u8],
+    pub(crate) cache: &'a [u8],
 }
 
 impl<'s, 'a> Scene<'s, 'a> {
@@ -34,12 +34,12 @@ impl<'s, 'a> Scene<'s, 'a> {
         Self::whole(arena, None, None, sight)
     }
 
-    pub fn now(&self) -> Result<Now, Fault> {
+    pub(super) fn now(&self) -> Result<Now, Fault> {
         self.now.ok_or_else(Fault::no_clock)
     }
 
     /// Whether the span in sight has no parent.
-    pub fn is_root_span(&self) -> bool {
+    pub(super) fn is_root_span(&self) -> bool {
         self.sight.record.bytes(span::PARENT_SPAN_ID).iter().all(|byte| *byte == 0)
     }
 }

@@ -3,47 +3,47 @@
 use std::ops::Range;
 
 /// A byte range of a text.
-pub type Span = Range<usize>;
+pub(crate) type Span = Range<usize>;
 
 /// Why a statement or condition is refused when the config loads, and where in its text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mistake {
     pub span: Span,
     pub message: String,
-    pub help: Option<String>,
+    pub(crate) help: Option<String>,
     /// Whether the help suggests a name similar to the written one.
-    pub is_guessed: bool,
+    pub(crate) is_guessed: bool,
     /// Whether the path does not exist in its context.
-    pub is_unknown_path: bool,
+    pub(crate) is_unknown_path: bool,
     /// Whole conditions that may be meant.
     pub meant: Vec<String>,
 }
 
 impl Mistake {
-    pub fn new(span: &Span, message: impl Into<String>) -> Mistake {
+    pub(crate) fn new(span: &Span, message: impl Into<String>) -> Mistake {
         let (span, message) = (span.clone(), message.into());
         Mistake { span, message, help: None, is_guessed: false, is_unknown_path: false, meant: Vec::new() }
     }
 
-    pub fn help(self, help: impl Into<Option<String>>) -> Mistake {
+    pub(crate) fn help(self, help: impl Into<Option<String>>) -> Mistake {
         Mistake { help: help.into(), ..self }
     }
 
     /// Adds the most similar known name as help, if there is one.
-    pub fn guess(self, help: Option<String>) -> Mistake {
+    pub(super) fn guess(self, help: Option<String>) -> Mistake {
         Mistake { is_guessed: help.is_some(), ..self }.help(help)
     }
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    pub syntax: Syntax,
-    pub span: Span,
+    pub(crate) syntax: Syntax,
+    pub(crate) span: Span,
 }
 
 impl Node {
     /// The child nodes, in textual order.
-    pub fn children(&self) -> Vec<&Node> {
+    pub(super) fn children(&self) -> Vec<&Node> {
         match &self.syntax {
             Syntax::Path(fields) => fields.iter().flat_map(|field| &field.keys).collect(),
             Syntax::Call(call) => call.nodes().collect(),
@@ -59,7 +59,7 @@ impl Node {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Syntax {
+pub(crate) enum Syntax {
     Nil,
     Bool(bool),
     Int(i64),
@@ -85,38 +85,38 @@ pub enum Syntax {
 
 /// One step of a path: `attributes["a"][0]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Field {
+pub(crate) struct Field {
     pub name: String,
-    pub keys: Vec<Node>,
-    pub span: Span,
+    pub(super) keys: Vec<Node>,
+    pub(super) span: Span,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Call {
-    pub name: String,
-    pub name_span: Span,
+pub(crate) struct Call {
+    pub(super) name: String,
+    pub(super) name_span: Span,
     pub arguments: Vec<Argument>,
     /// The indexes into the result: `ParseJSON(body)["a"]`.
-    pub keys: Vec<Node>,
+    pub(super) keys: Vec<Node>,
 }
 
 impl Call {
     /// The arguments, and the keys of the result.
-    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.arguments.iter().map(|argument| &argument.value).chain(&self.keys)
     }
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Argument {
-    pub name: Option<(String, Span)>,
-    pub value: Node,
+pub(crate) struct Argument {
+    pub(super) name: Option<(String, Span)>,
+    pub(super) value: Node,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statement {
-    pub editor: Call,
-    pub condition: Option<Node>,
+    pub(super) editor: Call,
+    pub(super) condition: Option<Node>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,16 +20,16 @@ pub use arena::Arena;
 pub struct Fault(pub Cow<'static, str>);
 
 impl Fault {
-    pub fn new(text: impl Into<Cow<'static, str>>) -> Fault {
+    pub(super) fn new(text: impl Into<Cow<'static, str>>) -> Fault {
         Fault(text.into())
     }
 }
 
 /// The error of a statement whose results exceed the memory for one request.
 const OUT_OF_MEMORY: &str = "the memory of this request's statements is used up";
-pub const TOO_LARGE: &str = "the result is larger than what one function may make";
+pub(super) const TOO_LARGE: &str = "the result is larger than what one function may make";
 /// No `error_mode` ignores this: the partial result is useless.
-pub const NO_END: &str = "the metrics that this request's statements add have no room";
+pub(super) const NO_END: &str = "the metrics that this request's statements add have no room";
 
 /// The error of a time-dependent call when the config loads.
 const NO_CLOCK: &str = "there is no clock before telemetry comes";
@@ -41,19 +41,19 @@ impl From<Exhausted> for Fault {
 }
 
 impl Fault {
-    pub fn is_out_of_memory(&self) -> bool {
+    pub(crate) fn is_out_of_memory(&self) -> bool {
         [OUT_OF_MEMORY, TOO_LARGE, NO_END, Exhausted::MESSAGE].iter().any(|text| self.0.ends_with(text))
     }
 
-    pub fn no_clock() -> Fault {
+    pub(super) fn no_clock() -> Fault {
         Fault::new(NO_CLOCK)
     }
 
-    pub fn wants_the_clock(&self) -> bool {
+    pub(super) fn wants_the_clock(&self) -> bool {
         self.0 == NO_CLOCK
     }
 
-    pub fn has_no_end(&self) -> bool {
+    pub(super) fn has_no_end(&self) -> bool {
         self.0 == NO_END
     }
 }
@@ -61,23 +61,23 @@ impl Fault {
 /// A point in time: Unix seconds and nanoseconds, and the UTC offset for display.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Time {
-    pub seconds: i64,
-    pub nanos: u32,
-    pub offset_seconds: i32,
+    pub(super) seconds: i64,
+    pub(super) nanos: u32,
+    pub(super) offset_seconds: i32,
 }
 
 impl Time {
-    pub fn of(nanos: i128, offset_seconds: i32) -> Time {
+    pub(super) fn of(nanos: i128, offset_seconds: i32) -> Time {
         const SECOND: i128 = 1_000_000_000;
         Time { seconds: nanos.div_euclid(SECOND) as i64, nanos: nanos.rem_euclid(SECOND) as u32, offset_seconds }
     }
 
-    pub fn shifted(self, nanos: i128) -> Time {
+    pub(super) fn shifted(self, nanos: i128) -> Time {
         Time::of(self.nanos() + nanos, self.offset_seconds)
     }
 
     /// Since 1970.
-    pub fn nanos(self) -> i128 {
+    pub(super) fn nanos(self) -> i128 {
         i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanos)
     }
 }
@@ -107,7 +107,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    pub fn from_any(any: AnyValue<'a>) -> Value<'a> {
+    pub(crate) fn from_any(any: AnyValue<'a>) -> Value<'a> {
         match any {
             AnyValue::Empty => Value::Nil,
             AnyValue::String(text) => Value::String(text),
@@ -121,7 +121,7 @@ impl<'a> Value<'a> {
     }
 
     /// The name of the value's type in the Go collector's messages.
-    pub fn type_name(&self) -> &'static str {
+    pub(super) fn type_name(&self) -> &'static str {
         match self {
             Value::Nil => "nil",
             Value::Bool(_) => "bool",
@@ -141,17 +141,17 @@ impl<'a> Value<'a> {
 
     /// The error for a value of the wrong type.
     #[cold]
-    pub fn not(&self, expected: &str) -> Fault {
+    pub(super) fn not(&self, expected: &str) -> Fault {
         Fault::new(format!("expected {expected} but got {}", self.type_name()))
     }
 
     /// The error for a value that a conversion does not support.
     #[cold]
-    pub fn unsupported(&self) -> Fault {
+    pub(super) fn unsupported(&self) -> Fault {
         Fault::new(format!("unsupported type: {}", self.type_name()))
     }
 
-    pub fn text(&self) -> Result<&'a [u8], Fault> {
+    pub(super) fn text(&self) -> Result<&'a [u8], Fault> {
         match self {
             Value::String(text) => Ok(text),
             other => Err(other.not("string")),
@@ -159,7 +159,7 @@ impl<'a> Value<'a> {
     }
 
     /// The length of the value as an `AnyValue`; `None` if it cannot be one (times, ids, wholes).
-    pub fn any_len(&self) -> Option<usize> {
+    pub(crate) fn any_len(&self) -> Option<usize> {
         Some(match self {
             Value::Nil => 0,
             Value::Bool(_) => 2,
@@ -173,7 +173,7 @@ impl<'a> Value<'a> {
     }
 
     /// Appends the fields of the `AnyValue`; nothing if the value cannot be one.
-    pub fn put_any(&self, out: &mut Vec<u8>) {
+    pub(crate) fn put_any(&self, out: &mut Vec<u8>) {
         match self {
             Value::Bool(value) => put_uint(out, any_value::BOOL, u64::from(*value)),
             Value::Int(value) => put_uint(out, any_value::INT, *value as u64),
@@ -187,51 +187,51 @@ impl<'a> Value<'a> {
     }
 
     /// Appends it as an attribute: a `KeyValue` in the field `number`.
-    pub fn put_pair(&self, out: &mut Vec<u8>, number: u32, key: &[u8]) {
+    pub(crate) fn put_pair(&self, out: &mut Vec<u8>, number: u32, key: &[u8]) {
         put_pair_header(out, number, key, self.any_len().unwrap_or(0));
         self.put_any(out);
     }
 
     /// Appends it as an `AnyValue` in the field `number`.
-    pub fn put_field(&self, out: &mut Vec<u8>, number: u32) {
+    pub(super) fn put_field(&self, out: &mut Vec<u8>, number: u32) {
         put_header(out, number, self.any_len().unwrap_or(0));
         self.put_any(out);
     }
 }
 
 /// The entries of an encoded `KeyValueList`, in order; of equal keys the first counts.
-pub fn entries(map: &[u8]) -> impl Iterator<Item = (&[u8], Value<'_>)> {
+pub(crate) fn entries(map: &[u8]) -> impl Iterator<Item = (&[u8], Value<'_>)> {
     let pairs = Repeated::of(map, list::VALUES).map(KeyValue::read);
     pairs.map(|pair| (pair.key, Value::from_any(pair.value)))
 }
 
 /// The items of an encoded `ArrayValue`.
-pub fn items(array: &[u8]) -> impl Iterator<Item = Value<'_>> {
+pub(crate) fn items(array: &[u8]) -> impl Iterator<Item = Value<'_>> {
     Repeated::of(array, list::VALUES).map(|item| Value::from_any(AnyValue::read(item)))
 }
 
 /// The value of a map's first entry with this key.
-pub fn entry<'a>(map: &'a [u8], key: &[u8]) -> Option<Value<'a>> {
+pub(super) fn entry<'a>(map: &'a [u8], key: &[u8]) -> Option<Value<'a>> {
     entries(map).find(|(name, _)| *name == key).map(|(_, value)| value)
 }
 
 /// The item of a list at an index.
-pub fn item(list: &[u8], index: i64) -> Result<Value<'_>, Fault> {
+pub(super) fn item(list: &[u8], index: i64) -> Result<Value<'_>, Fault> {
     let found = usize::try_from(index).ok().and_then(|index| items(list).nth(index));
     found.ok_or_else(|| out_of_bounds(index))
 }
 
 #[cold]
-pub fn out_of_bounds(index: i64) -> Fault {
+pub(super) fn out_of_bounds(index: i64) -> Fault {
     Fault::new(format!("index {index} out of bounds"))
 }
 
 /// Appends an entry to an encoded `KeyValueList`.
-pub fn put_entry(map: &mut Vec<u8>, key: &[u8], value: &Value) {
+pub(crate) fn put_entry(map: &mut Vec<u8>, key: &[u8], value: &Value) {
     value.put_pair(map, list::VALUES, key);
 }
 
 /// Appends an item to an encoded `ArrayValue`.
-pub fn put_item(array: &mut Vec<u8>, value: &Value) {
+pub(crate) fn put_item(array: &mut Vec<u8>, value: &Value) {
     value.put_field(array, list::VALUES);
 }

@@ -13,10 +13,10 @@ use super::{Branches, Next, Plan, Reserved};
 
 /// The entrance to the pipelines for one receiver, transport and signal.
 pub struct Gate {
-    pub receiver: String,
-    pub transport: &'static str,
-    pub signal: Signal,
-    pub next: Next,
+    pub(crate) receiver: String,
+    pub(crate) transport: &'static str,
+    pub(crate) signal: Signal,
+    pub(crate) next: Next,
     tap: Arc<Tap>,
     budget: Arc<Budget>,
     counts: Arc<Counts>,
@@ -31,13 +31,19 @@ struct Counts {
 
 impl Gate {
     /// A gate that refuses requests until branches are set.
-    pub fn new(receiver: &str, transport: &'static str, signal: Signal, tap: Arc<Tap>, budget: Arc<Budget>) -> Gate {
+    pub(crate) fn new(
+        receiver: &str,
+        transport: &'static str,
+        signal: Signal,
+        tap: Arc<Tap>,
+        budget: Arc<Budget>,
+    ) -> Gate {
         let receiver = receiver.to_owned();
         Gate { receiver, transport, signal, next: Next::default(), tap, budget, counts: Arc::default() }
     }
 
     /// Items accepted and refused so far.
-    pub fn counts(&self) -> (u64, u64) {
+    pub(crate) fn counts(&self) -> (u64, u64) {
         (self.counts.accepted.load(Relaxed), self.counts.refused.load(Relaxed))
     }
 

@@ -16,10 +16,10 @@ use crate::ottl::value::{Fault, Value, put_entry, put_item};
 use crate::telemetry::Client;
 
 use super::edit::Request;
-pub use settings::decode;
+pub(super) use settings::decode;
 
 #[derive(Clone, Debug)]
-pub struct Action {
+pub(super) struct Action {
     key: Box<[u8]>,
     deed: Deed,
 }
@@ -89,7 +89,7 @@ impl Fixed {
 
 /// Runs the actions on the attributes in field `list` of a message.
 #[inline]
-pub fn run<'a>(
+pub(super) fn run<'a>(
     actions: &'a [Action],
     message: &mut Message<'a>,
     list: u32,
@@ -175,7 +175,7 @@ fn has(client: &Client, name: &str) -> bool {
 }
 
 /// Replaces each attribute for which `change` returns an encoded field; an empty one removes it.
-pub fn revise_attributes<'a>(
+pub(super) fn revise_attributes<'a>(
     message: &mut Message<'a>,
     list: u32,
     mut change: impl FnMut(KeyValue<'a>) -> Result<Option<&'a [u8]>, Fault>,
@@ -184,7 +184,7 @@ pub fn revise_attributes<'a>(
 }
 
 /// The same for the payloads of any repeated field.
-pub fn revise_payloads<'a>(
+pub(super) fn revise_payloads<'a>(
     message: &mut Message<'a>,
     number: u32,
     mut change: impl FnMut(&'a [u8]) -> Result<Option<&'a [u8]>, Fault>,
@@ -236,7 +236,7 @@ fn converted<'v>(value: Value<'v>, wanted: Type, text: &'v mut Vec<u8>) -> Optio
 }
 
 /// A config value as an `AnyValue`.
-pub fn encoded(node: &Node) -> Vec<u8> {
+pub(super) fn encoded(node: &Node) -> Vec<u8> {
     let mut inner = Vec::new();
     let mut out = Vec::new();
     let value = match &node.value {

@@ -18,13 +18,13 @@ use super::action::{self, Action};
 use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor};
 
-pub struct Config {
+pub(crate) struct Config {
     actions: Arc<[Action]>,
     meant: Meant,
 }
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let meant = matching::decode(&section);
         let config = Config { actions: action::decode(&section, "actions").into(), meant };
         section.finish();

@@ -37,7 +37,7 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let config = Config {
             timeout: section.duration("timeout", Duration::from_millis(200)),
             send_batch_size: section.limited("send_batch_size", 8192, 0..=i64::from(u32::MAX)) as u64,

@@ -42,28 +42,28 @@ impl From<Fault> for Refusal {
 
 /// A part to edit.
 #[derive(Clone, Copy)]
-pub struct Request<'a> {
-    pub signal: Signal,
-    pub bytes: &'a [u8],
-    pub items: u32,
-    pub client: Option<&'a Client>,
-    pub arena: &'a Arena,
+pub(super) struct Request<'a> {
+    pub(super) signal: Signal,
+    pub(super) bytes: &'a [u8],
+    pub(super) items: u32,
+    pub(super) client: Option<&'a Client>,
+    pub(super) arena: &'a Arena,
 }
 
 impl<'a> Request<'a> {
     /// Walks the request. The compiled walk is large, so most visitors share one.
-    pub fn rewrite<F: From<Exhausted>>(&self, visitor: &mut dyn Visitor<'a, Fault = F>) -> Result<Outcome, F> {
+    pub(super) fn rewrite<F: From<Exhausted>>(&self, visitor: &mut dyn Visitor<'a, Fault = F>) -> Result<Outcome, F> {
         self.rewrite_inlined(visitor)
     }
 
     /// The same in a copy of the walk that is compiled for this visitor.
-    pub fn rewrite_inlined<V: Visitor<'a> + ?Sized>(&self, visitor: &mut V) -> Result<Outcome, V::Fault> {
+    pub(super) fn rewrite_inlined<V: Visitor<'a> + ?Sized>(&self, visitor: &mut V) -> Result<Outcome, V::Fault> {
         rewrite::rewrite(self.signal, self.bytes, self.items, self.arena.room(), visitor)
     }
 }
 
 /// Replaces each part by the result of `edit`; `None` if nothing is left.
-pub fn edit<F: Into<Refusal>>(
+pub(super) fn edit<F: Into<Refusal>>(
     mut telemetry: Telemetry,
     mut edit: impl FnMut(Request<'_>) -> Result<Outcome, F>,
 ) -> Result<Option<Telemetry>, Refusal> {

@@ -85,7 +85,7 @@ const KEYS: [Keys; 3] = [
 ];
 
 /// The keys, from the outside inwards, under which a condition of a context is written.
-pub fn keys(signal: Signal, context: &str, is_qualified: bool) -> Vec<&'static str> {
+pub(crate) fn keys(signal: Signal, context: &str, is_qualified: bool) -> Vec<&'static str> {
     let Some(keys) = KEYS.iter().find(|keys| keys.signal == signal) else { return Vec::new() };
     match keys.lists.iter().find(|(_, known)| *known == context) {
         Some((list, _)) if !is_qualified => vec![keys.section, list],

@@ -10,7 +10,7 @@ use crate::otlp::schema::SPAN_KINDS;
 use crate::ottl::{enums, pattern};
 
 /// The context of the conditions on the items of a signal; on metrics, not on their data points.
-pub fn context(signal: Signal) -> &'static str {
+pub(super) fn context(signal: Signal) -> &'static str {
     match signal {
         Signal::Logs => "log",
         Signal::Metrics => "metric",
@@ -18,11 +18,11 @@ pub fn context(signal: Signal) -> &'static str {
     }
 }
 
-pub const NO_SPAN_KEY: &str = "at least one of \"services\", \"span_names\", \"span_kinds\", \"attributes\", \"libraries\" or \"resources\" field must be specified";
+pub(super) const NO_SPAN_KEY: &str = "at least one of \"services\", \"span_names\", \"span_kinds\", \"attributes\", \"libraries\" or \"resources\" field must be specified";
 const SPAN_KEYS: [&str; 6] = ["services", "span_names", "span_kinds", "attributes", "libraries", "resources"];
 
 /// What is compared as it stands has to be one of them.
-pub fn check_kinds(section: &Section) {
+pub(super) fn check_kinds(section: &Section) {
     let known: Vec<String> = SPAN_KINDS.1.iter().map(|kind| format!("{}{kind}", SPAN_KINDS.0)).collect();
     for (kind, place) in section.items("span_kinds").unwrap_or_default() {
         if !known.iter().skip(1).any(|known| *known == kind) {
@@ -35,17 +35,18 @@ pub fn check_kinds(section: &Section) {
 
 /// How a text is compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Match {
+pub(super) enum Match {
     Strict,
     Regexp,
 }
 
 impl Match {
-    pub const CHOICES: [(&str, Option<Match>); 2] = [("strict", Some(Match::Strict)), ("regexp", Some(Match::Regexp))];
+    pub(super) const CHOICES: [(&str, Option<Match>); 2] =
+        [("strict", Some(Match::Strict)), ("regexp", Some(Match::Regexp))];
 }
 
 /// The condition under which an item is meant, by `include` or by `exclude`; none without properties, or when one was refused.
-pub fn condition(section: &Section, signal: Signal, excludes: bool) -> Option<String> {
+pub(super) fn condition(section: &Section, signal: Signal, excludes: bool) -> Option<String> {
     let given = section.choice("match_type", None, &Match::CHOICES);
     // Numbers are compared in one way only.
     let kind = || given.or_else(|| section.missing("match_type")).unwrap_or(Match::Strict);
@@ -96,7 +97,7 @@ pub fn condition(section: &Section, signal: Signal, excludes: bool) -> Option<St
 }
 
 /// Any of a list of texts.
-pub fn texts(section: &Section, key: &str, path: &str, kind: impl Fn() -> Match) -> Option<String> {
+pub(super) fn texts(section: &Section, key: &str, path: &str, kind: impl Fn() -> Match) -> Option<String> {
     let texts = section.items(key).unwrap_or_default();
     let terms = texts.iter().filter_map(|(text, place)| compare(section, key, *place, path, text, kind()));
     match terms.collect::<Vec<_>>().as_slice() {
@@ -106,7 +107,14 @@ pub fn texts(section: &Section, key: &str, path: &str, kind: impl Fn() -> Match)
     }
 }
 
-pub fn compare(section: &Section, key: &str, place: Place, path: &str, text: &str, kind: Match) -> Option<String> {
+pub(super) fn compare(
+    section: &Section,
+    key: &str,
+    place: Place,
+    path: &str,
+    text: &str,
+    kind: Match,
+) -> Option<String> {
     if kind == Match::Strict {
         return Some(format!("{path} == {}", literal(text)));
     }
@@ -156,7 +164,7 @@ fn severity(section: &Section) -> Option<String> {
 }
 
 /// A severity from this one on, and one that is undefined.
-pub fn at_least(number: i64, undefined: bool) -> String {
+pub(super) fn at_least(number: i64, undefined: bool) -> String {
     match undefined {
         true => format!("(log.severity_number >= {number} or log.severity_number == 0)"),
         false => format!("log.severity_number >= {}", number.max(1)),
@@ -164,6 +172,6 @@ pub fn at_least(number: i64, undefined: bool) -> String {
 }
 
 /// A text as OTTL writes it.
-pub fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -11,7 +11,7 @@ use crate::telemetry::{Now, Refusal, Signal, Telemetry};
 use super::{Factory, Notes, Processor, ProcessorSettings, Role};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Config {
+pub(crate) struct Config {
     limit: Limit,
     spike: Option<Limit>,
 }
@@ -24,7 +24,7 @@ enum Limit {
 }
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let any = 0..=i64::from(u32::MAX);
         let number = |key| section.limited(key, 0, any.clone()) as u64;
         let interval = section.duration("check_interval", Duration::ZERO);

@@ -27,7 +27,7 @@ const HALVINGS: u32 = 32;
 /// Hands on one batch at a time. `is_busy` marks the turn: the caller that has it owns the held batch. The lock of
 /// `state` is never held while processors run or a sink is asked. `load` counts the batch until it is committed,
 /// dropped or split.
-pub struct Outbox {
+pub(super) struct Outbox {
     outlet: Arc<dyn Outlet>,
     /// Accounts to charge for a batch that is lost.
     accounts: Accounts,
@@ -92,7 +92,7 @@ impl Waiting {
 }
 
 /// The next batch of a stage.
-pub enum Next {
+pub(super) enum Next {
     Batch(Telemetry),
     /// A batch that takes long to make, with an upper bound of its items and bytes.
     Unmade {
@@ -101,7 +101,7 @@ pub enum Next {
     },
 }
 
-pub type Make = Box<dyn FnOnce() -> Telemetry + Send>;
+type Make = Box<dyn FnOnce() -> Telemetry + Send>;
 
 /// The outcome of offering a batch.
 enum Offered {
@@ -111,36 +111,41 @@ enum Offered {
 }
 
 impl Outbox {
-    pub fn new(outlet: Arc<dyn Outlet>, accounts: Accounts, budget: Arc<Budget>, alarm: Arc<Alarm>) -> Arc<Outbox> {
+    pub(super) fn new(
+        outlet: Arc<dyn Outlet>,
+        accounts: Accounts,
+        budget: Arc<Budget>,
+        alarm: Arc<Alarm>,
+    ) -> Arc<Outbox> {
         Arc::new(Outbox { outlet, accounts, budget, alarm, state: Mutex::default() })
     }
 
     /// An empty outbox of the same stage.
-    pub fn another(&self) -> Arc<Outbox> {
+    pub(super) fn another(&self) -> Arc<Outbox> {
         let Outbox { outlet, accounts, budget, alarm, .. } = self;
         Outbox::new(outlet.clone(), accounts.clone(), budget.clone(), alarm.clone())
     }
 
-    pub fn answers(&self) -> bool {
+    pub(super) fn answers(&self) -> bool {
         self.outlet.answers()
     }
 
     /// Items and bytes that the stage took and has not handed on yet.
-    pub fn load(&self) -> (u64, u64) {
+    pub(super) fn load(&self) -> (u64, u64) {
         let state = self.state.lock();
         let add = |(items, bytes), half: &Telemetry| (items + half.items(), bytes + half.bytes() as u64);
         state.halves.iter().fold(state.load, add)
     }
 
     /// Why the held batch was refused.
-    pub fn refused(&self) -> Option<Full> {
+    pub(super) fn refused(&self) -> Option<Full> {
         Some(self.state.lock().held.as_ref()?.refused.0.clone())
     }
 
     /// Whether a request of so many bytes may join the `pending` ones while a batch waits for the upstream's pace: the
     /// next batch fills as fast as batches leave. Requests that are small beside the batch need not wait for large
     /// ones. False if the batch waits for something else.
-    pub fn keeps_pace(&self, now: Instant, pending: u64, bytes: u64) -> bool {
+    pub(super) fn keeps_pace(&self, now: Instant, pending: u64, bytes: u64) -> bool {
         let state = self.state.lock();
         let most = match &state.held {
             Some(Held { refused: (Full::Wait { most: Some(most) }, _), .. }) => *most,
@@ -156,20 +161,20 @@ impl Outbox {
 
     /// Whether to refuse before anything is taken: a batch was given back a moment ago. Else each attempt of its
     /// clients would reach the other pipelines of their receiver first.
-    pub fn turns_away(&self) -> Option<Refusal> {
+    pub(super) fn turns_away(&self) -> Option<Refusal> {
         let state = self.state.lock();
         let (refusal, until, _) = state.turned_away.as_ref()?;
         (clock() < *until).then(|| refusal.clone())
     }
 
     /// When the current run of refusals began.
-    pub fn refused_since(&self) -> Option<Instant> {
+    pub(super) fn refused_since(&self) -> Option<Instant> {
         self.state.lock().refused_since
     }
 
     /// When to flush: at once after work aside, when the held batch tries again, or, if none is held, when the stage's
     /// next batch is due. `None` while a batch is made aside.
-    pub fn due_at(&self, next: impl FnOnce() -> Option<Instant>) -> Option<Instant> {
+    pub(super) fn due_at(&self, next: impl FnOnce() -> Option<Instant>) -> Option<Instant> {
         let state = self.state.lock();
         if state.is_aside {
             return None;
@@ -180,14 +185,20 @@ impl Outbox {
     }
 
     /// The sink that refused the held batch and notifies when it has room.
-    pub fn waits_for(&self) -> Option<Arc<dyn Sink>> {
+    pub(super) fn waits_for(&self) -> Option<Arc<dyn Sink>> {
         self.state.lock().held.as_ref()?.refused.1.clone()
     }
 
     /// Hands on the held batch, then the batches from `next`, until one is refused, takes too long, or there are none.
     /// Returns the number of items handed on since the last call. Of concurrent calls, one does the work. `at_once`
     /// runs processors that refused again before they are due.
-    pub fn flush(self: &Arc<Self>, now: Now, ask: Ask, at_once: bool, next: impl FnMut() -> Option<Next>) -> u64 {
+    pub(super) fn flush(
+        self: &Arc<Self>,
+        now: Now,
+        ask: Ask,
+        at_once: bool,
+        next: impl FnMut() -> Option<Next>,
+    ) -> u64 {
         self.state.lock().unfinished_since = None;
         self.hand_on(now, ask, at_once, next);
         std::mem::take(&mut self.state.lock().gone)

@@ -28,7 +28,7 @@ const RANDOMNESS: &str = "sampling.randomness";
 const THRESHOLD: &str = "sampling.threshold";
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Config {
+pub(crate) struct Config {
     mode: Mode,
     fail_closed: bool,
     precision: u32,
@@ -71,7 +71,7 @@ const POLICIES: [&str; 6] =
     ["trace_id_hash", "trace_id_w3c", "sampling_randomness", "sampling_priority", "missing_randomness", ""];
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let percentage = section.float("sampling_percentage", 0.0, f64::NEG_INFINITY..=f64::INFINITY) as f32;
         let seed = section.integer("hash_seed", 0, 0..=i64::from(u32::MAX)) as u32;
         let precision = section.integer("sampling_precision", 4, 0..=i64::from(u32::MAX)) as u32;
@@ -166,7 +166,7 @@ fn of_trace_id(id: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*id.last_chunk()?) % RANGE)
 }
 
-pub struct Sampler {
+struct Sampler {
     config: Config,
     /// By policy: dropped, kept.
     counts: [[AtomicU64; 2]; POLICIES.len()],

@@ -31,7 +31,7 @@ use sql::Dialect;
 use statements::Statements;
 
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// The keys that stay; none when all do.
     allowed_keys: Option<Vec<Box<[u8]>>>,
     ignored_keys: Vec<Box<[u8]>>,
@@ -98,7 +98,7 @@ enum Part<'p> {
 }
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let keys = |key| {
             let keys = section.texts(key).unwrap_or_default().into_iter();
             keys.map(|key| key.into_bytes().into_boxed_slice()).collect::<Vec<_>>()

@@ -14,12 +14,12 @@ use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor};
 
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     actions: Vec<Action>,
 }
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let config = Config { actions: action::decode(&section, "attributes") };
         section.finish();
         config

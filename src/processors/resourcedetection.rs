@@ -218,7 +218,7 @@ fn host_arch() -> Option<String> {
     Some(arch.to_owned())
 }
 
-pub struct ResourceDetection {
+struct ResourceDetection {
     /// Keys, and encoded attributes.
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
     overrides: bool,

@@ -29,7 +29,7 @@ use crate::telemetry::{
 
 use super::outbox::{Next, Outbox};
 use super::{Stage, StageParts};
-pub use config::Config;
+pub(crate) use config::Config;
 use counts::Counts;
 use policy::{Decision, Trace};
 use recent::Recent;
@@ -49,7 +49,7 @@ const FOR_WAITING: u64 = 4;
 const PAYLOAD: usize = 1 << 20;
 
 /// One `tail_sampling` in one pipeline of traces.
-pub struct TailSampling {
+struct TailSampling {
     config: Arc<Config>,
     /// Of the config's, as many as the memory budget has room for.
     num_traces: usize,

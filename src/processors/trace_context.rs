@@ -168,7 +168,7 @@ const PROMOTED: usize = 0;
 const INVALID: usize = 1;
 const CONFLICTING: usize = 2;
 
-pub struct TraceContext {
+struct TraceContext {
     config: Config,
     counts: [AtomicU64; COUNTED.len()],
     /// The services that got advice, by hash.

@@ -31,7 +31,7 @@ use names::Names;
 use sheet::{Metric, Sheet};
 
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     collection_interval: Duration,
     initial_delay: Duration,
     host: Host,
@@ -83,7 +83,7 @@ enum What {
 const NAMES: [&str; 5] = ["cpu", "memory", "load", "filesystem", "network"];
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let root = section.text("root_path").filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
         let config = Config {
             collection_interval: section.duration("collection_interval", Duration::from_secs(60)),

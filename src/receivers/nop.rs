@@ -5,10 +5,10 @@ use crate::telemetry::Signal;
 
 use super::{ReceiverParts, ReceiverSettings, Run};
 
-pub struct Config;
+pub(crate) struct Config;
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         section.finish();
         Config
     }

@@ -38,13 +38,13 @@ const SAID: Duration = Duration::from_secs(60);
 
 /// The authenticators of each protocol.
 #[derive(Default)]
-pub struct Guards {
-    pub grpc: Option<Arc<Authenticator>>,
-    pub http: Option<Arc<Authenticator>>,
+struct Guards {
+    grpc: Option<Arc<Authenticator>>,
+    http: Option<Arc<Authenticator>>,
 }
 
 /// State common to all connections of the receiver.
-pub struct Shared {
+struct Shared {
     grpc: Option<Grpc>,
     http: Option<Http>,
     guards: Guards,

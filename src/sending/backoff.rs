@@ -32,13 +32,13 @@ impl<'a> Backoff<'a> {
 }
 
 /// The retry hint for a refused client: short while the upstream accepts telemetry, longer while it is down.
-pub fn hint(upstream_is_down: bool) -> Duration {
+pub(super) fn hint(upstream_is_down: bool) -> Duration {
     let seconds = if upstream_is_down { 5.0 } else { 1.0 };
     Duration::from_secs_f64(seconds * (1.0 + random())).max(Duration::from_secs(1))
 }
 
 /// A number from 0 to 1, random enough to spread retries.
-pub fn random() -> f64 {
+pub(super) fn random() -> f64 {
     static SEED: AtomicU64 = AtomicU64::new(0);
     let mixed = RandomState::new().hash_one(SEED.fetch_add(1, Relaxed));
     (mixed >> 11) as f64 / (1u64 << 53) as f64

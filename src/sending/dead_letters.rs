@@ -18,13 +18,13 @@ use super::disk::{AppendError, Limits, Log, NewRecord, Opening};
 /// Maximum size on disk.
 const QUOTA: u64 = 64 << 20;
 /// The folder inside the queue's directory.
-pub const FOLDER: &str = "dead_letters";
+pub(crate) const FOLDER: &str = "dead_letters";
 
 /// The reasons as stored on disk; never renumber them.
 const KINDS: &[(u8, Reason)] = &[(1, Reason::TooLarge), (2, Reason::RejectedUpstream), (3, Reason::Internal)];
 
 /// The reason for which a record was set aside.
-pub fn reason(kind: u8) -> Option<Reason> {
+pub(crate) fn reason(kind: u8) -> Option<Reason> {
     KINDS.iter().find(|(known, _)| *known == kind).map(|(_, reason)| *reason)
 }
 
@@ -39,20 +39,20 @@ fn limits(queue: Limits) -> Limits {
 }
 
 /// Opened with the first dead letter.
-pub struct DeadLetters {
+pub(super) struct DeadLetters {
     path: PathBuf,
     limits: Limits,
     log: Option<Log<Directory, Instant>>,
 }
 
 impl DeadLetters {
-    pub fn new(queue: &Path, limits_of_queue: Limits) -> DeadLetters {
+    pub(super) fn new(queue: &Path, limits_of_queue: Limits) -> DeadLetters {
         DeadLetters { path: queue.join(FOLDER), limits: limits(limits_of_queue), log: None }
     }
 
     /// Writes them, and returns when they are on stable storage. If writing fails, they are lost; they are already
     /// counted as dropped.
-    pub fn put(&mut self, letters: &[(Telemetry, Reason)]) -> Result<(), String> {
+    pub(super) fn put(&mut self, letters: &[(Telemetry, Reason)]) -> Result<(), String> {
         let log = match &mut self.log {
             Some(log) => log,
             none => {

@@ -9,21 +9,21 @@
 //! - nothing is acknowledged in a file that was removed meanwhile;
 //! - an unreadable file is not a damaged one: while reads of it fail, it is neither skipped, settled nor removed ([`hold`]).
 
-pub(crate) mod attempts;
+pub(super) mod attempts;
 pub mod directory;
-pub mod format;
-pub mod hold;
+pub(crate) mod format;
+pub(crate) mod hold;
 mod log;
 mod marks;
 mod scan;
-pub mod survey;
+pub(crate) mod survey;
 
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
 pub use hold::Opening;
-pub(crate) use hold::{Hold, Opened};
-pub(crate) use log::AppendError;
+pub(super) use hold::{Hold, Opened};
+pub(super) use log::AppendError;
 pub use log::{Log, NewRecord, Record};
 pub use survey::{Found, OpenError};
 
@@ -78,16 +78,16 @@ pub struct Limits {
 }
 
 /// Maximum bytes of one group, written between two syncs.
-pub const GROUP: u64 = 8 << 20;
+pub(super) const GROUP: u64 = 8 << 20;
 
 impl Limits {
     /// The largest record that an idle log takes within its quota: a part of its last segment may still be there.
-    pub fn most_bytes(&self) -> u64 {
+    pub(super) fn most_bytes(&self) -> u64 {
         self.quota.saturating_sub(self.segment / 2)
     }
 
     /// Limits for a filesystem of `total` bytes: a tenth of it, at most 1 GiB.
-    pub fn of_filesystem(total: u64, sync: bool) -> Limits {
+    pub(crate) fn of_filesystem(total: u64, sync: bool) -> Limits {
         let quota = (total / 10).min(1 << 30);
         let segment = (quota / 16).clamp(1 << 20, 16 << 20);
         Limits { quota, segment, min_free: (total / 20).min(256 << 20), marks: 128 << 10, sync }

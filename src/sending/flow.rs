@@ -14,7 +14,7 @@ const CLOSEST: Duration = Duration::from_secs(1);
 /// The window for rates.
 const WINDOW: Duration = Duration::from_secs(60);
 
-pub struct Flow {
+pub(super) struct Flow {
     /// Totals that arrived: items, bytes, and units of the queue's size; and items that left.
     items: u64,
     bytes: u64,
@@ -40,7 +40,7 @@ impl Default for Flow {
 }
 
 impl Flow {
-    pub fn come(&mut self, at: Now, items: u64, bytes: u64, size: u64) {
+    pub(super) fn come(&mut self, at: Now, items: u64, bytes: u64, size: u64) {
         if self.marks.back().is_none_or(|last| at.since(last.at) >= self.spacing) {
             self.mark(at);
         }
@@ -49,7 +49,7 @@ impl Flow {
         self.size += size;
     }
 
-    pub fn go(&mut self, items: u64) {
+    pub(super) fn go(&mut self, items: u64) {
         self.gone += items;
     }
 
@@ -73,14 +73,14 @@ impl Flow {
     }
 
     /// Approximately when the oldest waiting item arrived.
-    pub fn oldest(&self) -> Option<SystemTime> {
+    pub(super) fn oldest(&self) -> Option<SystemTime> {
         let waits = self.gone < self.items;
         let mark = self.marks.iter().rev().find(|mark| mark.items <= self.gone).or(self.marks.front());
         mark.filter(|_| waits).map(|mark| mark.at.wall)
     }
 
     /// Bytes per second and size units per second over the last minute, or since the first arrival.
-    pub fn rates(&self, now: Now) -> (f64, f64) {
+    pub(super) fn rates(&self, now: Now) -> (f64, f64) {
         let from = self.marks.iter().rev().find(|mark| now.since(mark.at) >= WINDOW).or(self.marks.front());
         let rate = |mark: &Mark, came: u64| came as f64 / now.since(mark.at).as_secs_f64().max(1.0);
         from.map_or((0.0, 0.0), |mark| (rate(mark, self.bytes - mark.bytes), rate(mark, self.size - mark.size)))

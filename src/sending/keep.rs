@@ -14,7 +14,7 @@ use crate::telemetry::{Fill, Load, Reason, Telemetry};
 use super::store::Store;
 use super::{Queue, State};
 
-pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+pub(super) type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 pub(super) trait Keep: Send + Sync {
     /// The log on disk, if there is one.

@@ -18,7 +18,7 @@ const PACE: Duration = Duration::from_millis(200);
 /// Number of requests in the moving average.
 const COMMON: u64 = 256;
 
-pub struct Memory;
+pub(super) struct Memory;
 
 impl Keep for Memory {
     fn pace(&self, queue: &Queue, state: &State, load: Load) -> Duration {

@@ -15,27 +15,27 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The state of a queue as shown to people.
 pub struct Report {
-    pub destination: String,
+    pub(crate) destination: String,
     pub outage: Option<Outage>,
     /// Whether the upstream has answered since it was last changed.
-    pub has_answered: bool,
-    pub items: u64,
-    pub memory_bytes: u64,
-    pub memory_limit: u64,
+    pub(crate) has_answered: bool,
+    pub(crate) items: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) memory_limit: u64,
     /// Bytes used on disk, and the quota.
-    pub disk: Option<(u64, u64)>,
+    pub(crate) disk: Option<(u64, u64)>,
     /// Of `capacity`, in `unit`s.
     pub size: u64,
-    pub capacity: u64,
-    pub unit: &'static str,
+    pub(crate) capacity: u64,
+    pub(crate) unit: &'static str,
     /// Whether the exporter has a queue at all.
-    pub is_enabled: bool,
-    pub oldest: Option<SystemTime>,
-    pub bytes_per_second: f64,
+    pub(crate) is_enabled: bool,
+    pub(crate) oldest: Option<SystemTime>,
+    pub(crate) bytes_per_second: f64,
     /// How long an outage may last at the current rate before clients are refused; `None` when nothing arrives.
-    pub seconds_until_full: Option<f64>,
+    pub(crate) seconds_until_full: Option<f64>,
     /// The limit reached then: `memory`, `disk` or `queue_size`.
-    pub full_by: &'static str,
+    pub(crate) full_by: &'static str,
 }
 
 impl Queue {

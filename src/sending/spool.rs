@@ -14,12 +14,12 @@ use super::disk::Amount;
 use super::store::{Append, Store};
 
 /// How long the upstream may take before telemetry is written.
-pub const PATIENCE: Duration = Duration::from_millis(250);
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Telemetry in flight that may still be written. The clients' tickets are inside `state`: either the upstream's
 /// outcome or the write takes and resolves them, never both.
-pub struct Spooled {
-    pub due: Instant,
+pub(super) struct Spooled {
+    pub(super) due: Instant,
     state: Mutex<Phase>,
 }
 
@@ -38,7 +38,7 @@ enum Phase {
 
 impl Spooled {
     /// Gives `telemetry` one ticket for the upstream's outcome, and keeps the clients' tickets here.
-    pub fn new(telemetry: &mut Telemetry, store: &Arc<Store>, due: Instant) -> Arc<Spooled> {
+    pub(super) fn new(telemetry: &mut Telemetry, store: &Arc<Store>, due: Instant) -> Arc<Spooled> {
         let clients = std::mem::take(&mut telemetry.tickets);
         let spooled = Arc::new(Spooled { due, state: Mutex::new(Phase::Fresh(telemetry.share(), clients)) });
         let (itself, store) = (spooled.clone(), store.clone());
@@ -63,7 +63,7 @@ impl Spooled {
     }
 
     /// The telemetry to write, unless it is finished or being written.
-    pub fn take(self: &Arc<Spooled>) -> Option<Append> {
+    pub(super) fn take(self: &Arc<Spooled>) -> Option<Append> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, Phase::Over) {
             Phase::Fresh(telemetry, clients) => {
@@ -77,7 +77,7 @@ impl Spooled {
         }
     }
 
-    pub fn written(&self, store: &Store, id: u64, amount: Amount) {
+    pub(super) fn written(&self, store: &Store, id: u64, amount: Amount) {
         match self.swap(Phase::Written(id, amount)) {
             Phase::Writing(clients) => clients.resolve(Ok(())),
             // The upstream answered first.
@@ -88,14 +88,14 @@ impl Spooled {
         }
     }
 
-    pub fn not_written(&self) {
+    pub(super) fn not_written(&self) {
         let mut state = self.state.lock();
         if let Phase::Writing(clients) = std::mem::replace(&mut *state, Phase::Over) {
             *state = Phase::Unwritten(clients);
         }
     }
 
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         !matches!(&*self.state.lock(), Phase::Fresh(..))
     }
 }

@@ -6,20 +6,20 @@ use std::time::Duration;
 use super::disk::{Limits, directory};
 
 /// The subdirectory of our logs: the Go collector's files may stand beside it.
-pub const OURS: &str = "misaki";
+pub(crate) const OURS: &str = "misaki";
 
 #[derive(Clone, Debug)]
-pub struct Storage {
-    pub directory: PathBuf,
+pub(crate) struct Storage {
+    pub(crate) directory: PathBuf,
     /// How long to wait for another process to release a log.
-    pub timeout: Duration,
-    pub max_size: Option<u64>,
-    pub fsync: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) max_size: Option<u64>,
+    pub(crate) fsync: bool,
 }
 
 impl Storage {
     /// The log's path for one exporter and signal.
-    pub fn log_path(&self, exporter: &str, signal: &str) -> PathBuf {
+    pub(crate) fn log_path(&self, exporter: &str, signal: &str) -> PathBuf {
         let name: String = exporter.chars().map(escaped).collect();
         self.directory.join(OURS).join(format!("exporter_{name}_{signal}"))
     }
@@ -30,11 +30,11 @@ impl Storage {
     }
 
     /// Why this filesystem is unsafe for a queue.
-    pub fn hazard(&self) -> Option<&'static str> {
+    pub(crate) fn hazard(&self) -> Option<&'static str> {
         directory::hazard(self.there())
     }
 
-    pub fn limits(&self) -> std::io::Result<Limits> {
+    pub(crate) fn limits(&self) -> std::io::Result<Limits> {
         let (total, _) = directory::space(self.there())?;
         let mut limits = Limits::of_filesystem(total, self.fsync);
         if let Some(size) = self.max_size {
@@ -45,7 +45,7 @@ impl Storage {
     }
 
     /// The Go collector's queues in the same directory. They are not read or changed.
-    pub fn foreign_files(&self) -> Vec<String> {
+    pub(crate) fn foreign_files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
         let names = files.filter_map(|entry| entry.file_name().into_string().ok());

@@ -32,7 +32,7 @@ use super::spool::{self, Spooled};
 use super::{Queue, State};
 
 type DiskLog = Log<Directory, Instant>;
-pub type Opened = disk::Opened<Directory, Instant>;
+pub(super) type Opened = disk::Opened<Directory, Instant>;
 
 /// The fraction of the queue share that one queue may fill with records read back from disk.
 const READ_AHEAD: u64 = 4;
@@ -44,12 +44,12 @@ const AFTER: Duration = Duration::from_secs(5);
 const SETTLING: Duration = Duration::from_millis(200);
 
 /// Where a queue is stored, and who supervises its thread.
-pub struct StoreParts<'a> {
-    pub path: &'a Path,
-    pub limits: Limits,
+pub(crate) struct StoreParts<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) limits: Limits,
     /// How long to wait for another process to release it.
-    pub wait: Duration,
-    pub supervisor: &'a Arc<Supervisor>,
+    pub(crate) wait: Duration,
+    pub(crate) supervisor: &'a Arc<Supervisor>,
 }
 
 /// The queue's side of a log on disk.
@@ -58,9 +58,9 @@ pub struct StoreParts<'a> {
 /// with `knock`. The atomics publish the thread's view of the disk: each is independent of the others. `used + coming`
 /// is the size once everything admitted is written. Places are reserved under the queue's lock, so only a record that
 /// goes alone exceeds the quota.
-pub struct Store {
-    pub path: PathBuf,
-    pub limits: Limits,
+pub(super) struct Store {
+    pub(super) path: PathBuf,
+    pub(super) limits: Limits,
     inbox: Mutex<Inbox>,
     knock: Condvar,
     /// Bytes of the log, and bytes admitted but not written yet.
@@ -95,10 +95,10 @@ struct Inbox {
 }
 
 /// Telemetry to write.
-pub struct Append {
-    pub telemetry: Telemetry,
+pub(super) struct Append {
+    pub(super) telemetry: Telemetry,
     /// Set when the queue already has it: notified when it is written.
-    pub spooled: Option<Arc<Spooled>>,
+    pub(super) spooled: Option<Arc<Spooled>>,
 }
 
 impl Append {
@@ -111,7 +111,7 @@ impl Append {
 }
 
 /// A random identity for a new log.
-pub fn identity() -> Identity {
+pub(super) fn identity() -> Identity {
     std::array::from_fn(|_| (super::backoff::random() * 256.0) as u8)
 }
 
@@ -173,7 +173,7 @@ impl Store {
         None
     }
 
-    pub fn settle(&self, id: u64, amount: Amount) {
+    pub(super) fn settle(&self, id: u64, amount: Amount) {
         let mut inbox = self.inbox.lock();
         inbox.settled.push((id, amount));
         let first = inbox.settled.len() == 1;
@@ -204,7 +204,7 @@ impl Store {
         }
     }
 
-    pub fn used(&self) -> u64 {
+    pub(super) fn used(&self) -> u64 {
         self.used.load(Relaxed)
     }
 
@@ -435,7 +435,7 @@ fn publish(store: &Store, log: &DiskLog, is_failing: bool) {
 
 impl Queue {
     /// A queue on disk; records of an earlier run are in it and in its account.
-    pub fn stored(
+    pub(crate) fn stored(
         settings: Settings,
         exporter: Arc<dyn Exporter>,
         account: Arc<Account>,

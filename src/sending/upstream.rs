@@ -14,7 +14,7 @@ use crate::telemetry::{Signal, clock};
 
 const SUMMARY: Duration = Duration::from_secs(60);
 /// How often a holding exporter probes the upstream.
-pub const PROBE: Duration = Duration::from_secs(60);
+pub(super) const PROBE: Duration = Duration::from_secs(60);
 /// Failures that last this long are an outage. A shorter one may be a busy upstream, which would not gain from an
 /// earlier probe.
 const OUTAGE: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ const FAILURES: u64 = 3;
 
 /// The health of one upstream, shared by all deliveries of a queue. `state` changes under its lock; log lines are
 /// decided under it, so each change is logged once. `back` wakes paused deliveries when an attempt succeeds.
-pub struct UpstreamHealth {
+pub(super) struct UpstreamHealth {
     exporter: String,
     signal: Signal,
     destination: Mutex<String>,
@@ -54,12 +54,12 @@ struct Failing {
 }
 
 pub struct Outage {
-    pub since: Instant,
+    pub(crate) since: Instant,
     /// When a holding exporter probes next.
-    pub next_probe: Option<Instant>,
-    pub attempts: u64,
-    pub why: String,
-    pub holds: bool,
+    pub(crate) next_probe: Option<Instant>,
+    pub(crate) attempts: u64,
+    pub(crate) why: String,
+    pub(crate) holds: bool,
 }
 
 impl State {
@@ -75,26 +75,26 @@ impl State {
 }
 
 impl UpstreamHealth {
-    pub fn destination(&self) -> String {
+    pub(super) fn destination(&self) -> String {
         self.destination.lock().clone()
     }
 
-    pub fn new(exporter: &str, signal: Signal, destination: String) -> UpstreamHealth {
+    pub(super) fn new(exporter: &str, signal: Signal, destination: String) -> UpstreamHealth {
         let (destination, state) = (Mutex::new(destination), Mutex::default());
         UpstreamHealth { exporter: exporter.to_owned(), signal, destination, state, back: Notify::new() }
     }
 
     /// Whether it has ever accepted anything; before that, the address may be wrong.
-    pub fn has_answered(&self) -> bool {
+    pub(super) fn has_answered(&self) -> bool {
         self.state.lock().has_answered
     }
 
-    pub fn is_down(&self) -> bool {
+    pub(super) fn is_down(&self) -> bool {
         self.state.lock().outage().is_some()
     }
 
     /// The destination, or the way to reach it, changed.
-    pub fn moved(&self, destination: String) {
+    pub(super) fn moved(&self, destination: String) {
         *self.destination.lock() = destination;
         let mut state = self.state.lock();
         state.failing.iter_mut().for_each(|failing| failing.holds = false);
@@ -102,12 +102,12 @@ impl UpstreamHealth {
     }
 
     /// Whether telemetry is held back because of a wrong setting, here or upstream.
-    pub fn holds(&self) -> bool {
+    pub(super) fn holds(&self) -> bool {
         self.state.lock().outage().is_some_and(|failing| failing.holds)
     }
 
     /// Since when it is down, why, and after how many attempts; `None` while it is up or untried.
-    pub fn outage(&self) -> Option<Outage> {
+    pub(super) fn outage(&self) -> Option<Outage> {
         let state = self.state.lock();
         let Failing { since, asked, attempts, why, holds, .. } = state.outage()?;
         let next_probe = holds.then(|| *asked + PROBE);
@@ -115,13 +115,13 @@ impl UpstreamHealth {
     }
 
     /// Records an attempt that failed and will be retried, and logs it if due.
-    pub fn failed(&self, why: &str, holds: bool, queue: &str) {
+    pub(super) fn failed(&self, why: &str, holds: bool, queue: &str) {
         self.note_failure(why, holds);
         self.say(queue);
     }
 
     /// Records a failure without logging it.
-    pub fn note_failure(&self, why: &str, holds: bool) {
+    pub(super) fn note_failure(&self, why: &str, holds: bool) {
         let now = clock();
         let mut state = self.state.lock();
         let new = || Failing { since: now, said: None, asked: now, attempts: 0, why: String::new(), holds };
@@ -132,7 +132,7 @@ impl UpstreamHealth {
     }
 
     /// Logs an outage as soon as failures have lasted long enough.
-    pub async fn notice(&self, queue: impl Fn() -> String) -> Infallible {
+    pub(super) async fn notice(&self, queue: impl Fn() -> String) -> Infallible {
         let since = self.state.lock().failing.as_ref().map(|failing| failing.since);
         if let Some(since) = since {
             tokio::time::sleep_until((since + OUTAGE).into()).await;
@@ -179,17 +179,17 @@ impl UpstreamHealth {
 
     /// Waits, but not beyond the end of an outage: each of the oldest batches waits for its own retry, and younger
     /// batches would overtake them when the first succeeds.
-    pub async fn pause(&self, pause: Duration) {
+    pub(super) async fn pause(&self, pause: Duration) {
         let _ = tokio::time::timeout(pause, self.back.notified()).await;
     }
 
     /// Ends all pauses: waiting batches retry at once.
-    pub fn ask_now(&self) {
+    pub(super) fn ask_now(&self) {
         self.back.notify_waiters();
     }
 
     /// An attempt succeeded: the upstream is up.
-    pub fn succeeded(&self) {
+    pub(super) fn succeeded(&self) {
         let mut state = self.state.lock();
         state.has_answered = true;
         let Some(failing) = state.failing.take() else { return };

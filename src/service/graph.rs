@@ -27,7 +27,7 @@ use super::plan::{Plan, Written};
 pub struct Graph {
     pub queues: Vec<Arc<Queue>>,
     /// The processors that hold telemetry, downstream ones first.
-    pub stages: Vec<Arc<dyn Stage>>,
+    pub(crate) stages: Vec<Arc<dyn Stage>>,
     places: Vec<StagePlace>,
     pub exporters: Vec<(ComponentId, Arc<dyn OpenExporter>)>,
     /// Gates of this config, and closed ones of earlier configs.
@@ -36,7 +36,7 @@ pub struct Graph {
     pub accounts: Accounts,
     /// Accounts of exporters without a queue, which report their own metrics.
     printed: Accounts,
-    pub steps: Vec<Arc<Step>>,
+    pub(crate) steps: Vec<Arc<Step>>,
     pub tap: Arc<Tap>,
     pub bill: Arc<Bill>,
 }
@@ -52,9 +52,9 @@ struct StagePlace {
 }
 
 /// A graph that runs once it is connected.
-pub struct Built {
-    pub graph: Graph,
-    pub gates: HashMap<ComponentId, Gates>,
+pub(crate) struct Built {
+    graph: Graph,
+    pub(super) gates: HashMap<ComponentId, Gates>,
     stages: Vec<(Arc<Next>, Arc<Branches>)>,
     doors: Vec<(Arc<Gate>, Arc<Branches>)>,
     queues: Vec<(Arc<Queue>, Way)>,
@@ -62,7 +62,7 @@ pub struct Built {
 
 impl Built {
     /// Directs telemetry to this graph; returns the previous branches.
-    pub fn connect(self) -> (Graph, Vec<Arc<Branches>>) {
+    pub(crate) fn connect(self) -> (Graph, Vec<Arc<Branches>>) {
         self.queues.into_iter().for_each(|(queue, way)| queue.change(way));
         let mut before: Vec<_> = self.stages.into_iter().map(|(next, branches)| next.set(Some(branches))).collect();
         let closed = self.graph.gates.iter().filter(|gate| !self.doors.iter().any(|(open, _)| Arc::ptr_eq(open, gate)));
@@ -78,12 +78,12 @@ impl Built {
     }
 }
 
-pub struct Builder<'a> {
+pub(crate) struct Builder<'a> {
     plan: &'a Plan,
     old: &'a Graph,
     written: &'a Written,
     /// Logs on disk of removed exporters that are still being sent.
-    pub closing: Vec<&'a Path>,
+    pub(super) closing: Vec<&'a Path>,
     budget: Arc<Budget>,
     alarm: Arc<Alarm>,
     supervisor: Arc<Supervisor>,
@@ -97,7 +97,7 @@ pub struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// Prepares the successor of `old`, whose config is `written`; `old` is not touched before the new graph is
     /// connected.
-    pub fn new(
+    pub(crate) fn new(
         plan: &'a Plan,
         old: &'a Graph,
         written: &'a Written,
@@ -128,7 +128,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Builds all pipelines and the gates of every receiver in use.
-    pub fn build(mut self) -> Result<Built, String> {
+    pub(crate) fn build(mut self) -> Result<Built, String> {
         let mut receivers: HashMap<ComponentId, Gates> = HashMap::new();
         let (mut doors, mut fed) = (Vec::new(), HashSet::new());
         let plan = self.plan;
@@ -421,7 +421,7 @@ fn open(
 }
 
 /// The client of a network exporter for one signal.
-pub fn client(
+pub(crate) fn client(
     plan: &Plan,
     id: &ComponentId,
     signal: Signal,
@@ -438,7 +438,7 @@ pub fn client(
 
 impl Graph {
     /// Reports the first stuck queue, and why it is stuck.
-    pub fn troubles(&self) -> Troubles {
+    pub(super) fn troubles(&self) -> Troubles {
         let queues = self.queues.clone();
         let trouble = |queue: &Arc<Queue>| Some((queue.account.exporter.clone(), queue.trouble()?));
         Box::new(move || queues.iter().find_map(trouble))

@@ -5,7 +5,7 @@ use std::fs::read_to_string;
 use crate::diagnostics::process::bytes_in;
 
 /// The memory available to this process, in bytes: its cgroup's limit, else the machine's.
-pub fn memory_bytes() -> u64 {
+pub(crate) fn memory_bytes() -> u64 {
     let number = |path: &str| read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let own = |controller: &str| {
         let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -24,12 +24,12 @@ pub fn memory_bytes() -> u64 {
 }
 
 /// The machine's physical memory, regardless of limits.
-pub fn machine_bytes() -> Option<u64> {
+pub(crate) fn machine_bytes() -> Option<u64> {
     bytes_in("/proc/meminfo", "MemTotal:")
 }
 
 /// The byte budget for telemetry if no `memory_limiter` sets one.
-pub fn default_budget() -> u64 {
+pub(super) fn default_budget() -> u64 {
     const MEBIBYTE: u64 = 1 << 20;
     (memory_bytes() / 100 * 40).clamp(16 * MEBIBYTE, 96 * MEBIBYTE)
 }
@@ -44,7 +44,7 @@ const SMALL: u64 = 256 << 20;
 ///
 /// On success it does not return. Otherwise returns whether it tried: a failed `exec` leaves SIGPIPE at its default.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub fn give_freed_memory_back() -> bool {
+pub(crate) fn give_freed_memory_back() -> bool {
     use std::os::unix::process::CommandExt;
     const FIXED: &str = "MALLOC_MMAP_THRESHOLD_";
     // A program with file capabilities loses the first variable at its start. The second one prevents an endless loop.
@@ -67,7 +67,7 @@ pub fn give_freed_memory_back() -> bool {
 const CONNECTION: u64 = 128 << 10;
 
 /// The connection limit for a budget of this many bytes.
-pub fn connection_cap(budget: u64) -> usize {
+pub(crate) fn connection_cap(budget: u64) -> usize {
     let limits = read_to_string("/proc/self/limits").unwrap_or_default();
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let files = files.and_then(|files| files.split_whitespace().next()?.parse::<usize>().ok());
@@ -86,7 +86,7 @@ pub fn connections_within(files: usize, memory: u64, budget: u64) -> usize {
 }
 
 /// Whether we run in a container, where the loopback interface is unreachable from outside.
-pub fn is_container() -> bool {
+pub(crate) fn is_container() -> bool {
     let marked = ["/.dockerenv", "/run/.containerenv"].iter().any(|path| std::path::Path::new(path).exists());
     marked || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() || std::env::var_os("container").is_some()
 }

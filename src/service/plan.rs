@@ -45,7 +45,7 @@ impl Changes {
 
 /// The config text by path: each component with its authenticators, each pipeline, and the rest of `service`. A reload
 /// compares it.
-pub type Written = BTreeMap<String, Node>;
+pub(crate) type Written = BTreeMap<String, Node>;
 
 fn written_for_service(root: &Node) -> Written {
     let mut written = Written::new();
@@ -65,7 +65,7 @@ fn written_for_service(root: &Node) -> Written {
 type Ends<'a> = HashSet<(Signal, &'a ComponentId)>;
 
 type Declared<T> = HashMap<ComponentId, Arc<T>>;
-pub type Extensions = Declared<dyn ExtensionSettings>;
+pub(super) type Extensions = Declared<dyn ExtensionSettings>;
 
 /// All declared components by kind, used or not.
 #[derive(Default)]
@@ -92,8 +92,8 @@ impl Components {
 pub struct Plan {
     components: Components,
     pub written: Written,
-    pub pipelines: Vec<Pipeline>,
-    pub extensions: Vec<Reference>,
+    pub(crate) pipelines: Vec<Pipeline>,
+    extensions: Vec<Reference>,
     pub telemetry: Telemetry,
 }
 
@@ -142,7 +142,7 @@ impl Plan {
         plan
     }
 
-    pub fn receiver(&self, id: &ComponentId) -> Option<&Arc<dyn ReceiverSettings>> {
+    pub(crate) fn receiver(&self, id: &ComponentId) -> Option<&Arc<dyn ReceiverSettings>> {
         self.components.receivers.get(id)
     }
 
@@ -150,18 +150,18 @@ impl Plan {
         self.components.processors.get(id)
     }
 
-    pub fn exporter(&self, id: &ComponentId) -> Option<&Arc<dyn ExporterSettings>> {
+    pub(crate) fn exporter(&self, id: &ComponentId) -> Option<&Arc<dyn ExporterSettings>> {
         self.components.exporters.get(id)
     }
 
     /// The extensions of `service.extensions`, in order.
-    pub fn started_extensions(&self) -> impl Iterator<Item = (&ComponentId, &Arc<dyn ExtensionSettings>)> {
+    pub(crate) fn started_extensions(&self) -> impl Iterator<Item = (&ComponentId, &Arc<dyn ExtensionSettings>)> {
         let ids = self.extensions.iter().map(|extension| &extension.id);
         ids.filter_map(|id| Some((id, self.components.extensions.get(id)?)))
     }
 
     /// Whether a crash loses telemetry in this pipeline after its client was told that it was accepted.
-    pub fn holds_in_memory(&self, pipeline: &Pipeline) -> bool {
+    pub(crate) fn holds_in_memory(&self, pipeline: &Pipeline) -> bool {
         let mut processors = pipeline.processors.iter().filter_map(|reference| self.processor(&reference.id));
         let is_batched = processors.clone().any(|processor| processor.batches());
         let holds =
@@ -176,20 +176,20 @@ impl Plan {
     }
 
     /// The local socket. It counts even if it is not listed in `service.extensions`: it is always on.
-    pub fn local_socket(&self) -> LocalSocket {
+    pub(crate) fn local_socket(&self) -> LocalSocket {
         let started = self.started_extensions().map(|(_, extension)| extension);
         let mut all = started.chain(self.components.extensions.values());
         all.find_map(|extension| extension.local_socket().cloned()).unwrap_or_default()
     }
 
     /// Whether a component's config text is unchanged.
-    pub fn is_as(&self, before: &Written, kind: Kind, id: &ComponentId) -> bool {
+    pub(super) fn is_as(&self, before: &Written, kind: Kind, id: &ComponentId) -> bool {
         let path = format!("{}.{id}", kind.section());
         self.written.get(&path).is_some_and(|written| before.get(&path) == Some(written))
     }
 
     /// Whether a processor may need to know a request's client: only then is it kept.
-    pub fn names_clients(&self) -> bool {
+    pub(super) fn names_clients(&self) -> bool {
         fn names(node: &Node) -> bool {
             let in_text = node.as_text().is_some_and(|text| text.contains("otelcol."));
             in_text
@@ -200,19 +200,19 @@ impl Plan {
     }
 
     /// The receivers that pipelines use, each once.
-    pub fn receivers(&self) -> Vec<&ComponentId> {
+    pub(super) fn receivers(&self) -> Vec<&ComponentId> {
         let mut known = HashSet::new();
         let ids = self.pipelines.iter().flat_map(|pipeline| &pipeline.receivers).map(|reference| &reference.id);
         ids.filter(|id| !self.is_connector(id) && known.insert(*id)).collect()
     }
 
     /// Replaces every exporter by `nop`: nothing is opened, and everything is accepted.
-    pub fn silence(&mut self) {
+    pub(crate) fn silence(&mut self) {
         self.components.exporters.values_mut().for_each(|exporter| *exporter = registry::silence());
     }
 
     /// The ids of one kind that pipelines use, each once, in pipeline order, with their signals.
-    pub fn used(&self, kind: Kind) -> Vec<(&ComponentId, Vec<Signal>)> {
+    pub(crate) fn used(&self, kind: Kind) -> Vec<(&ComponentId, Vec<Signal>)> {
         let mut used: Vec<(&ComponentId, Vec<Signal>)> = Vec::new();
         let mut places = HashMap::new();
         for pipeline in &self.pipelines {
@@ -233,7 +233,7 @@ impl Plan {
     }
 
     /// The storage extension with this id, if it is started.
-    pub fn storage(&self, id: &str) -> Option<&Storage> {
+    pub(super) fn storage(&self, id: &str) -> Option<&Storage> {
         self.started(id)?.storage()
     }
 
@@ -243,12 +243,12 @@ impl Plan {
         self.started_extensions().find(|(started, _)| **started == id).map(|(_, extension)| extension)
     }
 
-    pub fn all_extensions(&self) -> &Extensions {
+    pub(super) fn all_extensions(&self) -> &Extensions {
         &self.components.extensions
     }
 
     /// Keeps unchanged running extensions: their files may no longer be readable.
-    pub fn keep_extensions(&mut self, known: &Extensions, before: &Written) {
+    pub(super) fn keep_extensions(&mut self, known: &Extensions, before: &Written) {
         for (id, extension) in known {
             if self.is_as(before, Kind::Extension, id) {
                 self.components.extensions.insert(id.clone(), extension.clone());
@@ -299,7 +299,7 @@ impl Plan {
     }
 
     /// Components named by pipelines or `service.extensions`.
-    pub fn in_use(&self) -> HashSet<(Kind, ComponentId)> {
+    pub(crate) fn in_use(&self) -> HashSet<(Kind, ComponentId)> {
         let of = |kind, references: &[Reference]| {
             references.iter().map(move |reference| (kind, reference.id.clone())).collect::<Vec<_>>()
         };
@@ -319,7 +319,7 @@ impl Plan {
         self.components.ids.contains(&(kind, id.clone()))
     }
 
-    pub fn is_connector(&self, id: &ComponentId) -> bool {
+    pub(super) fn is_connector(&self, id: &ComponentId) -> bool {
         self.has(Kind::Connector, id)
     }
 
@@ -329,7 +329,7 @@ impl Plan {
     }
 
     /// The pipelines fed by a receiver of one signal, or by a connector that takes it.
-    pub fn fed_by<'a>(&'a self, id: &'a ComponentId, like: &'a Pipeline) -> impl Iterator<Item = &'a Pipeline> {
+    pub(super) fn fed_by<'a>(&'a self, id: &'a ComponentId, like: &'a Pipeline) -> impl Iterator<Item = &'a Pipeline> {
         let given = self.gives(id, like.id.signal);
         let takes = move |pipeline: &&Pipeline| {
             Some(pipeline.id.signal) == given && pipeline.receivers.iter().any(|reference| reference.id == *id)

@@ -17,16 +17,16 @@ use crate::receivers::{self, ReceiverSettings, hostmetrics, otlp};
 
 pub struct Row {
     pub name: &'static str,
-    pub alias: Option<&'static str>,
-    pub about: &'static str,
+    pub(crate) alias: Option<&'static str>,
+    pub(crate) about: &'static str,
     /// Whether it runs without being named in the config.
-    pub is_always_on: bool,
-    pub decode: Decode,
+    pub(super) is_always_on: bool,
+    pub(super) decode: Decode,
 }
 
 /// Decodes the settings of a component, by its kind.
 #[derive(Clone, Copy)]
-pub enum Decode {
+pub(super) enum Decode {
     Receiver(fn(Section) -> Arc<dyn ReceiverSettings>),
     Processor(fn(Section) -> Arc<dyn ProcessorSettings>),
     Exporter(fn(Section) -> Arc<dyn ExporterSettings>),
@@ -61,7 +61,7 @@ const fn row(name: &'static str, about: &'static str, decode: Decode) -> Row {
 }
 
 /// The exporter that replaces all others when nothing may be sent.
-pub fn silence() -> Arc<dyn ExporterSettings> {
+pub(super) fn silence() -> Arc<dyn ExporterSettings> {
     Arc::new(nop::Config)
 }
 
@@ -97,7 +97,7 @@ pub const ROWS: &[Row] = &[
     row("inspect", "the local socket of `misaki tail` and `misaki status`; on by itself", Extension(|it| Arc::new(inspect::Config::decode(it)))).always_on(),
 ];
 
-pub struct Registry;
+pub(super) struct Registry;
 
 impl Catalog for Registry {
     fn lookup(&self, kind: Kind, type_name: &str) -> Lookup {

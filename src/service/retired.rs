@@ -18,25 +18,25 @@ const LATE: Duration = Duration::from_secs(1);
 
 /// The parts of a previous graph that the current one has not taken over. They end in order: `is_quiet` is set once
 /// nothing more can enter a queue or a later stage from here, and later reloads wait for it; then `is_done`.
-pub struct Retired {
+pub(super) struct Retired {
     /// The exchanged branches, which requests in flight still use.
     branches: Vec<Arc<Branches>>,
-    pub stages: Vec<Arc<dyn Stage>>,
-    pub queues: Vec<Arc<Queue>>,
+    pub(super) stages: Vec<Arc<dyn Stage>>,
+    pub(super) queues: Vec<Arc<Queue>>,
     /// They flush their output when dropped.
-    pub exporters: Vec<Arc<dyn OpenExporter>>,
+    pub(super) exporters: Vec<Arc<dyn OpenExporter>>,
     /// Nothing flows from here into a queue or a later stage any more.
     is_quiet: AtomicBool,
     is_done: AtomicBool,
 }
 
 /// Whether `that` is one of `these`, by identity.
-pub fn holds<T: ?Sized>(these: &[Arc<T>], that: &Arc<T>) -> bool {
+pub(super) fn holds<T: ?Sized>(these: &[Arc<T>], that: &Arc<T>) -> bool {
     these.iter().any(|this| Arc::ptr_eq(this, that))
 }
 
 impl Retired {
-    pub fn of(old: Graph, new: &Graph, branches: Vec<Arc<Branches>>) -> Retired {
+    pub(super) fn of(old: Graph, new: &Graph, branches: Vec<Arc<Branches>>) -> Retired {
         let Graph { mut stages, mut queues, exporters, .. } = old;
         stages.retain(|stage| !holds(&new.stages, stage));
         queues.retain(|queue| !holds(&new.queues, queue));
@@ -46,12 +46,12 @@ impl Retired {
         Retired { branches, stages, queues, exporters, is_quiet, is_done }
     }
 
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.is_done.load(Relaxed)
     }
 
     /// Drains stages first, then queues. Telemetry of `earlier` reloads may still flow into these.
-    pub async fn drain(&self, earlier: &[Arc<Retired>]) {
+    pub(super) async fn drain(&self, earlier: &[Arc<Retired>]) {
         wait_until(|| {
             // Checked before the stages: everything that came until then is drained, and no more comes.
             let earlier_are_quiet = earlier.iter().all(|retired| retired.is_quiet.load(Relaxed));

@@ -7,7 +7,7 @@ use crate::network::paths::ServedPath;
 
 use crate::diagnostics::metrics::{Observe, Page};
 
-pub fn answer(observers: &[Arc<dyn Observe>], path: &str) -> Reply {
+pub(super) fn answer(observers: &[Arc<dyn Observe>], path: &str) -> Reply {
     if !ServedPath::new("/metrics").matches(path) {
         return Reply::not_found();
     }

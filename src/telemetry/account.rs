@@ -34,7 +34,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 19] = [
+    pub(crate) const ALL: [Reason; 19] = [
         Reason::QueueFull,
         Reason::MemoryFull,
         Reason::Draining,
@@ -57,7 +57,7 @@ impl Reason {
     ];
 
     /// Whether the config asked for it: items excluded by a rule are filtered, all others are dropped.
-    pub fn is_rule(self) -> bool {
+    pub(crate) fn is_rule(self) -> bool {
         matches!(self, Reason::Filtered | Reason::SampledOut)
     }
 
@@ -67,7 +67,7 @@ impl Reason {
     }
 
     /// The text for a client or a person.
-    pub fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         self.texts().1
     }
 
@@ -109,7 +109,7 @@ pub struct Account {
     pub exporter: String,
     pub signal: Signal,
     tap: Arc<Tap>,
-    pub bill: Arc<Bill>,
+    pub(crate) bill: Arc<Bill>,
     accepted: AtomicU64,
     /// The highest value of `accepted`.
     most_accepted: AtomicU64,
@@ -141,57 +141,57 @@ impl Account {
     }
 
     /// Takes over items that an earlier run left on disk, `lost` of which cannot be read.
-    pub fn find(&self, items: u64, lost: u64) {
+    pub(crate) fn find(&self, items: u64, lost: u64) {
         self.accept(items);
         self.found.fetch_add(items, Relaxed);
         self.bill.find(items);
         self.bill.drop_unknown(lost);
     }
 
-    pub fn found(&self) -> u64 {
+    pub(crate) fn found(&self) -> u64 {
         self.found.load(Relaxed)
     }
 
     /// Accepted, then refused: the client still has it.
-    pub fn give_back(&self, telemetry: &Telemetry) {
+    pub(crate) fn give_back(&self, telemetry: &Telemetry) {
         self.most_accepted.fetch_max(self.accepted(), Relaxed);
         self.accepted.fetch_sub(telemetry.items(), Relaxed);
         self.book(telemetry, Fate::Refused, 0);
     }
 
-    pub fn send(&self, items: u64) {
+    pub(crate) fn send(&self, items: u64) {
         self.sent.fetch_add(items, Relaxed);
     }
 
-    pub fn drop_items(&self, reason: Reason, items: u64) {
+    pub(crate) fn drop_items(&self, reason: Reason, items: u64) {
         if let Some(count) = self.dropped.get(reason as usize) {
             count.fetch_add(items, Relaxed);
         }
     }
 
     /// Books the outcome on the bill of its services: `dropped` of its items are dropped, the rest has `fate`.
-    pub fn book(&self, telemetry: &Telemetry, fate: Fate, dropped: u64) {
+    pub(crate) fn book(&self, telemetry: &Telemetry, fate: Fate, dropped: u64) {
         self.bill.settle(&Tally::of(telemetry), fate, dropped, 1);
     }
 
     /// Shows sent telemetry to the tap.
-    pub fn show_leaving(&self, telemetry: &Telemetry) {
+    pub(crate) fn show_leaving(&self, telemetry: &Telemetry) {
         self.tap.look(Point::Leaving { exporter: &self.exporter }, telemetry);
     }
 
-    pub fn show_dropped(&self, reason: Reason, telemetry: &Telemetry) {
+    pub(crate) fn show_dropped(&self, reason: Reason, telemetry: &Telemetry) {
         self.tap.look(Point::Dropped { exporter: &self.exporter, reason }, telemetry);
     }
 
     /// Drops all of a batch.
-    pub fn lose(&self, reason: Reason, telemetry: &Telemetry) {
+    pub(crate) fn lose(&self, reason: Reason, telemetry: &Telemetry) {
         self.drop_items(reason, telemetry.items());
         self.book(telemetry, Fate::Dropped, 0);
         self.show_dropped(reason, telemetry);
     }
 
     /// Drops a batch because other exporters must not wait for this one any longer.
-    pub fn skip(&self, telemetry: &Telemetry) {
+    pub(crate) fn skip(&self, telemetry: &Telemetry) {
         self.lose(Reason::SinkStuck, telemetry);
         if let Some((dropped_items, batches)) = self.said_skipped.count(telemetry.items()) {
             tracing::error!(
@@ -206,7 +206,7 @@ impl Account {
     }
 
     /// `accepted` for a metrics counter, which must never fall.
-    pub fn most_accepted(&self) -> u64 {
+    pub(crate) fn most_accepted(&self) -> u64 {
         self.accepted().max(self.most_accepted.load(Relaxed))
     }
 
@@ -223,7 +223,7 @@ impl Account {
     }
 
     /// Items excluded by rules; other dropped items have other reasons.
-    pub fn filtered(&self) -> u64 {
+    pub(crate) fn filtered(&self) -> u64 {
         Reason::ALL.iter().filter(|reason| reason.is_rule()).map(|reason| self.dropped(*reason)).sum()
     }
 

@@ -22,23 +22,23 @@ impl Alarm {
     }
 
     /// Asks to be woken at `at`. Costs one load if the timekeeper wakes earlier anyway.
-    pub fn ring_at(&self, at: Instant) {
+    pub(crate) fn ring_at(&self, at: Instant) {
         if self.millis(at) < self.next.load(Relaxed) {
             self.earlier.notify_one();
         }
     }
 
     /// Asks to be woken now.
-    pub fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.earlier.notify_one();
     }
 
     /// Called by the timekeeper: when it wakes next.
-    pub fn expect(&self, next: Option<Instant>) {
+    pub(crate) fn expect(&self, next: Option<Instant>) {
         self.next.store(next.map_or(u64::MAX, |at| self.millis(at)), Relaxed);
     }
 
-    pub async fn earlier(&self) {
+    pub(crate) async fn earlier(&self) {
         self.earlier.notified().await;
     }
 

@@ -17,9 +17,9 @@ pub struct Answer {
     /// When the client may retry.
     pub after: Option<Duration>,
     /// Whether an HTTP/1 connection closes after it, because the rest of the request is not read.
-    pub closes: bool,
+    pub(crate) closes: bool,
     /// An additional HTTP header.
-    pub header: Option<Box<(HeaderName, HeaderValue)>>,
+    pub(crate) header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Answer {
@@ -36,26 +36,26 @@ impl Answer {
         Answer { header: Some(Box::new((name, value))), ..self }
     }
 
-    pub fn unavailable(message: impl Into<String>, after: Duration) -> Answer {
+    pub(crate) fn unavailable(message: impl Into<String>, after: Duration) -> Answer {
         Answer { after: Some(after), ..Answer::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message) }
     }
 
-    pub fn too_large(message: impl Into<String>) -> Answer {
+    pub(super) fn too_large(message: impl Into<String>) -> Answer {
         Answer::new(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, message).closing()
     }
 
-    pub fn malformed(message: impl Into<String>) -> Answer {
+    pub(crate) fn malformed(message: impl Into<String>) -> Answer {
         Answer::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, message)
     }
 
     /// For a head that two parsers may understand differently: the bytes after it on the connection may not be a
     /// request.
-    pub fn ambiguous(why: &str) -> Answer {
+    pub(crate) fn ambiguous(why: &str) -> Answer {
         Answer::malformed(why).closing()
     }
 
     /// A given gRPC status, with the HTTP status the Go collector maps its code to.
-    pub fn of(status: Status) -> Answer {
+    pub(super) fn of(status: Status) -> Answer {
         let http = match status.code {
             Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => StatusCode::SERVICE_UNAVAILABLE,
             Code::OutOfRange | Code::Unavailable | Code::DataLoss => StatusCode::SERVICE_UNAVAILABLE,
@@ -71,55 +71,55 @@ impl Answer {
         Answer { http, status, after, closes: false, header: None }
     }
 
-    pub fn internal(message: impl Into<String>) -> Answer {
+    pub(crate) fn internal(message: impl Into<String>) -> Answer {
         Answer::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, message)
     }
 
-    pub fn unauthenticated(why: &str, challenge: HeaderValue) -> Answer {
+    pub(crate) fn unauthenticated(why: &str, challenge: HeaderValue) -> Answer {
         Answer::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, why).with(WWW_AUTHENTICATE, challenge)
     }
 
-    pub fn not_found(message: impl Into<String>) -> Answer {
+    pub(crate) fn not_found(message: impl Into<String>) -> Answer {
         Answer::new(StatusCode::NOT_FOUND, Code::NotFound, message)
     }
 
     /// A service, encoding or protocol that a gRPC client asks for and the receiver does not support.
-    pub fn unimplemented(message: impl Into<String>) -> Answer {
+    pub(crate) fn unimplemented(message: impl Into<String>) -> Answer {
         Answer::new(StatusCode::NOT_FOUND, Code::Unimplemented, message)
     }
 
-    pub fn without_protocol(name: &str) -> Answer {
+    pub(crate) fn without_protocol(name: &str) -> Answer {
         Answer::unimplemented(format!("the receiver has no {name} protocol: add `{name}:` to its protocols"))
     }
 
-    pub fn wrong_method() -> Answer {
+    pub(crate) fn wrong_method() -> Answer {
         let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, "only POST is supported");
         answer.with(ALLOW, HeaderValue::from_static("POST"))
     }
 
-    pub fn wrong_framing() -> Answer {
+    pub(crate) fn wrong_framing() -> Answer {
         let message = "the only Transfer-Encoding is chunked";
         Answer::new(StatusCode::NOT_IMPLEMENTED, Code::Unimplemented, message).closing()
     }
 
-    pub fn wrong_type(message: impl Into<String>) -> Answer {
+    pub(crate) fn wrong_type(message: impl Into<String>) -> Answer {
         Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, message)
     }
 
-    pub fn wrong_coding(message: impl Into<String>, supported: &'static str) -> Answer {
+    pub(crate) fn wrong_coding(message: impl Into<String>, supported: &'static str) -> Answer {
         Answer::wrong_type(message).with(ACCEPT_ENCODING, HeaderValue::from_static(supported))
     }
 
-    pub fn too_slow() -> Answer {
+    pub(crate) fn too_slow() -> Answer {
         let message = "the request body came too slowly";
         Answer::new(StatusCode::REQUEST_TIMEOUT, Code::Cancelled, message).closing()
     }
 
-    pub fn broken_off() -> Answer {
+    pub(crate) fn broken_off() -> Answer {
         Answer::new(StatusCode::BAD_REQUEST, Code::Cancelled, "the request body broke off")
     }
 
-    pub fn past_deadline() -> Answer {
+    pub(crate) fn past_deadline() -> Answer {
         Answer::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, "the client's deadline has passed")
     }
 }

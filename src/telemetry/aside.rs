@@ -71,7 +71,7 @@ impl Aside {
     }
 
     /// Starts work that no task waits for; it reports its own outcome.
-    pub fn start(&self, work: impl FnOnce() + Send + 'static) {
+    pub(crate) fn start(&self, work: impl FnOnce() + Send + 'static) {
         self.push(None, Box::new(work));
     }
 

@@ -42,7 +42,7 @@ struct Line {
 
 /// The outcome of items.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Fate {
+pub(crate) enum Fate {
     Sent,
     /// Excluded by a rule.
     Filtered,
@@ -56,7 +56,7 @@ pub enum Fate {
 pub struct Sums {
     pub items: u64,
     pub bytes: u64,
-    pub owed: u64,
+    owed: u64,
     pub sent: u64,
     pub filtered: u64,
     pub dropped: u64,
@@ -111,7 +111,7 @@ impl Tally {
         saw_all.then_some(tally)
     }
 
-    pub fn add_part(&mut self, signal: Signal, part: &Part) {
+    pub(super) fn add_part(&mut self, signal: Signal, part: &Part) {
         self.add_within(signal, part, &Cell::new(usize::MAX));
     }
 
@@ -124,7 +124,7 @@ impl Tally {
     }
 
     /// Adds the items of a resource group.
-    pub fn add_group(&mut self, group: &[u8], items: u64) {
+    pub(crate) fn add_group(&mut self, group: &[u8], items: u64) {
         self.add(service(group), items, 0);
     }
 
@@ -146,7 +146,7 @@ impl Tally {
     }
 
     /// Merges another tally.
-    pub fn merge(&mut self, more: &Tally) {
+    pub(crate) fn merge(&mut self, more: &Tally) {
         for Line { name, items, bytes } in &more.lines {
             self.add(name, *items, *bytes);
         }
@@ -185,7 +185,7 @@ impl Sums {
 
 impl Bill {
     /// Books accepted items owed to `ways` exporters.
-    pub fn accept(&self, tally: &Tally, ways: usize) {
+    pub(crate) fn accept(&self, tally: &Tally, ways: usize) {
         let mut table = self.table.lock();
         for line in &tally.lines {
             let service = table.enter(&self.hasher, &line.name, line.bytes);
@@ -199,7 +199,7 @@ impl Bill {
     }
 
     /// Books the items a processor removed or renamed.
-    pub fn change(&self, before: &Tally, after: &Tally, ways: usize) {
+    pub(crate) fn change(&self, before: &Tally, after: &Tally, ways: usize) {
         let ways = ways as u64;
         let is_less = after.items() < before.items();
         let mut table = self.table.lock();
@@ -227,7 +227,7 @@ impl Bill {
     }
 
     /// Books the outcome of one batch for `ways` exporters: `dropped` of its items are dropped, the rest has `fate`.
-    pub fn settle(&self, tally: &Tally, fate: Fate, dropped: u64, ways: usize) {
+    pub(crate) fn settle(&self, tally: &Tally, fate: Fate, dropped: u64, ways: usize) {
         let (all, ways) = (tally.items().max(1), ways as u64);
         let settle = |sums: &mut Sums, items: u64| {
             let dropped = (u128::from(items) * u128::from(dropped.min(all)) / u128::from(all)) as u64;
@@ -240,12 +240,12 @@ impl Bill {
     }
 
     /// Books items that an earlier run left on disk; their services are not known yet.
-    pub fn find(&self, items: u64) {
+    pub(super) fn find(&self, items: u64) {
         self.table.lock().others.owed += items;
     }
 
     /// Moves items of an earlier run to their services once they are read back.
-    pub fn recognise(&self, tally: &Tally) {
+    pub(crate) fn recognise(&self, tally: &Tally) {
         let mut table = self.table.lock();
         for line in &tally.lines {
             table.enter(&self.hasher, &line.name, line.bytes).owed += line.items;
@@ -254,7 +254,7 @@ impl Bill {
     }
 
     /// Drops items of an unknown service, such as those of an unreadable record.
-    pub fn drop_unknown(&self, items: u64) {
+    pub(crate) fn drop_unknown(&self, items: u64) {
         self.table.lock().others.dropped += items;
     }
 

@@ -22,7 +22,7 @@ pub enum Share {
 }
 
 /// Whether a request is small beside something: such requests do not wait for large ones, nor for room that these take.
-pub fn is_small(bytes: u64, beside: u64) -> bool {
+pub(crate) fn is_small(bytes: u64, beside: u64) -> bool {
     bytes <= beside / 256
 }
 
@@ -39,7 +39,7 @@ pub struct Budget {
     /// Where requests are processed that would block a worker.
     pub aside: Aside,
     /// The same for exports, which must not wait behind requests.
-    pub aside_of_exports: Aside,
+    pub(crate) aside_of_exports: Aside,
 }
 
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Budget {
     }
 
     /// Divides another total. Bytes already held beyond it stay until they are given back.
-    pub fn resize(&self, total: u64) {
+    pub(crate) fn resize(&self, total: u64) {
         for (held, part) in self.shares.iter().zip([4, 2, 4]) {
             held.limit.store(total / part, Relaxed);
         }
@@ -97,7 +97,7 @@ impl Budget {
     }
 
     /// Why a sink that holds `held` has no room for `more` bytes: the share is full, or room is left for other sinks.
-    pub fn queue_fill(&self, held: u64, more: u64, fresh: u64) -> Fill {
+    pub(crate) fn queue_fill(&self, held: u64, more: u64, fresh: u64) -> Fill {
         let unit = "bytes";
         match self.allows(held, more, fresh) {
             true => {
@@ -112,7 +112,7 @@ impl Budget {
     }
 
     /// Whether more than three quarters of a share are used.
-    pub fn is_short(&self, share: Share) -> bool {
+    pub(crate) fn is_short(&self, share: Share) -> bool {
         self.used(share) > self.limit(share) / 4 * 3
     }
 
@@ -148,7 +148,7 @@ impl Budget {
     }
 
     /// Returns when an export waits for memory.
-    pub async fn exports_wait(&self) {
+    pub(crate) async fn exports_wait(&self) {
         let _ = self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await.map(drop);
     }
 
@@ -213,16 +213,16 @@ impl Charge {
         }))
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.0.bytes.load(Relaxed)
     }
 
-    pub fn is_queued(&self) -> bool {
+    pub(crate) fn is_queued(&self) -> bool {
         self.0.share.load(Relaxed) == Share::Queue as u8
     }
 
     /// Moves the bytes to the queue share; the caller has reserved them there.
-    pub fn move_to_queue(&self) {
+    pub(crate) fn move_to_queue(&self) {
         if self.0.share.swap(Share::Queue as u8, Relaxed) != Share::Queue as u8 {
             let bytes = self.0.bytes.load(Relaxed);
             self.0.budget.held(Share::Queue).used.fetch_add(bytes, Relaxed);
@@ -231,27 +231,27 @@ impl Charge {
     }
 
     /// An empty charge in the same share, for bytes derived from these.
-    pub fn for_made(&self) -> Charge {
+    pub(crate) fn for_made(&self) -> Charge {
         Charge::held(&self.0.budget, self.0.share(), 0)
     }
 
     /// Whether both are the same charge.
-    pub fn is(&self, other: &Charge) -> bool {
+    pub(super) fn is(&self, other: &Charge) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The limit for one request while it is read and processed.
-    pub fn most_for_one_request(&self) -> u64 {
+    pub(crate) fn most_for_one_request(&self) -> u64 {
         self.0.budget.limit(Share::Ingest)
     }
 
     /// The limit of its share.
-    pub fn limit(&self) -> u64 {
+    pub(crate) fn limit(&self) -> u64 {
         self.0.budget.limit(self.0.share())
     }
 
     /// The refusal when its share has no room for `more` bytes: final if they would not fit even alone.
-    pub fn no_room_for(&self, more: u64) -> Refusal {
+    pub(crate) fn no_room_for(&self, more: u64) -> Refusal {
         let limit = self.limit();
         match self.bytes() + more > limit - limit / 16 {
             true => Refusal::TooLarge { limit, unit: "bytes with all that is made of it while it is read" },
@@ -260,7 +260,7 @@ impl Charge {
     }
 
     /// Takes more bytes of the same share.
-    pub fn grow(&self, bytes: u64) -> bool {
+    pub(crate) fn grow(&self, bytes: u64) -> bool {
         let grown = self.0.budget.take(self.0.share(), bytes);
         if grown {
             self.0.bytes.fetch_add(bytes, Relaxed);
@@ -275,7 +275,7 @@ impl Charge {
     }
 
     /// Gives back all but `bytes`.
-    pub fn shrink_to(&self, bytes: u64) {
+    pub(crate) fn shrink_to(&self, bytes: u64) {
         let before = self.0.bytes.fetch_min(bytes, Relaxed);
         if before > bytes {
             self.0.budget.give_back(self.0.share(), before - bytes);

@@ -192,7 +192,7 @@ impl Pending {
     }
 
     /// The tickets to resolve for the batch just taken. A ticket whose items are not all taken also stays here.
-    pub fn tickets(&mut self) -> Tickets {
+    pub(crate) fn tickets(&mut self) -> Tickets {
         let mut tickets = SmallVec::new();
         let mut kept = VecDeque::new();
         while self.tickets.front().is_some_and(|(first, ..)| *first < self.taken) {
@@ -232,7 +232,7 @@ impl Taking {
     }
 
     /// Whether further pieces would exceed the available memory.
-    pub fn is_beyond(&self) -> bool {
+    pub(crate) fn is_beyond(&self) -> bool {
         self.is_beyond
     }
 

@@ -33,7 +33,7 @@ struct Promise {
 struct Then(Option<Box<dyn FnOnce(Outcome) + Send>>);
 
 /// `None` when a ticket was lost.
-pub type Outcome = Option<Result<(), Refusal>>;
+type Outcome = Option<Result<(), Refusal>>;
 
 impl std::fmt::Debug for Then {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -61,36 +61,36 @@ impl Promise {
 }
 
 #[derive(Debug, Default)]
-pub struct Receipt {
+pub(crate) struct Receipt {
     promise: Arc<Promise>,
     is_partial: bool,
 }
 
 impl Receipt {
     /// A receipt that calls `then` with the outcome once all its tickets are resolved, whether or not somebody waits.
-    pub fn calling(then: impl FnOnce(Outcome) + Send + 'static) -> Receipt {
+    pub(crate) fn calling(then: impl FnOnce(Outcome) + Send + 'static) -> Receipt {
         let promise = Promise { then: Mutex::new(Then(Some(Box::new(then)))), ..Promise::default() };
         Receipt { promise: Arc::new(promise), is_partial: false }
     }
 
-    pub fn ticket(&self) -> Ticket {
+    pub(crate) fn ticket(&self) -> Ticket {
         self.promise.open.fetch_add(1, Ordering::Relaxed);
         Ticket { waiting: self.promise.clone(), resolved: false }
     }
 
     /// One ticket, for all of the telemetry.
-    pub fn tickets(&self) -> Tickets {
+    pub(crate) fn tickets(&self) -> Tickets {
         Tickets { list: smallvec![self.ticket()], is_partial: self.is_partial }
     }
 
     /// A receipt that resolves the tickets of an earlier one: for a batch handed to several sinks.
-    pub fn passing_on(tickets: Tickets) -> Receipt {
+    pub(crate) fn passing_on(tickets: Tickets) -> Receipt {
         let is_partial = tickets.is_partial;
         Receipt { promise: Arc::new(Promise { before: Mutex::new(tickets), ..Promise::default() }), is_partial }
     }
 
     /// Waits until every ticket is resolved. Dropping the future only forgets the answer.
-    pub async fn wait(self) -> Result<(), Refusal> {
+    pub(crate) async fn wait(self) -> Result<(), Refusal> {
         loop {
             let complete = self.promise.complete.notified();
             if self.promise.open.load(Ordering::Acquire) == 0 {
@@ -104,18 +104,18 @@ impl Receipt {
 
 /// A promise to report the outcome. Cloned when telemetry is split.
 #[derive(Debug)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     waiting: Arc<Promise>,
     resolved: bool,
 }
 
 impl Ticket {
     /// A ticket that calls `then` with the outcome once it and all its clones are resolved.
-    pub fn calling(then: impl FnOnce(Outcome) + Send + 'static) -> Ticket {
+    pub(crate) fn calling(then: impl FnOnce(Outcome) + Send + 'static) -> Ticket {
         Receipt::calling(then).ticket()
     }
 
-    pub fn resolve(mut self, outcome: Result<(), &Refusal>) {
+    pub(crate) fn resolve(mut self, outcome: Result<(), &Refusal>) {
         self.resolved = true;
         if let Err(refusal) = outcome {
             self.refuse(refusal.clone());
@@ -143,20 +143,20 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    pub fn push(&mut self, ticket: Ticket) {
+    pub(crate) fn push(&mut self, ticket: Ticket) {
         self.list.push(ticket);
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
     /// Whether every item belongs to a client that waits.
-    pub fn cover_all(&self) -> bool {
+    pub(crate) fn cover_all(&self) -> bool {
         !self.list.is_empty() && !self.is_partial
     }
 
-    pub fn resolve(self, outcome: Result<(), &Refusal>) {
+    pub(crate) fn resolve(self, outcome: Result<(), &Refusal>) {
         self.list.into_iter().for_each(|ticket| ticket.resolve(outcome));
     }
 }

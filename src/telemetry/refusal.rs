@@ -32,14 +32,14 @@ pub enum Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fill {
     /// A config key, or the resource that the limit bounds.
-    pub limit: &'static str,
-    pub used: u64,
-    pub most: u64,
-    pub unit: &'static str,
+    pub(crate) limit: &'static str,
+    pub(crate) used: u64,
+    pub(crate) most: u64,
+    pub(crate) unit: &'static str,
 }
 
 impl Fill {
-    pub fn share(&self) -> f64 {
+    pub(crate) fn share(&self) -> f64 {
         self.used as f64 / self.most.max(1) as f64
     }
 }
@@ -62,32 +62,32 @@ impl Refusal {
         Refusal::Busy { after: Duration::from_secs(1), reason, fill: None }
     }
 
-    pub fn full(reason: Reason, fill: Fill) -> Refusal {
+    pub(crate) fn full(reason: Reason, fill: Fill) -> Refusal {
         Refusal::Busy { after: Duration::from_secs(1), reason, fill: Some(fill) }
     }
 
     /// It may be accepted later.
-    pub fn unavailable(message: impl Into<String>) -> Refusal {
+    pub(crate) fn unavailable(message: impl Into<String>) -> Refusal {
         Refusal::Rejected(Status { code: Code::Unavailable, message: message.into() })
     }
 
     /// Too much work, also on a retry.
-    pub fn too_much_work(message: impl Into<String>) -> Refusal {
+    pub(crate) fn too_much_work(message: impl Into<String>) -> Refusal {
         Refusal::Rejected(Status { code: Code::InvalidArgument, message: message.into() })
     }
 
     /// Whether it names a full limit.
-    pub fn has_fill(&self) -> bool {
+    pub(crate) fn has_fill(&self) -> bool {
         matches!(self, Refusal::Busy { fill: Some(_), .. })
     }
 
     /// Whether the size is to blame, so a part of it may be accepted.
-    pub fn is_of_size(&self) -> bool {
+    pub(crate) fn is_of_size(&self) -> bool {
         matches!(self, Refusal::TooLarge { .. })
     }
 
     /// Whether the amount of work is to blame, for which one of many requests may be responsible.
-    pub fn is_of_work(&self) -> bool {
+    pub(crate) fn is_of_work(&self) -> bool {
         matches!(self, Refusal::Rejected(status) if status.code == Code::InvalidArgument)
     }
 
@@ -104,7 +104,7 @@ impl Refusal {
         }
     }
 
-    pub fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         match self {
             Refusal::Busy { reason, .. } => *reason,
             Refusal::TooLarge { .. } => Reason::TooLarge,

@@ -9,7 +9,7 @@ use super::clock;
 const PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
-pub struct Said(Mutex<State>);
+pub(crate) struct Said(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,14 +20,14 @@ struct State {
 
 impl Said {
     /// Writes the line if the last one is old enough.
-    pub fn now_and_then(&self, line: impl FnOnce()) {
+    pub(crate) fn now_and_then(&self, line: impl FnOnce()) {
         if self.count(0).is_some() {
             line();
         }
     }
 
     /// Counts an occurrence with so many items. When a line is due: the items and occurrences since the last line.
-    pub fn count(&self, items: u64) -> Option<(u64, u64)> {
+    pub(crate) fn count(&self, items: u64) -> Option<(u64, u64)> {
         let mut state = self.0.lock();
         (state.items, state.times) = (state.items + items, state.times + 1);
         let now = clock();

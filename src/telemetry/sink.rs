@@ -18,15 +18,15 @@ use super::{Now, Refusal, Signal, Telemetry};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     pub items: u64,
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Bytes not yet charged to a queue or batch.
-    pub fresh_bytes: u64,
+    pub(crate) fresh_bytes: u64,
     /// Memory that the sink needs beside the bytes ([`Sink::overhead`]).
-    pub overhead: u64,
+    pub(crate) overhead: u64,
 }
 
 impl Load {
-    pub fn of(telemetry: &Telemetry) -> Load {
+    pub(crate) fn of(telemetry: &Telemetry) -> Load {
         let mut load = Load { items: 0, bytes: 0, fresh_bytes: 0, overhead: 0 };
         for part in &telemetry.parts {
             let bytes = part.bytes.len() as u64;
@@ -38,12 +38,12 @@ impl Load {
     }
 
     /// All bytes the sink holds for it.
-    pub fn held_bytes(&self) -> u64 {
+    pub(crate) fn held_bytes(&self) -> u64 {
         self.bytes + self.overhead
     }
 
     /// The part of these not yet charged to a queue or batch.
-    pub fn fresh_held_bytes(&self) -> u64 {
+    pub(crate) fn fresh_held_bytes(&self) -> u64 {
         self.fresh_bytes + self.overhead
     }
 }
@@ -150,9 +150,9 @@ pub trait Planned: Send {
 
 /// A batch that has no place yet, and the sink that refused.
 pub struct Blocked {
-    pub planned: Box<dyn Planned>,
-    pub full: Full,
-    pub sink: Arc<dyn Sink>,
+    pub(crate) planned: Box<dyn Planned>,
+    pub(crate) full: Full,
+    pub(crate) sink: Arc<dyn Sink>,
 }
 
 /// A stage that is woken by the timekeeper.

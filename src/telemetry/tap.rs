@@ -23,7 +23,7 @@ pub enum Point<'a> {
 }
 
 /// Called on the task that carries the telemetry: it must be quick and must not block.
-pub type Viewer = dyn Fn(Point, &Telemetry) + Send + Sync;
+type Viewer = dyn Fn(Point, &Telemetry) + Send + Sync;
 
 /// The attached viewer, if any. `attached` mirrors `viewer` so that `look` needs no lock; a request may still be shown,
 /// or missed, at the moment of a change.
@@ -42,7 +42,7 @@ impl Tap {
     }
 
     #[inline]
-    pub fn look(&self, point: Point, telemetry: &Telemetry) {
+    pub(crate) fn look(&self, point: Point, telemetry: &Telemetry) {
         if self.attached.load(Relaxed) {
             self.show(point, telemetry);
         }

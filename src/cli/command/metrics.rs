@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const HIDDEN: &str =
     "misaki: metrics came, too: `misaki tail` shows them while the program runs, and --print line everything\n";
 
-pub struct Metrics {
+pub(super) struct Metrics {
     /// The passing metrics; `None` if they are not to be shown, or no longer.
     view: Option<View>,
     graph: Graph,
@@ -37,7 +37,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Without viewers, nothing is shown.
-    pub fn new(viewers: Option<&Arc<Viewers>>, running: &Running, look: Look) -> Metrics {
+    pub(super) fn new(viewers: Option<&Arc<Viewers>>, running: &Running, look: Look) -> Metrics {
         let metrics = Query { conditions: vec![(Signal::Metrics, String::new())], ..Query::default() };
         let wanted = || Wanted::of(&metrics).ok();
         let view = viewers.and_then(|viewers| viewers.open(PointKind::Received, wanted()?, None));
@@ -48,7 +48,7 @@ impl Metrics {
     }
 
     /// Shows what passes. Cancel safe: shows whole requests.
-    pub async fn watch(&mut self) -> Infallible {
+    pub(super) async fn watch(&mut self) -> Infallible {
         while self.view.is_some() {
             tokio::time::sleep(LOOK).await;
             let could_be_shown = self.have_come;
@@ -58,7 +58,7 @@ impl Metrics {
     }
 
     /// Shows the rest.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.look(true);
     }
 

@@ -10,7 +10,7 @@ use super::{Credentials, Failure, files, option_file, usage};
 const AUTHORIZATION: &str = "Authorization";
 
 /// Writes the options into the loaded config. Fails if no exporter uses an option.
-pub fn complete(loaded: &mut Loaded, options: &Credentials, place: files::Place) -> Result<(), Failure> {
+pub(super) fn complete(loaded: &mut Loaded, options: &Credentials, place: files::Place) -> Result<(), Failure> {
     let Credentials { ca, token_file } = options;
     if ca.is_none() && token_file.is_none() || loaded.problems.has_errors() {
         return Ok(());

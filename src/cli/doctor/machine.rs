@@ -20,7 +20,7 @@ const TRIAL: &str = ".misaki-doctor";
 /// The part of the available memory that telemetry may use. More leaves too little for the rest of the process.
 const ROOMY: f64 = 0.7;
 
-pub async fn ports(plan: &Plan) -> Vec<Section> {
+pub(super) async fn ports(plan: &Plan) -> Vec<Section> {
     let mut sections = Vec::new();
     let receivers =
         plan.used(Kind::Receiver).into_iter().filter_map(|(id, _)| Some((id, plan.receiver(id)?.listens())));
@@ -103,7 +103,7 @@ fn holder(port: u16) -> Option<(u32, String)> {
     })
 }
 
-pub fn storage(plan: &Plan) -> Vec<Section> {
+pub(super) fn storage(plan: &Plan) -> Vec<Section> {
     let started = plan.started_extensions().filter_map(|(id, extension)| Some((id, extension.storage()?)));
     started.map(|(id, storage)| Section { title: format!("extension {id}"), findings: directory(storage) }).collect()
 }
@@ -134,7 +134,7 @@ fn directory(config: &Storage) -> Vec<Finding> {
 }
 
 /// Whether files can be created in a directory, or in its closest existing parent.
-pub fn writable(directory: &Path) -> Finding {
+pub(super) fn writable(directory: &Path) -> Finding {
     let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
     let (shown, trial) = (there.display(), there.join(TRIAL));
     // Remove a file from an earlier check, or one that another user has placed there: never write to it.
@@ -162,7 +162,7 @@ fn is_in_memory(_: &Path) -> bool {
     false
 }
 
-pub fn memory(plan: &Plan) -> Section {
+pub(super) fn memory(plan: &Plan) -> Section {
     let (budget, available) = (budget_of(plan), machine::memory_bytes());
     let limited = machine::machine_bytes().is_none_or(|built_in| available < built_in);
     let of = if limited { "the limit of its cgroup" } else { "the machine's" };

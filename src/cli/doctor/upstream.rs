@@ -32,7 +32,7 @@ const SOON: i64 = 14 * 86_400;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// The advice if the upstream does not accept a signal.
-pub const NO_PIPELINE: &str = "it has no pipeline for this signal there: add one, or check the path";
+pub(super) const NO_PIPELINE: &str = "it has no pipeline for this signal there: add one, or check the path";
 const HOPS: [&str; 5] = ["name", "connect", "TLS", "protocol", "export"];
 
 /// One upstream of an exporter, and the signals sent there.
@@ -41,7 +41,7 @@ struct Upstream<'a> {
     signals: Vec<Signal>,
 }
 
-pub async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: &Arc<Budget>) -> Vec<Section> {
+pub(super) async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: &Arc<Budget>) -> Vec<Section> {
     let Some(settings) = plan.exporter(id) else { return Vec::new() };
     if let Some(file) = settings.file() {
         let findings = vec![machine::writable(file.parent().unwrap_or(file))];

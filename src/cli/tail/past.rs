@@ -13,14 +13,14 @@ use crate::telemetry::Signal;
 const COPIES: usize = 256 << 20;
 
 #[derive(Default)]
-pub struct Past {
+pub(super) struct Past {
     /// With the time of the item.
     items: Vec<(u64, Sighting)>,
     copied: usize,
 }
 
 impl Past {
-    pub fn add(&mut self, sighting: Sighting) {
+    pub(super) fn add(&mut self, sighting: Sighting) {
         let Sighting { signal, items, wire, .. } = sighting.clone();
         let count = usize::try_from(items).unwrap_or(usize::MAX);
         let could_take = wire.len().saturating_mul(count);
@@ -38,7 +38,7 @@ impl Past {
     }
 
     /// Items of the same time stay in the order in which they came.
-    pub fn sorted(mut self) -> impl Iterator<Item = Sighting> {
+    pub(super) fn sorted(mut self) -> impl Iterator<Item = Sighting> {
         self.items.sort_by_key(|(time, _)| *time);
         self.items.into_iter().map(|(_, sighting)| sighting)
     }

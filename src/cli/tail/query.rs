@@ -14,22 +14,22 @@ use super::super::page::{Page, WIDTH};
 use super::super::{Failure, USAGE, safe, usage};
 
 #[derive(Args, Default)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// An OTTL condition, a trace id or its first digits, a span id, or a traceparent [default: everything]
     #[arg(value_name = "EXPR", default_value = "", hide_default_value = true)]
-    pub expression: String,
+    pub(crate) expression: String,
     /// Words that all occur in the text of an item, whatever the signal; small or capital letters do not matter
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
-    pub text: String,
+    pub(crate) text: String,
     /// Logs for which this is true; other signals only with a condition of their own
     #[arg(long, value_name = "EXPR")]
-    pub logs: Option<String>,
+    pub(crate) logs: Option<String>,
     /// Spans for which this is true
     #[arg(long, value_name = "EXPR")]
-    pub spans: Option<String>,
+    pub(crate) spans: Option<String>,
     /// Data points for which this is true
     #[arg(long, value_name = "EXPR")]
-    pub metrics: Option<String>,
+    pub(crate) metrics: Option<String>,
 }
 
 impl Asked {
@@ -40,12 +40,12 @@ impl Asked {
     }
 
     /// Whether everything is asked for.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         let Query { expression, conditions, text } = self.query();
         expression.trim().is_empty() && conditions.is_empty() && text.trim().is_empty()
     }
 
-    pub fn read(&self) -> Result<Wanted, Failure> {
+    pub(super) fn read(&self) -> Result<Wanted, Failure> {
         Wanted::of(&self.query()).map_err(|(expression, mistake)| {
             let is_option = expression != self.expression;
             refused(&expression, &mistake, &proposals(&expression, is_option, &mistake))
@@ -53,7 +53,7 @@ impl Asked {
     }
 
     /// The parameters for the collector's socket. An older collector knows the first one only.
-    pub fn parameters(&self) -> String {
+    pub(super) fn parameters(&self) -> String {
         let Query { expression, conditions, text } = self.query();
         let name = |signal| OPTIONS.iter().find(|(_, known)| *known == signal).map_or("", |(name, _)| *name);
         let given = conditions.iter().map(|(signal, condition)| (name(*signal), condition));
@@ -64,7 +64,7 @@ impl Asked {
 }
 
 /// The config of a processor that drops everything that matches the expression.
-pub fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
+pub(super) fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
     if wanted.words.is_some() {
         return Err(usage("--as-rule: a filter has no --text: write IsMatch(body, \"…\")"));
     }

@@ -34,7 +34,7 @@ const SEVERITIES: &str = "1 is TRACE, 5 DEBUG, 9 INFO, 13 WARN, 17 ERROR, 21 FAT
 const SHORT: [&str; 2] = ["resource", "scope"];
 
 /// Protobuf requests, one for each signal, from a list of records and OTLP/JSON requests.
-pub fn requests(items: &[Value]) -> Result<Vec<(Signal, Vec<u8>)>, String> {
+pub(super) fn requests(items: &[Value]) -> Result<Vec<(Signal, Vec<u8>)>, String> {
     let mut wires: Vec<(Signal, Vec<u8>)> = Vec::new();
     for item in items {
         let (signal, request) = request(item)?;
@@ -141,7 +141,7 @@ fn key_values(map: &Map<String, Value>) -> Value {
 }
 
 /// The records of a protobuf request.
-pub fn records(signal: Signal, wire: &[u8]) -> Vec<Value> {
+pub(super) fn records(signal: Signal, wire: &[u8]) -> Vec<Value> {
     let mut text = Vec::new();
     to_json(signal, wire, &mut text);
     let request: Value = serde_json::from_slice(&text).unwrap_or_default();

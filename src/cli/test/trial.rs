@@ -27,16 +27,16 @@ const PAUSE: Duration = Duration::from_millis(4);
 
 /// The records that came out, and the dropped items by processor or reason.
 #[derive(Debug, Default, PartialEq)]
-pub struct Outcome {
-    pub out: Vec<Value>,
-    pub dropped: Map<String, Value>,
+pub(super) struct Outcome {
+    pub(super) out: Vec<Value>,
+    pub(super) dropped: Map<String, Value>,
 }
 
 /// The requests that reached exporters, each with the exporter's id.
 type Taken = Vec<(String, Signal, Vec<u8>)>;
 
 /// Pipelines without ports.
-pub struct Trial<'p> {
+pub(crate) struct Trial<'p> {
     plan: &'p Plan,
     graph: Graph,
     budget: Arc<Budget>,
@@ -44,16 +44,16 @@ pub struct Trial<'p> {
 }
 
 /// Items of a signal that a processor dropped, by rule if it counts by rule, or that were dropped for another reason.
-pub struct Lost {
-    pub by: String,
-    pub signal: Signal,
-    pub items: u64,
-    pub rules: Vec<Dropped>,
+pub(crate) struct Lost {
+    pub(crate) by: String,
+    pub(crate) signal: Signal,
+    pub(crate) items: u64,
+    pub(crate) rules: Vec<Dropped>,
 }
 
 impl<'p> Trial<'p> {
     /// `plan` must be silenced: its exporters accept everything.
-    pub fn start(plan: &'p Plan) -> Result<Trial<'p>, String> {
+    pub(crate) fn start(plan: &'p Plan) -> Result<Trial<'p>, String> {
         let budget = Budget::new(BUDGET);
         let (nothing, unwritten) = (Graph::default(), Written::default());
         let (alarm, supervisor) = (Alarm::new(), Arc::default());
@@ -72,7 +72,7 @@ impl<'p> Trial<'p> {
     }
 
     /// The number of pipelines that a request of this signal enters: those of the first receiver with one.
-    pub fn ways(&self, signal: Signal) -> usize {
+    pub(crate) fn ways(&self, signal: Signal) -> usize {
         let Some(gate) = self.gate(signal) else { return 0 };
         self.pipelines(signal).filter(|pipeline| is_fed_by(pipeline, gate)).count()
     }
@@ -89,7 +89,7 @@ impl<'p> Trial<'p> {
         gates.next()
     }
 
-    pub async fn feed(&self, signal: Signal, wire: Bytes) -> Result<(), String> {
+    pub(crate) async fn feed(&self, signal: Signal, wire: Bytes) -> Result<(), String> {
         let items = check::check(signal, &wire).map_err(|error| error.to_string())?;
         let gate = self.gate(signal).ok_or_else(|| format!("no pipeline of the config takes {}", signal.name()))?;
         let charge = Charge::take(&self.budget, Share::Ingest, wire.len() as u64).ok_or("it is too large")?;
@@ -99,7 +99,7 @@ impl<'p> Trial<'p> {
     }
 
     /// Drains the stages; returns the requests that reached exporters, sorted by signal.
-    pub async fn end(&self) -> Taken {
+    pub(crate) async fn end(&self) -> Taken {
         for round in 0..DRAINS {
             let held = self.graph.stages.iter().filter(|stage| !stage.drain(Now::read(), Drain::Shutdown)).count();
             if held == 0 {
@@ -113,7 +113,7 @@ impl<'p> Trial<'p> {
         taken
     }
 
-    pub fn lost(&self) -> Vec<Lost> {
+    pub(crate) fn lost(&self) -> Vec<Lost> {
         let (mut all, mut by_steps) = (Vec::new(), Vec::new());
         for step in &self.graph.steps {
             let items = step.incoming.load(Relaxed).saturating_sub(step.outgoing.load(Relaxed));
@@ -141,7 +141,7 @@ fn is_fed_by(pipeline: &Pipeline, gate: &Gate) -> bool {
 }
 
 /// Runs one case.
-pub async fn run(plan: &Plan, input: &[Value]) -> Result<Outcome, String> {
+pub(super) async fn run(plan: &Plan, input: &[Value]) -> Result<Outcome, String> {
     let trial = Trial::start(plan)?;
     for (signal, wire) in short::requests(input)? {
         trial.feed(signal, wire.into()).await?;

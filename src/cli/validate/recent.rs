@@ -40,7 +40,7 @@ struct Share {
     words: String,
 }
 
-pub fn report(mut plan: Plan, target: &Target) -> Result<(), Failure> {
+pub(super) fn report(mut plan: Plan, target: &Target) -> Result<(), Failure> {
     plan.silence();
     local::block_on(async { print(&look(&plan, target).await?) })
 }

@@ -9,10 +9,10 @@ use crate::config::yaml::resolve;
 use crate::config::{duration as text_of, emit};
 
 /// A message, and help if there is any.
-pub type Fault = (String, Option<String>);
+pub(super) type Fault = (String, Option<String>);
 
 /// Whether a value sets nothing. A tree that was read has a bounded depth.
-pub fn says_nothing(node: &Node) -> bool {
+pub(super) fn says_nothing(node: &Node) -> bool {
     match &node.value {
         Value::Bool(is_on) => !is_on,
         Value::Text(text) => text.is_empty(),
@@ -24,7 +24,7 @@ pub fn says_nothing(node: &Node) -> bool {
 /// Floats from here on represent more than one whole number.
 const ROUNDED: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
 
-pub fn expected(wanted: &str, node: &Node) -> Fault {
+pub(super) fn expected(wanted: &str, node: &Node) -> Fault {
     let resolved = if let Value::Text(text) = &node.value { resolve(text) } else { Value::Null };
     let help = match (&node.value, &resolved, wanted) {
         (Value::Bool(_) | Value::Int(_) | Value::Float(_), _, "text") => Some("put it in quotes"),
@@ -50,22 +50,22 @@ pub fn expected(wanted: &str, node: &Node) -> Fault {
 }
 
 /// The same for a secret, without its value.
-pub fn expected_secret(node: &Node) -> Fault {
+pub(super) fn expected_secret(node: &Node) -> Fault {
     (format!("expected text, found {}", node.kind()), Some("put it in quotes".into()))
 }
 
-pub fn text(node: &Node) -> Result<String, Fault> {
+pub(super) fn text(node: &Node) -> Result<String, Fault> {
     node.as_text().map(str::to_owned).ok_or_else(|| expected("text", node))
 }
 
-pub fn boolean(node: &Node) -> Result<bool, Fault> {
+pub(super) fn boolean(node: &Node) -> Result<bool, Fault> {
     match node.value {
         Value::Bool(value) => Ok(value),
         _ => Err(expected("true or false", node)),
     }
 }
 
-pub fn integer(node: &Node, range: &RangeInclusive<i64>) -> Result<i64, Fault> {
+pub(super) fn integer(node: &Node, range: &RangeInclusive<i64>) -> Result<i64, Fault> {
     match node.value {
         Value::Int(value) => within(value, range),
         Value::Float(value) if value.abs() < 9e15 => within(value as i64, range),
@@ -73,7 +73,7 @@ pub fn integer(node: &Node, range: &RangeInclusive<i64>) -> Result<i64, Fault> {
     }
 }
 
-pub fn float(node: &Node, range: &RangeInclusive<f64>) -> Result<f64, Fault> {
+pub(super) fn float(node: &Node, range: &RangeInclusive<f64>) -> Result<f64, Fault> {
     match node.value {
         Value::Int(value) => within(value as f64, range),
         Value::Float(value) => within(value, range),
@@ -81,7 +81,7 @@ pub fn float(node: &Node, range: &RangeInclusive<f64>) -> Result<f64, Fault> {
     }
 }
 
-pub fn duration(node: &Node) -> Result<Duration, Fault> {
+pub(super) fn duration(node: &Node) -> Result<Duration, Fault> {
     match &node.value {
         Value::Int(0) => Ok(Duration::ZERO),
         Value::Int(bare) => Err((format!("a duration wants a unit: {bare}s"), None)),

@@ -61,12 +61,12 @@ impl<'a, P: Printer> Pen<'a, P> {
     }
 
     /// Writes the text if it fills a piece. False when the rest is no longer wanted.
-    pub fn breathe(&mut self, text: &mut Vec<u8>) -> bool {
+    pub(crate) fn breathe(&mut self, text: &mut Vec<u8>) -> bool {
         text.len() < PIECE || self.write(text)
     }
 
     /// Writes the text. False when the rest is no longer wanted.
-    pub fn write(&mut self, text: &mut Vec<u8>) -> bool {
+    pub(crate) fn write(&mut self, text: &mut Vec<u8>) -> bool {
         let shared = self.shared;
         shared.writing.store(true, Ordering::Relaxed);
         let taken = self.sinks.iter_mut().map(|sink| sink.write(text, &|| shared.note_progress()));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::files;
 
 /// The size of one write, after which progress is noted: a pipe's capacity.
-pub const WRITE_BYTES: usize = 64 << 10;
+pub(super) const WRITE_BYTES: usize = 64 << 10;
 
 pub struct Sink {
     name: String,
@@ -34,17 +34,17 @@ impl Sink {
         })
     }
 
-    pub fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.name
     }
 
     /// Whether its reader is gone for good.
-    pub fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         self.writer.is_none()
     }
 
     /// Whether the whole text was written.
-    pub fn write(&mut self, text: &[u8], progress: &dyn Fn()) -> bool {
+    pub(super) fn write(&mut self, text: &[u8], progress: &dyn Fn()) -> bool {
         let Some(writer) = &mut self.writer else { return false };
         match write_all(writer, text, progress) {
             Ok(()) => {

@@ -15,7 +15,7 @@ use super::tree::{Link, Node, Row, Span, Tree};
 use crate::diagnostics::columns::{counted, hanging};
 use crate::otlp::hex;
 use crate::otlp::pieces::Pieces;
-pub use list::List;
+pub(crate) use list::List;
 use logs::Placed;
 use summary::Summary;
 
@@ -28,7 +28,7 @@ const MARGIN: usize = 3;
 
 /// Why a request is drawn now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub(super) enum Why {
     /// It is complete, or its time is over.
     Due(Instant),
     /// The exporter shuts down.
@@ -37,30 +37,30 @@ pub enum Why {
     Full,
 }
 
-pub struct Log {
+pub(super) struct Log {
     /// The span id; 0 if it is unset.
-    pub span: u64,
-    pub line: Line,
+    pub(super) span: u64,
+    pub(super) line: Line,
 }
 
 /// A trace that is drawn.
-pub struct Request {
-    pub trace: [u8; 16],
-    pub why: Why,
+pub(super) struct Request {
+    pub(super) trace: [u8; 16],
+    pub(super) why: Why,
     /// The number of spans and logs that came since it was printed, if it was.
-    pub again: Option<[usize; 2]>,
+    pub(super) again: Option<[usize; 2]>,
     /// These items came after the request was printed and forgotten.
-    pub is_late: bool,
+    pub(super) is_late: bool,
     /// Something around its items was not kept.
-    pub has_gap: bool,
+    pub(super) has_gap: bool,
     /// The number of calls whose server is not here, though it usually is.
-    pub unserved: usize,
-    pub absent: Absent,
+    pub(super) unserved: usize,
+    pub(super) absent: Absent,
 }
 
 impl Request {
     /// Draws its spans and logs, or a line in a list. Sorts the logs, and removes spans that came twice.
-    pub fn draw(
+    pub(super) fn draw(
         &self,
         spans: &mut Vec<Span>,
         logs: &mut [Log],

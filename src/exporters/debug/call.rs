@@ -18,18 +18,18 @@ const QUERY: usize = 400;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Call {
     /// With the port, if it is not the usual one.
-    pub host: Box<str>,
+    pub(super) host: Box<str>,
     /// The path of a URL, or its template.
-    pub path: Box<str>,
+    pub(super) path: Box<str>,
     /// The status: `200`, `UNAVAILABLE`.
-    pub answer: Box<str>,
+    pub(super) answer: Box<str>,
     /// Whether the host and the path are part of the span's words; else the name says enough.
-    pub is_shown: bool,
+    is_shown: bool,
 }
 
 impl Call {
     /// The name and the call of a span.
-    pub(crate) fn read(span: &Span<'_>, columns: usize) -> (String, Option<Call>) {
+    pub(super) fn read(span: &Span<'_>, columns: usize) -> (String, Option<Call>) {
         let name = word(columns, span.name);
         if span.kind == SERVER {
             return (name, None);
@@ -65,7 +65,7 @@ impl Call {
     }
 
     /// `cart:8080/items`: where the call of this name went, if its words say it.
-    pub fn words(&self, name: &str, peer: Option<&str>, path: &str) -> String {
+    pub(super) fn words(&self, name: &str, peer: Option<&str>, path: &str) -> String {
         let place = self.place(peer);
         match self.is_shown && !(place.is_empty() && path.is_empty()) {
             true => format!("{name} {place}{path}"),
@@ -74,7 +74,7 @@ impl Call {
     }
 
     /// The path in which segments with digits, which are mostly ids, are `*`.
-    pub fn template(&self) -> Cow<'_, str> {
+    pub(super) fn template(&self) -> Cow<'_, str> {
         if !self.path.bytes().any(|byte| byte.is_ascii_digit()) {
             return Cow::Borrowed(&self.path);
         }
@@ -84,13 +84,13 @@ impl Call {
     }
 
     /// The class of the answer: `2` of `200`.
-    pub fn class(&self) -> &str {
+    pub(super) fn class(&self) -> &str {
         class(&self.answer)
     }
 }
 
 /// Whether a server's span answers a health check: by the last segment of its path, or of its name.
-pub(crate) fn is_probe(span: &Span<'_>) -> bool {
+pub(super) fn is_probe(span: &Span<'_>) -> bool {
     let known = Known::read(span);
     let path = known.path.split(['?', '#']).next().unwrap_or_default();
     let name = word(QUERY, span.name);
@@ -105,7 +105,7 @@ fn class(answer: &str) -> &str {
 }
 
 /// The common part of several answers: `200`, or `2xx`.
-pub fn common_answer<'a>(mut answers: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn common_answer<'a>(mut answers: impl Iterator<Item = &'a str>) -> String {
     let first = answers.next().unwrap_or_default();
     match answers.all(|answer| answer == first) || class(first).len() != 1 {
         true => first.to_owned(),
@@ -114,7 +114,7 @@ pub fn common_answer<'a>(mut answers: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// The common part of several paths: `/items/*` of `/items/1` and `/items/2`.
-pub fn common_path<'a>(mut paths: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn common_path<'a>(mut paths: impl Iterator<Item = &'a str>) -> String {
     let mut common: Vec<&str> = paths.next().unwrap_or_default().split('/').collect();
     for path in paths {
         let mut segments = path.split('/');

@@ -15,7 +15,7 @@ use crate::telemetry::Signal;
 const BELOW: &str = "     -> ";
 const BELOW_ENTRY: &str = "          -> ";
 
-pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
+pub(super) fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
     let (resource, scope, url, item): (_, _, _, fn(&mut Text<'_, '_>, usize, &[u8])) = match signal {
         Signal::Logs => ("ResourceLog #", "ScopeLogs #", "ScopeLogs SchemaURL: ", log_record),
         Signal::Metrics => ("ResourceMetrics #", "ScopeMetrics #", "ScopeMetrics SchemaURL: ", metric),

@@ -22,7 +22,7 @@ const KEPT: usize = 64 << 10;
 /// The maximum length of a text, as a multiple of its encoding.
 const LONGER: usize = 16;
 
-pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
+pub(super) fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
     let bytes: usize = parts.iter().map(|part| part.len()).sum();
     let mut objects = Objects {
         resource: About::new(Piece::Resource, Cow::default()),

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use super::Style;
 use super::text::Text;
 pub use crate::diagnostics::columns::width;
-pub(crate) use crate::diagnostics::columns::{column, cut, right};
+pub(super) use crate::diagnostics::columns::{column, cut, right};
 use crate::otlp::pieces::whole;
 
 /// How text is laid out.
@@ -42,7 +42,7 @@ pub enum Zone {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
+pub(crate) enum Tone {
     Plain,
     Strong,
     Faint,
@@ -54,7 +54,7 @@ pub enum Tone {
 const FILE_WIDTH: usize = 160;
 const TERMINAL_WIDTH: usize = 80;
 /// The maximum width of a line that is not cut.
-pub const LONGEST: usize = 2000;
+pub(super) const LONGEST: usize = 2000;
 
 impl Default for Layout {
     fn default() -> Layout {
@@ -72,7 +72,7 @@ impl Layout {
 
     /// The layout for a stream: the width of its terminal, else of `COLUMNS`, else none; and colours on a terminal
     /// unless `NO_COLOR` is set.
-    pub fn of(stream: Stream) -> Layout {
+    pub(crate) fn of(stream: Stream) -> Layout {
         let named = || std::env::var("COLUMNS").ok()?.parse().ok();
         if !stream.is_terminal() {
             return named().map_or(Layout::FILE, |columns| Layout::new(columns, false));
@@ -83,7 +83,7 @@ impl Layout {
     }
 
     /// The same with the width that the terminal has now.
-    pub fn measured(self) -> Layout {
+    pub(crate) fn measured(self) -> Layout {
         let width = self.terminal.and_then(Stream::columns);
         width.map_or(self, |width| Layout { width: Layout::new(width, false).width, ..self })
     }
@@ -96,12 +96,12 @@ impl Layout {
     }
 
     /// The maximum width of a text.
-    pub fn longest(self) -> usize {
+    pub(super) fn longest(self) -> usize {
         if self.is_cut { self.width } else { LONGEST }
     }
 
     /// The text if it fits the width, or if lines are not cut.
-    pub fn cut(self, text: &str) -> String {
+    pub(super) fn cut(self, text: &str) -> String {
         cut(text, self.longest())
     }
 
@@ -118,7 +118,7 @@ impl Layout {
     }
 
     /// `14:02:11.402`, in the layout's zone; dashes if the time is unset.
-    pub fn clock(self, nanos: u64) -> String {
+    pub(super) fn clock(self, nanos: u64) -> String {
         if nanos == 0 {
             return UNSET.to_owned();
         }
@@ -134,7 +134,7 @@ impl Layout {
     }
 
     /// Appends text in a tone.
-    pub fn put(self, out: &mut Vec<u8>, tone: Tone, text: &str) {
+    pub(crate) fn put(self, out: &mut Vec<u8>, tone: Tone, text: &str) {
         let code: &[u8] = match tone {
             Tone::Plain => b"",
             Tone::Strong => b"\x1b[1m",
@@ -154,7 +154,7 @@ impl Layout {
 }
 
 /// Telemetry's text on one line, safe for a terminal, cut to the width.
-pub fn words(columns: usize, fill: impl FnOnce(&mut Text<'_, '_>)) -> String {
+pub(super) fn words(columns: usize, fill: impl FnOnce(&mut Text<'_, '_>)) -> String {
     let mut bytes = Vec::new();
     let style = Style { escape_newlines: true, ..Style::default() };
     whole(&mut bytes, |to| fill(&mut Text::new(to, style)));
@@ -163,12 +163,12 @@ pub fn words(columns: usize, fill: impl FnOnce(&mut Text<'_, '_>)) -> String {
 }
 
 /// One string of telemetry, of which only as much is read as can fit.
-pub fn word(columns: usize, text: &[u8]) -> String {
+pub(super) fn word(columns: usize, text: &[u8]) -> String {
     words(columns, |out| out.text(head(columns, text)))
 }
 
 /// The beginning of a text, long enough to fill this number of columns.
-pub fn head(columns: usize, text: &[u8]) -> &[u8] {
+pub(super) fn head(columns: usize, text: &[u8]) -> &[u8] {
     text.get(..columns * 4 + 4).unwrap_or(text)
 }
 
@@ -215,13 +215,13 @@ impl Stream {
 }
 
 /// `180 ms`: three significant digits and a unit.
-pub fn duration(nanos: u64) -> String {
+pub(super) fn duration(nanos: u64) -> String {
     let (number, unit) = number_and_unit(nanos);
     format!("{number} {unit}")
 }
 
 /// `3–9 ms`, `180 of 200 ms`: two durations with text between them. A common unit is written once.
-pub fn pair(first: u64, between: &str, second: u64) -> String {
+pub(super) fn pair(first: u64, between: &str, second: u64) -> String {
     let ((number, unit), (other, second_unit)) = (number_and_unit(first), number_and_unit(second));
     match unit == second_unit {
         true => format!("{number}{between}{other} {unit}"),

@@ -21,21 +21,21 @@ const KIND: usize = 6;
 const SHORT_ID: usize = 4;
 
 /// The content of one line.
-pub struct Line {
-    pub time: u64,
+pub(super) struct Line {
+    pub(super) time: u64,
     /// The severity of a log record, else the kind of span or metric.
-    pub kind: Box<str>,
-    pub tone: Tone,
-    pub service: Arc<str>,
+    pub(super) kind: Box<str>,
+    pub(super) tone: Tone,
+    pub(super) service: Arc<str>,
     /// The text and the attributes.
-    pub words: Box<str>,
+    pub(super) words: Box<str>,
     /// The beginning of the trace id; empty if the item has no trace id.
-    pub trace: Box<[u8]>,
+    pub(super) trace: Box<[u8]>,
 }
 
 impl Line {
     /// Writes the line; says whether to continue.
-    pub fn put(&self, layout: Layout, to: &mut Pieces<'_>) -> bool {
+    pub(super) fn put(&self, layout: Layout, to: &mut Pieces<'_>) -> bool {
         let out = &mut *to.out;
         let services = if layout.width < 120 { 16 } else { 24 };
         // Two spaces and the id.
@@ -59,7 +59,7 @@ impl Line {
     }
 }
 
-pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]], rates: &mut Rates) {
+pub(super) fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]], rates: &mut Rates) {
     let (layout, mut service) = (text.style.layout, Arc::default());
     let columns = layout.longest();
     walk(text, parts, &mut |text, _, step| {
@@ -78,7 +78,7 @@ pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]], rates: &mut
 }
 
 /// The name of a resource's service.
-pub fn service(group: &ResourceGroup<'_>) -> Arc<str> {
+pub(super) fn service(group: &ResourceGroup<'_>) -> Arc<str> {
     let attributes = Resource::read(&group.resource).attributes;
     let name = attribute(attributes, b"service.name").map(|name| word(60, name)).unwrap_or_default();
     Arc::from(if name.is_empty() { "-" } else { &*name })
@@ -92,7 +92,7 @@ fn attribute<'a>(attributes: Repeated<'a>, key: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-pub fn log(record: &LogRecord<'_>, service: &Arc<str>, columns: usize) -> Line {
+pub(super) fn log(record: &LogRecord<'_>, service: &Arc<str>, columns: usize) -> Line {
     let (kind, tone) = match record.severity_number {
         21.. => ("FATAL", Tone::Bad),
         17.. => ("ERROR", Tone::Bad),
@@ -115,7 +115,7 @@ pub fn log(record: &LogRecord<'_>, service: &Arc<str>, columns: usize) -> Line {
     Line { time, kind, tone, service: service.clone(), words: words.into(), trace: short(record.trace_id) }
 }
 
-pub fn span(span: &Span<'_>, service: &Arc<str>, columns: usize) -> Line {
+pub(super) fn span(span: &Span<'_>, service: &Arc<str>, columns: usize) -> Line {
     let failure = failure(span, columns);
     let words = words(columns, |text| {
         text.text(head(columns, span.name));
@@ -133,19 +133,19 @@ pub fn span(span: &Span<'_>, service: &Arc<str>, columns: usize) -> Line {
 }
 
 /// The second column of a span. The mark of a failure is here, where nothing is cut.
-pub fn kind(kind: i32, is_failed: bool) -> &'static str {
+pub(super) fn kind(kind: i32, is_failed: bool) -> &'static str {
     let kinds = ["span", "span", "server", "client", "send", "take"];
     let kind = kinds.get(kind as usize).copied().unwrap_or("span");
     if is_failed { "✗ span" } else { kind }
 }
 
 /// The text about a failed span.
-pub fn failed(message: &str) -> String {
+pub(super) fn failed(message: &str) -> String {
     if message.is_empty() { "✗ failed".to_owned() } else { format!("✗ failed: {message}") }
 }
 
 /// Why a span failed: its status message, else the exception it recorded. `None` if it did not fail.
-pub fn failure(span: &Span<'_>, columns: usize) -> Option<String> {
+pub(super) fn failure(span: &Span<'_>, columns: usize) -> Option<String> {
     const ERROR: i32 = 2;
     let status = Status::read(&span.status);
     if status.code != ERROR {
@@ -166,7 +166,7 @@ pub fn failure(span: &Span<'_>, columns: usize) -> Option<String> {
 /// Writes `  key=value key=value`, as many as fit. It leaves out attributes about the source code and, if the item
 /// `has_ids` of its own, attributes that repeat these. The message of an exception comes first, because it names the
 /// cause, and its stack trace is left out.
-pub fn put_attributes(text: &mut Text<'_, '_>, attributes: Repeated<'_>, has_ids: bool, columns: usize) {
+pub(super) fn put_attributes(text: &mut Text<'_, '_>, attributes: Repeated<'_>, has_ids: bool, columns: usize) {
     let mut separator = "  ";
     let pairs = || attributes.clone().map(KeyValue::read);
     let first = pairs().find(|pair| pair.key == b"exception.message");
@@ -201,6 +201,6 @@ fn put_value(text: &mut Text<'_, '_>, value: AnyValue<'_>, columns: usize) {
 }
 
 /// The beginning of an id; empty if the id is unset.
-pub fn short(id: &[u8]) -> Box<[u8]> {
+pub(super) fn short(id: &[u8]) -> Box<[u8]> {
     if id.iter().all(|byte| *byte == 0) { [].into() } else { id.get(..SHORT_ID).unwrap_or(id).into() }
 }

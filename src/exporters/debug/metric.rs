@@ -13,7 +13,13 @@ use crate::otlp::views::metrics::{Buckets, DataPoints, DataType, Metric, Number,
 const PERCENTILES: [f64; 3] = [50.0, 95.0, 99.0];
 
 /// Makes a line for each data point, until `put` returns false.
-pub fn lines(message: &[u8], service: &Arc<str>, columns: usize, rates: &mut Rates, put: &mut dyn FnMut(Line) -> bool) {
+pub(super) fn lines(
+    message: &[u8],
+    service: &Arc<str>,
+    columns: usize,
+    rates: &mut Rates,
+    put: &mut dyn FnMut(Line) -> bool,
+) {
     let metric = Metric::read(message);
     let kind = match metric.data.0 {
         DataType::Empty => "metric",

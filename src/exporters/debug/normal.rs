@@ -8,7 +8,7 @@ use crate::otlp::views::metrics::{Buckets, DataType, Metric, Number, Point, Quan
 use crate::otlp::views::{KeyValue, LogRecord, Repeated, Resource, Scope, Span};
 use crate::telemetry::Signal;
 
-pub fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
+pub(super) fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]]) {
     let (resource, scope, item): (_, _, fn(&mut Text<'_, '_>, &[u8])) = match signal {
         Signal::Logs => ("ResourceLog #", "ScopeLog #", log_record),
         Signal::Metrics => ("ResourceMetrics #", "ScopeMetrics #", metric),

@@ -11,16 +11,16 @@ use crate::diagnostics::output::{self, PIECE};
 use crate::otlp::pieces::Pieces;
 use crate::telemetry::{Signal, Telemetry};
 
-pub type Page<'a> = output::Page<'a, Printer>;
+type Page<'a> = output::Page<'a, Printer>;
 
-pub struct Printer {
-    pub id: String,
-    pub config: Config,
-    pub sampler: Sampler,
+pub(super) struct Printer {
+    pub(super) id: String,
+    pub(super) config: Config,
+    pub(super) sampler: Sampler,
     /// The requests that `tree` gathers.
-    pub requests: Requests,
+    pub(super) requests: Requests,
     /// The rates that `line` shows.
-    pub rates: Rates,
+    pub(super) rates: Rates,
 }
 
 impl output::Printer for Printer {
@@ -192,6 +192,6 @@ impl Print<'_> {
 }
 
 /// Items of one signal.
-pub fn items_of(signal: Signal, items: u64) -> Items {
+pub(super) fn items_of(signal: Signal, items: u64) -> Items {
     Signal::ALL.map(|known| if known == signal { items } else { 0 })
 }

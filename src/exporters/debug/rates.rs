@@ -26,7 +26,7 @@ struct Last {
 
 impl Rates {
     /// The increase per second: of a delta within its own time; of a cumulative value since the point before.
-    pub fn rate(
+    pub(super) fn rate(
         &mut self,
         service: &str,
         metric: &[u8],

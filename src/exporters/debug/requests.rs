@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Style;
-pub use super::block::List;
+pub(crate) use super::block::List;
 use super::block::{Log, Request, Why};
 use super::call::{Call, is_probe};
 use super::layout::Layout;
@@ -60,13 +60,13 @@ impl Default for Limits {
 }
 
 /// Items by signal.
-pub type Items = [u64; Signal::ALL.len()];
+pub(super) type Items = [u64; Signal::ALL.len()];
 
 type Id = [u8; 16];
 
 /// Why an item is not here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Absent {
+pub(crate) enum Absent {
     #[default]
     NotArrived,
     /// Only some items of a trace are given.
@@ -78,7 +78,7 @@ pub enum Absent {
 }
 
 impl Absent {
-    pub fn words(self) -> &'static str {
+    pub(super) fn words(self) -> &'static str {
         match self {
             Absent::NotArrived => "has not arrived",
             Absent::NotMatching => "does not match",
@@ -101,12 +101,12 @@ enum Take {
 #[derive(Default)]
 pub struct Requests {
     /// The layout of the text that is written next.
-    pub layout: Layout,
-    pub absent: Absent,
+    pub(crate) layout: Layout,
+    pub(crate) absent: Absent,
     /// Whether something around the items that are added next was not kept.
-    pub has_gap: bool,
+    pub(crate) has_gap: bool,
     /// Which traces are written as a line each, in place of trees.
-    pub list: Option<List>,
+    pub(crate) list: Option<List>,
     limits: Limits,
     /// The memory of the traces, if it comes from a budget.
     charge: Option<Charge>,
@@ -205,7 +205,7 @@ impl Requests {
     }
 
     /// Discards everything.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.held.clear();
         self.give_back();
     }

@@ -17,7 +17,7 @@ impl Key {
     }
 
     /// The key of the message continued by `more`.
-    pub fn and(self, more: &[u8]) -> Key {
+    pub(super) fn and(self, more: &[u8]) -> Key {
         Key(more.iter().fold(self.0, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)))
     }
 }

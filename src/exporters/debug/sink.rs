@@ -31,19 +31,19 @@ const QUEUE: usize = 4 << 20;
 const ENTRY: usize = 512;
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    pub verbosity: Verbosity,
-    pub style: Style,
-    pub sampling_initial: u64,
-    pub sampling_thereafter: u64,
-    pub use_internal_logger: bool,
-    pub output_paths: Vec<String>,
+pub(crate) struct Config {
+    pub(super) verbosity: Verbosity,
+    pub(super) style: Style,
+    sampling_initial: u64,
+    sampling_thereafter: u64,
+    use_internal_logger: bool,
+    output_paths: Vec<String>,
     /// Whether `line` and `tree` show times in UTC instead of this machine's zone.
-    pub utc: bool,
+    utc: bool,
     /// Whether each span has a row of its own in `tree`.
-    pub unfold: bool,
+    unfold: bool,
     /// How long `tree` waits for missing spans of a request.
-    pub tree_wait: Duration,
+    tree_wait: Duration,
 }
 
 const VERBOSITIES: &[(&str, Verbosity)] = &[
@@ -56,7 +56,7 @@ const VERBOSITIES: &[(&str, Verbosity)] = &[
 ];
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let any = 0..=i64::MAX;
         let paths = section.texts("output_paths");
         let config = Config {
@@ -82,12 +82,12 @@ impl Config {
     }
 
     /// Whether it prints in the form of the Go collector's own log.
-    pub fn is_as_log(&self) -> bool {
+    pub(super) fn is_as_log(&self) -> bool {
         self.use_internal_logger && self.verbosity.has_summary()
     }
 
     /// Whether it limits repeated messages.
-    pub fn is_sampled(&self) -> bool {
+    pub(super) fn is_sampled(&self) -> bool {
         self.verbosity != Verbosity::Tree && !self.is_as_log() && self.sampling_thereafter != 1
     }
 }
@@ -116,7 +116,7 @@ impl OpenExporter for Debug {
 }
 
 /// One `debug` exporter: its output and its limits on repeated messages, shared by its signals.
-pub struct Debug {
+struct Debug {
     output: Output<Printer>,
     accounts: Accounts,
     budget: Arc<Budget>,
@@ -269,7 +269,7 @@ impl Debug {
 }
 
 /// One signal of a `debug` exporter.
-pub struct DebugSink {
+struct DebugSink {
     debug: Arc<Debug>,
     account: Arc<Account>,
 }

@@ -8,7 +8,7 @@ use crate::otlp::pieces::Pieces;
 
 /// The value after a label.
 #[derive(Clone, Copy)]
-pub enum Item<'a> {
+pub(super) enum Item<'a> {
     Text(&'a [u8]),
     Name(&'static str),
     Id(&'a [u8]),
@@ -21,31 +21,31 @@ pub enum Item<'a> {
     General(f64),
 }
 
-pub struct Text<'t, 'a> {
-    pub to: &'t mut Pieces<'a>,
-    pub style: Style,
+pub(super) struct Text<'t, 'a> {
+    pub(super) to: &'t mut Pieces<'a>,
+    pub(super) style: Style,
     clock: Clock,
     /// The number of pairs in the sorted maps around the current value.
-    pub sorted: usize,
+    pub(super) sorted: usize,
 }
 
 /// The bytes that are written as base64 at once: a multiple of three.
 const BYTES: usize = WINDOW / 3 * 3;
 
 impl<'t, 'a> Text<'t, 'a> {
-    pub fn new(to: &'t mut Pieces<'a>, style: Style) -> Self {
+    pub(super) fn new(to: &'t mut Pieces<'a>, style: Style) -> Self {
         Text { to, style, clock: Clock::EPOCH, sorted: 0 }
     }
 
     /// Writes our own text, which needs no escaping.
     #[inline(always)]
-    pub fn raw(&mut self, text: &str) {
+    pub(super) fn raw(&mut self, text: &str) {
         self.to.out.extend_from_slice(text.as_bytes());
     }
 
     /// Writes text of telemetry.
     #[inline]
-    pub fn text(&mut self, bytes: &[u8]) {
+    pub(super) fn text(&mut self, bytes: &[u8]) {
         if bytes.len() > WINDOW {
             self.long_text(bytes);
         } else if is_clean(bytes) {
@@ -62,14 +62,14 @@ impl<'t, 'a> Text<'t, 'a> {
     }
 
     /// Writes a JSON string with its quotes.
-    pub fn json_string(&mut self, bytes: &[u8]) {
+    pub(super) fn json_string(&mut self, bytes: &[u8]) {
         let (eyes, for_eyes) = (Eyes::default(), self.for_eyes());
         self.raw("\"");
         self.in_chunks(escape::windows(bytes), |out, window| escape::put_json_window(out, window, for_eyes, &eyes));
         self.raw("\"");
     }
 
-    pub fn base64(&mut self, bytes: &[u8]) {
+    pub(super) fn base64(&mut self, bytes: &[u8]) {
         self.in_chunks(bytes.chunks(BYTES), |out, chunk| base64::put_padded(chunk, out));
     }
 
@@ -104,25 +104,25 @@ impl<'t, 'a> Text<'t, 'a> {
 
     /// Writes a label and a value.
     #[inline(always)]
-    pub fn put(&mut self, label: &str, item: Item<'_>) {
+    pub(super) fn put(&mut self, label: &str, item: Item<'_>) {
         self.raw(label);
         self.item(item);
     }
 
     #[inline(always)]
-    pub fn line(&mut self, label: &str, item: Item<'_>) {
+    pub(super) fn line(&mut self, label: &str, item: Item<'_>) {
         self.put(label, item);
         self.end();
     }
 
     /// Writes a heading such as `LogRecord #3`.
-    pub fn heading(&mut self, label: &str, index: usize) {
+    pub(super) fn heading(&mut self, label: &str, index: usize) {
         self.line(label, Item::Uint(index as u64));
     }
 
     /// Ends the line, and hands on the text if it fills a piece.
     #[inline(always)]
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.to.out.push(b'\n');
         self.to.breathe();
     }

@@ -15,7 +15,7 @@ const SMALL: usize = 32;
 
 /// Writes the value alone, as in `key=value`.
 #[inline]
-pub fn put_plain(text: &mut Text<'_, '_>, value: AnyValue<'_>) {
+pub(super) fn put_plain(text: &mut Text<'_, '_>, value: AnyValue<'_>) {
     match value {
         AnyValue::String(string) => text.text(string),
         AnyValue::Empty => {}
@@ -35,7 +35,7 @@ pub fn put_plain(text: &mut Text<'_, '_>, value: AnyValue<'_>) {
 
 /// Writes `Type(value)`.
 #[inline]
-pub fn put_typed(text: &mut Text<'_, '_>, value: AnyValue<'_>) {
+pub(super) fn put_typed(text: &mut Text<'_, '_>, value: AnyValue<'_>) {
     text.raw(match value {
         AnyValue::String(_) => "Str(",
         AnyValue::Empty => "Empty(",

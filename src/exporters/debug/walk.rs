@@ -5,7 +5,7 @@ use crate::otlp::schema::REQUEST_RESOURCES;
 use crate::otlp::views::{Repeated, ResourceGroup, ScopeGroup};
 
 /// One step of the walk.
-pub enum Step<'a> {
+pub(super) enum Step<'a> {
     Resource(ResourceGroup<'a>),
     Scope(ScopeGroup<'a>),
     /// A log record, metric or span, still encoded.
@@ -14,7 +14,7 @@ pub enum Step<'a> {
 
 /// Calls `write` for each resource, scope and record of consecutive requests, with its index among its siblings, while
 /// text is wanted. Resources are numbered across all requests.
-pub fn walk<'a>(
+pub(super) fn walk<'a>(
     text: &mut Text<'_, '_>,
     parts: &[&'a [u8]],
     write: &mut dyn FnMut(&mut Text<'_, '_>, usize, Step<'a>),
@@ -41,6 +41,6 @@ pub fn walk<'a>(
 }
 
 /// The resource groups of consecutive requests.
-pub fn resources<'a>(parts: &[&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn resources<'a>(parts: &[&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
     parts.iter().flat_map(|part| Repeated::of(part, REQUEST_RESOURCES))
 }

@@ -22,7 +22,7 @@ const PIECE: usize = 1 << 20;
 /// Telemetry larger than this takes long to convert to text.
 const LONG: usize = 128 << 10;
 
-pub struct Output {
+pub(super) struct Output {
     path: PathBuf,
     /// Locked while a record is written; others wait in order of arrival.
     open: Arc<Mutex<Open>>,
@@ -30,7 +30,7 @@ pub struct Output {
     long: Mutex<()>,
 }
 
-pub struct Open {
+struct Open {
     config: Config,
     /// `None` after a rotation that failed to open the next file.
     file: Option<File>,
@@ -44,7 +44,7 @@ struct File {
 }
 
 /// A batch to write.
-pub enum Record {
+pub(super) enum Record {
     /// Encoded already.
     Encoded(SmallVec<[Bytes; 4]>),
     /// To be written as a line of JSON.
@@ -53,7 +53,7 @@ pub enum Record {
 
 impl Output {
     /// With `goes_on`, the existing content is kept, whatever the config says.
-    pub fn open(config: &Config, goes_on: bool) -> Result<Output, String> {
+    pub(super) fn open(config: &Config, goes_on: bool) -> Result<Output, String> {
         let help = |(message, help): (String, Option<String>)| format!("{message}: {}", help.unwrap_or_default());
         config.look().map_err(help)?;
         let failed = |error: io::Error| format!("cannot open {}: {error}", config.path.display());
@@ -65,13 +65,13 @@ impl Output {
 
     /// Writes one record, whole or not at all. It waits for its turn first, so a slow disk blocks one thread and not
     /// one for each request.
-    pub async fn write(&self, record: Record) -> io::Result<()> {
+    pub(super) async fn write(&self, record: Record) -> io::Result<()> {
         let _long = if record.is_long() { Some(self.long.lock().await) } else { None };
         let mut open = self.open.clone().lock_owned().await;
         tokio::task::spawn_blocking(move || open.write(&record)).await.unwrap_or_else(|error| Err(error.into()))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 }

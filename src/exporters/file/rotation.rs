@@ -12,17 +12,17 @@ use super::folder;
 const STAMP: &str = "%Y-%m-%dT%H-%M-%S%.3f";
 
 #[derive(Clone, Debug)]
-pub struct Rotation {
-    pub max_bytes: u64,
+pub(super) struct Rotation {
+    pub(super) max_bytes: u64,
     /// 0 keeps backups of any age.
-    pub max_days: i64,
+    pub(super) max_days: i64,
     /// 0 keeps all.
-    pub max_backups: usize,
-    pub local_time: bool,
+    pub(super) max_backups: usize,
+    pub(super) local_time: bool,
 }
 
 /// Renames the file to a backup, `telemetry-2026-11-23T01-42-27.608-size.json`, and removes excess and old backups.
-pub fn rotate(path: &Path, rotation: &Rotation) -> io::Result<()> {
+pub(super) fn rotate(path: &Path, rotation: &Rotation) -> io::Result<()> {
     let zone = if rotation.local_time { TimeZone::system() } else { TimeZone::UTC };
     let now = Timestamp::now();
     let (stem, end) = parts(path);

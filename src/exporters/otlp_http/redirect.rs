@@ -8,10 +8,10 @@ use http::uri::{PathAndQuery, Uri};
 use crate::config::secrecy::redacted_url;
 
 /// Maximum redirects of one request, as in Go's client.
-pub const MOST: usize = 10;
+pub(super) const MOST: usize = 10;
 
 /// The next target, if the answer redirects. An error says why the redirect is not followed.
-pub fn next(from: &Uri, answer: &Parts) -> Option<Result<Uri, String>> {
+pub(super) fn next(from: &Uri, answer: &Parts) -> Option<Result<Uri, String>> {
     let location = answer.headers.get(LOCATION).filter(|_| answer.status.is_redirection())?;
     let location = String::from_utf8_lossy(location.as_bytes());
     let keeps_body = matches!(answer.status.as_u16(), 307 | 308);

@@ -21,35 +21,35 @@ use crate::telemetry::Status;
 use super::{KeepAlive, Pieces, Protocol, describe};
 
 /// Time limit for connecting, TLS included.
-pub const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// After this many consecutive attempts without an answer, an HTTP/2 connection is replaced.
 const PATIENCE: u32 = 2;
 
 /// Opens connections to an upstream.
-pub struct Opener {
-    pub endpoint: Endpoint,
-    pub protocol: Protocol,
-    pub tls: Option<tls::Client>,
-    pub proxy: Option<Proxy>,
-    pub keep_alive: Option<KeepAlive>,
+pub(super) struct Opener {
+    pub(super) endpoint: Endpoint,
+    pub(super) protocol: Protocol,
+    pub(super) tls: Option<tls::Client>,
+    pub(super) proxy: Option<Proxy>,
+    pub(super) keep_alive: Option<KeepAlive>,
 }
 
-pub enum Connection {
+pub(super) enum Connection {
     Single(Single),
     Shared(Arc<Shared>),
 }
 
 /// An HTTP/1.1 connection, for one request at a time.
-pub struct Single {
-    pub sender: http1::SendRequest<Pieces>,
-    pub interim: Interim,
-    pub has_answered: bool,
+pub(super) struct Single {
+    pub(super) sender: http1::SendRequest<Pieces>,
+    pub(super) interim: Interim,
+    pub(super) has_answered: bool,
 }
 
 /// An HTTP/2 connection, shared by concurrent requests. `unanswered` rises by one for each round of abandoned requests
 /// and an answer resets it; at `patience` the connection takes no more requests, and it closes when the last one ends.
-pub struct Shared {
-    pub sender: http2::SendRequest<Pieces>,
+pub(super) struct Shared {
+    pub(super) sender: http2::SendRequest<Pieces>,
     socket: Coalesced,
     has_answered: AtomicBool,
     /// Consecutive attempts abandoned without an answer.
@@ -60,20 +60,20 @@ pub struct Shared {
 
 /// A request on a shared connection. If it is dropped before it ends, it counts against the connection. Requests that
 /// wait at the same time count as one attempt.
-pub struct Trial {
+pub(super) struct Trial {
     shared: Arc<Shared>,
     unanswered_before: u32,
     is_over: bool,
 }
 
 impl Trial {
-    pub fn new(shared: Arc<Shared>) -> Trial {
+    pub(super) fn new(shared: Arc<Shared>) -> Trial {
         let unanswered_before = shared.unanswered.load(Relaxed);
         Trial { shared, unanswered_before, is_over: false }
     }
 
     /// The request was answered, or failed.
-    pub fn ends(mut self, is_answered: bool) {
+    pub(super) fn ends(mut self, is_answered: bool) {
         self.is_over = true;
         if is_answered {
             self.shared.has_answered.store(true, Relaxed);
@@ -93,16 +93,16 @@ impl Drop for Trial {
 
 impl Shared {
     /// Whether it takes further requests: it is open, and its peer answered recently.
-    pub fn is_trusted(&self) -> bool {
+    pub(super) fn is_trusted(&self) -> bool {
         !self.sender.is_closed() && !self.is_silent()
     }
 
-    pub fn is_silent(&self) -> bool {
+    pub(super) fn is_silent(&self) -> bool {
         self.unanswered.load(Relaxed) >= self.patience
     }
 
     /// Whether it ever answered.
-    pub fn has_answered(&self) -> bool {
+    pub(super) fn has_answered(&self) -> bool {
         self.has_answered.load(Relaxed)
     }
 }
@@ -119,7 +119,7 @@ impl Drop for Shared {
 impl Opener {
     /// Connects to one address of the endpoint, or to the first that answers. `silences` connections before this one
     /// never answered: the peer may need more time rather than another connection.
-    pub async fn open(&self, address: Option<SocketAddr>, silences: u32) -> Result<Connection, Status> {
+    pub(super) async fn open(&self, address: Option<SocketAddr>, silences: u32) -> Result<Connection, Status> {
         let connect = tokio::time::timeout(CONNECT, self.connect(address));
         let through = self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {proxy}"));
         let late = |_| self.unavailable(&format!("no connection{through} within {CONNECT:?}"));
@@ -167,11 +167,11 @@ impl Opener {
     }
 
     /// Whether the proxy forwards each request, instead of opening a tunnel.
-    pub fn is_forwarded(&self) -> bool {
+    pub(super) fn is_forwarded(&self) -> bool {
         self.proxy.is_some() && self.tls.is_none() && self.protocol == Protocol::Either
     }
 
-    pub fn unavailable(&self, why: &str) -> Status {
+    pub(super) fn unavailable(&self, why: &str) -> Status {
         Status { code: Code::Unavailable, message: format!("{}: {why}", self.endpoint.address) }
     }
 }

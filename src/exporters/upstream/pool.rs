@@ -33,8 +33,8 @@ pub type Finding = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Se
 /// The pool of one upstream, shared by its requests. All decisions are made under the lock of `state`; opening and
 /// look-ups run as tasks outside it and wake waiting requests with `news`. Each peer has at most one opening
 /// connection, and the pool one look-up.
-pub struct Pool {
-    pub opener: Opener,
+pub(super) struct Pool {
+    pub(super) opener: Opener,
     /// `None` treats the endpoint as one address and resolves it on each connect.
     lookup: Option<Lookup>,
     state: Mutex<State>,
@@ -68,15 +68,15 @@ struct Peer {
 }
 
 /// A connection for one request.
-pub struct Lease {
-    pub connection: Connection,
+pub(crate) struct Lease {
+    pub(super) connection: Connection,
     address: Option<SocketAddr>,
     _under_way: Arc<()>,
 }
 
 impl Lease {
     /// Tracks whether a shared connection answers.
-    pub fn trial(&self) -> Option<Trial> {
+    pub(super) fn trial(&self) -> Option<Trial> {
         match &self.connection {
             Connection::Shared(shared) => Some(Trial::new(shared.clone())),
             Connection::Single(_) => None,
@@ -138,12 +138,12 @@ impl State {
 }
 
 impl Pool {
-    pub fn new(opener: Opener, lookup: Option<Lookup>) -> Arc<Pool> {
+    pub(super) fn new(opener: Opener, lookup: Option<Lookup>) -> Arc<Pool> {
         Arc::new(Pool { opener, lookup, state: Mutex::default(), news: Notify::new() })
     }
 
     /// Waits for a connection; fails when no address can be reached.
-    pub async fn lease(self: &Arc<Self>) -> Result<Lease, Status> {
+    pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, Status> {
         let mut has_looked = false;
         loop {
             let news = self.news.notified();
@@ -181,7 +181,7 @@ impl Pool {
     }
 
     /// Keeps an HTTP/1.1 connection for the next request.
-    pub fn give_back(&self, lease: Lease) {
+    pub(super) fn give_back(&self, lease: Lease) {
         let Connection::Single(single) = lease.connection else { return };
         let mut state = self.state.lock();
         if let Some(peer) = state.peer(lease.address).filter(|peer| peer.idle.len() < IDLE) {

@@ -31,7 +31,7 @@ enum Exempt {
 
 impl Environment {
     /// The environment of this process, read on first use.
-    pub fn of_process() -> &'static Environment {
+    pub(crate) fn of_process() -> &'static Environment {
         static PROCESS: OnceLock<Environment> = OnceLock::new();
         PROCESS.get_or_init(|| Environment::new(|name| std::env::var(name).ok()))
     }

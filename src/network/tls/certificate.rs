@@ -29,12 +29,12 @@ const ORGANISATION: &[u8] = &[0x55, 4, 10];
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 29, 17];
 
 #[derive(Debug, PartialEq)]
-pub struct Certificate {
-    pub subject: String,
-    pub issuer: String,
-    pub expires: Timestamp,
+pub(crate) struct Certificate {
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
+    pub(crate) expires: Timestamp,
     /// Its subjects: host names and addresses.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 /// The complete elements of a DER value.
@@ -62,7 +62,7 @@ fn inside(content: &[u8], wanted: u8) -> Option<&[u8]> {
 }
 
 impl Certificate {
-    pub fn read(der: &[u8]) -> Option<Certificate> {
+    pub(crate) fn read(der: &[u8]) -> Option<Certificate> {
         let signed = inside(inside(der, SEQUENCE)?, SEQUENCE)?;
         // Version, serial number, algorithm, then: issuer, validity, subject.
         let mut fields = Elements(signed).skip_while(|(tag, _)| *tag == VERSION).skip(2);
@@ -91,7 +91,7 @@ impl Certificate {
 }
 
 /// The description of a certificate's key, if ring does not support it.
-pub fn unusable_key(der: &[u8]) -> Option<String> {
+pub(super) fn unusable_key(der: &[u8]) -> Option<String> {
     let signed = inside(inside(der, SEQUENCE)?, SEQUENCE)?;
     // Serial number, algorithm, issuer, validity, subject, then the key.
     let (_, key) = Elements(signed).skip_while(|(tag, _)| *tag == VERSION).nth(5)?;

@@ -16,7 +16,7 @@ const GZIP_LEVEL: i32 = 4;
 const PIECE: usize = 64 << 10;
 
 /// A body in pieces with a maximum size: beyond it, writing fails with [`ErrorKind::FileTooLarge`].
-pub struct Body {
+struct Body {
     pieces: Vec<Bytes>,
     last: Vec<u8>,
     left: usize,

@@ -2,7 +2,7 @@
 
 /// A whole number in decimal, in any notation: `1000`, `1e3`, `1000.0`. `None` if it has a fraction, is not a number,
 /// or does not fit 64 bits, signed or unsigned.
-pub fn whole(text: &[u8]) -> Option<i128> {
+pub(super) fn whole(text: &[u8]) -> Option<i128> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] | digits => (false, digits),
@@ -58,7 +58,7 @@ fn scaled_whole(text: &[u8]) -> Option<u64> {
 }
 
 /// A double in a string: decimal, `NaN`, `Infinity`, `-Infinity`. `None` also on overflow.
-pub fn double(text: &[u8]) -> Option<f64> {
+pub(crate) fn double(text: &[u8]) -> Option<f64> {
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     let overflowed = value.is_infinite() && text.iter().any(u8::is_ascii_digit);
     (!overflowed).then_some(value)

@@ -20,15 +20,15 @@ const VALUE_LEVELS: usize = 64;
 const SLACK: usize = 1 << 10;
 
 /// Asks whether `n` more bytes may be used.
-pub type Room<'a> = &'a mut dyn FnMut(usize) -> bool;
+pub(super) type Room<'a> = &'a mut dyn FnMut(usize) -> bool;
 
 /// Size of the buffer for a usual attribute: less than 128 bytes after a two-byte head, copied in whole pieces.
 const USUAL: usize = 128 + 2 + PIECE;
 /// Strings are copied in pieces of this size: most of them are too short to be worth a call.
-pub const PIECE: usize = 16;
+pub(super) const PIECE: usize = 16;
 
 /// `room` is asked before the output grows. Most texts are twice as long as their wire form.
-pub fn read(root: &'static Message, text: &[u8], room: Room) -> Read<Vec<u8>> {
+pub(super) fn read(root: &'static Message, text: &[u8], room: Room) -> Read<Vec<u8>> {
     let mut reader = Reader {
         text: Scanner::new(text),
         out: Vec::new(),

@@ -12,36 +12,36 @@ const UNKNOWN_DEPTH: usize = 200;
 
 /// Why the text was refused, and the position of the wrong value.
 #[derive(Debug)]
-pub struct Fault {
-    pub at: usize,
+pub(crate) struct Fault {
+    pub(crate) at: usize,
     /// The field with the wrong value; empty if the text is not JSON.
-    pub field: &'static str,
-    pub needed: &'static str,
+    pub(super) field: &'static str,
+    pub(crate) needed: &'static str,
     /// Whether memory, not the text, is the cause: the caller grants no more bytes.
-    pub is_of_room: bool,
+    pub(super) is_of_room: bool,
 }
 
 impl Fault {
     #[cold]
-    pub fn new(at: usize, needed: &'static str) -> Box<Fault> {
+    pub(super) fn new(at: usize, needed: &'static str) -> Box<Fault> {
         Box::new(Fault { at, field: "", needed, is_of_room: false })
     }
 
     #[cold]
-    pub fn no_room(at: usize) -> Box<Fault> {
+    pub(super) fn no_room(at: usize) -> Box<Fault> {
         Box::new(Fault { at, field: "", needed: "", is_of_room: true })
     }
 }
 
-pub type Read<T> = Result<T, Box<Fault>>;
+pub(crate) type Read<T> = Result<T, Box<Fault>>;
 
 /// A string between its quotes; `escaped` when it holds a backslash.
 #[derive(Clone, Copy)]
-pub struct Quoted<'a> {
-    pub raw: &'a [u8],
-    pub escaped: bool,
+pub(crate) struct Quoted<'a> {
+    pub(super) raw: &'a [u8],
+    pub(super) escaped: bool,
     /// The position of `raw` in the text.
-    pub start: usize,
+    pub(super) start: usize,
 }
 
 /// Longer strings with escapes are not copied: no name, id or number is this long.
@@ -49,7 +49,7 @@ const LONGEST: usize = 4 << 10;
 
 impl<'a> Quoted<'a> {
     /// The value of a name, an id or a number; an error if it is too long for one.
-    pub fn word(self, needed: &'static str) -> Read<Cow<'a, [u8]>> {
+    pub(super) fn word(self, needed: &'static str) -> Read<Cow<'a, [u8]>> {
         match self.escaped && self.raw.len() > LONGEST {
             true => Err(Fault::new(self.start - 1, needed)),
             false => self.text(),
@@ -57,7 +57,7 @@ impl<'a> Quoted<'a> {
     }
 
     /// The string's value; copied if it has escapes.
-    pub fn text(self) -> Read<Cow<'a, [u8]>> {
+    pub(crate) fn text(self) -> Read<Cow<'a, [u8]>> {
         if !self.escaped {
             return Ok(Cow::Borrowed(self.raw));
         }
@@ -73,47 +73,47 @@ impl<'a> Quoted<'a> {
 }
 
 /// An attribute in its usual form, and its end.
-pub struct Attribute<'a> {
-    pub key: Quoted<'a>,
-    pub value: Usual<'a>,
-    pub end: usize,
+pub(super) struct Attribute<'a> {
+    pub(super) key: Quoted<'a>,
+    pub(super) value: Usual<'a>,
+    pub(super) end: usize,
 }
 
 #[derive(Clone, Copy)]
-pub enum Usual<'a> {
+pub(super) enum Usual<'a> {
     Text(Quoted<'a>),
     Whole(u64),
 }
 
-pub struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     text: &'a [u8],
-    pub at: usize,
+    pub(super) at: usize,
 }
 
 impl<'a> Scanner<'a> {
-    pub fn new(text: &'a [u8]) -> Self {
+    pub(crate) fn new(text: &'a [u8]) -> Self {
         Scanner { text, at: 0 }
     }
 
     /// The error for an unexpected token here.
-    pub fn unexpected(&self, needed: &'static str) -> Box<Fault> {
+    pub(super) fn unexpected(&self, needed: &'static str) -> Box<Fault> {
         Fault::new(self.at, needed)
     }
 
     #[inline(always)]
-    pub fn rest(&self) -> &'a [u8] {
+    pub(super) fn rest(&self) -> &'a [u8] {
         self.text.get(self.at..).unwrap_or_default()
     }
 
     /// The bytes at `at`, if there are enough.
     #[inline(always)]
-    pub fn piece<const LENGTH: usize>(&self, at: usize) -> Option<&'a [u8; LENGTH]> {
+    pub(super) fn piece<const LENGTH: usize>(&self, at: usize) -> Option<&'a [u8; LENGTH]> {
         self.text.get(at..)?.first_chunk()
     }
 
     /// Copies an unescaped string to `place`; bytes after it may be overwritten.
     #[inline(always)]
-    pub fn copy<const ROOM: usize>(&self, Quoted { raw, start, .. }: Quoted, to: &mut [u8; ROOM], place: usize) {
+    pub(super) fn copy<const ROOM: usize>(&self, Quoted { raw, start, .. }: Quoted, to: &mut [u8; ROOM], place: usize) {
         let mut done = 0;
         while done < raw.len() {
             let to = to.get_mut(place + done..).unwrap_or_default();
@@ -127,7 +127,7 @@ impl<'a> Scanner<'a> {
 
     /// The first byte of the next token; 0, which begins no token, at the end.
     #[inline(always)]
-    pub fn peek(&mut self) -> u8 {
+    pub(crate) fn peek(&mut self) -> u8 {
         loop {
             match self.text.get(self.at) {
                 Some(byte) if *byte > b' ' => return *byte,
@@ -139,7 +139,7 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline(always)]
-    pub fn expect(&mut self, byte: u8, needed: &'static str) -> Read<()> {
+    pub(crate) fn expect(&mut self, byte: u8, needed: &'static str) -> Read<()> {
         if self.peek() != byte {
             return Err(self.unexpected(needed));
         }
@@ -147,12 +147,12 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    pub fn at_end(&mut self) -> bool {
+    pub(crate) fn at_end(&mut self) -> bool {
         self.peek() == 0 && self.at == self.text.len()
     }
 
     /// Consumes `word` if it is next: `null`, `true` or `false`.
-    pub fn word(&mut self, word: &str) -> bool {
+    pub(crate) fn word(&mut self, word: &str) -> bool {
         let found = self.rest().starts_with(word.as_bytes());
         self.at += if found { word.len() } else { 0 };
         found
@@ -160,7 +160,7 @@ impl<'a> Scanner<'a> {
 
     /// Consumes a member's key that is one of `fields`, most likely the one at `likely`. `None` if it is unknown.
     #[inline(always)]
-    pub fn field(&mut self, fields: &'static [Field], likely: usize) -> Read<Option<(usize, &'static Field)>> {
+    pub(super) fn field(&mut self, fields: &'static [Field], likely: usize) -> Read<Option<(usize, &'static Field)>> {
         if let Some(window) = self.rest().first_chunk().and_then(Key::window) {
             let expected = fields.get(likely).filter(|field| field.key.begins(window)).map(|field| (likely, field));
             let found = expected.or_else(|| fields.iter().enumerate().find(|(_, field)| field.key.begins(window)));
@@ -185,7 +185,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Consumes a member's name and colon.
-    pub fn key(&mut self) -> Read<Cow<'a, [u8]>> {
+    pub(crate) fn key(&mut self) -> Read<Cow<'a, [u8]>> {
         self.quoted_key()?.text()
     }
 
@@ -198,7 +198,7 @@ impl<'a> Scanner<'a> {
 
     /// Consumes a string.
     #[inline(always)]
-    pub fn string(&mut self, needed: &'static str) -> Read<Quoted<'a>> {
+    pub(crate) fn string(&mut self, needed: &'static str) -> Read<Quoted<'a>> {
         let [b'"', rest @ ..] = self.rest() else {
             return Err(self.unexpected(needed));
         };
@@ -230,7 +230,7 @@ impl<'a> Scanner<'a> {
 
     /// The text of a number, quoted or not.
     #[inline(always)]
-    pub fn numeric(&mut self, needed: &'static str) -> Read<Cow<'a, [u8]>> {
+    pub(super) fn numeric(&mut self, needed: &'static str) -> Read<Cow<'a, [u8]>> {
         match self.rest() {
             [b'"', ..] => self.string(needed)?.word(needed),
             _ => self.number(needed).map(Cow::Borrowed),
@@ -239,7 +239,7 @@ impl<'a> Scanner<'a> {
 
     /// Consumes a whole number of 1 to 19 digits, quoted or not, if that is the complete value.
     #[inline(always)]
-    pub fn short_whole(&mut self) -> Option<u64> {
+    pub(super) fn short_whole(&mut self) -> Option<u64> {
         let (quoted, text) = match self.rest() {
             [b'"', text @ ..] => (true, text),
             text => (false, text),
@@ -264,7 +264,7 @@ impl<'a> Scanner<'a> {
 
     /// The next attribute, if it has its usual form. Consumes nothing.
     #[inline(always)]
-    pub fn usual_attribute(&self) -> Option<Attribute<'a>> {
+    pub(super) fn usual_attribute(&self) -> Option<Attribute<'a>> {
         let mut ahead = Scanner { text: self.text, at: self.at };
         ahead.literal(b"{\"key\":")?;
         let key = ahead.plain_string()?;
@@ -296,7 +296,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Consumes a number, as defined by the grammar.
-    pub fn number(&mut self, needed: &'static str) -> Read<&'a [u8]> {
+    pub(crate) fn number(&mut self, needed: &'static str) -> Read<&'a [u8]> {
         let start = self.at;
         let number = self.rest();
         self.at += usize::from(number.first() == Some(&b'-'));
@@ -322,7 +322,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Consumes any value, checking its grammar.
-    pub fn skip(&mut self) -> Read<()> {
+    pub(crate) fn skip(&mut self) -> Read<()> {
         let mut closers = [0u8; UNKNOWN_DEPTH];
         let mut depth = 0;
         loop {
@@ -370,13 +370,13 @@ impl<'a> Scanner<'a> {
     }
 }
 
-pub const COMMA_OR_BRACE: &str = "a comma or \"}\" is needed";
-pub const COMMA_OR_BRACKET: &str = "a comma or \"]\" is needed";
+pub(super) const COMMA_OR_BRACE: &str = "a comma or \"}\" is needed";
+pub(super) const COMMA_OR_BRACKET: &str = "a comma or \"]\" is needed";
 
 /// The length of the prefix without a quote, a backslash or a control character. Checks eight bytes at a time: most
 /// strings are too short for a vector search to be worth a call.
 #[inline(always)]
-pub fn plain_length(bytes: &[u8]) -> usize {
+pub(super) fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = ONES << 7;
     const QUOTES: u64 = ONES * b'"' as u64;
@@ -397,7 +397,7 @@ pub fn plain_length(bytes: &[u8]) -> usize {
 }
 
 /// Appends the string's value.
-pub fn unescape(text: Quoted, out: &mut Vec<u8>) -> Read<()> {
+pub(super) fn unescape(text: Quoted, out: &mut Vec<u8>) -> Read<()> {
     each_piece(text, |piece| out.extend_from_slice(piece))
 }
 

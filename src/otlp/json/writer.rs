@@ -24,12 +24,12 @@ const BYTES: usize = escape::WINDOW / 3 * 3;
 
 /// Writes a message. Characters that a terminal acts on can occur only in strings, where an escape means the same: they
 /// are escaped with `for_eyes`.
-pub fn write(message: &'static Message, wire: &[u8], for_eyes: bool, to: &mut Pieces) {
+pub(super) fn write(message: &'static Message, wire: &[u8], for_eyes: bool, to: &mut Pieces) {
     Writer { to, for_eyes, copies: COPIES }.message(message, wire, DEPTH);
 }
 
 /// Writes several requests as one: the only field of a request is a list, which continues.
-pub fn write_requests(request: &'static Message, parts: &[&[u8]], to: &mut Pieces) {
+pub(super) fn write_requests(request: &'static Message, parts: &[&[u8]], to: &mut Pieces) {
     let mut writer = Writer { to, for_eyes: false, copies: COPIES };
     writer.put("{");
     for field in request.fields {

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::otlp::room::Room;
 
 #[derive(Debug, Default)]
-pub struct Pieces<'a> {
+pub(crate) struct Pieces<'a> {
     list: SmallVec<[&'a [u8]; 4]>,
     room: Option<&'a Room>,
 }
@@ -16,44 +16,44 @@ pub struct Pieces<'a> {
 const PIECE: usize = size_of::<&[u8]>();
 
 impl<'a> Pieces<'a> {
-    pub fn within(room: Option<&'a Room>) -> Pieces<'a> {
+    pub(super) fn within(room: Option<&'a Room>) -> Pieces<'a> {
         Pieces { list: SmallVec::new(), room }
     }
 
     /// Takes memory from `room` from now on.
-    pub fn enter(&mut self, room: &'a Room) {
+    pub(super) fn enter(&mut self, room: &'a Room) {
         self.room = Some(room);
     }
 
-    pub fn room(&self) -> Option<&'a Room> {
+    pub(super) fn room(&self) -> Option<&'a Room> {
         self.room
     }
 
     /// If there is no room, the piece is lost and the request is refused.
     #[inline]
-    pub fn push(&mut self, piece: &'a [u8]) {
+    pub(super) fn push(&mut self, piece: &'a [u8]) {
         if self.list.len() < self.list.capacity() || self.grow() {
             self.list.push(piece);
         }
     }
 
-    pub fn extend(&mut self, pieces: impl IntoIterator<Item = &'a [u8]>) {
+    pub(super) fn extend(&mut self, pieces: impl IntoIterator<Item = &'a [u8]>) {
         pieces.into_iter().for_each(|piece| self.push(piece));
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.list.clear();
     }
 
     /// Becomes one piece; there is always room for it.
     #[inline(always)]
-    pub fn reset(&mut self, piece: &'a [u8]) {
+    pub(super) fn reset(&mut self, piece: &'a [u8]) {
         self.list.clear();
         self.list.push(piece);
     }
 
     /// Replaces one piece by up to three.
-    pub fn replace(&mut self, index: usize, with: [&'a [u8]; 3]) {
+    pub(super) fn replace(&mut self, index: usize, with: [&'a [u8]; 3]) {
         let mut with = with.into_iter().filter(|piece| !piece.is_empty());
         match (with.next(), self.list.get_mut(index)) {
             (Some(first), Some(piece)) => {

@@ -12,15 +12,15 @@ const HEADER: usize = 16;
 
 /// A container around the visited message.
 #[derive(Default)]
-pub struct Level<'a> {
-    pub raw: &'a [u8],
+pub(super) struct Level<'a> {
+    pub(super) raw: &'a [u8],
     /// Its field number in its parent; 0 for the request.
     number: u32,
     /// The end of the bytes already copied or left out, and the start of the visited child.
-    pub done: usize,
-    pub at: usize,
+    pub(super) done: usize,
+    pub(super) at: usize,
     /// The positions of its tag and its first field in the output, once something in it has changed.
-    pub begun: Option<(usize, usize)>,
+    pub(super) begun: Option<(usize, usize)>,
 }
 
 impl Level<'_> {
@@ -46,7 +46,7 @@ impl Level<'_> {
 }
 
 /// The outcome of a message in its container.
-pub enum Fate {
+pub(crate) enum Fate {
     Same,
     /// It is in the output.
     Written,
@@ -54,19 +54,19 @@ pub enum Fate {
 }
 
 /// The open containers, and their output so far.
-pub struct Output<'a> {
+pub(super) struct Output<'a> {
     out: Vec<u8>,
     room: &'a Room,
     /// The expected length of the output.
     likely: usize,
     scratch: Vec<u8>,
     /// The container whose children are visited, and its parents.
-    pub level: Level<'a>,
+    pub(super) level: Level<'a>,
     outer: SmallVec<[Level<'a>; 5]>,
 }
 
 impl<'a> Output<'a> {
-    pub fn of(request: &'a [u8], room: &'a Room) -> Self {
+    pub(super) fn of(request: &'a [u8], room: &'a Room) -> Self {
         Output {
             out: Vec::new(),
             room,
@@ -78,7 +78,7 @@ impl<'a> Output<'a> {
     }
 
     /// The output, if anything changed.
-    pub fn finish(mut self) -> Option<Vec<u8>> {
+    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
         self.room.give_back(self.scratch.capacity());
         self.level.begun?;
         let capacity = self.out.capacity();
@@ -91,14 +91,14 @@ impl<'a> Output<'a> {
 
     /// Opens the visited container; writes nothing yet.
     #[inline]
-    pub fn enter(&mut self, number: u32, raw: &'a [u8]) {
+    pub(super) fn enter(&mut self, number: u32, raw: &'a [u8]) {
         let level = Level { raw, number, ..Level::default() };
         self.outer.push(std::mem::replace(&mut self.level, level));
     }
 
     /// Copies everything before the visited child, in all containers around it.
     #[inline]
-    pub fn reach(&mut self) -> Result<(), Exhausted> {
+    pub(super) fn reach(&mut self) -> Result<(), Exhausted> {
         self.reach_with(0)
     }
 
@@ -124,7 +124,7 @@ impl<'a> Output<'a> {
     }
 
     /// Writes a message that is not in the original request.
-    pub fn add(&mut self, number: u32, message: &[u8]) -> Result<(), Exhausted> {
+    pub(super) fn add(&mut self, number: u32, message: &[u8]) -> Result<(), Exhausted> {
         self.make_room(message.len() + HEADER)?;
         put_bytes(&mut self.out, number, message);
         Ok(())
@@ -132,7 +132,7 @@ impl<'a> Output<'a> {
 
     /// Writes a changed message without visited children.
     #[inline(always)]
-    pub fn settle(&mut self, number: u32, message: &Message) -> Result<Fate, Exhausted> {
+    pub(super) fn settle(&mut self, number: u32, message: &Message) -> Result<Fate, Exhausted> {
         if !message.is_changed() {
             return Ok(Fate::Same);
         }
@@ -144,7 +144,7 @@ impl<'a> Output<'a> {
     }
 
     /// Closes a container whose children were visited.
-    pub fn close_with(
+    pub(super) fn close_with(
         &mut self,
         message: &Message,
         known: u32,
@@ -157,7 +157,7 @@ impl<'a> Output<'a> {
 
     /// Closes the innermost container. Its own changed fields, `own` bytes, are written before the separate ones: its
     /// children, and unknown fields.
-    pub fn close(
+    pub(super) fn close(
         &mut self,
         own: Option<usize>,
         is_apart: impl Fn(u32) -> bool,
@@ -197,7 +197,7 @@ impl<'a> Output<'a> {
 
     /// Drops the innermost container.
     #[inline]
-    pub fn discard(&mut self) -> Fate {
+    pub(super) fn discard(&mut self) -> Fate {
         if let Some((start, _)) = self.leave().begun {
             self.out.truncate(start);
         }
@@ -213,12 +213,12 @@ impl<'a> Output<'a> {
 
 /// Whether a field was unknown to OTLP when this was written. Any number of them may be between a message's children,
 /// so they are left out together with these.
-pub fn is_unknown(known: u32, number: u32) -> bool {
+pub(super) fn is_unknown(known: u32, number: u32) -> bool {
     known.checked_shr(number).unwrap_or_default() & 1 == 0
 }
 
 /// The combined length of two messages that are written together, if one of them was changed.
-pub fn changed(outer: &Message, inner: &Message) -> Option<usize> {
+pub(super) fn changed(outer: &Message, inner: &Message) -> Option<usize> {
     (outer.is_changed() || inner.is_changed()).then(|| outer.len() + inner.len() + HEADER)
 }
 
@@ -231,7 +231,13 @@ fn write_around(message: &Message, is_other: impl Fn(u32) -> bool, out: &mut Vec
 
 /// The same, plus the singular message `number`, held in `inner`: an absent one stays absent, and one that became empty
 /// stays present.
-pub fn write_with(message: &Message, number: u32, inner: &Message, is_other: impl Fn(u32) -> bool, out: &mut Vec<u8>) {
+pub(super) fn write_with(
+    message: &Message,
+    number: u32,
+    inner: &Message,
+    is_other: impl Fn(u32) -> bool,
+    out: &mut Vec<u8>,
+) {
     write_around(message, |field| field == number || is_other(field), out);
     if number != 0 && (inner.is_changed() || !inner.pieces().is_empty()) {
         inner.write_field(out, number);

@@ -4,15 +4,15 @@
 pub struct Message {
     pub name: &'static str,
     /// Its index among the messages.
-    pub place: usize,
+    pub(crate) place: usize,
     /// The fields that JSON has too, in output order.
     pub fields: &'static [Field],
     /// At most one field that only the wire has.
     pub(super) beside: &'static [(u32, Kind)],
     /// The bit set of its oneof's members.
-    pub oneof: u64,
+    pub(crate) oneof: u64,
     /// The usual number of bytes of the message's length on the wire. A guess that saves moving its content.
-    pub length_bytes: usize,
+    pub(crate) length_bytes: usize,
 }
 
 impl Message {
@@ -38,10 +38,10 @@ pub const FIELDS: usize = 32;
 pub struct Field {
     /// The lowerCamelCase name. The original snake_case name is derived from it.
     pub name: &'static str,
-    pub key: Key,
+    pub(crate) key: Key,
     pub number: u32,
     /// The field's tag on the wire: its number and wire type.
-    pub tag: u64,
+    pub(crate) tag: u64,
     pub kind: Kind,
     pub presence: Presence,
 }
@@ -50,13 +50,13 @@ pub struct Field {
 pub struct Key {
     words: [u128; 2],
     mask: [u128; 2],
-    pub length: usize,
+    pub(crate) length: usize,
 }
 
 impl Key {
     /// The text at a key, in the form that keys are compared in; no name is longer than 29 bytes.
     #[inline(always)]
-    pub fn window(text: &[u8; 32]) -> Option<[u128; 2]> {
+    pub(crate) fn window(text: &[u8; 32]) -> Option<[u128; 2]> {
         let (halves, _) = text.as_chunks::<16>();
         Some([u128::from_le_bytes(*halves.first()?), u128::from_le_bytes(*halves.last()?)])
     }
@@ -81,7 +81,7 @@ impl Key {
     }
 
     #[inline(always)]
-    pub fn begins(&self, window: [u128; 2]) -> bool {
+    pub(crate) fn begins(&self, window: [u128; 2]) -> bool {
         let [first, second] = window;
         (first & self.mask[0] ^ self.words[0]) | (second & self.mask[1] ^ self.words[1]) == 0
     }
@@ -115,7 +115,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const fn wire_type(self) -> u64 {
+    pub(crate) const fn wire_type(self) -> u64 {
         match self {
             Kind::Bool | Kind::Int64 | Kind::Uint64 | Kind::Uint32 | Kind::Sint32 | Kind::Enum(_) => 0,
             Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => 1,

@@ -11,7 +11,7 @@ use crate::otlp::wire::{self, Field, Fields, Value};
 
 /// In the order of OTTL's numbers for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DataType {
+pub(crate) enum DataType {
     #[default]
     Empty,
     Gauge,
@@ -24,7 +24,7 @@ pub enum DataType {
 impl DataType {
     /// The type of the data in a metric's field.
     #[inline]
-    pub fn of(number: u32) -> DataType {
+    pub(crate) fn of(number: u32) -> DataType {
         match number {
             metric::GAUGE => DataType::Gauge,
             metric::SUM => DataType::Sum,
@@ -38,7 +38,7 @@ impl DataType {
 
 /// A metric's data: its type, and its message.
 #[derive(Default)]
-pub struct Data<'a>(pub DataType, &'a [u8]);
+pub(crate) struct Data<'a>(pub(crate) DataType, &'a [u8]);
 
 impl<'a> Merge<'a> for Data<'a> {
     fn merge(&mut self, found: Field<'a>, _: Fields<'a>) {
@@ -48,13 +48,13 @@ impl<'a> Merge<'a> for Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    pub fn read(&self) -> DataPoints<'a> {
+    pub(crate) fn read(&self) -> DataPoints<'a> {
         DataPoints::read(self.1)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Number {
+pub(crate) enum Number {
     Int(i64),
     Double(f64),
 }
@@ -89,28 +89,28 @@ views! {
 
 /// A data point of any type; fields its type does not have are empty.
 #[derive(Default)]
-pub struct Point<'a> {
-    pub attributes: Repeated<'a>,
-    pub exemplars: Repeated<'a>,
-    pub start: u64,
-    pub time: u64,
-    pub value: Option<Number>,
-    pub count: u64,
-    pub sum: Option<f64>,
-    pub min: Option<f64>,
-    pub max: Option<f64>,
-    pub explicit_bounds: Packed<'a>,
-    pub bucket_counts: Packed<'a>,
-    pub scale: Sint32,
-    pub zero_count: u64,
+pub(crate) struct Point<'a> {
+    pub(crate) attributes: Repeated<'a>,
+    pub(crate) exemplars: Repeated<'a>,
+    pub(crate) start: u64,
+    pub(crate) time: u64,
+    pub(crate) value: Option<Number>,
+    pub(crate) count: u64,
+    pub(crate) sum: Option<f64>,
+    pub(crate) min: Option<f64>,
+    pub(crate) max: Option<f64>,
+    pub(crate) explicit_bounds: Packed<'a>,
+    pub(crate) bucket_counts: Packed<'a>,
+    pub(crate) scale: Sint32,
+    pub(crate) zero_count: u64,
     /// Each a message of `Buckets`.
-    pub positive: Cow<'a, [u8]>,
-    pub negative: Cow<'a, [u8]>,
-    pub quantiles: Repeated<'a>,
+    pub(crate) positive: Cow<'a, [u8]>,
+    pub(crate) negative: Cow<'a, [u8]>,
+    pub(crate) quantiles: Repeated<'a>,
 }
 
 impl<'a> Point<'a> {
-    pub fn read(data_type: DataType, message: &'a [u8]) -> Self {
+    pub(crate) fn read(data_type: DataType, message: &'a [u8]) -> Self {
         let mut point = Point::default();
         match data_type {
             DataType::Empty => {}
@@ -136,14 +136,14 @@ impl<'a> Point<'a> {
 impl Buckets<'_> {
     /// The lower bound of the bucket at a position, for the scale of its data point; its upper bound is the next one's
     /// lower bound.
-    pub fn bound(&self, position: usize, scale: Sint32) -> f64 {
+    pub(crate) fn bound(&self, position: usize, scale: Sint32) -> f64 {
         bucket_bound(f64::from(self.offset.0) + position as f64, scale.0)
     }
 }
 
 /// A zigzag-encoded number.
 #[derive(Clone, Copy, Default)]
-pub struct Sint32(pub i32);
+pub(crate) struct Sint32(pub(crate) i32);
 
 impl<'a> Merge<'a> for Sint32 {
     fn merge(&mut self, found: Field<'a>, _: Fields<'a>) {
@@ -155,7 +155,7 @@ impl<'a> Merge<'a> for Sint32 {
 
 /// A repeated number in packed form: varints, or 8 bytes each. There may be millions, so they are read in place.
 #[derive(Default)]
-pub struct Packed<'a>(Cow<'a, [u8]>);
+pub(crate) struct Packed<'a>(Cow<'a, [u8]>);
 
 impl<'a> Merge<'a> for Packed<'a> {
     fn merge(&mut self, found: Field<'a>, here: Fields<'a>) {
@@ -170,26 +170,26 @@ impl<'a> Merge<'a> for Packed<'a> {
 
 impl<'a> Packed<'a> {
     /// The numbers in all occurrences of a field.
-    pub fn of(occurrences: impl Iterator<Item = Field<'a>>) -> Self {
+    pub(crate) fn of(occurrences: impl Iterator<Item = Field<'a>>) -> Self {
         let mut packed = Packed::default();
         occurrences.for_each(|field| packed.merge(field, Fields::new(&[])));
         packed
     }
 
-    pub fn fixed64s(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn fixed64s(&self) -> impl Iterator<Item = u64> {
         self.0.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes))
     }
 
-    pub fn doubles(&self) -> impl Iterator<Item = f64> {
+    pub(crate) fn doubles(&self) -> impl Iterator<Item = f64> {
         self.fixed64s().map(f64::from_bits)
     }
 
-    pub fn varints(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn varints(&self) -> impl Iterator<Item = u64> {
         wire::varints(&self.0)
     }
 
     /// The varints from the last to the first, each with its index: each begins after the end of the previous one.
-    pub fn varints_reversed(&self) -> impl Iterator<Item = (usize, u64)> {
+    pub(crate) fn varints_reversed(&self) -> impl Iterator<Item = (usize, u64)> {
         let mut rest = &*self.0;
         let count = rest.iter().filter(|byte| **byte < 0x80).count();
         (0..count).rev().map_while(move |index| {
@@ -204,13 +204,13 @@ impl<'a> Packed<'a> {
 
 /// `ValueAtQuantile`.
 #[derive(Default)]
-pub struct Quantile {
-    pub quantile: f64,
-    pub value: f64,
+pub(crate) struct Quantile {
+    pub(crate) quantile: f64,
+    pub(crate) value: f64,
 }
 
 impl Quantile {
-    pub fn read(message: &[u8]) -> Self {
+    pub(crate) fn read(message: &[u8]) -> Self {
         let mut view = Quantile::default();
         fill!(view, message, quantile { QUANTILE quantile, VALUE value });
         view

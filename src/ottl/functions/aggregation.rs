@@ -16,7 +16,7 @@ use crate::ottl::value::{Fault, Value};
 
 const FUNCTION: Parameter = required("aggregation_function", Kind::FixedText);
 
-pub const TABLE: &[Function] = &[
+pub(super) const TABLE: &[Function] = &[
     of_metrics("aggregate_on_attributes", &[FUNCTION, optional("attributes", Kind::FixedTexts)], |arguments, scene| {
         let is_kept = |key| !arguments.is_given(1) || arguments.fixed_texts(1).any(|kept| kept == key);
         aggregate(arguments, scene, |field, pair, out| {

@@ -6,7 +6,7 @@ use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
-pub const TABLE: &[Function] = &[
+pub(super) const TABLE: &[Function] = &[
     function("Bool", &[CONVERTED], to_bool),
     function("Double", &[CONVERTED], |arguments, scene| {
         Ok(double(arguments.value(0, scene)?)?.map_or(Value::Nil, Value::Double))
@@ -99,7 +99,7 @@ fn integer(text: &[u8], base: u32) -> Result<i64, Fault> {
 }
 
 /// Any value as a double; `None` for nil.
-pub fn double(value: Value) -> Result<Option<f64>, Fault> {
+pub(super) fn double(value: Value) -> Result<Option<f64>, Fault> {
     Ok(Some(match value {
         Value::Nil => return Ok(None),
         Value::Bool(value) => f64::from(u8::from(value)),
@@ -118,7 +118,7 @@ pub fn double(value: Value) -> Result<Option<f64>, Fault> {
 }
 
 /// The bytes of a value; numbers are big-endian.
-pub fn bytes<'v>(value: Value<'v>, buffer: &'v mut [u8; 8]) -> Result<&'v [u8], Fault> {
+pub(super) fn bytes<'v>(value: Value<'v>, buffer: &'v mut [u8; 8]) -> Result<&'v [u8], Fault> {
     Ok(match value {
         Value::Nil => &[],
         Value::String(bytes) | Value::Bytes(bytes) => bytes,

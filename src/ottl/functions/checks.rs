@@ -15,7 +15,7 @@ macro_rules! is {
     };
 }
 
-pub const TABLE: &[Function] = &[
+pub(super) const TABLE: &[Function] = &[
     function("HasPrefix", &[TEXT, required("prefix", Kind::Text)], |arguments, scene| {
         Ok(Value::Bool(arguments.text(0, scene)?.starts_with(arguments.text(1, scene)?)))
     }),
@@ -46,7 +46,7 @@ pub const TABLE: &[Function] = &[
 ];
 
 /// The length of a slice of messages (`span.events`); `None` for other values.
-pub fn count_of_slice(value: &Value) -> Option<usize> {
+pub(super) fn count_of_slice(value: &Value) -> Option<usize> {
     match value {
         Value::Whole(name, fields) if name.ends_with("Slice") => Some(Fields::new(fields).count()),
         _ => None,

@@ -8,7 +8,7 @@ use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value, entries, entry, items};
 
-pub const TABLE: &[Function] = &[
+pub(super) const TABLE: &[Function] = &[
     function("Coalesce", &[required("values", Kind::Values)], |arguments, scene| {
         for value in arguments.values(0) {
             match value.evaluate(scene)? {
@@ -69,7 +69,7 @@ pub const TABLE: &[Function] = &[
 ];
 
 /// The delimiters of `ToKeyValueString` and `ParseKeyValue`.
-pub fn check_delimiters(arguments: &Arguments) -> Result<(), String> {
+pub(super) fn check_delimiters(arguments: &Arguments) -> Result<(), String> {
     match (fixed_or(arguments, 1, "="), fixed_or(arguments, 2, " ")) {
         (b"", _) => Err("delimiter cannot be set to an empty string".into()),
         (_, b"") => Err("pair delimiter cannot be set to an empty string".into()),

@@ -7,7 +7,7 @@ use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
-pub const TABLE: &[Function] = &[function(
+pub(super) const TABLE: &[Function] = &[function(
     "ParseCSV",
     &[
         TEXT,

@@ -8,7 +8,7 @@ use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
-pub const TABLE: &[Function] = &[function("Decode", &[TARGET, required("encoding", Kind::Text)], decode)
+pub(super) const TABLE: &[Function] = &[function("Decode", &[TARGET, required("encoding", Kind::Text)], decode)
     .checked(|arguments| arguments.fixed_text(1).map_or(Ok(()), |name| Coding::named(name).map(drop)))];
 
 enum Coding {

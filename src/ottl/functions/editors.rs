@@ -16,7 +16,7 @@ const REPLACEMENT: Parameter = required("replacement", Kind::Text);
 const FUNCTION: Parameter = optional("function", Kind::Function);
 const FORMAT: Parameter = optional("replacement_format", Kind::Text);
 
-pub const TABLE: &[Function] = &[
+pub(super) const TABLE: &[Function] = &[
     function("append", &[TARGET, optional("value", Kind::Value), optional("values", Kind::Values)], append).checked(
         |arguments| match arguments.is_given(1) || arguments.is_given(2) {
             true => Ok(()),

@@ -10,7 +10,7 @@ const WIDEST: i64 = 1_000_000;
 /// No double has more digits; Rust's own formatting panics on a precision that does not fit in 16 bits.
 const DIGITS: usize = 1100;
 
-pub fn sprintf(format: &[u8], values: &[Value]) -> Result<Vec<u8>, Fault> {
+pub(super) fn sprintf(format: &[u8], values: &[Value]) -> Result<Vec<u8>, Fault> {
     let mut out = Vec::new();
     let mut rest = format;
     let mut values = values.iter();

@@ -47,7 +47,7 @@ macro_rules! id {
     };
 }
 
-pub const TABLE: &[Function] = &[
+pub(super) const TABLE: &[Function] = &[
     function(
         "CommunityID",
         &[
@@ -140,7 +140,7 @@ fn uuid<'a>(scene: &Scene<'_, 'a>, milliseconds: Option<u64>) -> Result<Value<'a
     made(scene.arena, groups.join("-").as_bytes())
 }
 
-pub fn md5(text: &[u8]) -> [u8; 16] {
+pub(crate) fn md5(text: &[u8]) -> [u8; 16] {
     Md5::digest(text).into()
 }
 

@@ -13,7 +13,7 @@ use crate::ottl::function::{Argument, Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
-pub const TABLE: &[Function] = &[
+pub(super) const TABLE: &[Function] = &[
     of_metrics(
         "convert_exponential_histogram_to_histogram",
         &[required("distribution_fn", Kind::FixedText), required("explicit_bounds", Kind::FixedNumbers)],

@@ -11,7 +11,7 @@ use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault, Value, put_item};
 
-pub const TABLE: &[Function] = &[
+pub(super) const TABLE: &[Function] = &[
     function("ParseCEF", &[TEXT], parse_cef).only_in(&["log"]),
     function("ParseCLF", &[TEXT, optional("format", Kind::FixedText)], parse_clf).only_in(&["log"]).checked(
         |arguments| {

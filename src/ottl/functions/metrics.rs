@@ -17,10 +17,10 @@ const TEMPORALITY: Parameter = required("string_agg_temp", Kind::FixedText);
 const MONOTONIC: Parameter = required("monotonic", Kind::FixedBool);
 const SUFFIX: Parameter = optional("suffix", Kind::FixedText);
 
-pub const DELTA: u64 = 1;
+pub(super) const DELTA: u64 = 1;
 const CUMULATIVE: u64 = 2;
 
-pub const CONVERTERS: &[Function] = &[
+pub(super) const CONVERTERS: &[Function] = &[
     of_metrics("HasAttrKeyOnDatapoint", &[required("key", Kind::FixedText)], |arguments, scene| {
         Ok(Value::Bool(attribute_of_points(fixed_or(arguments, 0, ""), scene)?.is_some()))
     }),
@@ -35,7 +35,7 @@ pub const CONVERTERS: &[Function] = &[
     ),
 ];
 
-pub const EDITORS: &[Function] = &[
+pub(super) const EDITORS: &[Function] = &[
     of_metrics("convert_gauge_to_sum", &[TEMPORALITY, MONOTONIC], |arguments, scene| {
         if scene.sight.data_number == metric::GAUGE {
             let kind = kind_of_sum(temporality(arguments).unwrap_or(0), arguments.fixed_bool(1));
@@ -84,7 +84,7 @@ pub const EDITORS: &[Function] = &[
     ),
 ];
 
-pub const fn of_metrics(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
+pub(super) const fn of_metrics(name: &'static str, parameters: &'static [Parameter], body: Body) -> Function {
     function(name, parameters, body).only_in(&["metric"]).evaluated_when_run()
 }
 
@@ -103,7 +103,7 @@ fn temporality(arguments: &Arguments) -> Result<u64, String> {
     }
 }
 
-pub fn data_type(scene: &Scene) -> DataType {
+pub(super) fn data_type(scene: &Scene) -> DataType {
     DataType::of(scene.sight.data_number)
 }
 
@@ -178,7 +178,7 @@ fn add_sum<'a>(
 }
 
 /// Adds a metric with a name derived from the current one.
-pub fn add_metric<'a>(
+pub(super) fn add_metric<'a>(
     scene: &mut Scene<'_, 'a>,
     suffix: &[u8],
     description: &[u8],
@@ -201,7 +201,7 @@ fn add<'a>(scene: &mut Scene<'_, 'a>, metric: &[u8]) -> Result<Value<'a>, Fault>
 }
 
 /// Writes a point with the times and attributes of another, plus one attribute.
-pub fn put_number_point(data: &mut Vec<u8>, from: &Point, value: Number, mut added: Option<(&[u8], f64)>) {
+pub(super) fn put_number_point(data: &mut Vec<u8>, from: &Point, value: Number, mut added: Option<(&[u8], f64)>) {
     let mut raw = Vec::new();
     put_fixed64(&mut raw, number_point::START, from.start);
     put_fixed64(&mut raw, number_point::TIME, from.time);

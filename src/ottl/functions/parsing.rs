@@ -13,7 +13,7 @@ use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault, Value, entries, entry, items, put_entry};
 
-pub const TABLE: &[Function] = &[
+pub(super) const TABLE: &[Function] = &[
     Function {
         check_only_warns: true,
         ..function("ExtractPatterns", &[TEXT, required("pattern", Kind::Pattern)], extract_patterns).checked(

@@ -8,7 +8,7 @@ use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value};
 
-pub const TABLE: &[Function] = &[function(
+pub(super) const TABLE: &[Function] = &[function(
     "set_semconv_span_name",
     &[required("semconv_version", Kind::FixedText), optional("original_span_name_attribute", Kind::FixedText)],
     set_name,

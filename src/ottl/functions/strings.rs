@@ -7,7 +7,7 @@ use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Value, entries, items};
 
-pub const TABLE: &[Function] = &[
+pub(super) const TABLE: &[Function] = &[
     function("Base64Encode", &[TEXT, optional("variant", Kind::Text)], base64_encode),
     function("Concat", &[required("vals", Kind::Spread), required("delimiter", Kind::Text)], concat),
     function("ConvertCase", &[TEXT, required("to_case", Kind::FixedText)], |arguments, scene| {
@@ -144,7 +144,7 @@ fn substring<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<
 }
 
 /// Whether cutting before this byte would split a character.
-pub fn is_within_char(text: &[u8], at: usize) -> bool {
+pub(super) fn is_within_char(text: &[u8], at: usize) -> bool {
     text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80)
 }
 

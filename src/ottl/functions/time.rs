@@ -55,7 +55,7 @@ macro_rules! fraction {
     };
 }
 
-pub const TABLE: &[Function] = &[
+pub(super) const TABLE: &[Function] = &[
     part!("Day", |at| at.day().into()),
     part!("Hour", |at| at.hour().into()),
     part!("Minute", |at| at.minute().into()),
@@ -148,19 +148,19 @@ fn parse_duration(text: &str) -> Option<i64> {
     Some(sign * nanos)
 }
 
-pub fn format_duration(nanos: i64) -> String {
+pub(super) fn format_duration(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     format!("{sign}{}", duration::format(std::time::Duration::from_nanos(nanos.unsigned_abs())))
 }
 
 /// Go's JSON form of a `time.Time`.
-pub fn put_rfc3339(time: Time, out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(crate) fn put_rfc3339(time: Time, out: &mut Vec<u8>) -> Result<(), Fault> {
     put(b"%FT%T.%s", time, out)?;
     put(if time.offset_seconds == 0 { b"%z" } else { b"%j" }, time, out)
 }
 
 /// Go's text form of a `time.Time`.
-pub fn put_time(time: Time, out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(super) fn put_time(time: Time, out: &mut Vec<u8>) -> Result<(), Fault> {
     put(b"%F %T.%s ", time, out)?;
     put_offset(time.offset_seconds, "", false, out);
     put(b" %Z", time, out)

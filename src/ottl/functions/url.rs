@@ -8,7 +8,7 @@ use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Arena, Fault, Value, put_item};
 
-pub const TABLE: &[Function] = &[function("URL", &[required("uri", Kind::Text)], url)];
+pub(super) const TABLE: &[Function] = &[function("URL", &[required("uri", Kind::Text)], url)];
 
 /// Maximum query parameters, as in Go.
 const PARAMETERS: usize = 10_000;

@@ -6,14 +6,14 @@ use crate::ottl::advice::{OF_RESOURCES, escaped};
 use crate::ottl::paths::table::{CONTEXTS, rows};
 
 /// A path, with the kind of its values, and a comparison for a name that stands alone.
-pub struct Name {
-    pub path: String,
-    pub kind: Kind,
-    pub example: &'static str,
+pub(super) struct Name {
+    pub(super) path: String,
+    pub(super) kind: Kind,
+    pub(super) example: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Plain,
     /// A symbol, with the beginning of its family.
     Symbol(&'static str),
@@ -23,7 +23,7 @@ pub enum Kind {
 
 const SEVERITY: Kind = Kind::Symbol("SEVERITY_NUMBER_");
 /// Names elsewhere, the path here, and the example.
-pub const FAMILIAR: [(&[&str], &str, Kind, &str); 12] = [
+pub(crate) const FAMILIAR: [(&[&str], &str, Kind, &str); 12] = [
     (&["service", "service.name", "service_name"], "resource.attributes[\"service.name\"]", Kind::Plain, "!= nil"),
     (&["host", "host.name", "hostname"], "resource.attributes[\"host.name\"]", Kind::Plain, "!= nil"),
     (
@@ -52,7 +52,7 @@ const ATTRIBUTES: [&str; 7] = ["attributes", "attribute", "attrs", "attr", "tags
 
 impl Written<'_> {
     /// The path, with `prefix` before names without a context.
-    pub fn resolve(&self, prefix: &str) -> Name {
+    pub(super) fn resolve(&self, prefix: &str) -> Name {
         let is_context = |first: &str| CONTEXTS.iter().any(|(name, ..)| *name == first);
         let (context, name) = match self.text.split_once('.') {
             Some((first, rest)) if is_context(first) => (format!("{first}."), rest),

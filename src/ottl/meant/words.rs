@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Word<'t> {
+pub(super) enum Word<'t> {
     /// A path, a value, or text without quotes.
     Name(Written<'t>),
     /// The text between quotes.
@@ -18,13 +18,13 @@ pub enum Word<'t> {
 
 /// A name with the texts of its keys.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Written<'t> {
-    pub text: &'t str,
-    pub keys: Vec<&'t str>,
+pub(super) struct Written<'t> {
+    pub(super) text: &'t str,
+    pub(super) keys: Vec<&'t str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Operator {
+pub(super) enum Operator {
     Compare(&'static str),
     Match { is_wanted: bool, before: &'static str, after: &'static str, is_pattern: bool },
 }
@@ -74,7 +74,7 @@ const LOGIC: [(&str, &str); 8] = [
 ];
 
 /// All words with their ranges.
-pub fn words(text: &str) -> Vec<(Word<'_>, Range<usize>)> {
+pub(super) fn words(text: &str) -> Vec<(Word<'_>, Range<usize>)> {
     let (mut words, mut at) = (Vec::new(), 0);
     loop {
         let rest = text.get(at..).unwrap_or_default();

@@ -18,7 +18,7 @@ const NANOS: i64 = 1_000_000_000;
 
 /// The kind of value that a path has, and its encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(super) enum Form {
     /// A list of attributes.
     Attributes,
     /// A value that is not in telemetry.
@@ -112,7 +112,7 @@ fn inside<'a>(message: &Message<'a>, number: u32) -> Option<Message<'a>> {
 }
 
 /// The Go type of a metric's points.
-pub fn points_name(data: u32) -> &'static str {
+pub(super) fn points_name(data: u32) -> &'static str {
     match data {
         metric::HISTOGRAM => "pmetric.HistogramDataPointSlice",
         metric::EXPONENTIAL_HISTOGRAM => "pmetric.ExponentialHistogramDataPointSlice",
@@ -122,7 +122,7 @@ pub fn points_name(data: u32) -> &'static str {
 }
 
 impl Form {
-    pub fn takes_keys(self) -> bool {
+    pub(super) fn takes_keys(self) -> bool {
         match self {
             Form::Attributes | Form::Body | Form::TraceState => true,
             Form::Outside(value) => !matches!(value, Outside::MetricType | Outside::EventIndex),

@@ -13,7 +13,7 @@ const NO_INDEX_IN_MAP: &str = "unable to resolve a string index in map: invalid 
 const NO_KEY_IN_LIST: &str = "unable to resolve an integer index in slice: invalid key type";
 
 /// The value at the keys; nil if a map does not have the key.
-pub fn get<'a>(value: Value<'a>, keys: &[Value<'a>]) -> Result<Value<'a>, Fault> {
+pub(super) fn get<'a>(value: Value<'a>, keys: &[Value<'a>]) -> Result<Value<'a>, Fault> {
     let mut value = value;
     for key in keys {
         value = match (value, key) {
@@ -31,7 +31,12 @@ pub fn get<'a>(value: Value<'a>, keys: &[Value<'a>]) -> Result<Value<'a>, Fault>
 
 /// `current` with `value` at the keys. Missing maps and lists on the way are created. A value that cannot be stored still
 /// creates them, and changes nothing else; the caller reports the error.
-pub fn set<'a>(current: Value<'a>, keys: &[Value<'a>], value: Value<'a>, arena: &'a Arena) -> Result<Value<'a>, Fault> {
+pub(super) fn set<'a>(
+    current: Value<'a>,
+    keys: &[Value<'a>],
+    value: Value<'a>,
+    arena: &'a Arena,
+) -> Result<Value<'a>, Fault> {
     let Some((key, rest)) = keys.split_first() else {
         return Ok(if value.any_len().is_some() { value } else { current });
     };
@@ -74,7 +79,7 @@ pub fn set<'a>(current: Value<'a>, keys: &[Value<'a>], value: Value<'a>, arena: 
 }
 
 /// The error for a value that cannot be an attribute.
-pub fn storable(value: &Value) -> Result<(), Fault> {
+pub(super) fn storable(value: &Value) -> Result<(), Fault> {
     let found = value.type_name();
     let fault = || Fault::new(format!("unsupported type {found} for set operation; current value type is Empty"));
     value.any_len().map(drop).ok_or_else(fault)
@@ -90,7 +95,7 @@ fn no_such_key(value: Value, key: &Value) -> Fault {
 }
 
 /// A key of a map, which must be text; `act` is `get` or `set`.
-pub fn map_key<'a>(key: Value<'a>, act: &str) -> Result<&'a [u8], Fault> {
+pub(super) fn map_key<'a>(key: Value<'a>, act: &str) -> Result<&'a [u8], Fault> {
     match key {
         Value::String(key) => Ok(key),
         Value::Nil => Err(Fault::new(format!(
@@ -102,7 +107,7 @@ pub fn map_key<'a>(key: Value<'a>, act: &str) -> Result<&'a [u8], Fault> {
 }
 
 /// The Go collector's name for the type of an attribute.
-pub fn type_name(value: &Value) -> &'static str {
+pub(super) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Bool(_) => "Bool",
         Value::Int(_) => "Int",
@@ -116,7 +121,12 @@ pub fn type_name(value: &Value) -> &'static str {
 }
 
 /// A map with a value set at the keys; without keys, the value itself as a map.
-pub fn set_map<'a>(map: &'a [u8], keys: &[Value<'a>], value: Value<'a>, arena: &'a Arena) -> Result<&'a [u8], Fault> {
+pub(super) fn set_map<'a>(
+    map: &'a [u8],
+    keys: &[Value<'a>],
+    value: Value<'a>,
+    arena: &'a Arena,
+) -> Result<&'a [u8], Fault> {
     let new = match keys.first() {
         None => value,
         Some(key) => {
@@ -135,7 +145,7 @@ pub fn set_map<'a>(map: &'a [u8], keys: &[Value<'a>], value: Value<'a>, arena: &
 }
 
 /// Attributes as fields of another number: the entries of a map, or the other way round.
-pub fn retag<'a>(pairs: impl Iterator<Item = &'a [u8]>, number: u32) -> Vec<u8> {
+pub(super) fn retag<'a>(pairs: impl Iterator<Item = &'a [u8]>, number: u32) -> Vec<u8> {
     let mut out = Vec::new();
     pairs.for_each(|pair| put_bytes(&mut out, number, pair));
     out

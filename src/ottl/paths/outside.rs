@@ -8,7 +8,7 @@ use crate::ottl::value::{Fault, Value, put_entry, put_item};
 use crate::telemetry::Client;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outside {
+pub(crate) enum Outside {
     MetricType,
     EventIndex,
     Cache,

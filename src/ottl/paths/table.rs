@@ -9,7 +9,7 @@ use crate::otlp::schema::{
 
 /// A message in sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     ResourceGroup,
     Resource,
     ScopeGroup,
@@ -21,19 +21,19 @@ pub enum Place {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// The path without the name of its context and without keys: `status.code`.
     pub name: &'static str,
-    pub place: Place,
+    pub(super) place: Place,
     /// The singular message of `place` that has the field; 0 if `place` itself has it.
-    pub inner: u32,
-    pub number: Numbers,
-    pub form: Form,
+    pub(super) inner: u32,
+    pub(super) number: Numbers,
+    pub(super) form: Form,
 }
 
 /// The number of a field for each type of metric, in the order of `DataType`; 0 for a type without this field. Rows of
 /// other messages repeat one number. All are 0 if the value is not in telemetry.
-pub type Numbers = [u32; 6];
+type Numbers = [u32; 6];
 
 const fn row(name: &'static str, place: Place, number: u32, form: Form) -> Row {
     Row { name, place, inner: 0, number: [number; 6], form }
@@ -59,7 +59,7 @@ const fn outside(name: &'static str, value: Outside) -> Row {
 }
 
 /// The contexts of statements: the name, the contexts that its paths may name, and its rows.
-pub const CONTEXTS: &[(&str, &[&str], &[Row])] = &[
+pub(crate) const CONTEXTS: &[(&str, &[&str], &[Row])] = &[
     ("resource", &["resource"], RESOURCE),
     ("scope", &["scope", "resource"], SCOPE),
     ("log", &["log", "scope", "resource"], LOG),
@@ -71,7 +71,7 @@ pub const CONTEXTS: &[(&str, &[&str], &[Row])] = &[
 ];
 
 /// The rows of a context, with the cache that every context has.
-pub fn rows(context: &str) -> impl Iterator<Item = &'static Row> + Clone {
+pub(crate) fn rows(context: &str) -> impl Iterator<Item = &'static Row> + Clone {
     let own = CONTEXTS.iter().find(|(name, ..)| *name == context).map(|(.., rows)| *rows);
     let outside = if context == "otelcol" { OTELCOL } else { &[] };
     own.unwrap_or(outside).iter().chain(own.map(|_| &CACHE))

@@ -15,11 +15,11 @@ const KNOWN: usize = 8;
 
 /// The recent patterns of a request.
 #[derive(Default)]
-pub struct Computed(RefCell<Vec<(bool, Box<str>, Rc<Pattern>)>>);
+pub(crate) struct Computed(RefCell<Vec<(bool, Box<str>, Rc<Pattern>)>>);
 
 impl Computed {
     /// Compiles a regular expression or a glob.
-    pub fn get(&self, pattern: &[u8], is_glob: bool, again: &Allowance) -> Result<Rc<Pattern>, Fault> {
+    pub(crate) fn get(&self, pattern: &[u8], is_glob: bool, again: &Allowance) -> Result<Rc<Pattern>, Fault> {
         let text = std::str::from_utf8(pattern).map_err(|_| Fault::new("the pattern is not UTF-8"))?;
         let mut known = self.0.borrow_mut();
         if let Some((.., pattern)) = known.iter().find(|(glob, known, _)| *glob == is_glob && **known == *text) {
@@ -39,7 +39,7 @@ impl Computed {
 }
 
 /// A pattern from the config, or a computed one.
-pub enum Found<'a> {
+pub(crate) enum Found<'a> {
     Compiled(&'a Pattern),
     Computed(Rc<Pattern>),
 }

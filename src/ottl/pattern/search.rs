@@ -19,7 +19,7 @@ use crate::otlp::slice::{Allowance, Exhausted, WORKED_ON};
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
-pub struct Pattern {
+pub(crate) struct Pattern {
     regex: Regex,
     /// Built on first use; `None` if it would be too large.
     automaton: OnceLock<Option<Box<DFA>>>,
@@ -42,7 +42,7 @@ impl Deref for Pattern {
 
 impl Pattern {
     /// The matches that Go would replace, with their groups: no empty match within a character.
-    pub fn all_captures<'p, 't>(
+    pub(crate) fn all_captures<'p, 't>(
         &'p self,
         text: &'t [u8],
         again: &'p Allowance,
@@ -56,7 +56,7 @@ impl Pattern {
     }
 
     /// The same without groups.
-    pub fn all_matches<'p, 't>(
+    pub(crate) fn all_matches<'p, 't>(
         &'p self,
         text: &'t [u8],
         again: &'p Allowance,

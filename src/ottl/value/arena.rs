@@ -23,8 +23,8 @@ pub struct Arena {
     most: Cell<usize>,
     room: Room,
     /// The allowance of statements for repeated reads.
-    pub again: Allowance,
-    pub patterns: Computed,
+    pub(crate) again: Allowance,
+    pub(crate) patterns: Computed,
 }
 
 impl Arena {
@@ -47,7 +47,7 @@ impl Arena {
 
     /// Allows the next item half of the remaining memory, so that one item cannot use up everything.
     #[inline]
-    pub fn share(&self) {
+    pub(crate) fn share(&self) {
         let used = self.bump.allocated_bytes();
         self.most.set(used + self.limit.saturating_sub(used) / 2);
     }
@@ -84,20 +84,20 @@ impl Arena {
     }
 
     /// Keeps an attribute, encoded as the field `list` of its message.
-    pub fn keep_attribute(&self, list: u32, key: &[u8], value: &Value) -> Result<&[u8], Fault> {
+    pub(crate) fn keep_attribute(&self, list: u32, key: &[u8], value: &Value) -> Result<&[u8], Fault> {
         let mut raw = Vec::with_capacity(key.len() + value.any_len().unwrap_or(0) + 16);
         value.put_pair(&mut raw, list, key);
         self.keep(&raw)
     }
 
     /// Keeps an encoded field of bytes.
-    pub fn keep_field(&self, number: u32, payload: &[u8]) -> Result<&[u8], Fault> {
+    pub(crate) fn keep_field(&self, number: u32, payload: &[u8]) -> Result<&[u8], Fault> {
         let mut raw = Vec::with_capacity(payload.len() + 8);
         put_bytes(&mut raw, number, payload);
         self.keep(&raw)
     }
 
-    pub fn text(&self, text: &str) -> Result<Value<'_>, Fault> {
+    pub(crate) fn text(&self, text: &str) -> Result<Value<'_>, Fault> {
         Ok(Value::String(self.keep(text.as_bytes())?))
     }
 }

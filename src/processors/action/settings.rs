@@ -25,7 +25,7 @@ const PATTERN: &str = "the \"pattern\" field. This must not be specified";
 const CONVERTED_TYPE: &str = "the \"converted_type\" field. This must not be specified";
 
 /// Decodes a list of actions; each problem is reported at its place.
-pub fn decode(section: &Section, name: &str) -> Vec<Action> {
+pub(crate) fn decode(section: &Section, name: &str) -> Vec<Action> {
     let Some(items) = section.sections(name).filter(|items| !items.is_empty()) else {
         let help = format!("write `{name}: [{{key: environment, value: production, action: upsert}}]`, for example");
         section.problem_with_help(name, format!("missing required field \"{name}\""), help);

@@ -64,13 +64,13 @@ fn text_of<'a>(value: Value<'a>, arena: &'a Arena) -> Result<&'a [u8], Fault> {
 }
 
 /// For each signal the condition that items must meet (`None` if all do), or why the signal cannot be matched.
-pub type Meant = [Result<Option<Arc<Group>>, String>; 3];
+pub(super) type Meant = [Result<Option<Arc<Group>>, String>; 3];
 
 /// Conditions that an item must all meet, each with the signals that it applies to.
 type Terms = Vec<(&'static [Signal], String)>;
 
 /// Reads `include` and `exclude`.
-pub fn decode(section: &Section) -> Meant {
+pub(crate) fn decode(section: &Section) -> Meant {
     let [include, exclude] = ["include", "exclude"].map(|key| section.section(key).map(terms));
     let functions = [&[FUNCTIONS], functions::FILTER].concat();
     let key = if include.is_some() { "include" } else { "exclude" };

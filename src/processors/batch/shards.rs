@@ -14,19 +14,19 @@ use super::super::outbox::Outbox;
 use super::{Config, Shard};
 
 /// How long an empty shard is kept.
-pub const IDLE: Duration = Duration::from_secs(1);
+pub(super) const IDLE: Duration = Duration::from_secs(1);
 /// Memory of a shard beside its names and values.
 const SHARD: usize = 2 << 10;
 /// All shards together may take this fraction of the queue share.
 const PART: u64 = 8;
 
-pub struct Shards {
+pub(super) struct Shards {
     keys: Vec<String>,
     /// 0 means no limit.
     limit: usize,
     budget: Arc<Budget>,
     /// The shard without metadata keys; it stays empty if there are any.
-    pub single: Arc<Shard>,
+    pub(super) single: Arc<Shard>,
     entries: Mutex<HashMap<Vec<String>, Entry>>,
 }
 
@@ -37,7 +37,7 @@ struct Entry {
 }
 
 impl Shards {
-    pub fn new(config: &Config, outbox: Arc<Outbox>, budget: Arc<Budget>) -> Shards {
+    pub(super) fn new(config: &Config, outbox: Arc<Outbox>, budget: Arc<Budget>) -> Shards {
         Shards {
             keys: config.metadata_keys.clone(),
             limit: config.metadata_cardinality_limit,
@@ -47,18 +47,18 @@ impl Shards {
         }
     }
 
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         if self.keys.is_empty() { 1 } else { self.entries.lock().len() }
     }
 
-    pub fn all(&self) -> Vec<Arc<Shard>> {
+    pub(super) fn all(&self) -> Vec<Arc<Shard>> {
         let entries = self.entries.lock();
         [&self.single].into_iter().chain(entries.values().map(|entry| &entry.shard)).cloned().collect()
     }
 
     /// The shard for a client's metadata, and whether it is new. Refuses with a retry hint when there is no room for
     /// another shard: idle ones are removed soon.
-    pub fn enter(&self, client: Option<&Client>, now: Instant) -> Result<(Arc<Shard>, bool), Refusal> {
+    pub(super) fn enter(&self, client: Option<&Client>, now: Instant) -> Result<(Arc<Shard>, bool), Refusal> {
         if self.keys.is_empty() {
             return Ok((self.single.clone(), false));
         }
@@ -80,7 +80,7 @@ impl Shards {
     }
 
     /// The same for telemetry that already has a reserved place.
-    pub fn enter_reserved(&self, client: Option<&Client>, now: Instant) -> Arc<Shard> {
+    pub(super) fn enter_reserved(&self, client: Option<&Client>, now: Instant) -> Arc<Shard> {
         if self.keys.is_empty() {
             return self.single.clone();
         }
@@ -96,11 +96,11 @@ impl Shards {
     }
 
     /// When the next idle shard may be removed.
-    pub fn idle_at(&self) -> Option<Instant> {
+    pub(super) fn idle_at(&self) -> Option<Instant> {
         self.entries.lock().values().filter(|entry| entry.is_idle()).map(|entry| entry.used + IDLE).min()
     }
 
-    pub fn forget_idle(&self, now: Instant) {
+    pub(super) fn forget_idle(&self, now: Instant) {
         self.entries.lock().retain(|_, entry| now < entry.used + IDLE || !entry.is_idle());
     }
 

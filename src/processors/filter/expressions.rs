@@ -25,7 +25,7 @@ const KNOWN: &str = "MetricName, MetricType and Label(\"key\") are compared with
                      condition under metrics.metric or metrics.datapoint";
 
 /// An expression as a condition.
-pub fn condition(expression: &str) -> Result<String, Mistake> {
+pub(super) fn condition(expression: &str) -> Result<String, Mistake> {
     let mut reader = Reader { text: expression, tokens: tokens(expression)?, at: 0, depth: 0 };
     let condition = reader.any()?;
     match reader.peek() {

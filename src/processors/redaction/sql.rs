@@ -7,13 +7,13 @@ use super::put;
 
 /// The quoting rules.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Dialect {
+pub(super) enum Dialect {
     Standard,
     /// `"a"` is a text, `` `a` `` a name, and `#` begins a comment.
     MySql,
 }
 
-pub fn masked(text: &[u8], dialect: Dialect) -> Result<Vec<u8>, Fault> {
+pub(super) fn masked(text: &[u8], dialect: Dialect) -> Result<Vec<u8>, Fault> {
     let text = String::from_utf8_lossy(text);
     // The parser stops at a NUL, so the text after it is dropped.
     let text = text.split('\0').next().unwrap_or_default();

@@ -15,7 +15,7 @@ const OTHERS: [&str; 6] = ["redis", "valkey", "memcached", "mongo", "opensearch"
 const KINDS: std::ops::RangeInclusive<u64> = 1..=3;
 
 #[derive(Clone, Debug)]
-pub struct Statements {
+pub(super) struct Statements {
     /// The attributes with statements. Any text in a body may be one.
     keys: Vec<Box<[u8]>>,
     are_names: bool,
@@ -24,7 +24,7 @@ pub struct Statements {
 }
 
 impl Statements {
-    pub fn decode(section: &Section) -> Option<Statements> {
+    pub(super) fn decode(section: &Section) -> Option<Statements> {
         for name in OTHERS {
             let other = section.subsection(name);
             other.ignored(&["attributes"]);
@@ -40,21 +40,21 @@ impl Statements {
         sql.boolean("enabled", false).then_some(Statements { keys, are_names, are_anywhere: false })
     }
 
-    pub fn of(self, signal: Signal) -> Statements {
+    pub(super) fn of(self, signal: Signal) -> Statements {
         Statements { are_anywhere: signal == Signal::Logs, ..self }
     }
 
     /// Whether these attributes belong to an SQL database.
-    pub fn are_in(&self, message: &Message, list: u32) -> bool {
+    pub(super) fn are_in(&self, message: &Message, list: u32) -> bool {
         !self.keys.is_empty() && system(message, list).map_or(self.are_anywhere, |system| is_sql(&system))
     }
 
-    pub fn are_under(&self, key: &[u8]) -> bool {
+    pub(super) fn are_under(&self, key: &[u8]) -> bool {
         self.keys.iter().any(|known| **known == *key)
     }
 
     /// The dialect of a span's name, if it may be a statement.
-    pub fn in_name_of(&self, span: &Message) -> Option<Dialect> {
+    pub(super) fn in_name_of(&self, span: &Message) -> Option<Dialect> {
         if !self.are_names || !KINDS.contains(&span.bits(span::KIND)) {
             return None;
         }

@@ -29,7 +29,7 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let size = |section: &Section, key, default| section.limited(key, default, 0..=i64::from(u32::MAX)) as usize;
         let cache = section.subsection("decision_cache");
         let mut policies: Vec<(String, Policy)> = Vec::new();

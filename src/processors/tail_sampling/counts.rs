@@ -12,34 +12,34 @@ const MILLISECONDS: [u64; 23] = [
 ];
 const SECONDS: [u64; 15] = [0, 5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10_000];
 
-pub struct Counts {
-    pub all: ByDecision,
-    pub policies: Vec<PolicyCounts>,
-    pub new_traces: AtomicU64,
-    pub too_early: AtomicU64,
-    pub too_large: AtomicU64,
-    pub errors: AtomicU64,
-    pub released_kept: AtomicU64,
-    pub released_dropped: AtomicU64,
-    pub decision_milliseconds: Histogram,
-    pub late_seconds: Histogram,
-    pub removal_seconds: Histogram,
+pub(super) struct Counts {
+    pub(super) all: ByDecision,
+    pub(super) policies: Vec<PolicyCounts>,
+    pub(super) new_traces: AtomicU64,
+    pub(super) too_early: AtomicU64,
+    pub(super) too_large: AtomicU64,
+    pub(super) errors: AtomicU64,
+    pub(super) released_kept: AtomicU64,
+    pub(super) released_dropped: AtomicU64,
+    pub(super) decision_milliseconds: Histogram,
+    pub(super) late_seconds: Histogram,
+    pub(super) removal_seconds: Histogram,
 }
 
 #[derive(Default)]
-pub struct PolicyCounts {
+pub(super) struct PolicyCounts {
     /// In metrics.
     name: String,
-    pub decisions: ByDecision,
-    pub runs: AtomicU64,
-    pub nanoseconds: AtomicU64,
+    pub(super) decisions: ByDecision,
+    pub(super) runs: AtomicU64,
+    pub(super) nanoseconds: AtomicU64,
 }
 
 #[derive(Default)]
-pub struct ByDecision([AtomicU64; 3]);
+pub(super) struct ByDecision([AtomicU64; 3]);
 
 impl ByDecision {
-    pub fn add(&self, decision: Decision) {
+    pub(super) fn add(&self, decision: Decision) {
         if let Some(count) = self.0.get(decision as usize) {
             count.fetch_add(1, Relaxed);
         }
@@ -55,13 +55,13 @@ impl ByDecision {
 }
 
 /// Of a metric.
-pub fn name(key: &str) -> String {
+pub(super) fn name(key: &str) -> String {
     format!("otelcol_processor_tail_sampling_{key}")
 }
 
 impl Counts {
     /// Of the component with this id, and of these policies.
-    pub fn new<'n>(id: &str, policies: impl Iterator<Item = &'n String>) -> Counts {
+    pub(super) fn new<'n>(id: &str, policies: impl Iterator<Item = &'n String>) -> Counts {
         let prefix = id.split_once('/').map_or_else(String::new, |(_, name)| format!("{name}."));
         let policy = |name: &String| PolicyCounts { name: format!("{prefix}{name}"), ..PolicyCounts::default() };
         Counts {
@@ -79,7 +79,7 @@ impl Counts {
         }
     }
 
-    pub fn observe(&self, page: &mut Page) {
+    pub(super) fn observe(&self, page: &mut Page) {
         let early = "early_releases_from_cache_decision";
         let plain: [(&str, &[_], _); 6] = [
             ("new_trace_id_received", &[], &self.new_traces),

@@ -23,21 +23,21 @@ use crate::telemetry::{Now, Signal};
 use super::spans::{Piece, request_len};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(super) enum Decision {
     Sampled,
     NotSampled,
     Dropped,
 }
 
 /// A trace that is decided on.
-pub struct Trace<'t> {
-    pub id: u128,
-    pub pieces: &'t [Piece],
-    pub spans: u64,
-    pub now: Now,
+pub(super) struct Trace<'t> {
+    pub(super) id: u128,
+    pub(super) pieces: &'t [Piece],
+    pub(crate) spans: u64,
+    pub(super) now: Now,
 }
 
-pub enum Policy {
+pub(super) enum Policy {
     AlwaysSample,
     Latency {
         above_ms: i64,
@@ -77,7 +77,7 @@ pub enum Policy {
 }
 
 /// What an attribute is compared with. Of another type it counts as 0, an empty text or false.
-pub enum Test {
+pub(super) enum Test {
     Number(RangeInclusive<i64>),
     Exact(Vec<Vec<u8>>),
     Regex(Vec<Pattern>),
@@ -100,12 +100,12 @@ impl Test {
 }
 
 impl Policy {
-    pub fn is_drop(&self) -> bool {
+    pub(super) fn is_drop(&self) -> bool {
         matches!(self, Policy::Drop(_))
     }
 
     /// Whether it has conditions or patterns.
-    pub fn has_patterns(&self) -> bool {
+    pub(super) fn has_patterns(&self) -> bool {
         match self {
             Policy::OttlCondition { .. } | Policy::Attribute { test: Test::Regex(_), .. } => true,
             Policy::And(policies) | Policy::Drop(policies) => policies.iter().any(Policy::has_patterns),
@@ -115,7 +115,7 @@ impl Policy {
         }
     }
 
-    pub fn evaluate(&self, trace: &Trace) -> Result<Decision, Fault> {
+    pub(super) fn evaluate(&self, trace: &Trace) -> Result<Decision, Fault> {
         let is_sampled = match self {
             Policy::AlwaysSample => true,
             Policy::Latency { above_ms, up_to_ms } => trace.latency(*above_ms, up_to_ms.unwrap_or(i64::MAX)),
@@ -224,7 +224,7 @@ impl Trace<'_> {
 }
 
 /// So many a second, and at most so many at once.
-pub struct Bucket {
+pub(crate) struct Bucket {
     per_second: f64,
     capacity: f64,
     state: Mutex<(f64, Option<Instant>)>,
@@ -254,7 +254,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Policies in an order, each with a share of the spans a second.
-pub struct Composite {
+pub(super) struct Composite {
     most: u64,
     /// With what each may let through in a second.
     policies: Vec<(Policy, u64)>,

@@ -6,7 +6,7 @@ use super::state::table_bytes;
 
 /// At most `limit` ids; the one that was not used for longest makes room.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub(super) struct Recent {
     limit: usize,
     /// The serial number of each id's last use.
     ids: HashMap<u128, u64>,
@@ -16,21 +16,21 @@ pub struct Recent {
 }
 
 impl Recent {
-    pub fn new(limit: usize) -> Recent {
+    pub(super) fn new(limit: usize) -> Recent {
         Recent { limit, ..Recent::default() }
     }
 
-    pub fn is_off(&self) -> bool {
+    pub(super) fn is_off(&self) -> bool {
         self.limit == 0
     }
 
     /// The memory that it takes.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         table_bytes::<u64>(self.ids.capacity()) + self.uses.capacity() * size_of::<(u64, u128)>()
     }
 
     /// Whether the id is among them; it counts as used.
-    pub fn has(&mut self, id: u128) -> bool {
+    pub(super) fn has(&mut self, id: u128) -> bool {
         let is_there = self.ids.contains_key(&id);
         if is_there {
             self.add(id);
@@ -38,7 +38,7 @@ impl Recent {
         is_there
     }
 
-    pub fn add(&mut self, id: u128) {
+    pub(super) fn add(&mut self, id: u128) {
         self.next += 1;
         self.ids.insert(id, self.next);
         self.uses.push_back((self.next, id));

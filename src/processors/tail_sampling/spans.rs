@@ -32,34 +32,34 @@ impl Drop for Origin {
 
 /// What stands around the spans of one scope of one resource.
 #[derive(Debug)]
-pub struct Header {
+pub(super) struct Header {
     origin: Arc<Origin>,
     /// The fields of `ResourceSpans` but its scopes, and of `ScopeSpans` but its spans.
-    pub resource: Arc<[u8]>,
-    pub scope: Box<[u8]>,
+    pub(super) resource: Arc<[u8]>,
+    pub(super) scope: Box<[u8]>,
 }
 
 /// Spans of one trace that came together.
 #[derive(Debug)]
-pub struct Piece {
-    pub header: Arc<Header>,
+pub(super) struct Piece {
+    pub(super) header: Arc<Header>,
     /// Runs of span fields in the request.
     runs: SmallVec<[(u32, u32); 2]>,
-    pub spans: u32,
+    pub(super) spans: u32,
     bytes: u64,
 }
 
 /// One span as it is gathered.
-pub struct Gathered<'g> {
-    pub trace_id: u128,
-    pub is_root: bool,
-    pub length: u64,
+pub(super) struct Gathered<'g> {
+    pub(super) trace_id: u128,
+    pub(super) is_root: bool,
+    pub(super) length: u64,
     header: &'g Arc<Header>,
     start: u32,
 }
 
 /// What it takes to hold a request beside its bytes: its headers are copied, its spans have places in pieces.
-pub fn overhead(part: &Part) -> u64 {
+pub(super) fn overhead(part: &Part) -> u64 {
     let mut bytes = PIECE * part.items as usize;
     for group in children(&part.bytes, request::RESOURCES) {
         bytes += 2 * BLOCK + length(others(group, resource_group::SCOPES));
@@ -71,7 +71,7 @@ pub fn overhead(part: &Part) -> u64 {
 }
 
 /// Takes a request apart; `each` is given its spans in order. `held` counts what origins hold.
-pub fn gather(part: Part, held: &Arc<AtomicU64>, mut each: impl FnMut(Gathered)) {
+pub(super) fn gather(part: Part, held: &Arc<AtomicU64>, mut each: impl FnMut(Gathered)) {
     let overhead = overhead(&part);
     part.charge.move_to_queue();
     part.charge.add(overhead);
@@ -132,7 +132,7 @@ fn length<'m>(fields: impl Iterator<Item = &'m [u8]>) -> usize {
 
 impl Gathered<'_> {
     /// Adds the span to the pieces of its trace.
-    pub fn push(&self, pieces: &mut Vec<Piece>) {
+    pub(super) fn push(&self, pieces: &mut Vec<Piece>) {
         let end = self.start + self.length as u32;
         if let Some(piece) = pieces.last_mut().filter(|piece| Arc::ptr_eq(&piece.header, self.header)) {
             match piece.runs.last_mut().filter(|run| run.1 == self.start) {
@@ -158,7 +158,7 @@ impl Piece {
     }
 
     /// The encoded spans.
-    pub fn each(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn each(&self) -> impl Iterator<Item = &[u8]> {
         self.runs.iter().flat_map(|run| children(self.run(*run), scope_group::RECORDS))
     }
 
@@ -167,7 +167,7 @@ impl Piece {
     }
 
     /// Whether it goes on with the resource of the piece before it.
-    pub fn continues(&self, before: &Piece) -> bool {
+    pub(super) fn continues(&self, before: &Piece) -> bool {
         Arc::ptr_eq(&self.header.resource, &before.header.resource)
     }
 }
@@ -182,12 +182,12 @@ fn groups(pieces: &[Piece]) -> impl Iterator<Item = (&[Piece], usize)> {
 }
 
 /// The length of the request that these pieces make.
-pub fn request_len(pieces: &[Piece]) -> usize {
+pub(super) fn request_len(pieces: &[Piece]) -> usize {
     groups(pieces).map(|(_, length)| field_len(request::RESOURCES, length)).sum()
 }
 
 /// The request that these pieces make.
-pub fn write_request(pieces: &[Piece]) -> Vec<u8> {
+pub(super) fn write_request(pieces: &[Piece]) -> Vec<u8> {
     let mut out = Vec::with_capacity(request_len(pieces));
     for (group, length) in groups(pieces) {
         put_header(&mut out, request::RESOURCES, length);

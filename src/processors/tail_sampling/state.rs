@@ -7,45 +7,45 @@ use super::recent::Recent;
 use super::spans::Piece;
 
 #[derive(Default)]
-pub struct State {
-    pub traces: HashMap<u128, Remembered>,
+pub(super) struct State {
+    pub(super) traces: HashMap<u128, Remembered>,
     /// All of them by the time they came, with the number that tells a trace from a later one of the same id.
-    pub order: VecDeque<(u64, u128)>,
-    pub next: u64,
+    pub(super) order: VecDeque<(u64, u128)>,
+    pub(super) next: u64,
     /// How many are not decided on yet.
-    pub pending: usize,
+    pub(super) pending: usize,
     /// None with a smaller number waits for its decision.
-    pub undecided: u64,
+    pub(super) undecided: u64,
     /// When those are due whose root came, which is earlier than the others.
-    pub due_after_root: VecDeque<(Instant, u64, u128)>,
-    pub sampled: Recent,
-    pub not_sampled: Recent,
+    pub(super) due_after_root: VecDeque<(Instant, u64, u128)>,
+    pub(super) sampled: Recent,
+    pub(super) not_sampled: Recent,
     /// Traces that are kept, on their way out.
-    pub ready: VecDeque<Vec<Piece>>,
+    pub(super) ready: VecDeque<Vec<Piece>>,
     /// Whether traces are decided on right now.
-    pub is_deciding: bool,
+    pub(super) is_deciding: bool,
 }
 
 /// A trace as long as it is remembered; decided, it says what becomes of late spans.
-pub struct Remembered {
-    pub number: u64,
-    pub arrived: Instant,
-    pub due: Instant,
-    pub pieces: Vec<Piece>,
-    pub spans: u64,
-    pub bytes: u64,
+pub(super) struct Remembered {
+    pub(super) number: u64,
+    pub(super) arrived: Instant,
+    pub(super) due: Instant,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) spans: u64,
+    pub(super) bytes: u64,
     /// Whether it is kept, and when that was decided.
-    pub decided: Option<(bool, Instant)>,
+    pub(super) decided: Option<(bool, Instant)>,
 }
 
 impl State {
-    pub fn next_due(&mut self) -> Option<Instant> {
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
         let fronts = [self.oldest_pending(), self.due_after_root.front().copied()];
         fronts.into_iter().flatten().map(|(due, ..)| due).min()
     }
 
     /// The oldest trace that waits for its decision, and when that is due.
-    pub fn oldest_pending(&mut self) -> Option<(Instant, u64, u128)> {
+    pub(super) fn oldest_pending(&mut self) -> Option<(Instant, u64, u128)> {
         let first = self.order.partition_point(|(number, _)| *number < self.undecided);
         for (number, id) in self.order.range(first..) {
             self.undecided = *number;
@@ -59,7 +59,7 @@ impl State {
     }
 
     /// Forgets the places of traces that are gone, once they are more than those of the others.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         let State { traces, order, due_after_root, .. } = self;
         let most = 2 * traces.len() + 64;
         let is_there = |number: &u64, id: &u128| traces.get(id).is_some_and(|trace| trace.number == *number);
@@ -72,7 +72,7 @@ impl State {
     }
 
     /// Gives back what the tables took for many traces when few are left.
-    pub fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         let few = 2 * self.traces.len() + 64;
         self.forget();
         if self.traces.capacity() > 4 * few {
@@ -85,7 +85,7 @@ impl State {
         }
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         let listed = self.order.capacity() * size_of::<(u64, u128)>()
             + self.due_after_root.capacity() * size_of::<(Instant, u64, u128)>()
             + self.ready.capacity() * size_of::<Vec<Piece>>();
@@ -102,7 +102,7 @@ impl Remembered {
 }
 
 /// What a hash table of trace ids takes: a power of two of entries, of which seven of eight are used, with a byte for each.
-pub fn table_bytes<T>(capacity: usize) -> usize {
+pub(super) fn table_bytes<T>(capacity: usize) -> usize {
     match capacity {
         0 => 0,
         _ => (capacity * 8 / 7).next_power_of_two() * (size_of::<(u128, T)>() + 1),

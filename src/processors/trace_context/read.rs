@@ -7,15 +7,15 @@ use crate::otlp::views::{AnyValue, KeyValue, Repeated};
 
 /// The content of one value: the trace, and for a `traceparent` also the span and the flags.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Context {
-    pub trace_id: [u8; 16],
-    pub span_id: Option<[u8; 8]>,
-    pub flags: Option<u8>,
+pub(super) struct Context {
+    pub(super) trace_id: [u8; 16],
+    pub(super) span_id: Option<[u8; 8]>,
+    pub(super) flags: Option<u8>,
 }
 
 /// 32 hexadecimal digits, a W3C `traceparent`, a UUID with dashes, a decimal number of 64 bits (Datadog's), Google's
 /// `projects/P/traces/ID`, or the 16 raw bytes. An id of zeros is invalid.
-pub fn read_trace_id(value: AnyValue) -> Option<Context> {
+pub(super) fn read_trace_id(value: AnyValue) -> Option<Context> {
     let whole = |id: Option<[u8; 16]>| Some(Context { trace_id: id?, span_id: None, flags: None });
     let text = match value {
         AnyValue::String(text) => text.trim_ascii(),
@@ -40,7 +40,7 @@ pub fn read_trace_id(value: AnyValue) -> Option<Context> {
 }
 
 /// 16 hexadecimal digits, a decimal number, a `traceparent`, or the 8 raw bytes.
-pub fn read_span_id(value: AnyValue, decimal_first: bool) -> Option<[u8; 8]> {
+pub(super) fn read_span_id(value: AnyValue, decimal_first: bool) -> Option<[u8; 8]> {
     match value {
         AnyValue::String(text) => {
             let text = text.trim_ascii();
@@ -59,7 +59,7 @@ pub fn read_span_id(value: AnyValue, decimal_first: bool) -> Option<[u8; 8]> {
 }
 
 /// Two hexadecimal digits, a number, or a boolean.
-pub fn read_flags(value: AnyValue) -> Option<u8> {
+pub(super) fn read_flags(value: AnyValue) -> Option<u8> {
     match value {
         AnyValue::Bool(is_sampled) => Some(u8::from(is_sampled)),
         AnyValue::Int(number) => u8::try_from(number).ok(),
@@ -107,7 +107,7 @@ fn is_set<const LENGTH: usize>(id: [u8; LENGTH]) -> Option<[u8; LENGTH]> {
 }
 
 /// Calls `see` for the top-level keys of a body that is a map, or a text that is a JSON object.
-pub fn each_key(body: AnyValue, mut see: impl FnMut(&[u8], AnyValue)) {
+pub(super) fn each_key(body: AnyValue, mut see: impl FnMut(&[u8], AnyValue)) {
     match body {
         AnyValue::Map(entries) => {
             for pair in Repeated::of(entries, list::VALUES).map(KeyValue::read) {

@@ -8,7 +8,7 @@ use super::sheet::{Kind, Metric, Sheet};
 const PER_CPU_TIME: &str = "system.cpu.time";
 const UTILIZATION: &str = "system.cpu.utilization";
 
-pub const CPU: &[Metric] = &[
+pub(super) const CPU: &[Metric] = &[
     Metric::on("system.cpu.logical.count", Kind::Sum, "{cpu}", "Number of available logical CPUs."),
     Metric::on(PER_CPU_TIME, Kind::Counter, "s", "Total seconds each logical CPU spent on each mode."),
     Metric::off(
@@ -26,9 +26,9 @@ const STATES: [(&str, usize); 8] =
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Each CPU's ticks at the last scrape.
-pub type CpuTicks = Vec<(String, [u64; 8])>;
+pub(super) type CpuTicks = Vec<(String, [u64; 8])>;
 
-pub fn cpu(host: &Host, last: &mut CpuTicks, sheet: &mut Sheet) -> io::Result<()> {
+pub(super) fn cpu(host: &Host, last: &mut CpuTicks, sheet: &mut Sheet) -> io::Result<()> {
     let text = host.read("stat")?;
     let ticks: CpuTicks = text.lines().filter_map(cpu_line).collect();
     sheet.int("system.cpu.logical.count", ticks.len() as u64, &[]);
@@ -64,7 +64,7 @@ fn cpu_line(line: &str) -> Option<(String, [u64; 8])> {
     Some((name.to_owned(), ticks))
 }
 
-pub const MEMORY: &[Metric] = &[
+pub(super) const MEMORY: &[Metric] = &[
     Metric::off(
         "system.linux.memory.available",
         Kind::Sum,
@@ -88,7 +88,7 @@ pub const MEMORY: &[Metric] = &[
     Metric::off("system.memory.utilization", Kind::Gauge, "1", "Percentage of memory bytes in use."),
 ];
 
-pub fn memory(host: &Host, sheet: &mut Sheet) -> io::Result<()> {
+pub(super) fn memory(host: &Host, sheet: &mut Sheet) -> io::Result<()> {
     let text = host.read("meminfo")?;
     let bytes = |wanted: &str| {
         let mut words = text.lines().find_map(|line| line.strip_prefix(wanted)?.strip_prefix(':'))?.split_whitespace();
@@ -119,7 +119,7 @@ pub fn memory(host: &Host, sheet: &mut Sheet) -> io::Result<()> {
 }
 
 /// A ratio, rounded to as many digits as the larger number has: more would be noise.
-pub fn ratio(part: u64, whole: u64) -> f64 {
+pub(super) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         return 0.0;
     }
@@ -129,14 +129,14 @@ pub fn ratio(part: u64, whole: u64) -> f64 {
 
 const LOAD_UNIT: &str = "{thread}";
 
-pub const LOAD: &[Metric] = &[
+pub(super) const LOAD: &[Metric] = &[
     Metric::on("system.cpu.load_average.15m", Kind::Gauge, LOAD_UNIT, "Average CPU Load over 15 minutes."),
     Metric::on("system.cpu.load_average.1m", Kind::Gauge, LOAD_UNIT, "Average CPU Load over 1 minute."),
     Metric::on("system.cpu.load_average.5m", Kind::Gauge, LOAD_UNIT, "Average CPU Load over 5 minutes."),
 ];
 
 /// The load, or with `cpu_average` the load per CPU.
-pub fn load(host: &Host, cpu_average: bool, sheet: &mut Sheet) -> io::Result<()> {
+pub(super) fn load(host: &Host, cpu_average: bool, sheet: &mut Sheet) -> io::Result<()> {
     let text = host.read("loadavg")?;
     let cpus = if cpu_average { host.read("stat")?.lines().filter_map(cpu_line).count().max(1) } else { 1 };
     for (minutes, load) in ["1m", "5m", "15m"].iter().zip(text.split_ascii_whitespace()) {

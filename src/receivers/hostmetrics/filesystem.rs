@@ -10,14 +10,14 @@ use super::basics::ratio;
 use super::names::Names;
 use super::sheet::{Kind, Metric, Sheet};
 
-pub const METRICS: &[Metric] = &[
+pub(super) const METRICS: &[Metric] = &[
     Metric::on("system.filesystem.inodes.usage", Kind::Sum, "{inodes}", "FileSystem inodes used."),
     Metric::on("system.filesystem.usage", Kind::Sum, "By", "Filesystem bytes used."),
     Metric::off("system.filesystem.utilization", Kind::Gauge, "1", "Fraction of filesystem bytes used."),
 ];
 
 #[derive(Clone, Debug)]
-pub struct Filter {
+pub(super) struct Filter {
     virtual_filesystems: bool,
     devices: Names,
     types: Names,
@@ -25,7 +25,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    pub fn decode(section: &Section) -> Filter {
+    pub(super) fn decode(section: &Section) -> Filter {
         Filter {
             virtual_filesystems: section.boolean("include_virtual_filesystems", false),
             devices: Names::decode(section, "include_devices", "exclude_devices", "devices"),
@@ -56,7 +56,7 @@ struct Usage {
     inodes_free: u64,
 }
 
-pub fn scrape(host: &Host, filter: &Filter, sheet: &mut Sheet) -> io::Result<()> {
+pub(super) fn scrape(host: &Host, filter: &Filter, sheet: &mut Sheet) -> io::Result<()> {
     let mounts = host.read("1/mountinfo").or_else(|_| host.read("self/mountinfo"))?;
     let on_disk = if filter.virtual_filesystems { String::new() } else { host.read("filesystems")? };
     let is_on_disk = |kind: &str| {

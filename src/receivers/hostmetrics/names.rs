@@ -5,7 +5,7 @@ use crate::ottl::pattern::{self, Pattern};
 
 /// The filter; the default passes everything.
 #[derive(Clone, Debug, Default)]
-pub struct Names {
+pub(crate) struct Names {
     include: Option<Matcher>,
     exclude: Option<Matcher>,
 }
@@ -19,12 +19,12 @@ enum Matcher {
 
 impl Names {
     /// Decodes two sections that list their names under `list`.
-    pub fn decode(section: &Section, include: &str, exclude: &str, list: &str) -> Names {
+    pub(super) fn decode(section: &Section, include: &str, exclude: &str, list: &str) -> Names {
         let matcher = |key| Matcher::decode(section.subsection(key), list);
         Names { include: matcher(include), exclude: matcher(exclude) }
     }
 
-    pub fn pass(&self, name: &str) -> bool {
+    pub(super) fn pass(&self, name: &str) -> bool {
         self.include.as_ref().is_none_or(|matcher| matcher.matches(name))
             && !self.exclude.as_ref().is_some_and(|matcher| matcher.matches(name))
     }

@@ -11,7 +11,7 @@ const CONNECTIONS: &str = "system.network.connections";
 const TRACKED: &str = "system.network.conntrack.count";
 const TRACKED_MOST: &str = "system.network.conntrack.max";
 
-pub const METRICS: &[Metric] = &[
+pub(super) const METRICS: &[Metric] = &[
     Metric::on(CONNECTIONS, Kind::Sum, "{connections}", "The number of connections."),
     Metric::off(TRACKED, Kind::Sum, "{entries}", "The count of entries in conntrack table."),
     Metric::off(TRACKED_MOST, Kind::Sum, "{entries}", "The limit for entries in the conntrack table."),
@@ -45,7 +45,7 @@ const STATES: [&str; 12] = [
     "DELETE",
 ];
 
-pub fn scrape(host: &Host, interfaces: &Names, sheet: &mut Sheet) -> io::Result<()> {
+pub(super) fn scrape(host: &Host, interfaces: &Names, sheet: &mut Sheet) -> io::Result<()> {
     for line in host.read("net/dev")?.lines() {
         let Some((name, numbers)) = line.split_once(':').map(|(name, numbers)| (name.trim(), numbers)) else {
             continue;

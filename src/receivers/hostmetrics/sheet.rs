@@ -15,17 +15,17 @@ const SCOPE: &str =
     "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/hostmetricsreceiver/internal/scraper";
 
 #[derive(Debug)]
-pub struct Metric {
-    pub name: &'static str,
-    pub unit: &'static str,
-    pub kind: Kind,
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    unit: &'static str,
+    kind: Kind,
     /// The default, unless the config overrides it.
-    pub enabled: bool,
-    pub description: &'static str,
+    pub(super) enabled: bool,
+    description: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub(super) enum Kind {
     Gauge,
     /// A non-monotonic sum.
     Sum,
@@ -34,17 +34,17 @@ pub enum Kind {
 }
 
 impl Metric {
-    pub const fn on(name: &'static str, kind: Kind, unit: &'static str, description: &'static str) -> Metric {
+    pub(super) const fn on(name: &'static str, kind: Kind, unit: &'static str, description: &'static str) -> Metric {
         Metric { name, unit, kind, enabled: true, description }
     }
 
-    pub const fn off(name: &'static str, kind: Kind, unit: &'static str, description: &'static str) -> Metric {
+    pub(super) const fn off(name: &'static str, kind: Kind, unit: &'static str, description: &'static str) -> Metric {
         Metric { enabled: false, ..Metric::on(name, kind, unit, description) }
     }
 }
 
 /// One scrape of one scraper.
-pub struct Sheet {
+pub(super) struct Sheet {
     start: u64,
     now: u64,
     columns: Vec<Column>,
@@ -57,21 +57,21 @@ struct Column {
 
 impl Sheet {
     /// `boot_time` is in Unix seconds.
-    pub fn new(metrics: &[&'static Metric], boot_time: u64, now: SystemTime) -> Sheet {
+    pub(super) fn new(metrics: &[&'static Metric], boot_time: u64, now: SystemTime) -> Sheet {
         let columns = metrics.iter().map(|metric| Column { metric, points: Vec::new() }).collect();
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         Sheet { start: boot_time.saturating_mul(1_000_000_000), now, columns }
     }
 
-    pub fn wants(&self, name: &str) -> bool {
+    pub(super) fn wants(&self, name: &str) -> bool {
         self.columns.iter().any(|column| column.metric.name == name)
     }
 
-    pub fn int(&mut self, name: &str, value: u64, attributes: &[(&str, &str)]) {
+    pub(super) fn int(&mut self, name: &str, value: u64, attributes: &[(&str, &str)]) {
         self.point(name, Value::AsInt(i64::try_from(value).unwrap_or(i64::MAX)), attributes);
     }
 
-    pub fn double(&mut self, name: &str, value: f64, attributes: &[(&str, &str)]) {
+    pub(super) fn double(&mut self, name: &str, value: f64, attributes: &[(&str, &str)]) {
         self.point(name, Value::AsDouble(value), attributes);
     }
 
@@ -92,7 +92,7 @@ impl Sheet {
     }
 
     /// The scrape and its number of points; `None` if there are none.
-    pub fn finish(self, scraper: &str) -> Option<(ResourceMetrics, usize)> {
+    pub(super) fn finish(self, scraper: &str) -> Option<(ResourceMetrics, usize)> {
         let count = self.columns.iter().map(|column| column.points.len()).sum();
         let columns = self.columns.into_iter().filter(|column| !column.points.is_empty());
         let metrics = columns.map(|column| column.metric.with(column.points)).collect();

@@ -37,7 +37,7 @@ const LINGER_BYTES: usize = 32 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// An incoming body, and whether more of it is expected.
-pub struct Upload {
+pub(super) struct Upload {
     incoming: Incoming,
     is_coming: bool,
     uploading: Option<Uploading>,
@@ -46,7 +46,7 @@ pub struct Upload {
 
 impl Upload {
     /// A client that sent `Expect: 100-continue` waits for our go-ahead before it sends the body.
-    pub fn of(request: Request<Incoming>, pulse: Arc<Pulse>) -> (Request<()>, Upload) {
+    pub(super) fn of(request: Request<Incoming>, pulse: Arc<Pulse>) -> (Request<()>, Upload) {
         let (head, incoming) = request.into_parts();
         let is_coming = !incoming.is_end_stream() && !head.headers.contains_key(EXPECT);
         let uploading = (!incoming.is_end_stream()).then(|| Uploading::new(pulse.clone()));
@@ -54,7 +54,7 @@ impl Upload {
     }
 
     /// The sender's address.
-    pub fn peer(&self) -> Option<SocketAddr> {
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
         self.pulse.peer
     }
 
@@ -73,7 +73,7 @@ impl Upload {
     /// Discards the rest of the body in the background, within limits. If the connection is closed or the stream reset
     /// too early, a client that writes its whole request before it reads would lose the answer. A later reset signals
     /// no error (RFC 9113, 8.1).
-    pub fn linger(mut self) {
+    pub(super) fn linger(mut self) {
         if !self.is_coming {
             return;
         }
@@ -91,7 +91,7 @@ impl Upload {
 }
 
 /// A body being read.
-pub struct Reader<'a> {
+pub(super) struct Reader<'a> {
     body: &'a mut Upload,
     budget: Arc<Budget>,
     started: Instant,
@@ -101,9 +101,9 @@ pub struct Reader<'a> {
 }
 
 /// A message in memory with its charge.
-pub struct Message {
-    pub bytes: Vec<u8>,
-    pub charge: Charge,
+pub(crate) struct Message {
+    pub(super) bytes: Vec<u8>,
+    pub(super) charge: Charge,
     inflater: Option<Inflater>,
     /// Output since it last yielded.
     worked: usize,
@@ -111,7 +111,7 @@ pub struct Message {
 
 /// Why a body could not be read.
 #[derive(Debug)]
-pub enum Unread {
+pub(super) enum Unread {
     Refused(Refusal),
     /// The transport failed.
     Failed(Answer),
@@ -130,7 +130,12 @@ impl From<Answer> for Unread {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(body: &'a mut Upload, budget: &Arc<Budget>, limit: usize, most_time: Option<Duration>) -> Reader<'a> {
+    pub(super) fn new(
+        body: &'a mut Upload,
+        budget: &Arc<Budget>,
+        limit: usize,
+        most_time: Option<Duration>,
+    ) -> Reader<'a> {
         Reader { body, budget: budget.clone(), started: Instant::now(), received: 0, limit, most_time }
     }
 
@@ -179,7 +184,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the whole body as one message.
-    pub async fn read_all(mut self, coding: Coding) -> Result<Message, Unread> {
+    pub(super) async fn read_all(mut self, coding: Coding) -> Result<Message, Unread> {
         let length = self.body.incoming.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if length.is_some_and(|length| length > self.limit) {
             return Err(self.too_large().into());
@@ -198,7 +203,7 @@ impl<'a> Reader<'a> {
 
     /// Reads one gRPC message: a flag, a four-byte length, and the message (gRPC over HTTP/2,
     /// "Length-Prefixed-Message").
-    pub async fn read_grpc(mut self, coding: Coding) -> Result<Message, Unread> {
+    pub(super) async fn read_grpc(mut self, coding: Coding) -> Result<Message, Unread> {
         let malformed = |why: &str| Unread::Refused(Refusal::Malformed(why.to_owned()));
         let mut head = [0u8; 5];
         let mut filled = 0;
@@ -328,14 +333,14 @@ impl Message {
 }
 
 /// Gives back a buffer's unused capacity, if it is worth it.
-pub fn shrink(bytes: &mut Vec<u8>) {
+pub(super) fn shrink(bytes: &mut Vec<u8>) {
     if bytes.capacity() - bytes.len() > bytes.len() / 4 {
         bytes.shrink_to_fit();
     }
 }
 
 /// The body of a response.
-pub enum Outgoing {
+pub(super) enum Outgoing {
     Whole(Bytes),
     /// A gRPC success: one empty message, then the trailers.
     GrpcMessage,

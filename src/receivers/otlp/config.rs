@@ -15,38 +15,38 @@ use crate::otlp::inflate::Coding;
 use crate::telemetry::Signal;
 
 #[derive(Clone, Debug, Default)]
-pub struct Config {
-    pub grpc: Option<Grpc>,
-    pub http: Option<Http>,
+pub(crate) struct Config {
+    pub(super) grpc: Option<Grpc>,
+    pub(super) http: Option<Http>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Grpc {
-    pub endpoint: Listen,
-    pub tls: Option<ServerTls>,
-    pub auth: Option<(String, Place)>,
-    pub max_recv_msg_size: usize,
-    pub max_concurrent_streams: u32,
-    pub include_metadata: bool,
-    pub max_connection_idle: Option<Duration>,
-    pub max_connection_age: Option<Duration>,
-    pub max_connection_age_grace: Option<Duration>,
+pub(super) struct Grpc {
+    pub(super) endpoint: Listen,
+    pub(super) tls: Option<ServerTls>,
+    pub(super) auth: Option<(String, Place)>,
+    pub(super) max_recv_msg_size: usize,
+    pub(super) max_concurrent_streams: u32,
+    pub(super) include_metadata: bool,
+    pub(super) max_connection_idle: Option<Duration>,
+    pub(super) max_connection_age: Option<Duration>,
+    pub(super) max_connection_age_grace: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Http {
-    pub endpoint: Listen,
-    pub tls: Option<ServerTls>,
-    pub auth: Option<(String, Place)>,
-    pub max_request_body_size: usize,
-    pub include_metadata: bool,
-    pub cors: Cors,
-    pub response_headers: Vec<(HeaderName, HeaderValue)>,
+pub(super) struct Http {
+    pub(super) endpoint: Listen,
+    pub(super) tls: Option<ServerTls>,
+    pub(super) auth: Option<(String, Place)>,
+    pub(super) max_request_body_size: usize,
+    pub(super) include_metadata: bool,
+    pub(super) cors: Cors,
+    pub(super) response_headers: Vec<(HeaderName, HeaderValue)>,
     codings: Codings,
-    pub read_timeout: Option<Duration>,
-    pub read_header_timeout: Option<Duration>,
-    pub idle_timeout: Option<Duration>,
-    pub keep_alive: bool,
+    pub(super) read_timeout: Option<Duration>,
+    pub(super) read_header_timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) keep_alive: bool,
     paths: [ServedPath; 3],
 }
 
@@ -59,11 +59,11 @@ enum Codings {
 
 /// Accepted by default, as in the Go collector.
 const CODINGS: &[&str] = &["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed"];
-pub const STREAMS: u32 = 64;
+pub(super) const STREAMS: u32 = 64;
 const MEBIBYTE: usize = 1024 * 1024;
 
 impl Config {
-    pub fn decode(section: Section) -> Config {
+    pub(crate) fn decode(section: Section) -> Config {
         let mut config = Config::default();
         let protocols = section.section_or_default("protocols", false);
         if let Some(protocols) = protocols {
@@ -172,12 +172,12 @@ impl Http {
         http
     }
 
-    pub fn signal_at(&self, path: &str) -> Option<Signal> {
+    pub(super) fn signal_at(&self, path: &str) -> Option<Signal> {
         ServedPath::find(&self.paths, path).and_then(|index| Signal::ALL.get(index).copied())
     }
 
     /// The body's coding; `None` if it is not accepted.
-    pub fn coding_of(&self, headers: &HeaderMap) -> Option<Coding> {
+    pub(super) fn coding_of(&self, headers: &HeaderMap) -> Option<Coding> {
         let name = headers.get(header::CONTENT_ENCODING).map_or(Some(""), |value| value.to_str().ok())?;
         let Codings::Accepted(accepted) = &self.codings else { return Some(Coding::Identity) };
         let name = if name == "identity" { "" } else { name };

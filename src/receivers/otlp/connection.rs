@@ -52,7 +52,7 @@ const RESETS: usize = 20;
 /// Streams over the limit that a client may open before it learns of the limit; after this many the connection ends.
 const REFUSED: usize = 128;
 
-pub async fn serve(
+pub(super) async fn serve(
     accepted: Accepted,
     entry: Entry,
     tls: Option<Arc<tls::Server>>,

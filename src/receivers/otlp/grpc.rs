@@ -18,7 +18,7 @@ use super::{Shared, http};
 
 const ACCEPTED: &str = "identity,gzip,zstd,snappy";
 
-pub async fn handle(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Response<Outgoing> {
+pub(super) async fn handle(shared: &Shared, request: &Request<()>, body: &mut Upload) -> Response<Outgoing> {
     let headers = request.headers();
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let is_protobuf =
@@ -91,7 +91,7 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// An error: a "Trailers-Only" response.
-pub fn failure(answer: &Answer) -> Response<Outgoing> {
+pub(super) fn failure(answer: &Answer) -> Response<Outgoing> {
     let Answer { status, after, .. } = answer;
     let details = after.map(|_| status::to_wire(status, *after)).unwrap_or_default();
     let mut response = Response::new(Outgoing::Done);

@@ -14,7 +14,12 @@ use super::body::{Outgoing, Reader, Unread, Upload};
 use super::config::Http;
 use super::request::{self, Encoding, Protocol};
 
-pub async fn handle(shared: &Shared, http: &Http, request: &Request<()>, body: &mut Upload) -> Response<Outgoing> {
+pub(super) async fn handle(
+    shared: &Shared,
+    http: &Http,
+    request: &Request<()>,
+    body: &mut Upload,
+) -> Response<Outgoing> {
     // Requests from any origin are received; `cors` decides which pages may read the answer, as in the Go collector.
     let mut response = match http.cors.preflight(request.method(), request.headers()) {
         Some(preflight) => preflight.map(|()| Outgoing::Done),
@@ -108,7 +113,7 @@ fn success(encoding: Encoding) -> Response<Outgoing> {
 }
 
 /// An error in the encoding of the request with these headers; in JSON if that is unknown.
-pub fn failure(answer: &Answer, request: &HeaderMap) -> Response<Outgoing> {
+pub(super) fn failure(answer: &Answer, request: &HeaderMap) -> Response<Outgoing> {
     let (kind, body) = match encoding_of(request) {
         Some(Encoding::Protobuf) => ("application/x-protobuf", status::to_wire(&answer.status, answer.after)),
         Some(Encoding::Json) | None => ("application/json", status::to_json(&answer.status, answer.after)),
@@ -130,7 +135,7 @@ pub fn failure(answer: &Answer, request: &HeaderMap) -> Response<Outgoing> {
 
 /// Why a head of HTTP/1 is ambiguous though hyper accepts it: two parsers may see different requests, which allows
 /// request smuggling (RFC 9112, 3.2 and 6.1; RFC 9110, 7.2).
-pub fn ambiguous(request: &Request<()>) -> Option<&'static str> {
+pub(super) fn ambiguous(request: &Request<()>) -> Option<&'static str> {
     if request.version() > Version::HTTP_11 {
         return None;
     }

@@ -21,7 +21,7 @@ const FIELD: usize = 256;
 
 /// The encoding of a request's body and of its answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Encoding {
+pub(super) enum Encoding {
     Protobuf,
     Json,
 }
@@ -31,7 +31,7 @@ const LONG: usize = 512 << 10;
 const LONG_JSON: usize = 256 << 10;
 
 /// Checks and counts a message; JSON is converted to protobuf first.
-pub async fn telemetry(
+pub(super) async fn telemetry(
     signal: Signal,
     encoding: Encoding,
     message: Message,
@@ -78,7 +78,7 @@ fn from_json(signal: Signal, message: &Message, budget: &Arc<Budget>) -> Result<
 
 /// Charges a request for everything but its body: its head, the copies of it for processors, its stream, its task.
 /// Taken when the head is complete, before a task is started.
-pub fn cost<B>(shared: &Shared, request: &Request<B>) -> Result<Charge, Refusal> {
+pub(super) fn cost<B>(shared: &Shared, request: &Request<B>) -> Result<Charge, Refusal> {
     let includes_metadata = shared.grpc_metadata() || shared.http.as_ref().is_some_and(|http| http.include_metadata);
     let copies = usize::from(includes_metadata) + usize::from(shared.tells_clients.load(Relaxed));
     let head = |text: fn(&http::HeaderValue) -> usize| -> usize {
@@ -93,7 +93,7 @@ pub fn cost<B>(shared: &Shared, request: &Request<B>) -> Result<Charge, Refusal>
 
 /// The protocol of a request, with its metadata.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Protocol {
+pub(super) enum Protocol {
     Grpc,
     Http,
 }
@@ -102,7 +102,7 @@ pub enum Protocol {
 const RESERVED: [&str; 6] = ["te", "grpc-timeout", "grpc-encoding", "grpc-message-type", "grpc-message", "grpc-status"];
 
 /// The client of a request, if the config needs its metadata (`include_metadata`), or a processor its address.
-pub fn client(
+pub(super) fn client(
     shared: &Shared,
     protocol: Protocol,
     includes_metadata: bool,
@@ -136,10 +136,10 @@ pub fn client(
 }
 
 /// Client-provided text for an answer or a log line: short, and without control characters.
-pub fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().take(100).map(|character| if is_control(character) { '?' } else { character }).collect()
 }
 
-pub fn printable_bytes(bytes: &[u8]) -> String {
+pub(super) fn printable_bytes(bytes: &[u8]) -> String {
     printable(&String::from_utf8_lossy(bytes))
 }

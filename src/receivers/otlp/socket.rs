@@ -18,7 +18,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Maximum bytes of one connection before other tasks get their turn.
 const TURN: usize = 128 << 10;
 
-pub struct Socket<S> {
+pub(super) struct Socket<S> {
     stream: S,
     /// Bytes read since it last waited.
     turn: usize,
@@ -32,12 +32,12 @@ pub struct Socket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    pub fn new(stream: S, pulse: Arc<Pulse>) -> Socket<S> {
+    pub(super) fn new(stream: S, pulse: Arc<Pulse>) -> Socket<S> {
         Socket { stream, turn: 0, pulse, peeked: [0; 24], length: 0, read: 0, frames: None }
     }
 
     /// Peeks just enough to tell HTTP/2 from HTTP/1. Fails when the client closes or sends something that is not HTTP.
-    pub async fn speaks_http2(&mut self) -> io::Result<bool> {
+    pub(super) async fn speaks_http2(&mut self) -> io::Result<bool> {
         while self.length < PREFACE.len() {
             let free = self.peeked.get_mut(self.length..).unwrap_or_default();
             let count = self.stream.read(free).await?;
@@ -54,12 +54,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Joins DATA frames from now on, which HTTP/2 allows.
-    pub fn join_frames(&mut self, budget: &Arc<Budget>) {
+    pub(super) fn join_frames(&mut self, budget: &Arc<Budget>) {
         self.frames = Some(Frames::new(budget.clone()));
     }
 
     /// The peeked bytes.
-    pub fn said(&self) -> &[u8] {
+    pub(super) fn said(&self) -> &[u8] {
         self.peeked.get(..self.length).unwrap_or_default()
     }
 }

@@ -14,14 +14,14 @@ const LENGTH: usize = 20;
 
 /// The record that is sent alone, and how many runs have started to send it; none in flight when `runs` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Attempts {
-    pub id: u64,
-    pub runs: u64,
+pub(crate) struct Attempts {
+    pub(crate) id: u64,
+    pub(crate) runs: u64,
 }
 
 /// The attempts of the last run; `None` if it ended cleanly. If the file exists, it did not, even if the file cannot be
 /// read.
-pub fn read<D: Disk>(disk: &D, identity: Identity) -> Option<Attempts> {
+pub(super) fn read<D: Disk>(disk: &D, identity: Identity) -> Option<Attempts> {
     let mut bytes = [0; LENGTH];
     match retry(|| disk.read(&disk.open(NAME)?, 0, &mut bytes)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
@@ -31,7 +31,7 @@ pub fn read<D: Disk>(disk: &D, identity: Identity) -> Option<Attempts> {
     Some(fields.and_then(|mut fields| Some(Attempts { id: fields.number()?, runs: fields.u64()? })).unwrap_or_default())
 }
 
-pub fn write<D: Disk>(disk: &D, identity: Identity, attempts: Attempts) -> io::Result<()> {
+pub(super) fn write<D: Disk>(disk: &D, identity: Identity, attempts: Attempts) -> io::Result<()> {
     let mut out = Writer::<LENGTH>::default();
     out.put(&attempts.id.to_le_bytes());
     out.put(&attempts.runs.to_le_bytes());
@@ -39,6 +39,6 @@ pub fn write<D: Disk>(disk: &D, identity: Identity, attempts: Attempts) -> io::R
     disk.write(&file, 0, &mut [IoSlice::new(&out.finish(&identity))])
 }
 
-pub fn clear<D: Disk>(disk: &D) -> io::Result<()> {
+pub(super) fn clear<D: Disk>(disk: &D) -> io::Result<()> {
     disk.remove(NAME)
 }

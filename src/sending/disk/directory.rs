@@ -47,7 +47,7 @@ impl Directory {
     }
 
     /// Opens it for inspection. It may belong to another user, or be in use by another process.
-    pub fn view(path: &Path) -> io::Result<Directory> {
+    pub(crate) fn view(path: &Path) -> io::Result<Directory> {
         Ok(Directory { path: path.to_owned(), handle: Handle::of(path)?, lock: None })
     }
 }
@@ -86,16 +86,16 @@ mod handle {
 
     use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 
-    pub const READ: OFlags = OFlags::RDONLY;
-    pub const WRITE: OFlags = OFlags::RDWR;
-    pub const CREATE: OFlags = OFlags::RDWR.union(OFlags::CREATE);
-    pub const CREATE_NEW: OFlags = CREATE.union(OFlags::EXCL);
+    pub(super) const READ: OFlags = OFlags::RDONLY;
+    pub(super) const WRITE: OFlags = OFlags::RDWR;
+    pub(super) const CREATE: OFlags = OFlags::RDWR.union(OFlags::CREATE);
+    pub(super) const CREATE_NEW: OFlags = CREATE.union(OFlags::EXCL);
 
     /// An open directory. If its path is replaced later, the handle still refers to the old one.
-    pub struct Handle(File);
+    pub(super) struct Handle(File);
 
     impl Handle {
-        pub fn of(path: &Path) -> io::Result<Handle> {
+        pub(super) fn of(path: &Path) -> io::Result<Handle> {
             if fs::symlink_metadata(path)?.is_symlink() {
                 return Err(Error::other("it is a link, and must be a directory"));
             }
@@ -104,7 +104,7 @@ mod handle {
         }
 
         /// Checks that the files belong to us. Group write access is allowed, as on Kubernetes volumes with `fsGroup`.
-        pub fn trust(&self, path: &Path) -> io::Result<()> {
+        pub(super) fn trust(&self, path: &Path) -> io::Result<()> {
             let (us, found) = (rustix::process::geteuid().as_raw(), self.0.metadata()?);
             if found.uid() != us {
                 let owner = found.uid();
@@ -129,7 +129,7 @@ mod handle {
         }
 
         /// Opens a regular file; never blocks on a pipe.
-        pub fn open(&self, name: &str, how: OFlags) -> io::Result<File> {
+        pub(super) fn open(&self, name: &str, how: OFlags) -> io::Result<File> {
             let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let no_file = || Error::other(format!("{name} is a link, a pipe or a device, and must be a file"));
             let opened = rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR);
@@ -140,7 +140,7 @@ mod handle {
             if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
         }
 
-        pub fn list(&self) -> io::Result<Vec<String>> {
+        pub(super) fn list(&self) -> io::Result<Vec<String>> {
             let mut names = Vec::new();
             for entry in Dir::read_from(&self.0)? {
                 names.extend(
@@ -150,20 +150,20 @@ mod handle {
             Ok(names)
         }
 
-        pub fn sync(&self) -> io::Result<()> {
+        pub(super) fn sync(&self) -> io::Result<()> {
             self.0.sync_all()
         }
 
-        pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
             Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
         }
 
-        pub fn remove(&self, name: &str) -> io::Result<()> {
+        pub(super) fn remove(&self, name: &str) -> io::Result<()> {
             Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
         }
 
         /// Whether the directory is still at its path, and this file in it under its name.
-        pub fn keeps(&self, path: &Path, file: &File, name: &str) -> io::Result<bool> {
+        pub(super) fn keeps(&self, path: &Path, file: &File, name: &str) -> io::Result<bool> {
             let (directory, ours) = (self.0.metadata()?, file.metadata()?);
             let found = fs::symlink_metadata(path).and_then(|found| {
                 let here = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -177,11 +177,11 @@ mod handle {
         }
     }
 
-    pub fn sync(path: &Path) -> io::Result<()> {
+    pub(super) fn sync(path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
 
-    pub fn has_name(file: &File) -> io::Result<bool> {
+    pub(super) fn has_name(file: &File) -> io::Result<bool> {
         Ok(file.metadata()?.nlink() > 0)
     }
 }
@@ -195,27 +195,27 @@ mod handle {
 
     /// Write access, create if missing, must be missing.
     type How = (bool, bool, bool);
-    pub const READ: How = (false, false, false);
-    pub const WRITE: How = (true, false, false);
-    pub const CREATE: How = (true, true, false);
-    pub const CREATE_NEW: How = (true, true, true);
+    pub(super) const READ: How = (false, false, false);
+    pub(super) const WRITE: How = (true, false, false);
+    pub(super) const CREATE: How = (true, true, false);
+    pub(super) const CREATE_NEW: How = (true, true, true);
 
-    pub struct Handle(PathBuf);
+    pub(super) struct Handle(PathBuf);
 
     impl Handle {
-        pub fn of(path: &Path) -> io::Result<Handle> {
+        pub(super) fn of(path: &Path) -> io::Result<Handle> {
             Ok(Handle(path.to_owned()))
         }
 
-        pub fn trust(&self, _: &Path) -> io::Result<()> {
+        pub(super) fn trust(&self, _: &Path) -> io::Result<()> {
             Ok(())
         }
 
-        pub fn open(&self, name: &str, (write, create, new): How) -> io::Result<File> {
+        pub(super) fn open(&self, name: &str, (write, create, new): How) -> io::Result<File> {
             OpenOptions::new().read(true).write(write).create(create).create_new(new).open(self.0.join(name))
         }
 
-        pub fn list(&self) -> io::Result<Vec<String>> {
+        pub(super) fn list(&self) -> io::Result<Vec<String>> {
             let mut names = Vec::new();
             for entry in fs::read_dir(&self.0)? {
                 names.extend(entry?.file_name().into_string());
@@ -223,28 +223,28 @@ mod handle {
             Ok(names)
         }
 
-        pub fn sync(&self) -> io::Result<()> {
+        pub(super) fn sync(&self) -> io::Result<()> {
             Ok(())
         }
 
-        pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
             fs::rename(self.0.join(from), self.0.join(to))
         }
 
-        pub fn remove(&self, name: &str) -> io::Result<()> {
+        pub(super) fn remove(&self, name: &str) -> io::Result<()> {
             fs::remove_file(self.0.join(name))
         }
 
-        pub fn keeps(&self, _: &Path, _: &File, _: &str) -> io::Result<bool> {
+        pub(super) fn keeps(&self, _: &Path, _: &File, _: &str) -> io::Result<bool> {
             Ok(true)
         }
     }
 
-    pub fn sync(_: &Path) -> io::Result<()> {
+    pub(super) fn sync(_: &Path) -> io::Result<()> {
         Ok(())
     }
 
-    pub fn has_name(_: &File) -> io::Result<bool> {
+    pub(super) fn has_name(_: &File) -> io::Result<bool> {
         Ok(true)
     }
 }
@@ -329,14 +329,14 @@ impl Disk for Directory {
 
 /// Total and available bytes of the filesystem of a path.
 #[cfg(target_os = "linux")]
-pub fn space(path: &Path) -> io::Result<(u64, u64)> {
+pub(crate) fn space(path: &Path) -> io::Result<(u64, u64)> {
     let found = rustix::fs::statvfs(path)?;
     Ok((found.f_blocks.saturating_mul(found.f_frsize), found.f_bavail.saturating_mul(found.f_frsize)))
 }
 
 /// Other systems do not report this without `unsafe`: the quota alone bounds the log.
 #[cfg(not(target_os = "linux"))]
-pub fn space(_: &Path) -> io::Result<(u64, u64)> {
+pub(crate) fn space(_: &Path) -> io::Result<(u64, u64)> {
     Ok((u64::MAX, u64::MAX))
 }
 

@@ -9,7 +9,7 @@ use libdeflater::Crc;
 use super::Amount;
 
 /// The version this build writes. Files with a newer version are refused untouched.
-pub const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 1;
 /// Length of a file header, and of a frame header.
 pub const HEADER: u64 = 64;
 const HEADER_LEN: usize = HEADER as usize;
@@ -17,9 +17,9 @@ const MAGIC: [u8; 8] = *b"MISAKI\xd7Q";
 pub const FRAME_MAGIC: [u8; 4] = *b"\xd7qMk";
 
 /// Upper bound for plausible ids; larger ones are rejected, so arithmetic on an id cannot overflow.
-pub const FARTHEST: u64 = 1 << 62;
+pub(super) const FARTHEST: u64 = 1 << 62;
 
-pub type Identity = [u8; 16];
+pub(crate) type Identity = [u8; 16];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
@@ -30,14 +30,14 @@ pub enum FileKind {
 /// The start of a file. Newer versions keep this layout, so an older build can tell it from damage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FileHeader {
-    pub version: u16,
-    pub kind: u8,
-    pub identity: Identity,
+    pub(super) version: u16,
+    pub(super) kind: u8,
+    pub(super) identity: Identity,
     /// The segment's sequence; the length of a marks file.
-    pub sequence: u64,
+    pub(super) sequence: u64,
     /// The id of the first record, and the sums of all items and bytes before it.
-    pub first: u64,
-    pub before: Amount,
+    pub(super) first: u64,
+    pub(super) before: Amount,
 }
 
 impl FileHeader {
@@ -58,7 +58,7 @@ impl FileHeader {
     }
 
     /// `None` for damaged or foreign headers.
-    pub fn decode(bytes: &[u8]) -> Option<FileHeader> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<FileHeader> {
         let mut fields = Fields::checked(bytes, &[])?;
         if fields.take::<8>()? != MAGIC {
             return None;
@@ -118,7 +118,7 @@ impl Frame {
         out.finish(&place.seed())
     }
 
-    pub fn decode(bytes: &[u8], place: Position) -> Option<Frame> {
+    pub(super) fn decode(bytes: &[u8], place: Position) -> Option<Frame> {
         if !bytes.starts_with(&FRAME_MAGIC) {
             return None;
         }
@@ -132,18 +132,18 @@ impl Frame {
         Some(Frame { kind, length, items, id, group, before, received_nanos, payload_crc })
     }
 
-    pub fn amount(&self) -> Amount {
+    pub(super) fn amount(&self) -> Amount {
         Amount { records: 1, items: u64::from(self.items), bytes: u64::from(self.length) }
     }
 
     /// Length with the payload and padding to the next frame.
-    pub fn span(&self) -> u64 {
+    pub(super) fn span(&self) -> u64 {
         span(u64::from(self.length))
     }
 }
 
 /// Length of a record on disk.
-pub fn span(payload: u64) -> u64 {
+pub(super) fn span(payload: u64) -> u64 {
     HEADER + payload.next_multiple_of(8)
 }
 
@@ -154,7 +154,7 @@ pub fn crc<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u32 {
 }
 
 /// Fills an array whose last four bytes are the checksum over a seed and the rest.
-pub struct Writer<const N: usize> {
+pub(super) struct Writer<const N: usize> {
     out: [u8; N],
     at: usize,
 }
@@ -166,13 +166,13 @@ impl<const N: usize> Default for Writer<N> {
 }
 
 impl<const N: usize> Writer<N> {
-    pub fn put(&mut self, bytes: &[u8]) {
+    pub(super) fn put(&mut self, bytes: &[u8]) {
         let end = self.at + bytes.len();
         self.out.get_mut(self.at..end).expect("the fields fit").copy_from_slice(bytes);
         self.at = end;
     }
 
-    pub fn finish(mut self, seed: &[u8]) -> [u8; N] {
+    pub(super) fn finish(mut self, seed: &[u8]) -> [u8; N] {
         let (body, check) = self.out.split_last_chunk_mut::<4>().expect("it is longer than its checksum");
         *check = crc([seed, &*body]).to_le_bytes();
         self.out
@@ -180,10 +180,10 @@ impl<const N: usize> Writer<N> {
 }
 
 /// The fields of such an array, after the checksum is verified.
-pub struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    pub fn checked(bytes: &'a [u8], seed: &[u8]) -> Option<Fields<'a>> {
+    pub(super) fn checked(bytes: &'a [u8], seed: &[u8]) -> Option<Fields<'a>> {
         let (body, check) = bytes.split_last_chunk::<4>()?;
         (crc([seed, body]) == u32::from_le_bytes(*check)).then_some(Fields(body))
     }
@@ -198,16 +198,16 @@ impl<'a> Fields<'a> {
         self.take().map(u32::from_le_bytes)
     }
 
-    pub fn sums(&mut self) -> Option<Amount> {
+    pub(super) fn sums(&mut self) -> Option<Amount> {
         Some(Amount::sums(self.u64()?, self.u64()?))
     }
 
     /// A plausible id.
-    pub fn number(&mut self) -> Option<u64> {
+    pub(super) fn number(&mut self) -> Option<u64> {
         self.u64().filter(|number| *number < FARTHEST)
     }
 
-    pub fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
     }
 }

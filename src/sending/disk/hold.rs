@@ -18,7 +18,7 @@ pub const ATTEMPTS: u32 = 60;
 /// A read failure that is being retried.
 #[derive(Debug)]
 pub struct Hold {
-    pub file: String,
+    pub(crate) file: String,
     pub error: String,
     attempts: u32,
     again: Duration,
@@ -26,17 +26,17 @@ pub struct Hold {
 
 impl Hold {
     /// The state after another failure, or after the first.
-    pub fn after(before: Option<Hold>, now: Duration, file: String, error: &io::Error) -> Hold {
+    pub(super) fn after(before: Option<Hold>, now: Duration, file: String, error: &io::Error) -> Hold {
         let attempts = before.map_or(0, |hold| hold.attempts).saturating_add(1);
         Hold { file, error: error.to_string(), attempts, again: now + PAUSE }
     }
 
-    pub fn rests(&self, now: Duration) -> bool {
+    pub(super) fn rests(&self, now: Duration) -> bool {
         now < self.again
     }
 
     /// Whether the file, and not the disk, has failed for too long.
-    pub fn is_hopeless<D: Disk>(&self, disk: &D, attempts: u32) -> bool {
+    pub(super) fn is_hopeless<D: Disk>(&self, disk: &D, attempts: u32) -> bool {
         self.attempts >= attempts && reads_elsewhere(disk, &self.file)
     }
 }
@@ -50,7 +50,7 @@ fn reads_elsewhere<D: Disk>(disk: &D, file: &str) -> bool {
 }
 
 /// Renames a file so that it is kept for ever.
-pub fn keep<D: Disk>(disk: &D, file: &str) -> io::Result<()> {
+pub(super) fn keep<D: Disk>(disk: &D, file: &str) -> io::Result<()> {
     let stem = file.split_once('.').map_or(file, |(stem, _)| stem);
     disk.rename(file, &format!("{stem}{UNREADABLE}"))?;
     // If the old name comes back after a crash, all of this happens again.
@@ -71,7 +71,7 @@ pub struct Opening<D: Disk, C: Clock> {
     kept: Vec<String>,
 }
 
-pub type Opened<D, C> = Result<(Log<D, C>, Found), (Box<Opening<D, C>>, OpenError)>;
+pub(crate) type Opened<D, C> = Result<(Log<D, C>, Found), (Box<Opening<D, C>>, OpenError)>;
 
 impl<D: Disk, C: Clock> Opening<D, C> {
     pub fn new(disk: D, clock: C, limits: Limits, fresh: Identity, attempts: u32) -> Opening<D, C> {

@@ -49,8 +49,8 @@ impl NewRecord<'_> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     pub id: u64,
-    pub kind: u8,
-    pub received_nanos: u64,
+    pub(crate) kind: u8,
+    pub(crate) received_nanos: u64,
     pub amount: Amount,
     pub payload: Vec<u8>,
 }
@@ -127,7 +127,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
     }
 
     /// Continues from a survey.
-    pub fn begin(disk: D, clock: C, limits: Limits, survey: Survey) -> (Log<D, C>, Found) {
+    pub(super) fn begin(disk: D, clock: C, limits: Limits, survey: Survey) -> (Log<D, C>, Found) {
         let (found, damaged) = (survey.found.clone(), survey.damaged.clone());
         let mut log = Log::of(disk, clock, limits, survey);
         if !found.lost.is_zero() {
@@ -206,7 +206,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
     }
 
     /// The id of the next record.
-    pub fn next_id(&self) -> u64 {
+    pub(crate) fn next_id(&self) -> u64 {
         self.next_id
     }
 
@@ -221,32 +221,32 @@ impl<D: Disk, C: Clock> Log<D, C> {
     }
 
     /// Total bytes of all segments.
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used
     }
 
     /// Whether the last two writes failed.
-    pub fn is_failed(&self) -> bool {
+    pub(crate) fn is_failed(&self) -> bool {
         self.failures > 1
     }
 
     /// Whether it pauses before the next write.
-    pub fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.clock.now() < self.retry_at
     }
 
     /// Whether settled records are not yet on stable storage.
-    pub fn is_unsettled(&self) -> bool {
+    pub(crate) fn is_unsettled(&self) -> bool {
         self.marks.is_behind()
     }
 
     /// The record the last run had in flight; `None` if it ended cleanly.
-    pub fn attempts(&self) -> Option<Attempts> {
+    pub(crate) fn attempts(&self) -> Option<Attempts> {
         attempts::read(&self.disk, self.identity)
     }
 
     /// Stores the record in flight for the next run; `None` marks a clean end.
-    pub fn attempt(&self, attempts: Option<Attempts>) {
+    pub(crate) fn attempt(&self, attempts: Option<Attempts>) {
         // If this fails, a record that crashes the process is sent once more.
         let _ = match attempts {
             Some(attempts) => attempts::write(&self.disk, self.identity, attempts),
@@ -499,7 +499,7 @@ impl<D: Disk, C: Clock> Log<D, C> {
     }
 
     /// Gives up the oldest segment with all its unread records.
-    pub fn discard_oldest(&mut self) -> Amount {
+    pub(crate) fn discard_oldest(&mut self) -> Amount {
         if self.segments.len() == 1 {
             self.active = None;
         }

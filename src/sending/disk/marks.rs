@@ -10,7 +10,7 @@ use std::io::{self, IoSlice};
 use super::format::{self, FileHeader, FileKind, HEADER, Identity};
 use super::{Amount, Disk};
 
-pub const NAME: &str = "marks";
+pub(super) const NAME: &str = "marks";
 const NEW: &str = "marks.new";
 /// Offset of the first half.
 const START: u64 = 512;
@@ -21,17 +21,17 @@ const ENTRY_LEN: usize = ENTRY as usize;
 
 /// The combined entries.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// All records below this are settled…
-    pub low: u64,
+    pub(super) low: u64,
     /// …with this sum.
-    pub settled: Amount,
+    settled: Amount,
     /// Settled ranges beyond `low`: first record, last record, and sum.
     ranges: BTreeMap<u64, (u64, Amount)>,
     /// Everything ever found to be lost.
-    pub written_off: Amount,
+    pub(super) written_off: Amount,
     /// All records below this are on stable storage, and the sum of everything ever written.
-    pub durable: (u64, Amount),
+    pub(super) durable: (u64, Amount),
 }
 
 impl Default for Progress {
@@ -48,21 +48,21 @@ impl Default for Progress {
 }
 
 impl Progress {
-    pub fn is_settled(&self, id: u64) -> bool {
+    pub(super) fn is_settled(&self, id: u64) -> bool {
         id < self.low || self.ranges.range(..=id).next_back().is_some_and(|(_, (last, _))| *last >= id)
     }
 
     /// No record from this id on is settled.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.ranges.last_key_value().map_or(self.low, |(_, (last, _))| last.saturating_add(1))
     }
 
     /// Sum of everything settled.
-    pub fn settled_in_all(&self) -> Amount {
+    pub(super) fn settled_in_all(&self) -> Amount {
         self.ranges.values().fold(self.settled, |sum, (_, amount)| sum + *amount)
     }
 
-    pub fn settle(&mut self, first: u64, last: u64, amount: Amount) {
+    fn settle(&mut self, first: u64, last: u64, amount: Amount) {
         if first > last || self.is_settled(first) {
             return;
         }
@@ -85,7 +85,7 @@ impl Progress {
     }
 
     /// Settles the missing records of `first..=last` with a sum of zero: they are gone, and `written_off` counts them.
-    pub fn fill(&mut self, first: u64, last: u64) {
+    fn fill(&mut self, first: u64, last: u64) {
         let mut from = first.max(self.low);
         while from <= last {
             let next = self.ranges.range(from..).next().map(|(start, _)| *start).filter(|start| *start <= last);
@@ -98,7 +98,7 @@ impl Progress {
     }
 
     /// Forgets marks before the first existing record: they say nothing about existing ones.
-    pub fn rebase(&mut self, first: u64, before: Amount) {
+    pub(super) fn rebase(&mut self, first: u64, before: Amount) {
         (self.low, self.settled, self.written_off) = (first, before, Amount::default());
         self.ranges.retain(|start, _| *start >= first);
         while let Some((last, amount)) = self.ranges.remove(&self.low) {
@@ -179,17 +179,17 @@ fn seed(identity: Identity, at: u64) -> Vec<u8> {
 
 /// The content of the file when it was opened.
 #[derive(Debug, Default)]
-pub struct Read {
-    pub state: Progress,
+pub(super) struct Read {
+    pub(super) state: Progress,
     /// Whether the file exists and all of it verifies.
-    pub whole: bool,
+    pub(super) whole: bool,
     stamp: u64,
     /// Position of the entry with the highest stamp.
     newest: u64,
 }
 
 /// Reads the entries of the log `identity`.
-pub fn read<D: Disk>(disk: &D, file: &D::File, length: u64, identity: Identity) -> io::Result<Read> {
+pub(super) fn read<D: Disk>(disk: &D, file: &D::File, length: u64, identity: Identity) -> io::Result<Read> {
     let mut read = Read { whole: true, ..Read::default() };
     let bytes = read_file(disk, file, length)?;
     read.whole &= bytes
@@ -227,8 +227,8 @@ fn read_file<D: Disk>(disk: &D, file: &D::File, length: u64) -> io::Result<Vec<u
 }
 
 /// The state and its file.
-pub struct Marks<F> {
-    pub state: Progress,
+pub(super) struct Marks<F> {
+    pub(super) state: Progress,
     identity: Identity,
     half: u64,
     file: Option<F>,
@@ -240,11 +240,11 @@ pub struct Marks<F> {
     changed: bool,
     unsynced: bool,
     /// `low` on stable storage.
-    pub synced_low: u64,
+    pub(super) synced_low: u64,
 }
 
 impl<F> Marks<F> {
-    pub fn new(read: Read, identity: Identity, half: u64) -> Marks<F> {
+    pub(super) fn new(read: Read, identity: Identity, half: u64) -> Marks<F> {
         let half = half.next_multiple_of(ENTRY);
         // Start with the half that does not hold the newest entry.
         let at = if read.newest < START + half { START + half } else { START + 2 * half };
@@ -263,7 +263,7 @@ impl<F> Marks<F> {
         }
     }
 
-    pub fn settle(&mut self, first: u64, last: u64, amount: Amount) {
+    pub(super) fn settle(&mut self, first: u64, last: u64, amount: Amount) {
         self.state.settle(first, last, amount);
         self.changed = true;
         match self.fresh.last_mut() {
@@ -272,33 +272,33 @@ impl<F> Marks<F> {
         }
     }
 
-    pub fn fill(&mut self, first: u64, last: u64) {
+    pub(super) fn fill(&mut self, first: u64, last: u64) {
         self.state.fill(first, last);
         self.changed = true;
     }
 
-    pub fn write_off(&mut self, lost: Amount) {
+    pub(super) fn write_off(&mut self, lost: Amount) {
         self.state.written_off += Amount { records: 0, ..lost };
         self.changed = true;
     }
 
-    pub fn reach(&mut self, next: u64, all: Amount) {
+    pub(super) fn reach(&mut self, next: u64, all: Amount) {
         self.changed |= self.state.durable.0 != next;
         self.state.durable = (next, all);
     }
 
-    pub fn file(&self) -> Option<&F> {
+    pub(super) fn file(&self) -> Option<&F> {
         self.file.as_ref()
     }
 
     /// Starts a new file with a full snapshot.
-    pub fn renew<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+    pub(super) fn renew<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
         self.file = None;
         self.sync(disk)
     }
 
     /// Opens the file, or creates one if none of the right length exists.
-    pub fn open<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+    pub(super) fn open<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
         let whole = START + 2 * self.half;
         let known = disk.open(NAME).and_then(|file| {
             let mut header = [0; HEADER as usize];
@@ -362,7 +362,7 @@ impl<F> Marks<F> {
     }
 
     /// Writes new entries. After an error the file is given up; the next call creates another.
-    pub fn write<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+    pub(super) fn write<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
         let Some(file) = self.file.take() else { return self.create(disk) };
         if !self.changed {
             self.file = Some(file);
@@ -389,11 +389,11 @@ impl<F> Marks<F> {
     }
 
     /// Whether settled records are not yet on stable storage.
-    pub fn is_behind(&self) -> bool {
+    pub(super) fn is_behind(&self) -> bool {
         self.unsynced || self.changed || self.file.is_none()
     }
 
-    pub fn sync<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+    pub(super) fn sync<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
         self.write(disk)?;
         if self.unsynced {
             let Some(file) = self.file.take() else { return Ok(()) };

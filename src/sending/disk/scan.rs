@@ -16,20 +16,20 @@ const MOST_GAPS: u32 = 64;
 const GAP: u8 = 0xff;
 
 /// A file that is read in blocks.
-pub struct Reader<F> {
-    pub file: F,
+pub(super) struct Reader<F> {
+    pub(super) file: F,
     block: Vec<u8>,
     start: u64,
     /// Whether it skips unreadable bytes.
     passes: bool,
     /// Pages skipped, and where the last of them ends.
-    pub gaps: u32,
+    pub(super) gaps: u32,
     passed_to: u64,
 }
 
 /// What a position in a segment holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Piece {
+pub(super) enum Piece {
     /// A record with valid header and payload.
     Record { frame: Frame, at: u64 },
     /// Bytes up to `to` that are no record, or a record with a damaged payload.
@@ -39,7 +39,7 @@ pub enum Piece {
 }
 
 impl<F> Reader<F> {
-    pub fn new(file: F, passes: bool) -> Reader<F> {
+    pub(super) fn new(file: F, passes: bool) -> Reader<F> {
         Reader { file, block: Vec::new(), start: 0, passes, gaps: 0, passed_to: 0 }
     }
 
@@ -86,7 +86,7 @@ impl<F> Reader<F> {
     }
 
     /// The payload of a verified record; `None` if it no longer verifies.
-    pub fn payload<D: Disk<File = F>>(
+    pub(super) fn payload<D: Disk<File = F>>(
         &mut self,
         disk: &D,
         frame: &Frame,
@@ -107,7 +107,7 @@ impl<F> Reader<F> {
     }
 
     /// The piece at `at` of segment `sequence`, which ends at `end`. It always advances, or is the end.
-    pub fn piece<D: Disk<File = F>>(
+    pub(super) fn piece<D: Disk<File = F>>(
         &mut self,
         disk: &D,
         (identity, sequence): (Identity, u64),

@@ -40,49 +40,49 @@ pub struct Found {
     /// Stretches that do not verify, in bytes: damaged, or never acknowledged.
     pub damaged_bytes: u64,
     /// Files with unreadable parts. Records there count as lost.
-    pub unreadable: u64,
+    pub(crate) unreadable: u64,
     /// The oldest waiting record.
-    pub oldest_nanos: Option<u64>,
-    pub segments: usize,
+    pub(crate) oldest_nanos: Option<u64>,
+    pub(crate) segments: usize,
 }
 
 /// A file of records.
 #[derive(Debug)]
-pub struct Segment {
-    pub sequence: u64,
+pub(super) struct Segment {
+    pub(super) sequence: u64,
     /// The id after its last record. Records beyond it were refused when they were written.
-    pub end_id: u64,
+    pub(super) end_id: u64,
     /// Where its last record ends.
-    pub length: u64,
+    pub(super) length: u64,
     /// Waiting records not read yet.
-    pub unread: Amount,
+    pub(super) unread: Amount,
     /// Whether it is kept for ever; its readable parts are used.
-    pub is_kept: bool,
+    pub(super) is_kept: bool,
 }
 
 impl Segment {
-    pub fn file_name(&self) -> String {
+    pub(super) fn file_name(&self) -> String {
         name_of(self.sequence, self.is_kept)
     }
 }
 
-pub struct Survey {
-    pub identity: Identity,
-    pub marks: Read,
-    pub segments: Vec<Segment>,
-    pub next_sequence: u64,
-    pub next_id: u64,
+pub(crate) struct Survey {
+    pub(super) identity: Identity,
+    pub(super) marks: Read,
+    pub(super) segments: Vec<Segment>,
+    pub(super) next_sequence: u64,
+    pub(super) next_id: u64,
     /// The synced part, set if the last group may not have been synced.
-    pub durable: Option<(u64, Amount)>,
-    pub found: Found,
+    pub(super) durable: Option<(u64, Amount)>,
+    pub(super) found: Found,
     /// Sequence, from, to.
-    pub damaged: Vec<(u64, u64, u64)>,
+    pub(super) damaged: Vec<(u64, u64, u64)>,
 }
 
 /// Maximum damaged stretches remembered; further ones are only counted.
 const REMEMBERED: usize = 1024;
 
-pub fn file_name(sequence: u64) -> String {
+pub(super) fn file_name(sequence: u64) -> String {
     format!("{sequence:016x}{SUFFIX}")
 }
 
@@ -101,7 +101,7 @@ fn sequence_of(name: &str) -> Option<(u64, bool)> {
     Some((sequence, is_kept))
 }
 
-pub fn is_segment(name: &str) -> bool {
+pub(super) fn is_segment(name: &str) -> bool {
     sequence_of(name).is_some()
 }
 
@@ -136,13 +136,13 @@ fn open<D: Disk>(disk: &D, name: &str) -> Result<(D::File, u64), OpenError> {
 }
 
 /// Retries twice: a failure may be transient.
-pub fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     attempt().or_else(|_| attempt()).or_else(|_| attempt())
 }
 
 /// Surveys the directory. `fresh` is the identity of a log that does not exist yet. An unreadable file ends the survey,
 /// unless `passes` is set.
-pub fn survey<D: Disk>(disk: &D, fresh: Identity, passes: bool) -> Result<Survey, OpenError> {
+pub(crate) fn survey<D: Disk>(disk: &D, fresh: Identity, passes: bool) -> Result<Survey, OpenError> {
     let names = disk.list()?;
     let mut sequences: Vec<_> = names.iter().filter_map(|name| sequence_of(name)).collect();
     sequences.sort_unstable();

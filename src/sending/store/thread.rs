@@ -30,7 +30,7 @@ const ONE_BY_ONE: usize = 256;
 const CAREFUL: Duration = Duration::from_secs(10);
 
 /// Runs until the queue is gone or closes the log.
-pub fn run(watch: &Watch, store: &Arc<Store>, opened: Opened, letters: DeadLetters, queue: &Weak<Queue>) {
+pub(super) fn run(watch: &Watch, store: &Arc<Store>, opened: Opened, letters: DeadLetters, queue: &Weak<Queue>) {
     let _end = End { store, queue };
     if let Some(log) = open(store, opened, queue) {
         keep(watch, store, log, letters, queue);

@@ -114,7 +114,7 @@ impl Plan {
     }
 
     /// The exporters whose telemetry returns to this process: the key of the endpoint, the endpoint, the receiver.
-    pub fn loops(&self) -> Vec<(Vec<String>, &Endpoint, String)> {
+    pub(crate) fn loops(&self) -> Vec<(Vec<String>, &Endpoint, String)> {
         let all = self.listening();
         let feeding = self.feeding(|exporter, signal| {
             let receivers = self.upstream(exporter, signal).into_iter().flat_map(|endpoint| self.at(&all, endpoint));

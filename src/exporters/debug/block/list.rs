@@ -15,19 +15,19 @@ const COUNT: usize = 6;
 
 /// The requests that are listed, and how many were.
 #[derive(Clone, Debug, Default)]
-pub struct List {
+pub(crate) struct List {
     /// Those with a failure.
-    pub failed: bool,
+    pub(crate) failed: bool,
     /// Those that took longer, in nanoseconds.
-    pub slower_than: Option<u64>,
+    pub(crate) slower_than: Option<u64>,
     /// Those with a span of this service.
-    pub service: Option<String>,
-    pub listed: u64,
+    pub(crate) service: Option<String>,
+    pub(crate) listed: u64,
 }
 
 impl List {
     /// Writes the line of a request, if it is one of those that are listed; before the first, the heads of the columns.
-    pub fn put(&mut self, tree: &Tree, summary: &Summary, trace: &[u8], layout: Layout, to: &mut Pieces) {
+    pub(super) fn put(&mut self, tree: &Tree, summary: &Summary, trace: &[u8], layout: Layout, to: &mut Pieces) {
         let (root, node) = tree.at(tree.main);
         let services: HashSet<&str> = tree.spans.iter().map(|span| &*span.service).collect();
         let has_service = self.service.as_ref().is_none_or(|service| services.contains(service.as_str()));

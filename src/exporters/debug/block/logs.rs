@@ -9,18 +9,18 @@ use crate::exporters::debug::tree::Span;
 /// The number of spans, from the latest start backwards, among which the one that ran at a log's time is searched.
 const NEAR: usize = 64;
 
-pub struct Placed<'a> {
+pub(super) struct Placed<'a> {
     /// By the span's id, sorted by time.
-    pub below: HashMap<u64, Vec<&'a Log>>,
+    pub(super) below: HashMap<u64, Vec<&'a Log>>,
     /// Logs without a span here, sorted by time.
-    pub homeless: Vec<&'a Log>,
+    pub(super) homeless: Vec<&'a Log>,
     /// The number of logs whose span has not arrived.
-    pub lost: usize,
+    pub(super) lost: usize,
 }
 
 impl<'a> Placed<'a> {
     /// The logs are sorted by time.
-    pub fn of(spans: &[Span], logs: &'a [Log]) -> Placed<'a> {
+    pub(super) fn of(spans: &[Span], logs: &'a [Log]) -> Placed<'a> {
         let ids: HashSet<u64> = spans.iter().map(|span| span.id).collect();
         let mut services: HashMap<&str, Vec<&Span>> = HashMap::new();
         if logs.iter().any(|log| log.span == 0) {
@@ -43,7 +43,7 @@ impl<'a> Placed<'a> {
     }
 
     /// Whether a log of a span says that something is wrong.
-    pub fn is_notable(&self, span: u64) -> bool {
+    pub(super) fn is_notable(&self, span: u64) -> bool {
         let is_notable = |log: &&Log| matches!(log.line.tone, Tone::Warning | Tone::Bad);
         self.below.get(&span).is_some_and(|logs| logs.iter().any(is_notable))
     }

@@ -12,7 +12,7 @@ use crate::otlp::hex;
 /// Maximum failures named.
 const FAILURES: usize = 3;
 
-pub struct Summary {
+pub(super) struct Summary {
     title: String,
     /// Why this is not the whole request. Then no bottleneck is named.
     partial: Option<String>,
@@ -27,7 +27,7 @@ pub struct Summary {
 
 impl Summary {
     /// With the number of spans that came twice, and of logs whose span is not here.
-    pub fn of(tree: &Tree, request: &Request, twice: usize, lost: usize, layout: Layout) -> Summary {
+    pub(super) fn of(tree: &Tree, request: &Request, twice: usize, lost: usize, layout: Layout) -> Summary {
         let partial = partial(tree, request, lost);
         let is_whole = partial.is_none();
         let work = |work: Option<usize>| tree.works.get(work?).filter(|_| is_whole);
@@ -52,21 +52,21 @@ impl Summary {
     }
 
     /// Whether there is nothing to remark about how it came.
-    pub fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         self.partial.is_none() && self.notes.is_empty()
     }
 
-    pub fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.partial.is_none()
     }
 
     /// What explains a failure or the time in a few words: the first failure, else what is missing, else the bottleneck.
-    pub fn culprit(&self) -> Option<String> {
+    pub(super) fn culprit(&self) -> Option<String> {
         let failure = self.failures.first().map(|failure| format!("✗ {failure}"));
         failure.or_else(|| self.partial.clone()).or_else(|| Some(format!("> {}", self.bottleneck.as_ref()?)))
     }
 
-    pub fn has_failures(&self) -> bool {
+    pub(super) fn has_failures(&self) -> bool {
         !self.failures.is_empty()
     }
 }
@@ -180,7 +180,7 @@ fn failures(tree: &Tree) -> (Vec<String>, usize) {
 
 impl Drawing<'_, '_> {
     /// Writes the title, and all that is to be said before the rows.
-    pub fn head(&mut self, summary: &Summary) {
+    pub(super) fn head(&mut self, summary: &Summary) {
         let Summary { title, partial, notes, bottleneck, after, failures, more } = summary;
         self.line(Tone::Strong, title);
         partial.iter().chain(notes).for_each(|note| self.say(Tone::Warning, " ! ", note));
@@ -193,7 +193,7 @@ impl Drawing<'_, '_> {
     }
 
     /// Repeats it after the rows.
-    pub fn foot(&mut self, summary: &Summary) {
+    pub(super) fn foot(&mut self, summary: &Summary) {
         let Summary { partial, bottleneck, failures, more, .. } = summary;
         let mut said: Vec<String> = partial.iter().cloned().collect();
         said.extend(failures.iter().map(|text| format!("✗ {text}")));

@@ -23,7 +23,7 @@ const ANSWERED: usize = 4096;
 const PER_TRACE: usize = 2 * size_of::<Trace>() + 256;
 
 #[derive(Default)]
-pub struct Trace {
+pub(super) struct Trace {
     age: u64,
     /// When it is printed, even if it is incomplete.
     latest: Option<Instant>,
@@ -31,8 +31,8 @@ pub struct Trace {
     settled: Option<Instant>,
     /// Until when it is kept, if it does not wait.
     kept: Option<Instant>,
-    pub spans: Vec<Span>,
-    pub logs: Vec<Log>,
+    pub(super) spans: Vec<Span>,
+    pub(super) logs: Vec<Log>,
     /// The number of its items, including spans that came twice.
     items: usize,
     bytes: usize,
@@ -43,16 +43,16 @@ pub struct Trace {
     /// The parents of servers' spans.
     served: HashSet<u64>,
     /// Calls whose server has not arrived, though it usually does.
-    pub unserved: HashSet<u64>,
+    pub(super) unserved: HashSet<u64>,
     /// The spans and logs that have not been printed.
-    pub fresh: [usize; 2],
+    pub(super) fresh: [usize; 2],
     /// How often it has been printed.
-    pub printed: u32,
-    pub is_wanted: bool,
+    pub(super) printed: u32,
+    pub(super) is_wanted: bool,
     /// Something around its items was not kept.
-    pub has_gap: bool,
+    pub(super) has_gap: bool,
     /// It was printed and forgotten before these items came.
-    pub is_late: bool,
+    pub(super) is_late: bool,
 }
 
 impl Trace {
@@ -61,7 +61,7 @@ impl Trace {
     }
 
     /// Adds a span; `is_served` if it is a call whose server usually has a span.
-    pub fn add_span(&mut self, span: Span, is_served: bool) {
+    pub(super) fn add_span(&mut self, span: Span, is_served: bool) {
         self.fresh[0] += 1;
         if span.kind == SERVER {
             self.served.insert(span.parent);
@@ -94,7 +94,7 @@ impl Trace {
 }
 
 #[derive(Default)]
-pub struct Held {
+pub(super) struct Held {
     wait: Duration,
     traces: HashMap<Id, Trace>,
     /// Waiting traces by age, the oldest first.
@@ -102,10 +102,10 @@ pub struct Held {
     /// Kept ones by the time since which they are.
     kept: BTreeMap<u64, Id>,
     next_age: u64,
-    pub total: usize,
+    pub(super) total: usize,
     /// Items that have not been printed.
-    pub fresh: usize,
-    pub bytes: usize,
+    pub(super) fresh: usize,
+    pub(super) bytes: usize,
     forgotten: VecDeque<Id>,
     is_forgotten: HashSet<Id>,
     /// Hashes of the calls that servers with spans of their own have answered.
@@ -114,30 +114,30 @@ pub struct Held {
 }
 
 impl Held {
-    pub fn new(wait: Duration) -> Held {
+    pub(super) fn new(wait: Duration) -> Held {
         Held { wait, ..Held::default() }
     }
 
-    pub fn traces(&self) -> usize {
+    pub(super) fn traces(&self) -> usize {
         self.traces.len()
     }
 
     /// The oldest of the waiting traces.
-    pub fn oldest(&self) -> Option<Id> {
+    pub(super) fn oldest(&self) -> Option<Id> {
         self.waiting.values().next().copied()
     }
 
     /// Whether a trace was printed and is held no more.
-    pub fn is_forgotten(&self, id: &Id) -> bool {
+    pub(super) fn is_forgotten(&self, id: &Id) -> bool {
         self.is_forgotten.contains(id) && !self.traces.contains_key(id)
     }
 
-    pub fn is_wanted(&self, id: &Id) -> bool {
+    pub(super) fn is_wanted(&self, id: &Id) -> bool {
         self.traces.get(id).is_some_and(|trace| trace.is_wanted)
     }
 
     /// Adds an item to its trace, which then waits to be printed.
-    pub fn add(&mut self, id: Id, bytes: usize, is_wanted: bool, now: Instant, put: impl FnOnce(&mut Trace)) {
+    pub(super) fn add(&mut self, id: Id, bytes: usize, is_wanted: bool, now: Instant, put: impl FnOnce(&mut Trace)) {
         let is_late = self.is_forgotten.contains(&id);
         let trace = self.traces.entry(id).or_insert_with(|| {
             self.bytes += PER_TRACE;
@@ -159,7 +159,7 @@ impl Held {
     }
 
     /// Wants a trace to be shown. If its time is over, it is due at once.
-    pub fn want(&mut self, id: &Id, now: Instant) {
+    pub(super) fn want(&mut self, id: &Id, now: Instant) {
         let Some(trace) = self.traces.get_mut(id) else { return };
         trace.is_wanted = true;
         if trace.kept.take().is_some() {
@@ -170,7 +170,7 @@ impl Held {
     }
 
     /// Whether a server with spans of its own usually answers this call. Of a failed one it may know nothing.
-    pub fn is_served(&self, span: &Span) -> bool {
+    pub(super) fn is_served(&self, span: &Span) -> bool {
         span.kind == CLIENT && span.failure.is_none() && self.answered.contains(&self.call(span))
     }
 
@@ -180,7 +180,7 @@ impl Held {
     }
 
     /// Learns from a trace which calls are answered.
-    pub fn learn(&mut self, trace: &Trace) {
+    pub(super) fn learn(&mut self, trace: &Trace) {
         for span in trace.spans.iter().filter(|span| span.kind == CLIENT && trace.served.contains(&span.id)) {
             if self.answered.len() >= ANSWERED {
                 self.answered.clear();
@@ -190,20 +190,20 @@ impl Held {
     }
 
     /// When something is due to be printed or forgotten.
-    pub fn wake_at(&self) -> Option<Instant> {
+    pub(super) fn wake_at(&self) -> Option<Instant> {
         let waiting = self.waiting.values().filter_map(|id| self.traces.get(id)?.due()).min();
         let kept = self.kept.values().next().and_then(|id| self.traces.get(id)?.kept);
         [waiting, kept].into_iter().flatten().min()
     }
 
     /// The waiting traces that are due, the oldest first.
-    pub fn due(&self, now: Instant) -> Vec<Id> {
+    pub(super) fn due(&self, now: Instant) -> Vec<Id> {
         let is_due = |id: &&Id| self.traces.get(*id).is_some_and(|trace| trace.due().is_none_or(|due| due <= now));
         self.waiting.values().filter(is_due).copied().collect()
     }
 
     /// Takes a trace out, to print it.
-    pub fn take(&mut self, id: &Id) -> Option<Trace> {
+    pub(super) fn take(&mut self, id: &Id) -> Option<Trace> {
         let trace = self.traces.remove(id)?;
         self.waiting.remove(&trace.age);
         self.kept.remove(&trace.age);
@@ -214,7 +214,7 @@ impl Held {
     }
 
     /// Takes a printed trace back, and keeps it for a while from this moment on.
-    pub fn put_back(&mut self, id: Id, mut trace: Trace, now: Option<Instant>) {
+    pub(super) fn put_back(&mut self, id: Id, mut trace: Trace, now: Option<Instant>) {
         let is_kept = trace.items <= KEPT_ITEMS && !trace.is_late;
         let Some(now) = now.filter(|_| is_kept) else { return self.remember(id, &trace) };
         (trace.fresh, trace.printed) = ([0, 0], trace.printed + 1);
@@ -225,7 +225,7 @@ impl Held {
     }
 
     /// Lets a trace wait no longer.
-    pub fn keep(&mut self, id: &Id, now: Instant) {
+    pub(super) fn keep(&mut self, id: &Id, now: Instant) {
         let Some(trace) = self.traces.get_mut(id) else { return };
         self.waiting.remove(&trace.age);
         (trace.latest, trace.settled, trace.kept) = (None, None, Some(now + KEPT));
@@ -235,7 +235,7 @@ impl Held {
     }
 
     /// Forgets the trace that has been kept longest; false if none is kept.
-    pub fn forget_one(&mut self) -> bool {
+    pub(super) fn forget_one(&mut self) -> bool {
         let Some(id) = self.kept.values().next().copied() else { return false };
         if let Some(trace) = self.take(&id) {
             self.remember(id, &trace);
@@ -244,7 +244,7 @@ impl Held {
     }
 
     /// Forgets traces that have been kept for long enough.
-    pub fn forget_old(&mut self, now: Instant) {
+    pub(super) fn forget_old(&mut self, now: Instant) {
         let is_old = |held: &Held| {
             let oldest = held.kept.values().next().and_then(|id| held.traces.get(id));
             oldest.is_some_and(|trace| trace.kept.is_none_or(|kept| kept <= now))
@@ -264,7 +264,7 @@ impl Held {
         }
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.traces = HashMap::new();
         self.waiting.clear();
         self.kept.clear();

@@ -23,7 +23,7 @@ struct Alike<'a> {
 
 impl<'a> Tree<'a> {
     /// The span of the server that answers a client's call, if it is here.
-    pub fn peer(&self, at: usize) -> Option<&'a Span> {
+    pub(crate) fn peer(&self, at: usize) -> Option<&'a Span> {
         let spans = self.spans;
         let (span, node) = (&spans[at], &self.nodes[at]);
         let mut children = node.children.iter().map(|child| &spans[*child]);

@@ -9,7 +9,7 @@ use crate::ottl::function::Arguments;
 use crate::ottl::scene::Scene;
 use crate::ottl::value::{Fault, Time, Value};
 
-pub fn read_time<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn read_time<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value<'a>, Fault> {
     let text = arguments.text(0, scene)?;
     if text.is_empty() {
         return Err(Fault::new("time cannot be nil"));

@@ -48,7 +48,7 @@ const TYPES: [Row; 17] = [
 
 impl Policy {
     /// A policy of the list; all mistakes are reported.
-    pub fn decode(section: &Section, name: &str) -> Option<Policy> {
+    pub(crate) fn decode(section: &Section, name: &str) -> Option<Policy> {
         read(section, name, Place::Top)
     }
 }

@@ -10,11 +10,11 @@ use super::super::{Clock, Disk};
 use super::{Log, Record};
 
 /// The read position.
-pub struct Cursor<F> {
-    pub sequence: u64,
-    pub at: u64,
-    pub next_id: u64,
-    pub reader: Option<Reader<F>>,
+pub(super) struct Cursor<F> {
+    pub(super) sequence: u64,
+    pub(super) at: u64,
+    pub(super) next_id: u64,
+    pub(super) reader: Option<Reader<F>>,
 }
 
 impl<D: Disk, C: Clock> Log<D, C> {
