@@ -43,9 +43,13 @@ service:
 const ARRIVAL: Duration = Duration::from_millis(50);
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// The batch delays of SDKs in milliseconds, which are seconds by default: people look at each request.
-const DELAYS: [(&str, &str); 3] =
-    [("OTEL_BSP_SCHEDULE_DELAY", "200"), ("OTEL_BLRP_SCHEDULE_DELAY", "200"), ("OTEL_METRIC_EXPORT_INTERVAL", "5000")];
+/// The batch delays of SDKs in milliseconds, which are seconds by default: people look at each request. A group is set
+/// only if none of it is: some SDKs refuse to start with an interval that is shorter than its timeout.
+const DELAYS: [&[(&str, &str)]; 3] = [
+    &[("OTEL_BSP_SCHEDULE_DELAY", "200")],
+    &[("OTEL_BLRP_SCHEDULE_DELAY", "200")],
+    &[("OTEL_METRIC_EXPORT_INTERVAL", "5000"), ("OTEL_METRIC_EXPORT_TIMEOUT", "4000")],
+];
 
 /// Exit statuses, as in shells.
 const NOT_EXECUTABLE: u8 = 126;
@@ -137,7 +141,8 @@ fn equip(command: &mut Command, endpoint: &str) {
             command.env(exporter, "otlp");
         }
     }
-    command.envs(DELAYS.into_iter().filter(|(name, _)| is_unset(name)));
+    let unset = DELAYS.into_iter().filter(|group| group.iter().all(|(name, _)| is_unset(name)));
+    command.envs(unset.flatten().copied());
 }
 
 fn code(status: ExitStatus) -> u8 {

@@ -44,7 +44,7 @@ for step in sys.argv[1]:
             "name": "GET /cart", "startTimeUnixNano": "1000000000", "endTimeUnixNano": "1200000000"}]}]}]})
     else:
         time.sleep(1.2)
-names = ["OTEL_BSP_SCHEDULE_DELAY", "OTEL_BLRP_SCHEDULE_DELAY", "OTEL_METRIC_EXPORT_INTERVAL"]
+names = ["OTEL_BSP_SCHEDULE_DELAY", "OTEL_BLRP_SCHEDULE_DELAY", "OTEL_METRIC_EXPORT_INTERVAL", "OTEL_METRIC_EXPORT_TIMEOUT"]
 print([os.environ.get(name) for name in names])
 "#;
 
@@ -96,12 +96,23 @@ fn metrics_are_shown_where_nothing_else_comes() {
     assert!(stderr.matches(" gauge ").count() == 1 && !stderr.contains("metrics came"), "{stderr}");
 }
 
+/// An interval alone made a Node.js program fail at its start: it was shorter than the SDK's timeout.
 #[test]
 fn sdks_send_soon_unless_the_user_says_otherwise() {
-    let mut command = misaki(&["python3", "-c", SENDER, "m"]);
-    command.env("OTEL_BSP_SCHEDULE_DELAY", "77").env("OTEL_BLRP_SCHEDULE_DELAY", "");
-    let (stdout, _) = texts(&command.env_remove("OTEL_METRIC_EXPORT_INTERVAL").output().unwrap());
-    assert_eq!(stdout, "['77', '200', '5000']\n");
+    let rows: [(&[(&str, &str)], &str); 4] = [
+        (&[], "['200', '200', '5000', '4000']\n"),
+        (&[("OTEL_BSP_SCHEDULE_DELAY", "77"), ("OTEL_BLRP_SCHEDULE_DELAY", "")], "['77', '200', '5000', '4000']\n"),
+        (&[("OTEL_METRIC_EXPORT_INTERVAL", "9")], "['200', '200', '9', None]\n"),
+        (&[("OTEL_METRIC_EXPORT_TIMEOUT", "9000")], "['200', '200', None, '9000']\n"),
+    ];
+    for (set, expected) in rows {
+        let mut command = misaki(&["python3", "-c", SENDER, "m"]);
+        for name in ["BSP_SCHEDULE_DELAY", "BLRP_SCHEDULE_DELAY", "METRIC_EXPORT_INTERVAL", "METRIC_EXPORT_TIMEOUT"] {
+            command.env_remove(format!("OTEL_{name}"));
+        }
+        let (stdout, _) = texts(&command.envs(set.iter().copied()).output().unwrap());
+        assert_eq!(stdout, expected, "{set:?}");
+    }
 }
 
 /// It had no socket: what one program did could not be asked from outside.
