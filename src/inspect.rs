@@ -1,7 +1,7 @@
 //! The inside of a running collector, for its own user on the same machine: a small HTTP API on a Unix socket.
 //!
-//! `feed` receives from the tap and keeps the `ring` of the recent past; `wanted` selects what a client sees; `server`
-//! answers; `place` finds sockets, for the collector and its clients.
+//! `feed` receives from the tap and keeps the `ring` of the recent past; `wanted` selects what a client sees, and `text`
+//! finds words in it; `server` answers; `place` finds sockets, for the collector and its clients.
 
 pub(crate) mod feed;
 mod forgotten;

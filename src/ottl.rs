@@ -3,7 +3,8 @@
 //! From top to bottom: `program` (statements and conditions of a component), `parser` and `lexer` (text to syntax),
 //! `compile` (syntax to typed expressions), `functions` (one row each), `condition` and `expression` (evaluation),
 //! `paths` (reading and writing a path), `scene` (the input of a statement), `pattern` (regular expressions and globs),
-//! `render` (values as text), `value`, `advice` (help for common mistakes).
+//! `render` (values as text), `value`, `advice` (help for common mistakes), `meant` (a proposal for a refused
+//! condition).
 
 mod advice;
 pub mod compile;

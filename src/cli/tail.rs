@@ -221,6 +221,9 @@ async fn follow(options: &Tail, wanted: Wanted) -> Result<(), Failure> {
     if options.past && writer.requests.list.as_ref().is_some_and(|list| list.listed == 0) {
         log::write("none of the requests that the collector still keeps; --follow lists those to come\n");
     }
+    if options.past && options.list.is_none() && seen == 0 {
+        log::write("none of what the collector still keeps; without --past, tail shows what comes\n");
+    }
     match options.expect {
         Some(expected) if seen < expected => Err(failed(format!("{expected} expected, {seen} came"))),
         _ => Ok(()),

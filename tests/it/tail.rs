@@ -153,6 +153,8 @@ async fn the_past_is_sorted_and_ends() {
             assert!(line.contains(name), "{arguments:?}: {name}: {out}");
         }
     }
+    let (status, out, err) = tail(&["--text", "zebra"]).await;
+    assert!(status == 0 && out.is_empty() && err.starts_with("none of what the collector still keeps"), "{out}{err}");
     let (status, _, err) = tail(&["--at", "leaving"]).await;
     assert!(status == 64 && err.starts_with("error: --past: of what leaves nothing is kept"), "{err}");
     // One form after the other, under each of its names.

@@ -23,8 +23,7 @@ use super::super::Look;
 /// The interval of a look. Metrics are shown at the second look after they came: other signals may follow them.
 const LOOK: Duration = Duration::from_millis(500);
 
-const HIDDEN: &str =
-    "misaki: metrics came, too: `misaki tail` shows them while the program runs, and --print line everything\n";
+const HIDDEN: &str = "misaki: metrics came, too: `misaki tail` and --print line show them\n";
 
 pub(super) struct Metrics {
     /// The passing metrics; `None` if they are not to be shown, or no longer.
