@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, kept};
 use crate::otlp::schema::{REQUEST_RESOURCES, log_record, span};
 use crate::otlp::slice::Exhausted;
 use crate::otlp::views::{Repeated, ResourceGroup, ScopeGroup};
@@ -94,11 +94,7 @@ impl Known {
         let whole = |(bytes, items): &(Bytes, u32)| {
             let arena = Arena::with_limit((64 << 10) + 4 * bytes.len());
             let mut sieve = Sieve { ids: &self.ids, field };
-            match rewrite(signal, bytes, *items, arena.room(), &mut sieve as &mut dyn Visitor<Fault = Exhausted>) {
-                Ok(Outcome::Unchanged) => Some((bytes.clone(), *items)),
-                Ok(Outcome::Changed { bytes, items }) => Some((bytes.into(), items)),
-                Ok(Outcome::Empty) | Err(_) => None,
-            }
+            kept(signal, bytes, *items, arena.room(), &mut sieve)
         };
         parts.iter().filter_map(whole).collect()
     }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::otlp::hex;
 use crate::otlp::message::Message;
-use crate::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, kept};
 use crate::otlp::schema::{self, Kind, METRIC, Names, RESOURCE, SCOPE, is_data, key_value};
 use crate::otlp::wire::{Fields, Value};
 use crate::ottl::value::{Arena, Fault};
@@ -35,11 +35,7 @@ impl Words {
         let arena = Arena::with_limit((64 << 10) + 4 * bytes.len());
         let depth = if signal == Signal::Metrics { Depth::Children } else { Depth::Records };
         let mut search = Search { words: &self.0, signal, depth, found: [0; 4], text: String::new() };
-        match rewrite(signal, bytes, items, arena.room(), &mut search as &mut dyn Visitor<Fault = Fault>) {
-            Ok(Outcome::Unchanged) => Some((bytes.clone(), items)),
-            Ok(Outcome::Changed { bytes, items }) => Some((bytes.into(), items)),
-            Ok(Outcome::Empty) | Err(_) => None,
-        }
+        kept(signal, bytes, items, arena.room(), &mut search)
     }
 }
 

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::text::Words;
 use crate::otlp::hex;
-use crate::otlp::rewrite::{Depth, Outcome, Sight, Verdict, Visitor, rewrite};
+use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, kept};
 use crate::ottl::compile::{self, Dialect};
 use crate::ottl::condition::Condition;
 use crate::ottl::functions;
@@ -290,11 +290,7 @@ impl Rule {
     fn keep(&self, bytes: &Bytes, items: u32, now: Now) -> Option<(Bytes, u32)> {
         let arena = Arena::with_limit((64 << 10) + 4 * bytes.len());
         let mut sieve = Sieve { rule: self, depth: level(self.context).0, arena: &arena, now };
-        match rewrite(self.signal, bytes, items, arena.room(), &mut sieve as &mut dyn Visitor<Fault = Fault>) {
-            Ok(Outcome::Unchanged) => Some((bytes.clone(), items)),
-            Ok(Outcome::Changed { bytes, items }) => Some((bytes.into(), items)),
-            Ok(Outcome::Empty) | Err(_) => None,
-        }
+        kept(self.signal, bytes, items, arena.room(), &mut sieve)
     }
 }
 

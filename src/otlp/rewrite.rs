@@ -6,6 +6,8 @@
 mod output;
 mod walk;
 
+use bytes::Bytes;
+
 use super::Signal;
 use super::message::Message;
 use super::room::Room;
@@ -129,6 +131,21 @@ pub enum Outcome {
         bytes: Vec<u8>,
         items: u32,
     },
+}
+
+/// The items of a request that a visitor keeps; `None` if it keeps none, or fails.
+pub(crate) fn kept<'a, F: From<Exhausted>>(
+    signal: Signal,
+    request: &'a Bytes,
+    items: u32,
+    room: &'a Room,
+    visitor: &mut dyn Visitor<'a, Fault = F>,
+) -> Option<(Bytes, u32)> {
+    match rewrite(signal, request, items, room, visitor) {
+        Ok(Outcome::Unchanged) => Some((request.clone(), items)),
+        Ok(Outcome::Changed { bytes, items }) => Some((bytes.into(), items)),
+        Ok(Outcome::Empty) | Err(_) => None,
+    }
 }
 
 const METRIC_DEPTH: usize = 4;
