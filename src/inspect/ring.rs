@@ -1,7 +1,8 @@
 //! The recent past: whole requests as received or dropped, in a bounded ring.
 //!
-//! It is fair: each service has its own lane, and room is made by removing the oldest request of the longest lane. Traces
-//! of which a part is removed are remembered as forgotten. It is cheap: a request is kept by reference, and of a service that exceeds its allowance only some requests are kept.
+//! It is fair: each service has its own lane, and room is made by removing the oldest request of the longest lane.
+//! Traces of which a part is removed are remembered as forgotten. It is cheap: a request is kept by reference, and of a
+//! service that exceeds its allowance only some requests are kept.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -152,7 +152,7 @@ impl Frames {
             let left = self.buffer.get(self.at..self.end).unwrap_or_default();
             buffer.iter_mut().zip(left).for_each(|(to, byte)| *to = *byte);
             self.buffer = buffer;
-        } else {
+        } else if self.at > 0 {
             self.buffer.copy_within(self.at..self.end, 0);
         }
         (self.at, self.end) = (0, self.end - self.at);

@@ -1,10 +1,9 @@
 //! Gathers requests while they arrive: spans and logs by their trace, until the trace is complete or its time is over.
 //!
 //! A trace is complete when its root, all parents that its spans name, and the servers of calls that usually have one
-//! have arrived. It then waits a moment longer
-//! for other items, mostly logs. A printed trace is kept for a while, and printed again if it grows. The memory of all
-//! traces (`held`) comes from the budget and is limited: beyond the limit printed traces are forgotten, then the oldest
-//! waiting one is printed early, with a note that says so.
+//! have arrived. It then waits a moment longer for other items, mostly logs. A printed trace is kept for a while, and
+//! printed again if it grows. The memory of all traces (`held`) comes from the budget and is limited: beyond the limit
+//! printed traces are forgotten, then the oldest waiting one is printed early, with a note that says so.
 
 mod held;
 

@@ -8,10 +8,11 @@ use crate::exporters::debug::layout::{Layout, Tone, column, duration, right, wid
 use crate::otlp::hex;
 use crate::otlp::pieces::Pieces;
 
-/// The widths of the columns.
+/// The widths of the columns, and of all that is between them.
 const TRACE: usize = 8;
 const NUMBER: usize = 9;
 const COUNT: usize = 6;
+const BETWEEN: usize = 8;
 
 /// The requests that are listed, and how many were.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +49,7 @@ impl List {
         }
         self.listed += 1;
         let (mut words, culprit) = (named(tree, &[tree.main]), summary.culprit().unwrap_or_default());
-        let wanted = layout.time_columns() + TRACE + NUMBER + 2 * COUNT + 8 + width(&words) + width(&culprit);
+        let wanted = layout.time_columns() + TRACE + NUMBER + 2 * COUNT + BETWEEN + width(&words) + width(&culprit);
         let is_below = wanted > layout.longest();
         if !is_below && !culprit.is_empty() {
             words.push_str(&format!("  {culprit}"));
