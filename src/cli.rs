@@ -21,6 +21,8 @@ mod tail;
 mod test;
 #[cfg(unix)]
 mod traces;
+#[cfg(unix)]
+mod ui;
 mod validate;
 
 use std::ffi::OsString;

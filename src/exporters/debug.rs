@@ -9,11 +9,11 @@
 //! repeated messages.
 
 mod block;
-mod call;
+pub(crate) mod call;
 mod detailed;
 mod json;
 pub(crate) mod layout;
-mod line;
+pub(crate) mod line;
 mod metric;
 mod normal;
 mod printer;

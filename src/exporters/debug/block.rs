@@ -16,8 +16,8 @@ use crate::diagnostics::columns::{counted, hanging};
 use crate::otlp::hex;
 use crate::otlp::pieces::Pieces;
 pub(crate) use list::List;
-use logs::Placed;
-use summary::Summary;
+pub(crate) use logs::Placed;
+pub(crate) use summary::Summary;
 
 /// The widths of the columns with `180 ms` and `100 %`.
 const NUMBER: usize = 9;
@@ -28,7 +28,7 @@ const MARGIN: usize = 3;
 
 /// Why a request is drawn now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(crate) enum Why {
     /// It is complete, or its time is over.
     Due(Instant),
     /// The exporter shuts down.
@@ -37,29 +37,53 @@ pub(super) enum Why {
     Full,
 }
 
-pub(super) struct Log {
+pub(crate) struct Log {
     /// The span id; 0 if it is unset.
-    pub(super) span: u64,
-    pub(super) line: Line,
+    pub(crate) span: u64,
+    pub(crate) line: Line,
 }
 
 /// A trace that is drawn.
-pub(super) struct Request {
-    pub(super) trace: [u8; 16],
-    pub(super) why: Why,
+pub(crate) struct Request {
+    pub(crate) trace: [u8; 16],
+    pub(crate) why: Why,
     /// The number of spans and logs that came since it was printed, if it was.
-    pub(super) again: Option<[usize; 2]>,
+    pub(crate) again: Option<[usize; 2]>,
     /// These items came after the request was printed and forgotten.
-    pub(super) is_late: bool,
+    pub(crate) is_late: bool,
     /// Something around its items was not kept.
-    pub(super) has_gap: bool,
+    pub(crate) has_gap: bool,
     /// The number of calls whose server is not here, though it usually is.
-    pub(super) unserved: usize,
-    pub(super) absent: Absent,
+    pub(crate) unserved: usize,
+    pub(crate) absent: Absent,
+}
+
+/// What a request comes to.
+pub(crate) struct Told<'a> {
+    pub(crate) tree: Tree<'a>,
+    pub(crate) summary: Summary,
+    /// By time.
+    pub(crate) logs: &'a [Log],
+    pub(crate) placed: Placed<'a>,
 }
 
 impl Request {
-    /// Draws its spans and logs, or a line in a list. Sorts the logs, and removes spans that came twice.
+    /// Sorts the logs, and removes spans that came twice; there must be a span.
+    pub(crate) fn tell<'a>(&self, spans: &'a mut Vec<Span>, logs: &'a mut [Log], layout: Layout) -> Told<'a> {
+        logs.sort_by_key(|log| log.line.time);
+        let mut seen = HashSet::new();
+        let given = spans.len();
+        spans.retain(|span| seen.insert((span.id, span.start, span.end)));
+        let twice = given - spans.len();
+        let logs: &[Log] = logs;
+        let placed = Placed::of(spans, logs);
+        spans.iter_mut().for_each(|span| span.notable = placed.is_notable(span.id));
+        let tree = Tree::build(spans, !layout.unfold);
+        let summary = Summary::of(&tree, self, twice, placed.lost, layout);
+        Told { tree, summary, logs, placed }
+    }
+
+    /// Draws its spans and logs, or a line in a list.
     pub(super) fn draw(
         &self,
         spans: &mut Vec<Span>,
@@ -68,31 +92,24 @@ impl Request {
         list: Option<&mut List>,
         to: &mut Pieces,
     ) {
-        logs.sort_by_key(|log| log.line.time);
-        let mut seen = HashSet::new();
-        let given = spans.len();
-        spans.retain(|span| seen.insert((span.id, span.start, span.end)));
-        let twice = given - spans.len();
-        let mut placed = Placed::of(spans, logs);
-        spans.iter_mut().for_each(|span| span.notable = placed.is_notable(span.id));
         if spans.is_empty() {
+            logs.sort_by_key(|log| log.line.time);
             let shown = if list.is_none() { &logs[..] } else { &[] };
             return shown.iter().for_each(|log| _ = log.line.put(layout, to));
         }
-        let tree = Tree::build(spans, !layout.unfold);
-        let summary = Summary::of(&tree, self, twice, placed.lost, layout);
+        let Told { tree, summary, logs, mut placed } = self.tell(spans, logs, layout);
         if let Some(list) = list {
             return list.put(&tree, &summary, &self.trace, layout, to);
         }
-        if summary.is_plain() && (spans.len() == 1 || is_probe(&tree, &placed)) {
-            let hidden = if spans.len() > 1 { logs.len() } else { 0 };
+        if summary.is_plain() && (tree.spans.len() == 1 || is_probe(&tree, &placed)) {
+            let hidden = if tree.spans.len() > 1 { logs.len() } else { 0 };
             brief(&tree, &self.trace, hidden).put(layout, to);
             if let Some(link) = &tree.at(tree.main).0.link {
                 let text = format!("{}{}", " ".repeat(layout.time_columns() + 1), linked(link));
                 layout.put(to.out, Tone::Faint, &layout.cut(&text));
                 to.out.push(b'\n');
             }
-            let shown = if spans.len() == 1 { &logs[..] } else { &[] };
+            let shown = if tree.spans.len() == 1 { logs } else { &[] };
             return shown.iter().for_each(|log| _ = log.line.put(layout, to));
         }
         let homeless = std::mem::take(&mut placed.homeless);
@@ -372,7 +389,7 @@ impl Drawing<'_, '_> {
 }
 
 /// `→ linked to trace 4b4b…`
-fn linked(link: &Link) -> String {
+pub(crate) fn linked(link: &Link) -> String {
     let mut id = Vec::new();
     match link.is_own {
         true => hex::put(&link.span.to_be_bytes(), &mut id),
@@ -385,7 +402,7 @@ fn linked(link: &Link) -> String {
 
 /// The words for spans that are the same work, in at most this many columns: a call with where it went and the answer,
 /// which is never cut, or the name.
-fn words(tree: &Tree, spans: &[usize], columns: usize) -> String {
+pub(crate) fn words(tree: &Tree, spans: &[usize], columns: usize) -> String {
     let Some(first) = spans.first() else { return String::new() };
     let (span, _) = tree.at(*first);
     let Some(call) = &span.call else { return cut(&span.name, columns) };
@@ -402,7 +419,7 @@ fn words(tree: &Tree, spans: &[usize], columns: usize) -> String {
 }
 
 /// The service and the words: `payment charge`.
-fn named(tree: &Tree, spans: &[usize]) -> String {
+pub(crate) fn named(tree: &Tree, spans: &[usize]) -> String {
     let words = words(tree, spans, usize::MAX);
     match spans.first().map(|at| &tree.at(*at).0.service) {
         Some(service) if &**service != "-" => format!("{service} {words}"),

@@ -18,18 +18,18 @@ const QUERY: usize = 400;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Call {
     /// With the port, if it is not the usual one.
-    pub(super) host: Box<str>,
+    pub(crate) host: Box<str>,
     /// The path of a URL, or its template.
-    pub(super) path: Box<str>,
+    pub(crate) path: Box<str>,
     /// The status: `200`, `UNAVAILABLE`.
-    pub(super) answer: Box<str>,
+    pub(crate) answer: Box<str>,
     /// Whether the host and the path are part of the span's words; else the name says enough.
     is_shown: bool,
 }
 
 impl Call {
     /// The name and the call of a span.
-    pub(super) fn read(span: &Span<'_>, columns: usize) -> (String, Option<Call>) {
+    pub(crate) fn read(span: &Span<'_>, columns: usize) -> (String, Option<Call>) {
         let name = word(columns, span.name);
         if span.kind == SERVER {
             return (name, None);
@@ -65,7 +65,7 @@ impl Call {
     }
 
     /// `cart:8080/items`: where the call of this name went, if its words say it.
-    pub(super) fn words(&self, name: &str, peer: Option<&str>, path: &str) -> String {
+    pub(crate) fn words(&self, name: &str, peer: Option<&str>, path: &str) -> String {
         let place = self.place(peer);
         match self.is_shown && !(place.is_empty() && path.is_empty()) {
             true => format!("{name} {place}{path}"),
@@ -74,7 +74,7 @@ impl Call {
     }
 
     /// The path in which segments with digits, which are mostly ids, are `*`.
-    pub(super) fn template(&self) -> Cow<'_, str> {
+    pub(crate) fn template(&self) -> Cow<'_, str> {
         if !self.path.bytes().any(|byte| byte.is_ascii_digit()) {
             return Cow::Borrowed(&self.path);
         }
@@ -84,7 +84,7 @@ impl Call {
     }
 
     /// The class of the answer: `2` of `200`.
-    pub(super) fn class(&self) -> &str {
+    pub(crate) fn class(&self) -> &str {
         class(&self.answer)
     }
 }

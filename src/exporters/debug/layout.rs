@@ -118,7 +118,7 @@ impl Layout {
     }
 
     /// `14:02:11.402`, in the layout's zone; dashes if the time is unset.
-    pub(super) fn clock(self, nanos: u64) -> String {
+    pub(crate) fn clock(self, nanos: u64) -> String {
         if nanos == 0 {
             return UNSET.to_owned();
         }
@@ -163,7 +163,7 @@ pub(super) fn words(columns: usize, fill: impl FnOnce(&mut Text<'_, '_>)) -> Str
 }
 
 /// One string of telemetry, of which only as much is read as can fit.
-pub(super) fn word(columns: usize, text: &[u8]) -> String {
+pub(crate) fn word(columns: usize, text: &[u8]) -> String {
     words(columns, |out| out.text(head(columns, text)))
 }
 
@@ -215,7 +215,7 @@ impl Stream {
 }
 
 /// `180 ms`: three significant digits and a unit.
-pub(super) fn duration(nanos: u64) -> String {
+pub(crate) fn duration(nanos: u64) -> String {
     let (number, unit) = number_and_unit(nanos);
     format!("{number} {unit}")
 }

@@ -21,16 +21,16 @@ const KIND: usize = 6;
 const SHORT_ID: usize = 4;
 
 /// The content of one line.
-pub(super) struct Line {
-    pub(super) time: u64,
+pub(crate) struct Line {
+    pub(crate) time: u64,
     /// The severity of a log record, else the kind of span or metric.
-    pub(super) kind: Box<str>,
-    pub(super) tone: Tone,
-    pub(super) service: Arc<str>,
+    pub(crate) kind: Box<str>,
+    pub(crate) tone: Tone,
+    pub(crate) service: Arc<str>,
     /// The text and the attributes.
-    pub(super) words: Box<str>,
+    pub(crate) words: Box<str>,
     /// The beginning of the trace id; empty if the item has no trace id.
-    pub(super) trace: Box<[u8]>,
+    pub(crate) trace: Box<[u8]>,
 }
 
 impl Line {
@@ -78,7 +78,7 @@ pub(super) fn put(text: &mut Text<'_, '_>, signal: Signal, parts: &[&[u8]], rate
 }
 
 /// The name of a resource's service.
-pub(super) fn service(group: &ResourceGroup<'_>) -> Arc<str> {
+pub(crate) fn service(group: &ResourceGroup<'_>) -> Arc<str> {
     let attributes = Resource::read(&group.resource).attributes;
     let name = attribute(attributes, b"service.name").map(|name| word(60, name)).unwrap_or_default();
     Arc::from(if name.is_empty() { "-" } else { &*name })
@@ -92,7 +92,7 @@ fn attribute<'a>(attributes: Repeated<'a>, key: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-pub(super) fn log(record: &LogRecord<'_>, service: &Arc<str>, columns: usize) -> Line {
+pub(crate) fn log(record: &LogRecord<'_>, service: &Arc<str>, columns: usize) -> Line {
     let (kind, tone) = match record.severity_number {
         21.. => ("FATAL", Tone::Bad),
         17.. => ("ERROR", Tone::Bad),

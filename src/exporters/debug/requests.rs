@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Style;
-pub(crate) use super::block::List;
-use super::block::{Log, Request, Why};
+pub(crate) use super::block::{List, Log, Request, Told, Why, linked, named, words};
 use super::call::{Call, is_probe};
 use super::layout::Layout;
 use super::line::{self, Line};
@@ -28,7 +27,7 @@ use held::Held;
 
 /// The kept width of a name, and of a message, in columns.
 const TEXT: usize = 200;
-const CAUSE: usize = 400;
+pub(crate) const CAUSE: usize = 400;
 /// The memory of an item beside its texts, in bytes: its struct in a list that grows by doubling, its entries in the
 /// sets and maps of its trace and of the drawing, the allocator's overhead for each text; and for a span its node, its
 /// row, and its key among the works.
@@ -61,7 +60,7 @@ impl Default for Limits {
 /// Items by signal.
 pub(super) type Items = [u64; Signal::ALL.len()];
 
-type Id = [u8; 16];
+pub(crate) type Id = [u8; 16];
 
 /// Why an item is not here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -278,24 +277,7 @@ impl Requests {
     }
 
     fn span(&mut self, trace: Id, span: &views::Span<'_>, service: &Arc<str>, take: Take, now: Instant) {
-        let (name, call) = Call::read(span, TEXT);
-        // The answer of the call says the same.
-        let is_answer = |message: &String| call.as_ref().is_some_and(|call| *call.answer == **message);
-        let failure = line::failure(span, CAUSE).map(|text| if is_answer(&text) { String::new() } else { text });
-        let span = Span {
-            id: span_id(span.span_id),
-            parent: span_id(span.parent_span_id),
-            start: span.start,
-            end: span.end,
-            kind: span.kind,
-            service: service.clone(),
-            name: name.into(),
-            failure: failure.map(Into::into),
-            call: call.map(Box::new),
-            link: link(span, &trace).map(Box::new),
-            notable: false,
-            is_probe: span.parent_span_id.is_empty() && is_probe(span),
-        };
+        let span = read_span(&trace, span, service);
         let failure = span.failure.as_ref().map_or(0, |message| message.len());
         let call = span.call.as_deref().map_or(0, |call| PER_CALL + call.host.len() + call.path.len());
         let link = if span.link.is_some() { PER_LINK } else { 0 };
@@ -308,13 +290,35 @@ impl Requests {
     }
 }
 
+/// What the tree needs of a span.
+pub(crate) fn read_span(trace: &Id, span: &views::Span<'_>, service: &Arc<str>) -> Span {
+    let (name, call) = Call::read(span, TEXT);
+    // The answer of the call says the same.
+    let is_answer = |message: &String| call.as_ref().is_some_and(|call| *call.answer == **message);
+    let failure = line::failure(span, CAUSE).map(|text| if is_answer(&text) { String::new() } else { text });
+    Span {
+        id: span_id(span.span_id),
+        parent: span_id(span.parent_span_id),
+        start: span.start,
+        end: span.end,
+        kind: span.kind,
+        service: service.clone(),
+        name: name.into(),
+        failure: failure.map(Into::into),
+        call: call.map(Box::new),
+        link: link(span, trace).map(Box::new),
+        notable: false,
+        is_probe: span.parent_span_id.is_empty() && is_probe(span),
+    }
+}
+
 /// `None` if the id is unset or invalid.
-fn trace_id(id: &[u8]) -> Option<Id> {
+pub(crate) fn trace_id(id: &[u8]) -> Option<Id> {
     Id::try_from(id).ok().filter(|id| *id != Id::default())
 }
 
 /// 0 if the id is unset or invalid.
-fn span_id(id: &[u8]) -> u64 {
+pub(crate) fn span_id(id: &[u8]) -> u64 {
     id.try_into().map_or(0, u64::from_be_bytes)
 }
 

@@ -16,10 +16,10 @@ use smallvec::SmallVec;
 
 use super::call::Call;
 
-pub(super) const SERVER: i32 = 2;
-pub(super) const CLIENT: i32 = 3;
-pub(super) const PRODUCER: i32 = 4;
-pub(super) const CONSUMER: i32 = 5;
+pub(crate) const SERVER: i32 = 2;
+pub(crate) const CLIENT: i32 = 3;
+pub(crate) const PRODUCER: i32 = 4;
+pub(crate) const CONSUMER: i32 = 5;
 
 /// A span is still waited for if it ends this long after its parent: clocks may count milliseconds.
 const SLACK: u64 = 1_000_000;
@@ -49,12 +49,12 @@ pub struct Span {
 /// The span that another one is linked to: the first, if there are several.
 #[derive(Clone, Debug)]
 pub struct Link {
-    pub(super) trace: [u8; 16],
-    pub(super) span: u64,
+    pub(crate) trace: [u8; 16],
+    pub(crate) span: u64,
     /// Whether it is a span of the same trace.
-    pub(super) is_own: bool,
+    pub(crate) is_own: bool,
     /// The number of further links.
-    pub(super) more: usize,
+    pub(crate) more: usize,
 }
 
 /// A span's place and times in the tree.
@@ -67,7 +67,7 @@ pub struct Node {
     pub start: u64,
     pub end: u64,
     /// The nanoseconds by which it and its descendants were shifted, in addition to the shift of its parent.
-    pub(super) moved: i64,
+    pub(crate) moved: i64,
     /// Its parent is the span that it is linked to.
     is_linked: bool,
     /// Its parent did not wait for it: it outlasts its parent, or a message or a link started it.
@@ -79,7 +79,7 @@ pub struct Node {
     /// The time of its own on the critical path: of the request, or of the detached span that it belongs to.
     pub path: u64,
     /// The sum of `path` over it and the descendants that it waits for.
-    pub(super) path_below: u64,
+    pub(crate) path_below: u64,
     /// The work that it is a part of.
     pub work: usize,
     /// Neither it nor a descendant needs a row of its own.
@@ -108,12 +108,12 @@ pub struct Row {
     /// At least one; several if they are the same work.
     pub spans: SmallVec<[usize; 1]>,
     pub is_heading: bool,
-    pub(super) depth: usize,
+    pub(crate) depth: usize,
     /// Whether it is the last of its siblings.
-    pub(super) last: bool,
+    pub(crate) last: bool,
     /// The time during which any of its spans ran.
-    pub(super) total: u64,
-    pub(super) own: u64,
+    pub(crate) total: u64,
+    pub(crate) own: u64,
     /// The part of the critical path that is their own.
     pub path: u64,
 }
@@ -127,7 +127,7 @@ impl Row {
 
 #[derive(Debug, Default)]
 pub struct Tree<'a> {
-    pub(super) spans: &'a [Span],
+    pub(crate) spans: &'a [Span],
     /// One for each span, in the same order.
     pub nodes: Vec<Node>,
     /// Sorted by start.
@@ -135,7 +135,7 @@ pub struct Tree<'a> {
     /// The root whose duration is 100 %.
     pub main: usize,
     /// The latest end below the main root.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// Every span once: each after its parent, siblings sorted by start.
     pub order: Vec<usize>,
     pub rows: Vec<Row>,
@@ -145,7 +145,7 @@ pub struct Tree<'a> {
     /// The longest work of detached spans.
     pub after: Option<usize>,
     /// The number of spans whose parent has not arrived.
-    pub(super) orphans: usize,
+    pub(crate) orphans: usize,
 }
 
 impl<'a> Tree<'a> {

@@ -9,13 +9,13 @@ use crate::exporters::debug::tree::Span;
 /// The number of spans, from the latest start backwards, among which the one that ran at a log's time is searched.
 const NEAR: usize = 64;
 
-pub(super) struct Placed<'a> {
+pub(crate) struct Placed<'a> {
     /// By the span's id, sorted by time.
-    pub(super) below: HashMap<u64, Vec<&'a Log>>,
+    pub(crate) below: HashMap<u64, Vec<&'a Log>>,
     /// Logs without a span here, sorted by time.
-    pub(super) homeless: Vec<&'a Log>,
+    pub(crate) homeless: Vec<&'a Log>,
     /// The number of logs whose span has not arrived.
-    pub(super) lost: usize,
+    pub(crate) lost: usize,
 }
 
 impl<'a> Placed<'a> {

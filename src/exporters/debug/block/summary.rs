@@ -12,17 +12,17 @@ use crate::otlp::hex;
 /// Maximum failures named.
 const FAILURES: usize = 3;
 
-pub(super) struct Summary {
-    title: String,
+pub(crate) struct Summary {
+    pub(crate) title: String,
     /// Why this is not the whole request. Then no bottleneck is named.
-    partial: Option<String>,
-    notes: Vec<String>,
-    bottleneck: Option<String>,
-    after: Option<String>,
+    pub(crate) partial: Option<String>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) bottleneck: Option<String>,
+    pub(crate) after: Option<String>,
     /// Equal ones once, with their number.
-    failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
     /// The number of failures beyond [`FAILURES`].
-    more: usize,
+    pub(crate) more: usize,
 }
 
 impl Summary {
@@ -56,17 +56,17 @@ impl Summary {
         self.partial.is_none() && self.notes.is_empty()
     }
 
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.partial.is_none()
     }
 
     /// What explains a failure or the time in a few words: the first failure, else what is missing, else the bottleneck.
-    pub(super) fn culprit(&self) -> Option<String> {
+    pub(crate) fn culprit(&self) -> Option<String> {
         let failure = self.failures.first().map(|failure| format!("✗ {failure}"));
         failure.or_else(|| self.partial.clone()).or_else(|| Some(format!("> {}", self.bottleneck.as_ref()?)))
     }
 
-    pub(super) fn has_failures(&self) -> bool {
+    pub(crate) fn has_failures(&self) -> bool {
         !self.failures.is_empty()
     }
 }

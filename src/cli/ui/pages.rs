@@ -1,0 +1,169 @@
+//! The screens, as HTML. All of a screen's state is in its address, and everything works without scripts.
+//!
+//! A screen has a fixed part, mostly a form, and one that changes while telemetry arrives, which the script replaces.
+
+mod requests;
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::store::Store;
+use crate::exporters::debug::layout::{Layout, duration};
+use crate::exporters::debug::requests::Id;
+use crate::otlp::hex;
+use crate::otlp::percent;
+
+/// What a browser asks for.
+pub(super) struct Asked {
+    path: String,
+    query: Vec<(String, String)>,
+}
+
+/// The name of the parameter that asks for the changing part alone.
+const PART: &str = "part";
+
+/// The screens: their addresses and their names.
+const SCREENS: [(&str, &str); 5] = [
+    ("/", "Requests"),
+    ("/logs", "Logs"),
+    ("/metrics", "Metrics"),
+    ("/pipeline", "Pipeline"),
+    ("/services", "Services"),
+];
+
+/// One screen.
+struct Screen {
+    title: String,
+    fixed: Markup,
+    part: Markup,
+}
+
+impl Asked {
+    /// With the undecoded path and query.
+    pub(super) fn new(path: &str, query: &str) -> Asked {
+        let decoded =
+            |text: &str| String::from_utf8_lossy(&percent::decoded(text.replace('+', " ").as_bytes())).into_owned();
+        let pairs =
+            query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let query = pairs.map(|(key, value)| (decoded(key), decoded(value))).collect();
+        Asked { path: path.to_owned(), query }
+    }
+
+    /// A parameter, without the space around it; empty if it is missing.
+    fn get(&self, key: &str) -> &str {
+        self.query.iter().find(|(known, _)| known == key).map_or("", |(_, value)| value.trim())
+    }
+
+    /// This screen's address with some parameters changed; empty ones are left out.
+    fn with(&self, changes: &[(&str, &str)]) -> String {
+        let is_changed = |key: &str| key == PART || changes.iter().any(|(changed, _)| *changed == key);
+        let kept = self.query.iter().filter(|(key, _)| !is_changed(key)).map(|(key, value)| (&**key, &**value));
+        address(&self.path, &kept.chain(changes.iter().copied()).collect::<Vec<_>>())
+    }
+}
+
+/// An address with its parameters; empty ones are left out.
+fn address(path: &str, query: &[(&str, &str)]) -> String {
+    let mut out = path.to_owned();
+    for (key, value) in query.iter().filter(|(_, value)| !value.is_empty()) {
+        out.push(if out.contains('?') { '&' } else { '?' });
+        out.push_str(&format!("{}={}", encoded(key), encoded(value)));
+    }
+    out
+}
+
+fn encoded(text: &str) -> impl std::fmt::Display {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
+}
+
+/// The answer to a request for a page; `None` if there is none at this address.
+pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<String> {
+    store.refresh();
+    let screen = match asked.path.as_str() {
+        "/" => requests::screen(store, asked),
+        _ => return None,
+    };
+    let part = html! {
+        (screen.part)
+        (forgotten(store))
+    };
+    Some(if asked.get(PART).is_empty() { page(asked, &screen, &part).into_string() } else { part.into_string() })
+}
+
+fn page(asked: &Asked, screen: &Screen, part: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (screen.title) " – Misaki" }
+                link rel="stylesheet" href="/page.css";
+                script type="module" src="/page.js" {}
+            }
+            body {
+                a class="skip" href="#main" { "Skip to the content" }
+                header {
+                    p class="brand" { "Misaki" }
+                    nav aria-label="Screens" {
+                        ul {
+                            @for (address, name) in SCREENS {
+                                li { a href=(address) aria-current=[(asked.path == address).then_some("page")] { (name) } }
+                            }
+                        }
+                    }
+                }
+                main id="main" {
+                    h1 { (screen.title) }
+                    (screen.fixed)
+                    div id="part" { (part) }
+                }
+            }
+        }
+    }
+}
+
+/// What is no longer here.
+fn forgotten(store: &Store) -> Markup {
+    let counts = [
+        (store.traces.forgotten, "requests"),
+        (store.logs.forgotten, "log records"),
+        (store.skipped, "items that came too fast"),
+    ];
+    let counts: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).collect();
+    html! {
+        @if !counts.is_empty() {
+            p class="note" {
+                "Not here any more, to stay within 64 MiB: "
+                @for (index, (count, what)) in counts.iter().enumerate() {
+                    @if index > 0 { ", " }
+                    (count) " " (what)
+                }
+                "."
+            }
+        }
+    }
+}
+
+/// A time of day with its zone, for people and for machines.
+fn time(nanos: u64) -> Markup {
+    html! { span class="time" { (Layout::FILE.local().time(nanos)) } }
+}
+
+/// A failure's mark: a sign and a word, so that colour alone says nothing.
+fn outcome(is_failed: bool) -> Markup {
+    html! {
+        @if is_failed { span class="bad" { "✗ failed" } } @else { span class="faint" { "ok" } }
+    }
+}
+
+fn took(nanos: u64) -> Markup {
+    html! { span class="number" { (duration(nanos)) } }
+}
+
+/// The address of a request.
+fn trace_address(id: &Id) -> String {
+    let mut digits = Vec::new();
+    hex::put(id, &mut digits);
+    format!("/trace/{}", String::from_utf8_lossy(&digits))
+}

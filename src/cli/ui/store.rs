@@ -1,0 +1,82 @@
+//! What the page knows: the requests, logs and metrics that passed lately, within a fixed amount of memory. Whole traces
+//! are forgotten, and the service that takes most makes room.
+
+mod fair;
+pub(super) mod item;
+pub(super) mod logs;
+pub(super) mod traces;
+
+use std::time::Duration;
+
+use item::{Headers, Kept};
+use logs::Logs;
+use traces::Traces;
+
+use crate::telemetry::Signal;
+
+/// The memory for traces, and for logs; together with the metrics it is at most 64 MiB.
+const TRACES: usize = 40 << 20;
+const LOGS: usize = 16 << 20;
+/// The longest that new requests are read at once.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+pub(super) struct Store {
+    pub(super) traces: Traces,
+    pub(super) logs: Logs,
+    headers: Headers,
+    version: u64,
+    /// Items that the collector or this process could not keep up with.
+    pub(super) skipped: u64,
+}
+
+impl Store {
+    pub(super) fn new() -> Store {
+        Store {
+            traces: Traces::new(TRACES),
+            logs: Logs::new(LOGS),
+            headers: Headers::default(),
+            version: 0,
+            skipped: 0,
+        }
+    }
+
+    /// A number that grows with each change.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Takes a request; with `has_gap`, something around it was not kept by the collector.
+    pub(super) fn take(&mut self, signal: Signal, wire: &[u8], has_gap: bool) {
+        self.version += 1;
+        let Store { traces, logs, headers, .. } = self;
+        if signal != Signal::Metrics {
+            headers.each(signal, wire, |item| match signal {
+                Signal::Logs => {
+                    logs.add(&item);
+                    traces.add(item, has_gap);
+                }
+                _ => traces.add(item, has_gap),
+            });
+            while traces.used() + logs.used() + headers.used() > TRACES + LOGS {
+                if !traces.forget_one() && !logs.forget_one() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Notes items that could not be read in time.
+    pub(super) fn skip(&mut self, items: u64) {
+        (self.skipped, self.version) = (self.skipped + items, self.version + 1);
+    }
+
+    /// Works out what the list needs to know of new requests.
+    pub(super) fn refresh(&mut self) {
+        self.traces.refresh(AT_ONCE);
+    }
+}
+
+/// An item's memory beside its record.
+fn cost(item: &Kept) -> usize {
+    item.record.len() + 160
+}

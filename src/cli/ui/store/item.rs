@@ -1,0 +1,123 @@
+//! One item as it came: its record, and the headers around it, which it shares with its neighbours.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use crate::exporters::debug::line;
+use crate::inspect::wanted::Wanted;
+use crate::otlp::schema::{REQUEST_RESOURCES, resource_group, scope_group};
+use crate::otlp::views::{Repeated, ResourceGroup, ScopeGroup};
+use crate::otlp::wire::{Fields, put_bytes};
+use crate::telemetry::{Now, Signal};
+
+/// Headers that are compared with new ones.
+const KNOWN: usize = 4096;
+
+pub(in crate::cli::ui) struct Kept {
+    pub(in crate::cli::ui) signal: Signal,
+    pub(in crate::cli::ui) headers: Arc<Header>,
+    /// A log record or a span, encoded.
+    pub(in crate::cli::ui) record: Box<[u8]>,
+}
+
+/// The resource and the scope of an item.
+pub(in crate::cli::ui) struct Header {
+    pub(in crate::cli::ui) service: Arc<str>,
+    /// The fields of the resource group beside its scopes.
+    resource: Box<[u8]>,
+    /// The fields of the scope group beside its records.
+    scope: Box<[u8]>,
+    /// The bytes of all headers.
+    all: Arc<AtomicUsize>,
+}
+
+impl Header {
+    fn bytes(&self) -> usize {
+        self.resource.len() + self.scope.len() + 160
+    }
+
+    pub(in crate::cli::ui) fn resource(&self) -> ResourceGroup<'_> {
+        ResourceGroup::read(&self.resource)
+    }
+
+    pub(in crate::cli::ui) fn scope(&self) -> ScopeGroup<'_> {
+        ScopeGroup::read(&self.scope)
+    }
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes(), Relaxed);
+    }
+}
+
+impl Kept {
+    /// The item alone, as a request.
+    pub(in crate::cli::ui) fn request(&self) -> Vec<u8> {
+        let mut scope = self.headers.scope.to_vec();
+        put_bytes(&mut scope, scope_group::RECORDS, &self.record);
+        let mut resource = self.headers.resource.to_vec();
+        put_bytes(&mut resource, resource_group::SCOPES, &scope);
+        let mut request = Vec::with_capacity(resource.len() + 8);
+        put_bytes(&mut request, REQUEST_RESOURCES, &resource);
+        request
+    }
+
+    /// Whether a query asks for it.
+    pub(in crate::cli::ui) fn is_wanted(&self, wanted: &Wanted, now: Now) -> bool {
+        wanted.keep(self.signal, &[(Bytes::from(self.request()), 1)], now).1 > 0
+    }
+}
+
+/// The headers that items share.
+#[derive(Default)]
+pub(super) struct Headers {
+    known: HashMap<u64, Weak<Header>>,
+    hasher: RandomState,
+    used: Arc<AtomicUsize>,
+}
+
+impl Headers {
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// Gives each item of a request.
+    pub(super) fn each(&mut self, signal: Signal, wire: &[u8], mut take: impl FnMut(Arc<Kept>)) {
+        for resource in Repeated::of(wire, REQUEST_RESOURCES) {
+            let group = ResourceGroup::read(resource);
+            let beside = without(resource, resource_group::SCOPES);
+            for scope in group.scopes.clone() {
+                let headers = self.header(&group, &beside, without(scope, scope_group::RECORDS));
+                for record in ScopeGroup::read(scope).records {
+                    take(Arc::new(Kept { signal, headers: headers.clone(), record: record.into() }));
+                }
+            }
+        }
+    }
+
+    fn header(&mut self, group: &ResourceGroup<'_>, resource: &[u8], scope: Vec<u8>) -> Arc<Header> {
+        let hash = self.hasher.hash_one((resource, &scope));
+        let is_same = |known: &Arc<Header>| *known.resource == *resource && *known.scope == *scope;
+        if let Some(known) = self.known.get(&hash).and_then(Weak::upgrade).filter(is_same) {
+            return known;
+        }
+        if self.known.len() >= KNOWN {
+            self.known.clear();
+        }
+        let (resource, scope, all) = (resource.into(), scope.into(), self.used.clone());
+        let header = Arc::new(Header { service: line::service(group), resource, scope, all });
+        self.used.fetch_add(header.bytes(), Relaxed);
+        self.known.insert(hash, Arc::downgrade(&header));
+        header
+    }
+}
+
+/// A message without one of its fields.
+fn without(message: &[u8], number: u32) -> Vec<u8> {
+    Fields::new(message).filter(|field| field.number != number).flat_map(|field| field.raw).copied().collect()
+}
