@@ -97,7 +97,7 @@ impl Inspection {
         };
         let View { budget, supervisor, graph: Graph { tap, .. }, .. } = subject.view();
         let total = [Share::Ingest, Share::Queue, Share::Export].map(|share| budget.limit(share)).iter().sum();
-        let watch = Viewers::new(config.ring_bytes(total));
+        let watch = Viewers::counting(config.ring_bytes(total), tap.wants_filtered.clone());
         let viewer = watch.clone();
         tap.attach(Some(Arc::new(move |point: Point, telemetry: &Telemetry| viewer.look(point, telemetry))));
         let mut serving = JoinSet::new();

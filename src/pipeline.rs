@@ -87,6 +87,8 @@ struct Count {
     notes: Notes,
     /// The bill before and after the step, if they differ.
     billed: Option<Box<(Tally, Tally)>>,
+    /// What came to it, if somebody wants to see what its rules remove.
+    shown: Option<Box<Telemetry>>,
 }
 
 /// A plan with a place in every sink; a share whose place is `None` is skipped.
@@ -114,8 +116,11 @@ impl Segment {
             if step.processor.is_billed() && tally.is_none() {
                 tally = Some(Tally::of(&telemetry));
             }
+            let is_watched = step.accounts.first().is_some_and(|account| account.wants_filtered());
+            let came = is_watched.then(|| Box::new(telemetry.share()));
             let kept = step.processor.process(telemetry, now, &mut notes)?;
             let outgoing = kept.as_ref().map_or(0, Telemetry::items);
+            let shown = came.filter(|_| outgoing < incoming);
             let before = tally.take_if(|_| step.processor.is_billed());
             let billed = before.and_then(|before| {
                 let after = kept.as_ref().map_or_else(Tally::default, Tally::of);
@@ -123,7 +128,7 @@ impl Segment {
                 tally = Some(after.clone());
                 (!same).then(|| Box::new((before, after)))
             });
-            plan.tally.push(Count { step: step.clone(), incoming, outgoing, notes, billed });
+            plan.tally.push(Count { step: step.clone(), incoming, outgoing, notes, billed, shown });
             match kept {
                 Some(kept) => telemetry = kept,
                 None => return Ok(()),
@@ -234,7 +239,7 @@ impl Plan {
 
     /// Hands every share to its sink and publishes the counts. Cannot fail.
     fn commit(self, reserved: Reserved, receipt: Option<&Receipt>, is_batched: bool) {
-        for Count { step, incoming, outgoing, notes, billed } in self.tally {
+        for Count { step, incoming, outgoing, notes, billed, shown } in self.tally {
             step.incoming.fetch_add(incoming, Relaxed);
             step.outgoing.fetch_add(outgoing, Relaxed);
             step.processor.publish(&notes);
@@ -244,6 +249,11 @@ impl Plan {
             }
             if let (Some(billed), Some(account)) = (billed, step.accounts.first()) {
                 account.bill.change(&billed.0, &billed.1, step.accounts.len());
+            }
+            if let (Some(shown), Some(account)) = (shown, step.accounts.first())
+                && let Some(rules) = step.processor.clone().rules()
+            {
+                account.show_filtered(&step.id, Some(&rules), &shown);
             }
         }
         for (ForSink { sink, mut telemetry, .. }, place) in self.shares.into_iter().zip(reserved.places) {

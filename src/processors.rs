@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use smallvec::SmallVec;
 
 use crate::diagnostics::metrics::{Observe, Page};
-use crate::telemetry::{Accounts, Alarm, Budget, Now, Outlet, Reason, Refusal, Signal, Sink, Telemetry, Wakeful};
+use crate::telemetry::{
+    Accounts, Alarm, Budget, Now, Outlet, Reason, Refusal, Rules, Signal, Sink, Telemetry, Wakeful,
+};
 
 /// What a processor counts once its request is committed: which of its counters, and by how much.
 pub type Notes = SmallVec<[(u32, u64); 4]>;
@@ -65,6 +67,10 @@ pub trait Processor: Send + Sync {
     /// Whether it drops items or changes resources, which changes the bill.
     fn is_billed(&self) -> bool {
         false
+    }
+    /// Itself, if it has rules that remove items.
+    fn rules(self: Arc<Self>) -> Option<Arc<dyn Rules>> {
+        None
     }
     /// Metrics in addition to its incoming and outgoing items.
     fn observe(&self, _page: &mut Page, _id: &str, _signal: Signal, _incoming: u64) {}

@@ -66,7 +66,7 @@ pub(super) struct Tail {
     /// Show only what passed, sorted by the times of the items, and end; with --since, only the last of it
     #[arg(long)]
     pub(super) past: bool,
-    /// As it came in, as exporters sent it, or as it was dropped
+    /// As it came in, as exporters sent it, as it was dropped, or what the rules of processors removed
     #[arg(long, value_name = "POINT", default_value = "received")]
     pub(super) at: At,
     /// End after so many log records, spans or data points
@@ -98,6 +98,7 @@ pub(super) enum At {
     Received,
     Leaving,
     Dropped,
+    Filtered,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -148,13 +149,13 @@ async fn follow(options: &Tail, wanted: Wanted) -> Result<(), Failure> {
     let selects = is_tree && !options.only_matching && !wanted.is_of_traces();
     let at = options.at.to_possible_value();
     let at = at.as_ref().map_or("", |at| at.get_name());
-    let is_kept = !matches!(options.at, At::Leaving);
+    let is_kept = !matches!(options.at, At::Leaving | At::Filtered);
     if options.past && !is_kept {
-        return Err(usage("--past: of what leaves nothing is kept: watch it without --past"));
+        return Err(usage("--past: of what leaves or is filtered nothing is kept: watch it without --past"));
     }
     let since = options.since.or(options.past.then_some(EVER));
     if since.is_some() && !is_kept {
-        log::write("--since: of what leaves nothing is kept: it is shown from now on\n");
+        log::write("--since: of what leaves or is filtered nothing is kept: it is shown from now on\n");
     }
     // An older collector does not know the word, and needs it only for the past.
     let whole = if options.output == Verbosity::Tree && since.is_some() { "&traces=whole" } else { "" };
@@ -308,6 +309,7 @@ fn passed(told: &Value, at: At) -> u64 {
     match at {
         At::Received => sum("receivers", |receiver| receiver.get("accepted")?.as_u64()),
         At::Leaving => sum("ledger", |account| account.get("exported")?.as_u64()),
+        At::Filtered => sum("ledger", |account| account.get("filtered")?.as_u64()),
         At::Dropped => {
             sum("ledger", |account| Some(account.get("dropped")?.as_object()?.values().filter_map(Value::as_u64).sum()))
         }
@@ -323,6 +325,11 @@ impl Sighting {
             let reason = text("reason").map_or(String::new(), |reason| format!(": {reason}"));
             format!("{} by {exporter}{reason}", text("at").unwrap_or_default())
         });
+        let filtered = text("processor").map(|processor| {
+            let rule = text("rule").map_or(String::new(), |rule| format!(": {rule}"));
+            format!("filtered by {processor}{rule}")
+        });
+        let heading = heading.or(filtered);
         let seconds = text("time_unix_nano")?.parse::<f64>().ok()? / 1e9;
         let (items, skipped) = (number("items")?, number("skipped").unwrap_or(0));
         let has_gap = head.get("gap").and_then(Value::as_bool).unwrap_or(false);

@@ -1,6 +1,7 @@
 //! From the tap to its viewers: every request is offered to the ring and to each feed, by reference and without
 //! waiting. A full feed is skipped, and counts what it missed.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 use super::ring::{Past, Ring};
 use super::wanted::Wanted;
 use crate::otlp::services;
-use crate::telemetry::{Now, Point, Reason, Signal, Telemetry};
+use crate::telemetry::{Client, Now, Point, Reason, Removed, Rules, Shown, Signal, Telemetry};
 
 /// Maximum viewers at once.
 pub(super) const FEEDS: usize = 8;
@@ -32,9 +33,19 @@ pub struct Event {
     /// The exporter that sent or dropped it.
     pub(super) exporter: Option<Box<str>>,
     pub(super) reason: Option<Reason>,
+    /// The processor that removed some of it.
+    pub(super) filtered: Option<Filtered>,
     pub(super) signal: Signal,
     pub(super) parts: SmallVec<[(Bytes, u32); 1]>,
     pub(super) at: Now,
+}
+
+/// A processor, and its rules: without them it removed all of it.
+#[derive(Clone)]
+pub(super) struct Filtered {
+    pub(super) processor: Box<str>,
+    rules: Option<Arc<dyn Rules>>,
+    client: Option<Arc<Client>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +53,25 @@ pub enum PointKind {
     Received,
     Leaving,
     Dropped,
+    Filtered,
 }
 
 impl PointKind {
-    pub(super) const ALL: [(&str, PointKind); 3] =
-        [("received", PointKind::Received), ("leaving", PointKind::Leaving), ("dropped", PointKind::Dropped)];
+    pub(super) const ALL: [(&str, PointKind); 4] = [
+        ("received", PointKind::Received),
+        ("leaving", PointKind::Leaving),
+        ("dropped", PointKind::Dropped),
+        ("filtered", PointKind::Filtered),
+    ];
+
+    fn of(point: &Point) -> PointKind {
+        match point {
+            Point::Received => PointKind::Received,
+            Point::Leaving { .. } => PointKind::Leaving,
+            Point::Dropped { .. } => PointKind::Dropped,
+            Point::Filtered { .. } => PointKind::Filtered,
+        }
+    }
 
     pub(super) fn name(self) -> &'static str {
         PointKind::ALL.iter().find(|(_, place)| *place == self).map_or("", |(name, _)| name)
@@ -55,15 +80,20 @@ impl PointKind {
 
 impl Event {
     fn of(point: Point, telemetry: &Telemetry) -> Event {
-        let (place, exporter, reason) = match point {
-            Point::Received => (PointKind::Received, None, None),
-            Point::Leaving { exporter } => (PointKind::Leaving, Some(exporter.into()), None),
-            Point::Dropped { exporter, reason } => (PointKind::Dropped, Some(exporter.into()), Some(reason)),
+        let place = PointKind::of(&point);
+        let (exporter, reason, filtered) = match point {
+            Point::Received => (None, None, None),
+            Point::Leaving { exporter } => (Some(exporter.into()), None, None),
+            Point::Dropped { exporter, reason } => (Some(exporter.into()), Some(reason), None),
+            Point::Filtered { processor, rules } => {
+                let (rules, client) = (rules.cloned(), telemetry.client.clone());
+                (None, None, Some(Filtered { processor: processor.into(), rules, client }))
+            }
         };
         // For received requests the clock has just been read.
         let at = if place == PointKind::Received { telemetry.received } else { Now::read() };
         let parts = telemetry.parts.iter().map(|part| (part.bytes.clone(), part.items)).collect();
-        Event { place, exporter, reason, signal: telemetry.signal, parts, at }
+        Event { place, exporter, reason, filtered, signal: telemetry.signal, parts, at }
     }
 
     pub fn bytes(&self) -> usize {
@@ -89,6 +119,7 @@ pub struct Viewers {
     large: Arc<AtomicUsize>,
     /// A request was not offered to the ring.
     has_missed: AtomicBool,
+    wants_filtered: Arc<AtomicUsize>,
 }
 
 struct Feed {
@@ -118,6 +149,11 @@ impl Drop for Held {
 impl Viewers {
     /// With a ring of `ring_bytes`; 0 keeps nothing.
     pub fn new(ring_bytes: usize) -> Arc<Viewers> {
+        Viewers::counting(ring_bytes, Arc::default())
+    }
+
+    /// The same, which counts those who want to see what rules remove.
+    pub(super) fn counting(ring_bytes: usize, wants_filtered: Arc<AtomicUsize>) -> Arc<Viewers> {
         let (ring, feeds) = (Mutex::new(Ring::new(ring_bytes)), RwLock::default());
         Arc::new(Viewers {
             ring,
@@ -125,11 +161,13 @@ impl Viewers {
             open: AtomicUsize::new(0),
             large: Arc::default(),
             has_missed: AtomicBool::new(false),
+            wants_filtered,
         })
     }
 
     /// Runs on the task that carries the telemetry: waits for no lock for long.
     pub fn look(&self, point: Point, telemetry: &Telemetry) {
+        let is_received = matches!(point, Point::Received);
         // While another worker adds to the ring for longer, this request is not kept.
         let mut ring = self.ring.try_lock().or_else(|| self.ring.try_lock_for(PATIENCE));
         if let Some(ring) = &mut ring
@@ -137,12 +175,12 @@ impl Viewers {
         {
             let (service, now) = (services::first(&first.bytes), telemetry.received.instant);
             let is_kept = ring.offer(service, telemetry.bytes(), now, || Event::of(point, telemetry));
-            if !is_kept && point == Point::Received || self.has_missed.load(Relaxed) {
+            if !is_kept && is_received || self.has_missed.load(Relaxed) {
                 self.has_missed.store(false, Relaxed);
                 ring.forgotten.skip(now);
             }
         }
-        if ring.is_none() && point == Point::Received {
+        if ring.is_none() && is_received {
             self.has_missed.store(true, Relaxed);
         }
         // The ring is still locked, so a new viewer sees each request in the ring or in the feed, and not in both.
@@ -165,8 +203,14 @@ impl Viewers {
         let (held, large, skipped) = (Arc::default(), self.large.clone(), AtomicU64::new(0));
         let feed = Arc::new(Feed { place, wanted: Arc::new(wanted), events, held, large, skipped });
         feeds.push(feed.clone());
+        self.count(&feeds);
+        Some(View { watch: self.clone(), feed, past, live, ready: VecDeque::new() })
+    }
+
+    fn count(&self, feeds: &[Arc<Feed>]) {
         self.open.store(feeds.len(), Relaxed);
-        Some(View { watch: self.clone(), feed, past, live })
+        let filtered = feeds.iter().filter(|feed| feed.place == PointKind::Filtered).count();
+        self.wants_filtered.store(filtered, Relaxed);
     }
 
     /// The number of viewers.
@@ -181,11 +225,7 @@ impl Viewers {
 
 impl Feed {
     fn offer(&self, point: Point, telemetry: &Telemetry) {
-        let place = match point {
-            Point::Received => PointKind::Received,
-            Point::Leaving { .. } => PointKind::Leaving,
-            Point::Dropped { .. } => PointKind::Dropped,
-        };
+        let place = PointKind::of(&point);
         let is_wanted = place == self.place && self.wanted.wants(telemetry.signal);
         if !is_wanted || !self.wanted.may_be_in(telemetry.parts.iter().map(|part| &part.bytes)) {
             return;
@@ -227,11 +267,15 @@ pub struct View {
     feed: Arc<Feed>,
     past: Option<Past>,
     live: mpsc::Receiver<(Event, Held)>,
+    /// What several rules removed of one request.
+    ready: VecDeque<Sighting>,
 }
 
 /// The wanted part of one request.
 pub struct Sighting {
     pub event: Event,
+    /// The rule that removed it.
+    pub(super) rule: Option<String>,
     pub(super) held: Held,
     pub pieces: SmallVec<[Bytes; 1]>,
     pub(super) items: u64,
@@ -260,6 +304,9 @@ impl View {
     /// The next request of which something is wanted, or before which something was skipped.
     pub fn poll_next(&mut self, context: &mut Context) -> Poll<Option<Sighting>> {
         loop {
+            if let Some(sighting) = self.ready.pop_front() {
+                return Poll::Ready(Some(sighting));
+            }
             let (event, held, has_gap) = match self.recall() {
                 Some(recalled) => recalled,
                 None => match std::task::ready!(self.live.poll_recv(context)) {
@@ -268,15 +315,49 @@ impl View {
                 },
             };
             let wanted = &self.feed.wanted;
+            if event.filtered.is_some() {
+                self.ready = self.removed(&event, held);
+                continue;
+            }
             let (pieces, items) = match wanted.may_be_in(event.parts.iter().map(|(bytes, _)| bytes)) {
                 true => wanted.keep(event.signal, &event.parts, event.at),
                 false => Default::default(),
             };
             let skipped = self.feed.skipped.swap(0, Relaxed);
             if items > 0 || skipped > 0 {
-                return Poll::Ready(Some(Sighting { event, held, pieces, items, skipped, has_gap }));
+                return Poll::Ready(Some(Sighting { event, rule: None, held, pieces, items, skipped, has_gap }));
             }
         }
+    }
+
+    /// What rules removed of a request, and is wanted; the last one has the room.
+    fn removed(&self, event: &Event, held: Held) -> VecDeque<Sighting> {
+        let Event { signal, at, .. } = *event;
+        let Some(Filtered { rules, client, .. }) = &event.filtered else { return VecDeque::new() };
+        let removed = event.parts.iter().flat_map(|(bytes, items)| match rules {
+            Some(rules) => rules.removed(&Shown { signal, bytes, items: *items, client: client.as_deref(), now: at }),
+            None => vec![Removed { rule: String::new(), bytes: bytes.clone(), items: *items }],
+        });
+        let kept = removed.filter_map(|Removed { rule, bytes, items }| {
+            let (pieces, items) = self.feed.wanted.keep(signal, &[(bytes, items)], at);
+            let held = Held { bytes: 0, held: None, large: None };
+            let rule = Some(rule).filter(|rule| !rule.is_empty());
+            (items > 0).then(|| Sighting {
+                event: event.clone(),
+                rule,
+                held,
+                pieces,
+                items,
+                skipped: 0,
+                has_gap: false,
+            })
+        });
+        let mut ready: VecDeque<Sighting> = kept.collect();
+        ready.front_mut().into_iter().for_each(|first| first.skipped = self.feed.skipped.swap(0, Relaxed));
+        if let Some(last) = ready.back_mut() {
+            last.held = held;
+        }
+        ready
     }
 
     /// The next request of the past that is still in the ring.
@@ -308,6 +389,6 @@ impl Drop for View {
     fn drop(&mut self) {
         let mut feeds = self.watch.feeds.write();
         feeds.retain(|feed| !Arc::ptr_eq(feed, &self.feed));
-        self.watch.open.store(feeds.len(), Relaxed);
+        self.watch.count(&feeds);
     }
 }

@@ -186,7 +186,7 @@ fn look(watch: &Arc<Viewers>, query: &str) -> Result<View, (StatusCode, String)>
         match key {
             "at" => {
                 let known = PointKind::ALL.iter().find(|(name, _)| *name == value);
-                place = known.ok_or_else(|| bad("at is received, leaving or dropped".to_owned()))?.1;
+                place = known.ok_or_else(|| bad("at is received, leaving, dropped or filtered".to_owned()))?.1;
             }
             "since" => {
                 let ago = value.parse().map(Duration::from_millis);
@@ -286,7 +286,7 @@ impl AsRef<[u8]> for Piece {
 
 /// One line of JSON that describes the following bytes of OTLP; the last piece first.
 fn written(sighting: Sighting) -> Pieces {
-    let Sighting { event, held, pieces, items, skipped, has_gap } = sighting;
+    let Sighting { event, rule, held, pieces, items, skipped, has_gap } = sighting;
     let bytes = pieces.iter().map(Bytes::len).sum::<usize>();
     let nanos = event.at.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let head = json!({
@@ -295,6 +295,8 @@ fn written(sighting: Sighting) -> Pieces {
         "time_unix_nano": nanos.to_string(),
         "exporter": event.exporter,
         "reason": event.reason.map(Reason::name),
+        "processor": event.filtered.map(|filtered| filtered.processor),
+        "rule": rule,
         "items": items,
         "skipped": skipped,
         "gap": has_gap,

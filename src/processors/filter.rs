@@ -22,9 +22,9 @@ use crate::ottl::plain;
 use crate::ottl::program::{ErrorMode, Group, Grouping, Text};
 use crate::ottl::scene::Scene;
 use crate::ottl::syntax::{Mistake, Syntax};
-use crate::ottl::value::Fault;
+use crate::ottl::value::{Arena, Fault};
 use crate::ottl::{functions, level};
-use crate::telemetry::{Now, Refusal, Signal, Telemetry};
+use crate::telemetry::{Now, Refusal, Removed, Rules, Shown, Signal, Telemetry};
 
 use super::edit::{Request, edit};
 use super::matching;
@@ -32,11 +32,11 @@ use super::{Dropped, Factory, Notes, Processor, count, note};
 
 pub struct Config {
     observe: bool,
-    signals: [Arc<Vec<Rules>>; 3],
+    signals: [Arc<Vec<Conditions>>; 3],
 }
 
 /// Conditions of one context, each with what it does in words.
-struct Rules {
+struct Conditions {
     group: Group,
     depth: Depth,
     said: Vec<String>,
@@ -109,15 +109,15 @@ impl Config {
     }
 }
 
-impl Rules {
+impl Conditions {
     /// `keeps` of `not (…)` says what it keeps.
-    fn of(group: Group, keeps: bool) -> Rules {
+    fn of(group: Group, keeps: bool) -> Conditions {
         let (depth, items) = level(group.context);
         let said = group.conditions.iter().map(|rule| match &rule.syntax.syntax {
             Syntax::Not(inner) if keeps => format!("keeps only {}", plain::items(items, inner, &rule.text)),
             _ => format!("drops {}", plain::items(items, &rule.syntax, &rule.text)),
         });
-        Rules { said: said.collect(), group, depth, of_points: None }
+        Conditions { said: said.collect(), group, depth, of_points: None }
     }
 }
 
@@ -136,25 +136,25 @@ impl Keys {
         group.filter(|_| !texts.is_empty())
     }
 
-    fn inferred(&self, section: &Section, error_mode: ErrorMode) -> Vec<Rules> {
+    fn inferred(&self, section: &Section, error_mode: ErrorMode) -> Vec<Conditions> {
         let (key, contexts, functions) = (self.inferred, self.contexts, functions::FILTER);
         Grouping { key, contexts, functions, error_mode, has_statements: false }.read(
             section,
             |_| (),
-            |group, ()| Rules::of(group, false),
+            |group, ()| Conditions::of(group, false),
         )
     }
 
     /// `logs: {resource: […], log_record: […]}`, or `include` and `exclude`.
-    fn older(&self, section: &Section, error_mode: ErrorMode) -> Vec<Rules> {
+    fn older(&self, section: &Section, error_mode: ErrorMode) -> Vec<Conditions> {
         let lists_section = section.subsection(self.section);
         let lists =
             self.lists.iter().filter(|(key, _)| lists_section.has(key)).map(|(key, _)| *key).collect::<Vec<_>>();
-        let mut rules: Vec<Rules> = Vec::new();
+        let mut rules: Vec<Conditions> = Vec::new();
         for (key, context) in self.lists {
             let texts = lists_section.items(key).unwrap_or_default();
             let group = self.read(&lists_section, key, texts, context, error_mode);
-            rules.extend(group.map(|group| Rules::of(group, false)));
+            rules.extend(group.map(|group| Conditions::of(group, false)));
         }
         let other = (self.matched_section != self.section).then(|| section.subsection(self.matched_section));
         let matched = other.as_ref().unwrap_or(&lists_section);
@@ -176,7 +176,7 @@ impl Keys {
             let Some(condition) = matching::condition(&properties, self.signal, !keeps) else { continue };
             let text = if keeps { format!("not ({condition})") } else { condition };
             let group = self.read(matched, key, vec![(text, place)], matching::context(self.signal), ErrorMode::Silent);
-            rules.extend(group.map(|group| Rules::of(group, keeps)));
+            rules.extend(group.map(|group| Conditions::of(group, keeps)));
         }
         if section.has(self.inferred) && (!lists.is_empty() || !rules.is_empty()) {
             let settings: Vec<String> =
@@ -193,7 +193,7 @@ impl Keys {
     }
 
     /// `match_type: expr`: metrics by what is true for any of their data points.
-    fn expressions(&self, section: &Section, excludes: bool) -> Option<Rules> {
+    fn expressions(&self, section: &Section, excludes: bool) -> Option<Conditions> {
         let key = "expressions";
         section.ignored(&["metric_names", "regexp"]);
         if section.node("resource_attributes").is_some_and(|node| !node.is_empty()) {
@@ -215,22 +215,22 @@ impl Keys {
         let verb = if excludes { "drops" } else { "keeps only" };
         let written: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
         let said = format!("{verb} metrics with a data point where {}", written.join(" or "));
-        Some(Rules { group, depth: Depth::Records, said: vec![said], of_points: Some(excludes) })
+        Some(Conditions { group, depth: Depth::Records, said: vec![said], of_points: Some(excludes) })
     }
 }
 
 impl Factory for Config {
     fn build(&self, _: &str, signal: Signal) -> Result<Arc<dyn Processor>, String> {
-        let rules = self.signals.get(signal as usize).cloned().unwrap_or_default();
-        let counters = rules.iter().flat_map(|rules| &rules.said).map(|_| Counters::default()).collect();
-        Ok(Arc::new(Filter { signal, observe: self.observe, rules, counters, filtered: AtomicU64::new(0) }))
+        let conditions = self.signals.get(signal as usize).cloned().unwrap_or_default();
+        let counters = conditions.iter().flat_map(|conditions| &conditions.said).map(|_| Counters::default()).collect();
+        Ok(Arc::new(Filter { signal, observe: self.observe, conditions, counters, filtered: AtomicU64::new(0) }))
     }
 }
 
 struct Filter {
     signal: Signal,
     observe: bool,
-    rules: Arc<Vec<Rules>>,
+    conditions: Arc<Vec<Conditions>>,
     /// One for each condition, in order.
     counters: Vec<Counters>,
     filtered: AtomicU64,
@@ -248,7 +248,9 @@ impl Processor for Filter {
     }
 
     fn process(&self, telemetry: Telemetry, now: Now, notes: &mut Notes) -> Result<Option<Telemetry>, Refusal> {
-        let Some(depth) = self.rules.iter().map(|rules| rules.depth).max() else { return Ok(Some(telemetry)) };
+        let Some(depth) = self.conditions.iter().map(|conditions| conditions.depth).max() else {
+            return Ok(Some(telemetry));
+        };
         let before = telemetry.items();
         let mut counts = SmallVec::<[[u64; 3]; 8]>::from_elem([0; 3], self.counters.len());
         let kept = edit(telemetry, |request| {
@@ -261,6 +263,10 @@ impl Processor for Filter {
             notes.push((FILTERED, filtered));
         }
         Ok(kept)
+    }
+
+    fn rules(self: Arc<Self>) -> Option<Arc<dyn Rules>> {
+        (!self.observe).then_some(self)
     }
 
     fn publish(&self, notes: &Notes) {
@@ -312,11 +318,11 @@ impl Processor for Filter {
 
 impl Filter {
     fn said(&self) -> impl Iterator<Item = &String> {
-        self.rules.iter().flat_map(|rules| &rules.said)
+        self.conditions.iter().flat_map(|conditions| &conditions.said)
     }
 
     fn texts(&self) -> impl Iterator<Item = &str> {
-        self.rules.iter().flat_map(|rules| &rules.group.conditions).map(|rule| rule.text.as_str())
+        self.conditions.iter().flat_map(|conditions| &conditions.group.conditions).map(|rule| rule.text.as_str())
     }
 }
 
@@ -357,6 +363,25 @@ impl<'a> Sieve<'_, 'a> {
         Ok(false)
     }
 
+    /// The first condition at this depth that is true.
+    #[inline]
+    fn first_true(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Option<usize>, Fault> {
+        let mut number = 0;
+        for conditions in self.filter.conditions.iter() {
+            if conditions.depth == depth {
+                let found = match conditions.of_points {
+                    None => conditions.group.first_true(&mut self.scene(sight))?,
+                    Some(drops) => (self.is_true_for_a_point(&conditions.group, sight)? == drops).then_some(0),
+                };
+                if let Some(index) = found {
+                    return Ok(Some(number + index));
+                }
+            }
+            number += conditions.said.len();
+        }
+        Ok(None)
+    }
+
     fn matched(&mut self, depth: Depth, rule: usize, (items, bytes): (u64, usize)) -> Verdict {
         let observe = self.filter.observe;
         if let Some([matched, dropped, dropped_bytes]) = self.counts.get_mut(rule) {
@@ -394,20 +419,64 @@ impl<'a> Visitor<'a> for Sieve<'_, 'a> {
         if self.matched.is_some() {
             return Ok(Verdict::Keep);
         }
-        let mut number = 0;
-        for rules in self.filter.rules.iter() {
-            if rules.depth == depth {
-                let found = match rules.of_points {
-                    None => rules.group.first_true(&mut self.scene(sight))?,
-                    Some(drops) => (self.is_true_for_a_point(&rules.group, sight)? == drops).then_some(0),
-                };
-                if let Some(index) = found {
-                    let size = rewrite::size(self.filter.signal, depth, sight);
-                    return Ok(self.matched(depth, number + index, size));
-                }
+        Ok(match self.first_true(depth, sight)? {
+            Some(rule) => {
+                let size = rewrite::size(self.filter.signal, depth, sight);
+                self.matched(depth, rule, size)
             }
-            number += rules.said.len();
+            None => Verdict::Keep,
+        })
+    }
+}
+
+impl Rules for Filter {
+    fn removed(&self, request: &Shown<'_>) -> Vec<Removed> {
+        let Shown { signal, bytes, items, client, now } = *request;
+        // Span events are not items: a rule about them removes none.
+        let depths = self.conditions.iter().map(|conditions| conditions.depth);
+        let depth = depths.filter(|depth| signal != Signal::Traces || *depth <= Depth::Records).max();
+        let Some(depth) = depth.filter(|_| !self.observe) else { return Vec::new() };
+        let by_rule = |(rule, text): (usize, &str)| {
+            let arena = Arena::with_limit((64 << 10) + 4 * bytes.len());
+            let request = Request { signal, bytes, items, client, arena: &arena };
+            let sieve = Sieve { filter: self, request, now, depth, matched: None, counts: &mut [] };
+            let mut by_rule = RemovedBy { sieve, rule, inside: None };
+            let (bytes, items) = rewrite::kept(signal, bytes, items, arena.room(), &mut by_rule)?;
+            Some(Removed { rule: text.to_owned(), bytes, items }).filter(|removed| removed.items > 0)
+        };
+        self.texts().enumerate().filter_map(by_rule).collect()
+    }
+}
+
+/// Keeps what one rule drops, and only that.
+struct RemovedBy<'f, 'a> {
+    sieve: Sieve<'f, 'a>,
+    rule: usize,
+    /// How deep the container is that the rule drops, while the walk is in it.
+    inside: Option<Depth>,
+}
+
+impl<'a> Visitor<'a> for RemovedBy<'_, 'a> {
+    type Fault = Fault;
+
+    fn depth(&self) -> Depth {
+        self.sieve.depth
+    }
+
+    fn prunes(&self) -> bool {
+        true
+    }
+
+    fn visit(&mut self, depth: Depth, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
+        if self.inside.is_some_and(|inside| depth <= inside) {
+            self.inside = None;
         }
-        Ok(Verdict::Keep)
+        if self.inside.is_some() {
+            return Ok(Verdict::Keep);
+        }
+        let found = self.sieve.first_true(depth, sight)?;
+        self.inside = Some(depth).filter(|_| found == Some(self.rule));
+        let is_kept = self.inside.is_some() || found.is_none() && depth < self.sieve.depth;
+        Ok(if is_kept { Verdict::Keep } else { Verdict::Drop })
     }
 }

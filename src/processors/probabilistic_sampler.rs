@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::config::section::Section;
 use crate::diagnostics::metrics::Page;
 use crate::otlp::message::Message;
-use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
+use crate::otlp::rewrite::{self, Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{log_record, span};
 use crate::otlp::tracestate::{self, RANGE, TraceState};
 use crate::otlp::views::AnyValue;
 use crate::ottl::value::{Arena, Value};
-use crate::telemetry::{Now, Reason, Refusal, Signal, Telemetry};
+use crate::telemetry::{Now, Reason, Refusal, Removed, Rules, Shown, Signal, Telemetry};
 
 use super::edit::{Request, edit};
 use super::{Factory, Notes, Processor, count, note};
@@ -191,6 +191,10 @@ impl Processor for Sampler {
         Ok(kept)
     }
 
+    fn rules(self: Arc<Self>) -> Option<Arc<dyn Rules>> {
+        Some(self)
+    }
+
     fn publish(&self, notes: &Notes) {
         count(self.counts.as_flattened(), notes);
     }
@@ -207,6 +211,38 @@ impl Processor for Sampler {
                 }
             }
         }
+    }
+}
+
+impl Rules for Sampler {
+    fn removed(&self, request: &Shown<'_>) -> Vec<Removed> {
+        let Shown { signal, bytes, items, .. } = *request;
+        let arena = Arena::with_limit((64 << 10) + 4 * bytes.len());
+        let mut counts = Default::default();
+        let mut left = Left(Visit { config: &self.config, signal, arena: &arena, counts: &mut counts });
+        let kept = rewrite::kept(signal, bytes, items, arena.room(), &mut left);
+        kept.map(|(bytes, items)| Removed { rule: Reason::SampledOut.name().to_owned(), bytes, items })
+            .into_iter()
+            .collect()
+    }
+}
+
+/// Keeps what the sampler drops.
+struct Left<'v, 'a>(Visit<'v, 'a>);
+
+impl<'a> Visitor<'a> for Left<'_, 'a> {
+    type Fault = Refusal;
+
+    fn depth(&self) -> Depth {
+        self.0.depth()
+    }
+
+    fn prunes(&self) -> bool {
+        true
+    }
+
+    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Refusal> {
+        Ok(if self.0.record(sight)? == Verdict::Keep { Verdict::Drop } else { Verdict::Keep })
     }
 }
 

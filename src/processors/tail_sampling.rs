@@ -57,6 +57,7 @@ struct TailSampling {
     /// Itself, for what it decides aside.
     this: Weak<TailSampling>,
     accounts: Accounts,
+    id: Box<str>,
     budget: Arc<Budget>,
     _holder: Holder,
     alarm: Arc<Alarm>,
@@ -91,6 +92,7 @@ impl TailSampling {
         };
         Arc::new_cyclic(|this| TailSampling {
             this: this.clone(),
+            id: id.into(),
             _holder: budget.add_holder(),
             config,
             num_traces,
@@ -124,6 +126,10 @@ impl TailSampling {
     /// Spans that nobody waits for any more.
     fn let_go(&self, reason: Reason, pieces: &[Piece]) {
         let spans = pieces.iter().map(|piece| u64::from(piece.spans)).sum();
+        let account = self.accounts.first().filter(|account| account.wants_filtered());
+        if let Some(account) = account.filter(|_| reason.is_rule() && spans > 0) {
+            account.show_filtered(&self.id, None, &self.request(pieces, Now::read()));
+        }
         self.held_spans.fetch_sub(spans, Relaxed);
         for account in &self.accounts {
             account.drop_items(reason, spans);
@@ -366,18 +372,17 @@ impl TailSampling {
             }
             payload
         };
-        let items = payload.iter().map(|piece| piece.spans).sum();
+        Some(Next::Batch(self.request(&payload, now)))
+    }
+
+    fn request(&self, pieces: &[Piece], now: Now) -> Telemetry {
+        let items = pieces.iter().map(|piece| piece.spans).sum();
         // Beyond the limit, as what processors make of a batch: from a full queue nothing could be handed on otherwise.
         let charge = Charge::held(&self.budget, Share::Queue, 0);
-        charge.add(request_len(&payload) as u64);
-        let part = Part::new(write_request(&payload), items, charge);
-        Some(Next::Batch(Telemetry {
-            signal: Signal::Traces,
-            parts: smallvec![part],
-            client: None,
-            received: now,
-            tickets: Default::default(),
-        }))
+        charge.add(request_len(pieces) as u64);
+        let parts = smallvec![Part::new(write_request(pieces), items, charge)];
+        let tickets = Default::default();
+        Telemetry { signal: Signal::Traces, parts, client: None, received: now, tickets }
     }
 }
 

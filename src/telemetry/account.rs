@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{Bill, Fate, Point, Said, Signal, Tally, Tap, Telemetry};
+use super::{Bill, Fate, Point, Rules, Said, Signal, Tally, Tap, Telemetry};
 
 /// Why items were refused or dropped: one closed set for answers, metrics and the closing balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +177,16 @@ impl Account {
     /// Shows sent telemetry to the tap.
     pub(crate) fn show_leaving(&self, telemetry: &Telemetry) {
         self.tap.look(Point::Leaving { exporter: &self.exporter }, telemetry);
+    }
+
+    /// Whether somebody wants to see what rules remove.
+    pub(crate) fn wants_filtered(&self) -> bool {
+        self.tap.wants_filtered()
+    }
+
+    /// Shows what came to a processor that removed some of it.
+    pub(crate) fn show_filtered(&self, processor: &str, rules: Option<&Arc<dyn Rules>>, telemetry: &Telemetry) {
+        self.tap.look(Point::Filtered { processor, rules }, telemetry);
     }
 
     pub(crate) fn show_dropped(&self, reason: Reason, telemetry: &Telemetry) {

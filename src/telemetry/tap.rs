@@ -1,14 +1,15 @@
 //! The tap: shows passing telemetry to a viewer. Without one it costs one relaxed load.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::{Reason, Telemetry};
+use super::{Client, Now, Reason, Signal, Telemetry};
 
 /// Where telemetry is seen.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Point<'a> {
     /// As received, before any processor.
     Received,
@@ -20,6 +21,39 @@ pub enum Point<'a> {
         exporter: &'a str,
         reason: Reason,
     },
+    /// As it came to a processor whose `rules` removed some of it; without rules, all of it.
+    Filtered {
+        processor: &'a str,
+        rules: Option<&'a Arc<dyn Rules>>,
+    },
+}
+
+/// Says which items its rules remove; asked by viewers only, after the fact.
+pub trait Rules: Send + Sync {
+    /// The items that each rule removes, with the rule's text.
+    fn removed(&self, request: &Shown<'_>) -> Vec<Removed>;
+}
+
+impl std::fmt::Debug for dyn Rules {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        out.write_str("Rules")
+    }
+}
+
+/// A request, or a part of one, as rules see it.
+pub struct Shown<'a> {
+    pub(crate) signal: Signal,
+    pub(crate) bytes: &'a Bytes,
+    pub(crate) items: u32,
+    pub(crate) client: Option<&'a Client>,
+    pub(crate) now: Now,
+}
+
+/// What one rule removed.
+pub struct Removed {
+    pub(crate) rule: String,
+    pub(crate) bytes: Bytes,
+    pub(crate) items: u32,
 }
 
 /// Called on the task that carries the telemetry: it must be quick and must not block.
@@ -31,6 +65,8 @@ type Viewer = dyn Fn(Point, &Telemetry) + Send + Sync;
 pub struct Tap {
     attached: AtomicBool,
     viewer: RwLock<Option<Arc<Viewer>>>,
+    /// How many want to see what rules remove.
+    pub(crate) wants_filtered: Arc<AtomicUsize>,
 }
 
 impl Tap {
@@ -46,6 +82,12 @@ impl Tap {
         if self.attached.load(Relaxed) {
             self.show(point, telemetry);
         }
+    }
+
+    /// Whether what rules remove is to be shown.
+    #[inline]
+    pub(crate) fn wants_filtered(&self) -> bool {
+        self.wants_filtered.load(Relaxed) > 0
     }
 
     #[inline(never)]

@@ -534,7 +534,7 @@ async fn tail_shows_what_passes() {
         assert!(status == 0 && out.contains(expected), "{form}: {out}");
     }
     let leaving = ["tail", "--socket", &socket, "--at", "leaving", "--since", "5m", "--for", "1ms"];
-    let told = "--since: of what leaves nothing is kept: it is shown from now on\n";
+    let told = "--since: of what leaves or is filtered nothing is kept: it is shown from now on\n";
     assert_eq!(run(&leaving).await, (0, String::new(), told.to_owned()));
     // What comes from now on, until a person has seen enough; and again, until the collector goes away.
     let watch = inspection.watch.clone();
@@ -558,6 +558,48 @@ async fn tail_shows_what_passes() {
         until("nobody looks", || watch.looking() == 0).await;
     }
     misaki.settle().await;
+    misaki.finish().await;
+}
+
+/// What rules removed is shown to those who look, with the rule, and not to others.
+#[tokio::test]
+async fn tail_shows_what_rules_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await;
+    let changes = "{processors: {filter/noise: {log_conditions: ['log.body == \"noise\"', 'log.severity_number == 5', 'resource.attributes[\"service.name\"] == \"test\"']}, probabilistic_sampler: {sampling_percentage: 0}}, service: {pipelines: {logs: {processors: [filter/noise, probabilistic_sampler]}}}}";
+    let mut misaki = Misaki::start(changes, &[&upstream]).await;
+    let inspection = open(&misaki, directory.path());
+    let (socket, watch) = (inspection.path().to_str().unwrap().to_owned(), inspection.watch.clone());
+    let tail = async |arguments: &'static [&'static str], sent: Vec<Vec<u8>>| {
+        let socket = socket.clone();
+        let looking = tokio::spawn(async move {
+            let all = ["tail", "--socket", &socket, "-o", "normal", "--at", "filtered", "--color", "never"];
+            run(&[&all, arguments].concat()).await
+        });
+        until("somebody looks", || watch.looking() == 1).await;
+        for wire in sent {
+            assert!(misaki.post(Via::Http, Signal::Logs, wire, &[]).await.ok);
+        }
+        let (status, out, err) = looking.await.unwrap();
+        assert_eq!((status, err.as_str()), (0, ""));
+        until("nobody looks", || watch.looking() == 0).await;
+        out
+    };
+    let mixed = || logs("shop", &[("noise", 9, false), ("good", 9, true), ("debug", 5, false), ("noise", 5, false)]);
+    let shop = "ResourceLog #0 service.name=shop\nScopeLog #0\n";
+    assert_eq!(
+        tail(&["-n", "4"], vec![mixed()]).await,
+        format!(
+            "-- filtered by filter/noise: log.body == \"noise\"\n{shop}noise \nnoise \n-- filtered by filter/noise: log.severity_number == 5\n{shop}debug \n-- filtered by probabilistic_sampler: sampled_out\n{shop}good \n"
+        )
+    );
+    // A whole resource, and only what is asked for.
+    let test = logs("test", &[("noise", 9, false), ("other", 9, false)]);
+    assert_eq!(
+        tail(&["-n", "1", "body == \"other\""], vec![mixed(), test]).await,
+        "-- filtered by filter/noise: resource.attributes[\"service.name\"] == \"test\"\nResourceLog #0 service.name=test\nScopeLog #0\nother \n"
+    );
+    drop(inspection);
     misaki.finish().await;
 }
 

@@ -434,7 +434,7 @@ async fn shells_complete_verbs_options_and_values() {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     assert_eq!(offered("misaki val"), "validate");
-    assert_eq!(offered("misaki tail --at "), "received leaving dropped");
+    assert_eq!(offered("misaki tail --at "), "received leaving dropped filtered");
     assert_eq!(offered("misaki queue in"), "inspect");
     assert_eq!(offered("misaki queue drop --"), "--dead --yes --help");
     assert!(offered("misaki validate --config ").contains("Cargo.toml"), "a file");
