@@ -86,6 +86,9 @@ enum Verb {
     /// List the requests that passed: how long, how many spans, what failed or was slow
     #[cfg(unix)]
     Traces(traces::Traces),
+    /// Show what passes through the running collector on a local page
+    #[cfg(unix)]
+    Ui(ui::Ui),
     /// Say how the running collector is
     #[cfg(unix)]
     Status(status::Status),
@@ -243,6 +246,8 @@ pub fn main() -> ExitCode {
         Some(Verb::Tail(options)) => tail::tail(&options),
         #[cfg(unix)]
         Some(Verb::Traces(options)) => traces::traces(options),
+        #[cfg(unix)]
+        Some(Verb::Ui(options)) => ui::ui(&options),
         #[cfg(unix)]
         Some(Verb::Status(options)) => status::status(&options),
         Some(Verb::Doctor(options)) => doctor::doctor(&options),

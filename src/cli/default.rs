@@ -146,6 +146,11 @@ fn printing(edge: &Edge, sources: &Sources, refused: Option<String>) -> Chosen {
     Chosen { loaded, origin: Origin::Embedded { forwards_to: None, refused }, blame: None }
 }
 
+/// The embedded default without any output.
+pub(super) fn silent() -> Loaded {
+    load(Some(exporting(None, Look::default(), Some("nop:"))), &Sources::default())
+}
+
 /// The config that the command line names.
 pub(super) fn named(sources: &Sources, credentials: &Credentials) -> Result<Chosen, Failure> {
     let mut loaded = sources.load()?;

@@ -49,6 +49,16 @@ pub(crate) struct Answer {
 }
 
 impl Target {
+    /// The collector that listens on this socket.
+    pub(super) fn at(socket: &Path) -> Target {
+        Target { pid: None, socket: Some(socket.to_owned()) }
+    }
+
+    /// Whether no option selects a collector.
+    pub(super) fn is_any(&self) -> bool {
+        self.pid.is_none() && self.socket.is_none()
+    }
+
     /// All matching sockets, at least one.
     pub(super) fn all(&self) -> Result<Vec<PathBuf>, Failure> {
         if let Some(path) = &self.socket {
@@ -76,7 +86,7 @@ impl Target {
     }
 
     /// The only matching socket.
-    async fn find(&self) -> Result<PathBuf, Failure> {
+    pub(super) async fn find(&self) -> Result<PathBuf, Failure> {
         let mut found = self.all()?;
         match found.as_mut_slice() {
             [path] => Ok(std::mem::take(path)),
@@ -100,7 +110,7 @@ impl Target {
 }
 
 /// The addresses and the config of a collector, or a note that it does not answer.
-async fn introduction(path: &Path) -> String {
+pub(super) async fn introduction(path: &Path) -> String {
     let asked = async { ask(path, "/status").await?.whole().await };
     let answer = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok);
     let told: Option<Value> = answer.and_then(|text| serde_json::from_slice(&text).ok());

@@ -73,7 +73,16 @@ fn welcome(origin: &Origin, names: &[String], plan: &Plan, running: &Running) {
         tracing::info!(target: log::DETAIL, %endpoint, protocol, "listening");
     }
     if let Origin::Embedded { forwards_to, refused } = origin {
-        log::write(banner(running, forwards_to.as_deref(), refused.as_deref()));
+        let does = match (forwards_to, refused) {
+            (Some(to), _) => {
+                format!("Forwarding to {}\n  What is not sent yet is in memory: a crash loses it.\n  ", safe(to))
+            }
+            (None, Some(itself)) => {
+                format!("{} is this collector:\n  not forwarding.\n  Printing what arrives. ", safe(itself))
+            }
+            (None, None) => "Printing what arrives. ".to_owned(),
+        };
+        log::write(banner(running, &does));
         return;
     }
     let listening = addresses(running).join(", ");
@@ -110,7 +119,8 @@ fn addresses(running: &Running) -> Vec<String> {
     running.addresses.iter().filter_map(|(_, address)| address.map(|address| address.to_string())).collect()
 }
 
-fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -> String {
+/// The addresses, what becomes of the telemetry that arrives, and what to tell an SDK.
+pub(super) fn banner(running: &Running, does: &str) -> String {
     let (bold, plain) = if Layout::of(Stream::Stderr).colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let version = env!("CARGO_PKG_VERSION");
     let name = |address: SocketAddr| match address.ip().is_loopback() {
@@ -123,18 +133,7 @@ fn banner(running: &Running, forwards_to: Option<&str>, refused: Option<&str>) -
     if running.addresses.iter().filter_map(|(_, address)| *address).any(|address| address.ip().is_unspecified()) {
         out.push_str("  In a container: open to every interface.\n");
     }
-    match (forwards_to, refused) {
-        (Some(to), _) => out.push_str(&format!(
-            "  Forwarding to {}\n  What is not sent yet is in memory: a crash loses it.\n",
-            safe(to)
-        )),
-        (None, Some(itself)) => {
-            out.push_str(&format!("  {} is this collector:\n  not forwarding.\n", safe(itself)));
-        }
-        (None, None) => {}
-    }
-    let prints = if forwards_to.is_none() { "Printing what arrives. " } else { "" };
-    out.push_str(&format!("  {prints}Point a program at it:\n\n"));
+    out.push_str(&format!("  {does}Point a program at it:\n\n"));
     let port = |protocol| running.addresses.iter().find(|(known, _)| *known == protocol)?.1.map(|found| found.port());
     let endpoint = |port: u16| format!("OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:{port}");
     if let Some(http) = port("http") {

@@ -226,14 +226,25 @@ fn read(what: &str) -> Result<String, Failure> {
     })
 }
 
+/// Reads a file or a scenario, request by request.
+pub(super) fn recorded(what: &str, mut take: impl FnMut(Signal, Bytes)) -> Result<(), Failure> {
+    each(&read(what)?, what, |signal, _, wire| take(signal, wire))
+}
+
 /// The requests in a text: each with its signal, as JSON and in protobuf.
 fn requests(text: &str, name: &str) -> Result<Vec<(Signal, Value, Bytes)>, Failure> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let mut all = Vec::new();
-    let mut begin = 0;
+    each(text, name, |signal, value, wire| all.push((signal, value, wire)))?;
+    Ok(all)
+}
+
+fn each(text: &str, name: &str, mut take: impl FnMut(Signal, Value, Bytes)) -> Result<(), Failure> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let (mut begin, mut count) = (0, 0);
     while let Some(value) = values.next() {
+        count += 1;
         let faulty = |error: &dyn std::fmt::Display| {
-            failed(format!("request {} in {}: {}", all.len() + 1, safe(name), safe(&error.to_string())))
+            failed(format!("request {count} in {}: {}", safe(name), safe(&error.to_string())))
         };
         let value = value.map_err(|error| faulty(&error))?;
         let signal =
@@ -241,9 +252,9 @@ fn requests(text: &str, name: &str) -> Result<Vec<(Signal, Value, Bytes)>, Failu
         let raw = text.get(begin..values.byte_offset()).unwrap_or_default();
         begin = values.byte_offset();
         let wire = json::to_wire(signal, raw.as_bytes()).map_err(|error| faulty(&error))?;
-        all.push((signal, value, Bytes::from(wire)));
+        take(signal, value, Bytes::from(wire));
     }
-    Ok(all)
+    Ok(())
 }
 
 pub(super) fn signal_of(request: &Value) -> Option<Signal> {

@@ -117,7 +117,7 @@ pub(super) struct Sighting {
     pub(super) seconds: f64,
     pub skipped: u64,
     /// It is of a time of which the collector did not keep everything.
-    has_gap: bool,
+    pub(super) has_gap: bool,
     /// A line about where it was seen; `None` for received requests.
     heading: Option<String>,
     pub(super) wire: Bytes,

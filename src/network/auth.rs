@@ -136,7 +136,7 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 /// Compares in constant time.
-fn is_equal(left: &Fingerprint, right: &Fingerprint) -> bool {
+pub(crate) fn is_equal(left: &Fingerprint, right: &Fingerprint) -> bool {
     let difference = left.iter().zip(right).fold(0, |difference, (left, right)| difference | (left ^ right));
     std::hint::black_box(difference) == 0
 }

@@ -83,6 +83,9 @@ pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<String> {
         _ => return None,
     };
     let part = html! {
+        @if let Some(why) = &store.away {
+            p class="note" role="status" { "Nothing comes at the moment: " (why) ". It is looked for every second." }
+        }
         (screen.part)
         (forgotten(store))
     };

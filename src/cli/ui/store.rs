@@ -27,6 +27,8 @@ pub(super) struct Store {
     version: u64,
     /// Items that the collector or this process could not keep up with.
     pub(super) skipped: u64,
+    /// Why nothing comes, while no collector is attached to.
+    pub(super) away: Option<String>,
 }
 
 impl Store {
@@ -37,6 +39,7 @@ impl Store {
             headers: Headers::default(),
             version: 0,
             skipped: 0,
+            away: None,
         }
     }
 
@@ -68,6 +71,11 @@ impl Store {
     /// Notes items that could not be read in time.
     pub(super) fn skip(&mut self, items: u64) {
         (self.skipped, self.version) = (self.skipped + items, self.version + 1);
+    }
+
+    /// Notes that the collector is away, and why, or that it is back.
+    pub(super) fn away(&mut self, why: Option<String>) {
+        (self.away, self.version) = (why, self.version + 1);
     }
 
     /// Works out what the list needs to know of new requests.

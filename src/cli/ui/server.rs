@@ -1,0 +1,211 @@
+//! The web server of the page: bounded in connections, time and bytes, and behind the door.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
+    SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body as _, Frame};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use maud::{DOCTYPE, html};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::Shared;
+use super::door::{Admission, Door};
+use super::live::{self, Live};
+use super::pages::{self, Asked};
+
+/// Maximum connections; each serves one request. Beyond it the oldest is closed.
+const CONNECTIONS: usize = 64;
+/// Maximum streams of events: one for each open tab.
+const STREAMS: usize = 16;
+/// Maximum bytes of a request's head.
+const HEAD: usize = 16 << 10;
+/// Time limits for the head of a request, and for all of an answer.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+const HTML: &str = "text/html; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// The page gets all it needs from this server, and no other page gets anything of it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
+                      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const HEADERS: [(HeaderName, &str); 6] = [
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (CACHE_CONTROL, "no-store"),
+];
+
+/// What all connections share.
+struct Site {
+    door: Door,
+    store: Shared,
+    streams: Arc<Semaphore>,
+}
+
+/// Serves until it is dropped.
+pub(super) async fn serve(listener: TcpListener, door: Door, store: Shared) -> Infallible {
+    let site = Arc::new(Site { door, store, streams: Arc::new(Semaphore::new(STREAMS)) });
+    let (mut open, mut oldest_first) = (JoinSet::new(), VecDeque::<AbortHandle>::new());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = open.join_next() => continue,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        oldest_first.retain(|connection| !connection.is_finished());
+        if oldest_first.len() >= CONNECTIONS
+            && let Some(oldest) = oldest_first.pop_front()
+        {
+            oldest.abort();
+        }
+        oldest_first.push_back(open.spawn(converse(stream, site.clone())));
+    }
+}
+
+/// Serves one request.
+async fn converse(stream: TcpStream, site: Arc<Site>) {
+    let is_live = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        let mut response = answer(&site, &request);
+        for (name, value) in HEADERS {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        is_live.store(matches!(response.body(), Body::Live(_)), Relaxed);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).keep_alive(false).max_buf_size(HEAD);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // A client that disconnects is no fault of ours.
+    let is_slow = tokio::time::timeout(ANSWER_WITHIN, &mut connection).await.is_err();
+    if is_slow && is_live.load(Relaxed) {
+        let _ = tokio::time::timeout(live::LASTS, connection).await;
+    }
+}
+
+fn answer(site: &Site, request: &Request<Incoming>) -> Response<Body> {
+    match site.door.admit(request) {
+        Admission::Refused => return plain(StatusCode::FORBIDDEN, "403 Forbidden\n"),
+        Admission::Welcome { address, cookie, is_foreign } => return welcome(&address, &cookie, is_foreign),
+        Admission::Enter => {}
+    }
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "405 Method Not Allowed\n");
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
+    if !request.body().is_end_stream() {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE, "413 Content Too Large\n");
+    }
+    let uri = request.uri();
+    match uri.path() {
+        "/page.css" => text(StatusCode::OK, "text/css; charset=utf-8", include_str!("assets/page.css")),
+        "/page.js" => text(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("assets/page.js")),
+        "/live" => match site.streams.clone().try_acquire_owned() {
+            Ok(place) => response(
+                StatusCode::OK,
+                "text/event-stream",
+                Body::Live(Box::new(Live::new(site.store.clone(), place))),
+            ),
+            Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "too many tabs show this page\n"),
+        },
+        path => match pages::answer(&mut site.store.lock(), &Asked::new(path, uri.query().unwrap_or_default())) {
+            Some(page) => response(StatusCode::OK, HTML, Body::Text(page.into())),
+            None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+        },
+    }
+}
+
+/// Hands out the cookie, and sends the browser to the address without the token. After a link of another site the
+/// browser would not send the cookie there, so it goes on from a page of this site.
+fn welcome(address: &str, cookie: &str, is_foreign: bool) -> Response<Body> {
+    let mut response = match is_foreign {
+        true => {
+            let page = html! {
+                (DOCTYPE)
+                html lang="en" {
+                    head {
+                        title { "Misaki" }
+                        meta http-equiv="refresh" content=(format!("0; url={address}"));
+                    }
+                    body { p { a href=(address) { "Open the page" } } }
+                }
+            };
+            response(StatusCode::OK, HTML, Body::Text(page.into_string().into()))
+        }
+        false => plain(StatusCode::SEE_OTHER, ""),
+    };
+    let headers = response.headers_mut();
+    match (HeaderValue::try_from(address), HeaderValue::try_from(cookie)) {
+        (Ok(address), Ok(cookie)) => {
+            headers.insert(SET_COOKIE, cookie);
+            if !is_foreign {
+                headers.insert(LOCATION, address);
+            }
+            response
+        }
+        _ => plain(StatusCode::BAD_REQUEST, "400 Bad Request\n"),
+    }
+}
+
+fn plain(status: StatusCode, text_of_it: &'static str) -> Response<Body> {
+    text(status, PLAIN, text_of_it)
+}
+
+fn text(status: StatusCode, content_type: &'static str, text: &'static str) -> Response<Body> {
+    response(status, content_type, Body::Text(Bytes::from_static(text.as_bytes())))
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+enum Body {
+    Text(Bytes),
+    Live(Box<Live>),
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match self.get_mut() {
+            Body::Text(text) => Poll::Ready(Some(std::mem::take(text)).filter(|text| !text.is_empty())),
+            Body::Live(live) => live.poll_next(context),
+        };
+        next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        match self {
+            Body::Text(text) => http_body::SizeHint::with_exact(text.len() as u64),
+            Body::Live(_) => http_body::SizeHint::default(),
+        }
+    }
+}
