@@ -6,7 +6,7 @@
 //! `render` (values as text), `value`, `advice` (help for common mistakes), `meant` (a proposal for a refused
 //! condition).
 
-mod advice;
+pub(crate) mod advice;
 pub mod compile;
 pub(crate) mod condition;
 pub(crate) mod enums;

@@ -23,7 +23,7 @@ pub(crate) mod sampling;
 pub(crate) mod sink;
 mod text;
 pub(crate) mod tree;
-mod value;
+pub(crate) mod value;
 mod walk;
 
 use std::io::Write;

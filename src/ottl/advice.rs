@@ -62,7 +62,7 @@ pub(super) fn of_operand(node: &Node) -> Option<String> {
 }
 
 /// Text in quotes, with OTTL's escapes.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = "\"".to_owned();
     for letter in text.chars() {
         match letter {

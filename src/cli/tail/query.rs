@@ -64,7 +64,7 @@ impl Asked {
 }
 
 /// The config of a processor that drops everything that matches the expression.
-pub(super) fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
+pub(in super::super) fn as_rule(wanted: &Wanted) -> Result<String, Failure> {
     if wanted.words.is_some() {
         return Err(usage("--as-rule: a filter has no --text: write IsMatch(body, \"…\")"));
     }

@@ -3,6 +3,8 @@
 //! A screen has a fixed part, mostly a form, and one that changes while telemetry arrives, which the script replaces.
 
 mod requests;
+mod trace;
+mod values;
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -53,6 +55,11 @@ impl Asked {
         self.query.iter().find(|(known, _)| known == key).map_or("", |(_, value)| value.trim())
     }
 
+    /// The parameters alone, to come back to this screen.
+    fn parameters(&self) -> String {
+        self.with(&[]).split_once('?').map_or_else(String::new, |(_, parameters)| parameters.to_owned())
+    }
+
     /// This screen's address with some parameters changed; empty ones are left out.
     fn with(&self, changes: &[(&str, &str)]) -> String {
         let is_changed = |key: &str| key == PART || changes.iter().any(|(changed, _)| *changed == key);
@@ -75,13 +82,28 @@ fn encoded(text: &str) -> impl std::fmt::Display {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
 }
 
+/// What a browser gets.
+pub(super) struct Answer {
+    /// The HTTP status.
+    pub(super) status: u16,
+    pub(super) media_type: &'static str,
+    /// The name under which the browser saves it; it shows it if there is none.
+    pub(super) file: Option<String>,
+    pub(super) body: String,
+}
+
 /// The answer to a request for a page; `None` if there is none at this address.
-pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<String> {
+pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<Answer> {
     store.refresh();
     let screen = match asked.path.as_str() {
         "/" => requests::screen(store, asked),
-        _ => return None,
+        path => return Some(trace::answer(store, asked, path.strip_prefix("/trace/")?)),
     };
+    Some(shown(store, asked, 200, &screen))
+}
+
+/// A screen, or its changing part.
+fn shown(store: &Store, asked: &Asked, status: u16, screen: &Screen) -> Answer {
     let part = html! {
         @if let Some(why) = &store.away {
             p class="note" role="status" { "Nothing comes at the moment: " (why) ". It is looked for every second." }
@@ -89,7 +111,8 @@ pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<String> {
         (screen.part)
         (forgotten(store))
     };
-    Some(if asked.get(PART).is_empty() { page(asked, &screen, &part).into_string() } else { part.into_string() })
+    let body = if asked.get(PART).is_empty() { page(asked, screen, &part).into_string() } else { part.into_string() };
+    Answer { status, media_type: "text/html; charset=utf-8", file: None, body }
 }
 
 fn page(asked: &Asked, screen: &Screen, part: &Markup) -> Markup {
@@ -166,7 +189,12 @@ fn took(nanos: u64) -> Markup {
 
 /// The address of a request.
 fn trace_address(id: &Id) -> String {
+    format!("/trace/{}", digits(id))
+}
+
+/// An id as it is written.
+fn digits(id: &[u8]) -> String {
     let mut digits = Vec::new();
     hex::put(id, &mut digits);
-    format!("/trace/{}", String::from_utf8_lossy(&digits))
+    String::from_utf8_lossy(&digits).into_owned()
 }

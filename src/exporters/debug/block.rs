@@ -2,21 +2,23 @@
 
 mod list;
 mod logs;
+mod remarks;
 mod summary;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use super::call::{common_answer, common_path};
-use super::layout::{LONGEST, Layout, Tone, column, cut, duration, pair, right, width};
+use super::layout::{LONGEST, Layout, Tone, column, cut, duration, right, width};
 use super::line::{self, Line, failed};
 use super::requests::Absent;
-use super::tree::{Link, Node, Row, Span, Tree};
+use super::tree::{Link, Row, Span, Tree};
 use crate::diagnostics::columns::{counted, hanging};
 use crate::otlp::hex;
 use crate::otlp::pieces::Pieces;
 pub(crate) use list::List;
 pub(crate) use logs::Placed;
+pub(crate) use remarks::Remarks;
 pub(crate) use summary::Summary;
 
 /// The widths of the columns with `180 ms` and `100 %`.
@@ -232,33 +234,17 @@ impl Drawing<'_, '_> {
         }
     }
 
-    /// The part of the request's time in percent; empty for a request without duration.
-    fn share(&self, nanos: u64) -> String {
-        let all = u128::from(self.tree.at(self.tree.main).1.duration());
-        let percent = (u128::from(nanos) * 100 + all / 2).checked_div(all);
-        percent.map_or_else(String::new, |percent| format!("{} %", percent.min(999)))
-    }
-
     /// Writes the line above spans that their parent did not wait for.
     fn heading(&mut self, row: &Row, prefix: &str) {
-        let answer = self.tree.at(self.tree.main).1.end;
-        let is_after = row.spans.iter().any(|at| self.tree.at(*at).1.end > answer);
-        let words = if is_after { "after the answer" } else { "not waited for" };
-        self.line(Tone::Faint, &format!("{}{prefix}{words}", " ".repeat(MARGIN)));
+        self.line(Tone::Faint, &format!("{}{prefix}{}", " ".repeat(MARGIN), self.tree.heading(row)));
     }
 
     fn row(&mut self, row: &Row, prefix: &str, columns: &Columns, logs: &mut HashMap<u64, Vec<&Log>>) {
         let (span, node) = self.tree.at(row.first());
-        let is_waited_for = !node.is_after && row.spans.iter().any(|at| self.tree.at(*at).1.path_below > 0);
-        let mark = match Some(node.work) {
-            work if self.is_whole && work == self.tree.bottleneck => '>',
-            work if self.is_whole && work == self.tree.after => '+',
-            _ if is_waited_for => '*',
-            _ => ' ',
-        };
+        let mark = self.tree.mark(row, self.is_whole);
         let second = match &span.failure {
             Some(_) => '✗',
-            None if self.moved(row).is_some() || self.outlasts(node).is_some() => '~',
+            None if !self.tree.remarks(row).times.is_empty() => '~',
             None => ' ',
         };
         let tone = if span.failure.is_some() { Tone::Bad } else { Tone::Plain };
@@ -274,12 +260,12 @@ impl Drawing<'_, '_> {
             &format!("{mark}{second} {name} {}", column(&span.service, columns.service)),
         );
         // What goes on after the answer is no part of its time.
-        let share = if node.is_after { String::new() } else { self.share(row.total) };
+        let share = if node.is_after { String::new() } else { self.tree.share(row.total) };
         let numbers = [(duration(row.total), NUMBER), (duration(row.own), NUMBER), (share, SHARE)];
         let numbers: String = numbers.iter().map(|(number, columns)| right(number, *columns)).collect();
         self.to.out.extend_from_slice(numbers.as_bytes());
         if columns.bar > 0 {
-            let bar = self.bar(row, columns.bar, if is_waited_for { '█' } else { '░' });
+            let bar = self.bar(row, columns.bar, if self.tree.is_waited_for(row) { '█' } else { '░' });
             self.to.out.extend_from_slice(format!(" {}", bar.trim_end()).as_bytes());
         }
         while self.to.out.last() == Some(&b' ') {
@@ -290,13 +276,7 @@ impl Drawing<'_, '_> {
 
     /// `×12 database.query 3–9 ms +5 logs`: the count, the name, the durations, and the number of hidden logs.
     fn folded(&self, row: &Row, columns: usize, logs: &mut HashMap<u64, Vec<&Log>>) -> String {
-        let nodes = || row.spans.iter().map(|at| self.tree.at(*at).1);
-        let shortest = nodes().map(|node| node.duration()).min().unwrap_or_default();
-        let longest = nodes().map(|node| node.duration()).max().unwrap_or_default();
-        let range = match duration(shortest) == duration(longest) {
-            true => duration(longest),
-            false => pair(shortest, "–", longest),
-        };
+        let range = self.tree.range(row);
         let spans = row.spans.iter().map(|at| self.tree.at(*at).0);
         let hidden: usize = spans.filter_map(|span| logs.remove(&span.id)).map(|logs| logs.len()).sum();
         let hidden = if hidden > 0 { format!(" +{}", counted(hidden, "log")) } else { String::new() };
@@ -309,7 +289,7 @@ impl Drawing<'_, '_> {
     fn bar(&self, row: &Row, cells: usize, sign: char) -> String {
         let mut bar = vec![' '; cells];
         let (_, root) = self.tree.at(self.tree.main);
-        let end = self.tree.end.min(root.end.saturating_add(root.duration()));
+        let end = self.tree.drawn_end();
         let all = u128::from(end.saturating_sub(root.start).max(1));
         let cell = |time: u64| (u128::from(time.clamp(root.start, end) - root.start) * cells as u128 / all) as usize;
         for at in &row.spans {
@@ -321,43 +301,14 @@ impl Drawing<'_, '_> {
         bar.into_iter().collect()
     }
 
-    /// The time from the end of a span's parent to its own end, if it ends later and no heading says so.
-    fn outlasts(&self, node: &Node) -> Option<u64> {
-        let (_, parent) = self.tree.at(node.parent?);
-        let is_said = node.is_detached && !parent.is_after;
-        node.end.checked_sub(parent.end).filter(|nanos| *nanos > 0 && !is_said)
-    }
-
-    /// A remark about the clocks of a row's spans.
-    fn moved(&self, row: &Row) -> Option<String> {
-        let moved = || row.spans.iter().map(|at| self.tree.at(*at).1.moved).filter(|moved| *moved != 0);
-        let most = moved().max_by_key(|moved| moved.unsigned_abs())?;
-        let by = format!("{}{}", if most > 0 { '+' } else { '-' }, duration(most.unsigned_abs()));
-        Some(match (moved().count(), row.spans.len()) {
-            (_, 1) => format!("shifted by {by} into its parent: clocks differ"),
-            (count, _) => format!("{count} shifted by up to {by} into their parents: clocks differ"),
-        })
-    }
-
     /// Writes the lines below a row: the spans' failure, remarks on their times, and the logs of a single one.
     fn details(&mut self, row: &Row, prefix: &str, logs: &mut HashMap<u64, Vec<&Log>>) {
-        let (span, node) = self.tree.at(row.first());
+        let span = self.tree.at(row.first()).0;
         let prefix = format!("{}{prefix}", " ".repeat(MARGIN));
-        // A mark in the row and the answer beside it say the same as an empty message.
-        let is_said =
-            |message: &&str| message.is_empty() && span.call.as_ref().is_some_and(|call| !call.answer.is_empty());
-        if let Some(message) = span.failure.as_deref().filter(|message| !is_said(message)) {
-            self.line(Tone::Bad, &format!("{prefix}{}", failed(message)));
-        }
-        if let Some(moved) = self.moved(row) {
-            self.line(Tone::Warning, &format!("{prefix}~ {moved}"));
-        }
-        if let Some(nanos) = self.outlasts(node) {
-            self.line(Tone::Warning, &format!("{prefix}~ ends {} after its parent", duration(nanos)));
-        }
-        if let Some(link) = span.link.as_deref().filter(|link| !(link.is_own && span.parent == 0)) {
-            self.line(Tone::Faint, &format!("{prefix}{}", linked(link)));
-        }
+        let Remarks { failure, times, link } = self.tree.remarks(row);
+        failure.iter().for_each(|text| self.line(Tone::Bad, &format!("{prefix}{text}")));
+        times.iter().for_each(|text| self.line(Tone::Warning, &format!("{prefix}~ {text}")));
+        link.iter().for_each(|link| self.line(Tone::Faint, &format!("{prefix}{}", linked(link))));
         let logs = match row.spans.as_slice() {
             [_] => logs.remove(&span.id).unwrap_or_default(),
             _ => Vec::new(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Style;
-pub(crate) use super::block::{List, Log, Request, Told, Why, linked, named, words};
+pub(crate) use super::block::{List, Log, Remarks, Request, Told, Why, linked, named, words};
 use super::call::{Call, is_probe};
 use super::layout::Layout;
 use super::line::{self, Line};

@@ -1,7 +1,9 @@
 //! Attribute values as text: strings unquoted, lists and maps as JSON in the form of Go's encoder, with sorted keys.
 
+use super::Style;
 use super::text::Text;
 use crate::otlp::number;
+use crate::otlp::pieces::Pieces;
 use crate::otlp::schema::list;
 use crate::otlp::views::{AnyValue, KeyValue, Repeated};
 
@@ -31,6 +33,18 @@ pub(super) fn put_plain(text: &mut Text<'_, '_>, value: AnyValue<'_>) {
             }
         }
     }
+}
+
+/// The value as text on one line, safe to show; `None` if it is longer than about this many bytes.
+pub(crate) fn plain(value: AnyValue<'_>, most: usize) -> Option<String> {
+    let (mut out, mut is_whole) = (Vec::new(), true);
+    let mut refuse = |_: &mut Vec<u8>, _| {
+        is_whole = false;
+        false
+    };
+    let style = Style { escape_newlines: true, ..Style::default() };
+    put_plain(&mut Text::new(&mut Pieces::new(&mut out, most, &mut refuse), style), value);
+    is_whole.then(|| String::from_utf8_lossy(&out).into_owned())
 }
 
 /// Writes `Type(value)`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::{Asked, Screen, outcome, time, took, trace_address};
+use super::{Asked, Screen, address, outcome, time, took, trace_address};
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::traces::Brief;
 use crate::config::duration;
@@ -21,7 +21,7 @@ const POINTS: usize = 2000;
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 120.0;
 
-type Row = (Id, Arc<Brief>);
+pub(super) type Row = (Id, Arc<Brief>);
 
 pub(super) fn screen(store: &Store, asked: &Asked) -> Screen {
     let (rows, mistake) = match chosen(store, asked) {
@@ -42,7 +42,7 @@ pub(super) fn screen(store: &Store, asked: &Asked) -> Screen {
 }
 
 /// The requests that are asked for, sorted; or what is wrong with the question.
-fn chosen(store: &Store, asked: &Asked) -> Result<Vec<Row>, String> {
+pub(super) fn chosen(store: &Store, asked: &Asked) -> Result<Vec<Row>, String> {
     let query = Query { expression: asked.get("q").to_owned(), text: asked.get("text").to_owned(), ..Query::default() };
     let has_query = !query.expression.is_empty() || !query.text.is_empty();
     let wanted = Wanted::of(&query).map_err(|(text, mistake)| format!("{text}: {}", mistake.message))?;
@@ -103,7 +103,7 @@ fn form(store: &Store, asked: &Asked) -> Markup {
 fn table(asked: &Asked, rows: &[Row]) -> Markup {
     let page = asked.get("page").parse::<usize>().unwrap_or(0).min(rows.len() / ROWS);
     let (first, sort) = (page * ROWS, asked.get("sort"));
-    let shown = rows.iter().skip(first).take(ROWS);
+    let (shown, from) = (rows.iter().skip(first).take(ROWS), asked.parameters());
     let head = |name: &str, key: &str| {
         html! {
             th scope="col" aria-sort=[(sort == key).then_some("descending")] {
@@ -128,7 +128,7 @@ fn table(asked: &Asked, rows: &[Row]) -> Markup {
                     tr data-row {
                         td { (time(brief.start)) }
                         td { (outcome(brief.is_failed)) }
-                        td class="wide" { a href=(trace_address(id)) { (brief.words) } }
+                        td class="wide" { a href=(address(&trace_address(id), &[("from", &from)])) { (brief.words) } }
                         td class="number" { (took(brief.duration)) }
                         td class="number" { (brief.spans) }
                         td { (brief.services.len()) }

@@ -58,12 +58,19 @@ impl Drop for Header {
 impl Kept {
     /// The item alone, as a request.
     pub(in crate::cli::ui) fn request(&self) -> Vec<u8> {
-        let mut scope = self.headers.scope.to_vec();
-        put_bytes(&mut scope, scope_group::RECORDS, &self.record);
-        let mut resource = self.headers.resource.to_vec();
-        put_bytes(&mut resource, resource_group::SCOPES, &scope);
-        let mut request = Vec::with_capacity(resource.len() + 8);
-        put_bytes(&mut request, REQUEST_RESOURCES, &resource);
+        Kept::together(&[self])
+    }
+
+    /// Items of a signal as one request, in which neighbours share their headers.
+    pub(in crate::cli::ui) fn together(items: &[&Kept]) -> Vec<u8> {
+        let mut request = Vec::new();
+        for items in items.chunk_by(|one, next| Arc::ptr_eq(&one.headers, &next.headers)) {
+            let Some(headers) = items.first().map(|item| &item.headers) else { continue };
+            let (mut scope, mut resource) = (headers.scope.to_vec(), headers.resource.to_vec());
+            items.iter().for_each(|item| put_bytes(&mut scope, scope_group::RECORDS, &item.record));
+            put_bytes(&mut resource, resource_group::SCOPES, &scope);
+            put_bytes(&mut request, REQUEST_RESOURCES, &resource);
+        }
         request
     }
 
