@@ -6,6 +6,7 @@ mod requests;
 mod trace;
 mod values;
 
+use hyper::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
 use super::store::Store;
@@ -84,8 +85,7 @@ fn encoded(text: &str) -> impl std::fmt::Display {
 
 /// What a browser gets.
 pub(super) struct Answer {
-    /// The HTTP status.
-    pub(super) status: u16,
+    pub(super) status: StatusCode,
     pub(super) media_type: &'static str,
     /// The name under which the browser saves it; it shows it if there is none.
     pub(super) file: Option<String>,
@@ -99,11 +99,11 @@ pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<Answer> {
         "/" => requests::screen(store, asked),
         path => return Some(trace::answer(store, asked, path.strip_prefix("/trace/")?)),
     };
-    Some(shown(store, asked, 200, &screen))
+    Some(shown(store, asked, StatusCode::OK, &screen))
 }
 
 /// A screen, or its changing part.
-fn shown(store: &Store, asked: &Asked, status: u16, screen: &Screen) -> Answer {
+fn shown(store: &Store, asked: &Asked, status: StatusCode, screen: &Screen) -> Answer {
     let part = html! {
         @if let Some(why) = &store.away {
             p class="note" role="status" { "Nothing comes at the moment: " (why) ". It is looked for every second." }

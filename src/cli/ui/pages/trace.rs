@@ -8,6 +8,7 @@ mod waterfall;
 
 use std::collections::HashSet;
 
+use hyper::StatusCode;
 use maud::{Markup, html};
 
 use super::requests::{Row, chosen};
@@ -36,8 +37,8 @@ pub(super) fn answer(store: &Store, asked: &Asked, name: &str) -> Answer {
     let found = id.and_then(|id| Some((id, store.traces.get(&id)?)));
     match found {
         Some((id, trace)) if is_file => copies::file(&id, trace),
-        Some((id, trace)) => shown(store, asked, 200, &screen(store, asked, &id, trace)),
-        None => shown(store, asked, 404, &missing(store)),
+        Some((id, trace)) => shown(store, asked, StatusCode::OK, &screen(store, asked, &id, trace)),
+        None => shown(store, asked, StatusCode::NOT_FOUND, &missing(store)),
     }
 }
 

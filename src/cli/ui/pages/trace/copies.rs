@@ -1,5 +1,6 @@
 //! A request to take along: its ids as a header, all of it as OTLP/JSON, requests like it as a rule of a filter.
 
+use hyper::StatusCode;
 use maud::{Markup, html};
 
 use super::View;
@@ -69,7 +70,7 @@ pub(super) fn file(id: &Id, trace: &Trace) -> Answer {
         }
     }
     Answer {
-        status: 200,
+        status: StatusCode::OK,
         media_type: "application/x-ndjson",
         file: Some(format!("{}.jsonl", digits(id))),
         body: String::from_utf8_lossy(&body).into_owned(),
