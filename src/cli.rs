@@ -53,7 +53,7 @@ Without a config it receives OTLP on ports 4317 (gRPC) and 4318 (HTTP) and
 prints what arrives; with --to it forwards. Configs are the Go collector's.
 SIGHUP reads the config again; a wrong one changes nothing.";
 
-const USAGES: &str = "misaki [OPTIONS] [VERB]\n       misaki [--print FORM] [--set KEY=VALUE] -- COMMAND...";
+const USAGES: &str = "misaki [OPTIONS] [VERB]\n       misaki [--print FORM] [--set KEY=VALUE] [--ui] -- COMMAND...";
 
 /// An edge collector for OpenTelemetry
 #[derive(Parser)]
@@ -68,6 +68,10 @@ struct Command {
     #[cfg(unix)]
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["config", "to"])]
     command: Vec<OsString>,
+    /// Show the requests of that program on a local page, as `misaki ui` does
+    #[cfg(unix)]
+    #[arg(long, requires = "command")]
+    ui: bool,
 }
 
 #[derive(Subcommand)]
@@ -232,7 +236,7 @@ pub fn main() -> ExitCode {
     let outcome = match command.verb {
         #[cfg(unix)]
         None if !command.command.is_empty() => {
-            command::command(&command.command, command.run.sources.set, &command.run.edge)
+            command::command(&command.command, command.run.sources.set, &command.run.edge, command.ui)
         }
         None if std::env::args_os().next_back().is_some_and(|last| last == "--") => {
             Err(usage("a command to run is missing behind `--`, as in `misaki -- python3 app.py`"))

@@ -12,15 +12,17 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal as Heard, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::config;
 use crate::diagnostics::log;
+use crate::inspect::Inspection;
 use crate::network::workers::Workers;
 use crate::service;
 
-use super::{Edge, FAILED, Failure, block_on, environment, failed, run, runnable, safe};
+use super::local::Target;
+use super::{Edge, FAILED, Failure, block_on, environment, failed, run, runnable, safe, ui};
 use metrics::Metrics;
 
 /// The config of that collector. The system chooses the ports; `metrics` shows metrics.
@@ -67,13 +69,21 @@ const SIGNALS: [(SignalKind, Signal, bool); 6] = [
     (SignalKind::quit(), Signal::QUIT, true),
 ];
 
-/// Runs the program. The failure has its exit status, or 128 plus the number of the signal that ended it.
-pub(super) fn command(words: &[OsString], mut settings: Vec<String>, edge: &Edge) -> Result<(), Failure> {
+/// Runs the program, and with `has_page` a page beside it. The failure has its exit status, or 128 plus the number of
+/// the signal that ended it.
+pub(super) fn command(
+    words: &[OsString],
+    mut settings: Vec<String>,
+    edge: &Edge,
+    has_page: bool,
+) -> Result<(), Failure> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     settings.splice(..0, edge.look.keys().map(|key| format!("exporters.debug.{key}=true")));
     if let Some(print) = &edge.print {
         let form = format!("exporters.debug.verbosity={print}");
         settings.splice(..0, [form, "service.pipelines.metrics.exporters=[debug]".to_owned()]);
+    } else if has_page {
+        settings.splice(..0, ["logs", "traces"].map(|signal| format!("service.pipelines.{signal}.exporters=[nop]")));
     }
     let loaded = config::load(&[CONFIG.to_owned()], &settings, &environment);
     let plan = runnable(&loaded)?;
@@ -85,18 +95,16 @@ pub(super) fn command(words: &[OsString], mut settings: Vec<String>, edge: &Edge
         let address = http.and_then(|(_, address)| *address).expect("the config above names a port of this machine");
         let name = format!("misaki -- {}", program.to_string_lossy());
         let inspection = run::inspection(&plan, vec![name], &running);
-        let viewers = inspection.as_ref().map(|inspection| &inspection.watch).filter(|_| edge.print.is_none());
+        let page = if has_page { Some(show(inspection.as_ref()).await?) } else { None };
+        let viewers = inspection.as_ref().filter(|_| edge.print.is_none() && !has_page);
+        let viewers = viewers.map(|inspection| &inspection.watch);
         let mut metrics = Metrics::new(viewers, &running, edge.look);
         let mut command = Command::new(program);
         command.args(arguments);
         equip(&mut command, &format!("http://{address}"));
         // Registered before the program starts, to miss no signal.
+        let signals = signals()?;
         let mut passing = JoinSet::new();
-        let mut signals = Vec::new();
-        for (kind, number, of_a_key) in SIGNALS {
-            let heard = signal(kind).map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
-            signals.push((heard, number, of_a_key && std::io::stdin().is_terminal()));
-        }
         let mut child = command.spawn().map_err(|error| not_started(program, &error))?;
         let pid = child.id().and_then(|id| Pid::from_raw(id as i32)).expect("it has not been waited for");
         for (mut heard, number, has_it) in signals {
@@ -115,11 +123,18 @@ pub(super) fn command(words: &[OsString], mut settings: Vec<String>, edge: &Edge
         };
         passing.shutdown().await;
         tokio::time::sleep(ARRIVAL).await;
-        running.drain(DRAIN).await;
-        metrics.end();
+        if page.is_none() {
+            running.drain(DRAIN).await;
+            metrics.end();
+        }
         if running.intake() == (0, 0) {
             let text = "misaki: no telemetry came; has the program an OpenTelemetry SDK, and does it shut it down?\n";
             log::write(text);
+        }
+        if let Some(mut page) = page {
+            log::write("misaki: the program has ended; the page stays until Ctrl-C\n");
+            page.until(&mut ui::Signals::new()?).await?;
+            running.drain(DRAIN).await;
         }
         ended.map_err(|error| failed(format!("cannot wait for the program: {error}")))
     })?;
@@ -127,6 +142,23 @@ pub(super) fn command(words: &[OsString], mut settings: Vec<String>, edge: &Edge
         0 => Ok(()),
         status => Err(Failure { status, message: String::new() }),
     }
+}
+
+/// Serves a page of what the program sends.
+async fn show(inspection: Option<&Inspection>) -> Result<ui::Page, Failure> {
+    let inspection = inspection.ok_or_else(|| failed("the page needs the local socket, which is not open"))?;
+    let mut page = ui::Page::serve(ui::ANYWHERE).await?;
+    page.follow(Target::at(inspection.path()));
+    log::write(format!("misaki: the page: {}\n", page.address));
+    Ok(page)
+}
+
+/// The signals to pass on, each with its number, and whether the program has it already.
+fn signals() -> Result<Vec<(Heard, Signal, bool)>, Failure> {
+    let is_terminal = std::io::stdin().is_terminal();
+    let heard = SIGNALS.map(|(kind, number, of_a_key)| Ok((signal(kind)?, number, of_a_key && is_terminal)));
+    let heard: std::io::Result<Vec<_>> = heard.into_iter().collect();
+    heard.map_err(|error| failed(format!("cannot listen for signals: {error}")))
 }
 
 /// Points the SDKs in a program at `endpoint`. Settings of the user stay.

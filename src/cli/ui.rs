@@ -34,7 +34,7 @@ use store::Store;
 
 const EXAMPLES: &str = "\
 Without a running collector it is one itself: it receives OTLP on ports 4317
-(gRPC) and 4318 (HTTP).
+(gRPC) and 4318 (HTTP). `misaki --ui -- COMMAND` shows the requests of a program.
 
 The page is for the browser that opens the printed address: the token in it is
 the key, and it is valid until this ends. From another machine, forward the
@@ -190,7 +190,7 @@ impl Own {
         log::install(LogLevel::Warn, plan.telemetry.logs.encoding);
         let workers = Workers::start(1).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let running = service::start(&plan, Arc::new(workers)).await.map_err(|CannotStart { why, .. }| {
-            let help = "no collector of Misaki runs here, and another program has its port";
+            let help = "no collector of Misaki runs here, and another program has its port; `misaki --ui -- COMMAND` takes free ones";
             CannotStart { why, help: Some(help.to_owned()) }
         })?;
         log::write(run::banner(&running, "No collector ran, so this is one, for the page. "));
