@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
-    SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    LOCATION, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body as _, Frame};
@@ -132,10 +132,19 @@ fn answer(site: &Site, request: &Request<Incoming>) -> Response<Body> {
             Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "too many tabs show this page\n"),
         },
         path => match pages::answer(&mut site.store.lock(), &Asked::new(path, uri.query().unwrap_or_default())) {
-            Some(page) => response(StatusCode::OK, HTML, Body::Text(page.into())),
+            Some(page) => shown(page),
             None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
         },
     }
+}
+
+fn shown(page: pages::Answer) -> Response<Body> {
+    let mut response = response(page.status, page.media_type, Body::Text(page.body.into()));
+    let saved = page.file.map(|name| HeaderValue::try_from(format!("attachment; filename=\"{name}\"")));
+    if let Some(Ok(saved)) = saved {
+        response.headers_mut().insert(CONTENT_DISPOSITION, saved);
+    }
+    response
 }
 
 /// Hands out the cookie, and sends the browser to the address without the token. After a link of another site the
