@@ -102,6 +102,12 @@ impl Target {
         }
     }
 
+    /// The addresses and the config of the only matching collector.
+    pub(super) async fn described(&self) -> Result<String, Failure> {
+        let told = self.ask("/status").await?.whole().await?;
+        Ok(described(&serde_json::from_slice(&told).unwrap_or_default()))
+    }
+
     /// Requests a page (a path, possibly with a query), and returns after the head of the answer.
     pub(super) async fn ask(&self, page: &str) -> Result<Answer, Failure> {
         let path = self.find().await?;
@@ -110,12 +116,16 @@ impl Target {
 }
 
 /// The addresses and the config of a collector, or a note that it does not answer.
-pub(super) async fn introduction(path: &Path) -> String {
+async fn introduction(path: &Path) -> String {
     let asked = async { ask(path, "/status").await?.whole().await };
     let answer = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok);
     let told: Option<Value> = answer.and_then(|text| serde_json::from_slice(&text).ok());
     let Some(told) = told else { return format!("it does not answer at {}", path.display()) };
-    format!("{}, config {}", addresses(&told), list(&told["config"], |item| item))
+    described(&told)
+}
+
+fn described(told: &Value) -> String {
+    format!("{}, config {}", addresses(told), list(&told["config"], |item| item))
 }
 
 /// The addresses a collector listens on, from its status.

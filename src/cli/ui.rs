@@ -21,15 +21,15 @@ use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::local::{self, Target};
+use super::local::Target;
 use super::{Failure, block_on, default, failed, print, run, runnable};
-use crate::config::telemetry::LogLevel;
+use crate::config::telemetry::{Encoding, LogLevel};
 use crate::diagnostics::log;
-use crate::inspect::{Inspection, place};
+use crate::inspect::{Inspection, Subject, place};
 use crate::network::ports::CannotStart;
 use crate::network::workers::Workers;
 use crate::service::{self, Running};
-use door::Door;
+use door::{Door, Keys};
 use store::Store;
 
 const EXAMPLES: &str = "\
@@ -73,6 +73,8 @@ type Shared = Arc<Mutex<Store>>;
 /// The page while it is served; dropping it ends it.
 pub(super) struct Page {
     pub(super) address: String,
+    /// The same, which works once.
+    address_once: String,
     store: Shared,
     tasks: JoinSet<Infallible>,
 }
@@ -88,8 +90,7 @@ pub(super) fn ui(options: &Ui) -> Result<(), Failure> {
             }
             let target = own.as_ref().map_or_else(|| options.target.clone(), |own| Target::at(own.inspection.path()));
             if own.is_none() {
-                let path = target.find().await?;
-                log::write(format!("Shows the collector on {}.\n", local::introduction(&path).await));
+                log::write(format!("Shows what passes through the collector on {}.\n", target.described().await?));
             }
             page.follow(target);
         } else {
@@ -97,6 +98,8 @@ pub(super) fn ui(options: &Ui) -> Result<(), Failure> {
         }
         log::write("The page, until Ctrl-C:\n");
         print(&format!("{}\n", page.address))?;
+        // Only now: its lines come later than those that are printed.
+        log::install(LogLevel::Warn, Encoding::Console);
         if options.open {
             page.open();
         }
@@ -119,10 +122,12 @@ impl Page {
         };
         let (listener, listening) =
             bound.await.map_err(|error| failed(format!("cannot listen on {listen} (--listen): {error}")))?;
-        let (door, token) = Door::new(listening).ok_or_else(|| failed("the system has no random numbers"))?;
+        let (door, Keys { token, ticket }) =
+            Door::new(listening).ok_or_else(|| failed("the system has no random numbers"))?;
         let (store, mut tasks) = (Arc::new(Mutex::new(Store::new())), JoinSet::new());
         tasks.spawn(server::serve(listener, door, store.clone()));
-        Ok(Page { address: format!("http://{listening}/?token={token}"), store, tasks })
+        let address = |token| format!("http://{listening}/?token={token}");
+        Ok(Page { address: address(token), address_once: address(ticket), store, tasks })
     }
 
     /// Fills it from a collector.
@@ -133,7 +138,7 @@ impl Page {
 
     fn open(&mut self) {
         let mut opener = Command::new(OPENER);
-        opener.arg(&self.address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        opener.arg(&self.address_once).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.tasks.spawn(async move {
             let why = match opener.status().await {
                 Ok(status) if status.success() => None,
@@ -187,15 +192,15 @@ impl Own {
     async fn start() -> Result<Own, Failure> {
         let loaded = default::silent();
         let plan = runnable(&loaded)?;
-        log::install(LogLevel::Warn, plan.telemetry.logs.encoding);
         let workers = Workers::start(1).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let running = service::start(&plan, Arc::new(workers)).await.map_err(|CannotStart { why, .. }| {
             let help = "no collector of Misaki runs here, and another program has its port; `misaki --ui -- COMMAND` takes free ones";
             CannotStart { why, help: Some(help.to_owned()) }
         })?;
         log::write(run::banner(&running, "No collector ran, so this is one, for the page. "));
-        let inspection = run::inspection(&plan, vec!["misaki ui".to_owned()], &running);
-        let inspection = inspection.ok_or_else(|| failed("the page has no way to what arrives"))?;
+        let subject = Subject::new(vec!["misaki ui".to_owned()], &running);
+        let inspection = Inspection::open(&plan.local_socket(), subject);
+        let inspection = inspection.map_err(|error| failed(format!("cannot open the local socket: {error}")))?;
         Ok(Own { running, inspection })
     }
 }

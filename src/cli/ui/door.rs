@@ -3,12 +3,14 @@
 //!
 //! Any web page can make a browser send requests to this machine. `Host` defends against names that a page's owner
 //! points at 127.0.0.1 (DNS rebinding), `Origin` and `Sec-Fetch-Site` against requests of other pages, and the token
-//! against other users of this machine. `SameSite` alone is not enough: for it, all ports of a host are one site.
+//! against other users of this machine. `SameSite` alone is not enough: for it, all ports of a host are one site. For
+//! the same reason the browser sends the cookie to servers on other ports of this machine that the user visits.
 
 use std::net::SocketAddr;
 
 use http::header::{COOKIE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::{Method, Request, Uri};
+use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::network::auth::{Fingerprint, fingerprint, is_equal};
@@ -24,60 +26,74 @@ pub(super) struct Door {
     names: Vec<String>,
     /// The name of the cookie. Cookies of a host are shared by its ports, so it has the port in it.
     cookie: String,
+    /// Sets the cookie, whose value is the token.
+    set_cookie: HeaderValue,
     token: Fingerprint,
+    /// A token for one use.
+    ticket: Mutex<Option<Fingerprint>>,
 }
 
-/// What becomes of a request.
-#[derive(Debug, PartialEq)]
+/// The keys to a door. Other users can read the arguments of a process, so the command that opens a browser gets the
+/// ticket.
+pub(super) struct Keys {
+    pub(super) token: String,
+    pub(super) ticket: String,
+}
+
+/// The outcome of the checks.
 pub(super) enum Admission {
     Enter,
-    /// It has the token: it gets the cookie, and goes on to the address without the token.
+    /// The token is in the address: the browser gets the cookie, and goes on to the address without the token.
     Welcome {
         address: String,
-        cookie: String,
+        cookie: HeaderValue,
+        /// Another site's page has the link.
         is_foreign: bool,
     },
     Refused,
 }
 
 impl Door {
-    /// The door of a server, and the token that opens it.
-    pub(super) fn new(listening: SocketAddr) -> Option<(Door, String)> {
-        let mut bytes = [0; TOKEN];
-        SystemRandom::new().fill(&mut bytes).ok()?;
-        let mut token = Vec::new();
-        hex::put(&bytes, &mut token);
+    /// The door of a server, and its keys; `None` if the system gives no random numbers.
+    pub(super) fn new(listening: SocketAddr) -> Option<(Door, Keys)> {
+        let keys = Keys { token: random()?, ticket: random()? };
+        let cookie = format!("misaki_{}", listening.port());
+        let set_cookie = format!("{cookie}={}; HttpOnly; SameSite=Strict; Path=/", keys.token);
         let door = Door {
             names: names(listening),
-            cookie: format!("misaki_{}", listening.port()),
-            token: fingerprint(&[&token]),
+            cookie,
+            set_cookie: HeaderValue::try_from(set_cookie).ok()?,
+            token: fingerprint(&[keys.token.as_bytes()]),
+            ticket: Mutex::new(Some(fingerprint(&[keys.ticket.as_bytes()]))),
         };
-        Some((door, String::from_utf8_lossy(&token).into_owned()))
+        Some((door, keys))
     }
 
     pub(super) fn admit<Body>(&self, request: &Request<Body>) -> Admission {
-        let (method, headers) = (request.method(), request.headers());
-        let Some(host) = self.host(request.uri(), headers) else { return Admission::Refused };
+        let (method, headers, uri) = (request.method(), request.headers(), request.uri());
+        let Some(host) = self.host(uri, headers) else { return Admission::Refused };
         let is_reading = [Method::GET, Method::HEAD].contains(method);
         if !is_of_origin(headers, host, is_reading) {
             return Admission::Refused;
         }
         let Ok(fetch_site) = only(headers, "sec-fetch-site") else { return Admission::Refused };
-        // `none` is an address that the user typed or opened from another program.
+        // `none` is an address that the user typed, or opened from another program.
         let is_foreign = !matches!(fetch_site, None | Some("same-origin" | "none"));
-        let query = request.uri().query().unwrap_or_default();
-        let (tokens, rest): (Vec<&str>, Vec<&str>) = query.split('&').partition(|pair| pair.starts_with(PARAMETER));
-        if let [pair] = tokens.as_slice() {
-            let token = pair.strip_prefix(PARAMETER).unwrap_or_default();
-            return match is_reading && (!is_foreign || is_navigation(headers)) && self.opens(token) {
-                true => self.welcome(host, request.uri().path(), &rest.join("&"), token, is_foreign),
-                false => Admission::Refused,
-            };
+        let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        let (tokens, rest): (Vec<&str>, Vec<&str>) = pairs.partition(|pair| pair.starts_with(PARAMETER));
+        let token = match tokens.as_slice() {
+            [] if !is_foreign && self.has_cookie(headers) => return Admission::Enter,
+            [pair] => pair.strip_prefix(PARAMETER).unwrap_or_default(),
+            _ => return Admission::Refused,
+        };
+        let may_try = is_reading && (!is_foreign || is_navigation(headers));
+        if !may_try || !(self.opens(token) || self.spends(token)) {
+            return Admission::Refused;
         }
-        match tokens.is_empty() && !is_foreign && self.has_cookie(headers) {
-            true => Admission::Enter,
-            false => Admission::Refused,
-        }
+        let mark = if rest.is_empty() { "" } else { "?" };
+        // Absolute: a path such as `//host` would lead elsewhere.
+        let address = format!("http://{host}{}{mark}{}", uri.path(), rest.join("&"));
+        Admission::Welcome { address, cookie: self.set_cookie.clone(), is_foreign }
     }
 
     /// The host that the request names, if it is this server.
@@ -91,33 +107,38 @@ impl Door {
         is_equal(&fingerprint(&[token.as_bytes()]), &self.token)
     }
 
+    /// Whether this is the ticket, which is used up then.
+    fn spends(&self, ticket: &str) -> bool {
+        let ticket = fingerprint(&[ticket.as_bytes()]);
+        self.ticket.lock().take_if(|known| is_equal(&ticket, known)).is_some()
+    }
+
     /// Any of the cookies of the name will do: a page on another port can add one.
     fn has_cookie(&self, headers: &HeaderMap) -> bool {
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
         let pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
         pairs.filter(|(name, _)| *name == self.cookie).any(|(_, value)| self.opens(value))
     }
+}
 
-    /// The address is absolute: a path such as `//host` would lead elsewhere.
-    fn welcome(&self, host: &str, path: &str, query: &str, token: &str, is_foreign: bool) -> Admission {
-        let mark = if query.is_empty() { "" } else { "?" };
-        let address = format!("http://{host}{path}{mark}{query}");
-        let cookie = format!("{}={token}; HttpOnly; SameSite=Strict; Path=/", self.cookie);
-        Admission::Welcome { address, cookie, is_foreign }
-    }
+/// A token in hexadecimal digits.
+fn random() -> Option<String> {
+    let (mut bytes, mut digits) = ([0; TOKEN], Vec::new());
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    hex::put(&bytes, &mut digits);
+    String::from_utf8(digits).ok()
 }
 
 /// A browser leaves out the port of `http`.
 fn names(listening: SocketAddr) -> Vec<String> {
-    let port = listening.port();
-    let address = SocketAddr::new(listening.ip(), port).to_string();
-    let host = address.rsplit_once(':').map_or("", |(host, _)| host).to_owned();
-    let is_localhost = ["127.0.0.1", "[::1]"].contains(&host.as_str());
-    let hosts = [host].into_iter().chain(is_localhost.then(|| "localhost".to_owned()));
-    hosts.flat_map(|host| [Some(format!("{host}:{port}")), (port == 80).then_some(host)]).flatten().collect()
+    let (address, port) = (listening.to_string(), listening.port());
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+    let is_localhost = ["127.0.0.1", "[::1]"].contains(&host);
+    let hosts = [host].into_iter().chain(is_localhost.then_some("localhost"));
+    hosts.flat_map(|host| [Some(format!("{host}:{port}")), (port == 80).then(|| host.to_owned())]).flatten().collect()
 }
 
-/// The value of a header that may be there once.
+/// The value of a header that may occur once.
 fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ()> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -127,7 +148,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ()> {
     }
 }
 
-/// Whether the request is of a page of this server. A browser leaves the header out only when it reads.
+/// Whether a page of this server sends the request. A browser leaves out the header only when it reads.
 fn is_of_origin(headers: &HeaderMap, host: &str, is_reading: bool) -> bool {
     match only(headers, ORIGIN.as_str()) {
         Ok(None) => is_reading,

@@ -39,8 +39,8 @@ const HEAD: usize = 16 << 10;
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-const HTML: &str = "text/html; charset=utf-8";
-const PLAIN: &str = "text/plain; charset=utf-8";
+/// Every refusal of the door: it tells nothing.
+const FORBIDDEN: &str = "403 Forbidden\n";
 
 /// The page gets all it needs from this server, and no other page gets anything of it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -107,8 +107,12 @@ async fn converse(stream: TcpStream, site: Arc<Site>) {
 
 fn answer(site: &Site, request: &Request<Incoming>) -> Response<Body> {
     match site.door.admit(request) {
-        Admission::Refused => return plain(StatusCode::FORBIDDEN, "403 Forbidden\n"),
-        Admission::Welcome { address, cookie, is_foreign } => return welcome(&address, &cookie, is_foreign),
+        Admission::Refused => return plain(StatusCode::FORBIDDEN, FORBIDDEN),
+        Admission::Welcome { address, cookie, is_foreign } => {
+            let mut welcome = if is_foreign { onward(&address) } else { moved(address) };
+            welcome.headers_mut().insert(SET_COOKIE, cookie);
+            return welcome;
+        }
         Admission::Enter => {}
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
@@ -147,44 +151,36 @@ fn shown(page: pages::Answer) -> Response<Body> {
     response
 }
 
-/// Hands out the cookie, and sends the browser to the address without the token. After a link of another site the
-/// browser would not send the cookie there, so it goes on from a page of this site.
-fn welcome(address: &str, cookie: &str, is_foreign: bool) -> Response<Body> {
-    let mut response = match is_foreign {
-        true => {
-            let page = html! {
-                (DOCTYPE)
-                html lang="en" {
-                    head {
-                        title { "Misaki" }
-                        meta http-equiv="refresh" content=(format!("0; url={address}"));
-                    }
-                    body { p { a href=(address) { "Open the page" } } }
-                }
-            };
-            response(StatusCode::OK, HTML, Body::Text(page.into_string().into()))
-        }
-        false => plain(StatusCode::SEE_OTHER, ""),
-    };
-    let headers = response.headers_mut();
-    match (HeaderValue::try_from(address), HeaderValue::try_from(cookie)) {
-        (Ok(address), Ok(cookie)) => {
-            headers.insert(SET_COOKIE, cookie);
-            if !is_foreign {
-                headers.insert(LOCATION, address);
+/// Sends the browser to the address without the token.
+fn moved(address: String) -> Response<Body> {
+    let Ok(address) = HeaderValue::try_from(address) else { return plain(StatusCode::FORBIDDEN, FORBIDDEN) };
+    let mut moved = plain(StatusCode::SEE_OTHER, "");
+    moved.headers_mut().insert(LOCATION, address);
+    moved
+}
+
+/// The same after a link of another site. A browser that is moved on from there does not send the cookie; from a page of
+/// this site it does.
+fn onward(address: &str) -> Response<Body> {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                title { "Misaki" }
+                meta http-equiv="refresh" content=(format!("0; url={address}"));
             }
-            response
+            body { p { a href=(address) { "Open the page" } } }
         }
-        _ => plain(StatusCode::BAD_REQUEST, "400 Bad Request\n"),
-    }
+    };
+    response(StatusCode::OK, "text/html; charset=utf-8", Body::Text(page.into_string().into()))
 }
 
-fn plain(status: StatusCode, text_of_it: &'static str) -> Response<Body> {
-    text(status, PLAIN, text_of_it)
+fn plain(status: StatusCode, content: &'static str) -> Response<Body> {
+    text(status, "text/plain; charset=utf-8", content)
 }
 
-fn text(status: StatusCode, content_type: &'static str, text: &'static str) -> Response<Body> {
-    response(status, content_type, Body::Text(Bytes::from_static(text.as_bytes())))
+fn text(status: StatusCode, content_type: &'static str, content: &'static str) -> Response<Body> {
+    response(status, content_type, Body::Text(Bytes::from_static(content.as_bytes())))
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
