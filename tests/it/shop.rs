@@ -172,6 +172,12 @@ fn calls_say_where_they_went() {
             &[("db.system.name", "postgresql"), ("db.query.text", "SELECT 1 FROM orders")],
             "SELECT orders by customer",
         ),
+        (
+            CLIENT,
+            "query",
+            &[("db.system", "postgresql"), ("db.query.text", "SELECT\n\tid\nFROM\n\torders\nWHERE id = 1")],
+            "SELECT orders",
+        ),
         (CLIENT, "query", &[("db.system", "x"), ("db.query.summary", "SELECT a JOIN b")], "SELECT a JOIN b"),
         (CLIENT, "GET", &[("db.system", "redis"), ("db.statement", "GET user")], "GET"),
         (CLIENT, "ping", &[("db.system", "redis")], "ping"),

@@ -6,7 +6,7 @@ mod requests;
 mod trace;
 mod values;
 
-use hyper::StatusCode;
+use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
 use super::store::Store;

@@ -186,6 +186,8 @@ impl Known {
                 *slot = text(pair.value);
             }
         }
+        // Line breaks of a query were escaped with its other controls.
+        known.query = known.query.replace("\\n", " ").replace("\\t", " ");
         known
     }
 

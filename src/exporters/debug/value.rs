@@ -35,16 +35,18 @@ pub(super) fn put_plain(text: &mut Text<'_, '_>, value: AnyValue<'_>) {
     }
 }
 
-/// The value as text on one line, safe to show; `None` if it is longer than about this many bytes.
-pub(crate) fn plain(value: AnyValue<'_>, most: usize) -> Option<String> {
-    let (mut out, mut is_whole) = (Vec::new(), true);
-    let mut refuse = |_: &mut Vec<u8>, _| {
-        is_whole = false;
+/// The value as text that is safe to show, with its newlines; and whether it is only the beginning of a longer one.
+pub(crate) fn full(value: AnyValue<'_>, most_bytes: usize) -> (String, bool) {
+    let (mut out, mut first) = (Vec::new(), None);
+    let mut take = |piece: &mut Vec<u8>, _| {
+        first.get_or_insert(std::mem::take(piece));
         false
     };
-    let style = Style { escape_newlines: true, ..Style::default() };
-    put_plain(&mut Text::new(&mut Pieces::new(&mut out, most, &mut refuse), style), value);
-    is_whole.then(|| String::from_utf8_lossy(&out).into_owned())
+    let mut pieces = Pieces::new(&mut out, most_bytes, &mut take);
+    put_plain(&mut Text::new(&mut pieces, Style::default()), value);
+    pieces.breathe();
+    let is_cut = first.is_some();
+    (String::from_utf8_lossy(&first.unwrap_or(out)).into_owned(), is_cut)
 }
 
 /// Writes `Type(value)`.

@@ -8,10 +8,11 @@ mod waterfall;
 
 use std::collections::HashSet;
 
-use hyper::StatusCode;
+use http::StatusCode;
 use maud::{Markup, html};
 
 use super::requests::{Row, chosen};
+use super::values::name;
 use super::{Answer, Asked, PART, Screen, address, digits, outcome, shown, time, took, trace_address};
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::item::Kept;
@@ -65,26 +66,30 @@ fn screen(store: &Store, asked: &Asked, id: &Id, trace: &Trace) -> Screen {
         opened.logs.sort_by_key(|log| log.line.time);
         let part = html! {
             p class="warn" { "! No span of it has arrived, only its logs." }
-            (logs(&opened.logs.iter().collect::<Vec<_>>()))
-            (copies::json(id))
+            div class="request" {
+                (logs(&opened.logs.iter().collect::<Vec<_>>()))
+                (copies::json(id))
+            }
         };
         return Screen { title: format!("Request {}", digits(id)), fixed, part };
     }
     let told = opened.tell(!asked.get("unfold").is_empty());
     let view = View::of(store, asked, *id, trace, &told);
     let part = html! {
-        (view.head())
-        div class=(if view.open.is_some() { "beside" } else { "alone" }) {
-            div {
-                (view.search())
-                (view.waterfall())
-                @if !told.placed.homeless.is_empty() {
-                    h2 { "Logs whose span is not here" }
-                    (logs(&told.placed.homeless))
+        div class="request" {
+            (view.head())
+            div class=[view.open.is_some().then_some("beside")] {
+                div {
+                    (view.search())
+                    (view.waterfall())
+                    @if !told.placed.homeless.is_empty() {
+                        h2 { "Logs whose span is not here" }
+                        (logs(&told.placed.homeless))
+                    }
+                    (view.copies())
                 }
-                (view.copies())
+                @if view.open.is_some() { (view.span()) }
             }
-            @if view.open.is_some() { (view.span()) }
         }
     };
     Screen { title: named(&told.tree, &[told.tree.main]), fixed, part }
@@ -152,6 +157,17 @@ impl<'a> View<'a> {
         format!("{}#{}", self.asked.with(&[changes, &[("rows", &start)]].concat()), anchor(span))
     }
 
+    /// The address of its logs among all.
+    fn logs_address(&self) -> String {
+        address("/logs", &[("q", &format!("trace_id.string == \"{}\"", digits(&self.id)))])
+    }
+
+    /// The address at which a span's panel is open.
+    fn span_address(&self, span: u64) -> String {
+        let given = format!("{span:016x}");
+        format!("{}#{}", self.asked.with(&[("span", &given)]), anchor(span))
+    }
+
     /// The row that shows a span.
     fn row_of(&self, at: usize) -> Option<usize> {
         self.told.tree.rows.iter().position(|row| !row.is_heading && row.spans.contains(&at))
@@ -169,9 +185,10 @@ impl<'a> View<'a> {
             Some(self.at_row(row, &[]))
         };
         html! {
-            p class="facts" {
+            p class="told" {
                 (outcome(summary.has_failures())) " · " (took(node.duration())) " · " (time(root.start)) " · "
-                (counted(tree.spans.len(), "span")) ", " (counted(logs.len(), "log")) ", "
+                (counted(tree.spans.len(), "span")) ", "
+                @if !logs.is_empty() { a href=(self.logs_address()) { (counted(logs.len(), "log")) } ", " }
                 (counted(services.len(), "service"))
                 " · " span class="faint" { "trace " code data-copy { (digits(&self.id)) } }
             }
@@ -200,11 +217,14 @@ impl<'a> View<'a> {
         html! {
             @if !asked.get("find").is_empty() {
                 p class="found" role="status" {
-                    (counted(rows.len(), "row")) " of " (self.told.tree.rows.len()) @if rows.len() == 1 { " has" } @else { " have" }
-                    " “" (super::values::text(asked.get("find").as_bytes())) "”, marked ◆"
+                    (counted(rows.len(), "row")) " of " (self.told.tree.rows.len())
+                    @if rows.len() == 1 { " has" } @else { " have" }
+                    " “" (name(asked.get("find").as_bytes())) "”, marked ◆"
                     @if at > 0 { ", this is number " (at) }
                     @if let Some(address) = to(at.wrapping_sub(1)) { " · " a rel="prev" href=(address) { "previous" } }
-                    @if let Some(address) = to(at + 1) { " · " a rel="next" href=(address) { @if at == 0 { "first" } @else { "next" } } }
+                    @if let Some(address) = to(at + 1) {
+                        " · " a rel="next" href=(address) { @if at == 0 { "first" } @else { "next" } }
+                    }
                     " · " a href=(asked.with(&[("find", ""), ("match", "")])) { "clear" }
                 }
             }
@@ -234,17 +254,22 @@ fn around(store: &Store, asked: &Asked, id: &Id) -> Markup {
     };
     let kept = ["from", "span", "unfold"].map(|key| (key, asked.get(key)));
     html! {
-        nav aria-label="Other requests" class="pages" {
-            a href=(list.with(&[])) { @if from.is_empty() { "All requests" } @else { "Back to the list" } }
-            (to("prev", earlier, before))
-            (to("next", later, after))
-        }
-        form method="get" action=(asked.path) role="search" class="filter" {
-            @for (key, value) in kept.iter().filter(|(_, value)| !value.is_empty()) {
-                input type="hidden" name=(key) value=(value);
+        div class="around" {
+            nav aria-label="Other requests" class="pages" {
+                a href=(list.with(&[])) { @if from.is_empty() { "All requests" } @else { "Back to the list" } }
+                (to("prev", earlier, before))
+                (to("next", later, after))
             }
-            label { "Find in this request" input type="search" name="find" value=(asked.get("find")) placeholder="words, user=17" autocomplete="off"; }
-            button type="submit" { "Find" }
+            form method="get" action=(asked.path) role="search" class="filter" {
+                @for (key, value) in kept.iter().filter(|(_, value)| !value.is_empty()) {
+                    input type="hidden" name=(key) value=(value);
+                }
+                label {
+                    "Find in this request"
+                    input type="search" name="find" value=(asked.get("find")) placeholder="user=17" autocomplete="off";
+                }
+                button type="submit" { "Find" }
+            }
         }
     }
 }
@@ -252,7 +277,7 @@ fn around(store: &Store, asked: &Asked, id: &Id) -> Markup {
 /// Logs as lines: when, how grave, whose, what.
 fn logs(logs: &[&Log]) -> Markup {
     html! {
-        ul class="logs" {
+        ul class="log-lines" {
             @for log in logs.iter().take(LOGS) {
                 li { (log_line(log)) " " span class="faint" { (log.line.service) } }
             }

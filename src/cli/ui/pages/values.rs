@@ -3,17 +3,18 @@
 use maud::{Markup, html};
 
 use super::address;
-use crate::diagnostics::columns::counted;
 use crate::diagnostics::escape::safe;
+use crate::exporters::debug::layout::word;
 use crate::exporters::debug::value;
-use crate::otlp::schema::list;
 use crate::otlp::views::{AnyValue, KeyValue, Repeated};
 use crate::ottl::advice::escaped;
 
 /// Attributes in one table.
-const ROWS: usize = 200;
+const ROWS: usize = 100;
 /// The bytes of a value that are shown.
-const MOST: usize = 64 << 10;
+const MOST: usize = 16 << 10;
+/// The columns of a name or a key that are shown.
+const NAME: usize = 200;
 /// Up to this many bytes a value is shown in its line; up to the second number, in a block that is open.
 const SHORT: usize = 300;
 const OPEN: usize = 4000;
@@ -31,12 +32,12 @@ pub(super) fn attributes(caption: &str, path: Option<&str>, attributes: &Repeate
                 tbody {
                     @for KeyValue { key, value } in attributes.clone().take(ROWS).map(KeyValue::read) {
                         tr {
-                            th scope="row" { (text(key)) }
+                            th scope="row" { (name(key)) }
                             td { (shown(value)) }
                             td {
                                 @if let Some(condition) = path.and_then(|path| condition(path, key, value)) {
                                     a href=(address("/", &[("q", &condition)])) title="requests with this"
-                                        aria-label={ "requests with this " (text(key)) } { "≡" }
+                                        aria-label={ "find requests with this " (name(key)) } { "find" }
                                 }
                             }
                         }
@@ -60,45 +61,40 @@ pub(super) fn shown(value: AnyValue<'_>) -> Markup {
         AnyValue::Map(_) => "map",
         AnyValue::Bytes(_) => "bytes",
     };
-    let (size, count) = match value {
-        AnyValue::Array(items) | AnyValue::Map(items) => (items.len(), Repeated::of(items, list::VALUES).len()),
-        AnyValue::Bytes(bytes) => (bytes.len(), 0),
-        _ => (0, 0),
-    };
-    // Its text may be several times as long as its encoding.
-    let text = if size > MOST { None } else { value::plain(value, 4 * MOST) };
+    let (text, is_cut) = value::full(value, MOST);
+    html! { (folded(&self::text(text.as_bytes()), is_cut)) " " span class="faint" { (kind) } }
+}
+
+/// A text with its lines.
+pub(super) fn long(bytes: &[u8]) -> Markup {
+    let shown = bytes.get(..MOST).unwrap_or(bytes);
+    folded(&text(shown), shown.len() < bytes.len())
+}
+
+/// A long text is folded.
+fn folded(text: &str, is_cut: bool) -> Markup {
     html! {
-        @match text {
-            Some(text) => (long(text.as_bytes())),
-            None if count > 0 => span class="faint" { "(" (counted(count, "value")) ")" },
-            None => span class="faint" { "(" (counted(size, "byte")) ")" },
+        @if text.len() <= SHORT && !text.contains('\n') {
+            span class="value" { (text) }
+        } @else if text.len() <= OPEN {
+            pre tabindex="0" { (text) }
+        } @else {
+            details {
+                summary { (text.chars().take(SHORT / 2).collect::<String>()) "…" }
+                pre tabindex="0" { (text) }
+            }
         }
-        " " span class="faint" { (kind) }
+        @if is_cut { p class="note" { "Cut after " (MOST >> 10) " KiB: the request as OTLP/JSON has the rest." } }
     }
 }
 
-/// A text with its lines. A long one is folded.
-pub(super) fn long(bytes: &[u8]) -> Markup {
-    let shown = bytes.get(..MOST).unwrap_or(bytes);
-    let all = text(shown);
-    let left = bytes.len() - shown.len();
-    html! {
-        @if all.len() <= SHORT && !all.contains('\n') {
-            span class="value" { (all) }
-        } @else if all.len() <= OPEN {
-            pre tabindex="0" { (all) }
-        } @else {
-            details {
-                summary { (all.chars().take(SHORT / 2).collect::<String>()) "…" }
-                pre tabindex="0" { (all) }
-                @if left > 0 { p class="note" { (counted(left, "byte")) " more: the request as OTLP/JSON has them" } }
-            }
-        }
-    }
+/// A name on one line, or as much of it as can be shown.
+pub(super) fn name(bytes: &[u8]) -> String {
+    word(NAME, bytes)
 }
 
 /// Text of telemetry with its lines, safe to show.
-pub(super) fn text(bytes: &[u8]) -> String {
+fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let line = |line: &str| safe(&line.trim_end_matches('\r').replace('\t', "    "));
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")

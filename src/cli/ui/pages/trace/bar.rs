@@ -50,7 +50,7 @@ pub(super) fn bar(tree: &Tree<'_>, row: &Row, logs: &[&Log]) -> Markup {
     let answer = place(tree, tree.at(tree.main).1.end);
     let class = if tree.is_waited_for(row) { "whole waited" } else { "whole" };
     html! {
-        svg class="bar" viewBox=(format!("0 0 {WIDTH} 14")) preserveAspectRatio="none" aria-hidden="true" {
+        svg class="shape" viewBox=(format!("0 0 {WIDTH} 14")) preserveAspectRatio="none" aria-hidden="true" {
             path class=(class) d=(boxes(whole)) {}
             path class="own" d=(boxes(own)) {}
             @for (class, ticks) in [("tick", ticks(false)), ("alarm", ticks(true))] {
@@ -65,8 +65,8 @@ pub(super) fn bar(tree: &Tree<'_>, row: &Row, logs: &[&Log]) -> Markup {
 pub(super) fn axis(tree: &Tree<'_>) -> Markup {
     let all = tree.drawn_end().saturating_sub(tree.at(tree.main).1.start);
     html! {
-        span class="axis" {
-            @for quarter in 0..=4u64 { span { (duration(all / 4 * quarter)) } }
+        span class="scale" {
+            @for quarter in 0..4u64 { span { (duration(all / 4 * quarter)) } }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A request to take along: its ids as a header, all of it as OTLP/JSON, requests like it as a rule of a filter.
 
-use hyper::StatusCode;
+use http::StatusCode;
 use maud::{Markup, html};
 
 use super::View;
@@ -26,7 +26,7 @@ impl View<'_> {
                 pre data-copy { "00-" (digits(&self.id)) "-" (format!("{span:016x}")) "-01" }
                 (json(&self.id))
                 @if let Some(rule) = self.rule() {
-                    h3 { "As a rule that drops root spans like this one" }
+                    h3 { "As a rule for spans like its root" }
                     pre data-copy { (rule) }
                 }
             }

@@ -1,11 +1,12 @@
 //! All of one span: what it is, its attributes, events, links and logs, and where it comes from.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use super::{View, log_line};
-use crate::cli::ui::pages::values::{attributes, long, text};
+use super::{View, anchor, log_line};
+use crate::cli::ui::pages::values::{attributes, long, name, shown};
 use crate::cli::ui::pages::{digits, time, took};
 use crate::cli::ui::store::item::{Header, Kept};
 use crate::diagnostics::columns::counted;
@@ -18,7 +19,7 @@ use crate::otlp::views::{LogRecord, Resource, Scope, Span, SpanEvent, SpanLink, 
 use crate::telemetry::Signal;
 
 /// The events, links and logs that are listed.
-const LISTED: usize = 100;
+const LISTED: usize = 50;
 
 impl View<'_> {
     /// The panel of the open span.
@@ -27,7 +28,7 @@ impl View<'_> {
             self.trace.items.iter().find(|item| {
                 item.signal == Signal::Traces && Some(span_id(Span::read(&item.record).span_id)) == self.open
             });
-        let close = self.asked.with(&[("span", "")]);
+        let close = format!("{}#{}", self.asked.with(&[("span", "")]), anchor(self.open.unwrap_or_default()));
         html! {
             aside id="span" aria-label="Span" {
                 p class="close" { a href=(close) { "Close" } }
@@ -42,14 +43,14 @@ impl View<'_> {
     fn panel(&self, item: &Kept) -> Markup {
         let span = Span::read(&item.record);
         html! {
-            h2 { (text(span.name)) }
+            h2 { (name(span.name)) }
             (self.alike())
             (self.facts(&span, &item.headers))
             (dropped(&span))
             (attributes("Attributes", Some("span.attributes"), &span.attributes))
             (events(&span))
             (self.links(&span))
-            (self.logs_of_span())
+            (self.logs_of_span(item))
             (origin(&item.headers))
         }
     }
@@ -61,10 +62,10 @@ impl View<'_> {
         let is_here = |row: &&Row| !row.is_heading && row.spans.iter().any(|at| Some(id(*at)) == self.open);
         let spans = tree.rows.iter().find(is_here).map_or(&[][..], |row| &row.spans);
         let at = spans.iter().position(|at| Some(id(*at)) == self.open).unwrap_or_default();
-        let to = |name: &str, span: Option<&usize>| {
+        let to = |words: &str, span: Option<&usize>| {
             html! {
                 @if let Some(span) = span {
-                    a href={ (self.asked.with(&[("span", &format!("{:016x}", id(*span)))])) "#span" } { (name) }
+                    a href=(self.span_address(id(*span))) { (words) }
                 }
             }
         };
@@ -87,12 +88,13 @@ impl View<'_> {
         let kind = usize::try_from(span.kind).ok().and_then(|kind| KIND_WORDS.get(kind)).copied();
         let parent = span_id(span.parent_span_id);
         let is_parent_here = tree.spans.iter().any(|known| known.id == parent);
-        let fact = |name: &str, value: Markup| html! { tr { th scope="row" { (name) } td { (value) } } };
+        let fact = |what: &str, value: Markup| html! { tr { th scope="row" { (what) } td { (value) } } };
         let id = |id: &[u8]| html! { code data-copy { (digits(id)) } };
         html! {
             table class="values" {
                 caption { "Span" }
                 tbody {
+                    (fact("name", long(span.name)))
                     (fact("service", html! { (headers.service) }))
                     (fact("kind", html! { @match kind { Some(kind) => (kind), None => (span.kind) } }))
                     (fact("status", match status.code {
@@ -114,7 +116,7 @@ impl View<'_> {
                     @if parent != 0 {
                         (fact("parent", html! {
                             @if is_parent_here {
-                                a href={ (self.asked.with(&[("span", &digits(span.parent_span_id))])) "#span" } { (id(span.parent_span_id)) }
+                                a href=(self.span_address(parent)) { code { (digits(span.parent_span_id)) } }
                             } @else { (id(span.parent_span_id)) " (not here)" }
                         }))
                     }
@@ -131,7 +133,8 @@ impl View<'_> {
                 h3 { (counted(span.links.len(), "link")) }
                 @for link in links {
                     @let (trace, id) = (digits(link.trace_id), digits(link.span_id));
-                    @let address = trace_id(link.trace_id).and_then(|trace| self.address_of(&trace, &id));
+                    @let span = span_id(link.span_id);
+                    @let address = trace_id(link.trace_id).and_then(|trace| self.address_of(&trace, span));
                     p {
                         "→ "
                         @match address {
@@ -149,7 +152,7 @@ impl View<'_> {
     }
 
     /// Its logs, each with all that it has.
-    fn logs_of_span(&self) -> Markup {
+    fn logs_of_span(&self, span: &Kept) -> Markup {
         let below = self.open.and_then(|span| self.told.placed.below.get(&span));
         let below: HashSet<*const Log> = below.into_iter().flatten().map(|log| std::ptr::from_ref(*log)).collect();
         let all = self.told.logs.iter().zip(&self.records);
@@ -157,15 +160,17 @@ impl View<'_> {
         html! {
             @if !below.is_empty() {
                 h3 { (counted(below.len(), "log")) }
-                @for (index, (log, item)) in logs.enumerate() {
-                    @let record = LogRecord::read(&item.record);
+                @for (index, (log, log_item)) in logs.enumerate() {
+                    @let record = LogRecord::read(&log_item.record);
                     details id=(format!("log{index}")) {
                         summary { (log_line(log)) }
-                        @if record.span_id.is_empty() { p class="note" { "It names no span; this one ran at its time." } }
+                        @if record.span_id.is_empty() {
+                            p class="note" { "It names no span; this one ran at its time." }
+                        }
                         @if !record.event_name.is_empty() { p { "event " (long(record.event_name)) } }
-                        (super::super::values::shown(record.body))
+                        (shown(record.body))
                         (attributes("Attributes", Some("log.attributes"), &record.attributes))
-                        (origin(&item.headers))
+                        @if !Arc::ptr_eq(&log_item.headers, &span.headers) { (origin(&log_item.headers)) }
                     }
                 }
                 (more(below.len()))
@@ -180,7 +185,7 @@ fn events(span: &Span<'_>) -> Markup {
             h3 { (counted(span.events.len(), "event")) }
             @for event in span.events.clone().take(LISTED).map(SpanEvent::read) {
                 p {
-                    b { (text(event.name)) } " " span class="faint" {
+                    b { (name(event.name)) } " " span class="faint" {
                         (time(event.time))
                         @if event.time >= span.start { ", " (duration(event.time - span.start)) " after the start" }
                     }
@@ -207,18 +212,22 @@ fn lost(count: u32, what: &str) -> Markup {
 }
 
 fn more(count: usize) -> Markup {
-    html! { @if count > LISTED { p class="note" { "and " (count - LISTED) " more, which the request as OTLP/JSON has" } } }
+    html! {
+        @if count > LISTED {
+            p class="note" { "and " (count - LISTED) " more, which the request as OTLP/JSON has" }
+        }
+    }
 }
 
 /// The scope and the resource.
 fn origin(headers: &Header) -> Markup {
     let (resource, scope) = (headers.resource(), headers.scope());
     let (described, named) = (Resource::read(&resource.resource), Scope::read(&scope.scope));
-    let schema = |url: &[u8]| html! { @if !url.is_empty() { p class="note" { "schema " (text(url)) } } };
+    let schema = |url: &[u8]| html! { @if !url.is_empty() { p class="note" { "schema " (name(url)) } } };
     html! {
         @if !named.name.is_empty() {
             h3 { "Scope" }
-            p { (long(named.name)) " " (text(named.version)) }
+            p { (name(named.name)) " " (name(named.version)) }
             (attributes("Attributes of the scope", None, &named.attributes))
         }
         (schema(scope.schema_url))

@@ -7,7 +7,7 @@ use crate::cli::ui::pages::address;
 use crate::cli::ui::pages::trace_address;
 use crate::diagnostics::columns::counted;
 use crate::exporters::debug::layout::duration;
-use crate::exporters::debug::requests::{Log, Remarks, linked, words};
+use crate::exporters::debug::requests::{Id, Log, Remarks, linked, words};
 use crate::exporters::debug::tree::{Link, Row};
 
 /// Logs below one row, and on one page.
@@ -15,7 +15,7 @@ const LOGS_OF_ROW: usize = 12;
 const LOGS: usize = 1000;
 /// The levels that are drawn, and the width of one.
 const DEPTH: usize = 24;
-const LEVEL: usize = 16;
+const LEVEL: usize = 14;
 const COLUMNS: usize = 7;
 
 impl View<'_> {
@@ -24,13 +24,14 @@ impl View<'_> {
         let rows = tree.rows.iter().enumerate().skip(self.first).take(ROWS);
         let is_unfolded = !self.asked.get("unfold").is_empty();
         let is_folded = tree.rows.iter().any(|row| !row.is_heading && row.spans.len() > 1);
+        let unfolded = |value: &str| self.asked.with(&[("unfold", value), ("rows", "")]);
         let mut logs_left = LOGS;
         html! {
             table class="waterfall" {
                 caption {
                     (counted(tree.rows.len(), "row"))
-                    @if is_folded { " · equal spans share one · " a href=(self.asked.with(&[("unfold", "1"), ("rows", "")])) { "unfold" } }
-                    @if is_unfolded { " · " a href=(self.asked.with(&[("unfold", ""), ("rows", "")])) { "fold equal spans" } }
+                    @if is_folded { " · equal spans share one · " a href=(unfolded("1")) { "unfold" } }
+                    @if is_unfolded { " · " a href=(unfolded("")) { "fold equal spans" } }
                 }
                 thead { tr {
                     th scope="col" { span class="hidden" { "Marks" } }
@@ -39,12 +40,15 @@ impl View<'_> {
                     th scope="col" class="number" { "Total" }
                     th scope="col" class="number" { "Own" }
                     th scope="col" class="number" { "Share" }
-                    th scope="col" class="line" { span class="hidden" { "Timeline, " } (bar::axis(tree)) }
+                    th scope="col" class="timeline" { span class="hidden" { "Timeline, " } (bar::axis(tree)) }
                 } }
                 tbody {
                     @for (_, row) in rows {
                         @if row.is_heading {
-                            tr class="heading" { td {} td colspan=(COLUMNS - 1) { (indent(row)) (tree.heading(row)) } }
+                            tr class="heading" {
+                                td {}
+                                td colspan=(COLUMNS - 1) { (indent(row)) (tree.heading(row)) }
+                            }
                         } @else {
                             (self.row(row))
                             (self.below(row, &mut logs_left))
@@ -53,9 +57,11 @@ impl View<'_> {
                 }
             }
             (self.pages())
-            p class="note legend" {
-                "> bottleneck · * on the critical path, outlined · + bottleneck after the answer · ✗ failed · ~ see below the row · "
+            p class="note" {
+                "> bottleneck · * on the critical path, outlined · + bottleneck after the answer · ✗ failed · "
+                "~ see below the row · "
                 "dark: own time · light: the time of the spans below it · upright lines: logs"
+                @if tree.drawn_end() > tree.at(tree.main).1.end { " · dotted: the answer" }
             }
         }
     }
@@ -92,8 +98,6 @@ impl View<'_> {
         };
         let is_open = row.spans.iter().any(|at| Some(tree.at(*at).0.id) == self.open);
         let is_found = row.spans.iter().any(|at| self.found.contains(&tree.at(*at).0.id));
-        let id = format!("{:016x}", span.id);
-        let panel = format!("{}#span", self.asked.with(&[("span", &id)]));
         let (logs, count) = (self.logs_of(row), row.spans.len());
         // What goes on after the answer is no part of its time.
         let share = if node.is_after { String::new() } else { tree.share(row.total) };
@@ -106,20 +110,29 @@ impl View<'_> {
                     @if is_found { (sign("◆", "has the words")) }
                 }
                 td class="name" {
-                    (indent(row))
-                    a href=(panel) aria-current=[is_open.then_some("true")] {
-                        @if count > 1 { "×" (count) " " }
-                        (words(tree, &row.spans, usize::MAX))
-                    }
-                    @if count > 1 {
-                        span class="faint" { " " (tree.range(row)) @if !logs.is_empty() { " +" (counted(logs.len(), "log")) } }
+                    div class="indented" {
+                        (indent(row))
+                        span {
+                            a href=(self.span_address(span.id)) aria-current=[is_open.then_some("true")] {
+                                @if count > 1 { "×" (count) " " }
+                                (words(tree, &row.spans, usize::MAX))
+                            }
+                            @if count > 1 {
+                                span class="faint" {
+                                    " " (tree.range(row))
+                                    @if !logs.is_empty() { " +" (counted(logs.len(), "log")) }
+                                }
+                            }
+                            // Where there is no room beside the rows, the panel is below all of them.
+                            @if is_open { a class="below-all" href="#span" { " all of it" } }
+                        }
                     }
                 }
                 td class="service" { (span.service) }
                 td class="number" { (duration(row.total)) }
                 td class="number" { (duration(row.own)) }
                 td class="number" { (share) }
-                td class="line" { (bar::bar(tree, row, &logs)) }
+                td class="timeline" { (bar::bar(tree, row, &logs)) }
             }
         }
     }
@@ -134,19 +147,21 @@ impl View<'_> {
         }
         let shown = logs.len().min(LOGS_OF_ROW).min(*logs_left);
         *logs_left -= shown;
-        let panel = || format!("{}#span", self.asked.with(&[("span", &format!("{:016x}", tree.at(row.first()).0.id))]));
         html! {
             tr class="below" {
                 td {}
                 td colspan=(COLUMNS - 1) {
-                    (indent(row))
-                    ul {
-                        @if let Some(text) = failure { li class="bad" { (text) } }
-                        @for text in times { li class="warn" { "~ " (text) } }
-                        @if let Some(link) = link { li class="faint" { (self.link(link)) } }
-                        @for log in logs.iter().take(shown) { li { (log_line(log)) } }
-                        @if logs.len() > shown {
-                            li { a href=(panel()) { (counted(logs.len() - shown, "more log")) } }
+                    div class="indented" {
+                        (indent(row))
+                        ul {
+                            @if let Some(text) = failure { li class="bad" { (text) } }
+                            @for text in times { li class="warn" { "~ " (text) } }
+                            @if let Some(link) = link { li class="faint" { (self.link(link)) } }
+                            @for log in logs.iter().take(shown) { li { (log_line(log)) } }
+                            @if logs.len() > shown {
+                                @let address = self.span_address(tree.at(row.first()).0.id);
+                                li { a href=(address) { (counted(logs.len() - shown, "more log")) } }
+                            }
                         }
                     }
                 }
@@ -156,10 +171,9 @@ impl View<'_> {
 
     /// A link to a span of this request, or to another request that is here.
     fn link(&self, link: &Link) -> Markup {
-        let span = format!("{:016x}", link.span);
         let to = match link.is_own {
-            true => Some(format!("{}#span", self.asked.with(&[("span", &span)]))),
-            false => self.address_of(&link.trace, &span),
+            true => Some(self.span_address(link.span)),
+            false => self.address_of(&link.trace, link.span),
         };
         html! {
             @match to {
@@ -170,9 +184,10 @@ impl View<'_> {
     }
 
     /// The address of a span of another request, if that is here.
-    pub(super) fn address_of(&self, trace: &[u8; 16], span: &str) -> Option<String> {
+    pub(super) fn address_of(&self, trace: &Id, span: u64) -> Option<String> {
         self.store.traces.get(trace)?;
-        Some(format!("{}#span", address(&trace_address(trace), &[("span", span)])))
+        let given = format!("{span:016x}");
+        Some(format!("{}#{}", address(&trace_address(trace), &[("span", &given)]), anchor(span)))
     }
 }
 
@@ -187,7 +202,7 @@ fn indent(row: &Row) -> Markup {
     html! {
         @if row.depth > 0 {
             span class="hidden" { "level " (row.depth + 1) ", " }
-            svg class="indent" width=(width) height="1" aria-hidden="true" {}
+            svg class="indent" viewBox=(format!("0 0 {width} 1")) aria-hidden="true" {}
             @if row.depth > DEPTH { span class="faint" aria-hidden="true" { "…" (row.depth) " " } }
         }
     }
