@@ -7,6 +7,8 @@ mod pages;
 mod server;
 mod source;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};

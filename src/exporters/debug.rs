@@ -9,12 +9,13 @@
 //! repeated messages.
 
 mod block;
+pub(crate) mod buckets;
 pub(crate) mod call;
 mod detailed;
 mod json;
 pub(crate) mod layout;
 pub(crate) mod line;
-mod metric;
+pub(crate) mod metric;
 mod normal;
 mod printer;
 pub(crate) mod rates;

@@ -37,6 +37,13 @@ pub(crate) fn conditions(text: &str, is_right: impl Fn(&str) -> bool) -> Vec<Str
     Vec::new()
 }
 
+/// The place of the words themselves among the conditions that may be meant: words that mean a condition, such as
+/// ERROR, are proposed as this condition first.
+pub(crate) fn place_of_text(meant: &[String]) -> usize {
+    let is_condition = meant.first().is_some_and(|meant| !meant.starts_with("IsMatch("));
+    if is_condition { meant.len() } else { 0 }
+}
+
 /// Whether a text is words to look for, not a comparison.
 pub(crate) fn is_text(text: &str) -> bool {
     words(text).iter().all(|(word, _)| match word {

@@ -95,11 +95,11 @@ fn proposals(expression: &str, is_option: bool, mistake: &Mistake) -> Vec<String
     let with = |proposal: &String| command(expression, &in_shell(proposal));
     let mut proposals: Vec<_> = mistake.meant.iter().map(with).collect();
     if meant::is_text(expression) && !expression.is_empty() {
-        // Words that mean a condition, such as ERROR, are proposed as this condition first.
-        let is_condition = mistake.meant.first().is_some_and(|meant| !meant.starts_with("IsMatch("));
-        let at = if is_condition { proposals.len() } else { 0 };
         let everything = if is_option { "'' " } else { "" };
-        proposals.insert(at, command(expression, &format!("{everything}--text {}", in_shell(expression))));
+        proposals.insert(
+            meant::place_of_text(&mistake.meant),
+            command(expression, &format!("{everything}--text {}", in_shell(expression))),
+        );
     }
     proposals
 }

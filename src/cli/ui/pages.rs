@@ -2,6 +2,10 @@
 //!
 //! A screen has a fixed part, mostly a form, and one that changes while telemetry arrives, which the script replaces.
 
+mod logs;
+mod metric;
+mod metrics;
+mod mistake;
 mod requests;
 mod trace;
 mod values;
@@ -97,6 +101,9 @@ pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<Answer> {
     store.refresh();
     let screen = match asked.path.as_str() {
         "/" => requests::screen(store, asked),
+        "/logs" => logs::screen(store, asked),
+        "/metrics" => metrics::screen(store, asked),
+        "/metric" => metric::screen(store, asked)?,
         path => return Some(trace::answer(store, asked, path.strip_prefix("/trace/")?)),
     };
     Some(shown(store, asked, StatusCode::OK, &screen))
@@ -154,6 +161,8 @@ fn forgotten(store: &Store) -> Markup {
     let counts = [
         (store.traces.forgotten, "requests"),
         (store.logs.forgotten, "log records"),
+        (store.metrics.forgotten, "series of metrics"),
+        (store.metrics.refused, "data points that are too large"),
         (store.skipped, "items that came too fast"),
     ];
     let counts: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).collect();
@@ -173,7 +182,11 @@ fn forgotten(store: &Store) -> Markup {
 
 /// A time of day with its zone, for people and for machines.
 fn time(nanos: u64) -> Markup {
-    html! { span class="time" { (Layout::FILE.local().time(nanos)) } }
+    html! { span class="time" { (time_text(nanos)) } }
+}
+
+fn time_text(nanos: u64) -> String {
+    Layout::FILE.local().time(nanos)
 }
 
 /// A failure's mark: a sign and a word, so that colour alone says nothing.
@@ -185,6 +198,12 @@ fn outcome(is_failed: bool) -> Markup {
 
 fn took(nanos: u64) -> Markup {
     html! { span class="number" { (duration(nanos)) } }
+}
+
+/// The address of a span's request, if that is here.
+fn request_address(store: &Store, trace: &[u8], span: &[u8]) -> Option<String> {
+    let id = trace.try_into().ok().filter(|id| store.traces.has_request(id))?;
+    Some(address(&trace_address(&id), &[("span", &digits(span))]))
 }
 
 /// The address of a request.

@@ -4,25 +4,29 @@
 mod fair;
 pub(super) mod item;
 pub(super) mod logs;
+pub(super) mod metrics;
 pub(super) mod traces;
 
 use std::time::Duration;
 
 use item::{Headers, Kept};
 use logs::Logs;
+use metrics::Metrics;
 use traces::Traces;
 
 use crate::telemetry::Signal;
 
-/// The memory for traces, and for logs; together with the metrics it is at most 64 MiB.
+/// The memory for traces, for logs and for metrics.
 const TRACES: usize = 40 << 20;
 const LOGS: usize = 16 << 20;
+const METRICS: usize = 8 << 20;
 /// The longest that new requests are read at once.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
 pub(super) struct Store {
     pub(super) traces: Traces,
     pub(super) logs: Logs,
+    pub(super) metrics: Metrics,
     headers: Headers,
     version: u64,
     /// Items that the collector or this process could not keep up with.
@@ -36,6 +40,7 @@ impl Store {
         Store {
             traces: Traces::new(TRACES),
             logs: Logs::new(LOGS),
+            metrics: Metrics::new(METRICS),
             headers: Headers::default(),
             version: 0,
             skipped: 0,
@@ -51,19 +56,18 @@ impl Store {
     /// Takes a request; with `has_gap`, something around it was not kept by the collector.
     pub(super) fn take(&mut self, signal: Signal, wire: &[u8], has_gap: bool) {
         self.version += 1;
-        let Store { traces, logs, headers, .. } = self;
-        if signal != Signal::Metrics {
-            headers.each(signal, wire, |item| match signal {
-                Signal::Logs => {
-                    logs.add(&item);
-                    traces.add(item, has_gap);
-                }
-                _ => traces.add(item, has_gap),
-            });
-            while traces.used() + logs.used() + headers.used() > TRACES + LOGS {
-                if !traces.forget_one() && !logs.forget_one() {
-                    break;
-                }
+        let Store { traces, logs, metrics, headers, .. } = self;
+        headers.each(signal, wire, |item| match signal {
+            Signal::Logs => {
+                logs.add(&item);
+                traces.add(item, has_gap);
+            }
+            Signal::Traces => traces.add(item, has_gap),
+            Signal::Metrics => metrics.add(&item),
+        });
+        while traces.used() + logs.used() + metrics.used() + headers.used() > TRACES + LOGS + METRICS {
+            if !traces.forget_one() && !logs.forget_one() && !metrics.forget_one() {
+                break;
             }
         }
     }

@@ -163,6 +163,11 @@ pub(super) fn failure(span: &Span<'_>, columns: usize) -> Option<String> {
     Some(said.map(|text| word(columns, text)).unwrap_or_default())
 }
 
+/// `key=value key=value`, as many as fit.
+pub(crate) fn attributes(attributes: Repeated<'_>, columns: usize) -> String {
+    words(columns, |text| put_attributes(text, attributes, false, columns)).trim_start().to_owned()
+}
+
 /// Writes `  key=value key=value`, as many as fit. It leaves out attributes about the source code and, if the item
 /// `has_ids` of its own, attributes that repeat these. The message of an exception comes first, because it names the
 /// cause, and its stack trace is left out.

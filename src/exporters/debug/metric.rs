@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use super::layout::{Tone, word, words};
+use super::buckets::{Estimate, percentiles};
+use super::layout::{LONGEST, Tone, word, words};
 use super::line::{Line, put_attributes};
 use super::rates::Rates;
 use super::text::Text;
 use crate::otlp::number;
-use crate::otlp::views::metrics::{Buckets, DataPoints, DataType, Metric, Number, Point, Quantile};
-
-const PERCENTILES: [f64; 3] = [50.0, 95.0, 99.0];
+use crate::otlp::views::metrics::{DataPoints, DataType, Metric, Number, Point};
 
 /// Makes a line for each data point, until `put` returns false.
 pub(super) fn lines(
@@ -28,42 +27,71 @@ pub(super) fn lines(
         DataType::Histogram | DataType::ExponentialHistogram => "histo",
         DataType::Summary => "summar",
     };
-    let (name, unit) = (word(columns, metric.name), word(12, metric.unit));
-    // `1` and `{request}` only annotate a number.
-    let unit = if unit == "1" || unit.starts_with('{') { String::new() } else { unit };
+    let (name, unit) = (word(columns, metric.name), unit(metric.unit));
     let DataPoints { points, temporality, is_monotonic } = metric.data.read();
+    let shape = Shape { kind: metric.data.0, temporality, is_monotonic };
     for point in points {
-        let point = Point::read(metric.data.0, point);
-        let counted = match (metric.data.0, point.value) {
-            (DataType::Sum, Some(Number::Int(value))) if is_monotonic => Some(value as f64),
-            (DataType::Sum, Some(Number::Double(value))) if is_monotonic => Some(value),
-            (DataType::Histogram | DataType::ExponentialHistogram, _) => Some(point.count as f64),
-            _ => None,
-        };
-        let rate = counted.and_then(|value| rates.rate(service, metric.name, &point, temporality, value));
+        let point = Point::read(shape.kind, point);
+        let rate = shape.rate(rates, service, metric.name, &point);
         let words = words(columns, |text| {
             text.raw(&name);
             text.raw("  ");
-            match point.value {
-                Some(Number::Int(value)) => number::put_int(text.to.out, value),
-                Some(Number::Double(value)) => text.raw(&rounded(value, 6)),
-                None => distribution(text, metric.data.0, &point),
-            }
-            if !unit.is_empty() {
-                text.raw(" ");
-                text.raw(&unit);
-            }
-            if let Some(rate) = rate {
-                // The rate of a distribution is that of its count.
-                let of = if point.value.is_some() && !unit.is_empty() { format!(" {unit}") } else { String::new() };
-                text.raw(&format!("  {}{of}/s", rounded(rate, 3)));
-            }
+            put_value(text, shape.kind, &unit, &point, rate);
             put_attributes(text, point.attributes.clone(), false, columns);
         });
         let (service, words, trace) = (service.clone(), words.into(), [].into());
         if !put(Line { time: point.time, kind: kind.into(), tone: Tone::Plain, service, words, trace }) {
             return;
         }
+    }
+}
+
+/// What the data points of a metric have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Shape {
+    pub(crate) kind: DataType,
+    /// The number in OTLP.
+    pub(crate) temporality: i32,
+    pub(crate) is_monotonic: bool,
+}
+
+impl Shape {
+    /// The increase per second of a counter, or of the count of a distribution.
+    pub(crate) fn rate(self, rates: &mut Rates, service: &str, name: &[u8], point: &Point<'_>) -> Option<f64> {
+        let counted = match (self.kind, point.value) {
+            (DataType::Sum, Some(value)) if self.is_monotonic => value.double(),
+            (DataType::Histogram | DataType::ExponentialHistogram, _) => point.count as f64,
+            _ => return None,
+        };
+        rates.rate(service, name, point, self.temporality, counted)
+    }
+}
+
+/// A unit as it follows a number; `1` and `{request}` only annotate one.
+pub(crate) fn unit(unit: &[u8]) -> String {
+    let unit = word(12, unit);
+    if unit == "1" || unit.starts_with('{') { String::new() } else { unit }
+}
+
+/// The value of a data point, as on its line.
+pub(crate) fn value(kind: DataType, unit: &str, point: &Point<'_>, rate: Option<f64>) -> String {
+    words(LONGEST, |text| put_value(text, kind, unit, point, rate))
+}
+
+fn put_value(text: &mut Text<'_, '_>, kind: DataType, unit: &str, point: &Point<'_>, rate: Option<f64>) {
+    match point.value {
+        Some(Number::Int(value)) => number::put_int(text.to.out, value),
+        Some(Number::Double(value)) => text.raw(&rounded(value, 6)),
+        None => distribution(text, kind, point),
+    }
+    if !unit.is_empty() {
+        text.raw(" ");
+        text.raw(unit);
+    }
+    if let Some(rate) = rate {
+        // The rate of a distribution is that of its count.
+        let of = if point.value.is_some() && !unit.is_empty() { format!(" {unit}") } else { String::new() };
+        text.raw(&format!("  {}{of}/s", rounded(rate, 3)));
     }
 }
 
@@ -74,8 +102,9 @@ fn distribution(text: &mut Text<'_, '_>, kind: DataType, point: &Point<'_>) {
         text.raw(&format!(" mean={}", rounded(sum / point.count as f64, 3)));
     }
     let shown = percentiles(kind, point);
-    for (percent, value) in &shown {
-        text.raw(&format!(" p{}{value}", rounded(*percent, 6)));
+    for Estimate { percent, value, is_open } in &shown {
+        let sign = if *is_open { '>' } else { '=' };
+        text.raw(&format!(" p{}{sign}{}", rounded(*percent, 6), rounded(*value, 3)));
     }
     // Without buckets there is at least this.
     if shown.is_empty() {
@@ -85,76 +114,8 @@ fn distribution(text: &mut Text<'_, '_>, kind: DataType, point: &Point<'_>) {
     }
 }
 
-fn percentiles(kind: DataType, point: &Point<'_>) -> Vec<(f64, String)> {
-    match kind {
-        DataType::Summary => {
-            let quantiles = point.quantiles.clone().take(PERCENTILES.len() + 2).map(Quantile::read);
-            quantiles
-                .map(|Quantile { quantile, value }| (quantile * 100.0, format!("={}", rounded(value, 3))))
-                .collect()
-        }
-        DataType::Histogram if point.explicit_bounds.doubles().next().is_some() => {
-            let counts = || point.bucket_counts.fixed64s().map(|count| (0, count));
-            estimated(counts, &|index, _| {
-                let bound = |index: usize| point.explicit_bounds.doubles().nth(index);
-                let (low, high) = (index.checked_sub(1).and_then(bound), bound(index));
-                // The first and the last bucket are open: they end at the least and the greatest value.
-                let first = point.min.or(high.map(|high| high.min(0.0)));
-                (low.or(first).unwrap_or_default(), high.or(point.max))
-            })
-        }
-        DataType::ExponentialHistogram => {
-            let (negative, positive) = (Buckets::read(&point.negative), Buckets::read(&point.positive));
-            let counts = || {
-                let below = negative.counts.varints_reversed().map(|(index, count)| (-1 - index as i64, count));
-                let above = positive.counts.varints().enumerate().map(|(index, count)| (1 + index as i64, count));
-                below.chain([(0, point.zero_count)]).chain(above)
-            };
-            estimated(counts, &|_, place| match place {
-                0 => (0.0, Some(0.0)),
-                1.. => {
-                    let index = place as usize - 1;
-                    (positive.bound(index, point.scale), Some(positive.bound(index + 1, point.scale)))
-                }
-                _ => {
-                    let index = place.unsigned_abs() as usize - 1;
-                    (-negative.bound(index + 1, point.scale), Some(-negative.bound(index, point.scale)))
-                }
-            })
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// The percentiles of buckets in ascending order, interpolated within the bucket that has them. `bounds` knows a bucket
-/// by its index and its place; the last bucket of a histogram may have no upper one, and then `>1000` is known.
-fn estimated<I: Iterator<Item = (i64, u64)>>(
-    buckets: impl Fn() -> I,
-    bounds: &dyn Fn(usize, i64) -> (f64, Option<f64>),
-) -> Vec<(f64, String)> {
-    let total: f64 = buckets().map(|(_, count)| count as f64).sum();
-    let (mut out, mut below) = (Vec::new(), 0.0);
-    if total == 0.0 {
-        return out;
-    }
-    for (index, (place, count)) in buckets().enumerate().filter(|(_, (_, count))| *count > 0) {
-        while let Some(percent) =
-            PERCENTILES.get(out.len()).filter(|percent| below + count as f64 >= *percent / 100.0 * total)
-        {
-            let part = (percent / 100.0 * total - below) / count as f64;
-            let text = match bounds(index, place) {
-                (low, Some(high)) => format!("={}", rounded(low + (high - low) * part, 3)),
-                (low, None) => format!(">{}", rounded(low, 3)),
-            };
-            out.push((*percent, text));
-        }
-        below += count as f64;
-    }
-    out
-}
-
 /// At least the digits before the point, and this many significant ones: `0.15`, `0.333`, `1234567`.
-fn rounded(value: f64, significant: i32) -> String {
+pub(crate) fn rounded(value: f64, significant: i32) -> String {
     let digits = value.abs().log10().floor();
     let is_plain = value.is_finite() && (-5.0..15.0).contains(&digits);
     if !is_plain {

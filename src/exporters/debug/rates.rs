@@ -9,7 +9,7 @@ use crate::otlp::views::metrics::Point;
 const SERIES: usize = 4096;
 /// The number of OTLP's delta temporality.
 const DELTA: i32 = 1;
-const CUMULATIVE: i32 = 2;
+pub(crate) const CUMULATIVE: i32 = 2;
 
 #[derive(Default)]
 pub struct Rates {

@@ -10,7 +10,7 @@ use crate::otlp::schema::{
 use crate::otlp::wire::{self, Field, Fields, Value};
 
 /// In the order of OTTL's numbers for them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum DataType {
     #[default]
     Empty,
@@ -57,6 +57,15 @@ impl<'a> Data<'a> {
 pub(crate) enum Number {
     Int(i64),
     Double(f64),
+}
+
+impl Number {
+    pub(crate) fn double(self) -> f64 {
+        match self {
+            Number::Int(value) => value as f64,
+            Number::Double(value) => value,
+        }
+    }
 }
 
 const _: () = assert!(number_point::AS_INT == exemplar::AS_INT);

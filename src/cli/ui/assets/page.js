@@ -18,7 +18,9 @@ const refresh = async () => {
     const response = await fetch(address());
     if (response.ok) {
       const focused = document.activeElement?.closest("#part [id]")?.id;
+      const open = Array.from(part.querySelectorAll("details[id][open]"), (details) => details.id);
       part.innerHTML = await response.text();
+      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
       if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     }
   } finally {

@@ -22,22 +22,34 @@ const OPEN: usize = 4000;
 const LONGEST: usize = 500;
 
 /// A table of attributes. With the path of their map in conditions, such as `span.attributes`, each links to the
-/// requests that have it.
+/// requests, or to the log records, that have it.
 pub(super) fn attributes(caption: &str, path: Option<&str>, attributes: &Repeated<'_>) -> Markup {
-    let more = attributes.len().saturating_sub(ROWS);
+    table(caption, path, attributes.clone().map(KeyValue::read))
+}
+
+/// The same of some attributes.
+pub(super) fn table<'a>(
+    caption: &str,
+    path: Option<&str>,
+    attributes: impl Iterator<Item = KeyValue<'a>> + Clone,
+) -> Markup {
+    let count = attributes.clone().count();
+    let more = count.saturating_sub(ROWS);
+    let is_of_logs = path.is_some_and(|path| path.starts_with("log."));
+    let (screen, title) = if is_of_logs { ("/logs", "log records with this") } else { ("/", "requests with this") };
     html! {
-        @if !attributes.is_empty() {
+        @if count > 0 {
             table class="values" {
                 caption { (caption) }
                 tbody {
-                    @for KeyValue { key, value } in attributes.clone().take(ROWS).map(KeyValue::read) {
+                    @for KeyValue { key, value } in attributes.take(ROWS) {
                         tr {
                             th scope="row" { (name(key)) }
                             td { (shown(value)) }
                             td {
                                 @if let Some(condition) = path.and_then(|path| condition(path, key, value)) {
-                                    a href=(address("/", &[("q", &condition)])) title="requests with this"
-                                        aria-label={ "find requests with this " (name(key)) } { "find" }
+                                    a href=(address(screen, &[("q", &condition)])) title=(title)
+                                        aria-label={ (title) " " (name(key)) } { "find" }
                                 }
                             }
                         }

@@ -39,6 +39,13 @@ impl<K> Fair<K> {
         self.change(service, |lane| lane.used += bytes);
     }
 
+    /// An entry of a service takes another size.
+    pub(super) fn resize(&mut self, service: &Arc<str>, before: usize, after: usize) {
+        if before != after {
+            self.change(service, |lane| lane.used = (lane.used + after).saturating_sub(before));
+        }
+    }
+
     /// Takes the oldest entry of the largest lane; `bytes` says how much that gives back.
     pub(super) fn forget(&mut self, bytes: impl FnOnce(&K) -> usize) -> bool {
         let Some((_, service)) = self.sizes.last().cloned() else { return false };

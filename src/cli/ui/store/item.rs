@@ -1,7 +1,7 @@
 //! One item as it came: its record, and the headers around it, which it shares with its neighbours.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
@@ -36,7 +36,7 @@ pub(in crate::cli::ui) struct Header {
 }
 
 impl Header {
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.resource.len() + self.scope.len() + 160
     }
 
@@ -46,6 +46,13 @@ impl Header {
 
     pub(in crate::cli::ui) fn scope(&self) -> ScopeGroup<'_> {
         ScopeGroup::read(&self.scope)
+    }
+}
+
+/// Headers are known by what they hold.
+impl Hash for Header {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.resource, &self.scope).hash(state);
     }
 }
 

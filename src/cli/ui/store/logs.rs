@@ -47,6 +47,10 @@ impl Logs {
         })
     }
 
+    pub(in crate::cli::ui) fn get(&self, at: At) -> Option<&Arc<Kept>> {
+        self.held.get(&at)
+    }
+
     /// By time.
     pub(in crate::cli::ui) fn all(&self) -> impl DoubleEndedIterator<Item = (At, &Arc<Kept>)> {
         self.held.iter().map(|(at, item)| (*at, item))

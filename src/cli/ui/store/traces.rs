@@ -180,6 +180,11 @@ impl Traces {
         self.held.get(id)
     }
 
+    /// Whether a request is here: a trace with a span.
+    pub(in crate::cli::ui) fn has_request(&self, id: &Id) -> bool {
+        self.held.get(id).is_some_and(|trace| trace.brief.is_some())
+    }
+
     /// The requests with their traces, in no order.
     pub(in crate::cli::ui) fn all(&self) -> impl Iterator<Item = (&Id, &Trace, &Arc<Brief>)> {
         self.held.iter().filter_map(|(id, trace)| Some((id, trace, trace.brief.as_ref()?)))

@@ -1,0 +1,142 @@
+//! The metrics by service and name, each with its latest value and its course.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maud::{Markup, html};
+
+use super::metric::course::{self, Line};
+use super::metric::{Key, View, address, kind};
+use super::{Asked, Screen};
+use crate::cli::ui::store::Store;
+use crate::cli::ui::store::metrics::Series;
+
+/// Rows on one page.
+const ROWS: usize = 100;
+/// The points of a small picture, and its size.
+const POINTS: usize = 60;
+const WIDTH: f64 = 120.0;
+const HEIGHT: f64 = 22.0;
+
+pub(super) fn screen(store: &Store, asked: &Asked) -> Screen {
+    let words: Vec<String> = asked.get("text").split_whitespace().map(str::to_lowercase).collect();
+    let service = asked.get("service");
+    let mut rows: BTreeMap<Key<'_>, Vec<&Series>> = BTreeMap::new();
+    for (_, series) in store.metrics.all() {
+        if (service.is_empty() || *series.headers.service == *service) && has(series, &words) {
+            rows.entry(Key::of(series)).or_default().push(series);
+        }
+    }
+    let part = html! {
+        @if rows.is_empty() {
+            p { "No metric. Send telemetry to the collector, or choose less." }
+        } @else {
+            (table(asked, &rows))
+        }
+    };
+    Screen { title: "Metrics".to_owned(), fixed: form(store, asked), part }
+}
+
+/// Whether all of the words occur in what a series is called.
+pub(super) fn has(series: &Series, words: &[String]) -> bool {
+    if words.is_empty() {
+        return true;
+    }
+    let Series { name, unit, description, attributes, .. } = series;
+    let text = format!("{} {name} {unit} {description} {attributes}", series.headers.service).to_lowercase();
+    words.iter().all(|word| text.contains(word))
+}
+
+fn form(store: &Store, asked: &Asked) -> Markup {
+    let services: BTreeSet<&str> = store.metrics.all().map(|(_, series)| &*series.headers.service).collect();
+    html! {
+        form method="get" action="/metrics" role="search" class="filter" {
+            label { "Text" input type="search" name="text" value=(asked.get("text")) placeholder="http duration" autocomplete="off"; }
+            label { "Service"
+                select name="service" {
+                    option value="" { "all" }
+                    @for service in &services {
+                        option value=(service) selected[*service == asked.get("service")] { (service) }
+                    }
+                }
+            }
+            button type="submit" { "Show" }
+        }
+    }
+}
+
+fn table(asked: &Asked, rows: &BTreeMap<Key<'_>, Vec<&Series>>) -> Markup {
+    let page = asked.get("page").parse::<usize>().unwrap_or(0).min(rows.len().saturating_sub(1) / ROWS);
+    let first = page * ROWS;
+    html! {
+        div class="scroll" tabindex="0" role="region" aria-label="Metrics" {
+            table class="list" {
+                caption { (rows.len()) @if rows.len() == 1 { " metric" } @else { " metrics" } }
+                thead { tr {
+                    th scope="col" { "Service" }
+                    th scope="col" { "Metric" }
+                    th scope="col" { "Type" }
+                    th scope="col" { "Unit" }
+                    th scope="col" { "Latest" }
+                    th scope="col" { "Course" }
+                    th scope="col" { "Series" }
+                } }
+                tbody { @for (key, among) in rows.iter().skip(first).take(ROWS) { (row(key, among)) } }
+            }
+        }
+        @if rows.len() > ROWS {
+            nav aria-label="Pages" class="pages" {
+                @if page > 0 { a rel="prev" href=(asked.with(&[("page", &(page - 1).to_string())])) { "Before" } }
+                span { (first + 1) "–" (rows.len().min(first + ROWS)) " of " (rows.len()) }
+                @if first + ROWS < rows.len() { a rel="next" href=(asked.with(&[("page", &(page + 1).to_string())])) { "After" } }
+            }
+        }
+    }
+}
+
+/// Of several series the greatest stands for all, and is named.
+fn row(key: &Key<'_>, among: &[&Series]) -> Markup {
+    let greatest = among.iter().max_by(|one, other| one.weight.total_cmp(&other.weight));
+    let latest = greatest.and_then(|series| series.latest()).map(|(_, value)| value);
+    html! {
+        tr data-row {
+            td { (key.service) }
+            td class="name" { a href=(address(key)) { (key.name) } }
+            td { (kind(key.shape)) }
+            td { (key.unit) }
+            td class="wide words" {
+                (latest.unwrap_or_default())
+                @if let Some(series) = greatest.filter(|series| among.len() > 1 && !series.attributes.is_empty()) {
+                    "  " span class="faint" { (series.attributes) }
+                }
+            }
+            td { @if let Some(series) = greatest { (spark(series)) } }
+            td class="number" { (among.len()) }
+        }
+    }
+}
+
+/// The course of a series in a small picture.
+fn spark(series: &Series) -> Markup {
+    let view = View::of(series.shape).first().copied().unwrap_or_default();
+    let Line { points, .. } = course::line(series, view, course::USUAL);
+    let points = points.get(points.len().saturating_sub(POINTS)..).unwrap_or_default();
+    let (Some((first, _)), Some((last, _))) = (points.first(), points.last()) else { return Markup::default() };
+    let (low, high) =
+        points.iter().fold((f64::MAX, f64::MIN), |(low, high), (_, value)| (low.min(*value), high.max(*value)));
+    let x = |time: u64| 1.0 + (WIDTH - 2.0) * (time - first) as f64 / (last - first).max(1) as f64;
+    let part = |value: f64| if high > low { (value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0) } else { 0.5 };
+    let y = |value: f64| HEIGHT - 2.0 - (HEIGHT - 4.0) * part(value);
+    let path = points.iter().map(|(time, value)| format!("{:.1},{:.1}", x(*time), y(*value)));
+    let label =
+        format!("{} of {} points from {} to {}", view.name(), points.len(), course::short(low), course::short(high));
+    html! {
+        svg class="spark" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(label) {
+            title { (label) }
+            @if points.len() > 1 {
+                polyline points=(path.collect::<Vec<_>>().join(" ")) {}
+            } @else {
+                circle cx=(WIDTH / 2.0) cy=(HEIGHT / 2.0) r="2" {}
+            }
+        }
+    }
+}
