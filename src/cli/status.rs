@@ -135,7 +135,7 @@ fn breadth(told: &Value, columns: usize) -> usize {
 }
 
 /// The name of an account in the ledger.
-fn path(account: &Value) -> String {
+pub(super) fn path(account: &Value) -> String {
     format!("{} to {}", texts(&account["signal"]), texts(&account["exporter"]))
 }
 
@@ -253,7 +253,7 @@ fn put_bill(page: &mut Page, told: &Value) {
 }
 
 /// The state of an exporter, in capitals if it has a problem.
-fn state(exporter: &Value) -> String {
+pub(super) fn state(exporter: &Value) -> String {
     let state = texts(&exporter["state"]);
     if exporter["since_seconds"].is_null() { state } else { state.to_uppercase() }
 }

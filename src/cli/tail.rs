@@ -119,7 +119,7 @@ pub(super) struct Sighting {
     /// It is of a time of which the collector did not keep everything.
     pub(super) has_gap: bool,
     /// A line about where it was seen; `None` for received requests.
-    heading: Option<String>,
+    pub(super) heading: Option<String>,
     pub(super) wire: Bytes,
 }
 

@@ -9,6 +9,7 @@ mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};

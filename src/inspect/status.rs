@@ -1,15 +1,18 @@
 //! `GET /status`: the state of a collector. The names are stable: scripts read them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
 use super::{Subject, View};
+use crate::config::{Pipeline, Reference};
 use crate::diagnostics::columns::without_errno;
 use crate::diagnostics::log::timestamp;
 use crate::diagnostics::process::resident_bytes;
 use crate::diagnostics::reloads::History;
+use crate::processors::Dropped;
 use crate::sending::{Queue, Report};
 use crate::telemetry::bill::Sums;
 use crate::telemetry::{Account, Now, Reason, Share};
@@ -36,6 +39,7 @@ pub fn describe(subject: &Subject) -> Value {
             "address": address.map_or_else(|| "a unix socket".to_owned(), |address| address.to_string()),
         })).collect::<Value>(),
         "receivers": receivers(&view),
+        "pipelines": view.graph.pipelines.iter().map(|pipeline| described(pipeline, &view)).collect::<Value>(),
         "memory": memory(&view),
         "exporters": view.graph.queues.iter().map(|queue| exporter(queue, now)).collect::<Value>(),
         "ledger": view.graph.accounts.iter().map(|account| ledger(account)).collect::<Value>(),
@@ -54,6 +58,31 @@ fn receivers(view: &View) -> Value {
     }
     let row = |((receiver, signal), (accepted, refused))| json!({"id": receiver, "signal": signal, "accepted": accepted, "refused": refused});
     sums.into_iter().map(row).collect()
+}
+
+/// The components of a pipeline in their order. A processor either counts what passes, or holds items.
+fn described(pipeline: &Pipeline, view: &View) -> Value {
+    let ids = |references: &[Reference]| references.iter().map(|reference| reference.id.to_string()).collect::<Value>();
+    let processor = |reference: &Reference| {
+        let (graph, id) = (&view.graph, reference.id.to_string());
+        let held = graph.stage(&pipeline.id, &reference.id).map(|stage| stage.held_items());
+        let step = graph.steps.iter().find(|step| step.pipeline == pipeline.id && step.id == id);
+        let rule = |dropped: Dropped| json!({"rule": dropped.rule, "says": dropped.said, "items": dropped.items, "bytes": dropped.bytes});
+        json!({
+            "id": id,
+            "incoming": step.map(|step| step.incoming.load(Relaxed)),
+            "outgoing": step.map(|step| step.outgoing.load(Relaxed)),
+            "dropped_by": step.map_or_else(Vec::new, |step| step.processor.dropped_by()).into_iter().map(rule).collect::<Value>(),
+            "held": held,
+        })
+    };
+    json!({
+        "id": pipeline.id.to_string(),
+        "signal": pipeline.id.signal.name(),
+        "receivers": ids(&pipeline.receivers),
+        "processors": pipeline.processors.iter().map(processor).collect::<Value>(),
+        "exporters": ids(&pipeline.exporters),
+    })
 }
 
 fn memory(view: &View) -> Value {

@@ -25,6 +25,7 @@ use super::plan::{Plan, Written};
 /// gates and accounts by name, the others by id, position and config text.
 #[derive(Clone, Default)]
 pub struct Graph {
+    pub(crate) pipelines: Vec<Pipeline>,
     pub queues: Vec<Arc<Queue>>,
     /// The processors that hold telemetry, downstream ones first.
     pub(crate) stages: Vec<Arc<dyn Stage>>,
@@ -132,6 +133,7 @@ impl<'a> Builder<'a> {
         let mut receivers: HashMap<ComponentId, Gates> = HashMap::new();
         let (mut doors, mut fed) = (Vec::new(), HashSet::new());
         let plan = self.plan;
+        self.graph.pipelines.clone_from(&plan.pipelines);
         for storage in plan.started_extensions().filter_map(|(_, extension)| extension.storage()) {
             let directory = storage.directory.display();
             if let Some(hazard) = storage.hazard() {
@@ -442,6 +444,11 @@ impl Graph {
         let queues = self.queues.clone();
         let trouble = |queue: &Arc<Queue>| Some((queue.account.exporter.clone(), queue.trouble()?));
         Box::new(move || queues.iter().find_map(trouble))
+    }
+
+    /// A processor of a pipeline that holds telemetry.
+    pub(crate) fn stage(&self, pipeline: &PipelineId, id: &ComponentId) -> Option<&Arc<dyn Stage>> {
+        self.places.iter().find(|place| place.pipeline == *pipeline && place.id == *id).map(|place| &place.stage)
     }
 
     /// All components with metrics.

@@ -6,7 +6,10 @@ mod logs;
 mod metric;
 mod metrics;
 mod mistake;
+mod pipeline;
 mod requests;
+mod services;
+mod tap;
 mod trace;
 mod values;
 
@@ -104,6 +107,9 @@ pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<Answer> {
         "/logs" => logs::screen(store, asked),
         "/metrics" => metrics::screen(store, asked),
         "/metric" => metric::screen(store, asked)?,
+        "/pipeline" => pipeline::screen(store),
+        "/services" => services::screen(store, asked),
+        "/tap" => tap::screen(store, asked),
         path => return Some(trace::answer(store, asked, path.strip_prefix("/trace/")?)),
     };
     Some(shown(store, asked, StatusCode::OK, &screen))
@@ -131,6 +137,7 @@ fn page(asked: &Asked, screen: &Screen, part: &Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (screen.title) " – Misaki" }
+                link rel="icon" type="image/svg+xml" href="/icon.svg";
                 link rel="stylesheet" href="/page.css";
                 script type="module" src="/page.js" {}
             }

@@ -126,6 +126,7 @@ fn answer(site: &Site, request: &Request<Incoming>) -> Response<Body> {
     let uri = request.uri();
     match uri.path() {
         "/page.css" => text(StatusCode::OK, "text/css; charset=utf-8", include_str!("assets/page.css")),
+        "/icon.svg" => text(StatusCode::OK, "image/svg+xml", include_str!("assets/icon.svg")),
         "/page.js" => text(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("assets/page.js")),
         "/live" => match site.streams.clone().try_acquire_owned() {
             Ok(place) => response(

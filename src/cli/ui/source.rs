@@ -11,6 +11,7 @@ use super::super::local::{self, Target};
 use super::super::tail::{self, Sighting};
 use super::super::{Failure, send};
 use super::Shared;
+use super::watch::watch;
 use crate::diagnostics::log;
 
 /// Everything that the collector still keeps, and then what comes; of the past only whole traces.
@@ -23,7 +24,7 @@ pub(super) async fn follow(target: &Target, store: &Shared) -> Infallible {
     let mut session = Session { store, latest: 0.0, is_away: false };
     loop {
         let failure = match target.find().await {
-            Ok(path) => match session.read(&path).await {
+            Ok(path) => match tokio::try_join!(session.read(&path), watch(&path, store)) {
                 Err(failure) => failure,
             },
             Err(failure) => failure,

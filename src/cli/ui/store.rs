@@ -2,16 +2,22 @@
 //! are forgotten, and the service that takes most makes room.
 
 mod fair;
+pub(super) mod health;
 pub(super) mod item;
 pub(super) mod logs;
 pub(super) mod metrics;
+pub(super) mod services;
+pub(super) mod tapped;
 pub(super) mod traces;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use health::Health;
 use item::{Headers, Kept};
 use logs::Logs;
 use metrics::Metrics;
+use serde_json::Value;
+use tapped::{Point, Tapped};
 use traces::Traces;
 
 use crate::telemetry::Signal;
@@ -27,6 +33,8 @@ pub(super) struct Store {
     pub(super) traces: Traces,
     pub(super) logs: Logs,
     pub(super) metrics: Metrics,
+    pub(super) health: Health,
+    pub(super) tapped: Tapped,
     headers: Headers,
     version: u64,
     /// Items that the collector or this process could not keep up with.
@@ -41,6 +49,8 @@ impl Store {
             traces: Traces::new(TRACES),
             logs: Logs::new(LOGS),
             metrics: Metrics::new(METRICS),
+            health: Health::default(),
+            tapped: Tapped::default(),
             headers: Headers::default(),
             version: 0,
             skipped: 0,
@@ -56,6 +66,7 @@ impl Store {
     /// Takes a request; with `has_gap`, something around it was not kept by the collector.
     pub(super) fn take(&mut self, signal: Signal, wire: &[u8], has_gap: bool) {
         self.version += 1;
+        self.tapped.add(Point::Received, signal, None, wire);
         let Store { traces, logs, metrics, headers, .. } = self;
         headers.each(signal, wire, |item| match signal {
             Signal::Logs => {
@@ -70,6 +81,18 @@ impl Store {
                 break;
             }
         }
+    }
+
+    /// Takes the collector's status.
+    pub(super) fn tell(&mut self, status: Value, now: Instant) {
+        self.health.tell(status, now);
+        self.version += 1;
+    }
+
+    /// Takes a request that left the collector, or that it dropped; the heading says where.
+    pub(super) fn tap(&mut self, point: Point, signal: Signal, heading: Option<String>, wire: &[u8]) {
+        self.tapped.add(point, signal, heading, wire);
+        self.version += 1;
     }
 
     /// Notes items that could not be read in time.

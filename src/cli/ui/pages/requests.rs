@@ -175,7 +175,7 @@ fn scatter(rows: &[Row]) -> Markup {
                         @if brief.is_failed {
                             path class="cross" d=(format!("M{:.1} {:.1}l8 8m0 -8l-8 8", x - 4.0, y - 4.0)) {}
                         } @else {
-                            circle class="dot" cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r="3" {}
+                            path class="dot" d=(format!("M{x:.1} {y:.1}h0")) {}
                         }
                     }
                 }

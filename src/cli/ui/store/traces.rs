@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::cost;
 use super::fair::Fair;
 use super::item::Kept;
+use super::services::{self, Part};
 use crate::exporters::debug::layout::Layout;
 use crate::exporters::debug::line;
 use crate::exporters::debug::requests::{
@@ -55,6 +56,8 @@ pub(in crate::cli::ui) struct Brief {
     pub(in crate::cli::ui) spans: usize,
     pub(in crate::cli::ui) logs: usize,
     pub(in crate::cli::ui) services: Vec<Arc<str>>,
+    /// What each of them did.
+    pub(in crate::cli::ui) parts: Vec<Part>,
     /// The failure or the bottleneck in a few words.
     pub(in crate::cli::ui) culprit: Option<String>,
 }
@@ -101,9 +104,7 @@ impl Trace {
         let logs = opened.logs.len();
         let Told { tree, summary, .. } = opened.tell(false);
         let (root, node) = tree.at(tree.main);
-        let mut services: Vec<_> = tree.spans.iter().map(|span| span.service.clone()).collect();
-        services.sort();
-        services.dedup();
+        let parts = services::parts(&tree);
         Some(Brief {
             start: root.start,
             duration: node.duration(),
@@ -112,7 +113,8 @@ impl Trace {
             words: named(&tree, &[tree.main]),
             spans: tree.spans.len(),
             logs,
-            services,
+            services: parts.iter().map(|part| part.service.clone()).collect(),
+            parts,
             culprit: summary.culprit(),
         })
     }

@@ -44,8 +44,9 @@ fn parts(header: &Header) -> Vec<String> {
     let scope = Scope::read(&scope.scope);
     let attributes = Resource::read(&resource.resource).attributes.take(COMPARED).map(KeyValue::read);
     let pair = |KeyValue { key, value }: KeyValue<'_>| {
-        let value = value::plain(value, LONGEST).unwrap_or_else(|| "(long)".to_owned());
-        format!("{}={}", word(PART, key), cut(&value, PART))
+        let (value, is_cut) = value::full(value, LONGEST);
+        let value = if is_cut { "(long)".to_owned() } else { word(PART, value.as_bytes()) };
+        format!("{}={value}", word(PART, key))
     };
     let scope = format!("scope={} {}", word(PART, scope.name), word(PART, scope.version));
     attributes.map(pair).chain([scope.trim_end().to_owned()]).collect()
