@@ -81,6 +81,7 @@ mod tls;
 mod trace_context;
 mod transform;
 mod tree;
+mod ui;
 mod unreadable;
 mod verbs;
 mod wire;
