@@ -1,7 +1,5 @@
 //! The client of the running collector's local socket: finds the socket, sends a request, streams the answer.
 
-#![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
-
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;

@@ -197,7 +197,8 @@ impl Own {
         let plan = runnable(&loaded)?;
         let workers = Workers::start(1).map_err(|error| failed(format!("cannot start the workers: {error}")))?;
         let running = service::start(&plan, Arc::new(workers)).await.map_err(|CannotStart { why, .. }| {
-            let help = "no collector of Misaki runs here, and another program has its port; `misaki --ui -- COMMAND` takes free ones";
+            let help = "no collector of Misaki runs here, and this one cannot start; `misaki --ui -- COMMAND` finds \
+                        ports of its own";
             CannotStart { why, help: Some(help.to_owned()) }
         })?;
         log::write(run::banner(&running, "No collector ran, so this is one, for the page. "));

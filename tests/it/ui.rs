@@ -25,8 +25,17 @@ struct Page {
 
 impl Page {
     fn start(arguments: &[&str]) -> Page {
+        Page::start_in(arguments, &[])
+    }
+
+    fn start_in(arguments: &[&str], environment: &[(&str, &str)]) -> Page {
         let mut command = Command::new(MISAKI);
-        command.arg("ui").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .arg("ui")
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -154,9 +163,12 @@ fn each_refusal_tells_nothing() {
         // From a page of another site, or of another port of this machine.
         "GET / HTTP/1.1\r\nhost: HOST\r\ncookie: COOKIE\r\nsec-fetch-site: cross-site\r\n",
         "GET / HTTP/1.1\r\nhost: HOST\r\ncookie: COOKIE\r\nsec-fetch-site: same-site\r\n",
-        "GET / HTTP/1.1\r\nhost: HOST\r\ncookie: COOKIE\r\nsec-fetch-site: cross-site\r\nsec-fetch-mode: navigate\r\nsec-fetch-dest: document\r\n",
-        "GET /?token=TOKEN HTTP/1.1\r\nhost: HOST\r\nsec-fetch-site: cross-site\r\nsec-fetch-mode: no-cors\r\nsec-fetch-dest: image\r\n",
-        "GET /?token=TOKEN HTTP/1.1\r\nhost: HOST\r\nsec-fetch-site: same-site\r\nsec-fetch-mode: navigate\r\nsec-fetch-dest: iframe\r\n",
+        "GET / HTTP/1.1\r\nhost: HOST\r\ncookie: COOKIE\r\nsec-fetch-site: cross-site\r\n\
+         sec-fetch-mode: navigate\r\nsec-fetch-dest: document\r\n",
+        "GET /?token=TOKEN HTTP/1.1\r\nhost: HOST\r\nsec-fetch-site: cross-site\r\n\
+         sec-fetch-mode: no-cors\r\nsec-fetch-dest: image\r\n",
+        "GET /?token=TOKEN HTTP/1.1\r\nhost: HOST\r\nsec-fetch-site: same-site\r\n\
+         sec-fetch-mode: navigate\r\nsec-fetch-dest: iframe\r\n",
         "GET / HTTP/1.1\r\nhost: HOST\r\ncookie: COOKIE\r\nsec-fetch-site: none\r\nsec-fetch-site: none\r\n",
     ];
     for head in rows {
@@ -283,6 +295,32 @@ fn it_listens_on_this_machine_alone() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(1) && text.to_lowercase().contains(expected), "{text}");
     }
+}
+
+/// Other users can read the arguments of the command that opens the browser: its address works once.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_opened_address_works_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let (opener, told) = (directory.path().join("xdg-open"), directory.path().join("address"));
+    std::fs::write(&opener, format!("#!/bin/sh\necho \"$1\" > {0}.new; mv {0}.new {0}\n", told.display())).unwrap();
+    std::fs::set_permissions(&opener, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let page = Page::start_in(&["purchase", "--open"], &[("PATH", &path)]);
+    let started = std::time::Instant::now();
+    while !told.exists() {
+        assert!(started.elapsed() < Duration::from_secs(20));
+        std::thread::yield_now();
+    }
+    let (host, ticket) = parts(std::fs::read_to_string(told).unwrap().trim_end());
+    assert!(host == page.host && ticket != page.token);
+    let open = || page.exchange(&format!("GET /?token={ticket} HTTP/1.1\r\nhost: HOST\r\n\r\n"));
+    let answer = open();
+    assert!(answer.status == 303 && answer.header("set-cookie").contains(&page.token), "{answer:?}");
+    assert_eq!(open().status, 403);
+    let cookie = format!("GET / HTTP/1.1\r\nhost: HOST\r\ncookie: misaki_PORT={ticket}\r\n\r\n");
+    assert_eq!(page.exchange(&cookie).status, 403);
 }
 
 fn span(name: &str, id: u8) -> Vec<u8> {

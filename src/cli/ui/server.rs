@@ -160,8 +160,8 @@ fn moved(address: String) -> Response<Body> {
     moved
 }
 
-/// The same after a link of another site. A browser that is moved on from there does not send the cookie; from a page of
-/// this site it does.
+/// The same after a link of another site: a browser that is redirected from there does not send the cookie, but one that
+/// goes on from a page of this site does.
 fn onward(address: &str) -> Response<Body> {
     let page = html! {
         (DOCTYPE)
