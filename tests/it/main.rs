@@ -58,6 +58,7 @@ mod redaction;
 mod redirects;
 mod refusals;
 mod reload;
+mod request_page;
 mod rewrite;
 mod room;
 mod round_trip;

@@ -157,6 +157,11 @@ impl<'a> View<'a> {
         format!("{}#{}", self.asked.with(&[changes, &[("rows", &start)]].concat()), anchor(span))
     }
 
+    /// The number of rows that are no headings.
+    fn rows(&self) -> usize {
+        self.told.tree.rows.iter().filter(|row| !row.is_heading).count()
+    }
+
     /// The address of its logs among all.
     fn logs_address(&self) -> String {
         address("/logs", &[("q", &format!("trace_id.string == \"{}\"", digits(&self.id)))])
@@ -217,7 +222,7 @@ impl<'a> View<'a> {
         html! {
             @if !asked.get("find").is_empty() {
                 p class="found" role="status" {
-                    (counted(rows.len(), "row")) " of " (self.told.tree.rows.len())
+                    (counted(rows.len(), "row")) " of " (self.rows())
                     @if rows.len() == 1 { " has" } @else { " have" }
                     " “" (name(asked.get("find").as_bytes())) "”, marked ◆"
                     @if at > 0 { ", this is number " (at) }

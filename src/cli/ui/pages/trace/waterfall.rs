@@ -14,7 +14,7 @@ use crate::exporters::debug::tree::{Link, Row};
 const LOGS_OF_ROW: usize = 12;
 const LOGS: usize = 1000;
 /// The levels that are drawn, and the width of one.
-const DEPTH: usize = 24;
+const DEPTH: usize = 16;
 const LEVEL: usize = 14;
 const COLUMNS: usize = 7;
 
@@ -29,7 +29,7 @@ impl View<'_> {
         html! {
             table class="waterfall" {
                 caption {
-                    (counted(tree.rows.len(), "row"))
+                    (counted(self.rows(), "row"))
                     @if is_folded { " · equal spans share one · " a href=(unfolded("1")) { "unfold" } }
                     @if is_unfolded { " · " a href=(unfolded("")) { "fold equal spans" } }
                 }
@@ -203,7 +203,7 @@ fn indent(row: &Row) -> Markup {
         @if row.depth > 0 {
             span class="hidden" { "level " (row.depth + 1) ", " }
             svg class="indent" viewBox=(format!("0 0 {width} 1")) aria-hidden="true" {}
-            @if row.depth > DEPTH { span class="faint" aria-hidden="true" { "…" (row.depth) " " } }
+            @if row.depth > DEPTH { span class="faint" aria-hidden="true" { "…" (row.depth) "\u{a0}" } }
         }
     }
 }
