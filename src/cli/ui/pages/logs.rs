@@ -13,6 +13,7 @@ use super::{Asked, Screen, mistake, request_address, time};
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::item::Kept;
 use crate::cli::ui::store::logs::At;
+use crate::diagnostics::columns::counted;
 use crate::exporters::debug::layout::Tone;
 use crate::exporters::debug::line::{self, Line};
 use crate::inspect::wanted::{Query, Wanted};
@@ -146,7 +147,7 @@ fn table(store: &Store, asked: &Asked, found: &[Found<'_>]) -> Markup {
     html! {
         div class="scroll" tabindex="0" role="region" aria-label="Log records" {
             table class="list" {
-                caption { (found.len()) @if found.len() == 1 { " log record" } @else { " log records, the newest first" } }
+                caption { (counted(found.len(), "log record")) ", the newest first" }
                 thead { tr {
                     th scope="col" { "Time" }
                     th scope="col" { "Level" }

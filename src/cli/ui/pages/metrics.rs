@@ -9,6 +9,7 @@ use super::metric::{Key, View, address, kind};
 use super::{Asked, Screen};
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::metrics::Series;
+use crate::diagnostics::columns::counted;
 
 /// Rows on one page.
 const ROWS: usize = 100;
@@ -70,7 +71,7 @@ fn table(asked: &Asked, rows: &BTreeMap<Key<'_>, Vec<&Series>>) -> Markup {
     html! {
         div class="scroll" tabindex="0" role="region" aria-label="Metrics" {
             table class="list" {
-                caption { (rows.len()) @if rows.len() == 1 { " metric" } @else { " metrics" } }
+                caption { (counted(rows.len(), "metric")) "; of several series, the greatest is shown" }
                 thead { tr {
                     th scope="col" { "Service" }
                     th scope="col" { "Metric" }
@@ -127,8 +128,8 @@ fn spark(series: &Series) -> Markup {
     let part = |value: f64| if high > low { (value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0) } else { 0.5 };
     let y = |value: f64| HEIGHT - 2.0 - (HEIGHT - 4.0) * part(value);
     let path = points.iter().map(|(time, value)| format!("{:.1},{:.1}", x(*time), y(*value)));
-    let label =
-        format!("{} of {} points from {} to {}", view.name(), points.len(), course::short(low), course::short(high));
+    let points_said = counted(points.len(), "point");
+    let label = format!("{}, {points_said} between {} and {}", view.name(), course::short(low), course::short(high));
     html! {
         svg class="spark" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(label) {
             title { (label) }

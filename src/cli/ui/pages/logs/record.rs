@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::level::Level;
 use crate::cli::ui::pages::values::{attributes, shown, table, text};
-use crate::cli::ui::pages::{digits, time};
+use crate::cli::ui::pages::{address, digits, time};
 use crate::cli::ui::store::item::Kept;
 use crate::otlp::views::{AnyValue, KeyValue, LogRecord, Resource, Scope};
 
@@ -41,7 +41,8 @@ pub(super) fn opened(record: &LogRecord<'_>, item: &Kept, request: Option<&str>)
             @if !record.trace_id.is_empty() {
                 (fact("Trace", &html! {
                     code { (digits(record.trace_id)) } " "
-                    @match request { Some(address) => a href=(address) { "its request" }, None => "(its request is not here)" }
+                    @match request { Some(request) => a href=(request) { "its request" }, None => "(its request is not here)" }
+                    ", " a href=(address("/logs", &[("q", &digits(record.trace_id))])) { "all logs of it" }
                 }))
             }
             @if !record.span_id.is_empty() { (fact("Span", &html! { code { (digits(record.span_id)) } })) }
@@ -49,9 +50,11 @@ pub(super) fn opened(record: &LogRecord<'_>, item: &Kept, request: Option<&str>)
                 (fact("Scope", &html! { (text(scope.name)) " " (text(scope.version)) }))
             }
         }
-        (table("Attributes", Some("log.attributes"), rest))
-        (attributes("Attributes of the scope", None, &scope.attributes))
-        (attributes("Resource", Some("resource.attributes"), &resource.attributes))
+        div class="tables" {
+            (table("Attributes", Some("log.attributes"), rest))
+            (attributes("Attributes of the scope", None, &scope.attributes))
+            (attributes("Resource", Some("resource.attributes"), &resource.attributes))
+        }
     }
 }
 
