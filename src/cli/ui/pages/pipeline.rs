@@ -74,7 +74,7 @@ fn head(status: &Value) -> Markup {
 fn ledger(status: &Value) -> Markup {
     let columns = ["accepted", "exported", "filtered"];
     html! {
-        div class="scroll" id="ledger" tabindex="0" role="region" aria-label="The ledger" {
+        div class="scroll figures" id="ledger" tabindex="0" role="region" aria-label="The ledger" {
             table {
                 caption { "The ledger: accepted = exported + filtered + dropped + waiting" }
                 thead { tr {
@@ -123,7 +123,7 @@ fn rules(status: &Value) -> Markup {
     }
     html! {
         @if !rows.is_empty() {
-            div class="scroll" id="rules" tabindex="0" role="region" aria-label="What rules dropped" {
+            div class="scroll figures" id="rules" tabindex="0" role="region" aria-label="What rules dropped" {
                 table {
                     caption { "What rules of the config dropped" }
                     thead { tr {
@@ -165,7 +165,7 @@ fn memory(memory: &Value) -> Markup {
         }
     };
     html! {
-        div class="scroll" id="memory" tabindex="0" role="region" aria-label="Memory" {
+        div class="scroll figures" id="memory" tabindex="0" role="region" aria-label="Memory" {
             table {
                 caption {
                     "Memory for telemetry"

@@ -17,9 +17,6 @@ use crate::telemetry::Now;
 /// Rows on one page, and points in the picture.
 const ROWS: usize = 100;
 const POINTS: usize = 2000;
-/// The picture's size in its own units.
-const WIDTH: f64 = 1000.0;
-const HEIGHT: f64 = 120.0;
 
 pub(super) type Row = (Id, Arc<Brief>);
 
@@ -154,10 +151,11 @@ fn scatter(rows: &[Row]) -> Markup {
     let durations = || points().map(|(_, brief)| brief.duration.max(1));
     let (first, last) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
     let (least, most) = (durations().min().unwrap_or(1), durations().max().unwrap_or(1));
-    let x = |time: u64| 6.0 + (WIDTH - 12.0) * (time - first) as f64 / (last - first).max(1) as f64;
+    // In percent of the picture, so that a point has the same form in any window.
+    let x = |time: u64| 1.0 + 98.0 * (time - first) as f64 / (last - first).max(1) as f64;
     let log = |nanos: u64| (nanos.max(1) as f64).ln();
     let scale = (log(most) - log(least)).max(1e-9);
-    let y = |nanos: u64| HEIGHT - 6.0 - (HEIGHT - 12.0) * (log(nanos) - log(least)) / scale;
+    let y = |nanos: u64| 94.0 - 88.0 * (log(nanos) - log(least)) / scale;
     let failed = points().filter(|(_, brief)| brief.is_failed).count();
     let label = format!(
         "{} requests from {} to {}, {failed} failed",
@@ -167,15 +165,15 @@ fn scatter(rows: &[Row]) -> Markup {
     );
     html! {
         figure class="scatter" {
-            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(label) {
+            svg role="img" aria-label=(label) {
                 @for (id, brief) in points() {
-                    @let (x, y) = (x(brief.start), y(brief.duration));
+                    @let (x, y) = (format!("{:.2}%", x(brief.start)), format!("{:.1}%", y(brief.duration)));
                     a href=(trace_address(id)) tabindex="-1" {
                         title { (brief.words) ", " (layout::duration(brief.duration)) @if brief.is_failed { ", failed" } }
                         @if brief.is_failed {
-                            path class="cross" d=(format!("M{:.1} {:.1}l8 8m0 -8l-8 8", x - 4.0, y - 4.0)) {}
+                            svg x=(x) y=(y) width="1" overflow="visible" { path class="cross" d="M-4 -4l8 8m0 -8l-8 8" {} }
                         } @else {
-                            path class="dot" d=(format!("M{x:.1} {y:.1}h0")) {}
+                            circle class="dot" cx=(x) cy=(y) r="3" {}
                         }
                     }
                 }

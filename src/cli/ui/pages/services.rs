@@ -61,7 +61,7 @@ fn table(asked: &Asked, rows: &[Row]) -> Markup {
             "Of the requests that are here. " em { "Waited for" } " is a service's part of the time that clients waited; "
             em { "calls" } " are the server spans and the roots."
         }
-        div class="scroll" id="services" tabindex="0" role="region" aria-label="Services" {
+        div class="scroll figures" id="services" tabindex="0" role="region" aria-label="Services" {
             table {
                 caption { (rows.len()) @if rows.len() == 1 { " service" } @else { " services" } }
                 thead { tr {
