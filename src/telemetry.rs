@@ -40,7 +40,8 @@ pub(crate) use refusal::Fill;
 pub use refusal::Refusal;
 pub(crate) use said::Said;
 pub use sink::{Ask, Blocked, Drain, Full, Intake, Load, Outlet, Place, Planned, Sink, Submission, Wakeful};
-pub use tap::{Point, Removed, Rules, Shown, Tap};
+pub use tap::{Point, Tap};
+pub(crate) use tap::{Removed, Rules, Shown};
 
 /// Allocations of a part beside its bytes, and of a waiting request.
 const PART: usize = 160;

@@ -170,7 +170,7 @@ fn forgotten(store: &Store) -> Markup {
         (store.logs.forgotten, "log records"),
         (store.metrics.forgotten, "series of metrics"),
         (store.metrics.refused, "data points that are too large"),
-        (store.skipped, "items that came too fast"),
+        (store.skipped, "items that were too large or came too fast"),
     ];
     let counts: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).collect();
     html! {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::{Asked, Screen, address, outcome, time, took, trace_address};
+use super::{Asked, Screen, address, mistake, outcome, time, took, trace_address};
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::traces::Brief;
 use crate::config::duration;
+use crate::diagnostics::escape::safe;
 use crate::exporters::debug::layout;
 use crate::exporters::debug::requests::Id;
 use crate::inspect::wanted::{Query, Wanted};
@@ -27,7 +28,7 @@ pub(super) fn screen(store: &Store, asked: &Asked) -> Screen {
     };
     let part = html! {
         @if let Some(mistake) = &mistake {
-            p class="bad" role="alert" { (mistake) }
+            (mistake)
         } @else if rows.is_empty() {
             p { "No request yet. Send telemetry to the collector, or choose less." }
         } @else {
@@ -39,13 +40,15 @@ pub(super) fn screen(store: &Store, asked: &Asked) -> Screen {
 }
 
 /// The requests that are asked for, sorted; or what is wrong with the question.
-pub(super) fn chosen(store: &Store, asked: &Asked) -> Result<Vec<Row>, String> {
+pub(super) fn chosen(store: &Store, asked: &Asked) -> Result<Vec<Row>, Markup> {
     let query = Query { expression: asked.get("q").to_owned(), text: asked.get("text").to_owned(), ..Query::default() };
     let has_query = !query.expression.is_empty() || !query.text.is_empty();
-    let wanted = Wanted::of(&query).map_err(|(text, mistake)| format!("{text}: {}", mistake.message))?;
+    let wanted = Wanted::of(&query).map_err(|(text, mistake)| mistake::screen(asked, &text, &mistake))?;
     let period = |key: &str| match asked.get(key) {
         "" => Ok(None),
-        text => duration::parse(text).map(Some).map_err(|why| format!("{key}: {why}")),
+        text => duration::parse(text)
+            .map(Some)
+            .map_err(|why| html! { p class="bad" role="alert" { (key) ": " (safe(&why.to_string())) } }),
     };
     let (slower_than, since, now) = (period("slower")?, period("since")?, Now::read());
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -117,6 +120,7 @@ fn table(asked: &Asked, rows: &[Row]) -> Markup {
                 th scope="col" { "Request" }
                 (head("Duration", "duration"))
                 (head("Spans", "spans"))
+                th scope="col" class="number" { "Logs" }
                 th scope="col" { "Services" }
                 th scope="col" { "Why" }
             } }
@@ -124,10 +128,11 @@ fn table(asked: &Asked, rows: &[Row]) -> Markup {
                 @for (id, brief) in shown {
                     tr data-row {
                         td { (time(brief.start)) }
-                        td { (outcome(brief.is_failed)) }
+                        td { (outcome(brief.is_failed)) @if brief.is_partial { span class="faint" { " partial" } } }
                         td class="wide" { a href=(address(&trace_address(id), &[("from", &from)])) { (brief.words) } }
                         td class="number" { (took(brief.duration)) }
                         td class="number" { (brief.spans) }
+                        td class="number" { (brief.logs) }
                         td { (brief.services.len()) }
                         td class="wide" { (brief.culprit.as_deref().unwrap_or_default()) }
                     }
