@@ -160,8 +160,8 @@ fn moved(address: String) -> Response<Body> {
     moved
 }
 
-/// The same after a link of another site: a browser that is redirected from there does not send the cookie, but one that
-/// goes on from a page of this site does.
+/// The same after a link of another site. After a redirect from there the browser sends no cookie; after a page of this
+/// site it does.
 fn onward(address: &str) -> Response<Body> {
     let page = html! {
         (DOCTYPE)
