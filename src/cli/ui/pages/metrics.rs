@@ -131,7 +131,7 @@ fn spark(series: &Series) -> Markup {
     let points_said = counted(points.len(), "point");
     let label = format!("{}, {points_said} between {} and {}", view.name(), course::short(low), course::short(high));
     html! {
-        svg class="spark" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(label) {
+        svg class="spark" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="xMinYMid" role="img" aria-label=(label) {
             title { (label) }
             @if points.len() > 1 {
                 polyline points=(path.collect::<Vec<_>>().join(" ")) {}
