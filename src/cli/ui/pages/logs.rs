@@ -25,6 +25,7 @@ use level::Level;
 /// Rows on one page, and the columns of a row's text.
 const ROWS: usize = 200;
 const COLUMNS: usize = 400;
+const EXAMPLE: &str = "attributes[\"user\"] == \"17\"";
 
 struct Found<'s> {
     at: At,
@@ -109,8 +110,15 @@ fn form(store: &Store, asked: &Asked) -> Markup {
     let services: BTreeSet<&str> = store.logs.all().map(|(_, item)| &*item.headers.service).collect();
     html! {
         form method="get" action="/logs" role="search" class="filter" {
-            label { "Condition" input type="search" name="q" value=(asked.get("q")) placeholder="attributes[\"user\"] == \"17\"" autocomplete="off"; }
-            label { "Text" input type="search" name="text" value=(asked.get("text")) placeholder="redis refused" autocomplete="off"; }
+            label {
+                "Condition"
+                input type="search" name="q" value=(asked.get("q")) placeholder=(EXAMPLE) autocomplete="off";
+            }
+            label {
+                "Text"
+                input type="search" name="text" value=(asked.get("text")) autocomplete="off"
+                    placeholder="redis refused";
+            }
             label { "Level"
                 select name="level" {
                     option value="" { "all" }
@@ -180,7 +188,9 @@ fn row(store: &Store, asked: &Asked, at: At, item: &Kept, is_open: bool) -> Mark
             td { span class=[class(tone)] { (kind) } }
             td { (item.headers.service) }
             td class="wide words" {
-                a class="plain" href=(address) aria-expanded=(is_open) { @if words.is_empty() { "(no text)" } @else { (words) } }
+                a class="plain" href=(address) aria-expanded=(is_open) {
+                    @if words.is_empty() { "(no text)" } @else { (words) }
+                }
             }
             td { @if let Some(address) = &request { a href=(address) { "request" } } }
         }

@@ -151,7 +151,10 @@ fn form(asked: &Asked) -> Markup {
             @for key in ["service", "name", "view", "p"] {
                 @if !asked.get(key).is_empty() { input type="hidden" name=(key) value=(asked.get(key)); }
             }
-            label { "Series with the words" input type="search" name="text" value=(asked.get("text")) autocomplete="off"; }
+            label {
+                "Series with the words"
+                input type="search" name="text" value=(asked.get("text")) autocomplete="off";
+            }
             button type="submit" { "Show" }
         }
     }
@@ -181,13 +184,15 @@ fn shown(store: &Store, asked: &Asked, shape: Shape, among: &[Named<'_>]) -> Mar
     html! {
         nav aria-label="Views" class="choices" {
             @for other in views {
-                a href=(asked.with(&[("view", other.name())])) aria-current=[(*other == view).then_some("true")] { (other.title(shape)) }
+                @let is_current = (*other == view).then_some("true");
+                a href=(asked.with(&[("view", other.name())])) aria-current=[is_current] { (other.title(shape)) }
             }
         }
         @if has_percentiles {
             nav aria-label="Percentile" class="choices" {
                 @for other in PERCENTILES {
-                    a href=(asked.with(&[("p", &other.to_string())])) aria-current=[(other == percent).then_some("true")] { "p" (other) }
+                    @let is_current = (other == percent).then_some("true");
+                    a href=(asked.with(&[("p", &other.to_string())])) aria-current=[is_current] { "p" (other) }
                 }
             }
         }
@@ -196,7 +201,9 @@ fn shown(store: &Store, asked: &Asked, shape: Shape, among: &[Named<'_>]) -> Mar
                 @if chosen.is_some() {
                     "One series. " a href=(asked.with(&[("series", "")])) { "Show all " (among.len()) }
                 } @else {
-                    "Of " (among.len()) " series, the greatest " @if drawn.len() == 1 { "one is" } @else { (drawn.len()) " are" } " drawn; choose another below."
+                    "Of " (among.len()) " series, the greatest "
+                    @if drawn.len() == 1 { "one is" } @else { (drawn.len()) " are" }
+                    " drawn; choose another below."
                 }
             }
         }

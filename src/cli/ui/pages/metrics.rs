@@ -51,7 +51,11 @@ fn form(store: &Store, asked: &Asked) -> Markup {
     let services: BTreeSet<&str> = store.metrics.all().map(|(_, series)| &*series.headers.service).collect();
     html! {
         form method="get" action="/metrics" role="search" class="filter" {
-            label { "Text" input type="search" name="text" value=(asked.get("text")) placeholder="http duration" autocomplete="off"; }
+            label {
+                "Text"
+                input type="search" name="text" value=(asked.get("text")) autocomplete="off"
+                    placeholder="http duration";
+            }
             label { "Service"
                 select name="service" {
                     option value="" { "all" }
@@ -88,7 +92,9 @@ fn table(asked: &Asked, rows: &BTreeMap<Key<'_>, Vec<&Series>>) -> Markup {
             nav aria-label="Pages" class="pages" {
                 @if page > 0 { a rel="prev" href=(asked.with(&[("page", &(page - 1).to_string())])) { "Before" } }
                 span { (first + 1) "–" (rows.len().min(first + ROWS)) " of " (rows.len()) }
-                @if first + ROWS < rows.len() { a rel="next" href=(asked.with(&[("page", &(page + 1).to_string())])) { "After" } }
+                @if first + ROWS < rows.len() {
+                    a rel="next" href=(asked.with(&[("page", &(page + 1).to_string())])) { "After" }
+                }
             }
         }
     }
@@ -131,7 +137,8 @@ fn spark(series: &Series) -> Markup {
     let points_said = counted(points.len(), "point");
     let label = format!("{}, {points_said} between {} and {}", view.name(), course::short(low), course::short(high));
     html! {
-        svg class="spark" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="xMinYMid" role="img" aria-label=(label) {
+        svg class="spark" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="xMinYMid"
+            role="img" aria-label=(label) {
             title { (label) }
             @if points.len() > 1 {
                 polyline points=(path.collect::<Vec<_>>().join(" ")) {}

@@ -23,7 +23,11 @@ pub(super) fn screen(asked: &Asked, expression: &str, mistake: &Mistake) -> Mark
         div role="alert" {
             p class="bad" { (safe(&mistake.message)) }
             @if let Some(((before, marked), after)) = parts {
-                pre class="mistake" { (safe(before)) mark { @if marked.is_empty() { "?" } @else { (safe(marked)) } } (safe(after)) }
+                pre class="mistake" {
+                    (safe(before))
+                    mark { @if marked.is_empty() { "?" } @else { (safe(marked)) } }
+                    (safe(after))
+                }
             }
             @if !proposals.is_empty() {
                 p { "Perhaps:" }

@@ -41,7 +41,10 @@ pub(super) fn opened(record: &LogRecord<'_>, item: &Kept, request: Option<&str>)
             @if !record.trace_id.is_empty() {
                 (fact("Trace", &html! {
                     code { (digits(record.trace_id)) } " "
-                    @match request { Some(request) => a href=(request) { "its request" }, None => "(its request is not here)" }
+                    @match request {
+                        Some(request) => a href=(request) { "its request" },
+                        None => "(its request is not here)"
+                    }
                     ", " a href=(address("/logs", &[("q", &digits(record.trace_id))])) { "all logs of it" }
                 }))
             }

@@ -78,12 +78,20 @@ pub(super) fn strip(asked: &Asked, found: &[Found<'_>]) -> Markup {
                     }
                 }
             }
-            figcaption class="ends" { (time(strip.first)) span { (layout::duration(strip.step)) " a bar" } (time(strip.end())) }
+            figcaption class="ends" {
+                (time(strip.first)) span { (layout::duration(strip.step)) " a bar" } (time(strip.end()))
+            }
         }
         p class="note levels" {
             @for level in Level::NAMED.into_iter().rev().chain([Level::None]) {
                 @if let Some(count) = totals.get(level as usize).filter(|count| **count > 0) {
-                    span { span class=(format!("swatch {}", level.class())) {} a href=(asked.with(&[("level", if level == Level::None { "" } else { level.name() }), ("before", ""), ("after", "")])) { (count) " " (level.name()) } }
+                    @let least = if level == Level::None { "" } else { level.name() };
+                    span {
+                        span class=(format!("swatch {}", level.class())) {}
+                        a href=(asked.with(&[("level", least), ("before", ""), ("after", "")])) {
+                            (count) " " (level.name())
+                        }
+                    }
                 }
             }
             @if strip.outside > 0 { span { (strip.outside) " of another time, which the bars leave out" } }

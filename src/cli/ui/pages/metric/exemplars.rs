@@ -7,6 +7,7 @@ use super::course::short;
 use super::{Named, View};
 use crate::cli::ui::pages::{request_address, time};
 use crate::cli::ui::store::Store;
+use crate::diagnostics::columns::counted;
 use crate::exporters::debug::metric::unit;
 use crate::otlp::views::metrics::{DataType, Exemplar};
 
@@ -70,7 +71,10 @@ pub(super) fn table(store: &Store, drawn: &[&Named<'_>]) -> Markup {
         h2 { "Measured in requests" }
         div class="scroll" tabindex="0" role="region" aria-label="Exemplars" {
             table class="list" {
-                caption { (measured.len()) " exemplars" @if measured.len() > ROWS { ", the newest " (ROWS) " of them" } }
+                caption {
+                    (counted(measured.len(), "exemplar"))
+                    @if measured.len() > ROWS { ", the newest " (ROWS) " of them" }
+                }
                 thead { tr {
                     th scope="col" { "Time" }
                     th scope="col" { "Value" }
@@ -81,9 +85,16 @@ pub(super) fn table(store: &Store, drawn: &[&Named<'_>]) -> Markup {
                     @for measured in measured.iter().take(ROWS) {
                         tr data-row {
                             td { (time(measured.time)) }
-                            td class="number" { (short(measured.value)) " " (unit(measured.named.series.unit.as_bytes())) }
+                            td class="number" {
+                                (short(measured.value)) " " (unit(measured.named.series.unit.as_bytes()))
+                            }
                             td class="wide" { (measured.named.label) }
-                            td { @match request_address(store, measured.trace, measured.span) { Some(address) => a href=(address) { "request" }, None => span class="faint" { "not here" } } }
+                            td {
+                                @match request_address(store, measured.trace, measured.span) {
+                                    Some(address) => a href=(address) { "request" },
+                                    None => span class="faint" { "not here" }
+                                }
+                            }
                         }
                     }
                 }

@@ -13,6 +13,8 @@ const COLUMNS: usize = 80;
 const ROWS: usize = 24;
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 240.0;
+/// The most bounds that are written.
+const TICKS: usize = 8;
 /// The shades of a field.
 const SHADES: f64 = 5.0;
 
@@ -58,14 +60,21 @@ pub(super) fn map(named: &Named<'_>) -> Markup {
         figure class="chart" {
             p class="unit" { "Values by bucket" @if !unit.is_empty() { ", " (unit) } " – " (named.label) }
             div class="plot" {
-                ul class="ticks between" aria-hidden="true" { @for row in rows.iter().rev().step_by(rows.len().div_ceil(8)) { li { "≤ " (row.high.map_or("∞".to_owned(), short)) } } }
+                ul class="ticks between" aria-hidden="true" {
+                    @for row in rows.iter().rev().step_by(rows.len().div_ceil(TICKS)) {
+                        li { "≤ " (row.high.map_or("∞".to_owned(), short)) }
+                    }
+                }
                 svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(label) {
                     @for (at, (column, of)) in counts.iter().zip(&columns).enumerate() {
-                        @for (index, (count, row)) in column.iter().zip(&rows).enumerate().filter(|(_, (count, _))| **count > 0) {
+                        @let until = of.last().map_or(0, |interval| interval.time);
+                        @let fields = column.iter().zip(&rows).enumerate();
+                        @for (index, (count, row)) in fields.filter(|(_, (count, _))| **count > 0) {
                             rect class=(format!("heat heat-{}", shade(*count)))
-                                x=(format!("{:.1}", width * at as f64)) y=(format!("{:.1}", HEIGHT - height * (index + 1) as f64))
+                                x=(format!("{:.1}", width * at as f64))
+                                y=(format!("{:.1}", HEIGHT - height * (index + 1) as f64))
                                 width=(format!("{width:.1}")) height=(format!("{height:.1}")) {
-                                title { (count) " of " (row.name(&unit)) " until " (time_text(of.last().map_or(0, |interval| interval.time))) }
+                                title { (count) " of " (row.name(&unit)) " until " (time_text(until)) }
                             }
                         }
                     }
