@@ -142,8 +142,12 @@ const toggle = () => {
   catchUp();
 };
 
+/** Browsers open few connections to one server, so a hidden page has none. */
+let events = null;
+
 const listen = () => {
-  const events = new EventSource("/live");
+  if (document.hidden || (events && events.readyState !== EventSource.CLOSED)) return;
+  events = new EventSource("/live");
   events.addEventListener("version", refresh);
   events.addEventListener("open", () => lost(false));
   events.addEventListener("error", () => {
@@ -157,7 +161,11 @@ const listen = () => {
 pause.addEventListener("click", toggle);
 addEventListener("pagehide", () => (live.isUnloading = true));
 addEventListener("pageshow", () => (live.isUnloading = false));
-document.addEventListener("visibilitychange", catchUp);
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) events?.close();
+  listen();
+  catchUp();
+});
 document.addEventListener("selectionchange", catchUp);
 part.addEventListener("focusout", () => setTimeout(catchUp));
 part.addEventListener("pointerdown", () => (live.isPressed = true));
