@@ -106,7 +106,7 @@ pub(super) fn name(bytes: &[u8]) -> String {
 }
 
 /// Text of telemetry with its lines, safe to show.
-pub(super) fn text(bytes: &[u8]) -> String {
+fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let line = |line: &str| safe(&line.trim_end_matches('\r').replace('\t', "    "));
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::level::Level;
-use crate::cli::ui::pages::values::{attributes, shown, table, text};
+use crate::cli::ui::pages::values::{attributes, name, shown, table};
 use crate::cli::ui::pages::{address, digits, time};
 use crate::cli::ui::store::item::Kept;
 use crate::otlp::views::{AnyValue, KeyValue, LogRecord, Resource, Scope};
@@ -35,9 +35,9 @@ pub(super) fn opened(record: &LogRecord<'_>, item: &Kept, request: Option<&str>)
             (fact("Level", &html! {
                 (Level::of(record).name())
                 @if record.severity_number != 0 { " (" (record.severity_number) ")" }
-                @if !record.severity_text.is_empty() { " " (text(record.severity_text)) }
+                @if !record.severity_text.is_empty() { " " (name(record.severity_text)) }
             }))
-            @if !record.event_name.is_empty() { (fact("Event", &html! { (text(record.event_name)) })) }
+            @if !record.event_name.is_empty() { (fact("Event", &html! { (name(record.event_name)) })) }
             @if !record.trace_id.is_empty() {
                 (fact("Trace", &html! {
                     code { (digits(record.trace_id)) } " "
@@ -50,7 +50,7 @@ pub(super) fn opened(record: &LogRecord<'_>, item: &Kept, request: Option<&str>)
             }
             @if !record.span_id.is_empty() { (fact("Span", &html! { code { (digits(record.span_id)) } })) }
             @if !scope.name.is_empty() {
-                (fact("Scope", &html! { (text(scope.name)) " " (text(scope.version)) }))
+                (fact("Scope", &html! { (name(scope.name)) " " (name(scope.version)) }))
             }
         }
         div class="tables" {
