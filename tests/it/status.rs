@@ -307,3 +307,23 @@ async fn debug_is_billed_for_what_is_written() {
         }
     }
 }
+
+/// The pipelines as JSON: their components in order, what passed each processor, and what each rule dropped.
+#[tokio::test]
+async fn the_pipelines_are_told() {
+    let upstream = Upstream::start().await;
+    let changes = r#"{processors: {batch: {timeout: 5ms}, filter: {logs: {log_record: ['body == "noise"']}}},
+        service: {pipelines: {logs: {processors: [filter, batch], exporters: [otlp]}}}}"#;
+    let mut misaki = Misaki::start(changes, &[&upstream]).await;
+    assert!(misaki.send(&["a", "noise", "b"]).await.ok);
+    misaki.settle().await;
+    let told = status::describe(&Subject::new(Vec::new(), &misaki.running));
+    let pipelines = told["pipelines"].as_array().unwrap();
+    let logs = pipelines.iter().find(|pipeline| pipeline["id"] == "logs").unwrap();
+    assert_eq!((&logs["receivers"][0], &logs["exporters"][0]), (&"otlp".into(), &"otlp".into()));
+    let [filter, batch] = [0, 1].map(|index| &logs["processors"][index]);
+    assert_eq!((&filter["id"], &filter["incoming"], &filter["outgoing"]), (&"filter".into(), &3.into(), &2.into()));
+    assert_eq!(filter["dropped_by"][0]["items"], 1);
+    assert_eq!((&batch["id"], &batch["held"]), (&"batch".into(), &0.into()));
+    misaki.finish().await;
+}

@@ -58,7 +58,7 @@ fn head(status: &Value) -> Markup {
                 @if why.is_string() { strong class="bad" { "✗ not ready: " (texts(why)) } } @else { strong { "ready" } }
                 ", up " (period(field(status, "uptime_seconds").as_f64()))
             } }
-            div { dt { "Misaki" } dd { (texts(field(status, "version"))) ", process " (field(status, "pid")) } }
+            div { dt { "Misaki" } dd { (texts(field(status, "version"))) ", process " (field(status, "pid").as_u64().unwrap_or_default()) } }
             div { dt { "Listening" } dd { (each(status, "listening").iter().map(listening).collect::<Vec<_>>().join(", ")) } }
             div { dt { "Config" } dd { (each(status, "config").iter().map(texts).collect::<Vec<_>>().join(", ")) } }
         }
@@ -200,5 +200,47 @@ pub(super) fn gauge(share: f64) -> Markup {
             }
             (format!("{:.0} %", percent))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::ui::pages::{Asked, answer};
+    use crate::telemetry::clock;
+
+    /// Names come from clients and from upstreams: none becomes markup or a control character.
+    #[test]
+    fn what_the_collector_tells_is_text() {
+        const EVIL: &str = "<script>alert(1)</script>\"' onload=x \u{1b}[2J\u{202e}";
+        let mut store = Store::new();
+        store.tell(
+            json!({
+                "version": EVIL, "pid": EVIL, "uptime_seconds": EVIL, "config": [EVIL], "not_ready_because": EVIL,
+                "listening": [{"protocol": EVIL, "address": EVIL}],
+                "reload_refused_at": EVIL, "config_since": EVIL, "reload_refused_because": EVIL,
+                "receivers": [{"id": EVIL, "signal": EVIL, "accepted": 1, "refused": 2}],
+                "pipelines": [{
+                    "id": EVIL, "signal": EVIL, "receivers": [EVIL], "exporters": [EVIL],
+                    "processors": [{"id": EVIL, "incoming": 3, "outgoing": 1, "held": 1,
+                        "dropped_by": [{"rule": EVIL, "says": EVIL, "items": 1, "bytes": EVIL}]}],
+                }],
+                "exporters": [{
+                    "id": EVIL, "signal": EVIL, "destination": EVIL, "state": EVIL, "since_seconds": 1, "attempts": EVIL,
+                    "next_probe_seconds": -1, "why": EVIL, "trouble": EVIL,
+                    "queue": {"enabled": true, "size": 1, "capacity": 0, "disk_percent": 1e300, "full_by": EVIL,
+                        "oldest_seconds": 1, "seconds_until_full": 1},
+                }],
+                "ledger": [{"exporter": EVIL, "signal": EVIL, "accepted": 1, "dropped": {EVIL: 1}}],
+                "memory": {"used_bytes": 1, "budget_bytes": 0},
+            }),
+            clock(),
+        );
+        let page = answer(&mut store, &Asked::new("/pipeline", "")).expect("there is such a page").body;
+        assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
+        assert!(!page.contains("<script>") && !page.contains(['\u{1b}', '\u{202e}']), "{page}");
+        assert!(!page.contains("\"' onload"), "{page}");
     }
 }
