@@ -39,7 +39,7 @@ def unchanged(stamp, *inputs):
 def prepare_go():
     need("go")
     os.makedirs(f"{WORK}/bin", exist_ok=True)
-    run_quietly(["go", "build", "-o", f"{WORK}/bin/", "./health-reporter", "./steady", "./three-pillars"], f"{ROOT}/go")
+    run_quietly(["go", "build", "-o", f"{WORK}/bin/", "./health-reporter", "./payment", "./steady", "./three-pillars"], f"{ROOT}/go")
 
 
 def prepare_python():
@@ -56,7 +56,7 @@ def prepare_js():
     need("node", "npm")
     fresh, note = unchanged("js", f"{ROOT}/js/package-lock.json")
     os.makedirs(f"{WORK}/js", exist_ok=True)
-    for name in ("package.json", "package-lock.json", "sender.js"):
+    for name in ("package.json", "package-lock.json", "frontend.cjs", "sender.js"):
         shutil.copy(f"{ROOT}/js/{name}", f"{WORK}/js/{name}")
     if not fresh:
         run_quietly(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], f"{WORK}/js")
@@ -123,6 +123,9 @@ COMMANDS = {
     "steady-python": [f"{WORK}/python/bin/python", f"{ROOT}/python/steady.py"],
     "python": [f"{WORK}/python/bin/python", f"{ROOT}/python/sender.py"],
     "js": ["node", f"{WORK}/js/sender.js"],
+    "frontend": ["node", f"{WORK}/js/frontend.cjs"],
+    "cart": [f"{WORK}/python/bin/python", f"{ROOT}/python/cart.py"],
+    "payment": [f"{WORK}/bin/payment"],
     "java": ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{WORK}/java/classes:{WORK}/java/lib/*", "Sender"],
 }
 
