@@ -63,15 +63,20 @@ def prepare_js():
         note()
 
 
-def prepare_browser():
-    """Chromium, from Debian's packages where it is missing and we may, and the page's script in one file."""
-    need("node", "npm")
+def prepare_chromium():
+    """From Debian's packages where it is missing and we may."""
     if shutil.which("chromium") is None:
         need("apt-get")
         if os.geteuid() != 0:
             raise Skip("no chromium on the PATH, and only root installs it")
         run_quietly(["apt-get", "update", "-qq"], ROOT)
         run_quietly(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"], ROOT)
+
+
+def prepare_browser():
+    """Chromium, and the page's script in one file."""
+    need("node", "npm")
+    prepare_chromium()
     fresh, note = unchanged("browser", f"{ROOT}/browser/package-lock.json", f"{ROOT}/browser/page.js")
     os.makedirs(f"{WORK}/browser", exist_ok=True)
     for name in ("package.json", "package-lock.json", "page.js"):
@@ -79,6 +84,19 @@ def prepare_browser():
     if not fresh:
         run_quietly(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], f"{WORK}/browser")
         run_quietly(["node_modules/.bin/esbuild", "page.js", "--bundle", "--minify", "--format=iife", "--outfile=page.bundle.js"], f"{WORK}/browser")
+        note()
+
+
+def prepare_ui():
+    """Chromium, and what drives it."""
+    need("node", "npm")
+    prepare_chromium()
+    fresh, note = unchanged("ui", f"{ROOT}/ui/package-lock.json")
+    os.makedirs(f"{WORK}/ui", exist_ok=True)
+    if not fresh:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(f"{ROOT}/ui/{name}", f"{WORK}/ui/{name}")
+        run_quietly(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], f"{WORK}/ui")
         note()
 
 
@@ -98,7 +116,8 @@ def prepare_collector():
     run_quietly([f"{ROOT}/build-collector.sh"], ROOT)
 
 
-PREPARATIONS = {"browser": prepare_browser, "collector": prepare_collector, "go": prepare_go, "java": prepare_java, "js": prepare_js, "python": prepare_python}
+PREPARATIONS = {"browser": prepare_browser, "collector": prepare_collector, "go": prepare_go, "java": prepare_java, "js": prepare_js, "python": prepare_python,
+                "ui": prepare_ui}
 
 
 def prepare(wanted):
