@@ -17,7 +17,7 @@ use crate::telemetry::Now;
 
 /// Rows on one page, and points in the picture.
 const ROWS: usize = 100;
-const POINTS: usize = 2000;
+const POINTS: usize = 1000;
 
 pub(super) type Row = (Id, Arc<Brief>);
 

@@ -26,7 +26,7 @@ use crate::otlp::views::{self, LogRecord};
 use crate::telemetry::{Now, Signal};
 
 /// Rows of the waterfall on one page.
-const ROWS: usize = 500;
+const ROWS: usize = 200;
 /// Logs without a span that are listed.
 const LOGS: usize = 200;
 
