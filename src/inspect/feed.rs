@@ -2,6 +2,7 @@
 //! waiting. A full feed is skipped, and counts what it missed.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
@@ -11,11 +12,13 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 
 use super::ring::{Past, Ring};
 use super::wanted::Wanted;
 use crate::otlp::services;
-use crate::telemetry::{Client, Now, Point, Reason, Removed, Rules, Shown, Signal, Telemetry};
+use crate::telemetry::{Client, Now, Point, Reason, Removed, Rules, Shown, Signal, Telemetry, clock};
 
 /// Maximum viewers at once.
 pub(super) const FEEDS: usize = 8;
@@ -24,6 +27,13 @@ const WAITING: usize = 512;
 const WAITING_BYTES: usize = 256 << 10;
 /// A larger request needs an empty feed, and room here, which all viewers share.
 const LARGE_BYTES: usize = 4 << 20;
+
+/// How long a viewer looks for something wanted before others have their turn.
+const AT_ONCE: Duration = Duration::from_millis(5);
+/// Rules are asked about requests up to this size, and rest so many times as long as they took: of one core a viewer
+/// takes at most a twentieth.
+const MOST_ASKED: usize = 1 << 20;
+const REST: u32 = 20;
 
 /// A request that passed, by reference: its memory is kept, its charge is not. These bytes are not part of the budget,
 /// but within the limits of the ring and of the feeds.
@@ -204,7 +214,7 @@ impl Viewers {
         let feed = Arc::new(Feed { place, wanted: Arc::new(wanted), events, held, large, skipped });
         feeds.push(feed.clone());
         self.count(&feeds);
-        Some(View { watch: self.clone(), feed, past, live, ready: VecDeque::new() })
+        Some(View { watch: self.clone(), feed, past, live, ready: VecDeque::new(), asked: None, rest: None })
     }
 
     fn count(&self, feeds: &[Arc<Feed>]) {
@@ -255,6 +265,40 @@ impl Feed {
     }
 }
 
+impl Feed {
+    /// Asks rules what they removed of a request: aside, because it may take as long as the request itself did.
+    fn ask(self: Arc<Feed>, event: Event, held: Held) -> JoinHandle<Answered> {
+        tokio::task::spawn_blocking(move || {
+            let begun = clock();
+            let removed = self.removed(&event, held);
+            (removed, clock().saturating_duration_since(begun))
+        })
+    }
+
+    /// What rules removed of a request, and is wanted; the last one has the room.
+    fn removed(&self, event: &Event, held: Held) -> VecDeque<Sighting> {
+        let Event { signal, at: now, .. } = *event;
+        let Some(Filtered { rules, client, .. }) = &event.filtered else { return VecDeque::new() };
+        let client = client.as_deref();
+        let removed = event.parts.iter().flat_map(|(bytes, items)| match rules {
+            Some(rules) => rules.removed(&Shown { signal, bytes, items: *items, client, now }),
+            None => vec![Removed { rule: String::new(), bytes: bytes.clone(), items: *items }],
+        });
+        let kept = removed.filter_map(|Removed { rule, bytes, items }| {
+            let (pieces, items) = self.wanted.keep(signal, &[(bytes, items)], now);
+            let (rule, held) = (Some(rule).filter(|rule| !rule.is_empty()), Held { bytes: 0, held: None, large: None });
+            let sighting = |event| Sighting { event, rule, held, pieces, items, skipped: 0, has_gap: false };
+            (items > 0).then(|| sighting(event.clone()))
+        });
+        let mut ready: VecDeque<Sighting> = kept.collect();
+        ready.front_mut().into_iter().for_each(|first| first.skipped = self.skipped.swap(0, Relaxed));
+        if let Some(last) = ready.back_mut() {
+            last.held = held;
+        }
+        ready
+    }
+}
+
 /// Adds to a counter unless it would exceed its limit.
 fn take(counter: &Arc<AtomicUsize>, bytes: usize, limit: usize) -> Option<Arc<AtomicUsize>> {
     let room = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= limit);
@@ -269,7 +313,13 @@ pub struct View {
     live: mpsc::Receiver<(Event, Held)>,
     /// What several rules removed of one request.
     ready: VecDeque<Sighting>,
+    /// Rules that are asked what they removed, and the pause after their answer.
+    asked: Option<JoinHandle<Answered>>,
+    rest: Option<Pin<Box<Sleep>>>,
 }
+
+/// What rules removed, and how long it took to find it.
+type Answered = (VecDeque<Sighting>, Duration);
 
 /// The wanted part of one request.
 pub struct Sighting {
@@ -303,9 +353,24 @@ impl View {
 
     /// The next request of which something is wanted, or before which something was skipped.
     pub fn poll_next(&mut self, context: &mut Context) -> Poll<Option<Sighting>> {
+        let begun = clock();
         loop {
             if let Some(sighting) = self.ready.pop_front() {
                 return Poll::Ready(Some(sighting));
+            }
+            if let Some(rest) = &mut self.rest {
+                std::task::ready!(rest.as_mut().poll(context));
+                self.rest = None;
+            }
+            if let Some(asked) = &mut self.asked {
+                let (ready, took) = std::task::ready!(Pin::new(asked).poll(context)).unwrap_or_default();
+                (self.asked, self.ready) = (None, ready);
+                self.rest = Some(Box::pin(tokio::time::sleep(took * REST)));
+                continue;
+            }
+            if clock().saturating_duration_since(begun) > AT_ONCE {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
             let (event, held, has_gap) = match self.recall() {
                 Some(recalled) => recalled,
@@ -314,50 +379,23 @@ impl View {
                     None => return Poll::Ready(None),
                 },
             };
-            let wanted = &self.feed.wanted;
+            let feed = &self.feed;
             if event.filtered.is_some() {
-                self.ready = self.removed(&event, held);
+                match event.bytes() > MOST_ASKED {
+                    true => _ = feed.skipped.fetch_add(event.items(), Relaxed),
+                    false => self.asked = Some(feed.clone().ask(event, held)),
+                }
                 continue;
             }
-            let (pieces, items) = match wanted.may_be_in(event.parts.iter().map(|(bytes, _)| bytes)) {
-                true => wanted.keep(event.signal, &event.parts, event.at),
+            let (pieces, items) = match feed.wanted.may_be_in(event.parts.iter().map(|(bytes, _)| bytes)) {
+                true => feed.wanted.keep(event.signal, &event.parts, event.at),
                 false => Default::default(),
             };
-            let skipped = self.feed.skipped.swap(0, Relaxed);
+            let skipped = feed.skipped.swap(0, Relaxed);
             if items > 0 || skipped > 0 {
                 return Poll::Ready(Some(Sighting { event, rule: None, held, pieces, items, skipped, has_gap }));
             }
         }
-    }
-
-    /// What rules removed of a request, and is wanted; the last one has the room.
-    fn removed(&self, event: &Event, held: Held) -> VecDeque<Sighting> {
-        let Event { signal, at, .. } = *event;
-        let Some(Filtered { rules, client, .. }) = &event.filtered else { return VecDeque::new() };
-        let removed = event.parts.iter().flat_map(|(bytes, items)| match rules {
-            Some(rules) => rules.removed(&Shown { signal, bytes, items: *items, client: client.as_deref(), now: at }),
-            None => vec![Removed { rule: String::new(), bytes: bytes.clone(), items: *items }],
-        });
-        let kept = removed.filter_map(|Removed { rule, bytes, items }| {
-            let (pieces, items) = self.feed.wanted.keep(signal, &[(bytes, items)], at);
-            let held = Held { bytes: 0, held: None, large: None };
-            let rule = Some(rule).filter(|rule| !rule.is_empty());
-            (items > 0).then(|| Sighting {
-                event: event.clone(),
-                rule,
-                held,
-                pieces,
-                items,
-                skipped: 0,
-                has_gap: false,
-            })
-        });
-        let mut ready: VecDeque<Sighting> = kept.collect();
-        ready.front_mut().into_iter().for_each(|first| first.skipped = self.feed.skipped.swap(0, Relaxed));
-        if let Some(last) = ready.back_mut() {
-            last.held = held;
-        }
-        ready
     }
 
     /// The next request of the past that is still in the ring.

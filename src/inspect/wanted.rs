@@ -141,7 +141,11 @@ impl Wanted {
         let (_, mut mistake) = mistakes.into_iter().next().expect("there are signals, and none has a rule");
         if is_nowhere {
             let written = text.get(mistake.span.clone()).unwrap_or_default();
-            mistake.message = format!("{written} is nothing that log records, spans or data points have");
+            let items = match of {
+                [(signal, _)] => signal.items_name().replace('_', " "),
+                _ => "log records, spans or data points".to_owned(),
+            };
+            mistake.message = format!("{written} is nothing that {items} have");
         }
         Err(mistake)
     }

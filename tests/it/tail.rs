@@ -156,7 +156,7 @@ async fn the_past_is_sorted_and_ends() {
     let (status, out, err) = tail(&["--text", "zebra"]).await;
     assert!(status == 0 && out.is_empty() && err.starts_with("none of what the collector still keeps"), "{out}{err}");
     let (status, _, err) = tail(&["--at", "leaving"]).await;
-    assert!(status == 64 && err.starts_with("error: --past: of what leaves nothing is kept"), "{err}");
+    assert!(status == 64 && err.starts_with("error: --past: of what leaves or is filtered nothing is kept"), "{err}");
     // One form after the other, under each of its names.
     for (form, expected) in [
         ("basic", "Logs\t{"),

@@ -13,10 +13,13 @@ mod tap;
 mod trace;
 mod values;
 
+use std::collections::BTreeSet;
+
 use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
 
 use super::store::Store;
+use crate::diagnostics::escape::safe;
 use crate::exporters::debug::layout::{Layout, duration};
 use crate::exporters::debug::requests::Id;
 use crate::otlp::hex;
@@ -66,6 +69,11 @@ impl Asked {
     /// The parameters alone, to come back to this screen.
     fn parameters(&self) -> String {
         self.with(&[]).split_once('?').map_or_else(String::new, |(_, parameters)| parameters.to_owned())
+    }
+
+    /// Whether only the changing part is asked for.
+    fn is_part(&self) -> bool {
+        !self.get(PART).is_empty()
     }
 
     /// This screen's address with some parameters changed; empty ones are left out.
@@ -119,12 +127,12 @@ pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<Answer> {
 fn shown(store: &Store, asked: &Asked, status: StatusCode, screen: &Screen) -> Answer {
     let part = html! {
         @if let Some(why) = &store.away {
-            p class="note" role="status" { "Nothing comes at the moment: " (why) ". It is looked for every second." }
+            p class="note" role="status" data-state="✗ No collector" { "Nothing comes at the moment: " (why) ". It is looked for every second." }
         }
         (screen.part)
         (forgotten(store))
     };
-    let body = if asked.get(PART).is_empty() { page(asked, screen, &part).into_string() } else { part.into_string() };
+    let body = if asked.is_part() { part.into_string() } else { page(asked, screen, &part).into_string() };
     Answer { status, media_type: "text/html; charset=utf-8", file: None, body }
 }
 
@@ -158,6 +166,23 @@ fn page(asked: &Asked, screen: &Screen, part: &Markup) -> Markup {
                     (screen.fixed)
                     div id="part" { (part) }
                 }
+            }
+        }
+    }
+}
+
+/// The choice of a service, of at most so many, and the chosen one.
+const SERVICES: usize = 200;
+
+fn choice<'a>(asked: &Asked, services: impl Iterator<Item = &'a str>) -> Markup {
+    let (chosen, known) = (asked.get("service"), services.collect::<BTreeSet<_>>());
+    let offered = known.iter().copied().take(SERVICES).filter(|service| *service != chosen);
+    html! {
+        label { "Service"
+            select name="service" {
+                option value="" { "all" }
+                @if !chosen.is_empty() { option value=(chosen) selected { (safe(chosen)) } }
+                @for service in offered { option value=(service) { (service) } }
             }
         }
     }

@@ -79,7 +79,9 @@ impl Session<'_> {
 
 /// Takes recorded telemetry.
 pub(super) fn recorded(files: &[String], store: &Shared) -> Result<(), Failure> {
-    files
-        .iter()
-        .try_for_each(|file| send::recorded(file, |signal, wire: Bytes| store.lock().take(signal, &wire, false)))
+    for file in files {
+        send::recorded(file, |signal, wire: Bytes| store.lock().take(signal, &wire, false))?;
+    }
+    store.lock().refresh_all();
+    Ok(())
 }

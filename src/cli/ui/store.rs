@@ -76,8 +76,11 @@ impl Store {
             Signal::Traces => traces.add(item, has_gap),
             Signal::Metrics => metrics.add(&item),
         });
+        // Headers are shared, so their service makes room for them.
         while traces.used() + logs.used() + metrics.used() + headers.used() > TRACES + LOGS + METRICS {
-            if !traces.forget_one() && !logs.forget_one() && !metrics.forget_one() {
+            let service = headers.largest();
+            let mut forgets = |of| logs.forget_one(of) || traces.forget_one(of) || metrics.forget_one(of);
+            if !forgets(service.as_ref()) && !forgets(None) {
                 break;
             }
         }
@@ -107,7 +110,13 @@ impl Store {
 
     /// Works out what the list needs to know of new requests.
     pub(super) fn refresh(&mut self) {
-        self.traces.refresh(AT_ONCE);
+        let has_more = self.traces.refresh(AT_ONCE);
+        self.version += u64::from(has_more);
+    }
+
+    /// Works it out for all of them.
+    pub(super) fn refresh_all(&mut self) {
+        while self.traces.refresh(AT_ONCE) {}
     }
 }
 

@@ -148,6 +148,7 @@ impl Requests {
     #[expect(clippy::indexing_slicing, reason = "one count a signal, indexed by it")]
     fn take(&mut self, take: Take, signal: Signal, parts: &[&[u8]], now: Instant, to: &mut Pieces) -> Items {
         let (mut written, mut service, layout) = (Items::default(), Arc::default(), self.layout);
+        let is_list = self.list.is_some();
         walk(&mut Text::new(to, Style::default()), parts, &mut |text, _, step| {
             let message = match step {
                 Step::Resource(group) => return service = line::service(&group),
@@ -156,7 +157,8 @@ impl Requests {
             };
             let mut put = |line: Line| {
                 written[signal as usize] += 1;
-                take == Take::Traces || line.put(layout, text.to)
+                // A list has requests only.
+                take == Take::Traces || is_list || line.put(layout, text.to)
             };
             match signal {
                 Signal::Metrics => metric::lines(message, &service, layout.longest(), &mut self.rates, &mut put),

@@ -40,7 +40,7 @@ const tell = () => {
       ? "Paused"
       : isHeld && live.isStale
         ? "Waiting for your selection"
-        : "● Live";
+        : (part.querySelector("[data-state]")?.dataset.state ?? "● Live");
   note.classList.toggle("bad", live.isLost);
 };
 

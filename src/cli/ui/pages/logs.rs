@@ -4,12 +4,11 @@ mod level;
 mod record;
 mod strip;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use maud::{Markup, html};
 
-use super::{Asked, Screen, mistake, request_address, time};
+use super::{Asked, Screen, choice, mistake, request_address, time};
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::item::Kept;
 use crate::cli::ui::store::logs::At;
@@ -107,7 +106,10 @@ fn written((time, number): At) -> String {
 }
 
 fn form(store: &Store, asked: &Asked) -> Markup {
-    let services: BTreeSet<&str> = store.logs.all().map(|(_, item)| &*item.headers.service).collect();
+    if asked.is_part() {
+        return html! {};
+    }
+    let services = store.logs.all().map(|(_, item)| &*item.headers.service);
     html! {
         form method="get" action="/logs" role="search" class="filter" {
             label {
@@ -130,14 +132,7 @@ fn form(store: &Store, asked: &Asked) -> Markup {
                     }
                 }
             }
-            label { "Service"
-                select name="service" {
-                    option value="" { "all" }
-                    @for service in &services {
-                        option value=(service) selected[*service == asked.get("service")] { (service) }
-                    }
-                }
-            }
+            (choice(asked, services))
             @for key in ["from", "to"] {
                 @if !asked.get(key).is_empty() { input type="hidden" name=(key) value=(asked.get(key)); }
             }

@@ -1,12 +1,12 @@
 //! The metrics by service and name, each with its latest value and its course.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
 use super::metric::course::{self, Line};
 use super::metric::{Key, View, address, kind};
-use super::{Asked, Screen};
+use super::{Asked, Screen, choice};
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::metrics::Series;
 use crate::diagnostics::columns::counted;
@@ -48,7 +48,10 @@ pub(super) fn has(series: &Series, words: &[String]) -> bool {
 }
 
 fn form(store: &Store, asked: &Asked) -> Markup {
-    let services: BTreeSet<&str> = store.metrics.all().map(|(_, series)| &*series.headers.service).collect();
+    if asked.is_part() {
+        return html! {};
+    }
+    let services = store.metrics.all().map(|(_, series)| &*series.headers.service);
     html! {
         form method="get" action="/metrics" role="search" class="filter" {
             label {
@@ -56,14 +59,7 @@ fn form(store: &Store, asked: &Asked) -> Markup {
                 input type="search" name="text" value=(asked.get("text")) autocomplete="off"
                     placeholder="http duration";
             }
-            label { "Service"
-                select name="service" {
-                    option value="" { "all" }
-                    @for service in &services {
-                        option value=(service) selected[*service == asked.get("service")] { (service) }
-                    }
-                }
-            }
+            (choice(asked, services))
             button type="submit" { "Show" }
         }
     }

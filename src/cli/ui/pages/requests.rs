@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::{Asked, Screen, address, mistake, outcome, time, took, trace_address};
+use super::{Asked, Screen, address, choice, mistake, outcome, time, took, trace_address};
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::traces::Brief;
 use crate::config::duration;
@@ -27,16 +27,31 @@ pub(super) fn screen(store: &Store, asked: &Asked) -> Screen {
         Err(mistake) => (Vec::new(), Some(mistake)),
     };
     let part = html! {
+        @if store.traces.unread() > 0 {
+            p class="note" role="status" { (store.traces.unread()) " more are being read." }
+        }
         @if let Some(mistake) = &mistake {
             (mistake)
         } @else if rows.is_empty() {
-            p { "No request yet. Send telemetry to the collector, or choose less." }
+            (nothing(store))
         } @else {
             (scatter(&rows))
             (table(asked, &rows))
         }
     };
     Screen { title: "Requests".to_owned(), fixed: form(store, asked), part }
+}
+
+/// What is said in place of rows.
+fn nothing(store: &Store) -> Markup {
+    let all = store.traces.all().count();
+    html! {
+        @if all > 0 {
+            p { "None of " (all) " requests. " a href="/" { "Show all" } "." }
+        } @else {
+            p { "No request yet. Point a program at the collector (" code { "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318" } "), or try " code { "misaki send purchase" } "." }
+        }
+    }
 }
 
 /// The requests that are asked for, sorted; or what is wrong with the question.
@@ -76,21 +91,15 @@ pub(super) fn chosen(store: &Store, asked: &Asked) -> Result<Vec<Row>, Markup> {
 }
 
 fn form(store: &Store, asked: &Asked) -> Markup {
-    let mut services: Vec<_> = store.traces.all().flat_map(|(_, _, brief)| brief.services.clone()).collect();
-    services.sort();
-    services.dedup();
+    if asked.is_part() {
+        return html! {};
+    }
+    let services = store.traces.all().flat_map(|(_, _, brief)| &brief.services).map(|service| &**service);
     html! {
         form method="get" action="/" role="search" class="filter" {
             label { "Condition" input type="search" name="q" value=(asked.get("q")) placeholder="span.name == \"GET /cart\"" autocomplete="off"; }
             label { "Text" input type="search" name="text" value=(asked.get("text")) placeholder="redis refused" autocomplete="off"; }
-            label { "Service"
-                select name="service" {
-                    option value="" { "all" }
-                    @for service in &services {
-                        option value=(service) selected[**service == *asked.get("service")] { (service) }
-                    }
-                }
-            }
+            (choice(asked, services))
             label { "Slower than" input name="slower" size="6" value=(asked.get("slower")) placeholder="300ms"; }
             label { "Of the last" input name="since" size="5" value=(asked.get("since")) placeholder="10m"; }
             label class="check" { input type="checkbox" name="failed" value="1" checked[!asked.get("failed").is_empty()]; "Failed only" }
@@ -101,7 +110,7 @@ fn form(store: &Store, asked: &Asked) -> Markup {
 }
 
 fn table(asked: &Asked, rows: &[Row]) -> Markup {
-    let page = asked.get("page").parse::<usize>().unwrap_or(0).min(rows.len() / ROWS);
+    let page = asked.get("page").parse::<usize>().unwrap_or(0).min(rows.len().saturating_sub(1) / ROWS);
     let (first, sort) = (page * ROWS, asked.get("sort"));
     let (shown, from) = (rows.iter().skip(first).take(ROWS), asked.parameters());
     let head = |name: &str, key: &str| {
@@ -183,7 +192,7 @@ fn scatter(rows: &[Row]) -> Markup {
                     }
                 }
             }
-            figcaption { (time(first)) " to " (time(last)) ", " (layout::duration(least)) " to " (layout::duration(most)) "; ✗ failed" }
+            figcaption { (time(first)) " to " (time(last)) ", " (layout::duration(least)) " to " (layout::duration(most)) " on a logarithmic scale" @if failed > 0 { "; ✗ failed" } }
         }
     }
 }

@@ -13,7 +13,7 @@ use maud::{Markup, html};
 
 use super::requests::{Row, chosen};
 use super::values::name;
-use super::{Answer, Asked, PART, Screen, address, digits, outcome, shown, time, took, trace_address};
+use super::{Answer, Asked, Screen, address, digits, outcome, shown, time, took, trace_address};
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::item::Kept;
 use crate::cli::ui::store::traces::Trace;
@@ -57,7 +57,7 @@ fn missing(store: &Store) -> Screen {
 fn screen(store: &Store, asked: &Asked, id: &Id, trace: &Trace) -> Screen {
     let mut opened = trace.open(*id);
     // The changing part alone needs none of it.
-    let fixed = if asked.get(PART).is_empty() {
+    let fixed = if !asked.is_part() {
         around(store, asked, id)
     } else {
         html! {}

@@ -46,9 +46,13 @@ impl<K> Fair<K> {
         }
     }
 
-    /// Takes the oldest entry of the largest lane; `bytes` says how much that gives back.
-    pub(super) fn forget(&mut self, bytes: impl FnOnce(&K) -> usize) -> bool {
-        let Some((_, service)) = self.sizes.last().cloned() else { return false };
+    /// Takes the oldest entry of a service, or of the largest one; `bytes` says how much that gives back.
+    pub(super) fn forget(&mut self, of: Option<&Arc<str>>, bytes: impl FnOnce(&K) -> usize) -> bool {
+        let found = match of {
+            Some(service) => self.lanes.contains_key(service).then(|| service.clone()),
+            None => self.sizes.last().map(|(_, service)| service.clone()),
+        };
+        let Some(service) = found else { return false };
         self.change(&service, |lane| {
             let freed = lane.entries.pop_front().map_or(lane.used, |key| bytes(&key));
             lane.used -= freed.min(lane.used);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::exporters::debug::line;
 use crate::inspect::wanted::Wanted;
@@ -31,8 +32,32 @@ pub(in crate::cli::ui) struct Header {
     resource: Box<[u8]>,
     /// The fields of the scope group beside its records.
     scope: Box<[u8]>,
-    /// The bytes of all headers.
-    all: Arc<AtomicUsize>,
+    all: Arc<Sums>,
+}
+
+/// The bytes of all headers, and by service.
+#[derive(Default)]
+struct Sums {
+    all: AtomicUsize,
+    services: Mutex<HashMap<Arc<str>, usize>>,
+}
+
+impl Sums {
+    fn add(&self, header: &Header) {
+        self.all.fetch_add(header.bytes(), Relaxed);
+        *self.services.lock().entry(header.service.clone()).or_default() += header.bytes();
+    }
+
+    fn take(&self, header: &Header) {
+        self.all.fetch_sub(header.bytes(), Relaxed);
+        let mut services = self.services.lock();
+        if let Some(sum) = services.get_mut(&header.service) {
+            *sum -= header.bytes();
+            if *sum == 0 {
+                services.remove(&header.service);
+            }
+        }
+    }
 }
 
 impl Header {
@@ -58,7 +83,7 @@ impl Hash for Header {
 
 impl Drop for Header {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes(), Relaxed);
+        self.all.take(self);
     }
 }
 
@@ -92,12 +117,17 @@ impl Kept {
 pub(super) struct Headers {
     known: HashMap<u64, Weak<Header>>,
     hasher: RandomState,
-    used: Arc<AtomicUsize>,
+    sums: Arc<Sums>,
 }
 
 impl Headers {
     pub(super) fn used(&self) -> usize {
-        self.used.load(Relaxed)
+        self.sums.all.load(Relaxed)
+    }
+
+    /// The service whose headers take most.
+    pub(super) fn largest(&self) -> Option<Arc<str>> {
+        self.sums.services.lock().iter().max_by_key(|(_, bytes)| **bytes).map(|(service, _)| service.clone())
     }
 
     /// Gives each item of a request.
@@ -123,9 +153,9 @@ impl Headers {
         if self.known.len() >= KNOWN {
             self.known.clear();
         }
-        let (resource, scope, all) = (resource.into(), scope.into(), self.used.clone());
+        let (resource, scope, all) = (resource.into(), scope.into(), self.sums.clone());
         let header = Arc::new(Header { service: line::service(group), resource, scope, all });
-        self.used.fetch_add(header.bytes(), Relaxed);
+        self.sums.add(&header);
         self.known.insert(hash, Arc::downgrade(&header));
         header
     }

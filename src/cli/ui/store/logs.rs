@@ -36,12 +36,13 @@ impl Logs {
         self.next += 1;
         self.fair.add(&item.headers.service, at, cost(item));
         self.held.insert(at, item.clone());
-        while self.used() > self.limit && self.forget_one() {}
+        while self.used() > self.limit && self.forget_one(None) {}
     }
 
-    pub(super) fn forget_one(&mut self) -> bool {
+    /// Makes room: of one service, or of the one that takes most.
+    pub(super) fn forget_one(&mut self, of: Option<&Arc<str>>) -> bool {
         let Logs { held, fair, forgotten, .. } = self;
-        fair.forget(|at| {
+        fair.forget(of, |at| {
             *forgotten += 1;
             held.remove(at).map_or(0, |item| cost(&item))
         })

@@ -168,15 +168,15 @@ impl Metrics {
             series.is_used = true;
             self.fair.resize(service, before, after);
         }
-        while (self.used() > self.limit || self.held.len() > SERIES) && self.forget_one() {}
+        while (self.used() > self.limit || self.held.len() > SERIES) && self.forget_one(None) {}
     }
 
     /// Makes room; says whether there was something to forget.
-    pub(super) fn forget_one(&mut self) -> bool {
+    pub(super) fn forget_one(&mut self, of: Option<&Arc<str>>) -> bool {
         let Metrics { held, fair, forgotten, .. } = self;
         let are_too_many = held.len() > SERIES;
         let mut again = None;
-        let has_one = fair.forget(|key| {
+        let has_one = fair.forget(of, |key| {
             let Some(series) = held.get_mut(key) else { return 0 };
             let before = series.cost();
             if std::mem::take(&mut series.is_used) {

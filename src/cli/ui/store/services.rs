@@ -23,6 +23,13 @@ pub(in crate::cli::ui) struct Part {
     calls: BTreeSet<Arc<str>>,
 }
 
+impl Part {
+    /// Its memory.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Part>() + 16 * self.served.len() + 32 * self.calls.len()
+    }
+}
+
 /// What one service did in all requests.
 #[derive(Default)]
 pub(in crate::cli::ui) struct Service {

@@ -1,6 +1,6 @@
 //! The requests that passed lately: spans, and the logs of their traces.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ pub(in crate::cli::ui) struct Traces {
     limit: usize,
     held: HashMap<Id, Trace>,
     fair: Fair<Id>,
-    /// Those that changed since they were read.
-    changed: VecDeque<Id>,
+    /// Those that changed since they were read, the latest last; some may be forgotten.
+    changed: Vec<Id>,
     /// Traces that made room for others.
     pub(in crate::cli::ui) forgotten: u64,
 }
@@ -40,6 +40,8 @@ pub(in crate::cli::ui) struct Trace {
     /// It is too large: only its first items are here.
     pub(in crate::cli::ui) is_cut: bool,
     is_changed: bool,
+    /// The part of its bytes that its brief takes.
+    of_brief: usize,
     /// `None` as long as it has no span.
     brief: Option<Arc<Brief>>,
 }
@@ -60,6 +62,13 @@ pub(in crate::cli::ui) struct Brief {
     pub(in crate::cli::ui) parts: Vec<Part>,
     /// The failure or the bottleneck in a few words.
     pub(in crate::cli::ui) culprit: Option<String>,
+}
+
+impl Brief {
+    fn bytes(&self) -> usize {
+        let texts = self.words.len() + self.culprit.as_ref().map_or(0, String::len);
+        size_of::<Brief>() + texts + self.parts.iter().map(|part| 16 + part.bytes()).sum::<usize>()
+    }
 }
 
 /// A request whose spans and logs are read.
@@ -123,7 +132,7 @@ impl Trace {
 impl Traces {
     pub(super) fn new(limit: usize) -> Traces {
         let (held, fair) = (HashMap::new(), Fair::default());
-        Traces { limit, held, fair, changed: VecDeque::new(), forgotten: 0 }
+        Traces { limit, held, fair, changed: Vec::new(), forgotten: 0 }
     }
 
     pub(super) fn used(&self) -> usize {
@@ -142,11 +151,23 @@ impl Traces {
         let trace = held.entry(id).or_insert_with(|| {
             fair.add(service, id, PER_TRACE);
             let (service, items) = (service.clone(), Vec::new());
-            Trace { service, items, bytes: PER_TRACE, has_gap, is_cut: false, is_changed: false, brief: None }
+            Trace {
+                service,
+                items,
+                bytes: PER_TRACE,
+                has_gap,
+                is_cut: false,
+                is_changed: false,
+                of_brief: 0,
+                brief: None,
+            }
         });
+        if trace.is_cut {
+            return;
+        }
         trace.has_gap |= has_gap;
         if !std::mem::replace(&mut trace.is_changed, true) {
-            changed.push_back(id);
+            changed.push(id);
         }
         // One trace must not push out all others.
         if trace.bytes + bytes > *limit / 4 {
@@ -155,27 +176,42 @@ impl Traces {
         fair.grow(&trace.service, bytes);
         trace.bytes += bytes;
         trace.items.push(item);
-        while self.used() > self.limit && self.forget_one() {}
+        while self.used() > self.limit && self.forget_one(None) {}
+        if self.changed.len() > 2 * self.held.len() + 1024 {
+            let held = &self.held;
+            self.changed.retain(|id| held.contains_key(id));
+        }
     }
 
-    pub(super) fn forget_one(&mut self) -> bool {
+    /// Makes room: of one service, or of the one that takes most.
+    pub(super) fn forget_one(&mut self, of: Option<&Arc<str>>) -> bool {
         let Traces { held, fair, forgotten, .. } = self;
-        fair.forget(|id| {
+        fair.forget(of, |id| {
             *forgotten += 1;
             held.remove(id).map_or(0, |trace| trace.bytes)
         })
     }
 
-    /// Reads the traces that changed, as many as this time allows.
-    pub(super) fn refresh(&mut self, within: Duration) {
+    /// Reads the traces that changed, the latest first, as many as this time allows; says whether others are left.
+    pub(super) fn refresh(&mut self, within: Duration) -> bool {
         let begun = clock();
         while clock().saturating_duration_since(begun) < within
-            && let Some(id) = self.changed.pop_front()
+            && let Some(id) = self.changed.pop()
         {
-            if let Some(trace) = self.held.get_mut(&id) {
-                (trace.brief, trace.is_changed) = (trace.brief(id).map(Arc::new), false);
-            }
+            let Traces { held, fair, .. } = self;
+            let Some(trace) = held.get_mut(&id).filter(|trace| trace.is_changed) else { continue };
+            (trace.brief, trace.is_changed) = (trace.brief(id).map(Arc::new), false);
+            let more = trace.brief.as_ref().map_or(0, |brief| brief.bytes()).saturating_sub(trace.of_brief);
+            fair.grow(&trace.service, more);
+            (trace.bytes, trace.of_brief) = (trace.bytes + more, trace.of_brief + more);
         }
+        while self.used() > self.limit && self.forget_one(None) {}
+        !self.changed.is_empty()
+    }
+
+    /// Traces that came and are not read yet.
+    pub(in crate::cli::ui) fn unread(&self) -> usize {
+        self.changed.len()
     }
 
     pub(in crate::cli::ui) fn get(&self, id: &Id) -> Option<&Trace> {

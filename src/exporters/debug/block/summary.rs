@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Drawing, Request, Why, named};
 use crate::diagnostics::columns::counted;
 use crate::exporters::debug::layout::{Layout, Tone, duration, pair};
-use crate::exporters::debug::tree::{Tree, Work};
+use crate::exporters::debug::tree::{CLIENT, SERVER, Tree, Work};
 use crate::otlp::hex;
 
 /// Maximum failures named.
@@ -150,8 +150,16 @@ fn share(tree: &Tree, work: &Work) -> String {
 /// The failures that no failed child explains, equal ones counted, and the number of those beyond the limit.
 fn failures(tree: &Tree) -> (Vec<String>, usize) {
     let is_failed = |at: usize| tree.at(at).0.failure.is_some();
-    let explains = |child: &usize| is_failed(*child) && !tree.at(*child).1.is_detached;
-    let is_origin = |at: &&usize| is_failed(**at) && !tree.at(**at).1.children.iter().any(explains);
+    // A server may answer a failure without having failed itself: then what failed below it explains the call.
+    let explains = |call: usize, child: usize| {
+        let (span, node) = tree.at(child);
+        let answers = tree.at(call).0.kind == CLIENT && span.kind == SERVER;
+        let is_below =
+            || answers && node.children.iter().any(|below| is_failed(*below) && !tree.at(*below).1.is_detached);
+        !node.is_detached && (span.failure.is_some() || is_below())
+    };
+    let is_origin =
+        |at: &&usize| is_failed(**at) && !tree.at(**at).1.children.iter().any(|child| explains(**at, *child));
     let mut index: HashMap<(String, &str, bool), usize> = HashMap::new();
     // The first of each, and their number.
     let mut groups: Vec<(usize, usize)> = Vec::new();
