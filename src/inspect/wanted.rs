@@ -142,8 +142,8 @@ impl Wanted {
         if is_nowhere {
             let written = text.get(mistake.span.clone()).unwrap_or_default();
             let items = match of {
-                [(signal, _)] => signal.items_name().replace('_', " "),
-                _ => "log records, spans or data points".to_owned(),
+                [(signal, _)] => signal.items_words(),
+                _ => "log records, spans or data points",
             };
             mistake.message = format!("{written} is nothing that {items} have");
         }

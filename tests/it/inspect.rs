@@ -465,7 +465,10 @@ service:
             assert!(misaki.post(Via::Http, signal, request, &[]).await.ok);
         }
     }
+    // What is of no request is not listed.
+    assert!(misaki.post(Via::Http, Signal::Logs, logs("shop", &[("of no trace", 9, false)]), &[]).await.ok);
     let (lines, _) = traces(&[]).await;
+    assert!(lines.iter().all(|line| !line.contains("of no trace")), "{lines:?}");
     assert!(lines[0].trim_start().starts_with("time"), "{lines:?}");
     let one = |lines: &[String], said: &[&str]| {
         let lines = lines.iter().filter(|line| said.iter().all(|said| line.contains(said)));

@@ -203,6 +203,20 @@ fn the_bottleneck_is_named() {
     );
 }
 
+/// A server that answers 402 has not failed itself: the failure is the one below it.
+#[test]
+fn the_failure_behind_an_answer_is_named() {
+    let spans = vec![
+        span(1, 0, "shop", "POST /checkout", 0, 100),
+        failed(with(span(2, 1, "shop", "POST /charge", 10, 80), |span| span.kind = CLIENT), "402"),
+        with(span(3, 2, "payment", "POST /charge", 12, 70), |span| span.kind = SERVER),
+        failed(span(4, 3, "payment", "authorize card", 20, 50), "card expired"),
+    ];
+    let text = drawn(80, &[(Signal::Traces, traces(spans))]);
+    assert!(text.contains(" ✗ failed: payment authorize card: card expired\n"), "{text}");
+    assert!(!text.contains("failed: shop"), "{text}");
+}
+
 /// Colour repeats what words say, and takes no room.
 #[test]
 fn colours_are_for_terminals_alone() {

@@ -2,6 +2,7 @@
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::{
@@ -9,6 +10,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
     number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 
 use super::pages::{Asked, answer};
@@ -51,6 +53,51 @@ fn gauge(points: Vec<NumberDataPoint>) -> Data {
 
 fn page(store: &mut Store, path: &str, query: &str) -> String {
     answer(store, &Asked::new(path, query)).expect("there is such a page").body
+}
+
+/// A trace of one span.
+fn take_span(store: &mut Store, service: &str, number: u128) {
+    let span = Span {
+        trace_id: (number + 1).to_be_bytes().to_vec(),
+        span_id: vec![1; 8],
+        name: format!("request {number}"),
+        start_time_unix_nano: NOON + number as u64 * SECOND,
+        end_time_unix_nano: NOON + number as u64 * SECOND + 1000,
+        ..Span::default()
+    };
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+    let group = ResourceSpans { resource: resource(service), scope_spans, ..ResourceSpans::default() };
+    let request = ExportTraceServiceRequest { resource_spans: vec![group] };
+    store.take(Signal::Traces, &request.encode_to_vec(), false);
+}
+
+/// Those who look first see the newest of many requests, and are told that there are more.
+#[test]
+fn the_newest_requests_are_read_first() {
+    let mut store = Store::new();
+    (0..20_000).for_each(|number| take_span(&mut store, "shop", number));
+    let before = store.version();
+    let first = page(&mut store, "/", "");
+    assert!(first.contains("request 19999<"), "the newest is missing");
+    assert!(first.contains(" more are being read.") && store.version() > before, "it is not said that there are more");
+    store.refresh_all();
+    assert!(page(&mut store, "/", "").contains("20000 requests"));
+}
+
+/// Resources are shared, so who brings large ones makes room for them.
+#[test]
+fn a_service_with_large_resources_leaves_the_requests_of_others() {
+    let mut store = Store::new();
+    (0..1000).for_each(|number| take_span(&mut store, "quiet", number));
+    for number in 0..100 {
+        let mut large = resource("loud").unwrap();
+        large.attributes.push(pair("blob", &format!("{number}{}", "x".repeat(950_000))));
+        let scope_logs = vec![ScopeLogs { log_records: vec![LogRecord::default()], ..ScopeLogs::default() }];
+        let group = ResourceLogs { resource: Some(large), scope_logs, ..ResourceLogs::default() };
+        store.take(Signal::Logs, &ExportLogsServiceRequest { resource_logs: vec![group] }.encode_to_vec(), false);
+    }
+    store.refresh_all();
+    assert!(page(&mut store, "/", "").contains("1000 requests"));
 }
 
 #[test]
