@@ -19,7 +19,7 @@ const NAME: usize = 200;
 const SHORT: usize = 300;
 const OPEN: usize = 4000;
 /// Longer conditions are not proposed.
-const LONGEST: usize = 500;
+pub(super) const LONGEST: usize = 500;
 
 /// A table of attributes. With the path of their map in conditions, such as `span.attributes`, each links to the
 /// requests, or to the log records, that have it.

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use super::View;
 use crate::cli::tail::query::as_rule;
+use crate::cli::ui::pages::values::LONGEST;
 use crate::cli::ui::pages::{Answer, digits, trace_address};
 use crate::cli::ui::store::item::Kept;
 use crate::cli::ui::store::traces::Trace;
@@ -33,7 +34,7 @@ impl View<'_> {
         }
     }
 
-    /// The filter of spans with the name and the service of the root.
+    /// The filter of spans with the name and the service of the root; `None` also if it is long.
     fn rule(&self) -> Option<String> {
         let root = self.told.tree.at(self.told.tree.main).0.id;
         let mut spans = self.trace.items.iter().filter(|item| item.signal == Signal::Traces);
@@ -46,7 +47,11 @@ impl View<'_> {
             let service = escaped(std::str::from_utf8(service).ok()?);
             conditions.insert(0, format!("resource.attributes[\"service.name\"] == {service}"));
         }
-        as_rule(&Wanted::read(&conditions.join(" and ")).ok()?).ok()
+        let condition = conditions.join(" and ");
+        if condition.len() > LONGEST {
+            return None;
+        }
+        as_rule(&Wanted::read(&condition).ok()?).ok()
     }
 }
 
