@@ -7,12 +7,13 @@
 //! the same reason the browser sends the cookie to servers on other ports of this machine that the user visits.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use http::header::{COOKIE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::{Method, Request, Uri};
-use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::diagnostics::log;
 use crate::network::auth::{Fingerprint, fingerprint, is_equal};
 use crate::otlp::hex;
 
@@ -26,11 +27,18 @@ pub(super) struct Door {
     names: Vec<String>,
     /// The name of the cookie. Cookies of a host are shared by its ports, so it has the port in it.
     cookie: String,
-    /// Sets the cookie, whose value is the token.
-    set_cookie: HeaderValue,
-    token: Fingerprint,
+    token: Key,
     /// A token for one use.
-    ticket: Mutex<Option<Fingerprint>>,
+    ticket: Key,
+    is_spent: AtomicBool,
+    is_told: AtomicBool,
+}
+
+/// A key in an address, and the cookie that a browser gets for it.
+struct Key {
+    known: Fingerprint,
+    cookie: Fingerprint,
+    set_cookie: HeaderValue,
 }
 
 /// The keys to a door. Other users can read the arguments of a process, so the command that opens a browser gets the
@@ -58,15 +66,11 @@ impl Door {
     pub(super) fn new(listening: SocketAddr) -> Option<(Door, Keys)> {
         let keys = Keys { token: random()?, ticket: random()? };
         let cookie = format!("misaki_{}", listening.port());
-        let set_cookie = format!("{cookie}={}; HttpOnly; SameSite=Strict; Path=/", keys.token);
-        let door = Door {
-            names: names(listening),
-            cookie,
-            set_cookie: HeaderValue::try_from(set_cookie).ok()?,
-            token: fingerprint(&[keys.token.as_bytes()]),
-            ticket: Mutex::new(Some(fingerprint(&[keys.ticket.as_bytes()]))),
-        };
-        Some((door, keys))
+        let token = Key::new(&keys.token, &cookie, &keys.token)?;
+        // A value of its own: a process that takes the ticket never learns the token.
+        let ticket = Key::new(&keys.ticket, &cookie, &random()?)?;
+        let (is_spent, is_told) = (AtomicBool::new(false), AtomicBool::new(false));
+        Some((Door { names: names(listening), cookie, token, ticket, is_spent, is_told }, keys))
     }
 
     pub(super) fn admit<Body>(&self, request: &Request<Body>) -> Admission {
@@ -87,13 +91,11 @@ impl Door {
             _ => return Admission::Refused,
         };
         let may_try = is_reading && (!is_foreign || is_navigation(headers));
-        if !may_try || !(self.opens(token) || self.spends(token)) {
-            return Admission::Refused;
-        }
+        let Some(key) = may_try.then(|| self.key(token)).flatten() else { return Admission::Refused };
         let mark = if rest.is_empty() { "" } else { "?" };
         // Absolute: a path such as `//host` would lead elsewhere.
         let address = format!("http://{host}{}{mark}{}", uri.path(), rest.join("&"));
-        Admission::Welcome { address, cookie: self.set_cookie.clone(), is_foreign }
+        Admission::Welcome { address, cookie: key.set_cookie.clone(), is_foreign }
     }
 
     /// The host that the request names, if it is this server.
@@ -103,21 +105,46 @@ impl Door {
         self.names.iter().map(String::as_str).find(|name| is_same && *name == host)
     }
 
-    fn opens(&self, token: &str) -> bool {
-        is_equal(&fingerprint(&[token.as_bytes()]), &self.token)
-    }
-
-    /// Whether this is the ticket, which is used up then.
-    fn spends(&self, ticket: &str) -> bool {
-        let ticket = fingerprint(&[ticket.as_bytes()]);
-        self.ticket.lock().take_if(|known| is_equal(&ticket, known)).is_some()
+    /// The key with this text. The ticket is used up then.
+    fn key(&self, text: &str) -> Option<&Key> {
+        let text = fingerprint(&[text.as_bytes()]);
+        if is_equal(&text, &self.token.known) {
+            return Some(&self.token);
+        }
+        if !is_equal(&text, &self.ticket.known) {
+            return None;
+        }
+        if !self.is_spent.swap(true, Relaxed) {
+            return Some(&self.ticket);
+        }
+        if !self.is_told.swap(true, Relaxed) {
+            log::write(
+                "misaki: the address for the browser was opened a second time, and refused. If the page is not in your \
+                 browser, another program took the address: end this page\n",
+            );
+        }
+        None
     }
 
     /// Any of the cookies of the name will do: a page on another port can add one.
     fn has_cookie(&self, headers: &HeaderMap) -> bool {
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
         let pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.filter(|(name, _)| *name == self.cookie).any(|(_, value)| self.opens(value))
+        pairs.filter(|(name, _)| *name == self.cookie).any(|(_, value)| {
+            let value = fingerprint(&[value.as_bytes()]);
+            [&self.token, &self.ticket].into_iter().any(|key| is_equal(&value, &key.cookie))
+        })
+    }
+}
+
+impl Key {
+    fn new(text: &str, name: &str, value: &str) -> Option<Key> {
+        let set_cookie = format!("{name}={value}; HttpOnly; SameSite=Strict; Path=/");
+        Some(Key {
+            known: fingerprint(&[text.as_bytes()]),
+            cookie: fingerprint(&[value.as_bytes()]),
+            set_cookie: HeaderValue::try_from(set_cookie).ok()?,
+        })
     }
 }
 
