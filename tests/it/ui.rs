@@ -260,6 +260,15 @@ fn the_server_is_bounded() {
     }
     assert_eq!(page.get("/live").status, 503);
     assert_eq!(page.get("/").status, 200);
+    // Connections without the cookie end none with it.
+    let idle: Vec<_> = (0..200).map(|_| page.send("")).collect();
+    assert_eq!(page.get("/live").status, 503);
+    for (mut stream, _) in streams {
+        stream.set_nonblocking(true).unwrap();
+        let ended = stream.read_to_end(&mut Vec::new());
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    drop(idle);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use maud::{DOCTYPE, html};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
@@ -29,8 +30,10 @@ use super::door::{Admission, Door};
 use super::live::{self, Live};
 use super::pages::{self, Asked};
 
-/// Maximum connections; each serves one request. Beyond it the oldest is closed.
+/// Maximum connections that are not let in yet; each serves one request. Beyond it the oldest of them is closed.
 const CONNECTIONS: usize = 64;
+/// Maximum connections that are let in.
+const ADMITTED: usize = 64;
 /// Maximum streams of events: one for each open tab.
 const STREAMS: usize = 16;
 /// Maximum bytes of a request's head.
@@ -58,13 +61,21 @@ const HEADERS: [(HeaderName, &str); 6] = [
 struct Site {
     door: Door,
     store: Shared,
+    admitted: Semaphore,
     streams: Arc<Semaphore>,
+}
+
+/// A connection that is open.
+struct Open {
+    task: AbortHandle,
+    is_admitted: Arc<AtomicBool>,
 }
 
 /// Serves until it is dropped.
 pub(super) async fn serve(listener: TcpListener, door: Door, store: Shared) -> Infallible {
-    let site = Arc::new(Site { door, store, streams: Arc::new(Semaphore::new(STREAMS)) });
-    let (mut open, mut oldest_first) = (JoinSet::new(), VecDeque::<AbortHandle>::new());
+    let site =
+        Arc::new(Site { door, store, admitted: Semaphore::new(ADMITTED), streams: Arc::new(Semaphore::new(STREAMS)) });
+    let (mut open, mut oldest_first) = (JoinSet::new(), VecDeque::<Open>::new());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -74,21 +85,41 @@ pub(super) async fn serve(listener: TcpListener, door: Door, store: Shared) -> I
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        oldest_first.retain(|connection| !connection.is_finished());
+        oldest_first.retain(|open| !open.task.is_finished() && !open.is_admitted.load(Relaxed));
         if oldest_first.len() >= CONNECTIONS
             && let Some(oldest) = oldest_first.pop_front()
         {
-            oldest.abort();
+            oldest.task.abort();
         }
-        oldest_first.push_back(open.spawn(converse(stream, site.clone())));
+        let is_admitted = Arc::new(AtomicBool::new(false));
+        let task = open.spawn(converse(stream, site.clone(), is_admitted.clone()));
+        oldest_first.push_back(Open { task, is_admitted });
+        // Its request is mostly there already, and gets it admitted before others can close it.
+        tokio::task::yield_now().await;
     }
 }
 
 /// Serves one request.
-async fn converse(stream: TcpStream, site: Arc<Site>) {
-    let is_live = AtomicBool::new(false);
+async fn converse(stream: TcpStream, site: Arc<Site>, is_admitted: Arc<AtomicBool>) {
+    // The place among those that are let in is held until the connection ends.
+    let (is_live, place) = (AtomicBool::new(false), Mutex::new(None));
     let service = service_fn(|request: Request<Incoming>| {
-        let mut response = answer(&site, &request);
+        let mut response = match site.door.admit(&request) {
+            Admission::Refused => plain(StatusCode::FORBIDDEN, FORBIDDEN),
+            Admission::Welcome { address, cookie, is_foreign } => {
+                let mut welcome = if is_foreign { onward(&address) } else { moved(address) };
+                welcome.headers_mut().insert(SET_COOKIE, cookie);
+                welcome
+            }
+            Admission::Enter => match site.admitted.try_acquire() {
+                Ok(admitted) => {
+                    is_admitted.store(true, Relaxed);
+                    *place.lock() = Some(admitted);
+                    answer(&site, &request)
+                }
+                Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n"),
+            },
+        };
         for (name, value) in HEADERS {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
@@ -105,16 +136,8 @@ async fn converse(stream: TcpStream, site: Arc<Site>) {
     }
 }
 
+/// The answer to a request that is let in.
 fn answer(site: &Site, request: &Request<Incoming>) -> Response<Body> {
-    match site.door.admit(request) {
-        Admission::Refused => return plain(StatusCode::FORBIDDEN, FORBIDDEN),
-        Admission::Welcome { address, cookie, is_foreign } => {
-            let mut welcome = if is_foreign { onward(&address) } else { moved(address) };
-            welcome.headers_mut().insert(SET_COOKIE, cookie);
-            return welcome;
-        }
-        Admission::Enter => {}
-    }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "405 Method Not Allowed\n");
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
