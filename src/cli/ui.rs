@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::local::Target;
@@ -70,7 +70,7 @@ pub(super) struct Ui {
     target: Target,
 }
 
-/// What the page knows, shared by its source and its answers.
+/// What the page knows, shared by its source and its answers. An answer can take long, on a thread of its own.
 type Shared = Arc<Mutex<Store>>;
 
 /// The page while it is served; dropping it ends it.
@@ -97,7 +97,7 @@ pub(super) fn ui(options: &Ui) -> Result<(), Failure> {
             }
             page.follow(target);
         } else {
-            source::recorded(&options.files, &page.store)?;
+            source::recorded(&options.files, &mut *page.store.lock().await)?;
         }
         log::write("The page, until Ctrl-C:\n");
         print(&format!("{}\n", page.address))?;

@@ -38,7 +38,8 @@ impl Live {
     pub(super) fn poll_next(&mut self, context: &mut Context) -> Poll<Option<Bytes>> {
         loop {
             let now = ready!(self.looks.poll_tick(context));
-            let version = Some(self.store.lock().version());
+            // Nothing changes while an answer is made.
+            let version = self.store.try_lock().map_or(self.told, |store| Some(store.version()));
             if now >= self.ends_at {
                 return Poll::Ready(None);
             }

@@ -34,6 +34,9 @@ pub(super) struct Asked {
 /// The name of the parameter that asks for the changing part alone.
 const PART: &str = "part";
 
+/// The maximum bytes of a condition: each is asked of everything that is here.
+const CONDITION: usize = 2000;
+
 /// The screens: their addresses and their names.
 const SCREENS: [(&str, &str); 5] = [
     ("/", "Requests"),
@@ -64,6 +67,12 @@ impl Asked {
     /// A parameter, without the space around it; empty if it is missing.
     fn get(&self, key: &str) -> &str {
         self.query.iter().find(|(known, _)| known == key).map_or("", |(_, value)| value.trim())
+    }
+
+    /// Also in the list that a request was opened from.
+    fn has_long_condition(&self) -> bool {
+        let list = Asked::new("/", self.get("from"));
+        [self, &list].iter().any(|asked| asked.get("q").len() > CONDITION)
     }
 
     /// The parameters alone, to come back to this screen.
@@ -109,6 +118,11 @@ pub(super) struct Answer {
 
 /// The answer to a request for a page; `None` if there is none at this address.
 pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<Answer> {
+    if asked.has_long_condition() {
+        let part = html! { p class="bad" role="alert" { "The condition has more than " (CONDITION) " bytes." } };
+        let screen = Screen { title: "Too long a condition".to_owned(), fixed: html! {}, part };
+        return Some(shown(store, asked, StatusCode::OK, &screen));
+    }
     store.refresh();
     let screen = match asked.path.as_str() {
         "/" => requests::screen(store, asked),

@@ -62,6 +62,8 @@ struct Site {
     door: Door,
     store: Shared,
     admitted: Semaphore,
+    /// One answer is made at a time: the source waits for two at most.
+    pages: Arc<Semaphore>,
     streams: Arc<Semaphore>,
 }
 
@@ -73,8 +75,13 @@ struct Open {
 
 /// Serves until it is dropped.
 pub(super) async fn serve(listener: TcpListener, door: Door, store: Shared) -> Infallible {
-    let site =
-        Arc::new(Site { door, store, admitted: Semaphore::new(ADMITTED), streams: Arc::new(Semaphore::new(STREAMS)) });
+    let site = Arc::new(Site {
+        door,
+        store,
+        admitted: Semaphore::new(ADMITTED),
+        pages: Arc::new(Semaphore::new(1)),
+        streams: Arc::new(Semaphore::new(STREAMS)),
+    });
     let (mut open, mut oldest_first) = (JoinSet::new(), VecDeque::<Open>::new());
     loop {
         let accepted = tokio::select! {
@@ -103,7 +110,7 @@ pub(super) async fn serve(listener: TcpListener, door: Door, store: Shared) -> I
 async fn converse(stream: TcpStream, site: Arc<Site>, is_admitted: Arc<AtomicBool>) {
     // The place among those that are let in is held until the connection ends.
     let (is_live, place) = (AtomicBool::new(false), Mutex::new(None));
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(async |request: Request<Incoming>| {
         let mut response = match site.door.admit(&request) {
             Admission::Refused => plain(StatusCode::FORBIDDEN, FORBIDDEN),
             Admission::Welcome { address, cookie, is_foreign } => {
@@ -115,7 +122,7 @@ async fn converse(stream: TcpStream, site: Arc<Site>, is_admitted: Arc<AtomicBoo
                 Ok(admitted) => {
                     is_admitted.store(true, Relaxed);
                     *place.lock() = Some(admitted);
-                    answer(&site, &request)
+                    answer(&site, request).await
                 }
                 Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once\n"),
             },
@@ -124,7 +131,7 @@ async fn converse(stream: TcpStream, site: Arc<Site>, is_admitted: Arc<AtomicBoo
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         is_live.store(matches!(response.body(), Body::Live(_)), Relaxed);
-        async move { Ok::<_, Infallible>(response) }
+        Ok::<_, Infallible>(response)
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).keep_alive(false).max_buf_size(HEAD);
@@ -137,7 +144,7 @@ async fn converse(stream: TcpStream, site: Arc<Site>, is_admitted: Arc<AtomicBoo
 }
 
 /// The answer to a request that is let in.
-fn answer(site: &Site, request: &Request<Incoming>) -> Response<Body> {
+async fn answer(site: &Site, request: Request<Incoming>) -> Response<Body> {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "405 Method Not Allowed\n");
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -159,10 +166,23 @@ fn answer(site: &Site, request: &Request<Incoming>) -> Response<Body> {
             ),
             Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "too many tabs show this page\n"),
         },
-        path => match pages::answer(&mut site.store.lock(), &Asked::new(path, uri.query().unwrap_or_default())) {
-            Some(page) => shown(page),
-            None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
-        },
+        path => made(site, Asked::new(path, uri.query().unwrap_or_default())).await,
+    }
+}
+
+/// A page, which is made on a thread of its own: all else goes on meanwhile.
+async fn made(site: &Site, asked: Asked) -> Response<Body> {
+    let turn = site.pages.clone().acquire_owned().await;
+    let mut store = site.store.clone().lock_owned().await;
+    let page = tokio::task::spawn_blocking(move || {
+        // Also when the client is gone, the next has its turn only after this one.
+        let _turn = turn;
+        pages::answer(&mut store, &asked)
+    });
+    match page.await {
+        Ok(Some(page)) => shown(page),
+        Ok(None) => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "this page cannot be made\n"),
     }
 }
 

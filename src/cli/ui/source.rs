@@ -1,6 +1,7 @@
 //! Where the telemetry of the page comes from: the local socket of a running collector, which may end and come back, or
 //! recorded files.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use super::super::local::{self, Target};
 use super::super::tail::{self, Sighting};
 use super::super::{Failure, send};
 use super::Shared;
+use super::store::Store;
 use super::watch::watch;
 use crate::diagnostics::log;
 
@@ -18,6 +20,10 @@ use crate::diagnostics::log;
 const PAGE: &str = "/tail?at=received&since=31536000000&traces=whole";
 /// The interval of attempts to find a collector.
 const EVERY: Duration = Duration::from_secs(1);
+/// The bytes of requests that wait while an answer is made; the collector skips what it cannot send.
+const WAITING: usize = 8 << 20;
+/// A request's memory beside its bytes.
+const PER_REQUEST: usize = 256;
 
 /// Follows a collector, and the next one that is found when it has ended.
 pub(super) async fn follow(target: &Target, store: &Shared) -> Infallible {
@@ -32,7 +38,7 @@ pub(super) async fn follow(target: &Target, store: &Shared) -> Infallible {
         if !std::mem::replace(&mut session.is_away, true) {
             let why = failure.message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
             log::write(format!("misaki: {why}; looking for it every second\n"));
-            store.lock().away(Some(why));
+            store.lock().await.away(Some(why));
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -52,21 +58,31 @@ impl Session<'_> {
         let mut answer = local::ask(path, PAGE).await?;
         if std::mem::take(&mut self.is_away) {
             log::write("misaki: the collector is back\n");
-            self.store.lock().away(None);
+            self.store.lock().await.away(None);
         }
         let (mut buffer, known) = (BytesMut::new(), self.latest);
+        let (mut waiting, mut waiting_bytes) = (VecDeque::new(), 0);
         loop {
-            let sighting = tail::next(&mut answer, &mut buffer).await?;
-            self.take(sighting.ok_or_else(|| local::failed("the collector went away"))?, known);
+            tokio::select! {
+                biased;
+                mut store = self.store.lock(), if !waiting.is_empty() => {
+                    waiting.drain(..).for_each(|sighting| self.take(&mut store, sighting, known));
+                    waiting_bytes = 0;
+                }
+                sighting = tail::next(&mut answer, &mut buffer), if waiting_bytes < WAITING => {
+                    let sighting = sighting?.ok_or_else(|| local::failed("the collector went away"))?;
+                    waiting_bytes += sighting.wire.len() + PER_REQUEST;
+                    waiting.push_back(sighting);
+                }
+            }
             // What is in the buffer comes without a pause, and the page is served meanwhile.
             tokio::task::coop::consume_budget().await;
         }
     }
 
     /// Takes a request, unless it passed before the time until which all is `known`.
-    fn take(&mut self, sighting: Sighting, known: f64) {
+    fn take(&mut self, store: &mut Store, sighting: Sighting, known: f64) {
         let Sighting { signal, items, seconds, skipped, has_gap, wire, .. } = sighting;
-        let mut store = self.store.lock();
         if skipped > 0 {
             store.skip(skipped);
         }
@@ -78,10 +94,10 @@ impl Session<'_> {
 }
 
 /// Takes recorded telemetry.
-pub(super) fn recorded(files: &[String], store: &Shared) -> Result<(), Failure> {
+pub(super) fn recorded(files: &[String], store: &mut Store) -> Result<(), Failure> {
     for file in files {
-        send::recorded(file, |signal, wire: Bytes| store.lock().take(signal, &wire, false))?;
+        send::recorded(file, |signal, wire: Bytes| store.take(signal, &wire, false))?;
     }
-    store.lock().refresh_all();
+    store.refresh_all();
     Ok(())
 }

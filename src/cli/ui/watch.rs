@@ -35,26 +35,26 @@ async fn status(path: &Path, store: &Shared) -> Result<Infallible, Failure> {
         let text = local::ask(path, "/status").await?.whole().await?;
         let status = serde_json::from_slice(&text);
         let status = status.map_err(|error| failed(format!("cannot read what the collector says: {error}")))?;
-        store.lock().tell(status, clock());
+        store.lock().await.tell(status, clock());
         sleep(EVERY).await;
     }
 }
 
 /// Attaches while somebody looks. Without an answer it asks again: it is not the connection that all else needs.
 async fn tap(path: &Path, store: &Shared, point: Point, past: &str) -> Infallible {
-    let is_wanted = || store.lock().tapped.is_wanted(point, clock());
+    let is_wanted = async || store.lock().await.tapped.is_wanted(point, clock());
     let (page, mut past) = (format!("/tail?at={}", point.name()), past);
     loop {
-        while !is_wanted() {
+        while !is_wanted().await {
             sleep(LOOK).await;
         }
         if let Ok(mut answer) = local::ask(path, &format!("{page}{past}")).await {
             past = "";
             let mut buffer = BytesMut::new();
-            while is_wanted() {
+            while is_wanted().await {
                 match timeout(EVERY, tail::next(&mut answer, &mut buffer)).await {
                     Ok(Ok(Some(sighting))) => {
-                        store.lock().tap(point, sighting.signal, sighting.heading, &sighting.wire)
+                        store.lock().await.tap(point, sighting.signal, sighting.heading, &sighting.wire)
                     }
                     Ok(_) => break,
                     Err(_) => {}

@@ -29,7 +29,7 @@ pub(super) fn screen(store: &Store, asked: &Asked) -> Screen {
     }
     let part = html! {
         @if rows.is_empty() {
-            p { "No metric. Send telemetry to the collector, or choose less." }
+            p { "No metric yet, or none that fits. " a href="/metrics" { "Show all" } "." }
         } @else {
             (table(asked, &rows))
         }
