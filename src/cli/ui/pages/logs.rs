@@ -47,7 +47,7 @@ pub(super) fn screen(store: &Store, asked: &Asked) -> Screen {
                 p class="note" { "Only a part of the time. " a href=(narrowed(asked, "", "")) { "Show all" } }
             }
             @if found.is_empty() {
-                p { "No log record. Send telemetry to the collector, or choose less." }
+                p { "No log record yet, or none that fits. " a href="/logs" { "Show all" } "." }
             } @else {
                 (strip::strip(asked, &found))
                 (table(store, asked, &found))
