@@ -63,7 +63,7 @@ pub(super) fn chosen(store: &Store, asked: &Asked) -> Result<Vec<Row>, Markup> {
         "" => Ok(None),
         text => duration::parse(text)
             .map(Some)
-            .map_err(|why| html! { p class="bad" role="alert" { (key) ": " (safe(&why)) } }),
+            .map_err(|why| html! { p class="bad" role="alert" { (key) ": " (safe(why)) } }),
     };
     let (slower_than, since, now) = (period("slower")?, period("since")?, Now::read());
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
