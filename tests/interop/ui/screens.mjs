@@ -50,7 +50,7 @@ export async function checkScreens({ browser, ui, shop, collector, requests, sho
     await page.getByLabel('Failed only').check();
     await page.getByRole('button', { name: 'Show' }).click();
     await page.waitForURL(/failed=1/);
-    await says(page, `${failed} requests`, 'failed', '402');
+    await says(page, `${failed} requests`, 'failed', 'card expired');
     hold(await rows(page, 'POST /checkout').count() === failed, 'not all of them are checkouts');
     await visit(page, ui, '/');
     await page.getByLabel('Slower than').fill('300ms');
