@@ -23,6 +23,7 @@ const live = {
   isStale: false,
   /** When the part may be asked for again: a screen that takes long is asked for less often. */
   notBefore: 0,
+  timer: 0,
   /** The text of the part that is shown. */
   shown: null,
 };
@@ -58,9 +59,8 @@ const refresh = async () => {
   }
   const begun = performance.now();
   if (begun < live.notBefore) {
-    if (!live.isStale) setTimeout(catchUp, live.notBefore - begun);
     live.isStale = true;
-    return;
+    return catchUpLater();
   }
   live.isFetching = true;
   live.isStale = false;
@@ -78,13 +78,19 @@ const refresh = async () => {
   } finally {
     live.isFetching = false;
     live.notBefore = performance.now() + 4 * (performance.now() - begun);
-    if (live.isStale) setTimeout(catchUp, live.notBefore - performance.now());
+    if (live.isStale) catchUpLater();
     tell();
   }
 };
 
 /** Catches up with what came meanwhile. */
 const catchUp = () => (live.isStale ? refresh() : tell());
+
+/** The same as soon as the part may be asked for again. Timers may fire a moment early. */
+const catchUpLater = () => {
+  clearTimeout(live.timer);
+  live.timer = setTimeout(catchUp, Math.max(0, live.notBefore - performance.now()) + 5);
+};
 
 const lost = (isLost) => {
   live.isLost = isLost;
