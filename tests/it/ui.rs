@@ -241,6 +241,15 @@ fn the_server_is_bounded() {
     let large = "x".repeat(20 << 10);
     let answer = page.exchange(&format!("GET / HTTP/1.1\r\nhost: HOST\r\ncookie: COOKIE\r\nx: {large}\r\n\r\n"));
     assert_eq!(answer.status, 431);
+    let condition = |bytes: usize| format!("true{}", "+or+true".repeat(bytes / 8));
+    for path in ["/?q=", "/logs?q=", "/nowhere?q="] {
+        let text = page.get(&format!("{path}{}", condition(2004))).body;
+        assert!(text.contains("The condition has more than 2000 bytes."), "{path}: {text}");
+        assert!(!page.get(&format!("{path}{}", condition(1992))).body.contains("more than"), "{path}");
+    }
+    let request = "/trace/00000000000000000000000000000001?from=q%3D";
+    let text = page.get(&format!("{request}{}", condition(2004).replace('+', "%2B"))).body;
+    assert!(text.contains("more than 2000 bytes"), "{text}");
     // Open connections do not keep anyone out: the oldest goes.
     let idle: Vec<_> = (0..100).map(|_| page.send("")).collect();
     assert_eq!(page.get("/").status, 200);
@@ -269,6 +278,37 @@ fn the_server_is_bounded() {
         assert_eq!(ended.unwrap_err().kind(), ErrorKind::WouldBlock);
     }
     drop(idle);
+}
+
+/// An answer that is too large is refused, and answers that nobody reads take a fixed amount of memory.
+#[test]
+fn large_answers_are_bounded() {
+    let directory = tempfile::tempdir().unwrap();
+    let attributes = vec!["{}"; 200_000].join(",");
+    let line = |id: &str| {
+        let record = format!(r#"{{"traceId": "{}", "attributes": [{attributes}]}}"#, id.repeat(16));
+        format!(r#"{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{record}]}}]}}]}}"#) + "\n"
+    };
+    let file = directory.path().join("large.jsonl");
+    std::fs::write(&file, line("01").repeat(14) + &line("02").repeat(5)).unwrap();
+    let page = Page::start(&[file.to_str().unwrap()]);
+    let [larger, large] = ["01", "02"].map(|id| format!("/trace/{}.json", id.repeat(16)));
+    let answer = page.get(&larger);
+    assert_eq!((answer.status, answer.header("content-disposition")), (507, ""), "{}", answer.body);
+    assert!(answer.body.ends_with(&format!("`misaki tail --past -o json {}` writes it.\n", "01".repeat(16))));
+    assert!(page.get(&large).body.len() > 12_000_000);
+    let unread: Vec<_> = (0..5)
+        .map(|_| {
+            let mut stream = page.send(&format!("GET {large} HTTP/1.1\r\nhost: HOST\r\ncookie: COOKIE\r\n\r\n"));
+            stream.read_exact(&mut [0; 20]).unwrap();
+            stream
+        })
+        .collect();
+    let answer = page.get(&large);
+    assert!(answer.status == 503 && answer.body.contains("wait until they are read"), "{}", answer.status);
+    assert_eq!(page.get("/").status, 200);
+    drop(unread);
+    assert_eq!(page.get(&large).status, 200);
 }
 
 #[test]

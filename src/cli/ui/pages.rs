@@ -34,6 +34,8 @@ pub(super) struct Asked {
 /// The name of the parameter that asks for the changing part alone.
 const PART: &str = "part";
 
+/// The maximum bytes of an answer.
+pub(super) const LARGEST: usize = 32 << 20;
 /// The maximum bytes of a condition: each is asked of everything that is here.
 const CONDITION: usize = 2000;
 

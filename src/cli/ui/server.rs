@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use maud::{DOCTYPE, html};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Shared;
@@ -34,6 +34,8 @@ use super::pages::{self, Asked};
 const CONNECTIONS: usize = 64;
 /// Maximum connections that are let in.
 const ADMITTED: usize = 64;
+/// Maximum bytes of answers that wait until their clients read them.
+const WAITING: usize = 64 << 20;
 /// Maximum streams of events: one for each open tab.
 const STREAMS: usize = 16;
 /// Maximum bytes of a request's head.
@@ -64,6 +66,8 @@ struct Site {
     admitted: Semaphore,
     /// One answer is made at a time: the source waits for two at most.
     pages: Arc<Semaphore>,
+    /// The bytes that answers may take yet.
+    waiting: Arc<Semaphore>,
     streams: Arc<Semaphore>,
 }
 
@@ -80,6 +84,7 @@ pub(super) async fn serve(listener: TcpListener, door: Door, store: Shared) -> I
         store,
         admitted: Semaphore::new(ADMITTED),
         pages: Arc::new(Semaphore::new(1)),
+        waiting: Arc::new(Semaphore::new(WAITING)),
         streams: Arc::new(Semaphore::new(STREAMS)),
     });
     let (mut open, mut oldest_first) = (JoinSet::new(), VecDeque::<Open>::new());
@@ -180,14 +185,22 @@ async fn made(site: &Site, asked: Asked) -> Response<Body> {
         pages::answer(&mut store, &asked)
     });
     match page.await {
-        Ok(Some(page)) => shown(page),
+        Ok(Some(page)) => shown(site, page),
         Ok(None) => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "this page cannot be made\n"),
     }
 }
 
-fn shown(page: pages::Answer) -> Response<Body> {
-    let mut response = response(page.status, page.media_type, Body::Text(page.body.into()));
+fn shown(site: &Site, page: pages::Answer) -> Response<Body> {
+    let text = page.body.into_boxed_str();
+    let Some(bytes) = u32::try_from(text.len()).ok().filter(|_| text.len() <= pages::LARGEST) else {
+        return plain(StatusCode::INSUFFICIENT_STORAGE, "this page has more than 32 MiB: choose less\n");
+    };
+    let Ok(place) = site.waiting.clone().try_acquire_many_owned(bytes) else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "too many large answers wait until they are read: try again\n");
+    };
+    let body = Bytes::from_owner(Waiting { text, _place: place });
+    let mut response = response(page.status, page.media_type, Body::Text(body));
     let saved = page.file.map(|name| HeaderValue::try_from(format!("attachment; filename=\"{name}\"")));
     if let Some(Ok(saved)) = saved {
         response.headers_mut().insert(CONTENT_DISPOSITION, saved);
@@ -232,6 +245,18 @@ fn response(status: StatusCode, content_type: &'static str, body: Body) -> Respo
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// An answer until its last byte is written.
+struct Waiting {
+    text: Box<str>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Waiting {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
 }
 
 enum Body {

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::View;
 use crate::cli::tail::query::as_rule;
 use crate::cli::ui::pages::values::LONGEST;
-use crate::cli::ui::pages::{Answer, digits, trace_address};
+use crate::cli::ui::pages::{Answer, LARGEST, digits, trace_address};
 use crate::cli::ui::store::item::Kept;
 use crate::cli::ui::store::traces::Trace;
 use crate::exporters::debug::requests::{Id, span_id};
@@ -73,6 +73,17 @@ pub(super) fn file(id: &Id, trace: &Trace) -> Answer {
             to_json(signal, &Kept::together(&items), &mut body);
             body.push(b'\n');
         }
+    }
+    if body.len() > LARGEST {
+        return Answer {
+            status: StatusCode::INSUFFICIENT_STORAGE,
+            media_type: "text/plain; charset=utf-8",
+            file: None,
+            body: format!(
+                "This request has more than 32 MiB as OTLP/JSON. `misaki tail --past -o json {}` writes it.\n",
+                digits(id)
+            ),
+        };
     }
     Answer {
         status: StatusCode::OK,
