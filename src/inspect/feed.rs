@@ -67,12 +67,8 @@ pub enum PointKind {
 }
 
 impl PointKind {
-    pub(super) const ALL: [(&str, PointKind); 4] = [
-        ("received", PointKind::Received),
-        ("leaving", PointKind::Leaving),
-        ("dropped", PointKind::Dropped),
-        ("filtered", PointKind::Filtered),
-    ];
+    pub(crate) const ALL: [PointKind; 4] =
+        [PointKind::Received, PointKind::Filtered, PointKind::Leaving, PointKind::Dropped];
 
     fn of(point: &Point) -> PointKind {
         match point {
@@ -83,8 +79,13 @@ impl PointKind {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
-        PointKind::ALL.iter().find(|(_, place)| *place == self).map_or("", |(name, _)| name)
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            PointKind::Received => "received",
+            PointKind::Leaving => "leaving",
+            PointKind::Dropped => "dropped",
+            PointKind::Filtered => "filtered",
+        }
     }
 }
 
@@ -162,7 +163,7 @@ impl Viewers {
         Viewers::counting(ring_bytes, Arc::default())
     }
 
-    /// The same, which counts those who want to see what rules remove.
+    /// The same; `wants_filtered` is set to the number of viewers that look at what rules remove.
     pub(super) fn counting(ring_bytes: usize, wants_filtered: Arc<AtomicUsize>) -> Arc<Viewers> {
         let (ring, feeds) = (Mutex::new(Ring::new(ring_bytes)), RwLock::default());
         Arc::new(Viewers {

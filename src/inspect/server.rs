@@ -185,8 +185,8 @@ fn look(watch: &Arc<Viewers>, query: &str) -> Result<View, (StatusCode, String)>
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         match key {
             "at" => {
-                let known = PointKind::ALL.iter().find(|(name, _)| *name == value);
-                place = known.ok_or_else(|| bad("at is received, leaving, dropped or filtered".to_owned()))?.1;
+                let known = PointKind::ALL.into_iter().find(|place| place.name() == value);
+                place = known.ok_or_else(|| bad("at is received, leaving, dropped or filtered".to_owned()))?;
             }
             "since" => {
                 let ago = value.parse().map(Duration::from_millis);

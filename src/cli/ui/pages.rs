@@ -113,12 +113,12 @@ fn encoded(text: &str) -> impl std::fmt::Display {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) media_type: &'static str,
-    /// The name under which the browser saves it; it shows it if there is none.
+    /// The name of the file that the browser saves; without one it shows the body.
     pub(super) file: Option<String>,
     pub(super) body: String,
 }
 
-/// The answer to a request for a page; `None` if there is none at this address.
+/// The answer to a request; `None` if there is no page at this address.
 pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<Answer> {
     if asked.has_long_condition() {
         let part = html! { p class="bad" role="alert" { "The condition has more than " (CONDITION) " bytes." } };
@@ -187,9 +187,10 @@ fn page(asked: &Asked, screen: &Screen, part: &Markup) -> Markup {
     }
 }
 
-/// The choice of a service, of at most so many, and the chosen one.
+/// The maximum services to choose from.
 const SERVICES: usize = 200;
 
+/// The choice of a service; the chosen one is always in it.
 fn choice<'a>(asked: &Asked, services: impl Iterator<Item = &'a str>) -> Markup {
     let (chosen, known) = (asked.get("service"), services.collect::<BTreeSet<_>>());
     let offered = known.iter().copied().take(SERVICES).filter(|service| *service != chosen);

@@ -17,9 +17,10 @@ use item::{Headers, Kept};
 use logs::Logs;
 use metrics::Metrics;
 use serde_json::Value;
-use tapped::{Point, Tapped};
+use tapped::Tapped;
 use traces::Traces;
 
+use crate::inspect::feed::PointKind;
 use crate::telemetry::Signal;
 
 /// The memory for traces, for logs and for metrics.
@@ -66,7 +67,7 @@ impl Store {
     /// Takes a request; with `has_gap`, something around it was not kept by the collector.
     pub(super) fn take(&mut self, signal: Signal, wire: &[u8], has_gap: bool) {
         self.version += 1;
-        self.tapped.add(Point::Received, signal, None, wire);
+        self.tapped.add(PointKind::Received, signal, None, wire);
         let Store { traces, logs, metrics, headers, .. } = self;
         headers.each(signal, wire, |item| match signal {
             Signal::Logs => {
@@ -93,7 +94,7 @@ impl Store {
     }
 
     /// Takes a request that left the collector, or that it dropped; the heading says where.
-    pub(super) fn tap(&mut self, point: Point, signal: Signal, heading: Option<String>, wire: &[u8]) {
+    pub(super) fn tap(&mut self, point: PointKind, signal: Signal, heading: Option<String>, wire: &[u8]) {
         self.tapped.add(point, signal, heading, wire);
         self.version += 1;
     }
@@ -120,7 +121,9 @@ impl Store {
     }
 }
 
-/// An item's memory beside its record.
+/// The memory of an item beside its record: its struct, its places in lists, the allocator's share.
+const PER_ITEM: usize = 160;
+
 fn cost(item: &Kept) -> usize {
-    item.record.len() + 160
+    item.record.len() + PER_ITEM
 }

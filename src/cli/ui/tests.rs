@@ -71,7 +71,7 @@ fn take_span(store: &mut Store, service: &str, number: u128) {
     store.take(Signal::Traces, &request.encode_to_vec(), false);
 }
 
-/// Those who look first see the newest of many requests, and are told that there are more.
+/// While many requests are being read, the list has the newest, and says how many are still to come.
 #[test]
 fn the_newest_requests_are_read_first() {
     let mut store = Store::new();

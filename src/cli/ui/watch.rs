@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::super::local::{self, failed};
 use super::super::{Failure, tail};
 use super::Shared;
-use super::store::tapped::Point;
+use crate::inspect::feed::PointKind;
 use crate::telemetry::clock;
 
 /// The interval of statuses, and of looks whether somebody looks at a point.
@@ -24,9 +24,9 @@ const PAST: &str = "&since=600000";
 pub(super) async fn watch(path: &Path, store: &Shared) -> Result<Infallible, Failure> {
     tokio::select! {
         ended = status(path, store) => ended,
-        never = tap(path, store, Point::Leaving, "") => match never {},
-        never = tap(path, store, Point::Dropped, PAST) => match never {},
-        never = tap(path, store, Point::Filtered, "") => match never {},
+        never = tap(path, store, PointKind::Leaving, "") => match never {},
+        never = tap(path, store, PointKind::Dropped, PAST) => match never {},
+        never = tap(path, store, PointKind::Filtered, "") => match never {},
     }
 }
 
@@ -41,7 +41,7 @@ async fn status(path: &Path, store: &Shared) -> Result<Infallible, Failure> {
 }
 
 /// Attaches while somebody looks. Without an answer it asks again: it is not the connection that all else needs.
-async fn tap(path: &Path, store: &Shared, point: Point, past: &str) -> Infallible {
+async fn tap(path: &Path, store: &Shared, point: PointKind, past: &str) -> Infallible {
     let is_wanted = async || store.lock().await.tapped.is_wanted(point, clock());
     let (page, mut past) = (format!("/tail?at={}", point.name()), past);
     loop {

@@ -10,7 +10,7 @@ use crate::cli::page::{bytes, count, period, texts};
 use crate::cli::status::path;
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::health::{Count, each};
-use crate::cli::ui::store::tapped::Point;
+use crate::inspect::feed::PointKind;
 
 pub(super) fn screen(store: &Store) -> Screen {
     let health = &store.health;
@@ -24,7 +24,7 @@ pub(super) fn screen(store: &Store) -> Screen {
                 "Items a second, over the last 10 seconds"
                 @if let Some(rate) = health.rate(&Count::Bytes) { "; " (bytes(&rate.into())) " a second come in" }
                 ". The lines show the last minute. Look at what passes: "
-                @for (index, point) in Point::ALL.into_iter().enumerate() {
+                @for (index, point) in PointKind::ALL.into_iter().enumerate() {
                     @if index > 0 { ", " }
                     a href=(tap(point)) { (point.name()) }
                 }
@@ -40,7 +40,7 @@ pub(super) fn screen(store: &Store) -> Screen {
 }
 
 /// The address of what passes at a point.
-fn tap(point: Point) -> String {
+fn tap(point: PointKind) -> String {
     address("/tap", &[("at", point.name())])
 }
 

@@ -6,10 +6,11 @@ use maud::{Markup, html};
 
 use super::{Asked, Screen, address};
 use crate::cli::ui::store::Store;
-use crate::cli::ui::store::tapped::{Passed, Point};
+use crate::cli::ui::store::tapped::Passed;
 use crate::exporters::debug::layout::Layout;
 use crate::exporters::debug::rates::Rates;
 use crate::exporters::debug::{Style, put_lines};
+use crate::inspect::feed::PointKind;
 use crate::otlp::pieces::whole;
 use crate::telemetry::clock;
 
@@ -17,7 +18,7 @@ use crate::telemetry::clock;
 const LINES: usize = 300;
 
 pub(super) fn screen(store: &mut Store, asked: &Asked) -> Screen {
-    let point = Point::ALL.into_iter().find(|point| point.name() == asked.get("at")).unwrap_or(Point::Received);
+    let point = PointKind::ALL.into_iter().find(|point| point.name() == asked.get("at")).unwrap_or(PointKind::Received);
     let (passed, too_large) = store.tapped.look(point, clock());
     let lines = lines(passed);
     let part = html! {
@@ -34,30 +35,30 @@ pub(super) fn screen(store: &mut Store, asked: &Asked) -> Screen {
         @if too_large > 0 { p class="note" { (too_large) " requests were too large to be shown here." } }
     };
     let title = match point {
-        Point::Received => "Received",
-        Point::Leaving => "Leaving",
-        Point::Dropped => "Dropped",
-        Point::Filtered => "Filtered",
+        PointKind::Received => "Received",
+        PointKind::Leaving => "Leaving",
+        PointKind::Dropped => "Dropped",
+        PointKind::Filtered => "Filtered",
     };
     Screen { title: title.to_owned(), fixed: points(point), part }
 }
 
 /// What will be here.
-fn empty(point: Point) -> &'static str {
+fn empty(point: PointKind) -> &'static str {
     match point {
-        Point::Received => "Here is what comes.",
-        Point::Leaving => "Here is what exporters send from now on, while this page is open.",
-        Point::Dropped => "Here is what is lost, and why.",
-        Point::Filtered => "Here is what rules of the config remove from now on, while this page is open.",
+        PointKind::Received => "Here is what comes.",
+        PointKind::Leaving => "Here is what exporters send from now on, while this page is open.",
+        PointKind::Dropped => "Here is what is lost, and why.",
+        PointKind::Filtered => "Here is what rules of the config remove from now on, while this page is open.",
     }
 }
 
-fn points(chosen: Point) -> Markup {
+fn points(chosen: PointKind) -> Markup {
     html! {
         nav aria-label="Points of the pipeline" {
             ul {
                 li { a href="/pipeline" { "Pipeline" } }
-                @for point in Point::ALL {
+                @for point in PointKind::ALL {
                     li { a href=(address("/tap", &[("at", point.name())])) aria-current=[(point == chosen).then_some("page")] { (point.name()) } }
                 }
             }

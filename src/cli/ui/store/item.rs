@@ -1,6 +1,6 @@
 //! One item as it came: its record, and the headers around it, which it shares with its neighbours.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -39,23 +39,36 @@ pub(in crate::cli::ui) struct Header {
 #[derive(Default)]
 struct Sums {
     all: AtomicUsize,
-    services: Mutex<HashMap<Arc<str>, usize>>,
+    services: Mutex<Services>,
+}
+
+#[derive(Default)]
+struct Services {
+    bytes: HashMap<Arc<str>, usize>,
+    /// The same, the largest last.
+    sizes: BTreeSet<(usize, Arc<str>)>,
 }
 
 impl Sums {
     fn add(&self, header: &Header) {
         self.all.fetch_add(header.bytes(), Relaxed);
-        *self.services.lock().entry(header.service.clone()).or_default() += header.bytes();
+        self.services.lock().change(&header.service, |sum| sum + header.bytes());
     }
 
     fn take(&self, header: &Header) {
         self.all.fetch_sub(header.bytes(), Relaxed);
-        let mut services = self.services.lock();
-        if let Some(sum) = services.get_mut(&header.service) {
-            *sum -= header.bytes();
-            if *sum == 0 {
-                services.remove(&header.service);
-            }
+        self.services.lock().change(&header.service, |sum| sum - header.bytes());
+    }
+}
+
+impl Services {
+    fn change(&mut self, service: &Arc<str>, change: impl FnOnce(usize) -> usize) {
+        let before = self.bytes.remove(service).unwrap_or_default();
+        self.sizes.remove(&(before, service.clone()));
+        let after = change(before);
+        if after > 0 {
+            self.bytes.insert(service.clone(), after);
+            self.sizes.insert((after, service.clone()));
         }
     }
 }
@@ -127,7 +140,7 @@ impl Headers {
 
     /// The service whose headers take most.
     pub(super) fn largest(&self) -> Option<Arc<str>> {
-        self.sums.services.lock().iter().max_by_key(|(_, bytes)| **bytes).map(|(service, _)| service.clone())
+        self.sums.services.lock().sizes.last().map(|(_, service)| service.clone())
     }
 
     /// Gives each item of a request.

@@ -39,7 +39,7 @@ pub(in crate::cli::ui) struct Service {
     pub(in crate::cli::ui) served: u64,
     pub(in crate::cli::ui) failed: u64,
     pub(in crate::cli::ui) per_minute: f64,
-    /// Of the calls that it served, in nanoseconds; 0 if there is none.
+    /// The percentiles of the calls that it served, in nanoseconds; 0 if it served none.
     pub(in crate::cli::ui) percentiles: [u64; 3],
     /// Its part of the time that clients waited, from 0 to 1.
     pub(in crate::cli::ui) waited: f64,

@@ -1,8 +1,10 @@
-//! The last requests at each point of the collector where one can look.
+//! The last requests at each point of the collector where one can look. What is received comes always, the rest only
+//! while somebody looks.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::inspect::feed::PointKind;
 use crate::telemetry::Signal;
 
 /// The bytes of requests that are kept of each point. One request takes at most a quarter.
@@ -11,31 +13,8 @@ const REQUESTS: usize = 500;
 /// A page that shows a point asks for it again within this time.
 const LOOKED: Duration = Duration::from_secs(15);
 
-/// Where to look. What is received comes always, the rest only while somebody looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli::ui) enum Point {
-    Received,
-    Leaving,
-    Dropped,
-    Filtered,
-}
-
-impl Point {
-    pub(in crate::cli::ui) const ALL: [Point; 4] = [Point::Received, Point::Filtered, Point::Leaving, Point::Dropped];
-
-    /// As the collector calls it.
-    pub(in crate::cli::ui) fn name(self) -> &'static str {
-        match self {
-            Point::Received => "received",
-            Point::Leaving => "leaving",
-            Point::Dropped => "dropped",
-            Point::Filtered => "filtered",
-        }
-    }
-}
-
 #[derive(Default)]
-pub(in crate::cli::ui) struct Tapped([Lane; Point::ALL.len()]);
+pub(in crate::cli::ui) struct Tapped([Lane; PointKind::ALL.len()]);
 
 #[derive(Default)]
 struct Lane {
@@ -55,17 +34,17 @@ pub(in crate::cli::ui) struct Passed {
 }
 
 impl Tapped {
-    fn lane(&mut self, point: Point) -> &mut Lane {
+    fn lane(&mut self, point: PointKind) -> &mut Lane {
         let [received, leaving, dropped, filtered] = &mut self.0;
         match point {
-            Point::Received => received,
-            Point::Leaving => leaving,
-            Point::Dropped => dropped,
-            Point::Filtered => filtered,
+            PointKind::Received => received,
+            PointKind::Leaving => leaving,
+            PointKind::Dropped => dropped,
+            PointKind::Filtered => filtered,
         }
     }
 
-    pub(super) fn add(&mut self, point: Point, signal: Signal, heading: Option<String>, wire: &[u8]) {
+    pub(super) fn add(&mut self, point: PointKind, signal: Signal, heading: Option<String>, wire: &[u8]) {
         let lane = self.lane(point);
         if wire.len() > BYTES / 4 {
             return lane.too_large += 1;
@@ -81,7 +60,7 @@ impl Tapped {
     /// Notes that somebody looks there; gives the requests, the oldest first, and how many were too large to be kept.
     pub(in crate::cli::ui) fn look(
         &mut self,
-        point: Point,
+        point: PointKind,
         now: Instant,
     ) -> (impl DoubleEndedIterator<Item = &Passed>, u64) {
         let lane = self.lane(point);
@@ -90,7 +69,7 @@ impl Tapped {
     }
 
     /// Whether somebody looks there.
-    pub(in crate::cli::ui) fn is_wanted(&mut self, point: Point, now: Instant) -> bool {
+    pub(in crate::cli::ui) fn is_wanted(&mut self, point: PointKind, now: Instant) -> bool {
         self.lane(point).looked_at.is_some_and(|looked| now.saturating_duration_since(looked) < LOOKED)
     }
 }

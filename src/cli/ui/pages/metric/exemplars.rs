@@ -61,7 +61,7 @@ pub(super) fn dots(store: &Store, view: View, drawn: &[&Named<'_>]) -> Vec<Dot> 
     drawable.filter_map(dot).take(DOTS).collect()
 }
 
-/// Nothing if there is none.
+/// The exemplars as a table; empty if there are none.
 pub(super) fn table(store: &Store, drawn: &[&Named<'_>]) -> Markup {
     let measured = measured(drawn);
     if measured.is_empty() {

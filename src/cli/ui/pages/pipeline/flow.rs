@@ -8,8 +8,8 @@ use super::{field, gauge, reasons, tap};
 use crate::cli::page::{bytes, count, period, texts};
 use crate::cli::status::state;
 use crate::cli::ui::store::health::{Count, Health, each};
-use crate::cli::ui::store::tapped::Point;
 use crate::exporters::debug::layout::word;
+use crate::inspect::feed::PointKind;
 
 /// The longest answer of an upstream that is shown at once.
 const ANSWER: usize = 160;
@@ -33,7 +33,7 @@ pub(super) fn drawing(health: &Health, status: &Value, pipeline: &Value) -> Mark
             h2 { (texts(field(pipeline, "id"))) }
             ol class="flow" {
                 li class="stack" { @for receiver in receivers { (drawn.receiver(receiver)) } }
-                li class="arrow" { (drawn.arrow(Some(Point::Received), &received.collect::<Vec<_>>())) }
+                li class="arrow" { (drawn.arrow(Some(PointKind::Received), &received.collect::<Vec<_>>())) }
                 @for (index, processor) in processors.iter().enumerate() {
                     li class="stack" { (drawn.processor(processor)) }
                     li class="arrow" { (drawn.arrow(None, &drawn.between(processor, processors.get(index + 1)))) }
@@ -72,7 +72,7 @@ impl Pipeline<'_> {
         html! {
             div class="box" {
                 strong { (texts(field(processor, "id"))) }
-                @if left_out > 0 { a href=(tap(Point::Filtered)) { "− " (count(&left_out.into())) " filtered" } }
+                @if left_out > 0 { a href=(tap(PointKind::Filtered)) { "− " (count(&left_out.into())) " filtered" } }
                 @if let Some(held) = number("held") { span { "holds " (count(&held.into())) } }
             }
         }
@@ -100,11 +100,11 @@ impl Pipeline<'_> {
                     @if let Some(exporter) = queue { (state_of(exporter)) (queue_of(field(exporter, "queue"))) }
                     @if account.is_none() { span class="faint" { "to a pipeline" } }
                     @if dropped > 0 {
-                        a class="bad" href=(tap(Point::Dropped)) { "✗ " (count(&dropped.into())) " dropped" }
+                        a class="bad" href=(tap(PointKind::Dropped)) { "✗ " (count(&dropped.into())) " dropped" }
                     }
                 }
                 @if let Some(account) = account {
-                    div class="arrow" { (self.arrow(Some(Point::Leaving), &[exported])) }
+                    div class="arrow" { (self.arrow(Some(PointKind::Leaving), &[exported])) }
                     div class="box end" {
                         strong { (queue.map_or_else(|| "its output".to_owned(), |exporter| texts(field(exporter, "destination")))) }
                         span { (count(field(account, "exported"))) " exported" }
@@ -115,7 +115,7 @@ impl Pipeline<'_> {
     }
 
     /// An arrow with the sum of these rates, and the course of the last minute; a link to what passes there.
-    fn arrow(&self, point: Option<Point>, counts: &[Count]) -> Markup {
+    fn arrow(&self, point: Option<PointKind>, counts: &[Count]) -> Markup {
         let rates: Vec<f64> = counts.iter().filter_map(|count| self.health.rate(count)).collect();
         let figure = (!rates.is_empty()).then(|| per_second(rates.iter().sum()));
         let mut course: Vec<f64> = Vec::new();
