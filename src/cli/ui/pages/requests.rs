@@ -9,6 +9,7 @@ use super::{Asked, Screen, address, choice, mistake, outcome, time, took, trace_
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::traces::Brief;
 use crate::config::duration;
+use crate::diagnostics::columns::counted;
 use crate::diagnostics::escape::safe;
 use crate::exporters::debug::layout;
 use crate::exporters::debug::requests::Id;
@@ -122,7 +123,7 @@ fn table(asked: &Asked, rows: &[Row]) -> Markup {
     };
     html! {
         table class="list" {
-            caption { (rows.len()) @if rows.len() == 1 { " request" } @else { " requests" } }
+            caption { (counted(rows.len(), "request")) }
             thead { tr {
                 (head("Time", ""))
                 th scope="col" { "Outcome" }
@@ -172,8 +173,8 @@ fn scatter(rows: &[Row]) -> Markup {
     let y = |nanos: u64| 94.0 - 88.0 * (log(nanos) - log(least)) / scale;
     let failed = points().filter(|(_, brief)| brief.is_failed).count();
     let label = format!(
-        "{} requests from {} to {}, {failed} failed",
-        points().count(),
+        "{} from {} to {}, {failed} failed",
+        counted(points().count(), "request"),
         layout::duration(least),
         layout::duration(most)
     );
