@@ -154,7 +154,9 @@ async fn room_is_announced() {
     let reader = Reader::paused();
     let output = output(&reader, 100);
     assert!(offer(&output, [b'0'; 100], of(Signal::Logs, 1)));
-    eventually("it is at hand", || offer(&output, [b'1'; 100], of(Signal::Logs, 1)));
+    // What comes before the write has begun would be written with it.
+    reader.until(|seen| seen.writes == 1);
+    assert!(offer(&output, [b'1'; 100], of(Signal::Logs, 1)));
     let room = output.room().notified();
     assert!(!offer(&output, "x", of(Signal::Logs, 1)));
     reader.change(|seen| seen.paused = false);
