@@ -9,7 +9,6 @@ pub(crate) mod timekeeper;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -20,7 +19,7 @@ use crate::diagnostics::metrics::{Observe, Page};
 use crate::otlp::slice;
 use crate::processors::{Notes, Processor};
 use crate::telemetry::{
-    Accounts, Ask, Blocked, Full, Now, Outlet, Place, Planned, Reason, Receipt, Refusal, Signal, Sink, Tally,
+    Accounts, Ask, Blocked, Full, Now, Outlet, Passed, Place, Planned, Reason, Receipt, Refusal, Signal, Sink, Tally,
     Telemetry, Tickets,
 };
 
@@ -37,8 +36,8 @@ pub struct Step {
     pub processor: Arc<dyn Processor>,
     /// Accounts to charge for items this step drops.
     pub accounts: Accounts,
-    pub incoming: AtomicU64,
-    pub outgoing: AtomicU64,
+    pub incoming: Passed,
+    pub outgoing: Passed,
 }
 
 /// The processors between one stage or receiver and the next sink.
@@ -82,8 +81,9 @@ struct ForSink {
 /// The effect of one step on one request.
 struct Count {
     step: Arc<Step>,
-    incoming: u64,
-    outgoing: u64,
+    /// Items and bytes.
+    incoming: (u64, u64),
+    outgoing: (u64, u64),
     notes: Notes,
     /// The bill before and after the step, if they differ.
     billed: Option<Box<(Tally, Tally)>>,
@@ -99,10 +99,10 @@ struct Reserved {
 impl Observe for Step {
     fn observe(&self, page: &mut Page) {
         let labels = [("processor", self.id.as_str()), ("otel_signal", self.signal.name())];
-        let incoming = self.incoming.load(Relaxed);
+        let incoming = self.incoming.items();
         if incoming > 0 {
             page.counter("otelcol_processor_incoming_items", &labels, incoming);
-            page.counter("otelcol_processor_outgoing_items", &labels, self.outgoing.load(Relaxed));
+            page.counter("otelcol_processor_outgoing_items", &labels, self.outgoing.items());
             self.processor.observe(page, &self.id, self.signal, incoming);
         }
     }
@@ -112,15 +112,15 @@ impl Segment {
     fn plan(&self, mut telemetry: Telemetry, now: Now, plan: &mut Plan) -> Result<(), Refusal> {
         let mut tally = None;
         for step in &self.steps {
-            let (incoming, mut notes) = (telemetry.items(), Notes::new());
+            let (incoming, mut notes) = (telemetry.size(), Notes::new());
             if step.processor.is_billed() && tally.is_none() {
                 tally = Some(Tally::of(&telemetry));
             }
             let is_watched = step.accounts.first().is_some_and(|account| account.wants_filtered());
             let came = is_watched.then(|| Box::new(telemetry.share()));
             let kept = step.processor.process(telemetry, now, &mut notes)?;
-            let outgoing = kept.as_ref().map_or(0, Telemetry::items);
-            let shown = came.filter(|_| outgoing < incoming);
+            let outgoing = kept.as_ref().map_or((0, 0), Telemetry::size);
+            let shown = came.filter(|_| outgoing.0 < incoming.0);
             let before = tally.take_if(|_| step.processor.is_billed());
             let billed = before.and_then(|before| {
                 let after = kept.as_ref().map_or_else(Tally::default, Tally::of);
@@ -240,9 +240,10 @@ impl Plan {
     /// Hands every share to its sink and publishes the counts. Cannot fail.
     fn commit(self, reserved: Reserved, receipt: Option<&Receipt>, is_batched: bool) {
         for Count { step, incoming, outgoing, notes, billed, shown } in self.tally {
-            step.incoming.fetch_add(incoming, Relaxed);
-            step.outgoing.fetch_add(outgoing, Relaxed);
+            step.incoming.add(incoming);
+            step.outgoing.add(outgoing);
             step.processor.publish(&notes);
+            let (incoming, outgoing) = (incoming.0, outgoing.0);
             for account in step.accounts.iter().filter(|_| incoming != outgoing) {
                 account.drop_items(step.processor.reason(), incoming.saturating_sub(outgoing));
                 account.accept(outgoing.saturating_sub(incoming));

@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::telemetry::{
-    Accounts, Alarm, Budget, Now, Outlet, Reason, Refusal, Rules, Signal, Sink, Telemetry, Wakeful,
+    Accounts, Alarm, Budget, Now, Outlet, Passed, Reason, Refusal, Rules, Signal, Sink, Telemetry, Wakeful,
 };
 
 /// What a processor counts once its request is committed: which of its counters, and by how much.
@@ -144,6 +144,8 @@ pub trait Factory: Send + Sync {
 /// A processor that holds telemetry: a sink for its predecessors.
 pub trait Stage: Sink + Wakeful + Observe {
     fn held_items(&self) -> u64;
+    /// What it handed on.
+    fn passed(&self) -> &Passed;
     /// The accounts that its held items belong to.
     fn accounts(&self) -> &Accounts;
 }

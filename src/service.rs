@@ -400,7 +400,7 @@ impl Running {
     /// Accepted and refused items at the gates.
     pub fn intake(&self) -> (u64, u64) {
         let counts = self.graph.gates.iter().map(|gate| gate.counts());
-        counts.fold((0, 0), |sum, gate| (sum.0 + gate.0, sum.1 + gate.1))
+        counts.fold((0, 0), |sum, gate| (sum.0 + gate.0.items(), sum.1 + gate.1))
     }
 
     /// Stops the receivers, drains everything until the deadline, and returns the balance.

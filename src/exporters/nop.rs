@@ -43,7 +43,7 @@ impl Sink for Nop {
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
         self.account.send(load.items);
         self.account.book(&telemetry, Fate::Sent, 0);
-        self.account.show_leaving(&telemetry);
+        self.account.leave(&telemetry);
         telemetry.resolve(Ok(()));
     }
 

@@ -1,7 +1,6 @@
 //! `GET /status`: the state of a collector. The names are stable: scripts read them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
@@ -15,7 +14,7 @@ use crate::diagnostics::reloads::History;
 use crate::processors::Dropped;
 use crate::sending::{Queue, Report};
 use crate::telemetry::bill::Sums;
-use crate::telemetry::{Account, Now, Reason, Share};
+use crate::telemetry::{Account, Now, Passed, Reason, Share};
 
 /// Maximum services shown; the others are summed in one line.
 const SHOWN: usize = 32;
@@ -51,29 +50,35 @@ pub fn describe(subject: &Subject) -> Value {
 fn receivers(view: &View) -> Value {
     let mut sums = BTreeMap::new();
     for gate in &view.graph.gates {
-        let (accepted, refused) = sums.entry((&gate.receiver, gate.signal.name())).or_insert((0, 0));
-        let counts = gate.counts();
-        *accepted += counts.0;
-        *refused += counts.1;
+        let (items, bytes, refused) = sums.entry((&gate.receiver, gate.signal.name())).or_insert((0, 0, 0));
+        let (accepted, more_refused) = gate.counts();
+        *items += accepted.items();
+        *bytes += accepted.bytes();
+        *refused += more_refused;
     }
-    let row = |((receiver, signal), (accepted, refused))| json!({"id": receiver, "signal": signal, "accepted": accepted, "refused": refused});
+    let row = |((receiver, signal), (accepted, bytes, refused))| json!({"id": receiver, "signal": signal, "accepted": accepted, "accepted_bytes": bytes, "refused": refused});
     sums.into_iter().map(row).collect()
 }
 
-/// The components of a pipeline in their order. A processor either counts what passes, or holds items.
+/// The components of a pipeline in their order: what came to each processor, which a stage does not count, and what left
+/// it.
 fn described(pipeline: &Pipeline, view: &View) -> Value {
     let ids = |references: &[Reference]| references.iter().map(|reference| reference.id.to_string()).collect::<Value>();
     let processor = |reference: &Reference| {
         let (graph, id) = (&view.graph, reference.id.to_string());
-        let held = graph.stage(&pipeline.id, &reference.id).map(|stage| stage.held_items());
+        let stage = graph.stage(&pipeline.id, &reference.id);
         let step = graph.steps.iter().find(|step| step.pipeline == pipeline.id && step.id == id);
         let rule = |dropped: Dropped| json!({"rule": dropped.rule, "says": dropped.said, "items": dropped.items, "bytes": dropped.bytes});
+        let incoming = step.map(|step| &step.incoming);
+        let outgoing = step.map(|step| &step.outgoing).or_else(|| Some(stage.as_ref()?.passed()));
         json!({
             "id": id,
-            "incoming": step.map(|step| step.incoming.load(Relaxed)),
-            "outgoing": step.map(|step| step.outgoing.load(Relaxed)),
+            "incoming": incoming.map(Passed::items),
+            "incoming_bytes": incoming.map(Passed::bytes),
+            "outgoing": outgoing.map(Passed::items),
+            "outgoing_bytes": outgoing.map(Passed::bytes),
             "dropped_by": step.map_or_else(Vec::new, |step| step.processor.dropped_by()).into_iter().map(rule).collect::<Value>(),
-            "held": held,
+            "held": stage.as_ref().map(|stage| stage.held_items()),
         })
     };
     json!({
@@ -151,6 +156,7 @@ fn ledger(account: &Account) -> Value {
         "accepted": account.accepted(),
         "found": account.found(),
         "exported": account.sent(),
+        "exported_bytes": account.sent_bytes(),
         "filtered": account.filtered(),
         "dropped": dropped.filter(|(_, items)| *items > 0).map(|(name, items)| (name, Value::from(items))).collect::<Map<_, _>>(),
         "waiting": account.waiting(),

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::telemetry::{
-    Ask, Budget, Full, Intake, Point, Reason, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry, clock,
+    Ask, Budget, Full, Intake, Passed, Point, Reason, Receipt, Refusal, Signal, Submission, Tally, Tap, Telemetry,
+    clock,
 };
 
 use super::{Branches, Next, Plan, Reserved};
@@ -25,7 +26,7 @@ pub struct Gate {
 /// Items of requests that were accepted and refused.
 #[derive(Default)]
 struct Counts {
-    accepted: AtomicU64,
+    accepted: Passed,
     refused: AtomicU64,
 }
 
@@ -42,9 +43,9 @@ impl Gate {
         Gate { receiver, transport, signal, next: Next::default(), tap, budget, counts: Arc::default() }
     }
 
-    /// Items accepted and refused so far.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.counts.accepted.load(Relaxed), self.counts.refused.load(Relaxed))
+    /// What was accepted so far, and the items that were refused.
+    pub(crate) fn counts(&self) -> (&Passed, u64) {
+        (&self.counts.accepted, self.counts.refused.load(Relaxed))
     }
 
     async fn take(&self, telemetry: Telemetry, peer: Option<IpAddr>) -> Result<(), Refusal> {
@@ -63,7 +64,7 @@ impl Gate {
     /// Tallies the services, runs the processors and commits to all sinks: on the worker if that is little work, else
     /// aside.
     async fn hand_in(&self, telemetry: Telemetry, peer: Option<IpAddr>) -> Result<Option<Receipt>, Refusal> {
-        let (now, items) = (telemetry.received, telemetry.items());
+        let (now, size) = (telemetry.received, telemetry.size());
         let branches = self.next.get().ok_or_else(|| Refusal::busy(Reason::Draining))?;
         let counts = self.counts.clone();
         let tally = Tally::at_once(&telemetry);
@@ -74,7 +75,7 @@ impl Gate {
         };
         drop(telemetry);
         let plan = plan?;
-        let commit = move |plan, reserved| branches.commit(plan, reserved, items, &tally, counts);
+        let commit = move |plan, reserved| branches.commit(plan, reserved, size, &tally, counts);
         match plan.reserve(clock(), Ask::default()) {
             Ok(reserved) => Ok(commit(plan, reserved)),
             Err((Full::Wait { .. }, _)) => {
@@ -94,13 +95,13 @@ impl Gate {
         telemetry: Telemetry,
         peer: Option<IpAddr>,
     ) -> Result<Option<Receipt>, Refusal> {
-        let (now, items, counts) = (telemetry.received, telemetry.items(), self.counts.clone());
+        let (now, size, counts) = (telemetry.received, telemetry.size(), self.counts.clone());
         let aside = &self.budget.aside;
         let ways = branches.clone();
         let work = move || Ok((Tally::of(&telemetry), ways.plan(telemetry, now)?));
         let (tally, plan) = aside.run(peer, work).await.unwrap_or(Err(Refusal::Internal))?;
         let reserved = self.reserve(&plan).await?;
-        let work = move || branches.commit(plan, reserved, items, &tally, counts);
+        let work = move || branches.commit(plan, reserved, size, &tally, counts);
         aside.run(peer, work).await.ok_or(Refusal::Internal)
     }
 
@@ -138,10 +139,6 @@ impl Counts {
     fn refuse(&self, items: u64) {
         self.refused.fetch_add(items, Relaxed);
     }
-
-    fn accept(&self, items: u64) {
-        self.accepted.fetch_add(items, Relaxed);
-    }
 }
 
 impl Branches {
@@ -151,23 +148,23 @@ impl Branches {
         &self,
         plan: Plan,
         reserved: Reserved,
-        items: u64,
+        size: (u64, u64),
         tally: &Tally,
         counts: Arc<Counts>,
     ) -> Option<Receipt> {
         let receipt = if self.answers(false) {
             Some(Receipt::calling(move |outcome| match outcome {
-                None | Some(Err(Refusal::Busy { .. })) => counts.refuse(items),
-                Some(_) => counts.accept(items),
+                None | Some(Err(Refusal::Busy { .. })) => counts.refuse(size.0),
+                Some(_) => counts.accepted.add(size),
             }))
         } else {
-            counts.accept(items);
+            counts.accepted.add(size);
             None
         };
         // Open until the end: a plan may leave nothing for any sink.
         let ticket = receipt.as_ref().map(Receipt::ticket);
         for account in &self.accounts {
-            account.accept(items);
+            account.accept(size.0);
         }
         if let Some(account) = self.accounts.first() {
             account.bill.accept(tally, self.accounts.len());
@@ -197,6 +194,7 @@ impl Intake for Gate {
 impl Observe for Gate {
     fn observe(&self, page: &mut Page) {
         let (accepted, refused) = self.counts();
+        let accepted = accepted.items();
         if accepted + refused > 0 {
             let labels = [("receiver", self.receiver.as_str()), ("transport", self.transport)];
             let items = self.signal.items_name();

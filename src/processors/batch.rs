@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use crate::config::section::Section;
 use crate::diagnostics::metrics::{Histogram, Observe, Page};
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Budget, Client, Drain, Full, Holder, Load, Most, Now, Pending, Reason, Refusal, Share,
-    Signal, Sink, Taking, Telemetry, Wakeful,
+    Accounts, Alarm, Ask, Budget, Client, Drain, Full, Holder, Load, Most, Now, Passed, Pending, Reason, Refusal,
+    Share, Signal, Sink, Taking, Telemetry, Wakeful,
 };
 
 use super::outbox::{Next, Outbox};
@@ -285,6 +285,10 @@ impl Sink for Batch {
 impl Stage for Batch {
     fn held_items(&self) -> u64 {
         self.shards.all().iter().map(|shard| shard.load().0).sum()
+    }
+
+    fn passed(&self) -> &Passed {
+        self.shards.single.outbox.passed()
     }
 
     fn accounts(&self) -> &Accounts {

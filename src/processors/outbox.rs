@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::otlp::slice;
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outlet, Planned, Reason, Refusal, Sink, Telemetry, clock,
+    Accounts, Alarm, Ask, Blocked, Budget, Full, Now, Outlet, Passed, Planned, Reason, Refusal, Sink, Telemetry, clock,
     is_small,
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Outbox {
     accounts: Accounts,
     budget: Arc<Budget>,
     alarm: Arc<Alarm>,
+    /// What was handed on.
+    passed: Arc<Passed>,
     state: Mutex<State>,
 }
 
@@ -117,17 +119,24 @@ impl Outbox {
         budget: Arc<Budget>,
         alarm: Arc<Alarm>,
     ) -> Arc<Outbox> {
-        Arc::new(Outbox { outlet, accounts, budget, alarm, state: Mutex::default() })
+        Arc::new(Outbox { outlet, accounts, budget, alarm, passed: Arc::default(), state: Mutex::default() })
     }
 
     /// An empty outbox of the same stage.
     pub(super) fn another(&self) -> Arc<Outbox> {
-        let Outbox { outlet, accounts, budget, alarm, .. } = self;
-        Outbox::new(outlet.clone(), accounts.clone(), budget.clone(), alarm.clone())
+        let Outbox { outlet, accounts, budget, alarm, passed, .. } = self;
+        let (outlet, accounts, budget) = (outlet.clone(), accounts.clone(), budget.clone());
+        let (alarm, passed) = (alarm.clone(), passed.clone());
+        Arc::new(Outbox { outlet, accounts, budget, alarm, passed, state: Mutex::default() })
     }
 
     pub(super) fn answers(&self) -> bool {
         self.outlet.answers()
+    }
+
+    /// What all outboxes of the stage handed on.
+    pub(super) fn passed(&self) -> &Passed {
+        &self.passed
     }
 
     /// Items and bytes that the stage took and has not handed on yet.
@@ -311,7 +320,7 @@ impl Outbox {
 
     fn offer(&self, waiting: Waiting, now: Now, ask: Ask) -> Offered {
         match waiting {
-            Waiting::Planned(planned) => Offered::Done(hand_over(planned, now, ask)),
+            Waiting::Planned(planned) => Offered::Done(self.hand_over(planned, now, ask)),
             Waiting::Batch(mut batch) => match self.outlet.plan_at_once(&mut batch, now) {
                 Some(planned) => Offered::Done(self.offer_planned(batch, planned, now, ask)),
                 None => Offered::Heavy(Box::new(|| batch)),
@@ -325,7 +334,7 @@ impl Outbox {
         let _turn = Turn { outbox: self, is_over: false };
         let started = Instant::now();
         let mut batch = make();
-        self.state.lock().load = load(&batch);
+        self.state.lock().load = batch.size();
         let planned = self.outlet.plan(&mut batch, now);
         let now = Now { instant: now.instant + started.elapsed(), ..now };
         if self.settle(self.offer_planned(batch, planned, now, ask), now, pause) {
@@ -343,7 +352,7 @@ impl Outbox {
         ask: Ask,
     ) -> Result<(), Stopped> {
         let refusal = match planned {
-            Ok(planned) => return hand_over(planned, now, ask),
+            Ok(planned) => return self.hand_over(planned, now, ask),
             Err(busy @ Refusal::Busy { .. }) => {
                 return Err(Box::new((Waiting::Batch(batch), (Full::Refuse(busy), None))));
             }
@@ -352,7 +361,7 @@ impl Outbox {
         let tickets = std::mem::take(&mut batch.tickets);
         let (mut left, lost) = self.divided(batch, &refusal);
         left.iter_mut().for_each(|half| half.tickets.clone_from(&tickets));
-        let load = lost.as_ref().map_or((0, 0), load);
+        let load = lost.as_ref().map_or((0, 0), Telemetry::size);
         if let Some(mut lost) = lost {
             let status = refusal.answer().status;
             tracing::error!(error = status.message, items = load.0, "a processor failed on a batch: dropped");
@@ -394,6 +403,13 @@ impl Outbox {
         }
     }
 
+    fn hand_over(&self, planned: Box<dyn Planned>, now: Now, ask: Ask) -> Result<(), Stopped> {
+        let stopped = |Blocked { planned, full, sink }| Box::new((Waiting::Planned(planned), (full, Some(sink))));
+        planned.hand_over(now, ask).map_err(stopped)?;
+        self.passed.add(self.state.lock().load);
+        Ok(())
+    }
+
     fn next_half(&self) -> Option<Telemetry> {
         let mut state = self.state.lock();
         let half = state.halves.pop();
@@ -404,19 +420,10 @@ impl Outbox {
     }
 }
 
-fn hand_over(planned: Box<dyn Planned>, now: Now, ask: Ask) -> Result<(), Stopped> {
-    let stopped = |Blocked { planned, full, sink }| Box::new((Waiting::Planned(planned), (full, Some(sink))));
-    planned.hand_over(now, ask).map_err(stopped)
-}
-
-fn load(batch: &Telemetry) -> (u64, u64) {
-    (batch.items(), batch.bytes() as u64)
-}
-
 impl Next {
     fn load(&self) -> (u64, u64) {
         match self {
-            Next::Batch(batch) => load(batch),
+            Next::Batch(batch) => batch.size(),
             Next::Unmade { load, .. } => *load,
         }
     }

@@ -23,8 +23,8 @@ use tokio::sync::Notify;
 use crate::diagnostics::metrics::{Observe, Page};
 use crate::otlp::slice;
 use crate::telemetry::{
-    Accounts, Alarm, Ask, Budget, Charge, Drain, Fate, Fill, Full, Holder, Load, Now, Part, Reason, Refusal, Share,
-    Signal, Sink, Tally, Telemetry, Wakeful, clock, is_small,
+    Accounts, Alarm, Ask, Budget, Charge, Drain, Fate, Fill, Full, Holder, Load, Now, Part, Passed, Reason, Refusal,
+    Share, Signal, Sink, Tally, Telemetry, Wakeful, clock, is_small,
 };
 
 use super::outbox::{Next, Outbox};
@@ -547,6 +547,10 @@ impl Wakeful for TailSampling {
 impl Stage for TailSampling {
     fn held_items(&self) -> u64 {
         self.held_spans.load(Relaxed)
+    }
+
+    fn passed(&self) -> &Passed {
+        self.outbox.passed()
     }
 
     fn accounts(&self) -> &Accounts {

@@ -84,7 +84,7 @@ impl Queue {
                     let rejected = accepted.rejected.min(items);
                     self.settle(&mut open, items, items - rejected, Reason::PartialSuccess);
                     self.book(&telemetry, Fate::Sent, rejected).await;
-                    self.account.show_leaving(&telemetry);
+                    self.account.leave(&telemetry);
                     continue;
                 }
                 Err(error) => error,

@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use crate::config::{ComponentId, Kind, Pipeline, PipelineId};
 use crate::diagnostics::health::Troubles;
@@ -17,7 +16,7 @@ use crate::processors::{Processor, Role, Stage, StageFactory, StageParts};
 use crate::receivers::Gates;
 use crate::sending::storage::Storage;
 use crate::sending::{self, Queue, Way};
-use crate::telemetry::{Account, Accounts, Alarm, Bill, Budget, Intake, Signal, Sink, Tap};
+use crate::telemetry::{Account, Accounts, Alarm, Bill, Budget, Intake, Passed, Signal, Sink, Tap};
 
 use super::plan::{Plan, Written};
 
@@ -256,8 +255,8 @@ impl<'a> Builder<'a> {
             signal: pipeline.id.signal,
             processor: build()?,
             accounts: accounts.clone(),
-            incoming: AtomicU64::new(0),
-            outgoing: AtomicU64::new(0),
+            incoming: Passed::default(),
+            outgoing: Passed::default(),
         }))
     }
 

@@ -114,6 +114,8 @@ pub struct Account {
     /// The highest value of `accepted`.
     most_accepted: AtomicU64,
     sent: AtomicU64,
+    /// Bytes of what left.
+    sent_bytes: AtomicU64,
     /// The part of `accepted` that an earlier run left on disk.
     found: AtomicU64,
     dropped: [AtomicU64; Reason::ALL.len()],
@@ -130,6 +132,7 @@ impl Account {
             accepted: AtomicU64::new(0),
             most_accepted: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
             found: AtomicU64::new(0),
             said_skipped: Said::default(),
             dropped: Default::default(),
@@ -174,8 +177,9 @@ impl Account {
         self.bill.settle(&Tally::of(telemetry), fate, dropped, 1);
     }
 
-    /// Shows sent telemetry to the tap.
-    pub(crate) fn show_leaving(&self, telemetry: &Telemetry) {
+    /// Counts the bytes of telemetry that leaves, and shows it to the tap.
+    pub(crate) fn leave(&self, telemetry: &Telemetry) {
+        self.sent_bytes.fetch_add(telemetry.bytes() as u64, Relaxed);
         self.tap.look(Point::Leaving { exporter: &self.exporter }, telemetry);
     }
 
@@ -222,6 +226,10 @@ impl Account {
 
     pub fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
+    }
+
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.load(Relaxed)
     }
 
     pub fn dropped(&self, reason: Reason) -> u64 {

@@ -137,8 +137,8 @@ impl Scene {
             signal,
             processor: counting.clone(),
             accounts: accounts.clone(),
-            incoming: AtomicU64::new(0),
-            outgoing: AtomicU64::new(0),
+            incoming: Default::default(),
+            outgoing: Default::default(),
         });
         let segment = Segment { steps: vec![step.clone()], ends: vec![End::Sink(full.clone())] };
         let next = Arc::new(Next::default());
@@ -192,7 +192,7 @@ async fn processors_behind_a_stage_run_once() {
             assert!(started.elapsed() < 5 * SECOND, "{:?} for each refusal", started.elapsed() / 10_000);
             assert_eq!((scene.runs(), scene.asked() - asked), (1, 10_000));
         }
-        assert_eq!(scene.step.incoming.load(Relaxed), 0, "{signal:?}");
+        assert_eq!(scene.step.incoming.items(), 0, "{signal:?}");
         scene.full.refuses.store(false, Relaxed);
         scene.full.room.notify_waiters();
         let started = tokio::time::Instant::now();
@@ -201,7 +201,7 @@ async fn processors_behind_a_stage_run_once() {
         }
         assert!(started.elapsed() < Duration::from_millis(20), "{signal:?}: {:?}", started.elapsed());
         assert_eq!((scene.runs(), scene.counting.published.load(Relaxed)), (1, 1), "{signal:?}");
-        assert_eq!((scene.step.incoming.load(Relaxed), scene.full.items.load(Relaxed)), (10, 10), "{signal:?}");
+        assert_eq!((scene.step.incoming.items(), scene.full.items.load(Relaxed)), (10, 10), "{signal:?}");
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,7 +115,7 @@ impl<'p> Trial<'p> {
     pub(crate) fn lost(&self) -> Vec<Lost> {
         let (mut all, mut by_steps) = (Vec::new(), Vec::new());
         for step in &self.graph.steps {
-            let items = step.incoming.load(Relaxed).saturating_sub(step.outgoing.load(Relaxed));
+            let items = step.incoming.items().saturating_sub(step.outgoing.items());
             if items > 0 {
                 by_steps.push(step.processor.reason());
                 let rules = step.processor.dropped_by();

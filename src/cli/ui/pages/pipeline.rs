@@ -9,7 +9,7 @@ use super::{Screen, address};
 use crate::cli::page::{bytes, count, period, texts};
 use crate::cli::status::path;
 use crate::cli::ui::store::Store;
-use crate::cli::ui::store::health::{Count, each};
+use crate::cli::ui::store::health::each;
 use crate::inspect::feed::PointKind;
 
 pub(super) fn screen(store: &Store) -> Screen {
@@ -21,9 +21,7 @@ pub(super) fn screen(store: &Store) -> Screen {
         Some(status) => html! {
             (head(status))
             p class="note" {
-                "Items a second, over the last 10 seconds"
-                @if let Some(rate) = health.rate(&Count::Bytes) { "; " (bytes(&rate.into())) " a second come in" }
-                ". The lines show the last minute. Look at what passes: "
+                "On each arrow: items and bytes a second, over the last 10 seconds. The lines show the last minute. Look at what passes: "
                 @for (index, point) in PointKind::ALL.into_iter().enumerate() {
                     @if index > 0 { ", " }
                     a href=(tap(point)) { (point.name()) }

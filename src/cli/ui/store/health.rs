@@ -20,14 +20,15 @@ pub(in crate::cli::ui) struct Health {
 
 struct Sample {
     at: Instant,
-    counts: HashMap<Count, u64>,
+    counts: HashMap<Count, Sum>,
 }
+
+/// Items, and bytes as OTLP protobuf.
+type Sum = [u64; 2];
 
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::cli::ui) enum Count {
-    /// The bytes that came, of all receivers.
-    Bytes,
     /// What a receiver accepted, by its id and the signal.
     Accepted(String, String),
     /// What came to a processor, by its pipeline and its id; and what left it.
@@ -56,49 +57,49 @@ impl Health {
         self.status.as_ref()
     }
 
-    /// How many came each second lately; `None` if that is not known yet.
-    pub(in crate::cli::ui) fn rate(&self, count: &Count) -> Option<f64> {
+    /// How many items and bytes passed each second lately; `None` if that is not known yet.
+    pub(in crate::cli::ui) fn rate(&self, count: &Count) -> Option<[f64; 2]> {
         let last = self.samples.back()?;
         let is_near = |sample: &&Sample| last.at.saturating_duration_since(sample.at) <= WINDOW;
         rate(self.samples.iter().find(is_near)?, last, count)
     }
 
-    /// The same for each second of the last minute, the oldest first.
+    /// The items of each second of the last minute, the oldest first.
     pub(in crate::cli::ui) fn course(&self, count: &Count) -> Vec<f64> {
         let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
-        pairs.map(|(one, next)| rate(one, next, count).unwrap_or_default()).collect()
+        pairs.map(|(one, next)| rate(one, next, count).map_or(0.0, |[items, _]| items)).collect()
     }
 }
 
-fn rate(from: &Sample, to: &Sample, count: &Count) -> Option<f64> {
+fn rate(from: &Sample, to: &Sample, count: &Count) -> Option<[f64; 2]> {
     let seconds = to.at.saturating_duration_since(from.at).as_secs_f64();
-    let more = to.counts.get(count)?.saturating_sub(*from.counts.get(count)?);
-    (seconds > 0.0).then(|| more as f64 / seconds)
+    let ([items, bytes], [items_before, bytes_before]) = (to.counts.get(count)?, from.counts.get(count)?);
+    let more = [items.saturating_sub(*items_before), bytes.saturating_sub(*bytes_before)];
+    (seconds > 0.0).then(|| more.map(|more| more as f64 / seconds))
 }
 
-fn counts(status: &Value) -> Vec<(Count, u64)> {
+fn counts(status: &Value) -> Vec<(Count, Sum)> {
     let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let number = |of: &Value, key: &str| of.get(key).and_then(Value::as_u64);
+    let sum = |of: &Value, items: &str, bytes: &str| Some([number(of, items)?, number(of, bytes)?]);
     let mut counts = Vec::new();
-    if let Some(bill) = status.get("bill") {
-        let lines = each(bill, "services").iter().chain(bill.get("others"));
-        counts.push((Count::Bytes, lines.filter_map(|line| number(line, "bytes")).sum()));
-    }
     for receiver in each(status, "receivers") {
-        let accepted = number(receiver, "accepted");
-        counts.extend(accepted.map(|items| (Count::Accepted(text(receiver, "id"), text(receiver, "signal")), items)));
+        let count = Count::Accepted(text(receiver, "id"), text(receiver, "signal"));
+        counts.extend(sum(receiver, "accepted", "accepted_bytes").map(|sum| (count, sum)));
     }
     for account in each(status, "ledger") {
-        let exported = number(account, "exported");
-        counts
-            .extend(exported.map(|items| (Count::Exported(text(account, "exporter"), text(account, "signal")), items)));
+        let count = Count::Exported(text(account, "exporter"), text(account, "signal"));
+        counts.extend(sum(account, "exported", "exported_bytes").map(|sum| (count, sum)));
     }
     for pipeline in each(status, "pipelines") {
         for processor in each(pipeline, "processors") {
             let place = || (text(pipeline, "id"), text(processor, "id"));
-            for (key, count) in [("incoming", Count::Incoming as fn(_, _) -> _), ("outgoing", Count::Outgoing)] {
+            let (incoming, outgoing) = (Count::Incoming as fn(_, _) -> _, Count::Outgoing as fn(_, _) -> _);
+            for (items, bytes, count) in
+                [("incoming", "incoming_bytes", incoming), ("outgoing", "outgoing_bytes", outgoing)]
+            {
                 let (pipeline, id) = place();
-                counts.extend(number(processor, key).map(|items| (count(pipeline, id), items)));
+                counts.extend(sum(processor, items, bytes).map(|sum| (count(pipeline, id), sum)));
             }
         }
     }
@@ -123,18 +124,19 @@ mod tests {
         let count = Count::Accepted("otlp".to_owned(), "logs".to_owned());
         let begun = Instant::now();
         let mut tell = |pid: u32, second: u64, accepted: u64| {
-            let receiver = json!({"id": "otlp", "signal": "logs", "accepted": accepted});
+            let receiver =
+                json!({"id": "otlp", "signal": "logs", "accepted": accepted, "accepted_bytes": 10 * accepted});
             health.tell(json!({"pid": pid, "receivers": [receiver]}), begun + Duration::from_secs(second));
             (health.rate(&count), health.course(&count).len())
         };
         assert_eq!(tell(1, 0, 1_000_000), (None, 0));
-        assert_eq!(tell(1, 1, 1_000_050), (Some(50.0), 1));
-        assert_eq!(tell(1, 11, 1_000_100), (Some(5.0), 2));
+        assert_eq!(tell(1, 1, 1_000_050), (Some([50.0, 500.0]), 1));
+        assert_eq!(tell(1, 11, 1_000_100), (Some([5.0, 50.0]), 2));
         assert_eq!(tell(2, 12, 70), (None, 0));
-        assert_eq!(tell(2, 13, 60), (Some(0.0), 1));
+        assert_eq!(tell(2, 13, 60), (Some([0.0, 0.0]), 1));
         for second in 14..200 {
             tell(2, second, second);
         }
-        assert_eq!(tell(2, 200, 200), (Some(1.0), SAMPLES - 1));
+        assert_eq!(tell(2, 200, 200), (Some([1.0, 10.0]), SAMPLES - 1));
     }
 }

@@ -116,20 +116,23 @@ impl Pipeline<'_> {
 
     /// An arrow with the sum of these rates, and the course of the last minute; a link to what passes there.
     fn arrow(&self, point: Option<PointKind>, counts: &[Count]) -> Markup {
-        let rates: Vec<f64> = counts.iter().filter_map(|count| self.health.rate(count)).collect();
-        let figure = (!rates.is_empty()).then(|| per_second(rates.iter().sum()));
+        let rates = counts.iter().filter_map(|count| self.health.rate(count));
+        let sum = rates.reduce(|[items, bytes], [more, more_bytes]| [items + more, bytes + more_bytes]);
+        let figures = sum.map(|[items, volume]| (per_second(items), format!("{}/s", bytes(&volume.round().into()))));
         let mut course: Vec<f64> = Vec::new();
         for of in counts.iter().map(|count| self.health.course(count)) {
             course.resize(course.len().max(of.len()), 0.0);
             course.iter_mut().zip(of).for_each(|(sum, rate)| *sum += rate);
         }
         let inside = html! {
-            span class="rate" { (figure.as_deref().unwrap_or(" ")) }
+            span class="rate" { @if let Some((items, volume)) = &figures { (items) br; (volume) } @else { " " } }
             (sparkline(&course))
         };
+        let said =
+            figures.as_ref().map_or_else(|| "no rate yet".to_owned(), |(items, volume)| format!("{items}, {volume}"));
         html! {
             @match point {
-                Some(point) => a href=(tap(point)) aria-label=(format!("{}: look at what is {}", figure.as_deref().unwrap_or("no rate yet"), point.name())) { (inside) },
+                Some(point) => a href=(tap(point)) aria-label=(format!("{said}: look at what is {}", point.name())) { (inside) },
                 None => (inside),
             }
         }
