@@ -314,7 +314,7 @@ impl Sink for DebugSink {
     fn commit(&self, mut telemetry: Telemetry, load: Load) {
         let Debug { output, accounts, .. } = &*self.debug;
         output.release(DebugSink::bytes(load));
-        self.account.show_leaving(&telemetry);
+        self.account.leave(&telemetry);
         telemetry.resolve(Ok(()));
         let items = items_of(self.account.signal, load.items);
         if !self.debug.hold(&telemetry, load) {

@@ -10,6 +10,7 @@ mod path;
 mod rows;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -78,6 +79,8 @@ pub struct Node {
     pub own: u64,
     /// The time of its own on the critical path: of the request, or of the detached span that it belongs to.
     pub path: u64,
+    /// Where in [`Tree::waits`] this time is.
+    waits: Range<usize>,
     /// The sum of `path` over it and the descendants that it waits for.
     pub(crate) path_below: u64,
     /// The work that it is a part of.
@@ -132,6 +135,8 @@ pub struct Tree<'a> {
     pub nodes: Vec<Node>,
     /// Sorted by start.
     roots: Vec<usize>,
+    /// The pieces of the critical paths: when they began and ended, those of one span together.
+    waits: Vec<(u64, u64)>,
     /// The root whose duration is 100 %.
     pub main: usize,
     /// The latest end below the main root.
@@ -167,6 +172,11 @@ impl<'a> Tree<'a> {
     /// A span and its node.
     pub fn at(&self, at: usize) -> (&'a Span, &Node) {
         (&self.spans[at], &self.nodes[at])
+    }
+
+    /// When a span's own time was on the critical path, the latest first.
+    pub(crate) fn waits(&self, at: usize) -> &[(u64, u64)] {
+        self.waits.get(self.nodes[at].waits.clone()).unwrap_or_default()
     }
 
     /// Finds parents. If spans share an id, the first becomes the parent. A span without a parent stands below the span

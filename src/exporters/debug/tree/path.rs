@@ -30,7 +30,7 @@ impl Tree<'_> {
                 }
             }
             children.sort_unstable_by_key(|(_, end, _)| *end);
-            let (mut cursor, mut own) = (high, 0);
+            let (mut cursor, first) = (high, self.waits.len());
             // Of the children that still ran at the cursor, the one that began first.
             let mut running: Option<(u64, usize)> = None;
             loop {
@@ -44,7 +44,9 @@ impl Tree<'_> {
                     }
                     _ => {
                         let next = children.last().map_or(low, |(_, end, _)| *end);
-                        own += cursor - next;
+                        if next < cursor {
+                            self.waits.push((next, cursor));
+                        }
                         cursor = next;
                         if children.is_empty() {
                             break;
@@ -52,7 +54,8 @@ impl Tree<'_> {
                     }
                 }
             }
-            self.nodes[at].path = own;
+            self.nodes[at].waits = first..self.waits.len();
+            self.nodes[at].path = self.waits(at).iter().map(|(start, end)| end - start).sum();
         }
         for at in self.order.iter().rev().copied() {
             self.nodes[at].path_below = self.nodes[at].path_below.saturating_add(self.nodes[at].path);

@@ -15,14 +15,18 @@ const GAP: u32 = 2;
 
 type Piece = (u32, u32);
 
-/// The row's spans, dark where their own time is, with a tick for each log; `is_waited_for` outlines them.
+/// The row's spans, dark where their own time is, outlined where that is on the critical path, with a tick for each log.
 pub(super) fn bar(tree: &Tree<'_>, row: &Row, logs: &[&Log]) -> Markup {
-    let (mut whole, mut own) = (Vec::new(), Vec::new());
+    let (mut whole, mut own, mut path) = (Vec::new(), Vec::new(), Vec::new());
     for at in &row.spans {
         let (_, node) = tree.at(*at);
         let start = place(tree, node.start).min(WIDTH - LEAST);
         let piece = (start, place(tree, node.end).max(start + LEAST));
         whole.push(piece);
+        path.extend(tree.waits(*at).iter().map(|(start, end)| {
+            let start = place(tree, *start).min(WIDTH - LEAST);
+            (start, place(tree, *end).max(start + LEAST))
+        }));
         let mut until = node.start;
         let waited_for = node.children.iter().map(|child| tree.at(*child).1).filter(|child| !child.is_detached);
         let mut has_children = false;
@@ -48,11 +52,11 @@ pub(super) fn bar(tree: &Tree<'_>, row: &Row, logs: &[&Log]) -> Markup {
         places.iter().map(|place| format!("M{place} 0v14")).collect::<String>()
     };
     let answer = place(tree, tree.at(tree.main).1.end);
-    let class = if tree.is_waited_for(row) { "whole waited" } else { "whole" };
     html! {
         svg class="shape" viewBox=(format!("0 0 {WIDTH} 14")) preserveAspectRatio="none" aria-hidden="true" {
-            path class=(class) d=(boxes(whole)) {}
+            path class="whole" d=(boxes(whole)) {}
             path class="own" d=(boxes(own)) {}
+            @if !path.is_empty() { path class="path" d=(boxes(path)) {} }
             @for (class, ticks) in [("tick", ticks(false)), ("alarm", ticks(true))] {
                 @if !ticks.is_empty() { path class=(class) d=(ticks) {} }
             }

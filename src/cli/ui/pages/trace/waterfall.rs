@@ -58,7 +58,7 @@ impl View<'_> {
             }
             (self.pages())
             p class="note" {
-                "> bottleneck · * on the critical path, outlined · + bottleneck after the answer · ✗ failed · "
+                "> bottleneck · * on the critical path · outlined: when it was waited for · + bottleneck after the answer · ✗ failed · "
                 "~ see below the row · "
                 "dark: own time · light: the time of the spans below it · upright lines: logs"
                 @if tree.drawn_end() > tree.at(tree.main).1.end { " · dotted: the answer" }
