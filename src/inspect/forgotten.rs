@@ -10,9 +10,8 @@ use smallvec::SmallVec;
 
 use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, kept};
 use crate::otlp::schema::{REQUEST_RESOURCES, log_record, span};
-use crate::otlp::slice::Exhausted;
 use crate::otlp::views::{Repeated, ResourceGroup, ScopeGroup};
-use crate::ottl::value::Arena;
+use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::Signal;
 
 /// One trace is remembered for so many bytes of the ring: more than it usually holds.
@@ -116,7 +115,7 @@ struct Sieve<'i> {
 }
 
 impl<'a> Visitor<'a> for Sieve<'_> {
-    type Fault = Exhausted;
+    type Fault = Fault;
 
     fn depth(&self) -> Depth {
         Depth::Records
@@ -126,7 +125,7 @@ impl<'a> Visitor<'a> for Sieve<'_> {
         true
     }
 
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Exhausted> {
+    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         let id = Id::try_from(sight.record.bytes(self.field));
         Ok(if id.is_ok_and(|id| self.ids.contains(&id)) { Verdict::Drop } else { Verdict::Keep })
     }

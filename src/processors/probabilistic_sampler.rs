@@ -13,7 +13,7 @@ use crate::otlp::rewrite::{self, Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{log_record, span};
 use crate::otlp::tracestate::{self, RANGE, TraceState};
 use crate::otlp::views::AnyValue;
-use crate::ottl::value::{Arena, Value};
+use crate::ottl::value::{Arena, Fault, Value};
 use crate::telemetry::{Now, Reason, Refusal, Removed, Rules, Shown, Signal, Telemetry};
 
 use super::edit::{Request, edit};
@@ -231,7 +231,7 @@ impl Rules for Sampler {
 struct Left<'v, 'a>(Visit<'v, 'a>);
 
 impl<'a> Visitor<'a> for Left<'_, 'a> {
-    type Fault = Refusal;
+    type Fault = Fault;
 
     fn depth(&self) -> Depth {
         self.0.depth()
@@ -241,7 +241,7 @@ impl<'a> Visitor<'a> for Left<'_, 'a> {
         true
     }
 
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Refusal> {
+    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         Ok(if self.0.record(sight)? == Verdict::Keep { Verdict::Drop } else { Verdict::Keep })
     }
 }
@@ -255,7 +255,7 @@ struct Visit<'v, 'a> {
 }
 
 impl<'a> Visitor<'a> for Visit<'_, 'a> {
-    type Fault = Refusal;
+    type Fault = Fault;
 
     fn depth(&self) -> Depth {
         Depth::Records
@@ -265,7 +265,7 @@ impl<'a> Visitor<'a> for Visit<'_, 'a> {
         true
     }
 
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Refusal> {
+    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         let record = &mut sight.record;
         let state = if self.signal == Signal::Logs { log_state(record) } else { span_state(record) };
         let (mut policy, randomness, mut state, mut threshold) = self.decide(record, state);
@@ -392,7 +392,7 @@ impl<'a> Visit<'_, 'a> {
         threshold_of(percentage / 100.0, self.config.precision)
     }
 
-    fn write(&self, record: &mut Message<'a>, state: &TraceState<'a>) -> Result<(), Refusal> {
+    fn write(&self, record: &mut Message<'a>, state: &TraceState<'a>) -> Result<(), Fault> {
         let mut state = state.clone();
         if let Some((randomness, text @ [])) = &mut state.randomness {
             let mut digits = Vec::new();

@@ -11,7 +11,7 @@ use crate::otlp::message::Message;
 use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{resource, resource_group};
 use crate::otlp::wire::put_bytes;
-use crate::ottl::value::Value;
+use crate::ottl::value::{Fault, Value};
 use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::edit::edit;
@@ -238,13 +238,13 @@ impl Processor for ResourceDetection {
 struct Visit<'a>(&'a ResourceDetection);
 
 impl<'a> Visitor<'a> for Visit<'a> {
-    type Fault = Refusal;
+    type Fault = Fault;
 
     fn depth(&self) -> Depth {
         Depth::Resources
     }
 
-    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Refusal> {
+    fn resource(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         let found = self.0;
         if sight.resource_group.bytes(resource_group::SCHEMA_URL).is_empty() && !found.schema_field.is_empty() {
             sight.resource_group.replace(resource_group::SCHEMA_URL, &found.schema_field);

@@ -21,7 +21,7 @@ use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::{log_record, resource};
 use crate::otlp::views::{AnyValue, KeyValue};
 use crate::otlp::wire::{Value, put_fixed32};
-use crate::ottl::value::Arena;
+use crate::ottl::value::{Arena, Fault};
 use crate::telemetry::{Now, Refusal, Telemetry};
 
 use super::edit::edit;
@@ -240,19 +240,19 @@ struct Visit<'v, 'a> {
 }
 
 impl<'a> Visitor<'a> for Visit<'_, 'a> {
-    type Fault = Refusal;
+    type Fault = Fault;
 
     fn depth(&self) -> Depth {
         Depth::Records
     }
 
-    fn resource(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Refusal> {
+    fn resource(&mut self, _: &mut Sight<'a>) -> Result<Verdict, Fault> {
         self.is_told = false;
         Ok(Verdict::Keep)
     }
 
     #[inline]
-    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Refusal> {
+    fn record(&mut self, sight: &mut Sight<'a>) -> Result<Verdict, Fault> {
         let Config { names, body: look_into_body, .. } = &self.processor.config;
         let (mut id, mut body, mut found) = (&[] as &[u8], &[] as &[u8], Found::default());
         for field in sight.record.fields() {
@@ -310,7 +310,7 @@ impl<'a> Visit<'_, 'a> {
     }
 
     /// Writes the ids to their fields. A separate span id takes precedence over the one in the trace's value.
-    fn promote(&self, record: &mut Message<'a>, context: Context, found: &Found) -> Result<(), Refusal> {
+    fn promote(&self, record: &mut Message<'a>, context: Context, found: &Found) -> Result<(), Fault> {
         let span_id = found.span.map(|(_, id)| id).or(context.span_id);
         let flags = found.flags.map(|(_, flags)| flags).or(context.flags).unwrap_or(0);
         record.replace(log_record::TRACE_ID, self.arena.keep_field(log_record::TRACE_ID, &context.trace_id)?);
