@@ -27,6 +27,7 @@ use crate::network::auth::Authenticator;
 use crate::network::endpoint::Endpoint;
 use crate::network::proxy::Proxy;
 use crate::network::tls::ClientTls;
+use crate::order::Ordered;
 use crate::otlp::{base64, percent};
 use crate::telemetry::{Account, Budget, Charge, Signal, Sink, Status, Telemetry};
 
@@ -276,7 +277,7 @@ fn bound<'a>(text: &mut String, sent: impl Iterator<Item = &'a HeaderValue>, que
     }
     // A secret may contain another, so replace longer ones first; shorter strings than this are not secrets.
     secrets.retain(|secret| secret.len() > 3);
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.order_by_key(|secret| std::cmp::Reverse(secret.len()));
     for secret in secrets {
         if text.contains(&secret) {
             *text = text.replace(&secret, "[redacted]");

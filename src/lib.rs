@@ -21,6 +21,7 @@ pub mod face;
 #[cfg(unix)]
 mod inspect;
 mod network;
+mod order;
 mod otlp;
 mod ottl;
 mod pipeline;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::config::Kind;
+use crate::order::Ordered;
 use crate::service::registry::ROWS;
 
 pub(super) fn list() -> String {
@@ -12,7 +13,7 @@ pub(super) fn list() -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{}:", kind.section());
         let mut rows: Vec<_> = ROWS.iter().filter(|row| row.kind() == kind).collect();
-        rows.sort_by_key(|row| row.name);
+        rows.order_by_key(|row| row.name);
         for row in rows {
             let _ = writeln!(out, "    - name: {}\n      about: {}", row.name, row.about);
             if let Some(alias) = row.alias {

@@ -18,6 +18,7 @@ use crate::config::nearest::suggestion;
 use crate::config::section::Section;
 use crate::config::tree::quoted;
 use crate::config::{self, Entry, Loaded, Node, Outside};
+use crate::order::Ordered;
 use crate::service::plan::Plan;
 use crate::telemetry::Reason;
 
@@ -209,7 +210,7 @@ fn normal(items: Vec<Value>) -> Result<Vec<Value>, String> {
             }
         }
     }
-    records.sort_by_key(|(signal, _)| *signal);
+    records.order_by_key(|(signal, _)| *signal);
     Ok(records.into_iter().map(|(_, record)| record).collect())
 }
 

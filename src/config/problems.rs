@@ -7,6 +7,7 @@ use super::source::Sources;
 use super::tree::{Entry, Node, Place, Value};
 use crate::diagnostics::columns::{counted, hanging, width, wrap};
 use crate::diagnostics::escape::safe;
+use crate::order::Ordered;
 use annotate_snippets::{AnnotationKind, Element, Group, Origin, Renderer, Snippet};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -223,7 +224,7 @@ impl Problems {
                 problem.conceal(text);
             }
         }
-        list.sort_by_key(|problem| (problem.level, problem.place));
+        list.order_by_key(|problem| (problem.level, problem.place));
         list
     }
 
@@ -314,7 +315,7 @@ impl Problems {
             secrets.extend(lines.filter(|line| line.len() > 3).map(str::to_owned));
         }
         // The longest come first: one may be a part of another.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.order_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets
     }
 

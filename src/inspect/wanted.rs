@@ -5,6 +5,7 @@ use memchr::memmem::Finder;
 use smallvec::SmallVec;
 
 use super::text::Words;
+use crate::order::Ordered;
 use crate::otlp::hex;
 use crate::otlp::rewrite::{Depth, Sight, Verdict, Visitor, kept};
 use crate::ottl::compile::{self, Dialect};
@@ -136,7 +137,7 @@ impl Wanted {
             return Err(Mistake::new(&(0..text.len()), message).help(apart(&text, &node)));
         }
         // Report the mistake for the signal that knows most of the expression.
-        mistakes.sort_by_key(|(known, mistake)| (usize::MAX - known, !mistake.is_guessed));
+        mistakes.order_by_key(|(known, mistake)| (usize::MAX - known, !mistake.is_guessed));
         let is_nowhere = mistakes.iter().all(|(known, mistake)| *known == 0 && mistake.is_unknown_path);
         let (_, mut mistake) = mistakes.into_iter().next().expect("there are signals, and none has a rule");
         if is_nowhere {

@@ -1,5 +1,6 @@
 //! Compiled conditions, and how values compare: values of different types are neither equal nor ordered.
 
+use crate::order::Ordered;
 use std::cmp::Ordering;
 
 use super::expression::{Constant, Expression, kind};
@@ -168,7 +169,7 @@ fn same_maps(left: &[u8], right: &[u8], room: usize) -> bool {
     let Some(room) = room.checked_sub(count).filter(|_| entries(right).count() == count) else { return false };
     let sorted = |map| {
         let mut pairs: Vec<_> = entries(map).collect();
-        pairs.sort_by_key(|(key, _)| *key);
+        pairs.order_by_key(|(key, _)| *key);
         pairs
     };
     let (left, right) = (sorted(left), sorted(right));

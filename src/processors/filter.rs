@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use crate::config::section::Section;
 use crate::config::{Place, Problem};
 use crate::diagnostics::metrics::Page;
+use crate::order::Ordered;
 use crate::otlp::rewrite::{self, Depth, Sight, Verdict, Visitor};
 use crate::otlp::schema::metric_data;
 use crate::otlp::slice;
@@ -103,7 +104,7 @@ impl Config {
             let mut rules = keys.inferred(&section, error_mode);
             rules.extend(keys.older(&section, error_mode));
             // Outermost first: what a container drops is not looked into.
-            rules.sort_by_key(|rules| rules.depth);
+            rules.order_by_key(|rules| rules.depth);
             Arc::new(rules)
         });
         Config { observe, signals }

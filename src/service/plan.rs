@@ -12,6 +12,7 @@ use crate::exporters::ExporterSettings;
 use crate::exporters::settings::QueueSettings;
 use crate::extensions::{ExtensionSettings, LocalSocket, Named, Purpose};
 use crate::network::auth::Authenticator;
+use crate::order::Ordered;
 use crate::processors::{ProcessorSettings, Role};
 use crate::receivers::ReceiverSettings;
 use crate::sending::storage::Storage;
@@ -341,7 +342,7 @@ impl Plan {
     fn check(&self, report: &mut dyn FnMut(Problem)) {
         self.check_authenticators(report);
         let mut exporters = self.used(Kind::Exporter);
-        exporters.sort_by_key(|(id, _)| *id);
+        exporters.order_by_key(|(id, _)| *id);
         for (exporter, _) in exporters {
             let queue = self.queue_of(exporter).filter(|queue| queue.enabled);
             if let Some((id, place)) = queue.and_then(|queue| queue.storage.as_ref())

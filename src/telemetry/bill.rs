@@ -10,6 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::order::Ordered;
 use crate::otlp::services::{each_group, service};
 
 use super::{Part, Signal, Telemetry};
@@ -264,7 +265,7 @@ impl Bill {
         let mut services: Vec<_> = table.services.iter().map(|service| (name(service), service.sums)).collect();
         let (mut others, is_estimate) = (table.others, table.is_estimate);
         drop(table);
-        services.sort_by_key(|(_, sums)| std::cmp::Reverse((sums.bytes, sums.owed)));
+        services.order_by_key(|(_, sums)| std::cmp::Reverse((sums.bytes, sums.owed)));
         for (_, rest) in services.drain(most.min(services.len())..) {
             others.add(&rest);
         }

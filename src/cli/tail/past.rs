@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Sighting;
+use crate::order::Ordered;
 use crate::otlp::schema::{self, log_record, metric_data, number_point, request, resource_group, scope_group, span};
 use crate::otlp::split::Splitter;
 use crate::otlp::wire::{Fields, Value};
@@ -39,7 +40,7 @@ impl Past {
 
     /// Items of the same time stay in the order in which they came.
     pub(super) fn sorted(mut self) -> impl Iterator<Item = Sighting> {
-        self.items.sort_by_key(|(time, _)| *time);
+        self.items.order_by_key(|(time, _)| *time);
         self.items.into_iter().map(|(_, sighting)| sighting)
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::test::{fields, short};
 use crate::config::Pipeline;
+use crate::order::Ordered;
 use crate::otlp::check;
 use crate::pipeline::intake::Gate;
 use crate::processors::Dropped;
@@ -108,7 +109,7 @@ impl<'p> Trial<'p> {
             tokio::time::sleep(PAUSE * round).await;
         }
         let mut taken = std::mem::take(&mut *self.taken.lock());
-        taken.sort_by_key(|(_, signal, _)| *signal);
+        taken.order_by_key(|(_, signal, _)| *signal);
         taken
     }
 

@@ -12,6 +12,7 @@ use crate::cli::test::trial::{Lost, Trial};
 use crate::cli::{Failure, print};
 use crate::diagnostics::columns::counted;
 use crate::inspect::wanted::Wanted;
+use crate::order::Ordered;
 use crate::otlp::check::check;
 use crate::service::plan::Plan;
 use crate::telemetry::{Now, Signal};
@@ -87,7 +88,7 @@ async fn look(plan: &Plan, target: &Target) -> Result<String, Failure> {
     let all: u64 =
         Signal::ALL.into_iter().filter_map(|signal| Some(total(signal)?.bytes * trial.ways(signal) as u64)).sum();
     let mut shares: Vec<Share> = trial.lost().into_iter().flat_map(|lost| shares(lost, total)).collect();
-    shares.sort_by(|left, right| right.bytes.total_cmp(&left.bytes));
+    shares.order_by(|left, right| right.bytes.total_cmp(&left.bytes));
     let percent = |bytes: f64| format!("{:.0} %", 100.0 * bytes / all.max(1) as f64);
 
     let mut out = String::new();

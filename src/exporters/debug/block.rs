@@ -14,6 +14,7 @@ use super::line::{self, Line, failed};
 use super::requests::Absent;
 use super::tree::{Link, Row, Span, Tree};
 use crate::diagnostics::columns::{counted, hanging};
+use crate::order::Ordered;
 use crate::otlp::hex;
 use crate::otlp::pieces::Pieces;
 pub(crate) use list::List;
@@ -72,7 +73,7 @@ pub(crate) struct Told<'a> {
 impl Request {
     /// Sorts the logs, and removes spans that came twice; there must be a span.
     pub(crate) fn tell<'a>(&self, spans: &'a mut Vec<Span>, logs: &'a mut [Log], layout: Layout) -> Told<'a> {
-        logs.sort_by_key(|log| log.line.time);
+        logs.order_by_key(|log| log.line.time);
         let mut seen = HashSet::new();
         let given = spans.len();
         spans.retain(|span| seen.insert((span.id, span.start, span.end)));
@@ -95,7 +96,7 @@ impl Request {
         to: &mut Pieces,
     ) {
         if spans.is_empty() {
-            logs.sort_by_key(|log| log.line.time);
+            logs.order_by_key(|log| log.line.time);
             let shown = if list.is_none() { &logs[..] } else { &[] };
             return shown.iter().for_each(|log| _ = log.line.put(layout, to));
         }

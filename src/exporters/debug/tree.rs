@@ -9,6 +9,7 @@
 mod path;
 mod rows;
 
+use crate::order::Ordered;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -215,7 +216,7 @@ impl<'a> Tree<'a> {
                 None => self.roots.push(at),
             }
         }
-        self.roots.sort_by_key(|at| spans[*at].start);
+        self.roots.order_by_key(|at| spans[*at].start);
         let worth = |at: &usize| (spans[*at].parent == 0, spans[*at].end.saturating_sub(spans[*at].start));
         self.main = self.roots.iter().rev().copied().max_by_key(worth).unwrap_or_default();
     }
@@ -245,7 +246,7 @@ impl<'a> Tree<'a> {
             let mut children = std::mem::take(&mut node.children);
             let (begin, finish) = (node.start, node.end);
             // Sort by the start that each will have once it is placed.
-            children.sort_by_cached_key(|child| {
+            children.order_by_key(|child| {
                 let is_call = span.kind == CLIENT && spans[*child].kind == SERVER;
                 let times = times(&spans[*child], offset);
                 (times.0.saturating_add_signed(skew((begin, finish), times, is_call)), *child)

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::metrics::{DELTA, data_type, of_metrics};
 use super::{fixed_or, longest, optional, required, too_large, within_bounds};
+use crate::order::Ordered;
 use crate::otlp::message::Message;
 use crate::otlp::schema::{buckets, exponential_point, histogram_point, list, metric, metric_data, number_point};
 use crate::otlp::views::metrics::{Buckets, DataType, Number, Point};
@@ -104,7 +105,7 @@ fn aggregate<'a>(
         };
         points.push((group, if point == payload { payload } else { scene.arena.keep(&point)? }));
     }
-    points.sort_by_key(|(group, _)| *group);
+    points.order_by_key(|(group, _)| *group);
     for group in points.chunk_by(|(one, _), (other, _)| one == other) {
         point.clear();
         match (group, data_type) {
@@ -190,7 +191,7 @@ fn of_doubles(by: Aggregation, values: impl Iterator<Item = f64>) -> f64 {
         Aggregation::Max => values.into_iter().reduce(larger).unwrap_or(0.0),
         Aggregation::Count => count as f64,
         Aggregation::Median => {
-            values.sort_by(|one, other| other.is_nan().cmp(&one.is_nan()).then(one.total_cmp(other)));
+            values.order_by(|one, other| other.is_nan().cmp(&one.is_nan()).then(one.total_cmp(other)));
             match middle(&values) {
                 [one, other] => (one + other) / 2.0,
                 rest => rest.iter().sum(),

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::{Entries, LIST, MAP, TARGET, fixed_or, function, gathered, list, made, one_of, optional, put, required};
+use crate::order::Ordered;
 use crate::ottl::condition::equal;
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
@@ -139,7 +140,7 @@ fn sort<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Result<Value
     }
     // If one number is a double, all are compared as doubles.
     let is_whole = sorted.iter().all(|(item, _)| matches!(item, Value::Int(_)));
-    sorted.sort_by(|(one, one_text), (other, other_text)| {
+    sorted.order_by(|(one, one_text), (other, other_text)| {
         let order = match (one, other) {
             (Value::Int(one), Value::Int(other)) if is_whole => one.cmp(other),
             _ => one_text.cmp(other_text).then_with(|| compare_numbers(number(one), number(other))),
@@ -166,7 +167,7 @@ fn to_key_value_string<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) 
     let (delimiter, pair_delimiter) = (fixed_or(arguments, 1, "="), fixed_or(arguments, 2, " "));
     let mut pairs = gathered(entries(arguments.map(0, scene)?))?;
     if arguments.fixed_bool(3) == Some(true) {
-        pairs.sort_by_key(|(key, _)| *key);
+        pairs.order_by_key(|(key, _)| *key);
     }
     let mut out = Vec::new();
     let put_escaped = |out: &mut Vec<u8>, text: &[u8]| {

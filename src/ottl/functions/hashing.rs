@@ -9,6 +9,7 @@ use twox_hash::{XxHash3_64, XxHash3_128};
 
 use super::casting::bytes;
 use super::{CONVERTED, TEXT, function, made, optional, required};
+use crate::order::Ordered;
 use crate::otlp::{base64, hex};
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
@@ -114,7 +115,7 @@ fn community_id<'a>(arguments: &'a Arguments, scene: &mut Scene<'_, 'a>) -> Resu
         .iter()
         .find(|(name, _)| *name == protocol)
         .ok_or_else(|| Fault::new(format!("unsupported protocol: {}", String::from_utf8_lossy(protocol))))?;
-    ends.sort_by(|(one, one_port), (other, other_port)| {
+    ends.order_by(|(one, one_port), (other, other_port)| {
         (one.len(), one, one_port).cmp(&(other.len(), other, other_port))
     });
     let [(lower, lower_port), (upper, upper_port)] = ends;

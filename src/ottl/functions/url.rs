@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::{Entries, function, push, required};
+use crate::order::Ordered;
 use crate::otlp::hex;
 use crate::ottl::function::{Arguments, Function, Kind};
 use crate::ottl::scene::Scene;
@@ -165,7 +166,7 @@ fn parameters<'a>(query: &'a [u8], arena: &'a Arena) -> Result<Value<'a>, Fault>
     if all.len() > PARAMETERS {
         return Err(Fault::new("number of URL query parameters exceeded limit"));
     }
-    all.sort_by(|one, other| one.0.cmp(&other.0));
+    all.order_by(|one, other| one.0.cmp(&other.0));
     let (mut query, mut out) = (Entries::default(), Entries::default());
     for same in all.chunk_by(|one, other| one.0 == other.0) {
         let mut values = Vec::new();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::section::Section;
+use crate::order::Ordered;
 use crate::processors::{ProcessorSettings, Role, Stage, StageFactory, StageParts};
 use crate::telemetry::Signal;
 
@@ -44,7 +45,7 @@ impl Config {
             let decoded = Policy::decode(&policy, &name);
             policies.extend(decoded.map(|policy| (name, policy)));
         }
-        policies.sort_by_key(|(_, policy)| !policy.is_drop());
+        policies.order_by_key(|(_, policy)| !policy.is_drop());
         let strategy = section.text_or("sampling_strategy", "trace-complete");
         if strategy != "trace-complete" {
             let message = match strategy.as_str() {

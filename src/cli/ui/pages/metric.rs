@@ -15,6 +15,7 @@ use crate::cli::ui::store::metrics::Series;
 use crate::exporters::debug::buckets::PERCENTILES;
 use crate::exporters::debug::metric::{Shape, unit};
 use crate::exporters::debug::rates::CUMULATIVE;
+use crate::order::Ordered;
 use crate::otlp::views::metrics::DataType;
 use course::{Line, USUAL};
 
@@ -114,13 +115,13 @@ pub(super) fn screen(store: &Store, asked: &Asked) -> Option<Screen> {
         |series: &Series| *series.headers.service == *asked.get("service") && *series.name == *asked.get("name");
     let mut all: Vec<(u64, &Series)> = store.metrics.all().filter(|(_, series)| is_asked(series)).collect();
     // The same name may stand for several types; the one that most series have is shown.
-    all.sort_by_key(|(key, series)| (Key::of(series), *key));
+    all.order_by_key(|(key, series)| (Key::of(series), *key));
     let of_type = all.chunk_by(|(_, one), (_, other)| Key::of(one) == Key::of(other)).max_by_key(|run| run.len())?;
     let (_, any) = of_type.first()?;
     let key = Key::of(any);
     let words: Vec<String> = asked.get("text").split_whitespace().map(str::to_lowercase).collect();
     let mut among: Vec<(u64, &Series)> = of_type.iter().filter(|(_, series)| has(series, &words)).copied().collect();
-    among.sort_by(|(key, one), (other_key, other)| {
+    among.order_by(|(key, one), (other_key, other)| {
         other.weight.total_cmp(&one.weight).then_with(|| one.attributes.cmp(&other.attributes)).then(key.cmp(other_key))
     });
     let among = labels::named(&among);

@@ -14,6 +14,7 @@ use crate::diagnostics::escape::safe;
 use crate::exporters::debug::layout;
 use crate::exporters::debug::requests::Id;
 use crate::inspect::wanted::{Query, Wanted};
+use crate::order::Ordered;
 use crate::telemetry::Now;
 
 /// Rows on one page, and points in the picture.
@@ -81,10 +82,10 @@ pub(super) fn chosen(store: &Store, asked: &Asked) -> Result<Vec<Row>, Markup> {
     let matching =
         fitting.filter(|(_, trace, _)| !has_query || trace.items.iter().any(|item| item.is_wanted(&wanted, now)));
     let mut rows: Vec<Row> = matching.map(|(id, _, brief)| (*id, brief.clone())).collect();
-    rows.sort_by_key(|(id, brief)| (std::cmp::Reverse(brief.start), *id));
+    rows.order_by_key(|(id, brief)| (std::cmp::Reverse(brief.start), *id));
     match asked.get("sort") {
-        "duration" => rows.sort_by_key(|(_, brief)| std::cmp::Reverse(brief.duration)),
-        "spans" => rows.sort_by_key(|(_, brief)| std::cmp::Reverse(brief.spans)),
+        "duration" => rows.order_by_key(|(_, brief)| std::cmp::Reverse(brief.duration)),
+        "spans" => rows.order_by_key(|(_, brief)| std::cmp::Reverse(brief.spans)),
         "oldest" => rows.reverse(),
         _ => {}
     }

@@ -11,6 +11,7 @@ use super::{Asked, Screen, address, took};
 use crate::cli::page::count;
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::services::{self, Service};
+use crate::order::Ordered;
 
 /// Rows on the screen, and names in a cell.
 const ROWS: usize = 500;
@@ -33,16 +34,16 @@ pub(super) fn screen(store: &Store, asked: &Asked) -> Screen {
     let all = services::of(store.traces.all().map(|(_, _, brief)| &**brief));
     let mut rows: Vec<Row> = all.into_iter().collect();
     let by = |rows: &mut Vec<Row>, key: fn(&Service) -> f64| {
-        rows.sort_by(|(_, one), (_, other)| key(other).total_cmp(&key(one)));
+        rows.order_by(|(_, one), (_, other)| key(other).total_cmp(&key(one)));
     };
     match asked.get("sort") {
         "name" => {}
         "rate" => by(&mut rows, |service| service.per_minute),
         "failed" => by(&mut rows, failed_share),
-        "p50" => rows.sort_by_key(|(_, service)| Reverse(service.percentiles[0])),
-        "p95" => rows.sort_by_key(|(_, service)| Reverse(service.percentiles[1])),
-        "p99" => rows.sort_by_key(|(_, service)| Reverse(service.percentiles[2])),
-        "spans" => rows.sort_by_key(|(_, service)| Reverse(service.spans)),
+        "p50" => rows.order_by_key(|(_, service)| Reverse(service.percentiles[0])),
+        "p95" => rows.order_by_key(|(_, service)| Reverse(service.percentiles[1])),
+        "p99" => rows.order_by_key(|(_, service)| Reverse(service.percentiles[2])),
+        "spans" => rows.order_by_key(|(_, service)| Reverse(service.spans)),
         _ => by(&mut rows, |service| service.waited),
     }
     let part = html! {

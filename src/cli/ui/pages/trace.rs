@@ -21,6 +21,7 @@ use crate::diagnostics::columns::counted;
 use crate::exporters::debug::layout::{Layout, Tone};
 use crate::exporters::debug::requests::{Id, Log, Told, named, span_id, trace_id};
 use crate::inspect::wanted::{Query, Wanted};
+use crate::order::Ordered;
 use crate::otlp::hex;
 use crate::otlp::views::{self, LogRecord};
 use crate::telemetry::{Now, Signal};
@@ -63,7 +64,7 @@ fn screen(store: &Store, asked: &Asked, id: &Id, trace: &Trace) -> Screen {
         html! {}
     };
     if opened.spans.is_empty() {
-        opened.logs.sort_by_key(|log| log.line.time);
+        opened.logs.order_by_key(|log| log.line.time);
         let part = html! {
             p class="warn" { "! No span of it has arrived, only its logs." }
             div class="request" {
@@ -119,7 +120,7 @@ impl<'a> View<'a> {
         let of = |signal: Signal| trace.items.iter().map(|item| &**item).filter(move |item| item.signal == signal);
         let mut records: Vec<&Kept> = of(Signal::Logs).collect();
         // The same stable order as that of the lines.
-        records.sort_by_key(|item| time_of(&LogRecord::read(&item.record)));
+        records.order_by_key(|item| time_of(&LogRecord::read(&item.record)));
         let mut open = Vec::new();
         let open = hex::read(asked.get("span").as_bytes(), 8, &mut open).map(|()| span_id(&open));
         let rows = told.tree.rows.len();

@@ -14,6 +14,7 @@ use crate::exporters::debug::layout::word;
 use crate::exporters::debug::line;
 use crate::exporters::debug::metric::{self, Shape};
 use crate::exporters::debug::rates::Rates;
+use crate::order::Ordered;
 use crate::otlp::schema::{exponential_point, histogram_point, metric_data, number_point, summary_point};
 use crate::otlp::views::Repeated;
 use crate::otlp::views::metrics::{DataPoints, DataType, Metric, Point};
@@ -74,7 +75,7 @@ impl Series {
     pub(in crate::cli::ui) fn last(&self, most: usize) -> Vec<Point<'_>> {
         let encoded = Repeated::of(&self.points, metric_data::POINTS).skip(self.count.saturating_sub(most));
         let mut points: Vec<_> = encoded.map(|point| Point::read(self.shape.kind, point)).collect();
-        points.sort_by_key(|point| point.time);
+        points.order_by_key(|point| point.time);
         points
     }
 

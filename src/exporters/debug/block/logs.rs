@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::Log;
 use crate::exporters::debug::layout::Tone;
 use crate::exporters::debug::tree::Span;
+use crate::order::Ordered;
 
 /// The number of spans, from the latest start backwards, among which the one that ran at a log's time is searched.
 const NEAR: usize = 64;
@@ -25,7 +26,7 @@ impl<'a> Placed<'a> {
         let mut services: HashMap<&str, Vec<&Span>> = HashMap::new();
         if logs.iter().any(|log| log.span == 0) {
             spans.iter().for_each(|span| services.entry(&span.service).or_default().push(span));
-            services.values_mut().for_each(|spans| spans.sort_by_key(|span| span.start));
+            services.values_mut().for_each(|spans| spans.order_by_key(|span| span.start));
         }
         let mut placed = Placed { below: HashMap::new(), homeless: Vec::new(), lost: 0 };
         for log in logs {

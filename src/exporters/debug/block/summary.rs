@@ -7,6 +7,7 @@ use super::{Drawing, Request, Why, named};
 use crate::diagnostics::columns::counted;
 use crate::exporters::debug::layout::{Layout, Tone, duration, pair};
 use crate::exporters::debug::tree::{CLIENT, SERVER, Tree, Work};
+use crate::order::Ordered;
 use crate::otlp::hex;
 
 /// Maximum failures named.
@@ -173,7 +174,7 @@ fn failures(tree: &Tree) -> (Vec<String>, usize) {
         }
     }
     // Failures that the client saw come first.
-    groups.sort_by_key(|(at, _)| tree.at(*at).1.is_after);
+    groups.order_by_key(|(at, _)| tree.at(*at).1.is_after);
     let more = groups.iter().skip(FAILURES).map(|(_, count)| count).sum();
     let text = |(at, count): &(usize, usize)| {
         let (span, node) = tree.at(*at);

@@ -3,6 +3,7 @@
 //! It lies within the request's own time. A detached span is not part of it, and has a path of its own.
 
 use super::Tree;
+use crate::order::Ordered;
 
 impl Tree<'_> {
     /// Finds the path of the main root, and of each detached span below it: backwards from its end, of the children
@@ -29,7 +30,7 @@ impl Tree<'_> {
                     children.push((start, end, *child));
                 }
             }
-            children.sort_unstable_by_key(|(_, end, _)| *end);
+            children.order_by_key(|(_, end, _)| *end);
             let (mut cursor, first) = (high, self.waits.len());
             // Of the children that still ran at the cursor, the one that began first.
             let mut running: Option<(u64, usize)> = None;

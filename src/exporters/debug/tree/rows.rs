@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::{CLIENT, Row, SERVER, Span, Tree, Work, covered};
 use crate::exporters::debug::call::Call;
+use crate::order::Ordered;
 
 /// The minimum number of siblings that share a row.
 const FOLD: usize = 3;
@@ -95,7 +96,7 @@ impl<'a> Tree<'a> {
             false => row.spans.iter().flat_map(|at| &self.nodes[*at].children).copied().collect(),
         };
         if row.spans.len() > 1 {
-            children.sort_by_key(|child| self.nodes[*child].start);
+            children.order_by_key(|child| self.nodes[*child].start);
         }
         // Spans that were not waited for come last.
         let has_heading = !row.is_heading && !self.nodes[row.first()].is_after;

@@ -9,6 +9,7 @@ use crate::cli::ui::pages::{request_address, time};
 use crate::cli::ui::store::Store;
 use crate::diagnostics::columns::counted;
 use crate::exporters::debug::metric::unit;
+use crate::order::Ordered;
 use crate::otlp::views::metrics::{DataType, Exemplar};
 
 /// Those in the chart, and in the table.
@@ -36,7 +37,7 @@ fn measured<'s>(drawn: &[&'s Named<'s>]) -> Vec<Measured<'s>> {
             }
         }
     }
-    all.sort_by(|one, other| (other.time, other.trace).cmp(&(one.time, one.trace)));
+    all.order_by(|one, other| (other.time, other.trace).cmp(&(one.time, one.trace)));
     all.dedup_by(|one, other| (one.time, one.trace, one.span) == (other.time, other.trace, other.span));
     all
 }

@@ -7,6 +7,7 @@ use super::course::{Interval, intervals, short};
 use crate::cli::ui::pages::{time, time_text};
 use crate::exporters::debug::buckets::Bucket;
 use crate::exporters::debug::metric::unit;
+use crate::order::Ordered;
 
 /// The most fields in each direction; the picture's size in its own units.
 const COLUMNS: usize = 80;
@@ -100,7 +101,7 @@ pub(super) fn map(named: &Named<'_>) -> Markup {
 /// Rows for all buckets in ascending order.
 fn rows(intervals: &[Interval]) -> Vec<Row> {
     let mut buckets: Vec<Bucket> = intervals.iter().flat_map(|interval| interval.buckets.iter().copied()).collect();
-    buckets.sort_by(|one, other| one.low.total_cmp(&other.low).then(high(one).total_cmp(&high(other))));
+    buckets.order_by(|one, other| one.low.total_cmp(&other.low).then(high(one).total_cmp(&high(other))));
     buckets.dedup_by_key(|bucket| (bucket.low.to_bits(), bucket.high.map(f64::to_bits)));
     let run = |run: &[Bucket]| {
         let (first, last) = run.first().zip(run.last())?;
