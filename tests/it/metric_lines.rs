@@ -119,6 +119,16 @@ fn distributions_have_percentiles() {
     let closed = HistogramDataPoint { max: Some(30.0), ..point.clone() };
     assert_eq!(one("", of(vec![point])), "histo: count=3 mean=20 p50>10 p95>10 p99>10 0.3/s");
     assert_eq!(one("", of(vec![closed])), "histo: count=3 mean=20 p50=20 p95=29 p99=29.8 0.3/s");
+    // Never outside of what was measured.
+    let point = histogram(&[100.0, 500.0], &[0, 2, 0], 620.0);
+    let closed = HistogramDataPoint { min: Some(300.0), max: Some(320.0), ..point };
+    assert_eq!(one("", of(vec![closed])), "histo: count=2 mean=310 p50=300 p95=320 p99=320 0.2/s");
+    assert_eq!(
+        one("", of(vec![histogram(&[-5.0, 5.0], &[2, 0, 0], 0.0)])),
+        "histo: count=2 mean=0 p50≤-5 p95≤-5 p99≤-5 0.2/s"
+    );
+    let infinite = histogram(&[10.0, f64::INFINITY], &[0, 2, 0], 60.0);
+    assert_eq!(one("", of(vec![infinite])), "histo: count=2 mean=30 p50>10 p95>10 p99>10 0.2/s");
     let bare = HistogramDataPoint { min: Some(0.5), max: Some(9.0), count: 4, ..Default::default() };
     assert_eq!(one("s", of(vec![bare])), "histo: count=4 min=0.5 max=9 s");
     assert_eq!(one("s", of(vec![HistogramDataPoint::default()])), "histo: count=0 s");

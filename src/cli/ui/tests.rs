@@ -138,7 +138,7 @@ fn a_series_in_use_keeps_its_last_points() {
 #[test]
 fn percentiles_are_of_what_came_between_two_points() {
     let mut store = Store::new();
-    let take = |store: &mut Store, start: u64, second: u64, counts: [u64; 3]| {
+    let take = |store: &mut Store, start: u64, second: u64, counts: [u64; 3], max: Option<f64>| {
         let point = HistogramDataPoint {
             start_time_unix_nano: NOON + start * SECOND,
             time_unix_nano: NOON + second * SECOND,
@@ -146,6 +146,7 @@ fn percentiles_are_of_what_came_between_two_points() {
             sum: Some(1.0),
             bucket_counts: counts.to_vec(),
             explicit_bounds: vec![10.0, 20.0],
+            max,
             ..HistogramDataPoint::default()
         };
         let histogram = Histogram { data_points: vec![point], aggregation_temporality: 2 };
@@ -153,11 +154,14 @@ fn percentiles_are_of_what_came_between_two_points() {
         page(store, "/metric", "service=shop&name=wait")
     };
     let median = |value: &str| format!("p50 <strong>{value}</strong>");
-    assert!(take(&mut store, 0, 10, [100, 0, 0]).contains(&median("5")), "the only point is all that is known");
-    assert!(take(&mut store, 0, 20, [100, 10, 0]).contains(&median("15")));
+    assert!(take(&mut store, 0, 10, [100, 0, 0], None).contains(&median("5")), "the only point is all that is known");
+    assert!(take(&mut store, 0, 20, [100, 10, 0], None).contains(&median("15")));
     // The process began anew.
-    assert!(take(&mut store, 25, 30, [4, 0, 0]).contains(&median("5")));
-    assert!(take(&mut store, 25, 40, [4, 8, 0]).contains(&median("15")));
+    assert!(take(&mut store, 25, 30, [4, 0, 0], None).contains(&median("5")));
+    assert!(take(&mut store, 25, 40, [4, 8, 0], None).contains(&median("15")));
+    // Beyond the last bound; and not above the greatest value of all the time.
+    assert!(take(&mut store, 25, 50, [4, 8, 3], None).contains(&median("&gt; 20")));
+    assert!(take(&mut store, 25, 60, [4, 9, 3], Some(12.0)).contains(&median("12")));
 }
 
 #[test]

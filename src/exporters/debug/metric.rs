@@ -102,9 +102,8 @@ fn distribution(text: &mut Text<'_, '_>, kind: DataType, point: &Point<'_>) {
         text.raw(&format!(" mean={}", rounded(sum / point.count as f64, 3)));
     }
     let shown = percentiles(kind, point);
-    for Estimate { percent, value, is_open } in &shown {
-        let sign = if *is_open { '>' } else { '=' };
-        text.raw(&format!(" p{}{sign}{}", rounded(*percent, 6), rounded(*value, 3)));
+    for Estimate { percent, value, bound } in &shown {
+        text.raw(&format!(" p{}{}{}", rounded(*percent, 6), bound.sign(), rounded(*value, 3)));
     }
     // Without buckets there is at least this.
     if shown.is_empty() {

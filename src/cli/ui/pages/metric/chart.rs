@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::course::{Line, short};
 use crate::cli::ui::pages::{time, time_text};
+use crate::exporters::debug::buckets::Bound;
 
 /// The picture's size in its own units.
 const WIDTH: f64 = 1000.0;
@@ -109,9 +110,19 @@ fn said(lines: &[Line], unit: &str) -> String {
         let values = || line.points.iter().map(|(_, value)| *value);
         let last = values().next_back()?;
         let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
-        Some(format!("{} last {} {unit}, between {} and {}", line.label, short(last), short(low), short(high)))
+        let last = format!("{}{}", before(line.bound), short(last));
+        Some(format!("{} last {last} {unit}, between {} and {}", line.label, short(low), short(high)))
     };
     lines.iter().filter_map(range).collect::<Vec<_>>().join("; ")
+}
+
+/// What stands before a value that is not known.
+fn before(bound: Bound) -> &'static str {
+    match bound {
+        Bound::Near => "",
+        Bound::AtMost => "≤ ",
+        Bound::Above => "> ",
+    }
 }
 
 pub(super) fn legend(lines: &[Line]) -> Markup {
@@ -122,7 +133,7 @@ pub(super) fn legend(lines: &[Line]) -> Markup {
                     svg viewBox="0 0 28 10" aria-hidden="true" { path class=(style(index)) d="M1 5H27" {} }
                     span {
                         (line.label)
-                        @if let Some((_, last)) = line.points.last() { " " strong { (short(*last)) } }
+                        @if let Some((_, last)) = line.points.last() { " " strong { (before(line.bound)) (short(*last)) } }
                     }
                 }
             }

@@ -2,10 +2,10 @@
 
 use super::{View, is_distribution};
 use crate::cli::ui::store::metrics::Series;
-use crate::exporters::debug::buckets::{Bucket, Estimate, buckets, percentiles, percentiles_of};
+use crate::exporters::debug::buckets::{Bound, Bucket, Estimate, Extremes, buckets, percentiles, percentiles_of};
 use crate::exporters::debug::metric::{Shape, rounded};
 use crate::exporters::debug::rates::{CUMULATIVE, Rates};
-use crate::otlp::views::metrics::DataType;
+use crate::otlp::views::metrics::{DataType, Point};
 
 /// The percentile that stands for a distribution where only one does.
 pub(in crate::cli::ui::pages) const USUAL: f64 = 95.0;
@@ -18,6 +18,8 @@ pub(in crate::cli::ui::pages) struct Line {
     pub(super) label: String,
     /// Times and finite values, by time.
     pub(in crate::cli::ui::pages) points: Vec<(u64, f64)>,
+    /// What is known of the last value.
+    pub(super) bound: Bound,
 }
 
 /// What a distribution counted within a time.
@@ -29,13 +31,15 @@ pub(super) struct Interval {
     sum: Option<f64>,
     /// Those that are not empty, in ascending order.
     pub(super) buckets: Vec<Bucket>,
+    /// Those of a cumulative point are of all its time.
+    extremes: Extremes,
     /// The percentiles that a summary brings.
     own: Vec<Estimate>,
 }
 
 impl Interval {
     fn estimates(&self) -> Vec<Estimate> {
-        if self.own.is_empty() { percentiles_of(&self.buckets) } else { self.own.clone() }
+        if self.own.is_empty() { percentiles_of(&self.buckets, self.extremes) } else { self.own.clone() }
     }
 
     /// What came since an earlier total. `None` if the two cannot be compared.
@@ -52,12 +56,10 @@ impl Interval {
 
 /// The counts that were added to buckets; `None` if their bounds changed or they began anew.
 fn added(now: &[Bucket], before: &[Bucket]) -> Option<Vec<Bucket>> {
-    let is_same = |one: &Bucket, other: &Bucket| {
-        one.low.to_bits() == other.low.to_bits() && one.high.map(f64::to_bits) == other.high.map(f64::to_bits)
-    };
+    let bounds = |bucket: &Bucket| (bucket.low.to_bits(), bucket.high.to_bits());
     let (mut before, mut out) = (before.iter().peekable(), Vec::new());
     for bucket in now {
-        let earlier = before.next_if(|earlier| is_same(earlier, bucket)).map_or(0, |earlier| earlier.count);
+        let earlier = before.next_if(|earlier| bounds(earlier) == bounds(bucket)).map_or(0, |earlier| earlier.count);
         out.push(Bucket { count: bucket.count.checked_sub(earlier)?, ..*bucket });
     }
     out.retain(|bucket| bucket.count > 0);
@@ -71,13 +73,15 @@ pub(super) fn intervals(series: &Series, has_extremes: bool) -> Vec<Interval> {
     let is_cumulative = temporality == CUMULATIVE || kind == DataType::Summary;
     let (mut out, mut before) = (Vec::new(), None);
     for mut point in series.points() {
-        // The extremes of a cumulative point are those of all its time.
+        let extremes = Extremes { min: point.min, max: point.max };
+        // The buckets of cumulative points are compared, so they must not end at extremes, which change.
         if is_cumulative || !has_extremes {
             (point.min, point.max) = (None, None);
         }
         let own = if kind == DataType::Summary { percentiles(kind, &point) } else { Vec::new() };
         let buckets = buckets(kind, &point);
-        let total = Interval { start: point.start, time: point.time, count: point.count, sum: point.sum, buckets, own };
+        let Point { start, time, count, sum, .. } = point;
+        let total = Interval { start, time, count, sum, buckets, extremes, own };
         out.extend(match &before {
             _ if !is_cumulative => Some(total.clone()),
             Some(before) => total.since(before),
@@ -93,6 +97,7 @@ pub(super) fn intervals(series: &Series, has_extremes: bool) -> Vec<Interval> {
 
 /// One line for a view; of a distribution's percentiles, the one that is asked for or else its last.
 pub(in crate::cli::ui::pages) fn line(series: &Series, view: View, percent: f64) -> Line {
+    let mut bound = Bound::Near;
     let points: Vec<(u64, f64)> = match view {
         View::Rate => {
             let (points, mut rates) = (series.points(), Rates::default());
@@ -102,8 +107,9 @@ pub(in crate::cli::ui::pages) fn line(series: &Series, view: View, percent: f64)
         View::Percentiles | View::Heat => {
             let estimate = |interval: &Interval| {
                 let estimates = interval.estimates();
-                let asked = estimates.iter().find(|estimate| estimate.percent == percent);
-                Some((interval.time, asked.or(estimates.last())?.value))
+                let asked = estimates.iter().find(|estimate| estimate.percent == percent).or(estimates.last())?;
+                bound = asked.bound;
+                Some((interval.time, asked.value))
             };
             intervals(series, true).iter().filter_map(estimate).collect()
         }
@@ -116,7 +122,7 @@ pub(in crate::cli::ui::pages) fn line(series: &Series, view: View, percent: f64)
             points.iter().filter_map(|point| Some((point.time, point.value?.double()))).collect()
         }
     };
-    Line { label: String::new(), points: drawable(points) }
+    Line { label: String::new(), points: drawable(points), bound }
 }
 
 /// The lines of one series: several for percentiles.
@@ -126,13 +132,15 @@ pub(super) fn lines(series: &Series, view: View, label: &str) -> Vec<Line> {
     }
     let mut lines: Vec<(f64, Line)> = Vec::new();
     for interval in intervals(series, true) {
-        for Estimate { percent, value, .. } in interval.estimates() {
+        for Estimate { percent, value, bound } in interval.estimates() {
             let is_known = lines.iter().any(|(known, _)| *known == percent);
             if !is_known && lines.len() < QUANTILES {
-                lines.push((percent, Line { label: format!("p{}", rounded(percent, 6)), points: Vec::new() }));
+                let label = format!("p{}", rounded(percent, 6));
+                lines.push((percent, Line { label, points: Vec::new(), bound }));
             }
             if let Some((_, line)) = lines.iter_mut().find(|(known, _)| *known == percent) {
                 line.points.push((interval.time, value));
+                line.bound = bound;
             }
         }
     }

@@ -22,15 +22,16 @@ const SHADES: f64 = 5.0;
 /// Neighbouring buckets that share a row.
 struct Row {
     low: f64,
-    high: Option<f64>,
+    high: f64,
 }
 
 impl Row {
     fn name(&self, unit: &str) -> String {
-        match self.high {
-            Some(high) if high == self.low => format!("{} {unit}", short(high)),
-            Some(high) => format!("{} to {} {unit}", short(self.low), short(high)),
-            None => format!("more than {} {unit}", short(self.low)),
+        match (self.low, self.high) {
+            (low, f64::INFINITY) => format!("more than {} {unit}", short(low)),
+            (f64::NEG_INFINITY, high) => format!("at most {} {unit}", short(high)),
+            (low, high) if high == low => format!("{} {unit}", short(high)),
+            (low, high) => format!("{} to {} {unit}", short(low), short(high)),
         }
     }
 }
@@ -63,7 +64,7 @@ pub(super) fn map(named: &Named<'_>) -> Markup {
             div class="plot" {
                 ul class="ticks between" aria-hidden="true" {
                     @for row in rows.iter().rev().step_by(rows.len().div_ceil(TICKS)) {
-                        li { "≤ " (row.high.map_or("∞".to_owned(), short)) }
+                        li { @if row.high.is_finite() { "≤ " (short(row.high)) } @else { "> " (short(row.low)) } }
                     }
                 }
                 svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(label) {
@@ -101,17 +102,13 @@ pub(super) fn map(named: &Named<'_>) -> Markup {
 /// Rows for all buckets in ascending order.
 fn rows(intervals: &[Interval]) -> Vec<Row> {
     let mut buckets: Vec<Bucket> = intervals.iter().flat_map(|interval| interval.buckets.iter().copied()).collect();
-    buckets.order_by(|one, other| one.low.total_cmp(&other.low).then(high(one).total_cmp(&high(other))));
-    buckets.dedup_by_key(|bucket| (bucket.low.to_bits(), bucket.high.map(f64::to_bits)));
+    buckets.order_by(|one, other| one.low.total_cmp(&other.low).then(one.high.total_cmp(&other.high)));
+    buckets.dedup_by_key(|bucket| (bucket.low.to_bits(), bucket.high.to_bits()));
     let run = |run: &[Bucket]| {
         let (first, last) = run.first().zip(run.last())?;
         Some(Row { low: first.low, high: last.high })
     };
     buckets.chunks(buckets.len().div_ceil(ROWS).max(1)).filter_map(run).collect()
-}
-
-fn high(bucket: &Bucket) -> f64 {
-    bucket.high.unwrap_or(f64::INFINITY)
 }
 
 /// The counts of a column: each bucket counts in the last row that begins at or below it.
