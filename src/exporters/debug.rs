@@ -24,6 +24,7 @@ pub(crate) mod sampling;
 pub(crate) mod sink;
 mod text;
 pub(crate) mod tree;
+pub(crate) mod unit;
 pub(crate) mod value;
 mod walk;
 

@@ -63,13 +63,26 @@ fn one(unit: &str, data: Data) -> String {
 #[test]
 fn numbers_read_well() {
     let rows = [
-        (0.15, "s", "gauge: 0.15 s"),
-        (0.1 + 0.05, "s", "gauge: 0.15 s"),
+        (0.15, "s", "gauge: 150 ms"),
+        (0.1 + 0.05, "s", "gauge: 150 ms"),
+        (93_784.0, "s", "gauge: 1.09 d"),
+        (0.0, "ms", "gauge: 0 ms"),
+        (2.5e-10, "s", "gauge: 0.25 ns"),
+        (1e300, "s", "gauge: 1.1574074074074075e+295 d"),
+        (f64::INFINITY, "By", "gauge: Infinity"),
+        (f64::NAN, "us", "gauge: NaN"),
+        (1_500.0, "us", "gauge: 1.5 ms"),
         (1.0 / 3.0, "1", "gauge: 0.333333"),
         (75.0, "%", "gauge: 75 %"),
         (0.0, "", "gauge: 0"),
-        (1_234_567.89, "By", "gauge: 1234568 By"),
-        (-0.000_123_456_789, "{request}", "gauge: -0.000123457"),
+        (1_234_567.89, "By", "gauge: 1.18 MiB"),
+        (1_536.0, "By/s", "gauge: 1.5 KiB/s"),
+        (3.0, "KiBy", "gauge: 3 KiB"),
+        (-512.0, "By", "gauge: -512 B"),
+        (1_234_567.89, "W", "gauge: 1,234,568 W"),
+        (-1_234.5, "1", "gauge: -1,234.5"),
+        (12.0, "{request}/s", "gauge: 12 request/s"),
+        (-0.000_123_456_789, "{request}", "gauge: -0.000123457 request"),
         (1e-9, "", "gauge: 1e-9"),
         (1e300, "", "gauge: 1e+300"),
         (f64::NAN, "", "gauge: NaN"),
@@ -79,6 +92,10 @@ fn numbers_read_well() {
         let data = Data::Gauge(Gauge { data_points: vec![number(2, Value::AsDouble(value))] });
         assert_eq!(one(unit, data), expected);
     }
+    assert_eq!(
+        one("1", sum(vec![number(2, Value::AsInt(i64::MIN))], CUMULATIVE, false)),
+        "sum: -9,223,372,036,854,775,808"
+    );
     assert_eq!(one("s", sum(vec![number(2, Value::AsInt(-7))], CUMULATIVE, false)), "sum: -7 s");
 }
 
@@ -91,20 +108,20 @@ fn counters_have_a_rate() {
         point.attributes = vec![pair("user", user)];
         lines(&mut rates, "{request}", sum(vec![point], CUMULATIVE, true)).remove(0)
     };
-    assert_eq!(at(2, 10, "a"), "sum: 10 user=a");
-    assert_eq!(at(2, 99, "b"), "sum: 99 user=b");
-    assert_eq!(at(4, 15, "a"), "sum: 15 2.5/s user=a");
-    assert_eq!(at(6, 15, "a"), "sum: 15 0/s user=a");
+    assert_eq!(at(2, 10, "a"), "sum: 10 request user=a");
+    assert_eq!(at(2, 99, "b"), "sum: 99 request user=b");
+    assert_eq!(at(4, 15, "a"), "sum: 15 request 2.5 request/s user=a");
+    assert_eq!(at(6, 15, "a"), "sum: 15 request 0 request/s user=a");
     // The same point again, and one after a restart.
-    assert_eq!(at(6, 15, "a"), "sum: 15 user=a");
-    assert_eq!(at(8, 3, "a"), "sum: 3 user=a");
-    assert_eq!(one("By", sum(vec![number(5, Value::AsDouble(6.0))], DELTA, true)), "sum: 6 By 1.5 By/s");
-    assert_eq!(one("By", sum(vec![number(5, Value::AsDouble(6.0))], DELTA, false)), "sum: 6 By");
+    assert_eq!(at(6, 15, "a"), "sum: 15 request user=a");
+    assert_eq!(at(8, 3, "a"), "sum: 3 request user=a");
+    assert_eq!(one("By", sum(vec![number(5, Value::AsDouble(6.0))], DELTA, true)), "sum: 6 B 1.5 B/s");
+    assert_eq!(one("By", sum(vec![number(5, Value::AsDouble(6.0))], DELTA, false)), "sum: 6 B");
     // However many series there are.
     for user in 0..20_000 {
         at(10, 1, &user.to_string());
     }
-    assert_eq!(at(12, 5, "19999"), "sum: 5 2/s user=19999");
+    assert_eq!(at(12, 5, "19999"), "sum: 5 request 2 request/s user=19999");
 }
 
 #[test]
@@ -112,8 +129,8 @@ fn distributions_have_percentiles() {
     let of = |points| Data::Histogram(Histogram { data_points: points, aggregation_temporality: DELTA });
     let point = histogram(&[10.0, 100.0, 1000.0], &[50, 40, 9, 1], 5000.0);
     let closed = HistogramDataPoint { min: Some(2.0), max: Some(1500.0), ..point.clone() };
-    assert_eq!(one("ms", of(vec![point])), "histo: count=100 mean=50 p50=10 p95=600 p99=1000 ms 10/s");
-    assert_eq!(one("ms", of(vec![closed])), "histo: count=100 mean=50 p50=10 p95=600 p99=1000 ms 10/s");
+    assert_eq!(one("ms", of(vec![point])), "histo: count=100 mean=50 ms p50=10 ms p95=600 ms p99=1 s 10/s");
+    assert_eq!(one("ms", of(vec![closed])), "histo: count=100 mean=50 ms p50=10 ms p95=600 ms p99=1 s 10/s");
     // All in the last bucket, which has no end.
     let point = histogram(&[10.0], &[0, 3], 60.0);
     let closed = HistogramDataPoint { max: Some(30.0), ..point.clone() };
@@ -130,8 +147,8 @@ fn distributions_have_percentiles() {
     let infinite = histogram(&[10.0, f64::INFINITY], &[0, 2, 0], 60.0);
     assert_eq!(one("", of(vec![infinite])), "histo: count=2 mean=30 p50>10 p95>10 p99>10 0.2/s");
     let bare = HistogramDataPoint { min: Some(0.5), max: Some(9.0), count: 4, ..Default::default() };
-    assert_eq!(one("s", of(vec![bare])), "histo: count=4 min=0.5 max=9 s");
-    assert_eq!(one("s", of(vec![HistogramDataPoint::default()])), "histo: count=0 s");
+    assert_eq!(one("s", of(vec![bare])), "histo: count=4 min=500 ms max=9 s");
+    assert_eq!(one("s", of(vec![HistogramDataPoint::default()])), "histo: count=0");
     assert_eq!(one("s", of(vec![histogram(&[], &[3], 9.0)])), "histo: count=3 mean=3 s 0.3/s");
     // Powers of two: 1 below zero, 2 at zero, 7 above.
     let point = ExponentialHistogramDataPoint {
@@ -143,7 +160,7 @@ fn distributions_have_percentiles() {
         ..Default::default()
     };
     let data = Data::ExponentialHistogram(ExponentialHistogram { data_points: vec![point], ..Default::default() });
-    assert_eq!(one("s", data), "histo: count=10 mean=3 p50=3 p95=14.7 p99=15.7 s");
+    assert_eq!(one("s", data), "histo: count=10 mean=3 s p50=3 s p95=14.7 s p99=15.7 s");
     let value = |quantile, value| ValueAtQuantile { quantile, value };
     let point = SummaryDataPoint {
         count: 10,
@@ -152,7 +169,7 @@ fn distributions_have_percentiles() {
         ..Default::default()
     };
     let data = Data::Summary(Summary { data_points: vec![point] });
-    assert_eq!(one("ms", data), "summar: count=10 mean=5.55 p50=5 p99.9=9.75 ms");
+    assert_eq!(one("ms", data), "summar: count=10 mean=5.55 ms p50=5 ms p99.9=9.75 ms");
 }
 
 /// Counts that do not fit, bounds without order, more counts than bounds: something is said, and nothing breaks.
@@ -173,6 +190,6 @@ fn hostile_distributions_are_harmless() {
             time_unix_nano: u64::MAX,
             ..Default::default()
         };
-        assert!(one("s", of(vec![point])).starts_with("histo: count=18446744073709551615 mean=Infinity"));
+        assert!(one("s", of(vec![point])).starts_with("histo: count=18,446,744,073,709,551,615 mean=Infinity"));
     }
 }

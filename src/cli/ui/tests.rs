@@ -30,7 +30,11 @@ fn resource(service: &str) -> Option<Resource> {
 }
 
 fn take_metric(store: &mut Store, service: &str, name: &str, data: Data) {
-    let metric = Metric { name: name.to_owned(), data: Some(data), ..Metric::default() };
+    take(store, service, Metric::default(), name, data);
+}
+
+fn take(store: &mut Store, service: &str, metric: Metric, name: &str, data: Data) {
+    let metric = Metric { name: name.to_owned(), data: Some(data), ..metric };
     let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
     let group = ResourceMetrics { resource: resource(service), scope_metrics, ..ResourceMetrics::default() };
     let request = ExportMetricsServiceRequest { resource_metrics: vec![group] };
@@ -138,7 +142,7 @@ fn a_series_in_use_keeps_its_last_points() {
 #[test]
 fn percentiles_are_of_what_came_between_two_points() {
     let mut store = Store::new();
-    let take = |store: &mut Store, start: u64, second: u64, counts: [u64; 3], max: Option<f64>| {
+    let wait = |store: &mut Store, start: u64, second: u64, counts: [u64; 3], max: Option<f64>| {
         let point = HistogramDataPoint {
             start_time_unix_nano: NOON + start * SECOND,
             time_unix_nano: NOON + second * SECOND,
@@ -154,14 +158,14 @@ fn percentiles_are_of_what_came_between_two_points() {
         page(store, "/metric", "service=shop&name=wait")
     };
     let median = |value: &str| format!("p50 <strong>{value}</strong>");
-    assert!(take(&mut store, 0, 10, [100, 0, 0], None).contains(&median("5")), "the only point is all that is known");
-    assert!(take(&mut store, 0, 20, [100, 10, 0], None).contains(&median("15")));
+    assert!(wait(&mut store, 0, 10, [100, 0, 0], None).contains(&median("5")), "the only point is all that is known");
+    assert!(wait(&mut store, 0, 20, [100, 10, 0], None).contains(&median("15")));
     // The process began anew.
-    assert!(take(&mut store, 25, 30, [4, 0, 0], None).contains(&median("5")));
-    assert!(take(&mut store, 25, 40, [4, 8, 0], None).contains(&median("15")));
+    assert!(wait(&mut store, 25, 30, [4, 0, 0], None).contains(&median("5")));
+    assert!(wait(&mut store, 25, 40, [4, 8, 0], None).contains(&median("15")));
     // Beyond the last bound; and not above the greatest value of all the time.
-    assert!(take(&mut store, 25, 50, [4, 8, 3], None).contains(&median("&gt; 20")));
-    assert!(take(&mut store, 25, 60, [4, 9, 3], Some(12.0)).contains(&median("12")));
+    assert!(wait(&mut store, 25, 50, [4, 8, 3], None).contains(&median("&gt; 20")));
+    assert!(wait(&mut store, 25, 60, [4, 9, 3], Some(12.0)).contains(&median("12")));
 }
 
 #[test]
@@ -174,6 +178,28 @@ fn a_counter_that_begins_anew_has_no_rate_then() {
     }
     let html = page(&mut store, "/metric", "service=shop&name=orders");
     assert!(html.contains("last 4 per second, between 4 and 5"), "{html}");
+}
+
+/// In its unit, with round numbers at the axis.
+#[test]
+fn values_are_written_for_people() {
+    let mut store = Store::new();
+    let mut shown = |unit: &str, values: &[f64]| {
+        for (second, value) in (1..).zip(values) {
+            let metric = Metric { unit: unit.to_owned(), ..Metric::default() };
+            take(&mut store, "shop", metric, unit, gauge(vec![number(second, *value, "a")]));
+        }
+        let html = page(&mut store, "/metric", &format!("service=shop&name={}", unit.replace('/', "%2F")));
+        let ticks = html.split_once("<ul class=\"ticks\"").and_then(|(_, rest)| rest.split_once("</ul>")).unwrap().0;
+        let ticks: Vec<_> = ticks.split("<li>").skip(1).filter_map(|rest| rest.split('<').next()).collect();
+        let latest = html.split_once("<td class=\"wide words\">").unwrap().1.split('<').next().unwrap();
+        format!("{} | {latest}", ticks.join(" "))
+    };
+    assert_eq!(shown("By", &[0.0, 1_572_864.0]), "1.5 MiB 1 MiB 0.5 MiB 0 | 1.5 MiB");
+    assert_eq!(shown("s", &[0.0, 0.75]), "800 ms 600 ms 400 ms 200 ms 0 | 750 ms");
+    assert_eq!(shown("ms", &[0.0, 5_000_000.0]), "1.5 h 1 h 0.5 h 0 | 1.39 h");
+    assert_eq!(shown("1", &[100.001, 100.002]), "100.002 100.0015 100.001 | 100.002");
+    assert_eq!(shown("{request}/s", &[0.0, 40_000.0]), "40 k 30 k 20 k 10 k 0 | 40,000 request/s");
 }
 
 #[test]

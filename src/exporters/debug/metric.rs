@@ -8,8 +8,9 @@ use super::layout::{LONGEST, Tone, word, words};
 use super::line::{Line, put_attributes};
 use super::rates::Rates;
 use super::text::Text;
+use super::unit::{Unit, separated};
 use crate::otlp::number;
-use crate::otlp::views::metrics::{DataPoints, DataType, Metric, Number, Point};
+use crate::otlp::views::metrics::{DataPoints, DataType, Metric, Point};
 
 /// Makes a line for each data point, until `put` returns false.
 pub(super) fn lines(
@@ -27,7 +28,7 @@ pub(super) fn lines(
         DataType::Histogram | DataType::ExponentialHistogram => "histo",
         DataType::Summary => "summar",
     };
-    let (name, unit) = (word(columns, metric.name), unit(metric.unit));
+    let (name, unit) = (word(columns, metric.name), Unit::of(metric.unit));
     let DataPoints { points, temporality, is_monotonic } = metric.data.read();
     let shape = Shape { kind: metric.data.0, temporality, is_monotonic };
     for point in points {
@@ -67,48 +68,39 @@ impl Shape {
     }
 }
 
-/// A unit as it follows a number; `1` and `{request}` only annotate one.
-pub(crate) fn unit(unit: &[u8]) -> String {
-    let unit = word(12, unit);
-    if unit == "1" || unit.starts_with('{') { String::new() } else { unit }
-}
-
 /// The value of a data point, as on its line.
-pub(crate) fn value(kind: DataType, unit: &str, point: &Point<'_>, rate: Option<f64>) -> String {
+pub(crate) fn value(kind: DataType, unit: &Unit, point: &Point<'_>, rate: Option<f64>) -> String {
     words(LONGEST, |text| put_value(text, kind, unit, point, rate))
 }
 
-fn put_value(text: &mut Text<'_, '_>, kind: DataType, unit: &str, point: &Point<'_>, rate: Option<f64>) {
+fn put_value(text: &mut Text<'_, '_>, kind: DataType, unit: &Unit, point: &Point<'_>, rate: Option<f64>) {
     match point.value {
-        Some(Number::Int(value)) => number::put_int(text.to.out, value),
-        Some(Number::Double(value)) => text.raw(&rounded(value, 6)),
-        None => distribution(text, kind, point),
+        Some(value) => text.raw(&unit.exact(value)),
+        None => distribution(text, kind, unit, point),
     }
-    if !unit.is_empty() {
-        text.raw(" ");
-        text.raw(unit);
-    }
+    text.raw(&unit.word);
     if let Some(rate) = rate {
         // The rate of a distribution is that of its count.
-        let of = if point.value.is_some() && !unit.is_empty() { format!(" {unit}") } else { String::new() };
-        text.raw(&format!("  {}{of}/s", rounded(rate, 3)));
+        let count = Unit::of(b"");
+        let of = if point.value.is_some() { unit } else { &count };
+        text.raw(&format!("  {}{}/s", of.number(rate, 3), of.word));
     }
 }
 
-/// `count=6 mean=250 p50=12.5 p95=900 p99=1000`
-fn distribution(text: &mut Text<'_, '_>, kind: DataType, point: &Point<'_>) {
-    text.raw(&format!("count={}", point.count));
+/// `count=6 mean=250 ms p50=12.5 ms p95=900 ms p99=1 s`
+fn distribution(text: &mut Text<'_, '_>, kind: DataType, unit: &Unit, point: &Point<'_>) {
+    text.raw(&format!("count={}", separated(&point.count.to_string())));
     if let Some(sum) = point.sum.filter(|_| point.count > 0) {
-        text.raw(&format!(" mean={}", rounded(sum / point.count as f64, 3)));
+        text.raw(&format!(" mean={}", unit.number(sum / point.count as f64, 3)));
     }
     let shown = percentiles(kind, point);
     for Estimate { percent, value, bound } in &shown {
-        text.raw(&format!(" p{}{}{}", rounded(*percent, 6), bound.sign(), rounded(*value, 3)));
+        text.raw(&format!(" p{}{}{}", rounded(*percent, 6), bound.sign(), unit.number(*value, 3)));
     }
     // Without buckets there is at least this.
     if shown.is_empty() {
         for (label, value) in [("min", point.min), ("max", point.max)] {
-            value.into_iter().for_each(|value| text.raw(&format!(" {label}={}", rounded(value, 6))));
+            value.into_iter().for_each(|value| text.raw(&format!(" {label}={}", unit.number(value, 6))));
         }
     }
 }

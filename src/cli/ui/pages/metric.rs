@@ -13,8 +13,9 @@ use super::{Asked, Screen, time};
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::metrics::Series;
 use crate::exporters::debug::buckets::PERCENTILES;
-use crate::exporters::debug::metric::{Shape, unit};
+use crate::exporters::debug::metric::Shape;
 use crate::exporters::debug::rates::CUMULATIVE;
+use crate::exporters::debug::unit::Unit;
 use crate::order::Ordered;
 use crate::otlp::views::metrics::DataType;
 use course::{Line, USUAL};
@@ -211,10 +212,10 @@ fn shown(store: &Store, asked: &Asked, shape: Shape, among: &[Named<'_>]) -> Mar
         @match (view, &*drawn) {
             (View::Heat, [named, ..]) => (heat::map(named)),
             _ => {
-                @let unit = axis(view, shape, drawn.first().map_or("", |named| &named.series.unit));
+                @let (unit, word) = axis(view, shape, drawn.first().map_or("", |named| &named.series.unit));
                 @let title = if has_percentiles { format!("p{percent}") } else { view.title(shape).to_owned() };
-                (chart::chart(&title, &unit, &lines, &exemplars::dots(store, view, &drawn)))
-                (chart::legend(&lines))
+                (chart::chart(&title, (&unit, &word), &lines, &exemplars::dots(store, view, &drawn)))
+                (chart::legend(&unit, &lines))
             }
         }
         (table(asked, among, &drawn))
@@ -222,18 +223,13 @@ fn shown(store: &Store, asked: &Asked, shape: Shape, among: &[Named<'_>]) -> Mar
     }
 }
 
-/// The unit of the values in a view.
-fn axis(view: View, shape: Shape, written: &str) -> String {
-    let of = unit(written.as_bytes());
-    let annotation = written.trim_matches(['{', '}']);
-    match (view, is_distribution(shape)) {
-        (View::Rate, true) => "per second".to_owned(),
-        (View::Rate, false) if of.is_empty() && annotation.len() > 1 => format!("{annotation} per second"),
-        (View::Rate, false) if of.is_empty() => "per second".to_owned(),
-        (View::Rate, false) => format!("{of} per second"),
-        _ if of.is_empty() && annotation.len() > 1 => annotation.to_owned(),
-        _ => of,
-    }
+/// The unit of the values in a view, and what follows each of them.
+fn axis(view: View, shape: Shape, unit: &str) -> (Unit, String) {
+    // The rate of a distribution is that of its count.
+    let is_count = view == View::Rate && is_distribution(shape);
+    let unit = Unit::of(if is_count { b"" } else { unit.as_bytes() });
+    let word = if view == View::Rate { format!("{} per second", unit.word) } else { unit.word.clone() };
+    (unit, word)
 }
 
 fn table(asked: &Asked, among: &[Named<'_>], drawn: &[&Named<'_>]) -> Markup {

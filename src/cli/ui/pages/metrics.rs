@@ -131,7 +131,9 @@ fn spark(series: &Series) -> Markup {
     let y = |value: f64| HEIGHT - 2.0 - (HEIGHT - 4.0) * part(value);
     let path = points.iter().map(|(time, value)| format!("{:.1},{:.1}", x(*time), y(*value)));
     let points_said = counted(points.len(), "point");
-    let label = format!("{}, {points_said} between {} and {}", view.name(), course::short(low), course::short(high));
+    let unit = series.read_unit();
+    let [low, high] = [low, high].map(|value| course::short(&unit, value));
+    let label = format!("{}, {points_said} between {low} and {high}", view.name());
     html! {
         svg class="spark" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="xMinYMid"
             role="img" aria-label=(label) {

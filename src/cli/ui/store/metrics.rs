@@ -14,6 +14,7 @@ use crate::exporters::debug::layout::word;
 use crate::exporters::debug::line;
 use crate::exporters::debug::metric::{self, Shape};
 use crate::exporters::debug::rates::Rates;
+use crate::exporters::debug::unit::Unit;
 use crate::order::Ordered;
 use crate::otlp::schema::{exponential_point, histogram_point, metric_data, number_point, summary_point};
 use crate::otlp::views::Repeated;
@@ -83,12 +84,16 @@ impl Series {
         self.last(POINTS)
     }
 
+    pub(in crate::cli::ui) fn read_unit(&self) -> Unit {
+        Unit::of(self.unit.as_bytes())
+    }
+
     /// The newest point, as `misaki tail` writes its value, and its time.
     pub(in crate::cli::ui) fn latest(&self) -> Option<(u64, String)> {
         let (points, mut rates) = (self.last(2), Rates::default());
         let with_rate = points.iter().map(|point| (point, self.shape.rate(&mut rates, "", b"", point)));
         let (point, rate) = with_rate.last()?;
-        Some((point.time, metric::value(self.shape.kind, &metric::unit(self.unit.as_bytes()), point, rate)))
+        Some((point.time, metric::value(self.shape.kind, &self.read_unit(), point, rate)))
     }
 
     fn push(&mut self, point: &[u8]) {

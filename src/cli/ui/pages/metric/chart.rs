@@ -2,9 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::course::{Line, short};
+use super::course::{Line, scaled, short};
 use crate::cli::ui::pages::{time, time_text};
 use crate::exporters::debug::buckets::Bound;
+use crate::exporters::debug::metric::rounded;
+use crate::exporters::debug::unit::Unit;
 
 /// The picture's size in its own units.
 const WIDTH: f64 = 1000.0;
@@ -30,13 +32,12 @@ struct Axis {
 
 impl Axis {
     /// An axis with round numbers on which all values have a place.
-    fn of(low: f64, high: f64) -> Axis {
+    fn of(unit: &Unit, low: f64, high: f64) -> Axis {
         // Zero belongs to it unless all values are far from it.
         let low = if low > 0.0 && low < high * 0.7 { 0.0 } else { low };
         let least = (high / STEPS - low / STEPS).max(high.abs().max(low.abs()) * 1e-9).max(1e-300);
-        let size = 10f64.powf(least.log10().floor());
-        let step = [1.0, 2.0, 5.0].map(|times| times * size).into_iter().find(|step| *step >= least);
-        let step = step.unwrap_or(10.0 * size);
+        let (one, name) = unit.scaled(least).unwrap_or((1.0, ""));
+        let step = one * round(least / one, name);
         let low = (low / step).floor() * step;
         let steps = ((high / step - low / step).ceil() as usize).clamp(1, 2 * STEPS as usize);
         Axis { low, step, steps }
@@ -47,13 +48,37 @@ impl Axis {
         HEIGHT * (1.0 - part.clamp(0.0, 1.0))
     }
 
+    /// The numbers at the ticks, all in one size, with as many digits as tell them apart.
+    fn numbers(&self, unit: &Unit) -> impl Iterator<Item = String> {
+        let greatest = self.ticks().map(f64::abs).fold(self.step, f64::max);
+        let (size, name) = scaled(unit, greatest);
+        let digits = (greatest / size).log10().floor() - (self.step / size).log10().floor() + 1.0;
+        let name = move |tick| if tick == 0.0 { "" } else { name };
+        let number = move |tick| format!("{} {}", rounded(tick / size, (digits as i32).clamp(3, 12)), name(tick));
+        self.ticks().map(number).map(|number| number.trim_end().to_owned())
+    }
+
     /// From above.
     fn ticks(&self) -> impl Iterator<Item = f64> + '_ {
         (0..=self.steps).rev().map(|index| self.low + self.step * index as f64)
     }
 }
 
-pub(super) fn chart(title: &str, unit: &str, lines: &[Line], dots: &[Dot]) -> Markup {
+/// The next round number of a unit.
+fn round(least: f64, unit: &str) -> f64 {
+    let of_sixty = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0];
+    match unit {
+        "min" | "h" => of_sixty.into_iter().find(|step| *step >= least).unwrap_or(60.0),
+        _ if unit.ends_with('B') => least.log2().ceil().exp2(),
+        _ => {
+            let size = 10f64.powf(least.log10().floor());
+            [size, 2.0 * size, 5.0 * size].into_iter().find(|step| *step >= least).unwrap_or(10.0 * size)
+        }
+    }
+}
+
+/// With what follows each value, with the space before it.
+pub(super) fn chart(title: &str, (unit, word): (&Unit, &str), lines: &[Line], dots: &[Dot]) -> Markup {
     let points = || lines.iter().flat_map(|line| line.points.iter().copied());
     let all = || points().chain(dots.iter().map(|dot| (dot.time, dot.value)));
     let times = || all().map(|(time, _)| time);
@@ -61,7 +86,7 @@ pub(super) fn chart(title: &str, unit: &str, lines: &[Line], dots: &[Dot]) -> Ma
     let (Some(first), Some(last)) = (times().min(), times().max()) else {
         return html! { p { "Nothing to draw yet: there are too few points, or none has such a value." } };
     };
-    let axis = Axis::of(values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
+    let axis = Axis::of(unit, values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
     let x = |time: u64| WIDTH * if last > first { (time - first) as f64 / (last - first) as f64 } else { 0.5 };
     let place = |time: u64, value: f64| format!("{:.1} {:.1}", x(time), axis.y(value));
     let path = |line: &Line| {
@@ -69,12 +94,12 @@ pub(super) fn chart(title: &str, unit: &str, lines: &[Line], dots: &[Dot]) -> Ma
         // A single point is a line of no length, whose round ends show it.
         format!("M{}{}", places.join("L"), if places.len() == 1 { "h0" } else { "" })
     };
-    let label = format!("{title} from {} to {}: {}", time_text(first), time_text(last), said(lines, unit));
+    let label = format!("{title} from {} to {}: {}", time_text(first), time_text(last), said(lines, unit, word));
     html! {
         figure class="chart" {
-            p class="unit" { (title) @if !unit.is_empty() { ", " (unit) } }
+            p class="unit" { (title) @if !word.is_empty() { "," (word) } }
             div class="plot" {
-                ul class="ticks" aria-hidden="true" { @for tick in axis.ticks() { li { (short(tick)) } } }
+                ul class="ticks" aria-hidden="true" { @for number in axis.numbers(unit) { li { (number) } } }
                 svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(label) {
                     @for tick in axis.ticks() {
                         @let y = format!("{:.1}", axis.y(tick));
@@ -85,7 +110,7 @@ pub(super) fn chart(title: &str, unit: &str, lines: &[Line], dots: &[Dot]) -> Ma
                     }
                     @for dot in dots {
                         a href=(dot.address) tabindex="-1" {
-                            title { "Request with " (short(dot.value)) " at " (time_text(dot.time)) }
+                            title { "Request with " (short(unit, dot.value)) " at " (time_text(dot.time)) }
                             path class="exemplar" d=(format!("M{}h0", place(dot.time, dot.value))) {}
                         }
                     }
@@ -105,13 +130,13 @@ fn style(index: usize) -> String {
 }
 
 /// Each line in words: its last value, and between which values it runs.
-fn said(lines: &[Line], unit: &str) -> String {
+fn said(lines: &[Line], unit: &Unit, word: &str) -> String {
     let range = |line: &Line| {
         let values = || line.points.iter().map(|(_, value)| *value);
         let last = values().next_back()?;
         let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
-        let last = format!("{}{}", before(line.bound), short(last));
-        Some(format!("{} last {last} {unit}, between {} and {}", line.label, short(low), short(high)))
+        let last = format!("{}{}", before(line.bound), short(unit, last));
+        Some(format!("{} last {last}{word}, between {} and {}", line.label, short(unit, low), short(unit, high)))
     };
     lines.iter().filter_map(range).collect::<Vec<_>>().join("; ")
 }
@@ -125,7 +150,7 @@ fn before(bound: Bound) -> &'static str {
     }
 }
 
-pub(super) fn legend(lines: &[Line]) -> Markup {
+pub(super) fn legend(unit: &Unit, lines: &[Line]) -> Markup {
     html! {
         ul class="legend" {
             @for (index, line) in lines.iter().enumerate() {
@@ -133,7 +158,7 @@ pub(super) fn legend(lines: &[Line]) -> Markup {
                     svg viewBox="0 0 28 10" aria-hidden="true" { path class=(style(index)) d="M1 5H27" {} }
                     span {
                         (line.label)
-                        @if let Some((_, last)) = line.points.last() { " " strong { (before(line.bound)) (short(*last)) } }
+                        @if let Some((_, last)) = line.points.last() { " " strong { (before(line.bound)) (short(unit, *last)) } }
                     }
                 }
             }

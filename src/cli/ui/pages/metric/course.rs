@@ -5,6 +5,7 @@ use crate::cli::ui::store::metrics::Series;
 use crate::exporters::debug::buckets::{Bound, Bucket, Estimate, Extremes, buckets, percentiles, percentiles_of};
 use crate::exporters::debug::metric::{Shape, rounded};
 use crate::exporters::debug::rates::{CUMULATIVE, Rates};
+use crate::exporters::debug::unit::Unit;
 use crate::otlp::views::metrics::{DataType, Point};
 
 /// The percentile that stands for a distribution where only one does.
@@ -152,12 +153,18 @@ fn drawable(mut points: Vec<(u64, f64)>) -> Vec<(u64, f64)> {
     points
 }
 
-/// A number for the end of an axis: `0.25`, `1200`, `34.5 M`.
-pub(in crate::cli::ui::pages) fn short(value: f64) -> String {
-    // From which value on a unit is used, and its size.
-    let units = [(1e12, 1e12, " T"), (1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k")];
-    match units.into_iter().find(|(from, ..)| (*from..1e15).contains(&value.abs())) {
-        Some((_, size, unit)) => format!("{}{unit}", rounded(value / size, 4)),
-        None => rounded(value, 4),
-    }
+/// A number without the word of its unit: `0.25`, `1200`, `34.5 M`, `1.5 MiB`.
+pub(in crate::cli::ui::pages) fn short(unit: &Unit, value: f64) -> String {
+    let (size, name) = scaled(unit, value);
+    let significant = if unit.scaled(value).is_some() { 3 } else { 4 };
+    format!("{} {name}", rounded(value / size, significant)).trim_end().to_owned()
+}
+
+/// The size in which a value is written, and its name.
+pub(super) fn scaled(unit: &Unit, value: f64) -> (f64, &'static str) {
+    // From which value on a size is used.
+    let sizes = [(1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")];
+    let plain = || sizes.into_iter().find(|(from, ..)| (*from..1e15).contains(&value.abs()));
+    let plain = || plain().map_or((1.0, ""), |(_, size, name)| (size, name));
+    unit.scaled(value).unwrap_or_else(plain)
 }

@@ -8,7 +8,6 @@ use super::{Named, View};
 use crate::cli::ui::pages::{request_address, time};
 use crate::cli::ui::store::Store;
 use crate::diagnostics::columns::counted;
-use crate::exporters::debug::metric::unit;
 use crate::order::Ordered;
 use crate::otlp::views::metrics::{DataType, Exemplar};
 
@@ -84,10 +83,11 @@ pub(super) fn table(store: &Store, drawn: &[&Named<'_>]) -> Markup {
                 } }
                 tbody {
                     @for measured in measured.iter().take(ROWS) {
+                        @let unit = measured.named.series.read_unit();
                         tr data-row {
                             td { (time(measured.time)) }
                             td class="number" {
-                                (short(measured.value)) " " (unit(measured.named.series.unit.as_bytes()))
+                                (short(&unit, measured.value)) (unit.word)
                             }
                             td class="wide" { (measured.named.label) }
                             td {

@@ -6,7 +6,7 @@ use super::Named;
 use super::course::{Interval, intervals, short};
 use crate::cli::ui::pages::{time, time_text};
 use crate::exporters::debug::buckets::Bucket;
-use crate::exporters::debug::metric::unit;
+use crate::exporters::debug::unit::Unit;
 use crate::order::Ordered;
 
 /// The most fields in each direction; the picture's size in its own units.
@@ -26,18 +26,20 @@ struct Row {
 }
 
 impl Row {
-    fn name(&self, unit: &str) -> String {
-        match (self.low, self.high) {
-            (low, f64::INFINITY) => format!("more than {} {unit}", short(low)),
-            (f64::NEG_INFINITY, high) => format!("at most {} {unit}", short(high)),
-            (low, high) if high == low => format!("{} {unit}", short(high)),
-            (low, high) => format!("{} to {} {unit}", short(low), short(high)),
-        }
+    fn name(&self, unit: &Unit) -> String {
+        let short = |value| short(unit, value);
+        let bounds = match (self.low, self.high) {
+            (low, f64::INFINITY) => format!("more than {}", short(low)),
+            (f64::NEG_INFINITY, high) => format!("at most {}", short(high)),
+            (low, high) if high == low => short(high),
+            (low, high) => format!("{} to {}", short(low), short(high)),
+        };
+        bounds + &unit.word
     }
 }
 
 pub(super) fn map(named: &Named<'_>) -> Markup {
-    let (intervals, unit) = (intervals(named.series, false), unit(named.series.unit.as_bytes()));
+    let (intervals, unit) = (intervals(named.series, false), named.series.read_unit());
     let rows = rows(&intervals);
     let (Some(first), Some(last), false) = (intervals.first(), intervals.last(), rows.is_empty()) else {
         return html! { p { "Nothing to draw yet: the histogram has no buckets, or counted nothing." } };
@@ -60,11 +62,11 @@ pub(super) fn map(named: &Named<'_>) -> Markup {
     let shade = |count: u64| ((count as f64).ln_1p() / (most as f64).ln_1p() * SHADES).ceil().clamp(1.0, SHADES);
     html! {
         figure class="chart" {
-            p class="unit" { "Values by bucket" @if !unit.is_empty() { ", " (unit) } " – " (named.label) }
+            p class="unit" { "Values by bucket" @if !unit.word.is_empty() { "," (unit.word) } " – " (named.label) }
             div class="plot" {
                 ul class="ticks between" aria-hidden="true" {
                     @for row in rows.iter().rev().step_by(rows.len().div_ceil(TICKS)) {
-                        li { @if row.high.is_finite() { "≤ " (short(row.high)) } @else { "> " (short(row.low)) } }
+                        li { @if row.high.is_finite() { "≤ " (short(&unit, row.high)) } @else { "> " (short(&unit, row.low)) } }
                     }
                 }
                 svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(label) {
