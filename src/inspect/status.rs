@@ -136,9 +136,9 @@ fn exporter(queue: &Queue, now: Now) -> Value {
             "disk_quota_bytes": disk.map(|(_, quota)| quota),
             "disk_percent": disk.map(|(used, quota)| percent(used, quota)),
             "oldest_seconds": report.oldest.map(seconds_since),
-            "bytes_per_second": report.bytes_per_second.round(),
-            "seconds_until_full": report.seconds_until_full.map(f64::round),
-            "full_by": report.full_by,
+            "bytes_per_second": report.bytes_per_second.map(f64::round),
+            "seconds_until_full": report.until_full.map(|(seconds, _)| seconds.round()),
+            "full_by": report.until_full.map(|(_, limit)| limit),
         },
     })
 }

@@ -31,22 +31,24 @@ pub struct Report {
     /// Whether the exporter has a queue at all.
     pub(crate) is_enabled: bool,
     pub(crate) oldest: Option<SystemTime>,
-    pub(crate) bytes_per_second: f64,
-    /// How long an outage may last at the current rate before clients are refused; `None` when nothing arrives.
-    pub(crate) seconds_until_full: Option<f64>,
-    /// The limit reached then: `memory`, `disk` or `queue_size`.
-    pub(crate) full_by: &'static str,
+    /// `None` while arrivals do not tell what will come.
+    pub(crate) bytes_per_second: Option<f64>,
+    /// How long an outage may last at this rate before clients are refused, and the limit reached then: `memory`, `disk`
+    /// or `queue_size`; `None` if it is not known or nothing arrives.
+    pub(crate) until_full: Option<(f64, &'static str)>,
 }
 
 impl Queue {
     pub fn report(&self, now: Now) -> Report {
         let (items, room) = (self.held_items(), self.keep.room(self));
         let state = self.state.lock();
-        let (bytes_per_second, size_per_second) = state.flow.rates(now);
+        let rates = state.flow.rates(now);
+        let (bytes_per_second, size_per_second) = rates.unwrap_or_default();
         let queue = &self.settings.queue;
-        let until_full = |room: u64, rate: f64| if rate > 0.0 { room as f64 / rate } else { f64::INFINITY };
-        let of_bytes = until_full(room, bytes_per_second);
-        let of_size = until_full(queue.queue_size.saturating_sub(state.size), size_per_second);
+        let seconds = |room: u64, rate: f64| if rate > 0.0 { room as f64 / rate } else { f64::INFINITY };
+        let of_bytes = seconds(room, bytes_per_second);
+        let of_size = seconds(queue.queue_size.saturating_sub(state.size), size_per_second);
+        let until_full = if of_size < of_bytes { (of_size, "queue_size") } else { (of_bytes, self.keep.name()) };
         Report {
             destination: self.upstream.destination(),
             outage: self.upstream.outage(),
@@ -59,10 +61,9 @@ impl Queue {
             capacity: queue.queue_size,
             unit: self.unit(),
             oldest: state.flow.oldest(),
-            bytes_per_second,
+            bytes_per_second: rates.map(|(bytes, _)| bytes),
             is_enabled: queue.enabled,
-            seconds_until_full: Some(of_bytes.min(of_size)).filter(|seconds| queue.enabled && seconds.is_finite()),
-            full_by: if of_size < of_bytes { "queue_size" } else { self.keep.name() },
+            until_full: Some(until_full).filter(|(seconds, _)| queue.enabled && seconds.is_finite()),
         }
     }
 
