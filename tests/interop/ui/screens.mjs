@@ -1,7 +1,7 @@
 // The screens with the shop's telemetry: read, clicked through, live, wide and narrow, light and dark, without scripts.
 import { check, faintTexts, hold, open, overflow, screenshot, SCREENS, visit, wrongs } from './checks.mjs';
-import { post, stop, until } from './processes.mjs';
-import { BIDI, MARK } from './telemetry.mjs';
+import { post, startPage, stop, until } from './processes.mjs';
+import { BIDI, manyRequests, MARK } from './telemetry.mjs';
 
 /** A span's link in its row: the sentences above lead to rows too. */
 const spanLink = (page, name) => page.getByRole('table').getByRole('link', { name }).first();
@@ -22,7 +22,7 @@ async function requestOf(page, ui, words, query = '') {
   return page.getByRole('table').getByRole('link', { name: words }).first().getAttribute('href');
 }
 
-export async function checkScreens({ browser, ui, shop, collector, requests, shots }) {
+export async function checkScreens({ browser, ui, shop, collector, requests, shots, misaki, folder }) {
   const { context, page, faults } = await open(browser, ui);
   const send = (method, path) => fetch(shop.url + path, { method });
 
@@ -156,7 +156,7 @@ export async function checkScreens({ browser, ui, shop, collector, requests, sho
     await context.close();
   });
   await checkLivesOn(browser, ui, collector);
-  await checkGoesAway(browser, ui, collector);
+  await checkGoesAway({ browser, ui, collector, misaki, folder });
 }
 
 async function checkLive(page, ui, send) {
@@ -325,7 +325,7 @@ async function checkLivesOn(browser, ui, collector) {
   });
 }
 
-async function checkGoesAway(browser, ui, collector) {
+async function checkGoesAway({ browser, ui, collector, misaki, folder }) {
   await check('the collector ends: the open page says so, what came is still there', async () => {
     const { context, page } = await open(browser, ui);
     hold(!/nothing comes/i.test(await text(page)), 'it says so before');
@@ -339,5 +339,24 @@ async function checkGoesAway(browser, ui, collector) {
   await check('the page ends when it is told to, and says nothing of a fault', async () => {
     const status = await stop(ui);
     hold(status === 0, `it ended with ${status}`);
+  });
+  await check('the page is started anew: its old tab says what to do, and asks no more', async () => {
+    const [file, port] = [`${folder}/one.jsonl`, new URL(ui.origin).port];
+    await manyRequests(file, 1, Date.now());
+    const start = name => startPage(misaki, folder, name, ['--listen', `127.0.0.1:${port}`, file]);
+    const first = await start('first');
+    const { context, page } = await open(browser, first);
+    await stop(first);
+    await shows(page, /the connection is lost/i);
+    const second = await start('second');
+    await shows(page, /started anew: open the address/i);
+    let asked = 0;
+    page.on('request', () => asked += 1);
+    await page.waitForTimeout(5000);
+    hold(asked === 0, `it asked ${asked} times more`);
+    await page.goto(second.address);
+    await shows(page, /● Live/);
+    await stop(second);
+    await context.close();
   });
 }

@@ -24,7 +24,7 @@ try {
     const shop = await startShop(script, `${folder}/shop`, collector.http, REQUESTS);
     const ui = await startPage(misaki, `${folder}/shop`, 'page', ['--pid', String(collector.child.pid)]);
     if (wants('door')) await checkDoor({ browser, ui });
-    if (wants('screens')) await checkScreens({ browser, ui, shop, collector, requests: REQUESTS, shots });
+    if (wants('screens')) await checkScreens({ browser, ui, shop, collector, requests: REQUESTS, shots, misaki, folder: `${folder}/shop` });
     await stopAll();
   }
   if (wants('hostile')) {

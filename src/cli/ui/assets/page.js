@@ -1,7 +1,11 @@
 // The script of `misaki ui`: it replaces the changing part of a screen when something came, and knows some keys.
 // Everything works without it, and it remembers nothing.
 
-const RETRY = 2000;
+const LOST = "✗ The connection is lost. Trying again…";
+const ANEW = "✗ The page was started anew: open the address that it printed";
+/** The pause before the first of several tries, and the longest. */
+const RETRY = 1000;
+const RETRY_MOST = 60_000;
 const part = document.getElementById("part");
 const header = document.querySelector("header");
 
@@ -18,7 +22,9 @@ const live = {
   isPaused: false,
   isFetching: false,
   isPressed: false,
-  isLost: false,
+  /** Why nothing comes; empty if it does. */
+  trouble: "",
+  retry: RETRY,
   /** Something came that is not shown yet. */
   isStale: false,
   /** When the part may be asked for again: a screen that takes long is asked for less often. */
@@ -35,14 +41,14 @@ header.append(make("div", { className: "controls" }, note, pause));
 const tell = () => {
   const isHeld = isBusy();
   pause.textContent = live.isPaused ? "Live" : "Pause";
-  note.textContent = live.isLost
-    ? "✗ The connection is lost. Trying again…"
-    : live.isPaused
+  note.textContent =
+    live.trouble ||
+    (live.isPaused
       ? "Paused"
       : isHeld && live.isStale
         ? "Waiting for your selection"
-        : (part.querySelector("[data-state]")?.dataset.state ?? "● Live");
-  note.classList.toggle("bad", live.isLost);
+        : (part.querySelector("[data-state]")?.dataset.state ?? "● Live"));
+  note.classList.toggle("bad", live.trouble !== "");
 };
 
 /** Whether a replacement would disturb: text is selected, a field is in use or the mouse is pressed. */
@@ -67,14 +73,12 @@ const refresh = async () => {
   try {
     const url = new URL(location.href);
     url.searchParams.set("part", "1");
-    const response = await fetch(url);
-    if (!response.ok) throw new Error(response.statusText);
-    const text = await response.text();
-    lost(false);
+    const text = await ask(url);
+    troubled("");
     if (live.isPaused || isBusy()) live.isStale = true;
     else if (text !== live.shown) show(text);
-  } catch {
-    lost(true);
+  } catch (error) {
+    troubled(error);
   } finally {
     live.isFetching = false;
     live.notBefore = performance.now() + 4 * (performance.now() - begun);
@@ -92,8 +96,16 @@ const catchUpLater = () => {
   live.timer = setTimeout(catchUp, Math.max(0, live.notBefore - performance.now()) + 5);
 };
 
-const lost = (isLost) => {
-  live.isLost = isLost;
+/** Gets a text of this server. It refuses whoever has the cookie of an earlier one at this port. */
+const ask = async (url) => {
+  const response = await fetch(url);
+  if (response.status === 403) throw ANEW;
+  if (!response.ok) throw LOST;
+  return response.text();
+};
+
+const troubled = (why) => {
+  live.trouble = why && why !== ANEW ? LOST : why;
   tell();
 };
 
@@ -155,12 +167,23 @@ const listen = () => {
   if (document.hidden || (events && events.readyState !== EventSource.CLOSED)) return;
   events = new EventSource("/live");
   events.addEventListener("version", refresh);
-  events.addEventListener("open", () => lost(false));
-  events.addEventListener("error", () => {
+  events.addEventListener("open", () => {
+    live.retry = RETRY;
+    troubled("");
+  });
+  events.addEventListener("error", async () => {
     if (live.isUnloading) return;
-    lost(true);
-    // The browser tries again by itself, unless it was refused.
-    if (events.readyState === EventSource.CLOSED) setTimeout(listen, RETRY);
+    // The browser would try again at the same pace, and does not tell why it failed.
+    events.close();
+    try {
+      await ask("/icon.svg");
+      troubled(LOST);
+    } catch (error) {
+      troubled(error);
+    }
+    if (live.trouble === ANEW) return;
+    setTimeout(listen, live.retry);
+    live.retry = Math.min(2 * live.retry, RETRY_MOST);
   });
 };
 
@@ -204,7 +227,7 @@ const copy = async (element, button) => {
     getSelection().selectAllChildren(element);
     button.textContent = "Press Ctrl+C";
   }
-  setTimeout(() => (button.textContent = "Copy"), RETRY);
+  setTimeout(() => (button.textContent = "Copy"), 2000);
 };
 
 // Keys
