@@ -14,6 +14,7 @@ mod trace;
 mod values;
 
 use std::collections::BTreeSet;
+use std::time::UNIX_EPOCH;
 
 use http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
@@ -24,6 +25,7 @@ use crate::exporters::debug::layout::{Layout, duration};
 use crate::exporters::debug::requests::Id;
 use crate::otlp::hex;
 use crate::otlp::percent;
+use crate::telemetry::Now;
 
 /// What a browser asks for.
 pub(super) struct Asked {
@@ -229,13 +231,14 @@ fn forgotten(store: &Store) -> Markup {
     }
 }
 
-/// A time of day with its zone, for people and for machines.
+/// A time of day with its zone, after its date unless that is today's.
 fn time(nanos: u64) -> Markup {
     html! { span class="time" { (time_text(nanos)) } }
 }
 
 fn time_text(nanos: u64) -> String {
-    Layout::FILE.local().time(nanos)
+    let now = Now::read().wall.duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    Layout::FILE.local().dated(nanos, u64::try_from(now).unwrap_or_default())
 }
 
 /// A failure's mark: a sign and a word, so that colour alone says nothing.

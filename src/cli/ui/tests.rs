@@ -15,6 +15,7 @@ use prost::Message;
 
 use super::pages::{Asked, answer};
 use super::store::Store;
+use crate::exporters::debug::layout::Layout;
 use crate::telemetry::Signal;
 
 const SECOND: u64 = 1_000_000_000;
@@ -73,6 +74,19 @@ fn take_span(store: &mut Store, service: &str, number: u128) {
     let group = ResourceSpans { resource: resource(service), scope_spans, ..ResourceSpans::default() };
     let request = ExportTraceServiceRequest { resource_spans: vec![group] };
     store.take(Signal::Traces, &request.encode_to_vec(), false);
+}
+
+#[test]
+fn a_time_has_its_date_unless_that_is_today() {
+    let dated = |nanos, now| Layout::FILE.dated(nanos, now);
+    assert_eq!(dated(NOON, NOON + 3600 * SECOND), "22:13:20.000Z");
+    assert_eq!(dated(NOON, NOON + 7200 * SECOND), "2023-11-14 22:13:20.000Z");
+    assert_eq!(dated(NOON + 7200 * SECOND, NOON), "2023-11-15 00:13:20.000Z");
+    assert_eq!(dated(u64::MAX, NOON), "2554-07-21 23:34:33.709Z");
+    assert_eq!(dated(0, NOON).trim_end(), "--:--:--.---");
+    let mut store = Store::new();
+    take_span(&mut store, "shop", 0);
+    assert!(page(&mut store, "/", "").contains("<span class=\"time\">2023-11-1"));
 }
 
 /// While many requests are being read, the list has the newest, and says how many are still to come.

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 
 use super::Style;
 use super::text::Text;
@@ -131,6 +131,18 @@ impl Layout {
     pub fn time(self, nanos: u64) -> String {
         let zone = if nanos == 0 { String::new() } else { zone_name(self.offset(nanos)) };
         column(&format!("{}{zone}", self.clock(nanos)), self.time_columns().max(UNSET.len() + zone.len()))
+    }
+
+    /// The same after the date, unless that is today's: `2026-11-30 14:02:11.402Z`.
+    pub(crate) fn dated(self, nanos: u64, now: u64) -> String {
+        let date = |nanos: u64| {
+            let seconds = i64::try_from(nanos / 1_000_000_000).unwrap_or_default() + i64::from(self.offset(nanos));
+            Timestamp::from_second(seconds).map(|time| Offset::UTC.to_datetime(time).date())
+        };
+        match date(nanos) {
+            Ok(day) if nanos > 0 && date(now).ok() != Some(day) => format!("{day} {}", self.time(nanos)),
+            _ => self.time(nanos),
+        }
     }
 
     /// Appends text in a tone.
