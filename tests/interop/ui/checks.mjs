@@ -120,5 +120,9 @@ export const overflow = page => page.evaluate(() => {
   return wide > 0 ? `${wide} px too wide, for ${far?.[0].outerHTML.slice(0, 160)}` : '';
 });
 
+/** The tables that are wider than their place, so that they must be scrolled. */
+export const scrolled = page => page.locator('main .scroll').evaluateAll(all =>
+  all.filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth + 1).map(element => element.ariaLabel).join(', '));
+
 // Without its default of hiding the caret, which puts a style attribute on each field.
 export const screenshot = (page, folder, name) => page.screenshot({ path: join(folder, `${name}.png`), caret: 'initial' });

@@ -1,5 +1,5 @@
 // The screens with the shop's telemetry: read, clicked through, live, wide and narrow, light and dark, without scripts.
-import { check, faintTexts, hold, open, overflow, screenshot, SCREENS, visit, wrongs } from './checks.mjs';
+import { check, faintTexts, hold, open, overflow, screenshot, SCREENS, scrolled, visit, wrongs } from './checks.mjs';
 import { post, startPage, stop, until } from './processes.mjs';
 import { BIDI, manyRequests, MARK } from './telemetry.mjs';
 
@@ -245,6 +245,8 @@ async function look(page, ui, name, path, colorScheme, shots) {
     await screenshot(page, shots, `${name}-${colorScheme}-${width}`);
     const wide = await overflow(page);
     if (wide) faults.push(`at ${width}: ${wide}`);
+    const tables = ['metrics', 'services'].includes(name) ? await scrolled(page) : '';
+    if (tables) faults.push(`at ${width} must be scrolled: ${tables}`);
   }
   const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const isDark = ground.match(/\d+/g).slice(0, 3).every(part => Number(part) < 80);

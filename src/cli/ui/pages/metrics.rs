@@ -9,7 +9,7 @@ use super::metric::{Key, View, address, kind};
 use super::{Asked, Screen, choice};
 use crate::cli::ui::store::Store;
 use crate::cli::ui::store::metrics::Series;
-use crate::diagnostics::columns::counted;
+use crate::diagnostics::columns::{counted, cut};
 
 /// Rows on one page.
 const ROWS: usize = 100;
@@ -17,6 +17,8 @@ const ROWS: usize = 100;
 const POINTS: usize = 60;
 const WIDTH: f64 = 120.0;
 const HEIGHT: f64 = 22.0;
+/// The columns of a unit.
+const UNIT: usize = 20;
 
 pub(super) fn screen(store: &Store, asked: &Asked) -> Screen {
     let words: Vec<String> = asked.get("text").split_whitespace().map(str::to_lowercase).collect();
@@ -103,9 +105,9 @@ fn row(key: &Key<'_>, among: &[&Series]) -> Markup {
     html! {
         tr data-row {
             td { (key.service) }
-            td class="name" { a href=(address(key)) { (key.name) } }
-            td { (kind(key.shape)) }
-            td { (key.unit) }
+            td class="wide" { a href=(address(key)) { (key.name) } }
+            td class="less" { (kind(key.shape)) }
+            td class="less" { (cut(key.unit, UNIT)) }
             td class="wide words" {
                 (latest.unwrap_or_default())
                 @if let Some(series) = greatest.filter(|series| among.len() > 1 && !series.attributes.is_empty()) {
@@ -113,7 +115,7 @@ fn row(key: &Key<'_>, among: &[&Series]) -> Markup {
                 }
             }
             td { @if let Some(series) = greatest { (spark(series)) } }
-            td class="number" { (among.len()) }
+            td class="less number" { (among.len()) }
         }
     }
 }

@@ -142,9 +142,9 @@ fn table(asked: &Asked, rows: &[Row]) -> Markup {
                         td { (outcome(brief.is_failed)) @if brief.is_partial { span class="faint" { " partial" } } }
                         td class="wide" { a href=(address(&trace_address(id), &[("from", &from)])) { (brief.words) } }
                         td class="number" { (took(brief.duration)) }
-                        td class="number" { (brief.spans) }
-                        td class="number" { (brief.logs) }
-                        td { (brief.services.len()) }
+                        td class="number" data-name="Spans" { (brief.spans) }
+                        td class="number" data-name="Logs" { (brief.logs) }
+                        td data-name="Services" { (brief.services.len()) }
                         td class="wide" { (brief.culprit.as_deref().unwrap_or_default()) }
                     }
                 }

@@ -63,7 +63,7 @@ fn table(asked: &Asked, rows: &[Row]) -> Markup {
             em { "calls" } " are the server spans and the roots."
         }
         div class="scroll figures" id="services" tabindex="0" role="region" aria-label="Services" {
-            table {
+            table class="list" {
                 caption { (rows.len()) @if rows.len() == 1 { " service" } @else { " services" } }
                 thead { tr {
                     @for (index, (name, key)) in COLUMNS.into_iter().enumerate() {
@@ -89,9 +89,9 @@ fn line((name, service): &Row) -> Markup {
     html! {
         tr data-row {
             th scope="row" class="name" { a href=(to("/", &[])) { (name) } }
-            td { (gauge(service.waited)) }
-            td class="number" { (format!("{:.1}", service.per_minute)) }
-            td class="number" {
+            td data-name="Waited for" { (gauge(service.waited)) }
+            td class="number" data-name="Calls/min" { (format!("{:.1}", service.per_minute)) }
+            td class="number" data-name="Failed" {
                 @if service.failed > 0 {
                     a class="bad" href=(to("/", &[("failed", "1")])) {
                         "✗ " (count(&service.failed.into())) ", " (format!("{:.1} %", failed_share(service) * 100.0))
@@ -100,12 +100,12 @@ fn line((name, service): &Row) -> Markup {
                     span class="warn" { "✗ " (count(&service.failed_spans.into())) " inside" }
                 } @else { span class="faint" { "0" } }
             }
-            @for percentile in service.percentiles {
-                td class="number" { @if service.served > 0 { (took(percentile)) } @else { "–" } }
+            @for (name, percentile) in ["p50", "p95", "p99"].into_iter().zip(service.percentiles) {
+                td class="number" data-name=(name) { @if service.served > 0 { (took(percentile)) } @else { "–" } }
             }
-            td class="number" { (count(&service.spans.into())) }
-            td class="names" { (names(&service.called_by)) }
-            td class="names" { (names(&service.calls)) }
+            td class="number" data-name="Spans" { (count(&service.spans.into())) }
+            td class="names" data-name="Called by" { (names(&service.called_by)) }
+            td class="names" data-name="Calls" { (names(&service.calls)) }
             td { a href=(to("/logs", &[])) { "logs" } " " a href=(to("/metrics", &[])) { "metrics" } }
         }
     }
