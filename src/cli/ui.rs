@@ -25,7 +25,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::local::Target;
-use super::{Failure, block_on, default, failed, print, run, runnable};
+use super::{Failure, block_on, default, failed, print, run, runnable, usage};
 use crate::config::telemetry::{Encoding, LogLevel};
 use crate::diagnostics::log;
 use crate::inspect::{Inspection, Subject, place};
@@ -68,6 +68,9 @@ pub(super) struct Ui {
     open: bool,
     #[command(flatten)]
     target: Target,
+    /// A mistake for `misaki --ui -- COMMAND`.
+    #[arg(last = true, hide = true)]
+    command: Vec<String>,
 }
 
 /// What the page knows, shared by its source and its answers. An answer can take long, on a thread of its own.
@@ -83,6 +86,10 @@ pub(super) struct Page {
 }
 
 pub(super) fn ui(options: &Ui) -> Result<(), Failure> {
+    if !options.command.is_empty() {
+        let command = options.command.join(" ");
+        return Err(usage(format!("`misaki ui` runs no program: write `misaki --ui -- {command}`")));
+    }
     block_on(async {
         let mut signals = Signals::new()?;
         let mut page = Page::serve(options.listen).await?;

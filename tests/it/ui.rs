@@ -334,11 +334,13 @@ fn it_listens_on_this_machine_alone() {
         (&["--listen", &page.host, "purchase"], "(--listen): address already in use"),
         (&["/nowhere/file"], "error: cannot read /nowhere/file: no such file"),
     ];
-    for (arguments, expected) in rows {
+    let failed = |arguments: &[&str], status: i32, expected: &str| {
         let output = Command::new(MISAKI).arg("ui").args(arguments).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(1) && text.to_lowercase().contains(expected), "{text}");
-    }
+        assert!(output.status.code() == Some(status) && text.to_lowercase().contains(expected), "{text}");
+    };
+    rows.into_iter().for_each(|(arguments, expected)| failed(arguments, 1, expected));
+    failed(&["--", "python3", "app.py"], 64, "runs no program: write `misaki --ui -- python3 app.py`");
 }
 
 /// Other users can read the arguments of the command that opens the browser: its address works once.
