@@ -116,10 +116,17 @@ impl Answer {
     }
 }
 
+/// The same for all but the browser that has the key.
+const CLOSED: &str = "\
+<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\">
+<meta name=\"viewport\" content=\"width=device-width\"><title>403 Forbidden</title></head><body><h1>This page is closed</h1>
+<p>Open the address that <code>misaki</code> printed: the token in it is the key. It is a new one after each start.</p></body></html>
+";
+
 #[test]
 fn each_refusal_tells_nothing() {
     let page = Page::start(&["purchase"]);
-    let rows = [
+    let misled = [
         // Another host: none, another name, another port, the name of a page's owner, two, an absolute address.
         "GET / HTTP/1.1\r\ncookie: COOKIE\r\n",
         "GET / HTTP/1.0\r\ncookie: COOKIE\r\n",
@@ -133,6 +140,8 @@ fn each_refusal_tells_nothing() {
         "GET http://rebound.example:PORT/ HTTP/1.1\r\nhost: HOST\r\ncookie: COOKIE\r\n",
         "GET http://HOST/ HTTP/1.1\r\nhost: rebound.example\r\ncookie: COOKIE\r\n",
         "GET http://user@HOST/ HTTP/1.1\r\nhost: HOST\r\ncookie: COOKIE\r\n",
+    ];
+    let rows = [
         // Without the cookie, or with another.
         "GET / HTTP/1.1\r\nhost: HOST\r\n",
         "GET /page.js HTTP/1.1\r\nhost: HOST\r\n",
@@ -166,10 +175,11 @@ fn each_refusal_tells_nothing() {
          sec-fetch-mode: navigate\r\nsec-fetch-dest: iframe\r\n",
         "GET / HTTP/1.1\r\nhost: HOST\r\ncookie: COOKIE\r\nsec-fetch-site: none\r\nsec-fetch-site: none\r\n",
     ];
-    for head in rows {
+    let (bare, closed) = (("text/plain; charset=utf-8", "403 Forbidden\n"), ("text/html; charset=utf-8", CLOSED));
+    for (head, expected) in misled.map(|head| (head, bare)).into_iter().chain(rows.map(|head| (head, closed))) {
         let answer = page.exchange(&format!("{head}\r\n"));
-        let told = (answer.status, answer.body.as_str(), answer.header("set-cookie"));
-        assert_eq!(told, (403, "403 Forbidden\n", ""), "{head}");
+        let told = (answer.status, answer.header("set-cookie"), answer.header("content-type"), answer.body.as_str());
+        assert_eq!(told, (403, "", expected.0, expected.1), "{head}");
         assert!(answer.is_guarded(), "{head}: {answer:?}");
     }
 }
@@ -217,9 +227,9 @@ fn what_is_let_in_gets_pages() {
         ("HEAD", "/", "sec-fetch-site: none\r\n", 200, "text/html; charset=utf-8"),
         ("GET", "/page.css", "", 200, "text/css; charset=utf-8"),
         ("GET", "/page.js", "", 200, "text/javascript; charset=utf-8"),
-        ("GET", "/nowhere", "", 404, "text/plain; charset=utf-8"),
-        ("GET", "//", "", 404, "text/plain; charset=utf-8"),
-        ("GET", "/%zz%00", "", 404, "text/plain; charset=utf-8"),
+        ("GET", "/nowhere", "", 404, "text/html; charset=utf-8"),
+        ("GET", "//", "", 404, "text/html; charset=utf-8"),
+        ("GET", "/%zz%00", "", 404, "text/html; charset=utf-8"),
         ("POST", "/", "origin: http://HOST\r\n", 405, "text/plain; charset=utf-8"),
         ("OPTIONS", "/", "origin: http://HOST\r\n", 405, "text/plain; charset=utf-8"),
         ("GET", "/", "content-length: 5\r\n", 413, "text/plain; charset=utf-8"),

@@ -59,6 +59,8 @@ pub(super) enum Admission {
         is_foreign: bool,
     },
     Refused,
+    /// The request is for another host.
+    Misled,
 }
 
 impl Door {
@@ -75,7 +77,7 @@ impl Door {
 
     pub(super) fn admit<Body>(&self, request: &Request<Body>) -> Admission {
         let (method, headers, uri) = (request.method(), request.headers(), request.uri());
-        let Some(host) = self.host(uri, headers) else { return Admission::Refused };
+        let Some(host) = self.host(uri, headers) else { return Admission::Misled };
         let is_reading = [Method::GET, Method::HEAD].contains(method);
         if !is_of_origin(headers, host, is_reading) {
             return Admission::Refused;

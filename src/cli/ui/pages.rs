@@ -36,6 +36,7 @@ pub(super) struct Asked {
 /// The name of the parameter that asks for the changing part alone.
 const PART: &str = "part";
 
+pub(super) const HTML: &str = "text/html; charset=utf-8";
 /// The maximum bytes of an answer.
 pub(super) const LARGEST: usize = 32 << 20;
 /// The maximum bytes of a condition: each is asked of everything that is here.
@@ -120,25 +121,38 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
-/// The answer to a request; `None` if there is no page at this address.
-pub(super) fn answer(store: &mut Store, asked: &Asked) -> Option<Answer> {
+pub(super) fn answer(store: &mut Store, asked: &Asked) -> Answer {
     if asked.has_long_condition() {
         let part = html! { p class="bad" role="alert" { "The condition has more than " (CONDITION) " bytes." } };
         let screen = Screen { title: "Too long a condition".to_owned(), fixed: html! {}, part };
-        return Some(shown(store, asked, StatusCode::OK, &screen));
+        return shown(store, asked, StatusCode::OK, &screen);
     }
     store.refresh();
     let screen = match asked.path.as_str() {
-        "/" => requests::screen(store, asked),
-        "/logs" => logs::screen(store, asked),
-        "/metrics" => metrics::screen(store, asked),
-        "/metric" => metric::screen(store, asked)?,
-        "/pipeline" => pipeline::screen(store),
-        "/services" => services::screen(store, asked),
-        "/tap" => tap::screen(store, asked),
-        path => return Some(trace::answer(store, asked, path.strip_prefix("/trace/")?)),
+        "/" => Some(requests::screen(store, asked)),
+        "/logs" => Some(logs::screen(store, asked)),
+        "/metrics" => Some(metrics::screen(store, asked)),
+        "/metric" => metric::screen(store, asked),
+        "/pipeline" => Some(pipeline::screen(store)),
+        "/services" => Some(services::screen(store, asked)),
+        "/tap" => Some(tap::screen(store, asked)),
+        path => match path.strip_prefix("/trace/") {
+            Some(name) => return trace::answer(store, asked, name),
+            None => None,
+        },
     };
-    Some(shown(store, asked, StatusCode::OK, &screen))
+    match screen {
+        Some(screen) => shown(store, asked, StatusCode::OK, &screen),
+        None => shown(store, asked, StatusCode::NOT_FOUND, &missing()),
+    }
+}
+
+fn missing() -> Screen {
+    let part = html! {
+        p { "Nothing is at this address: it is mistyped, or what was here made room for newer telemetry." }
+        p { a href="/" { "All requests" } }
+    };
+    Screen { title: "Not here".to_owned(), fixed: html! {}, part }
 }
 
 /// A screen, or its changing part.
@@ -151,7 +165,7 @@ fn shown(store: &Store, asked: &Asked, status: StatusCode, screen: &Screen) -> A
         (forgotten(store))
     };
     let body = if asked.is_part() { part.into_string() } else { page(asked, screen, &part).into_string() };
-    Answer { status, media_type: "text/html; charset=utf-8", file: None, body }
+    Answer { status, media_type: HTML, file: None, body }
 }
 
 fn page(asked: &Asked, screen: &Screen, part: &Markup) -> Markup {

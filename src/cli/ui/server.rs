@@ -28,7 +28,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::Shared;
 use super::door::{Admission, Door};
 use super::live::{self, Live};
-use super::pages::{self, Asked};
+use super::pages::{self, Asked, HTML};
 
 /// Maximum connections that are not let in yet; each serves one request. Beyond it the oldest of them is closed.
 const CONNECTIONS: usize = 64;
@@ -44,8 +44,12 @@ const HEAD: usize = 16 << 10;
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Every refusal of the door: it tells nothing.
-const FORBIDDEN: &str = "403 Forbidden\n";
+/// Every refusal of the door: it tells nothing of what is inside. The style is inside too.
+const FORBIDDEN: &str = "\
+<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\">
+<meta name=\"viewport\" content=\"width=device-width\"><title>403 Forbidden</title></head><body><h1>This page is closed</h1>
+<p>Open the address that <code>misaki</code> printed: the token in it is the key. It is a new one after each start.</p></body></html>
+";
 
 /// The page gets all it needs from this server, and no other page gets anything of it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -117,7 +121,8 @@ async fn converse(stream: TcpStream, site: Arc<Site>, is_admitted: Arc<AtomicBoo
     let (is_live, place) = (AtomicBool::new(false), Mutex::new(None));
     let service = service_fn(async |request: Request<Incoming>| {
         let mut response = match site.door.admit(&request) {
-            Admission::Refused => plain(StatusCode::FORBIDDEN, FORBIDDEN),
+            Admission::Refused => text(StatusCode::FORBIDDEN, HTML, FORBIDDEN),
+            Admission::Misled => plain(StatusCode::FORBIDDEN, "403 Forbidden\n"),
             Admission::Welcome { address, cookie, is_foreign } => {
                 let mut welcome = if is_foreign { onward(&address) } else { moved(address) };
                 welcome.headers_mut().insert(SET_COOKIE, cookie);
@@ -185,8 +190,7 @@ async fn made(site: &Site, asked: Asked) -> Response<Body> {
         pages::answer(&mut store, &asked)
     });
     match page.await {
-        Ok(Some(page)) => shown(site, page),
-        Ok(None) => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+        Ok(page) => shown(site, page),
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "this page cannot be made\n"),
     }
 }
@@ -210,7 +214,7 @@ fn shown(site: &Site, page: pages::Answer) -> Response<Body> {
 
 /// Sends the browser to the address without the token.
 fn moved(address: String) -> Response<Body> {
-    let Ok(address) = HeaderValue::try_from(address) else { return plain(StatusCode::FORBIDDEN, FORBIDDEN) };
+    let Ok(address) = HeaderValue::try_from(address) else { return text(StatusCode::FORBIDDEN, HTML, FORBIDDEN) };
     let mut moved = plain(StatusCode::SEE_OTHER, "");
     moved.headers_mut().insert(LOCATION, address);
     moved
@@ -229,7 +233,7 @@ fn onward(address: &str) -> Response<Body> {
             body { p { a href=(address) { "Open the page" } } }
         }
     };
-    response(StatusCode::OK, "text/html; charset=utf-8", Body::Text(page.into_string().into()))
+    response(StatusCode::OK, HTML, Body::Text(page.into_string().into()))
 }
 
 fn plain(status: StatusCode, content: &'static str) -> Response<Body> {

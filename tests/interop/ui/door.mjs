@@ -80,7 +80,9 @@ export async function checkDoor({ browser, ui }) {
         hold(wanted.includes(answer.status), `${path}: ${answer.status}`);
         hold(answer.body.length < 500 && !/checkout|frontend|payment/.test(answer.body), `${path} tells: ${answer.body.slice(0, 200)}`);
         hold(!answer.head.includes('set-cookie') && !answer.head.includes('access-control-'), `${path}: ${answer.head}`);
-        if (answer.status === 403) hold(answer.body === shortest.body, `${path} is refused in other words: ${answer.body}`);
+        // At another host nothing is explained.
+        const words = /host/.test(name) ? '403 Forbidden\n' : shortest.body;
+        if (answer.status === 403) hold(answer.body === words, `${path} is refused in other words: ${answer.body}`);
       }
     });
   }
