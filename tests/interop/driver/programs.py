@@ -56,7 +56,7 @@ def prepare_js():
     need("node", "npm")
     fresh, note = unchanged("js", f"{ROOT}/js/package-lock.json")
     os.makedirs(f"{WORK}/js", exist_ok=True)
-    for name in ("package.json", "package-lock.json", "frontend.cjs", "sender.js"):
+    for name in ("package.json", "package-lock.json", "frontend.cjs", "sender.js", "server.cjs"):
         shutil.copy(f"{ROOT}/js/{name}", f"{WORK}/js/{name}")
     if not fresh:
         run_quietly(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], f"{WORK}/js")

@@ -93,8 +93,12 @@ export async function startCollector(misaki, folder, name, hasUpstream) {
 }
 
 /** `misaki ui` with these arguments; `address` is what it prints. */
-export async function startPage(misaki, folder, name, args) {
-  const program = start(folder, name, misaki, ['ui', ...args]);
+export const startPage = (misaki, folder, name, args) => withPage(start(folder, name, misaki, ['ui', ...args]));
+
+/** A program with a page of its own. */
+export const startBeside = (misaki, folder, command, env) => withPage(start(folder, 'command', misaki, ['--ui', '--', ...command], env));
+
+async function withPage(program) {
   const [address] = await program.said(/http:\/\/\S+\?token=[^\s]+/);
   return { ...program, address, origin: new URL(address).origin };
 }

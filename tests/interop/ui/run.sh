@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests `misaki ui` in Chromium, with the telemetry of real SDKs (shop.py) and with hostile texts.
 #
-#   tests/interop/ui/run.sh [--misaki target/release/misaki] [screens|hostile|door|speed]...
+#   tests/interop/ui/run.sh [--misaki target/release/misaki] [screens|command|hostile|door|speed]...
 #
 # Needs what tests/interop/run needs for Go, Python, Node and Chromium; all is kept in tests/interop/.work. Screenshots of each
 # screen go to target/ci/ui. One line a check; ends with 1 when one failed.

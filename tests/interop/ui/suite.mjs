@@ -1,9 +1,10 @@
 // The tests of `misaki ui` in Chromium; `run.sh` prepares what they need. One line a check; the last line counts them.
 //
-//   node suite.mjs MISAKI SHOP FOLDER SCREENSHOTS [screens|hostile|door|speed]...
+//   node suite.mjs MISAKI SHOP FOLDER SCREENSHOTS [screens|command|hostile|door|speed]...
 import { mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { summary } from './checks.mjs';
+import { checkCommand } from './command.mjs';
 import { checkDoor } from './door.mjs';
 import { checkHostile } from './hostile.mjs';
 import { startCollector, startPage, startShop, stopAll } from './processes.mjs';
@@ -25,6 +26,10 @@ try {
     const ui = await startPage(misaki, `${folder}/shop`, 'page', ['--pid', String(collector.child.pid)]);
     if (wants('door')) await checkDoor({ browser, ui });
     if (wants('screens')) await checkScreens({ browser, ui, shop, collector, requests: REQUESTS, shots, misaki, folder: `${folder}/shop` });
+    await stopAll();
+  }
+  if (wants('command')) {
+    await checkCommand({ browser, misaki, folder: `${folder}/command`, script: `${folder}/../js/server.cjs` });
     await stopAll();
   }
   if (wants('hostile')) {
