@@ -254,7 +254,7 @@ impl Plan {
             if let (Some(shown), Some(account)) = (shown, step.accounts.first())
                 && let Some(rules) = step.processor.clone().rules()
             {
-                account.show_filtered(&step.id, Some(&rules), &shown);
+                account.show_filtered(&step.id, &rules, &shown);
             }
         }
         for (ForSink { sink, mut telemetry, .. }, place) in self.shares.into_iter().zip(reserved.places) {

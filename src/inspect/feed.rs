@@ -50,11 +50,11 @@ pub struct Event {
     pub(super) at: Now,
 }
 
-/// A processor, and its rules: without them it removed all of it.
+/// A processor, and its rules.
 #[derive(Clone)]
 pub(super) struct Filtered {
     pub(super) processor: Box<str>,
-    rules: Option<Arc<dyn Rules>>,
+    rules: Arc<dyn Rules>,
     client: Option<Arc<Client>>,
 }
 
@@ -97,7 +97,7 @@ impl Event {
             Point::Leaving { exporter } => (Some(exporter.into()), None, None),
             Point::Dropped { exporter, reason } => (Some(exporter.into()), Some(reason), None),
             Point::Filtered { processor, rules } => {
-                let (rules, client) = (rules.cloned(), telemetry.client.clone());
+                let (rules, client) = (rules.clone(), telemetry.client.clone());
                 (None, None, Some(Filtered { processor: processor.into(), rules, client }))
             }
         };
@@ -281,10 +281,8 @@ impl Feed {
         let Event { signal, at: now, .. } = *event;
         let Some(Filtered { rules, client, .. }) = &event.filtered else { return VecDeque::new() };
         let client = client.as_deref();
-        let removed = event.parts.iter().flat_map(|(bytes, items)| match rules {
-            Some(rules) => rules.removed(&Shown { signal, bytes, items: *items, client, now }),
-            None => vec![Removed { rule: String::new(), bytes: bytes.clone(), items: *items }],
-        });
+        let shown = |(bytes, items)| Shown { signal, bytes, items, client, now };
+        let removed = event.parts.iter().flat_map(|(bytes, items)| rules.removed(&shown((bytes, *items))));
         let kept = removed.filter_map(|Removed { rule, bytes, items }| {
             let (pieces, items) = self.wanted.keep(signal, &[(bytes, items)], now);
             let (rule, held) = (Some(rule).filter(|rule| !rule.is_empty()), Held { bytes: 0, held: None, large: None });

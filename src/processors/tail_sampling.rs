@@ -11,6 +11,7 @@ mod spans;
 mod state;
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -24,7 +25,7 @@ use crate::diagnostics::metrics::{Observe, Page};
 use crate::otlp::slice;
 use crate::telemetry::{
     Accounts, Alarm, Ask, Budget, Charge, Drain, Fate, Fill, Full, Holder, Load, Now, Part, Passed, Reason, Refusal,
-    Share, Signal, Sink, Tally, Telemetry, Wakeful, clock, is_small,
+    Rules, Share, Signal, Sink, Tally, Telemetry, Wakeful, clock, is_small,
 };
 
 use super::outbox::{Next, Outbox};
@@ -123,13 +124,19 @@ impl TailSampling {
         self.known.shrink_to(bytes);
     }
 
+    /// Spans that are not kept, with the rule that says so.
+    fn leave_out(&self, rule: &dyn Display, pieces: &[Piece]) {
+        let account = self.accounts.first().filter(|account| account.wants_filtered());
+        if let Some(account) = account.filter(|_| !pieces.is_empty()) {
+            let rule: Arc<dyn Rules> = Arc::new(rule.to_string());
+            account.show_filtered(&self.id, &rule, &self.request(pieces, Now::read()));
+        }
+        self.let_go(Reason::SampledOut, pieces);
+    }
+
     /// Spans that nobody waits for any more.
     fn let_go(&self, reason: Reason, pieces: &[Piece]) {
         let spans = pieces.iter().map(|piece| u64::from(piece.spans)).sum();
-        let account = self.accounts.first().filter(|account| account.wants_filtered());
-        if let Some(account) = account.filter(|_| reason.is_rule() && spans > 0) {
-            account.show_filtered(&self.id, None, &self.request(pieces, Now::read()));
-        }
         self.held_spans.fetch_sub(spans, Relaxed);
         for account in &self.accounts {
             account.drop_items(reason, spans);
@@ -204,7 +211,7 @@ impl TailSampling {
                 let limit = self.config.maximum_trace_size;
                 if limit > 0 && trace.bytes > limit {
                     self.counts.too_large.fetch_add(1, Relaxed);
-                    self.let_go(Reason::SampledOut, &std::mem::take(&mut trace.pieces));
+                    self.leave_out(&"maximum_trace_size_bytes", &std::mem::take(&mut trace.pieces));
                     self.remember(state, id, false, now);
                 }
             }
@@ -302,7 +309,7 @@ impl TailSampling {
 
     fn decide_one(&self, due: Due, now: Now) {
         let Due { id, number, pieces, spans } = due;
-        let decision = self.decide(&Trace { id, pieces: &pieces, spans, now });
+        let (decision, dropped_by) = self.decide(&Trace { id, pieces: &pieces, spans, now });
         self.counts.all.add(decision);
         let is_kept = decision == Decision::Sampled;
         let mut state = self.state.lock();
@@ -315,17 +322,17 @@ impl TailSampling {
             self.remember(&mut state, id, is_kept, now.instant);
         }
         let pieces: Vec<Piece> = pieces.into_iter().chain(more).collect();
-        if is_kept {
-            state.ready.push_back(pieces);
-        } else {
-            self.let_go(Reason::SampledOut, &pieces);
+        match dropped_by {
+            _ if is_kept => state.ready.push_back(pieces),
+            Some(policy) => self.leave_out(&format_args!("policy {policy}"), &pieces),
+            None => self.leave_out(&"no policy samples it", &pieces),
         }
     }
 
-    /// Any that drops, else any that samples.
-    fn decide(&self, trace: &Trace) -> Decision {
+    /// Any that drops, else any that samples. With the name of the policy that drops it.
+    fn decide(&self, trace: &Trace) -> (Decision, Option<&str>) {
         let mut sampled = false;
-        for ((_, policy), counts) in self.config.policies.iter().zip(&self.counts.policies) {
+        for ((name, policy), counts) in self.config.policies.iter().zip(&self.counts.policies) {
             let started = Instant::now();
             // A policy that panics has failed for this trace, whose spans are still accounted for.
             let decision = catch_unwind(AssertUnwindSafe(|| policy.evaluate(trace)));
@@ -337,12 +344,12 @@ impl TailSampling {
             };
             counts.decisions.add(decision);
             match decision {
-                Decision::Dropped => return Decision::Dropped,
-                Decision::Sampled if self.config.sample_on_first_match => return Decision::Sampled,
+                Decision::Dropped => return (Decision::Dropped, Some(name)),
+                Decision::Sampled if self.config.sample_on_first_match => return (Decision::Sampled, None),
                 decision => sampled |= decision == Decision::Sampled,
             }
         }
-        if sampled { Decision::Sampled } else { Decision::NotSampled }
+        (if sampled { Decision::Sampled } else { Decision::NotSampled }, None)
     }
 
     /// Hands on traces that are kept until what follows refuses.
@@ -486,7 +493,7 @@ impl Sink for TailSampling {
                 self.alarm.ring_at(due);
             }
         }
-        self.let_go(Reason::SampledOut, &late.dropped);
+        self.leave_out(&"late for a trace that was not kept", &late.dropped);
         telemetry.resolve(Ok(()));
         // The spans are counted now.
         self.release(load);

@@ -189,7 +189,7 @@ impl Account {
     }
 
     /// Shows what came to a processor that removed some of it.
-    pub(crate) fn show_filtered(&self, processor: &str, rules: Option<&Arc<dyn Rules>>, telemetry: &Telemetry) {
+    pub(crate) fn show_filtered(&self, processor: &str, rules: &Arc<dyn Rules>, telemetry: &Telemetry) {
         self.tap.look(Point::Filtered { processor, rules }, telemetry);
     }
 

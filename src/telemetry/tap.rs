@@ -21,10 +21,10 @@ pub enum Point<'a> {
         exporter: &'a str,
         reason: Reason,
     },
-    /// As it came to a processor whose `rules` removed some of it; without rules, all of it.
+    /// As it came to a processor whose `rules` removed some of it, or all.
     Filtered {
         processor: &'a str,
-        rules: Option<&'a Arc<dyn Rules>>,
+        rules: &'a Arc<dyn Rules>,
     },
 }
 
@@ -32,6 +32,13 @@ pub enum Point<'a> {
 pub trait Rules: Send + Sync {
     /// The items that each rule removes, with the rule's text.
     fn removed(&self, request: &Shown<'_>) -> Vec<Removed>;
+}
+
+/// The text of a rule that removed all of a request.
+impl Rules for String {
+    fn removed(&self, request: &Shown<'_>) -> Vec<Removed> {
+        vec![Removed { rule: self.clone(), bytes: request.bytes.clone(), items: request.items }]
+    }
 }
 
 impl std::fmt::Debug for dyn Rules {

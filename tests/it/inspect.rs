@@ -13,15 +13,18 @@ use misaki::face::inspect::{Inspection, PointKind, Subject, View, Viewers, Wante
 use misaki::face::otlp::percent;
 use misaki::face::telemetry::{Budget, Charge, Now, Part, Point, Reason, Share, Signal, Telemetry};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::*;
 use crate::shop::recorded;
+use crate::tree::pair;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -602,6 +605,44 @@ async fn tail_shows_what_rules_removed() {
         tail(&["-n", "1", "body == \"other\""], vec![mixed(), test]).await,
         "-- filtered by filter/noise: resource.attributes[\"service.name\"] == \"test\"\nResourceLog #0 service.name=test\nScopeLog #0\nother \n"
     );
+    drop(inspection);
+    misaki.finish().await;
+}
+
+/// Of traces that are not kept: which policy dropped them, that none samples them, that they are late or too large.
+#[tokio::test]
+async fn tail_shows_why_a_trace_is_not_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start().await;
+    let changes = "{processors: {tail_sampling: {decision_wait: 2s, maximum_trace_size_bytes: 1000, policies: [{name: slow, type: latency, latency: {threshold_ms: 5}}, {name: not_shop, type: drop, drop: {drop_sub_policy: [{name: shop, type: string_attribute, string_attribute: {key: service.name, values: [shop]}}]}}]}}, service: {pipelines: {traces: {receivers: [otlp], processors: [tail_sampling], exporters: [otlp]}}}}";
+    let mut misaki = Misaki::start(changes, &[&upstream]).await;
+    let inspection = open(&misaki, directory.path());
+    let (socket, watch) = (inspection.path().to_str().unwrap().to_owned(), inspection.watch.clone());
+    let looking = tokio::spawn(async move {
+        run(&["tail", "--socket", &socket, "-o", "normal", "--at", "filtered", "--color", "never", "-n", "4"]).await
+    });
+    until("somebody looks", || watch.looking() == 1).await;
+    let send = async |service: &str, trace: u8, name: &str| {
+        let span = Span { trace_id: vec![trace; 16], span_id: vec![1; 8], name: name.to_owned(), ..Span::default() };
+        let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+        let attributes = vec![pair("service.name", service)];
+        let resource = Some(Resource { attributes, ..Resource::default() });
+        let group = ResourceSpans { resource, scope_spans, ..ResourceSpans::default() };
+        let wire = ExportTraceServiceRequest { resource_spans: vec![group] }.encode_to_vec();
+        assert!(misaki.post(Via::Http, Signal::Traces, wire, &[]).await.ok);
+    };
+    send("shop", 1, "dropped").await;
+    jump(Duration::from_secs(3)).await;
+    send("cart", 2, "fast").await;
+    jump(Duration::from_secs(3)).await;
+    send("cart", 2, "late").await;
+    send("cart", 3, &"x".repeat(2000)).await;
+    let (status, out, err) = looking.await.unwrap();
+    assert_eq!((status, err.as_str()), (0, ""));
+    let rules: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("-- filtered by tail_sampling: ")).collect();
+    let expected =
+        ["policy not_shop", "no policy samples it", "late for a trace that was not kept", "maximum_trace_size_bytes"];
+    assert_eq!(rules, expected, "{out}");
     drop(inspection);
     misaki.finish().await;
 }
