@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 /// Whether all bytes are printable ASCII: checks eight at a time, and the last eight once more.
-#[inline]
+#[inline(always)]
 pub(crate) fn is_clean(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     // The high bit of a byte: not ASCII, below a space (borrows), or DEL (carries). A carry from a byte into the next
