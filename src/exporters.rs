@@ -6,6 +6,7 @@ pub(crate) mod file;
 pub(crate) mod nop;
 pub(crate) mod otlp_grpc;
 pub(crate) mod otlp_http;
+pub(crate) mod prometheus;
 pub(crate) mod settings;
 pub mod upstream;
 
@@ -22,10 +23,11 @@ use tonic::Code;
 
 use crate::config::ComponentId;
 use crate::diagnostics::supervisor::Supervisor;
-use crate::extensions::Named;
+use crate::extensions::{AdminPage, Named};
 use crate::network::auth::Authenticator;
 use crate::network::endpoint::Endpoint;
 use crate::network::proxy::Proxy;
+use crate::network::settings::Listening;
 use crate::network::tls::ClientTls;
 use crate::order::Ordered;
 use crate::otlp::{base64, percent};
@@ -54,6 +56,9 @@ pub(crate) trait ExporterSettings: Send + Sync {
     /// The file it writes.
     fn file(&self) -> Option<&Path> {
         None
+    }
+    fn listens(&self) -> Vec<Listening> {
+        Vec::new()
     }
     /// Opens it once, for all signals.
     fn open(&self, opening: ExporterParts<'_>) -> Result<Arc<dyn OpenExporter>, String>;
@@ -96,6 +101,10 @@ pub trait OpenExporter: Send + Sync {
     }
     /// The file it writes.
     fn file(&self) -> Option<&Path> {
+        None
+    }
+    /// A page served on the thread of health and metrics.
+    fn page(&self) -> Option<AdminPage> {
         None
     }
 }

@@ -82,7 +82,7 @@ impl Named {
 }
 
 /// A page and the server in front of it.
-pub(crate) struct AdminPage {
+pub struct AdminPage {
     /// The server's name, for people.
     pub(crate) name: &'static str,
     pub(crate) endpoint: Listen,

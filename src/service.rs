@@ -28,7 +28,7 @@ use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::process::Process;
 use crate::diagnostics::reloads::Reloads;
 use crate::extensions::AdminPage;
-use crate::network::admin::{self, Answers, Front};
+use crate::network::admin::{self, Answers, Front, Question};
 use crate::network::auth::Authenticator;
 use crate::network::connections::Connections;
 use crate::network::endpoint::Listen;
@@ -214,6 +214,7 @@ impl Running {
             admin.spawn_on(serving, &self.admin_thread.handle);
             admin_sockets.push(socket);
         };
+        let mut pages = Vec::new();
         for (id, extension) in plan.started_extensions() {
             let place = format!("extensions.{id}");
             if let Some(authenticator) = extension.authenticator()
@@ -224,10 +225,22 @@ impl Running {
                 // At a start the files may appear later; at a reload, the running authenticator still works.
                 return Err(format!("{error} ({place})").into());
             }
-            let Some(AdminPage { name, endpoint, tls, mut front, answers }) = extension.page(&self.health) else {
-                continue;
-            };
-            front.guard = plan.authenticators(&extension.named())?.pop().map(|(_, guard)| guard);
+            if let Some(page) = extension.page(&self.health) {
+                pages.push((place, page, extension.named()));
+            }
+        }
+        let mut openings = self.openings(plan).await?;
+        let retired = self.retired.iter().filter(|retired| !retired.is_done()).flat_map(|retired| &retired.queues);
+        let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
+        let mut builder = Builder::new(plan, &self.graph, &self.written, budget, alarm, supervisor.clone());
+        builder.closing = retired.filter_map(|queue| queue.path()).collect();
+        let built = builder.build()?;
+        for (id, exporter) in built.exporters() {
+            let named = plan.exporter(id).map(|settings| settings.named()).unwrap_or_default();
+            pages.extend(exporter.page().map(|page| (format!("exporters.{id}"), page, named)));
+        }
+        for (place, AdminPage { name, endpoint, tls, mut front, answers }, named) in pages {
+            front.guard = plan.authenticators(&named)?.pop().map(|(_, guard)| guard);
             if let Some(tls) = tls {
                 let read = files::aside(move || tls::server_config(&tls, &[b"http/1.1"])).await.flatten();
                 let read = read.map_err(|error| format!("failed to load TLS config ({place}): {error}"))?;
@@ -239,12 +252,6 @@ impl Running {
             }
         }
         let scraped = scrape_sockets(plan, &mut open, &self.admin_thread).await?;
-        let mut openings = self.openings(plan).await?;
-        let retired = self.retired.iter().filter(|retired| !retired.is_done()).flat_map(|retired| &retired.queues);
-        let (budget, alarm) = (self.budget.clone(), self.alarm.clone());
-        let mut builder = Builder::new(plan, &self.graph, &self.written, budget, alarm, supervisor.clone());
-        builder.closing = retired.filter_map(|queue| queue.path()).collect();
-        let built = builder.build()?;
 
         self.budget.resize(budget_of(plan));
         self.tells_clients.store(plan.names_clients(), Relaxed);
@@ -267,7 +274,7 @@ impl Running {
         let observers = Arc::new(observers);
         for socket in scraped {
             let observers = observers.clone();
-            let answers = Arc::new(move |path: &str| scrape::answer(&observers, path));
+            let answers = Arc::new(move |question: &Question<'_>| scrape::answer(&observers, question));
             serve("metrics endpoint", socket, Arc::default(), answers);
         }
         (self.admin, self.admin_sockets) = (admin, admin_sockets);

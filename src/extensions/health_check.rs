@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use crate::config::Place;
 use crate::config::section::Section;
 use crate::diagnostics::health::Health;
-use crate::network::admin::{Front, Reply};
+use crate::network::admin::{Front, Question, Reply};
 use crate::network::cors::Cors;
 use crate::network::endpoint::Listen;
 use crate::network::paths::ServedPath;
@@ -79,7 +79,7 @@ impl Config {
         let status = if ready { 200 } else { 503 };
         match own {
             Some(body) => Reply::plain(status, body.as_str()),
-            None => Reply { status, content_type: "application/json", body: health.describe(ready) },
+            None => Reply::new(status, "application/json", health.describe(ready)),
         }
     }
 }
@@ -101,7 +101,7 @@ impl ExtensionSettings for Config {
             endpoint: self.endpoint.clone(),
             tls: self.tls.clone(),
             front: Front { cors, response_headers, read_timeout: self.read_timeout, ..Front::default() },
-            answers: Arc::new(move |path: &str| config.answer(&health, path)),
+            answers: Arc::new(move |question: &Question<'_>| config.answer(&health, question.path)),
         })
     }
 }

@@ -1,13 +1,18 @@
-//! The small HTTP/1 server behind health checks and metrics: a function from a path to an answer. It has its own
+//! The small HTTP/1 server behind health checks and metrics: a function from a request to an answer. It has its own
 //! thread, so it answers however busy the workers are.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,20 +29,73 @@ use crate::otlp::percent;
 const CONNECTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The parts of a request that an answer depends on.
+pub(crate) struct Question<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) headers: &'a HeaderMap,
+}
+
 /// Status, content type and body.
 pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) content_type: &'static str,
-    pub(crate) body: String,
+    status: u16,
+    content_type: Cow<'static, str>,
+    is_zipped: bool,
+    body: Text,
+}
+
+/// Appends the next piece of a text; false if it was the last.
+pub(crate) type Pieces = Box<dyn FnMut(&mut Vec<u8>) -> bool + Send>;
+
+/// The body of an answer.
+enum Text {
+    Whole(Option<Bytes>),
+    Pieces(Option<Pieces>),
 }
 
 impl Reply {
+    pub(crate) fn new(status: u16, content_type: &'static str, body: impl Into<String>) -> Reply {
+        let body = Text::Whole(Some(Bytes::from(body.into())));
+        Reply { status, content_type: content_type.into(), is_zipped: false, body }
+    }
+
     pub(crate) fn plain(status: u16, body: impl Into<String>) -> Reply {
-        Reply { status, content_type: "text/plain; charset=utf-8", body: body.into() }
+        Reply::new(status, "text/plain; charset=utf-8", body)
+    }
+
+    /// A text that is made while it is sent; perhaps compressed with gzip.
+    pub(crate) fn pieces(content_type: String, pieces: Pieces, is_zipped: bool) -> Reply {
+        Reply { status: 200, content_type: content_type.into(), is_zipped, body: Text::Pieces(Some(pieces)) }
     }
 
     pub(crate) fn not_found() -> Reply {
         Reply::plain(404, "404 page not found\n")
+    }
+}
+
+impl Body for Text {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = match &mut *self {
+            Text::Whole(text) => text.take(),
+            Text::Pieces(pieces) => pieces.take().map(|mut next| {
+                let mut piece = Vec::new();
+                if next(&mut piece) {
+                    *pieces = Some(next);
+                }
+                Bytes::from(piece)
+            }),
+        };
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Text::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
+            Text::Pieces(_) => SizeHint::default(),
+        }
     }
 }
 
@@ -53,17 +111,20 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    async fn answer(&self, request: &http::Request<hyper::body::Incoming>, answers: &Answers) -> Response<String> {
+    async fn answer(&self, request: &http::Request<hyper::body::Incoming>, answers: &Answers) -> Response<Text> {
         let headers = request.headers();
         let mut answer = match self.cors.preflight(request.method(), headers) {
-            Some(preflight) => preflight.map(|()| String::new()),
+            Some(preflight) => preflight.map(|()| Text::Whole(None)),
             None => {
                 let mut answer = match self.admit(headers).await {
                     Some(refusal) => refusal,
                     None if !percent::is_valid(request.uri().path()) => {
                         response(Reply::plain(400, "400 Bad Request\n"))
                     }
-                    None => response(answers(request.uri().path())),
+                    None => {
+                        let (path, query) = (request.uri().path(), request.uri().query());
+                        response(answers(&Question { path, query, headers }))
+                    }
                 };
                 self.cors.mark(headers, answer.headers_mut());
                 answer
@@ -76,7 +137,7 @@ impl Front {
     }
 
     /// The answer to a client without valid credentials.
-    async fn admit(&self, headers: &HeaderMap) -> Option<Response<String>> {
+    async fn admit(&self, headers: &HeaderMap) -> Option<Response<Text>> {
         let guard = self.guard.as_ref()?;
         let refused = guard.admit(headers).await.err()?;
         let mut answer = response(Reply::plain(refused.http.as_u16(), refused.status.message + "\n"));
@@ -85,7 +146,7 @@ impl Front {
     }
 }
 
-pub(crate) type Answers = Arc<dyn Fn(&str) -> Reply + Send + Sync>;
+pub(crate) type Answers = Arc<dyn Fn(&Question<'_>) -> Reply + Send + Sync>;
 
 /// Serves until it is dropped.
 pub(crate) async fn serve(watch: Watch, listener: Arc<Listener>, front: Arc<Front>, answer: Answers) {
@@ -143,9 +204,13 @@ async fn connection(stream: Stream, front: &Front, answer: &Answers) {
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn response(reply: Reply) -> Response<String> {
+fn response(reply: Reply) -> Response<Text> {
     let mut response = Response::new(reply.body);
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    let headers = response.headers_mut();
+    headers.extend(HeaderValue::try_from(&*reply.content_type).ok().map(|value| (CONTENT_TYPE, value)));
+    if reply.is_zipped {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     response
 }

@@ -61,6 +61,10 @@ pub(crate) struct Built {
 }
 
 impl Built {
+    pub(super) fn exporters(&self) -> &[(ComponentId, Arc<dyn OpenExporter>)] {
+        &self.graph.exporters
+    }
+
     /// Directs telemetry to this graph; returns the previous branches.
     pub(crate) fn connect(self) -> (Graph, Vec<Arc<Branches>>) {
         self.queues.into_iter().for_each(|(queue, way)| queue.change(way));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::section::Section;
 use crate::config::{Catalog, Kind, Lookup};
 use crate::connectors::{ConnectorSettings, forward};
-use crate::exporters::{ExporterSettings, debug, file, nop, otlp_grpc, otlp_http};
+use crate::exporters::{ExporterSettings, debug, file, nop, otlp_grpc, otlp_http, prometheus};
 use crate::extensions::{
     ExtensionSettings, basicauth, bearertokenauth, file_storage, health_check, inspect, without_effect,
 };
@@ -85,6 +85,7 @@ pub const ROWS: &[Row] = &[
     row("otlp_http", "OTLP over HTTP", Exporter(|it| Arc::new(otlp_http::Config::decode(it)))).or("otlphttp"),
     row("debug", "prints telemetry", Exporter(|it| Arc::new(debug::sink::Config::decode(it)))),
     row("file", "writes OTLP/JSON lines or protobuf to a file", Exporter(|it| Arc::new(file::Config::decode(it)))),
+    row("prometheus", "shows the last values of metrics to Prometheus", Exporter(|it| Arc::new(prometheus::Config::decode(it)))),
     row("nop", "takes everything and does nothing with it", Exporter(|it| Arc::new(nop::Config::decode(it)))),
     row("forward", "joins pipelines of one signal", Connector(|it| Arc::new(forward::Config::decode(it)))),
     row("basicauth", "users and passwords, of clients or our own", Extension(|it| Arc::new(Arc::new(basicauth::decode(it))))),

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::network::admin::Reply;
+use crate::network::admin::{Question, Reply};
 use crate::network::paths::ServedPath;
 
 use crate::diagnostics::metrics::{Observe, Page};
 
-pub(super) fn answer(observers: &[Arc<dyn Observe>], path: &str) -> Reply {
-    if !ServedPath::new("/metrics").matches(path) {
+pub(super) fn answer(observers: &[Arc<dyn Observe>], question: &Question<'_>) -> Reply {
+    if !ServedPath::new("/metrics").matches(question.path) {
         return Reply::not_found();
     }
     let mut page = Page::default();
@@ -16,5 +16,5 @@ pub(super) fn answer(observers: &[Arc<dyn Observe>], path: &str) -> Reply {
     page.gauge("target_info", &[("service_name", "misaki"), ("service_version", version)], 1.0);
     observers.iter().for_each(|observer| observer.observe(&mut page));
     let content_type = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
-    Reply { status: 200, content_type, body: page.text() }
+    Reply::new(200, content_type, page.text())
 }

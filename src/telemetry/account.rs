@@ -27,6 +27,9 @@ pub enum Reason {
     OutputTooSlow,
     SampledOut,
     Evicted,
+    OutOfOrder,
+    Untranslatable,
+    SeriesLimit,
     ProcessorFailed,
     Filtered,
     Shutdown,
@@ -34,7 +37,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub(crate) const ALL: [Reason; 19] = [
+    pub(crate) const ALL: [Reason; 22] = [
         Reason::QueueFull,
         Reason::MemoryFull,
         Reason::Draining,
@@ -50,6 +53,9 @@ impl Reason {
         Reason::OutputTooSlow,
         Reason::SampledOut,
         Reason::Evicted,
+        Reason::OutOfOrder,
+        Reason::Untranslatable,
+        Reason::SeriesLimit,
         Reason::ProcessorFailed,
         Reason::Filtered,
         Reason::Shutdown,
@@ -88,6 +94,9 @@ impl Reason {
             Reason::OutputTooSlow => ("output_too_slow", "the reader of the output is too slow"),
             Reason::SampledOut => ("sampled_out", "left out by sampling"),
             Reason::Evicted => ("evicted", "more traces than num_traces"),
+            Reason::OutOfOrder => ("out_of_order", "older than the last point of its series"),
+            Reason::Untranslatable => ("untranslatable", "it has no form that the exporter can show"),
+            Reason::SeriesLimit => ("series_limit", "more series than the exporter holds"),
             Reason::ProcessorFailed => ("processor_failed", "a processor failed on it"),
             Reason::Filtered => ("filtered", "dropped by a processor's rule"),
             Reason::Shutdown => ("shutdown", "left at shutdown"),

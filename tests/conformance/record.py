@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Writes anew what a Go collector does with the cases of these files, each line of which is one case.
 
-  tests/conformance/record.py OTELCOL [FILE...]            default: all of fixtures/answers, fixtures/references, and fixtures/taken
+  tests/conformance/record.py OTELCOL [FILE...]            default: all of fixtures/answers, fixtures/prometheus, fixtures/references, and fixtures/taken
 
 answers/*.jsonl      a request, and the status and the headers of its answer. A redirect is followed to where it leads
+prometheus/*.jsonl   settings of the exporter, and steps: requests, waits in seconds, and scrapes with what they get
 references/*.jsonl   the text of a variable, and what it is in a field without a type: an attribute's value, null, or refused
 taken/*.jsonl        a config, and whether `validate` takes it"""
-import base64, glob, json, os, socket, subprocess, sys, tempfile, time
+import base64, glob, http.client, json, os, re, socket, subprocess, sys, tempfile, time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HEADERS = ("access-control-allow-origin", "access-control-allow-methods", "access-control-allow-headers", "access-control-expose-headers", "access-control-max-age", "vary")
@@ -28,6 +29,16 @@ def config_of(case, port):
         config["extensions"] = {case["server"]: case["settings"] | endpoint}
         service["extensions"] = [case["server"]]
     return config
+
+
+def await_ports(ports):
+    for port in ports:
+        for _ in range(500):
+            try:
+                socket.create_connection(("127.0.0.1", port), 0.1).close()
+                break
+            except OSError:
+                time.sleep(0.02)
 
 
 def ask(port, case, path=None):
@@ -55,13 +66,44 @@ def record_answers(otelcol, cases):
             file.flush()
             process = subprocess.Popen([otelcol, "--config", file.name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
-                for _ in range(500):
-                    try:
-                        socket.create_connection(("127.0.0.1", port), 0.1).close()
-                        break
-                    except OSError:
-                        time.sleep(0.02)
+                await_ports([port])
                 case["status"], case["headers"] = ask(port, case)
+            finally:
+                process.terminate()
+                process.wait(20)
+
+
+def scrape(port, step):
+    head = f"{step.get('method', 'GET')} {step['get']} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head += f"Accept: {step['accept']}\r\n" if "accept" in step else ""
+    with socket.create_connection(("127.0.0.1", port), 5) as stream:
+        stream.sendall(head.encode() + b"\r\n")
+        response = http.client.HTTPResponse(stream, method=step.get("method", "GET"))
+        response.begin()
+        # The Go collector puts the two labels of an exemplar in any order.
+        text = re.sub(r'# \{(span_id="\w+"),(trace_id="\w+")\}', r"# {\2,\1}", response.read().decode())
+        return response.status, response.headers.get("Content-Type"), text.split("\n")
+
+
+def record_prometheus(otelcol, cases):
+    for case in cases:
+        ports = [free_port(), free_port()]
+        config = config_of({"server": "otlp", "settings": {}}, ports[0])
+        config["exporters"] = {"prometheus": case.get("config", {}) | {"endpoint": f"127.0.0.1:{ports[1]}"}}
+        config["service"]["pipelines"] = {"metrics": {"receivers": ["otlp"], "exporters": ["prometheus"]}}
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            json.dump(config, file)
+            file.flush()
+            process = subprocess.Popen([otelcol, "--config", file.name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                await_ports(ports)
+                for step in case["steps"]:
+                    if "send" in step:
+                        ask(ports[0], {"head": ["POST /v1/metrics", "Content-Type: application/json"], "body": json.dumps(step["send"])})
+                    elif "wait" in step:
+                        time.sleep(step["wait"])
+                    else:
+                        step["status"], step["content_type"], step["text"] = scrape(ports[1], step)
             finally:
                 process.terminate()
                 process.wait(20)
@@ -115,7 +157,7 @@ def record_taken(otelcol, cases):
 
 def main():
     otelcol, *files = sys.argv[1:]
-    ways = {"answers": record_answers, "references": record_references, "taken": record_taken}
+    ways = {"answers": record_answers, "prometheus": record_prometheus, "references": record_references, "taken": record_taken}
     for path in files or sorted(path for way in ways for path in glob.glob(f"{TOP}/fixtures/{way}/*.jsonl")):
         with open(path, encoding="utf-8") as file:
             cases = [json.loads(line) for line in file]

@@ -52,6 +52,7 @@ mod overload;
 mod past;
 mod pipelines;
 mod privacy;
+mod prometheus;
 mod proxies;
 mod recorded;
 mod redaction;

@@ -25,8 +25,13 @@ pub(super) async fn ports(plan: &Plan) -> Vec<Section> {
     let receivers =
         plan.used(Kind::Receiver).into_iter().filter_map(|(id, _)| Some((id, plan.receiver(id)?.listens())));
     let receivers = receivers.map(|(id, listening)| (format!("receiver {id}"), listening));
+    let exporters =
+        plan.used(Kind::Exporter).into_iter().filter_map(|(id, _)| Some((id, plan.exporter(id)?.listens())));
+    let exporters = exporters.map(|(id, listening)| (format!("exporter {id}"), listening));
     let extensions = plan.started_extensions().map(|(id, settings)| (format!("extension {id}"), settings.listens()));
-    for (title, listening) in receivers.chain(extensions).filter(|(_, listening)| !listening.is_empty()) {
+    for (title, listening) in
+        receivers.chain(exporters).chain(extensions).filter(|(_, listening)| !listening.is_empty())
+    {
         let mut findings = Vec::new();
         for Listening { protocol, endpoint, .. } in listening {
             findings.push(port(protocol, &endpoint).await);

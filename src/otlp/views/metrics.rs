@@ -116,6 +116,7 @@ pub(crate) struct Point<'a> {
     pub(crate) positive: Cow<'a, [u8]>,
     pub(crate) negative: Cow<'a, [u8]>,
     pub(crate) quantiles: Repeated<'a>,
+    pub(crate) flags: u32,
 }
 
 impl<'a> Point<'a> {
@@ -124,18 +125,21 @@ impl<'a> Point<'a> {
         match data_type {
             DataType::Empty => {}
             DataType::Gauge | DataType::Sum => fill!(point, message, number_point {
-                ATTRIBUTES attributes, START start, TIME time, AS_INT | AS_DOUBLE value, EXEMPLARS exemplars
+                ATTRIBUTES attributes, START start, TIME time, AS_INT | AS_DOUBLE value, EXEMPLARS exemplars,
+                FLAGS flags
             }),
             DataType::Histogram => fill!(point, message, histogram_point {
                 ATTRIBUTES attributes, START start, TIME time, COUNT count, SUM sum, MIN min, MAX max,
-                EXPLICIT_BOUNDS explicit_bounds, BUCKET_COUNTS bucket_counts, EXEMPLARS exemplars
+                EXPLICIT_BOUNDS explicit_bounds, BUCKET_COUNTS bucket_counts, EXEMPLARS exemplars,
+                FLAGS flags
             }),
             DataType::ExponentialHistogram => fill!(point, message, exponential_point {
                 ATTRIBUTES attributes, START start, TIME time, COUNT count, SUM sum, MIN min, MAX max, SCALE scale,
-                ZERO_COUNT zero_count, POSITIVE positive, NEGATIVE negative, EXEMPLARS exemplars
+                ZERO_COUNT zero_count, POSITIVE positive, NEGATIVE negative, EXEMPLARS exemplars,
+                FLAGS flags
             }),
             DataType::Summary => fill!(point, message, summary_point {
-                ATTRIBUTES attributes, START start, TIME time, COUNT count, SUM sum, QUANTILES quantiles
+                ATTRIBUTES attributes, START start, TIME time, COUNT count, SUM sum, QUANTILES quantiles, FLAGS flags
             }),
         }
         point

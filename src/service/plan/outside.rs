@@ -47,6 +47,10 @@ impl Plan {
             let listening = self.receiver(id).map(|settings| settings.listens()).unwrap_or_default();
             listening.into_iter().for_each(|listening| add(Kind::Receiver, id, listening));
         }
+        for (id, _) in self.used(Kind::Exporter) {
+            let listening = self.exporter(id).map(|settings| settings.listens()).unwrap_or_default();
+            listening.into_iter().for_each(|listening| add(Kind::Exporter, id, listening));
+        }
         for (id, settings) in self.started_extensions() {
             settings.listens().into_iter().for_each(|listening| add(Kind::Extension, id, listening));
         }
