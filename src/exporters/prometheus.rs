@@ -67,10 +67,16 @@ const STRATEGIES: &[(&str, (bool, bool))] = &[
 
 impl Config {
     pub(crate) fn decode(section: Section) -> Config {
-        if section.text_or("endpoint", "").trim().is_empty() {
+        let has_endpoint = section.text("endpoint").is_some_and(|endpoint| !endpoint.trim().is_empty());
+        if !has_endpoint {
             let message = "expecting a non-blank address to run the Prometheus metrics handler";
             section.problem_with_help("endpoint", message, "write `endpoint: 0.0.0.0:8889`");
+            section.text_or("transport", "tcp");
         }
+        let endpoint = match has_endpoint {
+            true => settings::listen(&section, "localhost:8889"),
+            false => Listen::parse("localhost:8889", "tcp").expect("it is an endpoint"),
+        };
         if section.has("add_metric_suffixes") && !section.boolean("add_metric_suffixes", true) {
             let message = "it has no effect, as in the Go collector: write `translation_strategy: UnderscoreEscapingWithoutSuffixes`";
             section.warning("add_metric_suffixes", message);
@@ -86,7 +92,7 @@ impl Config {
         let given = |key| section.duration_opt(key).filter(|timeout| !timeout.is_zero());
         let timeouts = ["read_timeout", "read_header_timeout"].map(given);
         let config = Config {
-            endpoint: settings::listen(&section, "localhost:8889"),
+            endpoint,
             tls: section.section("tls").and_then(ServerTls::decode),
             auth: settings::authenticator(&section),
             cors: section.section("cors").map(Cors::decode).unwrap_or_default(),

@@ -329,3 +329,25 @@ async fn the_host_edge_sends_its_own_metrics_under_its_name() {
     assert_eq!(named, printed.matches("Resource SchemaURL").count(), "{printed}");
     assert!(printed.contains("Body: Str(it left the edge)"), "{printed}");
 }
+
+#[tokio::test]
+async fn the_prometheus_edge_is_scraped_and_forwards_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut management, variables) = management(folder.path(), "basic").await;
+    let port = super::harness::free_port().await;
+    let listens = format!("exporters.prometheus.endpoint=127.0.0.1:{port}");
+    let mut edge = start("edge-prometheus.yaml", &variables, &[listens]).await;
+    let metric = r#"{"name":"jobs","unit":"1","sum":{"dataPoints":[{"asInt":"3"}],"isMonotonic":true,"aggregationTemporality":2}}"#;
+    post(&edge, "metrics", &format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{metric}]}}]}}]}}"#)).await;
+    post_a_log(&edge).await;
+    let (status, page) = super::harness::get(port, "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(
+        page.contains("jobs_total{otel_scope_name=\"\",otel_scope_schema_url=\"\",otel_scope_version=\"\"} 3\n"),
+        "{page}"
+    );
+    let balances = edge.finish_within(PATIENCE).await;
+    assert_eq!(balances.len(), 2, "{balances:?}");
+    assert!(balances.iter().all(|balance| balance.accepted == balance.exported), "{balances:?}");
+    management.finish_within(PATIENCE).await;
+}
