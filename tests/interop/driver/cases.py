@@ -1,5 +1,5 @@
 """The cases: each starts collectors, lets a real peer speak to them, and checks exact facts of what came out."""
-import json, os, re, subprocess, sys, urllib.request
+import json, os, re, subprocess, sys, urllib.parse, urllib.request
 from collections import Counter
 
 sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ottl"))
@@ -10,6 +10,7 @@ from detailed import SUMMARY, Received, arrived, check_equal_text, check_report
 from payloads import Payloads, numbered_logs
 from programs import WORK, run_quietly, send
 
+FIXTURES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))), "fixtures")
 SYSTEM_CONFIGS = ["/etc/misaki/config.yaml", "/etc/otelcol-contrib/config.yaml", "/etc/otelcol/config.yaml", "/etc/config.yaml"]
 RANDOM_SEED, RANDOM_COUNT, BULK_REQUESTS, BULK_RECORDS = 20261122, 200, 50, 1000
 BATCH = 60  # send_batch_size of the team's config; every signal's request divides it
@@ -229,6 +230,55 @@ def go_sends(transport):
     return case
 
 
+SCRAPED = ["monotonic cumulative sum", "delta sums are added up", "cumulative histogram", "exponential histogram of deltas", "summary", "job and instance",
+           "label values are escaped", "not a number and infinities", "OpenMetrics", "scopes with the same metric", "target_info of two resources", "names"]
+
+
+def scraped(bench):
+    """Debian's Prometheus reads the same series, values, types and exemplars from the collector under test as from a Go collector."""
+    ports, go_ports, (exposed, go_exposed, web) = free_ports(2), free_ports(2), free_ports(3)
+    collector = bench.under_test(configs.exposing(*ports, exposed), [*ports, exposed])
+    alone = bench.go_collector(configs.exposing(*go_ports, go_exposed), [*go_ports, go_exposed], "go-alone")
+    requests, _ = record(bench, "three-pillars")
+    with open(f"{FIXTURES}/prometheus/cases.jsonl", encoding="utf-8") as file:
+        recorded = [case for case in map(json.loads, file) if case["case"] in SCRAPED]
+    check(len(recorded) == len(SCRAPED), f"only {len(recorded)} of the cases are recorded")
+    for client in (Client(ports[1]), Client(go_ports[1])):
+        client.must(*next(request for request in requests if request[0] == "/v1/metrics"))
+        for step in (step for case in recorded for step in case["steps"] if "send" in step):
+            check(client.post_json("metrics", step["send"])[0] == 200, f"{step['send']} is refused")
+    prometheus = bench.prometheus(configs.scraping(misaki=exposed, go=go_exposed), web)
+
+    def ask(path, **query):
+        with urllib.request.urlopen(f"http://127.0.0.1:{web}/api/v1/{path}?{urllib.parse.urlencode(query)}", timeout=5) as answer:
+            return json.load(answer)["data"]
+
+    of_targets = {("collector", "misaki"), ("collector", "go"), ("job", "misaki"), ("job", "go")}
+    of_targets |= {("instance", f"127.0.0.1:{port}") for port in (exposed, go_exposed)}
+
+    def plain(labels):
+        return tuple(sorted(pair for pair in labels.items() if pair not in of_targets))
+
+    def up():
+        try:
+            found = ask("query", query='up{instance=~"127.0.0.1:.+"}')["result"]
+        except OSError:
+            return False  # it reads its log first
+        return [series["value"][1] for series in found] == ["1", "1"]
+    await_true(up, lambda: f"not both are scraped: {ask('targets')['activeTargets']}")
+    seen = {}
+    for name in ("misaki", "go"):
+        series = ask("query", query=f'{{collector="{name}",__name__!="scrape_duration_seconds"}}')["result"]
+        types = ask("targets/metadata", match_target=f'{{collector="{name}"}}')
+        exemplars = ask("query_exemplars", query=f'{{collector="{name}"}}', start=1600000000, end=2000000000)
+        seen[name] = ({(plain(one["metric"]), one["value"][1]) for one in series}, {(one["metric"], one["type"], one["help"]) for one in types},
+                      {(plain(one["seriesLabels"]), json.dumps(one["exemplars"], sort_keys=True)) for one in exemplars})
+    for what, ours, theirs, least in zip(("series", "types", "exemplars"), seen["misaki"], seen["go"], (60, 20, 4)):
+        check(ours == theirs and len(ours) >= least, f"{len(ours)} {what}, wanted {len(theirs)}: more {sorted(ours - theirs)[:5]}, fewer {sorted(theirs - ours)[:5]}")
+    for running in (prometheus, collector, alone):
+        running.stop()
+
+
 def sdk(program, *ways):
     """A real SDK sends all three signals, each way (protocol, compression); the debug files have each item once."""
     def case(bench):
@@ -341,6 +391,7 @@ CASES = {
     "s6": (existing_config, ["collector", "go"]),
     "go-sends-grpc": (go_sends("grpc"), ["collector"]),
     "go-sends-http": (go_sends("http"), ["collector"]),
+    "scraped": (scraped, ["collector", "go", "prometheus"]),
     "sdk-python": (sdk("python", ("grpc", "none"), ("http/protobuf", "gzip")), ["python"]),
     "sdk-js": (sdk("js", ("grpc", "gzip"), ("http/protobuf", "none"), ("http/json", "gzip")), ["js"]),
     "sdk-browser": (browser, ["browser"]),

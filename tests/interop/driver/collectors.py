@@ -237,6 +237,17 @@ class Bench:
         self.started.append(collector)
         return collector
 
+    def prometheus(self, config, port):
+        folder = f"{self.folder}/prometheus"
+        os.makedirs(folder)
+        with open(f"{folder}/prometheus.yml", "w") as f:
+            f.write(config)
+        program = f"{os.path.dirname(os.path.dirname(self.folder))}/prometheus/usr/bin/prometheus"
+        options = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage", "--log.level=warn"]
+        self.started.append(Collector([program, *options], folder))
+        self.started[-1].await_ready([port])
+        return self.started[-1]
+
     def recorder(self):
         self.started.append(Recorder())
         return self.started[-1]

@@ -1,4 +1,5 @@
 """The collector configs of the cases, as text. The same file goes to Misaki and to the Go collector."""
+import json
 
 QUIET = "  telemetry: {metrics: {level: none}}\n"
 SIGNALS = ("logs", "metrics", "traces")
@@ -59,6 +60,18 @@ service:
     metrics: {receivers: [otlp], exporters: [debug]}
     traces: {receivers: [otlp], exporters: [debug]}
 """
+
+
+def exposing(grpc, http, exposed):
+    """Metrics are shown to Prometheus."""
+    exporter = f"exporters:\n  prometheus: {{endpoint: \"127.0.0.1:{exposed}\", enable_open_metrics: true}}\n"
+    return receiver(grpc, http) + exporter + "service:\n" + QUIET + "  pipelines: {metrics: {receivers: [otlp], exporters: [prometheus]}}\n"
+
+
+def scraping(**targets):
+    """Debian's Prometheus, which keeps the labels that it finds and says of each series which collector showed it."""
+    jobs = [{"job_name": name, "honor_labels": True, "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": {"collector": name}}]} for name, port in targets.items()]
+    return json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs})
 
 
 def trace_context(grpc, http, processor):

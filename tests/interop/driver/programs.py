@@ -1,5 +1,5 @@
 """Makes the client programs ready (cached under `.work`) and runs them. What a machine lacks is a `Skip` that says so."""
-import hashlib, json, os, shutil, subprocess
+import glob, hashlib, json, os, shutil, subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 from collectors import Failure, Skip, clean_environment
@@ -111,12 +111,23 @@ def prepare_java():
         note()
 
 
+def prepare_prometheus():
+    """Debian's package, unpacked: nothing is installed or started."""
+    if os.access(f"{WORK}/prometheus/usr/bin/prometheus", os.X_OK):
+        return
+    need("apt-get", "dpkg-deb")
+    os.makedirs(f"{WORK}/prometheus", exist_ok=True)
+    run_quietly(["apt-get", "download", "-q", "prometheus"], f"{WORK}/prometheus")
+    [package] = glob.glob(f"{WORK}/prometheus/prometheus_*.deb")
+    run_quietly(["dpkg-deb", "-x", package, f"{WORK}/prometheus"], ROOT)
+
+
 def prepare_collector():
     need("go")
     run_quietly([f"{ROOT}/build-collector.sh"], ROOT)
 
 
-PREPARATIONS = {"browser": prepare_browser, "collector": prepare_collector, "go": prepare_go, "java": prepare_java, "js": prepare_js, "python": prepare_python,
+PREPARATIONS = {"browser": prepare_browser, "collector": prepare_collector, "go": prepare_go, "java": prepare_java, "js": prepare_js, "prometheus": prepare_prometheus, "python": prepare_python,
                 "ui": prepare_ui}
 
 
