@@ -71,6 +71,7 @@ fn count(config: &str, load: &Load, program: &Program, folder: &Path, requests: 
     let delivered = || match load.delivery {
         Delivery::Sink => sink.counts.items.load(Relaxed),
         Delivery::Pipe => collector.printed.load(Relaxed),
+        Delivery::Scraped => outcome.acknowledged,
     };
     for _ in 0..1000 {
         if delivered() >= expected {

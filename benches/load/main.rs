@@ -2,7 +2,7 @@
 //!
 //! The driver measures any collector from outside and uses nothing of Misaki's library. `generate` builds the requests,
 //! `client` sends them (through
-//! `coalesce`), `sink` is the upstream, `process` the collector between them, `measure` one measurement,
+//! `coalesce`), `sink` is the upstream, `scraper` reads what is shown to Prometheus, `process` the collector between them, `measure` one measurement,
 //! `rows` the list of them, `report` what is printed, `instructions` the same rows counted under callgrind. docs/benchmarks.md says how to run and read it.
 
 #![allow(clippy::indexing_slicing, clippy::string_slice, reason = "the driver reads its own data")]
@@ -17,6 +17,7 @@ mod measure;
 mod process;
 mod report;
 mod rows;
+mod scraper;
 mod sink;
 
 use clap::Parser;

@@ -4,8 +4,10 @@ use crate::client::{self, Outcome, Pressure};
 use crate::generate::{self, Template};
 use crate::process::{Collector, Program, Viewer, free_port, machine_cpu_seconds, own_cpu_seconds};
 use crate::rows::{Delivery, Load, Measure, Row};
+use crate::scraper::Scraper;
 use crate::sink::Sink;
 use serde::Serialize;
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -146,10 +148,13 @@ fn under_load(
     let sink = Sink::start()?;
     let collector = program.start(config, sink.address, work)?;
     let mut viewer = load.viewer.map(|expression| program.view(&collector, expression)).transpose()?;
+    let taken = Cell::new(1);
     let delivered = || match load.delivery {
         Delivery::Sink => sink.counts.items.load(Relaxed),
         Delivery::Pipe => collector.printed.load(Relaxed),
+        Delivery::Scraped => taken.get(),
     };
+    let scraper = (load.delivery == Delivery::Scraped).then(|| Scraper::start(collector.exposed));
     let address = match load.shape.protocol {
         generate::Protocol::Grpc => collector.grpc,
         generate::Protocol::Http => collector.http,
@@ -157,7 +162,9 @@ fn under_load(
     let press = |time| {
         let connections = load.clients.unwrap_or(timing.connections);
         let pressure = Pressure { connections, in_flight: load.in_flight, time, rate: load.rate, requests: u64::MAX };
-        client::run(address, &load.shape, &templates, pressure)
+        let outcome = client::run(address, &load.shape, &templates, pressure);
+        taken.set(taken.get() + outcome.acknowledged);
+        outcome
     };
     let expected = |acknowledged: u64| (acknowledged as f64 * load.keeps).round() as u64;
 
@@ -176,6 +183,8 @@ fn under_load(
     detail.viewed =
         viewed().zip(viewed_before).map(|(lines, before)| (lines - before) as f64 / detail.delivered as f64);
     let problem = problem(&detail, expected(outcome.acknowledged), &outcome, &sink);
+    let missing = scraper.and_then(|scraper| scraper.end(templates.iter().map(|template| template.items).sum()));
+    let problem = problem.or(missing);
     let has_left = viewer.as_mut().map_or(Ok(false), Viewer::has_ended)?;
     Ok((detail, problem.or(has_left.then(|| "the viewer has ended".into()))))
 }

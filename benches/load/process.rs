@@ -35,6 +35,8 @@ pub struct Program {
 pub struct Collector {
     pub grpc: SocketAddr,
     pub http: SocketAddr,
+    /// Where it is scraped.
+    pub exposed: SocketAddr,
     /// From the moment before the process was made until it accepted one log record over HTTP.
     pub started: Duration,
     /// Log records seen on its standard output.
@@ -85,14 +87,15 @@ impl Program {
     }
 
     /// Starts it in the (emptied) folder `work` and waits until it has accepted one record.
-    /// The config may name GRPC_PORT, HTTP_PORT, SINK_PORT and WORK_DIR.
+    /// The config may name GRPC_PORT, HTTP_PORT, EXPOSED_PORT, SINK_PORT and WORK_DIR.
     pub fn start(&self, config: &str, sink: SocketAddr, work: &Path) -> io::Result<Collector> {
         let _ = fs::remove_dir_all(work);
         fs::create_dir_all(work)?;
-        let (grpc, http) = (free_port()?, free_port()?);
+        let (grpc, http, exposed) = (free_port()?, free_port()?, free_port()?);
         let config = config
             .replace("GRPC_PORT", &grpc.port().to_string())
             .replace("HTTP_PORT", &http.port().to_string())
+            .replace("EXPOSED_PORT", &exposed.port().to_string())
             .replace("SINK_PORT", &sink.port().to_string())
             .replace("WORK_DIR", &work.display().to_string());
         let file = work.join("config.yaml");
@@ -114,7 +117,7 @@ impl Program {
         let output = child.stdout.take().expect("stdout is piped");
         count_marks(output, b"LogRecord #", &printed)?;
 
-        let mut collector = Collector { grpc, http, started: Duration::ZERO, printed, child };
+        let mut collector = Collector { grpc, http, exposed, started: Duration::ZERO, printed, child };
         match collector.knock(began) {
             Ok(started) => collector.started = started,
             Err(error) => return Err(io::Error::other(format!("{error}{}", tail(&log)))),

@@ -57,6 +57,8 @@ pub enum Delivery {
     Sink,
     /// Printed to a pipe that the driver reads.
     Pipe,
+    /// Shown to the driver, which scrapes each second: what is acknowledged is delivered, if no series is missing there.
+    Scraped,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +80,8 @@ pub struct Config {
     /// The one signal that the processors are for, where they do not take all.
     pub only: Option<Signal>,
     pub exporter: (&'static str, &'static str),
+    /// The exporter of the other signals, where that one does not take all.
+    pub others: Option<(&'static str, &'static str)>,
     pub extensions: &'static [(&'static str, &'static str)],
 }
 
@@ -94,6 +98,7 @@ const GRPC_BACKLOG_OUT: (&str, &str) = (
     "{endpoint: '127.0.0.1:SINK_PORT', compression: none, tls: {insecure: true}, retry_on_failure: {initial_interval: 100ms, max_interval: 1s, max_elapsed_time: 0}, sending_queue: {storage: file_storage, queue_size: 1000000}}",
 );
 const HTTP_OUT: (&str, &str) = ("otlp_http", "{endpoint: 'http://127.0.0.1:SINK_PORT', compression: none}");
+const PROMETHEUS_OUT: (&str, &str) = ("prometheus", "{endpoint: '127.0.0.1:EXPOSED_PORT'}");
 const DEBUG_OUT: (&str, &str) =
     ("debug", "{verbosity: detailed, use_internal_logger: false, sampling_initial: 100000000}");
 
@@ -139,7 +144,8 @@ const TAIL: (&str, &str) = (
 const STORAGE: (&str, &str) =
     ("file_storage", "{directory: WORK_DIR/queue, create_directory: true, fsync: true, max_size: 4294967296}");
 
-const BATCHED: Config = Config { processors: &[BATCH], there: None, only: None, exporter: GRPC_OUT, extensions: &[] };
+const BATCHED: Config =
+    Config { processors: &[BATCH], there: None, only: None, exporter: GRPC_OUT, others: None, extensions: &[] };
 
 const LOGS: Load = Load {
     shape: Shape {
@@ -160,6 +166,15 @@ const LOGS: Load = Load {
 };
 const SPANS: Load = Load { shape: Shape { signal: Signal::Traces, ..LOGS.shape }, ..LOGS };
 const POINTS: Load = Load { shape: Shape { signal: Signal::Metrics, ..LOGS.shape }, ..LOGS };
+/// 10,000 series.
+const SERIES: Load = Load { shape: Shape { distinct: 100, ..POINTS.shape }, delivery: Delivery::Scraped, ..POINTS };
+const EXPOSED: Config = Config {
+    processors: &[],
+    only: Some(Signal::Metrics),
+    exporter: PROMETHEUS_OUT,
+    others: Some(("nop", "")),
+    ..BATCHED
+};
 const LOGS_1: Load = Load { shape: Shape { items: 1, ..LOGS.shape }, ..LOGS };
 const LOGS_10: Load = Load { shape: Shape { items: 10, ..LOGS.shape }, ..LOGS };
 const LOGS_1000: Load = Load { shape: Shape { items: 1000, ..LOGS.shape }, ..LOGS };
@@ -342,6 +357,22 @@ pub const ROWS: &[Row] = &[
         aims: Goal::Times(12.0),
     },
     Row {
+        id: "prometheus-points",
+        work: "metric points of 10,000 series, gRPC → prometheus, scraped each second",
+        measure: Measure::PerCpuSecond(SERIES),
+        config: EXPOSED,
+        must: Goal::Times(5.0),
+        aims: Goal::Times(8.0),
+    },
+    Row {
+        id: "prometheus-memory",
+        work: "resident memory, 10,000 series, prometheus, scraped each second, at most",
+        measure: Measure::LoadedMemory(SERIES),
+        config: EXPOSED,
+        must: Goal::Times(3.0),
+        aims: Goal::Times(5.0),
+    },
+    Row {
         id: "durable-logs",
         work: "logs, durable queue, fsync before the answer, 64 in flight",
         measure: Measure::PerSecond(Load { in_flight: 16, ..LOGS }),
@@ -461,15 +492,16 @@ impl Config {
         };
         let ids = |entries: &[(&'static str, &str)]| entries.iter().map(|(id, _)| *id).collect::<Vec<_>>().join(", ");
         let pipeline = |signal| {
-            let taken = if self.only.is_none_or(|only| only == signal) { processors } else { &[] };
-            let (processors, exporter) = (ids(taken), self.exporter.0);
+            let is_meant = self.only.is_none_or(|only| only == signal);
+            let processors = ids(if is_meant { processors } else { &[] });
+            let exporter = self.others.filter(|_| !is_meant).unwrap_or(self.exporter).0;
             format!("{{receivers: [otlp], processors: [{processors}], exporters: [{exporter}]}}")
         };
         let [traces, metrics, logs] = [Signal::Traces, Signal::Metrics, Signal::Logs].map(pipeline);
         [
             "receivers:\n  otlp: {protocols: {grpc: {endpoint: '127.0.0.1:GRPC_PORT'}, http: {endpoint: '127.0.0.1:HTTP_PORT'}}}\n",
             &section("processors", processors),
-            &section("exporters", &[self.exporter]),
+            &section("exporters", &[Some(self.exporter), self.others].into_iter().flatten().collect::<Vec<_>>()),
             &section("extensions", self.extensions),
             "service:\n  telemetry: {metrics: {level: none}, logs: {level: warn}}\n",
             &format!("  extensions: [{}]\n", ids(self.extensions)),
