@@ -30,7 +30,7 @@ use crate::telemetry::{Account, Ask, Fate, Full, Load, Reason, Said, Share, Sign
 use super::{End, ExporterParts, ExporterSettings, OpenExporter};
 use intake::{Intake, OF_SERVICE, Refused};
 use names::Namer;
-use store::{MOST_BYTES, MOST_SERIES};
+use store::MOST_BYTES;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -214,12 +214,7 @@ impl ExporterSettings for Config {
         // As much as all queues may hold, and beside it.
         let most_bytes = opening.budget.limit(Share::Queue).min(MOST_BYTES);
         let intake = Intake::new(self.clone(), usize::try_from(most_bytes).unwrap_or(usize::MAX));
-        Ok(Arc::new(Exposed {
-            intake: Arc::new(intake),
-            room: Notify::new(),
-            foreign: Said::default(),
-            beyond: Said::default(),
-        }))
+        Ok(Arc::new(Exposed { intake: Arc::new(intake), room: Notify::new(), said: Default::default() }))
     }
 }
 
@@ -227,8 +222,8 @@ impl ExporterSettings for Config {
 struct Exposed {
     intake: Arc<Intake>,
     room: Notify,
-    foreign: Said,
-    beyond: Said,
+    /// By reason.
+    said: [Said; 3],
 }
 
 impl OpenExporter for Exposed {
@@ -272,24 +267,33 @@ impl Sink for Entrance {
             self.exposed.intake.take(&part.bytes, now, &mut refused);
         }
         let Refused { late, foreign, beyond, example } = refused;
-        let by_reason = [(Reason::OutOfOrder, late), (Reason::Untranslatable, foreign), (Reason::SeriesLimit, beyond)];
-        by_reason.iter().for_each(|(reason, items)| self.account.drop_items(*reason, *items));
+        let by_reason = [
+            (Reason::OutOfOrder, late, "points that are older than the last one of their series"),
+            (
+                Reason::Untranslatable,
+                foreign,
+                "points that Prometheus cannot show: a name, type or temporality that it does not have, or that is taken",
+            ),
+            (
+                Reason::SeriesLimit,
+                beyond,
+                "more series, or larger ones, than the exporter holds: points of new series are dropped",
+            ),
+        ];
         let dropped = late + foreign + beyond;
         self.account.send(load.items.saturating_sub(dropped));
         self.account.book(&telemetry, Fate::Sent, dropped);
         self.account.leave(&telemetry);
         telemetry.resolve(Ok(()));
-        let exporter = &self.account.exporter;
-        if foreign > 0
-            && let Some((dropped_items, _)) = self.exposed.foreign.count(foreign)
-        {
-            let metric = example.unwrap_or_default();
-            tracing::warn!(%exporter, dropped_items, metric, reason = Reason::Untranslatable.name(), "points that Prometheus cannot show: a name, type or temporality that it does not have, or that is taken");
-        }
-        if beyond > 0
-            && let Some((dropped_items, _)) = self.exposed.beyond.count(beyond)
-        {
-            tracing::error!(%exporter, dropped_items, most_series = MOST_SERIES, reason = Reason::SeriesLimit.name(), "more series, or larger ones, than it holds: points of new series are dropped");
+        for ((reason, items, message), said) in by_reason.into_iter().zip(&self.exposed.said) {
+            self.account.drop_items(reason, items);
+            if items > 0
+                && let Some((dropped_items, _)) = said.count(items)
+            {
+                let metric = example.as_deref().filter(|_| reason == Reason::Untranslatable);
+                let (exporter, reason) = (&self.account.exporter, reason.name());
+                tracing::warn!(%exporter, dropped_items, reason, metric, "{message}");
+            }
         }
     }
 

@@ -175,44 +175,60 @@ async fn refused_points_are_counted_by_reason() {
     misaki.finish().await;
 }
 
-/// New series are refused at the limit, known ones go on; what expires makes room.
+/// With little memory; filled with series of which it holds fewer.
+async fn start_and_fill(settings: Json, port: u16, filler: &str) -> Misaki {
+    let limited = "{processors: {memory_limiter: {check_interval: 1s, limit_mib: 8, spike_limit_mib: 0}}, service: {pipelines: {metrics: {processors: [memory_limiter]}}}}";
+    let misaki = Misaki::load(&[&config(&settings, port), limited], 1, &|_| None).await;
+    for part in 0..20 {
+        let request = gauges_on_the_wire("many", part * 50..(part + 1) * 50, filler);
+        assert!(misaki.submit_wire(Signal::Metrics, request, None).await.is_ok());
+    }
+    misaki
+}
+
+/// New series are refused at the limit, known ones go on.
 #[tokio::test]
 async fn series_are_limited_in_bytes() {
-    let port = free_port().await;
-    let limited = "{processors: {memory_limiter: {check_interval: 1s, limit_mib: 8, spike_limit_mib: 0}}, service: {pipelines: {metrics: {processors: [memory_limiter]}}}}";
-    let settings = json!({"metric_expiration": "3s"});
-    let mut misaki = Misaki::load(&[&config(&settings, port), limited], 1, &|_| None).await;
-    let filler = "x".repeat(8000);
+    let (port, filler) = (free_port().await, "x".repeat(8000));
+    let mut misaki = start_and_fill(json!({}), port, &filler).await;
     let count = |misaki: &Misaki| {
         let line = misaki.line("prometheus");
         let number = |after: &str| {
-            line.split(after).nth(1).map_or(0, |rest| rest.split([' ', ')']).next().unwrap().parse().unwrap())
+            line.split(after).nth(1).map_or(0, |rest| rest.split([' ', ')']).next().unwrap().parse::<usize>().unwrap())
         };
         (number("accepted = "), number("series_limit "))
     };
-    for part in 0..20 {
-        let request = gauges_on_the_wire("many", part * 50..(part + 1) * 50, &filler);
-        assert!(misaki.submit_wire(Signal::Metrics, request, None).await.is_ok());
-    }
-    let (exported, dropped): (usize, usize) = count(&misaki);
+    let (exported, dropped) = count(&misaki);
     assert!((300..600).contains(&exported) && exported + dropped == 1000, "{exported} {dropped}");
     assert_eq!(samples(&text(port).await), exported);
-    // A known series goes on, and a scrape shows it.
-    let known = gauges_on_the_wire("many", 7..8, &filler);
-    assert!(misaki.submit_wire(Signal::Metrics, known, None).await.is_ok());
-    assert_eq!(count(&misaki), (exported + 1, dropped));
-    let is_new = async || {
-        let new = gauges_on_the_wire("new", 0..1, &filler);
-        assert!(misaki.submit_wire(Signal::Metrics, new, None).await.is_ok());
-        text(port).await.contains("new{")
-    };
-    assert!(!is_new().await);
+    for (name, expected) in [("many", (exported + 1, dropped)), ("new", (exported + 1, dropped + 1))] {
+        let request = gauges_on_the_wire(name, 7..8, &filler);
+        assert!(misaki.submit_wire(Signal::Metrics, request, None).await.is_ok());
+        assert_eq!(count(&misaki), expected);
+    }
+    assert_eq!(samples(&text(port).await), exported);
+    misaki.finish().await;
+}
+
+/// What expires makes room, also if nobody scrapes.
+#[tokio::test]
+async fn expired_series_make_room() {
+    let (port, filler) = (free_port().await, "x".repeat(8000));
+    let mut misaki = start_and_fill(json!({"metric_expiration": "300ms"}), port, &filler).await;
     let began = std::time::Instant::now();
-    while !is_new().await {
-        assert!(began.elapsed() < Duration::from_secs(10));
+    while began.elapsed() < Duration::from_secs(20) {
+        let before = misaki.line("prometheus");
+        let request = gauges_on_the_wire("new", 0..50, &filler);
+        assert!(misaki.submit_wire(Signal::Metrics, request, None).await.is_ok());
+        let dropped =
+            |line: &str| line.split("series_limit ").nth(1).map(|rest| rest.split(')').next().unwrap().to_owned());
+        if dropped(&before) == dropped(&misaki.line("prometheus")) {
+            misaki.finish().await;
+            return;
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    misaki.finish().await;
+    panic!("no room: {}", misaki.line("prometheus"));
 }
 
 /// Labels of a megabyte, thousands of labels and buckets, names of any bytes, types that change.

@@ -1,6 +1,7 @@
 //! From a request to the store: each data point finds its series by a hash of what identifies it, without text being
 //! made for it. Only a new series has its names translated and its labels written.
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
@@ -54,6 +55,8 @@ struct OfResource<'a> {
     label_sum: u64,
     /// A hash of job and instance, if it has both, and of all attributes.
     target: Option<(u64, u64)>,
+    /// Whether that is shown already.
+    is_shown: Cell<bool>,
 }
 
 struct OfScope<'a> {
@@ -201,6 +204,7 @@ impl Intake {
         let slot = store.insert(identity, named, metric.metric.description, labels, next, now)?;
         if let Some((target, _)) = resource.target {
             store.attach(slot, target);
+            resource.is_shown.set(false);
         }
         self.show_target(store, resource, now);
         Ok(())
@@ -260,12 +264,13 @@ impl Intake {
         let is_shown = both.iter().all(|text| !text.is_empty());
         let target = is_shown.then(|| (identity | 1, self.sum(pairs())));
         let label_sum = self.sum(labels.iter().copied());
-        OfResource { attributes, labels, job, instance, identity, label_sum, target }
+        OfResource { attributes, labels, job, instance, identity, label_sum, target, is_shown: Cell::new(false) }
     }
 
     /// Shows the attributes of a resource that has a series.
     fn show_target(&self, store: &mut Store, resource: &OfResource<'_>, now: Instant) {
-        let Some((target, attributes)) = resource.target else { return };
+        let Some((target, attributes)) = resource.target.filter(|_| !resource.is_shown.get()) else { return };
+        resource.is_shown.set(true);
         if store.shows(target, attributes) {
             return;
         }
@@ -305,9 +310,15 @@ impl Intake {
 
     /// A hash of attributes in any order. Values with the same text are the same.
     fn sum<'a>(&self, pairs: impl Iterator<Item = KeyValue<'a>>) -> u64 {
-        let hash = |pair: KeyValue<'_>| match pair.value {
-            AnyValue::String(text) => self.hash(&[pair.key, text]),
-            value => self.hash(&[pair.key, &as_text(value)]),
+        let hash = |pair: KeyValue<'_>| {
+            let mut hasher = self.hasher.build_hasher();
+            hasher.write_usize(pair.key.len());
+            hasher.write(pair.key);
+            match pair.value {
+                AnyValue::String(text) => hasher.write(text),
+                value => hasher.write(&as_text(value)),
+            }
+            hasher.finish()
         };
         pairs.map(hash).fold(0, u64::wrapping_add)
     }

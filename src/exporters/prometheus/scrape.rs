@@ -10,6 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING};
+use parking_lot::MutexGuard;
 
 use crate::network::admin::{Pieces, Question, Reply};
 use crate::order::Ordered;
@@ -41,7 +42,15 @@ pub(super) fn answer(intake: &Arc<Intake>, question: &Question<'_>) -> Reply {
     let names = names.filter(|(key, _)| percent::decoded_text(key.as_bytes()) == "name[]");
     let names: BTreeSet<String> = names.map(|(_, name)| percent::decoded_text(name.as_bytes())).collect();
     let mut scrape = Scrape { intake: intake.clone(), form, names, at: None };
-    intake.store.lock().remove_expired(clock());
+    let now = clock();
+    loop {
+        let mut store = intake.store.lock();
+        let is_done = store.remove_expired(now);
+        MutexGuard::unlock_fair(store);
+        if is_done {
+            break;
+        }
+    }
     let accepted = question.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_zipped = accepted.split(',').any(|coding| {
         let mut parts = coding.split(';').map(str::trim);

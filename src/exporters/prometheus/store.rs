@@ -14,13 +14,18 @@ use super::names::is_classic;
 use super::value::{Last, Untaken, Value};
 
 /// Maximum series of one exporter.
-pub(super) const MOST_SERIES: usize = 100_000;
+const MOST_SERIES: usize = 100_000;
 /// Maximum bytes of them, and maximum share of the memory budget.
 pub(super) const MOST_BYTES: u64 = 64 << 20;
 /// Maximum bytes of the text of one series.
 pub(super) const MOST_TEXT: usize = 256 << 10;
-/// What a series, or a family, occupies beside its texts and its values.
-const ENTRY: usize = size_of::<Series>() + 160;
+/// What a series, or a family, occupies beside its texts and its values; the list of all may be half empty.
+const ENTRY: usize = 2 * size_of::<Series>() + 128;
+/// Maximum series that are looked at, and removed, before others may use the store.
+const LOOKED_AT: usize = 16_384;
+const REMOVED: usize = 1024;
+/// Minimum time between two searches for what has expired, unless it expires sooner.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The type of a family, as a scrape calls it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,6 +120,21 @@ pub(super) struct Store {
     expiration: Duration,
     /// No series expires before.
     next_expiry: Option<Instant>,
+    search: Search,
+}
+
+/// A search for expired series.
+#[derive(Default)]
+struct Search {
+    /// Where it goes on; 0 while there is none.
+    at: usize,
+    /// No series before this place expires before.
+    next_expiry: Option<Instant>,
+}
+
+/// The earlier time, if one is known.
+fn earlier(known: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(known.map_or(other, |known| known.min(other)))
 }
 
 impl Store {
@@ -129,6 +149,7 @@ impl Store {
             most_bytes,
             expiration,
             next_expiry: None,
+            search: Search::default(),
         }
     }
 
@@ -144,10 +165,10 @@ impl Store {
     /// Whether there is no place for another series, even if it is short.
     pub(super) fn is_full(&mut self, now: Instant) -> bool {
         let is_full = |store: &Store| store.count() >= MOST_SERIES || store.bytes + ENTRY > store.most_bytes;
-        if is_full(self) {
+        is_full(self) && {
             self.remove_expired(now);
+            is_full(self)
         }
-        is_full(self)
     }
 
     fn count(&self) -> usize {
@@ -178,6 +199,10 @@ impl Store {
         now: Instant,
     ) -> Result<u32, NoPlace> {
         let name = &named.name;
+        let bytes = ENTRY + labels.length() + last.bytes();
+        if self.count() >= MOST_SERIES || self.bytes + bytes > self.most_bytes {
+            self.remove_expired(now);
+        }
         let (is_new, is_taken) = match self.families.get(name) {
             Some(family) => (false, family.kind != named.kind || family.series.contains_key(&labels)),
             None => (true, self.collides(named)),
@@ -186,7 +211,7 @@ impl Store {
             return Err(NoPlace::Taken);
         }
         let of_family = if is_new { ENTRY + name.len() + help.len() } else { 0 };
-        let bytes = of_family + ENTRY + labels.length() + last.bytes();
+        let bytes = of_family + bytes;
         let text = (labels.length() + name.len()) * last.lines() + help.len();
         if text > MOST_TEXT || self.count() >= MOST_SERIES || self.bytes + bytes > self.most_bytes {
             return Err(NoPlace::Full);
@@ -210,7 +235,8 @@ impl Store {
             self.by_identity.insert(identity, slot);
         }
         let expiry = now + self.expiration;
-        self.next_expiry = Some(self.next_expiry.map_or(expiry, |at| at.min(expiry)));
+        self.next_expiry = earlier(self.next_expiry, expiry);
+        self.search.next_expiry = earlier(self.search.next_expiry, expiry);
         Ok(slot)
     }
 
@@ -246,26 +272,39 @@ impl Store {
         }
     }
 
-    /// Removes series that had no point for too long.
-    pub(super) fn remove_expired(&mut self, now: Instant) {
-        if self.next_expiry.is_none_or(|at| now <= at) {
-            return;
+    /// Removes some of the series that had no point for too long; true if none is left.
+    pub(super) fn remove_expired(&mut self, now: Instant) -> bool {
+        if self.search.at == 0 && self.next_expiry.is_none_or(|at| now <= at) {
+            return true;
         }
-        let mut next = None::<Instant>;
-        for index in 0..self.slots.len() {
-            let Some(series) = self.slots.get(index).and_then(Option::as_ref) else { continue };
+        if self.search.at == 0 {
+            self.search.next_expiry = None;
+        }
+        let (first, mut removed) = (self.search.at, 0);
+        let last = self.slots.len().min(first + LOOKED_AT);
+        for index in first..last {
+            self.search.at = index + 1;
             // Those that show a resource go with its last series.
-            if series.identity == 0 {
+            let series = self.slots.get(index).and_then(Option::as_ref).filter(|series| series.identity != 0);
+            let Some(series) = series else { continue };
+            let expiry = series.updated + self.expiration;
+            if expiry >= now {
+                self.search.next_expiry = earlier(self.search.next_expiry, expiry);
                 continue;
             }
-            let expiry = series.updated + self.expiration;
-            if expiry < now {
-                self.remove(u32::try_from(index).unwrap_or(u32::MAX));
-            } else {
-                next = Some(next.map_or(expiry, |at| at.min(expiry)));
+            self.remove(u32::try_from(index).unwrap_or(u32::MAX));
+            removed += 1;
+            if removed == REMOVED {
+                return false;
             }
         }
-        self.next_expiry = next;
+        let is_done = last == self.slots.len();
+        if is_done {
+            let next = std::mem::take(&mut self.search).next_expiry;
+            let pause = PAUSE.min(self.expiration / 4);
+            self.next_expiry = next.map(|at| at.max(now + pause));
+        }
+        is_done
     }
 
     /// Attaches a new series to its resource.
