@@ -118,6 +118,7 @@ impl Config {
             "keep_alives_enabled",
             "keepalive",
         ]);
+        section.pass_unknown();
         section.finish();
         config
     }
