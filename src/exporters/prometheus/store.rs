@@ -3,6 +3,7 @@
 //! Series, and the bytes that they hold, are limited. A series without points for `metric_expiration` is removed at the
 //! next scrape, or when its place is wanted.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -199,32 +200,32 @@ impl Store {
         now: Instant,
     ) -> Result<u32, NoPlace> {
         let name = &named.name;
-        let bytes = ENTRY + labels.length() + last.bytes();
+        let mut bytes = ENTRY + labels.length() + last.bytes();
         if self.count() >= MOST_SERIES || self.bytes + bytes > self.most_bytes {
             self.remove_expired(now);
         }
-        let (is_new, is_taken) = match self.families.get(name) {
-            Some(family) => (false, family.kind != named.kind || family.series.contains_key(&labels)),
-            None => (true, self.collides(named)),
-        };
-        if is_taken {
-            return Err(NoPlace::Taken);
-        }
-        let of_family = if is_new { ENTRY + name.len() + help.len() } else { 0 };
-        let bytes = of_family + bytes;
+        let is_new = !self.families.contains_key(name);
+        bytes += if is_new { ENTRY + name.len() + help.len() } else { 0 };
         let text = (labels.length() + name.len()) * last.lines() + help.len();
         if text > MOST_TEXT || self.count() >= MOST_SERIES || self.bytes + bytes > self.most_bytes {
             return Err(NoPlace::Full);
         }
-        self.bytes += bytes;
+        if is_new && self.collides(named) {
+            return Err(NoPlace::Taken);
+        }
         let family = self.families.entry(name.clone()).or_insert_with(|| Family {
             kind: named.kind,
             help: help.into(),
             is_classic: is_classic(name.as_bytes()),
             series: BTreeMap::new(),
         });
-        let slot = self.free.pop().unwrap_or(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
-        family.series.insert(labels.clone(), slot);
+        let slot = self.free.last().copied().unwrap_or(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        match family.series.entry(labels.clone()) {
+            Entry::Vacant(place) if family.kind == named.kind => _ = place.insert(slot),
+            _ => return Err(NoPlace::Taken),
+        }
+        self.free.pop();
+        self.bytes += bytes;
         let (identity, form) = identity;
         let series = Series { identity, form, family: name.clone(), labels, target: 0, updated: now, last };
         match self.slots.get_mut(slot as usize) {
