@@ -93,6 +93,16 @@ pub fn traces(first: u64, count: u64) -> Vec<u8> {
     })
 }
 
+/// A request with a gauge of so many series, from one number on.
+pub fn gauges(first: u64, count: u64) -> Vec<u8> {
+    let point = |number: u64| {
+        let value = message(2, &message(1, number.to_string().as_bytes()));
+        message(1, &message(7, &[message(1, b"id"), value].concat()))
+    };
+    let gauge = message(5, &(first..first + count).flat_map(point).collect::<Vec<u8>>());
+    with_record(&[message(1, b"flood"), gauge].concat())
+}
+
 pub fn chunked_head() -> Vec<u8> {
     b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nTransfer-Encoding: chunked\r\n\r\n"
         .to_vec()

@@ -191,6 +191,29 @@ fn traces_without_end() {
     siege.end();
 }
 
+/// Ten million in full. Scraped meanwhile: what is held is shown, and the rest is refused.
+#[test]
+fn series_without_end() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = CONFIG.replace("{nop: }", &format!("{{nop: , prometheus: {{endpoint: '{free}'}}}}")).replace(
+        "metrics: {receivers: [otlp], processors: [memory_limiter], exporters: [nop]",
+        "metrics: {receivers: [otlp], processors: [memory_limiter], exporters: [prometheus]",
+    );
+    assert!(config.contains("[prometheus]"));
+    let mut siege = Siege::of(64, &config);
+    let rounds = if full() { 2_000 } else { 40 };
+    siege.attack("new series, one after another", |misaki| {
+        for round in 0..rounds {
+            let request = as_metrics(post("identity", "application/x-protobuf", &gauges(round * 5_000, 5_000)));
+            assert_eq!(ask(misaki.http, &request), Some(200));
+            if round % 20 == 0 {
+                assert_eq!(ask(free, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), Some(200));
+            }
+        }
+    });
+    siege.end();
+}
+
 #[test]
 fn deep_and_giant() {
     let mut siege = Siege::lay();
