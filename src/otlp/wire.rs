@@ -200,7 +200,7 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Writes the tag and the length of a length-delimited field; the caller writes `length` bytes after it.
-#[inline]
+#[inline(always)]
 pub fn put_header(out: &mut Vec<u8>, number: u32, length: usize) {
     put_varint(out, u64::from(number) << 3 | 2);
     put_varint(out, length as u64);
