@@ -2,6 +2,7 @@
 //! each component decodes its own part through a `Section`. Decoding does not stop at the first error: `Problems`
 //! collects all of them, and shows each with its line.
 
+pub(crate) mod contrib;
 pub mod duration;
 pub mod emit;
 mod expand;

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::contrib;
 use super::id::{ComponentId, PipelineId};
 use super::nearest::{nearest, suggestion};
 use super::problems::{Problem, Problems};
@@ -332,9 +333,8 @@ fn unknown_type(kind: Kind, type_name: &str, catalog: &dyn Catalog) -> (String, 
         let help = format!("{type_name} is declared under {}", other.section());
         return (format!("{name} is not {}, it is {}", kind.with_article(), other.with_article()), Some(help));
     }
-    if UNSUPPORTED.split(' ').any(|known| known == type_name) {
-        let message = format!("the {} {name} of the Go collector is not supported", kind.name());
-        return (message, Some(format!("{all}: {}", names.join(", "))));
+    if let Some((message, help)) = contrib::absent(kind.name(), type_name) {
+        return (message, Some(help));
     }
     (format!("unknown {} type {name}", kind.name()), suggestion(type_name, names, &all))
 }
@@ -406,9 +406,3 @@ const PLACED: [&str; 9] = [
     "protocols",
     "telemetry",
 ];
-
-/// Well-known components of the Go collector that Misaki lacks. The message then does not suspect a typing error.
-const UNSUPPORTED: &str = "\
-    count datadog docker_stats elasticsearch filelog file_log fluentforward googlecloud jaeger journald k8s_cluster \
-    k8sattributes k8s_attributes kafka kubeletstats loadbalancing loki metricstransform prometheus \
-    prometheusremotewrite redis routing span spanmetrics splunk_hec statsd syslog zipkin";

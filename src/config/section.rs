@@ -129,6 +129,11 @@ impl<'a> Section<'a> {
         self.entries
     }
 
+    /// The keys as written, known or not.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.entries.iter().map(|entry| entry.key.as_str())
+    }
+
     pub fn text(&self, key: &str) -> Option<String> {
         let text = self.scalar(key, values::text)?;
         self.note(key, Value::Text(text.clone()));

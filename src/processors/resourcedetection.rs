@@ -1,10 +1,10 @@
 //! `resource_detection` (alias `resourcedetection`): adds attributes of the collector's host to every resource. They
-//! are detected once, at start, by the detectors `env` and `system`; detectors for clouds and clusters are refused by
-//! name.
+//! are detected once, at start, by the detectors `env` and `system`; the Go collector's others are refused by name.
 
 use std::fs;
 use std::sync::Arc;
 
+use crate::config::contrib;
 use crate::config::section::Section;
 use crate::otlp::Signal;
 use crate::otlp::message::Message;
@@ -62,8 +62,9 @@ impl Config {
             "env" => Some(Detector::Env),
             "system" => Some(Detector::System),
             _ => {
-                let help = Some("there are env and system".to_owned());
-                section.problem_at(place, "detectors", format!("invalid detector key: {name}"), help);
+                let invalid = || (format!("invalid detector key: {name}"), "there are env and system".to_owned());
+                let (message, help) = contrib::absent("detector", &name).unwrap_or_else(invalid);
+                section.problem_at(place, "detectors", message, Some(help));
                 None
             }
         };
@@ -94,6 +95,17 @@ impl Config {
             system: known.filter_map(is_on).collect(),
         };
         section.duration("timeout", std::time::Duration::from_secs(5));
+        for key in switches.keys() {
+            if let Some((message, help)) = contrib::absent("attribute", key)
+                && !config.system.contains(&key)
+                && switches.subsection(key).boolean("enabled", false)
+            {
+                switches.problem_with_help(key, message, help);
+            }
+        }
+        // A listed detector has been reported; the section of any other has no effect.
+        let is_detector = |key: &&str| !["env", "system"].contains(key) && contrib::is_known("detector", key);
+        section.ignored(&section.keys().filter(is_detector).collect::<Vec<_>>());
         section.ignored(&["refresh_interval", "fail_on_missing_metadata", "retry"]);
         config
     }

@@ -211,7 +211,7 @@ fn faults_of_what_nothing_uses_are_warnings() {
     for (unused, told) in [
         ("exporters: {nop: , otlp_http: {endpoint: 5}}", "exporters.otlp_http.endpoint: expected text, found 5"),
         ("exporters: {nop: , otlp_http: }", "at least one endpoint must be specified"),
-        ("exporters: {nop: , loki: {endpoint: x}}", "the exporter \"loki\" of the Go collector is not supported"),
+        ("exporters: {nop: , loki: {endpoint: x}}", "the exporter \"loki\" was removed from the Go collector in 0.131"),
         ("exporters: {nop: , otlp_http: {endpoint: 'http://a:1', auth: {authenticator: nobody}}}", ""),
         ("exporters: {nop: , otlp_http: {endpoint: 'http://a:1', sending_queue: {storage: nobody}}}", ""),
         (

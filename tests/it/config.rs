@@ -768,8 +768,8 @@ fn the_layout_is_checked() {
     );
     check(
         "processors: {k8sattributes: }\n",
-        &["warning 1:14: processors: the processor \"k8sattributes\" of the Go collector is not supported \
-         | the processors there are: attributes, batch, filter, memory_limiter"],
+        &["warning 1:14: processors: the processor \"k8sattributes\" of the Go collector is not supported by Misaki \
+             | `resource_detection` with `env` reads OTEL_RESOURCE_ATTRIBUTES, which the pod can fill"],
     );
     check(
         "processors: {debug: }\n",

@@ -88,14 +88,26 @@ fn the_system_is_read() {
 #[test]
 fn what_is_not_there_is_refused() {
     for (settings, expected) in [
-        ("{detectors: [env, ec2]}", "invalid detector key: ec2"),
-        ("{gcp: {}}", "unknown key \"gcp\""),
+        ("{detectors: [env, ec3]}", "invalid detector key: ec3"),
+        ("{detectors: [env, ec2]}", "the detector \"ec2\" of the Go collector is not supported by Misaki"),
+        (
+            "{detectors: [system], system: {resource_attributes: {host.mac: {enabled: true}}}}",
+            "the attribute \"host.mac\" of the Go collector is not supported by Misaki",
+        ),
+        (
+            "{detectors: [system], system: {resource_attributes: {host.mic: {enabled: false}}}}",
+            "unknown key \"host.mic\"",
+        ),
+        ("{gpc: {}}", "unknown key \"gpc\""),
         ("{system: {hostname_sources: [lookup]}}", "hostname_sources contains invalid value: \"lookup\""),
-        ("{system: {resource_attributes: {host.ip: {enabled: true}}}}", "unknown key \"host.ip\""),
     ] {
         let said = decode(settings).1;
         assert!(said.contains(expected), "{expected} is not in {said}");
     }
+    // What asks for nothing that is missing.
+    let settings = "{detectors: [env], eks: {resource_attributes: {k8s.cluster.name: {enabled: true}}}, \
+                    system: {resource_attributes: {host.ip: {enabled: false}}}}";
+    assert_eq!(decode(settings).1, "these keys have no effect here: it.eks\n\n");
 }
 
 #[test]

@@ -45,6 +45,7 @@ mod json;
 mod large_configs;
 mod limits;
 mod metric_lines;
+mod names;
 mod ottl_functions;
 mod ottl_language;
 mod outside;
