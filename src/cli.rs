@@ -133,6 +133,9 @@ struct Sources {
     /// Whether a file may also be a pipe: not at a reload, because a pipe can be read only once.
     #[arg(skip)]
     place: Place,
+    /// Whether the config runs on another machine.
+    #[arg(skip)]
+    is_elsewhere: bool,
 }
 
 /// Options of an edge collector, mostly in place of a config.
@@ -389,7 +392,8 @@ impl Sources {
                 return Err(usage(format!("invalid argument \"{set}\" for --set: missing equal sign")));
             }
         }
-        Ok(config::load_from(&self.config, &self.set, Outside { environment: &environment, place: self.place }))
+        let (place, is_elsewhere) = (self.place, self.is_elsewhere);
+        Ok(config::load_from(&self.config, &self.set, Outside { environment: &environment, place, is_elsewhere }))
     }
 }
 

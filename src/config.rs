@@ -23,6 +23,7 @@ pub mod yaml;
 pub use id::{ComponentId, PipelineId};
 pub use layout::{Catalog, Declared, Kind, Layout, Lookup};
 pub(crate) use layout::{Pipeline, Reference};
+pub(crate) use problems::ON_THIS_MACHINE;
 pub use problems::{Level, Problem, Problems};
 pub use section::{Secret, Section};
 pub use source::{Loaded, load};

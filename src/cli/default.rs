@@ -13,7 +13,7 @@ use crate::service::machine;
 use crate::service::plan::Plan;
 
 use super::page::Page;
-use super::{Credentials, Edge, Failure, Look, Sources, USAGE, environment, plan, runnable, safe, usage};
+use super::{Credentials, Edge, Failure, Look, Sources, USAGE, environment, plan, right, runnable, safe, usage};
 
 /// The embedded default: receives on both ports, and prints.
 const DEFAULT: &str = include_str!("../../pipelines/debug.yaml");
@@ -38,6 +38,13 @@ impl Chosen {
     /// The plan. Errors in generated parts name the option or variable behind them.
     pub(super) fn plan(&self) -> Result<Plan, Failure> {
         plan(&self.loaded).map_err(|failure| self.blamed(failure))
+    }
+
+    /// The same, for a config that runs on another machine.
+    pub(super) fn plan_elsewhere(&self) -> Result<Plan, Failure> {
+        let plan = Plan::read(&self.loaded);
+        plan.look_elsewhere(&self.loaded);
+        right(&self.loaded, plan).map_err(|failure| self.blamed(failure))
     }
 
     /// The same, for a config that runs here.
@@ -197,7 +204,7 @@ fn load(exporters: Option<String>, sources: &Sources) -> Loaded {
     // The loopback interface of a container is not reachable from outside.
     let host = if machine::is_container() { "0.0.0.0" } else { "localhost" };
     let lookup = |name: &str| environment(name).or_else(|| (name == "MISAKI_HOST").then(|| host.to_owned()));
-    config::load_from(&uris, &sources.set, Outside { environment: &lookup, place: sources.place })
+    config::load_from(&uris, &sources.set, Outside { environment: &lookup, place: sources.place, is_elsewhere: false })
 }
 
 /// The config for `--to`, and the URL without secrets.

@@ -129,7 +129,7 @@ fn test_file(path: &Path, update: bool) -> Result<Vec<Verdict>, Failure> {
         let own = variables.iter().find(|entry| entry.key == name).map(|entry| &entry.node);
         own.map(|node| node.as_text().map_or_else(|| emit::json_value(node).to_string(), str::to_owned))
     };
-    let outside = Outside { environment: &lookup, place: Place::File };
+    let outside = Outside { environment: &lookup, place: Place::File, is_elsewhere: false };
     let under_test = config::load_from(&[format!("file:{}", config.display())], &[], outside);
     let mut plan = Plan::read(&under_test);
     if under_test.problems.has_errors() {

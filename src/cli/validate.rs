@@ -5,7 +5,7 @@ mod recent;
 
 use clap::Args;
 
-use crate::config::SET;
+use crate::config::{Level, Loaded, ON_THIS_MACHINE, SET};
 use crate::diagnostics::columns::counted;
 use crate::diagnostics::log;
 
@@ -20,6 +20,9 @@ pub(super) struct Validate {
     sources: Sources,
     #[command(flatten)]
     credentials: Credentials,
+    /// Check it for another machine: look for no file, directory or socket that it names
+    #[arg(long)]
+    elsewhere: bool,
     /// Say what it would drop of what came in lately
     #[cfg(unix)]
     #[arg(long)]
@@ -35,8 +38,14 @@ pub(super) fn validate(options: &Validate) -> Result<(), Failure> {
     if sources.config.is_empty() && sources.set.is_empty() {
         return Err(usage("nothing to validate: name a config"));
     }
+    sources.is_elsewhere = options.elsewhere;
     let chosen = default::named(&sources, &options.credentials)?;
-    let (plan, loaded) = (chosen.runnable()?, chosen.loaded);
+    let plan = match options.elsewhere {
+        true => chosen.plan_elsewhere(),
+        false => chosen.runnable(),
+    };
+    let plan = plan.map_err(|failure| helped(failure, &chosen.loaded))?;
+    let loaded = chosen.loaded;
     plan.check_unused(&loaded);
     // Warnings do not fail the config, but this verb shows them.
     log::write(rendered(&loaded));
@@ -48,4 +57,13 @@ pub(super) fn validate(options: &Validate) -> Result<(), Failure> {
         (counted(plan.pipelines.len(), "pipeline"), counted(plan.in_use().len(), "component"));
     let names: Vec<_> = loaded.sources.iter().map(|source| safe(&source.name)).filter(|name| name != SET).collect();
     print(&format!("{} is valid: {pipelines}, {components}\n", names.join(", ")))
+}
+
+/// A refusal, with what else to try.
+fn helped(mut failure: Failure, loaded: &Loaded) -> Failure {
+    let errors = loaded.problems.sorted().into_iter().filter(|problem| problem.level == Level::Error);
+    if errors.map(|problem| problem.message).any(|message| message.ends_with(ON_THIS_MACHINE)) {
+        failure.message.push_str("help: if it runs on another machine, check it with --elsewhere\n");
+    }
+    failure
 }

@@ -2,7 +2,7 @@
 //! expanded after all sources are merged. The innermost reference comes first, its text is expanded again, and `$$`
 //! becomes `$` at the end.
 
-use super::problems::{Problem, Problems};
+use super::problems::{ON_THIS_MACHINE, Problem, Problems};
 use super::source::{Outside, Sources, is_scheme, retrieve};
 use super::tree::{Node, Place, Value, quoted};
 use super::yaml::{self, MAX_DEPTH};
@@ -117,6 +117,10 @@ impl<'a> Expansion<'a> {
         }
         let text = match retrieve(scheme, rest, self.outside) {
             Ok(text) => text,
+            Err((message, _)) if scheme == "file" && self.outside.is_elsewhere => {
+                self.problems.push(Problem::warning(place(), message + ON_THIS_MACHINE));
+                return None;
+            }
             Err((message, help)) => return self.error(place, message, help),
         };
         let cost = text.as_ref().map_or(0, String::len) + COST;

@@ -132,6 +132,9 @@ impl fmt::Debug for Outside {
     }
 }
 
+/// The end of each message about what a config names on the machine.
+pub(crate) const ON_THIS_MACHINE: &str = ", on this machine";
+
 /// The collector of problems, passed as `&Problems`.
 #[derive(Debug, Default)]
 pub struct Problems(Mutex<State>);
@@ -252,7 +255,8 @@ impl Problems {
         let outside = std::mem::take(&mut self.state().outside);
         for Outside { place, path, look } in &outside {
             if let (true, Err((message, help))) = (is_used(path), look()) {
-                let problem = Problem::error(*place, message).at(path.as_str()).help(help);
+                let problem =
+                    Problem::error(*place, format!("{message}{ON_THIS_MACHINE}")).at(path.as_str()).help(help);
                 self.push(Problem { names_a_file: true, ..problem });
             }
         }

@@ -53,11 +53,13 @@ pub(crate) struct Outside<'a> {
     pub(crate) environment: &'a dyn Fn(&str) -> Option<String>,
     /// Whether a named file may also be a pipe.
     pub(crate) place: files::Place,
+    /// Whether the config is only checked here: a file that a reference names may be missing.
+    pub(crate) is_elsewhere: bool,
 }
 
 /// Reads, merges and expands a config, as at a start. `environment` returns the value of a variable.
 pub fn load(sources: &[String], sets: &[String], environment: &dyn Fn(&str) -> Option<String>) -> Loaded {
-    load_from(sources, sets, Outside { environment, place: files::Place::Any })
+    load_from(sources, sets, Outside { environment, place: files::Place::Any, is_elsewhere: false })
 }
 
 pub(crate) fn load_from(sources: &[String], sets: &[String], outside: Outside) -> Loaded {

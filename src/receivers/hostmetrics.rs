@@ -20,6 +20,7 @@ use smallvec::smallvec;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval_at};
 
+use crate::config::contrib;
 use crate::config::section::Section;
 use crate::diagnostics::supervisor::Watch;
 use crate::telemetry::{Budget, Charge, Intake, Now, Part, Reason, Refusal, Share, Signal, Telemetry, clock};
@@ -99,12 +100,14 @@ impl Config {
             let help = format!("write `scrapers: {{cpu: {{}}}}`; there are {}", NAMES.join(", "));
             section.problem_with_help("scrapers", message, help);
         }
-        if let Err(error) = std::fs::metadata(&root) {
-            section.problem("root_path", format!("invalid root_path: cannot look at {root}: {error}"));
-        }
-        if cfg!(not(target_os = "linux")) {
-            section.problem("", "host_metrics reads /proc, which only Linux has");
-        }
+        let path = root.clone();
+        section.look_later("root_path", move || {
+            if cfg!(not(target_os = "linux")) {
+                return Err(("host_metrics reads /proc, which only Linux has".to_owned(), None));
+            }
+            let failed = |error| (format!("invalid root_path: cannot look at {path}: {error}"), None);
+            std::fs::metadata(&path).map(drop).map_err(failed)
+        });
         section.ignored(&["timeout", "metadata_collection_interval"]);
         section.finish();
         config
@@ -114,8 +117,9 @@ impl Config {
 fn scrapers(section: &Section) -> Vec<Scraper> {
     let scraper = |key: &str| {
         let Some(name) = NAMES.into_iter().find(|name| *name == key) else {
-            let help = format!("there are {}", NAMES.join(", "));
-            section.problem_with_help(key, format!("invalid scraper key: {key}"), help);
+            let invalid = || (format!("invalid scraper key: {key}"), format!("there are {}", NAMES.join(", ")));
+            let (message, help) = contrib::absent("scraper", key).unwrap_or_else(invalid);
+            section.problem_with_help(key, message, help);
             return None;
         };
         let section = section.subsection(name);

@@ -139,7 +139,7 @@ fn check_error(receiver: &str, signal: &str, expected: &str) {
         "yaml:{{receivers: {{host_metrics: {receiver}}}, exporters: {{nop: }}, service: {{pipelines: {{{signal}: {{receivers: [host_metrics], exporters: [nop]}}}}}}}}"
     );
     let loaded = config::load(&[text], &[], &|_| None);
-    Plan::read(&loaded);
+    Plan::read(&loaded).look(&loaded);
     let said = loaded.problems.render(&loaded.sources, false);
     assert!(said.contains(expected), "{expected} is not in {said}");
 }
@@ -149,7 +149,12 @@ fn what_can_not_be_scraped_is_refused() {
     for none in ["{}", "{scrapers: }", "{scrapers: {}}"] {
         check_error(none, "metrics", "must specify at least one scraper when using host_metrics receiver");
     }
-    check_error("{scrapers: {process: }}", "metrics", "invalid scraper key: process");
+    check_error(
+        "{scrapers: {process: }}",
+        "metrics",
+        "the scraper \"process\" of the Go collector is not supported by Misaki",
+    );
+    check_error("{scrapers: {procss: }}", "metrics", "invalid scraper key: procss");
     check_error(
         "{scrapers: {load: {metrics: {system.cpu.load: {enabled: true}}}}}",
         "metrics",

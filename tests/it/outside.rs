@@ -39,7 +39,14 @@ fn refused(config: &str, path: &str, message: &str, help: &str) {
     for part in [path, message, help] {
         assert!(said.contains(part), "{part:?} is not in: {said}");
     }
-    assert_eq!(misaki(&["--config", config]), (78, said));
+    // The start cannot be for another machine.
+    let (found, elsewhere) = match said.split_once(" help: if it runs on another machine, check it with --elsewhere") {
+        Some((found, _)) => (found.to_owned(), 0),
+        None => (said, 78),
+    };
+    assert_eq!(found.contains(", on this machine"), elsewhere == 0, "{found}");
+    assert_eq!(misaki(&["validate", "--elsewhere", "--config", config]).0, elsewhere, "{config}");
+    assert_eq!(misaki(&["--config", config]), (78, found));
     let (status, said) = misaki(&["doctor", "--config", config]);
     assert_eq!(status, 1, "{said}");
     assert!(said.contains("FAILED config") && said.contains(message) && said.contains(help), "{said}");
@@ -98,6 +105,17 @@ fn files_of_tls() {
     let (status, said) = misaki(&["--to", "https://localhost:1", "--ca", "/nope.pem"]);
     let told = "--ca /nope.pem: no such file or directory";
     assert!(status == 64 && said.contains(told), "{said}");
+}
+
+/// A reference to a file that is not here is a warning, and its key is not missed.
+#[test]
+fn a_reference_to_a_file_of_another_machine() {
+    let exporter = "otlp_grpc: {endpoint: '${file:/nope/upstream}', tls: {insecure: true}}";
+    let config = config(GRPC, "", exporter, "");
+    assert_eq!(misaki(&["validate", "--config", &config]).0, 78);
+    let (status, said) = misaki(&["validate", "--elsewhere", "--config", &config]);
+    let told = "warning: cannot read /nope/upstream: no such file or directory, on this machine";
+    assert!(status == 0 && said.contains(told) && !said.contains("error"), "{status} {said}");
 }
 
 #[test]
