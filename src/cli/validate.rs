@@ -1,10 +1,12 @@
 //! `misaki validate`: checks a config without opening a port or writing a file.
 
+mod fix;
 #[cfg(unix)]
 mod recent;
 
 use clap::Args;
 
+use crate::config::source::file_of;
 use crate::config::{Level, Loaded, ON_THIS_MACHINE, SET};
 use crate::diagnostics::columns::counted;
 use crate::diagnostics::log;
@@ -23,6 +25,12 @@ pub(super) struct Validate {
     /// Check it for another machine: look for no file, directory or socket that it names
     #[arg(long)]
     elsewhere: bool,
+    /// Rewrite what older collectors wrote: names and keys that are gone; comments and layout stay
+    #[arg(long)]
+    fix: bool,
+    /// Where --fix writes, in place of the file; - is stdout
+    #[arg(short, long, value_name = "FILE", requires = "fix")]
+    output: Option<String>,
     /// Say what it would drop of what came in lately
     #[cfg(unix)]
     #[arg(long)]
@@ -39,6 +47,14 @@ pub(super) fn validate(options: &Validate) -> Result<(), Failure> {
         return Err(usage("nothing to validate: name a config"));
     }
     sources.is_elsewhere = options.elsewhere;
+    if options.fix {
+        let file = if let [uri] = sources.config.as_slice() { file_of(uri) } else { None };
+        let file = file.ok_or_else(|| usage("--fix rewrites one file: name only that"))?;
+        match fix::fix(file, options.output.as_deref())? {
+            Some(written) => sources.config = vec![written],
+            None => return Ok(()),
+        }
+    }
     let chosen = default::named(&sources, &options.credentials)?;
     let plan = match options.elsewhere {
         true => chosen.plan_elsewhere(),
@@ -49,6 +65,7 @@ pub(super) fn validate(options: &Validate) -> Result<(), Failure> {
     plan.check_unused(&loaded);
     // Warnings do not fail the config, but this verb shows them.
     log::write(rendered(&loaded));
+    fix::offer(&loaded).into_iter().for_each(log::write);
     #[cfg(unix)]
     if options.against_recent {
         return recent::report(plan, &options.target);
@@ -65,5 +82,6 @@ fn helped(mut failure: Failure, loaded: &Loaded) -> Failure {
     if errors.map(|problem| problem.message).any(|message| message.ends_with(ON_THIS_MACHINE)) {
         failure.message.push_str("help: if it runs on another machine, check it with --elsewhere\n");
     }
+    failure.message.extend(fix::offer(loaded));
     failure
 }

@@ -95,10 +95,7 @@ fn retrieve_source(
     sources: &mut Sources,
     problems: &Problems,
 ) -> Option<Node> {
-    let (scheme, rest) = match uri.split_once(':') {
-        Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
-        _ => ("file", uri),
-    };
+    let (scheme, rest) = parts(uri);
     let text = match retrieve(scheme, rest, outside) {
         Ok(Some(text)) => Ok(text),
         // Beside other sources, it counts as empty, as in the Go collector.
@@ -164,6 +161,19 @@ fn document(text: &str, source: u16, shift: u32, problems: &Problems) -> Option<
             None
         }
     }
+}
+
+/// The scheme of a URI, and the rest; a path is one of `file:`.
+fn parts(uri: &str) -> (&str, &str) {
+    match uri.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
+        _ => ("file", uri),
+    }
+}
+
+/// The path, if it names a file.
+pub(crate) fn file_of(uri: &str) -> Option<&str> {
+    Some(parts(uri)).filter(|(scheme, _)| *scheme == "file").map(|(_, path)| path)
 }
 
 /// Whether it is the scheme of a URI. A single letter is not: it is a Windows drive.

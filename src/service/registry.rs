@@ -98,7 +98,7 @@ pub const ROWS: &[Row] = &[
     row("inspect", "the local socket of `misaki tail` and `misaki status`; on by itself", Extension(|it| Arc::new(inspect::Config::decode(it)))).always_on(),
 ];
 
-pub(super) struct Registry;
+pub(crate) struct Registry;
 
 impl Catalog for Registry {
     fn lookup(&self, kind: Kind, type_name: &str) -> Lookup {

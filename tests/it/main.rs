@@ -33,6 +33,7 @@ mod expansion;
 mod failing_disk;
 mod file;
 mod filter;
+mod fix;
 mod frames;
 mod glance;
 mod growing;
