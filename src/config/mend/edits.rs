@@ -19,7 +19,7 @@ pub(super) enum Edit {
     Key(String),
     /// The scalar becomes another.
     Scalar(String),
-    /// The key and its scalar become another key, and this YAML in one line.
+    /// The key and its value become another key, and this YAML in one line.
     Entry(String, String),
     /// The entry of a map, or the item of a list, goes.
     Gone,
@@ -128,9 +128,15 @@ fn edited(text: &str, tree: &Node, ops: &[Op], by_lines: bool) -> Option<String>
             }
             Edit::Entry(new, value) => {
                 let (key, _) = written(text, key?, op.path.last()?)?;
-                let value_range = of_node()?;
-                let between = text.get(key.end..value_range.start)?;
-                (key.start..value_range.end, format!("{new}{between}{value}"))
+                match of_node() {
+                    Some(old) => (key.start..old.end, format!("{new}{}{value}", text.get(key.end..old.start)?)),
+                    // A value of several lines goes with them. A comment between them would be lost.
+                    None => {
+                        let old = text.get(key.start..lines(text, key.start, true)?.end)?.trim_end();
+                        let has_comment = old.contains('#');
+                        (!has_comment).then(|| (key.start..key.start + old.len(), format!("{new}: {value}")))?
+                    }
+                }
             }
             Edit::Gone | Edit::Moved => {
                 let start = bytes(text, key.unwrap_or(node.place))?.start;

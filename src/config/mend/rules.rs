@@ -6,9 +6,11 @@ use crate::config::emit;
 use crate::config::layout::{Catalog, Kind, Lookup};
 use crate::config::tree::{Entry, Node, Place, Value};
 
-/// Keys of exporters that are now below `tls`.
+/// Keys of exporters that are now below `tls`, under the same names.
 const OF_TLS: [&str; 6] =
     ["insecure", "insecure_skip_verify", "ca_file", "cert_file", "key_file", "server_name_override"];
+/// Keys of a receiver's HTTP that are now below `cors`, without its name.
+const OF_CORS: [&str; 2] = ["cors_allowed_origins", "cors_allowed_headers"];
 /// The exporters that speak OTLP, or will once they are renamed.
 const CLIENTS: [&str; 6] = ["otlp", "otlp_grpc", "otlphttp", "otlp_http", "jaeger", "loki"];
 
@@ -83,7 +85,15 @@ impl Own<'_> {
                 };
                 all.push(change(level.key_place, said, ops));
             }
-            (Kind::Exporter, name) if CLIENTS.contains(&name) => self.tls(all),
+            (Kind::Exporter, name) if CLIENTS.contains(&name) => {
+                self.tls(&[], all);
+                self.moved(&[], &OF_TLS, "", "tls", all);
+            }
+            (Kind::Receiver, "otlp") => {
+                self.tls(&["protocols", "grpc"], all);
+                self.tls(&["protocols", "http"], all);
+                self.moved(&["protocols", "http"], &OF_CORS, "cors_", "cors", all);
+            }
             (Kind::Processor, "memory_limiter") => {
                 if let Some(ballast) = self.get("ballast_size_mib") {
                     let said = "ballast_size_mib -> nothing: there is no ballast (since 0.108)";
@@ -104,24 +114,46 @@ impl Own<'_> {
         }
     }
 
-    /// Keys of a client that have moved below `tls`.
-    fn tls(&self, all: &mut Vec<Change>) {
-        let change = |place: Place, said: String, ops: Vec<Op>| Change { place, said, ops };
-        if let Some(entry) = self.get("tls_settings") {
-            let said = format!("{}.tls_settings -> tls: the key is gone", self.path());
-            let ops = vec![self.op("tls_settings", Edit::Key("tls".to_owned()))];
-            all.push(change(entry.key_place, said, if self.get("tls").is_some() { Vec::new() } else { ops }));
-            return;
+    /// Keys of TLS that have moved below `tls`, at `within`.
+    fn tls(&self, within: &[&str], all: &mut Vec<Change>) {
+        let at = |key: &str| self.at(&[within, &[key]].concat());
+        if let (Some(entry), is_free) = (at("tls_settings"), at("tls").is_none()) {
+            let (path, shown) = self.path_to(within, "tls_settings");
+            let op = Op { path, edit: Edit::Key("tls".to_owned()) };
+            let ops = is_free.then_some(op).into_iter().collect();
+            all.push(Change { place: entry.key_place, said: format!("{shown} -> tls: the key is gone"), ops });
         }
-        let moved: Vec<&Entry> = OF_TLS.iter().filter_map(|key| self.get(key)).collect();
+    }
+
+    /// Keys that have moved below another one, at `within`; they lose `prefix`.
+    fn moved(&self, within: &[&str], keys: &[&str], prefix: &str, to: &str, all: &mut Vec<Change>) {
+        let at = |key: &str| self.at(&[within, &[key]].concat());
+        let moved: Vec<&Entry> = keys.iter().filter_map(|key| at(key)).collect();
         let Some((first, others)) = moved.split_first() else { return };
         let names: Vec<_> = moved.iter().map(|entry| entry.key.as_str()).collect();
-        let said = format!("{}.{} -> tls: the keys of TLS are below it", self.path(), names.join(", "));
-        let pairs = moved.iter().map(|entry| format!("{}: {}", entry.key, in_braces(&entry.node.value)));
-        let tls = format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "));
-        let mut ops = vec![self.op(&first.key, Edit::Entry("tls".to_owned(), tls))];
-        ops.extend(others.iter().map(|entry| self.op(&entry.key, Edit::Moved)));
-        all.push(change(first.key_place, said, if self.get("tls").is_some() { Vec::new() } else { ops }));
+        let (path, _) = self.path_to(within, &first.key);
+        let (_, shown) = self.path_to(within, &names.join(", "));
+        let said = format!("{shown} -> {to}: the place of these keys is below it");
+        let pair = |entry: &&Entry| {
+            format!("{}: {}", entry.key.strip_prefix(prefix).unwrap_or(&entry.key), in_braces(&entry.node.value))
+        };
+        let value = format!("{{{}}}", moved.iter().map(pair).collect::<Vec<_>>().join(", "));
+        let mut ops = vec![Op { path, edit: Edit::Entry(to.to_owned(), value) }];
+        ops.extend(others.iter().map(|entry| Op { path: self.path_to(within, &entry.key).0, edit: Edit::Moved }));
+        all.push(Change { place: first.key_place, said, ops: if at(to).is_some() { Vec::new() } else { ops } });
+    }
+
+    /// The entry at these keys below the component.
+    fn at(&self, keys: &[&str]) -> Option<&Entry> {
+        let (last, within) = keys.split_last()?;
+        let map = within.iter().try_fold(&self.entry.node, |node, key| node.get(key))?;
+        map.entries().iter().find(|entry| entry.key == *last)
+    }
+
+    /// The path to a key at `within`, and how it is shown.
+    fn path_to(&self, within: &[&str], key: &str) -> (Path, String) {
+        let keys = [&[self.kind.section(), &self.entry.key], within, &[key]].concat();
+        (keys.iter().map(|key| (*key).to_owned()).collect(), keys.join("."))
     }
 
     /// The change of its name, if that is gone or deprecated.
@@ -136,7 +168,7 @@ impl Own<'_> {
                 Some(self.renamed("debug", "", "the exporter is gone (since 0.111)", Some(Vec::new())))
             }
             (Kind::Exporter, "jaeger") => {
-                let reason = "Jaeger takes OTLP, and the exporter is gone (since 0.86)";
+                let reason = "Jaeger takes OTLP (since 1.35), and the exporter is gone (since 0.86)";
                 Some(self.renamed("otlp_grpc", ", its port 14250 -> 4317", reason, ending(":14250", ":4317")))
             }
             (Kind::Exporter, "loki") => {
@@ -266,9 +298,12 @@ fn lists(root: &Node) -> Vec<Change> {
     lists.filter_map(change).collect()
 }
 
-/// A scalar between braces.
+/// A scalar between braces, or a list of scalars.
 fn in_braces(value: &Value) -> String {
     match value {
+        Value::List(items) => {
+            format!("[{}]", items.iter().map(|item| in_braces(&item.value)).collect::<Vec<_>>().join(", "))
+        }
         Value::Text(text) => format!("'{}'", text.replace('\'', "''")),
         value => emit::scalar(value),
     }
