@@ -3,6 +3,7 @@
 pub(crate) mod hostmetrics;
 pub(crate) mod nop;
 pub(crate) mod otlp;
+pub(crate) mod prometheus;
 
 use std::future::{Future, ready};
 use std::pin::Pin;

@@ -24,7 +24,7 @@ use crate::network::tls::{self, ClientTls};
 use crate::telemetry::Status;
 
 use connection::{Connection, Opener};
-use pool::{Lookup, Pool};
+use pool::{Lease, Lookup, Pool};
 
 /// Maximum bytes kept of an answer, and read beyond them.
 const ANSWER: usize = 64 * 1024;
@@ -143,22 +143,10 @@ impl Upstream {
     }
 
     /// Sends one request and reads its answer.
-    pub async fn exchange(&self, mut request: Request<Pieces>) -> Result<UpstreamAnswer, Status> {
+    pub async fn exchange(&self, request: Request<Pieces>) -> Result<UpstreamAnswer, Status> {
         let mut lease = self.pool.lease().await?;
         let trial = lease.trial();
-        let response = match &mut lease.connection {
-            Connection::Shared(shared) => shared.sender.clone().send_request(request).await,
-            Connection::Single(single) => {
-                // A server expects a path, a proxy the whole URL (RFC 9112, section 3.2).
-                let target = request.uri().path_and_query().filter(|_| !self.pool.opener.is_forwarded()).cloned();
-                if let Some(target) = target {
-                    *request.uri_mut() = Uri::from(target);
-                }
-                single.interim.count_for(&mut request);
-                single.sender.send_request(request).await
-            }
-        };
-        let answer = match response {
+        let answer = match self.send(&mut lease, request).await {
             Ok(response) => read(response).await,
             Err(error) => Err(error),
         };
@@ -169,6 +157,46 @@ impl Upstream {
         self.answered.store(true, Relaxed);
         self.pool.give_back(lease);
         Ok(answer)
+    }
+
+    /// The same for an answer of any length: its body is passed on in pieces, while `take` wants more.
+    pub(crate) async fn fetch(
+        &self,
+        request: Request<Pieces>,
+        take: &mut (dyn FnMut(&Parts, &[u8]) -> bool + Send),
+    ) -> Result<Parts, Status> {
+        let mut lease = self.pool.lease().await?;
+        let trial = lease.trial();
+        let response = self.send(&mut lease, request).await;
+        if let Some(trial) = trial {
+            trial.ends(response.is_ok());
+        }
+        let (head, mut incoming) = response.map_err(|error| self.broken(&error))?.into_parts();
+        self.answered.store(true, Relaxed);
+        while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await {
+            let frame = frame.map_err(|error| self.broken(&error))?;
+            if frame.data_ref().is_some_and(|data| !take(&head, data)) {
+                // The rest is not read, so the connection cannot be used again.
+                return Ok(head);
+            }
+        }
+        self.pool.give_back(lease);
+        Ok(head)
+    }
+
+    async fn send(&self, lease: &mut Lease, mut request: Request<Pieces>) -> Result<Response<Incoming>, hyper::Error> {
+        match &mut lease.connection {
+            Connection::Shared(shared) => shared.sender.clone().send_request(request).await,
+            Connection::Single(single) => {
+                // A server expects a path, a proxy the whole URL (RFC 9112, section 3.2).
+                let target = request.uri().path_and_query().filter(|_| !self.pool.opener.is_forwarded()).cloned();
+                if let Some(target) = target {
+                    *request.uri_mut() = Uri::from(target);
+                }
+                single.interim.count_for(&mut request);
+                single.sender.send_request(request).await
+            }
+        }
     }
 
     /// The address labels for an exporter's metrics.

@@ -312,7 +312,7 @@ fn push_literal(out: &mut String, c: char) {
 }
 
 /// Appends `template` with `$1`, `${1}`, `$name`, `${name}` and `$$` expanded, as in Go's `Expand`.
-pub(super) fn expand(template: &[u8], captures: &Captures, out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(crate) fn expand(template: &[u8], captures: &Captures, out: &mut Vec<u8>) -> Result<(), Fault> {
     let mut rest = template;
     while let Some(at) = memchr::memchr(b'$', rest) {
         let (before, after) = rest.split_at_checked(at).unwrap_or_default();

@@ -69,6 +69,7 @@ pub(super) fn silence() -> Arc<dyn ExporterSettings> {
 pub const ROWS: &[Row] = &[
     row("otlp", "OTLP over gRPC and HTTP, protobuf and JSON", Receiver(|it| Arc::new(otlp::config::Config::decode(it)))),
     row("host_metrics", "CPU, memory, load, filesystems and network of the host", Receiver(|it| Arc::new(hostmetrics::Config::decode(it)))).or("hostmetrics"),
+    row("prometheus", "scrapes the pages of Prometheus targets", Receiver(|it| Arc::new(receivers::prometheus::Config::decode(it)))),
     row("nop", "brings nothing", Receiver(|it| Arc::new(receivers::nop::Config::decode(it)))),
     row("attributes", "edits the attributes of log records, spans and data points", Processor(|it| Arc::new(attributes::Config::decode(it)))),
     row("redaction", "removes attributes that are not allowed, masks values", Processor(|it| Arc::new(redaction::Config::decode(it)))),
