@@ -115,7 +115,11 @@ async fn scrape_all(shared: Arc<Shared>, watch: &Watch, mut stop: watch::Receive
             }
         }
         if wanted.len() > TARGETS {
-            tracing::error!(receiver = shared.id, targets = wanted.len(), "more targets than a receiver has: only {TARGETS} are scraped");
+            tracing::error!(
+                receiver = shared.id,
+                targets = wanted.len(),
+                "more targets than a receiver has: only {TARGETS} are scraped"
+            );
         }
         for (key, end) in &running {
             end.send_replace(if wanted.contains_key(key) { Ending::Not } else { Ending::Gone });

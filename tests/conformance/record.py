@@ -179,7 +179,7 @@ def point_of(name, point):
         out["bucketCounts"] = [int(count) for count in out["bucketCounts"]]
     if "quantileValues" in out:
         out["quantileValues"] = [[value.get("quantile", 0), value.get("value", 0)] for value in out["quantileValues"]]
-    if name == "scrape_duration_seconds" and "asDouble" in out:
+    if name.startswith("scrape_duration") and "asDouble" in out:
         out["asDouble"] = "some"
     if point.get("exemplars"):
         out["exemplars"] = [{"attributes": plain(one.get("filteredAttributes")), "time": time_of(one, "timeUnixNano"), "value": one.get("asDouble"),

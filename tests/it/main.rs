@@ -68,6 +68,7 @@ mod round_trip;
 mod said;
 mod sampler;
 mod scenarios;
+mod scraped;
 mod secrets;
 mod sending;
 mod service;

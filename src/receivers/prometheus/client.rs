@@ -34,12 +34,6 @@ pub(super) struct Page {
     _charge: Option<Charge>,
 }
 
-impl Page {
-    pub(super) fn of(text: String) -> Page {
-        Page { text: text.into_bytes(), format: Format::Plain, _charge: None }
-    }
-}
-
 /// Why there is no page.
 pub(super) struct NoPage {
     pub(super) why: String,
@@ -61,6 +55,10 @@ impl Client {
         let mut headers = settings.headers.clone();
         if let Some(credentials) = forwarder.and_then(Proxy::credentials) {
             headers.insert(header::PROXY_AUTHORIZATION, credentials);
+        }
+        let seconds = target.timeout.as_secs_f64().to_string();
+        if let Ok(seconds) = seconds.try_into() {
+            headers.insert("x-prometheus-scrape-timeout-seconds", seconds);
         }
         if let Ok(host) = target.endpoint.authority().try_into() {
             headers.insert(header::HOST, host);
@@ -156,7 +154,10 @@ impl Body {
         let (charge, too_large) = (&self.charge, self.most);
         let mut grant = |bytes: usize| charge.grow(bytes.next_multiple_of(STEP) as u64);
         let no_memory = || NoPage::from("no memory left for the page".to_owned());
-        let large = || NoPage { why: format!("body size limit exceeded: it is larger than {too_large} bytes"), is_too_large: true };
+        let large = || NoPage {
+            why: format!("body size limit exceeded: it is larger than {too_large} bytes"),
+            is_too_large: true,
+        };
         let result = match &mut self.inflater {
             Some(inflater) => inflater.push(piece, &mut self.text, &mut grant).map_err(|error| match error {
                 crate::otlp::inflate::InflateError::TooLarge { .. } => large(),

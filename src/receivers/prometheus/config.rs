@@ -107,11 +107,36 @@ impl Authorization {
 
 /// Other ways to find targets, which are not supported.
 const DISCOVERIES: &[&str] = &[
-    "aws_sd_configs", "azure_sd_configs", "consul_sd_configs", "digitalocean_sd_configs", "dns_sd_configs", "docker_sd_configs",
-    "dockerswarm_sd_configs", "ec2_sd_configs", "ecs_sd_configs", "eureka_sd_configs", "gce_sd_configs", "hetzner_sd_configs",
-    "http_sd_configs", "ionos_sd_configs", "kubernetes_sd_configs", "kuma_sd_configs", "lightsail_sd_configs", "linode_sd_configs",
-    "marathon_sd_configs", "nerve_sd_configs", "nomad_sd_configs", "openstack_sd_configs", "ovhcloud_sd_configs", "puppetdb_sd_configs",
-    "scaleway_sd_configs", "serverset_sd_configs", "stackit_sd_configs", "triton_sd_configs", "uyuni_sd_configs", "vultr_sd_configs",
+    "aws_sd_configs",
+    "azure_sd_configs",
+    "consul_sd_configs",
+    "digitalocean_sd_configs",
+    "dns_sd_configs",
+    "docker_sd_configs",
+    "dockerswarm_sd_configs",
+    "ec2_sd_configs",
+    "ecs_sd_configs",
+    "eureka_sd_configs",
+    "gce_sd_configs",
+    "hetzner_sd_configs",
+    "http_sd_configs",
+    "ionos_sd_configs",
+    "kubernetes_sd_configs",
+    "kuma_sd_configs",
+    "lightsail_sd_configs",
+    "linode_sd_configs",
+    "marathon_sd_configs",
+    "nerve_sd_configs",
+    "nomad_sd_configs",
+    "openstack_sd_configs",
+    "ovhcloud_sd_configs",
+    "puppetdb_sd_configs",
+    "scaleway_sd_configs",
+    "serverset_sd_configs",
+    "stackit_sd_configs",
+    "triton_sd_configs",
+    "uyuni_sd_configs",
+    "vultr_sd_configs",
 ];
 /// What Prometheus has beside scraping, which the Go collector refuses too.
 const BESIDE: &[&str] = &["remote_write", "remote_read", "rule_files", "alerting", "scrape_config_files"];
@@ -119,7 +144,11 @@ const BESIDE: &[&str] = &["remote_write", "remote_read", "rule_files", "alerting
 impl Config {
     pub(crate) fn decode(section: Section) -> Config {
         let trims_suffixes = section.boolean("trim_metric_suffixes", false);
-        refuse(&section, &["target_allocator"], "a target allocator is not supported: write static_configs or file_sd_configs");
+        refuse(
+            &section,
+            &["target_allocator"],
+            "a target allocator is not supported: write static_configs or file_sd_configs",
+        );
         let api = section.subsection("api_server");
         if api.boolean("enabled", false) {
             api.problem("enabled", "Prometheus' API is not supported: `misaki status` says how the collector is");
@@ -140,7 +169,8 @@ impl Config {
             jobs.push(Arc::new(decoded));
         }
         if jobs.is_empty() {
-            let help = "write `config: {scrape_configs: [{job_name: shop, static_configs: [{targets: ['localhost:9100']}]}]}`";
+            let help =
+                "write `config: {scrape_configs: [{job_name: shop, static_configs: [{targets: ['localhost:9100']}]}]}`";
             section.problem_with_help("config", "no Prometheus scrape_configs set", help);
         }
         // There is nothing that a start would wait for.
@@ -179,7 +209,13 @@ impl Global {
         if timeout.is_some_and(|timeout| timeout > interval) {
             section.problem("scrape_timeout", "global scrape timeout greater than scrape interval");
         }
-        section.ignored(&["evaluation_interval", "rule_query_offset", "query_log_file", "scrape_failure_log_file", "keep_dropped_targets"]);
+        section.ignored(&[
+            "evaluation_interval",
+            "rule_query_offset",
+            "query_log_file",
+            "scrape_failure_log_file",
+            "keep_dropped_targets",
+        ]);
         histograms(section);
         let is_legacy = is_legacy(section).unwrap_or(false);
         Global {
@@ -202,7 +238,11 @@ fn histograms(section: &Section) {
             section.problem(key, "native histograms are not supported");
         }
     }
-    section.ignored(&["always_scrape_classic_histograms", "native_histogram_bucket_limit", "native_histogram_min_bucket_factor"]);
+    section.ignored(&[
+        "always_scrape_classic_histograms",
+        "native_histogram_bucket_limit",
+        "native_histogram_min_bucket_factor",
+    ]);
 }
 
 fn is_legacy(section: &Section) -> Option<bool> {
@@ -234,7 +274,10 @@ fn protocols(section: &Section) -> Option<Vec<String>> {
     }
     protocols.retain(is_known);
     if protocols.is_empty() {
-        section.problem("scrape_protocols", "none of them is supported: name one of OpenMetricsText1.0.0 and PrometheusText0.0.4");
+        section.problem(
+            "scrape_protocols",
+            "none of them is supported: name one of OpenMetricsText1.0.0 and PrometheusText0.0.4",
+        );
     }
     Some(protocols)
 }
@@ -313,7 +356,8 @@ impl Job {
         let interval = duration_of(section, "scrape_interval").unwrap_or(global.interval);
         let timeout = duration_of(section, "scrape_timeout").unwrap_or(global.timeout.min(interval));
         if timeout > interval {
-            let message = format!("scrape timeout greater than scrape interval for scrape config with job name {name:?}");
+            let message =
+                format!("scrape timeout greater than scrape interval for scrape config with job name {name:?}");
             section.problem("scrape_timeout", message);
         }
         let own = is_legacy(section);
@@ -332,7 +376,8 @@ impl Job {
             ("", Format::Plain),
         ];
         let params = section.subsection("params");
-        let params = params.entries().iter().filter_map(|entry| Some((entry.key.clone(), params.texts(&entry.key)?))).collect();
+        let params =
+            params.entries().iter().filter_map(|entry| Some((entry.key.clone(), params.texts(&entry.key)?))).collect();
         let relabel = relabel::decode(section, "relabel_configs", is_legacy);
         let groups = groups(section, relabel.is_empty());
         Job {
@@ -354,7 +399,7 @@ impl Job {
             external_labels: global.external_labels.clone(),
             groups,
             files: section.sections("file_sd_configs").unwrap_or_default().iter().map(Files::decode).collect(),
-            client: Client::decode(section, accept(protocols.as_deref(), &escaping), timeout),
+            client: Client::decode(section, accept(protocols.as_deref(), &escaping)),
             name,
         }
     }
@@ -395,7 +440,7 @@ impl Files {
 }
 
 impl Client {
-    fn decode(section: &Section, accept: String, timeout: Duration) -> Client {
+    fn decode(section: &Section, accept: String) -> Client {
         let mut headers = HeaderMap::new();
         let mut put = |name: HeaderName, value: String| {
             HeaderValue::try_from(value).ok().and_then(|value| headers.insert(name, value));
@@ -404,8 +449,6 @@ impl Client {
         let coding = if section.boolean("enable_compression", true) { "gzip" } else { "identity" };
         put(header::ACCEPT_ENCODING, coding.to_owned());
         put(header::USER_AGENT, concat!("misaki/", env!("CARGO_PKG_VERSION")).to_owned());
-        let seconds = timeout.as_secs_f64().to_string();
-        put(HeaderName::from_static("x-prometheus-scrape-timeout-seconds"), seconds);
         refuse(section, &["oauth2"], "OAuth 2 is not supported: write authorization or basic_auth");
         refuse(section, &["proxy_connect_header"], "it is not supported");
         let (authorization, secret_file) = authorization(section);
@@ -419,7 +462,8 @@ impl Client {
             section.problem("proxy_from_environment", "it is not supported: write proxy_url");
         }
         let proxy = section.url("proxy_url").filter(|url| !url.is_empty());
-        let proxy = proxy.and_then(|url| Proxy::new(&url, "proxy_url", &tls).map_err(|why| section.problem("proxy_url", why)).ok());
+        let proxy = proxy
+            .and_then(|url| Proxy::new(&url, "proxy_url", &tls).map_err(|why| section.problem("proxy_url", why)).ok());
         let follows_redirects = section.boolean("follow_redirects", true);
         Client { tls, proxy, headers, secret_file, follows_redirects }
     }
@@ -484,8 +528,13 @@ fn tls(section: &Section) -> ClientTls {
         file.or_else(|| text.map(|text| Pem::Inline { setting: inline, text: text.expose().into() }))
     };
     let version = |key: &str, default: Version| {
-        let versions =
-            [("TLS13", Version::Tls13), ("TLS12", Version::Tls12), ("TLS11", Version::Tls11), ("TLS10", Version::Tls10), ("", default)];
+        let versions = [
+            ("TLS13", Version::Tls13),
+            ("TLS12", Version::Tls12),
+            ("TLS11", Version::Tls11),
+            ("TLS10", Version::Tls10),
+            ("", default),
+        ];
         section.choice(key, default, &versions)
     };
     refuse(section, &["ca_ref", "cert_ref", "key_ref"], "it is not supported: write a file or the text itself");
@@ -515,12 +564,20 @@ fn duration_of(section: &Section, key: &str) -> Option<Duration> {
     }
 }
 
-const UNITS: [(&str, u64); 7] =
-    [("y", 31_536_000_000), ("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const UNITS: [(&str, u64); 7] = [
+    ("y", 31_536_000_000),
+    ("w", 604_800_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1000),
+    ("ms", 1),
+];
 
 /// A duration as Prometheus reads it: whole numbers with units, the largest first, as in `1h30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("not a valid duration string: {text:?}; it is made of whole numbers with units, as in 1m30s");
+    let wrong =
+        || format!("not a valid duration string: {text:?}; it is made of whole numbers with units, as in 1m30s");
     if text == "0" {
         return Ok(Duration::ZERO);
     }

@@ -47,7 +47,12 @@ impl Discovery {
             let (job, known) = (self.job.clone(), self.known.clone());
             if let Ok((known, faults)) = files::aside(move || look(&job, known, is_due)).await {
                 for fault in faults.iter().filter(|fault| !self.said_of_files.contains(fault)) {
-                    tracing::error!(receiver, job = self.job.name, fault, "cannot read a file with targets: what was read before stays");
+                    tracing::error!(
+                        receiver,
+                        job = self.job.name,
+                        fault,
+                        "cannot read a file with targets: what was read before stays"
+                    );
                 }
                 (self.known, self.said_of_files) = (known, faults);
             }
@@ -90,7 +95,8 @@ fn matching(pattern: &Path) -> Vec<PathBuf> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
     };
-    let mut paths: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(fits).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(fits).collect();
     paths.sort();
     paths
 }
@@ -112,7 +118,10 @@ fn read(path: &Path) -> Result<Vec<Group>, String> {
                 "targets" => group.targets = texts(&entry.node)?,
                 "labels" => {
                     let label = |label: &crate::config::Entry| {
-                        let value = label.node.as_text().ok_or_else(|| format!("the value of label {} is a text", label.key))?;
+                        let value = label
+                            .node
+                            .as_text()
+                            .ok_or_else(|| format!("the value of label {} is a text", label.key))?;
                         Ok((label.key.clone(), value.to_owned()))
                     };
                     group.labels = entry.node.entries().iter().map(label).collect::<Result<_, String>>()?;

@@ -147,11 +147,6 @@ impl<'h> Families<'h> {
         }
     }
 
-    /// The bytes that it holds, more or less.
-    pub(super) fn bytes(&self) -> usize {
-        self.attributes.len() + self.points * (size_of::<Point>() + size_of::<u64>() * 3) + self.families.len() * size_of::<Family>()
-    }
-
     /// Families are described anew.
     pub(super) fn forget_last(&mut self) {
         self.last = None;
@@ -217,7 +212,9 @@ impl<'h> Families<'h> {
         let or = |text: &'h [u8], own: &[u8]| if own.is_empty() { text.to_vec() } else { own.to_vec() };
         let [job, instance] = [JOB, INSTANCE].map(|name| labels.get(name));
         let is_of = |own: &[u8], home: &[u8], known: &[u8]| if own.is_empty() { home == known } else { own == known };
-        let is_this = |known: &Resource| is_of(job, self.home.job, &known.job) && is_of(instance, self.home.instance, &known.instance);
+        let is_this = |known: &Resource| {
+            is_of(job, self.home.job, &known.job) && is_of(instance, self.home.instance, &known.instance)
+        };
         if let Some(place) = self.resources.iter().position(is_this) {
             return place;
         }
@@ -250,7 +247,9 @@ impl<'h> Families<'h> {
         };
         let mut known = self.scopes.iter();
         let known = known.position(|scope| {
-            scope.resource == resource && scope.texts.iter().zip(texts).all(|(one, other)| one == other) && is_same(&scope.attributes)
+            scope.resource == resource
+                && scope.texts.iter().zip(texts).all(|(one, other)| one == other)
+                && is_same(&scope.attributes)
         });
         known.unwrap_or_else(|| {
             let attributes = attributes.into_iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
@@ -271,7 +270,9 @@ impl<'h> Families<'h> {
                 of_family.extend_from_slice(b"_total");
             }
             let known = self.by_name.get(&(scope, of_family)).copied();
-            if let Some(place) = known.filter(|place| self.families.get(*place).is_some_and(|(_, family)| family.includes(name))) {
+            if let Some(place) =
+                known.filter(|place| self.families.get(*place).is_some_and(|(_, family)| family.includes(name)))
+            {
                 return place;
             }
         }
@@ -290,7 +291,9 @@ impl<'h> Families<'h> {
             let scopes = || self.scopes.iter().enumerate().filter(|(_, scope)| scope.resource == place);
             let before = (out.len(), count);
             message(&mut out, 1, |out| {
-                message(out, 1, |out| resource.attributes.iter().for_each(|(name, value)| put_pair(out, 1, name, value)));
+                message(out, 1, |out| {
+                    resource.attributes.iter().for_each(|(name, value)| put_pair(out, 1, name, value))
+                });
                 for (index, scope) in scopes() {
                     let before = (out.len(), count);
                     message(out, 2, |out| {
@@ -386,7 +389,15 @@ impl Family {
             Kind::Counter if of_family != name => ([of_family, b"_total"].concat(), of_family),
             _ => (of_family.to_vec(), of_family),
         };
-        Family { name: of_family, described: described.to_vec(), kind, form: kind.into(), help, unit, points: Vec::new() }
+        Family {
+            name: of_family,
+            described: described.to_vec(),
+            kind,
+            form: kind.into(),
+            help,
+            unit,
+            points: Vec::new(),
+        }
     }
 
     fn includes(&self, name: &[u8]) -> bool {
@@ -481,6 +492,8 @@ impl Point {
         let has_ended = is_stale(count) || more.sum.is_some_and(is_stale);
         put_times(out, self.start, self.time);
         let mut bounds = more.bounds.clone();
+        // A bucket that is gone ends no histogram that is there.
+        bounds.retain(|(_, below)| has_ended || !is_stale(*below));
         bounds.sort_by(|one, other| one.0.total_cmp(&other.0));
         bounds.pop_if(|(bound, _)| *bound == f64::INFINITY);
         if has_ended {

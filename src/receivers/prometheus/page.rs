@@ -104,13 +104,14 @@ impl State {
                 Ok(None) => break Ok(()),
                 Ok(Some(Entry::Sample(sample))) => {
                     counts.scraped += 1;
-                    let read = self.sample(families, target, &sample, parser.kind, time, &mut counts, &mut limit, &arena);
+                    let read =
+                        self.sample(families, target, &sample, parser.kind, time, &mut counts, &mut limit, &arena);
                     match read {
                         Ok(is_beyond) => beyond |= is_beyond,
                         Err(why) => break Err(format!("{why}, in line {}", parser.line().saturating_sub(1))),
                     }
                 }
-                Ok(Some(described)) => self.describe(families, described),
+                Ok(Some(described)) => self.describe(families, described, format),
                 Err(why) => break Err(format!("{why}, in line {}", parser.line())),
             }
         };
@@ -132,9 +133,8 @@ impl State {
         self.finish(false, page);
     }
 
-    fn describe(&mut self, families: &mut Families<'_>, entry: Entry<'_>) {
+    fn describe(&mut self, families: &mut Families<'_>, entry: Entry<'_>, format: Format) {
         let scrape = u64::from(self.scrape);
-        let is_plain = !matches!(entry, Entry::Unit(..));
         let mut put = |name: &[u8], change: &mut dyn FnMut(&mut super::metadata::Described)| {
             self.metadata.set(name, scrape, change);
         };
@@ -142,7 +142,7 @@ impl State {
             Entry::Kind(name, kind) => put(name, &mut |described| described.kind = kind),
             Entry::Help(name, help) => {
                 let mut text = Vec::new();
-                unescaped(help, !is_plain, &mut text);
+                unescaped(help, format == Format::OpenMetrics, &mut text);
                 put(name, &mut |described| Metadata::put(&mut described.help, &text));
             }
             Entry::Unit(name, unit) => put(name, &mut |described| Metadata::put(&mut described.unit, unit)),
@@ -180,6 +180,9 @@ impl State {
             self.seen += 1;
             return Ok(false);
         };
+        if labels.has_duplicates() {
+            return Err("a label is given twice".to_owned());
+        }
         counts.added += 1;
         let given = sample.time.filter(|_| job.honor_timestamps);
         if is_again && given.is_none() {
@@ -193,9 +196,6 @@ impl State {
         if time > now.saturating_add(AHEAD.as_millis() as i64) {
             counts.too_early += 1;
             return Ok(false);
-        }
-        if labels.has_duplicates() {
-            return Err("a label is given twice".to_owned());
         }
         let exemplar = sample.exemplar.as_ref().map(|exemplar| Exemplar {
             labels: &exemplar.labels,
@@ -226,7 +226,7 @@ impl State {
         families.forget_last();
         let mut still = HashSet::new();
         // Other texts may have the same labels.
-        if let Some(page) = page.filter(|_| self.now > self.both) {
+        if let Some(page) = page {
             self.tracked(target, page, self.scrape, |hash, _| _ = still.insert(hash));
         }
         self.tracked(target, (&last, format), self.scrape - 1, |hash, labels| {
@@ -363,7 +363,10 @@ fn check(labels: &Labels<'_>, job: &Job) -> Result<(), String> {
     let metric = labels.find(NAME).ok_or("missing metric name (__name__ label)")?;
     let shown = || String::from_utf8_lossy(metric.get(..metric.len().min(50)).unwrap_or_default()).into_owned();
     let name_is_well = match job.is_legacy {
-        true => relabel::is_label_name(&metric.iter().map(|byte| if *byte == b':' { b'_' } else { *byte }).collect::<Vec<_>>(), true),
+        true => relabel::is_label_name(
+            &metric.iter().map(|byte| if *byte == b':' { b'_' } else { *byte }).collect::<Vec<_>>(),
+            true,
+        ),
         false => std::str::from_utf8(metric).is_ok(),
     };
     if !name_is_well || !labels.0.iter().all(|(name, _)| relabel::is_label_name(name, job.is_legacy)) {

@@ -148,7 +148,14 @@ impl Scraper {
         let mut families = families(&target);
         self.state.read_nothing(&mut families, &target, time);
         let stale = Some(f64::from_bits(STALE));
-        report(&mut families, &self.state, &target, time, &Report { counts: Counts::default(), duration: Duration::ZERO, body: 0, error: None }, stale);
+        report(
+            &mut families,
+            &self.state,
+            &target,
+            time,
+            &Report { counts: Counts::default(), duration: Duration::ZERO, body: 0, error: None },
+            stale,
+        );
         let (wire, points) = families.written();
         self.submit(wire, points).await;
     }
@@ -165,7 +172,13 @@ impl Scraper {
         let Counts { duplicates, too_early, .. } = report.counts;
         if duplicates + too_early > 0 {
             self.odd.now_and_then(|| {
-                tracing::warn!(receiver, target, duplicates, too_early, "samples of a page are left out: series that are there twice, or times that are ahead");
+                tracing::warn!(
+                    receiver,
+                    target,
+                    duplicates,
+                    too_early,
+                    "samples of a page are left out: series that are there twice, or times that are ahead"
+                );
             });
         }
     }
@@ -191,7 +204,13 @@ impl Scraper {
             && let Some((lost, _)) = self.refused.count(u64::from(items))
         {
             let (receiver, target) = (&self.shared.id, &self.target.url);
-            tracing::warn!(receiver, target, lost, why = refusal.reason().words(), "points of scrapes are refused, and lost");
+            tracing::warn!(
+                receiver,
+                target,
+                lost,
+                why = refusal.reason().words(),
+                "points of scrapes are refused, and lost"
+            );
         }
     }
 }
@@ -218,7 +237,8 @@ fn made(
         Ok(page) => {
             body = page.text.len() as i64;
             let read = state.read(&mut made, target, (&page.text, page.format), time);
-            let read = (read.0, read.1.and_then(|()| if state.bytes() > room { Err(TOO_MANY.to_owned()) } else { Ok(()) }));
+            let read =
+                (read.0, read.1.and_then(|()| if state.bytes() > room { Err(TOO_MANY.to_owned()) } else { Ok(()) }));
             counts = read.0;
             if let Err(why) = read.1 {
                 if why == TOO_MANY {

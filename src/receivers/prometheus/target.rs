@@ -132,7 +132,9 @@ fn escaped(text: &str, also: &[u8]) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            byte if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || also.contains(&byte) => out.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || also.contains(&byte) => {
+                out.push(char::from(byte))
+            }
             byte => out.push_str(&format!("%{byte:02X}")),
         }
     }

@@ -130,7 +130,8 @@ impl<'t> Parser<'t> {
         self.at += 1;
         let has_space = self.spaces();
         let rest = self.rest();
-        let follows = |word: &[u8]| rest.strip_prefix(word).is_some_and(|rest| rest.starts_with(b" ") || rest.starts_with(b"\t"));
+        let follows =
+            |word: &[u8]| rest.strip_prefix(word).is_some_and(|rest| rest.starts_with(b" ") || rest.starts_with(b"\t"));
         let is_help = follows(b"HELP");
         if !has_space || !is_help && !follows(b"TYPE") {
             self.line_end();
@@ -177,7 +178,11 @@ impl<'t> Parser<'t> {
             b"HELP" => Ok(Entry::Help(name, text)),
             b"UNIT" => {
                 let is_suffix = name.strip_suffix(text).is_some_and(|rest| rest.ends_with(b"_"));
-                if text.is_empty() || is_suffix { Ok(Entry::Unit(name, text)) } else { Err("a unit is no suffix of its family") }
+                if text.is_empty() || is_suffix {
+                    Ok(Entry::Unit(name, text))
+                } else {
+                    Err("a unit is no suffix of its family")
+                }
             }
             _ => {
                 let (known, none) = match self.format {
@@ -228,7 +233,11 @@ impl<'t> Parser<'t> {
             sample.time = Some(time.ok_or("a timestamp that is too large")?);
             self.spaces();
         }
-        if self.at < self.text.len() && !self.pass(b"\n") { Err("the end of a line is expected after a value") } else { Ok(()) }
+        if self.at < self.text.len() && !self.pass(b"\n") {
+            Err("the end of a line is expected after a value")
+        } else {
+            Ok(())
+        }
     }
 
     fn open_value(&mut self, sample: &mut Sample<'t>) -> Result<(), Fault> {
