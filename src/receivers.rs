@@ -10,11 +10,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::extensions::Named;
 use crate::network::auth::Authenticator;
 use crate::network::connections::Connections;
+use crate::network::endpoint::Listen;
 use crate::network::ports::{CannotStart, Port};
 use crate::network::settings::Listening;
 use crate::network::workers::Workers;
@@ -47,6 +49,24 @@ pub(crate) trait ReceiverSettings: Send + Sync {
 type Binding<'a> = Pin<Box<dyn Future<Output = Result<Vec<Port>, CannotStart>> + Send + 'a>>;
 type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// The collector's own page of metrics: where it is served, and its text. It changes with a reload.
+#[derive(Default)]
+pub(crate) struct OwnPage(Mutex<(Vec<Listen>, Option<Arc<PageText>>)>);
+
+type PageText = dyn Fn() -> String + Send + Sync;
+
+impl OwnPage {
+    pub(crate) fn set(&self, served: Vec<Listen>, text: Arc<PageText>) {
+        *self.0.lock() = (served, Some(text));
+    }
+
+    /// The text, if it is served at an address that `is_asked` accepts.
+    fn text(&self, is_asked: impl Fn(&Listen) -> bool) -> Option<String> {
+        let (served, text) = self.0.lock().clone();
+        text.filter(|_| served.iter().any(is_asked)).map(|text| text())
+    }
+}
+
 /// Everything a receiver needs to run.
 #[derive(Clone)]
 pub(crate) struct ReceiverParts {
@@ -60,6 +80,7 @@ pub(crate) struct ReceiverParts {
     /// Whether a processor needs to know the client.
     pub(crate) tells_clients: Arc<AtomicBool>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) own_page: Arc<OwnPage>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 

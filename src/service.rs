@@ -38,7 +38,7 @@ use crate::network::tls;
 use crate::network::workers::{Thread, Workers};
 use crate::pipeline::timekeeper::keep_time;
 use crate::processors::Stage;
-use crate::receivers::{Gates, ReceiverParts};
+use crate::receivers::{Gates, OwnPage, ReceiverParts};
 use crate::sending::Queue;
 use crate::telemetry::{Account, Alarm, Budget, Drain, Now, Reason, Wakeful, clock};
 
@@ -65,6 +65,7 @@ pub struct Running {
     telemetry: Telemetry,
     doors: HashMap<ComponentId, Door>,
     connections: Arc<Connections>,
+    own_page: Arc<OwnPage>,
     /// Whether a processor of the running config needs to know clients.
     tells_clients: Arc<AtomicBool>,
     receivers: JoinSet<()>,
@@ -126,6 +127,7 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, Cannot
         telemetry: plan.telemetry.clone(),
         doors: HashMap::new(),
         connections: Connections::new(machine::connection_cap(budget_of(plan))),
+        own_page: Arc::default(),
         tells_clients: Arc::default(),
         receivers: JoinSet::new(),
         dispatchers: JoinSet::new(),
@@ -272,6 +274,8 @@ impl Running {
         observers.push(self.reloads.clone());
         observers.push(supervisor.clone());
         let observers = Arc::new(observers);
+        let (served, of_page) = (scraped.iter().map(|(listen, _)| listen.clone()).collect(), observers.clone());
+        self.own_page.set(served, Arc::new(move || scrape::text(&of_page)));
         for socket in scraped {
             let observers = observers.clone();
             let answers = Arc::new(move |question: &Question<'_>| scrape::answer(&observers, question));
@@ -332,6 +336,7 @@ impl Running {
             connections: self.connections.clone(),
             tells_clients: self.tells_clients.clone(),
             workers: self.workers.clone(),
+            own_page: self.own_page.clone(),
             stop,
         };
         for run in plan.receiver(id).map(|settings| settings.start(parts)).unwrap_or_default() {

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use crate::diagnostics::supervisor::Watch;
 use crate::telemetry::{Budget, Intake, Share, Signal};
 
-use super::{ReceiverParts, ReceiverSettings, Run};
+use super::{OwnPage, ReceiverParts, ReceiverSettings, Run};
 use config::Job;
 use discovery::Discovery;
 use scrape::{Ending, Scraper};
@@ -48,6 +48,7 @@ pub(super) struct Shared {
     config: Config,
     intake: Arc<dyn Intake>,
     budget: Arc<Budget>,
+    own_page: Arc<OwnPage>,
     /// The bytes that its targets remember.
     remembered: AtomicU64,
     /// Whether a job has more targets than it may have, in the order of the jobs.
@@ -71,7 +72,7 @@ impl ReceiverSettings for Config {
     }
 
     fn start(&self, parts: ReceiverParts) -> Vec<Run> {
-        let ReceiverParts { id, gates, budget, workers, stop, .. } = parts;
+        let ReceiverParts { id, gates, budget, workers, own_page, stop, .. } = parts;
         let run = |intake| {
             let watch = workers.supervisor.watch(format!("receiver {id}"));
             let shared = Shared {
@@ -79,6 +80,7 @@ impl ReceiverSettings for Config {
                 config: self.clone(),
                 intake,
                 budget: budget.clone(),
+                own_page: own_page.clone(),
                 remembered: AtomicU64::new(0),
                 over_limit: self.jobs.iter().map(|_| AtomicBool::new(false)).collect(),
             };

@@ -343,3 +343,68 @@ fn pages_become_what_the_go_collector_makes_of_them() {
     });
     assert!(faults.is_empty(), "{} differ:\n{}", faults.len(), faults.join("\n"));
 }
+
+/// The page of the collector itself, which is read without a socket.
+#[tokio::test]
+async fn its_own_page_is_a_target() {
+    let (sink, bodies) = sink().await;
+    let port = free_port().await;
+    let receiver = json!({"config": {"scrape_configs": [{"job_name": "own", "scrape_interval": "200ms", "static_configs": [{"targets": [format!("localhost:{port}")]}]}]}});
+    let readers = format!(
+        "{{service: {{telemetry: {{metrics: {{level: normal, readers: [{{pull: {{exporter: {{prometheus: {{host: 127.0.0.1, port: {port}}}}}}}}}]}}}}}}}}"
+    );
+    let mut misaki = Misaki::load(&[&config(&receiver, sink), &readers], 1, &|_| None).await;
+    let is_there = |body: &Vec<u8>| {
+        let text = delivery(body).to_string();
+        text.contains("otelcol_process_uptime") && text.contains(r#""name":"up","points":[{"asDouble":1"#)
+    };
+    until("the page is delivered", || bodies.lock().unwrap().iter().any(is_there)).await;
+    misaki.finish().await;
+}
+
+/// Pages without an end, of too many series, of labels of a megabyte, of any bytes: scrapes fail, and others go on.
+#[tokio::test]
+async fn hostile_pages_fail_alone() {
+    let (sink, bodies) = sink().await;
+    let pages = [
+        ("/endless", "a 1\n".repeat(10_000_000)),
+        ("/long", format!("a{{x=\"{}\"}} 1\n", "y".repeat(1 << 20))),
+        ("/open", format!("a{{x=\"{}", "y".repeat(1 << 20))),
+        ("/bytes", (0..=255_u8).map(char::from).collect::<String>()),
+        (
+            "/types",
+            "# TYPE a counter\na 1\n# TYPE a gauge\na{x=\"1\"} 1\n# TYPE a histogram\na_bucket 1\n".repeat(2000),
+        ),
+        ("/good", "good 1\n".to_owned()),
+    ];
+    let paths: Vec<_> = pages.iter().map(|(path, _)| *path).collect();
+    let port = serve(move |asked| {
+        let body = pages.iter().find(|(path, _)| *path == asked.path).map_or("", |(_, body)| body);
+        (Duration::ZERO, response(200, &[("content-type", "text/plain")], body.as_bytes()))
+    });
+    let port = port.await;
+    let jobs: Vec<_> = paths
+        .iter()
+        .map(|path| json!({"job_name": path, "metrics_path": path, "scrape_interval": "500ms", "static_configs": [{"targets": [format!("127.0.0.1:{port}")]}]}))
+        .collect();
+    let mut misaki = Misaki::load(&[&config(&json!({"config": {"scrape_configs": jobs}}), sink)], 1, &|_| None).await;
+    let up = |path: &str, value: u64| {
+        let named = format!(r#""service.name":"{path}""#);
+        let up = format!(r#""name":"up","points":[{{"asDouble":{value},"#);
+        bodies
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|body| {
+                let text = delivery(body).to_string();
+                text.contains(&named) && text.contains(&up)
+            })
+            .count()
+    };
+    for (path, value) in [("/endless", 0), ("/open", 0), ("/bytes", 0), ("/long", 1), ("/types", 1), ("/good", 1)] {
+        until(path, || up(path, value) > 0).await;
+    }
+    let before = up("/good", 1);
+    until("the others go on", || up("/good", 1) > before + 1).await;
+    misaki.finish().await;
+}

@@ -34,6 +34,13 @@ pub(super) struct Page {
     _charge: Option<Charge>,
 }
 
+impl Page {
+    /// Our own, which needs no socket.
+    pub(super) fn of(text: String) -> Page {
+        Page { text: text.into_bytes(), format: Format::Plain, _charge: None }
+    }
+}
+
 /// Why there is no page.
 pub(super) struct NoPage {
     pub(super) why: String,

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bumpalo::Bump;
 
-use crate::network::endpoint::Endpoint;
+use crate::network::endpoint::{Address, Endpoint, Listen, Scheme};
 
 use super::config::{self, Job};
 use super::labels::Owned;
@@ -42,6 +43,23 @@ impl Target {
         (&self.labels, &self.url).hash(&mut hasher);
         let interval = (self.interval.as_nanos() as u64).max(1);
         Duration::from_nanos(hasher.finish() % interval)
+    }
+}
+
+impl Target {
+    /// Whether it is the page `/metrics` of a listener on this machine.
+    pub(super) fn is_served_at(&self, listen: &Listen) -> bool {
+        let (Address::Tcp { host, port }, Address::Tcp { host: own, port: of_own }) =
+            (&self.endpoint.address, &listen.address)
+        else {
+            return false;
+        };
+        let ip = |host: &str| host.parse::<IpAddr>().ok();
+        let is_local = |host: &str| host == "localhost" || ip(host).is_some_and(|ip| ip.is_loopback());
+        let is_any = own.is_empty() || ip(own).is_some_and(|ip| ip.is_unspecified());
+        let is_host = host == own || is_local(host) && (is_any || is_local(own));
+        let is_page = self.endpoint.target() == "/metrics" && self.endpoint.scheme == Some(Scheme::Http);
+        is_page && port == of_own && is_host
     }
 }
 
