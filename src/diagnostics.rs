@@ -6,6 +6,7 @@ pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub mod output;
+pub(crate) mod own;
 pub(crate) mod process;
 pub(crate) mod reloads;
 pub(crate) mod supervisor;

@@ -5,6 +5,7 @@
 pub(crate) mod graph;
 pub(crate) mod machine;
 pub(crate) mod plan;
+mod push;
 pub(crate) mod registry;
 mod retired;
 mod scrape;
@@ -14,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,8 +26,10 @@ use crate::config::{ComponentId, Kind};
 use crate::diagnostics::health::Health;
 use crate::diagnostics::log;
 use crate::diagnostics::metrics::Observe;
+use crate::diagnostics::own;
 use crate::diagnostics::process::Process;
 use crate::diagnostics::reloads::Reloads;
+use crate::exporters::ExporterParts;
 use crate::extensions::AdminPage;
 use crate::network::admin::{self, Answers, Front, Question};
 use crate::network::auth::Authenticator;
@@ -44,12 +47,15 @@ use crate::telemetry::{Account, Alarm, Budget, Drain, Now, Reason, Wakeful, cloc
 
 use graph::{Builder, Graph};
 use plan::{Changes, Extensions, Plan, Written};
+use push::Pusher;
 use retired::{Retired, holds};
 
 /// Time limit for answering requests in flight at shutdown.
 const ANSWERS: Duration = Duration::from_secs(5);
 /// Time limit for the output of `debug`, after everything else.
 const OUTPUT: Duration = Duration::from_secs(1);
+/// Time limits for the last push of the collector's own telemetry; the shorter one holds when the deadline has passed.
+const LAST_PUSH: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// A running collector.
 pub struct Running {
@@ -77,6 +83,11 @@ pub struct Running {
     admin_thread: Thread,
     retired: Vec<Arc<Retired>>,
     retiring: JoinSet<()>,
+    started: Now,
+    instance_id: String,
+    observers: watch::Sender<Arc<Vec<Arc<dyn Observe>>>>,
+    pushers: Vec<Arc<Pusher>>,
+    pushing: JoinSet<()>,
 }
 
 /// A running receiver and its ports.
@@ -137,6 +148,11 @@ pub async fn start(plan: &Plan, workers: Arc<Workers>) -> Result<Running, Cannot
         admin_thread,
         retired: Vec::new(),
         retiring: JoinSet::new(),
+        started: Now::read(),
+        instance_id: own::instance_id(),
+        observers: watch::Sender::default(),
+        pushers: Vec::new(),
+        pushing: JoinSet::new(),
     };
     running.take_over(plan).await?;
     running.health.set(true);
@@ -169,9 +185,9 @@ pub(crate) fn budget_of(plan: &Plan) -> u64 {
     limits.min().unwrap_or_else(machine::default_budget)
 }
 
-fn observers(graph: &Graph, budget: &Arc<Budget>) -> Vec<Arc<dyn Observe>> {
+fn observers(graph: &Graph, budget: &Arc<Budget>, started: Instant) -> Vec<Arc<dyn Observe>> {
     let mut observers = graph.observers();
-    observers.push(Arc::new(Process::new(budget.clone(), graph.accounts.clone())));
+    observers.push(Arc::new(Process::new(started, budget.clone(), graph.accounts.clone())));
     observers
 }
 
@@ -254,6 +270,8 @@ impl Running {
             }
         }
         let scraped = scrape_sockets(plan, &mut open, &self.admin_thread).await?;
+        let resource = Arc::new(own::resource(&plan.telemetry.resource, &self.instance_id));
+        let pushers = self.pushers(plan, &resource)?;
 
         self.budget.resize(budget_of(plan));
         self.tells_clients.store(plan.names_clients(), Relaxed);
@@ -270,18 +288,21 @@ impl Running {
         self.timekeeper.spawn(async move { while watch.run(keep_time(&alarm, &stages)).await.is_none() {} });
         let (of_parts, of_graph) = (supervisor.clone(), graph.troubles());
         self.health.ask(Box::new(move || of_parts.trouble().or_else(log::trouble).or_else(&of_graph)));
-        let mut observers = observers(&graph, &self.budget);
+        let mut observers = observers(&graph, &self.budget, self.started.instant);
         observers.push(self.reloads.clone());
         observers.push(supervisor.clone());
+        observers.extend(pushers.iter().map(|pusher| pusher.clone() as Arc<dyn Observe>));
         let observers = Arc::new(observers);
         let (served, of_page) = (scraped.iter().map(|(listen, _)| listen.clone()).collect(), observers.clone());
         self.own_page.set(served, Arc::new(move || scrape::text(&of_page)));
         for socket in scraped {
-            let observers = observers.clone();
-            let answers = Arc::new(move |question: &Question<'_>| scrape::answer(&observers, question));
+            let (observers, resource) = (observers.clone(), resource.clone());
+            let answers = Arc::new(move |question: &Question<'_>| scrape::answer(&observers, &resource, question));
             serve("metrics endpoint", socket, Arc::default(), answers);
         }
         (self.admin, self.admin_sockets) = (admin, admin_sockets);
+        self.observers.send_replace(observers);
+        self.push_by(pushers);
         let old = std::mem::replace(&mut self.graph, graph);
         let mut doors = HashMap::new();
         for id in plan.receivers() {
@@ -301,6 +322,33 @@ impl Running {
         self.extensions.clone_from(plan.all_extensions());
         self.retire(Retired::of(old, &self.graph, before));
         Ok(())
+    }
+
+    /// The running pushers whose settings stay, and new ones.
+    fn pushers(&self, plan: &Plan, resource: &push::Attributes) -> Result<Vec<Arc<Pusher>>, String> {
+        let (mut running, supervisor) = (self.pushers.clone(), &self.workers.supervisor);
+        let pusher = |push: &(_, _)| {
+            if let Some(index) = running.iter().position(|pusher| pusher.is_like(&push.0, resource)) {
+                return Ok(running.swap_remove(index));
+            }
+            let parts =
+                ExporterParts { id: "service.telemetry", auth: None, budget: &self.budget, supervisor, before: &[] };
+            Pusher::open(push, (resource, self.started.wall), self.observers.subscribe(), parts)
+        };
+        plan.pushes.iter().map(pusher).collect()
+    }
+
+    /// Starts new pushers, and ends those that are gone after a last push.
+    fn push_by(&mut self, pushers: Vec<Arc<Pusher>>) {
+        while self.pushing.try_join_next().is_some() {}
+        for gone in self.pushers.iter().filter(|pusher| !holds(&pushers, pusher)) {
+            gone.stop.send_replace(Some(clock() + LAST_PUSH[1]));
+        }
+        for new in pushers.iter().filter(|pusher| !holds(&self.pushers, pusher)) {
+            let watch = self.workers.supervisor.watch("push of the collector's own telemetry");
+            self.pushing.spawn_on(new.clone().run(watch), &self.admin_thread.handle);
+        }
+        self.pushers = pushers;
     }
 
     /// Binds receivers' ports and reads their certificates. A socket passes from one receiver to the next.
@@ -448,6 +496,10 @@ impl Running {
             tracing::warn!(items = unprinted, "the reader of the debug output took not all of it");
         }
         self.timekeeper.shutdown().await;
+        let [least, most] = LAST_PUSH;
+        let last = clock() + deadline.saturating_duration_since(clock()).clamp(least, most);
+        self.pushers.iter().for_each(|pusher| _ = pusher.stop.send_replace(Some(last)));
+        while self.pushing.join_next().await.is_some() {}
         self.admin.shutdown().await;
         self.admin_sockets.clear();
         self.balance()

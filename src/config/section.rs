@@ -536,7 +536,7 @@ impl<'a> Section<'a> {
         [self.trail_of(key), vec![format!("{index:05}")]].concat()
     }
 
-    fn note(&self, key: &str, value: Value) {
+    pub(super) fn note(&self, key: &str, value: Value) {
         self.problems.record(&self.trail_of(key), value, Secrecy::Open);
     }
 

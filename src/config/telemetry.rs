@@ -1,11 +1,21 @@
 //! `service.telemetry`: the collector's own log and metrics.
 
-use super::section::Section;
+mod push;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+use super::emit;
+use super::section::Section;
+use super::tree::{Node, Value};
+
+pub(crate) use push::Push;
+
+#[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
     pub logs: Logs,
     pub metrics: Metrics,
+    /// Where the metrics and the log are pushed to.
+    pub(crate) pushes: Vec<Push>,
+    /// Attributes of the collector itself. `None` removes a default one.
+    pub(crate) resource: Vec<(String, Option<String>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,13 +86,16 @@ impl Default for Telemetry {
         Self {
             logs: Logs { level: LogLevel::Info, encoding: Encoding::Console },
             metrics: Metrics { level: MetricsLevel::Normal, readers, named: false },
+            pushes: Vec::new(),
+            resource: Vec::new(),
         }
     }
 }
 
 impl Telemetry {
     pub(super) fn decode(section: &Section) -> Self {
-        section.ignored(&["traces", "resource"]);
+        section.ignored(&["traces"]);
+        let mut pushes = Vec::new();
         let logs = section.subsection("logs");
         logs.ignored(&[
             "development",
@@ -90,11 +103,13 @@ impl Telemetry {
             "disable_stacktrace",
             "disable_zap_resource",
             "sampling",
-            "processors",
             "output_paths",
             "error_output_paths",
             "initial_fields",
         ]);
+        for processor in bounded(&logs, "processors").unwrap_or_default() {
+            pushes.extend(push::of_processor(&processor));
+        }
         Self {
             logs: Logs {
                 level: match logs.whole("level") {
@@ -106,12 +121,54 @@ impl Telemetry {
                 },
                 encoding: logs.choice("encoding", Encoding::Console, &ENCODINGS),
             },
-            metrics: metrics(&section.subsection("metrics")),
+            metrics: metrics(&section.subsection("metrics"), &mut pushes),
+            pushes,
+            resource: resource(section),
         }
     }
 }
 
-fn metrics(section: &Section) -> Metrics {
+/// The sections of a list, which has at most [`READERS`] items.
+fn bounded<'a>(section: &Section<'a>, key: &str) -> Option<Vec<Section<'a>>> {
+    let count = section.node(key).map_or(0, |node| node.items().len());
+    if count > READERS {
+        section.problem(key, format!("there are at most {READERS} {key}, and these are {count}"));
+        return None;
+    }
+    section.sections(key)
+}
+
+/// `resource`: a map from names to values, or the list `attributes` of the declarative form.
+fn resource(section: &Section) -> Vec<(String, Option<String>)> {
+    let resource = section.subsection("resource");
+    if !resource.has("attributes") {
+        return resource.entries().iter().filter_map(|entry| attribute(&resource, &entry.key, &entry.node)).collect();
+    }
+    resource.ignored(&["schema_url", "detectors", "attributes_list"]);
+    let named = |item: &Section| {
+        item.ignored(&["type"]);
+        let name = item.text("name").or_else(|| item.missing("name"))?;
+        let (_, value) = attribute(item, "value", item.node("value")?)?;
+        Some((name, value))
+    };
+    resource.sections("attributes").unwrap_or_default().iter().filter_map(named).collect()
+}
+
+/// All values are texts, as in the Go collector.
+fn attribute(section: &Section, key: &str, node: &Node) -> Option<(String, Option<String>)> {
+    let value = match &node.value {
+        Value::List(_) | Value::Map(_) => {
+            section.problem_at(node.place, key, "an attribute of the resource is a text", None);
+            return None;
+        }
+        Value::Null => node.as_text().map(str::to_owned),
+        value => Some(node.as_text().map_or_else(|| emit::scalar(value), str::to_owned)),
+    };
+    section.note(key, value.clone().map_or(Value::Null, Value::Text));
+    Some((key.to_owned(), value))
+}
+
+fn metrics(section: &Section, pushes: &mut Vec<Push>) -> Metrics {
     let level = match section.whole("level") {
         Some(..0) => MetricsLevel::None,
         Some(0) => MetricsLevel::Basic,
@@ -124,28 +181,27 @@ fn metrics(section: &Section) -> Metrics {
         let help = "write readers: [{pull: {exporter: {prometheus: {host: localhost, port: 8888}}}}]";
         section.problem_with_help("address", "this key of older collectors is gone", help);
     }
-    let count = section.node("readers").map_or(0, |node| node.items().len());
-    if count > READERS {
-        section.problem("readers", format!("there are at most {READERS} readers, and these are {count}"));
-        return Metrics { level, ..Telemetry::default().metrics };
-    }
-    let Some(sections) = section.sections("readers") else {
+    let Some(sections) = bounded(section, "readers") else {
         return Metrics { level, ..Telemetry::default().metrics };
     };
     if sections.is_empty() && level != MetricsLevel::None {
         section.problem_with_help("readers", "metrics without a reader are lost", "add a reader, or set level: none");
     }
-    Metrics { level, readers: sections.iter().filter_map(reader).collect(), named: true }
+    let mut readers = Vec::new();
+    for section in &sections {
+        if section.has("periodic") {
+            pushes.extend(push::of_reader(section).filter(|_| level != MetricsLevel::None));
+        } else {
+            readers.extend(reader(section));
+        }
+    }
+    Metrics { level, readers, named: true }
 }
 
 fn reader(section: &Section) -> Option<(String, u16)> {
-    if section.has("periodic") {
-        let help = "let a Prometheus receiver read them: {pull: {exporter: {prometheus: {port: 8888}}}}";
-        section.problem_with_help("periodic", "pushing the collector's own metrics is not supported", help);
-        return None;
-    }
     let Some(pull) = section.section("pull") else {
-        section.problem_with_help("pull", "a reader wants pull", "write pull: {exporter: {prometheus: {port: 8888}}}");
+        let help = "write pull: {exporter: {prometheus: {port: 8888}}}";
+        section.problem_with_help("pull", "a reader wants pull or periodic", help);
         return None;
     };
     let prometheus = pull.subsection("exporter").section_or_default("prometheus", true)?;

@@ -1,6 +1,8 @@
 //! Our own log: one line per event on stderr, in the Go collector's console form (time, level, message, fields as JSON,
 //! separated by tabs) or as JSON objects.
 
+pub(crate) mod records;
+
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
@@ -123,7 +125,9 @@ impl Subscriber for Lines {
     fn event(&self, event: &Event) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let level = match Lines::level(event.metadata()) {
+        let level = Lines::level(event.metadata());
+        records::offer(event, level);
+        let level = match level {
             Level::ERROR => "error",
             Level::WARN => "warn",
             Level::INFO => "info",

@@ -18,8 +18,8 @@ pub(crate) struct Process {
 const TICKS: f64 = 100.0;
 
 impl Process {
-    pub(crate) fn new(budget: Arc<Budget>, accounts: Accounts) -> Process {
-        Process { started: Instant::now(), budget, accounts }
+    pub(crate) fn new(started: Instant, budget: Arc<Budget>, accounts: Accounts) -> Process {
+        Process { started, budget, accounts }
     }
 }
 

@@ -5,8 +5,9 @@ mod outside;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::config::telemetry::Telemetry;
-use crate::config::{ComponentId, Kind, Layout, Loaded, Node, Pipeline, Place, Problem, Reference, Value};
+use crate::config::section::Section;
+use crate::config::telemetry::{Push, Telemetry};
+use crate::config::{ComponentId, Kind, Layout, Loaded, Node, Pipeline, Place, Problem, Problems, Reference, Value};
 use crate::connectors::ConnectorSettings;
 use crate::exporters::ExporterSettings;
 use crate::exporters::settings::QueueSettings;
@@ -96,6 +97,20 @@ pub struct Plan {
     pub(crate) pipelines: Vec<Pipeline>,
     extensions: Vec<Reference>,
     pub telemetry: Telemetry,
+    /// Where the collector's own telemetry is pushed to.
+    pub(crate) pushes: Vec<(Push, Arc<dyn ExporterSettings>)>,
+}
+
+/// The exporters of the collector's own telemetry.
+fn pushes(telemetry: &Telemetry, problems: &Problems) -> Vec<(Push, Arc<dyn ExporterSettings>)> {
+    let exporter = |push: &Push| {
+        // Its keys are not those of the config: only what is wrong with them is told.
+        let found = Problems::default();
+        let settings = registry::own_exporter(Section::of(&push.exporter, &push.path, &found), push.is_http);
+        found.sorted().into_iter().for_each(|problem| problems.push(problem));
+        (push.clone(), settings)
+    };
+    telemetry.pushes.iter().map(exporter).collect()
 }
 
 impl Plan {
@@ -135,6 +150,7 @@ impl Plan {
             written,
             pipelines: service.pipelines,
             extensions: service.extensions,
+            pushes: pushes(&service.telemetry, problems),
             telemetry: service.telemetry,
         };
         if !problems.has_errors() {

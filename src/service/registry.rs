@@ -65,6 +65,11 @@ pub(super) fn silence() -> Arc<dyn ExporterSettings> {
     Arc::new(nop::Config)
 }
 
+/// The exporter of the collector's own telemetry, over HTTP or gRPC.
+pub(super) fn own_exporter(section: Section, is_http: bool) -> Arc<dyn ExporterSettings> {
+    if is_http { Arc::new(otlp_http::Config::decode(section)) } else { Arc::new(otlp_grpc::Config::decode(section)) }
+}
+
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
     row("otlp", "OTLP over gRPC and HTTP, protobuf and JSON", Receiver(|it| Arc::new(otlp::config::Config::decode(it)))),

@@ -7,7 +7,9 @@ use crate::network::paths::ServedPath;
 
 use crate::diagnostics::metrics::{Observe, Page};
 
-pub(super) fn answer(observers: &[Arc<dyn Observe>], question: &Question<'_>) -> Reply {
+use super::push::Attributes;
+
+pub(super) fn answer(observers: &[Arc<dyn Observe>], resource: &Attributes, question: &Question<'_>) -> Reply {
     if !ServedPath::new("/metrics").matches(question.path) {
         return Reply::not_found();
     }
@@ -18,8 +20,10 @@ pub(super) fn answer(observers: &[Arc<dyn Observe>], question: &Question<'_>) ->
 /// The page itself.
 pub(super) fn text(observers: &[Arc<dyn Observe>]) -> String {
     let mut page = Page::default();
-    let version = env!("CARGO_PKG_VERSION");
-    page.gauge("target_info", &[("service_name", "misaki"), ("service_version", version)], 1.0);
+    let label = |name: &str| name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
+    let labels: Vec<_> = resource.iter().map(|(name, value)| (label(name), value)).collect();
+    let labels: Vec<_> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    page.gauge("target_info", &labels, 1.0);
     observers.iter().for_each(|observer| observer.observe(&mut page));
     page.text()
 }
