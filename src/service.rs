@@ -5,7 +5,7 @@
 pub(crate) mod graph;
 pub(crate) mod machine;
 pub(crate) mod plan;
-mod push;
+pub(crate) mod push;
 pub(crate) mod registry;
 mod retired;
 mod scrape;
@@ -29,7 +29,6 @@ use crate::diagnostics::metrics::Observe;
 use crate::diagnostics::own;
 use crate::diagnostics::process::Process;
 use crate::diagnostics::reloads::Reloads;
-use crate::exporters::ExporterParts;
 use crate::extensions::AdminPage;
 use crate::network::admin::{self, Answers, Front, Question};
 use crate::network::auth::Authenticator;
@@ -326,14 +325,12 @@ impl Running {
 
     /// The running pushers whose settings stay, and new ones.
     fn pushers(&self, plan: &Plan, resource: &push::Attributes) -> Result<Vec<Arc<Pusher>>, String> {
-        let (mut running, supervisor) = (self.pushers.clone(), &self.workers.supervisor);
+        let mut running = self.pushers.clone();
         let pusher = |push: &(_, _)| {
             if let Some(index) = running.iter().position(|pusher| pusher.is_like(&push.0, resource)) {
                 return Ok(running.swap_remove(index));
             }
-            let parts =
-                ExporterParts { id: "service.telemetry", auth: None, budget: &self.budget, supervisor, before: &[] };
-            Pusher::open(push, (resource, self.started.wall), self.observers.subscribe(), parts)
+            Pusher::open(push, (resource, self.started.wall), self.observers.subscribe(), &self.budget)
         };
         plan.pushes.iter().map(pusher).collect()
     }

@@ -11,6 +11,7 @@ use clap::Args;
 use crate::config::{Kind, Level, Problem};
 use crate::diagnostics::columns::without_errno;
 use crate::service::plan::Plan;
+use crate::service::{graph, push};
 use crate::telemetry::Budget;
 
 use super::default::{Chosen, Origin};
@@ -117,11 +118,18 @@ async fn examine(plan: &Plan, chose_signals: bool) -> Vec<Section> {
     let budget = Budget::new(crate::service::budget_of(plan));
     let mut sections = Vec::new();
     for (id, signals) in plan.used(Kind::Exporter) {
-        let mut upstreams = upstream::examine(plan, id, &signals, &budget).await;
+        let Some(settings) = plan.exporter(id) else { continue };
+        let client = |signal| graph::client(plan, id, signal, &budget);
+        let mut upstreams = upstream::examine(&format!("exporter {id}"), settings.as_ref(), &signals, &client).await;
         if !chose_signals {
             upstreams.iter_mut().for_each(some_are_enough);
         }
         sections.extend(upstreams);
+    }
+    for (push, settings) in &plan.pushes {
+        let client = |signal| push::client(settings, signal, &budget);
+        let name = format!("own {}", push.signal.name());
+        sections.extend(upstream::examine(&name, settings.as_ref(), &[push.signal], &client).await);
     }
     sections.extend(machine::ports(plan).await);
     sections.extend(machine::storage(plan));

@@ -45,18 +45,29 @@ enum Source {
     Log(Arc<Waiting>),
 }
 
+/// The client of an exporter of the collector's own telemetry.
+pub(crate) fn client(
+    settings: &Arc<dyn ExporterSettings>,
+    signal: Signal,
+    budget: &Arc<Budget>,
+) -> Result<Arc<dyn Exporter>, String> {
+    let id = "service.telemetry";
+    let account = Arc::new(Account::new(id, signal, Arc::default(), Arc::default()));
+    let parts = ExporterParts { id, auth: None, budget, supervisor: &Arc::default(), before: &[] };
+    match settings.open(parts)?.end(signal, &account)? {
+        End::Exporter(exporter) => Ok(exporter),
+        End::Sink(_) => Err(format!("{id} has an exporter that does not send")),
+    }
+}
+
 impl Pusher {
     pub(super) fn open(
         (push, settings): &(Push, Arc<dyn ExporterSettings>),
         (resource, start): (&Attributes, SystemTime),
         observers: Observers,
-        parts: ExporterParts<'_>,
+        budget: &Arc<Budget>,
     ) -> Result<Arc<Pusher>, String> {
-        let budget = parts.budget.clone();
-        let account = Arc::new(Account::new(parts.id, push.signal, Arc::default(), Arc::default()));
-        let End::Exporter(exporter) = settings.open(parts)?.end(push.signal, &account)? else {
-            return Err(format!("{} does not push", push.path));
-        };
+        let exporter = client(settings, push.signal, budget)?;
         let source = match push.signal {
             Signal::Logs => Source::Log(Waiting::open(push.most_waiting)),
             Signal::Metrics | Signal::Traces => Source::Metrics(observers),
@@ -66,7 +77,7 @@ impl Pusher {
             resource: resource.clone(),
             start,
             exporter,
-            budget,
+            budget: budget.clone(),
             source,
             stop: watch::Sender::new(None),
             succeeded: AtomicU64::new(0),

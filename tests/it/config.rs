@@ -892,8 +892,26 @@ fn own_telemetry_is_decoded() {
     check("metrics: {level: bogus}", &|_| true, &["unknown value \"bogus\""]);
     check("metrics: {address: ':8888'}", &|_| true, &["this key of older collectors is gone"]);
     check("metrics: {readers: []}", &|_| true, &["metrics without a reader are lost"]);
-    check("metrics: {readers: [{periodic: {}}]}", &|_| true, &["pushing the collector's own metrics is not supported"]);
-    check("resource: {service.name: edge}, traces: {}", &|it| *it == Telemetry::default(), &[]);
+    check("metrics: {readers: [{periodic: {}}]}", &|_| true, &["an exporter wants otlp"]);
+    check("metrics: {readers: [{}]}", &|_| true, &["a reader wants pull or periodic"]);
+    check("logs: {processors: [{}]}", &|_| true, &["a processor wants batch or simple"]);
+    check(
+        "logs: {processors: [{simple: {exporter: {console: {}}}}]}",
+        &|_| true,
+        &["a console exporter of the collector's own telemetry is not supported"],
+    );
+    check(
+        "metrics: {readers: [{periodic: {exporter: {otlp: {protocol: http/json}}}}]}",
+        &|_| true,
+        &["unknown value \"http/json\"", "it is required, and missing"],
+    );
+    check(
+        "metrics: {readers: [{periodic: {exporter: {otlp: {protocol: grpc, endpoint: 'a:1', temporality_preference: delta}}}}]}",
+        &|it| it.metrics.named && it.metrics.readers.is_empty(),
+        &["sums are pushed as cumulative ones all the same"],
+    );
+    check("resource: {a: [1]}", &|_| true, &["an attribute of the resource is a text"]);
+    check("traces: {}", &|it| *it == Telemetry::default(), &[]);
     check("trace: {}", &|_| true, &["unknown key \"trace\""]);
 }
 

@@ -465,6 +465,7 @@ pub struct Arrival {
     pub headers: HeaderMap,
     pub names: Vec<String>,
     pub bytes: usize,
+    pub wire: Bytes,
     /// Whether it was answered with success, in whole or in part.
     pub kept: bool,
 }
@@ -583,6 +584,11 @@ impl Upstream {
         seen.arrivals.iter().filter(|arrival| arrival.kept).flat_map(|arrival| arrival.names.clone()).collect()
     }
 
+    /// The bodies of the requests, inflated.
+    pub fn wires(&self) -> Vec<Vec<u8>> {
+        self.seen().arrivals.iter().map(|arrival| arrival.wire.to_vec()).collect()
+    }
+
     /// How many items each request brought that was answered with success.
     pub fn sizes(&self) -> Vec<usize> {
         let seen = self.seen();
@@ -652,8 +658,15 @@ async fn answer(
         _ => Signal::Traces,
     };
     let target = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    let arrival =
-        Arrival { signal, target, headers: head.headers, names: names(signal, &wire), bytes: wire.len(), kept: false };
+    let arrival = Arrival {
+        signal,
+        target,
+        headers: head.headers,
+        names: names(signal, &wire),
+        bytes: wire.len(),
+        wire,
+        kept: false,
+    };
     let (index, reply) = {
         let seen = &mut *seen.lock().unwrap();
         let reply = (seen.script)(&arrival);

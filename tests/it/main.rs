@@ -51,6 +51,7 @@ mod ottl_functions;
 mod ottl_language;
 mod outside;
 mod overload;
+mod own_telemetry;
 mod past;
 mod pipelines;
 mod privacy;

@@ -10,17 +10,14 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
-use crate::config::ComponentId;
 use crate::exporters::upstream::Protocol;
-use crate::exporters::{SendError, Target};
+use crate::exporters::{Exporter, ExporterSettings, SendError, Target};
 use crate::network::endpoint::{self, Address};
 use crate::network::proxy::Proxy;
 use crate::network::tls::certificate::Certificate;
 use crate::network::tls::{self, ClientTls};
 use crate::network::{Stream, looks_like_tls};
-use crate::service::graph;
-use crate::service::plan::Plan;
-use crate::telemetry::{Budget, Now, Signal, Telemetry};
+use crate::telemetry::{Now, Signal, Telemetry};
 
 use super::machine;
 use super::{Finding, Section, State};
@@ -41,11 +38,18 @@ struct Upstream<'a> {
     signals: Vec<Signal>,
 }
 
-pub(super) async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], budget: &Arc<Budget>) -> Vec<Section> {
-    let Some(settings) = plan.exporter(id) else { return Vec::new() };
+/// Makes the client of an exporter for a signal.
+pub(super) type MakeClient<'a> = &'a dyn Fn(Signal) -> Result<Arc<dyn Exporter>, String>;
+
+pub(super) async fn examine(
+    name: &str,
+    settings: &dyn ExporterSettings,
+    signals: &[Signal],
+    client: MakeClient<'_>,
+) -> Vec<Section> {
     if let Some(file) = settings.file() {
         let findings = vec![machine::writable(file.parent().unwrap_or(file))];
-        return vec![Section { title: format!("exporter {id} to {}", file.display()), findings }];
+        return vec![Section { title: format!("{name} to {}", file.display()), findings }];
     }
     let mut upstreams: Vec<Upstream> = Vec::new();
     for &signal in signals {
@@ -63,7 +67,7 @@ pub(super) async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], b
             Err(failed) => findings.push(failed),
             Ok(()) => {
                 for &signal in &upstream.signals {
-                    findings.push(export(plan, id, signal, budget).await);
+                    findings.push(export(settings, signal, client).await);
                 }
             }
         }
@@ -75,7 +79,7 @@ pub(super) async fn examine(plan: &Plan, id: &ComponentId, signals: &[Signal], b
             .map(untried)
             .collect();
         findings.extend(untried);
-        sections.push(Section { title: format!("exporter {id} to {}", upstream.target.endpoint), findings });
+        sections.push(Section { title: format!("{name} to {}", upstream.target.endpoint), findings });
     }
     sections
 }
@@ -259,9 +263,9 @@ async fn patient(connecting: impl Future<Output = io::Result<Stream>>) -> io::Re
 }
 
 /// Sends an empty export, with headers and credentials as for a real one.
-async fn export(plan: &Plan, id: &ComponentId, signal: Signal, budget: &Arc<Budget>) -> Finding {
+async fn export(settings: &dyn ExporterSettings, signal: Signal, client: MakeClient<'_>) -> Finding {
     let name = signal.name();
-    let exporter = match graph::client(plan, id, signal, budget) {
+    let exporter = match client(signal) {
         Ok(exporter) => exporter,
         Err(error) => return Finding::failed("export", error, ""),
     };
@@ -269,8 +273,7 @@ async fn export(plan: &Plan, id: &ComponentId, signal: Signal, budget: &Arc<Budg
         Telemetry { signal, parts: SmallVec::new(), client: None, received: Now::read(), tickets: Default::default() };
     let payload = exporter.encode(&empty).await;
     let started = Instant::now();
-    let patience =
-        plan.exporter(id).and_then(|settings| settings.sending()?.timeout).unwrap_or(PATIENCE).min(2 * PATIENCE);
+    let patience = settings.sending().and_then(|sending| sending.timeout).unwrap_or(PATIENCE).min(2 * PATIENCE);
     match tokio::time::timeout(patience, exporter.send(&payload)).await {
         Ok(Ok(_)) => Finding::ok("export", format!("{name}: an empty one is accepted, in {}", milliseconds(started))),
         Ok(Err(error)) => {
