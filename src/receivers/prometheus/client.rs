@@ -89,7 +89,7 @@ impl Client {
             let place = parts.headers.get(header::LOCATION).filter(|_| parts.status.is_redirection());
             match place.filter(|_| target.job.client.follows_redirects) {
                 Some(place) => endpoint = redirected(&endpoint, place.to_str().unwrap_or_default())?,
-                None if parts.status == http::StatusCode::OK => return Ok(page),
+                None if is_ok(&parts) => return Ok(page),
                 None => return Err(format!("server returned HTTP status {}", parts.status).into()),
             }
         }
@@ -116,6 +116,11 @@ impl Client {
         let page = body.finish(&parts, target.job.fallback)?;
         Ok((parts, page))
     }
+}
+
+/// Whether the answer is a page.
+fn is_ok(parts: &http::response::Parts) -> bool {
+    parts.status.as_u16() == 200
 }
 
 /// Where a redirect leads. Only the target itself may be asked, which the rules and TLS settings are for.
@@ -155,7 +160,7 @@ impl Body {
             self.inflater = (coding == Some(b"gzip")).then(|| Inflater::new(Coding::Gzip, self.most));
         }
         // A refusal's text is of no use.
-        if parts.status != http::StatusCode::OK {
+        if !is_ok(parts) {
             return true;
         }
         let (charge, too_large) = (&self.charge, self.most);
@@ -189,7 +194,7 @@ impl Body {
     }
 
     fn finish(mut self, parts: &http::response::Parts, fallback: Format) -> Result<Page, NoPage> {
-        if let Some(inflater) = self.inflater.take().filter(|_| parts.status == http::StatusCode::OK) {
+        if let Some(inflater) = self.inflater.take().filter(|_| is_ok(parts)) {
             inflater.finish(&mut self.text, &mut |_| false).map_err(|error| error.to_string())?;
         }
         let format = format_of(parts.headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes()), fallback)?;
