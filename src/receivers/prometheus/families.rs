@@ -71,6 +71,9 @@ struct Point {
     more: Option<Box<More>>,
 }
 
+/// Writes a point with its attributes; false if it has no value.
+type Write = fn(&Point, &mut Vec<u8>, &[u8]) -> bool;
+
 /// What few points have.
 #[derive(Default)]
 struct More {
@@ -232,7 +235,8 @@ impl<'h> Families<'h> {
     }
 
     fn scope(&mut self, resource: usize, labels: &Labels<'_>) -> usize {
-        let (mut texts, mut attributes): ([&[u8]; 3], Vec<(&[u8], &[u8])>) = Default::default();
+        let mut texts: [&[u8]; 3] = Default::default();
+        let mut attributes = Vec::<(&[u8], &[u8])>::new();
         for (name, value) in &labels.0 {
             let Some(name) = name.strip_prefix(OF_SCOPE) else { continue };
             let known = [b"name".as_slice(), b"version", b"schema_url"].into_iter().position(|known| known == name);
@@ -419,7 +423,7 @@ impl Family {
             if !self.unit.is_empty() {
                 put_bytes(out, 3, ucum(&self.unit).as_bytes());
             }
-            let (number, write): (u32, fn(&Point, &mut Vec<u8>, &[u8]) -> bool) = match self.form {
+            let (number, write): (u32, Write) = match self.form {
                 Form::Gauge => (5, Point::write_gauge),
                 Form::Sum => (7, Point::write_sum),
                 Form::Histogram => (9, Point::write_histogram),

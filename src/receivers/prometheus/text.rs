@@ -67,6 +67,7 @@ pub(super) struct Exemplar<'t> {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are samples, and none is kept")]
 pub(super) enum Entry<'t> {
     Kind(&'t [u8], Kind),
     /// With its escapes.
