@@ -293,7 +293,8 @@ impl Running {
         observers.extend(pushers.iter().map(|pusher| pusher.clone() as Arc<dyn Observe>));
         let observers = Arc::new(observers);
         let (served, of_page) = (scraped.iter().map(|(listen, _)| listen.clone()).collect(), observers.clone());
-        self.own_page.set(served, Arc::new(move || scrape::text(&of_page)));
+        let of_all = resource.clone();
+        self.own_page.set(served, Arc::new(move || scrape::text(&of_page, &of_all)));
         for socket in scraped {
             let (observers, resource) = (observers.clone(), resource.clone());
             let answers = Arc::new(move |question: &Question<'_>| scrape::answer(&observers, &resource, question));

@@ -14,11 +14,11 @@ pub(super) fn answer(observers: &[Arc<dyn Observe>], resource: &Attributes, ques
         return Reply::not_found();
     }
     let content_type = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
-    Reply::new(200, content_type, text(observers))
+    Reply::new(200, content_type, text(observers, resource))
 }
 
 /// The page itself.
-pub(super) fn text(observers: &[Arc<dyn Observe>]) -> String {
+pub(super) fn text(observers: &[Arc<dyn Observe>], resource: &Attributes) -> String {
     let mut page = Page::default();
     let label = |name: &str| name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
     let labels: Vec<_> = resource.iter().map(|(name, value)| (label(name), value)).collect();
