@@ -375,6 +375,9 @@ async fn hostile_pages_fail_alone() {
             "/types",
             "# TYPE a counter\na 1\n# TYPE a gauge\na{x=\"1\"} 1\n# TYPE a histogram\na_bucket 1\n".repeat(2000),
         ),
+        ("/scopes", (0..2000).map(|at| format!("a{{otel_scope_name=\"{at}\"}} 1\n")).collect()),
+        ("/labels", format!("a{{{}}} 1\n", (0..2000).map(|at| format!("l{at}=\"x\",")).collect::<String>())),
+        ("/series", (0..600_000).map(|at| format!("a{{x=\"{at}\"}} 1\n")).collect()),
         ("/good", "good 1\n".to_owned()),
     ];
     let paths: Vec<_> = pages.iter().map(|(path, _)| *path).collect();
@@ -401,7 +404,17 @@ async fn hostile_pages_fail_alone() {
             })
             .count()
     };
-    for (path, value) in [("/endless", 0), ("/open", 0), ("/bytes", 0), ("/long", 1), ("/types", 1), ("/good", 1)] {
+    for (path, value) in [
+        ("/endless", 0),
+        ("/open", 0),
+        ("/bytes", 0),
+        ("/scopes", 0),
+        ("/labels", 0),
+        ("/series", 0),
+        ("/long", 1),
+        ("/types", 1),
+        ("/good", 1),
+    ] {
         until(path, || up(path, value) > 0).await;
     }
     let before = up("/good", 1);

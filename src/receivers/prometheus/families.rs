@@ -2,6 +2,8 @@
 //!
 //! A point keeps its attributes as they will stand on the wire; lines of one histogram or summary meet by these.
 
+mod written;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -11,10 +13,16 @@ use crate::otlp::wire::{patch_length, put_bytes, put_fixed64, put_header, put_ui
 use super::labels::{INSTANCE, JOB, Labels, NAME};
 use super::metadata::{Described, Metadata};
 use super::text::Kind;
+use written::ucum;
 
 const SCOPE: &str = "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/prometheusreceiver";
 const OF_SCOPE: &[u8] = b"otel_scope_";
 const TARGET_INFO: &[u8] = b"target_info";
+/// Maximum resources and scopes of a page: they are searched one by one.
+const SCOPES: usize = 1000;
+/// What a point, and a family, occupy beside their texts.
+const POINT: usize = size_of::<Point>() + 48;
+const FAMILY: usize = size_of::<Family>() + 160;
 /// Bytes reserved for a length.
 const LENGTH: usize = 3;
 /// `AGGREGATION_TEMPORALITY_CUMULATIVE`.
@@ -132,6 +140,10 @@ pub(super) struct Families<'h> {
     /// Where the last sample went, by its name.
     last: Option<(usize, Vec<u8>, usize)>,
     pub(super) points: usize,
+    /// The bytes of families, and of what points have beside their attributes.
+    bytes: usize,
+    /// Whether there were too many resources or scopes.
+    pub(super) is_crowded: bool,
 }
 
 impl<'h> Families<'h> {
@@ -147,7 +159,14 @@ impl<'h> Families<'h> {
             hasher: RandomState::new(),
             last: None,
             points: 0,
+            bytes: 0,
+            is_crowded: false,
         }
+    }
+
+    /// The bytes that they hold, more or less.
+    pub(super) fn bytes(&self) -> usize {
+        self.attributes.capacity() + self.points * POINT + self.bytes
     }
 
     /// Families are described anew.
@@ -165,10 +184,15 @@ impl<'h> Families<'h> {
         metadata: &Metadata,
     ) -> bool {
         let name = labels.get(NAME);
+        self.is_crowded |= self.resources.len().max(self.scopes.len()) > SCOPES;
+        if self.is_crowded {
+            return false;
+        }
         let resource = self.resource(labels);
         if name == TARGET_INFO {
             let described = labels.0.iter().filter(|(key, _)| ![JOB, INSTANCE, NAME].contains(key));
             if let Some(resource) = self.resources.get_mut(resource) {
+                self.bytes += labels.0.iter().map(|(name, value)| name.len() + value.len() + 48).sum::<usize>();
                 described.for_each(|(key, value)| put_attribute(&mut resource.attributes, key, value));
             }
             return false;
@@ -203,10 +227,15 @@ impl<'h> Families<'h> {
             }
         };
         let Some(point) = family.points.get_mut(index) else { return false };
+        if matches!(family.form, Form::Histogram | Form::Summary) {
+            self.bytes += 2 * size_of::<(f64, f64)>();
+        }
         let is_in = point.time == time && family_takes(family.form, &family.described, name, labels, value, point);
         // An exemplar stays with its point even if the line has no place there.
         if let Some(exemplar) = exemplar {
-            point.more().exemplars.push(exemplar.written());
+            let written = exemplar.written();
+            self.bytes += size_of::<More>() + written.len() + 24;
+            point.more().exemplars.push(written);
         }
         is_in
     }
@@ -281,6 +310,7 @@ impl<'h> Families<'h> {
             }
         }
         let family = Family::new(name, metadata);
+        self.bytes += FAMILY + 2 * family.name.len() + family.described.len() + family.help.len() + family.unit.len();
         let place = self.families.len();
         self.by_name.insert((scope, family.name.clone()), place);
         self.families.push((scope, family));
@@ -291,6 +321,10 @@ impl<'h> Families<'h> {
     pub(super) fn written(self) -> (Vec<u8>, u32) {
         let mut out = Vec::with_capacity(self.attributes.len() + self.points * 32 + 1024);
         let mut count = 0;
+        let mut of_scopes: Vec<Vec<&Family>> = self.scopes.iter().map(|_| Vec::new()).collect();
+        for (scope, family) in &self.families {
+            of_scopes.get_mut(*scope).into_iter().for_each(|families| families.push(family));
+        }
         for (place, resource) in self.resources.iter().enumerate() {
             let scopes = || self.scopes.iter().enumerate().filter(|(_, scope)| scope.resource == place);
             let before = (out.len(), count);
@@ -302,7 +336,7 @@ impl<'h> Families<'h> {
                     let before = (out.len(), count);
                     message(out, 2, |out| {
                         message(out, 1, |out| scope.write(out));
-                        for (_, family) in self.families.iter().filter(|(of, _)| *of == index) {
+                        for family in of_scopes.get(index).into_iter().flatten() {
                             count += family.write(out, &self.attributes, self.home.trims_suffixes);
                         }
                         if let [_, _, schema] = &scope.texts
@@ -466,98 +500,6 @@ impl Family {
     }
 }
 
-impl Point {
-    fn write_gauge(&self, out: &mut Vec<u8>, attributes: &[u8]) -> bool {
-        self.write_number(out, 0, attributes)
-    }
-
-    fn write_sum(&self, out: &mut Vec<u8>, attributes: &[u8]) -> bool {
-        self.write_number(out, self.start, attributes)
-    }
-
-    fn write_number(&self, out: &mut Vec<u8>, start: u64, attributes: &[u8]) -> bool {
-        let Some(value) = self.value else { return false };
-        put_times(out, start, self.time);
-        if !is_stale(value) {
-            put_fixed64(out, 4, value.to_bits());
-        }
-        self.put_exemplars(out, 5);
-        out.extend_from_slice(attributes);
-        if is_stale(value) {
-            put_uint(out, 8, NO_RECORDED_VALUE);
-        }
-        true
-    }
-
-    fn write_histogram(&self, out: &mut Vec<u8>, attributes: &[u8]) -> bool {
-        let Some(count) = self.value else { return false };
-        let none = More::default();
-        let more = self.more.as_deref().unwrap_or(&none);
-        let has_ended = is_stale(count) || more.sum.is_some_and(is_stale);
-        put_times(out, self.start, self.time);
-        let mut bounds = more.bounds.clone();
-        // A bucket that is gone ends no histogram that is there.
-        bounds.retain(|(_, below)| has_ended || !is_stale(*below));
-        bounds.sort_by(|one, other| one.0.total_cmp(&other.0));
-        bounds.pop_if(|(bound, _)| *bound == f64::INFINITY);
-        if has_ended {
-            put_uint(out, 10, NO_RECORDED_VALUE);
-        } else {
-            put_fixed64(out, 4, count as u64);
-            more.sum.into_iter().for_each(|sum| put_fixed64(out, 5, sum.to_bits()));
-        }
-        put_header(out, 6, (bounds.len() + 1) * 8);
-        let mut before = 0.0;
-        for below in bounds.iter().map(|(_, below)| *below).chain([count]) {
-            // A count that goes down, or is none, is 0.
-            let inside = if has_ended { 0 } else { (below - before) as u64 };
-            out.extend_from_slice(&inside.to_le_bytes());
-            before = below;
-        }
-        put_header(out, 7, bounds.len() * 8);
-        bounds.iter().for_each(|(bound, _)| out.extend_from_slice(&bound.to_bits().to_le_bytes()));
-        self.put_exemplars(out, 8);
-        out.extend_from_slice(attributes);
-        true
-    }
-
-    fn write_summary(&self, out: &mut Vec<u8>, attributes: &[u8]) -> bool {
-        let Some(count) = self.value else { return false };
-        let none = More::default();
-        let more = self.more.as_deref().unwrap_or(&none);
-        let has_ended = is_stale(count) || more.sum.is_some_and(is_stale);
-        put_times(out, self.start, self.time);
-        if has_ended {
-            put_uint(out, 8, NO_RECORDED_VALUE);
-        } else {
-            put_fixed64(out, 4, count as u64);
-            more.sum.into_iter().for_each(|sum| put_fixed64(out, 5, sum.to_bits()));
-        }
-        let mut quantiles = more.bounds.clone();
-        quantiles.sort_by(|one, other| one.0.total_cmp(&other.0));
-        for (quantile, value) in quantiles {
-            message(out, 6, |out| {
-                put_fixed64(out, 1, quantile.to_bits());
-                put_fixed64(out, 2, if has_ended { 0 } else { value.to_bits() });
-            });
-        }
-        out.extend_from_slice(attributes);
-        true
-    }
-
-    fn put_exemplars(&self, out: &mut Vec<u8>, number: u32) {
-        let exemplars = self.more.iter().flat_map(|more| &more.exemplars);
-        exemplars.for_each(|exemplar| put_bytes(out, number, exemplar));
-    }
-}
-
-fn put_times(out: &mut Vec<u8>, start: u64, time: i64) {
-    if start != 0 {
-        put_fixed64(out, 2, start);
-    }
-    put_fixed64(out, 3, nanos(time));
-}
-
 /// Writes a message whose length is not known beforehand.
 fn message(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
     put_header(out, number, 0);
@@ -637,49 +579,5 @@ fn is_discernible(host: &[u8]) -> bool {
     match text.parse::<std::net::IpAddr>() {
         Ok(ip) => !ip.to_canonical().is_loopback() && !ip.to_canonical().is_unspecified(),
         Err(_) => text != "localhost",
-    }
-}
-
-const UNITS: [(&str, &str); 26] = [
-    ("days", "d"),
-    ("hours", "h"),
-    ("minutes", "min"),
-    ("seconds", "s"),
-    ("milliseconds", "ms"),
-    ("microseconds", "us"),
-    ("nanoseconds", "ns"),
-    ("bytes", "By"),
-    ("kibibytes", "KiBy"),
-    ("mebibytes", "MiBy"),
-    ("gibibytes", "GiBy"),
-    ("tibibytes", "TiBy"),
-    ("kilobytes", "KBy"),
-    ("megabytes", "MBy"),
-    ("gigabytes", "GBy"),
-    ("terabytes", "TBy"),
-    ("meters", "m"),
-    ("volts", "V"),
-    ("amperes", "A"),
-    ("joules", "J"),
-    ("watts", "W"),
-    ("grams", "g"),
-    ("celsius", "Cel"),
-    ("hertz", "Hz"),
-    ("ratio", "1"),
-    ("percent", "%"),
-];
-const PER: [(&str, &str); 7] =
-    [("second", "s"), ("minute", "m"), ("hour", "h"), ("day", "d"), ("week", "w"), ("month", "mo"), ("year", "y")];
-
-/// A unit of Prometheus in the words of UCUM.
-fn ucum(unit: &[u8]) -> String {
-    let unit = String::from_utf8_lossy(unit);
-    let word = |text: &str, known: &[(&'static str, &'static str)]| {
-        known.iter().find(|(word, _)| *word == text).map_or_else(|| text.to_owned(), |(_, unit)| (*unit).to_owned())
-    };
-    match unit.split_once("_per_") {
-        Some((unit, per)) if !per.is_empty() => format!("{}/{}", word(unit, &UNITS), word(per, &PER)),
-        Some((unit, _)) => word(unit, &UNITS),
-        None => word(&unit, &UNITS),
     }
 }

@@ -10,6 +10,8 @@ const KEPT: u64 = 10;
 /// Maximum families of a target, and bytes of what is said of one.
 const FAMILIES: usize = 100_000;
 const TEXT: usize = 16 << 10;
+/// What a family occupies beside its texts.
+const ENTRY: usize = 160;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Described {
@@ -21,6 +23,7 @@ pub(super) struct Described {
 #[derive(Default)]
 pub(super) struct Metadata {
     families: HashMap<Vec<u8>, (Described, u64)>,
+    bytes: usize,
 }
 
 /// What is known of the metrics of a scrape itself: name, unit, help.
@@ -36,7 +39,18 @@ const OWN: [(&str, &str, &str); 5] = [
     ),
 ];
 
+impl Described {
+    fn bytes(&self) -> usize {
+        self.help.len() + self.unit.len()
+    }
+}
+
 impl Metadata {
+    /// The bytes that it holds, more or less.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn get(&self, name: &[u8]) -> Option<&Described> {
         self.families.get(name).map(|(described, _)| described)
     }
@@ -61,10 +75,13 @@ impl Metadata {
     pub(super) fn set(&mut self, name: &[u8], scrape: u64, change: impl FnOnce(&mut Described)) {
         if let Some((described, said)) = self.families.get_mut(name) {
             *said = scrape;
+            let before = described.bytes();
             change(described);
+            self.bytes = self.bytes + described.bytes() - before;
         } else if self.families.len() < FAMILIES && name.len() <= TEXT {
             let mut described = Described::default();
             change(&mut described);
+            self.bytes += ENTRY + name.len() + described.bytes();
             self.families.insert(name.to_vec(), (described, scrape));
         }
     }
@@ -78,5 +95,7 @@ impl Metadata {
 
     pub(super) fn forget(&mut self, scrape: u64) {
         self.families.retain(|_, (_, said)| scrape - *said <= KEPT);
+        let sizes = self.families.iter().map(|(name, (described, _))| ENTRY + name.len() + described.bytes());
+        self.bytes = sizes.sum();
     }
 }

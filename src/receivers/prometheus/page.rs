@@ -22,6 +22,12 @@ const AHEAD: Duration = Duration::from_secs(600);
 /// After failed scrapes, series that are not seen any more are forgotten when there are this many more than before.
 const FORGOTTEN: usize = 1000;
 
+/// Maximum labels of a line.
+const LABELS: usize = 1000;
+
+pub(super) const TOO_MANY: &str = "it has more series than the receiver holds for all of its targets";
+const CROWDED: &str = "it has more than 1000 jobs and instances, or scopes";
+
 /// A series of a target, by the hash of its text.
 #[derive(Clone, Copy, Default)]
 struct Seen {
@@ -83,16 +89,17 @@ impl State {
     /// The bytes that it holds, more or less.
     pub(super) fn bytes(&self) -> usize {
         let pages = self.last.iter().chain(&self.cut).map(|(text, _)| text.capacity()).sum::<usize>();
-        pages + self.series.capacity() * (size_of::<(u64, Seen)>() + 1)
+        pages + self.metadata.bytes() + self.series.capacity() * (size_of::<(u64, Seen)>() + 1)
     }
 
-    /// Reads a page whose scrape began at `time`, in milliseconds.
+    /// Reads a page whose scrape began at `time`, in milliseconds; what it makes, and what is remembered, has `room` bytes.
     pub(super) fn read(
         &mut self,
         families: &mut Families<'_>,
         target: &Target,
         (text, format): (&[u8], Format),
         time: i64,
+        room: usize,
     ) -> (Counts, Result<(), String>) {
         let (mut counts, mut arena) = (Counts::default(), Bump::new());
         let mut parser = Parser::new(text, format);
@@ -113,6 +120,12 @@ impl State {
                 }
                 Ok(Some(described)) => self.describe(families, described, format),
                 Err(why) => break Err(format!("{why}, in line {}", parser.line())),
+            }
+            if families.is_crowded {
+                break Err(CROWDED.to_owned());
+            }
+            if families.bytes() + self.bytes() > room {
+                break Err(TOO_MANY.to_owned());
             }
         };
         let result = result.and_then(|()| if beyond { Err("sample limit exceeded".to_owned()) } else { Ok(()) });
@@ -301,6 +314,9 @@ fn labels_of<'a, 't: 'a>(
     arena: &'a Bump,
 ) -> Result<Option<Labels<'a>>, String> {
     let job: &'a Job = &target.job;
+    if sample.labels.len() > LABELS {
+        return Err(format!("a line has more than {LABELS} labels"));
+    }
     let plain = |text: &'t [u8]| -> &'a [u8] {
         if memchr::memchr(b'\\', text).is_none() {
             return text;

@@ -14,7 +14,7 @@ use super::Shared;
 use super::client::{Client, NoPage, Page};
 use super::families::{Families, Home, STALE};
 use super::labels::{Labels, NAME};
-use super::page::{Counts, State};
+use super::page::{Counts, State, TOO_MANY};
 use super::target::Target;
 
 /// Pages larger than this are read on another thread.
@@ -239,11 +239,10 @@ fn made(
         Ok(page) if page.text.is_empty() => state.read_nothing(&mut made, target, time),
         Ok(page) => {
             body = page.text.len() as i64;
-            let read = state.read(&mut made, target, (&page.text, page.format), time);
-            let read =
-                (read.0, read.1.and_then(|()| if state.bytes() > room { Err(TOO_MANY.to_owned()) } else { Ok(()) }));
+            let read = state.read(&mut made, target, (&page.text, page.format), time, room);
             counts = read.0;
-            if let Err(why) = read.1 {
+            let read = read.1.and_then(|()| if state.bytes() > room { Err(TOO_MANY.to_owned()) } else { Ok(()) });
+            if let Err(why) = read {
                 if why == TOO_MANY {
                     state = State::default();
                 }
@@ -263,8 +262,6 @@ fn made(
     let (wire, points) = made.written();
     (state, wire, points, of_scrape)
 }
-
-const TOO_MANY: &str = "it has more series than the receiver holds for all of its targets";
 
 fn families(target: &Target) -> Families<'_> {
     Families::new(Home {
