@@ -903,7 +903,7 @@ fn own_telemetry_is_decoded() {
     check(
         "metrics: {readers: [{periodic: {exporter: {otlp: {protocol: http/json}}}}]}",
         &|_| true,
-        &["unknown value \"http/json\"", "it is required, and missing"],
+        &["it is required, and missing", "unknown value \"http/json\""],
     );
     check(
         "metrics: {readers: [{periodic: {exporter: {otlp: {protocol: grpc, endpoint: 'a:1', temporality_preference: delta}}}}]}",

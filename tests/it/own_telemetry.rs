@@ -26,7 +26,7 @@ async fn metrics_arrive_with_resource_and_ledger() {
     for protocol in ["grpc", "http/protobuf"] {
         let (upstream, management) = (Upstream::start().await, Upstream::start().await);
         let mut misaki = Misaki::start(&reader(protocol, 20), &[&upstream, &management]).await;
-        assert_eq!(misaki.ports.send(&["one", "two"]).await.code, 0);
+        assert_eq!(misaki.ports.send(&["one", "two"]).await.code, 200);
         let wanted = ["misaki_exported_items", "otelcol_exporter_sent_log_records", "otelcol_exporter_queue_size"];
         until("the ledger", || wanted.iter().all(|name| management.kept().iter().any(|kept| kept == name))).await;
         misaki.finish().await;
@@ -41,7 +41,7 @@ async fn metrics_arrive_with_resource_and_ledger() {
 async fn the_last_push_comes_at_shutdown() {
     let (upstream, management) = (Upstream::start().await, Upstream::start().await);
     let mut misaki = Misaki::start(&reader("http/protobuf", 3_600_000), &[&upstream, &management]).await;
-    assert_eq!(misaki.ports.send(&["one", "two"]).await.code, 0);
+    assert_eq!(misaki.ports.send(&["one", "two"]).await.code, 200);
     misaki.finish().await;
     let wires = management.wires();
     assert_eq!(wires.len(), 1);
@@ -75,7 +75,7 @@ async fn the_last_push_comes_at_shutdown() {
 async fn a_management_side_that_is_down_delays_nothing() {
     let (upstream, mut management) = (Upstream::start().await, Upstream::absent());
     let mut misaki = Misaki::start(&reader("grpc", 20), &[&upstream, &management]).await;
-    assert_eq!(misaki.ports.send(&["one"]).await.code, 0);
+    assert_eq!(misaki.ports.send(&["one"]).await.code, 200);
     until("it is sent", || upstream.kept() == ["one"]).await;
     management.appear();
     until("it is pushed", || !management.kept().is_empty()).await;
@@ -98,7 +98,7 @@ async fn hostile_answers_end_nothing() {
         let (upstream, management) = (Upstream::start().await, Upstream::sequence([reply.clone()]).await);
         let mut misaki = Misaki::start(&reader("http/protobuf", 20), &[&upstream, &management]).await;
         until("the first push", || management.requests() > 0).await;
-        assert_eq!(misaki.ports.send(&["one"]).await.code, 0);
+        assert_eq!(misaki.ports.send(&["one"]).await.code, 200);
         misaki.finish().await;
         assert!(management.requests() > 1, "{reply:?}: no last push");
         assert_eq!(upstream.kept_once(), ["one"]);
@@ -111,7 +111,7 @@ async fn a_hanging_management_side_holds_nothing_up() {
     let (upstream, management) = (Upstream::start().await, Upstream::replying(Reply::Hang).await);
     let mut misaki = Misaki::start(&reader("grpc", 20), &[&upstream, &management]).await;
     until("the first push", || management.requests() > 0).await;
-    assert_eq!(misaki.ports.send(&["one"]).await.code, 0);
+    assert_eq!(misaki.ports.send(&["one"]).await.code, 200);
     let started = std::time::Instant::now();
     misaki.finish_within(Duration::from_secs(2)).await;
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
@@ -128,7 +128,7 @@ async fn a_reload_changes_where_it_is_pushed_to() {
     // Settings that stay keep running; what is observed is the new graph.
     let more = "exporters: {debug: {verbosity: basic, output_paths: [/dev/null]}}\n";
     misaki.reload(&(more.to_owned() + &reader("http/protobuf", 20)), &[&upstream, &second]).await.unwrap();
-    assert_eq!(misaki.ports.send(&["one"]).await.code, 0);
+    assert_eq!(misaki.ports.send(&["one"]).await.code, 200);
     until("the ledger", || second.kept().iter().any(|name| name == "misaki_exported_items")).await;
     misaki.reload("", &[&upstream, &second]).await.unwrap();
     misaki.finish().await;
