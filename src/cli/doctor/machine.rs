@@ -39,7 +39,7 @@ pub(super) async fn ports(plan: &Plan) -> Vec<Section> {
         sections.push(Section { title, findings });
     }
     let metrics = &plan.telemetry.metrics;
-    if metrics.level != MetricsLevel::None {
+    if metrics.level != MetricsLevel::None && !metrics.readers.is_empty() {
         let mut findings = Vec::new();
         for (host, number) in &metrics.readers {
             if let Ok(endpoint) = Listen::parse(&format!("{host}:{number}"), "tcp") {
