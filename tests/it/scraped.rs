@@ -364,62 +364,59 @@ async fn its_own_page_is_a_target() {
     misaki.finish().await;
 }
 
-/// Pages without an end, of too many series, of labels of a megabyte, of any bytes: scrapes fail, and others go on.
+/// What is wrong with one page is wrong with it alone.
 #[tokio::test]
 async fn hostile_pages_fail_alone() {
-    let (sink, bodies) = sink().await;
-    let pages = [
-        ("/endless", "a 1\n".repeat(10_000_000)),
-        ("/long", format!("a{{x=\"{}\"}} 1\n", "y".repeat(1 << 20))),
-        ("/open", format!("a{{x=\"{}", "y".repeat(1 << 20))),
-        ("/bytes", (1..=255_u8).map(char::from).collect::<String>()),
+    let pages = vec![
+        ("/endless", 0, "a 1\n".repeat(10_000_000)),
+        ("/open", 0, format!("a{{x=\"{}", "y".repeat(1 << 20))),
+        ("/bytes", 0, (1..=255_u8).map(char::from).collect::<String>()),
+        ("/scopes", 0, (0..2000).map(|at| format!("a{{otel_scope_name=\"{at}\"}} 1\n")).collect()),
+        ("/labels", 0, format!("a{{{}}} 1\n", (0..2000).map(|at| format!("l{at}=\"x\",")).collect::<String>())),
+        ("/long", 1, format!("a{{x=\"{}\"}} 1\n", "y".repeat(1 << 20))),
         (
             "/types",
+            1,
             "# TYPE a counter\na 1\n# TYPE a gauge\na{x=\"1\"} 1\n# TYPE a histogram\na_bucket 1\n".repeat(2000),
         ),
-        ("/scopes", (0..2000).map(|at| format!("a{{otel_scope_name=\"{at}\"}} 1\n")).collect()),
-        ("/labels", format!("a{{{}}} 1\n", (0..2000).map(|at| format!("l{at}=\"x\",")).collect::<String>())),
-        ("/series", (0..600_000).map(|at| format!("a{{x=\"{at}\"}} 1\n")).collect()),
-        ("/good", "good 1\n".to_owned()),
+        ("/good", 1, "good 1\n".to_owned()),
     ];
-    let paths: Vec<_> = pages.iter().map(|(path, _)| *path).collect();
+    are_up(pages, "{}").await;
+}
+
+/// More series than half of the memory holds.
+#[tokio::test]
+async fn a_page_of_many_series_fails() {
+    let limited = "{processors: {memory_limiter: {check_interval: 1s, limit_mib: 16, spike_limit_mib: 1}}, service: {pipelines: {metrics: \
+                   {processors: [memory_limiter]}}}}";
+    let series = |count: u32| (0..count).map(|at| format!("a{{x=\"{at}\"}} 1\n")).collect();
+    are_up(vec![("/many", 0, series(150_000)), ("/few", 1, series(1000))], limited).await;
+}
+
+/// Scrapes pages until each was found up, or not, and the last of them goes on.
+async fn are_up(pages: Vec<(&'static str, u64, String)>, changes: &str) {
+    let (sink, bodies) = sink().await;
+    let expected: Vec<_> = pages.iter().map(|(path, up, _)| (*path, *up)).collect();
     let port = serve(move |asked| {
-        let body = pages.iter().find(|(path, _)| *path == asked.path).map_or("", |(_, body)| body);
+        let body = pages.iter().find(|(path, ..)| *path == asked.path).map_or("", |(.., body)| body);
         (Duration::ZERO, response(200, &[("content-type", "text/plain")], body.as_bytes()))
     });
     let port = port.await;
-    let jobs: Vec<_> = paths
-        .iter()
-        .map(|path| json!({"job_name": path, "metrics_path": path, "scrape_interval": "500ms", "static_configs": [{"targets": [format!("127.0.0.1:{port}")]}]}))
-        .collect();
-    let mut misaki = Misaki::load(&[&config(&json!({"config": {"scrape_configs": jobs}}), sink)], 1, &|_| None).await;
+    let job = |(path, _): &(&str, u64)| json!({"job_name": path, "metrics_path": path, "scrape_interval": "500ms", "static_configs": [{"targets": [format!("127.0.0.1:{port}")]}]});
+    let jobs: Vec<_> = expected.iter().map(job).collect();
+    let config = config(&json!({"config": {"scrape_configs": jobs}}), sink);
+    let mut misaki = Misaki::load(&[&config, changes], 1, &|_| None).await;
     let up = |path: &str, value: u64| {
         let named = format!(r#""service.name":"{path}""#);
         let up = format!(r#""name":"up","points":[{{"asDouble":{value},"#);
-        bodies
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|body| {
-                let text = delivery(body).to_string();
-                text.contains(&named) && text.contains(&up)
-            })
-            .count()
+        let texts = bodies.lock().unwrap().iter().map(|body| delivery(body).to_string()).collect::<Vec<_>>();
+        texts.iter().filter(|text| text.contains(&named) && text.contains(&up)).count()
     };
-    for (path, value) in [
-        ("/endless", 0),
-        ("/open", 0),
-        ("/bytes", 0),
-        ("/scopes", 0),
-        ("/labels", 0),
-        ("/series", 0),
-        ("/long", 1),
-        ("/types", 1),
-        ("/good", 1),
-    ] {
-        until(path, || up(path, value) > 0).await;
+    for (path, value) in &expected {
+        until(path, || up(path, *value) > 0).await;
     }
-    let before = up("/good", 1);
-    until("the others go on", || up("/good", 1) > before + 1).await;
+    let (last, _) = expected.last().unwrap();
+    let before = up(last, 1);
+    until("the others go on", || up(last, 1) > before + 1).await;
     misaki.finish().await;
 }
