@@ -1,4 +1,4 @@
-//! `prometheus`: shows the last value of each series to those who scrape it, under Prometheus' names.
+//! `prometheus`: serves the last value of each series on a page for Prometheus, with names that Prometheus takes.
 //!
 //! A local output without a queue: a point counts as exported once it is in the store. The server is the small one
 //! behind health checks and metrics, and makes the text on its thread.

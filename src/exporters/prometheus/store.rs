@@ -127,7 +127,7 @@ pub(super) struct Store {
 /// A search for expired series.
 #[derive(Default)]
 struct Search {
-    /// Where it goes on; 0 while there is none.
+    /// The slot at which it continues; 0 if no search is under way.
     at: usize,
     /// No series before this place expires before.
     next_expiry: Option<Instant>,

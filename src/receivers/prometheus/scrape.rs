@@ -24,7 +24,7 @@ const SMALL: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Ending {
     Not,
-    /// The target is none any more: its series end.
+    /// The target was removed: its series end.
     Gone,
     Stop,
 }

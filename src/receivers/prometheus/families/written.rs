@@ -45,7 +45,7 @@ impl Point {
         put_header(out, 6, (bounds.len() + 1) * 8);
         let mut before = 0.0;
         for below in bounds.iter().map(|(_, below)| *below).chain([count]) {
-            // A count that goes down, or is none, is 0.
+            // The cast makes 0 of a negative difference, and of NaN.
             let inside = if has_ended { 0 } else { (below - before) as u64 };
             out.extend_from_slice(&inside.to_le_bytes());
             before = below;
