@@ -5,18 +5,18 @@ pub(crate) mod bearertokenauth;
 pub(crate) mod file_storage;
 pub(crate) mod health_check;
 pub(crate) mod inspect;
+mod page;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{Place, Section};
 use crate::diagnostics::health::Health;
-use crate::network::admin::{Answers, Front};
 use crate::network::auth::Authenticator;
-use crate::network::endpoint::Listen;
 use crate::network::settings::Listening;
-use crate::network::tls::ServerTls;
 use crate::sending::storage::Storage;
+
+pub(crate) use page::{AdminPage, PageServer};
 
 /// The contract for an extension's settings. Each method is one offer, with a default of none.
 pub(crate) trait ExtensionSettings: Send + Sync {
@@ -79,17 +79,6 @@ impl Named {
     pub(crate) fn authenticator(auth: &Option<(String, Place)>, key: &'static str, purpose: Purpose) -> Option<Named> {
         auth.as_ref().map(|(id, place)| Named { id: id.clone(), place: *place, key, purpose })
     }
-}
-
-/// A page and the server in front of it.
-pub struct AdminPage {
-    /// The server's name, for people.
-    pub(crate) name: &'static str,
-    pub(crate) endpoint: Listen,
-    pub(crate) tls: Option<ServerTls>,
-    /// TLS and authentication are filled in when they are loaded.
-    pub(crate) front: Front,
-    pub(crate) answers: Answers,
 }
 
 /// The settings of the local socket.

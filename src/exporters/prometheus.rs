@@ -14,17 +14,13 @@ mod value;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
-use crate::config::Place;
 use crate::config::section::Section;
-use crate::extensions::{AdminPage, Named, Purpose};
-use crate::network::admin::{Front, Question};
-use crate::network::cors::Cors;
+use crate::extensions::{AdminPage, Named, PageServer};
+use crate::network::admin::Question;
 use crate::network::endpoint::Listen;
 use crate::network::settings::{self, Listening};
-use crate::network::tls::ServerTls;
 use crate::telemetry::{Account, Ask, Fate, Full, Load, Reason, Said, Share, Signal, Sink, Telemetry, clock};
 
 use super::{End, ExporterParts, ExporterSettings, OpenExporter};
@@ -34,12 +30,7 @@ use store::MOST_BYTES;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    endpoint: Listen,
-    tls: Option<ServerTls>,
-    auth: Option<(String, Place)>,
-    cors: Cors,
-    response_headers: Vec<(HeaderName, HeaderValue)>,
-    read_timeout: Option<Duration>,
+    server: PageServer,
     namer: Namer,
     const_labels: Vec<(String, Vec<u8>)>,
     has_timestamps: bool,
@@ -89,15 +80,8 @@ impl Config {
             .filter_map(|entry| Some((entry.key.clone(), labels.text(&entry.key)?.into_bytes())));
         let const_labels = const_labels.collect();
         labels.finish();
-        let given = |key| section.duration_opt(key).filter(|timeout| !timeout.is_zero());
-        let timeouts = ["read_timeout", "read_header_timeout"].map(given);
         let config = Config {
-            endpoint,
-            tls: section.section("tls").and_then(ServerTls::decode),
-            auth: settings::authenticator(&section),
-            cors: section.section("cors").map(Cors::decode).unwrap_or_default(),
-            response_headers: settings::response_headers(&section),
-            read_timeout: timeouts.into_iter().flatten().min(),
+            server: PageServer::decode(&section, endpoint),
             namer: Namer { namespace: section.text_or("namespace", ""), has_suffixes, is_utf8 },
             const_labels,
             has_timestamps: section.boolean("send_timestamps", false),
@@ -106,18 +90,8 @@ impl Config {
             has_scope_info: !section.boolean("without_scope_info", false),
             resource_labels: ResourceLabels::decode(&section),
         };
-        section.unset(&["middlewares"]);
-        // Each connection serves one request without a body, and nothing waits in a queue.
-        section.ignored(&[
-            "sending_queue",
-            "max_request_body_size",
-            "compression_algorithms",
-            "include_metadata",
-            "write_timeout",
-            "idle_timeout",
-            "keep_alives_enabled",
-            "keepalive",
-        ]);
+        // Nothing waits in a queue.
+        section.ignored(&["sending_queue"]);
         section.pass_unknown();
         section.finish();
         config
@@ -204,11 +178,11 @@ impl ExporterSettings for Config {
     }
 
     fn named(&self) -> Vec<Named> {
-        Named::authenticator(&self.auth, "auth.authenticator", Purpose::Server).into_iter().collect()
+        self.server.named()
     }
 
     fn listens(&self) -> Vec<Listening> {
-        vec![Listening { keys: &["endpoint"], protocol: "HTTP", endpoint: self.endpoint.clone() }]
+        self.server.listens()
     }
 
     fn open(&self, opening: ExporterParts<'_>) -> Result<Arc<dyn OpenExporter>, String> {
@@ -233,16 +207,9 @@ impl OpenExporter for Exposed {
     }
 
     fn page(&self) -> Option<AdminPage> {
-        let config = &self.intake.config;
-        let (cors, response_headers) = (config.cors.clone(), config.response_headers.clone());
         let intake = self.intake.clone();
-        Some(AdminPage {
-            name: "prometheus exporter",
-            endpoint: config.endpoint.clone(),
-            tls: config.tls.clone(),
-            front: Front { cors, response_headers, read_timeout: config.read_timeout, ..Front::default() },
-            answers: Arc::new(move |question: &Question<'_>| scrape::answer(&intake, question)),
-        })
+        let answers = move |question: &Question<'_>| scrape::answer(&intake, question);
+        Some(self.intake.config.server.page("prometheus exporter", Arc::new(answers)))
     }
 }
 
